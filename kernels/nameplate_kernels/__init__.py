@@ -1,0 +1,1 @@
+"""The measured workloads. Imports nothing of the harness; see `workload` for the contract they keep."""
