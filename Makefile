@@ -1,0 +1,49 @@
+# The commands of this project; `make` alone lists them. Each sets .venv up first where that is still to be done.
+
+PYTHON ?= python3
+VENV   ?= .venv
+READY  := $(VENV)/.nameplate-ready
+SET_UP := pyproject.toml constraints.txt $(wildcard scripts/*.py)
+
+# A finished set-up isn't even asked, unless it was made from another wheel index than is wanted now.
+ifneq ($(TORCH_INDEX_URL),)
+ifneq ($(TORCH_INDEX_URL),$(shell sed -n 's/^TORCH_INDEX_URL=//p' "$(READY)" 2>/dev/null))
+$(READY): again
+endif
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean again
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r command what; \
+	  do printf '%-12s %s\n' "$$command" "$$what"; done
+	@echo
+	@echo "ARGS passes arguments on: make run ARGS='smoke --device cpu'. PYTHON names another Python than python3,"
+	@echo "TORCH_INDEX_URL the wheel index that torch comes from."
+
+run: $(READY) ## measure this machine: bench run ARGS
+	@"$(VENV)/bin/bench" run $(ARGS)
+
+test: $(READY) ## run the tests: pytest ARGS
+	@"$(VENV)/bin/python" -m pytest $(ARGS)
+
+check: $(READY) ## the static checks: ruff, mypy, import contracts
+	@"$(VENV)/bin/python" -m ruff check
+	@"$(VENV)/bin/python" -m ruff format --check
+	@"$(VENV)/bin/python" -m mypy
+	@MYPYPATH=scripts "$(VENV)/bin/python" -m mypy scripts
+	@"$(VENV)/bin/python" -c 'import sys; from importlinter.cli import lint_imports_command as lint; sys.exit(lint())'
+
+bench: $(READY) ## the suites' cases under pytest-benchmark: pytest bench/ ARGS
+	@"$(VENV)/bin/python" -m pytest bench/ $(ARGS)
+
+clean: ## remove .venv and whatever else was made here, but never runs/
+	rm -rf "$(VENV)" build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	find src kernels bench tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): $(SET_UP)
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "Python: there is no $(PYTHON) on PATH, but Nameplate needs\
+	 Python 3.11 or newer; install it (on Debian and Ubuntu: apt install python3 python3-venv) or name yours:\
+	 make PYTHON=/path/to/python3 run" >&2; exit 2; }
+	@"$(PYTHON)" scripts/make_venv.py "$(VENV)"
