@@ -1,0 +1,20 @@
+"""About ten seconds: is everything in order, and roughly how fast is this machine?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nameplate.suite import Case, Suite, Target
+from nameplate_suites.parts import blocks, matmuls, memory
+
+
+def _cases(target: Target) -> Iterator[Case]:
+    yield from matmuls(target, ("fp32", "bf16"), (1024,))
+    yield from blocks(128, "bf16", width=1 / 8, weight=1.0)
+    yield from matmuls(target, ("fp16",), (1024,))
+    if target.kind == "cuda":
+        yield from matmuls(target, ("bf16", "fp16"), (8192,))
+    yield from memory(64 if target.kind == "cpu" else 1024)
+
+
+SUITE = Suite("smoke", "a ten-second look: matmul, a block at an eighth of the width, memory", 10.0, _cases)

@@ -1,0 +1,34 @@
+"""The command line: thin. Each module holds one group of commands; what they do lives elsewhere.
+
+Nothing heavy is imported here or at the top of a command module: `bench --help` loads neither torch nor
+pandas nor pydantic.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from nameplate.cli import measuring, publishing, reading
+from nameplate.errors import NameplateError
+
+app = typer.Typer(
+    name="bench",
+    help="Measure what a device delivers of its rated TFLOPS, and what that makes a fleet cost.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich help costs as much start-up time again as typer itself
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for module in (measuring, reading, publishing):
+    module.register(app)
+
+
+def main() -> None:
+    """Run the command line; the process ends with 0 done, 1 check failed, 2 bad input, 3 incomplete, 130."""
+    try:
+        app()
+    except NameplateError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)

@@ -1,0 +1,105 @@
+"""`bench run` and `bench selftest`: the commands that measure."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nameplate.cli.options import DEFAULT_RESULTS, Json, Results
+from nameplate.cli.output import print_json, print_run
+from nameplate.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    app.command("run")(run)
+    app.command("selftest")(selftest)
+
+
+def run(
+    suite: Annotated[
+        str | None, typer.Argument(help="Suite to measure; see `bench suites`. [default: quick]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or all.")] = "auto",
+    only: Annotated[str | None, typer.Option(metavar="GLOB", help="Cases whose whole id matches.")] = None,
+    budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Time for the whole run.")] = None,
+    nominal: Annotated[
+        list[str] | None, typer.Option(metavar="DTYPE=TFLOPS", help="A rating to compare with; repeatable.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run: only cases without a record.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure what this machine delivers, and compare it with nominal."""
+    ratings = _ratings(nominal or [])
+    from nameplate.report.progress import LiveProgress
+    from nameplate.run import measure
+
+    progress = LiveProgress()
+    try:
+        with progress:
+            done = measure(
+                suite,
+                device=device,
+                only=only,
+                budget=budget,
+                nominal=ratings,
+                results=results,
+                resume=resume,
+                observer=progress,
+            )
+    except KeyboardInterrupt:
+        _say_interrupted(progress.folder)
+        raise typer.Exit(130) from None
+    print_run(done, json=json)
+    if done.missing or any(record.status == "failed" for record in done.records):
+        raise typer.Exit(3)
+
+
+def _say_interrupted(folder: Path | None) -> None:
+    where = (
+        f"; what was finished is kept: bench run --resume {folder}" if folder else " before the first case"
+    )
+    print(f"bench: interrupted{where}", file=sys.stderr)
+
+
+def _ratings(given: list[str]) -> dict[str, float]:
+    """Parse repeated `fp16=320`. Raises InputError for anything else."""
+    ratings = {}
+    for text in given:
+        dtype, _, tflops = text.partition("=")
+        try:
+            ratings[dtype.strip()] = float(tflops)
+        except ValueError as error:
+            raise InputError(
+                "not a rating", where="--nominal", got=text, expected="such as fp16=320"
+            ) from error
+    return ratings
+
+
+def selftest(
+    bare: Annotated[
+        bool,
+        typer.Option("--bare", help="Interleave the engine with a bare hand-written loop and print both."),
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Time to measure for.")] = 15.0,
+    json: Json = False,
+) -> None:
+    """Show that the engine's figure is the one a bare loop gives."""
+    if not bare:
+        raise InputError("nothing to test", where="bench selftest", expected="--bare")
+    from nameplate.selftest import against_bare_loop
+
+    result = against_bare_loop(device=device, budget_s=budget)
+    if json:
+        print_json(result.as_json())
+    else:
+        print(result.sentence())
+    if not result.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,41 @@
+"""`bench report` and `bench publish`: a run for other people to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nameplate.cli.options import DEFAULT_RESULTS, Results, RunName
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    app.command("report")(report)
+    app.command("publish")(publish)
+
+
+def report(
+    run: RunName,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write; *.md.")],
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Write a run as Markdown, with its picture as an SVG beside it."""
+    from nameplate.report.write import write_report
+    from nameplate.store.folder import find_run, read_run
+
+    for path in write_report(read_run(find_run(run, results)), output):
+        print(path)
+
+
+def publish(
+    run: RunName,
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder of published results.")] = Path("results"),
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Copy a finished run into results/<part>/, its host name, serial and UUID hashed."""
+    from nameplate.store.folder import find_run, read_run
+    from nameplate.store.publish import publish_run
+
+    print(publish_run(read_run(find_run(run, results)), to))

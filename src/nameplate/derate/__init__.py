@@ -1,0 +1,1 @@
+"""The chain from nominal to delivered: derates as ratios of successive stages."""

@@ -1,0 +1,1 @@
+"""Devices: what can be timed, and what each is. `find` opens them; `interface` is what the engine sees."""

@@ -1,0 +1,248 @@
+"""The host's processors as a device: identity, rating and batches timed by the host's clock."""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice, pairwise
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import psutil
+
+from nameplate.device import clock, host
+from nameplate.device.identity import CpuIdentity
+from nameplate.device.interface import Counters, Timing, garbage_collection_off
+from nameplate.specs import cpu as specs
+from nameplate.specs.rating import Figure, Rating
+from nameplate.telemetry.host import read_cpu_totals, tick_s
+from nameplate.workload import Launch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+
+class CpuDevice:
+    """All the cores this process may use, through torch, with torch's own thread count."""
+
+    name = "cpu"
+    kind = "cpu"
+
+    def __init__(self, identity: CpuIdentity | None = None) -> None:
+        """Read the machine, or take an identity already read. Keeps torch's threads and settings."""
+        self.identity = identity or read_identity()
+        self.rating = rate(self.identity)
+        self.timer_resolution_s = _timer_resolution()
+        self.cores = self.identity.usable_cores
+        self.cache_bytes = max(self.identity.caches_bytes.values(), default=None)
+        self.memory_bytes = self.identity.memory_limit_bytes or self.identity.memory_bytes
+        self._flushed: torch.Tensor | None = None
+
+    @property
+    def torch_device(self) -> torch.device:
+        """`torch.device("cpu")`."""
+        import torch
+
+        return torch.device("cpu")
+
+    def clock(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.perf_counter()
+
+    def time_batch(
+        self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
+    ) -> Timing:
+        """Time `samples` samples of `per_sample` launches; see `interface.Device.time_batch`."""
+        ring = cycle(launches)
+        with garbage_collection_off():
+            begin = time.perf_counter_ns()
+            if flush:
+                spans = [self._cold_sample(ring, per_sample) for _ in range(samples)]
+            else:
+                spans = _back_to_back(ring, samples, per_sample)
+        return Timing(begin / 1e9, np.asarray(spans, dtype=float) / 1e9, per_sample)
+
+    def _cold_sample(self, ring: Iterator[Launch], per_sample: int) -> int:
+        self._flush()
+        begin = time.perf_counter_ns()
+        for launch in islice(ring, per_sample):
+            launch()
+        return time.perf_counter_ns() - begin
+
+    def _flush(self) -> None:
+        import torch
+
+        if self._flushed is None:
+            # Twice the last level, so that a replacement policy that isn't least-recently-used evicts it too.
+            self._flushed = torch.zeros(2 * (self.cache_bytes or 64 << 20), dtype=torch.uint8)
+        self._flushed.add_(1)
+
+    def counters(self) -> Counters:
+        """CPU seconds of this process and of the machine; the machine's are None outside Linux."""
+        totals = read_cpu_totals()
+        busy, steal = totals or (None, None)
+        tick = tick_s() if totals else None
+        return Counters(time.perf_counter(), time.process_time(), busy, steal, tick)
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: a launch has run when it returns."""
+
+
+def _back_to_back(ring: Iterator[Launch], samples: int, per_sample: int) -> list[int]:
+    """Nanoseconds of each sample; one clock reading ends a sample and starts the next, so none is lost."""
+    stamps = [time.perf_counter_ns()]
+    for _ in range(samples):
+        for launch in islice(ring, per_sample):
+            launch()
+        stamps.append(time.perf_counter_ns())
+    return [later - earlier for earlier, later in pairwise(stamps)]
+
+
+def _timer_resolution() -> float:
+    """The clock's smallest step seen in practice, in seconds: resolution and the cost of reading it."""
+    stamps = [time.perf_counter_ns() for _ in range(2000)]
+    return min(later - earlier for earlier, later in pairwise(stamps) if later > earlier) / 1e9
+
+
+def read_identity() -> CpuIdentity:
+    """Read this host's processors, what of them may be used, and how torch's libraries are set up."""
+    processor, cores = host.read_processor(), host.read_cores()
+    hidden = specs.max_boost(processor.name) is None
+    return CpuIdentity(
+        name=processor.name,
+        architecture=platform.machine(),
+        vendor=processor.vendor,
+        family=processor.family,
+        model=processor.model,
+        stepping=processor.stepping,
+        implementer=processor.implementer,
+        arm_part=processor.arm_part,
+        flags=tuple(sorted(processor.flags)),
+        virtual_machine="hypervisor" in processor.flags if processor.flags else None,
+        logical_cpus=cores.logical,
+        affinity_cpus=cores.affinity,
+        quota_cpus=cores.quota,
+        usable_cores=cores.usable,
+        threads_per_core=cores.threads_per_core,
+        sockets=cores.sockets,
+        numa_nodes=cores.numa_nodes,
+        reported_mhz=processor.mhz,
+        maximum_mhz=host.read_maximum_mhz(),
+        measured_mhz=clock.measured_mhz() if hidden else None,
+        caches_bytes=host.read_caches(),
+        memory_bytes=psutil.virtual_memory().total,
+        memory_limit_bytes=host.cgroup_memory(),
+        thread_settings=host.thread_settings(),
+        **_torch_build(),
+    )
+
+
+def _torch_build() -> dict[str, Any]:
+    """Name torch's BLAS and oneDNN builds and its threads, as torch itself prints them."""
+    import torch
+
+    lines = [line.strip(" -\t") for line in torch.__config__.show().splitlines()]
+    return {
+        "blas": _first(lines, r"Math Kernel Library|OpenBLAS|Accelerate|BLAS_INFO"),
+        "onednn": _first(lines, r"MKL-DNN|oneDNN"),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+    }
+
+
+def _first(lines: list[str], pattern: str) -> str | None:
+    line = next((line for line in lines if re.search(pattern, line)), None)
+    if line and "BLAS_INFO=" in line:  # no library line of its own: the build settings name it
+        return line.split("BLAS_INFO=")[1].split(",")[0]
+    return line
+
+
+def rate(identity: CpuIdentity) -> Rating:
+    """Nominal per dtype: FLOP per cycle per core × usable cores × the model's boost, or the measured clock.
+
+    Null with the reason where the microarchitecture or both clocks are unknown. The reported clock is never
+    used: guests print a base clock that real work beats.
+    """
+    part = specs.identify(_evidence(identity))
+    if part is None:
+        return Rating(
+            None, _unrecognised(identity), missing="the CPU's microarchitecture isn't in the registry"
+        )
+    clock_mhz, clock_source = _rated_clock(identity)
+    if clock_mhz is None:
+        return Rating(
+            part.id, _recognised(identity), missing=f"no clock to rate {part.name} by: {clock_source}"
+        )
+    figures = _figures(part, identity, clock_mhz, clock_source)
+    notes = (*_notes(identity), *([part.note] if part.note else []))
+    return Rating(part.id, _recognised(identity), figures, figures, notes=notes)
+
+
+def _figures(
+    part: specs.Microarchitecture, identity: CpuIdentity, clock_mhz: float, clock_source: str
+) -> dict[str, Figure]:
+    """A figure per dtype that the registry knows of: rated, or None with the reason."""
+    figures = {}
+    rated = specs.throughput(part, identity.flags, identity.name)
+    for dtype in get_args(specs.Dtype):
+        if dtype not in rated:
+            figures[dtype] = Figure(None, specs.why_absent(dtype, part, identity.flags))
+            continue
+        path, cores = rated[dtype], identity.usable_cores
+        figures[dtype] = Figure(
+            specs.nominal_tflops(path, cores, clock_mhz),
+            f"{path.flop_per_cycle} FLOP per cycle per core ({path.instruction}) × {cores:g} cores × "
+            f"{clock_mhz:,.0f} MHz ({clock_source})",
+        )
+    return figures
+
+
+def _evidence(identity: CpuIdentity) -> specs.CpuEvidence:
+    return specs.CpuEvidence(
+        vendor=identity.vendor,
+        family=identity.family,
+        model=identity.model,
+        stepping=identity.stepping,
+        implementer=identity.implementer,
+        part=identity.arm_part,
+        brand=identity.name,
+        flags=frozenset(identity.flags),
+    )
+
+
+def _rated_clock(identity: CpuIdentity) -> tuple[float | None, str]:
+    """The clock nominal counts by, in MHz, with where it comes from (or why there is none)."""
+    boost = specs.max_boost(identity.name)
+    if boost:
+        return boost.max_boost_mhz, "the model's maximum boost"
+    if identity.measured_mhz:
+        return identity.measured_mhz, "measured"
+    return None, "its model name isn't in the registry and the clock can't be measured here"
+
+
+def _recognised(identity: CpuIdentity) -> str:
+    if identity.implementer is not None:
+        return f"implementer {identity.implementer:#x}, part {identity.arm_part or 0:#x}"
+    if identity.family is not None:
+        return f"{identity.vendor} family {identity.family}, model {identity.model}"
+    return f"brand {identity.name!r}"
+
+
+def _unrecognised(identity: CpuIdentity) -> str:
+    return f"no part is recognised by {_recognised(identity)}"
+
+
+def _notes(identity: CpuIdentity) -> tuple[str, ...]:
+    notes = []
+    if identity.virtual_machine and identity.threads_per_core == 1 and identity.usable_cores > 1:
+        notes.append(
+            "a guest: two of the cores it shows may share one physical core; nominal counts each as a core"
+        )
+    if identity.quota_cpus and identity.quota_cpus < len(identity.affinity_cpus or ()):
+        notes.append(f"a control group limits this process to {identity.quota_cpus:g} CPUs")
+    return tuple(notes)

@@ -1,0 +1,226 @@
+"""Reads what a host's processors are from the operating system: text in, evidence out.
+
+The readers of files take a root folder, so that a test can hand them a recorded machine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path("/")
+_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "GOMP_SPINCOUNT",
+    "GOMP_CPU_AFFINITY",
+    "KMP_BLOCKTIME",
+    "KMP_AFFINITY",
+    "MKL_NUM_THREADS",
+    "MKL_DYNAMIC",
+    "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_THREAD_TIMEOUT",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+)
+
+
+@dataclass(frozen=True)
+class Processor:
+    """The first processor's entry of /proc/cpuinfo (or macOS's sysctl), fields not given None."""
+
+    name: str = ""
+    vendor: str | None = None
+    family: int | None = None
+    model: int | None = None
+    stepping: int | None = None
+    implementer: int | None = None
+    arm_part: int | None = None
+    flags: frozenset[str] = frozenset()
+    mhz: float | None = None
+
+
+def read_processor(root: Path = ROOT) -> Processor:
+    """Identify the processor; on a system that says nothing every field is None or empty."""
+    if platform.system() == "Darwin":
+        return Processor(name=_sysctl("machdep.cpu.brand_string") or "", vendor="Apple")
+    text = _read(root / "proc/cpuinfo")
+    return parse_cpuinfo(text) if text else Processor()
+
+
+def parse_cpuinfo(text: str) -> Processor:
+    """Parse the first processor's block of a Linux /proc/cpuinfo, x86 or Arm."""
+    block = text.strip().split("\n\n", maxsplit=1)[0]
+    fields = {}
+    for line in block.splitlines():
+        key, _, value = line.partition(":")
+        fields[key.strip()] = value.strip()
+    return Processor(
+        name=fields.get("model name", ""),
+        vendor=fields.get("vendor_id"),
+        family=_integer(fields.get("cpu family")),
+        model=_integer(fields.get("model")),
+        stepping=_integer(fields.get("stepping")),
+        implementer=_integer(fields.get("CPU implementer")),
+        arm_part=_integer(fields.get("CPU part")),
+        flags=frozenset((fields.get("flags") or fields.get("Features") or "").split()),
+        mhz=_number(fields.get("cpu MHz")),
+    )
+
+
+@dataclass(frozen=True)
+class Cores:
+    """What of the machine this process may use."""
+
+    logical: int
+    affinity: tuple[int, ...] | None
+    quota: float | None
+    physical: int  # distinct physical cores within the affinity
+    threads_per_core: int | None
+    sockets: int | None
+    numa_nodes: int | None
+
+    @property
+    def usable(self) -> float:
+        """Physical cores within affinity and cgroup quota; a fraction where the quota is one."""
+        return min(float(self.physical), self.quota) if self.quota else float(self.physical)
+
+
+def read_cores(root: Path = ROOT) -> Cores:
+    """Count the cores left after affinity and cgroup limits, as the system's topology shows them."""
+    logical = os.cpu_count() or 1
+    affinity = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
+    topology = {cpu: _core_of(root, cpu) for cpu in (affinity or range(logical))}
+    if None in topology.values():  # no topology in sysfs (macOS, some containers)
+        physical = min(psutil.cpu_count(logical=False) or logical, len(topology))
+        siblings, sockets = None, None
+    else:
+        physical = len(set(topology.values()))
+        siblings = _siblings(root, next(iter(topology)))
+        sockets = len({core[0] for core in topology.values() if core})
+    nodes = list((root / "sys/devices/system/node").glob("node[0-9]*"))
+    return Cores(
+        logical, affinity, cgroup_cpus(root), physical, siblings, sockets, len(nodes) if nodes else None
+    )
+
+
+def _core_of(root: Path, cpu: int) -> tuple[int, int] | None:
+    topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
+    package = _integer(_read(topology / "physical_package_id"))
+    core = _integer(_read(topology / "core_id"))
+    return None if package is None or core is None else (package, core)
+
+
+def _siblings(root: Path, cpu: int) -> int | None:
+    text = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    return len(_cpu_list(text)) if text else None
+
+
+def _cpu_list(text: str) -> list[int]:
+    """Expand the kernel's list format: `0-2,5` is 0, 1, 2, 5."""
+    cpus: list[int] = []
+    for span in text.strip().split(","):
+        first, _, last = span.partition("-")
+        cpus.extend(range(int(first), int(last or first) + 1))
+    return cpus
+
+
+def cgroup_cpus(root: Path = ROOT) -> float | None:
+    """CPUs this process's control group may use (the least of its ancestors' limits), or None: no limit."""
+    limits = [_quota(text) for text in _cgroup_files(root, "cpu.max")]  # version 2: "200000 100000"
+    for folder in ("cpu", "cpu,cpuacct"):  # version 1
+        quota = _integer(_read(root / "sys/fs/cgroup" / folder / "cpu.cfs_quota_us"))
+        period = _integer(_read(root / "sys/fs/cgroup" / folder / "cpu.cfs_period_us"))
+        if quota and period and quota > 0:
+            limits.append(quota / period)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def cgroup_memory(root: Path = ROOT) -> int | None:
+    """Bytes this process's control group may hold, or None: no limit."""
+    limits = [_integer(text.strip()) for text in _cgroup_files(root, "memory.max")]
+    limits.append(_integer(_read(root / "sys/fs/cgroup/memory/memory.limit_in_bytes")))
+    # Version 1 writes "no limit" as a number near 2^63.
+    return min((limit for limit in limits if limit is not None and limit < 1 << 60), default=None)
+
+
+def _cgroup_files(root: Path, name: str) -> list[str]:
+    """Read `name` in this process's version-2 control group and each of its ancestors."""
+    line = next(
+        (li for li in (_read(root / "proc/self/cgroup") or "").splitlines() if li[:3] == "0::"), "0::/"
+    )
+    path = Path(line[3:].lstrip("/"))
+    folders = [root / "sys/fs/cgroup" / each for each in (path, *path.parents)]
+    return [text for folder in folders if (text := _read(folder / name)) is not None]
+
+
+def _quota(text: str) -> float | None:
+    quota, _, period = text.strip().partition(" ")
+    return None if quota == "max" else int(quota) / int(period or 100_000)
+
+
+def read_caches(root: Path = ROOT) -> dict[str, int]:
+    """Sizes in bytes of cpu0's caches by name (`L1d`, `L2`, `L3`), as the system shows them."""
+    caches = {}
+    for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index[0-9]*")):
+        level, kind, size = (_read(index / name) for name in ("level", "type", "size"))
+        if level and size and kind and kind.strip() != "Instruction":
+            suffix = "d" if kind.strip() == "Data" else ""
+            caches[f"L{level.strip()}{suffix}"] = _bytes(size.strip())
+    if not caches and (size := _sysctl("hw.perflevel0.l2cachesize")):
+        caches["L2"] = int(size)
+    return caches
+
+
+def _bytes(text: str) -> int:
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return int(text[:-1]) * units[text[-1]] if text[-1] in units else int(text)
+
+
+def read_maximum_mhz(root: Path = ROOT) -> float | None:
+    """Cpufreq's highest clock of cpu0 in MHz; None where there is no cpufreq, as in most guests."""
+    khz = _integer(_read(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"))
+    return khz / 1000 if khz else None
+
+
+def thread_settings() -> dict[str, str]:
+    """Environment variables that change how math libraries thread or spin, those that are set."""
+    return {name: os.environ[name] for name in _SETTINGS if name in os.environ}
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _integer(text: str | None) -> int | None:
+    try:
+        return int(text, 0) if text else None
+    except ValueError:
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _sysctl(name: str) -> str | None:
+    if platform.system() != "Darwin":
+        return None
+    try:
+        done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

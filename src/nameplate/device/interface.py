@@ -1,0 +1,125 @@
+"""What the engine asks of a device: a clock, a batch timed in one call, counters, an identity, a rating.
+
+Everything the engine knows of time comes from here, so that a simulated device can run on a virtual clock
+and a real one adds no Python of the engine's between launches.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nameplate.device.identity import Identity
+from nameplate.specs.rating import Rating
+from nameplate.workload import Launch
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One batch: seconds of each sample, in order, each of `per_sample` launches.
+
+    `start_s` is on the device's own clock. `enqueue_s` is how long the host took to hand over the whole
+    batch, where launching and running are two things (a GPU); None where they are one.
+    """
+
+    start_s: float
+    sample_s: NDArray[np.float64]
+    per_sample: int
+    enqueue_s: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Timed seconds of the batch."""
+        return float(self.sample_s.sum())
+
+    @property
+    def launches(self) -> int:
+        """Launches the batch timed."""
+        return self.per_sample * self.sample_s.size
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Running totals at one moment; two of them tell what went on in between. None: not known here."""
+
+    at_s: float
+    process_cpu_s: float | None = None  # CPU seconds of this process, all threads
+    busy_cpu_s: float | None = None  # CPU seconds of every process on the machine
+    steal_s: float | None = None  # CPU seconds a hypervisor gave to someone else
+    tick_s: float | None = None  # the step in which busy_cpu_s and steal_s count
+
+
+class Device(Protocol):
+    """One device that can be timed."""
+
+    rating: Rating
+
+    @property
+    def name(self) -> str:
+        """`cpu`, `cuda:0`, …"""
+
+    @property
+    def kind(self) -> str:
+        """`cpu`, `cuda` or `simulated`."""
+
+    @property
+    def identity(self) -> Identity:
+        """What was seen of the device."""
+
+    @property
+    def timer_resolution_s(self) -> float:
+        """The smallest step its timing can tell, in seconds."""
+
+    @property
+    def cores(self) -> float:
+        """CPU cores this device's work may keep busy at once (1 for a GPU's launching thread)."""
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Last-level cache, which `flushed` empties and `rotating` overflows; None: not known."""
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory this process may use on the device; None: not known."""
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where a workload allocates its tensors."""
+
+    def clock(self) -> float:
+        """Seconds on a clock that only moves forward; virtual on a simulated device."""
+
+    def time_batch(
+        self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
+    ) -> Timing:
+        """Time `samples` samples of `per_sample` launches each, cycling through `launches`.
+
+        With `flush` the last-level cache is emptied before each sample, outside the timed interval.
+        """
+
+    def counters(self) -> Counters:
+        """Totals as they stand now."""
+
+    def synchronize(self) -> None:
+        """Wait until everything launched has run."""
+
+
+@contextmanager
+def garbage_collection_off() -> Iterator[None]:
+    """Python's collector off for a batch, so that no sample pays for garbage of another's."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

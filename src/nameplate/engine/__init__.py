@@ -1,0 +1,1 @@
+"""One case in, one record out: pilot, warm-up, batches, verification, verdict."""

@@ -1,0 +1,250 @@
+"""Measures one case: pilot, set-up, warm-up, batches, verification, verdict; returns its record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from nameplate.device.interface import Device, Timing
+from nameplate.engine.conditions import Conditions, between
+from nameplate.engine.pilot import Pilots, Prediction
+from nameplate.engine.sampler import Sampler
+from nameplate.engine.verdict import Observation, judge
+from nameplate.errors import Unsupported
+from nameplate.record import Batch, Record, Verdict, Verification
+from nameplate.stats import BATCHES, FEWEST_BATCHES, Interval
+from nameplate.suite import Case
+from nameplate.workload import Check, Workload
+
+_WARM_UP_SHARE = 0.1
+_LONGEST_WARM_UP_S = 1.0
+_MEMORY_SHARE = 0.8
+_WIDE = 0.02  # a half-width past which the record suggests a longer budget
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Seconds a case may take: `share_s` is its fair part, `limit_s` what can't be exceeded at all."""
+
+    share_s: float
+    limit_s: float
+
+
+def measure_case(case: Case, device: Device, pilots: Pilots, allowance: Allowance) -> Record:
+    """Measure `case` on `device` and return its record, whatever happens.
+
+    A case that can't run here, or doesn't fit the allowance, is `skipped` with the reason; one that breaks is
+    `failed` with its error. KeyboardInterrupt passes through, with no record.
+    """
+    started, begin = datetime.now(UTC), device.clock()
+    facts = _facts(case, device) | {"started": started.isoformat(timespec="seconds")}
+    try:
+        result = _measured(case, device, pilots, allowance)
+    except Unsupported as reason:
+        result = {"status": "skipped", "reason": str(reason), **_verdicts(("unknown",))}
+    except Exception as error:  # a workload or driver may fail in any way; the run and its records go on
+        result = {"status": "failed", "reason": _sentence(error), **_verdicts(("unknown",))}
+    return Record.model_validate(facts | result | {"cost_s": device.clock() - begin})
+
+
+def unmeasured(case: Case, device: Device, reason: str) -> Record:
+    """Return the record of a case that was skipped before anything was tried."""
+    return Record.model_validate(
+        _facts(case, device) | {"status": "skipped", "reason": reason, **_verdicts(("unknown",))}
+    )
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _facts(case: Case, device: Device) -> dict[str, Any]:
+    """The columns that are known before anything is measured."""
+    work = case.workload
+    nominal, datasheet = device.rating.nominal_for(work.dtype), device.rating.datasheet_for(work.dtype)
+    facts: dict[str, Any] = {
+        "case": case.id,
+        "workload": work.name,
+        "dtype": work.dtype,
+        "shape": work.shape,
+        "dimensions": dict(work.dimensions),
+        "fill": case.fill,
+        "cache": case.cache,
+        "phase": case.phase,
+        "backend": case.backend,
+        "represents": work.represents,
+        "device": device.name,
+        "part": device.rating.part,
+        "flops": work.flops,
+        "bytes": work.bytes,
+        "convention": work.convention,
+    }
+    if work.flops is not None:  # a rating in FLOPS says nothing of work without FLOPs
+        facts |= {
+            "nominal_tflops": nominal.tflops,
+            "nominal_source": nominal.source,
+            "datasheet_tflops": datasheet.tflops,
+            "datasheet_source": datasheet.source,
+        }
+    return facts
+
+
+def _measured(case: Case, device: Device, pilots: Pilots, allowance: Allowance) -> dict[str, Any]:
+    begin = device.clock()
+    copies = _copies(case, device)
+    _refuse_impossible(case.workload, device, copies)
+    _refuse_too_long(pilots.predict(case.workload, case.fill), allowance.limit_s - (device.clock() - begin))
+    prepared = case.workload.prepare(device.torch_device, fill=case.fill, seed=pilots.seed, copies=copies)
+    with prepared.numerics():
+        prepared.compute_reference()
+        device.synchronize()
+        sampler = Sampler(device, prepared.launches, flush=case.cache == "flushed")
+        launch_s = sampler.warm_up(0.0, at_least=1)
+        left = allowance.limit_s - (device.clock() - begin)
+        _refuse_too_long(Prediction(0.0, launch_s), left)
+        launch_s = sampler.warm_up(min(_WARM_UP_SHARE * allowance.share_s, _LONGEST_WARM_UP_S))
+        left = min(allowance.share_s, allowance.limit_s) - (device.clock() - begin)
+        window_s = max(left, FEWEST_BATCHES * launch_s)
+        sampler.size(launch_s, window_s)
+        before = device.counters()
+        sampler.fill_window(window_s)
+        conditions = between(before, device.counters(), device.cores)
+        device.synchronize()
+        check = prepared.check()
+    return _columns(case.workload, device, sampler, conditions, check)
+
+
+def _copies(case: Case, device: Device) -> int:
+    """Buffer sets to allocate: 1, or for `rotating` enough that together they are twice the cache."""
+    if case.cache == "warm":
+        return 1
+    if device.cache_bytes is None:
+        raise Unsupported(
+            f"cache={case.cache} needs the size of the last-level cache, which isn't known here"
+        )
+    if case.cache == "flushed":
+        return 1
+    return max(2, math.ceil(2 * device.cache_bytes / case.workload.bytes))
+
+
+def _refuse_impossible(workload: Workload, device: Device, copies: int) -> None:
+    reason = workload.unsupported(device.torch_device)
+    if reason is not None:
+        raise Unsupported(reason)
+    needed = workload.resident_bytes * copies
+    if device.memory_bytes is not None and needed > _MEMORY_SHARE * device.memory_bytes:
+        raise Unsupported(
+            f"needs about {needed / 1e9:.1f} GB; this device has {device.memory_bytes / 1e9:.1f} GB"
+        )
+
+
+def _refuse_too_long(predicted: Prediction | None, left_s: float) -> None:
+    """Raise Unsupported where the fewest batches that carry an interval don't fit the time left."""
+    if predicted is None:
+        return
+    needed_s = predicted.setup_s + (FEWEST_BATCHES + 2) * predicted.launch_s
+    if needed_s > left_s:
+        raise Unsupported(
+            f"needs about {needed_s:.1f} s ({predicted.launch_s:.3g} s a launch); "
+            f"{max(left_s, 0.0):.1f} s of the budget are left; try a larger --budget"
+        )
+
+
+def _columns(
+    work: Workload, device: Device, sampler: Sampler, conditions: Conditions, check: Check
+) -> dict[str, Any]:
+    """Divide: every figure of an `ok` record from its batches."""
+    time_s = sampler.interval()
+    median_s = float(np.median(np.concatenate([batch.sample_s for batch in sampler.batches])))
+    columns: dict[str, Any] = {
+        "status": "ok",
+        "time_s": time_s.value,
+        "launches": sum(batch.launches for batch in sampler.batches),
+        "verification": _verification(check),
+        "conditions": conditions.as_columns(),
+        "batches": _batches(sampler.batches),
+        "warnings": _warnings(time_s, len(sampler.batches)),
+    }
+    columns |= _named("bandwidth_gb_s", "bandwidth_{}_gb_s", time_s.inverted(work.bytes / 1e9))
+    datasheet_efficiency = None
+    if work.flops is not None:
+        achieved = time_s.inverted(work.flops / 1e12)
+        columns |= _named("tflops", "tflops_{}", achieved)
+        columns["tflops_median"] = work.flops / 1e12 / (median_s / sampler.per_sample)
+        nominal = device.rating.nominal_for(work.dtype).tflops
+        datasheet = device.rating.datasheet_for(work.dtype).tflops
+        if nominal is not None:
+            columns |= _named("efficiency", "efficiency_{}", achieved.scaled(1 / nominal))
+        if datasheet is not None:
+            datasheet_efficiency = achieved.scaled(1 / datasheet)
+            columns["datasheet_efficiency"] = datasheet_efficiency.value
+    seen = Observation(
+        device.kind,
+        check,
+        time_s,
+        _halves(sampler.batches),
+        datasheet_efficiency,
+        conditions,
+        _enqueue_share(sampler.batches),
+    )
+    return columns | _verdicts(judge(seen))
+
+
+def _named(value: str, end: str, interval: Interval) -> dict[str, float]:
+    return {
+        value: interval.value,
+        end.format("low"): interval.low,
+        # An interval that reaches a time of 0 has no upper end to its throughput; the record says the largest
+        # it can hold, and the verdict is `unstable` long before.
+        end.format("high"): min(interval.high, 1e9 * interval.value),
+    }
+
+
+def _verdicts(verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
+    return {"verdict": verdicts[0], "verdicts": verdicts}
+
+
+def _verification(check: Check) -> Verification:
+    error = check.error if math.isfinite(check.error) else None
+    return Verification(reference=check.reference, error=error, rule=check.rule, passed=check.passed)
+
+
+def _batches(timings: Sequence[Timing]) -> tuple[Batch, ...]:
+    origin = timings[0].start_s
+    return tuple(
+        Batch(start_s=timing.start_s - origin, elapsed_s=timing.elapsed_s, launches=timing.launches)
+        for timing in timings
+    )
+
+
+def _halves(timings: Sequence[Timing]) -> tuple[float, float]:
+    """Seconds a launch in the first and the second half of the window."""
+    middle = len(timings) // 2
+    first, second = (
+        sum(timing.elapsed_s for timing in half) / sum(timing.launches for timing in half)
+        for half in (timings[:middle], timings[middle:])
+    )
+    return first, second
+
+
+def _enqueue_share(timings: Sequence[Timing]) -> float | None:
+    enqueued = [timing.enqueue_s for timing in timings if timing.enqueue_s is not None]
+    return sum(enqueued) / sum(timing.elapsed_s for timing in timings) if enqueued else None
+
+
+def _warnings(time_s: Interval, batches: int) -> tuple[str, ...]:
+    """What a reader should know, each with a number and a next step."""
+    warnings = []
+    if batches < BATCHES:
+        warnings.append(
+            f"{batches} batches, fewer than {BATCHES}: the interval is Student's; try a larger --budget"
+        )
+    if time_s.relative_half_width > _WIDE:
+        warnings.append(f"interval is ±{time_s.relative_half_width:.1%} of the figure; try a larger --budget")
+    return tuple(warnings)

@@ -1,0 +1,93 @@
+"""Draws batches of one prepared case: warm-up, sizes of samples and batches, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nameplate.device.interface import Device, Timing
+from nameplate.stats import BATCHES, FEWEST_BATCHES, Interval, launch_time
+from nameplate.workload import Launch
+
+# A sample lasts at least this many steps of the clock: quantisation then stays under 0.1 % of a sample.
+TIMER_STEPS = 1000
+# … and at least this long, so that the loop around the launches (some 0.1 µs on a CPU) stays under 0.1 %.
+SHORTEST_SAMPLE_S = 100e-6
+MOST_SAMPLES = 1000  # a batch; bounds memory and events
+# Batches that a window is cut into. More than `stats.BATCHES`, so that a slow one doesn't leave too few.
+AIMED_BATCHES = 25
+STOP_HALF_WIDTH = 0.005
+# The kernel counts CPU time in steps of 10 ms; contention of 5 % of two cores needs a window of this length
+# to show above that. No case stops sooner, however narrow its interval.
+SHORTEST_WINDOW_S = 0.8
+
+
+@dataclass
+class Sampler:
+    """The batches of one case on one device, in the order they were drawn."""
+
+    device: Device
+    launches: Sequence[Launch]
+    flush: bool = False
+    per_sample: int = 1
+    samples: int = 1
+    batches: list[Timing] = field(default_factory=list)
+
+    def warm_up(self, seconds: float, at_least: int = 2) -> float:
+        """Launch for `seconds` and at least `at_least` times; return the last stretch's seconds a launch.
+
+        Stretches double in length, so that a launch of microseconds isn't timed one by one.
+        """
+        deadline = self.device.clock() + seconds
+        launched, count, launch_s = 0, 1, math.inf
+        while launched < at_least or self.device.clock() < deadline:
+            timing = self.device.time_batch(self.launches, samples=1, per_sample=count)
+            launched += count
+            launch_s = timing.elapsed_s / count
+            room = max(deadline - self.device.clock(), 0.0)
+            count = max(1, min(2 * count, math.ceil(room / launch_s) if launch_s > 0 else 2 * count))
+        return launch_s
+
+    def size(self, launch_s: float, window_s: float) -> None:
+        """Choose launches a sample and samples a batch for launches of `launch_s` in a window of `window_s`.
+
+        A flushed sample is one launch: the second would find the cache warm.
+        """
+        shortest = max(TIMER_STEPS * self.device.timer_resolution_s, SHORTEST_SAMPLE_S)
+        self.per_sample = 1 if self.flush else max(1, math.ceil(shortest / launch_s))
+        batch_s = window_s / AIMED_BATCHES
+        self.samples = min(max(1, int(batch_s / (launch_s * self.per_sample))), MOST_SAMPLES)
+
+    def batch(self) -> Timing:
+        """Draw one more batch."""
+        timing = self.device.time_batch(
+            self.launches, samples=self.samples, per_sample=self.per_sample, flush=self.flush
+        )
+        self.batches.append(timing)
+        return timing
+
+    def interval(self) -> Interval:
+        """Mean seconds a launch so far, with its 95 % interval."""
+        return launch_time(
+            [batch.elapsed_s for batch in self.batches],
+            [batch.launches for batch in self.batches],
+            self.device.timer_resolution_s,
+        )
+
+    def fill_window(self, window_s: float) -> None:
+        """Draw batches until the interval is narrow or the window has passed, whichever comes first.
+
+        Never fewer than `stats.FEWEST_BATCHES`; never narrow before `stats.BATCHES` and `SHORTEST_WINDOW_S`.
+        """
+        begin = self.device.clock()
+        while True:
+            self.batch()
+            passed = self.device.clock() - begin
+            if len(self.batches) >= FEWEST_BATCHES and passed >= window_s:
+                return
+            if len(self.batches) >= BATCHES and passed >= SHORTEST_WINDOW_S and self._narrow():
+                return
+
+    def _narrow(self) -> bool:
+        return self.interval().relative_half_width <= STOP_HALF_WIDTH

@@ -1,0 +1,132 @@
+"""Judges whether a record may be believed. Rules here, thresholds in verdicts.toml; what can't be judged is
+`unknown`, which never passes for clean.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from pydantic import BaseModel, ConfigDict
+
+from nameplate.engine.conditions import Conditions
+from nameplate.record import Verdict, gravest_first
+from nameplate.stats import Interval
+from nameplate.workload import Check
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _AbovePeak(_Rule):
+    margin: float
+
+
+class _Contended(_Rule):
+    foreign_share: float
+    steal_share: float
+
+
+class _LaunchBound(_Rule):
+    enqueue_share: float
+
+
+class _Unstable(_Rule):
+    half_width: float
+    drift: float
+
+
+class Thresholds(_Rule):
+    """The contents of verdicts.toml."""
+
+    above_peak: _AbovePeak
+    contended: _Contended
+    launch_bound: _LaunchBound
+    unstable: _Unstable
+
+
+@cache
+def thresholds() -> Thresholds:
+    """The shipped thresholds."""
+    text = files("nameplate.engine").joinpath("verdicts.toml").read_text(encoding="utf-8")
+    return Thresholds.model_validate(tomllib.loads(text))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything a verdict follows from."""
+
+    kind: str  # of device
+    check: Check | None
+    launch_time: Interval
+    halves_s: tuple[float, float]  # seconds a launch in the first and the second half of the window
+    datasheet_efficiency: Interval | None
+    conditions: Conditions
+    enqueue_share: float | None  # of the batches' time that the host took to hand them over
+
+
+def judge(seen: Observation, limits: Thresholds | None = None) -> tuple[Verdict, ...]:
+    """Every verdict that holds, gravest first; `clean` alone when each rule was judged and none holds."""
+    limits = limits or thresholds()
+    found: set[Verdict] = set()
+    for verdict, rule in _RULES:
+        holds = rule(seen, limits)
+        if holds is None:
+            found.add("unknown")
+        elif holds:
+            found.add(verdict)
+    return gravest_first(found)
+
+
+# A rule answers True or False, or None: the evidence it needs is missing.
+def _unverified(seen: Observation, _limits: Thresholds) -> bool | None:
+    return seen.check is None or not seen.check.passed
+
+
+def _above_peak(seen: Observation, limits: Thresholds) -> bool | None:
+    # Where there is no rating there is no peak to be above; the missing efficiency already says so.
+    efficiency = seen.datasheet_efficiency
+    return efficiency is not None and efficiency.low > 1 + limits.above_peak.margin
+
+
+def _launch_bound(seen: Observation, limits: Thresholds) -> bool | None:
+    return seen.enqueue_share is not None and seen.enqueue_share >= limits.launch_bound.enqueue_share
+
+
+def _contended(seen: Observation, limits: Thresholds) -> bool | None:
+    now, limit = seen.conditions, limits.contended
+    if now.foreign_share is None or now.steal_share is None or now.resolution is None:
+        return None
+    # A counting step more or less is nobody's load.
+    foreign, steal = now.foreign_share - now.resolution, now.steal_share - now.resolution
+    if foreign > limit.foreign_share or steal > limit.steal_share:
+        return True
+    # A window too short for the kernel's counting steps to show the limit tells nothing.
+    return None if now.resolution > limit.foreign_share else False
+
+
+def _unstable(seen: Observation, limits: Thresholds) -> bool | None:
+    if seen.launch_time.relative_half_width > limits.unstable.half_width:
+        return True
+    first, second = seen.halves_s
+    drift = abs(second / first - 1)
+    return drift > limits.unstable.drift + 2 * seen.launch_time.relative_half_width
+
+
+def _throttled(seen: Observation, _limits: Thresholds) -> bool | None:
+    # A GPU's driver tells, and its telemetry isn't read yet. A CPU's clock is part of what it delivers.
+    return None if seen.kind == "cuda" else False
+
+
+_RULES: Sequence[tuple[Verdict, Callable[[Observation, Thresholds], bool | None]]] = (
+    ("unverified", _unverified),
+    ("above_peak", _above_peak),
+    ("launch_bound", _launch_bound),
+    ("contended", _contended),
+    ("throttled", _throttled),
+    ("unstable", _unstable),
+)

@@ -1,0 +1,208 @@
+"""The datum: everything known about one case in one run, frozen and validated when made.
+
+`Record` declares each column once, with its unit and how it is printed; `load`, `show`, the exporters and
+the documentation read that declaration (`columns`) and hold no list of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+# Schema history (the shape of manifest and record lines; readers upgrade older ones):
+#   1  2026-11: first.
+SCHEMA = 1
+# Method history (moves when the way of timing moves a figure; records of two methods are not mixed unasked):
+#   1  2026-11: throughput of back-to-back batches after a fixed warm-up; phases not measured apart.
+METHOD = 1
+
+Verdict = Literal[
+    "unverified", "above_peak", "launch_bound", "contended", "throttled", "unstable", "unknown", "clean"
+]
+# Gravest first: a wrong result is worse than a noisy one, and what wasn't judged is worse than clean alone.
+GRAVITY: tuple[Verdict, ...] = (
+    "unverified",
+    "above_peak",
+    "launch_bound",
+    "contended",
+    "throttled",
+    "unstable",
+    "unknown",
+    "clean",
+)
+Status = Literal["ok", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a reader must know of one column: its meaning, its unit, how many digits are worth printing."""
+
+    text: str
+    unit: str | None = None
+    digits: int | None = None
+
+    def format(self, value: Any) -> str:
+        """Return `value` as a person reads it; an unknown one is an en dash, never 0."""
+        if value is None:
+            return "–"
+        if self.unit == "ratio":
+            return f"{value:.1%}"
+        if isinstance(value, float) and self.digits is not None:
+            return f"{value:,.{self.digits}f}"
+        return str(value)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Batch(_Frozen):
+    """A group of back-to-back samples: the unit of independence.
+
+    `start_s` counts from the first batch of the case; `elapsed_s` is timed work only (a cache flush between
+    samples is not in it).
+    """
+
+    start_s: float
+    elapsed_s: float
+    launches: int
+
+
+class Verification(_Frozen):
+    """How the result compared with a higher precision; `error` is a fraction of what rounding explains.
+
+    `error` is None where the result held NaN or infinity.
+    """
+
+    reference: str
+    error: float | None
+    rule: str
+    passed: bool
+
+
+_TFLOPS = "TFLOPS"
+
+
+class Record(_Frozen):
+    """One case in one run. Columns not known are None, never 0.
+
+    Raises pydantic.ValidationError when made from fields that contradict each other: an `ok` record without
+    a time, a figure in a skipped one, an interval that doesn't hold its value, a verdict that isn't the
+    gravest of the verdicts.
+    """
+
+    schema_version: Annotated[int, Column("version of the record's shape")] = SCHEMA
+    method: Annotated[int, Column("version of the measuring method")] = METHOD
+    case: Annotated[str, Column("workload/dtype/shape/fill/cache/phase/backend")]
+    workload: Annotated[str, Column("what was timed")]
+    dtype: Annotated[str, Column("number format; fp16 accumulates in fp32")]
+    shape: Annotated[str, Column("size, as in the case id")]
+    dimensions: Mapping[str, int | str]
+    fill: Annotated[str, Column("what the inputs held")]
+    cache: Annotated[str, Column("state of the caches: warm, flushed, rotating")]
+    phase: Annotated[str | None, Column("burst or sustained; null where they were not measured apart")]
+    backend: Annotated[str, Column("what ran the launch")]
+    represents: Annotated[str | None, Column("the model whose own layer this is; null: stands for none")]
+    device: Annotated[str, Column("the device in the machine")]
+    part: Annotated[str | None, Column("the entry of the spec registry it was taken for")]
+
+    status: Annotated[Status, Column("ok, skipped or failed")]
+    reason: Annotated[str | None, Column("why it was skipped or failed")] = None
+    verdict: Annotated[Verdict, Column("the gravest verdict")]
+    verdicts: Annotated[tuple[Verdict, ...], Column("all of them")]
+    warnings: Annotated[tuple[str, ...], Column("what a reader should know, each with a next step")] = ()
+
+    flops: Annotated[int | None, Column("FLOPs of one launch, by the convention", "FLOP")] = None
+    bytes: Annotated[int | None, Column("bytes one launch must move", "B")] = None
+    convention: Annotated[str | None, Column("how the FLOPs were counted")] = None
+
+    tflops: Annotated[float | None, Column("achieved: FLOPs ÷ time of the window", _TFLOPS, 3)] = None
+    tflops_low: Annotated[float | None, Column("lower end of the 95 % interval", _TFLOPS, 3)] = None
+    tflops_high: Annotated[float | None, Column("upper end of the 95 % interval", _TFLOPS, 3)] = None
+    tflops_median: Annotated[float | None, Column("FLOPs ÷ median sample time", _TFLOPS, 3)] = None
+    nominal_tflops: Annotated[float | None, Column("what the device is counted by", _TFLOPS, 3)] = None
+    nominal_source: Annotated[str | None, Column("where nominal comes from, or why there is none")] = None
+    efficiency: Annotated[float | None, Column("achieved ÷ nominal", "ratio")] = None
+    efficiency_low: Annotated[float | None, Column("lower end of the 95 % interval", "ratio")] = None
+    efficiency_high: Annotated[float | None, Column("upper end of the 95 % interval", "ratio")] = None
+    datasheet_tflops: Annotated[float | None, Column("the vendor's own rating", _TFLOPS, 3)] = None
+    datasheet_source: Annotated[str | None, Column("where the datasheet figure comes from")] = None
+    datasheet_efficiency: Annotated[float | None, Column("achieved ÷ datasheet", "ratio")] = None
+    ceiling_tflops: Annotated[
+        float | None, Column("what the device could do in the conditions it held", _TFLOPS, 3)
+    ] = None
+    normalized_efficiency: Annotated[float | None, Column("achieved ÷ ceiling", "ratio")] = None
+    bandwidth_gb_s: Annotated[float | None, Column("bytes ÷ time of the window", "GB/s", 1)] = None
+    bandwidth_low_gb_s: Annotated[float | None, Column("lower end of the 95 % interval", "GB/s", 1)] = None
+    bandwidth_high_gb_s: Annotated[float | None, Column("upper end of the 95 % interval", "GB/s", 1)] = None
+    time_s: Annotated[float | None, Column("mean seconds a launch", "s", 6)] = None
+    launches: Annotated[int | None, Column("how many launches were timed")] = None
+    power_w: Annotated[float | None, Column("mean power over the window", "W", 0)] = None
+    energy_j: Annotated[float | None, Column("energy of the window", "J", 0)] = None
+    tflops_per_w: Annotated[float | None, Column("achieved ÷ power", "TFLOPS/W", 3)] = None
+
+    started: Annotated[str | None, Column("when the case began, UTC")] = None
+    cost_s: Annotated[float | None, Column("seconds the case took in all", "s", 1)] = None
+    verification: Verification | None = None
+    conditions: Mapping[str, float | str | None] = {}
+    batches: tuple[Batch, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.status == "ok":
+            self._check_measured()
+        else:
+            self._check_unmeasured()
+        gravest = next(verdict for verdict in GRAVITY if verdict in self.verdicts) if self.verdicts else None
+        if self.verdict != gravest:
+            raise ValueError(f"verdict is {self.verdict!r}; the gravest of {self.verdicts} is {gravest!r}")
+        if "clean" in self.verdicts and len(self.verdicts) > 1:
+            raise ValueError(f"clean stands alone; got {self.verdicts}")
+        return self
+
+    def _check_measured(self) -> None:
+        if not self.time_s or not self.launches:
+            raise ValueError("an ok record needs a time above 0 and at least one launch")
+        for value, low, high in (
+            (self.tflops, self.tflops_low, self.tflops_high),
+            (self.efficiency, self.efficiency_low, self.efficiency_high),
+            (self.bandwidth_gb_s, self.bandwidth_low_gb_s, self.bandwidth_high_gb_s),
+        ):
+            if value is not None and not (low is not None and high is not None and low <= value <= high):
+                raise ValueError(f"interval {low}..{high} doesn't hold its value {value}")
+
+    def _check_unmeasured(self) -> None:
+        if not self.reason:
+            raise ValueError(f"a {self.status} record needs a reason")
+        if self.time_s is not None or self.tflops is not None or self.bandwidth_gb_s is not None:
+            raise ValueError(f"a {self.status} record carries no figure")
+        if "clean" in self.verdicts:
+            raise ValueError(f"a {self.status} record can't be clean")
+
+    def flat(self) -> dict[str, Any]:
+        """Return the columns alone, in order: what `load` and `--json` show. Tuples become lists."""
+        return {
+            name: list(value) if isinstance(value := getattr(self, name), tuple) else value
+            for name in columns()
+        }
+
+
+@cache
+def columns() -> dict[str, Column]:
+    """Every column of a record by name, in the order they are declared and printed."""
+    return {
+        name: column
+        for name, field in Record.model_fields.items()
+        for column in field.metadata
+        if isinstance(column, Column)
+    }
+
+
+def gravest_first(verdicts: set[Verdict]) -> tuple[Verdict, ...]:
+    """Order verdicts gravest first; none at all is `clean`, and `clean` never stands beside another."""
+    found = tuple(verdict for verdict in GRAVITY if verdict in verdicts and verdict != "clean")
+    return found or ("clean",)

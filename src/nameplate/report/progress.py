@@ -1,0 +1,79 @@
+"""Live progress of a run on standard error: what is measured now, what came out, how much time is left."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from nameplate.record import Record
+from nameplate.report.view import figure, plain
+from nameplate.store.manifest import Manifest
+
+
+class LiveProgress:
+    """An `Observer`: a bar on a terminal, a line a case elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Draw on `console`, by default standard error."""
+        self._console = console or Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
+            console=self._console,
+            transient=True,
+            refresh_per_second=2,  # drawing takes CPU time that a CPU measurement would miss
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", left="")
+        self._begin = time.monotonic()
+        self._budget_s = 0.0
+        self.folder: Path | None = None
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing and leave the terminal as it was."""
+        self._bar.stop()
+
+    def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None:
+        """Name the run and what it was taken for."""
+        self.folder, self._budget_s = folder, budget_s
+        entry = manifest.devices[0]
+        part = entry.part or "no known part"
+        self._say(f"{manifest.run}: {todo} cases on {entry.identity.name or entry.name} ({part}) → {folder}")
+        self._bar.update(self._task, total=todo)
+
+    def case_started(self, case: str) -> None:
+        """Show the case and about how much time is left."""
+        left = max(self._budget_s - (time.monotonic() - self._begin), 0.0)
+        self._bar.update(self._task, description=plain(case), left=f"about {left:.0f} s left")
+
+    def case_finished(self, record: Record) -> None:
+        """Print the case's result in one line."""
+        self._say(f"{record.case}: {_outcome(record)}")
+        self._bar.advance(self._task)
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(plain(line)), soft_wrap=True)
+
+
+def _outcome(record: Record) -> str:
+    if record.status != "ok":
+        return f"{record.status}: {record.reason}"
+    if record.tflops is None or record.workload == "memory":
+        return f"{figure(record.bandwidth_gb_s)} GB/s, {' '.join(record.verdicts)}"
+    efficiency = "" if record.efficiency is None else f", {record.efficiency:.1%} of nominal"
+    return f"{figure(record.tflops)} TFLOPS{efficiency}, {' '.join(record.verdicts)}"

@@ -1,0 +1,137 @@
+"""Self-tests: does the engine's figure agree with the simplest loop that could be written by hand?"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from nameplate.device.find import open_device
+from nameplate.device.interface import Device
+from nameplate.engine.sampler import Sampler
+from nameplate.run import SEED, target_of
+from nameplate.stats import CONFIDENCE
+from nameplate.suite import Case, find
+
+_CASE = "matmul/bf16/1024x1024x1024/*"
+_EDGE = 1024
+_FLOPS = 2 * _EDGE**3
+TOLERANCE = 0.02
+_ROUND_S = 0.25
+
+
+@dataclass(frozen=True)
+class BareResult:
+    """Both figures in TFLOPS and their ratio, engine ÷ bare, with its 95 % interval over paired rounds."""
+
+    case: str
+    engine_tflops: float
+    bare_tflops: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    rounds: int
+    tolerance: float = TOLERANCE
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two agree within the tolerance."""
+        return abs(self.ratio - 1) <= self.tolerance
+
+    def as_json(self) -> dict[str, Any]:
+        """Every field, and whether it passed."""
+        return {**asdict(self), "passed": self.passed}
+
+    def sentence(self) -> str:
+        """The result in words."""
+        return (
+            f"{self.case}: engine {self.engine_tflops:.4g} TFLOPS, bare loop {self.bare_tflops:.4g} TFLOPS, "
+            f"ratio {self.ratio:.4f} ({self.ratio_low:.4f} … {self.ratio_high:.4f}) over {self.rounds} "
+            f"paired rounds; {'within' if self.passed else 'NOT within'} {self.tolerance:.0%}"
+        )
+
+
+def against_bare_loop(device: str = "auto", budget_s: float = 15.0, seed: int = SEED) -> BareResult:
+    """Measure a 1024³ bf16 product by the engine and by a bare loop, in turn, in one process.
+
+    Each round draws one batch of the engine and times as many launches of a loop that knows nothing of it,
+    in random order, so that what disturbs the machine disturbs both. The ratio is of total throughputs; its
+    interval is Student's over the rounds' log ratios. Raises InputError for an unknown device.
+    """
+    opened = open_device(device)
+    case = _smoke_case(opened)
+    prepared = case.workload.prepare(opened.torch_device, fill=case.fill, seed=seed)
+    with prepared.numerics():
+        sampler = Sampler(opened, prepared.launches)
+        sampler.size(sampler.warm_up(1.0), _ROUND_S / 2 * 25)
+        bare = _bare_loop(opened, seed)
+        return _interleave(case.id, sampler, bare, budget_s, random.Random(seed))
+
+
+def _smoke_case(opened: Device) -> Case:
+    cases = find("smoke").cases(target_of(opened))
+    return next(case for case in cases if fnmatchcase(case.id, _CASE))
+
+
+def _bare_loop(opened: Device, seed: int) -> Callable[[int], float]:
+    """Tensors of its own and a `for`: seconds that so many products take."""
+    import torch
+
+    generator = torch.Generator(opened.torch_device).manual_seed(seed + 1)
+    a, b, c = (
+        torch.randn(_EDGE, _EDGE, generator=generator, device=opened.torch_device).to(torch.bfloat16)
+        for _ in range(3)
+    )
+
+    def loop(launches: int) -> float:
+        opened.synchronize()
+        begin = time.perf_counter()
+        for _ in range(launches):
+            torch.mm(a, b, out=c)
+        opened.synchronize()
+        return time.perf_counter() - begin
+
+    return loop
+
+
+def _interleave(
+    case: str, sampler: Sampler, bare: Callable[[int], float], budget_s: float, order: random.Random
+) -> BareResult:
+    launches = sampler.samples * sampler.per_sample
+    bare(launches)
+    engine_s: list[float] = []
+    bare_s: list[float] = []
+    turns: tuple[Callable[[], None], ...] = (
+        lambda: engine_s.append(sampler.batch().elapsed_s),
+        lambda: bare_s.append(bare(launches)),
+    )
+    deadline = time.perf_counter() + budget_s
+    while time.perf_counter() < deadline or len(bare_s) < 5:
+        for turn in order.sample(turns, k=2):
+            turn()
+    return _compare(case, np.asarray(engine_s), np.asarray(bare_s), launches)
+
+
+def _compare(
+    case: str, engine_s: np.ndarray[Any, Any], bare_s: np.ndarray[Any, Any], launches: int
+) -> BareResult:
+    rounds = engine_s.size
+    work = _FLOPS * launches * rounds / 1e12
+    ratio = float(bare_s.sum() / engine_s.sum())
+    logs = np.log(bare_s / engine_s)
+    half = float(stdtrit(rounds - 1, (1 + CONFIDENCE) / 2) * logs.std(ddof=1) / np.sqrt(rounds))
+    return BareResult(
+        case,
+        work / float(engine_s.sum()),
+        work / float(bare_s.sum()),
+        ratio,
+        ratio * float(np.exp(-half)),
+        ratio * float(np.exp(half)),
+        rounds,
+    )

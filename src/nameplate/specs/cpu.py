@@ -1,0 +1,421 @@
+"""Nominal throughput of CPUs: what a core does a cycle, how many cores, at which clock.
+
+`nominal = flop_per_cycle × cores × clock`. The first factor comes from `data/cpu_microarchitectures.toml`,
+by what the machine says of itself and the flags it exposes; a maximum boost clock from
+`data/cpu_models.toml`, by its model name. A machine that hides either gets None, never a neighbour's figure.
+Both files are validated when first used; a file that fails is an `InputError` with file, key, got and
+expected.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import combinations
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from nameplate.errors import InputError
+
+MICROARCHITECTURES_FILE = "cpu_microarchitectures.toml"
+MODELS_FILE = "cpu_models.toml"
+
+Dtype = Literal["fp64", "fp32", "bf16", "fp16", "fp16_acc16", "int8"]
+Basis = Literal["datasheet", "published", "measured", "derived"]
+# As Linux spells them in /proc/cpuinfo. A literal, so that a misspelt flag fails instead of never matching.
+Flag = Literal[
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_bf16",
+    "avx512_fp16",
+    "avx512_vnni",
+    "amx_bf16",
+    "amx_fp16",
+    "amx_int8",
+    "asimd",
+    "asimdhp",
+    "asimdfhm",
+    "asimddp",
+    "bf16",
+    "i8mm",
+]
+Text = Annotated[str, Field(min_length=3)]
+Source = Annotated[str, Field(min_length=8)]
+Date = Annotated[str, Field(pattern=r"^20\d\d(-[01]\d(-[0-3]\d)?)?$")]
+Range = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+BoostMhz = Annotated[int, Field(ge=1000, le=6500)]
+
+# No core of today does more; a larger figure is a chip's or a cluster's.
+_MOST_FLOP_PER_CYCLE = 4096
+# Lanes and FMA count in powers of two; pipes may be 3, 5, 6 or so.
+_MOST_PIPES_ODD = 9
+_NO_FP16 = "no FP16 arithmetic on this CPU (needs AVX512-FP16, AMX-FP16 or Arm FP16)"
+_UNKNOWN_PART = "the CPU's microarchitecture was not recognised, or is not in the table"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Identification(_Frozen):
+    """One way to recognise a part: x86 numbers, Arm numbers, or brand strings. Ranges include both ends."""
+
+    vendor: Text | None = None
+    family: int | None = None
+    models: tuple[Range, ...] = ()
+    steppings: Range | None = None
+    implementer: int | None = None
+    parts: tuple[int, ...] = ()
+    brands: tuple[Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Identification:
+        x86 = self.vendor is not None and self.family is not None and bool(self.models)
+        arm = self.implementer is not None and bool(self.parts)
+        stray_x86 = any((self.vendor, self.family, self.models, self.steppings))
+        stray_arm = self.implementer is not None or bool(self.parts)
+        if [x86, arm, bool(self.brands)].count(True) != 1 or (stray_x86, stray_arm) != (x86, arm):
+            raise ValueError("vendor, family and models; or implementer and parts; or brands")
+        return self
+
+    def matches(self, evidence: CpuEvidence) -> bool:
+        """Whether this machine is one of these; a number that isn't known matches nothing."""
+        if self.brands:
+            return normalize_brand(evidence.brand) in {normalize_brand(brand) for brand in self.brands}
+        if self.parts:
+            return evidence.implementer == self.implementer and evidence.part in self.parts
+        return (
+            (evidence.vendor, evidence.family) == (self.vendor, self.family)
+            and any(_within(evidence.model, models) for models in self.models)
+            and (self.steppings is None or _within(evidence.stepping, self.steppings))
+        )
+
+    def overlaps(self, other: Identification) -> bool:
+        """Whether one machine could match both."""
+        if self.brands and other.brands:
+            mine = {normalize_brand(brand) for brand in self.brands}
+            return not mine.isdisjoint(normalize_brand(brand) for brand in other.brands)
+        if self.parts and other.parts:
+            return self.implementer == other.implementer and not set(self.parts).isdisjoint(other.parts)
+        if not (self.models and other.models) or (self.vendor, self.family) != (other.vendor, other.family):
+            return False
+        steppings = None in (self.steppings, other.steppings) or _meet(self.steppings, other.steppings)
+        return steppings and any(_meet(mine, theirs) for mine in self.models for theirs in other.models)
+
+
+class Throughput(_Frozen):
+    """One instruction path: FLOP per cycle per core (integer operations for int8), and what it requires.
+
+    `fma_units = 2` marks a figure that counts on the second 512-bit FMA unit, which some models lack.
+    """
+
+    dtype: Dtype
+    flop_per_cycle: int = Field(gt=0, le=_MOST_FLOP_PER_CYCLE)
+    requires: tuple[Flag, ...]
+    fma_units: Literal[2] | None = None
+    instruction: Text
+    source: Source
+    date: Date
+    basis: Basis
+    note: Text | None = None
+
+    @model_validator(mode="after")
+    def _is_lanes_times_pipes(self) -> Throughput:
+        odd = self.flop_per_cycle // (self.flop_per_cycle & -self.flop_per_cycle)
+        if odd > _MOST_PIPES_ODD:
+            raise ValueError(f"flop_per_cycle a power of two times an odd number up to {_MOST_PIPES_ODD}")
+        return self
+
+
+class Microarchitecture(_Frozen):
+    """One part: its id (`amd-zen4`), how it is recognised, and its throughput figures."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
+    name: Text
+    note: Text | None = None
+    identify: Annotated[tuple[Identification, ...], Field(min_length=1)]
+    throughput: Annotated[tuple[Throughput, ...], Field(min_length=1)]
+
+
+class _MicroarchitecturesFile(_Frozen):
+    schema_version: Literal[1] = Field(alias="schema")
+    microarchitecture: Annotated[tuple[Microarchitecture, ...], Field(min_length=1)]
+
+
+class _ModelGroup(_Frozen):
+    microarchitecture: str
+    source: Source
+    date: Date
+    basis: Basis
+    note: Text | None = None
+    single_fma: tuple[Text, ...] = ()
+    max_boost_mhz: Annotated[dict[str, BoostMhz], Field(min_length=1)]
+
+
+class _ModelsFile(_Frozen):
+    schema_version: Literal[1] = Field(alias="schema")
+    models: Annotated[tuple[_ModelGroup, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class CpuEvidence:
+    """What a machine says of its CPU, as /proc/cpuinfo prints it, numbers already read; None: not said."""
+
+    vendor: str | None = None
+    family: int | None = None
+    model: int | None = None
+    stepping: int | None = None
+    implementer: int | None = None
+    part: int | None = None
+    brand: str | None = None
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Boost:
+    """A model's maximum boost clock in MHz (the fixed clock of a part without boost), with its source."""
+
+    model: str
+    microarchitecture: str
+    max_boost_mhz: int
+    source: str
+    date: str
+    basis: Basis
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class CpuModels:
+    """The models file, by normalised name."""
+
+    boosts: Mapping[str, Boost]
+    single_fma: frozenset[str]
+
+
+def identify(evidence: CpuEvidence) -> Microarchitecture | None:
+    """The part this machine is; None where none matches, or more than one. InputError for a bad file."""
+    found = [part for part in microarchitectures() if any(one.matches(evidence) for one in part.identify)]
+    return found[0] if len(found) == 1 else None
+
+
+def throughput(
+    microarchitecture: Microarchitecture, flags: Collection[str], brand: str | None = None
+) -> dict[str, Throughput]:
+    """The highest figure per dtype among those whose flags are all present.
+
+    `brand` matters for parts of which some models have one 512-bit FMA unit: those models don't get the
+    figures that count two. A hidden brand gets them, since a nominal is an upper bound.
+    """
+    best: dict[str, Throughput] = {}
+    for figure in _usable(microarchitecture, flags, brand):
+        known = best.get(figure.dtype)
+        if known is None or figure.flop_per_cycle > known.flop_per_cycle:
+            best[figure.dtype] = figure
+    return best
+
+
+def why_absent(dtype: str, microarchitecture: Microarchitecture | None, flags: Collection[str]) -> str:
+    """The reason for a dtype that `throughput` leaves out, fit for a record."""
+    if microarchitecture is None:
+        return _UNKNOWN_PART
+    paths = [figure for figure in microarchitecture.throughput if figure.dtype == dtype]
+    if paths:
+        missing = " or ".join(
+            "+".join(flag for flag in figure.requires if flag not in flags) or "a second 512-bit FMA unit"
+            for figure in paths
+        )
+        return f"{dtype} on {microarchitecture.name} needs {missing}, which this machine doesn't expose"
+    halves = {"fp16", "fp16_acc16"}
+    if dtype in halves and not any(figure.dtype in halves for figure in microarchitecture.throughput):
+        return _NO_FP16
+    return f"no sourced figure for {dtype} on {microarchitecture.name}"
+
+
+def max_boost(brand: str | None) -> Boost | None:
+    """The boost clock of the model named so; None for a name that hides its model, or one not sourced."""
+    return models().boosts.get(normalize_brand(brand))
+
+
+def nominal_tflops(throughput: Throughput, cores: float, clock_mhz: float) -> float:
+    """TFLOPS of `cores` cores (a quota may leave a fraction) at `clock_mhz`. InputError for 0 or less."""
+    if not cores > 0:
+        raise InputError("a CPU's nominal needs cores", got=cores, expected="more than 0")
+    if not clock_mhz > 0:
+        raise InputError("a CPU's nominal needs a clock", got=clock_mhz, expected="MHz above 0")
+    return throughput.flop_per_cycle * cores * clock_mhz * 1e6 / 1e12
+
+
+_AFTER_THE_NAME = re.compile(r"@.*$|\bw(?:ith|/) radeon.*$")
+_NOT_OF_THE_NAME = re.compile(r"\(r\)|\(tm\)|[®™]|\b\d+th gen\b|\b\d+-core\b|\b(?:cpu|processor)\b")
+
+
+def normalize_brand(brand: str | None) -> str:
+    """The model name alone, without case, trademarks, "CPU", "64-Core", "12th Gen", "@ 2.30GHz"; or ""."""
+    name = _AFTER_THE_NAME.sub(" ", (brand or "").casefold())
+    return " ".join(_NOT_OF_THE_NAME.sub(" ", name).split())
+
+
+@cache
+def microarchitectures() -> tuple[Microarchitecture, ...]:
+    """Every part of the table, validated. Raises InputError for a bad file."""
+    return parse_microarchitectures(_packaged(MICROARCHITECTURES_FILE), MICROARCHITECTURES_FILE)
+
+
+@cache
+def models() -> CpuModels:
+    """Every model of the table, validated. Raises InputError for a bad file."""
+    known = {part.id for part in microarchitectures()}
+    return parse_models(_packaged(MODELS_FILE), MODELS_FILE, known)
+
+
+def parse_microarchitectures(text: str, where: str) -> tuple[Microarchitecture, ...]:
+    """Validate the text of a microarchitectures file; `where` names it in errors (InputError)."""
+    parts = _validated(_MicroarchitecturesFile, text, where).microarchitecture
+    _check_distinct(parts, where)
+    for part in parts:
+        _check_figures(part, where)
+    return parts
+
+
+def parse_models(text: str, where: str, known: Collection[str]) -> CpuModels:
+    """Validate the text of a models file against the `known` microarchitecture ids (InputError)."""
+    groups = _validated(_ModelsFile, text, where).models
+    boosts: dict[str, Boost] = {}
+    for index, group in enumerate(groups):
+        if group.microarchitecture not in known:
+            key = f"models[{index}].microarchitecture"
+            raise _bad(where, key, group.microarchitecture, f"an id of {MICROARCHITECTURES_FILE}")
+        for name, boost in _boosts(group):
+            key = f"models[{index}].max_boost_mhz.{name}"
+            _check_name(normalize_brand(name), boosts, where, key, name)
+            boosts[normalize_brand(name)] = boost
+    single = frozenset(normalize_brand(name) for group in groups for name in group.single_fma)
+    return CpuModels(MappingProxyType(boosts), single)
+
+
+def _usable(part: Microarchitecture, flags: Collection[str], brand: str | None) -> Iterator[Throughput]:
+    single = normalize_brand(brand) in models().single_fma
+    for figure in part.throughput:
+        if all(flag in flags for flag in figure.requires) and not (single and figure.fma_units == 2):
+            yield figure
+
+
+def _boosts(group: _ModelGroup) -> Iterator[tuple[str, Boost]]:
+    for name, clock in group.max_boost_mhz.items():
+        yield (
+            name,
+            Boost(name, group.microarchitecture, clock, group.source, group.date, group.basis, group.note),
+        )
+
+
+def _check_name(normalized: str, boosts: Mapping[str, Boost], where: str, key: str, name: str) -> None:
+    # A hidden model ("AMD EPYC Processor") has no digit; as an entry it would speak for all that hide.
+    if not re.search(r"\d", normalized):
+        raise _bad(where, key, name, "a model name with its number")
+    if normalized in boosts:
+        raise _bad(where, key, name, f"one entry a model; {boosts[normalized].model!r} is the same name")
+
+
+def _check_distinct(parts: Sequence[Microarchitecture], where: str) -> None:
+    for one, other in combinations(parts, 2):
+        if one.id == other.id:
+            raise _bad(where, f"microarchitecture[{other.id}].id", other.id, "an id of its own")
+        if any(mine.overlaps(theirs) for mine in one.identify for theirs in other.identify):
+            key = f"microarchitecture[{other.id}].identify"
+            raise _bad(where, key, f"the same machines as {one.id}", "no machine recognised as two parts")
+
+
+def _check_figures(part: Microarchitecture, where: str) -> None:
+    seen: set[tuple[str, frozenset[str]]] = set()
+    for index, figure in enumerate(part.throughput):
+        path = (figure.dtype, frozenset(figure.requires))
+        if path in seen:
+            key = f"microarchitecture[{part.id}].throughput[{index}]"
+            got = f"{figure.dtype} with {', '.join(figure.requires)}"
+            raise _bad(where, key, got, "one figure for a dtype and its flags")
+        seen.add(path)
+        _check_tiles_win(part, index, where)
+
+
+def _check_tiles_win(part: Microarchitecture, index: int, where: str) -> None:
+    # A tile unit below the vector unit would be a slip of the pen: it exists to be faster.
+    tiles = part.throughput[index]
+    if not _needs_amx(tiles):
+        return
+    vectors = [f.flop_per_cycle for f in part.throughput if f.dtype == tiles.dtype and not _needs_amx(f)]
+    if tiles.flop_per_cycle < max(vectors, default=0):
+        key = f"microarchitecture[{part.id}].throughput[{index}].flop_per_cycle"
+        raise _bad(where, key, tiles.flop_per_cycle, f"with AMX, at least the {max(vectors)} of AVX-512")
+
+
+def _needs_amx(figure: Throughput) -> bool:
+    return any(flag.startswith("amx") for flag in figure.requires)
+
+
+_File = TypeVar("_File", bound=BaseModel)
+
+
+def _validated(kind: type[_File], text: str, where: str) -> _File:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError("not TOML", where=where, got=str(error), expected="a TOML document") from None
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        # A misspelt key is both an unknown one and a missing one: the unknown one is what to look for.
+        first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+        raise _bad(where, _key(data, first["loc"]), *_got_and_expected(first)) from None
+
+
+def _got_and_expected(error: ErrorDetails) -> tuple[object, str]:
+    if error["type"] == "extra_forbidden":
+        return error["input"], "no such key"
+    if error["type"] == "missing":
+        return "nothing", "a value: the key is required"
+    return error["input"], error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+
+
+def _key(data: Any, loc: Sequence[int | str]) -> str:
+    """`microarchitecture[amd-zen4].throughput[0].date`: tables by their id where they have one."""
+    key = ""
+    for step in loc:
+        data = _child(data, step)
+        if isinstance(step, int):
+            key += f"[{data.get('id', step) if isinstance(data, dict) else step}]"
+        else:
+            key += f".{step}" if key else step
+    return key
+
+
+def _child(data: Any, step: int | str) -> Any:
+    try:
+        return data[step]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _bad(where: str, key: str, got: object, expected: str) -> InputError:
+    # An input may be a whole table; its first part is enough to find it by.
+    shown = got if isinstance(got, int | float | str) else repr(got)[:120]
+    return InputError(f"the value of {key} can't be used", where=where, got=shown, expected=expected)
+
+
+def _within(value: int | None, bounds: Range) -> bool:
+    return value is not None and bounds[0] <= value <= bounds[1]
+
+
+def _meet(one: Range | None, other: Range | None) -> bool:
+    return one is not None and other is not None and one[0] <= other[1] and other[0] <= one[1]
+
+
+def _packaged(name: str) -> str:
+    return (resources.files("nameplate.specs") / "data" / name).read_text(encoding="utf-8")

@@ -1,0 +1,208 @@
+"""The run folder: `manifest.json`, `records-<process>.jsonl`, `DONE`.
+
+Records are appended one line each, flushed and fsynced, so a machine may die at any moment and lose at most
+the line being written. A reader survives that torn line, and files that aren't ours; it counts and names
+what it passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import ValidationError
+
+from nameplate.errors import InputError
+from nameplate.record import SCHEMA, Record
+from nameplate.store.manifest import Manifest
+
+MANIFEST = "manifest.json"
+DONE = "DONE"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it stands on disk. `problems` names, in sentences, what could not be read."""
+
+    folder: Path
+    manifest: Manifest
+    records: tuple[Record, ...]
+    problems: tuple[str, ...]
+    finished: bool
+
+    @property
+    def id(self) -> str:
+        """The run's own name."""
+        return self.manifest.run
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Case ids of the manifest that have no record."""
+        recorded = {record.case for record in self.records}
+        return tuple(case for case in self.manifest.cases if case not in recorded)
+
+
+def new_run_id(suite: str) -> str:
+    """Name a run by its moment (UTC), its suite, and a few random digits against twins."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{suite}-{secrets.token_hex(2)}"
+
+
+def create(results: Path, manifest: Manifest) -> Path:
+    """Make the folder of a new run and write its manifest.
+
+    Raises InputError where the folder can't be made or written.
+    """
+    folder = results / manifest.run
+    try:
+        folder.mkdir(parents=True, exist_ok=False)
+        write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"can't write a run here: {error.strerror}",
+            where="--results",
+            got=str(results),
+            expected="a folder",
+        ) from error
+    return folder
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write a file that is either whole or absent, also after a crash: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class RecordWriter:
+    """Appends records to a file of this process's own: a torn line of a dead one is never continued."""
+
+    def __init__(self, folder: Path, process: str) -> None:
+        """Open `records-<process>-<n>.jsonl` with the first n that is free."""
+        number = 0
+        while True:
+            try:
+                self._file = (folder / f"records-{process}-{number}.jsonl").open("x", encoding="utf-8")
+                break
+            except FileExistsError:
+                number += 1
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        """Use as a context manager, so that the file is closed."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; an empty one is removed."""
+        self._file.close()
+        path = Path(self._file.name)
+        if path.stat().st_size == 0:
+            path.unlink()
+
+    def append(self, record: Record) -> None:
+        """Write one record and don't return before it is on the disk."""
+        self._file.write(record.model_dump_json() + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def mark_done(folder: Path) -> None:
+    """Write the empty file that says every expected case has its record."""
+    (folder / DONE).touch()
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder, finished or not.
+
+    Raises InputError where the folder or its manifest can't be read; a bad record line is only counted.
+    """
+    manifest = _read_manifest(folder)
+    records: dict[str, Record] = {}
+    problems: list[str] = []
+    for path in sorted(folder.glob("records-*.jsonl")):
+        for record in _read_records(path, problems):
+            if record.case not in manifest.cases:
+                problems.append(
+                    f"{path.name}: skipped a record of {record.case!r}, which the manifest doesn't list"
+                )
+            elif record.case in records:
+                problems.append(f"{path.name}: skipped a second record of {record.case!r}")
+            else:
+                records[record.case] = record
+    ordered = tuple(records[case] for case in manifest.cases if case in records)
+    return Run(folder, manifest, ordered, tuple(problems), (folder / DONE).exists())
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"no manifest can be read: {error.strerror}", where=str(path), expected="a run folder"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}", where=str(path), expected="a run's manifest") from error
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        raise InputError(
+            "written by a newer Nameplate",
+            where=str(path),
+            got=version,
+            expected=f"schema_version up to {SCHEMA}",
+        )
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(_first_complaint(error), where=str(path), expected="a run's manifest") from error
+
+
+def _read_records(path: Path, problems: list[str]) -> Iterator[Record]:
+    """Yield the good records of a file; add a sentence to `problems` for what was passed over."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        problems.append(f"{path.name}: skipped, can't be read: {error.strerror}")
+        return
+    torn = lines.pop()
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield Record.model_validate_json(line)
+            except ValidationError as error:
+                problems.append(f"{path.name} line {number}: skipped, {_first_complaint(error)}")
+    if torn.strip():
+        problems.append(f"{path.name}: skipped a torn last line of {len(torn)} bytes")
+
+
+def _first_complaint(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
+
+
+def find_run(name: str, results: Path) -> Path:
+    """Turn what a user calls a run (its folder, or its id within `results`) into its folder.
+
+    Raises InputError where there is none.
+    """
+    for folder in (Path(name), results / name):
+        if (folder / MANIFEST).is_file():
+            return folder
+    raise InputError("no such run", got=name, expected=f"a run folder, or the id of one in {results}")
+
+
+def find_runs(path: Path) -> list[Path]:
+    """Every run folder at or below `path`, sorted by name; a published result counts as one."""
+    return sorted(found.parent for found in path.rglob(MANIFEST))

@@ -1,0 +1,54 @@
+"""Runs as a pandas DataFrame."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nameplate.errors import InputError
+from nameplate.record import columns
+from nameplate.store.folder import Run, find_runs, read_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load(*paths: str | os.PathLike[str]) -> pd.DataFrame:
+    """Load the records of one or many runs, a row a record, with the columns of `record.columns` and `run`.
+
+    Each path is a run folder, or a folder of them (`runs/`, `results/`). A figure not known is missing (NaN
+    or None). `frame.attrs["problems"]` names what was passed over: torn lines, foreign records, and folders
+    that can't be read. Raises InputError for a path that holds no run.
+    """
+    problems: list[str] = []
+    runs = [run for path in paths for run in _read_all(Path(path), problems)]
+    return frame(runs, problems)
+
+
+def _read_all(path: Path, problems: list[str]) -> list[Run]:
+    folders = find_runs(path)
+    if not folders:
+        raise InputError("no run here", where=str(path), expected="a run folder, or a folder of them")
+    runs = []
+    for folder in folders:
+        try:
+            run = read_run(folder)
+        except InputError as error:
+            if len(folders) == 1:  # the one that was asked for
+                raise
+            problems.append(str(error))
+            continue
+        problems.extend(f"{run.id}/{problem}" for problem in run.problems)
+        runs.append(run)
+    return runs
+
+
+def frame(runs: list[Run], problems: list[str] | None = None) -> pd.DataFrame:
+    """Turn runs already read into the DataFrame of `load`."""
+    import pandas as pd
+
+    rows = [{"run": run.id, **record.flat()} for run in runs for record in run.records]
+    table = pd.DataFrame(rows, columns=["run", *columns()])
+    table.attrs["problems"] = list(problems or ())
+    return table

@@ -1,0 +1,126 @@
+"""Cases and suites: which workloads are measured, at which points of their axes, and who may add some.
+
+A suite is found by entry point (group `nameplate.suites`), so a package of anyone's adds one by declaring
+`name = "module:SUITE"` there; the harness holds no list of suites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import EntryPoint, entry_points
+
+from nameplate.errors import InputError
+from nameplate.workload import Workload
+
+ENTRY_POINT_GROUP = "nameplate.suites"
+FILLS = ("normal", "uniform", "integers", "zeros")
+CACHES = ("warm", "flushed", "rotating")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload at one point of its axes. `weight` is its share of the run's time beside the others'."""
+
+    workload: Workload
+    fill: str = "normal"
+    cache: str = "warm"
+    phase: str | None = None
+    backend: str = "torch"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown fill or cache state."""
+        for name, got, known in (("fill", self.fill, FILLS), ("cache", self.cache, CACHES)):
+            if got not in known:
+                raise InputError(f"unknown {name}", where="Case", got=got, expected=" or ".join(known))
+
+    @property
+    def id(self) -> str:
+        """`workload/dtype/shape/fill/cache/phase/backend`; an absent phase reads `-`."""
+        work = self.workload
+        return "/".join(
+            (work.name, work.dtype, work.shape, self.fill, self.cache, self.phase or "-", self.backend)
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a suite may know of the device it generates cases for."""
+
+    kind: str  # "cpu" or "cuda"
+    part: str | None
+    memory_bytes: int | None
+    rated_dtypes: frozenset[
+        str
+    ]  # dtypes with a nominal figure; on a CPU the others run, if at all, very slowly
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named source of cases, most important first: a tight budget is spent from the front."""
+
+    name: str
+    description: str
+    budget_s: float
+    generate: Callable[[Target], Iterable[Case]]
+
+    def cases(self, target: Target, only: str | None = None) -> list[Case]:
+        """The cases for `target`, filtered by the glob `only` over the whole id (`*` crosses `/`).
+
+        Raises InputError when two cases share an id or when `only` leaves none.
+        """
+        cases = list(self.generate(target))
+        _refuse_twins(self.name, cases)
+        chosen = [case for case in cases if only is None or fnmatchcase(case.id, only)]
+        if not chosen:
+            raise InputError(
+                f"no case of suite {self.name} matches",
+                where="--only",
+                got=only,
+                expected=f"a glob over ids such as {cases[0].id}" if cases else "a suite with cases",
+            )
+        return chosen
+
+
+def _refuse_twins(suite: str, cases: list[Case]) -> None:
+    seen: set[str] = set()
+    for case in cases:
+        if case.id in seen:
+            raise InputError("two cases share an id", where=f"suite {suite}", got=case.id)
+        seen.add(case.id)
+
+
+def names() -> list[str]:
+    """Names of every suite installed, sorted; loads none of them."""
+    return sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def find(name: str) -> Suite:
+    """Load the suite called `name`.
+
+    Raises InputError when there is none of that name, when two packages claim it, or when its package
+    can't be loaded (the sentence names the package and its own error).
+    """
+    points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name]
+    targets = {point.value for point in points}
+    if not points:
+        raise InputError("unknown suite", where="bench run", got=name, expected=" or ".join(names()))
+    if len(targets) > 1:
+        raise InputError(f"suite {name} is claimed more than once", got=sorted(targets), expected="one")
+    return _load(points[0])
+
+
+def _load(point: EntryPoint) -> Suite:
+    try:
+        suite = point.load()
+    except Exception as error:  # a third party's module may fail in any way; the run must say whose it was
+        raise InputError(
+            f"suite {point.name} can't be loaded from {point.value}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(suite, Suite):
+        raise InputError(
+            f"suite {point.name} isn't one", where=point.value, got=type(suite).__name__, expected="a Suite"
+        )
+    return suite

@@ -1,0 +1,1 @@
+"""Counters that tell what went on around a measurement."""
