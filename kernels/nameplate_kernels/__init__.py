@@ -1,1 +1,26 @@
-"""The measured workloads. Imports nothing of the harness; see `workload` for the contract they keep."""
+"""The measured workloads. Imports nothing of the harness; see `workload` for the contract they keep.
+
+`Matmul`, `TransformerBlock` and `Memory` are the declarations; each prepares its own tensors. `PRECISIONS`
+and `FILLS` name the dtypes and fills they know.
+"""
+
+from nameplate_kernels.matmul import LAYOUTS, Matmul
+from nameplate_kernels.memory import Memory
+from nameplate_kernels.numerics import FILLS, PRECISIONS, Precision, precision_of
+from nameplate_kernels.transformer_block import PASSES, TransformerBlock
+from nameplate_kernels.workload import Check, Prepared, Workload
+
+__all__ = [
+    "FILLS",
+    "LAYOUTS",
+    "PASSES",
+    "PRECISIONS",
+    "Check",
+    "Matmul",
+    "Memory",
+    "Precision",
+    "Prepared",
+    "TransformerBlock",
+    "Workload",
+    "precision_of",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,9 +87,9 @@ def measure(
     Raises InputError for anything that can't be used; a case that can't run or breaks is a record, never an
     exception. KeyboardInterrupt passes through with every finished record on disk.
     """
-    watch = observer or _Silent()
+    called, watch = time.monotonic(), observer or _Silent()
     if resume is not None:
-        return _resume(store.find_run(resume, Path(results)), suite, device, budget, watch)
+        return _resume(store.find_run(resume, Path(results)), suite, device, budget, watch, called)
     options = Options(device=device, only=only, budget_s=budget, nominal=_checked_nominal(nominal or {}))
     _check_budget(budget)
     chosen = find(suite or "quick")
@@ -96,7 +97,7 @@ def measure(
     cases = chosen.cases(target_of(opened), only)
     manifest = _manifest(chosen, opened, options, cases, seed)
     where = store.create(Path(results), manifest)
-    return _go(where, manifest, chosen, opened, cases, watch)
+    return _go(where, manifest, chosen, opened, cases, watch, called)
 
 
 def _open(options: Options) -> Device:
@@ -105,7 +106,9 @@ def _open(options: Options) -> Device:
     return opened
 
 
-def _resume(where: Path, suite: str | None, device: str, budget: float | None, watch: Observer) -> Run:
+def _resume(
+    where: Path, suite: str | None, device: str, budget: float | None, watch: Observer, called: float
+) -> Run:
     run = store.read_run(where)
     if suite is not None and suite != run.manifest.suite:
         raise InputError(
@@ -134,7 +137,7 @@ def _resume(where: Path, suite: str | None, device: str, budget: float | None, w
     if lost:
         raise InputError(f"suite {chosen.name} no longer has the case", where=str(where), got=lost[0])
     manifest = run.manifest.model_copy(update={"options": options})
-    return _go(where, manifest, chosen, opened, [cases[case] for case in run.missing], watch)
+    return _go(where, manifest, chosen, opened, [cases[case] for case in run.missing], watch, called)
 
 
 def _refuse_other_device(run: Run, opened: Device) -> None:
@@ -153,14 +156,22 @@ def _refuse_other_device(run: Run, opened: Device) -> None:
 
 
 def _go(
-    where: Path, manifest: Manifest, suite: Suite, opened: Device, cases: Sequence[Case], watch: Observer
+    where: Path,
+    manifest: Manifest,
+    suite: Suite,
+    opened: Device,
+    cases: Sequence[Case],
+    watch: Observer,
+    called: float,
 ) -> Run:
     """Measure `cases` in order, each record on disk before the next case begins."""
     budget_s = manifest.options.budget_s
     budget = _Budget(budget_s or suite.budget_s, budget_s or _PATIENCE * suite.budget_s)
     watch.run_started(where, manifest, budget.aim_s, len(cases))
     pilots = Pilots(opened, manifest.seed)
-    begin, weight_left = opened.clock(), sum(case.weight for case in cases)
+    # A user's budget began with the command: loading torch and reading the machine are spent already.
+    begin = opened.clock() - (time.monotonic() - called)
+    weight_left = sum(case.weight for case in cases)
     with store.RecordWriter(where, opened.name.replace(":", "")) as writer:
         for case in cases:
             watch.case_started(case.id)

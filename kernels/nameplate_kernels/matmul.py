@@ -1,0 +1,173 @@
+"""Dense matrix product C = A·B through the vendor's library (cuBLAS, oneDNN, MKL), called as torch.mm.
+
+Legend: A_MK, B_KN, C_MN. A transposed operand is stored as its transpose and passed as a view, which is how
+torch hands a library its `t`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from nameplate_kernels.numerics import check_fill, filled, numerics, precision_of, seeded, tf32_unsupported
+from nameplate_kernels.product_check import (
+    CHUNK_ELEMENTS,
+    RULE,
+    SAMPLED_ROWS,
+    ProductReference,
+    product_reference,
+)
+from nameplate_kernels.workload import Check, Prepared, Workload
+
+LAYOUTS = ("nn", "nt", "tn", "tt")
+"""First letter A, second B: n is stored as it is used, t is stored transposed."""
+
+_PILOT_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Matmul(Workload):
+    """C (m×n) = A (m×k) · B (k×n), all in one dtype; fp16, bf16 and tf32 accumulate in fp32.
+
+    Counts 2·m·n·k FLOPs and, in bytes, A, B and C once each. `layout` is one of `LAYOUTS`; `represents` names
+    the model whose own layer this is. Raises ValueError for a size below 1, an unknown dtype or layout.
+    """
+
+    m: int
+    n: int
+    k: int
+    dtype: str
+    layout: str = "nn"
+    represents: str | None = None
+
+    def __post_init__(self) -> None:
+        precision_of(self.dtype)
+        if min(self.m, self.n, self.k) < 1:
+            raise ValueError(f"matmul: sizes must be at least 1, got {self.m}x{self.n}x{self.k}")
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"matmul: unknown layout {self.layout!r}; expected one of {', '.join(LAYOUTS)}")
+
+    @property
+    def name(self) -> str:
+        """`matmul`."""
+        return "matmul"
+
+    @property
+    def shape(self) -> str:
+        """`MxNxK`, with the layout behind it unless that is nn: `1024x1024x1024-nt`."""
+        sizes = f"{self.m}x{self.n}x{self.k}"
+        return sizes if self.layout == "nn" else f"{sizes}-{self.layout}"
+
+    @property
+    def dimensions(self) -> Mapping[str, int | str]:
+        """m, n, k and the layout."""
+        return {"m": self.m, "n": self.n, "k": self.k, "layout": self.layout}
+
+    @property
+    def flops(self) -> int:
+        """2·m·n·k: a multiplication and an addition for each of m·n·k products."""
+        return 2 * self.m * self.n * self.k
+
+    @property
+    def bytes(self) -> int:
+        """A and B read once, C written once."""
+        elements = self.m * self.k + self.k * self.n + self.m * self.n
+        return elements * precision_of(self.dtype).itemsize
+
+    @property
+    def convention(self) -> str:
+        """`2MNK`."""
+        return "2MNK"
+
+    @property
+    def resident_bytes(self) -> int:
+        """A, B and C, the fp64 rows of the reference, and the check's conversions to fp64, one chunk each."""
+        reference = 8 * (2 * SAMPLED_ROWS * self.n + 2 * self.m + self.n)
+        return self.bytes + reference + 4 * 8 * min(CHUNK_ELEMENTS, max(self.m, self.k) * self.n)
+
+    def unsupported(self, device: torch.device) -> str | None:
+        """A reason for tf32 where the device has none; None otherwise."""
+        return tf32_unsupported(device) if self.dtype == "tf32" else None
+
+    def pilot(self) -> Matmul | None:
+        """A cube of side 256 once this is more work than a cube of side 512; a smaller one needs none."""
+        if self.flops <= 2 * 512**3:
+            return None
+        side = _PILOT_SIDE
+        return dataclasses.replace(self, m=side, n=side, k=side, represents=None)
+
+    def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedMatmul:
+        """Allocate `copies` triples of A, B and C; what the n-th holds doesn't depend on their number.
+
+        Raises ValueError for an unknown fill.
+        """
+        check_fill(fill)
+        generator = seeded(device, seed)
+        return PreparedMatmul(self, [self._buffers(fill, generator) for _ in range(copies)], seed)
+
+    def _buffers(self, fill: str, generator: torch.Generator) -> Buffers:
+        a = self._operand(self.m, self.k, self.layout[0], fill, generator)
+        b = self._operand(self.k, self.n, self.layout[1], fill, generator)
+        # A product never gives infinity everywhere, so one that was never launched can be told from it.
+        return Buffers(a, b, torch.full((self.m, self.n), math.inf, dtype=a.dtype, device=a.device))
+
+    def _operand(
+        self, rows: int, columns: int, stored: str, fill: str, generator: torch.Generator
+    ) -> torch.Tensor:
+        if stored == "t":
+            return filled((columns, rows), self.dtype, fill, generator).t()
+        return filled((rows, columns), self.dtype, fill, generator)
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """The operands of one launcher: `a` (m×k) and `b` (k×n), perhaps views, and the result `c` (m×n)."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    c: torch.Tensor
+
+    @property
+    def launched(self) -> bool:
+        """Whether anything was written to `c` since it was allocated."""
+        return not bool((self.c == math.inf).all())
+
+
+class PreparedMatmul(Prepared):
+    """Operands in memory, one launcher a copy; `buffers` are theirs in the same order.
+
+    The check reads C as the latest launch left it. What it finds, and why, is in `product_check`.
+    """
+
+    def __init__(self, workload: Matmul, buffers: Sequence[Buffers], seed: int) -> None:
+        self.workload = workload
+        self.buffers = tuple(buffers)
+        self.launches = [partial(torch.mm, each.a, each.b, out=each.c) for each in buffers]
+        self._seed = seed
+        self._references: list[ProductReference] = []
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """Settings for the workload's dtype."""
+        return numerics(self.workload.dtype)
+
+    def compute_reference(self) -> None:
+        """Compute, in fp64 on the device, up to 16 rows of each copy's product and its Freivalds vector."""
+        precision = precision_of(self.workload.dtype)
+        self._references = [product_reference(each.a, each.b, precision, self._seed) for each in self.buffers]
+
+    def check(self) -> Check:
+        """Compare each copy that was launched. Without a launch the error is infinite.
+
+        Raises RuntimeError before `compute_reference`.
+        """
+        if not self._references:
+            raise RuntimeError("matmul: check was called before compute_reference")
+        pairs = zip(self.buffers, self._references, strict=True)
+        errors = [reference.deviation(buffers.c) for buffers, reference in pairs if buffers.launched]
+        return Check(reference="fp64", error=max(errors, default=math.inf), rule=RULE)

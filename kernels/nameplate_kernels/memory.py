@@ -1,0 +1,183 @@
+"""Memory bandwidth: STREAM's copy and triad over arrays far larger than any cache.
+
+Bytes are counted as STREAM counts them (McCalpin, Memory bandwidth and machine balance in current high
+performance computers, IEEE TCCA Newsletter, 1995; www.cs.virginia.edu/stream): what the program reads and
+writes. A cache that first reads a line it is about to overwrite (write-allocate) moves more, uncounted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from nameplate_kernels.numerics import (
+    FP64_ROUNDOFF,
+    check_fill,
+    filled,
+    largest_ratio,
+    numerics,
+    precision_of,
+    seeded,
+)
+from nameplate_kernels.workload import Check, Prepared, Workload
+
+SCALAR = 3.0
+"""The s of the triad a = b + s·c, as in STREAM."""
+
+_ARRAYS = {"copy": 2, "triad": 3}
+_CHUNK_ELEMENTS = 2**22
+_MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Memory(Workload):
+    """`copy`: a = b; `triad`: a = b + 3·c. Each array is one-dimensional and `mebibytes` MiB long.
+
+    Copy moves 2 arrays and does no FLOPs; triad moves 3 and does 2 FLOPs an element. Raises ValueError for an
+    unknown kind or dtype, or a size below 1.
+    """
+
+    kind: str
+    dtype: str
+    mebibytes: int
+
+    def __post_init__(self) -> None:
+        precision_of(self.dtype)
+        if self.kind not in _ARRAYS:
+            raise ValueError(f"memory: unknown kind {self.kind!r}; expected one of {', '.join(_ARRAYS)}")
+        if self.mebibytes < 1:
+            raise ValueError(f"memory: mebibytes must be at least 1, got {self.mebibytes}")
+
+    @property
+    def name(self) -> str:
+        """`memory`."""
+        return "memory"
+
+    @property
+    def shape(self) -> str:
+        """Kind and size of one array: `copy-256MiB`."""
+        return f"{self.kind}-{self.mebibytes}MiB"
+
+    @property
+    def dimensions(self) -> Mapping[str, int | str]:
+        """The kind, MiB of one array, and its elements."""
+        return {"kind": self.kind, "mebibytes": self.mebibytes, "elements": self.elements}
+
+    @property
+    def elements(self) -> int:
+        """Elements of one array."""
+        return self.mebibytes * _MEBIBYTE // precision_of(self.dtype).itemsize
+
+    @property
+    def flops(self) -> int | None:
+        """2 for each element of a triad; None for a copy."""
+        return 2 * self.elements if self.kind == "triad" else None
+
+    @property
+    def bytes(self) -> int:
+        """Each array once: two for a copy, three for a triad."""
+        return _ARRAYS[self.kind] * self.mebibytes * _MEBIBYTE
+
+    @property
+    def convention(self) -> str | None:
+        """`2N` for a triad; None for a copy."""
+        return "2N" if self.kind == "triad" else None
+
+    @property
+    def resident_bytes(self) -> int:
+        """The arrays, and the check's conversions to fp64, a chunk of each array at a time."""
+        return self.bytes + 6 * 8 * min(self.elements, _CHUNK_ELEMENTS)
+
+    def unsupported(self, device: torch.device) -> str | None:
+        """A reason for tf32, which memory knows nothing of; None otherwise."""
+        if self.dtype == "tf32":
+            return "tf32 is a mode of matrix products; memory holds it as fp32"
+        return None
+
+    def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedMemory:
+        """Allocate `copies` sets of arrays; what the n-th holds doesn't depend on their number.
+
+        Raises ValueError for an unknown fill.
+        """
+        check_fill(fill)
+        generator = seeded(device, seed)
+        return PreparedMemory(self, [self._arrays(fill, generator) for _ in range(copies)])
+
+    def _arrays(self, fill: str, generator: torch.Generator) -> Arrays:
+        sources = [
+            filled((self.elements,), self.dtype, fill, generator) for _ in range(_ARRAYS[self.kind] - 1)
+        ]
+        # No source holds infinity, so a target that was never written can be told.
+        return Arrays(torch.full_like(sources[0], math.inf), tuple(sources))
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What one launcher works on: `target` is a, `sources` are b and, for a triad, c."""
+
+    target: torch.Tensor
+    sources: tuple[torch.Tensor, ...]
+
+    @property
+    def launched(self) -> bool:
+        """Whether anything was written to the target since it was allocated."""
+        return not bool((self.target == math.inf).all())
+
+    @property
+    def launcher(self) -> Callable[[], object]:
+        """The call that does the work: a triad where there are two sources."""
+        if len(self.sources) == 1:
+            return partial(self.target.copy_, self.sources[0])
+        return partial(torch.add, *self.sources, alpha=SCALAR, out=self.target)
+
+    def deviation(self, roundoff: float) -> float:
+        """The largest error of the target as a fraction of its bound, over the whole array."""
+        chunks = zip(*(_chunks(each) for each in (self.target, *self.sources)), strict=True)
+        measure = _copy_deviation if len(self.sources) == 1 else partial(_triad_deviation, roundoff)
+        return max(measure(*each) for each in chunks)
+
+
+def _chunks(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
+    return torch.tensor_split(tensor, math.ceil(tensor.numel() / _CHUNK_ELEMENTS))
+
+
+def _copy_deviation(target: torch.Tensor, source: torch.Tensor) -> float:
+    return 0.0 if torch.equal(target, source) else math.inf
+
+
+def _triad_deviation(roundoff: float, target: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> float:
+    scaled = SCALAR * c.double()
+    exact = b.double() + scaled
+    # The product and the sum are each rounded once; the reference rounds in the same two places.
+    bound = (roundoff * (1 + roundoff) + FP64_ROUNDOFF) * (scaled.abs() + exact.abs())
+    return largest_ratio(target.double() - exact, bound)
+
+
+class PreparedMemory(Prepared):
+    """Arrays in memory, one launcher a copy; `arrays` are theirs in the same order."""
+
+    def __init__(self, workload: Memory, arrays: Sequence[Arrays]) -> None:
+        self.workload = workload
+        self.arrays = tuple(arrays)
+        self.launches = [each.launcher for each in arrays]
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """Settings for the workload's dtype."""
+        return numerics(self.workload.dtype)
+
+    def compute_reference(self) -> None:
+        """Nothing to do: the sources are the reference."""
+
+    def check(self) -> Check:
+        """Compare every element of each copy that was launched. Without a launch the error is infinite."""
+        roundoff = precision_of(self.workload.dtype).result_roundoff
+        errors = [each.deviation(roundoff) for each in self.arrays if each.launched]
+        error = max(errors, default=math.inf)
+        if self.workload.kind == "copy":
+            return Check(reference="exact", error=error, rule="every element equal")
+        return Check(reference="fp64", error=error, rule="|â−a| ≤ u·(|s·c| + |a|), every element")

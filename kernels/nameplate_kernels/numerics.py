@@ -1,0 +1,178 @@
+"""Dtype names, their rounding, torch's process-wide precision settings, and fills.
+
+The *unit roundoff* of a format with p significant bits is u = 2^-p: rounding to nearest changes a number by
+a factor 1 + δ with |δ| ≤ u (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 2.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How one dtype stores numbers and how its matrix products round."""
+
+    storage: torch.dtype
+    """The torch dtype in memory; tf32 lives in fp32."""
+
+    result_roundoff: float
+    """Unit roundoff of a stored result."""
+
+    accumulate_roundoff: float
+    """Unit roundoff of the sum inside a matrix product."""
+
+    input_roundoff: float = 0.0
+    """Unit roundoff of what a product does to its inputs before multiplying; 0 where it takes them whole."""
+
+    sums_truncate: bool = False
+    """Whether tensor cores may cut bits off a running sum instead of rounding it, which biases the error
+    (Fasi, Higham, Mikaitis and Pranesh, Numerical behavior of NVIDIA tensor cores, PeerJ CS 7:e330, 2021).
+    """
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes one stored element takes."""
+        return self.storage.itemsize
+
+
+_FP64, _FP32, _HALF, _BF16 = 2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8
+
+PRECISIONS: Mapping[str, Precision] = MappingProxyType(
+    {
+        "fp64": Precision(torch.float64, _FP64, _FP64),
+        "fp32": Precision(torch.float32, _FP32, _FP32),
+        "tf32": Precision(torch.float32, _FP32, _FP32, input_roundoff=_HALF, sums_truncate=True),
+        "fp16": Precision(torch.float16, _HALF, _FP32, sums_truncate=True),
+        "bf16": Precision(torch.bfloat16, _BF16, _FP32, sums_truncate=True),
+    }
+)
+"""Every dtype that the workloads know, by the name used in case ids."""
+
+FP64_ROUNDOFF = _FP64
+"""Unit roundoff of the references computed in fp64."""
+
+
+def precision_of(dtype: str) -> Precision:
+    """The `Precision` of a dtype name. Raises ValueError for a name not in `PRECISIONS`."""
+    try:
+        return PRECISIONS[dtype]
+    except KeyError:
+        raise ValueError(f"unknown dtype {dtype!r}; expected one of {', '.join(PRECISIONS)}") from None
+
+
+def tf32_unsupported(device: torch.device) -> str | None:
+    """Why `device` has no TF32, in one clause, or None when it has."""
+    what = "tf32 is a mode of NVIDIA tensor cores, Ampere and later"
+    if device.type != "cuda":
+        return f"{what}; this is a {device.type} device"
+    major, minor = torch.cuda.get_device_capability(device)
+    return None if major >= 8 else f"{what}; this device has compute capability {major}.{minor}"
+
+
+@contextmanager
+def numerics(dtype: str) -> Iterator[None]:
+    """Torch's process-wide precision settings as `dtype` needs them, restored on exit.
+
+    fp64 and fp32 mean IEEE arithmetic: no product falls back to TF32 on a GPU, or to bf16 or TF32 on a CPU.
+    tf32 allows TF32 in CUDA's products. fp16 and bf16 sum in fp32, across split sums too. All of it is set
+    for every dtype, so that nothing depends on what was set before. Only torch's `fp32_precision` settings
+    are used; torch refuses to mix them with the older `allow_tf32`. Raises ValueError for an unknown dtype.
+    """
+    precision_of(dtype)
+    backends: Any = torch.backends
+    cuda = "tf32" if dtype == "tf32" else "ieee"
+    with ExitStack() as restored:
+        restored.enter_context(_fp32_precision(backends, cuda))
+        restored.enter_context(_fp32_precision(backends.cuda.matmul, cuda))
+        restored.enter_context(_fp32_precision(backends.mkldnn.matmul, "ieee"))
+        restored.enter_context(_fp32_sums())
+        yield
+
+
+@contextmanager
+def _fp32_precision(owner: Any, value: str) -> Iterator[None]:
+    before = owner.fp32_precision
+    owner.fp32_precision = value
+    try:
+        yield
+    finally:
+        # A setting reads as the value it inherits: "none" restores inheritance where that was all it had.
+        owner.fp32_precision = "none"
+        if owner.fp32_precision != before:
+            owner.fp32_precision = before
+
+
+@contextmanager
+def _fp32_sums() -> Iterator[None]:
+    matmul: Any = torch.backends.cuda.matmul
+    reductions = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
+    before = {name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in reductions}
+    accumulation = matmul.allow_fp16_accumulation
+    for name in reductions:
+        setattr(matmul, name, False)
+    matmul.allow_fp16_accumulation = False
+    try:
+        yield
+    finally:
+        for name, setting in before.items():
+            setattr(matmul, name, setting)
+        matmul.allow_fp16_accumulation = accumulation
+
+
+def _normal(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return tensor.normal_(generator=generator)
+
+
+def _uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return tensor.uniform_(-1.0, 1.0, generator=generator)
+
+
+def _integers(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return tensor.random_(-2, 3, generator=generator)
+
+
+def _zeros(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return tensor.zero_()
+
+
+FILLS: Mapping[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = MappingProxyType(
+    {"normal": _normal, "uniform": _uniform, "integers": _integers, "zeros": _zeros}
+)
+"""What a tensor can be filled with: N(0, 1), [−1, 1), the integers −2 to 2, or zeros. Each has mean 0."""
+
+
+def check_fill(fill: str) -> None:
+    """Raise ValueError unless `fill` is one of `FILLS`; to be called before anything is allocated."""
+    if fill not in FILLS:
+        raise ValueError(f"unknown fill {fill!r}; expected one of {', '.join(FILLS)}")
+
+
+def seeded(device: torch.device, seed: int) -> torch.Generator:
+    """A generator on `device` itself: on one kind of device, the same seed gives the same bits."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def filled(shape: Sequence[int], dtype: str, fill: str, generator: torch.Generator) -> torch.Tensor:
+    """A new tensor of `shape` in the storage of `dtype`, on the generator's device, filled by `fill`.
+
+    Raises ValueError for an unknown dtype or fill.
+    """
+    check_fill(fill)
+    tensor = torch.empty(tuple(shape), dtype=precision_of(dtype).storage, device=generator.device)
+    return FILLS[fill](tensor, generator)
+
+
+def largest_ratio(deviation: torch.Tensor, bound: torch.Tensor) -> float:
+    """The largest |deviation| ÷ bound, elementwise; both of one shape, as a number for `Check.error`.
+
+    No deviation is 0 even where the bound is 0. NaN in either counts as infinite.
+    """
+    ratio = torch.where(deviation == 0, 0.0, deviation.abs() / bound)
+    return float(ratio.nan_to_num(nan=torch.inf, posinf=torch.inf).max())

@@ -1,0 +1,159 @@
+"""Is a matrix product as right as its dtype allows? Two tests with bounds from rounding analysis.
+
+Legend: C = A·B, with A m×k and B k×n; ĉ is the computed element; u_out, u_in, u_acc are the unit roundoffs
+of the stored result, of the inputs as the product takes them (tf32) and of the running sum; |A||B| is the
+product of absolute values; q_ij = sqrt(Σ_l (a_il b_lj)²).
+
+**Where the bound comes from.** Rounding errors are taken as independent, of mean 0 and bounded by u, as in
+Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019,
+A2815–A2835. A sum of such errors with weights w then stays below λ·u·‖w‖₂ with probability at least
+1 − 2·exp(−λ²/2) (Hoeffding). λ = 8 leaves 2.5e-14 for each element.
+
+- *Result*: rounding the sum once to storage costs at most u_out·|c|.
+- *Running sum*: the error is Σ_l δ_l s_l with s_l the partial sums. Since |s_l| ≤ (|A||B|)_ij it is at most
+  λ·√k·u_acc·(|A||B|)_ij: their bound, and the one used for fp16, bf16 and tf32, where tensor cores may
+  truncate. For fp64 and fp32 the data enter as well: products of mean 0 walk at random, so that the s_l
+  differ from a share of c by q_ij, and the error is at most λ·√k·u_acc·(q_ij + |c_ij|). This is smaller by
+  √k, in the way of Higham & Mary, Sharper probabilistic backward error analysis for basic linear algebra
+  kernels with random data, SIAM J. Sci. Comput. 42(5), 2020, A3427–A3446, and it is what makes a silent TF32
+  product in an fp32 case fail at every k in use (|A||B| alone would let it pass from k ≈ 3000 on).
+- *Inputs* (tf32): each of the 2k inputs is off by a factor 1 + δ. Rounded to nearest, |δ| ≤ u_in with mean
+  0; cut off instead, as hardware may, δ spreads no wider than u_in about a mean of at most u_in. To first
+  order c moves by Σ_l a_il b_lj (δ_il + δ'_lj): at most 2·u_in·|c_ij| from the means and
+  λ·√2·u_in·q_ij from the spread.
+- *Reference*: the fp64 sum it is compared with has the same kind of error with u = 2^-53.
+
+**Rows** compares every element of up to 16 random rows with that bound. **Freivalds** covers all of C: for a
+random x of ±1 it compares C·x with A·(B·x), row by row (Freivalds, Probabilistic machines can use less
+running time, IFIP 1977). The residual of a row is Σ_j x_j e_ij, with independent signs, so it is at most λ
+times the 2-norm over j of the one-sigma errors above (the bounds without λ), where ‖(|A||B|)_i‖₂ is itself
+at most ‖a_i‖₂·‖B‖_F.
+
+**What Freivalds finds.** One wrong element is found when it is off by more than about the bound of its row.
+With fills of mean 0 and r the root mean square of C, that is 8·u_out·√n·r plus the sum's share: at k = n =
+1024 and 16384 together 1·r and 5·r for bf16, 0.15·r and 1.5·r for fp16, 0.001·r and 0.016·r for fp32.
+Several wrong elements in one row can cancel by chance of the signs, at most one time in two; a wrong tile
+has many rows, and cancels in all of them with probability 2^-rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from nameplate_kernels.numerics import FP64_ROUNDOFF, Precision, largest_ratio, seeded
+
+CONFIDENCE = 8.0
+"""λ: how many one-sigma errors a deviation may reach."""
+
+SAMPLED_ROWS = 16
+"""Rows of C that are compared element by element."""
+
+CHUNK_ELEMENTS = 2**22
+"""Elements converted to fp64 at a time: 32 MiB, so that a check never needs a second copy of a matrix."""
+
+RULE = (
+    f"sampled rows: |ĉ−c| ≤ u_out·|c| + {CONFIDENCE:g}·√K·u_acc·(|A||B|, or its rms for IEEE sums), "
+    "and every row by Freivalds"
+)
+
+
+@dataclass(frozen=True)
+class ProductReference:
+    """What is kept of a higher-precision product: small against C. Vectors and rows are fp64."""
+
+    precision: Precision
+    depth: int
+    rows: torch.Tensor  # (r,) which rows of C are compared element by element
+    sampled_c: torch.Tensor  # (r, n)
+    sampled_bound: torch.Tensor  # (r, n)
+    signs: torch.Tensor  # (n,) of ±1
+    product_with_signs: torch.Tensor  # (m,) A·(B·x)
+    row_error: torch.Tensor  # (m,) one-sigma error of C·x, without the terms that grow with ‖c_i‖
+
+    def deviation(self, c: torch.Tensor) -> float:
+        """The largest error of `c` (m×n, any dtype) as a fraction of its bound; infinite for NaN."""
+        sampled = largest_ratio(c[self.rows].double() - self.sampled_c, self.sampled_bound)
+        return max(sampled, *(self._freivalds(c, span) for span in _spans(c.shape[0], c.shape[1])))
+
+    def _freivalds(self, c: torch.Tensor, span: slice) -> float:
+        c64 = c[span].double()
+        growing = _relative_error(self.precision, self.depth) + FP64_ROUNDOFF * math.sqrt(c.shape[1])
+        bound = CONFIDENCE * (self.row_error[span] + growing * c64.norm(dim=1))
+        return largest_ratio(c64 @ self.signs - self.product_with_signs[span], bound)
+
+
+def product_reference(a: torch.Tensor, b: torch.Tensor, precision: Precision, seed: int) -> ProductReference:
+    """Work out what `a` (m×k) times `b` (k×n) must give, on the device they are on, in fp64."""
+    m, n = a.shape[0], b.shape[1]
+    choice = seeded(torch.device("cpu"), seed)
+    rows = torch.randperm(m, generator=choice)[:SAMPLED_ROWS].to(a.device)
+    signs = (2 * torch.randint(0, 2, (n,), generator=choice) - 1).double().to(a.device)
+    sampled_c, sampled_bound = _sampled(a[rows].double(), b, precision)
+    product, row_error = _with_signs(a, b, signs, precision)
+    return ProductReference(precision, a.shape[1], rows, sampled_c, sampled_bound, signs, product, row_error)
+
+
+def _sampled(a: torch.Tensor, b: torch.Tensor, precision: Precision) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows `a`·B and their elementwise bound."""
+    k, n = b.shape
+    values, bounds = [], []
+    for span in _spans(n, k):
+        b64 = b[:, span].double()
+        c = a @ b64
+        rms = (a.square() @ b64.square()).sqrt()
+        spread = _spread(precision, k, rms, a.abs() @ b64.abs()) + FP64_ROUNDOFF * math.sqrt(k) * rms
+        values.append(c)
+        # The relative terms are sums of a few errors, at most u each; the sum's own share of c is one of k.
+        summing = (CONFIDENCE - 1) * _summing_share(precision, k)
+        bounds.append((_relative_error(precision, k) + summing) * c.abs() + CONFIDENCE * spread)
+    return torch.cat(values, dim=1), torch.cat(bounds, dim=1)
+
+
+def _with_signs(
+    a: torch.Tensor, b: torch.Tensor, signs: torch.Tensor, precision: Precision
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A·(B·x), and the one-sigma error of each row of C·x that doesn't grow with that row of C."""
+    k, n = b.shape
+    b_signs, b_squares = _rows_of(b, signs)
+    products, errors = [], []
+    for span in _spans(*a.shape):
+        a64 = a[span].double()
+        rms = (a64.square() @ b_squares).sqrt()
+        absolute = a64.norm(dim=1) * b_squares.sum().sqrt()
+        reference = FP64_ROUNDOFF * (math.sqrt(k) + math.sqrt(n)) * rms
+        products.append(a64 @ b_signs)
+        errors.append(_spread(precision, k, rms, absolute) + reference)
+    return torch.cat(products), torch.cat(errors)
+
+
+def _rows_of(b: torch.Tensor, signs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """B·x and the squared 2-norm of each row of B."""
+    chunks = (b[span].double() for span in _spans(*b.shape))
+    both = [(chunk @ signs, chunk.square().sum(dim=1)) for chunk in chunks]
+    return torch.cat([product for product, _ in both]), torch.cat([squares for _, squares in both])
+
+
+def _spread(precision: Precision, depth: int, rms: torch.Tensor, absolute: torch.Tensor) -> torch.Tensor:
+    """One-sigma error from inputs and running sum, for q and |A||B| (or their 2-norms over a row)."""
+    summed = absolute if precision.sums_truncate else rms
+    summing = math.sqrt(depth) * precision.accumulate_roundoff
+    return math.sqrt(2) * precision.input_roundoff * rms + summing * summed
+
+
+def _relative_error(precision: Precision, depth: int) -> float:
+    """The factor of |c| in a one-sigma error."""
+    return precision.result_roundoff + 2 * precision.input_roundoff + _summing_share(precision, depth)
+
+
+def _summing_share(precision: Precision, depth: int) -> float:
+    return 0.0 if precision.sums_truncate else math.sqrt(depth) * precision.accumulate_roundoff
+
+
+def _spans(length: int, width: int) -> Iterator[slice]:
+    """Slices of `length` lines, each line `width` elements, that hold `CHUNK_ELEMENTS` or one line."""
+    step = max(1, CHUNK_ELEMENTS // width)
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))

@@ -1,0 +1,513 @@
+"""One pre-norm decoder block, as in Llama 3: grouped-query causal attention with RoPE, then SwiGLU.
+
+Legend of the suffixes: B batch, T tokens, D model width, H query heads, G key/value heads (G divides H), Q
+features of a head (D = H·Q), R = Q/2 rotated pairs, N = H + 2G heads together, E = N·Q, F feed-forward
+width. A weight w_ED maps D features to E and is stored as published weights are, outputs first.
+
+    h = x + attention(norm(x))
+    y = h + (silu(n·W1ᵀ) ∘ (n·W3ᵀ))·W2ᵀ   with n = norm(h)
+
+(Grattafiori et al., The Llama 3 Herd of Models, arXiv:2407.21783, 2024, table 3; W_qkv fused as in gpt-fast.)
+"""
+
+# ruff: noqa: N815 (shape suffixes)
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
+
+from nameplate_kernels.matmul import Matmul
+from nameplate_kernels.numerics import (
+    Precision,
+    check_fill,
+    filled,
+    largest_ratio,
+    numerics,
+    precision_of,
+    seeded,
+    tf32_unsupported,
+)
+from nameplate_kernels.workload import Check, Prepared, Workload
+
+ROPE_THETA = 500_000
+"""Base of the rotary frequencies in Llama 3."""
+
+NORM_EPSILON = 1e-5
+"""Added to the mean square in the norm, as in Llama 3."""
+
+PASSES = ("forward", "forward_backward")
+"""What one launch does."""
+
+SAMPLED_ROWS = 16
+"""Rows of each weight's gradient that are kept and compared."""
+
+CONFIDENCE = 2.0
+"""λ of the check's bound; see `relative_bound`."""
+
+_PILOT_TOKENS = 128
+_PILOT_WIDTH = 512
+_PILOT_SHRINK = 8
+# Roundings to storage on the longest way through the block: norm, qkv, RoPE, attention's probabilities,
+# its output, wo, residual, norm, gate, silu, product, w2, residual.
+_FORWARD_ROUNDINGS = 13
+# A gradient sees the forward pass and, for each of its steps, about two more products on the way back.
+_GRADIENT_ROUNDINGS = 3 * _FORWARD_ROUNDINGS
+
+
+class Parameters(NamedTuple):
+    """The weights of one block."""
+
+    norm1_D: torch.Tensor
+    wqkv_ED: torch.Tensor
+    wo_DD: torch.Tensor
+    norm2_D: torch.Tensor
+    w1_FD: torch.Tensor
+    w3_FD: torch.Tensor
+    w2_DF: torch.Tensor
+
+
+class Rope(NamedTuple):
+    """Cosine and sine of position × frequency."""
+
+    cos_TR: torch.Tensor
+    sin_TR: torch.Tensor
+
+
+class Heads(NamedTuple):
+    """How attention is divided: H query heads, G key/value heads, Q features each."""
+
+    query: int
+    key_value: int
+    features: int
+
+
+def rope_table(tokens: int, features: int, device: torch.device, dtype: torch.dtype) -> Rope:
+    """Angles t·θ^(−2r/Q) for position t and pair r (Su et al., RoFormer, arXiv:2104.09864, section 3.2.2).
+
+    Computed in fp64 on the CPU and stored as `dtype`: fp32, or fp64 for a reference in fp64.
+    """
+    pairs_R = torch.arange(0, features, 2, dtype=torch.float64) / features
+    angles_TR = torch.outer(torch.arange(tokens, dtype=torch.float64), float(ROPE_THETA) ** -pairs_R)
+    return Rope(angles_TR.cos().to(device, dtype), angles_TR.sin().to(device, dtype))
+
+
+def rotate(x_BHTQ: torch.Tensor, rope: Rope) -> torch.Tensor:
+    """Turn feature r and feature r + Q/2 by their angle, in the table's precision; returns the dtype of x.
+
+    The pairing is that of the weights as published for Hugging Face; Meta's neighbouring pairs are the same
+    but for the order of the weights' rows.
+    """
+    first, second = x_BHTQ.to(rope.cos_TR.dtype).chunk(2, dim=-1)
+    turned = (first * rope.cos_TR - second * rope.sin_TR, second * rope.cos_TR + first * rope.sin_TR)
+    return torch.cat(turned, dim=-1).to(x_BHTQ.dtype)
+
+
+def attend(q_BHTQ: torch.Tensor, k_BGTQ: torch.Tensor, v_BGTQ: torch.Tensor) -> torch.Tensor:
+    """Causal softmax(q·kᵀ/√Q)·v, where H/G neighbouring query heads share a key/value head.
+
+    Torch maps the heads itself: on a CPU that was as fast as repeating keys and values, or up to four times
+    as fast (128 and 512 tokens); on CUDA, FlashAttention does it without a copy. CUDA's memory-efficient
+    kernel, the one for 32-bit numbers, can't: torch would fall back to storing all T² scores, so there both
+    are repeated.
+    """
+    if q_BHTQ.is_cuda and q_BHTQ.dtype is torch.float32:
+        group = q_BHTQ.shape[1] // k_BGTQ.shape[1]
+        k_BGTQ, v_BGTQ = k_BGTQ.repeat_interleave(group, dim=1), v_BGTQ.repeat_interleave(group, dim=1)
+    shared = q_BHTQ.shape[1] != k_BGTQ.shape[1]
+    return scaled_dot_product_attention(q_BHTQ, k_BGTQ, v_BGTQ, is_causal=True, enable_gqa=shared)
+
+
+def attention(x_BTD: torch.Tensor, weights: Parameters, rope: Rope, heads: Heads) -> torch.Tensor:
+    """Grouped-query causal attention with RoPE; returns BTD."""
+    H, G, Q = heads
+    qkv_BTNQ = linear(x_BTD, weights.wqkv_ED).view(*x_BTD.shape[:2], H + 2 * G, Q)
+    q_BHTQ, k_BGTQ, v_BGTQ = torch.split_with_sizes(qkv_BTNQ.transpose(1, 2), (H, G, G), dim=1)
+    mixed_BHTQ = attend(rotate(q_BHTQ, rope), rotate(k_BGTQ, rope), v_BGTQ)
+    return linear(mixed_BHTQ.transpose(1, 2).flatten(-2), weights.wo_DD)
+
+
+def swiglu(x_BTD: torch.Tensor, weights: Parameters) -> torch.Tensor:
+    """(silu(x·W1ᵀ) ∘ (x·W3ᵀ))·W2ᵀ (Shazeer, GLU Variants Improve Transformer, arXiv:2002.05202)."""
+    gated_BTF = silu(linear(x_BTD, weights.w1_FD)) * linear(x_BTD, weights.w3_FD)
+    return linear(gated_BTF, weights.w2_DF)
+
+
+def norm(x_BTD: torch.Tensor, weight_D: torch.Tensor) -> torch.Tensor:
+    """Root mean square norm: x / sqrt(mean(x²) + ε) ∘ w (Zhang & Sennrich, arXiv:1910.07467)."""
+    return rms_norm(x_BTD, weight_D.shape, weight_D, NORM_EPSILON)
+
+
+def block(x_BTD: torch.Tensor, weights: Parameters, rope: Rope, heads: Heads) -> torch.Tensor:
+    """The whole block, BTD to BTD."""
+    h_BTD = x_BTD + attention(norm(x_BTD, weights.norm1_D), weights, rope, heads)
+    return h_BTD + swiglu(norm(h_BTD, weights.norm2_D), weights)
+
+
+@dataclass(frozen=True)
+class TransformerBlock(Workload):
+    """A decoder block's forward pass, or its forward and backward pass, on `batch` × `tokens` inputs.
+
+    A forward_backward launch also frees the gradients of the one before (they are set to None inside the
+    launch): autograd then stores each gradient instead of adding it to one that must be zeroed first, which
+    is how training loops run by default, so its cost belongs to the pass. The input needs a gradient too, as
+    in the middle of a stack. A forward launch keeps nothing for a backward pass.
+
+    FLOPs follow Megatron's convention: matrix products and half of the attention scores (causal); a backward
+    pass is twice a forward pass. `represents` names the model whose block this is. Raises ValueError for
+    numbers that make no block, an unknown dtype or an unknown pass.
+    """
+
+    batch: int
+    tokens: int
+    d_model: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    dtype: str
+    pass_: str
+    represents: str | None = None
+
+    @classmethod
+    def llama3_8b(
+        cls, tokens: int, dtype: str, pass_: str, batch: int = 1, width: float = 1.0
+    ) -> TransformerBlock:
+        """A block of Llama-3-8B: D 4096, 32 heads, 8 key/value heads of 128 features, F 14336.
+
+        `width` narrows D, F and both counts of heads alike (1/8 leaves one key/value head); such a block
+        stands for no model. Raises ValueError for a width that isn't 1, 1/2, 1/4 or 1/8.
+        """
+        if width not in (1.0, 0.5, 0.25, 0.125):
+            raise ValueError(f"llama3_8b: width must be 1, 1/2, 1/4 or 1/8, got {width}")
+        d_model, heads, kv_heads, ffn = (int(full * width) for full in (4096, 32, 8, 14336))
+        represents = "Llama-3-8B" if width == 1.0 else None
+        return cls(batch, tokens, d_model, heads, kv_heads, ffn, dtype, pass_, represents)
+
+    def __post_init__(self) -> None:
+        precision_of(self.dtype)
+        if self.pass_ not in PASSES:
+            raise ValueError(
+                f"transformer_block: unknown pass {self.pass_!r}; expected {' or '.join(PASSES)}"
+            )
+        sizes = (self.batch, self.tokens, self.d_model, self.heads, self.kv_heads, self.ffn)
+        if min(sizes) < 1:
+            raise ValueError(f"transformer_block: sizes must be at least 1, got {sizes}")
+        if self.heads % self.kv_heads or self.d_model % (2 * self.heads):
+            raise ValueError(
+                "transformer_block: kv_heads must divide heads, and 2 × heads must divide d_model, "
+                f"got d_model {self.d_model}, heads {self.heads}, kv_heads {self.kv_heads}"
+            )
+
+    @property
+    def name(self) -> str:
+        """`transformer_block`."""
+        return "transformer_block"
+
+    @property
+    def shape(self) -> str:
+        """Batch, tokens, model width and pass: `1x128x4096-forward`."""
+        return f"{self.batch}x{self.tokens}x{self.d_model}-{self.pass_}"
+
+    @property
+    def dimensions(self) -> Mapping[str, int | str]:
+        """Every number of the block, its pass, and the constants of RoPE and norm."""
+        return {
+            "batch": self.batch,
+            "tokens": self.tokens,
+            "d_model": self.d_model,
+            "heads": self.heads,
+            "kv_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "ffn": self.ffn,
+            "pass": self.pass_,
+            "rope_theta": ROPE_THETA,
+            "norm_epsilon": str(NORM_EPSILON),
+        }
+
+    @property
+    def head_dim(self) -> int:
+        """Q, the features of one head."""
+        return self.d_model // self.heads
+
+    @property
+    def backward(self) -> bool:
+        """Whether a launch runs the backward pass too."""
+        return self.pass_ == "forward_backward"
+
+    @property
+    def flops(self) -> int:
+        """Forward: 2·B·T·(products' weights) + 4·B·T²·H·Q/2; forward and backward three times that.
+
+        Norms, RoPE, softmax and SwiGLU's elementwise work aren't counted, nor is anything recomputed: the
+        rule of Megatron-LM's num_floating_point_operations, which counts causal attention half.
+        """
+        products = sum(gemm.flops for gemm in self.gemms())
+        scores = 2 * self.batch * self.tokens**2 * self.d_model
+        return (products + scores) * (3 if self.backward else 1)
+
+    @property
+    def convention(self) -> str:
+        """`Megatron`."""
+        return "Megatron"
+
+    @property
+    def parameters(self) -> int:
+        """Weights of one block, norms included."""
+        return sum(math.prod(shape) for shape in self._shapes())
+
+    @property
+    def bytes(self) -> int:
+        """Forward: parameters and input read once, output written once. Forward and backward: parameters
+        read twice and their gradients written, input and output's gradient read, output and input's gradient
+        written.
+
+        Whatever passes between the block's own kernels, saved activations included, isn't counted: a fused
+        block need not move it. Nor is RoPE's table, which a whole model shares.
+        """
+        activations = self.batch * self.tokens * self.d_model
+        elements = (
+            3 * self.parameters + 4 * activations if self.backward else self.parameters + 2 * activations
+        )
+        return elements * precision_of(self.dtype).itemsize
+
+    @property
+    def resident_bytes(self) -> int:
+        """An estimate: parameters and activations, with gradients where there are any, and the same again in
+        the reference's dtype. In fp64 that includes all T² scores of the heads, which CUDA stores there.
+        """
+        wide = 8 * self.d_model + 4 * self.ffn + 3 * (self.heads + 2 * self.kv_heads) * self.head_dim
+        activations = self.batch * self.tokens * wide
+        held = (self.parameters + activations) * (2 if self.backward else 1)
+        reference = _reference_dtype(self.dtype)
+        scores = 3 * self.batch * self.heads * self.tokens**2 if reference is torch.float64 else 0
+        return held * precision_of(self.dtype).itemsize + (held + scores) * reference.itemsize
+
+    def unsupported(self, device: torch.device) -> str | None:
+        """A reason for fp64, or for tf32 where the device has none; None otherwise."""
+        if self.dtype == "fp64":
+            return "a block in fp64 leaves no higher precision to check it against"
+        return tf32_unsupported(device) if self.dtype == "tf32" else None
+
+    def pilot(self) -> TransformerBlock | None:
+        """The block at an eighth of the width (less where its heads don't divide by 8) and 128 tokens at the
+        most; None when it is that small already.
+        """
+        shrink = 1
+        if self.d_model > _PILOT_WIDTH:
+            shrink = math.gcd(_PILOT_SHRINK, self.heads, self.kv_heads, self.ffn)
+        small = dataclasses.replace(
+            self,
+            tokens=min(self.tokens, _PILOT_TOKENS),
+            d_model=self.d_model // shrink,
+            heads=self.heads // shrink,
+            kv_heads=self.kv_heads // shrink,
+            ffn=self.ffn // shrink,
+            represents=None,
+        )
+        return None if small == dataclasses.replace(self, represents=None) else small
+
+    def gemms(self) -> tuple[Matmul, ...]:
+        """The forward pass's own products in order: qkv, out, gate, up, down; M is batch × tokens.
+
+        Gate and up are equal, so that weighing each by its FLOPs gives the block's own mix. The layout is nt:
+        weights are stored outputs first.
+        """
+        _, qkv, out, _, gate, up, down = self._shapes()
+        rows = self.batch * self.tokens
+        return tuple(
+            Matmul(rows, outputs, inputs, self.dtype, "nt", self.represents)
+            for outputs, inputs in (qkv, out, gate, up, down)
+        )
+
+    def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedBlock:
+        """Allocate `copies` blocks with weights of their own; `fill` is for the input alone.
+
+        Weights are normal with variance 1/inputs and norms' weights near 1, so that activations stay of order
+        1. Raises ValueError for an unknown fill.
+        """
+        check_fill(fill)
+        generator = seeded(device, seed)
+        return PreparedBlock(self, [self._buffers(fill, generator) for _ in range(copies)], seed)
+
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        D, E = self.d_model, (self.heads + 2 * self.kv_heads) * self.head_dim
+        return (D,), (E, D), (D, D), (D,), (self.ffn, D), (self.ffn, D), (D, self.ffn)
+
+    def _buffers(self, fill: str, generator: torch.Generator) -> Buffers:
+        shape = (self.batch, self.tokens, self.d_model)
+        x_BTD = filled(shape, self.dtype, fill, generator)
+        weights = Parameters(*(_weight(each, self.dtype, generator) for each in self._shapes()))
+        heads = Heads(self.heads, self.kv_heads, self.head_dim)
+        rope = rope_table(self.tokens, self.head_dim, generator.device, torch.float32)
+        output_gradient = filled(shape, self.dtype, "normal", generator) if self.backward else None
+        return Buffers(x_BTD, weights, rope, heads, output_gradient)
+
+
+def _weight(shape: Sequence[int], dtype: str, generator: torch.Generator) -> torch.Tensor:
+    values = filled(shape, dtype, "normal", generator)
+    return values.mul_(0.1).add_(1.0) if len(shape) == 1 else values.div_(math.sqrt(shape[1]))
+
+
+class Buffers:
+    """What one launcher works on: the input, the weights, and the output of the latest launch.
+
+    `y_BTD` is None before the first launch. With an output gradient, input and weights require gradients.
+    """
+
+    def __init__(
+        self,
+        x_BTD: torch.Tensor,
+        weights: Parameters,
+        rope: Rope,
+        heads: Heads,
+        output_gradient: torch.Tensor | None,
+    ) -> None:
+        self.x_BTD = x_BTD
+        self.weights = weights
+        self.rope = rope
+        self.heads = heads
+        self.output_gradient = output_gradient
+        self.y_BTD: torch.Tensor | None = None
+        for leaf in self.leaves:
+            leaf.requires_grad_(output_gradient is not None)
+
+    @property
+    def leaves(self) -> tuple[torch.Tensor, ...]:
+        """What gets a gradient: the input and every weight."""
+        return (self.x_BTD, *self.weights)
+
+    @property
+    def launcher(self) -> Callable[[], None]:
+        """The pass that the workload asks for."""
+        return self.forward if self.output_gradient is None else self.forward_backward
+
+    def forward(self) -> None:
+        """One forward pass that keeps nothing for a backward pass."""
+        with torch.inference_mode():
+            self.y_BTD = block(self.x_BTD, self.weights, self.rope, self.heads)
+
+    def forward_backward(self) -> None:
+        """One forward and backward pass; drops the gradients of the one before."""
+        for leaf in self.leaves:
+            leaf.grad = None
+        y_BTD = block(self.x_BTD, self.weights, self.rope, self.heads)
+        torch.autograd.backward(y_BTD, self.output_gradient)
+        self.y_BTD = y_BTD.detach()
+
+    def upcast(self, dtype: torch.dtype) -> Buffers:
+        """The same block in another dtype, from the same bits."""
+        weights = Parameters(*(weight.detach().to(dtype, copy=True) for weight in self.weights))
+        table = rope_table(self.x_BTD.shape[1], self.heads.features, self.x_BTD.device, dtype)
+        gradient = None if self.output_gradient is None else self.output_gradient.to(dtype)
+        return Buffers(self.x_BTD.detach().to(dtype, copy=True), weights, table, self.heads, gradient)
+
+    def results(self, seed: int) -> dict[str, torch.Tensor]:
+        """What the check compares, as matrices, each row by itself: the output by token and, after a backward
+        pass, the input's gradient by token, those of the norms, and sampled rows of each weight's.
+        """
+        if self.y_BTD is None:
+            return {}
+        output = {"y": self.y_BTD.flatten(0, 1)}
+        return output if self.output_gradient is None else output | self._gradients(seed)
+
+    def _gradients(self, seed: int) -> dict[str, torch.Tensor]:
+        gradients = {"x gradient": _gradient(self.x_BTD).flatten(0, 1)}
+        for name, weight in self.weights._asdict().items():
+            rows = _gradient(weight).reshape(-1, weight.shape[-1])
+            generator = seeded(torch.device("cpu"), seed)
+            chosen = torch.randperm(rows.shape[0], generator=generator)[:SAMPLED_ROWS]
+            gradients[f"{name} gradient"] = rows[chosen.to(rows.device)]
+        return gradients
+
+
+def _gradient(leaf: torch.Tensor) -> torch.Tensor:
+    # A launch that lost a gradient must fail the check, not crash it.
+    return torch.full_like(leaf, math.nan) if leaf.grad is None else leaf.grad
+
+
+def _reference_dtype(dtype: str) -> torch.dtype:
+    return torch.float64 if dtype == "fp32" else torch.float32
+
+
+def relative_bound(precision: Precision, roundings: int, depth: int) -> float:
+    """Bound of ‖computed − reference‖₂ ÷ ‖reference‖₂ for one token, or one row of a weight's gradient.
+
+    A path through the block rounds to storage `roundings` times. Independent errors of mean 0 and at most u
+    add up in the root mean square to no more than u·√roundings (u/√3 each, for errors spread evenly; norm,
+    softmax and silu pass relative errors on with a factor of about 1). The longest sum, of `depth` terms,
+    adds u_acc·√depth (Higham & Mary 2019, as in `product_check`). The norm over a row of hundreds of features
+    or more barely fluctuates, so λ = 2 on the whole leaves a factor of about 3.5 for what the model leaves
+    out. tf32 stores fp32 but may cut its inputs off at 2·2^-11 relative, which then takes the place of u.
+    """
+    rounding = max(precision.result_roundoff, 2 * precision.input_roundoff)
+    return CONFIDENCE * (rounding * math.sqrt(roundings) + precision.accumulate_roundoff * math.sqrt(depth))
+
+
+class PreparedBlock(Prepared):
+    """Blocks in memory, one launcher a copy; `buffers` are theirs in the same order.
+
+    The reference is the same equations, from the same bits, in fp64 for fp32 and in fp32 otherwise. Output
+    and input's gradient are compared token by token (a missing mask is then plain at the first token, however
+    long the context), weights' gradients on sampled rows.
+    """
+
+    def __init__(self, workload: TransformerBlock, buffers: Sequence[Buffers], seed: int) -> None:
+        self.workload = workload
+        self.buffers = tuple(buffers)
+        self.launches = [each.launcher for each in buffers]
+        self._seed = seed
+        self._references: list[dict[str, torch.Tensor]] = []
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """Settings for the workload's dtype."""
+        return numerics(self.workload.dtype)
+
+    def compute_reference(self) -> None:
+        """Run each copy once in the higher precision, keep what is compared and free the rest."""
+        # A reference in fp32 must not inherit the tf32 that it is there to judge.
+        with numerics("fp32"):
+            self._references = [self._reference(each) for each in self.buffers]
+
+    def check(self) -> Check:
+        """Compare each copy that was launched. Without a launch the error is infinite.
+
+        Raises RuntimeError before `compute_reference`.
+        """
+        if not self._references:
+            raise RuntimeError("transformer_block: check was called before compute_reference")
+        error = max(self.errors().values(), default=math.inf)
+        reference = "fp64" if self.workload.dtype == "fp32" else "fp32"
+        rule = f"each row: ‖ŷ−y‖ ≤ {CONFIDENCE:g}·(u·√roundings + u_acc·√depth)·‖y‖"
+        return Check(reference=reference, error=error, rule=rule)
+
+    def errors(self) -> dict[str, float]:
+        """The largest error of each compared tensor over all copies, as a fraction of its bound."""
+        worst: dict[str, float] = {}
+        for buffers, reference in zip(self.buffers, self._references, strict=True):
+            for name, result in buffers.results(self._seed).items():
+                worst[name] = max(worst.get(name, 0.0), self._error(name, result, reference[name]))
+        return worst
+
+    def _reference(self, buffers: Buffers) -> dict[str, torch.Tensor]:
+        upcast = buffers.upcast(_reference_dtype(self.workload.dtype))
+        upcast.launcher()
+        return {name: result.clone() for name, result in upcast.results(self._seed).items()}
+
+    def _error(self, name: str, result: torch.Tensor, reference: torch.Tensor) -> float:
+        deviation = (result.to(reference.dtype) - reference).norm(dim=1)
+        return largest_ratio(deviation, self._bound(name) * reference.norm(dim=1))
+
+    def _bound(self, name: str) -> float:
+        block_depth = max(self.workload.d_model, self.workload.ffn, self.workload.tokens)
+        precision = precision_of(self.workload.dtype)
+        if name == "y":
+            return relative_bound(precision, _FORWARD_ROUNDINGS, block_depth)
+        depth = max(block_depth, self.workload.batch * self.workload.tokens)
+        return relative_bound(precision, _GRADIENT_ROUNDINGS, depth)

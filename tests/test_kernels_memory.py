@@ -1,0 +1,109 @@
+"""Copy and triad: declared work, and a check of every element."""
+
+import math
+
+import pytest
+import torch
+
+from nameplate_kernels import Memory
+
+CPU = torch.device("cpu")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no NVIDIA GPU")
+
+
+def launched(workload, device=CPU, fill="normal", copies=1):
+    prepared = workload.prepare(device, fill=fill, seed=3, copies=copies)
+    with prepared.numerics():
+        prepared.compute_reference()
+        for launch in prepared.launches:
+            launch()
+    return prepared
+
+
+def test_a_copy_declares_its_bytes_and_no_flops():
+    workload = Memory("copy", "fp32", 256)
+    assert (workload.name, workload.shape) == ("memory", "copy-256MiB")
+    assert workload.bytes == 2 * 256 * 2**20
+    assert (workload.flops, workload.convention) == (None, None)
+    assert workload.dimensions == {"kind": "copy", "mebibytes": 256, "elements": 2**26}
+    assert workload.pilot() is None
+    assert workload.represents is None
+
+
+def test_a_triad_declares_three_arrays_and_two_flops_an_element():
+    workload = Memory("triad", "bf16", 4)
+    assert workload.shape == "triad-4MiB"
+    assert workload.bytes == 3 * 4 * 2**20
+    assert workload.flops == 2 * 4 * 2**20 // 2
+    assert workload.convention == "2N"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("move", "fp32", 1), "unknown kind 'move'; expected one of copy, triad"),
+        (("copy", "fp31", 1), "unknown dtype 'fp31'"),
+        (("copy", "fp32", 0), "mebibytes must be at least 1, got 0"),
+    ],
+)
+def test_refuses_what_is_no_transfer(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Memory(*arguments)
+
+
+def test_tf32_is_unsupported_with_a_reason():
+    assert "mode of matrix products" in Memory("copy", "tf32", 1).unsupported(CPU)
+    assert Memory("copy", "fp32", 1).unsupported(CPU) is None
+
+
+@pytest.mark.parametrize("dtype", ["fp64", "fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("fill", ["normal", "uniform", "integers", "zeros"])
+def test_right_results_pass(dtype, fill):
+    copied = launched(Memory("copy", dtype, 1), fill=fill).check()
+    assert (copied.reference, copied.error) == ("exact", 0)
+    added = launched(Memory("triad", dtype, 1), fill=fill).check()
+    assert added.reference == "fp64"
+    assert added.passed
+
+
+def test_a_triad_is_b_plus_three_c():
+    (arrays,) = launched(Memory("triad", "fp64", 1)).arrays
+    b, c = arrays.sources
+    torch.testing.assert_close(arrays.target, b + 3 * c)
+
+
+@pytest.mark.parametrize("kind", ["copy", "triad"])
+@pytest.mark.parametrize("wrong", [7.0, math.nan])
+def test_one_wrong_element_is_found_wherever_it_is(kind, wrong, monkeypatch):
+    monkeypatch.setattr("nameplate_kernels.memory._CHUNK_ELEMENTS", 100_000)
+    prepared = launched(Memory(kind, "fp32", 1))
+    assert prepared.check().passed
+    prepared.arrays[0].target[-1] = wrong
+    assert not prepared.check().passed
+
+
+def test_a_triad_rounded_to_bf16_fails_as_fp32():
+    prepared = launched(Memory("triad", "fp32", 1))
+    target = prepared.arrays[0].target
+    target.copy_(target.bfloat16())
+    assert prepared.check().error > 1000
+
+
+def test_only_what_was_launched_is_checked_and_nothing_fails():
+    prepared = Memory("copy", "fp32", 1).prepare(CPU, fill="normal", seed=0, copies=2)
+    prepared.compute_reference()
+    assert prepared.check().error == math.inf
+    prepared.launches[1]()
+    assert prepared.check().passed
+
+
+def test_an_unknown_fill_is_refused():
+    with pytest.raises(ValueError, match="unknown fill 'ones'"):
+        Memory("copy", "fp32", 1).prepare(CPU, fill="ones", seed=0)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("kind", ["copy", "triad"])
+def test_on_a_gpu_results_pass(kind):
+    assert launched(Memory(kind, "bf16", 64), torch.device("cuda")).check().passed
