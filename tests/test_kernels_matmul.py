@@ -43,7 +43,7 @@ def test_declares_its_work():
     assert workload.flops == 2 * 3 * 5 * 7
     assert workload.convention == "2MNK"
     assert workload.bytes == 2 * (3 * 7 + 7 * 5 + 3 * 5)
-    assert workload.dimensions == {"m": 3, "n": 5, "k": 7, "layout": "nn"}
+    assert workload.dimensions == {"m": 3, "n": 5, "k": 7, "layout": "nn", "times": 1}
     assert workload.represents is None
     assert Matmul(3, 5, 7, "bf16", "nt", "Llama-3-8B").represents == "Llama-3-8B"
     assert Matmul(3, 5, 7, "bf16", "tn").shape == "3x5x7-tn"

@@ -36,7 +36,8 @@ class Matmul(Workload):
     """C (m×n) = A (m×k) · B (k×n), all in one dtype; fp16, bf16 and tf32 accumulate in fp32.
 
     Counts 2·m·n·k FLOPs and, in bytes, A, B and C once each. `layout` is one of `LAYOUTS`; `represents` names
-    the model whose own layer this is. Raises ValueError for a size below 1, an unknown dtype or layout.
+    the model whose own layer this is, and `times` says how often one pass through that layer runs it. Raises
+    ValueError for a size below 1, an unknown dtype or layout.
     """
 
     m: int
@@ -45,6 +46,7 @@ class Matmul(Workload):
     dtype: str
     layout: str = "nn"
     represents: str | None = None
+    times: int = 1
 
     def __post_init__(self) -> None:
         precision_of(self.dtype)
@@ -66,8 +68,8 @@ class Matmul(Workload):
 
     @property
     def dimensions(self) -> Mapping[str, int | str]:
-        """m, n, k and the layout."""
-        return {"m": self.m, "n": self.n, "k": self.k, "layout": self.layout}
+        """m, n, k, the layout, and how often a layer runs it."""
+        return {"m": self.m, "n": self.n, "k": self.k, "layout": self.layout, "times": self.times}
 
     @property
     def flops(self) -> int:
@@ -100,7 +102,7 @@ class Matmul(Workload):
         if self.flops <= 2 * 512**3:
             return None
         side = _PILOT_SIDE
-        return dataclasses.replace(self, m=side, n=side, k=side, represents=None)
+        return dataclasses.replace(self, m=side, n=side, k=side, represents=None, times=1)
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedMatmul:
         """Allocate `copies` triples of A, B and C; what the n-th holds doesn't depend on their number.

@@ -30,7 +30,7 @@ SCALAR = 3.0
 """The s of the triad a = b + s·c, as in STREAM."""
 
 _ARRAYS = {"copy": 2, "triad": 3}
-_CHUNK_ELEMENTS = 2**22
+_CHUNK_ELEMENTS = 2**18
 _MEBIBYTE = 2**20
 
 

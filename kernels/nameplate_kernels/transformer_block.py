@@ -248,7 +248,7 @@ class TransformerBlock(Workload):
         Norms, RoPE, softmax and SwiGLU's elementwise work aren't counted, nor is anything recomputed: the
         rule of Megatron-LM's num_floating_point_operations, which counts causal attention half.
         """
-        products = sum(gemm.flops for gemm in self.gemms())
+        products = sum(gemm.times * gemm.flops for gemm in self.gemms())
         scores = 2 * self.batch * self.tokens**2 * self.d_model
         return (products + scores) * (3 if self.backward else 1)
 
@@ -314,16 +314,15 @@ class TransformerBlock(Workload):
         return None if small == dataclasses.replace(self, represents=None) else small
 
     def gemms(self) -> tuple[Matmul, ...]:
-        """The forward pass's own products in order: qkv, out, gate, up, down; M is batch × tokens.
+        """The forward pass's own products in order: qkv, out, gate (and up, its equal: twice), down.
 
-        Gate and up are equal, so that weighing each by its FLOPs gives the block's own mix. The layout is nt:
-        weights are stored outputs first.
+        M is batch × tokens. The layout is nt: weights are stored outputs first.
         """
-        _, qkv, out, _, gate, up, down = self._shapes()
+        _, qkv, out, _, gate, _up, down = self._shapes()
         rows = self.batch * self.tokens
         return tuple(
-            Matmul(rows, outputs, inputs, self.dtype, "nt", self.represents)
-            for outputs, inputs in (qkv, out, gate, up, down)
+            Matmul(rows, outputs, inputs, self.dtype, "nt", self.represents, times)
+            for (outputs, inputs), times in ((qkv, 1), (out, 1), (gate, 2), (down, 1))
         )
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedBlock:

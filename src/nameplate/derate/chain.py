@@ -143,7 +143,7 @@ def _model_products(products: Sequence[Record], block: Record | None) -> _Stage 
 
 def _layer_flops(product: Record) -> int:
     """FLOPs that one layer's forward pass spends in products of this shape."""
-    return (product.flops or 0) * int(product.dimensions.get("times", 1))
+    return (product.flops or 0) * int(product.dimensions["times"])
 
 
 def _product_flops(block: Record) -> int:

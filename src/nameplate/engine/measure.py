@@ -13,7 +13,7 @@ import numpy as np
 from nameplate.device.interface import Device, Timing
 from nameplate.engine.conditions import Conditions, between
 from nameplate.engine.pilot import Pilots, Prediction
-from nameplate.engine.sampler import Sampler
+from nameplate.engine.sampler import SHORTEST_WINDOW_S, Sampler
 from nameplate.engine.verdict import Observation, judge
 from nameplate.errors import Unsupported
 from nameplate.record import Batch, Record, Verdict, Verification
@@ -105,12 +105,12 @@ def _measured(case: Case, device: Device, pilots: Pilots, allowance: Allowance) 
         prepared.compute_reference()
         device.synchronize()
         sampler = Sampler(device, prepared.launches, flush=case.cache == "flushed")
-        launch_s = sampler.warm_up(0.0, at_least=1)
-        left = allowance.limit_s - (device.clock() - begin)
-        _refuse_too_long(Prediction(0.0, launch_s), left)
-        launch_s = sampler.warm_up(min(_WARM_UP_SHARE * allowance.share_s, _LONGEST_WARM_UP_S))
-        left = min(allowance.share_s, allowance.limit_s) - (device.clock() - begin)
-        window_s = max(left, FEWEST_BATCHES * launch_s)
+        launch_s = sampler.warm_up(0.0)
+        _refuse_too_long(Prediction(0.0, launch_s), allowance.limit_s - (device.clock() - begin))
+        warm_up_s = min(_WARM_UP_SHARE * allowance.share_s, _LONGEST_WARM_UP_S)
+        if launch_s < warm_up_s:  # a longer one has warmed everything up by itself
+            launch_s = sampler.warm_up(warm_up_s)
+        window_s = _window(allowance, device.clock() - begin)
         sampler.size(launch_s, window_s)
         before = device.counters()
         sampler.fill_window(window_s)
@@ -118,6 +118,11 @@ def _measured(case: Case, device: Device, pilots: Pilots, allowance: Allowance) 
         device.synchronize()
         check = prepared.check()
     return _columns(case.workload, device, sampler, conditions, check)
+
+
+def _window(allowance: Allowance, spent_s: float) -> float:
+    """Seconds to draw batches for: what is left of the share, but enough to judge contention by."""
+    return min(max(allowance.share_s - spent_s, SHORTEST_WINDOW_S), max(allowance.limit_s - spent_s, 0.0))
 
 
 def _copies(case: Case, device: Device) -> int:
@@ -148,7 +153,7 @@ def _refuse_too_long(predicted: Prediction | None, left_s: float) -> None:
     """Raise Unsupported where the fewest batches that carry an interval don't fit the time left."""
     if predicted is None:
         return
-    needed_s = predicted.setup_s + (FEWEST_BATCHES + 2) * predicted.launch_s
+    needed_s = predicted.setup_s + (FEWEST_BATCHES + 1) * predicted.launch_s
     if needed_s > left_s:
         raise Unsupported(
             f"needs about {needed_s:.1f} s ({predicted.launch_s:.3g} s a launch); "

@@ -34,20 +34,20 @@ class Sampler:
     samples: int = 1
     batches: list[Timing] = field(default_factory=list)
 
-    def warm_up(self, seconds: float, at_least: int = 2) -> float:
-        """Launch for `seconds` and at least `at_least` times; return the last stretch's seconds a launch.
+    def warm_up(self, seconds: float) -> float:
+        """Launch once, and on until `seconds` have passed; return the last stretch's seconds a launch.
 
         Stretches double in length, so that a launch of microseconds isn't timed one by one.
         """
         deadline = self.device.clock() + seconds
-        launched, count, launch_s = 0, 1, math.inf
-        while launched < at_least or self.device.clock() < deadline:
+        count = 1
+        while True:
             timing = self.device.time_batch(self.launches, samples=1, per_sample=count)
-            launched += count
             launch_s = timing.elapsed_s / count
-            room = max(deadline - self.device.clock(), 0.0)
-            count = max(1, min(2 * count, math.ceil(room / launch_s) if launch_s > 0 else 2 * count))
-        return launch_s
+            left_s = deadline - self.device.clock()
+            if left_s <= 0:
+                return launch_s
+            count = max(1, min(2 * count, math.ceil(left_s / max(launch_s, 1e-9))))
 
     def size(self, launch_s: float, window_s: float) -> None:
         """Choose launches a sample and samples a batch for launches of `launch_s` in a window of `window_s`.
