@@ -19,10 +19,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
+from torch.overrides import TorchFunctionMode
 
 from nameplate_kernels.matmul import Matmul
 from nameplate_kernels.numerics import (
@@ -419,11 +421,60 @@ class Buffers:
     def _gradients(self, seed: int) -> dict[str, torch.Tensor]:
         gradients = {"x gradient": _gradient(self.x_BTD).flatten(0, 1)}
         for name, weight in self.weights._asdict().items():
+            if not weight.requires_grad:
+                continue
             rows = _gradient(weight).reshape(-1, weight.shape[-1])
-            generator = seeded(torch.device("cpu"), seed)
-            chosen = torch.randperm(rows.shape[0], generator=generator)[:SAMPLED_ROWS]
-            gradients[f"{name} gradient"] = rows[chosen.to(rows.device)]
+            gradients[f"{name} gradient"] = rows[_sampled_rows(rows.shape[0], seed, rows.device)]
         return gradients
+
+    def reference(self, seed: int) -> dict[str, torch.Tensor]:
+        """What `results` gives after one launch, without making any weight's whole gradient.
+
+        The gradient of W in Y = X·Wᵀ is (∂Y)ᵀ·X, so the sampled rows of it need only the same columns of ∂Y.
+        A whole one is as large as W, and all of them together are most of a reference's time and memory.
+        """
+        if self.output_gradient is None:
+            self.forward()
+            return self.results(seed)
+        for weight in self.matrices.values():
+            weight.requires_grad_(False)
+        rows = _WeightGradientRows(self.matrices, seed)
+        with rows:
+            self.forward_backward()
+        return self.results(seed) | rows.found
+
+    @property
+    def matrices(self) -> dict[str, torch.Tensor]:
+        """The weights of the products, without those of the norms."""
+        return {name: weight for name, weight in self.weights._asdict().items() if weight.dim() == 2}
+
+
+def _sampled_rows(rows: int, seed: int, device: torch.device) -> torch.Tensor:
+    generator = seeded(torch.device("cpu"), seed)
+    return torch.randperm(rows, generator=generator)[:SAMPLED_ROWS].to(device)
+
+
+class _WeightGradientRows(TorchFunctionMode):
+    """Collects in `found` the sampled rows of each matrix's gradient while a backward pass goes through."""
+
+    def __init__(self, matrices: dict[str, torch.Tensor], seed: int) -> None:
+        super().__init__()
+        self.found: dict[str, torch.Tensor] = {}
+        self._names = {weight.data_ptr(): name for name, weight in matrices.items()}
+        self._seed = seed
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is linear and result.requires_grad:
+            result.register_hook(partial(self._keep, args[0].detach(), args[1]))
+        return result
+
+    def _keep(self, inputs: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor) -> None:
+        chosen = _sampled_rows(weight.shape[0], self._seed, weight.device)
+        rows = gradient.flatten(0, -2)[:, chosen].t() @ inputs.flatten(0, -2)
+        self.found[f"{self._names[weight.data_ptr()]} gradient"] = rows
 
 
 def _gradient(leaf: torch.Tensor) -> torch.Tensor:
@@ -496,8 +547,7 @@ class PreparedBlock(Prepared):
 
     def _reference(self, buffers: Buffers) -> dict[str, torch.Tensor]:
         upcast = buffers.upcast(_reference_dtype(self.workload.dtype))
-        upcast.launcher()
-        return {name: result.clone() for name, result in upcast.results(self._seed).items()}
+        return {name: result.clone() for name, result in upcast.reference(self._seed).items()}
 
     def _error(self, name: str, result: torch.Tensor, reference: torch.Tensor) -> float:
         deviation = (result.to(reference.dtype) - reference).norm(dim=1)

@@ -150,7 +150,7 @@ def _refuse_other_device(run: Run, opened: Device) -> None:
             got=f"{opened.name} ({opened.identity.name})",
             expected=f"{entry.name} ({entry.identity.name}) with the same model, features and cores",
         )
-    torch_then, torch_now = run.manifest.software.get("torch"), _software()["torch"]
+    torch_then, torch_now = run.manifest.software.get("torch"), software()["torch"]
     if torch_then != torch_now:
         raise InputError("the run was begun with another torch", got=torch_now, expected=str(torch_then))
 
@@ -201,7 +201,7 @@ def _manifest(suite: Suite, opened: Device, options: Options, cases: Sequence[Ca
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         hostname=socket.gethostname(),
         devices=(entry,),
-        software=_software(),
+        software=software(),
         options=options,
         seed=seed,
         cases=tuple(case.id for case in cases),
@@ -213,7 +213,7 @@ def target_of(opened: Device) -> Target:
     return Target(opened.kind, opened.rating.part, opened.memory_bytes, opened.rating.rated_dtypes)
 
 
-def _software() -> dict[str, str | None]:
+def software() -> dict[str, str | None]:
     """Versions of what a figure depends on."""
     found: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:

@@ -97,7 +97,7 @@ def _facts(case: Case, device: Device) -> dict[str, Any]:
 
 def _measured(case: Case, device: Device, pilots: Pilots, allowance: Allowance) -> dict[str, Any]:
     begin = device.clock()
-    copies = _copies(case, device)
+    copies = buffer_sets(case, device)
     _refuse_impossible(case.workload, device, copies)
     _refuse_too_long(pilots.predict(case.workload, case.fill), allowance.limit_s - (device.clock() - begin))
     prepared = case.workload.prepare(device.torch_device, fill=case.fill, seed=pilots.seed, copies=copies)
@@ -125,8 +125,11 @@ def _window(allowance: Allowance, spent_s: float) -> float:
     return min(max(allowance.share_s - spent_s, SHORTEST_WINDOW_S), max(allowance.limit_s - spent_s, 0.0))
 
 
-def _copies(case: Case, device: Device) -> int:
-    """Buffer sets to allocate: 1, or for `rotating` enough that together they are twice the cache."""
+def buffer_sets(case: Case, device: Device) -> int:
+    """How many to allocate: 1, or for `rotating` enough that together they are twice the cache.
+
+    Raises Unsupported where the cache state needs the cache's size and it isn't known.
+    """
     if case.cache == "warm":
         return 1
     if device.cache_bytes is None:

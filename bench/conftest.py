@@ -1,0 +1,30 @@
+"""`pytest bench/`: the suites' cases under pytest-benchmark, with what a figure depends on beside it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from nameplate.device.find import open_device
+from nameplate.device.interface import Device
+from nameplate.run import software
+
+
+@pytest.fixture(scope="session")
+def device() -> Device:
+    """The device that `bench run` would choose; NAMEPLATE_DEVICE names another."""
+    return open_device(os.environ.get("NAMEPLATE_DEVICE", "auto"))
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Put the device's identity, its part and the software beside pytest-benchmark's own machine facts."""
+    opened = open_device(os.environ.get("NAMEPLATE_DEVICE", "auto"))
+    machine_info["nameplate"] = {
+        "device": opened.name,
+        "part": opened.rating.part,
+        "evidence": opened.rating.evidence,
+        "identity": opened.identity.model_dump(mode="json"),
+        "software": software(),
+    }
