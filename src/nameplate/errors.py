@@ -42,5 +42,11 @@ class CheckFailed(NameplateError):
     exit_status = 1
 
 
+class RunIncomplete(NameplateError):
+    """A run had to end before its last case; what was finished is kept. Exit status 3."""
+
+    exit_status = 3
+
+
 class Unsupported(NameplateError):
     """A case can't run here, for a reason that belongs in its record; never ends a run."""

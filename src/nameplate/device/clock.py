@@ -8,6 +8,7 @@ The chain must be native: in an interpreter the interpreter is what would be tim
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 import platform
@@ -24,13 +25,12 @@ _JNZ_BACK = b"\x0f\x85" + (-(len(_BODY) + len(_DEC_RDI) + 6)).to_bytes(4, "littl
 _RET = b"\xc3"
 _CODE = _BODY + _DEC_RDI + _JNZ_BACK + _RET
 
-_CHAINS = 20
-_WAKE_S = 0.05  # an idle core needs some tens of milliseconds to reach its highest clock
 _REPEATS = 3000  # 300,000 cycles, some 0.1 ms: shorter than a scheduler's slice, 1,000 times the timer's step
+_LISTEN_S = 0.06  # some 500 chains: an idle core needs tens of milliseconds to reach its highest clock
 
 
 def measured_mhz() -> float | None:
-    """Return the highest clock, in MHz, of some 20 short chains on one core, or None where it can't be had.
+    """Return the highest clock, in MHz, of some 500 short chains on one core, or None where it can't be had.
 
     The highest, because everything that disturbs a chain (interrupts, steal, a clock still rising) makes it
     longer. None on other than x86-64 Linux and where the system forbids executable memory.
@@ -58,10 +58,9 @@ def _highest_mhz() -> float:
 def _time_chains(page: mmap.mmap) -> float:
     buffer = (ctypes.c_char * len(_CODE)).from_address(_address(page))
     chain = ctypes.CFUNCTYPE(None, ctypes.c_long)(ctypes.addressof(buffer))
-    deadline = time.perf_counter() + _WAKE_S
+    shortest, deadline = math.inf, time.perf_counter() + _LISTEN_S
     while time.perf_counter() < deadline:
-        chain(_REPEATS)
-    shortest = min(_time_one(chain) for _ in range(_CHAINS))
+        shortest = min(shortest, _time_one(chain))
     return _ADDS * _REPEATS / shortest / 1e6
 
 

@@ -39,7 +39,9 @@ class CpuDevice:
         self.timer_resolution_s = _timer_resolution()
         self.cores = self.identity.usable_cores
         self.cache_bytes = max(self.identity.caches_bytes.values(), default=None)
-        self.memory_bytes = self.identity.memory_limit_bytes or self.identity.memory_bytes
+        self.memory_bytes = min(
+            self.identity.memory_limit_bytes or 1 << 62, psutil.virtual_memory().available
+        )
         self._flushed: torch.Tensor | None = None
 
     @property

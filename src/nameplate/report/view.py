@@ -235,24 +235,28 @@ def meaning(run: Run, links: Sequence[Link]) -> str:
             f"The best product reached {figure(best.tflops)} TFLOPS ({best.dtype}); of what nominal can't be "
             f"said: {best.nominal_source}."
         )
-    delivered = 1.0
+    parts, delivered = [], 1.0
     for link in links:
         delivered *= link.value
-    first, last = links[0], links[-1]
-    doubt = "" if last.verdict == "clean" else f" (verdict: {last.verdict})"
+        if link.to in _STAGE_WORDS:
+            parts.append(f"{delivered:.0%} {_STAGE_WORDS[link.to]}")
+    doubt = {link.verdict for link in links} - {"clean"}
+    caution = f" Not all of it is to be believed: {', '.join(sorted(doubt))}." if doubt else ""
+    rated = next(r.nominal_tflops for r in products if r.dtype == links[0].dtype)
     return (
-        f"Of each nominal {first.dtype} TFLOPS this device delivers {delivered:.2f} as far as "
-        f"{_stage_words(last.to)}{doubt}."
+        f"Counted by {figure(rated)} TFLOPS in {links[0].dtype}, this device delivers {_and(parts)}.{caution}"
     )
 
 
-def _stage_words(stage: str) -> str:
-    words = {
-        "gemm": "its best matrix product",
-        "gemm_model": "the model's own products",
-        "block": "a full-width transformer block, forward and backward",
-    }
-    return words.get(stage, stage)
+_STAGE_WORDS = {
+    "gemm": "of it in its best matrix product",
+    "gemm_model": "in the model's own products",
+    "block": "in a full-width transformer block, forward and backward",
+}
+
+
+def _and(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _advice(run: Run) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from nameplate.errors import InputError
+from nameplate.errors import InputError, RunIncomplete
 from nameplate.record import SCHEMA, Record
 from nameplate.store.manifest import Manifest
 
@@ -111,10 +111,19 @@ class RecordWriter:
             path.unlink()
 
     def append(self, record: Record) -> None:
-        """Write one record and don't return before it is on the disk."""
-        self._file.write(record.model_dump_json() + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Write one record and don't return before it is on the disk.
+
+        Raises RunIncomplete where the disk takes no more; the records before it are safe.
+        """
+        try:
+            self._file.write(record.model_dump_json() + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise RunIncomplete(
+                f"{self._file.name}: can't write the record of {record.case}: {error.strerror}; the records "
+                "before it are kept"
+            ) from error
 
 
 def mark_done(folder: Path) -> None:
