@@ -35,6 +35,10 @@ GRAVITY: tuple[Verdict, ...] = (
     "clean",
 )
 Status = Literal["ok", "skipped", "failed"]
+# Number formats by the names used everywhere; fp16 and bf16 accumulate in fp32, fp16_acc16 in fp16.
+DTYPES = frozenset(
+    {"fp64", "fp32", "tf32", "fp16", "fp16_acc16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8", "fp4"}
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,13 @@ class Verification(_Frozen):
 
 
 _TFLOPS = "TFLOPS"
+# What only a measurement can give.
+_MEASURED = (
+    *("tflops", "tflops_low", "tflops_high", "tflops_median", "efficiency", "efficiency_low"),
+    *("efficiency_high", "datasheet_efficiency", "ceiling_tflops", "normalized_efficiency"),
+    *("bandwidth_gb_s", "bandwidth_low_gb_s", "bandwidth_high_gb_s", "time_s", "launches"),
+    *("power_w", "energy_j", "tflops_per_w"),
+)
 
 
 class Record(_Frozen):
@@ -165,7 +176,7 @@ class Record(_Frozen):
         return self
 
     def _check_measured(self) -> None:
-        if not self.time_s or not self.launches:
+        if self.time_s is None or self.time_s <= 0 or self.launches is None or self.launches <= 0:
             raise ValueError("an ok record needs a time above 0 and at least one launch")
         for value, low, high in (
             (self.tflops, self.tflops_low, self.tflops_high),
@@ -178,8 +189,9 @@ class Record(_Frozen):
     def _check_unmeasured(self) -> None:
         if not self.reason:
             raise ValueError(f"a {self.status} record needs a reason")
-        if self.time_s is not None or self.tflops is not None or self.bandwidth_gb_s is not None:
-            raise ValueError(f"a {self.status} record carries no figure")
+        given = [name for name in _MEASURED if getattr(self, name) is not None]
+        if given or self.batches or self.verification is not None:
+            raise ValueError(f"a {self.status} record carries no figure; got {given}")
         if "clean" in self.verdicts:
             raise ValueError(f"a {self.status} record can't be clean")
 

@@ -17,7 +17,7 @@ from nameplate.device.interface import Device
 from nameplate.engine.measure import Allowance, measure_case, unmeasured
 from nameplate.engine.pilot import Pilots
 from nameplate.errors import InputError
-from nameplate.record import METHOD, Record
+from nameplate.record import DTYPES, METHOD, Record
 from nameplate.store import folder as store
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest, Options
@@ -89,55 +89,67 @@ def measure(
     """
     called, watch = time.monotonic(), observer or _Silent()
     if resume is not None:
-        return _resume(store.find_run(resume, Path(results)), suite, device, budget, watch, called)
-    options = Options(device=device, only=only, budget_s=budget, nominal=_checked_nominal(nominal or {}))
-    _check_budget(budget)
+        flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
+        return _resume(store.find_run(resume, Path(results)), suite, flags, watch, called)
+    check_budget(budget)
+    _check_nominal(nominal or {})
+    options = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
     chosen = find(suite or "quick")
-    opened = _open(options)
+    opened = open_device(device)
+    opened.rating = opened.rating.with_nominal(options.nominal)
     cases = chosen.cases(target_of(opened), only)
+    _check_dtypes(options.nominal, cases)
     manifest = _manifest(chosen, opened, options, cases, seed)
     where = store.create(Path(results), manifest)
     return _go(where, manifest, chosen, opened, cases, watch, called)
 
 
-def _open(options: Options) -> Device:
-    opened = open_device(options.device)
-    opened.rating = opened.rating.with_nominal(options.nominal)
-    return opened
-
-
 def _resume(
-    where: Path, suite: str | None, device: str, budget: float | None, watch: Observer, called: float
+    where: Path,
+    suite: str | None,
+    flags: Options,
+    watch: Observer,
+    called: float,
 ) -> Run:
     run = store.read_run(where)
-    if suite is not None and suite != run.manifest.suite:
-        raise InputError(
-            "the run is of another suite", where="--resume", got=suite, expected=run.manifest.suite
-        )
+    _refuse_other_flags(run, suite, flags)
     if not run.missing:
         store.mark_done(where)
         return store.read_run(where)
-    if run.manifest.method != METHOD:
-        raise InputError(
-            "the run was measured by another method",
-            where=str(where),
-            got=run.manifest.method,
-            expected=str(METHOD),
-        )
-    options = run.manifest.options
-    if device != "auto":
-        options = options.model_copy(update={"device": device})
-    if budget is not None:
-        _check_budget(budget)
-        options = options.model_copy(update={"budget_s": budget})
-    chosen, opened = find(run.manifest.suite), _open(options)
+    check_budget(flags.budget_s)
+    options = run.manifest.options.model_copy(
+        update={"budget_s": flags.budget_s or run.manifest.options.budget_s}
+    )
+    wanted = options.device if flags.device == "auto" else flags.device
+    chosen, opened = find(run.manifest.suite), open_device(wanted)
     _refuse_other_device(run, opened)
+    # A measured clock differs a little from one start to the next; one run has one nominal.
+    opened.rating = run.manifest.devices[0].rating
     cases = {case.id: case for case in chosen.cases(target_of(opened), options.only)}
     lost = [case for case in run.missing if case not in cases]
     if lost:
         raise InputError(f"suite {chosen.name} no longer has the case", where=str(where), got=lost[0])
     manifest = run.manifest.model_copy(update={"options": options})
     return _go(where, manifest, chosen, opened, [cases[case] for case in run.missing], watch, called)
+
+
+def _refuse_other_flags(run: Run, suite: str | None, flags: Options) -> None:
+    """A resumed run keeps what it was begun with; a flag that says otherwise would be ignored in silence."""
+    begun = run.manifest.options
+    for what, got, expected in (
+        ("the run is of another suite", suite, run.manifest.suite),
+        ("the run was begun with another --only", flags.only, begun.only),
+        ("the run was begun with another --nominal", dict(flags.nominal) or None, dict(begun.nominal)),
+    ):
+        if got is not None and got != expected:
+            raise InputError(what, where="--resume", got=got, expected=str(expected))
+    if run.missing and run.manifest.method != METHOD:
+        raise InputError(
+            "the run was measured by another method",
+            where=str(run.folder),
+            got=run.manifest.method,
+            expected=str(METHOD),
+        )
 
 
 def _refuse_other_device(run: Run, opened: Device) -> None:
@@ -192,6 +204,9 @@ def _manifest(suite: Suite, opened: Device, options: Options, cases: Sequence[Ca
         name=opened.name,
         part=opened.rating.part,
         evidence=opened.rating.evidence,
+        nominal=opened.rating.nominal,
+        datasheet=opened.rating.datasheet,
+        missing=opened.rating.missing,
         notes=opened.rating.notes,
         identity=opened.identity,
     )
@@ -224,15 +239,25 @@ def software() -> dict[str, str | None]:
     return found
 
 
-def _check_budget(budget: float | None) -> None:
+def check_budget(budget: float | None) -> None:
+    """Raise InputError for a budget that isn't a time; None is none."""
     if budget is not None and not 0 < budget < float("inf"):
         raise InputError("no time to measure in", where="--budget", got=budget, expected="seconds above 0")
 
 
-def _checked_nominal(given: Mapping[str, float]) -> dict[str, float]:
+def _check_nominal(given: Mapping[str, float]) -> None:
     for dtype, tflops in given.items():
         if not 0 < tflops < float("inf"):
             raise InputError(
                 "not a rating", where=f"--nominal {dtype}", got=tflops, expected="TFLOPS above 0"
             )
-    return dict(given)
+
+
+def _check_dtypes(given: Mapping[str, float], cases: Sequence[Case]) -> None:
+    """A misspelt dtype would leave the rating it was meant to replace."""
+    measured = {case.workload.dtype for case in cases}
+    for dtype in given:
+        if dtype not in DTYPES | measured:
+            raise InputError(
+                "no such dtype", where="--nominal", got=dtype, expected=" or ".join(sorted(measured))
+            )

@@ -14,8 +14,8 @@ from scipy.special import stdtrit
 
 from nameplate.device.find import open_device
 from nameplate.device.interface import Device
-from nameplate.engine.sampler import Sampler
-from nameplate.run import SEED, target_of
+from nameplate.engine.sampler import AIMED_BATCHES, Sampler
+from nameplate.run import SEED, check_budget, target_of
 from nameplate.stats import CONFIDENCE
 from nameplate.suite import Case, find
 
@@ -62,14 +62,17 @@ def against_bare_loop(device: str = "auto", budget_s: float = 15.0, seed: int = 
 
     Each round draws one batch of the engine and times as many launches of a loop that knows nothing of it,
     in random order, so that what disturbs the machine disturbs both. The ratio is of total throughputs; its
-    interval is Student's over the rounds' log ratios. Raises InputError for an unknown device.
+    interval is Student's over the rounds' log ratios. Raises InputError for an unknown device and for a
+    budget that isn't a time.
     """
+    check_budget(budget_s)
     opened = open_device(device)
     case = _smoke_case(opened)
     prepared = case.workload.prepare(opened.torch_device, fill=case.fill, seed=seed)
     with prepared.numerics():
         sampler = Sampler(opened, prepared.launches)
-        sampler.size(sampler.warm_up(1.0), _ROUND_S / 2 * 25)
+        sampler.warm_up(1.0)
+        sampler.size(_ROUND_S / 2 * AIMED_BATCHES)
         bare = _bare_loop(opened, seed)
         return _interleave(case.id, sampler, bare, budget_s, random.Random(seed))
 

@@ -7,7 +7,7 @@ A suite is found by entry point (group `nameplate.suites`), so a package of anyo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 
@@ -69,9 +69,14 @@ class Suite:
     def cases(self, target: Target, only: str | None = None) -> list[Case]:
         """The cases for `target`, filtered by the glob `only` over the whole id (`*` crosses `/`).
 
-        Raises InputError when two cases share an id or when `only` leaves none.
+        Raises InputError when the suite breaks, when two cases share an id or when `only` leaves none.
         """
-        cases = list(self.generate(target))
+        try:
+            cases = list(self.generate(target))
+        except Exception as error:  # a third party's code may fail in any way
+            raise InputError(
+                f"suite {self.name} can't make its cases: {type(error).__name__}: {error}"
+            ) from error
         _refuse_twins(self.name, cases)
         chosen = [case for case in cases if only is None or fnmatchcase(case.id, only)]
         if not chosen:
@@ -123,4 +128,4 @@ def _load(point: EntryPoint) -> Suite:
         raise InputError(
             f"suite {point.name} isn't one", where=point.value, got=type(suite).__name__, expected="a Suite"
         )
-    return suite
+    return replace(suite, name=point.name)  # the name it is asked for by, and resumed by

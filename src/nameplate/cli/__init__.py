@@ -12,6 +12,7 @@ import typer
 
 from nameplate.cli import measuring, publishing, reading
 from nameplate.errors import NameplateError
+from nameplate.text import plain
 
 app = typer.Typer(
     name="bench",
@@ -30,5 +31,6 @@ def main() -> None:
     try:
         app()
     except NameplateError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        # A sentence may quote a file or a name from outside.
+        print(f"bench: {plain(error)}", file=sys.stderr)
         sys.exit(error.exit_status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -63,7 +64,9 @@ def run(
 
 def _say_interrupted(folder: Path | None) -> None:
     where = (
-        f"; what was finished is kept: bench run --resume {folder}" if folder else " before the first case"
+        f"; what was finished is kept: bench run --resume {shlex.quote(str(folder))}"
+        if folder
+        else " before the first case"
     )
     print(f"bench: interrupted{where}", file=sys.stderr)
 
@@ -72,9 +75,9 @@ def _ratings(given: list[str]) -> dict[str, float]:
     """Parse repeated `fp16=320`. Raises InputError for anything else."""
     ratings = {}
     for text in given:
-        dtype, _, tflops = text.partition("=")
+        dtype, _, tflops = (part.strip() for part in text.partition("="))
         try:
-            ratings[dtype.strip()] = float(tflops)
+            ratings[dtype] = float(tflops) if dtype else float("no dtype")
         except ValueError as error:
             raise InputError(
                 "not a rating", where="--nominal", got=text, expected="such as fp16=320"

@@ -6,6 +6,7 @@ measured apart. A link is a ratio of two stages of the same run and dtype; ratio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -37,8 +38,9 @@ class Link:
     device: str
 
     def as_json(self) -> dict[str, Any]:
-        """The link as a JSON row; `from_` is called `from`."""
+        """The link as a JSON row; `from_` is called `from`, and an end that isn't finite is null."""
         row = asdict(self)
+        row |= {end: row[end] if math.isfinite(row[end]) else None for end in ("low", "high")}
         return {"from": row.pop("from_"), **row}
 
 
@@ -62,7 +64,8 @@ def chain(records: Sequence[Record]) -> list[Link]:
         mine = [record for record in records if record.device == device and _usable(record)]
         dtype = next((dtype for dtype in _PREFERRED if _rated_products(mine, dtype)), None)
         if dtype is not None:
-            links.extend(_links(device, dtype, _stages([r for r in mine if r.dtype == dtype])))
+            rated = _rated_products(mine, dtype)[0]
+            links.extend(_links(device, dtype, _stages(rated, [r for r in mine if r.dtype == dtype])))
     return links
 
 
@@ -81,9 +84,8 @@ def _rated_products(records: Sequence[Record], dtype: str) -> list[Record]:
     ]
 
 
-def _stages(records: Sequence[Record]) -> list[_Stage]:
+def _stages(rated: Record, records: Sequence[Record]) -> list[_Stage]:
     products = [record for record in records if record.workload == "matmul"]
-    rated = products[0]
     stages = [_rating("nominal", rated.nominal_tflops, rated.nominal_source)]
     stages.append(_rating("datasheet", rated.datasheet_tflops, rated.datasheet_source))
     stages.append(_best_product(products))

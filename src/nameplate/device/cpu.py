@@ -84,8 +84,8 @@ class CpuDevice:
         self._flushed.add_(1)
 
     def counters(self) -> Counters:
-        """CPU seconds of this process and of the machine; the machine's are None outside Linux."""
-        totals = read_cpu_totals()
+        """CPU seconds of this process, and of all on the CPUs it may use; those are None outside Linux."""
+        totals = read_cpu_totals(cpus=self.identity.affinity_cpus)
         busy, steal = totals or (None, None)
         tick = tick_s() if totals else None
         return Counters(time.perf_counter(), time.process_time(), busy, steal, tick)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # cudaEventElapsedTime (CUDA runtime API): "resolution of approximately 0.5 microseconds".
 _EVENT_RESOLUTION_S = 0.5e-6
+# A stream takes about 1,024 launches before the host has to wait (seen, not documented); well below that.
+_QUEUE_LAUNCHES = 256
 
 
 class Accelerator(Protocol):
@@ -77,13 +79,13 @@ class CudaDevice:
         ring = cycle(launches)
         events = self._event_pool(2 * samples if flush else samples + 1)
         self.synchronize()
+        enqueue_s = None
         with garbage_collection_off():
             begin = time.perf_counter()
-            if flush:
+            if flush:  # the host launches while the flush runs: how long it takes doesn't show
                 self._enqueue_cold(ring, events, per_sample)
             else:
-                _enqueue_back_to_back(ring, events, per_sample)
-            enqueue_s = time.perf_counter() - begin
+                enqueue_s = samples * _enqueue_back_to_back(ring, events, per_sample)
         self.synchronize()
         pairs = zip(events[::2], events[1::2], strict=True) if flush else pairwise(events)
         spans_ms = [first.elapsed_time(second) for first, second in pairs]
@@ -121,12 +123,20 @@ class CudaDevice:
         self._accelerator.synchronize(self.identity.index)
 
 
-def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample: int) -> None:
+def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample: int) -> float:
+    """Launch between events; return the host's seconds a sample before the launch queue could fill.
+
+    A full queue makes the host wait for the GPU, and then every kernel would look bound by its launch.
+    """
+    handed, handed_s, begin = 0, 0.0, time.perf_counter()
     events[0].record()
-    for event in events[1:]:
+    for number, event in enumerate(events[1:], start=1):
         for launch in islice(ring, per_sample):
             launch()
         event.record()
+        if number == 1 or number * per_sample <= _QUEUE_LAUNCHES:
+            handed, handed_s = number, time.perf_counter() - begin
+    return handed_s / handed
 
 
 def rate(identity: CudaIdentity) -> Rating:
@@ -162,10 +172,13 @@ def _driver_facts(uuid: str | None) -> dict[str, Any]:
     with _nvml() as nvml:
         if nvml is None:
             return {}
-        facts: dict[str, Any] = {"driver": nvml.nvmlSystemGetDriverVersion()}
-        if uuid is not None:
+        facts: dict[str, Any] = {}
+        with suppress(nvml.NVMLError):
+            facts["driver"] = nvml.nvmlSystemGetDriverVersion()
+        with suppress(nvml.NVMLError):  # a MIG slice has no handle of its own
             handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-            facts["pci_bus_id"] = nvml.nvmlDeviceGetPciInfo(handle).busId
+            with suppress(nvml.NVMLError):
+                facts["pci_bus_id"] = nvml.nvmlDeviceGetPciInfo(handle).busId
             with suppress(nvml.NVMLError):  # consumer cards have none
                 facts["serial"] = nvml.nvmlDeviceGetSerial(handle)
         return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from nameplate.device.interface import Device
@@ -71,6 +72,8 @@ def _refuse_unusable_gpu() -> None:
 
     from nameplate.device.cuda import driver_and_count
 
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # the user hides them
+        return
     seen = driver_and_count()
     if seen is None or seen[1] == 0:
         return

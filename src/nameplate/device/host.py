@@ -120,16 +120,19 @@ def _core_of(root: Path, cpu: int) -> tuple[int, int] | None:
 
 def _siblings(root: Path, cpu: int) -> int | None:
     text = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    return len(_cpu_list(text)) if text else None
+    return _count(text) if text else None
 
 
-def _cpu_list(text: str) -> list[int]:
-    """Expand the kernel's list format: `0-2,5` is 0, 1, 2, 5."""
-    cpus: list[int] = []
+def _count(text: str) -> int | None:
+    """How many CPUs the kernel's list names: `0-2,5` is 4; None for what isn't such a list."""
+    count = 0
     for span in text.strip().split(","):
         first, _, last = span.partition("-")
-        cpus.extend(range(int(first), int(last or first) + 1))
-    return cpus
+        begin, end = _integer(first), _integer(last or first)
+        if begin is None or end is None or end < begin:
+            return None
+        count += end - begin + 1
+    return count
 
 
 def cgroup_cpus(root: Path = ROOT) -> float | None:
@@ -138,7 +141,7 @@ def cgroup_cpus(root: Path = ROOT) -> float | None:
     for folder in ("cpu", "cpu,cpuacct"):  # version 1
         quota = _integer(_read(root / "sys/fs/cgroup" / folder / "cpu.cfs_quota_us"))
         period = _integer(_read(root / "sys/fs/cgroup" / folder / "cpu.cfs_period_us"))
-        if quota and period and quota > 0:
+        if quota and period and quota > 0 and period > 0:
             limits.append(quota / period)
     return min((limit for limit in limits if limit is not None), default=None)
 
@@ -148,7 +151,7 @@ def cgroup_memory(root: Path = ROOT) -> int | None:
     limits = [_integer(text.strip()) for text in _cgroup_files(root, "memory.max")]
     limits.append(_integer(_read(root / "sys/fs/cgroup/memory/memory.limit_in_bytes")))
     # Version 1 writes "no limit" as a number near 2^63.
-    return min((limit for limit in limits if limit is not None and limit < 1 << 60), default=None)
+    return min((limit for limit in limits if limit is not None and 0 < limit < 1 << 60), default=None)
 
 
 def _cgroup_files(root: Path, name: str) -> list[str]:
@@ -162,26 +165,31 @@ def _cgroup_files(root: Path, name: str) -> list[str]:
 
 
 def _quota(text: str) -> float | None:
-    quota, _, period = text.strip().partition(" ")
-    return None if quota == "max" else int(quota) / int(period or 100_000)
+    """CPUs that a line of cpu.max allows: `150000 100000` is 1.5; None for `max` and for nonsense."""
+    first, _, second = text.strip().partition(" ")
+    quota, period = _integer(first), _integer(second or "100000")
+    return quota / period if quota and period and quota > 0 and period > 0 else None
 
 
 def read_caches(root: Path = ROOT) -> dict[str, int]:
     """Sizes in bytes of cpu0's caches by name (`L1d`, `L2`, `L3`), as the system shows them."""
     caches = {}
     for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index[0-9]*")):
-        level, kind, size = (_read(index / name) for name in ("level", "type", "size"))
-        if level and size and kind and kind.strip() != "Instruction":
+        level, kind, text = (_read(index / name) for name in ("level", "type", "size"))
+        size = _bytes(text.strip()) if text else None
+        if level and kind and size and kind.strip() != "Instruction":
             suffix = "d" if kind.strip() == "Data" else ""
-            caches[f"L{level.strip()}{suffix}"] = _bytes(size.strip())
-    if not caches and (size := _sysctl("hw.perflevel0.l2cachesize")):
-        caches["L2"] = int(size)
+            caches[f"L{level.strip()}{suffix}"] = size
+    if not caches and (size := _integer(_sysctl("hw.perflevel0.l2cachesize"))):
+        caches["L2"] = size
     return caches
 
 
-def _bytes(text: str) -> int:
+def _bytes(text: str) -> int | None:
+    """`2048K` in bytes; None for nonsense."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    return int(text[:-1]) * units[text[-1]] if text[-1] in units else int(text)
+    number = _integer(text[:-1] if text[-1:] in units else text)
+    return number * units.get(text[-1:], 1) if number is not None and number > 0 else None
 
 
 def read_maximum_mhz(root: Path = ROOT) -> float | None:
@@ -204,7 +212,7 @@ def _read(path: Path) -> str | None:
 
 def _integer(text: str | None) -> int | None:
     try:
-        return int(text, 0) if text else None
+        return int(text.strip(), 0) if text else None
     except ValueError:
         return None
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Timing:
     """One batch: seconds of each sample, in order, each of `per_sample` launches.
 
-    `start_s` is on the device's own clock. `enqueue_s` is how long the host took to hand over the whole
-    batch, where launching and running are two things (a GPU); None where they are one.
+    `start_s` is on the device's own clock. `enqueue_s` is how long the host takes to hand over such a batch,
+    where launching and running are two things (a GPU); None where they are one, or where it doesn't show.
     """
 
     start_s: float

@@ -60,7 +60,8 @@ def unmeasured(case: Case, device: Device, reason: str) -> Record:
 
 
 def _sentence(error: Exception) -> str:
-    text = str(error).strip().splitlines()
+    # An error may quote a file name that isn't text; a record is.
+    text = str(error).encode("utf-8", "backslashreplace").decode().strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
@@ -97,21 +98,26 @@ def _facts(case: Case, device: Device) -> dict[str, Any]:
 
 def _measured(case: Case, device: Device, pilots: Pilots, allowance: Allowance) -> dict[str, Any]:
     begin = device.clock()
+
+    def left_s() -> float:
+        return allowance.limit_s - (device.clock() - begin)
+
     copies = buffer_sets(case, device)
     _refuse_impossible(case.workload, device, copies)
-    _refuse_too_long(pilots.predict(case.workload, case.fill), allowance.limit_s - (device.clock() - begin))
+    predicted = pilots.predict(case.workload, case.fill)
+    _refuse_too_long(predicted, left_s())
     prepared = case.workload.prepare(device.torch_device, fill=case.fill, seed=pilots.seed, copies=copies)
     with prepared.numerics():
         prepared.compute_reference()
         device.synchronize()
         sampler = Sampler(device, prepared.launches, flush=case.cache == "flushed")
-        launch_s = sampler.warm_up(0.0)
-        _refuse_too_long(Prediction(0.0, launch_s), allowance.limit_s - (device.clock() - begin))
+        cost_s = sampler.first_launches(left_s(), None if predicted is None else predicted.launch_s)
+        _refuse_too_long(Prediction(0.0, cost_s), left_s(), FEWEST_BATCHES)
         warm_up_s = min(_WARM_UP_SHARE * allowance.share_s, _LONGEST_WARM_UP_S)
-        if launch_s < warm_up_s:  # a longer one has warmed everything up by itself
-            launch_s = sampler.warm_up(warm_up_s)
+        if cost_s < warm_up_s:  # a longer one has warmed everything up by itself
+            sampler.warm_up(warm_up_s)
         window_s = _window(allowance, device.clock() - begin)
-        sampler.size(launch_s, window_s)
+        sampler.size(window_s)
         before = device.counters()
         sampler.fill_window(window_s)
         conditions = between(before, device.counters(), device.cores)
@@ -152,11 +158,11 @@ def _refuse_impossible(workload: Workload, device: Device, copies: int) -> None:
         )
 
 
-def _refuse_too_long(predicted: Prediction | None, left_s: float) -> None:
-    """Raise Unsupported where the fewest batches that carry an interval don't fit the time left."""
+def _refuse_too_long(predicted: Prediction | None, left_s: float, launches: int = FEWEST_BATCHES + 1) -> None:
+    """Raise Unsupported where the fewest launches that carry an interval, and the first, don't fit."""
     if predicted is None:
         return
-    needed_s = predicted.setup_s + (FEWEST_BATCHES + 1) * predicted.launch_s
+    needed_s = predicted.setup_s + launches * predicted.launch_s
     if needed_s > left_s:
         raise Unsupported(
             f"needs about {needed_s:.1f} s ({predicted.launch_s:.3g} s a launch); "

@@ -33,31 +33,50 @@ class Sampler:
     per_sample: int = 1
     samples: int = 1
     batches: list[Timing] = field(default_factory=list)
+    launch_s: float = math.inf  # what the latest stretch of warm-up took a launch
+    cost_s: float = math.inf  # … and what it cost a launch, flushes included
 
-    def warm_up(self, seconds: float) -> float:
-        """Launch once, and on until `seconds` have passed; return the last stretch's seconds a launch.
+    def first_launches(self, left_s: float, predicted_s: float | None) -> float:
+        """Launch once, and once more unless the first was as fast as predicted; seconds a launch costs.
 
-        Stretches double in length, so that a launch of microseconds isn't timed one by one.
+        The first launch of a kind may load and compile; the second is what the others will be like.
         """
-        deadline = self.device.clock() + seconds
-        count = 1
-        while True:
-            timing = self.device.time_batch(self.launches, samples=1, per_sample=count)
-            launch_s = timing.elapsed_s / count
-            left_s = deadline - self.device.clock()
-            if left_s <= 0:
-                return launch_s
-            count = max(1, min(2 * count, math.ceil(left_s / max(launch_s, 1e-9))))
+        self._stretch(1)
+        as_predicted = predicted_s is not None and self.cost_s <= predicted_s
+        if not as_predicted and self.cost_s < left_s:
+            self._stretch(1)
+        return self.cost_s
 
-    def size(self, launch_s: float, window_s: float) -> None:
-        """Choose launches a sample and samples a batch for launches of `launch_s` in a window of `window_s`.
+    def warm_up(self, seconds: float) -> None:
+        """Launch until `seconds` have passed, in stretches that double, so that short launches aren't timed
+        one by one.
+        """
+        deadline, count = self.device.clock() + seconds, 1
+        while (left_s := deadline - self.device.clock()) > 0:
+            if math.isfinite(self.cost_s):
+                count = min(count, math.ceil(left_s / max(self.cost_s, 1e-9)))
+            self._stretch(count)
+            count *= 2
+
+    def _stretch(self, count: int) -> None:
+        """Launch `count` times and keep what one launch takes, and what it costs with a flush before it."""
+        begin = self.device.clock()
+        if self.flush:
+            timing = self.device.time_batch(self.launches, samples=count, per_sample=1, flush=True)
+        else:
+            timing = self.device.time_batch(self.launches, samples=1, per_sample=count)
+        self.launch_s = timing.elapsed_s / count
+        self.cost_s = max(self.device.clock() - begin, timing.elapsed_s) / count
+
+    def size(self, window_s: float) -> None:
+        """Choose launches a sample and samples a batch, for launches as warm-up found them.
 
         A flushed sample is one launch: the second would find the cache warm.
         """
         shortest = max(TIMER_STEPS * self.device.timer_resolution_s, SHORTEST_SAMPLE_S)
-        self.per_sample = 1 if self.flush else max(1, math.ceil(shortest / launch_s))
+        self.per_sample = 1 if self.flush else max(1, math.ceil(shortest / self.launch_s))
         batch_s = window_s / AIMED_BATCHES
-        self.samples = min(max(1, int(batch_s / (launch_s * self.per_sample))), MOST_SAMPLES)
+        self.samples = min(max(1, int(batch_s / (self.cost_s * self.per_sample))), MOST_SAMPLES)
 
     def batch(self) -> Timing:
         """Draw one more batch."""

@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict
 
+from nameplate.datafile import packaged, parse
 from nameplate.engine.conditions import Conditions
 from nameplate.record import Verdict, gravest_first
 from nameplate.stats import Interval
@@ -52,8 +51,7 @@ class Thresholds(_Rule):
 @cache
 def thresholds() -> Thresholds:
     """The shipped thresholds."""
-    text = files("nameplate.engine").joinpath("verdicts.toml").read_text(encoding="utf-8")
-    return Thresholds.model_validate(tomllib.loads(text))
+    return parse(Thresholds, packaged("nameplate.engine", "verdicts.toml"), "verdicts.toml")
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def _contended(seen: Observation, limits: Thresholds) -> bool | None:
     if foreign > limit.foreign_share or steal > limit.steal_share:
         return True
     # A window too short for the kernel's counting steps to show the limit tells nothing.
-    return None if now.resolution > limit.foreign_share else False
+    return None if now.resolution > min(limit.foreign_share, limit.steal_share) else False
 
 
 def _unstable(seen: Observation, limits: Thresholds) -> bool | None:

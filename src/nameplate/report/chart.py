@@ -6,7 +6,7 @@ from typing import Any
 
 from nameplate.errors import InputError
 from nameplate.record import Record
-from nameplate.report.view import plain
+from nameplate.report.view import label
 from nameplate.store.folder import Run
 
 _VERDICT_COLOURS = {"believed": "#2f6f9f", "not believed": "#c0712f"}
@@ -33,7 +33,7 @@ def _row(record: Record, rated: bool) -> dict[str, Any]:
     )
     value, low, high = (getattr(record, name) for name in names)
     return {
-        "case": plain(f"{record.workload} {record.dtype} {record.shape}"),
+        "case": label(record.case),
         "value": value,
         "low": low,
         "high": high,
@@ -56,7 +56,9 @@ def _draw(rows: list[dict[str, Any]], axis: str, rated: bool) -> str:
         scale=alt.Scale(domain=list(_VERDICT_COLOURS), range=list(_VERDICT_COLOURS.values())),
     )
     across = alt.X("value:Q", title=axis, axis=alt.Axis(format="%" if rated else "~g"))
-    base = alt.Chart({"values": rows}).encode(y=alt.Y("case:N", title=None, sort=order))
+    base = alt.Chart({"values": rows}).encode(
+        y=alt.Y("case:N", title=None, sort=order, axis=alt.Axis(labelLimit=0))
+    )
     bars = base.mark_bar(height=14).encode(x=across, color=verdicts)
     ends = base.mark_rule(strokeWidth=2, color="#222").encode(x="low:Q", x2="high:Q")
     layers: list[Any] = [bars, ends]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 from nameplate.report.view import Table, View
 
@@ -20,7 +21,7 @@ def render(view: View, picture: str | None = None) -> str:
     lines = [f"# {escape(view.title)}", "", f"**{escape(view.meaning)}**", ""]
     lines += [f"- {escape(line)}" for line in view.advice]
     if picture is not None:
-        lines += ["", f"![Efficiency by case, with 95 % intervals]({picture})"]
+        lines += ["", f"![Efficiency by case, with 95 % intervals]({quote(picture)})"]
     for table in view.tables:
         lines += ["", f"## {escape(table.heading)}", "", *_table(table)]
     lines += ["", "## This run", "", "| | |", "|---|---|"]

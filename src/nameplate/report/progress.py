@@ -12,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from nameplate.record import Record
-from nameplate.report.view import figure, plain
+from nameplate.report.view import figure
 from nameplate.store.manifest import Manifest
+from nameplate.text import plain
 
 
 class LiveProgress:

@@ -9,17 +9,19 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nameplate.report.view import Table, View, figure, plain
+from nameplate.report.view import Table, View, figure
+from nameplate.text import plain
 
+_WIDE = 100
 _WORDS = frozenset({"case", "from", "reason", "verdict"})
 _VERDICT_STYLES = {"clean": "green", "unknown": "yellow", "throttled": "yellow"}
 
 
-def render(view: View) -> RenderableType:
-    """Lay the view out for rich."""
+def render(view: View, width: int = 120) -> RenderableType:
+    """Lay the view out for a terminal of `width` columns; a narrow one goes without secondary columns."""
     parts: list[RenderableType] = [Text(view.title, style="bold"), _facts(view)]
     for table in view.tables:
-        parts += [Text(f"\n{table.heading}", style="bold"), _table(table)]
+        parts += [Text(f"\n{table.heading}", style="bold"), _table(table, width)]
     parts += [Text(f"\n{view.meaning}", style="bold")]
     parts += [Padding(Text(f"• {line}"), (0, 0, 0, 2)) for line in view.advice]
     parts += [Text(f"! {line}", style="yellow") for line in view.problems]
@@ -28,7 +30,8 @@ def render(view: View) -> RenderableType:
 
 def show(view: View, console: Console | None = None) -> None:
     """Print the view on standard output."""
-    (console or Console()).print(render(view), highlight=False)
+    out = console or Console()
+    out.print(render(view, out.width), highlight=False)
 
 
 def _facts(view: View) -> RichTable:
@@ -40,15 +43,17 @@ def _facts(view: View) -> RichTable:
     return grid
 
 
-def _table(table: Table) -> RichTable:
+def _table(table: Table, width: int) -> RichTable:
     drawn = RichTable(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for index, name in enumerate(table.columns):
+    hidden = table.secondary if width < _WIDE else frozenset()
+    shown = [index for index in range(len(table.columns)) if index not in hidden]
+    for index in shown:
+        name = table.columns[index]
         # Only words may break over lines; a figure and its interval are read as one.
-        words = name in _WORDS
         justify: JustifyMethod = "right" if index in table.numbers else "left"
-        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=not words)
+        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name not in _WORDS)
     for row in table.rows:
-        drawn.add_row(*(_cell(table.columns[index], value) for index, value in enumerate(row)))
+        drawn.add_row(*(_cell(table.columns[index], row[index]) for index in shown))
     return drawn
 
 

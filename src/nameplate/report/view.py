@@ -6,26 +6,31 @@ or a file come through `plain`, so that none can move a cursor; each medium esca
 
 from __future__ import annotations
 
-import math
-import unicodedata
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nameplate.derate.chain import Link, chain
 from nameplate.device.identity import CpuIdentity
 from nameplate.record import Record
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
+from nameplate.text import plain
 
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, column names, and rows of strings; columns in `numbers` are aligned right."""
+    """A heading, column names, and rows of strings; columns in `numbers` are aligned right.
+
+    A narrow medium may leave out the columns in `secondary`.
+    """
 
     heading: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int]
+    secondary: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,6 @@ class View:
     meaning: str
     advice: tuple[str, ...]
     problems: tuple[str, ...]
-
-
-def plain(text: object) -> str:
-    """Strip control, format and other unprintable characters from a value that came from outside."""
-    return "".join(
-        " " if char in "\t\n\r" else char for char in str(text) if not _unprintable(char) or char in "\t\n\r"
-    )
-
-
-def _unprintable(char: str) -> bool:
-    return unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def view(run: Run) -> View:
@@ -109,7 +103,9 @@ _WORK = ("case", "achieved", "median", "nominal", "efficiency", "verdict")
 def _work_table(run: Run) -> Table:
     """Compute cases: achieved beside nominal, the efficiency with its interval, the verdict."""
     records = [r for r in _measured(run) if r.tflops is not None and r.workload != "memory"]
-    table = Table("Achieved, in TFLOPS", _WORK, tuple(map(_work_row, records)), frozenset({1, 2, 3, 4}))
+    table = Table(
+        "Achieved, in TFLOPS", _WORK, tuple(map(_work_row, records)), frozenset({1, 2, 3, 4}), frozenset({2})
+    )
     if all(record.datasheet_tflops == record.nominal_tflops for record in records):
         return table
     return _with_datasheet(table, records)
@@ -117,7 +113,7 @@ def _work_table(run: Run) -> Table:
 
 def _work_row(record: Record) -> tuple[str, ...]:
     return (
-        plain(_short(record)),
+        label(record.case),
         _with_half_width(record.tflops, record.tflops_low, record.tflops_high),
         figure(record.tflops_median),
         figure(record.nominal_tflops),
@@ -133,7 +129,7 @@ def _with_datasheet(table: Table, records: Sequence[Record]) -> Table:
         for row, record in zip(table.rows, records, strict=True)
     )
     columns = (*table.columns[:-1], "datasheet", "of datasheet", table.columns[-1])
-    return Table(table.heading, columns, rows, table.numbers | {5, 6})
+    return Table(table.heading, columns, rows, table.numbers | {5, 6}, table.secondary)
 
 
 def _with_half_width(value: float | None, low: float | None, high: float | None) -> str:
@@ -145,12 +141,12 @@ def _with_half_width(value: float | None, low: float | None, high: float | None)
 
 
 def _short(record: Record) -> str:
-    return _label(record.case)
+    return label(record.case)
 
 
-def _label(case: str) -> str:
+def label(case: str) -> str:
     """The id without its end where that is the default, in words that a narrow column can break."""
-    return case.removesuffix(_DEFAULT_AXES).replace("/", " ")
+    return plain(case.removesuffix(_DEFAULT_AXES).replace("/", " "))
 
 
 def _efficiency(record: Record) -> str:
@@ -166,10 +162,11 @@ def figure(value: float | None) -> str:
 
 
 def _digits(value: float) -> int:
-    """Decimals that leave three significant digits."""
+    """Decimals that leave three significant digits, after rounding to them: 9.999 is 10.0."""
     if value == 0:
         return 0
-    return max(0, 2 - math.floor(math.log10(abs(value))))
+    exponent = int(f"{value:.2e}".split("e")[1])
+    return max(0, 2 - exponent)
 
 
 def _percent(value: float | None) -> str:
@@ -179,7 +176,7 @@ def _percent(value: float | None) -> str:
 def _memory_table(run: Run) -> Table:
     rows = tuple(
         (
-            plain(_short(record)),
+            label(record.case),
             _with_half_width(record.bandwidth_gb_s, record.bandwidth_low_gb_s, record.bandwidth_high_gb_s),
             " ".join(record.verdicts),
         )
@@ -207,16 +204,16 @@ def _chain_table(links: Sequence[Link]) -> Table:
 
 
 def _source_words(link: Link) -> str:
-    return ", ".join(_label(case) for case in link.source.split(", "))
+    return ", ".join(label(case) for case in link.source.split(", "))
 
 
 def _unmeasured_table(run: Run) -> Table:
     rows: list[tuple[str, ...]] = [
-        (plain(_short(record)), record.status, plain(record.reason))
+        (label(record.case), record.status, plain(record.reason))
         for record in run.records
         if record.status != "ok"
     ]
-    rows += [(plain(_label(case)), "missing", "the run ended before it") for case in run.missing]
+    rows += [(label(case), "missing", "the run ended before it") for case in run.missing]
     return Table("Not measured", ("case", "status", "reason"), tuple(rows), frozenset())
 
 
@@ -236,15 +233,17 @@ def meaning(run: Run, links: Sequence[Link]) -> str:
             f"said: {best.nominal_source}."
         )
     parts, delivered = [], 1.0
+    # One chain: another device's derates are another product.
+    links = [link for link in links if link.device == links[0].device]
     for link in links:
         delivered *= link.value
         if link.to in _STAGE_WORDS:
             parts.append(f"{delivered:.0%} {_STAGE_WORDS[link.to]}")
     doubt = {link.verdict for link in links} - {"clean"}
-    caution = f" Not all of it is to be believed: {', '.join(sorted(doubt))}." if doubt else ""
-    rated = next(r.nominal_tflops for r in products if r.dtype == links[0].dtype)
+    caution = f" Don't rely on it yet: {', '.join(sorted(doubt))}." if doubt else ""
+    rated = next(r.nominal_tflops for r in products if r.dtype == links[0].dtype and r.nominal_tflops)
     return (
-        f"Counted by {figure(rated)} TFLOPS in {links[0].dtype}, this device delivers {_and(parts)}.{caution}"
+        f"Nominal is {figure(rated)} TFLOPS in {links[0].dtype}; this device delivers {_and(parts)}.{caution}"
     )
 
 
@@ -267,12 +266,19 @@ def _advice(run: Run) -> list[str]:
     if skipped:
         advice.append(f"{skipped} cases didn't fit the budget: give a larger --budget.")
     if run.missing:
-        advice.append(f"{len(run.missing)} cases have no record: go on with `bench run --resume {run.id}`.")
+        advice.append(
+            f"{len(run.missing)} cases have no record: go on with `bench run --resume {_quoted(run.folder)}`."
+        )
     if any(record.workload == "transformer_block" and not record.represents for record in _measured(run)):
         advice.append(
-            "The block was measured below full width: it stands for no model and is no link of the chain."
+            "The block was measured below full width: it stands for no model, and is no link above."
         )
     return advice
+
+
+def _quoted(folder: Path) -> str:
+    """The folder as a shell takes it, so that the command can be pasted."""
+    return shlex.quote(str(folder))
 
 
 _ADVICE = {

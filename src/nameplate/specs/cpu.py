@@ -10,18 +10,16 @@ expected.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from itertools import combinations
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nameplate.datafile import packaged, parse, unusable
 from nameplate.errors import InputError
 
 MICROARCHITECTURES_FILE = "cpu_microarchitectures.toml"
@@ -266,19 +264,21 @@ def normalize_brand(brand: str | None) -> str:
 @cache
 def microarchitectures() -> tuple[Microarchitecture, ...]:
     """Every part of the table, validated. Raises InputError for a bad file."""
-    return parse_microarchitectures(_packaged(MICROARCHITECTURES_FILE), MICROARCHITECTURES_FILE)
+    return parse_microarchitectures(
+        packaged("nameplate.specs", MICROARCHITECTURES_FILE), MICROARCHITECTURES_FILE
+    )
 
 
 @cache
 def models() -> CpuModels:
     """Every model of the table, validated. Raises InputError for a bad file."""
     known = {part.id for part in microarchitectures()}
-    return parse_models(_packaged(MODELS_FILE), MODELS_FILE, known)
+    return parse_models(packaged("nameplate.specs", MODELS_FILE), MODELS_FILE, known)
 
 
 def parse_microarchitectures(text: str, where: str) -> tuple[Microarchitecture, ...]:
     """Validate the text of a microarchitectures file; `where` names it in errors (InputError)."""
-    parts = _validated(_MicroarchitecturesFile, text, where).microarchitecture
+    parts = parse(_MicroarchitecturesFile, text, where).microarchitecture
     _check_distinct(parts, where)
     for part in parts:
         _check_figures(part, where)
@@ -287,12 +287,12 @@ def parse_microarchitectures(text: str, where: str) -> tuple[Microarchitecture, 
 
 def parse_models(text: str, where: str, known: Collection[str]) -> CpuModels:
     """Validate the text of a models file against the `known` microarchitecture ids (InputError)."""
-    groups = _validated(_ModelsFile, text, where).models
+    groups = parse(_ModelsFile, text, where).models
     boosts: dict[str, Boost] = {}
     for index, group in enumerate(groups):
         if group.microarchitecture not in known:
             key = f"models[{index}].microarchitecture"
-            raise _bad(where, key, group.microarchitecture, f"an id of {MICROARCHITECTURES_FILE}")
+            raise unusable(where, key, group.microarchitecture, f"an id of {MICROARCHITECTURES_FILE}")
         for name, boost in _boosts(group):
             key = f"models[{index}].max_boost_mhz.{name}"
             _check_name(normalize_brand(name), boosts, where, key, name)
@@ -319,18 +319,18 @@ def _boosts(group: _ModelGroup) -> Iterator[tuple[str, Boost]]:
 def _check_name(normalized: str, boosts: Mapping[str, Boost], where: str, key: str, name: str) -> None:
     # A hidden model ("AMD EPYC Processor") has no digit; as an entry it would speak for all that hide.
     if not re.search(r"\d", normalized):
-        raise _bad(where, key, name, "a model name with its number")
+        raise unusable(where, key, name, "a model name with its number")
     if normalized in boosts:
-        raise _bad(where, key, name, f"one entry a model; {boosts[normalized].model!r} is the same name")
+        raise unusable(where, key, name, f"one entry a model; {boosts[normalized].model!r} is the same name")
 
 
 def _check_distinct(parts: Sequence[Microarchitecture], where: str) -> None:
     for one, other in combinations(parts, 2):
         if one.id == other.id:
-            raise _bad(where, f"microarchitecture[{other.id}].id", other.id, "an id of its own")
+            raise unusable(where, f"microarchitecture[{other.id}].id", other.id, "an id of its own")
         if any(mine.overlaps(theirs) for mine in one.identify for theirs in other.identify):
             key = f"microarchitecture[{other.id}].identify"
-            raise _bad(where, key, f"the same machines as {one.id}", "no machine recognised as two parts")
+            raise unusable(where, key, f"the same machines as {one.id}", "no machine recognised as two parts")
 
 
 def _check_figures(part: Microarchitecture, where: str) -> None:
@@ -340,7 +340,7 @@ def _check_figures(part: Microarchitecture, where: str) -> None:
         if path in seen:
             key = f"microarchitecture[{part.id}].throughput[{index}]"
             got = f"{figure.dtype} with {', '.join(figure.requires)}"
-            raise _bad(where, key, got, "one figure for a dtype and its flags")
+            raise unusable(where, key, got, "one figure for a dtype and its flags")
         seen.add(path)
         _check_tiles_win(part, index, where)
 
@@ -353,60 +353,11 @@ def _check_tiles_win(part: Microarchitecture, index: int, where: str) -> None:
     vectors = [f.flop_per_cycle for f in part.throughput if f.dtype == tiles.dtype and not _needs_amx(f)]
     if tiles.flop_per_cycle < max(vectors, default=0):
         key = f"microarchitecture[{part.id}].throughput[{index}].flop_per_cycle"
-        raise _bad(where, key, tiles.flop_per_cycle, f"with AMX, at least the {max(vectors)} of AVX-512")
+        raise unusable(where, key, tiles.flop_per_cycle, f"with AMX, at least the {max(vectors)} of AVX-512")
 
 
 def _needs_amx(figure: Throughput) -> bool:
     return any(flag.startswith("amx") for flag in figure.requires)
-
-
-_File = TypeVar("_File", bound=BaseModel)
-
-
-def _validated(kind: type[_File], text: str, where: str) -> _File:
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError("not TOML", where=where, got=str(error), expected="a TOML document") from None
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        # A misspelt key is both an unknown one and a missing one: the unknown one is what to look for.
-        first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-        raise _bad(where, _key(data, first["loc"]), *_got_and_expected(first)) from None
-
-
-def _got_and_expected(error: ErrorDetails) -> tuple[object, str]:
-    if error["type"] == "extra_forbidden":
-        return error["input"], "no such key"
-    if error["type"] == "missing":
-        return "nothing", "a value: the key is required"
-    return error["input"], error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-
-
-def _key(data: Any, loc: Sequence[int | str]) -> str:
-    """`microarchitecture[amd-zen4].throughput[0].date`: tables by their id where they have one."""
-    key = ""
-    for step in loc:
-        data = _child(data, step)
-        if isinstance(step, int):
-            key += f"[{data.get('id', step) if isinstance(data, dict) else step}]"
-        else:
-            key += f".{step}" if key else step
-    return key
-
-
-def _child(data: Any, step: int | str) -> Any:
-    try:
-        return data[step]
-    except (KeyError, IndexError, TypeError):
-        return None
-
-
-def _bad(where: str, key: str, got: object, expected: str) -> InputError:
-    # An input may be a whole table; its first part is enough to find it by.
-    shown = got if isinstance(got, int | float | str) else repr(got)[:120]
-    return InputError(f"the value of {key} can't be used", where=where, got=shown, expected=expected)
 
 
 def _within(value: int | None, bounds: Range) -> bool:
@@ -415,7 +366,3 @@ def _within(value: int | None, bounds: Range) -> bool:
 
 def _meet(one: Range | None, other: Range | None) -> bool:
     return one is not None and other is not None and one[0] <= other[1] and other[0] <= one[1]
-
-
-def _packaged(name: str) -> str:
-    return (resources.files("nameplate.specs") / "data" / name).read_text(encoding="utf-8")

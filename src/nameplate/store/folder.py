@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,10 +74,14 @@ def create(results: Path, manifest: Manifest) -> Path:
     return folder
 
 
-def write_durably(path: Path, text: str) -> None:
-    """Write a file that is either whole or absent, also after a crash: temporary name, fsync, rename."""
+def write_durably(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a file that is either whole or absent, also after a crash: temporary name, fsync, rename.
+
+    `mode` is what the user's umask is taken from. Raises OSError.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -87,7 +92,7 @@ class RecordWriter:
     """Appends records to a file of this process's own: a torn line of a dead one is never continued."""
 
     def __init__(self, folder: Path, process: str) -> None:
-        """Open `records-<process>-<n>.jsonl` with the first n that is free."""
+        """Open `records-<process>-<n>.jsonl` with the first n that is free. InputError where it can't be."""
         number = 0
         while True:
             try:
@@ -95,7 +100,8 @@ class RecordWriter:
                 break
             except FileExistsError:
                 number += 1
-        self._folder = folder
+            except OSError as error:
+                raise _unwritable(folder, error) from error
 
     def __enter__(self) -> Self:
         """Use as a context manager, so that the file is closed."""
@@ -105,10 +111,13 @@ class RecordWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file; an empty one is removed."""
-        self._file.close()
-        path = Path(self._file.name)
-        if path.stat().st_size == 0:
-            path.unlink()
+        # What couldn't be written has been said by `append`, and closing would only try again.
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            path = Path(self._file.name)
+            if path.stat().st_size == 0:
+                path.unlink()
 
     def append(self, record: Record) -> None:
         """Write one record and don't return before it is on the disk.
@@ -127,8 +136,22 @@ class RecordWriter:
 
 
 def mark_done(folder: Path) -> None:
-    """Write the empty file that says every expected case has its record."""
-    (folder / DONE).touch()
+    """Write the empty file that says every expected case has its record; one that is there is left alone.
+
+    Raises InputError where the folder can't be written.
+    """
+    if (folder / DONE).exists():
+        return
+    try:
+        (folder / DONE).touch()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"can't write into this run: {error.strerror}", where=str(folder), expected="a folder to write into"
+    )
 
 
 def read_run(folder: Path) -> Run:
@@ -161,7 +184,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise InputError(
             f"no manifest can be read: {error.strerror}", where=str(path), expected="a run folder"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON: {error}", where=str(path), expected="a run's manifest") from error
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if isinstance(version, int) and version > SCHEMA:

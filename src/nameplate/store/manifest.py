@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from nameplate.device.identity import Identity
 from nameplate.record import METHOD, SCHEMA
+from nameplate.specs.rating import Figure, Rating
 
 
 class _Frozen(BaseModel):
@@ -16,13 +17,23 @@ class _Frozen(BaseModel):
 
 
 class DeviceEntry(_Frozen):
-    """A device of the run: what was seen (`identity`), and what it was taken for by which evidence."""
+    """A device of the run: what was seen (`identity`), what it was taken for by which evidence, and the
+    figures it is rated by, so that a resumed run divides by the same ones.
+    """
 
     name: str
     part: str | None
     evidence: str
+    nominal: Mapping[str, Figure] = {}
+    datasheet: Mapping[str, Figure] = {}
+    missing: str = ""
     notes: tuple[str, ...] = ()
     identity: Identity
+
+    @property
+    def rating(self) -> Rating:
+        """The rating the run was begun with, the user's --nominal included."""
+        return Rating(self.part, self.evidence, self.nominal, self.datasheet, self.missing, self.notes)
 
 
 class Options(_Frozen):
@@ -43,7 +54,7 @@ class Manifest(_Frozen):
     suite: str
     created: str
     hostname: str
-    devices: tuple[DeviceEntry, ...]
+    devices: Annotated[tuple[DeviceEntry, ...], Field(min_length=1)]
     software: Mapping[str, str | None]
     options: Options = Options()
     seed: int

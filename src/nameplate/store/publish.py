@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from nameplate.errors import InputError
@@ -14,6 +17,7 @@ from nameplate.store import folder as store
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 
+_KEY_BYTES = 32
 _SECRET_FIELDS = ("uuid", "serial", "pci_bus_id")
 
 
@@ -23,21 +27,22 @@ def publish_run(run: Run, results: Path) -> Path:
     Host name, serial, UUID and PCI address become keyed hashes: equal ones stay equal among the results of
     one publisher and can't be guessed by others (the key stays in the publisher's own data folder). Figures
     are copied unedited. Raises InputError for a run that isn't finished, has no `ok` record or no part, and
-    for one that is published already.
+    for one that is published already; a publication that broke off is made anew.
     """
     _refuse_unfit(run)
     key = _own_key()
-    manifest = _anonymous(run.manifest, key)
-    part = manifest.devices[0].part
-    target = results / str(part) / run.id
-    if target.exists():
+    hidden = {secret: _hash(secret, key) for secret in _secrets(run.manifest)}
+    target = results / str(run.manifest.devices[0].part) / run.id
+    if (target / store.DONE).exists():
         raise InputError(
-            "published already", where="bench publish", got=run.id, expected="a run not in " + str(results)
+            "published already", where="bench publish", got=run.id, expected=f"a run not in {results}"
         )
+    shutil.rmtree(target, ignore_errors=True)
+    manifest = _anonymous(run.manifest, hidden)
     store.create(target.parent, manifest)
     with store.RecordWriter(target, manifest.devices[0].name.replace(":", "")) as writer:
         for record in run.records:
-            writer.append(_without_host(record, run.manifest.hostname, manifest.hostname))
+            writer.append(_without(record, hidden))
     store.mark_done(target)
     return target
 
@@ -61,30 +66,43 @@ def _refuse_unfit(run: Run) -> None:
         )
 
 
-def _anonymous(manifest: Manifest, key: bytes) -> Manifest:
+def _secrets(manifest: Manifest) -> set[str]:
+    """What names the machine: its host name, and whatever of `_SECRET_FIELDS` its devices have."""
+    values = {getattr(entry.identity, name, None) for entry in manifest.devices for name in _SECRET_FIELDS}
+    return {str(value) for value in values | {manifest.hostname} if value}
+
+
+def _anonymous(manifest: Manifest, hidden: Mapping[str, str]) -> Manifest:
     return manifest.model_copy(
         update={
-            "hostname": _hash(manifest.hostname, key),
-            "devices": tuple(_anonymous_device(entry, key) for entry in manifest.devices),
+            "hostname": hidden.get(manifest.hostname, ""),
+            "devices": tuple(_anonymous_device(entry, hidden) for entry in manifest.devices),
             "published": True,
         }
     )
 
 
-def _anonymous_device(entry: DeviceEntry, key: bytes) -> DeviceEntry:
-    hidden = {
-        name: _hash(value, key)
+def _anonymous_device(entry: DeviceEntry, hidden: Mapping[str, str]) -> DeviceEntry:
+    fields = {
+        name: hidden[str(value)]
         for name in _SECRET_FIELDS
         if (value := getattr(entry.identity, name, None)) is not None
     }
-    return entry.model_copy(update={"identity": entry.identity.model_copy(update=hidden)})
+    return entry.model_copy(update={"identity": entry.identity.model_copy(update=fields)})
 
 
-def _without_host(record: Record, hostname: str, hashed: str) -> Record:
-    """A reason or warning may quote an error that names the host."""
-    if len(hostname) < 4 or hostname not in record.model_dump_json():
-        return record
-    return Record.model_validate_json(record.model_dump_json().replace(hostname, hashed))
+def _without(record: Record, hidden: Mapping[str, str]) -> Record:
+    """Hide what a reason or a warning quotes of the machine; nothing else of a record comes from outside."""
+    reason = None if record.reason is None else _hide(record.reason, hidden)
+    warnings = tuple(_hide(warning, hidden) for warning in record.warnings)
+    return record.model_copy(update={"reason": reason, "warnings": warnings})
+
+
+def _hide(text: str, hidden: Mapping[str, str]) -> str:
+    # The longest first, for one may hold another; whole words, for a host may be called `a`.
+    for secret in sorted(hidden, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", hidden[secret], text)
+    return text
 
 
 def _hash(value: str, key: bytes) -> str:
@@ -101,12 +119,14 @@ def _own_key() -> bytes:
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32), encoding="ascii")
-        return bytes.fromhex(path.read_text(encoding="ascii"))
+            store.write_durably(path, secrets.token_hex(_KEY_BYTES), mode=0o600)
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
+        if len(key) < _KEY_BYTES:
+            raise ValueError(f"it holds {len(key)} bytes, not {_KEY_BYTES}; remove it, and one is made")
     except (OSError, ValueError) as error:
         raise InputError(
             f"no key to hash by: {error}",
             where=str(path),
             expected="a readable file, or a folder to make it in",
         ) from error
+    return key

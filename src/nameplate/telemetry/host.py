@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 _STAT = Path("/proc/stat")
 
 
-def read_cpu_totals(path: Path = _STAT) -> tuple[float, float] | None:
-    """CPU seconds of all processes, and stolen ones, since boot; None where the system doesn't say.
+def read_cpu_totals(path: Path = _STAT, *, cpus: Collection[int] | None = None) -> tuple[float, float] | None:
+    """CPU seconds of all processes, and stolen ones, since boot, on `cpus` (None: on every CPU).
 
-    From the first line of /proc/stat (proc(5)): user nice system idle iowait irq softirq steal …; guest time
-    is already in user.
+    None where the system doesn't say. From the cpu lines of /proc/stat (proc(5)): user nice system idle
+    iowait irq softirq steal …; guest time is already in user.
     """
     try:
-        fields = path.read_text(encoding="ascii").split("\n", maxsplit=1)[0].split()
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    if len(fields) < 9 or fields[0] != "cpu":
+    wanted = {"cpu"} if cpus is None else {f"cpu{cpu}" for cpu in cpus}
+    rows = [_ticks(line.split()[1:9]) for line in lines if line.split(" ", maxsplit=1)[0] in wanted]
+    if len(rows) != len(wanted) or None in rows:
         return None
-    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[1:9])
-    return (user + nice + system + irq + softirq) * tick_s(), steal * tick_s()
+    busy, stolen = (sum(column) for column in zip(*(row for row in rows if row), strict=True))
+    return busy * tick_s(), stolen * tick_s()
+
+
+def _ticks(fields: list[str]) -> tuple[int, int] | None:
+    """Busy and stolen ticks of one line; None for a line that isn't one."""
+    try:
+        user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields)
+    except ValueError:
+        return None
+    return user + nice + system + irq + softirq, steal
 
 
 def tick_s() -> float:

@@ -1,0 +1,350 @@
+"""From what a driver reports to the part it is: whole names, then memory, SMs, power and PCI id.
+
+A name is compared whole with the names each part lists, never by a piece of it. What else is known must
+agree: a device that contradicts the part its name stands for is refused, and so is a name that several
+parts answer to until the rest settles it. A refusal says why, and what would settle it; no part is ever
+given a neighbour's figure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nameplate.errors import InputError
+from nameplate.specs.parts import (
+    PARTS_FILE,
+    Conflict,
+    Memory,
+    Part,
+    Quantity,
+    Registry,
+    normalize_name,
+    registry,
+)
+from nameplate.specs.rating import Figure, Rating
+
+# A driver reports less than the nameplate's GB (which are GiB): T4 shows 14.6 of 16 with ECC on, B300 268.6
+# of 288. GH200's 141 GB shows as 143.4. No two sizes of one name are closer than a third.
+_LEAST_MEMORY, _MOST_MEMORY = 0.88, 1.03
+# Boards are shipped with limits above the TDP (H20: 500 W against 400), and set below it at will: a limit
+# half above says another part, a lower one says nothing.
+_MOST_POWER = 1.5
+_SAME_POWER = 0.1
+_GIB = 1 << 30
+_MULTIPROCESSOR_UNITS = ("SM", "CU")
+
+_MIG = re.compile(r"\bmig \d+[gc]\.", re.IGNORECASE)
+_VIRTUAL = re.compile(r"^(grid|nvidia) .*-\d+[abcq]$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a machine says of a device; None: not said.
+
+    `memory_bytes` is the total the driver reports, `power_limit_w` the board's default limit in W,
+    `pci_device_id` 16 bits (0x20F3), NVML's 32 (0x20F310DE) or text (`10de:20f3`).
+    """
+
+    name: str
+    memory_bytes: int | None = None
+    multiprocessors: int | None = None
+    power_limit_w: float | None = None
+    pci_device_id: int | str | None = None
+    vendor: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The part, which of its memory sizes, and by what; or no part, why, and what would settle it.
+
+    `settle` is empty for a name that nothing answers to: there, the nearest names are all there is to say.
+    """
+
+    part: Part | None
+    why: str
+    memory: Memory | None = None
+    settle: str = ""
+
+
+def lookup(what: str | Evidence, extra: Sequence[str | Path] = ()) -> Part:
+    """The part of that id or name, or the part that this evidence shows.
+
+    `extra` are files of parts beside the shipped ones. Raises InputError for an unknown or ambiguous one,
+    with the nearest names and what would settle it, and for a file that fails.
+    """
+    return require(what, registry(extra))[0]
+
+
+def require(what: str | Evidence, known: Registry) -> tuple[Part, Memory | None]:
+    """The part, and which of its memory sizes where that is settled. InputError as `lookup` has it."""
+    found = search(what, known)
+    if found.part is None:
+        name = what if isinstance(what, str) else what.name
+        raise InputError(found.why, expected=found.settle or _near(name, known))
+    return found.part, found.memory
+
+
+def rate(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Rating:
+    """What one device is rated for, per dtype in TFLOPS; a Rating without a part where none was recognised.
+
+    Where a part counts several devices (MI250X: two), the figures are one device's. `fp64` is the matrix
+    unit's figure where the part has one. Raises InputError for a file of parts that fails.
+    """
+    found = identify(evidence, registry(extra))
+    if found.part is None:
+        return Rating(
+            None,
+            f"driver name {evidence.name!r}: {found.why}",
+            missing=f"{found.why}; give the rating with --nominal DTYPE=TFLOPS",
+        )
+    return rating(found.part, found.why)
+
+
+def rating(part: Part, evidence: str) -> Rating:
+    """The rating of one of the part's devices; `evidence` says what the part was recognised by."""
+    absent = {dtype: Figure(None, reason) for dtype, reason in _absent(part)}
+    return Rating(
+        part.id,
+        evidence,
+        nominal={**_figures(part, part.nominal), **absent},
+        datasheet={**_figures(part, part.datasheet), **absent},
+        missing=f"no dense figure with a source for this dtype on {part.name}",
+        notes=tuple(_notes(part)),
+    )
+
+
+def search(what: str | Evidence, known: Registry) -> Found:
+    """The part of that id, name or evidence in a registry."""
+    if isinstance(what, Evidence):
+        return identify(what, known)
+    part = known.parts.get(what.strip().casefold())
+    return Found(part, f"part {part.id}") if part else identify(Evidence(what), known)
+
+
+def identify(evidence: Evidence, known: Registry) -> Found:
+    """The part that a device is, by its name and whatever else is known of it."""
+    refused = _not_a_whole_device(evidence.name)
+    if refused is not None:
+        return refused
+    name = normalize_name(evidence.name)
+    if name in known.own_names:
+        part, memory = known.own_names[name]
+        problem = _contradiction(part, memory, evidence, known)
+        if problem:
+            return Found(None, _refusal(part, problem), settle=_SETTLE)
+        return Found(part, _agreement(part, evidence), memory or _memory(part, evidence))
+    if name in known.shared_names:
+        return _settled(known.shared_names[name], evidence, known)
+    return Found(None, f"{evidence.name!r} isn't the name of a part in the registry")
+
+
+_SETTLE = (
+    "a device that agrees with its name; else --nominal, or a parts file (--parts) whose part `replaces` it"
+)
+
+
+def nearest(name: str, known: Registry, count: int = 3) -> tuple[str, ...]:
+    """Ids of the parts whose id or names look most like this one, best first."""
+    spelled = {part: part for part in known.parts}
+    spelled |= {spelling: parts[0].id for spelling, parts in known.shared_names.items()}
+    spelled |= {spelling: part.id for spelling, (part, _) in known.own_names.items()}
+    close = difflib.get_close_matches(normalize_name(name), spelled, n=4 * count, cutoff=0.4)
+    return tuple(dict.fromkeys(spelled[one] for one in close))[:count]
+
+
+def _not_a_whole_device(name: str) -> Found | None:
+    if not name.strip():
+        return Found(None, "the device has no name", settle="a driver name, an id or a name of the table")
+    if _MIG.search(name):
+        why = f"{name!r} is a MIG slice: a slice has no rated figure of its own"
+        return Found(None, why, settle="a whole GPU (MIG off), or --nominal for the slice")
+    if _VIRTUAL.match(name):
+        why = f"{name!r} is a virtual GPU's profile: a share of a GPU has no rated figure of its own"
+        return Found(None, why, settle="a whole GPU, or --nominal for the share")
+    return None
+
+
+def _settled(shared: Sequence[Part], evidence: Evidence, known: Registry) -> Found:
+    """One of the parts that share a name, where everything known confirms it and nothing fits another."""
+    left = [part for part in shared if not _contradiction(part, None, evidence, known)]
+    if len(left) > 1:
+        left = [part for part in left if _same_power(part, evidence)] or left
+    if len(left) == 1 and _confirmed(left[0], evidence):
+        return Found(left[0], _agreement(left[0], evidence), _memory(left[0], evidence))
+    ids = " or ".join(part.id for part in shared)
+    if not left:
+        reasons = "; ".join(f"{part.id}: {_contradiction(part, None, evidence, known)}" for part in shared)
+        return Found(None, f"{evidence.name!r} is none of the parts of that name ({reasons})", settle=_SETTLE)
+    why = f"{evidence.name!r} alone doesn't say which part it is: {ids}, or one that isn't in the registry"
+    return Found(None, why, settle=_differ(shared))
+
+
+def _differ(parts: Sequence[Part]) -> str:
+    """What would tell these parts apart, from each other or from hardware the registry doesn't hold."""
+    said = []
+    for part in parts:
+        facts = [f"{_size(one)} GB" for one in part.memory]
+        facts += [f"{part.multiprocessors.value:g} {part.unit}s"] if part.multiprocessors else []
+        facts += [f"{part.tdp_w.value:g} W"] if part.tdp_w else []
+        facts += [f"PCI {' or '.join(part.pci_ids)}"] if part.pci_ids else []
+        said.append(f"{part.id}: {', '.join(facts) or 'nothing known tells it'}")
+    return f"an id, or memory, SM count, power limit or PCI id to settle it ({'; '.join(said)})"
+
+
+def _contradiction(part: Part, memory: Memory | None, evidence: Evidence, known: Registry) -> str | None:
+    """What the device says that this part can't be; None where all agrees."""
+    return next(_contradictions(part, memory, evidence, known), None)
+
+
+def _contradictions(part: Part, memory: Memory | None, evidence: Evidence, known: Registry) -> Iterator[str]:
+    if evidence.vendor and evidence.vendor.casefold() != part.vendor.casefold():
+        yield f"the vendor is {evidence.vendor} and that part's is {part.vendor}"
+    sizes = (memory,) if memory else part.memory
+    if sizes and evidence.memory_bytes and not any(_fits(one, part, evidence) for one in sizes):
+        has = " or ".join(_size(one, part.devices_per_part) for one in sizes)
+        yield f"it has {evidence.memory_bytes / _GIB:.1f} GiB of memory where that part has {has} GB"
+    expected = _multiprocessors(part)
+    if expected and evidence.multiprocessors and evidence.multiprocessors != expected:
+        yield f"it has {evidence.multiprocessors} {part.unit}s where that part has {expected:g}"
+    limit = evidence.power_limit_w
+    if part.tdp_w and limit and limit > _MOST_POWER * part.tdp_w.value:
+        yield f"its power limit is {limit:g} W where that part has {part.tdp_w.value:g} W"
+    other = _owner(evidence, known)
+    if other is not None and other.id != part.id:
+        yield f"its PCI id is that of {other.id}"
+
+
+def _refusal(part: Part, problem: str) -> str:
+    return f"the name is that of {part.id}, but {problem}"
+
+
+def _agreement(part: Part, evidence: Evidence) -> str:
+    """By what the part was recognised, one phrase for each thing that agreed."""
+    said = [f"name {evidence.name!r}"]
+    if evidence.memory_bytes and part.memory:
+        said.append(f"{evidence.memory_bytes / _GIB:.1f} GiB of memory")
+    if evidence.multiprocessors and _multiprocessors(part):
+        said.append(f"{evidence.multiprocessors} {part.unit}s")
+    if _pci_known(part, evidence):
+        said.append(f"PCI id {'/'.join(part.pci_ids)}")
+    source = "" if part.file == PARTS_FILE else f", from {part.file}"
+    return ", ".join(said) + source
+
+
+def _confirmed(part: Part, evidence: Evidence) -> bool:
+    """Whether more than the absence of a contradiction speaks for the part: SMs and memory, or its PCI id."""
+    sms = _multiprocessors(part) is not None and evidence.multiprocessors is not None
+    memory = not part.memory or evidence.memory_bytes is not None
+    return (sms and memory) or _pci_known(part, evidence)
+
+
+def _same_power(part: Part, evidence: Evidence) -> bool:
+    limit = evidence.power_limit_w
+    if limit is None or part.tdp_w is None:
+        return True
+    return abs(limit / part.tdp_w.value - 1) <= _SAME_POWER
+
+
+def _multiprocessors(part: Part) -> float | None:
+    """SMs or CUs of one device; None where they aren't known, or aren't what a driver counts."""
+    if part.multiprocessors is None or part.unit not in _MULTIPROCESSOR_UNITS:
+        return None
+    return part.multiprocessors.value / part.devices_per_part
+
+
+def _fits(memory: Memory, part: Part, evidence: Evidence) -> bool:
+    ratio = (evidence.memory_bytes or 0) / (memory.gb.value / part.devices_per_part * _GIB)
+    return _LEAST_MEMORY <= ratio <= _MOST_MEMORY
+
+
+def _memory(part: Part, evidence: Evidence) -> Memory | None:
+    """Which of the part's sizes the device has; None where that isn't known."""
+    if evidence.memory_bytes:
+        return next((one for one in part.memory if _fits(one, part, evidence)), None)
+    return part.memory[0] if len(part.memory) == 1 else None
+
+
+def _size(memory: Memory, devices: int = 1) -> str:
+    return f"{memory.gb.value / devices:g}"
+
+
+def _pci(evidence: Evidence) -> tuple[str | None, str] | None:
+    """Vendor (None where not said) and device as four hexadecimal digits each; None without an id."""
+    given = evidence.pci_device_id
+    if given is None or given == "":
+        return None
+    if isinstance(given, str):
+        vendor, colon, device = given.casefold().rpartition(":")
+        if colon:
+            return vendor[-4:], device[-4:]
+        try:
+            given = int(given, 16)
+        except ValueError:
+            return None
+    if given > 0xFFFF:
+        return f"{given & 0xFFFF:04x}", f"{given >> 16:04x}"
+    return None, f"{given:04x}"
+
+
+def _pci_known(part: Part, evidence: Evidence) -> bool:
+    found = _pci(evidence)
+    if found is None:
+        return False
+    vendor, device = found
+    return any(
+        one.endswith(f":{device}") and (vendor is None or one.startswith(vendor)) for one in part.pci_ids
+    )
+
+
+def _owner(evidence: Evidence, known: Registry) -> Part | None:
+    """The one part that lists this PCI id."""
+    owners = [part for part in known.parts.values() if _pci_known(part, evidence)]
+    return owners[0] if len(owners) == 1 else None
+
+
+def _near(name: str, known: Registry) -> str:
+    close = nearest(name, known)
+    names = f"the nearest are {', '.join(close)} (`bench specs` lists all)" if close else "see `bench specs`"
+    return f"a driver name, an id or a name of the table: {names}; or a file with the part (--parts FILE)"
+
+
+def _figures(part: Part, quantities: Mapping[str, Quantity]) -> dict[str, Figure]:
+    figures = {str(dtype): _figure(part, quantity) for dtype, quantity in quantities.items()}
+    if "fp64_tensor" in figures:
+        # A product in fp64 runs on the matrix unit: its rate is what there is to reach.
+        figures["fp64"] = figures["fp64_tensor"]
+    return figures
+
+
+def _figure(part: Part, quantity: Quantity) -> Figure:
+    if part.devices_per_part == 1:
+        return Figure(quantity.value, quantity.source)
+    share = f"1/{part.devices_per_part} of {quantity.value:g}, the part's; "
+    return Figure(quantity.value / part.devices_per_part, share + quantity.source)
+
+
+def _absent(part: Part) -> Iterator[tuple[str, str]]:
+    """Dtypes left blank on purpose, with the reason: a conflict in which no value is used."""
+    for conflict in part.conflicts:
+        table, _, dtype = conflict.of.partition(".")
+        if table == "dense_tflops" and conflict.used is None:
+            yield dtype, str(conflict)
+
+
+def _notes(part: Part) -> Iterator[str]:
+    yield from part.flags
+    if part.devices_per_part > 1:
+        yield f"{part.name} is {part.devices_per_part} devices to a framework: figures are one device's"
+    for conflict in part.conflicts:
+        if _of_a_peak(conflict):
+            yield f"sources disagree on {conflict}"
+    if part.confidence and part.confidence.startswith("low"):
+        yield f"confidence in these figures is {part.confidence}"
+
+
+def _of_a_peak(conflict: Conflict) -> bool:
+    return conflict.of.startswith(("dense_tflops.", "nominal_tflops."))

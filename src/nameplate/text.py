@@ -1,0 +1,18 @@
+"""Values from outside, made safe to print: a host name, a label or a file must not move a cursor."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_SPACES = "\t\n\r"
+# Control, format (bidirectional overrides among them), surrogate and private characters, line separators.
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def plain(value: object) -> str:
+    """Return the value as one line of printable text: white space is a space, the unprintable is gone."""
+    return "".join(" " if char in _SPACES else char for char in str(value) if _shows(char))
+
+
+def _shows(char: str) -> bool:
+    return char in _SPACES or unicodedata.category(char) not in _UNPRINTABLE

@@ -1,0 +1,121 @@
+"""What more than one test file needs: a record, a manifest, a run; and the skip of tests that need a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nameplate.device.identity import SimulatedIdentity
+from nameplate.record import Batch, Record, Verification
+from nameplate.store.folder import Run
+from nameplate.store.manifest import DeviceEntry, Manifest
+
+_MEASURED = {
+    "case": "matmul/bf16/1024x1024x1024/normal/warm/-/torch",
+    "workload": "matmul",
+    "dtype": "bf16",
+    "shape": "1024x1024x1024",
+    "dimensions": {"m": 1024, "n": 1024, "k": 1024, "layout": "nn", "times": 1},
+    "fill": "normal",
+    "cache": "warm",
+    "phase": None,
+    "backend": "torch",
+    "represents": None,
+    "device": "cpu",
+    "part": "amd-zen4",
+    "status": "ok",
+    "verdict": "clean",
+    "verdicts": ("clean",),
+    "flops": 2 * 1024**3,
+    "bytes": 3 * 2 * 1024**2,
+    "convention": "2MNK",
+    "tflops": 0.4,
+    "tflops_low": 0.39,
+    "tflops_high": 0.41,
+    "tflops_median": 0.405,
+    "nominal_tflops": 0.5,
+    "nominal_source": "64 FLOP per cycle per core × 2 cores",
+    "efficiency": 0.8,
+    "efficiency_low": 0.78,
+    "efficiency_high": 0.82,
+    "datasheet_tflops": 0.5,
+    "datasheet_source": "64 FLOP per cycle per core × 2 cores",
+    "datasheet_efficiency": 0.8,
+    "bandwidth_gb_s": 1.17,
+    "bandwidth_low_gb_s": 1.15,
+    "bandwidth_high_gb_s": 1.2,
+    "time_s": 2 * 1024**3 / 0.4e12,
+    "launches": 200,
+    "started": "2026-11-22T12:00:00+00:00",
+    "cost_s": 1.5,
+    "verification": Verification(reference="fp64", error=0.3, rule="rounding", passed=True),
+    "conditions": {"elapsed_s": 1.2, "own_cpu_share": 0.99, "steal_share": None},
+    "batches": (
+        Batch(start_s=0.0, elapsed_s=0.54, launches=100),
+        Batch(start_s=0.6, elapsed_s=0.53, launches=100),
+    ),
+}
+_DECLARED = (
+    *("case", "workload", "dtype", "shape", "dimensions", "fill", "cache", "phase", "backend"),
+    *("represents", "device", "part"),
+)
+
+
+@pytest.fixture
+def make_record():
+    """Build a record: measured and clean unless told otherwise; `status="skipped"` starts without figures."""
+
+    def make(**changes):
+        fields = dict(_MEASURED)
+        if changes.get("status", "ok") != "ok":
+            fields = {name: _MEASURED[name] for name in _DECLARED}
+            fields |= {"reason": "no such thing here", "verdict": "unknown", "verdicts": ("unknown",)}
+        return Record(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_manifest():
+    """Build a manifest of one simulated device that expects the cases it is given."""
+
+    def make(cases=(), **changes):
+        identity = SimulatedIdentity(name="a simulated device")
+        entry = DeviceEntry(name="cpu", part="amd-zen4", evidence="its model", identity=identity)
+        fields = {
+            "run": "20261122T120000-fake-0001",
+            "suite": "fake",
+            "created": "2026-11-22T12:00:00+00:00",
+            "hostname": "node17",
+            "devices": (entry,),
+            "software": {"nameplate": "0.1.0", "torch": "2.13.0"},
+            "seed": 7,
+            "cases": tuple(cases),
+        }
+        return Manifest(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_run(make_manifest):
+    """Build a finished run of these records; it is nowhere on disk."""
+
+    def make(*records, problems=(), missing=(), **changes):
+        manifest = make_manifest([*(record.case for record in records), *missing], **changes)
+        return Run(Path("runs") / manifest.run, manifest, records, tuple(problems), not missing)
+
+    return make
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what is marked `gpu` where torch finds none; torch is imported only if there is such a test."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="torch finds no NVIDIA GPU"))

@@ -1,0 +1,440 @@
+"""The command line: what it lists, its exit statuses, where it prints what; on made-up devices and cases."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+
+import nameplate.run
+import nameplate.selftest
+from nameplate.cli import app, main
+from nameplate.device.simulated import SimulatedDevice, steady
+from nameplate.record import Verification
+from nameplate.selftest import BareResult
+from nameplate.store.folder import RecordWriter, create, mark_done
+from nameplate.suite import Case, Suite
+
+PROMISED = {"run", "selftest", "show", "suites", "devices", "report", "publish"}
+COMMANDS = {command.name for command in app.registered_commands}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A workload that allocates nothing; it breaks in the way it is told."""
+
+    shape: str
+    breaks: BaseException | None = None
+    name: str = "matmul"
+    dtype: str = "fp32"
+    dimensions: dict = field(default_factory=dict)
+    flops: int = 2_000_000_000
+    bytes: int = 3_000_000
+    convention: str = "2MNK"
+    represents: str | None = None
+    resident_bytes: int = 3_000_000
+    launches: tuple = (None,)
+
+    def unsupported(self, device):
+        return None
+
+    def pilot(self):
+        return None
+
+    def prepare(self, device, *, fill, seed, copies=1):
+        if self.breaks is not None:
+            raise self.breaks
+        return self
+
+    def numerics(self):
+        return contextlib.nullcontext()
+
+    def compute_reference(self):
+        pass
+
+    def check(self):
+        return Verification(reference="fp64", error=0.1, rule="rounding", passed=True)
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys):
+    """Run `bench …` as its entry point does, in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """Let `bench run` measure these works on a simulated device; returns its usual arguments."""
+
+    def prepare(*works):
+        suite = Suite("fake", "a test's own", 20.0, lambda target: [Case(work) for work in works])
+        device = SimulatedDevice(steady(1e-3, 0.01), nominal_tflops=4.0)
+        monkeypatch.setattr(nameplate.run, "find", lambda name: suite)
+        monkeypatch.setattr(nameplate.run, "open_device", lambda name: device)
+        return ["run", "fake", "--results", tmp_path / "runs"]
+
+    return prepare
+
+
+@pytest.fixture
+def stored(make_record, make_manifest, tmp_path):
+    """A finished run on disk."""
+
+    def store(*records, done=True, **changes):
+        records = records or (make_record(),)
+        manifest = make_manifest([record.case for record in records], **changes)
+        folder = create(tmp_path / "runs", manifest)
+        with RecordWriter(folder, "cpu") as writer:
+            for record in records:
+                writer.append(record)
+        if done:
+            mark_done(folder)
+        return folder
+
+    return store
+
+
+def listed(text):
+    return set(re.findall(r"^  ([a-z]+) ", text.partition("Commands:")[2], re.MULTILINE))
+
+
+def test_help_lists_every_command(bench):
+    result = bench("--help")
+    assert result.status == 0
+    assert listed(result.out) == COMMANDS >= PROMISED
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself(bench, command):
+    result = bench(command, "--help")
+    assert result.status == 0
+    assert re.match(rf"Usage: .*\b{command} \[OPTIONS\]", result.out)
+    assert "--help" in result.out
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_prints_json_when_asked(bench, command):
+    assert "--json" in bench(command, "--help").out
+
+
+def test_run_has_the_flags_of_its_contract(bench):
+    text = bench("run", "--help").out
+    for flag in ("--device", "--only", "--budget", "--nominal", "--results", "--resume", "--json"):
+        assert flag in text
+
+
+def test_no_arguments_show_the_help(bench):
+    result = bench()
+    assert "Commands:" in result.out + result.err
+
+
+def test_a_run_ends_with_0_and_one_screen(bench, measured):
+    result = bench(*measured(Work("a"), Work("b")))
+    assert result.status == 0
+    assert "matmul fp32 a" in result.out
+    assert "50.0% ±" in result.out
+
+
+def test_a_skipped_case_is_still_0_with_its_reason(bench, measured):
+    result = bench(*measured(Work("a")), "--budget", "0.000001")
+    assert result.status == 0
+    assert "budget" in result.out
+
+
+def test_json_is_one_document_on_standard_output_and_nothing_else(bench, measured):
+    result = bench(*measured(Work("a"), Work("b")), "--json")
+    document = json.loads(result.out)
+    assert list(document) == ["run", "records", "chain"]
+    assert [record["status"] for record in document["records"]] == ["ok", "ok"]
+    assert document["records"][0]["efficiency"] == pytest.approx(0.5, rel=0.01)
+
+
+def test_progress_is_on_standard_error(bench, measured):
+    result = bench(*measured(Work("a"), Work("b")), "--json")
+    started, first, second = result.err.strip().splitlines()
+    assert "2 cases on simulated" in started
+    assert first.startswith("matmul/fp32/a/normal/warm/-/torch: 2.00 TFLOPS, ")
+    assert second.startswith("matmul/fp32/b/")
+
+
+def test_a_hostile_reason_moves_no_cursor_in_the_progress(bench, measured):
+    result = bench(*measured(Work("a", RuntimeError("\x1b[2J\u202e[red]gone"))))
+    assert "[2J[red]gone" in result.err
+    assert not re.search("[\x1b\u202e]", result.err + result.out)
+
+
+def test_a_failed_case_is_3_and_the_others_are_kept(bench, measured):
+    result = bench(*measured(Work("a", RuntimeError("no memory")), Work("b")), "--json")
+    assert result.status == 3
+    records = json.loads(result.out)["records"]
+    assert [record["status"] for record in records] == ["failed", "ok"]
+    assert records[0]["reason"] == "RuntimeError: no memory"
+
+
+def test_an_interrupt_is_130_and_says_how_to_go_on(bench, measured, tmp_path):
+    result = bench(*measured(Work("a"), Work("b", KeyboardInterrupt())), "--json")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert result.status == 130
+    assert result.out == ""
+    assert result.err.splitlines()[-1].startswith("bench: interrupted")
+    assert f"bench run --resume {folder}" in result.err
+    again = bench(*measured(Work("a"), Work("b")), "--resume", folder, "--json")
+    assert again.status == 0
+    assert len(json.loads(again.out)["records"]) == 2
+
+
+def test_an_interrupt_before_the_first_case_is_130(bench, measured, monkeypatch):
+    arguments = measured(Work("a"))
+
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nameplate.run, "open_device", interrupted)
+    result = bench(*arguments)
+    assert (result.status, result.err) == (130, "bench: interrupted before the first case\n")
+
+
+def test_the_command_that_goes_on_can_be_pasted(bench, measured, tmp_path):
+    (tmp_path / "my results").mkdir()
+    arguments = measured(Work("a", KeyboardInterrupt()))[:2]
+    result = bench(*arguments, "--results", tmp_path / "my results")
+    (folder,) = (tmp_path / "my results").iterdir()
+    assert shlex.split(result.err.partition("kept: ")[2]) == ["bench", "run", "--resume", str(folder)]
+
+
+@pytest.mark.parametrize(("passed", "status"), [(True, 0), (False, 1)])
+def test_a_self_test_ends_by_its_verdict(bench, monkeypatch, passed, status):
+    ratio = 1.001 if passed else 1.5
+    made = BareResult("matmul/…", 2.0, 2.0 / ratio, ratio, ratio - 0.01, ratio + 0.01, rounds=20)
+    monkeypatch.setattr(nameplate.selftest, "against_bare_loop", lambda **_: made)
+    result = bench("selftest", "--bare")
+    assert result.status == status
+    assert result.out == made.sentence() + "\n"
+    result = bench("selftest", "--bare", "--json")
+    assert result.status == status
+    assert json.loads(result.out) == made.as_json()
+
+
+def test_an_interrupted_self_test_is_130_and_not_a_failed_check(bench, monkeypatch):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nameplate.selftest, "against_bare_loop", interrupted)
+    assert bench("selftest", "--bare").status == 130
+
+
+UNUSABLE = {
+    "an unknown suite": (["run", "nope"], "unknown suite; got 'nope'; expected quick or smoke or standard"),
+    "a bad device": (
+        ["run", "smoke", "--device", "tpu"],
+        "--device: unknown device; got 'tpu'; expected auto, cpu",
+    ),
+    "a bad device to look at": (["devices", "--device", "cuda:x"], "--device: unknown device; got 'cuda:x'"),
+    "nominal without a figure": (
+        ["run", "--nominal", "fp16"],
+        "--nominal: not a rating; got 'fp16'; expected such as",
+    ),
+    "nominal without a dtype": (
+        ["run", "--nominal", "=320"],
+        "--nominal: not a rating; got '=320'; expected such as",
+    ),
+    "nominal that is no number": (
+        ["run", "--nominal", "fp16=fast"],
+        "--nominal: not a rating; got 'fp16=fast'",
+    ),
+    "nominal below zero": (
+        ["run", "--nominal", "fp16=-3"],
+        "--nominal fp16: not a rating; got -3.0; expected TFLOPS",
+    ),
+    "nominal that isn't finite": (["run", "--nominal", "fp16=nan"], "--nominal fp16: not a rating; got nan"),
+    "a negative budget": (
+        ["run", "--budget", "-5"],
+        "--budget: no time to measure in; got -5.0; expected seconds",
+    ),
+    "no budget at all": (
+        ["run", "--budget", "0"],
+        "--budget: no time to measure in; got 0.0; expected seconds",
+    ),
+    "a budget that isn't finite": (["run", "--budget", "nan"], "--budget: no time to measure in; got nan"),
+    "an endless budget": (["run", "--budget", "inf"], "--budget: no time to measure in; got inf"),
+    "a run that isn't there": (
+        ["run", "--resume", "gone"],
+        "no such run; got 'gone'; expected a run folder, or the id",
+    ),
+    "showing a run that isn't there": (["show", "gone"], "no such run; got 'gone'; expected a run folder"),
+    "reporting a run that isn't there": (["report", "gone", "-o", "x.md"], "no such run; got 'gone'"),
+    "publishing a run that isn't there": (["publish", "gone"], "no such run; got 'gone'"),
+    "a self-test of nothing": (["selftest"], "bench selftest: nothing to test; expected --bare"),
+}
+
+
+def began(*_):
+    pytest.fail("a run was begun")
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_unusable_input_is_2_and_one_sentence(bench, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nameplate.store.folder.create", began)
+    arguments, sentence = UNUSABLE[kind]
+    result = bench(*arguments)
+    assert result.status == 2
+    assert result.out == ""
+    (line,) = result.err.splitlines()
+    assert line.startswith("bench: ")
+    assert sentence in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_leaves_standard_output_empty_where_there_is_nothing_to_print(bench, tmp_path):
+    result = bench("show", "gone", "--results", tmp_path, "--json")
+    assert (result.status, result.out) == (2, "")
+
+
+def test_only_that_matches_nothing_is_2(bench, measured):
+    result = bench(*measured(Work("a")), "--only", "conv*")
+    assert result.status == 2
+    assert (
+        "--only: no case of suite fake matches; got 'conv*'; expected a glob over ids such as matmul/"
+        in result.err
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "--budget", "soon"], ["run", "--bogus"], ["frobnicate"], ["show"]]
+)
+def test_what_the_parser_refuses_is_2_as_well(bench, arguments):
+    result = bench(*arguments)
+    assert result.status == 2
+    assert result.out == ""
+
+
+def test_a_file_in_the_place_of_the_results_is_2(bench, measured, tmp_path):
+    arguments = measured(Work("a"))
+    (tmp_path / "runs").write_text("in the way")
+    result = bench(*arguments)
+    assert result.status == 2
+    (line,) = result.err.splitlines()
+    assert line.startswith("bench: --results: can't write a run here: ")
+
+
+def test_show_prints_the_screen_and_its_document(bench, stored, tmp_path):
+    folder = stored()
+    assert "matmul bf16 1024x1024x1024" in bench("show", folder).out
+    by_id = bench("show", folder.name, "--results", tmp_path / "runs", "--json")
+    assert (by_id.status, by_id.err) == (0, "")
+    assert json.loads(by_id.out)["run"]["run"] == folder.name
+
+
+def test_show_names_what_it_passed_over_and_goes_on(bench, stored):
+    folder = stored()
+    (folder / "records-zz-0.jsonl").write_bytes(b"\x00\xff\n{}\n")
+    (folder / "records-zz-1.jsonl").write_bytes(b'{"case": "to')
+    result = bench("show", folder, "--json")
+    assert result.status == 0
+    document = json.loads(result.out)
+    assert len(document["records"]) == 1
+    assert len(document["run"]["problems"]) == 3
+    assert "torn last line" in bench("show", folder).out
+
+
+MANIFESTS = {
+    "none of JSON": b"\x89PNG",
+    "of a newer version": b'{"schema_version": 99}',
+    "of another program": b'{"name": "x"}',
+    "without a device": None,
+    "with a key that moves the cursor": b'{"\\u001b[2J\\u202e": 1}',
+}
+
+
+@pytest.mark.parametrize("kind", MANIFESTS)
+@pytest.mark.parametrize("command", [["show"], ["publish"], ["report", "-o", "x.md"]])
+def test_a_run_with_a_manifest_like_this_is_2(bench, stored, tmp_path, monkeypatch, command, kind):
+    monkeypatch.chdir(tmp_path)
+    folder = stored()
+    data = MANIFESTS[kind]
+    if data is None:
+        data = json.dumps(json.loads((folder / "manifest.json").read_text()) | {"devices": []}).encode()
+    (folder / "manifest.json").write_bytes(data)
+    result = bench(command[0], folder, *command[1:])
+    assert (result.status, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert str(folder / "manifest.json") in line
+
+
+def test_an_error_never_moves_the_cursor(bench, stored):
+    """A folder of someone else's may have any key in its manifest, and pydantic quotes it."""
+    folder = stored()
+    fields = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(fields | {"\x1b[2J\u202e": 1}))
+    result = bench("show", folder)
+    assert result.status == 2
+    assert not re.search("[\x1b\u202e]", result.err)
+
+
+def test_suites_are_listed_with_their_time(bench):
+    rows = json.loads(bench("suites", "--json").out)
+    assert {row["suite"]: row["budget_s"] for row in rows} == {
+        "smoke": 10.0,
+        "quick": 60.0,
+        "standard": 600.0,
+    }
+    text = bench("suites").out
+    assert all(row["suite"] in text and row["description"] in text for row in rows)
+
+
+def test_report_prints_the_names_of_what_it_wrote(bench, stored, tmp_path):
+    result = bench("report", stored(), "-o", tmp_path / "report.md")
+    assert result.status == 0
+    assert result.out.split() == [str(tmp_path / "report.md"), str(tmp_path / "report.svg")]
+
+
+def test_a_report_in_another_format_is_2(bench, stored, tmp_path):
+    result = bench("report", stored(), "-o", tmp_path / "report.html")
+    assert result.status == 2
+    (line,) = result.err.splitlines()
+    assert "--output: no such format; got " in line
+    assert line.endswith("expected a name ending in .md")
+
+
+def test_publish_prints_the_folder_it_made(bench, stored, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    folder = stored()
+    result = bench("publish", folder, "--to", tmp_path / "results")
+    assert result.status == 0
+    assert result.out.strip() == str(tmp_path / "results" / "amd-zen4" / folder.name)
+    again = bench("publish", folder, "--to", tmp_path / "results")
+    assert again.status == 2
+    assert "published already" in again.err
+
+
+def test_an_unfinished_run_is_not_published(bench, stored, make_record, make_manifest, tmp_path):
+    folder = create(tmp_path / "runs", make_manifest(["matmul/fp32/a/normal/warm/-/torch"]))
+    result = bench("publish", folder, "--to", tmp_path / "results")
+    assert result.status == 2
+    assert f"bench run --resume {folder.name} first" in result.err
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,131 @@
+"""`bench specs`: one part, all parts, and what an unknown or ambiguous name is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nameplate.cli import specs
+from nameplate.errors import InputError
+from nameplate.specs.parts import shipped
+
+
+@pytest.fixture
+def bench():
+    app = typer.Typer(rich_markup_mode=None)
+    app.callback()(lambda: None)  # so that `specs` stays a command of its own name
+    specs.register(app)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["specs", *map(str, arguments)])
+
+    return run
+
+
+def test_one_part_as_json(bench):
+    result = bench("NVIDIA A800-SXM4-80GB", "--json")
+    assert result.exit_code == 0
+    one = json.loads(result.stdout)
+    assert one["part"] == "nvidia-a800-sxm4-80gb"
+    assert one["name"] == "NVIDIA A800 SXM4 80GB"
+    assert one["nominal_tflops"]["fp16"] == one["nominal_tflops"]["bf16"] == 320
+    assert one["datasheet_tflops"]["fp16"] == one["datasheet_tflops"]["bf16"] == 312
+    assert one["nominal_tflops"]["tf32"] == one["datasheet_tflops"]["tf32"] == 156
+    assert one["memory_gb"] == 80
+    assert one["rated_clock_mhz"] == pytest.approx(1410, abs=1)
+    assert "1447 MHz" in one["flags"][0]
+    assert "36Kr" in one["sources"]["nominal_tflops.fp16"]["source"]
+    assert one["sources"]["tdp_w"]["basis"] == "inferred"
+
+
+@pytest.mark.parametrize("name", ["nvidia-a800-sxm4-80gb", "NVIDIA A800 SXM4 80GB", "A800-SXM4-80GB"])
+def test_an_id_a_table_name_and_a_driver_name_give_the_same_part(bench, name):
+    assert json.loads(bench(name, "--json").stdout)["part"] == "nvidia-a800-sxm4-80gb"
+
+
+def test_conflicts_keep_what_each_source_says(bench):
+    one = json.loads(bench("nvidia-a800-pcie-80gb", "--json").stdout)
+    (conflict,) = one["conflicts"]
+    assert conflict["of"] == "tdp_w"
+    assert [value["value"] for value in conflict["values"]] == [250, 300]
+    assert all(value["source"] and value["date"] for value in conflict["values"])
+    assert conflict["used"] == one["tdp_w"] == 300
+    assert conflict["why"]
+
+
+def test_all_parts_as_json_each_figure_with_a_source_and_a_date(bench):
+    parts = json.loads(bench("--json").stdout)
+    assert [one["part"] for one in parts] == list(shipped().parts)
+    for one in parts:
+        for dtype, figure in one["datasheet_tflops"].items():
+            assert one["sources"][f"dense_tflops.{dtype}"]["value"] == figure
+        for dtype, figure in one["nominal_tflops"].items():
+            key = f"nominal_tflops.{dtype}"
+            origin = one["sources"].get(key) or one["sources"][f"dense_tflops.{dtype}"]
+            assert origin["value"] == figure
+        for name in ("multiprocessors", "maximum_mhz", "tdp_w", "link_gb_s"):
+            assert (name in one["sources"]) == (one[name] is not None)
+        assert all(origin["source"] and origin["date"] for origin in one["sources"].values())
+        assert (one["rated_clock_mhz"] is None) == (one["rated_clock_absent"] is not None)
+
+
+def test_a_part_of_several_sizes_has_one_memory_only_when_the_name_says_which(bench):
+    assert json.loads(bench("nvidia-v100-sxm2", "--json").stdout)["memory_gb"] is None
+    one = json.loads(bench("Tesla V100-SXM2-32GB", "--json").stdout)
+    assert (one["memory_gb"], [size["gb"] for size in one["memory"]]) == (32, [16, 32])
+
+
+def test_the_screen_shows_figures_flags_conflicts_and_what_is_missing(bench):
+    text = bench("nvidia-a800-pcie-80gb").stdout
+    for said in ("311.87", "320", "36Kr", "flags", "1447 MHz", "conflicts", "hmc-tech", "blank", "notes"):
+        assert said in text
+    assert "rate-limited" in bench("nvidia-h20-96gb").stdout
+    assert "2 devices" in bench("amd-mi250x").stdout
+
+
+def test_the_table_has_a_line_for_each_part(bench):
+    lines = bench().stdout.splitlines()
+    assert len(lines) == len(shipped().parts) + 2
+    (line,) = [line for line in lines if line.startswith("nvidia-a800-sxm4")]
+    assert "320" in line
+    assert line.endswith("!")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("NVIDIA GeForce RTX 4090 D", ["nvidia-geforce-rtx-4090", "isn't the name of a part"]),
+        ("A800", ["nvidia-a800-sxm4-80gb", "nvidia-a800-pcie-80gb", "to settle it"]),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", ["MIG slice"]),
+        ("", ["no name"]),
+    ],
+)
+def test_an_unknown_or_ambiguous_name_is_exit_2_with_what_would_settle_it(bench, name, said):
+    result = bench(name)
+    assert isinstance(result.exception, InputError)
+    assert result.exception.exit_status == 2
+    assert result.stdout == ""
+    for one in said:
+        assert one in str(result.exception)
+
+
+def test_parts_of_one_s_own(bench, tmp_path):
+    files = []
+    for number in (1, 2):
+        files.append(tmp_path / f"mine{number}.toml")
+        files[-1].write_text(
+            'schema = 1\n[sources]\nme = { text = "my own reading", date = "2026-11" }\n[[part]]\n'
+            f'id = "acme-x{number}"\nname = "ACME X{number}"\nvendor = "ACME"\nsources = ["me"]\n'
+            "dense_tflops = { bf16 = 100 }\n"
+        )
+    options = ("--parts", files[0], "--parts", files[1], "--json")
+    assert json.loads(bench("ACME X2", *options).stdout)["nominal_tflops"] == {"bf16": 100}
+    assert len(json.loads(bench(*options).stdout)) == len(shipped().parts) + 2
+    files[1].write_text(files[0].read_text().replace("bf16 = 100", "bf16 = -1"))
+    result = bench("ACME X1", "--parts", files[1])
+    assert isinstance(result.exception, InputError)
+    for said in ("mine2.toml", "part[acme-x1].dense_tflops.bf16", "got -1", "a number above 0"):
+        assert said in str(result.exception)

@@ -1,0 +1,275 @@
+"""The host's processors as a device: rating from evidence, and how a batch is put together."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from nameplate.device import cpu, host
+from nameplate.device.cpu import CpuDevice, rate
+from nameplate.device.identity import CpuIdentity
+from nameplate.device.interface import Counters
+
+RECORDED = Path(__file__).parent / "data" / "cpuinfo"
+AMX = {"amx_tile", "amx_bf16", "amx_int8"}
+
+
+def machine(recorded, cores=2.0, *, without=(), **changes):
+    """An identity as `read_identity` makes it, from a recorded cpuinfo."""
+    seen = host.parse_cpuinfo((RECORDED / f"{recorded}.txt").read_text())
+    facts = {
+        "name": seen.name,
+        "architecture": "x86_64",
+        "vendor": seen.vendor,
+        "family": seen.family,
+        "model": seen.model,
+        "stepping": seen.stepping,
+        "implementer": seen.implementer,
+        "arm_part": seen.arm_part,
+        "flags": tuple(sorted(seen.flags - set(without))),
+        "virtual_machine": "hypervisor" in seen.flags,
+        "logical_cpus": 2,
+        "affinity_cpus": (0, 1),
+        "usable_cores": cores,
+        "threads_per_core": 1,
+        "reported_mhz": seen.mhz,
+        "memory_bytes": 8 << 30,
+        "caches_bytes": {"L1d": 32 << 10, "L2": 1 << 20, "L3": 4 << 20},
+    }
+    return CpuIdentity(**(facts | changes))
+
+
+def guest(**changes):
+    return machine("amd-epyc-guest", **({"measured_mhz": 3570.0} | changes))
+
+
+def xeon(cores=2.0, **changes):
+    return machine("intel-xeon-8480", cores, **changes)
+
+
+def test_a_known_model_is_rated_at_its_boost():
+    rating = rate(xeon(cores=56.0, measured_mhz=3000.0))
+    assert rating.part == "intel-sapphire-rapids"
+    figure = rating.nominal_for("fp32")
+    assert figure.tflops == pytest.approx(64 * 56 * 3.8e9 / 1e12)
+    assert "64 FLOP per cycle per core" in figure.source
+    assert "56 cores" in figure.source
+    assert "3,800 MHz (the model's maximum boost)" in figure.source
+    assert rating.datasheet_for("fp32") == figure
+
+
+def test_a_hidden_model_is_rated_at_its_measured_clock_and_says_so():
+    rating = rate(guest())
+    assert rating.part == "amd-zen4"
+    assert rating.nominal_for("bf16").tflops == pytest.approx(64 * 2 * 3.57e9 / 1e12)
+    assert "3,570 MHz (measured)" in rating.nominal_for("bf16").source
+    assert "family 25, model 17" in rating.evidence
+
+
+def test_without_a_clock_there_is_no_figure_and_the_reported_one_is_not_used():
+    rating = rate(guest(measured_mhz=None, reported_mhz=2596.0, maximum_mhz=2596.0))
+    assert rating.part == "amd-zen4"
+    assert rating.rated_dtypes == frozenset()
+    assert rating.nominal_for("bf16").tflops is None
+    assert "no clock to rate AMD Zen 4 by" in rating.nominal_for("bf16").source
+
+
+def test_an_unknown_part_has_no_figure_and_says_what_was_seen():
+    rating = rate(guest(family=99))
+    assert rating.part is None
+    assert rating.nominal_for("fp32").tflops is None
+    assert "isn't in the registry" in rating.nominal_for("fp32").source
+    assert "AuthenticAMD family 99, model 17" in rating.evidence
+
+
+def test_a_machine_that_says_nothing_is_unknown_too():
+    rating = rate(CpuIdentity(name="", architecture="x86_64", logical_cpus=1, usable_cores=1, memory_bytes=1))
+    assert rating.part is None
+    assert rating.evidence == "no part is recognised by brand ''"
+
+
+def test_an_arm_part_is_recognised_by_its_numbers():
+    rating = rate(machine("arm-graviton3", measured_mhz=2600.0))
+    assert (rating.part, rating.evidence) == ("arm-neoverse-v1", "implementer 0x41, part 0xd40")
+    assert rating.nominal_for("fp32").tflops > 0
+
+
+def test_the_flags_decide_the_path():
+    def bf16(identity):
+        return rate(identity).nominal_for("bf16")
+
+    with_amx, without = bf16(xeon()), bf16(xeon(without=AMX))
+    assert with_amx.tflops == pytest.approx(32 * without.tflops)
+    assert bf16(xeon(without=AMX | {"avx512_bf16"})).tflops is None
+    assert "amx_bf16" in bf16(xeon(without=AMX | {"avx512_bf16"})).source
+
+
+def test_a_dtype_without_arithmetic_says_so():
+    rating = rate(guest())
+    assert rating.nominal_for("fp16").tflops is None
+    assert "no FP16 arithmetic" in rating.nominal_for("fp16").source
+    assert {"fp64", "fp32", "bf16"} == rating.rated_dtypes
+
+
+def test_a_quota_scales_the_figure_and_is_noted():
+    whole, part = rate(xeon()), rate(xeon(1.5, quota_cpus=1.5))
+    assert part.nominal_for("fp32").tflops == pytest.approx(0.75 * whole.nominal_for("fp32").tflops)
+    assert "1.5 cores" in part.nominal_for("fp32").source
+    assert part.notes == ("a control group limits this process to 1.5 CPUs",)
+    assert whole.notes == ()
+
+
+def test_a_guests_cores_may_be_threads_and_the_note_says_so():
+    assert any("may share one physical core" in note for note in rate(guest()).notes)
+    assert not any("share" in note for note in rate(guest(cores=1.0)).notes)
+
+
+def test_a_users_nominal_replaces_ours_and_leaves_the_datasheet():
+    rating = rate(guest()).with_nominal({"bf16": 0.5, "fp16": 0.1})
+    assert rating.nominal_for("bf16").tflops == 0.5
+    assert "--nominal" in rating.nominal_for("bf16").source
+    assert rating.datasheet_for("bf16").tflops == pytest.approx(0.45696)
+    assert "fp16" in rating.rated_dtypes
+
+
+def test_a_devices_limits_come_from_its_identity():
+    device = CpuDevice(guest(quota_cpus=1.5, cores=1.5))
+    assert (device.cores, device.cache_bytes) == (1.5, 4 << 20)
+    assert CpuDevice(guest(caches_bytes={})).cache_bytes is None
+    assert 0 < device.timer_resolution_s < 1e-3
+    assert device.torch_device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("available", "limit", "usable"), [(8 << 30, 1 << 30, 1 << 30), (1 << 30, 8 << 30, 1 << 30), (5, None, 5)]
+)
+def test_memory_is_what_is_free_within_the_limit(monkeypatch, available, limit, usable):
+    monkeypatch.setattr(
+        cpu.psutil, "virtual_memory", lambda: SimpleNamespace(available=available, total=1 << 40)
+    )
+    assert CpuDevice(guest(memory_limit_bytes=limit)).memory_bytes == usable
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """A clock of the host that moves only when told: in the test's launches."""
+    now = {"ns": 1_000_000_000}
+    monkeypatch.setattr(cpu.time, "perf_counter_ns", lambda: now["ns"])
+    monkeypatch.setattr(cpu.time, "perf_counter", lambda: now["ns"] / 1e9)
+    monkeypatch.setattr(cpu, "_timer_resolution", lambda: 1e-7)
+    return now
+
+
+def launchers(now, log, *durations_ns):
+    def launcher(name, duration):
+        def launch():
+            log.append(name)
+            now["ns"] += duration
+
+        return launch
+
+    return [launcher(name, duration) for name, duration in zip("abc", durations_ns, strict=False)]
+
+
+def test_a_batch_cycles_through_its_launchers_and_loses_no_time(ticking):
+    log = []
+    device = CpuDevice(guest())
+    timing = device.time_batch(launchers(ticking, log, 100, 200, 300), samples=2, per_sample=4)
+    assert "".join(log) == "abcabcab"
+    assert timing.start_s == 1.0
+    np.testing.assert_allclose(timing.sample_s, [700e-9, 800e-9])
+    assert timing.elapsed_s == pytest.approx((ticking["ns"] - 1_000_000_000) / 1e9)
+    assert (timing.launches, timing.per_sample, timing.enqueue_s) == (8, 4, None)
+
+
+def test_a_flush_comes_before_each_sample_and_is_not_timed(ticking, monkeypatch):
+    log = []
+
+    def flush(self):
+        log.append("|")
+        ticking["ns"] += 1_000_000
+
+    monkeypatch.setattr(CpuDevice, "_flush", flush)
+    timing = CpuDevice(guest()).time_batch(
+        launchers(ticking, log, 100, 200), samples=3, per_sample=1, flush=True
+    )
+    assert "".join(log) == "|a|b|a"
+    np.testing.assert_allclose(timing.sample_s, [100e-9, 200e-9, 100e-9])
+
+
+def test_a_flush_writes_twice_the_last_level_and_allocates_once():
+    device = CpuDevice(guest())
+    device.time_batch([lambda: None], samples=2, per_sample=1, flush=True)
+    buffer = device._flushed
+    assert buffer.numel() * buffer.element_size() == 2 * (4 << 20)
+    assert set(buffer.unique().tolist()) == {2}  # written, once a sample
+    device.time_batch([lambda: None], samples=1, per_sample=1, flush=True)
+    assert device._flushed is buffer
+
+
+def test_the_collector_is_off_during_a_batch_and_back_after_even_one_that_breaks():
+    seen = []
+    device = CpuDevice(guest())
+    device.time_batch([lambda: seen.append(gc.isenabled())], samples=2, per_sample=1)
+    assert seen == [False, False]
+    assert gc.isenabled()
+
+    def broken():
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        device.time_batch([broken], samples=1, per_sample=1)
+    assert gc.isenabled()
+
+
+def test_counters_are_this_process_and_the_whole_machine(ticking, monkeypatch):
+    monkeypatch.setattr(cpu, "read_cpu_totals", lambda cpus: (51.0, 2.5))
+    monkeypatch.setattr(cpu, "tick_s", lambda: 0.01)
+    monkeypatch.setattr(cpu.time, "process_time", lambda: 7.0)
+    device = CpuDevice(guest())
+    assert device.counters() == Counters(1.0, 7.0, 51.0, 2.5, 0.01)
+    monkeypatch.setattr(cpu, "read_cpu_totals", lambda cpus: None)
+    assert device.counters() == Counters(1.0, 7.0, None, None, None)
+
+
+def test_reads_a_hidden_guest_and_measures_its_clock(monkeypatch):
+    monkeypatch.setattr(
+        host, "read_processor", lambda: host.parse_cpuinfo((RECORDED / "amd-epyc-guest.txt").read_text())
+    )
+    monkeypatch.setattr(cpu.clock, "measured_mhz", lambda: 3570.0)
+    identity = cpu.read_identity()
+    assert (identity.name, identity.measured_mhz, identity.virtual_machine) == ("AMD EPYC", 3570.0, True)
+    assert CpuIdentity.model_validate_json(identity.model_dump_json()) == identity
+
+
+def test_a_named_models_clock_is_not_measured(monkeypatch):
+    monkeypatch.setattr(
+        host, "read_processor", lambda: host.parse_cpuinfo((RECORDED / "intel-xeon-8480.txt").read_text())
+    )
+    monkeypatch.setattr(cpu.clock, "measured_mhz", lambda: pytest.fail("needless"))
+    assert cpu.read_identity().measured_mhz is None
+
+
+def test_two_runs_are_of_one_device_whatever_its_clock_did():
+    assert guest().fingerprint() == guest(measured_mhz=3400.0, threads=1).fingerprint()
+    assert guest().fingerprint() != guest(cores=1.0).fingerprint()
+    assert guest().fingerprint() != guest(without={"avx512_bf16"}).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("lines", "blas"),
+    [
+        (
+            ["Intel(R) oneAPI Math Kernel Library Version 2024.2"],
+            "Intel(R) oneAPI Math Kernel Library Version 2024.2",
+        ),
+        (["Build settings: BLAS_INFO=open, BUILD_TYPE=Release"], "open"),
+        (["nothing of the kind"], None),
+    ],
+)
+def test_names_torchs_blas(lines, blas):
+    assert cpu._first(lines, r"Math Kernel Library|OpenBLAS|Accelerate|BLAS_INFO") == blas

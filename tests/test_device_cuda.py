@@ -1,0 +1,346 @@
+"""A GPU's batches through a stand-in for torch.cuda on a virtual clock, and which device a flag opens."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pynvml
+import pytest
+import torch
+
+from nameplate.device import cuda, find
+from nameplate.device.cuda import CudaDevice
+from nameplate.device.identity import CudaIdentity
+from nameplate.engine.measure import _enqueue_share
+from nameplate.engine.verdict import thresholds
+from nameplate.errors import InputError
+
+QUEUE = 1024  # launches a stream takes before the host has to wait
+
+
+class Gpu:
+    """A GPU and its host on virtual clocks: launches run in order; the host waits where the queue is full."""
+
+    def __init__(self, host_s=5e-6, queue=QUEUE):
+        self.host_s, self.queue = host_s, queue
+        self.now_s = self.done_s = 0.0
+        self.pending = deque()
+        self.events_made, self.synchronized = 0, []
+
+    def enqueue(self, duration_s):
+        self.now_s += self.host_s
+        while self.pending and self.pending[0] <= self.now_s:
+            self.pending.popleft()
+        if len(self.pending) >= self.queue:
+            self.now_s = self.pending.popleft()
+        self.done_s = max(self.done_s, self.now_s) + duration_s
+        self.pending.append(self.done_s)
+
+    def Event(self, *, enable_timing):  # noqa: N802 - torch's own name
+        assert enable_timing
+        self.events_made += 1
+        return Event(self)
+
+    def synchronize(self, device=None):
+        self.synchronized.append(device)
+        self.now_s = max(self.now_s, self.done_s)
+        self.pending.clear()
+
+    def launcher(self, duration_s, log=None, name=""):
+        def launch():
+            if log is not None:
+                log.append(name)
+            self.enqueue(duration_s)
+
+        return launch
+
+
+class Event:
+    def __init__(self, gpu):
+        self.gpu, self.at_s = gpu, None
+
+    def record(self):
+        self.at_s = max(self.gpu.done_s, self.gpu.now_s)
+
+    def elapsed_time(self, later):
+        return (later.at_s - self.at_s) * 1e3
+
+
+IDENTITY = CudaIdentity(name="NVIDIA Test", index=3, memory_bytes=80 << 30, l2_bytes=50 << 20)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    stand_in = Gpu()
+    monkeypatch.setattr(cuda.time, "perf_counter", lambda: stand_in.now_s)
+    return stand_in
+
+
+def test_back_to_back_samples_share_their_events(gpu):
+    log = []
+    launches = [gpu.launcher(ms * 1e-3, log, name) for ms, name in ((1, "a"), (2, "b"), (3, "c"))]
+    timing = CudaDevice(IDENTITY, gpu).time_batch(launches, samples=4, per_sample=2)
+    assert "".join(log) == "abcabcab"
+    assert gpu.events_made == 4 + 1
+    np.testing.assert_allclose(timing.sample_s, [3e-3, 4e-3, 5e-3, 3e-3], rtol=0.01)
+    assert timing.launches == 8
+
+
+def test_no_gap_between_samples_is_lost(gpu):
+    timing = CudaDevice(IDENTITY, gpu).time_batch([gpu.launcher(1e-3)], samples=50, per_sample=1)
+    assert timing.elapsed_s == pytest.approx(gpu.done_s, rel=1e-3)
+
+
+def test_a_flush_stays_outside_its_samples(gpu, monkeypatch):
+    log = []
+    monkeypatch.setattr(CudaDevice, "_flush", lambda self: (log.append("|"), gpu.enqueue(7e-3)))
+    launches = [gpu.launcher(1e-3, log, "a"), gpu.launcher(2e-3, log, "b")]
+    timing = CudaDevice(IDENTITY, gpu).time_batch(launches, samples=3, per_sample=1, flush=True)
+    assert "".join(log) == "|a|b|a"
+    assert gpu.events_made == 2 * 3
+    np.testing.assert_allclose(timing.sample_s, [1e-3, 2e-3, 1e-3], rtol=0.01)
+
+
+def test_waits_before_and_after_a_batch_on_its_own_gpu(gpu):
+    gpu.enqueue(1.0)  # someone's earlier work
+    timing = CudaDevice(IDENTITY, gpu).time_batch([gpu.launcher(1e-3)], samples=1, per_sample=1)
+    assert gpu.synchronized == [3, 3]
+    assert timing.start_s >= 1.0
+    assert timing.elapsed_s == pytest.approx(1e-3, rel=0.01)
+
+
+def test_events_are_made_once(gpu):
+    device = CudaDevice(IDENTITY, gpu)
+    for samples in (5, 3, 5):
+        assert device.time_batch([gpu.launcher(1e-3)], samples=samples, per_sample=1).sample_s.size == samples
+    assert gpu.events_made == 6
+
+
+def share(gpu, launch_s, samples, per_sample, flush=False):
+    device = CudaDevice(IDENTITY, gpu)
+    timings = [
+        device.time_batch([gpu.launcher(launch_s)], samples=samples, per_sample=per_sample, flush=flush)
+        for _ in range(3)
+    ]
+    return _enqueue_share(timings)
+
+
+def test_a_host_that_is_slower_than_its_gpu_shows(gpu):
+    # 5 µs to launch what runs 2 µs: the events time the host.
+    assert share(gpu, 2e-6, samples=10, per_sample=50) >= thresholds().launch_bound.enqueue_share
+
+
+def test_a_gpu_that_is_slower_than_its_host_is_not_launch_bound(gpu):
+    assert share(gpu, 500e-6, samples=100, per_sample=1) < 0.05
+
+
+def test_a_full_queue_is_not_a_slow_host(gpu):
+    # 5 µs to launch what runs 25 µs: the GPU is five times slower; in a long batch the host waits for it.
+    assert share(gpu, 25e-6, samples=1000, per_sample=20) < thresholds().launch_bound.enqueue_share
+
+
+def test_handing_over_a_flush_is_not_a_slow_host(gpu, monkeypatch):
+    # Each 8 µs launch follows a flush of 200 µs: the host hands over the one while the other runs.
+    monkeypatch.setattr(CudaDevice, "_flush", lambda self: gpu.enqueue(200e-6))
+    assert share(gpu, 8e-6, samples=50, per_sample=1, flush=True) is None
+
+
+def test_says_what_it_is_and_what_it_is_not_rated_for(gpu):
+    device = CudaDevice(IDENTITY, gpu)
+    assert (device.name, device.kind, device.cores) == ("cuda:3", "cuda", 1.0)
+    assert (device.cache_bytes, device.memory_bytes) == (50 << 20, 80 << 30)
+    assert device.torch_device == torch.device("cuda", 3)
+    figure = device.rating.nominal_for("bf16")
+    assert figure.tflops is None
+    assert "NVIDIA Test isn't in the registry" in figure.source
+    assert "--nominal" in figure.source
+    given = device.rating.with_nominal({"bf16": 320.0})
+    assert given.nominal_for("bf16").tflops == 320.0
+    assert given.datasheet_for("bf16").tflops is None
+
+
+def test_what_the_driver_would_tell_is_not_known_yet(gpu):
+    counters = CudaDevice(IDENTITY, gpu).counters()
+    assert (counters.process_cpu_s, counters.busy_cpu_s, counters.steal_s) == (None, None, None)
+
+
+PROPERTIES = SimpleNamespace(
+    name="NVIDIA H200",
+    uuid="1234-5678",
+    total_memory=141 << 30,
+    multi_processor_count=132,
+    major=9,
+    minor=0,
+    L2_cache_size=60 << 20,
+)
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """A working NVML with one GPU; `broken` names the calls that fail, and with what."""
+    broken = {}
+
+    def answer(name, value):
+        def call(*args):
+            if name in broken:
+                raise broken[name]
+            return value
+
+        monkeypatch.setattr(pynvml, name, call)
+
+    for name, value in {
+        "nvmlInit": None,
+        "nvmlShutdown": None,
+        "nvmlSystemGetDriverVersion": "570.86",
+        "nvmlDeviceGetCount": 1,
+        "nvmlDeviceGetHandleByUUID": "handle",
+        "nvmlDeviceGetPciInfo": SimpleNamespace(busId="00000000:1B:00.0"),
+        "nvmlDeviceGetSerial": "1654",
+    }.items():
+        answer(name, value)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: PROPERTIES)
+    return broken
+
+
+def test_reads_one_gpu(driver):
+    identity = cuda.read_identity(2)
+    assert (identity.name, identity.index, identity.uuid) == ("NVIDIA H200", 2, "GPU-1234-5678")
+    assert (identity.driver, identity.serial, identity.pci_bus_id) == ("570.86", "1654", "00000000:1B:00.0")
+    assert (identity.compute_capability, identity.l2_bytes) == ("9.0", 60 << 20)
+    assert CudaIdentity.model_validate_json(identity.model_dump_json()) == identity
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "lost"),
+    [
+        ("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, {"driver", "serial", "pci_bus_id"}),
+        ("nvmlDeviceGetSerial", pynvml.NVML_ERROR_NOT_SUPPORTED, {"serial"}),
+        # A MIG slice's UUID isn't a GPU's.
+        ("nvmlDeviceGetHandleByUUID", pynvml.NVML_ERROR_NOT_FOUND, {"serial", "pci_bus_id"}),
+        ("nvmlDeviceGetPciInfo", pynvml.NVML_ERROR_NOT_SUPPORTED, {"pci_bus_id"}),
+        ("nvmlSystemGetDriverVersion", pynvml.NVML_ERROR_UNKNOWN, {"driver"}),
+    ],
+)
+def test_what_the_driver_refuses_is_left_out(driver, call, error, lost):
+    driver[call] = pynvml.NVMLError(error)
+    identity = cuda.read_identity(0)
+    assert {name for name in ("driver", "serial", "pci_bus_id") if getattr(identity, name) is None} >= lost
+    assert identity.name == "NVIDIA H200"
+
+
+def test_the_library_is_always_given_back(driver, monkeypatch):
+    calls = []
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: calls.append("shutdown"))
+    assert cuda.driver_and_count() == ("570.86", 1)
+    driver["nvmlDeviceGetCount"] = pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+    with pytest.raises(pynvml.NVMLError):
+        cuda.driver_and_count()
+    assert calls == ["shutdown", "shutdown"]
+    driver["nvmlInit"] = pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    assert cuda.driver_and_count() is None
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with so many GPUs for torch, and so many for the driver (None: no driver)."""
+
+    def build(torch_sees, driver_sees):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_sees > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: torch_sees)
+        seen = None if driver_sees is None else ("470.82.01", driver_sees)
+        monkeypatch.setattr(cuda, "driver_and_count", lambda: seen)
+        monkeypatch.setattr(
+            cuda, "read_identity", lambda index: CudaIdentity(name="NVIDIA Test", index=index)
+        )
+        monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+        monkeypatch.setattr(find, "_cpu", lambda: SimpleNamespace(name="cpu"))
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("torch_sees", "driver_sees", "flag", "opened"),
+    [
+        (1, 1, "auto", "cuda:0"),
+        (2, 2, "auto", "cuda:0"),
+        (2, 2, "cuda", "cuda:0"),
+        (2, 2, "cuda:1", "cuda:1"),
+        (1, 1, "all", "cuda:0"),
+        (1, 1, "cpu", "cpu"),
+        (0, None, "auto", "cpu"),
+        (0, 0, "auto", "cpu"),
+        (0, None, "all", "cpu"),
+        (0, 1, "cpu", "cpu"),  # the way out of a driver that torch can't use
+    ],
+)
+def test_a_flag_opens_its_device(machine, torch_sees, driver_sees, flag, opened):
+    machine(torch_sees, driver_sees)
+    assert find.open_device(flag).name == opened
+
+
+@pytest.mark.parametrize("flag", ["auto", "cuda", "cuda:0", "all"])
+def test_a_gpu_that_torch_cannot_use_is_never_a_silent_cpu_run(machine, flag):
+    machine(0, 2)
+    with pytest.raises(InputError) as refused:
+        find.open_device(flag)
+    sentence = str(refused.value)
+    assert "NVML sees 2 GPUs but torch can't use any" in sentence
+    assert "driver 470.82.01" in sentence
+    assert f"torch {torch.__version__}" in sentence
+    assert "--device cpu" in sentence
+    assert refused.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("torch_sees", "flag", "words"),
+    [
+        (1, "cuda:7", ["no such GPU", "got 'cuda:7'", "1 GPU"]),
+        (2, "cuda:2", ["no such GPU", "got 'cuda:2'", "2 GPUs"]),
+        (0, "cuda:0", ["no such GPU", "no CUDA GPU is here"]),
+        (0, "cuda", ["no CUDA GPU here", "expected cpu"]),
+        (2, "all", ["several GPUs", "all (2 GPUs)", "cuda:0", "cuda:1"]),
+        (1, "gpu", ["unknown device", "got 'gpu'", "auto, cpu, cuda, cuda:N or all"]),
+        (1, "cuda:", ["unknown device", "got 'cuda:'"]),
+        (1, "cuda:-1", ["unknown device"]),
+        (1, "cuda:0 ", ["unknown device"]),
+        (1, "CPU", ["unknown device", "got 'CPU'"]),
+        (1, "", ["unknown device", "got ''"]),
+    ],
+)
+def test_what_cannot_be_opened_says_what_can(machine, torch_sees, flag, words):
+    machine(torch_sees, torch_sees or None)
+    with pytest.raises(InputError) as refused:
+        find.open_device(flag)
+    assert str(refused.value).startswith("--device: ")
+    for word in words:
+        assert word in str(refused.value)
+
+
+@contextmanager
+def current_gpu():
+    device = CudaDevice(cuda.read_identity(0))
+    try:
+        yield device
+    finally:
+        device.synchronize()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flush", [False, True])
+def test_on_a_gpu_a_product_is_timed(flush):
+    with current_gpu() as device:
+        edge = 2048
+        a, b, c = (
+            torch.randn(edge, edge, device=device.torch_device, dtype=torch.bfloat16) for _ in range(3)
+        )
+        device.time_batch([lambda: torch.mm(a, b, out=c)], samples=3, per_sample=1)
+        timing = device.time_batch([lambda: torch.mm(a, b, out=c)], samples=20, per_sample=1, flush=flush)
+    assert timing.sample_s.shape == (20,)
+    assert (timing.sample_s > 0).all()
+    assert timing.enqueue_s > 0
+    assert 1 < 2 * edge**3 / np.median(timing.sample_s) / 1e12 < 10_000  # TFLOPS: a bound on sanity alone
+    assert device.identity.uuid.startswith("GPU-")
+    assert device.identity.driver

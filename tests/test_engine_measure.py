@@ -1,0 +1,471 @@
+"""One case in, one record out: the real engine over devices of a known truth, on a virtual clock."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from nameplate.device.simulated import SimulatedDevice, steady
+from nameplate.engine.measure import Allowance, measure_case, unmeasured
+from nameplate.engine.pilot import Pilots
+from nameplate.engine.sampler import SHORTEST_SAMPLE_S
+from nameplate.record import Record
+from nameplate.stats import BATCHES, FEWEST_BATCHES
+from nameplate.suite import Case
+from nameplate_kernels.workload import Check
+
+AMPLE = Allowance(share_s=3.0, limit_s=30.0)
+FLOPS = 10**9
+
+
+@dataclass
+class Log:
+    """What a workload was asked to do, in order."""
+
+    entries: list[str] = field(default_factory=list)
+
+    def __call__(self, entry):
+        self.entries.append(entry)
+
+
+@dataclass
+class Work:
+    """A workload that computes nothing; `breaks` raises at one of its steps, set-up takes virtual time."""
+
+    flops: int | None = FLOPS
+    bytes: int = 10**6
+    resident_bytes: int = 2 * 10**6
+    dtype: str = "fp32"
+    shape: str = "10x10"
+    error: float = 0.25
+    small: Work | None = None
+    reason: str | None = None
+    breaks: dict = field(default_factory=dict)
+    device: SimulatedDevice | None = None
+    setup_s: float = 0.0
+    log: Log = field(default_factory=Log)
+    name: str = "nothing"
+    represents: str | None = None
+
+    @property
+    def dimensions(self):
+        return {"edge": 10}
+
+    @property
+    def convention(self):
+        return None if self.flops is None else "counted by hand"
+
+    def step(self, name):
+        self.log(f"{name} {self.shape}")
+        if name in self.breaks:
+            raise self.breaks[name]
+
+    def unsupported(self, device):
+        self.step("unsupported")
+        return self.reason
+
+    def pilot(self):
+        self.step("pilot")
+        return self.small
+
+    def prepare(self, device, *, fill, seed, copies=1):
+        self.step("prepare")
+        if self.device is not None:
+            self.device._now_s += self.setup_s
+        return Prepared(self, copies)
+
+
+class Prepared:
+    def __init__(self, work, copies):
+        self.work = work
+        self.launches = [lambda: None] * copies
+
+    @contextmanager
+    def numerics(self):
+        self.work.step("enter")
+        try:
+            yield
+        finally:
+            self.work.log(f"leave {self.work.shape}")
+
+    def compute_reference(self):
+        self.work.step("reference")
+
+    def check(self):
+        self.work.step("check")
+        return Check("fp64", self.work.error, "rounding")
+
+
+class Machine(SimulatedDevice):
+    """A simulated device that logs its batches; costs that a real one has besides the launches themselves."""
+
+    first_launch_s = 0.0  # a library loaded, a kernel compiled
+    flush_s = 0.0  # a sample's flush, outside its time
+    breaks = None
+
+    def time_batch(self, launches, *, samples, per_sample, flush=False):
+        self.batches = [*getattr(self, "batches", []), (len(launches), samples, per_sample, flush)]
+        if self.breaks is not None:
+            raise self.breaks
+        timing = super().time_batch(launches, samples=samples, per_sample=per_sample, flush=flush)
+        timing.sample_s[0] += self.first_launch_s
+        self._now_s += self.first_launch_s + (samples * self.flush_s if flush else 0.0)
+        self.first_launch_s = 0.0
+        return timing
+
+
+def machine(launch_s=1e-3, noise=0.01, seed=7, **changes):
+    return Machine(steady(launch_s, noise), seed=seed, **({"nominal_tflops": 2.0} | changes))
+
+
+def measure(work=None, device=None, allowance=AMPLE, pilots=None, **axes):
+    device = device or machine()
+    case = Case(work or Work(), **axes)
+    record = measure_case(case, device, pilots or Pilots(device, seed=1), allowance)
+    assert Record.model_validate_json(record.model_dump_json()) == record
+    assert record.case == case.id
+    return record
+
+
+def test_a_known_truth_lies_within_its_interval():
+    truth = FLOPS / 1e-3 / 1e12
+    records = [measure(device=machine(noise=0.05, seed=seed)) for seed in range(200)]
+    assert all(record.verdict == "clean" for record in records)
+    held = [record.tflops_low <= truth <= record.tflops_high for record in records]
+    assert sum(held) >= 0.9 * len(held)
+    assert np.mean([record.tflops for record in records]) == pytest.approx(truth, rel=2e-3)
+
+
+def test_throughput_not_the_median_is_what_is_achieved():
+    def heavy_tailed(now, count, rng):
+        return np.where(rng.random(count) < 0.05, 1e-2, 1e-3)
+
+    record = measure(device=Machine(heavy_tailed, seed=3), allowance=Allowance(20.0, 60.0))
+    mean = 0.95 * 1e-3 + 0.05 * 1e-2
+    assert record.tflops == pytest.approx(FLOPS / mean / 1e12, rel=0.05)
+    assert record.tflops_median == pytest.approx(FLOPS / 1e-3 / 1e12)
+
+
+def test_the_median_is_of_a_launch_even_where_a_sample_holds_many():
+    record = measure(device=machine(5e-6, noise=0.0))
+    assert record.tflops_median == pytest.approx(FLOPS / 5e-6 / 1e12)
+    assert record.tflops == pytest.approx(record.tflops_median)
+
+
+def test_every_figure_follows_from_the_batches():
+    record = measure()
+    total_s, launches = sum(b.elapsed_s for b in record.batches), sum(b.launches for b in record.batches)
+    assert record.launches == launches
+    assert record.time_s == pytest.approx(total_s / launches)
+    assert record.tflops == pytest.approx(FLOPS * launches / total_s / 1e12)
+    assert record.bandwidth_gb_s == pytest.approx(10**6 * launches / total_s / 1e9)
+    assert record.efficiency == pytest.approx(record.tflops / 2.0)
+    assert record.efficiency_low == pytest.approx(record.tflops_low / 2.0)
+    assert record.efficiency_high == pytest.approx(record.tflops_high / 2.0)
+    assert record.datasheet_efficiency == pytest.approx(record.efficiency)
+    assert record.batches[0].start_s == 0.0
+    assert [b.start_s for b in record.batches] == sorted(b.start_s for b in record.batches)
+    assert len(record.batches) >= BATCHES
+    assert (record.status, record.verdicts, record.warnings) == ("ok", ("clean",), ())
+
+
+def test_a_record_says_what_was_measured():
+    record = measure(fill="zeros", backend="other")
+    assert record.case == "nothing/fp32/10x10/zeros/warm/-/other"
+    assert (record.device, record.part, record.convention) == ("simulated", "simulated", "counted by hand")
+    assert record.nominal_source == "the simulation's own truth"
+    assert record.verification.passed
+    assert record.verification.reference == "fp64"
+    assert (record.power_w, record.ceiling_tflops, record.phase) == (None, None, None)
+    assert record.started.endswith("+00:00")
+
+
+def test_work_without_flops_has_a_bandwidth_and_no_rating():
+    record = measure(Work(flops=None))
+    assert (record.tflops, record.efficiency, record.nominal_tflops, record.nominal_source) == (None,) * 4
+    assert record.bandwidth_low_gb_s < 1.0 < record.bandwidth_high_gb_s
+    assert record.verdict == "clean"
+
+
+def test_a_dtype_without_a_rating_has_no_efficiency_and_says_why():
+    record = measure(Work(dtype="fp8_e4m3"))
+    assert record.tflops is not None
+    assert (record.nominal_tflops, record.efficiency, record.datasheet_efficiency) == (None, None, None)
+    assert record.nominal_source == "no rated figure is known for this dtype"
+
+
+def test_more_than_the_datasheet_is_above_peak():
+    assert measure(device=machine(nominal_tflops=0.9)).verdict == "above_peak"
+    assert measure(device=machine(nominal_tflops=0.99)).verdict == "clean"
+
+
+@pytest.mark.parametrize(("error", "kept"), [(1.5, 1.5), (math.inf, None), (math.nan, None)])
+def test_a_wrong_result_is_unverified_and_keeps_its_figure(error, kept):
+    record = measure(Work(error=error))
+    assert (record.status, record.verdict) == ("ok", "unverified")
+    assert (record.verification.passed, record.verification.error) == (False, kept)
+    assert record.tflops is not None
+
+
+@pytest.mark.parametrize("load", [{"foreign_cores": 0.3}, {"stolen_cores": 0.2}])
+def test_another_load_is_contended(load):
+    assert measure(device=machine(**load)).verdict == "contended"
+    assert measure(device=machine(**dict.fromkeys(load, 0.01))).verdict == "clean"
+
+
+def test_a_speed_that_drifts_is_unstable():
+    def slowing(now, count, rng):
+        return np.full(count, 1e-3 * (1 + 0.2 * now))
+
+    assert measure(device=Machine(slowing)).verdict == "unstable"
+
+
+def test_a_window_too_wild_for_its_budget_says_so():
+    record = measure(device=machine(0.2, noise=0.3), allowance=Allowance(1.0, 30.0))
+    assert record.verdict == "unstable"
+    assert any(f"{len(record.batches)} batches, fewer than {BATCHES}" in text for text in record.warnings)
+    assert any("interval is ±" in text and "--budget" in text for text in record.warnings)
+
+
+def test_steps_come_in_order_and_inside_the_workloads_settings():
+    work = Work()
+    measure(work)
+    steps = [entry.split()[0] for entry in work.log.entries]
+    assert steps == ["unsupported", "pilot", "prepare", "enter", "reference", "check", "leave"]
+
+
+@pytest.mark.parametrize("step", ["unsupported", "pilot", "prepare", "enter", "reference", "check"])
+def test_a_workload_that_breaks_is_a_failed_record_with_one_sentence(step):
+    work = Work(breaks={step: RuntimeError("out of memory\nat line 3\nof a long trace")})
+    record = measure(work)
+    assert (record.status, record.verdict) == ("failed", "unknown")
+    assert record.reason == "RuntimeError: out of memory"
+    assert record.tflops is None
+    assert record.cost_s is not None
+    entered = "reference 10x10" in work.log.entries or "check 10x10" in work.log.entries
+    assert ("leave 10x10" in work.log.entries) == entered
+
+
+def test_a_launch_that_breaks_is_a_failed_record():
+    device = machine()
+    device.breaks = ValueError()
+    work = Work()
+    record = measure(work, device)
+    assert (record.status, record.reason) == ("failed", "ValueError")
+    assert "leave 10x10" in work.log.entries
+
+
+@pytest.mark.parametrize("step", ["prepare", "reference", "check"])
+def test_an_interrupt_passes_through_and_restores_settings(step):
+    work = Work(breaks={step: KeyboardInterrupt()})
+    with pytest.raises(KeyboardInterrupt):
+        measure(work)
+    assert work.log.entries.count("enter 10x10") == work.log.entries.count("leave 10x10")
+
+
+def test_an_unsupported_workload_is_skipped_before_anything_is_allocated():
+    work = Work(reason="needs tensor cores")
+    record = measure(work)
+    assert (record.status, record.reason, record.verdict) == ("skipped", "needs tensor cores", "unknown")
+    assert "prepare 10x10" not in work.log.entries
+    assert record.nominal_tflops == 2.0
+
+
+def test_what_does_not_fit_the_memory_is_skipped_with_both_numbers():
+    work = Work(resident_bytes=7 * 10**9)
+    record = measure(work, machine(memory_bytes=8 * 10**9))
+    assert record.status == "skipped"
+    assert record.reason == "needs about 7.0 GB; this device has 8.0 GB"
+    assert "prepare 10x10" not in work.log.entries
+    assert measure(Work(resident_bytes=6 * 10**9), machine(memory_bytes=8 * 10**9)).status == "ok"
+    assert measure(work, machine(memory_bytes=None)).status == "ok"
+
+
+def test_every_copy_counts_against_the_memory():
+    work = Work(bytes=10**6, resident_bytes=2 * 10**6)
+    record = measure(work, machine(cache_bytes=50 * 10**6, memory_bytes=10**8), cache="rotating")
+    assert record.reason == "needs about 0.2 GB; this device has 0.1 GB"
+
+
+@pytest.mark.parametrize(
+    ("cache", "cache_bytes", "copies", "flush"),
+    [
+        ("warm", 4 * 10**6, 1, False),
+        ("warm", None, 1, False),
+        ("flushed", 4 * 10**6, 1, True),
+        ("rotating", 4 * 10**6, 8, False),
+        ("rotating", 4 * 10**6 + 1, 9, False),
+        ("rotating", 1, 2, False),
+    ],
+)
+def test_the_cache_state_decides_copies_and_flushes(cache, cache_bytes, copies, flush):
+    device = machine(cache_bytes=cache_bytes)
+    record = measure(device=device, cache=cache)
+    assert record.status == "ok"
+    assert {batch[0] for batch in device.batches} == {copies}
+    assert device.batches[-1][3] is flush
+    assert not flush or device.batches[-1][2] == 1
+
+
+@pytest.mark.parametrize("cache", ["flushed", "rotating"])
+def test_a_cache_of_unknown_size_cannot_be_emptied(cache):
+    record = measure(device=machine(cache_bytes=None), cache=cache)
+    assert record.status == "skipped"
+    assert record.reason.startswith(f"cache={cache} needs the size of the last-level cache")
+
+
+def large(times=1000.0, **changes):
+    """A workload so many times its pilot."""
+    small = Work(shape="1x1", flops=FLOPS, bytes=10**6, resident_bytes=10**6)
+    work = Work(flops=int(FLOPS * times), bytes=10**9, resident_bytes=10**9, small=small, **changes)
+    small.log = work.log
+    return work
+
+
+def test_what_its_pilot_predicts_too_long_is_skipped_with_numbers():
+    work = large()  # 1000 × 1 ms a launch
+    record = measure(work, machine(noise=0.0), Allowance(1.0, 5.0))
+    assert record.status == "skipped"
+    assert record.reason == (
+        "needs about 6.0 s (1 s a launch); 5.0 s of the budget are left; try a larger --budget"
+    )
+    assert "prepare 1x1" in work.log.entries
+    assert "prepare 10x10" not in work.log.entries
+
+
+def test_what_fits_after_its_pilot_is_measured():
+    work = large()
+    record = measure(work, machine(1e-3, noise=0.0), Allowance(1.0, 8.0))
+    assert record.status == "ok"
+    assert "prepare 10x10" in work.log.entries
+
+
+def test_what_its_first_launch_shows_too_long_is_skipped():
+    record = measure(device=machine(2.0, noise=0.0), allowance=Allowance(1.0, 10.0))
+    assert record.status == "skipped"
+    assert "needs about 10.0 s (2 s a launch); 6.0 s of the budget are left" in record.reason
+
+
+def test_with_no_time_left_the_sentence_says_none():
+    record = measure(allowance=Allowance(0.0, -3.0))
+    assert record.status == "skipped"
+    assert "0.0 s of the budget are left" in record.reason
+
+
+@pytest.mark.parametrize("launch_s", [1e-6, 1e-4, 0.01, 0.3, 0.6])
+@pytest.mark.parametrize("share_s", [0.2, 2.0, 20.0])
+def test_a_case_keeps_to_its_limit(launch_s, share_s):
+    allowance = Allowance(share_s, limit_s=max(8.0, share_s))
+    record = measure(device=machine(launch_s, noise=0.5), allowance=allowance)
+    assert record.status == "ok"
+    assert record.cost_s <= allowance.limit_s * 1.1
+    assert len(record.batches) >= FEWEST_BATCHES
+    sample_s = record.batches[0].elapsed_s
+    assert sample_s >= min(SHORTEST_SAMPLE_S, launch_s) * 0.5
+
+
+def test_flushes_count_against_the_budget():
+    # Emptying a large cache takes far longer than the launch that it is emptied for.
+    device = machine(1e-4, cache_bytes=256 << 20)
+    device.flush_s = 0.05
+    record = measure(device=device, allowance=Allowance(2.0, 10.0), cache="flushed")
+    assert record.cost_s <= 10.0
+
+
+def test_a_slow_first_launch_is_not_taken_for_the_speed():
+    # A library loads for 0.3 s, then 50 µs a launch: a sample of one launch would time the loop around it.
+    device = machine(50e-6)
+    device.first_launch_s = 0.3
+    record = measure(device=device, allowance=Allowance(0.9, 10.0))
+    assert record.status == "ok"
+    assert min(batch.elapsed_s for batch in record.batches) >= 0.9 * SHORTEST_SAMPLE_S
+    assert record.tflops == pytest.approx(FLOPS / 50e-6 / 1e12, rel=0.02)
+
+
+def test_a_slow_first_launch_does_not_skip_the_case():
+    device = machine(1e-3)
+    device.first_launch_s = 2.0
+    record = measure(device=device, allowance=Allowance(2.0, 10.0))
+    assert record.status == "ok", record.reason
+
+
+def test_an_unmeasured_case_keeps_what_is_known():
+    record = unmeasured(Case(Work()), machine(), "the budget is spent")
+    assert (record.status, record.reason, record.verdicts) == ("skipped", "the budget is spent", ("unknown",))
+    assert (record.flops, record.nominal_tflops, record.tflops) == (FLOPS, 2.0, None)
+    assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_small_workload_needs_no_pilot():
+    device = machine()
+    assert Pilots(device, 1).predict(Work(), "normal") is None
+    assert device.clock() == 0.0
+
+
+def test_a_prediction_scales_launches_by_flops_and_set_up_by_memory():
+    device = machine(noise=0.0)
+    work = large(times=50)
+    work.small.device, work.small.setup_s = device, 0.01
+    prediction = Pilots(device, 1).predict(work, "normal")
+    assert prediction.launch_s == pytest.approx(50 * 1e-3)
+    assert prediction.setup_s == pytest.approx(0.01 * 1000)
+
+
+def test_work_without_flops_scales_by_bytes():
+    small = Work(flops=None, bytes=10**6)
+    work = Work(flops=None, bytes=8 * 10**6, small=small)
+    assert Pilots(machine(noise=0.0), 1).predict(work, "normal").launch_s == pytest.approx(8e-3)
+
+
+def test_a_pilots_first_launch_compiles_and_does_not_count():
+    device = machine(noise=0.0)
+    device.first_launch_s = 5.0
+    assert Pilots(device, 1).predict(large(times=10), "normal").launch_s == pytest.approx(1e-2)
+
+
+class LoadsOnce(Work):
+    """A pilot whose first set-up on a device also pays for the device's context and libraries."""
+
+    def prepare(self, device, **options):
+        if "prepare 1x1" not in self.log.entries:
+            self.device._now_s += 0.5
+        return super().prepare(device, **options)
+
+
+def test_a_pilot_that_was_disturbed_once_is_not_believed():
+    launches = iter([5e-3, 5e-3, 5e-3, 2e-3, 9e-3, 1e-3])  # the first pass loads and compiles
+    device = Machine(lambda now, count, rng: np.array([next(launches) for _ in range(count)]))
+    assert Pilots(device, 1).predict(large(times=10), "normal").launch_s == pytest.approx(1e-2)
+
+
+def test_what_a_library_takes_to_load_is_not_scaled():
+    # Scaled by the memory of a workload a thousand times larger, it would skip every large case of a run.
+    device = machine(noise=0.0)
+    work = large()
+    work.small = LoadsOnce(shape="1x1", bytes=10**6, resident_bytes=10**6, device=device)
+    assert Pilots(device, 1).predict(work, "normal").setup_s < 10.0
+
+
+def test_cases_of_one_kind_share_a_pilot():
+    device = machine()
+    pilots = Pilots(device, 1)
+    works = [large(times=times) for times in (2, 4)]
+    first, second = (pilots.predict(work, "normal") for work in works)
+    assert second.launch_s == pytest.approx(2 * first.launch_s)
+    assert "prepare 1x1" in works[0].log.entries
+    assert "prepare 1x1" not in works[1].log.entries
+    again = large()
+    pilots.predict(again, "zeros")
+    assert "prepare 1x1" in again.log.entries
+
+
+def test_a_pilot_that_breaks_is_a_failed_record():
+    work = large()
+    work.small.breaks = {"reference": RuntimeError("no such kernel")}
+    record = measure(work)
+    assert (record.status, record.reason) == ("failed", "RuntimeError: no such kernel")
+    assert "leave 1x1" in work.log.entries

@@ -1,0 +1,171 @@
+"""How a window is drawn, on a virtual clock: sizes of samples and batches, warm-up, and when to stop."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from nameplate.device.simulated import SimulatedDevice, steady
+from nameplate.engine.sampler import (
+    AIMED_BATCHES,
+    MOST_SAMPLES,
+    SHORTEST_SAMPLE_S,
+    SHORTEST_WINDOW_S,
+    STOP_HALF_WIDTH,
+    TIMER_STEPS,
+    Sampler,
+)
+from nameplate.stats import BATCHES, FEWEST_BATCHES
+
+
+class Watched(SimulatedDevice):
+    """A simulated device that remembers what it was asked for."""
+
+    def time_batch(self, launches, *, samples, per_sample, flush=False):
+        self.asked.append((samples, per_sample, flush))
+        return super().time_batch(launches, samples=samples, per_sample=per_sample, flush=flush)
+
+
+def sampler(launch_s=1e-3, noise=0.0, *, flush=False, seed=1, **device):
+    watched = Watched(steady(launch_s, noise), seed=seed, **device)
+    watched.asked = []
+    return Sampler(watched, [lambda: None], flush=flush)
+
+
+def sized(launch_s, window_s, **options):
+    drawn = sampler(launch_s, **options)
+    drawn.launch_s = drawn.cost_s = launch_s
+    drawn.size(window_s)
+    return drawn
+
+
+@pytest.mark.parametrize("launch_s", [1e-7, 3e-6, 99e-6, 101e-6, 2e-3, 0.7])
+@pytest.mark.parametrize("resolution_s", [0.0, 4e-8, 0.5e-6])
+def test_a_sample_outlasts_the_timers_steps_and_the_loop_around_it(launch_s, resolution_s):
+    drawn = sized(launch_s, 1.0, timer_resolution_s=resolution_s)
+    sample_s, shortest = drawn.per_sample * launch_s, max(TIMER_STEPS * resolution_s, SHORTEST_SAMPLE_S)
+    assert sample_s >= shortest * (1 - 1e-9)
+    assert drawn.per_sample == 1 or sample_s < shortest + launch_s * 1.001
+
+
+@pytest.mark.parametrize("launch_s", [1e-6, 1e-3])
+def test_a_flushed_sample_is_one_launch(launch_s):
+    assert sized(launch_s, 1.0, flush=True, timer_resolution_s=1e-6).per_sample == 1
+
+
+def test_batches_cut_the_window_in_a_few_more_than_are_wanted():
+    drawn = sized(1e-3, 5.0)
+    assert (drawn.per_sample, drawn.samples) == (1, 200)
+    assert AIMED_BATCHES > BATCHES
+
+
+@pytest.mark.parametrize(
+    ("launch_s", "window_s", "samples"), [(2.0, 1.0, 1), (1e-3, 0.0, 1), (1e-4, 1e4, MOST_SAMPLES)]
+)
+def test_a_batch_is_at_least_one_sample_and_bounded(launch_s, window_s, samples):
+    assert sized(launch_s, window_s).samples == samples
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_a_batch_asks_the_device_for_what_was_sized(flush):
+    drawn = sized(1e-5, 1.0, flush=flush)
+    timing = drawn.batch()
+    assert drawn.device.asked == [(drawn.samples, drawn.per_sample, flush)]
+    assert drawn.batches == [timing]
+
+
+def test_a_first_launch_as_fast_as_predicted_is_enough():
+    drawn = sampler(0.25)
+    assert drawn.first_launches(10.0, predicted_s=0.3) == 0.25
+    assert drawn.device.asked == [(1, 1, False)]
+    assert drawn.batches == []
+
+
+@pytest.mark.parametrize("predicted_s", [None, 0.001])
+def test_a_first_launch_that_may_have_compiled_is_followed_by_another(predicted_s):
+    drawn = sampler()
+    drawn.device.durations = lambda now, count, rng: steady(0.2 if now == 0 else 1e-3)(now, count, rng)
+    assert drawn.first_launches(10.0, predicted_s) == pytest.approx(1e-3)
+
+
+def test_a_first_launch_that_took_all_the_time_is_not_repeated():
+    drawn = sampler(0.25)
+    assert drawn.first_launches(0.2, None) == 0.25
+    assert len(drawn.device.asked) == 1
+
+
+def test_what_a_flush_costs_is_counted_beside_what_a_launch_takes():
+    drawn = sampler(1e-4, flush=True)
+    flushes = drawn.device.time_batch
+
+    def slow(launches, *, samples, per_sample, flush):
+        drawn.device._now_s += 0.05 * samples
+        return flushes(launches, samples=samples, per_sample=per_sample, flush=flush)
+
+    drawn.device.time_batch = slow
+    assert drawn.first_launches(10.0, None) == pytest.approx(0.0501)
+    assert drawn.launch_s == pytest.approx(1e-4)
+    drawn.size(5.0)
+    assert (drawn.per_sample, drawn.samples) == (1, int(5.0 / AIMED_BATCHES / 0.0501))
+
+
+@pytest.mark.parametrize("launch_s", [1e-6, 1e-4, 0.03, 0.7])
+def test_warm_up_lasts_as_long_as_asked_in_doubling_stretches(launch_s):
+    drawn = sampler(launch_s)
+    drawn.warm_up(0.5)
+    assert drawn.launch_s == pytest.approx(launch_s)
+    assert 0.5 - 1e-9 <= drawn.device.clock() < 0.5 + 2 * launch_s
+    counts = [per_sample for _, per_sample, _ in drawn.device.asked]
+    assert len(counts) <= 25
+    assert all(later <= 2 * earlier for earlier, later in pairwise(counts))
+
+
+def test_warm_up_tells_the_settled_speed_not_the_first():
+    drawn = sampler()
+    drawn.device.durations = lambda now, count, rng: steady(1e-3 if now > 0.3 else 9e-3)(now, count, rng)
+    drawn.warm_up(1.0)
+    assert drawn.launch_s == pytest.approx(1e-3)
+
+
+def filled(launch_s, window_s, noise=0.0, **options):
+    drawn = sized(launch_s, window_s, noise=noise, **options)
+    drawn.fill_window(window_s)
+    return drawn
+
+
+def test_a_narrow_window_stops_at_the_batches_that_coverage_needs():
+    drawn = filled(1e-3, 10.0)
+    assert len(drawn.batches) == BATCHES
+    assert drawn.device.clock() < 10.0
+
+
+def test_no_window_stops_before_contention_could_show():
+    drawn = filled(1e-3, 0.9)
+    assert len(drawn.batches) > BATCHES
+    assert SHORTEST_WINDOW_S <= drawn.device.clock() < 0.9
+
+
+def test_a_noisy_window_is_used_up_and_no_more():
+    drawn = filled(1e-3, 5.0, noise=3.0)
+    assert drawn.interval().relative_half_width > STOP_HALF_WIDTH
+    assert 5.0 <= drawn.device.clock() < 5.0 * (1 + 2 / AIMED_BATCHES)
+
+
+def test_a_slow_launch_gets_the_fewest_batches_that_carry_an_interval():
+    assert len(filled(1.0, 2.0).batches) == FEWEST_BATCHES
+    assert len(filled(1.0, 0.0).batches) == FEWEST_BATCHES
+
+
+def test_a_window_that_narrows_late_stops_when_it_does():
+    drawn = filled(1e-3, 60.0, noise=0.2, seed=4)
+    assert len(drawn.batches) >= BATCHES
+    assert drawn.interval().relative_half_width <= STOP_HALF_WIDTH
+    assert drawn.device.clock() < 60.0
+
+
+def test_the_timers_step_is_in_the_interval():
+    drawn = filled(1e-3, 1.0, timer_resolution_s=1e-6)
+    per_batch = drawn.batches[0].launches
+    assert drawn.interval().high - drawn.interval().value == pytest.approx(1e-6 / per_batch, rel=1e-3)
+    assert drawn.interval().value == pytest.approx(1e-3)

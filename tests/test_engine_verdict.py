@@ -1,0 +1,220 @@
+"""What went on around a window, and each rule of the verdict on both sides of its threshold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from nameplate.device.interface import Counters
+from nameplate.engine.conditions import Conditions, between
+from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
+from nameplate.stats import Interval
+from nameplate_kernels.workload import Check
+
+# Fractions that a float holds exactly, so that "at the threshold" is meant literally.
+LIMITS = Thresholds.model_validate(
+    {
+        "above_peak": {"margin": 0.25},
+        "contended": {"foreign_share": 0.125, "steal_share": 0.0625},
+        "launch_bound": {"enqueue_share": 0.75},
+        "unstable": {"half_width": 0.125, "drift": 0.25},
+    }
+)
+QUIET = Conditions(2.0, own_share=0.99, foreign_share=0.0, steal_share=0.0, resolution=0.0)
+CLEAN = Observation(
+    kind="cpu",
+    check=Check("fp64", 0.5, "rounding"),
+    launch_time=Interval(1.0, 1.0, 1.0),
+    halves_s=(1.0, 1.0),
+    datasheet_efficiency=Interval(0.8, 0.8, 0.8),
+    conditions=QUIET,
+    enqueue_share=None,
+)
+
+
+def above(value):
+    return math.nextafter(value, math.inf)
+
+
+def below(value):
+    return math.nextafter(value, -math.inf)
+
+
+def verdicts(**changes):
+    return judge(replace(CLEAN, **changes), LIMITS)
+
+
+def efficiency(low):
+    return {"datasheet_efficiency": Interval(low + 1, low, low + 2)}
+
+
+def around(**changes):
+    return {"conditions": replace(QUIET, **changes)}
+
+
+def half_width(relative):
+    return {"launch_time": Interval(1.0, 1 - relative, 1 + relative)}
+
+
+def test_nothing_wrong_is_clean():
+    assert judge(CLEAN, LIMITS) == ("clean",)
+    assert judge(CLEAN) == ("clean",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"check": Check("fp64", 1.0, "")}, "clean"),
+        ({"check": Check("fp64", above(1.0), "")}, "unverified"),
+        ({"check": Check("fp64", math.inf, "")}, "unverified"),
+        ({"check": Check("fp64", math.nan, "")}, "unverified"),
+        ({"check": None}, "unverified"),
+        (efficiency(below(1.25)), "clean"),
+        (efficiency(1.25), "clean"),
+        (efficiency(above(1.25)), "above_peak"),
+        ({"datasheet_efficiency": None}, "clean"),
+        ({"enqueue_share": below(0.75)}, "clean"),
+        ({"enqueue_share": 0.75}, "launch_bound"),
+        ({"enqueue_share": above(0.75)}, "launch_bound"),
+        (around(foreign_share=below(0.125)), "clean"),
+        (around(foreign_share=0.125), "clean"),
+        (around(foreign_share=above(0.125)), "contended"),
+        (around(steal_share=below(0.0625)), "clean"),
+        (around(steal_share=0.0625), "clean"),
+        (around(steal_share=above(0.0625)), "contended"),
+        (half_width(0.12), "clean"),
+        (half_width(0.125), "clean"),
+        (half_width(0.13), "unstable"),
+        ({"halves_s": (1.0, below(1.25))}, "clean"),
+        ({"halves_s": (1.0, 1.25)}, "clean"),
+        ({"halves_s": (1.0, above(1.25))}, "unstable"),
+        ({"halves_s": (1.0, 0.75)}, "clean"),
+        ({"halves_s": (1.0, below(0.75))}, "unstable"),
+    ],
+)
+def test_each_rule_at_its_threshold(changes, verdict):
+    assert verdicts(**changes) == (verdict,)
+
+
+def test_an_efficiency_whose_interval_reaches_the_peak_is_believed():
+    assert verdicts(datasheet_efficiency=Interval(1.5, 1.1, 1.9)) == ("clean",)
+
+
+def test_a_drift_within_what_the_interval_explains_is_none():
+    halves = {"halves_s": (1.0, 1.4)}
+    assert verdicts(**halves) == ("unstable",)
+    assert verdicts(**halves, **half_width(0.1)) == ("clean",)
+
+
+def test_a_counting_step_is_nobodys_load():
+    assert verdicts(**around(foreign_share=0.1875, resolution=0.0625)) == ("clean",)
+    assert verdicts(**around(foreign_share=above(0.1875), resolution=0.0625)) == ("contended",)
+    assert verdicts(**around(steal_share=0.125, resolution=0.0625)) == ("clean",)
+    assert verdicts(**around(steal_share=above(0.125), resolution=0.0625)) == ("contended",)
+
+
+def test_a_window_too_short_for_the_counters_is_not_judged_unless_it_is_plain():
+    assert verdicts(**around(resolution=0.0625)) == ("clean",)
+    assert verdicts(**around(resolution=above(0.0625))) == ("unknown",)
+    assert verdicts(**around(resolution=0.5, foreign_share=0.9)) == ("contended",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        around(foreign_share=None),
+        around(steal_share=None),
+        around(resolution=None),
+        {"conditions": Conditions(2.0)},
+        {"kind": "cuda"},
+    ],
+)
+def test_missing_evidence_is_unknown_and_never_clean(changes):
+    assert verdicts(**changes) == ("unknown",)
+
+
+def test_several_stand_together_gravest_first():
+    everything = {
+        "check": None,
+        **efficiency(2.0),
+        "enqueue_share": 1.0,
+        **around(foreign_share=0.5),
+        "halves_s": (1.0, 2.0),
+    }
+    expected = ("unverified", "above_peak", "launch_bound", "contended", "unstable")
+    assert verdicts(**everything) == expected
+    assert verdicts(**everything, kind="cuda") == (*expected, "unknown")
+
+
+def test_an_unknown_beside_a_fault_hides_neither():
+    assert verdicts(kind="cuda", enqueue_share=0.9) == ("launch_bound", "unknown")
+
+
+def test_the_shipped_thresholds_can_be_passed_and_missed():
+    shipped = thresholds()
+    assert 0 < shipped.above_peak.margin < 0.1
+    assert 0 < shipped.contended.steal_share <= shipped.contended.foreign_share < 0.5
+    assert 0.5 < shipped.launch_bound.enqueue_share < 1
+    assert 0 < shipped.unstable.half_width < 0.5
+    assert 0 < shipped.unstable.drift < 0.5
+    assert judge(replace(CLEAN, enqueue_share=1.0)) == ("launch_bound",)
+    assert judge(replace(CLEAN, conditions=replace(QUIET, foreign_share=0.5))) == ("contended",)
+
+
+def test_a_threshold_that_nobody_reads_is_refused():
+    given = thresholds().model_dump() | {"throttled": {"share": 0.1}}
+    with pytest.raises(ValueError, match="throttled"):
+        Thresholds.model_validate(given)
+
+
+def test_shares_are_of_the_cores_that_may_be_used():
+    before = Counters(10.0, process_cpu_s=1.0, busy_cpu_s=100.0, steal_s=3.0, tick_s=0.01)
+    after = Counters(14.0, process_cpu_s=8.0, busy_cpu_s=108.0, steal_s=3.4, tick_s=0.01)
+    now = between(before, after, cores=2.0)
+    assert now.elapsed_s == 4.0
+    assert now.own_share == pytest.approx(7 / 8)
+    assert now.foreign_share == pytest.approx(1 / 8)
+    assert now.steal_share == pytest.approx(0.4 / 8)
+    assert now.resolution == pytest.approx(2 * 0.01 / 4)  # a step at either end, on each core
+
+
+def test_shares_of_half_a_core():
+    before, after = (Counters(t, t / 2, t, 0.0, 0.01) for t in (0.0, 1.0))
+    now = between(before, after, cores=0.5)
+    assert (now.own_share, now.foreign_share) == (1.0, 1.0)
+
+
+def test_own_time_counted_ahead_of_the_kernels_ticks_is_no_negative_load():
+    now = between(Counters(0.0, 0.0, 0.0, 0.0, 0.01), Counters(1.0, 1.0, 0.99, 0.0, 0.01), 1.0)
+    assert now.foreign_share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("lost", "unknown"),
+    [
+        ("process_cpu_s", {"own_share", "foreign_share"}),
+        ("busy_cpu_s", {"foreign_share"}),
+        ("steal_s", {"steal_share"}),
+        ("tick_s", {"resolution"}),
+    ],
+)
+def test_what_the_system_does_not_count_is_not_known(lost, unknown):
+    before, after = (replace(Counters(t, t, t, t, 0.01), **{lost: None}) for t in (0.0, 1.0))
+    now = between(before, after, 1.0)
+    shares = ("own_share", "foreign_share", "steal_share", "resolution")
+    assert {share for share in shares if getattr(now, share) is None} == unknown
+
+
+@pytest.mark.parametrize("passed", [0.0, -1.0])
+def test_no_time_has_no_shares(passed):
+    now = between(Counters(5.0, 1.0, 1.0, 1.0, 0.01), Counters(5.0 + passed, 2.0, 2.0, 2.0, 0.01), 1.0)
+    assert now == Conditions(passed)
+
+
+def test_conditions_by_name_are_what_a_record_keeps(make_record):
+    columns = Conditions(2.0, 0.9, None, 0.01, 0.005).as_columns()
+    record = make_record(conditions=columns)
+    assert record.conditions["own_cpu_share"] == 0.9
+    assert record.conditions["foreign_cpu_share"] is None

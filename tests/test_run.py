@@ -1,0 +1,413 @@
+"""One run, from a suite and a budget to records on disk; the device is simulated, the engine is real."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+import nameplate.run
+from nameplate.device.simulated import SimulatedDevice
+from nameplate.errors import InputError
+from nameplate.record import Verification
+from nameplate.run import measure
+from nameplate.store.folder import read_run
+from nameplate.suite import Case, Suite
+
+FLOPS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Work:
+    """A workload that allocates nothing; each launch takes `launch_s` of the device's virtual time."""
+
+    shape: str
+    launch_s: float = 1e-3
+    noise: float = 0.0
+    dtype: str = "fp32"
+    piloted: bool = False
+    breaks: BaseException | None = None
+    name: str = "matmul"
+    dimensions: dict = field(default_factory=dict)
+    flops: int = FLOPS
+    bytes: int = 3_000_000
+    convention: str = "2MNK"
+    represents: str | None = None
+    resident_bytes: int = 3_000_000
+
+    def unsupported(self, device):
+        return None
+
+    def pilot(self):
+        """A thousandth of the work."""
+        return (
+            replace(self, piloted=False, flops=FLOPS // 1000, launch_s=self.launch_s / 1000)
+            if self.piloted
+            else None
+        )
+
+    def prepare(self, device, *, fill, seed, copies=1):
+        if self.breaks is not None:
+            raise self.breaks
+        return Ready(self)
+
+
+@dataclass(frozen=True)
+class Ready:
+    work: Work
+
+    @property
+    def launches(self):
+        return [self]
+
+    def numerics(self):
+        return contextlib.nullcontext()
+
+    def compute_reference(self):
+        pass
+
+    def check(self):
+        return Verification(reference="fp64", error=0.1, rule="rounding", passed=True)
+
+
+class Simulated(SimulatedDevice):
+    """Takes each launch's time from the workload that is launched, and counts what was launched."""
+
+    def __init__(self, name="simulated", nominal_tflops=4.0):
+        super().__init__(lambda *_: np.zeros(0), name=name, nominal_tflops=nominal_tflops)
+        self.launched = []
+
+    def time_batch(self, launches, **how):
+        (ready,) = launches
+        self.launched.append(ready.work.shape)
+        noise = ready.work.noise
+
+        def durations(_now_s, count, generator):
+            return ready.work.launch_s * np.maximum(1 + noise * generator.standard_normal(count), 0.01)
+
+        self.durations = durations
+        return super().time_batch(launches, **how)
+
+
+class Watcher:
+    """Writes down what it is told, and what stands on disk at that moment."""
+
+    def __init__(self):
+        self.seen = []
+
+    def run_started(self, folder, manifest, budget_s, todo):
+        self.folder = folder
+        self.seen.append(("run", read_run(folder).manifest == manifest, budget_s, todo))
+
+    def case_started(self, case):
+        self.seen.append(("start", case, len(read_run(self.folder).records)))
+
+    def case_finished(self, record):
+        self.seen.append(("finish", record.case, len(read_run(self.folder).records)))
+
+
+def ids(*shapes):
+    return [f"matmul/fp32/{shape}/normal/warm/-/torch" for shape in shapes]
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path):
+    """Measure made-up cases on a made-up device: `bench(cases, …)`, the rest as `measure`'s arguments."""
+
+    def run(works=None, *, aim_s=60.0, device=None, weights=None, **arguments):
+        if works is not None:
+            weights = weights or [1.0] * len(works)
+            cases = [Case(work, weight=weight) for work, weight in zip(works, weights, strict=True)]
+            suite = Suite("fake", "a test's own", aim_s, lambda target: cases)
+            monkeypatch.setattr(nameplate.run, "find", lambda name: suite)
+        opened = device or Simulated()
+        monkeypatch.setattr(nameplate.run, "open_device", lambda name: opened)
+        arguments.setdefault("suite", "fake" if arguments.get("resume") is None else None)
+        return measure(results=tmp_path, **arguments)
+
+    return run
+
+
+@pytest.fixture
+def broken_off(bench, tmp_path):
+    """A run of three cases, interrupted in the second; and what measures the rest of it."""
+    works = [Work("a"), Work("b", breaks=KeyboardInterrupt()), Work("c")]
+    with pytest.raises(KeyboardInterrupt):
+        bench(works, nominal={"fp32": 8.0}, only="matmul/*")
+    (folder,) = tmp_path.iterdir()
+
+    def go_on(device=None, **arguments):
+        return bench([Work("a"), Work("b"), Work("c")], device=device, resume=str(folder), **arguments)
+
+    return folder, go_on
+
+
+def test_every_case_has_its_record_and_the_run_is_done(bench):
+    run = bench([Work("a"), Work("b", launch_s=2e-3)])
+    assert [record.case for record in run.records] == ids("a", "b")
+    assert [record.status for record in run.records] == ["ok", "ok"]
+    assert [record.tflops for record in run.records] == pytest.approx([2.0, 1.0], rel=1e-6)
+    assert [record.efficiency for record in run.records] == pytest.approx([0.5, 0.25], rel=1e-6)
+    assert run.finished
+    assert run == read_run(run.folder)
+
+
+def test_the_manifest_says_what_was_asked_for_and_on_what(bench):
+    run = bench([Work("a")], budget=50.0, nominal={"fp32": 8.0}, only="*", seed=11)
+    manifest = run.manifest
+    assert (manifest.suite, manifest.seed, manifest.cases) == ("fake", 11, tuple(ids("a")))
+    assert (manifest.options.budget_s, manifest.options.nominal, manifest.options.only) == (
+        50.0,
+        {"fp32": 8.0},
+        "*",
+    )
+    assert manifest.devices[0].identity.name == "simulated"
+    assert manifest.software["torch"]
+    assert manifest.run == run.folder.name
+
+
+def test_a_budget_is_shared_by_weight(bench):
+    noisy = {"noise": 0.5, "launch_s": 1e-2}  # never narrow, so that each takes all it may
+    run = bench([Work("a", **noisy), Work("b", **noisy), Work("c", **noisy)], weights=[1, 2, 5], budget=80.0)
+    assert [record.cost_s for record in run.records] == pytest.approx([10, 20, 50], rel=0.1)
+
+
+def test_what_a_case_leaves_is_shared_among_those_after_it(bench):
+    noisy = {"noise": 0.5, "launch_s": 1e-2}
+    run = bench([Work("a"), Work("b", **noisy), Work("c", **noisy)], weights=[8, 1, 1], budget=80.0)
+    costs = [record.cost_s for record in run.records]
+    assert costs[0] < 32  # steady: it stops as soon as its interval is narrow, long before its 64 s
+    assert costs[1:] == pytest.approx([(80 - costs[0]) / 2] * 2, rel=0.1)
+
+
+def test_what_does_not_fit_a_given_budget_is_skipped_with_its_reason(bench):
+    device = Simulated()
+    run = bench([Work("a"), Work("huge", launch_s=30.0, piloted=True), Work("c")], budget=20.0, device=device)
+    assert [record.status for record in run.records] == ["ok", "skipped", "ok"]
+    reason = run.records[1].reason
+    assert "needs about 180" in reason  # six launches of 30 s
+    assert "of the budget are left" in reason
+    assert "try a larger --budget" in reason
+    assert device.clock() < 20.0
+    assert run.finished
+    assert run.missing == ()
+
+
+def test_a_budget_that_was_overrun_leaves_reasons_and_no_gaps(bench):
+    device = Simulated()
+    run = bench([Work("a", launch_s=30.0), Work("b"), Work("c")], budget=5.0, device=device)
+    assert [record.status for record in run.records] == ["skipped"] * 3
+    assert [record.reason for record in run.records[1:]] == ["the budget of 5 s was spent before it"] * 2
+    assert set(device.launched) == {"a"}
+    assert run.finished
+
+
+def test_without_a_budget_a_slow_machine_still_gets_its_figures(bench):
+    slow = Work("slow", launch_s=2.5, piloted=True)  # six launches: 15 s of an aim of 10
+    assert bench([slow], aim_s=10.0).records[0].status == "ok"
+    assert bench([slow], aim_s=10.0, budget=10.0).records[0].status == "skipped"
+
+
+def test_patience_without_a_budget_has_an_end(bench):
+    run = bench([Work("slow", launch_s=30.0, piloted=True)], aim_s=10.0)
+    assert run.records[0].status == "skipped"
+
+
+def test_an_observer_is_told_in_order_and_only_of_what_is_on_disk(bench):
+    watcher = Watcher()
+    bench([Work("a"), Work("b", breaks=RuntimeError("no"))], observer=watcher, budget=30.0)
+    a, b = ids("a", "b")
+    assert watcher.seen == [
+        ("run", True, 30.0, 2),
+        ("start", a, 0),
+        ("finish", a, 1),
+        ("start", b, 1),
+        ("finish", b, 2),
+    ]
+
+
+def test_only_leaves_the_rest_out_of_the_manifest(bench):
+    run = bench([Work("16x16"), Work("16x32"), Work("8x8")], only="*/16x*")
+    assert list(run.manifest.cases) == ids("16x16", "16x32")
+    assert len(run.records) == 2
+
+
+def test_only_that_matches_nothing_makes_no_run(bench, tmp_path):
+    with pytest.raises(
+        InputError, match=r"--only: no case of suite fake matches; got 'conv\*'; expected a glob"
+    ):
+        bench([Work("a")], only="conv*")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_given_nominal_reaches_the_records_and_leaves_the_datasheet(bench):
+    (record,) = bench([Work("a")], nominal={"fp32": 8.0}).records
+    assert (record.nominal_tflops, record.datasheet_tflops) == (8.0, 4.0)
+    assert record.efficiency == pytest.approx(record.tflops / 8.0)
+    assert record.datasheet_efficiency == pytest.approx(record.tflops / 4.0)
+    assert "--nominal" in record.nominal_source
+
+
+@pytest.mark.parametrize("tflops", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_nominal_that_is_no_throughput_is_refused(bench, tmp_path, tflops):
+    with pytest.raises(InputError, match=r"--nominal fp32: not a rating; got .*; expected TFLOPS above 0"):
+        bench([Work("a")], nominal={"fp32": tflops})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["", "fp32x", "bf61"])
+def test_a_nominal_for_no_dtype_of_the_run_is_refused(bench, dtype):
+    with pytest.raises(InputError, match="--nominal"):
+        bench([Work("a")], nominal={dtype: 8.0})
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_budget_that_is_no_time_is_refused(bench, tmp_path, budget):
+    with pytest.raises(
+        InputError, match=r"--budget: no time to measure in; got .*; expected seconds above 0"
+    ):
+        bench([Work("a")], budget=budget)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["out of memory\nsecond line", "", "no file '/data/\udcff'", "NUL \x00 byte"]
+)
+def test_a_case_that_breaks_is_a_record_and_the_rest_go_on(bench, text):
+    run = bench([Work("a", breaks=RuntimeError(text)), Work("b")])
+    first, second = run.records
+    assert (first.status, second.status) == ("failed", "ok")
+    assert first.reason.startswith("RuntimeError")
+    assert "\n" not in first.reason
+    assert run.problems == ()
+
+
+def test_an_interrupt_keeps_what_is_finished_and_says_not_done(broken_off):
+    folder, _ = broken_off
+    run = read_run(folder)
+    assert [record.case for record in run.records] == ids("a")
+    assert run.missing == tuple(ids("b", "c"))
+    assert not run.finished
+    assert run.problems == ()
+
+
+def test_resume_measures_what_is_missing_and_nothing_else(broken_off):
+    folder, go_on = broken_off
+    before = read_run(folder)
+    device = Simulated()
+    run = go_on(device)
+    assert set(device.launched) == {"b", "c"}
+    assert [record.case for record in run.records] == ids("a", "b", "c")
+    assert run.records[0] == before.records[0]
+    assert run.manifest == before.manifest
+    assert run.finished
+
+
+def test_resume_keeps_the_nominal_that_was_given(broken_off):
+    _, go_on = broken_off
+    assert [record.nominal_tflops for record in go_on().records] == [8.0, 8.0, 8.0]
+
+
+def test_resume_tells_the_observer_of_the_rest_alone(broken_off):
+    _, go_on = broken_off
+    watcher = Watcher()
+    go_on(observer=watcher)
+    assert watcher.seen[0][-1] == 2
+    assert [case for what, case, *_ in watcher.seen if what == "start"] == ids("b", "c")
+
+
+def test_resume_of_a_finished_run_opens_no_device_and_changes_no_file(broken_off, monkeypatch):
+    folder, go_on = broken_off
+    done = go_on()
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+    device = Simulated()
+    again = go_on(device)
+    assert again == done
+    assert device.launched == []
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == before
+
+
+def test_resume_of_a_run_that_only_lacks_its_mark_sets_it(broken_off):
+    folder, go_on = broken_off
+    go_on()
+    (folder / "DONE").unlink()
+    assert go_on().finished
+
+
+def test_resume_by_id_and_with_its_own_suite_named(broken_off, bench):
+    folder, _ = broken_off
+    run = bench([Work("a"), Work("b"), Work("c")], resume=folder.name, suite="fake")
+    assert run.finished
+
+
+def test_resume_with_another_budget_spends_that(broken_off):
+    _, go_on = broken_off
+    watcher = Watcher()
+    go_on(budget=7.0, observer=watcher)
+    assert watcher.seen[0][2] == 7.0
+
+
+def refused(go_on, **arguments):
+    with pytest.raises(InputError) as caught:
+        go_on(**arguments)
+    return str(caught.value)
+
+
+def test_resume_on_another_device_is_refused(broken_off):
+    folder, go_on = broken_off
+    before = sorted(folder.iterdir())
+    sentence = refused(go_on, device=Simulated("another"))
+    assert sentence.startswith(f"{folder}: this isn't the device the run was begun on; got 'another")
+    assert "expected simulated" in sentence
+    assert sorted(folder.iterdir()) == before
+
+
+def test_resume_with_another_torch_is_refused(broken_off, monkeypatch):
+    folder, go_on = broken_off
+    then = read_run(folder).manifest.software["torch"]
+    monkeypatch.setattr(nameplate.run, "version", lambda package: "1.0")
+    assert refused(go_on) == f"the run was begun with another torch; got '1.0'; expected {then}"
+
+
+def test_resume_of_another_suite_is_refused(broken_off):
+    _, go_on = broken_off
+    assert (
+        refused(go_on, suite="quick") == "--resume: the run is of another suite; got 'quick'; expected fake"
+    )
+
+
+def test_resume_by_another_method_is_refused(broken_off, monkeypatch):
+    folder, go_on = broken_off
+    monkeypatch.setattr(nameplate.run, "METHOD", 99)
+    assert refused(go_on) == f"{folder}: the run was measured by another method; got 1; expected 99"
+
+
+def test_resume_with_a_suite_that_lost_a_case_is_refused(broken_off, bench):
+    folder, _ = broken_off
+    with pytest.raises(
+        InputError, match=re.escape(f"suite fake no longer has the case; got {ids('b')[0]!r}")
+    ):
+        bench([Work("a"), Work("c")], resume=str(folder))
+
+
+def test_resume_of_what_is_no_run_is_refused(bench):
+    with pytest.raises(InputError, match=r"no such run; got 'nothing'; expected a run folder, or the id"):
+        bench([Work("a")], resume="nothing")
+
+
+@pytest.mark.parametrize("flag", [{"only": "*/c/*"}, {"nominal": {"fp32": 5.0}}])
+def test_resume_refuses_a_flag_that_it_would_not_follow(broken_off, flag):
+    _, go_on = broken_off
+    assert "--resume" in refused(go_on, **flag)
+
+
+def test_a_resumed_run_has_one_nominal(bench, tmp_path):
+    """A measured clock differs a little from one start to the next, and nominal with it."""
+    with pytest.raises(KeyboardInterrupt):
+        bench([Work("a"), Work("b", breaks=KeyboardInterrupt())], device=Simulated(nominal_tflops=4.0))
+    (folder,) = tmp_path.iterdir()
+    run = bench([Work("a"), Work("b")], device=Simulated(nominal_tflops=4.04), resume=str(folder))
+    assert len({record.nominal_tflops for record in run.records}) == 1

@@ -1,0 +1,441 @@
+"""The registry of parts: the shipped figures, the check that guards them, and what a user's file is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from nameplate.errors import InputError
+from nameplate.specs.parts import (
+    PARTS_FILE,
+    Registry,
+    check,
+    extend,
+    normalize_name,
+    registry,
+    schema,
+    shipped,
+)
+from nameplate.specs.physics import violations
+
+ROOT = Path(__file__).parents[1]
+TEXT = (resources.files("nameplate.specs") / "data" / PARTS_FILE).read_text(encoding="utf-8")
+PARTS = shipped().parts
+
+
+def load(text, where="sabotaged.toml"):
+    return extend(Registry({}, {}, {}), text, where)
+
+
+def edited(part, old, new):
+    """The shipped text with one replacement inside one part."""
+    start = TEXT.index(f'id = "{part}"')
+    end = TEXT.find("\n[[part]]", start)
+    block = TEXT[start : end if end > 0 else None]
+    assert old in block, f"{old!r} isn't in {part}"
+    return TEXT.replace(block, block.replace(old, new, 1))
+
+
+# Copied by hand from the facts: dense TFLOPS, SMs, GB, GB/s, W, link GB/s.
+FACTS = {
+    "nvidia-a100-sxm4-80gb": (
+        {"fp64": 9.7, "fp64_tensor": 19.5, "tf32": 156, "fp16": 312, "bf16": 312, "int8": 624},
+        (108, [(80, "HBM2e", 2039)], 400, 600),
+    ),
+    "nvidia-a100-pcie-40gb": (
+        {"fp64": 9.7, "fp64_tensor": 19.5, "tf32": 156, "fp16": 312, "bf16": 312, "int8": 624},
+        (108, [(40, "HBM2", 1555)], 250, None),
+    ),
+    "nvidia-a800-sxm4-80gb": (
+        {"fp64": 9.7, "fp64_tensor": 19.5, "tf32": 156, "fp16": 312, "bf16": 312, "int8": 624},
+        (108, [(80, "HBM2e", 2039)], 400, 400),
+    ),
+    "nvidia-a800-pcie-80gb": (
+        {
+            "fp64": 9.75,
+            "fp64_tensor": 19.49,
+            "tf32": 155.94,
+            "fp16": 311.87,
+            "bf16": 311.87,
+            "int8": 623.74,
+        },
+        (108, [(80, "HBM2e", None)], 300, None),
+    ),
+    "nvidia-h100-sxm5-80gb": (
+        {
+            "fp64": 34,
+            "fp64_tensor": 67,
+            "tf32": 494.5,
+            "fp16": 989,
+            "bf16": 989,
+            "fp8_e4m3": 1979,
+            "int8": 1979,
+        },
+        (132, [(80, "HBM3", 3350)], 700, 900),
+    ),
+    "nvidia-h20-96gb": (
+        {"fp64": 1, "tf32": 74, "fp16": 148, "bf16": 148, "fp8_e4m3": 296, "int8": 296},
+        (78, [(96, "HBM3", 4000)], 400, 900),
+    ),
+    "nvidia-gh200": (
+        {"tf32": 494.5, "fp16": 989, "bf16": 989, "fp8_e4m3": 1979, "int8": 1979},
+        (None, [(96, "HBM3", 4000), (141, "HBM3e", 4800)], None, 900),
+    ),
+    "nvidia-b200": (
+        {"tf32": 1125, "fp16": 2250, "bf16": 2250, "fp8_e4m3": 4500, "int8": 4500, "fp4": 9000},
+        (148, [(180, "HBM3e", 8000)], 1000, 1800),
+    ),
+    "nvidia-l4": (
+        {"fp64": 0.49, "tf32": 60.5, "fp16": 121, "bf16": 121, "fp8_e4m3": 242.5, "int8": 242.5},
+        (60, [(24, "GDDR6", 300)], 72, None),
+    ),
+    "nvidia-l40": (
+        {"tf32": 90.5, "fp16": 181.05, "bf16": 181.05, "fp8_e4m3": 362.1, "int8": 362},
+        (142, [(48, "GDDR6", 864)], 300, None),
+    ),
+    "nvidia-v100-sxm2": (
+        {"fp64": 7.8, "fp16": 125},
+        (80, [(16, "HBM2", 900), (32, "HBM2", 900)], 300, 300),
+    ),
+    "nvidia-t4": ({"fp64": 0.25, "fp16": 65, "int8": 130}, (40, [(16, "GDDR6", 320)], 70, None)),
+    "nvidia-geforce-rtx-4090": (
+        {
+            "fp64": 1.29,
+            "tf32": 82.6,
+            "fp16": 165.2,
+            "fp16_acc16": 330.3,
+            "bf16": 165.2,
+            "fp8_e4m3": 330.3,
+            "fp8_e4m3_acc16": 660.6,
+            "int8": 660.6,
+        },
+        (128, [(24, "GDDR6X", 1008)], 450, None),
+    ),
+    "nvidia-rtx-6000-ada": ({"fp16": 364, "bf16": 364}, (None, [], None, None)),
+    "amd-mi250x": (
+        {"fp32": 47.9, "fp16": 383, "bf16": 383, "int8": 383},
+        (220, [(128, "HBM2e", 3276)], 500, 700),
+    ),
+    "amd-mi355x": (
+        {"fp16": 2500, "bf16": 2500, "fp8_e4m3": 5000, "int8": 5000, "fp4": 10100},
+        (256, [(288, "HBM3e", 8000)], 1400, 1071),
+    ),
+    "intel-gaudi3": (
+        {"tf32": 459, "fp16": 459, "bf16": 1677, "fp8_e4m3": 1677},
+        (8, [(128, "HBM2e", 3700)], 900, 1200),
+    ),
+    "huawei-ascend-910b": ({}, (None, [(64, "HBM2e", None)], None, 392)),
+    "google-tpu-v6e": (
+        {"bf16": 918, "fp8_e4m3": 918, "int8": 1836},
+        (None, [(32, "HBM", 1638)], None, 800),
+    ),
+}
+
+
+def value(quantity):
+    return None if quantity is None else quantity.value
+
+
+@pytest.mark.parametrize("part", FACTS)
+def test_a_part_holds_the_facts(part):
+    dense, (units, memory, tdp, link) = FACTS[part]
+    found = PARTS[part]
+    assert {dtype: one.value for dtype, one in found.datasheet.items()} == dense
+    assert value(found.multiprocessors) == units
+    assert [(one.gb.value, one.type, value(one.bandwidth_gb_s)) for one in found.memory] == memory
+    assert (value(found.tdp_w), value(found.link_gb_s)) == (tdp, link)
+
+
+def test_all_parts_of_the_facts_are_there():
+    assert len(PARTS) == 51
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_figure_has_a_source_and_a_date(part):
+    found = PARTS[part]
+    figures = dict(found.figures())
+    assert figures
+    for key, quantity in figures.items():
+        assert quantity.sources, key
+        assert re.fullmatch(r"20\d\d(-\d\d){0,2}", quantity.date), key
+        assert all(len(source.text) >= 8 for source in quantity.sources), key
+    for conflict in found.conflicts:
+        assert all(source.text and source.date for _, source in conflict.values)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_nominal_is_the_datasheet_s_but_for_the_a800(part):
+    found = PARTS[part]
+    own = {dtype: one.value for dtype, one in found.nominal.items() if one is not found.datasheet.get(dtype)}
+    assert own == ({"fp16": 320, "bf16": 320} if "a800" in part else {})
+
+
+def test_the_a800_s_nominal_names_the_article_and_is_flagged_with_the_clock_it_would_need():
+    for part in ("nvidia-a800-sxm4-80gb", "nvidia-a800-pcie-80gb"):
+        found = PARTS[part]
+        assert "36Kr" in found.nominal["fp16"].source
+        assert found.nominal["fp16"].date == "2024-10-30"
+        (flag,) = found.flags
+        for said in ("nominal_tflops.fp16", "nominal_tflops.bf16", "320", "1447 MHz", "1410 MHz", "311.9"):
+            assert said in flag
+
+
+def test_an_inferred_figure_says_so_and_a_conflict_keeps_every_value():
+    found = PARTS["nvidia-a800-sxm4-80gb"]
+    assert found.tdp_w.basis == "inferred"
+    assert found.tdp_w.source.startswith("inferred")
+    (tdp,) = PARTS["nvidia-a800-pcie-80gb"].conflicts
+    assert [one for one, _ in tdp.values] == [250, 300]
+    assert tdp.used == 300
+    fp16 = PARTS["huawei-ascend-910b"].conflicts[0]
+    assert ({one for one, _ in fp16.values}, fp16.used) == ({256, 320, 354}, None)
+
+
+@pytest.mark.parametrize(
+    ("part", "mhz"),
+    [
+        ("nvidia-a100-sxm4-80gb", 1410),
+        ("nvidia-h100-sxm5-80gb", 1830),
+        ("nvidia-h100-pcie-80gb", 1619),
+        ("nvidia-h200-sxm-141gb", 1830),
+        ("nvidia-b200", 1856),
+        ("nvidia-a10", 1695),
+        ("nvidia-l4", 1969),
+        ("nvidia-l40", 2490),
+        ("nvidia-t4", 1587),
+        ("nvidia-v100-sxm2", 1526),
+        ("nvidia-geforce-rtx-4090", 2520),
+        ("amd-mi300x", 2100),
+    ],
+)
+def test_the_rated_clock_is_the_one_that_gives_the_datasheet_s_figure(part, mhz):
+    assert PARTS[part].rated_clock_mhz == pytest.approx(mhz, abs=1.2)
+    assert PARTS[part].rated_clock_absent is None
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ("nvidia-h20-96gb", "rate-limited"),
+        ("nvidia-gh200", "the number of SMs isn't known"),
+        ("google-tpu-v5p", "FLOP per clock isn't known"),
+    ],
+)
+def test_a_rated_clock_that_can_t_be_had_says_why(part, reason):
+    assert PARTS[part].rated_clock_mhz is None
+    assert reason in PARTS[part].rated_clock_absent
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if not PARTS[part].flags])
+def test_an_unflagged_part_has_no_violation(part):
+    assert list(violations(PARTS[part])) == []
+
+
+SINGLE = {  # the one figure a part has, or one that nothing it has can be compared with
+    "dense_tflops.fp64",
+    "dense_tflops.fp32",
+    "dense_tflops.fp16_acc16",
+    "dense_tflops.fp8_e4m3_acc16",
+    "dense_tflops.fp4",
+}
+DOUBLED = [
+    (part.id, dtype)
+    for part in PARTS.values()
+    for dtype in part.datasheet
+    if f"dense_tflops.{dtype}" not in SINGLE and len(part.datasheet) > 1 and not part.flags
+]
+
+
+@pytest.mark.parametrize(("part", "dtype"), DOUBLED)
+def test_a_sparse_figure_entered_as_dense_is_refused(part, dtype):
+    found = PARTS[part]
+    sparse = replace(found.datasheet[dtype], value=2 * found.datasheet[dtype].value)
+    datasheet = {**found.datasheet, dtype: sparse}
+    with pytest.raises(InputError, match=re.escape(f"part[{part}].dense_tflops.") + ".* can't be used"):
+        check(replace(found, datasheet=datasheet, nominal=datasheet))
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new", "key", "expected"),
+    [
+        ("nvidia-v100-pcie", "fp16 = 112", "fp16 = 224", "dense_tflops.fp16", "at most 113"),
+        ("nvidia-t4", "fp16 = 65", "fp16 = 32", "dense_tflops.fp16", "at least 0.85"),
+        ("nvidia-h200-sxm-141gb", "bf16 = 989", "bf16 = 312", "dense_tflops.bf16", "at least 0.85"),
+        ("nvidia-l20", "bf16 = 119.5", "bf16 = 239", "dense_tflops.fp16", "1 times bf16"),
+        ("nvidia-l20", "tf32 = 59.8", "tf32 = 119.5", "dense_tflops.tf32", "0.5 times bf16"),
+        ("nvidia-gb200", "fp8_e4m3 = 5000", "fp8_e4m3 = 10000", "dense_tflops.fp8_e4m3", "2 times bf16"),
+        ("google-tpu-v5p", "int8 = 918", "int8 = 459", "dense_tflops.int8", "2 times bf16"),
+        (
+            "nvidia-a800-sxm4-80gb",
+            'figures = ["nominal_tflops.fp16", "nominal_tflops.bf16"]',
+            'figures = ["nominal_tflops.bf16"]',
+            "nominal_tflops.fp16",
+            "at most 311.9",
+        ),
+        ("nvidia-a800-sxm4-80gb", "fp16 = { value = 320", "fp16 = { value = 312", "flag", "fails"),
+    ],
+)
+def test_a_sabotaged_table_is_refused(part, old, new, key, expected):
+    with pytest.raises(InputError) as caught:
+        load(edited(part, old, new))
+    assert str(caught.value).startswith(f"sabotaged.toml: the value of part[{part}].{key} can't be used")
+    assert expected in str(caught.value)
+
+
+def test_a_conflict_that_says_another_value_is_used_is_refused():
+    with pytest.raises(InputError, match=re.escape("conflict[0].used")):
+        load(edited("nvidia-a800-pcie-80gb", "used = 300", "used = 250"))
+
+
+def test_the_published_schema_is_current():
+    published = json.loads((ROOT / "docs/schema/parts.schema.json").read_text(encoding="utf-8"))
+    assert published == schema(), "write schema() to docs/schema/parts.schema.json"
+
+
+def test_loading_imports_neither_torch_nor_pandas():
+    code = (
+        "import sys; from nameplate.specs.parts import shipped; shipped();"
+        "print([name for name in ('torch', 'pandas', 'numpy', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+GOOD = """
+schema = 1
+
+[sources]
+sheet = { text = "ACME X1 datasheet", date = "2026-10" }
+
+[architecture.acme]
+source = "sheet"
+flop_per_clock = { fp16 = 1024, bf16 = 1024 }
+
+[[part]]
+id = "acme-x1"
+name = "ACME X1"
+vendor = "ACME"
+architecture = "acme"
+sources = ["sheet"]
+driver_names = ["ACME X1 PCIe"]
+multiprocessors = 100
+maximum_mhz = 2000
+memory = [{ gb = 64, type = "HBM3", bandwidth_gb_s = 3000 }]
+
+[part.dense_tflops]
+fp16 = 200
+bf16 = { value = 200, note = "same unit" }
+"""
+
+
+def test_a_user_s_part_joins_the_shipped_ones_from_a_file_and_from_the_environment(tmp_path, monkeypatch):
+    file = tmp_path / "acme.toml"
+    file.write_text(GOOD)
+    assert (
+        registry([file]).parts["acme-x1"].datasheet["bf16"].source == "ACME X1 datasheet (2026-10); same unit"
+    )
+    other = tmp_path / "other.toml"
+    other.write_text(GOOD.replace("acme-x1", "acme-x2").replace("ACME X1", "ACME X2"))
+    monkeypatch.setenv("NAMEPLATE_PARTS", f"{file}{os.pathsep}{other}")
+    assert {"acme-x1", "acme-x2"} < registry().parts.keys()
+    assert len(registry([file]).parts) == len(PARTS) + 2  # the same file named twice is read once
+
+
+def test_a_user_s_part_may_name_shipped_sources_and_architectures():
+    text = GOOD.replace('architecture = "acme"', 'architecture = "hopper"').replace(
+        'sources = ["sheet"]', 'sources = ["torchtitan"]'
+    )
+    text = text.replace("fp16 = 200", "fp16 = 800").replace("value = 200", "value = 800")
+    assert "torchtitan" in extend(shipped(), text, "mine.toml").parts["acme-x1"].datasheet["fp16"].source
+
+
+def test_a_user_s_part_replaces_a_shipped_one_only_when_it_says_so():
+    named = GOOD.replace("ACME X1 PCIe", "NVIDIA L4")
+    with pytest.raises(
+        InputError, match=r"driver_names.*'NVIDIA L4'.*nvidia-l4 hasn't.*replaces = 'nvidia-l4'"
+    ):
+        extend(shipped(), named, "mine.toml")
+    with pytest.raises(InputError, match=r"\.id can't be used; got 'nvidia-l4'.*replaces = 'nvidia-l4'"):
+        extend(shipped(), GOOD.replace("acme-x1", "nvidia-l4"), "mine.toml")
+    with pytest.raises(InputError, match=r"driver_names.*'NVIDIA A100'.*no name that"):
+        extend(shipped(), GOOD.replace("ACME X1 PCIe", "NVIDIA A100"), "mine.toml")
+    with pytest.raises(InputError, match=r"shared_names.*'NVIDIA L40'"):
+        extend(
+            shipped(), GOOD.replace('driver_names = ["ACME X1 PCIe"]', 'shared_names = ["NVIDIA L40"]'), "m"
+        )
+    ours = extend(shipped(), named.replace('vendor = "ACME"', 'vendor = "ACME"\nreplaces = "nvidia-l4"'), "m")
+    assert "nvidia-l4" not in ours.parts
+    assert "acme-x1" in ours.parts
+
+
+WRONG = [
+    # old, new, key, got, expected
+    ("schema = 1", "schema = 2", "schema", "2", "1"),
+    ("fp16 = 200", "fp16 = 0", "part[acme-x1].dense_tflops.fp16", "0", "a number above 0"),
+    ("fp16 = 200", 'fp16 = "200"', "part[acme-x1].dense_tflops.fp16", "'200'", "a number above 0"),
+    ("fp16 = 200", "fp16 = true", "part[acme-x1].dense_tflops.fp16", "True", "a number above 0"),
+    ("fp16 = 200", "fp16 = nan", "part[acme-x1].dense_tflops.fp16", "nan", "a number above 0"),
+    ("fp16 = 200", "fp17 = 200", "part[acme-x1].dense_tflops.fp17", "'fp17'", "'fp16'"),
+    ("fp16 = 200", "fp16 = 400", "part[acme-x1].dense_tflops.fp16", "400", "at most 204.8"),
+    ("fp16 = 200", "fp16 = 200\nint8 = 800", "part[acme-x1].dense_tflops.int8", "800", "2 times bf16"),
+    ('note = "same unit"', 'nota = "same"', "part[acme-x1].dense_tflops.bf16.nota", "'same'", "no such key"),
+    ('vendor = "ACME"', 'vendor = "ACME"\ncolour = "red"', "part[acme-x1].colour", "'red'", "no such key"),
+    ('vendor = "ACME"\n', "", "part[acme-x1].vendor", "'nothing'", "the key is required"),
+    ('id = "acme-x1"', 'id = "Acme X1"', "part[Acme X1].id", "'Acme X1'", "match pattern"),
+    ('sources = ["sheet"]', 'sources = ["shet"]', "part[acme-x1].sources", "'shet'", "[sources]"),
+    ('sources = ["sheet"]', "sources = []", "part[acme-x1].sources", "'[]'", "at least 1 item"),
+    ('source = "sheet"', 'source = "shet"', "architecture.acme.source", "'shet'", "[sources]"),
+    (
+        'architecture = "acme"',
+        'architecture = "acne"',
+        "part[acme-x1].architecture",
+        "'acne'",
+        "[architecture]",
+    ),
+    ('date = "2026-10"', 'date = "October"', "sources.sheet.date", "'October'", "match pattern"),
+    (
+        'vendor = "ACME"',
+        'vendor = "ACME"\nreplaces = "acme-x0"',
+        "part[acme-x1].replaces",
+        "'acme-x0'",
+        "known",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "key", "got", "expected"), WRONG)
+def test_a_wrong_file_is_refused_in_one_sentence(old, new, key, got, expected):
+    assert old in GOOD
+    with pytest.raises(InputError) as caught:
+        extend(shipped(), GOOD.replace(old, new), "mine.toml")
+    sentence = str(caught.value)
+    assert sentence.startswith(f"mine.toml: the value of {key}")
+    assert "can't be used; got " in sentence
+    assert got in sentence
+    assert expected in sentence.partition("; expected ")[2]
+    assert "\n" not in sentence
+    assert caught.value.exit_status == 2
+
+
+def test_a_file_that_can_t_be_read_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none.toml: a parts file can't be read; got 'No such file"):
+        registry([tmp_path / "none.toml"])
+    (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
+    with pytest.raises(InputError, match="not UTF-8"):
+        registry([tmp_path / "latin.toml"])
+    with pytest.raises(InputError, match=r"mine.toml: not TOML"):
+        extend(shipped(), "a = ", "mine.toml")
+
+
+def test_names_are_compared_whole_but_for_case_spaces_and_the_vendor():
+    assert normalize_name("NVIDIA  A100-SXM4-40GB ") == normalize_name("a100-sxm4-40gb")
+    assert normalize_name("NVIDIA A10") != normalize_name("NVIDIA A100")
+    assert normalize_name("NVIDIA A10") != normalize_name("NVIDIA A10G")

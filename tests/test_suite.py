@@ -1,0 +1,271 @@
+"""Cases and suites: ids, globs, plug-ins good and bad, and what the shipped suites hold."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import pytest
+
+from nameplate import suite as suites
+from nameplate.errors import InputError
+from nameplate.suite import Case, Suite, Target, find
+
+CPU = Target("cpu", "amd-zen4", 8 << 30, frozenset({"fp64", "fp32", "bf16"}))
+CPU_WITH_FP16 = Target("cpu", "intel-granite-rapids", 8 << 30, frozenset({"fp64", "fp32", "bf16", "fp16"}))
+UNKNOWN_CPU = Target("cpu", None, None, frozenset())
+GPU = Target("cuda", None, 80 << 30, frozenset())
+TARGETS = {"zen4": CPU, "granite rapids": CPU_WITH_FP16, "unknown cpu": UNKNOWN_CPU, "gpu": GPU}
+SHIPPED = ("smoke", "quick", "standard")
+
+
+@dataclass(frozen=True)
+class Work:
+    """As much of a workload as an id needs."""
+
+    name: str = "matmul"
+    dtype: str = "bf16"
+    shape: str = "1024x1024x1024"
+
+
+def suite_of(*cases):
+    return Suite("mine", "a test's own", 1.0, lambda target: cases)
+
+
+def test_an_id_names_every_axis():
+    assert Case(Work()).id == "matmul/bf16/1024x1024x1024/normal/warm/-/torch"
+    full = Case(Work("copy", "fp32", "64MiB"), "zeros", "flushed", "sustained", "triton")
+    assert full.id == "copy/fp32/64MiB/zeros/flushed/sustained/triton"
+
+
+@pytest.mark.parametrize(
+    ("axis", "value", "expected"),
+    [
+        ("fill", "ones", "normal or uniform or integers or zeros"),
+        ("cache", "hot", "warm or flushed or rotating"),
+    ],
+)
+def test_an_unknown_point_of_an_axis_is_refused(axis, value, expected):
+    with pytest.raises(InputError, match=f"unknown {axis}; got '{value}'; expected {expected}"):
+        Case(Work(), **{axis: value})
+
+
+def test_a_glob_is_over_the_whole_id_and_crosses_slashes():
+    cases = [
+        Case(Work(dtype=dtype), cache=cache) for dtype in ("bf16", "fp32") for cache in ("warm", "flushed")
+    ]
+    chosen = suite_of(*cases).cases(CPU, "matmul/*/warm/*")
+    assert [case.workload.dtype for case in chosen] == ["bf16", "fp32"]
+    assert suite_of(*cases).cases(CPU, "*fp32*") == cases[2:]
+    assert suite_of(*cases).cases(CPU) == cases
+
+
+@pytest.mark.parametrize("glob", ["bf16", "matmul/bf16", "MATMUL/*", ""])
+def test_a_glob_that_leaves_nothing_says_what_an_id_looks_like(glob):
+    case = Case(Work())
+    sentence = (
+        f"--only: no case of suite mine matches; got '{glob}'; expected a glob over ids such as {case.id}"
+    )
+    with pytest.raises(InputError, match=re.escape(sentence)) as refused:
+        suite_of(case).cases(CPU, glob)
+    assert refused.value.exit_status == 2
+
+
+def test_a_suite_without_cases_is_refused():
+    with pytest.raises(InputError, match="expected a suite with cases"):
+        suite_of().cases(CPU)
+
+
+def test_two_cases_with_one_id_are_refused():
+    with pytest.raises(
+        InputError, match=re.escape(f"suite mine: two cases share an id; got '{Case(Work()).id}'")
+    ):
+        suite_of(Case(Work()), Case(Work(), weight=3.0)).cases(CPU)
+
+
+def test_twins_are_refused_even_where_the_glob_leaves_them_out():
+    other = Case(Work("copy"))
+    with pytest.raises(InputError, match="two cases share an id"):
+        suite_of(Case(Work()), Case(Work()), other).cases(CPU, "copy/*")
+
+
+def test_an_unknown_suite_names_those_there_are():
+    with pytest.raises(
+        InputError, match=r"unknown suite; got 'smok'; expected .*quick or .*smoke"
+    ) as refused:
+        find("smok")
+    assert refused.value.exit_status == 2
+
+
+PLUGIN = """
+from nameplate.suite import Suite
+SUITE = Suite({name!r}, "a third party's", 3.0, lambda target: [])
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a distribution that exists only on sys.path: a module and an entry point for it."""
+
+    def put(distribution, name, source, module=None):
+        module = module or f"{distribution.replace('-', '_')}_suite"
+        folder = tmp_path / distribution
+        info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[nameplate.suites]\n{name} = {module}:SUITE\n")
+        if source is not None:
+            (folder / f"{module}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return put
+
+
+def test_a_third_partys_suite_is_found_by_its_entry_point(install):
+    install("their-suites", "theirs", PLUGIN.format(name="theirs"))
+    assert "theirs" in suites.names()
+    assert find("theirs").description == "a third party's"
+
+
+def test_a_suite_answers_to_the_name_it_was_found_by(install):
+    # A run stores the suite's own name, and `--resume` looks for an entry point called so.
+    install("their-suites", "theirs", PLUGIN.format(name="another"))
+    found = None
+    with suppress(InputError):  # to refuse it is as good
+        found = find("theirs")
+    assert found is None or found.name == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("import no_such_module_anywhere", "ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
+        ("raise RuntimeError('needs a licence')", "RuntimeError: needs a licence"),
+        ("def broken(:", "SyntaxError"),
+        ("OTHER = 1", "AttributeError"),
+        (None, "ModuleNotFoundError"),
+    ],
+)
+def test_a_broken_suite_says_whose_it_is_and_hurts_no_other(install, source, error):
+    install("broken-suites", "broken", source)
+    sentence = f"suite broken can't be loaded from broken_suites_suite:SUITE: {error}"
+    with pytest.raises(InputError, match=re.escape(sentence)) as refused:
+        find("broken")
+    assert refused.value.exit_status == 2
+    assert {"broken", *SHIPPED} <= set(suites.names())
+    assert find("smoke").name == "smoke"
+
+
+def test_what_is_no_suite_is_refused(install):
+    install("odd-suites", "odd", "SUITE = {'name': 'odd'}")
+    with pytest.raises(
+        InputError, match="odd_suites_suite:SUITE: suite odd isn't one; got 'dict'; expected a Suite"
+    ):
+        find("odd")
+
+
+def test_a_suite_that_breaks_while_it_makes_its_cases_says_whose_it_is(install):
+    install(
+        "late-suites",
+        "late",
+        'from nameplate.suite import Suite\nSUITE = Suite("late", "", 1.0, lambda target: [1 / 0])',
+    )
+    with pytest.raises(InputError, match=r"late.*ZeroDivisionError"):
+        find("late").cases(CPU)
+
+
+def test_two_packages_that_claim_one_name_are_refused(install):
+    install("first-suites", "clash", PLUGIN.format(name="clash"))
+    install("second-suites", "clash", PLUGIN.format(name="clash"))
+    with pytest.raises(
+        InputError, match=r"suite clash is claimed more than once.*first_suites.*second_suites"
+    ):
+        find("clash")
+    assert suites.names().count("clash") == 1
+
+
+def test_nobody_takes_a_shipped_name(install):
+    install("their-suites", "smoke", PLUGIN.format(name="smoke"))
+    with pytest.raises(InputError, match="suite smoke is claimed more than once"):
+        find("smoke")
+    assert find("quick").name == "quick"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_a_shipped_suite_declares_real_work_once_each(name, target):
+    found = find(name)
+    assert found.name == name
+    cases = found.cases(target)
+    assert len({case.id for case in cases}) == len(cases)
+    for case in cases:
+        assert re.fullmatch(r"[^/\s*?\[]+(/[^/\s*?\[]+){6}", case.id), case.id
+        assert case.weight > 0
+        assert case.workload.bytes > 0
+        assert case.workload.resident_bytes >= case.workload.bytes
+        assert (case.workload.flops is None) == (case.workload.convention is None)
+        assert case.workload.flops is None or case.workload.flops > 0
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_every_shipped_suite_covers_matmul_block_and_memory(name, target):
+    workloads = {case.workload.name for case in find(name).cases(target)}
+    assert {"matmul", "transformer_block"} <= workloads
+    assert any(case.workload.flops is None for case in find(name).cases(target))
+
+
+def matching(name, target, glob):
+    return [case for case in find(name).cases(target) if fnmatchcase(case.id, glob)]
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_smoke_has_the_thousand_cube(target, dtype):
+    (case,) = matching("smoke", target, f"matmul/{dtype}/1024x1024x1024/*")
+    assert case.workload.flops == 2 * 1024**3
+
+
+def test_smoke_answers_fp16_in_a_size_that_the_machine_can_bear():
+    def edge(target):
+        return {case.workload.dimensions["m"] for case in matching("smoke", target, "matmul/fp16/*")}
+
+    assert edge(CPU) == edge(UNKNOWN_CPU) == {256}
+    assert edge(CPU_WITH_FP16) == {1024}
+    assert 1024 in edge(GPU)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_smokes_block_is_an_eighth_as_wide_and_stands_for_no_model(target):
+    blocks = matching("smoke", target, "transformer_block/*")
+    assert {case.workload.dimensions["d_model"] for case in blocks} == {4096 // 8}
+    assert {case.workload.represents for case in blocks} == {None}
+    assert len(blocks) == 2  # forward alone, and with backward
+
+
+@pytest.mark.parametrize(("target", "tokens"), [(CPU, 128), (GPU, 4096)], ids=["cpu", "gpu"])
+def test_quicks_block_is_the_models_own(target, tokens):
+    blocks = matching("quick", target, "transformer_block/*")
+    assert {case.workload.dimensions["tokens"] for case in blocks} == {tokens}
+    assert {case.workload.dimensions["d_model"] for case in blocks} == {4096}
+    assert {case.workload.represents for case in blocks} == {"Llama-3-8B"}
+    products = [c for c in matching("quick", target, "matmul/*") if c.workload.represents == "Llama-3-8B"]
+    forward = min(block.workload.flops for block in blocks)
+    in_products = sum(case.workload.flops * case.workload.dimensions["times"] for case in products)
+    assert 0.8 * forward < in_products <= forward  # the rest is attention
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_gpus_products_rotate_buffers_and_a_cpus_are_warm(name):
+    assert {case.cache for case in matching(name, GPU, "matmul/*")} == {"rotating"}
+    assert {case.cache for case in matching(name, CPU, "matmul/*")} == {"warm"}
+
+
+def test_longer_suites_have_longer_budgets():
+    budgets = [find(name).budget_s for name in SHIPPED]
+    assert budgets == sorted(set(budgets))
+    assert budgets[:2] == [10.0, 60.0]
