@@ -155,7 +155,7 @@ def test_says_what_it_is_and_what_it_is_not_rated_for(gpu):
     assert device.torch_device == torch.device("cuda", 3)
     figure = device.rating.nominal_for("bf16")
     assert figure.tflops is None
-    assert "NVIDIA Test isn't in the registry" in figure.source
+    assert "'NVIDIA Test' isn't the name of a part" in figure.source
     assert "--nominal" in figure.source
     given = device.rating.with_nominal({"bf16": 320.0})
     assert given.nominal_for("bf16").tflops == 320.0
@@ -197,7 +197,7 @@ def driver(monkeypatch):
         "nvmlSystemGetDriverVersion": "570.86",
         "nvmlDeviceGetCount": 1,
         "nvmlDeviceGetHandleByUUID": "handle",
-        "nvmlDeviceGetPciInfo": SimpleNamespace(busId="00000000:1B:00.0"),
+        "nvmlDeviceGetPciInfo": SimpleNamespace(busId="00000000:1B:00.0", pciDeviceId=0x20F310DE),
         "nvmlDeviceGetSerial": "1654",
     }.items():
         answer(name, value)
@@ -209,6 +209,7 @@ def test_reads_one_gpu(driver):
     identity = cuda.read_identity(2)
     assert (identity.name, identity.index, identity.uuid) == ("NVIDIA H200", 2, "GPU-1234-5678")
     assert (identity.driver, identity.serial, identity.pci_bus_id) == ("570.86", "1654", "00000000:1B:00.0")
+    assert identity.pci_device_id == 0x20F310DE
     assert (identity.compute_capability, identity.l2_bytes) == ("9.0", 60 << 20)
     assert CudaIdentity.model_validate_json(identity.model_dump_json()) == identity
 

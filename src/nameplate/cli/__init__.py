@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from nameplate.cli import measuring, publishing, reading
+from nameplate.cli import measuring, publishing, reading, specs
 from nameplate.errors import NameplateError
 from nameplate.text import plain
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (measuring, reading, publishing):
+for module in (measuring, reading, specs, publishing):
     module.register(app)
 
 

@@ -29,8 +29,8 @@ def register(app: typer.Typer) -> None:
 
 def specs(name: Name = None, parts: Parts = None, json: Json = False) -> None:
     """Print what is known of a part, with sources and conflicts; without NAME, a table of all."""
-    from nameplate.specs.lookup import require
     from nameplate.specs.parts import registry
+    from nameplate.specs.recognition import require
 
     known = registry(parts or ())
     if name is None:

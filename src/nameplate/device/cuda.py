@@ -16,6 +16,7 @@ import numpy as np
 
 from nameplate.device.identity import CudaIdentity
 from nameplate.device.interface import Counters, Timing, garbage_collection_off
+from nameplate.specs import recognition
 from nameplate.specs.rating import Rating
 from nameplate.workload import Launch
 
@@ -140,11 +141,14 @@ def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample:
 
 
 def rate(identity: CudaIdentity) -> Rating:
-    """No GPU is in the registry yet: nominal is null, with what the user can do about it."""
-    return Rating(
-        None,
-        f"driver name {identity.name!r}",
-        missing=f"{identity.name} isn't in the registry; give its rating with --nominal DTYPE=TFLOPS",
+    """What the part this GPU is recognised as is rated for; null figures with the reason where it is none."""
+    return recognition.rate(
+        recognition.Evidence(
+            name=identity.name,
+            memory_bytes=identity.memory_bytes,
+            multiprocessors=identity.multiprocessors,
+            pci_device_id=identity.pci_device_id,
+        )
     )
 
 
@@ -178,7 +182,8 @@ def _driver_facts(uuid: str | None) -> dict[str, Any]:
         with suppress(nvml.NVMLError):  # a MIG slice has no handle of its own
             handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
             with suppress(nvml.NVMLError):
-                facts["pci_bus_id"] = nvml.nvmlDeviceGetPciInfo(handle).busId
+                pci = nvml.nvmlDeviceGetPciInfo(handle)
+                facts |= {"pci_bus_id": pci.busId, "pci_device_id": pci.pciDeviceId}
             with suppress(nvml.NVMLError):  # consumer cards have none
                 facts["serial"] = nvml.nvmlDeviceGetSerial(handle)
         return facts

@@ -70,6 +70,7 @@ class CudaIdentity(_Evidence):
     driver: str | None = None
     cuda: str | None = None
     pci_bus_id: str | None = None
+    pci_device_id: int | None = None  # NVML's: device in the high 16 bits, vendor in the low
 
     def fingerprint(self) -> tuple[object, ...]:
         """The card itself and its driver."""

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nameplate.errors import InputError
-from nameplate.specs.lookup import Evidence, identify, lookup, nearest, rate, search
 from nameplate.specs.parts import extend, normalize_name, shipped
+from nameplate.specs.recognition import Evidence, identify, lookup, nearest, rate, search
 
 MIB = 1 << 20
 
