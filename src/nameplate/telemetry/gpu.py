@@ -1,0 +1,392 @@
+"""What is known of an NVIDIA GPU, read once (`GpuFacts`) and around each case (`GpuReading`).
+
+A figure NVML doesn't give is None, never 0, and `absent` says why: figure to reason, `*` for all of them.
+Names of clock-event reasons, modes and actions are NVIDIA's own, in lower case, to be looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from nameplate.telemetry.nvml_worker import plain_uuid
+
+# nvmlClocksEventReason… and, for the last two, nvmlClocksThrottleReason… of nvml.h: a bit mask.
+_REASONS = {
+    0x1: "gpu_idle",
+    0x2: "applications_clocks_setting",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+    0x200: "board_limit",
+    0x400: "reliability",
+}
+# What is no throttling: nothing to do, or a clock that someone chose.
+_CHOSEN = {"gpu_idle", "applications_clocks_setting", "display_clock_setting"}
+# Where a driver counts longer than the clock on the wall, the counter isn't in the unit taken for it.
+_COUNTER_SLACK = 1.1
+_COUNTER_SLACK_S = 0.1
+# Board limits are set in whole watts; enforced ones are reported with milliwatts of rounding.
+_POWER_TOLERANCE_W = 1.0
+# Links slow down where nothing is asked of them; their generation tells only under load.
+_LOADED_PERCENT = 50
+
+POLICIES = ("power", "thermal", "software_thermal", "hardware_thermal", "power_brake")
+
+
+def decode_clock_event_reasons(mask: int) -> tuple[str, ...]:
+    """Return the names of the set bits, lowest first; a bit nobody here knows is `unknown_0x…`."""
+    bits = (1 << place for place in range(mask.bit_length()))
+    return tuple(_REASONS.get(bit, f"unknown_{bit:#x}") for bit in bits if mask & bit)
+
+
+def _reasons(found: Any) -> Any:
+    return decode_clock_event_reasons(found) if isinstance(found, int) else found
+
+
+class _Seen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    uuid: str | None = None
+    absent: Mapping[str, str] = {}
+
+    def why_absent(self, figure: str) -> str | None:
+        """Return why a figure is None; None where it isn't, or nobody said."""
+        if getattr(self, figure) is not None:
+            return None
+        return self.absent.get(figure, self.absent.get("*"))
+
+    @property
+    def lost(self) -> bool:
+        """Whether the driver has lost the card (it fell off the bus)."""
+        return any(reason.startswith("NVML_ERROR_GPU_IS_LOST") for reason in self.absent.values())
+
+
+class GpuFacts(_Seen):
+    """One card, or MIG slice of one, as the driver describes it; clocks and limits are those of its card."""
+
+    index: int  # in NVML's order, which isn't CUDA's; a slice has its card's
+    parent_uuid: str | None = None  # the card of a MIG slice; None for a card
+    name: str | None = None
+    serial: str | None = None
+    pci_bus_id: str | None = None
+    pci_vendor_id: str | None = None  # four hexadecimal digits, as lspci writes them: 10de
+    pci_device_id: str | None = None
+    pci_subsystem_vendor_id: str | None = None
+    pci_subsystem_device_id: str | None = None
+    vbios: str | None = None
+    driver: str | None = None
+    cuda_driver: str | None = None  # the newest CUDA the driver supports
+    memory_bytes: int | None = None
+    cores: int | None = None  # CUDA cores
+    max_sm_clock_mhz: int | None = None
+    max_memory_clock_mhz: int | None = None
+    power_limit_w: float | None = None  # the one in force
+    default_power_limit_w: float | None = None
+    persistence_mode: bool | None = None
+    ecc_mode: bool | None = None
+    mig_mode: bool | None = None
+    compute_mode: str | None = None  # default, exclusive_process, prohibited
+    virtualization_mode: str | None = None  # none, passthrough, vgpu, host_vgpu, host_vsga
+    max_pcie_generation: int | None = None  # of card and slot together
+    max_pcie_width: int | None = None
+    pcie_generation: int | None = None  # when read: links slow down when idle
+    pcie_width: int | None = None
+
+    @property
+    def pci_id(self) -> str | None:
+        """`vendor:device`, as pci.ids and the registry of parts write it: 10de:20f3."""
+        if self.pci_vendor_id is None or self.pci_device_id is None:
+            return None
+        return f"{self.pci_vendor_id}:{self.pci_device_id}"
+
+    @property
+    def is_mig_slice(self) -> bool:
+        """Whether this is a slice of a card in MIG mode."""
+        return self.parent_uuid is not None
+
+
+class GpuProcess(BaseModel):
+    """A process with a compute context, by the process id that the driver knows it by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pid: int
+    used_bytes: int | None = None
+
+
+class GpuReading(_Seen):
+    """One GPU at one moment. A MIG slice has its card's clocks, temperature and counters, and no power."""
+
+    at_s: float  # on time.perf_counter's clock, which processes of one Linux host share
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    temperature_c: int | None = None
+    memory_temperature_c: int | None = None
+    power_w: float | None = None
+    power_source: str | None = None  # instant (field 186), or usage: what an older driver's one call gives
+    power_average_w: float | None = None  # over 1 s; no GA100 (A100, A800) has it
+    energy_j: float | None = None  # since the driver was loaded; on GH200 the whole module's
+    clock_event_reasons: Annotated[tuple[str, ...] | None, BeforeValidator(_reasons)] = None  # () for none
+    # Time held below the clock it would have run at, since the driver was loaded, by what held it:
+    power_throttle_s: float | None = None
+    thermal_throttle_s: float | None = None
+    software_thermal_throttle_s: float | None = None
+    hardware_thermal_throttle_s: float | None = None
+    power_brake_throttle_s: float | None = None
+    recovery_action: str | None = None  # none, or what the driver asks for
+    gpu_utilization_percent: int | None = None
+    memory_utilization_percent: int | None = None
+    memory_used_bytes: int | None = None  # by every process, seen or not, and the driver
+    ecc_uncorrected: int | None = None  # since the driver was loaded
+    remapped_rows_correctable: int | None = None
+    remapped_rows_uncorrectable: int | None = None
+    remapping_pending: bool | None = None
+    remapping_failed: bool | None = None
+    pcie_replays: int | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    processes: tuple[GpuProcess, ...] | None = None  # with a compute context, the own ones left out
+    own_processes_seen: int | None = None  # how many were left out
+    own_processes: int = 1  # how many the reader called its own
+    # Whether this process numbers processes as the driver does. In a container it mostly doesn't: its own may
+    # be among `processes` under the host's number, and other containers' may be hidden.
+    pids_match: bool | None = None
+
+    @classmethod
+    def nothing(cls, uuid: str | None, reason: str, at_s: float) -> Self:
+        """A reading without figures, for one reason."""
+        return cls(uuid=uuid, at_s=at_s, absent={"*": reason})
+
+    @property
+    def throttle_reasons(self) -> tuple[str, ...] | None:
+        """The clock-event reasons that mean throttling: not idle, and not a clock that someone set."""
+        if self.clock_event_reasons is None:
+            return None
+        return tuple(reason for reason in self.clock_event_reasons if reason not in _CHOSEN)
+
+    @property
+    def other_processes(self) -> bool | None:
+        """Whether anyone else has a compute context here; None where that can't be told.
+
+        Where process ids don't match and none of the own was recognised, as many as there are of the own may
+        be the own under other numbers, and an empty list may be one that hides others.
+        """
+        if self.processes is None:
+            return None
+        if self.own_processes_seen or self.pids_match:
+            return bool(self.processes)
+        return True if len(self.processes) > self.own_processes else None
+
+
+class GpuDifference(BaseModel):
+    """What happened on one GPU between two readings; a figure is None where they don't tell it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    elapsed_s: float
+    energy_j: float | None = None
+    mean_power_w: float | None = None  # energy by time; over less than some 5 s the counter's own steps show
+    throttle_s: Mapping[str, float | None]  # by policy, of POLICIES
+    ecc_errors: int | None = None
+    pcie_replays: int | None = None
+    other_processes: bool | None = None  # at either end
+    throttle_reasons: tuple[str, ...] | None = None  # at either end
+    absent: Mapping[str, str] = {}
+
+    @property
+    def throttled_s(self) -> float | None:
+        """The longest time any policy held the clock down; policies may overlap, so they don't add up."""
+        known = [spent for spent in self.throttle_s.values() if spent is not None]
+        return max(known) if known else None
+
+
+def difference(before: GpuReading, after: GpuReading) -> GpuDifference:
+    """Subtract two readings of one GPU. Raises ValueError for readings of two."""
+    if before.uuid != after.uuid:
+        raise ValueError(f"readings of two GPUs can't be subtracted: {before.uuid} and {after.uuid}")
+    count = _Subtraction(before, after)
+    elapsed_s = after.at_s - before.at_s
+    energy_j = count.of("energy_j")
+    return GpuDifference(
+        elapsed_s=elapsed_s,
+        energy_j=energy_j,
+        mean_power_w=None if energy_j is None or elapsed_s <= 0 else energy_j / elapsed_s,
+        throttle_s={policy: count.time(f"{policy}_throttle_s", elapsed_s) for policy in POLICIES},
+        ecc_errors=count.whole("ecc_uncorrected"),
+        pcie_replays=count.whole("pcie_replays"),
+        other_processes=_either(before.other_processes, after.other_processes),
+        throttle_reasons=_union(before.throttle_reasons, after.throttle_reasons),
+        absent=count.absent,
+    )
+
+
+class _Subtraction:
+    """Differences of counters, and why there is none."""
+
+    def __init__(self, before: GpuReading, after: GpuReading) -> None:
+        self._before, self._after = before, after
+        self.absent: dict[str, str] = {}
+
+    def of(self, figure: str) -> float | None:
+        first, second = getattr(self._before, figure), getattr(self._after, figure)
+        if first is None or second is None:
+            lacking = self._before if first is None else self._after
+            self.absent[figure] = lacking.why_absent(figure) or "not read"
+            return None
+        if second < first:
+            self.absent[figure] = f"the counter fell from {first:g} to {second:g}: the driver was reloaded"
+            return None
+        return float(second - first)
+
+    def whole(self, figure: str) -> int | None:
+        found = self.of(figure)
+        return None if found is None else int(found)
+
+    def time(self, figure: str, elapsed_s: float) -> float | None:
+        found = self.of(figure)
+        if found is not None and found > elapsed_s * _COUNTER_SLACK + _COUNTER_SLACK_S:
+            self.absent[figure] = f"the driver counted {found:.3g} s in {elapsed_s:.3g} s"
+            return None
+        return found
+
+
+def _either(first: bool | None, second: bool | None) -> bool | None:
+    if first or second:
+        return True
+    return None if first is None or second is None else False
+
+
+def _union(first: Sequence[str] | None, second: Sequence[str] | None) -> tuple[str, ...] | None:
+    if first is None or second is None:
+        return tuple(first or second or ()) or None
+    return tuple(dict.fromkeys((*first, *second)))
+
+
+def find(gpus: Iterable[GpuFacts], uuid: str) -> GpuFacts | None:
+    """Return the GPU or MIG slice of this UUID, whatever kind is written before it (torch writes none)."""
+    wanted = plain_uuid(uuid)
+    return next((gpu for gpu in gpus if gpu.uuid is not None and plain_uuid(gpu.uuid) == wanted), None)
+
+
+def card_of(gpus: Iterable[GpuFacts], gpu: GpuFacts) -> GpuFacts | None:
+    """Return the card a MIG slice is cut from; a card is its own."""
+    return gpu if gpu.parent_uuid is None else find(gpus, gpu.parent_uuid)
+
+
+def health(facts: GpuFacts, reading: GpuReading | None = None) -> list[str]:
+    """Say what stands in the way of a clean measurement: one sentence each, with a number and a next step.
+
+    An empty list means that nothing known does; figures that are absent are passed over, but for a card of
+    which there are none at all.
+    """
+    if facts.lost or (reading is not None and reading.lost):
+        return [
+            f"GPU {facts.index} fell off the bus (NVML_ERROR_GPU_IS_LOST): drain the node, reset or reseat it"
+        ]
+    if "*" in facts.absent:
+        return [f"NVML tells nothing of GPU {facts.index} ({facts.absent['*']}): see what nvidia-smi says"]
+    found = _settings(facts)
+    if reading is not None:
+        if "*" in reading.absent:
+            return [
+                *found,
+                f"GPU {facts.index} can't be read ({reading.absent['*']}): see what nvidia-smi says",
+            ]
+        found += [*_faults(facts, reading), *_company(facts, reading), *_link(facts, reading)]
+    return found
+
+
+def _settings(facts: GpuFacts) -> list[str]:
+    found: list[str] = []
+    number = facts.index
+    if facts.persistence_mode is False:
+        found.append(
+            f"persistence mode is off on GPU {number}, so its state and clocks go with the last process: "
+            f"nvidia-smi -i {number} -pm 1"
+        )
+    if facts.mig_mode:
+        what = "this is one slice of it" if facts.is_mig_slice else "no process can use the whole card"
+        found.append(f"MIG is on for GPU {number}, and {what}: nvidia-smi -i {number} -mig 0")
+    if facts.compute_mode == "prohibited":
+        found.append(f"compute mode of GPU {number} is prohibited: nvidia-smi -i {number} -c DEFAULT")
+    if facts.virtualization_mode == "vgpu":
+        found.append(f"GPU {number} is a virtual one that others may share: measure on bare metal")
+    limit, usual = facts.power_limit_w, facts.default_power_limit_w
+    if limit is not None and usual is not None and limit < usual - _POWER_TOLERANCE_W:
+        found.append(
+            f"the power limit of GPU {number} is {limit:.0f} W, {1 - limit / usual:.0%} below its default: "
+            f"nvidia-smi -i {number} -pl {usual:.0f}"
+        )
+    return found
+
+
+def _faults(facts: GpuFacts, reading: GpuReading) -> list[str]:
+    found: list[str] = []
+    number = facts.index
+    if reading.ecc_uncorrected:
+        found.append(
+            f"GPU {number} has had {reading.ecc_uncorrected} uncorrectable memory errors since its driver "
+            f"was loaded: see nvidia-smi -i {number} -q -d ECC, and reset it"
+        )
+    rows = reading.remapped_rows_uncorrectable
+    if reading.remapping_pending:
+        known = "rows" if rows is None else f"a row ({rows} remapped for good so far)"
+        found.append(f"GPU {number} waits for a reset to remap {known}: nvidia-smi -i {number} -r")
+    if reading.remapping_failed:
+        known = "some" if rows is None else f"{rows}"
+        found.append(
+            f"GPU {number} could not remap a bad row ({known} remapped so far): have the card replaced"
+        )
+    if reading.recovery_action not in (None, "none"):
+        found.append(f"the driver asks for {reading.recovery_action} to recover GPU {number}: do that first")
+    if reading.throttle_reasons:
+        clock = "" if reading.sm_clock_mhz is None else f" at {reading.sm_clock_mhz} MHz"
+        heat = "" if reading.temperature_c is None else f", {reading.temperature_c} °C"
+        found.append(
+            f"GPU {number} is throttled now{clock}{heat} ({', '.join(reading.throttle_reasons)}): "
+            "let it cool, and check its power and airflow"
+        )
+    if "applications_clocks_setting" in (reading.clock_event_reasons or ()):
+        clock = "" if reading.sm_clock_mhz is None else f" ({reading.sm_clock_mhz} MHz now)"
+        found.append(
+            f"the clocks of GPU {number} are held by a setting{clock}: nvidia-smi -i {number} -rgc, and -rac"
+        )
+    return found
+
+
+def _company(facts: GpuFacts, reading: GpuReading) -> list[str]:
+    if not reading.other_processes or not reading.processes:
+        return []
+    used = [one.used_bytes for one in reading.processes]
+    known = sum(size for size in used if size is not None)
+    held = f" holding {known / 2**30:.1f} GiB" if known else ""
+    pids = ", ".join(str(one.pid) for one in reading.processes)
+    many = f"{len(used)} other processes are" if len(used) > 1 else "1 other process is"
+    return [f"{many} on GPU {facts.index}{held} (pid {pids}): end them, or wait"]
+
+
+def _link(facts: GpuFacts, reading: GpuReading) -> list[str]:
+    found: list[str] = []
+    if _below(reading.pcie_width, facts.max_pcie_width):
+        found.append(
+            f"the PCIe link of GPU {facts.index} is x{reading.pcie_width} of x{facts.max_pcie_width}: "
+            "reseat the card or its riser"
+        )
+    loaded = (reading.gpu_utilization_percent or 0) >= _LOADED_PERCENT
+    if loaded and _below(reading.pcie_generation, facts.max_pcie_generation):
+        found.append(
+            f"the PCIe link of GPU {facts.index} runs at generation {reading.pcie_generation} of "
+            f"{facts.max_pcie_generation} under load: check the slot's setting in the BIOS"
+        )
+    return found
+
+
+def _below(now: int | None, most: int | None) -> bool:
+    return now is not None and most is not None and now < most
