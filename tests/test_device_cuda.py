@@ -269,24 +269,32 @@ def machine(monkeypatch):
         (2, 2, "auto", "cuda:0"),
         (2, 2, "cuda", "cuda:0"),
         (2, 2, "cuda:1", "cuda:1"),
-        (1, 1, "all", "cuda:0"),
         (1, 1, "cpu", "cpu"),
         (0, None, "auto", "cpu"),
         (0, 0, "auto", "cpu"),
-        (0, None, "all", "cpu"),
         (0, 1, "cpu", "cpu"),  # the way out of a driver that torch can't use
     ],
 )
 def test_a_flag_opens_its_device(machine, torch_sees, driver_sees, flag, opened):
     machine(torch_sees, driver_sees)
+    assert find.device_names(flag) == [flag]
     assert find.open_device(flag).name == opened
+
+
+@pytest.mark.parametrize(
+    ("torch_sees", "driver_sees", "names"),
+    [(2, 2, ["cuda:0", "cuda:1"]), (1, 1, ["cuda:0"]), (0, None, ["cpu"])],
+)
+def test_all_is_every_gpu_or_the_cpu_where_there_is_none(machine, torch_sees, driver_sees, names):
+    machine(torch_sees, driver_sees)
+    assert find.device_names("all") == names
 
 
 @pytest.mark.parametrize("flag", ["auto", "cuda", "cuda:0", "all"])
 def test_a_gpu_that_torch_cannot_use_is_never_a_silent_cpu_run(machine, flag):
     machine(0, 2)
     with pytest.raises(InputError) as refused:
-        find.open_device(flag)
+        find.open_device(find.device_names(flag)[0])
     sentence = str(refused.value)
     assert "NVML sees 2 GPUs but torch can't use any" in sentence
     assert "driver 470.82.01" in sentence
@@ -302,7 +310,6 @@ def test_a_gpu_that_torch_cannot_use_is_never_a_silent_cpu_run(machine, flag):
         (2, "cuda:2", ["no such GPU", "got 'cuda:2'", "2 GPUs"]),
         (0, "cuda:0", ["no such GPU", "no CUDA GPU is here"]),
         (0, "cuda", ["no CUDA GPU here", "expected cpu"]),
-        (2, "all", ["several GPUs", "all (2 GPUs)", "cuda:0", "cuda:1"]),
         (1, "gpu", ["unknown device", "got 'gpu'", "auto, cpu, cuda, cuda:N or all"]),
         (1, "cuda:", ["unknown device", "got 'cuda:'"]),
         (1, "cuda:-1", ["unknown device"]),

@@ -340,7 +340,7 @@ def test_the_document_is_run_records_and_chain(make_run, a800, make_record):
     found = json.loads(to_json(document(run)))
     assert list(found) == ["run", "records", "chain"]
     assert (found["run"]["run"], found["run"]["hostname"]) == (run.id, "node17")
-    assert (found["run"]["finished"], found["run"]["missing"]) == (False, [BLOCK])
+    assert (found["run"]["finished"], found["run"]["missing"]) == (False, [{"case": BLOCK, "device": "cpu"}])
     assert found["run"]["problems"] == ["one problem"]
     product, copy = found["records"]
     assert [name for name in PROMISED.split() if name not in product] == []

@@ -88,7 +88,7 @@ def test_manifest_and_records_come_back_as_they_were(folder):
     assert run.manifest == make_manifest()
     assert run.records == (recorded(CASES[0]), recorded(CASES[1]))
     assert (run.id, run.problems, run.finished) == ("20260101T000000-fake-0001", (), False)
-    assert run.missing == (CASES[2],)
+    assert [(each.device, each.case) for each in run.missing] == [("simulated", CASES[2])]
 
 
 def test_each_record_is_one_json_line_with_its_case_on_top(folder):

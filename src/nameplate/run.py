@@ -5,23 +5,24 @@ from __future__ import annotations
 import platform
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
 
-from nameplate.device.find import open_device
-from nameplate.device.interface import Device
+from nameplate.device.find import describe, device_names, open_device
+from nameplate.device.interface import Described, Device
 from nameplate.engine.measure import Allowance, measure_case, unmeasured
 from nameplate.engine.pilot import Pilots
 from nameplate.errors import InputError
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.store import folder as store
 from nameplate.store.folder import Run
-from nameplate.store.manifest import DeviceEntry, Manifest, Options
+from nameplate.store.manifest import DeviceEntry, Expected, Manifest, Options
 from nameplate.suite import Case, Suite, Target, find
+from nameplate.together import measure_together
 
 DEFAULT_RESULTS = Path("runs")
 SEED = 2024
@@ -95,42 +96,99 @@ def measure(
     _check_nominal(nominal or {})
     options = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
     chosen = find(suite or "quick")
-    opened = open_device(device)
+    names = device_names(device)
+    if len(names) > 1:
+        return _measure_all(names, chosen, options, Path(results), seed, watch)
+    opened = open_device(names[0])
     opened.rating = opened.rating.with_nominal(options.nominal)
     cases = chosen.cases(target_of(opened), only)
     _check_dtypes(options.nominal, cases)
-    manifest = _manifest(chosen, opened, options, cases, seed)
+    manifest = _manifest(chosen, [_entry(opened)], options, [case.id for case in cases], seed)
     where = store.create(Path(results), manifest)
-    return _go(where, manifest, chosen, opened, cases, watch, called)
+    return _finish(_measure_here(where, manifest, chosen, opened, cases, watch, called))
 
 
-def _resume(
-    where: Path,
-    suite: str | None,
-    flags: Options,
-    watch: Observer,
-    called: float,
+def _measure_all(
+    names: Sequence[str], suite: Suite, options: Options, results: Path, seed: int, watch: Observer
 ) -> Run:
+    """Measure every device of the machine at the same time, a process each, into one run."""
+    entries, expected = [], []
+    for name in names:
+        seen = describe(name)
+        seen.rating = seen.rating.with_nominal(options.nominal)
+        cases = suite.cases(target_of(seen), options.only)
+        _check_dtypes(options.nominal, cases)
+        entries.append(_entry(seen))
+        expected += [Expected(case=case.id, device=name) for case in cases]
+    manifest = _manifest(suite, entries, options, expected, seed)
+    where = store.create(results, manifest)
+    return _together(where, manifest, names, options.budget_s, watch)
+
+
+def _together(
+    where: Path, manifest: Manifest, names: Sequence[str], budget_s: float | None, watch: Observer
+) -> Run:
+    run = store.read_run(where)
+    aim_s = _budget(find(manifest.suite), manifest.options.budget_s).aim_s
+    watch.run_started(where, manifest, aim_s, len(run.missing))
+    measure_together(where, names, watch.case_finished, budget_s)
+    return _finish(store.read_run(where))
+
+
+def _finish(run: Run) -> Run:
+    """Mark a run done when nothing is missing, and return it as it now stands on disk."""
+    if not run.missing:
+        store.mark_done(run.folder)
+    return store.read_run(run.folder)
+
+
+def measure_share(
+    where: Path, device: str, budget_s: float | None, watch: Observer, ready: Callable[[], None]
+) -> None:
+    """Measure what is missing of the run in `where` on one of its devices; `ready` returns when it may begin.
+
+    Raises InputError where that device, or torch, isn't the one the run was begun with.
+    """
+    run = store.read_run(where)
+    suite, opened = find(run.manifest.suite), open_device(device)
+    cases = _missing_cases(run, suite, opened)
+    ready()
+    manifest = _with_budget(run.manifest, budget_s)
+    _measure_here(where, manifest, suite, opened, cases, watch, time.monotonic())
+
+
+def _resume(where: Path, suite: str | None, flags: Options, watch: Observer, called: float) -> Run:
     run = store.read_run(where)
     _refuse_other_flags(run, suite, flags)
     if not run.missing:
-        store.mark_done(where)
-        return store.read_run(where)
+        return _finish(run)
     check_budget(flags.budget_s)
-    options = run.manifest.options.model_copy(
-        update={"budget_s": flags.budget_s or run.manifest.options.budget_s}
-    )
-    wanted = options.device if flags.device == "auto" else flags.device
-    chosen, opened = find(run.manifest.suite), open_device(wanted)
+    manifest = _with_budget(run.manifest, flags.budget_s)
+    names = list(dict.fromkeys(each.device for each in run.missing))
+    if len(manifest.devices) > 1:
+        return _together(where, manifest, names, flags.budget_s, watch)
+    wanted = manifest.options.device if flags.device == "auto" else flags.device
+    chosen, opened = find(manifest.suite), open_device(wanted)
+    cases = _missing_cases(run, chosen, opened)
+    return _finish(_measure_here(where, manifest, chosen, opened, cases, watch, called))
+
+
+def _with_budget(manifest: Manifest, budget_s: float | None) -> Manifest:
+    options = manifest.options.model_copy(update={"budget_s": budget_s or manifest.options.budget_s})
+    return manifest.model_copy(update={"options": options})
+
+
+def _missing_cases(run: Run, suite: Suite, opened: Device) -> list[Case]:
+    """The cases of a run that its suite must make again for this device; its rating becomes the run's."""
     _refuse_other_device(run, opened)
     # A measured clock differs a little from one start to the next; one run has one nominal.
-    opened.rating = run.manifest.devices[0].rating
-    cases = {case.id: case for case in chosen.cases(target_of(opened), options.only)}
-    lost = [case for case in run.missing if case not in cases]
+    opened.rating = run.manifest.entry(opened.name).rating
+    made = {case.id: case for case in suite.cases(target_of(opened), run.manifest.options.only)}
+    wanted = [each.case for each in run.missing if each.device == opened.name]
+    lost = [case for case in wanted if case not in made]
     if lost:
-        raise InputError(f"suite {chosen.name} no longer has the case", where=str(where), got=lost[0])
-    manifest = run.manifest.model_copy(update={"options": options})
-    return _go(where, manifest, chosen, opened, [cases[case] for case in run.missing], watch, called)
+        raise InputError(f"suite {suite.name} no longer has the case", where=str(run.folder), got=lost[0])
+    return [made[case] for case in wanted]
 
 
 def _refuse_other_flags(run: Run, suite: str | None, flags: Options) -> None:
@@ -154,20 +212,26 @@ def _refuse_other_flags(run: Run, suite: str | None, flags: Options) -> None:
 
 def _refuse_other_device(run: Run, opened: Device) -> None:
     """Records of two devices in one run would be compared as one."""
-    entry = run.manifest.devices[0]
-    if entry.identity.fingerprint() != opened.identity.fingerprint():
+    begun = {entry.name: entry.identity for entry in run.manifest.devices}
+    then = begun.get(opened.name)
+    if then is None or then.fingerprint() != opened.identity.fingerprint():
+        expected = " or ".join(f"{name} ({identity.name})" for name, identity in begun.items())
         raise InputError(
             "this isn't the device the run was begun on",
             where=str(run.folder),
             got=f"{opened.name} ({opened.identity.name})",
-            expected=f"{entry.name} ({entry.identity.name}) with the same model, features and cores",
+            expected=f"{expected} with the same model, features and cores",
         )
     torch_then, torch_now = run.manifest.software.get("torch"), software()["torch"]
     if torch_then != torch_now:
         raise InputError("the run was begun with another torch", got=torch_now, expected=str(torch_then))
 
 
-def _go(
+def _budget(suite: Suite, budget_s: float | None) -> _Budget:
+    return _Budget(budget_s or suite.budget_s, budget_s or _PATIENCE * suite.budget_s)
+
+
+def _measure_here(
     where: Path,
     manifest: Manifest,
     suite: Suite,
@@ -176,9 +240,8 @@ def _go(
     watch: Observer,
     called: float,
 ) -> Run:
-    """Measure `cases` in order, each record on disk before the next case begins."""
-    budget_s = manifest.options.budget_s
-    budget = _Budget(budget_s or suite.budget_s, budget_s or _PATIENCE * suite.budget_s)
+    """Measure `cases` in order in this process, each record on disk before the next case begins."""
+    budget = _budget(suite, manifest.options.budget_s)
     watch.run_started(where, manifest, budget.aim_s, len(cases))
     pilots = Pilots(opened, manifest.seed)
     # A user's budget began with the command: loading torch and reading the machine are spent already.
@@ -195,35 +258,44 @@ def _go(
                 record = unmeasured(case, opened, f"the budget of {budget.limit_s:g} s was spent before it")
             writer.append(record)
             watch.case_finished(record)
-    store.mark_done(where)
     return store.read_run(where)
 
 
-def _manifest(suite: Suite, opened: Device, options: Options, cases: Sequence[Case], seed: int) -> Manifest:
-    entry = DeviceEntry(
+def _entry(opened: Described) -> DeviceEntry:
+    rating = opened.rating
+    return DeviceEntry(
         name=opened.name,
-        part=opened.rating.part,
-        evidence=opened.rating.evidence,
-        nominal=opened.rating.nominal,
-        datasheet=opened.rating.datasheet,
-        missing=opened.rating.missing,
-        notes=opened.rating.notes,
+        part=rating.part,
+        evidence=rating.evidence,
+        nominal=rating.nominal,
+        datasheet=rating.datasheet,
+        missing=rating.missing,
+        notes=rating.notes,
         identity=opened.identity,
     )
+
+
+def _manifest(
+    suite: Suite,
+    devices: Sequence[DeviceEntry],
+    options: Options,
+    cases: Sequence[str | Expected],
+    seed: int,
+) -> Manifest:
     return Manifest(
         run=store.new_run_id(suite.name),
         suite=suite.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         hostname=socket.gethostname(),
-        devices=(entry,),
+        devices=tuple(devices),
         software=software(),
         options=options,
         seed=seed,
-        cases=tuple(case.id for case in cases),
+        cases=tuple(cases),
     )
 
 
-def target_of(opened: Device) -> Target:
+def target_of(opened: Described) -> Target:
     """What a suite may know of the device."""
     return Target(opened.kind, opened.rating.part, opened.memory_bytes, opened.rating.rated_dtypes)
 

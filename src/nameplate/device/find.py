@@ -4,27 +4,69 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 
-from nameplate.device.interface import Device
+from nameplate.device.identity import Identity
+from nameplate.device.interface import Described, Device
 from nameplate.errors import InputError
+from nameplate.specs.rating import Rating
 
 _EXPECTED = "auto, cpu, cuda, cuda:N or all"
 
 
+@dataclass
+class _Seen:
+    """A GPU as it can be described without opening it: opening takes its memory, and it isn't ours to use."""
+
+    name: str
+    kind: str
+    identity: Identity
+    rating: Rating
+    memory_bytes: int | None
+
+
+def device_names(name: str = "auto") -> list[str]:
+    """The devices that a flag names: `all` is every GPU, or the CPU where there is none; else just one.
+
+    Raises InputError as `open_device` does.
+    """
+    if name != "all":
+        return [name]
+    count = _gpu_count()
+    if count == 0:
+        _refuse_unusable_gpu()
+        return ["cpu"]
+    return [f"cuda:{index}" for index in range(count)]
+
+
+def describe(name: str) -> Described:
+    """What is known of the GPU `cuda:N` without opening it."""
+    from nameplate.device.cuda import rate, read_identity
+
+    identity = read_identity(int(name.removeprefix("cuda:")))
+    return _Seen(name, "cuda", identity, rate(identity), identity.memory_bytes)
+
+
 def open_device(name: str = "auto") -> Device:
-    """Open `auto` (a GPU where there is one, else the CPU), `cpu`, `cuda` (the first), `cuda:N` or `all`.
+    """Open `auto` (a GPU where there is one, else the CPU), `cpu`, `cuda` (the first) or `cuda:N`.
 
     Raises InputError for an unknown name, for a GPU that isn't there, and for a GPU that NVML sees and torch
     can't use: that is never a silent CPU run.
     """
     if name == "cpu":
         return _cpu()
-    if name in ("auto", "all", "cuda"):
+    if name in ("auto", "cuda"):
         return _first_gpu(name)
     match = re.fullmatch(r"cuda:(\d+)", name)
     if match is None:
         raise InputError("unknown device", where="--device", got=name, expected=_EXPECTED)
     return _gpu(int(match[1]))
+
+
+def _gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _cpu() -> Device:
@@ -34,30 +76,18 @@ def _cpu() -> Device:
 
 
 def _first_gpu(name: str) -> Device:
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count == 0:
-        _refuse_unusable_gpu()
-        if name == "cuda":
-            raise InputError("no CUDA GPU here", where="--device", got=name, expected="cpu")
-        return _cpu()
-    if name == "all" and count > 1:
-        raise InputError(
-            "several GPUs at the same time aren't measured yet",
-            where="--device",
-            got=f"all ({count} GPUs)",
-            expected=f"one of cuda:0 … cuda:{count - 1}",
-        )
-    return _gpu(0)
+    if _gpu_count() > 0:
+        return _gpu(0)
+    _refuse_unusable_gpu()
+    if name == "cuda":
+        raise InputError("no CUDA GPU here", where="--device", got=name, expected="cpu")
+    return _cpu()
 
 
 def _gpu(index: int) -> Device:
-    import torch
-
     from nameplate.device.cuda import CudaDevice, read_identity
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = _gpu_count()
     if count == 0:
         _refuse_unusable_gpu()
     if index >= count:

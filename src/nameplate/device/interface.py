@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nameplate.device.identity import Identity
 from nameplate.specs.rating import Rating
+from nameplate.telemetry.gpu import GpuReading
 from nameplate.workload import Launch
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ class Counters:
     busy_cpu_s: float | None = None  # CPU seconds of every process on the machine
     steal_s: float | None = None  # CPU seconds a hypervisor gave to someone else
     tick_s: float | None = None  # the step in which busy_cpu_s and steal_s count
+    gpu: GpuReading | None = None  # a GPU's own, with a reason for each figure its driver doesn't give
 
 
-class Device(Protocol):
-    """One device that can be timed."""
+class Described(Protocol):
+    """What is known of a device without opening it."""
 
     rating: Rating
 
@@ -76,6 +78,14 @@ class Device(Protocol):
         """What was seen of the device."""
 
     @property
+    def memory_bytes(self) -> int | None:
+        """Memory this process may use on the device; None: not known."""
+
+
+class Device(Described, Protocol):
+    """One device that can be timed."""
+
+    @property
     def timer_resolution_s(self) -> float:
         """The smallest step its timing can tell, in seconds."""
 
@@ -86,10 +96,6 @@ class Device(Protocol):
     @property
     def cache_bytes(self) -> int | None:
         """Last-level cache, which `flushed` empties and `rotating` overflows; None: not known."""
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """Memory this process may use on the device; None: not known."""
 
     @property
     def torch_device(self) -> torch.device:

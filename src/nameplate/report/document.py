@@ -19,7 +19,7 @@ def document(run: Run) -> dict[str, Any]:
             **run.manifest.summary(),
             "folder": str(run.folder),
             "finished": run.finished,
-            "missing": list(run.missing),
+            "missing": [each.model_dump() for each in run.missing],
             "problems": list(run.problems),
         },
         "records": [record.flat() for record in run.records],

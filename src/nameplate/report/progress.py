@@ -36,6 +36,7 @@ class LiveProgress:
         self._task = self._bar.add_task("starting", left="")
         self._begin = time.monotonic()
         self._budget_s = 0.0
+        self._several = False
         self.folder: Path | None = None
 
     def __enter__(self) -> Self:
@@ -52,9 +53,12 @@ class LiveProgress:
     def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None:
         """Name the run and what it was taken for."""
         self.folder, self._budget_s = folder, budget_s
-        entry = manifest.devices[0]
-        part = entry.part or "no known part"
-        self._say(f"{manifest.run}: {todo} cases on {entry.identity.name or entry.name} ({part}) → {folder}")
+        self._several = len(manifest.devices) > 1
+        devices = ", ".join(
+            f"{entry.identity.name or entry.name} ({entry.part or 'no known part'})"
+            for entry in manifest.devices
+        )
+        self._say(f"{manifest.run}: {todo} cases on {devices} → {folder}")
         self._bar.update(self._task, total=todo)
 
     def case_started(self, case: str) -> None:
@@ -64,7 +68,8 @@ class LiveProgress:
 
     def case_finished(self, record: Record) -> None:
         """Print the case's result in one line."""
-        self._say(f"{record.case}: {_outcome(record)}")
+        device = f"{record.device} " if self._several else ""
+        self._say(f"{device}{record.case}: {_outcome(record)}")
         self._bar.advance(self._task)
 
     def _say(self, line: str) -> None:

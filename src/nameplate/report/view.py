@@ -7,9 +7,11 @@ or a file come through `plain`, so that none can move a cursor; each medium esca
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from nameplate.derate.chain import Link, chain
 from nameplate.device.identity import CpuIdentity
@@ -48,9 +50,15 @@ class View:
 def view(run: Run) -> View:
     """Build the view of a run, finished or not."""
     links = chain(run.records)
-    tables = [_work_table(run), _memory_table(run), _chain_table(links), _unmeasured_table(run)]
+    tables = [
+        _work_table(run),
+        _memory_table(run),
+        _across_table(run),
+        _chain_table(links),
+        _unmeasured_table(run),
+    ]
     return View(
-        title=plain(f"{run.manifest.suite} on {_device_words(run.manifest.devices[0])}"),
+        title=plain(f"{run.manifest.suite} on {_all_words(run.manifest.devices)}"),
         facts=tuple((name, plain(value)) for name, value in _facts(run)),
         tables=tuple(table for table in tables if table.rows),
         meaning=plain(meaning(run, links)),
@@ -61,6 +69,12 @@ def view(run: Run) -> View:
 
 def _device_words(entry: DeviceEntry) -> str:
     return entry.identity.name or entry.name
+
+
+def _all_words(entries: Sequence[DeviceEntry]) -> str:
+    """`8 × NVIDIA A800-SXM4-80GB`, or each kind by itself."""
+    counts = Counter(_device_words(entry) for entry in entries)
+    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -104,16 +118,20 @@ def _work_table(run: Run) -> Table:
     """Compute cases: achieved beside nominal, the efficiency with its interval, the verdict."""
     records = [r for r in _measured(run) if r.tflops is not None and r.workload != "memory"]
     table = Table(
-        "Achieved, in TFLOPS", _WORK, tuple(map(_work_row, records)), frozenset({1, 2, 3, 4}), frozenset({2})
+        "Achieved, in TFLOPS",
+        _WORK,
+        tuple(_work_row(run, record) for record in records),
+        frozenset({1, 2, 3, 4}),
+        frozenset({2}),
     )
     if all(record.datasheet_tflops == record.nominal_tflops for record in records):
         return table
     return _with_datasheet(table, records)
 
 
-def _work_row(record: Record) -> tuple[str, ...]:
+def _work_row(run: Run, record: Record) -> tuple[str, ...]:
     return (
-        label(record.case),
+        _name(run, record.device, record.case),
         _with_half_width(record.tflops, record.tflops_low, record.tflops_high),
         figure(record.tflops_median),
         figure(record.nominal_tflops),
@@ -176,7 +194,7 @@ def _percent(value: float | None) -> str:
 def _memory_table(run: Run) -> Table:
     rows = tuple(
         (
-            label(record.case),
+            _name(run, record.device, record.case),
             _with_half_width(record.bandwidth_gb_s, record.bandwidth_low_gb_s, record.bandwidth_high_gb_s),
             " ".join(record.verdicts),
         )
@@ -186,10 +204,44 @@ def _memory_table(run: Run) -> Table:
     return Table("Memory, in GB/s", ("case", "achieved", "verdict"), rows, frozenset({1}))
 
 
+def _across_table(run: Run) -> Table:
+    """The same case on every device of the run: how far they spread, and what they reach as a gang, which
+    goes at the pace of the slowest.
+    """
+    by_case: dict[str, list[Record]] = {}
+    for record in _measured(run):
+        if record.tflops is not None and record.workload != "memory":
+            by_case.setdefault(record.case, []).append(record)
+    rows = tuple(_across_row(case, records) for case, records in by_case.items() if len(records) > 1)
+    columns = ("case", "devices", "median", "slowest", "on", "spread", "as a gang")
+    return Table("Across devices, in TFLOPS", columns, rows, frozenset({1, 2, 3, 5, 6}))
+
+
+def _across_row(case: str, records: Sequence[Record]) -> tuple[str, ...]:
+    reached = [record.tflops or 0.0 for record in records]
+    slowest = min(records, key=lambda record: record.tflops or 0.0)
+    middle = median(reached)
+    return (
+        label(case),
+        str(len(records)),
+        figure(middle),
+        figure(slowest.tflops),
+        plain(slowest.device),
+        f"{(max(reached) - min(reached)) / middle:.1%}",
+        figure(len(records) * min(reached)),
+    )
+
+
+def _name(run: Run, device: str, case: str) -> str:
+    """What a row is called: its case, and in a run of several devices the device too."""
+    return label(case) if len(run.manifest.devices) == 1 else f"{plain(device)} {label(case)}"
+
+
 def _chain_table(links: Sequence[Link]) -> Table:
     rows = tuple(
         (
             f"{link.from_} → {link.to}",
+            link.device,
             link.dtype,
             f"{link.value:.3f}",
             f"{link.low:.3f} … {link.high:.3f}",
@@ -199,8 +251,19 @@ def _chain_table(links: Sequence[Link]) -> Table:
         )
         for link in links
     )
-    columns = ("link", "dtype", "ratio", "95 % interval", "how", "verdict", "from")
-    return Table("The chain, as far as this run has measured it", columns, rows, frozenset({2}))
+    columns = ("link", "device", "dtype", "ratio", "95 % interval", "how", "verdict", "from")
+    table = Table("The chain, as far as this run has measured it", columns, rows, frozenset({3}))
+    several = len({link.device for link in links}) > 1
+    return table if several else _without_column(table, 1)
+
+
+def _without_column(table: Table, index: int) -> Table:
+    """The table without a column that says the same in every row."""
+    rows = tuple((*row[:index], *row[index + 1 :]) for row in table.rows)
+    columns = (*table.columns[:index], *table.columns[index + 1 :])
+    return Table(
+        table.heading, columns, rows, frozenset(number - (number > index) for number in table.numbers)
+    )
 
 
 def _source_words(link: Link) -> str:
@@ -209,11 +272,13 @@ def _source_words(link: Link) -> str:
 
 def _unmeasured_table(run: Run) -> Table:
     rows: list[tuple[str, ...]] = [
-        (label(record.case), record.status, plain(record.reason))
+        (_name(run, record.device, record.case), record.status, plain(record.reason))
         for record in run.records
         if record.status != "ok"
     ]
-    rows += [(label(case), "missing", "the run ended before it") for case in run.missing]
+    rows += [
+        (_name(run, each.device, each.case), "missing", "the run ended before it") for each in run.missing
+    ]
     return Table("Not measured", ("case", "status", "reason"), tuple(rows), frozenset())
 
 

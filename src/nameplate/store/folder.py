@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from nameplate.errors import InputError, RunIncomplete
 from nameplate.record import SCHEMA, Record
-from nameplate.store.manifest import Manifest
+from nameplate.store.manifest import Expected, Manifest
 
 MANIFEST = "manifest.json"
 DONE = "DONE"
@@ -44,10 +44,10 @@ class Run:
         return self.manifest.run
 
     @property
-    def missing(self) -> tuple[str, ...]:
-        """Case ids of the manifest that have no record."""
-        recorded = {record.case for record in self.records}
-        return tuple(case for case in self.manifest.cases if case not in recorded)
+    def missing(self) -> tuple[Expected, ...]:
+        """What the manifest expects and no record tells of."""
+        recorded = {_key(record) for record in self.records}
+        return tuple(each for each in self.manifest.expected if _key(each) not in recorded)
 
 
 def new_run_id(suite: str) -> str:
@@ -160,20 +160,26 @@ def read_run(folder: Path) -> Run:
     Raises InputError where the folder or its manifest can't be read; a bad record line is only counted.
     """
     manifest = _read_manifest(folder)
-    records: dict[str, Record] = {}
+    expected = [_key(each) for each in manifest.expected]
+    records: dict[tuple[str, str], Record] = {}
     problems: list[str] = []
     for path in sorted(folder.glob("records-*.jsonl")):
         for record in _read_records(path, problems):
-            if record.case not in manifest.cases:
+            if _key(record) not in expected:
                 problems.append(
                     f"{path.name}: skipped a record of {record.case!r}, which the manifest doesn't list"
                 )
-            elif record.case in records:
+            elif _key(record) in records:
                 problems.append(f"{path.name}: skipped a second record of {record.case!r}")
             else:
-                records[record.case] = record
-    ordered = tuple(records[case] for case in manifest.cases if case in records)
+                records[_key(record)] = record
+    ordered = tuple(records[key] for key in expected if key in records)
     return Run(folder, manifest, ordered, tuple(problems), (folder / DONE).exists())
+
+
+def _key(of: Record | Expected) -> tuple[str, str]:
+    """What tells one record of a run from another."""
+    return of.device, of.case
 
 
 def _read_manifest(folder: Path) -> Manifest:

@@ -36,6 +36,13 @@ class DeviceEntry(_Frozen):
         return Rating(self.part, self.evidence, self.nominal, self.datasheet, self.missing, self.notes)
 
 
+class Expected(_Frozen):
+    """A case that a run sets out to measure, and on which of its devices."""
+
+    case: str
+    device: str
+
+
 class Options(_Frozen):
     """The flags that shaped the run; a resumed run keeps them."""
 
@@ -46,7 +53,10 @@ class Options(_Frozen):
 
 
 class Manifest(_Frozen):
-    """One run. `cases` are the ids expected; a run is complete when each has a record."""
+    """One run. `cases` are expected; a run is complete when each has a record.
+
+    On one device `cases` are plain ids; on several, each entry names its device too.
+    """
 
     schema_version: int = SCHEMA
     method: int = METHOD
@@ -58,8 +68,20 @@ class Manifest(_Frozen):
     software: Mapping[str, str | None]
     options: Options = Options()
     seed: int
-    cases: tuple[str, ...]
+    cases: tuple[str | Expected, ...]
     published: bool = False  # host name, serial and UUID are hashes
+
+    @property
+    def expected(self) -> tuple[Expected, ...]:
+        """Every case with its device, in the order of `cases`."""
+        return tuple(
+            Expected(case=entry, device=self.devices[0].name) if isinstance(entry, str) else entry
+            for entry in self.cases
+        )
+
+    def entry(self, device: str) -> DeviceEntry:
+        """The device of that name. Raises KeyError where the run has none."""
+        return {entry.name: entry for entry in self.devices}[device]
 
     def summary(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""
