@@ -6,11 +6,14 @@ pandas nor pydantic.
 
 from __future__ import annotations
 
+import io
 import sys
+from typing import Annotated
 
 import typer
 
-from nameplate.cli import measuring, publishing, reading, specs
+from nameplate import __version__
+from nameplate.cli import devices, fleet, measuring, publishing, reading, specs
 from nameplate.errors import NameplateError
 from nameplate.text import plain
 
@@ -22,12 +25,34 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (measuring, reading, specs, publishing):
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nameplate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end."),
+    ] = False,
+) -> None:
+    pass
+
+
+for module in (measuring, reading, devices, specs, publishing, fleet):
     module.register(app)
 
 
 def main() -> None:
     """Run the command line; the process ends with 0 done, 1 check failed, 2 bad input, 3 incomplete, 130."""
+    for stream in (sys.stdout, sys.stderr):
+        # Where the terminal's encoding lacks a character (±, ×), a substitute beats a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except NameplateError as error:

@@ -1,0 +1,224 @@
+"""`bench fleet`: its screen, its document, its exit statuses, and what it doesn't import."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from nameplate.cli import main
+from nameplate.device.identity import CpuIdentity
+from nameplate.store.folder import RecordWriter, create, mark_done
+from nameplate.store.manifest import DeviceEntry
+
+A800 = "nvidia-a800-sxm4-80gb"
+SENTENCE = (
+    "One nominal EFLOPS of A800 (3,125 cards at 320) delivers 0.626 EFLOPS in published 8-GPU training of a "
+    "7B model (A100: 0.642 of 312); at RMB 950,000 per 8-card server that is RMB 593 M per delivered EFLOPS."
+)
+LOADED = """
+import sys
+sys.argv = ["bench", *sys.argv[1:]]
+from nameplate.cli import main
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+print("loaded:", *sorted({"torch", "pandas"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys):
+    """Run `bench fleet …` as its entry point does; return exit status, standard output and error."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", "fleet", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+        done = capsys.readouterr()
+        return status, done.out, done.err
+
+    return run
+
+
+@pytest.fixture
+def cpu_run(make_manifest, make_record, tmp_path):
+    """A CPU's run on disk; its folder."""
+    identity = CpuIdentity(
+        name="AMD \x1b[2J[red]EPYC",
+        architecture="x86_64",
+        logical_cpus=4,
+        usable_cores=2.0,
+        memory_bytes=1 << 34,
+    )
+    record = make_record()
+    device = DeviceEntry(name="cpu", part="amd-zen4", evidence="its model", identity=identity)
+    folder = create(tmp_path / "runs", make_manifest([record.case], devices=(device,)))
+    with RecordWriter(folder, "main") as writer:
+        writer.append(record)
+    mark_done(folder)
+    return folder
+
+
+def test_list_prints_the_five_with_dates_sources_and_cards(bench):
+    status, out, _ = bench("list")
+    assert status == 0
+    for text in ("tesla-2024-q3", "2024-Q3", "67,500", "16,844", "7,844", "4,375", "7.5", "a mix", "36Kr"):
+        assert text in out
+
+
+def test_list_as_json(bench):
+    rows = {row["fleet"]: row for row in json.loads(bench("list", "--json")[1])}
+    assert len(rows) == 5
+    assert all(row["as_of"] and row["source"] for row in rows.values())
+    li_auto, huawei = rows["li-auto-2024-08"], rows["huawei-2024-10"]
+    assert (li_auto["stated_eflops"], li_auto["stated_cards"], li_auto["cards"]) == (5.39, None, 16844)
+    assert (huawei["part"], huawei["cards"], huawei["stated_eflops"]) == (None, None, 7.5)
+
+
+def test_cost_prints_the_sentence_the_conventions_and_how_far_it_reaches(bench):
+    status, out, err = bench("cost")
+    said = " ".join(out.split())
+    assert (status, err) == (0, "")
+    for text in (
+        SENTENCE,
+        "RMB 371.1 M; in whole ones 391, RMB 371.45 M.",
+        "FLOPs counted by nanoGPT (6N + 12LdT, N with embeddings)",
+        "llm-foundry benchmarking README",
+        "delivered as far as `scaled`; goodput isn't in it yet",
+        "a point figure: no interval is known",
+        "the bf16 derate serves fp16",
+        "the dense fp16 nominal of one card, in cards, delivered and price alike: H100 989 TFLOPS, A800 320",
+        "whether chassis and network are included isn't stated",
+        "no price of a server of nvidia-h100-sxm5-80gb is known",
+        "a mix of parts in unknown shares",
+    ):
+        assert text in said
+
+
+def test_cost_as_json_is_one_row_a_fleet(bench):
+    rows = json.loads(bench("cost", "--json")[1])
+    assert [row["fleet"].rsplit("-20")[0] for row in rows] == ["tesla", "li-auto", "xpeng", "huawei", "nio"]
+    promised = {
+        *("fleet", "name", "as_of", "part", "cards", "servers", "nominal_eflops", "stated_eflops"),
+        *("delivered_eflops", "capex_rmb", "rmb_per_nominal_eflops", "rmb_per_delivered_eflops"),
+        *("chain", "reason", "source"),
+    }
+    assert all(promised <= row.keys() for row in rows)
+    assert rows[1]["chain"][0]["value"] == 0.975
+    assert [link["provenance"] for link in rows[1]["chain"]] == ["published", "published"]
+
+
+def test_a_narrow_terminal_loses_no_figure(bench, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = bench("cost")[1]
+    assert max(map(len, out.splitlines())) <= 80
+    for text in ("per delivered", "592.8", "2,000.2", "66.757"):
+        assert text in out
+
+
+def test_a_cpu_run_prints_its_own_figures_and_prices_nothing(bench, cpu_run):
+    status, out, _ = bench("cost", "--run", cpu_run)
+    said = " ".join(out.split())
+    assert status == 0
+    assert "best product 0.4 TFLOPS in bf16, 80.0% of nominal 0.5 (clean)" in said
+    assert "not priced: a CPU's derate never prices a GPU" in said
+    assert "delivers 0.626 EFLOPS in published 8-GPU training" in said
+    assert "[red]" in out
+    assert "\x1b" not in out
+
+
+def test_a_run_may_be_named_by_its_id(bench, cpu_run):
+    rows = json.loads(bench("cost", "nio", "--run", cpu_run.name, "--results", cpu_run.parent, "--json")[1])
+    assert rows[0]["run"]["run"] == cpu_run.name
+    assert rows[0]["run"]["used"] is False
+    assert rows[0]["delivered_eflops"] == pytest.approx(1.4 * 0.62595)
+
+
+def test_a_users_fleets_and_prices_are_used(bench, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        '[[fleet]]\nid = "mine"\nname = "[bold]Mine\\u001b[2J"\nas_of = "2026-11"\n'
+        'part = "nvidia-h100-sxm5-80gb"\ncards = 80\nsource = "counted"\n'
+        '[[price]]\npart = "nvidia-h100-sxm5-80gb"\ncards_per_server = 8\nserver_rmb = 2000000\n'
+        'as_of = "2026-11"\nsource = "a quote"\n'
+    )
+    (row,) = json.loads(bench("cost", "mine", "--fleets", mine, "--json")[1])
+    assert (row["servers"], row["capex_rmb"], row["nominal_eflops"]) == (
+        10,
+        20_000_000,
+        pytest.approx(0.07912),
+    )
+    assert "\x1b" not in bench("cost", "--fleets", mine)[1] + bench("list", "--fleets", mine)[1]
+
+
+UNUSABLE = {
+    "an unknown fleet": (["cost", "byd"], "no such fleet; got 'byd'; expected tesla-2024-q3, "),
+    "an unknown derate": (["cost", "--derate", "nope"], "--derate: no such published derate; got 'nope'"),
+    "NaN EFLOPS": (["cost", "--eflops", "nan", "--part", A800], "--eflops: not a size; got nan"),
+    "negative EFLOPS": (["cost", "--eflops", "-1", "--part", A800], "--eflops: not a size; got -1.0"),
+    "an unknown part": (["cost", "--part", "nvidia-a801"], "isn't the name of a part in the registry"),
+    "a file that isn't there": (
+        ["list", "--fleets", "gone.toml"],
+        "gone.toml: a file of fleets can't be read",
+    ),
+    "a malformed file": (
+        ["cost", "--fleets", "bad.toml"],
+        "bad.toml: the value of fleet[No Id].id can't be used",
+    ),
+    "a loss counted twice": (
+        ["cost", "nio", "--derate", "a100-sxm-80gb-scaled-7b-x8", "--derate", "h100-scaled-8b-x128-from-x8"],
+        "counts a loss twice; got 'datasheet → scaled (a100-sxm-80gb-scaled-7b-x8) and step → scaled",
+    ),
+    "a run that isn't there": (["cost", "--run", "gone"], "no such run; got 'gone'"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_unusable_input_is_2_and_one_sentence(bench, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.toml").write_text(
+        '[[fleet]]\nid = "No Id"\nname = "x"\nas_of = "2026"\nsource = "x"\ncards = 1\n'
+    )
+    arguments, sentence = UNUSABLE[kind]
+    status, out, err = bench(*arguments)
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("bench: ")
+    assert sentence in line
+
+
+def test_the_group_explains_its_commands(bench):
+    out = bench("--help")[1]
+    assert set(re.findall(r"^  (list|cost) ", out, re.MULTILINE)) == {"list", "cost"}
+    for flag in ("--run", "--results", "--derate", "--eflops", "--part", "--fleets", "--json"):
+        assert flag in bench("cost", "--help")[1]
+
+
+def loaded(*arguments):
+    command = [sys.executable, "-c", LOADED, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("loaded:")[2].split())
+
+
+def test_bench_fleet_imports_neither_torch_nor_pandas(cpu_run):
+    assert loaded("fleet", "cost", "--run", cpu_run) == set()
+    assert loaded("fleet", "list", "--json") == set()
+
+
+def test_the_check_above_can_fail():
+    assert "torch" in loaded("devices", "--device", "cpu", "--json")
+
+
+def test_importing_fleet_loads_nothing_heavy():
+    program = (
+        "import sys, nameplate.fleet; print({'torch', 'pandas', 'numpy', 'pydantic'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
