@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,40 @@ def make_run(make_manifest):
         return Run(Path("runs") / manifest.run, manifest, records, tuple(problems), not missing)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory):
+    """The builder of the stand-in for NVML, and a function that builds it once for each set left out."""
+    path = Path(__file__).parent / "nvml_stub" / "build.py"
+    spec = importlib.util.spec_from_file_location("nvml_stub_builder", path)
+    builder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    if sys.platform != "linux" or builder.compiler() is None:
+        pytest.skip("no C compiler (cc, gcc or $CC) on Linux to build the stand-in for NVML with")
+    built = {}
+
+    def get(missing):
+        if missing not in built:
+            built[missing] = builder.build(tmp_path_factory.mktemp("nvml"), missing)
+        return built[missing]
+
+    return builder, get
+
+
+@pytest.fixture
+def use_nvml(nvml_library, tmp_path, monkeypatch):
+    """Have NVML answer from a scenario, here and in processes started here; called again, from another."""
+    builder, get = nvml_library
+
+    def use(*parts, missing=()):
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(get(missing)))
+        path = builder.write_scenario(tmp_path / "nvml_scenario.txt", *parts)
+        monkeypatch.setenv(builder.SCENARIO, str(path))
+
+    use.old_driver = builder.OLD_DRIVER
+    use.library = builder.LIBRARY
+    return use
 
 
 def pytest_collection_modifyitems(items):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 from dataclasses import dataclass, field
 
@@ -21,7 +23,7 @@ from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.suite import Case, Suite
 
 PROMISED = {"run", "selftest", "show", "suites", "devices", "report", "publish"}
-COMMANDS = {command.name for command in app.registered_commands}
+COMMANDS = {command.name for command in app.registered_commands} | {"fleet"}
 
 
 @dataclass(frozen=True)
@@ -438,3 +440,32 @@ def test_an_unfinished_run_is_not_published(bench, stored, make_record, make_man
     assert result.status == 2
     assert f"bench run --resume {folder.name} first" in result.err
     assert not (tmp_path / "results").exists()
+
+
+def test_a_terminal_that_lacks_a_character_gets_another_not_a_traceback(begun_run):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "100"}
+    command = [sys.executable, "-m", "nameplate", "show", str(begun_run)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0.4" in done.stdout
+
+
+def test_the_version_is_told(bench):
+    from nameplate import __version__
+
+    assert bench("--version") == Result(0, f"nameplate {__version__}\n", "")
+
+
+def test_two_ratings_of_one_dtype_are_refused(bench):
+    result = bench("run", "--nominal", "bf16=1", "--nominal", "bf16=2")
+    assert result.status == 2
+    assert "two ratings of one dtype" in result.err
+
+
+@pytest.fixture
+def begun_run(tmp_path, make_record, make_manifest):
+    record = make_record()
+    folder = create(tmp_path, make_manifest([record.case]))
+    with RecordWriter(folder, "cpu") as writer:
+        writer.append(record)
+    return folder

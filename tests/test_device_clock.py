@@ -1,4 +1,4 @@
-"""The clock's chain of adds: what its bytes do, what is made of its times, and where it gives up."""
+"""The native loops: what their bytes do, what is made of their times, and where they give up."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ runs_here = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64") or not hasattr(os, "memfd_create"),
     reason="the chain is x86-64 code for Linux",
 )
+CHAIN = clock._loop_code(clock._ADD_RAX_RDX * clock._STEPS)
+MULTIPLICATIONS = clock._loop_code(clock._MULTIPLY * (clock._STEPS // 4))
 ADD, DECREMENT, JUMP_IF_NOT_ZERO, RETURN = b"\x48\x01\xd0", b"\x48\xff\xcf", b"\x0f\x85", b"\xc3"
 
 
@@ -38,14 +40,23 @@ def execute(code, repeats):
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_the_code_adds_a_hundred_times_a_repeat(repeats):
-    met = execute(clock._CODE, repeats)
+    met = execute(CHAIN, repeats)
     assert met == {ADD: 100 * repeats, DECREMENT: repeats, JUMP_IF_NOT_ZERO: repeats}
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
-def test_a_disassembler_reads_the_same(tmp_path):
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        (CHAIN, ["add rax,rdx"] * 100),
+        # Four that don't wait for each other: enough to fill a multiplier that takes three cycles each.
+        (MULTIPLICATIONS, ["imul rax,rdx", "imul rcx,rdx", "imul r8,rdx", "imul r9,rdx"] * 25),
+    ],
+    ids=["adds", "multiplications"],
+)
+def test_a_disassembler_reads_the_same(tmp_path, code, body):
     raw = tmp_path / "chain"
-    raw.write_bytes(clock._CODE)
+    raw.write_bytes(code)
     command = ["objdump", "-D", "-b", "binary", "-m", "i386:x86-64", "-M", "intel", str(raw)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -53,7 +64,7 @@ def test_a_disassembler_reads_the_same(tmp_path):
     words = [
         " ".join(line.split("\t")[2].split()) for line in done.stdout.splitlines() if line.count("\t") > 1
     ]
-    assert words[:100] == ["add rax,rdx"] * 100
+    assert words[:100] == body
     assert words[100:] == ["dec rdi", "jne 0x0", "ret"]
 
 
@@ -61,7 +72,7 @@ def test_a_disassembler_reads_the_same(tmp_path):
 def test_the_shortest_chain_decides(monkeypatch):
     now, times = itertools.count(0.0, 1e-3), itertools.cycle([5e-4, 1e-4, 3e-4])
     monkeypatch.setattr(clock.time, "perf_counter", lambda: next(now))
-    monkeypatch.setattr(clock, "_time_one", lambda chain: next(times))
+    monkeypatch.setattr(clock, "_time", lambda loop, repeats: next(times))
     assert clock.measured_mhz() == pytest.approx(100 * clock._REPEATS / 1e-4 / 1e6)
 
 
@@ -76,8 +87,9 @@ def test_this_machine_runs_at_a_plausible_clock():
 @pytest.mark.parametrize("machine", ["aarch64", "arm64", "riscv64", "i686", ""])
 def test_a_foreign_processor_is_never_given_the_code(monkeypatch, machine):
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(clock, "_highest_mhz", lambda: pytest.fail("ran x86-64 code elsewhere"))
+    monkeypatch.setattr(os, "memfd_create", lambda *_: pytest.fail("made x86-64 code"), raising=False)
     assert clock.measured_mhz() is None
+    assert clock.parallel_speed(2) is None
 
 
 def test_a_system_without_memory_files_has_no_measured_clock(monkeypatch):
@@ -102,3 +114,27 @@ def test_a_hardened_system_has_no_measured_clock_and_leaks_no_file(monkeypatch, 
     for descriptor in opened:
         with pytest.raises(OSError, match="descriptor"):
             os.fstat(descriptor)
+
+
+@runs_here
+def test_cores_of_their_own_and_threads_of_one_core_are_told_apart(monkeypatch):
+    monkeypatch.setattr(clock, "_time", lambda loop, repeats: 1e-3)
+    slowest = iter([3e-3, 1.02e-3, 1.5e-3, 2e-3, 1.1e-3])
+    monkeypatch.setattr(clock, "_slowest", lambda loop, threads: next(slowest))
+    assert clock.parallel_speed(2) == pytest.approx(1 / 1.02)
+    monkeypatch.setattr(clock, "_slowest", lambda loop, threads: 2e-3)
+    assert clock.parallel_speed(2) == pytest.approx(0.5)
+    monkeypatch.setattr(clock, "_slowest", lambda loop, threads: 0.9e-3)  # the clock rose in between
+    assert clock.parallel_speed(2) == 1.0
+
+
+def test_one_thread_has_nobody_to_share_with():
+    assert clock.parallel_speed(1) is None
+
+
+@runs_here
+def test_this_machine_runs_its_threads_at_a_share_of_their_speed():
+    speed = clock.parallel_speed(2)
+    if speed is None:
+        pytest.skip("executable memory is forbidden here")
+    assert 0.0 < speed <= 1.0

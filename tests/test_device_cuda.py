@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
-import pynvml
+import psutil
 import pytest
 import torch
 
 from nameplate.device import cuda, find
 from nameplate.device.cuda import CudaDevice
 from nameplate.device.identity import CudaIdentity
+from nameplate.engine.conditions import between
 from nameplate.engine.measure import _enqueue_share
 from nameplate.engine.verdict import thresholds
 from nameplate.errors import InputError
@@ -162,86 +163,165 @@ def test_says_what_it_is_and_what_it_is_not_rated_for(gpu):
     assert given.datasheet_for("bf16").tflops is None
 
 
-def test_what_the_driver_would_tell_is_not_known_yet(gpu):
+FIRST = "GPU-a8000000-0000-4000-8000-000000000000"
+
+
+def test_a_gpu_without_a_uuid_has_counters_without_figures_and_a_reason(gpu):
     counters = CudaDevice(IDENTITY, gpu).counters()
     assert (counters.process_cpu_s, counters.busy_cpu_s, counters.steal_s) == (None, None, None)
+    assert counters.gpu.power_w is None
+    assert "no UUID" in counters.gpu.why_absent("power_w")
+
+
+def test_counters_are_the_drivers_own_by_uuid(use_nvml):
+    use_nvml("eight_a800", "gpu.3.temperature_c = 71", "gpu.3.field.74 = 12000000000 +1000000000")
+    identity = IDENTITY.model_copy(update={"uuid": FIRST[:-1] + "3"})
+    with cuda.open_nvml() as nvml:
+        device = CudaDevice(identity, Gpu(), nvml)
+        before, after = device.counters(), device.counters()
+    assert before.gpu.temperature_c == 71
+    assert before.gpu.uuid == identity.uuid
+    assert after.gpu.power_throttle_s - before.gpu.power_throttle_s == pytest.approx(1.0)
+    assert after.gpu.energy_j - before.gpu.energy_j == pytest.approx(30.0)
+    assert before.at_s <= before.gpu.at_s <= after.at_s
+
+
+def test_a_slice_that_nvml_names_otherwise_stays_one_gpu(use_nvml):
+    """Torch says GPU- where NVML says MIG-; two readings of one slice must be subtractable, lost or not."""
+    use_nvml("eight_a800", "mig")
+    identity = IDENTITY.model_copy(update={"uuid": "GPU-a8000000-0000-5000-8000-000000000001"})
+    with cuda.open_nvml() as nvml:
+        device = CudaDevice(identity, Gpu(), nvml)
+        before = device.counters()
+        use_nvml("eight_a800", "mig", "call.nvmlDeviceGetClockInfo = crash")
+        after = device.counters()
+    assert before.gpu.temperature_c == 34
+    assert after.gpu.temperature_c is None
+    assert between(before, after, 1.0).gpu.change.energy_j is None
+
+
+def test_an_nvml_that_hangs_costs_figures_and_not_the_run(use_nvml, monkeypatch):
+    monkeypatch.setenv(cuda.DEADLINE, "1")
+    use_nvml("eight_a800")
+    with cuda.open_nvml() as nvml:
+        device = CudaDevice(IDENTITY.model_copy(update={"uuid": FIRST}), Gpu(), nvml)
+        before = device.counters()
+        use_nvml("eight_a800", "call.nvmlDeviceGetClockInfo = hang")
+        after, again = device.counters(), device.counters()
+    assert before.gpu.temperature_c == 34
+    assert "no answer within 1 s" in after.gpu.why_absent("temperature_c")
+    assert again.gpu.absent == after.gpu.absent
+    assert between(before, after, 1.0).gpu.others() is None
+
+
+@pytest.mark.parametrize("given", ["soon", "0", "-1", "inf", "nan"])
+def test_a_deadline_that_is_none_is_refused(monkeypatch, given):
+    monkeypatch.setenv(cuda.DEADLINE, given)
+    with pytest.raises(InputError, match=f"{cuda.DEADLINE}.*got '{given}'.*seconds above 0"):
+        cuda.open_nvml()
+
+
+def test_a_gpu_that_torch_does_not_see_is_no_device():
+    with pytest.raises(ValueError, match="torch doesn't see NVIDIA Test"):
+        CudaDevice(IDENTITY.model_copy(update={"index": None}), Gpu())
 
 
 PROPERTIES = SimpleNamespace(
-    name="NVIDIA H200",
-    uuid="1234-5678",
-    total_memory=141 << 30,
-    multi_processor_count=132,
-    major=9,
+    name="NVIDIA A800-SXM4-80GB",
+    uuid=FIRST.removeprefix("GPU-"),
+    total_memory=85_094_825_984,
+    multi_processor_count=108,
+    major=8,
     minor=0,
-    L2_cache_size=60 << 20,
+    L2_cache_size=40 << 20,
 )
 
 
 @pytest.fixture
-def driver(monkeypatch):
-    """A working NVML with one GPU; `broken` names the calls that fail, and with what."""
-    broken = {}
+def identify(monkeypatch):
+    """Read a GPU's identity as torch shows `PROPERTIES`, changed or not, with an NVML of its own."""
 
-    def answer(name, value):
-        def call(*args):
-            if name in broken:
-                raise broken[name]
-            return value
+    def read(**changes):
+        shown = SimpleNamespace(**{**vars(PROPERTIES), **changes})
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: shown)
+        with cuda.open_nvml() as nvml:
+            return cuda.read_identity(2, nvml)
 
-        monkeypatch.setattr(pynvml, name, call)
-
-    for name, value in {
-        "nvmlInit": None,
-        "nvmlShutdown": None,
-        "nvmlSystemGetDriverVersion": "570.86",
-        "nvmlDeviceGetCount": 1,
-        "nvmlDeviceGetHandleByUUID": "handle",
-        "nvmlDeviceGetPciInfo": SimpleNamespace(busId="00000000:1B:00.0", pciDeviceId=0x20F310DE),
-        "nvmlDeviceGetSerial": "1654",
-    }.items():
-        answer(name, value)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: PROPERTIES)
-    return broken
+    return read
 
 
-def test_reads_one_gpu(driver):
-    identity = cuda.read_identity(2)
-    assert (identity.name, identity.index, identity.uuid) == ("NVIDIA H200", 2, "GPU-1234-5678")
-    assert (identity.driver, identity.serial, identity.pci_bus_id) == ("570.86", "1654", "00000000:1B:00.0")
-    assert identity.pci_device_id == 0x20F310DE
-    assert (identity.compute_capability, identity.l2_bytes) == ("9.0", 60 << 20)
+def test_reads_one_gpu(use_nvml, identify):
+    use_nvml("eight_a800")
+    identity = identify(uuid=PROPERTIES.uuid[:-1] + "5")
+    assert (identity.name, identity.index, identity.nvml_index) == ("NVIDIA A800-SXM4-80GB", 2, 5)
+    assert (identity.driver, identity.cuda_driver, identity.vbios) == ("550.90.07", "12.4", "92.00.A0.00.05")
+    assert (identity.uuid, identity.serial) == (FIRST[:-1] + "5", "1320522000005")
+    assert (identity.pci_bus_id, identity.pci_id) == ("00000000:57:00.0", "10de:20f3")
+    assert identity.pci_subsystem_id == "10de:179b"
+    assert (identity.power_limit_w, identity.default_power_limit_w) == (400.0, 400.0)
+    assert (identity.max_sm_clock_mhz, identity.max_memory_clock_mhz) == (1410, 1593)
+    assert (identity.persistence_mode, identity.ecc_mode, identity.mig_mode) == (True, True, False)
+    assert (identity.compute_mode, identity.mig_slice) == ("default", False)
+    assert (identity.max_pcie_generation, identity.max_pcie_width) == (4, 16)
+    assert (identity.compute_capability, identity.l2_bytes) == ("8.0", 40 << 20)
     assert CudaIdentity.model_validate_json(identity.model_dump_json()) == identity
+    assert cuda.rate(identity).part == "nvidia-a800-sxm4-80gb"
+    assert cuda.rate(identity).nominal_for("fp16").tflops == 320
+
+
+def test_the_default_power_limit_is_evidence(use_nvml, identify):
+    """A board limit far above the part's says another part; one that someone set lower says nothing."""
+    use_nvml("eight_a800", "gpu.*.default_power_limit_mw = 700000")
+    rating = cuda.rate(identify())
+    assert rating.part is None
+    assert "700 W" in rating.evidence
+    use_nvml("eight_a800", "gpu.*.power_limit_mw = 150000")
+    assert cuda.rate(identify()).part == "nvidia-a800-sxm4-80gb"
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "lost"),
+    ("line", "lost"),
     [
-        ("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, {"driver", "serial", "pci_bus_id"}),
-        ("nvmlDeviceGetSerial", pynvml.NVML_ERROR_NOT_SUPPORTED, {"serial"}),
-        # A MIG slice's UUID isn't a GPU's.
-        ("nvmlDeviceGetHandleByUUID", pynvml.NVML_ERROR_NOT_FOUND, {"serial", "pci_bus_id"}),
-        ("nvmlDeviceGetPciInfo", pynvml.NVML_ERROR_NOT_SUPPORTED, {"pci_bus_id"}),
-        ("nvmlSystemGetDriverVersion", pynvml.NVML_ERROR_UNKNOWN, {"driver"}),
+        ("call.nvmlInitWithFlags = error 9", {"driver", "serial", "pci_bus_id", "power_limit_w"}),
+        ("gpu.0.serial =", {"serial"}),
+        ("call.nvmlDeviceGetPciInfo_v3 = error 3", {"pci_bus_id", "pci_id"}),
+        ("driver = error 999", {"driver"}),
+        ("gpu.*.uuid = GPU-ffffffff-0000-4000-8000-00000000000{n}", {"serial", "pci_bus_id"}),
+        ("gpu.0.call.nvmlDeviceGetName = crash", {"serial", "pci_bus_id"}),
     ],
 )
-def test_what_the_driver_refuses_is_left_out(driver, call, error, lost):
-    driver[call] = pynvml.NVMLError(error)
-    identity = cuda.read_identity(0)
-    assert {name for name in ("driver", "serial", "pci_bus_id") if getattr(identity, name) is None} >= lost
-    assert identity.name == "NVIDIA H200"
+def test_what_the_driver_refuses_is_left_out(use_nvml, identify, line, lost):
+    use_nvml("eight_a800", line)
+    identity = identify()
+    assert {name for name in lost if getattr(identity, name) is not None} == set()
+    assert (identity.name, identity.uuid) == ("NVIDIA A800-SXM4-80GB", FIRST)
 
 
-def test_the_library_is_always_given_back(driver, monkeypatch):
-    calls = []
-    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: calls.append("shutdown"))
-    assert cuda.driver_and_count() == ("570.86", 1)
-    driver["nvmlDeviceGetCount"] = pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
-    with pytest.raises(pynvml.NVMLError):
-        cuda.driver_and_count()
-    assert calls == ["shutdown", "shutdown"]
-    driver["nvmlInit"] = pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+def test_a_slice_is_the_same_device_whether_nvml_was_there_or_not(use_nvml, identify):
+    use_nvml("eight_a800", "mig")
+    told = identify(uuid="a8000000-0000-5000-8000-000000000001")
+    assert (told.uuid, told.mig_slice) == ("MIG-a8000000-0000-5000-8000-000000000001", True)
+    untold = told.model_copy(update={"uuid": "GPU-a8000000-0000-5000-8000-000000000001"})
+    assert told.fingerprint() == untold.fingerprint()
+    assert told.fingerprint() != told.model_copy(update={"driver": "590.1"}).fingerprint()
+    assert told.fingerprint() == told.model_copy(update={"power_limit_w": 250.0}).fingerprint()
+
+
+def test_the_driver_counts_gpus_and_its_process_ends(use_nvml):
+    use_nvml("eight_a800")
+    children = set(psutil.Process().children())
+    assert cuda.driver_and_count() == ("550.90.07", 8)
+    use_nvml("eight_a800", "call.nvmlInitWithFlags = error 9")
     assert cuda.driver_and_count() is None
+    assert set(psutil.Process().children()) <= children
+
+
+@pytest.mark.parametrize("line", ["call.nvmlInitWithFlags = hang", "call.nvmlInitWithFlags = error 18"])
+def test_a_driver_that_is_there_and_does_not_answer_is_no_silent_cpu(use_nvml, monkeypatch, line):
+    monkeypatch.setenv(cuda.DEADLINE, "1")
+    use_nvml("eight_a800", line)
+    with pytest.warns(UserWarning, match="NVML can't say whether there is one: .*(no answer|MISMATCH)"):
+        assert cuda.driver_and_count() is None
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ def test_a_copy_declares_its_bytes_and_no_flops():
     assert workload.bytes == 2 * 256 * 2**20
     assert (workload.flops, workload.convention) == (None, None)
     assert workload.dimensions == {"kind": "copy", "mebibytes": 256, "elements": 2**26}
-    assert workload.pilot() is None
+    assert workload.pilot() == Memory("copy", "fp32", 16)
+    assert Memory("copy", "fp32", 64).pilot() is None
     assert workload.represents is None
 
 
@@ -75,7 +76,7 @@ def test_a_triad_is_b_plus_three_c():
 @pytest.mark.parametrize("kind", ["copy", "triad"])
 @pytest.mark.parametrize("wrong", [7.0, math.nan])
 def test_one_wrong_element_is_found_wherever_it_is(kind, wrong, monkeypatch):
-    monkeypatch.setattr("nameplate_kernels.memory._CHUNK_ELEMENTS", 100_000)
+    monkeypatch.setattr("nameplate_kernels.memory._CHUNK_ELEMENTS", {"cpu": 100_000})
     prepared = launched(Memory(kind, "fp32", 1))
     assert prepared.check().passed
     prepared.arrays[0].target[-1] = wrong

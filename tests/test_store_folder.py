@@ -9,7 +9,16 @@ import pytest
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.errors import InputError, RunIncomplete
 from nameplate.record import SCHEMA, Batch, Record, Verification
-from nameplate.store.folder import RecordWriter, create, find_run, find_runs, mark_done, read_run
+from nameplate.store.folder import (
+    RecordWriter,
+    claimed,
+    create,
+    find_run,
+    find_runs,
+    mark_done,
+    read_run,
+    write_durably,
+)
 from nameplate.store.manifest import DeviceEntry, Manifest, Options
 
 CASES = tuple(f"matmul/fp32/{edge}x{edge}x{edge}/normal/warm/-/torch" for edge in (8, 16, 32))
@@ -315,3 +324,20 @@ def test_a_disk_that_stays_full_is_still_one_sentence(tmp_path):
         RecordWriter(where, "simulated") as writer,
     ):
         writer.append(recorded(CASES[0]))
+
+
+def test_a_run_is_measured_by_one_process_at_a_time(tmp_path):
+    (tmp_path / "manifest.json").touch()
+    again = claimed(tmp_path)
+    with claimed(tmp_path), pytest.raises(InputError, match="is being measured by another process"):
+        again.__enter__()
+    with claimed(tmp_path):  # given back
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "report.md").mkdir()
+    with pytest.raises(OSError, match="irectory"):
+        write_durably(tmp_path / "report.md", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]

@@ -1,6 +1,8 @@
 """A published run says the same figures and nothing of whose machine it was."""
 
 import hashlib
+import json
+import os
 import stat
 
 import pytest
@@ -224,3 +226,38 @@ def test_a_publication_that_broke_off_can_be_made_again(make_run, tmp_path, monk
         with pytest.raises((OSError, InputError)):
             publish_run(run, tmp_path / "results")
     assert read_run(publish_run(run, tmp_path / "results")).records[0] == run.records[0]
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", "/tmp/x", ".hidden", ""])
+def test_a_name_from_a_manifest_is_never_a_way_out_of_the_folder(make_run, tmp_path, name):
+    run = make_run()
+    for change in ({"run": name}, {"devices": [{**run.manifest.devices[0].model_dump(), "part": name}]}):
+        text = json.dumps(run.manifest.model_dump(mode="json") | change)
+        (run.folder / "manifest.json").write_text(text)
+        with pytest.raises(InputError, match=r"manifest\.json"):
+            read_run(run.folder)
+
+
+def test_nothing_unfinished_is_left_when_a_publication_breaks_off(make_run, tmp_path, monkeypatch):
+    run = make_run()
+
+    def full(self, record):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "append", full)
+    with pytest.raises(InputError, match="No space left"):
+        publish_run(run, tmp_path / "results")
+    assert [path for path in (tmp_path / "results").rglob("*") if path.is_file()] == []
+
+
+def test_a_published_copy_is_not_published_again(make_run, tmp_path):
+    published = read_run(publish_run(make_run(), tmp_path / "results"))
+    with pytest.raises(InputError, match="is a published copy"):
+        publish_run(published, tmp_path / "elsewhere")
+
+
+def test_without_a_home_there_is_no_key_and_one_sentence(make_run, tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where no home can be found
+    with pytest.raises(InputError, match="no home folder to keep a key in"):
+        publish_run(make_run(), tmp_path / "results")

@@ -7,6 +7,7 @@ writes. A cache that first reads a line it is about to overwrite (write-allocate
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,8 +31,13 @@ SCALAR = 3.0
 """The s of the triad a = b + s·c, as in STREAM."""
 
 _ARRAYS = {"copy": 2, "triad": 3}
-_CHUNK_ELEMENTS = 2**18
+# On a CPU, chunks that torch doesn't split over threads: thousands of small threaded steps would collapse
+# when another process holds a core. On a GPU, chunks large enough to fill it.
+_CHUNK_ELEMENTS = {"cpu": 2**15}
+_CHUNK_ELSEWHERE = 2**24
 _MEBIBYTE = 2**20
+_DIRECT_MEBIBYTES = 64
+_PILOT_MEBIBYTES = 16
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,19 @@ class Memory(Workload):
     @property
     def resident_bytes(self) -> int:
         """The arrays, and the check's conversions to fp64, a chunk of each array at a time."""
-        return self.bytes + 6 * 8 * min(self.elements, _CHUNK_ELEMENTS)
+        return self.bytes + 6 * 8 * min(self.elements, _CHUNK_ELSEWHERE)
 
     def unsupported(self, device: torch.device) -> str | None:
         """A reason for tf32, which memory knows nothing of; None otherwise."""
         if self.dtype == "tf32":
             return "tf32 is a mode of matrix products; memory holds it as fp32"
         return None
+
+    def pilot(self) -> Memory | None:
+        """The same over 16 MiB an array; None for one of up to 64 MiB, which can be tried directly."""
+        if self.mebibytes <= _DIRECT_MEBIBYTES:
+            return None
+        return dataclasses.replace(self, mebibytes=_PILOT_MEBIBYTES)
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedMemory:
         """Allocate `copies` sets of arrays; what the n-th holds doesn't depend on their number.
@@ -143,7 +155,8 @@ class Arrays:
 
 
 def _chunks(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
-    return torch.tensor_split(tensor, math.ceil(tensor.numel() / _CHUNK_ELEMENTS))
+    elements = _CHUNK_ELEMENTS.get(tensor.device.type, _CHUNK_ELSEWHERE)
+    return torch.tensor_split(tensor, math.ceil(tensor.numel() / elements))
 
 
 def _copy_deviation(target: torch.Tensor, source: torch.Tensor) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Schema history (the shape of manifest and record lines; readers upgrade older ones):
 #   1  2026-11: first.
@@ -112,7 +112,7 @@ class Record(_Frozen):
     workload: Annotated[str, Column("what was timed")]
     dtype: Annotated[str, Column("number format; fp16 accumulates in fp32")]
     shape: Annotated[str, Column("size, as in the case id")]
-    dimensions: Mapping[str, int | str]
+    dimensions: Mapping[str, int | float | str]
     fill: Annotated[str, Column("what the inputs held")]
     cache: Annotated[str, Column("state of the caches: warm, flushed, rotating")]
     phase: Annotated[str | None, Column("burst or sustained; null where they were not measured apart")]
@@ -131,23 +131,31 @@ class Record(_Frozen):
     bytes: Annotated[int | None, Column("bytes one launch must move", "B")] = None
     convention: Annotated[str | None, Column("how the FLOPs were counted")] = None
 
-    tflops: Annotated[float | None, Column("achieved: FLOPs ÷ time of the window", _TFLOPS, 3)] = None
+    tflops: Annotated[
+        float | None, Field(gt=0), Column("achieved: FLOPs ÷ time of the window", _TFLOPS, 3)
+    ] = None
     tflops_low: Annotated[float | None, Column("lower end of the 95 % interval", _TFLOPS, 3)] = None
     tflops_high: Annotated[float | None, Column("upper end of the 95 % interval", _TFLOPS, 3)] = None
     tflops_median: Annotated[float | None, Column("FLOPs ÷ median sample time", _TFLOPS, 3)] = None
-    nominal_tflops: Annotated[float | None, Column("what the device is counted by", _TFLOPS, 3)] = None
+    nominal_tflops: Annotated[
+        float | None, Field(gt=0), Column("what the device is counted by", _TFLOPS, 3)
+    ] = None
     nominal_source: Annotated[str | None, Column("where nominal comes from, or why there is none")] = None
     efficiency: Annotated[float | None, Column("achieved ÷ nominal", "ratio")] = None
     efficiency_low: Annotated[float | None, Column("lower end of the 95 % interval", "ratio")] = None
     efficiency_high: Annotated[float | None, Column("upper end of the 95 % interval", "ratio")] = None
-    datasheet_tflops: Annotated[float | None, Column("the vendor's own rating", _TFLOPS, 3)] = None
+    datasheet_tflops: Annotated[float | None, Field(gt=0), Column("the vendor's own rating", _TFLOPS, 3)] = (
+        None
+    )
     datasheet_source: Annotated[str | None, Column("where the datasheet figure comes from")] = None
     datasheet_efficiency: Annotated[float | None, Column("achieved ÷ datasheet", "ratio")] = None
     ceiling_tflops: Annotated[
         float | None, Column("what the device could do in the conditions it held", _TFLOPS, 3)
     ] = None
     normalized_efficiency: Annotated[float | None, Column("achieved ÷ ceiling", "ratio")] = None
-    bandwidth_gb_s: Annotated[float | None, Column("bytes ÷ time of the window", "GB/s", 1)] = None
+    bandwidth_gb_s: Annotated[float | None, Field(gt=0), Column("bytes ÷ time of the window", "GB/s", 1)] = (
+        None
+    )
     bandwidth_low_gb_s: Annotated[float | None, Column("lower end of the 95 % interval", "GB/s", 1)] = None
     bandwidth_high_gb_s: Annotated[float | None, Column("upper end of the 95 % interval", "GB/s", 1)] = None
     time_s: Annotated[float | None, Column("mean seconds a launch", "s", 6)] = None

@@ -100,12 +100,13 @@ def measure(
     if len(names) > 1:
         return _measure_all(names, chosen, options, Path(results), seed, watch)
     opened = open_device(names[0])
+    cases = chosen.cases(target_of(opened), only)  # by the device's own rating: a label moves no workload
     opened.rating = opened.rating.with_nominal(options.nominal)
-    cases = chosen.cases(target_of(opened), only)
     _check_dtypes(options.nominal, cases)
     manifest = _manifest(chosen, [_entry(opened)], options, [case.id for case in cases], seed)
     where = store.create(Path(results), manifest)
-    return _finish(_measure_here(where, manifest, chosen, opened, cases, watch, called))
+    with store.claimed(where):
+        return _finish(_measure_here(where, manifest, chosen, opened, cases, watch, called))
 
 
 def _measure_all(
@@ -115,8 +116,8 @@ def _measure_all(
     entries, expected = [], []
     for name in names:
         seen = describe(name)
-        seen.rating = seen.rating.with_nominal(options.nominal)
         cases = suite.cases(target_of(seen), options.only)
+        seen.rating = seen.rating.with_nominal(options.nominal)
         _check_dtypes(options.nominal, cases)
         entries.append(_entry(seen))
         expected += [Expected(case=case.id, device=name) for case in cases]
@@ -131,8 +132,9 @@ def _together(
     run = store.read_run(where)
     aim_s = _budget(find(manifest.suite), manifest.options.budget_s).aim_s
     watch.run_started(where, manifest, aim_s, len(run.missing))
-    measure_together(where, names, watch.case_finished, budget_s)
-    return _finish(store.read_run(where))
+    with store.claimed(where):
+        measure_together(where, names, watch.case_finished, budget_s)
+        return _finish(store.read_run(where))
 
 
 def _finish(run: Run) -> Run:
@@ -170,7 +172,8 @@ def _resume(where: Path, suite: str | None, flags: Options, watch: Observer, cal
     wanted = manifest.options.device if flags.device == "auto" else flags.device
     chosen, opened = find(manifest.suite), open_device(wanted)
     cases = _missing_cases(run, chosen, opened)
-    return _finish(_measure_here(where, manifest, chosen, opened, cases, watch, called))
+    with store.claimed(where):
+        return _finish(_measure_here(where, manifest, chosen, opened, cases, watch, called))
 
 
 def _with_budget(manifest: Manifest, budget_s: float | None) -> Manifest:
@@ -181,9 +184,9 @@ def _with_budget(manifest: Manifest, budget_s: float | None) -> Manifest:
 def _missing_cases(run: Run, suite: Suite, opened: Device) -> list[Case]:
     """The cases of a run that its suite must make again for this device; its rating becomes the run's."""
     _refuse_other_device(run, opened)
+    made = {case.id: case for case in suite.cases(target_of(opened), run.manifest.options.only)}
     # A measured clock differs a little from one start to the next; one run has one nominal.
     opened.rating = run.manifest.entry(opened.name).rating
-    made = {case.id: case for case in suite.cases(target_of(opened), run.manifest.options.only)}
     wanted = [each.case for each in run.missing if each.device == opened.name]
     lost = [case for case in wanted if case not in made]
     if lost:
@@ -220,7 +223,7 @@ def _refuse_other_device(run: Run, opened: Device) -> None:
             "this isn't the device the run was begun on",
             where=str(run.folder),
             got=f"{opened.name} ({opened.identity.name})",
-            expected=f"{expected} with the same model, features and cores",
+            expected=f"{expected} with the same model, features, cores and thread settings",
         )
     torch_then, torch_now = run.manifest.software.get("torch"), software()["torch"]
     if torch_then != torch_now:

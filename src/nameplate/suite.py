@@ -111,7 +111,7 @@ def find(name: str) -> Suite:
     points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name]
     targets = {point.value for point in points}
     if not points:
-        raise InputError("unknown suite", where="bench run", got=name, expected=" or ".join(names()))
+        raise InputError("unknown suite", got=name, expected=" or ".join(names()))
     if len(targets) > 1:
         raise InputError(f"suite {name} is claimed more than once", got=sorted(targets), expected="one")
     return _load(points[0])

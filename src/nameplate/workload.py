@@ -68,7 +68,7 @@ class Workload(Protocol):
         """Third part of the case id."""
 
     @property
-    def dimensions(self) -> Mapping[str, int | str]:
+    def dimensions(self) -> Mapping[str, int | float | str]:
         """Every number and choice behind the shape."""
 
     @property

@@ -76,6 +76,8 @@ def _ratings(given: list[str]) -> dict[str, float]:
     ratings = {}
     for text in given:
         dtype, _, tflops = (part.strip() for part in text.partition("="))
+        if dtype in ratings:
+            raise InputError("two ratings of one dtype", where="--nominal", got=text, expected="one")
         try:
             ratings[dtype] = float(tflops) if dtype else float("no dtype")
         except ValueError as error:

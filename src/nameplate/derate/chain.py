@@ -19,6 +19,7 @@ Provenance = Literal["measured", "published", "assumed"]
 
 # A chain is of one dtype; the first of these with a rated, measured product is the run's. Training runs in
 # bf16, so it comes first.
+_BLOCK_SIZES = ("batch", "tokens", "heads", "head_dim")
 _PREFERRED = ("bf16", "fp16", "tf32", "fp32", "fp64")
 
 
@@ -77,26 +78,27 @@ def _rated_products(records: Sequence[Record], dtype: str) -> list[Record]:
     return [
         record
         for record in records
-        if record.dtype == dtype
-        and record.workload == "matmul"
-        and record.nominal_tflops is not None
-        and record.datasheet_tflops is not None
+        if record.dtype == dtype and record.workload == "matmul" and record.nominal_tflops is not None
     ]
 
 
 def _stages(rated: Record, records: Sequence[Record]) -> list[_Stage]:
     products = [record for record in records if record.workload == "matmul"]
-    stages = [_rating("nominal", rated.nominal_tflops, rated.nominal_source)]
-    stages.append(_rating("datasheet", rated.datasheet_tflops, rated.datasheet_source))
-    stages.append(_best_product(products))
+    ratings = [
+        _rating("nominal", rated.nominal_tflops, rated.nominal_source),
+        _rating("datasheet", rated.datasheet_tflops, rated.datasheet_source),
+    ]
+    # A rating that the user gave has no datasheet beside it: the chain then starts at the product.
+    stages = [*(stage for stage in ratings if stage), _best_product(products)]
     block = _block(records)
     model = _model_products(products, block)
     return [*stages, *(stage for stage in (model, block and _measured("block", block)) if stage)]
 
 
-def _rating(name: str, tflops: float | None, source: str | None) -> _Stage:
-    figure = tflops or 0.0  # `_rated_products` let no unrated record through
-    return _Stage(name, Interval(figure, figure, figure), source or "", "clean", "published")
+def _rating(name: str, tflops: float | None, source: str | None) -> _Stage | None:
+    if tflops is None:
+        return None
+    return _Stage(name, Interval(tflops, tflops, tflops), source or "", "clean", "published")
 
 
 def _measured(name: str, record: Record) -> _Stage:
@@ -124,6 +126,7 @@ def _block(records: Sequence[Record]) -> Record | None:
         if record.workload == "transformer_block"
         and record.represents is not None
         and record.dimensions.get("pass") == "forward_backward"
+        and all(isinstance(record.dimensions.get(name), int) for name in _BLOCK_SIZES)
     ]
     return max(_believed(blocks), key=lambda record: record.flops or 0, default=None)
 
@@ -134,23 +137,30 @@ def _model_products(products: Sequence[Record], block: Record | None) -> _Stage 
     """
     if block is None:
         return None
-    rows = int(block.dimensions["batch"]) * int(block.dimensions["tokens"])
+    size = _sizes(block)
+    rows = size["batch"] * size["tokens"]
     mine = [
         record
         for record in products
-        if record.represents == block.represents and record.dimensions["m"] == rows
+        if record.represents == block.represents and record.dimensions.get("m") == rows
     ]
     return _mean_of(mine) if sum(map(_layer_flops, mine)) == _product_flops(block) else None
 
 
+def _sizes(block: Record) -> dict[str, int]:
+    """The sizes that a block's FLOPs follow from; `_block` let none through that lacks them."""
+    return {name: int(block.dimensions[name]) for name in _BLOCK_SIZES}
+
+
 def _layer_flops(product: Record) -> int:
     """FLOPs that one layer's forward pass spends in products of this shape."""
-    return (product.flops or 0) * int(product.dimensions["times"])
+    times = product.dimensions.get("times", 1)
+    return (product.flops or 0) * (times if isinstance(times, int) else 1)
 
 
 def _product_flops(block: Record) -> int:
     """FLOPs of the block's forward products: a third of the whole, less causal attention's 2·B·T²·H·Q."""
-    size = {name: int(block.dimensions[name]) for name in ("batch", "tokens", "heads", "head_dim")}
+    size = _sizes(block)
     attention = 2 * size["batch"] * size["tokens"] ** 2 * size["heads"] * size["head_dim"]
     return (block.flops or 0) // 3 - attention
 

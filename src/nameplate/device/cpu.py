@@ -245,6 +245,10 @@ def _notes(identity: CpuIdentity) -> tuple[str, ...]:
         notes.append(
             "a guest: two of the cores it shows may share one physical core; nominal counts each as a core"
         )
+    if identity.threads and identity.threads != identity.usable_cores:
+        notes.append(
+            f"torch runs {identity.threads} threads on {identity.usable_cores:g} cores; nominal counts cores"
+        )
     if identity.quota_cpus and identity.quota_cpus < len(identity.affinity_cpus or ()):
         notes.append(f"a control group limits this process to {identity.quota_cpus:g} CPUs")
     return tuple(notes)

@@ -1,14 +1,18 @@
 """An NVIDIA GPU as a device: identity by UUID, batches timed by events. Every CUDA-only call is in this file.
 
 The module is written against the few calls of `torch.cuda` named in `Accelerator`, so that a test without a
-GPU can hand it a stand-in, and another vendor's file can be as short as this one.
+GPU can hand it a stand-in, and another vendor's file can be as short as this one. What the driver tells comes
+from NVML in a process of its own, by UUID; where it is absent or hangs, that costs figures and never the run.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import cycle, islice, pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +20,11 @@ import numpy as np
 
 from nameplate.device.identity import CudaIdentity
 from nameplate.device.interface import Counters, Timing, garbage_collection_off
+from nameplate.errors import InputError
 from nameplate.specs import recognition
 from nameplate.specs.rating import Rating
+from nameplate.telemetry.gpu import GpuFacts, GpuReading
+from nameplate.telemetry.nvml import NvmlClient
 from nameplate.workload import Launch
 
 if TYPE_CHECKING:
@@ -27,6 +34,20 @@ if TYPE_CHECKING:
 _EVENT_RESOLUTION_S = 0.5e-6
 # A stream takes about 1,024 launches before the host has to wait (seen, not documented); well below that.
 _QUEUE_LAUNCHES = 256
+# Environment: seconds within which NVML must start, and answer each question.
+DEADLINE = "NAMEPLATE_NVML_DEADLINE_S"
+# Why NVML is absent where there is no NVIDIA driver, or none that runs: no GPU is hidden behind these.
+_NO_DRIVER = (
+    "NVML_ERROR_LIBRARY_NOT_FOUND",
+    "NVML_ERROR_DRIVER_NOT_LOADED",
+    "nvidia-ml-py can't be imported",
+)
+# What an identity takes from NVML's facts under the same name.
+_FACTS = (
+    *("serial", "pci_bus_id", "pci_id", "vbios", "max_sm_clock_mhz", "max_memory_clock_mhz"),
+    *("power_limit_w", "default_power_limit_w", "persistence_mode", "ecc_mode", "mig_mode", "compute_mode"),
+    *("virtualization_mode", "max_pcie_generation", "max_pcie_width", "pcie_generation", "pcie_width"),
+)
 
 
 class Accelerator(Protocol):
@@ -46,16 +67,29 @@ class CudaDevice:
     cores = 1.0
     timer_resolution_s = _EVENT_RESOLUTION_S
 
-    def __init__(self, identity: CudaIdentity, accelerator: Accelerator | None = None) -> None:
-        """Take the identity already read; `accelerator` is `torch.cuda` unless a test stands in for it."""
+    def __init__(
+        self,
+        identity: CudaIdentity,
+        accelerator: Accelerator | None = None,
+        nvml: NvmlClient | None = None,
+    ) -> None:
+        """Take the identity already read.
+
+        `accelerator` is `torch.cuda`, and `nvml` this process's one client, unless a test stands in for them.
+        Raises ValueError for a GPU that torch doesn't see.
+        """
+        if identity.index is None:
+            raise ValueError(f"torch doesn't see {identity.name} ({identity.uuid})")
+        self._index = identity.index
         if accelerator is None:
             import torch
 
-            torch.cuda.set_device(identity.index)
+            torch.cuda.set_device(self._index)
             accelerator = torch.cuda
         self._accelerator = accelerator
+        self._nvml = nvml
         self.identity = identity
-        self.name = f"cuda:{identity.index}"
+        self.name = f"cuda:{self._index}"
         self.rating = rate(identity)
         self.cache_bytes = identity.l2_bytes
         self.memory_bytes = identity.memory_bytes
@@ -67,7 +101,7 @@ class CudaDevice:
         """`torch.device("cuda", index)`."""
         import torch
 
-        return torch.device("cuda", self.identity.index)
+        return torch.device("cuda", self._index)
 
     def clock(self) -> float:
         """Seconds on the host's monotonic clock."""
@@ -116,12 +150,22 @@ class CudaDevice:
         self._flushed.zero_()
 
     def counters(self) -> Counters:
-        """The time alone: clocks, power and throttling are the driver's to tell, and come with telemetry."""
-        return Counters(time.perf_counter())
+        """The time, and what the driver tells of clocks, power, throttling and other processes at it."""
+        return Counters(time.perf_counter(), gpu=self._reading())
+
+    def _reading(self) -> GpuReading:
+        """Without figures where NVML is absent, and for a GPU that can't be told from others."""
+        uuid = self.identity.uuid
+        if uuid is None:
+            reason = "this torch tells no UUID, and by anything else NVML may take another GPU for it"
+            return GpuReading.nothing(None, reason, time.perf_counter())
+        reading = (self._nvml or shared_nvml()).reading(uuid)
+        # NVML writes a slice's UUID in its own way, and an absent one ours: two readings are of one GPU.
+        return reading.model_copy(update={"uuid": uuid})
 
     def synchronize(self) -> None:
         """Wait until everything launched on this GPU has run."""
-        self._accelerator.synchronize(self.identity.index)
+        self._accelerator.synchronize(self._index)
 
 
 def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample: int) -> float:
@@ -147,67 +191,102 @@ def rate(identity: CudaIdentity) -> Rating:
             name=identity.name,
             memory_bytes=identity.memory_bytes,
             multiprocessors=identity.multiprocessors,
-            pci_device_id=identity.pci_device_id,
+            power_limit_w=identity.default_power_limit_w,
+            pci_device_id=identity.pci_id,
         )
     )
 
 
-def read_identity(index: int) -> CudaIdentity:
+def read_identity(index: int, nvml: NvmlClient | None = None) -> CudaIdentity:
     """Read one GPU by torch's own index; torch and the driver order GPUs differently, so the UUID decides."""
     import torch
 
     found: Any = torch.cuda.get_device_properties(index)
-    uuid = getattr(found, "uuid", None)
+    given = getattr(found, "uuid", None)
+    uuid = f"GPU-{given}" if given else None
+    client = nvml or shared_nvml()
+    facts = None if uuid is None else client.facts(uuid)
     return CudaIdentity(
         name=found.name,
         index=index,
-        uuid=f"GPU-{uuid}" if uuid else None,
         memory_bytes=found.total_memory,
         multiprocessors=found.multi_processor_count,
         compute_capability=f"{found.major}.{found.minor}",
         l2_bytes=getattr(found, "L2_cache_size", None) or None,
         cuda=torch.version.cuda,
-        **_driver_facts(f"GPU-{uuid}" if uuid else None),
+        driver=client.driver,
+        cuda_driver=client.cuda_driver,
+        **({"uuid": uuid} if facts is None else _driver_facts(facts)),
     )
 
 
-def _driver_facts(uuid: str | None) -> dict[str, Any]:
-    """Ask NVML for what torch doesn't tell; an absent library or field leaves its entry out."""
-    with _nvml() as nvml:
-        if nvml is None:
-            return {}
-        facts: dict[str, Any] = {}
-        with suppress(nvml.NVMLError):
-            facts["driver"] = nvml.nvmlSystemGetDriverVersion()
-        with suppress(nvml.NVMLError):  # a MIG slice has no handle of its own
-            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-            with suppress(nvml.NVMLError):
-                pci = nvml.nvmlDeviceGetPciInfo(handle)
-                facts |= {"pci_bus_id": pci.busId, "pci_device_id": pci.pciDeviceId}
-            with suppress(nvml.NVMLError):  # consumer cards have none
-                facts["serial"] = nvml.nvmlDeviceGetSerial(handle)
-        return facts
+def identity_without_torch(facts: GpuFacts) -> CudaIdentity:
+    """A GPU that torch doesn't see, as the driver alone describes it; one it has lost has an empty name."""
+    return CudaIdentity(
+        name=facts.name or "",
+        index=None,
+        memory_bytes=facts.memory_bytes,
+        driver=facts.driver,
+        cuda_driver=facts.cuda_driver,
+        **_driver_facts(facts),
+    )
 
 
-@contextmanager
-def _nvml() -> Iterator[Any]:
-    """Yield the started library, or None where it is missing or refuses to start."""
-    import pynvml
+def _driver_facts(facts: GpuFacts) -> dict[str, Any]:
+    """What NVML tells and torch doesn't; the UUID is as NVML writes it, which says what is a MIG slice."""
+    vendor, device = facts.pci_subsystem_vendor_id, facts.pci_subsystem_device_id
+    return {
+        "uuid": facts.uuid,
+        "nvml_index": facts.index,
+        "mig_slice": facts.is_mig_slice,
+        "pci_subsystem_id": None if vendor is None or device is None else f"{vendor}:{device}",
+        **{name: getattr(facts, name) for name in _FACTS},
+    }
 
+
+def open_nvml() -> NvmlClient:
+    """Start a client with the deadlines of the environment, or its own. Raises InputError for a wrong one."""
+    given = os.environ.get(DEADLINE)
+    if not given:
+        return NvmlClient()
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield None
-        return
-    try:
-        yield pynvml
-    finally:
-        pynvml.nvmlShutdown()
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError("no time to wait", where=DEADLINE, got=given, expected="seconds above 0")
+    return NvmlClient(deadline_s=seconds, start_s=seconds)
+
+
+@cache
+def shared_nvml() -> NvmlClient:
+    """The client of every GPU this process opens: NVML may take seconds to start, and a hung one hangs again.
+
+    It is open as long as this process is, for no device says when it is done with. Where a process is killed
+    its NVML process ends by itself.
+    """
+    client = open_nvml()
+    atexit.register(client.close)
+    return client
 
 
 def driver_and_count() -> tuple[str, int] | None:
-    """The driver's version and how many GPUs NVML sees, whatever torch can use; None without a driver."""
-    with _nvml() as nvml:
-        if nvml is None:
-            return None
-        return nvml.nvmlSystemGetDriverVersion(), nvml.nvmlDeviceGetCount()
+    """The driver's version and how many GPUs NVML sees, whatever torch can use; None without a driver.
+
+    Where there is a driver that doesn't answer, that is None too, with a warning: there may be a GPU.
+    """
+    with open_nvml() as nvml:
+        if nvml.count is not None:
+            return nvml.driver or "unknown", nvml.count
+        reason = nvml.absent or ""
+    if not reason.startswith(_NO_DRIVER):
+        warnings.warn(f"torch finds no GPU, and NVML can't say whether there is one: {reason}", stacklevel=2)
+    return None
+
+
+def build_of_torch() -> str:
+    """Torch's version, and the CUDA it was built for."""
+    import torch
+
+    build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    return f"torch {torch.__version__} {build}"

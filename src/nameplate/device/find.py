@@ -98,9 +98,7 @@ def _gpu(index: int) -> Device:
 
 def _refuse_unusable_gpu() -> None:
     """Raise where the driver shows a GPU that this build of torch can't use."""
-    import torch
-
-    from nameplate.device.cuda import driver_and_count
+    from nameplate.device.cuda import build_of_torch, driver_and_count
 
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # the user hides them
         return
@@ -108,10 +106,9 @@ def _refuse_unusable_gpu() -> None:
     if seen is None or seen[1] == 0:
         return
     driver, count = seen
-    build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     raise InputError(
         f"NVML sees {count} GPU{'s' if count > 1 else ''} but torch can't use any",
         where="--device",
-        got=f"driver {driver}, torch {torch.__version__} {build}",
+        got=f"driver {driver}, {build_of_torch()}",
         expected="a torch build that this driver supports, or --device cpu to measure the CPU",
     )

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nameplate.telemetry.nvml_worker import plain_uuid
+
 
 class _Evidence(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,30 +53,57 @@ class CpuIdentity(_Evidence):
     thread_settings: Mapping[str, str] = {}  # environment variables that were set
 
     def fingerprint(self) -> tuple[object, ...]:
-        """Model, instruction set and what may be used of it; clocks and settings may differ."""
-        return (self.name, self.vendor, self.family, self.model, self.stepping, self.flags, self.usable_cores)
+        """Model, instruction set, what may be used of it and how libraries thread; clocks may differ."""
+        hardware = (self.name, self.vendor, self.family, self.model, self.stepping, self.flags)
+        settings = (self.instruction_set, self.threads, self.interop_threads, dict(self.thread_settings))
+        return (*hardware, self.usable_cores, *settings)
 
 
 class CudaIdentity(_Evidence):
-    """One CUDA GPU as torch and the driver report it. A figure neither gives is None."""
+    """One CUDA GPU, or MIG slice of one, as torch and the driver report it. A figure neither gives is None.
+
+    From `serial` on, all is NVML's: clocks and limits of a slice are those of its card.
+    """
 
     kind: Literal["cuda"] = "cuda"
     name: str
-    index: int
+    index: int | None  # torch's; None where torch doesn't see it
     uuid: str | None = None
-    serial: str | None = None
     memory_bytes: int | None = None
     multiprocessors: int | None = None
     compute_capability: str | None = None
     l2_bytes: int | None = None
-    driver: str | None = None
-    cuda: str | None = None
+    cuda: str | None = None  # what torch was built for
+    serial: str | None = None
+    nvml_index: int | None = None  # by slot, which torch's needn't be
+    mig_slice: bool | None = None
     pci_bus_id: str | None = None
-    pci_device_id: int | None = None  # NVML's: device in the high 16 bits, vendor in the low
+    pci_id: str | None = None  # vendor and device: 10de:20f3
+    pci_subsystem_id: str | None = None
+    vbios: str | None = None
+    driver: str | None = None
+    cuda_driver: str | None = None  # the newest CUDA the driver supports
+    max_sm_clock_mhz: int | None = None
+    max_memory_clock_mhz: int | None = None
+    power_limit_w: float | None = None  # the one in force
+    default_power_limit_w: float | None = None
+    persistence_mode: bool | None = None
+    ecc_mode: bool | None = None
+    mig_mode: bool | None = None
+    compute_mode: str | None = None
+    virtualization_mode: str | None = None
+    max_pcie_generation: int | None = None  # of card and slot together
+    max_pcie_width: int | None = None
+    pcie_generation: int | None = None  # when read: links slow down when idle
+    pcie_width: int | None = None
 
     def fingerprint(self) -> tuple[object, ...]:
-        """The card itself and its driver."""
-        return (self.name, self.uuid, self.memory_bytes, self.multiprocessors, self.driver)
+        """The card itself and its driver; limits, modes and the slot's link may differ.
+
+        Whether NVML was there to say that a UUID is a slice's makes no other device of it.
+        """
+        uuid = None if self.uuid is None else plain_uuid(self.uuid)
+        return (self.name, uuid, self.memory_bytes, self.multiprocessors, self.driver)
 
 
 class SimulatedIdentity(_Evidence):

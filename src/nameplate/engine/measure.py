@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from nameplate.device.interface import Device, Timing
-from nameplate.engine.conditions import Conditions, between
+from nameplate.engine.conditions import Conditions, GpuConditions, between
+from nameplate.engine.gpu_warnings import gpu_warnings
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import SHORTEST_WINDOW_S, Sampler
 from nameplate.engine.verdict import Observation, judge
 from nameplate.errors import Unsupported
-from nameplate.record import Batch, Record, Verdict, Verification
+from nameplate.record import Batch, Record, Status, Verdict, Verification
 from nameplate.stats import BATCHES, FEWEST_BATCHES, Interval
 from nameplate.suite import Case
 from nameplate.workload import Check, Workload
@@ -25,6 +26,9 @@ _WARM_UP_SHARE = 0.1
 _LONGEST_WARM_UP_S = 1.0
 _MEMORY_SHARE = 0.8
 _WIDE = 0.02  # a half-width past which the record suggests a longer budget
+# Over a shorter window the driver's energy counter, which moves in steps of its own, and its power readings
+# tell two things (187 J against 327 J were seen): neither is then a figure, and the record has none.
+SHORTEST_ENERGY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,22 +45,28 @@ def measure_case(case: Case, device: Device, pilots: Pilots, allowance: Allowanc
     A case that can't run here, or doesn't fit the allowance, is `skipped` with the reason; one that breaks is
     `failed` with its error. KeyboardInterrupt passes through, with no record.
     """
-    started, begin = datetime.now(UTC), device.clock()
-    facts = _facts(case, device) | {"started": started.isoformat(timespec="seconds")}
+    begin = device.clock()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     try:
+        facts = _facts(case, device) | {"started": started}
         result = _measured(case, device, pilots, allowance)
+        return Record.model_validate(facts | result | {"cost_s": device.clock() - begin})
     except Unsupported as reason:
-        result = {"status": "skipped", "reason": str(reason), **_verdicts(("unknown",))}
+        record = unmeasured(case, device, str(reason))
     except Exception as error:  # a workload or driver may fail in any way; the run and its records go on
-        result = {"status": "failed", "reason": _sentence(error), **_verdicts(("unknown",))}
-    return Record.model_validate(facts | result | {"cost_s": device.clock() - begin})
+        record = unmeasured(case, device, _sentence(error), "failed")
+    return record.model_copy(update={"started": started, "cost_s": device.clock() - begin})
 
 
-def unmeasured(case: Case, device: Device, reason: str) -> Record:
-    """Return the record of a case that was skipped before anything was tried."""
-    return Record.model_validate(
-        _facts(case, device) | {"status": "skipped", "reason": reason, **_verdicts(("unknown",))}
-    )
+def unmeasured(case: Case, device: Device, reason: str, status: Status = "skipped") -> Record:
+    """The record of a case without figures: skipped before anything was tried, or broken off."""
+    result = {"status": status, "reason": reason, **_verdicts(("unknown",))}
+    try:
+        return Record.model_validate(_facts(case, device) | result)
+    except ValueError as error:  # the declaration itself is what can't be recorded
+        declared: dict[str, Any] = {"dimensions": {}, "flops": None, "bytes": None, "convention": None}
+        result |= {"status": "failed", "reason": f"its declaration can't be recorded: {_sentence(error)}"}
+        return Record.model_validate(_facts(case, device) | declared | result)
 
 
 def _sentence(error: Exception) -> str:
@@ -183,7 +193,8 @@ def _columns(
         "verification": _verification(check),
         "conditions": conditions.as_columns(),
         "batches": _batches(sampler.batches),
-        "warnings": _warnings(time_s, len(sampler.batches)),
+        "warnings": (*_warnings(time_s, len(sampler.batches)), *gpu_warnings(conditions.gpu)),
+        **_energy(conditions.gpu),
     }
     columns |= _named("bandwidth_gb_s", "bandwidth_{}_gb_s", time_s.inverted(work.bytes / 1e9))
     datasheet_efficiency = None
@@ -191,6 +202,9 @@ def _columns(
         achieved = time_s.inverted(work.flops / 1e12)
         columns |= _named("tflops", "tflops_{}", achieved)
         columns["tflops_median"] = work.flops / 1e12 / (median_s / sampler.per_sample)
+        power_w = columns["power_w"]
+        if power_w and not sampler.flush:  # the power of a flushed window is the flushes' too
+            columns["tflops_per_w"] = achieved.value / power_w
         nominal = device.rating.nominal_for(work.dtype).tflops
         datasheet = device.rating.datasheet_for(work.dtype).tflops
         if nominal is not None:
@@ -208,6 +222,13 @@ def _columns(
         _enqueue_share(sampler.batches),
     )
     return columns | _verdicts(judge(seen))
+
+
+def _energy(gpu: GpuConditions | None) -> dict[str, float | None]:
+    """Energy and mean power of the window by the driver's counter; None where it isn't to be believed."""
+    if gpu is None or gpu.change.elapsed_s < SHORTEST_ENERGY_S:
+        return {"energy_j": None, "power_w": None}
+    return {"energy_j": gpu.change.energy_j, "power_w": gpu.change.mean_power_w}
 
 
 def _named(value: str, end: str, interval: Interval) -> dict[str, float]:

@@ -88,10 +88,12 @@ class Sampler:
 
     def interval(self) -> Interval:
         """Mean seconds a launch so far, with its 95 % interval."""
+        # Back-to-back samples share their readings of the clock; between flushed ones each has its own.
+        readings = self.samples if self.flush else 1
         return launch_time(
             [batch.elapsed_s for batch in self.batches],
             [batch.launches for batch in self.batches],
-            self.device.timer_resolution_s,
+            readings * self.device.timer_resolution_s,
         )
 
     def fill_window(self, window_s: float) -> None:

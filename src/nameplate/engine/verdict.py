@@ -34,6 +34,13 @@ class _LaunchBound(_Rule):
     enqueue_share: float
 
 
+class _Throttled(_Rule):
+    slowdown_share: float
+    power_share: float
+    reasons: frozenset[str]
+    lasting_reasons: frozenset[str]
+
+
 class _Unstable(_Rule):
     half_width: float
     drift: float
@@ -45,6 +52,7 @@ class Thresholds(_Rule):
     above_peak: _AbovePeak
     contended: _Contended
     launch_bound: _LaunchBound
+    throttled: _Throttled
     unstable: _Unstable
 
 
@@ -82,7 +90,10 @@ def judge(seen: Observation, limits: Thresholds | None = None) -> tuple[Verdict,
 
 # A rule answers True or False, or None: the evidence it needs is missing.
 def _unverified(seen: Observation, _limits: Thresholds) -> bool | None:
-    return seen.check is None or not seen.check.passed
+    # The check samples; memory that failed meanwhile may have hit what it didn't look at. A card that counts
+    # no errors (consumer cards have no ECC) is judged by the check alone.
+    gpu = seen.conditions.gpu
+    return seen.check is None or not seen.check.passed or (gpu is not None and bool(gpu.change.ecc_errors))
 
 
 def _above_peak(seen: Observation, limits: Thresholds) -> bool | None:
@@ -96,6 +107,9 @@ def _launch_bound(seen: Observation, limits: Thresholds) -> bool | None:
 
 
 def _contended(seen: Observation, limits: Thresholds) -> bool | None:
+    if seen.kind == "cuda":  # who else uses the host shows in launch_bound, if it matters
+        gpu = seen.conditions.gpu
+        return None if gpu is None else gpu.change.other_processes
     now, limit = seen.conditions, limits.contended
     if now.foreign_share is None or now.steal_share is None or now.resolution is None:
         return None
@@ -115,9 +129,28 @@ def _unstable(seen: Observation, limits: Thresholds) -> bool | None:
     return drift > limits.unstable.drift + 2 * seen.launch_time.relative_half_width
 
 
-def _throttled(seen: Observation, _limits: Thresholds) -> bool | None:
-    # A GPU's driver tells, and its telemetry isn't read yet. A CPU's clock is part of what it delivers.
-    return None if seen.kind == "cuda" else False
+def _throttled(seen: Observation, limits: Thresholds) -> bool | None:
+    if seen.kind != "cuda":  # a CPU's clock is part of what it delivers
+        return False
+    gpu, limit = seen.conditions.gpu, limits.throttled
+    if gpu is None:
+        return None
+    heat = _above(gpu.heat_shares(), limit.slowdown_share)
+    power = _above([gpu.share("power")], limit.power_share)
+    first, second = (set(one.throttle_reasons or ()) for one in (gpu.before, gpu.after))
+    if power is None and "sw_power_cap" in first | second:
+        power = True
+    if heat or power or limit.reasons & (first | second) or limit.lasting_reasons & first & second:
+        return True
+    # Two looks at an idle GPU can't show that nothing held it in between: without counters that is unknown.
+    return None if heat is None or power is None else False
+
+
+def _above(shares: Sequence[float | None], limit: float) -> bool | None:
+    """Whether any share is above the limit; None where none is and one isn't known."""
+    if any(share is not None and share > limit for share in shares):
+        return True
+    return None if None in shares else False
 
 
 _RULES: Sequence[tuple[Verdict, Callable[[Observation, Thresholds], bool | None]]] = (

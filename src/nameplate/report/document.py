@@ -29,4 +29,4 @@ def document(run: Run) -> dict[str, Any]:
 
 def to_json(data: Any) -> str:
     """Serialise for standard output. Raises ValueError for NaN and infinity, which JSON doesn't have."""
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(data, indent=2, allow_nan=False)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nameplate.report.view import Table, View, figure
-from nameplate.text import plain
+from nameplate.report.view import Table, View
 
 _WIDE = 100
-_WORDS = frozenset({"case", "from", "reason", "verdict"})
+_NARROW = 72
+_WORDS = frozenset({"case", "fleet", "from", "reason", "verdict"})
 _VERDICT_STYLES = {"clean": "green", "unknown": "yellow", "throttled": "yellow"}
 
 
@@ -21,7 +19,8 @@ def render(view: View, width: int = 120) -> RenderableType:
     """Lay the view out for a terminal of `width` columns; a narrow one goes without secondary columns."""
     parts: list[RenderableType] = [Text(view.title, style="bold"), _facts(view)]
     for table in view.tables:
-        parts += [Text(f"\n{table.heading}", style="bold"), _table(table, width)]
+        drawn = _table(table, width) if width >= _NARROW else _list(table)
+        parts += [Text(f"\n{table.heading}", style="bold"), drawn]
     parts += [Text(f"\n{view.meaning}", style="bold")]
     parts += [Padding(Text(f"• {line}"), (0, 0, 0, 2)) for line in view.advice]
     parts += [Text(f"! {line}", style="yellow") for line in view.problems]
@@ -57,30 +56,19 @@ def _table(table: Table, width: int) -> RichTable:
     return drawn
 
 
+def _list(table: Table) -> RenderableType:
+    """A block a row, for a terminal on which a table would have to crop figures."""
+    lines = []
+    for row in table.rows:
+        lines.append(Text(row[0], style="bold"))
+        lines += [
+            Text(f"  {name}: ").append(_cell(name, value))
+            for name, value in list(zip(table.columns, row, strict=True))[1:]
+        ]
+    return Group(*lines)
+
+
 def _cell(column: str, value: str) -> Text:
     if column == "verdict":
         return Text(value, style=_VERDICT_STYLES.get(value.split(" ", maxsplit=1)[0], "red"))
     return Text(value)
-
-
-def show_device(row: dict[str, Any], console: Console | None = None) -> None:
-    """Print what a device is taken for and rated for."""
-    out = console or Console()
-    grid = RichTable.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column(overflow="fold")
-    identity = {name: value for name, value in row["identity"].items() if value not in (None, {}, [])}
-    for name, value in {"device": row["device"], "part": row["part"], "evidence": row["evidence"]}.items():
-        grid.add_row(Text(name), Text(plain(value if value is not None else "none known")))
-    for dtype, tflops in row["nominal_tflops"].items():
-        grid.add_row(
-            Text(f"nominal {dtype}"), Text(plain(f"{figure(tflops)} TFLOPS: {row['sources'][dtype]}"))
-        )
-    if not row["nominal_tflops"]:
-        grid.add_row(Text("nominal"), Text(plain(f"none: {row['missing']}")))
-    for note in row["notes"]:
-        grid.add_row(Text("note"), Text(plain(note)))
-    for name, value in identity.items():
-        shown = " ".join(map(str, value)) if isinstance(value, list) else value
-        grid.add_row(Text(name), Text(plain(shown)))
-    out.print(grid, highlight=False)

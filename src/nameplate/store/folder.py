@@ -7,11 +7,12 @@ what it passed over.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,11 +82,15 @@ def write_durably(path: Path, text: str, mode: int = 0o666) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class RecordWriter:
@@ -133,6 +138,29 @@ class RecordWriter:
                 f"{self._file.name}: can't write the record of {record.case}: {error.strerror}; the records "
                 "before it are kept"
             ) from error
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a run while it is measured: two at once would measure everything twice, each in the other's way.
+
+    The system gives the claim back when this process ends, however it ends. Raises InputError where another
+    process holds it, and where the folder holds no manifest.
+    """
+    try:
+        manifest = (folder / MANIFEST).open(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"no manifest can be read: {error.strerror}", where=str(folder), expected="a run folder"
+        ) from error
+    with manifest:
+        try:
+            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                "the run is being measured by another process", where=str(folder), expected="one at a time"
+            ) from None
+        yield
 
 
 def mark_done(folder: Path) -> None:

@@ -16,13 +16,17 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+# What becomes a folder's name; a manifest is a file from outside.
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
 class DeviceEntry(_Frozen):
     """A device of the run: what was seen (`identity`), what it was taken for by which evidence, and the
     figures it is rated by, so that a resumed run divides by the same ones.
     """
 
     name: str
-    part: str | None
+    part: FolderName | None
     evidence: str
     nominal: Mapping[str, Figure] = {}
     datasheet: Mapping[str, Figure] = {}
@@ -60,7 +64,7 @@ class Manifest(_Frozen):
 
     schema_version: int = SCHEMA
     method: int = METHOD
-    run: str
+    run: FolderName
     suite: str
     created: str
     hostname: str

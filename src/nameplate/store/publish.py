@@ -7,9 +7,10 @@ import hmac
 import os
 import re
 import secrets
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from nameplate.errors import InputError
 from nameplate.record import Record
@@ -27,27 +28,43 @@ def publish_run(run: Run, results: Path) -> Path:
     Host name, serial, UUID and PCI address become keyed hashes: equal ones stay equal among the results of
     one publisher and can't be guessed by others (the key stays in the publisher's own data folder). Figures
     are copied unedited. Raises InputError for a run that isn't finished, has no `ok` record or no part, and
-    for one that is published already; a publication that broke off is made anew.
+    for one that is published already, or is itself a published copy.
     """
     _refuse_unfit(run)
     key = _own_key()
     hidden = {secret: _hash(secret, key) for secret in _secrets(run.manifest)}
     target = results / str(run.manifest.devices[0].part) / run.id
-    if (target / store.DONE).exists():
+    if target.exists():
         raise InputError(
             "published already", where="bench publish", got=run.id, expected=f"a run not in {results}"
         )
-    shutil.rmtree(target, ignore_errors=True)
     manifest = _anonymous(run.manifest, hidden)
-    store.create(target.parent, manifest)
-    with store.RecordWriter(target, manifest.devices[0].name.replace(":", "")) as writer:
-        for record in run.records:
-            writer.append(_without(record, hidden))
-    store.mark_done(target)
+    with _beside(target) as unfinished:
+        store.create(unfinished, manifest)
+        with store.RecordWriter(unfinished / run.id, manifest.devices[0].name.replace(":", "")) as writer:
+            for record in run.records:
+                writer.append(_without(record, hidden))
+        store.mark_done(unfinished / run.id)
+        (unfinished / run.id).rename(target)
     return target
 
 
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A folder of a name nobody else has, to make `target` in, so that it is there whole or not at all."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".unfinished-", dir=target.parent) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise InputError(
+            f"can't write there: {error.strerror}", where="--to", got=str(target.parent), expected="a folder"
+        ) from error
+
+
 def _refuse_unfit(run: Run) -> None:
+    if run.manifest.published:
+        raise InputError("the run is a published copy", where=run.id, expected="the run it was made from")
     if run.missing:
         raise InputError(
             "the run isn't finished",
@@ -114,8 +131,14 @@ def _own_key() -> bytes:
 
     A plain hash of a host name is no secret: names are short and follow patterns, so anyone can try them.
     """
-    base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    path = base / "nameplate" / "publish.key"
+    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    path = Path(base, "nameplate", "publish.key")
+    if not path.is_absolute():
+        raise InputError(
+            "no home folder to keep a key in",
+            where="bench publish",
+            expected="HOME or XDG_DATA_HOME to be set",
+        )
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

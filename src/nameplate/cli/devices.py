@@ -1,0 +1,37 @@
+"""`bench devices`: what is here, what it is taken for, its health, what stands in the way of measuring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nameplate.cli.options import Json
+from nameplate.cli.output import print_json
+
+if TYPE_CHECKING:
+    from nameplate.device.survey import Survey
+
+Only = Annotated[str, typer.Option(help="all, or one alone: auto, cpu, cuda or cuda:N.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command to `app`."""
+    app.command("devices")(devices)
+
+
+def devices(device: Only = "all", json: Json = False) -> None:
+    """Print every device here, the part it is taken for and by which evidence, its rating and its health."""
+    from nameplate.report.devices import document, show
+
+    found = document(_survey(device))
+    if json:
+        print_json(found)
+    else:
+        show(found)
+
+
+def _survey(device: str) -> Survey:
+    from nameplate.device import survey
+
+    return survey.survey() if device == "all" else survey.survey_of(device)

@@ -1,0 +1,211 @@
+"""Every device of this machine without opening one: what it is taken for, and what stands in its way.
+
+GPUs come first, as torch numbers them (`cuda:0`); then those that the driver alone sees, as NVML does
+(`nvml:0`, its MIG slices `nvml:0:0`); the CPU is last.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from nameplate.device import cuda
+from nameplate.device.cpu import CpuDevice
+from nameplate.device.find import open_device
+from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
+from nameplate.specs.rating import Rating
+from nameplate.telemetry.gpu import GpuFacts, GpuReading, health
+from nameplate.telemetry.host import read_cpu_totals
+from nameplate.telemetry.nvml import NvmlClient
+from nameplate.telemetry.nvml_worker import plain_uuid
+
+# Past these a neighbour shows in a figure: what a record is called `contended` for is 5 % of the cores now.
+_BUSY_SHARE = 0.1
+_STEAL_SHARE = 0.01
+_PASSIVE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One device. `health` is what its driver reports amiss, `in_the_way` what else spoils a measurement.
+
+    `unusable` is why torch can't measure it, None where it can.
+    """
+
+    name: str
+    identity: Identity
+    rating: Rating
+    health: tuple[str, ...] = ()
+    in_the_way: tuple[str, ...] = ()
+    unusable: str | None = None
+    reading: GpuReading | None = None
+    facts: GpuFacts | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The devices, and what NVML and torch are here. `nvml_absent` is why NVML told less than it could."""
+
+    devices: tuple[Seen, ...]
+    torch: str
+    driver: str | None = None
+    cuda_driver: str | None = None
+    nvml_count: int | None = None
+    nvml_absent: str | None = None
+
+
+def survey() -> Survey:
+    """Look at every device. A missing or hung NVML costs what it would have told, and is in the result.
+
+    Raises InputError for a deadline in the environment that is none.
+    """
+    with cuda.open_nvml() as nvml:
+        # One by one first: a card that hangs NVML costs the others nothing that was read before it.
+        usable = [_usable_gpu(index, nvml) for index in range(_torch_count())]
+        hidden = _other_gpus([seen.identity for seen in usable], nvml)
+        devices = (*usable, *hidden, cpu(CpuDevice()))
+        return Survey(devices, cuda.build_of_torch(), nvml.driver, nvml.cuda_driver, nvml.count, nvml.absent)
+
+
+def survey_of(name: str) -> Survey:
+    """The one device that `bench run --device NAME` would open; for the CPU no driver is asked.
+
+    Raises InputError as `open_device` does.
+    """
+    opened = open_device(name)
+    if isinstance(opened, CpuDevice):
+        return Survey((cpu(opened),), cuda.build_of_torch())
+    whole = survey()
+    return replace(whole, devices=tuple(seen for seen in whole.devices if seen.name == opened.name))
+
+
+def _torch_count() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _usable_gpu(index: int, nvml: NvmlClient) -> Seen:
+    identity = cuda.read_identity(index, nvml)
+    facts = None if identity.uuid is None else nvml.facts(identity.uuid)
+    reading = None if facts is None or facts.uuid is None else nvml.reading(facts.uuid)
+    if facts is None:
+        reason = nvml.absent or "it has none of this UUID"
+        said: tuple[str, ...] = (f"NVML tells nothing of this GPU ({reason}): see what nvidia-smi says",)
+    else:
+        said = tuple(health(facts, reading))
+    return Seen(
+        f"cuda:{index}",
+        identity,
+        cuda.rate(identity),
+        said,
+        tuple(_unjudged(reading)),
+        reading=reading,
+        facts=facts,
+    )
+
+
+def _other_gpus(usable: Sequence[Identity], nvml: NvmlClient) -> Iterator[Seen]:
+    """What NVML sees beside what torch does."""
+    taken = {plain_uuid(one.uuid) for one in usable if isinstance(one, CudaIdentity) and one.uuid}
+    slices: dict[int, int] = {}
+    for facts in nvml.gpus():
+        name = f"nvml:{facts.index}"
+        if facts.is_mig_slice:
+            number = slices.setdefault(facts.index, 0)
+            slices[facts.index] += 1
+            name = f"{name}:{number}"
+        if facts.uuid is None or plain_uuid(facts.uuid) not in taken:
+            yield _unusable_gpu(name, facts, nvml)
+
+
+def _unusable_gpu(name: str, facts: GpuFacts, nvml: NvmlClient) -> Seen:
+    identity = cuda.identity_without_torch(facts)
+    reading = None if facts.uuid is None else nvml.reading(facts.uuid)
+    return Seen(
+        name,
+        identity,
+        cuda.rate(identity),
+        tuple(health(facts, reading)),
+        tuple(_unjudged(reading)),
+        _why_unusable(facts),
+        reading,
+        facts,
+    )
+
+
+def _why_unusable(facts: GpuFacts) -> str:
+    if facts.lost:
+        return "the driver has lost it"
+    if facts.mig_mode and not facts.is_mig_slice:
+        return "MIG is on: only its slices can be used"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return f"torch doesn't see it (CUDA_VISIBLE_DEVICES={visible})"
+    return f"torch can't use it: driver {facts.driver or 'unknown'}, {cuda.build_of_torch()}"
+
+
+def _unjudged(reading: GpuReading | None) -> Iterator[str]:
+    """Evidence that a clean record needs and that can't be read here."""
+    if reading is None or "*" in reading.absent:
+        return
+    if reading.pids_match is False:
+        yield (
+            "process ids here are a container's own, so other processes on the GPU may not be told: "
+            "share the host's (--pid=host)"
+        )
+    for what in ("power", "thermal"):
+        reason = reading.why_absent(f"{what}_throttle_s")
+        if reason:
+            yield f"throttling ({what}) isn't counted ({reason}), so no record can be called clean"
+
+
+def cpu(device: CpuDevice) -> Seen:
+    """The CPU, with what stands in its way now."""
+    identity = device.identity
+    obstacles = cpu_obstacles(identity, _load_average(), read_cpu_totals(cpus=identity.affinity_cpus))
+    return Seen("cpu", identity, device.rating, in_the_way=tuple(obstacles))
+
+
+def _load_average() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
+
+
+def cpu_obstacles(
+    identity: CpuIdentity, load: float | None, totals: tuple[float, float] | None
+) -> Iterator[str]:
+    """What spoils a measurement on this host: a sentence each, with a number and a next step.
+
+    `load` is the last minute's load average; `totals` are busy and stolen CPU seconds since boot.
+    """
+    # The load is of the whole machine, so it is held against all of it.
+    if load is not None and load > _BUSY_SHARE * identity.logical_cpus:
+        yield f"load average is {load:.2f} on {identity.logical_cpus} CPUs: measure when others rest (top)"
+    stolen = totals[1] / sum(totals) if totals is not None and sum(totals) > 0 else 0.0
+    if stolen > _STEAL_SHARE:
+        yield (
+            f"the hypervisor took {stolen:.1%} of the CPU time asked for since boot: "
+            "measure on a dedicated host"
+        )
+    yield from _limits(identity)
+
+
+def _limits(identity: CpuIdentity) -> Iterator[str]:
+    allowed = len(identity.affinity_cpus or ()) or identity.logical_cpus
+    if identity.quota_cpus and identity.quota_cpus < allowed:
+        yield (
+            f"a control group holds this process to {identity.quota_cpus:g} of {allowed} CPUs by pausing it: "
+            "give it whole CPUs (cpuset, taskset)"
+        )
+    if identity.threads is not None and identity.threads < identity.usable_cores:
+        yield (
+            f"torch keeps {identity.threads} of {identity.usable_cores:g} cores busy: "
+            "unset OMP_NUM_THREADS and its like"
+        )
+    for name, value in _PASSIVE.items():
+        if identity.thread_settings.get(name, "").casefold() == value:
+            yield f"{name}={value} lets threads sleep between launches: unset it"

@@ -1,0 +1,169 @@
+"""What is here, as JSON and for a terminal: each device's part, rating, health, the best published figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nameplate.derate.published import Published, best_gemm
+from nameplate.device.survey import Seen, Survey
+from nameplate.report.view import figure
+from nameplate.text import plain
+
+# What a person asks of a device; JSON has everything, the CPU's flags included.
+_FACTS = {
+    "cpu": (
+        *("architecture", "virtual_machine", "logical_cpus", "usable_cores", "quota_cpus", "maximum_mhz"),
+        *("measured_mhz", "threads", "instruction_set", "blas", "thread_settings"),
+    ),
+    "cuda": (
+        *("compute_capability", "driver", "cuda_driver", "vbios", "power_limit_w", "default_power_limit_w"),
+        *("max_sm_clock_mhz", "ecc_mode", "mig_mode", "persistence_mode", "compute_mode"),
+        *("virtualization_mode", "max_pcie_generation", "max_pcie_width"),
+    ),
+}
+_UNITS = {"_w": " W", "_mhz": " MHz"}
+_NOW = (("temperature_c", "°C"), ("sm_clock_mhz", "MHz"), ("power_w", "W"))
+# Devices that agree in these are printed as one block.
+_SHARED = ("part", "evidence", "nominal_tflops", "datasheet_tflops", "missing", "notes", "unusable")
+
+
+def document(survey: Survey) -> dict[str, Any]:
+    """Return `{"devices", "nvml", "torch"}`; throughput in TFLOPS, what isn't known null."""
+    return {
+        "devices": [_device(seen) for seen in survey.devices],
+        "nvml": {
+            "driver": survey.driver,
+            "cuda_driver": survey.cuda_driver,
+            "count": survey.nvml_count,
+            "absent": survey.nvml_absent,
+        },
+        "torch": survey.torch,
+    }
+
+
+def _device(seen: Seen) -> dict[str, Any]:
+    rating = seen.rating
+    return {
+        "device": seen.name,
+        "part": rating.part,
+        "evidence": rating.evidence,
+        "nominal_tflops": {dtype: one.tflops for dtype, one in rating.nominal.items()},
+        "datasheet_tflops": {dtype: one.tflops for dtype, one in rating.datasheet.items()},
+        "sources": {dtype: one.source for dtype, one in rating.nominal.items()},
+        "datasheet_sources": {dtype: one.source for dtype, one in rating.datasheet.items()},
+        "missing": rating.missing,
+        "notes": list(rating.notes),
+        "best_published": _best(rating.part, rating.nominal),
+        "unusable": seen.unusable,
+        "health": list(seen.health),
+        "in_the_way": list(seen.in_the_way),
+        "reading": None if seen.reading is None else seen.reading.model_dump(mode="json"),
+        "identity": seen.identity.model_dump(mode="json"),
+        "absent": {} if seen.facts is None else dict(seen.facts.absent),
+    }
+
+
+def _best(part: str | None, dtypes: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """The best published product per dtype, as a share of datasheet: what a healthy device comes near."""
+    found = {dtype: best_gemm(part, dtype) for dtype in dtypes} if part else {}
+    return {dtype: _published(one) for dtype, one in found.items() if one is not None}
+
+
+def _published(one: Published) -> dict[str, Any]:
+    rated = ("value", "numerator_tflops", "denominator_tflops")
+    return {name: getattr(one, name) for name in ("id", *rated, "device", "part", "scope", "source", "date")}
+
+
+def show(found: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the document: devices that are alike as one block, each with a line of its own in it."""
+    out = console or Console()
+    for _, alike in groupby(found["devices"], key=lambda row: [row[name] for name in _SHARED]):
+        out.print(_block(list(alike)), highlight=False)
+        out.print()
+    nvml = found["nvml"]
+    if nvml["absent"]:
+        out.print(Text(plain(f"NVML: {nvml['absent']}"), style="dim"))
+
+
+def _block(rows: Sequence[Mapping[str, Any]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for name, value, style in _lines(rows):
+        grid.add_row(Text(plain(name)), Text(plain(value), style=style))
+    return grid
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """Name, value and style of each line."""
+    first = rows[0]
+    names = first["device"] if len(rows) == 1 else f"{first['device']} … {rows[-1]['device']}"
+    yield names, first["identity"]["name"] or "a device without a name", "bold"
+    yield "part", f"{first['part'] or 'none known'}: {first['evidence']}", ""
+    if first["unusable"]:
+        yield "can't be used", first["unusable"], "yellow"
+    yield from _ratings(first)
+    for dtype, best in first["best_published"].items():
+        yield "best published", _best_sentence(dtype, best), ""
+    for note in first["notes"]:
+        yield "note", note, ""
+    yield "facts", _facts(first["identity"]), ""
+    for row in rows:
+        alone = len(rows) == 1
+        yield "now" if alone else row["device"], _now(row), ""
+        for sentence in (*row["health"], *row["in_the_way"]):
+            yield "in the way" if alone else row["device"], sentence, "yellow"
+
+
+def _ratings(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    if not row["nominal_tflops"]:
+        yield "nominal", f"none: {row['missing']}", ""
+    by_source: dict[str, list[str]] = {}
+    for dtype, tflops in row["nominal_tflops"].items():
+        datasheet = row["datasheet_tflops"].get(dtype)
+        beside = "" if datasheet == tflops else f" (datasheet {figure(datasheet)})"
+        by_source.setdefault(row["sources"][dtype], []).append(f"{dtype} {figure(tflops)}{beside}")
+    for source, figures in by_source.items():
+        yield "nominal TFLOPS", f"{', '.join(figures)}: {source}", ""
+
+
+def _best_sentence(dtype: str, best: Mapping[str, Any]) -> str:
+    reached, rated = best["numerator_tflops"], best["denominator_tflops"]
+    of = "" if reached is None or rated is None else f" ({figure(reached)} of {figure(rated)} TFLOPS)"
+    where = f"{best['device']}, {best['source']} ({best['date']})"
+    return f"{best['value']:.1%} of datasheet in {dtype}{of}: {where}"
+
+
+def _facts(identity: Mapping[str, Any]) -> str:
+    known = {name: identity.get(name) for name in _FACTS.get(identity["kind"], ())}
+    return ", ".join(_fact(name, value) for name, value in known.items() if value not in (None, {}, ""))
+
+
+def _fact(name: str, value: Any) -> str:
+    """`power_limit_w` 400 as `power limit 400 W`."""
+    end, unit = next(((end, unit) for end, unit in _UNITS.items() if name.endswith(end)), ("", ""))
+    return f"{name.removesuffix(end).replace('_', ' ')} {_word(value)}{unit}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={each}" for name, each in value.items())
+    return f"{value:,.0f}" if isinstance(value, float) and value >= 100 else str(value)
+
+
+def _now(row: Mapping[str, Any]) -> str:
+    """What is a device's own: which it is, and how it is now."""
+    identity, reading = row["identity"], row["reading"] or {}
+    which = [identity[name] for name in ("uuid", "pci_bus_id") if identity.get(name)]
+    now = [f"{reading[name]:g} {unit}" for name, unit in _NOW if reading.get(name) is not None]
+    amiss = len(row["health"]) + len(row["in_the_way"])
+    said = f"{amiss} thing{'s' if amiss > 1 else ''} in its way" if amiss else "nothing known in its way"
+    return ", ".join([*which, *now, said])

@@ -1,0 +1,376 @@
+"""A GPU's window: what two readings of its driver make of conditions, verdicts, warnings and energy."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from nameplate.device.interface import Counters
+from nameplate.device.simulated import SimulatedDevice
+from nameplate.engine.conditions import between
+from nameplate.engine.gpu_warnings import gpu_warnings
+from nameplate.engine.measure import SHORTEST_ENERGY_S, Allowance, _energy, measure_case
+from nameplate.engine.pilot import Pilots
+from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
+from nameplate.stats import Interval
+from nameplate.suite import Case
+from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
+from nameplate_kernels.workload import Check
+
+LIMITS = thresholds().model_dump() | {
+    "throttled": {
+        "slowdown_share": 0.125,
+        "power_share": 0.25,
+        "reasons": ["hw_thermal_slowdown", "hw_power_brake_slowdown"],
+        "lasting_reasons": ["hw_slowdown"],
+    }
+}
+UUID = "GPU-a8000000-0000-4000-8000-000000000000"
+SECONDS = 8.0
+QUIET = {
+    **{f"{policy}_throttle_s": 100.0 for policy in POLICIES},
+    "sm_clock_mhz": 1410,
+    "memory_clock_mhz": 1593,
+    "temperature_c": 34,
+    "power_w": 61.5,
+    "energy_j": 5000.0,
+    "clock_event_reasons": ("gpu_idle",),
+    "ecc_uncorrected": 7,
+    "pcie_replays": 0,
+    "processes": (),
+    "pids_match": True,
+}
+NOT_COUNTED = dict.fromkeys((f"{policy}_throttle_s" for policy in POLICIES), None)
+APART = ("software_thermal", "hardware_thermal", "power_brake")
+
+
+def reading(at_s, **changes):
+    return GpuReading(uuid=UUID, at_s=at_s, **{**QUIET, **changes})
+
+
+def window(before=None, after=None, seconds=SECONDS):
+    first = reading(10.0, **(before or {}))
+    second = reading(10.0 + seconds, **{"energy_j": 5000.0 + 300 * seconds, **(after or {})})
+    return between(Counters(10.0, gpu=first), Counters(10.0 + seconds, gpu=second), 1.0)
+
+
+def held(policy, share, seconds=SECONDS):
+    return {f"{policy}_throttle_s": 100.0 + share * seconds}
+
+
+def verdicts(conditions, **changes):
+    seen = Observation(
+        kind="cuda",
+        check=Check("fp64", 0.5, "rounding"),
+        launch_time=Interval(1.0, 1.0, 1.0),
+        halves_s=(1.0, 1.0),
+        datasheet_efficiency=Interval(0.8, 0.8, 0.8),
+        conditions=conditions,
+        enqueue_share=0.1,
+    )
+    return judge(replace(seen, **changes), Thresholds.model_validate(LIMITS))
+
+
+# ---- conditions ----
+
+
+def test_conditions_come_of_two_readings(make_record):
+    now = window(after={"sm_clock_mhz": 1200, "temperature_c": 71, "power_w": 390.0, **held("power", 0.5)})
+    columns = now.as_columns()
+    expected = {
+        "elapsed_s": 8.0,
+        "own_cpu_share": None,
+        "gpu_sm_clock_before_mhz": 1410,
+        "gpu_sm_clock_after_mhz": 1200,
+        "gpu_temperature_before_c": 34,
+        "gpu_temperature_after_c": 71,
+        "gpu_power_after_w": 390.0,
+        "gpu_throttle_reasons": "none",
+        "gpu_power_throttle_s": 4.0,
+        "gpu_thermal_throttle_s": 0.0,
+        "gpu_other_processes": 0,
+        "gpu_ecc_errors": 0,
+    }
+    assert {name: columns[name] for name in expected} == expected
+    assert make_record(conditions=columns).conditions["gpu_power_throttle_s"] == 4.0
+    assert all(name.startswith("gpu_") or "share" in name or name == "elapsed_s" for name in columns)
+
+
+def test_what_is_no_gpu_has_no_gpus_columns():
+    columns = between(Counters(0.0), Counters(1.0), 1.0).as_columns()
+    assert not [name for name in columns if name.startswith("gpu_")]
+
+
+def test_reasons_of_both_ends_are_kept():
+    now = window(
+        before={"clock_event_reasons": ("sw_power_cap",)},
+        after={"clock_event_reasons": ("gpu_idle", "hw_slowdown", "unknown_0x800")},
+    )
+    assert now.as_columns()["gpu_throttle_reasons"] == "sw_power_cap hw_slowdown unknown_0x800"
+
+
+def test_a_reading_without_figures_leaves_nulls_and_never_zeros():
+    lost = GpuReading.nothing(UUID, "NVML gave no answer within 2 s", 18.0)
+    now = between(Counters(10.0, gpu=reading(10.0)), Counters(18.0, gpu=lost), 1.0)
+    columns = {name: value for name, value in now.as_columns().items() if name.startswith("gpu_")}
+    known = {name for name, value in columns.items() if value is not None}
+    assert known == {name for name in columns if "before" in name}
+    assert verdicts(now) == ("unknown",)
+
+
+# ---- verdicts ----
+
+
+def test_a_gpu_of_its_own_at_its_own_clock_is_clean():
+    assert verdicts(window()) == ("clean",)
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit"),
+    [("power", 0.25), ("thermal", 0.125), *((policy, 0.125) for policy in APART)],
+)
+def test_each_policy_at_its_threshold(policy, limit):
+    assert verdicts(window(after=held(policy, math.nextafter(limit, 0)))) == ("clean",)
+    assert verdicts(window(after=held(policy, limit))) == ("clean",)
+    assert verdicts(window(after=held(policy, limit + 0.001))) == ("throttled",)
+
+
+def test_time_held_before_the_window_is_not_of_it():
+    assert verdicts(window(before={"thermal_throttle_s": 0.0}, after={"thermal_throttle_s": 0.5})) == (
+        "clean",
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ((), ("hw_thermal_slowdown",), "throttled"),
+        (("hw_power_brake_slowdown",), (), "throttled"),
+        ((), ("hw_slowdown",), "clean"),  # "may be also reported during PState or clock change"
+        (("hw_slowdown",), ("hw_slowdown",), "throttled"),
+        ((), ("sw_power_cap",), "clean"),  # its time was counted, and is short
+        (("applications_clocks_setting",), ("gpu_idle", "reliability"), "clean"),
+    ],
+)
+def test_reasons_that_stand_while_nothing_runs(before, after, expected):
+    now = window({"clock_event_reasons": before}, {"clock_event_reasons": after})
+    assert verdicts(now) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("absent", "after", "expected"),
+    [
+        (NOT_COUNTED, {}, "unknown"),
+        ({"power_throttle_s": None}, {}, "unknown"),
+        ({"thermal_throttle_s": None}, {}, "clean"),  # counted apart
+        ({"thermal_throttle_s": None, "hardware_thermal_throttle_s": None}, {}, "unknown"),
+        (dict.fromkeys((f"{policy}_throttle_s" for policy in APART), None), {}, "clean"),  # counted in one
+        (NOT_COUNTED, {"clock_event_reasons": ("hw_thermal_slowdown",)}, "throttled"),
+        (NOT_COUNTED, {"clock_event_reasons": ("sw_power_cap",)}, "throttled"),
+        ({**NOT_COUNTED, "clock_event_reasons": None}, {}, "unknown"),
+        ({"power_throttle_s": None}, held("thermal", 0.5), "throttled"),
+    ],
+)
+def test_what_was_not_counted_is_unknown_unless_it_is_plain(absent, after, expected):
+    assert verdicts(window(absent, {**absent, **after})) == (expected,)
+
+
+def test_a_counter_that_outruns_the_clock_is_no_evidence():
+    assert verdicts(window(after={"power_throttle_s": 1e6})) == ("unknown",)
+
+
+@pytest.mark.parametrize(
+    ("ends", "others", "expected"),
+    [
+        ({"processes": (GpuProcess(pid=4242),)}, 1, "contended"),
+        ({"processes": (), "pids_match": False}, None, "unknown"),
+        ({"processes": (GpuProcess(pid=1),), "pids_match": False}, None, "unknown"),
+        ({"processes": (GpuProcess(pid=1), GpuProcess(pid=2)), "pids_match": False}, 2, "contended"),
+        ({"processes": (), "pids_match": False, "own_processes_seen": 1}, 0, "clean"),
+        ({"processes": None}, None, "unknown"),
+    ],
+)
+def test_company_on_the_gpu(ends, others, expected):
+    now = window(ends, ends)
+    assert now.gpu.others() == others
+    assert verdicts(now) == (expected,)
+
+
+def test_company_at_one_end_is_company():
+    assert verdicts(window(after={"processes": (GpuProcess(pid=4242),)})) == ("contended",)
+
+
+def test_memory_errors_make_a_result_unverified():
+    assert verdicts(window(after={"ecc_uncorrected": 8})) == ("unverified",)
+    assert verdicts(window({"ecc_uncorrected": None}, {"ecc_uncorrected": None})) == ("clean",)
+
+
+def test_the_shipped_thresholds_name_reasons_that_exist():
+    shipped = thresholds().throttled
+    assert shipped.reasons == {"sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
+    assert shipped.lasting_reasons == {"hw_slowdown"}
+
+
+# ---- warnings ----
+
+
+def test_a_quiet_window_has_nothing_to_say():
+    assert gpu_warnings(window().gpu) == ()
+    assert gpu_warnings(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ({}, {"ecc_uncorrected": 9}, ["2 uncorrectable memory errors", "nvidia-smi -q -d ECC"]),
+        ({}, {"processes": (GpuProcess(pid=77),)}, ["1 other process on the GPU", "end them, or wait"]),
+        ({}, held("power", 0.5), ["50% of the window (power)", "sustained"]),
+        ({}, held("power_brake", 0.25), ["25% of the window (power brake)", "power supplies"]),
+        ({"pids_match": False}, {"pids_match": False}, ["can't be told", "--pid=host"]),
+        (
+            {"processes": None, "absent": {"processes": "function not found in this driver: x"}},
+            {"processes": None},
+            ["other processes on the GPU can't be told", "function not found in this driver: x"],
+        ),
+        (
+            {"power_throttle_s": None, "absent": {"power_throttle_s": "NVML_ERROR_NOT_SUPPORTED: field 74"}},
+            {},
+            ["throttling (power) wasn't counted", "field 74"],
+        ),
+    ],
+)
+def test_a_warning_has_a_number_or_reason_and_a_next_step(before, after, words):
+    (said,) = gpu_warnings(window(before, after).gpu)
+    for word in words:
+        assert word in said
+
+
+def test_an_absent_nvml_is_said_once():
+    lost = GpuReading.nothing(UUID, "NVML gave no answer within 2 s", 10.0)
+    now = between(Counters(10.0, gpu=lost), Counters(18.0, gpu=lost), 1.0)
+    assert gpu_warnings(now.gpu) == (
+        "throttling and other processes can't be judged: NVML gave no answer within 2 s",
+    )
+
+
+# ---- energy ----
+
+
+@pytest.mark.parametrize(("seconds", "known"), [(SHORTEST_ENERGY_S, True), (4.99, False), (0.8, False)])
+def test_short_windows_have_no_energy(seconds, known):
+    found = _energy(window(seconds=seconds).gpu)
+    if known:
+        assert found == {"energy_j": pytest.approx(300 * seconds), "power_w": pytest.approx(300)}
+    else:
+        assert found == {"energy_j": None, "power_w": None}
+
+
+def test_without_a_counter_there_is_no_energy():
+    assert _energy(window({"energy_j": None}).gpu) == {"energy_j": None, "power_w": None}
+    assert _energy(None) == {"energy_j": None, "power_w": None}
+
+
+# ---- through the engine ----
+
+
+@dataclass
+class Gpu(SimulatedDevice):
+    """A simulated device with a driver: 300 W, and a power limit that holds it for `capped` of the time."""
+
+    kind: str = "cuda"
+    capped: float = 0.0
+    ecc_per_s: float = 0.0
+
+    def counters(self):
+        now = self.clock()
+        return Counters(
+            now,
+            gpu=reading(
+                now,
+                energy_j=5000.0 + 300 * now,
+                power_throttle_s=100.0 + self.capped * now,
+                ecc_uncorrected=int(self.ecc_per_s * now),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """A workload that computes nothing; as `prepare`d it is its own launches."""
+
+    name: str = "nothing"
+    dtype: str = "fp32"
+    shape: str = "10x10"
+    dimensions: dict = field(default_factory=dict)
+    flops: int = 10**9
+    bytes: int = 10**6
+    resident_bytes: int = 10**6
+    convention: str = "counted by hand"
+    represents: str | None = None
+    launches: tuple = (None,)
+
+    def unsupported(self, device):
+        return None
+
+    def pilot(self):
+        return None
+
+    def prepare(self, device, *, fill, seed, copies=1):
+        return self
+
+    def numerics(self):
+        return nullcontext()
+
+    def compute_reference(self):
+        pass
+
+    def check(self):
+        return Check("fp64", 0.25, "rounding")
+
+
+def restless(_now_s, count, generator):
+    """Each batch a few percent off the others, so that no interval is narrow before the window has passed."""
+    return np.full(count, 1e-3 * (1 + 0.03 * generator.standard_normal()))
+
+
+def measured(window_s, cache="warm", **changes):
+    device = Gpu(restless, nominal_tflops=10.0, cache_bytes=1 << 20, **changes)
+    case = Case(Work(), cache=cache)
+    return measure_case(case, device, Pilots(device, seed=1), Allowance(window_s, 10 * window_s))
+
+
+def test_a_record_of_a_long_window_has_its_power():
+    record = measured(60.0)
+    assert record.verdicts == ("clean",)
+    assert record.power_w == pytest.approx(300)
+    assert record.energy_j == pytest.approx(300 * record.conditions["elapsed_s"])
+    assert record.tflops_per_w == pytest.approx(record.tflops / 300)
+    assert record.conditions["gpu_sm_clock_after_mhz"] == 1410
+
+
+def test_a_record_of_a_short_window_has_none():
+    record = measured(2.0)
+    assert (record.power_w, record.energy_j, record.tflops_per_w) == (None, None, None)
+    assert record.verdicts == ("clean",)
+
+
+def test_flushes_are_in_the_power_so_a_flushed_record_has_no_tflops_per_w():
+    record = measured(60.0, cache="flushed")
+    assert record.power_w == pytest.approx(300)
+    assert record.tflops_per_w is None
+
+
+def test_a_capped_record_is_throttled_and_says_by_what():
+    record = measured(20.0, capped=0.4)
+    assert record.verdicts == ("throttled",)
+    assert any("40% of the window (power)" in warning for warning in record.warnings)
+
+
+def test_a_record_with_memory_errors_is_unverified_and_says_so():
+    record = measured(20.0, ecc_per_s=1.0)
+    assert record.verdict == "unverified"
+    assert any("uncorrectable memory errors" in warning for warning in record.warnings)
