@@ -275,3 +275,17 @@ def test_two_runs_are_of_one_device_whatever_its_clock_did():
 )
 def test_names_torchs_blas(lines, blas):
     assert cpu._first(lines, r"Math Kernel Library|OpenBLAS|Accelerate|BLAS_INFO") == blas
+
+
+def test_cores_that_share_are_told_of():
+    assert not any("share physical cores" in note for note in rate(guest(parallel_speed=0.98)).notes)
+    (note,) = (note for note in rate(guest(parallel_speed=0.52)).notes if "share physical cores" in note)
+    assert "2 cores at once run at 0.52 of one's speed" in note
+
+
+def test_counters_tell_how_the_cores_run_side_by_side_against_the_start(monkeypatch):
+    monkeypatch.setattr(cpu.clock, "parallel_speed", lambda threads: 0.5 if threads == 2 else None)
+    assert CpuDevice(guest(parallel_speed=1.0)).counters().parallel_share == pytest.approx(0.5)
+    assert CpuDevice(guest(parallel_speed=0.5)).counters().parallel_share == 1.0
+    assert CpuDevice(guest(parallel_speed=0.4)).counters().parallel_share == 1.0  # the start was the odd one
+    assert CpuDevice(guest(parallel_speed=None)).counters().parallel_share is None

@@ -17,7 +17,7 @@ from nameplate_kernels.workload import Check
 LIMITS = Thresholds.model_validate(
     {
         "above_peak": {"margin": 0.25},
-        "contended": {"foreign_share": 0.125, "steal_share": 0.0625},
+        "contended": {"foreign_share": 0.125, "steal_share": 0.0625, "parallel_share": 0.75},
         "launch_bound": {"enqueue_share": 0.75},
         "throttled": {
             "slowdown_share": 0.125,
@@ -88,6 +88,9 @@ def test_nothing_wrong_is_clean():
         (around(foreign_share=0.125), "clean"),
         (around(foreign_share=above(0.125)), "contended"),
         (around(steal_share=below(0.0625)), "clean"),
+        (around(parallel_share=0.75), "clean"),
+        (around(parallel_share=below(0.75)), "contended"),
+        (around(parallel_share=None), "clean"),  # one core, or no probe: the counters decide
         (around(steal_share=0.0625), "clean"),
         (around(steal_share=above(0.0625)), "contended"),
         (half_width(0.12), "clean"),

@@ -45,6 +45,6 @@ def blocks(tokens: int, dtype: str, width: float = 1.0, weight: float = 2.0) -> 
 
 
 def memory(mebibytes: int, weight: float = 0.5) -> Iterator[Case]:
-    """Copy and triad over arrays far larger than any cache."""
+    """Copy and triad; a record warns where arrays of this size may stay in the last-level cache."""
     for kind in ("copy", "triad"):
         yield Case(Memory(kind, "fp32", mebibytes), weight=weight)

@@ -1,4 +1,4 @@
-"""Memory bandwidth: STREAM's copy and triad over arrays far larger than any cache.
+"""Memory bandwidth: STREAM's copy and triad, over arrays that should be far larger than any cache.
 
 Bytes are counted as STREAM counts them (McCalpin, Memory bandwidth and machine balance in current high
 performance computers, IEEE TCCA Newsletter, 1995; www.cs.virginia.edu/stream): what the program reads and

@@ -1,7 +1,8 @@
 """Nameplate measures what a device delivers of its rating, and carries the difference to a fleet's price.
 
 What the command line does is a function here first: `measure` runs a suite, `load` reads runs as a
-DataFrame. Importing this module is cheap; torch and pandas are loaded by the functions that need them.
+DataFrame, `specs.lookup` finds a part, `fleet.cost` prices a fleet. Importing this module is cheap; torch and
+pandas are loaded by the functions that need them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nameplate import fleet as fleet
+    from nameplate import specs as specs
     from nameplate.run import measure as measure
     from nameplate.store.load import load as load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "measure"]
+__all__ = ["__version__", "fleet", "load", "measure", "specs"]
 
 _HOMES = {"load": "nameplate.store.load", "measure": "nameplate.run"}
+_PACKAGES = ("fleet", "specs")
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _PACKAGES:
+        return import_module(f"nameplate.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 def report(
     run: RunName,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write; *.md.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="NAME.md; its picture goes to NAME.svg.")
+    ],
     results: Results = DEFAULT_RESULTS,
     json: Json = False,
 ) -> None:

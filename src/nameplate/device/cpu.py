@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# Two threads of one physical core do the probe's multiplications at half speed, two cores at full speed.
+_OWN_CORES = 0.75
+
+
 class CpuDevice:
     """All the cores this process may use, through torch, with torch's own thread count."""
 
@@ -84,11 +88,21 @@ class CpuDevice:
         self._flushed.add_(1)
 
     def counters(self) -> Counters:
-        """CPU seconds of this process, and of all on the CPUs it may use; those are None outside Linux."""
+        """CPU seconds of this process, and of all on the CPUs it may use; those are None outside Linux.
+
+        A probe of some 20 ms tells how fast the cores run side by side: a hypervisor may put two of a guest's
+        on one physical core for a while, which halves a product and shows in no counter.
+        """
+        share = self._parallel_share()
         totals = read_cpu_totals(cpus=self.identity.affinity_cpus)
         busy, steal = totals or (None, None)
         tick = tick_s() if totals else None
-        return Counters(time.perf_counter(), time.process_time(), busy, steal, tick)
+        return Counters(time.perf_counter(), time.process_time(), busy, steal, tick, share)
+
+    def _parallel_share(self) -> float | None:
+        usual = self.identity.parallel_speed
+        now = None if usual is None else clock.parallel_speed(int(self.cores))
+        return None if usual is None or now is None else min(now / usual, 1.0)
 
     def synchronize(self) -> None:
         """Nothing to wait for: a launch has run when it returns."""
@@ -135,6 +149,7 @@ def read_identity() -> CpuIdentity:
         reported_mhz=processor.mhz,
         maximum_mhz=host.read_maximum_mhz(),
         measured_mhz=clock.measured_mhz() if hidden else None,
+        parallel_speed=clock.parallel_speed(int(cores.usable)),
         caches_bytes=host.read_caches(),
         memory_bytes=psutil.virtual_memory().total,
         memory_limit_bytes=host.cgroup_memory(),
@@ -241,7 +256,12 @@ def _unrecognised(identity: CpuIdentity) -> str:
 
 def _notes(identity: CpuIdentity) -> tuple[str, ...]:
     notes = []
-    if identity.virtual_machine and identity.threads_per_core == 1 and identity.usable_cores > 1:
+    if identity.parallel_speed is not None and identity.parallel_speed < _OWN_CORES:
+        notes.append(
+            f"{identity.usable_cores:g} cores at once run at {identity.parallel_speed:.2f} of one's speed: "
+            "they share physical cores, with each other or a neighbour; nominal counts each as a core"
+        )
+    elif identity.virtual_machine and identity.parallel_speed is None and identity.usable_cores > 1:
         notes.append(
             "a guest: two of the cores it shows may share one physical core; nominal counts each as a core"
         )

@@ -57,6 +57,7 @@ class Counters:
     busy_cpu_s: float | None = None  # CPU seconds of every process on the machine
     steal_s: float | None = None  # CPU seconds a hypervisor gave to someone else
     tick_s: float | None = None  # the step in which busy_cpu_s and steal_s count
+    parallel_share: float | None = None  # speed of the cores side by side, ÷ that when the device was opened
     gpu: GpuReading | None = None  # a GPU's own, with a reason for each figure its driver doesn't give
 
 

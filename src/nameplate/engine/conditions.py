@@ -73,8 +73,8 @@ class GpuConditions:
 class Conditions:
     """Shares of the cores this device may use, over the window. None: the system doesn't tell.
 
-    `resolution` is the least share that the kernel's counting steps let one see in this window. `gpu` is
-    None on a device that isn't one.
+    `resolution` is the least share that the kernel's counting steps let one see in this window.
+    `parallel_share` is the lower one of before and after. `gpu` is None on a device that isn't one.
     """
 
     elapsed_s: float
@@ -82,6 +82,7 @@ class Conditions:
     foreign_share: float | None = None
     steal_share: float | None = None
     resolution: float | None = None
+    parallel_share: float | None = None
     gpu: GpuConditions | None = None
 
     def as_columns(self) -> dict[str, float | str | None]:
@@ -92,6 +93,7 @@ class Conditions:
             "foreign_cpu_share": self.foreign_share,
             "steal_share": self.steal_share,
             "cpu_share_resolution": self.resolution,
+            "parallel_share": self.parallel_share,
             **({} if self.gpu is None else self.gpu.as_columns()),
         }
 
@@ -114,6 +116,7 @@ def between(before: Counters, after: Counters, cores: float) -> Conditions:
         None if steal is None else steal / room,
         # Each core's total may be a step off at either end.
         None if after.tick_s is None else 2 * after.tick_s * cores / room,
+        _lower(before.parallel_share, after.parallel_share),
         gpu,
     )
 
@@ -122,6 +125,10 @@ def _gpu(before: GpuReading | None, after: GpuReading | None) -> GpuConditions |
     if before is None or after is None:
         return None
     return GpuConditions(before, after, difference(before, after))
+
+
+def _lower(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else min(before, after)
 
 
 def _difference(before: float | None, after: float | None) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from nameplate.engine.conditions import Conditions, GpuConditions, between
 from nameplate.engine.gpu_warnings import gpu_warnings
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import SHORTEST_WINDOW_S, Sampler
-from nameplate.engine.verdict import Observation, judge
+from nameplate.engine.verdict import Observation, judge, thresholds
 from nameplate.errors import Unsupported
 from nameplate.record import Batch, Record, Status, Verdict, Verification
 from nameplate.stats import BATCHES, FEWEST_BATCHES, Interval
@@ -193,7 +193,11 @@ def _columns(
         "verification": _verification(check),
         "conditions": conditions.as_columns(),
         "batches": _batches(sampler.batches),
-        "warnings": (*_warnings(time_s, len(sampler.batches)), *gpu_warnings(conditions.gpu)),
+        "warnings": (
+            *_warnings(time_s, len(sampler.batches)),
+            *_cpu_warnings(work, device, conditions),
+            *gpu_warnings(conditions.gpu),
+        ),
         **_energy(conditions.gpu),
     }
     columns |= _named("bandwidth_gb_s", "bandwidth_{}_gb_s", time_s.inverted(work.bytes / 1e9))
@@ -283,3 +287,21 @@ def _warnings(time_s: Interval, batches: int) -> tuple[str, ...]:
     if time_s.relative_half_width > _WIDE:
         warnings.append(f"interval is ±{time_s.relative_half_width:.1%} of the figure; try a larger --budget")
     return tuple(warnings)
+
+
+def _cpu_warnings(work: Workload, device: Device, conditions: Conditions) -> Iterator[str]:
+    limits = thresholds().contended
+    share, resolution = conditions.parallel_share, conditions.resolution
+    if share is not None and share < limits.parallel_share:
+        yield f"the cores ran at {share:.2f} of their usual speed side by side: run again in a quieter hour"
+    if resolution is not None and resolution > limits.steal_share:
+        yield (
+            f"a window of {conditions.elapsed_s:.2f} s is too short to judge contention by "
+            f"({SHORTEST_WINDOW_S:g} s would do); try a larger --budget"
+        )
+    bound_by_memory = (work.flops or 0) < work.bytes
+    if bound_by_memory and device.cache_bytes is not None and work.bytes < 2 * device.cache_bytes:
+        yield (
+            f"its {work.bytes >> 20} MiB may stay in a last-level cache of {device.cache_bytes >> 20} MiB: "
+            "not the memory's bandwidth alone; standard has larger ones"
+        )

@@ -28,6 +28,7 @@ class _AbovePeak(_Rule):
 class _Contended(_Rule):
     foreign_share: float
     steal_share: float
+    parallel_share: float
 
 
 class _LaunchBound(_Rule):
@@ -111,6 +112,8 @@ def _contended(seen: Observation, limits: Thresholds) -> bool | None:
         gpu = seen.conditions.gpu
         return None if gpu is None else gpu.change.other_processes
     now, limit = seen.conditions, limits.contended
+    if now.parallel_share is not None and now.parallel_share < limit.parallel_share:
+        return True  # where it can't be probed (one core, no x86-64) the counters alone decide
     if now.foreign_share is None or now.steal_share is None or now.resolution is None:
         return None
     # A counting step more or less is nobody's load.

@@ -11,7 +11,7 @@ from nameplate.report.view import Table, View
 
 _WIDE = 100
 _NARROW = 72
-_WORDS = frozenset({"case", "fleet", "from", "reason", "verdict"})
+_WORDS = frozenset({"case", "warning", "fleet", "from", "reason", "verdict"})
 _VERDICT_STYLES = {"clean": "green", "unknown": "yellow", "throttled": "yellow"}
 
 

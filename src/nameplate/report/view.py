@@ -56,6 +56,7 @@ def view(run: Run) -> View:
         _across_table(run),
         _chain_table(links),
         _unmeasured_table(run),
+        _warnings_table(run),
     ]
     return View(
         title=plain(f"{run.manifest.suite} on {_all_words(run.manifest.devices)}"),
@@ -282,6 +283,15 @@ def _unmeasured_table(run: Run) -> Table:
     return Table("Not measured", ("case", "status", "reason"), tuple(rows), frozenset())
 
 
+def _warnings_table(run: Run) -> Table:
+    rows = tuple(
+        (_name(run, record.device, record.case), plain(warning))
+        for record in run.records
+        for warning in record.warnings
+    )
+    return Table("Worth knowing", ("case", "warning"), rows, frozenset())
+
+
 def meaning(run: Run, links: Sequence[Link]) -> str:
     """Say in one sentence what the run means for someone who has to decide by it."""
     products = [
@@ -350,8 +360,8 @@ _ADVICE = {
     "unverified": "A result was wrong beyond rounding: don't trust this device before that is explained.",
     "above_peak": "A figure is above the rated peak: the rating or its clock is wrong for this device.",
     "launch_bound": "The host couldn't launch fast enough: that figure is the host's, not the device's.",
-    "contended": "Other processes or the hypervisor took CPU time: run again on a quiet machine.",
-    "throttled": "The device lowered its clock.",
+    "contended": "Something else used the device or its cores meanwhile: run again on a quiet machine.",
+    "throttled": "The clock was held down by heat or the power limit: a sustained figure, not a burst.",
     "unstable": "A figure drifted or spread by more than 5 %: run again with a larger --budget.",
     "unknown": "Some evidence could not be read, so a record can't be called clean.",
 }
