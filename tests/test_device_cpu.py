@@ -13,6 +13,7 @@ from nameplate.device import cpu, host
 from nameplate.device.cpu import CpuDevice, rate
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.interface import Counters
+from nameplate.errors import InputError
 
 RECORDED = Path(__file__).parent / "data" / "cpuinfo"
 AMX = {"amx_tile", "amx_bf16", "amx_int8"}
@@ -289,3 +290,39 @@ def test_counters_tell_how_the_cores_run_side_by_side_against_the_start(monkeypa
     assert CpuDevice(guest(parallel_speed=0.5)).counters().parallel_share == 1.0
     assert CpuDevice(guest(parallel_speed=0.4)).counters().parallel_share == 1.0  # the start was the odd one
     assert CpuDevice(guest(parallel_speed=None)).counters().parallel_share is None
+
+
+PART = """
+schema = 1
+
+[sources.sheet]
+text = "Acme, measured by ourselves"
+date = "2026-11"
+
+[[part]]
+id = "acme-cpu"
+name = "Acme CPU"
+vendor = "Acme"
+driver_names = ["AMD EPYC"]
+sources = ["sheet"]
+dense_tflops = { fp32 = 0.4, bf16 = 0.8 }
+"""
+
+
+def test_a_part_of_the_users_own_rates_a_cpu_that_it_names(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text(PART)
+    monkeypatch.setenv("NAMEPLATE_PARTS", str(tmp_path / "mine.toml"))
+    rating = rate(guest())
+    assert rating.part == "acme-cpu"
+    assert rating.nominal_for("bf16").tflops == 0.8
+    assert "Acme, measured by ourselves" in rating.nominal_for("bf16").source
+    assert rate(xeon()).part == "intel-sapphire-rapids"  # another name is another CPU
+
+
+def test_a_wrong_part_file_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text(PART.replace("fp32 = 0.4", "fp32 = -1"))
+    monkeypatch.setenv("NAMEPLATE_PARTS", str(tmp_path / "mine.toml"))
+    with pytest.raises(InputError) as refused:
+        rate(guest())
+    for word in ("mine.toml", "acme-cpu", "fp32", "-1", "a number above 0"):
+        assert word in str(refused.value)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Results
+from nameplate.cli.options import DEFAULT_RESULTS, Json, Parts, Results, use_parts
 from nameplate.cli.output import print_json, print_run
 from nameplate.errors import InputError
 
@@ -34,10 +35,12 @@ def run(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run: only cases without a record.")
     ] = None,
+    parts: Parts = None,
     json: Json = False,
 ) -> None:
     """Measure what this machine delivers, and compare it with nominal."""
     ratings = _ratings(nominal or [])
+    use_parts(parts)
     from nameplate.report.progress import LiveProgress
     from nameplate.run import measure
 
@@ -72,19 +75,22 @@ def _say_interrupted(folder: Path | None) -> None:
 
 
 def _ratings(given: list[str]) -> dict[str, float]:
-    """Parse repeated `fp16=320`. Raises InputError for anything else."""
-    ratings = {}
+    """Parse repeated `fp16=320`. Raises InputError for anything else, and for two of one dtype."""
+    ratings: dict[str, float] = {}
     for text in given:
-        dtype, _, tflops = (part.strip() for part in text.partition("="))
+        dtype, tflops = _rating(text)
         if dtype in ratings:
             raise InputError("two ratings of one dtype", where="--nominal", got=text, expected="one")
-        try:
-            ratings[dtype] = float(tflops) if dtype else float("no dtype")
-        except ValueError as error:
-            raise InputError(
-                "not a rating", where="--nominal", got=text, expected="such as fp16=320"
-            ) from error
+        ratings[dtype] = tflops
     return ratings
+
+
+def _rating(text: str) -> tuple[str, float]:
+    dtype, _, tflops = (part.strip() for part in text.partition("="))
+    with suppress(ValueError):
+        if dtype:
+            return dtype, float(tflops)
+    raise InputError("not a rating", where="--nominal", got=text, expected="such as fp16=320")
 
 
 def selftest(

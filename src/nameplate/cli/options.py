@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,4 +11,17 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder that holds the runs.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or the id of one in --results.")]
+Parts = Annotated[
+    list[Path] | None,
+    typer.Option("--parts", metavar="FILE", help="A TOML file of parts beside the shipped ones; repeatable."),
+]
 DEFAULT_RESULTS = Path("runs")
+
+
+def use_parts(files: list[Path] | None) -> None:
+    """Have this process, and those it starts, know the parts in `files` too."""
+    from nameplate.specs.parts import ENVIRONMENT
+
+    named = [*filter(None, [os.environ.get(ENVIRONMENT)]), *(str(file.resolve()) for file in files or ())]
+    if named:
+        os.environ[ENVIRONMENT] = os.pathsep.join(named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import time
@@ -16,6 +17,8 @@ from nameplate.device import clock, host
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.interface import Counters, Timing, garbage_collection_off
 from nameplate.specs import cpu as specs
+from nameplate.specs import recognition
+from nameplate.specs.parts import ENVIRONMENT
 from nameplate.specs.rating import Figure, Rating
 from nameplate.telemetry.host import read_cpu_totals, tick_s
 from nameplate.workload import Launch
@@ -182,9 +185,14 @@ def _first(lines: list[str], pattern: str) -> str | None:
 def rate(identity: CpuIdentity) -> Rating:
     """Nominal per dtype: FLOP per cycle per core × usable cores × the model's boost, or the measured clock.
 
+    A part of the user's own that lists this CPU's name as a driver name comes first, as it stands.
+
     Null with the reason where the microarchitecture or both clocks are unknown. The reported clock is never
     used: guests print a base clock that real work beats.
     """
+    added = _rating_by_user(identity)
+    if added is not None:
+        return added
     part = specs.identify(_evidence(identity))
     if part is None:
         return Rating(
@@ -198,6 +206,14 @@ def rate(identity: CpuIdentity) -> Rating:
     figures = _figures(part, identity, clock_mhz, clock_source)
     notes = (*_notes(identity), *([part.note] if part.note else []))
     return Rating(part.id, _recognised(identity), figures, figures, notes=notes)
+
+
+def _rating_by_user(identity: CpuIdentity) -> Rating | None:
+    # Shipped parts are accelerators; only a file of the user's may name a CPU.
+    if not os.environ.get(ENVIRONMENT) or not identity.name:
+        return None
+    found = recognition.rate(recognition.Evidence(name=identity.name))
+    return found if found.part is not None else None
 
 
 def _figures(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from nameplate.derate.chain import Link, chain
+from nameplate.derate.published import best_gemm
 from nameplate.device.identity import CpuIdentity
 from nameplate.record import Record
 from nameplate.store.folder import Run
@@ -86,10 +87,20 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         facts += [("device", f"{entry.name}: {_device_words(entry)}"), ("taken for", taken)]
         if isinstance(entry.identity, CpuIdentity):
             facts += _cpu_facts(entry.identity)
+        facts += [("published", line) for line in _published(entry)]
         facts += [("note", note) for note in entry.notes]
     software = manifest.software
     facts.append(("software", f"nameplate {software.get('nameplate')}, torch {software.get('torch')}"))
     return facts
+
+
+def _published(entry: DeviceEntry) -> Iterator[str]:
+    """The best product others published for this part: what a healthy one should come near."""
+    for dtype in ("bf16", "fp8"):
+        best = best_gemm(entry.part, dtype) if entry.part else None
+        if best is not None:
+            where = f"{best.device}, {best.scope}; {best.source}, {best.date}"
+            yield f"{best.value:.3f} of datasheet in {dtype} ({where})"
 
 
 def _cpu_facts(identity: CpuIdentity) -> list[tuple[str, str]]:

@@ -231,7 +231,8 @@ def _agreement(part: Part, evidence: Evidence) -> str:
         said.append(f"{evidence.multiprocessors} {part.unit}s")
     if _pci_known(part, evidence):
         said.append(f"PCI id {'/'.join(part.pci_ids)}")
-    source = "" if part.file == PARTS_FILE else f", from {part.file}"
+    # The file alone: its folder may say whose machine this is, and a manifest is published.
+    source = "" if part.file == PARTS_FILE else f", from {Path(part.file).name}"
     return ", ".join(said) + source
 
 
