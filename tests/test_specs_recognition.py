@@ -322,7 +322,8 @@ def test_a_user_s_part_is_found_by_its_name(tmp_path):
     file.write_text(MINE)
     found = rate(Evidence("NVIDIA GeForce RTX 4090 D"), [file])
     assert found.nominal_for("bf16").tflops == 147
-    assert str(file) in found.evidence
+    assert "from mine.toml" in found.evidence
+    assert str(tmp_path) not in found.evidence  # a folder may say whose machine this is
     assert lookup("acme-h1", [file]).name == "H1"
 
 

@@ -14,6 +14,7 @@ import pytest
 from nameplate.device.find import open_device
 from nameplate.run import SEED, measure, measure_share
 from nameplate.store import folder as store
+from nameplate.store.manifest import Expected
 from nameplate.suite import find
 from nameplate.together import measure_together, share_command
 
@@ -169,7 +170,9 @@ def test_a_run_of_several_devices_expects_each_case_of_each(begun, make_manifest
     both = manifest.model_copy(
         update={
             "devices": (entry, entry.model_copy(update={"name": "cpu:other"})),
-            "cases": tuple({"case": case, "device": name} for name in ("cpu", "cpu:other") for case in cases),
+            "cases": tuple(
+                Expected(case=case, device=name) for name in ("cpu", "cpu:other") for case in cases
+            ),
         }
     )
     read = type(manifest).model_validate_json(both.model_dump_json())
