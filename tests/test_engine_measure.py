@@ -228,7 +228,7 @@ def test_a_window_too_wild_for_its_budget_says_so():
     record = measure(device=machine(0.2, noise=0.3), allowance=Allowance(1.0, 30.0))
     assert record.verdict == "unstable"
     assert any(f"{len(record.batches)} batches, fewer than {BATCHES}" in text for text in record.warnings)
-    assert any("interval is ±" in text and "--budget" in text for text in record.warnings)
+    assert any("interval is ±" in text and "larger --budget" in text for text in record.warnings)
 
 
 def test_steps_come_in_order_and_inside_the_workloads_settings():

@@ -25,7 +25,6 @@ from nameplate.workload import Check, Workload
 _WARM_UP_SHARE = 0.1
 _LONGEST_WARM_UP_S = 1.0
 _MEMORY_SHARE = 0.8
-_WIDE = 0.02  # a half-width past which the record suggests a longer budget
 # Over a shorter window the driver's energy counter, which moves in steps of its own, and its power readings
 # tell two things (187 J against 327 J were seen): neither is then a figure, and the record has none.
 SHORTEST_ENERGY_S = 5.0
@@ -277,16 +276,15 @@ def _enqueue_share(timings: Sequence[Timing]) -> float | None:
     return sum(enqueued) / sum(timing.elapsed_s for timing in timings) if enqueued else None
 
 
-def _warnings(time_s: Interval, batches: int) -> tuple[str, ...]:
-    """What a reader should know, each with a number and a next step."""
-    warnings = []
+def _warnings(time_s: Interval, batches: int) -> Iterator[str]:
+    """What a reader should know of the sampling, in one sentence with its numbers and a next step."""
+    found = []
     if batches < BATCHES:
-        warnings.append(
-            f"{batches} batches, fewer than {BATCHES}: the interval is Student's; try a larger --budget"
-        )
-    if time_s.relative_half_width > _WIDE:
-        warnings.append(f"interval is ±{time_s.relative_half_width:.1%} of the figure; try a larger --budget")
-    return tuple(warnings)
+        found.append(f"{batches} batches, fewer than {BATCHES}: the interval is Student's")
+    if time_s.relative_half_width > thresholds().unstable.half_width:
+        found.append(f"the interval is ±{time_s.relative_half_width:.1%} of the figure")
+    if found:
+        yield f"{'; '.join(found)}; try a larger --budget"
 
 
 def _cpu_warnings(work: Workload, device: Device, conditions: Conditions) -> Iterator[str]:
