@@ -45,6 +45,9 @@ class Gpu:
         self.events_made += 1
         return Event(self)
 
+    def mem_get_info(self, device=None):
+        return 60 << 30, 80 << 30
+
     def synchronize(self, device=None):
         self.synchronized.append(device)
         self.now_s = max(self.now_s, self.done_s)
@@ -152,7 +155,7 @@ def test_handing_over_a_flush_is_not_a_slow_host(gpu, monkeypatch):
 def test_says_what_it_is_and_what_it_is_not_rated_for(gpu):
     device = CudaDevice(IDENTITY, gpu)
     assert (device.name, device.kind, device.cores) == ("cuda:3", "cuda", 1.0)
-    assert (device.cache_bytes, device.memory_bytes) == (50 << 20, 80 << 30)
+    assert (device.cache_bytes, device.memory_bytes) == (50 << 20, 60 << 30)  # what is free
     assert device.torch_device == torch.device("cuda", 3)
     figure = device.rating.nominal_for("bf16")
     assert figure.tflops is None
@@ -337,6 +340,7 @@ def machine(monkeypatch):
             cuda, "read_identity", lambda index: CudaIdentity(name="NVIDIA Test", index=index)
         )
         monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (60 << 30, 80 << 30))
         monkeypatch.setattr(find, "_cpu", lambda: SimpleNamespace(name="cpu"))
 
     return build

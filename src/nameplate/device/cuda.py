@@ -59,6 +59,9 @@ class Accelerator(Protocol):
     def synchronize(self, device: Any = None) -> None:
         """Wait for everything launched on the device."""
 
+    def mem_get_info(self, device: Any = None) -> tuple[int, int]:
+        """Free and total bytes of the device."""
+
 
 class CudaDevice:
     """One GPU, on torch's current stream."""
@@ -92,7 +95,8 @@ class CudaDevice:
         self.name = f"cuda:{self._index}"
         self.rating = rate(identity)
         self.cache_bytes = identity.l2_bytes
-        self.memory_bytes = identity.memory_bytes
+        # What is free, not what the card has: others may be on it, and a case must be skipped, not fail.
+        self.memory_bytes = accelerator.mem_get_info(identity.index)[0]
         self._events: list[Any] = []
         self._flushed: torch.Tensor | None = None
 
