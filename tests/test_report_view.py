@@ -388,3 +388,22 @@ def test_intervals_that_reach_a_time_of_zero_are_still_a_document(make_run, make
     run = make_run(make_record(), *layer, block)
     assert "gemm_model" in {link.to for link in chain(run.records)}
     assert json.loads(to_json(document(run)))["chain"]
+
+
+def test_several_devices_show_their_spread_the_slowest_and_the_gang(make_run, make_manifest, a800):
+    (entry,) = make_manifest().devices
+    names = ("cuda:0", "cuda:1", "cuda:2")
+    records = [a800(tflops, device=name) for tflops, name in zip((240.0, 200.0, 250.0), names, strict=True)]
+    devices = tuple(entry.model_copy(update={"name": name}) for name in names)
+    seen = view(make_run(*records, devices=devices))
+    (across,) = (table for table in seen.tables if table.heading.startswith("Across devices"))
+    (row,) = across.rows
+    found = dict(zip(across.columns, row, strict=True))
+    assert found["case"] == "matmul bf16 1024x1024x1024"
+    assert (found["devices"], found["median"], found["slowest"], found["on"]) == ("3", "240", "200", "cuda:1")
+    assert found["spread"] == "20.8%"  # (250 − 200) ÷ 240
+    assert found["as a gang"] == "600"  # three at the pace of the slowest
+    (work,) = (table for table in seen.tables if table.heading.startswith("Achieved"))
+    assert [row[0].split()[0] for row in work.rows] == list(names)
+    (chain,) = (table for table in seen.tables if table.heading.startswith("The chain"))
+    assert {row[1] for row in chain.rows} == set(names)
