@@ -281,7 +281,7 @@ def test_names_torchs_blas(lines, blas):
 def test_cores_that_share_are_told_of():
     assert not any("share physical cores" in note for note in rate(guest(parallel_speed=0.98)).notes)
     (note,) = (note for note in rate(guest(parallel_speed=0.52)).notes if "share physical cores" in note)
-    assert "2 cores at once run at 0.52 of one's speed" in note
+    assert "2 cores at once run at 0.52 of their speed" in note
 
 
 def test_counters_tell_how_the_cores_run_side_by_side_against_the_start(monkeypatch):

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import median
 
 # System V x86-64: n arrives in rdi; rax, rcx, rdx, r8 and r9 are free to use.
 _ADD_RAX_RDX = b"\x48\x01\xd0"  # a register, not a constant: Golden Cove folds chains of add-immediate
@@ -31,7 +32,7 @@ _STEPS = 100  # adds, or multiplications, a turn of the loop
 _REPEATS = 3000  # 300,000 cycles, some 0.1 ms: under a scheduler's slice, 1,000 times the timer's step
 _LISTEN_S = 0.06  # some 500 chains: an idle core needs tens of milliseconds to reach its highest clock
 _TOGETHER_REPEATS = 30_000  # some 1 ms, so that threads a few microseconds apart overlap
-_TOGETHER_TRIES = 5
+_TOGETHER_TRIES = 9
 
 _Loop = Callable[[int], None]
 
@@ -50,18 +51,20 @@ def measured_mhz() -> float | None:
 
 
 def parallel_speed(threads: int) -> float | None:
-    """How fast a core runs while `threads` of them work, as a fraction of its speed alone; some 20 ms.
+    """Multiplications that a core does a cycle while `threads` of them work, at most 1; some 15 ms.
 
-    About 1 for cores of their own, about 0.5 where two threads share one. The best of a few tries, because
-    whatever disturbs one makes it slower. None where it can't be had, and for fewer than two threads.
+    About 1 where each core is all ours, about 0.5 where it is shared with a thread of ours or a neighbour's.
+    A cycle is what one of the dependent adds takes, which another thread of the core doesn't slow. The median
+    of a few tries. None where it can't be had, and for fewer than two threads.
     """
     if threads < 2:
         return None
     try:
-        with _native(_MULTIPLY * (_STEPS // 4)) as loop:
-            alone = min(_time(loop, _TOGETHER_REPEATS) for _ in range(_TOGETHER_TRIES))
-            together = min(_slowest(loop, threads) for _ in range(_TOGETHER_TRIES))
-            return min(alone / together, 1.0)
+        with _native(_MULTIPLY * (_STEPS // 4)) as loop, _native(_ADD_RAX_RDX * _STEPS) as chain:
+            # Side by side first: a host that has put two busy cores together parts them once one rests.
+            together = median(_slowest(loop, threads) for _ in range(_TOGETHER_TRIES))
+            cycles = min(_time(chain, _TOGETHER_REPEATS) for _ in range(_TOGETHER_TRIES))
+            return min(cycles / together, 1.0)
     except OSError:
         return None
 

@@ -274,7 +274,7 @@ def _notes(identity: CpuIdentity) -> tuple[str, ...]:
     notes = []
     if identity.parallel_speed is not None and identity.parallel_speed < _OWN_CORES:
         notes.append(
-            f"{identity.usable_cores:g} cores at once run at {identity.parallel_speed:.2f} of one's speed: "
+            f"{identity.usable_cores:g} cores at once run at {identity.parallel_speed:.2f} of their speed: "
             "they share physical cores, with each other or a neighbour; nominal counts each as a core"
         )
     elif identity.virtual_machine and identity.parallel_speed is None and identity.usable_cores > 1:

@@ -42,7 +42,7 @@ class CpuIdentity(_Evidence):
     reported_mhz: float | None = None
     maximum_mhz: float | None = None  # cpufreq's; absent in most guests
     measured_mhz: float | None = None  # by chains of dependent adds
-    parallel_speed: float | None = None  # of a core while all usable ones work, ÷ its speed alone
+    parallel_speed: float | None = None  # multiplications a core does a cycle while all work; 1: unshared
     caches_bytes: Mapping[str, int] = {}
     memory_bytes: int
     memory_limit_bytes: int | None = None  # cgroup limit
