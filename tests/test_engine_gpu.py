@@ -68,7 +68,7 @@ def verdicts(conditions, **changes):
         check=Check("fp64", 0.5, "rounding"),
         launch_time=Interval(1.0, 1.0, 1.0),
         halves_s=(1.0, 1.0),
-        datasheet_efficiency=Interval(0.8, 0.8, 0.8),
+        peak_efficiency=Interval(0.8, 0.8, 0.8),
         conditions=conditions,
         enqueue_share=0.1,
     )

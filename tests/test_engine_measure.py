@@ -472,3 +472,11 @@ def test_a_pilot_that_breaks_is_a_failed_record():
     record = measure(work)
     assert (record.status, record.reason) == ("failed", "RuntimeError: no such kernel")
     assert "leave 1x1" in work.log.entries
+
+
+def test_a_rating_that_the_user_gave_is_a_peak_too():
+    # An unknown device has no datasheet; a mistyped --nominal must not pass for clean all the same.
+    device = machine(nominal_tflops=None)
+    device.rating = device.rating.with_nominal({"fp32": 0.5})
+    record = measure(device=device)
+    assert (record.datasheet_efficiency, record.verdict) == (None, "above_peak")

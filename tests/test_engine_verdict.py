@@ -34,7 +34,7 @@ CLEAN = Observation(
     check=Check("fp64", 0.5, "rounding"),
     launch_time=Interval(1.0, 1.0, 1.0),
     halves_s=(1.0, 1.0),
-    datasheet_efficiency=Interval(0.8, 0.8, 0.8),
+    peak_efficiency=Interval(0.8, 0.8, 0.8),
     conditions=QUIET,
     enqueue_share=None,
 )
@@ -53,7 +53,7 @@ def verdicts(**changes):
 
 
 def efficiency(low):
-    return {"datasheet_efficiency": Interval(low + 1, low, low + 2)}
+    return {"peak_efficiency": Interval(low + 1, low, low + 2)}
 
 
 def around(**changes):
@@ -80,7 +80,7 @@ def test_nothing_wrong_is_clean():
         (efficiency(below(1.25)), "clean"),
         (efficiency(1.25), "clean"),
         (efficiency(above(1.25)), "above_peak"),
-        ({"datasheet_efficiency": None}, "clean"),
+        ({"peak_efficiency": None}, "clean"),
         ({"enqueue_share": below(0.75)}, "clean"),
         ({"enqueue_share": 0.75}, "launch_bound"),
         ({"enqueue_share": above(0.75)}, "launch_bound"),
@@ -108,7 +108,7 @@ def test_each_rule_at_its_threshold(changes, verdict):
 
 
 def test_an_efficiency_whose_interval_reaches_the_peak_is_believed():
-    assert verdicts(datasheet_efficiency=Interval(1.5, 1.1, 1.9)) == ("clean",)
+    assert verdicts(peak_efficiency=Interval(1.5, 1.1, 1.9)) == ("clean",)
 
 
 def test_a_drift_within_what_the_interval_explains_is_none():

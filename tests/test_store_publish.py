@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -261,3 +262,12 @@ def test_without_a_home_there_is_no_key_and_one_sentence(make_run, tmp_path, mon
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where no home can be found
     with pytest.raises(InputError, match="no home folder to keep a key in"):
         publish_run(make_run(), tmp_path / "results")
+
+
+def test_a_run_of_several_parts_belongs_in_no_ones_folder(make_run, tmp_path):
+    run = make_run()
+    (entry,) = run.manifest.devices
+    other = entry.model_copy(update={"name": "cuda:9", "part": "another-part"})
+    mixed = replace(run, manifest=run.manifest.model_copy(update={"devices": (entry, other)}))
+    with pytest.raises(InputError, match=r"several parts.*got \[.*another-part.*expected a run of one part"):
+        publish_run(mixed, tmp_path / "results")

@@ -36,12 +36,6 @@ class InputError(NameplateError):
         super().__init__(sentence)
 
 
-class CheckFailed(NameplateError):
-    """A check the user asked for (a self-test, a gate) did not hold. Exit status 1."""
-
-    exit_status = 1
-
-
 class RunIncomplete(NameplateError):
     """A run had to end before its last case; what was finished is kept. Exit status 3."""
 

@@ -18,6 +18,7 @@ from nameplate.engine.sampler import SHORTEST_WINDOW_S, Sampler
 from nameplate.engine.verdict import Observation, judge, thresholds
 from nameplate.errors import Unsupported
 from nameplate.record import Batch, Record, Status, Verdict, Verification
+from nameplate.specs.rating import Rating
 from nameplate.stats import BATCHES, FEWEST_BATCHES, Interval
 from nameplate.suite import Case
 from nameplate.workload import Check, Workload
@@ -200,31 +201,38 @@ def _columns(
         **_energy(conditions.gpu),
     }
     columns |= _named("bandwidth_gb_s", "bandwidth_{}_gb_s", time_s.inverted(work.bytes / 1e9))
-    datasheet_efficiency = None
+    peak_efficiency = None
     if work.flops is not None:
         achieved = time_s.inverted(work.flops / 1e12)
-        columns |= _named("tflops", "tflops_{}", achieved)
+        columns |= _against_ratings(achieved, device.rating, work.dtype)
         columns["tflops_median"] = work.flops / 1e12 / (median_s / sampler.per_sample)
         power_w = columns["power_w"]
         if power_w and not sampler.flush:  # the power of a flushed window is the flushes' too
             columns["tflops_per_w"] = achieved.value / power_w
-        nominal = device.rating.nominal_for(work.dtype).tflops
-        datasheet = device.rating.datasheet_for(work.dtype).tflops
-        if nominal is not None:
-            columns |= _named("efficiency", "efficiency_{}", achieved.scaled(1 / nominal))
-        if datasheet is not None:
-            datasheet_efficiency = achieved.scaled(1 / datasheet)
-            columns["datasheet_efficiency"] = datasheet_efficiency.value
+        # A rating that the user gave has no datasheet beside it, and is a peak all the same.
+        peak = device.rating.datasheet_for(work.dtype).tflops or device.rating.nominal_for(work.dtype).tflops
+        peak_efficiency = achieved.scaled(1 / peak) if peak else None
     seen = Observation(
         device.kind,
         check,
         time_s,
         _halves(sampler.batches),
-        datasheet_efficiency,
+        peak_efficiency,
         conditions,
         _enqueue_share(sampler.batches),
     )
     return columns | _verdicts(judge(seen))
+
+
+def _against_ratings(achieved: Interval, rating: Rating, dtype: str) -> dict[str, float]:
+    """Throughput, and what it is of nominal and of datasheet, where those are known."""
+    columns = _named("tflops", "tflops_{}", achieved)
+    nominal, datasheet = rating.nominal_for(dtype).tflops, rating.datasheet_for(dtype).tflops
+    if nominal is not None:
+        columns |= _named("efficiency", "efficiency_{}", achieved.scaled(1 / nominal))
+    if datasheet is not None:
+        columns["datasheet_efficiency"] = achieved.value / datasheet
+    return columns
 
 
 def _energy(gpu: GpuConditions | None) -> dict[str, float | None]:

@@ -71,7 +71,7 @@ class Observation:
     check: Check | None
     launch_time: Interval
     halves_s: tuple[float, float]  # seconds a launch in the first and the second half of the window
-    datasheet_efficiency: Interval | None
+    peak_efficiency: Interval | None
     conditions: Conditions
     enqueue_share: float | None  # of the batches' time that the host took to hand them over
 
@@ -99,7 +99,7 @@ def _unverified(seen: Observation, _limits: Thresholds) -> bool | None:
 
 def _above_peak(seen: Observation, limits: Thresholds) -> bool | None:
     # Where there is no rating there is no peak to be above; the missing efficiency already says so.
-    efficiency = seen.datasheet_efficiency
+    efficiency = seen.peak_efficiency
     return efficiency is not None and efficiency.low > 1 + limits.above_peak.margin
 
 

@@ -170,10 +170,6 @@ def _with_half_width(value: float | None, low: float | None, high: float | None)
     return f"{value:,.{digits}f} ± {(high - low) / 2:,.{digits}f}"
 
 
-def _short(record: Record) -> str:
-    return label(record.case)
-
-
 def label(case: str) -> str:
     """The id without its end where that is the default, in words that a narrow column can break."""
     return plain(case.removesuffix(_DEFAULT_AXES).replace("/", " "))

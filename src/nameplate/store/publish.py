@@ -74,6 +74,14 @@ def _refuse_unfit(run: Run) -> None:
         )
     if not any(record.status == "ok" for record in run.records):
         raise InputError("the run measured nothing", where=run.id, expected="at least one ok record")
+    parts = {entry.part for entry in run.manifest.devices}
+    if len(parts) > 1:
+        raise InputError(
+            "the run is of several parts, and a result is of one",
+            where=run.id,
+            got=sorted(map(str, parts)),
+            expected="a run of one part: bench run --device",
+        )
     if run.manifest.devices[0].part is None:
         raise InputError(
             "the device was taken for no known part, so there is no folder for it",
