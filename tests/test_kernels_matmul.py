@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nameplate_kernels import LAYOUTS, Matmul
+from nameplate_kernels import matmul as module
 from nameplate_kernels.product_check import SAMPLED_ROWS
 
 CPU = torch.device("cpu")
@@ -19,6 +20,15 @@ def launched(workload, device=CPU, fill="normal", copies=1, seed=3):
         for launch in prepared.launches:
             launch()
     return prepared
+
+
+def digests_of_launches(prepared, times):
+    found = set()
+    with prepared.numerics():
+        for _ in range(times):
+            prepared.launches[0]()
+            found.add(prepared.digest())
+    return found
 
 
 def rounded_to_tf32(x):
@@ -220,6 +230,55 @@ def test_products_larger_than_a_chunk_are_checked_piece_by_piece(monkeypatch):
     whole = launched(Matmul(70, 90, 110, "fp32")).check()
     monkeypatch.setattr("nameplate_kernels.product_check.CHUNK_ELEMENTS", 1000)
     assert launched(Matmul(70, 90, 110, "fp32")).check().error == pytest.approx(whole.error, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["fp64", "fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("size", [(64, 64, 2048), (130, 70, 50), (1, 300, 300)])
+def test_the_same_product_gives_the_same_digest_at_every_launch_and_again(dtype, size):
+    workload = Matmul(*size, dtype, "nt")
+    one, other = (launched(workload) for _ in range(2))
+    assert digests_of_launches(one, 20) == {one.digest()} == {other.digest()}
+
+
+@pytest.mark.parametrize("dtype", ["fp64", "fp32", "fp16", "bf16"])
+def test_a_flipped_bit_changes_the_digest_until_the_next_launch(dtype):
+    prepared = launched(Matmul(64, 64, 64, dtype))
+    before = prepared.digest()
+    prepared.buffers[0].c[-1].view(torch.uint8)[-1] ^= 1
+    assert prepared.digest() != before
+    assert digests_of_launches(prepared, 1) == {before}
+
+
+def test_the_digest_is_that_of_the_first_copy_however_many_there_are():
+    one, three = (launched(Matmul(40, 40, 40, "fp32"), copies=copies) for copies in (1, 3))
+    assert one.digest() == three.digest()
+    three.buffers[1].c.zero_()
+    assert one.digest() == three.digest()
+    three.buffers[0].c.zero_()
+    assert one.digest() != three.digest()
+
+
+def test_a_digest_is_given_only_where_a_library_promises_the_same_bits(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    kinds = ("cpu", "cuda", "xpu")
+    assert [module._repeats(torch.device(kind)) for kind in kinds] == [True, True, False]
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert not module._repeats(torch.device("cuda"))
+    prepared = launched(Matmul(8, 8, 8, "fp32"))
+    monkeypatch.setattr(module, "_repeats", lambda device: False)
+    assert prepared.digest() is None
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype", ["fp64", "fp32", "tf32", "fp16", "bf16"])
+@pytest.mark.parametrize("size", [(512, 512, 512), (64, 128, 65536), (4096, 4096, 4096)])
+def test_on_a_gpu_the_digest_is_the_same_at_every_launch(dtype, size):
+    workload, device = Matmul(*size, dtype), torch.device("cuda")
+    if reason := workload.unsupported(device):
+        pytest.skip(reason)
+    prepared = launched(workload, device)
+    assert digests_of_launches(prepared, 50) == {launched(workload, device).digest()}
 
 
 @pytest.mark.gpu

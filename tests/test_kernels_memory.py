@@ -20,6 +20,15 @@ def launched(workload, device=CPU, fill="normal", copies=1):
     return prepared
 
 
+def digests_of_launches(prepared, times):
+    found = set()
+    with prepared.numerics():
+        for _ in range(times):
+            prepared.launches[0]()
+            found.add(prepared.digest())
+    return found
+
+
 def test_a_copy_declares_its_bytes_and_no_flops():
     workload = Memory("copy", "fp32", 256)
     assert (workload.name, workload.shape) == ("memory", "copy-256MiB")
@@ -98,6 +107,17 @@ def test_only_what_was_launched_is_checked_and_nothing_fails():
     assert prepared.check().passed
 
 
+@pytest.mark.parametrize("kind", ["copy", "triad"])
+@pytest.mark.parametrize("dtype", ["fp64", "fp32", "fp16", "bf16"])
+def test_the_digest_is_the_same_at_every_launch_and_finds_a_flipped_bit(kind, dtype):
+    prepared = launched(Memory(kind, dtype, 1), copies=2)
+    before = prepared.digest()
+    prepared.arrays[1].target.zero_()
+    assert digests_of_launches(prepared, 3) == {before} == {launched(Memory(kind, dtype, 1)).digest()}
+    prepared.arrays[0].target[-1:].view(torch.uint8)[0] ^= 1
+    assert prepared.digest() != before
+
+
 def test_an_unknown_fill_is_refused():
     with pytest.raises(ValueError, match="unknown fill 'ones'"):
         Memory("copy", "fp32", 1).prepare(CPU, fill="ones", seed=0)
@@ -108,3 +128,13 @@ def test_an_unknown_fill_is_refused():
 @pytest.mark.parametrize("kind", ["copy", "triad"])
 def test_on_a_gpu_results_pass(kind):
     assert launched(Memory(kind, "bf16", 64), torch.device("cuda")).check().passed
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("kind", ["copy", "triad"])
+def test_on_a_gpu_the_digest_is_the_same_at_every_launch(kind):
+    prepared = launched(Memory(kind, "fp32", 64), torch.device("cuda"))
+    assert digests_of_launches(prepared, 20) == {
+        launched(Memory(kind, "fp32", 64), torch.device("cuda")).digest()
+    }

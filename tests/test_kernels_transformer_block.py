@@ -26,6 +26,15 @@ def launched(workload, device=CPU, fill="normal", copies=1):
     return prepared
 
 
+def digests_of_launches(prepared, times):
+    found = set()
+    with prepared.numerics():
+        for _ in range(times):
+            prepared.launches[0]()
+            found.add(prepared.digest())
+    return found
+
+
 def independent_rope(x_TQ):
     """RoPE as the product of complex numbers, position by position."""
     half = x_TQ.shape[1] // 2
@@ -337,6 +346,48 @@ def test_the_reference_of_a_tf32_block_is_not_itself_tf32():
     with prepared.numerics():
         prepared.compute_reference()
     assert seen == ["ieee"]
+
+
+@pytest.mark.parametrize("pass_", ["forward", "forward_backward"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_the_digest_is_the_same_at_every_launch_and_again(dtype, pass_):
+    workload = small(dtype, pass_, tokens=8 if dtype == "fp16" else 40, batch=2)
+    prepared = workload.prepare(CPU, fill="normal", seed=3, copies=2)
+    assert prepared.digest() is None
+    digests = digests_of_launches(prepared, 5)
+    assert digests == {launched(workload).digest()}
+    assert None not in digests
+
+
+def test_torch_knows_nothing_nondeterministic_in_a_block_on_the_cpu():
+    workload = small("fp32", batch=2)
+    expected = launched(workload).digest()
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert launched(workload).digest() == expected
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_flipped_bit_of_the_output_or_of_any_gradient_changes_the_digest():
+    prepared = launched(small("bf16"), copies=2)
+    buffers, other = prepared.buffers
+    other.y_BTD.zero_()
+    before = prepared.digest()
+    assert before == launched(small("bf16")).digest()
+    for result in (buffers.y_BTD, *(leaf.grad for leaf in buffers.leaves)):
+        bit = result.view(-1)[-1:].view(torch.uint8)
+        bit[0] ^= 1
+        assert prepared.digest() != before
+        bit[0] ^= 1
+    assert prepared.digest() == before
+
+
+def test_elsewhere_than_on_a_cpu_there_is_no_digest():
+    prepared = launched(small("bf16", "forward"))
+    (buffers,) = prepared.buffers
+    buffers.x_BTD = buffers.x_BTD.to("meta")
+    assert prepared.digest() is None
 
 
 @pytest.mark.gpu

@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 
+from nameplate_kernels.digest import WEIGHT_BYTES, digest_of
 from nameplate_kernels.numerics import check_fill, filled, numerics, precision_of, seeded, tf32_unsupported
 from nameplate_kernels.product_check import (
     CHUNK_ELEMENTS,
@@ -89,9 +90,12 @@ class Matmul(Workload):
 
     @property
     def resident_bytes(self) -> int:
-        """A, B and C, the fp64 rows of the reference, and the check's conversions to fp64, one chunk each."""
+        """A, B and C, the fp64 rows of the reference, the check's conversions to fp64, one chunk each (the
+        products of a digest, made at another time, take less), and the weights of a digest.
+        """
         reference = 8 * (2 * SAMPLED_ROWS * self.n + 2 * self.m + self.n)
-        return self.bytes + reference + 4 * 8 * min(CHUNK_ELEMENTS, max(self.m, self.k) * self.n)
+        conversions = 4 * 8 * min(CHUNK_ELEMENTS, max(self.m, self.k) * self.n)
+        return self.bytes + reference + conversions + WEIGHT_BYTES
 
     def unsupported(self, device: torch.device) -> str | None:
         """A reason for tf32 where the device has none; None otherwise."""
@@ -173,3 +177,26 @@ class PreparedMatmul(Prepared):
         pairs = zip(self.buffers, self._references, strict=True)
         errors = [reference.deviation(buffers.c) for buffers, reference in pairs if buffers.launched]
         return Check(reference="fp64", error=max(errors, default=math.inf), rule=RULE)
+
+    def digest(self) -> str | None:
+        """A digest of the first copy's C; None on a device whose library makes no promise we know of."""
+        c = self.buffers[0].c
+        return digest_of(c) if _repeats(c.device) else None
+
+
+def _repeats(device: torch.device) -> bool:
+    """Whether one product, launched again in one process on the same buffers, gives the same bits.
+
+    - *cuBLAS*: "By design, all cuBLAS API routines from a given toolkit version, generate the same bit-wise
+      results at every run when executed on GPUs with the same architecture and the same number of SMs", as
+      long as a single stream is active (cuBLAS Library, Results Reproducibility); a harness launches on one.
+    - *oneDNN* (bf16, fp16 on a CPU): "run-to-run deterministic execution for a fixed environment" for most
+      primitives; the exceptions use atomics, "especially on some GPU devices" (Developer Guide, Primitive
+      Attributes: deterministic).
+    - *oneMKL* (fp32, fp64 on a CPU): the number of threads must be "fixed and constant" (Developer Guide,
+      Reproducibility Conditions) and, outside its CNR modes, data must lie at the same alignment (Rosenquist,
+      Getting reproducible results with Intel MKL, 2011). Within one process both hold.
+
+    Torch calls AMD's GPUs cuda too; their libraries aren't among these.
+    """
+    return device.type == "cpu" or (device.type == "cuda" and torch.version.cuda is not None)

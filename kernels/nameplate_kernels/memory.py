@@ -16,6 +16,7 @@ from functools import partial
 
 import torch
 
+from nameplate_kernels.digest import WEIGHT_BYTES, digest_of
 from nameplate_kernels.numerics import (
     FP64_ROUNDOFF,
     check_fill,
@@ -96,8 +97,10 @@ class Memory(Workload):
 
     @property
     def resident_bytes(self) -> int:
-        """The arrays, and the check's conversions to fp64, a chunk of each array at a time."""
-        return self.bytes + 6 * 8 * min(self.elements, _CHUNK_ELSEWHERE)
+        """The arrays, the check's conversions to fp64, a chunk of each array at a time (the products of a
+        digest, made at another time, take less), and the weights of a digest.
+        """
+        return self.bytes + 6 * 8 * min(self.elements, _CHUNK_ELSEWHERE) + WEIGHT_BYTES
 
     def unsupported(self, device: torch.device) -> str | None:
         """A reason for tf32, which memory knows nothing of; None otherwise."""
@@ -194,3 +197,9 @@ class PreparedMemory(Prepared):
         if self.workload.kind == "copy":
             return Check(reference="exact", error=error, rule="every element equal")
         return Check(reference="fp64", error=error, rule="|â−a| ≤ u·(|s·c| + |a|), every element")
+
+    def digest(self) -> str:
+        """A digest of the first copy's target: each element depends on its own sources alone, so there is no
+        order of summing that could change its bits.
+        """
+        return digest_of(self.arrays[0].target)

@@ -26,6 +26,7 @@ import torch
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
 from torch.overrides import TorchFunctionMode
 
+from nameplate_kernels.digest import WEIGHT_BYTES, digest_of
 from nameplate_kernels.matmul import Matmul
 from nameplate_kernels.numerics import (
     Precision,
@@ -283,13 +284,15 @@ class TransformerBlock(Workload):
     def resident_bytes(self) -> int:
         """An estimate: parameters and activations, with gradients where there are any, and the same again in
         the reference's dtype. In fp64 that includes all T² scores of the heads, which CUDA stores there.
+        A digest is made when the reference's activations are gone, and takes less; its weights stay.
         """
         wide = 8 * self.d_model + 4 * self.ffn + 3 * (self.heads + 2 * self.kv_heads) * self.head_dim
         activations = self.batch * self.tokens * wide
         held = (self.parameters + activations) * (2 if self.backward else 1)
         reference = _reference_dtype(self.dtype)
         scores = 3 * self.batch * self.heads * self.tokens**2 if reference is torch.float64 else 0
-        return held * precision_of(self.dtype).itemsize + (held + scores) * reference.itemsize
+        stored, wider = precision_of(self.dtype).itemsize, reference.itemsize
+        return held * stored + (held + scores) * wider + WEIGHT_BYTES
 
     def unsupported(self, device: torch.device) -> str | None:
         """A reason for fp64, or for tf32 where the device has none; None otherwise."""
@@ -536,6 +539,26 @@ class PreparedBlock(Prepared):
         reference = "fp64" if self.workload.dtype == "fp32" else "fp32"
         rule = f"each row: ‖ŷ−y‖ ≤ {CONFIDENCE:g}·(u·√roundings + u_acc·√depth)·‖y‖"
         return Check(reference=reference, error=error, rule=rule)
+
+    def digest(self) -> str | None:
+        """On a CPU, a digest of the first copy's output and, after a backward pass, of every gradient.
+
+        None before a launch, and on any other device. Torch promises nothing of attention on CUDA, in either
+        pass: with cuDNN, which torch prefers on Hopper and Blackwell, it "may select a nondeterministic
+        algorithm" (torch.nn.functional.scaled_dot_product_attention). The backward passes of FlashAttention
+        (github.com/Dao-AILab/flash-attention/issues/414) and of repeat_interleave
+        (torch.use_deterministic_algorithms) add in no fixed order.
+
+        On a CPU the order of every sum is fixed by the number of threads: products are as in `matmul`, each
+        head's attention (in the forward pass, each block of its queries) has one thread, what is left is
+        elementwise or sums over rows without atomics, and one thread walks the graph backward. Gradients
+        aren't summed over launches: each launch drops those of the one before.
+        """
+        buffers = self.buffers[0]
+        if buffers.y_BTD is None or buffers.x_BTD.device.type != "cpu":
+            return None
+        gradients = map(_gradient, buffers.leaves) if self.workload.backward else ()
+        return digest_of(buffers.y_BTD, *gradients)
 
     def errors(self) -> dict[str, float]:
         """The largest error of each compared tensor over all copies, as a fraction of its bound."""

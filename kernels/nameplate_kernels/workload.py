@@ -62,6 +62,15 @@ class Prepared(ABC):
     def check(self) -> Check:
         """Compare the output of the latest launch of every launcher that ran with the reference. Cheap."""
 
+    def digest(self) -> str | None:
+        """A digest of every bit of the latest results, or None (as here) where the library doesn't promise
+        that the same inputs on the same part give the same bits.
+
+        Of several buffer sets it takes the first: every batch cycles from there, so every batch writes it,
+        and what it holds doesn't depend on how many there are.
+        """
+        return None
+
 
 class Workload(ABC):
     """What is timed: a declaration of shapes, FLOPs and bytes. Implementations are frozen dataclasses."""
