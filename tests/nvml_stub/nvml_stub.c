@@ -7,10 +7,14 @@
  *   gpu.3.name = …                GPU 3's; gpu.*.name = … of any that has no line of its own
  *   gpu.3.slice.0.name = …        of a MIG slice (gpu.3.slice.*, gpu.*.slice.* likewise); a slice inherits nothing
  *   gpu.*.field.186 = 250000      a field value; with a point in it, it is a double
- *   … = 1000 +50                  grows by 50 with each time it is read
+ *   … = 1000 +50                  grows by 50 with each time it is read; +50/s: with each second
+ *   … = 34 @2 71 @5.5 85          34 until 2 s after the library was loaded, then 71, and 85 after 5.5 s;
+ *                                 where nothing stands before the first @, there is no value until then
  *   … = error 15                  this error instead; no value, or no line, is error 3, not supported
  *   gpu.0.processes = 77:1024 78: self:512    process ids with bytes (none: not available); self is the parent's
- *   call.nvmlDeviceGetName = hang             or crash, print (to standard output), error N; gpu.3.call.… of one
+ *   call.nvmlDeviceGetName = hang             or crash, wait 0.2 (seconds), print (to standard output),
+ *                                             error N; gpu.3.call.… of one
+ *   call.nvmlDeviceGetName = hang after 20    from its 21st call on
  *   call.load = hang                          while it is being loaded, when Python can run no thread
  *   gpu.3.lost_after = 20         every further call on it says that the GPU is lost
  *
@@ -20,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -42,6 +47,13 @@ static Device handle_of(int gpu, int slice) {
     return device;
 }
 
+static double clock_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+static double loaded_s;
+
 /* ---- the file ---- */
 
 static char *trimmed(char *text) {
@@ -49,6 +61,22 @@ static char *trimmed(char *text) {
     char *end = text + strlen(text);
     while (end > text && strchr(" \t\r\n", end[-1])) *--end = 0;
     return text;
+}
+
+/* Of "34 @2 71 @5.5 85", what counts now. */
+static void keep_current(char *value) {
+    double elapsed_s = clock_s() - loaded_s;
+    char *current = value, *next = strchr(value, '@');
+    while (next) {
+        char *rest;
+        double from_s;
+        *next = 0;
+        from_s = strtod(next + 1, &rest);
+        next = strchr(rest, '@');
+        if (elapsed_s >= from_s) current = rest;
+    }
+    current = trimmed(current);
+    memmove(value, current, strlen(current) + 1);
 }
 
 /* The value of exactly this key, into 1024 bytes. */
@@ -69,6 +97,7 @@ static int line_of(const char *key, char *value) {
         found = 1;
     }
     fclose(file);
+    if (found) keep_current(value);
     return found;
 }
 
@@ -98,7 +127,7 @@ static Return fetch(Device device, const char *name, char *value) {
 }
 
 static unsigned long long times_read(Device device, const char *name) {
-    static struct { Device device; char name[64]; unsigned long long times; } read[512];
+    static struct { Device device; char name[80]; unsigned long long times; } read[512];
     for (int i = 0; i < 512; i++) {
         if (!read[i].name[0]) {
             snprintf(read[i].name, sizeof read[i].name, "%s", name);
@@ -115,7 +144,11 @@ static Return number(Device device, const char *name, unsigned long long *into) 
     if (error) return error;
     *into = strtoull(value, &rest, 0);
     rest = trimmed(rest);
-    if (*rest == '+') *into += strtoull(rest + 1, NULL, 0) * times_read(device, name);
+    if (*rest == '+') {
+        unsigned long long step = strtoull(rest + 1, &rest, 0);
+        if (strncmp(rest, "/s", 2)) *into += step * times_read(device, name);
+        else *into += (unsigned long long)((double)step * (clock_s() - loaded_s));
+    }
     return OK;
 }
 
@@ -145,11 +178,15 @@ static Return text(Device device, const char *name, char *into, unsigned int siz
 /* ---- what a call does before it answers ---- */
 
 static Return misbehave(Device device, const char *function) {
-    char name[128], value[1024];
+    char name[128], value[1024], *after;
     snprintf(name, sizeof name, "call.%s", function);
     if (!value_of(device, name, value) && !line_of(name, value)) return OK;
+    after = strstr(value, " after ");
+    if (after && times_read(device, name) < strtoull(after + 7, NULL, 0)) return OK;
+    if (after) *after = 0;
     if (!strcmp(value, "hang")) for (;;) pause();
     if (!strcmp(value, "crash")) abort();
+    if (!strncmp(value, "wait ", 5)) usleep((useconds_t)(atof(value + 5) * 1e6));
     if (!strcmp(value, "print")) { printf("a driver's own words\n"); fflush(stdout); }
     return strncmp(value, "error ", 6) ? OK : atoi(value + 6);
 }
@@ -173,7 +210,10 @@ static Return enter(Device device, const char *function) {
 
 static Return started(const char *function) { return enter(NULL, function); }
 
-__attribute__((constructor)) static void load(void) { (void)started(__func__); }
+__attribute__((constructor)) static void load(void) {
+    loaded_s = clock_s();
+    (void)started(__func__);
+}
 
 EXPORT Return nvmlInitWithFlags(unsigned int flags) { (void)flags; return started(__func__); }
 EXPORT Return nvmlInit_v2(void) { return started(__func__); }

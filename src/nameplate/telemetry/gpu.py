@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from nameplate.telemetry.nvml_worker import plain_uuid
+from nameplate.telemetry.nvml_figures import plain_uuid
 
 # nvmlClocksEventReason… and, for the last two, nvmlClocksThrottleReason… of nvml.h: a bit mask.
 _REASONS = {

@@ -12,28 +12,37 @@ _STAT = Path("/proc/stat")
 def read_cpu_totals(path: Path = _STAT, *, cpus: Collection[int] | None = None) -> tuple[float, float] | None:
     """CPU seconds of all processes, and stolen ones, since boot, on `cpus` (None: on every CPU).
 
-    None where the system doesn't say. From the cpu lines of /proc/stat (proc(5)): user nice system idle
-    iowait irq softirq steal …; guest time is already in user.
+    None where the system doesn't say.
     """
     try:
-        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+        text = path.read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
+    return cpu_totals(text, cpus)
+
+
+def cpu_totals(stat: str, cpus: Collection[int] | None = None) -> tuple[float, float] | None:
+    """As `read_cpu_totals`, from what /proc/stat holds, or the beginning of it that has the cpu lines.
+
+    They come first (proc(5)), the sum of all before the single ones: user nice system idle iowait irq softirq
+    steal …; guest time is already in user.
+    """
     wanted = {"cpu"} if cpus is None else {f"cpu{cpu}" for cpu in cpus}
-    rows = [_ticks(line.split()[1:9]) for line in lines if line.split(" ", maxsplit=1)[0] in wanted]
-    if len(rows) != len(wanted) or None in rows:
-        return None
-    busy, stolen = (sum(column) for column in zip(*(row for row in rows if row), strict=True))
-    return busy * tick_s(), stolen * tick_s()
-
-
-def _ticks(fields: list[str]) -> tuple[int, int] | None:
-    """Busy and stolen ticks of one line; None for a line that isn't one."""
+    busy = stolen = found = 0
     try:
-        user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields)
-    except ValueError:
+        for line in stat.split("\n"):
+            name, *ticks = line.split(maxsplit=9)
+            if name in wanted:
+                user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
+                busy += user + nice + system + irq + softirq
+                stolen += steal
+                found += 1
+            if found == len(wanted):
+                step_s = tick_s()
+                return (busy * step_s, stolen * step_s) if found else None
+    except ValueError:  # a line that isn't one
         return None
-    return user + nice + system + irq + softirq, steal
+    return None
 
 
 def tick_s() -> float:

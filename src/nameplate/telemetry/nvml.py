@@ -3,6 +3,9 @@
     with NvmlClient() as nvml:
         for gpu in nvml.gpus():
             before = nvml.reading(gpu.uuid)
+            nvml.watch(gpu.uuid)
+            …
+            during = nvml.watched(gpu.uuid)
 
 Nothing here raises for what a driver lacks or does. Where NVML is missing, refuses, hangs or dies, `absent`
 says why, and from then on every reading is one without figures, for that reason. There is no second attempt:
@@ -11,117 +14,38 @@ what hung once hangs again, and each attempt would cost a deadline amid a measur
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
 from nameplate.telemetry.gpu import GpuFacts, GpuProcess, GpuReading
+from nameplate.telemetry.process import Gone, NoAnswer, Process
 
 # Starting attaches every card, and one that isn't kept initialized takes 1 to 3 s ("Driver Persistence",
 # docs.nvidia.com): eight of them without persistence mode are slow, not hung.
 START_S = 30.0
 REQUEST_S = 2.0
-# How long a killed process is waited for; one stuck inside the kernel goes when the kernel lets it.
-_KILL_S = 1.0
-# The worker's own alarm, past any deadline of this side's.
-_ALARM_SLACK_S = 1.0
+_WORKER = "nameplate.telemetry.nvml_worker"
+_HANGS = ": its driver hangs (dmesg may hold an Xid)"
+_NOT_WATCHED = "not asked while watching"
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux's proc_ns.h
 
 _FACTS = TypeAdapter(tuple[GpuFacts, ...])
-
-
-class _Gone(Exception):
-    """The process doesn't answer any more; the text is why."""
-
-
-class _NoAnswer(_Gone):
-    """The process lives, and has no answer to this one question."""
-
-
-class _Worker:
-    """The process and its two pipes: lines of JSON."""
-
-    def __init__(self, limit_s: float) -> None:
-        """Start it. -P keeps a pynvml.py in the working directory from being taken for the library."""
-        module = "nameplate.telemetry.nvml_worker"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(os.getpid()), f"{limit_s:g}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self._pending = b""
-
-    def send(self, request: dict[str, Any]) -> None:
-        """Write one line; raises _Gone where nobody reads it."""
-        try:
-            self._stdin.write(json.dumps(request).encode() + b"\n")
-            self._stdin.flush()
-        except OSError:
-            raise _Gone(self._how_it_ended()) from None
-
-    def receive(self, deadline_s: float) -> dict[str, Any]:
-        """Read one line; raises _Gone past the deadline, at the end, and for what isn't an answer."""
-        end = time.monotonic() + deadline_s
-        poll = select.poll()
-        poll.register(self._stdout, select.POLLIN)
-        while b"\n" not in self._pending:
-            left_s = end - time.monotonic()
-            if left_s <= 0 or not poll.poll(left_s * 1e3):
-                raise _Gone(
-                    f"NVML gave no answer within {deadline_s:g} s and was given up: its driver hangs "
-                    "(dmesg may hold an Xid)"
-                )
-            chunk = os.read(self._stdout.fileno(), 1 << 16)
-            if not chunk:
-                raise _Gone(self._how_it_ended())
-            self._pending += chunk
-        line, _, self._pending = self._pending.partition(b"\n")
-        return _as_reply(line)
-
-    def end(self) -> None:
-        """Kill it and take its exit status, without waiting long for either."""
-        self._process.kill()
-        for pipe in (self._stdin, self._stdout):
-            with suppress(OSError):
-                pipe.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_KILL_S)
-
-    def _how_it_ended(self) -> str:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_KILL_S)
-        return f"NVML's process ended (exit status {self._process.poll()})"
-
-
-def _as_reply(line: bytes) -> dict[str, Any]:
-    try:
-        reply = json.loads(line)
-    except ValueError:
-        reply = None
-    if not isinstance(reply, dict):
-        raise _Gone(f"NVML's process said {line[:80]!r}, which is no answer")
-    return reply
+_READINGS = TypeAdapter(list[GpuReading])
+_MAY_LACK = {name for name, field in GpuReading.model_fields.items() if field.default is None} - {"uuid"}
 
 
 class NvmlClient:
     """Asks the NVML process, which starts with the client and ends with it.
 
     `absent` is why NVML tells nothing at all, None while it does. `driver`, `cuda_driver` and `count` are
-    what it said when it started; a count of None isn't a count of 0. Threads may share a client.
+    what it said when it started; a count of None isn't a count of 0. `dropped` is how many readings of
+    watching came to nothing so far because nobody took them for twenty minutes. Threads may share a client.
     """
 
     def __init__(self, *, deadline_s: float = REQUEST_S, start_s: float = START_S) -> None:
@@ -130,20 +54,17 @@ class NvmlClient:
         self.driver: str | None = None
         self.cuda_driver: str | None = None
         self.count: int | None = None
+        self.dropped = 0
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
-        self._worker: _Worker | None = None
+        self._process: Process | None = None
         try:
-            self._worker = _Worker(max(start_s, deadline_s) + _ALARM_SLACK_S)
-            hello = self._worker.receive(start_s)
-        except (OSError, _Gone) as error:
+            self._process = Process(_WORKER, "NVML", limit_s=max(start_s, deadline_s), hangs=_HANGS)
+            hello = self._process.answer(start_s)
+        except (OSError, Gone) as error:
             self._give_up(str(error))
             return
-        if "ok" not in hello:
-            self._give_up(str(hello.get("absent")))
-            return
-        self.driver, self.cuda_driver = hello["ok"]["driver"], hello["ok"]["cuda_driver"]
-        self.count = hello["ok"]["count"]
+        self.driver, self.cuda_driver, self.count = hello["driver"], hello["cuda_driver"], hello["count"]
 
     def __enter__(self) -> Self:
         """Use as a context manager, so that the process ends."""
@@ -173,11 +94,11 @@ class NvmlClient:
         with self._lock:
             try:
                 return _FACTS.validate_python(self._ask(request))
-            except _NoAnswer as error:
+            except NoAnswer as error:
                 if "uuid" not in request:
                     self._give_up(str(error))
                 return ()
-            except (_Gone, ValidationError) as error:
+            except (Gone, ValidationError) as error:
                 self._give_up(str(error))
                 return ()
 
@@ -190,30 +111,61 @@ class NvmlClient:
         with self._lock:
             try:
                 return _as_reading(self._ask({"ask": "reading", "uuid": uuid}), own)
-            except _NoAnswer as error:
+            except NoAnswer as error:
                 reason = str(error)
-            except (_Gone, ValidationError) as error:
+            except (Gone, ValidationError) as error:
                 reason = str(error)
                 self._give_up(reason)
             return GpuReading.nothing(uuid, reason, time.perf_counter())
 
+    def watch(self, uuid: str, period_s: float = 0.1) -> None:
+        """Have the process read one GPU by itself from now on, every `period_s`, beside what it is asked.
+
+        Of the readings it keeps twenty minutes' worth. A GPU that is being watched stays so, at the period it
+        has; one that NVML hasn't got isn't watched.
+        """
+        with self._lock:
+            try:
+                self._ask({"ask": "watch", "uuid": uuid, "period_s": period_s})
+            except NoAnswer:
+                return
+            except Gone as error:
+                self._give_up(str(error))
+
+    def watched(self, uuid: str) -> tuple[GpuReading, ...]:
+        """Return the readings taken since the last call, or since `watch`, oldest first.
+
+        They are light ones: what moves within a case, without processes and memory errors. There are none of
+        a GPU that isn't watched or where NVML has gone. The call takes no longer than the deadline; what it
+        couldn't fetch by then comes with the next.
+        """
+        found: list[GpuReading] = []
+        with self._lock:
+            try:
+                for chunk in self._running().drain({"ask": "watched", "uuid": uuid}, self._deadline_s):
+                    self.dropped += chunk["dropped"]
+                    found += _as_watched(chunk)
+            except NoAnswer:
+                pass
+            except (Gone, ValidationError) as error:
+                self._give_up(str(error))
+        return tuple(found)
+
     def _ask(self, request: dict[str, Any]) -> Any:
-        """Return the answer; raises _Gone, or _NoAnswer where this one question has none."""
-        if self._worker is None:
-            raise _Gone(self.absent)
-        self._worker.send(request)
-        reply = self._worker.receive(self._deadline_s)
-        if "ok" not in reply:
-            raise _NoAnswer(reply.get("absent"))
-        return reply["ok"]
+        return self._running().ask(request, self._deadline_s)
+
+    def _running(self) -> Process:
+        if self._process is None:
+            raise Gone(self.absent)
+        return self._process
 
     def _give_up(self, reason: str) -> None:
         """End the process for good; the first reason stays."""
         if self.absent is None:
             self.absent = reason
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.end()
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
 
 
 def _as_reading(found: dict[str, Any], own: set[int]) -> GpuReading:
@@ -227,6 +179,18 @@ def _as_reading(found: dict[str, Any], own: set[int]) -> GpuReading:
         own_processes_seen=None if others is None else len(listed) - len(others),
         own_processes=len(own),
         pids_match=pids_match(),
+    )
+
+
+def _as_watched(chunk: dict[str, Any]) -> list[GpuReading]:
+    """Make readings of rows, each of its figures and which of the reasons are its own."""
+    columns = chunk["columns"]
+    reasons = [{**dict.fromkeys(_MAY_LACK - {*columns}, _NOT_WATCHED), **why} for why in chunk["reasons"]]
+    return _READINGS.validate_python(
+        [
+            {"uuid": chunk["uuid"], "absent": reasons[which], **dict(zip(columns, figures, strict=True))}
+            for *figures, which in chunk["rows"]
+        ]
     )
 
 

@@ -1,0 +1,125 @@
+"""nvidia-ml-py with every refusal as `Absent`, and answers that keep the reason for each figure there isn't.
+
+Numbers are NVML's own, from nvml.h: the installed nvidia-ml-py may be older or newer than the driver, and its
+names have moved. Imported where NVML is asked, in a process that holds little else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nameplate.telemetry.worker import Absent
+
+# nvmlValueType_t: which member of the union holds a field's value.
+_VALUE_MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
+
+
+class Fields:
+    """Field values by id; in place of one that isn't there, the Absent that says why."""
+
+    def __init__(self, found: dict[int, Any]) -> None:
+        """Take what was read."""
+        self._found = found
+
+    def ask(self, number: int, to: Callable[[Any], Any]) -> Callable[[], Any]:
+        """Return an attempt for `Answer.put`: the field, and what it is turned into."""
+
+        def attempt() -> Any:
+            found = self._found.get(number, Absent(f"not answered: field {number}"))
+            if isinstance(found, Absent):
+                raise found
+            return to(found)
+
+        return attempt
+
+
+class Library:
+    """nvidia-ml-py, with every refusal as `Absent`."""
+
+    def __init__(self, module: Any) -> None:
+        """Take the imported `pynvml`."""
+        self._module = module
+        # A driver that lacks a function of which there are older forms is told of in this way of its own.
+        self._mismatch = getattr(module, "NVMLLibraryMismatchError", module.NVMLError)
+        self._errors = {
+            value: name
+            for name, value in vars(module).items()
+            if name.startswith("NVML_ERROR_") and isinstance(value, int)
+        }
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Call one function by name; raises Absent with NVML's error, or because nobody has the function."""
+        found = getattr(self._module, function, None)
+        if found is None:
+            raise Absent(f"function not found in this nvidia-ml-py: {function}")
+        try:
+            return found(*arguments)
+        except self._module.NVMLError as error:
+            raise Absent(self._reason(error.value, function)) from error
+        except self._mismatch:
+            raise Absent(f"function not found in this driver: {function}") from None
+        except (TypeError, ValueError) as error:  # a signature or a text it can't read
+            raise Absent(f"{function}: {error}") from error
+
+    def ask(
+        self, function: str, *arguments: Any, to: Callable[[Any], Any] = lambda found: found
+    ) -> Callable[[], Any]:
+        """Return an attempt for `Answer.put`: the call, and what its result is turned into."""
+        return lambda: to(self.call(function, *arguments))
+
+    def fields(self, handle: Any, ids: Sequence[int]) -> Fields:
+        """Read fields in one call."""
+        try:
+            entries = self.call("nvmlDeviceGetFieldValues", handle, list(ids))
+        except Absent as error:
+            return Fields(dict.fromkeys(ids, error))
+        return Fields({entry.fieldId: self._field(entry) for entry in entries})
+
+    def _field(self, entry: Any) -> Any:
+        if entry.nvmlReturn != 0:
+            return Absent(self._reason(entry.nvmlReturn, f"field {entry.fieldId}"))
+        member = _VALUE_MEMBERS.get(entry.valueType)
+        if member is None:
+            return Absent(f"field {entry.fieldId} has unknown type {entry.valueType}")
+        return getattr(entry.value, member)
+
+    def _reason(self, code: int, what: str) -> str:
+        name = self._errors.get(code, f"NVML_ERROR_{code}")
+        if name == "NVML_ERROR_FUNCTION_NOT_FOUND":
+            return f"function not found in this driver: {what}"
+        return f"{name}: {what}"
+
+
+@dataclass
+class Answer:
+    """Figures by name, None where absent, and the reason for each None."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def put(self, name: str, *attempts: Callable[[], Any]) -> None:
+        """Keep what the first attempt to succeed gives; the last one's reason where none does."""
+        self.values[name] = None
+        for attempt in attempts:
+            try:
+                self.values[name] = attempt()
+            except Absent as error:
+                self.absent[name] = str(error)
+            else:
+                self.absent.pop(name, None)
+                return
+
+    def put_all(self, names: Sequence[str], attempt: Callable[[], Sequence[Any]]) -> None:
+        """Keep the figures that one call gives together."""
+        try:
+            found: Sequence[Any] = attempt()
+        except Absent as error:
+            found = [None] * len(names)
+            self.absent.update(dict.fromkeys(names, str(error)))
+        self.values.update(zip(names, found, strict=True))
+
+    def as_json(self) -> dict[str, Any]:
+        """One flat object."""
+        return {**self.values, "absent": self.absent}
