@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nameplate.device.interface import Device
-from nameplate.engine.measure import buffer_sets
+from nameplate.engine.trial import buffer_sets
 from nameplate.run import SEED, target_of
 from nameplate.suite import Case, Target, find
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from nameplate.device.find import open_device
 from nameplate.device.interface import Device
+from nameplate.device.threads import chosen_threads
 from nameplate.run import software
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have torch's threads wait as they do in `bench run`, before a suite loads it."""
+    settings = ExitStack()
+    settings.enter_context(chosen_threads())
+    config.add_cleanup(settings.close)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nameplate.device.identity import SimulatedIdentity
+from nameplate.errors import NameplateError
 from nameplate.record import Batch, Record, Verification
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
@@ -109,6 +110,64 @@ def make_run(make_manifest):
         return Run(Path("runs") / manifest.run, manifest, records, tuple(problems), not missing)
 
     return make
+
+
+class Listener:
+    """A `Watch` between a share and whoever watches its run; counts what a real process would report."""
+
+    def __init__(self, watch):
+        self.watch, self.in_flight, self.records = watch, (), 0
+
+    def group_started(self, cases):
+        self.in_flight = tuple(cases)
+        self.watch.group_started(cases)
+
+    def case_finished(self, record):
+        self.records += 1
+        self.watch.case_finished(record)
+
+
+@pytest.fixture
+def simulate(monkeypatch):
+    """Let a run measure simulated devices in this process, instead of the machine's in ones of their own.
+
+    SystemExit is how such a process ends: SystemExit(-11) is signal 11. Returns the shares that are measured.
+    """
+    import nameplate.run
+    from nameplate.run import measure_share
+    from nameplate.together import Outcome
+
+    def process(share, watch):
+        listener = Listener(watch)
+        status, refusal = 0, None
+        try:
+            measure_share(share, listener, lambda: None)
+        except SystemExit as end:
+            status = end.code
+        except NameplateError as error:
+            status, refusal = error.exit_status, str(error)
+        return Outcome(status, listener.in_flight, listener.records, refusal)
+
+    def use(*devices):
+        by_name = {device.name: device for device in devices}
+        measured = []
+
+        def in_process(shares, watch, again):
+            outcomes, todo = {}, list(shares)
+            for share in todo:
+                measured.append(share)
+                outcomes[share.device] = process(share, watch)
+                further = again(share, outcomes[share.device])
+                todo += [further] if further is not None else []
+            return outcomes
+
+        monkeypatch.setattr(nameplate.run, "device_names", lambda flag: list(by_name))
+        monkeypatch.setattr(nameplate.run, "describe", by_name.__getitem__)
+        monkeypatch.setattr(nameplate.run, "open_device", by_name.__getitem__)
+        monkeypatch.setattr(nameplate.run, "measure_together", in_process)
+        return measured
+
+    return use
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import pytest
 
 import nameplate.run
-import nameplate.selftest
+import nameplate.selftest.bare
 from nameplate.cli import app, main
 from nameplate.device.simulated import SimulatedDevice, steady
 from nameplate.record import Verification
-from nameplate.selftest import BareResult
+from nameplate.selftest.bare import BareResult
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.suite import Case, Suite
 
@@ -62,6 +62,9 @@ class Work:
     def check(self):
         return Verification(reference="fp64", error=0.1, rule="rounding", passed=True)
 
+    def digest(self):
+        return None
+
 
 @dataclass(frozen=True)
 class Result:
@@ -89,14 +92,14 @@ def bench(monkeypatch, capsys):
 
 
 @pytest.fixture
-def measured(monkeypatch, tmp_path):
+def measured(monkeypatch, simulate, tmp_path):
     """Let `bench run` measure these works on a simulated device; returns its usual arguments."""
 
     def prepare(*works):
         suite = Suite("fake", "a test's own", 20.0, lambda target: [Case(work) for work in works])
         device = SimulatedDevice(steady(1e-3, 0.01), nominal_tflops=4.0)
         monkeypatch.setattr(nameplate.run, "find", lambda name: suite)
-        monkeypatch.setattr(nameplate.run, "open_device", lambda name: device)
+        simulate(device)
         return ["run", "fake", "--results", tmp_path / "runs"]
 
     return prepare
@@ -197,6 +200,27 @@ def test_a_failed_case_is_3_and_the_others_are_kept(bench, measured):
     assert records[0]["reason"] == "RuntimeError: no memory"
 
 
+def test_a_case_that_ends_its_process_is_3_and_the_others_are_kept(bench, measured):
+    result = bench(*measured(Work("a"), Work("b", SystemExit(-11)), Work("c")), "--json")
+    assert result.status == 3
+    document = json.loads(result.out)
+    assert [record["status"] for record in document["records"]] == ["ok", "failed", "ok"]
+    assert document["run"]["finished"]
+
+
+def test_a_process_that_dies_before_it_begins_is_3_with_what_is_missing_and_why(bench, measured, monkeypatch):
+    arguments = measured(Work("a"), Work("b"))
+
+    def dying(name):
+        raise SystemExit(-9)
+
+    monkeypatch.setattr(nameplate.run, "open_device", dying)
+    result = bench(*arguments)
+    assert result.status == 3
+    assert "! simulated: its process ended early: signal SIGKILL" in result.out
+    assert "2 cases have no record: go on with `bench run --resume" in result.out.replace("\n", " ")
+
+
 def test_an_interrupt_is_130_and_says_how_to_go_on(bench, measured, tmp_path):
     result = bench(*measured(Work("a"), Work("b", KeyboardInterrupt())), "--json")
     (folder,) = (tmp_path / "runs").iterdir()
@@ -215,7 +239,7 @@ def test_an_interrupt_before_the_first_case_is_130(bench, measured, monkeypatch)
     def interrupted(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nameplate.run, "open_device", interrupted)
+    monkeypatch.setattr(nameplate.run, "describe", interrupted)
     result = bench(*arguments)
     assert (result.status, result.err) == (130, "bench: interrupted before the first case\n")
 
@@ -232,7 +256,7 @@ def test_the_command_that_goes_on_can_be_pasted(bench, measured, tmp_path):
 def test_a_self_test_ends_by_its_verdict(bench, monkeypatch, passed, status):
     ratio = 1.001 if passed else 1.5
     made = BareResult("matmul/…", 2.0, 2.0 / ratio, ratio, ratio - 0.01, ratio + 0.01, rounds=20)
-    monkeypatch.setattr(nameplate.selftest, "against_bare_loop", lambda **_: made)
+    monkeypatch.setattr(nameplate.selftest.bare, "against_bare_loop", lambda **_: made)
     result = bench("selftest", "--bare")
     assert result.status == status
     assert result.out == made.sentence() + "\n"
@@ -245,12 +269,15 @@ def test_an_interrupted_self_test_is_130_and_not_a_failed_check(bench, monkeypat
     def interrupted(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nameplate.selftest, "against_bare_loop", interrupted)
+    monkeypatch.setattr(nameplate.selftest.bare, "against_bare_loop", interrupted)
     assert bench("selftest", "--bare").status == 130
 
 
 UNUSABLE = {
-    "an unknown suite": (["run", "nope"], "unknown suite; got 'nope'; expected quick or smoke or standard"),
+    "an unknown suite": (
+        ["run", "nope"],
+        "unknown suite; got 'nope'; expected quick or sensitivity or smoke or soak or standard",
+    ),
     "a bad device": (
         ["run", "smoke", "--device", "tpu"],
         "--device: unknown device; got 'tpu'; expected auto, cpu",
@@ -290,7 +317,10 @@ UNUSABLE = {
     "showing a run that isn't there": (["show", "gone"], "no such run; got 'gone'; expected a run folder"),
     "reporting a run that isn't there": (["report", "gone", "-o", "x.md"], "no such run; got 'gone'"),
     "publishing a run that isn't there": (["publish", "gone"], "no such run; got 'gone'"),
-    "a self-test of nothing": (["selftest"], "bench selftest: nothing to test; expected --bare"),
+    "two self-tests at once": (
+        ["selftest", "--bare", "--repeat", "3"],
+        "bench selftest: two tests at once; expected --bare or --repeat",
+    ),
 }
 
 
@@ -404,6 +434,8 @@ def test_suites_are_listed_with_their_time(bench):
         "smoke": 10.0,
         "quick": 60.0,
         "standard": 600.0,
+        "soak": 600.0,
+        "sensitivity": 60.0,
     }
     text = bench("suites").out
     assert all(row["suite"] in text and row["description"] in text for row in rows)

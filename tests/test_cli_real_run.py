@@ -1,6 +1,6 @@
-"""A real run of the smoke suite in a process of its own: killed, gone on with, interrupted, finished.
+"""Real runs, as processes: killed, gone on with, interrupted, finished; and one whose case ends its process.
 
-One run for the whole file, since each start costs seconds: `killed` → `interrupted` → `finished` → `again`.
+One run for most of the file, since each start costs seconds: `killed` → `interrupted` → `finished` → `again`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 import nameplate
@@ -25,6 +26,34 @@ from nameplate.store.folder import read_run
 
 BENCH = Path(sys.executable).with_name("bench")
 PATIENCE_S = 120  # a run that has no record by then is broken, not slow
+TORN = b'{"schema_version":1,"method":1,"case":"matm'
+
+
+SUITES = """
+import os, signal
+from nameplate.suite import Case, Suite
+from nameplate_kernels import Memory
+
+class Deadly(Memory):
+    def prepare(self, device, **how):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+class Loud(Memory):
+    def prepare(self, device, **how):
+        print("printed")
+        os.write(1, f"written: {os.environ['GOMP_SPINCOUNT']}\\n".encode())
+        return super().prepare(device, **how)
+
+def suite(aim_s, **groups):
+    cases = [Case(work, group=name) for name, works in groups.items() for work in works]
+    return Suite("small", "a second or two a group", aim_s, lambda target: cases)
+
+TWO_GROUPS = suite(8.0, one=[Memory("copy", "fp32", 1), Memory("triad", "fp32", 1)],
+                   two=[Memory("copy", "fp32", 2), Memory("triad", "fp32", 2)])
+DEADLY = suite(15.0, one=[Memory("copy", "fp32", 1), Deadly("copy", "fp32", 2), Loud("copy", "fp32", 3)],
+               two=[Memory("triad", "fp32", 1)])
+"""
+ENTRY_POINTS = "[nameplate.suites]\nsmall = their_suites:TWO_GROUPS\ndeadly = their_suites:DEADLY\n"
 
 
 @dataclass(frozen=True)
@@ -48,6 +77,11 @@ def lines_in(results):
     return sum(path.read_bytes().count(b"\n") for path in results.glob("*/records-*.jsonl"))
 
 
+def processes_in(results):
+    """How many processes have measured, or do now: each has a file of its own."""
+    return len(list(results.glob("*/records-*.jsonl")))
+
+
 # A process started in the background of a script inherits a SIGINT that is ignored; this one listens again.
 LISTENING = """
 import os, signal, sys
@@ -63,30 +97,47 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def run_bench(results, *arguments, end=None, after=0):
-    """Run `bench …`; with `end`, send that signal once `after` records are on disk."""
-    command = [sys.executable, "-c", LISTENING, BENCH, *arguments]
-    environment = os.environ | {"COLUMNS": "200"}
+def run_bench(results, *arguments, end=None, when=None):
+    """Run `bench …`; with `end`, send that signal, as a terminal does, once `when()` holds."""
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", LISTENING, BENCH, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=os.environ | {"COLUMNS": "200"},
+        start_new_session=True,
     )
+    children = []
     try:
         if end is not None:
             deadline = time.monotonic() + PATIENCE_S
-            while lines_in(results) < after and process.poll() is None and time.monotonic() < deadline:
+            while not when() and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.02)
-            process.send_signal(end)
+            children = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, end)
         out, err = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
         process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)  # a second is promised; the machine may be busy
+    assert not alive
     (folder,) = results.iterdir()
     cases = tuple(record.case for record in read_run(folder).records)
     return Ended(process.returncode, out, err, folder, files_of(folder), cases)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def their_suites(tmp_path_factory):
+    """Suites of someone else's package, installed for every process of this file."""
+    site = tmp_path_factory.mktemp("site")
+    about = site / "their_suites-1.0.dist-info"
+    about.mkdir()
+    (site / "their_suites.py").write_text(SUITES)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their_suites\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(ENTRY_POINTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(site))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -96,18 +147,19 @@ def results(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(results):
-    arguments = ("run", "smoke", "--device", "cpu", "--results", results)
-    return run_bench(results, *arguments, end=signal.SIGKILL, after=1)
+    """Killed once the first group's records are there."""
+    arguments = ("run", "small", "--device", "cpu", "--results", results)
+    return run_bench(results, *arguments, end=signal.SIGKILL, when=lambda: lines_in(results) >= 2)
 
 
 @pytest.fixture(scope="module")
 def interrupted(killed, results):
-    """The same run gone on with after a torn line, and interrupted after one more record."""
+    """The same run gone on with after a torn line, and interrupted while it measures the next group."""
     (path,) = killed.folder.glob("records-*.jsonl")
     with path.open("ab") as file:
-        file.write(b'{"schema_version":1,"method":1,"case":"matm')
+        file.write(TORN)
     arguments = ("run", "--resume", killed.folder, "--json")
-    return run_bench(results, *arguments, end=signal.SIGINT, after=lines_in(results) + 1)
+    return run_bench(results, *arguments, end=signal.SIGINT, when=lambda: processes_in(results) == 2)
 
 
 @pytest.fixture(scope="module")
@@ -120,33 +172,35 @@ def finished(interrupted, results):
 
 @pytest.fixture(scope="module")
 def again(finished, results):
-    return run_bench(results, "run", "smoke", "--resume", finished.folder, "--json")
+    return run_bench(results, "run", "small", "--resume", finished.folder, "--json")
 
 
 def manifest_of(ended):
     return json.loads(ended.files["manifest.json"][1])
 
 
-def test_a_killed_run_keeps_its_records_and_is_not_done(killed):
+def test_a_killed_run_keeps_the_groups_that_were_finished_and_is_not_done(killed):
     assert killed.status == -signal.SIGKILL
     assert "DONE" not in killed.files
-    expected = manifest_of(killed)["cases"]
-    assert 1 <= len(killed.cases) < len(expected)
-    assert killed.cases == tuple(expected[: len(killed.cases)])
+    assert killed.cases == tuple(manifest_of(killed)["cases"][:2])
+
+
+def test_nothing_is_written_after_a_run_was_killed(killed, interrupted):
+    for name, (_, data) in killed.files.items():
+        assert interrupted.files[name][1] == (data + TORN if name.startswith("records-") else data)
 
 
 def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(interrupted):
     assert interrupted.status == 130
     assert interrupted.out == ""
-    assert f"bench run --resume {interrupted.folder}" in interrupted.err.splitlines()[-1]
-    assert "Traceback" not in interrupted.err
+    started, said = interrupted.err.splitlines()
+    assert "2 cases on " in started
+    assert said == (f"bench: interrupted; what was finished is kept: bench run --resume {interrupted.folder}")
 
 
-def test_an_interrupted_run_keeps_what_is_finished(killed, interrupted):
+def test_an_interrupted_run_keeps_what_is_finished_and_loses_the_group_in_progress(killed, interrupted):
     assert "DONE" not in interrupted.files
-    assert interrupted.cases[: len(killed.cases)] == killed.cases
-    assert len(interrupted.cases) > len(killed.cases)
-    assert len(interrupted.cases) < len(manifest_of(interrupted)["cases"])
+    assert interrupted.cases == killed.cases
 
 
 def test_after_all_that_every_case_of_the_manifest_has_one_record(killed, finished):
@@ -183,22 +237,6 @@ def test_progress_went_to_standard_error(interrupted, finished):
         assert f"{case}: " not in finished.err
 
 
-def test_smoke_has_its_products_and_its_block(finished):
-    records = json.loads(finished.out)["records"]
-    found = {(record["workload"], record["dtype"]) for record in records}
-    assert {
-        ("matmul", "fp32"),
-        ("matmul", "bf16"),
-        ("matmul", "fp16"),
-        ("transformer_block", "bf16"),
-    } <= found
-    assert not [record["reason"] for record in records if record["status"] == "failed"]
-    first = records[0]
-    assert first["status"] == "ok"
-    assert first["tflops_low"] <= first["tflops"] <= first["tflops_high"]
-    assert "unverified" not in first["verdicts"]
-
-
 def test_resuming_a_finished_run_changes_nothing(finished, again):
     assert again.status == 0
     assert json.loads(again.out) == json.loads(finished.out)
@@ -220,18 +258,18 @@ def test_the_run_loads_as_a_frame(finished, results):
 def test_the_run_is_shown_and_reported(finished, results, tmp_path):
     shown = run_bench(results, "show", finished.folder)
     assert shown.status == 0
-    assert "matmul fp32 1024x1024x1024" in shown.out
+    assert "memory fp32 copy-1MiB" in shown.out
     assert "torn last line" in shown.out
     reported = run_bench(results, "report", finished.folder, "-o", tmp_path / "report.md")
     assert reported.status == 0
-    assert (tmp_path / "report.svg").stat().st_size > 0
+    assert "memory fp32 copy-1MiB" in (tmp_path / "report.md").read_text()
 
 
 def test_no_case_of_another_suite_is_resumed(finished, results):
     before = files_of(finished.folder)
     ended = run_bench(results, "run", "quick", "--resume", finished.folder)
     assert ended.status == 2
-    assert ended.err == "bench: --resume: the run is of another suite; got 'quick'; expected smoke\n"
+    assert ended.err == "bench: --resume: the run is of another suite; got 'quick'; expected small\n"
     assert ended.files == before
 
 
@@ -295,3 +333,42 @@ def test_a_finished_run_that_can_only_be_read_is_resumed_to_nothing(finished, re
     folder.chmod(0o555)
     read_only.chmod(0o555)
     assert run_there("run", "--resume", folder, "--json").returncode == 0
+
+
+def test_a_case_that_ends_its_process_costs_itself_alone(tmp_path):
+    ended = run_bench(tmp_path, "run", "deadly", "--device", "cpu", "--results", tmp_path, "--json")
+    assert ended.status == 3
+    document = json.loads(ended.out)
+    assert [record["status"] for record in document["records"]] == ["ok", "failed", "ok", "ok"]
+    lost = document["records"][1]
+    assert lost["reason"] == "its process ended while it was measured: signal SIGSEGV"
+    assert document["run"]["finished"]
+    # What a library printed went elsewhere, and its process had the settings that the manifest names.
+    assert "printed\n" in ended.err
+    assert "written: 10000\n" in ended.err
+    (device,) = document["run"]["devices"]
+    assert device["identity"]["thread_settings"]["GOMP_SPINCOUNT"] == "10000"
+    assert [line for line in ended.err.splitlines() if "SEGV" in line] == [
+        f"{lost['case']}: failed: {lost['reason']}"
+    ]
+
+
+def test_smoke_has_its_products_and_its_block_and_a_chart(tmp_path):
+    results = tmp_path / "runs"
+    ended = run_bench(results, "run", "smoke", "--device", "cpu", "--results", results, "--json")
+    assert ended.status == 0
+    records = json.loads(ended.out)["records"]
+    found = {(record["workload"], record["dtype"]) for record in records}
+    assert {
+        ("matmul", "fp32"),
+        ("matmul", "bf16"),
+        ("matmul", "fp16"),
+        ("transformer_block", "bf16"),
+    } <= found
+    assert not [record["reason"] for record in records if record["status"] == "failed"]
+    first = records[0]
+    assert first["status"] == "ok"
+    assert first["tflops_low"] <= first["tflops"] <= first["tflops_high"]
+    assert "unverified" not in first["verdicts"]
+    assert run_bench(results, "report", ended.folder, "-o", tmp_path / "report.md").status == 0
+    assert (tmp_path / "report.svg").stat().st_size > 0

@@ -2,7 +2,8 @@
 
 import pytest
 
-from nameplate.derate.chain import chain
+from nameplate.derate.chain import admitted, chain
+from nameplate.record import Batch
 from nameplate_kernels import TransformerBlock
 
 MODEL = "Llama-3-8B"
@@ -21,6 +22,7 @@ def product(make_record):
         fields = {
             "case": f"matmul/{dtype}/{edge}x{edge}x{edge}/normal/warm/-/torch",
             "dtype": dtype,
+            "shape": f"{edge}x{edge}x{edge}",
             "device": "cuda:0",
             "dimensions": {"m": edge, "n": edge, "k": edge, "layout": "nn", "times": 1},
             "flops": 2 * edge**3,
@@ -248,3 +250,154 @@ def test_a_link_in_json_has_the_words_of_the_chain(product):
         "verdict",
         "device",
     }
+
+
+BURST_CHAIN = [
+    "nominal→datasheet",
+    "datasheet→gemm_burst",
+    "gemm_burst→gemm_sustained",
+    "gemm_sustained→gemm_model",
+    "gemm_model→block",
+]
+
+
+def phased(record, phase, **changes):
+    """The record as it would be from cool, or settled."""
+    return record.model_copy(
+        update={"phase": phase, "case": record.case.replace("/-/", f"/{phase}/"), **changes}
+    )
+
+
+@pytest.fixture
+def phases(product, layer, block):
+    """A run with phases: the product from cool, then beside the block and its products, settled."""
+
+    def make(burst=270.0, sustained=250.0, models=(200.0, 160.0, 240.0, 220.0), whole=180.0, **changes):
+        settled = [product(sustained), *layer(models), block(whole)]
+        return [
+            phased(product(burst), "burst", group="1"),
+            *(phased(record, "sustained", group="layer", **changes) for record in settled),
+        ]
+
+    return make
+
+
+def in_turn(records, speeds=None):
+    """Give records batches in common rounds, in which everything slows down alike by half."""
+    speeds = speeds or [record.tflops for record in records]
+    return [
+        record.model_copy(
+            update={
+                "batches": tuple(
+                    Batch(
+                        start_s=number,
+                        elapsed_s=(1 + number / 20) * record.flops / (speed * 1e12),
+                        launches=1,
+                        round=number,
+                    )
+                    for number in range(10)
+                )
+            }
+        )
+        for record, speed in zip(records, speeds, strict=True)
+    ]
+
+
+def test_a_run_with_phases_has_both_products_and_multiplies_to_what_its_block_delivers(phases):
+    links = chain(phases())
+    assert stages(links) == BURST_CHAIN
+    assert links[1].value == pytest.approx(270 / 312)
+    assert links[2].value == pytest.approx(250 / 270)
+    delivered = 1.0
+    for link in links:
+        delivered *= link.value
+    assert delivered == pytest.approx(180 / 320)
+
+
+def test_what_was_drawn_in_turn_is_paired_and_the_rest_is_a_quotient(phases):
+    burst, *settled = phases()
+    links = chain([*in_turn([burst]), *in_turn(settled)])
+    quotients, paired = links[1:3], links[3:]
+    assert all(link.high / link.low > 1.03 for link in quotients)
+    assert all(link.high - link.low < 1e-9 for link in paired)  # the drift was everyone's
+    assert [link.value for link in paired] == pytest.approx([link.value for link in chain(phases())[3:]])
+
+
+def test_a_paired_link_is_of_the_rounds_not_of_the_windows(phases):
+    """Two figures of one group whose windows differ: what both did in the same rounds is compared."""
+    burst, *settled = phases()
+    speeds = [record.tflops for record in settled]
+    speeds[-1] = 0.5 * speeds[-1]
+    links = {link.to: link for link in chain([burst, *in_turn(settled, speeds)])}
+    mean = links["gemm_sustained"].value * links["gemm_model"].value * 270
+    assert links["block"].value == pytest.approx(0.5 * 180 / mean, rel=1e-3)
+
+
+def test_the_model_and_the_block_are_compared_with_the_product_beside_them(phases, product):
+    faster = phased(product(260.0), "sustained", group="elsewhere", case="the same product, at another time")
+    links = {link.to: link for link in chain([*phases(), faster])}
+    assert links["gemm_sustained"].value == pytest.approx(250 / 270)
+
+
+def test_sustained_is_the_product_of_the_burst_even_where_another_is_faster(phases, product):
+    faster = phased(product(265.0, edge=16384), "sustained", group="layer")
+    links = {link.to: link for link in chain([*phases(), faster])}
+    assert "4096x4096x4096" in links["gemm_sustained"].source
+    assert links["gemm_sustained"].value == pytest.approx(250 / 270)
+
+
+def test_a_burst_whose_product_was_never_measured_settled_is_left_out(product):
+    burst = phased(product(270.0, edge=8192), "burst")
+    links = chain([burst, phased(product(250.0), "sustained")])
+    assert stages(links) == ["nominal→datasheet", "datasheet→gemm_sustained"]
+    assert stages(chain([burst])) == ["nominal→datasheet", "datasheet→gemm_burst"]
+
+
+def test_a_product_that_gains_once_settled_is_printed(phases):
+    assert chain(phases(burst=240.0))[2].value == pytest.approx(250 / 240)
+
+
+def test_throttled_is_what_sustained_means_and_no_burst(phases, product):
+    held = {"verdict": "throttled", "verdicts": ("throttled",)}
+    assert [link.verdict for link in chain(phases(**held))[1:]] == ["clean", *["throttled"] * 3]
+    quiet = phased(product(200.0), "sustained", group="layer", shape="1024x1024x1024")
+    throttled = phased(product(250.0, **held), "sustained", group="layer")
+    assert chain([quiet, throttled])[-1].value == pytest.approx(250 / 312)  # as good as a clean one
+    also = {"verdict": "throttled", "verdicts": ("throttled", "unstable")}
+    assert chain([quiet, throttled.model_copy(update=also)])[-1].value == pytest.approx(200 / 312)
+    burst = phased(product(270.0, **held), "burst")
+    assert chain([burst, phased(product(240.0, edge=1024), "burst")])[-1].value == pytest.approx(240 / 312)
+
+
+@pytest.mark.parametrize(
+    ("phase", "verdicts", "believed"),
+    [
+        (None, ("clean",), True),
+        (None, ("throttled",), False),
+        ("burst", ("throttled",), False),
+        ("sustained", ("throttled",), True),
+        ("sustained", ("throttled", "unstable"), False),
+        ("sustained", ("unverified", "throttled"), False),
+    ],
+)
+def test_what_may_be_believed_unasked(product, phase, verdicts, believed):
+    assert admitted(product(phase=phase, verdict=verdicts[0], verdicts=verdicts)) is believed
+
+
+def test_a_skipped_record_is_never_believed(make_record):
+    assert not admitted(make_record(status="skipped"))
+
+
+def test_inputs_that_no_model_has_make_no_stage(product):
+    zeros = product(300.0, fill="zeros")
+    assert chain([zeros]) == []
+    assert chain([zeros, product(250.0)])[-1].value == pytest.approx(250 / 312)
+
+
+def test_the_same_product_settled_in_another_cache_state_is_another_one(product):
+    records = [
+        phased(product(270.0, cache="rotating"), "burst"),
+        phased(product(260.0, cache="warm"), "sustained"),
+        phased(product(250.0, cache="rotating"), "sustained"),
+    ]
+    assert chain(records)[-1].value == pytest.approx(250 / 270)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,9 @@ from nameplate.device import cpu, host
 from nameplate.device.cpu import CpuDevice, rate
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.interface import Counters
+from nameplate.device.threads import chosen_threads
 from nameplate.errors import InputError
+from nameplate.telemetry.host_watch import HostReading
 
 RECORDED = Path(__file__).parent / "data" / "cpuinfo"
 AMX = {"amx_tile", "amx_bf16", "amx_int8"}
@@ -165,6 +168,38 @@ def ticking(monkeypatch):
     return now
 
 
+class Watch:
+    """A stand-in for the host's sampler: the rows it is given, once each."""
+
+    def __init__(self, *rows):
+        self.waiting, self.cpus, self.starts = list(rows), None, 0
+
+    def __call__(self, cpus):
+        self.cpus = cpus
+        self.starts += 1
+        return self
+
+    def rows(self):
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    def close(self):
+        """Nothing to end."""
+
+
+@pytest.fixture(autouse=True)
+def watch(monkeypatch):
+    """No process of its own samples the host while a test runs."""
+    instead = Watch()
+    monkeypatch.setattr(cpu, "HostWatch", instead)
+    return instead
+
+
+def host_row(at_s, **figures):
+    unknown = dict.fromkeys(("busy_cpu_s", "steal_s", "mhz", "temperature_c", "energy_j"))
+    return HostReading(at_s, **(unknown | figures))
+
+
 def launchers(now, log, *durations_ns):
     def launcher(name, duration):
         def launch():
@@ -184,7 +219,18 @@ def test_a_batch_cycles_through_its_launchers_and_loses_no_time(ticking):
     assert timing.start_s == 1.0
     np.testing.assert_allclose(timing.sample_s, [700e-9, 800e-9])
     assert timing.elapsed_s == pytest.approx((ticking["ns"] - 1_000_000_000) / 1e9)
+    assert timing.end_s == pytest.approx(timing.start_s + timing.elapsed_s)
     assert (timing.launches, timing.per_sample, timing.enqueue_s) == (8, 4, None)
+
+
+def test_a_batch_knows_the_cpu_time_it_took_unless_flushes_are_in_it(ticking, monkeypatch):
+    monkeypatch.setattr(cpu.time, "process_time", lambda: 5.0 + ticking["ns"] / 1e9 * 2)
+    monkeypatch.setattr(CpuDevice, "_flush", lambda self: None)
+    device = CpuDevice(guest())
+    warm = device.time_batch(launchers(ticking, [], 500_000_000), samples=2, per_sample=1)
+    assert warm.cpu_s == pytest.approx(2.0)
+    cold = device.time_batch(launchers(ticking, [], 500_000_000), samples=2, per_sample=1, flush=True)
+    assert cold.cpu_s is None
 
 
 def test_a_flush_comes_before_each_sample_and_is_not_timed(ticking, monkeypatch):
@@ -200,6 +246,7 @@ def test_a_flush_comes_before_each_sample_and_is_not_timed(ticking, monkeypatch)
     )
     assert "".join(log) == "|a|b|a"
     np.testing.assert_allclose(timing.sample_s, [100e-9, 200e-9, 100e-9])
+    assert timing.end_s - timing.start_s == pytest.approx(3 * 1e-3 + 400e-9)
 
 
 def test_a_flush_writes_twice_the_last_level_and_allocates_once():
@@ -235,6 +282,79 @@ def test_counters_are_this_process_and_the_whole_machine(ticking, monkeypatch):
     assert device.counters() == Counters(1.0, 7.0, 51.0, 2.5, 0.01)
     monkeypatch.setattr(cpu, "read_cpu_totals", lambda cpus: None)
     assert device.counters() == Counters(1.0, 7.0, None, None, None)
+
+
+def test_the_timeline_has_the_rows_of_the_hosts_sampler_and_its_own_in_order(ticking, monkeypatch, watch):
+    monkeypatch.setattr(cpu, "read_cpu_totals", lambda cpus: (51.0, 2.5))
+    device = CpuDevice(guest())
+    watch.waiting = [host_row(0.9, mhz=3000.0), host_row(1.1, mhz=3500.0, temperature_c=61.0, energy_j=5.0)]
+    ticking["ns"] = 1_200_000_000
+    own = device.counters()
+    watch.waiting = [host_row(1.3, busy_cpu_s=52.0, steal_s=2.5)]
+    rows = device.timeline(1.0)
+    assert rows == (
+        Counters(1.1, mhz=3500.0, temperature_c=61.0, energy_j=5.0),
+        own,
+        Counters(1.3, busy_cpu_s=52.0, steal_s=2.5),
+    )
+    assert device.timeline(1.25) == rows[2:]
+    assert (watch.cpus, watch.starts) == ((0, 1), 1)
+
+
+def test_the_sampler_runs_before_the_first_counters_are_read(ticking, monkeypatch, watch):
+    started = []
+    monkeypatch.setattr(cpu, "read_cpu_totals", lambda cpus: started.append(watch.starts))
+    CpuDevice(guest()).counters()
+    assert started == [1]
+
+
+def test_a_dtype_that_the_cpu_is_rated_for_has_a_probe():
+    device = CpuDevice(guest())
+    probe = device.probe("fp32")
+    assert (probe.name, probe.flops) == ("fp32 768x768x768", 2 * 768**3)
+    assert [each.flops for each in probe.larger] == [2 * 1024**3, 2 * 2048**3]
+    assert device.probe("fp16") is None  # Zen 4 has no arithmetic in it
+    assert device.probe("tf32") is None
+
+
+def test_renewing_a_probe_gives_it_other_buffers_and_it_computes_in_its_own_dtype():
+    probe = CpuDevice(guest()).probe("bf16")
+    product = probe.launch.__self__
+    before = product._a
+    probe.renew()
+    assert product._a is not before
+    probe.launch()
+    assert str(product._c.dtype) == "torch.bfloat16"
+    expected = product._a.double() @ product._b.double()
+    assert (product._c.double() - expected).abs().max() < 0.01 * expected.abs().max()
+
+
+def test_nothing_is_captured_and_idling_sleeps(monkeypatch):
+    slept = []
+    monkeypatch.setattr(cpu.time, "sleep", slept.append)
+    device = CpuDevice(guest())
+    device.idle(2.5)
+    device.idle(-1.0)
+    assert slept == [2.5, 0.0]
+    assert device.captured([lambda: None], 10) is None
+
+
+def test_threads_are_chosen_where_the_user_has_not_and_put_back(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    for unset in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(unset, raising=False)
+    with chosen_threads():
+        assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+        assert int(os.environ["GOMP_SPINCOUNT"]) > 0
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+    assert "GOMP_SPINCOUNT" not in os.environ
+
+
+def test_what_the_user_said_of_waiting_stands(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    with chosen_threads():
+        assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_reads_a_hidden_guest_and_measures_its_clock(monkeypatch):

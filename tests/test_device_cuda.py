@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
 from collections import deque
 from contextlib import contextmanager
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +19,12 @@ from nameplate.device import cuda, find
 from nameplate.device.cuda import CudaDevice
 from nameplate.device.identity import CudaIdentity
 from nameplate.engine.conditions import between
-from nameplate.engine.measure import _enqueue_share
 from nameplate.engine.verdict import thresholds
 from nameplate.errors import InputError
+from nameplate.telemetry.gpu import GpuReading
+from nameplate.telemetry.nvml import NvmlClient
+from nameplate_kernels.matmul import Matmul
+from nameplate_kernels.transformer_block import TransformerBlock
 
 QUEUE = 1024  # launches a stream takes before the host has to wait
 
@@ -30,8 +37,15 @@ class Gpu:
         self.now_s = self.done_s = 0.0
         self.pending = deque()
         self.events_made, self.synchronized = 0, []
+        self.current, self.capturing = "default stream", None
+        self.warmed = []  # durations that ran on another stream than the default one
 
     def enqueue(self, duration_s):
+        if self.capturing is not None:
+            self.capturing.durations_s.append(duration_s)
+            return
+        if self.current != "default stream":
+            self.warmed.append(duration_s)
         self.now_s += self.host_s
         while self.pending and self.pending[0] <= self.now_s:
             self.pending.popleft()
@@ -49,9 +63,42 @@ class Gpu:
         return 60 << 30, 80 << 30
 
     def synchronize(self, device=None):
+        if self.capturing is not None:
+            self.capturing.refused = True
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
         self.synchronized.append(device)
         self.now_s = max(self.now_s, self.done_s)
         self.pending.clear()
+
+    def Stream(self, device=None):  # noqa: N802
+        return f"side stream of {device}"
+
+    @contextmanager
+    def stream(self, stream):
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    def CUDAGraph(self):  # noqa: N802
+        return Graph(self)
+
+    def graph_pool_handle(self):
+        return (0, 1)
+
+    @contextmanager
+    def graph(self, cuda_graph, pool=None, stream=None):
+        """As torch's: where the capture was refused, its end raises and leaves its stream the current one."""
+        assert pool == (0, 1)
+        before, self.current, self.capturing = self.current, stream, cuda_graph
+        try:
+            yield
+        finally:
+            self.capturing = None
+            if cuda_graph.refused:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+            self.current = before
 
     def launcher(self, duration_s, log=None, name=""):
         def launch():
@@ -71,6 +118,16 @@ class Event:
 
     def elapsed_time(self, later):
         return (later.at_s - self.at_s) * 1e3
+
+
+class Graph:
+    """What was launched while it was captured, launched again as one."""
+
+    def __init__(self, gpu):
+        self.gpu, self.durations_s, self.refused = gpu, [], False
+
+    def replay(self):
+        self.gpu.enqueue(sum(self.durations_s))
 
 
 IDENTITY = CudaIdentity(name="NVIDIA Test", index=3, memory_bytes=80 << 30, l2_bytes=50 << 20)
@@ -114,6 +171,8 @@ def test_waits_before_and_after_a_batch_on_its_own_gpu(gpu):
     assert gpu.synchronized == [3, 3]
     assert timing.start_s >= 1.0
     assert timing.elapsed_s == pytest.approx(1e-3, rel=0.01)
+    assert timing.end_s == gpu.now_s == gpu.done_s
+    assert timing.cpu_s is None
 
 
 def test_events_are_made_once(gpu):
@@ -123,13 +182,13 @@ def test_events_are_made_once(gpu):
     assert gpu.events_made == 6
 
 
-def share(gpu, launch_s, samples, per_sample, flush=False):
+def share(gpu, launch_s, samples, per_sample):
+    """How much of its batches' time the host took to hand them over."""
     device = CudaDevice(IDENTITY, gpu)
     timings = [
-        device.time_batch([gpu.launcher(launch_s)], samples=samples, per_sample=per_sample, flush=flush)
-        for _ in range(3)
+        device.time_batch([gpu.launcher(launch_s)], samples=samples, per_sample=per_sample) for _ in range(3)
     ]
-    return _enqueue_share(timings)
+    return sum(timing.enqueue_s for timing in timings) / sum(timing.elapsed_s for timing in timings)
 
 
 def test_a_host_that_is_slower_than_its_gpu_shows(gpu):
@@ -149,7 +208,96 @@ def test_a_full_queue_is_not_a_slow_host(gpu):
 def test_handing_over_a_flush_is_not_a_slow_host(gpu, monkeypatch):
     # Each 8 µs launch follows a flush of 200 µs: the host hands over the one while the other runs.
     monkeypatch.setattr(CudaDevice, "_flush", lambda self: gpu.enqueue(200e-6))
-    assert share(gpu, 8e-6, samples=50, per_sample=1, flush=True) is None
+    device = CudaDevice(IDENTITY, gpu)
+    assert device.time_batch([gpu.launcher(8e-6)], samples=50, per_sample=1, flush=True).enqueue_s is None
+
+
+def test_a_replay_cycles_through_every_buffer_set(gpu):
+    graph = CudaDevice(IDENTITY, gpu).captured([gpu.launcher(ms * 1e-3) for ms in (1, 2, 3)], 5).__self__
+    assert graph.durations_s == [1e-3, 2e-3, 3e-3, 1e-3, 2e-3]
+
+
+def test_a_capture_is_warmed_up_on_its_own_stream_and_has_run_once_after(gpu):
+    device = CudaDevice(IDENTITY, gpu)
+    gpu.enqueue(1.0)  # someone's earlier work, which the side stream doesn't wait for by itself
+    device.captured([gpu.launcher(1e-3), gpu.launcher(2e-3)], 2)
+    assert gpu.warmed == [1e-3, 2e-3] * 3
+    assert gpu.synchronized == [3, 3]
+    assert gpu.now_s == gpu.done_s == pytest.approx(1.0 + 3 * 3e-3 + 3e-3, abs=1e-4)
+    assert gpu.current == "default stream"
+
+
+def test_a_replay_is_free_of_the_host(gpu):
+    # 5 µs to launch what runs 2 µs: eagerly the events time the host, and a replay doesn't.
+    device, launch = CudaDevice(IDENTITY, gpu), gpu.launcher(2e-6)
+    eager = device.time_batch([launch], samples=10, per_sample=100)
+    replayed = device.time_batch([device.captured([launch], 100)], samples=10, per_sample=1)
+    assert eager.elapsed_s / eager.launches == pytest.approx(5e-6, rel=0.1)
+    assert replayed.elapsed_s / (100 * replayed.launches) == pytest.approx(2e-6, rel=0.1)
+
+
+def test_a_launch_that_cannot_be_captured_leaves_the_device_usable(gpu):
+    device, log = CudaDevice(IDENTITY, gpu), []
+    good = gpu.launcher(1e-3, log, "a")
+
+    def waits():
+        log.append("w")
+        device.synchronize()
+
+    assert device.captured([good, waits], 4) is None
+    assert gpu.current == "default stream"
+    assert "".join(log) == "aw" * 3 + "aw" + "aw"  # warmed up, captured as far as it went, and run in the end
+    assert device.captured([good], 4) is not None
+    assert device.time_batch([good], samples=3, per_sample=1).elapsed_s == pytest.approx(3e-3, rel=0.01)
+
+
+def test_an_error_of_the_launch_itself_is_not_taken_for_a_refusal(gpu):
+    with pytest.raises(TypeError, match="no such operand"):
+        CudaDevice(IDENTITY, gpu).captured([mistaken], 1)
+    assert gpu.current == "default stream"
+
+
+def mistaken():
+    raise TypeError("no such operand")
+
+
+def test_a_captured_launch_keeps_its_graph_and_nothing_else_does(gpu):
+    launch = CudaDevice(IDENTITY, gpu).captured([gpu.launcher(1e-3)], 1)
+    graph = weakref.ref(launch.__self__)
+    gc.collect()
+    assert graph() is not None
+    del launch
+    gc.collect()
+    assert graph() is None
+
+
+def test_the_allocator_is_told_that_a_failed_capture_has_ended(gpu, monkeypatch):
+    """Torch 2.11 doesn't know it, and a later one refuses to hear it again."""
+    told = []
+    refuses = RuntimeError("endAllocatePool: not currently recording to mempool_id")
+
+    def end(*what):
+        told.append(what)
+        raise refuses
+
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
+    device = CudaDevice(IDENTITY, gpu)
+    assert device.captured([gpu.launcher(1e-3)], 1) is not None
+    assert told == []
+    assert device.captured([device.synchronize], 1) is None
+    assert told == [(3, (0, 1))]
+
+
+def test_a_gpu_is_idle_from_when_its_work_has_ended(gpu, monkeypatch):
+    slept = []
+    monkeypatch.setattr(cuda.time, "sleep", lambda seconds: slept.append((gpu.now_s, seconds)))
+    gpu.enqueue(1.0)
+    CudaDevice(IDENTITY, gpu).idle(2.5)
+    assert slept == [(gpu.done_s, 2.5)]
+
+
+def test_no_product_tells_a_gpus_conditions(gpu):
+    assert CudaDevice(IDENTITY, gpu).probe("bf16") is None
 
 
 def test_says_what_it_is_and_what_it_is_not_rated_for(gpu):
@@ -176,6 +324,85 @@ def test_a_gpu_without_a_uuid_has_counters_without_figures_and_a_reason(gpu):
     assert "no UUID" in counters.gpu.why_absent("power_w")
 
 
+class Watched:
+    """A client whose process has sampled at these times, in seconds, since it was asked last."""
+
+    def __init__(self, gpu):
+        self.gpu, self.watching, self.pending_s = gpu, [], []
+
+    def reading(self, uuid):
+        self.gpu.now_s += 1e-3
+        return GpuReading(uuid=uuid, at_s=self.gpu.now_s, power_w=1.0)
+
+    def watch(self, uuid, period_s=0.1):
+        self.watching.append((uuid, period_s))
+
+    def watched(self, uuid):
+        at_s, self.pending_s = self.pending_s, []
+        return tuple(GpuReading(uuid="MIG-" + uuid, at_s=one, power_w=2.0) for one in at_s)
+
+
+def watched_device(gpu):
+    client = Watched(gpu)
+    return CudaDevice(IDENTITY.model_copy(update={"uuid": FIRST}), gpu, client), client
+
+
+def test_a_timeline_has_what_was_sampled_and_what_was_asked_in_order(gpu):
+    device, client = watched_device(gpu)
+    for second in (1.0, 2.0):
+        gpu.now_s = second
+        device.counters()
+    client.pending_s = [0.95, 1.05, 1.95]
+    rows = device.timeline(0.0)
+    assert [row.at_s for row in rows] == [0.95, 1.0, 1.05, 1.95, 2.0]
+    assert [row.gpu.power_w for row in rows] == [2.0, 1.0, 2.0, 2.0, 1.0]
+    assert {row.gpu.uuid for row in rows} == {FIRST}
+    client.pending_s = [2.05]
+    assert [row.at_s for row in device.timeline(1.95)] == [1.95, 2.0, 2.05]
+    assert device.timeline(3.0) == ()
+
+
+@pytest.mark.parametrize("ask", [lambda device: device.counters(), lambda device: device.timeline(0.0)])
+def test_the_first_question_begins_the_watch(gpu, ask):
+    device, client = watched_device(gpu)
+    assert client.watching == []
+    ask(device)
+    device.counters()
+    device.timeline(0.0)
+    assert client.watching == [(FIRST, 0.1)]
+
+
+def test_a_timeline_is_kept_for_twenty_minutes(gpu):
+    device, client = watched_device(gpu)
+    client.pending_s = [10.0, 20.0]
+    assert len(device.timeline(0.0)) == 2
+    gpu.now_s = 20.0 + 20 * 60
+    assert [row.at_s for row in device.timeline(0.0)] == [20.0]
+
+
+def test_a_timeline_without_a_uuid_is_of_counters_with_the_reason(gpu):
+    device = CudaDevice(IDENTITY, gpu)
+    device.counters()
+    (row,) = device.timeline(0.0)
+    assert "no UUID" in row.gpu.why_absent("power_w")
+
+
+def test_a_timeline_where_nvml_is_absent_is_of_counters_with_the_reason(use_nvml):
+    use_nvml("eight_a800", "call.nvmlInitWithFlags = error 9")
+    with cuda.open_nvml() as nvml:
+        device = CudaDevice(IDENTITY.model_copy(update={"uuid": FIRST}), Gpu(), nvml)
+        device.counters()
+        (row,) = device.timeline(0.0)
+    assert "NVML_ERROR_DRIVER_NOT_LOADED" in row.gpu.why_absent("power_w")
+
+
+@pytest.fixture
+def unwatched(monkeypatch):
+    """The stand-in's totals move with each reading, and one that NVML's process takes by itself counts."""
+    monkeypatch.setattr(NvmlClient, "watch", lambda *_: None)
+
+
+@pytest.mark.usefixtures("unwatched")
 def test_counters_are_the_drivers_own_by_uuid(use_nvml):
     use_nvml("eight_a800", "gpu.3.temperature_c = 71", "gpu.3.field.74 = 12000000000 +1000000000")
     identity = IDENTITY.model_copy(update={"uuid": FIRST[:-1] + "3"})
@@ -361,7 +588,7 @@ def machine(monkeypatch):
 )
 def test_a_flag_opens_its_device(machine, torch_sees, driver_sees, flag, opened):
     machine(torch_sees, driver_sees)
-    assert find.device_names(flag) == [flag]
+    assert find.device_names(flag) == [opened]
     assert find.open_device(flag).name == opened
 
 
@@ -393,7 +620,7 @@ def test_a_gpu_that_torch_cannot_use_is_never_a_silent_cpu_run(machine, flag):
         (1, "cuda:7", ["no such GPU", "got 'cuda:7'", "1 GPU"]),
         (2, "cuda:2", ["no such GPU", "got 'cuda:2'", "2 GPUs"]),
         (0, "cuda:0", ["no such GPU", "no CUDA GPU is here"]),
-        (0, "cuda", ["no CUDA GPU here", "expected cpu"]),
+        (0, "cuda", ["no such GPU", "expected cpu: no CUDA GPU is here"]),
         (1, "gpu", ["unknown device", "got 'gpu'", "auto, cpu, cuda, cuda:N or all"]),
         (1, "cuda:", ["unknown device", "got 'cuda:'"]),
         (1, "cuda:-1", ["unknown device"]),
@@ -409,6 +636,28 @@ def test_what_cannot_be_opened_says_what_can(machine, torch_sees, flag, words):
     assert str(refused.value).startswith("--device: ")
     for word in words:
         assert word in str(refused.value)
+
+
+def timeline(device, since_s, count):
+    """At least so many rows, however slow the machine is; what there is where they don't come at all."""
+    for _ in range(2000):
+        rows = device.timeline(since_s)
+        if len(rows) >= count:
+            break
+        time.sleep(0.01)
+    return rows
+
+
+def test_nvmls_process_samples_while_the_host_waits(use_nvml):
+    use_nvml("eight_a800")
+    with cuda.open_nvml() as nvml:
+        device = CudaDevice(IDENTITY.model_copy(update={"uuid": FIRST}), Gpu(), nvml)
+        asked = device.counters()
+        rows = timeline(device, asked.at_s, 3)
+    assert len(rows) >= 3
+    assert asked in rows
+    assert all(row.gpu.temperature_c == 34 for row in rows)
+    assert all(earlier.at_s <= later.at_s for earlier, later in pairwise(rows))
 
 
 @contextmanager
@@ -436,3 +685,69 @@ def test_on_a_gpu_a_product_is_timed(flush):
     assert 1 < 2 * edge**3 / np.median(timing.sample_s) / 1e12 < 10_000  # TFLOPS: a bound on sanity alone
     assert device.identity.uuid.startswith("GPU-")
     assert device.identity.driver
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_replay_gives_what_the_launches_give():
+    product = Matmul(m=512, n=512, k=512, dtype="bf16")
+    with current_gpu() as device:
+        prepared = product.prepare(device.torch_device, fill="normal", seed=1, copies=3)
+        with prepared.numerics():
+            for launch in prepared.launches:
+                launch()
+            eager = [buffers.c.clone() for buffers in prepared.buffers]
+            replay = device.captured(prepared.launches, 7)
+            for buffers in prepared.buffers:
+                buffers.c.zero_()
+            replay()
+            device.synchronize()
+            timing = device.time_batch([replay], samples=10, per_sample=1)
+    for buffers, expected in zip(prepared.buffers, eager, strict=True):
+        torch.testing.assert_close(buffers.c, expected)
+    assert (timing.sample_s / 7 > 0).all()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_backward_pass_is_captured():
+    """Gradients are the graph's own memory, which each replay writes again."""
+    block = TransformerBlock.llama3_8b(64, "bf16", "forward_backward", width=0.125)
+    with current_gpu() as device:
+        prepared = block.prepare(device.torch_device, fill="normal", seed=1, copies=2)
+        with prepared.numerics():
+            prepared.compute_reference()
+            replay = device.captured(prepared.launches, 3)
+            assert replay is not None
+            for buffers in prepared.buffers:
+                for leaf in buffers.leaves:
+                    leaf.grad.zero_()
+            replay()
+            device.synchronize()
+            assert prepared.check().passed
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_failed_capture_leaves_it_usable():
+    with current_gpu() as device:
+        a = torch.randn(512, 512, device=device.torch_device)
+        c = torch.empty_like(a)
+        for _ in range(2):
+            assert device.captured([lambda: (a @ a).sum().item()], 2) is None
+        torch.cuda.empty_cache()  # what an allocator that still takes a capture for underway refuses
+        assert torch.cuda.current_stream() == torch.cuda.default_stream()
+        assert device.captured([lambda: torch.mm(a, a, out=c)], 2) is not None
+        timing = device.time_batch([lambda: torch.mm(a, a, out=c)], samples=5, per_sample=1)
+    assert (timing.sample_s > 0).all()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_timeline_moves_on():
+    with current_gpu() as device:
+        a = torch.randn(4096, 4096, device=device.torch_device, dtype=torch.bfloat16)
+        c = torch.empty_like(a)
+        asked = device.counters()
+        device.time_batch([lambda: torch.mm(a, a, out=c)], samples=50, per_sample=1)
+        rows = timeline(device, asked.at_s, 5)
+    assert len(rows) >= 5
+    assert all(earlier.at_s < later.at_s for earlier, later in pairwise(rows))
+    assert rows[0] == asked
+    assert rows[-1].gpu.sm_clock_mhz > 0

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from nameplate.device.interface import Counters
+from nameplate.device.interface import Counters, Timing
 from nameplate.device.simulated import SimulatedDevice
-from nameplate.engine.conditions import between
+from nameplate.engine.columns import SHORTEST_ENERGY_S, energy
+from nameplate.engine.conditions import between, of_batches
 from nameplate.engine.gpu_warnings import gpu_warnings
-from nameplate.engine.measure import SHORTEST_ENERGY_S, Allowance, _energy, measure_case
+from nameplate.engine.measure import Allowance, measure_case
 from nameplate.engine.pilot import Pilots
+from nameplate.engine.trial import Drawn
 from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
+from nameplate.engine.window import Window
 from nameplate.stats import Interval
 from nameplate.suite import Case
 from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
@@ -66,8 +69,10 @@ def verdicts(conditions, **changes):
     seen = Observation(
         kind="cuda",
         check=Check("fp64", 0.5, "rounding"),
-        launch_time=Interval(1.0, 1.0, 1.0),
-        halves_s=(1.0, 1.0),
+        time_s=Interval(1.0, 1.0, 1.0),
+        middle_s=np.arange(20.0),
+        launch_s=np.ones(20),
+        samples_s=(),
         peak_efficiency=Interval(0.8, 0.8, 0.8),
         conditions=conditions,
         enqueue_share=0.1,
@@ -97,7 +102,8 @@ def test_conditions_come_of_two_readings(make_record):
     }
     assert {name: columns[name] for name in expected} == expected
     assert make_record(conditions=columns).conditions["gpu_power_throttle_s"] == 4.0
-    assert all(name.startswith("gpu_") or "share" in name or name == "elapsed_s" for name in columns)
+    others = [name for name in columns if not name.startswith(("gpu_", "cpu_"))]
+    assert others == ["elapsed_s", "own_cpu_share", "foreign_cpu_share", "steal_share", "parallel_share"]
 
 
 def test_what_is_no_gpu_has_no_gpus_columns():
@@ -259,19 +265,71 @@ def test_an_absent_nvml_is_said_once():
 
 # ---- energy ----
 
-
-@pytest.mark.parametrize(("seconds", "known"), [(SHORTEST_ENERGY_S, True), (4.99, False), (0.8, False)])
-def test_short_windows_have_no_energy(seconds, known):
-    found = _energy(window(seconds=seconds).gpu)
-    if known:
-        assert found == {"energy_j": pytest.approx(300 * seconds), "power_w": pytest.approx(300)}
-    else:
-        assert found == {"energy_j": None, "power_w": None}
+NO_ENERGY = {"energy_j": None, "power_w": None, "energy_integrated_j": None, "energy_method": None}
 
 
-def test_without_a_counter_there_is_no_energy():
-    assert _energy(window({"energy_j": None}).gpu) == {"energy_j": None, "power_w": None}
-    assert _energy(None) == {"energy_j": None, "power_w": None}
+def batches(*spans):
+    """A window of one batch for each pair of begin and end."""
+    timings = [Timing(begin, np.asarray([end - begin]), 1, end) for begin, end in spans]
+    return Window([Drawn(number, timing, None) for number, timing in enumerate(timings)], 0.0)
+
+
+def drawing(watts=300.0, told=300.0, first_s=0.0, last_s=40.0):
+    """Rows ten times a second of a GPU that draws `watts` by its counter and `told` by its power readings."""
+    ticks = np.arange(first_s, last_s + 0.05, 0.1)
+    counted = [{} if watts is None else {"energy_j": 5000.0 + watts * at_s} for at_s in ticks]
+    changes = [{"energy_j": None, "power_w": told, **each} for each in counted]
+    return [Counters(at_s, gpu=reading(at_s, **each)) for at_s, each in zip(ticks, changes, strict=True)]
+
+
+def spent(spans, rows):
+    conditions = between(Counters(0.0, gpu=reading(0.0)), Counters(40.0, gpu=reading(40.0)), 1.0)
+    return energy(of_batches(conditions, rows, spans), batches(*spans))
+
+
+def test_energy_is_of_the_batches_alone_by_counter_with_the_power_readings_beside_it():
+    found = spent([(1.0, 4.0), (10.0, 13.0)], drawing())
+    assert found == {
+        "energy_j": pytest.approx(1800),
+        "power_w": pytest.approx(300),
+        "energy_integrated_j": pytest.approx(1800),
+        "energy_method": "counter",
+    }
+
+
+@pytest.mark.parametrize("seconds", [SHORTEST_ENERGY_S - 0.01, 0.8])
+def test_short_windows_have_no_energy(seconds):
+    assert spent([(1.0, 1.0 + seconds)], drawing()) == NO_ENERGY
+    assert spent([(1.0, 1.0 + SHORTEST_ENERGY_S)], drawing())["energy_j"] == pytest.approx(1500)
+
+
+def test_batches_too_short_for_readings_ten_times_a_second_have_no_energy_however_many():
+    turns = [(float(second), second + 0.4) for second in range(1, 31)]
+    assert spent(turns, drawing()) == NO_ENERGY
+    unbroken = [(1 + 0.4 * number, 1 + 0.4 * number + 0.4) for number in range(30)]
+    assert spent(unbroken, drawing())["energy_j"] == pytest.approx(12 * 300)
+
+
+def test_without_a_counter_the_power_readings_tell_and_say_so():
+    found = spent([(1.0, 11.0)], drawing(watts=None, told=250.0))
+    assert (found["energy_j"], found["power_w"]) == (pytest.approx(2500), pytest.approx(250))
+    assert found["energy_method"] == "power readings"
+
+
+def test_without_either_there_is_no_energy():
+    assert spent([(1.0, 11.0)], drawing(watts=None, told=None)) == NO_ENERGY
+    assert spent([(1.0, 11.0)], []) == NO_ENERGY
+
+
+def test_a_cpus_packages_have_a_counter_and_no_power_readings():
+    rows = [Counters(float(at_s), energy_j=90.0 * at_s) for at_s in range(41)]
+    conditions = of_batches(between(rows[0], rows[-1], 2.0), rows, [(1.0, 11.0)])
+    assert energy(conditions, batches((1.0, 11.0))) == {
+        "energy_j": pytest.approx(900),
+        "power_w": pytest.approx(90),
+        "energy_integrated_j": None,
+        "energy_method": "counter",
+    }
 
 
 # ---- through the engine ----
@@ -279,23 +337,35 @@ def test_without_a_counter_there_is_no_energy():
 
 @dataclass
 class Gpu(SimulatedDevice):
-    """A simulated device with a driver: 300 W, and a power limit that holds it for `capped` of the time."""
+    """A simulated device with a driver of its own: 300 W (by its readings `told_w`), and a power limit that
+    holds it for `capped` of the time; what it doesn't count is `absent`.
+    """
 
     kind: str = "cuda"
     capped: float = 0.0
     ecc_per_s: float = 0.0
+    told_w: float = 300.0
+    clock_mhz: int = 1410
+    reasons: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def counters(self):
-        now = self.clock()
-        return Counters(
-            now,
-            gpu=reading(
-                now,
-                energy_j=5000.0 + 300 * now,
-                power_throttle_s=100.0 + self.capped * now,
-                ecc_uncorrected=int(self.ecc_per_s * now),
-            ),
-        )
+        return self._row(self.clock())
+
+    def timeline(self, since_s):
+        ticks = np.arange(np.ceil(since_s * 10), np.floor(self.clock() * 10) + 1) / 10
+        return tuple(self._row(float(at_s)) for at_s in ticks)
+
+    def _row(self, at_s):
+        told = {
+            "energy_j": 5000.0 + 300 * at_s,
+            "power_w": self.told_w,
+            "power_throttle_s": 100.0 + self.capped * at_s,
+            "ecc_uncorrected": int(self.ecc_per_s * at_s),
+            "sm_clock_mhz": self.clock_mhz,
+            "clock_event_reasons": self.reasons,
+        }
+        return Counters(at_s, gpu=reading(at_s, **(told | dict.fromkeys(self.absent))))
 
 
 @dataclass(frozen=True)
@@ -331,10 +401,13 @@ class Work:
     def check(self):
         return Check("fp64", 0.25, "rounding")
 
+    def digest(self):
+        return None
+
 
 def restless(_now_s, count, generator):
-    """Each batch a few percent off the others, so that no interval is narrow before the window has passed."""
-    return np.full(count, 1e-3 * (1 + 0.03 * generator.standard_normal()))
+    """Launches so unlike each other that no interval is narrow before the window has passed."""
+    return generator.gamma(4.0, 1e-3 / 4, count)
 
 
 def measured(window_s, cache="warm", **changes):
@@ -347,9 +420,23 @@ def test_a_record_of_a_long_window_has_its_power():
     record = measured(60.0)
     assert record.verdicts == ("clean",)
     assert record.power_w == pytest.approx(300)
-    assert record.energy_j == pytest.approx(300 * record.conditions["elapsed_s"])
+    assert record.energy_j == pytest.approx(300 * sum(batch.elapsed_s for batch in record.batches))
+    assert record.energy_integrated_j == pytest.approx(record.energy_j)
+    assert record.energy_method == "counter"
     assert record.tflops_per_w == pytest.approx(record.tflops / 300)
+    assert record.conditions["gpu_sm_clock_mhz"] == pytest.approx(1410)
     assert record.conditions["gpu_sm_clock_after_mhz"] == 1410
+    assert not any("energy" in warning for warning in record.warnings)
+
+
+def test_power_by_two_methods_that_disagree_is_flagged():
+    record = measured(60.0, told_w=190.0)
+    assert record.power_w == pytest.approx(300)
+    assert record.energy_integrated_j == pytest.approx(record.energy_j * 190 / 300)
+    (said,) = (warning for warning in record.warnings if "energy" in warning)
+    for word in (f"{record.energy_j:.0f} J", f"{record.energy_integrated_j:.0f} J", "58%", "don't rely on"):
+        assert word in said
+    assert not any("energy" in warning for warning in measured(60.0, told_w=275.0).warnings)
 
 
 def test_a_record_of_a_short_window_has_none():
@@ -368,6 +455,16 @@ def test_a_capped_record_is_throttled_and_says_by_what():
     record = measured(20.0, capped=0.4)
     assert record.verdicts == ("throttled",)
     assert any("40% of the window (power)" in warning for warning in record.warnings)
+
+
+def test_where_the_driver_counts_nothing_its_reasons_tell_how_long_the_clock_was_held():
+    policies = tuple(NOT_COUNTED)
+    record = measured(20.0, reasons=("sw_power_cap",), absent=policies)
+    assert record.verdicts == ("throttled",)
+    assert any("100% of the window (power)" in warning for warning in record.warnings)
+    assert measured(20.0, absent=policies).verdicts == ("clean",)
+    unread = measured(20.0, absent=(*policies, "clock_event_reasons"))
+    assert unread.verdicts == ("unknown",)
 
 
 def test_a_record_with_memory_errors_is_unverified_and_says_so():

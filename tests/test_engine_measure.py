@@ -48,6 +48,7 @@ class Work:
     device: SimulatedDevice | None = None
     setup_s: float = 0.0
     log: Log = field(default_factory=Log)
+    bits: str | None = "0123"
     name: str = "nothing"
     represents: str | None = None
 
@@ -99,6 +100,10 @@ class Prepared:
         self.work.step("check")
         return Check("fp64", self.work.error, "rounding")
 
+    def digest(self):
+        self.work.step("digest")
+        return self.work.bits
+
 
 class Machine(SimulatedDevice):
     """A simulated device that logs its batches; costs that a real one has besides the launches themselves."""
@@ -106,9 +111,12 @@ class Machine(SimulatedDevice):
     first_launch_s = 0.0  # a library loaded, a kernel compiled
     flush_s = 0.0  # a sample's flush, outside its time
     breaks = None
+    log = None
 
     def time_batch(self, launches, *, samples, per_sample, flush=False):
         self.batches = [*getattr(self, "batches", []), (len(launches), samples, per_sample, flush)]
+        if self.log is not None:
+            self.log("batch 10x10")
         if self.breaks is not None:
             raise self.breaks
         timing = super().time_batch(launches, samples=samples, per_sample=per_sample, flush=flush)
@@ -231,14 +239,23 @@ def test_a_window_too_wild_for_its_budget_says_so():
     assert any("interval is ±" in text and "larger --budget" in text for text in record.warnings)
 
 
-def test_steps_come_in_order_and_inside_the_workloads_settings():
-    work = Work()
-    measure(work)
-    steps = [entry.split()[0] for entry in work.log.entries]
-    assert steps == ["unsupported", "pilot", "prepare", "enter", "reference", "check", "leave"]
+def test_every_step_is_within_the_workloads_settings_and_between_steps_they_are_as_they_were():
+    work, device = Work(), machine()
+    device.log = work.log
+    measure(work, device)
+    steps, within = [entry.split()[0] for entry in work.log.entries], False
+    for step in steps:
+        if step in ("enter", "leave"):
+            assert within == (step == "leave")
+            within = step == "enter"
+        else:
+            assert within == (step in ("reference", "batch", "digest", "check"))
+    assert not within
+    first = ["unsupported", "pilot", "prepare", "enter", "reference", "batch", "leave", "digest", "check"]
+    assert list(dict.fromkeys(steps)) == first
 
 
-@pytest.mark.parametrize("step", ["unsupported", "pilot", "prepare", "enter", "reference", "check"])
+@pytest.mark.parametrize("step", ["unsupported", "pilot", "prepare", "enter", "reference", "digest", "check"])
 def test_a_workload_that_breaks_is_a_failed_record_with_one_sentence(step):
     work = Work(breaks={step: RuntimeError("out of memory\nat line 3\nof a long trace")})
     record = measure(work)
@@ -259,7 +276,7 @@ def test_a_launch_that_breaks_is_a_failed_record():
     assert "leave 10x10" in work.log.entries
 
 
-@pytest.mark.parametrize("step", ["prepare", "reference", "check"])
+@pytest.mark.parametrize("step", ["prepare", "reference", "digest", "check"])
 def test_an_interrupt_passes_through_and_restores_settings(step):
     work = Work(breaks={step: KeyboardInterrupt()})
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""How a window is drawn, on a virtual clock: sizes of samples and batches, warm-up, and when to stop."""
+"""How one case is drawn, on a virtual clock: first launches, warm-up, sizes of samples and batches."""
 
 from __future__ import annotations
 
@@ -7,16 +7,7 @@ from itertools import pairwise
 import pytest
 
 from nameplate.device.simulated import SimulatedDevice, steady
-from nameplate.engine.sampler import (
-    AIMED_BATCHES,
-    MOST_SAMPLES,
-    SHORTEST_SAMPLE_S,
-    SHORTEST_WINDOW_S,
-    STOP_HALF_WIDTH,
-    TIMER_STEPS,
-    Sampler,
-)
-from nameplate.stats import BATCHES, FEWEST_BATCHES
+from nameplate.engine.sampler import MOST_SAMPLES, SHORTEST_SAMPLE_S, TIMER_STEPS, Sampler
 
 
 class Watched(SimulatedDevice):
@@ -33,10 +24,10 @@ def sampler(launch_s=1e-3, noise=0.0, *, flush=False, seed=1, **device):
     return Sampler(watched, [lambda: None], flush=flush)
 
 
-def sized(launch_s, window_s, **options):
+def sized(launch_s, batch_s, **options):
     drawn = sampler(launch_s, **options)
     drawn.launch_s = drawn.cost_s = launch_s
-    drawn.size(window_s)
+    drawn.size(batch_s)
     return drawn
 
 
@@ -54,17 +45,14 @@ def test_a_flushed_sample_is_one_launch(launch_s):
     assert sized(launch_s, 1.0, flush=True, timer_resolution_s=1e-6).per_sample == 1
 
 
-def test_batches_cut_the_window_in_a_few_more_than_are_wanted():
-    drawn = sized(1e-3, 5.0)
-    assert (drawn.per_sample, drawn.samples) == (1, 200)
-    assert AIMED_BATCHES > BATCHES
-
-
 @pytest.mark.parametrize(
-    ("launch_s", "window_s", "samples"), [(2.0, 1.0, 1), (1e-3, 0.0, 1), (1e-4, 1e4, MOST_SAMPLES)]
+    ("launch_s", "batch_s", "samples"),
+    [(1e-3, 0.2, 200), (2.0, 1.0, 1), (1e-3, 0.0, 1), (1e-4, 400.0, MOST_SAMPLES)],
 )
-def test_a_batch_is_at_least_one_sample_and_bounded(launch_s, window_s, samples):
-    assert sized(launch_s, window_s).samples == samples
+def test_a_batch_is_as_long_as_asked_at_least_one_sample_and_bounded(launch_s, batch_s, samples):
+    drawn = sized(launch_s, batch_s)
+    assert (drawn.per_sample, drawn.samples) == (1, samples)
+    assert drawn.batch_cost_s == pytest.approx(samples * launch_s)
 
 
 @pytest.mark.parametrize("flush", [False, True])
@@ -72,14 +60,14 @@ def test_a_batch_asks_the_device_for_what_was_sized(flush):
     drawn = sized(1e-5, 1.0, flush=flush)
     timing = drawn.batch()
     assert drawn.device.asked == [(drawn.samples, drawn.per_sample, flush)]
-    assert drawn.batches == [timing]
+    assert timing.launches == drawn.samples * drawn.per_sample
+    assert timing.end_s - timing.start_s == pytest.approx(timing.elapsed_s)
 
 
 def test_a_first_launch_as_fast_as_predicted_is_enough():
     drawn = sampler(0.25)
     assert drawn.first_launches(10.0, predicted_s=0.3) == 0.25
     assert drawn.device.asked == [(1, 1, False)]
-    assert drawn.batches == []
 
 
 @pytest.mark.parametrize("predicted_s", [None, 0.001])
@@ -106,8 +94,9 @@ def test_what_a_flush_costs_is_counted_beside_what_a_launch_takes():
     drawn.device.time_batch = slow
     assert drawn.first_launches(10.0, None) == pytest.approx(0.0501)
     assert drawn.launch_s == pytest.approx(1e-4)
-    drawn.size(5.0)
-    assert (drawn.per_sample, drawn.samples) == (1, int(5.0 / AIMED_BATCHES / 0.0501))
+    drawn.size(0.2)
+    assert (drawn.per_sample, drawn.samples) == (1, int(0.2 / 0.0501))
+    assert drawn.batch_cost_s == pytest.approx(3 * 0.0501)
 
 
 @pytest.mark.parametrize("launch_s", [1e-6, 1e-4, 0.03, 0.7])
@@ -128,44 +117,27 @@ def test_warm_up_tells_the_settled_speed_not_the_first():
     assert drawn.launch_s == pytest.approx(1e-3)
 
 
-def filled(launch_s, window_s, noise=0.0, **options):
-    drawn = sized(launch_s, window_s, noise=noise, **options)
-    drawn.fill_window(window_s)
-    return drawn
+@pytest.mark.parametrize("warm_up_s", [0.0, 0.3])
+def test_a_launch_between_two_steps_of_the_clock_took_no_more_than_one(warm_up_s):
+    drawn = sampler(1e-5, timer_resolution_s=1e-3)
+    drawn.first_launches(10.0, None)
+    assert (drawn.launch_s, drawn.cost_s) == (1e-3, 1e-3)
+    drawn.warm_up(warm_up_s)
+    drawn.size(5.0)
+    assert drawn.per_sample >= TIMER_STEPS
+    assert drawn.samples >= 1
 
 
-def test_a_narrow_window_stops_at_the_batches_that_coverage_needs():
-    drawn = filled(1e-3, 10.0)
-    assert len(drawn.batches) == BATCHES
-    assert drawn.device.clock() < 10.0
+def test_the_last_stretch_of_warm_up_is_too_short_to_tell_the_speed():
+    # All that is left of the warm-up is half a launch, and that one is interrupted.
+    drawn = sampler()
+    drawn.device.durations = lambda now, count, rng: steady(50e-3 if now > 0.29 else 1e-3)(now, count, rng)
+    drawn.warm_up(0.2905)
+    assert drawn.launch_s == drawn.cost_s == pytest.approx(1e-3)
 
 
-def test_no_window_stops_before_contention_could_show():
-    drawn = filled(1e-3, 0.9)
-    assert len(drawn.batches) > BATCHES
-    assert SHORTEST_WINDOW_S <= drawn.device.clock() < 0.9
-
-
-def test_a_noisy_window_is_used_up_and_no_more():
-    drawn = filled(1e-3, 5.0, noise=3.0)
-    assert drawn.interval().relative_half_width > STOP_HALF_WIDTH
-    assert 5.0 <= drawn.device.clock() < 5.0 * (1 + 2 / AIMED_BATCHES)
-
-
-def test_a_slow_launch_gets_the_fewest_batches_that_carry_an_interval():
-    assert len(filled(1.0, 2.0).batches) == FEWEST_BATCHES
-    assert len(filled(1.0, 0.0).batches) == FEWEST_BATCHES
-
-
-def test_a_window_that_narrows_late_stops_when_it_does():
-    drawn = filled(1e-3, 60.0, noise=0.2, seed=4)
-    assert len(drawn.batches) >= BATCHES
-    assert drawn.interval().relative_half_width <= STOP_HALF_WIDTH
-    assert drawn.device.clock() < 60.0
-
-
-def test_the_timers_step_is_in_the_interval():
-    drawn = filled(1e-3, 1.0, timer_resolution_s=1e-6)
-    per_batch = drawn.batches[0].launches
-    assert drawn.interval().high - drawn.interval().value == pytest.approx(1e-6 / per_batch, rel=1e-3)
-    assert drawn.interval().value == pytest.approx(1e-3)
+def test_back_to_back_samples_share_their_readings_of_the_clock_and_flushed_ones_do_not():
+    warm = sized(1e-3, 0.2, timer_resolution_s=1e-6)
+    cold = sized(1e-3, 0.2, timer_resolution_s=1e-6, flush=True)
+    assert (warm.samples, warm.resolution_s) == (200, 1e-6)
+    assert (cold.samples, cold.resolution_s) == (200, pytest.approx(200e-6))

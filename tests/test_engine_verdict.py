@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from nameplate.device.interface import Counters
@@ -18,22 +19,24 @@ LIMITS = Thresholds.model_validate(
     {
         "above_peak": {"margin": 0.25},
         "contended": {"foreign_share": 0.125, "steal_share": 0.0625, "parallel_share": 0.75},
-        "launch_bound": {"enqueue_share": 0.75},
+        "launch_bound": {"enqueue_share": 0.75, "graph_share": 0.875},
         "throttled": {
             "slowdown_share": 0.125,
             "power_share": 0.25,
             "reasons": ["hw_thermal_slowdown"],
             "lasting_reasons": ["hw_slowdown"],
         },
-        "unstable": {"half_width": 0.125, "drift": 0.25},
+        "unstable": {"half_width": 0.125, "drift": 0.25, "levels": 0.125},
     }
 )
 QUIET = Conditions(2.0, own_share=0.99, foreign_share=0.0, steal_share=0.0, resolution=0.0)
 CLEAN = Observation(
     kind="cpu",
     check=Check("fp64", 0.5, "rounding"),
-    launch_time=Interval(1.0, 1.0, 1.0),
-    halves_s=(1.0, 1.0),
+    time_s=Interval(1.0, 1.0, 1.0),
+    middle_s=np.arange(20.0),
+    launch_s=np.ones(20),
+    samples_s=(),
     peak_efficiency=Interval(0.8, 0.8, 0.8),
     conditions=QUIET,
     enqueue_share=None,
@@ -61,7 +64,19 @@ def around(**changes):
 
 
 def half_width(relative):
-    return {"launch_time": Interval(1.0, 1 - relative, 1 + relative)}
+    return {"time_s": Interval(1.0, 1 - relative, 1 + relative)}
+
+
+def drift(change):
+    """Batches along a straight line that changes by so much of their mean over the window, which reaches half
+    a batch beyond the first and the last.
+    """
+    return {"launch_s": 1 + change * (np.arange(20) - 9.5) / 20}
+
+
+def levels(apart):
+    """Batches that dwell at two levels so far apart; no line goes through that."""
+    return {"launch_s": 1 + apart / 2 * np.repeat([1, -1, -1, 1], 5)}
 
 
 def test_nothing_wrong_is_clean():
@@ -96,11 +111,21 @@ def test_nothing_wrong_is_clean():
         (half_width(0.12), "clean"),
         (half_width(0.125), "clean"),
         (half_width(0.13), "unstable"),
-        ({"halves_s": (1.0, below(1.25))}, "clean"),
-        ({"halves_s": (1.0, 1.25)}, "clean"),
-        ({"halves_s": (1.0, above(1.25))}, "unstable"),
-        ({"halves_s": (1.0, 0.75)}, "clean"),
-        ({"halves_s": (1.0, below(0.75))}, "unstable"),
+        ({"graph_share": None}, "clean"),
+        ({"graph_share": above(0.875)}, "clean"),
+        ({"graph_share": 0.875}, "clean"),
+        ({"graph_share": below(0.875)}, "launch_bound"),
+        ({"changed_batch": None}, "clean"),
+        ({"changed_batch": 7}, "unverified"),
+        ({"settled": None}, "clean"),
+        ({"settled": True}, "clean"),
+        ({"settled": False}, "unstable"),
+        (drift(0.24), "clean"),
+        (drift(0.26), "unstable"),
+        (drift(-0.24), "clean"),
+        (drift(-0.26), "unstable"),
+        (levels(0.12), "clean"),
+        (levels(0.13), "unstable"),
     ],
 )
 def test_each_rule_at_its_threshold(changes, verdict):
@@ -111,10 +136,24 @@ def test_an_efficiency_whose_interval_reaches_the_peak_is_believed():
     assert verdicts(peak_efficiency=Interval(1.5, 1.1, 1.9)) == ("clean",)
 
 
-def test_a_drift_within_what_the_interval_explains_is_none():
-    halves = {"halves_s": (1.0, 1.4)}
-    assert verdicts(**halves) == ("unstable",)
-    assert verdicts(**halves, **half_width(0.1)) == ("clean",)
+def test_a_drift_that_noise_explains_is_none():
+    noise = np.random.default_rng(1).standard_normal(20)
+    assert verdicts(**drift(0.4)) == ("unstable",)
+    assert verdicts(launch_s=drift(0.4)["launch_s"] + 0.01 * noise) == ("unstable",)
+    assert verdicts(launch_s=drift(0.4)["launch_s"] + 0.3 * noise) == ("clean",)
+
+
+def test_a_corruption_counts_where_the_check_passes_and_a_wrong_result_where_the_bits_agree():
+    passed, wrong = Check("fp64", 0.5, ""), Check("fp64", 2.0, "")
+    assert verdicts(check=passed, changed_batch=1) == ("unverified",)
+    assert verdicts(check=wrong, changed_batch=None) == ("unverified",)
+
+
+def test_a_graph_tells_what_the_enqueuing_hides():
+    # The host was done early and waited in a full queue; without it the launches are faster all the same.
+    assert verdicts(enqueue_share=0.4, graph_share=0.5) == ("launch_bound",)
+    assert verdicts(enqueue_share=0.8, graph_share=1.0) == ("launch_bound",)
+    assert verdicts(enqueue_share=0.4, graph_share=1.02) == ("clean",)
 
 
 def test_a_counting_step_is_nobodys_load():
@@ -150,7 +189,7 @@ def test_several_stand_together_gravest_first():
         **efficiency(2.0),
         "enqueue_share": 1.0,
         **around(foreign_share=0.5),
-        "halves_s": (1.0, 2.0),
+        **drift(0.5),
     }
     expected = ("unverified", "above_peak", "launch_bound", "contended", "unstable")
     assert verdicts(**everything) == expected
@@ -170,11 +209,33 @@ def test_the_shipped_thresholds_can_be_passed_and_missed():
     assert 0 < shipped.above_peak.margin < 0.1
     assert 0 < shipped.contended.steal_share <= shipped.contended.foreign_share < 0.5
     assert 0.5 < shipped.launch_bound.enqueue_share < 1
+    assert 0.5 < shipped.launch_bound.graph_share < 1
     assert 0 < shipped.throttled.slowdown_share <= shipped.throttled.power_share < 0.5
     assert 0 < shipped.unstable.half_width < 0.5
     assert 0 < shipped.unstable.drift < 0.5
-    assert judge(replace(CLEAN, enqueue_share=1.0)) == ("launch_bound",)
-    assert judge(replace(CLEAN, conditions=replace(QUIET, foreign_share=0.5))) == ("contended",)
+    assert 0 < shipped.unstable.levels < 0.5
+
+
+def shipped_rules():
+    """Each rule of verdicts.toml that a CPU's window can break, its threshold, and which way is worse."""
+    now = thresholds()
+    return [
+        ("above_peak", efficiency, 1 + now.above_peak.margin, +1),
+        ("contended", lambda share: around(foreign_share=share), now.contended.foreign_share, +1),
+        ("contended", lambda share: around(steal_share=share), now.contended.steal_share, +1),
+        ("contended", lambda share: around(parallel_share=share), now.contended.parallel_share, -1),
+        ("launch_bound", lambda share: {"enqueue_share": share}, now.launch_bound.enqueue_share, +1),
+        ("launch_bound", lambda share: {"graph_share": share}, now.launch_bound.graph_share, -1),
+        ("unstable", half_width, now.unstable.half_width, +1),
+        ("unstable", drift, now.unstable.drift, +1),
+        ("unstable", levels, now.unstable.levels, +1),
+    ]
+
+
+@pytest.mark.parametrize(("verdict", "changes", "limit", "worse"), shipped_rules())
+def test_each_shipped_threshold_is_the_one_that_judges(verdict, changes, limit, worse):
+    assert judge(replace(CLEAN, **changes(limit - worse * 0.001))) == ("clean",)
+    assert judge(replace(CLEAN, **changes(limit + worse * 0.001))) == (verdict,)
 
 
 def test_a_threshold_that_nobody_reads_is_refused():

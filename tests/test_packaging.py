@@ -23,6 +23,8 @@ ENTRY_POINTS = {
         "smoke": "nameplate_suites.smoke:SUITE",
         "quick": "nameplate_suites.quick:SUITE",
         "standard": "nameplate_suites.standard:SUITE",
+        "soak": "nameplate_suites.soak:SUITE",
+        "sensitivity": "nameplate_suites.sensitivity:SUITE",
     },
 }
 

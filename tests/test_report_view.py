@@ -9,10 +9,15 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from nameplate.derate.chain import chain
+from nameplate.record import Batch, Derate, Moment
 from nameplate.report import markdown, terminal
 from nameplate.report.document import document, to_json
-from nameplate.report.view import figure, meaning, plain, view
+from nameplate.report.sparkline import sparkline
+from nameplate.report.table import Curve, duration, figure
+from nameplate.report.view import meaning, view
+from nameplate.text import plain
 
+PICTURES = {"Efficiency by case": "x.svg"}
 BLOCK = "transformer_block/bf16/1x128x512-forward_backward/normal/warm/-/torch"
 COPY = "memory/fp32/copy-64MiB/normal/warm/-/torch"
 
@@ -105,6 +110,59 @@ def test_the_meaning_without_a_rating_gives_the_figure_and_why_no_more(make_run,
     assert "%" not in sentence
 
 
+@pytest.fixture
+def phases(a800):
+    """One product from cool and settled, in one run from idle, with the curve between the two."""
+
+    def make(burst=280.0, sustained=240.0, settled_s=12.0, **changes):
+        case = "matmul/bf16/1024x1024x1024/normal/warm/{}/torch"
+        at_s = (0.1, 0.5, 1.0, 5.0, 10.0, 20.0)
+        fall = [sustained + (burst - sustained) * share for share in (1.0, 0.97, 0.9, 0.4, 0.1, 0.0)]
+        first = a800(
+            burst,
+            case=case.format("burst"),
+            phase="burst",
+            group="soak",
+            settled_s=settled_s,
+            course=tuple(Moment(at_s=at, tflops=each) for at, each in zip(at_s, fall, strict=True)),
+            derates=tuple(
+                Derate(at_s=at, tflops=each, efficiency=each / 320, of_burst=each / burst)
+                for at, each in ((1.0, fall[2]), (10.0, fall[4]), (60.0, 239.0), (600.0, 238.0))
+            ),
+        )
+        settled = {"case": case.format("sustained"), "phase": "sustained", "group": "soak"}
+        return [first, a800(sustained, **(settled | changes))]
+
+    return make
+
+
+def test_the_meaning_of_a_run_with_phases_says_what_heat_and_power_leave(make_run, phases):
+    sentence = said(make_run(*phases()))
+    assert "88% of it in its best matrix product from cool and 75% once that has settled." in sentence
+    alone = said(make_run(phases()[1]))
+    assert "75% of it in its best matrix product once settled." in alone
+
+
+def test_a_throttled_sustained_figure_may_be_relied_on_and_a_throttled_burst_not(make_run, phases):
+    held = {"verdict": "throttled", "verdicts": ("throttled",)}
+    burst, sustained = phases(**held)
+    assert "Don't rely on it" not in said(make_run(burst, sustained))
+    assert "Don't rely on it yet: throttled." in said(make_run(burst.model_copy(update=held), sustained))
+
+
+def test_the_meaning_names_the_ceiling_and_what_it_was_lost_to(make_run, phases):
+    normalized = {"ceiling_tflops": 260.0, "normalized_efficiency": 240 / 260, "loss": "power limit 19%"}
+    ends = {"normalized_efficiency_low": 0.9, "normalized_efficiency_high": 0.95}
+    sentence = said(make_run(*phases(**normalized, **ends)))
+    assert "it could do 260 TFLOPS (lost to power limit 19%), and that product reached 92% of it." in sentence
+
+
+def test_inputs_that_no_work_has_make_no_promise(make_run, a800):
+    zeros = a800(300.0, fill="zeros", case="matmul/bf16/1024x1024x1024/zeros/warm/-/torch")
+    assert "on zeros inputs, which no real work has" in said(make_run(zeros))
+    assert "75%" in said(make_run(zeros, a800(240.0)))
+
+
 @pytest.mark.parametrize("what", ["nothing", "skipped", "failed", "memory", "wrong"])
 def test_the_meaning_of_nothing_measured_claims_nothing(make_run, make_record, what):
     records = {
@@ -131,7 +189,7 @@ ADVICE = {
     "unverified": "wrong beyond rounding",
     "above_peak": "the rating or its clock is wrong",
     "launch_bound": "host",
-    "throttled": "clock",
+    "throttled": "neither burst nor sustained",
     "unknown": "could not be read",
 }
 
@@ -140,6 +198,14 @@ ADVICE = {
 def test_each_verdict_that_stood_in_the_way_has_its_advice(make_run, make_record, verdict):
     (advice,) = view(make_run(make_record(verdict=verdict, verdicts=(verdict,)))).advice
     assert ADVICE[verdict] in advice
+
+
+def test_a_sustained_figure_may_be_throttled(make_run, make_record):
+    held = {"verdict": "throttled", "verdicts": ("throttled",)}
+    (advice,) = view(make_run(make_record(phase="sustained", **held))).advice
+    assert "such a figure counts" in advice
+    both = view(make_run(make_record(phase="sustained", **held), make_record(phase="burst", **held))).advice
+    assert ["such a figure counts" in each for each in both] == [True, False]
 
 
 def test_a_clean_run_needs_no_advice(make_run, make_record):
@@ -195,6 +261,204 @@ def test_axes_that_are_not_the_default_stay_in_the_name(make_run, make_record):
 def test_what_is_not_known_is_a_dash(make_run, make_record):
     (row,) = cells(make_run(unrated(make_record)), "Achieved")
     assert (row["nominal"], row["efficiency"]) == ("–", "–")
+
+
+NORMALIZED = {
+    "ceiling_tflops": 0.42,
+    "normalized_efficiency": 0.4 / 0.42,
+    "normalized_efficiency_low": 0.93,
+    "normalized_efficiency_high": 0.97,
+}
+
+
+def test_normalized_efficiency_stands_beside_with_the_loss_between_them_named(make_run, make_record):
+    record = make_record(**NORMALIZED, loss="library 12%, contention 4%")
+    other = make_record(case="matmul/bf16/8x8x8/normal/warm/-/torch")
+    row, without = cells(make_run(record, other), "Achieved")
+    assert (row["efficiency"], row["normalized"]) == ("80.0% ± 2.0", "95.2% ± 2.0")
+    assert row["lost to"] == "library 12%, contention 4%"
+    assert (without["normalized"], without["lost to"]) == ("–", "–")
+
+
+def test_without_a_ceiling_there_is_no_column_for_it(make_run, make_record):
+    (row,) = cells(make_run(make_record()), "Achieved")
+    assert not {"normalized", "lost to"} & set(row)
+
+
+def named(make_record, *ids):
+    return [
+        make_record(case=f"{case}/torch", workload=case.split("/")[0], fill="normal", cache="warm")
+        for case in ids
+    ]
+
+
+def test_what_most_cases_have_goes_unsaid_and_is_said_once(make_run, make_record):
+    records = named(
+        make_record,
+        "matmul/bf16/8x8x8/normal/rotating/burst",
+        "matmul/bf16/8x8x8/normal/rotating/sustained",
+        "matmul/fp16/8x8x8/normal/rotating/sustained",
+        "matmul/fp16/8x8x8/zeros/warm/sustained",
+        "transformer_block/bf16/1x8x8-forward/normal/warm/sustained",
+        "transformer_block/bf16/1x8x8-backward/normal/warm/sustained",
+    )
+    run = make_run(*records)
+    assert [row["case"] for row in cells(run, "Achieved")] == [
+        "matmul bf16 8x8x8 burst",
+        "matmul bf16 8x8x8",
+        "matmul fp16 8x8x8",
+        "matmul fp16 8x8x8 zeros warm",
+        "transformer_block bf16 1x8x8-forward",
+        "transformer_block bf16 1x8x8-backward",
+    ]
+    said = dict(view(run).facts)["cases"]
+    assert said == "rotating (matmul), sustained (matmul, transformer_block), where a row says no other"
+
+
+def test_where_no_phase_is_usual_both_are_said(make_run, phases):
+    assert [row["case"].split()[-1] for row in cells(make_run(*phases()), "Achieved")] == [
+        "burst",
+        "sustained",
+    ]
+    assert "cases" not in dict(view(make_run(*phases())).facts)
+
+
+def test_an_id_of_another_form_keeps_its_words(make_run, make_record):
+    run = make_run(make_record(), missing=["lost/normal/warm/-/torch", "lost"])
+    assert [row["case"] for row in cells(run, "Not measured")] == ["lost", "lost"]
+    run = make_run(make_record(), missing=["mine/a/b/c/d/e"])
+    assert [row["case"] for row in cells(run, "Not measured")] == ["mine a b c d e"]
+
+
+def test_nominal_is_said_once_for_each_dtype(make_run, make_record):
+    records = [make_record(), make_record(dtype="fp32", nominal_tflops=0.25), make_record()]
+    assert dict(view(make_run(*records)).facts)["nominal"] == "bf16 0.500, fp32 0.250 TFLOPS"
+    assert "nominal" not in dict(view(make_run(unrated(make_record))).facts)
+
+
+def test_a_contended_case_shows_what_its_cpu_time_gave(make_run, make_record):
+    conditions = {"foreign_cpu_share": 0.2, "steal_share": None}
+    loud = {"verdict": "contended", "verdicts": ("contended",), "conditions": conditions}
+    run = make_run(
+        make_record(cpu_time_tflops=0.48, **loud),
+        make_record(case="matmul/bf16/8x8x8/normal/warm/-/torch", cpu_time_tflops=0.41),
+    )
+    (row,) = cells(run, "While others used the cores")
+    assert (row["case"], row["achieved"]) == ("matmul bf16 1024x1024x1024", "0.400 ± 0.010")
+    assert (row["by CPU time"], row["others had"], row["stolen"]) == ("0.480", "20.0%", "–")
+
+
+def test_a_quiet_run_has_no_table_of_load_or_launches(make_run, make_record):
+    headings = [table.heading for table in view(make_run(make_record(cpu_time_tflops=0.41))).tables]
+    assert not any("others" in heading or "host" in heading for heading in headings)
+
+
+def test_a_replayed_case_shows_its_figure_without_the_host(make_run, make_record):
+    bound = make_record(graph_tflops=0.9, verdict="launch_bound", verdicts=("launch_bound",))
+    (row,) = cells(make_run(bound), "Without the host")
+    assert (row["achieved"], row["as a graph"], row["verdict"]) == ("0.400 ± 0.010", "0.900", "launch_bound")
+
+
+def test_a_course_shows_burst_the_moments_and_where_it_settled(make_run, phases):
+    run = make_run(*phases())
+    rows = cells(run, "From idle: matmul bf16 1024x1024x1024")
+    assert [tuple(row.values()) for row in rows] == [
+        ("burst", "280 ± 5", "100.0%", "87.5%"),
+        ("after 1 s", "276", "98.6%", "86.2%"),
+        ("after 10 s", "244", "87.1%", "76.2%"),
+        ("after 1 min", "239", "85.4%", "74.7%"),
+        ("after 10 min", "238", "85.0%", "74.4%"),
+        ("sustained, from 12 s on", "240 ± 5", "85.7%", "75.0%"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settled_s", "words"),
+    [(0.0, "sustained, from the start"), (None, "sustained, not settled in 20 s")],
+)
+def test_a_course_says_whether_it_settled(make_run, phases, settled_s, words):
+    assert cells(make_run(*phases(settled_s=settled_s)), "From idle")[-1]["when"] == words
+
+
+def test_the_settled_figure_of_a_course_is_of_the_same_work(make_run, phases, a800):
+    burst, sustained = phases()
+    for other in (
+        sustained.model_copy(update={"shape": "8x8x8"}),
+        sustained.model_copy(update={"device": "cuda:1"}),
+        sustained.model_copy(update={"verdict": "unverified", "verdicts": ("unverified",)}),
+    ):
+        assert cells(make_run(burst, other), "From idle")[-1]["TFLOPS"] == "–"
+    elsewhere = sustained.model_copy(update={"group": "layer", "tflops": 238.0})
+    assert cells(make_run(burst, elsewhere), "From idle")[-1]["TFLOPS"] == "238 ± 5"
+    assert cells(make_run(burst, elsewhere, sustained), "From idle")[-1]["TFLOPS"] == "240 ± 5"
+
+
+def test_courses_of_several_devices_are_told_apart(make_run, make_manifest, phases):
+    (entry,) = make_manifest().devices
+    devices = tuple(entry.model_copy(update={"name": name}) for name in ("cuda:0", "cuda:1"))
+    records = [record.model_copy(update={"device": each.name}) for each in devices for record in phases()]
+    run = make_run(*records, devices=devices)
+    rows = cells(run, "From idle")
+    assert [row["case"] for row in rows[::6]] == [f"cuda:{n} matmul bf16 1024x1024x1024" for n in (0, 1)]
+    assert printed(run).count("TFLOPS; 0.1 s to 20 s") == 2
+
+
+def test_a_curve_is_one_line_with_its_scale_in_numbers(make_run, phases):
+    out = printed(make_run(*phases()))
+    line, scale = sparkline(view(make_run(*phases())).tables[1].curves[0], 80)
+    assert line == "██▇▅▄▁"
+    assert scale == "█ 280, ▁ 242 TFLOPS; 0.1 s to 20 s after the onset, log time"
+    assert f"\n{line}\n{scale}\n" in re.sub(" +\n", "\n", out)
+    assert line not in markdown.render(view(make_run(*phases())))  # a picture of it stands beside
+
+
+def test_a_curve_of_noise_does_not_look_like_a_fall():
+    flat = Curve("flat", tuple(1.0 + n for n in range(40)), tuple(100.0 + n % 2 for n in range(40)))
+    line, scale = sparkline(flat, 80)
+    assert set(line) <= set("▇█")
+    assert "▁ 90.9" in scale
+
+
+def test_a_curve_is_as_wide_as_the_terminal_at_most_and_has_no_holes():
+    at_s = (0.1, *(float(n) for n in range(1, 600)))  # log time leaves early stretches without a point
+    curve = Curve("long", at_s, tuple(100.0 - 20.0 * min(at / 60, 1.0) for at in at_s))
+    for width, count in ((200, 64), (30, 30)):
+        line, _ = sparkline(curve, width)
+        assert len(line) == count
+        assert line[0] == "█"
+        assert line[-1] == "▁"
+        assert sorted(line, reverse=True) == list(line)
+    assert sparkline(Curve("a point", (2.0,), (5.0,)), 80)[0] == "█"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.18, "0.18 s"), (1.0, "1 s"), (9.94, "9.9 s"), (9.97, "10 s"), (12.4, "12 s"), (60, "1 min"),
+     (90, "1.5 min"), (600, "10 min"), (601, "10 min")],
+)  # fmt: skip
+def test_a_duration_is_in_the_unit_people_say(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.fixture
+def states(make_record):
+    """One product in two states, twelve rounds in turn."""
+    made = []
+    for fill, cache, speed in (("normal", "warm", 1.0), ("zeros", "warm", 1.25), ("normal", "flushed", 0.8)):
+        batches = [
+            Batch(start_s=n, elapsed_s=(1 + 0.05 * n) / speed, launches=100, round=n) for n in range(12)
+        ]
+        case = f"matmul/bf16/1024x1024x1024/{fill}/{cache}/-/torch"
+        made.append(make_record(case=case, fill=fill, cache=cache, group="sensitivity", batches=batches))
+    return made
+
+
+def test_effects_of_fill_and_cache_are_ratios_to_the_usual_state(make_run, states):
+    zeros, flushed = cells(make_run(*states), "What fill and cache change")
+    assert (zeros["case"], zeros["ratio"]) == ("matmul bf16 1024x1024x1024 zeros", "1.250")
+    assert (zeros["95 % interval"], zeros["beside"]) == ("1.250 … 1.250", "normal warm")
+    assert (flushed["case"], flushed["ratio"]) == ("matmul bf16 1024x1024x1024 flushed", "0.800")
+    assert flushed["verdict"] == "clean"
 
 
 def test_memory_has_a_table_of_its_own(make_run, make_record):
@@ -297,8 +561,8 @@ def tokens(text):
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_markdown_prints_hostile_text_as_text(hostile_run, kind):
     text = HOSTILE[kind]
-    calm = [token.type for token in tokens(markdown.render(view(hostile_run("calm")), "x.svg"))]
-    report = markdown.render(view(hostile_run(text)), "x.svg")
+    calm = [token.type for token in tokens(markdown.render(view(hostile_run("calm")), PICTURES))]
+    report = markdown.render(view(hostile_run(text)), PICTURES)
     assert _CONTROL.search(report) is None
     parsed = tokens(report)
     assert [token.type for token in parsed if token.type != "text"] == [
@@ -350,6 +614,21 @@ def test_the_document_is_run_records_and_chain(make_run, a800, make_record):
     first, second = found["chain"]
     assert (first["from"], first["to"], first["value"]) == ("nominal", "datasheet", 312 / 320)
     assert (second["from"], second["to"], second["provenance"]) == ("datasheet", "gemm", "measured")
+
+
+def test_what_is_no_column_stands_in_the_run(make_run, phases, states):
+    run = json.loads(to_json(document(make_run(*phases(), *states))))["run"]
+    (course,) = run["courses"]
+    assert (course["case"].split("/")[-2], course["device"]) == ("burst", "cpu")
+    assert course["course"][0] == {
+        "at_s": 0.1,
+        "tflops": 280.0,
+        "sm_clock_mhz": None,
+        "power_w": None,
+        "temperature_c": None,
+    }
+    assert [each["at_s"] for each in course["derates"]] == [1.0, 10.0, 60.0, 600.0]
+    assert [effect["value"] for effect in run["effects"]] == pytest.approx([1.25, 0.8])
 
 
 def test_a_document_keeps_every_letter(make_run, make_record):
@@ -407,3 +686,60 @@ def test_several_devices_show_their_spread_the_slowest_and_the_gang(make_run, ma
     assert [row[0].split()[0] for row in work.rows] == list(names)
     (chain,) = (table for table in seen.tables if table.heading.startswith("The chain"))
     assert {row[1] for row in chain.rows} == set(names)
+
+
+# From what a column says to which go first when there is no room for all.
+WIDE = {
+    "verdict": "contended",
+    "verdicts": ("contended", "unstable"),
+    "loss": "library 12%, contention 4%",
+    **NORMALIZED,
+}
+
+
+@pytest.fixture
+def crowded(make_run, make_record):
+    """A run whose rows hold all that they can."""
+    block = make_record(
+        case="transformer_block/bf16/1x128x4096-forward_backward/normal/warm/sustained/torch",
+        workload="transformer_block",
+        **WIDE,
+    )
+    burst = make_record(case="matmul/bf16/16384x16384x16384/normal/warm/burst/torch", **WIDE)
+    return make_run(block, burst)
+
+
+def header(run, width):
+    lines = printed(run, width).splitlines()
+    return lines[lines.index("Achieved, in TFLOPS") + 1].split()
+
+
+@pytest.mark.parametrize("width", [80, 90, 100, 120, 160])
+def test_a_screen_is_never_wider_than_the_terminal_and_breaks_no_figure(crowded, width):
+    out = printed(crowded, width)
+    assert all(len(line) <= width for line in out.splitlines())
+    for whole in ("0.400 ± 0.010", "80.0% ± 2.0", "95.2% ± 2.0", "contended", "forward_backward"):
+        assert whole in out
+
+
+def test_the_secondary_columns_go_one_by_one(crowded):
+    everything = [
+        "case",
+        "achieved",
+        "median",
+        "nominal",
+        "efficiency",
+        "normalized",
+        "lost",
+        "to",
+        "verdict",
+    ]
+    assert header(crowded, 130) == everything
+    gone = [set(everything) - set(header(crowded, width)) for width in (80, 94, 105)]
+    assert gone == [{"median", "nominal", "lost", "to"}, {"median", "nominal"}, {"median"}]
+
+
+def test_a_very_narrow_terminal_gets_a_block_a_row(crowded):
+    out = printed(crowded, 60)
+    assert "  normalized: 95.2% ± 2.0" in out
+    assert "  lost to: library 12%, contention 4%" in out

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import pytest
 
 from nameplate import suite as suites
 from nameplate.errors import InputError
-from nameplate.suite import Case, Suite, Target, find
+from nameplate.suite import CACHES, FILLS, MOST_IN_TURN, Case, Suite, Target, find, groups
 
 CPU = Target("cpu", "amd-zen4", 8 << 30, frozenset({"fp64", "fp32", "bf16"}))
 CPU_WITH_FP16 = Target("cpu", "intel-granite-rapids", 8 << 30, frozenset({"fp64", "fp32", "bf16", "fp16"}))
@@ -46,11 +46,60 @@ def test_an_id_names_every_axis():
     [
         ("fill", "ones", "normal or uniform or integers or zeros"),
         ("cache", "hot", "warm or flushed or rotating"),
+        ("phase", "warm", "burst or sustained"),
     ],
 )
 def test_an_unknown_point_of_an_axis_is_refused(axis, value, expected):
     with pytest.raises(InputError, match=f"unknown {axis}; got '{value}'; expected {expected}"):
         Case(Work(), **{axis: value})
+
+
+# ---- groups ----
+
+
+def numbered(number, **axes):
+    return [Case(Work(shape=str(n)), **axes) for n in range(number)]
+
+
+def shapes(cases):
+    return [(name, [case.workload.shape for case in group]) for name, group in groups(cases)]
+
+
+def test_neighbours_are_measured_in_turn_by_fours():
+    assert MOST_IN_TURN == 4
+    assert shapes(numbered(6)) == [("1", ["0", "1", "2", "3"]), ("2", ["4", "5"])]
+    assert groups([]) == []
+
+
+def test_a_group_of_its_own_holds_as_many_as_name_it_and_nobody_else():
+    plain, named = numbered(2), numbered(6, group="mine")
+    assert shapes([*plain, *named, *plain]) == [
+        ("1", ["0", "1"]),
+        ("mine", ["0", "1", "2", "3", "4", "5"]),
+        ("3", ["0", "1"]),
+    ]
+    assert [name for name, _ in groups([*numbered(1, group="a"), *numbered(1, group="b")])] == ["a", "b"]
+
+
+def test_a_burst_is_by_itself_unless_its_sustained_case_names_its_group():
+    burst, sustained = numbered(1, phase="burst"), numbered(2, phase="sustained")
+    assert shapes([*sustained, *burst, *sustained]) == [("1", ["0", "1"]), ("2", ["0"]), ("3", ["0", "1"])]
+    assert shapes([*burst, *burst]) == [("1", ["0"]), ("2", ["0"])]
+    both = [Case(Work(), phase=phase, group="soak") for phase in ("burst", "sustained")]
+    assert [len(group) for _, group in groups(both)] == [2]
+
+
+def test_a_group_is_no_part_of_an_id():
+    assert Case(Work(), group="mine").id == Case(Work()).id
+
+
+def test_groups_have_names_of_their_own():
+    mine, other = numbered(2, group="mine"), numbered(1)
+    names = [name for name, _ in groups([mine[0], *other, mine[1]])]
+    assert len(set(names)) == 3
+
+
+# ---- suites ----
 
 
 def test_a_glob_is_over_the_whole_id_and_crosses_slashes():
@@ -217,6 +266,36 @@ def test_every_shipped_suite_covers_matmul_block_and_memory(name, target):
     workloads = {case.workload.name for case in find(name).cases(target)}
     assert {"matmul", "transformer_block"} <= workloads
     assert any(case.workload.flops is None for case in find(name).cases(target))
+
+
+EVERY = (*SHIPPED, "soak", "sensitivity")
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_a_shipped_suites_groups_have_names_of_their_own_and_a_burst_is_of_one_workload(name, target):
+    found = groups(find(name).cases(target))
+    assert len({group for group, _ in found}) == len(found)
+    for _, cases in found:
+        if any(case.phase == "burst" for case in cases):
+            assert len({replace(case, phase=None).id for case in cases}) == 1
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_soak_is_one_product_from_idle_for_ten_minutes(target):
+    ((_, cases),) = groups(find("soak").cases(target))
+    assert [case.phase for case in cases] == ["burst", "sustained"]
+    assert find("soak").budget_s == 600.0
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_sensitivity_has_every_fill_and_every_cache_state_of_a_product_in_one_group(target):
+    found = [cases for _, cases in groups(find("sensitivity").cases(target))]
+    whole = [cases for cases in found if {case.fill for case in cases} == set(FILLS)]
+    assert len(whole) == 2
+    for cases in whole:
+        assert {case.cache for case in cases} == set(CACHES)
+        assert len({case.workload for case in cases}) == 1
 
 
 def matching(name, target, glob):

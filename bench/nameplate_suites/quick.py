@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nameplate.suite import Case, Suite, Target
-from nameplate_suites.parts import blocks, matmuls, memory, model_gemms
+from nameplate_suites.parts import layer, matmuls, memory
 
 
 def _cases(target: Target) -> Iterator[Case]:
@@ -13,25 +13,23 @@ def _cases(target: Target) -> Iterator[Case]:
 
 
 def _cpu(target: Target) -> Iterator[Case]:
-    yield from matmuls(target, ("bf16",), (1024, 2048))
-    yield from matmuls(target, ("fp32",), (1024,))
-    yield from blocks(128, "bf16", weight=4.0)
-    yield from model_gemms(target, 128, "bf16")
-    yield from matmuls(target, ("fp16",), (1024,), weight=0.5)
+    yield from matmuls(target, ("bf16",), (2048,), phase="burst")
+    yield from layer(target, 128, "bf16", 2048)
+    yield from matmuls(target, ("fp32",), (1024, 2048), phase="sustained")
+    yield from matmuls(target, ("bf16",), (1024,), phase="sustained")
+    yield from matmuls(target, ("fp16", "fp64"), (1024,), phase="sustained", weight=0.5)
     yield from memory(256)
-    yield from matmuls(target, ("fp32",), (2048,))
-    yield from matmuls(target, ("fp64",), (1024,), weight=0.5)
 
 
 def _gpu(target: Target) -> Iterator[Case]:
-    yield from matmuls(target, ("bf16", "fp16"), (8192, 4096))
-    yield from blocks(4096, "bf16", weight=3.0)
-    yield from model_gemms(target, 4096, "bf16")
-    yield from matmuls(target, ("tf32", "fp32", "fp64"), (4096,))
+    yield from matmuls(target, ("bf16",), (8192,), phase="burst", weight=4.0)
+    yield from layer(target, 4096, "bf16", 8192)
+    yield from matmuls(target, ("fp16",), (8192, 4096), phase="sustained")
+    yield from matmuls(target, ("tf32", "fp32", "fp64"), (4096,), phase="sustained")
     yield from memory(1024)
-    yield from matmuls(target, ("bf16",), (2048, 16384))
+    yield from matmuls(target, ("bf16",), (2048, 4096, 16384), phase="sustained")
 
 
 SUITE = Suite(
-    "quick", "a minute: matmul by dtype, one Llama-3-8B layer and its products, memory", 60.0, _cases
+    "quick", "a minute: burst and sustained matmul by dtype, one Llama-3-8B layer, memory", 60.0, _cases
 )

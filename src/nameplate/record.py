@@ -15,10 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Schema history (the shape of manifest and record lines; readers upgrade older ones):
 #   1  2026-11: first.
-SCHEMA = 1
+#   2  2026-11: more columns (phases, ceilings, CPU time, digest, course); a batch knows its round. Every
+#      line of schema 1 is one of schema 2 with those absent.
+SCHEMA = 2
 # Method history (moves when the way of timing moves a figure; records of two methods are not mixed unasked):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; phases not measured apart.
-METHOD = 1
+#   2  2026-11: cases interleaved in groups, in a process of their own; burst and sustained apart; intervals
+#      free of what time explains (drift, oscillation).
+METHOD = 2
 
 Verdict = Literal[
     "unverified", "above_peak", "launch_bound", "contended", "throttled", "unstable", "unknown", "clean"
@@ -68,12 +72,37 @@ class Batch(_Frozen):
     """A group of back-to-back samples: the unit of independence.
 
     `start_s` counts from the first batch of the case; `elapsed_s` is timed work only (a cache flush between
-    samples is not in it).
+    samples is not in it). Batches of one `round` in the records of one group were drawn in turn, so a ratio
+    between two cases is taken round by round. `cpu_s` is the CPU time that the process used meanwhile.
     """
 
     start_s: float
     elapsed_s: float
     launches: int
+    round: int = 0
+    cpu_s: float | None = None
+
+
+class Moment(_Frozen):
+    """What a case delivered at one moment after its onset from idle: a point of the curve over time.
+
+    `at_s` is the middle of the stretch averaged over, from the onset; figures not known are None.
+    """
+
+    at_s: float
+    tflops: float
+    sm_clock_mhz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+
+
+class Derate(_Frozen):
+    """Throughput around one moment after the onset, of nominal and of the burst figure; None: not known."""
+
+    at_s: float
+    tflops: float
+    efficiency: float | None = None
+    of_burst: float | None = None
 
 
 class Verification(_Frozen):
@@ -93,6 +122,8 @@ _TFLOPS = "TFLOPS"
 _MEASURED = (
     *("tflops", "tflops_low", "tflops_high", "tflops_median", "efficiency", "efficiency_low"),
     *("efficiency_high", "datasheet_efficiency", "ceiling_tflops", "normalized_efficiency"),
+    *("normalized_efficiency_low", "normalized_efficiency_high", "loss", "cpu_time_tflops", "graph_tflops"),
+    *("settled_s", "digest", "energy_integrated_j", "energy_method"),
     *("bandwidth_gb_s", "bandwidth_low_gb_s", "bandwidth_high_gb_s", "time_s", "launches"),
     *("power_w", "energy_j", "tflops_per_w"),
 )
@@ -153,6 +184,25 @@ class Record(_Frozen):
         float | None, Column("what the device could do in the conditions it held", _TFLOPS, 3)
     ] = None
     normalized_efficiency: Annotated[float | None, Column("achieved ÷ ceiling", "ratio")] = None
+    normalized_efficiency_low: Annotated[float | None, Column("lower end of the 95 % interval", "ratio")] = (
+        None
+    )
+    normalized_efficiency_high: Annotated[float | None, Column("upper end of the 95 % interval", "ratio")] = (
+        None
+    )
+    loss: Annotated[
+        str | None, Column("what held the ceiling below nominal: clock, power limit, heat, contention")
+    ] = None
+    cpu_time_tflops: Annotated[
+        float | None,
+        Column("FLOPs ÷ CPU time of this process a core: what load of others leaves", _TFLOPS, 3),
+    ] = None
+    graph_tflops: Annotated[
+        float | None, Column("the same launches replayed as a CUDA graph: free of the host", _TFLOPS, 3)
+    ] = None
+    settled_s: Annotated[float | None, Column("seconds from onset until throughput had settled", "s", 1)] = (
+        None
+    )
     bandwidth_gb_s: Annotated[float | None, Field(gt=0), Column("bytes ÷ time of the window", "GB/s", 1)] = (
         None
     )
@@ -162,13 +212,23 @@ class Record(_Frozen):
     launches: Annotated[int | None, Column("how many launches were timed")] = None
     power_w: Annotated[float | None, Column("mean power over the window", "W", 0)] = None
     energy_j: Annotated[float | None, Column("energy of the window", "J", 0)] = None
+    energy_integrated_j: Annotated[
+        float | None, Column("energy of the window by its power samples", "J", 0)
+    ] = None
+    energy_method: Annotated[str | None, Column("what energy_j and power_w are by: counter, or power")] = None
     tflops_per_w: Annotated[float | None, Column("achieved ÷ power", "TFLOPS/W", 3)] = None
+    digest: Annotated[
+        str | None, Column("of the result's bits: the same inputs on the same part give it")
+    ] = None
+    group: Annotated[str | None, Column("cases interleaved with each other share one")] = None
 
     started: Annotated[str | None, Column("when the case began, UTC")] = None
     cost_s: Annotated[float | None, Column("seconds the case took in all", "s", 1)] = None
     verification: Verification | None = None
     conditions: Mapping[str, float | str | None] = {}
     batches: tuple[Batch, ...] = ()
+    course: tuple[Moment, ...] = ()
+    derates: tuple[Derate, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -190,6 +250,11 @@ class Record(_Frozen):
             (self.tflops, self.tflops_low, self.tflops_high),
             (self.efficiency, self.efficiency_low, self.efficiency_high),
             (self.bandwidth_gb_s, self.bandwidth_low_gb_s, self.bandwidth_high_gb_s),
+            (
+                self.normalized_efficiency,
+                self.normalized_efficiency_low,
+                self.normalized_efficiency_high,
+            ),
         ):
             if value is not None and not (low is not None and high is not None and low <= value <= high):
                 raise ValueError(f"interval {low}..{high} doesn't hold its value {value}")
@@ -198,7 +263,7 @@ class Record(_Frozen):
         if not self.reason:
             raise ValueError(f"a {self.status} record needs a reason")
         given = [name for name in _MEASURED if getattr(self, name) is not None]
-        if given or self.batches or self.verification is not None:
+        if given or self.batches or self.course or self.verification is not None:
             raise ValueError(f"a {self.status} record carries no figure; got {given}")
         if "clean" in self.verdicts:
             raise ValueError(f"a {self.status} record can't be clean")

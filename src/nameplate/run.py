@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,15 +14,17 @@ from typing import Protocol
 
 from nameplate.device.find import describe, device_names, open_device
 from nameplate.device.interface import Described, Device
-from nameplate.engine.measure import Allowance, measure_case, unmeasured
+from nameplate.device.threads import chosen_threads
+from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.measure import Allowance, measure_group, unmeasured
 from nameplate.engine.pilot import Pilots
-from nameplate.errors import InputError
+from nameplate.errors import InputError, NameplateError, RunIncomplete
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.store import folder as store
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest, Options
-from nameplate.suite import Case, Suite, Target, find
-from nameplate.together import measure_together
+from nameplate.suite import Case, Suite, Target, find, groups
+from nameplate.together import Outcome, Share, Watch, measure_together
 
 DEFAULT_RESULTS = Path("runs")
 SEED = 2024
@@ -32,23 +34,17 @@ _PATIENCE = 3.0
 _PACKAGES = ("nameplate", "torch", "numpy", "nvidia-ml-py")
 
 
-class Observer(Protocol):
+class Observer(Watch, Protocol):
     """What may watch a run: the command line's progress, a notebook's, a test's."""
 
     def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None:
         """Called when the manifest is written and before the first case; `todo` cases have no record yet."""
 
-    def case_started(self, case: str) -> None:
-        """Called before each case."""
-
-    def case_finished(self, record: Record) -> None:
-        """Called when the record is on disk."""
-
 
 class _Silent:
     def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None: ...
 
-    def case_started(self, case: str) -> None: ...
+    def group_started(self, cases: Sequence[str]) -> None: ...
 
     def case_finished(self, record: Record) -> None: ...
 
@@ -61,7 +57,7 @@ class _Budget:
     limit_s: float
 
     def allowance(self, now_s: float, weight: float, weight_left: float) -> Allowance:
-        """The time of a case that has `weight` of the `weight_left` still to come, itself included."""
+        """The time of a group that has `weight` of the `weight_left` still to come, itself included."""
         share = max(self.aim_s - now_s, 0.0) * weight / weight_left
         return Allowance(share, self.limit_s - now_s)
 
@@ -89,52 +85,105 @@ def measure(
     exception. KeyboardInterrupt passes through with every finished record on disk.
     """
     called, watch = time.monotonic(), observer or _Silent()
-    if resume is not None:
-        flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
-        return _resume(store.find_run(resume, Path(results)), suite, flags, watch, called)
     check_budget(budget)
     _check_nominal(nominal or {})
-    options = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
-    chosen = find(suite or "quick")
-    names = device_names(device)
-    if len(names) > 1:
-        return _measure_all(names, chosen, options, Path(results), seed, watch)
-    opened = open_device(names[0])
-    cases = chosen.cases(target_of(opened), only)  # by the device's own rating: a label moves no workload
-    opened.rating = opened.rating.with_nominal(options.nominal)
+    flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
+    with chosen_threads():
+        if resume is not None:
+            return _resume(store.find_run(resume, Path(results)), suite, flags, watch, called)
+        return _begin(find(suite or "quick"), flags, Path(results), seed, watch, called)
+
+
+@dataclass(frozen=True)
+class _Lot:
+    """A device of the run, as it was described before any process opened it, and its cases."""
+
+    device: Described
+    cases: Sequence[Case]
+
+
+def _begin(suite: Suite, options: Options, results: Path, seed: int, watch: Observer, called: float) -> Run:
+    """Write down what is to be measured on which devices, and measure it."""
+    lots = [_first_lot(name, suite, options) for name in device_names(options.device)]
+    expected = [Expected(case=case.id, device=lot.device.name) for lot in lots for case in lot.cases]
+    manifest = _manifest(
+        suite,
+        [_entry(lot.device) for lot in lots],
+        options,
+        expected if len(lots) > 1 else [each.case for each in expected],
+        seed,
+    )
+    return _measure(store.create(results, manifest), manifest, lots, watch, called)
+
+
+def _first_lot(name: str, suite: Suite, options: Options) -> _Lot:
+    seen = describe(name)
+    cases = suite.cases(target_of(seen), options.only)  # by the device's own rating, not by a label
+    seen.rating = seen.rating.with_nominal(options.nominal)
     _check_dtypes(options.nominal, cases)
-    manifest = _manifest(chosen, [_entry(opened)], options, [case.id for case in cases], seed)
-    where = store.create(Path(results), manifest)
+    return _Lot(seen, cases)
+
+
+def _measure(where: Path, manifest: Manifest, lots: Sequence[_Lot], watch: Observer, called: float) -> Run:
+    """Measure what is missing, each device in a process of its own, all at the same time."""
+    by_device = {lot.device.name: lot for lot in lots}
+    budget_s = manifest.options.budget_s
+
+    def again(share: Share, outcome: Outcome) -> Share | None:
+        return _go_on(share, outcome, by_device[share.device], watch)
+
     with store.claimed(where):
-        return _finish(_measure_here(where, manifest, chosen, opened, cases, watch, called))
+        begun = store.read_run(where)
+        watch.run_started(where, manifest, _budget(find(manifest.suite), budget_s).aim_s, len(begun.missing))
+        shares = [Share(where, device, budget_s, called) for device in by_device]
+        outcomes = measure_together(shares, watch, again)
+        run = _finish(store.read_run(where))
+        return _with_reasons(run, outcomes, got_further=len(run.missing) < len(begun.missing))
 
 
-def _measure_all(
-    names: Sequence[str], suite: Suite, options: Options, results: Path, seed: int, watch: Observer
-) -> Run:
-    """Measure every device of the machine at the same time, a process each, into one run."""
-    entries, expected = [], []
-    for name in names:
-        seen = describe(name)
-        cases = suite.cases(target_of(seen), options.only)
-        seen.rating = seen.rating.with_nominal(options.nominal)
-        _check_dtypes(options.nominal, cases)
-        entries.append(_entry(seen))
-        expected += [Expected(case=case.id, device=name) for case in cases]
-    manifest = _manifest(suite, entries, options, expected, seed)
-    where = store.create(results, manifest)
-    return _together(where, manifest, names, options.budget_s, watch)
+def _go_on(share: Share, outcome: Outcome, lot: _Lot, watch: Watch) -> Share | None:
+    """What is measured in another process where one died at work; None where that would come no further.
+
+    The group that it died in is measured again case by case; a case that it died of alone is lost.
+    """
+    if not outcome.died:
+        return None
+    missing = {each.case for each in store.read_run(share.folder).missing if each.device == share.device}
+    lost = [case for case in lot.cases if case.id in outcome.in_flight and case.id in missing]
+    if len(outcome.in_flight) == 1:
+        for case in lost:
+            _record_lost(share, outcome, lot.device, case, watch)
+            missing.remove(case.id)
+    if not missing or not (lost or outcome.records):
+        return None
+    return replace(share, alone=(*share.alone, *(case.id for case in lost)))
 
 
-def _together(
-    where: Path, manifest: Manifest, names: Sequence[str], budget_s: float | None, watch: Observer
-) -> Run:
-    run = store.read_run(where)
-    aim_s = _budget(find(manifest.suite), manifest.options.budget_s).aim_s
-    watch.run_started(where, manifest, aim_s, len(run.missing))
-    with store.claimed(where):
-        measure_together(where, names, watch.case_finished, budget_s)
-        return _finish(store.read_run(where))
+def _record_lost(share: Share, outcome: Outcome, device: Described, case: Case, watch: Watch) -> None:
+    record = unmeasured(case, device, f"its process ended while it was measured: {outcome.words}", "failed")
+    with store.RecordWriter(share.folder, f"{_file_name(share.device)}-lost") as writer:
+        writer.append(record)
+    watch.case_finished(record)
+
+
+def _with_reasons(run: Run, outcomes: Mapping[str, Outcome], *, got_further: bool) -> Run:
+    """The run, with why a device measured no more of it; raises that where it is all there is to say."""
+    refusals = [outcome for outcome in outcomes.values() if outcome.refusal is not None]
+    if refusals and len(refusals) == len(outcomes) and not got_further:
+        raise _error(refusals[0])
+    missing = {each.device for each in run.missing}
+    reasons = (
+        f"{device}: {outcome.refusal or f'its process ended early: {outcome.words}'}"
+        for device, outcome in outcomes.items()
+        if device in missing
+    )
+    return replace(run, problems=(*run.problems, *reasons))
+
+
+def _error(outcome: Outcome) -> NameplateError:
+    """What a process refused with, as the error it was there."""
+    kind = InputError if outcome.status == InputError.exit_status else RunIncomplete
+    return kind(outcome.refusal or "")
 
 
 def _finish(run: Run) -> Run:
@@ -144,19 +193,18 @@ def _finish(run: Run) -> Run:
     return store.read_run(run.folder)
 
 
-def measure_share(
-    where: Path, device: str, budget_s: float | None, watch: Observer, ready: Callable[[], None]
-) -> None:
-    """Measure what is missing of the run in `where` on one of its devices; `ready` returns when it may begin.
+def measure_share(share: Share, watch: Watch, ready: Callable[[], None]) -> None:
+    """Measure what is missing of a run on one of its devices; `ready` returns when it may begin.
 
     Raises InputError where that device, or torch, isn't the one the run was begun with.
     """
-    run = store.read_run(where)
-    suite, opened = find(run.manifest.suite), open_device(device)
-    cases = _missing_cases(run, suite, opened)
+    run = store.read_run(share.folder)
+    suite, opened = find(run.manifest.suite), open_device(share.device)
+    missing = {each.case for each in run.missing if each.device == share.device}
+    sittings = _sittings(_made_again(run, suite, opened), missing, share.alone)
     ready()
-    manifest = _with_budget(run.manifest, budget_s)
-    _measure_here(where, manifest, suite, opened, cases, watch, time.monotonic())
+    manifest = _with_budget(run.manifest, share.budget_s)
+    _measure_here(share, manifest, suite, opened, sittings, watch)
 
 
 def _resume(where: Path, suite: str | None, flags: Options, watch: Observer, called: float) -> Run:
@@ -164,16 +212,12 @@ def _resume(where: Path, suite: str | None, flags: Options, watch: Observer, cal
     _refuse_other_flags(run, suite, flags)
     if not run.missing:
         return _finish(run)
-    check_budget(flags.budget_s)
     manifest = _with_budget(run.manifest, flags.budget_s)
     names = list(dict.fromkeys(each.device for each in run.missing))
-    if len(manifest.devices) > 1:
-        return _together(where, manifest, names, flags.budget_s, watch)
-    wanted = manifest.options.device if flags.device == "auto" else flags.device
-    chosen, opened = find(manifest.suite), open_device(wanted)
-    cases = _missing_cases(run, chosen, opened)
-    with store.claimed(where):
-        return _finish(_measure_here(where, manifest, chosen, opened, cases, watch, called))
+    if flags.device not in ("auto", "all"):
+        names = device_names(flags.device)
+    lots = [_lot_again(run, find(manifest.suite), name) for name in names]
+    return _measure(where, manifest, lots, watch, called)
 
 
 def _with_budget(manifest: Manifest, budget_s: float | None) -> Manifest:
@@ -181,17 +225,40 @@ def _with_budget(manifest: Manifest, budget_s: float | None) -> Manifest:
     return manifest.model_copy(update={"options": options})
 
 
-def _missing_cases(run: Run, suite: Suite, opened: Device) -> list[Case]:
-    """The cases of a run that its suite must make again for this device; its rating becomes the run's."""
+def _lot_again(run: Run, suite: Suite, name: str) -> _Lot:
+    seen = describe(name)
+    return _Lot(seen, _made_again(run, suite, seen))
+
+
+def _made_again(run: Run, suite: Suite, opened: Described) -> list[Case]:
+    """The cases of a run that its suite makes again for this device; its rating becomes the run's."""
     _refuse_other_device(run, opened)
-    made = {case.id: case for case in suite.cases(target_of(opened), run.manifest.options.only)}
+    made = suite.cases(target_of(opened), run.manifest.options.only)
     # A measured clock differs a little from one start to the next; one run has one nominal.
     opened.rating = run.manifest.entry(opened.name).rating
-    wanted = [each.case for each in run.missing if each.device == opened.name]
-    lost = [case for case in wanted if case not in made]
+    known = {case.id for case in made}
+    lost = [each.case for each in run.missing if each.device == opened.name and each.case not in known]
     if lost:
         raise InputError(f"suite {suite.name} no longer has the case", where=str(run.folder), got=lost[0])
-    return [made[case] for case in wanted]
+    return made
+
+
+def _sittings(
+    made: Iterable[Case], missing: Collection[str], alone: Collection[str]
+) -> list[tuple[str, list[Case]]]:
+    """What is missing, in the groups that the whole run has, each with a name that no other records share.
+
+    What is left of a group isn't measured in turn with what has been, so it has another name; a group with a
+    case of `alone` is measured case by case.
+    """
+    found: list[tuple[str, list[Case]]] = []
+    for name, group in groups(made):
+        left = [case for case in group if case.id in missing]
+        if any(case.id in alone for case in left):
+            found += [(case.id, [case]) for case in left]
+        elif left:
+            found.append((name if len(left) == len(group) else f"{name} from {left[0].id}", left))
+    return found
 
 
 def _refuse_other_flags(run: Run, suite: str | None, flags: Options) -> None:
@@ -213,7 +280,7 @@ def _refuse_other_flags(run: Run, suite: str | None, flags: Options) -> None:
         )
 
 
-def _refuse_other_device(run: Run, opened: Device) -> None:
+def _refuse_other_device(run: Run, opened: Described) -> None:
     """Records of two devices in one run would be compared as one."""
     begun = {entry.name: entry.identity for entry in run.manifest.devices}
     then = begun.get(opened.name)
@@ -235,33 +302,39 @@ def _budget(suite: Suite, budget_s: float | None) -> _Budget:
 
 
 def _measure_here(
-    where: Path,
+    share: Share,
     manifest: Manifest,
     suite: Suite,
     opened: Device,
-    cases: Sequence[Case],
-    watch: Observer,
-    called: float,
-) -> Run:
-    """Measure `cases` in order in this process, each record on disk before the next case begins."""
+    sittings: Sequence[tuple[str, Sequence[Case]]],
+    watch: Watch,
+) -> None:
+    """Measure group by group in this process, a group's records on disk before the next begins."""
     budget = _budget(suite, manifest.options.budget_s)
-    watch.run_started(where, manifest, budget.aim_s, len(cases))
-    pilots = Pilots(opened, manifest.seed)
+    pilots, ceilings = Pilots(opened, manifest.seed), Ceilings(opened, manifest.seed)
     # A user's budget began with the command: loading torch and reading the machine are spent already.
-    begin = opened.clock() - (time.monotonic() - called)
-    weight_left = sum(case.weight for case in cases)
-    with store.RecordWriter(where, opened.name.replace(":", "")) as writer:
-        for case in cases:
-            watch.case_started(case.id)
-            allowance = budget.allowance(opened.clock() - begin, case.weight, weight_left)
-            weight_left -= case.weight
+    at_work = opened.clock()
+    begin = at_work - (time.monotonic() - share.called)
+    weight_left = sum(case.weight for _, group in sittings for case in group)
+    with store.RecordWriter(share.folder, _file_name(share.device)) as writer:
+        for name, group in sittings:
+            watch.group_started([case.id for case in group])
+            weight = sum(case.weight for case in group)
+            allowance = budget.allowance(opened.clock() - begin, weight, weight_left)
+            weight_left -= weight
             if allowance.limit_s > 0:
-                record = measure_case(case, opened, pilots, allowance)
+                busy_s = opened.clock() - at_work
+                records = measure_group(group, opened, pilots, allowance, ceilings, name, busy_s)
             else:
-                record = unmeasured(case, opened, f"the budget of {budget.limit_s:g} s was spent before it")
-            writer.append(record)
-            watch.case_finished(record)
-    return store.read_run(where)
+                spent = f"the budget of {budget.limit_s:g} s was spent before it"
+                records = [unmeasured(case, opened, spent) for case in group]
+            for record in records:
+                writer.append(record)
+                watch.case_finished(record)
+
+
+def _file_name(device: str) -> str:
+    return device.replace(":", "")
 
 
 def _entry(opened: Described) -> DeviceEntry:
@@ -274,6 +347,7 @@ def _entry(opened: Described) -> DeviceEntry:
         datasheet=rating.datasheet,
         missing=rating.missing,
         notes=rating.notes,
+        rated_clock_mhz=rating.rated_clock_mhz,
         identity=opened.identity,
     )
 

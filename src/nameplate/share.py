@@ -1,61 +1,66 @@
 """The process that measures one device's share of a run beside its siblings; `together` starts it.
 
-    python -m nameplate.share FOLDER DEVICE [BUDGET]
+    python -m nameplate.share FOLDER DEVICE BUDGET CALLED [CASE …]
 
-It says `ready` on standard output, waits for `go` on standard input, and prints each record as a line once it
-is on the disk. It ends within a second of its parent.
+It says `ready` on standard output, waits for `go` on standard input, and prints a line for each group it
+starts, each record once it is on the disk, and the sentence by which it refuses. A group with one of the
+CASEs is measured case by case. It ends within a second of its parent.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TextIO
 
 from nameplate.errors import NameplateError
 from nameplate.record import Record
 from nameplate.run import measure_share
-from nameplate.store.manifest import Manifest
-from nameplate.text import plain
-from nameplate.together import GO, READY
+from nameplate.together import GO, GROUP, READY, REFUSAL, Share
 
 _WATCH_S = 0.2
 
 
-class _Reporter:
-    """An `Observer` that passes each record to the parent."""
+class _Parent:
+    """Who is told of each group and record: a `Watch` at the other end of a pipe."""
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
 
-    def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None: ...
+    def say(self, line: str) -> None:
+        """Print one line; where nobody is left to read it, end."""
+        try:
+            print(line, file=self._output, flush=True)
+        except BrokenPipeError:
+            os._exit(1)
 
-    def case_started(self, case: str) -> None: ...
+    def group_started(self, cases: Sequence[str]) -> None:
+        self.say(json.dumps({GROUP: list(cases)}))
 
     def case_finished(self, record: Record) -> None:
-        print(record.model_dump_json(), file=self._output, flush=True)
+        self.say(record.model_dump_json())
 
 
 def main() -> None:
     """Measure the share that the command line names; ends with 0, or the status of what went wrong."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    folder, device, *rest = sys.argv[1:]
     # A library may print; standard output is for the parent alone.
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    parent = _Parent(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
 
     def ready() -> None:
-        print(READY, file=output, flush=True)
+        parent.say(READY)
         if sys.stdin.readline().strip() != GO:
             sys.exit(130)
 
     try:
-        measure_share(Path(folder), device, float(rest[0]) if rest else None, _Reporter(output), ready)
+        measure_share(Share.parse(sys.argv[1:]), parent, ready)
     except NameplateError as error:
-        print(f"bench: {device}: {plain(error)}", file=sys.stderr)
+        parent.say(json.dumps({REFUSAL: str(error)}))
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -17,11 +17,18 @@ from nameplate.workload import Workload
 ENTRY_POINT_GROUP = "nameplate.suites"
 FILLS = ("normal", "uniform", "integers", "zeros")
 CACHES = ("warm", "flushed", "rotating")
+PHASES = ("burst", "sustained")
+MOST_IN_TURN = 4  # neighbours without a group of their own; a group's records come together when it ends
 
 
 @dataclass(frozen=True)
 class Case:
-    """A workload at one point of its axes. `weight` is its share of the run's time beside the others'."""
+    """A workload at one point of its axes. `weight` is its share of the run's time beside the others'.
+
+    Neighbours of one `group` are measured in turn, so that a ratio between them is free of drift; see
+    `groups`. A case of phase `burst` is measured from idle, and a `sustained` one of its group in the same
+    run.
+    """
 
     workload: Workload
     fill: str = "normal"
@@ -29,10 +36,14 @@ class Case:
     phase: str | None = None
     backend: str = "torch"
     weight: float = 1.0
+    group: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown fill or cache state."""
-        for name, got, known in (("fill", self.fill, FILLS), ("cache", self.cache, CACHES)):
+        """Refuse an unknown fill, cache state or phase."""
+        axes = (("fill", self.fill, FILLS), ("cache", self.cache, CACHES), ("phase", self.phase, PHASES))
+        for name, got, known in axes:
+            if got is None:
+                continue
             if got not in known:
                 raise InputError(f"unknown {name}", where="Case", got=got, expected=" or ".join(known))
 
@@ -87,6 +98,28 @@ class Suite:
                 expected=f"a glob over ids such as {cases[0].id}" if cases else "a suite with cases",
             )
         return chosen
+
+
+def groups(cases: Iterable[Case]) -> list[tuple[str, list[Case]]]:
+    """Cases in the order given, cut into groups that are measured in turn, each with a name.
+
+    Neighbours that name one group are one; others are taken by fours, and a burst case is by itself. A group
+    that comes apart is two, of two names: what wasn't measured in turn must not look as if it had been.
+    """
+    found: list[tuple[str, list[Case]]] = []
+    for case in cases:
+        if found and _belongs(case, found[-1][1]):
+            found[-1][1].append(case)
+        else:
+            name, taken = case.group or str(len(found) + 1), [name for name, _ in found]
+            found.append((f"{name}/{len(found) + 1}" if name in taken else name, [case]))
+    return found
+
+
+def _belongs(case: Case, group: list[Case]) -> bool:
+    if case.group is not None or group[0].group is not None:
+        return case.group == group[0].group
+    return len(group) < MOST_IN_TURN and "burst" not in (case.phase, group[0].phase)
 
 
 def _refuse_twins(suite: str, cases: list[Case]) -> None:

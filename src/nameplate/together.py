@@ -1,95 +1,224 @@
-"""Several devices measured at the same time, one process each; one that is lost costs only its own records.
+"""Devices measured in processes of their own, all at the same time; one that dies costs only what it was at.
 
-The heat and power of a node are part of what it delivers, so its GPUs run together. They don't run in one
-process group of a launcher: such a group ends every member when one dies.
+A case may take its process with it (a driver's abort, the system's memory killer), and threads, spin settings
+and loaded libraries of whoever called are no part of what is measured: so a single device has a process of
+its own too. The heat and power of a node are part of what it delivers, so its GPUs run together; not in one
+process group of a launcher, which ends every member when one dies.
+
+A child says `ready`, waits for `go`, then writes a line of JSON for each group it starts and each record it
+has on disk, or for the sentence by which it refuses.
 """
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from nameplate.record import Record
 
 READY, GO = "ready", "go"
+GROUP, REFUSAL = "group_started", "refusal"  # keys that no record has
+_KILL_S = 1.0  # a killed process that is stuck inside the kernel goes when the kernel lets it
 _Line = tuple[str, str | None]  # a device, and what its process said; None: it ended
-Command = Callable[[Path, str, float | None], Sequence[str]]
 
 
-def share_command(folder: Path, device: str, budget_s: float | None) -> Sequence[str]:
+class Watch(Protocol):
+    """Who is told of groups and records as they come, in the caller's thread."""
+
+    def group_started(self, cases: Sequence[str]) -> None:
+        """Called before each group: cases that are measured in turn."""
+
+    def case_finished(self, record: Record) -> None:
+        """Called when the record is on disk."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a device's process ended.
+
+    `in_flight` are the cases of the group it was at, `records` how many it had written, and `refusal` its
+    sentence where it couldn't use what it was given.
+    """
+
+    status: int
+    in_flight: tuple[str, ...] = ()
+    records: int = 0
+    refusal: str | None = None
+
+    @property
+    def died(self) -> bool:
+        """Whether it ended otherwise than by finishing, or by saying why it can't."""
+        return self.status != 0 and self.refusal is None
+
+    @property
+    def words(self) -> str:
+        """`signal SIGSEGV`, or its exit status."""
+        if self.status < 0:
+            with suppress(ValueError):
+                return f"signal {signal.Signals(-self.status).name}"
+        return f"exit status {self.status}"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a child is told: the run, its device, the budget, when the command began.
+
+    The group that a case of `alone` is in is measured case by case.
+    """
+
+    folder: Path
+    device: str
+    budget_s: float | None
+    called: float  # on time.monotonic, which processes of one host share
+    alone: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        """As the child's command line."""
+        budget = "" if self.budget_s is None else repr(self.budget_s)
+        return [str(self.folder), self.device, budget, repr(self.called), *self.alone]
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Share:
+        """Read what `arguments` wrote."""
+        folder, device, budget, called, *alone = arguments
+        return cls(Path(folder), device, float(budget) if budget else None, float(called), tuple(alone))
+
+
+Again = Callable[[Share, Outcome], Share | None]
+Command = Callable[[Share], Sequence[str]]
+
+
+def share_command(share: Share) -> Sequence[str]:
     """The process that measures one device's share of a run."""
-    budget = () if budget_s is None else (str(budget_s),)
-    return (sys.executable, "-m", "nameplate.share", str(folder), device, *budget)
+    # -P: a torch.py in the working directory is nobody's torch.
+    return (sys.executable, "-P", "-m", "nameplate.share", *share.arguments())
 
 
 def measure_together(
-    folder: Path,
-    devices: Sequence[str],
-    finished: Callable[[Record], None],
-    budget_s: float | None = None,
-    command: Command = share_command,
-) -> dict[str, int]:
-    """Measure each device's share of the run in `folder`, all at once; return each process's exit status.
+    shares: Sequence[Share], watch: Watch, again: Again, *, command: Command = share_command
+) -> dict[str, Outcome]:
+    """Measure the shares of a run, each in a process, all at once; return how each device's last one ended.
 
     Every process first makes itself ready (loads torch, opens its device) and waits, so that all start
-    together; one that dies before is not waited for. `finished` is called, in this thread, with each record
-    that a process reports. KeyboardInterrupt ends every process and passes through.
+    together; one that dies before is not waited for. `again` is asked of each that has ended, and returns
+    what another process is to measure, or None. KeyboardInterrupt ends all of them and passes through.
     """
-    lines: SimpleQueue[_Line] = SimpleQueue()
-    children = {device: _start(command(folder, device, budget_s), device, lines) for device in devices}
+    children = _Children(watch, command)
     try:
-        _listen(children, lines, finished)
+        for share in shares:
+            children.start(share)
+        return children.listen(again)
     except BaseException:
-        for child in children.values():
-            child.terminate()
+        children.end()
         raise
-    return {device: child.wait() for device, child in children.items()}
 
 
-def _start(command: Sequence[str], device: str, lines: SimpleQueue[_Line]) -> subprocess.Popen[str]:
-    child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-    )
-    threading.Thread(target=_forward, args=(child, device, lines), daemon=True).start()
-    return child
+class _Children:
+    """The processes of one run, by device, and what each has said so far."""
+
+    def __init__(self, watch: Watch, command: Command) -> None:
+        self._watch, self._command = watch, command
+        self._lines: SimpleQueue[_Line] = SimpleQueue()
+        self._running: dict[str, tuple[Share, subprocess.Popen[str]]] = {}
+        self._starting: set[str] = set()
+        self._ready: set[str] = set()
+        self._seen: dict[str, Outcome] = {}
+
+    def start(self, share: Share) -> None:
+        """Start the process of a share."""
+        process = subprocess.Popen(
+            self._command(share),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        self._running[share.device] = share, process
+        self._starting.add(share.device)
+        self._seen[share.device] = Outcome(0)
+        threading.Thread(target=self._forward, args=(share.device, process), daemon=True).start()
+
+    def _forward(self, device: str, process: subprocess.Popen[str]) -> None:
+        for line in process.stdout or ():
+            self._lines.put((device, line.strip()))
+        self._lines.put((device, None))
+
+    def listen(self, again: Again) -> dict[str, Outcome]:
+        """Pass on what the processes say until all have ended."""
+        while self._running:
+            device, line = self._lines.get()
+            if line is None:
+                self._end_of(device, again)
+            elif line == READY and device in self._starting:
+                self._starting.remove(device)
+                self._ready.add(device)
+            else:
+                self._take(device, line)
+            if not self._starting:
+                self._go()
+        return self._seen
+
+    def end(self) -> None:
+        """End them all; none writes anything after this."""
+        processes = [process for _, process in self._running.values()]
+        for process in processes:
+            process.kill()
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_KILL_S)
+
+    def _go(self) -> None:
+        for device in self._ready & self._running.keys():
+            with suppress(OSError):  # it died between its last word and this one
+                print(GO, file=self._running[device][1].stdin, flush=True)
+        self._ready.clear()
+
+    def _end_of(self, device: str, again: Again) -> None:
+        share, process = self._running.pop(device)
+        self._starting.discard(device)
+        with suppress(OSError), process:  # closes its pipes, and waits
+            pass
+        self._seen[device] = replace(self._seen[device], status=process.returncode)
+        further = again(share, self._seen[device])
+        if further is not None:
+            self.start(further)
+
+    def _take(self, device: str, line: str) -> None:
+        """Pass a group or a record on; a record is on disk already, and what a library prints is no loss."""
+        seen, said = self._seen[device], _parse(line)
+        if GROUP in said:
+            self._seen[device] = replace(seen, in_flight=tuple(said[GROUP]))
+            self._watch.group_started(said[GROUP])
+        elif REFUSAL in said:
+            self._seen[device] = replace(seen, refusal=said[REFUSAL])
+        elif (record := _record(said)) is not None:
+            self._seen[device] = replace(seen, records=seen.records + 1)
+            self._watch.case_finished(record)
 
 
-def _forward(child: subprocess.Popen[str], device: str, lines: SimpleQueue[_Line]) -> None:
-    for line in child.stdout or ():
-        lines.put((device, line.strip()))
-    lines.put((device, None))
+def _record(said: dict[str, Any]) -> Record | None:
+    try:
+        return Record.model_validate(said)
+    except ValidationError:
+        return None
 
 
-def _listen(
-    children: dict[str, subprocess.Popen[str]], lines: SimpleQueue[_Line], finished: Callable[[Record], None]
-) -> None:
-    waiting, running = set(children), set(children)
-    while running:
-        device, line = lines.get()
-        if line is None:
-            running.discard(device)
-        if line in (None, READY) and device in waiting:
-            waiting.discard(device)
-            if not waiting:
-                _go(children[each] for each in running)
-        elif line is not None:
-            _report(line, finished)
-
-
-def _go(children: Iterable[subprocess.Popen[str]]) -> None:
-    for child in children:
-        with suppress(OSError):  # it died between its last word and this one
-            print(GO, file=child.stdin, flush=True)
-
-
-def _report(line: str, finished: Callable[[Record], None]) -> None:
-    """Pass a record on. The record is on disk already: what a library prints here is no loss."""
-    with suppress(ValidationError):
-        finished(Record.model_validate_json(line))
+def _parse(line: str) -> dict[str, Any]:
+    """The object that a line of JSON is; an empty one for any other line."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

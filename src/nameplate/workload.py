@@ -51,6 +51,11 @@ class Prepared(Protocol):
     def check(self) -> Check:
         """Compare the latest results with the reference."""
 
+    def digest(self) -> str | None:
+        """A digest of every bit of the latest results, or None where the library doesn't promise that the
+        same inputs give the same bits. Cheap: a pass over the results.
+        """
+
 
 class Workload(Protocol):
     """A declaration of shapes, FLOPs and bytes, and the generator behind it."""

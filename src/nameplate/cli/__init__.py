@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from nameplate import __version__
-from nameplate.cli import devices, fleet, measuring, publishing, reading, specs
+from nameplate.cli import devices, fleet, measuring, publishing, reading, selftest, specs
 from nameplate.errors import NameplateError
 from nameplate.text import plain
 
@@ -43,7 +43,7 @@ def _options(
     pass
 
 
-for module in (measuring, reading, devices, specs, publishing, fleet):
+for module in (measuring, reading, devices, specs, publishing, fleet, selftest):
     module.register(app)
 
 

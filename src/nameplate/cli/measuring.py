@@ -1,4 +1,4 @@
-"""`bench run` and `bench selftest`: the commands that measure."""
+"""`bench run`: the command that measures."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Annotated
 import typer
 
 from nameplate.cli.options import DEFAULT_RESULTS, Json, Parts, Results, use_parts
-from nameplate.cli.output import print_json, print_run
+from nameplate.cli.output import print_run
 from nameplate.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
-    """Add this module's commands to `app`."""
+    """Add this module's command to `app`."""
     app.command("run")(run)
-    app.command("selftest")(selftest)
 
 
 def run(
@@ -91,26 +90,3 @@ def _rating(text: str) -> tuple[str, float]:
         if dtype:
             return dtype, float(tflops)
     raise InputError("not a rating", where="--nominal", got=text, expected="such as fp16=320")
-
-
-def selftest(
-    bare: Annotated[
-        bool,
-        typer.Option("--bare", help="Interleave the engine with a bare hand-written loop and print both."),
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Time to measure for.")] = 15.0,
-    json: Json = False,
-) -> None:
-    """Show that the engine's figure is the one a bare loop gives."""
-    if not bare:
-        raise InputError("nothing to test", where="bench selftest", expected="--bare")
-    from nameplate.selftest import against_bare_loop
-
-    result = against_bare_loop(device=device, budget_s=budget)
-    if json:
-        print_json(result.as_json())
-    else:
-        print(result.sentence())
-    if not result.passed:
-        raise typer.Exit(1)

@@ -1,7 +1,8 @@
-"""The chain as far as one run has measured it: nominal → datasheet → gemm → gemm_model → block.
+"""The chain as far as one run has measured it.
 
-`gemm` stands where `gemm_burst` and `gemm_sustained` will: the best product measured, with phases not
-measured apart. A link is a ratio of two stages of the same run and dtype; ratios above 1 are printed.
+nominal → datasheet → gemm_burst → gemm_sustained → gemm_model → block; in a run that didn't measure phases
+apart `gemm` stands for the two. A link is a ratio of two stages of the same run and dtype, taken round by
+round where their cases were drawn in turn; ratios above 1 are printed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from nameplate.derate.rounds import Throughput, compare, throughput, together
 from nameplate.record import GRAVITY, Record, Verdict
-from nameplate.stats import Interval, harmonic_mean, ratio
+from nameplate.stats import Interval
 
 Provenance = Literal["measured", "published", "assumed"]
 
@@ -21,6 +23,8 @@ Provenance = Literal["measured", "published", "assumed"]
 # bf16, so it comes first.
 _BLOCK_SIZES = ("batch", "tokens", "heads", "head_dim")
 _PREFERRED = ("bf16", "fp16", "tf32", "fp32", "fp64")
+# What real work holds; zeros draw less power, and say nothing of what a model gets.
+REAL_FILL = "normal"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Link:
 @dataclass(frozen=True)
 class _Stage:
     name: str
-    tflops: Interval
+    reached: Throughput
     source: str
     verdict: Verdict
     provenance: Provenance = "measured"
@@ -57,8 +61,9 @@ class _Stage:
 def chain(records: Sequence[Record]) -> list[Link]:
     """Build every device's chain from its `ok` records; a device with no rated product has none.
 
-    A stage takes the records that may be believed; where a stage has none of those, the others stand in
-    and the link carries their verdict. A wrong result (`unverified`) never stands in.
+    A stage takes the records that may be believed (`admitted`); where a stage has none of those, the others
+    stand in and the link carries their verdict. A wrong result (`unverified`) never stands in, nor does one
+    of inputs that no model has.
     """
     links: list[Link] = []
     for device in dict.fromkeys(record.device for record in records):
@@ -70,8 +75,19 @@ def chain(records: Sequence[Record]) -> list[Link]:
     return links
 
 
+def admitted(record: Record) -> bool:
+    """Whether a record may be believed unasked: `clean`; a sustained one also `throttled`, which it means."""
+    believed = {"clean", "throttled"} if record.phase == "sustained" else {"clean"}
+    return record.status == "ok" and set(record.verdicts) <= believed
+
+
 def _usable(record: Record) -> bool:
-    return record.status == "ok" and record.tflops is not None and "unverified" not in record.verdicts
+    return (
+        record.status == "ok"
+        and record.tflops is not None
+        and record.fill == REAL_FILL
+        and "unverified" not in record.verdicts
+    )
 
 
 def _rated_products(records: Sequence[Record], dtype: str) -> list[Record]:
@@ -84,38 +100,65 @@ def _rated_products(records: Sequence[Record], dtype: str) -> list[Record]:
 
 def _stages(rated: Record, records: Sequence[Record]) -> list[_Stage]:
     products = [record for record in records if record.workload == "matmul"]
-    ratings = [
+    block = _block(records)
+    stages = [
+        # A rating that the user gave has no datasheet beside it: the chain then starts at the product.
         _rating("nominal", rated.nominal_tflops, rated.nominal_source),
         _rating("datasheet", rated.datasheet_tflops, rated.datasheet_source),
+        *_best_products(products, block),
+        _model_products(products, block),
+        None if block is None else _measured("block", block),
     ]
-    # A rating that the user gave has no datasheet beside it: the chain then starts at the product.
-    stages = [*(stage for stage in ratings if stage), _best_product(products)]
-    block = _block(records)
-    model = _model_products(products, block)
-    return [*stages, *(stage for stage in (model, block and _measured("block", block)) if stage)]
+    return [stage for stage in stages if stage is not None]
 
 
 def _rating(name: str, tflops: float | None, source: str | None) -> _Stage | None:
     if tflops is None:
         return None
-    return _Stage(name, Interval(tflops, tflops, tflops), source or "", "clean", "published")
+    return _Stage(name, Throughput(Interval(tflops, tflops, tflops)), source or "", "clean", "published")
 
 
 def _measured(name: str, record: Record) -> _Stage:
-    return _Stage(name, _tflops(record), record.case, record.verdict)
+    return _Stage(name, throughput(record), record.case, record.verdict)
 
 
-def _tflops(record: Record) -> Interval:
-    return Interval(record.tflops or 0.0, record.tflops_low or 0.0, record.tflops_high or 0.0)
+def _best_products(products: Sequence[Record], block: Record | None) -> list[_Stage]:
+    """The best product from cool, and the same one settled; one stage where phases weren't measured apart.
+
+    Where another one alone was measured settled, the burst has nothing to be compared with and is left out.
+    """
+    burst = _best([record for record in products if record.phase == "burst"])
+    settled = [record for record in products if record.phase == "sustained"]
+    if burst is None and not settled:
+        best = _best(products)
+        assert best is not None  # a chain is made where there is a product
+        return [_measured("gemm", best)]
+    same = [record for record in settled if burst is not None and _same_work(record, burst)]
+    sustained = _best(_beside(same or settled, block))
+    return [
+        *([_measured("gemm_burst", burst)] if burst is not None and (same or not settled) else []),
+        *([_measured("gemm_sustained", sustained)] if sustained is not None else []),
+    ]
+
+
+def _same_work(one: Record, other: Record) -> bool:
+    return (one.shape, one.cache, one.backend) == (other.shape, other.cache, other.backend)
+
+
+def _best(products: Sequence[Record]) -> Record | None:
+    return max(_believed(products), key=lambda record: record.tflops or 0.0, default=None)
 
 
 def _believed(records: Sequence[Record]) -> Sequence[Record]:
-    return [record for record in records if record.verdict == "clean"] or records
+    """Those that may be believed, or all where there are none."""
+    return [record for record in records if admitted(record)] or records
 
 
-def _best_product(products: Sequence[Record]) -> _Stage:
-    best = max(_believed(products), key=lambda record: record.tflops or 0.0)
-    return _measured("gemm", best)
+def _beside(records: Sequence[Record], block: Record | None) -> Sequence[Record]:
+    """Those drawn in turn with the block, so that the ratio is free of drift; all where there are none."""
+    if block is None or block.group is None:
+        return records
+    return [record for record in records if record.group == block.group] or records
 
 
 def _block(records: Sequence[Record]) -> Record | None:
@@ -139,12 +182,14 @@ def _model_products(products: Sequence[Record], block: Record | None) -> _Stage 
         return None
     size = _sizes(block)
     rows = size["batch"] * size["tokens"]
-    mine = [
-        record
-        for record in products
-        if record.represents == block.represents and record.dimensions.get("m") == rows
-    ]
-    return _mean_of(mine) if sum(map(_layer_flops, mine)) == _product_flops(block) else None
+    same = [r for r in products if r.represents == block.represents and r.dimensions.get("m") == rows]
+    mine = _beside(same, block)
+    times = [_times(record) for record in mine]
+    flops = sum((record.flops or 0) * often for record, often in zip(mine, times, strict=True))
+    if flops != _product_flops(block):
+        return None
+    source, verdict = ", ".join(r.case for r in mine), _gravest([r.verdict for r in mine])
+    return _Stage("gemm_model", together(mine, times), source, verdict)
 
 
 def _sizes(block: Record) -> dict[str, int]:
@@ -152,10 +197,10 @@ def _sizes(block: Record) -> dict[str, int]:
     return {name: int(block.dimensions[name]) for name in _BLOCK_SIZES}
 
 
-def _layer_flops(product: Record) -> int:
-    """FLOPs that one layer's forward pass spends in products of this shape."""
+def _times(product: Record) -> int:
+    """How often one layer's forward pass runs a product of this shape."""
     times = product.dimensions.get("times", 1)
-    return (product.flops or 0) * (times if isinstance(times, int) else 1)
+    return times if isinstance(times, int) else 1
 
 
 def _product_flops(block: Record) -> int:
@@ -163,16 +208,6 @@ def _product_flops(block: Record) -> int:
     size = _sizes(block)
     attention = 2 * size["batch"] * size["tokens"] ** 2 * size["heads"] * size["head_dim"]
     return (block.flops or 0) // 3 - attention
-
-
-def _mean_of(products: Sequence[Record]) -> _Stage:
-    mean = harmonic_mean([_tflops(record) for record in products], [*map(_layer_flops, products)])
-    return _Stage(
-        "gemm_model",
-        mean,
-        ", ".join(record.case for record in products),
-        _gravest([record.verdict for record in products]),
-    )
 
 
 def _gravest(verdicts: Sequence[Verdict]) -> Verdict:
@@ -184,7 +219,7 @@ def _links(device: str, dtype: str, stages: Sequence[_Stage]) -> list[Link]:
 
 
 def _link(device: str, dtype: str, first: _Stage, second: _Stage) -> Link:
-    between = ratio(second.tflops, first.tflops)
+    between = compare(second.reached, first.reached)
     return Link(
         first.name,
         second.name,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import re
 import time
+from collections import deque
 from collections.abc import Sequence
 from itertools import cycle, islice, pairwise
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,12 +17,14 @@ import psutil
 
 from nameplate.device import clock, host
 from nameplate.device.identity import CpuIdentity
-from nameplate.device.interface import Counters, Timing, garbage_collection_off
+from nameplate.device.interface import Counters, Probe, Timing, garbage_collection_off
+from nameplate.device.product import product_probe
 from nameplate.specs import cpu as specs
 from nameplate.specs import recognition
 from nameplate.specs.parts import ENVIRONMENT
 from nameplate.specs.rating import Figure, Rating
 from nameplate.telemetry.host import read_cpu_totals, tick_s
+from nameplate.telemetry.host_watch import HostWatch
 from nameplate.workload import Launch
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 
+_MOST_ROWS = 20_000  # half an hour at ten a second
 # Two threads of one physical core do the probe's multiplications at half speed, two cores at full speed.
 _OWN_CORES = 0.75
 
@@ -50,6 +55,8 @@ class CpuDevice:
             self.identity.memory_limit_bytes or 1 << 62, psutil.virtual_memory().available
         )
         self._flushed: torch.Tensor | None = None
+        self._watch: HostWatch | None = None
+        self._rows: deque[Counters] = deque(maxlen=_MOST_ROWS)
 
     @property
     def torch_device(self) -> torch.device:
@@ -68,12 +75,17 @@ class CpuDevice:
         """Time `samples` samples of `per_sample` launches; see `interface.Device.time_batch`."""
         ring = cycle(launches)
         with garbage_collection_off():
+            cpu_s = time.process_time()
             begin = time.perf_counter_ns()
             if flush:
                 spans = [self._cold_sample(ring, per_sample) for _ in range(samples)]
             else:
                 spans = _back_to_back(ring, samples, per_sample)
-        return Timing(begin / 1e9, np.asarray(spans, dtype=float) / 1e9, per_sample)
+            end = time.perf_counter_ns()
+            cpu_s = time.process_time() - cpu_s
+        # The CPU time of flushes can't be told from the work's.
+        spent_s = None if flush else cpu_s
+        return Timing(begin / 1e9, np.asarray(spans, dtype=float) / 1e9, per_sample, end / 1e9, spent_s)
 
     def _cold_sample(self, ring: Iterator[Launch], per_sample: int) -> int:
         self._flush()
@@ -96,11 +108,47 @@ class CpuDevice:
         A probe of some 20 ms tells how fast the cores run side by side: a hypervisor may put two of a guest's
         on one physical core for a while, which halves a product and shows in no counter.
         """
+        self._drain()  # first, for its process starts with the first call
         share = self._parallel_share()
         totals = read_cpu_totals(cpus=self.identity.affinity_cpus)
         busy, steal = totals or (None, None)
         tick = tick_s() if totals else None
-        return Counters(time.perf_counter(), time.process_time(), busy, steal, tick, share)
+        row = Counters(time.perf_counter(), time.process_time(), busy, steal, tick, share)
+        self._rows.append(row)
+        return row
+
+    def timeline(self, since_s: float) -> tuple[Counters, ...]:
+        """Rows of this process and of the host's sampler; see `interface.Device.timeline`."""
+        self._drain()
+        return tuple(sorted((row for row in self._rows if row.at_s >= since_s), key=lambda row: row.at_s))
+
+    def _drain(self) -> None:
+        """Take what the sampler, started here the first time, has seen meanwhile."""
+        if self._watch is None:
+            self._watch = HostWatch(self.identity.affinity_cpus)
+            atexit.register(self._watch.close)
+        for row in self._watch.rows():
+            self._rows.append(
+                Counters(
+                    row.at_s,
+                    mhz=row.mhz,
+                    temperature_c=row.temperature_c,
+                    energy_j=row.energy_j,
+                    busy_cpu_s=row.busy_cpu_s,
+                    steal_s=row.steal_s,
+                )
+            )
+
+    def probe(self, dtype: str) -> Probe | None:
+        """A product of 768³, calibrated by 1024³ and 2048³; None for a dtype the CPU isn't rated for."""
+        return product_probe(dtype) if dtype in self.rating.rated_dtypes else None
+
+    def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
+        """None: nothing lies between launches here but the loop."""
+
+    def idle(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(max(seconds, 0.0))
 
     def _parallel_share(self) -> float | None:
         usual = self.identity.parallel_speed

@@ -11,7 +11,9 @@ import atexit
 import os
 import time
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from itertools import cycle, islice, pairwise
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from nameplate.device.identity import CudaIdentity
-from nameplate.device.interface import Counters, Timing, garbage_collection_off
+from nameplate.device.interface import Counters, Probe, Timing, garbage_collection_off
 from nameplate.errors import InputError
 from nameplate.specs import recognition
 from nameplate.specs.rating import Rating
@@ -34,6 +36,11 @@ if TYPE_CHECKING:
 _EVENT_RESOLUTION_S = 0.5e-6
 # A stream takes about 1,024 launches before the host has to wait (seen, not documented); well below that.
 _QUEUE_LAUNCHES = 256
+# Launches of each buffer set before a capture, as in torch's notes on CUDA graphs: libraries set themselves
+# up, and choose their kernels, in ways that a capture refuses.
+_WARM_UPS = 3
+# How long a row of the timeline is kept, in seconds: longer than any one case's time.
+_KEPT_S = 20 * 60.0
 # Environment: seconds within which NVML must start, and answer each question.
 DEADLINE = "NAMEPLATE_NVML_DEADLINE_S"
 # Why NVML is absent where there is no NVIDIA driver, or none that runs: no GPU is hidden behind these.
@@ -61,6 +68,21 @@ class Accelerator(Protocol):
 
     def mem_get_info(self, device: Any = None) -> tuple[int, int]:
         """Free and total bytes of the device."""
+
+    def Stream(self, device: Any = None) -> Any:  # noqa: N802
+        """Make a stream beside the one that launches go to."""
+
+    def stream(self, stream: Any) -> AbstractContextManager[Any]:
+        """Send what is launched inside to this stream."""
+
+    def CUDAGraph(self) -> Any:  # noqa: N802
+        """Make a graph to capture into; it owns the memory that is allocated meanwhile."""
+
+    def graph_pool_handle(self) -> Any:
+        """Name a new pool of memory for a graph."""
+
+    def graph(self, cuda_graph: Any, pool: Any = None, stream: Any = None) -> AbstractContextManager[Any]:
+        """Capture what is launched inside instead of running it."""
 
 
 class CudaDevice:
@@ -99,6 +121,9 @@ class CudaDevice:
         self.memory_bytes = accelerator.mem_get_info(identity.index)[0]
         self._events: list[Any] = []
         self._flushed: torch.Tensor | None = None
+        self._side: Any = None  # the stream of captures
+        self._rows: list[Counters] = []  # of the timeline, in order of time
+        self._watching = False
 
     @property
     def torch_device(self) -> torch.device:
@@ -126,9 +151,11 @@ class CudaDevice:
             else:
                 enqueue_s = samples * _enqueue_back_to_back(ring, events, per_sample)
         self.synchronize()
+        end = time.perf_counter()
         pairs = zip(events[::2], events[1::2], strict=True) if flush else pairwise(events)
         spans_ms = [first.elapsed_time(second) for first, second in pairs]
-        return Timing(begin, np.asarray(spans_ms, dtype=float) / 1e3, per_sample, enqueue_s)
+        # The host's CPU time says nothing of the GPU, so there is none.
+        return Timing(begin, np.asarray(spans_ms, dtype=float) / 1e3, per_sample, end, enqueue_s=enqueue_s)
 
     def _event_pool(self, count: int) -> list[Any]:
         while len(self._events) < count:
@@ -155,7 +182,22 @@ class CudaDevice:
 
     def counters(self) -> Counters:
         """The time, and what the driver tells of clocks, power, throttling and other processes at it."""
-        return Counters(time.perf_counter(), gpu=self._reading())
+        now = Counters(time.perf_counter(), gpu=self._reading())
+        self._keep(now)
+        return now
+
+    def timeline(self, since_s: float) -> tuple[Counters, ...]:
+        """Rows from `since_s` on; see `interface.Device.timeline`. None is kept longer than 20 minutes.
+
+        Where NVML tells nothing of this GPU there are those of `counters` alone, each with the reason.
+        """
+        self._keep(*(Counters(reading.at_s, gpu=reading) for reading in self._sampled()))
+        return tuple(self._rows[bisect_left(self._rows, since_s, key=_at_s) :])
+
+    def _keep(self, *rows: Counters) -> None:
+        # What NVML's process sampled by itself comes later than readings that were asked for after it.
+        self._rows = sorted([*self._rows, *rows], key=_at_s)
+        del self._rows[: bisect_left(self._rows, time.perf_counter() - _KEPT_S, key=_at_s)]
 
     def _reading(self) -> GpuReading:
         """Without figures where NVML is absent, and for a GPU that can't be told from others."""
@@ -163,13 +205,95 @@ class CudaDevice:
         if uuid is None:
             reason = "this torch tells no UUID, and by anything else NVML may take another GPU for it"
             return GpuReading.nothing(None, reason, time.perf_counter())
-        reading = (self._nvml or shared_nvml()).reading(uuid)
-        # NVML writes a slice's UUID in its own way, and an absent one ours: two readings are of one GPU.
-        return reading.model_copy(update={"uuid": uuid})
+        return _as_this(uuid, self._watcher(uuid).reading(uuid))
+
+    def _sampled(self) -> list[GpuReading]:
+        """What NVML's process read by itself since the last call."""
+        uuid = self.identity.uuid
+        return [] if uuid is None else [_as_this(uuid, one) for one in self._watcher(uuid).watched(uuid)]
+
+    def _watcher(self, uuid: str) -> NvmlClient:
+        """The client, which samples this GPU from the first time that something of it is asked."""
+        client = self._nvml or shared_nvml()
+        if not self._watching:
+            client.watch(uuid)
+            self._watching = True
+        return client
+
+    def probe(self, dtype: str) -> Probe | None:
+        """None: a GPU's clock tells its conditions."""
+        return None
+
+    def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
+        """A CUDA graph of `count` launches, cycling through `launches`; None where they can't be captured.
+
+        A launch that waits for the GPU can't, for one; whatever torch or CUDA refuses is taken for that. The
+        graph holds what its launches allocate, gradients among it, until the launch returned is dropped.
+
+        In any case every launch has run since, so a check never reads memory that was set aside and not yet
+        written; and torch has given cached memory back, so a launch that allocates is slow the first time.
+        """
+        if self._side is None:
+            self._side = self._accelerator.Stream(self._index)
+        pool = self._accelerator.graph_pool_handle()
+        self.synchronize()  # the side stream waits for no other
+        try:
+            # Around everything: torch.cuda.graph leaves its stream the current one where a capture fails.
+            with self._accelerator.stream(self._side):
+                graph = self._capture(launches, count, pool)
+            graph.replay()
+            self.synchronize()
+        except RuntimeError:  # which cleared CUDA's error when it was raised
+            _end_failed_capture(self._index, pool)
+            self.synchronize()
+            for launch in launches:
+                launch()
+            return None
+        replay: Launch = graph.replay  # bound: it keeps the graph, and so its memory, as long as it lives
+        return replay
+
+    def _capture(self, launches: Sequence[Launch], count: int, pool: Any) -> Any:
+        """Warm up and capture on one stream, for which cuBLAS has its handle and workspace by then.
+
+        Nothing is collected meanwhile: freeing some objects asks CUDA what it refuses during a capture.
+        """
+        for launch in islice(cycle(launches), _WARM_UPS * len(launches)):
+            launch()
+        graph = self._accelerator.CUDAGraph()
+        with garbage_collection_off(), self._accelerator.graph(graph, pool=pool, stream=self._side):
+            for launch in islice(cycle(launches), count):
+                launch()
+        return graph
+
+    def idle(self, seconds: float) -> None:
+        """Let what was launched end, then launch nothing for so long."""
+        self.synchronize()
+        time.sleep(seconds)
 
     def synchronize(self) -> None:
         """Wait until everything launched on this GPU has run."""
         self._accelerator.synchronize(self._index)
+
+
+def _at_s(row: Counters) -> float:
+    return row.at_s
+
+
+def _as_this(uuid: str, reading: GpuReading) -> GpuReading:
+    """NVML writes a slice's UUID in its own way, and an absent one ours: two readings are of one GPU."""
+    return reading.model_copy(update={"uuid": uuid})
+
+
+def _end_failed_capture(index: int, pool: Any) -> None:
+    """Have torch's allocator leave a capture that CUDA refused to end.
+
+    Torch 2.11 takes it for still underway (pytorch/pytorch#180395), and then never gives cached memory back.
+    There is no public call for it; a torch that has left it by itself says so with a RuntimeError.
+    """
+    import torch
+
+    with suppress(AttributeError, RuntimeError):
+        torch._C._cuda_endAllocateToPool(index, pool)
 
 
 def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample: int) -> float:

@@ -26,21 +26,34 @@ class _Seen:
 
 
 def device_names(name: str = "auto") -> list[str]:
-    """The devices that a flag names: `all` is every GPU, or the CPU where there is none; else just one.
+    """The devices that a flag names: `auto` (a GPU where there is one, else the CPU), `cpu`, `cuda` (the
+    first), `cuda:N`, or `all` (every GPU, or the CPU where there is none).
 
-    Raises InputError as `open_device` does.
+    Raises InputError for an unknown name, for a GPU that isn't there, and for a GPU that NVML sees and torch
+    can't use: that is never a silent CPU run.
     """
-    if name != "all":
-        return [name]
+    if name == "cpu":
+        return ["cpu"]
+    match = re.fullmatch(r"cuda:(\d+)", name)
+    if match is None and name not in ("auto", "cuda", "all"):
+        raise InputError("unknown device", where="--device", got=name, expected=_EXPECTED)
     count = _gpu_count()
     if count == 0:
         _refuse_unusable_gpu()
-        return ["cpu"]
-    return [f"cuda:{index}" for index in range(count)]
+        if name in ("auto", "all"):
+            return ["cpu"]
+    if match is not None and int(match[1]) < count:
+        return [name]
+    if match is not None or count == 0:
+        here = f"one of the {count} GPUs here" if count else "cpu: no CUDA GPU is here"
+        raise InputError("no such GPU", where="--device", got=name, expected=here)
+    return [f"cuda:{index}" for index in range(count)][: None if name == "all" else 1]
 
 
 def describe(name: str) -> Described:
-    """What is known of the GPU `cuda:N` without opening it."""
+    """What is known of `cpu` or `cuda:N` without opening it."""
+    if name == "cpu":
+        return _cpu()  # opening it takes nothing
     from nameplate.device.cuda import rate, read_identity
 
     identity = read_identity(int(name.removeprefix("cuda:")))
@@ -48,19 +61,16 @@ def describe(name: str) -> Described:
 
 
 def open_device(name: str = "auto") -> Device:
-    """Open `auto` (a GPU where there is one, else the CPU), `cpu`, `cuda` (the first) or `cuda:N`.
+    """Open the device that a flag names, the first where it names several.
 
-    Raises InputError for an unknown name, for a GPU that isn't there, and for a GPU that NVML sees and torch
-    can't use: that is never a silent CPU run.
+    Raises InputError as `device_names` does.
     """
-    if name == "cpu":
+    first = device_names(name)[0]
+    if first == "cpu":
         return _cpu()
-    if name in ("auto", "cuda"):
-        return _first_gpu(name)
-    match = re.fullmatch(r"cuda:(\d+)", name)
-    if match is None:
-        raise InputError("unknown device", where="--device", got=name, expected=_EXPECTED)
-    return _gpu(int(match[1]))
+    from nameplate.device.cuda import CudaDevice, read_identity
+
+    return CudaDevice(read_identity(int(first.removeprefix("cuda:"))))
 
 
 def _gpu_count() -> int:
@@ -73,27 +83,6 @@ def _cpu() -> Device:
     from nameplate.device.cpu import CpuDevice
 
     return CpuDevice()
-
-
-def _first_gpu(name: str) -> Device:
-    if _gpu_count() > 0:
-        return _gpu(0)
-    _refuse_unusable_gpu()
-    if name == "cuda":
-        raise InputError("no CUDA GPU here", where="--device", got=name, expected="cpu")
-    return _cpu()
-
-
-def _gpu(index: int) -> Device:
-    from nameplate.device.cuda import CudaDevice, read_identity
-
-    count = _gpu_count()
-    if count == 0:
-        _refuse_unusable_gpu()
-    if index >= count:
-        here = f"one of the {count} GPUs here" if count else "cpu: no CUDA GPU is here"
-        raise InputError("no such GPU", where="--device", got=f"cuda:{index}", expected=here)
-    return CudaDevice(read_identity(index))
 
 
 def _refuse_unusable_gpu() -> None:

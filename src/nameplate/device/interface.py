@@ -7,7 +7,7 @@ and a real one adds no Python of the engine's between launches.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -28,13 +28,17 @@ if TYPE_CHECKING:
 class Timing:
     """One batch: seconds of each sample, in order, each of `per_sample` launches.
 
-    `start_s` is on the device's own clock. `enqueue_s` is how long the host takes to hand over such a batch,
-    where launching and running are two things (a GPU); None where they are one, or where it doesn't show.
+    `start_s` and `end_s` are on the device's own clock; flushes between samples lie within. `cpu_s` is the
+    CPU time this process used meanwhile, all threads; None where it isn't known. `enqueue_s` is how long the
+    host takes to hand over such a batch, where launching and running are two things (a GPU); None where they
+    are one, or where it doesn't show.
     """
 
     start_s: float
     sample_s: NDArray[np.float64]
     per_sample: int
+    end_s: float
+    cpu_s: float | None = None
     enqueue_s: float | None = None
 
     @property
@@ -58,7 +62,25 @@ class Counters:
     steal_s: float | None = None  # CPU seconds a hypervisor gave to someone else
     tick_s: float | None = None  # the step in which busy_cpu_s and steal_s count
     parallel_share: float | None = None  # speed of the cores side by side, ÷ that when the device was opened
+    mhz: float | None = None  # mean clock of the CPUs this process may use, as the kernel tells it
+    temperature_c: float | None = None  # hottest sensor of the CPU package
+    energy_j: float | None = None  # of the CPU packages, a running total
     gpu: GpuReading | None = None  # a GPU's own, with a reason for each figure its driver doesn't give
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A small product whose speed tells what conditions the device is in; it isn't what is measured.
+
+    `renew` allocates its buffers anew, so that where they happen to lie isn't part of what it tells. `larger`
+    are products of the same dtype among which the device's best is looked for, to calibrate the probe by.
+    """
+
+    name: str
+    flops: int
+    launch: Launch
+    renew: Callable[[], None]
+    larger: tuple[Probe, ...] = ()
 
 
 class Described(Protocol):
@@ -115,6 +137,20 @@ class Device(Described, Protocol):
 
     def counters(self) -> Counters:
         """Totals as they stand now."""
+
+    def timeline(self, since_s: float) -> tuple[Counters, ...]:
+        """What was seen since `since_s`, in order of time: rows that its telemetry takes about ten times a
+        second from the first call on, and those of `counters`. A row need not have every figure.
+        """
+
+    def probe(self, dtype: str) -> Probe | None:
+        """A product to tell the conditions of the moment by; None where the device's clock tells them."""
+
+    def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
+        """One launch that replays `count` of these without the host between; None where there is none."""
+
+    def idle(self, seconds: float) -> None:
+        """Leave the device alone for so long."""
 
     def synchronize(self) -> None:
         """Wait until everything launched has run."""

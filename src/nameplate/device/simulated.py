@@ -1,57 +1,210 @@
-"""A device with a known truth: durations come from a rule and a seed, and its clock is virtual.
+"""A device with a known truth: durations come from a law and a seed, and its clock is virtual.
 
 It goes through the same `Device` interface as a real one, so what is tested with it is the real engine. No
-launch is executed and no time is waited for.
+launch is executed and no time is waited for: virtual time moves by what is timed, and by what the device is
+told that a host spends between batches.
+
+A device is put together from parts, each of which may be left out: the `Law` of its launches, the load of
+others on its cores, a `Driver` that holds a GPU's clock down and counts it, a timer's step, and the moments
+at which it dies or corrupts. It remembers every batch as it truly was, so that the truth of any window is a
+sum.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
+from nameplate.device.course import Course, Floats, Steps
 from nameplate.device.identity import SimulatedIdentity
-from nameplate.device.interface import Counters, Timing
+from nameplate.device.interface import Counters, Probe, Timing
+from nameplate.record import Batch
 from nameplate.specs.rating import Figure, Rating
+from nameplate.telemetry.gpu import POLICIES, GpuReading
 from nameplate.workload import Launch
 
 if TYPE_CHECKING:
     import torch
 
 # Given the virtual time in seconds, a number of launches and a generator: seconds of each launch.
-Durations = Callable[[float, int, np.random.Generator], NDArray[np.float64]]
+Durations = Callable[[float, int, np.random.Generator], Floats]
+# What holds a clock down, and the driver's word for it.
+Policy = Literal["power", "software_thermal", "hardware_thermal", "power_brake"]
+_REASONS: dict[Policy, str] = {
+    "power": "sw_power_cap",
+    "software_thermal": "sw_thermal_slowdown",
+    "hardware_thermal": "hw_thermal_slowdown",
+    "power_brake": "hw_power_brake_slowdown",
+}
+_TELEMETRY_S = 0.1
+_SAME_S = 1e-9  # two readings of one moment differ by rounding alone
+_FINEST_STEPS = 512  # that a batch is cut into, where what changes with time is followed through it
 
 
-def steady(launch_s: float, relative_noise: float = 0.0) -> Durations:
+@dataclass(frozen=True)
+class Noise:
+    """What one launch takes beside what it should, independent of its neighbours; 1 on average.
+
+    A launch is at one of `levels`, each as likely, with a Gaussian body of relative standard deviation `sd`;
+    a share `tail_share` of launches is interrupted for an exponential time of mean `tail_excess` (of a
+    launch). All of it is then divided by its own mean.
+    """
+
+    sd: float = 0.0
+    levels: tuple[float, ...] = (1.0,)
+    tail_share: float = 0.0
+    tail_excess: float = 0.0
+
+    @cached_property
+    def relative_sd(self) -> float:
+        """Standard deviation of one launch ÷ its mean."""
+        levels = np.asarray(self.levels)
+        body = levels.var() + self.sd**2 * (levels**2).mean()
+        tail = 2 * self.tail_share * self.tail_excess**2 - (self.tail_share * self.tail_excess) ** 2
+        return math.sqrt(body + tail) / self._mean
+
+    @cached_property
+    def _mean(self) -> float:
+        return float(np.mean(self.levels)) + self.tail_share * self.tail_excess
+
+    def factors(self, count: int, generator: np.random.Generator) -> Floats:
+        """Draw `count` factors of mean 1. A body beyond 1 ± 0.99 is cut there: no launch takes no time."""
+        drawn = np.ones(count)
+        if self.sd:
+            drawn += generator.standard_normal(count) * self.sd
+            np.maximum(drawn, 0.01, out=drawn)
+        if len(self.levels) > 1:
+            drawn *= np.asarray(self.levels)[generator.integers(len(self.levels), size=count)]
+        if self.tail_share:
+            hit = np.flatnonzero(generator.random(count) < self.tail_share)
+            drawn[hit] += generator.exponential(self.tail_excess, hit.size)
+        drawn /= self._mean
+        return drawn
+
+
+@dataclass(frozen=True)
+class Law:
+    """Seconds of a launch: `launch_s` × what `course` was while it ran × `noise`."""
+
+    launch_s: float
+    noise: Noise = field(default_factory=Noise)
+    course: Course | None = None
+
+    def __call__(self, now_s: float, count: int, generator: np.random.Generator) -> Floats:
+        """Draw launches that all begin at one moment: `Durations`, as any function of one's own."""
+        course = 1.0 if self.course is None else float(self.course(np.asarray(now_s)))
+        return self.launch_s * course * self.noise.factors(count, generator)
+
+
+def steady(launch_s: float, relative_noise: float = 0.0) -> Law:
     """Every launch takes `launch_s`, with Gaussian noise of that relative standard deviation."""
+    return Law(launch_s, Noise(relative_noise))
 
-    def durations(_now_s: float, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-        noise = generator.standard_normal(count) * relative_noise
-        return np.asarray(launch_s * np.maximum(1 + noise, 0.01), dtype=float)
 
-    return durations
+@dataclass(frozen=True)
+class Driver:
+    """What makes the device a GPU: a clock that is held down, and a driver that counts by what and how long.
+
+    `clock` is a fraction of `rated_mhz` over time (None: all of it); `policy` holds it down from
+    `held_from_s` on.
+    """
+
+    clock: Course | None = None
+    policy: Policy | None = None
+    held_from_s: float = 0.0
+    rated_mhz: float = 1410.0
+    power_w: float = 400.0
+    temperature_c: int = 60
+
+    def readings(self, at_s: Floats) -> list[GpuReading]:
+        """What the driver tells at each moment: nobody else is on the GPU, and every counter is there."""
+        clocks = np.ones_like(at_s) if self.clock is None else self.clock(at_s)
+        return [self._reading(at, clock) for at, clock in zip(at_s.tolist(), clocks.tolist(), strict=True)]
+
+    def _reading(self, at_s: float, clock: float) -> GpuReading:
+        held_s = 0.0 if self.policy is None else max(at_s - self.held_from_s, 0.0)
+        reasons = (_REASONS[self.policy],) if self.policy is not None and held_s > 0 else ()
+        told = {
+            "uuid": "simulated",
+            "at_s": at_s,
+            "sm_clock_mhz": round(self.rated_mhz * clock),
+            "temperature_c": self.temperature_c,
+            "power_w": self.power_w,
+            "energy_j": self.power_w * at_s,
+            "clock_event_reasons": reasons,
+            **{f"{policy}_throttle_s": held_s if policy == self.policy else 0.0 for policy in POLICIES},
+            "ecc_uncorrected": 0,
+            "pcie_replays": 0,
+            "processes": (),
+            "own_processes_seen": 1,
+            "pids_match": True,
+        }
+        return GpuReading.model_validate(told)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One batch as it truly was, beside what the timer said of it.
+
+    `expected_s` is what its launches together should take: all of it but the noise, so its truth.
+    `variance_s2` is the noise's, of their sum. `launch_s` is each launch, where the device keeps them.
+    """
+
+    start_s: float
+    elapsed_s: float
+    launches: int
+    expected_s: float
+    variance_s2: float
+    launch_s: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A launch that replays `count` launches without the host between them."""
+
+    count: int
+
+    def __call__(self) -> None:
+        """Do nothing: the device draws what it takes."""
 
 
 @dataclass
 class SimulatedDevice:
-    """A device whose launches take what `durations` says; `foreign_cores` and `stolen_cores` disturb it."""
+    """A device whose launches take what its law says; a bare function of durations is a law without a truth.
 
-    durations: Durations
+    Others' work slows a launch as if what is left of the cores did it alone: cores ÷ (cores − load). With a
+    `timer_resolution_s` every reading of the clock is cut off to whole steps. With a `host_launch_s` the
+    host takes so long to hand over each launch, and none can take less. `between_s` is what the host spends
+    between batches on average (exponential), so that a coarse timer isn't in step with them.
+    """
+
+    durations: Law | Durations
     seed: int = 0
     nominal_tflops: float | None = None
-    foreign_cores: float = 0.0  # cores other processes keep busy
-    stolen_cores: float = 0.0  # cores the hypervisor gives to others
+    foreign_cores: float | Steps = 0.0  # cores other processes keep busy
+    stolen_cores: float | Steps = 0.0  # cores the hypervisor gives to others
     name: str = "simulated"
     kind: str = "simulated"
     cores: float = 2.0
     timer_resolution_s: float = 0.0
     cache_bytes: int | None = None
     memory_bytes: int | None = None
+    driver: Driver | None = None
+    host_launch_s: float | None = None
+    between_s: float = 0.0
+    dies_at_s: float = math.inf
+    corrupts_at_s: float = math.inf
+    keep_launches: bool = False
+    trace: list[Drawn] = field(default_factory=list)
     _now_s: float = 0.0
     _generator: np.random.Generator = field(init=False)
+    _read: list[Counters] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         """Seed the generator and state the rating."""
@@ -59,18 +212,22 @@ class SimulatedDevice:
         self.identity = SimulatedIdentity(name=self.name)
         source = "the simulation's own truth"
         rated = {} if self.nominal_tflops is None else {"fp32": Figure(self.nominal_tflops, source)}
-        self.rating = Rating("simulated", "made, not found", rated, rated)
+        clock_mhz = None if self.driver is None else self.driver.rated_mhz
+        self.rating = Rating("simulated", "made, not found", rated, rated, rated_clock_mhz=clock_mhz)
 
     @property
     def torch_device(self) -> torch.device:
-        """`torch.device("cpu")`, where a simulated workload that allocates would do so."""
-        import torch
+        """The CPU, by its name alone: torch takes a second to import, and nothing is allocated."""
+        return cast("torch.device", "cpu")
 
-        return torch.device("cpu")
+    @property
+    def corrupted(self) -> bool:
+        """Whether what it computes now is wrong."""
+        return self._now_s >= self.corrupts_at_s
 
     def clock(self) -> float:
-        """Virtual seconds."""
-        return self._now_s
+        """Virtual seconds, in whole steps of the timer."""
+        return float(self._stamps(np.asarray(self._now_s)))
 
     def time_batch(
         self,
@@ -80,18 +237,170 @@ class SimulatedDevice:
         per_sample: int,
         flush: bool = False,
     ) -> Timing:
-        """Draw the durations of a batch and move the clock on by their sum."""
-        begin = self._now_s
-        each = self.durations(begin, samples * per_sample, self._generator)
-        spans = each.reshape(samples, per_sample).sum(axis=1)
+        """Draw the durations of a batch and move the clock on by their sum; a device that has died raises."""
+        if self.between_s:
+            self._now_s += self._generator.exponential(self.between_s)
+        begin_s, replay = self._now_s, launches[0]
+        within = replay.count if isinstance(replay, Replay) else 1
+        host_s = None if self.host_launch_s is None else self.host_launch_s / within
+        each, expected_s, variance_s2 = self._draw(begin_s, samples * per_sample * within, host_s)
+        spans = each.reshape(samples, -1).sum(axis=1)
         self._now_s += float(spans.sum())
-        return Timing(begin, spans, per_sample)
+        self._die(begin_s)
+        ends_s = self._stamps(begin_s + np.concatenate(([0.0], np.cumsum(spans))))
+        if self.timer_resolution_s:
+            spans = np.diff(ends_s)
+        timing = Timing(
+            float(ends_s[0]),
+            spans,
+            per_sample,
+            float(ends_s[-1]),
+            float(self._own_cpu_s(begin_s, self._now_s)),
+            None if host_s is None else host_s * each.size,
+        )
+        self.trace.append(
+            Drawn(
+                timing.start_s,
+                timing.elapsed_s,
+                timing.launches,
+                expected_s,
+                variance_s2,
+                each if self.keep_launches else None,
+            )
+        )
+        return timing
+
+    def window(self, batches: Sequence[Batch]) -> list[Drawn]:
+        """What a record's batches truly were. Raises ValueError where they aren't this device's.
+
+        A record's batch may be several neighbouring ones put together.
+        """
+        for first in range(len(self.trace)):
+            found = self._matched(self.trace[first:], batches)
+            if found:
+                return found
+        raise ValueError(f"none of the {len(self.trace)} batches drawn begins this window of {len(batches)}")
 
     def counters(self) -> Counters:
-        """Totals that follow from the virtual clock: every core busy with this work, and the disturbance."""
-        own = self._now_s * self.cores
-        foreign = self._now_s * self.foreign_cores
-        return Counters(self._now_s, own, own + foreign, self._now_s * self.stolen_cores, 0.0)
+        """Totals that follow from the virtual clock: every core busy with this work or that of others."""
+        self._read += self._rows(np.asarray([self._now_s]))
+        return self._read[-1]
+
+    def timeline(self, since_s: float) -> tuple[Counters, ...]:
+        """Rows ten times a second, and those of `counters`."""
+        first, last = math.ceil(since_s / _TELEMETRY_S), math.floor(self._now_s / _TELEMETRY_S)
+        rows = self._rows(np.arange(first, last + 1, dtype=float) * _TELEMETRY_S)
+        rows += (row for row in self._read if row.at_s >= since_s)
+        return tuple(sorted(rows, key=lambda row: row.at_s))
+
+    def probe(self, dtype: str) -> Probe | None:
+        """None: its truth is known without one."""
+        return None
+
+    def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
+        """A graph of `count` launches, where handing launches over takes the host time."""
+        return None if self.host_launch_s is None else Replay(count)
+
+    def idle(self, seconds: float) -> None:
+        """Let so much virtual time pass."""
+        self._now_s += seconds
 
     def synchronize(self) -> None:
         """Nothing to wait for."""
+
+    @staticmethod
+    def _matched(trace: Sequence[Drawn], batches: Sequence[Batch]) -> list[Drawn]:
+        """The batches of the trace that make up these, where the first of both is the same; else none."""
+        found: list[Drawn] = []
+        place = 0
+        for batch in batches:
+            begin_s = trace[0].start_s + batch.start_s - _SAME_S
+            while place < len(trace) and trace[place].start_s < begin_s:
+                place += 1
+            first, launches = place, 0
+            while place < len(trace) and launches < batch.launches:
+                launches += trace[place].launches
+                place += 1
+            parts = trace[first:place]
+            if not math.isclose(sum(part.elapsed_s for part in parts), batch.elapsed_s):
+                return []
+            found += parts
+        return found
+
+    def _draw(self, begin_s: float, count: int, host_s: float | None) -> tuple[Floats, float, float]:
+        """Seconds of each launch, what all together should take, and the variance of that."""
+        law = self.durations
+        if not isinstance(law, Law):
+            each = law(begin_s, count, self._generator) * self._slowdown(np.asarray([begin_s]))
+            return each, float(each.sum()), 0.0
+        expected = self._expected(law, begin_s, count)
+        if host_s is not None:
+            expected = np.maximum(expected, host_s)
+        variance_s2 = law.noise.relative_sd**2 * float(np.square(expected).sum())
+        each = expected * law.noise.factors(count, self._generator)
+        return each, float(expected.sum()), variance_s2
+
+    def _expected(self, law: Law, begin_s: float, count: int) -> Floats:
+        """Seconds that launches in a row should take, the first beginning at `begin_s`."""
+        if not (law.course or self._clock or self.foreign_cores or self.stolen_cores):
+            return np.full(count, law.launch_s)
+        # Launches done by a moment are the integral of their rate; one ends where it passes a whole number.
+        span_s, done = 0.0, np.zeros(1)
+        while done[-1] < count:
+            span_s = 1.1 * max(span_s, count * float(self._at(law, np.asarray([begin_s]))[0]))
+            at_s = np.linspace(begin_s, begin_s + span_s, max(count, _FINEST_STEPS) + 1)
+            rate = 1 / self._at(law, at_s)
+            done = np.concatenate(([0.0], np.cumsum((rate[1:] + rate[:-1]) / 2 * (at_s[1] - at_s[0]))))
+        return np.diff(np.interp(np.arange(count + 1), done, at_s))
+
+    def _at(self, law: Law, at_s: Floats) -> Floats:
+        course = 1.0 if law.course is None else law.course(at_s)
+        return np.full_like(at_s, law.launch_s) * course * self._slowdown(at_s)
+
+    def _slowdown(self, at_s: Floats) -> Floats:
+        """What a launch begun at each instant takes, for clock and load, of what it would by itself."""
+        taken = _level(self.foreign_cores, at_s) + _level(self.stolen_cores, at_s)
+        clock = 1.0 if self._clock is None else self._clock(at_s)
+        return np.asarray(self.cores / (self.cores - taken) / clock)
+
+    @property
+    def _clock(self) -> Course | None:
+        return None if self.driver is None else self.driver.clock
+
+    def _own_cpu_s(self, begin_s: float, end_s: ArrayLike) -> Floats:
+        taken_s = _area(self.foreign_cores, begin_s, end_s) + _area(self.stolen_cores, begin_s, end_s)
+        return self.cores * (np.asarray(end_s) - begin_s) - taken_s
+
+    def _rows(self, at_s: Floats) -> list[Counters]:
+        own_s, stolen_s = self._own_cpu_s(0.0, at_s), _area(self.stolen_cores, 0.0, at_s)
+        busy_s = own_s + _area(self.foreign_cores, 0.0, at_s)
+        told = zip(at_s.tolist(), own_s.tolist(), busy_s.tolist(), stolen_s.tolist(), strict=True)
+        return [
+            Counters(*totals, tick_s=0.0, gpu=gpu) for totals, gpu in zip(told, self._gpu(at_s), strict=True)
+        ]
+
+    def _gpu(self, at_s: Floats) -> Sequence[GpuReading | None]:
+        if self.driver is None:
+            return [None] * at_s.size
+        lost = "NVML_ERROR_GPU_IS_LOST: simulated"
+        return [
+            GpuReading.nothing("simulated", lost, reading.at_s) if reading.at_s >= self.dies_at_s else reading
+            for reading in self.driver.readings(at_s)
+        ]
+
+    def _die(self, begin_s: float) -> None:
+        if self._now_s >= self.dies_at_s:
+            self._now_s = max(begin_s, self.dies_at_s)
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    def _stamps(self, at_s: Floats) -> Floats:
+        step_s = self.timer_resolution_s
+        return np.floor(at_s / step_s) * step_s if step_s else at_s
+
+
+def _level(load: float | Steps, at_s: Floats) -> Floats | float:
+    return load(at_s) if isinstance(load, Steps) else load
+
+
+def _area(load: float | Steps, begin_s: float, end_s: ArrayLike) -> Floats:
+    return load.area(begin_s, end_s) if isinstance(load, Steps) else load * (np.asarray(end_s) - begin_s)

@@ -2,10 +2,86 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from nameplate.device.interface import Counters
 from nameplate.telemetry.gpu import POLICIES, GpuDifference, GpuReading, difference
+from nameplate.telemetry.timeline import Spans, gained, integrated, mean_within
+
+# Clock-event reasons by the policy that NVML's counters name; for drivers whose counters are absent.
+_REASONS = {
+    "power": {"sw_power_cap"},
+    "thermal": {"sw_thermal_slowdown", "hw_thermal_slowdown"},
+    "software_thermal": {"sw_thermal_slowdown"},
+    "hardware_thermal": {"hw_thermal_slowdown"},
+    "power_brake": {"hw_power_brake_slowdown"},
+}
+_FEWEST_LOOKS = 5  # readings within the batches, below which a share of them says nothing
+# Where a driver counts longer than the batches ran, the counter isn't in the unit taken for it.
+_COUNTER_SLACK, _COUNTER_SLACK_S = 1.1, 0.1
+
+
+@dataclass(frozen=True)
+class GpuCourse:
+    """A GPU while the batches of one case ran: readings at about 10 Hz, counters between them."""
+
+    spans_s: float  # seconds of batches
+    readings: int  # that fell within them
+    sm_clock_mhz: float | None
+    memory_clock_mhz: float | None
+    temperature_c: float | None
+    power_w: float | None
+    energy_j: float | None  # by the driver's counter
+    energy_integrated_j: float | None  # by its power readings
+    throttle_s: Mapping[str, float | None]
+    reason_share: Mapping[str, float | None]  # of the time, by the readings that show a policy's reason
+
+    def share(self, policy: str) -> float | None:
+        """The share of that time for which a policy held the clock down, by counter, else by readings."""
+        held_s = self.throttle_s[policy]
+        most_s = _COUNTER_SLACK * self.spans_s + _COUNTER_SLACK_S
+        if held_s is not None and self.spans_s > 0 and held_s <= most_s:
+            return min(held_s / self.spans_s, 1.0)
+        return self.reason_share[policy]
+
+
+def gpu_course(rows: Sequence[Counters], spans: Spans) -> GpuCourse | None:
+    """What the rows tell of the spans; None where no row has a GPU's reading."""
+    readings = [row.gpu for row in rows if row.gpu is not None]
+    if not readings:
+        return None
+
+    def ask(figure: str, how: Callable[..., float | None]) -> float | None:
+        known = [
+            (each.at_s, float(value)) for each in readings if (value := getattr(each, figure)) is not None
+        ]
+        return how([at for at, _ in known], [value for _, value in known], spans)
+
+    return GpuCourse(
+        sum(end - begin for begin, end in spans),
+        len(_inside(readings, spans)),
+        ask("sm_clock_mhz", mean_within),
+        ask("memory_clock_mhz", mean_within),
+        ask("temperature_c", mean_within),
+        ask("power_w", mean_within),
+        ask("energy_j", gained),
+        ask("power_w", integrated),
+        {policy: ask(f"{policy}_throttle_s", gained) for policy in POLICIES},
+        {policy: _reason_share(readings, spans, policy) for policy in POLICIES},
+    )
+
+
+def _inside(readings: Sequence[GpuReading], spans: Spans) -> list[GpuReading]:
+    return [each for each in readings if any(begin <= each.at_s <= end for begin, end in spans)]
+
+
+def _reason_share(readings: Sequence[GpuReading], spans: Spans, policy: str) -> float | None:
+    known = [each for each in readings if each.clock_event_reasons is not None]
+    if len(_inside(known, spans)) < _FEWEST_LOOKS:
+        return None
+    shown = [float(bool(_REASONS[policy] & set(each.clock_event_reasons or ()))) for each in known]
+    return mean_within([each.at_s for each in known], shown, spans)
 
 
 @dataclass(frozen=True)
@@ -13,15 +89,18 @@ class GpuConditions:
     """A GPU before and after the window, and what its driver counted meanwhile.
 
     Both readings are taken while nothing runs: a reason seen in them was still there, one that isn't may
-    have been; what held during the window only the counters tell.
+    have been; what held during the batches their course tells, and where there is none the counters.
     """
 
     before: GpuReading
     after: GpuReading
     change: GpuDifference
+    course: GpuCourse | None = None
 
     def share(self, policy: str) -> float | None:
         """The share of the window that a policy held the clock down for; None: not counted here."""
+        if self.course is not None and (share := self.course.share(policy)) is not None:
+            return share
         held_s = self.change.throttle_s[policy]
         if held_s is None or self.change.elapsed_s <= 0:
             return None
@@ -66,7 +145,18 @@ class GpuConditions:
             "gpu_pcie_replays": self.change.pcie_replays,
             "gpu_pcie_generation_after": self.after.pcie_generation,
             "gpu_pcie_width_after": self.after.pcie_width,
+            **({} if self.course is None else _course_columns(self.course)),
         }
+
+
+def _course_columns(course: GpuCourse) -> dict[str, float | str | None]:
+    return {
+        "gpu_readings": course.readings,
+        "gpu_sm_clock_mhz": course.sm_clock_mhz,
+        "gpu_memory_clock_mhz": course.memory_clock_mhz,
+        "gpu_temperature_c": course.temperature_c,
+        "gpu_power_w": course.power_w,
+    }
 
 
 @dataclass(frozen=True)
@@ -83,6 +173,9 @@ class Conditions:
     steal_share: float | None = None
     resolution: float | None = None
     parallel_share: float | None = None
+    mhz: float | None = None
+    temperature_c: float | None = None
+    energy_j: float | None = None
     gpu: GpuConditions | None = None
 
     def as_columns(self) -> dict[str, float | str | None]:
@@ -94,6 +187,8 @@ class Conditions:
             "steal_share": self.steal_share,
             "cpu_share_resolution": self.resolution,
             "parallel_share": self.parallel_share,
+            "cpu_mhz": self.mhz,
+            "cpu_temperature_c": self.temperature_c,
             **({} if self.gpu is None else self.gpu.as_columns()),
         }
 
@@ -117,7 +212,27 @@ def between(before: Counters, after: Counters, cores: float) -> Conditions:
         # Each core's total may be a step off at either end.
         None if after.tick_s is None else 2 * after.tick_s * cores / room,
         _lower(before.parallel_share, after.parallel_share),
-        gpu,
+        gpu=gpu,
+    )
+
+
+def of_batches(conditions: Conditions, rows: Sequence[Counters], spans: Spans) -> Conditions:
+    """Add to a group's conditions what the rows of its timeline tell of one case's batches.
+
+    Shares of the cores stay the group's: their counters move in steps too coarse for single batches.
+    """
+
+    def ask(figure: str, how: Callable[..., float | None]) -> float | None:
+        known = [(row.at_s, float(value)) for row in rows if (value := getattr(row, figure)) is not None]
+        return how([at for at, _ in known], [value for _, value in known], spans)
+
+    gpu = conditions.gpu and replace(conditions.gpu, course=gpu_course(rows, spans))
+    return replace(
+        conditions,
+        mhz=ask("mhz", mean_within),
+        temperature_c=ask("temperature_c", mean_within),
+        energy_j=ask("energy_j", gained),
+        gpu=gpu,
     )
 
 

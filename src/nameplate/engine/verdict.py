@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from nameplate.datafile import packaged, parse
 from nameplate.engine.conditions import Conditions
 from nameplate.record import Verdict, gravest_first
-from nameplate.stats import Interval
+from nameplate.stats import Interval, dwelling, trend
 from nameplate.workload import Check
 
 
@@ -33,6 +35,7 @@ class _Contended(_Rule):
 
 class _LaunchBound(_Rule):
     enqueue_share: float
+    graph_share: float
 
 
 class _Throttled(_Rule):
@@ -45,6 +48,7 @@ class _Throttled(_Rule):
 class _Unstable(_Rule):
     half_width: float
     drift: float
+    levels: float
 
 
 class Thresholds(_Rule):
@@ -69,11 +73,16 @@ class Observation:
 
     kind: str  # of device
     check: Check | None
-    launch_time: Interval
-    halves_s: tuple[float, float]  # seconds a launch in the first and the second half of the window
+    time_s: Interval  # a launch
+    middle_s: NDArray[np.float64]  # of each batch, on the device's clock
+    launch_s: NDArray[np.float64]  # mean seconds a launch of each batch
+    samples_s: Sequence[NDArray[np.float64]]  # seconds a launch of each sample, by batch
     peak_efficiency: Interval | None
     conditions: Conditions
-    enqueue_share: float | None  # of the batches' time that the host took to hand them over
+    changed_batch: int | None = None  # the first whose results had other bits
+    settled: bool | None = None  # None: the figure isn't a sustained one
+    enqueue_share: float | None = None  # of the batches' time that the host took to hand them over
+    graph_share: float | None = None  # seconds a launch replayed as a graph ÷ as it was timed
 
 
 def judge(seen: Observation, limits: Thresholds | None = None) -> tuple[Verdict, ...]:
@@ -91,6 +100,8 @@ def judge(seen: Observation, limits: Thresholds | None = None) -> tuple[Verdict,
 
 # A rule answers True or False, or None: the evidence it needs is missing.
 def _unverified(seen: Observation, _limits: Thresholds) -> bool | None:
+    if seen.changed_batch is not None:
+        return True
     # The check samples; memory that failed meanwhile may have hit what it didn't look at. A card that counts
     # no errors (consumer cards have no ECC) is judged by the check alone.
     gpu = seen.conditions.gpu
@@ -104,14 +115,28 @@ def _above_peak(seen: Observation, limits: Thresholds) -> bool | None:
 
 
 def _launch_bound(seen: Observation, limits: Thresholds) -> bool | None:
-    return seen.enqueue_share is not None and seen.enqueue_share >= limits.launch_bound.enqueue_share
+    limit = limits.launch_bound
+    if seen.graph_share is not None and seen.graph_share < limit.graph_share:
+        return True
+    return seen.enqueue_share is not None and seen.enqueue_share >= limit.enqueue_share
 
 
 def _contended(seen: Observation, limits: Thresholds) -> bool | None:
-    if seen.kind == "cuda":  # who else uses the host shows in launch_bound, if it matters
-        gpu = seen.conditions.gpu
-        return None if gpu is None else gpu.change.other_processes
-    now, limit = seen.conditions, limits.contended
+    # Who else uses a GPU's host shows in launch_bound, if it matters.
+    return _any([_company(seen), False if seen.kind == "cuda" else loaded(seen.conditions, limits)])
+
+
+def _company(seen: Observation) -> bool | None:
+    """Whether another process used the GPU."""
+    gpu = seen.conditions.gpu
+    if gpu is None:
+        return None if seen.kind == "cuda" else False
+    return gpu.change.other_processes
+
+
+def loaded(now: Conditions, limits: Thresholds | None = None) -> bool | None:
+    """Whether other processes, or the hypervisor, took the cores meanwhile; None: that can't be told."""
+    limit = (limits or thresholds()).contended
     if now.parallel_share is not None and now.parallel_share < limit.parallel_share:
         return True  # where it can't be probed (one core, no x86-64) the counters alone decide
     if now.foreign_share is None or now.steal_share is None or now.resolution is None:
@@ -124,20 +149,27 @@ def _contended(seen: Observation, limits: Thresholds) -> bool | None:
     return None if now.resolution > min(limit.foreign_share, limit.steal_share) else False
 
 
-def _unstable(seen: Observation, limits: Thresholds) -> bool | None:
-    if seen.launch_time.relative_half_width > limits.unstable.half_width:
+def _any(found: Sequence[bool | None]) -> bool | None:
+    """True where one holds, None where none does and one isn't known."""
+    if any(found):
         return True
-    first, second = seen.halves_s
-    drift = abs(second / first - 1)
-    return drift > limits.unstable.drift + 2 * seen.launch_time.relative_half_width
+    return None if None in found else False
+
+
+def _unstable(seen: Observation, limits: Thresholds) -> bool | None:
+    limit = limits.unstable
+    return (
+        seen.settled is False
+        or seen.time_s.relative_half_width > limit.half_width
+        or trend(seen.middle_s, seen.launch_s).beyond(limit.drift)
+        or dwelling(seen.launch_s, seen.samples_s) > limit.levels
+    )
 
 
 def _throttled(seen: Observation, limits: Thresholds) -> bool | None:
-    if seen.kind != "cuda":  # a CPU's clock is part of what it delivers
-        return False
     gpu, limit = seen.conditions.gpu, limits.throttled
-    if gpu is None:
-        return None
+    if gpu is None:  # a CPU's clock is part of what it delivers
+        return None if seen.kind == "cuda" else False
     heat = _above(gpu.heat_shares(), limit.slowdown_share)
     power = _above([gpu.share("power")], limit.power_share)
     first, second = (set(one.throttle_reasons or ()) for one in (gpu.before, gpu.after))
@@ -151,9 +183,7 @@ def _throttled(seen: Observation, limits: Thresholds) -> bool | None:
 
 def _above(shares: Sequence[float | None], limit: float) -> bool | None:
     """Whether any share is above the limit; None where none is and one isn't known."""
-    if any(share is not None and share > limit for share in shares):
-        return True
-    return None if None in shares else False
+    return _any([None if share is None else share > limit for share in shares])
 
 
 _RULES: Sequence[tuple[Verdict, Callable[[Observation, Thresholds], bool | None]]] = (

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nameplate.derate.chain import Link, chain
+from nameplate.derate.chain import REAL_FILL, Link, admitted, chain
 from nameplate.errors import InputError
-from nameplate.fleet.links import Derate, device_peaks, from_run
+from nameplate.fleet.links import Derate, device_peaks, from_run, not_yet
 from nameplate.record import Record
 from nameplate.specs.parts import Part
 from nameplate.store.folder import Run
@@ -22,12 +22,6 @@ class Evidence:
 
     derates: tuple[Derate, ...]
     notes: tuple[str, ...]
-
-
-def admitted(record: Record) -> bool:
-    """Whether a record feeds a fleet unasked: `clean`; for a sustained figure also `throttled`."""
-    believed = {"clean", "throttled"} if record.phase == "sustained" else {"clean"}
-    return record.status == "ok" and set(record.verdicts) <= believed
 
 
 def unpriced(run: Run) -> str | None:
@@ -52,7 +46,7 @@ def own_figures(run: Run) -> str:
         record
         for record in run.records
         if record.status == "ok" and record.workload == "matmul" and record.tflops is not None
-        if "unverified" not in record.verdicts
+        if record.fill == REAL_FILL and "unverified" not in record.verdicts
     ]
     entry = run.manifest.devices[0]
     device = f"{entry.identity.name or entry.name} ({entry.part or 'no known part'})"
@@ -61,7 +55,11 @@ def own_figures(run: Run) -> str:
     if best is None:
         return f"{device}: no product was measured"
     of = "" if best.efficiency is None else f", {best.efficiency:.1%} of nominal {best.nominal_tflops:.3g}"
-    return f"{device}: best product {best.tflops:.3g} TFLOPS in {best.dtype}{of} ({' '.join(best.verdicts)})"
+    phase = "" if best.phase is None else f", {best.phase},"
+    return (
+        f"{device}: best product{phase} {best.tflops:.3g} TFLOPS in {best.dtype}{of} "
+        f"({' '.join(best.verdicts)})"
+    )
 
 
 def evidence(run: Run, part: Part) -> Evidence:
@@ -73,16 +71,22 @@ def evidence(run: Run, part: Part) -> Evidence:
     entries = [entry for entry in run.manifest.devices if entry.part == part.id]
     mine = {entry.name: _records_of(entry, run.records) for entry in entries}
     chains = {name: _after_datasheet(records) for name, records in mine.items()}
-    best = max(map(len, chains.values()), default=0)
-    if best == 0:
+    chains = {name: links for name, links in chains.items() if links}
+    if not chains:
         raise _none_admitted(run, [record for records in mine.values() for record in records])
-    reach = {name: links for name, links in chains.items() if len(links) == best}
+    # By the stage reached: a device without an admitted burst figure has a link less and comes as far.
+    fewest = min(_stages_left(links) for links in chains.values())
+    reach = {name: links for name, links in chains.items() if _stages_left(links) == fewest}
     slowest = min(reach, key=lambda name: math.prod(link.value for link in reach[name]))
     _check_datasheet(run, part, mine[slowest], reach[slowest])
     derates = tuple(
         from_run(link, run.id, _convention(mine[slowest], link.source.split(", "))) for link in reach[slowest]
     )
     return Evidence(derates, tuple(_notes(run, entries, reach, slowest, mine)))
+
+
+def _stages_left(links: Sequence[Link]) -> int:
+    return len(not_yet(links[-1].to))
 
 
 def _records_of(entry: DeviceEntry, records: Sequence[Record]) -> list[Record]:

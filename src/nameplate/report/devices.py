@@ -12,7 +12,7 @@ from rich.text import Text
 
 from nameplate.derate.published import Published, best_gemm
 from nameplate.device.survey import Seen, Survey
-from nameplate.report.view import figure
+from nameplate.report.table import figure
 from nameplate.text import plain
 
 # What a person asks of a device; JSON has everything, the CPU's flags included.

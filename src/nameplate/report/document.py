@@ -6,13 +6,17 @@ import json
 from typing import Any
 
 from nameplate.derate.chain import chain
+from nameplate.derate.effects import effects
+from nameplate.record import Record
 from nameplate.store.folder import Run
 
 
 def document(run: Run) -> dict[str, Any]:
     """Return `{"run", "records", "chain"}`; each record flat, with the columns of `nameplate.load`.
 
-    A figure not known is null; the document holds neither NaN nor infinity.
+    What is no column stands in `run`: `courses`, an entry for each record that began from idle, with the
+    curve after its onset and what was left at the moments people quote; `effects`, the ratios that fill and
+    cache make. A figure not known is null; the document holds neither NaN nor infinity.
     """
     return {
         "run": {
@@ -21,9 +25,21 @@ def document(run: Run) -> dict[str, Any]:
             "finished": run.finished,
             "missing": [each.model_dump() for each in run.missing],
             "problems": list(run.problems),
+            "courses": [_course(record) for record in run.records if record.course],
+            "effects": [effect.as_json() for effect in effects(run.records)],
         },
         "records": [record.flat() for record in run.records],
         "chain": [link.as_json() for link in chain(run.records)],
+    }
+
+
+def _course(record: Record) -> dict[str, Any]:
+    """The curve of one record and its derates, each a list of points in order of time."""
+    return {
+        "case": record.case,
+        "device": record.device,
+        "course": [moment.model_dump() for moment in record.course],
+        "derates": [derate.model_dump() for derate in record.derates],
     }
 
 

@@ -1,11 +1,13 @@
-"""The view as Markdown, with one SVG beside it."""
+"""The view as Markdown, with its pictures beside it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import quote
 
-from nameplate.report.view import Table, View
+from nameplate.report.table import Table
+from nameplate.report.view import View
 
 # CommonMark's punctuation that can open mark-up, and the pipe that would forge a table cell.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&])")
@@ -16,12 +18,12 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text)
 
 
-def render(view: View, picture: str | None = None) -> str:
-    """The whole report; `picture` is the relative path of the SVG, when there is one."""
+def render(view: View, pictures: Mapping[str, str] | None = None) -> str:
+    """The whole report; `pictures` has the relative path of each SVG by what it shows."""
     lines = [f"# {escape(view.title)}", "", f"**{escape(view.meaning)}**", ""]
     lines += [f"- {escape(line)}" for line in view.advice]
-    if picture is not None:
-        lines += ["", f"![Efficiency by case, with 95 % intervals]({quote(picture)})"]
+    for shows, path in (pictures or {}).items():
+        lines += ["", f"![{escape(shows)}]({quote(path)})"]
     for table in view.tables:
         lines += ["", f"## {escape(table.heading)}", "", *_table(table)]
     lines += ["", "## This run", "", "| | |", "|---|---|"]

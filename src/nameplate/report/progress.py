@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,10 +62,13 @@ class LiveProgress:
         self._say(f"{manifest.run}: {todo} cases on {devices} → {folder}")
         self._bar.update(self._task, total=todo)
 
-    def case_started(self, case: str) -> None:
-        """Show the case and about how much time is left."""
+    def group_started(self, cases: Sequence[str]) -> None:
+        """Show what is measured and about how much time is left."""
         left = max(self._budget_s - (time.monotonic() - self._begin), 0.0)
-        self._bar.update(self._task, description=plain(case), left=f"about {left:.0f} s left")
+        others = f" and {len(cases) - 1} in turn with it" if len(cases) > 1 else ""
+        self._bar.update(
+            self._task, description=f"{plain(cases[0])}{others}", left=f"about {left:.0f} s left"
+        )
 
     def case_finished(self, record: Record) -> None:
         """Print the case's result in one line."""

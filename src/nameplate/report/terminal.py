@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nameplate.report.view import Table, View
+from nameplate.report.sparkline import sparkline
+from nameplate.report.table import Table
+from nameplate.report.view import View
 
-_WIDE = 100
 _NARROW = 72
-_WORDS = frozenset({"case", "warning", "fleet", "from", "reason", "verdict"})
+_GAP = 2
+# Only words may break over lines; a figure and its interval are read as one.
+_WORDS = frozenset({"case", "warning", "fleet", "from", "reason", "verdict", "lost to", "when"})
+# These read well with a word a line, and so become narrow before others do.
+_TERSE = frozenset({"verdict", "lost to"})
+# A column of words isn't squeezed below this for the sake of a column that may go.
+_READABLE = 24
 _VERDICT_STYLES = {"clean": "green", "unknown": "yellow", "throttled": "yellow"}
 
 
@@ -21,6 +31,10 @@ def render(view: View, width: int = 120) -> RenderableType:
     for table in view.tables:
         drawn = _table(table, width) if width >= _NARROW else _list(table)
         parts += [Text(f"\n{table.heading}", style="bold"), drawn]
+        for curve in table.curves:
+            line, scale = sparkline(curve, width)
+            named = f"{curve.name}: " if len(table.curves) > 1 else ""
+            parts += [Text(line), Text(f"{named}{scale}", style="dim")]
     parts += [Text(f"\n{view.meaning}", style="bold")]
     parts += [Padding(Text(f"• {line}"), (0, 0, 0, 2)) for line in view.advice]
     parts += [Text(f"! {line}", style="yellow") for line in view.problems]
@@ -33,8 +47,16 @@ def show(view: View, console: Console | None = None) -> None:
     out.print(render(view, out.width), highlight=False)
 
 
+def show_tables(tables: Sequence[Table], console: Console | None = None) -> None:
+    """Print tables alone on standard output."""
+    out = console or Console()
+    for table in tables:
+        drawn = _table(table, out.width) if out.width >= _NARROW else _list(table)
+        out.print(Group(Text(f"\n{table.heading}", style="bold"), drawn), highlight=False)
+
+
 def _facts(view: View) -> RichTable:
-    grid = RichTable.grid(padding=(0, 2))
+    grid = RichTable.grid(padding=(0, _GAP))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     for name, value in view.facts:
@@ -43,17 +65,70 @@ def _facts(view: View) -> RichTable:
 
 
 def _table(table: Table, width: int) -> RichTable:
-    drawn = RichTable(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    hidden = table.secondary if width < _WIDE else frozenset()
-    shown = [index for index in range(len(table.columns)) if index not in hidden]
-    for index in shown:
+    drawn = RichTable(box=None, pad_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
+    shown = _shown(table, width)
+    widths = _widths(table, shown, width)
+    for index, columns in zip(shown, widths, strict=True):
         name = table.columns[index]
-        # Only words may break over lines; a figure and its interval are read as one.
         justify: JustifyMethod = "right" if index in table.numbers else "left"
-        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name not in _WORDS)
+        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name not in _WORDS, width=columns)
     for row in table.rows:
-        drawn.add_row(*(_cell(table.columns[index], row[index]) for index in shown))
+        cells = zip(shown, widths, strict=True)
+        drawn.add_row(*(_cell(table.columns[index], _broken(row[index], to)) for index, to in cells))
     return drawn
+
+
+def _shown(table: Table, width: int) -> list[int]:
+    """The columns to print: all, or without as many secondary ones as the others need to be readable."""
+    shown = list(range(len(table.columns)))
+    for index in table.secondary:
+        if _total([_least(table, each) for each in shown]) <= width:
+            break
+        shown.remove(index)
+    return shown
+
+
+def _widths(table: Table, shown: Sequence[int], width: int) -> list[int]:
+    """As wide as what they hold; where that is too much, terse words give way first, then the widest."""
+    widths = [max(map(len, _column(table, index))) for index in shown]
+    excess = _total(widths) - width
+    for at, index in enumerate(shown):
+        if excess > 0 and table.columns[index] in _TERSE:
+            given = min(excess, widths[at] - _least(table, index))
+            widths[at], excess = widths[at] - given, excess - given
+    words = [at for at, index in enumerate(shown) if table.columns[index] in _WORDS]
+    while excess > 0 and any(widths[at] > 1 for at in words):
+        widest = max(words, key=lambda at: widths[at])
+        widths[widest], excess = widths[widest] - 1, excess - 1
+    return widths
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _column(table: Table, index: int) -> list[str]:
+    return [table.columns[index], *(row[index] for row in table.rows)]
+
+
+def _least(table: Table, index: int) -> int:
+    """How narrow a column may be: a figure's whole width, words without breaking one before its hyphen."""
+    cells = _column(table, index)
+    widest = max(map(len, cells))
+    if table.columns[index] not in _WORDS:
+        return widest
+    longest = max(len(piece) for cell in cells for piece in _pieces(cell, table.columns[index]))
+    return max(longest, min(widest, _READABLE)) if table.columns[index] == "case" else longest
+
+
+def _pieces(cell: str, column: str) -> list[str]:
+    """What of a cell should stay on one line: a word as far as its hyphen, of `lost to` each loss."""
+    return re.split(r"(?<=,) ", cell) if column == "lost to" else cell.replace("-", "- ").split()
+
+
+def _broken(text: str, width: int) -> str:
+    """Let a word that is wider than its column break after its hyphens, rather than anywhere."""
+    return " ".join(word if len(word) <= width else word.replace("-", "- ") for word in text.split(" "))
 
 
 def _list(table: Table) -> RenderableType:

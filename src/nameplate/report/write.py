@@ -11,19 +11,27 @@ from nameplate.store.folder import Run, write_durably
 
 
 def write_report(run: Run, output: Path) -> list[Path]:
-    """Write `output` (Markdown) and, beside it, its SVG under the same name; return what was written.
+    """Write `output` (Markdown) and, beside it, its pictures; return what was written.
 
+    `NAME.md` has the efficiency of each case in `NAME.svg`, and a course from idle in `NAME-from-idle.svg`.
     Raises InputError for another suffix than .md and for a folder that can't be written.
     """
     if output.suffix != ".md":
         raise InputError("no such format", where="--output", got=str(output), expected="a name ending in .md")
-    drawing = chart.efficiency_svg(run)
-    picture = output.with_suffix(".svg")
-    text = markdown.render(view(run), picture.name if drawing else None)
+    drawn = {
+        "Efficiency by case, with 95 % intervals": ("", chart.efficiency_svg(run)),
+        "Throughput after the onset from idle": ("-from-idle", chart.onset_svg(run)),
+    }
+    pictures = {
+        shows: (output.with_name(f"{output.stem}{ending}.svg"), drawing)
+        for shows, (ending, drawing) in drawn.items()
+        if drawing is not None
+    }
+    text = markdown.render(view(run), {shows: path.name for shows, (path, _) in pictures.items()})
     try:
         write_durably(output, text)
-        if drawing:
-            write_durably(picture, drawing)
+        for path, drawing in pictures.values():
+            write_durably(path, drawing)
     except OSError as error:
         raise InputError(
             f"can't write the report: {error.strerror}",
@@ -31,4 +39,4 @@ def write_report(run: Run, output: Path) -> list[Path]:
             got=str(output),
             expected="a folder",
         ) from error
-    return [output, picture] if drawing else [output]
+    return [output, *(path for path, _ in pictures.values())]

@@ -30,6 +30,7 @@ class Rating:
     datasheet: Mapping[str, Figure] = field(default_factory=dict)
     missing: str = "no rated figure is known for this dtype"  # the reason for a dtype in neither table
     notes: tuple[str, ...] = ()  # what a reader must know of these figures
+    rated_clock_mhz: float | None = None  # at which the silicon gives the datasheet's figure; None: not known
 
     def nominal_for(self, dtype: str) -> Figure:
         """The figure achieved is compared with, or None with the reason."""

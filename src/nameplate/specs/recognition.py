@@ -114,6 +114,7 @@ def rating(part: Part, evidence: str) -> Rating:
         datasheet={**_figures(part, part.datasheet), **absent},
         missing=f"no dense figure with a source for this dtype on {part.name}",
         notes=tuple(_notes(part)),
+        rated_clock_mhz=part.rated_clock_mhz,
     )
 
 

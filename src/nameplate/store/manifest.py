@@ -32,12 +32,21 @@ class DeviceEntry(_Frozen):
     datasheet: Mapping[str, Figure] = {}
     missing: str = ""
     notes: tuple[str, ...] = ()
+    rated_clock_mhz: float | None = None
     identity: Identity
 
     @property
     def rating(self) -> Rating:
         """The rating the run was begun with, the user's --nominal included."""
-        return Rating(self.part, self.evidence, self.nominal, self.datasheet, self.missing, self.notes)
+        return Rating(
+            self.part,
+            self.evidence,
+            self.nominal,
+            self.datasheet,
+            self.missing,
+            self.notes,
+            self.rated_clock_mhz,
+        )
 
 
 class Expected(_Frozen):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nameplate import selftest
 from nameplate.device.simulated import SimulatedDevice, steady
 from nameplate.errors import InputError
-from nameplate.selftest import TOLERANCE, BareResult, _compare
+from nameplate.selftest import bare as selftest
+from nameplate.selftest.bare import TOLERANCE, BareResult, _compare
 
 FLOPS = 2 * 1024**3
 

@@ -1,4 +1,4 @@
-"""Self-tests: does the engine's figure agree with the simplest loop that could be written by hand?"""
+"""Does the engine's figure agree with the simplest loop that could be written by hand?"""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from scipy.special import stdtrit
 
 from nameplate.device.find import open_device
 from nameplate.device.interface import Device
-from nameplate.engine.measure import buffer_sets
-from nameplate.engine.sampler import AIMED_BATCHES, Sampler
+from nameplate.engine.sampler import Sampler
+from nameplate.engine.trial import buffer_sets
 from nameplate.run import SEED, check_budget, target_of
 from nameplate.stats import CONFIDENCE, FEWEST_BATCHES
 from nameplate.suite import Case, find
@@ -85,7 +85,7 @@ def against_bare_loop(device: str = "auto", budget_s: float = 15.0, seed: int = 
     with prepared.numerics():
         sampler = Sampler(opened, prepared.launches)
         sampler.warm_up(1.0)
-        sampler.size(_ROUND_S / 2 * AIMED_BATCHES)
+        sampler.size(_ROUND_S / 2)
         bare = _bare_loop(opened, seed)
         return _interleave(case.id, sampler, bare, budget_s, random.Random(seed))
 

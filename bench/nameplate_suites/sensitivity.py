@@ -1,0 +1,28 @@
+"""What a figure owes to its inputs and its caches: one product, each fill and cache state in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nameplate.suite import CACHES, FILLS, Case, Suite, Target
+from nameplate_suites.parts import matmuls
+
+
+def _cases(target: Target) -> Iterator[Case]:
+    # The smaller one lives in the caches where they are warm; the larger one draws the power.
+    for edge in (512, 2048) if target.kind == "cpu" else (2048, 8192):
+        group = f"sensitivity-{edge}"
+        for fill in FILLS:
+            yield from matmuls(target, ("bf16",), (edge,), fill=fill, cache="warm", group=group)
+        for cache in CACHES[1:]:
+            yield from matmuls(target, ("bf16",), (edge,), cache=cache, group=group)
+    # So small that on a GPU the host may be what is timed; a graph replay tells.
+    yield from matmuls(target, ("bf16",), (128,), cache="warm", group="launch")
+
+
+SUITE = Suite(
+    "sensitivity",
+    "one product by fill and by cache state in turn, and one as small as a launch",
+    60.0,
+    _cases,
+)

@@ -1,0 +1,105 @@
+"""`bench selftest`: shows that figures can be trusted, on devices of a known truth and on this machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nameplate.cli.options import Json
+from nameplate.cli.output import print_json
+from nameplate.errors import InputError
+
+if TYPE_CHECKING:
+    from nameplate.report.table import Table
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command to `app`."""
+    app.command("selftest")(selftest)
+
+
+def selftest(
+    bare: Annotated[
+        bool, typer.Option("--bare", help="The engine against a bare hand-written loop, in turn.")
+    ] = False,
+    repeat: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Restart the process N times: our spread beside other tools'."),
+    ] = None,
+    runs: Annotated[int, typer.Option(help="Simulated runs of each scenario.")] = 1000,
+    scenario: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Simulate this one alone; repeatable.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of the product that --repeat times: bf16 or fp32.")] = "bf16",
+    device: Annotated[str, typer.Option(help="Of --bare: auto, cpu, cuda or cuda:N.")] = "auto",
+    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Time for --bare.")] = 15.0,
+    json: Json = False,
+) -> None:
+    """Show that the engine recovers a known truth, on simulated devices; exits 1 where it doesn't."""
+    if bare and repeat is not None:
+        raise InputError("two tests at once", where="bench selftest", expected="--bare or --repeat")
+    if bare:
+        passed = _bare(device, budget, json)
+    elif repeat is not None:
+        passed = _repeat(repeat, dtype, json)
+    else:
+        passed = _simulate(runs, scenario, json)
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _bare(device: str, budget: float, json: bool) -> bool:
+    from nameplate.selftest.bare import against_bare_loop
+
+    result = against_bare_loop(device=device, budget_s=budget)
+    if json:
+        print_json(result.as_json())
+    else:
+        print(result.sentence())
+    return result.passed
+
+
+def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
+    from nameplate.report.selftest import failures, readings_table, simulated_table
+    from nameplate.selftest.simulate import simulate
+
+    rows = simulate(runs, names, watch=lambda row: _say(f"{row.scenario}: {'; '.join(row.failures) or 'ok'}"))
+    if json:
+        print_json([row.as_json() for row in rows])
+        return all(row.passed for row in rows)
+    _show([simulated_table(rows), readings_table(rows)])
+    for line in failures(rows):
+        print(f"FAIL: {line}")
+    return all(row.passed for row in rows)
+
+
+def _repeat(times: int, dtype: str, json: bool) -> bool:
+    from nameplate.device.threads import chosen_threads
+    from nameplate.report.selftest import repeated_table
+    from nameplate.selftest.ours import ours
+    from nameplate.selftest.peers import peers
+    from nameplate.selftest.repeat import repeat
+
+    with chosen_threads():
+        rivals = peers(dtype)
+        _say("calibrating")
+        result = repeat(times, ours(dtype), rivals, progress=lambda n, who: _say(f"{n + 1}/{times} {who}"))
+    if json:
+        print_json(result.as_json())
+        return result.passed
+    _show([repeated_table(result)])
+    for goal in result.goals:
+        print(goal.sentence())
+    return result.passed
+
+
+def _show(tables: list[Table]) -> None:
+    from nameplate.report.terminal import show_tables
+
+    show_tables(tables)
+
+
+def _say(line: Any) -> None:
+    print(line, file=sys.stderr)

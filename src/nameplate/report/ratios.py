@@ -1,0 +1,52 @@
+"""Tables of ratios: the chain's links, and what fill and cache change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nameplate.derate.chain import Link
+from nameplate.derate.effects import Effect
+from nameplate.report.labels import Labels
+from nameplate.report.table import Field, Table, table_of
+from nameplate.text import plain
+
+
+def chain_table(links: Sequence[Link], labels: Labels) -> Table:
+    """The chain, link by link; device and dtype stand in each row only where there are several."""
+    devices, dtypes = {link.device for link in links}, {link.dtype for link in links}
+    fields = [
+        Field[Link]("link", lambda link: f"{link.from_} → {link.to}"),
+        *([Field[Link]("device", lambda link: plain(link.device))] if len(devices) > 1 else []),
+        *([Field[Link]("dtype", lambda link: link.dtype)] if len(dtypes) > 1 else []),
+        Field[Link]("ratio", lambda link: f"{link.value:.3f}", is_number=True),
+        Field[Link]("95 % interval", lambda link: f"{link.low:.3f} … {link.high:.3f}"),
+        Field[Link]("how", lambda link: link.provenance, goes=1),
+        Field[Link]("verdict", lambda link: link.verdict),
+        Field[Link]("from", lambda link: _source(link, labels)),
+    ]
+    of = f" in {next(iter(dtypes))}" if len(dtypes) == 1 else ""
+    return table_of(f"The chain{of}, as far as this run has measured it", fields, links)
+
+
+def _source(link: Link, labels: Labels) -> str:
+    """The cases behind a measured link, or where a rating comes from."""
+    if link.provenance != "measured":
+        return plain(link.source)
+    return ", ".join(map(labels.case, link.source.split(", ")))
+
+
+def effects_table(effects: Sequence[Effect], labels: Labels) -> Table:
+    """Each state of inputs and caches against the usual one of the same product."""
+    fields = [
+        Field[Effect]("case", lambda effect: labels.row(effect.device, effect.case)),
+        Field[Effect]("ratio", lambda effect: f"{effect.value:.3f}", is_number=True),
+        Field[Effect]("95 % interval", lambda effect: f"{effect.low:.3f} … {effect.high:.3f}"),
+        Field[Effect]("beside", lambda effect: _state(effect.beside)),
+        Field[Effect]("verdict", lambda effect: " ".join(effect.verdicts)),
+    ]
+    return table_of("What fill and cache change", fields, effects)
+
+
+def _state(case: str) -> str:
+    """The fill and the cache state of an id, such as `normal warm`."""
+    return plain(" ".join(case.rsplit("/", 4)[1:3]))

@@ -1,0 +1,89 @@
+"""Self-tests for a reader: tables as `report.view` has them, and the sentences beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nameplate.report.table import Table, figure
+from nameplate.selftest.repeat import Repeated
+from nameplate.selftest.repeat import Row as Contender
+from nameplate.selftest.simulate import Row
+
+
+def simulated_table(rows: Sequence[Row]) -> Table:
+    """Truth beside estimate, the interval's coverage and width, the verdict beside the one due."""
+    return Table(
+        "Devices with a known truth",
+        ("scenario", "truth", "estimate", "bias", "coverage", "width", "oracle", "due", "given", "passed"),
+        tuple(
+            (
+                row.scenario,
+                figure(row.truth),
+                figure(row.estimate),
+                _signed(row.bias),
+                _share(row.coverage, 1),
+                _share(row.width, 2),
+                _share(row.oracle_width, 2),
+                row.verdict_due or "–",
+                _share(row.verdict_rate, 1),
+                "a limit" if row.verdict_due is None else "yes" if row.passed else "NO",
+            )
+            for row in rows
+        ),
+        frozenset({1, 2, 3, 4, 5, 6, 8}),
+        frozenset({1, 2}),
+    )
+
+
+def readings_table(rows: Sequence[Row]) -> Table:
+    """The bias of the same launches read as other tools read them, ours first."""
+    peers = list(dict.fromkeys(name for row in rows for name in row.peers))
+    return Table(
+        "The same launches as other tools read them: bias against the truth",
+        ("scenario", "nameplate", *peers),
+        tuple(
+            (
+                row.scenario,
+                _signed(row.bias),
+                *(_signed(peer.bias) if (peer := row.peers.get(name)) else "–" for name in peers),
+            )
+            for row in rows
+        ),
+        frozenset(range(1, 2 + len(peers))),
+    )
+
+
+def failures(rows: Iterable[Row]) -> list[str]:
+    """A sentence for each bound that doesn't hold."""
+    return [f"{row.scenario}: {failure}" for row in rows for failure in row.failures]
+
+
+def repeated_table(repeated: Repeated) -> Table:
+    """Spread over restarts of the process, ours beside the peers'."""
+    return Table(
+        f"Spread over {len(repeated.rounds)} restarts, {repeated.loud_rounds} of them in loud moments",
+        ("contender", "n", "mean TFLOPS", "spread", "upper 90 % limit", "failed", "ours ÷ theirs"),
+        tuple(_contender(row) for row in repeated.rows),
+        frozenset({1, 2, 3, 4, 5, 6}),
+    )
+
+
+def _contender(row: Contender) -> tuple[str, ...]:
+    spread = row.spread
+    return (
+        row.contender,
+        str(spread.n),
+        figure(spread.mean),
+        _share(spread.relative, 2),
+        _share(spread.upper, 2),
+        str(row.failed),
+        "–" if row.ratio is None else f"{row.ratio:.2f}",
+    )
+
+
+def _share(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}%}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2%}"

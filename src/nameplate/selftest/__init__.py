@@ -1,0 +1,1 @@
+"""Self-tests: devices with a known truth, a bare loop beside the engine, and the process started anew."""

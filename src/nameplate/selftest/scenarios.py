@@ -1,0 +1,162 @@
+"""Devices with a known truth, as data: what each does, what it is measured with, and what must come out."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from nameplate.datafile import packaged, parse
+from nameplate.device.course import Course, Decay, Drift, Steps, constant, switching
+from nameplate.device.simulated import Driver, Law, Noise, Policy, SimulatedDevice
+from nameplate.record import Status, Verdict
+
+_FULL_SPEED_TFLOPS = 1.0  # of a launch that nothing slows, so that every scenario's truth reads alike
+_NOMINAL_TFLOPS = 1.25
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Modes(_Data):
+    """Factors on a launch's time, each kept for `dwell_s` on average, or (None) for good."""
+
+    levels: tuple[float, ...]
+    dwell_s: float | None = None
+
+
+class Bursts(_Data):
+    """Others keep `cores` busy for `busy_s`, after pauses of `idle_s`, on average."""
+
+    cores: float
+    busy_s: float
+    idle_s: float
+
+
+class Gpu(_Data):
+    """A driver, and what it does to the clock: down to `settled`, at once at `from_s` or with `tau_s`."""
+
+    policy: Policy | None = None
+    settled: float = 1.0
+    from_s: float = 0.0
+    tau_s: float | None = None
+    amplitude: float = 0.0
+    period_s: float = 1.0
+
+    def driver(self) -> Driver:
+        """The driver."""
+        clock: Course | None = None
+        if self.tau_s is not None:
+            clock = Decay(self.settled, self.tau_s, self.amplitude, self.period_s)
+        elif self.settled < 1:
+            clock = Steps([0.0, self.from_s], [1.0, self.settled])
+        return Driver(clock, self.policy, self.from_s)
+
+
+class Due(_Data):
+    """What the record must say, and in which share of the runs at least."""
+
+    verdict: Verdict
+    rate: float
+    status: Status = "ok"
+
+
+class Bounds(_Data):
+    """What the figures must keep to; None: unbound. `bias` and `width` are fractions of the truth.
+
+    `coverage` is the least and the most, `oracle_widths` how many times as wide as the oracle's an interval
+    may be.
+    """
+
+    bias: float | None = None
+    coverage: tuple[float, float] | None = None
+    width: float | None = None
+    oracle_widths: float | None = None
+
+
+class Scenario(_Data):
+    """One device with a known truth. Times are virtual; `scenarios.toml` says what each field is for."""
+
+    name: str
+    about: str
+    margin: str
+    launch_s: float = 1e-3
+    noise: Noise = Noise()
+    drift_per_s: float = 0.0
+    modes: Modes | None = None
+    bursts: Bursts | None = None
+    gpu: Gpu | None = None
+    timer_resolution_s: float = 0.0
+    between_s: float = 0.0
+    host_launch_s: float | None = None
+    dies_after_s: float | None = None
+    corrupts_at_s: float = math.inf
+    phase: Literal["sustained"] | None = None
+    share_s: float = 5.0
+    limit_s: float = 20.0
+    truth: Literal["window", "processes"] = "window"
+    due: Due | None = None
+    bounds: Bounds = Bounds()
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of a launch."""
+        return round(_FULL_SPEED_TFLOPS * 1e12 * self.launch_s)
+
+    @property
+    def processes_launch_s(self) -> float | None:
+        """Seconds a launch over many processes, where that is the truth."""
+        if self.truth == "window" or self.modes is None:
+            return None
+        return self.launch_s * float(np.mean(self.modes.levels))
+
+    def device(self, run: int) -> SimulatedDevice:
+        """The device of one run, from that run's own seed."""
+        seed = np.random.SeedSequence([zlib.crc32(self.name.encode()), run])
+        # What changes with time is drawn apart: it can't depend on how the engine draws its batches.
+        courses, launches = seed.spawn(2)
+        generator = np.random.default_rng(courses)
+        return SimulatedDevice(
+            Law(self.launch_s, self.noise, self._course(generator)),
+            seed=int(launches.generate_state(1)[0]),
+            nominal_tflops=_NOMINAL_TFLOPS,
+            foreign_cores=self._load(generator),
+            cores=2.0 if self.gpu is None else 1.0,
+            timer_resolution_s=self.timer_resolution_s,
+            driver=None if self.gpu is None else self.gpu.driver(),
+            host_launch_s=self.host_launch_s,
+            between_s=self.between_s,
+            corrupts_at_s=self.corrupts_at_s,
+            keep_launches=True,
+        )
+
+    def _course(self, generator: np.random.Generator) -> Course | None:
+        if self.modes is None:
+            return Drift(self.drift_per_s) if self.drift_per_s else None
+        if self.modes.dwell_s is None:
+            return constant(float(generator.choice(self.modes.levels)))
+        dwell_s = [self.modes.dwell_s] * len(self.modes.levels)
+        return switching(self.modes.levels, dwell_s, self.limit_s, generator)
+
+    def _load(self, generator: np.random.Generator) -> float | Steps:
+        if self.bursts is None:
+            return 0.0
+        levels, dwell_s = (0.0, self.bursts.cores), (self.bursts.idle_s, self.bursts.busy_s)
+        return switching(levels, dwell_s, self.limit_s, generator)
+
+
+class _File(_Data):
+    scenario: tuple[Scenario, ...] = Field(min_length=1)
+
+
+@cache
+def scenarios() -> Mapping[str, Scenario]:
+    """The shipped scenarios by name, in order."""
+    shipped = parse(_File, packaged("nameplate.selftest", "scenarios.toml"), "scenarios.toml")
+    return {each.name: each for each in shipped.scenario}

@@ -1,0 +1,360 @@
+"""What a device could have done meanwhile: by a probe beside the cases, or by the clock that it held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from nameplate.device.interface import Probe
+from nameplate.device.simulated import Driver, SimulatedDevice, steady
+from nameplate.device.simulated_work import SimulatedPrepared, SimulatedWork
+from nameplate.engine.ceiling import Calibration, Ceilings, by_clock
+from nameplate.engine.measure import Allowance, measure_case, measure_group
+from nameplate.engine.pilot import Pilots
+from nameplate.specs.rating import Figure, Rating
+from nameplate.stats import Interval
+from nameplate.suite import Case
+
+AMPLE = Allowance(share_s=6.0, limit_s=60.0)
+NOMINAL = 2.5
+# The truth of this device, in TFLOPS: what its best product reaches, and the product that it is probed by.
+BEST, PROBE = 2.0, 1.0
+
+
+@dataclass
+class Product:
+    """A launch with a speed of its own."""
+
+    name: str
+    flops: int
+    tflops: float
+    renewed: int = 0
+
+    def __call__(self):
+        """Do nothing: the device draws what it takes."""
+
+    def renew(self):
+        self.renewed += 1
+
+
+@dataclass(frozen=True)
+class Prepared(SimulatedPrepared):
+    product: Product | None = None
+
+    @property
+    def launches(self):
+        return (self.product,)
+
+
+@dataclass(frozen=True)
+class Work(SimulatedWork):
+    """A product of two GFLOP that reaches `tflops` where nothing slows the device."""
+
+    flops: int = 2 * 10**9
+    tflops: float = BEST
+
+    def prepare(self, device, *, fill, seed, copies=1):
+        return Prepared(self.device, Product(self.shape, self.flops, self.tflops))
+
+
+class Probed(SimulatedDevice):
+    """A device that is probed by a product; everything on it is slowed by one factor, and a law of noise."""
+
+    def __init__(self, noise=0.01, slowdown: Callable[[float], float] = lambda at_s: 1.0, **options):
+        super().__init__(self._draw_launches, **({"nominal_tflops": NOMINAL} | options))
+        self.noise, self.slowdown, self.drawn, self.probes = noise, slowdown, [], {}
+
+    def _draw_launches(self, now_s, count, generator):
+        launch_s = self._running.flops / self._running.tflops / 1e12 * self.slowdown(now_s)
+        return launch_s * (1 + self.noise * generator.standard_normal(count))
+
+    def time_batch(self, launches, *, samples, per_sample, flush=False):
+        self._running = launches[0]
+        timing = super().time_batch(launches, samples=samples, per_sample=per_sample, flush=flush)
+        self.drawn.append((self._running.name, timing.elapsed_s))
+        return timing
+
+    def probe(self, dtype):
+        if dtype == "fp8_e4m3":
+            return None
+        if dtype not in self.probes:
+            large = (_probe("large", 8 * 10**9, 1.6), _probe("huge", 32 * 10**9, BEST))
+            self.probes[dtype] = _probe("probe", 10**9, PROBE, large)
+        return self.probes[dtype]
+
+
+def _probe(name, flops, tflops, larger=()):
+    product = Product(name, flops, tflops)
+    return Probe(name, flops, product, product.renew, larger)
+
+
+def measured(device, work=None, ceilings=None, allowance=AMPLE, **axes):
+    case = Case(work or Work(device), **axes)
+    ceilings = ceilings or Ceilings(device, seed=1)
+    (record,) = measure_group([case], device, Pilots(device, seed=1), allowance, ceilings)
+    assert record.status == "ok", record.reason
+    return record
+
+
+# ---- by probe ----
+
+
+def test_the_best_product_is_its_own_ceiling():
+    record = measured(Probed(noise=1e-3, seed=3))
+    assert record.ceiling_tflops == pytest.approx(BEST, rel=0.02)
+    assert record.normalized_efficiency == pytest.approx(1.0, rel=0.02)
+    assert record.normalized_efficiency_low < 1.0 < record.normalized_efficiency_high
+    assert record.efficiency == pytest.approx(BEST / NOMINAL, rel=0.02)
+    assert record.loss == "library 20%"
+
+
+def test_a_slower_product_is_so_much_below_it():
+    device = Probed(seed=3)
+    record = measured(device, Work(device, tflops=1.5))
+    assert record.ceiling_tflops == pytest.approx(BEST, rel=0.02)
+    assert record.normalized_efficiency == pytest.approx(0.75, rel=0.02)
+    assert record.tflops == pytest.approx(1.5, rel=0.02)
+
+
+def test_where_everything_slows_the_efficiency_falls_and_the_normalized_one_stays():
+    device = Probed(noise=1e-3, seed=3)
+    ceilings = Ceilings(device, seed=1)
+    quiet = measured(device, ceilings=ceilings)
+    device.slowdown = lambda at_s: 2.0
+    loud = measured(device, ceilings=ceilings)
+    assert loud.efficiency == pytest.approx(quiet.efficiency / 2, rel=0.02)
+    assert loud.ceiling_tflops == pytest.approx(quiet.ceiling_tflops / 2, rel=0.02)
+    assert loud.normalized_efficiency == pytest.approx(quiet.normalized_efficiency, rel=0.02)
+    assert (quiet.loss, loud.loss) == ("library 20%", "library 20%, contention 50%")
+
+
+def test_what_disturbs_a_part_of_the_rounds_disturbs_case_and_probe_alike():
+    device = Probed(seed=5, slowdown=lambda at_s: 1.6 if int(at_s * 3) % 3 == 0 else 1.0)
+    ceilings = Ceilings(device, 1)
+    records = [measured(device, ceilings=ceilings, allowance=Allowance(20.0, 60.0)) for _ in range(3)]
+    for record in records:
+        # Calibrated in rounds as well, so that the bursts cancel there too.
+        assert record.normalized_efficiency_low <= 1.0 <= record.normalized_efficiency_high
+        assert record.normalized_efficiency == pytest.approx(1.0, rel=0.1)
+        assert record.tflops < 0.95 * BEST
+
+
+def test_its_interval_holds_the_truth_and_that_of_the_calibration_is_within_it():
+    held, widths = [], []
+    for seed in range(60):
+        device = Probed(noise=0.2, seed=seed)
+        record = measured(device)
+        held.append(record.normalized_efficiency_low <= 1.0 <= record.normalized_efficiency_high)
+        widths.append(record.normalized_efficiency_high - record.normalized_efficiency_low)
+        calibration = record.conditions
+        ends = calibration["calibration_ratio_high"] - calibration["calibration_ratio_low"]
+        assert widths[-1] > ends / calibration["calibration_ratio"] * record.normalized_efficiency * 0.99
+    assert sum(held) >= 0.85 * len(held)
+
+
+def test_a_record_keeps_how_it_was_calibrated():
+    record = measured(Probed(noise=0.0))
+    expected = {
+        "probe": "probe",
+        "probe_tflops": pytest.approx(PROBE),
+        "calibration_product": "huge",
+        "calibration_ratio": pytest.approx(BEST / PROBE),
+        "calibration_ratio_low": pytest.approx(BEST / PROBE),
+        "calibration_ratio_high": pytest.approx(BEST / PROBE),
+        "calibration_probe_tflops": pytest.approx(PROBE),
+    }
+    assert {name: record.conditions[name] for name in expected} == expected
+
+
+def test_a_probe_faster_than_every_other_product_is_the_best_itself():
+    device = Probed()
+    device.probe("fp32")
+    device.probes["fp32"] = replace(device.probes["fp32"], larger=())
+    record = measured(device)
+    assert record.conditions["calibration_ratio"] == 1.0
+    assert record.conditions["calibration_product"] == "probe"
+    assert record.normalized_efficiency == pytest.approx(BEST / PROBE, rel=0.02)
+
+
+def test_a_calibration_under_load_does_not_tell_the_library_from_the_load():
+    device = Probed(noise=1e-3, seed=3, foreign_cores=0.5, cores=2.0)
+    record = measured(device)
+    assert record.verdict == "contended"
+    assert record.normalized_efficiency == pytest.approx(1.0, rel=0.01)
+    assert record.loss == "library or contention 40%"
+
+
+def test_a_calibration_that_is_given_is_the_one_that_counts():
+    device = Probed(noise=1e-3, seed=3)
+    given = Calibration("huge", Interval(2.0, 1.9, 2.1), probe_tflops=PROBE * 2)
+    record = measured(device, ceilings=Ceilings(device, 1, {"fp32": given}))
+    assert {name for name, _ in device.drawn} == {"probe", "1"}
+    assert record.ceiling_tflops == pytest.approx(BEST, rel=0.01)
+    assert record.loss == "contention 50%"  # of what the probe reached then, which was above nominal
+    assert record.normalized_efficiency_high - record.normalized_efficiency_low == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_dtype_is_calibrated_once_however_many_groups_need_it():
+    device = Probed()
+    ceilings = Ceilings(device, seed=1)
+    measured(device, ceilings=ceilings)
+    before = len(device.drawn)
+    measured(device, ceilings=ceilings)
+    later = {name for name, _ in device.drawn[before:]}
+    assert later == {"probe", "1"}
+
+
+def test_the_probe_has_its_turn_in_every_round_for_as_long_as_the_cases_on_new_buffers():
+    device = Probed(noise=0.0)
+    ceilings = Ceilings(device, seed=1)
+    ceilings.calibration("fp32", 1.0, 10.0)
+    renewed, begun = device.probe("fp32").launch.renewed, len(device.drawn)
+    record = measured(device, ceilings=ceilings)
+    rounds = {batch.round for batch in record.batches}
+    drawn = [elapsed_s for name, elapsed_s in device.drawn[begun:] if name == "probe"][-len(rounds) :]
+    assert device.probe("fp32").launch.renewed - renewed == len(rounds) >= 20
+    assert drawn == pytest.approx([record.batches[0].elapsed_s] * len(rounds), rel=0.05)
+
+
+def test_each_dtype_has_a_probe_of_its_own_and_what_moves_memory_has_none():
+    device = Probed(seed=2)
+    half = Work(device, dtype="bf16", tflops=1.0)
+    copy = Work(device, flops=10**6, bytes=2 * 10**6, shape="2", tflops=0.001)
+    cases = [Case(work) for work in (Work(device), half, copy)]
+    whole, half, copied = measure_group(cases, device, Pilots(device, 1), AMPLE)
+    assert whole.normalized_efficiency == pytest.approx(1.0, rel=0.03)
+    assert half.normalized_efficiency == pytest.approx(0.5, rel=0.03)
+    assert half.loss is None  # no nominal to lose from
+    assert (copied.ceiling_tflops, copied.normalized_efficiency) == (None, None)
+    assert copied.tflops is not None
+
+
+def test_a_group_of_memory_alone_is_not_probed():
+    device = Probed()
+    measured(device, Work(device, flops=10**6, bytes=2 * 10**6, shape="2", tflops=0.001))
+    assert {name for name, _ in device.drawn} == {"2"}
+
+
+def test_without_a_probe_or_a_clock_there_is_no_ceiling():
+    device = Probed()
+    record = measured(device, Work(device, dtype="fp8_e4m3"))
+    assert (record.ceiling_tflops, record.normalized_efficiency, record.loss) == (None, None, None)
+    assert not [name for name in record.conditions if name.startswith(("probe", "calibration"))]
+
+
+class Refused(Exception):
+    """What a library raises."""
+
+
+@pytest.mark.parametrize("after", [0, 25])
+def test_a_probe_that_breaks_takes_the_ceiling_and_no_figure_with_it(after):
+    device = Probed()
+    probe = device.probe("fp32")
+
+    def renew():
+        probe.launch.renewed += 1
+        if probe.launch.renewed > after:
+            raise Refused("out of memory")
+
+    device.probes["fp32"] = replace(probe, renew=renew)
+    record = measured(device)
+    assert record.tflops == pytest.approx(BEST, rel=0.02)
+    assert record.ceiling_tflops is None
+
+
+@pytest.mark.parametrize("share_s", [0.4, 1.0, 4.0])
+def test_calibrating_and_probing_keep_to_the_limit(share_s):
+    device = Probed()
+    allowance = Allowance(share_s, limit_s=share_s)
+    cases = [Case(Work(device, dtype=dtype)) for dtype in ("fp64", "fp32", "bf16")]
+    records = measure_group(cases, device, Pilots(device, 1), allowance)
+    assert [record.status for record in records] == ["ok"] * 3
+    assert device.clock() <= share_s * 1.05
+
+
+@pytest.mark.parametrize("limit_s", [6.0, 9.0])
+def test_a_probe_beside_a_slow_case_does_not_take_what_the_limit_leaves(limit_s):
+    device = Probed(noise=0.0)
+    ceilings = Ceilings(device, seed=1)
+    work = Work(device, flops=10**12)  # half a second
+    record = measured(device, work, ceilings, Allowance(limit_s, limit_s))
+    assert device.clock() <= limit_s * 1.02
+    assert record.normalized_efficiency == pytest.approx(1.0, rel=0.02)
+
+
+# ---- by clock ----
+
+
+def gpu(clock=0.85, policy=None, held_from_s=0.0, **options):
+    driver = Driver(lambda at_s: np.full_like(at_s, clock), policy, held_from_s)
+    options = {"nominal_tflops": 12.0, "driver": driver} | options
+    return SimulatedDevice(steady(1e-3, 0.01), seed=1, **options)
+
+
+def on(device, flops=10**10, allowance=AMPLE):
+    work = SimulatedWork(device, flops)
+    return measure_case(Case(work), device, Pilots(device, seed=1), allowance)
+
+
+@pytest.mark.parametrize(
+    ("policy", "loss"),
+    [
+        ("power", "power limit 15%"),
+        ("software_thermal", "heat 15%"),
+        ("hardware_thermal", "heat 15%"),
+        ("power_brake", "heat 15%"),
+        (None, "clock 15%"),
+    ],
+)
+def test_a_gpus_ceiling_is_the_datasheet_at_the_clock_it_held(policy, loss):
+    record = on(gpu(policy=policy))
+    assert record.ceiling_tflops == pytest.approx(12.0 * 0.85, rel=1e-3)
+    assert record.normalized_efficiency == pytest.approx(record.tflops / record.ceiling_tflops)
+    width = record.normalized_efficiency_high - record.normalized_efficiency_low
+    assert width == pytest.approx((record.tflops_high - record.tflops_low) / record.ceiling_tflops)
+    assert record.loss == loss
+
+
+def test_a_policy_that_held_for_a_moment_is_not_what_took_the_clock_down():
+    device = gpu(policy="power", held_from_s=5.9)
+    record = on(device, allowance=Allowance(6.0, 60.0))
+    assert record.loss == "clock 15%"
+
+
+def test_a_clock_above_the_rated_one_has_lost_nothing():
+    record = on(gpu(clock=1.1))
+    assert record.ceiling_tflops == pytest.approx(12.0 * 1.1, rel=1e-3)
+    assert record.loss is None
+
+
+def test_less_than_one_per_cent_is_not_worth_naming():
+    assert on(gpu(clock=0.995, policy="power")).loss is None
+
+
+@pytest.mark.parametrize("lacking", ["driver", "datasheet", "rated clock"])
+def test_a_gpu_of_which_one_of_them_is_not_known_has_no_ceiling(lacking):
+    device = gpu()
+    figure = Figure(12.0, "--nominal")
+    if lacking == "driver":
+        device = gpu(driver=None)
+    elif lacking == "datasheet":  # a rating that the user gave isn't at any clock
+        device.rating = Rating("mine", "", {"fp32": figure}, {}, rated_clock_mhz=1410.0)
+    else:
+        device.rating = Rating("mine", "", {"fp32": figure}, {"fp32": figure}, rated_clock_mhz=None)
+    record = on(device)
+    assert record.efficiency is not None
+    assert (record.ceiling_tflops, record.normalized_efficiency, record.loss) == (None, None, None)
+
+
+def test_without_conditions_there_is_no_ceiling():
+    rating = gpu().rating
+    assert by_clock(Interval(1.0, 1.0, 1.0), rating, "fp32", None) is None
+
+
+def test_work_without_flops_has_no_ceiling():
+    record = on(gpu(), flops=None)
+    assert record.bandwidth_gb_s is not None
+    assert (record.ceiling_tflops, record.loss) == (None, None)

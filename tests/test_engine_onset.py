@@ -1,0 +1,349 @@
+"""One workload without a pause from idle: its burst, the curve, where it settles, and what is left when."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from nameplate.device.simulated import Driver, SimulatedDevice, steady
+from nameplate.device.simulated_work import SimulatedPrepared, SimulatedWork
+from nameplate.engine.measure import Allowance, measure_group
+from nameplate.engine.onset import DERATES_S, begins_from_idle
+from nameplate.engine.pilot import Pilots
+from nameplate.record import Record
+from nameplate.stats import BATCHES, FEWEST_BATCHES
+from nameplate.suite import Case
+
+# A twentieth of the share is idle: the onset is there, but for the first launches.
+AMPLE = Allowance(share_s=60.0, limit_s=90.0)
+ONSET_S = 3.0
+DRAWN_S = 57.0
+LAUNCH_S = 10e-3
+BOTH = ("burst", "sustained")
+SETTLED, TAU_S = 0.85, 4.0
+
+
+def decay(settled=SETTLED, tau_s=TAU_S):
+    """A clock that falls from 1 to `settled`, from the onset on."""
+    return lambda at_s: 1 + (1 - settled) * np.expm1(-np.maximum(at_s - ONSET_S, 0.0) / tau_s)
+
+
+def step(at_onset_s, level=0.8):
+    """A clock that falls at once, so long after the onset."""
+    return lambda at_s: np.where(at_s < ONSET_S + at_onset_s, 1.0, level)
+
+
+def gpu(clock=None, policy=None, held_s=0.0, noise=5e-3, launch_s=LAUNCH_S, of=SimulatedDevice, **options):
+    """A device of 1 TFLOPS; `policy` holds its clock from `held_s` after the onset on."""
+    driver = Driver(clock, policy, ONSET_S + held_s)
+    return of(steady(launch_s, noise), seed=1, **({"nominal_tflops": 1.25, "driver": driver} | options))
+
+
+def work(device, kind=SimulatedWork, **options):
+    launch_s = device.durations.launch_s
+    return kind(device, **({"flops": round(1e12 * launch_s), "bytes": 10**6} | options))
+
+
+def measured(device, phases=BOTH, allowance=AMPLE, some=None):
+    cases = [Case(some or work(device), phase=phase) for phase in phases]
+    records = measure_group(cases, device, Pilots(device, seed=1), allowance, name="soak")
+    assert [record.case for record in records] == [case.id for case in cases]
+    for record in records:
+        assert Record.model_validate_json(record.model_dump_json()) == record
+        assert record.group == "soak"
+    return records
+
+
+def end_s(record):
+    """Seconds from the begin of a record's window to its end."""
+    return record.batches[-1].start_s + record.batches[-1].elapsed_s
+
+
+def timed(device):
+    """What a device was asked to run after it had been idle, in order: begin and end of each batch."""
+    return [(each.start_s, each.start_s + each.elapsed_s) for each in device.trace if each.start_s >= ONSET_S]
+
+
+@pytest.fixture(scope="module")
+def heated():
+    """A device that settles at its power limit, which bites after three seconds, and its records."""
+    device = gpu(decay(), "power", held_s=3.0)
+    return device, *measured(device)
+
+
+# ---- burst and sustained from one run ----
+
+
+def test_burst_is_near_the_top_sustained_near_the_bottom_and_the_derates_lie_between(heated):
+    _, burst, sustained = heated
+    assert burst.tflops == pytest.approx(1.0, abs=0.02)
+    assert sustained.tflops == pytest.approx(SETTLED, abs=2e-3)
+    assert sustained.settled_s == burst.settled_s >= 5 * TAU_S * 0.7
+    assert (burst.verdict, sustained.verdict) == ("clean", "throttled")
+    assert (burst.phase, sustained.phase) == BOTH
+    at_s = [derate.at_s for derate in burst.derates]
+    assert at_s == [each for each in DERATES_S if each < DRAWN_S]
+    for derate in burst.derates:
+        truth = decay()(ONSET_S + derate.at_s)
+        assert derate.tflops == pytest.approx(truth, abs=5e-3)
+        assert derate.efficiency == pytest.approx(derate.tflops / 1.25)
+        assert derate.of_burst == pytest.approx(derate.tflops / burst.tflops)
+    left = [derate.tflops for derate in burst.derates]
+    assert burst.tflops > left[0] > left[1] > sustained.tflops
+    assert (sustained.derates, sustained.course) == ((), ())
+
+
+def test_both_are_windows_of_one_run_without_a_pause(heated):
+    device, burst, sustained = heated
+    spans = timed(device)
+    assert all(after[0] == pytest.approx(before[1]) for before, after in pairwise(spans))
+    assert spans[0][0] == pytest.approx(ONSET_S, abs=0.1)
+    begin_s = spans[-1][1] - end_s(sustained)
+    assert burst.settled_s <= begin_s - spans[0][0] <= burst.settled_s + 1.5
+    assert end_s(burst) <= burst.settled_s / 10
+    assert burst.cost_s == sustained.cost_s
+    assert burst.cost_s + sustained.cost_s == pytest.approx(device.clock() - ONSET_S, rel=0.01)
+
+
+def test_the_order_of_the_phases_is_that_of_the_cases():
+    device = gpu(decay())
+    sustained, burst = measured(device, phases=("sustained", "burst"))
+    assert (sustained.phase, burst.phase) == ("sustained", "burst")
+    assert burst.tflops > sustained.tflops
+    assert burst.course
+
+
+def test_the_curve_is_in_order_and_shows_clock_power_and_heat_beside_throughput(heated):
+    _, burst, _ = heated
+    at_s = np.asarray([moment.at_s for moment in burst.course])
+    assert (np.diff(at_s) > 0).all()
+    assert at_s[0] < 0.5
+    assert at_s[-1] == pytest.approx(DRAWN_S, rel=0.01)
+    truth = decay()(ONSET_S + at_s)
+    np.testing.assert_allclose([moment.tflops for moment in burst.course], truth, rtol=0.02)
+    np.testing.assert_allclose([moment.sm_clock_mhz for moment in burst.course], 1410 * truth, rtol=5e-3)
+    assert {round(moment.power_w) for moment in burst.course} == {400}
+    assert {round(moment.temperature_c) for moment in burst.course} == {60}
+
+
+def test_a_device_without_telemetry_has_a_curve_of_throughput_alone():
+    device = SimulatedDevice(steady(LAUNCH_S, 5e-3), seed=1)
+    burst, sustained = measured(device)
+    shown = {(moment.sm_clock_mhz, moment.power_w, moment.temperature_c) for moment in burst.course}
+    assert shown == {(None, None, None)}
+    assert {derate.efficiency for derate in burst.derates} == {None}  # nothing it is rated for
+    assert (burst.verdict, sustained.verdict) == ("clean", "clean")
+
+
+def test_work_without_flops_has_bandwidths_and_no_curve():
+    device = gpu(decay())
+    burst, sustained = measured(device, some=work(device, flops=None))
+    assert burst.bandwidth_gb_s > sustained.bandwidth_gb_s
+    assert (burst.course, burst.derates, burst.tflops) == ((), (), None)
+
+
+def test_the_ceiling_follows_the_clock_that_each_window_held(heated):
+    _, burst, sustained = heated
+    assert burst.efficiency > 1.1 * sustained.efficiency
+    assert sustained.ceiling_tflops == pytest.approx(1.25 * SETTLED, rel=3e-3)
+    assert burst.normalized_efficiency == pytest.approx(0.8, rel=5e-3)
+    assert sustained.normalized_efficiency == pytest.approx(0.8, rel=5e-3)
+    assert sustained.loss == "power limit 15%"
+
+
+def test_a_figure_of_many_batches_is_kept_as_a_hundred_at_the_most(heated):
+    device, burst, sustained = heated
+    assert len(timed(device)) > 500
+    assert BATCHES <= len(sustained.batches) <= 100
+    assert sum(batch.launches for batch in sustained.batches) == sustained.launches
+    assert len({batch.launches for batch in sustained.batches}) == 1
+    assert len(burst.batches) >= FEWEST_BATCHES
+
+
+# ---- where the burst ends ----
+
+
+@pytest.mark.parametrize("held_s", [0.33, 0.48, 0.61])
+def test_a_burst_ends_where_telemetry_shows_that_a_limit_bites(held_s):
+    burst, sustained = measured(gpu(decay(), "power", held_s=held_s))
+    assert (
+        held_s - 0.2 <= end_s(burst) <= held_s
+    )  # readings are a tenth of a second apart, batches half of it
+    assert burst.verdict == "clean"
+    assert not any("the clock was held down" in text for text in burst.warnings)
+    assert sustained.verdict == "throttled"
+    assert sustained.warnings
+
+
+@pytest.mark.parametrize("policy", ["software_thermal", "hardware_thermal", "power_brake"])
+def test_heat_and_brakes_are_limits_too(policy):
+    burst, sustained = measured(gpu(decay(), policy, held_s=0.55))
+    assert end_s(burst) <= 0.55
+    assert (burst.verdict, sustained.verdict) == ("clean", "throttled")
+
+
+def test_a_burst_that_a_limit_holds_from_the_begin_is_throttled():
+    burst, _ = measured(gpu(lambda at_s: np.full_like(at_s, 0.8), "power", held_s=-ONSET_S))
+    assert "throttled" in burst.verdicts
+    assert len(burst.batches) >= FEWEST_BATCHES
+
+
+def test_without_telemetry_the_curve_tells_where_the_burst_ends():
+    slowed = SimulatedDevice(steady(LAUNCH_S, 5e-3), seed=1)
+    clock = decay()
+    slowed.durations = lambda now_s, count, rng: np.full(count, LAUNCH_S / clock(now_s))
+    slowed.durations.launch_s = LAUNCH_S
+    burst, sustained = measured(slowed)
+    assert burst.tflops == pytest.approx(1.0, abs=0.02)
+    assert sustained.tflops == pytest.approx(SETTLED, abs=3e-3)
+
+
+def test_where_nothing_changes_the_burst_is_a_third_and_both_are_the_same():
+    burst, sustained = measured(gpu())
+    assert burst.settled_s == sustained.settled_s == 0.0
+    assert burst.tflops == pytest.approx(sustained.tflops, rel=1e-3)
+    assert end_s(burst) == pytest.approx(DRAWN_S / 3, rel=0.02)
+    assert end_s(sustained) == pytest.approx(DRAWN_S, rel=0.02)
+    assert (burst.verdict, sustained.verdict) == ("clean", "clean")
+
+
+def test_a_burst_reaches_to_the_step_that_ends_it():
+    burst, _ = measured(gpu(step(5.0), "power", held_s=5.0))
+    assert end_s(burst) >= 0.8
+    assert len(burst.batches) >= BATCHES
+
+
+# ---- when it ends ----
+
+
+@pytest.mark.parametrize("share_s", [AMPLE.share_s, 600.0])
+def test_a_burst_alone_ends_when_it_has_settled(share_s):
+    device = gpu(decay())
+    (burst,) = measured(device, phases=("burst",), allowance=Allowance(share_s, share_s))
+    assert burst.settled_s + 0.9 <= timed(device)[-1][1] - timed(device)[0][0] <= 45.0
+    assert burst.verdict == "clean"
+
+
+def test_a_burst_of_what_never_changes_ends_when_its_interval_is_narrow():
+    device = gpu()
+    (burst,) = measured(device, phases=("burst",))
+    assert device.clock() < AMPLE.share_s / 2
+    assert len(burst.batches) >= BATCHES
+    assert end_s(burst) >= 0.8
+
+
+def test_with_a_sustained_case_the_run_takes_its_whole_share():
+    device = gpu()
+    measured(device)
+    assert device.clock() == pytest.approx(AMPLE.share_s, rel=5e-3)
+
+
+def test_ten_minutes_tell_the_derate_at_ten_minutes():
+    device = gpu(launch_s=0.5)
+    burst, _ = measured(device, allowance=Allowance(600.0, 600.0))
+    assert [derate.at_s for derate in burst.derates] == pytest.approx(list(DERATES_S), rel=0.02)
+
+
+def test_too_short_a_run_is_not_settled_and_says_so():
+    device = gpu(decay(tau_s=30.0))
+    burst, sustained = measured(device, allowance=Allowance(30.0, 60.0))
+    assert (burst.settled_s, sustained.settled_s) == (None, None)
+    assert sustained.verdict == "unstable"
+    assert any(
+        "hadn't settled when its time was up; try a larger --budget" in text for text in sustained.warnings
+    )
+    assert burst.verdict == "clean"
+    assert end_s(burst) <= 1.0
+    assert end_s(sustained) == pytest.approx(28.5 / 3, rel=0.05)
+
+
+def test_a_sustained_window_spans_whole_periods():
+    device = gpu(lambda at_s: 1 - 0.03 * np.sin(2 * np.pi * at_s / 3.0) * (at_s > ONSET_S))
+    _, sustained = measured(device)
+    assert end_s(sustained) / 3.0 == pytest.approx(round(end_s(sustained) / 3.0), abs=0.4)
+    assert sustained.tflops == pytest.approx(1.0, abs=3e-3)
+
+
+@pytest.mark.parametrize("launch_s", [1e-5, 0.05, 0.4, 1.2])
+@pytest.mark.parametrize("limit_s", [12.0, 30.0])
+def test_the_limit_is_never_planned_past(launch_s, limit_s):
+    device = gpu(launch_s=launch_s)
+    records = measured(device, allowance=Allowance(limit_s, limit_s))
+    assert [record.status for record in records] == ["ok", "ok"]
+    assert device.clock() <= limit_s * 1.01
+    assert all(len(record.batches) >= FEWEST_BATCHES for record in records)
+
+
+def test_what_does_not_fit_is_skipped_with_the_numbers_in_both_records():
+    device = gpu(launch_s=3.0, noise=0.0)
+    records = measured(device, allowance=Allowance(10.0, 12.0))
+    reason = "needs about 15.0 s (3 s a launch); 6.0 s of the budget are left; try a larger --budget"
+    assert [(record.status, record.reason) for record in records] == [("skipped", reason)] * 2
+
+
+# ---- what goes wrong ----
+
+
+class Prepared(SimulatedPrepared):
+    """Its check breaks."""
+
+    def check(self):
+        raise RuntimeError("lost\nand a trace")
+
+
+class Unchecked(SimulatedWork):
+    def prepare(self, device, *, fill, seed, copies=1):
+        return Prepared(self.device)
+
+
+class Unprepared(SimulatedWork):
+    def prepare(self, device, *, fill, seed, copies=1):
+        raise RuntimeError("lost\nand a trace")
+
+
+@pytest.mark.parametrize("kind", [Unprepared, Unchecked])
+def test_what_breaks_ends_both_phases_with_one_reason(kind):
+    device = gpu()
+    records = measured(device, some=work(device, kind))
+    assert [(record.status, record.reason) for record in records] == [("failed", "RuntimeError: lost")] * 2
+    assert [record.phase for record in records] == list(BOTH)
+    assert all(record.course == () for record in records)
+
+
+def test_a_card_that_dies_meanwhile_is_a_failed_record_of_each_phase():
+    records = measured(gpu(dies_at_s=20.0))
+    assert {record.reason for record in records} == {"RuntimeError: CUDA error: unspecified launch failure"}
+    assert {(record.status, record.verdict) for record in records} == {("failed", "unknown")}
+
+
+def test_a_card_that_corrupts_meanwhile_is_unverified_in_both_phases():
+    burst, sustained = measured(gpu(corrupts_at_s=20.0))
+    assert (burst.verdict, sustained.verdict) == ("unverified", "unverified")
+    assert any("bits changed" in text for text in sustained.warnings)
+
+
+class Interrupted(SimulatedDevice):
+    def time_batch(self, launches, **options):
+        if self.clock() > ONSET_S + 2:
+            raise KeyboardInterrupt
+        return super().time_batch(launches, **options)
+
+
+def test_an_interrupt_passes_through():
+    with pytest.raises(KeyboardInterrupt):
+        measured(gpu(of=Interrupted))
+
+
+def test_a_run_from_idle_is_of_one_workload():
+    device = gpu()
+    cases = [Case(work(device), phase="burst"), Case(work(device, shape="2"), phase="sustained")]
+    with pytest.raises(ValueError, match="a run from idle is of one workload"):
+        measure_group(cases, device, Pilots(device, 1), AMPLE)
+
+
+def test_only_a_burst_begins_from_idle():
+    device = gpu()
+    phases = {phase: begins_from_idle([Case(work(device), phase=phase)]) for phase in (None, *BOTH)}
+    assert phases == {None: False, "burst": True, "sustained": False}

@@ -1,0 +1,310 @@
+"""Devices of a known truth through the real engine, and the same launches as other tools read them."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import nameplate.engine.window
+from nameplate.errors import InputError
+from nameplate.selftest import simulate as simulation
+from nameplate.selftest.readings import (
+    PEERS,
+    Trace,
+    best_of_100,
+    five_rounds,
+    mean_of_100,
+    mean_over_100_ms,
+    median_of_blocks,
+)
+from nameplate.selftest.scenarios import Bounds, Due, Scenario, scenarios
+from nameplate.selftest.simulate import Figure, Outcome, outcome, simulate, summarized
+from nameplate.stats import launch_time
+
+RUNS = 60
+
+
+def row_of(name, runs=RUNS):
+    (row,) = simulate(runs, [name], workers=0)
+    return row
+
+
+# ---- the scenarios themselves ----
+
+
+def test_there_is_a_scenario_for_each_thing_that_can_go_wrong():
+    due = {name: each.due and (each.due.verdict, each.due.status) for name, each in scenarios().items()}
+    assert due == {
+        "steady": ("clean", "ok"),
+        "heavy right tail": ("clean", "ok"),
+        "independent modes": ("clean", "ok"),
+        "persistent modes": ("unstable", "ok"),
+        "a mode kept": None,
+        "slow drift": ("unstable", "ok"),
+        "clock decay with oscillation": ("throttled", "ok"),
+        "thermal step": ("throttled", "ok"),
+        "contention bursts": ("contended", "ok"),
+        "coarse timer": ("clean", "ok"),
+        "launch-bound": ("launch_bound", "ok"),
+        "a card that dies": ("unknown", "failed"),
+        "a card that corrupts": ("unverified", "ok"),
+    }
+    rates = {each.due.verdict: each.due.rate for each in scenarios().values() if each.due}
+    assert rates == {verdict: 0.95 if verdict == "clean" else 0.99 for verdict in rates}
+    assert all(each.about and each.margin for each in scenarios().values())
+
+
+def test_a_heavy_tail_is_heavy():
+    drawn = scenarios()["heavy right tail"].noise.factors(200_000, np.random.default_rng(1)) - 1
+    assert (drawn**3).mean() / (drawn**2).mean() ** 1.5 > 10
+
+
+def test_a_window_of_persistent_modes_has_four_switches_at_least():
+    scenario = scenarios()["persistent modes"]
+    for run in range(200):
+        course = scenario.device(run).durations.course
+        for begin_s in np.linspace(0.0, scenario.limit_s - 3.6, 50):
+            assert course.switches(begin_s, begin_s + 3.6) >= 4
+
+
+def test_a_run_depends_on_its_number_alone():
+    scenario = scenarios()["contention bursts"]
+    assert outcome(scenario, 3) == outcome(scenario, 3)
+    assert outcome(scenario, 3) != outcome(scenario, 4)
+
+
+# ---- through the engine ----
+
+
+@pytest.mark.parametrize("name", ["steady", "heavy right tail", "independent modes", "coarse timer"])
+def test_what_only_scatters_is_clean_and_its_truth_is_found(name):
+    row = row_of(name)
+    assert abs(row.bias) < 0.002
+    assert row.coverage > 0.85  # of 60 runs; of 1,000 the bounds of the scenario hold
+    assert row.verdict_rate >= 0.95
+    assert row.truth == pytest.approx(row.estimate, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slow drift",
+        "clock decay with oscillation",
+        "thermal step",
+        "contention bursts",
+        "launch-bound",
+        "a card that corrupts",
+    ],
+)
+def test_what_disturbs_is_named(name):
+    row = row_of(name, runs=20)
+    assert row.verdict_rate == 1.0
+    assert abs(row.bias) < 0.005
+
+
+def test_a_card_that_dies_keeps_what_was_finished_before():
+    scenario = scenarios()["a card that dies"]
+    device = scenario.device(1)
+    (before,), record = simulation._measured(scenario, device)
+    assert (before.status, before.verdict) == ("ok", "clean")
+    assert (record.status, record.verdict) == ("failed", "unknown")
+    assert "unspecified launch failure" in record.reason
+    row = row_of("a card that dies", runs=3)
+    assert (row.verdict_rate, row.truth, row.estimate, row.coverage) == (1.0, None, None, None)
+    assert set(row.peers.values()) == {None}
+    assert row.passed
+
+
+def test_a_mode_that_never_switches_is_printed_as_a_limit():
+    row = row_of("a mode kept")
+    assert (row.verdict_due, row.verdict_rate) == (None, None)
+    assert row.coverage == 0.0
+    assert row.passed
+
+
+@pytest.mark.parametrize("name", ["steady", "heavy right tail", "coarse timer"])
+def test_the_oracles_interval_is_one_of_95_percent(name):
+    scenario = scenarios()[name]
+    figures = [outcome(scenario, run).figure for run in range(200)]
+    off = [(each.estimate / each.truth - 1) / (each.oracle_width / 2) for each in figures]
+    assert np.std(off) * 1.96 == pytest.approx(1.0, abs=0.15)
+
+
+def test_other_tools_read_the_same_launches_with_a_bias_that_the_mean_lacks():
+    modes, tail = row_of("independent modes", runs=20), row_of("heavy right tail", runs=20)
+    assert modes.peers["best of 100"].bias > 0.05
+    assert tail.peers["median of 0.2 s blocks"].bias > 0.005
+    assert abs(tail.bias) < 0.005
+    hot = row_of("clock decay with oscillation", runs=2)
+    assert min(peer.bias for peer in hot.peers.values()) > 0.05
+
+
+@pytest.mark.parametrize("name", ["heavy right tail", "independent modes"])
+def test_a_sabotaged_estimator_fails(name, monkeypatch):
+    def of_medians(elapsed_s, launches, *rest, **options):
+        interval = launch_time(elapsed_s, launches, *rest, **options)
+        samples = np.concatenate(options["samples_s"])
+        return interval.scaled(float(np.median(samples) / samples.mean()))
+
+    assert not any("bias" in failure for failure in row_of(name, runs=20).failures)
+    monkeypatch.setattr(nameplate.engine.window, "launch_time", of_medians)
+    row = row_of(name, runs=20)
+    assert not row.passed
+    assert any(failure.startswith("bias is") for failure in row.failures)
+
+
+# ---- who does the work ----
+
+
+def test_the_rows_are_the_same_whoever_does_the_work():
+    names, seen, environment = ["steady", "a mode kept"], [], dict(os.environ)
+    alone = simulate(30, names, workers=0)
+    assert simulate(30, names, workers=2, watch=seen.append) == alone == seen
+    assert dict(os.environ) == environment
+
+
+def test_nothing_loads_torch():
+    code = (
+        "import sys; from nameplate.selftest.simulate import simulate; simulate(1, ['steady'], 0);"
+        "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((0,), "--runs: nothing to simulate; got 0"),
+        ((1, ["stedy"]), "unknown scenario; got 'stedy'; expected steady or "),
+    ],
+)
+def test_what_can_not_be_simulated_is_refused(arguments, sentence):
+    with pytest.raises(InputError) as error:
+        simulate(*arguments, workers=0)
+    assert sentence in str(error.value)
+
+
+# ---- a row from its runs ----
+
+SCENARIO = Scenario(
+    name="made up",
+    about="about",
+    margin="margin",
+    due=Due(verdict="clean", rate=0.95),
+    bounds=Bounds(bias=0.01, coverage=(0.6, 0.8), width=0.5, oracle_widths=2.0),
+)
+FIGURE = Figure(truth=1.0, estimate=1.0, low=0.9, high=1.1, oracle_width=0.15, peers=(1.0,) * len(PEERS))
+
+
+def of(*figures, as_due=True, scenario=SCENARIO):
+    return summarized(scenario, [Outcome(as_due, each) for each in figures])
+
+
+def test_a_row_sums_up_its_runs():
+    missed = replace(
+        FIGURE, truth=2.0, estimate=2.02, low=2.01, high=2.03, peers=(1.0, 2.2, None, None, None)
+    )
+    row = of(FIGURE, FIGURE, missed)
+    assert (row.runs, row.verdict_due, row.verdict_rate) == (3, "clean", 1.0)
+    assert row.truth == pytest.approx(4 / 3)
+    assert row.estimate == pytest.approx(4.02 / 3)
+    assert row.bias == pytest.approx(0.01 / 3)
+    assert row.coverage == pytest.approx(2 / 3)
+    assert row.width == pytest.approx((0.2 + 0.2 + 0.01) / 3)
+    assert row.oracle_width == pytest.approx(0.15)
+    first, second, third, *_ = row.peers.values()
+    assert (first.bias, second.bias, third.bias) == (pytest.approx(-0.5 / 3), pytest.approx(0.1 / 3), 0.0)
+    assert row.passed
+
+
+def test_a_row_as_json_has_the_fields_promised():
+    row = of(FIGURE, FIGURE, replace(FIGURE, low=1.05)).as_json()
+    promised = "scenario truth estimate bias coverage width oracle_width verdict_due verdict_rate peers"
+    assert set(promised.split()) <= set(row)
+    assert row["peers"]["best of 100"] == {"estimate": 1.0, "bias": 0.0}
+    assert row["passed"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "as_due", "sentence"),
+    [
+        ({"estimate": 1.02}, True, "bias is 2.00%; expected at most 1.00%"),
+        ({"estimate": 0.98}, True, "bias is 2.00%; expected at most 1.00%"),
+        ({}, True, "coverage is 100.00%; expected at most 80.00%"),
+        ({"low": 1.05}, True, "coverage is 0.00%; expected at least 60.00%"),
+        ({"high": 1.6}, True, "width is 70.00%; expected at most 50.00%"),
+        ({"high": 1.3}, True, "width is 40.00%; expected at most 30.00%"),
+        ({}, False, "share of runs clean is 0.00%; expected at least 95.00%"),
+    ],
+)
+def test_a_bound_that_does_not_hold_is_a_sentence(change, as_due, sentence):
+    assert sentence in of(*[replace(FIGURE, **change)] * 2, as_due=as_due).failures
+
+
+def test_bounds_without_a_figure_do_not_hold():
+    row = of(None, None)
+    assert "bias isn't known: no run gave a figure" in row.failures
+    assert (row.bias, row.width, row.peers["best of 100"]) == (None, None, None)
+
+
+# ---- the same launches, read by others ----
+
+
+def test_every_peer_reads_a_steady_device_right():
+    trace = Trace(np.full(2000, 1e-3))
+    assert {name: read(trace) for name, read in PEERS.items()} == {
+        name: pytest.approx(1e-3) for name in PEERS
+    }
+
+
+def test_which_launches_each_peer_reads():
+    launch_s = np.full(2000, 1e-3)
+    launch_s[:50] = 5e-3
+    launch_s[60] = 0.5e-3
+    launch_s[100] = 3e-3
+    launch_s[160:] = 2e-3
+    trace = Trace(launch_s)
+    between = launch_s[50:150]
+    assert mean_of_100(trace) == pytest.approx(between.mean())
+    assert best_of_100(trace) == pytest.approx(0.5e-3)
+    # Five launches of 5 ms foretell that 25 ms are five launches and 100 ms twenty.
+    assert mean_over_100_ms(trace) == pytest.approx(5e-3)
+    assert five_rounds(trace) == pytest.approx(5e-3)
+    # A block is one launch; 40 of 5 ms fill 0.2 s.
+    assert median_of_blocks(trace) == pytest.approx(5e-3)
+
+
+def test_short_launches_are_read_in_blocks():
+    launch_s = np.full(100_000, 10e-6)
+    launch_s[1::2] = 14e-6
+    assert median_of_blocks(Trace(launch_s)) == pytest.approx(12e-6)
+    assert Trace(launch_s).block_lasting(0.2e-3) == 100
+    assert five_rounds(Trace(launch_s, 2e-6)) == pytest.approx(12e-6)  # ten launches a round
+
+
+def test_a_coarse_clock_reads_whole_steps():
+    trace = Trace(np.full(2000, 0.37e-3), 1e-4)
+    assert best_of_100(trace) == pytest.approx(3e-4)
+    assert mean_of_100(trace) == pytest.approx(0.37e-3, rel=0.005)
+
+
+@pytest.mark.parametrize("trace", [Trace(np.zeros(0)), Trace(np.full(300, 1e-6), 1.0)])
+def test_what_can_not_be_read_is_no_figure(trace):
+    assert [read(trace) for read in PEERS.values()] == [None] * len(PEERS)
+
+
+def test_peers_are_those_of_the_method():
+    assert list(PEERS) == [
+        "mean of 100 after 50",
+        "best of 100",
+        "median of 0.2 s blocks",
+        "mean over 100 ms",
+        "five rounds",
+    ]
+    assert all(math.isfinite(read(Trace(np.full(200, 0.5)))) for read in PEERS.values())
