@@ -1,5 +1,7 @@
 """`bench fleet`: its screen, its document, its exit statuses, and what it doesn't import."""
 
+import csv
+import io
 import json
 import re
 import subprocess
@@ -9,6 +11,7 @@ import pytest
 
 from nameplate.cli import main
 from nameplate.device.identity import CpuIdentity
+from nameplate.fleet.montecarlo import DRAWS
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.store.manifest import DeviceEntry
 
@@ -66,16 +69,19 @@ def cpu_run(make_manifest, make_record, tmp_path):
     return folder
 
 
-def test_list_prints_the_five_with_dates_sources_and_cards(bench):
+def test_list_prints_the_fleets_with_dates_kinds_sources_and_cards(bench):
     status, out, _ = bench("list")
     assert status == 0
-    for text in ("tesla-2024-q3", "2024-Q3", "67,500", "16,844", "7,844", "4,375", "7.5", "a mix", "36Kr"):
+    for text in ("tesla-2024-q3", "2024-Q3", "67,500", "16,844", "7,844", "4,375", "7.5", "a mix", "36Kr",
+                 "target", "addition", "equivalent", "scale", "unknown"):  # fmt: skip
         assert text in out
 
 
 def test_list_as_json(bench):
     rows = {row["fleet"]: row for row in json.loads(bench("list", "--json")[1])}
-    assert len(rows) == 5
+    assert len(rows) == 20
+    kinds = {row["kind"] for row in rows.values()}
+    assert kinds == {"held", "target", "addition", "equivalent", "scale"}
     assert all(row["as_of"] and row["source"] for row in rows.values())
     li_auto, huawei = rows["li-auto-2024-08"], rows["huawei-2024-10"]
     assert (li_auto["stated_eflops"], li_auto["stated_cards"], li_auto["cards"]) == (5.39, None, 16844)
@@ -92,7 +98,12 @@ def test_cost_prints_the_sentence_the_conventions_and_how_far_it_reaches(bench):
         "FLOPs counted by nanoGPT (6N + 12LdT, N with embeddings)",
         "llm-foundry benchmarking README",
         "delivered as far as `scaled`; goodput isn't in it yet",
-        "a point figure: no interval is known",
+        "counted by another convention: by Megatron's it's from 0.584 to 0.642",
+        "With fabric, spares, electricity and operation one delivered EFLOPS costs RMB 213 M a year (nine",
+        "Owned: servers with spares",
+        "One delivered EFLOPS, by how far the chain is followed",
+        "Where the spread comes from",
+        "ascend-910b-scaled-assumed",
         "the bf16 derate serves fp16",
         "the dense fp16 nominal of one card, in cards, delivered and price alike: H100 989 TFLOPS, A800 320",
         "whether chassis and network are included isn't stated",
@@ -104,11 +115,26 @@ def test_cost_prints_the_sentence_the_conventions_and_how_far_it_reaches(bench):
 
 def test_cost_as_json_is_one_row_a_fleet(bench):
     rows = json.loads(bench("cost", "--json")[1])
-    assert [row["fleet"].rsplit("-20")[0] for row in rows] == ["tesla", "li-auto", "xpeng", "huawei", "nio"]
+    assert [row["fleet"].rsplit("-20")[0] for row in rows[:5]] == [
+        "tesla",
+        "li-auto",
+        "xpeng",
+        "huawei",
+        "nio",
+    ]
+    assert len(rows) == 20
+    assert all(row["draws"] == DRAWS for row in rows)
     promised = {
         *("fleet", "name", "as_of", "part", "cards", "servers", "nominal_eflops", "stated_eflops"),
         *("delivered_eflops", "capex_rmb", "rmb_per_nominal_eflops", "rmb_per_delivered_eflops"),
-        *("chain", "reason", "source"),
+        *("chain", "reason", "source", "kind", "power_mw", "full_capex_rmb", "ownership_rmb_per_year"),
+        *("rmb_per_delivered_eflops_year", "rmb_per_pflop_day", "usd_per_pflop_day", "capex_usd"),
+        *("gang_rmb_per_delivered_eflops", "independent_rmb_per_delivered_eflops", "sensitivity", "inputs"),
+    }
+    promised |= {
+        f"{name}_{end}"
+        for name in ("nominal_eflops", "delivered_eflops", "capex_rmb", "power_mw", "rmb_per_pflop_day")
+        for end in ("p5", "p50", "p95")
     }
     assert all(promised <= row.keys() for row in rows)
     assert rows[1]["chain"][0]["value"] == 0.975
@@ -158,6 +184,74 @@ def test_a_users_fleets_and_prices_are_used(bench, tmp_path):
     assert "\x1b" not in bench("cost", "--fleets", mine)[1] + bench("list", "--fleets", mine)[1]
 
 
+def test_list_and_cost_as_csv(bench):
+    listed = list(csv.DictReader(io.StringIO(bench("list", "--csv")[1])))
+    assert [row["fleet"] for row in listed] == [
+        row["fleet"] for row in json.loads(bench("list", "--json")[1])
+    ]
+    status, out, _ = bench("cost", "nio", "huawei", "--csv")
+    nio, huawei = csv.DictReader(io.StringIO(out))
+    (row,) = json.loads(bench("cost", "nio", "--json")[1])
+    assert status == 0
+    for name in ("delivered_eflops", "delivered_eflops_p5", "capex_rmb", "rmb_per_pflop_day_p95"):
+        assert float(nio[name]) == row[name]
+    assert nio["chain"].startswith("nominal → datasheet 0.975 (published); datasheet → scaled 0.642 (a100-")
+    assert (huawei["capex_rmb"], huawei["parts"]) == ("", f"{A800}; huawei-ascend-910b")
+
+
+def test_identical_seeds_give_identical_output(bench):
+    assert bench("cost", "--json", "--seed", 7)[1] == bench("cost", "--json", "--seed", 7)[1]
+    assert bench("cost", "nio", "--json", "--seed", 7)[1] != bench("cost", "nio", "--json", "--seed", 8)[1]
+
+
+def test_inputs_are_set_by_flag(bench):
+    flags = ["--price", f"{A800}=900000..950000", "--assume", "pue=1.2", "--assume", "busy_share=0.5"]
+    (row,) = json.loads(bench("cost", "nio", *flags, "--json")[1])
+    assert row["price"]["source"] == "given by --price"
+    assert row["capex_rmb"] == pytest.approx(546.875 * 925_000)
+    assert row["inputs"]["pue"]["value"] == 1.2
+    assert row["inputs"]["busy_share"]["basis"] == "assumed"
+
+
+def test_inputs_are_set_by_file(bench, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        '[[assumption]]\nname = "depreciation_years"\nvalue = 4\nas_of = "2026-11"\nsource = "our books"\n'
+        '[[derate]]\nid = "ours"\nfrom = "datasheet"\nto = "scaled"\nvalue = 0.5\nlow = 0.4\nhigh = 0.6\n'
+        f'law = "uniform"\nparts = ["{A800}"]\nunasked = true\nas_of = "2026-11"\nsource = "a pilot"\n'
+    )
+    (row,) = json.loads(bench("cost", "nio", "--fleets", mine, "--json")[1])
+    assert row["depreciation_rmb_per_year"] == pytest.approx(row["full_capex_rmb"] / 4)
+    assert row["delivered_eflops"] == pytest.approx(1.4 * 0.975 * 0.5)
+    assert row["chain"][-1]["provenance"] == "assumed"
+
+
+def test_goodput_is_added_on_request(bench):
+    (row,) = json.loads(bench("cost", "nio", "--goodput", "--json")[1])
+    assert (row["reaches"], row["not_yet"], row["chain"][-1]["provenance"]) == ("goodput", [], "modelled")
+    assert "training, interruptions included, modelled" in row["sentence"]
+
+
+def test_validate_prints_each_error_and_is_honest_where_the_chain_misses(bench):
+    status, out, err = bench("validate")
+    said = " ".join(out.split())
+    assert (status, err) == (0, "")
+    for text in ("h100-7b-x8-from-its-gemm", "+27.9%", "+34.1%", "-18.4%", "measure the part and the job",
+                 "from one part to another it misses by up to 34%"):  # fmt: skip
+        assert text in said
+    rows = json.loads(bench("validate", "--json")[1])
+    assert {"id", "predicted", "published", "error", "bound", "passed"} <= rows[0].keys()
+    assert len(bench("validate", "--csv")[1].splitlines()) == len(rows) + 1
+
+
+def test_validate_past_a_bound_is_1_with_what_missed(bench):
+    status, out, err = bench("validate", "--bound", 0.3)
+    assert status == 1
+    assert "NO" in out
+    assert err == "bench: the chain misses 1 of 10: h100-30b-x8-from-its-gemm +34.1% (bound 30%)\n"
+    assert bench("validate", "--bound", 0.3, "--json")[0] == 1
+
+
 UNUSABLE = {
     "an unknown fleet": (["cost", "byd"], "no such fleet; got 'byd'; expected tesla-2024-q3, "),
     "an unknown derate": (["cost", "--derate", "nope"], "--derate: no such published derate; got 'nope'"),
@@ -176,6 +270,17 @@ UNUSABLE = {
         ["cost", "nio", "--derate", "a100-sxm-80gb-scaled-7b-x8", "--derate", "h100-scaled-8b-x128-from-x8"],
         "counts a loss twice; got 'datasheet → scaled (a100-sxm-80gb-scaled-7b-x8) and step → scaled",
     ),
+    "two formats": (["cost", "--json", "--csv"], "two formats at once; got '--json and --csv'"),
+    "a price without a part": (
+        ["cost", "--price", "5"],
+        "--price: can't be used; got '5'; expected PART=RMB",
+    ),
+    "a price twice": (["cost", "--price", "a=1", "--price", "a=2"], "expected PART=RMB, once a name"),
+    "a negative price": (["cost", "--price", f"{A800}=-1"], f"--price {A800}: not a number, nor a range"),
+    "NaN for an input": (["cost", "--assume", "pue=nan"], "--assume pue: not a number, nor a range"),
+    "an unknown input": (["cost", "--assume", "pew=1"], "--assume: a value that can't be used; got 'pew=1'"),
+    "too few draws": (["cost", "--draws", "3"], "--draws: not a number of draws; got 3"),
+    "no bound": (["validate", "--bound", "nan"], "--bound: not a bound; got nan"),
     "a run that isn't there": (["cost", "--run", "gone"], "no such run; got 'gone'"),
 }
 
@@ -196,8 +301,10 @@ def test_unusable_input_is_2_and_one_sentence(bench, kind, tmp_path, monkeypatch
 
 def test_the_group_explains_its_commands(bench):
     out = bench("--help")[1]
-    assert set(re.findall(r"^  (list|cost) ", out, re.MULTILINE)) == {"list", "cost"}
-    for flag in ("--run", "--results", "--derate", "--eflops", "--part", "--fleets", "--json"):
+    commands = {"list", "cost", "validate", "goodput", "audit"}
+    assert commands <= set(re.findall(r"^  (\w+) ", out, re.MULTILINE))
+    for flag in ("--run", "--results", "--derate", "--goodput", "--eflops", "--part", "--price", "--assume",
+                 "--draws", "--seed", "--fleets", "--json", "--csv"):  # fmt: skip
         assert flag in bench("cost", "--help")[1]
 
 
@@ -210,6 +317,8 @@ def loaded(*arguments):
 def test_bench_fleet_imports_neither_torch_nor_pandas(cpu_run):
     assert loaded("fleet", "cost", "--run", cpu_run) == set()
     assert loaded("fleet", "list", "--json") == set()
+    assert loaded("fleet", "cost", "--goodput", "--csv") == set()
+    assert loaded("fleet", "validate") == set()
 
 
 def test_the_check_above_can_fail():

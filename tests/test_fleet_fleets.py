@@ -1,9 +1,17 @@
 """The catalogue: what ships, what a user adds, and what a bad file is told."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from nameplate.derate.published import find, published
 from nameplate.errors import InputError
 from nameplate.fleet import catalogue
+from nameplate.fleet.entries import INPUTS, KINDS
+from nameplate.fleet.fleets import schema
+
+ROOT = Path(__file__).parent.parent
 
 A800 = "nvidia-a800-sxm4-80gb"
 MINE = f"""
@@ -35,8 +43,32 @@ def file(tmp_path):
     return write
 
 
-def test_the_articles_five_fleets_are_there_as_stated():
-    stated = {fleet.name: (fleet.cards, fleet.eflops, fleet.as_of, fleet.part) for fleet in catalogue().fleet}
+ASSUMPTION = """
+[[assumption]]
+name = "pue"
+value = 1.2
+low = 1.1
+high = 1.3
+law = "uniform"
+as_of = "2026-11"
+source = "the landlord"
+"""
+DERATE = f"""
+[[derate]]
+id = "ours-step-to-scaled"
+from = "step"
+to = "scaled"
+value = 0.9
+parts = ["{A800}"]
+as_of = "2026-11"
+source = "a guess"
+"""
+
+
+def test_the_articles_five_fleets_come_first_as_stated():
+    stated = {
+        fleet.name: (fleet.cards, fleet.eflops, fleet.as_of, fleet.part) for fleet in catalogue().fleet[:5]
+    }
     assert stated == {
         "Tesla": (67500, 67.5, "2024-Q3", "nvidia-h100-sxm5-80gb"),
         "Li Auto": (None, 5.39, "2024-08-31", A800),
@@ -44,12 +76,71 @@ def test_the_articles_five_fleets_are_there_as_stated():
         "Huawei (automated driving)": (None, 7.5, "2024-10", None),
         "NIO": (None, 1.4, "2024-10", A800),
     }
-    assert all(each.source and each.as_of for each in (*catalogue().fleet, *catalogue().price))
+    entries = (catalogue().fleet, catalogue().price, catalogue().assumption, catalogue().derate)
+    assert all(each.source and each.as_of for several in entries for each in several)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "kind", "cards", "eflops", "as_of"),
+    [
+        ("tesla-before", "held", 10_000, None, "2023-09"),
+        ("tesla-addition", "addition", 21_000, None, "2024-10"),
+        ("tesla-target", "target", None, 88.5, "2024-10"),
+        ("tesla-dojo-1", "equivalent", 8_000, None, "2024-12"),
+        ("tesla-dojo-target", "target", None, 100, "2024-10"),
+        ("li-auto-before", "held", None, 2.4, "2024-07"),
+        ("li-auto-addition", "addition", None, 3, "2024-08"),
+        ("li-auto-stock", "held", 10_000, None, "2024-10"),
+        ("li-auto-target", "target", None, 8, "2024-12"),
+        ("xpeng-target-2025", "target", None, 10, "2025"),
+        ("huawei-before", "held", None, 5, "2024"),
+        ("suppliers", "held", 1_000, None, "2024"),
+        ("china-2024-06", "scale", None, 246, "2024-06"),
+        ("china-fp16", "scale", None, 492, "2024-06"),
+        ("world", "scale", None, 910, "2023"),
+    ],
+)
+def test_the_articles_other_figures_are_marked_as_what_they_are(fleet, kind, cards, eflops, as_of):
+    found = catalogue().find(fleet)
+    assert (found.kind, found.cards, found.eflops, found.as_of) == (kind, cards, eflops, as_of)
+    assert found.kind in KINDS
+
+
+def test_what_is_added_names_what_it_is_added_to_and_the_sum_is_the_articles():
+    held, added, after = map(catalogue().find, ("tesla", "tesla-addition", "tesla-target"))
+    assert added.adds_to == held.id
+    assert held.eflops + added.cards * 1000 / 1e6 == after.eflops
+
+
+def test_every_input_of_money_and_power_has_a_value_in_the_data():
+    for part in (A800, "nvidia-h100-sxm5-80gb", "amd-mi300x"):
+        assert catalogue().assumptions_for(part).keys() == INPUTS.keys()
+
+
+@pytest.mark.parametrize("entry", [each for each in catalogue().assumption if each.basis == "assumed"])
+def test_what_is_assumed_has_a_range_but_for_what_is_the_owners_choice(entry):
+    assert entry.uncertain.law != "exact" or entry.name == "busy_share"
+
+
+def test_what_is_cited_is_what_the_published_efficiencies_say():
+    values = {each.name: each.value for each in catalogue().assumption if not each.parts}
+    for figure in published():
+        if figure.quantity in ("fabric_price_factor", "spare_nodes", "average_draw_over_tdp"):
+            assert values[figure.quantity] == figure.value
+    assert find("hyperscale-pue").value == 1.10 == catalogue().assumptions_for(None)["pue"].low
+    a100 = find("a100-server-power-over-gpu-power")
+    assert catalogue().assumptions_for(A800)[a100.quantity].value == a100.value
+
+
+def test_the_published_schema_is_the_current_one():
+    written = json.loads((ROOT / "docs/schema/fleets.schema.json").read_text(encoding="utf-8"))
+    assert written == schema(), "write schema() to docs/schema/fleets.schema.json"
 
 
 def test_the_price_is_the_articles():
     price = catalogue().price_of(A800)
     assert (price.server_rmb, price.cards_per_server, price.as_of) == (950_000, 8, "2024-10")
+    assert (price.low, price.high) == (900_000, 1_000_000)
     assert "isn't stated" in price.note
     assert catalogue().price_of("nvidia-h100-sxm5-80gb") is None
 
@@ -76,9 +167,29 @@ def test_a_name_of_several_dates_is_refused_with_their_ids(file):
 
 def test_a_users_fleets_and_prices_come_after_the_shipped_ones(file):
     merged = catalogue([file(MINE + PRICE)])
-    assert [fleet.id for fleet in merged.fleet][-2:] == ["nio-2024-10", "mine-2026-11"]
+    assert [fleet.id for fleet in merged.fleet][-2:] == ["world-2023", "mine-2026-11"]
     assert merged.price_of("nvidia-h100-sxm5-80gb").server_rmb == 2_500_000
     assert catalogue().price_of("nvidia-h100-sxm5-80gb") is None
+
+
+def test_a_users_assumption_takes_the_place_of_the_one_before_it(file):
+    merged = catalogue([file(ASSUMPTION)])
+    assert merged.assumptions_for(A800)["pue"].source == "the landlord"
+    some = ASSUMPTION.replace('"pue"', '"server_power_over_gpu_power"').replace("1.", "2.")
+    everywhere = catalogue([file(some)])
+    assert {
+        everywhere.assumptions_for(part)["server_power_over_gpu_power"].value for part in (A800, None)
+    } == {2.2}
+    for_one = catalogue([file(some + f'parts = ["{A800}"]')])
+    values = [for_one.assumptions_for(part)["server_power_over_gpu_power"].value
+              for part in (A800, "nvidia-a100-sxm4-80gb", None)]  # fmt: skip
+    assert values == [2.2, 2.03, 1.9]
+
+
+def test_a_users_unasked_derate_comes_before_a_known_one(file):
+    mine = DERATE.replace('"step"', '"datasheet"') + "unasked = true\n"
+    assert catalogue([file(mine)]).unasked_for(A800).id == "ours-step-to-scaled"
+    assert catalogue().unasked_for(A800) is None
 
 
 def test_a_known_price_is_replaced_only_when_that_is_said(file):
@@ -114,6 +225,67 @@ BAD = {
     "one id twice": (MINE + MINE.replace("schema = 1", ""), "fleet[mine-2026-11].id", "no other fleet has"),
     "one price twice": (PRICE * 2, "price[nvidia-h100-sxm5-80gb].part", "one price a part"),
     "a replacement of nothing": (PRICE + "replaces = true", "price[nvidia-h100-sxm5-80gb].replaces", "known"),
+    "a spread without a law": (PRICE + "low = 1.0\nhigh = 9e9", "price[0]", "low, high and law together"),
+    "a spread beside the price": (
+        PRICE + 'low = 1.0\nhigh = 2.0\nlaw = "uniform"',
+        "price[0]",
+        "low ≤ value ≤ high",
+    ),
+    "an unknown law": (PRICE + 'low = 1.0\nhigh = 9e9\nlaw = "flat"', "price[0].law", "'exact', 'uniform'"),
+    "an unknown kind": (MINE + 'kind = "planned"', "fleet[mine-2026-11].kind", "'held', 'target'"),
+    "an addition to nothing": (MINE + 'kind = "addition"', "fleet[mine-2026-11]", "adds_to"),
+    "an addition to no fleet": (
+        MINE + 'kind = "addition"\nadds_to = "yours"',
+        "fleet[mine-2026-11].adds_to",
+        "the id of a fleet",
+    ),
+    "a mix beside a part": (
+        MINE + f'mix = ["{A800}", "amd-mi300x"]',
+        "fleet[mine-2026-11]",
+        "a part or a mix",
+    ),
+    "a mix of an unknown part": (
+        MINE.replace(f'part = "{A800}"', f'mix = ["{A800}", "amd-mi301"]\nmix_source = "told"'),
+        "fleet[mine-2026-11].mix",
+        "in the registry",
+    ),
+    "an unknown input": (ASSUMPTION.replace('"pue"', '"pew"'), "assumption[0]", "a name among fabric"),
+    "an input out of range": (ASSUMPTION.replace("low = 1.1", "low = 0.9"), "assumption[0]", "from 1 to 5"),
+    "a negative input": (
+        ASSUMPTION.replace("1.2", "-1.2"),
+        "assumption[0].value",
+        "greater than or equal to 0",
+    ),
+    "an input twice": (ASSUMPTION * 2, "assumption[pue]", "one assumption of a name and a part"),
+    "an input that is NaN": (ASSUMPTION.replace("1.2", "nan"), "assumption[0].value", "finite"),
+    "a normal law that reaches 0": (
+        ASSUMPTION.replace("1.1", "0.1")
+        .replace("uniform", "normal")
+        .replace("pue", "electricity_rmb_per_kwh"),
+        "assumption[0]",
+        "use lognormal",
+    ),
+    "a derate that leads back": (
+        DERATE.replace('"step"', '"goodput"'),
+        "derate[ours-step-to-scaled]",
+        "goodput isn't before scaled",
+    ),
+    "a derate of an unknown stage": (DERATE.replace('"step"', '"leap"'), ".from", "'nominal', 'datasheet'"),
+    "a derate that is none": (
+        DERATE.replace("0.9", "0.0"),
+        "derate[ours-step-to-scaled].value",
+        "greater than 0",
+    ),
+    "a derate of a taken id": (
+        DERATE.replace("ours-step-to-scaled", "h100-goodput-405b-x16384"),
+        "derate[h100-goodput-405b-x16384].id",
+        "no other derate has",
+    ),
+    "a derate unasked for no part": (
+        DERATE.replace(f'parts = ["{A800}"]', "unasked = true"),
+        "derate[ours-step-to-scaled]",
+        "parts, for a derate that is taken unasked",
+    ),
     "a newer file": ("schema = 2", "schema", "1"),
 }
 

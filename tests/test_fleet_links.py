@@ -4,7 +4,18 @@ import pytest
 
 from nameplate.derate.published import find
 from nameplate.errors import InputError
-from nameplate.fleet.links import Derate, from_published, join, not_yet, rated, served, unserved
+from nameplate.fleet.links import (
+    Derate,
+    assumed,
+    from_published,
+    join,
+    modelled,
+    not_yet,
+    rated,
+    served,
+    unserved,
+)
+from nameplate.fleet.uncertain import Uncertain, exact
 from nameplate.specs import lookup
 
 A800 = lookup("nvidia-a800-sxm4-80gb")
@@ -22,13 +33,53 @@ def test_the_first_link_is_the_registrys_with_both_figures_and_their_sources():
     assert rated(lookup("nvidia-h100-sxm5-80gb")).value == 1
 
 
-def test_a_published_derate_is_a_point_figure_with_scope_and_convention():
+def test_a_published_derate_has_scope_and_convention():
     one = from_published(find("a100-sxm-80gb-scaled-7b-x8"))
-    assert (one.value, one.low, one.high) == (0.642, None, None)
+    assert one.value == 0.642
     assert (one.n_to, one.provenance) == (8, "published")
     assert "7B model" in one.scope
     assert one.convention.startswith("nanoGPT")
     assert one.as_json()["from"] == "datasheet"
+
+
+@pytest.mark.parametrize(
+    ("figure", "wide"),
+    [
+        ("a100-sxm-80gb-scaled-7b-x8", True),  # nanoGPT
+        ("ampere-scaled-175b-x12288", True),  # unknown
+        ("a100-sxm-80gb-scaled-175b", False),  # Megatron
+        ("a100-sxm-80gb-gemm-sustained", False),  # a product's FLOPs are what they are
+        ("h100-scaled-8b-x128-from-x8", False),  # one convention on both sides
+        ("h100-goodput-405b-x16384", False),
+    ],
+)
+def test_an_mfu_by_another_convention_than_megatrons_or_an_unknown_one_is_widened(figure, wide):
+    one = from_published(find(figure))
+    ends = (one.value / 1.10, one.value, "uniform") if wide else (None, None, "exact")
+    assert (one.low, one.high, one.law) == ends
+
+
+def test_figures_of_one_stated_convention_are_drawn_together_and_of_an_unknown_one_alone():
+    named = [
+        from_published(find(name)).input for name in ("a100-sxm-80gb-scaled-7b-x8", "h100-sxm-scaled-7b-x8")
+    ]
+    assert named[0] == named[1] == "FLOPs counted by nanoGPT (6N + 12LdT, N with embeddings)"
+    assert (
+        from_published(find("ampere-scaled-175b-x12288")).input
+        == "datasheet → scaled (ampere-scaled-175b-x12288)"
+    )
+
+
+def test_an_assumed_or_modelled_ratio_is_a_link_like_any_other():
+    one = modelled("scaled", "goodput", Uncertain(0.9, 0.85, 0.95, "triangular"), "a formula", n_to=4375)
+    assert (one.provenance, one.low, one.high, one.n_to, one.parts) == ("modelled", 0.85, 0.95, 4375, None)
+    assert one.uncertain == Uncertain(0.9, 0.85, 0.95, "triangular")
+    chain = [rated(A800), assumed("datasheet", "scaled", exact(0.5), "a guess"), one]
+    assert join(chain) == tuple(chain)
+    with pytest.raises(InputError, match="no derate; got 'goodput → scaled'; expected a later stage"):
+        assumed("goodput", "scaled", exact(0.9), "a guess")
+    with pytest.raises(InputError, match="no derate; got 0; expected a ratio above 0"):
+        assumed("scaled", "goodput", exact(0), "a guess")
 
 
 def test_what_is_no_derate_is_refused():

@@ -1,26 +1,35 @@
-"""`bench fleet`: the fleets that are known, and what they deliver and cost."""
+"""`bench fleet`: the fleets that are known, what they deliver, draw and cost, and how far to trust that."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nameplate.cli import audit, goodput
 from nameplate.cli.options import DEFAULT_RESULTS, Json, Results
 from nameplate.cli.output import print_json
 from nameplate.cli.specs import Parts
+from nameplate.errors import InputError, NameplateError
+
+if TYPE_CHECKING:
+    from nameplate.report.view import View
 
 Fleets = Annotated[
     list[Path] | None,
     typer.Option(
-        "--fleets", metavar="FILE", help="A TOML file with fleets and prices of your own (repeatable)."
+        "--fleets",
+        metavar="FILE",
+        help="A TOML file with fleets, prices and assumptions of your own (repeatable).",
     ),
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV, tables left out.")]
 
 fleet = typer.Typer(
     name="fleet",
-    help="What fleets of cards deliver and cost. Every command here takes --json.",
+    help="What fleets of cards deliver, draw and cost. Every command here takes --json.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -33,18 +42,17 @@ def register(app: typer.Typer) -> None:
 
 
 @fleet.command("list")
-def list_(fleets: Fleets = None, parts: Parts = None, json: Json = False) -> None:
+def list_(fleets: Fleets = None, parts: Parts = None, json: Json = False, csv: Csv = False) -> None:
     """List the fleets, as their sources state them and in cards."""
+    _check_format(json, csv)
     from nameplate.fleet.fleets import catalogue
     from nameplate.report.fleet import list_rows, list_view
 
     rows = list_rows(catalogue(fleets or (), parts=parts or ()), parts or ())
-    if json:
-        print_json(rows)
+    if json or csv:
+        _print_rows(rows, csv=csv)
     else:
-        from nameplate.report.terminal import show
-
-        show(list_view(rows))
+        _show(list_view(rows))
 
 
 @fleet.command("cost")
@@ -58,35 +66,117 @@ def cost(
     ] = None,
     derate: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Take this published derate (repeatable: they follow one another)."),
+        typer.Option(
+            metavar="ID", help="Take this derate, or FROM:TO=RATIO (repeatable: they follow one another)."
+        ),
     ] = None,
+    goodput: Annotated[
+        bool, typer.Option("--goodput", help="End with goodput, as modelled for one job on all cards.")
+    ] = False,
     eflops: Annotated[float | None, typer.Option(metavar="X", help="Nominal EFLOPS of --part.")] = None,
     part: Annotated[
         str | None, typer.Option(metavar="PART", help="Price this part. [default: 1 EFLOPS of it]")
     ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART=RMB", help="A server of a part: X, LOW..HIGH or LOW..X..HIGH (repeatable)."
+        ),
+    ] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=X", help="An input of power or money: X, LOW..HIGH … (repeatable)."),
+    ] = None,
+    draws: Annotated[int, typer.Option(metavar="N", help="Draws of the uncertain inputs.")] = 100_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the draws.")] = 0,
     results: Results = DEFAULT_RESULTS,
     files: Fleets = None,
     parts: Parts = None,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
-    """Print what fleets deliver of their nominal EFLOPS, by which derates, and what that costs in RMB."""
+    """Print what fleets deliver of their nominal EFLOPS, by which derates, and what they draw and cost."""
+    _check_format(json, csv)
     from nameplate.fleet.fleets import catalogue
-    from nameplate.fleet.pricing import cost as price
+    from nameplate.fleet.pricing import cost as compute
 
-    costs = price(
+    costs = compute(
         fleets or (),
         run=run,
         results=results,
         derate=derate or (),
+        goodput=goodput,
         eflops=eflops,
         part=part,
+        price=_pairs("--price", "PART=RMB", price),
+        assume=_pairs("--assume", "NAME=X", assume),
+        draws=draws,
+        seed=seed,
         catalogue=catalogue(files or (), parts=parts or ()),
         parts=parts or (),
     )
-    if json:
-        print_json([each.as_json() for each in costs])
+    if json or csv:
+        _print_rows([each.as_json() for each in costs], csv=csv)
     else:
         from nameplate.report.fleet import cost_view
-        from nameplate.report.terminal import show
 
-        show(cost_view(costs))
+        _show(cost_view(costs))
+
+
+@fleet.command("validate")
+def validate(
+    bound: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="The largest error allowed, as a ratio. [default: each case's own]"),
+    ] = None,
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """Predict published end-to-end figures from others; exit with 1 where an error is past its bound."""
+    _check_format(json, csv)
+    from nameplate.fleet.validation import validate as compute
+    from nameplate.report.fleet import failures, validation_view
+
+    checks = compute(bound=bound)
+    if json or csv:
+        _print_rows([each.as_json() for each in checks], csv=csv)
+    else:
+        _show(validation_view(checks))
+    failed = failures(checks)
+    if failed:
+        raise NameplateError(f"the chain misses {len(failed)} of {len(checks)}: {', '.join(failed)}")
+
+
+goodput.register(fleet)
+audit.register(fleet)
+
+
+def _check_format(json: bool, csv: bool) -> None:
+    if json and csv:
+        raise InputError("two formats at once", got="--json and --csv", expected="one of the two")
+
+
+def _pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
+    """`NAME=VALUE`s as a mapping. InputError for one without a value, and for a name given twice."""
+    pairs: dict[str, str] = {}
+    for each in given or ():
+        name, equals, value = each.partition("=")
+        if not (name and equals and value) or name in pairs:
+            raise InputError("can't be used", where=flag, got=each, expected=f"{form}, once a name")
+        pairs[name] = value
+    return pairs
+
+
+def _print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
+    if csv:
+        from nameplate.report.fleet import as_csv
+
+        print(as_csv(rows), end="")
+    else:
+        print_json(rows)
+
+
+def _show(view: View) -> None:
+    from nameplate.report.terminal import show
+
+    show(view)

@@ -1,7 +1,9 @@
-"""Fleets: parts × count, what they deliver of their nominal EFLOPS, and what that costs.
+"""Fleets: parts × count, what they deliver of their nominal EFLOPS, what they draw, and what that costs.
 
-`catalogue` gives the fleets and prices, `cost` what each fleet delivers and costs, `frame` a DataFrame of
-either. Nothing is imported before it is used; torch never is.
+`catalogue` gives the fleets, prices and assumptions, `cost` what each fleet delivers, draws and costs, `need`
+the way back from delivered EFLOPS to cards, and `validate` the chain beside published figures. `frame` makes
+a DataFrame of these, `from_frame` fleets of a DataFrame. Nothing is imported before it is used; torch never
+is, and pandas only for a frame.
 """
 
 from __future__ import annotations
@@ -10,20 +12,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nameplate.fleet.costs import Cost as Cost
+    from nameplate.fleet.entries import Fleet as Fleet
+    from nameplate.fleet.entries import Price as Price
     from nameplate.fleet.fleets import Catalogue as Catalogue
-    from nameplate.fleet.fleets import Fleet as Fleet
-    from nameplate.fleet.fleets import Price as Price
     from nameplate.fleet.fleets import catalogue as catalogue
-    from nameplate.fleet.pricing import Cost as Cost
+    from nameplate.fleet.frames import frame as frame
+    from nameplate.fleet.frames import from_frame as from_frame
+    from nameplate.fleet.needs import need as need
     from nameplate.fleet.pricing import cost as cost
-    from nameplate.fleet.pricing import frame as frame
+    from nameplate.fleet.validation import validate as validate
 
-__all__ = ["Catalogue", "Cost", "Fleet", "Price", "catalogue", "cost", "frame"]
-
-_HOMES = {"Catalogue": "fleets", "Fleet": "fleets", "Price": "fleets", "catalogue": "fleets"}
+_HOMES = {
+    "Catalogue": "fleets",
+    "Cost": "costs",
+    "Fleet": "entries",
+    "Price": "entries",
+    "catalogue": "fleets",
+    "cost": "pricing",
+    "frame": "frames",
+    "from_frame": "frames",
+    "need": "needs",
+    "validate": "validation",
+}
+__all__ = [
+    "Catalogue",
+    "Cost",
+    "Fleet",
+    "Price",
+    "catalogue",
+    "cost",
+    "frame",
+    "from_frame",
+    "need",
+    "validate",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'pricing')}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,71 +1,35 @@
-"""Fleets and prices as data, each figure with its source and date.
+"""The catalogue: fleets, prices, assumptions and assumed derates, each figure with its source and date.
 
-The shipped ones are `data/fleets.toml`; users add their own in files of the same shape (`--fleets FILE`).
-A file that fails is an `InputError` with file, key, got and expected.
+The shipped ones are `data/fleets.toml` and `data/assumptions.toml`; users add their own in files of the same
+shape (`--fleets FILE`), whose JSON Schema is `schema()`. A file that fails is an `InputError` with file, key,
+got and expected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from nameplate.datafile import packaged, parse, unusable
 from nameplate.errors import InputError
+from nameplate.fleet.entries import AssumedDerate, Assumption, Fleet, Frozen, Price
 from nameplate.specs.parts import Registry, registry
 
-FLEETS_FILE = "fleets.toml"
-
-_Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
-_Date = Annotated[str, Field(pattern=r"^20\d\d(-(Q[1-4]|(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?))?$")]
-_Count = Annotated[int, Field(strict=True, gt=0)]
-_Positive = Annotated[float, Field(strict=True, gt=0)]
+FILES = ("fleets.toml", "assumptions.toml")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Fleet(_Frozen):
-    """Cards that train together or are counted together, as their owner or the press states them."""
-
-    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-    name: _Text
-    as_of: _Date
-    part: _Text | None = None  # what it is counted in; None: a mix of unknown shares
-    cards: _Count | None = None
-    eflops: _Positive | None = None  # nominal, as stated
-    source: _Text
-    note: _Text | None = None
-
-    @model_validator(mode="after")
-    def _has_a_size(self) -> Self:
-        if self.cards is None and self.eflops is None:
-            raise ValueError("a fleet with cards or eflops")
-        return self
-
-
-class Price(_Frozen):
-    """What one server of a part was quoted at."""
-
-    part: _Text
-    cards_per_server: _Count
-    server_rmb: _Positive
-    as_of: _Date
-    source: _Text
-    note: _Text | None = None
-    replaces: bool = False  # takes the place of a price already known of that part
-
-
-class Catalogue(_Frozen):
-    """Fleets and a price list: those of one file, or of several together."""
+class Catalogue(Frozen):
+    """Fleets, a price list, assumptions and assumed derates: those of one file, or of several together."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     fleet: tuple[Fleet, ...] = ()
     price: tuple[Price, ...] = ()
+    assumption: tuple[Assumption, ...] = ()
+    derate: tuple[AssumedDerate, ...] = ()
 
     def find(self, name: str) -> Fleet:
         """The fleet of that id or name, or the one whose id is that and a date (`li-auto`).
@@ -88,6 +52,15 @@ class Catalogue(_Frozen):
         """What a server of `part` costs; None where no price is known."""
         return next((price for price in self.price if price.part == part), None)
 
+    def assumptions_for(self, part: str | None) -> Mapping[str, Assumption]:
+        """By name, the assumptions that hold for `part`: one that names it before one that names none."""
+        general = {each.name: each for each in self.assumption if not each.parts}
+        return general | {each.name: each for each in self.assumption if part in each.parts}
+
+    def unasked_for(self, part: str) -> AssumedDerate | None:
+        """The derate assumed for `part` where nothing else is asked for; None where there is none."""
+        return next((each for each in self.derate if each.unasked and part in each.parts), None)
+
 
 def _stem(fleet_id: str) -> str:
     """`li-auto-2024-08` without its date: `li-auto`."""
@@ -95,10 +68,10 @@ def _stem(fleet_id: str) -> str:
 
 
 def catalogue(files: Sequence[str | Path] = (), *, parts: Sequence[str | Path] = ()) -> Catalogue:
-    """The shipped fleets and prices with those of `files`; `parts` are files of parts they may name.
+    """The shipped catalogue with what is in `files`; `parts` are files of parts they may name.
 
-    Raises InputError for a file that fails, for a second fleet of one id or price of one part, and for a
-    part that isn't in the registry.
+    Raises InputError for a file that fails, for a second fleet or derate of one id or price of one part, and
+    for a part that isn't in the registry. An assumption of a file takes the place of the one before it.
     """
     known = registry(parts)
     merged = shipped()
@@ -110,25 +83,68 @@ def catalogue(files: Sequence[str | Path] = (), *, parts: Sequence[str | Path] =
 @cache
 def shipped() -> Catalogue:
     """The catalogue that comes with Nameplate, checked."""
-    text = packaged("nameplate.fleet", FLEETS_FILE)
-    return extend(Catalogue(), text, FLEETS_FILE, registry())
+    merged = Catalogue()
+    for name in FILES:
+        merged = extend(merged, packaged("nameplate.fleet", name), name, registry())
+    return merged
 
 
 def extend(known: Catalogue, text: str, where: str, parts: Registry) -> Catalogue:
-    """Add the fleets and prices in `text` (TOML); `where` names it in errors. InputError for a bad one."""
-    given = parse(Catalogue, text, where)
-    fleets = {fleet.id: fleet for fleet in known.fleet}
+    """Add what `text` (TOML) holds; `where` names it in errors. InputError for a bad one."""
+    return merge(known, parse(Catalogue, text, where), where, parts)
+
+
+def merge(known: Catalogue, given: Catalogue, where: str, parts: Registry) -> Catalogue:
+    """Add one catalogue to another; `where` names the added one in errors. InputError where they clash."""
+    for key, part in _parts_named(given):
+        if part not in parts.parts:
+            raise unusable(where, key, part, "the id of a part in the registry (`bench specs` lists them)")
+    return Catalogue(
+        fleet=_fleets(known.fleet, given.fleet, where),
+        price=_prices(known.price, given.price, where),
+        assumption=_assumptions(known.assumption, given.assumption, where),
+        derate=_derates(known.derate, given.derate, where),
+    )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a file of fleets, as published in docs/schema/fleets.schema.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Catalogue.model_json_schema(by_alias=True),
+    }
+
+
+def _parts_named(given: Catalogue) -> Iterator[tuple[str, str]]:
+    """Every part that a file names, with its key."""
     for fleet in given.fleet:
+        if fleet.part is not None:
+            yield f"fleet[{fleet.id}].part", fleet.part
+        yield from ((f"fleet[{fleet.id}].mix", part) for part in fleet.mix or ())
+    yield from ((f"price[{price.part}].part", price.part) for price in given.price)
+    for each in given.assumption:
+        yield from ((f"assumption[{each.name}].parts", part) for part in each.parts)
+    for derate in given.derate:
+        yield from ((f"derate[{derate.id}].parts", part) for part in derate.parts)
+
+
+def _fleets(known: Sequence[Fleet], given: Sequence[Fleet], where: str) -> tuple[Fleet, ...]:
+    fleets = {fleet.id: fleet for fleet in known}
+    for fleet in given:
         if fleet.id in fleets:
             raise unusable(where, f"fleet[{fleet.id}].id", fleet.id, "an id that no other fleet has")
-        if fleet.part is not None:
-            _check_part(fleet.part, f"fleet[{fleet.id}].part", where, parts)
         fleets[fleet.id] = fleet
-    prices = {price.part: price for price in known.price}
+    for fleet in given:
+        if fleet.adds_to is not None and fleet.adds_to not in fleets:
+            raise unusable(where, f"fleet[{fleet.id}].adds_to", fleet.adds_to, "the id of a fleet")
+    return tuple(fleets.values())
+
+
+def _prices(known: Sequence[Price], given: Sequence[Price], where: str) -> tuple[Price, ...]:
+    prices = {price.part: price for price in known}
     mine: set[str] = set()
-    for price in given.price:
+    for price in given:
         key = f"price[{price.part}]"
-        _check_part(price.part, f"{key}.part", where, parts)
         if price.part in mine or (price.part in prices and not price.replaces):
             advice = "one price a part; to replace a known one, say replaces = true"
             raise unusable(where, f"{key}.part", price.part, advice)
@@ -136,12 +152,39 @@ def extend(known: Catalogue, text: str, where: str, parts: Registry) -> Catalogu
             raise unusable(where, f"{key}.replaces", price.replaces, "a part whose price is known already")
         mine.add(price.part)
         prices[price.part] = price
-    return Catalogue(fleet=tuple(fleets.values()), price=tuple(prices.values()))
+    return tuple(prices.values())
 
 
-def _check_part(part: str, key: str, where: str, parts: Registry) -> None:
-    if part not in parts.parts:
-        raise unusable(where, key, part, "the id of a part in the registry (`bench specs` lists them)")
+def _assumptions(
+    known: Sequence[Assumption], given: Sequence[Assumption], where: str
+) -> tuple[Assumption, ...]:
+    """Those of the file and, of the known ones, what they leave: a value for every part replaces all."""
+    taken = {each.name for each in given if not each.parts}
+    mine: set[tuple[str, str]] = set()
+    for each in given:
+        for part in each.parts or ("every part",):
+            if (each.name, part) in mine:
+                raise unusable(where, f"assumption[{each.name}]", part, "one assumption of a name and a part")
+            mine.add((each.name, part))
+    kept = []
+    for each in known:
+        left = tuple(part for part in each.parts if (each.name, part) not in mine)
+        if each.name not in taken and (left or not each.parts):
+            kept.append(each.model_copy(update={"parts": left}))
+    return (*kept, *given)
+
+
+def _derates(
+    known: Sequence[AssumedDerate], given: Sequence[AssumedDerate], where: str
+) -> tuple[AssumedDerate, ...]:
+    from nameplate.derate.published import published
+
+    ids = {figure.id for figure in published()} | {each.id for each in known}
+    for each in given:
+        if each.id in ids:
+            raise unusable(where, f"derate[{each.id}].id", each.id, "an id that no other derate has")
+        ids.add(each.id)
+    return (*given, *known)
 
 
 def _read(file: str | Path) -> str:

@@ -9,11 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
-from nameplate.derate.chain import Link, Provenance
+from nameplate.derate.chain import Link
 from nameplate.derate.published import STAGES, Published
 from nameplate.errors import InputError
+from nameplate.fleet.entries import AssumedDerate
+from nameplate.fleet.uncertain import Law, Uncertain, exact
 from nameplate.specs.parts import Part
 from nameplate.specs.recognition import rating
 
@@ -21,13 +23,25 @@ from nameplate.specs.recognition import rating
 DTYPE = "fp16"
 _SERVE_EACH_OTHER = frozenset({"fp16", "bf16"})
 
+# `measured` in a run, `published` by others, `assumed` by somebody, `modelled` from other figures.
+Provenance = Literal["measured", "published", "assumed", "modelled"]
+
+# An MFU counts FLOPs by a convention, this chain by Megatron's. nanoGPT's counts 1.10 times as many for
+# Llama-3-8B at 2k tokens, so a figure by another convention is up to that much above what Megatron's gives.
+_OWN_CONVENTION = "Megatron"
+_WIDEST_CONVENTION = 1.10
+_BEFORE_TRAINING = ("nominal", "datasheet", "gemm", "gemm_burst", "gemm_sustained", "gemm_model")
+_TRAINING = ("block", "step", "scaled", "goodput")
+
 
 @dataclass(frozen=True)
 class Derate:
     """One link of a fleet's chain: the ratio of stage `to` to stage `from_`.
 
-    `low` and `high` are a measured link's 95 % interval; None for a published one, which is a point figure.
-    `n_from` and `n_to` are how many devices worked together at either end, None where the source is silent.
+    `low`, `high` and `law` say how sure it is: where it was measured, a 95 % interval and a lognormal law;
+    None where it is a point figure. `n_from` and `n_to` are how many devices worked together at either end,
+    None where the source is silent. `parts` are those it serves: None for any, () for none that the registry
+    knows.
     """
 
     from_: str
@@ -38,7 +52,8 @@ class Derate:
     source: str
     low: float | None = None
     high: float | None = None
-    id: str | None = None  # of the published figure
+    law: Law = "exact"
+    id: str | None = None  # of a published or assumed figure
     run: str | None = None
     device: str | None = None
     scope: str | None = None
@@ -46,15 +61,42 @@ class Derate:
     confidence: str | None = None
     n_from: int | None = None
     n_to: int | None = None
+    parts: tuple[str, ...] | None = ()
+    note: str | None = None
 
     @property
     def span(self) -> str:
         """`datasheet → scaled`."""
         return f"{self.from_} → {self.to}"
 
+    @property
+    def part(self) -> str | None:
+        """The part it was measured on; None where that is no one part of the registry."""
+        return self.parts[0] if self.parts and self.provenance == "published" else None
+
+    @property
+    def uncertain(self) -> Uncertain:
+        """The ratio with its spread."""
+        if self.low is None or self.high is None:
+            return exact(self.value)
+        return Uncertain(self.value, self.low, self.high, self.law)
+
+    @property
+    def input(self) -> str:
+        """The name its draws go by: figures by one stated convention are off by the same, and together."""
+        stated = self.convention not in (None, "unknown")
+        if stated and self.provenance == "published" and _widened(self.from_, self.to, self.convention):
+            return f"FLOPs counted by {self.convention}"
+        return f"{self.span} ({self.id or self.run or self.provenance})"
+
+    def may_serve(self, part: str) -> bool:
+        """Whether it serves that part; one of no part of the registry serves whichever it is asked for."""
+        return not self.parts or part in self.parts
+
     def as_json(self) -> dict[str, Any]:
         """The link as a JSON row; `from_` is called `from`."""
         row = asdict(self)
+        del row["parts"]
         return {"from": row.pop("from_"), **row}
 
 
@@ -68,12 +110,23 @@ def rated(part: Part, dtype: str = DTYPE) -> Derate:
     return Derate("nominal", "datasheet", value, dtype, "published", source, device=part.name)
 
 
+def unrated(part: Part) -> Derate:
+    """The first link of a part whose ratings conflict: its owner counts by the datasheet's, whichever."""
+    why = f"assumed: {part.name} is counted by its datasheet, whose figures conflict"
+    return Derate("nominal", "datasheet", 1.0, DTYPE, "assumed", why, device=part.name)
+
+
 def from_published(figure: Published) -> Derate:
-    """A published derate as a link. InputError for a figure that is no derate."""
+    """A published derate as a link; InputError for a figure that is no derate.
+
+    An MFU by a convention other than Megatron's, or by an unknown one, is from value ÷ 1.10 to value, 1.10
+    being nanoGPT's convention over Megatron's at 2k tokens. Its value stays the published one.
+    """
     if figure.from_ is None or figure.to is None or figure.quantity != "derate":
         raise InputError(
             f"a published figure, but of {figure.quantity}", got=figure.id, expected="the id of a derate"
         )
+    wide = _widened(figure.from_, figure.to, figure.convention)
     return Derate(
         figure.from_,
         figure.to,
@@ -81,6 +134,9 @@ def from_published(figure: Published) -> Derate:
         figure.dtype,
         "published",
         f"{figure.source} ({figure.date})",
+        low=figure.value / _WIDEST_CONVENTION if wide else None,
+        high=figure.value if wide else None,
+        law="uniform" if wide else "exact",
         id=figure.id,
         device=figure.device,
         scope=figure.scope,
@@ -88,12 +144,57 @@ def from_published(figure: Published) -> Derate:
         confidence=figure.confidence,
         n_from=figure.n_from,
         n_to=figure.n_to,
+        parts=(figure.part, *figure.stands_in_for) if figure.part else (),
+        note=figure.note,
+    )
+
+
+def _widened(from_: str, to: str, convention: str | None) -> bool:
+    """Whether the ratio depends on how a model's FLOPs are counted: only its upper end counts them."""
+    counts = from_ in _BEFORE_TRAINING and to in _TRAINING
+    return counts and not (convention or "").startswith(_OWN_CONVENTION)
+
+
+def assumed(from_: str, to: str, ratio: Uncertain, source: str, **more: Any) -> Derate:
+    """A ratio of two stages that somebody assumes, for any part; `more` are other fields of a Derate.
+
+    Raises InputError unless it leads onward and is above 0.
+    """
+    if not {from_, to} <= {*STAGES, "gemm"} or _position(from_) >= _position(to):
+        raise InputError("no derate", got=f"{from_} → {to}", expected="a later stage after an earlier one")
+    if ratio.low <= 0:
+        raise InputError("no derate", got=ratio.low, expected="a ratio above 0")
+    fields: dict[str, Any] = {"dtype": "any", "parts": None, "provenance": "assumed", **more}
+    if ratio.law != "exact":
+        fields |= {"low": ratio.low, "high": ratio.high, "law": ratio.law}
+    return Derate(from_, to, ratio.value, source=source, **fields)
+
+
+def modelled(from_: str, to: str, ratio: Uncertain, source: str, **more: Any) -> Derate:
+    """A ratio that a formula gives from other figures: goodput from failures and checkpoints, say."""
+    return assumed(from_, to, ratio, source, provenance="modelled", **more)
+
+
+def from_assumption(entry: AssumedDerate) -> Derate:
+    """A derate that a file assumes, as a link."""
+    return assumed(
+        entry.from_,
+        entry.to,
+        entry.uncertain,
+        f"assumed: {entry.source} ({entry.as_of})",
+        dtype=entry.dtype,
+        id=entry.id,
+        n_from=entry.n_from,
+        n_to=entry.n_to,
+        parts=entry.parts or None,
+        note=entry.note,
     )
 
 
 def from_run(link: Link, run: str, convention: str | None) -> Derate:
-    """A link that a run measured, on one device; an end of its interval that isn't finite is None."""
-    low, high = (end if math.isfinite(end) else None for end in (link.low, link.high))
+    """A link that a run measured, on one device: lognormal, or exact without a finite interval."""
+    low, high = (end if math.isfinite(end) and end > 0 else None for end in (link.low, link.high))
+    known = low is not None and high is not None and low < high and low <= link.value <= high
     return Derate(
         link.from_,
         link.to,
@@ -101,8 +202,9 @@ def from_run(link: Link, run: str, convention: str | None) -> Derate:
         link.dtype,
         "measured",
         link.source,
-        low=low,
-        high=high,
+        low=low if known else None,
+        high=high if known else None,
+        law="lognormal" if known else "exact",
         run=run,
         device=link.device,
         scope="1 device",
@@ -137,10 +239,14 @@ def join(derates: Sequence[Derate]) -> tuple[Derate, ...]:
 
 
 def _refused(problem: str, before: Derate, after: Derate, begin: str) -> InputError:
-    spans = " and ".join(f"{each.span} ({each.id or each.run or 'rated'})" for each in (before, after))
+    spans = " and ".join(f"{each.span} ({_who(each)})" for each in (before, after))
     return InputError(
         f"a chain that {problem}", got=spans, expected=f"derates that follow one another: next from {begin}"
     )
+
+
+def _who(link: Derate) -> str:
+    return link.id or link.run or ("rated" if link.from_ == STAGES[0] else link.provenance)
 
 
 def _position(stage: str) -> float:

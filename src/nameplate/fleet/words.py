@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nameplate.fleet.links import DTYPE, Derate
 
 if TYPE_CHECKING:
-    from nameplate.fleet.pricing import Cost
+    from nameplate.fleet.costs import Cost
 
 _VENDOR = re.compile(r"^(NVIDIA|AMD|Intel|Huawei|Google) ")
 _SIZE = re.compile(r" (SXM\d?|\d+GB)\b")
@@ -61,10 +61,28 @@ def whole_servers(cost: Cost) -> str | None:
     )
 
 
+def ownership(cost: Cost) -> str | None:
+    """What owning one delivered EFLOPS of the part costs a year, with the range of nine draws in ten."""
+    year, day = (cost.estimates.get(name) for name in ("rmb_per_delivered_eflops_year", "rmb_per_pflop_day"))
+    power = cost.estimates.get("mw_per_delivered_eflops")
+    if year is None or day is None or power is None or None in (year.value, day.value, power.value):
+        return None
+    return (
+        "With fabric, spares, electricity and operation one delivered EFLOPS costs RMB "
+        f"{_millions(year.value)} M a year (nine draws in ten: {_millions(year.p5)} to "
+        f"{_millions(year.p95)} M), RMB {day.value:,.0f} a PFLOP-day ({day.p5:,.0f} to {day.p95:,.0f}), and "
+        f"draws {power.value:.1f} MW ({power.p5:.1f} to {power.p95:.1f})."
+    )
+
+
+def _millions(rmb: float | None) -> str:
+    return "–" if rmb is None else f"{rmb / 1e6:,.0f}"
+
+
 def _work(last: Derate) -> str:
     """`published 8-GPU training of a 7B model`."""
-    if last.provenance == "measured":
-        return f"{_MEASURED.get(last.to, last.to)}, measured"
+    if last.provenance in ("measured", "assumed", "modelled"):
+        return f"{_MEASURED.get(last.to, last.to)}, {last.provenance}"
     if last.to == "scaled":
         model = _MODEL.match(last.scope or "")
         of = f" of a {model[1]} model" if model else ""
@@ -85,4 +103,6 @@ def _factors(cost: Cost) -> str:
 
 
 def _origin(link: Derate) -> str:
-    return f"run {link.run}" if link.provenance == "measured" else short(link.device or "")
+    if link.provenance == "published":
+        return short(link.device or "")
+    return f"run {link.run}" if link.run else link.provenance

@@ -1,88 +1,194 @@
-"""Fleets as a reader should see them: the catalogue, and what each fleet delivers and costs."""
+"""Fleets as a reader should see them: the catalogue, what each delivers and costs, and the validation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nameplate.fleet.assumptions import Used
+from nameplate.fleet.costs import Cost, Rung
+from nameplate.fleet.entries import KINDS
 from nameplate.fleet.fleets import Catalogue
 from nameplate.fleet.links import DTYPE, Derate, not_yet
-from nameplate.fleet.pricing import Cost, cards_of
-from nameplate.fleet.words import sentence, short, whole_servers
-from nameplate.report.view import Table, View
-from nameplate.specs.parts import registry
+from nameplate.fleet.montecarlo import Estimate
+from nameplate.fleet.outputs import inputs_of
+from nameplate.fleet.size import of_fleet
+from nameplate.fleet.units import Unit
+from nameplate.fleet.validation import Check
+from nameplate.fleet.words import ownership, sentence, short, whole_servers
+from nameplate.report.table import Field, Table, figure, percent, table_of
+from nameplate.report.view import View
+from nameplate.specs.parts import Part, registry
 from nameplate.text import plain
 
+Row = dict[str, Any]
+# Columns that hold tables where they hold anything.
+_TABLES = frozenset({"price", "ladder", "inputs", "sensitivity", "all_of", "run"})
 
-def list_rows(catalogue: Catalogue, parts: Sequence[str | Path] = ()) -> list[dict[str, Any]]:
-    """The fleets as JSON rows: cards and EFLOPS as stated, and cards by conversion."""
+
+def list_rows(catalogue: Catalogue, parts: Sequence[str | Path] = ()) -> list[Row]:
+    """The fleets as JSON rows: cards and EFLOPS as stated, and both by conversion."""
     known = registry(parts)
-    return [
-        {
-            "fleet": fleet.id,
-            "name": fleet.name,
-            "as_of": fleet.as_of,
-            "part": fleet.part,
-            "stated_cards": fleet.cards,
-            "stated_eflops": fleet.eflops,
-            "cards": cards_of(fleet, known),
-            "note": fleet.note,
-            "source": fleet.source,
-        }
-        for fleet in catalogue.fleet
-    ]
+    rows = []
+    for fleet in catalogue.fleet:
+        size = of_fleet(fleet, known)
+        stated = fleet.model_dump(mode="json", exclude={"id", "cards", "eflops", "part", "mix"})
+        rows.append(
+            {
+                "fleet": fleet.id,
+                **stated,
+                "part": fleet.part,
+                "mix": list(fleet.mix or ()),
+                "stated_cards": fleet.cards,
+                "stated_eflops": fleet.eflops,
+                "cards": size.cards,
+                "nominal_eflops": size.nominal_eflops,
+            }
+        )
+    return rows
 
 
-def list_view(rows: Sequence[dict[str, Any]]) -> View:
+def list_view(rows: Sequence[Row]) -> View:
     """The fleets on one screen."""
-    fleets = Table(
-        "Fleets, as stated",
-        ("fleet", "as of", "part", "EFLOPS", "cards stated", "cards"),
-        tuple(
-            (
-                plain(row["fleet"]),
-                plain(row["as_of"]),
-                plain(row["part"] or "a mix"),
-                _number(row["stated_eflops"], ",g"),
-                _number(row["stated_cards"], ",d"),
-                _number(row["cards"], ",d"),
-            )
-            for row in rows
-        ),
-        frozenset({3, 4, 5}),
-        frozenset({4}),
-    )
-    sources = Table(
-        "Where from",
-        ("fleet", "from"),
-        tuple((plain(row["fleet"]), plain(_and_note(row["source"], row["note"]))) for row in rows),
-        frozenset(),
-    )
+    fields = [
+        Field[Row]("fleet", lambda row: plain(row["fleet"])),
+        Field[Row]("as of", lambda row: plain(row["as_of"])),
+        Field[Row]("kind", lambda row: row["kind"], goes=1),
+        Field[Row]("part", lambda row: plain(row["part"] or ("a mix" if row["mix"] else "–")), goes=3),
+        Field[Row]("EFLOPS", lambda row: _number(row["stated_eflops"], ",g"), is_number=True),
+        Field[Row]("in", lambda row: row["precision"] if row["stated_eflops"] else "–", goes=0),
+        Field[Row]("cards stated", lambda row: _number(row["stated_cards"], ",d"), is_number=True, goes=2),
+        Field[Row]("cards", lambda row: _number(row["cards"], ",d"), is_number=True),
+    ]
+    sources = [Field[Row]("fleet", lambda row: plain(row["fleet"])), Field[Row]("from", _stated_by)]
+    kinds = dict.fromkeys(row["kind"] for row in rows)
     return View(
         "The fleets that are known",
         (),
-        (fleets, sources),
+        (table_of("Fleets, as stated", fields, rows), table_of("Where from", sources, rows)),
         f"Cards, where only EFLOPS are stated, are those ÷ the {DTYPE} nominal of one card.",
-        ("A mix of parts in unknown shares has no number of cards.",) if any(_mixed(rows)) else (),
+        (
+            *(f"{kind}: {KINDS[kind]}." for kind in kinds),
+            *(("A mix of parts in unknown shares has no number of cards.",) if _mixed(rows) else ()),
+        ),
         (),
     )
 
 
-def _mixed(rows: Iterable[dict[str, Any]]) -> Iterator[bool]:
-    return (row["part"] is None for row in rows)
+def as_csv(rows: Sequence[Row]) -> str:
+    """JSON rows as CSV, a line a row: lists and chains as text, other tables left out, the unknown empty."""
+    tables = {name for row in rows for name, value in row.items() if not _fits(name, value)}
+    names = [name for name in rows[0] if name not in tables and name not in _TABLES] if rows else []
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(row[name]) for name in names} for row in rows)
+    return out.getvalue()
 
 
 def cost_view(costs: Sequence[Cost]) -> View:
-    """What the fleets deliver and cost, by which derates, and what isn't known and why."""
+    """What the fleets deliver, draw and cost, by which derates and inputs, and what isn't known and why."""
+    units = _units(costs)
+    tables = (
+        _bare(costs),
+        _full(costs),
+        _paces(costs),
+        _ladder(costs),
+        _chains(costs),
+        _spread(units),
+        _inputs(units),
+        _unknown(costs),
+    )
     return View(
         title="What the fleets deliver of their nominal EFLOPS, and what that costs",
         facts=tuple((name, plain(value)) for name, value in _facts(costs)),
-        tables=tuple(table for table in (_costs(costs), _chains(costs), _unknown(costs)) if table.rows),
+        tables=tuple(table for table in tables if table.rows),
         meaning="\n".join(plain(each) for each in _sentences(costs)),
         advice=tuple(plain(each) for each in _notes(costs)),
         problems=(),
     )
+
+
+def validation_view(checks: Sequence[Check]) -> View:
+    """Each published figure beside what the chain predicts of it, and how far that may be trusted."""
+    fields = [
+        Field[Check]("case", lambda check: f"{check.id}: {check.says}"),
+        Field[Check]("predicted", lambda check: f"{check.predicted:.3f}", is_number=True),
+        Field[Check]("published", lambda check: f"{check.published:.3f}", is_number=True),
+        Field[Check]("error", lambda check: f"{check.error:+.1%}", is_number=True),
+        Field[Check]("by convention", _by_convention, goes=0),
+        Field[Check]("bound", lambda check: percent(check.bound), is_number=True, goes=1),
+        Field[Check]("within", lambda check: "yes" if check.passed else "NO"),
+    ]
+    return View(
+        "The chain against published end-to-end figures",
+        (),
+        (table_of("Delivered ÷ datasheet, predicted from other published figures", fields, checks),),
+        _trust(checks),
+        (
+            "An error is predicted ÷ published − 1; `by convention`: with FLOPs counted alike on both sides.",
+            "`bench fleet goodput --validate` holds the last link, goodput, against published cases.",
+        ),
+        (),
+    )
+
+
+def failures(checks: Sequence[Check]) -> list[str]:
+    """The cases past their bound, each in a few words."""
+    return [f"{each.id} {each.error:+.1%} (bound {each.bound:.0%})" for each in checks if not each.passed]
+
+
+def _trust(checks: Sequence[Check]) -> str:
+    worst = {kind: max((abs(each.error) for each in checks if each.kind == kind), default=0.0)
+             for kind in dict.fromkeys(check.kind for check in checks)}  # fmt: skip
+    over = {"transfer": "from one part to another", "model": "from one model to another",
+            "scaling": "from 8 devices to thousands"}  # fmt: skip
+    said = ", ".join(f"{over[kind]} it misses by up to {error:.0%}" for kind, error in worst.items())
+    return f"Carried {said}: where a fleet's cost depends on it, measure the part and the job (`bench run`)."
+
+
+def _by_convention(check: Check) -> str:
+    low, high = f"{check.error_low:+.1%}", f"{check.error_high:+.1%}"
+    return low if low == high else f"{low} … {high}"
+
+
+def _mixed(rows: Sequence[Row]) -> bool:
+    return any(row["mix"] for row in rows)
+
+
+def _stated_by(row: Row) -> str:
+    said = [row["source"], row["note"], row["mix_source"] and f"the mix: {row['mix_source']}"]
+    return plain("; ".join(each for each in said if each))
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value goes into a cell: tables don't, but for chains."""
+    if isinstance(value, list) and value:
+        return name == "chain" or isinstance(value[0], str)
+    return not isinstance(value, dict)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return plain("; ".join(each if isinstance(each, str) else _link(each) for each in value))
+    return plain(value) if isinstance(value, str) else value
+
+
+def _link(link: Row) -> str:
+    return f"{link['from']} → {link['to']} {link['value']:.4g} ({link['id'] or link['provenance']})"
+
+
+def _priced(costs: Sequence[Cost]) -> list[Cost]:
+    """Every fleet of one part: a mix as if it were all of each of its parts."""
+    return [part for each in costs for part in (each.mix or (each,)) if part.part is not None]
+
+
+def _units(costs: Sequence[Cost]) -> dict[str, Unit]:
+    """A unit a part, however many fleets share it."""
+    return {each.unit.part.id: each.unit for each in _priced(costs) if each.unit is not None}
 
 
 def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
@@ -92,73 +198,163 @@ def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
         if not any(each.run and each.run.used for each in costs):
             yield "", str(run.reason)
     cards = {each.part.id: each for each in costs if each.part is not None}
+    by = ", ".join(
+        f"{short(each.part.name)} {each.card_tflops:g} TFLOPS" for each in cards.values() if each.part
+    )
     yield (
         "counted by",
-        f"the dense {DTYPE} nominal of one card, in cards, delivered and price alike: "
-        + (
-            ", ".join(
-                f"{short(each.part.name)} {each.card_tflops:g} TFLOPS" for each in cards.values() if each.part
-            )
-        ),
+        f"the dense {DTYPE} nominal of one card, in cards, delivered and price alike: {by or 'no card here'}",
     )
     for each in cards.values():
         if each.price is not None and each.part is not None:
             price = each.price
-            yield (
-                "price",
-                _and_note(
-                    f"{short(each.part.name)}: RMB {price.server_rmb:,.0f} per {price.cards_per_server}-card "
-                    f"server, {price.as_of}, {price.source}",
-                    price.note,
-                ),
-            )
-
-
-_COLUMNS = (
-    *("fleet", "part", "cards", "servers", "nominal", "delivered"),
-    *("RMB M", "whole", "per nominal", "per delivered"),
-)
-
-
-def _costs(costs: Sequence[Cost]) -> Table:
-    rows = tuple(
-        (
-            plain(_label(each)),
-            plain(short(each.part.name) if each.part else "a mix"),
-            _number(each.cards, ",d"),
-            _number(each.servers, ",d"),
-            _number(each.nominal_eflops, ",.3f"),
-            _number(each.delivered_eflops, ",.3f"),
-            _millions(each.capex_rmb, 1),
-            _millions(each.capex_whole_servers_rmb, 2),
-            _millions(each.rmb_per_nominal_eflops, 1),
-            _millions(each.rmb_per_delivered_eflops, 1),
-        )
-        for each in costs
+            server = f"RMB {price.server_rmb:,.0f} per {price.cards_per_server}-card server"
+            said = f"{short(each.part.name)}: {server}, {price.as_of}, {price.source}"
+            yield "price", said if price.note is None else f"{said}; {price.note}"
+    drawn = f"{costs[0].draws:,} draws, seed {costs[0].seed}; a … b holds nine in ten of them"
+    yield (
+        "spread",
+        f"{drawn}. A figure alone is at its inputs' values, which may lie at an end of their range",
     )
-    heading = "Fleets: EFLOPS; millions of RMB by the card's share of a server, and in whole servers"
-    return Table(heading, _COLUMNS, rows, frozenset(range(2, 10)), frozenset({1, 3, 7, 8}))
+
+
+def _estimate(name: str, form: Callable[[float], str]) -> Callable[[Cost], str]:
+    def text(cost: Cost) -> str:
+        found = cost.estimates.get(name)
+        return "–" if found is None or found.value is None else form(found.value)
+
+    return text
+
+
+def _range(name: str, form: Callable[[float], str]) -> Callable[[Cost], str]:
+    def text(cost: Cost) -> str:
+        found = cost.estimates.get(name)
+        return "–" if found is None else _ends(found, form)
+
+    return text
+
+
+def _ends(found: Estimate, form: Callable[[float], str]) -> str:
+    low, high = form(found.p5), form(found.p95)
+    return low if low == high else f"{low} … {high}"
+
+
+def _bare(costs: Sequence[Cost]) -> Table:
+    fields = [
+        Field[Cost]("fleet", lambda each: plain(_label(each))),
+        Field[Cost]("kind", lambda each: each.size.kind, goes=0),
+        Field[Cost]("part", lambda each: plain(_part_of(each)), goes=4),
+        Field[Cost]("cards", lambda each: _number(each.cards, ",d"), is_number=True),
+        Field[Cost]("servers", lambda each: _number(each.servers, ",d"), is_number=True, goes=6),
+        Field[Cost]("nominal", lambda each: _number(each.nominal_eflops, ",.3f"), is_number=True),
+        Field[Cost]("delivered", _estimate("delivered_eflops", _three), is_number=True),
+        Field[Cost]("nine in ten", _range("delivered_eflops", figure), goes=5),
+        Field[Cost]("RMB M", _estimate("capex_rmb", _millions), is_number=True),
+        Field[Cost]("whole", lambda each: _hundredths(each.capex_whole_servers_rmb), is_number=True, goes=3),
+        Field[Cost]("per nominal", _estimate("rmb_per_nominal_eflops", _millions), is_number=True, goes=1),
+        Field[Cost]("per delivered", _estimate("rmb_per_delivered_eflops", _millions), is_number=True),
+        Field[Cost]("nine in ten", _range("rmb_per_delivered_eflops", _whole_millions), goes=2),
+    ]
+    heading = (
+        "Fleets: EFLOPS; servers alone in millions of RMB, by the card's share, in whole ones, an EFLOPS"
+    )
+    return table_of(heading, fields, costs)
+
+
+def _full(costs: Sequence[Cost]) -> Table:
+    shown = [each for each in costs if each.value("power_mw") is not None]
+    year = "rmb_per_delivered_eflops_year"
+    fields = [
+        Field[Cost]("fleet", lambda each: plain(_label(each))),
+        Field[Cost]("servers", lambda each: _number(each.servers_with_spares, ",d"), is_number=True, goes=3),
+        Field[Cost]("capex", _estimate("full_capex_rmb", _whole_millions), is_number=True),
+        Field[Cost]("USD M", _estimate("full_capex_usd", _whole_millions), is_number=True, goes=0),
+        Field[Cost]("MW", _estimate("power_mw", figure), is_number=True),
+        Field[Cost]("nine in ten", _range("power_mw", figure), goes=2),
+        Field[Cost]("a year", _estimate("ownership_rmb_per_year", _whole_millions), is_number=True),
+        Field[Cost]("an EFLOPS-year", _estimate(year, _whole_millions), is_number=True),
+        Field[Cost]("nine in ten", _range(year, _whole_millions), goes=1),
+        Field[Cost]("a PFLOP-day", _estimate("rmb_per_pflop_day", "{:,.0f}".format), is_number=True),
+    ]
+    heading = (
+        "Owned: servers with spares; millions of RMB with fabric, a year, and a delivered EFLOPS-year; RMB a "
+        "PFLOP-day"
+    )
+    return table_of(heading, fields, shown)
+
+
+def _paces(costs: Sequence[Cost]) -> Table:
+    """What one job on all cards gets, beside what cards get that work each by itself."""
+    shown = [each for each in costs if each.value("gang_rmb_per_delivered_eflops") is not None]
+    gang, single = "gang_rmb_per_delivered_eflops", "independent_rmb_per_delivered_eflops"
+    fields = [
+        Field[Cost]("fleet", lambda each: plain(_label(each))),
+        Field[Cost]("gang", _estimate("gang_eflops", _three), is_number=True),
+        Field[Cost]("RMB M", _estimate(gang, _millions), is_number=True),
+        Field[Cost]("nine in ten", _range(gang, _whole_millions), goes=1),
+        Field[Cost]("single", _estimate("independent_eflops", _three), is_number=True),
+        Field[Cost]("RMB M", _estimate(single, _millions), is_number=True),
+        Field[Cost]("nine in ten", _range(single, _whole_millions), goes=0),
+    ]
+    heading = (
+        "EFLOPS for one job on all cards, which goes at the slowest (gang), and for cards each by itself "
+        "(single); servers alone, per EFLOPS"
+    )
+    return table_of(heading, fields, shown)
 
 
 def _label(cost: Cost) -> str:
     """A fleet's id; a size that was asked for goes by its name."""
-    return cost.name if cost.as_of is None else cost.fleet
+    return cost.name if cost.size.as_of is None else cost.fleet
+
+
+def _part_of(cost: Cost) -> str:
+    return short(cost.part.name) if cost.part else "a mix" if cost.mix else "–"
+
+
+def _ladder(costs: Sequence[Cost]) -> Table:
+    """One delivered EFLOPS by how far the chain is followed, once a chain."""
+    rungs: dict[tuple[str, Rung], None] = {}
+    for each in costs:
+        if each.part is not None and each.card_tflops is not None:
+            rungs |= dict.fromkeys((short(each.part.name), rung) for rung in each.ladder)
+    fields = [
+        Field[tuple[str, Rung]]("part", lambda row: plain(row[0])),
+        Field[tuple[str, Rung]]("delivered as far as", lambda row: row[1].stage),
+        Field[tuple[str, Rung]]("of nominal", lambda row: f"{row[1].derate:.3f}", is_number=True),
+        Field[tuple[str, Rung]]("cards", lambda row: _number(row[1].cards, ",d"), is_number=True),
+        Field[tuple[str, Rung]]("servers", lambda row: _number(row[1].servers, ",d"), is_number=True),
+        Field[tuple[str, Rung]]("RMB M", lambda row: _tenths(row[1].rmb), is_number=True),
+        Field[tuple[str, Rung]]("whole", lambda row: _hundredths(row[1].whole_servers_rmb), is_number=True),
+    ]
+    return table_of(
+        "One delivered EFLOPS, by how far the chain is followed; servers alone", fields, list(rungs)
+    )
 
 
 def _chains(costs: Sequence[Cost]) -> Table:
-    """Each chain once, however many fleets share it."""
+    """Each link once, however many fleets share it."""
     rows: dict[tuple[str, ...], None] = {}
-    for each in costs:
-        for link in each.chain if each.part else ():
+    for each in _priced(costs):
+        for link in each.chain:
             interval = (
                 f"{link.low:.3f} … {link.high:.3f}" if link.low is not None and link.high is not None else "–"
             )
             source = "; ".join(_provenance(link))
-            part = short(each.part.name) if each.part else ""
-            row = (part, link.span, link.dtype, f"{link.value:.3f}", interval, link.provenance, source)
+            name = short(each.part.name) if each.part else ""
+            row = (
+                name,
+                link.span,
+                link.dtype,
+                f"{link.value:.3f}",
+                interval,
+                link.law,
+                link.provenance,
+                source,
+            )
             rows[tuple(map(plain, row))] = None
-    columns = ("part", "link", "dtype", "ratio", "95 % interval", "how", "from")
-    return Table("The chains, from nominal on", columns, tuple(rows), frozenset({3}), frozenset({2, 4}))
+    columns = ("part", "link", "dtype", "ratio", "from … to", "law", "how", "from")
+    return Table("The chains, from nominal on", columns, tuple(rows), frozenset({3}), (5, 2, 4))
 
 
 def _provenance(link: Derate) -> Iterator[str]:
@@ -177,13 +373,47 @@ def _provenance(link: Derate) -> Iterator[str]:
         yield f"confidence {link.confidence}"
 
 
+def _spread(units: dict[str, Unit]) -> Table:
+    """The inputs that bring most of the spread of what is delivered and what it costs, a part."""
+    rows = []
+    for unit in units.values():
+        for name in ("delivered_eflops", "rmb_per_delivered_eflops", "rmb_per_delivered_eflops_year"):
+            shares = [share for share in unit.shares.get(name, ()) if share.share >= 0.01]
+            said = ", ".join(f"{share.input} {share.share:.0%}" for share in shares[:5])
+            if said:
+                rows.append((plain(short(unit.part.name)), name, plain(said)))
+    heading = "Where the spread comes from: the share of a figure's variance that each input brings"
+    return Table(heading, ("part", "of", "from"), tuple(rows), frozenset())
+
+
+def _inputs(units: dict[str, Unit]) -> Table:
+    """Each assumption once; one that differs between parts, with its part."""
+    rows: dict[str, tuple[str, ...]] = {}
+    for unit in units.values():
+        used = set[str]().union(*(inputs_of(name) for name in unit.estimates))
+        for each in unit.inputs.values():
+            if each.name in used:
+                rows.setdefault(each.draws, _input_row(each, unit.part))
+    columns = ("input", "value", "from … to", "law", "unit", "how", "from")
+    return Table("What money and power follow from", columns, tuple(rows.values()), frozenset({1}), (3, 4, 2))
+
+
+def _input_row(each: Used, part: Part) -> tuple[str, ...]:
+    spread = each.uncertain
+    ends = "–" if spread.law == "exact" else f"{spread.low:,.8g} … {spread.high:,.8g}"
+    name = each.name if each.draws == each.name else f"{each.name}, {short(part.name)}"
+    return tuple(
+        map(plain, (name, f"{spread.value:,.8g}", ends, spread.law, each.unit, each.basis, each.source))
+    )
+
+
 def _unknown(costs: Sequence[Cost]) -> Table:
     rows = tuple((plain(_label(each)), plain(each.reason)) for each in costs if each.reason)
     return Table("Not known, and why", ("fleet", "reason"), rows, frozenset())
 
 
 def _sentences(costs: Sequence[Cost]) -> Iterator[str]:
-    for said in dict.fromkeys((sentence(each), whole_servers(each)) for each in costs):
+    for said in dict.fromkeys((sentence(each), whole_servers(each), ownership(each)) for each in costs):
         if said[0] is not None:
             yield " ".join(each for each in said if each)
 
@@ -209,13 +439,25 @@ def _reach(cost: Cost) -> str:
     return f"{far}; {said} {'is' if len(missing) == 1 else 'are'}n't in it yet"
 
 
-def _and_note(text: str, note: str | None) -> str:
-    return text if note is None else f"{text}; {note}"
-
-
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _millions(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value / 1e6:,.{digits}f}"
+def _three(value: float) -> str:
+    return f"{value:,.3f}"
+
+
+def _millions(value: float) -> str:
+    return f"{value / 1e6:,.1f}"
+
+
+def _whole_millions(value: float) -> str:
+    return f"{value / 1e6:,.0f}"
+
+
+def _tenths(value: float | None) -> str:
+    return "–" if value is None else _millions(value)
+
+
+def _hundredths(value: float | None) -> str:
+    return "–" if value is None else f"{value / 1e6:,.2f}"

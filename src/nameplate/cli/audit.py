@@ -1,0 +1,50 @@
+"""`bench fleet audit`: claims recomputed from one another and the registry, and judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nameplate.cli.options import Json
+from nameplate.cli.output import print_json
+from nameplate.cli.specs import Parts
+from nameplate.errors import InputError, NameplateError
+
+
+def register(fleet: typer.Typer) -> None:
+    """Add this module's command to the `fleet` group."""
+    fleet.command("audit")(audit)
+
+
+def audit(
+    claims: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A TOML file with claims of your own. [default: the article's]"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a row is contradicted.")] = False,
+    parts: Parts = None,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV.")] = False,
+) -> None:
+    """Recompute every claim of the article from other claims and the registry, and say whether it holds."""
+    if json and csv:
+        raise InputError("two formats at once", got="--json and --csv", expected="one of the two")
+    from nameplate.fleet.auditing import audit as recompute
+
+    rows = recompute(claims, parts or ())
+    if json:
+        print_json([row.as_json() for row in rows])
+    elif csv:
+        from nameplate.report.audit import as_csv
+
+        print(as_csv(rows), end="")
+    else:
+        from nameplate.report.audit import audit_view
+        from nameplate.report.terminal import show
+
+        show(audit_view(rows))
+    contradicted = [row.id for row in rows if row.verdict == "contradicted"]
+    if strict and contradicted:
+        raise NameplateError(f"--strict: contradicted are {', '.join(contradicted)}")

@@ -1,0 +1,328 @@
+"""Claims as data: what a source states, and by which formula each statement can be recomputed.
+
+The shipped ones are `data/claims.toml`, the article's; users audit their own in files of the same shape
+(`--claims FILE`), whose JSON Schema is `schema()`. A formula takes other claims as they are stated and
+figures of parts from the registry, so no answer is stored. A file that fails is an `InputError` with file,
+key, got and expected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from nameplate.datafile import packaged, parse, unusable
+from nameplate.errors import InputError
+from nameplate.fleet import formula
+from nameplate.fleet.entries import Date, Frozen, Text
+from nameplate.fleet.formula import Formula, PartFigure, Span, point
+from nameplate.specs.parts import Registry
+
+CLAIMS_FILE = "claims.toml"
+
+Qualifier = Literal["exact", "about", "nearly", "over", "on the order of"]
+Unit = Literal[
+    "TFLOPS",
+    "EFLOPS",
+    "cards",
+    "servers",
+    "RMB",
+    "ratio",
+    "parameters",
+    "hours",
+    "weeks",
+    "s",
+    "clips",
+    "clips a day",
+    "cars",
+    "owners",
+]
+
+_SCALES = {
+    None: Fraction(1),
+    "thousand": Fraction(10**3),
+    "million": Fraction(10**6),
+    "billion": Fraction(10**9),
+    "%": Fraction(1, 100),
+}
+_NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
+_FIGURE = rf"({_NUMBER})(?: ?[-–] ?({_NUMBER}))?(?: ?(thousand|million|billion|%))?"
+_LONGEST = 40
+_A_FIGURE = 'a number above 0, or one as text: "16,800", "3.7 billion", "3.5 %", "15-30"'
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as it is stated: its words, its value (or range), and the places of its last digits."""
+
+    text: str
+    span: Span
+    last_digit: Fraction
+    last_nonzero: Fraction
+
+    def place(self, qualifier: Qualifier) -> Fraction:
+        """The place of the last digit stated.
+
+        The trailing zeros of a whole number are digits of an exact figure ("390 servers"), and of no other:
+        "about 370 million" is stated to ten million.
+        """
+        return self.last_digit if qualifier == "exact" else self.last_nonzero
+
+
+def read_figure(given: object) -> Figure:
+    """A figure from a number or its words. Raises ValueError for anything else, 0, NaN and infinity."""
+    text = given.strip() if isinstance(given, str) else _digits(given)
+    found = re.fullmatch(_FIGURE, text)
+    if found is None or len(text) > _LONGEST:
+        raise ValueError(_A_FIGURE)
+    numbers = [number.replace(",", "") for number in found.group(1, 2) if number]
+    scale = _SCALES[found[3]]
+    span = Span(scale * Fraction(numbers[0]), scale * Fraction(numbers[-1]))
+    if not 0 < span.low <= span.high:
+        raise ValueError(_A_FIGURE)
+    last = [scale * _last_place(number) for number in numbers]
+    nonzero = [scale * _last_place(number, zeros=False) for number in numbers]
+    return Figure(text, span, min(last), min(nonzero))
+
+
+def _digits(given: object) -> str:
+    """A TOML number as digits without an exponent; nothing for what is no number (True is none)."""
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        return ""
+    return format(Decimal(repr(given)), "f")
+
+
+def _last_place(number: str, *, zeros: bool = True) -> Fraction:
+    whole, _, decimals = number.partition(".")
+    if decimals:
+        return Fraction(1, 10 ** len(decimals))
+    return Fraction(1 if zeros else 10 ** (len(whole) - len(whole.rstrip("0"))))
+
+
+def _figure(given: object) -> Figure:
+    try:
+        return given if isinstance(given, Figure) else read_figure(given)
+    except ValueError as error:
+        raise PydanticCustomError("figure", "{expected}", {"expected": str(error)}) from None
+
+
+def _formula(given: object) -> Formula:
+    try:
+        return given if isinstance(given, Formula) else formula.parse(given if isinstance(given, str) else "")
+    except ValueError as error:
+        raise PydanticCustomError("formula", "{expected}", {"expected": str(error)}) from None
+
+
+_AnyFigure = Annotated[
+    InstanceOf[Figure],
+    BeforeValidator(_figure),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": f"^{_FIGURE}$", "maxLength": _LONGEST},
+            ],
+            "description": _A_FIGURE,
+        }
+    ),
+]
+_AnyFormula = Annotated[
+    InstanceOf[Formula],
+    BeforeValidator(_formula),
+    WithJsonSchema(
+        {"type": "string", "minLength": 1, "maxLength": formula.LONGEST, "description": formula.GRAMMAR}
+    ),
+]
+_Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+
+
+class Reading(Frozen):
+    """Another way to take a claim: by another formula, or by what it `implies`, in a unit of its own."""
+
+    id: _Id
+    formula: _AnyFormula
+    implies: _AnyFormula | None = None
+    unit: Unit | None = None
+    why: Text
+
+    @model_validator(mode="after")
+    def _implies_a_unit(self) -> Self:
+        if (self.implies is None) != (self.unit is None):
+            raise ValueError("implies and its unit, both or neither")
+        return self
+
+
+class Claim(Frozen):
+    """One statement: its figure, and a formula that recomputes it or what is missing to do so."""
+
+    id: _Id
+    words: Text
+    figure: _AnyFigure | None = None
+    unit: Unit | None = None
+    qualifier: Qualifier = "exact"
+    as_of: Date | None = None
+    source: Text | None = None  # the file's, where it has none of its own
+    note: Text | None = None
+    formula: _AnyFormula | None = None
+    why: Text | None = None
+    cannot_check: Text | None = None
+    reading: tuple[Reading, ...] = ()
+
+    @model_validator(mode="after")
+    def _can_be_held_against_something(self) -> Self:
+        if (self.figure is None) != (self.unit is None):
+            raise ValueError("a figure and its unit, both or neither")
+        if (self.formula is None) == (self.cannot_check is None):
+            raise ValueError("a formula, or cannot_check with what is missing: one of the two")
+        if self.figure is None and (self.formula is not None or self.reading):
+            raise ValueError("a figure for its formula to recompute")
+        return self
+
+    def formulas(self) -> Iterator[tuple[str, Formula]]:
+        """Every formula of the claim under its key."""
+        if self.formula is not None:
+            yield "formula", self.formula
+        for reading in self.reading:
+            yield f"reading[{reading.id}].formula", reading.formula
+            if reading.implies is not None:
+                yield f"reading[{reading.id}].implies", reading.implies
+
+    def builds_on(self) -> Iterator[str]:
+        """The claims it's recomputed from; what it implies is only itself in other words."""
+        for each in (self.formula, *(reading.formula for reading in self.reading)):
+            if each is not None:
+                yield from each.claims
+
+
+class Claims(Frozen):
+    """A file of claims. `source` is that of every claim without one of its own."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
+    source: Text | None = None
+    claim: Annotated[tuple[Claim, ...], Field(min_length=1)]
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Claim]:
+        """The claims under their ids."""
+        return {claim.id: claim for claim in self.claim}
+
+
+def shipped() -> str:
+    """The article's claims, as TOML."""
+    return packaged("nameplate.fleet", CLAIMS_FILE)
+
+
+def read(file: str | Path) -> str:
+    """The text of a file of claims. InputError for one that can't be read."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(
+            "a file of claims can't be read", where=str(file), got=reason, expected="a TOML file of claims"
+        ) from None
+
+
+def load(text: str, where: str, parts: Registry) -> Claims:
+    """The claims in `text` (TOML), checked; `where` names it in errors.
+
+    Raises InputError for a bad value, an id given twice, a reference to what isn't there, and a claim that
+    would be recomputed from itself.
+    """
+    claims = parse(Claims, text, where)
+    _check_distinct(claims, where)
+    for claim in claims.claim:
+        if claim.source is None and claims.source is None:
+            raise unusable(where, f"claim[{claim.id}].source", "nothing", "a source, here or for the file")
+        for key, each in claim.formulas():
+            _check_references(each, f"claim[{claim.id}].{key}", where, claims, parts)
+    _check_order(claims, where)
+    return claims
+
+
+def part_figure(wanted: PartFigure, parts: Registry) -> Span:
+    """A figure of a part of the registry, exactly as it is given there. Raises LookupError.
+
+    `<dtype>.datasheet` and `<dtype>.nominal` in TFLOPS, `<dtype>.flop_per_clock` of one of its
+    `multiprocessors`, `maximum_mhz`.
+    """
+    part = parts.parts[wanted.part]
+    match wanted.figure.split("."):
+        case [dtype, "datasheet"]:
+            return point(part.datasheet[dtype].value)
+        case [dtype, "nominal"]:
+            return point(part.nominal[dtype].value)
+        case [dtype, "flop_per_clock"]:
+            return point(part.flop_per_clock[dtype])
+        case ["multiprocessors"] if part.multiprocessors is not None:
+            return point(part.multiprocessors.value)
+        case ["maximum_mhz"] if part.maximum_mhz is not None:
+            return point(part.maximum_mhz.value)
+    raise LookupError(wanted.figure)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a file of claims, as published in docs/schema/claims.schema.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Claims.model_json_schema(by_alias=True),
+    }
+
+
+def _check_distinct(claims: Claims, where: str) -> None:
+    """No two claims under one id, and no two readings of one claim."""
+    _check_once((claim.id for claim in claims.claim), "claim[{}].id", where)
+    for claim in claims.claim:
+        _check_once((each.id for each in claim.reading), f"claim[{claim.id}].reading[{{}}].id", where)
+
+
+def _check_once(ids: Iterable[str], key: str, where: str) -> None:
+    for id_, times in Counter(ids).items():
+        if times > 1:
+            raise unusable(where, key.format(id_), id_, "an id that no other has")
+
+
+def _check_references(each: Formula, key: str, where: str, claims: Claims, parts: Registry) -> None:
+    for claim in each.claims:
+        if claim not in claims.by_id or claims.by_id[claim].figure is None:
+            expected = "the id of a claim with a figure in this file (a minus stands between spaces)"
+            raise unusable(where, key, claim, expected)
+    for text, wanted in each.parts.items():
+        if wanted.part not in parts.parts:
+            expected = "the id of a part in the registry (`bench specs` lists them)"
+            raise unusable(where, key, wanted.part, expected)
+        try:
+            part_figure(wanted, parts)
+        except LookupError:
+            expected = f"a figure that the registry has of {wanted.part}, such as fp16.datasheet"
+            raise unusable(where, key, text, expected) from None
+
+
+def _check_order(claims: Claims, where: str) -> None:
+    """Each relation between claims is audited once, at the one that builds on the others."""
+    built_on = {claim.id: set(claim.builds_on()) for claim in claims.claim}
+    try:
+        TopologicalSorter(built_on).prepare()
+    except CycleError as error:
+        circle = list(reversed(error.args[1]))
+        key = f"claim[{circle[0]}].formula"
+        raise unusable(
+            where, key, " from ".join(circle), "a claim recomputed from others, never from itself"
+        ) from None

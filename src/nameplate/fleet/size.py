@@ -1,0 +1,142 @@
+"""How large a fleet is: in cards of its part, in nominal EFLOPS, and how fast the slowest of its cards is.
+
+Nominal EFLOPS are cards × the registry's dense FP16 nominal of one card, or as stated; cards are as stated,
+or stated EFLOPS ÷ that nominal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.special import ndtri
+
+from nameplate.errors import InputError
+from nameplate.fleet.entries import Fleet, Kind, Precision
+from nameplate.fleet.fleets import Catalogue
+from nameplate.fleet.links import DTYPE
+from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
+from nameplate.fleet.words import short
+from nameplate.specs.parts import Part, Registry
+from nameplate.specs.recognition import require
+
+
+@dataclass(frozen=True)
+class Size:
+    """A fleet of the catalogue with its parts looked up, or one that was asked for by its EFLOPS."""
+
+    id: str
+    name: str
+    kind: Kind
+    as_of: str | None
+    part: Part | None
+    mix: tuple[Part, ...]  # parts in unknown shares
+    stated_cards: int | None
+    stated_eflops: float | None
+    precision: Precision
+    source: str
+
+    @property
+    def card_tflops(self) -> float | None:
+        """Nominal of one card, in TFLOPS."""
+        return card_tflops(self.part)
+
+    @property
+    def cards_exact(self) -> float | None:
+        """Cards, with the fraction that a conversion from EFLOPS leaves."""
+        if self.stated_cards is not None or self.card_tflops is None or self.stated_eflops is None:
+            return self.stated_cards
+        return self.stated_eflops * TFLOPS_PER_EFLOPS / self.card_tflops
+
+    @property
+    def cards(self) -> int | None:
+        """Whole cards."""
+        return whole(self.cards_exact)
+
+    @property
+    def nominal_eflops(self) -> float | None:
+        """Nominal EFLOPS, dense FP16; None where neither the part nor the stated precision is known."""
+        if self.stated_cards is not None and self.card_tflops is not None:
+            return self.stated_cards * self.card_tflops / TFLOPS_PER_EFLOPS
+        return self.stated_eflops if self.precision in ("fp16", "bf16") else None
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The part, or those of the mix."""
+        return self.mix if self.part is None else (self.part,)
+
+
+def sizes(
+    names: Sequence[str], eflops: float | None, part: str | None, listed: Catalogue, known: Registry
+) -> list[Size]:
+    """The fleets of these names, and `eflops` of `part`; all of the catalogue where neither is asked for."""
+    asked = [of_fleet(fleet, known) for fleet in dict.fromkeys(map(listed.find, names))]
+    if part is not None or eflops is not None:
+        asked.append(of_part(eflops, part, known))
+    return asked or [of_fleet(fleet, known) for fleet in listed.fleet]
+
+
+def of_fleet(fleet: Fleet, known: Registry) -> Size:
+    """A fleet of the catalogue. InputError where its part isn't in the registry."""
+    return Size(
+        fleet.id,
+        fleet.name,
+        fleet.kind,
+        fleet.as_of,
+        None if fleet.part is None else _part(fleet, fleet.part, known),
+        tuple(_part(fleet, each, known) for each in fleet.mix or ()),
+        fleet.cards,
+        fleet.eflops,
+        fleet.precision,
+        fleet.source,
+    )
+
+
+def of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
+    """So many nominal EFLOPS of a part, 1 unless said. InputError for no part, or a size that is none."""
+    if part is None:
+        raise InputError(
+            "EFLOPS of what?", where="--eflops", got=eflops, expected="a part beside it (--part PART)"
+        )
+    if eflops is not None and not (0 < eflops < math.inf):
+        raise InputError("not a size", where="--eflops", got=eflops, expected="EFLOPS above 0")
+    found, _ = require(part, known)
+    if card_tflops(found) is None:
+        raise InputError(
+            f"no {DTYPE} nominal to count by", where="--part", got=found.id, expected="a part rated in it"
+        )
+    many = 1.0 if eflops is None else float(eflops)
+    name, source = f"{many:g} EFLOPS of {short(found.name)}", "given by --eflops and --part"
+    return Size("given", name, "held", None, found, (), None, many, "fp16", source)
+
+
+def _part(fleet: Fleet, part: str, known: Registry) -> Part:
+    if part not in known.parts:
+        raise InputError(
+            "a fleet of an unknown part",
+            where=fleet.id,
+            got=part,
+            expected="the id of a part in the registry (`bench specs` lists them)",
+        )
+    return known.parts[part]
+
+
+def card_tflops(part: Part | None) -> float | None:
+    """Dense FP16 nominal of one card, in TFLOPS; None where the registry has none."""
+    rated = None if part is None else part.nominal.get(DTYPE)
+    return None if rated is None else rated.value
+
+
+def whole(count: float | None) -> int | None:
+    """Up to the next whole one; what division leaves of a whole one in floating point is none."""
+    return None if count is None else math.ceil(round(count, 6))
+
+
+def slowest(cards: float) -> float:
+    """How many standard deviations the slowest of so many like, independent cards is below the middle one.
+
+    Blom's approximation of the expected extreme of a normal law, Φ⁻¹((n − 0.375) ÷ (n + 0.25)) (Statistical
+    Estimates and Transformed Beta-Variables, 1958): 0 for one card, 1.43 for 8, 3.9 for 10,000.
+    """
+    return float(ndtri((cards - 0.375) / (cards + 0.25)))

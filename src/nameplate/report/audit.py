@@ -1,0 +1,124 @@
+"""The audit as a reader should see it: what is contradicted first, each figure with how it was recomputed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nameplate.fleet.auditing import TOLERANCE, Row, Verdict, shown
+from nameplate.report.table import Field, Table, table_of
+from nameplate.report.view import View
+from nameplate.text import plain
+
+# In the order in which they are printed.
+_HEADINGS: Mapping[Verdict, str] = {
+    "contradicted": f"Contradicted: off by more than {float(TOLERANCE):.0%}",
+    "holds_rounded": f"Hold, rounded: within {float(TOLERANCE):.0%}",
+    "holds": "Hold, as stated",
+    "cannot_check": "Can't be checked, for want of",
+}
+
+
+def audit_view(rows: Sequence[Row]) -> View:
+    """All rows on one screen, by verdict; the sentence counts claims, and readings apart."""
+    return View(
+        title=plain(f"What is claimed, recomputed ({', '.join(dict.fromkeys(row.source for row in rows))})"),
+        facts=(),
+        tables=tuple(_tables(rows)),
+        meaning=plain(sentence(rows)),
+        advice=(
+            "A formula takes other claims as they are stated, and parts as their datasheets have them.",
+            "claim/reading is another way to take a claim; the claim itself has the verdict of its own row.",
+        ),
+        problems=(),
+    )
+
+
+def sentence(rows: Sequence[Row]) -> str:
+    """`17 of the 19 claims that can be checked hold …`: the verdicts in one sentence."""
+    claims = [row for row in rows if not row.is_reading]
+    contradicted = _with("contradicted", claims)
+    unchecked = len(_with("cannot_check", claims))
+    checked, rounded = len(claims) - unchecked, len(_with("holds_rounded", claims))
+    said = f"{checked - len(contradicted)} of the {checked} claims that can be checked hold"
+    if rounded:
+        said += f", {rounded} of them rounded"
+    said += f"; contradicted: {_names(contradicted)}"
+    if readings := [row for row in _with("contradicted", rows) if row.is_reading]:
+        said += f", and in another reading {_names(readings)}"
+    return f"{said}; {unchecked} can't be checked."
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The columns of `--json`, a line a row; what isn't known is empty."""
+    out = io.StringIO()
+    documents = [row.as_json() for row in rows]
+    writer = csv.DictWriter(out, fieldnames=list(documents[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _csv_cell(value) for name, value in each.items()} for each in documents)
+    return out.getvalue()
+
+
+def _with(verdict: Verdict, rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.verdict == verdict]
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return ", ".join(row.id for row in rows) or "none"
+
+
+def _tables(rows: Sequence[Row]) -> Iterator[Table]:
+    for verdict, heading in _HEADINGS.items():
+        alike = _with(verdict, rows)
+        if not alike:
+            continue
+        if verdict == "cannot_check":
+            yield table_of(heading, (_CLAIM, _STATED, _REASON), alike)
+        else:
+            yield table_of(heading, (_CLAIM, _STATED, _RECOMPUTED, _OFF), alike)
+            yield table_of("How they were recomputed", (_CLAIM, _REASON), alike)
+
+
+def _stated(row: Row) -> str:
+    """`about RMB 370 million`, `over 6`."""
+    if row.figure is None:
+        return "–"
+    qualifier = "" if row.qualifier == "exact" else f"{row.qualifier} "
+    return f"{qualifier}{_with_unit(row.figure, row)}"
+
+
+def _recomputed(row: Row) -> str:
+    if row.recomputed_low is None or row.recomputed_high is None:
+        return "–"
+    low, high = _figure(row.recomputed_low, row), _figure(row.recomputed_high, row)
+    return _with_unit(low if low == high else f"{low} … {high}", row)
+
+
+def _figure(value: float, row: Row) -> str:
+    """A share as it is stated: in per cent."""
+    return f"{shown(100 * value)} %" if row.figure and row.figure.endswith("%") else shown(value)
+
+
+def _with_unit(figure: str, row: Row) -> str:
+    if row.unit == "RMB":
+        return f"RMB {figure}"
+    return figure if row.unit in (None, "ratio") else f"{figure} {row.unit}"
+
+
+def _off(row: Row) -> str:
+    return "–" if row.relative_error is None else f"{row.relative_error:+.1%}".replace("-", "−")
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join(value)
+    return plain(value) if isinstance(value, str) else value
+
+
+_CLAIM = Field[Row]("claim", lambda row: plain(row.id))
+_STATED = Field[Row]("stated", lambda row: plain(_stated(row)))
+_RECOMPUTED = Field[Row]("recomputed", _recomputed, is_number=True)
+_OFF = Field[Row]("off by", _off, is_number=True)
+_REASON = Field[Row]("reason", lambda row: plain(row.why))

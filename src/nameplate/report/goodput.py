@@ -1,0 +1,183 @@
+"""Goodput for a reader: what jobs get out of their time, and the model beside published cases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from nameplate.fleet.goodput import Check, Facts, Goodput, facts, origin
+from nameplate.fleet.uncertain import Uncertain
+from nameplate.report.table import Field, Table, figure, percent, table_of
+from nameplate.report.view import View
+from nameplate.stats import Interval
+from nameplate.text import plain
+
+_VERDICTS = {"holds": "yes", "known_miss": "no, known", "fails": "NO"}
+_BY = {"default": "default", "own": "its own"}
+
+
+def goodput_view(jobs: Sequence[Goodput]) -> View:
+    """What jobs of these sizes get out of their time, at which interval, and what each loss costs."""
+    fields = [
+        Field[Goodput]("cards", lambda job: f"{job.cards:,}", is_number=True),
+        Field[Goodput]("nodes", lambda job: f"{job.nodes:,}", is_number=True, goes=1),
+        Field[Goodput]("goodput", lambda job: percent(job.goodput.value), is_number=True),
+        Field[Goodput]("95 % interval", lambda job: _ends(job.goodput)),
+        Field[Goodput]("a failure each", lambda job: _span(job.between_h.value), is_number=True),
+        Field[Goodput]("checkpoint each", lambda job: _span(job.interval_min.value / 60), is_number=True),
+        Field[Goodput]("by Young", lambda job: _span(job.young_min.value / 60), is_number=True, goes=0),
+    ]
+    losses = [
+        fields[0],
+        Field[Goodput]("checkpoints", lambda job: percent(job.checkpoints.value), is_number=True),
+        Field[Goodput]("lost work", lambda job: percent(job.lost_work.value), is_number=True),
+        Field[Goodput]("restarts", lambda job: percent(job.restarts.value), is_number=True),
+    ]
+    return View(
+        "Goodput by failures, restarts and checkpoints",
+        tuple((name, plain(value)) for name, value in _inputs(jobs[0])),
+        (
+            table_of("Useful ÷ elapsed time, and the best time between checkpoints (Daly)", fields, jobs),
+            table_of("What each loss costs of elapsed time", losses, jobs),
+        ),
+        _sentence(jobs[-1]),
+        (
+            "A model's figures; `--validate` holds them against published cases.",
+            f"Sources: {facts().caveat}.",
+        ),
+        (),
+    )
+
+
+def _inputs(job: Goodput) -> Iterator[tuple[str, str]]:
+    for name, used in job.inputs.items():
+        yield name.replace("_", " "), f"{_spread(used)}; {origin(name, used)['source']}"
+
+
+def _spread(number: Uncertain) -> str:
+    if number.law == "exact":
+        return f"{number.value:g}"
+    return f"{number.value:g} ({number.low:g} to {number.high:g}, {number.law})"
+
+
+def _sentence(job: Goodput) -> str:
+    return (
+        f"A job of {job.cards:,} cards gets {percent(job.goodput.value)} ({_ends(job.goodput)}) out of its "
+        f"time: with a failure each {_span(job.between_h.value)} and a checkpoint each "
+        f"{_span(job.interval_min.value / 60)}, checkpoints cost {percent(job.checkpoints.value)}, lost work "
+        f"{percent(job.lost_work.value)} and restarts {percent(job.restarts.value)}."
+    )
+
+
+def validation_view(checks: Sequence[Check], known: Facts | None = None) -> View:
+    """Every prediction beside what was published, its error, and why those that miss do."""
+    known = known or facts()
+    fields = [
+        Field[Check]("case", lambda check: plain(check.case)),
+        Field[Check]("by", lambda check: _BY.get(check.by, check.by)),
+        Field[Check]("of", lambda check: "goodput" if check.quantity == "goodput" else "h between"),
+        Field[Check]("predicted", lambda check: _figure(check, check.predicted), is_number=True),
+        Field[Check](
+            "95 % interval",
+            lambda check: f"{_figure(check, check.low)} … {_figure(check, check.high)}",
+            goes=0,
+        ),
+        Field[Check]("published", _published, is_number=True),
+        Field[Check]("error", _error, is_number=True),
+        Field[Check]("bound", _bound, is_number=True, goes=1),
+        Field[Check]("within", lambda check: _VERDICTS[check.verdict]),
+    ]
+    heading = "Predicted beside published: hours between interruptions (error relative), goodput (in points)"
+    return View(
+        "The goodput model against published cases",
+        (),
+        tuple(
+            table
+            for table in (table_of(heading, fields, checks), _whys(checks), _sources(checks))
+            if table.rows
+        ),
+        _count(checks),
+        tuple(plain(each) for each in _notes(checks, known)),
+        (),
+    )
+
+
+def failures(checks: Sequence[Check]) -> list[str]:
+    """A sentence for each prediction past its bound that nobody knew of."""
+    return [
+        plain(
+            f"{check.case}, {check.quantity} by {_BY.get(check.by, check.by)}: predicted "
+            f"{_figure(check, check.predicted)}, published {_published(check)}, bound {_bound(check)}"
+        )
+        for check in checks
+        if check.verdict == "fails"
+    ]
+
+
+def _whys(checks: Sequence[Check]) -> Table:
+    """What a reader must know of a case, once each."""
+    rows: dict[tuple[str, str], None] = {}
+    for check in checks:
+        for why in filter(None, (check.why, check.note)):
+            rows[plain(check.case), plain(why)] = None
+    return Table("Why they miss, and what to know of them", ("case", "reason"), tuple(rows), frozenset())
+
+
+def _sources(checks: Sequence[Check]) -> Table:
+    rows = dict.fromkeys(
+        (
+            plain(check.case),
+            plain(f"{check.name}, {check.evidence}: {check.source}; confidence {check.confidence}"),
+        )
+        for check in checks
+    )
+    return Table("Where from", ("case", "from"), tuple(rows), frozenset())
+
+
+def _count(checks: Sequence[Check]) -> str:
+    found = Counter(check.verdict for check in checks)
+    cases = len({check.case for check in checks})
+    return (
+        f"{len(checks)} predictions of {cases} cases: {found['holds']} within the bound, "
+        f"{found['known_miss']} known to miss, {found['fails']} failing."
+    )
+
+
+def _notes(checks: Sequence[Check], known: Facts) -> Iterator[str]:
+    for kind in ("measured", "projected"):
+        if any(check.evidence == kind for check in checks):
+            bound = getattr(known.bound, kind)
+            yield (
+                f"What was {kind} is held to a factor of {bound.interruption_factor:g} and "
+                f"{100 * bound.goodput_points:g} points of goodput: {bound.why}."
+            )
+    yield f"Sources: {known.caveat}."
+    for each in known.unchecked:
+        yield f"Not checked: {each.name}; {each.why}."
+
+
+def _figure(check: Check, value: float) -> str:
+    return f"{value:.3f}" if check.quantity == "goodput" else figure(value)
+
+
+def _published(check: Check) -> str:
+    return f"{'over ' if check.at_least else ''}{_figure(check, check.published)}"
+
+
+def _error(check: Check) -> str:
+    return f"{100 * check.error:+.1f}" if check.quantity == "goodput" else f"{check.error:+.1%}"
+
+
+def _bound(check: Check) -> str:
+    return f"± {100 * check.bound:g}" if check.quantity == "goodput" else f"× {check.bound:g}"
+
+
+def _ends(interval: Interval) -> str:
+    return f"{percent(interval.low)} … {percent(interval.high)}"
+
+
+def _span(hours: float) -> str:
+    """A time in the unit that people say it in: `16 min`, `3.0 h`, `256 d`."""
+    if hours < 1:
+        return f"{60 * hours:.2g} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.1f} d"

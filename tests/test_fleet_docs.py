@@ -1,0 +1,72 @@
+"""docs/fleet.md is true: its commands run, its file is read, its example works, its tables are the data's."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from nameplate.cli import main
+from nameplate.fleet import catalogue
+from nameplate.fleet.entries import INPUTS, KINDS
+from nameplate.fleet.outputs import OUTPUTS
+
+TEXT = (Path(__file__).parent.parent / "docs" / "fleet.md").read_text(encoding="utf-8")
+COMMANDS = [line.partition("#")[0].strip() for line in re.findall(r"^    (bench .*)$", TEXT, re.MULTILINE)]
+
+
+def block(language):
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    return found
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(block("toml"), encoding="utf-8")
+    return tmp_path / "mine.toml"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_runs(command, mine, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, capsys.readouterr().err
+    assert capsys.readouterr().out
+
+
+def test_there_are_commands():
+    assert {command.split()[2] for command in COMMANDS} == {"list", "cost", "validate"}
+
+
+def test_the_file_is_read_whole(mine):
+    listed = catalogue([mine])
+    assert listed.find("ours").cards == 1024
+    assert listed.unasked_for("nvidia-h100-sxm5-80gb").id == "ours-scaled-30b-x1024"
+
+
+def test_the_python_example_works(capsys):
+    exec(compile(block("python"), "docs/fleet.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "datasheet → scaled 0.642 published llm-foundry" in out
+    assert "49925 6241" in out
+
+
+def test_every_column_input_and_kind_is_there():
+    for name in (*OUTPUTS, *INPUTS, *KINDS):
+        assert f"`{name}`" in TEXT, name
+
+
+def test_the_inputs_are_those_of_the_data():
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", TEXT, re.MULTILINE))
+    shipped = catalogue().assumptions_for(None)
+    assert {name: float(value) for name, value in rows.items()} == {
+        name: each.value for name, each in shipped.items() if name in rows
+    }
+    assert len(rows) == len(INPUTS) - 1
+    ends = re.findall(r"^\| `(\w+)` \| [\d.]+ \| ([\d.]+) … ([\d.]+) \|", TEXT, re.MULTILINE)
+    assert {name: (float(low), float(high)) for name, low, high in ends} == {
+        name: (each.low, each.high) for name, each in shipped.items() if name in {row[0] for row in ends}
+    }
