@@ -30,11 +30,11 @@ FEWEST_BATCHES = 5
 # More batches than this are averaged in equal groups before their scatter is looked at: neighbours then hang
 # together less, and one call costs the same however long the window.
 _MOST_GROUPS = 60
-# An oscillation came back at least once, in a series long enough to tell it from luck, and stands out as a wave
-# of noise would once in a thousand series.
+# An oscillation came back at least once, in a series long enough to tell it from luck, and stands out as a
+# wave of noise would once in ten thousand series; more often, and noise that hangs together passes for waves.
 FEWEST_PERIODS = 2
 _FEWEST_FOR_OSCILLATION = 16
-_OSCILLATION_CHANCE = 0.001
+_OSCILLATION_CHANCE = 0.0001
 # A steady wave fills the periodogram this far to either side, in cycles a window.
 _WIDTH_CYCLES = 1.5
 # The share of windows of independent samples that pass for dwelling, by either sign.
@@ -270,7 +270,7 @@ def oscillation(at_s: ArrayLike, values: ArrayLike) -> float | None:
 
     `at_s` are the middles of equal batches in seconds, on any clock. The strongest wave of the periodogram of
     what a straight line leaves is plain where it fits at least twice into the window, takes more than
-    two of at least 16 values, and has less than one chance in 1,000 (by Bonferroni's bound over n ÷ 2
+    two of at least 16 values, and has less than one chance in 10,000 (by Bonferroni's bound over n ÷ 2
     frequencies)
 
     - among independent values: (1 − share of the variance it explains)^((n − 4) ÷ 2) (Fisher, Proc. R. Soc.
