@@ -116,7 +116,7 @@ def test_a_course_that_is_asked_again_and_again_is_not_let_go_early():
 
 
 @pytest.mark.parametrize("wave", [0.0, 0.03])
-@pytest.mark.parametrize("length_s", [17.0, 60.0])
+@pytest.mark.parametrize("length_s", [20.0, 60.0])
 def test_a_step_is_found_and_not_averaged_over(wave, length_s):
     found = told(stepping(wave=wave), length_s, seed=6)
     said = [one for one in found if one.settled_s is not None]

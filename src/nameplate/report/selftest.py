@@ -9,6 +9,13 @@ from nameplate.selftest.repeat import Repeated
 from nameplate.selftest.repeat import Row as Contender
 from nameplate.selftest.simulate import Row
 
+_SHORT = {
+    "mean of 100 after 50": "mean of 100",
+    "median of 0.2 s blocks": "0.2 s",
+    "mean over 100 ms": "100 ms",
+    "five rounds": "5 rounds",
+}
+
 
 def simulated_table(rows: Sequence[Row]) -> Table:
     """Truth beside estimate, the interval's coverage and width, the verdict beside the one due."""
@@ -40,7 +47,7 @@ def readings_table(rows: Sequence[Row]) -> Table:
     peers = list(dict.fromkeys(name for row in rows for name in row.peers))
     return Table(
         "The same launches as other tools read them: bias against the truth",
-        ("scenario", "nameplate", *peers),
+        ("scenario", "nameplate", *(_SHORT.get(name, name) for name in peers)),
         tuple(
             (
                 row.scenario,

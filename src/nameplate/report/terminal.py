@@ -17,7 +17,11 @@ from nameplate.report.view import View
 _NARROW = 72
 _GAP = 2
 # Only words may break over lines; a figure and its interval are read as one.
-_WORDS = frozenset({"case", "warning", "fleet", "from", "reason", "verdict", "lost to", "when"})
+_WORDS = frozenset(
+    {"case", "warning", "fleet", "from", "reason", "verdict", "lost to", "when", "scenario", "contender"}
+)
+# An id is one word, also where it holds hyphens: it is copied into a command.
+_WHOLE = frozenset({"fleet"})
 # These read well with a word a line, and so become narrow before others do.
 _TERSE = frozenset({"verdict", "lost to"})
 # A column of words isn't squeezed below this for the sake of a column that may go.
@@ -29,8 +33,7 @@ def render(view: View, width: int = 120) -> RenderableType:
     """Lay the view out for a terminal of `width` columns; a narrow one goes without secondary columns."""
     parts: list[RenderableType] = [Text(view.title, style="bold"), _facts(view)]
     for table in view.tables:
-        drawn = _table(table, width) if width >= _NARROW else _list(table)
-        parts += [Text(f"\n{table.heading}", style="bold"), drawn]
+        parts += [Text(f"\n{table.heading}", style="bold"), _fitting(table, width)]
         for curve in table.curves:
             line, scale = sparkline(curve, width)
             named = f"{curve.name}: " if len(table.curves) > 1 else ""
@@ -51,8 +54,8 @@ def show_tables(tables: Sequence[Table], console: Console | None = None) -> None
     """Print tables alone on standard output."""
     out = console or Console()
     for table in tables:
-        drawn = _table(table, out.width) if out.width >= _NARROW else _list(table)
-        out.print(Group(Text(f"\n{table.heading}", style="bold"), drawn), highlight=False)
+        heading = Text(f"\n{table.heading}", style="bold")
+        out.print(Group(heading, _fitting(table, out.width)), highlight=False)
 
 
 def _facts(view: View) -> RichTable:
@@ -62,6 +65,12 @@ def _facts(view: View) -> RichTable:
     for name, value in view.facts:
         grid.add_row(Text(name), Text(value))
     return grid
+
+
+def _fitting(table: Table, width: int) -> RenderableType:
+    """A table, or a block a row where a table would have to crop figures."""
+    fits = _total([_least(table, index) for index in _shown(table, width)]) <= width
+    return _table(table, width) if fits and width >= _NARROW else _list(table)
 
 
 def _table(table: Table, width: int) -> RichTable:
@@ -74,7 +83,9 @@ def _table(table: Table, width: int) -> RichTable:
         drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name not in _WORDS, width=columns)
     for row in table.rows:
         cells = zip(shown, widths, strict=True)
-        drawn.add_row(*(_cell(table.columns[index], _broken(row[index], to)) for index, to in cells))
+        drawn.add_row(
+            *(_cell(table.columns[at], _broken(row[at], to, table.columns[at])) for at, to in cells)
+        )
     return drawn
 
 
@@ -123,11 +134,15 @@ def _least(table: Table, index: int) -> int:
 
 def _pieces(cell: str, column: str) -> list[str]:
     """What of a cell should stay on one line: a word as far as its hyphen, of `lost to` each loss."""
-    return re.split(r"(?<=,) ", cell) if column == "lost to" else cell.replace("-", "- ").split()
+    if column == "lost to":
+        return re.split(r"(?<=,) ", cell)
+    return (cell if column in _WHOLE else cell.replace("-", "- ")).split()
 
 
-def _broken(text: str, width: int) -> str:
+def _broken(text: str, width: int, column: str) -> str:
     """Let a word that is wider than its column break after its hyphens, rather than anywhere."""
+    if column in _WHOLE:
+        return text
     return " ".join(word if len(word) <= width else word.replace("-", "- ") for word in text.split(" "))
 
 
