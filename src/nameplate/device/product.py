@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nameplate.device.interface import Probe
+
+if TYPE_CHECKING:
+    import torch
 
 # The probe's shape is none of the suites': a product can't be its own ceiling. It takes some milliseconds.
 _PROBE_EDGE = 768
@@ -16,22 +21,27 @@ class _Product:
 
     def __init__(self, edge: int, dtype: str) -> None:
         self._edge, self._dtype = edge, dtype
-        self.renew()
+        self._operands: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def renew(self) -> None:
-        """Allocate and fill the operands."""
+        """Put the operands, filled the first time, and what they are multiplied into, elsewhere."""
         import torch
 
-        dtype = getattr(torch, _DTYPES[self._dtype])
-        shape = (self._edge, self._edge)
-        self._a, self._b = (torch.randn(shape).to(dtype) for _ in range(2))
-        self._c = torch.empty(shape, dtype=dtype)
+        if self._operands is None:
+            kind = getattr(torch, _DTYPES[self._dtype])
+            a, b = (torch.randn(self._edge, self._edge).to(kind) for _ in range(2))
+        else:
+            a, b = (operand.clone() for operand in self._operands)
+        self._operands, self._product = (a, b), torch.empty_like(a)
 
     def launch(self) -> None:
         """Multiply once."""
         import torch
 
-        torch.mm(self._a, self._b, out=self._c)
+        if self._operands is None:
+            self.renew()
+        assert self._operands is not None
+        torch.mm(*self._operands, out=self._product)
 
 
 def product_probe(dtype: str) -> Probe | None:

@@ -57,6 +57,11 @@ class ProbeTrial:
         self._sampler = Sampler(self.device, [self.probe.launch])
         self._sampler.warm_up(0.01)
 
+    @property
+    def cost_s(self) -> float:
+        """Seconds a launch, as warm-up found it."""
+        return self._sampler.cost_s
+
     def size(self, batch_s: float) -> None:
         """Draw about as long as the cases do: what interrupts them must have the same chance at it."""
         self._sampler.size(batch_s)
@@ -107,7 +112,11 @@ class Ceilings:
         return replace(found, quiet=loaded(meanwhile) is False)
 
     def _calibrate(self, probe: Probe, seconds: float) -> Calibration:
-        rivals = [ProbeTrial(each, self._device) for each in (probe, *probe.larger)]
+        first = ProbeTrial(probe, self._device)
+        # A larger one is a candidate where a launch before each batch, and one in it, fit the time.
+        fits_s = seconds / 2 / _LOOKS / 2 / (1 + len(probe.larger))
+        larger = [each for each in probe.larger if first.cost_s * each.flops / probe.flops <= fits_s]
+        rivals = [first, *(ProbeTrial(each, self._device) for each in larger or probe.larger[:1])]
         batch_s = seconds / 2 / _LOOKS / len(rivals)
         self._draw(rivals, batch_s, _LOOKS)
         best = max(rivals[1:], key=ProbeTrial.tflops, default=rivals[0])

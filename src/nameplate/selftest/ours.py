@@ -28,8 +28,9 @@ from nameplate.stats import Interval
 from nameplate.suite import find
 from nameplate.text import plain
 
-SECONDS = 6.0  # about what a peer's process takes with its start
+SECONDS = 5.0  # about what a peer's process takes with its start
 _MODULE = "nameplate.selftest.ours"
+_CALIBRATING_SHARE_S = 60.0  # of a run's time that calibrates as well as a run of a minute does
 _CALIBRATIONS = 5  # processes whose median calibrates those that are then compared
 
 
@@ -68,11 +69,11 @@ def _measure(dtype: str, seconds: float, calibration: str | None) -> dict[str, A
         if fnmatchcase(case.id, f"matmul/{dtype}/{EDGE}x{EDGE}x{EDGE}/*")
     )
     ceilings = Ceilings(device, SEED, {} if calibration is None else {dtype: _parsed(calibration)})
+    used = ceilings.calibration(dtype, _CALIBRATING_SHARE_S)
     allowance = Allowance(seconds, 5 * seconds)
     (record,) = measure_group([case], device, Pilots(device, SEED), allowance, ceilings)
     if record.tflops is None or record.normalized_efficiency is None:
         raise NoFigure(record.reason or f"{dtype} has no probe on this CPU")
-    used = ceilings.calibration(dtype, seconds)
     assert used is not None  # or there would be no normalized efficiency
     return {"raw": record.tflops, "normalized": record.normalized_efficiency, "calibration": asdict(used)}
 
