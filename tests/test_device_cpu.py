@@ -320,13 +320,17 @@ def test_a_dtype_that_the_cpu_is_rated_for_has_a_probe():
 def test_renewing_a_probe_gives_it_other_buffers_and_it_computes_in_its_own_dtype():
     probe = CpuDevice(guest()).probe("bf16")
     product = probe.launch.__self__
-    before = product._a
-    probe.renew()
-    assert product._a is not before
     probe.launch()
-    assert str(product._c.dtype) == "torch.bfloat16"
-    expected = product._a.double() @ product._b.double()
-    assert (product._c.double() - expected).abs().max() < 0.01 * expected.abs().max()
+    (a, b), result = product._operands, product._product
+    probe.renew()
+    assert not {each.data_ptr() for each in (*product._operands, product._product)} & {
+        each.data_ptr() for each in (a, b, result)
+    }
+    assert all(old.equal(new) for old, new in zip((a, b), product._operands, strict=True))
+    probe.launch()
+    assert str(product._product.dtype) == "torch.bfloat16"
+    expected = a.double() @ b.double()
+    assert (product._product.double() - expected).abs().max() < 0.01 * expected.abs().max()
 
 
 def test_nothing_is_captured_and_idling_sleeps(monkeypatch):

@@ -81,7 +81,7 @@ class Probed(SimulatedDevice):
         if dtype == "fp8_e4m3":
             return None
         if dtype not in self.probes:
-            large = (_probe("large", 8 * 10**9, 1.6), _probe("huge", 32 * 10**9, BEST))
+            large = (_probe("large", 2 * 10**9, 1.6), _probe("huge", 4 * 10**9, BEST))
             self.probes[dtype] = _probe("probe", 10**9, PROBE, large)
         return self.probes[dtype]
 
@@ -263,6 +263,15 @@ def test_a_probe_that_breaks_takes_the_ceiling_and_no_figure_with_it(after):
     record = measured(device)
     assert record.tflops == pytest.approx(BEST, rel=0.02)
     assert record.ceiling_tflops is None
+
+
+def test_a_product_too_large_for_the_time_is_no_candidate():
+    device = Probed(seed=2)
+    large = (_probe("large", 4 * 10**9, 1.6), _probe("vast", 10**12, BEST))
+    device.probes["fp32"] = _probe("probe", 10**9, PROBE, large)
+    found = Ceilings(device, seed=1).calibration("fp32", share_s=6.0)
+    assert (found.product, "vast" in {name for name, _ in device.drawn}) == ("large", False)
+    assert device.clock() < 1.0
 
 
 @pytest.mark.parametrize("share_s", [0.4, 1.0, 4.0])

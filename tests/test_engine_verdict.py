@@ -117,7 +117,7 @@ def test_nothing_wrong_is_clean():
         ({"graph_share": below(0.875)}, "launch_bound"),
         ({"changed_batch": None}, "clean"),
         ({"changed_batch": 7}, "unverified"),
-        ({"settled": None}, "clean"),
+        ({"settled": None}, "unknown"),
         ({"settled": True}, "clean"),
         ({"settled": False}, "unstable"),
         (drift(0.24), "clean"),

@@ -40,7 +40,7 @@ class Evidence:
     conditions: Conditions
     group: str
     ceiling: Ceiling | None = None
-    settled: bool | None = None  # None: wasn't asked
+    settled: bool | None = True  # also where that wasn't asked; None: can't be told
     course: tuple[Moment, ...] = ()
     derates: tuple[Derate, ...] = ()
 
@@ -268,6 +268,8 @@ def _warnings(time_s: Interval, window: Window, settled: bool | None) -> Iterato
         found.append(f"the interval is ±{time_s.relative_half_width:.1%} of the figure")
     if settled is False:
         found.append("it hadn't settled when its time was up")
+    if settled is None:
+        found.append("too short or too noisy to tell whether it had settled")
     if found:
         yield f"{'; '.join(found)}; try a larger --budget"
 

@@ -209,9 +209,9 @@ class Group:
         at_s, launch_s = zip(*points, strict=True)
         shortest_s = SHORTEST_S if self.busy_s < SHORTEST_S else _SHORTEST_AT_WORK_S
         self.settling = settle(np.asarray(at_s), np.asarray(launch_s), shortest_s)
-        settled_s = self.settling.settled_s
-        # While it isn't known, the later half stands in; the records say that it hadn't settled.
-        self.window_begin_s = begin_s + (at_s[-1] / 2 if settled_s is None else settled_s)
+        # Of what still moves the later half stands in; what is too noisy or too short to tell counts whole. The
+        # records say so.
+        self.window_begin_s = begin_s + (at_s[-1] / 2 if self.settling.moves else self.settling.settled_s or 0)
 
     def _narrow(self) -> bool:
         return all(self._is_narrow(trial) for trial in self.alive)
@@ -255,7 +255,7 @@ class Group:
             return self._ended(trial)
         window = self.window(trial)
         own = of_batches(conditions, rows, window.spans)
-        settled = None if window.settling is None else window.settling.settled_s is not None
+        settled = True if window.settling is None else has_settled(window.settling)
         evidence = Evidence(trial, window, own, self.name, self._ceiling(trial, window, own), settled)
         return measured(evidence, trial.cost_s)
 
@@ -273,6 +273,13 @@ class Group:
             return by_probe(window, work.flops, probe, calibration, nominal)
         achieved = window.interval().inverted(work.flops / 1e12)
         return by_clock(achieved, rating, work.dtype, conditions.gpu)
+
+
+def has_settled(settling: Settling) -> bool | None:
+    """Whether a course has settled; None where that can't be told."""
+    if settling.settled_s is not None:
+        return True
+    return False if settling.moves else None
 
 
 def _is_sustained(case: Case) -> bool:

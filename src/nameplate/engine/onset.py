@@ -16,7 +16,7 @@ from nameplate.device.interface import Counters, Device
 from nameplate.engine.ceiling import Ceiling, Ceilings, by_clock
 from nameplate.engine.columns import SHORTEST_WINDOW_S, Evidence, ended, measured
 from nameplate.engine.conditions import Conditions, between, of_batches
-from nameplate.engine.group import STOP_HALF_WIDTH, Allowance
+from nameplate.engine.group import STOP_HALF_WIDTH, Allowance, has_settled
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.trial import Drawn, Trial
 from nameplate.engine.verdict import thresholds
@@ -213,7 +213,7 @@ class Onset:
     def _sustained_evidence(self, case: Case, conditions: Conditions, rows: Sequence[Counters]) -> Evidence:
         window = self._sustained()
         held = of_batches(conditions, rows, window.spans)
-        settled = self.settling is not None and self.settling.settled_s is not None
+        settled = None if self.settling is None else has_settled(self.settling)
         ceiling = self._ceiling(case, window, held)
         return Evidence(replace(self._trial, case=case), window, held, self.name, ceiling, settled)
 

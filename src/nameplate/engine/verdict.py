@@ -80,7 +80,7 @@ class Observation:
     peak_efficiency: Interval | None
     conditions: Conditions
     changed_batch: int | None = None  # the first whose results had other bits
-    settled: bool | None = None  # None: the figure isn't a sustained one
+    settled: bool | None = True  # also where the figure isn't a sustained one; None: can't be told
     enqueue_share: float | None = None  # of the batches' time that the host took to hand them over
     graph_share: float | None = None  # seconds a launch replayed as a graph ÷ as it was timed
 
@@ -158,12 +158,12 @@ def _any(found: Sequence[bool | None]) -> bool | None:
 
 def _unstable(seen: Observation, limits: Thresholds) -> bool | None:
     limit = limits.unstable
-    return (
-        seen.settled is False
-        or seen.time_s.relative_half_width > limit.half_width
+    found = (
+        seen.time_s.relative_half_width > limit.half_width
         or trend(seen.middle_s, seen.launch_s).beyond(limit.drift)
         or dwelling(seen.launch_s, seen.samples_s) > limit.levels
     )
+    return _any([found, None if seen.settled is None else not seen.settled])
 
 
 def _throttled(seen: Observation, limits: Thresholds) -> bool | None:

@@ -29,6 +29,9 @@ Row = dict[str, Any]
 _TABLES = frozenset({"price", "ladder", "inputs", "sensitivity", "all_of", "run"})
 
 
+_PERCENTILES = "p5 … p50 … p95"
+
+
 def list_rows(catalogue: Catalogue, parts: Sequence[str | Path] = ()) -> list[Row]:
     """The fleets as JSON rows: cards and EFLOPS as stated, and both by conversion."""
     known = registry(parts)
@@ -211,10 +214,13 @@ def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
             server = f"RMB {price.server_rmb:,.0f} per {price.cards_per_server}-card server"
             said = f"{short(each.part.name)}: {server}, {price.as_of}, {price.source}"
             yield "price", said if price.note is None else f"{said}; {price.note}"
-    drawn = f"{costs[0].draws:,} draws, seed {costs[0].seed}; a … b holds nine in ten of them"
+    drawn = f"{costs[0].draws:,} draws, seed {costs[0].seed}; nine in ten lie between p5 and p95"
     yield (
         "spread",
-        f"{drawn}. A figure alone is at its inputs' values, which may lie at an end of their range",
+        (
+            f"{drawn}. A figure alone takes every input as it is published; where draws reach to one side of "
+            "it alone (an MFU counted by another convention may be up to 10 % less), p50 is the better guess"
+        ),
     )
 
 
@@ -235,8 +241,8 @@ def _range(name: str, form: Callable[[float], str]) -> Callable[[Cost], str]:
 
 
 def _ends(found: Estimate, form: Callable[[float], str]) -> str:
-    low, high = form(found.p5), form(found.p95)
-    return low if low == high else f"{low} … {high}"
+    low, middle, high = (form(each) for each in (found.p5, found.p50, found.p95))
+    return low if low == high else f"{low} … {middle} … {high}"
 
 
 def _bare(costs: Sequence[Cost]) -> Table:
@@ -248,12 +254,12 @@ def _bare(costs: Sequence[Cost]) -> Table:
         Field[Cost]("servers", lambda each: _number(each.servers, ",d"), is_number=True, goes=6),
         Field[Cost]("nominal", lambda each: _number(each.nominal_eflops, ",.3f"), is_number=True),
         Field[Cost]("delivered", _estimate("delivered_eflops", _three), is_number=True),
-        Field[Cost]("nine in ten", _range("delivered_eflops", figure), goes=5),
+        Field[Cost](_PERCENTILES, _range("delivered_eflops", figure), goes=5),
         Field[Cost]("RMB M", _estimate("capex_rmb", _millions), is_number=True),
         Field[Cost]("whole", lambda each: _hundredths(each.capex_whole_servers_rmb), is_number=True, goes=3),
         Field[Cost]("per nominal", _estimate("rmb_per_nominal_eflops", _millions), is_number=True, goes=1),
         Field[Cost]("per delivered", _estimate("rmb_per_delivered_eflops", _millions), is_number=True),
-        Field[Cost]("nine in ten", _range("rmb_per_delivered_eflops", _whole_millions), goes=2),
+        Field[Cost](_PERCENTILES, _range("rmb_per_delivered_eflops", _whole_millions), goes=2),
     ]
     heading = (
         "Fleets: EFLOPS; servers alone in millions of RMB, by the card's share, in whole ones, an EFLOPS"
@@ -270,10 +276,10 @@ def _full(costs: Sequence[Cost]) -> Table:
         Field[Cost]("capex", _estimate("full_capex_rmb", _whole_millions), is_number=True),
         Field[Cost]("USD M", _estimate("full_capex_usd", _whole_millions), is_number=True, goes=0),
         Field[Cost]("MW", _estimate("power_mw", figure), is_number=True),
-        Field[Cost]("nine in ten", _range("power_mw", figure), goes=2),
+        Field[Cost](_PERCENTILES, _range("power_mw", figure), goes=2),
         Field[Cost]("a year", _estimate("ownership_rmb_per_year", _whole_millions), is_number=True),
         Field[Cost]("an EFLOPS-year", _estimate(year, _whole_millions), is_number=True),
-        Field[Cost]("nine in ten", _range(year, _whole_millions), goes=1),
+        Field[Cost](_PERCENTILES, _range(year, _whole_millions), goes=1),
         Field[Cost]("a PFLOP-day", _estimate("rmb_per_pflop_day", "{:,.0f}".format), is_number=True),
     ]
     heading = (
@@ -291,10 +297,10 @@ def _paces(costs: Sequence[Cost]) -> Table:
         Field[Cost]("fleet", lambda each: plain(_label(each))),
         Field[Cost]("gang", _estimate("gang_eflops", _three), is_number=True),
         Field[Cost]("RMB M", _estimate(gang, _millions), is_number=True),
-        Field[Cost]("nine in ten", _range(gang, _whole_millions), goes=1),
+        Field[Cost](_PERCENTILES, _range(gang, _whole_millions), goes=1),
         Field[Cost]("single", _estimate("independent_eflops", _three), is_number=True),
         Field[Cost]("RMB M", _estimate(single, _millions), is_number=True),
-        Field[Cost]("nine in ten", _range(single, _whole_millions), goes=0),
+        Field[Cost](_PERCENTILES, _range(single, _whole_millions), goes=0),
     ]
     heading = (
         "EFLOPS for one job on all cards, which goes at the slowest (gang), and for cards each by itself "
