@@ -63,8 +63,8 @@ class Settling:
     noise; None where the course still moves, or is too short or too noisy to say. `time_constant_s`: of the
     slowest relaxation that was seen; None where there is none faster than the course is long. `amplitude`:
     change of throughput from the first bin to the last, ÷ the first (−0.15: lost 15 %); 0.0 where nothing
-    changes. `period_s`: of an oscillation; None where none is plain. `moves`: whether the course plainly still
-    moves at its end; where that is False and `settled_s` is None, nothing can be said.
+    changes. `period_s`: of an oscillation; None where none is plain. `moves`: whether the course plainly
+    still moves at its end; where that is False and `settled_s` is None, nothing can be said.
     """
 
     settled_s: float | None

@@ -209,9 +209,10 @@ class Group:
         at_s, launch_s = zip(*points, strict=True)
         shortest_s = SHORTEST_S if self.busy_s < SHORTEST_S else _SHORTEST_AT_WORK_S
         self.settling = settle(np.asarray(at_s), np.asarray(launch_s), shortest_s)
-        # Of what still moves the later half stands in; what is too noisy or too short to tell counts whole. The
-        # records say so.
-        self.window_begin_s = begin_s + (at_s[-1] / 2 if self.settling.moves else self.settling.settled_s or 0)
+        # Of what still moves the later half stands in; what is too noisy or too short to tell counts whole.
+        # The records say so.
+        begins_s = at_s[-1] / 2 if self.settling.moves else self.settling.settled_s or 0.0
+        self.window_begin_s = begin_s + begins_s
 
     def _narrow(self) -> bool:
         return all(self._is_narrow(trial) for trial in self.alive)

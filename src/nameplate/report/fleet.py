@@ -241,8 +241,8 @@ def _range(name: str, form: Callable[[float], str]) -> Callable[[Cost], str]:
 
 
 def _ends(found: Estimate, form: Callable[[float], str]) -> str:
-    low, middle, high = (form(each) for each in (found.p5, found.p50, found.p95))
-    return low if low == high else f"{low} … {middle} … {high}"
+    known = [form(each) for each in (found.p5, found.p50, found.p95) if each is not None]
+    return known[0] if known[0] == known[-1] else " … ".join(known)
 
 
 def _bare(costs: Sequence[Cost]) -> Table:

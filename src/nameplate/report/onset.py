@@ -90,7 +90,7 @@ def _of(burst: Record, derate: Derate) -> _Moment:
 def _when(burst: Record) -> str:
     """From when on it was settled, as its own course shows."""
     if burst.settled_s is None:
-        return f"not settled in {duration(burst.course[-1].at_s)}"
+        return f"whether settled can't be told from {duration(burst.course[-1].at_s)}"
     return f"from {duration(burst.settled_s)} on" if burst.settled_s else "from the start"
 
 
