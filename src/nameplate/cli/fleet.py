@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nameplate.cli import audit, goodput
+from nameplate.cli import audit, goodput, plan
 from nameplate.cli.options import DEFAULT_RESULTS, Json, Results
 from nameplate.cli.output import print_json
 from nameplate.cli.specs import Parts
@@ -44,15 +44,15 @@ def register(app: typer.Typer) -> None:
 @fleet.command("list")
 def list_(fleets: Fleets = None, parts: Parts = None, json: Json = False, csv: Csv = False) -> None:
     """List the fleets, as their sources state them and in cards."""
-    _check_format(json, csv)
+    check_format(json, csv)
     from nameplate.fleet.fleets import catalogue
     from nameplate.report.fleet import list_rows, list_view
 
     rows = list_rows(catalogue(fleets or (), parts=parts or ()), parts or ())
     if json or csv:
-        _print_rows(rows, csv=csv)
+        print_rows(rows, csv=csv)
     else:
-        _show(list_view(rows))
+        show_view(list_view(rows))
 
 
 @fleet.command("cost")
@@ -96,7 +96,7 @@ def cost(
     csv: Csv = False,
 ) -> None:
     """Print what fleets deliver of their nominal EFLOPS, by which derates, and what they draw and cost."""
-    _check_format(json, csv)
+    check_format(json, csv)
     from nameplate.fleet.fleets import catalogue
     from nameplate.fleet.pricing import cost as compute
 
@@ -108,19 +108,19 @@ def cost(
         goodput=goodput,
         eflops=eflops,
         part=part,
-        price=_pairs("--price", "PART=RMB", price),
-        assume=_pairs("--assume", "NAME=X", assume),
+        price=pairs("--price", "PART=RMB", price),
+        assume=pairs("--assume", "NAME=X", assume),
         draws=draws,
         seed=seed,
         catalogue=catalogue(files or (), parts=parts or ()),
         parts=parts or (),
     )
     if json or csv:
-        _print_rows([each.as_json() for each in costs], csv=csv)
+        print_rows([each.as_json() for each in costs], csv=csv)
     else:
         from nameplate.report.fleet import cost_view
 
-        _show(cost_view(costs))
+        show_view(cost_view(costs))
 
 
 @fleet.command("validate")
@@ -133,15 +133,15 @@ def validate(
     csv: Csv = False,
 ) -> None:
     """Predict published end-to-end figures from others; exit with 1 where an error is past its bound."""
-    _check_format(json, csv)
+    check_format(json, csv)
     from nameplate.fleet.validation import validate as compute
     from nameplate.report.fleet import failures, validation_view
 
     checks = compute(bound=bound)
     if json or csv:
-        _print_rows([each.as_json() for each in checks], csv=csv)
+        print_rows([each.as_json() for each in checks], csv=csv)
     else:
-        _show(validation_view(checks))
+        show_view(validation_view(checks))
     failed = failures(checks)
     if failed:
         raise NameplateError(f"the chain misses {len(failed)} of {len(checks)}: {', '.join(failed)}")
@@ -149,25 +149,28 @@ def validate(
 
 goodput.register(fleet)
 audit.register(fleet)
+plan.register(fleet)
 
 
-def _check_format(json: bool, csv: bool) -> None:
+def check_format(json: bool, csv: bool) -> None:
+    """One format at a time. InputError for both."""
     if json and csv:
         raise InputError("two formats at once", got="--json and --csv", expected="one of the two")
 
 
-def _pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
+def pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
     """`NAME=VALUE`s as a mapping. InputError for one without a value, and for a name given twice."""
-    pairs: dict[str, str] = {}
+    found: dict[str, str] = {}
     for each in given or ():
         name, equals, value = each.partition("=")
-        if not (name and equals and value) or name in pairs:
+        if not (name and equals and value) or name in found:
             raise InputError("can't be used", where=flag, got=each, expected=f"{form}, once a name")
-        pairs[name] = value
-    return pairs
+        found[name] = value
+    return found
 
 
-def _print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
+def print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
+    """Print rows as one JSON document, or as CSV."""
     if csv:
         from nameplate.report.fleet import as_csv
 
@@ -176,7 +179,8 @@ def _print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
         print_json(rows)
 
 
-def _show(view: View) -> None:
+def show_view(view: View) -> None:
+    """Print a view on the terminal."""
     from nameplate.report.terminal import show
 
     show(view)

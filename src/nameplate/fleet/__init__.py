@@ -1,9 +1,10 @@
 """Fleets: parts × count, what they deliver of their nominal EFLOPS, what they draw, and what that costs.
 
-`catalogue` gives the fleets, prices and assumptions, `cost` what each fleet delivers, draws and costs, `need`
-the way back from delivered EFLOPS to cards, and `validate` the chain beside published figures. `frame` makes
-a DataFrame of these, `from_frame` fleets of a DataFrame. Nothing is imported before it is used; torch never
-is, and pandas only for a frame.
+`catalogue` gives the fleets, prices and assumptions, `cost` what each fleet delivers, draws and costs, and
+`validate` the chain beside published figures. The way back: `need` gives what delivered EFLOPS take of a part
+and `meet` of several, `afford` what money buys, `train` what a training run takes. `frame` makes a DataFrame
+of these, `from_frame` fleets of a DataFrame. Nothing is imported before it is used; torch never is, and
+pandas only for a frame.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nameplate.fleet.budget import afford as afford
     from nameplate.fleet.costs import Cost as Cost
     from nameplate.fleet.entries import Fleet as Fleet
     from nameplate.fleet.entries import Price as Price
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from nameplate.fleet.fleets import catalogue as catalogue
     from nameplate.fleet.frames import frame as frame
     from nameplate.fleet.frames import from_frame as from_frame
+    from nameplate.fleet.needs import meet as meet
     from nameplate.fleet.needs import need as need
+    from nameplate.fleet.plan import train as train
     from nameplate.fleet.pricing import cost as cost
     from nameplate.fleet.validation import validate as validate
 
@@ -28,11 +32,14 @@ _HOMES = {
     "Cost": "costs",
     "Fleet": "entries",
     "Price": "entries",
+    "afford": "budget",
     "catalogue": "fleets",
     "cost": "pricing",
     "frame": "frames",
     "from_frame": "frames",
+    "meet": "needs",
     "need": "needs",
+    "train": "plan",
     "validate": "validation",
 }
 __all__ = [
@@ -40,11 +47,14 @@ __all__ = [
     "Cost",
     "Fleet",
     "Price",
+    "afford",
     "catalogue",
     "cost",
     "frame",
     "from_frame",
+    "meet",
     "need",
+    "train",
     "validate",
 ]
 

@@ -1,75 +1,265 @@
-"""The way back: from EFLOPS that are to be delivered to the cards, the money and the power that they take."""
+"""The way back: from EFLOPS that are to be delivered to cards, servers, power and RMB.
+
+    nominal EFLOPS = delivered EFLOPS ÷ every derate of the part's chain
+    cards, RMB, MW = what so many nominal EFLOPS take
+
+Parts stand side by side: they share one run, one choice of derates, and draws. Where the chain ends in
+modelled goodput, which depends on the number of cards, the two are found together.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
+from nameplate.derate.published import unasked_for
 from nameplate.errors import InputError
+from nameplate.fleet.amounts import (
+    Amount,
+    amounts,
+    as_amount,
+    count,
+    digits,
+    money,
+    montecarlo_of,
+    nine_in_ten,
+)
 from nameplate.fleet.costs import Cost, columns
-from nameplate.fleet.montecarlo import Estimate
+from nameplate.fleet.entries import Fleet
+from nameplate.fleet.fleets import shipped
+from nameplate.fleet.goodput import goodput as modelled
+from nameplate.fleet.montecarlo import FEWEST_DRAWS, Estimate, MonteCarlo
+from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.pricing import cost
-from nameplate.fleet.size import whole
+from nameplate.fleet.size import card_tflops, whole
+from nameplate.fleet.words import short
+from nameplate.specs.parts import Registry, registry
+from nameplate.specs.recognition import require
 
-# What is asked for, and what of it one delivered EFLOPS takes.
-_TAKES: Mapping[str, str] = {
-    "cards_exact": "cards_per_delivered_eflops",
-    "capex_rmb": "rmb_per_delivered_eflops",
-    "full_capex_rmb": "full_rmb_per_delivered_eflops",
-    "power_mw": "mw_per_delivered_eflops",
-}
+# What a need takes: figures of a fleet that grow with what it delivers.
+TAKES = (
+    "nominal_eflops",
+    "cards_exact",
+    "servers_exact",
+    "capex_rmb",
+    "full_capex_rmb",
+    "power_mw",
+    "ownership_rmb_per_year",
+)
+# What a row has of the fleet it rests on, as `bench fleet cost --json` has it.
+_BASIS = ("reaches", "not_yet", "derate", "price", "chain", "inputs", "draws", "seed", "notes", "run")
+_MOST_CARDS = 1_000_000_000
+_MOST_EFLOPS = 1e9
+# The search for cards and their goodput ends after a few rounds, unless the job is about as large as can be.
+_ROUNDS = 200
 
 
 @dataclass(frozen=True)
 class Need:
-    """What it takes to deliver so many EFLOPS by a part; `one` is its price for one nominal EFLOPS.
+    """What it takes to deliver so many EFLOPS by a part.
 
-    Each estimate is at the inputs' values, with 5 %, 50 % and 95 % of its draws: with the cards of p95 the
-    need is met in 95 % of them. What isn't known is absent, and `one.reason` says why.
+    Each estimate of TAKES is at the inputs' values, with 5 %, 50 % and 95 % of its draws: with the cards of
+    p95 the need is met in 95 % of them. What isn't known is absent, and `reason` says why. `fleet` is the
+    fleet of so many whole cards, as `cost` prices it.
     """
 
-    delivered_eflops: float
+    asked: Estimate  # EFLOPS that are to be delivered
+    fleet: Cost
     estimates: Mapping[str, Estimate]
-    one: Cost
+    reason: str | None
 
     @property
     def cards(self) -> int | None:
         """Whole cards, at the inputs' values."""
-        found = self.estimates.get("cards_exact")
-        return None if found is None else whole(found.value)
+        return self._whole("cards_exact")
 
     @property
     def servers(self) -> int | None:
         """Whole servers, at the inputs' values."""
-        found, price = self.estimates.get("cards_exact"), self.one.price
-        if found is None or found.value is None or price is None:
+        return self._whole("servers_exact")
+
+    @property
+    def capex_whole_servers_rmb(self) -> float | None:
+        """Price of the whole servers, before fabric and spares."""
+        price = self.fleet.price
+        return None if self.servers is None or price is None else self.servers * price.server_rmb
+
+    def _whole(self, name: str) -> int | None:
+        found = self.estimates.get(name)
+        return None if found is None else whole(found.value) or 1
+
+    @property
+    def sentence(self) -> str | None:
+        """The need, and what it takes, in one sentence; None where the cards aren't known."""
+        cards, power = self.estimates.get("cards_exact"), self.estimates.get("power_mw")
+        if cards is None:
             return None
-        return whole(found.value / price.cards_per_server)
+        said = f"{self.asked.value:,g} delivered EFLOPS take {count(self.cards)} cards of {self.fleet.name}"
+        said += nine_in_ten(cards, count)
+        if self.servers is not None:
+            said += f", {count(self.servers)} servers"
+        for name, goes_on in (
+            ("capex_rmb", "for servers alone"),
+            ("full_capex_rmb", "with fabric and spares"),
+        ):
+            found = self.estimates.get(name)
+            if found is not None and found.value is not None:
+                said += f", RMB {money(found.value)}{nine_in_ten(found, money)} {goes_on}"
+        if power is not None:
+            said += f", and draw {digits(power.value)} MW{nine_in_ten(power, digits)}"
+        return f"{said}." if self.fleet.price else f"{said}; no price of a server of it is known."
 
     def as_json(self) -> dict[str, Any]:
         """The need as a JSON row; what isn't known is null."""
         return {
-            "part": self.one.part and self.one.part.id,
-            "delivered_eflops": self.delivered_eflops,
-            "reaches": self.one.reaches,
-            "cards": self.cards,
-            "servers": self.servers,
-            **{key: each for name in _TAKES for key, each in columns(name, self.estimates.get(name)).items()},
-            "reason": self.one.reason,
+            "part": self.fleet.part and self.fleet.part.id,
+            **columns("delivered_eflops", self.asked),
+            **taken(self),
+            **basis(self.fleet),
+            "sentence": self.sentence,
+            "reason": self.reason,
         }
 
 
-def need(delivered_eflops: float, part: str, **options: Any) -> Need:
-    """What it takes to deliver so many EFLOPS by `part`; `options` are those of `cost`.
+def taken(need: Need | None) -> dict[str, Any]:
+    """Cards, servers and every figure of TAKES as columns; null where there is no need."""
+    estimates = {} if need is None else need.estimates
+    return {
+        "cards": None if need is None else need.cards,
+        "servers": None if need is None else need.servers,
+        "capex_whole_servers_rmb": None if need is None else need.capex_whole_servers_rmb,
+        **{key: each for name in TAKES for key, each in columns(name, estimates.get(name)).items()},
+    }
 
-    A model of goodput, which depends on the number of cards, is asked once, at the cards that one nominal
-    EFLOPS takes. Raises InputError as `cost` does, and for a need that isn't above 0.
+
+def need(delivered_eflops: float, part: str, **options: Any) -> Need:
+    """What it takes to deliver so many EFLOPS by `part`; `options` are those of `cost`."""
+    (found,) = meet(delivered_eflops, (part,), **options)
+    return found
+
+
+def meet(
+    delivered_eflops: Amount | float, part: str | Sequence[str] = (), **options: Any
+) -> tuple[Need, ...]:
+    """What it takes to deliver so many EFLOPS by each part; `options` are those of `cost`.
+
+    An amount has its draws, by the number and seed of `options`. Without a part, those that a derate or a
+    price is known of. Raises InputError as `cost` does, and for a need that isn't above 0.
     """
-    if isinstance(delivered_eflops, bool) or not 0 < delivered_eflops < math.inf:
-        raise InputError("not a need", got=delivered_eflops, expected="delivered EFLOPS above 0")
-    (one,) = cost(part=part, **options)
-    found = {name: one.estimates.get(each) for name, each in _TAKES.items()}
-    scaled = {name: each.scaled(delivered_eflops) for name, each in found.items() if each is not None}
-    return Need(delivered_eflops, scaled, one)
+    asked = as_amount(math.nan if isinstance(delivered_eflops, bool) else delivered_eflops)
+    if not 0 < asked.value <= _MOST_EFLOPS:
+        expected = f"delivered EFLOPS above 0, {_MOST_EFLOPS:,.0f} at most"
+        raise InputError("not a need", where="--eflops", got=asked.value, expected=expected)
+    ids = part_ids(part, options)
+    ones = of_parts(dict.fromkeys(ids, 1.0), **(options | {"goodput": False, "draws": FEWEST_DRAWS}))
+    jobs = bool(options.get("goodput", False))
+    sizes = [_nominal_for(asked.value, one, goodput=jobs) for one in ones]
+    fleets = of_parts({part: size or 1.0 for part, size in zip(ids, sizes, strict=True)}, **options)
+    montecarlo = montecarlo_of(options)
+    return tuple(
+        _need(asked, fleet, montecarlo) if size is not None else _unmet(asked, fleet)
+        for fleet, size in zip(fleets, sizes, strict=True)
+    )
+
+
+def _need(asked: Amount, fleet: Cost, montecarlo: MonteCarlo) -> Need:
+    one = amounts(fleet, montecarlo)
+    nominal = asked / one["delivered_eflops"]
+    found = {name: (nominal * one[name]).estimate for name in TAKES if name in one}
+    return Need(asked.estimate, fleet, found | {"nominal_eflops": nominal.estimate}, fleet.reason)
+
+
+def _unmet(asked: Amount, fleet: Cost) -> Need:
+    """No derate is known, or no number of cards will do."""
+    most = (
+        f"no {_MOST_CARDS:,} cards deliver that much, or one job can't get it: failures take what more bring"
+    )
+    return Need(asked.estimate, fleet, {}, most if fleet.reaches else fleet.reason)
+
+
+def _nominal_for(eflops: float, one: Cost, *, goodput: bool) -> float | None:
+    """Nominal EFLOPS, in whole cards where those are known, that deliver so many; None where none do."""
+    if one.derate is None:
+        return None
+    if one.card_tflops is None:
+        nominal = eflops / one.derate
+        return nominal if nominal <= _MOST_EFLOPS else None
+    cards = _cards_for(eflops, one.card_tflops * one.derate / TFLOPS_PER_EFLOPS, goodput=goodput)
+    return None if cards is None else cards * one.card_tflops / TFLOPS_PER_EFLOPS
+
+
+def _cards_for(eflops: float, of_card: float, *, goodput: bool) -> int | None:
+    """The fewest cards that deliver so many EFLOPS, `of_card` each before failures; None where none do.
+
+    With goodput the number is found from below: cards ← EFLOPS ÷ (of a card × goodput of so many cards).
+    """
+    cards = 0
+    for _ in range(_ROUNDS):
+        share = modelled(max(cards, 1)).goodput.value if goodput else 1.0
+        if eflops > _MOST_CARDS * of_card * share:
+            return None
+        found = whole(eflops / (of_card * share)) or 1
+        if found <= cards:
+            return cards
+        cards = found
+    return None
+
+
+# What plans rest on
+
+
+def names_of(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name, or several."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def part_ids(part: str | Sequence[str], options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The ids of these parts, once each; none given: those that a derate or a price is known of.
+
+    Raises InputError for a name that the registry doesn't know.
+    """
+    known = registry(options.get("parts") or ())
+    found = [require(name, known)[0].id for name in names_of(part)] or _known_of(known, options)
+    return tuple(dict.fromkeys(found))
+
+
+def _known_of(known: Registry, options: Mapping[str, Any]) -> list[str]:
+    listed = options.get("catalogue") or shipped()
+    priced = {price.part for price in listed.price}
+    priced |= {require(name, known)[0].id for name in options.get("price") or ()}
+    return [
+        part.id
+        for part in known.parts.values()
+        if card_tflops(part) is not None
+        and (part.id in priced or unasked_for(part.id) or listed.unasked_for(part.id))
+    ]
+
+
+def of_parts(sizes: Mapping[str, float], **options: Any) -> tuple[Cost, ...]:
+    """So many nominal EFLOPS of each part, by its id, priced together; `options` are those of `cost`."""
+    if not sizes:
+        return ()
+    known, listed = registry(options.get("parts") or ()), options.get("catalogue") or shipped()
+    today = date.today().isoformat()
+    fleets = tuple(
+        Fleet(
+            id=f"plan-{index}",
+            name=short(known.parts[part].name),
+            as_of=today,
+            part=part,
+            eflops=float(eflops),
+            source="planned",
+        )
+        for index, (part, eflops) in enumerate(sizes.items(), start=1)
+    )
+    planned = listed.model_copy(update={"fleet": fleets})
+    return cost([fleet.id for fleet in fleets], **(options | {"catalogue": planned}))
+
+
+def basis(fleet: Cost) -> dict[str, Any]:
+    """What a plan rests on: chain, price, inputs and draws, as `bench fleet cost --json` has them."""
+    row = fleet.as_json()
+    return {name: row[name] for name in _BASIS}

@@ -1,0 +1,198 @@
+"""`bench fleet plan`: from a need, a budget or a training run back to cards, servers, RMB and MW."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from nameplate.cli.options import DEFAULT_RESULTS, Json, Results
+from nameplate.cli.specs import Parts
+from nameplate.errors import InputError
+
+if TYPE_CHECKING:
+    from nameplate.report.view import View
+
+    # Rows of one kind, and what shows them.
+    Answer: TypeAlias = tuple[Sequence[Any], Callable[[Any], View]]
+
+
+def register(fleet: typer.Typer) -> None:
+    """Add this module's command to the `fleet` group."""
+    fleet.command("plan")(plan)
+
+
+def _assumed(help_: str) -> Any:
+    return typer.Option(metavar="X", help=help_)
+
+
+def plan(
+    eflops: Annotated[
+        float | None, typer.Option(metavar="X", help="What delivers so many EFLOPS takes.")
+    ] = None,
+    budget_rmb: Annotated[
+        float | None, typer.Option(metavar="RMB", help="What so much money buys, and delivers.")
+    ] = None,
+    parameters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="What training a model of so many parameters takes, with --every-days."
+        ),
+    ] = None,
+    hours: Annotated[str | None, typer.Option(metavar="X", help="Train on so many hours of clips.")] = None,
+    clips: Annotated[str | None, typer.Option(metavar="X", help="Train on so many clips.")] = None,
+    every_days: Annotated[
+        float | None, typer.Option(metavar="D", help="Train anew every so many days.")
+    ] = None,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Count 6N + 12LdT FLOPs a token. [default: 6N]")
+    ] = False,
+    clip_seconds: Annotated[str | None, _assumed("Length of a clip. [default: 15..30]")] = None,
+    cameras: Annotated[str | None, _assumed("Cameras that the model sees. [default: 4..7..11]")] = None,
+    frames_per_second: Annotated[
+        str | None, _assumed("Frames of a camera that it sees a second. [default: 2..5..10]")
+    ] = None,
+    tokens_per_frame: Annotated[
+        str | None, _assumed("Tokens of a frame. [default: 160, from 50 to 576]")
+    ] = None,
+    epochs: Annotated[str | None, _assumed("Passes over the data. [default: 1]")] = None,
+    context_tokens: Annotated[
+        str | None, _assumed("Tokens that attend to one another. [default: 2880..8192..16384]")
+    ] = None,
+    width_over_layers: Annotated[
+        str | None, _assumed("Width of the model ÷ its layers. [default: 100..128..130]")
+    ] = None,
+    fleet: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FLEET", help="Train on this fleet; see `bench fleet list` (repeatable)."),
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART", help="By this part (repeatable). [default: those a derate or price is known of]"
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Take the derate of its part from this run.")
+    ] = None,
+    derate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", help="Take this derate, or FROM:TO=RATIO (repeatable: they follow one another)."
+        ),
+    ] = None,
+    goodput: Annotated[
+        bool, typer.Option("--goodput", help="End with goodput, as modelled for one job on all cards.")
+    ] = False,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART=RMB", help="A server of a part: X, LOW..HIGH or LOW..X..HIGH (repeatable)."
+        ),
+    ] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=X", help="An input of power or money: X, LOW..HIGH … (repeatable)."),
+    ] = None,
+    draws: Annotated[int, typer.Option(metavar="N", help="Draws of the uncertain inputs.")] = 100_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the draws.")] = 0,
+    results: Results = DEFAULT_RESULTS,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--fleets",
+            metavar="FILE",
+            help="A TOML file with fleets, prices and assumptions of your own (repeatable).",
+        ),
+    ] = None,
+    parts: Parts = None,
+    json: Json = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print the rows of --json as CSV, tables left out.")
+    ] = False,
+) -> None:
+    """Print what a need takes (--eflops), money buys (--budget-rmb), or a training run needs (--parameters).
+
+    Numbers of a training run may be X, LOW..HIGH or LOW..X..HIGH.
+    """
+    from nameplate.cli.fleet import check_format, pairs, print_rows, show_view
+    from nameplate.fleet.fleets import catalogue
+
+    check_format(json, csv)
+    training = {
+        "hours": hours,
+        "clips": clips,
+        "every_days": every_days,
+        "attention": attention or None,
+        "fleet": fleet,
+        "clip_seconds": clip_seconds,
+        "cameras": cameras,
+        "frames_per_second": frames_per_second,
+        "tokens_per_frame": tokens_per_frame,
+        "epochs": epochs,
+        "context_tokens": context_tokens,
+        "width_over_layers": width_over_layers,
+    }
+    given = {name: each for name, each in training.items() if each is not None}
+    _check_question({"--eflops": eflops, "--budget-rmb": budget_rmb, "--parameters": parameters}, given)
+    options: dict[str, Any] = {
+        "run": run,
+        "results": results,
+        "derate": derate or (),
+        "goodput": goodput,
+        "price": pairs("--price", "PART=RMB", price),
+        "assume": pairs("--assume", "NAME=X", assume),
+        "draws": draws,
+        "seed": seed,
+        "catalogue": catalogue(files or (), parts=parts or ()),
+        "parts": parts or (),
+    }
+    if eflops is not None:
+        rows, view = _need(eflops, part or (), options)
+    elif budget_rmb is not None:
+        rows, view = _purchase(budget_rmb, part or (), options)
+    else:
+        rows, view = _training(given | {"parameters": parameters, "part": part or ()}, options)
+    if json or csv:
+        print_rows([row.as_json() for row in rows], csv=csv)
+    else:
+        show_view(view(rows))
+
+
+def _need(eflops: float, parts: Sequence[str], options: Mapping[str, Any]) -> Answer:
+    from nameplate.fleet.needs import meet
+    from nameplate.report.plan import needs_view
+
+    return meet(eflops, parts, **options), needs_view
+
+
+def _purchase(budget_rmb: float, parts: Sequence[str], options: Mapping[str, Any]) -> Answer:
+    from nameplate.fleet.budget import afford
+    from nameplate.report.plan import purchases_view
+
+    return afford(budget_rmb, parts, **options), purchases_view
+
+
+def _training(given: Mapping[str, Any], options: Mapping[str, Any]) -> Answer:
+    from nameplate.fleet.plan import train
+    from nameplate.report.plan import training_view
+
+    if "every_days" not in given:
+        raise InputError("how often?", where="--every-days", got="nothing", expected="days between refreshes")
+    return train(**given, **options), training_view
+
+
+def _check_question(questions: Mapping[str, object], training: Mapping[str, object]) -> None:
+    """One question is asked, and flags of a training run go with it alone."""
+    asked = [flag for flag, value in questions.items() if value is not None]
+    if len(asked) != 1:
+        problem = "nothing to plan" if not asked else "several questions at once"
+        got = ", ".join(asked) or "nothing"
+        raise InputError(problem, got=got, expected=f"one of {', '.join(questions)}")
+    if "--parameters" not in asked and training:
+        flag = f"--{next(iter(training)).replace('_', '-')}"
+        raise InputError(
+            "of a training run", got=f"{flag} with {asked[0]}", expected="--parameters beside it"
+        )

@@ -1,0 +1,306 @@
+"""Plans as a reader should see them: what a need takes, what a budget buys, what a training run takes.
+
+The answer is the first line; then the figures, and the chains and inputs of `bench fleet cost` they rest on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from nameplate.fleet.amounts import count, digits, money
+from nameplate.fleet.assumptions import Used
+from nameplate.fleet.budget import Purchase
+from nameplate.fleet.costs import Cost
+from nameplate.fleet.montecarlo import Estimate
+from nameplate.fleet.needs import Need
+from nameplate.fleet.plan import Training, powers, span
+from nameplate.report.fleet import cost_view
+from nameplate.report.table import Field, Table, table_of
+from nameplate.report.view import View
+from nameplate.text import plain
+
+# The tables of `bench fleet cost` that a plan repeats.
+_BASIS = ("The chains",)
+_INPUTS = "What money and power follow from is in --json, and on the screen of `bench fleet cost`."
+_PERCENTILES = "p5 … p50 … p95"
+_OWNED = (
+    "What an owner pays is depreciation, electricity and operation, with fabric and spares, for the time "
+    "used; the time that a fleet idles (`busy_share`) is shared out over that"
+)
+_ONE_RUN = (
+    "One training run: no experiments, failed runs, labelling or simulation, and no encoder before the tokens"
+)
+
+
+class _Row(Protocol):
+    @property
+    def fleet(self) -> Cost: ...
+    @property
+    def estimates(self) -> Mapping[str, Estimate]: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
+def needs_view(needs: Sequence[Need]) -> View:
+    """What so many delivered EFLOPS take, by each part."""
+    known = [need for need in needs if need.estimates]
+    fields = [
+        Field[Need]("part", _name),
+        Field[Need]("cards", lambda need: count(need.cards), is_number=True),
+        Field[Need](_PERCENTILES, _range("cards_exact", count), goes=4),
+        Field[Need]("servers", lambda need: count(need.servers), is_number=True),
+        Field[Need]("RMB M", _value("capex_rmb", _millions), is_number=True),
+        Field[Need](_PERCENTILES, _range("capex_rmb", _millions), goes=2),
+        Field[Need]("in full", _value("full_capex_rmb", _millions), is_number=True),
+        Field[Need](_PERCENTILES, _range("full_capex_rmb", _millions), goes=1),
+        Field[Need]("MW", _value("power_mw", digits), is_number=True),
+        Field[Need](_PERCENTILES, _range("power_mw", digits), goes=3),
+        Field[Need]("a year", _value("ownership_rmb_per_year", _millions), is_number=True, goes=0),
+    ]
+    heading = (
+        "Cards and whole servers; millions of RMB for servers alone, in full (with fabric and spares), and a "
+        "year of owning them"
+    )
+    return _view(
+        _needed(known) or _nothing(needs),
+        [table_of(heading, fields, known)],
+        needs,
+        "Cards of the upper end of nine in ten meet the need in 95 % of the draws.",
+        (),
+    )
+
+
+def purchases_view(purchases: Sequence[Purchase]) -> View:
+    """What a budget buys of each part, the one that delivers most first."""
+    known = [each for each in purchases if each.rank is not None]
+    fields = [
+        Field[Purchase]("part", _name),
+        Field[Purchase]("servers", lambda each: count(each.servers), is_number=True),
+        Field[Purchase]("cards", lambda each: count(each.cards), is_number=True, goes=2),
+        Field[Purchase]("EFLOPS", _value("delivered_eflops", digits), is_number=True),
+        Field[Purchase](_PERCENTILES, _range("delivered_eflops", digits)),
+        Field[Purchase]("most", lambda each: f"{each.first_in or 0:.0%}", is_number=True, goes=3),
+        Field[Purchase]("MW", _value("power_mw", digits), is_number=True, goes=0),
+        Field[Purchase]("in full", lambda each: count(each.full_servers), is_number=True, goes=4),
+        Field[Purchase]("EFLOPS", _value("full_delivered_eflops", digits), is_number=True),
+        Field[Purchase](_PERCENTILES, _range("full_delivered_eflops", digits), goes=1),
+    ]
+    heading = (
+        "Whole servers and what they deliver: servers alone, and in full (fabric and spares paid for too); "
+        "most: in how many draws it delivers most"
+    )
+    return _view(
+        _bought(known) or _nothing(purchases),
+        [table_of(heading, fields, known)],
+        purchases,
+        _unpriced(purchases),
+        (),
+    )
+
+
+def training_view(trainings: Sequence[Training]) -> View:
+    """What a training run is made of, how long it takes on fleets, and which cards finish it in time."""
+    work = trainings[0].work
+    known = [each for each in trainings if each.estimates]
+    fields = [
+        Field[Training]("fleet", lambda each: plain(_label(each))),
+        Field[Training]("on cards", lambda each: count(each.fleet.cards), is_number=True, goes=3),
+        Field[Training]("days", _value("days", digits), is_number=True),
+        Field[Training](_PERCENTILES, _range("days", digits), goes=5),
+        Field[Training]("as a gang", _value("gang_days", digits), is_number=True, goes=2),
+        Field[Training]("a refresh", _value("refresh_rmb", _thousands), is_number=True),
+        Field[Training](_PERCENTILES, _range("refresh_rmb", _thousands), goes=0),
+        Field[Training](
+            "in time", lambda each: count(None if each.need is None else each.need.cards), is_number=True
+        ),
+        Field[Training](_PERCENTILES, lambda each: _cards_range(each.need), goes=4),
+        Field[Training](
+            "servers", lambda each: count(None if each.need is None else each.need.servers), is_number=True
+        ),
+        Field[Training]("MW", lambda each: _power(each.need), is_number=True, goes=1),
+    ]
+    heading = (
+        "Days; thousands of RMB a refresh; and the cards, servers and MW that finish it in "
+        f"{trainings[0].every_days:,g} days (in time)"
+    )
+    quantities = {
+        "tokens": (work.tokens, _powers),
+        "FLOP a token": (work.flop_per_token, _powers),
+        "FLOP": (work.flop, _powers),
+        "EFLOPS needed": (trainings[0].needed, digits),
+    }
+    made = tuple(
+        (name, form(amount.value), _ends(amount.estimate, form))
+        for name, (amount, form) in quantities.items()
+    )
+    return _view(
+        _trained(known) or _nothing(trainings),
+        [
+            table_of(heading, fields, known),
+            Table("The run", ("of it", "value", _PERCENTILES), made, frozenset({1})),
+            _inputs(work.inputs),
+            _spread(trainings),
+        ],
+        trainings,
+        f"{_OWNED}.",
+        (work.note, _ONE_RUN),
+    )
+
+
+def _view(
+    title: str, tables: Sequence[Table], rows: Sequence[_Row], meaning: str, advice: Sequence[str]
+) -> View:
+    """The plan's tables, and what of `bench fleet cost` it rests on."""
+    cost = cost_view([row.fleet for row in rows if row.estimates] or [row.fleet for row in rows])
+    below = [table for table in cost.tables if table.heading.startswith(_BASIS)]
+    unknown = tuple((plain(row.fleet.name), plain(row.reason)) for row in rows if row.reason)
+    missing = Table("Not known, and why", ("fleet", "reason"), unknown, frozenset())
+    return View(
+        title=plain(title),
+        facts=cost.facts,
+        tables=tuple(table for table in (*tables, missing, *below) if table.rows),
+        meaning=plain(meaning),
+        advice=(*(plain(f"{each}.") for each in advice), *cost.advice, _INPUTS),
+        problems=(),
+    )
+
+
+# The answers
+
+
+def _needed(known: Sequence[Need]) -> str | None:
+    """The need's own sentence; of several parts, the cards and RMB of each."""
+    if len(known) < 2:
+        return known[0].sentence if known else None
+    asked = known[0].asked.value
+    return f"{asked:,g} delivered EFLOPS take {_or([_cards_of(need) for need in known])}."
+
+
+def _cards_of(need: Need) -> str:
+    capex = need.estimates.get("capex_rmb")
+    price = "" if capex is None or capex.value is None else f" for RMB {money(capex.value)}"
+    return f"{count(need.cards)} cards of {need.fleet.name}{price}"
+
+
+def _bought(known: Sequence[Purchase]) -> str | None:
+    if len(known) < 2:
+        return known[0].sentence if known else None
+    said = [f"{each.fleet.name} {digits(each.estimates['delivered_eflops'].value)}" for each in known]
+    first = known[0]
+    return (
+        f"RMB {money(first.budget_rmb)} delivers most in {first.fleet.name}, {first.first_in:.0%} of draws "
+        f"agreeing: EFLOPS by servers alone are {', '.join(said)}."
+    )
+
+
+def _trained(known: Sequence[Training]) -> str | None:
+    if len(known) < 2:
+        return known[0].sentence if known else None
+    said = [_time_on(each) if each.given else _cards_in_time(each) for each in known]
+    return f"{known[0].run} takes {_or(said)}."
+
+
+def _time_on(each: Training) -> str:
+    days = each.estimates["days"]
+    time = span(days.value) if days.value is not None else _ends(days, span)
+    return f"{time} on {each.fleet.name}"
+
+
+def _cards_in_time(each: Training) -> str:
+    return f"{count(None if each.need is None else each.need.cards)} cards of {each.fleet.name}"
+
+
+def _or(said: Sequence[str]) -> str:
+    return f"{', '.join(said[:-1])} or {said[-1]}"
+
+
+def _nothing(rows: Sequence[_Row]) -> str:
+    return f"Nothing that was asked for can be planned with {', '.join(row.fleet.name for row in rows)}."
+
+
+def _unpriced(purchases: Sequence[Purchase]) -> str:
+    names = [each.fleet.name for each in purchases if each.fleet.price is None]
+    if not names:
+        return "Ranked by what servers alone deliver."
+    return (
+        f"Ranked by what servers alone deliver; no price is known of {', '.join(names)}: give one "
+        "(--price PART=RMB)."
+    )
+
+
+# Tables
+
+
+def _inputs(inputs: Mapping[str, Used]) -> Table:
+    rows = []
+    for each in inputs.values():
+        spread = each.uncertain
+        ends = "–" if spread.law == "exact" else f"{spread.low:,.8g} … {spread.high:,.8g}"
+        row = (each.name, f"{spread.value:,.8g}", ends, spread.law, each.unit, each.basis, each.source)
+        rows.append(tuple(map(plain, row)))
+    columns = ("input", "value", "from … to", "law", "unit", "how", "from")
+    return Table("What the run follows from", columns, tuple(rows), frozenset({1}), (3, 4, 2))
+
+
+def _spread(trainings: Sequence[Training]) -> Table:
+    """The inputs that bring most of the spread, once where fleets share them."""
+    rows: dict[tuple[str, ...], None] = {}
+    for each in trainings:
+        for name, shares in each.shares.items():
+            said = ", ".join(
+                f"{share.input} {share.share:.0%}" for share in shares[:4] if share.share >= 0.01
+            )
+            if said:
+                rows[plain(_label(each)), name, plain(said)] = None
+    heading = "Where the spread comes from: the share of a figure's variance that each input brings"
+    return Table(heading, ("fleet", "of", "from"), tuple(rows), frozenset())
+
+
+def _label(training: Training) -> str:
+    """A given fleet's id; a part's name."""
+    return training.fleet.fleet if training.given else training.fleet.name
+
+
+def _name(row: _Row) -> str:
+    return plain(row.fleet.name)
+
+
+def _value(name: str, form: Callable[[float], str]) -> Callable[[_Row], str]:
+    def text(row: _Row) -> str:
+        found = row.estimates.get(name)
+        return "–" if found is None or found.value is None else form(found.value)
+
+    return text
+
+
+def _range(name: str, form: Callable[[float], str]) -> Callable[[_Row], str]:
+    return lambda row: _ends(row.estimates.get(name), form)
+
+
+def _ends(found: Estimate | None, form: Callable[[float], str]) -> str:
+    if found is None:
+        return "–"
+    points = [form(each) for each in (found.p5, found.p50, found.p95) if each is not None]
+    return points[0] if points[0] == points[-1] else " … ".join(points)
+
+
+def _cards_range(need: Need | None) -> str:
+    return "–" if need is None else _ends(need.estimates.get("cards_exact"), count)
+
+
+def _power(need: Need | None) -> str:
+    found = None if need is None else need.estimates.get("power_mw")
+    return "–" if found is None else digits(found.value)
+
+
+def _powers(value: float) -> str:
+    return powers(value, 1)
+
+
+def _millions(amount: float) -> str:
+    return digits(amount / 1e6)
+
+
+def _thousands(amount: float) -> str:
+    return digits(amount / 1e3)

@@ -1,0 +1,253 @@
+"""`bench fleet plan`: its screens, its documents, its exit statuses, and what it doesn't import."""
+
+import csv
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nameplate.cli import main
+from nameplate.fleet.plan import assumptions
+
+A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
+DOCS = (Path(__file__).parent.parent / "docs" / "fleet.md").read_text(encoding="utf-8")
+NEED = ("--eflops", 10, "--part", A800)
+BUDGET = ("--budget-rmb", "1e9")
+TRAIN = ("--parameters", "8e9", "--hours", 10000, "--every-days", 14)
+CALL = """
+import sys
+sys.argv = ["bench", "fleet", "plan", *sys.argv[1:]]
+from nameplate.cli import main
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+print("loaded:", *sorted({"torch", "pandas"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys):
+    """Run `bench fleet plan …` as its entry point does; return exit status, standard output and error."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", "fleet", "plan", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+        done = capsys.readouterr()
+        return status, done.out, done.err
+
+    return run
+
+
+def test_a_need_is_answered_in_its_first_sentence(bench):
+    status, out, err = bench(*NEED)
+    said = " ".join(out.split())
+    assert (status, err) == (0, "")
+    assert said.startswith("10 delivered EFLOPS take 49,925 cards of A800 (nine draws in ten: 50,")
+    for text in (
+        "6,241 servers, RMB 5,928 M (nine draws in ten: ",
+        "MW",
+        "delivered as far as `scaled`; goodput isn't in it yet",
+        "a100-sxm-80gb-scaled-7b-x8",
+        "What money and power follow from is in --json",
+    ):
+        assert text in said
+
+
+def test_parts_stand_side_by_side_at_the_users_prices(bench):
+    flags = ("--part", A800, "--part", H100, "--price", f"{H100}=2500000")
+    said = " ".join(bench("--eflops", 10, *flags)[1].split())
+    assert said.startswith(
+        "10 delivered EFLOPS take 49,925 cards of A800 for RMB 5,928 M or 21,792 cards of H100"
+    )
+    a800, h100 = json.loads(bench("--eflops", 10, *flags, "--json")[1])
+    assert (a800["cards"], h100["cards"]) == (49_925, 21_792)
+    assert h100["price"]["source"] == "given by --price"
+
+
+def test_a_budget_is_ranked_and_says_which_parts_have_no_price(bench):
+    status, out, err = bench(*BUDGET)
+    said = " ".join(out.split())
+    assert (status, err) == (0, "")
+    assert said.startswith(
+        "RMB 1,000 M buys 1,052 servers of A800 (8,416 cards), delivering 1.69 EFLOPS (nine"
+    )
+    assert "no price is known of A100, H100: give one" in said
+    assert "no price of a server of nvidia-h100-sxm5-80gb is known" in said
+    several = " ".join(bench(*BUDGET, "--price", f"{H100}=2000000")[1].split())
+    assert several.startswith(
+        "RMB 1,000 M delivers most in H100, 100% of draws agreeing: EFLOPS by servers alone"
+    )
+    assert "no price is known of A100: give one" in several
+
+
+def test_a_training_run_says_what_it_assumes_and_takes(bench):
+    status, out, err = bench(*TRAIN, "--part", A800)
+    said = " ".join(out.split())
+    assert (status, err) == (0, "")
+    assert said.startswith(
+        "Training 8 billion parameters on 10,000 hours of clips every 14 days (9.68 × 10^21 FLOP)"
+    )
+    for text in (
+        "takes 40 cards of A800",
+        "a refresh costs its owner RMB",
+        "tokens_per_frame 160 50 … 576",
+        "2.0 × 10^11",
+        "FLOPs are counted by 6N: attention over 8,192 tokens isn't in it and would be 31% of 6N.",
+        "Where the spread comes from",
+        "no experiments, failed runs, labelling or simulation",
+        "goodput isn't in it yet",
+        "depreciation, electricity and operation",
+    ):
+        assert text in said
+
+
+def test_a_training_run_on_fleets(bench):
+    said = " ".join(bench(*TRAIN, "--fleet", "nio")[1].split())
+    assert "h on NIO (nine draws in ten: " in said
+    assert "and 40 of its cards would do" in said
+    rows = json.loads(bench(*TRAIN, "--fleet", "nio", "--fleet", "huawei", "--goodput", "--json")[1])
+    assert [row["fleet"] for row in rows] == ["nio-2024-10", "huawei-2024-10"]
+    assert rows[0]["not_yet"] == []
+    assert rows[1]["days"] is None
+    assert rows[1]["days_p5"] < rows[1]["days_p95"]
+    several = bench(*TRAIN, "--fleet", "nio", "--fleet", "huawei", "--fleet", "world")[1]
+    assert "for scale alone" in " ".join(several.split())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--eflops", 10),
+        (*BUDGET, "--price", f"{H100}=2000000..2600000"),
+        (*TRAIN, "--part", A800),
+        (*TRAIN, "--fleet", "nio", "--fleet", "tesla"),
+    ],
+)
+def test_a_terminal_of_any_usual_width_loses_no_figure(bench, monkeypatch, width, arguments):
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = bench(*arguments)[1]
+    assert max(map(len, out.splitlines())) <= width
+    assert "…" in out
+    assert "Not known, and why" in out or arguments[0] == "--parameters"
+
+
+@pytest.mark.parametrize("arguments", [NEED, BUDGET, TRAIN])
+def test_csv_has_the_rows_of_json(bench, arguments):
+    rows = json.loads(bench(*arguments, "--json")[1])
+    table = list(csv.DictReader(io.StringIO(bench(*arguments, "--csv")[1])))
+    assert [row["part"] for row in table] == [row["part"] for row in rows]
+    for mine, row in zip(table, rows, strict=True):
+        for name in mine:
+            if isinstance(row[name], float):
+                assert float(mine[name]) == row[name]
+    assert table[0]["chain"].startswith("nominal → datasheet")
+
+
+def test_seeds_repeat(bench):
+    assert bench(*TRAIN, "--json", "--seed", 7)[1] == bench(*TRAIN, "--json", "--seed", 7)[1]
+    assert bench(*NEED, "--json", "--seed", 7)[1] != bench(*NEED, "--json", "--seed", 8)[1]
+
+
+def test_assumptions_are_set_by_flag(bench):
+    flags = {"--cameras": 11, "--frames-per-second": 10, "--tokens-per-frame": "50..100", "--epochs": 2}
+    written = [str(each) for pair in flags.items() for each in pair]
+    (row,) = json.loads(bench(*TRAIN, "--part", A800, *written, "--attention", "--json")[1])
+    assert row["tokens"] == pytest.approx(10_000 * 3600 * 11 * 10 * 75 * 2)
+    assert row["convention"] == "6N + 12LdT"
+    assert row["run_inputs"]["cameras"]["basis"] == "given"
+
+
+def test_the_help_has_the_shipped_assumptions(bench):
+    said = " ".join(bench("--help")[1].split())
+    for name, each in assumptions().items():
+        assert f"--{name.replace('_', '-')}" in said
+        spread = each.uncertain
+        written = {
+            "exact": f"{spread.value:g}",
+            "uniform": f"{spread.low:g}..{spread.high:g}",
+            "triangular": f"{spread.low:g}..{spread.value:g}..{spread.high:g}",
+            "lognormal": f"{spread.value:g}, from {spread.low:g} to {spread.high:g}",
+        }
+        assert f"[default: {written[spread.law]}]" in said, name
+    for flag in ("--run", "--derate", "--goodput", "--price", "--assume", "--fleets", "--json", "--csv"):
+        assert flag in said
+
+
+UNUSABLE = {
+    "no question": (
+        [],
+        "nothing to plan; got 'nothing'; expected one of --eflops, --budget-rmb, --parameters",
+    ),
+    "two questions": (["--eflops", 1, *BUDGET], "several questions at once; got '--eflops, --budget-rmb'"),
+    "a flag of another": (
+        [*NEED, "--hours", 5],
+        "of a training run; got '--hours with --eflops'; expected --par",
+    ),
+    "no time": (
+        ["--parameters", "8e9", "--hours", 5],
+        "--every-days: how often?; got 'nothing'; expected days",
+    ),
+    "no data": (["--parameters", "8e9", "--every-days", 5], "how much data?; got 'neither'"),
+    "no need": (
+        ["--eflops", 0, "--part", A800],
+        "--eflops: not a need; got 0.0; expected delivered EFLOPS above 0",
+    ),
+    "NaN": (["--eflops", "nan"], "--eflops: not a need; got nan"),
+    "negative money": (["--budget-rmb", -5], "--budget-rmb: not a budget; got -5.0"),
+    "an unknown part": (["--eflops", 1, "--part", "a801"], "isn't the name of a part in the registry"),
+    "an unknown fleet": ([*TRAIN, "--fleet", "byd"], "no such fleet; got 'byd'"),
+    "a negative price": ([*BUDGET, "--price", f"{A800}=-1"], f"--price {A800}: not a number"),
+    "two formats": ([*NEED, "--json", "--csv"], "two formats at once"),
+    "a loss twice": (
+        [*NEED, "--derate", "a100-sxm-80gb-scaled-7b-x8", "--derate", "h100-scaled-8b-x128-from-x8"],
+        "counts a loss twice",
+    ),
+    "a run that isn't there": ([*NEED, "--run", "gone"], "no such run; got 'gone'"),
+    "too few draws": ([*NEED, "--draws", 3], "--draws: not a number of draws; got 3"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_unusable_input_is_2_and_one_sentence(bench, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, sentence = UNUSABLE[kind]
+    status, out, err = bench(*arguments)
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("bench: ")
+    assert sentence in line
+
+
+def test_the_commands_of_the_docs_run(bench):
+    commands = re.findall(r"^ *bench fleet plan (.*)$", DOCS, re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        status, out, err = bench(*shlex.split(command.partition("#")[0]), "--draws", 1000)
+        assert (status, err) == (0, ""), command
+        assert out
+
+
+def test_the_docs_have_the_assumptions_of_the_data():
+    for name, each in assumptions().items():
+        spread = each.uncertain
+        ends = "exact" if spread.law == "exact" else f"{spread.low:,g} … {spread.high:,g}"
+        assert f"| `--{name.replace('_', '-')}` | {spread.value:,g} | {ends} |" in DOCS
+
+
+@pytest.mark.parametrize("arguments", [NEED, (*BUDGET, "--csv"), (*TRAIN, "--json")])
+def test_it_imports_neither_torch_nor_pandas(arguments):
+    command = [sys.executable, "-c", CALL, *map(str, arguments), "--draws", "1000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.rpartition("loaded:")[2].split() == []
