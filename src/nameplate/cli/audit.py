@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from nameplate.cli.options import Json
-from nameplate.cli.output import print_json
-from nameplate.cli.specs import Parts
-from nameplate.errors import InputError, NameplateError
+from nameplate.cli.options import Csv, Json, Parts
+from nameplate.cli.output import check_format, print_json
+from nameplate.errors import NameplateError
 
 
 def register(fleet: typer.Typer) -> None:
@@ -26,11 +25,10 @@ def audit(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a row is contradicted.")] = False,
     parts: Parts = None,
     json: Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV.")] = False,
+    csv: Csv = False,
 ) -> None:
     """Recompute every claim of the article from other claims and the registry, and say whether it holds."""
-    if json and csv:
-        raise InputError("two formats at once", got="--json and --csv", expected="one of the two")
+    check_format(json, csv)
     from nameplate.fleet.auditing import audit as recompute
 
     rows = recompute(claims, parts or ())

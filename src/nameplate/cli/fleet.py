@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nameplate.cli import audit, goodput, plan
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Results
-from nameplate.cli.output import print_json
-from nameplate.cli.specs import Parts
+from nameplate.cli.options import DEFAULT_RESULTS, Csv, Fleets, Json, Parts, Results
+from nameplate.cli.output import check_format, print_rows, show_view
 from nameplate.errors import InputError, NameplateError
 
 if TYPE_CHECKING:
-    from nameplate.report.view import View
-
-Fleets = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--fleets",
-        metavar="FILE",
-        help="A TOML file with fleets, prices and assumptions of your own (repeatable).",
-    ),
-]
-Csv = Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV, tables left out.")]
+    pass
 
 fleet = typer.Typer(
     name="fleet",
@@ -152,12 +140,6 @@ audit.register(fleet)
 plan.register(fleet)
 
 
-def check_format(json: bool, csv: bool) -> None:
-    """One format at a time. InputError for both."""
-    if json and csv:
-        raise InputError("two formats at once", got="--json and --csv", expected="one of the two")
-
-
 def pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
     """`NAME=VALUE`s as a mapping. InputError for one without a value, and for a name given twice."""
     found: dict[str, str] = {}
@@ -167,20 +149,3 @@ def pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
             raise InputError("can't be used", where=flag, got=each, expected=f"{form}, once a name")
         found[name] = value
     return found
-
-
-def print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
-    """Print rows as one JSON document, or as CSV."""
-    if csv:
-        from nameplate.report.fleet import as_csv
-
-        print(as_csv(rows), end="")
-    else:
-        print_json(rows)
-
-
-def show_view(view: View) -> None:
-    """Print a view on the terminal."""
-    from nameplate.report.terminal import show
-
-    show(view)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nameplate.cli.options import Json
-from nameplate.cli.output import print_json
+from nameplate.cli.options import Csv, Json
+from nameplate.cli.output import check_format, print_rows
 from nameplate.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ def goodput(
         bool, typer.Option("--validate", help="Hold the model against published cases; exit 1 past a bound.")
     ] = False,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """Print how much of a job's elapsed time is useful, given failures, restarts and checkpoints."""
+    check_format(json, csv)
     from nameplate.fleet import goodput as model
 
     if not validate:
@@ -59,7 +61,7 @@ def goodput(
             )
             for size in cards or model.facts().sizes
         ]
-        _print_jobs(jobs, json=json)
+        _print_jobs(jobs, json=json, csv=csv)
         return
     if cards or cards_per_node is not None:
         raise InputError(
@@ -73,12 +75,12 @@ def goodput(
         repair_minutes=repair_minutes,
         checkpoint_seconds=checkpoint_seconds,
     )
-    _print_checks(checks, json=json)
+    _print_checks(checks, json=json, csv=csv)
 
 
-def _print_jobs(jobs: Sequence[Goodput], *, json: bool) -> None:
-    if json:
-        print_json([job.as_json() for job in jobs])
+def _print_jobs(jobs: Sequence[Goodput], *, json: bool, csv: bool) -> None:
+    if json or csv:
+        print_rows([job.as_json() for job in jobs], csv=csv)
         return
     from nameplate.report.goodput import goodput_view
     from nameplate.report.terminal import show
@@ -86,12 +88,12 @@ def _print_jobs(jobs: Sequence[Goodput], *, json: bool) -> None:
     show(goodput_view(jobs))
 
 
-def _print_checks(checks: Sequence[Check], *, json: bool) -> None:
+def _print_checks(checks: Sequence[Check], *, json: bool, csv: bool) -> None:
     """Print the checks; the command ends with 1 where one is past its bound."""
     from nameplate.report.goodput import failures, validation_view
 
-    if json:
-        print_json([check.as_json() for check in checks])
+    if json or csv:
+        print_rows([check.as_json() for check in checks], csv=csv)
     else:
         from nameplate.report.terminal import show
 

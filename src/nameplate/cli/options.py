@@ -15,6 +15,15 @@ Parts = Annotated[
     list[Path] | None,
     typer.Option("--parts", metavar="FILE", help="A TOML file of parts beside the shipped ones; repeatable."),
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV, tables left out.")]
+Fleets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--fleets",
+        metavar="FILE",
+        help="A TOML file with fleets, prices and assumptions of your own (repeatable).",
+    ),
+]
 DEFAULT_RESULTS = Path("runs")
 
 

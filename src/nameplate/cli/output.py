@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nameplate.errors import InputError
+
 if TYPE_CHECKING:
+    from nameplate.report.view import View
     from nameplate.store.folder import Run
 
 
@@ -26,3 +29,26 @@ def print_run(run: Run, *, json: bool) -> None:
         from nameplate.report.view import view
 
         show(view(run))
+
+
+def check_format(json: bool, csv: bool) -> None:
+    """One format at a time. InputError for both."""
+    if json and csv:
+        raise InputError("two formats at once", got="--json and --csv", expected="one of the two")
+
+
+def print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
+    """Print rows as one JSON document, or as CSV."""
+    if csv:
+        from nameplate.report.fleet import as_csv
+
+        print(as_csv(rows), end="")
+    else:
+        print_json(rows)
+
+
+def show_view(view: View) -> None:
+    """Print a view on the terminal."""
+    from nameplate.report.terminal import show
+
+    show(view)

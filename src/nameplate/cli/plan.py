@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Results
+from nameplate.cli.options import DEFAULT_RESULTS, Csv, Fleets, Json, Results
 from nameplate.cli.specs import Parts
 from nameplate.errors import InputError
 
@@ -99,25 +98,17 @@ def plan(
     draws: Annotated[int, typer.Option(metavar="N", help="Draws of the uncertain inputs.")] = 100_000,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the draws.")] = 0,
     results: Results = DEFAULT_RESULTS,
-    files: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--fleets",
-            metavar="FILE",
-            help="A TOML file with fleets, prices and assumptions of your own (repeatable).",
-        ),
-    ] = None,
+    files: Fleets = None,
     parts: Parts = None,
     json: Json = False,
-    csv: Annotated[
-        bool, typer.Option("--csv", help="Print the rows of --json as CSV, tables left out.")
-    ] = False,
+    csv: Csv = False,
 ) -> None:
     """Print what a need takes (--eflops), money buys (--budget-rmb), or a training run needs (--parameters).
 
     Numbers of a training run may be X, LOW..HIGH or LOW..X..HIGH.
     """
-    from nameplate.cli.fleet import check_format, pairs, print_rows, show_view
+    from nameplate.cli.fleet import pairs
+    from nameplate.cli.output import check_format, print_rows, show_view
     from nameplate.fleet.fleets import catalogue
 
     check_format(json, csv)
