@@ -132,6 +132,16 @@ def test_where_everything_slows_the_efficiency_falls_and_the_normalized_one_stay
     assert (quiet.loss, loud.loss) == ("library 20%", "library 20%, contention 50%")
 
 
+def test_better_conditions_than_at_calibration_are_no_loss_to_the_library():
+    device = Probed(noise=1e-3, seed=3, slowdown=lambda at_s: 1.25)
+    ceilings = Ceilings(device, seed=1)
+    measured(device, ceilings=ceilings)
+    device.slowdown = lambda at_s: 1.0
+    record = measured(device, ceilings=ceilings)
+    assert record.ceiling_tflops == pytest.approx(BEST, rel=0.02)
+    assert record.loss == "library 20%"
+
+
 def test_what_disturbs_a_part_of_the_rounds_disturbs_case_and_probe_alike():
     device = Probed(seed=5, slowdown=lambda at_s: 1.6 if int(at_s * 3) % 3 == 0 else 1.0)
     ceilings = Ceilings(device, 1)
