@@ -186,8 +186,8 @@ def _parts(
     tflops: float, best_tflops: float, nominal: float | None, *, quiet: bool
 ) -> dict[str, float | None]:
     """What nominal lost to the best product, and that one to the conditions since; a calibration taken while
-    others used the cores can't tell the two apart. Where conditions are better now than then, the best product
-    was what it is now.
+    others used the cores can't tell the two apart. Where conditions are better now than then, the best
+    product was what it is now.
     """
     if not quiet:
         return {"library or contention": nominal and tflops / nominal}
