@@ -223,7 +223,7 @@ def share(begun, monkeypatch):
     (entry,) = store.read_run(begun).manifest.devices
     for name, value in entry.identity.thread_settings.items():
         monkeypatch.setenv(name, value)
-    return Share(begun, "cpu", 10.0, time.monotonic())
+    return Share(begun, "cpu", 6.0, time.monotonic())
 
 
 def test_a_share_is_measured_in_a_process_of_its_own(share):
