@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nameplate.cli import audit, goodput, plan
-from nameplate.cli.options import DEFAULT_RESULTS, Csv, Fleets, Json, Parts, Results
+from nameplate.cli.options import (
+    DEFAULT_RESULTS,
+    Assumptions,
+    Csv,
+    Derates,
+    Draws,
+    Fleets,
+    Json,
+    Parts,
+    Prices,
+    Results,
+    Seed,
+    WithGoodput,
+)
 from nameplate.cli.output import check_format, print_rows, show_view
 from nameplate.errors import InputError, NameplateError
 
@@ -52,31 +65,16 @@ def cost(
     run: Annotated[
         str | None, typer.Option(metavar="RUN", help="Take the derate of its part from this run.")
     ] = None,
-    derate: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ID", help="Take this derate, or FROM:TO=RATIO (repeatable: they follow one another)."
-        ),
-    ] = None,
-    goodput: Annotated[
-        bool, typer.Option("--goodput", help="End with goodput, as modelled for one job on all cards.")
-    ] = False,
+    derate: Derates = None,
+    goodput: WithGoodput = False,
     eflops: Annotated[float | None, typer.Option(metavar="X", help="Nominal EFLOPS of --part.")] = None,
     part: Annotated[
         str | None, typer.Option(metavar="PART", help="Price this part. [default: 1 EFLOPS of it]")
     ] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PART=RMB", help="A server of a part: X, LOW..HIGH or LOW..X..HIGH (repeatable)."
-        ),
-    ] = None,
-    assume: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=X", help="An input of power or money: X, LOW..HIGH … (repeatable)."),
-    ] = None,
-    draws: Annotated[int, typer.Option(metavar="N", help="Draws of the uncertain inputs.")] = 100_000,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the draws.")] = 0,
+    price: Prices = None,
+    assume: Assumptions = None,
+    draws: Draws = 100_000,
+    seed: Seed = 0,
     results: Results = DEFAULT_RESULTS,
     files: Fleets = None,
     parts: Parts = None,

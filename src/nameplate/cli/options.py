@@ -24,6 +24,26 @@ Fleets = Annotated[
         help="A TOML file with fleets, prices and assumptions of your own (repeatable).",
     ),
 ]
+# What `bench fleet cost` and `plan` ask alike.
+Derates = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ID", help="Take this derate, or FROM:TO=RATIO (repeatable: they follow one another)."
+    ),
+]
+WithGoodput = Annotated[
+    bool, typer.Option("--goodput", help="End with goodput, as modelled for one job on all cards.")
+]
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PART=RMB", help="A server of a part: X, LOW..HIGH or LOW..X..HIGH (repeatable)."),
+]
+Assumptions = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=X", help="An input of power or money: X, LOW..HIGH … (repeatable)."),
+]
+Draws = Annotated[int, typer.Option(metavar="N", help="Draws of the uncertain inputs.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the draws.")]
 DEFAULT_RESULTS = Path("runs")
 
 
