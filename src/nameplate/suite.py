@@ -89,6 +89,7 @@ class Suite:
                 f"suite {self.name} can't make its cases: {type(error).__name__}: {error}"
             ) from error
         _refuse_twins(self.name, cases)
+        _refuse_company(self.name, cases)
         chosen = [case for case in cases if only is None or fnmatchcase(case.id, only)]
         if not chosen:
             raise InputError(
@@ -120,6 +121,20 @@ def _belongs(case: Case, group: list[Case]) -> bool:
     if case.group is not None or group[0].group is not None:
         return case.group == group[0].group
     return len(group) < MOST_IN_TURN and "burst" not in (case.phase, group[0].phase)
+
+
+def _refuse_company(suite: str, cases: list[Case]) -> None:
+    """A run from idle is of one workload: beside its burst case there is room for its sustained one alone."""
+    for name, group in groups(cases):
+        burst = next((case for case in group if case.phase == "burst"), None)
+        for case in group if burst is not None else ():
+            if burst is not None and case.id != burst.id and replace(case, phase="burst").id != burst.id:
+                raise InputError(
+                    "a case that can't be measured in the run of a burst",
+                    where=f"suite {suite}, group {name}",
+                    got=case.id,
+                    expected=f"{replace(burst, phase='sustained').id}, or a group of its own",
+                )
 
 
 def _refuse_twins(suite: str, cases: list[Case]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,9 +20,10 @@ from nameplate.cli.options import (
     Results,
     Seed,
     WithGoodput,
+    pairs,
 )
 from nameplate.cli.output import check_format, print_rows, show_view
-from nameplate.errors import InputError, NameplateError
+from nameplate.errors import NameplateError
 
 if TYPE_CHECKING:
     pass
@@ -136,14 +136,3 @@ def validate(
 goodput.register(fleet)
 audit.register(fleet)
 plan.register(fleet)
-
-
-def pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
-    """`NAME=VALUE`s as a mapping. InputError for one without a value, and for a name given twice."""
-    found: dict[str, str] = {}
-    for each in given or ():
-        name, equals, value = each.partition("=")
-        if not (name and equals and value) or name in found:
-            raise InputError("can't be used", where=flag, got=each, expected=f"{form}, once a name")
-        found[name] = value
-    return found

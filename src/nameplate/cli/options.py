@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from nameplate.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder that holds the runs.")]
@@ -54,3 +57,14 @@ def use_parts(files: list[Path] | None) -> None:
     named = [*filter(None, [os.environ.get(ENVIRONMENT)]), *(str(file.resolve()) for file in files or ())]
     if named:
         os.environ[ENVIRONMENT] = os.pathsep.join(named)
+
+
+def pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
+    """`NAME=VALUE`s as a mapping. InputError for one without a value, and for a name given twice."""
+    found: dict[str, str] = {}
+    for each in given or ():
+        name, equals, value = each.partition("=")
+        if not (name and equals and value) or name in found:
+            raise InputError("can't be used", where=flag, got=each, expected=f"{form}, once a name")
+        found[name] = value
+    return found

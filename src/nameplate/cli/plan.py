@@ -19,6 +19,7 @@ from nameplate.cli.options import (
     Results,
     Seed,
     WithGoodput,
+    pairs,
 )
 from nameplate.cli.specs import Parts
 from nameplate.errors import InputError
@@ -104,7 +105,6 @@ def plan(
 
     Numbers of a training run may be X, LOW..HIGH or LOW..X..HIGH.
     """
-    from nameplate.cli.fleet import pairs
     from nameplate.cli.output import check_format, print_rows, show_view
     from nameplate.fleet.fleets import catalogue
 
