@@ -50,7 +50,9 @@ class Link:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
+    """One stage of a chain: the throughput it reaches, from which cases, and their gravest verdict."""
+
     name: str
     reached: Throughput
     source: str
@@ -58,21 +60,40 @@ class _Stage:
     provenance: Provenance = "measured"
 
 
+@dataclass(frozen=True)
+class Stages:
+    """The stages of one device in one dtype, from nominal on."""
+
+    device: str
+    dtype: str
+    stages: tuple[Stage, ...]
+
+
 def chain(records: Sequence[Record]) -> list[Link]:
-    """Build every device's chain from its `ok` records; a device with no rated product has none.
+    """Every device's chain: the ratios of its successive `stages`."""
+    return [
+        _link(each.device, each.dtype, first, second)
+        for each in stages(records)
+        for first, second in pairwise(each.stages)
+    ]
+
+
+def stages(records: Sequence[Record]) -> list[Stages]:
+    """Find every device's stages in its `ok` records; a device with no rated product has none.
 
     A stage takes the records that may be believed (`admitted`); where a stage has none of those, the others
-    stand in and the link carries their verdict. A wrong result (`unverified`) never stands in, nor does one
+    stand in and the stage carries their verdict. A wrong result (`unverified`) never stands in, nor does one
     of inputs that no model has.
     """
-    links: list[Link] = []
+    found = []
     for device in dict.fromkeys(record.device for record in records):
         mine = [record for record in records if record.device == device and _usable(record)]
         dtype = next((dtype for dtype in _PREFERRED if _rated_products(mine, dtype)), None)
         if dtype is not None:
             rated = _rated_products(mine, dtype)[0]
-            links.extend(_links(device, dtype, _stages(rated, [r for r in mine if r.dtype == dtype])))
-    return links
+            reached = _stages(rated, [record for record in mine if record.dtype == dtype])
+            found.append(Stages(device, dtype, tuple(reached)))
+    return found
 
 
 def admitted(record: Record) -> bool:
@@ -98,10 +119,10 @@ def _rated_products(records: Sequence[Record], dtype: str) -> list[Record]:
     ]
 
 
-def _stages(rated: Record, records: Sequence[Record]) -> list[_Stage]:
+def _stages(rated: Record, records: Sequence[Record]) -> list[Stage]:
     products = [record for record in records if record.workload == "matmul"]
     block = _block(records)
-    stages = [
+    found = [
         # A rating that the user gave has no datasheet beside it: the chain then starts at the product.
         _rating("nominal", rated.nominal_tflops, rated.nominal_source),
         _rating("datasheet", rated.datasheet_tflops, rated.datasheet_source),
@@ -109,20 +130,20 @@ def _stages(rated: Record, records: Sequence[Record]) -> list[_Stage]:
         _model_products(products, block),
         None if block is None else _measured("block", block),
     ]
-    return [stage for stage in stages if stage is not None]
+    return [stage for stage in found if stage is not None]
 
 
-def _rating(name: str, tflops: float | None, source: str | None) -> _Stage | None:
+def _rating(name: str, tflops: float | None, source: str | None) -> Stage | None:
     if tflops is None:
         return None
-    return _Stage(name, Throughput(Interval(tflops, tflops, tflops)), source or "", "clean", "published")
+    return Stage(name, Throughput(Interval(tflops, tflops, tflops)), source or "", "clean", "published")
 
 
-def _measured(name: str, record: Record) -> _Stage:
-    return _Stage(name, throughput(record), record.case, record.verdict)
+def _measured(name: str, record: Record) -> Stage:
+    return Stage(name, throughput(record), record.case, record.verdict)
 
 
-def _best_products(products: Sequence[Record], block: Record | None) -> list[_Stage]:
+def _best_products(products: Sequence[Record], block: Record | None) -> list[Stage]:
     """The best product from cool, and the same one settled; one stage where phases weren't measured apart.
 
     Where another one alone was measured settled, the burst has nothing to be compared with and is left out.
@@ -174,7 +195,7 @@ def _block(records: Sequence[Record]) -> Record | None:
     return max(_believed(blocks), key=lambda record: record.flops or 0, default=None)
 
 
-def _model_products(products: Sequence[Record], block: Record | None) -> _Stage | None:
+def _model_products(products: Sequence[Record], block: Record | None) -> Stage | None:
     """FLOP-weighted harmonic mean over the products of the block's own model and length, each as often as
     one layer runs it; None unless they are all there.
     """
@@ -189,7 +210,7 @@ def _model_products(products: Sequence[Record], block: Record | None) -> _Stage 
     if flops != _product_flops(block):
         return None
     source, verdict = ", ".join(r.case for r in mine), _gravest([r.verdict for r in mine])
-    return _Stage("gemm_model", together(mine, times), source, verdict)
+    return Stage("gemm_model", together(mine, times), source, verdict)
 
 
 def _sizes(block: Record) -> dict[str, int]:
@@ -214,11 +235,7 @@ def _gravest(verdicts: Sequence[Verdict]) -> Verdict:
     return min(verdicts, key=GRAVITY.index)
 
 
-def _links(device: str, dtype: str, stages: Sequence[_Stage]) -> list[Link]:
-    return [_link(device, dtype, first, second) for first, second in pairwise(stages)]
-
-
-def _link(device: str, dtype: str, first: _Stage, second: _Stage) -> Link:
+def _link(device: str, dtype: str, first: Stage, second: Stage) -> Link:
     between = compare(second.reached, first.reached)
     return Link(
         first.name,

@@ -103,11 +103,15 @@ def unasked_for(part: str) -> Published | None:
 
 
 def best_gemm(part: str, dtype: str) -> Published | None:
-    """The best published product of a part and dtype: what a healthy card should come near."""
+    """The best published product of a part and dtype: what a healthy card should come near.
+
+    A source that says `fp8` says so of either format of it: both are rated alike.
+    """
+    said = (dtype, dtype.partition("_e")[0])
     found = [
         each
         for each in published()
         if each.quantity == "derate" and each.to == "gemm_sustained" and each.from_ == "datasheet"
-        if each.dtype == dtype and each.serves(part)
+        if each.dtype in said and each.serves(part)
     ]
     return max(found, key=lambda each: each.value, default=None)

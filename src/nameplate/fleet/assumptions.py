@@ -18,7 +18,7 @@ from nameplate.specs.parts import Part, Registry
 from nameplate.specs.recognition import require
 
 # A server that a price flag speaks of, where no price of the part says otherwise.
-_CARDS_PER_SERVER = 8
+CARDS_PER_SERVER = 8
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _priced(part: Part, written: Written, before: Price | None) -> Price:
     try:
         return Price(
             part=part.id,
-            cards_per_server=_CARDS_PER_SERVER if before is None else before.cards_per_server,
+            cards_per_server=CARDS_PER_SERVER if before is None else before.cards_per_server,
             server_rmb=stated.value,
             low=stated.low,
             high=stated.high,

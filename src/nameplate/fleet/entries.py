@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nameplate.derate.published import STAGES, Stage
 from nameplate.fleet.uncertain import Law, Uncertain, spread
+from nameplate.language import N_
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
@@ -49,19 +50,21 @@ class Input:
 # What a file or --assume may set. Their values are data: data/assumptions.toml.
 INPUTS: Mapping[str, Input] = MappingProxyType(
     {
-        "fabric_price_factor": Input("ratio", "price of a cluster ÷ price of its servers", 1, 10),
-        "spare_nodes": Input("ratio", "spare servers ÷ servers in service", 0, 1),
-        "average_draw_over_tdp": Input("ratio", "average draw of a server ÷ its rated power", 0.01, 1.5),
-        "server_power_over_gpu_power": Input("ratio", "rated power of a server ÷ TDP of its cards", 1, 10),
-        "pue": Input("ratio", "power of the data centre ÷ power of its servers", 1, 5),
-        "electricity_rmb_per_kwh": Input("RMB per kWh", "what a kilowatt-hour costs", 0, 100),
-        "opex_share_per_year": Input(
-            "ratio", "yearly operation without electricity ÷ capex with fabric and spares", 0, 1
+        "fabric_price_factor": Input("ratio", N_("price of a cluster ÷ price of its servers"), 1, 10),
+        "spare_nodes": Input("ratio", N_("spare servers ÷ servers in service"), 0, 1),
+        "average_draw_over_tdp": Input("ratio", N_("average draw of a server ÷ its rated power"), 0.01, 1.5),
+        "server_power_over_gpu_power": Input(
+            "ratio", N_("rated power of a server ÷ TDP of its cards"), 1, 10
         ),
-        "depreciation_years": Input("years", "straight line, nothing left at the end", 0.5, 30),
-        "busy_share": Input("ratio", "share of the year that the fleet is in use", 0.01, 1),
-        "card_sd": Input("ratio", "standard deviation of ln(speed) between identical cards", 0, 0.5),
-        "rmb_per_usd": Input("RMB per USD", "exchange rate at its date", 0.1, 1000),
+        "pue": Input("ratio", N_("power of the data centre ÷ power of its servers"), 1, 5),
+        "electricity_rmb_per_kwh": Input(N_("RMB per kWh"), N_("what a kilowatt-hour costs"), 0, 100),
+        "opex_share_per_year": Input(
+            "ratio", N_("yearly operation without electricity ÷ capex with fabric and spares"), 0, 1
+        ),
+        "depreciation_years": Input(N_("years"), N_("straight line, nothing left at the end"), 0.5, 30),
+        "busy_share": Input("ratio", N_("share of the year that the fleet is in use"), 0.01, 1),
+        "card_sd": Input("ratio", N_("standard deviation of ln(speed) between identical cards"), 0, 0.5),
+        "rmb_per_usd": Input(N_("RMB per USD"), N_("exchange rate at its date"), 0.1, 1000),
     }
 )
 

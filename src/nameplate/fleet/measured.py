@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nameplate.derate.chain import REAL_FILL, Link, admitted, chain
 from nameplate.errors import InputError
 from nameplate.fleet.links import Derate, device_peaks, from_run, not_yet
+from nameplate.language import _
 from nameplate.record import Record
 from nameplate.specs.parts import Part
 from nameplate.store.folder import Run
@@ -28,9 +29,9 @@ def unpriced(run: Run) -> str | None:
     """Why no device of this run can price a fleet, whatever its records; None where one can."""
     kinds = {entry.identity.kind for entry in run.manifest.devices}
     if kinds == {"cpu"}:
-        return "not priced: a CPU's derate never prices a GPU, and no fleet here is of CPUs"
+        return _("not priced: a CPU's derate never prices a GPU, and no fleet here is of CPUs")
     if "simulated" in kinds:
-        return "not priced: a simulated device is no evidence"
+        return _("not priced: a simulated device is no evidence")
     return None
 
 
@@ -138,7 +139,9 @@ def _none_admitted(run: Run, records: Sequence[Record]) -> InputError:
 
 def _verdicts(records: Iterable[Record]) -> str:
     counts = Counter(record.verdict if record.status == "ok" else record.status for record in records)
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return _(", ").join(
+        _("{count} {verdict}", count=count, verdict=_(verdict)) for verdict, count in counts.most_common()
+    )
 
 
 def _notes(

@@ -28,6 +28,7 @@ from nameplate.fleet.size import Size, card_tflops, sizes
 from nameplate.fleet.uncertain import Written
 from nameplate.fleet.units import Unit, Units
 from nameplate.fleet.words import short
+from nameplate.language import _
 from nameplate.specs.parts import Part, Registry, registry
 from nameplate.store.folder import Run
 
@@ -152,7 +153,9 @@ def _unknown(size: Size) -> str | None:
 
 def _all_of(size: Size, part: Part) -> Size:
     """The same EFLOPS, all of one part."""
-    return replace(size, name=f"{size.name}, all {short(part.name)}", part=part, mix=())
+    return replace(
+        size, name=_("{name}, all {part}", name=_(size.name), part=short(part.name)), part=part, mix=()
+    )
 
 
 def _between(estimates: Sequence[Estimate]) -> Estimate:

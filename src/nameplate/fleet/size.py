@@ -18,6 +18,7 @@ from nameplate.fleet.fleets import Catalogue
 from nameplate.fleet.links import DTYPE
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.words import short
+from nameplate.language import _
 from nameplate.specs.parts import Part, Registry
 from nameplate.specs.recognition import require
 
@@ -101,13 +102,14 @@ def of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
         )
     if eflops is not None and not (0 < eflops < math.inf):
         raise InputError("not a size", where="--eflops", got=eflops, expected="EFLOPS above 0")
-    found, _ = require(part, known)
+    found = require(part, known)[0]
     if card_tflops(found) is None:
         raise InputError(
             f"no {DTYPE} nominal to count by", where="--part", got=found.id, expected="a part rated in it"
         )
     many = 1.0 if eflops is None else float(eflops)
-    name, source = f"{many:g} EFLOPS of {short(found.name)}", "given by --eflops and --part"
+    name = _("{eflops} EFLOPS of {part}", eflops=f"{many:g}", part=short(found.name))
+    source = "given by --eflops and --part"
     return Size("given", name, "held", None, found, (), None, many, "fp16", source)
 
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from nameplate.fleet.links import DTYPE, Derate
+from nameplate.language import N_, _
 
 if TYPE_CHECKING:
     from nameplate.fleet.costs import Cost
@@ -16,14 +17,14 @@ _VENDOR = re.compile(r"^(NVIDIA|AMD|Intel|Huawei|Google) ")
 _SIZE = re.compile(r" (SXM\d?|\d+GB)\b")
 _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")
 _MEASURED = {
-    "gemm": "its best matrix product",
-    "gemm_burst": "its best matrix product, from cool",
-    "gemm_sustained": "its best matrix product, settled",
-    "gemm_model": "a model's own matrix products",
-    "block": "a transformer block, forward and backward",
-    "step": "a whole training step",
-    "scaled": "training on several devices",
-    "goodput": "training, interruptions included",
+    "gemm": N_("its best matrix product"),
+    "gemm_burst": N_("its best matrix product, from cool"),
+    "gemm_sustained": N_("its best matrix product, settled"),
+    "gemm_model": N_("a model's own matrix products"),
+    "block": N_("a transformer block, forward and backward"),
+    "step": N_("a whole training step"),
+    "scaled": N_("training on several devices"),
+    "goodput": N_("training, interruptions included"),
 }
 
 
@@ -37,15 +38,24 @@ def sentence(cost: Cost) -> str | None:
     if cost.part is None or cost.derate is None or cost.card_tflops is None:
         return None
     cards = math.ceil(round(1e6 / cost.card_tflops, 6))
-    said = (
-        f"One nominal EFLOPS of {short(cost.part.name)} ({cards:,} cards at {cost.card_tflops:g}) delivers "
-        f"{cost.derate:.3f} EFLOPS in {_work(cost.chain[-1])} ({_factors(cost)})"
+    said = _(
+        "One nominal EFLOPS of {part} ({cards} cards at {tflops}) delivers {derate} EFLOPS in {work} "
+        "({factors})",
+        part=short(cost.part.name),
+        cards=f"{cards:,}",
+        tflops=f"{cost.card_tflops:g}",
+        derate=f"{cost.derate:.3f}",
+        work=_work(cost.chain[-1]),
+        factors=_factors(cost),
     )
     if cost.price is None or cost.rmb_per_delivered_eflops is None:
-        return f"{said}; no price of a server of it is known."
-    return (
-        f"{said}; at RMB {cost.price.server_rmb:,.0f} per {cost.price.cards_per_server}-card server that is "
-        f"RMB {cost.rmb_per_delivered_eflops / 1e6:,.0f} M per delivered EFLOPS."
+        return _("{said}; no price of a server of it is known.", said=said)
+    return _(
+        "{said}; at RMB {server} per {cards}-card server that is RMB {millions} M per delivered EFLOPS.",
+        said=said,
+        server=f"{cost.price.server_rmb:,.0f}",
+        cards=cost.price.cards_per_server,
+        millions=f"{cost.rmb_per_delivered_eflops / 1e6:,.0f}",
     )
 
 
@@ -55,9 +65,13 @@ def whole_servers(cost: Cost) -> str | None:
         return None
     exact = 1e6 / cost.card_tflops / cost.price.cards_per_server
     whole = math.ceil(round(exact, 6))
-    return (
-        f"That EFLOPS is {exact:,.1f} servers, RMB {exact * cost.price.server_rmb / 1e6:,.1f} M; in whole "
-        f"ones {whole:,}, RMB {whole * cost.price.server_rmb / 1e6:,.2f} M."
+    return _(
+        "That EFLOPS is {exact} servers, RMB {exact_millions} M; in whole ones {whole}, RMB "
+        "{whole_millions} M.",
+        exact=f"{exact:,.1f}",
+        exact_millions=f"{exact * cost.price.server_rmb / 1e6:,.1f}",
+        whole=f"{whole:,}",
+        whole_millions=f"{whole * cost.price.server_rmb / 1e6:,.2f}",
     )
 
 
@@ -67,11 +81,19 @@ def ownership(cost: Cost) -> str | None:
     power = cost.estimates.get("mw_per_delivered_eflops")
     if year is None or day is None or power is None or None in (year.value, day.value, power.value):
         return None
-    return (
-        "With fabric, spares, electricity and operation one delivered EFLOPS costs RMB "
-        f"{_millions(year.value)} M a year (nine draws in ten: {_millions(year.p5)} to "
-        f"{_millions(year.p95)} M), RMB {day.value:,.0f} a PFLOP-day ({day.p5:,.0f} to {day.p95:,.0f}), and "
-        f"draws {power.value:.1f} MW ({power.p5:.1f} to {power.p95:.1f})."
+    return _(
+        "With fabric, spares, electricity and operation one delivered EFLOPS costs RMB {year} M a year (nine "
+        "draws in ten: {year_low} to {year_high} M), RMB {day} a PFLOP-day ({day_low} to {day_high}), and "
+        "draws {mw} MW ({mw_low} to {mw_high}).",
+        year=_millions(year.value),
+        year_low=_millions(year.p5),
+        year_high=_millions(year.p95),
+        day=f"{day.value:,.0f}",
+        day_low=f"{day.p5:,.0f}",
+        day_high=f"{day.p95:,.0f}",
+        mw=f"{power.value:.1f}",
+        mw_low=f"{power.p5:.1f}",
+        mw_high=f"{power.p95:.1f}",
     )
 
 
@@ -81,13 +103,16 @@ def _millions(rmb: float | None) -> str:
 
 def _work(last: Derate) -> str:
     """`published 8-GPU training of a 7B model`."""
+    reached = _(_MEASURED.get(last.to, last.to))
     if last.provenance in ("measured", "assumed", "modelled"):
-        return f"{_MEASURED.get(last.to, last.to)}, {last.provenance}"
-    if last.to == "scaled":
-        model = _MODEL.match(last.scope or "")
-        of = f" of a {model[1]} model" if model else ""
-        return f"published {f'{last.n_to:,}-GPU ' if last.n_to else ''}training{of}"
-    return f"{_MEASURED.get(last.to, last.to)}, as published"
+        return _("{stage}, {how}", stage=reached, how=_(last.provenance))
+    if last.to != "scaled":
+        return _("{stage}, as published", stage=reached)
+    model = _MODEL.match(last.scope or "")
+    training = _("training of a {model} model", model=model[1]) if model else _("training")
+    if last.n_to:
+        return _("published {count}-GPU {training}", count=f"{last.n_to:,}", training=training)
+    return _("published {training}", training=training)
 
 
 def _factors(cost: Cost) -> str:
@@ -96,13 +121,17 @@ def _factors(cost: Cost) -> str:
         (source, math.prod(link.value for link in group))
         for source, group in groupby(cost.chain[1:], key=_origin)
     ]
-    said = ", then ".join(f"{source}: {value:.3f}" for source, value in shares)
+    said = _(", then ").join(
+        _("{name}: {said}", name=source, said=f"{value:.3f}") for source, value in shares
+    )
     peak = f"{cost.part.datasheet[DTYPE].value:g}" if cost.part else "–"
-    together = f"; together {math.prod(value for _, value in shares):.3f}" if len(shares) > 1 else ""
-    return f"{said}{together} of {peak}"
+    if len(shares) == 1:
+        return _("{shares} of {peak}", shares=said, peak=peak)
+    together = f"{math.prod(value for _source, value in shares):.3f}"
+    return _("{shares}; together {all} of {peak}", shares=said, all=together, peak=peak)
 
 
 def _origin(link: Derate) -> str:
     if link.provenance == "published":
         return short(link.device or "")
-    return f"run {link.run}" if link.run else link.provenance
+    return _("run {run}", run=link.run) if link.run else _(link.provenance)

@@ -188,7 +188,7 @@ def read_run(folder: Path) -> Run:
     Raises InputError where the folder or its manifest can't be read; a bad record line is only counted.
     """
     manifest = _read_manifest(folder)
-    expected = [_key(each) for each in manifest.expected]
+    expected = dict.fromkeys(_key(each) for each in manifest.expected)  # in order, and quick to look up in
     records: dict[tuple[str, str], Record] = {}
     problems: list[str] = []
     for path in sorted(folder.glob("records-*.jsonl")):
