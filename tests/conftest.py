@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from nameplate.device.identity import SimulatedIdentity
+from nameplate.device.identity import CudaIdentity, SimulatedIdentity
 from nameplate.errors import NameplateError
-from nameplate.record import Batch, Record, Verification
+from nameplate.record import Batch, Derate, Moment, Record, Verification
 from nameplate.store.folder import Run
-from nameplate.store.manifest import DeviceEntry, Manifest
+from nameplate.store.manifest import DeviceEntry, Expected, Manifest
 
 _MEASURED = {
     "case": "matmul/bf16/1024x1024x1024/normal/warm/-/torch",
@@ -214,3 +215,195 @@ def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="torch finds no NVIDIA GPU"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium that asks the network for nothing of its own; one for all tests that look at a page."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    path = next(found, None)
+    if path is None:
+        pytest.skip("no browser: none of chromium, chromium-browser and google-chrome is on the path")
+    quiet = ("background-networking", "component-update", "sync")
+    arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", *(f"--disable-{each}" for each in quiet)]
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=path, args=arguments)
+        yield launched
+        launched.close()
+
+
+A800 = "nvidia-a800-sxm4-80gb"
+# TFLOPS that a made-up A800 reaches: dtype, edge of a square product, TFLOPS, nominal, datasheet.
+_SQUARES = (
+    ("bf16", 2048, 185.0, 320.0, 312.0),
+    ("fp16", 8192, 258.0, 320.0, 312.0),
+    ("fp16", 2048, 180.0, 320.0, 312.0),
+    ("tf32", 8192, 131.0, 160.0, 156.0),
+)
+# The products of a layer, by outputs and inputs: TFLOPS, and how often the layer runs it.
+_LAYER = {
+    (6144, 4096): (238.0, 1),
+    (4096, 4096): (232.0, 1),
+    (14336, 4096): (245.0, 2),
+    (4096, 14336): (241.0, 1),
+}
+_RATED = ("nominal_tflops", "efficiency", "efficiency_low", "efficiency_high", "datasheet_tflops")
+_OF_FLOPS = ("flops", "tflops", "tflops_low", "tflops_high", "tflops_median", "convention")
+
+
+class _A800:
+    """The records of one made-up A800; `text` stands in every free text of them."""
+
+    def __init__(self, device, scale, text):
+        self.device, self.scale, self.text = device, scale, text
+
+    def records(self):
+        """Something for every section: from idle and settled, a layer, its block, memory, a skip."""
+        yield self.square("bf16", 8192, 275.0, 320.0, 312.0, phase="burst", group="8192", **self.onset())
+        held = {"verdict": "throttled", "verdicts": ("throttled",), "loss": f"power limit 9%{self.text}"}
+        held |= {"ceiling_tflops": self.scale * 285, "normalized_efficiency": 260 / 285}
+        held |= {"normalized_efficiency_low": 0.90, "normalized_efficiency_high": 0.93, "power_w": 390.0}
+        yield self.square("bf16", 8192, 260.0, 320.0, 312.0, group="8192", **held)
+        for square in _SQUARES:
+            yield self.square(*square, warnings=(f"it spread by 3 %{self.text}",))
+        yield from self.layer(4096)
+        yield from self.memory()
+        declared = {name: _MEASURED[name] for name in _DECLARED} | {"device": self.device, "part": A800}
+        skipped = {"status": "skipped", "reason": f"no such tensor core{self.text}"}
+        unknown = {"verdict": "unknown", "verdicts": ("unknown",), "dtype": "fp8_e4m3", "shape": "8x8x8"}
+        yield Record(**(declared | skipped | unknown | {"case": "matmul/fp8_e4m3/8x8x8/normal/warm/-/torch"}))
+
+    def onset(self):
+        moments = [
+            Moment(
+                at_s=0.1 * 2**n,
+                tflops=self.scale * (275 - 2 * n),
+                sm_clock_mhz=1410.0 - 9 * n,
+                power_w=400.0 - n,
+                temperature_c=40.0 + 2 * n,
+            )
+            for n in range(10)
+        ]
+        tflops = self.scale * 262
+        derate = Derate(at_s=10.0, tflops=tflops, efficiency=tflops / 320, of_burst=262 / 275)
+        return {"settled_s": 24.0, "course": moments, "derates": (derate,)}
+
+    def square(self, dtype, edge, tflops, *rated, phase="sustained", **fields):
+        reached = self.reached(tflops, 2 * edge**3, 6 * edge**2, *rated)
+        size = {"dimensions": {"m": edge, "n": edge, "k": edge}}
+        shape = f"{edge}x{edge}x{edge}{self.text}"
+        return self.record(f"matmul/{dtype}", shape, phase, **(reached | size | fields))
+
+    def layer(self, tokens):
+        """The products of a model's layer and its block, forward and backward, drawn in turn."""
+        same = {"group": "layer", "represents": f"Llama-3-8B{self.text}"}
+        forward = 2 * tokens**2 * 32 * 128
+        for (outputs, inputs), (tflops, times) in _LAYER.items():
+            flops = 2 * tokens * outputs * inputs
+            forward += times * flops
+            moved = 2 * (tokens * inputs + inputs * outputs + tokens * outputs)
+            size = {"dimensions": {"m": tokens, "n": outputs, "k": inputs, "times": times}}
+            reached = self.reached(tflops, flops, moved, 320.0, 312.0)
+            yield self.record("matmul/bf16", f"{tokens}x{outputs}x{inputs}-nt", **(reached | size | same))
+        size = {"batch": 1, "tokens": tokens, "heads": 32, "head_dim": 128, "pass": "forward_backward"}
+        reached = self.reached(205.0, 3 * forward, 1 << 30, 320.0, 312.0)
+        reached |= {"dimensions": size, "convention": f"Megatron{self.text}"}
+        shape = f"1x{tokens}x4096-forward_backward"
+        yield self.record("transformer_block/bf16", shape, **(reached | same))
+
+    def memory(self):
+        unrated = dict.fromkeys((*_RATED, "datasheet_efficiency"))
+        triad = self.reached(0.28, 1 << 31, 12 << 30, 1.0, 1.0) | unrated
+        yield self.record("memory/fp32", "triad-4096MiB", **triad)
+        copy = {"time_s": triad["time_s"] * 2 / 3, "bytes": 8 << 30}
+        yield self.record("memory/fp32", "copy-4096MiB", **(triad | dict.fromkeys(_OF_FLOPS) | copy))
+
+    def record(self, work, shape, phase="sustained", **fields):
+        workload, dtype = work.split("/")
+        axes = {"workload": workload, "dtype": dtype, "shape": shape, "cache": "rotating", "phase": phase}
+        axes |= {"case": f"{work}/{shape}/normal/rotating/{phase}/torch", "device": self.device, "part": A800}
+        sources = dict.fromkeys(("nominal_source", "datasheet_source"), f"counted{self.text}")
+        return Record(**(_MEASURED | axes | sources | fields))
+
+    def reached(self, tflops, flops, moved, nominal, datasheet):
+        """What a record holds of work that reached this; every interval is 1 % to either side."""
+        tflops *= self.scale
+        time_s = flops / tflops / 1e12
+        values = {
+            "tflops{}": tflops,
+            "efficiency{}": tflops / nominal,
+            "bandwidth{}_gb_s": moved / time_s / 1e9,
+        }
+        ends = {"": 1.0, "_low": 0.99, "_high": 1.01}
+        return {
+            **{name.format(end): value * of for name, value in values.items() for end, of in ends.items()},
+            "flops": flops,
+            "bytes": moved,
+            "time_s": time_s,
+            "tflops_median": tflops,
+            "nominal_tflops": nominal,
+            "datasheet_tflops": datasheet,
+            "datasheet_efficiency": tflops / datasheet,
+        }
+
+
+@pytest.fixture(scope="session")
+def a800_run():
+    """Build a finished run as A800s may have it, with something for every section; it is nowhere on disk.
+
+    `scales` has a number for each device, by which its figures are multiplied; `text` stands in every free
+    text; `records` takes the records and gives those to keep.
+    """
+
+    def make(*scales, text="", records=tuple, **changes):
+        names = {f"cuda:{n}": scale for n, scale in enumerate(scales or (1.0,))}
+        kept = tuple(
+            records([each for name, scale in names.items() for each in _A800(name, scale, text).records()])
+        )
+        identity = CudaIdentity(name=f"NVIDIA A800-SXM4-80GB{text}", index=0)
+        notes = (text,) if text else ()
+        entry = DeviceEntry(name="", part=A800, evidence=f"its name{text}", notes=notes, identity=identity)
+        fields = {
+            "run": "20261122T120000-standard-a800",
+            "suite": f"standard{text}",
+            "created": f"2026-11-22T12:00:00+00:00{text}",
+            "hostname": f"node17{text}",
+            "devices": tuple(entry.model_copy(update={"name": name}) for name in names),
+            "software": {"nameplate": f"0.1.0{text}", "torch": f"2.13.0{text}"},
+            "seed": 7,
+            "cases": tuple(Expected(case=each.case, device=each.device) for each in kept),
+        }
+        manifest = Manifest(**(fields | changes))
+        return Run(Path("runs") / manifest.run, manifest, kept, notes, True)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def library():
+    """The library that draws the charts of a page; to bundle it takes seconds, so one does for all pages."""
+    from nameplate.report import vega
+
+    return vega.library()
+
+
+@pytest.fixture
+def one_library(library, monkeypatch):
+    """Have every page that is rendered hold that one."""
+    monkeypatch.setattr("nameplate.report.vega.library", lambda: library)
+
+
+@pytest.fixture(scope="session")
+def page_of(library, tmp_path_factory):
+    """Write the page of some runs as `bench report` does, and say where it is."""
+    from nameplate.report.write import write_report
+
+    def write(*runs, lang="en"):
+        output = tmp_path_factory.mktemp("report") / "report.html"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("nameplate.report.vega.library", lambda: library)
+            write_report(runs, output, lang)
+        return output
+
+    return write

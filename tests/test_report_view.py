@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 
 import pytest
 from markdown_it import MarkdownIt
@@ -11,13 +12,15 @@ from rich.console import Console
 from nameplate.derate.chain import chain
 from nameplate.record import Batch, Derate, Moment
 from nameplate.report import markdown, terminal
+from nameplate.report.chart import Course
 from nameplate.report.document import document, to_json
-from nameplate.report.sparkline import sparkline
-from nameplate.report.table import Curve, duration, figure
+from nameplate.report.table import duration, figure
+from nameplate.report.textchart import sparkline
 from nameplate.report.view import meaning, view
+from nameplate.store.manifest import Options
 from nameplate.text import plain
 
-PICTURES = {"Efficiency by case": "x.svg"}
+PICTURES = {"efficiency": "x.svg"}
 BLOCK = "transformer_block/bf16/1x128x512-forward_backward/normal/warm/-/torch"
 COPY = "memory/fp32/copy-64MiB/normal/warm/-/torch"
 
@@ -58,7 +61,7 @@ def memory(make_record, **changes):
 def printed(run, width=200):
     """What rich prints where the output is no terminal: no control sequence of its own is in it."""
     out = io.StringIO()
-    terminal.show(view(run), Console(file=out, width=width, force_terminal=False))
+    terminal.show(view(run, whole=True), Console(file=out, width=width, force_terminal=False))
     return out.getvalue()
 
 
@@ -403,9 +406,14 @@ def test_courses_of_several_devices_are_told_apart(make_run, make_manifest, phas
     assert printed(run).count("TFLOPS; 0.1 s to 20 s") == 2
 
 
+def course(*points):
+    return Course("a course", tuple(Moment(at_s=at_s, tflops=tflops) for at_s, tflops in points))
+
+
 def test_a_curve_is_one_line_with_its_scale_in_numbers(make_run, phases):
     out = printed(make_run(*phases()))
-    line, scale = sparkline(view(make_run(*phases())).tables[1].curves[0], 80)
+    (table,) = (each for each in view(make_run(*phases())).tables if each.heading.startswith("From idle"))
+    line, scale = sparkline(table.charts[0].courses[0], 80)
     assert line == "██▇▅▄▁"
     assert scale == "█ 280, ▁ 242 TFLOPS; 0.1 s to 20 s after the onset, log time"
     assert f"\n{line}\n{scale}\n" in re.sub(" +\n", "\n", out)
@@ -413,22 +421,21 @@ def test_a_curve_is_one_line_with_its_scale_in_numbers(make_run, phases):
 
 
 def test_a_curve_of_noise_does_not_look_like_a_fall():
-    flat = Curve("flat", tuple(1.0 + n for n in range(40)), tuple(100.0 + n % 2 for n in range(40)))
-    line, scale = sparkline(flat, 80)
+    line, scale = sparkline(course(*((1.0 + n, 100.0 + n % 2) for n in range(40))), 80)
     assert set(line) <= set("▇█")
     assert "▁ 90.9" in scale
 
 
 def test_a_curve_is_as_wide_as_the_terminal_at_most_and_has_no_holes():
     at_s = (0.1, *(float(n) for n in range(1, 600)))  # log time leaves early stretches without a point
-    curve = Curve("long", at_s, tuple(100.0 - 20.0 * min(at / 60, 1.0) for at in at_s))
+    curve = course(*((at, 100.0 - 20.0 * min(at / 60, 1.0)) for at in at_s))
     for width, count in ((200, 64), (30, 30)):
         line, _ = sparkline(curve, width)
         assert len(line) == count
         assert line[0] == "█"
         assert line[-1] == "▁"
         assert sorted(line, reverse=True) == list(line)
-    assert sparkline(Curve("a point", (2.0,), (5.0,)), 80)[0] == "█"
+    assert sparkline(course((2.0, 5.0)), 80)[0] == "█"
 
 
 @pytest.mark.parametrize(
@@ -481,6 +488,85 @@ def test_every_case_that_was_not_measured_is_listed_with_its_reason(make_run, ma
         ("skipped", "no time"),
     ]
     assert rows[2]["status"] == "missing"
+
+
+def test_a_report_adds_how_the_figures_were_taken(make_run, make_record):
+    run = make_run(make_record(), make_record(status="failed", case=COPY))
+    short, whole = ([table.heading for table in view(run, whole=each).tables] for each in (False, True))
+    assert whole == [*short, "Method", "Every record", "How to reproduce"]
+
+
+def test_every_record_stands_in_a_report_whatever_became_of_it(make_run, make_record):
+    power = {"power_w": 391.4, "energy_j": 3910.0, "digest": "0123456789abcdef"}
+    run = make_run(make_record(**power), make_record(status="failed", case=COPY))
+    measured, failed = whole_cells(run, "Every record")
+    assert (measured["case"], measured["status"]) == ("matmul bf16 1024x1024x1024", "ok")
+    assert (measured["ms a launch"], measured["launches"], measured["s in all"]) == ("5.37", "200", "1.5")
+    assert (measured["W"], measured["J"], measured["digest"]) == ("391", "3,910", "0123456789ab")
+    assert measured["error of bound"] == "30.0%"
+    assert (failed["status"], failed["verdict"]) == ("failed", "unknown")
+    assert {failed[name] for name in ("ms a launch", "launches", "W", "J", "error of bound", "digest")} == {
+        "–"
+    }
+
+
+def whole_cells(run, heading):
+    (table,) = [table for table in view(run, whole=True).tables if table.heading == heading]
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+def test_a_report_ends_with_the_commands_that_measure_it_again(make_run, make_record):
+    options = Options(device="cuda:0", only="matmul/*", budget_s=90.0, nominal={"bf16": 320.0})
+    run = make_run(make_record(), suite="quick", options=options)
+    rows = {row["what"]: shlex.split(row["command"]) for row in whole_cells(run, "How to reproduce")}
+    flags = ["--device", "cuda:0", "--only", "matmul/*", "--budget", "90", "--nominal", "bf16=320"]
+    assert rows["measure it again"] == ["bench", "run", "quick", *flags]
+    assert rows["read every figure"] == ["bench", "show", run.id, "--json"]
+    assert all(run.id in command for what, command in rows.items() if what != "measure it again")
+
+
+def test_a_command_that_quotes_a_name_is_still_one_command(make_run, make_record):
+    run = make_run(make_record(), suite="a suite; rm -rf '*'")
+    (again, *_) = whole_cells(run, "How to reproduce")
+    assert shlex.split(again["command"]) == ["bench", "run", "a suite; rm -rf '*'"]
+
+
+def test_the_method_says_how_flops_were_counted_and_by_what_results_were_checked(make_run, make_record):
+    rows = {row["what"]: row["how"] for row in whole_cells(make_run(make_record()), "Method")}
+    assert (rows["FLOPs by"], rows["verified against"]) == ("2MNK", "fp64")
+    assert rows["inputs"].startswith("seed 7; ")
+
+
+def test_a_block_says_how_many_tokens_a_second_go_through_it(a800_run):
+    (row,) = cells(a800_run(), "The transformer block")
+    block = next(each for each in a800_run().records if each.workload == "transformer_block")
+    assert row["layer of"] == "Llama-3-8B"
+    assert row["ms a pass"] == figure(1e3 * block.time_s)
+    assert row["tokens a second"] == figure(4096 / block.time_s) == "145,464"
+    assert (row["achieved"], row["efficiency"]) == ("205 ± 2", "64.1% ± 0.6")
+
+
+def test_a_block_of_sizes_nobody_knows_has_no_tokens_a_second(make_run, make_record):
+    block = make_record(case=BLOCK, workload="transformer_block", dimensions={"tokens": "many"})
+    (row,) = cells(make_run(block), "The transformer block")
+    assert (row["tokens a second"], row["layer of"]) == ("–", "–")
+
+
+def test_the_answer_is_what_is_left_of_nominal_at_each_measured_stage(a800_run):
+    assert [(each.label, each.value, each.verdict) for each in view(a800_run()).answers] == [
+        ("best product, burst", "85.9% ± 0.9", "clean"),
+        ("best product, sustained", "81.2% ± 0.8", "throttled"),
+        ("the model's products", "75.6% ± 0.5", "clean"),
+        ("transformer block", "64.1% ± 0.6", "clean"),
+    ]
+
+
+def test_of_several_devices_the_answer_is_the_slowests(a800_run):
+    assert view(a800_run(1.0, 0.9)).answers == view(a800_run(0.9)).answers
+
+
+def test_without_a_rating_there_is_no_answer(make_run, make_record):
+    assert view(make_run(unrated(make_record))).answers == ()
 
 
 def test_a_device_of_no_known_part_is_said_to_be_one(make_run, make_record, make_manifest):
@@ -561,8 +647,8 @@ def tokens(text):
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_markdown_prints_hostile_text_as_text(hostile_run, kind):
     text = HOSTILE[kind]
-    calm = [token.type for token in tokens(markdown.render(view(hostile_run("calm")), PICTURES))]
-    report = markdown.render(view(hostile_run(text)), PICTURES)
+    calm = [token.type for token in tokens(markdown.render(view(hostile_run("calm"), whole=True), PICTURES))]
+    report = markdown.render(view(hostile_run(text), whole=True), PICTURES)
     assert _CONTROL.search(report) is None
     parsed = tokens(report)
     assert [token.type for token in parsed if token.type != "text"] == [

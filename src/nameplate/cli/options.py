@@ -14,6 +14,10 @@ from nameplate.errors import InputError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder that holds the runs.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or the id of one in --results.")]
+RunNames = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Run folders, or ids of runs in --results.")
+]
+Lang = Annotated[str, typer.Option("--lang", metavar="LANG", help="The reader's language: en or zh.")]
 Parts = Annotated[
     list[Path] | None,
     typer.Option("--parts", metavar="FILE", help="A TOML file of parts beside the shipped ones; repeatable."),

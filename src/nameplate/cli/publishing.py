@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Results, RunName
+from nameplate.cli.options import DEFAULT_RESULTS, Json, Lang, Results, RunName, RunNames
 from nameplate.cli.output import print_json
 
 
@@ -19,18 +21,26 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: RunName,
+    runs: RunNames,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="NAME.md; its picture goes to NAME.svg.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="NAME.html, a page that needs nothing else; or NAME.md, its pictures beside it.",
+        ),
     ],
+    lang: Lang = "en",
     results: Results = DEFAULT_RESULTS,
     json: Json = False,
 ) -> None:
-    """Write a run as Markdown, with its picture as an SVG beside it."""
+    """Write a run for people to read, as a page or as Markdown; several runs side by side."""
     from nameplate.report.write import write_report
     from nameplate.store.folder import find_run, read_run
 
-    _print_paths(write_report(read_run(find_run(run, results)), output), json=json)
+    found = [read_run(find_run(run, results)) for run in runs]
+    _print_paths(write_report(found, output, lang), json=json)
 
 
 def publish(
@@ -44,6 +54,7 @@ def publish(
     from nameplate.store.publish import publish_run
 
     _print_paths([publish_run(read_run(find_run(run, results)), to)], json=json)
+    print(f"bench: now run `bench leaderboard {shlex.quote(str(to))}`", file=sys.stderr)
 
 
 def _print_paths(paths: Sequence[Path], *, json: bool) -> None:

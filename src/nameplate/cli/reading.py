@@ -6,8 +6,8 @@ from typing import Any
 
 import typer
 
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Results, RunName
-from nameplate.cli.output import print_json, print_run
+from nameplate.cli.options import DEFAULT_RESULTS, Json, Lang, Results, RunNames
+from nameplate.cli.output import print_json, show_view
 from nameplate.errors import NameplateError
 from nameplate.text import plain
 
@@ -18,11 +18,24 @@ def register(app: typer.Typer) -> None:
     app.command("suites")(suites)
 
 
-def show(run: RunName, results: Results = DEFAULT_RESULTS, json: Json = False) -> None:
-    """Print one run as tables and the chain."""
+def show(runs: RunNames, lang: Lang = "en", results: Results = DEFAULT_RESULTS, json: Json = False) -> None:
+    """Print a run as tables and the chain, with the fleets it prices; several runs side by side."""
     from nameplate.store.folder import find_run, read_run
 
-    print_run(read_run(find_run(run, results)), json=json)
+    found = [read_run(find_run(run, results)) for run in runs]
+    if json:
+        from nameplate.report.document import document
+
+        documents = [document(run) for run in found]
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    from nameplate.language import speaking
+    from nameplate.report.priced import price
+    from nameplate.report.write import report_views
+
+    with speaking(lang):
+        for each in report_views(found, [price(run) for run in found]):
+            show_view(each)
 
 
 def suites(json: Json = False) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from nameplate.language import _
 from nameplate.store.folder import Run
 from nameplate.suite import CACHES, FILLS, PHASES
 from nameplate.text import plain
@@ -32,7 +33,7 @@ class Labels:
         """The id's words, with spaces where a narrow column can break."""
         work, axes = _cut(case)
         usual = self.usual.get(work.split("/")[0], _DEFAULTS)
-        said = [_WORDS.get(axis, axis) for axis, common in zip(axes, usual, strict=False) if axis != common]
+        said = [_axis(axis) for axis, common in zip(axes, usual, strict=False) if axis != common]
         return plain(" ".join([work.replace("/", " "), *said]))
 
     def row(self, device: str, case: str) -> str:
@@ -46,11 +47,12 @@ class Labels:
             for axis, default in zip(axes, _DEFAULTS, strict=True):
                 if axis != default:
                     found.setdefault(axis, []).append(work)
-        said = [f"{axis} ({', '.join(works)})" for axis, works in found.items()]
-        return f"{', '.join(said)}, where a row says no other" if said else None
+        said = [_("{axis} ({works})", axis=axis, works=_(", ").join(works)) for axis, works in found.items()]
+        return _("{axes}, where a row says no other", axes=_(", ").join(said)) if said else None
 
 
-_WORDS = {"-": "no phase"}
+def _axis(axis: str) -> str:
+    return _("no phase") if axis == "-" else axis
 
 
 def _cut(case: str) -> tuple[str, _Axes | tuple[()]]:

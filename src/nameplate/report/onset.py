@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nameplate.language import _
 from nameplate.record import Derate, Record
+from nameplate.report.chart import Chart, Course, Courses
 from nameplate.report.labels import Labels
-from nameplate.report.table import Curve, Field, Table, duration, figure, percent, table_of
+from nameplate.report.table import Field, Table, duration, figure, percent, table_of
 from nameplate.report.work import achieved
 
 
@@ -32,14 +34,29 @@ def onset_table(records: Sequence[Record], labels: Labels) -> Table:
         Field[_Moment]("of burst", lambda m: percent(m.of_burst), is_number=True),
         Field[_Moment]("of nominal", lambda m: percent(m.of_nominal), is_number=True),
     ]
-    heading = "From idle"
     if len(bursts) == 1:
-        heading += f": {product(labels, bursts[0])}"
+        heading = _("From idle: {case}", case=product(labels, bursts[0]))
     else:
+        heading = _("From idle")
         fields.insert(0, Field("case", lambda m: product(labels, m.record)))
-    table = table_of(heading, fields, moments)
-    curves = tuple(_curve(labels, burst) for burst in bursts)
-    return Table(table.heading, table.columns, table.rows, table.numbers, table.secondary, curves)
+    return table_of(heading, fields, moments, charts=_courses(labels, bursts))
+
+
+def _courses(labels: Labels, bursts: Sequence[Record]) -> list[Chart]:
+    if not bursts:
+        return []
+    courses = tuple(Course(product(labels, each), each.course, each.settled_s) for each in bursts)
+    said = _("; ").join(
+        _(
+            "{case} from {first} to {last} TFLOPS within {time}",
+            case=course.label,
+            first=figure(course.moments[0].tflops),
+            last=figure(course.moments[-1].tflops),
+            time=duration(course.moments[-1].at_s),
+        )
+        for course in courses
+    )
+    return [Courses("from-idle", _("Throughput after the onset from idle"), _("{said}.", said=said), courses)]
 
 
 def begun_from_idle(records: Sequence[Record]) -> list[Record]:
@@ -71,32 +88,32 @@ def _work(record: Record) -> tuple[str, ...]:
 
 
 def _moments(burst: Record, settled: Record | None) -> Iterator[_Moment]:
-    yield _Moment(burst, "burst", achieved(burst), 1.0, burst.efficiency)
+    yield _Moment(burst, _("burst"), achieved(burst), 1.0, burst.efficiency)
     for each in burst.derates:
         yield _of(burst, each)
     if settled is not None and burst.tflops:
         of_burst = (settled.tflops or 0.0) / burst.tflops
-        yield _Moment(burst, f"sustained, {_when(burst)}", achieved(settled), of_burst, settled.efficiency)
+        yield _Moment(
+            burst, _("sustained, {when}", when=_when(burst)), achieved(settled), of_burst, settled.efficiency
+        )
     else:
-        yield _Moment(burst, f"sustained, {_when(burst)}", "–", None, None)
+        yield _Moment(burst, _("sustained, {when}", when=_when(burst)), "–", None, None)
 
 
 def _of(burst: Record, derate: Derate) -> _Moment:
     return _Moment(
-        burst, f"after {duration(derate.at_s)}", figure(derate.tflops), derate.of_burst, derate.efficiency
+        burst,
+        _("after {time}", time=duration(derate.at_s)),
+        figure(derate.tflops),
+        derate.of_burst,
+        derate.efficiency,
     )
 
 
 def _when(burst: Record) -> str:
     """From when on it was settled, as its own course shows."""
     if burst.settled_s is None:
-        return f"whether settled can't be told from {duration(burst.course[-1].at_s)}"
-    return f"from {duration(burst.settled_s)} on" if burst.settled_s else "from the start"
-
-
-def _curve(labels: Labels, burst: Record) -> Curve:
-    return Curve(
-        product(labels, burst),
-        tuple(moment.at_s for moment in burst.course),
-        tuple(moment.tflops for moment in burst.course),
-    )
+        return _("whether settled can't be told from {time}", time=duration(burst.course[-1].at_s))
+    if burst.settled_s:
+        return _("from {time} on", time=duration(burst.settled_s))
+    return _("from the start")

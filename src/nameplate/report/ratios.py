@@ -1,17 +1,20 @@
-"""Tables of ratios: the chain's links, and what fill and cache change."""
+"""Tables of ratios: the chain's links with what they leave of nominal, and what fill and cache change."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.derate.chain import Link
+from nameplate.derate.chain import Link, Stage, Stages
 from nameplate.derate.effects import Effect
+from nameplate.language import _
+from nameplate.report.chart import Chart, Step, Waterfall
 from nameplate.report.labels import Labels
-from nameplate.report.table import Field, Table, table_of
+from nameplate.report.stages import left, slowest, stage_words
+from nameplate.report.table import Field, Table, percent, table_of
 from nameplate.text import plain
 
 
-def chain_table(links: Sequence[Link], labels: Labels) -> Table:
+def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages] = ()) -> Table:
     """The chain, link by link; device and dtype stand in each row only where there are several."""
     devices, dtypes = {link.device for link in links}, {link.dtype for link in links}
     fields = [
@@ -20,12 +23,31 @@ def chain_table(links: Sequence[Link], labels: Labels) -> Table:
         *([Field[Link]("dtype", lambda link: link.dtype)] if len(dtypes) > 1 else []),
         Field[Link]("ratio", lambda link: f"{link.value:.3f}", is_number=True),
         Field[Link]("95 % interval", lambda link: f"{link.low:.3f} … {link.high:.3f}"),
-        Field[Link]("how", lambda link: link.provenance, goes=1),
+        Field[Link]("how", lambda link: _(link.provenance), goes=1),
         Field[Link]("verdict", lambda link: link.verdict),
         Field[Link]("from", lambda link: _source(link, labels)),
     ]
-    of = f" in {next(iter(dtypes))}" if len(dtypes) == 1 else ""
-    return table_of(f"The chain{of}, as far as this run has measured it", fields, links)
+    heading = (
+        _("The chain in {dtype}, as far as this run has measured it", dtype=next(iter(dtypes)))
+        if len(dtypes) == 1
+        else _("The chain, as far as this run has measured it")
+    )
+    return table_of(heading, fields, links, charts=_waterfalls(stages))
+
+
+def _waterfalls(stages: Sequence[Stages]) -> list[Chart]:
+    """What is left of nominal; of several devices the slowest, at whose pace a job on all of them goes."""
+    shown = slowest(stages)
+    if shown is None:
+        return []
+    steps = tuple(_step(stage, shown.stages[0]) for stage in shown.stages)
+    title = _("From nominal to delivered in {dtype}", dtype=shown.dtype)
+    if len(stages) > 1:
+        title = _("{title}: {device}, the slowest", title=title, device=plain(shown.device))
+    said = _(", ").join(f"{step.label} {percent(step.value)}" for step in steps)
+    return [
+        Waterfall("chain", title, _("What is left of nominal after each stage: {steps}.", steps=said), steps)
+    ]
 
 
 def _source(link: Link, labels: Labels) -> str:
@@ -44,9 +66,21 @@ def effects_table(effects: Sequence[Effect], labels: Labels) -> Table:
         Field[Effect]("beside", lambda effect: _state(effect.beside)),
         Field[Effect]("verdict", lambda effect: " ".join(effect.verdicts)),
     ]
-    return table_of("What fill and cache change", fields, effects)
+    return table_of(_("What fill and cache change"), fields, effects)
 
 
 def _state(case: str) -> str:
     """The fill and the cache state of an id, such as `normal warm`."""
     return plain(" ".join(case.rsplit("/", 4)[1:3]))
+
+
+def _step(stage: Stage, nominal: Stage) -> Step:
+    share = left(stage, nominal)
+    known = share.low < share.high
+    return Step(
+        stage_words(stage.name),
+        share.value,
+        share.low if known else None,
+        share.high if known else None,
+        _(stage.provenance),
+    )

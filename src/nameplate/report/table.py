@@ -6,24 +6,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from nameplate.language import _
+from nameplate.report.chart import Chart
+
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A throughput over time, in TFLOPS at seconds after its onset."""
-
-    name: str
-    at_s: tuple[float, ...]
-    tflops: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Table:
     """A heading, column names, and rows of strings; columns in `numbers` are aligned right.
 
-    A narrow medium may leave out the columns in `secondary`, in that order. `curves` belong to the table and
-    are drawn by a medium that has no picture of them.
+    Column names are messages in English, which a medium says in the reader's language, as it does the words
+    of a verdict (`said`): a medium lays columns out by their names. A narrow medium may leave out the columns
+    in `secondary`, in that order. `charts` draw the table's figures; `lead` says how to read them.
     """
 
     heading: str
@@ -31,7 +26,20 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int]
     secondary: Collection[int] = ()
-    curves: tuple[Curve, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    lead: str = ""
+
+    def said(self, index: int, cell: str) -> str:
+        """A cell of column `index` in the language that is spoken."""
+        return verdict_words(cell) if self.columns[index] == VERDICT else cell
+
+
+VERDICT = "verdict"
+
+
+def verdict_words(verdicts: str) -> str:
+    """Verdicts, joined by spaces, in the language that is spoken."""
+    return " ".join(_(each) for each in verdicts.split())
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,14 @@ class Field(Generic[Item]):
     goes: int | None = None
 
 
-def table_of(heading: str, fields: Sequence[Field[Item]], items: Sequence[Item]) -> Table:
+def table_of(
+    heading: str,
+    fields: Sequence[Field[Item]],
+    items: Sequence[Item],
+    *,
+    charts: Sequence[Chart] = (),
+    lead: str = "",
+) -> Table:
     """A table with a row an item."""
     going = sorted((field.goes, index) for index, field in enumerate(fields) if field.goes is not None)
     return Table(
@@ -55,7 +70,9 @@ def table_of(heading: str, fields: Sequence[Field[Item]], items: Sequence[Item])
         tuple(field.name for field in fields),
         tuple(tuple(field.text(item) for field in fields) for item in items),
         frozenset(index for index, field in enumerate(fields) if field.is_number),
-        tuple(index for _, index in going),
+        tuple(index for _place, index in going),
+        tuple(charts),
+        lead,
     )
 
 

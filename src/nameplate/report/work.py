@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from nameplate.derate.chain import admitted
+from nameplate.language import _, retold
 from nameplate.record import Record
+from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
 from nameplate.report.labels import Labels
+from nameplate.report.roofline import roofline
 from nameplate.report.table import (
     Field,
     Table,
@@ -32,14 +36,54 @@ def work_table(records: Sequence[Record], labels: Labels) -> Table:
     if any(record.normalized_efficiency is not None for record in records):
         fields += [
             Field("normalized", _normalized, is_number=True),
-            Field[Record]("lost to", lambda r: plain(r.loss or "–"), goes=3),
+            Field[Record]("lost to", lambda r: plain(retold(r.loss or "–")), goes=3),
         ]
     if any(record.datasheet_tflops != record.nominal_tflops for record in records):
         fields += [
-            Field[Record]("datasheet", lambda r: figure(r.datasheet_tflops), is_number=True),
-            Field[Record]("of datasheet", lambda r: percent(r.datasheet_efficiency), is_number=True),
+            Field[Record]("datasheet", lambda r: figure(r.datasheet_tflops), is_number=True, goes=0),
+            Field[Record]("of datasheet", lambda r: percent(r.datasheet_efficiency), is_number=True, goes=4),
         ]
-    return table_of("Achieved, in TFLOPS", [*fields, _verdict()], records)
+    heading = _("Achieved, in TFLOPS")
+    return table_of(heading, [*fields, _verdict()], records, charts=_bars(records, labels))
+
+
+def _bars(records: Sequence[Record], labels: Labels) -> list[Chart]:
+    """Achieved ÷ nominal by case, or achieved where nominal isn't known."""
+    rated = [record for record in records if record.efficiency is not None]
+    shown = rated or records
+    if not shown:
+        return []
+    believed, doubted = _("may be believed"), _("in doubt")
+    bars = tuple(
+        Bar(
+            labels.row(each.device, each.case),
+            *_ends(each, bool(rated)),
+            believed if admitted(each) else doubted,
+        )
+        for each in shown
+    )
+    axis = _("achieved ÷ nominal") if rated else _("achieved, TFLOPS")
+    cut = first(MOST_BARS, bars)
+    title = _("{axis}, by case, with 95 % intervals", axis=axis)
+    if cut is not None:
+        title = _("{title}: the first {count} of {all}", title=title, count=cut, all=len(bars))
+    form = percent if rated else figure
+    low, high = min(bars, key=lambda bar: bar.value), max(bars, key=lambda bar: bar.value)
+    alt = _(
+        "Bars for {count} cases, from {low} ({lowest}) to {high} ({highest}).",
+        count=len(bars),
+        low=form(low.value),
+        lowest=low.label,
+        high=form(high.value),
+        highest=high.label,
+    )
+    return [Bars("efficiency", title, alt, axis, bars, (believed, doubted), is_share=bool(rated))]
+
+
+def _ends(record: Record, rated: bool) -> tuple[float, float | None, float | None]:
+    if rated:
+        return record.efficiency or 0.0, record.efficiency_low, record.efficiency_high
+    return record.tflops or 0.0, record.tflops_low, record.tflops_high
 
 
 def computed(records: Sequence[Record]) -> list[Record]:
@@ -84,7 +128,7 @@ def load_table(records: Sequence[Record], labels: Labels) -> Table:
         Field[Record]("stolen", lambda r: _share(r, "steal_share"), is_number=True),
     ]
     loaded = [r for r in computed(records) if "contended" in r.verdicts and r.cpu_time_tflops is not None]
-    return table_of("While others used the cores, in TFLOPS", fields, loaded)
+    return table_of(_("While others used the cores, in TFLOPS"), fields, loaded)
 
 
 def _share(record: Record, name: str) -> str:
@@ -101,13 +145,14 @@ def launch_table(records: Sequence[Record], labels: Labels) -> Table:
         _verdict(),
     ]
     replayed = [record for record in computed(records) if record.graph_tflops is not None]
-    return table_of("Without the host between launches, in TFLOPS", fields, replayed)
+    return table_of(_("Without the host between launches, in TFLOPS"), fields, replayed)
 
 
 def memory_table(records: Sequence[Record], labels: Labels) -> Table:
-    """What memory delivers."""
+    """What memory delivers, and every case under the roofs of compute and memory."""
     fields = [_case(labels), Field("achieved", _bandwidth, is_number=True), _verdict()]
-    return table_of("Memory, in GB/s", fields, [r for r in records if r.workload == "memory"])
+    moved = [record for record in records if record.workload == "memory"]
+    return table_of(_("Memory, in GB/s, and the roofline"), fields, moved, charts=roofline(records, labels))
 
 
 def _bandwidth(record: Record) -> str:
@@ -123,7 +168,7 @@ def across_table(records: Sequence[Record], labels: Labels) -> Table:
         by_case.setdefault(record.case, []).append(record)
     rows = tuple(_across_row(labels, each) for each in by_case.values() if len(each) > 1)
     columns = ("case", "devices", "median", "slowest", "on", "spread", "as a gang")
-    return Table("Across devices, in TFLOPS", columns, rows, frozenset({1, 2, 3, 5, 6}))
+    return Table(_("Across devices, in TFLOPS"), columns, rows, frozenset({1, 2, 3, 5, 6}))
 
 
 def _across_row(labels: Labels, records: Sequence[Record]) -> tuple[str, ...]:

@@ -1,42 +1,85 @@
-"""Writes a report's files."""
+"""Writes a report's files: a page, or Markdown with its pictures beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nameplate.errors import InputError
-from nameplate.report import chart, markdown
-from nameplate.report.view import view
+from nameplate.language import speaking
+from nameplate.report import markdown, page, vega, whatif
+from nameplate.report.beside import beside
+from nameplate.report.chart import Chart
+from nameplate.report.priced import Priced, price, priced_tables
+from nameplate.report.view import View, view
 from nameplate.store.folder import Run, write_durably
 
+_KINDS = (".html", ".md")
 
-def write_report(run: Run, output: Path) -> list[Path]:
-    """Write `output` (Markdown) and, beside it, its pictures; return what was written.
 
-    `NAME.md` has the efficiency of each case in `NAME.svg`, and a course from idle in `NAME-from-idle.svg`.
-    Raises InputError for another suffix than .md and for a folder that can't be written.
+def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> list[Path]:
+    """Write `output` and return what was written: NAME.html alone, or NAME.md with a NAME-….svg a chart.
+
+    Several runs stand side by side first, then each by itself. Raises InputError for another suffix, an
+    unknown language, a folder that can't be written, and where the libraries that draw aren't installed.
     """
-    if output.suffix != ".md":
-        raise InputError("no such format", where="--output", got=str(output), expected="a name ending in .md")
-    drawn = {
-        "Efficiency by case, with 95 % intervals": ("", chart.efficiency_svg(run)),
-        "Throughput after the onset from idle": ("-from-idle", chart.onset_svg(run)),
-    }
-    pictures = {
-        shows: (output.with_name(f"{output.stem}{ending}.svg"), drawing)
-        for shows, (ending, drawing) in drawn.items()
-        if drawing is not None
-    }
-    text = markdown.render(view(run), {shows: path.name for shows, (path, _) in pictures.items()})
-    try:
-        write_durably(output, text)
-        for path, drawing in pictures.values():
-            write_durably(path, drawing)
-    except OSError as error:
-        raise InputError(
-            f"can't write the report: {error.strerror}",
-            where="--output",
-            got=str(output),
-            expected="a folder",
-        ) from error
-    return [output, *(path for path, _ in pictures.values())]
+    if output.suffix not in _KINDS:
+        expected = f"a name ending in {' or '.join(_KINDS)}"
+        raise InputError("no such format", where="--output", got=str(output), expected=expected)
+    several = [runs] if isinstance(runs, Run) else list(runs)
+    with speaking(lang):
+        priced = [price(run) for run in several]
+        views = report_views(several, priced)
+        if output.suffix == ".html":
+            best = _pricing(priced)
+            panel = None if best is None else whatif.panel(priced[best].costs)
+            files = {output: page.render(views, panel)}
+        else:
+            files = _markdown(views, output)
+    _write(files)
+    return list(files)
+
+
+def report_views(runs: Sequence[Run], priced: Sequence[Priced]) -> list[View]:
+    """What a report says: several runs side by side first, then each whole, with the fleets it prices."""
+    pricing = _pricing(priced)
+    whole = [
+        view(run, whole=True, fleets=priced_tables(each) if each.why is None or n == pricing else ())
+        for n, (run, each) in enumerate(zip(runs, priced, strict=True))
+    ]
+    return whole if len(runs) == 1 else [beside(runs), *whole]
+
+
+def _pricing(priced: Sequence[Priced]) -> int | None:
+    """The run whose fleets stand for all: the first that prices some; where none does, the first."""
+    return next((n for n, each in enumerate(priced) if each.why is None), 0 if priced else None)
+
+
+def _markdown(views: Sequence[View], output: Path) -> dict[Path, str]:
+    """Every file of a Markdown report, by its path."""
+    texts: list[str] = []
+    pictures: dict[Path, str] = {}
+    for n, each in enumerate(views):
+        prefix = f"{output.stem}-" if n == 0 else f"{output.stem}-{n}-"
+        drawn = {chart: output.with_name(f"{prefix}{chart.name}.svg") for chart in _charts(each)}
+        texts.append(markdown.render(each, {chart.name: path.name for chart, path in drawn.items()}))
+        pictures |= {path: vega.svg_file(chart) for chart, path in drawn.items()}
+    return {output: "\n".join(texts), **pictures}
+
+
+def _charts(view: View) -> Iterator[Chart]:
+    for table in view.tables:
+        yield from table.charts
+
+
+def _write(files: dict[Path, str]) -> None:
+    for path, text in files.items():
+        try:
+            write_durably(path, text)
+        except OSError as error:
+            raise InputError(
+                f"can't write the report: {error.strerror}",
+                where="--output",
+                got=str(path),
+                expected="a folder",
+            ) from error

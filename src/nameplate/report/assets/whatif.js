@@ -1,0 +1,255 @@
+// The what-if panel. It computes by the formulas of the JSON in #whatif-model, which are Python's, translated;
+// it has none of its own. Every word is in the JSON too, and goes into the page as text, never as mark-up.
+(() => {
+  "use strict";
+
+  const holder = document.getElementById("whatif");
+  const source = document.getElementById("whatif-model");
+  if (!holder || !source) return;
+  const model = JSON.parse(source.textContent);
+  const words = model.words;
+
+  // Formulas: a tree is a number, a name, or [operation, tree, ...].
+
+  const OPERATIONS = {
+    "+": (a, b) => a + b,
+    "-": (a, b) => (b === undefined ? -a : a - b),
+    "*": (a, b) => a * b,
+    "/": (a, b) => a / b,
+    exp: Math.exp,
+  };
+
+  function evaluate(tree, known) {
+    if (typeof tree === "number") return tree;
+    if (typeof tree === "string") return known.get(tree);
+    const [operation, ...parts] = tree;
+    return OPERATIONS[operation](...parts.map((part) => evaluate(part, known)));
+  }
+
+  // Every figure that is known or follows from what is; `values` has no input that isn't known.
+  function compute(fleet, values) {
+    const found = new Map([...Object.entries(fleet.known), ...values]);
+    const factors = fleet.controls.filter((each) => each.group === "derates").map((each) => each.name);
+    const derate = { name: "derate", needs: factors, tree: fleet.derate };
+    for (const { name, needs, tree } of [derate, ...model.formulas]) {
+      if (!found.has(name) && needs.every((need) => found.has(need))) found.set(name, evaluate(tree, found));
+    }
+    return found;
+  }
+
+  // Numbers, as Python prints them.
+
+  // To the nearest; an exact tie goes to the even digit. A double that is a tie has far fewer than 100 digits.
+  function fixed(value, digits) {
+    const exact = value.toFixed(100);
+    const cut = exact.indexOf(".") + 1 + digits;
+    const down = exact.slice(0, digits ? cut : cut - 1);
+    const tie = /^50*$/.test(exact.slice(cut));
+    return tie && "02468".includes(down.at(-1)) ? down : value.toFixed(digits);
+  }
+
+  function grouped(text) {
+    const [whole, ...rest] = text.split(".");
+    return [whole.replace(/\B(?=(\d{3})+$)/g, ","), ...rest].join(".");
+  }
+
+  function threeDigits(value) {
+    const exponent = value === 0 ? 2 : Number(value.toExponential(2).split("e")[1]);
+    return Math.max(0, 2 - exponent);
+  }
+
+  function printed(figure, value) {
+    if (value === undefined || value === null) return "–";
+    const number = figure.whole ? Math.ceil(Number(fixed(value, 6))) : value / figure.per;
+    const digits = figure.whole ? 0 : figure.digits ?? threeDigits(number);
+    return fill(figure.text, { value: grouped(fixed(number, digits)) });
+  }
+
+  function change(before, after) {
+    if (before === null || after === undefined) return "–";
+    if (before === after) return words.none;
+    const percent = fixed((after / before - 1) * 100, 1);
+    return `${percent.startsWith("-") ? "" : "+"}${grouped(percent)}%`;
+  }
+
+  // The page's elements.
+
+  function fill(template, places) {
+    return template.replace(/\{(\w+)\}/g, (_, name) => places[name]);
+  }
+
+  function element(tag, attributes, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value !== null) made.setAttribute(name, value);
+    }
+    made.append(...children);
+    return made;
+  }
+
+  // One input: a number field and a slider that show one value, null where there is none (yet).
+  function makeField(control, changed) {
+    const id = `whatif-${control.name}`;
+    const [from, to, step] = control.slider;
+    const number = element("input", {
+      id, type: "number", inputmode: "decimal", autocomplete: "off", step, placeholder: words.unknown,
+      min: control.least, max: control.most, "aria-describedby": `${id}-hint`,
+    });
+    const slider = element("input", {
+      type: "range", min: from, max: to, step,
+      "aria-labelledby": `${id}-label`, "aria-describedby": `${id}-hint`,
+    });
+    const hint = element("p", { id: `${id}-hint`, class: "whatif-hint" });
+    const field = { control, value: control.value };
+
+    function accept(value) {
+      field.refused = value === null ? control.value !== null : !allowed(value);
+      field.value = field.refused ? null : value;
+      number.setAttribute("aria-invalid", field.refused);
+      hint.textContent = field.refused ? refusal() : control.hint;
+      slider.setAttribute("aria-valuetext", `${field.value ?? words.unknown} ${control.unit}`.trim());
+    }
+
+    // No text that isn't a number is, for NaN is neither above nor below anything.
+    function allowed(value) {
+      return value >= control.least && (control.most === null || value <= control.most);
+    }
+
+    function refusal() {
+      return fill(control.most === null ? words.refused_above : words.refused, control);
+    }
+
+    field.reset = () => {
+      // A field shows eight digits of the model's value; the value itself keeps all of them.
+      number.value = control.value === null ? "" : Number(control.value.toPrecision(8));
+      slider.value = control.value ?? from;
+      accept(control.value);
+    };
+    number.addEventListener("input", () => {
+      const blank = number.value === "" && !number.validity.badInput;
+      accept(blank ? null : number.value === "" ? NaN : Number(number.value));
+      if (field.value !== null) slider.value = field.value;
+      changed();
+    });
+    slider.addEventListener("input", () => {
+      number.value = slider.value;
+      accept(Number(slider.value));
+      changed();
+    });
+    field.element = element(
+      "div", { class: "whatif-field" },
+      element("label", { for: id, id: `${id}-label` }, control.label), number, slider, hint,
+    );
+    field.reset();
+    return field;
+  }
+
+  function makeGroup(name, fields, ...before) {
+    const mine = fields.filter((field) => field.control.group === name).map((field) => field.element);
+    if (!mine.length) return "";
+    const grid = element("div", { class: "whatif-fields" }, ...mine);
+    if (name === "more") {
+      return element("details", { class: "whatif-more" }, element("summary", {}, words.groups[name]), grid);
+    }
+    return element("fieldset", {}, element("legend", {}, words.groups[name]), ...before, grid);
+  }
+
+  function makeSources(controls) {
+    const said = controls.filter((control) => control.source);
+    const lines = said.flatMap(({ label, source: from }) => [element("dt", {}, label), element("dd", {}, from)]);
+    return element(
+      "details", { class: "whatif-sources" }, element("summary", {}, words.sources), element("dl", {}, ...lines),
+    );
+  }
+
+  function makeRow(figure) {
+    const columns = ["model", "what_if", "change"];
+    const cells = columns.map((column) => element("td", { role: "cell", "data-column": column }));
+    const name = element("th", { role: "rowheader", scope: "row" }, figure.label);
+    return { figure, cells, row: element("tr", { role: "row", "data-figure": figure.name }, name, ...cells) };
+  }
+
+  // The panel: a fleet, its inputs, its figures.
+
+  const choice = element(
+    "select", { id: "whatif-fleet" },
+    ...model.fleets.map((fleet, index) => element("option", { value: index }, fleet.label)),
+  );
+  const reset = element("button", { type: "button" }, words.reset);
+  const inputs = element("div", { class: "whatif-inputs" });
+  const summary = element("p", { class: "whatif-summary", role: "status", "aria-live": "polite" });
+  const rows = model.figures.map(makeRow);
+  const caption = element("caption", {});
+  // Its roles are said because a narrow page lays rows out as grids, which takes them from some readers.
+  const heads = ["figure", "model", "what_if", "change"].map((column) => {
+    return element("th", { role: "columnheader", scope: "col" }, words[column]);
+  });
+  const table = element(
+    "table", { role: "table" }, caption,
+    element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...heads)),
+    element("tbody", { role: "rowgroup" }, ...rows.map((each) => each.row)),
+  );
+  let fleet, fields, saying;
+
+  function choose() {
+    fleet = model.fleets[Number(choice.value)];
+    fields = fleet.controls.map((control) => makeField(control, update));
+    inputs.replaceChildren(
+      makeGroup("price", fields),
+      makeGroup("derates", fields, element("p", { class: "whatif-hint" }, fleet.rated)),
+      makeGroup("more", fields),
+      makeSources(fleet.controls),
+    );
+    caption.textContent = fleet.label;
+    update();
+  }
+
+  function update() {
+    const values = fields.filter((field) => field.value !== null).flatMap(({ control, value }) => [
+      [control.name, value], ...Object.entries(control.brings),
+    ]);
+    const found = compute(fleet, values);
+    const changes = rows.map((row) => updateRow(row, fleet.model[row.figure.name], found.get(row.figure.name)));
+    // A moving slider would flood whoever listens: the sentence waits until it rests.
+    clearTimeout(saying);
+    saying = setTimeout(() => (summary.textContent = sentence(changes)), 300);
+  }
+
+  function updateRow({ figure, cells: [was, now, changed] }, before, after) {
+    show(was, printed(figure, before), before);
+    show(now, printed(figure, after), after);
+    changed.textContent = change(before, after);
+    const same = (before ?? undefined) === after;
+    const matters = !same && figure.better && before !== null && after !== undefined;
+    const cheaper = figure.better === "more" ? after > before : after < before;
+    changed.className = matters ? (cheaper ? "whatif-good" : "whatif-bad") : "";
+    const said = after !== undefined && figure.headline && fill(figure.headline, { value: now.textContent });
+    return { same, said, change: changed.textContent };
+  }
+
+  function show(cell, text, value) {
+    cell.textContent = text;
+    if (value === undefined || value === null) delete cell.dataset.value;
+    else cell.dataset.value = value;
+  }
+
+  function sentence(changes) {
+    if (fields.some((field) => field.refused)) return fill(words.unread, { fleet: fleet.name });
+    if (changes.every((each) => each.same)) return fill(words.untouched, { fleet: fleet.name });
+    const news = changes.filter((each) => each.said && !each.same);
+    const figures = news.map(({ said, change }) => fill(words.headline, { figure: said, change }));
+    return fill(words.changed, { fleet: fleet.name, figures: figures.join(words.between) });
+  }
+
+  choice.value = model.first;
+  choice.addEventListener("change", choose);
+  reset.addEventListener("click", () => {
+    for (const field of fields) field.reset();
+    update();
+  });
+  holder.replaceChildren(
+    element("div", { class: "whatif-choice" }, element("label", { for: "whatif-fleet" }, words.fleet), choice, reset),
+    element("div", { class: "whatif-body" }, inputs, element("div", { class: "whatif-results" }, summary, table)),
+  );
+  choose();
+})();

@@ -1,0 +1,180 @@
+"""What was measured by what: the machine, the method, every record, and how to measure it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from nameplate.derate.published import best_gemm
+from nameplate.device.identity import CpuIdentity
+from nameplate.language import _, retold
+from nameplate.record import Record
+from nameplate.report.labels import Labels
+from nameplate.report.meaning import measured
+from nameplate.report.table import Field, Table, figure, percent, table_of
+from nameplate.report.work import computed
+from nameplate.store.folder import Run
+from nameplate.store.manifest import DeviceEntry, Manifest
+from nameplate.text import plain
+
+Fact = tuple[str, str]
+
+
+def device_words(entry: DeviceEntry) -> str:
+    """What a device calls itself."""
+    return entry.identity.name or entry.name
+
+
+def facts(run: Run, labels: Labels) -> list[Fact]:
+    """What a reader must know of a run before its figures."""
+    manifest = run.manifest
+    found = [(_("run"), manifest.run), (_("host"), manifest.hostname), (_("begun"), manifest.created)]
+    for entry in manifest.devices:
+        found += _device(entry)
+    software = manifest.software
+    versions = f"nameplate {software.get('nameplate')}, torch {software.get('torch')}"
+    found.append((_("software"), versions))
+    nominal, unsaid = _nominal(run), labels.unsaid()
+    found += [(_("nominal"), nominal)] if nominal else []
+    return found + ([(_("cases"), unsaid)] if unsaid else [])
+
+
+def _device(entry: DeviceEntry) -> Iterator[Fact]:
+    yield _("device"), f"{entry.name}: {device_words(entry)}"
+    if entry.part:
+        yield _("taken for"), _("{part}, by {evidence}", part=entry.part, evidence=entry.evidence)
+    else:
+        yield _("taken for"), _("no known part: {evidence}", evidence=retold(entry.evidence))
+    if isinstance(entry.identity, CpuIdentity):
+        yield from _cpu(entry.identity)
+    for line in _published(entry):
+        yield _("published"), line
+    for note in entry.notes:
+        yield _("note"), retold(note)
+
+
+def _nominal(run: Run) -> str | None:
+    """What the figures are counted by, by dtype: a narrow table leaves that column out."""
+    rated = {(r.dtype, r.nominal_tflops): None for r in computed(measured(run)) if r.nominal_tflops}
+    return f"{', '.join(f'{dtype} {figure(tflops)}' for dtype, tflops in rated)} TFLOPS" if rated else None
+
+
+def _published(entry: DeviceEntry) -> Iterator[str]:
+    """The best product others published for this part: what a healthy one should come near."""
+    for dtype in ("bf16", "fp8"):
+        best = best_gemm(entry.part, dtype) if entry.part else None
+        if best is not None:
+            yield _(
+                "{value} of datasheet in {dtype} ({where})",
+                value=f"{best.value:.3f}",
+                dtype=dtype,
+                where=f"{best.device}, {best.scope}; {best.source}, {best.date}",
+            )
+
+
+def _cpu(identity: CpuIdentity) -> Iterator[Fact]:
+    yield (
+        _("cores"),
+        _(
+            "{usable} usable of {all}; {threads} threads",
+            usable=f"{identity.usable_cores:g}",
+            all=identity.logical_cpus,
+            threads=identity.threads,
+        ),
+    )
+    clock = (
+        _("{mhz} MHz measured", mhz=f"{identity.measured_mhz:,.0f}")
+        if identity.measured_mhz
+        else _("the model's boost")
+    )
+    if identity.reported_mhz:
+        clock = _("{clock}, {mhz} MHz reported", clock=clock, mhz=f"{identity.reported_mhz:,.0f}")
+    yield _("clock"), clock
+    yield _("libraries"), f"{identity.blas}; {identity.onednn}; {identity.instruction_set}"
+    settings = ", ".join(f"{name}={value}" for name, value in identity.thread_settings.items())
+    if settings:
+        yield _("settings"), settings
+
+
+def method_table(run: Run) -> Table:
+    """How the figures were taken, in a line each."""
+    manifest = run.manifest
+    conventions = dict.fromkeys(r.convention for r in measured(run) if r.convention)
+    references = dict.fromkeys(r.verification.reference for r in measured(run) if r.verification)
+    rows = [
+        (_("method"), _("number {method}; docs/method.md says what each changed", method=manifest.method)),
+        (_("achieved"), _("FLOPs ÷ time of the whole measured window: neither a median nor a best of many")),
+        (_("interval"), _("95 %, from batches of back-to-back launches; what drift explains is not noise")),
+        (_("FLOPs by"), ", ".join(conventions) or "–"),
+        (_("verified against"), ", ".join(references) or "–"),
+        (_("inputs"), _("seed {seed}; normal unless a case says otherwise", seed=manifest.seed)),
+        (_("verdicts"), _("clean is what may be believed; for a settled figure throttled too")),
+    ]
+    return Table(
+        _("Method"),
+        ("what", "how"),
+        tuple((plain(what), plain(how)) for what, how in rows),
+        frozenset(),
+    )
+
+
+def records_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Every record, whatever became of it: what the tables above leave out."""
+    fields = [
+        Field[Record]("case", lambda r: labels.row(r.device, r.case)),
+        Field[Record]("status", lambda r: _(r.status)),
+        Field[Record]("ms a launch", _milliseconds, is_number=True),
+        Field[Record]("launches", lambda r: _number(r.launches, ",d"), is_number=True),
+        Field[Record]("s in all", lambda r: _number(r.cost_s, ".1f"), is_number=True, goes=1),
+        Field[Record]("W", lambda r: figure(r.power_w), is_number=True, goes=2),
+        Field[Record]("J", lambda r: figure(r.energy_j), is_number=True, goes=2),
+        Field[Record]("error of bound", _error, is_number=True, goes=3),
+        Field[Record]("digest", lambda r: plain((r.digest or "–")[:12]), goes=0),
+        Field[Record]("verdict", lambda r: " ".join(r.verdicts)),
+    ]  # fmt: skip
+    return table_of(_("Every record"), fields, records)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _milliseconds(record: Record) -> str:
+    return figure(None if record.time_s is None else record.time_s * 1e3)
+
+
+def _error(record: Record) -> str:
+    return "–" if record.verification is None else percent(record.verification.error)
+
+
+def reproduce_table(run: Run) -> Table:
+    """The commands that measure it again, hold the two against each other, and read the figures."""
+    name = shlex.quote(run.id)
+    rows = [
+        (_("measure it again"), again(run.manifest)),
+        (_("compare the two"), f"bench compare {name} NEW"),
+        (_("read every figure"), f"bench show {name} --json"),
+        (_("as a table"), f"bench export {name} -o run.csv"),
+    ]
+    lead = _(
+        "With nameplate {nameplate} and torch {torch}, on the device's own settings.",
+        nameplate=plain(run.manifest.software.get("nameplate")),
+        torch=plain(run.manifest.software.get("torch")),
+    )
+    rows_said = tuple((what, plain(command)) for what, command in rows)
+    return Table(_("How to reproduce"), ("what", "command"), rows_said, frozenset(), lead=lead)
+
+
+def again(manifest: Manifest) -> str:
+    """The command that the run was measured by, as a shell takes it."""
+    options = manifest.options
+    words = ["bench", "run", manifest.suite]
+    if options.device != "auto":
+        words += ["--device", options.device]
+    if options.only is not None:
+        words += ["--only", options.only]
+    if options.budget_s is not None:
+        words += ["--budget", f"{options.budget_s:g}"]
+    for dtype, tflops in options.nominal.items():
+        words += ["--nominal", f"{dtype}={tflops:g}"]
+    return shlex.join(words)

@@ -1,0 +1,211 @@
+"""What a run means for someone who has to decide by it: the answer, how sure it is, what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nameplate.derate.chain import REAL_FILL, Link, Stages
+from nameplate.language import N_, _, in_a_row, retold
+from nameplate.record import Record
+from nameplate.report.stages import left, slowest, stage_words
+from nameplate.report.table import figure, percent_with_half_width, verdict_words
+from nameplate.stats import Interval
+from nameplate.store.folder import Run
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A figure that matters most: of what, the figure with its interval, whether it may be believed."""
+
+    label: str
+    value: str
+    verdict: str
+
+
+def answers(found: Sequence[Stages]) -> tuple[Answer, ...]:
+    """What a device delivers of its nameplate at each measured stage; of several devices the slowest."""
+    shown = slowest(found)
+    if shown is None:
+        return ()
+    nominal = shown.stages[0]
+    return tuple(
+        Answer(stage_words(stage.name), _share(left(stage, nominal)), stage.verdict)
+        for stage in shown.stages
+        if stage.provenance == "measured"
+    )
+
+
+def _share(of: Interval) -> str:
+    return percent_with_half_width(of.value, of.low, of.high)
+
+
+def meaning(run: Run, links: Sequence[Link]) -> str:
+    """Say in one sentence what the run means for someone who has to decide by it."""
+    products = [
+        record
+        for record in measured(run)
+        if record.workload == "matmul" and record.tflops is not None and "unverified" not in record.verdicts
+    ]
+    if not products:
+        return _("No product was measured, so nothing can be said of what this device delivers.")
+    # One chain: another device's derates are another product.
+    links = [link for link in links if link.device == links[0].device]
+    return _delivers(products, links) if links else _best_alone(products)
+
+
+def _best_alone(products: Sequence[Record]) -> str:
+    """What can be said where there is no chain."""
+    real = [record for record in products if record.fill == REAL_FILL]
+    best = max(real or products, key=lambda record: record.tflops or 0.0)
+    reached = _(
+        "The best product reached {tflops} TFLOPS ({dtype})", tflops=figure(best.tflops), dtype=best.dtype
+    )
+    if best.efficiency is None:
+        why = best.nominal_source and retold(best.nominal_source)
+        return _("{reached}; of what nominal can't be said: {why}.", reached=reached, why=why)
+    share = f"{best.efficiency:.0%}"
+    if best.fill == REAL_FILL:
+        return _("{reached}, {share} of nominal.", reached=reached, share=share)
+    return _(
+        "{reached}, {share} of nominal, on {fill} inputs, which no real work has.",
+        reached=reached,
+        share=share,
+        fill=best.fill,
+    )
+
+
+def _delivers(products: Sequence[Record], links: Sequence[Link]) -> str:
+    """What is left of nominal, stage by stage; whether to rely on it; and what held the best product down."""
+    first, delivered, parts = links[0], 1.0, list[str]()
+    for link in links:
+        delivered *= link.value
+        if link.to in _STAGE_WORDS:
+            too = (link.from_, link.to) == ("gemm_burst", "gemm_sustained")
+            words = _SETTLED_TOO if too else _STAGE_WORDS[link.to]
+            share = f"{delivered:.0%}"
+            first_of_all = N_("{share} of it {where}")
+            parts.append(_("{share} {where}" if parts else first_of_all, share=share, where=_(words)))
+    mine = [record for record in products if (record.device, record.dtype) == (first.device, first.dtype)]
+    rated = next(record.nominal_tflops for record in mine if record.nominal_tflops)
+    doubt = _doubt(links)
+    said = [
+        _(
+            "Nominal is {tflops} TFLOPS in {dtype}; this device delivers {parts}.",
+            tflops=figure(rated),
+            dtype=first.dtype,
+            parts=_and(parts),
+        ),
+        *_conditions(mine, links),
+        *(
+            [_("Don't rely on it yet: {doubt}.", doubt=_(", ").join(map(verdict_words, doubt)))]
+            if doubt
+            else []
+        ),
+    ]
+    return in_a_row(said)
+
+
+_STAGE_WORDS = {
+    "gemm": N_("in its best matrix product"),
+    "gemm_burst": N_("in its best matrix product from cool"),
+    "gemm_sustained": N_("in its best matrix product once settled"),
+    "gemm_model": N_("in the model's own products"),
+    "block": N_("in a full-width transformer block, forward and backward"),
+}
+_SETTLED_TOO = N_("once that has settled")
+
+
+def _doubt(links: Sequence[Link]) -> list[str]:
+    """The verdicts that stand against the chain; from gemm_sustained on `throttled` isn't one of them."""
+    found, settled = set[str](), False
+    for link in links:
+        settled = settled or link.to == "gemm_sustained"
+        found |= {link.verdict} - ({"clean", "throttled"} if settled else {"clean"})
+    return sorted(found)
+
+
+def _conditions(products: Sequence[Record], links: Sequence[Link]) -> Iterator[str]:
+    """What the device could have done in the conditions of its best product, and how near that one came."""
+    sources = [link.source for link in links if link.to in ("gemm", "gemm_burst", "gemm_sustained")]
+    best = next((record for record in products if sources and record.case == sources[-1]), None)
+    if best is not None and best.ceiling_tflops is not None and best.normalized_efficiency is not None:
+        yield _(
+            "In the conditions it held it could do {tflops} TFLOPS{lost}, and that product reached "
+            "{share} of it.",
+            tflops=figure(best.ceiling_tflops),
+            lost=_(" (lost to {loss})", loss=retold(best.loss)) if best.loss else "",
+            share=f"{best.normalized_efficiency:.0%}",
+        )
+
+
+def _and(parts: Sequence[str]) -> str:
+    if len(parts) == 1:
+        return parts[0]
+    return _("{first} and {last}", first=_(", ").join(parts[:-1]), last=parts[-1])
+
+
+def advice(run: Run) -> list[str]:
+    """What stood in the way of a clean figure, and what to do about it."""
+    found = measured(run)
+    verdicts = {verdict for record in found for verdict in record.verdicts}
+    said = [_(text) for verdict, text in _ADVICE.items() if verdict in verdicts]
+    said += _throttled({record.phase for record in found if "throttled" in record.verdicts})
+    skipped = sum(record.status == "skipped" and "budget" in (record.reason or "") for record in run.records)
+    if skipped:
+        said.append(_("{count} cases didn't fit the budget: give a larger --budget.", count=skipped))
+    if run.missing:
+        said.append(
+            _(
+                "{count} cases have no record: go on with `bench run --resume {folder}`.",
+                count=len(run.missing),
+                folder=_quoted(run.folder),
+            )
+        )
+    if any(record.workload == "transformer_block" and not record.represents for record in found):
+        said.append(
+            _("The block was measured below full width: it stands for no model, and is no link above.")
+        )
+    return said
+
+
+def _throttled(phases: set[str | None]) -> Iterator[str]:
+    """The clock was held down by heat or the power limit: for a settled figure that is as it should be."""
+    if "sustained" in phases:
+        yield _(
+            "Heat or the power limit held the clock down once settled: that is what a sustained figure "
+            "shows, and such a figure counts."
+        )
+    if phases - {"sustained"}:
+        yield _(
+            "Heat or the power limit held the clock down in a figure that isn't a sustained one: it counts "
+            "for neither burst nor sustained; let the device cool, and run quick or soak."
+        )
+
+
+def _quoted(folder: Path) -> str:
+    """The folder as a shell takes it, so that the command can be pasted."""
+    return shlex.quote(str(folder))
+
+
+_ADVICE = {
+    "unverified": N_(
+        "A result was wrong beyond rounding, or changed between launches: don't trust this device "
+        "before that is explained."
+    ),
+    "above_peak": N_("A figure is above the rated peak: the rating or its clock is wrong for this device."),
+    "launch_bound": N_("The host couldn't launch fast enough: that figure is the host's, not the device's."),
+    "contended": N_("Something else used the device or its cores meanwhile: run again on a quiet machine."),
+    "unstable": N_(
+        "A figure spread by more than 5 %, drifted, kept to two levels or hadn't settled: run again "
+        "with a larger --budget."
+    ),
+    "unknown": N_("Some evidence could not be read, so a record can't be called clean."),
+}
+
+
+def measured(run: Run) -> list[Record]:
+    """The records that hold a figure."""
+    return [record for record in run.records if record.status == "ok"]

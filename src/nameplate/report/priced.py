@@ -1,0 +1,161 @@
+"""What a run makes of the fleets: delivered EFLOPS and RMB, by its own derates where it may price them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nameplate.errors import InputError
+from nameplate.fleet import links, measured
+from nameplate.fleet.costs import Cost
+from nameplate.fleet.montecarlo import Estimate
+from nameplate.fleet.pricing import cost
+from nameplate.fleet.words import sentence, short
+from nameplate.language import N_, _, in_a_row, retold
+from nameplate.report.chart import FLEETS, Bar, Bars, Chart
+from nameplate.report.table import Field, Table, figure, table_of
+from nameplate.store.folder import Run
+from nameplate.text import plain
+
+
+@dataclass(frozen=True)
+class Priced:
+    """The fleets as a run prices them; `why` it doesn't, where their figures are by published derates."""
+
+    costs: tuple[Cost, ...]
+    why: str | None = None
+
+    @property
+    def delivering(self) -> list[Cost]:
+        """The fleets of which it is known what they deliver."""
+        return [each for each in self.costs if each.delivered_eflops is not None]
+
+
+def price(run: Run) -> Priced:
+    """Price every fleet, the run's part by the run where that may be; one EFLOPS of a part that no fleet has.
+
+    What stands against it (records that weren't admitted, a device that is no accelerator) is said, and the
+    published derates stand in.
+    """
+    unpriced = measured.unpriced(run)
+    if unpriced is not None:
+        return Priced(cost(), unpriced)
+    try:
+        return Priced(_by(run))
+    except InputError as refusal:
+        return Priced(cost(), retold(str(refusal)))
+
+
+def _by(run: Run) -> tuple[Cost, ...]:
+    parts = measured.parts_of(run)
+    held = {part.id for each in cost(draws=1_000) for part in each.size.parts}
+    if not parts or held & set(parts):
+        return cost(run=run)
+    return cost(run=run, part=parts[0])
+
+
+def priced_tables(priced: Priced) -> list[Table]:
+    """The fleets that deliver something, by which derates, and what that costs."""
+    shown = priced.delivering
+    if not shown:
+        return []
+    fields = [
+        Field[Cost]("fleet", lambda each: plain(_(each.name) if each.size.as_of is None else each.fleet)),
+        Field[Cost]("part", lambda each: plain(short(each.part.name) if each.part else "–"), goes=1),
+        Field[Cost]("cards", lambda each: "–" if each.cards is None else f"{each.cards:,}", is_number=True),
+        Field[Cost]("nominal", lambda each: _form(each.nominal_eflops), is_number=True),
+        Field[Cost]("delivered", lambda each: _form(each.delivered_eflops), is_number=True),
+        Field[Cost]("p5 … p50 … p95", _range("delivered_eflops"), goes=2),
+        Field[Cost]("servers, RMB M", lambda each: _millions(each.capex_rmb), is_number=True),
+        Field[Cost](
+            "per nominal EFLOPS", lambda each: _millions(each.rmb_per_nominal_eflops), is_number=True, goes=0
+        ),
+        Field[Cost](
+            "per delivered EFLOPS", lambda each: _millions(each.rmb_per_delivered_eflops), is_number=True
+        ),
+        Field[Cost]("RMB M a year", _ownership, is_number=True, goes=3),
+        Field[Cost]("by", lambda each: plain(_by_words(each)), goes=4),
+    ]  # fmt: skip
+    heading = _("Fleets: nominal and delivered EFLOPS, and what they cost")
+    return [table_of(heading, fields, shown, charts=_bars(shown), lead=_lead(priced, shown))]
+
+
+def _lead(priced: Priced, shown: Sequence[Cost]) -> str:
+    said = [
+        _("Dense {dtype} nominal in cards, delivered and price alike.", dtype=links.DTYPE),
+        *(
+            [_("By published derates; this run prices no fleet: {why}.", why=priced.why)]
+            if priced.why
+            else []
+        ),
+        *(_said(each) for each in _one_a_part(shown)),
+    ]
+    said.append(
+        _(
+            "A figure takes every input as published; where draws reach to one side of it alone, p50 is the "
+            "better guess."
+        )
+    )
+    left = len(priced.costs) - len(shown)
+    if left:
+        said.append(
+            _("Of {count} fleets it isn't known what they deliver: `bench fleet cost` says why.", count=left)
+        )
+    return plain(in_a_row(said))
+
+
+def _said(cost: Cost) -> str:
+    return sentence(cost) or ""
+
+
+def _one_a_part(costs: Sequence[Cost]) -> list[Cost]:
+    return list({(each.part and each.part.id, each.chain): each for each in costs if each.part}.values())
+
+
+def _bars(costs: Sequence[Cost]) -> list[Chart]:
+    nominal, delivered = _("nominal"), _("delivered")
+    bars = []
+    for each in costs:
+        label = plain(_(each.name))
+        bars.append(Bar(label, each.nominal_eflops or 0.0, kind=nominal))
+        ends = each.estimates["delivered_eflops"]
+        bars.append(Bar(label, each.delivered_eflops or 0.0, ends.p5, ends.p95, delivered))
+    most = max(costs, key=lambda each: each.nominal_eflops or 0.0)
+    alt = _(
+        "Two bars a fleet, {count} fleets; {largest} has {nominal} EFLOPS nominal and delivers {delivered}.",
+        count=len(costs),
+        largest=plain(_(most.name)),
+        nominal=_form(most.nominal_eflops),
+        delivered=_form(most.delivered_eflops),
+    )
+    title = _("Nominal and delivered EFLOPS by fleet; lines hold nine draws in ten")
+    kinds, held = (nominal, delivered), N_("nine draws in ten")
+    return [Bars(FLEETS, title, alt, "EFLOPS", tuple(bars), kinds, side_by_side=True, of="fleet", ends=held)]
+
+
+def _by_words(cost: Cost) -> str:
+    """What says what is delivered: a run, or how the last link is known."""
+    last = cost.chain[-1]
+    if last.run:
+        return _("this run")
+    return _(last.provenance)
+
+
+def _ownership(cost: Cost) -> str:
+    return _millions(cost.value("ownership_rmb_per_year"))
+
+
+def _range(name: str) -> Callable[[Cost], str]:
+    def text(cost: Cost) -> str:
+        found: Estimate | None = cost.estimates.get(name)
+        return "–" if found is None else " … ".join(map(_form, (found.p5, found.p50, found.p95)))
+
+    return text
+
+
+def _form(value: float | None) -> str:
+    return figure(value)
+
+
+def _millions(value: float | None) -> str:
+    return "–" if value is None else f"{value / 1e6:,.0f}"

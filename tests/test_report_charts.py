@@ -1,0 +1,597 @@
+"""What charts show, that it is what the tables say, and that every medium can draw it."""
+
+import re
+from itertools import combinations, pairwise
+from xml.etree import ElementTree
+
+import altair
+import jsonschema
+import numpy as np
+import pytest
+
+from nameplate.derate.chain import stages
+from nameplate.record import Moment
+from nameplate.report import textchart, vega
+from nameplate.report.beside import beside
+from nameplate.report.chart import (
+    MOST_BARS,
+    MOST_POINTS,
+    Bar,
+    Bars,
+    Course,
+    Courses,
+    Grid,
+    Roofline,
+    Step,
+    Waterfall,
+)
+from nameplate.report.labels import Labels
+from nameplate.report.palette import COLOURS, GAIN, LOSS, SERIES, style_sheet
+from nameplate.report.priced import price, priced_tables
+from nameplate.report.shapes import shapes_table
+from nameplate.report.stages import slowest
+from nameplate.report.view import view
+from nameplate.report.work import memory_table, work_table
+
+SVG = "{http://www.w3.org/2000/svg}"
+KINDS = {
+    "chain": Waterfall,
+    "efficiency": Bars,
+    "shapes": Grid,
+    "roofline": Roofline,
+    "from-idle": Courses,
+    "fleets": Bars,
+    "stages": Bars,
+    "shared": Bars,
+}
+
+
+def charts_of(*tables):
+    return {chart.name: chart for table in tables for chart in table.charts}
+
+
+@pytest.fixture(scope="module")
+def charts(a800_run):
+    """Every chart of a run and of two side by side, by its name."""
+    run, other = a800_run(), a800_run(0.9, run="20261123T120000-standard-a801")
+    return charts_of(*view(run).tables, *priced_tables(price(run)), *beside([run, other]).tables)
+
+
+def work_charts(*records, of):
+    return charts_of(work_table(records, Labels.of(of(*records))))
+
+
+def rows(chart, name):
+    return vega.spec(chart)["datasets"][name]
+
+
+def nodes(svg, kind):
+    """What the marks of a kind say of themselves to a screen reader."""
+    found = ElementTree.fromstring(svg).iter(f"{SVG}path")
+    return [node.get("aria-label") for node in found if node.get("aria-roledescription") == kind]
+
+
+def texts(svg):
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_a_run_has_a_chart_of_each_kind(charts):
+    assert {name: type(chart) for name, chart in charts.items()} == KINDS
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_chart_has_a_title_and_says_what_it_shows(charts, name):
+    chart = charts[name]
+    assert chart.title
+    assert chart.alt.endswith(".")
+    assert vega.spec(chart)["description"] == chart.alt
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_definition_is_valid_vega_lite(charts, name):
+    altair.Chart.from_dict(vega.spec(charts[name]))
+
+
+def test_the_check_above_can_fail(charts):
+    spec = vega.spec(charts["shapes"])
+    spec["layer"][0]["mark"]["type"] = "rectangle"
+    with pytest.raises(jsonschema.ValidationError):
+        altair.Chart.from_dict(spec)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_picture_stands_alone(charts, name):
+    """Well-formed, with a title and a description, in both schemes; it loads nothing and runs nothing."""
+    svg = vega.svg_file(charts[name])
+    root = ElementTree.fromstring(svg)
+    assert root.tag == f"{SVG}svg"
+    assert root.find(f"{SVG}title").text == charts[name].title
+    assert root.find(f"{SVG}desc").text == charts[name].alt
+    style = root.find(f"{SVG}style").text
+    assert style == style_sheet()
+    assert "@media screen and (prefers-color-scheme:dark)" in style
+    tags = {node.tag.removeprefix(SVG) for node in root.iter()}
+    assert not tags & {"script", "image", "foreignObject", "a", "use"}
+    attributes = {name for node in root.iter() for name in node.attrib}
+    assert not {each for each in attributes if each.startswith("on") or each.endswith(("href", "src"))}
+    assert not re.search(r"url\((?!#)|@import|javascript:", svg)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_picture_has_a_ground_of_its_own_and_the_palettes_colours(charts, name):
+    svg = vega.svg_file(charts[name])
+    ground = ElementTree.fromstring(svg).find(f"{SVG}rect")
+    assert ground.get("fill") == "var(--paper, #ffffff)"
+    painted = set(re.findall(r'(?:fill|stroke)="([^"]*)"', svg)) - {"none", "transparent"}
+    known = {f"var(--{name}, {light})" for name, (light, _dark) in COLOURS.items()}
+    assert painted <= known | {each for each in painted if each.startswith("url(#")}
+
+
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>]]>&\x1b[2J\u202e\"'"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_hostile_name_stays_text_in_a_picture(a800_run, charts, name):
+    run, other = (
+        a800_run(text=HOSTILE),
+        a800_run(0.9, text=HOSTILE, run="20261123T120000-standard-a801"),
+    )
+    hostile = charts_of(*view(run).tables, *priced_tables(price(run)), *beside([run, other]).tables)[name]
+    svg = vega.svg_file(hostile)
+    calm = ElementTree.fromstring(vega.svg_file(charts[name]))
+    assert {node.tag for node in ElementTree.fromstring(svg).iter()} == {node.tag for node in calm.iter()}
+    assert not re.search("[\x1b\u202e]", svg)
+
+
+# Bars
+
+
+def test_each_case_has_a_bar_of_its_own(make_run, make_record):
+    """Two that differ in their fill only aren't piled on each other."""
+    zeros = make_record(case="matmul/bf16/1024x1024x1024/zeros/warm/-/torch", fill="zeros")
+    chart = work_charts(make_record(), zeros, of=make_run)["efficiency"]
+    labels = [bar.label for bar in chart.bars]
+    assert labels == ["matmul bf16 1024x1024x1024", "matmul bf16 1024x1024x1024 zeros"]
+    assert len(nodes(vega.svg(vega.spec(chart)), "bar")) == 2
+
+
+def test_the_same_case_of_two_devices_has_two_bars(a800_run):
+    chart = charts_of(*view(a800_run(1.0, 0.9)).tables)["efficiency"]
+    first = [bar for bar in chart.bars if bar.label.endswith("matmul bf16 2048x2048x2048")]
+    assert [bar.label.split()[0] for bar in first] == ["cuda:0", "cuda:1"]
+    assert [bar.value for bar in first] == pytest.approx([185 / 320, 0.9 * 185 / 320])
+
+
+def test_a_bar_is_the_share_of_nominal_with_its_interval_as_the_table_prints_it(charts):
+    row = next(row for row in rows(charts["efficiency"], "bars") if row["label"].endswith("burst"))
+    assert (row["value"], row["low"], row["high"]) == pytest.approx(
+        (275 / 320, 0.99 * 275 / 320, 1.01 * 275 / 320)
+    )
+    assert (row["said"], row["ends"]) == ("85.9%", "85.1% … 86.8%")
+
+
+def test_without_a_rating_bars_are_of_throughput(make_run, make_record):
+    nothing = dict.fromkeys(("nominal_tflops", "efficiency", "efficiency_low", "efficiency_high"))
+    chart = work_charts(make_record(tflops=1979.4, tflops_high=2000.0, **nothing), of=make_run)["efficiency"]
+    assert not chart.is_share
+    assert chart.axis == "achieved, TFLOPS"
+    assert rows(chart, "bars")[0]["said"] == "1,979"  # neither an exponent nor another rounding
+    words = texts(vega.svg(vega.spec(chart)))
+    assert "achieved, TFLOPS" in words
+    assert not any("%" in word for word in words)
+
+
+def test_what_is_not_known_is_a_dash_where_it_is_hovered(charts):
+    nominal, delivered = rows(charts["fleets"], "bars")[:2]
+    assert (nominal["kind"], nominal["ends"]) == ("nominal", "–")
+    assert delivered["ends"] == "28.3 … 30.8"
+    assert rows(charts["chain"], "steps")[0]["ends"] == "–"
+
+
+def test_the_lines_of_fleets_are_not_said_to_be_95_percent(charts):
+    def tips(name):
+        return [each["title"] for each in vega.spec(charts[name])["layer"][0]["encoding"]["tooltip"]]
+
+    assert tips("fleets") == ["fleet", "kind", "EFLOPS", "nine draws in ten"]
+    assert tips("efficiency") == ["case", "kind", "achieved ÷ nominal", "95 % interval"]
+    assert tips("stages") == ["stage", "kind", "of nominal", "95 % interval"]
+
+
+def test_a_throttled_sustained_figure_is_believed_and_a_burst_one_not(make_run, make_record):
+    held = {"verdict": "throttled", "verdicts": ("throttled",)}
+    made = [make_record(phase=phase, case=phase, **held) for phase in ("sustained", "burst")]
+    kinds = [bar.kind for bar in work_charts(*made, of=make_run)["efficiency"].bars]
+    assert kinds == ["may be believed", "in doubt"]
+
+
+def test_nothing_measured_draws_nothing(make_run, make_record):
+    assert work_charts(make_record(status="skipped"), of=make_run) == {}
+    assert charts_of(*view(make_run(make_record(status="skipped"))).tables) == {}
+
+
+def many(make_record, count):
+    return [
+        make_record(
+            case=f"matmul/bf16/{n}x8x8/normal/warm/-/torch",
+            shape=f"{n}x8x8",
+            efficiency=(n + 1) / count,
+            efficiency_low=n / count,
+            efficiency_high=(n + 2) / count,
+        )
+        for n in range(count)
+    ]
+
+
+def test_more_bars_than_a_picture_holds_are_the_first_of_them_and_it_says_so(make_run, make_record):
+    few, more = (work_charts(*many(make_record, n), of=make_run)["efficiency"] for n in (MOST_BARS, 2_000))
+    assert "first" not in few.title
+    assert more.title.endswith(": the first 40 of 2000")
+    assert len(rows(few, "bars")) == len(rows(more, "bars")) == MOST_BARS
+    assert len(nodes(vega.svg(vega.spec(more)), "bar")) == MOST_BARS
+
+
+# The waterfall
+
+
+def test_steps_are_the_stages_figures_of_nominal(a800_run, charts):
+    run = a800_run()
+    (found,) = stages(run.records)
+    steps = charts["chain"].steps
+    nominal = found.stages[0].reached.tflops.value
+    assert nominal == 320.0
+    assert [step.value for step in steps] == pytest.approx(
+        [each.reached.tflops.value / nominal for each in found.stages]
+    )
+    assert [step.label for step in steps] == [
+        "nominal",
+        "datasheet",
+        "best product, burst",
+        "best product, sustained",
+        "the model's products",
+        "transformer block",
+    ]
+    assert [step.value for step in steps][:4] == pytest.approx([1.0, 312 / 320, 275 / 320, 260 / 320])
+    assert steps[5].value == pytest.approx(205 / 320)
+    assert (steps[1].low, steps[1].high, steps[1].how) == (None, None, "published")
+    assert (steps[5].low, steps[5].high) == pytest.approx((0.99 * 205 / 320, 1.01 * 205 / 320))
+
+
+def test_of_several_devices_the_slowest_is_drawn_and_named(a800_run):
+    chart = charts_of(*view(a800_run(1.0, 0.8, 0.9)).tables)["chain"]
+    assert chart.title == "From nominal to delivered in bf16: cuda:1, the slowest"
+    assert chart.steps[-1].value == pytest.approx(0.8 * 205 / 320)
+
+
+def test_the_slowest_is_of_those_that_reach_as_far_as_any(a800_run):
+    """A device without a block has lost less so far, and one that is slower but stops early says nothing."""
+
+    def without_block(records):
+        return [each for each in records if not (each.device == "cuda:1" and each.group == "layer")]
+
+    run = a800_run(1.0, 0.5, records=without_block)
+    assert slowest(stages(run.records)).device == "cuda:0"
+    assert slowest([]) is None
+
+
+def waterfall(*values):
+    made = tuple(Step(f"stage {n}", value, None, None, "measured") for n, value in enumerate(values))
+    return Waterfall("chain", "a title", "what it shows.", made)
+
+
+def test_a_ratio_above_1_draws_a_gain():
+    found = rows(waterfall(1.0, 0.6, 0.9, 1.2), "steps")
+    assert [row["change"] for row in found] == [None, "lost", "gained", "gained"]
+    # A bar is what is kept; beside it what was lost, or over it what was gained.
+    assert [row["kept"] for row in found] == [1.0, 0.6, 0.6, 0.9]
+    assert [(row["before"], row["value"]) for row in found][1:] == [(1.0, 0.6), (0.6, 0.9), (0.9, 1.2)]
+    svg = vega.svg(vega.spec(waterfall(1.0, 0.6, 0.9)))
+    assert svg.count(f'fill="{LOSS}"') == 2  # in its place, and in the legend
+    assert svg.count(f'fill="{GAIN}"') == 2
+    assert "90.0%" in texts(svg)
+
+
+def test_a_chain_that_stays_the_same_draws_neither_loss_nor_gain():
+    assert [row["change"] for row in rows(waterfall(1.0, 1.0), "steps")] == [None, None]
+
+
+# The roofline
+
+
+def memory_charts(run):
+    records = [each for each in run.records if each.status == "ok"]
+    return charts_of(memory_table(records, Labels.of(run)))
+
+
+def test_the_roofs_are_nominal_and_the_fastest_memory_measured(charts):
+    roofs = {roof.label: (roof.tflops, roof.gb_s) for roof in charts["roofline"].roofs}
+    triad = 0.28e12 / (1 << 31) * (12 << 30) / 1e9
+    assert roofs == {
+        "nominal bf16, fp16 320": (320.0, None),
+        "nominal tf32 160": (160.0, None),
+        "memory fp32 triad-4096MiB, 1,680 GB/s measured": (None, pytest.approx(triad)),
+    }
+
+
+def test_memorys_roof_rises_by_its_bandwidth_up_to_the_highest_roof_of_compute(charts):
+    chart = charts["roofline"]
+    lines = {}
+    for row in rows(chart, "roofs"):
+        lines.setdefault(row["roof"], []).append((row["intensity"], row["tflops"]))
+    by_memory = next(points for roof, points in lines.items() if "GB/s" in roof)
+    for intensity, tflops in by_memory:
+        assert tflops / intensity == pytest.approx(chart.roofs[-1].gb_s / 1e3)
+    assert by_memory[-1][1] == 320.0
+    (first, last) = lines["nominal tf32 160"]
+    assert (first[1], last[1]) == (160.0, 160.0)
+    intensities = [point.flop_per_byte for point in chart.points]
+    assert first[0] < min(intensities) < max(intensities) < last[0]
+
+
+def test_a_point_is_its_flops_a_byte_and_what_it_achieved(charts):
+    points = {point.label: point for point in charts["roofline"].points}
+    assert len(points) == 12  # every case that counts FLOPs: the copy isn't one of them
+    assert not any("copy" in label for label in points)
+    square = points["matmul fp16 8192x8192x8192"]
+    assert (square.tflops, square.kind) == (258.0, "fp16")
+    assert square.flop_per_byte == pytest.approx(8192 / 3)
+    assert points["memory fp32 triad-4096MiB"].flop_per_byte == pytest.approx(1 / 6)
+
+
+def test_without_memory_or_without_work_there_is_no_roofline(a800_run):
+    assert memory_charts(a800_run())
+    no_memory = a800_run(records=lambda found: [each for each in found if each.workload != "memory"])
+    assert memory_charts(no_memory) == {}
+    copy_alone = a800_run(records=lambda found: [each for each in found if "copy" in each.case])
+    assert memory_charts(copy_alone) == {}
+    (table,) = (each for each in view(copy_alone).tables if each.heading.startswith("Memory"))
+    assert len(table.rows) == 1
+
+
+def test_more_points_than_a_picture_holds_are_the_first_of_them(a800_run, make_record):
+    triad = [each for each in a800_run().records if "triad" in each.case]
+    records = [*triad, *many(make_record, MOST_POINTS)]
+    run = a800_run(records=lambda found: records)
+    chart = memory_charts(run)["roofline"]
+    assert chart.title.endswith(": the first 1000 of 1001")
+    assert len(rows(chart, "points")) == MOST_POINTS
+
+
+# Products by shape and dtype
+
+
+def grid(*records):
+    return shapes_table(records)
+
+
+def product(make_record, shape="8x8x8", tflops=0.4, **changes):
+    share = tflops / 0.5
+    fields = {"tflops": tflops, "tflops_low": tflops, "tflops_high": tflops, "efficiency": share}
+    fields |= {"efficiency_low": share, "efficiency_high": share, "shape": shape}
+    return make_record(**(fields | {"case": str((shape, *changes.values()))} | changes))
+
+
+def test_of_burst_and_sustained_the_settled_figure_stands(make_record):
+    settled, cool = product(make_record, phase="sustained"), product(make_record, tflops=0.3, phase="burst")
+    other = product(make_record, "9x9x9")
+    for records in ((settled, cool, other), (cool, settled, other)):
+        assert grid(*records).rows == (("8x8x8", "80.0%"), ("9x9x9", "80.0%"))
+
+
+def test_of_several_devices_the_slowest_stands(make_record):
+    made = [product(make_record, tflops=tflops, device=f"cuda:{tflops}") for tflops in (0.4, 0.2, 0.3)]
+    assert grid(*made, product(make_record, "9x9x9")).rows[0] == ("8x8x8", "40.0%")
+
+
+@pytest.mark.parametrize("what", [{"verdict": "unverified", "verdicts": ("unverified",)}, {"fill": "zeros"}])
+def test_a_wrong_result_or_one_of_inputs_that_no_model_has_never_stands(make_record, what):
+    records = [
+        product(make_record, "8x8x8"),
+        product(make_record, "9x9x9"),
+        product(make_record, "7x7x7", **what),
+    ]
+    assert [row[0] for row in grid(*records).rows] == ["8x8x8", "9x9x9"]
+    assert [cell.row for cell in grid(*records).charts[0].cells] == ["8x8x8", "9x9x9"]
+
+
+def test_one_shape_makes_no_grid(make_record):
+    assert grid(product(make_record), product(make_record, dtype="fp32")).rows == ()
+    assert grid().charts == ()
+
+
+def test_where_one_has_no_rating_the_grid_is_of_throughput(make_record):
+    unrated = dict.fromkeys(("efficiency", "efficiency_low", "efficiency_high", "nominal_tflops"))
+    table = grid(product(make_record), product(make_record, "9x9x9", dtype="fp32", **unrated))
+    assert table.heading.endswith("in TFLOPS")
+    assert table.columns == ("shape", "bf16", "fp32")
+    assert table.rows == (("8x8x8", "0.400", "–"), ("9x9x9", "–", "0.400"))
+    assert table.charts[0].whole is None
+
+
+def test_a_field_says_what_the_table_says(charts):
+    chart = charts["shapes"]
+    assert (chart.rows[0], chart.columns) == ("8192x8192x8192", ("bf16", "fp16", "tf32"))
+    fields = {(cell.row, cell.column): cell.text for cell in chart.cells}
+    assert fields["8192x8192x8192", "tf32"] == "81.9%"
+    assert ("2048x2048x2048", "tf32") not in fields
+    assert chart.whole == 1.0
+
+
+# Over time
+
+
+def course(count, settled_s=2.0, label="a product", known=True):
+    moments = [
+        Moment(at_s=0.1 * 2**n, tflops=200.0 - n, power_w=300.0 + n if known else None) for n in range(count)
+    ]
+    return Course(label, tuple(moments), settled_s)
+
+
+def courses(*found):
+    return Courses("from-idle", "a title", "what it shows.", found)
+
+
+def test_a_course_is_drawn_over_time_with_what_is_known_beneath(charts):
+    svg = vega.svg(vega.spec(charts["from-idle"]))
+    words = texts(svg)
+    for title in ("TFLOPS", "SM clock, MHz", "power, W", "temperature, °C"):
+        assert title in words
+    assert words.count("seconds after the onset from idle (log scale)") == 1
+    assert len(nodes(svg, "line mark")) == 4
+    assert words.count("settled") == 1
+
+
+def test_a_course_of_throughput_alone_has_one_panel():
+    spec = vega.spec(courses(course(5, settled_s=None, known=False)))
+    assert len(spec["vconcat"]) == 1
+    assert "settled" not in texts(vega.svg(spec))
+
+
+def test_courses_of_two_devices_are_two_lines_in_two_colours(a800_run):
+    svg = vega.svg(vega.spec(charts_of(*view(a800_run(1.0, 0.9)).tables)["from-idle"]))
+    assert len(nodes(svg, "line mark")) == 8
+    assert {"cuda:0 matmul bf16 8192x8192x8192", "cuda:1 matmul bf16 8192x8192x8192"} <= set(texts(svg))
+    assert svg.count(f'stroke="{SERIES[0]}"') == svg.count(f'stroke="{SERIES[1]}"')
+
+
+def test_without_a_course_there_is_no_picture_of_one(make_run, make_record):
+    assert "from-idle" not in charts_of(*view(make_run(make_record())).tables)
+
+
+# On a terminal
+
+
+def test_a_waterfall_is_a_bar_a_stage_against_the_whole(charts):
+    lines = textchart.lines(charts["chain"], 80)
+    assert [line.split()[-1] for line in lines] == ["100.0%", "97.5%", "85.9%", "81.2%", "75.6%", "64.1%"]
+    assert lines[0].startswith("nominal ")
+    assert all(len(line) <= 80 for line in lines)
+    full = lines[0].count("█")
+    assert lines[5].count("█") == pytest.approx(full * 205 / 320, abs=1)
+    assert ["·" in line for line in lines] == [False, True, True, True, True, True]
+
+
+def test_a_gain_beyond_the_whole_is_the_longest_bar():
+    lines = textchart.lines(waterfall(1.0, 0.5, 1.25), 60)
+    lengths = [line.count("█") for line in lines]
+    assert lengths[2] > lengths[0] > lengths[1]
+
+
+def test_a_terminal_too_narrow_for_bars_gets_none(charts):
+    assert textchart.lines(charts["chain"], 30) == []
+
+
+@pytest.mark.parametrize("name", ["efficiency", "shapes", "roofline", "fleets"])
+def test_a_terminal_shows_the_others_as_their_tables(charts, name):
+    assert textchart.lines(charts[name], 120) == []
+
+
+def test_several_courses_are_told_apart_on_a_terminal():
+    lines = textchart.lines(courses(course(8), course(8, label="another")), 80)
+    assert len(lines) == 4
+    assert lines[1].startswith("a product: █ 200")
+    assert lines[3].startswith("another: █ 200")
+
+
+# Colours
+
+
+def light(colour):
+    """Linear red, green and blue of `#rrggbb` (IEC 61966-2-1)."""
+    values = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one, other):
+    """The contrast of two colours by WCAG 2.2: from 1 to 21."""
+    darker, lighter = sorted(float(np.dot((0.2126, 0.7152, 0.0722), light(each))) for each in (one, other))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def colour(name, scheme):
+    return COLOURS[name][("light", "dark").index(scheme)]
+
+
+def test_the_formula_of_contrast_gives_the_standards_figures():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("ground", ["paper", "panel"])
+@pytest.mark.parametrize("name", ["ink", "muted", "accent", "good", "doubt", "bad"])
+def test_text_is_readable_on_every_ground(name, ground, scheme):
+    assert contrast(colour(name, scheme), colour(ground, scheme)) >= 4.5
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_series_is_seen_on_paper(number, scheme):
+    assert contrast(colour(f"series-{number}", scheme), colour("paper", scheme)) >= 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_text_of_a_field_is_readable_on_its_fullest_shade(charts, scheme):
+    share = vega.spec(charts["shapes"])["layer"][0]["encoding"]["fillOpacity"]["scale"]["range"][1]
+    over, under = (
+        [int(colour(name, scheme)[at : at + 2], 16) for at in (1, 3, 5)] for name in ("series-1", "paper")
+    )
+    shade = "#" + "".join(
+        f"{round(share * a + (1 - share) * b):02x}" for a, b in zip(over, under, strict=True)
+    )
+    assert contrast(colour("ink", scheme), shade) >= 4.5
+
+
+# What those see who lack a kind of cone (Machado, Oliveira and Fernandes, IEEE TVCG 15(6), 2009, severity 1).
+SIGHTS = {
+    "all cones": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritanopia": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+TO_XYZ = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+
+
+def lab(linear):
+    """CIE 1976 L*a*b* of linear red, green and blue, under D65."""
+    x, y, z = np.dot(TO_XYZ, np.clip(linear, 0, 1)) / (0.9505, 1.0, 1.089)
+    x, y, z = (each ** (1 / 3) if each > 0.008856 else 7.787 * each + 16 / 116 for each in (x, y, z))
+    return np.array((116 * y - 16, 500 * (x - y), 200 * (y - z)))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_series_are_told_apart_by_the_colour_blind(sight, scheme):
+    """10 of CIE 1976's differences is several times what a person just sees side by side."""
+    seen = [lab(np.dot(SIGHTS[sight], light(colour(f"series-{n}", scheme)))) for n in range(1, 7)]
+    assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) >= 10
+
+
+def test_print_is_light_whatever_the_screen_is():
+    sheet = style_sheet()
+    (dark,) = re.findall(r"@media ([^{]*)\{", sheet)
+    assert dark == "screen and (prefers-color-scheme:dark)"
+    before, after = sheet.split("@media")
+    assert all(f"--{name}:{pair[0]};" in before for name, pair in COLOURS.items())
+    assert all(f"--{name}:{pair[1]};" in after for name, pair in COLOURS.items())
+
+
+def test_more_kinds_than_colours_begin_again():
+    names = tuple(f"kind {n}" for n in range(len(SERIES) + 1))
+    bars = tuple(Bar("a case", 0.5, kind=name) for name in names)
+    chart = Bars("shared", "a title", "what it shows.", "of nominal", bars, names, side_by_side=True)
+    scale = vega.spec(chart)["layer"][0]["encoding"]["color"]["scale"]
+    assert scale["domain"] == list(names)
+    assert scale["range"] == [*SERIES, SERIES[0]]
+    assert all(one != other for one, other in pairwise(scale["range"]))
