@@ -441,18 +441,95 @@ def test_suites_are_listed_with_their_time(bench):
     assert all(row["suite"] in text and row["description"] in text for row in rows)
 
 
+@pytest.mark.usefixtures("one_library")
 def test_report_prints_the_names_of_what_it_wrote(bench, stored, tmp_path):
-    result = bench("report", stored(), "-o", tmp_path / "report.md")
+    page, text = tmp_path / "report.html", tmp_path / "report.md"
+    result = bench("report", stored(), "-o", page)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.split() == [str(page)]
+    result = bench(
+        "report", "20261122T120000-fake-0001", "-o", text, "--results", tmp_path / "runs", "--json"
+    )
     assert result.status == 0
-    assert result.out.split() == [str(tmp_path / "report.md"), str(tmp_path / "report.svg")]
+    written = json.loads(result.out)
+    assert written == [str(text), *(str(tmp_path / f"report-{name}.svg") for name in CHARTS)]
+    assert all(os.path.getsize(path) > 500 for path in written)
+
+
+CHARTS = ("chain", "efficiency", "fleets")
+
+
+@pytest.mark.usefixtures("one_library")
+def test_report_takes_several_runs(bench, stored, tmp_path):
+    folders = [stored(), stored(run="20261123T120000-fake-0002")]
+    result = bench("report", *folders, "-o", tmp_path / "both.html")
+    assert result.status == 0
+    text = (tmp_path / "both.html").read_text()
+    assert "2 runs side by side" in text
+    assert all(folder.name in text for folder in folders)
+
+
+@pytest.mark.usefixtures("one_library")
+def test_a_report_is_written_in_the_readers_language(bench, stored, tmp_path):
+    assert bench("report", stored(), "-o", tmp_path / "report.html", "--lang", "zh").status == 0
+    assert '<html lang="zh-Hans">' in (tmp_path / "report.html").read_text()
+
+
+def test_a_run_is_shown_in_the_readers_language(bench, stored):
+    folder = stored()
+    english, chinese = (bench("show", folder, "--lang", lang).out for lang in ("en", "zh"))
+    assert english == bench("show", folder).out
+    assert not re.search("[\u4e00-\u9fff]", english)
+    assert len(re.findall("[\u4e00-\u9fff]", chinese)) > 200
+    assert "matmul bf16 1024x1024x1024" in chinese
+
+
+@pytest.mark.parametrize("command", [["show"], ["report", "-o", "x.md"]])
+def test_a_language_that_nobody_translated_to_is_2(bench, stored, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    result = bench(command[0], stored(), *command[1:], "--lang", "tlh")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == "bench: --lang: no such language; got 'tlh'; expected en or zh\n"
+    assert not (tmp_path / "x.md").exists()
 
 
 def test_a_report_in_another_format_is_2(bench, stored, tmp_path):
-    result = bench("report", stored(), "-o", tmp_path / "report.html")
+    result = bench("report", stored(), "-o", tmp_path / "report.pdf")
     assert result.status == 2
     (line,) = result.err.splitlines()
     assert "--output: no such format; got " in line
-    assert line.endswith("expected a name ending in .md")
+    assert line.endswith("expected a name ending in .html or .md")
+
+
+def test_several_runs_are_shown_side_by_side_and_then_each(bench, stored):
+    folders = [stored(), stored(run="20261123T120000-fake-0002", hostname="node18")]
+    out = bench("show", *folders).out
+    places = [
+        out.index(text) for text in ("2 runs side by side", "Cases that the runs share", "node17", "node18")
+    ]
+    assert places == sorted(places)
+    documents = json.loads(bench("show", *folders, "--json").out)
+    assert [each["run"]["run"] for each in documents] == [folder.name for folder in folders]
+    assert isinstance(json.loads(bench("show", folders[0], "--json").out), dict)
+
+
+def test_one_run_of_several_that_isnt_there_is_2(bench, stored, tmp_path):
+    for command in (["show"], ["report", "-o", tmp_path / "x.html"]):
+        result = bench(command[0], stored(run=f"20261124T120000-fake-{command[0]}"), "gone", *command[1:])
+        assert (result.status, result.out) == (2, "")
+        assert "no such run; got 'gone'" in result.err
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_fleets_are_shown_of_a_run_but_not_when_it_has_just_been_measured(bench, measured, tmp_path):
+    """The screen after a run is the answer; what it makes of fleets is asked for."""
+    screen = bench(*measured(Work("a"))).out
+    (folder,) = (tmp_path / "runs").iterdir()
+    shown = bench("show", folder).out
+    for heading in ("Fleets: nominal and delivered EFLOPS", "Method", "Every record", "How to reproduce"):
+        assert heading in shown
+        assert heading not in screen
+    assert "matmul fp32 a" in screen
 
 
 def test_publish_prints_the_folder_it_made(bench, stored, tmp_path, monkeypatch):

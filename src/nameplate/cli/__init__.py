@@ -13,7 +13,18 @@ from typing import Annotated
 import typer
 
 from nameplate import __version__
-from nameplate.cli import devices, fleet, measuring, publishing, reading, selftest, specs
+from nameplate.cli import (
+    comparing,
+    devices,
+    exporting,
+    fleet,
+    leaderboard,
+    measuring,
+    publishing,
+    reading,
+    selftest,
+    specs,
+)
 from nameplate.errors import NameplateError
 from nameplate.text import plain
 
@@ -43,7 +54,10 @@ def _options(
     pass
 
 
-for module in (measuring, reading, devices, specs, publishing, fleet, selftest):
+for module in (
+    *(measuring, reading, comparing, devices, specs),
+    *(publishing, leaderboard, exporting, fleet, selftest),
+):
     module.register(app)
 
 

@@ -1,0 +1,7 @@
+"""Runs in the formats of other tools, and many runs as one data set."""
+
+from __future__ import annotations
+
+from nameplate.export.write import Written, export, merge
+
+__all__ = ["Written", "export", "merge"]

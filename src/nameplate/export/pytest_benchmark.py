@@ -1,0 +1,116 @@
+"""The JSON that pytest-benchmark saves, for whatever reads that: its own `compare`, and services for CI.
+
+A round is a batch of a record: its time is the mean seconds a launch of that batch, an iteration is a launch.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from nameplate.export.rows import Entry, clean
+from nameplate.export.series import figured, names, timestamp
+from nameplate.record import Batch
+
+_MEASURES = "seconds a launch; a round is the mean of one batch of back-to-back launches"
+_PARAMETERS = ("dtype", "shape", "fill", "cache", "phase", "backend", "device")
+
+
+def choose(entries: Iterable[Entry], problems: list[str]) -> list[Entry]:
+    """The newest records that have batches which took time. InputError where there is none."""
+    return figured(entries, problems, lambda entry: _took_time(entry.record.batches))
+
+
+def _took_time(batches: Sequence[Batch]) -> bool:
+    return bool(batches) and all(batch.elapsed_s > 0 and batch.launches > 0 for batch in batches)
+
+
+def lines(entries: Iterable[Entry]) -> Iterator[str]:
+    """One document. Machine and moment are the newest run's; a run is of no commit."""
+    known = list(entries)
+    latest = max(known, key=lambda entry: timestamp(entry.row) or 0.0)
+    document = {
+        "machine_info": _machine(latest),
+        "commit_info": {
+            "id": "unknown",
+            "time": None,
+            "author_time": None,
+            "dirty": None,
+            "branch": "unknown",
+        },
+        "benchmarks": [_benchmark(name, entry) for name, entry in zip(names(known), known, strict=True)],
+        "datetime": latest.row["created"],
+        "version": f"nameplate {latest.row['nameplate_version']}",
+    }
+    yield json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _machine(entry: Entry) -> dict[str, Any]:
+    software = clean(entry.manifest.software)
+    return {
+        "node": entry.row["hostname"],
+        "processor": entry.row["device_name"],
+        "platform": software.get("platform"),
+        "python_version": software.get("python"),
+    }
+
+
+def _benchmark(name: str, entry: Entry) -> dict[str, Any]:
+    batches = entry.record.batches
+    launches = round(sum(batch.launches for batch in batches) / len(batches))
+    return {
+        "group": entry.row["workload"],
+        "name": name,
+        "fullname": name,
+        "params": {key: entry.row[key] for key in _PARAMETERS},
+        "param": entry.row["shape"],
+        "extra_info": {"measures": _MEASURES, **entry.row},
+        "options": {"timer": f"nameplate, method {entry.record.method}"},
+        "stats": {**_stats([batch.elapsed_s / batch.launches for batch in batches]), "iterations": launches},
+    }
+
+
+def _stats(data: Sequence[float]) -> dict[str, Any]:
+    """What pytest-benchmark tells of its rounds, in seconds, by its definitions."""
+    mean = statistics.fmean(data)
+    deviation = statistics.stdev(data) if len(data) > 1 else 0.0
+    q1, q3 = _quartiles(sorted(data))
+    fence = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
+    by_deviation = _outside(data, mean - deviation, mean + deviation)
+    by_quartiles = _outside(data, *fence)
+    inside = [each for each in data if fence[0] <= each <= fence[1]]
+    return {
+        "min": min(data),
+        "max": max(data),
+        "mean": mean,
+        "stddev": deviation,
+        "rounds": len(data),
+        "median": statistics.median(data),
+        "iqr": q3 - q1,
+        "q1": q1,
+        "q3": q3,
+        "iqr_outliers": by_quartiles,
+        "stddev_outliers": by_deviation,
+        "outliers": f"{by_deviation};{by_quartiles}",
+        "ld15iqr": min(inside),
+        "hd15iqr": max(inside),
+        "ops": 1 / mean,
+        "total": sum(data),
+        "data": list(data),
+    }
+
+
+def _quartiles(data: Sequence[float]) -> tuple[float, float]:
+    """The medians of both halves; of an odd number, between those with and without the middle one."""
+    short, long = len(data) // 2, len(data) - len(data) // 2
+    if short == 0:
+        return data[0], data[0]
+    halves = (data[:short], data[:long]), (data[-short:], data[-long:])
+    q1, q3 = (statistics.fmean(map(statistics.median, pair)) for pair in halves)
+    return q1, q3
+
+
+def _outside(data: Iterable[float], low: float, high: float) -> int:
+    return sum(not low <= each <= high for each in data)

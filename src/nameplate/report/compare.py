@@ -1,0 +1,183 @@
+"""A comparison for a reader: the word for each case, what it rests on, and what else differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from nameplate.compare.comparison import Comparison
+from nameplate.compare.pytest_json import KIND
+from nameplate.compare.rows import Row, Word
+from nameplate.language import N_, _, retold
+from nameplate.report.labels import Labels
+from nameplate.report.table import Field, Table, figure, table_of
+from nameplate.report.view import View
+from nameplate.stats import Interval
+from nameplate.text import plain
+
+_COUNTED: dict[Word, str] = {
+    "slower": N_("{count} slower"),
+    "faster": N_("{count} faster"),
+    "same": N_("{count} same"),
+    "ambiguous": N_("{count} ambiguous"),
+    "incomparable": N_("{count} incomparable"),
+    "missing": N_("{count} missing"),
+    "added": N_("{count} added"),
+}
+_SPEED: tuple[Word, ...] = ("slower", "faster", "same", "ambiguous")
+_USUAL = Labels({})
+
+
+def compare_view(found: Comparison) -> View:
+    """Everything there is to say of a comparison."""
+    tables = (_compared(found), _others(found))
+    return View(
+        title=plain(_("{new} against {base}", new=found.new.name, base=found.base.name)),
+        facts=tuple((name, plain(value)) for name, value in _facts(found)),
+        tables=tuple(table for table in tables if table.rows),
+        meaning=plain(meaning(found)),
+        advice=tuple(_advice(found)),
+        problems=tuple(plain(retold(each)) for each in found.problems),
+    )
+
+
+def meaning(found: Comparison) -> str:
+    """How many cases are what, and the worst regression that is sure."""
+    counts = [_(words, count=found.counts[word]) for word, words in _COUNTED.items() if found.counts[word]]
+    said = _("{counts} of {all} cases", counts=_(", ").join(counts), all=len(found.rows))
+    if not found.slower:
+        return _("{said}.", said=said)
+    worst = found.slower[0]
+    return _(
+        "{said}; the worst is {case}: {change}.", said=said, case=_case(found, worst), change=change(worst)
+    )
+
+
+def _case(found: Comparison, row: Row) -> str:
+    """What a case is called; another tool's name is left as it is."""
+    return plain(row.case) if _of_pytest(found) else _USUAL.case(row.case)
+
+
+def _on_cpus(found: Comparison) -> bool:
+    return any(look.kind not in ("cuda", KIND) for run in found.base.runs for look in run.looks)
+
+
+def _of_pytest(found: Comparison) -> bool:
+    return found.base.runs[0].way == KIND
+
+
+def change(row: Row) -> str:
+    """`−3.1 % (−3.6 … −2.5 %)`: of new against base, with the interval's ends."""
+    if row.ratio is None:
+        return "–"
+    return _("{ratio} ({ends})", ratio=_percent(row.ratio.value), ends=_ends(row.ratio))
+
+
+def _ends(ratio: Interval) -> str:
+    return f"{_percent(ratio.low)} … {_percent(ratio.high)}"
+
+
+def _percent(ratio: float) -> str:
+    """A ratio as the change it is; one that has no end is ∞."""
+    return f"{ratio - 1:+.1%}".replace("+inf%", "∞")
+
+
+def _compared(found: Comparison) -> Table:
+    rows = [row for row in found.rows if row.word in _SPEED]
+    fields = [
+        Field[Row]("case", lambda row: _case(found, row)),
+        *([Field[Row]("device", lambda row: plain(row.device))] if _several_devices(rows) else []),
+        Field[Row]("new is", lambda row: _(row.word)),
+        Field[Row](
+            "change", lambda row: "–" if row.ratio is None else _percent(row.ratio.value), is_number=True
+        ),
+        Field[Row]("interval", lambda row: "–" if row.ratio is None else _ends(row.ratio)),
+        Field[Row]("base", lambda row: figure(row.base), is_number=True, goes=3),
+        Field[Row]("new", lambda row: figure(row.new), is_number=True, goes=2),
+        Field[Row]("unit", lambda row: _(row.unit) if row.unit else "–", goes=1),
+        Field[Row]("runs", _runs, is_number=True, goes=0),
+        Field[Row]("reason", lambda row: plain(retold(row.reason or ""))),
+    ]
+    return table_of(_("Compared"), fields, rows)
+
+
+def _runs(row: Row) -> str:
+    return str(row.base_runs) if row.base_runs == row.new_runs else f"{row.base_runs} : {row.new_runs}"
+
+
+def _several_devices(rows: Sequence[Row]) -> bool:
+    return len({row.device for row in rows}) > 1
+
+
+def _others(found: Comparison) -> Table:
+    rows = [row for row in found.rows if row.word not in _SPEED]
+    fields = [
+        Field[Row]("case", lambda row: _case(found, row)),
+        *([Field[Row]("device", lambda row: plain(row.device))] if _several_devices(rows) else []),
+        Field[Row]("new is", lambda row: _(row.word)),
+        Field[Row]("reason", lambda row: plain(retold(row.reason or ""))),
+    ]
+    return table_of(_("Not compared"), fields, rows)
+
+
+def _facts(found: Comparison) -> Iterator[tuple[str, str]]:
+    yield _("base"), _runs_of([run.name for run in found.base.runs])
+    yield _("new"), _runs_of([run.name for run in found.new.runs])
+    yield _("threshold"), f"±{found.terms.threshold:.1%}"
+    yield (
+        _("intervals"),
+        _(
+            "each of {confidence}: together they hold in 95 of 100 comparisons",
+            confidence=f"{found.confidence:.2%}",
+        ),
+    )
+    yield _("scatter"), _scatter(found)
+    for each in found.differences:
+        yield _(each.what), _("{base} in base, {new} in new", base=each.base, new=each.new)
+
+
+def _runs_of(names: Sequence[str]) -> str:
+    return (
+        names[0]
+        if len(names) == 1
+        else _("{count} runs, {first} to {last}", count=len(names), first=names[0], last=names[-1])
+    )
+
+
+def _scatter(found: Comparison) -> str:
+    if found.in_pairs:
+        return _("as {count} pairs show it", count=len(found.base.runs))
+    if all(row.scatter != "allowed for" for row in found.rows):
+        return _("as the runs show it")
+    if found.terms.restart_spread is not None:
+        return _("{spread} a run, as given", spread=f"{found.terms.restart_spread:.2%}")
+    return _("; ").join(
+        _(
+            "{spread} a run allowed for, {basis} ({source}, {date})",
+            spread=f"{each.value:.1%}",
+            basis=_(each.basis),
+            source=retold(each.source),
+            date=each.date,
+        )
+        for each in found.spreads
+    )
+
+
+def _advice(found: Comparison) -> Iterator[str]:
+    if found.broken:
+        yield _("Of what base has, new lacks, failed or got wrong: {count}.", count=len(found.broken))
+    if not found.in_pairs and any(row.basis == "achieved" for row in found.slower) and _on_cpus(found):
+        yield _(
+            "Throughput of a CPU is what the machine delivered in that hour, neighbours included: measure "
+            "both in turn with `bench compare --interleave A B` before you look for a cause."
+        )
+    if not found.counts["ambiguous"]:
+        return
+    if found.in_pairs:
+        yield _("Ambiguous is neither a pass nor a failure: give more --pairs, or a larger --budget.")
+    elif _of_pytest(found):
+        yield _("Ambiguous is neither a pass nor a failure: give folders of several files.")
+    else:
+        yield _(
+            "Ambiguous is neither a pass nor a failure: give folders of several runs, or have both measured "
+            "in turn with `bench compare --interleave A B`."
+        )

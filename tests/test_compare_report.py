@@ -1,0 +1,155 @@
+"""A comparison as a reader sees it: the sentence first, a row a case, what it rests on, what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nameplate.compare import compare
+from nameplate.compare.comparison import compare_sides
+from nameplate.compare.looks import Figure, Look, Side, Taken
+from nameplate.compare.terms import Terms
+from nameplate.report.compare import compare_view
+from nameplate.report.markdown import render
+from nameplate.stats import Interval
+
+RECORDED = Path(__file__).parent / "data" / "compare"
+PYTEST = RECORDED / "pytest-benchmark"
+
+
+def view(base, new, **flags):
+    return compare_view(compare(RECORDED / base, RECORDED / new, **flags))
+
+
+def rows(table):
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+def made(*figures, runs=3, name="a run", word=None, in_pairs=False):
+    """A comparison of made-up sides: a (base, new) figure a case."""
+
+    def side(which):
+        looks = [
+            Look(
+                f"case-{n}",
+                "cpu",
+                "cpu",
+                "a part",
+                work="one",
+                figures={"achieved": Figure(Interval(each[which], each[which], each[which]), "TFLOPS")},
+            )
+            for n, each in enumerate(figures)
+        ]
+        return Side(name, tuple(Taken(f"{name} {n}", "method 2", tuple(looks), {}) for n in range(runs)))
+
+    return compare_sides(side(0), side(1), Terms(), in_pairs=in_pairs)
+
+
+def test_the_sentence_counts_the_words_and_names_the_worst():
+    assert re.fullmatch(
+        r"1 slower, 2 same of 3 cases; the worst is matmul bf16 1024x1024x1024: "
+        r"-[23]\.\d% \(-3\.\d% … -[12]\.\d%\)\.",
+        view("base", "slower").meaning,
+    )
+    assert view("base", "same").meaning == "3 same of 3 cases."
+
+
+def test_of_several_regressions_the_worst_is_named():
+    said = compare_view(made((1.0, 0.9), (1.0, 0.7), (1.0, 2.0))).meaning
+    assert said == "2 slower, 1 faster of 3 cases; the worst is case-1: -30.0% (-30.0% … -30.0%)."
+
+
+def test_a_row_says_what_new_is_by_how_much_and_how_sure():
+    (compared,) = view("base", "slower").tables
+    assert compared.columns == (
+        "case",
+        "new is",
+        "change",
+        "interval",
+        "base",
+        "new",
+        "unit",
+        "runs",
+        "reason",
+    )
+    product, _, copy = rows(compared)
+    assert product["case"] == "matmul bf16 1024x1024x1024"
+    assert product["new is"] == "slower"
+    assert (product["unit"], copy["unit"], product["runs"]) == ("of the probe", "GB/s", "5")
+    assert re.fullmatch(r"-[23]\.\d%", product["change"])
+
+
+def test_what_is_not_compared_stands_apart_with_its_reason():
+    _, others = view("base", "broken").tables
+    assert rows(others) == [
+        {
+            "case": "transformer_block bf16 1x128x512-forward_backward",
+            "new is": "missing",
+            "reason": "failed: RuntimeError: no memory",
+        }
+    ]
+    assert "Of what base has, new lacks, failed or got wrong: 1." in view("base", "broken").advice
+
+
+def test_the_facts_say_what_the_words_rest_on_and_what_differs():
+    facts = dict(view("base", "other-torch").facts)
+    assert facts["base"] == "5 runs, 20261122T120000-base-0000 to 20261122T120004-base-0004"
+    assert facts["threshold"] == "±1.5%"
+    assert facts["intervals"] == "each of 98.33%: together they hold in 95 of 100 comparisons"
+    assert facts["scatter"] == "as the runs show it"
+    assert facts["torch"] == "2.13.0 in base, 2.14.0 in new"
+
+
+def test_what_was_allowed_for_is_said_with_source_and_date():
+    facts = dict(view("quiet-base", "quiet-new").facts)
+    assert facts["scatter"].startswith("1.1% a run allowed for, normalized (bench selftest --repeat 30: ")
+    assert facts["scatter"].endswith("15.8 %, upper 90 % limit, 2026-11-22)")
+    assert facts["base"] == "20261122T120000-quiet-base-0000"
+    given = dict(view("quiet-base", "quiet-new", restart_spread=0.004).facts)
+    assert given["scatter"] == "0.40% a run, as given"
+    assert dict(compare_view(made((1.0, 1.0), in_pairs=True)).facts)["scatter"] == "as 3 pairs show it"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (lambda: view("noisy-base", "noisy-new"), "`bench compare --interleave A B`"),
+        (lambda: view(PYTEST / "base.json", PYTEST / "slower.json"), "folders of several files"),
+        (lambda: compare_view(made((1.0, 1.016), runs=1, in_pairs=True)), "give more --pairs"),
+    ],
+)
+def test_ambiguous_is_neither_and_comes_with_a_next_step(found, said):
+    (advice,) = found().advice
+    assert advice.startswith("Ambiguous is neither a pass nor a failure: ")
+    assert said in advice
+
+
+def test_a_cpu_that_is_slower_by_throughput_alone_may_only_have_had_a_worse_hour():
+    (advice,) = compare_view(made((1.0, 0.9))).advice
+    assert advice.startswith("Throughput of a CPU is what the machine delivered in that hour")
+    assert compare_view(made((1.0, 0.9), in_pairs=True)).advice == ()
+    assert view("base", "slower").advice == ()
+
+
+def test_no_value_from_outside_moves_a_cursor_or_opens_mark_up():
+    hostile = made((1.0, 1.0), name="\x1b[2J\u202e<b>")
+    found = compare_view(hostile)
+    said = [found.title, found.meaning, *(value for _, value in found.facts)]
+    assert not re.search("[\x1b\u202e]", "".join(said))
+    assert "<b>" not in render(found)
+
+
+def test_it_renders_as_markdown():
+    text = render(view("base", "slower"))
+    assert text.startswith("# ")
+    assert "**1 slower, 2 same of 3 cases; the worst is matmul bf16 1024x1024x1024: " in text
+    assert "| matmul bf16 1024x1024x1024 | slower |" in text
+
+
+def test_an_interval_without_ends_is_printed_as_that():
+    (compared,) = compare_view(made((1.0, 1.1), runs=1, in_pairs=True)).tables
+    (row,) = rows(compared)
+    assert (row["change"], row["interval"]) == ("+10.0%", "-100.0% … ∞")
+    assert row["reason"] == "too few pairs for an interval"

@@ -1,0 +1,191 @@
+"""What README and docs tell a reader to type works: every `bench` line runs, every link leads somewhere.
+
+`bench run` measures a simulated device here; what takes minutes is parsed by its command, but not done.
+"""
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import nameplate.run
+from nameplate.cli import app, main
+from nameplate.device.simulated import SimulatedDevice, steady
+from nameplate.device.simulated_work import SimulatedWork
+from nameplate.store.folder import RecordWriter, create, mark_done
+from nameplate.suite import Case, Suite
+
+ROOT = Path(__file__).parent.parent
+DOCS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+# Fleets have a file of their own, with prices and parts that a command needs (test_fleet_docs).
+ELSEWHERE = {"fleet.md"}
+# Minutes of measuring, or what this machine may not have: read by the command, up to its help.
+LONG = {"selftest", "devices"}
+COLLECTOR = "/var/lib/node_exporter/textfile_collector"
+
+
+def lines(path):
+    """Every line of a block that begins with `bench`, without its comment."""
+    text = path.read_text(encoding="utf-8")
+    fenced = re.findall(r"^```(?:sh|bash)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^ {4,}(bench .*)$", outside, re.MULTILINE)
+    found += [line for block in fenced for line in block.splitlines() if line.startswith("bench ")]
+    return [shlex.join(shlex.split(line, comments=True)) for line in found]
+
+
+COMMANDS = [
+    pytest.param(line, id=f"{path.name}: {line}")
+    for path in DOCS
+    if path.name not in ELSEWHERE
+    for line in dict.fromkeys(lines(path))
+]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, make_record, make_manifest, simulate):
+    """A folder in which the documents' runs lie, and a machine that is measured in no time."""
+
+    def store(name, results=tmp_path, **changes):
+        products = [make_record(phase="sustained"), make_record(case="matmul/bf16/8x8x8/normal/warm/-/torch")]
+        manifest = make_manifest([record.case for record in products], run=name, **changes)
+        folder = create(results, manifest)
+        with RecordWriter(folder, "cpu") as writer:
+            for record in products:
+                writer.append(record)
+        mark_done(folder)
+
+    for name in ("RUN", "BASE", "NEW"):
+        store(name)
+    for folder in ("runs", "baseline", "new"):
+        for number in range(3):
+            store(f"{folder}-{number}", tmp_path / folder)
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    (tmp_path / "textfile_collector").mkdir()
+    (tmp_path / "mine.toml").write_text(toml_of("extending.md", "[[part]]"), encoding="utf-8")
+    for name in ("base.json", "new.json"):
+        shutil.copy(ROOT / "tests/data/compare/pytest-benchmark/base.json", tmp_path / name)
+    device = SimulatedDevice(steady(1e-3, 0.01), nominal_tflops=4.0)
+    product = SimulatedWork(device, name="matmul", dtype="bf16", shape="1024x1024x1024")
+    suite = Suite("smoke", "a test's own", 20.0, lambda target: [Case(product)])
+    monkeypatch.setattr(nameplate.run, "find", lambda name: suite)
+    simulate(device)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def toml_of(name, having):
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return next(block for block in blocks if having in block)
+
+
+def run_line(line, monkeypatch, capsys):
+    """Run a line as a shell's command would be; its exit status, and what it printed."""
+    monkeypatch.setattr(sys, "argv", shlex.split(line))
+    status = 0
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code or 0
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    return status, printed.out + printed.err
+
+
+def short(line):
+    """A line as it is tried: what takes minutes is read by its command, but not done."""
+    words = shlex.split(line)
+    return f"{line} --help" if words[1] in LONG or "--interleave" in words else line
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_works(line, desk, monkeypatch, capsys):
+    tried = short(line.replace(COLLECTOR, str(desk / "textfile_collector")))
+    status, printed = run_line(tried, monkeypatch, capsys)
+    assert status == 0, printed
+    assert printed
+
+
+def test_a_command_that_is_wrong_would_be_found(desk, monkeypatch, capsys):
+    for wrong in (
+        "bench show GONE",
+        "bench report RUN --pdf",
+        "bench selftest --twice 2 --help",
+        "bench frob",
+    ):
+        assert run_line(wrong, monkeypatch, capsys)[0] == 2
+
+
+def steps(path):
+    """Every `bench` command of a workflow, its variables filled in, without what the shell does with it."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        text = "\n".join(re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    joined = text.replace("\\\n", " ")
+    for line in re.findall(
+        r"^\s*(?:- run: |run: )?(?:part=\$\()?(?:\.venv/bin/)?(bench .*)$", joined, re.MULTILINE
+    ):
+        words = re.split(r" >>| \|", re.sub(r"\$\([^)]*\)|\$\w+", "X", line))[0]
+        yield shlex.join(shlex.split(words, comments=True))
+
+
+WORKFLOWS = [
+    pytest.param(step, id=f"{path.name}: {step}")
+    for path in (ROOT / ".github/workflows/ci.yml", ROOT / "docs/ci.md", ROOT / "docs/export.md")
+    for step in dict.fromkeys(steps(path))
+]
+
+
+@pytest.mark.parametrize("step", WORKFLOWS)
+def test_every_step_of_a_workflow_is_understood_by_its_command(step, monkeypatch, capsys):
+    status, printed = run_line(f"{step} --help", monkeypatch, capsys)
+    assert status == 0, printed
+
+
+def test_the_workflow_measures_compares_and_reports():
+    found = {shlex.split(step.values[0])[1] for step in WORKFLOWS}
+    assert {"run", "devices", "compare", "report"} <= found
+
+
+def test_every_command_is_in_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in app.registered_commands:
+        assert f"`bench {command.name}" in text or f" · `{command.name}`" in text, command.name
+
+
+def linked(path):
+    """Every link of a document that leads to a file of ours, with the heading it names."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if not re.match(r"[a-z]+:", target):
+            name, _, heading = target.partition("#")
+            yield (path.parent / name if name else path), heading
+
+
+def anchors(path):
+    """The anchors that a code host makes of headings."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path):
+    for target, heading in linked(path):
+        assert target.exists(), f"{path.name} links to {target}"
+        if heading:
+            assert heading in anchors(target), f"{path.name} links to #{heading} of {target.name}"
+
+
+def test_every_document_can_be_reached_from_the_readme():
+    seen, todo = set(), [ROOT / "README.md"]
+    while todo:
+        path = todo.pop()
+        if path in seen or path.suffix != ".md":
+            continue
+        seen.add(path)
+        todo += [target.resolve() for target, _ in linked(path)]
+    assert {path.resolve() for path in DOCS} <= {path.resolve() for path in seen}
