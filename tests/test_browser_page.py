@@ -11,6 +11,7 @@ from nameplate.text import plain
 
 WIDTHS = {"wide": 1280, "narrow": 390}
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\x1b[2J\u202e|x|"
+CHINESE = re.compile("[\u4e00-\u9fff]")
 # The menu of a chart holds a picture too; a chart's own is of this class.
 DRAWN = ".vega-embed svg.marks"
 
@@ -31,6 +32,7 @@ def pages(page_of, a800_run):
         "several runs": lambda: page_of(
             a800_run(1.0, 0.9), a800_run(0.9, run="20261123T120000-standard-a801")
         ),
+        "in Chinese": lambda: page_of(a800_run(), lang="zh"),
         "a long run": lambda: page_of(a800_run(records=long)),
         "hostile": lambda: page_of(a800_run(text=HOSTILE)),
         "calm": lambda: page_of(a800_run(text="a" * len(plain(HOSTILE)))),
@@ -121,6 +123,17 @@ def test_the_page_opens_offline_fits_its_window_and_its_charts_answer(show, page
     assert ground == f"rgb({', '.join(str(int(paper[at : at + 2], 16)) for at in (1, 3, 5))})"
 
 
+def test_in_chinese_the_page_fits_a_narrow_window_and_its_charts_speak_it_too(show, pages):
+    shown = show(pages("in Chinese"), "narrow")
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= WIDTHS["narrow"]
+    chart = shown.chart("efficiency")
+    assert CHINESE.search(chart.locator("summary").get_attribute("aria-label"))
+    assert CHINESE.search(chart.locator(".vega-actions").text_content())
+    told = shown.hovered(chart.locator("[aria-roledescription=bar]").first)
+    assert [name for name in told if not CHINESE.search(name)] == []
+    assert "85.9%" in told.values()
+
+
 def test_every_id_is_still_unique_once_everything_is_drawn(show, pages):
     ids = show(pages("several runs")).page.evaluate(
         "[...document.querySelectorAll('[id]')].map(one => one.id)"
@@ -135,6 +148,7 @@ def test_a_drawn_chart_keeps_its_text_for_those_who_dont_see_it(show, pages):
     assert all(label.endswith(".") for label in drawn.evaluate_all("all => all.map(one => one.ariaLabel)"))
     # An image has nothing within for a screen reader, and here there is a menu.
     assert shown.page.locator(".chart[role=img]").count() == 0
+    assert shown.chart("efficiency").locator("summary").get_attribute("aria-label") == "Click to view actions"
 
 
 def test_hovering_a_bar_tells_its_figures_as_the_table_has_them(show, pages):

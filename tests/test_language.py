@@ -414,6 +414,23 @@ def test_chinese_fills_its_lines_and_leaves_words_whole(where):
     assert all(word in text for word in ("bench", "--budget"))
 
 
+def test_a_narrow_column_breaks_no_short_word():
+    row = ("x" * 20, "公开数据", "contended unstable", " ".join(["y" * 15] * 9))
+    table = Table("", ("link", "how", "verdict", "from"), (row,), frozenset())
+    with speaking("zh"):
+        text = printed(View("", (), (table,), "", (), ()), 72)
+    words = ("环节", "方式", "公开数据", "判定", "受干扰", "不稳定", "来源")
+    assert [word for word in words if word not in text] == []
+
+
+def test_a_short_word_that_does_not_fit_goes_before_a_long_one_breaks():
+    row = ("x" * 40, "公开数据", "y" * 22)
+    table = Table("", ("link", "how", "from"), (row,), frozenset(), (1,))
+    text = printed(View("", (), (table,), "", (), ()), 72)
+    assert "公" not in text
+    assert row[2] in text
+
+
 # ---- what files hold ----
 
 
@@ -630,7 +647,7 @@ def made(folder, records_of, make_manifest):
         run = Run(folder, make_manifest(cases, devices=(gpu(),)), tuple(changed), (), True)
         with pytest.raises(InputError) as refusal:
             evidence(run, part)
-        yield str(refusal.value)
+        yield refusal.value.what
     unknown = Run(folder, make_manifest(cases, devices=(entry,)), tuple(records), (), True)
     yield price(unknown).why
     died = _with_reasons(unknown, {"cuda:0": Outcome(-11)}, got_further=True)

@@ -9,7 +9,7 @@ from nameplate.report.chart import MOST_BARS
 from nameplate.report.document import document
 from nameplate.report.stages import in_order
 
-SECOND = "20261123T120000-standard-a801"
+FIRST, SECOND = "20261122T120000-standard-a800", "20261123T120000-standard-a801"
 
 
 def table(found, heading):
@@ -39,13 +39,18 @@ def runs(a800_run):
     return a800_run(), a800_run(0.9, run=SECOND)
 
 
-def test_runs_of_one_part_are_named_by_their_ids(runs):
+def test_runs_of_one_part_are_named_by_the_end_of_their_ids(runs):
     found = beside(runs)
     assert found.title == "2 runs side by side"
     for heading in ("From nominal to delivered", "Cases that the runs share"):
-        assert table(found, heading).columns[1:] == ("20261122T120000-standard-a800", SECOND)
-    assert [row[0] for row in table(found, "The runs").rows] == ["20261122T120000-standard-a800", SECOND]
-    assert found.meaning.splitlines()[1].startswith(f"{SECOND}: Nominal is 320 TFLOPS in bf16")
+        assert table(found, heading).columns[1:] == ("a800", "a801")
+    assert [row[:2] for row in table(found, "The runs").rows] == [("a800", FIRST), ("a801", SECOND)]
+    assert found.meaning.splitlines()[1].startswith("a801: Nominal is 320 TFLOPS in bf16")
+
+
+def test_where_ids_end_alike_the_whole_of_them_tells_runs_apart(a800_run):
+    twin = "20261123T120000-standard-a800"
+    assert table(beside([a800_run(), a800_run(run=twin)]), "Cases").columns[1:] == (FIRST, twin)
 
 
 def test_runs_of_different_parts_are_named_by_them(runs):
@@ -58,12 +63,13 @@ def test_runs_of_different_parts_are_named_by_them(runs):
 
 def test_where_one_part_is_not_known_ids_are_used(runs):
     first, second = runs
-    assert table(beside([first, of_part(second, None)]), "The runs").rows[1][0] == SECOND
+    assert table(beside([first, of_part(second, None)]), "The runs").rows[1][0] == "a801"
 
 
 def test_the_runs_are_listed_with_what_they_ran_on(runs):
-    row = cells(beside(runs), "The runs")[SECOND]
+    row = cells(beside(runs), "The runs")["a801"]
     assert row == {
+        "run": SECOND,
         "device": "NVIDIA A800-SXM4-80GB",
         "part": "nvidia-a800-sxm4-80gb",
         "begun": "2026-11-22T12:00:00+00:00",
@@ -84,7 +90,8 @@ def test_stages_stand_beside_each_other_of_nominal(runs):
         "the model's products",
         "transformer block",
     ]
-    assert rows["best product, burst"]["20261122T120000-standard-a800"] == "85.9% ± 0.9"
+    assert rows["best product, burst"]["a800"] == "85.9% ± 0.9"
+    assert set(rows["datasheet"].values()) == {"97.5%"}  # a rating has no interval
 
 
 def test_stages_keep_the_chains_order_whichever_run_comes_first(runs):
@@ -102,17 +109,17 @@ def test_stages_keep_the_chains_order_whichever_run_comes_first(runs):
             "best product, burst",
             "best product, sustained",
         ]
-        assert rows["best product"]["20261122T120000-standard-a800"] == "–"
-        assert rows["best product, burst"][SECOND] == "–"
+        assert rows["best product"]["a800"] == "–"
+        assert rows["best product, burst"]["a801"] == "–"
     assert in_order({"block", "nominal", "gemm"}) == ["nominal", "gemm", "block"]
 
 
 def test_of_several_devices_the_slowest_stands_beside_the_other_run(a800_run, runs):
     found = beside([runs[0], a800_run(1.0, 0.7, run=SECOND)])
     stages = cells(found, "From nominal to delivered")["transformer block"]
-    assert stages[SECOND] == "44.8% ± 0.4"
+    assert stages["a801"] == "44.8% ± 0.4"
     case = cells(found, "Cases that the runs share")["matmul bf16 2048x2048x2048"]
-    assert case == {"20261122T120000-standard-a800": "57.8%", SECOND: "40.5%"}
+    assert case == {"a800": "57.8%", "a801": "40.5%"}
 
 
 def test_only_cases_that_two_runs_have_are_shown(runs):
@@ -171,11 +178,9 @@ def test_a_run_without_a_product_has_dashes_and_says_so(runs):
     first, second = runs
     second = without(second, lambda record: record.workload == "memory")
     found = beside([first, second])
-    assert {row[SECOND] for row in cells(found, "From nominal to delivered").values()} == {"–"}
+    assert {row["a801"] for row in cells(found, "From nominal to delivered").values()} == {"–"}
     assert "No product was measured" in found.meaning.splitlines()[1]
-    assert [chart.kinds for chart in table(found, "From nominal").charts] == [
-        ("20261122T120000-standard-a800",)
-    ]
+    assert [chart.kinds for chart in table(found, "From nominal").charts] == [("a800",)]
 
 
 def named(run, count):
@@ -200,8 +205,8 @@ def test_bars_of_a_case_stand_side_by_side_a_run_each(runs):
     (chart,) = table(beside(runs), "Cases that the runs share").charts
     burst = [bar for bar in chart.bars if bar.label.endswith("burst")]
     assert [(bar.kind, bar.value) for bar in burst] == [
-        ("20261122T120000-standard-a800", pytest.approx(275 / 320)),
-        (SECOND, pytest.approx(0.9 * 275 / 320)),
+        ("a800", pytest.approx(275 / 320)),
+        ("a801", pytest.approx(0.9 * 275 / 320)),
     ]
     assert chart.side_by_side
     assert chart.is_share
@@ -213,4 +218,4 @@ def test_a_run_has_the_same_stages_alone_as_beside_another(runs):
     for link in document(runs[1])["chain"]:
         share *= link["value"]
     row = cells(beside(runs), "From nominal to delivered")["transformer block"]
-    assert row[SECOND].split(" ± ")[0] == f"{share:.1%}"
+    assert row["a801"].split(" ± ")[0] == f"{share:.1%}"

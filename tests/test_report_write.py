@@ -137,3 +137,10 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(
     ):
         write_report(make_run(make_record()), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_given_twice_is_refused(make_run, make_record, tmp_path):
+    run = make_run(make_record())
+    with pytest.raises(InputError, match=rf"the same run twice; got '{run.id}'; expected runs that differ"):
+        write_report([run, run], tmp_path / "report.md")
+    assert list(tmp_path.iterdir()) == []

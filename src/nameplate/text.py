@@ -11,7 +11,10 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 def plain(value: object) -> str:
     """Return the value as one line of printable text: white space is a space, the unprintable is gone."""
-    return "".join(" " if char in _SPACES else char for char in str(value) if _shows(char))
+    text = str(value)
+    if text.isprintable():  # as most are; what is printable has nothing to be taken out
+        return text
+    return "".join(" " if char in _SPACES else char for char in text if _shows(char))
 
 
 def _shows(char: str) -> bool:

@@ -38,16 +38,21 @@ def beside(runs: Sequence[Run]) -> View:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """What a run is called among the others: its part where no two are of one, else its id."""
-    parts = [run.manifest.devices[0].part for run in runs]
-    unlike = None not in parts and len(set(parts)) == len(parts)
-    return [plain(part if unlike else run.id) for part, run in zip(parts, runs, strict=True)]
+    """What a run is called among the others: its part where no two are of one, else the end of its id where
+    that tells them apart, which leaves room for a column each; else its id.
+    """
+    ids = [run.id for run in runs]
+    for names in ([run.manifest.devices[0].part for run in runs], [each.rpartition("-")[2] for each in ids]):
+        if None not in names and len(set(names)) == len(names):
+            return [plain(name) for name in names]
+    return list(map(plain, ids))
 
 
 def _runs_table(runs: Sequence[Run], names: Sequence[str]) -> Table:
     rows = tuple(
         (
             name,
+            plain(run.id),
             plain(", ".join(dict.fromkeys(device_words(entry) for entry in run.manifest.devices))),
             plain(run.manifest.devices[0].part or "–"),
             plain(run.manifest.created),
@@ -56,8 +61,8 @@ def _runs_table(runs: Sequence[Run], names: Sequence[str]) -> Table:
         )
         for name, run in zip(names, runs, strict=True)
     )
-    columns = ("run", "device", "part", "begun", "torch", "cases measured")
-    return Table(_("The runs"), columns, rows, frozenset({5}), (4, 3))
+    columns = ("name", "run", "device", "part", "begun", "torch", "cases measured")
+    return Table(_("The runs"), columns, rows, frozenset({6}), (5, 4))
 
 
 def _stages_table(runs: Sequence[Run], names: Sequence[str]) -> Table:
@@ -96,6 +101,8 @@ def _reached(found: Stages | None, name: str) -> str:
     if found is None or stage is None:
         return "–"
     share = left(stage, found.stages[0])
+    if share.low == share.high:  # a rating, which nobody measured
+        return percent(share.value)
     return percent_with_half_width(share.value, share.low, share.high)
 
 

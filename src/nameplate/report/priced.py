@@ -12,7 +12,7 @@ from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.words import sentence, short
 from nameplate.language import N_, _, in_a_row, retold
-from nameplate.report.chart import FLEETS, Bar, Bars, Chart
+from nameplate.report.chart import FLEETS, MOST_BARS, Bar, Bars, Chart
 from nameplate.report.table import Field, Table, figure, table_of
 from nameplate.store.folder import Run
 from nameplate.text import plain
@@ -43,7 +43,10 @@ def price(run: Run) -> Priced:
     try:
         return Priced(_by(run))
     except InputError as refusal:
-        return Priced(cost(), retold(str(refusal)))
+        # What was expected of a command's flags says nothing to the reader of a report.
+        what, got = retold(refusal.what), refusal.got
+        why = what if got is None else _("{what} ({got})", what=what, got=retold(str(got)))
+        return Priced(cost(), why)
 
 
 def _by(run: Run) -> tuple[Cost, ...]:
@@ -60,7 +63,7 @@ def priced_tables(priced: Priced) -> list[Table]:
     if not shown:
         return []
     fields = [
-        Field[Cost]("fleet", lambda each: plain(_(each.name) if each.size.as_of is None else each.fleet)),
+        Field[Cost]("fleet", lambda each: plain(_(each.name))),
         Field[Cost]("part", lambda each: plain(short(each.part.name) if each.part else "–"), goes=1),
         Field[Cost]("cards", lambda each: "–" if each.cards is None else f"{each.cards:,}", is_number=True),
         Field[Cost]("nominal", lambda each: _form(each.nominal_eflops), is_number=True),
@@ -83,11 +86,7 @@ def priced_tables(priced: Priced) -> list[Table]:
 def _lead(priced: Priced, shown: Sequence[Cost]) -> str:
     said = [
         _("Dense {dtype} nominal in cards, delivered and price alike.", dtype=links.DTYPE),
-        *(
-            [_("By published derates; this run prices no fleet: {why}.", why=priced.why)]
-            if priced.why
-            else []
-        ),
+        *([_("By published derates ({why}).", why=priced.why)] if priced.why else []),
         *(_said(each) for each in _one_a_part(shown)),
     ]
     said.append(
@@ -115,7 +114,8 @@ def _one_a_part(costs: Sequence[Cost]) -> list[Cost]:
 def _bars(costs: Sequence[Cost]) -> list[Chart]:
     nominal, delivered = _("nominal"), _("delivered")
     bars = []
-    for each in costs:
+    drawn = costs[: MOST_BARS // 2]
+    for each in drawn:
         label = plain(_(each.name))
         bars.append(Bar(label, each.nominal_eflops or 0.0, kind=nominal))
         ends = each.estimates["delivered_eflops"]
@@ -129,6 +129,8 @@ def _bars(costs: Sequence[Cost]) -> list[Chart]:
         delivered=_form(most.delivered_eflops),
     )
     title = _("Nominal and delivered EFLOPS by fleet; lines hold nine draws in ten")
+    if len(drawn) < len(costs):
+        title = _("{title}: the first {count} of {all}", title=title, count=len(drawn), all=len(costs))
     kinds, held = (nominal, delivered), N_("nine draws in ten")
     return [Bars(FLEETS, title, alt, "EFLOPS", tuple(bars), kinds, side_by_side=True, of="fleet", ends=held)]
 

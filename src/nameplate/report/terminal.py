@@ -32,7 +32,7 @@ _TERSE = frozenset({"verdict", "lost to"})
 # A column of words isn't squeezed below this for the sake of a column that may go.
 _READABLE = 24
 # Chinese has no spaces: a line may break at any of its characters, but no line begins with a closing mark or
-# ends with an opening one.
+# ends with an opening one. A cell that is short enough to be read as one word isn't broken for others' sake.
 _HAN, _OPENING, _CLOSING = "\u3400-\u9fff", "（“", "，。；：、）”"
 _WORD = rf"[{_HAN}]|[^\s{_HAN}{_OPENING}{_CLOSING}]+"
 _PIECE = re.compile(rf"[{_OPENING}]*(?:{_WORD})?[{_CLOSING}]*\s*")
@@ -157,6 +157,10 @@ def _pieces(cell: str, column: str) -> list[str]:
     """What of a cell should stay on one line: a word as far as its hyphen, of `lost to` each loss."""
     if column == "lost to":
         return re.split(r"(?<=,) |(?<=、)", cell)
+    if column == VERDICT:
+        return cell.split()
+    if re.search(f"[{_HAN}]", cell) and cell_len(cell) <= _READABLE:
+        return [cell]
     return [each.rstrip() for each in _PIECE.findall(cell if column in _WHOLE else cell.replace("-", "- "))]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +29,8 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
         expected = f"a name ending in {' or '.join(_KINDS)}"
         raise InputError("no such format", where="--output", got=str(output), expected=expected)
     several = [runs] if isinstance(runs, Run) else list(runs)
+    if not output.absolute().parent.is_dir():
+        raise _unwritable(output, os.strerror(errno.ENOENT))
     with speaking(lang):
         priced = [price(run) for run in several]
         views = report_views(several, priced)
@@ -41,7 +45,14 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
 
 
 def report_views(runs: Sequence[Run], priced: Sequence[Priced]) -> list[View]:
-    """What a report says: several runs side by side first, then each whole, with the fleets it prices."""
+    """What a report says: several runs side by side first, then each whole, with the fleets it prices.
+
+    Raises InputError where one of them is given twice.
+    """
+    ids = [run.id for run in runs]
+    twice = next((each for each in ids if ids.count(each) > 1), None)
+    if twice is not None:
+        raise InputError("the same run twice", got=twice, expected="runs that differ")
     pricing = _pricing(priced)
     whole = [
         view(run, whole=True, fleets=priced_tables(each) if each.why is None or n == pricing else ())
@@ -77,9 +88,13 @@ def _write(files: dict[Path, str]) -> None:
         try:
             write_durably(path, text)
         except OSError as error:
-            raise InputError(
-                f"can't write the report: {error.strerror}",
-                where="--output",
-                got=str(path),
-                expected="a folder",
-            ) from error
+            raise _unwritable(path, error.strerror) from error
+
+
+def _unwritable(path: Path, why: str | None) -> InputError:
+    return InputError(
+        f"can't write the report: {why}",
+        where="--output",
+        got=str(path),
+        expected="a folder",
+    )

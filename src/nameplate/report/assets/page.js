@@ -32,6 +32,7 @@ async function draw(element) {
   element.view = result;
   // The chart within has a role and a label of its own, and its menu must be reachable.
   for (const name of ["role", "aria-label"]) element.removeAttribute(name);
+  target.querySelector("summary").setAttribute("aria-label", holder.dataset.menu);
   element.replaceChildren(target);
   if (earlier) earlier.finalize();
 }
