@@ -385,13 +385,13 @@ def library():
     """The library that draws the charts of a page; to bundle it takes seconds, so one does for all pages."""
     from nameplate.report import vega
 
-    return vega.library()
+    return vega.library()()
 
 
 @pytest.fixture
 def one_library(library, monkeypatch):
     """Have every page that is rendered hold that one."""
-    monkeypatch.setattr("nameplate.report.vega.library", lambda: library)
+    monkeypatch.setattr("nameplate.report.vega.library", lambda: lambda: library)
 
 
 @pytest.fixture(scope="session")
@@ -402,7 +402,7 @@ def page_of(library, tmp_path_factory):
     def write(*runs, lang="en"):
         output = tmp_path_factory.mktemp("report") / "report.html"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("nameplate.report.vega.library", lambda: library)
+            patch.setattr("nameplate.report.vega.library", lambda: lambda: library)
             write_report(runs, output, lang)
         return output
 

@@ -99,12 +99,14 @@ def render(views: Sequence[View], panel: dict[str, Any] | None = None) -> str:
     Raises InputError where the libraries that draw it aren't installed.
     """
     template = _environment().get_template("page.html.j2")
+    drawn = any(table.charts for each in views for table in each.tables)
+    library = vega.library() if drawn else None  # bundled while the rest is drawn
     specs: dict[str, vega.Spec] = {}
     parts = [_part(f"r{n}", each, specs) for n, each in enumerate(views, start=1)]
     after = next((section for part in parts for section in part.sections if _is_of_fleets(section)), None)
     shown = panel if after is not None else None
     scripts = [
-        *([vega.library()] if specs else []),
+        *([library()] if library else []),
         _asset("page.js"),
         *([_asset("whatif.js")] if shown else []),
     ]

@@ -6,6 +6,8 @@ follows the reader's colour scheme wherever it stands. Needs the `report` extra.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
@@ -66,13 +68,32 @@ def svg_file(chart: Chart) -> str:
     return f"{drawn[:opened]}{own}{ground}{drawn[opened:]}"
 
 
-def library() -> str:
-    """The library that draws specs in a page, as one script that loads nothing. InputError as `spec`."""
+def library() -> Callable[[], str]:
+    """Begin to bundle the library that draws specs in a page, as one script that loads nothing.
+
+    Bundling takes seconds and always the same ones, so it goes on in a process of its own; what is returned
+    waits for it. InputError as `spec`.
+    """
     try:
-        import vl_convert
+        import vl_convert  # noqa: F401 - the other process would only say the same later
     except ImportError as error:
         raise _missing(error) from error
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    bundling = subprocess.Popen([sys.executable, "-c", _BUNDLE], stdout=subprocess.PIPE, encoding="utf-8")
+
+    def bundled() -> str:
+        script, _nothing = bundling.communicate()
+        if bundling.returncode:
+            raise subprocess.CalledProcessError(bundling.returncode, bundling.args)
+        return script
+
+    return bundled
+
+
+_BUNDLE = """
+import sys, vl_convert
+sys.stdout.reconfigure(encoding="utf-8")
+sys.stdout.write(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+"""
 
 
 def _draw(chart: Chart) -> Spec:

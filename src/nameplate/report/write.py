@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from nameplate.errors import InputError
@@ -31,7 +33,7 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
     several = [runs] if isinstance(runs, Run) else list(runs)
     if not output.absolute().parent.is_dir():
         raise _unwritable(output, os.strerror(errno.ENOENT))
-    with speaking(lang):
+    with speaking(lang), _uncollected():
         priced = [price(run) for run in several]
         views = report_views(several, priced)
         if output.suffix == ".html":
@@ -42,6 +44,20 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
             files = _markdown(views, output)
     _write(files)
     return list(files)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let the collector of cycles rest: a long report is made of millions of small objects that all live to
+    its end, and looking through them again and again took half of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def report_views(runs: Sequence[Run], priced: Sequence[Priced]) -> list[View]:
