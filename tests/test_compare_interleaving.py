@@ -190,15 +190,30 @@ def test_recorded_pairs_can_be_drawn_again(change, word):
     assert opposite == []
 
 
+def scatter(document, case):
+    """The standard deviation of a pair's log ratio, as it was recorded."""
+    pairs = [pair for pair in document["pairs"] if pair["case"] == case]
+    return float(np.std([np.log(pair["new"] / pair["base"]) for pair in pairs], ddof=1))
+
+
+# What 60 pairs can still tell 1.5 % by, for one case; docs/compare.md has the table behind it.
+QUIET = 0.022
+WORDS_OF = [(1.0, "same"), (0.97, "slower"), (0.9, "slower")]
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-@pytest.mark.parametrize(("change", "word"), [(1.0, "same"), (0.97, "slower")])
-def test_pairs_recorded_on_a_machine_get_the_right_word(path, change, word):
+@pytest.mark.parametrize(("change", "word"), WORDS_OF)
+def test_pairs_recorded_on_a_machine_get_no_wrong_word_and_where_that_can_be_told_the_right_one(
+    path, change, word
+):
+    """A machine may be too loud to find 3 % on: then the word is `ambiguous`, and 10 % are found all the same."""
     document = json.loads(path.read_text())
     by_probe = {pair["case"] for pair in document["pairs"] if pair["basis"] == "normalized"}
     counts, opposite = right(document, change, word)
     assert by_probe
-    assert {case: count for case, count in counts.items() if case in by_probe and count < 95} == {}
     assert opposite == []
+    told = {case for case in by_probe if scatter(document, case) <= QUIET or change == 0.9}
+    assert {case: counts[case] for case in told if counts[case] < 95} == {}
 
 
 # ---- when it stops, and in which order ----

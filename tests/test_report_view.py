@@ -88,7 +88,7 @@ def test_a_figure_has_three_digits_and_no_exponent(value, text):
 
 
 def said(run):
-    return meaning(run, chain(run.records))
+    return meaning(run)
 
 
 def test_the_meaning_of_a_clean_run_is_what_is_delivered(make_run, a800):

@@ -36,11 +36,12 @@ def report(
     json: Json = False,
 ) -> None:
     """Write a run for people to read, as a page or as Markdown; several runs side by side."""
-    from nameplate.report.write import write_report
+    from nameplate.report.write import uncollected, write_report
     from nameplate.store.folder import find_run, read_run
 
-    found = [read_run(find_run(run, results)) for run in runs]
-    _print_paths(write_report(found, output, lang), json=json)
+    with uncollected():
+        found = [read_run(find_run(run, results)) for run in runs]
+        _print_paths(write_report(found, output, lang), json=json)
 
 
 def publish(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.derate.chain import Stages, admitted, chain, stages
+from nameplate.derate.chain import Stages, admitted, stages
 from nameplate.language import _
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
@@ -24,7 +24,7 @@ def beside(runs: Sequence[Run]) -> View:
     """The runs beside each other, a column each; a device's case in one beside the same case in another."""
     names = _names(runs)
     tables = (_runs_table(runs, names), _stages_table(runs, names), _cases_table(runs, names))
-    said = (plain(meaning(run, chain(run.records))) for run in runs)
+    said = (plain(meaning(run)) for run in runs)
     return View(
         title=_("{count} runs side by side", count=len(runs)),
         facts=(),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nameplate.derate.chain import REAL_FILL, Link, Stages
+from nameplate.derate.chain import REAL_FILL, Stage, Stages, stages
 from nameplate.language import N_, _, in_a_row, retold
 from nameplate.record import Record
 from nameplate.report.stages import left, slowest, stage_words
@@ -42,7 +42,7 @@ def _share(of: Interval) -> str:
     return percent_with_half_width(of.value, of.low, of.high)
 
 
-def meaning(run: Run, links: Sequence[Link]) -> str:
+def meaning(run: Run) -> str:
     """Say in one sentence what the run means for someone who has to decide by it."""
     products = [
         record
@@ -52,8 +52,9 @@ def meaning(run: Run, links: Sequence[Link]) -> str:
     if not products:
         return _("No product was measured, so nothing can be said of what this device delivers.")
     # One chain: another device's derates are another product.
-    links = [link for link in links if link.device == links[0].device]
-    return _delivers(products, links) if links else _best_alone(products)
+    found = stages(run.records)
+    shown = slowest(found)
+    return _best_alone(products) if shown is None else _delivers(products, shown, len(found))
 
 
 def _best_alone(products: Sequence[Record]) -> str:
@@ -77,35 +78,41 @@ def _best_alone(products: Sequence[Record]) -> str:
     )
 
 
-def _delivers(products: Sequence[Record], links: Sequence[Link]) -> str:
+def _delivers(products: Sequence[Record], shown: Stages, devices: int) -> str:
     """What is left of nominal, stage by stage; whether to rely on it; and what held the best product down."""
-    first, delivered, parts = links[0], 1.0, list[str]()
-    for link in links:
-        delivered *= link.value
-        if link.to in _STAGE_WORDS:
-            too = (link.from_, link.to) == ("gemm_burst", "gemm_sustained")
-            words = _SETTLED_TOO if too else _STAGE_WORDS[link.to]
-            share = f"{delivered:.0%}"
-            first_of_all = N_("{share} of it {where}")
-            parts.append(_("{share} {where}" if parts else first_of_all, share=share, where=_(words)))
-    mine = [record for record in products if (record.device, record.dtype) == (first.device, first.dtype)]
+    mine = [record for record in products if (record.device, record.dtype) == (shown.device, shown.dtype)]
     rated = next(record.nominal_tflops for record in mine if record.nominal_tflops)
-    doubt = _doubt(links)
+    told = {"tflops": figure(rated), "dtype": shown.dtype, "parts": _and(_parts(shown))}
+    doubt = _(", ").join(map(verdict_words, _doubt(shown.stages)))
     said = [
-        _(
-            "Nominal is {tflops} TFLOPS in {dtype}; this device delivers {parts}.",
-            tflops=figure(rated),
-            dtype=first.dtype,
-            parts=_and(parts),
+        _("Nominal is {tflops} TFLOPS in {dtype}; this device delivers {parts}.", **told)
+        if devices == 1
+        else _(
+            "Nominal is {tflops} TFLOPS in {dtype}; {device}, the slowest of {count} devices, delivers "
+            "{parts}.",
+            device=shown.device,
+            count=devices,
+            **told,
         ),
-        *_conditions(mine, links),
-        *(
-            [_("Don't rely on it yet: {doubt}.", doubt=_(", ").join(map(verdict_words, doubt)))]
-            if doubt
-            else []
-        ),
+        *_conditions(mine, shown.stages),
+        *([_("Don't rely on it yet: {doubt}.", doubt=doubt)] if doubt else []),
     ]
     return in_a_row(said)
+
+
+def _parts(shown: Stages) -> list[str]:
+    """`86% of it in its best matrix product from cool`, and so on, a stage each."""
+    parts: list[str] = []
+    before = ""
+    for stage in shown.stages:
+        if stage.name in _STAGE_WORDS:
+            too = (before, stage.name) == ("gemm_burst", "gemm_sustained")
+            words = _(_SETTLED_TOO if too else _STAGE_WORDS[stage.name])
+            share = f"{left(stage, shown.stages[0]).value:.0%}"
+            first_of_all = N_("{share} of it {where}")
+            parts.append(_("{share} {where}" if parts else first_of_all, share=share, where=words))
+        before = stage.name
+    return parts
 
 
 _STAGE_WORDS = {
@@ -118,18 +125,18 @@ _STAGE_WORDS = {
 _SETTLED_TOO = N_("once that has settled")
 
 
-def _doubt(links: Sequence[Link]) -> list[str]:
+def _doubt(reached: Sequence[Stage]) -> list[str]:
     """The verdicts that stand against the chain; from gemm_sustained on `throttled` isn't one of them."""
     found, settled = set[str](), False
-    for link in links:
-        settled = settled or link.to == "gemm_sustained"
-        found |= {link.verdict} - ({"clean", "throttled"} if settled else {"clean"})
+    for stage in reached:
+        settled = settled or stage.name == "gemm_sustained"
+        found |= {stage.verdict} - ({"clean", "throttled"} if settled else {"clean"})
     return sorted(found)
 
 
-def _conditions(products: Sequence[Record], links: Sequence[Link]) -> Iterator[str]:
+def _conditions(products: Sequence[Record], reached: Sequence[Stage]) -> Iterator[str]:
     """What the device could have done in the conditions of its best product, and how near that one came."""
-    sources = [link.source for link in links if link.to in ("gemm", "gemm_burst", "gemm_sustained")]
+    sources = [each.source for each in reached if each.name in ("gemm", "gemm_burst", "gemm_sustained")]
     best = next((record for record in products if sources and record.case == sources[-1]), None)
     if best is not None and best.ceiling_tflops is not None and best.normalized_efficiency is not None:
         yield _(

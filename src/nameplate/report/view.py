@@ -62,7 +62,7 @@ def view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View
         title=plain(_("{suite} on {devices}", suite=run.manifest.suite, devices=_all(run.manifest.devices))),
         facts=tuple((name, plain(value)) for name, value in facts(run, labels)),
         tables=tuple(table for table in tables if table.rows or table.charts),
-        meaning=plain(meaning(run, chain(run.records))),
+        meaning=plain(meaning(run)),
         advice=tuple(plain(each) for each in advice(run)),
         problems=tuple(plain(retold(each)) for each in run.problems),
         answers=answers(stages(run.records)),

@@ -33,7 +33,7 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
     several = [runs] if isinstance(runs, Run) else list(runs)
     if not output.absolute().parent.is_dir():
         raise _unwritable(output, os.strerror(errno.ENOENT))
-    with speaking(lang), _uncollected():
+    with speaking(lang), uncollected():
         priced = [price(run) for run in several]
         views = report_views(several, priced)
         if output.suffix == ".html":
@@ -47,7 +47,7 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Let the collector of cycles rest: a long report is made of millions of small objects that all live to
     its end, and looking through them again and again took half of the time.
     """
