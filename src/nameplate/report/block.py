@@ -16,8 +16,8 @@ def block_table(records: Sequence[Record], labels: Labels) -> Table:
     blocks = [each for each in records if each.workload == "transformer_block" and each.tflops is not None]
     fields = [
         Field[Record]("case", lambda each: labels.row(each.device, each.case)),
-        Field[Record]("layer of", lambda each: plain(each.represents or "–")),
-        Field[Record]("ms a pass", lambda each: figure((each.time_s or 0.0) * 1e3), is_number=True),
+        Field[Record]("layer of", lambda each: plain(each.represents or "–"), goes=0),
+        Field[Record]("ms a pass", lambda each: figure((each.time_s or 0.0) * 1e3), is_number=True, goes=1),
         Field[Record]("tokens a second", _tokens_a_second, is_number=True),
         Field[Record]("achieved", _achieved, is_number=True),
         Field[Record]("efficiency", _efficiency, is_number=True),
