@@ -371,4 +371,4 @@ def test_smoke_has_its_products_and_its_block_and_a_chart(tmp_path):
     assert first["tflops_low"] <= first["tflops"] <= first["tflops_high"]
     assert "unverified" not in first["verdicts"]
     assert run_bench(results, "report", ended.folder, "-o", tmp_path / "report.md").status == 0
-    assert (tmp_path / "report.svg").stat().st_size > 0
+    assert (tmp_path / "report-efficiency.svg").stat().st_size > 0

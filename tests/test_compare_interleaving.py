@@ -206,7 +206,7 @@ WORDS_OF = [(1.0, "same"), (0.97, "slower"), (0.9, "slower")]
 def test_pairs_recorded_on_a_machine_get_no_wrong_word_and_where_that_can_be_told_the_right_one(
     path, change, word
 ):
-    """A machine may be too loud to find 3 % on: then the word is `ambiguous`, and 10 % are found all the same."""
+    """A machine may be too loud for 3 %: the word is then `ambiguous`, and 10 % are found all the same."""
     document = json.loads(path.read_text())
     by_probe = {pair["case"] for pair in document["pairs"] if pair["basis"] == "normalized"}
     counts, opposite = right(document, change, word)

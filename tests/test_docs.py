@@ -46,7 +46,7 @@ COMMANDS = [
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch, make_record, make_manifest, simulate):
+def desk(tmp_path, monkeypatch, make_record, make_manifest, simulate, one_library):
     """A folder in which the documents' runs lie, and a machine that is measured in no time."""
 
     def store(name, results=tmp_path, **changes):

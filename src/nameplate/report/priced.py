@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from nameplate.errors import InputError
 from nameplate.fleet import links, measured
@@ -11,7 +12,7 @@ from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.words import sentence, short
-from nameplate.language import N_, _, in_a_row, retold
+from nameplate.language import N_, _, current, in_a_row, retold
 from nameplate.report.chart import FLEETS, MOST_BARS, Bar, Bars, Chart
 from nameplate.report.table import Field, Table, figure, table_of
 from nameplate.store.folder import Run
@@ -39,7 +40,7 @@ def price(run: Run) -> Priced:
     """
     unpriced = measured.unpriced(run)
     if unpriced is not None:
-        return Priced(cost(), unpriced)
+        return Priced(_by_published(current()), unpriced)
     try:
         return Priced(_by(run))
     except InputError as refusal:
@@ -47,6 +48,12 @@ def price(run: Run) -> Priced:
         what, got = retold(refusal.what), refusal.got
         why = what if got is None else _("{what} ({got})", what=what, got=retold(str(got)))
         return Priced(cost(), why)
+
+
+@cache
+def _by_published(_language: str) -> tuple[Cost, ...]:
+    """The same for every run that prices nothing; a mix of parts has names in the language that is spoken."""
+    return cost()
 
 
 def _by(run: Run) -> tuple[Cost, ...]:
