@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -111,6 +112,33 @@ def make_run(make_manifest):
         return Run(Path("runs") / manifest.run, manifest, records, tuple(problems), not missing)
 
     return make
+
+
+class Result(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys):
+    """Run `bench …` as its entry point does, in this process."""
+    from nameplate.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Result(status, captured.out, captured.err)
+
+    return run
 
 
 class Listener:

@@ -15,7 +15,7 @@ import pytest
 
 import nameplate.run
 import nameplate.selftest.bare
-from nameplate.cli import app, main
+from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice, steady
 from nameplate.record import Verification
 from nameplate.selftest.bare import BareResult
@@ -64,31 +64,6 @@ class Work:
 
     def digest(self):
         return None
-
-
-@dataclass(frozen=True)
-class Result:
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def bench(monkeypatch, capsys):
-    """Run `bench …` as its entry point does, in this process."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Result(status, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture
@@ -562,7 +537,7 @@ def test_a_terminal_that_lacks_a_character_gets_another_not_a_traceback(begun_ru
 def test_the_version_is_told(bench):
     from nameplate import __version__
 
-    assert bench("--version") == Result(0, f"nameplate {__version__}\n", "")
+    assert bench("--version") == (0, f"nameplate {__version__}\n", "")
 
 
 def test_two_ratings_of_one_dtype_are_refused(bench):

@@ -6,13 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import nameplate.compare.interleaving
-from nameplate.cli import main
 from nameplate.compare import compare
 from nameplate.errors import RunIncomplete
 
@@ -21,30 +20,11 @@ PRODUCT = "matmul/bf16/1024x1024x1024/normal/warm/-/torch"
 BLOCK = "transformer_block/bf16/1x128x512-forward_backward/normal/warm/-/torch"
 
 
-@dataclass(frozen=True)
-class Result:
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def bench(monkeypatch, capsys):
-    """Run `bench compare …` as its entry point does, in this process and on a wide terminal."""
+def bench(bench, monkeypatch):
+    """Run `bench compare …` on a wide terminal."""
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", "compare", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Result(status, captured.out, captured.err)
-
-    return run
+    return partial(bench, "compare")
 
 
 def recorded(base, new):

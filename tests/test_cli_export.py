@@ -7,13 +7,11 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from nameplate.cli import main
 from nameplate.export.formats import FORMATS
 from nameplate.store.folder import RecordWriter, create, mark_done
 
@@ -22,30 +20,11 @@ DOCUMENT = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 COLLECTOR = "/var/lib/node_exporter/textfile_collector/"
 
 
-@dataclass(frozen=True)
-class Result:
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def bench(monkeypatch, capsys, tmp_path):
-    """Run `bench …` as its entry point does, in this process and an empty folder."""
+def bench(bench, monkeypatch, tmp_path):
+    """Run `bench …` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Result(status, captured.out, captured.err)
-
-    return run
+    return bench
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from nameplate.cli import main
 from nameplate.report.leaderboard import BEGIN
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -21,29 +20,10 @@ main()
 """
 
 
-@dataclass(frozen=True)
-class Result:
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def bench(monkeypatch, capsys):
-    """Run `bench leaderboard …` as its entry point does, in this process."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", "leaderboard", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Result(status, captured.out, captured.err)
-
-    return run
+def bench(bench):
+    """Run `bench leaderboard …`."""
+    return partial(bench, "leaderboard")
 
 
 @pytest.fixture
@@ -56,9 +36,9 @@ def copy(tmp_path, monkeypatch):
 
 def test_it_writes_the_readme_and_says_where(bench, copy):
     (copy / "README.md").unlink()
-    assert bench() == Result(0, "results/README.md\n", "")
+    assert bench() == (0, "results/README.md\n", "")
     assert BEGIN in (copy / "README.md").read_text(encoding="utf-8")
-    assert bench("--check") == Result(0, "results/README.md is current\n", "")
+    assert bench("--check") == (0, "results/README.md is current\n", "")
 
 
 def test_another_folder_than_results(bench, copy):
@@ -73,7 +53,7 @@ def test_check_writes_nothing_and_is_1_with_the_command_to_run(bench, copy):
     path.write_text(stale, encoding="utf-8")
     result = bench("my results", "--check")
     sentence = "bench: my results/README.md isn't current; run `bench leaderboard 'my results'`\n"
-    assert result == Result(1, "", sentence)
+    assert result == (1, "", sentence)
     assert path.read_text(encoding="utf-8") == stale
 
 
