@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -247,12 +248,18 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def browser():
-    """A Chromium that asks the network for nothing of its own; one for all tests that look at a page."""
+    """A Chromium that asks the network for nothing of its own; one for all tests that look at a page.
+
+    Where NAMEPLATE_BROWSER is `required`, as in CI, one that is missing is a failure.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
     found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
     path = next(found, None)
     if path is None:
-        pytest.skip("no browser: none of chromium, chromium-browser and google-chrome is on the path")
+        missing = "no browser: none of chromium, chromium-browser and google-chrome is on the path"
+        if os.environ.get("NAMEPLATE_BROWSER") == "required":
+            pytest.fail(missing)
+        pytest.skip(missing)
     quiet = ("background-networking", "component-update", "sync")
     arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", *(f"--disable-{each}" for each in quiet)]
     with playwright.sync_playwright() as started:
