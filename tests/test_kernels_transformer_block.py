@@ -242,12 +242,11 @@ def test_the_same_seed_gives_the_same_block_and_copies_differ():
 @pytest.mark.parametrize("pass_", ["forward", "forward_backward"])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_a_right_block_passes_with_room(dtype, pass_):
-    tokens = 8 if dtype == "fp16" else 64
+    # fp16 is slow on a CPU; with as few as 8 tokens one gradient's row is 0.51 of the bound on AVX2 alone.
+    tokens = 16 if dtype == "fp16" else 64
     prepared = launched(small(dtype, pass_, tokens=tokens), copies=1 if dtype == "fp16" else 2)
     check = prepared.check()
-    # Eight tokens average little away: fp16 on a CPU with AVX2 alone reaches 0.51 in one gradient.
-    room = 0.6 if dtype == "fp16" else 0.5
-    assert 0 < check.error < room, prepared.errors()
+    assert 0 < check.error < 0.5, prepared.errors()
     assert check.reference == ("fp64" if dtype == "fp32" else "fp32")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +24,6 @@ from nameplate.cli.options import (
 )
 from nameplate.cli.output import check_format, print_rows, show_view
 from nameplate.errors import NameplateError
-
-if TYPE_CHECKING:
-    pass
 
 fleet = typer.Typer(
     name="fleet",
