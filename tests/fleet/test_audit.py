@@ -15,7 +15,7 @@ from nameplate.fleet.auditing import Row, audit, frame, judge, shown
 from nameplate.fleet.claims import read_figure, schema, shipped
 from nameplate.fleet.formula import Span, point
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TABLES = {
     *("a800-fp16", "eflops-unit", "eflops-cards", "eflops-servers", "server-price", "server-price-2023"),
     *("eflops-cost", "li-july", "li-august", "li-gain", "li-spend", "li-cards", "li-stock", "li-target"),

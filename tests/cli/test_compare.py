@@ -15,7 +15,7 @@ import nameplate.compare.interleaving
 from nameplate.compare import compare
 from nameplate.errors import RunIncomplete
 
-RECORDED = Path(__file__).parent / "data" / "compare"
+RECORDED = Path(__file__).parents[1] / "data" / "compare"
 PRODUCT = "matmul/bf16/1024x1024x1024/normal/warm/-/torch"
 BLOCK = "transformer_block/bf16/1x128x512-forward_backward/normal/warm/-/torch"
 

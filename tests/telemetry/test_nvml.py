@@ -36,7 +36,7 @@ Use = Callable[..., Path]
 
 
 def _load_builder() -> ModuleType:
-    path = Path(__file__).parent / "nvml_stub" / "build.py"
+    path = Path(__file__).parents[1] / "nvml_stub" / "build.py"
     spec = importlib.util.spec_from_file_location("nvml_stub_build", path)
     assert spec is not None
     assert spec.loader is not None

@@ -15,7 +15,7 @@ from nameplate.compare.spreads import spread_of
 from nameplate.device.identity import CudaIdentity
 from nameplate.errors import InputError
 
-RECORDED = Path(__file__).parent / "data" / "compare"
+RECORDED = Path(__file__).parents[1] / "data" / "compare"
 
 
 def load_maker():
@@ -365,7 +365,7 @@ def test_what_nothing_is_known_of_scatters_as_a_cpu_does():
 
 def test_what_is_allowed_for_is_what_the_method_found():
     """The figures of docs/method.md, their upper limits, with source and date."""
-    method = (Path(__file__).parent.parent / "docs" / "method.md").read_text()
+    method = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
     for kind, basis, row in (
         ("cpu", "normalized", "nameplate, normalized"),
         ("cpu", "achieved", "nameplate, raw"),

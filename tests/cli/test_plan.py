@@ -15,7 +15,7 @@ from nameplate.cli import main
 from nameplate.fleet.plan import assumptions
 
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
-DOCS = (Path(__file__).parent.parent / "docs" / "fleet.md").read_text(encoding="utf-8")
+DOCS = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
 NEED = ("--eflops", 10, "--part", A800)
 BUDGET = ("--budget-rmb", "1e9")
 TRAIN = ("--parameters", "8e9", "--hours", 10000, "--every-days", 14)

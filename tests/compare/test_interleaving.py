@@ -31,7 +31,7 @@ from nameplate.errors import InputError, RunIncomplete
 from nameplate.stats import Interval
 from nameplate.suite import Case
 
-RECORDED = sorted((Path(__file__).parent / "data" / "compare").glob("pairs-*.json"))
+RECORDED = sorted((Path(__file__).parents[1] / "data" / "compare").glob("pairs-*.json"))
 TRIES = 100
 # What restarts of a process do to a figure beside its probe (its upper limit), and to throughput itself.
 RESTART, RAW_RESTART = 0.0111, 0.158
@@ -401,7 +401,7 @@ def commits(tmp_path, monkeypatch):
             run([*git, "commit", "--quiet", "--allow-empty", "-m", name], check=True)
             run([*git, "tag", name], check=True)
         monkeypatch.chdir(top)
-        monkeypatch.setenv("TEMPLATE", str(Path(__file__).parent / "data" / "compare" / "base"))
+        monkeypatch.setenv("TEMPLATE", str(Path(__file__).parents[1] / "data" / "compare" / "base"))
         return tmp_path / "runs"
 
     return made

@@ -11,7 +11,7 @@ import pytest
 
 from nameplate.report.leaderboard import BEGIN
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 LOADED = """
 import sys
 sys.argv = ["bench", "leaderboard", "--check", sys.argv[1]]

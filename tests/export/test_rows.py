@@ -13,7 +13,7 @@ from nameplate.record import columns
 from nameplate.store.manifest import DeviceEntry
 from nameplate.text import plain
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

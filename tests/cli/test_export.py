@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from nameplate.export.formats import FORMATS
 from nameplate.store.folder import RecordWriter, create, mark_done
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 COLLECTOR = "/var/lib/node_exporter/textfile_collector/"
 

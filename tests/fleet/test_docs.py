@@ -12,7 +12,7 @@ from nameplate.fleet import catalogue
 from nameplate.fleet.entries import INPUTS, KINDS
 from nameplate.fleet.outputs import OUTPUTS
 
-TEXT = (Path(__file__).parent.parent / "docs" / "fleet.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
 COMMANDS = [line.partition("#")[0].strip() for line in re.findall(r"^    (bench .*)$", TEXT, re.MULTILINE)]
 
 

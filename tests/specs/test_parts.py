@@ -26,7 +26,7 @@ from nameplate.specs.parts import (
 )
 from nameplate.specs.physics import violations
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXT = (resources.files("nameplate.specs") / "data" / PARTS_FILE).read_text(encoding="utf-8")
 PARTS = shipped().parts
 

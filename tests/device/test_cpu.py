@@ -18,7 +18,7 @@ from nameplate.device.threads import chosen_threads
 from nameplate.errors import InputError
 from nameplate.telemetry.host_watch import HostReading
 
-RECORDED = Path(__file__).parent / "data" / "cpuinfo"
+RECORDED = Path(__file__).parents[1] / "data" / "cpuinfo"
 AMX = {"amx_tile", "amx_bf16", "amx_int8"}
 
 

@@ -15,7 +15,7 @@ from nameplate.report.compare import compare_view
 from nameplate.report.markdown import render
 from nameplate.stats import Interval
 
-RECORDED = Path(__file__).parent / "data" / "compare"
+RECORDED = Path(__file__).parents[1] / "data" / "compare"
 PYTEST = RECORDED / "pytest-benchmark"
 
 

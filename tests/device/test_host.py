@@ -10,7 +10,7 @@ import pytest
 
 from nameplate.device import host
 
-RECORDED = Path(__file__).parent / "data" / "cpuinfo"
+RECORDED = Path(__file__).parents[1] / "data" / "cpuinfo"
 GARBAGE = ["", "\n", "garbage", "-1", "0-", "1 2 3", "max", "\x00\x00", "½", "0x", "max 0", "100000 0", "a b"]
 
 

@@ -22,7 +22,7 @@ from nameplate.record import Derate, Moment, columns
 from nameplate.store.folder import read_run
 from nameplate.store.manifest import DeviceEntry
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HOSTILE = "<img src=x onerror=alert(1)>\"',;\\\n\r\x1b[2J\u202e\x85=1+1"
 PLAIN = "<img src=x onerror=alert(1)>\"',;\\  [2J=1+1"
 

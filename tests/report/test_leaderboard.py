@@ -16,7 +16,7 @@ from nameplate.report.leaderboard import BEGIN, END, leaderboard, part_name
 from nameplate.store.folder import RecordWriter, create, find_runs, mark_done
 from nameplate.store.manifest import DeviceEntry, Options
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 NOMINAL = 0.5
 A800 = "nvidia-a800-sxm4-80gb"
 

@@ -10,7 +10,7 @@ import pytest
 from nameplate.compare import compare
 from nameplate.errors import InputError
 
-RECORDED = Path(__file__).parent / "data" / "compare" / "pytest-benchmark"
+RECORDED = Path(__file__).parents[1] / "data" / "compare" / "pytest-benchmark"
 SUM, SORTED = "bench_sums.py::bench_sum", "bench_sums.py::bench_sorted"
 
 

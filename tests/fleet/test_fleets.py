@@ -11,7 +11,7 @@ from nameplate.fleet import catalogue
 from nameplate.fleet.entries import INPUTS, KINDS
 from nameplate.fleet.fleets import schema
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 A800 = "nvidia-a800-sxm4-80gb"
 MINE = f"""
