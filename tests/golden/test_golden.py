@@ -1,0 +1,555 @@
+"""Golden files: JSON and figures of every command, record lines on disk, and the data of the page.
+
+Each scenario has one file in `files/`: `COMMAND/what.json`, or `store/…` and `page/…` for what isn't printed.
+They are frozen: a change is named in the CHANGELOG. CONTRIBUTING.md says how to renew them and to add one.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shlex
+import shutil
+import time
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas
+import pytest
+import typer.main
+
+import nameplate.device.survey
+import nameplate.run
+import nameplate.selftest.simulate
+from nameplate.cli import app
+from nameplate.device.course import Decay
+from nameplate.device.cpu import rate as rate_cpu
+from nameplate.device.cuda import identity_without_torch
+from nameplate.device.cuda import rate as rate_gpu
+from nameplate.device.host import parse_cpuinfo
+from nameplate.device.identity import CpuIdentity
+from nameplate.device.simulated import Driver, Law, Noise, SimulatedDevice
+from nameplate.device.simulated_work import SimulatedPrepared, SimulatedWork
+from nameplate.device.survey import Seen, Survey, cpu_obstacles
+from nameplate.record import columns
+from nameplate.store.folder import RecordWriter, create, mark_done
+from nameplate.suite import Case, Suite
+from nameplate.telemetry.gpu import GpuFacts, GpuReading, health
+
+REPOSITORY = Path(__file__).parents[2]
+DATA = REPOSITORY / "tests" / "data"
+
+PUBLISHED = "results/intel-emerald-rapids/20261122T165536-standard-1901"
+SCHEMA_1 = "runs/20261122T165536-standard-0001"
+SCHEMA_2 = "runs/20261129T010000-golden-0002"
+TWO_A800 = "runs/20261122T120000-standard-a800"
+PYTEST_JSON = "compare/pytest-benchmark"
+ONE_RUN = "compare/base/20261122T120000-base-0000"
+
+# What `bench …` prints as JSON and on a terminal.
+COMMANDS = {
+    "show/published": f"show {PUBLISHED}",
+    "show/schema-1": f"show {SCHEMA_1}",
+    "show/schema-2": f"show {SCHEMA_2}",
+    "show/two-a800": f"show {TWO_A800}",
+    "show/side-by-side": f"show {ONE_RUN} compare/slower/20261122T120000-slower-0000",
+    "compare/same": "compare compare/base compare/same",
+    "compare/slower": "compare compare/base compare/slower",
+    "compare/faster": "compare compare/base compare/faster --threshold 0.03",
+    "compare/broken": "compare compare/base compare/broken",
+    "compare/wrong": "compare compare/base compare/wrong",
+    "compare/convention": "compare compare/base compare/convention",
+    "compare/one-run-each": "compare compare/noisy-base compare/noisy-new",
+    "compare/achieved": "compare compare/quiet-base compare/quiet-new --by achieved",
+    "compare/other-torch": "compare compare/base compare/other-torch",
+    "compare/other-part": "compare compare/base compare/other-part --across-parts",
+    "compare/pytest-benchmark": f"compare {PYTEST_JSON}/base.json {PYTEST_JSON}/slower.json",
+    "devices/recorded": "devices",
+    "specs/a800": "specs nvidia-a800-sxm4-80gb",
+    "specs/h100": "specs nvidia-h100-sxm5-80gb",
+    "specs/h20": "specs nvidia-h20-96gb",
+    "suites/all": "suites",
+    "fleet-list/all": "fleet list",
+    "fleet-cost/li-auto": "fleet cost li-auto-2024-08 --draws 2000 --seed 1",
+    "fleet-cost/huawei": "fleet cost huawei-2024-10 --draws 2000 --seed 1",
+    "fleet-cost/goodput": "fleet cost nio-2024-10 --goodput --draws 2000 --seed 1",
+    "fleet-cost/by-run": f"fleet cost xpeng-2024-10 --run {TWO_A800} --draws 2000 --seed 1",
+    "fleet-cost/given": (
+        "fleet cost --part nvidia-a800-sxm4-80gb --eflops 2 --derate datasheet:scaled=0.6"
+        " --price nvidia-a800-sxm4-80gb=900000..1000000 --assume pue=1.3 --draws 2000 --seed 1"
+    ),
+    "fleet-plan/eflops": "fleet plan --eflops 1 --part nvidia-a800-sxm4-80gb --draws 2000 --seed 1",
+    "fleet-plan/budget": "fleet plan --budget-rmb 1e9 --part nvidia-a800-sxm4-80gb --draws 2000 --seed 1",
+    "fleet-plan/training": (
+        "fleet plan --parameters 1e9..2e9..4e9 --clips 10000000 --every-days 30 --fleet li-auto-2024-08"
+        " --draws 2000 --seed 1"
+    ),
+    "fleet-audit/article": "fleet audit",
+    "fleet-goodput/sizes": "fleet goodput",
+    "fleet-goodput/given": "fleet goodput --cards 1000 --failures-per-node-day 0.002..0.004",
+    "fleet-goodput/cases": "fleet goodput --validate",
+    "fleet-validate/cases": "fleet validate",
+    "selftest/scenarios": "selftest --runs 4",
+}
+
+# What differs from run to run or machine to machine: masked where something is measured now, nowhere else.
+VOLATILE = {
+    "created": "when the run began",
+    "started": "when the case began",
+    "hostname": "this machine's name",
+    "software": "versions on this machine, nameplate's own among them",
+    "run": "an id holds the moment and random digits; it is masked in paths and sentences too",
+}
+# What the what-if panel says; what it computes by is held.
+WORDS = {"words", "label", "text", "headline", "hint", "source", "unit", "rated"}
+
+
+class World:
+    """A working directory with recorded runs, and the ways to run a command in it."""
+
+    def __init__(self, bench, simulate, monkeypatch, golden):
+        self._run, self._simulate, self._patch, self.figures = bench, simulate, monkeypatch, golden.figures
+
+    def bench(self, line):
+        return self._run(*shlex.split(line))
+
+    def json(self, line):
+        return json.loads(self.bench(f"{line} --json").out)
+
+    def command(self, line):
+        """The exit status of a command, its JSON and the figures of its screen."""
+        as_json, screen = self.bench(f"{line} --json"), self.bench(line)
+        assert as_json.status == screen.status
+        figures = self.figures(screen.out)
+        return {
+            "command": f"bench {line}",
+            "status": screen.status,
+            "json": json.loads(as_json.out),
+            "figures": figures,
+        }
+
+    def measure(self, *devices):
+        """`bench run` of a made-up suite on simulated devices."""
+        suite = Suite("golden", "simulated", 60.0, lambda target: simulated_cases())
+        self._patch.setattr(nameplate.run, "find", lambda name: suite)
+        # A budget counts from the start of the command; with this clock held, loading takes nothing of it.
+        self._patch.setattr(time, "monotonic", lambda: 0.0)
+        self._simulate(*devices)
+        return self.bench("run golden --json")
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory, a800_run):
+    """A folder of recorded runs; not to be written into."""
+    folder = tmp_path_factory.mktemp("recorded")
+    shutil.copytree(DATA / "compare", folder / "compare")
+    shutil.copytree(DATA / "runs", folder / "runs")
+    published = folder / PUBLISHED
+    shutil.copytree(REPOSITORY / PUBLISHED, published)
+    run = a800_run(1.0, 0.9)
+    create(folder / "runs", run.manifest)
+    with RecordWriter(folder / TWO_A800, "cuda0") as writer:
+        for record in run.records:
+            writer.append(record)
+    mark_done(folder / TWO_A800)
+    return folder
+
+
+@pytest.fixture
+def world(recorded, bench, simulate, monkeypatch, golden, tmp_path):
+    for folder in recorded.iterdir():
+        shutil.copytree(folder, tmp_path / folder.name)
+    key = tmp_path / "data" / "nameplate" / "publish.key"
+    key.parent.mkdir(parents=True)
+    key.write_text("17" * 32)  # what `bench publish` hashes by, elsewhere a secret
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "2000")  # no line breaks, and no column left out
+    monkeypatch.delenv("NAMEPLATE_PARTS", raising=False)
+    monkeypatch.setattr(nameplate.device.survey, "survey", recorded_survey)
+    monkeypatch.setattr(nameplate.selftest.simulate, "_usable_cpus", lambda: 0)  # no processes of their own
+    # Drawing takes seconds, and pictures hold no data that their definitions don't.
+    monkeypatch.setattr("nameplate.report.vega.svg", lambda spec: "<svg></svg>")
+    monkeypatch.setattr("nameplate.report.vega.library", lambda: lambda: "")
+    return World(bench, simulate, monkeypatch, golden)
+
+
+# ---- devices: recorded and simulated ----
+
+
+def recorded_survey():
+    """A node with an idle A800, one that is throttled and shared, and the CPU of a guest."""
+    recorded = parse_cpuinfo((DATA / "cpuinfo" / "intel-xeon-8480.txt").read_text())
+    cpu = CpuIdentity(
+        name=recorded.name,
+        architecture="x86_64",
+        vendor=recorded.vendor,
+        family=recorded.family,
+        model=recorded.model,
+        stepping=recorded.stepping,
+        flags=tuple(sorted(recorded.flags)),
+        virtual_machine=True,
+        logical_cpus=8,
+        affinity_cpus=tuple(range(8)),
+        usable_cores=4.0,
+        quota_cpus=6.0,
+        threads_per_core=2,
+        measured_mhz=3000.0,
+        memory_bytes=64 << 30,
+        threads=2,
+    )
+    told = tuple(cpu_obstacles(cpu, 2.5, (1000.0, 50.0)))
+    gpus = [recorded_gpu(0), recorded_gpu(1, temperature_c=88, thermal_throttle_s=3.5, ecc_uncorrected=2)]
+    devices = (*gpus, Seen("cpu", cpu, rate_cpu(cpu), in_the_way=told))
+    return Survey(devices, "torch 2.13.0 built without CUDA", "550.90.07", "12.4", len(gpus))
+
+
+def recorded_gpu(index, **changes):
+    uuid = f"GPU-a8000000-0000-4000-8000-00000000000{index}"
+    facts = GpuFacts(
+        index=index,
+        uuid=uuid,
+        name="NVIDIA A800-SXM4-80GB",
+        serial=f"132052200000{index}",
+        pci_vendor_id="10de",
+        pci_device_id="20f3",
+        driver="550.90.07",
+        cuda_driver="12.4",
+        memory_bytes=80 << 30,
+        max_sm_clock_mhz=1410,
+        power_limit_w=400.0,
+        default_power_limit_w=400.0,
+        persistence_mode=index == 0,
+        ecc_mode=True,
+        mig_mode=False,
+    )
+    told = {"sm_clock_mhz": 1410, "temperature_c": 34, "power_w": 62.5, "ecc_uncorrected": 0} | changes
+    reading = GpuReading(uuid=uuid, at_s=1.0, **told)
+    identity = identity_without_torch(facts)
+    said = tuple(health(facts, reading))
+    unusable = "torch can't use it"
+    name = f"nvml:{index}"
+    return Seen(name, identity, rate_gpu(identity), said, unusable=unusable, reading=reading, facts=facts)
+
+
+@dataclass(frozen=True)
+class Work(SimulatedWork):
+    """Simulated work that may not run here, or break."""
+
+    lacks: str | None = None
+    breaks: str | None = None
+
+    def unsupported(self, device):
+        return self.lacks
+
+    def prepare(self, device, *, fill, seed, copies=1):
+        if self.breaks:
+            raise RuntimeError(self.breaks)
+        return SimulatedPrepared(self.device)
+
+
+def simulated_cases():
+    """Cases of every kind and ending: from idle and settled, in turn, of memory, skipped, failed."""
+    device = steady_cpu()
+    product = Work(device, 2 * 10**9, 3 * 10**6, "matmul", "fp32", "1000x1000x1000", "2MNK")
+    layer = Work(device, 10**9, 10**6, "matmul", "fp32", "500x1000x1000", "2MNK", "Llama-3-8B")
+    yield Case(product, phase="burst", group="product")
+    yield Case(product, phase="sustained", group="product")
+    yield Case(layer, fill="zeros")
+    yield Case(layer, cache="flushed")
+    yield Case(layer, cache="rotating")
+    yield Case(Work(device, 2 * 10**9, 10**7, "memory", "fp32", "triad-10MB", "2N"))
+    yield Case(Work(device, name="matmul", dtype="fp8_e4m3", lacks="no such tensor core here"))
+    yield Case(Work(device, name="matmul", dtype="bf16", breaks="CUDA error: out of memory"))
+
+
+def steady_cpu():
+    return SimulatedDevice(Law(1e-3, Noise(0.02)), seed=1, nominal_tflops=4.0, cache_bytes=1 << 20)
+
+
+def throttled_gpus():
+    """Two GPUs, the second 10 % slower; both are held down by their power limit."""
+    driver = Driver(Decay(0.85, 4.0, 0.02, 3.0), "power")
+    for index, launch_s in enumerate((1e-3, 1.1e-3)):
+        law = Law(launch_s, Noise(0.01))
+        rest = {"driver": driver, "cores": 1.0, "cache_bytes": 1 << 20, "name": f"cuda:{index}"}
+        yield SimulatedDevice(law, seed=index, nominal_tflops=4.0, **rest)
+
+
+# ---- what is held of what is read ----
+
+
+def parse_lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def parse_csv(text):
+    header, *rows = csv.reader(io.StringIO(text))
+    return {"header": header, "rows": [dict(zip(header, row, strict=True)) for row in rows]}
+
+
+def stable(value, run=None):
+    """A document of what was measured now, with the volatile values masked; one that is null stays null.
+
+    Of a course, hundreds of moments long, every 50th is held.
+    """
+    run = run or value["run"]["run"]
+
+    def masked(value, key=""):
+        if isinstance(value, dict):
+            under = key if key == "software" else ""
+            return {name: masked(each, under or name) for name, each in value.items()}
+        if isinstance(value, list):
+            step = 50 if key == "course" else 1
+            return [masked(each, key) for each in value[::step]]
+        if isinstance(value, str):
+            return f"({key})" if key in VOLATILE and key != "run" else value.replace(run, "(run)")
+        return value
+
+    return masked(value)
+
+
+class Page(HTMLParser):
+    """The rows of each table of a page, and its scripts of JSON by id."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables, self.scripts, self._script, self._in_row = [], {}, None, False
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append("")
+            self._in_row = True
+        elif tag == "script" and ("type", "application/json") in attrs:
+            self._script = dict(attrs)["id"]
+
+    def handle_endtag(self, tag):
+        if tag == "tr":
+            self._in_row = False
+        elif tag == "script":
+            self._script = None
+
+    def handle_data(self, data):
+        if self._script:
+            self.scripts[self._script] = data
+        elif self._in_row:
+            self.tables[-1][-1] += f"{data} "
+
+
+def without_words(value):
+    """What the panel computes by."""
+    if isinstance(value, dict):
+        return {name: without_words(each) for name, each in value.items() if name not in WORDS}
+    return [without_words(each) for each in value] if isinstance(value, list) else value
+
+
+# ---- scenarios that are more than one command ----
+
+
+def run_on_one_device(world):
+    return measured(world, steady_cpu())
+
+
+def run_on_two_gpus(world):
+    return measured(world, *throttled_gpus())
+
+
+def measured(world, *devices):
+    result = world.measure(*devices)
+    return {"command": "bench run golden", "status": result.status, "json": stable(json.loads(result.out))}
+
+
+def run_on_screen(world):
+    """The screen of a run; its moment, host and versions are no figures."""
+    run = json.loads(world.measure(steady_cpu()).out)["run"]["folder"]
+    result = world.bench(f"run --resume {run}")
+    return {
+        "command": "bench run --resume RUN",
+        "status": result.status,
+        "figures": world.figures(result.out),
+    }
+
+
+def run_folder(world):
+    """What stands on disk: the manifest, the record lines, and which files there are."""
+    folder = Path(json.loads(world.measure(steady_cpu()).out)["run"]["folder"])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    lines = {path.name: parse_lines(path.read_text()) for path in sorted(folder.glob("records-*.jsonl"))}
+    files = sorted(path.name for path in folder.iterdir())
+    return stable({"files": files, "manifest": manifest, "records": lines}, manifest["run"])
+
+
+def record_columns(world):
+    """The columns of `--json` and `nameplate.load`, in order, each with its unit."""
+    return [[name, column.unit] for name, column in columns().items()]
+
+
+def table_of_parts(world):
+    """Every part: its figures, and a digest of all that is said of it (sources, notes, conflicts …)."""
+    held = ("nominal_tflops", "datasheet_tflops", "memory_gb", "memory_bandwidth_gb_s", "tdp_w", "link_gb_s")
+    held += ("multiprocessors", "maximum_mhz", "rated_clock_mhz", "devices_per_part")
+    parts = world.json("specs")
+    found = {
+        part["part"]: {
+            **{name: part[name] for name in held},
+            "digest": hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12],
+        }
+        for part in parts
+    }
+    return {"keys": list(parts[0]), "parts": found, "figures": world.figures(world.bench("specs").out)}
+
+
+def leaderboard(world):
+    """The published run and a run of two A800s, published here."""
+    world.bench(f"publish {TWO_A800}")
+    found = world.json("leaderboard")
+    readme = Path("results/README.md").read_text()
+    return {
+        "json": found,
+        "status": world.bench("leaderboard --check").status,
+        "figures": world.figures(readme),
+    }
+
+
+def publish(world):
+    found = world.json(f"publish {TWO_A800}")
+    manifest = json.loads(Path(found[0], "manifest.json").read_text())
+    lines = [parse_lines(path.read_text()) for path in sorted(Path(found[0]).glob("records-*.jsonl"))]
+    recorded = parse_lines(Path(TWO_A800, "records-cuda0-0.jsonl").read_text())
+    return {"json": found, "manifest": manifest, "same_records": lines == [recorded]}
+
+
+def exported(name, suffix, read):
+    def scenario(world):
+        line = f"export {ONE_RUN} --format {name}"
+        result = world.bench(line)
+        told = world.json(f"{line} -o exported.{suffix}")
+        assert Path(f"exported.{suffix}").read_text() == result.out
+        return {
+            "command": f"bench {line}",
+            "status": result.status,
+            "json": told,
+            "content": read(result.out),
+        }
+
+    return scenario
+
+
+def exported_parquet(world):
+    found = world.json(f"export {TWO_A800} -o runs.parquet")
+    table = pandas.read_parquet("runs.parquet")
+    types = {name: str(kind) for name, kind in table.dtypes.items()}
+    return {"json": found, "types": types, "tflops": table["tflops"].dropna().tolist()}
+
+
+def merged(world):
+    line = f"merge compare/base {SCHEMA_2} -o merged.jsonl"
+    found = world.json(line)
+    rows = parse_lines(Path("merged.jsonl").read_text())
+    held = ("run", "device_name", "case", "status", "tflops", "bandwidth_gb_s", "efficiency", "verdict")
+    return {
+        "command": f"bench {line}",
+        "json": found,
+        "keys": list(rows[0]),
+        "rows": [[row[name] for name in held] for row in rows],
+    }
+
+
+def page_of_one_run(world):
+    page = read_page(world, TWO_A800)
+    panel = without_words(json.loads(page.scripts["whatif-model"]))
+    # One fleet a part: the others differ by their size alone.
+    panel["fleets"] = list({fleet["part"]: fleet for fleet in reversed(panel["fleets"])}.values())
+    return data_of(page, world) | {"whatif": panel}
+
+
+def page_side_by_side(world):
+    return data_of(read_page(world, SCHEMA_1, SCHEMA_2), world)
+
+
+def read_page(world, *runs):
+    world.bench(f"report {' '.join(runs)} -o page.html")
+    page = Page()
+    page.feed(Path("page.html").read_text())
+    return page
+
+
+def data_of(page, world):
+    """The figures of each table, and the data of each chart; how they are said and drawn is free."""
+    tables = [
+        [line for row in table for found in world.figures(row) for line in found] for table in page.tables
+    ]
+    charts = {name: chart["datasets"] for name, chart in json.loads(page.scripts["charts"]).items()}
+    return {"tables": tables, "charts": charts}
+
+
+def markdown(world):
+    found = world.json(f"report {TWO_A800} -o report.md")
+    return {"json": found, "figures": world.figures(Path("report.md").read_text())}
+
+
+SCENARIOS = {
+    **{name: lambda world, line=line: world.command(line) for name, line in COMMANDS.items()},
+    "run/one-device": run_on_one_device,
+    "run/two-gpus": run_on_two_gpus,
+    "run/screen": run_on_screen,
+    "store/run-folder": run_folder,
+    "store/columns": record_columns,
+    "specs/all": table_of_parts,
+    "leaderboard/two-parts": leaderboard,
+    "publish/two-a800": publish,
+    "export/csv": exported("csv", "csv", parse_csv),
+    "export/jsonl": exported("jsonl", "jsonl", parse_lines),
+    "export/prometheus": exported("prometheus", "prom", str.splitlines),
+    "export/github-action-benchmark": exported("github-action-benchmark", "json", json.loads),
+    "export/pytest-benchmark": exported("pytest-benchmark", "json", json.loads),
+    "export/parquet": exported_parquet,
+    "merge/two-schemas": merged,
+    "report/markdown": markdown,
+    "page/two-a800": page_of_one_run,
+    "page/side-by-side": page_side_by_side,
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_golden(name, world, golden):
+    golden.check(name, SCENARIOS[name](world))
+
+
+# ---- the net has no holes ----
+
+
+def command_names(group, names=()):
+    """Every command of the command line, as the name of its folder of golden files."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from command_names(command, (*names, name))
+        else:
+            yield "-".join((*names, name))
+
+
+def test_every_command_has_a_golden_file():
+    known = set(command_names(typer.main.get_command(app)))
+    assert "fleet-cost" in known
+    missing = known - {name.partition("/")[0] for name in SCENARIOS}
+    assert not missing, f"add a scenario to COMMANDS or SCENARIOS for {missing}, and renew"
+
+
+def test_every_golden_file_has_a_scenario(golden):
+    unused = golden.names() - set(SCENARIOS)
+    assert not unused, f"nothing is compared with {unused}: delete these files"
+
+
+def test_old_run_folders_hold_what_their_schema_is_about():
+    """They are recorded data, readable for good: nobody makes them anew."""
+    for folder, schema in ((SCHEMA_1, 1), (SCHEMA_2, 2)):
+        manifest = json.loads((DATA / folder / "manifest.json").read_text())
+        lines = [path.read_text().splitlines()[0] for path in (DATA / folder).glob("records-*.jsonl")]
+        assert {manifest["schema_version"], *(json.loads(line)["schema_version"] for line in lines)} == {
+            schema
+        }
