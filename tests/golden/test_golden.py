@@ -13,6 +13,7 @@ import json
 import shlex
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -168,7 +169,8 @@ def world(recorded, bench, simulate, monkeypatch, golden, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "2000")  # no line breaks, and no column left out
-    monkeypatch.delenv("NAMEPLATE_PARTS", raising=False)
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NAMEPLATE_PARTS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(nameplate.device.survey, "survey", recorded_survey)
     monkeypatch.setattr(nameplate.selftest.simulate, "_usable_cpus", lambda: 0)  # no processes of their own
     # Drawing takes seconds, and pictures hold no data that their definitions don't.
@@ -182,7 +184,7 @@ def world(recorded, bench, simulate, monkeypatch, golden, tmp_path):
 
 def recorded_survey():
     """A node with an idle A800, one that is throttled and shared, and the CPU of a guest."""
-    recorded = parse_cpuinfo((DATA / "cpuinfo" / "intel-xeon-8480.txt").read_text())
+    recorded = parse_cpuinfo((DATA / "cpuinfo" / "intel-xeon-8480.txt").read_text(encoding="utf-8"))
     cpu = CpuIdentity(
         name=recorded.name,
         architecture="x86_64",
@@ -287,8 +289,24 @@ def parse_lines(text):
 
 
 def parse_csv(text):
+    """The columns in order, and the rows, with numbers as numbers: their last digits may differ."""
     header, *rows = csv.reader(io.StringIO(text))
-    return {"header": header, "rows": [dict(zip(header, row, strict=True)) for row in rows]}
+    return {
+        "header": header,
+        "rows": [dict(zip(header, map(parse_cell, row), strict=True)) for row in rows],
+    }
+
+
+def parse_cell(text):
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def kinds(table):
+    """Each column of a DataFrame with i, f, b or O for the kind of its values, the same in every pandas."""
+    return [[name, kind.kind] for name, kind in table.dtypes.items()]
 
 
 def stable(value, run=None):
@@ -378,10 +396,21 @@ def run_on_screen(world):
 def run_folder(world):
     """What stands on disk: the manifest, the record lines, and which files there are."""
     folder = Path(json.loads(world.measure(steady_cpu()).out)["run"]["folder"])
-    manifest = json.loads((folder / "manifest.json").read_text())
-    lines = {path.name: parse_lines(path.read_text()) for path in sorted(folder.glob("records-*.jsonl"))}
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    lines = {
+        path.name: parse_lines(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("records-*.jsonl"))
+    }
     files = sorted(path.name for path in folder.iterdir())
     return stable({"files": files, "manifest": manifest, "records": lines}, manifest["run"])
+
+
+def loaded(world):
+    """What `nameplate.load` gives: the kind of each column, and the values of some."""
+    table = nameplate.load("runs")
+    held = ["run", "case", "device", "tflops", "efficiency", "verdict"]
+    rows = json.loads(table[held].to_json(orient="values", double_precision=15))
+    return {"types": kinds(table), "rows": rows}
 
 
 def record_columns(world):
@@ -408,7 +437,7 @@ def leaderboard(world):
     """The published run and a run of two A800s, published here."""
     world.bench(f"publish {TWO_A800}")
     found = world.json("leaderboard")
-    readme = Path("results/README.md").read_text()
+    readme = Path("results/README.md").read_text(encoding="utf-8")
     return {
         "json": found,
         "status": world.bench("leaderboard --check").status,
@@ -418,9 +447,12 @@ def leaderboard(world):
 
 def publish(world):
     found = world.json(f"publish {TWO_A800}")
-    manifest = json.loads(Path(found[0], "manifest.json").read_text())
-    lines = [parse_lines(path.read_text()) for path in sorted(Path(found[0]).glob("records-*.jsonl"))]
-    recorded = parse_lines(Path(TWO_A800, "records-cuda0-0.jsonl").read_text())
+    manifest = json.loads(Path(found[0], "manifest.json").read_text(encoding="utf-8"))
+    lines = [
+        parse_lines(path.read_text(encoding="utf-8"))
+        for path in sorted(Path(found[0]).glob("records-*.jsonl"))
+    ]
+    recorded = parse_lines(Path(TWO_A800, "records-cuda0-0.jsonl").read_text(encoding="utf-8"))
     return {"json": found, "manifest": manifest, "same_records": lines == [recorded]}
 
 
@@ -429,7 +461,7 @@ def exported(name, suffix, read):
         line = f"export {ONE_RUN} --format {name}"
         result = world.bench(line)
         told = world.json(f"{line} -o exported.{suffix}")
-        assert Path(f"exported.{suffix}").read_text() == result.out
+        assert Path(f"exported.{suffix}").read_text(encoding="utf-8") == result.out
         return {
             "command": f"bench {line}",
             "status": result.status,
@@ -443,14 +475,13 @@ def exported(name, suffix, read):
 def exported_parquet(world):
     found = world.json(f"export {TWO_A800} -o runs.parquet")
     table = pandas.read_parquet("runs.parquet")
-    types = {name: str(kind) for name, kind in table.dtypes.items()}
-    return {"json": found, "types": types, "tflops": table["tflops"].dropna().tolist()}
+    return {"json": found, "types": kinds(table), "tflops": table["tflops"].dropna().tolist()}
 
 
 def merged(world):
     line = f"merge compare/base {SCHEMA_2} -o merged.jsonl"
     found = world.json(line)
-    rows = parse_lines(Path("merged.jsonl").read_text())
+    rows = parse_lines(Path("merged.jsonl").read_text(encoding="utf-8"))
     held = ("run", "device_name", "case", "status", "tflops", "bandwidth_gb_s", "efficiency", "verdict")
     return {
         "command": f"bench {line}",
@@ -475,7 +506,7 @@ def page_side_by_side(world):
 def read_page(world, *runs):
     world.bench(f"report {' '.join(runs)} -o page.html")
     page = Page()
-    page.feed(Path("page.html").read_text())
+    page.feed(Path("page.html").read_text(encoding="utf-8"))
     return page
 
 
@@ -490,7 +521,18 @@ def data_of(page, world):
 
 def markdown(world):
     found = world.json(f"report {TWO_A800} -o report.md")
-    return {"json": found, "figures": world.figures(Path("report.md").read_text())}
+    return {"json": found, "figures": world.figures(Path("report.md").read_text(encoding="utf-8"))}
+
+
+def every_fleet(world):
+    """The whole screen of `bench fleet cost`; some fleets have their JSON in files of their own."""
+    line = "fleet cost --draws 2000 --seed 1"
+    return {"command": f"bench {line}", "figures": world.figures(world.bench(line).out)}
+
+
+def fleets_as_csv(world):
+    line = "fleet cost li-auto-2024-08 xpeng-2024-10 --draws 2000 --seed 1 --csv"
+    return {"command": f"bench {line}", "content": parse_csv(world.bench(line).out)}
 
 
 SCENARIOS = {
@@ -500,6 +542,9 @@ SCENARIOS = {
     "run/screen": run_on_screen,
     "store/run-folder": run_folder,
     "store/columns": record_columns,
+    "store/load": loaded,
+    "fleet-cost/all": every_fleet,
+    "fleet-cost/csv": fleets_as_csv,
     "specs/all": table_of_parts,
     "leaderboard/two-parts": leaderboard,
     "publish/two-a800": publish,
@@ -548,8 +593,11 @@ def test_every_golden_file_has_a_scenario(golden):
 def test_old_run_folders_hold_what_their_schema_is_about():
     """They are recorded data, readable for good: nobody makes them anew."""
     for folder, schema in ((SCHEMA_1, 1), (SCHEMA_2, 2)):
-        manifest = json.loads((DATA / folder / "manifest.json").read_text())
-        lines = [path.read_text().splitlines()[0] for path in (DATA / folder).glob("records-*.jsonl")]
+        manifest = json.loads((DATA / folder / "manifest.json").read_text(encoding="utf-8"))
+        lines = [
+            path.read_text(encoding="utf-8").splitlines()[0]
+            for path in (DATA / folder).glob("records-*.jsonl")
+        ]
         assert {manifest["schema_version"], *(json.loads(line)["schema_version"] for line in lines)} == {
             schema
         }
