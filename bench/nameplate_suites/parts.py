@@ -54,6 +54,9 @@ def blocks(tokens: int, dtype: str, width: float = 1.0, **axes: Any) -> Iterator
 
 
 def memory(mebibytes: int, weight: float = 0.5) -> Iterator[Case]:
-    """Copy and triad; a record warns where arrays of this size may stay in the last-level cache."""
+    """Copy and triad over arrays of `mebibytes` MiB, in as many buffer sets as overflow the last-level cache.
+
+    On one set the figure would be the cache's or the memory's, by the cache's size and by what ran between.
+    """
     for kind in ("copy", "triad"):
-        yield Case(Memory(kind, "fp32", mebibytes), weight=weight)
+        yield Case(Memory(kind, "fp32", mebibytes), cache="rotating", weight=weight)

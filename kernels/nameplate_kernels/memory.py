@@ -45,8 +45,9 @@ _PILOT_MEBIBYTES = 16
 class Memory(Workload):
     """`copy`: a = b; `triad`: a = b + 3·c. Each array is one-dimensional and `mebibytes` MiB long.
 
-    Copy moves 2 arrays and does no FLOPs; triad moves 3 and does 2 FLOPs an element. Raises ValueError for an
-    unknown kind or dtype, or a size below 1.
+    Copy moves 2 arrays, triad 3. Neither has a FLOP count: what bounds them is the memory, and a triad's few
+    FLOPs against a rating in FLOPS would read as an efficiency. Raises ValueError for an unknown kind or
+    dtype, or a size below 1.
     """
 
     kind: str
@@ -81,9 +82,8 @@ class Memory(Workload):
         return self.mebibytes * _MEBIBYTE // precision_of(self.dtype).itemsize
 
     @property
-    def flops(self) -> int | None:
-        """2 for each element of a triad; None for a copy."""
-        return 2 * self.elements if self.kind == "triad" else None
+    def flops(self) -> None:
+        """None: its figure is a bandwidth."""
 
     @property
     def bytes(self) -> int:
@@ -91,9 +91,8 @@ class Memory(Workload):
         return _ARRAYS[self.kind] * self.mebibytes * _MEBIBYTE
 
     @property
-    def convention(self) -> str | None:
-        """`2N` for a triad; None for a copy."""
-        return "2N" if self.kind == "triad" else None
+    def convention(self) -> None:
+        """None: no FLOPs are counted."""
 
     @property
     def resident_bytes(self) -> int:

@@ -22,7 +22,10 @@ SCHEMA = 2
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; phases not measured apart.
 #   2  2026-11: cases interleaved in groups, in a process of their own; burst and sustained apart; intervals
 #      free of what time explains (drift, oscillation).
-METHOD = 2
+#   3  2026-11: a case that takes turns launches once, untimed, before each batch, so that warm caches are
+#      warm whatever ran before; buffer sets take turns from batch to batch; memory is measured on buffer sets
+#      that overflow the last-level cache, and has no FLOPs.
+METHOD = 3
 
 Verdict = Literal[
     "unverified", "above_peak", "launch_bound", "contended", "throttled", "unstable", "unknown", "clean"
@@ -147,7 +150,7 @@ class Record(_Frozen):
     fill: Annotated[str, Column("what the inputs held")]
     cache: Annotated[str, Column("state of the caches: warm, flushed, rotating")]
     phase: Annotated[str | None, Column("burst or sustained; null where they were not measured apart")]
-    backend: Annotated[str, Column("what ran the launch")]
+    backend: Annotated[str, Column("the backend the case asks for")]
     represents: Annotated[str | None, Column("the model whose own layer this is; null: stands for none")]
     device: Annotated[str, Column("the device in the machine")]
     part: Annotated[str | None, Column("the entry of the spec registry it was taken for")]
@@ -220,6 +223,9 @@ class Record(_Frozen):
     digest: Annotated[
         str | None, Column("of the result's bits: the same inputs on the same part give it")
     ] = None
+    kernels: Annotated[
+        tuple[str, ...], Column("the kernels that ran, library kernels first; empty: not known")
+    ] = ()
     group: Annotated[str | None, Column("cases interleaved with each other share one")] = None
 
     started: Annotated[str | None, Column("when the case began, UTC")] = None
@@ -263,7 +269,7 @@ class Record(_Frozen):
         if not self.reason:
             raise ValueError(f"a {self.status} record needs a reason")
         given = [name for name in _MEASURED if getattr(self, name) is not None]
-        if given or self.batches or self.course or self.verification is not None:
+        if given or self.batches or self.course or self.kernels or self.verification is not None:
             raise ValueError(f"a {self.status} record carries no figure; got {given}")
         if "clean" in self.verdicts:
             raise ValueError(f"a {self.status} record can't be clean")

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from nameplate.export.formats import FORMATS
+from nameplate.record import METHOD
 from nameplate.store.folder import RecordWriter, create, mark_done
 
 ROOT = Path(__file__).parents[2]
@@ -100,14 +101,14 @@ def test_merge_writes_a_data_set(bench, runs):
 
 def test_merge_refuses_what_does_not_compare_unless_told_otherwise(bench, runs):
     path = runs / "a2" / "records-cpu-0.jsonl"
-    path.write_text(path.read_text().replace('"method":2', '"method":1'))
+    path.write_text(path.read_text().replace(f'"method":{METHOD}', '"method":1'))
     refused = bench("merge", "runs", "-o", "all.csv")
     assert (refused.status, refused.out) == (2, "")
     assert refused.err.startswith("bench: run a2: two measuring methods, whose figures don't compare; got ")
     assert not Path("all.csv").exists()
     taken = bench("merge", "runs", "-o", "all.csv", "--mixed")
     assert (taken.status, taken.out) == (0, "all.csv\n")
-    assert taken.err == "bench: mixed: method is 1 in run a2, 2 in run a1; its column tells\n"
+    assert taken.err == f"bench: mixed: method is 1 in run a2, {METHOD} in run a1; its column tells\n"
 
 
 def test_what_a_file_says_moves_no_cursor(bench, runs):

@@ -85,6 +85,7 @@ class Shop(SimulatedDevice):
         super().__init__(self._durations, **options)
         self.noise, self.slowdown = noise, slowdown
         self.turns: list[tuple[str, float, float]] = []  # who, when, and how long a batch
+        self.recorded: list[str] = []  # who had each batch of more than one launch
         self.broken: dict[str, tuple[int, BaseException]] = {}  # the batch that raises
 
     def _durations(self, now_s, count, generator):
@@ -99,6 +100,8 @@ class Shop(SimulatedDevice):
         begin_s = self.clock()
         timing = super().time_batch(launches, samples=samples, per_sample=per_sample, flush=flush)
         self.turns.append((self._running.name, begin_s, timing.elapsed_s))
+        if timing.launches > 1:
+            self.recorded.append(self._running.name)
         return timing
 
 
@@ -125,7 +128,7 @@ def rounds(record):
 def drawn(device, records):
     """Who had each turn from the first to the last batch of these records, in order."""
     number = sum(len(record.batches) for record in records)
-    return [name for name, _, _ in device.turns[-number:]]
+    return device.recorded[-number:]
 
 
 # ---- in turn ----
@@ -155,6 +158,35 @@ def test_the_order_is_random_and_repeatable_by_the_seed_and_the_groups_name():
     assert len({tuple(first[n : n + 3]) for n in range(0, len(first), 3)}) > 3
     assert first != order(2)
     assert first != order(1, name="2")
+
+
+class ColdAfterOthers(Shop):
+    """A device whose caches hold what ran last: a launch after another case's takes 1.5 times as long."""
+
+    def __init__(self, **options):
+        super().__init__(noise=0.0, **options)
+        self._cached = None
+
+    def _durations(self, now_s, count, generator):
+        durations = super()._durations(now_s, count, generator)
+        if self._cached != self._running.name:
+            durations[0] *= 1.5
+        self._cached = self._running.name
+        return durations
+
+
+@pytest.mark.parametrize("company", [(), (1e-3,), (0.3, 0.02, 1e-3)])
+def test_a_case_has_one_figure_whatever_it_takes_turns_with(company):
+    device = ColdAfterOthers()
+    record = measured(device, works(device, 0.05, *company), Allowance(2.0, 80.0))[0]
+    assert record.time_s == pytest.approx(0.05, rel=1e-3)
+
+
+def test_a_launch_of_more_than_a_quarter_second_is_not_repeated_to_warm_the_caches():
+    device = Shop()
+    slow, _other = measured(device, works(device, 0.5, 1e-3))
+    launched = sum(name == "a" for name, _, _ in device.turns)
+    assert launched == len(slow.batches) + 2  # and the two before any batch
 
 
 def test_a_slow_case_has_fewer_batches_and_the_others_several_a_round():
@@ -607,3 +639,31 @@ def test_without_cpu_time_there_is_no_such_figure():
     (record,) = measured(device, works(device, 1e-3))
     assert (record.cpu_time_tflops, record.verdict) == (None, "clean")
     assert {batch.cpu_s for batch in record.batches} == {None}
+
+
+# ---- the kernels that ran ----
+
+
+class Named(Shop):
+    """A device that tells the kernels of a launch, or breaks where it is asked."""
+
+    def kernels(self, launch):
+        if launch.name == "b":
+            raise RuntimeError("no profiler")
+        self.turns.append((f"kernels of {launch.name}", self.clock(), 0.0))
+        return ("library gemm", launch.name)
+
+
+def test_a_record_holds_the_kernels_that_ran_after_everything_timed():
+    device = Named()
+    first, broken = measured(device, works(device, 1e-3, 1e-3))
+    assert first.kernels == ("library gemm", "a")
+    assert first.flat()["kernels"] == ["library gemm", "a"]
+    assert device.turns[-1][0] == "kernels of a"
+    assert (broken.status, broken.verdict, broken.kernels) == ("ok", "clean", ())
+
+
+def test_a_launch_that_no_longer_fits_is_not_repeated_for_its_kernels():
+    device = Named()
+    slow = measured(device, works(device, 1.0), Allowance(8.5, 8.5))[0]
+    assert (slow.status, slow.kernels) == ("ok", ())

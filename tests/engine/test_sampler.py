@@ -141,3 +141,23 @@ def test_back_to_back_samples_share_their_readings_of_the_clock_and_flushed_ones
     cold = sized(1e-3, 0.2, timer_resolution_s=1e-6, flush=True)
     assert (warm.samples, warm.resolution_s) == (200, 1e-6)
     assert (cold.samples, cold.resolution_s) == (200, pytest.approx(200e-6))
+
+
+class Ring(SimulatedDevice):
+    """A device that launches what it is given, as a real one does."""
+
+    def time_batch(self, launches, *, samples, per_sample, flush=False):
+        for n in range(samples * per_sample):
+            launches[n % len(launches)]()
+        return super().time_batch(launches, samples=samples, per_sample=per_sample, flush=flush)
+
+
+def test_buffer_sets_take_turns_from_batch_to_batch():
+    used = []
+    drawn = Sampler(Ring(steady(0.1)), [lambda n=n: used.append(n) for n in range(5)], takes_turns=True)
+    drawn.first_launches(10.0, None)
+    drawn.size(0.2)
+    for _ in range(4):
+        drawn.rewarm()  # five sets overflow the cache by themselves: no launch is needed between others' work
+        drawn.batch()
+    assert used == [n % 5 for n in range(2 + 4 * 2)]

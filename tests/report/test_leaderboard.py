@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from nameplate.device.identity import CpuIdentity, CudaIdentity, SimulatedIdentity
 from nameplate.errors import InputError
+from nameplate.record import METHOD
 from nameplate.report.leaderboard import BEGIN, END, leaderboard, part_name
 from nameplate.store.folder import RecordWriter, create, find_runs, mark_done
 from nameplate.store.manifest import DeviceEntry, Options
@@ -232,7 +233,7 @@ def test_what_is_in_doubt_stands_below_what_may_be_believed(results, publish, pr
     publish("a-doubtful", product(0.99, verdicts=("unstable",)), block(0.98))
     publish("b-low", product(0.4), block(0.3))
     assert order(results) == ["b-low", "a-doubtful"]
-    low, doubtful = table(results, "bf16, method 2")
+    low, doubtful = table(results, f"bf16, method {METHOD}")
     assert (low["best product"], low["transformer block"]) == ("40.0% ± 0.4", "30.0% ± 0.3")
     assert doubtful["best product"] == "99.0% ± 1.0 ?"
     assert doubtful["transformer block"] == "98.0% ± 1.0"
@@ -251,25 +252,25 @@ def test_a_settled_figure_may_be_throttled_but_nothing_beside(results, publish, 
 
 def test_methods_and_dtypes_are_not_ranked_together(results, publish, product):
     publish("old", product(0.9), method=1)
-    publish("new", product(0.5), method=2)
-    publish("single", product(0.7, dtype="fp32"), method=2)
+    publish("new", product(0.5), method=METHOD)
+    publish("single", product(0.7, dtype="fp32"), method=METHOD)
     publish("unrated", product(0.7, nominal_tflops=None, efficiency=None))
     found = tables(leaderboard(results).text)
     runs = {heading: [row["run"].partition("]")[0][1:] for row in rows] for heading, rows in found.items()}
     assert list(runs.items())[1:] == [
-        ("bf16, method 2", ["new"]),
+        (f"bf16, method {METHOD}", ["new"]),
         ("bf16, method 1", ["old"]),
-        ("fp32, method 2", ["single"]),
-        ("no rated product, method 2", ["unrated"]),
+        (f"fp32, method {METHOD}", ["single"]),
+        (f"no rated product, method {METHOD}", ["unrated"]),
     ]
-    (unrated,) = found["no rated product, method 2"]
+    (unrated,) = found[f"no rated product, method {METHOD}"]
     assert (unrated["verdict"], unrated["nominal, TFLOPS"]) == ("–", "–")
 
 
 def test_only_stages_that_a_table_has_are_columns(results, publish, product, block):
     publish("new", product(0.9, phase="burst"), product(0.8, phase="sustained"), block(0.6))
     publish("old", product(0.7), method=1)
-    (new,) = table(results, "bf16, method 2")
+    (new,) = table(results, f"bf16, method {METHOD}")
     (old,) = table(results, "bf16, method 1")
     stages = ["best product, burst", "best product, sustained", "transformer block"]
     assert [name for name in new if "product" in name or "block" in name] == stages
@@ -289,7 +290,7 @@ def test_the_best_products_are_believed_real_settled_and_of_the_newest_method(re
     )
     bf16, fp32, fp64 = table(results, "Best products")
     assert (bf16["dtype"], bf16["of nominal"], bf16["product"]) == ("bf16", "80.0% ± 0.8", "good sustained")
-    assert (bf16["method"], bf16["TFLOPS"]) == ("2", "0.400 ± 0.004")
+    assert (bf16["method"], bf16["TFLOPS"]) == (str(METHOD), "0.400 ± 0.004")
     assert (fp64["dtype"], fp64["of nominal"], fp64["method"]) == ("fp64", "60.0% ± 0.6", "1")
     assert (fp32["dtype"], set(fp32.values()) - {"fp32", "AMD Zen 4"}) == ("fp32", {"–"})
 
@@ -299,7 +300,7 @@ def test_shares_rank_and_not_tflops(results, publish, product):
     publish("few-cores", product(0.9, nominal=0.2))
     (best,) = table(results, "Best products")
     assert best["run"].startswith("[few-cores]")
-    assert [row["nominal, TFLOPS"] for row in table(results, "bf16, method 2")] == ["0.200", "8.00"]
+    assert [row["nominal, TFLOPS"] for row in table(results, f"bf16, method {METHOD}")] == ["0.200", "8.00"]
 
 
 def test_a_nominal_given_by_hand_wins_nothing(results, publish, product):
@@ -307,7 +308,7 @@ def test_a_nominal_given_by_hand_wins_nothing(results, publish, product):
     publish("other-given", product(0.7), options=Options(nominal={"fp16": NOMINAL}))
     publish("rated", product(0.5))
     assert order(results) == ["other-given", "rated", "given"]
-    assert table(results, "bf16, method 2")[-1]["worth knowing"] == "nominal given by hand"
+    assert table(results, f"bf16, method {METHOD}")[-1]["worth knowing"] == "nominal given by hand"
     (best,) = table(results, "Best products")
     assert best["run"].startswith("[other-given]")
 
@@ -335,12 +336,12 @@ def test_the_best_published_product_stands_beside_ours_in_shares_of_the_datashee
     assert a800["best published, of datasheet"] == published
     assert h100["best published, of datasheet"].startswith("70.9% \\(H100 SXM")
     assert cpu["best published, of datasheet"] == "–"
-    assert table(results, "bf16, method 2")[-1]["nominal, TFLOPS"] == "320 \\(datasheet 312\\)"
+    assert table(results, f"bf16, method {METHOD}")[-1]["nominal, TFLOPS"] == "320 \\(datasheet 312\\)"
 
 
 def test_the_slowest_of_several_devices_stands_for_them(results, publish, product):
     publish("pair", product(0.9, device="cuda:0"), product(0.6, device="cuda:1"), part=A800)
-    (row,) = table(results, "bf16, method 2")
+    (row,) = table(results, f"bf16, method {METHOD}")
     assert row["best product"] == "60.0% ± 0.6"
     assert row["worth knowing"] == "the slowest of 2 devices"
 
@@ -358,7 +359,9 @@ def test_the_slowest_of_several_devices_stands_for_them(results, publish, produc
 def test_a_cpu_that_hides_its_model_is_marked(results, publish, product, name, hidden):
     fields = {"logical_cpus": 2, "usable_cores": 2.0, "memory_bytes": 1 << 30}
     publish("a", product(0.9), identity=CpuIdentity(name=name, architecture="x86_64", **fields))
-    assert table(results, "bf16, method 2")[0]["worth knowing"] == ("hides its model" if hidden else "–")
+    assert table(results, f"bf16, method {METHOD}")[0]["worth knowing"] == (
+        "hides its model" if hidden else "–"
+    )
     assert leaderboard(results).results[0].as_json()["hides_model"] is hidden
 
 

@@ -18,6 +18,7 @@ import psutil
 from nameplate.device import clock, host
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.interface import Counters, Probe, Timing, garbage_collection_off
+from nameplate.device.kernels import name_cpu_kernels
 from nameplate.device.product import product_probe
 from nameplate.specs import cpu as specs
 from nameplate.specs import recognition
@@ -145,6 +146,10 @@ class CpuDevice:
 
     def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """None: nothing lies between launches here but the loop."""
+
+    def kernels(self, launch: Launch) -> tuple[str, ...]:
+        """What oneDNN, MKL and torch's dispatcher call what the launch runs."""
+        return name_cpu_kernels(launch)
 
     def idle(self, seconds: float) -> None:
         """Sleep."""

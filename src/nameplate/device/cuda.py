@@ -22,6 +22,7 @@ import numpy as np
 
 from nameplate.device.identity import CudaIdentity
 from nameplate.device.interface import Counters, Probe, Timing, garbage_collection_off
+from nameplate.device.kernels import name_cuda_kernels
 from nameplate.errors import InputError
 from nameplate.specs import recognition
 from nameplate.specs.rating import Rating
@@ -264,6 +265,15 @@ class CudaDevice:
             for launch in islice(cycle(launches), count):
                 launch()
         return graph
+
+    def kernels(self, launch: Launch) -> tuple[str, ...]:
+        """What CUDA calls the kernels of the launch, by torch's profiler."""
+
+        def run() -> None:
+            launch()
+            self.synchronize()
+
+        return name_cuda_kernels(run)
 
     def idle(self, seconds: float) -> None:
         """Let what was launched end, then launch nothing for so long."""

@@ -149,6 +149,9 @@ class Device(Described, Protocol):
     def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """One launch that replays `count` of these without the host between; None where there is none."""
 
+    def kernels(self, launch: Launch) -> tuple[str, ...]:
+        """Launch once, untimed, and name the kernels that ran; empty where they can't be told."""
+
     def idle(self, seconds: float) -> None:
         """Leave the device alone for so long."""
 

@@ -301,6 +301,10 @@ class SimulatedDevice:
         """A graph of `count` launches, where handing launches over takes the host time."""
         return None if self.host_launch_s is None else Replay(count)
 
+    def kernels(self, launch: Launch) -> tuple[str, ...]:
+        """None: nothing runs."""
+        return ()
+
     def idle(self, seconds: float) -> None:
         """Let so much virtual time pass."""
         self._now_s += seconds

@@ -18,7 +18,7 @@ from nameplate.record import Batch, Derate, Moment, Record, Status, Verdict, Ver
 from nameplate.specs.rating import Rating
 from nameplate.stats import BATCHES, Interval
 from nameplate.suite import Case
-from nameplate.workload import Check, Workload
+from nameplate.workload import Check
 
 # What a window must time to be judged: the kernel counts CPU time in steps of 10 ms, and contention of 5 % of
 # two cores needs a window of this length to show above that.
@@ -116,6 +116,7 @@ def _result(evidence: Evidence) -> dict[str, Any]:
         "launches": window.launches,
         "verification": _verification(check),
         "digest": trial.digest,
+        "kernels": trial.kernels,
         "settled_s": window.settling.settled_s if window.settling else None,
         "batches": _batches(window),
         "course": evidence.course,
@@ -153,7 +154,7 @@ def _result(evidence: Evidence) -> dict[str, Any]:
     columns["warnings"] = (
         *_corruption(trial),
         *_warnings(time_s, window, evidence.settled),
-        *_cpu_warnings(work, device.cache_bytes, conditions),
+        *_cpu_warnings(trial.case, device.cache_bytes, conditions),
         *gpu_warnings(conditions.gpu),
         *_energy_warnings(columns),
     )
@@ -285,7 +286,7 @@ def _energy_warnings(columns: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def _cpu_warnings(work: Workload, cache_bytes: int | None, conditions: Conditions) -> Iterator[str]:
+def _cpu_warnings(case: Case, cache_bytes: int | None, conditions: Conditions) -> Iterator[str]:
     limits = thresholds().contended
     share, resolution = conditions.parallel_share, conditions.resolution
     if share is not None and share < limits.parallel_share:
@@ -295,9 +296,10 @@ def _cpu_warnings(work: Workload, cache_bytes: int | None, conditions: Condition
             f"a window of {conditions.elapsed_s:.2f} s is too short to judge contention by "
             f"({SHORTEST_WINDOW_S:g} s would do); try a larger --budget"
         )
-    bound_by_memory = (work.flops or 0) < work.bytes
-    if bound_by_memory and cache_bytes is not None and work.bytes < 2 * cache_bytes:
+    work = case.workload
+    in_one_set = case.cache == "warm" and (work.flops or 0) < work.bytes
+    if in_one_set and cache_bytes is not None and work.bytes < 2 * cache_bytes:
         yield (
             f"its {work.bytes >> 20} MiB may stay in a last-level cache of {cache_bytes >> 20} MiB: "
-            "not the memory's bandwidth alone; standard has larger ones"
+            "not the memory's bandwidth alone; measure it with cache=rotating"
         )

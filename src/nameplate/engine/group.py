@@ -67,6 +67,7 @@ class Group:
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     window_begin_s: float = 0.0
     settling: Settling | None = None
+    _latest: Trial | None = None  # whose batch was drawn last; None after a probe
 
     def __post_init__(self) -> None:
         """Note when it began, and make the order of its turns repeatable."""
@@ -101,18 +102,22 @@ class Group:
 
     def left_s(self) -> float:
         """Seconds another case may take when those already prepared get the fewest batches they need."""
-        promised = sum(FEWEST_BATCHES * trial.sampler.cost_s for trial in self.alive if trial.prepared)
+        promised = sum(FEWEST_BATCHES * trial.sampler.least_batch_s for trial in self.alive if trial.prepared)
         return self.allowance.limit_s - self.spent_s - promised
 
     def prepare(self) -> None:
         """Prepare every case and warm it up."""
         weight = sum(case.weight for case in self.cases)
         for case in self.cases:
-            trial = Trial(case, self.device)
+            trial = Trial(case, self.device, takes_turns=self._takes_turns(case))
             share_s = self.allowance.share_s * case.weight / weight
             trial.attempt(partial(trial.prepare, self.pilots, self.left_s))
             self.trials.append(trial)  # only now: what it needs itself isn't taken from what is left for it
             trial.attempt(partial(trial.warm_up, min(_WARM_UP_SHARE * share_s, _LONGEST_WARM_UP_S)))
+
+    def _takes_turns(self, case: Case) -> bool:
+        """Whether other work, another case's or a probe's, may run between the batches of this case."""
+        return len(self.cases) > 1 or self.ceilings.probe(case.workload.dtype) is not None
 
     def _calibrate(self) -> None:
         """Find the probe of each dtype measured here, and what it is calibrated to."""
@@ -139,7 +144,9 @@ class Group:
         aimed = SETTLING_BATCHES if self._settles else AIMED_BATCHES
         share_s = self._shares(window_s)
         possible = {
-            trial.case.id: min(max(int(share_s[trial.case.id] / trial.sampler.cost_s), FEWEST_BATCHES), aimed)
+            trial.case.id: min(
+                max(int(share_s[trial.case.id] / trial.sampler.least_batch_s), FEWEST_BATCHES), aimed
+            )
             for trial in self.alive
         }
         rounds = min(possible.values())
@@ -157,7 +164,7 @@ class Group:
         """Seconds for each case, by weight; less where the slow ones' fewest batches would pass the limit."""
         weight = sum(trial.case.weight for trial in self.alive) * (1 + len(self.probes) / len(self.alive))
         share_s = {trial.case.id: window_s * trial.case.weight / weight for trial in self.alive}
-        least_s = {trial.case.id: FEWEST_BATCHES * trial.sampler.cost_s for trial in self.alive}
+        least_s = {trial.case.id: FEWEST_BATCHES * trial.sampler.least_batch_s for trial in self.alive}
         spare_s = self.allowance.limit_s - self.spent_s - window_s
         over_s = sum(max(least_s[case] - share_s[case], 0.0) for case in share_s) - spare_s
         roomy = [case for case in share_s if share_s[case] > least_s[case]]
@@ -187,7 +194,7 @@ class Group:
     def _turns(self, number: int, turns: dict[str, int]) -> list[Callable[[], object]]:
         """The draws of one round, in random order."""
         drawing: list[Callable[[], object]] = [
-            partial(trial.attempt, partial(trial.draw, number))
+            partial(self._draw_batch, trial, number)
             for trial in self.alive
             for _ in range(turns[trial.case.id])
         ]
@@ -195,7 +202,15 @@ class Group:
         self._order.shuffle(drawing)
         return drawing
 
+    def _draw_batch(self, trial: Trial, number: int) -> None:
+        """Draw a batch that finds the caches as the case's own launches leave them, whatever ran before."""
+        if self._latest is not trial:
+            trial.attempt(trial.rewarm)
+        trial.attempt(partial(trial.draw, number))
+        self._latest = trial
+
     def _probe(self, dtype: str, number: int) -> None:
+        self._latest = None
         try:
             self.probes[dtype].draw(number)
         except Exception:  # a library may fail in any way: there is then no ceiling by it
@@ -242,10 +257,15 @@ class Group:
         return Window(drawn, trial.sampler.resolution_s, settling)
 
     def _finish(self) -> None:
-        """Check every result; where the host may be what was timed, time the launches without it."""
+        """Check every result; where the host may be what was timed, time the launches without it.
+
+        Last, name the kernels that ran.
+        """
         for trial in self.alive:
             trial.attempt(trial.verify)
             trial.attempt(partial(self._replay, trial))
+        for trial in self.alive:
+            trial.attempt(partial(trial.name_kernels, self.allowance.limit_s - self.spent_s))
 
     def _replay(self, trial: Trial) -> None:
         with suppress(Exception):  # what can't be replayed was measured all the same

@@ -87,6 +87,7 @@ class Onset:
         trial.attempt(lambda: self._draw(self.allowance.share_s - (self.device.clock() - begin_s), left_s()))
         after = self.device.counters()
         trial.attempt(trial.verify)
+        trial.attempt(lambda: trial.name_kernels(left_s()))
         if not trial.alive:
             return [self._ended(case) for case in self.cases]
         rows = self.device.timeline(before.at_s)

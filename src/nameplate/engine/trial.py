@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -21,6 +21,7 @@ from nameplate.suite import Case
 from nameplate.workload import Check, Prepared, Workload
 
 MEMORY_SHARE = 0.8
+_SHORT_LAUNCH_S = 0.1  # what one more launch may take beyond a budget that is spent
 _DIGEST_SHARE = 0.05  # of the time at the most: a digest reads the whole result
 
 
@@ -47,12 +48,14 @@ class Trial:
 
     case: Case
     device: Device
+    takes_turns: bool = False  # whether other work runs between its batches
     started: str = ""
     cost_s: float = 0.0  # seconds its own steps have taken
     prepared: Prepared | None = None
     drawn: list[Drawn] = field(default_factory=list)
     check: Check | None = None
     graph_s: float | None = None  # seconds a launch, replayed as a graph
+    kernels: tuple[str, ...] = ()
     ended: Ending | None = None
     _sampler: Sampler | None = None
     _digested_s: float = -math.inf
@@ -117,14 +120,24 @@ class Trial:
         with self.prepared.numerics():
             self.prepared.compute_reference()
             self.device.synchronize()
-            self._sampler = Sampler(self.device, self.prepared.launches, flush=self.case.cache == "flushed")
+            self._sampler = Sampler(
+                self.device,
+                self.prepared.launches,
+                flush=self.case.cache == "flushed",
+                takes_turns=self.takes_turns,
+            )
             cost_s = self._sampler.first_launches(left_s(), None if predicted is None else predicted.launch_s)
-        _refuse_too_long(Prediction(0.0, cost_s), left_s(), FEWEST_BATCHES)
+        fewest_launches = FEWEST_BATCHES * self._sampler.least_launches
+        _refuse_too_long(Prediction(0.0, cost_s), left_s(), fewest_launches)
 
     def warm_up(self, seconds: float) -> None:
         """Launch for so long; a launch that takes longer has warmed everything up by itself."""
         if self.sampler.cost_s < seconds:
             self.sampler.warm_up(seconds)
+
+    def rewarm(self) -> None:
+        """Launch once, untimed, where other work may have replaced what the caches held."""
+        self.sampler.rewarm()
 
     def draw(self, number: int) -> None:
         """Draw one batch in round `number`."""
@@ -164,6 +177,15 @@ class Trial:
         self.device.synchronize()
         self.drawn[-1] = replace(self.drawn[-1], digest=self._digest())
         self.check = self.prepared.check()
+
+    def name_kernels(self, left_s: float) -> None:
+        """Find which kernels a launch runs, in one more launch if that is short or fits in `left_s` seconds.
+
+        After everything that is timed: on a GPU the profiler slows what comes after it.
+        """
+        if self.sampler.cost_s <= max(left_s, _SHORT_LAUNCH_S):
+            with suppress(Exception):  # a profiler may fail in any way; the figure stands without the name
+                self.kernels = self.device.kernels(self.sampler.launches[0])
 
 
 def sentence(error: Exception) -> str:

@@ -1,0 +1,59 @@
+"""The names of the kernels that a launch runs."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from nameplate.device.kernels import library_kernels, name_cpu_kernels
+
+# As oneDNN 3.12 and oneMKL 2024.2 print them.
+VERBOSE = """onednn_verbose,v1,info,oneDNN v3.12.0 (commit 80afa71049cd69a3df32adcccb623b12cd7baa22)
+onednn_verbose,v1,info,cpu,isa:Intel AVX-512 with Intel DL Boost and bfloat16 support
+onednn_verbose,v1,primitive,info,template:operation,engine,primitive,implementation,prop_kind,exec_time
+onednn_verbose,v1,primitive,create:cache_miss,cpu,matmul,brg_matmul:avx512_core,undef,src:f32::blocked,1.2
+onednn_verbose,v1,primitive,exec,cpu,matmul,brg_matmul:avx512_core_bf16,undef,src:bf16::blocked,,8x8:8x8,6.26
+onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,src:bf16::blocked,,8x8,0.1
+MKL_VERBOSE oneMKL 2024.0 Update 2 Product build 20240605 for Intel(R) 64 architecture, Lnx 2.60GHz
+MKL_VERBOSE SGEMM(N,N,1024,1024,1024,0x7ffefa617d40,0x560887f4acc0,1024) 15.87ms CNR:OFF Dyn:1
+MKL_VERBOSE SGEMM(N,N,1024,1024,1024,0x7ffefa617d40,0x560887f4acc0,1024) 15.90ms CNR:OFF Dyn:1
+"""
+
+
+def test_reads_what_was_executed_each_kernel_once():
+    assert library_kernels(VERBOSE) == [
+        "oneDNN matmul brg_matmul:avx512_core_bf16",
+        "oneDNN reorder jit:uni",
+        "MKL SGEMM",
+    ]
+
+
+def test_names_the_operators_of_a_launch_without_views(capfd):
+    a, b = torch.randn(64, 64), torch.randn(64, 64)
+    found = name_cpu_kernels(lambda: torch.mm(a.t(), b).add_(1.0))
+    operators = [name for name in found if name.startswith("aten::")]
+    assert operators == ["aten::mm", "aten::add_"]
+    assert all(name.startswith(("aten::", "oneDNN ", "MKL ")) for name in found)
+    print("printed after")
+    out, err = capfd.readouterr()
+    assert out == "printed after\n"
+    assert err == ""
+
+
+def test_names_the_kernels_of_a_backward_pass():
+    weight = torch.randn(8, 8, requires_grad=True)
+    x = torch.randn(8, 8)
+    found = name_cpu_kernels(lambda: (x @ weight).sum().backward())
+    assert {"aten::mm", "aten::sum"} <= set(found)
+
+
+def test_standard_output_comes_back_where_the_launch_breaks(capfd):
+    def broken():
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        name_cpu_kernels(broken)
+    print("here", file=sys.stdout)
+    assert capfd.readouterr().out == "here\n"
