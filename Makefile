@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 READY  := $(VENV)/.nameplate-ready
-SET_UP := pyproject.toml constraints.txt $(wildcard scripts/*.py)
+SET_UP := pyproject.toml constraints.txt $(wildcard scripts/*venv*.py)
 
 # A finished set-up isn't even asked, unless it was made from another wheel index than is wanted now.
 ifneq ($(TORCH_INDEX_URL),)
@@ -34,6 +34,7 @@ check: $(READY) ## the static checks: ruff, mypy, import contracts
 	@"$(VENV)/bin/python" -m mypy
 	@MYPYPATH=scripts "$(VENV)/bin/python" -m mypy scripts
 	@"$(VENV)/bin/python" -c 'import sys; from importlinter.cli import lint_imports_command as lint; sys.exit(lint())'
+	@"$(VENV)/bin/python" scripts/import_circles.py src kernels bench scripts
 
 bench: $(READY) ## the suites' cases under pytest-benchmark: pytest bench/ ARGS
 	@"$(VENV)/bin/python" -m pytest bench/ $(ARGS)

@@ -10,8 +10,10 @@ from nameplate.errors import InputError
 from nameplate.fleet import Fleet, catalogue, frame
 from nameplate.fleet import cost as cost_of
 from nameplate.fleet.goodput import link as modelled_goodput
+from nameplate.fleet.rows import cost_row
 from nameplate.fleet.size import slowest
-from nameplate.fleet.words import sentence, short, whole_servers
+from nameplate.fleet.words import sentence, whole_servers
+from nameplate.specs.part import short
 from nameplate.store.manifest import DeviceEntry, Options
 
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
@@ -145,7 +147,7 @@ def test_a_mix_is_an_interval_over_every_mix_and_never_a_guess_of_its_shares():
     assert delivered.p95 == max(each.estimates["delivered_eflops"].p95 for each in huawei.mix)
     assert a800.delivered_eflops == pytest.approx(7.5 * 0.62595)
     assert [link.provenance for link in ascend.chain] == ["assumed", "assumed"]
-    row = huawei.as_json()
+    row = cost_row(huawei)
     assert row["parts"] == [A800, "huawei-ascend-910b"]
     assert row["delivered_eflops"] is None
     assert 0 < row["delivered_eflops_p5"] < row["delivered_eflops_p95"] < 7.5
@@ -206,13 +208,13 @@ def test_the_chain_says_where_each_link_comes_from_and_how_far_it_reaches():
 
 def test_a_json_row_has_null_and_never_0_for_what_isnt_known():
     for priced in cost():
-        row = priced.as_json()
+        row = cost_row(priced)
         assert all(value != 0 for value in row.values() if isinstance(value, float))
         assert (row["reason"] is not None) == (None in (row["delivered_eflops"], row["capex_rmb"]))
         for link in row["chain"]:
             assert link["provenance"] == "published"
             assert link["source"]
-    row = one("nio").as_json()
+    row = cost_row(one("nio"))
     assert row["not_yet"] == ["goodput"]
     assert row["dtype"] == "fp16"
     assert row["sentence"] == SENTENCE
@@ -251,7 +253,7 @@ def test_published_derates_by_name(derates, per_delivered):
 def test_a_chain_that_reaches_goodput_lacks_nothing():
     priced = one("nio", derate=["a100-sxm-80gb-scaled-7b-x8", "h100-goodput-405b-x16384"])
     assert priced.reaches == "goodput"
-    assert priced.as_json()["not_yet"] == []
+    assert cost_row(priced)["not_yet"] == []
     assert "(A100: 0.642, then 16384 H100: 0.900; together 0.578 of 312)" in sentence(priced)
 
 
@@ -554,7 +556,7 @@ def test_power_is_known_without_a_price():
 def test_assumptions_are_set_by_name_and_said_where_they_come_from():
     nio = one("nio", assume={"pue": 1.1, "electricity_rmb_per_kwh": "0.4..0.6"})
     assert nio.value("power_mw") == pytest.approx(4375 * 400 * 2.03 * 0.75 * 1.1 / 1e6)
-    used = nio.as_json()["inputs"]
+    used = cost_row(nio)["inputs"]
     assert used["pue"]["source"].startswith("given by --assume")
     assert (used["electricity_rmb_per_kwh"]["value"], used["electricity_rmb_per_kwh"]["law"]) == (
         0.5,
@@ -637,7 +639,7 @@ def test_what_two_fleets_share_is_drawn_together():
 
 def ranking(**options):
     return [
-        share["input"] for share in one("nio", draws=20_000, **options).as_json()["sensitivity"]["power_mw"]
+        share["input"] for share in cost_row(one("nio", draws=20_000, **options))["sensitivity"]["power_mw"]
     ]
 
 
@@ -648,7 +650,7 @@ def test_the_ranking_changes_with_an_inputs_spread():
 
 
 def test_shares_of_an_outputs_variance_are_of_what_it_follows_from_and_at_most_one():
-    row = one("nio", draws=20_000).as_json()["sensitivity"]
+    row = cost_row(one("nio", draws=20_000))["sensitivity"]
     for shares in row.values():
         assert 0.9 < sum(share["share"] for share in shares) < 1.02
     assert [share["input"] for share in row["delivered_eflops"]] == [

@@ -82,6 +82,7 @@ def cost(
     check_format(json, csv)
     from nameplate.fleet.fleets import catalogue
     from nameplate.fleet.pricing import cost as compute
+    from nameplate.fleet.rows import cost_row
 
     costs = compute(
         fleets or (),
@@ -99,7 +100,7 @@ def cost(
         parts=parts or (),
     )
     if json or csv:
-        print_rows([each.as_json() for each in costs], csv=csv)
+        print_rows([cost_row(each) for each in costs], csv=csv)
     else:
         from nameplate.report.fleet import cost_view
 

@@ -11,7 +11,7 @@ import typer
 from nameplate.cli.options import Json
 
 if TYPE_CHECKING:
-    from nameplate.specs.parts import Memory, Part
+    from nameplate.specs.part import Memory, Part
 
 Parts = Annotated[
     list[Path] | None,

@@ -14,7 +14,8 @@ from nameplate.fleet.entries import INPUTS, Assumption, Price
 from nameplate.fleet.fleets import Catalogue, merge
 from nameplate.fleet.size import card_tflops
 from nameplate.fleet.uncertain import Uncertain, Written, exact, read
-from nameplate.specs.parts import Part, Registry
+from nameplate.specs.part import Part
+from nameplate.specs.parts import Registry
 from nameplate.specs.recognition import require
 
 # A server that a price flag speaks of, where no price of the part says otherwise.

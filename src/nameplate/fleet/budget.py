@@ -23,10 +23,11 @@ from nameplate.fleet.amounts import (
     montecarlo_of,
     nine_in_ten,
 )
-from nameplate.fleet.costs import Cost, columns
+from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import FEWEST_DRAWS, Estimate, Figure
 from nameplate.fleet.needs import basis, of_parts, part_ids
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
+from nameplate.fleet.rows import columns
 
 # What a budget buys.
 BUYS = ("delivered_eflops", "power_mw", "full_delivered_eflops")

@@ -15,8 +15,8 @@ from nameplate.fleet.goodput import link as job_goodput
 from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.size import Size, card_tflops
 from nameplate.fleet.uncertain import read
-from nameplate.fleet.words import short
-from nameplate.specs.parts import Part, Registry
+from nameplate.specs.part import Part, short
+from nameplate.specs.parts import Registry
 from nameplate.store.folder import Run, find_run, read_run
 
 Asked = str | Published | Derate

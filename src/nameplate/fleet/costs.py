@@ -1,4 +1,4 @@
-"""One fleet priced: its size, its chain, and every figure with its spread; as a JSON row too."""
+"""One fleet priced: its size, its chain, and every figure with its spread."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
-from nameplate.fleet import links
 from nameplate.fleet.chains import RunUse
 from nameplate.fleet.entries import Price
-from nameplate.fleet.links import DTYPE, Derate
+from nameplate.fleet.links import Derate
 from nameplate.fleet.montecarlo import Estimate
-from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
+from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, whole
 from nameplate.fleet.units import Unit
-from nameplate.fleet.words import ownership, sentence
-from nameplate.specs.parts import Part
+from nameplate.specs.part import Part
 
 
 @dataclass(frozen=True)
@@ -48,16 +45,6 @@ class Rung:
     def whole_servers_rmb(self) -> float | None:
         """Price of whole servers."""
         return _times(self.servers, self.server_rmb)
-
-    def as_json(self) -> dict[str, Any]:
-        """The rung as a JSON row."""
-        row = {name: each for name, each in vars(self).items() if name != "server_rmb"}
-        return {
-            **row,
-            "cards": self.cards,
-            "servers": self.servers,
-            "whole_servers_rmb": self.whole_servers_rmb,
-        }
 
 
 @dataclass(frozen=True)
@@ -204,67 +191,6 @@ class Cost:
         servers = None if cards is None or price is None else cards / price.cards_per_server
         each = None if price is None else price.server_rmb
         return Rung(stage, derate, cards, servers, _times(servers, each), each)
-
-    def as_json(self) -> dict[str, Any]:
-        """The fleet as a JSON row; what isn't known is null."""
-        size = self.size
-        return {
-            "fleet": self.fleet,
-            "name": self.name,
-            "kind": size.kind,
-            "as_of": size.as_of,
-            "part": self.part and self.part.id,
-            "parts": [part.id for part in size.parts],
-            "dtype": DTYPE,
-            "precision": size.precision,
-            "nominal_tflops": self.card_tflops,
-            "stated_cards": size.stated_cards,
-            "stated_eflops": size.stated_eflops,
-            "cards": self.cards,
-            "servers": self.servers,
-            "servers_with_spares": self.servers_with_spares,
-            **columns("nominal_eflops", _point(self.nominal_eflops)),
-            "derate": self.derate,
-            **{key: each for name in OUTPUTS for key, each in self._output(name).items()},
-            "capex_whole_servers_rmb": self.capex_whole_servers_rmb,
-            "full_capex_whole_servers_rmb": self.full_capex_whole_servers_rmb,
-            "reaches": self.reaches,
-            "not_yet": list(links.not_yet(self.reaches)) if self.reaches else None,
-            "price": self.price and self.price.model_dump(mode="json", exclude={"replaces"}),
-            "chain": [link.as_json() for link in self.chain],
-            "ladder": [rung.as_json() for rung in self.ladder] if self.chain else [],
-            "inputs": {name: each.as_json() for name, each in self.unit.inputs.items()} if self.unit else {},
-            "sensitivity": self._sensitivity(),
-            "all_of": [each.as_json() for each in self.mix],
-            "draws": self.draws,
-            "seed": self.seed,
-            "sentence": sentence(self),
-            "ownership": ownership(self),
-            "reason": self.reason,
-            "notes": list(self.notes),
-            "run": self.run and {**vars(self.run), "parts": list(self.run.parts)},
-            "source": size.source,
-        }
-
-    def _output(self, name: str) -> dict[str, float | None]:
-        if name == "cards_exact":  # known of a fleet whose cards were counted, whatever its part
-            return columns(name, self.estimates.get(name) or _point(self.cards_exact))
-        return columns(name, self.estimates.get(name))
-
-    def _sensitivity(self) -> dict[str, list[dict[str, Any]]]:
-        shares = {} if self.unit is None else self.unit.shares
-        return {name: [vars(share) for share in each] for name, each in shares.items()}
-
-
-def columns(name: str, found: Estimate | None) -> dict[str, float | None]:
-    """A figure's four columns: its value and the 5 %, 50 % and 95 % of its draws."""
-    if found is None:
-        return dict.fromkeys((name, f"{name}_p5", f"{name}_p50", f"{name}_p95"))
-    return {name: found.value, f"{name}_p5": found.p5, f"{name}_p50": found.p50, f"{name}_p95": found.p95}
-
-
-def _point(value: float | None) -> Estimate | None:
-    return None if value is None else Estimate(value, value, value, value)
 
 
 def _times(count: float | None, each: float | None) -> float | None:

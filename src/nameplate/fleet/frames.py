@@ -13,6 +13,7 @@ from nameplate.errors import InputError
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.entries import Fleet
 from nameplate.fleet.fleets import Catalogue, merge, shipped
+from nameplate.fleet.rows import cost_row
 from nameplate.fleet.validation import Check
 from nameplate.specs.parts import registry
 
@@ -31,7 +32,9 @@ def frame(rows: Catalogue | Iterable[Cost | Fleet | Check]) -> pandas.DataFrame:
 
 
 def _row(each: Cost | Fleet | Check) -> dict[str, Any]:
-    return each.model_dump(mode="json") if isinstance(each, Fleet) else each.as_json()
+    if isinstance(each, Fleet):
+        return each.model_dump(mode="json")
+    return cost_row(each) if isinstance(each, Cost) else each.as_json()
 
 
 def from_frame(

@@ -16,7 +16,7 @@ from nameplate.derate.published import STAGES, Published
 from nameplate.errors import InputError
 from nameplate.fleet.entries import AssumedDerate
 from nameplate.fleet.uncertain import Law, Uncertain, exact
-from nameplate.specs.parts import Part
+from nameplate.specs.part import Part
 from nameplate.specs.recognition import rating
 
 # Fleets are counted in dense FP16: the article's "320 TFLOPS at FP16".

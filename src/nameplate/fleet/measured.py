@@ -12,7 +12,7 @@ from nameplate.errors import InputError
 from nameplate.fleet.links import Derate, device_peaks, from_run, not_yet
 from nameplate.language import _
 from nameplate.record import Record
-from nameplate.specs.parts import Part
+from nameplate.specs.part import Part
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
 

@@ -27,15 +27,16 @@ from nameplate.fleet.amounts import (
     montecarlo_of,
     nine_in_ten,
 )
-from nameplate.fleet.costs import Cost, columns
+from nameplate.fleet.costs import Cost
 from nameplate.fleet.entries import Fleet
 from nameplate.fleet.fleets import shipped
 from nameplate.fleet.goodput import goodput as modelled
 from nameplate.fleet.montecarlo import FEWEST_DRAWS, Estimate, MonteCarlo
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.pricing import cost
+from nameplate.fleet.rows import columns, cost_row
 from nameplate.fleet.size import card_tflops, whole
-from nameplate.fleet.words import short
+from nameplate.specs.part import short
 from nameplate.specs.parts import Registry, registry
 from nameplate.specs.recognition import require
 
@@ -261,5 +262,5 @@ def of_parts(sizes: Mapping[str, float], **options: Any) -> tuple[Cost, ...]:
 
 def basis(fleet: Cost) -> dict[str, Any]:
     """What a plan rests on: chain, price, inputs and draws, as `bench fleet cost --json` has them."""
-    row = fleet.as_json()
+    row = cost_row(fleet)
     return {name: row[name] for name in _BASIS}

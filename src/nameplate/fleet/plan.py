@@ -28,12 +28,13 @@ from nameplate.datafile import packaged, parse
 from nameplate.errors import InputError
 from nameplate.fleet.amounts import Amount, amounts, count, digits, money, montecarlo_of, nine_in_ten
 from nameplate.fleet.assumptions import Used
-from nameplate.fleet.costs import Cost, columns
+from nameplate.fleet.costs import Cost
 from nameplate.fleet.entries import Date, Frozen, Positive, Spreading, Text
 from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Share
 from nameplate.fleet.needs import Need, basis, meet, names_of, taken
 from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
 from nameplate.fleet.pricing import cost
+from nameplate.fleet.rows import columns
 from nameplate.fleet.uncertain import Uncertain, Written, read
 
 FILE = "plan.toml"

@@ -27,9 +27,9 @@ from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, card_tflops, sizes
 from nameplate.fleet.uncertain import Written
 from nameplate.fleet.units import Unit, Units
-from nameplate.fleet.words import short
 from nameplate.language import _
-from nameplate.specs.parts import Part, Registry, registry
+from nameplate.specs.part import Part, short
+from nameplate.specs.parts import Registry, registry
 from nameplate.store.folder import Run
 
 

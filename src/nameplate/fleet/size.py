@@ -17,9 +17,9 @@ from nameplate.fleet.entries import Fleet, Kind, Precision
 from nameplate.fleet.fleets import Catalogue
 from nameplate.fleet.links import DTYPE
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
-from nameplate.fleet.words import short
 from nameplate.language import _
-from nameplate.specs.parts import Part, Registry
+from nameplate.specs.part import Part, short
+from nameplate.specs.parts import Registry
 from nameplate.specs.recognition import require
 
 

@@ -13,7 +13,7 @@ from nameplate.fleet.links import Derate
 from nameplate.fleet.montecarlo import Estimate, Figure, MonteCarlo, Share, estimate
 from nameplate.fleet.outputs import OUTPUTS, compute, inputs_of
 from nameplate.fleet.size import slowest
-from nameplate.specs.parts import Part
+from nameplate.specs.part import Part
 
 # The figures whose spread is traced to its inputs.
 RANKED = (

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 import re
 from itertools import groupby
-from typing import TYPE_CHECKING
 
+from nameplate.fleet.costs import Cost
 from nameplate.fleet.links import DTYPE, Derate
 from nameplate.language import N_, _
+from nameplate.specs.part import short
 
-if TYPE_CHECKING:
-    from nameplate.fleet.costs import Cost
-
-_VENDOR = re.compile(r"^(NVIDIA|AMD|Intel|Huawei|Google) ")
-_SIZE = re.compile(r" (SXM\d?|\d+GB)\b")
 _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")
 _MEASURED = {
     "gemm": N_("its best matrix product"),
@@ -26,11 +22,6 @@ _MEASURED = {
     "scaled": N_("training on several devices"),
     "goodput": N_("training, interruptions included"),
 }
-
-
-def short(name: str) -> str:
-    """`NVIDIA A800 SXM4 80GB` as people say it: `A800`; a PCIe card keeps its PCIe."""
-    return _SIZE.sub("", _VENDOR.sub("", name))
 
 
 def sentence(cost: Cost) -> str | None:

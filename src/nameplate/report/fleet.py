@@ -18,10 +18,11 @@ from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.size import of_fleet
 from nameplate.fleet.units import Unit
 from nameplate.fleet.validation import Check
-from nameplate.fleet.words import ownership, sentence, short, whole_servers
+from nameplate.fleet.words import ownership, sentence, whole_servers
 from nameplate.report.table import Field, Table, figure, percent, table_of
 from nameplate.report.view import View
-from nameplate.specs.parts import Part, registry
+from nameplate.specs.part import Part, short
+from nameplate.specs.parts import registry
 from nameplate.text import plain
 
 Row = dict[str, Any]

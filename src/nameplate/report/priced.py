@@ -11,10 +11,11 @@ from nameplate.fleet import links, measured
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.pricing import cost
-from nameplate.fleet.words import sentence, short
+from nameplate.fleet.words import sentence
 from nameplate.language import N_, _, current, in_a_row, retold
 from nameplate.report.chart import FLEETS, MOST_BARS, Bar, Bars, Chart
 from nameplate.report.table import Field, Table, figure, table_of
+from nameplate.specs.part import short
 from nameplate.store.folder import Run
 from nameplate.text import plain
 

@@ -23,9 +23,9 @@ from nameplate.fleet.outputs import OUTPUTS
 from nameplate.fleet.size import slowest
 from nameplate.fleet.uncertain import Uncertain, exact
 from nameplate.fleet.units import Unit
-from nameplate.fleet.words import short
 from nameplate.language import N_, _, retold
 from nameplate.report.table import figure
+from nameplate.specs.part import short
 from nameplate.text import plain
 
 Group = Literal["price", "derates", "more"]

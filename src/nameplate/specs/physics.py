@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from nameplate.specs.parts import Part
+from nameplate.specs.part import Part, plain
 
 # Rounding in datasheets: L40S's FP8 is 2.025 × its FP16; peaks are rounded to three digits.
 _RATIO_TOLERANCE = 0.015
@@ -53,7 +51,7 @@ def _against_clock(part: Part) -> Iterator[Violation]:
 
 def _above(part: Part, key: str, dtype: str, value: float, most: float) -> Violation:
     expected = f"at most {most:.4g} ({_product(part, dtype)}; dense, not sparse), or a flag with the reason"
-    needs = clock_for(part, dtype, value)
+    needs = part.clock_for(dtype, value)
     maximum = part.maximum_mhz.value if part.maximum_mhz else 0
     problem = (
         f"= {plain(value)} would need {needs:.0f} MHz, above the part's {plain(maximum)} MHz"
@@ -113,19 +111,8 @@ def _at_maximum(part: Part, dtype: str) -> float | None:
     return part.multiprocessors.value * part.maximum_mhz.value * rate / 1e6
 
 
-def clock_for(part: Part, dtype: str, tflops: float) -> float:
-    """The clock in MHz at which the part's SMs give `tflops`."""
-    units = part.multiprocessors.value if part.multiprocessors else 0
-    return tflops * 1e6 / (units * part.flop_per_clock[dtype])
-
-
 def _product(part: Part, dtype: str) -> str:
     units, clock = part.multiprocessors, part.maximum_mhz
     if units is None or clock is None:
         return ""
     return f"{plain(units.value)} {part.unit} x {plain(clock.value)} MHz x {part.flop_per_clock[dtype]}"
-
-
-def plain(value: float | str) -> str:
-    """A figure as a sentence shows it."""
-    return value if isinstance(value, str) else f"{value:g}" if value < 1e6 else f"{value:.0f}"

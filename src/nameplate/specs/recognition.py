@@ -15,12 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate.errors import InputError
+from nameplate.specs.part import Conflict, Memory, Part, Quantity
 from nameplate.specs.parts import (
     PARTS_FILE,
-    Conflict,
-    Memory,
-    Part,
-    Quantity,
     Registry,
     normalize_name,
     registry,
