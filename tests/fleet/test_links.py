@@ -3,6 +3,7 @@
 import pytest
 
 from nameplate.derate.published import find
+from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
 from nameplate.fleet.links import (
     Derate,
@@ -10,7 +11,6 @@ from nameplate.fleet.links import (
     from_published,
     join,
     modelled,
-    not_yet,
     rated,
     served,
     unserved,
@@ -122,12 +122,18 @@ def test_a_chain_begins_at_nominal():
         join([link("datasheet", "scaled")])
 
 
-def test_what_a_chain_hasnt_reached_yet():
-    assert not_yet("scaled") == ("goodput",)
-    assert not_yet("goodput") == ()
-    assert (
-        not_yet("gemm") == not_yet("gemm_sustained") == ("gemm_model", "block", "step", "scaled", "goodput")
-    )
+def test_between_gemm_and_the_two_it_stands_for_there_is_no_ratio():
+    assert assumed("datasheet", "gemm", exact(0.9), "mine").span == "datasheet → gemm"
+    assert assumed("gemm", "gemm_model", exact(0.9), "mine").span == "gemm → gemm_model"
+    for span in (("gemm", "gemm_burst"), ("gemm", "gemm_sustained"), ("gemm_sustained", "gemm")):
+        with pytest.raises(InputError, match="a later stage after an earlier one"):
+            assumed(*span, exact(0.9), "mine")
+
+
+def test_a_link_takes_a_stage_by_its_name_and_no_other_word():
+    assert link("block", "step").to is Stage.STEP
+    with pytest.raises(ValueError, match="'steps' is not a valid Stage"):
+        link("block", "steps")
 
 
 def test_bf16_serves_fp16_where_both_are_rated_alike_and_says_so():

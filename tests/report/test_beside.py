@@ -7,7 +7,6 @@ import pytest
 from nameplate.report.beside import beside
 from nameplate.report.chart import MOST_BARS
 from nameplate.report.document import document
-from nameplate.report.stages import in_order
 
 FIRST, SECOND = "20261122T120000-standard-a800", "20261123T120000-standard-a801"
 
@@ -111,7 +110,6 @@ def test_stages_keep_the_chains_order_whichever_run_comes_first(runs):
         ]
         assert rows["best product"]["a800"] == "–"
         assert rows["best product, burst"]["a801"] == "–"
-    assert in_order({"block", "nominal", "gemm"}) == ["nominal", "gemm", "block"]
 
 
 def test_of_several_devices_the_slowest_stands_beside_the_other_run(a800_run, runs):

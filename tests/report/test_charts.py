@@ -9,7 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from nameplate.derate.chain import stages
+from nameplate.derate.chain import slowest, stages
 from nameplate.record import Moment
 from nameplate.report import textchart, vega
 from nameplate.report.beside import beside
@@ -29,7 +29,6 @@ from nameplate.report.labels import Labels
 from nameplate.report.palette import COLOURS, GAIN, LOSS, SERIES, style_sheet
 from nameplate.report.priced import price, priced_tables
 from nameplate.report.shapes import shapes_table
-from nameplate.report.stages import slowest
 from nameplate.report.view import view
 from nameplate.report.work import memory_table, work_table
 
@@ -258,7 +257,7 @@ def test_steps_are_the_stages_figures_of_nominal(a800_run, charts):
 
 def test_of_several_devices_the_slowest_is_drawn_and_named(a800_run):
     chart = charts_of(*view(a800_run(1.0, 0.8, 0.9)).tables)["chain"]
-    assert chart.title == "From nominal to delivered in bf16: cuda:1, the slowest"
+    assert chart.title == "From nominal to delivered in bf16: cuda:1, the slowest of 3 devices"
     assert chart.steps[-1].value == pytest.approx(0.8 * 205 / 320)
 
 

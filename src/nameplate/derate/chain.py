@@ -1,8 +1,7 @@
 """The chain as far as one run has measured it.
 
-nominal → datasheet → gemm_burst → gemm_sustained → gemm_model → block; in a run that didn't measure phases
-apart `gemm` stands for the two. A link is a ratio of two stages of the same run and dtype, taken round by
-round where their cases were drawn in turn; ratios above 1 are printed.
+From nominal to block, stage by stage (`derate.stage`). A link is a ratio of two stages of the same run and
+dtype, taken round by round where their cases were drawn in turn; ratios above 1 are printed.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from nameplate.derate.rounds import Throughput, compare, throughput, together
+from nameplate.derate.stage import Stage
 from nameplate.record import GRAVITY, Record, Verdict
 from nameplate.stats import Interval
 
@@ -31,8 +31,8 @@ REAL_FILL = "normal"
 class Link:
     """One derate: the ratio of stage `to` to stage `from_`, its 95 % interval, and where it comes from."""
 
-    from_: str
-    to: str
+    from_: Stage
+    to: Stage
     dtype: str
     value: float
     low: float
@@ -46,14 +46,15 @@ class Link:
         """The link as a JSON row; `from_` is called `from`, and an end that isn't finite is null."""
         row = asdict(self)
         row |= {end: row[end] if math.isfinite(row[end]) else None for end in ("low", "high")}
-        return {"from": row.pop("from_"), **row}
+        del row["from_"]
+        return {"from": self.from_.value, **row, "to": self.to.value}
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage of a chain: the throughput it reaches, from which cases, and their gravest verdict."""
+class ReachedStage:
+    """A stage as one device reached it: the throughput, from which cases, and their gravest verdict."""
 
-    name: str
+    stage: Stage
     reached: Throughput
     source: str
     verdict: Verdict
@@ -66,16 +67,17 @@ class Stages:
 
     device: str
     dtype: str
-    stages: tuple[Stage, ...]
+    stages: tuple[ReachedStage, ...]
 
 
 def chain(records: Sequence[Record]) -> list[Link]:
     """Every device's chain: the ratios of its successive `stages`."""
-    return [
-        _link(each.device, each.dtype, first, second)
-        for each in stages(records)
-        for first, second in pairwise(each.stages)
-    ]
+    return [link for each in stages(records) for link in links(each)]
+
+
+def links(found: Stages) -> list[Link]:
+    """One device's chain: the ratios of its successive stages."""
+    return [_link(found.device, found.dtype, first, second) for first, second in pairwise(found.stages)]
 
 
 def stages(records: Sequence[Record]) -> list[Stages]:
@@ -94,6 +96,25 @@ def stages(records: Sequence[Record]) -> list[Stages]:
             reached = _stages(rated, [record for record in mine if record.dtype == dtype])
             found.append(Stages(device, dtype, tuple(reached)))
     return found
+
+
+def furthest(found: Sequence[Stages]) -> list[Stages]:
+    """The devices whose chain reaches furthest, by its last stage: one without a burst comes as far."""
+    most = max((each.stages[-1].stage.reach for each in found), default=None)
+    return [each for each in found if each.stages[-1].stage.reach == most]
+
+
+def slowest(found: Sequence[Stages]) -> Stages | None:
+    """The device at whose pace a job on all of a run's devices goes; None where no device has a chain.
+
+    Of the devices whose chain reaches `furthest`, it is the one that delivers least of nominal there.
+    """
+    return min(furthest(found), key=lambda each: left(each.stages[-1], each.stages[0]).value, default=None)
+
+
+def left(reached: ReachedStage, nominal: ReachedStage) -> Interval:
+    """What a stage reaches of nominal, with the interval of its own figure."""
+    return reached.reached.tflops.scaled(1 / nominal.reached.tflops.value)
 
 
 def admitted(record: Record) -> bool:
@@ -119,31 +140,32 @@ def _rated_products(records: Sequence[Record], dtype: str) -> list[Record]:
     ]
 
 
-def _stages(rated: Record, records: Sequence[Record]) -> list[Stage]:
+def _stages(rated: Record, records: Sequence[Record]) -> list[ReachedStage]:
     products = [record for record in records if record.workload == "matmul"]
     block = _block(records)
     found = [
         # A rating that the user gave has no datasheet beside it: the chain then starts at the product.
-        _rating("nominal", rated.nominal_tflops, rated.nominal_source),
-        _rating("datasheet", rated.datasheet_tflops, rated.datasheet_source),
+        _rating(Stage.NOMINAL, rated.nominal_tflops, rated.nominal_source),
+        _rating(Stage.DATASHEET, rated.datasheet_tflops, rated.datasheet_source),
         *_best_products(products, block),
         _model_products(products, block),
-        None if block is None else _measured("block", block),
+        None if block is None else _measured(Stage.BLOCK, block),
     ]
     return [stage for stage in found if stage is not None]
 
 
-def _rating(name: str, tflops: float | None, source: str | None) -> Stage | None:
+def _rating(stage: Stage, tflops: float | None, source: str | None) -> ReachedStage | None:
     if tflops is None:
         return None
-    return Stage(name, Throughput(Interval(tflops, tflops, tflops)), source or "", "clean", "published")
+    reached = Throughput(Interval(tflops, tflops, tflops))
+    return ReachedStage(stage, reached, source or "", "clean", "published")
 
 
-def _measured(name: str, record: Record) -> Stage:
-    return Stage(name, throughput(record), record.case, record.verdict)
+def _measured(stage: Stage, record: Record) -> ReachedStage:
+    return ReachedStage(stage, throughput(record), record.case, record.verdict)
 
 
-def _best_products(products: Sequence[Record], block: Record | None) -> list[Stage]:
+def _best_products(products: Sequence[Record], block: Record | None) -> list[ReachedStage]:
     """The best product from cool, and the same one settled; one stage where phases weren't measured apart.
 
     Where another one alone was measured settled, the burst has nothing to be compared with and is left out.
@@ -153,12 +175,12 @@ def _best_products(products: Sequence[Record], block: Record | None) -> list[Sta
     if burst is None and not settled:
         best = _best(products)
         assert best is not None  # a chain is made where there is a product
-        return [_measured("gemm", best)]
+        return [_measured(Stage.GEMM, best)]
     same = [record for record in settled if burst is not None and _same_work(record, burst)]
     sustained = _best(_beside(same or settled, block))
     return [
-        *([_measured("gemm_burst", burst)] if burst is not None and (same or not settled) else []),
-        *([_measured("gemm_sustained", sustained)] if sustained is not None else []),
+        *([_measured(Stage.GEMM_BURST, burst)] if burst is not None and (same or not settled) else []),
+        *([_measured(Stage.GEMM_SUSTAINED, sustained)] if sustained is not None else []),
     ]
 
 
@@ -195,7 +217,7 @@ def _block(records: Sequence[Record]) -> Record | None:
     return max(_believed(blocks), key=lambda record: record.flops or 0, default=None)
 
 
-def _model_products(products: Sequence[Record], block: Record | None) -> Stage | None:
+def _model_products(products: Sequence[Record], block: Record | None) -> ReachedStage | None:
     """FLOP-weighted harmonic mean over the products of the block's own model and length, each as often as
     one layer runs it; None unless they are all there.
     """
@@ -210,7 +232,7 @@ def _model_products(products: Sequence[Record], block: Record | None) -> Stage |
     if flops != _product_flops(block):
         return None
     source, verdict = ", ".join(r.case for r in mine), _gravest([r.verdict for r in mine])
-    return Stage("gemm_model", together(mine, times), source, verdict)
+    return ReachedStage(Stage.GEMM_MODEL, together(mine, times), source, verdict)
 
 
 def _sizes(block: Record) -> dict[str, int]:
@@ -235,11 +257,11 @@ def _gravest(verdicts: Sequence[Verdict]) -> Verdict:
     return min(verdicts, key=GRAVITY.index)
 
 
-def _link(device: str, dtype: str, first: Stage, second: Stage) -> Link:
+def _link(device: str, dtype: str, first: ReachedStage, second: ReachedStage) -> Link:
     between = compare(second.reached, first.reached)
     return Link(
-        first.name,
-        second.name,
+        first.stage,
+        second.stage,
         dtype,
         between.value,
         between.low,

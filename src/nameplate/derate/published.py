@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nameplate.datafile import packaged, parse
+from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
 
-Stage = Literal[
-    "nominal",
-    "datasheet",
-    "gemm_burst",
-    "gemm_sustained",
-    "gemm_model",
-    "block",
-    "step",
-    "scaled",
-    "goodput",
-]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -57,7 +46,7 @@ class Published(BaseModel):
             return self
         if self.from_ is None or self.to is None:
             raise ValueError("a derate needs both its stages, from and to")
-        if STAGES.index(self.from_) >= STAGES.index(self.to):
+        if self.from_.reach >= self.to.reach:
             raise ValueError(f"a derate leads onward: {self.from_} isn't before {self.to}")
         return self
 
@@ -111,7 +100,7 @@ def best_gemm(part: str, dtype: str) -> Published | None:
     found = [
         each
         for each in published()
-        if each.quantity == "derate" and each.to == "gemm_sustained" and each.from_ == "datasheet"
+        if each.quantity == "derate" and each.to is Stage.GEMM_SUSTAINED and each.from_ is Stage.DATASHEET
         if each.dtype in said and each.serves(part)
     ]
     return max(found, key=lambda each: each.value, default=None)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nameplate.derate.published import STAGES, Published, published, unasked_for
+from nameplate.derate.published import Published, published, unasked_for
+from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
 from nameplate.fleet import links, measured
 from nameplate.fleet.fleets import Catalogue
@@ -68,7 +69,7 @@ class Chain:
     def devices(self) -> int | None:
         """On how many devices that worked together the chain was measured; None: that isn't known."""
         for link in reversed(self.links):
-            if link.to == "scaled":
+            if link.to is Stage.SCALED:
                 return link.n_to
         return 1
 
@@ -178,9 +179,9 @@ def _assumed(written: str) -> Derate:
     """`block:step=0.9..0.95`."""
     span, _, ratio = written.partition("=")
     from_, _, to = span.partition(":")
-    if not {from_, to} <= {*STAGES, "gemm"}:
+    if not {from_, to} <= set(Stage):
         raise InputError(
-            "no derate", where="--derate", got=written, expected=f"FROM:TO=RATIO, of {', '.join(STAGES)}"
+            "no derate", where="--derate", got=written, expected=f"FROM:TO=RATIO, of {', '.join(Stage)}"
         )
     return links.assumed(from_, to, read(ratio, "--derate"), "assumed: given by --derate")
 
@@ -242,9 +243,9 @@ def _notes(link: Derate, part: Part, cards: int | None, known: Registry) -> list
         stands = "the same silicon" if link.part else "which is no one part of the registry"
         said.append(f"measured on {link.device}, {stands}; stands in for {part.name}")
         theirs, mine = _link_gb_s(known.parts.get(link.part or "")), _link_gb_s(part)
-        if link.to == "scaled" and theirs and mine and theirs != mine:
+        if link.to is Stage.SCALED and theirs and mine and theirs != mine:
             said.append(f"measured over links of {theirs:g} GB/s, here they are {mine:g}: that isn't in it")
-    if link.to == "scaled" and link.n_to is not None and cards is not None and cards > link.n_to:
+    if link.to is Stage.SCALED and link.n_to is not None and cards is not None and cards > link.n_to:
         said.append(f"measured on {link.n_to:,} devices: what more of them lose together isn't in it")
     if link.note:
         said.append(link.note)

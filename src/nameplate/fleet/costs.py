@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
+from nameplate.derate.stage import Stage
 from nameplate.fleet.chains import RunUse
 from nameplate.fleet.entries import Price
 from nameplate.fleet.links import Derate
@@ -24,7 +25,7 @@ class Rung:
     `derate` is the product of the links so far; a fleet is priced by the last rung.
     """
 
-    stage: str
+    stage: Stage
     derate: float
     cards_exact: float | None
     servers_exact: float | None
@@ -113,7 +114,7 @@ class Cost:
         return self.size.nominal_eflops
 
     @property
-    def reaches(self) -> str | None:
+    def reaches(self) -> Stage | None:
         """The stage that the chain reaches; None where nothing says what is delivered."""
         return self.chain[-1].to if len(self.chain) > 1 else None
 
@@ -181,11 +182,11 @@ class Cost:
     @property
     def ladder(self) -> tuple[Rung, ...]:
         """One delivered EFLOPS of the part, by how far the chain is followed, link by link."""
-        stages = ["nominal", *(link.to for link in self.chain)]
+        stages = [Stage.NOMINAL, *(link.to for link in self.chain)]
         factors = accumulate((link.value for link in self.chain), lambda a, b: a * b, initial=1.0)
         return tuple(self._rung(stage, each) for stage, each in zip(stages, factors, strict=True))
 
-    def _rung(self, stage: str, derate: float) -> Rung:
+    def _rung(self, stage: Stage, derate: float) -> Rung:
         card, price = self.card_tflops, self.price
         cards = None if card is None else TFLOPS_PER_EFLOPS / (card * derate)
         servers = None if cards is None or price is None else cards / price.cards_per_server

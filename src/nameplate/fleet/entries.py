@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nameplate.derate.published import STAGES, Stage
+from nameplate.derate.stage import Stage
 from nameplate.fleet.uncertain import Law, Uncertain, spread
 from nameplate.language import N_
 
@@ -193,7 +193,7 @@ class AssumedDerate(Spreading):
 
     @model_validator(mode="after")
     def _leads_on(self) -> Self:
-        if STAGES.index(self.from_) >= STAGES.index(self.to):
+        if self.from_.reach >= self.to.reach:
             raise ValueError(f"a derate leads onward: {self.from_} isn't before {self.to}")
         if self.unasked and not self.parts:
             raise ValueError("parts, for a derate that is taken unasked")

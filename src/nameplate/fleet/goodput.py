@@ -35,14 +35,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nameplate.datafile import packaged, parse, unusable
+from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
+from nameplate.fleet.links import Derate
 from nameplate.fleet.uncertain import Law, Uncertain, Written, exact, read
 from nameplate.stats import Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from nameplate.fleet.links import Derate
 
     Figure = float | NDArray[np.float64]
 
@@ -388,13 +388,11 @@ def link(cards: int, **inputs: Any) -> Derate:
 
     Its ends are the 95 % interval. It is triangular between them: a lognormal law would reach above 1.
     """
-    from nameplate.fleet.links import Derate  # here, so that a chain may ask for this link
-
     job = goodput(cards, **inputs)
     value = job.goodput
     return Derate(
-        "scaled",
-        "goodput",
+        Stage.SCALED,
+        Stage.GOODPUT,
         value.value,
         "any",
         "modelled",

@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from nameplate.derate.chain import Link
-from nameplate.derate.published import STAGES, Published
+from nameplate.derate.published import Published
+from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
 from nameplate.fleet.entries import AssumedDerate
 from nameplate.fleet.uncertain import Law, Uncertain, exact
@@ -30,8 +31,6 @@ Provenance = Literal["measured", "published", "assumed", "modelled"]
 # Llama-3-8B at 2k tokens, so a figure by another convention is up to that much above what Megatron's gives.
 _OWN_CONVENTION = "Megatron"
 _WIDEST_CONVENTION = 1.10
-_BEFORE_TRAINING = ("nominal", "datasheet", "gemm", "gemm_burst", "gemm_sustained", "gemm_model")
-_TRAINING = ("block", "step", "scaled", "goodput")
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Derate:
     knows.
     """
 
-    from_: str
-    to: str
+    from_: Stage
+    to: Stage
     value: float
     dtype: str
     provenance: Provenance
@@ -63,6 +62,11 @@ class Derate:
     n_to: int | None = None
     parts: tuple[str, ...] | None = ()
     note: str | None = None
+
+    def __post_init__(self) -> None:
+        """Take stages by their names too. Raises ValueError for a name that no stage has."""
+        object.__setattr__(self, "from_", Stage(self.from_))
+        object.__setattr__(self, "to", Stage(self.to))
 
     @property
     def span(self) -> str:
@@ -96,8 +100,8 @@ class Derate:
     def as_json(self) -> dict[str, Any]:
         """The link as a JSON row; `from_` is called `from`."""
         row = asdict(self)
-        del row["parts"]
-        return {"from": row.pop("from_"), **row}
+        del row["parts"], row["from_"]
+        return {"from": self.from_.value, **row, "to": self.to.value}
 
 
 def rated(part: Part, dtype: str = DTYPE) -> Derate:
@@ -107,13 +111,13 @@ def rated(part: Part, dtype: str = DTYPE) -> Derate:
     if datasheet is not nominal:
         source += f"; datasheet {datasheet.value:g}: {datasheet.source}"
     value = datasheet.value / nominal.value
-    return Derate("nominal", "datasheet", value, dtype, "published", source, device=part.name)
+    return Derate(Stage.NOMINAL, Stage.DATASHEET, value, dtype, "published", source, device=part.name)
 
 
 def unrated(part: Part) -> Derate:
     """The first link of a part whose ratings conflict: its owner counts by the datasheet's, whichever."""
     why = f"assumed: {part.name} is counted by its datasheet, whose figures conflict"
-    return Derate("nominal", "datasheet", 1.0, DTYPE, "assumed", why, device=part.name)
+    return Derate(Stage.NOMINAL, Stage.DATASHEET, 1.0, DTYPE, "assumed", why, device=part.name)
 
 
 def from_published(figure: Published) -> Derate:
@@ -149,9 +153,9 @@ def from_published(figure: Published) -> Derate:
     )
 
 
-def _widened(from_: str, to: str, convention: str | None) -> bool:
-    """Whether the ratio depends on how a model's FLOPs are counted: only its upper end counts them."""
-    counts = from_ in _BEFORE_TRAINING and to in _TRAINING
+def _widened(from_: Stage, to: Stage, convention: str | None) -> bool:
+    """Whether the ratio depends on how a model's FLOPs are counted: they are from block on."""
+    counts = from_.reach < Stage.BLOCK.reach <= to.reach
     return counts and not (convention or "").startswith(_OWN_CONVENTION)
 
 
@@ -160,14 +164,15 @@ def assumed(from_: str, to: str, ratio: Uncertain, source: str, **more: Any) -> 
 
     Raises InputError unless it leads onward and is above 0.
     """
-    if not {from_, to} <= {*STAGES, "gemm"} or _position(from_) >= _position(to):
+    first, last = (Stage(each) if each in set(Stage) else None for each in (from_, to))
+    if first is None or last is None or first.reach >= last.reach:
         raise InputError("no derate", got=f"{from_} → {to}", expected="a later stage after an earlier one")
     if ratio.low <= 0:
         raise InputError("no derate", got=ratio.low, expected="a ratio above 0")
     fields: dict[str, Any] = {"dtype": "any", "parts": None, "provenance": "assumed", **more}
     if ratio.law != "exact":
         fields |= {"low": ratio.low, "high": ratio.high, "law": ratio.law}
-    return Derate(from_, to, ratio.value, source=source, **fields)
+    return Derate(first, last, ratio.value, source=source, **fields)
 
 
 def modelled(from_: str, to: str, ratio: Uncertain, source: str, **more: Any) -> Derate:
@@ -220,13 +225,13 @@ def join(derates: Sequence[Derate]) -> tuple[Derate, ...]:
     Raises InputError, naming both spans, where two overlap (a loss would count twice) or leave a gap (a loss
     would not count at all), in stages or in devices; and for a chain that doesn't begin at nominal.
     """
-    if derates and derates[0].from_ != STAGES[0]:
+    if derates and derates[0].from_ != Stage.NOMINAL:
         raise InputError(
             "a chain begins at nominal", got=derates[0].span, expected="nominal → datasheet first"
         )
     for before, after in pairwise(derates):
         if after.from_ != before.to:
-            twice = _position(after.from_) < _position(before.to)
+            twice = after.from_.reach < before.to.reach
             raise _refused("counts a loss twice" if twice else "leaves a loss out", before, after, before.to)
         if None not in (before.n_to, after.n_from) and before.n_to != after.n_from:
             raise _refused(
@@ -246,18 +251,7 @@ def _refused(problem: str, before: Derate, after: Derate, begin: str) -> InputEr
 
 
 def _who(link: Derate) -> str:
-    return link.id or link.run or ("rated" if link.from_ == STAGES[0] else link.provenance)
-
-
-def _position(stage: str) -> float:
-    """Where a stage stands; `gemm`, with phases not measured apart, is neither of the two it stands for."""
-    return STAGES.index("gemm_burst") + 0.5 if stage == "gemm" else STAGES.index(stage)
-
-
-def not_yet(stage: str) -> tuple[str, ...]:
-    """The stages that follow `stage` and so aren't in a chain that ends there."""
-    after = "gemm_sustained" if stage == "gemm" else stage
-    return tuple(STAGES[STAGES.index(after) + 1 :])
+    return link.id or link.run or ("rated" if link.from_ is Stage.NOMINAL else link.provenance)
 
 
 def unserved(part: Part, dtype: str) -> str | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from nameplate.derate.chain import REAL_FILL, Link, admitted, chain
+from nameplate.derate.chain import REAL_FILL, Link, Stages, admitted, furthest, left, links, slowest, stages
+from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
-from nameplate.fleet.links import Derate, device_peaks, from_run, not_yet
+from nameplate.fleet.links import Derate, device_peaks, from_run
 from nameplate.language import _
 from nameplate.record import Record
 from nameplate.specs.part import Part
@@ -70,38 +71,26 @@ def evidence(run: Run, part: Part) -> Evidence:
     measured against another datasheet figure than the registry's.
     """
     entries = [entry for entry in run.manifest.devices if entry.part == part.id]
-    mine = {entry.name: _records_of(entry, run.records) for entry in entries}
-    chains = {name: _after_datasheet(records) for name, records in mine.items()}
-    chains = {name: links for name, links in chains.items() if links}
-    if not chains:
-        raise _none_admitted(run, [record for records in mine.values() for record in records])
-    # By the stage reached: a device without an admitted burst figure has a link less and comes as far.
-    fewest = min(_stages_left(links) for links in chains.values())
-    reach = {name: links for name, links in chains.items() if _stages_left(links) == fewest}
-    slowest = min(reach, key=lambda name: math.prod(link.value for link in reach[name]))
-    _check_datasheet(run, part, mine[slowest], reach[slowest])
+    records = [record for entry in entries for record in _records_of(entry, run.records)]
+    chains = [
+        each
+        for each in stages([record for record in records if admitted(record)])
+        if each.stages[1].stage is Stage.DATASHEET  # the registry's own figure stands before it
+    ]
+    pace = slowest(chains)
+    if pace is None:
+        raise _none_admitted(run, records)
+    mine = [record for record in records if record.device == pace.device]
+    after_datasheet = links(pace)[1:]
+    _check_datasheet(run, part, mine, after_datasheet)
     derates = tuple(
-        from_run(link, run.id, _convention(mine[slowest], link.source.split(", "))) for link in reach[slowest]
+        from_run(link, run.id, _convention(mine, link.source.split(", "))) for link in after_datasheet
     )
-    return Evidence(derates, tuple(_notes(run, entries, reach, slowest, mine)))
-
-
-def _stages_left(links: Sequence[Link]) -> int:
-    return len(not_yet(links[-1].to))
+    return Evidence(derates, tuple(_notes(run, entries, chains, pace, records)))
 
 
 def _records_of(entry: DeviceEntry, records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.device == entry.name and record.part == entry.part]
-
-
-def _after_datasheet(records: Sequence[Record]) -> list[Link]:
-    """The chain of the admitted records, without its first link: that one is the registry's.
-
-    Empty where nothing of it follows from the datasheet's figure.
-    """
-    links = chain([record for record in records if admitted(record)])
-    rest = [link for link in links if link.from_ != "nominal"]
-    return rest if rest and rest[0].from_ == "datasheet" else []
 
 
 def _convention(records: Sequence[Record], cases: Sequence[str]) -> str | None:
@@ -147,19 +136,41 @@ def _verdicts(records: Iterable[Record]) -> str:
 def _notes(
     run: Run,
     entries: Sequence[DeviceEntry],
-    reach: dict[str, list[Link]],
-    slowest: str,
-    mine: dict[str, list[Record]],
+    chains: Sequence[Stages],
+    pace: Stages,
+    records: Sequence[Record],
 ) -> list[str]:
     notes = []
     if len(entries) > 1:
         notes.append(
-            f"by {slowest}, the slowest of {len(reach)} devices of run {run.id} that reach this far (of "
-            f"{len(entries)} of this part): a training job goes at its pace"
+            f"by {pace.device}, the slowest of {len(furthest(chains))} devices of run {run.id} that reach "
+            f"this far (of {len(entries)} of this part): a training job goes at its pace"
         )
-    left_out = _verdicts(record for record in mine[slowest] if not admitted(record))
+    notes += _not_slowest(run, pace, records)
+    left_out = _verdicts(
+        record for record in records if record.device == pace.device and not admitted(record)
+    )
     if left_out:
         notes.append(f"records of run {run.id} that weren't admitted: {left_out}")
     if run.missing:
         notes.append(f"run {run.id} isn't finished: {len(run.missing)} expected records are missing")
     return [*notes, *run.problems]
+
+
+def _not_slowest(run: Run, pace: Stages, records: Sequence[Record]) -> Iterator[str]:
+    """Which device is the slowest by all records, as in a report, where another one prices; and why."""
+    shown = slowest(stages(records))
+    if shown is None or shown.device == pace.device:
+        return
+    behind = {case for stage in shown.stages for case in stage.source.split(", ")}
+    verdicts = _verdicts(
+        record
+        for record in records
+        if record.device == shown.device and record.case in behind and not admitted(record)
+    )
+    last = shown.stages[-1]
+    why = f"records behind that weren't admitted: {verdicts}" if verdicts else "it has no datasheet figure"
+    yield (
+        f"not by {shown.device}, the slowest device of run {run.id} by all of its records "
+        f"({left(last, shown.stages[0]).value:.1%} of nominal in {last.stage.label}): {why}"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nameplate.fleet.costs import Cost, Rung
-from nameplate.fleet.links import DTYPE, not_yet
+from nameplate.fleet.links import DTYPE
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import OUTPUTS
 from nameplate.fleet.words import ownership, sentence
@@ -34,8 +34,8 @@ def cost_row(cost: Cost) -> dict[str, Any]:
         **{key: each for name in OUTPUTS for key, each in _output(cost, name).items()},
         "capex_whole_servers_rmb": cost.capex_whole_servers_rmb,
         "full_capex_whole_servers_rmb": cost.full_capex_whole_servers_rmb,
-        "reaches": cost.reaches,
-        "not_yet": list(not_yet(cost.reaches)) if cost.reaches else None,
+        "reaches": cost.reaches and cost.reaches.value,
+        "not_yet": [stage.value for stage in cost.reaches.following] if cost.reaches else None,
         "price": cost.price and cost.price.model_dump(mode="json", exclude={"replaces"}),
         "chain": [link.as_json() for link in cost.chain],
         "ladder": [_rung_row(rung) for rung in cost.ladder] if cost.chain else [],
@@ -73,9 +73,12 @@ def _point(value: float | None) -> Estimate | None:
 
 
 def _rung_row(rung: Rung) -> dict[str, Any]:
-    row = {name: each for name, each in vars(rung).items() if name != "server_rmb"}
     return {
-        **row,
+        "stage": rung.stage.value,
+        "derate": rung.derate,
+        "cards_exact": rung.cards_exact,
+        "servers_exact": rung.servers_exact,
+        "rmb": rung.rmb,
         "cards": rung.cards,
         "servers": rung.servers,
         "whole_servers_rmb": rung.whole_servers_rmb,

@@ -6,22 +6,13 @@ import math
 import re
 from itertools import groupby
 
+from nameplate.derate.stage import Stage
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.links import DTYPE, Derate
-from nameplate.language import N_, _
+from nameplate.language import _
 from nameplate.specs.part import short
 
 _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")
-_MEASURED = {
-    "gemm": N_("its best matrix product"),
-    "gemm_burst": N_("its best matrix product, from cool"),
-    "gemm_sustained": N_("its best matrix product, settled"),
-    "gemm_model": N_("a model's own matrix products"),
-    "block": N_("a transformer block, forward and backward"),
-    "step": N_("a whole training step"),
-    "scaled": N_("training on several devices"),
-    "goodput": N_("training, interruptions included"),
-}
 
 
 def sentence(cost: Cost) -> str | None:
@@ -94,10 +85,10 @@ def _millions(rmb: float | None) -> str:
 
 def _work(last: Derate) -> str:
     """`published 8-GPU training of a 7B model`."""
-    reached = _(_MEASURED.get(last.to, last.to))
+    reached = _(last.to.work)
     if last.provenance in ("measured", "assumed", "modelled"):
         return _("{stage}, {how}", stage=reached, how=_(last.provenance))
-    if last.to != "scaled":
+    if last.to is not Stage.SCALED:
         return _("{stage}, as published", stage=reached)
     model = _MODEL.match(last.scope or "")
     training = _("training of a {model} model", model=model[1]) if model else _("training")

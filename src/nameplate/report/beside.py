@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.derate.chain import Stages, admitted, stages
+from nameplate.derate.chain import Stages, admitted, left, slowest, stages
+from nameplate.derate.stage import Stage
 from nameplate.language import _
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
 from nameplate.report.identity import device_words
 from nameplate.report.labels import Labels
 from nameplate.report.meaning import meaning, measured
-from nameplate.report.stages import in_order, left, slowest, stage_words
+from nameplate.report.stages import stage_words
 from nameplate.report.table import Table, figure, percent, percent_with_half_width
 from nameplate.report.view import View
 from nameplate.store.folder import Run
@@ -70,8 +71,11 @@ def _stages_table(runs: Sequence[Run], names: Sequence[str]) -> Table:
     chains = {
         name: found for name, run in zip(names, runs, strict=True) if (found := _chain(run)) is not None
     }
-    order = in_order({stage.name for each in chains.values() for stage in each.stages})
-    rows = tuple((stage_words(name), *(_reached(chains.get(run), name) for run in names)) for name in order)
+    reached = {stage.stage for each in chains.values() for stage in each.stages}
+    order = [stage for stage in Stage if stage in reached]
+    rows = tuple(
+        (stage_words(stage), *(_reached(chains.get(run), stage) for run in names)) for stage in order
+    )
     drawn = dict(list(chains.items())[: MOST_BARS // max(len(order), 1)])
     bars = tuple(_stage_bars(drawn, order))
     charts: tuple[Chart, ...] = ()
@@ -96,21 +100,21 @@ def _chain(run: Run) -> Stages | None:
     return slowest(stages(run.records))
 
 
-def _reached(found: Stages | None, name: str) -> str:
-    stage = next((each for each in found.stages if each.name == name), None) if found else None
-    if found is None or stage is None:
+def _reached(found: Stages | None, stage: Stage) -> str:
+    reached = next((each for each in found.stages if each.stage is stage), None) if found else None
+    if found is None or reached is None:
         return "–"
-    share = left(stage, found.stages[0])
+    share = left(reached, found.stages[0])
     if share.low == share.high:  # a rating, which nobody measured
         return percent(share.value)
     return percent_with_half_width(share.value, share.low, share.high)
 
 
-def _stage_bars(chains: dict[str, Stages], order: Sequence[str]) -> list[Bar]:
+def _stage_bars(chains: dict[str, Stages], order: Sequence[Stage]) -> list[Bar]:
     bars = []
     for stage in order:
         for name, found in chains.items():
-            reached = next((each for each in found.stages if each.name == stage), None)
+            reached = next((each for each in found.stages if each.stage is stage), None)
             if reached is not None:
                 share = left(reached, found.stages[0])
                 low, high = (share.low, share.high) if share.low < share.high else (None, None)

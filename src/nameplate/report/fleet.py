@@ -12,7 +12,7 @@ from nameplate.fleet.assumptions import Used
 from nameplate.fleet.costs import Cost, Rung
 from nameplate.fleet.entries import KINDS
 from nameplate.fleet.fleets import Catalogue
-from nameplate.fleet.links import DTYPE, Derate, not_yet
+from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.size import of_fleet
@@ -438,7 +438,7 @@ def _notes(costs: Sequence[Cost]) -> Iterator[str]:
 
 
 def _reach(cost: Cost) -> str:
-    missing = not_yet(cost.reaches or "goodput")
+    missing = () if cost.reaches is None else cost.reaches.following
     far = f"delivered as far as `{cost.reaches}`"
     if not missing:
         return far

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nameplate.derate.chain import REAL_FILL, Stage, Stages, admitted, stages
+from nameplate.derate.chain import REAL_FILL, ReachedStage, Stages, admitted, furthest, left, slowest, stages
 from nameplate.derate.published import Published, best_gemm
+from nameplate.derate.stage import Stage
 from nameplate.device.identity import CpuIdentity
 from nameplate.errors import InputError
 from nameplate.export.reading import read
 from nameplate.export.rows import clean
 from nameplate.record import GRAVITY, Record, Verdict
 from nameplate.report.markdown import escape
-from nameplate.report.stages import left, slowest, stage_words
+from nameplate.report.stages import slowest_words, stage_words
 from nameplate.report.table import Field, Item, figure, percent, percent_with_half_width, with_half_width
 from nameplate.specs.cpu import microarchitectures, normalize_brand
 from nameplate.specs.parts import shipped
@@ -35,8 +36,6 @@ README = "README.md"
 BEGIN = "<!-- leaderboard: made by `bench leaderboard`; don't edit -->"
 END = "<!-- end of leaderboard -->"
 _NEW = "# Published results\n"
-# As far as a chain may have come, the farthest last; `gemm` is of a run that didn't measure phases apart.
-_STAGES = ("gemm", "gemm_burst", "gemm_sustained", "gemm_model", "block")
 _REPORTS = ("report.md", "report.html")
 
 _LEAD = """\
@@ -58,7 +57,7 @@ from cool doesn't last. Shares rank, not TFLOPS, for two machines with one kind 
 class Reached:
     """What a run reached at one stage: TFLOPS, its share of nominal, and whether that may be believed."""
 
-    stage: str
+    stage: Stage
     tflops: float
     share: Interval
     verdict: Verdict
@@ -70,6 +69,7 @@ class Result:
     """A published run as its row shows it. Folder and report are relative to the README.
 
     `dtype`, nominal and datasheet (TFLOPS) are the chain's; without a rated product there is no chain.
+    `reached` is the slowest's of the devices that reach furthest, which are `reaching` of all `devices`.
     `nominal_given` says that the user gave that nominal, `hides_model` that a CPU is known by its kind alone.
     """
 
@@ -84,6 +84,7 @@ class Result:
     datasheet_tflops: float | None
     reached: tuple[Reached, ...]
     devices: int
+    reaching: int
     torch: str | None
     hides_model: bool
     nominal_given: bool
@@ -184,8 +185,9 @@ def _why_not(run: Run) -> str | None:
 
 
 def _result(run: Run, root: Path) -> Result:
-    manifest, found = run.manifest, slowest(stages(run.records))
-    ratings = {stage.name: stage.reached.tflops.value for stage in found.stages} if found else {}
+    manifest, chains = run.manifest, stages(run.records)
+    found = slowest(chains)
+    ratings = {each.stage: each.reached.tflops.value for each in found.stages} if found else {}
     folder = run.folder.relative_to(root).as_posix()
     report = next((name for name in _REPORTS if (run.folder / name).is_file()), None)
     return Result(
@@ -196,10 +198,11 @@ def _result(run: Run, root: Path) -> Result:
         report=None if report is None else f"{folder}/{report}",
         method=manifest.method,
         dtype=found.dtype if found else None,
-        nominal_tflops=ratings.get("nominal"),
-        datasheet_tflops=ratings.get("datasheet"),
+        nominal_tflops=ratings.get(Stage.NOMINAL),
+        datasheet_tflops=ratings.get(Stage.DATASHEET),
         reached=tuple(_reached(found, run.records)) if found else (),
         devices=len(manifest.devices),
+        reaching=len(furthest(chains)),
         torch=manifest.software.get("torch"),
         hides_model=any(map(_hides_model, (entry.identity for entry in manifest.devices))),
         nominal_given=found is not None and found.dtype in manifest.options.nominal,
@@ -211,10 +214,10 @@ def _reached(chain: Stages, records: Sequence[Record]) -> Iterator[Reached]:
         if stage.provenance == "measured":
             tflops, share = stage.reached.tflops.value, left(stage, chain.stages[0])
             believed = all(map(admitted, _behind(stage, chain.device, records)))
-            yield Reached(stage.name, tflops, share, stage.verdict, believed)
+            yield Reached(stage.stage, tflops, share, stage.verdict, believed)
 
 
-def _behind(stage: Stage, device: str, records: Sequence[Record]) -> list[Record]:
+def _behind(stage: ReachedStage, device: str, records: Sequence[Record]) -> list[Record]:
     """The records of a stage: its gravest verdict alone doesn't tell whether they may be believed."""
     cases = stage.source.split(", ")
     return [record for record in records if record.device == device and record.case in cases]
@@ -228,7 +231,7 @@ def _hides_model(identity: object) -> bool:
 def _place(result: Result) -> tuple[object, ...]:
     """By part, dtype and method, the newest first; then the believed, the farthest, the largest share."""
     table = (result.part, result.dtype is None, result.dtype or "", -result.method)
-    far = -_STAGES.index(result.reached[-1].stage) if result.reached else 1
+    far = -result.reached[-1].stage.position if result.reached else 1
     shares = tuple(-each.share.value for each in reversed(result.reached))
     return (*table, not result.believed, far, shares, result.folder)
 
@@ -362,7 +365,7 @@ def _table(results: Sequence[Result]) -> str:
     fields = [
         Field[Result]("run", _links),
         Field[Result]("begun", lambda result: _cell(result.begun[:10])),
-        *(_stage(name) for name in _STAGES if name in reached),
+        *(_stage(stage) for stage in Stage if stage in reached),
         Field[Result]("nominal, TFLOPS", _nominal, is_number=True),
         Field[Result]("verdict", lambda result: _cell(result.verdict or "–")),
         Field[Result]("torch", lambda result: _cell(result.torch or "–")),
@@ -371,12 +374,12 @@ def _table(results: Sequence[Result]) -> str:
     return _lines(fields, results)
 
 
-def _stage(name: str) -> Field[Result]:
-    return Field[Result](stage_words(name), lambda result: _share(result, name), is_number=True)
+def _stage(stage: Stage) -> Field[Result]:
+    return Field[Result](stage_words(stage), lambda result: _share(result, stage), is_number=True)
 
 
-def _share(result: Result, stage: str) -> str:
-    found = next((each for each in result.reached if each.stage == stage), None)
+def _share(result: Result, stage: Stage) -> str:
+    found = next((each for each in result.reached if each.stage is stage), None)
     if found is None:
         return "–"
     share = percent_with_half_width(found.share.value, found.share.low, found.share.high)
@@ -390,8 +393,8 @@ def _nominal(result: Result) -> str:
 
 
 def _remarks(result: Result) -> Iterator[str]:
-    if result.devices > 1:
-        yield f"the slowest of {result.devices} devices"
+    if result.devices > 1 and result.reached:
+        yield slowest_words(result.reaching, result.devices)
     if result.hides_model:
         yield "hides its model"
     if result.nominal_given:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nameplate.derate.chain import REAL_FILL, Stage, Stages, stages
+from nameplate.derate.chain import REAL_FILL, ReachedStage, Stages, furthest, left, slowest, stages
+from nameplate.derate.stage import Stage
 from nameplate.language import N_, _, in_a_row, retold
 from nameplate.record import Record
-from nameplate.report.stages import left, slowest, stage_words
+from nameplate.report.stages import slowest_words, stage_words
 from nameplate.report.table import figure, percent_with_half_width, verdict_words
 from nameplate.stats import Interval
 from nameplate.store.folder import Run
@@ -32,7 +33,7 @@ def answers(found: Sequence[Stages]) -> tuple[Answer, ...]:
         return ()
     nominal = shown.stages[0]
     return tuple(
-        Answer(stage_words(stage.name), _share(left(stage, nominal)), stage.verdict)
+        Answer(stage_words(stage.stage), _share(left(stage, nominal)), stage.verdict)
         for stage in shown.stages
         if stage.provenance == "measured"
     )
@@ -54,7 +55,9 @@ def meaning(run: Run) -> str:
     # One chain: another device's derates are another product.
     found = stages(run.records)
     shown = slowest(found)
-    return _best_alone(products) if shown is None else _delivers(products, shown, len(found))
+    if shown is None:
+        return _best_alone(products)
+    return _delivers(products, shown, len(furthest(found)), len(run.manifest.devices))
 
 
 def _best_alone(products: Sequence[Record]) -> str:
@@ -78,7 +81,7 @@ def _best_alone(products: Sequence[Record]) -> str:
     )
 
 
-def _delivers(products: Sequence[Record], shown: Stages, devices: int) -> str:
+def _delivers(products: Sequence[Record], shown: Stages, reaching: int, devices: int) -> str:
     """What is left of nominal, stage by stage; whether to rely on it; and what held the best product down."""
     mine = [record for record in products if (record.device, record.dtype) == (shown.device, shown.dtype)]
     rated = next(record.nominal_tflops for record in mine if record.nominal_tflops)
@@ -88,10 +91,9 @@ def _delivers(products: Sequence[Record], shown: Stages, devices: int) -> str:
         _("Nominal is {tflops} TFLOPS in {dtype}; this device delivers {parts}.", **told)
         if devices == 1
         else _(
-            "Nominal is {tflops} TFLOPS in {dtype}; {device}, the slowest of {count} devices, delivers "
-            "{parts}.",
+            "Nominal is {tflops} TFLOPS in {dtype}; {device}, {slowest}, delivers {parts}.",
             device=shown.device,
-            count=devices,
+            slowest=slowest_words(reaching, devices),
             **told,
         ),
         *_conditions(mine, shown.stages),
@@ -103,40 +105,34 @@ def _delivers(products: Sequence[Record], shown: Stages, devices: int) -> str:
 def _parts(shown: Stages) -> list[str]:
     """`86% of it in its best matrix product from cool`, and so on, a stage each."""
     parts: list[str] = []
-    before = ""
+    before: Stage | None = None
     for stage in shown.stages:
-        if stage.name in _STAGE_WORDS:
-            too = (before, stage.name) == ("gemm_burst", "gemm_sustained")
-            words = _(_SETTLED_TOO if too else _STAGE_WORDS[stage.name])
+        if stage.stage.reached:
+            too = (before, stage.stage) == (Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
+            words = _(_SETTLED_TOO if too else stage.stage.reached)
             share = f"{left(stage, shown.stages[0]).value:.0%}"
             first_of_all = N_("{share} of it {where}")
             parts.append(_("{share} {where}" if parts else first_of_all, share=share, where=words))
-        before = stage.name
+        before = stage.stage
     return parts
 
 
-_STAGE_WORDS = {
-    "gemm": N_("in its best matrix product"),
-    "gemm_burst": N_("in its best matrix product from cool"),
-    "gemm_sustained": N_("in its best matrix product once settled"),
-    "gemm_model": N_("in the model's own products"),
-    "block": N_("in a full-width transformer block, forward and backward"),
-}
+_PRODUCTS = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
 _SETTLED_TOO = N_("once that has settled")
 
 
-def _doubt(reached: Sequence[Stage]) -> list[str]:
+def _doubt(reached: Sequence[ReachedStage]) -> list[str]:
     """The verdicts that stand against the chain; from gemm_sustained on `throttled` isn't one of them."""
     found, settled = set[str](), False
     for stage in reached:
-        settled = settled or stage.name == "gemm_sustained"
+        settled = settled or stage.stage is Stage.GEMM_SUSTAINED
         found |= {stage.verdict} - ({"clean", "throttled"} if settled else {"clean"})
     return sorted(found)
 
 
-def _conditions(products: Sequence[Record], reached: Sequence[Stage]) -> Iterator[str]:
+def _conditions(products: Sequence[Record], reached: Sequence[ReachedStage]) -> Iterator[str]:
     """What the device could have done in the conditions of its best product, and how near that one came."""
-    sources = [each.source for each in reached if each.name in ("gemm", "gemm_burst", "gemm_sustained")]
+    sources = [each.source for each in reached if each.stage in _PRODUCTS]
     best = next((record for record in products if sources and record.case == sources[-1]), None)
     if best is not None and best.ceiling_tflops is not None and best.normalized_efficiency is not None:
         yield _(

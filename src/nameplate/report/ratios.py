@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.derate.chain import Link, Stage, Stages
+from nameplate.derate.chain import Link, ReachedStage, Stages, furthest, left, slowest
 from nameplate.derate.effects import Effect
 from nameplate.language import _
 from nameplate.report.chart import Chart, Step, Waterfall
 from nameplate.report.labels import Labels
-from nameplate.report.stages import left, slowest, stage_words
+from nameplate.report.stages import slowest_words, stage_words
 from nameplate.report.table import Field, Table, percent, table_of
 from nameplate.text import plain
 
 
-def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages] = ()) -> Table:
-    """The chain, link by link; device and dtype stand in each row only where there are several."""
+def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages], count: int) -> Table:
+    """The chain, link by link; device and dtype stand in each row only where there are several.
+
+    `stages` are those of the devices that have a chain, of `count` devices in all.
+    """
     devices, dtypes = {link.device for link in links}, {link.dtype for link in links}
     fields = [
         Field[Link]("link", lambda link: f"{link.from_} → {link.to}"),
@@ -32,18 +35,19 @@ def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages] 
         if len(dtypes) == 1
         else _("The chain, as far as this run has measured it")
     )
-    return table_of(heading, fields, links, charts=_waterfalls(stages))
+    return table_of(heading, fields, links, charts=_waterfalls(stages, count))
 
 
-def _waterfalls(stages: Sequence[Stages]) -> list[Chart]:
+def _waterfalls(stages: Sequence[Stages], count: int) -> list[Chart]:
     """What is left of nominal; of several devices the slowest, at whose pace a job on all of them goes."""
     shown = slowest(stages)
     if shown is None:
         return []
     steps = tuple(_step(stage, shown.stages[0]) for stage in shown.stages)
     title = _("From nominal to delivered in {dtype}", dtype=shown.dtype)
-    if len(stages) > 1:
-        title = _("{title}: {device}, the slowest", title=title, device=plain(shown.device))
+    if count > 1:
+        which = slowest_words(len(furthest(stages)), count)
+        title = _("{title}: {device}, {slowest}", title=title, device=plain(shown.device), slowest=which)
     said = _(", ").join(f"{step.label} {percent(step.value)}" for step in steps)
     return [
         Waterfall("chain", title, _("What is left of nominal after each stage: {steps}.", steps=said), steps)
@@ -74,11 +78,11 @@ def _state(case: str) -> str:
     return plain(" ".join(case.rsplit("/", 4)[1:3]))
 
 
-def _step(stage: Stage, nominal: Stage) -> Step:
+def _step(stage: ReachedStage, nominal: ReachedStage) -> Step:
     share = left(stage, nominal)
     known = share.low < share.high
     return Step(
-        stage_words(stage.name),
+        stage_words(stage.stage),
         share.value,
         share.low if known else None,
         share.high if known else None,

@@ -71,7 +71,7 @@ def view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View
 
 def _sections(run: Run, labels: Labels) -> Iterator[Table]:
     found = measured(run)
-    yield chain_table(chain(run.records), labels, stages(run.records))
+    yield chain_table(chain(run.records), labels, stages(run.records), len(run.manifest.devices))
     yield work_table(found, labels)
     yield shapes_table(found)
     yield load_table(found, labels)

@@ -14,6 +14,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal
 
+from nameplate.derate.stage import Stage
 from nameplate.fleet.assumptions import CARDS_PER_SERVER, Used
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.entries import INPUTS, Input
@@ -331,7 +332,7 @@ def _link_names(cost: Cost) -> list[str]:
 
 
 def _lacks_goodput(cost: Cost) -> bool:
-    return cost.reaches != "goodput"
+    return cost.reaches is not Stage.GOODPUT
 
 
 def _rated(link: Derate) -> str:
