@@ -98,7 +98,8 @@ def test_the_table_has_a_line_for_each_part(bench):
     ("name", "said"),
     [
         ("NVIDIA GeForce RTX 4090 D", ["nvidia-geforce-rtx-4090", "isn't the name of a part"]),
-        ("A800", ["nvidia-a800-sxm4-80gb", "nvidia-a800-pcie-80gb", "to settle it"]),
+        ("AMD Instinct MI250X / MI250", ["amd-mi250x", "to settle it"]),
+        ("A800 40GB", ["isn't the name of a part", "the nearest are nvidia-a800-"]),
         ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", ["MIG slice"]),
         ("", ["no name"]),
     ],

@@ -462,7 +462,7 @@ def test_a_size_that_is_none_is_refused(size):
     [
         ({"eflops": 2.0}, "--eflops: EFLOPS of what"),
         ({"part": "nvidia-a801"}, "isn't the name of a part"),
-        ({"part": "NVIDIA A800"}, "alone doesn't say which part"),
+        ({"part": "AMD Instinct MI250X / MI250"}, "alone doesn't say which part"),
         ({"fleets": "byd"}, "no such fleet; got 'byd'"),
         (
             {"derate": "a100-scaled-7b"},

@@ -37,8 +37,11 @@ def specs(name: Name = None, parts: Parts = None, json: Json = False) -> None:
         documents = [document(part) for part in known.parts.values()]
         _print(documents, json, table(documents))
     else:
-        one = document(*require(name, known))
-        _print(one, json, lines(one))
+        named = require(name, known)
+        one = document(named.part, named.memory)
+        if named.note:
+            one["notes"] = [named.note, *one["notes"]]
+        _print(one, json, lines(one, named.note))
 
 
 def document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
@@ -103,9 +106,14 @@ def table(documents: list[dict[str, Any]]) -> Iterator[str]:
     yield "Nominal, dense; MHz is the clock that gives the rated figure. !: flagged, see `bench specs NAME`."
 
 
-def lines(one: dict[str, Any]) -> Iterator[str]:
-    """One part: figures, each with its source, then what is flagged, disputed, missing and worth knowing."""
+def lines(one: dict[str, Any], taken_as: str | None = None) -> Iterator[str]:
+    """One part: figures, each with its source, then what is flagged, disputed, missing and worth knowing.
+
+    `taken_as` says what a short name was taken for.
+    """
     yield f"{one['name']} ({one['part']})"
+    if taken_as:
+        yield f"{taken_as}."
     for key, origin in one["sources"].items():
         yield f"  {key:28} {origin['value']:>8g}  {origin['source']}"
     clock = one["rated_clock_mhz"]
@@ -118,7 +126,10 @@ def lines(one: dict[str, Any]) -> Iterator[str]:
         ("flags", one["flags"]),
         ("conflicts", [conflict["sentence"] for conflict in one["conflicts"]]),
         ("blank", [f"{key}: {reason}" for key, reason in one["blank"].items()]),
-        (f"notes (confidence {one['confidence'] or 'not stated'})", one["notes"]),
+        (
+            f"notes (confidence {one['confidence'] or 'not stated'})",
+            [note for note in one["notes"] if note != taken_as],
+        ),
     ):
         if said:
             yield heading

@@ -88,9 +88,15 @@ def adjusted(
     given = Catalogue(assumption=tuple(_given(name, each) for name, each in assume.items()))
     listed = merge(listed, given, "--assume", known)
     prices = {each.part: each for each in listed.price}
+    names: dict[str, str] = {}
     for name, written in price.items():
-        found, _ = require(name, known)
-        prices[found.id] = _priced(found, written, prices.get(found.id))
+        named = require(name, known)
+        part = named.part
+        if part.id in names:
+            got = f"{names[part.id]} and {name}, both {part.id}"
+            raise InputError("two prices of one part", where="--price", got=got, expected="one a part")
+        names[part.id] = name
+        prices[part.id] = _priced(part, written, prices.get(part.id), named.note)
     return listed.model_copy(update={"price": tuple(prices.values())})
 
 
@@ -110,7 +116,8 @@ def _given(name: str, written: Written) -> Assumption:
         raise _refused("--assume", f"{name}={written}", error) from None
 
 
-def _priced(part: Part, written: Written, before: Price | None) -> Price:
+def _priced(part: Part, written: Written, before: Price | None, note: str | None) -> Price:
+    """The price that a flag gives a server of `part`; `note` says what a short name was taken for."""
     stated = read(written, f"--price {part.id}")
     try:
         return Price(
@@ -122,6 +129,7 @@ def _priced(part: Part, written: Written, before: Price | None) -> Price:
             law=stated.law,
             as_of=date.today().isoformat(),
             source="given by --price",
+            note=note,
         )
     except ValidationError as error:
         raise _refused("--price", f"{part.id}={written}", error) from None

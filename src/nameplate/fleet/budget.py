@@ -25,7 +25,7 @@ from nameplate.fleet.amounts import (
 )
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import FEWEST_DRAWS, Estimate, Figure
-from nameplate.fleet.needs import basis, of_parts, part_ids
+from nameplate.fleet.needs import basis, noted, of_parts, parts_of
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.rows import columns
 
@@ -106,11 +106,12 @@ def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) ->
     if isinstance(budget_rmb, bool) or not 0 < budget_rmb <= _MOST_RMB:
         expected = f"RMB above 0, {_MOST_RMB:,.0f} at most"
         raise InputError("not a budget", where="--budget-rmb", got=budget_rmb, expected=expected)
-    ids = part_ids(part, options)
+    named = parts_of(part, options)
+    ids = tuple(named)
     ones = of_parts(dict.fromkeys(ids, 1.0), **(options | {"goodput": False, "draws": FEWEST_DRAWS}))
     sizes = {part: _nominal_of(budget_rmb, one) or 1.0 for part, one in zip(ids, ones, strict=True)}
     montecarlo, bought = montecarlo_of(options), []
-    for fleet in of_parts(sizes, **options):
+    for fleet in noted(of_parts(sizes, **options), named):
         one = amounts(fleet, montecarlo)
         delivered = _of(_servers(budget_rmb, one, "capex_rmb"), one, "delivered_eflops")
         bought.append((_purchase(budget_rmb, fleet, one), delivered))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -154,11 +154,13 @@ def meet(
     if not 0 < asked.value <= _MOST_EFLOPS:
         expected = f"delivered EFLOPS above 0, {_MOST_EFLOPS:,.0f} at most"
         raise InputError("not a need", where="--eflops", got=asked.value, expected=expected)
-    ids = part_ids(part, options)
+    named = parts_of(part, options)
+    ids = tuple(named)
     ones = of_parts(dict.fromkeys(ids, 1.0), **(options | {"goodput": False, "draws": FEWEST_DRAWS}))
     jobs = bool(options.get("goodput", False))
     sizes = [_nominal_for(asked.value, one, goodput=jobs) for one in ones]
-    fleets = of_parts({part: size or 1.0 for part, size in zip(ids, sizes, strict=True)}, **options)
+    nominal = {part: size or 1.0 for part, size in zip(ids, sizes, strict=True)}
+    fleets = noted(of_parts(nominal, **options), named)
     montecarlo = montecarlo_of(options)
     return tuple(
         _need(asked, fleet, montecarlo) if size is not None else _unmet(asked, fleet)
@@ -217,20 +219,35 @@ def names_of(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def part_ids(part: str | Sequence[str], options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The ids of these parts, once each; none given: those that a derate or a price is known of.
+def parts_of(part: str | Sequence[str], options: Mapping[str, Any]) -> dict[str, str | None]:
+    """These parts by id, once each, with what a short name was taken for.
 
-    Raises InputError for a name that the registry doesn't know.
+    None given: those that a derate or a price is known of. Raises InputError for a name that the registry
+    doesn't know.
     """
     known = registry(options.get("parts") or ())
-    found = [require(name, known)[0].id for name in names_of(part)] or _known_of(known, options)
-    return tuple(dict.fromkeys(found))
+    named = [require(name, known) for name in names_of(part)]
+    if not named:
+        return dict.fromkeys(_known_of(known, options))
+    notes: dict[str, str | None] = {}
+    for each in named:
+        notes[each.part.id] = notes.get(each.part.id) or each.note
+    return notes
+
+
+def noted(fleets: Sequence[Cost], notes: Mapping[str, str | None]) -> tuple[Cost, ...]:
+    """The fleets, each with the note on the name of its part before its own."""
+    found = []
+    for each in fleets:
+        note = notes.get(each.part.id) if each.part else None
+        found.append(replace(each, notes=(note, *each.notes)) if note else each)
+    return tuple(found)
 
 
 def _known_of(known: Registry, options: Mapping[str, Any]) -> list[str]:
     listed = options.get("catalogue") or shipped()
     priced = {price.part for price in listed.price}
-    priced |= {require(name, known)[0].id for name in options.get("price") or ()}
+    priced |= {require(name, known).part.id for name in options.get("price") or ()}
     return [
         part.id
         for part in known.parts.values()

@@ -177,7 +177,7 @@ def _lacking(unit: Unit, part: Part) -> list[str]:
 
 
 def _size_notes(size: Size) -> list[str]:
-    notes, card = [], card_tflops(size.part)
+    notes, card = [size.note] if size.note else [], card_tflops(size.part)
     if size.stated_cards is not None and size.stated_eflops is not None and card is not None:
         implied = size.stated_eflops * TFLOPS_PER_EFLOPS / size.stated_cards
         if not math.isclose(implied, card):

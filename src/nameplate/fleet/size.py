@@ -37,6 +37,7 @@ class Size:
     stated_eflops: float | None
     precision: Precision
     source: str
+    note: str | None = None  # what the name of its part was taken for
 
     @property
     def card_tflops(self) -> float | None:
@@ -102,7 +103,8 @@ def of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
         )
     if eflops is not None and not (0 < eflops < math.inf):
         raise InputError("not a size", where="--eflops", got=eflops, expected="EFLOPS above 0")
-    found = require(part, known)[0]
+    named = require(part, known)
+    found = named.part
     if card_tflops(found) is None:
         raise InputError(
             f"no {DTYPE} nominal to count by", where="--part", got=found.id, expected="a part rated in it"
@@ -110,7 +112,7 @@ def of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
     many = 1.0 if eflops is None else float(eflops)
     name = _("{eflops} EFLOPS of {part}", eflops=f"{many:g}", part=short(found.name))
     source = "given by --eflops and --part"
-    return Size("given", name, "held", None, found, (), None, many, "fp16", source)
+    return Size("given", name, "held", None, found, (), None, many, "fp16", source, named.note)
 
 
 def _part(fleet: Fleet, part: str, known: Registry) -> Part:

@@ -148,6 +148,14 @@ class GivenPart(_Frozen):
     flag: tuple[Flag, ...] = ()
 
 
+class GivenBareName(_Frozen):
+    """What people call a part that is sold in several forms: the parts of that name, the one meant first."""
+
+    names: Annotated[tuple[Name, ...], Field(min_length=1)]
+    parts: Annotated[tuple[Id, ...], Field(min_length=1)]
+    why: Annotated[str, Field(min_length=8)]
+
+
 class PartsFile(_Frozen):
     """A file of parts. A user's may name the shipped file's sources and architectures beside its own."""
 
@@ -155,15 +163,20 @@ class PartsFile(_Frozen):
     sources: dict[str, Source] = {}
     architecture: dict[str, GivenArchitecture] = {}
     part: Annotated[tuple[GivenPart, ...], Field(min_length=1)]
+    bare_name: tuple[GivenBareName, ...] = ()
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Parts by id, with the sources and architectures that files loaded later may name."""
+    """Parts by id, with the sources and architectures that files loaded later may name.
+
+    `bare_names` has the ids of the parts that people call by one name, the one they mean first.
+    """
 
     parts: Mapping[str, Part]
     sources: Mapping[str, Source]
     architectures: Mapping[str, GivenArchitecture]
+    bare_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def own_names(self) -> Mapping[str, tuple[Part, Memory | None]]:
@@ -217,7 +230,25 @@ def extend(known: Registry, text: str, where: str) -> Registry:
         part = _build(one, sources, architectures, where)
         _check_distinct(part, parts, where)
         parts[part.id] = check(part, one.flag)
-    return Registry(parts, sources, architectures)
+    return Registry(parts, sources, architectures, _bare_names(known.bare_names, given, parts, where))
+
+
+def _bare_names(
+    known: Mapping[str, tuple[str, ...]], given: PartsFile, parts: Mapping[str, Part], where: str
+) -> dict[str, tuple[str, ...]]:
+    """Those known, with the parts that the file puts in others' places, and those of the file before them."""
+    replaced = {one.replaces: one.id for one in given.part if one.replaces}
+    before = {name: tuple(replaced.get(part, part) for part in ids) for name, ids in known.items()}
+    mine: dict[str, tuple[str, ...]] = {}
+    for index, one in enumerate(given.bare_name):
+        for name in map(normalize_name, one.names):
+            if name in mine:
+                raise unusable(where, f"bare_name[{index}].names", name, "a name that is given once")
+            mine[name] = one.parts
+        for part in one.parts:
+            if part not in parts:
+                raise unusable(where, f"bare_name[{index}].parts", part, "the id of a part that is known")
+    return mine | {name: ids for name, ids in before.items() if name not in mine}
 
 
 def schema() -> dict[str, Any]:

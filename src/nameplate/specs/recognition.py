@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate.errors import InputError
+from nameplate.specs import naming
 from nameplate.specs.part import Conflict, Memory, Part, Quantity
 from nameplate.specs.parts import (
     PARTS_FILE,
@@ -59,30 +60,44 @@ class Found:
     """The part, which of its memory sizes, and by what; or no part, why, and what would settle it.
 
     `settle` is empty for a name that nothing answers to: there, the nearest names are all there is to say.
+    `note` says what a short name was taken for.
     """
 
     part: Part | None
     why: str
     memory: Memory | None = None
     settle: str = ""
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Named:
+    """The part of a name, which of its memory sizes where that is settled, and what a short name was taken
+    for; None: it was the part's own name.
+    """
+
+    part: Part
+    memory: Memory | None = None
+    note: str | None = None
 
 
 def lookup(what: str | Evidence, extra: Sequence[str | Path] = ()) -> Part:
     """The part of that id or name, or the part that this evidence shows.
 
-    `extra` are files of parts beside the shipped ones. Raises InputError for an unknown or ambiguous one,
-    with the nearest names and what would settle it, and for a file that fails.
+    A bare name is taken for its usual form: `A800` for the SXM card, as `bench specs A800` says. `extra` are
+    files of parts beside the shipped ones. Raises InputError for an unknown or ambiguous one, with the
+    nearest names and what would settle it, and for a file that fails.
     """
-    return require(what, registry(extra))[0]
+    return require(what, registry(extra)).part
 
 
-def require(what: str | Evidence, known: Registry) -> tuple[Part, Memory | None]:
-    """The part, and which of its memory sizes where that is settled. InputError as `lookup` has it."""
+def require(what: str | Evidence, known: Registry) -> Named:
+    """The part of that id, name or evidence in a registry. InputError as `lookup` has it."""
     found = search(what, known)
     if found.part is None:
         name = what if isinstance(what, str) else what.name
         raise InputError(found.why, expected=found.settle or _near(name, known))
-    return found.part, found.memory
+    return Named(found.part, found.memory, found.note)
 
 
 def rate(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Rating:
@@ -116,11 +131,33 @@ def rating(part: Part, evidence: str) -> Rating:
 
 
 def search(what: str | Evidence, known: Registry) -> Found:
-    """The part of that id, name or evidence in a registry."""
-    if isinstance(what, Evidence):
-        return identify(what, known)
-    part = known.parts.get(what.strip().casefold())
-    return Found(part, f"part {part.id}") if part else identify(Evidence(what), known)
+    """The part of that id, name or evidence in a registry; a name is what a person calls a part."""
+    return identify(what, known) if isinstance(what, Evidence) else _of_name(what, known)
+
+
+def _of_name(name: str, known: Registry) -> Found:
+    """The part that a person calls so: by its id, a bare name, a driver's name, or any spelling of these."""
+    part = known.parts.get(name.strip().casefold())
+    if part is not None:
+        return Found(part, f"part {part.id}")
+    meant = naming.meant(name, known)
+    if meant is not None and meant.bare:
+        return _taken_as(name, meant)
+    found = identify(Evidence(name), known)
+    if found.part is not None:
+        return found
+    spelled = naming.spelled(name, known)
+    if spelled is not None:
+        part, memory = spelled
+        others = [each for each in known.shared_names.get(normalize_name(name), ()) if each.id != part.id]
+        said = naming.note(name, part, others) if others else None
+        return Found(part, f"part {part.id}", memory, note=said)
+    return found if meant is None else _taken_as(name, meant)
+
+
+def _taken_as(name: str, meant: naming.Meant) -> Found:
+    said = naming.note(name, meant.part, meant.others)
+    return Found(meant.part, f"part {meant.part.id}", meant.memory, note=said)
 
 
 def identify(evidence: Evidence, known: Registry) -> Found:

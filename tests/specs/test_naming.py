@@ -1,0 +1,190 @@
+"""What a person calls a part: any spelling of its names, and bare names that stand for the SXM form."""
+
+from __future__ import annotations
+
+import pytest
+
+from nameplate.errors import InputError
+from nameplate.specs.parts import extend, normalize_name, shipped
+from nameplate.specs.recognition import Evidence, lookup, rate, require, search
+
+BARE = {
+    "A100": "nvidia-a100-sxm4-80gb",
+    "A800": "nvidia-a800-sxm4-80gb",
+    "H100": "nvidia-h100-sxm5-80gb",
+    "H200": "nvidia-h200-sxm-141gb",
+    "H800": "nvidia-h800-sxm5-80gb",
+    "V100": "nvidia-v100-sxm2",
+}
+# With a word of form or memory: the first of the parts of that name that has it.
+SHORT = {
+    "a800 sxm": "nvidia-a800-sxm4-80gb",
+    "A800 PCIe": "nvidia-a800-pcie-80gb",
+    "A100 40GB": "nvidia-a100-sxm4-40gb",
+    "A100 PCIe": "nvidia-a100-pcie-80gb",
+    "A100 SXM 40 GB": "nvidia-a100-sxm4-40gb",
+    "H100 94GB": "nvidia-h100-nvl-94gb",
+    "H100 SXM": "nvidia-h100-sxm5-80gb",
+    "H200 141GB": "nvidia-h200-sxm-141gb",
+    "V100 PCIe 32GB": "nvidia-v100-pcie",
+    "RTX 4090": "nvidia-geforce-rtx-4090",
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_bare_name_is_taken_for_the_sxm_form_and_the_note_says_so(name):
+    for written in (name, name.lower(), f"NVIDIA {name}", f"nvidia-{name.lower()}", f" {name}\n"):
+        found = require(written, shipped())
+        assert found.part.id == BARE[name]
+        assert found.part.form == "SXM"
+        assert found.note.startswith(
+            f"{written.strip()} is taken as {BARE[name]}; name another form, such as "
+        )
+        other = found.note.partition("such as ")[2].partition(",")[0]
+        assert shipped().parts[other].form != "SXM"
+        assert lookup(written).id == BARE[name]
+
+
+def test_the_note_is_one_sentence_with_both_ids():
+    said = "A800 is taken as nvidia-a800-sxm4-80gb; name another form, such as nvidia-a800-pcie-80gb, to "
+    said += "change that"
+    assert require("A800", shipped()).note == said
+    assert "\x1b" not in require("A800\x1b", shipped()).note
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_name_is_taken_for_the_first_part_that_has_its_words(name):
+    for written in (name, name.upper(), name.replace(" ", "-"), name.replace(" ", ""), f"nvidia {name}"):
+        found = require(written, shipped())
+        assert found.part.id == SHORT[name]
+        assert f" is taken as {SHORT[name]}" in found.note
+
+
+def test_a_short_name_says_which_memory():
+    assert require("V100 32GB", shipped()).memory.gb.value == 32
+    assert require("V100", shipped()).memory is None
+    assert require("A100 40GB", shipped()).memory.gb.value == 40
+
+
+def spellings(name, vendor):
+    """A name with and without its vendor, in other cases, with other separators and without."""
+    alone = name[len(vendor) :].lstrip(" -") if name.casefold().startswith(vendor.casefold()) else name
+    for written in (name, alone, f"{vendor} {alone}"):
+        yield from (written.lower(), written.upper(), written.replace(" ", "-"), written.replace("-", ""))
+
+
+def test_a_whole_name_finds_its_part_in_every_spelling():
+    """Without a note, but for names that stand for several parts."""
+    several = {normalize_name(name) for name in (*BARE, *shipped().shared_names)}
+    for part in shipped().parts.values():
+        for name in (part.id, *part.names()):
+            for written in spellings(name, part.vendor):
+                found = search(written, shipped())
+                assert found.part is not None, written
+                assert found.part.id == part.id, written
+                assert found.note is None or normalize_name(written.replace("-", " ")) in several, written
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("A80", "A8000", "A800X", "A800 40GB", "A800 SXM5", "H100 SXM4", "H100 64GB", "A100 SXM 64GB"),
+        *("AMD A800", "RTX 4090 D", "RTX 4090 Laptop GPU", "V100S", "nvidia", "sxm", "80gb", "H20-3e", ""),
+    ],
+)
+def test_what_no_part_is_called_is_refused(name):
+    with pytest.raises(InputError) as caught:
+        lookup(name)
+    assert caught.value.exit_status == 2
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(
+        InputError, match=r"'A801' isn't the name of a part .* the nearest are .*nvidia-a800-"
+    ):
+        lookup("A801")
+
+
+@pytest.mark.parametrize("name", ["A100", "A800", "H100", "V100", "RTX 4090"])
+def test_a_device_is_never_recognised_by_a_bare_name(name):
+    for said in (name, f"NVIDIA {name}", f"NVIDIA {name} SXM 80 GB"):
+        assert rate(Evidence(said)).part is None
+        with pytest.raises(InputError):
+            lookup(Evidence(said))
+
+
+def test_a_name_with_a_character_less_or_exchanged_is_never_taken_for_another_in_silence():
+    names = [name for part in shipped().parts.values() for name in part.driver_names]
+    changed = {
+        name[:index] + put + name[index + 1 :]
+        for name in names
+        for index in range(len(name))
+        for put in ("", "0", "8", "X")
+    }
+    for written in changed:
+        found = search(written, shipped())
+        if found.part is not None and found.note is None:
+            own = [found.part.id, *found.part.names()]
+            assert _squashed(written) in {_squashed(each) for each in own}
+
+
+def _squashed(name):
+    return "".join(char for char in name.lower() if char.isalnum()).removeprefix("nvidia").removeprefix("amd")
+
+
+MINE = """schema = 1
+[sources]
+me = { text = "my own reading", date = "2026-11" }
+[[part]]
+id = "acme-h1-pcie"
+name = "ACME H1 PCIe"
+vendor = "ACME"
+form = "PCIe"
+sources = ["me"]
+[[part]]
+id = "acme-h1-sxm"
+name = "ACME H1 SXM"
+vendor = "ACME"
+form = "SXM"
+sources = ["me"]
+[[bare_name]]
+names = ["H1"]
+parts = ["acme-h1-pcie", "acme-h1-sxm"]
+why = "ours are all PCIe"
+"""
+
+
+def test_a_file_of_one_s_own_says_what_its_bare_names_stand_for():
+    known = extend(shipped(), MINE, "mine.toml")
+    assert require("h1", known).part.id == "acme-h1-pcie"
+    assert require("ACME H1 sxm", known).part.id == "acme-h1-sxm"
+    assert require("A800", known).part.id == BARE["A800"]
+
+
+def test_a_file_of_one_s_own_may_give_a_bare_name_another_meaning():
+    text = MINE.replace('names = ["H1"]', 'names = ["A800"]')
+    text = text.replace('parts = ["acme-h1-pcie", "acme-h1-sxm"]', 'parts = ["nvidia-a800-pcie-80gb"]')
+    assert require("a800", extend(shipped(), text, "mine.toml")).part.id == "nvidia-a800-pcie-80gb"
+
+
+def test_a_part_that_takes_another_s_place_has_its_bare_name():
+    text = MINE.partition("[[bare_name]]")[0].replace(
+        'name = "ACME H1 SXM"', 'name = "ACME H1 SXM"\nreplaces = "nvidia-a800-sxm4-80gb"'
+    )
+    assert require("A800", extend(shipped(), text, "mine.toml")).part.id == "acme-h1-sxm"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('parts = ["acme-h1-pcie", ', 'parts = ["acme-h2-pcie", ', "bare_name[0].parts"),
+        ('names = ["H1"]', 'names = ["H1", "h1"]', "bare_name[0].names"),
+        ('names = ["H1"]', "names = []", "bare_name[0].names"),
+        ('why = "ours are all PCIe"', "", "bare_name[0].why"),
+    ],
+)
+def test_a_bare_name_that_can_not_be_is_refused_with_its_key(before, after, said):
+    assert before in MINE
+    with pytest.raises(InputError, match=r"^mine.toml: ") as caught:
+        extend(shipped(), MINE.replace(before, after), "mine.toml")
+    assert said in str(caught.value)
