@@ -1,9 +1,9 @@
 """Nameplate measures what a device delivers of its rating, and carries the difference to a fleet's price.
 
-What the command line does is a function here first: `measure` runs a suite, `load` reads runs as a
-DataFrame, `compare.compare` holds two against each other, `export.export` and `export.merge` hand them on,
-`specs.lookup` finds a part, `fleet.cost` prices a fleet. Importing this module is cheap; torch and pandas are
-loaded by the functions that need them.
+What the command line does is a function here first: `measure` runs a suite, `find_run` finds the folder of a
+run (`latest`), `load` reads runs as a DataFrame, `compare.compare` holds two against each other,
+`export.export` and `export.merge` hand them on, `specs.lookup` finds a part, `fleet.cost` prices a fleet.
+Importing this module is cheap; torch and pandas are loaded by the functions that need them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from nameplate import fleet as fleet
     from nameplate import specs as specs
     from nameplate.run import measure as measure
+    from nameplate.store.find import find_run as find_run
     from nameplate.store.load import load as load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "export", "fleet", "load", "measure", "specs"]
+__all__ = ["__version__", "compare", "export", "find_run", "fleet", "load", "measure", "specs"]
 
-_HOMES = {"load": "nameplate.store.load", "measure": "nameplate.run"}
+_HOMES = {
+    "find_run": "nameplate.store.find",
+    "load": "nameplate.store.load",
+    "measure": "nameplate.run",
+}
 _PACKAGES = ("compare", "export", "fleet", "specs")
 
 

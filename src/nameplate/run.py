@@ -21,12 +21,13 @@ from nameplate.engine.pilot import Pilots
 from nameplate.errors import InputError, NameplateError, RunIncomplete
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.store import folder as store
+from nameplate.store.find import MEASURED, find_unfinished
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest, Options
 from nameplate.suite import Case, Suite, Target, find, groups
 from nameplate.together import Outcome, Share, Watch, measure_together
 
-DEFAULT_RESULTS = Path("runs")
+DEFAULT_RESULTS = Path(MEASURED)
 SEED = 2024
 # Without --budget a suite's own time is an aim, not a promise: a slow machine gets its figures, up to this
 # many times the aim.
@@ -69,7 +70,7 @@ def measure(
     only: str | None = None,
     budget: float | None = None,
     nominal: Mapping[str, float] | None = None,
-    results: str | Path = DEFAULT_RESULTS,
+    results: str | Path | None = None,
     resume: str | None = None,
     seed: int = SEED,
     observer: Observer | None = None,
@@ -78,8 +79,9 @@ def measure(
 
     `suite` names an installed suite (default `quick`). `only` is a glob over case ids. `budget` is in
     seconds: what can't fit is recorded as skipped. `nominal` gives ratings in TFLOPS per dtype. `resume`
-    names a run to go on with: its own suite, device and options are kept, and only cases without a record
-    are measured (a finished run returns as it is).
+    names a run to go on with (`latest`: the latest unfinished one): its own suite, device and options are
+    kept, and only cases without a record are measured (a finished run returns as it is). A run is kept in
+    `results`, by default `runs`.
 
     Raises InputError for anything that can't be used; a case that can't run or breaks is a record, never an
     exception. KeyboardInterrupt passes through with every finished record on disk.
@@ -90,8 +92,8 @@ def measure(
     flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
     with chosen_threads():
         if resume is not None:
-            return _resume(store.find_run(resume, Path(results)), suite, flags, watch, called)
-        return _begin(find(suite or "quick"), flags, Path(results), seed, watch, called)
+            return _resume(find_unfinished(resume, results), suite, flags, watch, called)
+        return _begin(find(suite or "quick"), flags, Path(results or DEFAULT_RESULTS), seed, watch, called)
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,6 @@ def test_a_mean_of_no_time_is_refused_with_its_place(write):
 def test_what_holds_neither_a_run_nor_a_file_is_refused(tmp_path):
     for name in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(
-            InputError, match=r"no run here; got '.*'; expected a run folder or the id of one"
+            InputError, match=r"run'?s?; got '.*'; expected a run folder, .* pytest-benchmark's JSON"
         ):
             compare(name, name)

@@ -13,7 +13,6 @@ from nameplate.store.folder import (
     RecordWriter,
     claimed,
     create,
-    find_run,
     find_runs,
     mark_done,
     read_run,
@@ -261,15 +260,6 @@ def test_a_manifest_that_cannot_be_used_is_one_sentence(folder, kind):
 def test_no_manifest_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"no manifest can be read: .*expected a run folder"):
         read_run(tmp_path)
-
-
-def test_a_run_is_found_by_folder_and_by_id(folder, tmp_path):
-    assert find_run(str(folder), tmp_path / "elsewhere") == folder
-    assert find_run("20260101T000000-fake-0001", tmp_path) == folder
-    with pytest.raises(
-        InputError, match=r"no such run; got 'other'; expected a run folder, or the id of one in "
-    ):
-        find_run("other", tmp_path)
 
 
 def test_runs_are_found_at_any_depth(tmp_path):

@@ -175,8 +175,12 @@ def test_the_one_run_that_was_asked_for_must_be_readable(tmp_path):
         nameplate.load(folder)
 
 
-@pytest.mark.parametrize("name", ["empty", "absent"])
-def test_a_path_without_a_run_is_refused(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "what"), [("empty", "a folder, but not a run's"), ("absent", "no such run")]
+)
+def test_a_path_without_a_run_is_refused(tmp_path, name, what):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no run here; expected a run folder, or a folder of them"):
+    with pytest.raises(
+        InputError, match=rf"^{what}; got '.*{name}'; expected a run .* or a folder of runs; "
+    ):
         nameplate.load(tmp_path / name)

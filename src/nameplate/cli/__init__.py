@@ -35,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich help costs as much start-up time again as typer itself
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

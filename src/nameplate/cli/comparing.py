@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Lang, Results
+from nameplate.cli.options import Json, Lang, Results
 from nameplate.cli.output import print_json, show_view
 from nameplate.errors import InputError, NameplateError, RunIncomplete
 
@@ -23,7 +23,11 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     base: Annotated[
-        str, typer.Argument(metavar="BASE", help="A run, a folder of runs, or pytest-benchmark's JSON.")
+        str,
+        typer.Argument(
+            metavar="BASE",
+            help="A run (folder, id, its beginning, latest), a folder of runs, or pytest-benchmark's JSON.",
+        ),
     ],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The same, to be held against it.")],
     interleave: Annotated[
@@ -63,7 +67,7 @@ def compare(
     at_least: Annotated[
         int | None, typer.Option(metavar="N", help="The fewest, interleaved. [default: 5]")
     ] = None,
-    results: Results = DEFAULT_RESULTS,
+    results: Results = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     lang: Lang = "en",
     json: Json = False,
@@ -101,7 +105,7 @@ def _refuse(flags: dict[str, Any], what: str, expected: str) -> None:
         raise InputError(what, where=f"--{name.replace('_', '-')}", got=value, expected=expected)
 
 
-def _interleave(base: str, new: str, results: Path, flags: dict[str, Any]) -> Comparison:
+def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]) -> Comparison:
     from nameplate.compare import interleave
 
     said: list[str] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Results
+from nameplate.cli.options import Json, Results
 from nameplate.cli.output import print_json
 from nameplate.errors import InputError
 from nameplate.text import plain
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 Runs = Annotated[
     list[str],
-    typer.Argument(metavar="RUN", help="Run folders, folders of them, or ids of runs in --results."),
+    typer.Argument(
+        metavar="RUN", help="Each a run (folder, id, its beginning, or latest) or a folder of runs."
+    ),
 ]
 _STREAM = "-"
 
@@ -41,7 +43,7 @@ def export(
             help="csv, parquet, jsonl, prometheus, github-action-benchmark or pytest-benchmark.",
         ),
     ] = None,
-    results: Results = DEFAULT_RESULTS,
+    results: Results = None,
     json: Json = False,
 ) -> None:
     """Write runs in another tool's format."""
@@ -65,7 +67,7 @@ def merge(
         bool,
         typer.Option("--mixed", help="Take also figures that don't compare: of two methods or conventions."),
     ] = False,
-    results: Results = DEFAULT_RESULTS,
+    results: Results = None,
     json: Json = False,
 ) -> None:
     """Write many runs as one data set for pandas or DuckDB."""

@@ -8,7 +8,6 @@ import typer
 
 from nameplate.cli import audit, goodput, plan
 from nameplate.cli.options import (
-    DEFAULT_RESULTS,
     Assumptions,
     Csv,
     Derates,
@@ -17,6 +16,7 @@ from nameplate.cli.options import (
     Json,
     Parts,
     Prices,
+    PricingRun,
     Results,
     Seed,
     WithGoodput,
@@ -59,9 +59,7 @@ def cost(
         list[str] | None,
         typer.Argument(metavar="[FLEET]...", help="Ids or names; see `bench fleet list`. [default: all]"),
     ] = None,
-    run: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Take the derate of its part from this run.")
-    ] = None,
+    run: PricingRun = None,
     derate: Derates = None,
     goodput: WithGoodput = False,
     eflops: Annotated[float | None, typer.Option(metavar="X", help="Nominal EFLOPS of --part.")] = None,
@@ -72,7 +70,7 @@ def cost(
     assume: Assumptions = None,
     draws: Draws = 100_000,
     seed: Seed = 0,
-    results: Results = DEFAULT_RESULTS,
+    results: Results = None,
     files: Fleets = None,
     parts: Parts = None,
     json: Json = False,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Parts, Results, use_parts
+from nameplate.cli.options import Json, NewRuns, Parts, use_parts
 from nameplate.cli.output import print_run
 from nameplate.errors import InputError
 
@@ -30,9 +30,13 @@ def run(
     nominal: Annotated[
         list[str] | None, typer.Option(metavar="DTYPE=TFLOPS", help="A rating to compare with; repeatable.")
     ] = None,
-    results: Results = DEFAULT_RESULTS,
+    results: NewRuns = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run: only cases without a record.")
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run (latest: the latest unfinished one): only cases without a record.",
+        ),
     ] = None,
     parts: Parts = None,
     json: Json = False,

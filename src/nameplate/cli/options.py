@@ -12,10 +12,26 @@ import typer
 from nameplate.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder that holds the runs.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or the id of one in --results.")]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        "--results",
+        metavar="DIR",
+        help="The only folder to look for runs in. [default: runs and results of the project]",
+    ),
+]
+NewRuns = Annotated[
+    Path | None,
+    typer.Option("--results", metavar="DIR", help="Folder that the run is kept in. [default: runs]"),
+]
+_RUN = "a run folder, an id, the beginning of one, or latest"
+RunName = Annotated[str, typer.Argument(metavar="RUN", help=f"{_RUN.capitalize()}.")]
 RunNames = Annotated[
-    list[str], typer.Argument(metavar="RUN...", help="Run folders, or ids of runs in --results.")
+    list[str] | None, typer.Argument(metavar="[RUN]...", help=f"Each {_RUN}. [default: latest]")
+]
+PricingRun = Annotated[
+    str | None,
+    typer.Option("--run", metavar="RUN", help=f"Take the derate of its part from this run: {_RUN}."),
 ]
 Lang = Annotated[str, typer.Option("--lang", metavar="LANG", help="The reader's language: en or zh.")]
 Parts = Annotated[
@@ -51,7 +67,6 @@ Assumptions = Annotated[
 ]
 Draws = Annotated[int, typer.Option(metavar="N", help="Draws of the uncertain inputs.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the draws.")]
-DEFAULT_RESULTS = Path("runs")
 
 
 def use_parts(files: list[Path] | None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nameplate.errors import InputError
 
 if TYPE_CHECKING:
+    from nameplate.report.table import Table
     from nameplate.report.view import View
     from nameplate.store.folder import Run
 
@@ -45,6 +47,13 @@ def print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
         print(as_csv(rows), end="")
     else:
         print_json(rows)
+
+
+def show_tables(tables: Sequence[Table]) -> None:
+    """Print tables on the terminal."""
+    from nameplate.report import terminal
+
+    terminal.show_tables(tables)
 
 
 def show_view(view: View) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from nameplate.cli.options import (
-    DEFAULT_RESULTS,
     Assumptions,
     Csv,
     Derates,
@@ -16,6 +15,7 @@ from nameplate.cli.options import (
     Fleets,
     Json,
     Prices,
+    PricingRun,
     Results,
     Seed,
     WithGoodput,
@@ -86,16 +86,14 @@ def plan(
             metavar="PART", help="By this part (repeatable). [default: those a derate or price is known of]"
         ),
     ] = None,
-    run: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Take the derate of its part from this run.")
-    ] = None,
+    run: PricingRun = None,
     derate: Derates = None,
     goodput: WithGoodput = False,
     price: Prices = None,
     assume: Assumptions = None,
     draws: Draws = 100_000,
     seed: Seed = 0,
-    results: Results = DEFAULT_RESULTS,
+    results: Results = None,
     files: Fleets = None,
     parts: Parts = None,
     json: Json = False,

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Lang, Results, RunName, RunNames
+from nameplate.cli.naming import named_runs
+from nameplate.cli.options import Json, Lang, Results, RunName, RunNames
 from nameplate.cli.output import print_json
 
 
@@ -21,37 +22,40 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    runs: RunNames,
+    runs: RunNames = None,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "-o",
             "--output",
             metavar="FILE",
-            help="NAME.html, a page that needs nothing else; or NAME.md, its pictures beside it.",
+            help="NAME.html, a page that needs nothing else; or NAME.md, its pictures beside it. Replaces a "
+            "file that is there. [default: the run's id and .html, or report.html of several runs, in this "
+            "folder; replaces only an earlier report]",
         ),
-    ],
+    ] = None,
     lang: Lang = "en",
-    results: Results = DEFAULT_RESULTS,
+    results: Results = None,
     json: Json = False,
 ) -> None:
     """Write a run for people to read, as a page or as Markdown; several runs side by side."""
-    from nameplate.report.write import uncollected, write_report
-    from nameplate.store.folder import find_run, read_run
+    from nameplate.report.write import default_output, uncollected, write_report
+    from nameplate.store.folder import read_run
 
     with uncollected():
-        found = [read_run(find_run(run, results)) for run in runs]
-        _print_paths(write_report(found, output, lang), json=json)
+        found = [read_run(folder) for folder in named_runs(runs, results)]
+        _print_paths(write_report(found, output or default_output(found), lang), json=json)
 
 
 def publish(
     run: RunName,
     to: Annotated[Path, typer.Option(metavar="DIR", help="Folder of published results.")] = Path("results"),
-    results: Results = DEFAULT_RESULTS,
+    results: Results = None,
     json: Json = False,
 ) -> None:
     """Copy a finished run into results/<part>/, its host name, serial and UUID hashed."""
-    from nameplate.store.folder import find_run, read_run
+    from nameplate.store.find import find_run
+    from nameplate.store.folder import read_run
     from nameplate.store.publish import publish_run
 
     _print_paths([publish_run(read_run(find_run(run, results)), to)], json=json)

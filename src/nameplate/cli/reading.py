@@ -1,28 +1,51 @@
-"""`bench show`, `bench suites`: what was measured, and what can be."""
+"""`bench list`, `bench show`, `bench suites`: what was measured, and what can be."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import typer
 
-from nameplate.cli.options import DEFAULT_RESULTS, Json, Lang, Results, RunNames
-from nameplate.cli.output import print_json, show_view
+from nameplate.cli.naming import named_runs
+from nameplate.cli.options import Json, Lang, Results, RunNames
+from nameplate.cli.output import print_json, show_tables, show_view
 from nameplate.errors import NameplateError
 from nameplate.text import plain
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
+    app.command("list")(list_)
     app.command("show")(show)
     app.command("suites")(suites)
 
 
-def show(runs: RunNames, lang: Lang = "en", results: Results = DEFAULT_RESULTS, json: Json = False) -> None:
-    """Print a run as tables and the chain, with the fleets it prices; several runs side by side."""
-    from nameplate.store.folder import find_run, read_run
+def list_(results: Results = None, json: Json = False) -> None:
+    """List the runs here, the newest first: whole or not, and what each found.
 
-    found = [read_run(find_run(run, results)) for run in runs]
+    `latest`, an id or the beginning of one names a run to every command.
+    """
+    from nameplate.report.listing import list_runs, list_table
+    from nameplate.store.find import library, unreadable_words
+
+    places = library(results)
+    runs, unreadable = list_runs(places)
+    if unreadable:
+        print(f"bench: passed over {plain(unreadable_words(unreadable))}", file=sys.stderr)
+    if json:
+        print_json([run.as_json() for run in runs])
+    elif runs:
+        show_tables([list_table(runs)])
+    else:
+        print(plain(f"No run in {places.places}; `bench run` measures this machine and keeps one."))
+
+
+def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json: Json = False) -> None:
+    """Print a run as tables and the chain, with the fleets it prices; several runs side by side."""
+    from nameplate.store.folder import read_run
+
+    found = [read_run(folder) for folder in named_runs(runs, results)]
     if json:
         from nameplate.report.document import document
 

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from nameplate.compare.estimate import shared_confidence
@@ -22,7 +21,6 @@ from nameplate.compare.spreads import Spread
 from nameplate.compare.terms import THRESHOLD, By, Terms
 from nameplate.errors import InputError
 
-DEFAULT_RESULTS = Path("runs")
 _Key = tuple[str, str]  # device, or a kind of them, and case
 
 
@@ -127,15 +125,16 @@ def compare(
     across_parts: bool = False,
     restart_spread: float | None = None,
     only: str | None = None,
-    results: str | PathLike[str] = DEFAULT_RESULTS,
+    results: str | PathLike[str] | None = None,
 ) -> Comparison:
     """Compare two sides; the words are those of `bench compare` and its flags.
 
-    A side is a run (its folder, or its id in `results`), a folder of runs, a file of pytest-benchmark's or a
-    folder of those. Raises InputError for anything that can't be used or compared.
+    A side is a run (as `find_run` finds it: its folder, its id or the beginning of one, or `latest`), a
+    folder of runs, a file of pytest-benchmark's or a folder of those. `results` is the only folder to look in
+    for ids. Raises InputError for anything that can't be used or compared.
     """
     terms = Terms(threshold, by, across_parts, restart_spread, only)
-    one, other = (read_side(name, Path(results)) for name in (base, new))
+    one, other = (read_side(name, results) for name in (base, new))
     return compare_sides(one, other, terms)
 
 

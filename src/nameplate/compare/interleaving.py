@@ -14,14 +14,14 @@ from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 
-from nameplate.compare.comparison import DEFAULT_RESULTS, Comparison, compare_sides
+from nameplate.compare.comparison import Comparison, compare_sides
 from nameplate.compare.contenders import Contender, contender
 from nameplate.compare.looks import Side, Taken
 from nameplate.compare.rows import Row, word
 from nameplate.compare.runs import taken
 from nameplate.compare.terms import THRESHOLD, By, Terms
 from nameplate.errors import InputError, RunIncomplete
-from nameplate.run import SEED, check_budget
+from nameplate.run import DEFAULT_RESULTS, SEED, check_budget
 from nameplate.stats import Interval
 from nameplate.store.folder import find_runs, new_run_id, read_run
 
@@ -52,7 +52,7 @@ def interleave(
     at_least: int = FEWEST_PAIRS,
     threshold: float = THRESHOLD,
     by: By = "auto",
-    results: str | PathLike[str] = DEFAULT_RESULTS,
+    results: str | PathLike[str] | None = None,
     seed: int = SEED,
     watch: Watch = lambda line: None,
 ) -> Comparison:
@@ -61,7 +61,7 @@ def interleave(
     Each is an environment (its folder, or a python or bench in it), a commit of the repository of the current
     folder, or `.` for its working tree. `budget` is in seconds a run, `pairs` the most that are taken, and
     `at_least` the fewest. `watch` is told how far it is. The runs are kept in a folder of their own in
-    `results`.
+    `results`, by default `runs`.
 
     Raises InputError for anything that can't be used, and RunIncomplete where a run breaks off.
     KeyboardInterrupt passes through; what was measured is kept.
@@ -71,7 +71,7 @@ def interleave(
     _check_pairs(at_least, pairs)
     flags = ["--device", device, *(["--only", only] if only else [])]
     flags += ["--budget", repr(budget)] if budget is not None else []
-    folder = _new_folder(Path(results).absolute())
+    folder = _new_folder(Path(results or DEFAULT_RESULTS).absolute())
     watch(f"what is measured is kept in {folder}")
     with ExitStack() as stack:
         sides = [stack.enter_context(contender(name, Path.cwd())) for name in (a, b)]

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from os import PathLike, fspath
+from os.path import isdir, isfile
 from pathlib import Path
 
 from nameplate.compare.looks import Side, Taken
 from nameplate.compare.pytest_json import EXPECTED, read_file
 from nameplate.compare.runs import taken
-from nameplate.errors import InputError
-from nameplate.store.folder import find_run, find_runs, read_run
+from nameplate.store.find import Results, find_all
+from nameplate.store.folder import find_runs, read_run
 
 
-def read_side(name: str | PathLike[str], results: Path) -> Side:
+def read_side(name: str | PathLike[str], results: Results = None) -> Side:
     """Read a side; a folder holds several runs, or several of pytest-benchmark's files.
 
     Raises InputError where there is nothing of the kind, and for a run that can't be read.
     """
     path = Path(name)
-    if path.is_file():
+    if isfile(path):  # False also for a name that no file can have
         return Side(str(path), (read_file(path),))
-    folders = _run_folders(name, results)
-    if folders:
-        return Side(fspath(name), tuple(taken(read_run(folder)) for folder in folders))
-    files = sorted(path.rglob("*.json")) if path.is_dir() else []
-    if not files:
-        raise InputError(
-            "no run here",
-            got=fspath(name),
-            expected=f"a run folder or the id of one in {results}, a folder of runs, or {EXPECTED}",
-        )
-    return Side(str(path), tuple(_read_all(files)))
-
-
-def _run_folders(name: str | PathLike[str], results: Path) -> list[Path]:
-    """The run of that name, or every run below the folder of that name."""
-    try:
-        return [find_run(fspath(name), results)]
-    except InputError:
-        return find_runs(Path(name)) if Path(name).is_dir() else []
+    if isdir(path) and not find_runs(path):
+        files = sorted(path.rglob("*.json"))
+        if files:
+            return Side(str(path), tuple(_read_all(files)))
+    folders = find_all(name, results, or_else=f"a folder of runs, or {EXPECTED}")
+    return Side(fspath(name), tuple(taken(read_run(folder)) for folder in folders))
 
 
 def _read_all(files: list[Path]) -> list[Taken]:

@@ -123,6 +123,11 @@ def admitted(record: Record) -> bool:
     return record.status == "ok" and set(record.verdicts) <= believed
 
 
+def fastest_product(records: Sequence[Record]) -> Record | None:
+    """The fastest product, rated or not, of those that may be believed, or of all where none may."""
+    return _best([record for record in records if record.workload == "matmul" and _usable(record)])
+
+
 def _usable(record: Record) -> bool:
     return (
         record.status == "ok"

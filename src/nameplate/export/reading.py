@@ -8,25 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate.errors import InputError
-from nameplate.store.folder import Run, find_run, find_runs, read_run
+from nameplate.store.find import Results, find_all
+from nameplate.store.folder import Run, read_run
 
 
-def find(names: Iterable[str | os.PathLike[str]], results: Path) -> list[Path]:
-    """The run folders that are named: each name is a folder, an id within `results`, or a folder of runs.
+def find(names: Iterable[str | os.PathLike[str]], results: Results = None) -> list[Path]:
+    """The run folders that are named: each name is a run, as `find_run` finds it, or a folder of runs.
 
     Raises InputError for a name without a run.
     """
-    return [folder for name in names for folder in _find(os.fspath(name), results)]
-
-
-def _find(name: str, results: Path) -> list[Path]:
-    try:
-        return [find_run(name, results)]
-    except InputError:
-        folders = find_runs(Path(name))
-        if not folders:
-            raise
-        return folders
+    return [folder for name in names for folder in find_all(name, results, or_else="a folder of runs")]
 
 
 def read(folders: Iterable[Path], problems: list[str]) -> Iterator[Run]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 
 from nameplate.errors import InputError
 from nameplate.export.rows import Entry, Row
+from nameplate.store.manifest import moment
 
 # What a series is known by; a case alone is one where machine and device are.
 _KEY = ("hostname", "device", "case")
@@ -56,11 +56,8 @@ def names(entries: Sequence[Entry]) -> list[str]:
 
 def timestamp(row: Row) -> float | None:
     """When the run began, in seconds since 1970; None where the manifest holds no such moment."""
-    try:
-        created = datetime.fromisoformat(row["created"])
-    except ValueError:
-        return None
-    return (created if created.tzinfo else created.replace(tzinfo=UTC)).timestamp()
+    created = moment(row["created"])
+    return None if created is None else created.timestamp()
 
 
 def _age(entry: Entry) -> tuple[float, str]:

@@ -14,10 +14,10 @@ from nameplate.export.formats import DATA_SETS, FORMATS, find_format
 from nameplate.export.pool import pooled
 from nameplate.export.reading import find, read
 from nameplate.export.rows import Entry, entries
+from nameplate.store.find import Results
 from nameplate.store.folder import MANIFEST
 
 Name = str | os.PathLike[str]
-DEFAULT_RESULTS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,13 @@ def export(
     output: Name | BinaryIO,
     *,
     format: str | None = None,
-    results: Path = DEFAULT_RESULTS,
+    results: Results = None,
 ) -> Written:
     """Write runs in the format that `format` names, or the suffix of `output`: a path, or a stream of bytes.
 
-    Each of `runs` is a run folder, a folder of them, or an id within `results`; a run that is named twice
-    counts once. Raises InputError for a name without a run, where none can be read, where the format can't
+    Each of `runs` is a run, as `find_run` finds it (its folder, its id or the beginning of one, or `latest`),
+    or a folder of them; a run that is named twice counts once. `results` is the only folder to look in for
+    ids. Raises InputError for a name without a run, where none can be read, where the format can't
     hold them, and where the file can't be written; one that was there before is then as it was.
     """
     name = find_format(format, _path(output))
@@ -61,9 +62,7 @@ def export(
     return _write(name, found, output, problems)
 
 
-def merge(
-    runs: Iterable[Name], output: Name, *, mixed: bool = False, results: Path = DEFAULT_RESULTS
-) -> Written:
+def merge(runs: Iterable[Name], output: Name, *, mixed: bool = False, results: Results = None) -> Written:
     """Write many runs as one data set, with the rows of `export`: CSV, Parquet or JSON Lines, by the suffix.
 
     Raises InputError as `export` does, and for figures that don't compare (two measuring methods; one case

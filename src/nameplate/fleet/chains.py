@@ -18,7 +18,8 @@ from nameplate.fleet.size import Size, card_tflops
 from nameplate.fleet.uncertain import read
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry
-from nameplate.store.folder import Run, find_run, read_run
+from nameplate.store.find import Results, find_run
+from nameplate.store.folder import Run, read_run
 
 Asked = str | Published | Derate
 
@@ -128,7 +129,7 @@ class Derates:
 def derates(
     asked: Asked | Sequence[Asked],
     run: Run | str | Path | None,
-    results: Path,
+    results: Results,
     sizes: Sequence[Size],
     listed: Catalogue,
     *,
@@ -205,7 +206,7 @@ def _check(asked: Sequence[Derate], held: Mapping[str, Part], *, named: bool) ->
             )
 
 
-def _given(run: Run | str | Path, results: Path, held: Mapping[str, Part]) -> Given:
+def _given(run: Run | str | Path, results: Results, held: Mapping[str, Part]) -> Given:
     """Read the run and take from it what these parts may be priced by."""
     read = run if isinstance(run, Run) else read_run(find_run(str(run), results))
     unpriced, parts = measured.unpriced(read), measured.parts_of(read)

@@ -7,7 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from nameplate.derate.chain import REAL_FILL, Link, Stages, admitted, furthest, left, links, slowest, stages
+from nameplate.derate.chain import (
+    Link,
+    Stages,
+    admitted,
+    fastest_product,
+    furthest,
+    left,
+    links,
+    slowest,
+    stages,
+)
 from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
 from nameplate.fleet.links import Derate, device_peaks, from_run
@@ -44,16 +54,9 @@ def parts_of(run: Run) -> tuple[str, ...]:
 
 def own_figures(run: Run) -> str:
     """What the run measured, in one line: its best product, with its efficiency and verdict."""
-    products = [
-        record
-        for record in run.records
-        if record.status == "ok" and record.workload == "matmul" and record.tflops is not None
-        if record.fill == REAL_FILL and "unverified" not in record.verdicts
-    ]
     entry = run.manifest.devices[0]
     device = f"{entry.identity.name or entry.name} ({entry.part or 'no known part'})"
-    believed = [record for record in products if admitted(record)] or products
-    best = max(believed, key=lambda record: record.tflops or 0.0, default=None)
+    best = fastest_product(run.records)
     if best is None:
         return f"{device}: no product was measured"
     of = "" if best.efficiency is None else f", {best.efficiency:.1%} of nominal {best.nominal_tflops:.3g}"

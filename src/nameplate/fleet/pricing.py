@@ -37,7 +37,7 @@ def cost(
     fleets: str | Sequence[str] = (),
     *,
     run: Run | str | Path | None = None,
-    results: str | Path = "runs",
+    results: str | Path | None = None,
     derate: Asked | Sequence[Asked] = (),
     eflops: float | None = None,
     part: str | None = None,
@@ -52,7 +52,8 @@ def cost(
     """What each fleet delivers, draws and costs; all of the catalogue unless some are named.
 
     `eflops` nominal EFLOPS of `part` (1 where only `part` is given) are a fleet as well. A fleet takes the
-    derates of `run` where that is of its part and its records are admitted; then those of `derate`, in their
+    derates of `run` (named as for `find_run`, in `results` alone where that is given) where that is of its
+    part and its records are admitted; then those of `derate`, in their
     order: ids, `FROM:TO=RATIO`, or links; without either, the unasked one of its part. `assume` sets inputs
     of `entries.INPUTS` and `price` the RMB of a part's server: a number, `LOW..HIGH` or `LOW..VALUE..HIGH`.
     `draws` of all inputs, by `seed`, give every figure's 5 %, 50 % and 95 %. `goodput` ends each chain with
@@ -67,7 +68,7 @@ def cost(
     names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
     asked = sizes(names, eflops, part, listed, known)
     alone = bool(names) or len(asked) == 1
-    taken = derates(derate, run, Path(results), asked, listed, named=alone, goodput=goodput)
+    taken = derates(derate, run, results, asked, listed, named=alone, goodput=goodput)
     pricer = _Pricer(listed, known, taken, Units(listed, MonteCarlo(draws, seed)))
     return tuple(pricer.cost(size) for size in asked)
 

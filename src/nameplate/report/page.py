@@ -27,6 +27,8 @@ from nameplate.report.whatif import script_json
 if TYPE_CHECKING:
     import jinja2
 
+# By this every page is known for one of ours.
+GENERATOR = '<meta name="generator" content="nameplate '
 # A longer table is folded, with a field to search it by.
 _LONGEST_OPEN = 24
 _SHORT = 30

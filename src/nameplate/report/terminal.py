@@ -54,7 +54,7 @@ def render(view: View, width: int = 120) -> RenderableType:
 def show(view: View, console: Console | None = None) -> None:
     """Print the view on standard output."""
     out = console or Console()
-    out.print(render(view, out.width), highlight=False)
+    out.print(render(view, out.width), highlight=False, crop=False)
 
 
 def show_tables(tables: Sequence[Table], console: Console | None = None) -> None:
@@ -62,7 +62,7 @@ def show_tables(tables: Sequence[Table], console: Console | None = None) -> None
     out = console or Console()
     for table in tables:
         heading = Text(f"\n{table.heading}", style="bold")
-        out.print(Group(heading, *_section(table, out.width)), highlight=False)
+        out.print(Group(heading, *_section(table, out.width)), highlight=False, crop=False)
 
 
 def _section(table: Table, width: int) -> Iterator[RenderableType]:
@@ -189,7 +189,9 @@ def _list(table: Table, width: int) -> RenderableType:
     """A block a row, for a terminal on which a table would have to crop figures."""
     lines = []
     for row in table.rows:
-        lines.append(Text(row[0], style="bold"))
+        # A name without a space may be an id, which is copied into a command: it stays whole at any width.
+        whole = " " not in row[0]
+        lines.append(Text(row[0], "bold", no_wrap=whole, overflow="ignore" if whole else None))
         lines += [_named(table, index, row[index], width) for index in range(1, len(table.columns))]
     return Group(*lines)
 

@@ -19,6 +19,8 @@ from nameplate.report.view import View, view
 from nameplate.store.folder import Run, write_durably
 
 _KINDS = (".html", ".md")
+# Characters of a page in which its generator is named.
+_HEAD = 4096
 
 
 def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> list[Path]:
@@ -44,6 +46,27 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
             files = _markdown(views, output)
     _write(files)
     return list(files)
+
+
+def default_output(runs: Sequence[Run]) -> Path:
+    """The page where no other is asked for: `<run id>.html`, or `report.html` of several, in this folder.
+
+    Raises InputError where a file of that name is there that no report was written to.
+    """
+    output = Path(f"{runs[0].id}.html" if len(runs) == 1 else "report.html")
+    if output.exists() and not _is_report(output):
+        raise InputError(
+            "a file is there that isn't a report", where="bench report", got=str(output), expected="-o FILE"
+        )
+    return output
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return page.GENERATOR in file.read(_HEAD)
+    except OSError:
+        return False
 
 
 @contextmanager

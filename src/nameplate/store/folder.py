@@ -187,7 +187,7 @@ def read_run(folder: Path) -> Run:
 
     Raises InputError where the folder or its manifest can't be read; a bad record line is only counted.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     expected = dict.fromkeys(_key(each) for each in manifest.expected)  # in order, and quick to look up in
     records: dict[tuple[str, str], Record] = {}
     problems: list[str] = []
@@ -210,7 +210,8 @@ def _key(of: Record | Expected) -> tuple[str, str]:
     return of.device, of.case
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """Read a run folder's manifest alone. Raises InputError where it can't be read, or isn't one."""
     path = folder / MANIFEST
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
@@ -256,17 +257,6 @@ def _first_complaint(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else str(first["msg"])
-
-
-def find_run(name: str, results: Path) -> Path:
-    """Turn what a user calls a run (its folder, or its id within `results`) into its folder.
-
-    Raises InputError where there is none.
-    """
-    for folder in (Path(name), results / name):
-        if (folder / MANIFEST).is_file():
-            return folder
-    raise InputError("no such run", got=name, expected=f"a run folder, or the id of one in {results}")
 
 
 def find_runs(path: Path) -> list[Path]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from nameplate.errors import InputError
 from nameplate.record import columns
-from nameplate.store.folder import Run, find_runs, read_run
+from nameplate.store.find import find_all
+from nameplate.store.folder import Run, read_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 def load(*paths: str | os.PathLike[str]) -> pd.DataFrame:
     """Load the records of one or many runs, a row a record, with the columns of `record.columns` and `run`.
 
-    Each path is a run folder, or a folder of them (`runs/`, `results/`). A figure not known is missing (NaN
-    or None). `frame.attrs["problems"]` names what was passed over: torn lines, foreign records, and folders
-    that can't be read. Raises InputError for a path that holds no run.
+    Each path is a folder of runs (`runs/`, `results/`), or a run as `find_run` finds it: its folder, its id,
+    the beginning of its id, or `latest`. A figure not known is missing (NaN or None).
+    `frame.attrs["problems"]` names what was passed over: torn lines, foreign records, and folders that can't
+    be read. Raises InputError for a path that holds no run.
     """
     problems: list[str] = []
     runs = [run for path in paths for run in _read_all(Path(path), problems)]
@@ -27,9 +29,7 @@ def load(*paths: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def _read_all(path: Path, problems: list[str]) -> list[Run]:
-    folders = find_runs(path)
-    if not folders:
-        raise InputError("no run here", where=str(path), expected="a run folder, or a folder of them")
+    folders = find_all(path, or_else="a folder of runs")
     runs = []
     for folder in folders:
         try:

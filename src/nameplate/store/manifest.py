@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,15 @@ class _Frozen(BaseModel):
 
 # What becomes a folder's name; a manifest is a file from outside.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+def moment(text: str) -> datetime | None:
+    """The moment that an ISO 8601 text gives, in UTC (also where it names no zone); None for no moment."""
+    try:
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 class DeviceEntry(_Frozen):
@@ -91,6 +101,11 @@ class Manifest(_Frozen):
             Expected(case=entry, device=self.devices[0].name) if isinstance(entry, str) else entry
             for entry in self.cases
         )
+
+    @property
+    def moment(self) -> datetime:
+        """When the run began, UTC; the beginning of time where `created` holds no moment."""
+        return moment(self.created) or datetime.min.replace(tzinfo=UTC)
 
     def entry(self, device: str) -> DeviceEntry:
         """The device of that name. Raises KeyError where the run has none."""
