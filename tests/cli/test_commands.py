@@ -332,7 +332,7 @@ def test_only_that_matches_nothing_is_2(bench, measured):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", "--budget", "soon"], ["run", "--bogus"], ["frobnicate"], ["show"]]
+    "arguments", [["run", "--budget", "soon"], ["run", "--bogus"], ["frobnicate"], ["publish"]]
 )
 def test_what_the_parser_refuses_is_2_as_well(bench, arguments):
     result = bench(*arguments)

@@ -167,7 +167,7 @@ def test_interleave_hands_its_flags_on_and_reports_progress_on_standard_error(be
             "HEAD~1",
             ".",
             {
-                "results": Path("runs"),
+                "results": None,
                 "threshold": 0.02,
                 "only": "x*",
                 "suite": "quick",

@@ -172,7 +172,10 @@ def test_what_a_file_says_moves_no_cursor(bench, runs):
         ),
         (
             ["export", "a9", "-o", "out.csv"],
-            "no such run; got 'a9'; expected a run folder, or the id of one in runs",
+            (
+                "no such run; got 'a9'; expected a run folder, or the id of one in runs, its beginning, or "
+                "latest, or a folder of runs; `bench list` lists all"
+            ),
         ),
         (
             ["merge", "runs", "-o", "all.prom"],
