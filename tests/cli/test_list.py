@@ -149,7 +149,9 @@ def test_no_runs_are_one_sentence_with_the_next_step(bench, tmp_path, monkeypatc
     result = bench("list")
     assert (result.status, result.err) == (0, "")
     assert result.out == "No run in runs or results; `bench run` measures this machine and keeps one.\n"
-    assert bench("list", "--results", "gone").out.startswith("No run in gone; ")
+    assert bench("list", "--results", "my runs").out.startswith(
+        "No run in my runs; `bench run --results 'my runs'` "
+    )
     assert (bench("list", "--json").out, bench("list", "--json").status) == ("[]\n", 0)
 
 

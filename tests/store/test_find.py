@@ -149,6 +149,13 @@ def test_what_can_be_no_run_is_refused(project, store, name):
         assert "run" in refusal(name, find=find)
 
 
+def test_no_name_is_no_run_even_in_a_run_s_folder(project, store, monkeypatch):
+    monkeypatch.chdir(store("runs", ONE))
+    assert "no such run; got ''" in refusal("")
+    assert "no such run; got ''" in refusal("", find=find_all)
+    assert find_run(".") == Path(".")
+
+
 def test_a_folder_that_is_no_run_is_called_so(project, store):
     store("runs", ONE)
     (project / "empty").mkdir()

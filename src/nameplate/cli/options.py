@@ -26,9 +26,7 @@ NewRuns = Annotated[
 ]
 _RUN = "a run folder, an id, the beginning of one, or latest"
 RunName = Annotated[str, typer.Argument(metavar="RUN", help=f"{_RUN.capitalize()}.")]
-RunNames = Annotated[
-    list[str] | None, typer.Argument(metavar="[RUN]...", help=f"Each {_RUN}. [default: latest]")
-]
+RunNames = Annotated[list[str] | None, typer.Argument(metavar="RUN", help=f"Each {_RUN}. [default: latest]")]
 PricingRun = Annotated[
     str | None,
     typer.Option("--run", metavar="RUN", help=f"Take the derate of its part from this run: {_RUN}."),

@@ -38,7 +38,7 @@ def list_(results: Results = None, json: Json = False) -> None:
     elif runs:
         show_tables([list_table(runs)])
     else:
-        print(plain(f"No run in {places.places}; `bench run` measures this machine and keeps one."))
+        print(plain(f"No run in {places.places}; {places.run_command} measures this machine and keeps one."))
 
 
 def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json: Json = False) -> None:

@@ -53,8 +53,8 @@ def export(
 
     Each of `runs` is a run, as `find_run` finds it (its folder, its id or the beginning of one, or `latest`),
     or a folder of them; a run that is named twice counts once. `results` is the only folder to look in for
-    ids. Raises InputError for a name without a run, where none can be read, where the format can't
-    hold them, and where the file can't be written; one that was there before is then as it was.
+    ids. Raises InputError for a name without a run, where none can be read, where the format can't hold them,
+    and where the file can't be written; one that was there before is then as it was.
     """
     name = find_format(format, _path(output))
     problems: list[str] = []

@@ -52,10 +52,11 @@ def cost(
     """What each fleet delivers, draws and costs; all of the catalogue unless some are named.
 
     `eflops` nominal EFLOPS of `part` (1 where only `part` is given) are a fleet as well. A fleet takes the
-    derates of `run` (named as for `find_run`, in `results` alone where that is given) where that is of its
-    part and its records are admitted; then those of `derate`, in their
-    order: ids, `FROM:TO=RATIO`, or links; without either, the unasked one of its part. `assume` sets inputs
-    of `entries.INPUTS` and `price` the RMB of a part's server: a number, `LOW..HIGH` or `LOW..VALUE..HIGH`.
+    derates of `run` (named as for `find_run`) where that is of its part and its records are admitted; then
+    those of `derate`, in order: ids, `FROM:TO=RATIO`, or links; without either, the unasked one of its part.
+    `results` is the only folder to look for the run in. A part goes by any spelling of its name; what a short
+    one was taken for is in the notes. `assume` sets inputs of `entries.INPUTS` and `price` the RMB of a
+    part's server: a number, `LOW..HIGH` or `LOW..VALUE..HIGH`.
     `draws` of all inputs, by `seed`, give every figure's 5 %, 50 % and 95 %. `goodput` ends each chain with
     what failures and checkpoints leave of one job on all of the fleet's cards. `parts` are files of parts
     beside the registry's.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,16 @@ class Library:
     @property
     def list_command(self) -> str:
         """What lists the runs of this library."""
-        return f"`bench list --results {self.folders[0]}`" if self.given else "`bench list`"
+        return f"`bench list{self._flag}`"
+
+    @property
+    def run_command(self) -> str:
+        """What measures a run into this library."""
+        return f"`bench run{self._flag}`"
+
+    @property
+    def _flag(self) -> str:
+        return f" --results {shlex.quote(str(self.folders[0]))}" if self.given else ""
 
     def find(self, name: str, or_else: str = "") -> Path:
         """The folder of the run of this id, or of the one run whose id begins so.
@@ -57,7 +67,7 @@ class Library:
         Raises InputError where there is none, with the closest ids and what else could be named (`or_else`),
         and where there are several.
         """
-        whole = next((each / name for each in self.folders if _is_run(each / name)), None)
+        whole = next((each / name for each in self.folders if name and _is_run(each / name)), None)
         if whole is not None:
             return whole
         folders = self._by_name()
@@ -84,7 +94,7 @@ class Library:
         what = "no run is unfinished" if contents.runs else "there is no run"
         if contents.unreadable:
             what += f" (passed over {unreadable_words(contents.unreadable)})"
-        expected = "a run to go on with" if unfinished else "a run (`bench run` makes one)"
+        expected = "a run to go on with" if unfinished else f"a run ({self.run_command} makes one)"
         raise InputError(what, where=self.places, got=LATEST, expected=expected)
 
     def contents(self) -> Contents:
@@ -151,8 +161,7 @@ def find_all(name: str | os.PathLike[str], results: Results = None, *, or_else: 
 
     `or_else` is what else could be named, for the error where there is none.
     """
-    path = Path(name)
-    below = find_runs(path) if os.path.isdir(path) else []
+    below = find_runs(Path(name)) if os.path.isdir(name) else []
     return below or [_find(os.fspath(name), results, unfinished=False, or_else=or_else)]
 
 
@@ -171,7 +180,7 @@ def unreadable_words(folders: Sequence[Path]) -> str:
 
 
 def _find(name: str, results: Results, *, unfinished: bool, or_else: str = "") -> Path:
-    if _is_run(Path(name)):
+    if name and _is_run(Path(name)):
         return Path(name)
     # A published copy is finished, and never gone on with.
     found = _library(results, (MEASURED,) if unfinished else (MEASURED, PUBLISHED))
