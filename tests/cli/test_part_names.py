@@ -61,8 +61,17 @@ def test_two_prices_of_one_part_are_refused(bench):
     assert f"--price: two prices of one part; got 'A800 and {PART}, both {PART}'" in result.err
 
 
-def test_specs_say_it_under_the_name_and_first_in_the_notes(bench):
-    assert bench("specs", "A800").out.splitlines()[1] == f"{NOTE.format('A800')}."
+@pytest.mark.parametrize("columns", [60, 80, 160])
+def test_specs_say_it_under_the_name_with_the_ids_whole(bench, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = bench("specs", "A800").out.splitlines()[1:4]
+    assert " ".join(lines).startswith(f"{NOTE.format('A800')}.")
+    assert max(len(line) for line in lines if not line.startswith("  ")) <= columns
+    for part in (PART, "nvidia-a800-pcie-80gb"):
+        assert any(part in line for line in lines)
+
+
+def test_specs_say_it_first_in_the_notes_of_json(bench):
     short, whole = (json.loads(bench("specs", name, "--json").out) for name in ("A800", PART))
     assert short.pop("notes") == [NOTE.format("A800"), *whole.pop("notes")]
     assert short == whole

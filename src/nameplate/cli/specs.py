@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -113,7 +115,10 @@ def lines(one: dict[str, Any], taken_as: str | None = None) -> Iterator[str]:
     """
     yield f"{one['name']} ({one['part']})"
     if taken_as:
-        yield f"{taken_as}."
+        # Broken at spaces alone: the ids in it are copied into commands.
+        yield from wrap(
+            f"{taken_as}.", get_terminal_size().columns, break_long_words=False, break_on_hyphens=False
+        )
     for key, origin in one["sources"].items():
         yield f"  {key:28} {origin['value']:>8g}  {origin['source']}"
     clock = one["rated_clock_mhz"]
