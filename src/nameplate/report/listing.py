@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nameplate.derate.chain import fastest_product, stages
+from nameplate.derate.chain import fastest_product, slowest, stages
+from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
 from nameplate.record import GRAVITY, Record
 from nameplate.report.identity import device_words
-from nameplate.report.stages import slowest
 from nameplate.report.table import Field, Table, figure, percent, table_of
 from nameplate.store.find import Library
 from nameplate.store.folder import Run, read_run
 from nameplate.store.manifest import moment
 from nameplate.text import plain
 
-_PRODUCTS = ("gemm", "gemm_burst", "gemm_sustained")
+_PRODUCTS = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
 _UNMEASURED = ("skipped", "failed")
 
 
@@ -159,7 +159,7 @@ def _best_of_chain(run: Run) -> Record | None:
     shown = slowest(stages(run.records))
     if shown is None:
         return None
-    cases = [stage.source for stage in shown.stages if stage.name in _PRODUCTS]
+    cases = [each.source for each in shown.stages if each.stage in _PRODUCTS]
     records = {(record.device, record.case): record for record in run.records}
     return records.get((shown.device, cases[-1])) if cases else None
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nameplate.specs.parts import Memory, Part, Registry
+from nameplate.specs.part import Memory, Part
+from nameplate.specs.parts import Registry
 from nameplate.text import plain
 
 
