@@ -12,12 +12,16 @@ $(READY): again
 endif
 endif
 
+# Tests import the same modules in many short processes, so their compiled form is kept whatever the shell says.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE "$(VENV)/bin/python" -m pytest
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean again
+.PHONY: help run test test-long test-all check bench clean again
+.NOTPARALLEL:
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r command what; \
-	  do printf '%-12s %s\n' "$$command" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r command what; \
+	  do printf '%-14s %s\n' "$$command" "$$what"; done
 	@echo
 	@echo "ARGS passes arguments on: make run ARGS='smoke --device cpu'. PYTHON names another Python than python3,"
 	@echo "TORCH_INDEX_URL the wheel index that torch comes from."
@@ -25,8 +29,13 @@ help: ## list these commands
 run: $(READY) ## measure this machine: bench run ARGS
 	@"$(VENV)/bin/bench" run $(ARGS)
 
-test: $(READY) ## run the tests: pytest ARGS
-	@"$(VENV)/bin/python" -m pytest $(ARGS)
+test: $(READY) ## run the tests that aren't long, on every core: pytest ARGS
+	@$(PYTEST) -m "not long" --numprocesses logical --maxprocesses 8 --dist loadfile $(ARGS)
+
+test-long: $(READY) ## run the long ones, one after the other: pytest ARGS
+	@$(PYTEST) -m long $(ARGS)
+
+test-all: test test-long ## run all tests
 
 check: $(READY) ## the static checks: ruff, mypy, import contracts
 	@"$(VENV)/bin/python" -m ruff check

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -232,6 +233,50 @@ def use_nvml(nvml_library, tmp_path, monkeypatch):
     use.old_driver = builder.OLD_DRIVER
     use.library = builder.LIBRARY
     return use
+
+
+KINDS = ("browser", "gpu", "process", "stat")
+LEFT_OUT = pytest.StashKey[Counter]()
+
+
+def pytest_deselected(items):
+    """Count the tests marked `long` that this run leaves out, by what else they are marked."""
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        counts = Counter(kind for item in long for kind in KINDS if item.get_closest_marker(kind))
+        counts["long"] = len(long)
+        _keep_left_out(long[0].config, counts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take a worker's count: with xdist the workers collect, and every one of them all tests."""
+    _keep_left_out(node.config, Counter(getattr(node, "workeroutput", {}).get("left_out")))
+
+
+def _keep_left_out(config, counts):
+    config.stash[LEFT_OUT] = counts
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left_out"] = dict(counts)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say how many tests were left out for being long, what runs them, and how many this machine skipped."""
+    counts = config.stash.get(LEFT_OUT, Counter())
+    if number := counts.pop("long", 0):
+        terminalreporter.write_line(
+            f"left out: {number} long tests ({_listed(counts)}): `make test-long` runs them"
+        )
+    skipped = terminalreporter.stats.get("skipped", [])
+    counts = Counter(kind for report in skipped for kind in KINDS if kind in report.keywords)
+    if counts:
+        terminalreporter.write_line(
+            f"skipped on this machine: {_listed(counts)}; `make test ARGS=-rs` says why"
+        )
+
+
+def _listed(counts):
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
 def pytest_collection_modifyitems(items):

@@ -9,6 +9,7 @@ import pytest
 
 from nameplate.store.folder import RecordWriter, create
 
+pytestmark = pytest.mark.process
 HEAVY = {"torch", "pandas", "numpy", "scipy", "pydantic", "altair", "vl_convert", "jinja2", "babel"}
 BENCH = Path(sys.executable).with_name("bench")
 
@@ -78,6 +79,7 @@ def cpu_seconds(*command):
     return usage.ru_utime + usage.ru_stime
 
 
+@pytest.mark.long
 def test_help_costs_at_most_three_times_its_own_two_libraries():
     """A ratio of CPU times, the runs of both interleaved and the least of each taken."""
     libraries, bench = [], []

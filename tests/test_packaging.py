@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
 ROOT = Path(__file__).parent.parent
 PACKAGES = {  # import name: the folder that goes into the wheel under that name
     "nameplate": "src/nameplate",
@@ -114,6 +115,7 @@ def bare(wheel, tmp_path_factory):
     return venv
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_bare_venv_imports_the_wheel_and_not_the_tree(bare, package, tmp_path):
     where = f"import {package}; print({package}.__file__)"
@@ -121,11 +123,13 @@ def test_the_bare_venv_imports_the_wheel_and_not_the_tree(bare, package, tmp_pat
     assert found.is_relative_to(bare)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["bench", "nameplate"])
 def test_help_works_from_the_wheel(bare, command, tmp_path):
     assert "Usage" in output(bare / "bin" / command, "--help", cwd=tmp_path)
 
 
+@pytest.mark.long
 def test_the_wheel_finds_its_suites(bare, tmp_path):
     document = json.loads(output(bare / "bin" / "bench", "suites", "--json", cwd=tmp_path))
     printed = json.dumps(document)

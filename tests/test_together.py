@@ -16,6 +16,7 @@ from nameplate.run import measure
 from nameplate.store import folder as store
 from nameplate.together import Outcome, Share, measure_together, share_command
 
+pytestmark = pytest.mark.process
 BODY = """
 import json, os, sys, time
 folder, device = sys.argv[1:3]
@@ -244,12 +245,14 @@ def test_a_share_of_a_device_that_the_run_does_not_have_is_refused(share, capfd)
     assert capfd.readouterr().err == ""  # its parent says it, once
 
 
+@pytest.mark.long
 def test_a_share_in_other_thread_settings_is_refused(share, monkeypatch):
     monkeypatch.setenv("GOMP_SPINCOUNT", "77")
     outcomes = measure_together([share], Watcher(), nothing_again)
     assert "this isn't the device the run was begun on" in outcomes["cpu"].refusal
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["torch", "nameplate", "json"])
 def test_a_module_in_the_working_directory_is_nobodys_library(share, tmp_path, monkeypatch, name):
     (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the working directory')")
@@ -278,7 +281,12 @@ WORKS_ON = f"{WAITS}; child.stdin.write('go\\n'); child.stdin.flush(); child.std
 
 
 @pytest.mark.parametrize(
-    "tells", ["pass", WAITS, WORKS_ON], ids=["while it starts", "while it waits", "at work"]
+    "tells",
+    [
+        pytest.param("pass", id="while it starts", marks=pytest.mark.long),
+        pytest.param(WAITS, id="while it waits", marks=pytest.mark.long),
+        pytest.param(WORKS_ON, id="at work"),
+    ],
 )
 def test_a_share_ends_within_a_second_of_its_parent_and_writes_nothing_more(share, tells):
     command = [sys.executable, "-c", PARENT.format(tells=tells), *share_command(share)]

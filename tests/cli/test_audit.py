@@ -181,6 +181,7 @@ def test_help_names_every_flag(bench):
         assert flag in out
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("flag", ["--json", "--csv", "--claims"])
 def test_it_imports_neither_torch_nor_pandas(flag, mine):
     arguments = [flag, str(mine(HOLDS))] if flag == "--claims" else [flag]

@@ -416,6 +416,7 @@ def test_suites_are_listed_with_their_time(bench):
     assert all(row["suite"] in text and row["description"] in text for row in rows)
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("one_library")
 def test_report_prints_the_names_of_what_it_wrote(bench, stored, tmp_path):
     page, text = tmp_path / "report.html", tmp_path / "report.md"
@@ -526,6 +527,7 @@ def test_an_unfinished_run_is_not_published(bench, stored, make_record, make_man
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.process
 def test_a_terminal_that_lacks_a_character_gets_another_not_a_traceback(begun_run):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "100"}
     command = [sys.executable, "-m", "nameplate", "show", str(begun_run)]

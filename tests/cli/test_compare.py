@@ -222,10 +222,12 @@ print("loaded:", *sorted(sys.modules))
     return set(done.stdout.rpartition("loaded:")[2].split())
 
 
+@pytest.mark.process
 def test_its_help_loads_nothing_heavy():
     assert not {"torch", "pandas", "numpy", "scipy", "altair"} & loaded_by("--help")
 
 
+@pytest.mark.process
 def test_comparing_needs_no_torch_and_no_pandas():
     found = loaded_by(*recorded("base", "same"))
     assert "scipy" in found

@@ -16,6 +16,7 @@ from nameplate.device import cuda, survey
 from nameplate.device.cpu import CpuDevice
 from nameplate.device.survey import cpu_obstacles
 
+pytestmark = pytest.mark.process
 A800 = "nvidia-a800-sxm4-80gb"
 UUID = "a8000000-0000-4000-8000-00000000000{}"
 cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="this torch can use a GPU of its own")
@@ -220,7 +221,12 @@ def test_the_command_itself(use_nvml):
 
 @cpu_only
 @pytest.mark.parametrize(
-    "arguments", [("run", "smoke"), ("run", "smoke", "--device", "cuda:0"), ("devices", "--device", "auto")]
+    "arguments",
+    [
+        ("run", "smoke"),
+        pytest.param(("run", "smoke", "--device", "cuda:0"), marks=pytest.mark.long),
+        pytest.param(("devices", "--device", "auto"), marks=pytest.mark.long),
+    ],
 )
 def test_a_gpu_that_torch_cannot_use_is_exit_2_naming_both_versions(use_nvml, tmp_path, arguments):
     use_nvml("eight_a800")

@@ -82,6 +82,7 @@ def test_without_a_file_text_is_printed_and_nothing_else(bench, runs, arguments)
     assert "left out" in metrics.err
 
 
+@pytest.mark.process
 def test_what_is_printed_is_utf_8_whatever_the_terminal_is(runs):
     done = subprocess.run(
         [Path(sys.executable).with_name("bench"), "export", "runs", "--format", "csv"],
@@ -195,6 +196,7 @@ def test_help_names_every_format(bench):
         assert re.search(rf"\b{name}\b", said), name
 
 
+@pytest.mark.process
 def test_exporting_text_loads_neither_torch_nor_pandas(runs):
     program = (
         "import sys; from nameplate.export import merge; merge(['runs'], 'all.csv');"

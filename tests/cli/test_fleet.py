@@ -314,6 +314,7 @@ def loaded(*arguments):
     return set(done.stdout.rpartition("loaded:")[2].split())
 
 
+@pytest.mark.process
 def test_bench_fleet_imports_neither_torch_nor_pandas(cpu_run):
     assert loaded("fleet", "cost", "--run", cpu_run) == set()
     assert loaded("fleet", "list", "--json") == set()
@@ -321,10 +322,12 @@ def test_bench_fleet_imports_neither_torch_nor_pandas(cpu_run):
     assert loaded("fleet", "validate") == set()
 
 
+@pytest.mark.process
 def test_the_check_above_can_fail():
     assert "torch" in loaded("devices", "--device", "cpu", "--json")
 
 
+@pytest.mark.process
 def test_importing_fleet_loads_nothing_heavy():
     program = (
         "import sys, nameplate.fleet; print({'torch', 'pandas', 'numpy', 'pydantic'} & set(sys.modules))"

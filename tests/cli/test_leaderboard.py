@@ -96,6 +96,7 @@ def test_a_folder_without_results_is_2(bench, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.process
 def test_it_needs_neither_torch_nor_what_draws(copy):
     """A reviewer's laptop ranks results without what measures them."""
     program = f"{LOADED}\nprint('loaded:', *sys.modules)"

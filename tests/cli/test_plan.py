@@ -246,6 +246,7 @@ def test_the_docs_have_the_assumptions_of_the_data():
         assert f"| `--{name.replace('_', '-')}` | {spread.value:,g} | {ends} |" in DOCS
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("arguments", [NEED, (*BUDGET, "--csv"), (*TRAIN, "--json")])
 def test_it_imports_neither_torch_nor_pandas(arguments):
     command = [sys.executable, "-c", CALL, *map(str, arguments), "--draws", "1000"]

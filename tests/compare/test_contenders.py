@@ -12,6 +12,7 @@ import pytest
 from nameplate.compare.contenders import contender, source_roots
 from nameplate.errors import InputError
 
+pytestmark = pytest.mark.process
 WHO = "import nameplate, sys; print(nameplate.__file__); print(nameplate.WHO)"
 
 

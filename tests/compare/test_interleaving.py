@@ -407,6 +407,7 @@ def commits(tmp_path, monkeypatch):
     return made
 
 
+@pytest.mark.process
 def test_commits_are_checked_out_measured_in_turn_and_compared(commits):
     results = commits(old=(1.0, None), new=(0.97, None))
     said = []
@@ -428,6 +429,7 @@ def test_commits_are_checked_out_measured_in_turn_and_compared(commits):
     }
 
 
+@pytest.mark.process
 def test_a_run_that_breaks_ends_it_with_its_last_lines_and_where_the_others_are(commits):
     results = commits(old=(1.0, None), new=(1.0, 139))
     with pytest.raises(RunIncomplete) as broken:
@@ -447,6 +449,7 @@ def test_runs_that_can_not_be_kept_are_refused_before_anything_is_measured(tmp_p
         interleave(".", ".", results=tmp_path / "file")
 
 
+@pytest.mark.process
 def test_a_run_that_refuses_its_flags_ends_it_with_that(commits):
     results = commits(old=(1.0, 2), new=(1.0, 2))
     with pytest.raises(

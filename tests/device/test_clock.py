@@ -44,6 +44,7 @@ def test_the_code_adds_a_hundred_times_a_repeat(repeats):
     assert met == {ADD: 100 * repeats, DECREMENT: repeats, JUMP_IF_NOT_ZERO: repeats}
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
 @pytest.mark.parametrize(
     ("code", "body"),

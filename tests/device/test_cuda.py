@@ -387,6 +387,7 @@ def test_a_timeline_without_a_uuid_is_of_counters_with_the_reason(gpu):
     assert "no UUID" in row.gpu.why_absent("power_w")
 
 
+@pytest.mark.process
 def test_a_timeline_where_nvml_is_absent_is_of_counters_with_the_reason(use_nvml):
     use_nvml("eight_a800", "call.nvmlInitWithFlags = error 9")
     with cuda.open_nvml() as nvml:
@@ -402,6 +403,7 @@ def unwatched(monkeypatch):
     monkeypatch.setattr(NvmlClient, "watch", lambda *_: None)
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("unwatched")
 def test_counters_are_the_drivers_own_by_uuid(use_nvml):
     use_nvml("eight_a800", "gpu.3.temperature_c = 71", "gpu.3.field.74 = 12000000000 +1000000000")
@@ -416,6 +418,7 @@ def test_counters_are_the_drivers_own_by_uuid(use_nvml):
     assert before.at_s <= before.gpu.at_s <= after.at_s
 
 
+@pytest.mark.process
 def test_a_slice_that_nvml_names_otherwise_stays_one_gpu(use_nvml):
     """Torch says GPU- where NVML says MIG-; two readings of one slice must be subtractable, lost or not."""
     use_nvml("eight_a800", "mig")
@@ -430,6 +433,7 @@ def test_a_slice_that_nvml_names_otherwise_stays_one_gpu(use_nvml):
     assert between(before, after, 1.0).gpu.change.energy_j is None
 
 
+@pytest.mark.process
 def test_an_nvml_that_hangs_costs_figures_and_not_the_run(use_nvml, monkeypatch):
     monkeypatch.setenv(cuda.DEADLINE, "1")
     use_nvml("eight_a800")
@@ -480,6 +484,7 @@ def identify(monkeypatch):
     return read
 
 
+@pytest.mark.process
 def test_reads_one_gpu(use_nvml, identify):
     use_nvml("eight_a800")
     identity = identify(uuid=PROPERTIES.uuid[:-1] + "5")
@@ -499,6 +504,7 @@ def test_reads_one_gpu(use_nvml, identify):
     assert cuda.rate(identity).nominal_for("fp16").tflops == 320
 
 
+@pytest.mark.process
 def test_the_default_power_limit_is_evidence(use_nvml, identify):
     """A board limit far above the part's says another part; one that someone set lower says nothing."""
     use_nvml("eight_a800", "gpu.*.default_power_limit_mw = 700000")
@@ -509,6 +515,7 @@ def test_the_default_power_limit_is_evidence(use_nvml, identify):
     assert cuda.rate(identify()).part == "nvidia-a800-sxm4-80gb"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("line", "lost"),
     [
@@ -527,6 +534,7 @@ def test_what_the_driver_refuses_is_left_out(use_nvml, identify, line, lost):
     assert (identity.name, identity.uuid) == ("NVIDIA A800-SXM4-80GB", FIRST)
 
 
+@pytest.mark.process
 def test_a_slice_is_the_same_device_whether_nvml_was_there_or_not(use_nvml, identify):
     use_nvml("eight_a800", "mig")
     told = identify(uuid="a8000000-0000-5000-8000-000000000001")
@@ -537,6 +545,7 @@ def test_a_slice_is_the_same_device_whether_nvml_was_there_or_not(use_nvml, iden
     assert told.fingerprint() == told.model_copy(update={"power_limit_w": 250.0}).fingerprint()
 
 
+@pytest.mark.process
 def test_the_driver_counts_gpus_and_its_process_ends(use_nvml):
     use_nvml("eight_a800")
     children = set(psutil.Process().children())
@@ -546,6 +555,7 @@ def test_the_driver_counts_gpus_and_its_process_ends(use_nvml):
     assert set(psutil.Process().children()) <= children
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("line", ["call.nvmlInitWithFlags = hang", "call.nvmlInitWithFlags = error 18"])
 def test_a_driver_that_is_there_and_does_not_answer_is_no_silent_cpu(use_nvml, monkeypatch, line):
     monkeypatch.setenv(cuda.DEADLINE, "1")
@@ -648,6 +658,7 @@ def timeline(device, since_s, count):
     return rows
 
 
+@pytest.mark.process
 def test_nvmls_process_samples_while_the_host_waits(use_nvml):
     use_nvml("eight_a800")
     with cuda.open_nvml() as nvml:

@@ -20,6 +20,7 @@ from nameplate.telemetry import nvml as client
 from nameplate.telemetry.nvml import NvmlClient
 from nameplate_kernels.workload import Check
 
+pytestmark = [pytest.mark.process, pytest.mark.long]
 UUID = "GPU-a8000000-0000-4000-8000-000000000000"
 IDENTITY = CudaIdentity(
     name="NVIDIA A800-SXM4-80GB", index=0, uuid=UUID, memory_bytes=80 << 30, l2_bytes=40 << 20

@@ -281,6 +281,7 @@ def test_runs_without_a_figure_are_refused(written, make_record, make_run, name)
     assert str(caught.value) == "RUN: no record has a figure; expected at least one that was measured"
 
 
+@pytest.mark.process
 def test_pytest_benchmarks_own_compare_prints_the_rounds(written, mixture, tmp_path):
     (tmp_path / "new.json").write_text(written("pytest-benchmark", mixture)[0], encoding="utf-8")
     command = Path(sys.executable).with_name("pytest-benchmark")

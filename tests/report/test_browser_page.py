@@ -1,5 +1,6 @@
 """The page in a browser: it asks the network for nothing, fits its window, answers, and believes no name."""
 
+import itertools
 import re
 from collections import Counter
 from xml.etree import ElementTree
@@ -9,6 +10,7 @@ import pytest
 from nameplate.report.palette import COLOURS
 from nameplate.text import plain
 
+pytestmark = pytest.mark.browser
 WIDTHS = {"wide": 1280, "narrow": 390}
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\x1b[2J\u202e|x|"
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -104,9 +106,15 @@ def show(browser, tmp_path):
     assert [each.wrong for each in opened if each.wrong] == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["one run", "several runs"])
+@pytest.mark.parametrize(
+    ("name", "width", "scheme"),
+    [
+        pytest.param(*look, marks=[pytest.mark.long] if number else [])
+        for number, look in enumerate(
+            itertools.product(("one run", "several runs"), WIDTHS, ("light", "dark"))
+        )
+    ],
+)
 def test_the_page_opens_offline_fits_its_window_and_its_charts_answer(show, pages, name, width, scheme):
     shown = show(pages(name), width, scheme)
     assert shown.asked == [pages(name).as_uri()]
@@ -123,6 +131,7 @@ def test_the_page_opens_offline_fits_its_window_and_its_charts_answer(show, page
     assert ground == f"rgb({', '.join(str(int(paper[at : at + 2], 16)) for at in (1, 3, 5))})"
 
 
+@pytest.mark.long
 def test_in_chinese_the_page_fits_a_narrow_window_and_its_charts_speak_it_too(show, pages):
     shown = show(pages("in Chinese"), "narrow")
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= WIDTHS["narrow"]
@@ -134,6 +143,7 @@ def test_in_chinese_the_page_fits_a_narrow_window_and_its_charts_speak_it_too(sh
     assert "85.9%" in told.values()
 
 
+@pytest.mark.long
 def test_every_id_is_still_unique_once_everything_is_drawn(show, pages):
     ids = show(pages("several runs")).page.evaluate(
         "[...document.querySelectorAll('[id]')].map(one => one.id)"
@@ -141,6 +151,7 @@ def test_every_id_is_still_unique_once_everything_is_drawn(show, pages):
     assert [each for each, count in Counter(ids).items() if count > 1] == []
 
 
+@pytest.mark.long
 def test_a_drawn_chart_keeps_its_text_for_those_who_dont_see_it(show, pages):
     shown = show(pages("one run"))
     drawn = shown.page.locator(".chart [role=graphics-document]")
@@ -164,6 +175,7 @@ def test_hovering_a_bar_tells_its_figures_as_the_table_has_them(show, pages):
     assert "85.9% ± 0.9" in row.inner_text()
 
 
+@pytest.mark.long
 def test_hovering_a_step_a_field_a_point_and_a_moment_tells_what_it_is(show, pages):
     shown = show(pages("one run"))
     step = shown.chart("chain").locator("[aria-roledescription=bar]").last
@@ -190,6 +202,7 @@ def test_hovering_a_step_a_field_a_point_and_a_moment_tells_what_it_is(show, pag
     }
 
 
+@pytest.mark.long
 def test_a_chart_is_drawn_anew_where_the_window_changes(show, pages):
     shown = show(pages("one run"))
     shown.page.set_viewport_size({"width": WIDTHS["narrow"], "height": 900})
@@ -199,6 +212,7 @@ def test_a_chart_is_drawn_anew_where_the_window_changes(show, pages):
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= WIDTHS["narrow"]
 
 
+@pytest.mark.long
 def test_a_chart_can_be_saved_as_a_picture(show, pages):
     shown = show(pages("one run"))
     chart = shown.chart("efficiency")
@@ -240,6 +254,7 @@ def test_a_folded_table_opens_and_its_field_finds_rows(show, pages):
     assert len(visible(rows_of(section))) == 54
 
 
+@pytest.mark.long
 def test_a_folded_table_opens_by_keys_alone(show, pages):
     shown = show(pages("a long run"))
     summary = shown.section("Achieved, in TFLOPS").locator("details summary", has_text="The table")
@@ -248,6 +263,7 @@ def test_a_folded_table_opens_by_keys_alone(show, pages):
     assert len(visible(rows_of(shown.section("Achieved, in TFLOPS")))) == 51
 
 
+@pytest.mark.long
 def test_print_has_neither_navigation_nor_fields_shows_every_row_and_is_light(show, pages):
     shown = show(pages("a long run"), scheme="dark")
     page, section = shown.page, shown.section("Every record")
@@ -279,6 +295,7 @@ def test_without_scripts_pictures_and_tables_are_there(show, pages):
     assert width <= WIDTHS["wide"]
 
 
+@pytest.mark.long
 def test_the_first_key_leads_past_the_navigation(show, pages):
     shown = show(pages("one run"))
     shown.page.keyboard.press("Tab")
@@ -292,7 +309,7 @@ def test_the_first_key_leads_past_the_navigation(show, pages):
 ELEMENTS = "[...document.querySelectorAll('*')].map(one => one.tagName).filter(name => name !== 'TSPAN')"
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", ["wide", pytest.param("narrow", marks=pytest.mark.long)])
 def test_hostile_names_do_nothing_and_are_shown_as_text(show, pages, width):
     shown, calm = show(pages("hostile"), width), show(pages("calm"), width)
     assert Counter(shown.page.evaluate(ELEMENTS)) == Counter(calm.page.evaluate(ELEMENTS))
@@ -309,6 +326,7 @@ def test_hostile_names_do_nothing_and_are_shown_as_text(show, pages, width):
     assert not re.search("[\x1b\u202e]", seen)
 
 
+@pytest.mark.long
 def test_hostile_names_do_nothing_where_they_are_hovered(show, pages):
     shown = show(pages("hostile"))
     said = plain(HOSTILE)
@@ -339,7 +357,9 @@ def smuggle(text, what):
     return text.replace("</main>", f"{SMUGGLED[what]}</main>")
 
 
-@pytest.mark.parametrize("what", SMUGGLED)
+@pytest.mark.parametrize(
+    "what", [what if what == "a script" else pytest.param(what, marks=pytest.mark.long) for what in SMUGGLED]
+)
 def test_the_policy_alone_would_stop_a_script_that_got_into_the_page(show, pages, what):
     shown = show(smuggle(pages("one run").read_text(), what))
     for link in shown.page.locator("#smuggled").all():

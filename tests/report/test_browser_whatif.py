@@ -14,6 +14,7 @@ from nameplate.fleet.size import slowest, whole
 from nameplate.report.table import figure
 from nameplate.report.whatif import FIGURES, panel, script_json
 
+pytestmark = pytest.mark.browser
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
 COLUMNS = ("model", "what_if")
 TEXTS = {
@@ -185,7 +186,10 @@ def python(fleet, part, values):
     return priced
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change",
+    [change if change == "all" else pytest.param(change, marks=pytest.mark.long) for change in CHANGES],
+)
 def test_a_change_gives_what_python_says_of_it(open_panel, change):
     fleet, values = CHANGES[change]
     (before,) = cost(fleet)
@@ -200,6 +204,7 @@ def test_a_change_gives_what_python_says_of_it(open_panel, change):
         assert said == ("–" if was is None else "none" if was == now else f"{now / was - 1:+,.1%}"), name
 
 
+@pytest.mark.long
 def test_each_derate_of_a_longer_chain_counts_once(open_panel):
     chain = ("datasheet:gemm_burst={}", "gemm_burst:step={}", "step:scaled={}", "scaled:goodput={}")
 
@@ -222,6 +227,7 @@ def test_each_derate_of_a_longer_chain_counts_once(open_panel):
     agrees(shown.shown("what_if"), after)
 
 
+@pytest.mark.long
 def test_goodput_that_the_model_has_is_its_link_and_no_factor_more(open_panel):
     (before,) = cost("xpeng-2024-10", goodput=True)
     shown = open_panel(panel([before]))
@@ -230,6 +236,7 @@ def test_goodput_that_the_model_has_is_its_link_and_no_factor_more(open_panel):
     agrees(shown.shown("what_if"), python("xpeng-2024-10", A800, {"link_1": 0.642, "goodput": 0.8}))
 
 
+@pytest.mark.long
 def test_a_cards_tdp_may_be_changed_though_no_flag_does_that(open_panel):
     (before,) = cost("nio-2024-10")
     shown = open_panel(panel([before]))
@@ -292,6 +299,7 @@ def test_numbers_are_rounded_and_grouped_as_python_does_it(open_panel):
     assert shown == expected
 
 
+@pytest.mark.long
 def test_a_key_on_a_slider_moves_the_figures(open_panel):
     (before,) = cost("li-auto-2024-08")
     shown = open_panel(panel([before]))
@@ -304,6 +312,7 @@ def test_a_key_on_a_slider_moves_the_figures(open_panel):
     assert shown.slider("goodput").get_attribute("aria-valuetext") == "0.005"
 
 
+@pytest.mark.long
 def test_the_whole_panel_is_reached_by_keys_alone(open_panel):
     shown = open_panel(panel(cost("li-auto-2024-08")))
     reached = set()
@@ -319,6 +328,7 @@ def test_the_whole_panel_is_reached_by_keys_alone(open_panel):
     } <= reached
 
 
+@pytest.mark.long
 def test_the_slider_follows_the_number_and_stays_at_its_end_where_that_is_farther(open_panel):
     shown = open_panel(panel(cost("li-auto-2024-08")))
     shown.set(pue=2.0)
@@ -340,6 +350,7 @@ def test_reset_brings_the_model_back(open_panel):
     shown.summary("XPeng: every figure is as the model has it.")
 
 
+@pytest.mark.long
 def test_another_fleet_begins_at_its_own_inputs(open_panel):
     shown = open_panel(panel(cost()))
     shown.choose("XPeng")
@@ -349,6 +360,7 @@ def test_another_fleet_begins_at_its_own_inputs(open_panel):
     agrees(shown.shown("what_if"), nio)
 
 
+@pytest.mark.long
 def test_a_number_that_cant_be_is_refused_in_words_and_its_figures_are_not_known(open_panel):
     (before,) = cost("li-auto-2024-08")
     shown = open_panel(panel([before]))
@@ -369,6 +381,7 @@ def test_a_number_that_cant_be_is_refused_in_words_and_its_figures_are_not_known
     agrees(shown.shown("what_if"), before)
 
 
+@pytest.mark.long
 def test_a_price_that_is_taken_back_is_unknown_again(open_panel):
     (before,) = cost("tesla-2024-q3")
     shown = open_panel(panel([before]))
@@ -380,6 +393,7 @@ def test_a_price_that_is_taken_back_is_unknown_again(open_panel):
     agrees(shown.shown("what_if"), before)
 
 
+@pytest.mark.long
 def test_one_sentence_says_what_changed_and_the_table_is_not_read_out(open_panel):
     (before,) = cost("li-auto-2024-08")
     shown = open_panel(panel([before]))
@@ -409,6 +423,7 @@ def test_a_name_with_mark_up_stays_text(open_panel):
     assert hostile in shown.page.get_by_label("Fleet", exact=True).inner_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [360, 800, 1400])
 def test_nothing_is_wider_than_its_page(open_panel, width):
     shown = open_panel(panel(cost()))
@@ -420,6 +435,7 @@ def test_nothing_is_wider_than_its_page(open_panel, width):
     assert table.evaluate("element => element.scrollWidth <= element.clientWidth")
 
 
+@pytest.mark.long
 def test_print_keeps_results_and_values_and_hides_what_nobody_can_move(open_panel):
     shown = open_panel(panel(cost("li-auto-2024-08")))
     assert shown.slider("pue").is_visible()
@@ -430,6 +446,7 @@ def test_print_keeps_results_and_values_and_hides_what_nobody_can_move(open_pane
     assert shown.cell("capex_rmb", "what_if").is_visible()
 
 
+@pytest.mark.long
 def test_the_panel_says_that_its_figures_have_no_interval(open_panel):
     shown = open_panel(panel(cost("li-auto-2024-08")))
     assert shown.page.get_by_text("What-if figures are points, without an interval").is_visible()
@@ -455,6 +472,7 @@ def marked(model):
     return model | {"words": mark(model["words"]), "figures": figures, "fleets": fleets}
 
 
+@pytest.mark.long
 def test_every_word_comes_from_the_model(open_panel):
     shown = open_panel(marked(panel(cost("li-auto-2024-08"))))
     shown.summary("§§Li Auto: every figure is as the model has it.")

@@ -247,6 +247,7 @@ def test_the_style_takes_its_colours_from_the_page():
     assert not [word for word in ("#fff", "rgb(", "hsl(", "url(", "@import") if word in style.lower()]
 
 
+@pytest.mark.process
 def test_making_the_panel_takes_no_torch():
     program = (
         "import sys; import nameplate.fleet; from nameplate.report.whatif import panel; "

@@ -237,6 +237,7 @@ def test_a_python_without_packaging_and_pip_is_told_so(monkeypatch):
 # The Makefile and CI.
 
 
+@pytest.mark.process
 def test_make_without_python_is_one_sentence(tmp_path):
     done = subprocess.run(
         ["make", "-C", str(ROOT), "test", f"VENV={tmp_path / 'venv'}", "PYTHON=no-such-python"],
@@ -258,6 +259,7 @@ def test_make_without_python_is_one_sentence(tmp_path):
     assert not (tmp_path / "venv").exists()
 
 
+@pytest.mark.process
 def test_ci_run_parses_and_can_be_executed():
     script = ROOT / ".ci" / "run"
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0

@@ -228,10 +228,12 @@ def ones(*shape, device): return Matrix()
 """
 
 
+@pytest.mark.process
 def test_the_gpu_that_computed_is_named(tmp_path):
     assert venv_steps.gpu_of(fake_python(tmp_path, WORKING)) == "Some GPU"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("torch", "said"),
     [
@@ -246,16 +248,19 @@ def test_a_torch_that_cannot_use_a_gpu_says_why(tmp_path, capsys, torch, said):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_a_gpu_that_hangs_is_given_up(tmp_path, capsys):
     python = fake_python(tmp_path, "import time; time.sleep(60)")
     assert venv_steps.gpu_of(python, timeout_s=0.2) is None
     assert "within 0.2 s" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_the_packages_of_a_python_are_listed():
     assert "pytest" in venv_steps.installed_packages(sys.executable)
 
 
+@pytest.mark.process
 def test_the_lock_makes_a_second_call_wait(tree, did):
     target = tree / ".venv"
     target.mkdir()

@@ -248,11 +248,13 @@ def python(code):
     return (sys.executable, "-c", code)
 
 
+@pytest.mark.process
 def test_the_answer_is_the_last_line():
     code = "import os; print('noise'); print('{\"tflops\": ' + os.environ['FIGURE'] + '}')"
     assert ask(python(code), env={"FIGURE": "2.5"}) == {"tflops": 2.5}
 
 
+@pytest.mark.process
 def test_a_process_that_hangs_is_ended_with_its_children():
     # The grandchild holds the pipe, so communicate() would wait for it too.
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
@@ -260,6 +262,7 @@ def test_a_process_that_hangs_is_ended_with_its_children():
         ask(python(code), deadline_s=0.5)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("code", "why"),
     [
@@ -280,13 +283,18 @@ def test_an_unknown_dtype_is_refused():
         peers("fp8")
 
 
+@pytest.mark.process
 def test_an_unknown_peer_is_refused():
     with pytest.raises(NoFigure, match="exit status 2: unknown peer; got 'nobody'"):
         ask((sys.executable, "-m", "nameplate.selftest.peers", "nobody", "bf16"))
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_each_peer_gives_a_figure(name):
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "name", [name if name == "torch-timer" else pytest.param(name, marks=pytest.mark.long) for name in PEERS]
+)
+def test_each_peer_gives_a_figure(name, monkeypatch):
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark wouldn't measure in one
     figure = peers("fp32")[name](0)  # fp32 is fast everywhere; bf16 may be emulated
     assert math.isfinite(figure)
     assert figure > 0

@@ -162,6 +162,7 @@ def test_a_sabotaged_estimator_fails(name, monkeypatch):
 # ---- who does the work ----
 
 
+@pytest.mark.process
 def test_the_rows_are_the_same_whoever_does_the_work():
     names, seen, environment = ["steady", "a mode kept"], [], dict(os.environ)
     alone = simulate(30, names, workers=0)
@@ -169,6 +170,7 @@ def test_the_rows_are_the_same_whoever_does_the_work():
     assert dict(os.environ) == environment
 
 
+@pytest.mark.process
 def test_nothing_loads_torch():
     code = (
         "import sys; from nameplate.selftest.simulate import simulate; simulate(1, ['steady'], 0);"

@@ -134,26 +134,25 @@ def test_a_recorded_machine_gets_its_part_and_its_figures(evidence, part, figure
     assert {dtype: figure.flop_per_cycle for dtype, figure in usable.items()} == figures
 
 
-@pytest.mark.parametrize(
-    "evidence",
-    [
-        CpuEvidence(),
-        CpuEvidence(brand="", flags=AVX512),
-        amd(25, None, ZEN4),
-        amd(27, 1, ZEN4),
-        amd(26, 112, ZEN4),  # Strix Halo: neither of the two Zen 5 entries
-        intel(85, None, AVX512),  # three parts share the model: without a stepping it is none of them
-        intel(85, 8, AVX512),
-        intel(108, 1, AVX512),  # Ice Lake-D isn't Ice Lake-SP
-        intel(151, 2, AVX2),  # Alder Lake: two kinds of core
-        CpuEvidence("HygonGenuine", 25, 1),
-        arm(0xD49, implementer=0x42),
-        arm(0xFFF),
-        CpuEvidence(brand="Apple M2 Extreme"),
-        CpuEvidence(brand="Apple M20"),
-    ],
-    ids=repr,
-)
+NO_PARTS = {
+    "nothing known": CpuEvidence(),
+    "flags alone": CpuEvidence(brand="", flags=AVX512),
+    "no model": amd(25, None, ZEN4),
+    "a family to come": amd(27, 1, ZEN4),
+    "Strix Halo, neither of the two Zen 5 entries": amd(26, 112, ZEN4),
+    "one of three parts that share a model, without a stepping": intel(85, None, AVX512),
+    "the same with a stepping of none of them": intel(85, 8, AVX512),
+    "Ice Lake-D, which isn't Ice Lake-SP": intel(108, 1, AVX512),
+    "Alder Lake, of two kinds of core": intel(151, 2, AVX2),
+    "Hygon": CpuEvidence("HygonGenuine", 25, 1),
+    "a core of Arm's by another implementer": arm(0xD49, implementer=0x42),
+    "a core of Arm's to come": arm(0xFFF),
+    "Apple M2 Extreme": CpuEvidence(brand="Apple M2 Extreme"),
+    "Apple M20": CpuEvidence(brand="Apple M20"),
+}
+
+
+@pytest.mark.parametrize("evidence", NO_PARTS.values(), ids=NO_PARTS)
 def test_a_machine_of_no_known_part_gets_none_never_a_neighbour(evidence):
     assert identify(evidence) is None
 
@@ -428,6 +427,7 @@ def test_a_file_that_is_not_toml_says_so():
         parse_microarchitectures("[[microarchitecture]\n", "copy.toml")
 
 
+@pytest.mark.process
 def test_importing_the_ratings_stays_light():
     code = (
         "import sys, nameplate.specs; assert 'pydantic' not in sys.modules; import nameplate.specs.cpu;"

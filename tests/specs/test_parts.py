@@ -300,6 +300,7 @@ def test_the_published_schema_is_current():
     assert published == schema(), "write schema() to docs/schema/parts.schema.json"
 
 
+@pytest.mark.process
 def test_loading_imports_neither_torch_nor_pandas():
     code = (
         "import sys; from nameplate.specs.parts import shipped; shipped();"

@@ -14,6 +14,7 @@ from nameplate.telemetry.host import tick_s
 from nameplate.telemetry.host_watch import HostReading, HostWatch
 from nameplate.telemetry.host_worker import Clocks, Energy, Sensors
 
+pytestmark = pytest.mark.process
 STAT = """\
 cpu  300 0 0 9000 0 0 0 6 0 0
 cpu0 100 0 0 3000 0 0 0 1 0 0
@@ -190,6 +191,7 @@ def test_what_a_machine_does_not_tell_is_none_and_not_zero(tmp_path):
     assert row == HostReading(row.at_s, None, None, None, None, None)
 
 
+@pytest.mark.long
 def test_rows_come_by_themselves_some_ten_a_second():
     before_s = time.perf_counter()
     with HostWatch(None) as watch:

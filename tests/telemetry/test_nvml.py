@@ -30,6 +30,7 @@ from nameplate.telemetry.gpu import (
 from nameplate.telemetry.nvml import NvmlClient, pids_match
 from nameplate.telemetry.nvml_figures import slowdown_fields
 
+pytestmark = pytest.mark.process
 _UUID = "GPU-a8000000-0000-4000-8000-00000000000{}"
 _FIRST = _UUID.format(0)
 Use = Callable[..., Path]

@@ -15,6 +15,7 @@ from nameplate.telemetry.nvml import NvmlClient
 from nameplate.telemetry.nvml_figures import MOVING
 from nameplate.telemetry.timeline import gained
 
+pytestmark = pytest.mark.process
 UUID = "GPU-a8000000-0000-4000-8000-00000000000{}"
 FIRST = UUID.format(0)
 DEADLINE_S = 1.0
@@ -43,6 +44,7 @@ def wait_until(told, within_s=20.0):
     assert told()
 
 
+@pytest.mark.long
 def test_rows_come_by_themselves_some_ten_a_second(use_nvml):
     use_nvml("eight_a800", "gpu.0.energy_mj = 5000000 +61000/s")
     with NvmlClient() as nvml:
@@ -179,6 +181,7 @@ def test_requests_and_samples_share_the_process(use_nvml):
     assert {row.uuid for row in others} == {UUID.format(5)}
 
 
+@pytest.mark.long
 def test_samples_slower_than_their_period_leave_room_for_requests(use_nvml):
     use_nvml("eight_a800", "call.nvmlDeviceGetUtilizationRates = wait 0.25")
     with NvmlClient(deadline_s=5) as nvml:
@@ -210,6 +213,7 @@ def test_a_hang_costs_rows_and_one_deadline(use_nvml):
         assert time.monotonic() - began_s < DEADLINE_S
 
 
+@pytest.mark.long
 def test_a_hang_that_nobody_asks_about_is_ended_too(use_nvml):
     use_nvml("eight_a800", "call.nvmlDeviceGetUtilizationRates = hang after 3")
     with NvmlClient(deadline_s=0.5, start_s=2) as nvml:

@@ -13,6 +13,8 @@ from nameplate.telemetry import worker
 from nameplate.telemetry.process import Gone, NoAnswer, Process
 from nameplate.telemetry.worker import KEPT_S, Watch
 
+pytestmark = pytest.mark.process
+
 
 class Clock:
     """A time module whose time passes when told to."""
