@@ -14,6 +14,8 @@ endif
 
 # Tests import the same modules in many short processes, so their compiled form is kept whatever the shell says.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE "$(VENV)/bin/python" -m pytest
+# As many test processes as cores, each of one thread: threads of more than there are cores spin for each other.
+PARALLEL = --numprocesses logical --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-all check bench clean again
@@ -30,7 +32,7 @@ run: $(READY) ## measure this machine: bench run ARGS
 	@"$(VENV)/bin/bench" run $(ARGS)
 
 test: $(READY) ## run the tests that aren't long, on every core: pytest ARGS
-	@$(PYTEST) -m "not long" --numprocesses logical --maxprocesses 8 --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(PYTEST) -m "not long" $(PARALLEL) $(ARGS)
 
 test-long: $(READY) ## run the long ones, one after the other: pytest ARGS
 	@$(PYTEST) -m long $(ARGS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -139,6 +141,34 @@ def bench(monkeypatch, capsys):
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         return Result(status, captured.out, captured.err)
+
+    return run
+
+
+_COMMANDS = """
+import json, sys
+from nameplate.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["bench", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (arguments, end.code)
+print("loaded:", *sys.modules)
+"""
+
+
+@pytest.fixture(scope="session")
+def modules_after():
+    """Run commands one after the other in a fresh interpreter; returns the modules that it then holds."""
+
+    def run(*commands):
+        told = json.dumps([[str(argument) for argument in command] for command in commands])
+        done = subprocess.run(
+            [sys.executable, "-c", _COMMANDS, told], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return set(done.stdout.rpartition("loaded:")[2].split())
 
     return run
 

@@ -6,13 +6,12 @@
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 import nameplate.run
-from nameplate.cli import app, main
+from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice, steady
 from nameplate.device.simulated_work import SimulatedWork
 from nameplate.store.folder import RecordWriter, create, mark_done
@@ -84,19 +83,6 @@ def toml_of(name, having):
     return next(block for block in blocks if having in block)
 
 
-def run_line(line, monkeypatch, capsys):
-    """Run a line as a shell's command would be; its exit status, and what it printed."""
-    monkeypatch.setattr(sys, "argv", shlex.split(line))
-    status = 0
-    try:
-        main()
-    except SystemExit as end:
-        status = end.code or 0
-    printed = capsys.readouterr()
-    assert "Traceback" not in printed.err
-    return status, printed.out + printed.err
-
-
 def short(line):
     """A line as it is tried: what takes minutes is read by its command, but not done."""
     words = shlex.split(line)
@@ -104,21 +90,16 @@ def short(line):
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_works(line, desk, monkeypatch, capsys):
-    tried = short(line.replace(COLLECTOR, str(desk / "textfile_collector")))
-    status, printed = run_line(tried, monkeypatch, capsys)
-    assert status == 0, printed
-    assert printed
+def test_every_command_works(line, desk, bench):
+    _, *arguments = shlex.split(short(line.replace(COLLECTOR, str(desk / "textfile_collector"))))
+    status, out, err = bench(*arguments)
+    assert status == 0, err
+    assert out or err
 
 
-def test_a_command_that_is_wrong_would_be_found(desk, monkeypatch, capsys):
-    for wrong in (
-        "bench show GONE",
-        "bench report RUN --pdf",
-        "bench selftest --twice 2 --help",
-        "bench frob",
-    ):
-        assert run_line(wrong, monkeypatch, capsys)[0] == 2
+def test_a_command_that_is_wrong_would_be_found(desk, bench):
+    for wrong in ("show GONE", "report RUN --pdf", "selftest --twice 2 --help", "frob"):
+        assert bench(*wrong.split()).status == 2
 
 
 def steps(path):
@@ -142,9 +123,10 @@ WORKFLOWS = [
 
 
 @pytest.mark.parametrize("step", WORKFLOWS)
-def test_every_step_of_a_workflow_is_understood_by_its_command(step, monkeypatch, capsys):
-    status, printed = run_line(f"{step} --help", monkeypatch, capsys)
-    assert status == 0, printed
+def test_every_step_of_a_workflow_is_understood_by_its_command(step, bench):
+    _, *arguments = shlex.split(step)
+    status, _, err = bench(*arguments, "--help")
+    assert status == 0, err
 
 
 def test_the_workflow_measures_compares_and_reports():

@@ -13,59 +13,46 @@ pytestmark = pytest.mark.process
 HEAVY = {"torch", "pandas", "numpy", "scipy", "pydantic", "altair", "vl_convert", "jinja2", "babel"}
 BENCH = Path(sys.executable).with_name("bench")
 
-# Runs one command in this process and prints, after its own output, which of the heavy modules it loaded.
-_COMMAND = """
-import sys
-sys.argv = ["bench", *sys.argv[1:]]
-from nameplate.cli import main
-try:
-    main()
-except SystemExit as done:
-    assert not done.code, done.code
-print("loaded:", *sorted(set(sys.modules)))
-"""
+
+def loaded_by(statements):
+    """Which heavy modules a fresh interpreter holds after some statements."""
+    program = f"import sys; {statements}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return HEAVY & set(done.stdout.split())
 
 
-def loaded_by(program, *arguments):
-    """Which heavy modules a fresh interpreter holds after a program."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return HEAVY & set(done.stdout.rpartition("loaded:")[2].split())
+def test_help_loads_nothing_heavy(modules_after):
+    assert not HEAVY & modules_after(["--help"])
 
 
-def test_help_loads_nothing_heavy():
-    assert loaded_by(_COMMAND, "--help") == set()
-
-
-@pytest.mark.parametrize("command", ["run", "show", "report", "selftest"])
-def test_a_commands_help_loads_nothing_heavy_either(command):
+def test_a_commands_help_loads_nothing_heavy_either(modules_after):
     """Except what typer itself takes to read a command's options."""
-    assert loaded_by(_COMMAND, command, "--help") <= {"pydantic"}
+    commands = ("run", "show", "report", "selftest", "compare")
+    assert HEAVY & modules_after(*((command, "--help") for command in commands)) <= {"pydantic"}
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    assert loaded_by("import sys, nameplate; print('loaded:', *sorted(sys.modules))") == set()
+    assert loaded_by("import nameplate") == set()
 
 
-def test_the_check_above_can_fail():
+def test_the_check_above_can_fail(modules_after):
     """The same check on a command that measures its device does find torch."""
-    assert "torch" in loaded_by(_COMMAND, "devices", "--device", "cpu", "--json")
+    assert "torch" in modules_after(("devices", "--device", "cpu", "--json"))
 
 
 def test_the_check_above_can_fail_for_pandas_too():
-    program = "import sys; from nameplate.store.load import frame; frame([]); print('loaded:', *sys.modules)"
-    assert "pandas" in loaded_by(program)
+    assert "pandas" in loaded_by("from nameplate.store.load import frame; frame([])")
 
 
-def test_showing_a_run_needs_neither_torch_nor_what_draws(tmp_path, make_record, make_manifest):
+def test_showing_a_run_needs_neither_torch_nor_what_draws(
+    modules_after, tmp_path, make_record, make_manifest
+):
     """A laptop that only reads results shouldn't pay for torch, nor a node that measures for charts."""
     record = make_record()
     folder = create(tmp_path, make_manifest([record.case]))
     with RecordWriter(folder, "cpu") as writer:
         writer.append(record)
-    found = loaded_by(_COMMAND, "show", str(folder))
+    found = modules_after(("show", folder))
     assert not found & {"torch", "altair", "vl_convert", "jinja2", "babel"}
     assert "numpy" in found  # it did more than look the run up
 

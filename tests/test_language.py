@@ -24,7 +24,6 @@ from rich.console import Console
 import nameplate
 import nameplate_kernels
 from nameplate import language
-from nameplate.cli import main
 from nameplate.compare import compare
 from nameplate.compare.comparison import compare_sides
 from nameplate.compare.looks import Basis, Look, Side
@@ -702,23 +701,10 @@ def test_english_is_the_same_after_chinese(make_runs):
     assert "matrix product" not in chinese[0]
 
 
-@pytest.fixture
-def bench(monkeypatch, capsys):
-    """The command's exit status, and what it says on standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code, capsys.readouterr().err
-
-    return run
-
-
 @pytest.mark.parametrize("command", [("show",), ("report", "-o", "x.html")])
 def test_an_unknown_language_is_refused_in_one_sentence(bench, monkeypatch, tmp_path, command):
     monkeypatch.chdir(tmp_path)
-    status, said = bench(*command, PUBLISHED, "--lang", "tlh")
+    status, _, said = bench(*command, PUBLISHED, "--lang", "tlh")
     assert (status, said) == (2, "bench: --lang: no such language; got 'tlh'; expected en or zh\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -726,6 +712,6 @@ def test_an_unknown_language_is_refused_in_one_sentence(bench, monkeypatch, tmp_
 def test_without_babel_another_language_is_refused_in_one_sentence(bench, monkeypatch):
     language._catalogue.cache_clear()
     monkeypatch.setitem(sys.modules, "babel.messages.pofile", None)
-    status, said = bench("show", PUBLISHED, "--lang", "zh")
+    status, _, said = bench("show", PUBLISHED, "--lang", "zh")
     expected = "bench: --lang: another language needs babel; expected pip install 'nameplate[report]'\n"
     assert (status, said) == (2, expected)

@@ -3,31 +3,13 @@
 import csv
 import io
 import json
-import subprocess
-import sys
+from functools import partial
 
 import pytest
 
-from nameplate.cli import main
-from nameplate.cli.audit import register
-from nameplate.cli.fleet import fleet
 from nameplate.fleet.claims import shipped
 
 COLUMNS = ("id", "stated", "recomputed", "unit", "relative_error", "verdict", "why")
-CALL = """
-import sys
-sys.argv = ["bench", "fleet", "audit", *sys.argv[1:]]
-from nameplate.cli import main
-from nameplate.cli.audit import register
-from nameplate.cli.fleet import fleet
-if "audit" not in [command.name for command in fleet.registered_commands]:
-    register(fleet)
-try:
-    main()
-except SystemExit as done:
-    assert not done.code, done.code
-print("loaded:", *sorted({"torch", "pandas"} & set(sys.modules)))
-"""
 HOLDS = """
 source = "\\u001b[2J[red]counted"
 [[claim]]
@@ -46,23 +28,10 @@ formula = "ceil(cards / 8)"
 
 
 @pytest.fixture
-def bench(monkeypatch, capsys):
-    """Run `bench fleet audit …` as its entry point does; return exit status, standard output and error."""
+def bench(bench, monkeypatch):
+    """Run `bench fleet audit …` on a wide terminal."""
     monkeypatch.setenv("COLUMNS", "200")
-    if "audit" not in [command.name for command in fleet.registered_commands]:
-        register(fleet)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", "fleet", "audit", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code or 0
-        done = capsys.readouterr()
-        return status, done.out, done.err
-
-    return run
+    return partial(bench, "fleet", "audit")
 
 
 @pytest.fixture
@@ -182,9 +151,9 @@ def test_help_names_every_flag(bench):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("flag", ["--json", "--csv", "--claims"])
-def test_it_imports_neither_torch_nor_pandas(flag, mine):
-    arguments = [flag, str(mine(HOLDS))] if flag == "--claims" else [flag]
-    command = [sys.executable, "-c", CALL, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.rpartition("loaded:")[2].split() == []
+def test_it_imports_neither_torch_nor_pandas(modules_after, mine):
+    loaded = modules_after(
+        *(("fleet", "audit", *flags) for flags in (["--json"], ["--csv"], ["--claims", mine(HOLDS)]))
+    )
+    assert "nameplate.fleet.auditing" in loaded
+    assert not {"torch", "pandas"} & loaded

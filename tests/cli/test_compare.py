@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -206,29 +204,8 @@ def test_a_run_that_breaks_is_3_with_its_sentence(bench, interleaved):
 # ---- light ----
 
 
-def loaded_by(*arguments):
-    program = """
-import sys
-sys.argv = ["bench", *sys.argv[1:]]
-from nameplate.cli import main
-try:
-    main()
-except SystemExit:
-    pass
-print("loaded:", *sorted(sys.modules))
-"""
-    command = [sys.executable, "-c", program, "compare", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(done.stdout.rpartition("loaded:")[2].split())
-
-
 @pytest.mark.process
-def test_its_help_loads_nothing_heavy():
-    assert not {"torch", "pandas", "numpy", "scipy", "altair"} & loaded_by("--help")
-
-
-@pytest.mark.process
-def test_comparing_needs_no_torch_and_no_pandas():
-    found = loaded_by(*recorded("base", "same"))
+def test_comparing_needs_no_torch_and_no_pandas(modules_after):
+    found = modules_after(("compare", *recorded("base", "same")))
     assert "scipy" in found
     assert not {"torch", "pandas", "altair"} & found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nameplate.cli.devices import devices
 from nameplate.device import cuda, survey
 from nameplate.device.cpu import CpuDevice
 from nameplate.device.survey import cpu_obstacles
@@ -54,12 +52,11 @@ def machine(monkeypatch, cpu):
 
 
 @pytest.fixture
-def listed(machine, capsys):
+def listed(machine, bench):
     """What `bench devices --json` prints, GPUs by name."""
 
     def run():
-        devices(json=True)
-        found = json.loads(capsys.readouterr().out)
+        found = json.loads(bench("devices", "--json").out)
         assert found["devices"][-1]["device"] == "cpu"
         return found, {row["device"]: row for row in found["devices"][:-1]}
 
@@ -187,11 +184,10 @@ def test_a_card_that_hangs_costs_what_comes_after_it(use_nvml, listed, machine, 
     assert "no answer within 1 s" in found["nvml"]["absent"]
 
 
-def test_in_words_devices_that_are_alike_share_a_block(use_nvml, machine, capsys, monkeypatch):
+def test_in_words_devices_that_are_alike_share_a_block(use_nvml, machine, bench, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     use_nvml("eight_a800", "gpu.3.persistence_mode = 0")
-    devices()
-    text = capsys.readouterr().out
+    text = bench("devices").out
     assert text.count("fp16 320 (datasheet 312)") == 1
     assert "nvml:0 … nvml:7" in text
     assert "86.9% of datasheet in bf16 (271 of 312 TFLOPS)" in text
@@ -201,20 +197,16 @@ def test_in_words_devices_that_are_alike_share_a_block(use_nvml, machine, capsys
     assert "avx512f" not in text  # the flags are JSON's
 
 
-def bench(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "nameplate", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
+def start(*arguments):
+    """Run `bench …` as a process of its own."""
+    command = [sys.executable, "-m", "nameplate", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @cpu_only
 def test_the_command_itself(use_nvml):
     use_nvml("eight_a800")
-    done = bench("devices", "--json")
+    done = start("devices", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert [row["part"] for row in json.loads(done.stdout)["devices"][:-1]] == [A800] * 8
 
@@ -231,7 +223,7 @@ def test_the_command_itself(use_nvml):
 def test_a_gpu_that_torch_cannot_use_is_exit_2_naming_both_versions(use_nvml, tmp_path, arguments):
     use_nvml("eight_a800")
     results = ("--results", str(tmp_path / "runs")) if arguments[0] == "run" else ()
-    done = bench(*arguments, *results)
+    done = start(*arguments, *results)
     assert done.returncode == 2
     (sentence,) = done.stderr.splitlines()
     assert "NVML sees 8 GPUs but torch can't use any" in sentence
@@ -243,7 +235,7 @@ def test_a_gpu_that_torch_cannot_use_is_exit_2_naming_both_versions(use_nvml, tm
 
 def test_the_cpu_can_be_asked_for_whatever_nvml_does(use_nvml):
     use_nvml("eight_a800", "call.nvmlInitWithFlags = hang")
-    done = bench("devices", "--device", "cpu", "--json")
+    done = start("devices", "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["devices"]
     assert row["device"] == "cpu"

@@ -6,10 +6,10 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from nameplate.cli import main
 from nameplate.device.identity import CpuIdentity
 from nameplate.fleet.montecarlo import DRAWS
 from nameplate.store.folder import RecordWriter, create, mark_done
@@ -20,34 +20,13 @@ SENTENCE = (
     "One nominal EFLOPS of A800 (3,125 cards at 320) delivers 0.626 EFLOPS in published 8-GPU training of a "
     "7B model (A100: 0.642 of 312); at RMB 950,000 per 8-card server that is RMB 593 M per delivered EFLOPS."
 )
-LOADED = """
-import sys
-sys.argv = ["bench", *sys.argv[1:]]
-from nameplate.cli import main
-try:
-    main()
-except SystemExit as done:
-    assert not done.code, done.code
-print("loaded:", *sorted({"torch", "pandas"} & set(sys.modules)))
-"""
 
 
 @pytest.fixture
-def bench(monkeypatch, capsys):
-    """Run `bench fleet …` as its entry point does; return exit status, standard output and error."""
+def bench(bench, monkeypatch):
+    """Run `bench fleet …` on a wide terminal."""
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", "fleet", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code or 0
-        done = capsys.readouterr()
-        return status, done.out, done.err
-
-    return run
+    return partial(bench, "fleet")
 
 
 @pytest.fixture
@@ -308,23 +287,12 @@ def test_the_group_explains_its_commands(bench):
         assert flag in bench("cost", "--help")[1]
 
 
-def loaded(*arguments):
-    command = [sys.executable, "-c", LOADED, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(done.stdout.rpartition("loaded:")[2].split())
-
-
 @pytest.mark.process
-def test_bench_fleet_imports_neither_torch_nor_pandas(cpu_run):
-    assert loaded("fleet", "cost", "--run", cpu_run) == set()
-    assert loaded("fleet", "list", "--json") == set()
-    assert loaded("fleet", "cost", "--goodput", "--csv") == set()
-    assert loaded("fleet", "validate") == set()
-
-
-@pytest.mark.process
-def test_the_check_above_can_fail():
-    assert "torch" in loaded("devices", "--device", "cpu", "--json")
+def test_bench_fleet_imports_neither_torch_nor_pandas(modules_after, cpu_run):
+    commands = (("cost", "--run", cpu_run), ("list", "--json"), ("cost", "--goodput", "--csv"), ("validate",))
+    loaded = modules_after(*(("fleet", *command) for command in commands))
+    assert "nameplate.fleet.validation" in loaded
+    assert not {"torch", "pandas"} & loaded
 
 
 @pytest.mark.process

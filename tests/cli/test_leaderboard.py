@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +10,6 @@ import pytest
 from nameplate.report.leaderboard import BEGIN
 
 RESULTS = Path(__file__).parents[2] / "results"
-LOADED = """
-import sys
-sys.argv = ["bench", "leaderboard", "--check", sys.argv[1]]
-from nameplate.cli import main
-main()
-"""
 
 
 @pytest.fixture
@@ -97,11 +89,8 @@ def test_a_folder_without_results_is_2(bench, tmp_path):
 
 
 @pytest.mark.process
-def test_it_needs_neither_torch_nor_what_draws(copy):
+def test_it_needs_neither_torch_nor_what_draws(modules_after, copy):
     """A reviewer's laptop ranks results without what measures them."""
-    program = f"{LOADED}\nprint('loaded:', *sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(copy)], capture_output=True, text=True, check=False
-    )
-    assert "is current" in done.stdout, done.stderr
-    assert not {"torch", "altair", "pyarrow"} & set(done.stdout.rpartition("loaded:")[2].split())
+    loaded = modules_after(("leaderboard", "--check", copy))
+    assert "nameplate.report.leaderboard" in loaded
+    assert not {"torch", "altair", "pyarrow"} & loaded

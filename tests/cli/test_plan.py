@@ -5,13 +5,11 @@ import io
 import json
 import re
 import shlex
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from nameplate.cli import main
 from nameplate.fleet.plan import assumptions
 
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
@@ -19,34 +17,13 @@ DOCS = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf
 NEED = ("--eflops", 10, "--part", A800)
 BUDGET = ("--budget-rmb", "1e9")
 TRAIN = ("--parameters", "8e9", "--hours", 10000, "--every-days", 14)
-CALL = """
-import sys
-sys.argv = ["bench", "fleet", "plan", *sys.argv[1:]]
-from nameplate.cli import main
-try:
-    main()
-except SystemExit as done:
-    assert not done.code, done.code
-print("loaded:", *sorted({"torch", "pandas"} & set(sys.modules)))
-"""
 
 
 @pytest.fixture
-def bench(monkeypatch, capsys):
-    """Run `bench fleet plan …` as its entry point does; return exit status, standard output and error."""
+def bench(bench, monkeypatch):
+    """Run `bench fleet plan …` on a wide terminal."""
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", "fleet", "plan", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code or 0
-        done = capsys.readouterr()
-        return status, done.out, done.err
-
-    return run
+    return partial(bench, "fleet", "plan")
 
 
 def test_a_need_is_answered_in_its_first_sentence(bench):
@@ -247,8 +224,8 @@ def test_the_docs_have_the_assumptions_of_the_data():
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("arguments", [NEED, (*BUDGET, "--csv"), (*TRAIN, "--json")])
-def test_it_imports_neither_torch_nor_pandas(arguments):
-    command = [sys.executable, "-c", CALL, *map(str, arguments), "--draws", "1000"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.rpartition("loaded:")[2].split() == []
+def test_it_imports_neither_torch_nor_pandas(modules_after):
+    wanted = (NEED, (*BUDGET, "--csv"), (*TRAIN, "--json"))
+    loaded = modules_after(*(("fleet", "plan", *arguments, "--draws", 1000) for arguments in wanted))
+    assert "nameplate.fleet.plan" in loaded
+    assert not {"torch", "pandas"} & loaded

@@ -2,12 +2,10 @@
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
-from nameplate.cli import main
 from nameplate.fleet import catalogue
 from nameplate.fleet.entries import INPUTS, KINDS
 from nameplate.fleet.outputs import OUTPUTS
@@ -29,12 +27,10 @@ def mine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_runs(command, mine, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, capsys.readouterr().err
-    assert capsys.readouterr().out
+def test_every_command_runs(command, mine, bench):
+    result = bench(*shlex.split(command)[1:])
+    assert result.status == 0, result.err
+    assert result.out
 
 
 def test_there_are_commands():

@@ -158,24 +158,25 @@ def test_all_parts_of_the_facts_are_there():
     assert len(PARTS) == 51
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_every_figure_has_a_source_and_a_date(part):
-    found = PARTS[part]
-    figures = dict(found.figures())
-    assert figures
-    for key, quantity in figures.items():
-        assert quantity.sources, key
-        assert re.fullmatch(r"20\d\d(-\d\d){0,2}", quantity.date), key
-        assert all(len(source.text) >= 8 for source in quantity.sources), key
-    for conflict in found.conflicts:
-        assert all(source.text and source.date for _, source in conflict.values)
+def test_every_figure_has_a_source_and_a_date(subtests):
+    for part, found in PARTS.items():
+        with subtests.test(part=part):
+            figures = dict(found.figures())
+            assert figures
+            for key, quantity in figures.items():
+                assert quantity.sources, key
+                assert re.fullmatch(r"20\d\d(-\d\d){0,2}", quantity.date), key
+                assert all(len(source.text) >= 8 for source in quantity.sources), key
+            for conflict in found.conflicts:
+                assert all(source.text and source.date for _, source in conflict.values)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_nominal_is_the_datasheet_s_but_for_the_a800(part):
-    found = PARTS[part]
-    own = {dtype: one.value for dtype, one in found.nominal.items() if one is not found.datasheet.get(dtype)}
-    assert own == ({"fp16": 320, "bf16": 320} if "a800" in part else {})
+def test_nominal_is_the_datasheet_s_but_for_the_a800(subtests):
+    for part, found in PARTS.items():
+        with subtests.test(part=part):
+            rated = found.nominal.items()
+            own = {dtype: one.value for dtype, one in rated if one is not found.datasheet.get(dtype)}
+            assert own == ({"fp16": 320, "bf16": 320} if "a800" in part else {})
 
 
 def test_the_a800_s_nominal_names_the_article_and_is_flagged_with_the_clock_it_would_need():
@@ -234,9 +235,10 @@ def test_a_rated_clock_that_can_t_be_had_says_why(part, reason):
     assert reason in PARTS[part].rated_clock_absent
 
 
-@pytest.mark.parametrize("part", [part for part in PARTS if not PARTS[part].flags])
-def test_an_unflagged_part_has_no_violation(part):
-    assert list(violations(PARTS[part])) == []
+def test_an_unflagged_part_has_no_violation(subtests):
+    for part in [part for part in PARTS if not PARTS[part].flags]:
+        with subtests.test(part=part):
+            assert list(violations(PARTS[part])) == []
 
 
 SINGLE = {  # the one figure a part has, or one that nothing it has can be compared with
@@ -254,13 +256,15 @@ DOUBLED = [
 ]
 
 
-@pytest.mark.parametrize(("part", "dtype"), DOUBLED)
-def test_a_sparse_figure_entered_as_dense_is_refused(part, dtype):
-    found = PARTS[part]
-    sparse = replace(found.datasheet[dtype], value=2 * found.datasheet[dtype].value)
-    datasheet = {**found.datasheet, dtype: sparse}
-    with pytest.raises(InputError, match=re.escape(f"part[{part}].dense_tflops.") + ".* can't be used"):
-        check(replace(found, datasheet=datasheet, nominal=datasheet))
+def test_a_sparse_figure_entered_as_dense_is_refused(subtests):
+    assert DOUBLED
+    for part, dtype in DOUBLED:
+        found = PARTS[part]
+        sparse = replace(found.datasheet[dtype], value=2 * found.datasheet[dtype].value)
+        datasheet = {**found.datasheet, dtype: sparse}
+        refusal = re.escape(f"part[{part}].dense_tflops.") + ".* can't be used"
+        with subtests.test(part=part, dtype=dtype), pytest.raises(InputError, match=refusal):
+            check(replace(found, datasheet=datasheet, nominal=datasheet))
 
 
 @pytest.mark.parametrize(

@@ -77,17 +77,19 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_driver_s_name_finds_its_part(name):
-    assert lookup(name).id == NAMES[name]
-    assert rate(Evidence(name)).part == NAMES[name]
+def test_a_driver_s_name_finds_its_part(subtests):
+    for name, part in NAMES.items():
+        with subtests.test(name=name):
+            assert lookup(name).id == part
+            assert rate(Evidence(name)).part == part
 
 
-@pytest.mark.parametrize("part", shipped().parts)
-def test_a_part_is_found_by_its_id_and_by_the_name_of_the_table(part):
-    assert lookup(part).id == part
-    assert lookup(part.upper()).id == part
-    assert lookup(shipped().parts[part].name).id == part
+def test_a_part_is_found_by_its_id_and_by_the_name_of_the_table(subtests):
+    for part, found in shipped().parts.items():
+        with subtests.test(part=part):
+            assert lookup(part).id == part
+            assert lookup(part.upper()).id == part
+            assert lookup(found.name).id == part
 
 
 REFUSED = {
@@ -283,13 +285,14 @@ def check_perturbed(name):
         assert part.id in OWNERS.get(normalize_name(name), {name.strip().casefold()})
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_a_name_with_a_character_less_or_exchanged_never_finds_a_neighbour(name):
-    for index in range(len(name)):
-        check_perturbed(name[:index] + name[index + 1 :])
-        for other in "0489AGSXD ":
-            check_perturbed(name[:index] + other + name[index + 1 :])
-            check_perturbed(name[:index] + other + name[index:])
+def test_a_name_with_a_character_less_or_exchanged_never_finds_a_neighbour(subtests):
+    for name in KNOWN:
+        with subtests.test(name=name):
+            for index in range(len(name)):
+                check_perturbed(name[:index] + name[index + 1 :])
+                for other in "0489AGSXD ":
+                    check_perturbed(name[:index] + other + name[index + 1 :])
+                    check_perturbed(name[:index] + other + name[index:])
 
 
 @settings(max_examples=300, deadline=None)
