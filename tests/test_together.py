@@ -201,7 +201,7 @@ def test_a_share_is_read_as_it_was_written():
 
 # ---- the process itself, on this machine's CPU ----
 
-CASE = "memory/fp32/copy-64MiB/normal/warm/-/torch"
+CASE = "memory/fp32/copy-64MiB/normal/rotating/-/torch"
 
 
 @pytest.fixture

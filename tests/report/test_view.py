@@ -22,7 +22,7 @@ from nameplate.text import plain
 
 PICTURES = {"efficiency": "x.svg"}
 BLOCK = "transformer_block/bf16/1x128x512-forward_backward/normal/warm/-/torch"
-COPY = "memory/fp32/copy-64MiB/normal/warm/-/torch"
+COPY = "memory/fp32/copy-64MiB/normal/rotating/-/torch"
 
 
 @pytest.fixture
