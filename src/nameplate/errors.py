@@ -6,17 +6,27 @@ sentence and exits with the class's `exit_status`; a library user catches `Namep
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from nameplate.ending import ExitStatus, is_write_error
+
 
 class NameplateError(Exception):
     """Base of all deliberate errors; its text is one sentence fit for a user."""
 
-    exit_status = 1
+    exit_status: ClassVar[ExitStatus] = ExitStatus.UNFORESEEN
+
+
+class CheckFailed(NameplateError):
+    """A check that was asked for failed: a regression, a bound, `--strict`. Exit status 1."""
+
+    exit_status = ExitStatus.CHECK_FAILED
 
 
 class InputError(NameplateError):
     """Something given from outside (flag, file, environment) can't be used. Exit status 2."""
 
-    exit_status = 2
+    exit_status = ExitStatus.BAD_INPUT
 
     def __init__(
         self,
@@ -36,11 +46,30 @@ class InputError(NameplateError):
         super().__init__(sentence)
 
 
+class OutputError(NameplateError):
+    """Output can't be written: its disk or device takes no more. Exit status 70."""
+
+    exit_status = ExitStatus.UNFORESEEN
+
+
 class RunIncomplete(NameplateError):
     """A run had to end before its last case; what was finished is kept. Exit status 3."""
 
-    exit_status = 3
+    exit_status = ExitStatus.INCOMPLETE
 
 
 class Unsupported(NameplateError):
     """A case can't run here, for a reason that belongs in its record; never ends a run."""
+
+
+def unwritable(
+    what: str, error: OSError, *, where: str, got: object = None, expected: str = "a folder"
+) -> InputError | OutputError:
+    """The error of a file that can't be written, from what the system says of it.
+
+    An OutputError where writing failed (a full disk), an InputError where the path can't be written to.
+    """
+    said = f"{what}: {error.strerror}"
+    if is_write_error(error):
+        return OutputError(f"{where}: {said}" if got is None else f"{where}: {said} ({got})")
+    return InputError(said, where=where, got=got, expected=expected)

@@ -18,7 +18,7 @@ from nameplate.device.threads import chosen_threads
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.measure import Allowance, measure_group, unmeasured
 from nameplate.engine.pilot import Pilots
-from nameplate.errors import InputError, NameplateError, RunIncomplete
+from nameplate.errors import InputError, NameplateError, OutputError, RunIncomplete
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.store import folder as store
 from nameplate.store.find import MEASURED, find_unfinished
@@ -184,8 +184,8 @@ def _with_reasons(run: Run, outcomes: Mapping[str, Outcome], *, got_further: boo
 
 def _error(outcome: Outcome) -> NameplateError:
     """What a process refused with, as the error it was there."""
-    kind = InputError if outcome.status == InputError.exit_status else RunIncomplete
-    return kind(outcome.refusal or "")
+    kinds: dict[int, type[NameplateError]] = {each.exit_status: each for each in (InputError, OutputError)}
+    return kinds.get(outcome.status, RunIncomplete)(outcome.refusal or "")
 
 
 def _finish(run: Run) -> Run:

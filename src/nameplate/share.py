@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
+from nameplate.ending import ExitStatus, tell_unforeseen
 from nameplate.errors import NameplateError
 from nameplate.record import Record
 from nameplate.run import measure_share
@@ -36,7 +37,7 @@ class _Parent:
         try:
             print(line, file=self._output, flush=True)
         except BrokenPipeError:
-            os._exit(1)
+            os._exit(ExitStatus.CLOSED_PIPE)
 
     def group_started(self, cases: Sequence[str]) -> None:
         self.say(json.dumps({GROUP: list(cases)}))
@@ -46,7 +47,7 @@ class _Parent:
 
 
 def main() -> None:
-    """Measure the share that the command line names; ends with 0, or the status of what went wrong."""
+    """Measure the share that the command line names; ends with an `ExitStatus`, as the command line does."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # A library may print; standard output is for the parent alone.
     parent = _Parent(os.fdopen(os.dup(1), "w", encoding="utf-8"))
@@ -55,7 +56,7 @@ def main() -> None:
     def ready() -> None:
         parent.say(READY)
         if sys.stdin.readline().strip() != GO:
-            sys.exit(130)
+            sys.exit(ExitStatus.INTERRUPTED)
 
     try:
         measure_share(Share.parse(sys.argv[1:]), parent, ready)
@@ -63,14 +64,16 @@ def main() -> None:
         parent.say(json.dumps({REFUSAL: str(error)}))
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(ExitStatus.INTERRUPTED)
+    except Exception as error:
+        sys.exit(tell_unforeseen(error))
 
 
 def _end_with(parent: int) -> None:
     """End this process when its parent is gone: what it would measure on is nobody's run any more."""
     while os.getppid() == parent:
         time.sleep(_WATCH_S)
-    os._exit(1)
+    os._exit(ExitStatus.HANGUP)
 
 
 if __name__ == "__main__":

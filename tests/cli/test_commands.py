@@ -139,10 +139,11 @@ def test_a_run_ends_with_0_and_one_screen(bench, measured):
     assert "50.0% ±" in result.out
 
 
-def test_a_skipped_case_is_still_0_with_its_reason(bench, measured):
+def test_a_run_that_had_time_for_no_case_measured_nothing_and_gives_the_reason(bench, measured):
     result = bench(*measured(Work("a")), "--budget", "0.000001")
-    assert result.status == 0
+    assert result.status == 3
     assert "budget" in result.out
+    assert result.err.splitlines()[-1].startswith("bench: nothing was measured: every case was skipped")
 
 
 def test_json_is_one_document_on_standard_output_and_nothing_else(bench, measured):

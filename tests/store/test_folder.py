@@ -171,8 +171,8 @@ FOREIGN = {
         "tflops_high",
     ),
     "a case that isn't in the manifest": (
-        recorded("memory/fp32/copy-1MiB/normal/rotating/-/torch").model_dump_json().encode(),
-        "skipped a record of 'memory/fp32/copy-1MiB/normal/rotating/-/torch', which the manifest doesn't list",
+        recorded("memory/fp32/copy-1MiB/normal/warm/-/torch").model_dump_json().encode(),
+        "skipped a record of 'memory/fp32/copy-1MiB/normal/warm/-/torch', which the manifest doesn't list",
     ),
     "a case for the second time": (
         recorded(CASES[0], tflops=0.35).model_dump_json().encode(),

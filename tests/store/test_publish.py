@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nameplate.device.identity import CudaIdentity
-from nameplate.errors import InputError
+from nameplate.errors import InputError, OutputError
 from nameplate.record import Record
 from nameplate.store.folder import RecordWriter, create, mark_done, read_run
 from nameplate.store.manifest import DeviceEntry, Manifest
@@ -223,8 +223,8 @@ def test_a_publication_that_broke_off_can_be_made_again(make_run, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(RecordWriter, "append", full)
-        with pytest.raises((OSError, InputError)):
+        patched.setattr(RecordWriter, "write", full)
+        with pytest.raises(OutputError):
             publish_run(run, tmp_path / "results")
     assert read_run(publish_run(run, tmp_path / "results")).records[0] == run.records[0]
 
@@ -245,8 +245,8 @@ def test_nothing_unfinished_is_left_when_a_publication_breaks_off(make_run, tmp_
     def full(self, record):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(RecordWriter, "append", full)
-    with pytest.raises(InputError, match="No space left"):
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(OutputError, match="No space left"):
         publish_run(run, tmp_path / "results")
     assert [path for path in (tmp_path / "results").rglob("*") if path.is_file()] == []
 

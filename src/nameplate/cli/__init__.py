@@ -11,11 +11,13 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from nameplate import __version__
 from nameplate.cli import (
     comparing,
     devices,
+    exits,
     exporting,
     fleet,
     leaderboard,
@@ -25,8 +27,6 @@ from nameplate.cli import (
     selftest,
     specs,
 )
-from nameplate.errors import NameplateError
-from nameplate.text import plain
 
 app = typer.Typer(
     name="bench",
@@ -63,14 +63,16 @@ for module in (
 
 
 def main() -> None:
-    """Run the command line; the process ends with 0 done, 1 check failed, 2 bad input, 3 incomplete, 130."""
+    """Run the command line; the process ends with an `ExitStatus`, or 128 + the signal that ended it."""
     for stream in (sys.stdout, sys.stderr):
         # Where the terminal's encoding lacks a character (±, ×), a substitute beats a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    try:
-        app()
-    except NameplateError as error:
-        # A sentence may quote a file or a name from outside.
-        print(f"bench: {plain(error)}", file=sys.stderr)
-        sys.exit(error.exit_status)
+    sys.exit(exits.run(_run))
+
+
+def _run() -> None:
+    # Not `app()`, which would end a closed pipe with 1 and say over four lines that an option isn't known.
+    command = get_command(app)
+    with command.make_context("bench", sys.argv[1:]) as context:
+        command.invoke(context)

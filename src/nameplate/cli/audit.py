@@ -9,7 +9,7 @@ import typer
 
 from nameplate.cli.options import Csv, Json, Parts
 from nameplate.cli.output import check_format, print_json
-from nameplate.errors import NameplateError
+from nameplate.errors import CheckFailed
 
 
 def register(fleet: typer.Typer) -> None:
@@ -45,4 +45,4 @@ def audit(
         show(audit_view(rows))
     contradicted = [row.id for row in rows if row.verdict == "contradicted"]
     if strict and contradicted:
-        raise NameplateError(f"--strict: contradicted are {', '.join(contradicted)}")
+        raise CheckFailed(f"--strict: contradicted are {', '.join(contradicted)}")

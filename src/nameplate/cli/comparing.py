@@ -10,7 +10,8 @@ import typer
 
 from nameplate.cli.options import Json, Lang, Results
 from nameplate.cli.output import print_json, show_view
-from nameplate.errors import InputError, NameplateError, RunIncomplete
+from nameplate.ending import tell
+from nameplate.errors import CheckFailed, InputError, RunIncomplete
 
 if TYPE_CHECKING:
     from nameplate.compare.comparison import Comparison
@@ -117,8 +118,8 @@ def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]
     try:
         return interleave(base, new, results=results, watch=say, **flags)
     except KeyboardInterrupt:
-        print(f"bench: interrupted; {said[0] if said else 'nothing was measured'}", file=sys.stderr)
-        raise typer.Exit(130) from None
+        tell(f"interrupted; {said[0] if said else 'nothing was measured'}")
+        raise
 
 
 def _print(found: Comparison, *, json: bool, markdown: bool) -> None:
@@ -140,7 +141,7 @@ def _end(found: Comparison) -> None:
     """Raise what the exit status is, with a sentence that says why."""
     if found.slower:
         slower = ", ".join(f"{row.case} ({row.ratio.value - 1:+.1%})" for row in found.slower if row.ratio)
-        raise NameplateError(f"slower by more than {found.terms.threshold:.1%}: {slower}")
+        raise CheckFailed(f"slower by more than {found.terms.threshold:.1%}: {slower}")
     if found.broken:
         broken = ", ".join(f"{row.case} ({row.reason})" for row in found.broken)
         raise RunIncomplete(f"new lacks, failed or got wrong what base has: {broken}")

@@ -23,7 +23,7 @@ from nameplate.cli.options import (
     pairs,
 )
 from nameplate.cli.output import check_format, print_rows, show_view
-from nameplate.errors import NameplateError
+from nameplate.errors import CheckFailed
 
 fleet = typer.Typer(
     name="fleet",
@@ -126,7 +126,7 @@ def validate(
         show_view(validation_view(checks))
     failed = failures(checks)
     if failed:
-        raise NameplateError(f"the chain misses {len(failed)} of {len(checks)}: {', '.join(failed)}")
+        raise CheckFailed(f"the chain misses {len(failed)} of {len(checks)}: {', '.join(failed)}")
 
 
 goodput.register(fleet)

@@ -10,6 +10,7 @@ import typer
 
 from nameplate.cli.options import Csv, Json
 from nameplate.cli.output import check_format, print_rows
+from nameplate.ending import ExitStatus
 from nameplate.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,4 +103,4 @@ def _print_checks(checks: Sequence[Check], *, json: bool, csv: bool) -> None:
     for sentence in failed:
         print(f"bench: past its bound: {sentence}", file=sys.stderr)
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.CHECK_FAILED)

@@ -11,7 +11,7 @@ import typer
 
 from nameplate.cli.options import Json
 from nameplate.cli.output import print_json
-from nameplate.errors import NameplateError
+from nameplate.errors import CheckFailed
 from nameplate.text import plain
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of published results.")]
@@ -37,8 +37,6 @@ def leaderboard(folder: Folder = Path("results"), check: Check = False, json: Js
     if json:
         print_json([result.as_json() for result in found.results])
     if check and not found.current:
-        raise NameplateError(
-            f"{found.path} isn't current; run `bench leaderboard {shlex.quote(str(folder))}`"
-        )
+        raise CheckFailed(f"{found.path} isn't current; run `bench leaderboard {shlex.quote(str(folder))}`")
     if not json:
         print(f"{found.path} is current" if check else found.path)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nameplate.cli.options import Json, NewRuns, Parts, use_parts
 from nameplate.cli.output import print_run
-from nameplate.errors import InputError
+from nameplate.ending import tell
+from nameplate.errors import InputError, RunIncomplete
+
+if TYPE_CHECKING:
+    from nameplate.store.folder import Run
 
 
 def register(app: typer.Typer) -> None:
@@ -62,10 +65,22 @@ def run(
             )
     except KeyboardInterrupt:
         _say_interrupted(progress.folder)
-        raise typer.Exit(130) from None
+        raise
     print_run(done, json=json)
-    if done.missing or any(record.status == "failed" for record in done.records):
-        raise typer.Exit(3)
+    lacking = _lacking(done)
+    if lacking:
+        raise RunIncomplete(lacking)
+
+
+def _lacking(run: Run) -> str | None:
+    """Why the run isn't done, though it ended; None where it is."""
+    failed = sum(record.status == "failed" for record in run.records)
+    if failed or run.missing:
+        cases, missing = len(run.manifest.expected), len(run.missing)
+        return f"the run is incomplete: {failed} failed, {missing} without a record, of {cases} cases"
+    if not any(record.status == "ok" for record in run.records):
+        return "nothing was measured: every case was skipped, each for the reason that its record says"
+    return None
 
 
 def _say_interrupted(folder: Path | None) -> None:
@@ -74,7 +89,7 @@ def _say_interrupted(folder: Path | None) -> None:
         if folder
         else " before the first case"
     )
-    print(f"bench: interrupted{where}", file=sys.stderr)
+    tell(f"interrupted{where}")
 
 
 def _ratings(given: list[str]) -> dict[str, float]:

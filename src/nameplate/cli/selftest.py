@@ -9,6 +9,7 @@ import typer
 
 from nameplate.cli.options import Json
 from nameplate.cli.output import print_json
+from nameplate.ending import ExitStatus
 from nameplate.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def selftest(
     else:
         passed = _simulate(runs, scenario, json)
     if not passed:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.CHECK_FAILED)
 
 
 def _bare(device: str, budget: float, json: bool) -> bool:

@@ -19,6 +19,7 @@ from nameplate.compare.rows import WORDS, Looks, Matched, Place, Row, match, reg
 from nameplate.compare.sides import read_side
 from nameplate.compare.spreads import Spread
 from nameplate.compare.terms import THRESHOLD, By, Terms
+from nameplate.ending import ExitStatus
 from nameplate.errors import InputError
 
 _Key = tuple[str, str]  # device, or a kind of them, and case
@@ -80,9 +81,11 @@ class Comparison:
         return not self.counts["ambiguous"]
 
     @property
-    def exit_status(self) -> int:
+    def exit_status(self) -> ExitStatus:
         """1: a regression beyond the threshold that the intervals support; 3: something is broken; else 0."""
-        return 1 if self.slower else 3 if self.broken else 0
+        if self.slower:
+            return ExitStatus.CHECK_FAILED
+        return ExitStatus.INCOMPLETE if self.broken else ExitStatus.DONE
 
     @property
     def problems(self) -> list[str]:

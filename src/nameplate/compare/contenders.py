@@ -76,10 +76,10 @@ def _python_of(path: Path) -> Path | None:
 
     A link stays one: it's by its own place that a Python knows its environment.
     """
-    if path.is_file() and path.name.startswith("python"):
+    if os.path.isfile(path) and path.name.startswith("python"):
         return path.absolute()
-    programs = path.parent if path.is_file() and os.access(path, os.X_OK) else path / "bin"
-    return next((each.absolute() for name in _PYTHONS if (each := programs / name).is_file()), None)
+    programs = path.parent if os.path.isfile(path) and os.access(path, os.X_OK) else path / "bin"
+    return next((each.absolute() for name in _PYTHONS if os.path.isfile(each := programs / name)), None)
 
 
 def _of_tree(name: str, tree: Path) -> Contender:

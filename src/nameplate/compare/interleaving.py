@@ -20,7 +20,8 @@ from nameplate.compare.looks import Side, Taken
 from nameplate.compare.rows import Row, word
 from nameplate.compare.runs import taken
 from nameplate.compare.terms import THRESHOLD, By, Terms
-from nameplate.errors import InputError, RunIncomplete
+from nameplate.ending import ExitStatus
+from nameplate.errors import InputError, RunIncomplete, unwritable
 from nameplate.run import DEFAULT_RESULTS, SEED, check_budget
 from nameplate.stats import Interval
 from nameplate.store.folder import find_runs, new_run_id, read_run
@@ -88,8 +89,7 @@ def _new_folder(results: Path) -> Path:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        what = f"can't write runs here: {error.strerror}"
-        raise InputError(what, where="--results", got=str(results), expected="a folder") from error
+        raise unwritable("can't write runs here", error, where="--results", got=str(results)) from error
     return folder
 
 
@@ -169,10 +169,10 @@ def _go(side: Contender, arguments: list[str], results: Path) -> Taken:
     before = set(find_runs(results))
     done = side.run("-m", "nameplate", *arguments, "--results", str(results))
     said = " | ".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
-    if done.returncode == InputError.exit_status:
+    if done.returncode == ExitStatus.BAD_INPUT:
         raise InputError(f"{side.name}: its run was refused: {said}")
     folder = next((each for each in find_runs(results) if each not in before), None)
-    if done.returncode not in (0, RunIncomplete.exit_status) or folder is None:
+    if done.returncode not in (ExitStatus.DONE, ExitStatus.INCOMPLETE) or folder is None:
         raise RunIncomplete(
             f"{side.name}: its run ended with exit status {done.returncode}: {said}; what was measured is in "
             f"{results.parent}"

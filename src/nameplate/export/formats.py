@@ -11,6 +11,7 @@ from nameplate.errors import InputError
 from nameplate.export import csv_table, github_action, json_lines, parquet, prometheus, pytest_benchmark
 from nameplate.export.rows import Entry
 from nameplate.export.series import newest
+from nameplate.store.folder import is_character_device
 
 Choose = Callable[[Iterable[Entry], list[str]], Iterable[Entry]]
 Write = Callable[[Iterable[Entry], BinaryIO], None]
@@ -53,7 +54,8 @@ DATA_SETS = {name: FORMATS[name] for name in ("csv", "parquet", "jsonl")}
 def find_format(name: str | None, path: Path | None, formats: Mapping[str, Format] = FORMATS) -> str:
     """The name of the format that is asked for: by name, by the suffix of a file's path, or by both.
 
-    Raises InputError for an unknown name, a suffix that isn't its, and where neither says which.
+    A character device has no suffix to go by. Raises InputError for an unknown name, a suffix that isn't
+    its, and where neither says which.
     """
     if name is not None and name not in formats:
         raise InputError("no such format", where="--format", got=name, expected=_listed(formats))
@@ -77,7 +79,7 @@ def find_format(name: str | None, path: Path | None, formats: Mapping[str, Forma
 
 
 def _fits(format: Format, path: Path | None) -> bool:
-    return path is None or path.suffix == format.suffix
+    return path is None or path.suffix == format.suffix or is_character_device(path)
 
 
 def _listed(names: Iterable[str]) -> str:

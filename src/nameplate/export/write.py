@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nameplate.errors import InputError
+from nameplate.errors import InputError, unwritable
 from nameplate.export.formats import DATA_SETS, FORMATS, find_format
 from nameplate.export.pool import pooled
 from nameplate.export.reading import find, read
 from nameplate.export.rows import Entry, entries
 from nameplate.store.find import Results
-from nameplate.store.folder import MANIFEST
+from nameplate.store.folder import MANIFEST, is_character_device
 
 Name = str | os.PathLike[str]
 
@@ -54,7 +54,8 @@ def export(
     Each of `runs` is a run, as `find_run` finds it (its folder, its id or the beginning of one, or `latest`),
     or a folder of them; a run that is named twice counts once. `results` is the only folder to look in for
     ids. Raises InputError for a name without a run, where none can be read, where the format can't hold them,
-    and where the file can't be written; one that was there before is then as it was.
+    and where the file can't be written (OutputError where its disk takes no more); one that was there
+    before is then as it was.
     """
     name = find_format(format, _path(output))
     problems: list[str] = []
@@ -107,10 +108,15 @@ class _Counted:
 def _whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` once all of it is on the disk; after an error it's gone.
 
-    Raises InputError where it can't be written.
+    A character device is written to. Raises InputError where `path` can't be written, OutputError where its
+    disk takes no more.
     """
     try:
         target = _target(path)
+        if is_character_device(target):
+            with target.open("wb") as device:
+                yield device
+            return
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
@@ -122,8 +128,9 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(
-            f"can't write there: {error.strerror}",
+        raise unwritable(
+            "can't write there",
+            error,
             where="--output",
             got=str(path),
             expected="a folder that can be written",
@@ -131,8 +138,8 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _target(path: Path) -> Path:
-    """The file that `path` leads to. InputError for what is none, and for one in a run's folder."""
-    if path.exists() and not path.is_file():
+    """The file or device that `path` leads to. InputError for what is none, and for one in a run's folder."""
+    if path.exists() and not (path.is_file() or is_character_device(path)):
         raise InputError("not a file", where="--output", got=str(path), expected="a file's name")
     target = Path(os.path.realpath(path))
     if (target.parent / MANIFEST).is_file():

@@ -19,7 +19,7 @@ from nameplate.derate.chain import REAL_FILL, ReachedStage, Stages, admitted, fu
 from nameplate.derate.published import Published, best_gemm
 from nameplate.derate.stage import Stage
 from nameplate.device.identity import CpuIdentity
-from nameplate.errors import InputError
+from nameplate.errors import InputError, unwritable
 from nameplate.export.reading import read
 from nameplate.export.rows import clean
 from nameplate.record import GRAVITY, Record, Verdict
@@ -131,13 +131,11 @@ class Leaderboard:
     current: bool
 
     def write(self) -> None:
-        """Write the README. Raises InputError where it can't be."""
+        """Write the README. Raises InputError where it can't be, OutputError where the disk takes no more."""
         try:
             write_durably(self.path, self.text)
         except OSError as error:
-            raise InputError(
-                f"can't write the leaderboard: {error.strerror}", where=str(self.path), expected="a folder"
-            ) from error
+            raise unwritable("can't write the leaderboard", error, where=str(self.path)) from error
 
 
 def leaderboard(folder: Path) -> Leaderboard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,8 +49,9 @@ class LiveProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop drawing and leave the terminal as it was."""
-        self._bar.stop()
+        """Stop drawing and leave the terminal as it was, if it's still there."""
+        with suppress(OSError):
+            self._bar.stop()
 
     def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None:
         """Name the run and what it was taken for."""

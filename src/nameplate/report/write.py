@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nameplate.errors import InputError
+from nameplate.errors import InputError, NameplateError, unwritable
 from nameplate.language import speaking
 from nameplate.report import markdown, page, vega, whatif
 from nameplate.report.beside import beside
@@ -27,14 +27,15 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
     """Write `output` and return what was written: NAME.html alone, or NAME.md with a NAME-….svg a chart.
 
     Several runs stand side by side first, then each by itself. Raises InputError for another suffix, an
-    unknown language, a folder that can't be written, and where the libraries that draw aren't installed.
+    unknown language, a folder that can't be written, and where the libraries that draw aren't installed;
+    OutputError where the disk takes no more.
     """
     if output.suffix not in _KINDS:
         expected = f"a name ending in {' or '.join(_KINDS)}"
         raise InputError("no such format", where="--output", got=str(output), expected=expected)
     several = [runs] if isinstance(runs, Run) else list(runs)
-    if not output.absolute().parent.is_dir():
-        raise _unwritable(output, os.strerror(errno.ENOENT))
+    if not os.path.isdir(output.absolute().parent):
+        raise _unwritable(output, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
     with speaking(lang), uncollected():
         priced = [price(run) for run in several]
         views = report_views(several, priced)
@@ -127,13 +128,8 @@ def _write(files: dict[Path, str]) -> None:
         try:
             write_durably(path, text)
         except OSError as error:
-            raise _unwritable(path, error.strerror) from error
+            raise _unwritable(path, error) from error
 
 
-def _unwritable(path: Path, why: str | None) -> InputError:
-    return InputError(
-        f"can't write the report: {why}",
-        where="--output",
-        got=str(path),
-        expected="a folder",
-    )
+def _unwritable(path: Path, error: OSError) -> NameplateError:
+    return unwritable("can't write the report", error, where="--output", got=str(path))

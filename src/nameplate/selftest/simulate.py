@@ -23,6 +23,7 @@ from scipy.special import ndtri
 
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.device.simulated_work import SimulatedWork
+from nameplate.ending import ExitStatus
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.errors import InputError
@@ -316,7 +317,7 @@ def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
-        os._exit(1)
+        os._exit(ExitStatus.HANGUP)
 
 
 def _usable_cpus() -> int:

@@ -21,7 +21,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from nameplate.errors import InputError, RunIncomplete
+from nameplate.errors import InputError, NameplateError, RunIncomplete, unwritable
 from nameplate.record import SCHEMA, Record
 from nameplate.store.manifest import Expected, Manifest
 
@@ -59,27 +59,25 @@ def new_run_id(suite: str) -> str:
 def create(results: Path, manifest: Manifest) -> Path:
     """Make the folder of a new run and write its manifest.
 
-    Raises InputError where the folder can't be made or written.
+    Raises InputError where the folder can't be made or written, OutputError where its disk takes no more.
     """
     folder = results / manifest.run
     try:
         folder.mkdir(parents=True, exist_ok=False)
         write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     except OSError as error:
-        raise InputError(
-            f"can't write a run here: {error.strerror}",
-            where="--results",
-            got=str(results),
-            expected="a folder",
-        ) from error
+        raise unwritable("can't write a run here", error, where="--results", got=str(results)) from error
     return folder
 
 
 def write_durably(path: Path, text: str, mode: int = 0o666) -> None:
     """Write a file that is either whole or absent, also after a crash: temporary name, fsync, rename.
 
-    `mode` is what the user's umask is taken from. Raises OSError.
+    `mode` is what the user's umask is taken from. A character device is written to. Raises OSError.
     """
+    if is_character_device(path):
+        path.write_text(text, encoding="utf-8")
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
@@ -91,6 +89,14 @@ def write_durably(path: Path, text: str, mode: int = 0o666) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_character_device(path: Path) -> bool:
+    """Whether it is one: it is written to where a file is replaced. False for a path that can't be one."""
+    try:
+        return path.is_char_device()
+    except OSError:
+        return False
 
 
 class RecordWriter:
@@ -130,14 +136,18 @@ class RecordWriter:
         Raises RunIncomplete where the disk takes no more; the records before it are safe.
         """
         try:
-            self._file.write(record.model_dump_json() + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self.write(record)
         except OSError as error:
             raise RunIncomplete(
                 f"{self._file.name}: can't write the record of {record.case}: {error.strerror}; the records "
                 "before it are kept"
             ) from error
+
+    def write(self, record: Record) -> None:
+        """Write one record as `append` does. Raises OSError where the disk takes no more."""
+        self._file.write(record.model_dump_json() + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 @contextmanager
@@ -176,10 +186,9 @@ def mark_done(folder: Path) -> None:
         raise _unwritable(folder, error) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> InputError:
-    return InputError(
-        f"can't write into this run: {error.strerror}", where=str(folder), expected="a folder to write into"
-    )
+def _unwritable(folder: Path, error: OSError) -> NameplateError:
+    expected = "a folder to write into"
+    return unwritable("can't write into this run", error, where=str(folder), expected=expected)
 
 
 def read_run(folder: Path) -> Run:
@@ -261,4 +270,4 @@ def _first_complaint(error: ValidationError) -> str:
 
 def find_runs(path: Path) -> list[Path]:
     """Every run folder at or below `path`, sorted by name; a published result counts as one."""
-    return sorted(found.parent for found in path.rglob(MANIFEST))
+    return sorted(found.parent for found in path.rglob(MANIFEST)) if os.path.isdir(path) else []

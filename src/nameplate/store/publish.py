@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nameplate.errors import InputError
+from nameplate.errors import InputError, unwritable
 from nameplate.record import Record
 from nameplate.store import folder as store
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 
+_KEY_EXPECTED = "a readable file, or a folder to make it in"
 _KEY_BYTES = 32
 _SECRET_FIELDS = ("uuid", "serial", "pci_bus_id")
 
@@ -34,7 +35,7 @@ def publish_run(run: Run, results: Path) -> Path:
     key = _own_key()
     hidden = {secret: _hash(secret, key) for secret in _secrets(run.manifest)}
     target = results / str(run.manifest.devices[0].part) / run.id
-    if target.exists():
+    if os.path.exists(target):
         raise InputError(
             "published already", where="bench publish", got=run.id, expected=f"a run not in {results}"
         )
@@ -43,7 +44,7 @@ def publish_run(run: Run, results: Path) -> Path:
         store.create(unfinished, manifest)
         with store.RecordWriter(unfinished / run.id, manifest.devices[0].name.replace(":", "")) as writer:
             for record in run.records:
-                writer.append(_without(record, hidden))
+                writer.write(_without(record, hidden))
         store.mark_done(unfinished / run.id)
         (unfinished / run.id).rename(target)
     return target
@@ -57,9 +58,7 @@ def _beside(target: Path) -> Iterator[Path]:
         with TemporaryDirectory(prefix=".unfinished-", dir=target.parent) as folder:
             yield Path(folder)
     except OSError as error:
-        raise InputError(
-            f"can't write there: {error.strerror}", where="--to", got=str(target.parent), expected="a folder"
-        ) from error
+        raise unwritable("can't write there", error, where="--to", got=str(target.parent)) from error
 
 
 def _refuse_unfit(run: Run) -> None:
@@ -154,10 +153,8 @@ def _own_key() -> bytes:
         key = bytes.fromhex(path.read_text(encoding="ascii"))
         if len(key) < _KEY_BYTES:
             raise ValueError(f"it holds {len(key)} bytes, not {_KEY_BYTES}; remove it, and one is made")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"no key to hash by: {error}",
-            where=str(path),
-            expected="a readable file, or a folder to make it in",
-        ) from error
+    except OSError as error:
+        raise unwritable("no key to hash by", error, where=str(path), expected=_KEY_EXPECTED) from error
+    except ValueError as error:
+        raise InputError(f"no key to hash by: {error}", where=str(path), expected=_KEY_EXPECTED) from error
     return key

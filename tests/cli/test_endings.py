@@ -1,0 +1,518 @@
+"""How a command ends: its exit status, one sentence on standard error, and output that can't be written."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import nameplate.cli.devices
+import nameplate.report.devices
+import nameplate.report.write
+import nameplate.run
+import nameplate.selftest.bare
+import nameplate.store.publish
+from nameplate import errors
+from nameplate.cli import app, main
+from nameplate.ending import ExitStatus
+from nameplate.errors import CheckFailed, InputError, NameplateError
+from nameplate.selftest.bare import BareResult
+
+ROOT = Path(__file__).parents[2]
+BENCH = Path(sys.executable).with_name("bench")
+PUBLISHED = ROOT / "results" / "intel-emerald-rapids" / "20261122T165536-standard-1901"
+SAME = ROOT / "tests" / "data" / "compare" / "same"
+PATIENCE_S = 120
+
+
+def test_the_exit_statuses_are_those_of_the_contract():
+    assert [(each.name, int(each)) for each in ExitStatus] == [
+        ("DONE", 0),
+        ("CHECK_FAILED", 1),
+        ("BAD_INPUT", 2),
+        ("INCOMPLETE", 3),
+        ("UNFORESEEN", 70),
+        ("HANGUP", 129),
+        ("INTERRUPTED", 130),
+        ("CLOSED_PIPE", 141),
+        ("TERMINATED", 143),
+    ]
+
+
+def descendants(kind):
+    yield kind
+    for each in kind.__subclasses__():
+        yield from descendants(each)
+
+
+def test_only_a_check_that_was_asked_for_ends_with_1():
+    with_1 = {each for each in descendants(NameplateError) if each.exit_status == ExitStatus.CHECK_FAILED}
+    assert with_1 == {CheckFailed}
+
+
+# Output that can't be written.
+
+COMMANDS = {
+    "help": ["--help"],
+    "version": ["--version"],
+    "run": ["run"],
+    "show": ["show", PUBLISHED],
+    "show --json": ["show", PUBLISHED, "--json"],
+    "suites": ["suites"],
+    "devices": ["devices", "--json"],
+    "specs": ["specs", "nvidia-a800-sxm4-80gb"],
+    "compare": ["compare", SAME, SAME],
+    "compare --markdown": ["compare", SAME, SAME, "--markdown"],
+    "report": ["report", PUBLISHED, "-o", "r.html"],
+    "publish": ["publish", PUBLISHED],
+    "leaderboard": ["leaderboard", ROOT / "results", "--check"],
+    "leaderboard --json": ["leaderboard", ROOT / "results", "--check", "--json"],
+    "export": ["export", PUBLISHED, "--format", "csv"],
+    "export -o": ["export", PUBLISHED, "-o", "out.csv"],
+    "merge": ["merge", PUBLISHED, "-o", "out.jsonl"],
+    "selftest": ["selftest", "--bare"],
+    "fleet list": ["fleet", "list"],
+    "fleet cost": ["fleet", "cost", "nio", "--draws", "1000"],
+    "fleet cost --csv": ["fleet", "cost", "nio", "--draws", "1000", "--csv"],
+    "fleet audit": ["fleet", "audit"],
+    "fleet plan": ["fleet", "plan", "--eflops", "1", "--part", "nvidia-a800-sxm4-80gb", "--draws", "1000"],
+    "fleet goodput": ["fleet", "goodput", "--cards", "1024"],
+    "fleet validate": ["fleet", "validate"],
+}
+
+
+def test_every_command_is_among_them():
+    named = {
+        group.typer_instance.info.name or group.name: group.typer_instance for group in app.registered_groups
+    }
+    words = {command.name for command in app.registered_commands}
+    words |= {f"{name} {each.name}" for name, group in named.items() for each in group.registered_commands}
+    for word in words:
+        assert any(" ".join(map(str, arguments)).startswith(word) for arguments in COMMANDS.values()), word
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path, make_run, make_record):
+    """What takes long, or looks at this machine, is made up: here it's about what comes after."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(nameplate.run, "measure", lambda *_, **__: make_run(make_record()))
+    monkeypatch.setattr(nameplate.report.write, "write_report", lambda *_: [tmp_path / "r.html"])
+    monkeypatch.setattr(nameplate.store.publish, "publish_run", lambda *_: tmp_path)
+    monkeypatch.setattr(nameplate.cli.devices, "_survey", lambda _: None)
+    monkeypatch.setattr(nameplate.report.devices, "document", lambda _: {"devices": [], "nvml": {}})
+    bare = BareResult("matmul/…", 2.0, 2.0, 1.0, 0.99, 1.01, rounds=20)
+    monkeypatch.setattr(nameplate.selftest.bare, "against_bare_loop", lambda **_: bare)
+
+
+def full():
+    return open("/dev/full", "w", encoding="utf-8")
+
+
+def closed():
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w", encoding="utf-8")
+
+
+def unwritable():
+    """What `>&-` leaves: a descriptor that takes nothing."""
+    return open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(
+    ("output", "status", "reason"),
+    [
+        pytest.param(full, 70, "No space left on device", id="full"),
+        pytest.param(unwritable, 70, "Bad file descriptor", id="takes nothing"),
+        pytest.param(closed, 141, None, id="closed pipe"),
+    ],
+)
+def test_output_that_cant_be_written_is_70_and_a_closed_pipe_141_and_silent(
+    bench, quick, monkeypatch, arguments, output, status, reason
+):
+    with output() as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        result = bench(*arguments)
+    assert result.status == status
+    own = [line for line in result.err.splitlines() if "can't be written" in line]
+    if reason is None:
+        assert not own
+        assert "broken pipe" not in result.err.lower()
+    else:
+        (sentence,) = own
+        assert sentence.startswith(f"bench: output can't be written: {reason}; its traceback is in /")
+
+
+def test_so_it_is_with_a_stream_that_has_no_descriptor(bench, monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    result = bench("fleet", "list")
+    assert result.status == 70
+    assert result.err.startswith("bench: output can't be written: Input/output error; its traceback is in /")
+
+
+def shell(script, **more):
+    """Run a line of shell in which `bench` is this one."""
+    return subprocess.run(
+        ["bash", "-c", script.replace("bench", str(BENCH), 1)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "said"),
+    [
+        ("bench fleet list > /dev/full", 70, "bench: output can't be written: No space left on device; its"),
+        ("bench --version >&-", 70, "bench: output can't be written: Bad file descriptor; its traceback is"),
+        ("bench --version >&- 2>&-", 70, None),
+        ("bench fleet list | true; exit ${PIPESTATUS[0]}", 141, None),
+        ("bench run --zzz 2>&1 >&- | true; exit ${PIPESTATUS[0]}", 2, None),
+        ("bench --version <&- 2>&-", 0, None),
+    ],
+)
+def test_python_itself_says_nothing_more_as_it_ends(script, status, said):
+    done = shell(script)
+    assert done.returncode == status
+    assert (done.stderr == "") if said is None else (done.stderr.startswith(said))
+    assert done.stderr.count("\n") == (said is not None)
+
+
+def test_a_working_directory_that_is_gone_is_bad_input(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = shell(f"cd {gone} && rmdir {gone} && bench run smoke")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "bench: the working directory can't be read: No such file or directory; "
+        "expected to be run in one that exists\n"
+    )
+
+
+# Files that can't be written.
+
+
+def failing_fsync(number):
+    def fsync(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    return fsync
+
+
+FILES = {
+    "export": ["export", PUBLISHED, "-o", "{folder}/out.csv"],
+    "merge": ["merge", PUBLISHED, "-o", "{folder}/out.jsonl"],
+    "report": ["report", PUBLISHED, "-o", "{folder}/out.md"],
+    "leaderboard": ["leaderboard", "{folder}"],
+    "publish": ["publish", "{run}", "--to", "{folder}"],
+}
+
+
+@pytest.fixture
+def arguments(tmp_path, make_record, make_manifest, monkeypatch):
+    """A command's arguments, with a folder to write into that holds a published run, and a run to publish."""
+    from nameplate.store.folder import RecordWriter, create, mark_done
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (tmp_path / "data" / "nameplate").mkdir(parents=True)
+    (tmp_path / "data" / "nameplate" / "publish.key").write_text("ab" * 32)
+    shutil.copytree(PUBLISHED, tmp_path / "folder" / PUBLISHED.parent.name / PUBLISHED.name)
+    record = make_record()
+    run = create(tmp_path / "runs", make_manifest([record.case]))
+    with RecordWriter(run, "cpu") as writer:
+        writer.append(record)
+    mark_done(run)
+    monkeypatch.setattr(nameplate.report.write, "_markdown", lambda _views, output: {output: "# a report"})
+
+    def fill(words, folder=tmp_path / "folder"):
+        return [str(word).format(folder=folder, run=run) for word in words]
+
+    return fill
+
+
+@pytest.mark.parametrize("words", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_takes_no_more_is_70(bench, arguments, monkeypatch, tmp_path, words, number):
+    monkeypatch.setattr(os, "fsync", failing_fsync(number))
+    result = bench(*arguments(words))
+    assert (result.status, result.out) == (70, "")
+    (sentence,) = result.err.splitlines()
+    assert os.strerror(number) in sentence
+    assert "; its traceback is in /" in sentence
+    assert not list((tmp_path / "folder").glob("out*"))
+    assert not list((tmp_path / "folder").rglob(".*"))
+
+
+@pytest.mark.parametrize("words", [FILES["export"], FILES["merge"], FILES["report"]], ids=list(FILES)[:3])
+def test_a_folder_that_isnt_there_is_bad_input(bench, arguments, tmp_path, words):
+    result = bench(*arguments(words, tmp_path / "nowhere"))
+    assert (result.status, result.out) == (2, "")
+    assert "No such file or directory" in result.err
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", LONG],
+        ["report", PUBLISHED, "-o", f"{LONG}/r.html"],
+        ["report", PUBLISHED, "-o", f"{LONG}.html"],
+        ["compare", LONG, LONG],
+        ["compare", "--interleave", LONG, "."],
+        ["export", LONG, "--format", "csv"],
+        ["export", PUBLISHED, "-o", f"{LONG}.csv"],
+        ["merge", LONG, "-o", "out.csv"],
+        ["publish", LONG],
+        ["leaderboard", LONG],
+        ["fleet", "cost", "nio", "--run", LONG],
+        ["fleet", "cost", "nio", "--fleets", LONG],
+        ["run", "--resume", LONG],
+    ],
+)
+def test_a_name_that_no_file_can_have_is_bad_input(bench, monkeypatch, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    result = bench(*words)
+    assert (result.status, result.out) == (2, "")
+    assert LONG in result.err.splitlines()[-1]
+
+
+def test_a_device_is_written_to_and_may_be_full(bench, tmp_path):
+    result = bench("export", PUBLISHED, "--format", "csv", "-o", "/dev/full")
+    assert result.status == 70
+    assert result.err.startswith(
+        "bench: --output: can't write there: No space left on device (/dev/full); its"
+    )
+    assert Path("/dev/full").is_char_device()
+    (tmp_path / "link.md").symlink_to("/dev/null")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nameplate.report.write, "_markdown", lambda _views, output: {output: "# a report"})
+        assert bench("report", PUBLISHED, "-o", tmp_path / "link.md").status == 0
+    assert (tmp_path / "link.md").is_symlink()
+    assert Path("/dev/null").is_char_device()
+
+
+# Errors that nobody foresaw.
+
+
+@pytest.fixture
+def breaks(monkeypatch):
+    """Let `bench run` break by this error, beneath everything that expects one."""
+
+    def use(error):
+        def measure(*_, **__):
+            raise error
+
+        monkeypatch.setattr(nameplate.run, "measure", measure)
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("first line\nsecond"), "unforeseen RuntimeError: first line second"),
+        (FileNotFoundError(2, "No such file or directory", "x"), "unforeseen FileNotFoundError: [Errno 2]"),
+        (SystemExit(1), "unforeseen SystemExit: 1"),
+        (SystemExit("a library's own idea"), "unforeseen SystemExit: a library's own idea"),
+        (errors.Unsupported("no such thing here"), "no such thing here"),
+        (MemoryError(), "unforeseen MemoryError: "),
+        (ValueError("x" * 5000), f"unforeseen ValueError: {'x' * 300}…; its traceback"),
+    ],
+)
+def test_an_error_nobody_foresaw_is_70_and_says_where_its_traceback_is(bench, breaks, error, said):
+    breaks(error)
+    result = bench("run")
+    assert (result.status, result.out) == (70, "")
+    (sentence,) = result.err.splitlines()
+    assert sentence.startswith(f"bench: {said}")
+    trace = Path(sentence.rpartition(" is in ")[2])
+    text = trace.read_text(encoding="utf-8")
+    trace.unlink()
+    assert text.startswith("Traceback (most recent call last):")
+    assert type(error).__name__ in text
+
+
+def test_where_no_file_can_be_made_the_traceback_itself_is_printed(breaks, monkeypatch, capsys):
+    def mkstemp(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    breaks(RuntimeError("boom"))
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(sys, "argv", ["bench", "run"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 70
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "bench: unforeseen RuntimeError: boom; its traceback can't be kept:\nTraceback (most"
+    )
+    assert said.endswith("RuntimeError: boom\n")
+
+
+def test_so_it_is_in_a_process_that_measures():
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "nameplate.share", "too", "few"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 70
+    assert done.stderr.startswith("bench: unforeseen ValueError: not enough values")
+
+
+# A run's own ends.
+
+
+def test_a_run_in_which_every_case_was_skipped_measured_nothing(bench, monkeypatch, make_run, make_record):
+    skipped = make_run(make_record(status="skipped"), make_record(status="skipped", case="another"))
+    monkeypatch.setattr(nameplate.run, "measure", lambda *_, **__: skipped)
+    result = bench("run", "--json")
+    assert result.status == 3
+    assert '"skipped"' in result.out
+    assert result.err == (
+        "bench: nothing was measured: every case was skipped, each for the reason that its record says\n"
+    )
+
+
+def test_a_skipped_case_beside_a_measured_one_is_done(bench, monkeypatch, make_run, make_record):
+    run = make_run(make_record(), make_record(status="skipped", case="another"))
+    monkeypatch.setattr(nameplate.run, "measure", lambda *_, **__: run)
+    result = bench("run", "--json")
+    assert (result.status, result.err) == (0, "")
+
+
+def test_failed_and_missing_cases_are_counted(bench, monkeypatch, make_run, make_record):
+    run = make_run(make_record(), make_record(status="failed", case="another"), missing=["a third"])
+    monkeypatch.setattr(nameplate.run, "measure", lambda *_, **__: run)
+    result = bench("run", "--json")
+    assert result.status == 3
+    assert result.err == "bench: the run is incomplete: 1 failed, 1 without a record, of 3 cases\n"
+
+
+# Signals.
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_a_run_as_ctrl_c_does(bench, monkeypatch, number, status, tmp_path):
+    def measure(*_, observer, **__):
+        observer.folder = tmp_path
+        os.kill(os.getpid(), number)
+        time.sleep(PATIENCE_S)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(nameplate.run, "measure", measure)
+    result = bench("run")
+    assert (result.status, result.out) == (status, "")
+    assert result.err == f"bench: interrupted; what was finished is kept: bench run --resume {tmp_path}\n"
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored(bench, monkeypatch, make_run, make_record):
+    def measure(*_, **__):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return make_run(make_record())
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(nameplate.run, "measure", measure)
+        assert bench("run", "--json").status == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_real_run_that_is_terminated_ends_its_processes_first(tmp_path):
+    """Only the command itself gets the signal, as from a job scheduler."""
+    command = subprocess.Popen(
+        [BENCH, "run", "smoke", "--device", "cpu", "--results", tmp_path, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        children = []
+        while not children and time.monotonic() < deadline:
+            time.sleep(0.05)
+            found = psutil.Process(command.pid).children(recursive=True)
+            children = [each for each in found if any(tmp_path.iterdir())]
+        command.terminate()
+        out, err = command.communicate(timeout=PATIENCE_S)
+    finally:
+        command.kill()
+        command.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)  # a second is promised; the machine may be busy
+    assert not alive
+    (folder,) = tmp_path.iterdir()
+    assert (command.returncode, out) == (143, "")
+    assert err.splitlines()[-1] == (
+        f"bench: interrupted; what was finished is kept: bench run --resume {folder}"
+    )
+    assert "Traceback" not in err
+
+
+# A command line that can't be used.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--zzz"], "no such option; got '--zzz'; expected what `bench --help` lists"),
+        (["runn"], "no such command; got 'runn'; expected run"),
+        (
+            ["fleet", "xyzzy"],
+            "bench fleet: no such command; got 'xyzzy'; expected what `bench fleet --help` lists",
+        ),
+        (["run", "--devic", "cpu"], "bench run: no such option; got '--devic'; expected --device"),
+        (["run", "--budget", "soon"], "--budget: can't be used; got 'soon'; expected a valid number"),
+        (["fleet", "cost", "--draws=x"], "--draws: can't be used; got 'x'; expected a valid integer"),
+        (["run", "--budget"], "option '--budget' requires an argument"),
+        (
+            ["compare", "a"],
+            "bench compare: missing argument 'NEW'; expected what `bench compare --help` lists",
+        ),
+        (
+            ["report", "a"],
+            "bench report: missing option '-o' / '--output'; expected what `bench report --help`",
+        ),
+        (["compare", "a", "b", "c"], "bench compare: got unexpected extra argument"),
+    ],
+)
+def test_a_command_line_that_cant_be_used_is_2_and_one_sentence(bench, arguments, sentence):
+    result = bench(*arguments)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"bench: {sentence}")
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", [[], ["fleet"]])
+def test_without_a_command_the_help_is_printed_and_says_what_lacks(bench, group):
+    result = bench(*group)
+    assert (result.status, result.out) == (2, "")
+    assert "Commands:" in result.err
+    assert result.err.splitlines()[-1].endswith("no command was given; expected one of those above")
+
+
+def test_an_error_that_names_no_parts_is_its_own_sentence(bench, breaks):
+    breaks(InputError("not this"))
+    assert bench("run")[0::2] == (2, "bench: not this\n")
