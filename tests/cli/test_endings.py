@@ -68,6 +68,7 @@ COMMANDS = {
     "run": ["run"],
     "show": ["show", PUBLISHED],
     "show --json": ["show", PUBLISHED, "--json"],
+    "list": ["list", "--results", ROOT / "results"],
     "suites": ["suites"],
     "devices": ["devices", "--json"],
     "specs": ["specs", "nvidia-a800-sxm4-80gb"],
@@ -492,8 +493,8 @@ def test_a_real_run_that_is_terminated_ends_its_processes_first(tmp_path):
             "bench compare: missing argument 'NEW'; expected what `bench compare --help` lists",
         ),
         (
-            ["report", "a"],
-            "bench report: missing option '-o' / '--output'; expected what `bench report --help`",
+            ["merge", "a"],
+            "bench merge: missing option '-o' / '--output'; expected what `bench merge --help`",
         ),
         (["compare", "a", "b", "c"], "bench compare: got unexpected extra argument"),
     ],
