@@ -109,8 +109,8 @@ def test_devices_are_counted_and_the_product_is_the_slowest_one_s(
     (row,) = json.loads(bench("list", "--results", tmp_path, "--json").out)
     assert row["best"]["device"] == "cuda:7"
     assert [each["device"] for each in row["devices"]] == [f"cuda:{n}" for n in range(8)]
-    monkeypatch.setenv("COLUMNS", "60")
-    assert "  device: 8 × nvidia-h200-sxm-141gb\n" in bench("list", "--results", tmp_path).out
+    monkeypatch.setenv("COLUMNS", "160")
+    assert "  8 × nvidia-h200-sxm-141gb  " in bench("list", "--results", tmp_path).out
 
 
 def test_a_run_without_a_rated_product_has_its_fastest_or_none(bench, tmp_path, store, make_record):

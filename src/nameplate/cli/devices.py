@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nameplate.cli.options import Json
-from nameplate.cli.output import print_json
+from nameplate.cli.output import print_json, show_view
 
 if TYPE_CHECKING:
     from nameplate.device.survey import Survey
@@ -22,13 +22,13 @@ def register(app: typer.Typer) -> None:
 
 def devices(device: Only = "all", json: Json = False) -> None:
     """Print every device here, the part it is taken for and by which evidence, its rating and its health."""
-    from nameplate.report.devices import document, show
+    from nameplate.report.devices import devices_view, document
 
     found = document(_survey(device))
     if json:
         print_json(found)
     else:
-        show(found)
+        show_view(devices_view(found))
 
 
 def _survey(device: str) -> Survey:

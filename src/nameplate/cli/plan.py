@@ -14,6 +14,7 @@ from nameplate.cli.options import (
     Draws,
     Fleets,
     Json,
+    Parts,
     Prices,
     PricingRun,
     Results,
@@ -21,7 +22,6 @@ from nameplate.cli.options import (
     WithGoodput,
     pairs,
 )
-from nameplate.cli.specs import Parts
 from nameplate.errors import InputError
 
 if TYPE_CHECKING:

@@ -75,6 +75,6 @@ def suites(json: Json = False) -> None:
     if json:
         print_json(rows)
     else:
-        for row in rows:
-            budget = "–" if row["budget_s"] is None else f"{row['budget_s']:g} s"
-            print(f"{row['suite']:12} {budget:>8}  {plain(row['description'])}")
+        from nameplate.report.suites import suites_view
+
+        show_view(suites_view(rows))

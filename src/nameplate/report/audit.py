@@ -118,7 +118,7 @@ def _csv_cell(value: Any) -> Any:
 
 
 _CLAIM = Field[Row]("claim", lambda row: plain(row.id))
-_STATED = Field[Row]("stated", lambda row: plain(_stated(row)))
+_STATED = Field[Row]("stated", lambda row: plain(_stated(row)), is_number=True)
 _RECOMPUTED = Field[Row]("recomputed", _recomputed, is_number=True)
 _OFF = Field[Row]("off by", _off, is_number=True)
 _REASON = Field[Row]("reason", lambda row: plain(row.why))

@@ -23,8 +23,16 @@ def block_table(records: Sequence[Record], labels: Labels) -> Table:
         Field[Record]("efficiency", _efficiency, is_number=True),
         Field[Record]("verdict", lambda each: " ".join(each.verdicts)),
     ]
-    lead = _("One layer; FLOPs as {conventions} counts them.", conventions=_conventions(blocks))
-    return table_of(_("The transformer block"), fields, blocks, lead=lead if blocks else "")
+    return table_of(_("The transformer block"), fields, blocks, lead=_lead(blocks) if blocks else "")
+
+
+def _lead(blocks: Sequence[Record]) -> str:
+    """Of which model it is one layer, for a screen without that column; and how FLOPs were counted."""
+    models = plain(_(", ").join(dict.fromkeys(each.represents for each in blocks if each.represents)))
+    counted = _conventions(blocks)
+    if not models:
+        return _("One layer; FLOPs as {conventions} counts them.", conventions=counted)
+    return _("One layer of {models}; FLOPs as {conventions} counts them.", models=models, conventions=counted)
 
 
 def _tokens_a_second(record: Record) -> str:

@@ -84,7 +84,7 @@ def _percent(ratio: float) -> str:
 def _compared(found: Comparison) -> Table:
     rows = [row for row in found.rows if row.word in _SPEED]
     fields = [
-        Field[Row]("case", lambda row: _case(found, row)),
+        Field[Row]("case", lambda row: _case(found, row), whole=_of_pytest(found)),
         *([Field[Row]("device", lambda row: plain(row.device))] if _several_devices(rows) else []),
         Field[Row]("new is", lambda row: _(row.word)),
         Field[Row](
@@ -111,7 +111,7 @@ def _several_devices(rows: Sequence[Row]) -> bool:
 def _others(found: Comparison) -> Table:
     rows = [row for row in found.rows if row.word not in _SPEED]
     fields = [
-        Field[Row]("case", lambda row: _case(found, row)),
+        Field[Row]("case", lambda row: _case(found, row), whole=_of_pytest(found)),
         *([Field[Row]("device", lambda row: plain(row.device))] if _several_devices(rows) else []),
         Field[Row]("new is", lambda row: _(row.word)),
         Field[Row]("reason", lambda row: plain(retold(row.reason or ""))),

@@ -1,4 +1,4 @@
-"""What is here, as JSON and for a terminal: each device's part, rating, health, the best published figure."""
+"""What is here, as JSON and for a reader: each device's part, rating, health, the best published figure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from nameplate.derate.published import Published, best_gemm
 from nameplate.device.survey import Seen, Survey
-from nameplate.report.table import figure
+from nameplate.report.table import Table, figure
+from nameplate.report.view import View
 from nameplate.text import plain
 
 # What a person asks of a device; JSON has everything, the CPU's flags included.
@@ -80,57 +77,59 @@ def _published(one: Published) -> dict[str, Any]:
     return {name: getattr(one, name) for name in ("id", *rated, "device", "part", "scope", "source", "date")}
 
 
-def show(found: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the document: devices that are alike as one block, each with a line of its own in it."""
-    out = console or Console()
-    for _, alike in groupby(found["devices"], key=lambda row: [row[name] for name in _SHARED]):
-        out.print(_block(list(alike)), highlight=False)
-        out.print()
-    nvml = found["nvml"]
-    if nvml["absent"]:
-        out.print(Text(plain(f"NVML: {nvml['absent']}"), style="dim"))
+def devices_view(found: Mapping[str, Any]) -> View:
+    """The document for a reader: devices that are alike as one table, each with a line of its own in it."""
+    rows = found["devices"]
+    tables = [_block(list(alike)) for _, alike in groupby(rows, key=lambda row: [row[it] for it in _SHARED])]
+    nvml = found["nvml"]["absent"]
+    amiss = sum(map(_count_amiss, rows))
+    return View(
+        title="The devices of this machine",
+        facts=(("NVML", plain(nvml)),) if nvml else (),
+        tables=tuple(tables),
+        meaning=f"In the way of measuring: {amiss or 'nothing known'}.",
+        advice=(),
+        problems=(),
+    )
 
 
 def _block(rows: Sequence[Mapping[str, Any]]) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column(overflow="fold")
-    for name, value, style in _lines(rows):
-        grid.add_row(Text(plain(name)), Text(plain(value), style=style))
-    return grid
-
-
-def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
-    """Name, value and style of each line."""
     first = rows[0]
     names = first["device"] if len(rows) == 1 else f"{first['device']} … {rows[-1]['device']}"
-    yield names, first["identity"]["name"] or "a device without a name", "bold"
-    yield "part", f"{first['part'] or 'none known'}: {first['evidence']}", ""
+    heading = f"{names}: {first['identity']['name'] or 'a device without a name'}"
+    lines = tuple((plain(name), plain(value)) for name, value in _lines(rows))
+    return Table(plain(heading), ("", ""), lines, frozenset())
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Name and value of each line."""
+    first = rows[0]
+    yield "part", f"{first['part'] or 'none known'}: {first['evidence']}"
     if first["unusable"]:
-        yield "can't be used", first["unusable"], "yellow"
+        yield "can't be used", first["unusable"]
     yield from _ratings(first)
     for dtype, best in first["best_published"].items():
-        yield "best published", _best_sentence(dtype, best), ""
+        yield "best published", _best_sentence(dtype, best)
     for note in first["notes"]:
-        yield "note", note, ""
-    yield "facts", _facts(first["identity"]), ""
+        yield "note", note
+    yield "facts", _facts(first["identity"])
     for row in rows:
         alone = len(rows) == 1
-        yield "now" if alone else row["device"], _now(row), ""
+        yield "now" if alone else row["device"], _now(row)
         for sentence in (*row["health"], *row["in_the_way"]):
-            yield "in the way" if alone else row["device"], sentence, "yellow"
+            yield "in the way" if alone else row["device"], sentence
 
 
-def _ratings(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _ratings(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not row["nominal_tflops"]:
-        yield "nominal", f"none: {row['missing']}", ""
+        yield "nominal", f"none: {row['missing']}"
     by_source: dict[str, list[str]] = {}
     for dtype, tflops in row["nominal_tflops"].items():
         datasheet = row["datasheet_tflops"].get(dtype)
         beside = "" if datasheet == tflops else f" (datasheet {figure(datasheet)})"
         by_source.setdefault(row["sources"][dtype], []).append(f"{dtype} {figure(tflops)}{beside}")
     for source, figures in by_source.items():
-        yield "nominal TFLOPS", f"{', '.join(figures)}: {source}", ""
+        yield "nominal TFLOPS", f"{', '.join(figures)}: {source}"
 
 
 def _best_sentence(dtype: str, best: Mapping[str, Any]) -> str:
@@ -164,6 +163,10 @@ def _now(row: Mapping[str, Any]) -> str:
     identity, reading = row["identity"], row["reading"] or {}
     which = [identity[name] for name in ("uuid", "pci_bus_id") if identity.get(name)]
     now = [f"{reading[name]:g} {unit}" for name, unit in _NOW if reading.get(name) is not None]
-    amiss = len(row["health"]) + len(row["in_the_way"])
+    amiss = _count_amiss(row)
     said = f"{amiss} thing{'s' if amiss > 1 else ''} in its way" if amiss else "nothing known in its way"
     return ", ".join([*which, *now, said])
+
+
+def _count_amiss(row: Mapping[str, Any]) -> int:
+    return len(row["health"]) + len(row["in_the_way"])

@@ -61,18 +61,24 @@ def list_view(rows: Sequence[Row]) -> View:
         Field[Row]("fleet", lambda row: plain(row["fleet"])),
         Field[Row]("as of", lambda row: plain(row["as_of"])),
         Field[Row]("kind", lambda row: row["kind"], goes=1),
-        Field[Row]("part", lambda row: plain(row["part"] or ("a mix" if row["mix"] else "–")), goes=3),
         Field[Row]("EFLOPS", lambda row: _number(row["stated_eflops"], ",g"), is_number=True),
-        Field[Row]("in", lambda row: row["precision"] if row["stated_eflops"] else "–", goes=0),
+        Field[Row]("in", lambda row: row["precision"] if row["stated_eflops"] else "–"),
         Field[Row]("cards stated", lambda row: _number(row["stated_cards"], ",d"), is_number=True, goes=2),
         Field[Row]("cards", lambda row: _number(row["cards"], ",d"), is_number=True),
     ]
-    sources = [Field[Row]("fleet", lambda row: plain(row["fleet"])), Field[Row]("from", _stated_by)]
+    sources = [
+        fields[0],
+        Field[Row]("part", lambda row: plain(row["part"] or ("a mix" if row["mix"] else "–"))),
+        Field[Row]("from", _stated_by),
+    ]
     kinds = dict.fromkeys(row["kind"] for row in rows)
     return View(
         "The fleets that are known",
         (),
-        (table_of("Fleets, as stated", fields, rows), table_of("Where from", sources, rows)),
+        (
+            table_of("Fleets, as stated", fields, rows),
+            table_of("Of which part, and where from", sources, rows),
+        ),
         f"Cards, where only EFLOPS are stated, are those ÷ the {DTYPE} nominal of one card.",
         (
             *(f"{kind}: {KINDS[kind]}." for kind in kinds),
@@ -361,7 +367,7 @@ def _chains(costs: Sequence[Cost]) -> Table:
             )
             rows[tuple(map(plain, row))] = None
     columns = ("part", "link", "dtype", "ratio", "from … to", "law", "how", "from")
-    return Table("The chains, from nominal on", columns, tuple(rows), frozenset({3}), (5, 2, 4))
+    return Table("The chains, from nominal on", columns, tuple(rows), frozenset({3}), (5, 4))
 
 
 def _provenance(link: Derate) -> Iterator[str]:

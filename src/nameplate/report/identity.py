@@ -162,7 +162,7 @@ def reproduce_table(run: Run) -> Table:
         torch=plain(run.manifest.software.get("torch")),
     )
     rows_said = tuple((what, plain(command)) for what, command in rows)
-    return Table(_("How to reproduce"), ("what", "command"), rows_said, frozenset(), lead=lead)
+    return Table(_("How to reproduce"), ("what", "command"), rows_said, frozenset(), lead=lead, whole=(1,))
 
 
 def again(manifest: Manifest) -> str:

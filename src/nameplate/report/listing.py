@@ -104,8 +104,8 @@ def list_table(runs: Sequence[Listed]) -> Table:
         Field[Listed](
             "of nominal", lambda run: percent(run.best.efficiency if run.best else None), is_number=True
         ),
-        Field[Listed]("clean", lambda run: str(run.verdicts.get("clean", 0)), is_number=True),
-        Field[Listed]("gravest", _gravest, goes=6),
+        Field[Listed]("clean", lambda run: str(run.verdicts.get("clean", 0)), is_number=True, goes=6),
+        Field[Listed]("gravest", _gravest),
         Field[Listed]("in", lambda run: plain(run.source), goes=0),
     ]
     lead = (

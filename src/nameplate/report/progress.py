@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
@@ -19,14 +20,24 @@ from nameplate.store.manifest import Manifest
 from nameplate.text import plain
 
 
+class _Bar(Progress):
+    """The bar, under what is measured now; that is left out where a line can't hold it, never cropped."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is drawn."""
+        for task in self.tasks:
+            if cell_len(task.description) <= self.console.width:
+                yield Text(task.description)
+        yield self.make_tasks_table(self.tasks)
+
+
 class LiveProgress:
     """An `Observer`: a bar on a terminal, a line a case elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
         """Draw on `console`, by default standard error."""
         self._console = console or Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
+        self._bar = _Bar(
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[left]}", markup=False),

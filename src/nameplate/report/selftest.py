@@ -38,7 +38,8 @@ def simulated_table(rows: Sequence[Row]) -> Table:
             for row in rows
         ),
         frozenset({1, 2, 3, 4, 5, 6, 8}),
-        frozenset({1, 2}),
+        (1, 2),
+        whole=(0,),
     )
 
 
@@ -57,6 +58,7 @@ def readings_table(rows: Sequence[Row]) -> Table:
             for row in rows
         ),
         frozenset(range(1, 2 + len(peers))),
+        whole=(0,),
     )
 
 

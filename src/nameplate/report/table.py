@@ -18,7 +18,8 @@ class Table:
 
     Column names are messages in English, which a medium says in the reader's language, as it does the words
     of a verdict (`said`): a medium lays columns out by their names. A narrow medium may leave out the columns
-    in `secondary`, in that order. `charts` draw the table's figures; `lead` says how to read them.
+    in `secondary`, in that order. `charts` draw the table's figures; `lead` says how to read them. Cells of
+    columns in `whole` may be copied into a command, spaces and all: they are never broken over lines.
     """
 
     heading: str
@@ -28,6 +29,7 @@ class Table:
     secondary: Collection[int] = ()
     charts: tuple[Chart, ...] = ()
     lead: str = ""
+    whole: Collection[int] = ()
 
     def said(self, index: int, cell: str) -> str:
         """A cell of column `index` in the language that is spoken."""
@@ -46,13 +48,15 @@ def verdict_words(verdicts: str) -> str:
 class Field(Generic[Item]):
     """A column to be: its name, and what it says of one item.
 
-    `goes` is its place in the order in which a narrow medium leaves columns out; None: it stays.
+    `goes` is its place in the order in which a narrow medium leaves columns out; None: it stays. A column of
+    ids stays. `whole` cells are never broken over lines.
     """
 
     name: str
     text: Callable[[Item], str]
     is_number: bool = False
     goes: int | None = None
+    whole: bool = False
 
 
 def table_of(
@@ -73,6 +77,7 @@ def table_of(
         tuple(index for _place, index in going),
         tuple(charts),
         lead,
+        tuple(index for index, field in enumerate(fields) if field.whole),
     )
 
 

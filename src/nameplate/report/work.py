@@ -35,7 +35,7 @@ def work_table(records: Sequence[Record], labels: Labels) -> Table:
     ]
     if any(record.normalized_efficiency is not None for record in records):
         fields += [
-            Field("normalized", _normalized, is_number=True),
+            Field("normalized", _normalized, is_number=True, goes=5),
             Field[Record]("lost to", lambda r: plain(retold(r.loss or "–")), goes=3),
         ]
     if any(record.datasheet_tflops != record.nominal_tflops for record in records):

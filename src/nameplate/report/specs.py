@@ -1,0 +1,181 @@
+"""What is known of parts, as JSON and for a reader: figures with sources, conflicts, flags, what is blank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nameplate.report.table import Field, Table, table_of
+from nameplate.report.view import View
+from nameplate.specs.part import Memory, Part
+from nameplate.text import plain
+
+Document = Mapping[str, Any]
+# The dtypes of the table of all parts, and when a narrow screen goes without one.
+_DTYPES = {"fp16": None, "bf16": None, "fp8_e4m3": None, "int8": 2}
+
+
+def document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
+    """One part as JSON. Throughput in TFLOPS (TOPS for int8), dense, of the whole part; unknown is null.
+
+    `memory` is the size that a name settled; without it, a part sold in several has `memory_gb` null.
+    """
+    size = memory or (part.memory[0] if len(part.memory) == 1 else None)
+    return {
+        "part": part.id,
+        "name": part.name,
+        "vendor": part.vendor,
+        "form": part.form,
+        "architecture": part.architecture,
+        "nominal_tflops": {dtype: _number(one.value) for dtype, one in part.nominal.items()},
+        "datasheet_tflops": {dtype: _number(one.value) for dtype, one in part.datasheet.items()},
+        "devices_per_part": part.devices_per_part,
+        "multiprocessors": _value(part.multiprocessors),
+        "unit": part.unit,
+        "maximum_mhz": _value(part.maximum_mhz),
+        "rated_clock_mhz": None if part.rated_clock_mhz is None else round(part.rated_clock_mhz, 1),
+        "rated_clock_absent": part.rated_clock_absent,
+        "memory_gb": _value(size.gb) if size else None,
+        "memory_type": size.type if size else None,
+        "memory_bandwidth_gb_s": _value(size.bandwidth_gb_s) if size else None,
+        "memory": [_memory(one) for one in part.memory],
+        "tdp_w": _value(part.tdp_w),
+        "link_gb_s": _value(part.link_gb_s),
+        "sources": {key: _origin(quantity) for key, quantity in part.figures()},
+        "conflicts": [_conflict(one) for one in part.conflicts],
+        "flags": list(part.flags),
+        "blank": dict(part.blank),
+        "confidence": part.confidence,
+        "notes": list(part.notes),
+        "driver_names": list(part.driver_names),
+        "shared_names": list(part.shared_names),
+        "pci_ids": list(part.pci_ids),
+        "file": part.file,
+    }
+
+
+def parts_view(documents: Sequence[Document]) -> View:
+    """All parts, a row each: dense TFLOPS, GB, GB/s, W, and the rated clock in MHz."""
+    fields = [
+        Field[Document]("part", lambda one: plain(one["part"])),
+        *(_peak(dtype, goes) for dtype, goes in _DTYPES.items()),
+        Field[Document]("GB", _sizes, is_number=True),
+        Field[Document]("GB/s", _speed, is_number=True, goes=1),
+        Field[Document]("W", lambda one: _figure(one["tdp_w"]), is_number=True, goes=3),
+        Field[Document]("MHz", _clock, is_number=True, goes=0),
+        Field[Document]("!", lambda one: "!" if one["flags"] else ""),
+    ]
+    return View(
+        "The parts that are known",
+        (),
+        (table_of("Nominal, dense", fields, documents),),
+        "MHz is the clock that gives the rated figure. !: flagged, see `bench specs NAME`.",
+        (),
+        (),
+    )
+
+
+def part_view(one: Document, taken_as: str | None = None) -> View:
+    """One part: figures, each with its source, then what is flagged, disputed, missing and worth knowing.
+
+    `taken_as` says what a short name was taken for.
+    """
+    clock = one["rated_clock_mhz"]
+    rows = [
+        (key, _figure(origin["value"]), plain(origin["source"])) for key, origin in one["sources"].items()
+    ]
+    rows.append(
+        ("rated clock, MHz", _figure(clock), "computed" if clock else plain(one["rated_clock_absent"]))
+    )
+    tables = (
+        Table("Figures", ("figure", "value", "from"), tuple(rows), frozenset({1})),
+        Table("Worth knowing", ("", ""), tuple(_remarks(one)), frozenset()),
+    )
+    return View(
+        plain(f"{one['name']} ({one['part']})"),
+        (("note", plain(taken_as)),) if taken_as else (),
+        tuple(table for table in tables if table.rows),
+        f"Confidence: {one['confidence'] or 'not stated'}.",
+        (),
+        (),
+    )
+
+
+def _remarks(one: Document) -> Iterator[tuple[str, str]]:
+    if one["devices_per_part"] > 1:
+        yield (
+            "devices",
+            f"a framework sees {one['devices_per_part']} devices, each with its share of these figures",
+        )
+    for name, said in (
+        ("flag", one["flags"]),
+        ("conflict", [conflict["sentence"] for conflict in one["conflicts"]]),
+        ("blank", [f"{key}: {reason}" for key, reason in one["blank"].items()]),
+        ("note", one["notes"]),
+    ):
+        yield from ((name, plain(sentence)) for sentence in said)
+
+
+def _peak(dtype: str, goes: int | None) -> Field[Document]:
+    return Field[Document](
+        dtype, lambda one: _figure(one["nominal_tflops"].get(dtype)), is_number=True, goes=goes
+    )
+
+
+def _sizes(one: Document) -> str:
+    return "/".join(_figure(memory["gb"]) for memory in one["memory"]) or "–"
+
+
+def _speed(one: Document) -> str:
+    """The bandwidth, where the sizes have one."""
+    speeds = {memory["bandwidth_gb_s"] for memory in one["memory"]}
+    return _figure(speeds.pop() if len(speeds) == 1 else None)
+
+
+def _clock(one: Document) -> str:
+    clock = one["rated_clock_mhz"]
+    return _figure(clock and round(clock))
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
+
+
+def _memory(memory: Memory) -> dict[str, Any]:
+    return {
+        "gb": _value(memory.gb),
+        "type": memory.type,
+        "bandwidth_gb_s": _value(memory.bandwidth_gb_s),
+        "driver_names": list(memory.driver_names),
+    }
+
+
+def _origin(quantity: Any) -> dict[str, Any]:
+    return {
+        "value": _number(quantity.value),
+        "source": quantity.source,
+        "date": quantity.date,
+        "basis": quantity.basis,
+    }
+
+
+def _conflict(conflict: Any) -> dict[str, Any]:
+    return {
+        "of": conflict.of,
+        "values": [
+            {"value": _number(value), "source": source.text, "date": source.date}
+            for value, source in conflict.values
+        ],
+        "used": _number(conflict.used),
+        "why": conflict.why,
+        "sentence": str(conflict),
+    }
+
+
+def _value(quantity: Any) -> float | None:
+    return None if quantity is None else _number(quantity.value)
+
+
+def _number(value: Any) -> Any:
+    """A whole number without its ".0"."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
