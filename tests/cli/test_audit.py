@@ -52,7 +52,7 @@ def test_the_screen_begins_with_what_is_contradicted_and_ends_with_the_count(ben
     headings = ("Contradicted", "Hold, rounded", "Hold, as stated", "Can't be checked")
     assert [said.index(each) for each in headings] == sorted(said.index(each) for each in headings)
     for text in (
-        "li-stock about 10,000 cards 16,844 cards −40.6%",
+        "li-stock about 10,000 cards 16,844 cards -40.6%",
         "xpeng-spend about RMB 3.7 billion RMB 2.7713 billion +33.5%",
         "model-hours over 10,000 hours 4,166.7 … 8,333.3 hours +20.0%",
         "a800-fp16 320 TFLOPS 312 TFLOPS +2.6%",

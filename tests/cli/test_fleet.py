@@ -73,13 +73,13 @@ def test_cost_prints_the_sentence_the_conventions_and_how_far_it_reaches(bench):
     assert (status, err) == (0, "")
     for text in (
         SENTENCE,
-        "RMB 371.1 M; in whole ones 391, RMB 371.45 M.",
+        "RMB 371.09375 M; in whole ones 391, RMB 371.45 M.",
         "FLOPs counted by nanoGPT (6N + 12LdT, N with embeddings)",
         "llm-foundry benchmarking README",
         "delivered as far as `scaled`; goodput isn't in it yet",
         "counted by another convention: by Megatron's it's from 0.584 to 0.642",
         "With fabric, spares, electricity and operation one delivered EFLOPS costs RMB 213 M a year (nine",
-        "Owned: servers with spares",
+        "Ownership: servers with spares",
         "One delivered EFLOPS, by how far the chain is followed",
         "Where the spread comes from",
         "ascend-910b-scaled-assumed",
@@ -124,7 +124,7 @@ def test_a_narrow_terminal_loses_no_figure(bench, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = bench("cost")[1]
     assert max(map(len, out.splitlines())) <= 80
-    for text in ("per delivered", "592.8", "2,000.2", "66.757"):
+    for text in ("per delivered", "593", "2,000", "66.8"):
         assert text in out
 
 
@@ -132,7 +132,7 @@ def test_a_cpu_run_prints_its_own_figures_and_prices_nothing(bench, cpu_run):
     status, out, _ = bench("cost", "--run", cpu_run)
     said = " ".join(out.split())
     assert status == 0
-    assert "best product 0.4 TFLOPS in bf16, 80.0% of nominal 0.5 (clean)" in said
+    assert "best product 0.400 TFLOPS in bf16, 80.0% of nominal 0.500 (clean)" in said
     assert "not priced: a CPU's derate never prices a GPU" in said
     assert "delivers 0.626 EFLOPS in published 8-GPU training" in said
     assert "[red]" in out
@@ -216,7 +216,7 @@ def test_validate_prints_each_error_and_is_honest_where_the_chain_misses(bench):
     said = " ".join(out.split())
     assert (status, err) == (0, "")
     for text in ("h100-7b-x8-from-its-gemm", "+27.9%", "+34.1%", "-18.4%", "measure the part and the job",
-                 "from one part to another it misses by up to 34%"):  # fmt: skip
+                 "from one part to another it misses by up to 34.1%"):  # fmt: skip
         assert text in said
     rows = json.loads(bench("validate", "--json")[1])
     assert {"id", "predicted", "published", "error", "bound", "passed"} <= rows[0].keys()
@@ -227,7 +227,7 @@ def test_validate_past_a_bound_is_1_with_what_missed(bench):
     status, out, err = bench("validate", "--bound", 0.3)
     assert status == 1
     assert "NO" in out
-    assert err == "bench: the chain misses 1 of 10: h100-30b-x8-from-its-gemm +34.1% (bound 30%)\n"
+    assert err == "bench: the chain misses 1 of 10: h100-30b-x8-from-its-gemm +34.1% (bound 30.0%)\n"
     assert bench("validate", "--bound", 0.3, "--json")[0] == 1
 
 

@@ -63,7 +63,7 @@ def test_a_budget_is_ranked_and_says_which_parts_have_no_price(bench):
     assert "no price of a server of nvidia-h100-sxm5-80gb is known" in said
     several = " ".join(bench(*BUDGET, "--price", f"{H100}=2000000")[1].split())
     assert several.startswith(
-        "RMB 1,000 M delivers most in H100, 100% of draws agreeing: EFLOPS by servers alone"
+        "RMB 1,000 M delivers most in H100, 100.0% of draws agreeing: EFLOPS by servers alone"
     )
     assert "no price is known of A100: give one" in several
 
@@ -79,8 +79,8 @@ def test_a_training_run_says_what_it_assumes_and_takes(bench):
         "takes 40 cards of A800",
         "a refresh costs its owner RMB",
         "tokens_per_frame 160 50 … 576",
-        "2.0 × 10^11",
-        "FLOPs are counted by 6N: attention over 8,192 tokens isn't in it and would be 31% of 6N.",
+        "2.02 × 10^11",
+        "FLOPs are counted by 6N: attention over 8,192 tokens isn't in it and would be 31.0% of 6N.",
         "Where the spread comes from",
         "no experiments, failed runs, labelling or simulation",
         "goodput isn't in it yet",

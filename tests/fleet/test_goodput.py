@@ -388,7 +388,7 @@ def test_validation_prints_errors_reasons_and_sources(bench):
     assert (done.status, done.err) == (0, "")
     for text in (
         "-41.7%",
-        "over 0.900",
+        "over 90.0%",
         "no, known",
         "known to miss, 0 failing",
         "arXiv 2407.21783",
@@ -401,16 +401,15 @@ def test_validation_prints_errors_reasons_and_sources(bench):
 def test_a_narrow_terminal_loses_no_figure(bench, columns):
     out = bench("--validate", columns=columns).out
     assert max(map(len, out.splitlines())) <= columns
-    for text in ("3.09", "-41.7%", "0.864"):
+    for text in ("3.1 h", "-41.7%", "86.4%"):
         assert text in out
 
 
 def test_validation_fails_past_a_bound(bench):
     done = bench("--validate", "--failures-per-node-day", "0.04")
     assert done.status == 1
-    assert (
-        "bench: past its bound: llama-3, interruption by default: predicted 0.293, published 3.09" in done.err
-    )
+    missed = "llama-3, interruption by default: predicted 18 min, published 3.1 h"
+    assert f"bench: past its bound: {missed}" in done.err
     failed = bench("--validate", "--failures-per-node-day", "0.04", "--json")
     assert failed.status == 1
     assert "fails" in {row["verdict"] for row in json.loads(failed.out)}

@@ -201,8 +201,8 @@ def test_attention_is_counted_on_request_and_named_otherwise():
     extra = 12 * width**2 / 128 * 8192
     assert with_.work.flop_per_token.value == pytest.approx(6 * 8e9 + extra)
     assert with_.work.convention == "6N + 12LdT"
-    assert "isn't in it and would be 31% of 6N" in without.work.note
-    assert "over 8,192 tokens is 31% of 6N" in with_.work.note
+    assert "isn't in it and would be 31.0% of 6N" in without.work.note
+    assert "over 8,192 tokens is 31.0% of 6N" in with_.work.note
 
 
 @pytest.mark.parametrize(

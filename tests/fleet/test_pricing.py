@@ -90,7 +90,7 @@ def test_one_eflops_of_a800_is_the_articles_arithmetic():
     assert priced.rmb_per_delivered_eflops == pytest.approx(371_093_750 / 0.62595)
     assert sentence(priced) == SENTENCE
     assert whole_servers(priced) == (
-        "That EFLOPS is 390.6 servers, RMB 371.1 M; in whole ones 391, RMB 371.45 M."
+        "That EFLOPS is 390.625 servers, RMB 371.09375 M; in whole ones 391, RMB 371.45 M."
     )
 
 
@@ -126,7 +126,7 @@ def test_tesla_is_delivered_but_not_priced_and_the_card_it_implies_is_noted():
     tesla = one("tesla")
     assert tesla.capex_rmb is tesla.rmb_per_delivered_eflops is tesla.servers is None
     assert tesla.reason == f"no price of a server of {H100} is known: give one in a file (--fleets FILE)"
-    assert any("stated as 67.5 EFLOPS, 1,000 TFLOPS a card; nominal by the registry's 989 is 66.76" in note
+    assert any("stated as 67.5 EFLOPS, 1,000 TFLOPS a card; nominal by the registry's 989 is 66.8" in note
                for note in tesla.notes)  # fmt: skip
     assert tesla.stated_eflops == 67.5
     assert sentence(tesla).endswith("(H100: 0.464 of 989); no price of a server of it is known.")
@@ -440,7 +440,7 @@ def test_a_cpus_derate_never_prices_a_gpu(cpu_run):
         assert not priced.run.used
         assert (
             priced.run.figures
-            == "AMD EPYC (amd-zen4): best product 0.4 TFLOPS in bf16, 80.0% of nominal 0.5 (clean)"
+            == "AMD EPYC (amd-zen4): best product 0.400 TFLOPS in bf16, 80.0% of nominal 0.500 (clean)"
         )
         assert "a CPU's derate never prices a GPU" in priced.run.reason
     assert [priced.derate for priced in cost(run=cpu_run)] == [priced.derate for priced in cost()]

@@ -11,18 +11,17 @@ from nameplate.fleet import Fleet, catalogue
 from nameplate.fleet import cost as cost_of
 from nameplate.fleet.outputs import OUTPUTS, compute
 from nameplate.fleet.size import slowest, whole
-from nameplate.report.table import figure
+from nameplate.formatting import change, count, figure, rmb
 from nameplate.report.whatif import FIGURES, panel, script_json
 
 pytestmark = pytest.mark.browser
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
 COLUMNS = ("model", "what_if")
 TEXTS = {
-    "delivered_eflops": lambda value: f"{value:,.3f}",
-    "cards_exact": lambda value: f"{whole(value):,}",
-    "servers_exact": lambda value: f"{whole(value):,}",
+    "delivered_eflops": figure,
+    "cards_exact": lambda value: count(whole(value)),
+    "servers_exact": lambda value: count(whole(value)),
     "power_mw": lambda value: f"{figure(value)} MW",
-    "rmb_per_pflop_day": lambda value: f"RMB {value:,.0f}",
 }
 
 
@@ -31,10 +30,8 @@ def cost(*fleets, **options):
 
 
 def text(name, value):
-    """A figure as Python prints it: RMB in millions, of which `words` prints whole ones from a hundred on."""
-    if value is None:
-        return "–"
-    return TEXTS.get(name, lambda rmb: f"RMB {figure(rmb / 1e6)} M")(value)
+    """A figure as Python prints it."""
+    return "–" if value is None else TEXTS.get(name, rmb)(value)
 
 
 def hashed(source):
@@ -272,31 +269,38 @@ def test_every_formula_of_the_model_computes_in_the_browser_as_in_python(open_pa
         assert value == pytest.approx(float(expected[name]), rel=1e-9), name
 
 
-TRICKY = (0.0, 0.5, 1.5, 2.5, 0.125, 0.375, 1234.5, 1235.5, 999.5, 9.995, 9.999, 99.95, 0.09999, 1.005, 2.675,
-          0.00219, 1e6, 123456789.5, 16843.75, 16844.0000004, 16844.000001)  # fmt: skip
+TRICKY = (
+    *(0.0, 65250.0, 65350.0, 999499.0, 999500.0, 0.5, 1.5, 2.5, 0.125, 0.375, 1234.5, 1235.5, 999.5, 9.995),
+    *(9.999, 99.95, 0.09999, 1.005, 2.675, 0.00219, 1e6, 123456789.5, 16843.75, 16844.0000004, 16844.000001),
+)
 
 
 def test_numbers_are_rounded_and_grouped_as_python_does_it(open_panel):
     model = panel(cost("nio-2024-10"))
-    rules = {
-        "three": ({"digits": 3}, lambda value: f"{value:,.3f}"),
-        "two": ({"digits": 2}, lambda value: f"{value:,.2f}"),
-        "none": ({"digits": 0}, lambda value: f"{value:,.0f}"),
-        "figure": ({"digits": None}, figure),
-        "whole": ({"whole": True}, lambda value: f"{whole(value):,}"),
-    }
-    plain = {"label": "", "text": "{value}", "per": 1, "digits": None, "whole": False, "better": None}
+    rules = {"figure": figure, "count": lambda value: count(whole(value)), "rmb": rmb}
+    plain = {"label": "", "text": "{value}", "better": None, "headline": None}
     model["figures"] = [
-        plain | {"name": f"{rule}-{value}", "headline": None} | fields
-        for rule, (fields, _) in rules.items()
-        for value in TRICKY
+        plain | {"name": f"{kind}-{value}", "kind": kind} for kind in rules for value in TRICKY
     ]
-    model["fleets"][0]["model"] = {f"{rule}-{value}": value for rule in rules for value in TRICKY}
+    model["fleets"][0]["model"] = {f"{kind}-{value}": value for kind in rules for value in TRICKY}
     shown = open_panel(model).shown("model")
-    expected = {
-        f"{rule}-{value}": (form(value), value) for rule, (_, form) in rules.items() for value in TRICKY
+    assert shown == {
+        f"{kind}-{value}": (form(value), value) for kind, form in rules.items() for value in TRICKY
     }
-    assert shown == expected
+
+
+# By what factor a figure changes, on both sides of 1 % and of nothing.
+FACTORS = (1.00994, 1.00996, 0.99004, 0.9, 1.5, 12.345, 1 + 1e-9, 1 - 1e-9, 0.9999, 1.0105)
+
+
+def test_changes_are_printed_as_python_does_it(open_panel):
+    model = panel(cost("nio-2024-10"))
+    plain = {"label": "", "text": "{value}", "kind": "figure", "better": None, "headline": None}
+    model["figures"] = [plain | {"name": f"x-{factor}"} for factor in FACTORS]
+    fleet = model["fleets"][0]
+    fleet["model"] = {f"x-{factor}": 1.0 for factor in FACTORS}
+    fleet["known"] |= {f"x-{factor}": factor for factor in FACTORS}
+    assert open_panel(model).changes() == {f"x-{factor}": change(factor - 1) for factor in FACTORS}
 
 
 @pytest.mark.long

@@ -236,13 +236,13 @@ def test_a_row_as_json_has_the_fields_promised():
 @pytest.mark.parametrize(
     ("change", "as_due", "sentence"),
     [
-        ({"estimate": 1.02}, True, "bias is 2.00%; expected at most 1.00%"),
-        ({"estimate": 0.98}, True, "bias is 2.00%; expected at most 1.00%"),
-        ({}, True, "coverage is 100.00%; expected at most 80.00%"),
-        ({"low": 1.05}, True, "coverage is 0.00%; expected at least 60.00%"),
-        ({"high": 1.6}, True, "width is 70.00%; expected at most 50.00%"),
-        ({"high": 1.3}, True, "width is 40.00%; expected at most 30.00%"),
-        ({}, False, "share of runs clean is 0.00%; expected at least 95.00%"),
+        ({"estimate": 1.02}, True, "bias is 2.0%; expected at most 1.0%"),
+        ({"estimate": 0.98}, True, "bias is 2.0%; expected at most 1.0%"),
+        ({}, True, "coverage is 100.0%; expected at most 80.0%"),
+        ({"low": 1.05}, True, "coverage is 0%; expected at least 60.0%"),
+        ({"high": 1.6}, True, "width is 70.0%; expected at most 50.0%"),
+        ({"high": 1.3}, True, "width is 40.0%; expected at most 30.0%"),
+        ({}, False, "share of runs clean is 0%; expected at least 95.0%"),
     ],
 )
 def test_a_bound_that_does_not_hold_is_a_sentence(change, as_due, sentence):

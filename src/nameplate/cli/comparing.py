@@ -140,8 +140,10 @@ def _print(found: Comparison, *, json: bool, markdown: bool) -> None:
 def _end(found: Comparison) -> None:
     """Raise what the exit status is, with a sentence that says why."""
     if found.slower:
-        slower = ", ".join(f"{row.case} ({row.ratio.value - 1:+.1%})" for row in found.slower if row.ratio)
-        raise CheckFailed(f"slower by more than {found.terms.threshold:.1%}: {slower}")
+        from nameplate.formatting import change, percent
+
+        slower = ", ".join(f"{row.case} ({change(row.ratio.value - 1)})" for row in found.slower if row.ratio)
+        raise CheckFailed(f"slower by more than {percent(found.terms.threshold)}: {slower}")
     if found.broken:
         broken = ", ".join(f"{row.case} ({row.reason})" for row in found.broken)
         raise RunIncomplete(f"new lacks, failed or got wrong what base has: {broken}")

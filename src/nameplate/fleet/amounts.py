@@ -1,4 +1,4 @@
-"""Figures at their inputs' values with their draws, through formulas of their own, and in words."""
+"""Figures at their inputs' values with their draws, through formulas of their own; their spread in words."""
 
 from __future__ import annotations
 
@@ -93,20 +93,3 @@ def nine_in_ten(found: Estimate, form: Callable[[float], str]) -> str:
     """` (nine draws in ten: 50,154 to 54,642)`; nothing for a figure without spread."""
     low, high = form(found.p5), form(found.p95)
     return "" if low == high else f" (nine draws in ten: {low} to {high})"
-
-
-def count(number: float | None) -> str:
-    """Cards, servers: `49,925`."""
-    return "–" if number is None else f"{number:,.0f}"
-
-
-def digits(value: float | None) -> str:
-    """Three significant digits and no exponent: `1.70`, `49,925`."""
-    if not value:
-        return "–" if value is None else "0"
-    return f"{value:,.{max(2 - math.floor(math.log10(abs(value))), 0)}f}"
-
-
-def money(rmb: float) -> str:
-    """A sum in RMB: `5,928 M`, `7.50 M`, `65,300`."""
-    return f"{digits(rmb / 1e6)} M" if rmb >= 1e6 else count(float(f"{rmb:.3g}"))

@@ -14,7 +14,6 @@ stated figure.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -35,12 +34,15 @@ from nameplate.fleet.claims import (
     shipped,
 )
 from nameplate.fleet.formula import Formula, Span
+from nameplate.formatting import interval, stated
 from nameplate.specs.parts import Registry, registry
 
 if TYPE_CHECKING:
     import pandas
 
 TOLERANCE = Fraction(3, 100)
+# Of what is recomputed, so that it can be held against what is claimed.
+_DIGITS = 5
 _SMALLEST, _LARGEST = Fraction(1, 10**30), Fraction(10**30)
 
 Verdict = Literal["contradicted", "holds_rounded", "holds", "cannot_check"]
@@ -144,14 +146,8 @@ def shown(value: float) -> str:
     """A figure to five digits, as a person writes it: 0.034146, 66.758, 16,844, 371.45 million."""
     for size, word in ((10**9, " billion"), (10**6, " million")):
         if abs(value) >= size:
-            return _five_digits(value / size) + word
-    return _five_digits(value)
-
-
-def _five_digits(value: float) -> str:
-    decimals = 0 if value == 0 else max(0, 4 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+            return stated(value / size, _DIGITS) + word
+    return stated(value, _DIGITS)
 
 
 class _Held(NamedTuple):
@@ -275,5 +271,4 @@ class _Audit:
 
 
 def _words(span: Span) -> str:
-    low, high = shown(float(span.low)), shown(float(span.high))
-    return low if low == high else f"{low} … {high}"
+    return interval(shown, float(span.low), float(span.high))

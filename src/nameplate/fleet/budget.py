@@ -17,9 +17,6 @@ from nameplate.fleet.amounts import (
     Amount,
     amounts,
     as_amount,
-    count,
-    digits,
-    money,
     montecarlo_of,
     nine_in_ten,
 )
@@ -28,6 +25,7 @@ from nameplate.fleet.montecarlo import FEWEST_DRAWS, Estimate, Figure
 from nameplate.fleet.needs import basis, noted, of_parts, parts_of
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.rows import columns
+from nameplate.formatting import count, figure, rmb
 
 # What a budget buys.
 BUYS = ("delivered_eflops", "power_mw", "full_delivered_eflops")
@@ -73,9 +71,9 @@ class Purchase:
             return None
         bought = f"{count(self.servers)} servers of {self.fleet.name} ({count(self.cards)} cards)"
         return (
-            f"RMB {money(self.budget_rmb)} buys {bought}, delivering {digits(bare.value)} EFLOPS"
-            f"{nine_in_ten(bare, digits)}; with fabric and spares {count(self.full_servers)} servers and "
-            f"{digits(full.value)} EFLOPS{nine_in_ten(full, digits)}."
+            f"{rmb(self.budget_rmb)} buys {bought}, delivering {figure(bare.value)} EFLOPS"
+            f"{nine_in_ten(bare, figure)}; with fabric and spares {count(self.full_servers)} servers and "
+            f"{figure(full.value)} EFLOPS{nine_in_ten(full, figure)}."
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -104,7 +102,7 @@ def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) ->
     does, and for a budget that isn't above 0.
     """
     if isinstance(budget_rmb, bool) or not 0 < budget_rmb <= _MOST_RMB:
-        expected = f"RMB above 0, {_MOST_RMB:,.0f} at most"
+        expected = f"RMB above 0, {count(_MOST_RMB)} at most"
         raise InputError("not a budget", where="--budget-rmb", got=budget_rmb, expected=expected)
     named = parts_of(part, options)
     ids = tuple(named)
@@ -147,7 +145,7 @@ def _purchase(budget_rmb: float, fleet: Cost, one: Mapping[str, Amount]) -> Purc
     }
     estimates = {name: each.estimate for name, each in found.items() if each is not None}
     servers, full_servers = (None if each is None else int(each.value) for each in (bare, full))
-    reason = f"RMB {money(budget_rmb)} is less than one server costs" if servers == 0 else fleet.reason
+    reason = f"{rmb(budget_rmb)} is less than one server costs" if servers == 0 else fleet.reason
     return Purchase(budget_rmb, fleet, servers, full_servers, estimates, reason)
 
 

@@ -16,6 +16,7 @@ from nameplate.fleet.goodput import link as job_goodput
 from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.size import Size, card_tflops
 from nameplate.fleet.uncertain import read
+from nameplate.formatting import count, ratio, stated
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry
 from nameplate.store.find import Results, find_run
@@ -239,15 +240,16 @@ def _notes(link: Derate, part: Part, cards: int | None, known: Registry) -> list
     elif link.provenance == "published":
         unknown = link.convention == "unknown"
         counted = "how its FLOPs were counted isn't known" if unknown else "counted by another convention"
-        said.append(f"{counted}: by Megatron's it's from {link.low:.3f} to {link.high:.3f}")
+        said.append(f"{counted}: by Megatron's it's from {ratio(link.low)} to {ratio(link.high)}")
     if link.provenance == "published" and link.part != part.id:
         stands = "the same silicon" if link.part else "which is no one part of the registry"
         said.append(f"measured on {link.device}, {stands}; stands in for {part.name}")
         theirs, mine = _link_gb_s(known.parts.get(link.part or "")), _link_gb_s(part)
         if link.to is Stage.SCALED and theirs and mine and theirs != mine:
-            said.append(f"measured over links of {theirs:g} GB/s, here they are {mine:g}: that isn't in it")
+            over = f"measured over links of {stated(theirs)} GB/s, here they are {stated(mine)}"
+            said.append(f"{over}: that isn't in it")
     if link.to is Stage.SCALED and link.n_to is not None and cards is not None and cards > link.n_to:
-        said.append(f"measured on {link.n_to:,} devices: what more of them lose together isn't in it")
+        said.append(f"measured on {count(link.n_to)} devices: what more of them lose together isn't in it")
     if link.note:
         said.append(link.note)
     return [f"{link.id or link.span}: {note}" for note in said]

@@ -39,6 +39,7 @@ from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
 from nameplate.fleet.links import Derate
 from nameplate.fleet.uncertain import Law, Uncertain, Written, exact, read
+from nameplate.formatting import count, duration
 from nameplate.stats import Interval
 
 if TYPE_CHECKING:
@@ -376,11 +377,11 @@ def origin(name: str, used: Uncertain) -> dict[str, str]:
     return {"unit": shipped.unit, "source": shipped.source if used == shipped.uncertain() else "given"}
 
 
-def _whole(flag: str, count: int) -> int:
-    if not 1 <= count <= _LARGEST:
-        expected = f"a whole number from 1 to {_LARGEST:,.0f}"
-        raise InputError("not a number of cards", where=flag, got=count, expected=expected)
-    return count
+def _whole(flag: str, number: int) -> int:
+    if not 1 <= number <= _LARGEST:
+        expected = f"a whole number from 1 to {count(_LARGEST)}"
+        raise InputError("not a number of cards", where=flag, got=number, expected=expected)
+    return number
 
 
 def link(cards: int, **inputs: Any) -> Derate:
@@ -400,8 +401,8 @@ def link(cards: int, **inputs: Any) -> Derate:
         low=value.low,
         high=value.high,
         law="triangular" if value.low < value.high else "exact",
-        scope=f"{cards:,} cards, a failure each {job.between_h.value:.3g} h, a checkpoint each "
-        f"{job.interval_min.value:.3g} min",
+        scope=f"{count(cards)} cards, a failure each {duration(3_600 * job.between_h.value)}, a checkpoint "
+        f"each {duration(60 * job.interval_min.value)}",
         n_to=cards,
         parts=None,
     )

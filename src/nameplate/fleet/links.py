@@ -17,6 +17,7 @@ from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
 from nameplate.fleet.entries import AssumedDerate
 from nameplate.fleet.uncertain import Law, Uncertain, exact
+from nameplate.formatting import stated
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import rating
 
@@ -107,9 +108,9 @@ class Derate:
 def rated(part: Part, dtype: str = DTYPE) -> Derate:
     """The first link, nominal → datasheet: the ratio of two ratings. KeyError where the part lacks one."""
     nominal, datasheet = part.nominal[dtype], part.datasheet[dtype]
-    source = f"nominal {nominal.value:g}: {nominal.source}"
+    source = f"nominal {stated(nominal.value)}: {nominal.source}"
     if datasheet is not nominal:
-        source += f"; datasheet {datasheet.value:g}: {datasheet.source}"
+        source += f"; datasheet {stated(datasheet.value)}: {datasheet.source}"
     value = datasheet.value / nominal.value
     return Derate(Stage.NOMINAL, Stage.DATASHEET, value, dtype, "published", source, device=part.name)
 
@@ -271,7 +272,7 @@ def served(part: Part, dtype: str) -> str | None:
     if dtype in (DTYPE, "any"):
         return None
     peak = part.datasheet[DTYPE].value
-    return f"the {dtype} derate serves {DTYPE}: both are rated {peak:g} TFLOPS on {part.name}"
+    return f"the {dtype} derate serves {DTYPE}: both are rated {stated(peak)} TFLOPS on {part.name}"
 
 
 def device_peaks(part: Part, dtype: str) -> float | None:

@@ -21,6 +21,7 @@ from nameplate.derate.chain import (
 from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
 from nameplate.fleet.links import Derate, device_peaks, from_run
+from nameplate.formatting import figure, percent, stated
 from nameplate.language import _
 from nameplate.record import Record
 from nameplate.specs.part import Part
@@ -59,10 +60,11 @@ def own_figures(run: Run) -> str:
     best = fastest_product(run.records)
     if best is None:
         return f"{device}: no product was measured"
-    of = "" if best.efficiency is None else f", {best.efficiency:.1%} of nominal {best.nominal_tflops:.3g}"
+    share, rated = percent(best.efficiency), figure(best.nominal_tflops)
+    of = "" if best.efficiency is None else f", {share} of nominal {rated}"
     phase = "" if best.phase is None else f", {best.phase},"
     return (
-        f"{device}: best product{phase} {best.tflops:.3g} TFLOPS in {best.dtype}{of} "
+        f"{device}: best product{phase} {figure(best.tflops)} TFLOPS in {best.dtype}{of} "
         f"({' '.join(best.verdicts)})"
     )
 
@@ -111,8 +113,8 @@ def _check_datasheet(run: Run, part: Part, records: Sequence[Record], links: Seq
         raise InputError(
             f"measured against another {dtype} datasheet figure than the registry's",
             where=f"run {run.id}",
-            got=", ".join(f"{each:g}" for each in theirs if each is not None),
-            expected="no figure" if ours is None else f"{ours:g} TFLOPS",
+            got=", ".join(stated(each) for each in theirs if each is not None),
+            expected="no figure" if ours is None else f"{stated(ours)} TFLOPS",
         )
 
 

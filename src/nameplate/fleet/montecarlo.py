@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nameplate.errors import InputError
 from nameplate.fleet.uncertain import Draws, Uncertain
+from nameplate.formatting import count
 
 DRAWS = 100_000
 FEWEST_DRAWS = 1_000
@@ -74,7 +75,7 @@ class MonteCarlo:
 
     def __post_init__(self) -> None:
         if isinstance(self.draws, bool) or not FEWEST_DRAWS <= self.draws <= MOST_DRAWS:
-            expected = f"{FEWEST_DRAWS:,} to {MOST_DRAWS:,}"
+            expected = f"{count(FEWEST_DRAWS)} to {count(MOST_DRAWS)}"
             raise InputError("not a number of draws", where="--draws", got=self.draws, expected=expected)
         if isinstance(self.seed, bool) or self.seed < 0:
             raise InputError("not a seed", where="--seed", got=self.seed, expected="a whole number from 0 on")

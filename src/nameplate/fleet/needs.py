@@ -21,9 +21,6 @@ from nameplate.fleet.amounts import (
     Amount,
     amounts,
     as_amount,
-    count,
-    digits,
-    money,
     montecarlo_of,
     nine_in_ten,
 )
@@ -36,6 +33,7 @@ from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.rows import columns, cost_row
 from nameplate.fleet.size import card_tflops, whole
+from nameplate.formatting import count, figure, money, rmb, stated
 from nameplate.specs.part import short
 from nameplate.specs.parts import Registry, registry
 from nameplate.specs.recognition import require
@@ -98,8 +96,8 @@ class Need:
         cards, power = self.estimates.get("cards_exact"), self.estimates.get("power_mw")
         if cards is None:
             return None
-        said = f"{self.asked.value:,g} delivered EFLOPS take {count(self.cards)} cards of {self.fleet.name}"
-        said += nine_in_ten(cards, count)
+        taken_by = f"{count(self.cards)} cards of {self.fleet.name}{nine_in_ten(cards, count)}"
+        said = f"{stated(self.asked.value)} delivered EFLOPS take {taken_by}"
         if self.servers is not None:
             said += f", {count(self.servers)} servers"
         for name, goes_on in (
@@ -108,9 +106,9 @@ class Need:
         ):
             found = self.estimates.get(name)
             if found is not None and found.value is not None:
-                said += f", RMB {money(found.value)}{nine_in_ten(found, money)} {goes_on}"
+                said += f", {rmb(found.value)}{nine_in_ten(found, money)} {goes_on}"
         if power is not None:
-            said += f", and draw {digits(power.value)} MW{nine_in_ten(power, digits)}"
+            said += f", and draw {figure(power.value)} MW{nine_in_ten(power, figure)}"
         return f"{said}." if self.fleet.price else f"{said}; no price of a server of it is known."
 
     def as_json(self) -> dict[str, Any]:
@@ -152,7 +150,7 @@ def meet(
     """
     asked = as_amount(math.nan if isinstance(delivered_eflops, bool) else delivered_eflops)
     if not 0 < asked.value <= _MOST_EFLOPS:
-        expected = f"delivered EFLOPS above 0, {_MOST_EFLOPS:,.0f} at most"
+        expected = f"delivered EFLOPS above 0, {count(_MOST_EFLOPS)} at most"
         raise InputError("not a need", where="--eflops", got=asked.value, expected=expected)
     named = parts_of(part, options)
     ids = tuple(named)
@@ -178,7 +176,8 @@ def _need(asked: Amount, fleet: Cost, montecarlo: MonteCarlo) -> Need:
 def _unmet(asked: Amount, fleet: Cost) -> Need:
     """No derate is known, or no number of cards will do."""
     most = (
-        f"no {_MOST_CARDS:,} cards deliver that much, or one job can't get it: failures take what more bring"
+        f"no {count(_MOST_CARDS)} cards deliver that much, or one job can't get it: failures take what more "
+        "bring"
     )
     return Need(asked.estimate, fleet, {}, most if fleet.reaches else fleet.reason)
 

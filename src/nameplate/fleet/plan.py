@@ -26,7 +26,7 @@ from pydantic import Field
 
 from nameplate.datafile import packaged, parse
 from nameplate.errors import InputError
-from nameplate.fleet.amounts import Amount, amounts, count, digits, money, montecarlo_of, nine_in_ten
+from nameplate.fleet.amounts import Amount, amounts, montecarlo_of, nine_in_ten
 from nameplate.fleet.assumptions import Used
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.entries import Date, Frozen, Positive, Spreading, Text
@@ -36,12 +36,13 @@ from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.rows import columns
 from nameplate.fleet.uncertain import Uncertain, Written, read
+from nameplate.formatting import count, duration, figure, money, percent, rmb, scientific, stated
 
 FILE = "plan.toml"
 # What is known of a run on a fleet.
 RUNS = ("days", "gang_days", "refresh_rmb")
-FLOP_PER_EFLOPS_DAY = 1e18 * 86_400
-_SECONDS_PER_HOUR = 3_600
+_SECONDS_PER_HOUR, _SECONDS_PER_DAY = 3_600, 86_400
+FLOP_PER_EFLOPS_DAY = 1e18 * _SECONDS_PER_DAY
 _PER_PARAMETER = 6  # FLOP a token
 _PER_ATTENDED = 12  # FLOP a token, by layers × width × context
 _PARAMETERS = 12  # of a layer, by width²
@@ -114,8 +115,8 @@ class Work:
         share = self.attention_flop.value / self.parameters_flop.value
         is_ = "is" if self.attention else "isn't in it and would be"
         return (
-            f"FLOPs are counted by {self.convention}: attention over {self.context_tokens:,.0f} tokens {is_} "
-            f"{share:.0%} of 6N"
+            f"FLOPs are counted by {self.convention}: attention over {count(self.context_tokens)} tokens "
+            f"{is_} {percent(share)} of 6N"
         )
 
 
@@ -227,7 +228,7 @@ class Training:
             return None
         said = f"{self.run} takes {self._on_fleet(days) if self.given else self._of_part()}"
         if refresh is not None and refresh.value is not None:
-            said += f"; a refresh costs its owner RMB {money(refresh.value)}{nine_in_ten(refresh, money)}"
+            said += f"; a refresh costs its owner {rmb(refresh.value)}{nine_in_ten(refresh, money)}"
         return f"{said}."
 
     @property
@@ -238,12 +239,12 @@ class Training:
         of = "hours of clips" if "hours" in inputs else "clips"
         parameters = inputs["parameters"].uncertain.value
         return (
-            f"Training {parameters / 1e9:,g} billion parameters on {data:,.0f} {of} every "
-            f"{self.every_days:,g} days ({powers(self.work.flop.value)} FLOP)"
+            f"Training {stated(parameters / 1e9)} billion parameters on {count(data)} {of} every "
+            f"{stated(self.every_days)} days ({scientific(self.work.flop.value)} FLOP)"
         )
 
     def _on_fleet(self, days: Estimate) -> str:
-        said = f"{span(days.value)} on {self.fleet.name}{nine_in_ten(days, span)}"
+        said = f"{time_of(days.value)} on {self.fleet.name}{nine_in_ten(days, time_of)}"
         if self.need is None or self.need.cards is None or self.fleet.part is None:
             return said
         return f"{said}, and {count(self.need.cards)} of its cards would do"
@@ -251,7 +252,7 @@ class Training:
     def _of_part(self) -> str:
         cards = None if self.need is None else self.need.estimates.get("cards_exact")
         if self.need is None or cards is None:
-            return f"{digits(self.fleet.nominal_eflops)} nominal EFLOPS of {self.fleet.name}"
+            return f"{figure(self.fleet.nominal_eflops)} nominal EFLOPS of {self.fleet.name}"
         said = f"{count(self.need.cards)} cards of {self.fleet.name}{nine_in_ten(cards, count)}"
         return said if self.need.servers is None else f"{said}, {count(self.need.servers)} servers"
 
@@ -304,7 +305,7 @@ def train(
         got = f"--fleet {fleets[0]} and --part {parts[0]}"
         raise InputError("a fleet and a part at once", got=got, expected="one of the two")
     if isinstance(every_days, bool) or not _SHORTEST <= every_days <= _LONGEST:
-        expected = f"days from {_SHORTEST:g} to {_LONGEST:,}"
+        expected = f"days from {stated(_SHORTEST)} to {stated(_LONGEST)}"
         raise InputError(
             "not a time between refreshes", where="--every-days", got=every_days, expected=expected
         )
@@ -393,16 +394,6 @@ def _between(estimates: Iterable[Estimate]) -> Estimate:
     return Estimate(None, min(each.p5 for each in found), None, max(each.p95 for each in found))
 
 
-def span(days: float | None) -> str:
-    """A time in the unit that people say it in: `5.21 min`, `3.07 h`, `12.5 days`."""
-    if days is None:
-        return "–"
-    if days < 1 / 24:
-        return f"{digits(24 * 60 * days)} min"
-    return f"{digits(24 * days)} h" if days < 2 else f"{digits(days)} days"
-
-
-def powers(value: float, after_point: int = 2) -> str:
-    """`9.68 × 10^21`."""
-    mantissa, _, exponent = f"{value:.{after_point}e}".partition("e")
-    return f"{mantissa} × 10^{int(exponent)}"
+def time_of(days: float | None) -> str:
+    """So many days, in the unit that people say them in."""
+    return duration(None if days is None else days * _SECONDS_PER_DAY)

@@ -27,6 +27,7 @@ from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, card_tflops, sizes
 from nameplate.fleet.uncertain import Written
 from nameplate.fleet.units import Unit, Units
+from nameplate.formatting import figure, stated
 from nameplate.language import _
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry, registry
@@ -184,7 +185,7 @@ def _size_notes(size: Size) -> list[str]:
         implied = size.stated_eflops * TFLOPS_PER_EFLOPS / size.stated_cards
         if not math.isclose(implied, card):
             notes.append(
-                f"stated as {size.stated_eflops:g} EFLOPS, {implied:,.0f} TFLOPS a card; nominal by the "
-                f"registry's {card:g} is {size.nominal_eflops:.2f}"
+                f"stated as {stated(size.stated_eflops)} EFLOPS, {figure(implied)} TFLOPS a card; nominal by "
+                f"the registry's {stated(card)} is {figure(size.nominal_eflops)}"
             )
     return notes

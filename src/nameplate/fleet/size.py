@@ -17,6 +17,7 @@ from nameplate.fleet.entries import Fleet, Kind, Precision
 from nameplate.fleet.fleets import Catalogue
 from nameplate.fleet.links import DTYPE
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
+from nameplate.formatting import stated
 from nameplate.language import _
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry
@@ -110,7 +111,7 @@ def of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
             f"no {DTYPE} nominal to count by", where="--part", got=found.id, expected="a part rated in it"
         )
     many = 1.0 if eflops is None else float(eflops)
-    name = _("{eflops} EFLOPS of {part}", eflops=f"{many:g}", part=short(found.name))
+    name = _("{eflops} EFLOPS of {part}", eflops=stated(many), part=short(found.name))
     source = "given by --eflops and --part"
     return Size("given", name, "held", None, found, (), None, many, "fp16", source, named.note)
 

@@ -9,6 +9,7 @@ from itertools import groupby
 from nameplate.derate.stage import Stage
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.links import DTYPE, Derate
+from nameplate.formatting import count, figure, money, ratio, rmb, stated
 from nameplate.language import _
 from nameplate.specs.part import short
 
@@ -24,20 +25,20 @@ def sentence(cost: Cost) -> str | None:
         "One nominal EFLOPS of {part} ({cards} cards at {tflops}) delivers {derate} EFLOPS in {work} "
         "({factors})",
         part=short(cost.part.name),
-        cards=f"{cards:,}",
-        tflops=f"{cost.card_tflops:g}",
-        derate=f"{cost.derate:.3f}",
+        cards=count(cards),
+        tflops=stated(cost.card_tflops),
+        derate=ratio(cost.derate),
         work=_work(cost.chain[-1]),
         factors=_factors(cost),
     )
     if cost.price is None or cost.rmb_per_delivered_eflops is None:
         return _("{said}; no price of a server of it is known.", said=said)
     return _(
-        "{said}; at RMB {server} per {cards}-card server that is RMB {millions} M per delivered EFLOPS.",
+        "{said}; at RMB {server} per {cards}-card server that is {price} per delivered EFLOPS.",
         said=said,
-        server=f"{cost.price.server_rmb:,.0f}",
+        server=stated(cost.price.server_rmb),
         cards=cost.price.cards_per_server,
-        millions=f"{cost.rmb_per_delivered_eflops / 1e6:,.0f}",
+        price=rmb(cost.rmb_per_delivered_eflops),
     )
 
 
@@ -45,15 +46,15 @@ def whole_servers(cost: Cost) -> str | None:
     """What one nominal EFLOPS of the part is in servers and RMB, by the card and in whole servers."""
     if cost.price is None or cost.card_tflops is None:
         return None
-    exact = 1e6 / cost.card_tflops / cost.price.cards_per_server
-    whole = math.ceil(round(exact, 6))
+    servers = 1e6 / cost.card_tflops / cost.price.cards_per_server
+    whole = math.ceil(round(servers, 6))
     return _(
         "That EFLOPS is {exact} servers, RMB {exact_millions} M; in whole ones {whole}, RMB "
         "{whole_millions} M.",
-        exact=f"{exact:,.1f}",
-        exact_millions=f"{exact * cost.price.server_rmb / 1e6:,.1f}",
-        whole=f"{whole:,}",
-        whole_millions=f"{whole * cost.price.server_rmb / 1e6:,.2f}",
+        exact=stated(servers),
+        exact_millions=stated(servers * cost.price.server_rmb / 1e6),
+        whole=count(whole),
+        whole_millions=stated(whole * cost.price.server_rmb / 1e6),
     )
 
 
@@ -64,23 +65,19 @@ def ownership(cost: Cost) -> str | None:
     if year is None or day is None or power is None or None in (year.value, day.value, power.value):
         return None
     return _(
-        "With fabric, spares, electricity and operation one delivered EFLOPS costs RMB {year} M a year (nine "
-        "draws in ten: {year_low} to {year_high} M), RMB {day} a PFLOP-day ({day_low} to {day_high}), and "
-        "draws {mw} MW ({mw_low} to {mw_high}).",
-        year=_millions(year.value),
-        year_low=_millions(year.p5),
-        year_high=_millions(year.p95),
-        day=f"{day.value:,.0f}",
-        day_low=f"{day.p5:,.0f}",
-        day_high=f"{day.p95:,.0f}",
-        mw=f"{power.value:.1f}",
-        mw_low=f"{power.p5:.1f}",
-        mw_high=f"{power.p95:.1f}",
+        "With fabric, spares, electricity and operation one delivered EFLOPS costs {year} a year (nine draws "
+        "in ten: {year_low} to {year_high}), {day} a PFLOP-day ({day_low} to {day_high}), and draws {mw} MW "
+        "({mw_low} to {mw_high}).",
+        year=rmb(year.value),
+        year_low=money(year.p5),
+        year_high=money(year.p95),
+        day=rmb(day.value),
+        day_low=money(day.p5),
+        day_high=money(day.p95),
+        mw=figure(power.value),
+        mw_low=figure(power.p5),
+        mw_high=figure(power.p95),
     )
-
-
-def _millions(rmb: float | None) -> str:
-    return "–" if rmb is None else f"{rmb / 1e6:,.0f}"
 
 
 def _work(last: Derate) -> str:
@@ -93,7 +90,7 @@ def _work(last: Derate) -> str:
     model = _MODEL.match(last.scope or "")
     training = _("training of a {model} model", model=model[1]) if model else _("training")
     if last.n_to:
-        return _("published {count}-GPU {training}", count=f"{last.n_to:,}", training=training)
+        return _("published {count}-GPU {training}", count=count(last.n_to), training=training)
     return _("published {training}", training=training)
 
 
@@ -103,13 +100,11 @@ def _factors(cost: Cost) -> str:
         (source, math.prod(link.value for link in group))
         for source, group in groupby(cost.chain[1:], key=_origin)
     ]
-    said = _(", then ").join(
-        _("{name}: {said}", name=source, said=f"{value:.3f}") for source, value in shares
-    )
-    peak = f"{cost.part.datasheet[DTYPE].value:g}" if cost.part else "–"
+    said = _(", then ").join(_("{name}: {said}", name=source, said=ratio(value)) for source, value in shares)
+    peak = stated(cost.part.datasheet[DTYPE].value if cost.part else None)
     if len(shares) == 1:
         return _("{shares} of {peak}", shares=said, peak=peak)
-    together = f"{math.prod(value for _source, value in shares):.3f}"
+    together = ratio(math.prod(value for _source, value in shares))
     return _("{shares}; together {all} of {peak}", shares=said, all=together, peak=peak)
 
 

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nameplate.fleet.auditing import TOLERANCE, Row, Verdict, shown
+from nameplate.formatting import change, interval, stated
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.text import plain
 
 # In the order in which they are printed.
 _HEADINGS: Mapping[Verdict, str] = {
-    "contradicted": f"Contradicted: off by more than {float(TOLERANCE):.0%}",
-    "holds_rounded": f"Hold, rounded: within {float(TOLERANCE):.0%}",
+    "contradicted": f"Contradicted: off by more than {stated(100 * float(TOLERANCE))}%",
+    "holds_rounded": f"Hold, rounded: within {stated(100 * float(TOLERANCE))}%",
     "holds": "Hold, as stated",
     "cannot_check": "Can't be checked, for want of",
 }
@@ -92,8 +93,8 @@ def _stated(row: Row) -> str:
 def _recomputed(row: Row) -> str:
     if row.recomputed_low is None or row.recomputed_high is None:
         return "–"
-    low, high = _figure(row.recomputed_low, row), _figure(row.recomputed_high, row)
-    return _with_unit(low if low == high else f"{low} … {high}", row)
+    ends = interval(lambda value: _figure(value, row), row.recomputed_low, row.recomputed_high)
+    return _with_unit(ends, row)
 
 
 def _figure(value: float, row: Row) -> str:
@@ -108,7 +109,7 @@ def _with_unit(figure: str, row: Row) -> str:
 
 
 def _off(row: Row) -> str:
-    return "–" if row.relative_error is None else f"{row.relative_error:+.1%}".replace("-", "−")
+    return change(row.relative_error)
 
 
 def _csv_cell(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nameplate.derate.chain import Stages, admitted, left, slowest, stages
 from nameplate.derate.stage import Stage
+from nameplate.formatting import figure, percent, percent_with_half_width
 from nameplate.language import _
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
@@ -13,7 +14,7 @@ from nameplate.report.identity import device_words
 from nameplate.report.labels import Labels
 from nameplate.report.meaning import meaning, measured
 from nameplate.report.stages import stage_words
-from nameplate.report.table import Table, figure, percent, percent_with_half_width
+from nameplate.report.table import Table
 from nameplate.report.view import View
 from nameplate.store.folder import Run
 from nameplate.text import plain

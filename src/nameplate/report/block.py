@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nameplate.formatting import figure, percent_with_half_width, with_half_width
 from nameplate.language import _
 from nameplate.record import Record
 from nameplate.report.labels import Labels
-from nameplate.report.table import Field, Table, figure, percent_with_half_width, table_of, with_half_width
+from nameplate.report.table import Field, Table, table_of
 from nameplate.text import plain
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from nameplate.compare.comparison import Comparison
 from nameplate.compare.pytest_json import KIND
 from nameplate.compare.rows import Row, Word
+from nameplate.formatting import change as relative_change
+from nameplate.formatting import figure, interval, percent
 from nameplate.language import N_, _, retold
 from nameplate.report.labels import Labels
-from nameplate.report.table import Field, Table, figure, table_of
+from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.stats import Interval
 from nameplate.text import plain
@@ -66,19 +68,19 @@ def _of_pytest(found: Comparison) -> bool:
 
 
 def change(row: Row) -> str:
-    """`−3.1 % (−3.6 … −2.5 %)`: of new against base, with the interval's ends."""
+    """`-3.1% (-3.6% … -2.5%)`: of new against base, with the interval's ends."""
     if row.ratio is None:
         return "–"
     return _("{ratio} ({ends})", ratio=_percent(row.ratio.value), ends=_ends(row.ratio))
 
 
 def _ends(ratio: Interval) -> str:
-    return f"{_percent(ratio.low)} … {_percent(ratio.high)}"
+    return interval(_percent, ratio.low, ratio.high)
 
 
 def _percent(ratio: float) -> str:
-    """A ratio as the change it is; one that has no end is ∞."""
-    return f"{ratio - 1:+.1%}".replace("+inf%", "∞")
+    """A ratio as the change it is."""
+    return relative_change(ratio - 1)
 
 
 def _compared(found: Comparison) -> Table:
@@ -122,12 +124,12 @@ def _others(found: Comparison) -> Table:
 def _facts(found: Comparison) -> Iterator[tuple[str, str]]:
     yield _("base"), _runs_of([run.name for run in found.base.runs])
     yield _("new"), _runs_of([run.name for run in found.new.runs])
-    yield _("threshold"), f"±{found.terms.threshold:.1%}"
+    yield _("threshold"), f"±{percent(found.terms.threshold)}"
     yield (
         _("intervals"),
         _(
             "each of {confidence}: together they hold in 95 of 100 comparisons",
-            confidence=f"{found.confidence:.2%}",
+            confidence=percent(found.confidence),
         ),
     )
     yield _("scatter"), _scatter(found)
@@ -149,11 +151,11 @@ def _scatter(found: Comparison) -> str:
     if all(row.scatter != "allowed for" for row in found.rows):
         return _("as the runs show it")
     if found.terms.restart_spread is not None:
-        return _("{spread} a run, as given", spread=f"{found.terms.restart_spread:.2%}")
+        return _("{spread} a run, as given", spread=percent(found.terms.restart_spread))
     return _("; ").join(
         _(
             "{spread} a run allowed for, {basis} ({source}, {date})",
-            spread=f"{each.value:.1%}",
+            spread=percent(each.value),
             basis=_(each.basis),
             source=retold(each.source),
             date=each.date,

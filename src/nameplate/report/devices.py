@@ -8,7 +8,8 @@ from typing import Any
 
 from nameplate.derate.published import Published, best_gemm
 from nameplate.device.survey import Seen, Survey
-from nameplate.report.table import Table, figure
+from nameplate.formatting import figure, percent, stated
+from nameplate.report.table import Table
 from nameplate.report.view import View
 from nameplate.text import plain
 
@@ -136,7 +137,7 @@ def _best_sentence(dtype: str, best: Mapping[str, Any]) -> str:
     reached, rated = best["numerator_tflops"], best["denominator_tflops"]
     of = "" if reached is None or rated is None else f" ({figure(reached)} of {figure(rated)} TFLOPS)"
     where = f"{best['device']}, {best['source']} ({best['date']})"
-    return f"{best['value']:.1%} of datasheet in {dtype}{of}: {where}"
+    return f"{percent(best['value'])} of datasheet in {dtype}{of}: {where}"
 
 
 def _facts(identity: Mapping[str, Any]) -> str:
@@ -147,7 +148,8 @@ def _facts(identity: Mapping[str, Any]) -> str:
 def _fact(name: str, value: Any) -> str:
     """`power_limit_w` 400 as `power limit 400 W`."""
     end, unit = next(((end, unit) for end, unit in _UNITS.items() if name.endswith(end)), ("", ""))
-    return f"{name.removesuffix(end).replace('_', ' ')} {_word(value)}{unit}"
+    said = f"{figure(value)}{unit}" if unit else _word(value)
+    return f"{name.removesuffix(end).replace('_', ' ')} {said}"
 
 
 def _word(value: Any) -> str:
@@ -155,14 +157,14 @@ def _word(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, Mapping):
         return " ".join(f"{name}={each}" for name, each in value.items())
-    return f"{value:,.0f}" if isinstance(value, float) and value >= 100 else str(value)
+    return stated(value) if isinstance(value, int | float) else str(value)
 
 
 def _now(row: Mapping[str, Any]) -> str:
     """What is a device's own: which it is, and how it is now."""
     identity, reading = row["identity"], row["reading"] or {}
     which = [identity[name] for name in ("uuid", "pci_bus_id") if identity.get(name)]
-    now = [f"{reading[name]:g} {unit}" for name, unit in _NOW if reading.get(name) is not None]
+    now = [f"{stated(reading[name])} {unit}" for name, unit in _NOW if reading.get(name) is not None]
     amiss = _count_amiss(row)
     said = f"{amiss} thing{'s' if amiss > 1 else ''} in its way" if amiss else "nothing known in its way"
     return ", ".join([*which, *now, said])

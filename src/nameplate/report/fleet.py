@@ -13,13 +13,24 @@ from nameplate.fleet.costs import Cost, Rung
 from nameplate.fleet.entries import KINDS
 from nameplate.fleet.fleets import Catalogue
 from nameplate.fleet.links import DTYPE, Derate
-from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.size import of_fleet
 from nameplate.fleet.units import Unit
 from nameplate.fleet.validation import Check
 from nameplate.fleet.words import ownership, sentence, whole_servers
-from nameplate.report.table import Field, Table, figure, percent, table_of
+from nameplate.formatting import (
+    UNKNOWN,
+    change,
+    count,
+    figure,
+    interval,
+    millions,
+    money,
+    percent,
+    ratio,
+    stated,
+)
+from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import registry
@@ -28,9 +39,6 @@ from nameplate.text import plain
 Row = dict[str, Any]
 # Columns that hold tables where they hold anything.
 _TABLES = frozenset({"price", "ladder", "inputs", "sensitivity", "all_of", "run"})
-
-
-_PERCENTILES = "p5 … p50 … p95"
 
 
 def list_rows(catalogue: Catalogue, parts: Sequence[str | Path] = ()) -> list[Row]:
@@ -61,10 +69,10 @@ def list_view(rows: Sequence[Row]) -> View:
         Field[Row]("fleet", lambda row: plain(row["fleet"])),
         Field[Row]("as of", lambda row: plain(row["as_of"])),
         Field[Row]("kind", lambda row: row["kind"], goes=1),
-        Field[Row]("EFLOPS", lambda row: _number(row["stated_eflops"], ",g"), is_number=True),
+        Field[Row]("EFLOPS", lambda row: stated(row["stated_eflops"]), is_number=True),
         Field[Row]("in", lambda row: row["precision"] if row["stated_eflops"] else "–"),
-        Field[Row]("cards stated", lambda row: _number(row["stated_cards"], ",d"), is_number=True, goes=2),
-        Field[Row]("cards", lambda row: _number(row["cards"], ",d"), is_number=True),
+        Field[Row]("cards stated", lambda row: count(row["stated_cards"]), is_number=True, goes=2),
+        Field[Row]("cards", lambda row: count(row["cards"]), is_number=True),
     ]
     sources = [
         fields[0],
@@ -126,9 +134,9 @@ def validation_view(checks: Sequence[Check]) -> View:
     """Each published figure beside what the chain predicts of it, and how far that may be trusted."""
     fields = [
         Field[Check]("case", lambda check: f"{check.id}: {check.says}"),
-        Field[Check]("predicted", lambda check: f"{check.predicted:.3f}", is_number=True),
-        Field[Check]("published", lambda check: f"{check.published:.3f}", is_number=True),
-        Field[Check]("error", lambda check: f"{check.error:+.1%}", is_number=True),
+        Field[Check]("predicted", lambda check: ratio(check.predicted), is_number=True),
+        Field[Check]("published", lambda check: ratio(check.published), is_number=True),
+        Field[Check]("error", lambda check: change(check.error), is_number=True),
         Field[Check]("by convention", _by_convention, goes=0),
         Field[Check]("bound", lambda check: percent(check.bound), is_number=True, goes=1),
         Field[Check]("within", lambda check: "yes" if check.passed else "NO"),
@@ -148,7 +156,8 @@ def validation_view(checks: Sequence[Check]) -> View:
 
 def failures(checks: Sequence[Check]) -> list[str]:
     """The cases past their bound, each in a few words."""
-    return [f"{each.id} {each.error:+.1%} (bound {each.bound:.0%})" for each in checks if not each.passed]
+    missed = [each for each in checks if not each.passed]
+    return [f"{each.id} {change(each.error)} (bound {percent(each.bound)})" for each in missed]
 
 
 def _trust(checks: Sequence[Check]) -> str:
@@ -156,13 +165,12 @@ def _trust(checks: Sequence[Check]) -> str:
              for kind in dict.fromkeys(check.kind for check in checks)}  # fmt: skip
     over = {"transfer": "from one part to another", "model": "from one model to another",
             "scaling": "from 8 devices to thousands"}  # fmt: skip
-    said = ", ".join(f"{over[kind]} it misses by up to {error:.0%}" for kind, error in worst.items())
+    said = ", ".join(f"{over[kind]} it misses by up to {percent(error)}" for kind, error in worst.items())
     return f"Carried {said}: where a fleet's cost depends on it, measure the part and the job (`bench run`)."
 
 
 def _by_convention(check: Check) -> str:
-    low, high = f"{check.error_low:+.1%}", f"{check.error_high:+.1%}"
-    return low if low == high else f"{low} … {high}"
+    return interval(change, check.error_low, check.error_high)
 
 
 def _mixed(rows: Sequence[Row]) -> bool:
@@ -209,7 +217,7 @@ def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
             yield "", str(run.reason)
     cards = {each.part.id: each for each in costs if each.part is not None}
     by = ", ".join(
-        f"{short(each.part.name)} {each.card_tflops:g} TFLOPS" for each in cards.values() if each.part
+        f"{short(each.part.name)} {stated(each.card_tflops)} TFLOPS" for each in cards.values() if each.part
     )
     yield (
         "counted by",
@@ -218,10 +226,10 @@ def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
     for each in cards.values():
         if each.price is not None and each.part is not None:
             price = each.price
-            server = f"RMB {price.server_rmb:,.0f} per {price.cards_per_server}-card server"
+            server = f"RMB {stated(price.server_rmb)} per {price.cards_per_server}-card server"
             said = f"{short(each.part.name)}: {server}, {price.as_of}, {price.source}"
             yield "price", said if price.note is None else f"{said}; {price.note}"
-    drawn = f"{costs[0].draws:,} draws, seed {costs[0].seed}; nine in ten lie between p5 and p95"
+    drawn = f"{count(costs[0].draws)} draws, seed {costs[0].seed}; nine in ten lie between p5 and p95"
     yield (
         "spread",
         (
@@ -234,22 +242,17 @@ def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
 def _estimate(name: str, form: Callable[[float], str]) -> Callable[[Cost], str]:
     def text(cost: Cost) -> str:
         found = cost.estimates.get(name)
-        return "–" if found is None or found.value is None else form(found.value)
+        return UNKNOWN if found is None or found.value is None else form(found.value)
 
     return text
 
 
-def _range(name: str, form: Callable[[float], str]) -> Callable[[Cost], str]:
+def _percentiles(name: str, form: Callable[[float], str], *, goes: int) -> Field[Cost]:
     def text(cost: Cost) -> str:
         found = cost.estimates.get(name)
-        return "–" if found is None else _ends(found, form)
+        return UNKNOWN if found is None else interval(form, found.p5, found.p50, found.p95)
 
-    return text
-
-
-def _ends(found: Estimate, form: Callable[[float], str]) -> str:
-    known = [form(each) for each in (found.p5, found.p50, found.p95) if each is not None]
-    return known[0] if known[0] == known[-1] else " … ".join(known)
+    return Field("p5 … p50 … p95", text, goes=goes)
 
 
 def _bare(costs: Sequence[Cost]) -> Table:
@@ -257,19 +260,20 @@ def _bare(costs: Sequence[Cost]) -> Table:
         Field[Cost]("fleet", lambda each: plain(_label(each))),
         Field[Cost]("kind", lambda each: each.size.kind, goes=0),
         Field[Cost]("part", lambda each: plain(_part_of(each)), goes=4),
-        Field[Cost]("cards", lambda each: _number(each.cards, ",d"), is_number=True),
-        Field[Cost]("servers", lambda each: _number(each.servers, ",d"), is_number=True, goes=6),
-        Field[Cost]("nominal", lambda each: _number(each.nominal_eflops, ",.3f"), is_number=True),
-        Field[Cost]("delivered", _estimate("delivered_eflops", _three), is_number=True),
-        Field[Cost](_PERCENTILES, _range("delivered_eflops", figure), goes=5),
-        Field[Cost]("RMB M", _estimate("capex_rmb", _millions), is_number=True),
-        Field[Cost]("whole", lambda each: _hundredths(each.capex_whole_servers_rmb), is_number=True, goes=3),
-        Field[Cost]("per nominal", _estimate("rmb_per_nominal_eflops", _millions), is_number=True, goes=1),
-        Field[Cost]("per delivered", _estimate("rmb_per_delivered_eflops", _millions), is_number=True),
-        Field[Cost](_PERCENTILES, _range("rmb_per_delivered_eflops", _whole_millions), goes=2),
+        Field[Cost]("cards", lambda each: count(each.cards), is_number=True),
+        Field[Cost]("servers", lambda each: count(each.servers), is_number=True, goes=6),
+        Field[Cost]("nominal", lambda each: figure(each.nominal_eflops), is_number=True),
+        Field[Cost]("delivered", _estimate("delivered_eflops", figure), is_number=True),
+        _percentiles("delivered_eflops", figure, goes=5),
+        Field[Cost]("RMB M", _estimate("capex_rmb", millions), is_number=True),
+        Field[Cost]("whole", lambda each: _whole(each.capex_whole_servers_rmb), is_number=True, goes=3),
+        Field[Cost]("per nominal", _estimate("rmb_per_nominal_eflops", millions), is_number=True, goes=1),
+        Field[Cost]("per delivered", _estimate("rmb_per_delivered_eflops", millions), is_number=True),
+        _percentiles("rmb_per_delivered_eflops", millions, goes=2),
     ]
     heading = (
-        "Fleets: EFLOPS; servers alone in millions of RMB, by the card's share, in whole ones, an EFLOPS"
+        "Fleets: EFLOPS, and millions of RMB for servers alone: by the card's share, for whole servers "
+        "(whole), per nominal and per delivered EFLOPS"
     )
     return table_of(heading, fields, costs)
 
@@ -279,19 +283,19 @@ def _full(costs: Sequence[Cost]) -> Table:
     year = "rmb_per_delivered_eflops_year"
     fields = [
         Field[Cost]("fleet", lambda each: plain(_label(each))),
-        Field[Cost]("servers", lambda each: _number(each.servers_with_spares, ",d"), is_number=True, goes=3),
-        Field[Cost]("capex", _estimate("full_capex_rmb", _whole_millions), is_number=True),
-        Field[Cost]("USD M", _estimate("full_capex_usd", _whole_millions), is_number=True, goes=0),
+        Field[Cost]("servers", lambda each: count(each.servers_with_spares), is_number=True, goes=3),
+        Field[Cost]("capex", _estimate("full_capex_rmb", millions), is_number=True),
+        Field[Cost]("USD M", _estimate("full_capex_usd", millions), is_number=True, goes=0),
         Field[Cost]("MW", _estimate("power_mw", figure), is_number=True),
-        Field[Cost](_PERCENTILES, _range("power_mw", figure), goes=2),
-        Field[Cost]("a year", _estimate("ownership_rmb_per_year", _whole_millions), is_number=True),
-        Field[Cost]("an EFLOPS-year", _estimate(year, _whole_millions), is_number=True),
-        Field[Cost](_PERCENTILES, _range(year, _whole_millions), goes=1),
-        Field[Cost]("a PFLOP-day", _estimate("rmb_per_pflop_day", "{:,.0f}".format), is_number=True),
+        _percentiles("power_mw", figure, goes=2),
+        Field[Cost]("a year", _estimate("ownership_rmb_per_year", millions), is_number=True),
+        Field[Cost]("an EFLOPS-year", _estimate(year, millions), is_number=True),
+        _percentiles(year, millions, goes=1),
+        Field[Cost]("a PFLOP-day", _estimate("rmb_per_pflop_day", money), is_number=True),
     ]
     heading = (
-        "Owned: servers with spares; millions of RMB with fabric, a year, and a delivered EFLOPS-year; RMB a "
-        "PFLOP-day"
+        "Ownership: servers with spares; millions of RMB with fabric, per year and per delivered "
+        "EFLOPS-year; RMB per delivered PFLOP-day"
     )
     return table_of(heading, fields, shown)
 
@@ -302,12 +306,12 @@ def _paces(costs: Sequence[Cost]) -> Table:
     gang, single = "gang_rmb_per_delivered_eflops", "independent_rmb_per_delivered_eflops"
     fields = [
         Field[Cost]("fleet", lambda each: plain(_label(each))),
-        Field[Cost]("gang", _estimate("gang_eflops", _three), is_number=True),
-        Field[Cost]("RMB M", _estimate(gang, _millions), is_number=True),
-        Field[Cost](_PERCENTILES, _range(gang, _whole_millions), goes=1),
-        Field[Cost]("single", _estimate("independent_eflops", _three), is_number=True),
-        Field[Cost]("RMB M", _estimate(single, _millions), is_number=True),
-        Field[Cost](_PERCENTILES, _range(single, _whole_millions), goes=0),
+        Field[Cost]("gang", _estimate("gang_eflops", figure), is_number=True),
+        Field[Cost]("RMB M", _estimate(gang, millions), is_number=True),
+        _percentiles(gang, millions, goes=1),
+        Field[Cost]("single", _estimate("independent_eflops", figure), is_number=True),
+        Field[Cost]("RMB M", _estimate(single, millions), is_number=True),
+        _percentiles(single, millions, goes=0),
     ]
     heading = (
         "EFLOPS for one job on all cards, which goes at the slowest (gang), and for cards each by itself "
@@ -334,11 +338,11 @@ def _ladder(costs: Sequence[Cost]) -> Table:
     fields = [
         Field[tuple[str, Rung]]("part", lambda row: plain(row[0])),
         Field[tuple[str, Rung]]("delivered as far as", lambda row: row[1].stage),
-        Field[tuple[str, Rung]]("of nominal", lambda row: f"{row[1].derate:.3f}", is_number=True),
-        Field[tuple[str, Rung]]("cards", lambda row: _number(row[1].cards, ",d"), is_number=True),
-        Field[tuple[str, Rung]]("servers", lambda row: _number(row[1].servers, ",d"), is_number=True),
-        Field[tuple[str, Rung]]("RMB M", lambda row: _tenths(row[1].rmb), is_number=True),
-        Field[tuple[str, Rung]]("whole", lambda row: _hundredths(row[1].whole_servers_rmb), is_number=True),
+        Field[tuple[str, Rung]]("of nominal", lambda row: percent(row[1].derate), is_number=True),
+        Field[tuple[str, Rung]]("cards", lambda row: count(row[1].cards), is_number=True),
+        Field[tuple[str, Rung]]("servers", lambda row: count(row[1].servers), is_number=True),
+        Field[tuple[str, Rung]]("RMB M", lambda row: millions(row[1].rmb), is_number=True),
+        Field[tuple[str, Rung]]("whole", lambda row: _whole(row[1].whole_servers_rmb), is_number=True),
     ]
     return table_of(
         "One delivered EFLOPS, by how far the chain is followed; servers alone", fields, list(rungs)
@@ -350,17 +354,15 @@ def _chains(costs: Sequence[Cost]) -> Table:
     rows: dict[tuple[str, ...], None] = {}
     for each in _priced(costs):
         for link in each.chain:
-            interval = (
-                f"{link.low:.3f} … {link.high:.3f}" if link.low is not None and link.high is not None else "–"
-            )
+            ends = UNKNOWN if None in (link.low, link.high) else interval(ratio, link.low, link.high)
             source = "; ".join(_provenance(link))
             name = short(each.part.name) if each.part else ""
             row = (
                 name,
                 link.span,
                 link.dtype,
-                f"{link.value:.3f}",
-                interval,
+                ratio(link.value),
+                ends,
                 link.law,
                 link.provenance,
                 source,
@@ -392,7 +394,7 @@ def _spread(units: dict[str, Unit]) -> Table:
     for unit in units.values():
         for name in ("delivered_eflops", "rmb_per_delivered_eflops", "rmb_per_delivered_eflops_year"):
             shares = [share for share in unit.shares.get(name, ()) if share.share >= 0.01]
-            said = ", ".join(f"{share.input} {share.share:.0%}" for share in shares[:5])
+            said = ", ".join(f"{share.input} {percent(share.share)}" for share in shares[:5])
             if said:
                 rows.append((plain(short(unit.part.name)), name, plain(said)))
     heading = "Where the spread comes from: the share of a figure's variance that each input brings"
@@ -413,10 +415,10 @@ def _inputs(units: dict[str, Unit]) -> Table:
 
 def _input_row(each: Used, part: Part) -> tuple[str, ...]:
     spread = each.uncertain
-    ends = "–" if spread.law == "exact" else f"{spread.low:,.8g} … {spread.high:,.8g}"
+    ends = "–" if spread.law == "exact" else interval(stated, spread.low, spread.high)
     name = each.name if each.draws == each.name else f"{each.name}, {short(part.name)}"
     return tuple(
-        map(plain, (name, f"{spread.value:,.8g}", ends, spread.law, each.unit, each.basis, each.source))
+        map(plain, (name, stated(spread.value), ends, spread.law, each.unit, each.basis, each.source))
     )
 
 
@@ -452,25 +454,6 @@ def _reach(cost: Cost) -> str:
     return f"{far}; {said} {'is' if len(missing) == 1 else 'are'}n't in it yet"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
-def _three(value: float) -> str:
-    return f"{value:,.3f}"
-
-
-def _millions(value: float) -> str:
-    return f"{value / 1e6:,.1f}"
-
-
-def _whole_millions(value: float) -> str:
-    return f"{value / 1e6:,.0f}"
-
-
-def _tenths(value: float | None) -> str:
-    return "–" if value is None else _millions(value)
-
-
-def _hundredths(value: float | None) -> str:
-    return "–" if value is None else f"{value / 1e6:,.2f}"
+def _whole(rmb: float | None) -> str:
+    """So many whole servers at a stated price: all its digits, for they tell it from the cards' share."""
+    return stated(None if rmb is None else rmb / 1e6)

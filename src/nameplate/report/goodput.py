@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from nameplate.fleet.goodput import Check, Facts, Goodput, facts, origin
 from nameplate.fleet.uncertain import Uncertain
-from nameplate.report.table import Field, Table, figure, percent, table_of
+from nameplate.formatting import change, count, duration, interval, percent, stated
+from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.stats import Interval
 from nameplate.text import plain
@@ -19,13 +20,13 @@ _BY = {"default": "default", "own": "its own"}
 def goodput_view(jobs: Sequence[Goodput]) -> View:
     """What jobs of these sizes get out of their time, at which interval, and what each loss costs."""
     fields = [
-        Field[Goodput]("cards", lambda job: f"{job.cards:,}", is_number=True),
-        Field[Goodput]("nodes", lambda job: f"{job.nodes:,}", is_number=True, goes=1),
+        Field[Goodput]("cards", lambda job: count(job.cards), is_number=True),
+        Field[Goodput]("nodes", lambda job: count(job.nodes), is_number=True, goes=1),
         Field[Goodput]("goodput", lambda job: percent(job.goodput.value), is_number=True),
         Field[Goodput]("95 % interval", lambda job: _ends(job.goodput)),
-        Field[Goodput]("a failure each", lambda job: _span(job.between_h.value), is_number=True),
-        Field[Goodput]("checkpoint each", lambda job: _span(job.interval_min.value / 60), is_number=True),
-        Field[Goodput]("by Young", lambda job: _span(job.young_min.value / 60), is_number=True, goes=0),
+        Field[Goodput]("a failure each", lambda job: _of_hours(job.between_h), is_number=True),
+        Field[Goodput]("checkpoint each", lambda job: _of_minutes(job.interval_min), is_number=True),
+        Field[Goodput]("by Young", lambda job: _of_minutes(job.young_min), is_number=True, goes=0),
     ]
     losses = [
         fields[0],
@@ -56,15 +57,15 @@ def _inputs(job: Goodput) -> Iterator[tuple[str, str]]:
 
 def _spread(number: Uncertain) -> str:
     if number.law == "exact":
-        return f"{number.value:g}"
-    return f"{number.value:g} ({number.low:g} to {number.high:g}, {number.law})"
+        return stated(number.value)
+    return f"{stated(number.value)} ({stated(number.low)} to {stated(number.high)}, {number.law})"
 
 
 def _sentence(job: Goodput) -> str:
     return (
-        f"A job of {job.cards:,} cards gets {percent(job.goodput.value)} ({_ends(job.goodput)}) out of its "
-        f"time: with a failure each {_span(job.between_h.value)} and a checkpoint each "
-        f"{_span(job.interval_min.value / 60)}, checkpoints cost {percent(job.checkpoints.value)}, lost work "
+        f"A job of {count(job.cards)} cards gets {percent(job.goodput.value)} ({_ends(job.goodput)}) out of "
+        f"its time: with a failure each {_of_hours(job.between_h)} and a checkpoint each "
+        f"{_of_minutes(job.interval_min)}, checkpoints cost {percent(job.checkpoints.value)}, lost work "
         f"{percent(job.lost_work.value)} and restarts {percent(job.restarts.value)}."
     )
 
@@ -75,11 +76,11 @@ def validation_view(checks: Sequence[Check], known: Facts | None = None) -> View
     fields = [
         Field[Check]("case", lambda check: plain(check.case)),
         Field[Check]("by", lambda check: _BY.get(check.by, check.by)),
-        Field[Check]("of", lambda check: "goodput" if check.quantity == "goodput" else "h between"),
+        Field[Check]("of", lambda check: "goodput" if check.quantity == "goodput" else "time between"),
         Field[Check]("predicted", lambda check: _figure(check, check.predicted), is_number=True),
         Field[Check](
             "95 % interval",
-            lambda check: f"{_figure(check, check.low)} … {_figure(check, check.high)}",
+            lambda check: interval(lambda value: _figure(check, value), check.low, check.high),
             goes=0,
         ),
         Field[Check]("published", _published, is_number=True),
@@ -87,7 +88,7 @@ def validation_view(checks: Sequence[Check], known: Facts | None = None) -> View
         Field[Check]("bound", _bound, is_number=True, goes=1),
         Field[Check]("within", lambda check: _VERDICTS[check.verdict]),
     ]
-    heading = "Predicted beside published: hours between interruptions (error relative), goodput (in points)"
+    heading = "Predicted beside published: time between interruptions (error relative), goodput (in points)"
     return View(
         "The goodput model against published cases",
         (),
@@ -148,8 +149,8 @@ def _notes(checks: Sequence[Check], known: Facts) -> Iterator[str]:
         if any(check.evidence == kind for check in checks):
             bound = getattr(known.bound, kind)
             yield (
-                f"What was {kind} is held to a factor of {bound.interruption_factor:g} and "
-                f"{100 * bound.goodput_points:g} points of goodput: {bound.why}."
+                f"What was {kind} is held to a factor of {stated(bound.interruption_factor)} and "
+                f"{stated(100 * bound.goodput_points)} points of goodput: {bound.why}."
             )
     yield f"Sources: {known.caveat}."
     for each in known.unchecked:
@@ -157,7 +158,7 @@ def _notes(checks: Sequence[Check], known: Facts) -> Iterator[str]:
 
 
 def _figure(check: Check, value: float) -> str:
-    return f"{value:.3f}" if check.quantity == "goodput" else figure(value)
+    return percent(value) if check.quantity == "goodput" else duration(3_600 * value)
 
 
 def _published(check: Check) -> str:
@@ -165,19 +166,21 @@ def _published(check: Check) -> str:
 
 
 def _error(check: Check) -> str:
-    return f"{100 * check.error:+.1f}" if check.quantity == "goodput" else f"{check.error:+.1%}"
+    """Of goodput in points, of the time between interruptions relative."""
+    return change(check.error).removesuffix("%") if check.quantity == "goodput" else change(check.error)
 
 
 def _bound(check: Check) -> str:
-    return f"± {100 * check.bound:g}" if check.quantity == "goodput" else f"× {check.bound:g}"
+    return f"± {stated(100 * check.bound)}" if check.quantity == "goodput" else f"× {stated(check.bound)}"
 
 
-def _ends(interval: Interval) -> str:
-    return f"{percent(interval.low)} … {percent(interval.high)}"
+def _ends(found: Interval) -> str:
+    return interval(percent, found.low, found.high)
 
 
-def _span(hours: float) -> str:
-    """A time in the unit that people say it in: `16 min`, `3.0 h`, `256 d`."""
-    if hours < 1:
-        return f"{60 * hours:.2g} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.1f} d"
+def _of_hours(found: Interval) -> str:
+    return duration(3_600 * found.value)
+
+
+def _of_minutes(found: Interval) -> str:
+    return duration(60 * found.value)

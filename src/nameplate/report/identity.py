@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from nameplate.derate.published import best_gemm
 from nameplate.device.identity import CpuIdentity
+from nameplate.formatting import count, figure, percent, stated
 from nameplate.language import _, retold
 from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.meaning import measured
-from nameplate.report.table import Field, Table, figure, percent, table_of
+from nameplate.report.table import Field, Table, table_of
 from nameplate.report.work import computed
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
@@ -66,7 +67,7 @@ def _published(entry: DeviceEntry) -> Iterator[str]:
         if best is not None:
             yield _(
                 "{value} of datasheet in {dtype} ({where})",
-                value=f"{best.value:.3f}",
+                value=percent(best.value),
                 dtype=dtype,
                 where=f"{best.device}, {best.scope}; {best.source}, {best.date}",
             )
@@ -77,18 +78,18 @@ def _cpu(identity: CpuIdentity) -> Iterator[Fact]:
         _("cores"),
         _(
             "{usable} usable of {all}; {threads} threads",
-            usable=f"{identity.usable_cores:g}",
+            usable=stated(identity.usable_cores),
             all=identity.logical_cpus,
             threads=identity.threads,
         ),
     )
     clock = (
-        _("{mhz} MHz measured", mhz=f"{identity.measured_mhz:,.0f}")
+        _("{mhz} MHz measured", mhz=figure(identity.measured_mhz))
         if identity.measured_mhz
         else _("the model's boost")
     )
     if identity.reported_mhz:
-        clock = _("{clock}, {mhz} MHz reported", clock=clock, mhz=f"{identity.reported_mhz:,.0f}")
+        clock = _("{clock}, {mhz} MHz reported", clock=clock, mhz=figure(identity.reported_mhz))
     yield _("clock"), clock
     yield _("libraries"), f"{identity.blas}; {identity.onednn}; {identity.instruction_set}"
     settings = ", ".join(f"{name}={value}" for name, value in identity.thread_settings.items())
@@ -124,8 +125,8 @@ def records_table(records: Sequence[Record], labels: Labels) -> Table:
         Field[Record]("case", lambda r: labels.row(r.device, r.case)),
         Field[Record]("status", lambda r: _(r.status)),
         Field[Record]("ms a launch", _milliseconds, is_number=True),
-        Field[Record]("launches", lambda r: _number(r.launches, ",d"), is_number=True),
-        Field[Record]("s in all", lambda r: _number(r.cost_s, ".1f"), is_number=True, goes=1),
+        Field[Record]("launches", lambda r: count(r.launches), is_number=True),
+        Field[Record]("s in all", lambda r: figure(r.cost_s), is_number=True, goes=1),
         Field[Record]("W", lambda r: figure(r.power_w), is_number=True, goes=2),
         Field[Record]("J", lambda r: figure(r.energy_j), is_number=True, goes=2),
         Field[Record]("error of bound", _error, is_number=True, goes=3),
@@ -133,10 +134,6 @@ def records_table(records: Sequence[Record], labels: Labels) -> Table:
         Field[Record]("verdict", lambda r: " ".join(r.verdicts)),
     ]  # fmt: skip
     return table_of(_("Every record"), fields, records)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def _milliseconds(record: Record) -> str:

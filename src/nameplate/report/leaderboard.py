@@ -22,10 +22,11 @@ from nameplate.device.identity import CpuIdentity
 from nameplate.errors import InputError, unwritable
 from nameplate.export.reading import read
 from nameplate.export.rows import clean
+from nameplate.formatting import figure, percent, percent_with_half_width, with_half_width
 from nameplate.record import GRAVITY, Record, Verdict
 from nameplate.report.markdown import escape
 from nameplate.report.stages import slowest_words, stage_words
-from nameplate.report.table import Field, Item, figure, percent, percent_with_half_width, with_half_width
+from nameplate.report.table import Field, Item
 from nameplate.specs.cpu import microarchitectures, normalize_brand
 from nameplate.specs.parts import shipped
 from nameplate.stats import Interval

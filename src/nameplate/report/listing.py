@@ -11,9 +11,10 @@ from typing import Any
 from nameplate.derate.chain import fastest_product, slowest, stages
 from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
+from nameplate.formatting import figure, percent
 from nameplate.record import GRAVITY, Record
 from nameplate.report.identity import device_words
-from nameplate.report.table import Field, Table, figure, percent, table_of
+from nameplate.report.table import Field, Table, table_of
 from nameplate.store.find import Library
 from nameplate.store.folder import Run, read_run
 from nameplate.store.manifest import moment

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from nameplate.derate.chain import REAL_FILL, ReachedStage, Stages, furthest, left, slowest, stages
 from nameplate.derate.stage import Stage
+from nameplate.formatting import figure, percent, percent_with_half_width
 from nameplate.language import N_, _, in_a_row, retold
 from nameplate.record import Record
 from nameplate.report.stages import slowest_words, stage_words
-from nameplate.report.table import figure, percent_with_half_width, verdict_words
+from nameplate.report.table import verdict_words
 from nameplate.stats import Interval
 from nameplate.store.folder import Run
 
@@ -70,7 +71,7 @@ def _best_alone(products: Sequence[Record]) -> str:
     if best.efficiency is None:
         why = best.nominal_source and retold(best.nominal_source)
         return _("{reached}; of what nominal can't be said: {why}.", reached=reached, why=why)
-    share = f"{best.efficiency:.0%}"
+    share = percent(best.efficiency)
     if best.fill == REAL_FILL:
         return _("{reached}, {share} of nominal.", reached=reached, share=share)
     return _(
@@ -110,7 +111,7 @@ def _parts(shown: Stages) -> list[str]:
         if stage.stage.reached:
             too = (before, stage.stage) == (Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
             words = _(_SETTLED_TOO if too else stage.stage.reached)
-            share = f"{left(stage, shown.stages[0]).value:.0%}"
+            share = percent(left(stage, shown.stages[0]).value)
             first_of_all = N_("{share} of it {where}")
             parts.append(_("{share} {where}" if parts else first_of_all, share=share, where=words))
         before = stage.stage
@@ -140,7 +141,7 @@ def _conditions(products: Sequence[Record], reached: Sequence[ReachedStage]) -> 
             "{share} of it.",
             tflops=figure(best.ceiling_tflops),
             lost=_(" (lost to {loss})", loss=retold(best.loss)) if best.loss else "",
-            share=f"{best.normalized_efficiency:.0%}",
+            share=percent(best.normalized_efficiency),
         )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nameplate.formatting import duration, figure, percent
 from nameplate.language import _
 from nameplate.record import Derate, Record
 from nameplate.report.chart import Chart, Course, Courses
 from nameplate.report.labels import Labels
-from nameplate.report.table import Field, Table, duration, figure, percent, table_of
+from nameplate.report.table import Field, Table, table_of
 from nameplate.report.work import achieved
 
 

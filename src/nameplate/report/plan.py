@@ -6,15 +6,26 @@ The answer is the first line; then the figures, and the chains and inputs of `be
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from nameplate.fleet.amounts import count, digits, money
 from nameplate.fleet.assumptions import Used
 from nameplate.fleet.budget import Purchase
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.needs import Need
-from nameplate.fleet.plan import Training, powers, span
+from nameplate.fleet.plan import Training, time_of
+from nameplate.formatting import (
+    UNKNOWN,
+    count,
+    figure,
+    interval,
+    millions,
+    money,
+    percent,
+    rmb,
+    scientific,
+    stated,
+)
 from nameplate.report.fleet import cost_view
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
@@ -33,6 +44,9 @@ _ONE_RUN = (
 )
 
 
+_R = TypeVar("_R", bound="_Row")
+
+
 class _Row(Protocol):
     @property
     def fleet(self) -> Cost: ...
@@ -45,18 +59,18 @@ class _Row(Protocol):
 def needs_view(needs: Sequence[Need]) -> View:
     """What so many delivered EFLOPS take, by each part."""
     known = [need for need in needs if need.estimates]
-    fields = [
+    fields: list[Field[Need]] = [
         Field[Need]("part", _name),
         Field[Need]("cards", lambda need: count(need.cards), is_number=True),
-        Field[Need](_PERCENTILES, _range("cards_exact", count), goes=4),
+        _percentiles("cards_exact", count, goes=4),
         Field[Need]("servers", lambda need: count(need.servers), is_number=True),
-        Field[Need]("RMB M", _value("capex_rmb", _millions), is_number=True),
-        Field[Need](_PERCENTILES, _range("capex_rmb", _millions), goes=2),
-        Field[Need]("in full", _value("full_capex_rmb", _millions), is_number=True),
-        Field[Need](_PERCENTILES, _range("full_capex_rmb", _millions), goes=1),
-        Field[Need]("MW", _value("power_mw", digits), is_number=True),
-        Field[Need](_PERCENTILES, _range("power_mw", digits), goes=3),
-        Field[Need]("a year", _value("ownership_rmb_per_year", _millions), is_number=True, goes=0),
+        Field[Need]("RMB M", _value("capex_rmb", millions), is_number=True),
+        _percentiles("capex_rmb", millions, goes=2),
+        Field[Need]("in full", _value("full_capex_rmb", millions), is_number=True),
+        _percentiles("full_capex_rmb", millions, goes=1),
+        Field[Need]("MW", _value("power_mw", figure), is_number=True),
+        _percentiles("power_mw", figure, goes=3),
+        Field[Need]("a year", _value("ownership_rmb_per_year", millions), is_number=True, goes=0),
     ]
     heading = (
         "Cards and whole servers; millions of RMB for servers alone, in full (with fabric and spares), and a "
@@ -74,17 +88,17 @@ def needs_view(needs: Sequence[Need]) -> View:
 def purchases_view(purchases: Sequence[Purchase]) -> View:
     """What a budget buys of each part, the one that delivers most first."""
     known = [each for each in purchases if each.rank is not None]
-    fields = [
+    fields: list[Field[Purchase]] = [
         Field[Purchase]("part", _name),
         Field[Purchase]("servers", lambda each: count(each.servers), is_number=True),
         Field[Purchase]("cards", lambda each: count(each.cards), is_number=True, goes=2),
-        Field[Purchase]("EFLOPS", _value("delivered_eflops", digits), is_number=True),
-        Field[Purchase](_PERCENTILES, _range("delivered_eflops", digits)),
-        Field[Purchase]("most", lambda each: f"{each.first_in or 0:.0%}", is_number=True, goes=3),
-        Field[Purchase]("MW", _value("power_mw", digits), is_number=True, goes=0),
+        Field[Purchase]("EFLOPS", _value("delivered_eflops", figure), is_number=True),
+        _percentiles("delivered_eflops", figure),
+        Field[Purchase]("most", lambda each: percent(each.first_in or 0.0), is_number=True, goes=3),
+        Field[Purchase]("MW", _value("power_mw", figure), is_number=True, goes=0),
         Field[Purchase]("in full", lambda each: count(each.full_servers), is_number=True, goes=4),
-        Field[Purchase]("EFLOPS", _value("full_delivered_eflops", digits), is_number=True),
-        Field[Purchase](_PERCENTILES, _range("full_delivered_eflops", digits), goes=1),
+        Field[Purchase]("EFLOPS", _value("full_delivered_eflops", figure), is_number=True),
+        _percentiles("full_delivered_eflops", figure, goes=1),
     ]
     heading = (
         "Whole servers and what they deliver: servers alone, and in full (fabric and spares paid for too); "
@@ -103,14 +117,14 @@ def training_view(trainings: Sequence[Training]) -> View:
     """What a training run is made of, how long it takes on fleets, and which cards finish it in time."""
     work = trainings[0].work
     known = [each for each in trainings if each.estimates]
-    fields = [
+    fields: list[Field[Training]] = [
         Field[Training]("fleet", lambda each: plain(_label(each))),
         Field[Training]("on cards", lambda each: count(each.fleet.cards), is_number=True, goes=3),
-        Field[Training]("days", _value("days", digits), is_number=True),
-        Field[Training](_PERCENTILES, _range("days", digits), goes=5),
-        Field[Training]("as a gang", _value("gang_days", digits), is_number=True, goes=2),
-        Field[Training]("a refresh", _value("refresh_rmb", _thousands), is_number=True),
-        Field[Training](_PERCENTILES, _range("refresh_rmb", _thousands), goes=0),
+        Field[Training]("time", _value("days", time_of), is_number=True),
+        _percentiles("days", time_of, goes=5),
+        Field[Training]("as a gang", _value("gang_days", time_of), is_number=True, goes=2),
+        Field[Training]("a refresh", _value("refresh_rmb", money), is_number=True),
+        _percentiles("refresh_rmb", money, goes=0),
         Field[Training](
             "in time", lambda each: count(None if each.need is None else each.need.cards), is_number=True
         ),
@@ -121,14 +135,14 @@ def training_view(trainings: Sequence[Training]) -> View:
         Field[Training]("MW", lambda each: _power(each.need), is_number=True, goes=1),
     ]
     heading = (
-        "Days; thousands of RMB a refresh; and the cards, servers and MW that finish it in "
-        f"{trainings[0].every_days:,g} days (in time)"
+        "Time; RMB a refresh; and the cards, servers and MW that finish it in "
+        f"{stated(trainings[0].every_days)} days (in time)"
     )
     quantities = {
-        "tokens": (work.tokens, _powers),
-        "FLOP a token": (work.flop_per_token, _powers),
-        "FLOP": (work.flop, _powers),
-        "EFLOPS needed": (trainings[0].needed, digits),
+        "tokens": (work.tokens, scientific),
+        "FLOP a token": (work.flop_per_token, scientific),
+        "FLOP": (work.flop, scientific),
+        "EFLOPS needed": (trainings[0].needed, figure),
     }
     made = tuple(
         (name, form(amount.value), _ends(amount.estimate, form))
@@ -174,22 +188,22 @@ def _needed(known: Sequence[Need]) -> str | None:
     if len(known) < 2:
         return known[0].sentence if known else None
     asked = known[0].asked.value
-    return f"{asked:,g} delivered EFLOPS take {_or([_cards_of(need) for need in known])}."
+    return f"{stated(asked)} delivered EFLOPS take {_or([_cards_of(need) for need in known])}."
 
 
 def _cards_of(need: Need) -> str:
     capex = need.estimates.get("capex_rmb")
-    price = "" if capex is None or capex.value is None else f" for RMB {money(capex.value)}"
+    price = "" if capex is None or capex.value is None else f" for {rmb(capex.value)}"
     return f"{count(need.cards)} cards of {need.fleet.name}{price}"
 
 
 def _bought(known: Sequence[Purchase]) -> str | None:
     if len(known) < 2:
         return known[0].sentence if known else None
-    said = [f"{each.fleet.name} {digits(each.estimates['delivered_eflops'].value)}" for each in known]
+    said = [f"{each.fleet.name} {figure(each.estimates['delivered_eflops'].value)}" for each in known]
     first = known[0]
     return (
-        f"RMB {money(first.budget_rmb)} delivers most in {first.fleet.name}, {first.first_in:.0%} of draws "
+        f"{rmb(first.budget_rmb)} delivers most in {first.fleet.name}, {percent(first.first_in)} of draws "
         f"agreeing: EFLOPS by servers alone are {', '.join(said)}."
     )
 
@@ -203,7 +217,7 @@ def _trained(known: Sequence[Training]) -> str | None:
 
 def _time_on(each: Training) -> str:
     days = each.estimates["days"]
-    time = span(days.value) if days.value is not None else _ends(days, span)
+    time = time_of(days.value) if days.value is not None else _ends(days, time_of)
     return f"{time} on {each.fleet.name}"
 
 
@@ -236,8 +250,8 @@ def _inputs(inputs: Mapping[str, Used]) -> Table:
     rows = []
     for each in inputs.values():
         spread = each.uncertain
-        ends = "–" if spread.law == "exact" else f"{spread.low:,.8g} … {spread.high:,.8g}"
-        row = (each.name, f"{spread.value:,.8g}", ends, spread.law, each.unit, each.basis, each.source)
+        ends = "–" if spread.law == "exact" else interval(stated, spread.low, spread.high)
+        row = (each.name, stated(spread.value), ends, spread.law, each.unit, each.basis, each.source)
         rows.append(tuple(map(plain, row)))
     columns = ("input", "value", "from … to", "law", "unit", "how", "from")
     return Table("What the run follows from", columns, tuple(rows), frozenset({1}), (3, 4, 2))
@@ -248,9 +262,8 @@ def _spread(trainings: Sequence[Training]) -> Table:
     rows: dict[tuple[str, ...], None] = {}
     for each in trainings:
         for name, shares in each.shares.items():
-            said = ", ".join(
-                f"{share.input} {share.share:.0%}" for share in shares[:4] if share.share >= 0.01
-            )
+            most = [share for share in shares[:4] if share.share >= 0.01]
+            said = ", ".join(f"{share.input} {percent(share.share)}" for share in most)
             if said:
                 rows[plain(_label(each)), name, plain(said)] = None
     heading = "Where the spread comes from: the share of a figure's variance that each input brings"
@@ -269,38 +282,23 @@ def _name(row: _Row) -> str:
 def _value(name: str, form: Callable[[float], str]) -> Callable[[_Row], str]:
     def text(row: _Row) -> str:
         found = row.estimates.get(name)
-        return "–" if found is None or found.value is None else form(found.value)
+        return UNKNOWN if found is None or found.value is None else form(found.value)
 
     return text
 
 
-def _range(name: str, form: Callable[[float], str]) -> Callable[[_Row], str]:
-    return lambda row: _ends(row.estimates.get(name), form)
+def _percentiles(name: str, form: Callable[[float], str], *, goes: int | None = None) -> Field[_R]:
+    return Field(_PERCENTILES, lambda row: _ends(row.estimates.get(name), form), goes=goes)
 
 
 def _ends(found: Estimate | None, form: Callable[[float], str]) -> str:
-    if found is None:
-        return "–"
-    points = [form(each) for each in (found.p5, found.p50, found.p95) if each is not None]
-    return points[0] if points[0] == points[-1] else " … ".join(points)
+    return UNKNOWN if found is None else interval(form, found.p5, found.p50, found.p95)
 
 
 def _cards_range(need: Need | None) -> str:
-    return "–" if need is None else _ends(need.estimates.get("cards_exact"), count)
+    return UNKNOWN if need is None else _ends(need.estimates.get("cards_exact"), count)
 
 
 def _power(need: Need | None) -> str:
     found = None if need is None else need.estimates.get("power_mw")
-    return "–" if found is None else digits(found.value)
-
-
-def _powers(value: float) -> str:
-    return powers(value, 1)
-
-
-def _millions(amount: float) -> str:
-    return digits(amount / 1e6)
-
-
-def _thousands(amount: float) -> str:
-    return digits(amount / 1e3)
+    return figure(None if found is None else found.value)

@@ -12,9 +12,10 @@ from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.words import sentence
+from nameplate.formatting import UNKNOWN, count, figure, interval, millions
 from nameplate.language import N_, _, current, in_a_row, retold
 from nameplate.report.chart import FLEETS, MOST_BARS, Bar, Bars, Chart
-from nameplate.report.table import Field, Table, figure, table_of
+from nameplate.report.table import Field, Table, table_of
 from nameplate.specs.part import short
 from nameplate.store.folder import Run
 from nameplate.text import plain
@@ -73,16 +74,16 @@ def priced_tables(priced: Priced) -> list[Table]:
     fields = [
         Field[Cost]("fleet", lambda each: plain(_(each.name))),
         Field[Cost]("part", lambda each: plain(short(each.part.name) if each.part else "–"), goes=1),
-        Field[Cost]("cards", lambda each: "–" if each.cards is None else f"{each.cards:,}", is_number=True),
-        Field[Cost]("nominal", lambda each: _form(each.nominal_eflops), is_number=True),
-        Field[Cost]("delivered", lambda each: _form(each.delivered_eflops), is_number=True),
+        Field[Cost]("cards", lambda each: count(each.cards), is_number=True),
+        Field[Cost]("nominal", lambda each: figure(each.nominal_eflops), is_number=True),
+        Field[Cost]("delivered", lambda each: figure(each.delivered_eflops), is_number=True),
         Field[Cost]("p5 … p50 … p95", _range("delivered_eflops"), goes=2),
-        Field[Cost]("servers, RMB M", lambda each: _millions(each.capex_rmb), is_number=True),
+        Field[Cost]("servers, RMB M", lambda each: millions(each.capex_rmb), is_number=True),
         Field[Cost](
-            "per nominal EFLOPS", lambda each: _millions(each.rmb_per_nominal_eflops), is_number=True, goes=0
+            "per nominal EFLOPS", lambda each: millions(each.rmb_per_nominal_eflops), is_number=True, goes=0
         ),
         Field[Cost](
-            "per delivered EFLOPS", lambda each: _millions(each.rmb_per_delivered_eflops), is_number=True
+            "per delivered EFLOPS", lambda each: millions(each.rmb_per_delivered_eflops), is_number=True
         ),
         Field[Cost]("RMB M a year", _ownership, is_number=True, goes=3),
         Field[Cost]("by", lambda each: plain(_by_words(each)), goes=4),
@@ -133,8 +134,8 @@ def _bars(costs: Sequence[Cost]) -> list[Chart]:
         "Two bars a fleet, {count} fleets; {largest} has {nominal} EFLOPS nominal and delivers {delivered}.",
         count=len(costs),
         largest=plain(_(most.name)),
-        nominal=_form(most.nominal_eflops),
-        delivered=_form(most.delivered_eflops),
+        nominal=figure(most.nominal_eflops),
+        delivered=figure(most.delivered_eflops),
     )
     title = _("Nominal and delivered EFLOPS by fleet; lines hold nine draws in ten")
     if len(drawn) < len(costs):
@@ -152,20 +153,12 @@ def _by_words(cost: Cost) -> str:
 
 
 def _ownership(cost: Cost) -> str:
-    return _millions(cost.value("ownership_rmb_per_year"))
+    return millions(cost.value("ownership_rmb_per_year"))
 
 
 def _range(name: str) -> Callable[[Cost], str]:
     def text(cost: Cost) -> str:
         found: Estimate | None = cost.estimates.get(name)
-        return "–" if found is None else " … ".join(map(_form, (found.p5, found.p50, found.p95)))
+        return UNKNOWN if found is None else interval(figure, found.p5, found.p50, found.p95)
 
     return text
-
-
-def _form(value: float | None) -> str:
-    return figure(value)
-
-
-def _millions(value: float | None) -> str:
-    return "–" if value is None else f"{value / 1e6:,.0f}"

@@ -14,8 +14,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from nameplate.formatting import duration, figure, percent
 from nameplate.record import Record
-from nameplate.report.view import figure
 from nameplate.store.manifest import Manifest
 from nameplate.text import plain
 
@@ -80,7 +80,7 @@ class LiveProgress:
         left = max(self._budget_s - (time.monotonic() - self._begin), 0.0)
         others = f" and {len(cases) - 1} in turn with it" if len(cases) > 1 else ""
         self._bar.update(
-            self._task, description=f"{plain(cases[0])}{others}", left=f"about {left:.0f} s left"
+            self._task, description=f"{plain(cases[0])}{others}", left=f"about {duration(left)} left"
         )
 
     def case_finished(self, record: Record) -> None:
@@ -98,5 +98,5 @@ def _outcome(record: Record) -> str:
         return f"{record.status}: {record.reason}"
     if record.tflops is None or record.workload == "memory":
         return f"{figure(record.bandwidth_gb_s)} GB/s, {' '.join(record.verdicts)}"
-    efficiency = "" if record.efficiency is None else f", {record.efficiency:.1%} of nominal"
+    efficiency = "" if record.efficiency is None else f", {percent(record.efficiency)} of nominal"
     return f"{figure(record.tflops)} TFLOPS{efficiency}, {' '.join(record.verdicts)}"

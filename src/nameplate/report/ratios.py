@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from nameplate.derate.chain import Link, ReachedStage, Stages, furthest, left, slowest
 from nameplate.derate.effects import Effect
+from nameplate.formatting import interval, percent, ratio
 from nameplate.language import _
 from nameplate.report.chart import Chart, Step, Waterfall
 from nameplate.report.labels import Labels
 from nameplate.report.stages import slowest_words, stage_words
-from nameplate.report.table import Field, Table, percent, table_of
+from nameplate.report.table import Field, Table, table_of
 from nameplate.text import plain
 
 
@@ -24,8 +25,8 @@ def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages],
         Field[Link]("link", lambda link: f"{link.from_} → {link.to}"),
         *([Field[Link]("device", lambda link: plain(link.device))] if len(devices) > 1 else []),
         *([Field[Link]("dtype", lambda link: link.dtype)] if len(dtypes) > 1 else []),
-        Field[Link]("ratio", lambda link: f"{link.value:.3f}", is_number=True),
-        Field[Link]("95 % interval", lambda link: f"{link.low:.3f} … {link.high:.3f}"),
+        Field[Link]("ratio", lambda link: ratio(link.value), is_number=True),
+        Field[Link]("95 % interval", lambda link: interval(ratio, link.low, link.high)),
         Field[Link]("how", lambda link: _(link.provenance), goes=1),
         Field[Link]("verdict", lambda link: link.verdict),
         Field[Link]("from", lambda link: _source(link, labels)),
@@ -65,8 +66,8 @@ def effects_table(effects: Sequence[Effect], labels: Labels) -> Table:
     """Each state of inputs and caches against the usual one of the same product."""
     fields = [
         Field[Effect]("case", lambda effect: labels.row(effect.device, effect.case)),
-        Field[Effect]("ratio", lambda effect: f"{effect.value:.3f}", is_number=True),
-        Field[Effect]("95 % interval", lambda effect: f"{effect.low:.3f} … {effect.high:.3f}"),
+        Field[Effect]("ratio", lambda effect: ratio(effect.value), is_number=True),
+        Field[Effect]("95 % interval", lambda effect: interval(ratio, effect.low, effect.high)),
         Field[Effect]("beside", lambda effect: _state(effect.beside)),
         Field[Effect]("verdict", lambda effect: " ".join(effect.verdicts)),
     ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nameplate.formatting import figure
 from nameplate.language import _
 from nameplate.record import Record
 from nameplate.report.chart import MOST_POINTS, Chart, Point, Roof, Roofline, first
 from nameplate.report.labels import Labels
-from nameplate.report.table import figure
 
 
 def roofline(records: Sequence[Record], labels: Labels) -> list[Chart]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nameplate.report.table import Table, figure
+from nameplate.formatting import change, count, figure, percent, ratio
+from nameplate.report.table import Table
 from nameplate.selftest.repeat import Repeated
 from nameplate.selftest.repeat import Row as Contender
 from nameplate.selftest.simulate import Row
@@ -27,12 +28,12 @@ def simulated_table(rows: Sequence[Row]) -> Table:
                 row.scenario,
                 figure(row.truth),
                 figure(row.estimate),
-                _signed(row.bias),
-                _share(row.coverage, 1),
-                _share(row.width, 2),
-                _share(row.oracle_width, 2),
+                change(row.bias),
+                percent(row.coverage),
+                percent(row.width),
+                percent(row.oracle_width),
                 row.verdict_due or "–",
-                _share(row.verdict_rate, 1),
+                percent(row.verdict_rate),
                 "a limit" if row.verdict_due is None else "yes" if row.passed else "NO",
             )
             for row in rows
@@ -52,8 +53,8 @@ def readings_table(rows: Sequence[Row]) -> Table:
         tuple(
             (
                 row.scenario,
-                _signed(row.bias),
-                *(_signed(peer.bias) if (peer := row.peers.get(name)) else "–" for name in peers),
+                change(row.bias),
+                *(change(peer.bias) if (peer := row.peers.get(name)) else "–" for name in peers),
             )
             for row in rows
         ),
@@ -81,18 +82,10 @@ def _contender(row: Contender) -> tuple[str, ...]:
     spread = row.spread
     return (
         row.contender,
-        str(spread.n),
+        count(spread.n),
         figure(spread.mean),
-        _share(spread.relative, 2),
-        _share(spread.upper, 2),
-        str(row.failed),
-        "–" if row.ratio is None else f"{row.ratio:.2f}",
+        percent(spread.relative),
+        percent(spread.upper),
+        count(row.failed),
+        ratio(row.ratio),
     )
-
-
-def _share(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}%}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2%}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nameplate.derate.chain import REAL_FILL
+from nameplate.formatting import figure, percent
 from nameplate.language import _
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Cell, Chart, Grid, first
-from nameplate.report.table import Table, figure, percent
+from nameplate.report.table import Table
 from nameplate.text import plain
 
 _FEWEST = 2

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nameplate.formatting import stated
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.specs.part import Memory, Part
 from nameplate.text import plain
 
 Document = Mapping[str, Any]
-# The dtypes of the table of all parts, and when a narrow screen goes without one.
-_DTYPES = {"fp16": None, "bf16": None, "fp8_e4m3": None, "int8": 2}
 
 
 def document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
@@ -58,10 +57,10 @@ def parts_view(documents: Sequence[Document]) -> View:
     """All parts, a row each: dense TFLOPS, GB, GB/s, W, and the rated clock in MHz."""
     fields = [
         Field[Document]("part", lambda one: plain(one["part"])),
-        *(_peak(dtype, goes) for dtype, goes in _DTYPES.items()),
+        *(_peak(dtype) for dtype in ("fp16", "bf16", "fp8_e4m3", "int8")),
         Field[Document]("GB", _sizes, is_number=True),
         Field[Document]("GB/s", _speed, is_number=True, goes=1),
-        Field[Document]("W", lambda one: _figure(one["tdp_w"]), is_number=True, goes=3),
+        Field[Document]("W", lambda one: stated(one["tdp_w"]), is_number=True, goes=2),
         Field[Document]("MHz", _clock, is_number=True, goes=0),
         Field[Document]("!", lambda one: "!" if one["flags"] else ""),
     ]
@@ -81,11 +80,9 @@ def part_view(one: Document, taken_as: str | None = None) -> View:
     `taken_as` says what a short name was taken for.
     """
     clock = one["rated_clock_mhz"]
-    rows = [
-        (key, _figure(origin["value"]), plain(origin["source"])) for key, origin in one["sources"].items()
-    ]
+    rows = [(key, stated(origin["value"]), plain(origin["source"])) for key, origin in one["sources"].items()]
     rows.append(
-        ("rated clock, MHz", _figure(clock), "computed" if clock else plain(one["rated_clock_absent"]))
+        ("rated clock, MHz", stated(clock), "computed" if clock else plain(one["rated_clock_absent"]))
     )
     tables = (
         Table("Figures", ("figure", "value", "from"), tuple(rows), frozenset({1})),
@@ -116,29 +113,23 @@ def _remarks(one: Document) -> Iterator[tuple[str, str]]:
         yield from ((name, plain(sentence)) for sentence in said)
 
 
-def _peak(dtype: str, goes: int | None) -> Field[Document]:
-    return Field[Document](
-        dtype, lambda one: _figure(one["nominal_tflops"].get(dtype)), is_number=True, goes=goes
-    )
+def _peak(dtype: str) -> Field[Document]:
+    return Field[Document](dtype, lambda one: stated(one["nominal_tflops"].get(dtype)), is_number=True)
 
 
 def _sizes(one: Document) -> str:
-    return "/".join(_figure(memory["gb"]) for memory in one["memory"]) or "–"
+    return "/".join(stated(memory["gb"]) for memory in one["memory"]) or "–"
 
 
 def _speed(one: Document) -> str:
     """The bandwidth, where the sizes have one."""
     speeds = {memory["bandwidth_gb_s"] for memory in one["memory"]}
-    return _figure(speeds.pop() if len(speeds) == 1 else None)
+    return stated(speeds.pop() if len(speeds) == 1 else None)
 
 
 def _clock(one: Document) -> str:
     clock = one["rated_clock_mhz"]
-    return _figure(clock and round(clock))
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
+    return stated(clock and round(clock))
 
 
 def _memory(memory: Memory) -> dict[str, Any]:

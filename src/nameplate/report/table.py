@@ -1,4 +1,4 @@
-"""What a view is made of: tables of plain strings, and figures as a person reads them."""
+"""What a view is made of: tables of plain strings."""
 
 from __future__ import annotations
 
@@ -79,42 +79,3 @@ def table_of(
         lead,
         tuple(index for index, field in enumerate(fields) if field.whole),
     )
-
-
-def figure(value: float | None) -> str:
-    """Print a throughput with three significant digits and no exponent: 0.145, 2.31, 788."""
-    return "–" if value is None else f"{value:,.{_digits(value)}f}"
-
-
-def with_half_width(value: float | None, low: float | None, high: float | None) -> str:
-    """A figure and half its 95 % interval, both with the figure's digits: `0.145 ± 0.002`."""
-    if value is None or low is None or high is None:
-        return "–"
-    digits = _digits(value)
-    return f"{value:,.{digits}f} ± {(high - low) / 2:,.{digits}f}"
-
-
-def _digits(value: float) -> int:
-    """Decimals that leave three significant digits, after rounding to them: 9.999 is 10.0."""
-    if value == 0:
-        return 0
-    exponent = int(f"{value:.2e}".split("e")[1])
-    return max(0, 2 - exponent)
-
-
-def percent(value: float | None) -> str:
-    """A share: `86.2%`."""
-    return "–" if value is None else f"{value:.1%}"
-
-
-def percent_with_half_width(value: float | None, low: float | None, high: float | None) -> str:
-    """A share and half its 95 % interval: `86.2% ± 0.8`."""
-    if value is None or low is None or high is None:
-        return "–"
-    return f"{value:.1%} ± {50 * (high - low):.1f}"
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that people say it in: `0.8 s`, `10 s`, `1.5 min`."""
-    value, unit = (seconds, "s") if round(seconds) < 60 else (seconds / 60, "min")
-    return f"{value:.2g} {unit}" if value < 9.95 else f"{value:.0f} {unit}"

@@ -64,12 +64,16 @@ def show_tables(tables: Sequence[Table], console: Console | None = None) -> None
 
 @dataclass(frozen=True)
 class _Column:
-    """A column as it is printed: its heading and its cells; `whole` ones aren't broken at their spaces."""
+    """A column as it is printed: its heading and its cells.
+
+    Figures with their units and intervals are `unbroken` in a table; `whole` cells are everywhere.
+    """
 
     name: str
     cells: Sequence[Text]
-    whole: bool = False
-    is_number: bool = False
+    is_number: bool
+    unbroken: bool
+    whole: bool
 
     @cached_property
     def least(self) -> int:
@@ -82,7 +86,7 @@ class _Column:
         return max([cell_len(self.name), *(cell.cell_len for cell in self.cells)])
 
     def _least_of(self, cell: Text) -> int:
-        if self.whole:
+        if self.unbroken:
             return cell.cell_len
         return max(_longest(cell.plain), min(cell.cell_len, _READABLE))
 
@@ -120,9 +124,9 @@ def _fitting(table: Table, width: int) -> RenderableType:
 def _column(table: Table, index: int) -> _Column:
     name, is_number = table.columns[index], index in table.numbers
     cells = [_cell(table, index, row[index]) for row in table.rows]
-    in_words = any(_LETTER.search(cell.plain) for cell in cells)
-    whole = is_number or index in table.whole or not in_words
-    return _Column(_(name) if name else "", cells, whole, is_number)
+    whole = index in table.whole
+    in_words = any(_LETTER.search(cell.plain) and "…" not in cell.plain for cell in cells)
+    return _Column(_(name) if name else "", cells, is_number, is_number or whole or not in_words, whole)
 
 
 def _cell(table: Table, index: int, value: str) -> Text:
@@ -157,21 +161,25 @@ def _grid(columns: Sequence[_Column], widths: Sequence[int]) -> RichTable:
 
 
 def _blocks(columns: Sequence[_Column], width: int) -> RenderableType:
-    """The rows one under another: the first cell, then a line for each other."""
+    """The rows one under another: the first cell, then a line `  name: value` for each other."""
+    first, *others = columns
     lines = []
-    for row in zip(*(column.cells for column in columns), strict=True):
-        first, *others = row
-        if first.plain:
-            lines.append(_wrapped(Text.assemble(first, style="bold"), width))
-        lines += [_named(column, cell, width) for column, cell in zip(columns[1:], others, strict=True)]
+    for number, head in enumerate(first.cells):
+        if head.plain:
+            bold = Text.assemble(head, style="bold")
+            lines.append(_wrapped(bold, width, pieces=_value_pieces(first, head, width)))
+        for column in others:
+            cell = column.cells[number]
+            name = _("{name}: {said}", name=column.name, said="") if column.name else ""
+            pieces = [*_pieces(name), *_value_pieces(column, cell, width - 4)]
+            lines.append(_wrapped(Text.assemble(name, cell), width, indent=2, pieces=pieces))
     return Group(*lines)
 
 
-def _named(column: _Column, cell: Text, width: int) -> Text:
-    """`  name: value`; a value that isn't broken goes to a line of its own where it must."""
-    name = _("{name}: {said}", name=column.name, said="") if column.name else ""
-    pieces = [*_pieces(name), *([cell.plain] if column.whole else _pieces(cell.plain))]
-    return _wrapped(Text.assemble(name, cell), width, indent=2, pieces=pieces)
+def _value_pieces(column: _Column, cell: Text, room: int) -> list[str]:
+    """A whole value is one piece, and so is an unbroken one that has room on a line."""
+    one = column.whole or (column.unbroken and cell.cell_len <= room)
+    return [cell.plain] if one else _pieces(cell.plain)
 
 
 def _wrapped(text: Text, width: int, *, indent: int = 0, pieces: Sequence[str] | None = None) -> Text:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
+from nameplate.formatting import duration, figure, percent
 from nameplate.language import _
 from nameplate.report.chart import Chart, Course, Courses, Waterfall
-from nameplate.report.table import duration, figure
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -25,7 +25,7 @@ def lines(chart: Chart, width: int) -> list[str]:
         case Courses():
             return [line for course in chart.courses for line in _course(course, chart, width)]
         case Waterfall():
-            rows = [(step.label, step.value, f"{step.value:.1%}") for step in chart.steps]
+            rows = [(step.label, step.value, percent(step.value)) for step in chart.steps]
             return _bars(rows, 1.0, width)
         case _:
             return []

@@ -13,6 +13,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from nameplate.errors import InputError
+from nameplate.formatting import figure, percent
 from nameplate.language import _
 from nameplate.report.chart import (
     MOST_BARS,
@@ -25,7 +26,6 @@ from nameplate.report.chart import (
     Waterfall,
 )
 from nameplate.report.palette import GAIN, INK, LINE, LOSS, MUTED, PAPER, SERIES, style_sheet
-from nameplate.report.table import figure, percent
 
 _WIDTH = 560
 _BAR_PX = 18

@@ -22,13 +22,13 @@ from nameplate.report.meaning import Answer, advice, answers, meaning, measured
 from nameplate.report.onset import onset_table
 from nameplate.report.ratios import chain_table, effects_table
 from nameplate.report.shapes import shapes_table
-from nameplate.report.table import Table, figure
+from nameplate.report.table import Table
 from nameplate.report.work import across_table, launch_table, load_table, memory_table, work_table
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
 from nameplate.text import plain
 
-__all__ = ["Table", "View", "figure", "meaning", "view"]
+__all__ = ["Table", "View", "meaning", "view"]
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from nameplate.fleet.outputs import OUTPUTS
 from nameplate.fleet.size import slowest
 from nameplate.fleet.uncertain import Uncertain, exact
 from nameplate.fleet.units import Unit
+from nameplate.formatting import figure, stated
 from nameplate.language import N_, _, retold
-from nameplate.report.table import figure
 from nameplate.specs.part import short
 from nameplate.text import plain
 
@@ -34,19 +34,16 @@ Group = Literal["price", "derates", "more"]
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of results: an output, its name, and how it is printed.
+    """One row of results: an output, its name, and how it is printed: as what kind of `formatting`.
 
-    `text` has the place of the number, which is the value ÷ `per` with so many `digits`, by default three
-    significant ones; `whole` rounds up to whole ones. `better` says which way is cheaper. `headline` says it
-    in the sentence above the table.
+    `text` has the place of the number; counts are rounded up to whole ones. `better` says which way is
+    cheaper. `headline` says it in the sentence above the table.
     """
 
     name: str
     label: str
     text: str = "{value}"
-    per: float = 1
-    digits: int | None = None
-    whole: bool = False
+    kind: Literal["figure", "count", "rmb"] = "figure"
     better: Literal["more", "less"] | None = None
     headline: str | None = None
 
@@ -56,39 +53,31 @@ class Figure:
         return asdict(self) | said
 
 
-def _millions(name: str, label: str, headline: str | None = None) -> Figure:
-    return Figure(name, label, N_("RMB {value} M"), 1e6, better="less", headline=headline)
+def _rmb(name: str, label: str, headline: str | None = None) -> Figure:
+    return Figure(name, label, kind="rmb", better="less", headline=headline)
 
 
 FIGURES = (
     Figure(
         "delivered_eflops",
         N_("Delivered EFLOPS"),
-        digits=3,
         better="more",
         headline=N_("{value} EFLOPS delivered"),
     ),
-    Figure("cards_exact", N_("Cards"), whole=True),
-    Figure("servers_exact", N_("Servers in service"), whole=True),
-    _millions("capex_rmb", N_("Servers alone (bare capex)")),
-    _millions("rmb_per_nominal_eflops", N_("Bare capex per nominal EFLOPS")),
-    _millions(
+    Figure("cards_exact", N_("Cards"), kind="count"),
+    Figure("servers_exact", N_("Servers in service"), kind="count"),
+    _rmb("capex_rmb", N_("Servers alone (bare capex)")),
+    _rmb("rmb_per_nominal_eflops", N_("Bare capex per nominal EFLOPS")),
+    _rmb(
         "rmb_per_delivered_eflops",
         N_("Bare capex per delivered EFLOPS"),
         N_("{value} of servers for each"),
     ),
     Figure("power_mw", N_("Average power"), N_("{value} MW"), better="less", headline="{value}"),
-    _millions("full_capex_rmb", N_("With fabric and spares (full capex)")),
-    _millions("ownership_rmb_per_year", N_("A year of ownership")),
-    _millions("rmb_per_delivered_eflops_year", N_("A delivered EFLOPS-year")),
-    Figure(
-        "rmb_per_pflop_day",
-        N_("A delivered PFLOP-day"),
-        N_("RMB {value}"),
-        digits=0,
-        better="less",
-        headline=N_("{value} a delivered PFLOP-day"),
-    ),
+    _rmb("full_capex_rmb", N_("With fabric and spares (full capex)")),
+    _rmb("ownership_rmb_per_year", N_("A year of ownership")),
+    _rmb("rmb_per_delivered_eflops_year", N_("A delivered EFLOPS-year")),
+    _rmb("rmb_per_pflop_day", N_("A delivered PFLOP-day"), N_("{value} a delivered PFLOP-day")),
 )
 
 # The inputs of those figures, in the order in which they are offered; the fleet's size stays.
@@ -200,6 +189,8 @@ def _words() -> dict[str, Any]:
         "changed": _("{fleet}, what if: {figures}."),
         "headline": _("{figure} ({change})"),
         "between": _(", "),
+        "rmb": _("RMB {value}"),
+        "rmb_millions": _("RMB {value} M"),
     }
 
 
@@ -337,7 +328,7 @@ def _lacks_goodput(cost: Cost) -> bool:
 
 def _rated(link: Derate) -> str:
     """What is said of the first link, which stays as it is: it's a ratio of two ratings."""
-    value, how = f"{link.value:,.8g}", _(_BASES[link.provenance])
+    value, how = stated(link.value), _(_BASES[link.provenance])
     return _("{span}: {value}, a ratio of two ratings, {how}", span=link.span, value=value, how=how)
 
 
@@ -352,7 +343,7 @@ def _said(how: str, source: str) -> str:
 
 def _hint(meaning: str, spread: Uncertain, how: str) -> str:
     """`what a kilowatt-hour costs; the model has 0.65, from 0.35 to 0.95, assumed`."""
-    value, low, high = (_short(each) for each in (spread.value, spread.low, spread.high))
+    value, low, high = map(stated, (spread.value, spread.low, spread.high))
     if spread.law == "exact":
         return _("{meaning}; the model has {value}, {how}", meaning=meaning, value=value, how=how)
     return _(
@@ -363,10 +354,6 @@ def _hint(meaning: str, spread: Uncertain, how: str) -> str:
         high=high,
         how=how,
     )
-
-
-def _short(value: float) -> str:
-    return f"{value:,.8g}" if value >= 1000 else f"{value:.4g}"
 
 
 def _slider(spread: Uncertain, least: float, most: float) -> tuple[float, float, float]:

@@ -6,20 +6,13 @@ from collections.abc import Sequence
 from statistics import median
 
 from nameplate.derate.chain import admitted
+from nameplate.formatting import figure, percent, percent_with_half_width, with_half_width
 from nameplate.language import _, retold
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
 from nameplate.report.labels import Labels
 from nameplate.report.roofline import roofline
-from nameplate.report.table import (
-    Field,
-    Table,
-    figure,
-    percent,
-    percent_with_half_width,
-    table_of,
-    with_half_width,
-)
+from nameplate.report.table import Field, Table, table_of
 from nameplate.text import plain
 
 

@@ -16,6 +16,7 @@ from nameplate.device.find import open_device
 from nameplate.device.interface import Device
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.trial import buffer_sets
+from nameplate.formatting import count, figure, interval, percent, ratio
 from nameplate.run import SEED, check_budget, target_of
 from nameplate.stats import CONFIDENCE, FEWEST_BATCHES
 from nameplate.suite import Case, find
@@ -58,9 +59,10 @@ class BareResult:
     def sentence(self) -> str:
         """The result in words."""
         return (
-            f"{self.case}: engine {self.engine_tflops:.4g} TFLOPS, bare loop {self.bare_tflops:.4g} TFLOPS, "
-            f"ratio {self.ratio:.4f} ({self.ratio_low:.4f} … {self.ratio_high:.4f}) over {self.rounds} "
-            f"paired rounds: {self._words()} {self.tolerance:.0%}"
+            f"{self.case}: engine {figure(self.engine_tflops)} TFLOPS, bare loop "
+            f"{figure(self.bare_tflops)} TFLOPS, ratio {ratio(self.ratio)} "
+            f"({interval(ratio, self.ratio_low, self.ratio_high)}) over {count(self.rounds)} paired rounds: "
+            f"{self._words()} {percent(self.tolerance)}"
         )
 
     def _words(self) -> str:

@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nameplate.errors import InputError, NameplateError
+from nameplate.formatting import duration
 from nameplate.text import plain
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def ask(
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise NoFigure(f"still running after {deadline_s:g} s: ended") from None
+                raise NoFigure(f"still running after {duration(deadline_s)}: ended") from None
             raise
     if child.returncode:
         raise NoFigure(f"exit status {child.returncode}: {_last_line(complained)}")

@@ -21,6 +21,7 @@ from nameplate.device.interface import Counters
 from nameplate.engine.conditions import between
 from nameplate.engine.verdict import loaded
 from nameplate.errors import InputError, NameplateError
+from nameplate.formatting import percent, ratio, stated
 from nameplate.run import SEED
 from nameplate.selftest.peers import NoFigure
 from nameplate.telemetry.host import read_cpu_totals, tick_s
@@ -200,24 +201,24 @@ class Repeated:
 
     def _small(self) -> Goal:
         ours = self.spread(NORMALIZED)
-        asked = f"normalized spread's upper {CONFIDENCE:.0%} limit at most {GOAL:.0%}"
+        asked = f"normalized spread's upper {stated(100 * CONFIDENCE)}% limit at most {percent(GOAL)}"
         if ours.upper is None:
             return Goal(f"{asked}: {ours.reason}", False)
-        return Goal(f"{asked}: {ours.upper:.2%}", ours.upper <= GOAL)
+        return Goal(f"{asked}: {percent(ours.upper)}", ours.upper <= GOAL)
 
     def _fraction_of_best_peer(self) -> Goal:
-        asked = f"at most {GOAL_SHARE:g} of the best peer's spread where that is above {LOUD_HOUR:.0%}"
+        loud = percent(LOUD_HOUR)
+        asked = f"at most {stated(GOAL_SHARE)} of the best peer's spread where that is above {loud}"
         best, ours = self.best_peer, self.spread(NORMALIZED)
         spread = None if best is None else self.spread(best).relative
         if spread is None:
             return Goal(f"{asked}: no peer has a spread", False)
         if spread <= LOUD_HOUR:
-            return Goal(f"{asked}: not a loud hour, {best} has {spread:.2%}", True)
+            return Goal(f"{asked}: not a loud hour, {best} has {percent(spread)}", True)
         if ours.upper is None:
             return Goal(f"{asked}: {ours.reason}", False)
-        return Goal(
-            f"{asked}: {ours.upper / spread:.2f} of {best}'s {spread:.2%}", ours.upper <= GOAL_SHARE * spread
-        )
+        got = f"{ratio(ours.upper / spread)} of {best}'s {percent(spread)}"
+        return Goal(f"{asked}: {got}", ours.upper <= GOAL_SHARE * spread)
 
 
 def read_counters() -> Counters:

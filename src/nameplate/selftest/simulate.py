@@ -27,6 +27,7 @@ from nameplate.ending import ExitStatus
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.errors import InputError
+from nameplate.formatting import percent
 from nameplate.record import Record, Verdict
 from nameplate.selftest.readings import PEERS, Trace
 from nameplate.selftest.scenarios import Scenario, scenarios
@@ -267,9 +268,9 @@ def _failures(scenario: Scenario, found: Mapping[str, float | None]) -> Iterator
         if got is None and (least is not None or most is not None):
             yield f"{what} isn't known: no run gave a figure"
         elif got is not None and least is not None and got < least:
-            yield f"{what} is {got:.2%}; expected at least {least:.2%}"
+            yield f"{what} is {percent(got)}; expected at least {percent(least)}"
         elif got is not None and most is not None and got > most:
-            yield f"{what} is {got:.2%}; expected at most {most:.2%}"
+            yield f"{what} is {percent(got)}; expected at most {percent(most)}"
 
 
 # ---- who does the work ----

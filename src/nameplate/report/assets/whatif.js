@@ -37,7 +37,7 @@
     return found;
   }
 
-  // Numbers, as Python prints them.
+  // Numbers, as formatting.py prints them.
 
   // To the nearest; an exact tie goes to the even digit. A double that is a tie has far fewer than 100 digits.
   function fixed(value, digits) {
@@ -53,23 +53,43 @@
     return [whole.replace(/\B(?=(\d{3})+$)/g, ","), ...rest].join(".");
   }
 
-  function threeDigits(value) {
-    const exponent = value === 0 ? 2 : Number(value.toExponential(2).split("e")[1]);
-    return Math.max(0, 2 - exponent);
+  // The power of ten of the first of three significant digits, after rounding to them.
+  function exponentOf(value) {
+    return value === 0 ? 2 : Number(value.toExponential(2).split("e")[1]);
   }
+
+  // Three significant digits, whole numbers in full.
+  function threeDigits(value) {
+    return grouped(fixed(value, Math.max(0, 2 - exponentOf(value))));
+  }
+
+  // Three significant digits; in millions from a million on.
+  function rmb(value) {
+    const step = 10 ** Math.max(0, exponentOf(value) - 2);
+    const rounded = step > 1 ? Number(fixed(value / step, 0)) * step : value;
+    if (Math.abs(rounded) >= 1e6) return fill(words.rmb_millions, { value: threeDigits(value / 1e6) });
+    return fill(words.rmb, { value: threeDigits(rounded) });
+  }
+
+  const KINDS = {
+    figure: threeDigits,
+    count: (value) => grouped(fixed(Math.ceil(Number(fixed(value, 6))), 0)),
+    rmb,
+  };
 
   function printed(figure, value) {
     if (value === undefined || value === null) return "–";
-    const number = figure.whole ? Math.ceil(Number(fixed(value, 6))) : value / figure.per;
-    const digits = figure.whole ? 0 : figure.digits ?? threeDigits(number);
-    return fill(figure.text, { value: grouped(fixed(number, digits)) });
+    return fill(figure.text, { value: KINDS[figure.kind](value) });
   }
 
+  // One decimal; two below 1 %.
   function change(before, after) {
     if (before === null || after === undefined) return "–";
     if (before === after) return words.none;
-    const percent = fixed((after / before - 1) * 100, 1);
-    return `${percent.startsWith("-") ? "" : "+"}${grouped(percent)}%`;
+    const share = (after / before - 1) * 100;
+    const percent = fixed(share, Math.abs(Number(fixed(share, 2))) >= 1 ? 1 : 2);
+    const sign = Number(percent) === 0 || percent.startsWith("-") ? "" : "+";
+    return `${sign}${grouped(Number(percent) === 0 ? percent.replace("-", "") : percent)}%`;
   }
 
   // The page's elements.
