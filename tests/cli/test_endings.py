@@ -35,6 +35,14 @@ SAME = ROOT / "tests" / "data" / "compare" / "same"
 PATIENCE_S = 120
 
 
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory, monkeypatch):
+    """Tracebacks are kept where they go with the test."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+
+
 def test_the_exit_statuses_are_those_of_the_contract():
     assert [(each.name, int(each)) for each in ExitStatus] == [
         ("DONE", 0),
@@ -347,7 +355,6 @@ def test_an_error_nobody_foresaw_is_70_and_says_where_its_traceback_is(bench, br
     assert sentence.startswith(f"bench: {said}")
     trace = Path(sentence.rpartition(" is in ")[2])
     text = trace.read_text(encoding="utf-8")
-    trace.unlink()
     assert text.startswith("Traceback (most recent call last):")
     assert type(error).__name__ in text
 

@@ -112,9 +112,9 @@ def slowest(found: Sequence[Stages]) -> Stages | None:
     return min(furthest(found), key=lambda each: left(each.stages[-1], each.stages[0]).value, default=None)
 
 
-def left(reached: ReachedStage, nominal: ReachedStage) -> Interval:
+def left(stage: ReachedStage, nominal: ReachedStage) -> Interval:
     """What a stage reaches of nominal, with the interval of its own figure."""
-    return reached.reached.tflops.scaled(1 / nominal.reached.tflops.value)
+    return stage.reached.tflops.scaled(1 / nominal.reached.tflops.value)
 
 
 def admitted(record: Record) -> bool:

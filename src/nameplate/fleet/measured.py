@@ -146,12 +146,18 @@ def _notes(
     records: Sequence[Record],
 ) -> list[str]:
     notes = []
-    if len(entries) > 1:
+    reaching = len(furthest(chains))
+    if len(entries) > 1 and reaching > 1:
         notes.append(
-            f"by {pace.device}, the slowest of {len(furthest(chains))} devices of run {run.id} that reach "
-            f"this far (of {len(entries)} of this part): a training job goes at its pace"
+            f"by {pace.device}, the slowest of {reaching} devices of run {run.id} that reach this far (of "
+            f"{len(entries)} of this part): a training job goes at its pace"
         )
-    notes += _not_slowest(run, pace, records)
+    elif len(entries) > 1:
+        notes.append(
+            f"by {pace.device}, the only one of {len(entries)} devices of this part in run {run.id} that "
+            "reaches this far"
+        )
+    notes += _explain_other_device(run, pace, records)
     left_out = _verdicts(
         record for record in records if record.device == pace.device and not admitted(record)
     )
@@ -162,7 +168,7 @@ def _notes(
     return [*notes, *run.problems]
 
 
-def _not_slowest(run: Run, pace: Stages, records: Sequence[Record]) -> Iterator[str]:
+def _explain_other_device(run: Run, pace: Stages, records: Sequence[Record]) -> Iterator[str]:
     """Which device is the slowest by all records, as in a report, where another one prices; and why."""
     shown = slowest(stages(records))
     if shown is None or shown.device == pace.device:
@@ -174,7 +180,11 @@ def _not_slowest(run: Run, pace: Stages, records: Sequence[Record]) -> Iterator[
         if record.device == shown.device and record.case in behind and not admitted(record)
     )
     last = shown.stages[-1]
-    why = f"records behind that weren't admitted: {verdicts}" if verdicts else "it has no datasheet figure"
+    why = (
+        f"records behind that figure weren't admitted: {verdicts}"
+        if verdicts
+        else "it has no datasheet figure"
+    )
     yield (
         f"not by {shown.device}, the slowest device of run {run.id} by all of its records "
         f"({left(last, shown.stages[0]).value:.1%} of nominal in {last.stage.label}): {why}"
