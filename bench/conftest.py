@@ -33,7 +33,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["nameplate"] = {
         "device": opened.name,
         "part": opened.rating.part,
-        "evidence": opened.rating.evidence,
+        "evidence": str(opened.rating.evidence),
         "identity": opened.identity.model_dump(mode="json"),
         "software": software(),
     }

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from string import Formatter
 from typing import NamedTuple
 
 import pytest
 
 from nameplate.device.identity import CudaIdentity, SimulatedIdentity
 from nameplate.errors import NameplateError
+from nameplate.messages import TEMPLATES, as_message, message
 from nameplate.record import Batch, Derate, Moment, Record, Verification
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest
@@ -71,16 +73,45 @@ _DECLARED = (
 )
 
 
+def with_messages(fields):
+    """Make a message of each plain text that stands where a record has one."""
+    found = dict(fields)
+    for name in {"reason", "loss"} & found.keys():
+        found[name] = None if found[name] is None else as_message(found[name])
+    if "warnings" in found:
+        found["warnings"] = tuple(map(as_message, found["warnings"]))
+    return found
+
+
+@pytest.fixture(scope="session")
+def every_message():
+    """A message of every code, with made-up values that its template can hold."""
+    return {code: message(code, **_values(template)) for code, template in TEMPLATES.items()}
+
+
+def _values(template):
+    found = {}
+    for _before, name, form, how in Formatter().parse(template):
+        if name is None:
+            continue
+        is_number = form and form[-1] in "fg%"
+        found[name] = 0.25 if is_number else "x-1" if how or not form else ("x-1", message("no_rating"))
+    return found
+
+
 @pytest.fixture
 def make_record():
-    """Build a record: measured and clean unless told otherwise; `status="skipped"` starts without figures."""
+    """Build a record: measured and clean unless told otherwise; `status="skipped"` starts without figures.
+
+    Plain text for a reason, a loss or a warning is a message of code `text`.
+    """
 
     def make(**changes):
         fields = dict(_MEASURED)
         if changes.get("status", "ok") != "ok":
             fields = {name: _MEASURED[name] for name in _DECLARED}
             fields |= {"reason": "no such thing here", "verdict": "unknown", "verdicts": ("unknown",)}
-        return Record(**(fields | changes))
+        return Record(**with_messages(fields | changes))
 
     return make
 
@@ -113,7 +144,8 @@ def make_run(make_manifest):
 
     def make(*records, problems=(), missing=(), **changes):
         manifest = make_manifest([*(record.case for record in records), *missing], **changes)
-        return Run(Path("runs") / manifest.run, manifest, records, tuple(problems), not missing)
+        told = tuple(map(as_message, problems))
+        return Run(Path("runs") / manifest.run, manifest, records, told, not missing)
 
     return make
 
@@ -380,7 +412,7 @@ class _A800:
         yield from self.layer(4096)
         yield from self.memory()
         declared = {name: _MEASURED[name] for name in _DECLARED} | {"device": self.device, "part": A800}
-        skipped = {"status": "skipped", "reason": f"no such tensor core{self.text}"}
+        skipped = {"status": "skipped", "reason": as_message(f"no such tensor core{self.text}")}
         unknown = {"verdict": "unknown", "verdicts": ("unknown",), "dtype": "fp8_e4m3", "shape": "8x8x8"}
         yield Record(**(declared | skipped | unknown | {"case": "matmul/fp8_e4m3/8x8x8/normal/warm/-/torch"}))
 
@@ -434,7 +466,7 @@ class _A800:
         axes = {"workload": workload, "dtype": dtype, "shape": shape, "cache": "rotating", "phase": phase}
         axes |= {"case": f"{work}/{shape}/normal/rotating/{phase}/torch", "device": self.device, "part": A800}
         sources = dict.fromkeys(("nominal_source", "datasheet_source"), f"counted{self.text}")
-        return Record(**(_MEASURED | axes | sources | fields))
+        return Record(**with_messages(_MEASURED | axes | sources | fields))
 
     def reached(self, tflops, flops, moved, nominal, datasheet):
         """What a record holds of work that reached this; every interval is 1 % to either side."""
@@ -472,7 +504,7 @@ def a800_run():
             records([each for name, scale in names.items() for each in _A800(name, scale, text).records()])
         )
         identity = CudaIdentity(name=f"NVIDIA A800-SXM4-80GB{text}", index=0)
-        notes = (text,) if text else ()
+        notes = (as_message(text),) if text else ()
         entry = DeviceEntry(name="", part=A800, evidence=f"its name{text}", notes=notes, identity=identity)
         fields = {
             "run": "20261122T120000-standard-a800",

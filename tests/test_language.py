@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import re
 import sys
@@ -10,40 +9,35 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from html.parser import HTMLParser
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import get_args
 
 import pytest
-import torch
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 from rich.cells import cell_len
 from rich.console import Console
 
 import nameplate
-import nameplate_kernels
 from nameplate import language
 from nameplate.compare import compare
 from nameplate.compare.comparison import compare_sides
-from nameplate.compare.looks import Basis, Look, Side
-from nameplate.compare.rows import WORDS, match
+from nameplate.compare.looks import Basis, Side
+from nameplate.compare.pytest_json import KIND
+from nameplate.compare.rows import WORDS
 from nameplate.compare.runs import taken
 from nameplate.compare.sides import read_side
+from nameplate.compare.spreads import spread_of
 from nameplate.compare.terms import Terms
 from nameplate.derate.published import best_gemm
 from nameplate.device.cpu import rate as rate_cpu
 from nameplate.device.identity import CpuIdentity, CudaIdentity
-from nameplate.device.interface import Counters
-from nameplate.engine.ceiling import _holder, _losses, _parts
-from nameplate.engine.conditions import between
-from nameplate.engine.gpu_warnings import gpu_warnings
-from nameplate.errors import InputError
 from nameplate.fleet.fleets import shipped
 from nameplate.fleet.links import Provenance
-from nameplate.fleet.measured import evidence
 from nameplate.fleet.pricing import cost
-from nameplate.language import _, in_a_row, retold, speaking
+from nameplate.language import _, in_a_row, speaking
+from nameplate.messages import message
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
 from nameplate.report import markdown, priced, terminal
 from nameplate.report.compare import compare_view
@@ -51,19 +45,15 @@ from nameplate.report.priced import price
 from nameplate.report.table import Table
 from nameplate.report.view import View, view
 from nameplate.report.write import report_views, write_report
-from nameplate.run import _with_reasons, software
+from nameplate.run import software
 from nameplate.specs.parts import registry
+from nameplate.specs.parts import shipped as shipped_parts
 from nameplate.specs.recognition import rating
-from nameplate.store.folder import Run, read_run
+from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected
-from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
 from nameplate.together import Outcome
-from nameplate_kernels.matmul import Matmul
-from nameplate_kernels.memory import Memory
-from nameplate_kernels.transformer_block import TransformerBlock
 
 HARNESS = Path(nameplate.__file__).parent
-KERNELS = Path(nameplate_kernels.__file__).parent
 COMPARED = Path(__file__).parent / "data" / "compare"
 PUBLISHED = Path(__file__).parents[1] / "results" / "intel-emerald-rapids" / "20261122T165536-standard-1901"
 PLACE = re.compile(r"\{(\w+)[^}]*\}")
@@ -73,9 +63,9 @@ A800 = "nvidia-a800-sxm4-80gb"
 
 
 @cache
-def catalogue(name):
-    """The messages of a catalogue with their translations."""
-    with (HARNESS / "locale" / "zh" / f"{name}.po").open("rb") as file:
+def catalogue():
+    """The messages of the catalogue with their translations."""
+    with (HARNESS / "locale" / "zh" / "messages.po").open("rb") as file:
         return {each.id: each.string for each in read_po(file) if each.id}
 
 
@@ -98,33 +88,43 @@ def named():
         *(fleet.name for fleet in shipped().fleet),
         *chain.from_iterable(read_side(side, COMPARED).facts() for side in sides),
         *software(),
+        *of_data_files(),
     }
 
 
-@pytest.mark.parametrize("name", ["messages", "recorded"])
-def test_a_translation_has_the_places_of_its_message(name):
-    for message, told in catalogue(name).items():
-        assert told, message
-        assert sorted(PLACE.findall(told)) == sorted(PLACE.findall(message)), message
+def of_data_files():
+    """Sentences of our own data files, which are looked up as they stand."""
+    for part in shipped_parts().parts.values():
+        yield from (flag.values["why"].values["text"] for flag in part.flags)
+        if part.confidence and part.confidence.startswith("low"):
+            yield part.confidence
+    for kind, basis in product(("cpu", "cuda", KIND), ("achieved", "normalized")):
+        yield spread_of(kind, basis).source
+
+
+def test_a_translation_has_the_places_of_its_message():
+    for english, told in catalogue().items():
+        assert told, english
+        assert sorted(PLACE.findall(told)) == sorted(PLACE.findall(english)), english
 
 
 def test_every_message_that_the_sources_mark_is_translated():
     assert len(extracted()) > 250
-    assert extracted() - catalogue("messages").keys() == set()
+    assert extracted() - catalogue().keys() == set()
 
 
 def test_every_word_that_is_looked_up_by_its_value_is_translated():
-    assert named() - catalogue("messages").keys() == set()
+    assert named() - catalogue().keys() == set()
 
 
 def test_no_message_is_stale(shown):
-    assert catalogue("messages").keys() - extracted() - named() - shown.asked == set()
+    assert catalogue().keys() - extracted() - named() - shown.asked == set()
 
 
 def test_punctuation_beside_chinese_is_chinese():
     han = "\u3400-\u9fff"
     wrong = re.compile(rf"[{han}] ?[,;:!?()]|[,;:!?()] ?[{han}]|[{han}] [{han}]|[，。；：、] ")
-    told = chain(catalogue("messages").values(), catalogue("recorded").values())
+    told = (PLACE.sub("{}", each) for each in catalogue().values())  # what is in a place is its form
     assert [each for each in told if wrong.search(each)] == []
 
 
@@ -150,7 +150,7 @@ def figures(tflops, nominal=320.0, datasheet=312.0):
         "normalized_efficiency": 1 / 1.1,
         "normalized_efficiency_low": 0.9,
         "normalized_efficiency_high": 0.92,
-        "loss": "power limit 9%",
+        "loss": message("losses", each=[message("lost_to_power_limit", share=0.09)]),
     }
 
 
@@ -200,7 +200,7 @@ def records_of(make_record):
         yield case(device, name, **(block | {"convention": "Megatron"} | figures(200 * scale)))
         moved = {"bandwidth_gb_s": 1650.0, "bandwidth_low_gb_s": 1640.0, "bandwidth_high_gb_s": 1660.0}
         yield case(device, f"memory/fp32/copy-4096MiB/{SUSTAINED}", **(NO_PRODUCT | moved))
-        reasons = {"skipped": "the budget of 30 s was spent before it", "failed": LOST}
+        reasons = {"skipped": message("budget_spent", budget_s=30.0), "failed": LOST}
         for n, (status, reason) in enumerate(reasons.items()):
             yield case(device, f"matmul/fp64/{n}x8x8/normal/warm/-/torch", status=status, reason=reason)
 
@@ -211,7 +211,7 @@ def records_of(make_record):
     return make
 
 
-LOST = f"its process ended while it was measured: {Outcome(-11).words}"
+LOST = message("process_died", how=Outcome(-11).how)
 CPU = CpuIdentity(
     name="Xeon",
     architecture="x86_64",
@@ -238,7 +238,7 @@ def gpu(name="cuda:0"):
 
 
 @pytest.fixture
-def make_runs(records_of, make_record, make_manifest):
+def make_runs(records_of, make_record, make_manifest, every_message):
     """A run of one GPU that prices fleets, one of two that doesn't, one of a CPU without a rating."""
 
     def run(records, devices, missing=(), problems=(), name="run-1"):
@@ -248,7 +248,7 @@ def make_runs(records_of, make_record, make_manifest):
 
     def make():
         first = records_of()
-        first[1] = first[1].model_copy(update={"warnings": tuple(sentence for sentence, _told in PAIRS)})
+        first[1] = first[1].model_copy(update={"warnings": tuple(every_message.values())})
         missing = [Expected(case="matmul/int8/8x8x8/normal/warm/-/torch", device="cuda:0")]
         both = [*records_of(), *records_of("cuda:1", 0.9)]
         doubt = {"verdict": "contended", "verdicts": ("contended",)}
@@ -257,7 +257,7 @@ def make_runs(records_of, make_record, make_manifest):
         alone = make_record(part=None, **(UNRATED | {"nominal_source": rated.missing}))
         cpu = DeviceEntry(name="cpu", part=None, evidence=rated.evidence, notes=rated.notes, identity=CPU)
         return [
-            run(first, (gpu(),), missing, ["records-x-0.jsonl: skipped a torn last line of 12 bytes"]),
+            run(first, (gpu(),), missing, [message("torn_line", file="records-x-0.jsonl", count=12)]),
             run(both, (gpu(), gpu("cuda:1")), name="run-2"),
             run([alone], (cpu,), name="run-3"),
         ]
@@ -298,7 +298,7 @@ def shown(make_runs, tmp_path, monkeypatch):
     """The report in Chinese of three runs, and comparisons; made once."""
     if not _SHOWN:
         known = language._catalogue("zh")
-        noting = Noting(known.messages, known.recorded)
+        noting = Noting(known.messages)
         monkeypatch.setattr(language, "_catalogue", lambda _language: noting)
         monkeypatch.setattr(priced, "cost", partial(cost, draws=1_000))
         _SHOWN.append(show(make_runs(), tmp_path, noting))
@@ -429,239 +429,6 @@ def test_a_short_word_that_does_not_fit_goes_before_a_long_one_breaks():
     text = printed(View("", (), (table,), "", (), ()), 72)
     assert "公" not in text
     assert row[2] in text
-
-
-# ---- what files hold ----
-
-
-def conditions(**after):
-    """A GPU's window of 8 s at whose end its driver tells this; all quiet otherwise."""
-    quiet = {f"{policy}_throttle_s": 100.0 for policy in POLICIES}
-    quiet |= {"ecc_uncorrected": 0, "processes": (), "pids_match": True}
-    first, second = (
-        GpuReading(uuid="GPU-1", at_s=10.0, **quiet),
-        GpuReading(uuid="GPU-1", at_s=18.0, **(quiet | after)),
-    )
-    return between(Counters(10.0, gpu=first), Counters(18.0, gpu=second), 1.0).gpu
-
-
-def warned(**after):
-    (warning,) = gpu_warnings(conditions(**after))
-    return warning
-
-
-def held(policy):
-    return {f"{policy}_throttle_s": 104.0}
-
-
-def lost_to(policy):
-    return _losses({_holder(conditions(**(held(policy) if policy else {}))): 0.91})
-
-
-CPU_ONLY = torch.device("cpu")
-OF_A800 = (
-    "nominal_tflops.fp16 与 nominal_tflops.bf16 = 320 需要 1447 MHz，高于该型号的 1410 MHz"
-    "（只能达到 311.9）：予以保留，因为各集群按此计数；所查各登记表均未列出，出处未找到"
-)
-# What the engine says, by its own functions where that is cheap, and what is made of it.
-PAIRS = [
-    (LOST, "测量它时进程终止：信号 SIGSEGV"),
-    (warned(**held("power")), "窗口中有 50% 的时间频率被压低（功耗）：该数值是功耗上限下的稳态值"),
-    (warned(**held("thermal")), "窗口中有 50% 的时间频率被压低（温度）：请检查其风道以及相邻设备的散热"),
-    (
-        warned(**held("software_thermal")),
-        "窗口中有 50% 的时间频率被压低（软件温控）：请检查其风道以及相邻设备的散热",
-    ),
-    (
-        warned(**held("hardware_thermal")),
-        "窗口中有 50% 的时间频率被压低（硬件温控）：请检查散热器：这是关机前的最后一道保护",
-    ),
-    (
-        warned(**held("power_brake")),
-        "窗口中有 50% 的时间频率被压低（供电制动）：请检查服务器的电源与功率上限",
-    ),
-    (
-        warned(ecc_uncorrected=2),
-        "窗口内出现 2 个不可纠正的显存错误：结果不可信；请查看 nvidia-smi -q -d ECC，并重置 GPU",
-    ),
-    (
-        warned(processes=(GpuProcess(pid=1, used_bytes=0),)),
-        "测量期间 GPU 上有 1 个其他进程：请结束它，或稍后再测",
-    ),
-    (
-        warned(processes=tuple(GpuProcess(pid=pid, used_bytes=0) for pid in (1, 2))),
-        "测量期间 GPU 上有 2 个其他进程：请结束它们，或稍后再测",
-    ),
-    (
-        warned(pids_match=False, processes=(GpuProcess(pid=1, used_bytes=0),)),
-        "无法得知 GPU 上是否有其他进程：此处的进程号与驱动所见不同；在容器中请共享主机的进程号（--pid=host）",
-    ),
-    (
-        warned(power_throttle_s=None, absent={"power_throttle_s": "counted since driver 575: this is 535.1"}),
-        "未能统计降频（功耗）：自驱动 575 起才有统计：当前为 535.1",
-    ),
-    (_losses(_parts(40.0, 50.0, 60.0, quiet=True)), "计算库 17%、干扰 20%"),
-    (_losses(_parts(40.0, 40.0, 50.0, quiet=True)), "计算库 20%"),
-    (_losses(_parts(40.0, 50.0, 50.0, quiet=True)), "干扰 20%"),
-    (_losses(_parts(40.0, 50.0, 80.0, quiet=False)), "计算库或干扰 50%"),
-    (lost_to("power"), "功耗上限 9%"),
-    (lost_to("thermal"), "温度 9%"),
-    (lost_to(None), "频率 9%"),
-    (
-        Matmul(8, 8, 8, "tf32").unsupported(CPU_ONLY),
-        "tf32 是 NVIDIA 张量核心的一种模式，Ampere 及以后才有；此处是 cpu 设备",
-    ),
-    (Memory("copy", "tf32", 1).unsupported(CPU_ONLY), "tf32 是矩阵乘的一种模式；在显存/内存中按 fp32 存放"),
-    (
-        TransformerBlock.llama3_8b(8, "fp64", "forward").unsupported(CPU_ONLY),
-        "fp64 的 Transformer 块没有更高精度可供校验",
-    ),
-    (
-        "16 batches, fewer than 20: the interval is Student's; the interval is ±6.0% of the figure",
-        "仅 16 个批次，少于 20 个：置信区间按学生 t 分布计算；置信区间为数值的 ±6.0%",
-    ),
-    (
-        "needs about 5.1 s (0.02 s a launch); 0.3 s of the budget are left; try a larger --budget",
-        "约需 5.1 s（每次启动 0.02 s）；时间预算只剩 0.3 s；请增大 --budget",
-    ),
-    ("needs about 91.0 GB; this device has 85.0 GB", "约需 91.0 GB；本设备只有 85.0 GB"),
-    (
-        "its 64 MiB may stay in a last-level cache of 96 MiB: not the memory's bandwidth alone",
-        "其 64 MiB 数据可能留在 96 MiB 的末级缓存中：测得的不只是内存带宽",
-    ),
-    (rating(registry().parts[A800], "").notes[0], OF_A800),
-]
-
-
-@pytest.mark.parametrize(("sentence", "told"), PAIRS)
-def test_what_the_engine_says_is_told_in_chinese(sentence, told):
-    assert retold(sentence) == sentence
-    with speaking("zh"):
-        assert retold(sentence) == told
-
-
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        "RuntimeError: mat1 and mat2 shapes cannot be multiplied; a, b",
-        "power and heat 9%",
-        "try a larger --budget, please",
-        "no such thing here",
-        "",
-    ],
-)
-def test_what_fits_no_message_stays_english(sentence):
-    with speaking("zh"):
-        assert retold(sentence) == sentence
-
-
-def test_of_several_messages_that_fit_the_one_with_most_text_of_its_own_tells():
-    catalogue = language._catalogue("zh")
-    fitting = [
-        pattern for pattern, _told in catalogue.recorded if pattern.fullmatch("library or contention 9%")
-    ]
-    assert len(fitting) == 2
-    with speaking("zh"):
-        assert retold("library or contention 9%") == "计算库或干扰 9%"
-
-
-class Noted:
-    """A pattern that notes when it fits."""
-
-    def __init__(self, pattern):
-        self.pattern, self.fits = pattern, False
-
-    def fullmatch(self, text):
-        found = self.pattern.fullmatch(text)
-        self.fits |= found is not None
-        return found
-
-
-@pytest.fixture
-def fitting(monkeypatch):
-    """Ask by which messages of recorded.po sentences are told."""
-    recorded = tuple((Noted(pattern), told) for pattern, told in language._catalogue("zh").recorded)
-    monkeypatch.setattr(language, "_catalogue", lambda _language: language._Catalogue({}, recorded))
-
-    def ask(sentences):
-        for sentence in sentences:
-            retold(sentence)
-        patterns = {noted.pattern.pattern for noted, _told in recorded if noted.fits}
-        return {
-            message for message in catalogue("recorded") if language._pattern(message).pattern in patterns
-        }
-
-    return ask
-
-
-PACKAGES = ("engine", "device", "specs", "telemetry", "store", "compare", "fleet")
-
-
-def sources():
-    yield from (path for package in PACKAGES for path in (HARNESS / package).rglob("*.py"))
-    yield from (HARNESS / "run.py", HARNESS / "together.py", *KERNELS.glob("*.py"))
-
-
-def templates():
-    """Every clause that a string of the code makes, as a pattern of the messages that can be of it."""
-    for path in sources():
-        tree = ast.parse(path.read_text())
-        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        for node in ast.walk(tree):
-            if id(node) not in docstrings and isinstance(node, ast.Constant | ast.JoinedStr):
-                yield from template(node).split("; ")
-    for path in HARNESS.rglob("*.toml"):
-        yield from chain.from_iterable(
-            text.split("; ") for text in re.findall(r'"([^"\n]*)"', path.read_text())
-        )
-
-
-def template(node):
-    values = node.values if isinstance(node, ast.JoinedStr) else [node]
-    known = (str(each.value) if isinstance(each, ast.Constant) else "\0" for each in values)
-    return "".join(known)
-
-
-def patterns():
-    for text in set(templates()):
-        if len(re.sub(r"[^a-z]", "", text)) >= 3:
-            yield re.compile(".*".join(map(re.escape, text.split("\0"))))
-
-
-def made(folder, records_of, make_manifest):
-    """Sentences that are put together of several strings, by the code that does it."""
-    yield from (sentence for sentence, _told in PAIRS)
-    yield from (warning for record in read_run(PUBLISHED).records for warning in record.warnings)
-    for each in comparisons():
-        yield from (row.reason or "" for row in each.rows)
-        yield from (spread.source for spread in each.spreads)
-    for state in ("missing", "failed", "skipped"):
-        looks = [{(0, "cpu"): Look("x", "cpu", "cpu", "p", each, "y", figures={})} for each in ("ok", state)]
-        yield match("x", "cpu", *looks, Terms(), in_pairs=False).reason
-    records = records_of()
-    entry = gpu().model_copy(update={"part": None})
-    cases = [*(each.case for each in records), "matmul/int8/8x8x8/normal/warm/-/torch"]
-    part = registry().parts[A800]
-    for changes in ({"verdict": "unstable", "verdicts": ("unstable",)}, {"datasheet_tflops": 1.0}):
-        changed = [each.model_copy(update=changes) for each in records if each.status == "ok"]
-        run = Run(folder, make_manifest(cases, devices=(gpu(),)), tuple(changed), (), True)
-        with pytest.raises(InputError) as refusal:
-            evidence(run, part)
-        yield refusal.value.what
-    unknown = Run(folder, make_manifest(cases, devices=(entry,)), tuple(records), (), True)
-    yield price(unknown).why
-    died = _with_reasons(unknown, {"cuda:0": Outcome(-11)}, got_further=True)
-    yield from died.problems
-
-
-def test_each_recorded_message_is_of_a_sentence_that_the_code_makes(
-    fitting, tmp_path, records_of, make_manifest
-):
-    known = list(patterns())
-    told = fitting(list(made(tmp_path, records_of, make_manifest)))
-    untold = catalogue("recorded").keys() - told
-    stale = [message for message in untold if not any(each.fullmatch(message) for each in known)]
-    assert stale == []
 
 
 # ---- the language that is spoken ----

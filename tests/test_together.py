@@ -121,7 +121,7 @@ def test_the_group_that_a_process_died_in_is_known_and_the_signal(together):
     """
     _, outcomes = together({"a": script})
     assert outcomes["a"].in_flight == ("third", "fourth")
-    assert outcomes["a"].words == "signal SIGSEGV"
+    assert str(outcomes["a"].how) == "signal SIGSEGV"
     assert outcomes["a"].died
 
 

@@ -59,7 +59,15 @@ class RunIncomplete(NameplateError):
 
 
 class Unsupported(NameplateError):
-    """A case can't run here, for a reason that belongs in its record; never ends a run."""
+    """A case can't run here, for a reason that belongs in its record; never ends a run.
+
+    `reason` is a message of `nameplate.messages`, or text.
+    """
+
+    def __init__(self, reason: object = "") -> None:
+        """Keep the reason; as text it is English."""
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 def unwritable(

@@ -2,12 +2,11 @@
 
 Code says `_("{count} cases", count=3)`: the message is looked up first and filled in after, so a translation
 may order the values as its language does. A message that stands where no language is known yet (a constant)
-is marked `N_` there, and goes through `_` where it is said. What a file holds in English is `retold`.
+is marked `N_` there, and goes through `_` where it is said. What files hold is said by `messages`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,15 +19,13 @@ from nameplate.errors import InputError
 
 ENGLISH = "en"
 LANGUAGES = (ENGLISH, "zh")
-_PLACEHOLDER = re.compile(r"\{(\w+)[^}]*\}")
 
 
 @dataclass(frozen=True)
 class _Catalogue:
-    """The messages of one language; `recorded` are sentences that files hold, as patterns."""
+    """The messages of one language."""
 
     messages: Mapping[str, str]
-    recorded: tuple[tuple[re.Pattern[str], str], ...] = ()
 
     def said(self, message: str) -> str:
         """The message in this language; as it stands where it has no translation."""
@@ -75,58 +72,18 @@ def in_a_row(sentences: Iterable[str]) -> str:
     return reduce(lambda before, after: _("{before} {after}", before=before, after=after), sentences)
 
 
-def retold(sentence: str) -> str:
-    """A sentence that a file holds, in the language that is spoken; as it stands where no message fits.
-
-    Warnings hold several clauses; each is told by itself, and so is what stands in a place of one.
-    """
-    catalogue = _catalogue(_current.get())
-    clauses = sentence.split("; ")
-    told = [_retold(clause, catalogue) for clause in clauses]
-    return sentence if told == clauses else _("; ").join(told)
-
-
-def _retold(clause: str, catalogue: _Catalogue) -> str:
-    items = clause.split(", ")
-    told = [_retold_item(item, catalogue) for item in items]
-    is_list = all(after != before for after, before in zip(told, items, strict=True))
-    return _(", ").join(told) if is_list else _retold_item(clause, catalogue)
-
-
-def _retold_item(item: str, catalogue: _Catalogue) -> str:
-    for pattern, told in catalogue.recorded:
-        found = pattern.fullmatch(item)
-        if found:
-            return told.format(**{name: _retold(said, catalogue) for name, said in found.groupdict().items()})
-    return catalogue.messages.get(item, item)
-
-
 @cache
 def _catalogue(language: str) -> _Catalogue:
-    if language == ENGLISH:
-        return _Catalogue({})
-    recorded = _read(language, "recorded")
-    # Where several fit, the one with most text of its own comes first.
-    ordered = sorted(recorded, key=lambda message: len(_PLACEHOLDER.sub("", message)), reverse=True)
-    patterns = tuple((_pattern(message), recorded[message]) for message in ordered)
-    return _Catalogue(_read(language, "messages"), patterns)
+    return _Catalogue({} if language == ENGLISH else _read(language))
 
 
-def _read(language: str, name: str) -> dict[str, str]:
-    """The translated messages of `locale/<language>/<name>.po`."""
+def _read(language: str) -> dict[str, str]:
+    """The translated messages of `locale/<language>/messages.po`."""
     try:
         from babel.messages.pofile import read_po
     except ImportError as error:
         raise InputError(
             "another language needs babel", where="--lang", expected="pip install 'nameplate[report]'"
         ) from error
-    with (files("nameplate") / "locale" / language / f"{name}.po").open("rb") as file:
+    with (files("nameplate") / "locale" / language / "messages.po").open("rb") as file:
         return {str(each.id): str(each.string) for each in read_po(file) if each.id and each.string}
-
-
-def _pattern(message: str) -> re.Pattern[str]:
-    """What matches a message whatever stands in its `{places}`."""
-    parts = _PLACEHOLDER.split(message)
-    return re.compile(
-        "".join(re.escape(part) if n % 2 == 0 else f"(?P<{part}>.+?)" for n, part in enumerate(parts))
-    )

@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nameplate.messages import Message, Reason
 
 # Schema history (the shape of manifest and record lines; readers upgrade older ones):
 #   1  2026-11: first.
 #   2  2026-11: more columns (phases, ceilings, CPU time, digest, course); a batch knows its round. Every
 #      line of schema 1 is one of schema 2 with those absent.
-SCHEMA = 2
+#   3  2026-11: warnings, reasons, losses and notes are messages, `{"code", "values"}`, where they were
+#      English sentences; those of older files are read as messages of code `text`, word by word
+#      (store/upgrade.py, where what turns one schema into the next stands).
+SCHEMA = 3
 # Method history (moves when the way of timing moves a figure; records of two methods are not mixed unasked):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; phases not measured apart.
 #   2  2026-11: cases interleaved in groups, in a process of their own; burst and sustained apart; intervals
@@ -156,10 +161,10 @@ class Record(_Frozen):
     part: Annotated[str | None, Column("the entry of the spec registry it was taken for")]
 
     status: Annotated[Status, Column("ok, skipped or failed")]
-    reason: Annotated[str | None, Column("why it was skipped or failed")] = None
+    reason: Annotated[Message | None, Column("why it was skipped or failed")] = None
     verdict: Annotated[Verdict, Column("the gravest verdict")]
     verdicts: Annotated[tuple[Verdict, ...], Column("all of them")]
-    warnings: Annotated[tuple[str, ...], Column("what a reader should know, each with a next step")] = ()
+    warnings: Annotated[tuple[Message, ...], Column("what a reader should know, each with a next step")] = ()
 
     flops: Annotated[int | None, Column("FLOPs of one launch, by the convention", "FLOP")] = None
     bytes: Annotated[int | None, Column("bytes one launch must move", "B")] = None
@@ -174,14 +179,14 @@ class Record(_Frozen):
     nominal_tflops: Annotated[
         float | None, Field(gt=0), Column("what the device is counted by", _TFLOPS, 3)
     ] = None
-    nominal_source: Annotated[str | None, Column("where nominal comes from, or why there is none")] = None
+    nominal_source: Annotated[Reason | None, Column("where nominal comes from, or why there is none")] = None
     efficiency: Annotated[float | None, Column("achieved ÷ nominal", "ratio")] = None
     efficiency_low: Annotated[float | None, Column("lower end of the 95 % interval", "ratio")] = None
     efficiency_high: Annotated[float | None, Column("upper end of the 95 % interval", "ratio")] = None
     datasheet_tflops: Annotated[float | None, Field(gt=0), Column("the vendor's own rating", _TFLOPS, 3)] = (
         None
     )
-    datasheet_source: Annotated[str | None, Column("where the datasheet figure comes from")] = None
+    datasheet_source: Annotated[Reason | None, Column("where the datasheet figure comes from")] = None
     datasheet_efficiency: Annotated[float | None, Column("achieved ÷ datasheet", "ratio")] = None
     ceiling_tflops: Annotated[
         float | None, Column("what the device could do in the conditions it held", _TFLOPS, 3)
@@ -194,7 +199,7 @@ class Record(_Frozen):
         None
     )
     loss: Annotated[
-        str | None, Column("what held the ceiling below nominal: clock, power limit, heat, contention")
+        Message | None, Column("what held the ceiling below nominal: clock, power limit, heat, contention")
     ] = None
     cpu_time_tflops: Annotated[
         float | None,
@@ -266,7 +271,7 @@ class Record(_Frozen):
                 raise ValueError(f"interval {low}..{high} doesn't hold its value {value}")
 
     def _check_unmeasured(self) -> None:
-        if not self.reason:
+        if self.reason is None or not str(self.reason):
             raise ValueError(f"a {self.status} record needs a reason")
         given = [name for name in _MEASURED if getattr(self, name) is not None]
         if given or self.batches or self.course or self.kernels or self.verification is not None:
@@ -274,21 +279,66 @@ class Record(_Frozen):
         if "clean" in self.verdicts:
             raise ValueError(f"a {self.status} record can't be clean")
 
+    @property
+    def reason_code(self) -> Annotated[str | None, Column("the reason's code, for programs")]:
+        """The code of `reason`; None where there is none."""
+        return None if self.reason is None else self.reason.code
+
+    @property
+    def warning_codes(self) -> Annotated[tuple[str, ...], Column("the warnings' codes, for programs")]:
+        """The codes of `warnings` and of the messages that they are made of, each once."""
+        return tuple(dict.fromkeys(code for warning in self.warnings for code in warning.codes))
+
     def flat(self) -> dict[str, Any]:
-        """Return the columns alone, in order: what `load` and `--json` show. Tuples become lists."""
-        return {
-            name: list(value) if isinstance(value := getattr(self, name), tuple) else value
-            for name in columns()
-        }
+        """Return the columns alone, in order: what `load` and `--json` show.
+
+        Messages become English sentences, whatever language is spoken, and tuples lists.
+        """
+        found = {name: getattr(self, name) for name in columns()}
+        return found | {name: flat_value(found[name]) for name in _reshaped()}
+
+
+def flat_value(value: Any) -> Any:
+    """Return a column's value as a table holds it: sentences in place of messages, lists of tuples."""
+    if isinstance(value, tuple):
+        return [flat_value(each) for each in value]
+    return str(value) if isinstance(value, Message) else value
+
+
+@cache
+def _reshaped() -> tuple[str, ...]:
+    """The columns that `flat_value` may change."""
+    kinds = {name: column_type(name) for name in columns()}
+    return tuple(
+        name for name, kind in kinds.items() if get_origin(kind) is tuple or Message in get_args(kind)
+    )
+
+
+# Columns that follow from others, so that no line holds them; they come last.
+_DERIVED = ("reason_code", "warning_codes")
 
 
 @cache
 def columns() -> dict[str, Column]:
     """Every column of a record by name, in the order they are declared and printed."""
+    return {name: column for name, (column, _type) in _declared().items()}
+
+
+def column_type(name: str) -> Any:
+    """The type that a column is declared with, its `Column` left out."""
+    return _declared()[name][1]
+
+
+@cache
+def _declared() -> dict[str, tuple[Column, Any]]:
+    declared = [(name, field.annotation, field.metadata) for name, field in Record.model_fields.items()]
+    for name in _DERIVED:
+        hint = get_type_hints(getattr(Record, name).fget, include_extras=True)["return"]
+        declared.append((name, hint.__origin__, list(hint.__metadata__)))
     return {
-        name: column
-        for name, field in Record.model_fields.items()
-        for column in field.metadata
+        name: (column, kind)
+        for name, kind, metadata in declared
+        for column in metadata
         if isinstance(column, Column)
     }
 

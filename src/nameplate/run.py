@@ -19,6 +19,7 @@ from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.measure import Allowance, measure_group, unmeasured
 from nameplate.engine.pilot import Pilots
 from nameplate.errors import InputError, NameplateError, OutputError, RunIncomplete
+from nameplate.messages import Message, message
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.store import folder as store
 from nameplate.store.find import MEASURED, find_unfinished
@@ -162,7 +163,7 @@ def _go_on(share: Share, outcome: Outcome, lot: _Lot, watch: Watch) -> Share | N
 
 
 def _record_lost(share: Share, outcome: Outcome, device: Described, case: Case, watch: Watch) -> None:
-    record = unmeasured(case, device, f"its process ended while it was measured: {outcome.words}", "failed")
+    record = unmeasured(case, device, message("process_died", how=outcome.how), "failed")
     with store.RecordWriter(share.folder, f"{_file_name(share.device)}-lost") as writer:
         writer.append(record)
     watch.case_finished(record)
@@ -174,12 +175,15 @@ def _with_reasons(run: Run, outcomes: Mapping[str, Outcome], *, got_further: boo
     if refusals and len(refusals) == len(outcomes) and not got_further:
         raise _error(refusals[0])
     missing = {each.device for each in run.missing}
-    reasons = (
-        f"{device}: {outcome.refusal or f'its process ended early: {outcome.words}'}"
-        for device, outcome in outcomes.items()
-        if device in missing
-    )
+    reasons = [_why_missing(device, outcome) for device, outcome in outcomes.items() if device in missing]
     return replace(run, problems=(*run.problems, *reasons))
+
+
+def _why_missing(device: str, outcome: Outcome) -> Message:
+    """Why a device's process measured no more; a refusal stays the sentence that it said."""
+    if outcome.refusal is not None:
+        return message("device_refused", device=device, why=outcome.refusal)
+    return message("device_died", device=device, how=outcome.how)
 
 
 def _error(outcome: Outcome) -> NameplateError:
@@ -328,7 +332,7 @@ def _measure_here(
                 busy_s = opened.clock() - at_work
                 records = measure_group(group, opened, pilots, allowance, ceilings, name, busy_s)
             else:
-                spent = f"the budget of {budget.limit_s:g} s was spent before it"
+                spent = message("budget_spent", budget_s=budget.limit_s)
                 records = [unmeasured(case, opened, spent) for case in group]
             for record in records:
                 writer.append(record)

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from nameplate.messages import Message, message
 from nameplate.record import Record
 
 READY, GO = "ready", "go"
@@ -62,12 +63,12 @@ class Outcome:
         return self.status != 0 and self.refusal is None
 
     @property
-    def words(self) -> str:
+    def how(self) -> Message:
         """`signal SIGSEGV`, or its exit status."""
         if self.status < 0:
             with suppress(ValueError):
-                return f"signal {signal.Signals(-self.status).name}"
-        return f"exit status {self.status}"
+                return message("signal", signal=signal.Signals(-self.status).name)
+        return message("exit_status", status=self.status)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from nameplate.compare import compare
 from nameplate.compare.spreads import spread_of
 from nameplate.device.identity import CudaIdentity
 from nameplate.errors import InputError
+from nameplate.messages import text
 
 RECORDED = Path(__file__).parents[1] / "data" / "compare"
 
@@ -81,7 +82,7 @@ def test_single_runs_of_a_loud_hour_are_ambiguous_and_say_what_would_tell():
     found = compare(RECORDED / "noisy-base", RECORDED / "noisy-new")
     assert set(words(found).values()) == {"ambiguous"}
     assert found.exit_status == 0
-    assert row_of(found).reason == "base is contended, unstable: fewer than 3 runs then decide nothing"
+    assert str(row_of(found).reason) == "base is contended, unstable: fewer than 3 runs then decide nothing"
     # 7 % slower, and an interval that alone would say so.
     assert row_of(found).ratio.high < 1 - found.terms.threshold
 
@@ -90,8 +91,8 @@ def test_single_clean_runs_say_how_many_would_tell():
     found = compare(RECORDED / "quiet-base", RECORDED / "quiet-new")
     assert set(words(found).values()) == {"ambiguous"}
     assert row_of(found).scatter == "allowed for"
-    assert row_of(found).reason == "±3.8% is wider than the threshold; some 26 runs a side would tell"
-    assert row_of(found, COPY).reason.endswith("; no number of runs a side would tell soon")
+    assert str(row_of(found).reason) == "±3.8% is wider than the threshold; some 26 runs a side would tell"
+    assert str(row_of(found, COPY).reason).endswith("; no number of runs a side would tell soon")
 
 
 def test_a_single_run_beside_a_baseline_of_several_scatters_as_those_do():
@@ -106,15 +107,15 @@ def test_what_counts_flops_otherwise_is_incomparable_and_the_rest_is_compared():
     found = compare(BASE, RECORDED / "convention")
     assert words(found)[BLOCK] == "incomparable"
     assert words(found)[COPY] == "same"
-    assert row_of(found, BLOCK).reason.startswith("not the same work: base Megatron: 4,500,000,000 FLOP")
-    assert "new Megatron, causal attention in full: " in row_of(found, BLOCK).reason
+    assert str(row_of(found, BLOCK).reason).startswith("not the same work: base Megatron: 4,500,000,000 FLOP")
+    assert "new Megatron, causal attention in full: " in str(row_of(found, BLOCK).reason)
     assert found.exit_status == 0
 
 
 def test_a_case_that_fails_in_new_is_missing_and_the_status_is_3():
     found = compare(BASE, RECORDED / "broken")
     assert words(found)[BLOCK] == "missing"
-    assert row_of(found, BLOCK).reason == "failed: RuntimeError: no memory"
+    assert str(row_of(found, BLOCK).reason) == "failed: RuntimeError: no memory"
     assert [row.case for row in found.broken] == [BLOCK]
     assert found.exit_status == 3
 
@@ -123,14 +124,14 @@ def test_a_wrong_result_has_no_speed_and_the_status_is_3():
     found = compare(BASE, RECORDED / "wrong")
     row = row_of(found, BLOCK)
     assert (row.word, row.ratio, row.broken) == ("incomparable", None, True)
-    assert row.reason == "new: its result is wrong, or wasn't checked: it has no speed"
+    assert str(row.reason) == "new: its result is wrong, or wasn't checked: it has no speed"
     assert found.exit_status == 3
 
 
 def test_a_wrong_result_in_base_breaks_nothing_in_new():
     found = compare(RECORDED / "wrong", BASE)
     assert row_of(found, BLOCK).word == "incomparable"
-    assert row_of(found, BLOCK).reason.startswith("base: wrong: ")
+    assert str(row_of(found, BLOCK).reason).startswith("base: wrong: ")
     assert found.exit_status == 0
 
 
@@ -158,21 +159,21 @@ def test_what_can_not_be_compared_is_refused_in_a_sentence(new, what, got, expec
 def test_a_regression_wins_over_what_is_missing(make):
     found = compare(BASE, make("new", runs=5, speed={PRODUCT: 0.9}, cases=(PRODUCT, COPY)))
     assert words(found)[BLOCK] == "missing"
-    assert row_of(found, BLOCK).reason == "new doesn't have it"
+    assert str(row_of(found, BLOCK).reason) == "new doesn't have it"
     assert found.exit_status == 1
 
 
 def test_a_run_that_ended_early_lacks_cases_with_that_reason(make):
     new = make("new", runs=3, cases=(PRODUCT,), missing=(BLOCK, COPY))
     row = row_of(compare(BASE, new), BLOCK)
-    assert (row.word, row.reason, row.broken) == ("missing", "missing: the run ended before it", True)
+    assert (row.word, str(row.reason), row.broken) == ("missing", "missing: the run ended before it", True)
 
 
 def test_a_case_skipped_for_lack_of_time_is_missing(make):
-    skipped = MAKER.FAILED | {"status": "skipped", "reason": "the budget was spent"}
+    skipped = MAKER.FAILED | {"status": "skipped", "reason": text("the budget was spent")}
     found = compare(BASE, make("new", runs=1, changes={BLOCK: skipped}))
     assert (row_of(found, BLOCK).word, found.exit_status) == ("missing", 3)
-    assert row_of(found, BLOCK).reason == "skipped: the budget was spent"
+    assert str(row_of(found, BLOCK).reason) == "skipped: the budget was spent"
 
 
 def test_a_case_that_failed_in_one_run_of_several_is_compared_and_counts_as_broken(make, tmp_path):
@@ -181,7 +182,7 @@ def test_a_case_that_failed_in_one_run_of_several_is_compared_and_counts_as_brok
     one.rename(new / one.name)
     row = row_of(compare(BASE, new))
     assert (row.word, row.new_runs, row.broken) == ("same", 4, True)
-    assert row.reason == "new: failed in 1 of 5 runs: RuntimeError: no memory"
+    assert str(row.reason) == "new: failed in 1 of 5 runs: RuntimeError: no memory"
 
 
 def test_a_wrong_result_in_one_run_of_several_is_enough(make):
@@ -195,7 +196,7 @@ def test_a_wrong_result_in_one_run_of_several_is_enough(make):
 def test_a_case_that_only_new_has_is_listed(make):
     found = compare(make("old", runs=3, cases=(PRODUCT,)), BASE)
     assert words(found) == {PRODUCT: "same", BLOCK: "added", COPY: "added"}
-    assert row_of(found, COPY).reason == "base doesn't have it"
+    assert str(row_of(found, COPY).reason) == "base doesn't have it"
     assert found.exit_status == 0
 
 
@@ -242,7 +243,7 @@ def test_the_margin_decides_the_word():
     new = RECORDED / "slower"
     assert words(compare(BASE, new, threshold=0.05))[PRODUCT] == "same"
     assert words(compare(BASE, new, threshold=0.03))[PRODUCT] == "ambiguous"
-    assert row_of(compare(BASE, new, threshold=0.03)).reason == "the ratio lies at the threshold"
+    assert str(row_of(compare(BASE, new, threshold=0.03)).reason) == "the ratio lies at the threshold"
 
 
 def test_a_spread_of_ones_own_is_allowed_for_instead():
@@ -277,7 +278,7 @@ def test_where_the_probes_library_differs_the_probe_would_hide_what_changed():
     found = compare(BASE, RECORDED / "other-torch")
     row = row_of(found)
     assert (row.basis, row.word) == ("achieved", "faster")
-    assert row.reason == "the probe runs on what differs, so throughput itself is compared"
+    assert str(row.reason) == "the probe runs on what differs, so throughput itself is compared"
     by_probe = compare(BASE, RECORDED / "other-torch", by="normalized")
     assert row_of(by_probe).basis == "normalized"
     assert [(each.what, each.base, each.new) for each in found.differences] == [("torch", "2.13.0", "2.14.0")]
@@ -293,7 +294,7 @@ def test_two_parts_are_compared_by_efficiency_where_that_is_asked(make):
     row = row_of(found)
     assert (row.basis, row.unit) == ("efficiency", "of nominal")
     assert row.ratio.value == pytest.approx(0.5, rel=0.2)
-    assert (row_of(found, COPY).word, row_of(found, COPY).reason) == (
+    assert (row_of(found, COPY).word, str(row_of(found, COPY).reason)) == (
         "incomparable",
         "no efficiency figure on both sides; --by achieved compares throughput",
     )
@@ -329,7 +330,7 @@ def test_a_gpu_that_held_another_clock_is_compared_at_one_clock(make):
     base, new = gpu(make, "old", 1410.0, runs=1), gpu(make, "new", 1269.0, runs=1)
     row = row_of(compare(base, new))
     assert (row.basis, row.unit) == ("normalized", "TFLOPS/GHz")
-    assert row.reason.endswith("the clocks held differ: 1,410 and 1,269 MHz")
+    assert str(row.reason).endswith("the clocks held differ: 1,410 and 1,269 MHz")
     achieved = row_of(compare(base, new, by="achieved"))
     assert row.ratio.value == pytest.approx(achieved.ratio.value / 0.9)
 

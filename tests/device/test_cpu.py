@@ -70,8 +70,8 @@ def test_a_hidden_model_is_rated_at_its_measured_clock_and_says_so():
     rating = rate(guest())
     assert rating.part == "amd-zen4"
     assert rating.nominal_for("bf16").tflops == pytest.approx(64 * 2 * 3.57e9 / 1e12)
-    assert "3,570 MHz (measured)" in rating.nominal_for("bf16").source
-    assert "family 25, model 17" in rating.evidence
+    assert "3,570 MHz (measured)" in str(rating.nominal_for("bf16").source)
+    assert "family 25, model 17" in str(rating.evidence)
 
 
 def test_without_a_clock_there_is_no_figure_and_the_reported_one_is_not_used():
@@ -79,21 +79,21 @@ def test_without_a_clock_there_is_no_figure_and_the_reported_one_is_not_used():
     assert rating.part == "amd-zen4"
     assert rating.rated_dtypes == frozenset()
     assert rating.nominal_for("bf16").tflops is None
-    assert "no clock to rate AMD Zen 4 by" in rating.nominal_for("bf16").source
+    assert "no clock to rate AMD Zen 4 by" in str(rating.nominal_for("bf16").source)
 
 
 def test_an_unknown_part_has_no_figure_and_says_what_was_seen():
     rating = rate(guest(family=99))
     assert rating.part is None
     assert rating.nominal_for("fp32").tflops is None
-    assert "isn't in the registry" in rating.nominal_for("fp32").source
-    assert "AuthenticAMD family 99, model 17" in rating.evidence
+    assert "isn't in the registry" in str(rating.nominal_for("fp32").source)
+    assert "AuthenticAMD family 99, model 17" in str(rating.evidence)
 
 
 def test_a_machine_that_says_nothing_is_unknown_too():
     rating = rate(CpuIdentity(name="", architecture="x86_64", logical_cpus=1, usable_cores=1, memory_bytes=1))
     assert rating.part is None
-    assert rating.evidence == "no part is recognised by brand ''"
+    assert str(rating.evidence) == "no part is recognised by brand ''"
 
 
 def test_an_arm_part_is_recognised_by_its_numbers():
@@ -109,13 +109,13 @@ def test_the_flags_decide_the_path():
     with_amx, without = bf16(xeon()), bf16(xeon(without=AMX))
     assert with_amx.tflops == pytest.approx(32 * without.tflops)
     assert bf16(xeon(without=AMX | {"avx512_bf16"})).tflops is None
-    assert "amx_bf16" in bf16(xeon(without=AMX | {"avx512_bf16"})).source
+    assert "amx_bf16" in str(bf16(xeon(without=AMX | {"avx512_bf16"})).source)
 
 
 def test_a_dtype_without_arithmetic_says_so():
     rating = rate(guest())
     assert rating.nominal_for("fp16").tflops is None
-    assert "no FP16 arithmetic" in rating.nominal_for("fp16").source
+    assert "no FP16 arithmetic" in str(rating.nominal_for("fp16").source)
     assert {"fp64", "fp32", "bf16"} == rating.rated_dtypes
 
 
@@ -123,19 +123,19 @@ def test_a_quota_scales_the_figure_and_is_noted():
     whole, part = rate(xeon()), rate(xeon(1.5, quota_cpus=1.5))
     assert part.nominal_for("fp32").tflops == pytest.approx(0.75 * whole.nominal_for("fp32").tflops)
     assert "1.5 cores" in part.nominal_for("fp32").source
-    assert part.notes == ("a control group limits this process to 1.5 CPUs",)
+    assert list(map(str, part.notes)) == ["a control group limits this process to 1.5 CPUs"]
     assert whole.notes == ()
 
 
 def test_a_guests_cores_may_be_threads_and_the_note_says_so():
-    assert any("may share one physical core" in note for note in rate(guest()).notes)
-    assert not any("share" in note for note in rate(guest(cores=1.0)).notes)
+    assert any("may share one physical core" in note for note in map(str, rate(guest()).notes))
+    assert not any("share" in note for note in map(str, rate(guest(cores=1.0)).notes))
 
 
 def test_a_users_nominal_replaces_ours_and_leaves_the_datasheet():
     rating = rate(guest()).with_nominal({"bf16": 0.5, "fp16": 0.1})
     assert rating.nominal_for("bf16").tflops == 0.5
-    assert "--nominal" in rating.nominal_for("bf16").source
+    assert "--nominal" in str(rating.nominal_for("bf16").source)
     assert rating.datasheet_for("bf16").tflops == pytest.approx(0.45696)
     assert "fp16" in rating.rated_dtypes
 
@@ -403,8 +403,12 @@ def test_names_torchs_blas(lines, blas):
 
 
 def test_cores_that_share_are_told_of():
-    assert not any("share physical cores" in note for note in rate(guest(parallel_speed=0.98)).notes)
-    (note,) = (note for note in rate(guest(parallel_speed=0.52)).notes if "share physical cores" in note)
+    assert not any(
+        "share physical cores" in note for note in map(str, rate(guest(parallel_speed=0.98)).notes)
+    )
+    (note,) = (
+        note for note in map(str, rate(guest(parallel_speed=0.52)).notes) if "share physical cores" in note
+    )
     assert "2 cores at once run at 0.52 of their speed" in note
 
 
@@ -439,7 +443,7 @@ def test_a_part_of_the_users_own_rates_a_cpu_that_it_names(tmp_path, monkeypatch
     rating = rate(guest())
     assert rating.part == "acme-cpu"
     assert rating.nominal_for("bf16").tflops == 0.8
-    assert "Acme, measured by ourselves" in rating.nominal_for("bf16").source
+    assert "Acme, measured by ourselves" in str(rating.nominal_for("bf16").source)
     assert rate(xeon()).part == "intel-sapphire-rapids"  # another name is another CPU
 
 

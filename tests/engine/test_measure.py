@@ -13,6 +13,7 @@ from nameplate.device.simulated import SimulatedDevice, steady
 from nameplate.engine.measure import Allowance, measure_case, unmeasured
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.sampler import SHORTEST_SAMPLE_S
+from nameplate.messages import text
 from nameplate.record import Record
 from nameplate.stats import BATCHES, FEWEST_BATCHES
 from nameplate.suite import Case
@@ -203,7 +204,7 @@ def test_a_dtype_without_a_rating_has_no_efficiency_and_says_why():
     record = measure(Work(dtype="fp8_e4m3"))
     assert record.tflops is not None
     assert (record.nominal_tflops, record.efficiency, record.datasheet_efficiency) == (None, None, None)
-    assert record.nominal_source == "no rated figure is known for this dtype"
+    assert str(record.nominal_source) == "no rated figure is known for this dtype"
 
 
 def test_more_than_the_datasheet_is_above_peak():
@@ -235,8 +236,10 @@ def test_a_speed_that_drifts_is_unstable():
 def test_a_window_too_wild_for_its_budget_says_so():
     record = measure(device=machine(0.2, noise=0.3), allowance=Allowance(1.0, 30.0))
     assert record.verdict == "unstable"
-    assert any(f"{len(record.batches)} batches, fewer than {BATCHES}" in text for text in record.warnings)
-    assert any("interval is ±" in text and "larger --budget" in text for text in record.warnings)
+    assert any(
+        f"{len(record.batches)} batches, fewer than {BATCHES}" in text for text in map(str, record.warnings)
+    )
+    assert any("interval is ±" in text and "larger --budget" in text for text in map(str, record.warnings))
 
 
 def test_every_step_is_within_the_workloads_settings_and_between_steps_they_are_as_they_were():
@@ -260,7 +263,7 @@ def test_a_workload_that_breaks_is_a_failed_record_with_one_sentence(step):
     work = Work(breaks={step: RuntimeError("out of memory\nat line 3\nof a long trace")})
     record = measure(work)
     assert (record.status, record.verdict) == ("failed", "unknown")
-    assert record.reason == "RuntimeError: out of memory"
+    assert str(record.reason) == "RuntimeError: out of memory"
     assert record.tflops is None
     assert record.cost_s is not None
     entered = "reference 10x10" in work.log.entries or "check 10x10" in work.log.entries
@@ -272,7 +275,7 @@ def test_a_launch_that_breaks_is_a_failed_record():
     device.breaks = ValueError()
     work = Work()
     record = measure(work, device)
-    assert (record.status, record.reason) == ("failed", "ValueError")
+    assert (record.status, str(record.reason)) == ("failed", "ValueError")
     assert "leave 10x10" in work.log.entries
 
 
@@ -287,7 +290,7 @@ def test_an_interrupt_passes_through_and_restores_settings(step):
 def test_an_unsupported_workload_is_skipped_before_anything_is_allocated():
     work = Work(reason="needs tensor cores")
     record = measure(work)
-    assert (record.status, record.reason, record.verdict) == ("skipped", "needs tensor cores", "unknown")
+    assert (record.status, str(record.reason), record.verdict) == ("skipped", "needs tensor cores", "unknown")
     assert "prepare 10x10" not in work.log.entries
     assert record.nominal_tflops == 2.0
 
@@ -296,7 +299,7 @@ def test_what_does_not_fit_the_memory_is_skipped_with_both_numbers():
     work = Work(resident_bytes=7 * 10**9)
     record = measure(work, machine(memory_bytes=8 * 10**9))
     assert record.status == "skipped"
-    assert record.reason == "needs about 7.0 GB; this device has 8.0 GB"
+    assert str(record.reason) == "needs about 7.0 GB; this device has 8.0 GB"
     assert "prepare 10x10" not in work.log.entries
     assert measure(Work(resident_bytes=6 * 10**9), machine(memory_bytes=8 * 10**9)).status == "ok"
     assert measure(work, machine(memory_bytes=None)).status == "ok"
@@ -305,7 +308,7 @@ def test_what_does_not_fit_the_memory_is_skipped_with_both_numbers():
 def test_every_copy_counts_against_the_memory():
     work = Work(bytes=10**6, resident_bytes=2 * 10**6)
     record = measure(work, machine(cache_bytes=50 * 10**6, memory_bytes=10**8), cache="rotating")
-    assert record.reason == "needs about 0.2 GB; this device has 0.1 GB"
+    assert str(record.reason) == "needs about 0.2 GB; this device has 0.1 GB"
 
 
 @pytest.mark.parametrize(
@@ -332,7 +335,7 @@ def test_the_cache_state_decides_copies_and_flushes(cache, cache_bytes, copies, 
 def test_a_cache_of_unknown_size_cannot_be_emptied(cache):
     record = measure(device=machine(cache_bytes=None), cache=cache)
     assert record.status == "skipped"
-    assert record.reason.startswith(f"cache={cache} needs the size of the last-level cache")
+    assert str(record.reason).startswith(f"cache={cache} needs the size of the last-level cache")
 
 
 def large(times=1000.0, **changes):
@@ -347,7 +350,7 @@ def test_what_its_pilot_predicts_too_long_is_skipped_with_numbers():
     work = large()  # 1000 × 1 ms a launch
     record = measure(work, machine(noise=0.0), Allowance(1.0, 5.0))
     assert record.status == "skipped"
-    assert record.reason == (
+    assert str(record.reason) == (
         "needs about 6.0 s (1 s a launch); 4.9 s of the budget are left; try a larger --budget"
     )
     assert "prepare 1x1" in work.log.entries
@@ -364,13 +367,13 @@ def test_what_fits_after_its_pilot_is_measured():
 def test_what_its_first_launch_shows_too_long_is_skipped():
     record = measure(device=machine(2.0, noise=0.0), allowance=Allowance(1.0, 10.0))
     assert record.status == "skipped"
-    assert "needs about 10.0 s (2 s a launch); 6.0 s of the budget are left" in record.reason
+    assert "needs about 10.0 s (2 s a launch); 6.0 s of the budget are left" in str(record.reason)
 
 
 def test_with_no_time_left_the_sentence_says_none():
     record = measure(allowance=Allowance(0.0, -3.0))
     assert record.status == "skipped"
-    assert "0.0 s of the budget are left" in record.reason
+    assert "0.0 s of the budget are left" in str(record.reason)
 
 
 @pytest.mark.parametrize("launch_s", [1e-6, 1e-4, 0.01, 0.3, 0.6])
@@ -407,12 +410,16 @@ def test_a_slow_first_launch_does_not_skip_the_case():
     device = machine(1e-3)
     device.first_launch_s = 2.0
     record = measure(device=device, allowance=Allowance(2.0, 10.0))
-    assert record.status == "ok", record.reason
+    assert record.status == "ok", str(record.reason)
 
 
 def test_an_unmeasured_case_keeps_what_is_known():
-    record = unmeasured(Case(Work()), machine(), "the budget is spent")
-    assert (record.status, record.reason, record.verdicts) == ("skipped", "the budget is spent", ("unknown",))
+    record = unmeasured(Case(Work()), machine(), text("the budget is spent"))
+    assert (record.status, str(record.reason), record.verdicts) == (
+        "skipped",
+        "the budget is spent",
+        ("unknown",),
+    )
     assert (record.flops, record.nominal_tflops, record.tflops) == (FLOPS, 2.0, None)
     assert Record.model_validate_json(record.model_dump_json()) == record
 
@@ -487,7 +494,7 @@ def test_a_pilot_that_breaks_is_a_failed_record():
     work = large()
     work.small.breaks = {"reference": RuntimeError("no such kernel")}
     record = measure(work)
-    assert (record.status, record.reason) == ("failed", "RuntimeError: no such kernel")
+    assert (record.status, str(record.reason)) == ("failed", "RuntimeError: no such kernel")
     assert "leave 1x1" in work.log.entries
 
 

@@ -135,9 +135,9 @@ def test_a_capped_gpu_is_throttled_by_its_power_limit(measured):
         "gpu.0.field.74 = 12000000000 +900000000/s",
     )
     assert record.verdicts == ("throttled",)
-    assert record.loss == "power limit 15%"
+    assert str(record.loss) == "power limit 15%"
     assert record.ceiling_tflops == pytest.approx(312.0 * 1200 / 1410, rel=2e-3)
-    assert any("(power)" in warning for warning in record.warnings)
+    assert any("(power)" in warning for warning in map(str, record.warnings))
 
 
 def test_a_hot_gpu_is_throttled_by_heat(measured):
@@ -148,7 +148,7 @@ def test_a_hot_gpu_is_throttled_by_heat(measured):
         "gpu.0.field.75 = 0 +600000000/s",
     )
     assert record.verdicts == ("throttled",)
-    assert record.loss == "heat 29%"
+    assert str(record.loss) == "heat 29%"
     assert record.conditions["gpu_temperature_c"] == 91
 
 
@@ -159,11 +159,11 @@ def test_a_driver_that_hangs_or_dies_amid_a_window_costs_the_evidence_alone(meas
     begin = time.monotonic()
     record = measured(line)
     assert record.verdicts == ("unknown",)
-    assert any("can't be judged" in warning for warning in record.warnings)
+    assert any("can't be judged" in warning for warning in map(str, record.warnings))
     assert time.monotonic() - begin < 30.0  # a few deadlines, not for ever
 
 
 def test_a_card_that_falls_off_the_bus_leaves_no_evidence(measured):
     record = measured("gpu.0.lost_after = 60")
     assert record.verdict == "unknown"
-    assert any("NVML_ERROR_GPU_IS_LOST" in warning for warning in record.warnings)
+    assert any("NVML_ERROR_GPU_IS_LOST" in warning for warning in map(str, record.warnings))

@@ -150,7 +150,7 @@ def test_the_ceiling_follows_the_clock_that_each_window_held(heated):
     assert sustained.ceiling_tflops == pytest.approx(1.25 * SETTLED, rel=3e-3)
     assert burst.normalized_efficiency == pytest.approx(0.8, rel=5e-3)
     assert sustained.normalized_efficiency == pytest.approx(0.8, rel=5e-3)
-    assert sustained.loss == "power limit 15%"
+    assert str(sustained.loss) == "power limit 15%"
 
 
 def test_a_figure_of_many_batches_is_kept_as_a_hundred_at_the_most(heated):
@@ -172,7 +172,7 @@ def test_a_burst_ends_where_telemetry_shows_that_a_limit_bites(held_s):
         held_s - 0.2 <= end_s(burst) <= held_s
     )  # readings are a tenth of a second apart, batches half of it
     assert burst.verdict == "clean"
-    assert not any("the clock was held down" in text for text in burst.warnings)
+    assert not any("the clock was held down" in text for text in map(str, burst.warnings))
     assert sustained.verdict == "throttled"
     assert sustained.warnings
 
@@ -252,7 +252,8 @@ def test_too_short_a_run_is_not_settled_and_says_so():
     assert (burst.settled_s, sustained.settled_s) == (None, None)
     assert sustained.verdict == "unstable"
     assert any(
-        "hadn't settled when its time was up; try a larger --budget" in text for text in sustained.warnings
+        "hadn't settled when its time was up; try a larger --budget" in text
+        for text in map(str, sustained.warnings)
     )
     assert burst.verdict == "clean"
     assert end_s(burst) <= 1.0
@@ -280,7 +281,7 @@ def test_what_does_not_fit_is_skipped_with_the_numbers_in_both_records():
     device = gpu(launch_s=3.0, noise=0.0)
     records = measured(device, allowance=Allowance(10.0, 12.0))
     reason = "needs about 15.0 s (3 s a launch); 6.0 s of the budget are left; try a larger --budget"
-    assert [(record.status, record.reason) for record in records] == [("skipped", reason)] * 2
+    assert [(record.status, str(record.reason)) for record in records] == [("skipped", reason)] * 2
 
 
 # ---- what goes wrong ----
@@ -307,21 +308,25 @@ class Unprepared(SimulatedWork):
 def test_what_breaks_ends_both_phases_with_one_reason(kind):
     device = gpu()
     records = measured(device, some=work(device, kind))
-    assert [(record.status, record.reason) for record in records] == [("failed", "RuntimeError: lost")] * 2
+    assert [(record.status, str(record.reason)) for record in records] == [
+        ("failed", "RuntimeError: lost")
+    ] * 2
     assert [record.phase for record in records] == list(BOTH)
     assert all(record.course == () for record in records)
 
 
 def test_a_card_that_dies_meanwhile_is_a_failed_record_of_each_phase():
     records = measured(gpu(dies_at_s=20.0))
-    assert {record.reason for record in records} == {"RuntimeError: CUDA error: unspecified launch failure"}
+    assert {str(record.reason) for record in records} == {
+        "RuntimeError: CUDA error: unspecified launch failure"
+    }
     assert {(record.status, record.verdict) for record in records} == {("failed", "unknown")}
 
 
 def test_a_card_that_corrupts_meanwhile_is_unverified_in_both_phases():
     burst, sustained = measured(gpu(corrupts_at_s=20.0))
     assert (burst.verdict, sustained.verdict) == ("unverified", "unverified")
-    assert any("bits changed" in text for text in sustained.warnings)
+    assert any("bits changed" in text for text in map(str, sustained.warnings))
 
 
 class Interrupted(SimulatedDevice):

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from nameplate.derate.chain import chain
 from nameplate.formatting import duration, figure
+from nameplate.messages import message
 from nameplate.record import Batch, Derate, Moment
 from nameplate.report import markdown, terminal
 from nameplate.report.chart import Course
@@ -217,7 +218,7 @@ def test_a_clean_run_needs_no_advice(make_run, make_record):
 
 
 def test_advice_counts_what_was_skipped_and_what_is_missing(make_run, make_record):
-    reason = "the budget of 5 s was spent before it"
+    reason = message("budget_spent", budget_s=5.0)
     run = make_run(
         make_record(status="skipped", reason=reason),
         make_record(status="skipped", reason="tf32 is a mode of NVIDIA tensor cores", case=COPY),

@@ -114,7 +114,7 @@ def test_a_card_that_dies_keeps_what_was_finished_before():
     (before,), record = simulation._measured(scenario, device)
     assert (before.status, before.verdict) == ("ok", "clean")
     assert (record.status, record.verdict) == ("failed", "unknown")
-    assert "unspecified launch failure" in record.reason
+    assert "unspecified launch failure" in str(record.reason)
     row = row_of("a card that dies", runs=3)
     assert (row.verdict_rate, row.truth, row.estimate, row.coverage) == (1.0, None, None, None)
     assert set(row.peers.values()) == {None}

@@ -284,7 +284,7 @@ def test_nominal_refuses_no_cores_and_no_clock(cores, mhz, wanted):
     ],
 )
 def test_the_reason_for_a_missing_dtype_says_what_it_needs(dtype, evidence, words):
-    assert words in why_absent(dtype, identify(evidence), evidence.flags)
+    assert words in str(why_absent(dtype, identify(evidence), evidence.flags))
 
 
 def text_of(name):

@@ -8,6 +8,7 @@ import pytest
 import nameplate
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.errors import InputError
+from nameplate.messages import text
 from nameplate.record import Record
 from nameplate.store.folder import RecordWriter, create
 from nameplate.store.manifest import DeviceEntry, Manifest
@@ -82,7 +83,7 @@ PRODUCT = recorded(
     launches=100,
 )
 COPY = recorded("memory/fp32/copy-1MiB/normal/warm/-/torch", time_s=1e-3, launches=5)
-SKIPPED = recorded("matmul/fp64/8x8x8/normal/warm/-/torch", status="skipped", reason="no time")
+SKIPPED = recorded("matmul/fp64/8x8x8/normal/warm/-/torch", status="skipped", reason=text("no time"))
 RECORDS = (PRODUCT, COPY, SKIPPED)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from nameplate.device.identity import CudaIdentity
 from nameplate.errors import InputError, OutputError
+from nameplate.messages import text
 from nameplate.record import Record
 from nameplate.store.folder import RecordWriter, create, mark_done, read_run
 from nameplate.store.manifest import DeviceEntry, Manifest
@@ -51,7 +52,7 @@ def measured(case=CASES[0], **changes):
 
 
 def failed(reason, case=CASES[1]):
-    return recorded(case, status="failed", reason=reason)
+    return recorded(case, status="failed", reason=text(reason))
 
 
 MIXED = (measured(), failed(f"RuntimeError: no memory on {HOST}"))

@@ -168,7 +168,7 @@ def test_a_reading_has_units_and_reasons(use: Use):
     assert reading.throttle_reasons == ()
     assert reading.remapping_pending is False
     assert reading.power_average_w is None
-    assert reading.why_absent("power_average_w") == "NVML_ERROR_NOT_SUPPORTED: field 185"
+    assert str(reading.why_absent("power_average_w")) == "NVML_ERROR_NOT_SUPPORTED: field 185"
     assert reading.why_absent("power_w") is None
     assert health(facts, reading) == []
     assert GpuReading.model_validate_json(reading.model_dump_json()) == reading
@@ -253,7 +253,7 @@ def test_missing_functions_have_older_ones_or_a_reason(use: Use):
     use("eight_a800", "gpu.*.field.4 = 2\ngpu.*.field.83 = 7000000", missing=missing)
     facts, reading = _first()
     assert facts.serial is None
-    assert facts.why_absent("serial") == "function not found in this driver: nvmlDeviceGetSerial"
+    assert str(facts.why_absent("serial")) == "function not found in this driver: nvmlDeviceGetSerial"
     assert reading.temperature_c == 34
     assert reading.clock_event_reasons == ("gpu_idle",)
     assert reading.ecc_uncorrected == 2
@@ -266,7 +266,7 @@ def test_missing_fields_are_absent_one_by_one(use: Use):
     _facts, reading = _first()
     assert (reading.power_w, reading.power_source) == (61.0, "usage")
     assert reading.power_throttle_s is None
-    assert reading.why_absent("power_throttle_s") == "NVML_ERROR_GPU_IS_LOST: field 74"
+    assert str(reading.why_absent("power_throttle_s")) == "NVML_ERROR_GPU_IS_LOST: field 74"
     assert reading.thermal_throttle_s == 1.5
 
 
@@ -284,7 +284,7 @@ def test_an_old_driver(use: Use):
         assert "function not found" in str(reading.why_absent("processes"))
     assert reading.power_throttle_s is None
     assert "nvmlDeviceGetFieldValues" in str(reading.why_absent("power_throttle_s"))
-    assert reading.why_absent("power_brake_throttle_s") == "counted since driver 575: this is 450.248.02"
+    assert str(reading.why_absent("power_brake_throttle_s")) == "counted since driver 575: this is 450.248.02"
     assert reading.remapping_pending is None
 
 
@@ -440,8 +440,8 @@ def test_a_card_lost_in_mid_run(use: Use):
     assert before.energy_j is not None
     assert after.lost
     assert after.energy_j is None
-    assert after.why_absent("energy_j") == "NVML_ERROR_GPU_IS_LOST: nvmlDeviceGetFieldValues"
-    assert after.why_absent("temperature_c") == "NVML_ERROR_GPU_IS_LOST: nvmlDeviceGetTemperature"
+    assert str(after.why_absent("energy_j")) == "NVML_ERROR_GPU_IS_LOST: nvmlDeviceGetFieldValues"
+    assert str(after.why_absent("temperature_c")) == "NVML_ERROR_GPU_IS_LOST: nvmlDeviceGetTemperature"
     assert other.energy_j is not None
     assert difference(before, after).energy_j is None
     assert "GPU_IS_LOST" in difference(before, after).absent["energy_j"]
@@ -481,7 +481,7 @@ def test_an_nvml_that_dies_in_mid_run(use: Use):
     with NvmlClient() as nvml:
         use("eight_a800", "call.nvmlDeviceGetFieldValues = crash")
         reading = nvml.reading(_FIRST)
-        assert reading.why_absent("power_w") == f"NVML's process ended (exit status -{signal.SIGABRT:d})"
+        assert str(reading.why_absent("power_w")) == f"NVML's process ended (exit status -{signal.SIGABRT:d})"
         assert nvml.reading(_FIRST).absent == reading.absent
 
 
@@ -521,7 +521,7 @@ def test_a_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / stub.LIBRARY).write_text("no library\n" * 100)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     with NvmlClient() as nvml:
-        assert nvml.absent == "NVML_ERROR_LIBRARY_NOT_FOUND: nvmlInit"
+        assert str(nvml.absent) == "NVML_ERROR_LIBRARY_NOT_FOUND: nvmlInit"
         assert nvml.gpus() == ()
         assert nvml.reading(_FIRST).why_absent("energy_j") == nvml.absent
 
@@ -530,14 +530,14 @@ def test_a_missing_nvidia_ml_py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "pynvml.py").write_text("raise ImportError('none here')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with NvmlClient() as nvml:
-        assert nvml.absent == "nvidia-ml-py can't be imported: none here"
+        assert str(nvml.absent) == "nvidia-ml-py can't be imported: none here"
 
 
 def test_a_closed_client_says_so():
     nvml = NvmlClient()
     nvml.absent = None  # whatever is here
     nvml.close()
-    assert nvml.reading(_FIRST).why_absent("power_w") == "the NVML client is closed"
+    assert str(nvml.reading(_FIRST).why_absent("power_w")) == "the NVML client is closed"
     nvml.close()
 
 
@@ -649,9 +649,9 @@ def test_a_counter_that_falls_or_runs_ahead_of_the_clock_gives_no_difference():
     between = difference(before, after)
     assert between.energy_j is None
     assert between.mean_power_w is None
-    assert between.absent["energy_j"] == "the counter fell from 500 to 20: the driver was reloaded"
+    assert str(between.absent["energy_j"]) == "the counter fell from 500 to 20: the driver was reloaded"
     assert between.throttle_s["power"] is None
-    assert between.absent["power_throttle_s"] == "the driver counted 899 s in 10 s"
+    assert str(between.absent["power_throttle_s"]) == "the driver counted 899 s in 10 s"
     assert between.throttle_s["thermal"] == 10.0
 
 
@@ -667,7 +667,7 @@ def test_what_is_unknown_at_one_end_is_unknown_between():
     assert between.other_processes is None
     assert between.throttle_reasons is None
     assert between.throttled_s is None
-    assert between.absent["energy_j"] == "not read"
+    assert str(between.absent["energy_j"]) == "not read"
     assert difference(known.model_copy(update={"energy_j": 1.0}), unknown).absent["energy_j"] == "gone"
 
 

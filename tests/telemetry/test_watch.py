@@ -99,7 +99,7 @@ def test_a_row_is_a_light_reading(use_nvml):
     assert row.remapped_rows_correctable is None
     assert full.remapped_rows_correctable == 7
     for figure in ("processes", "ecc_uncorrected", "remapping_pending", "memory_used_bytes", "pcie_replays"):
-        assert row.why_absent(figure) == "not asked while watching"
+        assert str(row.why_absent(figure)) == "not asked while watching"
     assert row.other_processes is None
     assert difference(row, full).energy_j is not None
     assert GpuReading.model_validate_json(row.model_dump_json()) == row
@@ -230,7 +230,7 @@ def test_the_death_of_the_process_costs_rows(use_nvml):
         assert rows_of(nvml, FIRST, 2)
         workers()[0].kill()
         wait_until(lambda: nvml.watched(FIRST) == () and nvml.absent)
-        assert nvml.absent == "NVML's process ended (exit status -9)"
+        assert str(nvml.absent) == "NVML's process ended (exit status -9)"
 
 
 def test_a_driver_that_crashes_while_watched(use_nvml):
@@ -238,7 +238,7 @@ def test_a_driver_that_crashes_while_watched(use_nvml):
     with NvmlClient() as nvml:
         nvml.watch(FIRST)
         wait_until(lambda: nvml.watched(FIRST) == () and nvml.absent)
-        assert nvml.absent == f"NVML's process ended (exit status -{signal.SIGABRT:d})"
+        assert str(nvml.absent) == f"NVML's process ended (exit status -{signal.SIGABRT:d})"
 
 
 def test_a_card_that_is_lost_is_told_by_its_rows_and_no_others(use_nvml):

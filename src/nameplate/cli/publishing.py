@@ -13,6 +13,7 @@ import typer
 from nameplate.cli.naming import named_runs
 from nameplate.cli.options import Json, Lang, Results, RunName, RunNames
 from nameplate.cli.output import print_json
+from nameplate.collector import garbage_collection_off
 
 
 def register(app: typer.Typer) -> None:
@@ -39,10 +40,10 @@ def report(
     json: Json = False,
 ) -> None:
     """Write a run for people to read, as a page or as Markdown; several runs side by side."""
-    from nameplate.report.write import default_output, uncollected, write_report
+    from nameplate.report.write import default_output, write_report
     from nameplate.store.folder import read_run
 
-    with uncollected():
+    with garbage_collection_off():
         found = [read_run(folder) for folder in named_runs(runs, results)]
         _print_paths(write_report(found, output or default_output(found), lang), json=json)
 

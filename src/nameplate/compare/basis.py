@@ -9,14 +9,15 @@ from statistics import fmean
 
 from nameplate.compare.looks import HELD_CLOCK, Basis, Look
 from nameplate.compare.terms import Terms
+from nameplate.messages import Message, message
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The basis, and in words why it isn't the one a reader would expect."""
+    """The basis, and why it isn't the one a reader would expect."""
 
     basis: Basis
-    why: str | None = None
+    why: Message | None = None
 
 
 def choose(base: Sequence[Look], new: Sequence[Look], terms: Terms) -> Choice:
@@ -34,7 +35,7 @@ def choose(base: Sequence[Look], new: Sequence[Look], terms: Terms) -> Choice:
     if not (_have(base, "normalized") and _have(new, "normalized")):
         return Choice("achieved")
     if len(yardsticks) > 1:
-        return Choice("achieved", "the probe runs on what differs, so throughput itself is compared")
+        return Choice("achieved", message("probe_differs"))
     return _by_clock(base, new, terms.threshold) if yardsticks == {HELD_CLOCK} else Choice("normalized")
 
 
@@ -47,4 +48,4 @@ def _by_clock(base: Sequence[Look], new: Sequence[Look], threshold: float) -> Ch
     held = [fmean(look.clock_mhz for look in looks if look.clock_mhz) for looks in (base, new)]
     if abs(math.log(held[1] / held[0])) <= threshold / 2:
         return Choice("achieved")
-    return Choice("normalized", f"the clocks held differ: {held[0]:,.0f} and {held[1]:,.0f} MHz")
+    return Choice("normalized", message("clocks_differ", base_mhz=held[0], new_mhz=held[1]))

@@ -21,6 +21,7 @@ from nameplate.compare.spreads import Spread
 from nameplate.compare.terms import THRESHOLD, By, Terms
 from nameplate.ending import ExitStatus
 from nameplate.errors import InputError
+from nameplate.messages import Message
 
 _Key = tuple[str, str]  # device, or a kind of them, and case
 
@@ -88,7 +89,7 @@ class Comparison:
         return ExitStatus.INCOMPLETE if self.broken else ExitStatus.DONE
 
     @property
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Message]:
         """What could not be read."""
         return [*self.base.problems, *self.new.problems]
 
@@ -111,7 +112,7 @@ class Comparison:
                 "broken": len(self.broken),
                 "exit_status": self.exit_status,
             },
-            "problems": self.problems,
+            "problems": [str(problem) for problem in self.problems],
         }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from nameplate.messages import Message, message
 from nameplate.stats import Interval
 
 # achieved: throughput. normalized: that ÷ what tells of the conditions meanwhile. efficiency: that ÷ nominal.
@@ -28,7 +29,7 @@ class Look:
 
     `work` is what a launch does, in words: figures of two works aren't compared. `yardstick` is what the
     normalized figure is normalized by, with all that it depends on. A GPU's `clock_mhz` was held meanwhile.
-    `doubt` are the verdicts that stand against the record; None: it may be believed by itself.
+    `doubt` are the verdicts that stand against the record; empty: it may be believed by itself.
     """
 
     case: str
@@ -36,12 +37,12 @@ class Look:
     kind: str
     part: str
     state: State = "ok"
-    reason: str | None = None
+    reason: Message | None = None
     work: str = ""
     figures: Mapping[Basis, Figure] = field(default_factory=dict)
     yardstick: str | None = None
     clock_mhz: float | None = None
-    doubt: str | None = None
+    doubt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Taken:
     way: str
     looks: tuple[Look, ...]
     facts: Mapping[str, str]
-    problems: tuple[str, ...] = ()
+    problems: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ class Side:
         return {name: ", ".join(values) for name, values in found.items()}
 
     @property
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Message]:
         """What could not be read."""
-        return [f"{run.name}: {problem}" for run in self.runs for problem in run.problems]
+        return [
+            message("run_problem", run=run.name, problem=problem)
+            for run in self.runs
+            for problem in run.problems
+        ]

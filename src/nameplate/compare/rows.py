@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from nameplate.compare.basis import choose
 from nameplate.compare.estimate import FEWEST_MEASURED, independent, paired
-from nameplate.compare.looks import Basis, Figure, Look
+from nameplate.compare.looks import Basis, Figure, Look, State
 from nameplate.compare.spreads import Spread, spread_of
 from nameplate.compare.terms import Terms
+from nameplate.messages import Message, message, ours
 from nameplate.stats import Interval
 
 # The last three say nothing of speed. missing: base has a figure, new has none; added: the other way round.
@@ -45,16 +46,17 @@ class Row:
     new_runs: int = 0
     scatter: Literal["measured", "allowed for"] | None = None
     broken: bool = False
-    reason: str | None = None
+    reason: Message | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Every field, flat; an end that isn't finite is null."""
+        """Every field, flat, the reason as a sentence; an end that isn't finite is null."""
         ratio = self.ratio
         found: dict[str, Any] = {"case": self.case, "device": self.device, "word": self.word}
         for name, end in (("ratio", "value"), ("ratio_low", "low"), ("ratio_high", "high")):
             value = None if ratio is None else getattr(ratio, end)
             found[name] = value if value is not None and math.isfinite(value) else None
-        return found | {name: value for name, value in vars(self).items() if name not in found}
+        found |= {name: value for name, value in vars(self).items() if name not in found}
+        return found | {"reason": None if self.reason is None else str(self.reason)}
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Matched:
     new: Mapping[Place, Figure]
     spread: Spread
     broken: bool = False
-    doubt: str | None = None
-    notes: tuple[str, ...] = ()
+    doubt: Message | None = None
+    notes: tuple[Message, ...] = ()
 
     @property
     def shows_scatter(self) -> bool:
@@ -95,7 +97,8 @@ def match(
     if not of_base:
         return _without_base(case, device, base) if of_new else None
     if broken is not None and broken.state == "wrong":
-        return Row(case, device, "incomparable", broken=True, reason=f"new: {broken.reason}")
+        reason = message("of_new", why=broken.reason)
+        return Row(case, device, "incomparable", broken=True, reason=reason)
     if not of_new:
         return Row(case, device, "missing", broken=True, reason=_why_none(new))
     apart = _apart(of_base, of_new, terms)
@@ -105,7 +108,7 @@ def match(
     figures = _figures(of_base, choice.basis), _figures(of_new, choice.basis)
     if not all(figures):
         return Row(case, device, "incomparable", reason=_no_figures(choice.basis))
-    notes = [choice.why, _some(new, "failed", "new"), _some(base, "wrong", "base")]
+    notes = [choice.why, _some(new, "failed", "new_failed_in"), _some(base, "wrong", "base_wrong_in")]
     return Matched(
         case,
         device,
@@ -113,20 +116,19 @@ def match(
         *figures,
         spread=spread_of(next(iter(of_base.values())).kind, choice.basis),
         broken=broken is not None,
-        doubt=None if in_pairs else _doubt(of_base, "base") or _doubt(of_new, "new"),
+        doubt=None if in_pairs else _doubt(of_base, "base_doubted") or _doubt(of_new, "new_doubted"),
         notes=tuple(note for note in notes if note is not None),
     )
 
 
-def _apart(base: Looks, new: Looks, terms: Terms) -> str | None:
+def _apart(base: Looks, new: Looks, terms: Terms) -> Message | None:
     """Why figures of one case can't be compared: it isn't the same work, or not the same part."""
     if not terms.across_parts and len({look.part for look in (*base.values(), *new.values())}) > 1:
-        return "measured on two parts"
+        return message("two_parts")
     works = [dict.fromkeys(look.work for look in looks.values()) for looks in (base, new)]
     if len(works[0] | works[1]) == 1:
         return None
-    was, now = (" or ".join(each) for each in works)
-    return f"not the same work: base {was}; new {now}"
+    return message("two_works", base=list(works[0]), new=list(works[1]))
 
 
 def _good(looks: Looks) -> dict[Place, Look]:
@@ -139,39 +141,43 @@ def _figures(looks: Looks, basis: Basis) -> dict[Place, Figure]:
 
 def _without_base(case: str, device: str, base: Looks) -> Row:
     if not base:
-        return Row(case, device, "added", reason="base doesn't have it")
-    return Row(case, device, "incomparable", reason=f"base: {_why_none(base)}")
+        return Row(case, device, "added", reason=message("base_lacks"))
+    return Row(case, device, "incomparable", reason=message("of_base", why=_why_none(base)))
 
 
-def _why_none(looks: Looks) -> str:
+# Why a look of a state has no figure.
+_STATES = {"missing": "is_missing", "failed": "is_failed", "skipped": "is_skipped", "wrong": "is_wrong"}
+
+
+def _why_none(looks: Looks) -> Message:
     """The reason of the first look that has no figure; of none at all, that there is none."""
     look = next(iter(looks.values()), None)
-    return "new doesn't have it" if look is None else f"{look.state}: {look.reason}"
+    return message("new_lacks") if look is None else message(_STATES[look.state], why=look.reason)
 
 
-def _no_figures(basis: Basis) -> str:
-    other = "" if basis == "achieved" else "; --by achieved compares throughput"
-    return f"no {basis} figure on both sides{other}"
+def _no_figures(basis: Basis) -> Message:
+    code = "nothing_achieved" if basis == "achieved" else "nothing_by_basis"
+    return message(code, basis=ours(basis))
 
 
-def _some(looks: Looks, state: str, side: str) -> str | None:
+def _some(looks: Looks, state: State, code: str) -> Message | None:
     """`new: failed in 1 of 5 runs: …`; None where none did."""
     found = [look for look in looks.values() if look.state == state]
-    return f"{side}: {state} in {len(found)} of {len(looks)} runs: {found[0].reason}" if found else None
+    return message(code, count=len(found), all=len(looks), why=found[0].reason) if found else None
 
 
-def _doubt(looks: Looks, side: str) -> str | None:
+def _doubt(looks: Looks, code: str) -> Message | None:
     """Why a side's runs can't decide: too few to show their scatter, and one that isn't to be believed."""
-    found = next((look.doubt for look in looks.values() if look.doubt is not None), None)
+    found = next((look.doubt for look in looks.values() if look.doubt), None)
     if found is None or len(looks) >= FEWEST_MEASURED:
         return None
-    return f"{side} is {found}: fewer than {FEWEST_MEASURED} runs then decide nothing"
+    return message(code, verdicts=[ours(verdict) for verdict in found], least=FEWEST_MEASURED)
 
 
 def row_of(case: Matched, terms: Terms, confidence: float, *, in_pairs: bool) -> Row:
     """The word for a case, by an interval of that confidence."""
     if in_pairs and not case.pairs:
-        reason = "no pair has a figure of both"
+        reason = message("no_pair")
         return Row(case.case, case.device, "ambiguous", broken=case.broken, reason=reason)
     ratio = _paired(case, confidence) if in_pairs else _independent(case, terms, confidence)
     runs = (len(case.pairs), len(case.pairs)) if in_pairs else (len(case.base), len(case.new))
@@ -191,8 +197,15 @@ def row_of(case: Matched, terms: Terms, confidence: float, *, in_pairs: bool) ->
         *runs,
         scatter="measured" if in_pairs or case.shows_scatter else "allowed for",
         broken=case.broken,
-        reason="; ".join([*([why] if why else []), *case.notes]) or None,
+        reason=_clauses([*([why] if why else []), *case.notes]),
     )
+
+
+def _clauses(found: Sequence[Message]) -> Message | None:
+    """One message of several; None of none."""
+    if len(found) > 1:
+        return message("clauses", each=found)
+    return found[0] if found else None
 
 
 def word(ratio: Interval, threshold: float) -> Word:
@@ -214,18 +227,20 @@ def _independent(case: Matched, terms: Terms, confidence: float) -> Interval:
     return independent(base, new, spread, confidence)
 
 
-def _why_ambiguous(ratio: Interval, runs: tuple[int, int], threshold: float, in_pairs: bool) -> str:
+def _why_ambiguous(ratio: Interval, runs: tuple[int, int], threshold: float, in_pairs: bool) -> Message:
     """With a number and a next step: an interval narrows with the root of the runs that it's taken from."""
     half = math.log(ratio.high / ratio.low) / 2 if ratio.low > 0 else math.inf
-    what = "pairs" if in_pairs else "runs a side"
     if not math.isfinite(half):
-        return f"too few {what} for an interval"
+        return message("few_pairs" if in_pairs else "few_runs")
     if half <= threshold:
-        return "the ratio lies at the threshold"
+        return message("at_threshold")
     mean_runs = 2 / sum(1 / count for count in runs)  # as many a side would give the same interval
     needed = math.ceil(mean_runs * (half / (threshold / 2)) ** 2)
-    would = f"some {needed} {what} would tell" if needed <= _MANY else f"no number of {what} would tell soon"
-    return f"±{half:.1%} is wider than the threshold; {would}"
+    if needed <= _MANY:
+        would = message("pairs_would_tell" if in_pairs else "runs_would_tell", count=needed)
+    else:
+        would = message("no_pairs_would_tell" if in_pairs else "no_runs_would_tell")
+    return message("wider_than_threshold", half_width=half, would=would)
 
 
 def _geometric_mean(figures: Iterable[Figure]) -> float:

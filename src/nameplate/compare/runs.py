@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from nameplate.compare.looks import HELD_CLOCK, Basis, Figure, Look, State, Taken
 from nameplate.derate.chain import admitted
 from nameplate.device.identity import CpuIdentity, CudaIdentity
+from nameplate.messages import message
 from nameplate.record import Record
 from nameplate.stats import Interval
 from nameplate.store.folder import Run
@@ -34,7 +35,7 @@ def _look(run: Run, record: Record) -> Look:
     state: State = record.status
     reason = record.reason
     if "unverified" in record.verdicts and state == "ok":
-        state, reason = "wrong", "its result is wrong, or wasn't checked: it has no speed"
+        state, reason = "wrong", message("wrong_result")
     return Look(
         record.case,
         record.device,
@@ -46,14 +47,14 @@ def _look(run: Run, record: Record) -> Look:
         _figures(record) if state == "ok" else {},
         _yardstick(record, entry, run.manifest.software),
         _number(record, "gpu_sm_clock_mhz"),
-        None if admitted(record) else ", ".join(record.verdicts),
+        () if admitted(record) else record.verdicts,
     )
 
 
 def _missing(run: Run, each: Expected) -> Look:
     entry = run.manifest.entry(each.device)
     kind, part = entry.identity.kind, _part(entry)
-    return Look(each.case, each.device, kind, part, "missing", "the run ended before it")
+    return Look(each.case, each.device, kind, part, "missing", message("run_ended"))
 
 
 def _part(entry: DeviceEntry) -> str:

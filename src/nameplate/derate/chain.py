@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from nameplate.derate.rounds import Throughput, compare, throughput, together
 from nameplate.derate.stage import Stage
+from nameplate.messages import Reason
 from nameplate.record import GRAVITY, Record, Verdict
 from nameplate.stats import Interval
 
@@ -159,11 +160,11 @@ def _stages(rated: Record, records: Sequence[Record]) -> list[ReachedStage]:
     return [stage for stage in found if stage is not None]
 
 
-def _rating(stage: Stage, tflops: float | None, source: str | None) -> ReachedStage | None:
+def _rating(stage: Stage, tflops: float | None, source: Reason | None) -> ReachedStage | None:
     if tflops is None:
         return None
     reached = Throughput(Interval(tflops, tflops, tflops))
-    return ReachedStage(stage, reached, source or "", "clean", "published")
+    return ReachedStage(stage, reached, str(source or ""), "clean", "published")
 
 
 def _measured(stage: Stage, record: Record) -> ReachedStage:

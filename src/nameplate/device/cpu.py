@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import psutil
 
+from nameplate.collector import garbage_collection_off
 from nameplate.device import clock, host
 from nameplate.device.identity import CpuIdentity
-from nameplate.device.interface import Counters, Probe, Timing, garbage_collection_off
+from nameplate.device.interface import Counters, Probe, Timing
 from nameplate.device.kernels import name_cpu_kernels
 from nameplate.device.product import product_probe
+from nameplate.messages import Message, message, text
 from nameplate.specs import cpu as specs
 from nameplate.specs import recognition
 from nameplate.specs.parts import ENVIRONMENT
@@ -249,15 +251,15 @@ def rate(identity: CpuIdentity) -> Rating:
     part = specs.identify(_evidence(identity))
     if part is None:
         return Rating(
-            None, _unrecognised(identity), missing="the CPU's microarchitecture isn't in the registry"
+            None, message("no_part", evidence=_recognised(identity)), missing=message("cpu_unknown")
         )
-    clock_mhz, clock_source = _rated_clock(identity)
-    if clock_mhz is None:
-        return Rating(
-            part.id, _recognised(identity), missing=f"no clock to rate {part.name} by: {clock_source}"
-        )
+    clock = _rated_clock(identity)
+    if clock is None:
+        why = message("no_clock", part=part.name, why=message("model_unknown"))
+        return Rating(part.id, _recognised(identity), missing=why)
+    clock_mhz, clock_source = clock
     figures = _figures(part, identity, clock_mhz, clock_source)
-    notes = (*_notes(identity), *([part.note] if part.note else []))
+    notes = (*_notes(identity), *([text(part.note)] if part.note else []))
     return Rating(part.id, _recognised(identity), figures, figures, notes=notes)
 
 
@@ -301,14 +303,14 @@ def _evidence(identity: CpuIdentity) -> specs.CpuEvidence:
     )
 
 
-def _rated_clock(identity: CpuIdentity) -> tuple[float | None, str]:
-    """The clock nominal counts by, in MHz, with where it comes from (or why there is none)."""
+def _rated_clock(identity: CpuIdentity) -> tuple[float, str] | None:
+    """The clock nominal counts by, in MHz, with where it comes from; None where there is none."""
     boost = specs.max_boost(identity.name)
     if boost:
         return boost.max_boost_mhz, "the model's maximum boost"
     if identity.measured_mhz:
         return identity.measured_mhz, "measured"
-    return None, "its model name isn't in the registry and the clock can't be measured here"
+    return None
 
 
 def _recognised(identity: CpuIdentity) -> str:
@@ -319,25 +321,13 @@ def _recognised(identity: CpuIdentity) -> str:
     return f"brand {identity.name!r}"
 
 
-def _unrecognised(identity: CpuIdentity) -> str:
-    return f"no part is recognised by {_recognised(identity)}"
-
-
-def _notes(identity: CpuIdentity) -> tuple[str, ...]:
-    notes = []
-    if identity.parallel_speed is not None and identity.parallel_speed < _OWN_CORES:
-        notes.append(
-            f"{identity.usable_cores:g} cores at once run at {identity.parallel_speed:.2f} of their speed: "
-            "they share physical cores, with each other or a neighbour; nominal counts each as a core"
-        )
-    elif identity.virtual_machine and identity.parallel_speed is None and identity.usable_cores > 1:
-        notes.append(
-            "a guest: two of the cores it shows may share one physical core; nominal counts each as a core"
-        )
-    if identity.threads and identity.threads != identity.usable_cores:
-        notes.append(
-            f"torch runs {identity.threads} threads on {identity.usable_cores:g} cores; nominal counts cores"
-        )
+def _notes(identity: CpuIdentity) -> Iterator[Message]:
+    cores, speed = identity.usable_cores, identity.parallel_speed
+    if speed is not None and speed < _OWN_CORES:
+        yield message("cores_shared", cores=cores, speed=speed)
+    elif identity.virtual_machine and speed is None and cores > 1:
+        yield message("cores_may_be_shared")
+    if identity.threads and identity.threads != cores:
+        yield message("threads_differ", threads=identity.threads, cores=cores)
     if identity.quota_cpus and identity.quota_cpus < len(identity.affinity_cpus or ()):
-        notes.append(f"a control group limits this process to {identity.quota_cpus:g} CPUs")
-    return tuple(notes)
+        yield message("quota", cpus=identity.quota_cpus)

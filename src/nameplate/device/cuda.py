@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from nameplate.collector import garbage_collection_off
 from nameplate.device.identity import CudaIdentity
-from nameplate.device.interface import Counters, Probe, Timing, garbage_collection_off
+from nameplate.device.interface import Counters, Probe, Timing
 from nameplate.device.kernels import name_cuda_kernels
 from nameplate.errors import InputError
+from nameplate.messages import Message, message
 from nameplate.specs import recognition
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuFacts, GpuReading
@@ -44,12 +46,8 @@ _WARM_UPS = 3
 _KEPT_S = 20 * 60.0
 # Environment: seconds within which NVML must start, and answer each question.
 DEADLINE = "NAMEPLATE_NVML_DEADLINE_S"
-# Why NVML is absent where there is no NVIDIA driver, or none that runs: no GPU is hidden behind these.
-_NO_DRIVER = (
-    "NVML_ERROR_LIBRARY_NOT_FOUND",
-    "NVML_ERROR_DRIVER_NOT_LOADED",
-    "nvidia-ml-py can't be imported",
-)
+# NVML's errors where there is no NVIDIA driver, or none that runs: no GPU is hidden behind these.
+_NO_DRIVER = ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML_ERROR_DRIVER_NOT_LOADED")
 # What an identity takes from NVML's facts under the same name.
 _FACTS = (
     *("serial", "pci_bus_id", "pci_id", "vbios", "max_sm_clock_mhz", "max_memory_clock_mhz"),
@@ -204,8 +202,7 @@ class CudaDevice:
         """Without figures where NVML is absent, and for a GPU that can't be told from others."""
         uuid = self.identity.uuid
         if uuid is None:
-            reason = "this torch tells no UUID, and by anything else NVML may take another GPU for it"
-            return GpuReading.nothing(None, reason, time.perf_counter())
+            return GpuReading.nothing(None, message("no_uuid"), time.perf_counter())
         return _as_this(uuid, self._watcher(uuid).reading(uuid))
 
     def _sampled(self) -> list[GpuReading]:
@@ -417,7 +414,11 @@ def driver_and_count() -> tuple[str, int] | None:
         if nvml.count is not None:
             return nvml.driver or "unknown", nvml.count
         reason = nvml.absent or ""
-    if not reason.startswith(_NO_DRIVER):
+    if isinstance(reason, Message):
+        no_driver = reason.code == "nvml_not_installed"
+    else:
+        no_driver = reason.startswith(_NO_DRIVER)
+    if not no_driver:
         warnings.warn(f"torch finds no GPU, and NVML can't say whether there is one: {reason}", stacklevel=2)
     return None
 

@@ -6,9 +6,7 @@ and a real one adds no Python of the engine's between launches.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -157,15 +155,3 @@ class Device(Described, Protocol):
 
     def synchronize(self) -> None:
         """Wait until everything launched has run."""
-
-
-@contextmanager
-def garbage_collection_off() -> Iterator[None]:
-    """Python's collector off for a batch, so that no sample pays for garbage of another's."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

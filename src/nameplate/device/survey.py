@@ -14,6 +14,7 @@ from nameplate.device import cuda
 from nameplate.device.cpu import CpuDevice
 from nameplate.device.find import open_device
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
+from nameplate.messages import Reason
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuFacts, GpuReading, health
 from nameplate.telemetry.host import read_cpu_totals
@@ -52,7 +53,7 @@ class Survey:
     driver: str | None = None
     cuda_driver: str | None = None
     nvml_count: int | None = None
-    nvml_absent: str | None = None
+    nvml_absent: Reason | None = None
 
 
 def survey() -> Survey:

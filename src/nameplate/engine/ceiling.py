@@ -19,6 +19,7 @@ from nameplate.engine.conditions import GpuConditions, between
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.verdict import loaded
 from nameplate.engine.window import Window
+from nameplate.messages import Message, message
 from nameplate.specs.rating import Rating
 from nameplate.stats import FEWEST_BATCHES, Interval, paired_ratio, ratio
 
@@ -149,7 +150,7 @@ class Ceiling:
 
     tflops: float
     normalized: Interval
-    loss: str | None
+    loss: Message | None
     conditions: Mapping[str, float | str | None] = field(default_factory=dict)
 
 
@@ -190,9 +191,12 @@ def _parts(
     product was what it is now.
     """
     if not quiet:
-        return {"library or contention": nominal and tflops / nominal}
+        return {"lost_to_library_or_contention": nominal and tflops / nominal}
     best_tflops = max(best_tflops, tflops)
-    return {"library": nominal and best_tflops / nominal, "contention": tflops / best_tflops}
+    return {
+        "lost_to_library": nominal and best_tflops / nominal,
+        "lost_to_contention": tflops / best_tflops,
+    }
 
 
 def by_clock(achieved: Interval, rating: Rating, dtype: str, gpu: GpuConditions | None) -> Ceiling | None:
@@ -208,21 +212,21 @@ def by_clock(achieved: Interval, rating: Rating, dtype: str, gpu: GpuConditions 
 
 
 def _holder(gpu: GpuConditions) -> str:
-    """What held the clock for most of the time; `clock` where no policy did: a setting, or the part's own."""
+    """The loss by what held the clock for most of the time; no policy did: a setting, or the part's own."""
     heat = max((share for share in gpu.heat_shares() if share is not None), default=0.0)
     power = gpu.share("power") or 0.0
     if max(heat, power) < _SOME_SHARE:
-        return "clock"
-    return "heat" if heat > power else "power limit"
+        return "lost_to_clock"
+    return "lost_to_heat" if heat > power else "lost_to_power_limit"
 
 
-def _losses(kept: Mapping[str, float | None]) -> str | None:
-    """`library 12 %, contention 4 %`: what each took of what the one before it left; None for next to
-    nothing.
+def _losses(kept: Mapping[str, float | None]) -> Message | None:
+    """`library 12 %, contention 4 %`: what each took of what the one before it left, by the code of a loss
+    and the share that it left; None for next to nothing.
     """
     named = [
-        f"{name} {1 - share:.0%}"
-        for name, share in kept.items()
+        message(code, share=1 - share)
+        for code, share in kept.items()
         if share is not None and 1 - share >= _WORTH_NAMING
     ]
-    return ", ".join(named) or None
+    return message("losses", each=named) if named else None

@@ -14,6 +14,7 @@ from nameplate.engine.gpu_warnings import gpu_warnings
 from nameplate.engine.trial import Ending, Trial, sentence
 from nameplate.engine.verdict import Observation, judge, thresholds
 from nameplate.engine.window import Window
+from nameplate.messages import Message, message, text
 from nameplate.record import Batch, Derate, Moment, Record, Status, Verdict, Verification
 from nameplate.specs.rating import Rating
 from nameplate.stats import BATCHES, Interval
@@ -45,14 +46,14 @@ class Evidence:
     derates: tuple[Derate, ...] = ()
 
 
-def unmeasured(case: Case, device: Described, reason: str, status: Status = "skipped") -> Record:
+def unmeasured(case: Case, device: Described, reason: Message, status: Status = "skipped") -> Record:
     """The record of a case without figures: skipped before anything was tried, or broken off."""
     result = {"status": status, "reason": reason, **_verdicts(("unknown",))}
     try:
         return Record.model_validate(_facts(case, device) | result)
     except ValueError as error:  # the declaration itself is what can't be recorded
         declared: dict[str, Any] = {"dimensions": {}, "flops": None, "bytes": None, "convention": None}
-        result |= {"status": "failed", "reason": f"its declaration can't be recorded: {sentence(error)}"}
+        result |= {"status": "failed", "reason": message("undeclarable", why=sentence(error))}
         return Record.model_validate(_facts(case, device) | declared | result)
 
 
@@ -70,7 +71,7 @@ def measured(evidence: Evidence, cost_s: float) -> Record:
         done = {"started": trial.started, "cost_s": cost_s, "group": evidence.group}
         return Record.model_validate(facts | _result(evidence) | done)
     except Exception as error:  # a declaration of someone's that doesn't divide
-        return ended(trial, Ending("failed", sentence(error)), evidence.group)
+        return ended(trial, Ending("failed", text(sentence(error))), evidence.group)
 
 
 def _facts(case: Case, device: Described) -> dict[str, Any]:
@@ -252,54 +253,42 @@ def _batches(window: Window) -> tuple[Batch, ...]:
     )
 
 
-def _corruption(trial: Trial) -> Iterator[str]:
+def _corruption(trial: Trial) -> Iterator[Message]:
     if trial.changed_batch is not None:
-        yield (
-            f"the result's bits changed in batch {trial.changed_batch} of {len(trial.drawn)}, for the same "
-            "inputs: silent corruption; take this device out of use and run its vendor's diagnostics"
-        )
+        yield message("bits_changed", batch=trial.changed_batch, count=len(trial.drawn))
 
 
-def _warnings(time_s: Interval, window: Window, settled: bool | None) -> Iterator[str]:
-    """What a reader should know of the sampling, in one sentence with its numbers and a next step."""
+def _warnings(time_s: Interval, window: Window, settled: bool | None) -> Iterator[Message]:
+    """What a reader should know of the sampling, in one message with its numbers and a next step."""
     found = []
     if len(window.drawn) < BATCHES:
-        found.append(f"{len(window.drawn)} batches, fewer than {BATCHES}: the interval is Student's")
+        found.append(message("few_batches", count=len(window.drawn), least=BATCHES))
     if time_s.relative_half_width > thresholds().unstable.half_width:
-        found.append(f"the interval is ±{time_s.relative_half_width:.1%} of the figure")
+        found.append(message("wide_interval", half_width=time_s.relative_half_width))
     if settled is False:
-        found.append("it hadn't settled when its time was up")
+        found.append(message("not_settled"))
     if settled is None:
-        found.append("too short or too noisy to tell whether it had settled")
+        found.append(message("settling_unknown"))
     if found:
-        yield f"{'; '.join(found)}; try a larger --budget"
+        yield message("sampling", found=found)
 
 
-def _energy_warnings(columns: dict[str, Any]) -> Iterator[str]:
+def _energy_warnings(columns: dict[str, Any]) -> Iterator[Message]:
     counted, integrated = columns["energy_j"], columns["energy_integrated_j"]
     if columns["energy_method"] == "counter" and integrated:
         apart = abs(counted / integrated - 1)
         if apart > ENERGY_DISAGREEMENT:
-            yield (
-                f"energy by the driver's counter ({counted:.0f} J) and by its power readings "
-                f"({integrated:.0f} J) differ by {apart:.0%}: don't rely on power until they agree"
-            )
+            yield message("energy_disagrees", counted_j=counted, integrated_j=integrated, apart=apart)
 
 
-def _cpu_warnings(case: Case, cache_bytes: int | None, conditions: Conditions) -> Iterator[str]:
+def _cpu_warnings(case: Case, cache_bytes: int | None, conditions: Conditions) -> Iterator[Message]:
     limits = thresholds().contended
     share, resolution = conditions.parallel_share, conditions.resolution
     if share is not None and share < limits.parallel_share:
-        yield f"the cores ran at {share:.2f} of their usual speed side by side: run again in a quieter hour"
+        yield message("cores_slowed", speed=share)
     if resolution is not None and resolution > limits.steal_share:
-        yield (
-            f"a window of {conditions.elapsed_s:.2f} s is too short to judge contention by "
-            f"({SHORTEST_WINDOW_S:g} s would do); try a larger --budget"
-        )
+        yield message("window_too_short", elapsed_s=conditions.elapsed_s, enough_s=SHORTEST_WINDOW_S)
     work = case.workload
     in_one_set = case.cache == "warm" and (work.flops or 0) < work.bytes
     if in_one_set and cache_bytes is not None and work.bytes < 2 * cache_bytes:
-        yield (
-            f"its {work.bytes >> 20} MiB may stay in a last-level cache of {cache_bytes >> 20} MiB: "
-            "not the memory's bandwidth alone; measure it with cache=rotating"
-        )
+        yield message("fits_cache", size_mib=work.bytes >> 20, cache_mib=cache_bytes >> 20)

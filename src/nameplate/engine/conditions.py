@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nameplate.device.interface import Counters
+from nameplate.messages import Reason
 from nameplate.telemetry.gpu import POLICIES, GpuDifference, GpuReading, difference
 from nameplate.telemetry.timeline import Spans, gained, integrated, mean_within
 
@@ -122,7 +123,7 @@ class GpuConditions:
         accused = [one for one in (self.before, self.after) if one.other_processes]
         return max(len(one.processes or ()) for one in accused)
 
-    def why_absent(self, figure: str) -> str | None:
+    def why_absent(self, figure: str) -> Reason | None:
         """Why a figure of the readings is missing at one end at least; None where it isn't."""
         return self.before.why_absent(figure) or self.after.why_absent(figure)
 

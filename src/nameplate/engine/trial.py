@@ -15,6 +15,7 @@ from nameplate.device.interface import Device, Timing
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
 from nameplate.errors import Unsupported
+from nameplate.messages import Message, as_message, message, text
 from nameplate.record import Status
 from nameplate.stats import FEWEST_BATCHES
 from nameplate.suite import Case
@@ -30,7 +31,7 @@ class Ending:
     """Why a case has no figure."""
 
     status: Status
-    reason: str
+    reason: Message
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ class Trial:
         try:
             with self._numerics():
                 step()
-        except Unsupported as reason:
-            self.end(Ending("skipped", str(reason)))
+        except Unsupported as error:
+            self.end(Ending("skipped", as_message(error.reason)))
         except (
             Exception
         ) as error:  # a workload or a driver may fail in any way; the run and its records go on
-            self.end(Ending("failed", sentence(error)))
+            self.end(Ending("failed", text(sentence(error))))
         self.cost_s += self.device.clock() - begin_s
 
     def end(self, ending: Ending) -> None:
@@ -203,9 +204,7 @@ def buffer_sets(case: Case, device: Device) -> int:
     if case.cache == "warm":
         return 1
     if device.cache_bytes is None:
-        raise Unsupported(
-            f"cache={case.cache} needs the size of the last-level cache, which isn't known here"
-        )
+        raise Unsupported(message("no_cache_size", cache=case.cache))
     if case.cache == "flushed":
         return 1
     return max(2, math.ceil(2 * device.cache_bytes / case.workload.bytes))
@@ -225,9 +224,8 @@ def _refuse_impossible(workload: Workload, device: Device, copies: int) -> None:
         raise Unsupported(reason)
     needed = workload.resident_bytes * copies
     if device.memory_bytes is not None and needed > MEMORY_SHARE * device.memory_bytes:
-        raise Unsupported(
-            f"needs about {needed / 1e9:.1f} GB; this device has {device.memory_bytes / 1e9:.1f} GB"
-        )
+        held = device.memory_bytes
+        raise Unsupported(message("needs_memory", needed_gb=needed / 1e9, held_gb=held / 1e9))
 
 
 def _refuse_too_long(predicted: Prediction | None, left_s: float, launches: int = FEWEST_BATCHES + 1) -> None:
@@ -236,7 +234,7 @@ def _refuse_too_long(predicted: Prediction | None, left_s: float, launches: int 
         return
     needed_s = predicted.setup_s + launches * predicted.launch_s
     if needed_s > left_s:
+        left_s = max(left_s, 0.0)
         raise Unsupported(
-            f"needs about {needed_s:.1f} s ({predicted.launch_s:.3g} s a launch); "
-            f"{max(left_s, 0.0):.1f} s of the budget are left; try a larger --budget"
+            message("needs_time", needed_s=needed_s, launch_s=predicted.launch_s, left_s=left_s)
         )

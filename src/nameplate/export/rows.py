@@ -13,7 +13,8 @@ from functools import cache, cached_property
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from nameplate.record import Column, Record, columns
+from nameplate.messages import Message
+from nameplate.record import Column, Record, column_type, columns, flat_value
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 from nameplate.text import plain
@@ -21,7 +22,7 @@ from nameplate.text import plain
 Kind = Literal["text", "whole", "real", "flag", "texts"]
 Row = dict[str, Any]
 
-_KINDS: Mapping[type, Kind] = {str: "text", int: "whole", float: "real"}
+_KINDS: Mapping[type, Kind] = {str: "text", Message: "text", int: "whole", float: "real"}
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,15 @@ def clean(value: Any) -> Any:
 
 def _of_record(name: str, column: Column) -> Field:
     return Field(
-        name, column, _kind(Record.model_fields[name].annotation), lambda entry: getattr(entry.record, name)
+        name, column, _kind(column_type(name)), lambda entry: flat_value(getattr(entry.record, name))
     )
 
 
 def _kind(annotation: Any) -> Kind:
     """What a column holds, by how `Record` declares it. KeyError for a type that no row has held yet."""
     if get_origin(annotation) in (Union, UnionType):
-        (annotation,) = (each for each in get_args(annotation) if each is not NoneType)
+        (kind,) = {_kind(each) for each in get_args(annotation) if each is not NoneType}
+        return kind
     if get_origin(annotation) is Literal:
         return "text"
     return "texts" if get_origin(annotation) is tuple else _KINDS[annotation]

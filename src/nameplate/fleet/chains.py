@@ -17,6 +17,7 @@ from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.size import Size, card_tflops
 from nameplate.fleet.uncertain import read
 from nameplate.formatting import count, ratio, stated
+from nameplate.messages import message
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry
 from nameplate.store.find import Results, find_run
@@ -213,10 +214,11 @@ def _given(run: Run | str | Path, results: Results, held: Mapping[str, Part]) ->
     unpriced, parts = measured.unpriced(read), measured.parts_of(read)
     mine = [part for part in parts if part in held]
     if unpriced is None and not mine:
-        raise InputError(
-            "a run of a part that none of these fleets is counted in",
+        evidence_of = read.manifest.devices[0].evidence
+        raise measured.NotPriced(
+            message("run_of_other_part"),
             where="--run",
-            got=", ".join(parts) or f"no known part: {read.manifest.devices[0].evidence}",
+            found=", ".join(parts) or message("no_known_part", evidence=evidence_of),
             expected=f"a run of {' or '.join(held) or 'their parts, which are unknown'}; or --part beside it",
         )
     evidence = {} if unpriced else {part: measured.evidence(read, held[part]) for part in mine}

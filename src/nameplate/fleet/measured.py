@@ -23,10 +23,20 @@ from nameplate.errors import InputError
 from nameplate.fleet.links import Derate, device_peaks, from_run
 from nameplate.formatting import figure, percent, stated
 from nameplate.language import _
+from nameplate.messages import Message, Reason, message
 from nameplate.record import Record
 from nameplate.specs.part import Part
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
+
+
+class NotPriced(InputError):
+    """A run that may not price a fleet. `why` and `found` say it without a command's flags, for a report."""
+
+    def __init__(self, why: Message, *, where: str, found: Reason, expected: str) -> None:
+        """Build the sentence, in English, from its parts."""
+        super().__init__(str(why), where=where, got=str(found), expected=expected)
+        self.why, self.found = why, found
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ def own_figures(run: Run) -> str:
 def evidence(run: Run, part: Part) -> Evidence:
     """The run's derates of `part`, from its slowest device: a training job goes at that one's pace.
 
-    Raises InputError where no admitted record makes a link, with what to run, and where the run was
+    Raises NotPriced where no admitted record makes a link, with what to run, and where the run was
     measured against another datasheet figure than the registry's.
     """
     entries = [entry for entry in run.manifest.devices if entry.part == part.id]
@@ -110,22 +120,22 @@ def _check_datasheet(run: Run, part: Part, records: Sequence[Record], links: Seq
     ours = device_peaks(part, dtype)
     theirs = {record.datasheet_tflops for record in records if record.dtype == dtype} - {None}
     if ours is None or any(not math.isclose(each or 0.0, ours) for each in theirs):
-        raise InputError(
-            f"measured against another {dtype} datasheet figure than the registry's",
+        raise NotPriced(
+            message("other_datasheet", dtype=dtype),
             where=f"run {run.id}",
-            got=", ".join(stated(each) for each in theirs if each is not None),
+            found=", ".join(stated(each) for each in theirs if each is not None),
             expected="no figure" if ours is None else f"{stated(ours)} TFLOPS",
         )
 
 
-def _none_admitted(run: Run, records: Sequence[Record]) -> InputError:
-    found = _verdicts(record for record in records if not admitted(record)) or "no record of a product"
+def _none_admitted(run: Run, records: Sequence[Record]) -> NotPriced:
+    found = _verdicts(record for record in records if not admitted(record))
     device = run.manifest.options.device
     again = f"bench run {run.manifest.suite}" + (f" --device {device}" if device != "auto" else "")
-    return InputError(
-        "no product of this run may price a fleet",
+    return NotPriced(
+        message("no_product_admitted"),
         where=f"run {run.id}",
-        got=found,
+        found=found or message("no_product_recorded"),
         expected=f"clean records (for sustained also throttled): `{again}` again on a quiet machine, or no "
         "--run for the published derate",
     )
@@ -165,7 +175,7 @@ def _notes(
         notes.append(f"records of run {run.id} that weren't admitted: {left_out}")
     if run.missing:
         notes.append(f"run {run.id} isn't finished: {len(run.missing)} expected records are missing")
-    return [*notes, *run.problems]
+    return [*notes, *map(str, run.problems)]
 
 
 def _explain_other_device(run: Run, pace: Stages, records: Sequence[Record]) -> Iterator[str]:

@@ -9,7 +9,8 @@ from nameplate.compare.pytest_json import KIND
 from nameplate.compare.rows import Row, Word
 from nameplate.formatting import change as relative_change
 from nameplate.formatting import figure, interval, percent
-from nameplate.language import N_, _, retold
+from nameplate.language import N_, _
+from nameplate.messages import render
 from nameplate.report.labels import Labels
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
@@ -38,7 +39,7 @@ def compare_view(found: Comparison) -> View:
         tables=tuple(table for table in tables if table.rows),
         meaning=plain(meaning(found)),
         advice=tuple(_advice(found)),
-        problems=tuple(plain(retold(each)) for each in found.problems),
+        problems=tuple(plain(render(each)) for each in found.problems),
     )
 
 
@@ -97,7 +98,7 @@ def _compared(found: Comparison) -> Table:
         Field[Row]("new", lambda row: figure(row.new), is_number=True, goes=2),
         Field[Row]("unit", lambda row: _(row.unit) if row.unit else "–", goes=1),
         Field[Row]("runs", _runs, is_number=True, goes=0),
-        Field[Row]("reason", lambda row: plain(retold(row.reason or ""))),
+        Field[Row]("reason", lambda row: plain(render(row.reason or ""))),
     ]
     return table_of(_("Compared"), fields, rows)
 
@@ -116,7 +117,7 @@ def _others(found: Comparison) -> Table:
         Field[Row]("case", lambda row: _case(found, row), whole=_of_pytest(found)),
         *([Field[Row]("device", lambda row: plain(row.device))] if _several_devices(rows) else []),
         Field[Row]("new is", lambda row: _(row.word)),
-        Field[Row]("reason", lambda row: plain(retold(row.reason or ""))),
+        Field[Row]("reason", lambda row: plain(render(row.reason or ""))),
     ]
     return table_of(_("Not compared"), fields, rows)
 
@@ -157,7 +158,7 @@ def _scatter(found: Comparison) -> str:
             "{spread} a run allowed for, {basis} ({source}, {date})",
             spread=percent(each.value),
             basis=_(each.basis),
-            source=retold(each.source),
+            source=_(each.source),
             date=each.date,
         )
         for each in found.spreads

@@ -9,8 +9,10 @@ from typing import Any
 from nameplate.derate.published import Published, best_gemm
 from nameplate.device.survey import Seen, Survey
 from nameplate.formatting import figure, percent, stated
+from nameplate.messages import Reason
 from nameplate.report.table import Table
 from nameplate.report.view import View
+from nameplate.telemetry.gpu import GpuReading
 from nameplate.text import plain
 
 # What a person asks of a device; JSON has everything, the CPU's flags included.
@@ -39,7 +41,7 @@ def document(survey: Survey) -> dict[str, Any]:
             "driver": survey.driver,
             "cuda_driver": survey.cuda_driver,
             "count": survey.nvml_count,
-            "absent": survey.nvml_absent,
+            "absent": None if survey.nvml_absent is None else str(survey.nvml_absent),
         },
         "torch": survey.torch,
     }
@@ -50,21 +52,29 @@ def _device(seen: Seen) -> dict[str, Any]:
     return {
         "device": seen.name,
         "part": rating.part,
-        "evidence": rating.evidence,
+        "evidence": str(rating.evidence),
         "nominal_tflops": {dtype: one.tflops for dtype, one in rating.nominal.items()},
         "datasheet_tflops": {dtype: one.tflops for dtype, one in rating.datasheet.items()},
-        "sources": {dtype: one.source for dtype, one in rating.nominal.items()},
-        "datasheet_sources": {dtype: one.source for dtype, one in rating.datasheet.items()},
-        "missing": rating.missing,
-        "notes": list(rating.notes),
+        "sources": {dtype: str(one.source) for dtype, one in rating.nominal.items()},
+        "datasheet_sources": {dtype: str(one.source) for dtype, one in rating.datasheet.items()},
+        "missing": str(rating.missing),
+        "notes": [str(note) for note in rating.notes],
         "best_published": _best(rating.part, rating.nominal),
         "unusable": seen.unusable,
         "health": list(seen.health),
         "in_the_way": list(seen.in_the_way),
-        "reading": None if seen.reading is None else seen.reading.model_dump(mode="json"),
+        "reading": None if seen.reading is None else _reading(seen.reading),
         "identity": seen.identity.model_dump(mode="json"),
-        "absent": {} if seen.facts is None else dict(seen.facts.absent),
+        "absent": {} if seen.facts is None else _sentences(seen.facts.absent),
     }
+
+
+def _reading(reading: GpuReading) -> dict[str, Any]:
+    return {**reading.model_dump(mode="json"), "absent": _sentences(reading.absent)}
+
+
+def _sentences(reasons: Mapping[str, Reason]) -> dict[str, str]:
+    return {figure: str(reason) for figure, reason in reasons.items()}
 
 
 def _best(part: str | None, dtypes: Mapping[str, object]) -> dict[str, dict[str, Any]]:

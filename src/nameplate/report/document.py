@@ -24,7 +24,7 @@ def document(run: Run) -> dict[str, Any]:
             "folder": str(run.folder),
             "finished": run.finished,
             "missing": [each.model_dump() for each in run.missing],
-            "problems": list(run.problems),
+            "problems": [str(problem) for problem in run.problems],
             "courses": [_course(record) for record in run.records if record.course],
             "effects": [effect.as_json() for effect in effects(run.records)],
         },

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from nameplate.derate.published import best_gemm
 from nameplate.device.identity import CpuIdentity
 from nameplate.formatting import count, figure, percent, stated
-from nameplate.language import _, retold
+from nameplate.language import _
+from nameplate.messages import render
 from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.meaning import measured
@@ -43,15 +44,15 @@ def facts(run: Run, labels: Labels) -> list[Fact]:
 def _device(entry: DeviceEntry) -> Iterator[Fact]:
     yield _("device"), f"{entry.name}: {device_words(entry)}"
     if entry.part:
-        yield _("taken for"), _("{part}, by {evidence}", part=entry.part, evidence=entry.evidence)
+        yield _("taken for"), _("{part}, by {evidence}", part=entry.part, evidence=render(entry.evidence))
     else:
-        yield _("taken for"), _("no known part: {evidence}", evidence=retold(entry.evidence))
+        yield _("taken for"), _("no known part: {evidence}", evidence=render(entry.evidence))
     if isinstance(entry.identity, CpuIdentity):
         yield from _cpu(entry.identity)
     for line in _published(entry):
         yield _("published"), line
     for note in entry.notes:
-        yield _("note"), retold(note)
+        yield _("note"), render(note)
 
 
 def _nominal(run: Run) -> str | None:

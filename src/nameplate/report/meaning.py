@@ -10,7 +10,8 @@ from pathlib import Path
 from nameplate.derate.chain import REAL_FILL, ReachedStage, Stages, furthest, left, slowest, stages
 from nameplate.derate.stage import Stage
 from nameplate.formatting import figure, percent, percent_with_half_width
-from nameplate.language import N_, _, in_a_row, retold
+from nameplate.language import N_, _, in_a_row
+from nameplate.messages import render
 from nameplate.record import Record
 from nameplate.report.stages import slowest_words, stage_words
 from nameplate.report.table import verdict_words
@@ -69,7 +70,7 @@ def _best_alone(products: Sequence[Record]) -> str:
         "The best product reached {tflops} TFLOPS ({dtype})", tflops=figure(best.tflops), dtype=best.dtype
     )
     if best.efficiency is None:
-        why = best.nominal_source and retold(best.nominal_source)
+        why = best.nominal_source and render(best.nominal_source)
         return _("{reached}; of what nominal can't be said: {why}.", reached=reached, why=why)
     share = percent(best.efficiency)
     if best.fill == REAL_FILL:
@@ -140,7 +141,7 @@ def _conditions(products: Sequence[Record], reached: Sequence[ReachedStage]) -> 
             "In the conditions it held it could do {tflops} TFLOPS{lost}, and that product reached "
             "{share} of it.",
             tflops=figure(best.ceiling_tflops),
-            lost=_(" (lost to {loss})", loss=retold(best.loss)) if best.loss else "",
+            lost=_(" (lost to {loss})", loss=render(best.loss)) if best.loss else "",
             share=percent(best.normalized_efficiency),
         )
 
@@ -157,7 +158,7 @@ def advice(run: Run) -> list[str]:
     verdicts = {verdict for record in found for verdict in record.verdicts}
     said = [_(text) for verdict, text in _ADVICE.items() if verdict in verdicts]
     said += _throttled({record.phase for record in found if "throttled" in record.verdicts})
-    skipped = sum(record.status == "skipped" and "budget" in (record.reason or "") for record in run.records)
+    skipped = sum(record.reason_code in ("needs_time", "budget_spent") for record in run.records)
     if skipped:
         said.append(_("{count} cases didn't fit the budget: give a larger --budget.", count=skipped))
     if run.missing:

@@ -13,7 +13,8 @@ from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.words import sentence
 from nameplate.formatting import UNKNOWN, count, figure, interval, millions
-from nameplate.language import N_, _, current, in_a_row, retold
+from nameplate.language import N_, _, current, in_a_row
+from nameplate.messages import render
 from nameplate.report.chart import FLEETS, MOST_BARS, Bar, Bars, Chart
 from nameplate.report.table import Field, Table, table_of
 from nameplate.specs.part import short
@@ -46,10 +47,14 @@ def price(run: Run) -> Priced:
     try:
         return Priced(_by(run))
     except InputError as refusal:
-        # What was expected of a command's flags says nothing to the reader of a report.
-        what, got = retold(refusal.what), refusal.got
-        why = what if got is None else _("{what} ({got})", what=what, got=retold(str(got)))
-        return Priced(cost(), why)
+        return Priced(cost(), _why_not(refusal))
+
+
+def _why_not(refusal: InputError) -> str:
+    """What a refusal says to the reader of a report, who gave no flags: not what was expected of them."""
+    if isinstance(refusal, measured.NotPriced):
+        return _("{what} ({got})", what=render(refusal.why), got=render(refusal.found))
+    return refusal.what if refusal.got is None else _("{what} ({got})", what=refusal.what, got=refusal.got)
 
 
 @cache

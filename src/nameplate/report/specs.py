@@ -42,7 +42,7 @@ def document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
         "link_gb_s": _value(part.link_gb_s),
         "sources": {key: _origin(quantity) for key, quantity in part.figures()},
         "conflicts": [_conflict(one) for one in part.conflicts],
-        "flags": list(part.flags),
+        "flags": [str(flag) for flag in part.flags],
         "blank": dict(part.blank),
         "confidence": part.confidence,
         "notes": list(part.notes),

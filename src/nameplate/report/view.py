@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from nameplate.derate.chain import chain, stages
 from nameplate.derate.effects import effects
-from nameplate.language import _, retold
+from nameplate.language import _
+from nameplate.messages import render
 from nameplate.report.block import block_table
 from nameplate.report.identity import Fact, device_words, facts, method_table, records_table, reproduce_table
 from nameplate.report.labels import Labels
@@ -64,7 +65,7 @@ def view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View
         tables=tuple(table for table in tables if table.rows or table.charts),
         meaning=plain(meaning(run)),
         advice=tuple(plain(each) for each in advice(run)),
-        problems=tuple(plain(retold(each)) for each in run.problems),
+        problems=tuple(plain(render(each)) for each in run.problems),
         answers=answers(stages(run.records)),
     )
 
@@ -93,7 +94,7 @@ def _all(entries: Sequence[DeviceEntry]) -> str:
 
 def _unmeasured_table(run: Run, labels: Labels) -> Table:
     rows: list[tuple[str, ...]] = [
-        (labels.row(record.device, record.case), _(record.status), plain(retold(record.reason or "")))
+        (labels.row(record.device, record.case), _(record.status), plain(render(record.reason or "")))
         for record in run.records
         if record.status != "ok"
     ]
@@ -106,7 +107,7 @@ def _unmeasured_table(run: Run, labels: Labels) -> Table:
 
 def _warnings_table(run: Run, labels: Labels) -> Table:
     rows = tuple(
-        (labels.row(record.device, record.case), plain(retold(warning)))
+        (labels.row(record.device, record.case), plain(render(warning)))
         for record in run.records
         for warning in record.warnings
     )

@@ -25,7 +25,7 @@ from nameplate.fleet.size import slowest
 from nameplate.fleet.uncertain import Uncertain, exact
 from nameplate.fleet.units import Unit
 from nameplate.formatting import figure, stated
-from nameplate.language import N_, _, retold
+from nameplate.language import N_, _
 from nameplate.specs.part import short
 from nameplate.text import plain
 
@@ -338,7 +338,7 @@ def _source(link: Derate) -> str:
 
 
 def _said(how: str, source: str) -> str:
-    return _("{how}: {source}", how=how, source=retold(plain(source)))
+    return _("{how}: {source}", how=how, source=plain(source))
 
 
 def _hint(meaning: str, spread: Uncertain, how: str) -> str:

@@ -7,7 +7,8 @@ from statistics import median
 
 from nameplate.derate.chain import admitted
 from nameplate.formatting import figure, percent, percent_with_half_width, with_half_width
-from nameplate.language import _, retold
+from nameplate.language import _
+from nameplate.messages import render
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
 from nameplate.report.labels import Labels
@@ -29,7 +30,7 @@ def work_table(records: Sequence[Record], labels: Labels) -> Table:
     if any(record.normalized_efficiency is not None for record in records):
         fields += [
             Field("normalized", _normalized, is_number=True, goes=5),
-            Field[Record]("lost to", lambda r: plain(retold(r.loss or "–")), goes=3),
+            Field[Record]("lost to", lambda r: plain(render(r.loss or "–")), goes=3),
         ]
     if any(record.datasheet_tflops != record.nominal_tflops for record in records):
         fields += [

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
+from nameplate.collector import garbage_collection_off
 from nameplate.errors import InputError, NameplateError, unwritable
 from nameplate.language import speaking
 from nameplate.report import markdown, page, vega, whatif
@@ -36,7 +35,7 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
     several = [runs] if isinstance(runs, Run) else list(runs)
     if not os.path.isdir(output.absolute().parent):
         raise _unwritable(output, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
-    with speaking(lang), uncollected():
+    with speaking(lang), garbage_collection_off():
         priced = [price(run) for run in several]
         views = report_views(several, priced)
         if output.suffix == ".html":
@@ -68,20 +67,6 @@ def _is_report(path: Path) -> bool:
             return page.GENERATOR in file.read(_HEAD)
     except OSError:
         return False
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Let the collector of cycles rest: a long report is made of millions of small objects that all live to
-    its end, and looking through them again and again took half of the time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def report_views(runs: Sequence[Run], priced: Sequence[Priced]) -> list[View]:

@@ -73,7 +73,7 @@ def _measure(dtype: str, seconds: float, calibration: str | None) -> dict[str, A
     allowance = Allowance(seconds, 5 * seconds)
     (record,) = measure_group([case], device, Pilots(device, SEED), allowance, ceilings)
     if record.tflops is None or record.normalized_efficiency is None:
-        raise NoFigure(record.reason or f"{dtype} has no probe on this CPU")
+        raise NoFigure(str(record.reason or f"{dtype} has no probe on this CPU"))
     assert used is not None  # or there would be no normalized efficiency
     return {"raw": record.tflops, "normalized": record.normalized_efficiency, "calibration": asdict(used)}
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nameplate.datafile import packaged, parse, unusable
 from nameplate.errors import InputError
+from nameplate.messages import Message, message
 
 MICROARCHITECTURES_FILE = "cpu_microarchitectures.toml"
 MODELS_FILE = "cpu_models.toml"
@@ -55,8 +56,6 @@ BoostMhz = Annotated[int, Field(ge=1000, le=6500)]
 _MOST_FLOP_PER_CYCLE = 4096
 # Lanes and FMA count in powers of two; pipes may be 3, 5, 6 or so.
 _MOST_PIPES_ODD = 9
-_NO_FP16 = "no FP16 arithmetic on this CPU (needs AVX512-FP16, AMX-FP16 or Arm FP16)"
-_UNKNOWN_PART = "the CPU's microarchitecture was not recognised, or is not in the table"
 
 
 class _Frozen(BaseModel):
@@ -220,21 +219,21 @@ def throughput(
     return best
 
 
-def why_absent(dtype: str, microarchitecture: Microarchitecture | None, flags: Collection[str]) -> str:
+def why_absent(dtype: str, microarchitecture: Microarchitecture | None, flags: Collection[str]) -> Message:
     """The reason for a dtype that `throughput` leaves out, fit for a record."""
     if microarchitecture is None:
-        return _UNKNOWN_PART
+        return message("cpu_not_recognised")
     paths = [figure for figure in microarchitecture.throughput if figure.dtype == dtype]
     if paths:
-        missing = " or ".join(
-            "+".join(flag for flag in figure.requires if flag not in flags) or "a second 512-bit FMA unit"
+        needed = [
+            "+".join(flag for flag in figure.requires if flag not in flags) or message("second_fma_unit")
             for figure in paths
-        )
-        return f"{dtype} on {microarchitecture.name} needs {missing}, which this machine doesn't expose"
+        ]
+        return message("dtype_needs", dtype=dtype, part=microarchitecture.name, needed=needed)
     halves = {"fp16", "fp16_acc16"}
     if dtype in halves and not any(figure.dtype in halves for figure in microarchitecture.throughput):
-        return _NO_FP16
-    return f"no sourced figure for {dtype} on {microarchitecture.name}"
+        return message("no_fp16")
+    return message("cpu_dtype_unsourced", dtype=dtype, part=microarchitecture.name)
 
 
 def max_boost(brand: str | None) -> Boost | None:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nameplate.messages import Message
+
 Basis = Literal["datasheet", "published", "derived", "inferred", "unverified"]
 Unit = Literal["SM", "CU", "MME", "core"]
 
@@ -108,7 +110,7 @@ class Part:
     pci_ids: tuple[str, ...]
     replaces: str | None
     file: str
-    flags: tuple[str, ...] = field(default=())
+    flags: tuple[Message, ...] = field(default=())
 
     @property
     def rated_clock_mhz(self) -> float | None:

@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from nameplate.datafile import packaged, parse, unusable
 from nameplate.errors import InputError
+from nameplate.messages import Message, message, ours
 from nameplate.specs.part import Basis, Conflict, Memory, Part, Quantity, Source, Unit
 from nameplate.specs.physics import Violation, violations
 
@@ -260,7 +261,7 @@ def schema() -> dict[str, Any]:
 
 
 def check(part: Part, flags: Sequence[Flag] = ()) -> Part:
-    """Return the part with its flags as sentences. InputError for a violation without one, or a stale one.
+    """Return the part with its flags as messages. InputError for a violation without one, or a stale one.
 
     A violation is a figure above what SMs × maximum clock × FLOP per clock allow (or a base rate far below
     it), or a dtype whose ratio to FP16 or BF16 no hardware has.
@@ -272,18 +273,19 @@ def check(part: Part, flags: Sequence[Flag] = ()) -> Part:
             raise unusable(part.file, f"part[{part.id}].{violation.key}", violation.got, violation.expected)
     for key in flagged - {violation.key for violation in found}:
         raise unusable(part.file, f"part[{part.id}].flag", key, "a figure that fails the load-time check")
-    return replace(part, flags=tuple(_sentences(found, flags)))
+    return replace(part, flags=tuple(_messages(found, flags, is_shipped=part.file == PARTS_FILE)))
 
 
-def _sentences(found: Sequence[Violation], flags: Sequence[Flag]) -> Iterator[str]:
-    """One sentence for the figures that one flag keeps and that fail alike."""
+def _messages(found: Sequence[Violation], flags: Sequence[Flag], *, is_shipped: bool) -> Iterator[Message]:
+    """One message for the figures that one flag keeps and that fail alike."""
     for flag in flags:
-        alike: dict[str, list[str]] = {}
+        alike: dict[Message, list[str]] = {}
         for violation in found:
             if violation.key in flag.figures:
                 alike.setdefault(violation.problem, []).append(violation.key)
+        why = ours(flag.why) if is_shipped else flag.why
         for problem, keys in alike.items():
-            yield f"{' and '.join(keys)} {problem}: {flag.why}"
+            yield message("flagged", figures=keys, problem=problem, why=why)
 
 
 def _build(

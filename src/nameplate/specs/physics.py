@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nameplate.messages import Message, message
 from nameplate.specs.part import Part, plain
 
 # Rounding in datasheets: L40S's FP8 is 2.025 × its FP16; peaks are rounded to three digits.
@@ -26,7 +27,7 @@ class Violation:
     key: str
     got: float
     expected: str
-    problem: str  # what is wrong, to be read after the key
+    problem: Message  # what is wrong, to be read after the key
 
 
 def violations(part: Part) -> Iterator[Violation]:
@@ -53,17 +54,14 @@ def _above(part: Part, key: str, dtype: str, value: float, most: float) -> Viola
     expected = f"at most {most:.4g} ({_product(part, dtype)}; dense, not sparse), or a flag with the reason"
     needs = part.clock_for(dtype, value)
     maximum = part.maximum_mhz.value if part.maximum_mhz else 0
-    problem = (
-        f"= {plain(value)} would need {needs:.0f} MHz, above the part's {plain(maximum)} MHz"
-        f" (which gives {most:.4g})"
-    )
+    problem = message("above_clock", value=value, needed_mhz=needs, maximum_mhz=maximum, most=most)
     return Violation(key, value, expected, problem)
 
 
 def _below(key: str, value: float, most: float) -> Iterator[Violation]:
     if value < _LEAST_OF_CLOCK * most:
         expected = f"at least {_LEAST_OF_CLOCK:g} of the {most:.4g} at the maximum clock, or rate_limited"
-        yield Violation(key, value, expected, f"= {plain(value)} is far below {most:.4g}")
+        yield Violation(key, value, expected, message("far_below_clock", value=value, most=most))
 
 
 # dtype, what it is compared with (the first the part has), and the ratios that hardware has.
@@ -90,7 +88,8 @@ def _against_each_other(part: Part) -> Iterator[Violation]:
         times = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         key = f"dense_tflops.{dtype}"
         expected = f"{times} times {base}, which is {plain(against)} (both dense), or a flag with the reason"
-        yield Violation(key, value, expected, f"= {plain(value)} is {value / against:.3g} times {base}")
+        problem = message("ratio_off", value=value, times=value / against, base=base)
+        yield Violation(key, value, expected, problem)
 
 
 def _against_datasheet(part: Part) -> Iterator[Violation]:
@@ -99,7 +98,7 @@ def _against_datasheet(part: Part) -> Iterator[Violation]:
         if own and abs(quantity.value / own.value - 1) > _NOMINAL_TOLERANCE:
             key = f"nominal_tflops.{dtype}"
             expected = f"within {_NOMINAL_TOLERANCE:.0%} of the datasheet's {plain(own.value)}, or a flag"
-            problem = f"= {plain(quantity.value)} is not the datasheet's {plain(own.value)}"
+            problem = message("not_the_datasheets", value=quantity.value, datasheet=own.value)
             yield Violation(key, quantity.value, expected, problem)
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from nameplate.messages import Message, Reason, message
+
+_NO_RATING = message("no_rating")
+
 
 @dataclass(frozen=True)
 class Figure:
-    """A rated throughput in TFLOPS with its source; or None, and then `source` says why there is none."""
+    """A rated throughput in TFLOPS with its source, a citation; or None, and then `source` says why."""
 
     tflops: float | None
-    source: str
+    source: Reason
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,11 @@ class Rating:
     """
 
     part: str | None
-    evidence: str  # what the part was recognised by, or why it wasn't
+    evidence: Reason  # what the part was recognised by (text), or why it wasn't (a message)
     nominal: Mapping[str, Figure] = field(default_factory=dict)
     datasheet: Mapping[str, Figure] = field(default_factory=dict)
-    missing: str = "no rated figure is known for this dtype"  # the reason for a dtype in neither table
-    notes: tuple[str, ...] = ()  # what a reader must know of these figures
+    missing: Message = _NO_RATING  # the reason for a dtype in neither table
+    notes: tuple[Message, ...] = ()  # what a reader must know of these figures
     rated_clock_mhz: float | None = None  # at which the silicon gives the datasheet's figure; None: not known
 
     def nominal_for(self, dtype: str) -> Figure:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate.errors import InputError
+from nameplate.messages import Message, Reason, message, ours
 from nameplate.specs import naming
 from nameplate.specs.part import Conflict, Memory, Part, Quantity
 from nameplate.specs.parts import (
@@ -57,14 +58,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Found:
-    """The part, which of its memory sizes, and by what; or no part, why, and what would settle it.
+    """The part, which of its memory sizes, and by what (text); or no part, why (a message), and what would
+    settle it.
 
     `settle` is empty for a name that nothing answers to: there, the nearest names are all there is to say.
     `note` says what a short name was taken for.
     """
 
     part: Part | None
-    why: str
+    why: Reason
     memory: Memory | None = None
     settle: str = ""
     note: str | None = None
@@ -96,7 +98,7 @@ def require(what: str | Evidence, known: Registry) -> Named:
     found = search(what, known)
     if found.part is None:
         name = what if isinstance(what, str) else what.name
-        raise InputError(found.why, expected=found.settle or _near(name, known))
+        raise InputError(str(found.why), expected=found.settle or _near(name, known))
     return Named(found.part, found.memory, found.note)
 
 
@@ -110,13 +112,13 @@ def rate(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Rating:
     if found.part is None:
         return Rating(
             None,
-            f"driver name {evidence.name!r}: {found.why}",
-            missing=f"{found.why}; give the rating with --nominal DTYPE=TFLOPS",
+            message("name_not_recognised", name=evidence.name, why=found.why),
+            missing=message("give_nominal", why=found.why),
         )
     return rating(found.part, found.why)
 
 
-def rating(part: Part, evidence: str) -> Rating:
+def rating(part: Part, evidence: Reason) -> Rating:
     """The rating of one of the part's devices; `evidence` says what the part was recognised by."""
     absent = {dtype: Figure(None, reason) for dtype, reason in _absent(part)}
     return Rating(
@@ -124,7 +126,7 @@ def rating(part: Part, evidence: str) -> Rating:
         evidence,
         nominal={**_figures(part, part.nominal), **absent},
         datasheet={**_figures(part, part.datasheet), **absent},
-        missing=f"no dense figure with a source for this dtype on {part.name}",
+        missing=message("dtype_unsourced", part=part.name),
         notes=tuple(_notes(part)),
         rated_clock_mhz=part.rated_clock_mhz,
     )
@@ -170,11 +172,11 @@ def identify(evidence: Evidence, known: Registry) -> Found:
         part, memory = known.own_names[name]
         problem = _contradiction(part, memory, evidence, known)
         if problem:
-            return Found(None, _refusal(part, problem), settle=_SETTLE)
+            return Found(None, message("name_contradicted", part=part.id, problem=problem), settle=_SETTLE)
         return Found(part, _agreement(part, evidence), memory or _memory(part, evidence))
     if name in known.shared_names:
         return _settled(known.shared_names[name], evidence, known)
-    return Found(None, f"{evidence.name!r} isn't the name of a part in the registry")
+    return Found(None, message("name_unknown", name=evidence.name))
 
 
 _SETTLE = (
@@ -193,13 +195,13 @@ def nearest(name: str, known: Registry, count: int = 3) -> tuple[str, ...]:
 
 def _not_a_whole_device(name: str) -> Found | None:
     if not name.strip():
-        return Found(None, "the device has no name", settle="a driver name, an id or a name of the table")
+        return Found(None, message("no_name"), settle="a driver name, an id or a name of the table")
     if _MIG.search(name):
-        why = f"{name!r} is a MIG slice: a slice has no rated figure of its own"
-        return Found(None, why, settle="a whole GPU (MIG off), or --nominal for the slice")
+        settle = "a whole GPU (MIG off), or --nominal for the slice"
+        return Found(None, message("mig_slice", name=name), settle=settle)
     if _VIRTUAL.match(name):
-        why = f"{name!r} is a virtual GPU's profile: a share of a GPU has no rated figure of its own"
-        return Found(None, why, settle="a whole GPU, or --nominal for the share")
+        settle = "a whole GPU, or --nominal for the share"
+        return Found(None, message("virtual_gpu", name=name), settle=settle)
     return None
 
 
@@ -210,11 +212,15 @@ def _settled(shared: Sequence[Part], evidence: Evidence, known: Registry) -> Fou
         left = [part for part in left if _same_power(part, evidence)] or left
     if len(left) == 1 and _confirmed(left[0], evidence):
         return Found(left[0], _agreement(left[0], evidence), _memory(left[0], evidence))
-    ids = " or ".join(part.id for part in shared)
     if not left:
-        reasons = "; ".join(f"{part.id}: {_contradiction(part, None, evidence, known)}" for part in shared)
-        return Found(None, f"{evidence.name!r} is none of the parts of that name ({reasons})", settle=_SETTLE)
-    why = f"{evidence.name!r} alone doesn't say which part it is: {ids}, or one that isn't in the registry"
+        problems = [
+            message("part_contradicted", part=part.id, problem=_contradiction(part, None, evidence, known))
+            for part in shared
+        ]
+        return Found(
+            None, message("none_of_that_name", name=evidence.name, problems=problems), settle=_SETTLE
+        )
+    why = message("name_ambiguous", name=evidence.name, parts=[part.id for part in shared])
     return Found(None, why, settle=_differ(shared))
 
 
@@ -230,31 +236,30 @@ def _differ(parts: Sequence[Part]) -> str:
     return f"an id, or memory, SM count, power limit or PCI id to settle it ({'; '.join(said)})"
 
 
-def _contradiction(part: Part, memory: Memory | None, evidence: Evidence, known: Registry) -> str | None:
+def _contradiction(part: Part, memory: Memory | None, evidence: Evidence, known: Registry) -> Message | None:
     """What the device says that this part can't be; None where all agrees."""
     return next(_contradictions(part, memory, evidence, known), None)
 
 
-def _contradictions(part: Part, memory: Memory | None, evidence: Evidence, known: Registry) -> Iterator[str]:
+def _contradictions(
+    part: Part, memory: Memory | None, evidence: Evidence, known: Registry
+) -> Iterator[Message]:
     if evidence.vendor and evidence.vendor.casefold() != part.vendor.casefold():
-        yield f"the vendor is {evidence.vendor} and that part's is {part.vendor}"
+        yield message("other_vendor", found=evidence.vendor, rated=part.vendor)
     sizes = (memory,) if memory else part.memory
     if sizes and evidence.memory_bytes and not any(_fits(one, part, evidence) for one in sizes):
-        has = " or ".join(_size(one, part.devices_per_part) for one in sizes)
-        yield f"it has {evidence.memory_bytes / _GIB:.1f} GiB of memory where that part has {has} GB"
+        has = [_size(one, part.devices_per_part) for one in sizes]
+        yield message("other_memory", found_gib=evidence.memory_bytes / _GIB, rated_gb=has)
     expected = _multiprocessors(part)
     if expected and evidence.multiprocessors and evidence.multiprocessors != expected:
-        yield f"it has {evidence.multiprocessors} {part.unit}s where that part has {expected:g}"
+        found = evidence.multiprocessors
+        yield message("other_multiprocessors", found=found, unit=part.unit, rated=expected)
     limit = evidence.power_limit_w
     if part.tdp_w and limit and limit > _MOST_POWER * part.tdp_w.value:
-        yield f"its power limit is {limit:g} W where that part has {part.tdp_w.value:g} W"
+        yield message("other_power_limit", found_w=limit, rated_w=part.tdp_w.value)
     other = _owner(evidence, known)
     if other is not None and other.id != part.id:
-        yield f"its PCI id is that of {other.id}"
-
-
-def _refusal(part: Part, problem: str) -> str:
-    return f"the name is that of {part.id}, but {problem}"
+        yield message("other_pci_id", part=other.id)
 
 
 def _agreement(part: Part, evidence: Evidence) -> str:
@@ -371,15 +376,16 @@ def _absent(part: Part) -> Iterator[tuple[str, str]]:
             yield dtype, str(conflict)
 
 
-def _notes(part: Part) -> Iterator[str]:
+def _notes(part: Part) -> Iterator[Message]:
     yield from part.flags
     if part.devices_per_part > 1:
-        yield f"{part.name} is {part.devices_per_part} devices to a framework: figures are one device's"
+        yield message("part_is_several_devices", part=part.name, count=part.devices_per_part)
     for conflict in part.conflicts:
         if _of_a_peak(conflict):
-            yield f"sources disagree on {conflict}"
+            yield message("sources_disagree", conflict=str(conflict))
     if part.confidence and part.confidence.startswith("low"):
-        yield f"confidence in these figures is {part.confidence}"
+        is_shipped = part.file == PARTS_FILE
+        yield message("confidence", confidence=ours(part.confidence) if is_shipped else part.confidence)
 
 
 def _of_a_peak(conflict: Conflict) -> bool:

@@ -20,23 +20,29 @@ from types import TracebackType
 from typing import Self
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
+from nameplate.collector import garbage_collection_off
 from nameplate.errors import InputError, NameplateError, RunIncomplete, unwritable
+from nameplate.messages import Message, message
 from nameplate.record import SCHEMA, Record
 from nameplate.store.manifest import Expected, Manifest
+from nameplate.store.upgrade import is_older, upgrade_manifest, upgrade_record
 
 MANIFEST = "manifest.json"
 DONE = "DONE"
+# How `RecordWriter` begins a line: one of this schema is read without looking for what is to be upgraded.
+_CURRENT = f'{{"schema_version":{SCHEMA},'.encode()
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it stands on disk. `problems` names, in sentences, what could not be read."""
+    """A run as it stands on disk. `problems` names what could not be read."""
 
     folder: Path
     manifest: Manifest
     records: tuple[Record, ...]
-    problems: tuple[str, ...]
+    problems: tuple[Message, ...]
     finished: bool
 
     @property
@@ -199,17 +205,17 @@ def read_run(folder: Path) -> Run:
     manifest = read_manifest(folder)
     expected = dict.fromkeys(_key(each) for each in manifest.expected)  # in order, and quick to look up in
     records: dict[tuple[str, str], Record] = {}
-    problems: list[str] = []
-    for path in sorted(folder.glob("records-*.jsonl")):
-        for record in _read_records(path, problems):
-            if _key(record) not in expected:
-                problems.append(
-                    f"{path.name}: skipped a record of {record.case!r}, which the manifest doesn't list"
-                )
-            elif _key(record) in records:
-                problems.append(f"{path.name}: skipped a second record of {record.case!r}")
-            else:
-                records[_key(record)] = record
+    problems: list[Message] = []
+    # Records are many objects and no garbage: looking for some meanwhile would take half of the time.
+    with garbage_collection_off():
+        for path in sorted(folder.glob("records-*.jsonl")):
+            for record in _read_records(path, problems):
+                if _key(record) not in expected:
+                    problems.append(message("foreign_record", file=path.name, case=record.case))
+                elif _key(record) in records:
+                    problems.append(message("second_record", file=path.name, case=record.case))
+                else:
+                    records[_key(record)] = record
     ordered = tuple(records[key] for key in expected if key in records)
     return Run(folder, manifest, ordered, tuple(problems), (folder / DONE).exists())
 
@@ -239,27 +245,40 @@ def read_manifest(folder: Path) -> Manifest:
             expected=f"schema_version up to {SCHEMA}",
         )
     try:
-        return Manifest.model_validate(fields)
+        return Manifest.model_validate(upgrade_manifest(fields) if is_older(fields) else fields)
     except ValidationError as error:
         raise InputError(_first_complaint(error), where=str(path), expected="a run's manifest") from error
 
 
-def _read_records(path: Path, problems: list[str]) -> Iterator[Record]:
-    """Yield the good records of a file; add a sentence to `problems` for what was passed over."""
+def _read_records(path: Path, problems: list[Message]) -> Iterator[Record]:
+    """Yield the good records of a file; add to `problems` what was passed over."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        problems.append(f"{path.name}: skipped, can't be read: {error.strerror}")
+        problems.append(message("file_unreadable", file=path.name, why=error.strerror))
         return
     torn = lines.pop()
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield Record.model_validate_json(line)
+                yield _record(line)
             except ValidationError as error:
-                problems.append(f"{path.name} line {number}: skipped, {_first_complaint(error)}")
+                why = _first_complaint(error)
+                problems.append(message("line_unreadable", file=path.name, line=number, why=why))
     if torn.strip():
-        problems.append(f"{path.name}: skipped a torn last line of {len(torn)} bytes")
+        problems.append(message("torn_line", file=path.name, count=len(torn)))
+
+
+def _record(line: bytes) -> Record:
+    """The record of a line of any schema. Raises ValidationError for one that can't be used."""
+    if not line.startswith(_CURRENT):  # written by an older version, or not by us
+        try:
+            fields = from_json(line)
+        except ValueError:
+            fields = None  # what is wrong with it is said below
+        if is_older(fields):
+            return Record.model_validate(upgrade_record(fields))
+    return Record.model_validate_json(line)
 
 
 def _first_complaint(error: ValidationError) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from nameplate.device.identity import Identity
+from nameplate.messages import Message, Reason, text
 from nameplate.record import METHOD, SCHEMA
 from nameplate.specs.rating import Figure, Rating
 
@@ -37,11 +38,11 @@ class DeviceEntry(_Frozen):
 
     name: str
     part: FolderName | None
-    evidence: str
+    evidence: Reason
     nominal: Mapping[str, Figure] = {}
     datasheet: Mapping[str, Figure] = {}
-    missing: str = ""
-    notes: tuple[str, ...] = ()
+    missing: Message = text("")
+    notes: tuple[Message, ...] = ()
     rated_clock_mhz: float | None = None
     identity: Identity
 
@@ -57,6 +58,23 @@ class DeviceEntry(_Frozen):
             self.notes,
             self.rated_clock_mhz,
         )
+
+    def summary(self) -> dict[str, Any]:
+        """The entry as plain JSON values: sentences in place of messages."""
+        return {
+            **self.model_dump(mode="json"),
+            "evidence": str(self.evidence),
+            "nominal": _sourced(self.nominal),
+            "datasheet": _sourced(self.datasheet),
+            "missing": str(self.missing),
+            "notes": [str(note) for note in self.notes],
+        }
+
+
+def _sourced(figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
+    return {
+        dtype: {"tflops": figure.tflops, "source": str(figure.source)} for dtype, figure in figures.items()
+    }
 
 
 class Expected(_Frozen):
@@ -112,5 +130,5 @@ class Manifest(_Frozen):
         return {entry.name: entry for entry in self.devices}[device]
 
     def summary(self) -> dict[str, Any]:
-        """The manifest as plain JSON values."""
-        return self.model_dump(mode="json")
+        """The manifest as plain JSON values: sentences in place of messages."""
+        return {**self.model_dump(mode="json"), "devices": [entry.summary() for entry in self.devices]}

@@ -9,10 +9,12 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nameplate.errors import InputError, unwritable
+from nameplate.messages import edited
 from nameplate.record import Record
 from nameplate.store import folder as store
 from nameplate.store.folder import Run
@@ -85,7 +87,7 @@ def _refuse_unfit(run: Run) -> None:
         raise InputError(
             "the device was taken for no known part, so there is no folder for it",
             where=run.id,
-            got=run.manifest.devices[0].evidence,
+            got=str(run.manifest.devices[0].evidence),
             expected="a part of the registry",
         )
 
@@ -117,8 +119,9 @@ def _anonymous_device(entry: DeviceEntry, hidden: Mapping[str, str]) -> DeviceEn
 
 def _without(record: Record, hidden: Mapping[str, str]) -> Record:
     """Hide what a reason or a warning quotes of the machine; nothing else of a record comes from outside."""
-    reason = None if record.reason is None else _hide(record.reason, hidden)
-    warnings = tuple(_hide(warning, hidden) for warning in record.warnings)
+    hide = partial(_hide, hidden=hidden)
+    reason = None if record.reason is None else edited(record.reason, hide)
+    warnings = tuple(edited(warning, hide) for warning in record.warnings)
     return record.model_copy(update={"reason": reason, "warnings": warnings})
 
 

@@ -1,6 +1,7 @@
 """What is known of an NVIDIA GPU, read once (`GpuFacts`) and around each case (`GpuReading`).
 
-A figure NVML doesn't give is None, never 0, and `absent` says why: figure to reason, `*` for all of them.
+A figure NVML doesn't give is None, never 0, and `absent` says why: figure to reason, `*` for all of them. A
+reason is a message of ours, or NVML's own text.
 Names of clock-event reasons, modes and actions are NVIDIA's own, in lower case, to be looked up.
 """
 
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from nameplate.messages import Reason, message
 from nameplate.telemetry.nvml_figures import plain_uuid
 
 # nvmlClocksEventReason… and, for the last two, nvmlClocksThrottleReason… of nvml.h: a bit mask.
@@ -54,9 +56,9 @@ class _Seen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     uuid: str | None = None
-    absent: Mapping[str, str] = {}
+    absent: Mapping[str, Reason] = {}
 
-    def why_absent(self, figure: str) -> str | None:
+    def why_absent(self, figure: str) -> Reason | None:
         """Return why a figure is None; None where it isn't, or nobody said."""
         if getattr(self, figure) is not None:
             return None
@@ -65,7 +67,10 @@ class _Seen(BaseModel):
     @property
     def lost(self) -> bool:
         """Whether the driver has lost the card (it fell off the bus)."""
-        return any(reason.startswith("NVML_ERROR_GPU_IS_LOST") for reason in self.absent.values())
+        return any(
+            isinstance(reason, str) and reason.startswith("NVML_ERROR_GPU_IS_LOST")
+            for reason in self.absent.values()
+        )
 
 
 class GpuFacts(_Seen):
@@ -160,7 +165,7 @@ class GpuReading(_Seen):
     pids_match: bool | None = None
 
     @classmethod
-    def nothing(cls, uuid: str | None, reason: str, at_s: float) -> Self:
+    def nothing(cls, uuid: str | None, reason: Reason, at_s: float) -> Self:
         """A reading without figures, for one reason."""
         return cls(uuid=uuid, at_s=at_s, absent={"*": reason})
 
@@ -198,7 +203,7 @@ class GpuDifference(BaseModel):
     pcie_replays: int | None = None
     other_processes: bool | None = None  # at either end
     throttle_reasons: tuple[str, ...] | None = None  # at either end
-    absent: Mapping[str, str] = {}
+    absent: Mapping[str, Reason] = {}
 
     @property
     def throttled_s(self) -> float | None:
@@ -232,16 +237,16 @@ class _Subtraction:
 
     def __init__(self, before: GpuReading, after: GpuReading) -> None:
         self._before, self._after = before, after
-        self.absent: dict[str, str] = {}
+        self.absent: dict[str, Reason] = {}
 
     def of(self, figure: str) -> float | None:
         first, second = getattr(self._before, figure), getattr(self._after, figure)
         if first is None or second is None:
             lacking = self._before if first is None else self._after
-            self.absent[figure] = lacking.why_absent(figure) or "not read"
+            self.absent[figure] = lacking.why_absent(figure) or message("not_read")
             return None
         if second < first:
-            self.absent[figure] = f"the counter fell from {first:g} to {second:g}: the driver was reloaded"
+            self.absent[figure] = message("counter_fell", first=first, second=second)
             return None
         return float(second - first)
 
@@ -252,7 +257,7 @@ class _Subtraction:
     def time(self, figure: str, elapsed_s: float) -> float | None:
         found = self.of(figure)
         if found is not None and found > elapsed_s * _COUNTER_SLACK + _COUNTER_SLACK_S:
-            self.absent[figure] = f"the driver counted {found:.3g} s in {elapsed_s:.3g} s"
+            self.absent[figure] = message("counter_outran", counted_s=found, elapsed_s=elapsed_s)
             return None
         return found
 

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from nameplate.messages import Reason, message
 from nameplate.telemetry.gpu import GpuFacts, GpuProcess, GpuReading
 from nameplate.telemetry.process import Gone, NoAnswer, Process
 
@@ -31,12 +32,13 @@ from nameplate.telemetry.process import Gone, NoAnswer, Process
 START_S = 30.0
 REQUEST_S = 2.0
 _WORKER = "nameplate.telemetry.nvml_worker"
-_HANGS = ": its driver hangs (dmesg may hold an Xid)"
-_NOT_WATCHED = "not asked while watching"
+_HANGS = message("driver_hangs")
+_NOT_WATCHED = message("not_read_while_watching")
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux's proc_ns.h
 
 _FACTS = TypeAdapter(tuple[GpuFacts, ...])
 _READINGS = TypeAdapter(list[GpuReading])
+_ABSENT = TypeAdapter(dict[str, Reason])
 _MAY_LACK = {name for name, field in GpuReading.model_fields.items() if field.default is None} - {"uuid"}
 
 
@@ -50,7 +52,7 @@ class NvmlClient:
 
     def __init__(self, *, deadline_s: float = REQUEST_S, start_s: float = START_S) -> None:
         """Start the process and wait, `start_s` at most, for what NVML says first."""
-        self.absent: str | None = None
+        self.absent: Reason | None = None
         self.driver: str | None = None
         self.cuda_driver: str | None = None
         self.count: int | None = None
@@ -62,7 +64,7 @@ class NvmlClient:
             self._process = Process(_WORKER, "NVML", limit_s=max(start_s, deadline_s), hangs=_HANGS)
             hello = self._process.answer(start_s)
         except (OSError, Gone) as error:
-            self._give_up(str(error))
+            self._give_up(_reason(error))
             return
         self.driver, self.cuda_driver, self.count = hello["driver"], hello["cuda_driver"], hello["count"]
 
@@ -77,7 +79,7 @@ class NvmlClient:
     def close(self) -> None:
         """End the process; readings are without figures from here on."""
         with self._lock:
-            self._give_up("the NVML client is closed")
+            self._give_up(message("nvml_closed"))
 
     def gpus(self) -> tuple[GpuFacts, ...]:
         """Every card in NVML's order, each followed by its MIG slices; none where NVML tells nothing.
@@ -96,10 +98,10 @@ class NvmlClient:
                 return _FACTS.validate_python(self._ask(request))
             except NoAnswer as error:
                 if "uuid" not in request:
-                    self._give_up(str(error))
+                    self._give_up(error.reason)
                 return ()
             except (Gone, ValidationError) as error:
-                self._give_up(str(error))
+                self._give_up(_reason(error))
                 return ()
 
     def reading(self, uuid: str, own_pids: Collection[int] | None = None) -> GpuReading:
@@ -112,9 +114,9 @@ class NvmlClient:
             try:
                 return _as_reading(self._ask({"ask": "reading", "uuid": uuid}), own)
             except NoAnswer as error:
-                reason = str(error)
+                reason = error.reason
             except (Gone, ValidationError) as error:
-                reason = str(error)
+                reason = _reason(error)
                 self._give_up(reason)
             return GpuReading.nothing(uuid, reason, time.perf_counter())
 
@@ -130,7 +132,7 @@ class NvmlClient:
             except NoAnswer:
                 return
             except Gone as error:
-                self._give_up(str(error))
+                self._give_up(error.reason)
 
     def watched(self, uuid: str) -> tuple[GpuReading, ...]:
         """Return the readings taken since the last call, or since `watch`, oldest first.
@@ -148,7 +150,7 @@ class NvmlClient:
             except NoAnswer:
                 pass
             except (Gone, ValidationError) as error:
-                self._give_up(str(error))
+                self._give_up(_reason(error))
         return tuple(found)
 
     def _ask(self, request: dict[str, Any]) -> Any:
@@ -156,16 +158,21 @@ class NvmlClient:
 
     def _running(self) -> Process:
         if self._process is None:
-            raise Gone(self.absent)
+            raise Gone(self.absent or "")
         return self._process
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: Reason) -> None:
         """End the process for good; the first reason stays."""
         if self.absent is None:
             self.absent = reason
         process, self._process = self._process, None
         if process is not None:
             process.end()
+
+
+def _reason(error: Exception) -> Reason:
+    """Why the process is given up: its own reason, or an error's text."""
+    return error.reason if isinstance(error, Gone) else str(error)
 
 
 def _as_reading(found: dict[str, Any], own: set[int]) -> GpuReading:
@@ -185,7 +192,10 @@ def _as_reading(found: dict[str, Any], own: set[int]) -> GpuReading:
 def _as_watched(chunk: dict[str, Any]) -> list[GpuReading]:
     """Make readings of rows, each of its figures and which of the reasons are its own."""
     columns = chunk["columns"]
-    reasons = [{**dict.fromkeys(_MAY_LACK - {*columns}, _NOT_WATCHED), **why} for why in chunk["reasons"]]
+    reasons = [
+        {**dict.fromkeys(_MAY_LACK - {*columns}, _NOT_WATCHED), **_ABSENT.validate_python(why)}
+        for why in chunk["reasons"]
+    ]
     return _READINGS.validate_python(
         [
             {"uuid": chunk["uuid"], "absent": reasons[which], **dict(zip(columns, figures, strict=True))}

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from nameplate.messages import Message, message
 from nameplate.telemetry.nvml_library import Answer, Fields, Library
 from nameplate.telemetry.worker import Absent
 
@@ -51,10 +52,10 @@ MOVING = (
     *("clock_event_reasons", "power_throttle_s", "thermal_throttle_s", *_SLOWDOWNS),
     *("gpu_utilization_percent", "memory_utilization_percent", "pcie_generation", "pcie_width"),
 )
-_NO_POWER = "a MIG slice has no power of its own: read its card, parent_uuid"
+_NO_POWER = message("slice_has_no_power")
 
 
-def slowdown_fields(driver: str | None) -> tuple[tuple[int, ...], str]:
+def slowdown_fields(driver: str | None) -> tuple[tuple[int, ...], Message | None]:
     """Return the fields that count software thermal, hardware thermal and power brake slowdown, in ns.
 
     Where the driver has none, or its version can't be read, there are no fields, and a reason.
@@ -66,10 +67,10 @@ def slowdown_fields(driver: str | None) -> tuple[tuple[int, ...], str]:
     try:
         version = tuple(int(part) for part in (driver or "").split("."))
     except ValueError:
-        return (), f"driver version {driver!r} doesn't tell how this field is numbered"
+        return (), message("driver_version_unreadable", driver=driver)
     if version < (575,):
-        return (), f"counted since driver 575: this is {driver}"
-    return ((251, 252, 253) if version < (580, 82) else (269, 270, 271)), ""
+        return (), message("counted_since_driver_575", driver=driver)
+    return ((251, 252, 253) if version < (580, 82) else (269, 270, 271)), None
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Nvml:
             try:
                 card = self._open(index)
             except Absent as error:
-                found.append({"index": index, "absent": {"*": str(error)}})
+                found.append({"index": index, "absent": {"*": error.reason}})
                 continue
             found += [self._facts_of(gpu).as_json() for gpu in (card, *self._slices(card))]
         return found
@@ -143,7 +144,7 @@ class Nvml:
                 card = self._open(index)
                 self._gpus.update({plain_uuid(gpu.uuid): gpu for gpu in (card, *self._slices(card))})
         if wanted not in self._gpus:
-            raise Absent(f"NVML has no GPU {uuid} among the {self.count} it counts")
+            raise Absent(message("no_such_gpu", uuid=uuid, count=self.count))
         return self._gpus[wanted]
 
     def _open(self, index: int) -> Gpu:
@@ -277,7 +278,7 @@ class Nvml:
         )
         seen.put("power_throttle_s", fields.ask(_POWER_POLICY, _billionth))
         seen.put("thermal_throttle_s", fields.ask(_THERMAL_POLICY, _billionth))
-        if not self._slowdowns:
+        if self._no_slowdowns is not None:
             seen.values.update(dict.fromkeys(_SLOWDOWNS))
             seen.absent.update(dict.fromkeys(_SLOWDOWNS, self._no_slowdowns))
         for name, number in zip(_SLOWDOWNS, self._slowdowns, strict=False):
@@ -362,7 +363,7 @@ def start() -> Nvml:
     try:
         import pynvml
     except ImportError as error:
-        raise Absent(f"nvidia-ml-py can't be imported: {error}") from error
+        raise Absent(message("nvml_not_installed", why=str(error))) from error
     library = Library(pynvml)
     library.call("nvmlInit")
     return Nvml(library)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nameplate.messages import Reason, message
 from nameplate.telemetry.worker import Absent
 
 # nvmlValueType_t: which member of the union holds a field's value.
@@ -27,7 +28,7 @@ class Fields:
         """Return an attempt for `Answer.put`: the field, and what it is turned into."""
 
         def attempt() -> Any:
-            found = self._found.get(number, Absent(f"not answered: field {number}"))
+            found = self._found.get(number, Absent(message("field_not_answered", field=number)))
             if isinstance(found, Absent):
                 raise found
             return to(found)
@@ -53,13 +54,13 @@ class Library:
         """Call one function by name; raises Absent with NVML's error, or because nobody has the function."""
         found = getattr(self._module, function, None)
         if found is None:
-            raise Absent(f"function not found in this nvidia-ml-py: {function}")
+            raise Absent(message("nvml_function_missing", function=function))
         try:
             return found(*arguments)
         except self._module.NVMLError as error:
             raise Absent(self._reason(error.value, function)) from error
         except self._mismatch:
-            raise Absent(f"function not found in this driver: {function}") from None
+            raise Absent(message("driver_function_missing", function=function)) from None
         except (TypeError, ValueError) as error:  # a signature or a text it can't read
             raise Absent(f"{function}: {error}") from error
 
@@ -82,13 +83,13 @@ class Library:
             return Absent(self._reason(entry.nvmlReturn, f"field {entry.fieldId}"))
         member = _VALUE_MEMBERS.get(entry.valueType)
         if member is None:
-            return Absent(f"field {entry.fieldId} has unknown type {entry.valueType}")
+            return Absent(message("field_type_unknown", field=entry.fieldId, type=entry.valueType))
         return getattr(entry.value, member)
 
-    def _reason(self, code: int, what: str) -> str:
+    def _reason(self, code: int, what: str) -> Reason:
         name = self._errors.get(code, f"NVML_ERROR_{code}")
         if name == "NVML_ERROR_FUNCTION_NOT_FOUND":
-            return f"function not found in this driver: {what}"
+            return message("driver_function_missing", function=what)
         return f"{name}: {what}"
 
 
@@ -97,7 +98,7 @@ class Answer:
     """Figures by name, None where absent, and the reason for each None."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    absent: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, Reason] = field(default_factory=dict)
 
     def put(self, name: str, *attempts: Callable[[], Any]) -> None:
         """Keep what the first attempt to succeed gives; the last one's reason where none does."""
@@ -106,7 +107,7 @@ class Answer:
             try:
                 self.values[name] = attempt()
             except Absent as error:
-                self.absent[name] = str(error)
+                self.absent[name] = error.reason
             else:
                 self.absent.pop(name, None)
                 return
@@ -117,7 +118,7 @@ class Answer:
             found: Sequence[Any] = attempt()
         except Absent as error:
             found = [None] * len(names)
-            self.absent.update(dict.fromkeys(names, str(error)))
+            self.absent.update(dict.fromkeys(names, error.reason))
         self.values.update(zip(names, found, strict=True))
 
     def as_json(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ readings of it from now on; `watched`, the oldest of those that weren't handed o
 with the names and units of `GpuFacts` and `GpuReading`, those of `watched` in columns: twenty minutes are
 12,000 rows.
 
-Only the standard library and nvidia-ml-py are imported.
+Only the standard library and nvidia-ml-py are imported, and what imports no more.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from nameplate.messages import Reason, message
 from nameplate.telemetry.nvml_figures import MOVING, Nvml, plain_uuid, start
 from nameplate.telemetry.nvml_library import Answer
 from nameplate.telemetry.worker import Absent, Row, Watch, main
@@ -30,7 +31,7 @@ class _WatchedGpu:
         self._uuid = uuid
         self._look = look
         # Reasons hardly ever change, and would be most of a row: each set of them is kept once.
-        self._reasons: list[dict[str, str]] = []
+        self._reasons: list[dict[str, Reason]] = []
         self.watch = Watch(self._row, period_s)
 
     def drain(self) -> dict[str, Any]:
@@ -87,7 +88,7 @@ class NvmlService:
     def _drain(self, uuid: str) -> dict[str, Any]:
         watched = self._watched.get(plain_uuid(uuid))
         if watched is None:
-            raise Absent(f"GPU {uuid} isn't being watched")
+            raise Absent(message("gpu_not_watched", uuid=uuid))
         return watched.drain()
 
 

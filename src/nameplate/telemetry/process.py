@@ -16,14 +16,26 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from nameplate.messages import Message, Reason, message
+
 # How long a killed process is waited for; one stuck inside the kernel goes when the kernel lets it.
 _KILL_S = 1.0
 # The process's own alarm, past any deadline of this side's.
 _ALARM_SLACK_S = 1.0
 
 
+_REASON: TypeAdapter[Reason] = TypeAdapter(Reason)
+
+
 class Gone(Exception):
-    """The process doesn't answer any more; the text is why."""
+    """The process doesn't answer any more; `reason` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Keep the reason; as text it is English."""
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class NoAnswer(Gone):
@@ -33,7 +45,7 @@ class NoAnswer(Gone):
 class Process:
     """One process of `worker.main`, and what it says: lines of JSON."""
 
-    def __init__(self, module: str, name: str, *, limit_s: float, hangs: str = "") -> None:
+    def __init__(self, module: str, name: str, *, limit_s: float, hangs: Reason = "") -> None:
         """Start it; raises OSError. `limit_s` is the longest that this side will ever wait for it.
 
         `name` is what its end is told of, and `hangs` what it means where it gives no answer.
@@ -61,7 +73,7 @@ class Process:
         """Return the next answer, the first being what it says once it has started; raises as `ask` does."""
         reply = self._receive(deadline_s)
         if "ok" not in reply:
-            raise NoAnswer(reply.get("absent"))
+            raise NoAnswer(_REASON.validate_python(reply.get("absent") or "it gave no reason"))
         return reply["ok"]
 
     def drain(self, request: dict[str, Any], deadline_s: float) -> Iterator[dict[str, Any]]:
@@ -111,16 +123,16 @@ class Process:
         line, _, self._pending = self._pending.partition(b"\n")
         return self._as_reply(line)
 
-    def _no_answer(self, deadline_s: float) -> str:
-        return f"{self._name} gave no answer within {deadline_s:.3g} s and was given up{self._hangs}"
+    def _no_answer(self, deadline_s: float) -> Message:
+        return message("no_answer", name=self._name, deadline_s=deadline_s, hangs=self._hangs)
 
-    def _how_it_ended(self) -> str:
+    def _how_it_ended(self) -> Message:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_KILL_S)
         status = self._process.poll()
         if status == -signal.SIGALRM:
-            return f"{self._name} was stuck for {self._limit_s:g} s and ended{self._hangs}"
-        return f"{self._name}'s process ended (exit status {status})"
+            return message("stuck", name=self._name, limit_s=self._limit_s, hangs=self._hangs)
+        return message("watcher_ended", name=self._name, status=status)
 
     def _as_reply(self, line: bytes) -> dict[str, Any]:
         try:
@@ -128,5 +140,5 @@ class Process:
         except ValueError:
             reply = None
         if not isinstance(reply, dict):
-            raise Gone(f"{self._name}'s process said {line[:80]!r}, which is no answer")
+            raise Gone(message("not_an_answer", name=self._name, said=repr(line[:80])))
         return reply

@@ -2,12 +2,13 @@
 
 Such a process is `python -m MODULE PARENT LIMIT`. It writes one line of JSON when it has started or refused
 to, then answers each one-line JSON request on standard input with one line on standard output: `{"ok": …}`,
-or `{"absent": reason}`. Between requests it takes the samples that are due. One thread does both, in turn: a
-request waits for the sample under way, and after each sample a request that waits comes first.
+or `{"absent": reason}`, a reason being text, or a message as an object. Between requests it takes the samples
+that are due. One thread does both, in turn: a request waits for the sample under way, and after each sample a
+request that waits comes first.
 
 It outlives nobody. A second thread ends the process within half a second of its parent's death, also while a
 call hangs (ctypes lets other threads run meanwhile); and where a hang keeps Python itself from running, the
-kernel's alarm ends it after LIMIT seconds. Only the standard library is imported.
+kernel's alarm ends it after LIMIT seconds. Only the standard library is imported, and what imports no more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol, TextIO
+
+from nameplate.messages import Reason
 
 _WATCH_S = 0.4
 # How much of the past a watch keeps for whoever comes late.
@@ -36,7 +40,12 @@ Row = Sequence[Any]
 
 
 class Absent(Exception):
-    """Something that isn't given here; the text is the reason."""
+    """Something that isn't given here; `reason` says why: a message, or a library's own text."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Keep the reason; as text it is English."""
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class Watch:
@@ -111,7 +120,7 @@ def _serve(start: Callable[[], Service], requests: _Requests, output: TextIO, li
             service = start()
             first = service.hello()
     except Absent as error:
-        _say(output, {"absent": str(error)})
+        _say(output, {"absent": error.reason})
         return
     _say(output, {"ok": first})
     while not requests.ended:
@@ -129,7 +138,7 @@ def _reply(service: Service, line: bytes) -> dict[str, Any]:
     try:
         return {"ok": service.answer(json.loads(line))}
     except Absent as error:
-        return {"absent": str(error)}
+        return {"absent": error.reason}
     except Exception as error:  # whatever it is, the next request deserves an answer too
         return {"absent": f"{type(error).__name__}: {error}"}
 
@@ -169,7 +178,7 @@ class _alarm:  # noqa: N801 - reads as a function
 
 
 def _say(output: TextIO, reply: dict[str, Any]) -> None:
-    output.write(json.dumps(reply, separators=(",", ":")) + "\n")
+    output.write(json.dumps(reply, separators=(",", ":"), default=asdict) + "\n")  # a message as an object
     output.flush()
 
 

@@ -1,5 +1,7 @@
 """Makes the runs beside it, through the real store: `python tests/data/compare/make.py`.
 
+The committed ones are of schema 2 and stay so: they test that older runs are still read.
+
 Figures are drawn from a seed: throughput moves by some 10 % from run to run, as on a shared machine, and the
 probe's with it, so that what is left of it differs by 0.2 %.
 """
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nameplate.device.identity import CpuIdentity, CudaIdentity
+from nameplate.messages import text
 from nameplate.record import Batch, Record, Verification
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.store.manifest import DeviceEntry, Manifest
@@ -71,7 +74,7 @@ class Kind:
 
 FAILED = {
     "status": "failed",
-    "reason": "RuntimeError: no memory",
+    "reason": text("RuntimeError: no memory"),
     "verdict": "unknown",
     "verdicts": ("unknown",),
 }
