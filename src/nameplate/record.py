@@ -21,7 +21,7 @@ from nameplate.messages import Message, Reason
 #      line of schema 1 is one of schema 2 with those absent.
 #   3  2026-11: warnings, reasons, losses and notes are messages, `{"code", "values"}`, where they were
 #      English sentences; those of older files are read as messages of code `text`, word by word
-#      (store/upgrade.py, where what turns one schema into the next stands).
+#      (store/upgrade.py, where what turns one schema into the next stands). Memory work counts no FLOPs.
 SCHEMA = 3
 # Method history (moves when the way of timing moves a figure; records of two methods are not mixed unasked):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; phases not measured apart.

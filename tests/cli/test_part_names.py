@@ -65,7 +65,7 @@ def test_two_prices_of_one_part_are_refused(bench):
 def test_specs_say_it_under_the_name_with_the_ids_whole(bench, columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = bench("specs", "A800").out.splitlines()[1:4]
-    assert " ".join(lines).startswith(f"{NOTE.format('A800')}.")
+    assert " ".join(" ".join(lines).split()).startswith(f"note {NOTE.format('A800')}")
     assert max(len(line) for line in lines if not line.startswith("  ")) <= columns
     for part in (PART, "nvidia-a800-pcie-80gb"):
         assert any(part in line for line in lines)

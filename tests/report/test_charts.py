@@ -328,12 +328,11 @@ def test_memorys_roof_rises_by_its_bandwidth_up_to_the_highest_roof_of_compute(c
 
 def test_a_point_is_its_flops_a_byte_and_what_it_achieved(charts):
     points = {point.label: point for point in charts["roofline"].points}
-    assert len(points) == 12  # every case that counts FLOPs: the copy isn't one of them
-    assert not any("copy" in label for label in points)
+    assert len(points) == 11  # every case that counts FLOPs: memory's aren't among them
+    assert not any("memory" in label for label in points)
     square = points["matmul fp16 8192x8192x8192"]
     assert (square.tflops, square.kind) == (258.0, "fp16")
     assert square.flop_per_byte == pytest.approx(8192 / 3)
-    assert points["memory fp32 triad-4096MiB"].flop_per_byte == pytest.approx(1 / 6)
 
 
 def test_without_memory_or_without_work_there_is_no_roofline(a800_run):
@@ -348,7 +347,7 @@ def test_without_memory_or_without_work_there_is_no_roofline(a800_run):
 
 def test_more_points_than_a_picture_holds_are_the_first_of_them(a800_run, make_record):
     triad = [each for each in a800_run().records if "triad" in each.case]
-    records = [*triad, *many(make_record, MOST_POINTS)]
+    records = [*triad, *many(make_record, MOST_POINTS + 1)]
     run = a800_run(records=lambda found: records)
     chart = memory_charts(run)["roofline"]
     assert chart.title.endswith(": the first 1000 of 1001")

@@ -159,7 +159,7 @@ def _figure(record: Record | None) -> str:
     doubt = "" if admitted(record) else " ?"
     if record.efficiency is not None:
         return percent(record.efficiency) + doubt
-    if record.tflops is not None and record.workload != "memory":
+    if record.tflops is not None:
         return f"{figure(record.tflops)} TFLOPS{doubt}"
     return f"{figure(record.bandwidth_gb_s)} GB/s{doubt}"
 

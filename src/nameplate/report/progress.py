@@ -96,7 +96,7 @@ class LiveProgress:
 def _outcome(record: Record) -> str:
     if record.status != "ok":
         return f"{record.status}: {record.reason}"
-    if record.tflops is None or record.workload == "memory":
+    if record.tflops is None:
         return f"{figure(record.bandwidth_gb_s)} GB/s, {' '.join(record.verdicts)}"
     efficiency = "" if record.efficiency is None else f", {percent(record.efficiency)} of nominal"
     return f"{figure(record.tflops)} TFLOPS{efficiency}, {' '.join(record.verdicts)}"

@@ -82,7 +82,7 @@ def _ends(record: Record, rated: bool) -> tuple[float, float | None, float | Non
 
 def computed(records: Sequence[Record]) -> list[Record]:
     """Those whose throughput is of arithmetic."""
-    return [record for record in records if record.tflops is not None and record.workload != "memory"]
+    return [record for record in records if record.tflops is not None]
 
 
 def _case(labels: Labels) -> Field[Record]:

@@ -47,6 +47,24 @@ def _wrap_sentences_of_record(fields: Fields) -> None:
     _replace(fields, "warnings", _messages)
 
 
+# What a record has where its work counts FLOPs.
+_OF_FLOPS = (
+    *("flops", "convention", "tflops", "tflops_low", "tflops_high", "tflops_median", "nominal_tflops"),
+    *("nominal_source", "efficiency", "efficiency_low", "efficiency_high", "datasheet_tflops"),
+    *("datasheet_source", "datasheet_efficiency", "ceiling_tflops", "normalized_efficiency"),
+    *("normalized_efficiency_low", "normalized_efficiency_high", "loss", "cpu_time_tflops"),
+    *("graph_tflops", "tflops_per_w"),
+)
+
+
+def _drop_flops_of_memory(fields: Fields) -> None:
+    """Schema 3: work that memory bounds counts no FLOPs; its bandwidth stays. A triad used to count two."""
+    if fields.get("workload") == "memory":
+        fields.update({name: None for name in _OF_FLOPS if name in fields})
+        # The curve from idle, where there is one, is in TFLOPS.
+        fields.update({name: [] for name in ("course", "derates") if name in fields})
+
+
 def _wrap_sentences_of_devices(fields: Fields) -> None:
     """Schema 3, as in a record. Sources and evidence are texts in either schema."""
     devices = fields.get("devices")
@@ -70,5 +88,8 @@ def _message(found: Any) -> Any:
 
 
 # By the schema that each brings to the next.
-_OF_RECORDS: Mapping[int, Sequence[Step]] = {1: (), 2: (_wrap_sentences_of_record,)}
+_OF_RECORDS: Mapping[int, Sequence[Step]] = {
+    1: (),
+    2: (_wrap_sentences_of_record, _drop_flops_of_memory),
+}
 _OF_MANIFESTS: Mapping[int, Sequence[Step]] = {1: (), 2: (_wrap_sentences_of_devices,)}
