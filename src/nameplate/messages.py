@@ -7,7 +7,7 @@ programs and logs, and `render(...)` the language that is spoken now. Nothing ev
 What isn't ours is never translated: errors of torch and of drivers, sources, and the sentences that files of
 schema 1 and 2 hold. As a message of its own such text has the code `text`; among values it is a plain string.
 
-Only the standard library is imported: the processes that watch a GPU say their reasons in this way too.
+Little more than the standard library is imported: the processes that watch a GPU say their reasons so too.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def _with_reasons(run: Run, outcomes: Mapping[str, Outcome], *, got_further: boo
 
 def _why_missing(device: str, outcome: Outcome) -> Message:
     """Why a device's process measured no more; a refusal stays the sentence that it said."""
-    if outcome.refusal is not None:
+    if outcome.refusal:
         return message("device_refused", device=device, why=outcome.refusal)
     return message("device_died", device=device, how=outcome.how)
 

@@ -145,14 +145,14 @@ def _without_base(case: str, device: str, base: Looks) -> Row:
     return Row(case, device, "incomparable", reason=message("of_base", why=_why_none(base)))
 
 
-# Why a look of a state has no figure.
-_STATES = {"missing": "is_missing", "failed": "is_failed", "skipped": "is_skipped", "wrong": "is_wrong"}
+# The message that a look of each state without a figure has its reason in.
+_WITHOUT = {"missing": "is_missing", "failed": "is_failed", "skipped": "is_skipped", "wrong": "is_wrong"}
 
 
 def _why_none(looks: Looks) -> Message:
     """The reason of the first look that has no figure; of none at all, that there is none."""
     look = next(iter(looks.values()), None)
-    return message("new_lacks") if look is None else message(_STATES[look.state], why=look.reason)
+    return message("new_lacks") if look is None else message(_WITHOUT[look.state], why=look.reason)
 
 
 def _no_figures(basis: Basis) -> Message:
