@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nameplate.cli.options import Json, Lang, Results
+from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results
 from nameplate.cli.output import print_json, show_view
 from nameplate.ending import tell
 from nameplate.errors import CheckFailed, InputError, RunIncomplete
@@ -46,7 +46,7 @@ def compare(
         str | None,
         typer.Option(help="achieved, normalized or efficiency. [default: as the devices need it]"),
     ] = None,
-    only: Annotated[str | None, typer.Option(metavar="GLOB", help="Cases whose whole id matches.")] = None,
+    only: Only = None,
     across_parts: Annotated[
         bool, typer.Option("--across-parts", help="Let the parts differ: by efficiency.")
     ] = False,
@@ -58,10 +58,8 @@ def compare(
         ),
     ] = None,
     suite: Annotated[str | None, typer.Option(help="To interleave. [default: smoke]")] = None,
-    device: Annotated[str | None, typer.Option(help="To interleave on. [default: auto]")] = None,
-    budget: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="A run, interleaved. [default: the suite's]")
-    ] = None,
+    device: Annotated[str | None, DEVICE] = None,
+    budget: Budget = None,
     pairs: Annotated[
         int | None, typer.Option(metavar="N", help="The most, interleaved. [default: 60]")
     ] = None,

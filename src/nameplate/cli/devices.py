@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from nameplate.cli.options import Json
+from nameplate.cli.options import Device, Json
 from nameplate.cli.output import print_json, show_view
 
 if TYPE_CHECKING:
     from nameplate.device.survey import Survey
-
-Only = Annotated[str, typer.Option(help="all, or one alone: auto, cpu, cuda or cuda:N.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("devices")(devices)
 
 
-def devices(device: Only = "all", json: Json = False) -> None:
+def devices(device: Device = "all", json: Json = False) -> None:
     """Print every device here, the part it is taken for and by which evidence, its rating and its health."""
     from nameplate.report.devices import devices_view, document
 

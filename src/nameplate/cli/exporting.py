@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nameplate.cli.options import Json, Results
+from nameplate.cli.options import OUTPUT, Json, Results
 from nameplate.cli.output import print_json
 from nameplate.errors import InputError
 from nameplate.text import plain
@@ -33,9 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def export(
     runs: Runs,
-    output: Annotated[
-        str, typer.Option("-o", "--output", metavar="FILE", help="Its suffix tells the format; - prints.")
-    ] = _STREAM,
+    output: Annotated[str, OUTPUT] = _STREAM,
     format: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +44,10 @@ def export(
     results: Results = None,
     json: Json = False,
 ) -> None:
-    """Write runs in another tool's format."""
+    """Write runs in another tool's format.
+
+    Without -o, or with -, they go to standard output.
+    """
     from nameplate.export import export
 
     if output == _STREAM:
@@ -60,9 +61,7 @@ def export(
 
 def merge(
     runs: Runs,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="NAME.csv, NAME.parquet or NAME.jsonl.")
-    ],
+    output: Annotated[Path, OUTPUT],
     mixed: Annotated[
         bool,
         typer.Option("--mixed", help="Take also figures that don't compare: of two methods or conventions."),
@@ -70,7 +69,10 @@ def merge(
     results: Results = None,
     json: Json = False,
 ) -> None:
-    """Write many runs as one data set for pandas or DuckDB."""
+    """Write many runs as one data set for pandas or DuckDB.
+
+    The file is NAME.csv, NAME.parquet or NAME.jsonl.
+    """
     from nameplate.export import merge
 
     _tell(merge(runs, output, mixed=mixed, results=results), json=json)

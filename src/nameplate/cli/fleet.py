@@ -8,6 +8,7 @@ import typer
 
 from nameplate.cli import audit, goodput, plan
 from nameplate.cli.options import (
+    PART,
     Assumptions,
     Csv,
     Derates,
@@ -62,10 +63,10 @@ def cost(
     run: PricingRun = None,
     derate: Derates = None,
     goodput: WithGoodput = False,
-    eflops: Annotated[float | None, typer.Option(metavar="X", help="Nominal EFLOPS of --part.")] = None,
-    part: Annotated[
-        str | None, typer.Option(metavar="PART", help="Price this part. [default: 1 EFLOPS of it]")
+    eflops: Annotated[
+        float | None, typer.Option(metavar="X", help="So many nominal EFLOPS of --part. [default: 1]")
     ] = None,
+    part: Annotated[str | None, PART] = None,
     price: Prices = None,
     assume: Assumptions = None,
     draws: Draws = 100_000,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nameplate.cli.options import Json, NewRuns, Parts, use_parts
+from nameplate.cli.options import Budget, Device, Json, NewRuns, Only, Parts, use_parts
 from nameplate.cli.output import print_run
 from nameplate.ending import tell
 from nameplate.errors import InputError, RunIncomplete
@@ -27,11 +27,11 @@ def run(
     suite: Annotated[
         str | None, typer.Argument(help="Suite to measure; see `bench suites`. [default: quick]")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or all.")] = "auto",
-    only: Annotated[str | None, typer.Option(metavar="GLOB", help="Cases whose whole id matches.")] = None,
-    budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Time for the whole run.")] = None,
+    device: Device = "auto",
+    only: Only = None,
+    budget: Budget = None,
     nominal: Annotated[
-        list[str] | None, typer.Option(metavar="DTYPE=TFLOPS", help="A rating to compare with; repeatable.")
+        list[str] | None, typer.Option(metavar="DTYPE=TFLOPS", help="A rating to compare with (repeatable).")
     ] = None,
     results: NewRuns = None,
     resume: Annotated[

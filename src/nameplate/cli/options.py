@@ -1,4 +1,7 @@
-"""Flags that several commands share, declared once."""
+"""Flags of several commands, each declared once: a flag means the same wherever it stands.
+
+A flag in capitals is declared without its type, which differs: one part or several, a path or `-`.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,24 @@ PricingRun = Annotated[
     str | None,
     typer.Option("--run", metavar="RUN", help=f"Take the derate of its part from this run: {_RUN}."),
 ]
+DEVICE = typer.Option(
+    "--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; all where a command takes several."
+)
+Device = Annotated[str, DEVICE]
+Only = Annotated[
+    str | None, typer.Option("--only", metavar="GLOB", help="Only the cases whose whole id matches.")
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget", metavar="SECONDS", help="Time to measure for. [default: the suite's or the test's own]"
+    ),
+]
+OUTPUT = typer.Option("-o", "--output", metavar="FILE", help="The file to write; its suffix says the format.")
 Lang = Annotated[str, typer.Option("--lang", metavar="LANG", help="The reader's language: en or zh.")]
 Parts = Annotated[
     list[Path] | None,
-    typer.Option("--parts", metavar="FILE", help="A TOML file of parts beside the shipped ones; repeatable."),
+    typer.Option("--parts", metavar="FILE", help="A TOML file with parts of your own (repeatable)."),
 ]
 Csv = Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV, tables left out.")]
 Fleets = Annotated[
@@ -46,6 +63,7 @@ Fleets = Annotated[
     ),
 ]
 # What `bench fleet cost` and `plan` ask alike.
+PART = typer.Option("--part", metavar="PART", help="Of this part, by its id or name; see `bench specs`.")
 Derates = Annotated[
     list[str] | None,
     typer.Option(

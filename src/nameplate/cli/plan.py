@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from nameplate.cli.options import (
+    PART,
     Assumptions,
     Csv,
     Derates,
@@ -80,12 +81,7 @@ def plan(
         list[str] | None,
         typer.Option(metavar="FLEET", help="Train on this fleet; see `bench fleet list` (repeatable)."),
     ] = None,
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PART", help="By this part (repeatable). [default: those a derate or price is known of]"
-        ),
-    ] = None,
+    part: Annotated[list[str] | None, PART] = None,
     run: PricingRun = None,
     derate: Derates = None,
     goodput: WithGoodput = False,
@@ -101,7 +97,8 @@ def plan(
 ) -> None:
     """Print what a need takes (--eflops), money buys (--budget-rmb), or a training run needs (--parameters).
 
-    Numbers of a training run may be X, LOW..HIGH or LOW..X..HIGH.
+    Numbers of a training run may be X, LOW..HIGH or LOW..X..HIGH. --part is repeatable; without it, the plan
+    is made of every part that a derate or a price is known of.
     """
     from nameplate.cli.output import check_format, print_rows, show_view
     from nameplate.fleet.fleets import catalogue

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nameplate.cli.naming import named_runs
-from nameplate.cli.options import Json, Lang, Results, RunName, RunNames
+from nameplate.cli.options import OUTPUT, Json, Lang, Results, RunName, RunNames
 from nameplate.cli.output import print_json
 from nameplate.collector import garbage_collection_off
 
@@ -24,22 +24,16 @@ def register(app: typer.Typer) -> None:
 
 def report(
     runs: RunNames = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="NAME.html, a page that needs nothing else; or NAME.md, its pictures beside it. Replaces a "
-            "file that is there. [default: the run's id and .html, or report.html of several runs, in this "
-            "folder; replaces only an earlier report]",
-        ),
-    ] = None,
+    output: Annotated[Path | None, OUTPUT] = None,
     lang: Lang = "en",
     results: Results = None,
     json: Json = False,
 ) -> None:
-    """Write a run for people to read, as a page or as Markdown; several runs side by side."""
+    """Write a run for people to read; several runs side by side.
+
+    NAME.html is a page that needs nothing else, NAME.md Markdown with its pictures beside it. Without -o it
+    is a page in this folder, named by the run (report.html of several), which replaces only an earlier report.
+    """
     from nameplate.report.write import default_output, write_report
     from nameplate.store.folder import read_run
 

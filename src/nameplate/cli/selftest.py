@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nameplate.cli.options import Json
+from nameplate.cli.options import Budget, Device, Json
 from nameplate.cli.output import print_json
 from nameplate.ending import ExitStatus
 from nameplate.errors import InputError
@@ -29,16 +29,19 @@ def selftest(
         int | None,
         typer.Option(metavar="N", help="Restart the process N times: our spread beside other tools'."),
     ] = None,
-    runs: Annotated[int, typer.Option(help="Simulated runs of each scenario.")] = 1000,
+    runs: Annotated[int, typer.Option(metavar="N", help="Simulated runs of each scenario.")] = 1000,
     scenario: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Simulate this one alone; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Simulate this one alone (repeatable).")
     ] = None,
     dtype: Annotated[str, typer.Option(help="Of the product that --repeat times: bf16 or fp32.")] = "bf16",
-    device: Annotated[str, typer.Option(help="Of --bare: auto, cpu, cuda or cuda:N.")] = "auto",
-    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Time for --bare.")] = 15.0,
+    device: Device = "auto",
+    budget: Budget = None,
     json: Json = False,
 ) -> None:
-    """Show that the engine recovers a known truth, on simulated devices; exits 1 where it doesn't."""
+    """Show that the engine recovers a known truth, on simulated devices; exits 1 where it doesn't.
+
+    --device and --budget belong to --bare, --dtype to --repeat, --runs and --scenario to what is simulated.
+    """
     if bare and repeat is not None:
         raise InputError("two tests at once", where="bench selftest", expected="--bare or --repeat")
     if bare:
@@ -51,10 +54,10 @@ def selftest(
         raise typer.Exit(ExitStatus.CHECK_FAILED)
 
 
-def _bare(device: str, budget: float, json: bool) -> bool:
-    from nameplate.selftest.bare import against_bare_loop
+def _bare(device: str, budget: float | None, json: bool) -> bool:
+    from nameplate.selftest.bare import BUDGET_S, against_bare_loop
 
-    result = against_bare_loop(device=device, budget_s=budget)
+    result = against_bare_loop(device=device, budget_s=BUDGET_S if budget is None else budget)
     if json:
         print_json(result.as_json())
     else:

@@ -23,6 +23,7 @@ from nameplate.suite import Case, find
 
 _CASE = "matmul/bf16/1024x1024x1024/*"
 _EDGE = 1024
+BUDGET_S = 15.0
 _FLOPS = 2 * _EDGE**3
 TOLERANCE = 0.02
 _ROUND_S = 0.25
@@ -71,7 +72,7 @@ class BareResult:
         return "NOT within" if self.differs else "too few rounds to tell whether within"
 
 
-def against_bare_loop(device: str = "auto", budget_s: float = 15.0, seed: int = SEED) -> BareResult:
+def against_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, seed: int = SEED) -> BareResult:
     """Measure a 1024³ bf16 product by the engine and by a bare loop, in turn, in one process.
 
     Each round draws one batch of the engine and times as many launches of a loop that knows nothing of it,

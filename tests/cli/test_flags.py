@@ -1,0 +1,73 @@
+"""A flag means the same wherever it stands: one declaration, with one help text and one placeholder."""
+
+import ast
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import typer
+
+import nameplate.cli
+from nameplate.cli import app
+
+CLI = Path(nameplate.cli.__file__).parent
+# Flags that mean something else from command to command, with the reason.
+DIFFERENT = {
+    "--results": "of `run` the folder that the run is written to, elsewhere the only one to look in",
+    "--eflops": "of `cost` nominal EFLOPS that are priced, of `plan` delivered ones that are wanted",
+}
+
+
+def commands(command=None, path="bench"):
+    """Every command with what it is called, groups included."""
+    command = command or typer.main.get_command(app)
+    yield path, command
+    for name, each in getattr(command, "commands", {}).items():
+        yield from commands(each, f"{path} {name}")
+
+
+def flags():
+    """By flag: its help text and placeholder, with the commands that have it so."""
+    found = defaultdict(lambda: defaultdict(list))
+    for path, command in commands():
+        for parameter in command.params:
+            for name in parameter.opts:
+                if name.startswith("-"):
+                    found[name][parameter.help, parameter.metavar].append(path)
+    return found
+
+
+def test_there_are_commands_and_flags():
+    paths = {path for path, _command in commands()}
+    assert {"bench run", "bench fleet plan", "bench selftest"} <= paths
+    assert len(flags()["--json"]) == 1
+    assert len(next(iter(flags()["--json"].values()))) > 15
+
+
+def test_a_flag_has_one_help_text_and_one_placeholder():
+    several = {name: dict(told) for name, told in flags().items() if len(told) > 1}
+    assert several.keys() == DIFFERENT.keys(), several
+
+
+def test_every_flag_has_a_help_text():
+    assert {name: told for name, told in flags().items() if any(not text for text, _place in told)} == {}
+
+
+def is_help(keyword):
+    return keyword.arg == "help" and isinstance(keyword.value, ast.Constant)
+
+
+def test_each_help_text_is_written_once():
+    """A text that stands twice is a flag that is declared twice."""
+    texts = Counter()
+    for path in CLI.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.Option":
+                texts.update(each.value.value for each in node.keywords if is_help(each))
+    assert len(texts) > 50
+    assert [text for text, count in texts.items() if count > 1] == []
+
+
+def test_flags_that_repeat_say_so_alike():
+    for name, told in flags().items():
+        for text, _place in told:
+            assert "; repeatable" not in text, name
