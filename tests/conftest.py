@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -14,12 +15,13 @@ from string import Formatter
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 
 from nameplate.device.identity import CudaIdentity, SimulatedIdentity
 from nameplate.errors import NameplateError
 from nameplate.messages import TEMPLATES, as_message, message
 from nameplate.record import Batch, Derate, Moment, Record, Verification
-from nameplate.store.folder import Run
+from nameplate.store.folder import RecordWriter, Run, create, mark_done
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest
 
 _MEASURED = {
@@ -99,7 +101,7 @@ def _values(template):
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record():
     """Build a record: measured and clean unless told otherwise; `status="skipped"` starts without figures.
 
@@ -116,7 +118,7 @@ def make_record():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_manifest():
     """Build a manifest of one simulated device that expects the cases it is given."""
 
@@ -138,7 +140,7 @@ def make_manifest():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run(make_manifest):
     """Build a finished run of these records; it is nowhere on disk."""
 
@@ -148,6 +150,22 @@ def make_run(make_manifest):
         return Run(Path("runs") / manifest.run, manifest, records, told, not missing)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def store_run(make_manifest):
+    """Write a run of these records to disk, finished unless told otherwise; returns its folder."""
+
+    def store(results, *records, done=True, **changes):
+        folder = create(results, make_manifest([record.case for record in records], **changes))
+        with RecordWriter(folder, "cpu") as writer:
+            for record in records:
+                writer.append(record)
+        if done:
+            mark_done(folder)
+        return folder
+
+    return store
 
 
 class Result(NamedTuple):
@@ -264,7 +282,26 @@ def simulate(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def nvml_library(tmp_path_factory):
+def once(tmp_path_factory):
+    """Make a folder once for all workers of this run: `once(name, fill)` fills it, or finds it filled."""
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def get(name, fill):
+        folder = root / f"once-{name}"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                draft = folder.with_suffix(".draft")
+                draft.mkdir()
+                fill(draft)
+                draft.rename(folder)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def nvml_library(once):
     """The builder of the stand-in for NVML, and a function that builds it once for each set left out."""
     path = Path(__file__).parent / "nvml_stub" / "build.py"
     spec = importlib.util.spec_from_file_location("nvml_stub_builder", path)
@@ -272,12 +309,10 @@ def nvml_library(tmp_path_factory):
     spec.loader.exec_module(builder)
     if sys.platform != "linux" or builder.compiler() is None:
         pytest.skip("no C compiler (cc, gcc or $CC) on Linux to build the stand-in for NVML with")
-    built = {}
 
     def get(missing):
-        if missing not in built:
-            built[missing] = builder.build(tmp_path_factory.mktemp("nvml"), missing)
-        return built[missing]
+        name = hashlib.sha256(" ".join(missing).encode()).hexdigest()[:8]
+        return once(f"nvml-{name}", lambda folder: builder.build(folder, missing))
 
     return builder, get
 
@@ -523,11 +558,12 @@ def a800_run():
 
 
 @pytest.fixture(scope="session")
-def library():
+def library(once):
     """The library that draws the charts of a page; to bundle it takes seconds, so one does for all pages."""
     from nameplate.report import vega
 
-    return vega.library()()
+    folder = once("library", lambda folder: (folder / "library.js").write_text(vega.library()(), "utf-8"))
+    return (folder / "library.js").read_text("utf-8")
 
 
 @pytest.fixture

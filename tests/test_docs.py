@@ -14,7 +14,6 @@ import nameplate.run
 from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice, steady
 from nameplate.device.simulated_work import SimulatedWork
-from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.suite import Case, Suite
 
 ROOT = Path(__file__).parent.parent
@@ -44,29 +43,28 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture
-def desk(tmp_path, monkeypatch, make_record, make_manifest, simulate, one_library):
-    """A folder in which the documents' runs lie, and a machine that is measured in no time."""
-
-    def store(name, results=tmp_path, **changes):
-        products = [make_record(phase="sustained"), make_record(case="matmul/bf16/8x8x8/normal/warm/-/torch")]
-        manifest = make_manifest([record.case for record in products], run=name, **changes)
-        folder = create(results, manifest)
-        with RecordWriter(folder, "cpu") as writer:
-            for record in products:
-                writer.append(record)
-        mark_done(folder)
-
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory, make_record, store_run):
+    """A folder in which the documents' runs and files lie."""
+    folder = tmp_path_factory.mktemp("desk")
+    products = [make_record(phase="sustained"), make_record(case="matmul/bf16/8x8x8/normal/warm/-/torch")]
     for name in ("RUN", "BASE", "NEW"):
-        store(name)
-    for folder in ("runs", "baseline", "new"):
+        store_run(folder, *products, run=name)
+    for results in ("runs", "baseline", "new"):
         for number in range(3):
-            store(f"{folder}-{number}", tmp_path / folder)
-    shutil.copytree(ROOT / "results", tmp_path / "results")
-    (tmp_path / "textfile_collector").mkdir()
-    (tmp_path / "mine.toml").write_text(toml_of("extending.md", "[[part]]"), encoding="utf-8")
+            store_run(folder / results, *products, run=f"{results}-{number}")
+    shutil.copytree(ROOT / "results", folder / "results")
+    (folder / "textfile_collector").mkdir()
+    (folder / "mine.toml").write_text(toml_of("extending.md", "[[part]]"), encoding="utf-8")
     for name in ("base.json", "new.json"):
-        shutil.copy(ROOT / "tests/data/compare/pytest-benchmark/base.json", tmp_path / name)
+        shutil.copy(ROOT / "tests/data/compare/pytest-benchmark/base.json", folder / name)
+    return folder
+
+
+@pytest.fixture
+def desk(furnished, tmp_path, monkeypatch, simulate, one_library):
+    """A copy of that folder as the current one, and a machine that is measured in no time."""
+    shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
     device = SimulatedDevice(steady(1e-3, 0.01), nominal_tflops=4.0)
     product = SimulatedWork(device, name="matmul", dtype="bf16", shape="1024x1024x1024")
     suite = Suite("smoke", "a test's own", 20.0, lambda target: [Case(product)])

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from nameplate.store.folder import RecordWriter, create
-
 pytestmark = pytest.mark.process
 HEAVY = {"torch", "pandas", "numpy", "scipy", "pydantic", "altair", "vl_convert", "jinja2", "babel"}
 BENCH = Path(sys.executable).with_name("bench")
@@ -44,15 +42,9 @@ def test_the_check_above_can_fail_for_pandas_too():
     assert "pandas" in loaded_by("from nameplate.store.load import frame; frame([])")
 
 
-def test_showing_a_run_needs_neither_torch_nor_what_draws(
-    modules_after, tmp_path, make_record, make_manifest
-):
+def test_showing_a_run_needs_neither_torch_nor_what_draws(modules_after, tmp_path, make_record, store_run):
     """A laptop that only reads results shouldn't pay for torch, nor a node that measures for charts."""
-    record = make_record()
-    folder = create(tmp_path, make_manifest([record.case]))
-    with RecordWriter(folder, "cpu") as writer:
-        writer.append(record)
-    found = modules_after(("show", folder))
+    found = modules_after(("show", store_run(tmp_path, make_record(), done=False)))
     assert not found & {"torch", "altair", "vl_convert", "jinja2", "babel"}
     assert "numpy" in found  # it did more than look the run up
 

@@ -72,6 +72,7 @@ def share(found, holds):
     return np.mean([holds(one) for one in found])
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("length_s", [12.0, 30.0])
 @pytest.mark.parametrize("noise", [gaussian(0.01), heavy_tail], ids=["gaussian", "tail"])
 def test_a_steady_course_is_settled_from_the_start(length_s, noise):
@@ -82,12 +83,14 @@ def test_a_steady_course_is_settled_from_the_start(length_s, noise):
     assert share(found, lambda one: one.period_s is None) >= 0.98
 
 
+@pytest.mark.stat
 def test_bursts_are_no_relaxation():
     found = told(level, 30.0, bursts, seed=2, courses=100)
     assert share(found, lambda one: one.settled_s == 0.0) >= 0.85
     assert share(found, lambda one: bool(one.settled_s)) <= 0.05
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize(("wave", "noise"), [(0.025, gaussian(0.01)), (0.0, gaussian(0.03))])
 def test_a_relaxation_is_over_after_five_time_constants(wave, noise):
     found = told(relaxing(wave=wave), 60.0, noise, seed=3)
@@ -97,12 +100,14 @@ def test_a_relaxation_is_over_after_five_time_constants(wave, noise):
     assert np.median([one.amplitude for one in found]) == pytest.approx(-0.15, abs=0.01)
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("length_s", [10.0, 20.0, 35.0])
 def test_nothing_is_settled_before_five_time_constants_were_seen(length_s):
     found = told(relaxing(wave=0.025), length_s, seed=4)
     assert share(found, lambda one: one.settled_s is None) >= 0.98
 
 
+@pytest.mark.stat
 def test_a_course_that_is_asked_again_and_again_is_not_let_go_early():
     at_s = batches(60.0)
     rng = np.random.default_rng(5)
@@ -115,6 +120,7 @@ def test_a_course_that_is_asked_again_and_again_is_not_let_go_early():
     assert np.median(first) == pytest.approx(40, abs=5)
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("wave", [0.0, 0.03])
 @pytest.mark.parametrize("length_s", [20.0, 60.0])
 def test_a_step_is_found_and_not_averaged_over(wave, length_s):
@@ -125,11 +131,13 @@ def test_a_step_is_found_and_not_averaged_over(wave, length_s):
     assert np.median([one.amplitude for one in said]) == pytest.approx(1 / 1.15 - 1, abs=0.01)
 
 
+@pytest.mark.stat
 def test_a_step_that_just_happened_is_not_settled():
     found = told(stepping(), 13.0, seed=7)
     assert share(found, lambda one: one.settled_s is None) >= 0.98
 
 
+@pytest.mark.stat
 def test_a_relaxation_before_a_step_does_not_hide_it():
     def rate(at_s, phase):
         return relaxing(0.1, 3.0, 0.02)(at_s, phase) * stepping()(at_s, phase)
@@ -138,6 +146,7 @@ def test_a_relaxation_before_a_step_does_not_hide_it():
     assert share(found, lambda one: one.settled_s is not None and one.settled_s >= 13) >= 0.98
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("wave", [0.0, 0.03])
 @pytest.mark.parametrize("length_s", [20.0, 60.0])
 def test_a_drift_that_goes_on_never_settles(wave, length_s):
@@ -147,17 +156,20 @@ def test_a_drift_that_goes_on_never_settles(wave, length_s):
     assert share(told(rate, length_s, seed=9), lambda one: one.settled_s is None) >= 0.98
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("rate", [relaxing(0.0, 8.0, 0.03), relaxing(0.15, 8.0, 0.02), stepping(wave=0.03)])
 def test_the_period_is_found_whatever_else_changes(rate):
     found = told(rate, 30.0, seed=10)
     assert share(found, lambda one: one.period_s is not None and abs(one.period_s - 3) < 0.1) >= 0.98
 
 
+@pytest.mark.stat
 def test_what_is_small_is_no_change():
     found = told(relaxing(0.005, 4.0), 60.0, gaussian(0.003), seed=11)
     assert share(found, lambda one: one.settled_s == 0.0) >= 0.98
 
 
+@pytest.mark.stat
 def test_noise_that_could_hide_a_tenth_says_nothing():
     assert all(one.settled_s is None for one in told(level, 12.0, gaussian(0.3), seed=12, courses=20))
 
@@ -179,6 +191,7 @@ def test_the_shortest_course_is_the_callers_to_say():
     assert settle(at_s, level(at_s, 0), shortest_s=4.0).settled_s == 0.0
 
 
+@pytest.mark.stat
 def test_many_batches_tell_the_same_as_few():
     many = told(relaxing(wave=0.025), 60.0, batch_s=0.012, courses=10, seed=13)
     assert all(38 <= one.settled_s <= 44 for one in many)

@@ -85,16 +85,19 @@ def test_refuses_fewer_than_two_batches(batches):
         launch_time(batches, [1] * len(batches))
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("batches", [20, 10, 5])
 def test_covers_the_truth_95_times_in_100(batches):
     assert 0.93 <= covered(gaussian(11, 2000, batches)) <= 0.97
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("noise", [0.001, 0.2])
 def test_coverage_does_not_depend_on_how_loud_the_noise_is(noise):
     assert 0.93 <= covered(gaussian(12, 1000, 20, noise)) <= 0.97
 
 
+@pytest.mark.stat
 def test_batches_that_hang_together_widen_the_interval():
     windows = autoregressive(13, 4000, 20, r=0.5)
     ours, students = covered(windows), covered_by_student(windows)
@@ -102,6 +105,7 @@ def test_batches_that_hang_together_widen_the_interval():
     assert ours >= students + 0.05
 
 
+@pytest.mark.stat
 def test_batches_that_alternate_are_not_narrowed():
     windows = autoregressive(14, 1000, 20, r=-0.6)
     assert covered(windows) >= covered_by_student(windows) - 0.005
@@ -115,6 +119,7 @@ def test_the_clocks_step_enters_however_steady_the_batches_are():
     assert coarse.value == plain.value
 
 
+@pytest.mark.stat
 def test_a_truncating_clock_is_covered_by_its_step():
     step_s = 0.02 * TRUTH_S * LAUNCHES  # 2 % of a batch, the case that is missed every time without it
     true = gaussian(15, 1000, 20, noise=0.002) * LAUNCHES
@@ -193,6 +198,7 @@ def going(drift=0.0, wave=0.0, period_s=3.0, decay=0.0, window_s=25.0, noise=0.0
     return draw
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize(
     "draw",
     [steady(0.02), steady(0.15), lognormal_tail, rare_spikes, pareto_tail, free_modes],
@@ -204,6 +210,7 @@ def test_throughput_is_covered_whatever_the_law_of_the_noise(draw):
     assert abs(bias) < 0.001
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize(
     "draw",
     [
@@ -223,6 +230,7 @@ def test_what_time_explains_is_covered_and_not_paid_for(draw):
     assert width <= 0.01
 
 
+@pytest.mark.stat
 def test_without_the_samples_a_heavy_tail_is_missed_on_its_side():
     rng = np.random.default_rng(103)
     with_tail = without = 0
@@ -257,6 +265,7 @@ def stamped(passed, step):
     return np.diff(np.floor(np.concatenate([[0.3 * step], passed + 0.3 * step]) / step)) * step
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("read", [cut, stamped])
 @pytest.mark.parametrize("noise", [0.01, 0.03])
 def test_a_coarse_clock_is_covered_and_costs_little(read, noise):
@@ -276,11 +285,13 @@ def test_batches_that_scatter_over_the_steps_average_half_of_them_out():
     assert alike.high - alike.value == pytest.approx(0.1)
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("r", [0.0, 0.5])
 def test_hundreds_of_batches_are_covered_too(r):
     assert 0.925 <= covered(autoregressive(106, 1000, 300, r)) <= 0.975
 
 
+@pytest.mark.stat
 def test_what_hangs_together_is_worth_less_though_it_drifts():
     line = 1 + 0.1 * np.arange(20) / 19
     independent, together = (
@@ -310,6 +321,7 @@ def rounds(seed, runs, n, ratio_=1.1, noise=0.02):
     return first * ratio_, second
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("n", [2, 5, 20])
 def test_a_paired_ratio_holds_while_both_cases_drift(n):
     pairs = [paired_ratio(*pair) for pair in zip(*rounds(110, 2000, n), strict=True)]
@@ -317,6 +329,7 @@ def test_a_paired_ratio_holds_while_both_cases_drift(n):
     assert np.mean([one.value for one in pairs]) == pytest.approx(1.1, rel=0.005)
 
 
+@pytest.mark.stat
 def test_a_paired_ratio_is_narrower_than_that_of_two_windows():
     first, second = (each[0] for each in rounds(111, 1, 20))
     apart = ratio(launch_time(first, [1] * 20), launch_time(second, [1] * 20))
@@ -374,6 +387,7 @@ def test_a_trends_error_is_that_of_least_squares():
     assert ours.error == pytest.approx(theirs.stderr * 25 / series.mean())
 
 
+@pytest.mark.stat
 @CLEAN
 def test_clean_noise_has_no_trend(draw):
     found = [trend(np.arange(25.0), samples.mean(axis=1)) for samples in batch_means(draw, 120)]
@@ -381,6 +395,7 @@ def test_clean_noise_has_no_trend(draw):
     assert np.mean([one.beyond(0.0) for one in found]) <= 0.035  # 1 % of either sign
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("wave", [0.0, 0.03])
 def test_a_drift_of_a_tenth_is_beyond_a_twentieth(wave):
     draw = going(drift=0.105, wave=wave, noise=0.08)
@@ -398,6 +413,7 @@ def dwelling_of(samples):
     return dwelling(samples.mean(axis=1), list(samples))
 
 
+@pytest.mark.stat
 @CLEAN
 def test_clean_noise_does_not_dwell(draw):
     assert np.mean([dwelling_of(samples) > 0 for samples in batch_means(draw, 122)]) < 0.01
@@ -417,6 +433,7 @@ def persistent(rng, batches, dwell):
             return (1 + 0.1 * level)[:, None] * (1 + 0.1 * rng.standard_normal((batches, SAMPLES)))
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize(("batches", "dwell"), [(20, 4), (25, 5), (100, 20)])
 def test_modes_that_persist_dwell_as_far_apart_as_they_are(batches, dwell):
     rng = np.random.default_rng(124)
@@ -425,12 +442,14 @@ def test_modes_that_persist_dwell_as_far_apart_as_they_are(batches, dwell):
     assert np.median(found) == pytest.approx(0.1 / 1.05, rel=0.05)
 
 
+@pytest.mark.stat
 def test_over_many_batches_persistent_modes_show_without_their_samples():
     rng = np.random.default_rng(125)
     found = [dwelling(persistent(rng, 100, 8).mean(axis=1)) for _ in range(200)]
     assert np.mean([distance > 0.05 for distance in found]) >= 0.99
 
 
+@pytest.mark.stat
 def test_an_oscillation_of_three_percent_stays_under_a_twentieth():
     found = [dwelling_of(one) for one in batch_means(going(wave=0.03, decay=0.009), 126, runs=300)]
     assert max(found) < 0.05
@@ -455,6 +474,7 @@ def test_the_chance_of_runs_is_counted_exactly():
         assert _chance_of_runs(most, ones, others) == pytest.approx(share)
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("period_s", [2.2, 3.0, 7.0])
 def test_the_period_of_a_wave_is_found_beside_a_drift(period_s):
     rng = np.random.default_rng(130)
@@ -465,6 +485,7 @@ def test_the_period_of_a_wave_is_found_beside_a_drift(period_s):
     assert found == pytest.approx([period_s] * 100, rel=0.05)
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize(("r", "most"), [(0.0, 0.01), (0.8, 0.1)])
 def test_noise_hardly_oscillates_even_where_it_hangs_together(r, most):
     found = [oscillation(np.arange(120.0), each) for each in autoregressive(131, 400, 120, r)]

@@ -19,7 +19,7 @@ from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice, steady
 from nameplate.record import Verification
 from nameplate.selftest.bare import BareResult
-from nameplate.store.folder import RecordWriter, create, mark_done
+from nameplate.store.folder import create
 from nameplate.suite import Case, Suite
 
 PROMISED = {"run", "selftest", "show", "suites", "devices", "report", "publish"}
@@ -81,19 +81,11 @@ def measured(monkeypatch, simulate, tmp_path):
 
 
 @pytest.fixture
-def stored(make_record, make_manifest, tmp_path):
+def stored(make_record, store_run, tmp_path):
     """A finished run on disk."""
 
-    def store(*records, done=True, **changes):
-        records = records or (make_record(),)
-        manifest = make_manifest([record.case for record in records], **changes)
-        folder = create(tmp_path / "runs", manifest)
-        with RecordWriter(folder, "cpu") as writer:
-            for record in records:
-                writer.append(record)
-        if done:
-            mark_done(folder)
-        return folder
+    def store(*records, **changes):
+        return store_run(tmp_path / "runs", *(records or (make_record(),)), **changes)
 
     return store
 
@@ -550,9 +542,5 @@ def test_two_ratings_of_one_dtype_are_refused(bench):
 
 
 @pytest.fixture
-def begun_run(tmp_path, make_record, make_manifest):
-    record = make_record()
-    folder = create(tmp_path, make_manifest([record.case]))
-    with RecordWriter(folder, "cpu") as writer:
-        writer.append(record)
-    return folder
+def begun_run(tmp_path, make_record, store_run):
+    return store_run(tmp_path, make_record(), done=False)

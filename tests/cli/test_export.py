@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nameplate.export.formats import FORMATS
 from nameplate.record import METHOD
-from nameplate.store.folder import RecordWriter, create, mark_done
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
@@ -29,18 +28,11 @@ def bench(bench, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def runs(make_record, make_manifest, tmp_path):
+def runs(make_record, store_run, tmp_path):
     """The folder `runs`, with two runs of two cases each."""
     for run, day in (("a1", 20), ("a2", 21)):
         records = make_record(power_w=120.0), make_record(case="other", status="skipped")
-        manifest = make_manifest(
-            [record.case for record in records], run=run, created=f"2026-11-{day}T12:00:00+00:00"
-        )
-        folder = create(tmp_path / "runs", manifest)
-        with RecordWriter(folder, "cpu") as writer:
-            for record in records:
-                writer.append(record)
-        mark_done(folder)
+        store_run(tmp_path / "runs", *records, run=run, created=f"2026-11-{day}T12:00:00+00:00")
     return tmp_path / "runs"
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from nameplate.device.identity import CpuIdentity
 from nameplate.fleet.montecarlo import DRAWS
-from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.store.manifest import DeviceEntry
 
 A800 = "nvidia-a800-sxm4-80gb"
@@ -30,7 +29,7 @@ def bench(bench, monkeypatch):
 
 
 @pytest.fixture
-def cpu_run(make_manifest, make_record, tmp_path):
+def cpu_run(store_run, make_record, tmp_path):
     """A CPU's run on disk; its folder."""
     identity = CpuIdentity(
         name="AMD \x1b[2J[red]EPYC",
@@ -39,13 +38,8 @@ def cpu_run(make_manifest, make_record, tmp_path):
         usable_cores=2.0,
         memory_bytes=1 << 34,
     )
-    record = make_record()
     device = DeviceEntry(name="cpu", part="amd-zen4", evidence="its model", identity=identity)
-    folder = create(tmp_path / "runs", make_manifest([record.case], devices=(device,)))
-    with RecordWriter(folder, "main") as writer:
-        writer.append(record)
-    mark_done(folder)
-    return folder
+    return store_run(tmp_path / "runs", make_record(), devices=(device,))
 
 
 def test_list_prints_the_fleets_with_dates_kinds_sources_and_cards(bench):

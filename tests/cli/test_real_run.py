@@ -321,6 +321,7 @@ def test_results_that_can_only_be_read_are_one_sentence(read_only):
     )
 
 
+@pytest.mark.long
 def test_a_run_that_can_only_be_read_is_not_resumed_in_one_sentence(killed, read_only):
     """Someone else's run, or one on a snapshot."""
     folder = read_only / "run"

@@ -30,16 +30,19 @@ def coverage(runs, level=0.97, sds=(SPREAD, SPREAD)):
     return held / TRIES
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("runs", [(1, 1), (2, 1), (2, 2), (3, 3), (5, 1), (1, 5), (5, 2), (12, 12)])
 def test_an_interval_holds_the_truth_as_often_as_it_says(runs):
     """Of three runs a side Satterthwaite's degrees of freedom are too few: it holds a little more often."""
     assert 0.935 <= coverage(runs) <= 0.975
 
 
+@pytest.mark.stat
 def test_it_also_does_where_one_side_scatters_three_times_as_much():
     assert 0.935 <= coverage((5, 5), sds=(SPREAD, 3 * SPREAD)) <= 0.975
 
 
+@pytest.mark.stat
 def test_single_runs_whose_restarts_are_not_allowed_for_are_too_sure():
     """That is why something is allowed for: a mode that a process keeps is in no record's interval."""
     generator = np.random.default_rng(1)
@@ -75,6 +78,7 @@ def test_a_side_without_figures_has_no_ratio():
         independent([], [Interval(1.0, 1.0, 1.0)], SPREAD, CONFIDENCE)
 
 
+@pytest.mark.stat
 def test_pairs_hold_the_truth_as_often_as_they_say_however_the_hour_moves():
     generator = np.random.default_rng(3)
     held = 0
@@ -100,6 +104,7 @@ def test_runs_that_agree_to_the_last_digit_have_an_interval_of_no_width():
     assert independent(same, same, SPREAD, CONFIDENCE) == Interval(1.0, 1.0, 1.0)
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("cases", [1, 4, 20])
 def test_of_many_cases_all_intervals_hold_together_in_95_of_100_comparisons(cases):
     generator = np.random.default_rng(cases)

@@ -74,12 +74,14 @@ def tries(measured, number=TRIES, **changes):
 # ---- how often the word is right ----
 
 
+@pytest.mark.stat
 def test_two_identical_ones_are_the_same_in_95_of_100_tries_and_never_slower():
     found = tries(restarts)
     assert sum(set(words.values()) == {"same"} for words in found) >= 95
     assert not [words for words in found if {"slower", "faster"} & set(words.values())]
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize(("change", "word"), [(0.97, "slower"), (1 / 0.97, "faster")])
 def test_a_change_of_three_per_cent_is_found_in_95_of_100_tries_and_never_taken_for_another(change, word):
     found = tries(lambda seed: restarts(seed, change))
@@ -89,19 +91,22 @@ def test_a_change_of_three_per_cent_is_found_in_95_of_100_tries_and_never_taken_
     assert not [words for words in found if {words["block"], words["layer"]} & {"slower", "faster"}]
 
 
-@pytest.mark.parametrize("change", [0.985, 1.015])
+@pytest.mark.stat
+@pytest.mark.parametrize("change", [0.985, pytest.param(1.015, marks=pytest.mark.long)])
 def test_at_the_margin_itself_it_is_seldom_said_to_be_beyond(change):
     """There looking again and again costs most."""
     found = Counter(words["product"] for words in tries(lambda seed: restarts(seed, change)))
     assert found["slower"] + found["faster"] <= 5
 
 
+@pytest.mark.stat
 def test_without_the_probe_next_to_nothing_is_decided_and_next_to_nothing_wrong():
     """Pairs scatter by 22 % then, beside which the margin is nothing: hence what looks share."""
     found = Counter(words["product"] for words in tries(restarts, by="achieved"))
     assert found["ambiguous"] >= 95
 
 
+@pytest.mark.stat
 def test_modes_that_a_process_keeps_are_never_taken_for_a_change():
     """Two levels 12 % apart, one drawn at each start: too far apart for 60 pairs to tell 1.5 %."""
 
@@ -138,7 +143,10 @@ def engine(make_run):
     return measured
 
 
-@pytest.mark.parametrize(("change", "word"), [(1.0, "same"), (0.97, "slower")])
+@pytest.mark.stat
+@pytest.mark.parametrize(
+    ("change", "word"), [pytest.param(1.0, "same", marks=pytest.mark.long), (0.97, "slower")]
+)
 def test_so_it_is_with_records_of_the_real_engine(engine, change, word):
     found = Counter(next(iter(words.values())) for words in tries(lambda seed: engine(seed, change), 10))
     assert found[word] >= 9
@@ -182,6 +190,7 @@ def right(document, change, word):
     ]
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize(("change", "word"), [(1.0, "same"), (0.97, "slower")])
 def test_recorded_pairs_can_be_drawn_again(change, word):
     counts, opposite = right(record(restarts(5)), change, word)
@@ -201,6 +210,7 @@ QUIET = 0.022
 WORDS_OF = [(1.0, "same"), (0.97, "slower"), (0.9, "slower")]
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 @pytest.mark.parametrize(("change", "word"), WORDS_OF)
 def test_pairs_recorded_on_a_machine_get_no_wrong_word_and_where_that_can_be_told_the_right_one(
@@ -267,6 +277,7 @@ def test_what_is_too_noisy_to_be_decided_keeps_nobody_waiting():
     assert pairs < 20
 
 
+@pytest.mark.stat
 def test_a_large_change_in_much_noise_is_waited_for():
     """30 % slower, with a scatter of 20 %: at the third look many might be given up, for all that noise."""
     found = [decided(restarts(seed, 0.7, sd=0.2, cases=("product",)), seed) for seed in range(20)]

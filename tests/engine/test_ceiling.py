@@ -153,6 +153,7 @@ def test_what_disturbs_a_part_of_the_rounds_disturbs_case_and_probe_alike():
         assert record.tflops < 0.95 * BEST
 
 
+@pytest.mark.stat
 def test_its_interval_holds_the_truth_and_that_of_the_calibration_is_within_it():
     held, widths = [], []
     for seed in range(60):

@@ -140,6 +140,7 @@ def measure(work=None, device=None, allowance=AMPLE, pilots=None, **axes):
     return record
 
 
+@pytest.mark.stat
 def test_a_known_truth_lies_within_its_interval():
     truth = FLOPS / 1e-3 / 1e12
     records = [measure(device=machine(noise=0.05, seed=seed)) for seed in range(200)]

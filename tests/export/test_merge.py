@@ -14,18 +14,11 @@ from nameplate.store.publish import publish_run
 
 
 @pytest.fixture
-def stored(make_record, make_manifest, tmp_path):
+def stored(make_record, store_run, tmp_path):
     """Put a run on disk, in `runs` unless told otherwise; returns its folder."""
 
     def to_disk(run, *records, results="runs", **changes):
-        records = records or (make_record(),)
-        manifest = make_manifest([record.case for record in records], run=run, **changes)
-        folder = store.create(tmp_path / results, manifest)
-        with store.RecordWriter(folder, "cpu") as writer:
-            for record in records:
-                writer.append(record)
-        store.mark_done(folder)
-        return folder
+        return store_run(tmp_path / results, *(records or (make_record(),)), run=run, **changes)
 
     return to_disk
 

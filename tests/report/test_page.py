@@ -170,10 +170,17 @@ def test_headings_skip_no_level_and_begin_at_the_first(either):
     assert set(levels) == {1, 2}
 
 
-@pytest.mark.parametrize(("lang", "tag"), [("en", "en"), ("zh", "zh-Hans")])
-def test_the_page_says_its_language(page_of, a800_run, lang, tag):
-    (html,) = read(page_of(a800_run(), lang=lang)).every("html")
-    assert html.attributes["lang"] == tag
+@pytest.fixture(scope="module", params=["en", "zh"])
+def spoken(request, page_of, a800_run):
+    """A language, two runs, and their page in it."""
+    runs = a800_run(), a800_run(0.9, 0.8, run="20261123T120000-standard-a801")
+    return request.param, runs, read(page_of(*runs, lang=request.param))
+
+
+def test_the_page_says_its_language(spoken):
+    lang, _runs, page = spoken
+    (html,) = page.every("html")
+    assert html.attributes["lang"] == {"en": "en", "zh": "zh-Hans"}[lang]
     title = next(html.every("h2")).text
     assert bool(re.search("[\u4e00-\u9fff]", title)) == (lang == "zh")
 
@@ -277,10 +284,8 @@ def printed(view):
     return out.getvalue()
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
-def test_what_is_in_the_page_is_on_the_terminal_too(page_of, a800_run, lang):
-    runs = a800_run(), a800_run(0.9, 0.8, run="20261123T120000-standard-a801")
-    page = read(page_of(*runs, lang=lang))
+def test_what_is_in_the_page_is_on_the_terminal_too(spoken):
+    lang, runs, page = spoken
     with speaking(lang):
         views = views_of(*runs)
         screens = [printed(view) for view in views]

@@ -28,6 +28,7 @@ def test_figures_are_the_work_by_total_time():
     assert (result.case, result.rounds) == ("case", 2)
 
 
+@pytest.mark.stat
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     held = 0
     for seed in range(400):

@@ -65,6 +65,7 @@ def test_a_heavy_tail_is_heavy():
     assert (drawn**3).mean() / (drawn**2).mean() ** 1.5 > 10
 
 
+@pytest.mark.stat
 def test_a_window_of_persistent_modes_has_four_switches_at_least():
     scenario = scenarios()["persistent modes"]
     for run in range(200):
@@ -82,6 +83,7 @@ def test_a_run_depends_on_its_number_alone():
 # ---- through the engine ----
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("name", ["steady", "heavy right tail", "independent modes", "coarse timer"])
 def test_what_only_scatters_is_clean_and_its_truth_is_found(name):
     row = row_of(name)
@@ -91,6 +93,7 @@ def test_what_only_scatters_is_clean_and_its_truth_is_found(name):
     assert row.truth == pytest.approx(row.estimate, rel=0.002)
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize(
     "name",
     [
@@ -108,6 +111,7 @@ def test_what_disturbs_is_named(name):
     assert abs(row.bias) < 0.005
 
 
+@pytest.mark.stat
 def test_a_card_that_dies_keeps_what_was_finished_before():
     scenario = scenarios()["a card that dies"]
     device = scenario.device(1)
@@ -121,6 +125,7 @@ def test_a_card_that_dies_keeps_what_was_finished_before():
     assert row.passed
 
 
+@pytest.mark.stat
 def test_a_mode_that_never_switches_is_printed_as_a_limit():
     row = row_of("a mode kept")
     assert (row.verdict_due, row.verdict_rate) == (None, None)
@@ -128,6 +133,7 @@ def test_a_mode_that_never_switches_is_printed_as_a_limit():
     assert row.passed
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("name", ["steady", "heavy right tail", "coarse timer"])
 def test_the_oracles_interval_is_one_of_95_percent(name):
     scenario = scenarios()[name]
@@ -136,6 +142,7 @@ def test_the_oracles_interval_is_one_of_95_percent(name):
     assert np.std(off) * 1.96 == pytest.approx(1.0, abs=0.15)
 
 
+@pytest.mark.stat
 def test_other_tools_read_the_same_launches_with_a_bias_that_the_mean_lacks():
     modes, tail = row_of("independent modes", runs=20), row_of("heavy right tail", runs=20)
     assert modes.peers["best of 100"].bias > 0.05
@@ -145,6 +152,7 @@ def test_other_tools_read_the_same_launches_with_a_bias_that_the_mean_lacks():
     assert min(peer.bias for peer in hot.peers.values()) > 0.05
 
 
+@pytest.mark.stat
 @pytest.mark.parametrize("name", ["heavy right tail", "independent modes"])
 def test_a_sabotaged_estimator_fails(name, monkeypatch):
     def of_medians(elapsed_s, launches, *rest, **options):
@@ -162,6 +170,7 @@ def test_a_sabotaged_estimator_fails(name, monkeypatch):
 # ---- who does the work ----
 
 
+@pytest.mark.stat
 @pytest.mark.process
 def test_the_rows_are_the_same_whoever_does_the_work():
     names, seen, environment = ["steady", "a mode kept"], [], dict(os.environ)
