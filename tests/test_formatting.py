@@ -153,9 +153,12 @@ def test_each_rule_stands_in_the_module_s_table():
 
 # A number that is formatted by hand: thousands separators, decimals, significant digits, per cent.
 BY_HAND = re.compile(r"\{[^{}\n]*:[+,>]*(?:\.?\d*[gfe%]|,d?)\}|format\([^)\n]*\"[,.+\d]+[gfed%]\"|\"\{:[,.]")
-# Columns of records and exports have formats of their own; sentences that records hold are stored as they
-# were said (engine, device, specs, telemetry, compare, run).
-ELSEWHERE = ("engine", "device", "specs", "telemetry", "compare", "store", "export", "run.py", "record.py")
+# Columns of records and exports have formats of their own, and so have the templates of messages, whose
+# English programs read in --json.
+ELSEWHERE = (
+    *("engine", "device", "specs", "telemetry", "compare", "store", "export"),
+    *("run.py", "record.py", "messages.py"),
+)
 # How many lines of a file print numbers to be typed or read by programs, not a figure.
 OTHERWISE = {
     "fleet/entries.py": 1,  # the ends of an input, as one types them: 1e+12

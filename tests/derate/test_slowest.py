@@ -52,7 +52,7 @@ def test_a_device_without_a_burst_comes_as_far_and_is_the_slowest_everywhere(a80
     """The slower device lacks one record: the report, the leaderboard and the price still go by it."""
     run = a800_run(1.0, 0.5, records=without("cuda:1", "burst"))
     assert slowest(stages(run.records)).device == "cuda:1"
-    assert "cuda:1, the slowest of 2 devices, delivers 38% of it" in meaning(run)
+    assert "cuda:1, the slowest of 2 devices, delivers 38.3% of it" in meaning(run)
     assert view(run).answers[-1].value == "32.0% ± 0.3"
     assert {link.device for link in priced_by(run).chain[1:]} == {"cuda:1"}
     assert not any("not by" in note for note in priced_by(run).notes)

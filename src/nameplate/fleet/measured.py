@@ -197,5 +197,5 @@ def _explain_other_device(run: Run, pace: Stages, records: Sequence[Record]) -> 
     )
     yield (
         f"not by {shown.device}, the slowest device of run {run.id} by all of its records "
-        f"({left(last, shown.stages[0]).value:.1%} of nominal in {last.stage.label}): {why}"
+        f"({percent(left(last, shown.stages[0]).value)} of nominal in {last.stage.label}): {why}"
     )
