@@ -16,6 +16,8 @@ endif
 PYTEST = env -u PYTHONDONTWRITEBYTECODE "$(VENV)/bin/python" -m pytest
 # As many test processes as cores, each of one thread: threads of more than there are cores spin for each other.
 PARALLEL = --numprocesses logical --maxprocesses 8 --dist loadfile
+# What `make test` leaves to `make test-long`; CONTRIBUTING.md has the markers.
+LONG = long or gpu
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-all check bench clean again
@@ -31,11 +33,11 @@ help: ## list these commands
 run: $(READY) ## measure this machine: bench run ARGS
 	@"$(VENV)/bin/bench" run $(ARGS)
 
-test: $(READY) ## run the tests that aren't long, on every core: pytest ARGS
-	@OMP_NUM_THREADS=1 $(PYTEST) -m "not long" $(PARALLEL) $(ARGS)
+test: $(READY) ## run the tests but the long ones, on every core: pytest ARGS
+	@OMP_NUM_THREADS=1 $(PYTEST) -m "not ($(LONG))" $(PARALLEL) $(ARGS)
 
-test-long: $(READY) ## run the long ones, one after the other: pytest ARGS
-	@$(PYTEST) -m long $(ARGS)
+test-long: $(READY) ## run those that make test leaves out, one after the other: pytest ARGS
+	@$(PYTEST) -m "$(LONG)" $(ARGS)
 
 test-all: test test-long ## run all tests
 

@@ -333,36 +333,35 @@ def use_nvml(nvml_library, tmp_path, monkeypatch):
 
 
 KINDS = ("browser", "gpu", "process", "stat")
-LEFT_OUT = pytest.StashKey[Counter]()
+LEFT_OUT = pytest.StashKey()
 
 
 def pytest_deselected(items):
-    """Count the tests marked `long` that this run leaves out, by what else they are marked."""
-    long = [item for item in items if item.get_closest_marker("long")]
-    if long:
-        counts = Counter(kind for item in long for kind in KINDS if item.get_closest_marker(kind))
-        counts["long"] = len(long)
-        _keep_left_out(long[0].config, counts)
+    """Count what `-m "not …"` leaves out, in all and by kind."""
+    options = items[0].config.option
+    if options.markexpr.startswith("not ") and not options.keyword:
+        counts = Counter(kind for item in items for kind in KINDS if item.get_closest_marker(kind))
+        _keep_left_out(items[0].config, len(items), counts)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
-    """Take a worker's count: with xdist the workers collect, and every one of them all tests."""
-    _keep_left_out(node.config, Counter(getattr(node, "workeroutput", {}).get("left_out")))
+    """Take a worker's count: with pytest-xdist the workers collect, and each of them all tests."""
+    _keep_left_out(node.config, *getattr(node, "workeroutput", {}).get("left_out", (0, {})))
 
 
-def _keep_left_out(config, counts):
-    config.stash[LEFT_OUT] = counts
+def _keep_left_out(config, number, counts):
+    config.stash[LEFT_OUT] = number, counts
     if hasattr(config, "workeroutput"):
-        config.workeroutput["left_out"] = dict(counts)
+        config.workeroutput["left_out"] = number, dict(counts)
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Say how many tests were left out for being long, what runs them, and how many this machine skipped."""
-    counts = config.stash.get(LEFT_OUT, Counter())
-    if number := counts.pop("long", 0):
+    """Say how many tests were left out, what runs them, and how many this machine skipped."""
+    number, counts = config.stash.get(LEFT_OUT, (0, {}))
+    if number:
         terminalreporter.write_line(
-            f"left out: {number} long tests ({_listed(counts)}): `make test-long` runs them"
+            f"left out: {number} tests ({_listed(counts)}): `make test-long` runs them"
         )
     skipped = terminalreporter.stats.get("skipped", [])
     counts = Counter(kind for report in skipped for kind in KINDS if kind in report.keywords)

@@ -122,6 +122,6 @@ def estimate(value: float, drawn: Figure) -> Estimate:
     """The value beside the 5 %, 50 % and 95 % points of the draws (the nearest draw, not between two)."""
     if isinstance(drawn, float | int):
         return Estimate(value, value, value, value)
-    ordered = np.sort(drawn)
-    p5, p50, p95 = (float(ordered[math.ceil(q * ordered.size) - 1]) for q in _QUANTILES)
+    places = [math.ceil(q * drawn.size) - 1 for q in _QUANTILES]
+    p5, p50, p95 = np.partition(drawn, places)[places].tolist()  # in place as after a sort, in half the time
     return Estimate(value, p5, p50, p95)
