@@ -51,7 +51,7 @@ def suite(aim_s, **groups):
 
 TWO_GROUPS = suite(8.0, one=[Memory("copy", "fp32", 1), Memory("triad", "fp32", 1)],
                    two=[Memory("copy", "fp32", 2), Memory("triad", "fp32", 2)])
-DEADLY = suite(8.0, one=[Memory("copy", "fp32", 1), Deadly("copy", "fp32", 2), Loud("copy", "fp32", 3)],
+DEADLY = suite(12.0, one=[Memory("copy", "fp32", 1), Deadly("copy", "fp32", 2), Loud("copy", "fp32", 3)],
                two=[Memory("triad", "fp32", 1)])
 """
 ENTRY_POINTS = "[nameplate.suites]\nsmall = their_suites:TWO_GROUPS\ndeadly = their_suites:DEADLY\n"

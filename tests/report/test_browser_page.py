@@ -189,10 +189,10 @@ def test_hovering_a_step_a_field_a_point_and_a_moment_tells_what_it_is(show, pag
     assert shown.hovered(field) == {"shape": "8192x8192x8192", "dtype": "bf16", "achieved": "81.2%"}
     point = shown.chart("roofline").locator("[aria-roledescription=point]").last
     assert shown.hovered(point) == {
-        "case": "memory fp32 triad-4096MiB",
-        "dtype": "fp32",
-        "TFLOPS": "0.280",
-        "FLOP a byte": "0.167",
+        "case": "transformer_block bf16 1x4096x4096-forward_backward rotating sustained",
+        "dtype": "bf16",
+        "TFLOPS": "205",
+        "FLOP a byte": "5,376",
     }
     moments = shown.chart("from-idle").locator(".mark-symbol path")
     assert shown.hovered(moments.nth(4)) == {
