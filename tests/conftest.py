@@ -292,7 +292,7 @@ def once(tmp_path_factory):
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
                 draft = folder.with_suffix(".draft")
-                draft.mkdir()
+                draft.mkdir(exist_ok=True)
                 fill(draft)
                 draft.rename(folder)
         return folder
@@ -366,15 +366,14 @@ def pytest_terminal_summary(terminalreporter, config):
     skipped = terminalreporter.stats.get("skipped", [])
     counts = Counter(kind for report in skipped for kind in KINDS if kind in report.keywords)
     if counts:
-        terminalreporter.write_line(
-            f"skipped on this machine: {_listed(counts)}; `make test ARGS=-rs` says why"
-        )
+        terminalreporter.write_line(f"skipped on this machine: {_listed(counts)}; pytest's -rs says why")
 
 
 def _listed(counts):
     return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Skip what is marked `gpu` where torch finds none; torch is imported only if there is such a test."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

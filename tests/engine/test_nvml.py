@@ -20,7 +20,7 @@ from nameplate.telemetry import nvml as client
 from nameplate.telemetry.nvml import NvmlClient
 from nameplate_kernels.workload import Check
 
-pytestmark = [pytest.mark.process, pytest.mark.long]
+pytestmark = pytest.mark.process
 UUID = "GPU-a8000000-0000-4000-8000-000000000000"
 IDENTITY = CudaIdentity(
     name="NVIDIA A800-SXM4-80GB", index=0, uuid=UUID, memory_bytes=80 << 30, l2_bytes=40 << 20
@@ -119,6 +119,7 @@ def measured(use_nvml, monkeypatch):
     return measure
 
 
+@pytest.mark.long
 def test_a_quiet_gpu_is_clean_and_its_ceiling_is_its_datasheets(measured):
     record = measured("gpu.0.clock_event_reasons = 0x0")
     assert record.verdicts == ("clean",)
@@ -128,6 +129,7 @@ def test_a_quiet_gpu_is_clean_and_its_ceiling_is_its_datasheets(measured):
     assert record.normalized_efficiency == pytest.approx(record.tflops / record.ceiling_tflops)
 
 
+@pytest.mark.long
 def test_a_capped_gpu_is_throttled_by_its_power_limit(measured):
     record = measured(
         "gpu.0.clock_event_reasons = 0x4",
@@ -152,6 +154,7 @@ def test_a_hot_gpu_is_throttled_by_heat(measured):
     assert record.conditions["gpu_temperature_c"] == 91
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "line", ["call.nvmlDeviceGetFieldValues = hang after 3", "call.nvmlDeviceGetFieldValues = crash after 3"]
 )
@@ -163,6 +166,7 @@ def test_a_driver_that_hangs_or_dies_amid_a_window_costs_the_evidence_alone(meas
     assert time.monotonic() - begin < 30.0  # a few deadlines, not for ever
 
 
+@pytest.mark.long
 def test_a_card_that_falls_off_the_bus_leaves_no_evidence(measured):
     record = measured("gpu.0.lost_after = 60")
     assert record.verdict == "unknown"
