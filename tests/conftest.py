@@ -317,6 +317,15 @@ def nvml_library(once):
     return builder, get
 
 
+@pytest.fixture(scope="session")
+def screens():
+    """The builders of every screen for a person (screens.py)."""
+    spec = importlib.util.spec_from_file_location("screens", Path(__file__).parent / "screens.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def use_nvml(nvml_library, tmp_path, monkeypatch):
     """Have NVML answer from a scenario, here and in processes started here; called again, from another."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import tomllib
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -41,6 +42,7 @@ from nameplate.messages import message
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
 from nameplate.report import markdown, priced, terminal
 from nameplate.report.compare import compare_view
+from nameplate.report.devices import _FACTS
 from nameplate.report.priced import price
 from nameplate.report.table import Table
 from nameplate.report.view import View, view
@@ -51,6 +53,7 @@ from nameplate.specs.parts import shipped as shipped_parts
 from nameplate.specs.recognition import rating
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected
+from nameplate.suite import find
 from nameplate.together import Outcome
 
 HARNESS = Path(nameplate.__file__).parent
@@ -58,6 +61,7 @@ COMPARED = Path(__file__).parent / "data" / "compare"
 PUBLISHED = Path(__file__).parents[1] / "results" / "intel-emerald-rapids" / "20261122T165536-standard-1901"
 PLACE = re.compile(r"\{(\w+)[^}]*\}")
 A800 = "nvidia-a800-sxm4-80gb"
+FACTS = {name for names in _FACTS.values() for name in names}
 
 # ---- the catalogues ----
 
@@ -89,6 +93,9 @@ def named():
         *chain.from_iterable(read_side(side, COMPARED).facts() for side in sides),
         *software(),
         *of_data_files(),
+        *(find(name).description for name in ("smoke", "quick", "standard", "soak", "sensitivity")),
+        *(fact.removesuffix("_w").removesuffix("_mhz").replace("_", " ") for fact in FACTS),
+        *("power", "thermal"),  # of throttling
     }
 
 
@@ -294,25 +301,26 @@ _SHOWN = []
 
 
 @pytest.fixture
-def shown(make_runs, tmp_path, monkeypatch):
-    """The report in Chinese of three runs, and comparisons; made once."""
+def shown(make_runs, screens, tmp_path, monkeypatch):
+    """The report in Chinese of three runs, comparisons, and every other screen; made once."""
     if not _SHOWN:
         known = language._catalogue("zh")
         noting = Noting(known.messages)
         monkeypatch.setattr(language, "_catalogue", lambda _language: noting)
         monkeypatch.setattr(priced, "cost", partial(cost, draws=1_000))
-        _SHOWN.append(show(make_runs(), tmp_path, noting))
+        _SHOWN.append(show(make_runs(), screens, tmp_path, noting))
     return _SHOWN[0]
 
 
-def show(runs, folder, noting):
+def show(runs, screens, folder, noting):
     write_report(runs, folder / "report.html", "zh")
     with speaking("zh"):
         same = Side("run-1", (taken(runs[0]),))
         compared = [compare_sides(same, same, Terms(by="normalized")), *comparisons()]
         views = report_views(runs, [price(each) for each in runs]) + [compare_view(each) for each in compared]
         texts = "".join(map(markdown.render, views))
-        terminals = {width: "".join(printed(each, width) for each in views) for width in (60, 80, 999)}
+        views += [view for _name, view in (*screens.fleet_views(), *screens.other_views())]
+        terminals = {width: "".join(printed(each, width) for each in views) for width in (60, 80, 9_999)}
     page = visible((folder / "report.html").read_text())
     return Shown(page, texts, terminals, noting.asked, noting.missed)
 
@@ -377,13 +385,35 @@ def test_no_place_is_left_unfilled(shown):
         assert not re.search(r"[{}]", text)
 
 
+@cache
+def quotations():
+    """What data files say of their figures: sources, notes and reasons are quoted as they stand."""
+    texts = set()
+    for path in HARNESS.rglob("*.toml"):
+        texts |= {*strings(tomllib.loads(path.read_text(encoding="utf-8")))}
+    # A longer text first, for a shorter one may be a part of it.
+    return sorted(filter(str.strip, texts), key=len, reverse=True)
+
+
+def strings(data):
+    """Every string of a document, in lines of their own as a screen has them."""
+    if isinstance(data, str):
+        yield " ".join(data.split())
+    elif isinstance(data, dict | list):
+        for each in data.values() if isinstance(data, dict) else data:
+            yield from strings(each)
+
+
 def test_what_is_shown_holds_no_english_prose(shown):
     """Beside commands and what is cited."""
     cited = [figure for part in (A800, "nvidia-h100-sxm-80gb") if (figure := best_gemm(part, "bf16"))]
     quoted = [*(each.scope for each in cited), *(each.source for each in cited), "RuntimeError: no memory"]
+    quoted += [text for text in quotations() if " " in text]
     words = re.compile(r"\b(a|an|the|of|is|are|was|were|its?|by|and|or|to|in|on|for|not|with|this|than|no)\b")
-    left_out = re.compile("|".join([r"`[^`]*`", r"bench \w+ .*", "--by achieved", *map(re.escape, quoted)]))
-    for text in (shown.page, shown.terminals[999]):
+    inputs = r"FLOPs counted by nanoGPT \(6N \+ 12LdT, N with embeddings\)"  # an input's name
+    parts = [r"`[^`]*`", r"bench \w+ .*", "--by achieved", inputs, *map(re.escape, quoted), r"\w+(?:-\w+)+"]
+    left_out = re.compile("|".join(parts))
+    for text in (shown.page, shown.terminals[9_999]):
         lines = left_out.sub("", text).splitlines()
         assert [line for line in lines if words.search(line)] == []
 

@@ -355,7 +355,7 @@ def test_without_a_size_several_are_printed(bench):
     assert [row["cards"] for row in rows] == list(facts().sizes)
     out = bench(columns=80).out
     assert max(map(len, out.splitlines())) <= 80
-    for text in ("131,072", "95 % interval", "72.0% … 93.0%", "checkpoint each", "restarts", "35.8%"):
+    for text in ("131,072", "95 % interval", "72.0% … 93.0%", "checkpoints", "restarts", "35.8%"):
         assert text in out
 
 

@@ -683,7 +683,7 @@ _WELL = {"index": 2, "uuid": _FIRST, "max_pcie_width": 16, "max_pcie_generation"
         (
             {"power_limit_w": 300.0, "default_power_limit_w": 400.0},
             {},
-            ("300 W, 25% below its default", "nvidia-smi -i 2 -pl 400"),
+            ("300 W, 25.0% below its default", "nvidia-smi -i 2 -pl 400"),
         ),
         ({}, {"ecc_uncorrected": 7}, ("7 uncorrectable memory errors", "nvidia-smi -i 2 -q -d ECC")),
         (
@@ -740,5 +740,5 @@ def test_a_capped_power_limit(use: Use):
     use("eight_a800", "gpu.0.power_limit_mw = 250000")
     facts, reading = _first()
     assert health(facts, reading) == [
-        "the power limit of GPU 0 is 250 W, 38% below its default: nvidia-smi -i 0 -pl 400"
+        "the power limit of GPU 0 is 250 W, 37.5% below its default: nvidia-smi -i 0 -pl 400"
     ]

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nameplate.cli.options import Csv, Json, Parts
-from nameplate.cli.output import check_format, print_json
+from nameplate.cli.options import Csv, Json, Lang, Parts
+from nameplate.cli.output import check_format, print_json, reader, show_view
 from nameplate.errors import CheckFailed
 
 
@@ -24,6 +24,7 @@ def audit(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a row is contradicted.")] = False,
     parts: Parts = None,
+    lang: Lang = "en",
     json: Json = False,
     csv: Csv = False,
 ) -> None:
@@ -31,18 +32,18 @@ def audit(
     check_format(json, csv)
     from nameplate.fleet.auditing import audit as recompute
 
-    rows = recompute(claims, parts or ())
-    if json:
-        print_json([row.as_json() for row in rows])
-    elif csv:
-        from nameplate.report.audit import as_csv
+    with reader(lang, json=json, csv=csv):
+        rows = recompute(claims, parts or ())
+        if json:
+            print_json([row.as_json() for row in rows])
+        elif csv:
+            from nameplate.report.audit import as_csv
 
-        print(as_csv(rows), end="")
-    else:
-        from nameplate.report.audit import audit_view
-        from nameplate.report.terminal import show
+            print(as_csv(rows), end="")
+        else:
+            from nameplate.report.audit import audit_view
 
-        show(audit_view(rows))
+            show_view(audit_view(rows))
     contradicted = [row.id for row in rows if row.verdict == "contradicted"]
     if strict and contradicted:
         raise CheckFailed(f"--strict: contradicted are {', '.join(contradicted)}")

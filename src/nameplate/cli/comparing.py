@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results
-from nameplate.cli.output import print_json, show_view
+from nameplate.cli.output import print_json, reader, show_view
 from nameplate.ending import tell
 from nameplate.errors import CheckFailed, InputError, RunIncomplete
 
@@ -81,9 +81,7 @@ def compare(
         _refuse(runs, "is for runs that were measured before", "no --interleave beside it")
     else:
         _refuse(turns, "is for runs still to be measured", "--interleave beside it")
-    from nameplate.language import speaking
-
-    with speaking(lang):  # one that isn't known is refused before anything is measured
+    with reader(lang, json=json):  # one that isn't known is refused before anything is measured
         if interleave:
             found = _interleave(base, new, results, shared | turns)
         else:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nameplate.cli.options import Device, Json
-from nameplate.cli.output import print_json, show_view
+from nameplate.cli.options import Device, Json, Lang
+from nameplate.cli.output import print_json, reader, show_view
 
 if TYPE_CHECKING:
     from nameplate.device.survey import Survey
@@ -18,15 +18,16 @@ def register(app: typer.Typer) -> None:
     app.command("devices")(devices)
 
 
-def devices(device: Device = "all", json: Json = False) -> None:
+def devices(device: Device = "all", lang: Lang = "en", json: Json = False) -> None:
     """Print every device here, the part it is taken for and by which evidence, its rating and its health."""
     from nameplate.report.devices import devices_view, document
 
-    found = document(_survey(device))
-    if json:
-        print_json(found)
-    else:
-        show_view(devices_view(found))
+    with reader(lang, json=json):
+        found = document(_survey(device))
+        if json:
+            print_json(found)
+        else:
+            show_view(devices_view(found))
 
 
 def _survey(device: str) -> Survey:

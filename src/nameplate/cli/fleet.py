@@ -15,6 +15,7 @@ from nameplate.cli.options import (
     Draws,
     Fleets,
     Json,
+    Lang,
     Parts,
     Prices,
     PricingRun,
@@ -23,7 +24,7 @@ from nameplate.cli.options import (
     WithGoodput,
     pairs,
 )
-from nameplate.cli.output import check_format, print_rows, show_view
+from nameplate.cli.output import check_format, print_rows, reader, show_view
 from nameplate.errors import CheckFailed
 
 fleet = typer.Typer(
@@ -41,17 +42,20 @@ def register(app: typer.Typer) -> None:
 
 
 @fleet.command("list")
-def list_(fleets: Fleets = None, parts: Parts = None, json: Json = False, csv: Csv = False) -> None:
+def list_(
+    fleets: Fleets = None, parts: Parts = None, lang: Lang = "en", json: Json = False, csv: Csv = False
+) -> None:
     """List the fleets, as their sources state them and in cards."""
     check_format(json, csv)
     from nameplate.fleet.fleets import catalogue
     from nameplate.report.fleet import list_rows, list_view
 
-    rows = list_rows(catalogue(fleets or (), parts=parts or ()), parts or ())
-    if json or csv:
-        print_rows(rows, csv=csv)
-    else:
-        show_view(list_view(rows))
+    with reader(lang, json=json, csv=csv):
+        rows = list_rows(catalogue(fleets or (), parts=parts or ()), parts or ())
+        if json or csv:
+            print_rows(rows, csv=csv)
+        else:
+            show_view(list_view(rows))
 
 
 @fleet.command("cost")
@@ -74,6 +78,7 @@ def cost(
     results: Results = None,
     files: Fleets = None,
     parts: Parts = None,
+    lang: Lang = "en",
     json: Json = False,
     csv: Csv = False,
 ) -> None:
@@ -83,27 +88,28 @@ def cost(
     from nameplate.fleet.pricing import cost as compute
     from nameplate.fleet.rows import cost_row
 
-    costs = compute(
-        fleets or (),
-        run=run,
-        results=results,
-        derate=derate or (),
-        goodput=goodput,
-        eflops=eflops,
-        part=part,
-        price=pairs("--price", "PART=RMB", price),
-        assume=pairs("--assume", "NAME=X", assume),
-        draws=draws,
-        seed=seed,
-        catalogue=catalogue(files or (), parts=parts or ()),
-        parts=parts or (),
-    )
-    if json or csv:
-        print_rows([cost_row(each) for each in costs], csv=csv)
-    else:
-        from nameplate.report.fleet import cost_view
+    with reader(lang, json=json, csv=csv):
+        costs = compute(
+            fleets or (),
+            run=run,
+            results=results,
+            derate=derate or (),
+            goodput=goodput,
+            eflops=eflops,
+            part=part,
+            price=pairs("--price", "PART=RMB", price),
+            assume=pairs("--assume", "NAME=X", assume),
+            draws=draws,
+            seed=seed,
+            catalogue=catalogue(files or (), parts=parts or ()),
+            parts=parts or (),
+        )
+        if json or csv:
+            print_rows([cost_row(each) for each in costs], csv=csv)
+        else:
+            from nameplate.report.fleet import cost_view
 
-        show_view(cost_view(costs))
+            show_view(cost_view(costs))
 
 
 @fleet.command("validate")
@@ -112,6 +118,7 @@ def validate(
         float | None,
         typer.Option(metavar="X", help="The largest error allowed, as a ratio. [default: each case's own]"),
     ] = None,
+    lang: Lang = "en",
     json: Json = False,
     csv: Csv = False,
 ) -> None:
@@ -120,11 +127,12 @@ def validate(
     from nameplate.fleet.validation import validate as compute
     from nameplate.report.fleet import failures, validation_view
 
-    checks = compute(bound=bound)
-    if json or csv:
-        print_rows([each.as_json() for each in checks], csv=csv)
-    else:
-        show_view(validation_view(checks))
+    with reader(lang, json=json, csv=csv):
+        checks = compute(bound=bound)
+        if json or csv:
+            print_rows([each.as_json() for each in checks], csv=csv)
+        else:
+            show_view(validation_view(checks))
     failed = failures(checks)
     if failed:
         raise CheckFailed(f"the chain misses {len(failed)} of {len(checks)}: {', '.join(failed)}")

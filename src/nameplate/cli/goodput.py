@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nameplate.cli.options import Csv, Json
-from nameplate.cli.output import check_format, print_rows
+from nameplate.cli.options import Csv, Json, Lang
+from nameplate.cli.output import check_format, print_rows, reader, show_view
 from nameplate.ending import ExitStatus
 from nameplate.errors import InputError
 
@@ -44,6 +44,7 @@ def goodput(
     validate: Annotated[
         bool, typer.Option("--validate", help="Hold the model against published cases; exit 1 past a bound.")
     ] = False,
+    lang: Lang = "en",
     json: Json = False,
     csv: Csv = False,
 ) -> None:
@@ -62,7 +63,8 @@ def goodput(
             )
             for size in cards or model.facts().sizes
         ]
-        _print_jobs(jobs, json=json, csv=csv)
+        with reader(lang, json=json, csv=csv):
+            _print_jobs(jobs, as_rows=json or csv, csv=csv)
         return
     if cards or cards_per_node is not None:
         raise InputError(
@@ -76,29 +78,33 @@ def goodput(
         repair_minutes=repair_minutes,
         checkpoint_seconds=checkpoint_seconds,
     )
-    _print_checks(checks, json=json, csv=csv)
+    with reader(lang, json=json, csv=csv):
+        _print_checks(checks, as_rows=json or csv, csv=csv)
+    _end(checks)
 
 
-def _print_jobs(jobs: Sequence[Goodput], *, json: bool, csv: bool) -> None:
-    if json or csv:
+def _print_jobs(jobs: Sequence[Goodput], *, as_rows: bool, csv: bool) -> None:
+    if as_rows:
         print_rows([job.as_json() for job in jobs], csv=csv)
         return
     from nameplate.report.goodput import goodput_view
-    from nameplate.report.terminal import show
 
-    show(goodput_view(jobs))
+    show_view(goodput_view(jobs))
 
 
-def _print_checks(checks: Sequence[Check], *, json: bool, csv: bool) -> None:
-    """Print the checks; the command ends with 1 where one is past its bound."""
-    from nameplate.report.goodput import failures, validation_view
-
-    if json or csv:
+def _print_checks(checks: Sequence[Check], *, as_rows: bool, csv: bool) -> None:
+    if as_rows:
         print_rows([check.as_json() for check in checks], csv=csv)
-    else:
-        from nameplate.report.terminal import show
+        return
+    from nameplate.report.goodput import validation_view
 
-        show(validation_view(checks))
+    show_view(validation_view(checks))
+
+
+def _end(checks: Sequence[Check]) -> None:
+    """End with 1 where a check is past its bound."""
+    from nameplate.report.goodput import failures
+
     failed = failures(checks)
     for sentence in failed:
         print(f"bench: past its bound: {sentence}", file=sys.stderr)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from nameplate.cli.options import Json
-from nameplate.cli.output import print_json
+from nameplate.cli.options import Json, Lang
+from nameplate.cli.output import check_language, print_json, reader
 from nameplate.errors import CheckFailed
 from nameplate.text import plain
 
@@ -25,10 +25,14 @@ def register(app: typer.Typer) -> None:
     app.command("leaderboard")(leaderboard)
 
 
-def leaderboard(folder: Folder = Path("results"), check: Check = False, json: Json = False) -> None:
+def leaderboard(
+    folder: Folder = Path("results"), check: Check = False, lang: Lang = "en", json: Json = False
+) -> None:
     """Write the leaderboard of published results into DIR/README.md, between its marks."""
+    from nameplate.language import _
     from nameplate.report.leaderboard import leaderboard
 
+    check_language(lang)
     found = leaderboard(folder)
     for problem in found.problems:
         print(f"bench: {plain(problem)}", file=sys.stderr)
@@ -39,4 +43,5 @@ def leaderboard(folder: Folder = Path("results"), check: Check = False, json: Js
     if check and not found.current:
         raise CheckFailed(f"{found.path} isn't current; run `bench leaderboard {shlex.quote(str(folder))}`")
     if not json:
-        print(f"{found.path} is current" if check else found.path)
+        with reader(lang):
+            print(_("{path} is current", path=found.path) if check else found.path)

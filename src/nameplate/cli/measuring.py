@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nameplate.cli.options import Budget, Device, Json, NewRuns, Only, Parts, use_parts
-from nameplate.cli.output import print_run
+from nameplate.cli.options import Budget, Device, Json, Lang, NewRuns, Only, Parts, use_parts
+from nameplate.cli.output import check_language, print_run
 from nameplate.ending import tell
 from nameplate.errors import InputError, RunIncomplete
 
@@ -42,11 +42,13 @@ def run(
         ),
     ] = None,
     parts: Parts = None,
+    lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Measure what this machine delivers, and compare it with nominal."""
     ratings = _ratings(nominal or [])
     use_parts(parts)
+    check_language(lang)
     from nameplate.report.progress import LiveProgress
     from nameplate.run import measure
 
@@ -66,7 +68,7 @@ def run(
     except KeyboardInterrupt:
         _say_interrupted(progress.folder)
         raise
-    print_run(done, json=json)
+    print_run(done, lang=lang, json=json)
     lacking = _lacking(done)
     if lacking:
         raise RunIncomplete(lacking)

@@ -48,7 +48,14 @@ Budget = Annotated[
     ),
 ]
 OUTPUT = typer.Option("-o", "--output", metavar="FILE", help="The file to write; its suffix says the format.")
-Lang = Annotated[str, typer.Option("--lang", metavar="LANG", help="The reader's language: en or zh.")]
+Lang = Annotated[
+    str,
+    typer.Option(
+        "--lang",
+        metavar="LANG",
+        help="The reader's language: en or zh; sources, names and errors stay as they are.",
+    ),
+]
 Parts = Annotated[
     list[Path] | None,
     typer.Option("--parts", metavar="FILE", help="A TOML file with parts of your own (repeatable)."),

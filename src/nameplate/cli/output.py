@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nameplate.errors import InputError
+from nameplate.language import ENGLISH, speaking
 
 if TYPE_CHECKING:
     from nameplate.report.table import Table
     from nameplate.report.view import View
     from nameplate.store.folder import Run
+
+
+@contextmanager
+def reader(lang: str, *, json: bool = False, csv: bool = False) -> Iterator[None]:
+    """Have what is said meanwhile be said in the reader's language; what programs read is always English.
+
+    Raises InputError for a language that there is no catalogue of, whatever is printed.
+    """
+    with speaking(lang), speaking(ENGLISH if json or csv else lang):
+        yield
+
+
+def check_language(lang: str) -> None:
+    """Raise InputError for a language that there is no catalogue of, before anything is measured."""
+    with reader(lang):
+        pass
 
 
 def print_json(data: Any) -> None:
@@ -20,17 +38,17 @@ def print_json(data: Any) -> None:
     print(to_json(data))
 
 
-def print_run(run: Run, *, json: bool) -> None:
-    """Print a run as one screen, or as one JSON document."""
+def print_run(run: Run, *, lang: str, json: bool) -> None:
+    """Print a run as one screen in the reader's language, or as one JSON document."""
     if json:
         from nameplate.report.document import document
 
         print_json(document(run))
     else:
-        from nameplate.report.terminal import show
         from nameplate.report.view import view
 
-        show(view(run))
+        with reader(lang):
+            show_view(view(run))
 
 
 def check_format(json: bool, csv: bool) -> None:

@@ -15,6 +15,7 @@ from nameplate.cli.options import (
     Draws,
     Fleets,
     Json,
+    Lang,
     Parts,
     Prices,
     PricingRun,
@@ -92,6 +93,7 @@ def plan(
     results: Results = None,
     files: Fleets = None,
     parts: Parts = None,
+    lang: Lang = "en",
     json: Json = False,
     csv: Csv = False,
 ) -> None:
@@ -100,7 +102,7 @@ def plan(
     Numbers of a training run may be X, LOW..HIGH or LOW..X..HIGH. --part is repeatable; without it, the plan
     is made of every part that a derate or a price is known of.
     """
-    from nameplate.cli.output import check_format, print_rows, show_view
+    from nameplate.cli.output import check_format, print_rows, reader, show_view
     from nameplate.fleet.fleets import catalogue
 
     check_format(json, csv)
@@ -132,16 +134,17 @@ def plan(
         "catalogue": catalogue(files or (), parts=parts or ()),
         "parts": parts or (),
     }
-    if eflops is not None:
-        rows, view = _need(eflops, part or (), options)
-    elif budget_rmb is not None:
-        rows, view = _purchase(budget_rmb, part or (), options)
-    else:
-        rows, view = _training(given | {"parameters": parameters, "part": part or ()}, options)
-    if json or csv:
-        print_rows([row.as_json() for row in rows], csv=csv)
-    else:
-        show_view(view(rows))
+    with reader(lang, json=json, csv=csv):
+        if eflops is not None:
+            rows, view = _need(eflops, part or (), options)
+        elif budget_rmb is not None:
+            rows, view = _purchase(budget_rmb, part or (), options)
+        else:
+            rows, view = _training(given | {"parameters": parameters, "part": part or ()}, options)
+        if json or csv:
+            print_rows([row.as_json() for row in rows], csv=csv)
+        else:
+            show_view(view(rows))
 
 
 def _need(eflops: float, parts: Sequence[str], options: Mapping[str, Any]) -> Answer:

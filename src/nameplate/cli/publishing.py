@@ -12,7 +12,7 @@ import typer
 
 from nameplate.cli.naming import named_runs
 from nameplate.cli.options import OUTPUT, Json, Lang, Results, RunName, RunNames
-from nameplate.cli.output import print_json
+from nameplate.cli.output import check_language, print_json
 from nameplate.collector import garbage_collection_off
 
 
@@ -46,6 +46,7 @@ def publish(
     run: RunName,
     to: Annotated[Path, typer.Option(metavar="DIR", help="Folder of published results.")] = Path("results"),
     results: Results = None,
+    lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Copy a finished run into results/<part>/, its host name, serial and UUID hashed."""
@@ -53,6 +54,7 @@ def publish(
     from nameplate.store.folder import read_run
     from nameplate.store.publish import publish_run
 
+    check_language(lang)
     _print_paths([publish_run(read_run(find_run(run, results)), to)], json=json)
     print(f"bench: now run `bench leaderboard {shlex.quote(str(to))}`", file=sys.stderr)
 

@@ -9,8 +9,9 @@ import typer
 
 from nameplate.cli.naming import named_runs
 from nameplate.cli.options import Json, Lang, Results, RunNames
-from nameplate.cli.output import print_json, show_tables, show_view
+from nameplate.cli.output import print_json, reader, show_tables, show_view
 from nameplate.errors import NameplateError
+from nameplate.language import _
 from nameplate.text import plain
 
 
@@ -21,7 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("suites")(suites)
 
 
-def list_(results: Results = None, json: Json = False) -> None:
+def list_(results: Results = None, lang: Lang = "en", json: Json = False) -> None:
     """List the runs here, the newest first: whole or not, and what each found.
 
     `latest`, an id or the beginning of one names a run to every command.
@@ -33,12 +34,18 @@ def list_(results: Results = None, json: Json = False) -> None:
     runs, unreadable = list_runs(places)
     if unreadable:
         print(f"bench: passed over {plain(unreadable_words(unreadable))}", file=sys.stderr)
-    if json:
-        print_json([run.as_json() for run in runs])
-    elif runs:
-        show_tables([list_table(runs)])
-    else:
-        print(plain(f"No run in {places.places}; {places.run_command} measures this machine and keeps one."))
+    with reader(lang, json=json):
+        if json:
+            print_json([run.as_json() for run in runs])
+        elif runs:
+            show_tables([list_table(runs)])
+        else:
+            none = _(
+                "No run in {places}; {command} measures this machine and keeps one.",
+                places=places.places,
+                command=places.run_command,
+            )
+            print(plain(none))
 
 
 def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json: Json = False) -> None:
@@ -61,7 +68,7 @@ def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json
             show_view(each)
 
 
-def suites(json: Json = False) -> None:
+def suites(lang: Lang = "en", json: Json = False) -> None:
     """List what can be run here."""
     from nameplate import suite
 
@@ -72,9 +79,10 @@ def suites(json: Json = False) -> None:
             rows.append({"suite": name, "budget_s": found.budget_s, "description": found.description})
         except NameplateError as error:  # one package's broken suite is no reason to hide the others
             rows.append({"suite": name, "budget_s": None, "description": str(error)})
-    if json:
-        print_json(rows)
-    else:
-        from nameplate.report.suites import suites_view
+    with reader(lang, json=json):
+        if json:
+            print_json(rows)
+        else:
+            from nameplate.report.suites import suites_view
 
-        show_view(suites_view(rows))
+            show_view(suites_view(rows))

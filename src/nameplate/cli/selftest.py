@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nameplate.cli.options import Budget, Device, Json
-from nameplate.cli.output import print_json
+from nameplate.cli.options import Budget, Device, Json, Lang
+from nameplate.cli.output import print_json, reader
 from nameplate.ending import ExitStatus
 from nameplate.errors import InputError
 
@@ -36,6 +36,7 @@ def selftest(
     dtype: Annotated[str, typer.Option(help="Of the product that --repeat times: bf16 or fp32.")] = "bf16",
     device: Device = "auto",
     budget: Budget = None,
+    lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Show that the engine recovers a known truth, on simulated devices; exits 1 where it doesn't.
@@ -44,12 +45,13 @@ def selftest(
     """
     if bare and repeat is not None:
         raise InputError("two tests at once", where="bench selftest", expected="--bare or --repeat")
-    if bare:
-        passed = _bare(device, budget, json)
-    elif repeat is not None:
-        passed = _repeat(repeat, dtype, json)
-    else:
-        passed = _simulate(runs, scenario, json)
+    with reader(lang, json=json):
+        if bare:
+            passed = _bare(device, budget, json)
+        elif repeat is not None:
+            passed = _repeat(repeat, dtype, json)
+        else:
+            passed = _simulate(runs, scenario, json)
     if not passed:
         raise typer.Exit(ExitStatus.CHECK_FAILED)
 
@@ -66,6 +68,7 @@ def _bare(device: str, budget: float | None, json: bool) -> bool:
 
 
 def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
+    from nameplate.language import _
     from nameplate.report.selftest import failures, readings_table, simulated_table
     from nameplate.selftest.simulate import simulate
 
@@ -75,7 +78,7 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
         return all(row.passed for row in rows)
     _show([simulated_table(rows), readings_table(rows)])
     for line in failures(rows):
-        print(f"FAIL: {line}")
+        print(_("FAIL: {goal}", goal=line))
     return all(row.passed for row in rows)
 
 

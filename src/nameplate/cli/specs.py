@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from nameplate.cli.options import Json, Parts
-from nameplate.cli.output import print_json, show_view
+from nameplate.cli.options import Json, Lang, Parts
+from nameplate.cli.output import print_json, reader, show_view
 
 Name = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="An id, a driver name or a name of the table.")
@@ -19,24 +19,25 @@ def register(app: typer.Typer) -> None:
     app.command("specs")(specs)
 
 
-def specs(name: Name = None, parts: Parts = None, json: Json = False) -> None:
+def specs(name: Name = None, parts: Parts = None, lang: Lang = "en", json: Json = False) -> None:
     """Print what is known of a part, with sources and conflicts; without NAME, a table of all."""
     from nameplate.report.specs import document, part_view, parts_view
     from nameplate.specs.parts import registry
     from nameplate.specs.recognition import require
 
     known = registry(parts or ())
-    if name is not None:
-        named = require(name, known)
-        one = document(named.part, named.memory)
-        view = part_view(one, named.note)
-        if named.note:
-            one["notes"] = [named.note, *one["notes"]]
-        found: object = one
-    else:
-        documents = [document(part) for part in known.parts.values()]
-        found, view = documents, parts_view(documents)
-    if json:
-        print_json(found)
-    else:
-        show_view(view)
+    with reader(lang, json=json):
+        if name is not None:
+            named = require(name, known)
+            one = document(named.part, named.memory)
+            view = part_view(one, named.note)
+            if named.note:
+                one["notes"] = [named.note, *one["notes"]]
+            found: object = one
+        else:
+            documents = [document(part) for part in known.parts.values()]
+            found, view = documents, parts_view(documents)
+        if json:
+            print_json(found)
+        else:
+            show_view(view)

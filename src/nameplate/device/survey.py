@@ -14,6 +14,8 @@ from nameplate.device import cuda
 from nameplate.device.cpu import CpuDevice
 from nameplate.device.find import open_device
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
+from nameplate.formatting import percent, stated
+from nameplate.language import N_, _
 from nameplate.messages import Reason
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuFacts, GpuReading, health
@@ -92,8 +94,9 @@ def _usable_gpu(index: int, nvml: NvmlClient) -> Seen:
     facts = None if identity.uuid is None else nvml.facts(identity.uuid)
     reading = None if facts is None or facts.uuid is None else nvml.reading(facts.uuid)
     if facts is None:
-        reason = nvml.absent or "it has none of this UUID"
-        said: tuple[str, ...] = (f"NVML tells nothing of this GPU ({reason}): see what nvidia-smi says",)
+        reason = nvml.absent or _("it has none of this UUID")
+        nothing = _("NVML tells nothing of this GPU ({reason}): see what nvidia-smi says", reason=reason)
+        said: tuple[str, ...] = (nothing,)
     else:
         said = tuple(health(facts, reading))
     return Seen(
@@ -138,13 +141,14 @@ def _unusable_gpu(name: str, facts: GpuFacts, nvml: NvmlClient) -> Seen:
 
 def _why_unusable(facts: GpuFacts) -> str:
     if facts.lost:
-        return "the driver has lost it"
+        return _("the driver has lost it")
     if facts.mig_mode and not facts.is_mig_slice:
-        return "MIG is on: only its slices can be used"
+        return _("MIG is on: only its slices can be used")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return f"torch doesn't see it (CUDA_VISIBLE_DEVICES={visible})"
-    return f"torch can't use it: driver {facts.driver or 'unknown'}, {cuda.build_of_torch()}"
+        return _("torch doesn't see it (CUDA_VISIBLE_DEVICES={visible})", visible=visible)
+    driver = facts.driver or _("unknown")
+    return _("torch can't use it: driver {driver}, {torch}", driver=driver, torch=cuda.build_of_torch())
 
 
 def _unjudged(reading: GpuReading | None) -> Iterator[str]:
@@ -152,14 +156,15 @@ def _unjudged(reading: GpuReading | None) -> Iterator[str]:
     if reading is None or "*" in reading.absent:
         return
     if reading.pids_match is False:
-        yield (
+        yield _(
             "process ids here are a container's own, so other processes on the GPU may not be told: "
             "share the host's (--pid=host)"
         )
     for what in ("power", "thermal"):
         reason = reading.why_absent(f"{what}_throttle_s")
         if reason:
-            yield f"throttling ({what}) isn't counted ({reason}), so no record can be called clean"
+            text = N_("throttling ({what}) isn't counted ({reason}), so no record can be called clean")
+            yield _(text, what=_(what), reason=reason)
 
 
 def cpu(device: CpuDevice) -> Seen:
@@ -185,12 +190,16 @@ def cpu_obstacles(
     """
     # The load is of the whole machine, so it is held against all of it.
     if load is not None and load > _BUSY_SHARE * identity.logical_cpus:
-        yield f"load average is {load:.2f} on {identity.logical_cpus} CPUs: measure when others rest (top)"
+        yield _(
+            "load average is {load} on {count} CPUs: measure when others rest (top)",
+            load=f"{load:.2f}",
+            count=identity.logical_cpus,
+        )
     stolen = totals[1] / sum(totals) if totals is not None and sum(totals) > 0 else 0.0
     if stolen > _STEAL_SHARE:
-        yield (
-            f"the hypervisor took {stolen:.1%} of the CPU time asked for since boot: "
-            "measure on a dedicated host"
+        yield _(
+            "the hypervisor took {share} of the CPU time asked for since boot: measure on a dedicated host",
+            share=percent(stolen),
         )
     yield from _limits(identity)
 
@@ -198,15 +207,19 @@ def cpu_obstacles(
 def _limits(identity: CpuIdentity) -> Iterator[str]:
     allowed = len(identity.affinity_cpus or ()) or identity.logical_cpus
     if identity.quota_cpus and identity.quota_cpus < allowed:
-        yield (
-            f"a control group holds this process to {identity.quota_cpus:g} of {allowed} CPUs by pausing it: "
-            "give it whole CPUs (cpuset, taskset)"
+        yield _(
+            "a control group holds this process to {quota} of {allowed} CPUs by pausing it: give it whole "
+            "CPUs (cpuset, taskset)",
+            quota=stated(identity.quota_cpus),
+            allowed=allowed,
         )
     if identity.threads is not None and identity.threads < identity.usable_cores:
-        yield (
-            f"torch keeps {identity.threads} of {identity.usable_cores:g} cores busy: "
-            "unset OMP_NUM_THREADS and its like"
+        yield _(
+            "torch keeps {threads} of {cores} cores busy: unset OMP_NUM_THREADS and its like",
+            threads=identity.threads,
+            cores=stated(identity.usable_cores),
         )
     for name, value in _PASSIVE.items():
         if identity.thread_settings.get(name, "").casefold() == value:
-            yield f"{name}={value} lets threads sleep between launches: unset it"
+            text = N_("{setting} lets threads sleep between launches: unset it")
+            yield _(text, setting=f"{name}={value}")

@@ -13,6 +13,7 @@ from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import DRAWS, Estimate, Figure, MonteCarlo, estimate
 from nameplate.fleet.outputs import compute
 from nameplate.fleet.size import slowest
+from nameplate.language import _
 
 
 @dataclass(frozen=True)
@@ -92,4 +93,4 @@ def _product(factors: Sequence[Figure]) -> Figure:
 def nine_in_ten(found: Estimate, form: Callable[[float], str]) -> str:
     """` (nine draws in ten: 50,154 to 54,642)`; nothing for a figure without spread."""
     low, high = form(found.p5), form(found.p95)
-    return "" if low == high else f" (nine draws in ten: {low} to {high})"
+    return "" if low == high else _(" (nine draws in ten: {low} to {high})", low=low, high=high)

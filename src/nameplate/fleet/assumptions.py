@@ -14,6 +14,7 @@ from nameplate.fleet.entries import INPUTS, Assumption, Price
 from nameplate.fleet.fleets import Catalogue, merge
 from nameplate.fleet.size import card_tflops
 from nameplate.fleet.uncertain import Uncertain, Written, exact, read
+from nameplate.language import _
 from nameplate.specs.part import Part
 from nameplate.specs.parts import Registry
 from nameplate.specs.recognition import require
@@ -110,7 +111,7 @@ def _given(name: str, written: Written) -> Assumption:
             high=stated.high,
             law=stated.law,
             as_of=date.today().isoformat(),
-            source="given by --assume",
+            source=_("given by {flag}", flag="--assume"),
         )
     except ValidationError as error:
         raise _refused("--assume", f"{name}={written}", error) from None
@@ -128,7 +129,7 @@ def _priced(part: Part, written: Written, before: Price | None, note: str | None
             high=stated.high,
             law=stated.law,
             as_of=date.today().isoformat(),
-            source="given by --price",
+            source=_("given by {flag}", flag="--price"),
             note=note,
         )
     except ValidationError as error:

@@ -35,6 +35,7 @@ from nameplate.fleet.claims import (
 )
 from nameplate.fleet.formula import Formula, Span
 from nameplate.formatting import interval, stated
+from nameplate.language import _
 from nameplate.specs.parts import Registry, registry
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class _Audit:
         rated = {
             text: part_figure(wanted, parts)
             for claim in claims.claim
-            for _, each in claim.formulas()
+            for _key, each in claim.formulas()
             for text, wanted in each.parts.items()
         }
         self._values = {id_: figure.span for id_, figure in stated.items()} | rated
@@ -196,7 +197,8 @@ class _Audit:
         span = self._evaluate(reading.implies, f"{key}.implies")
         # It has no digits of its own: only what is equal to it holds.
         implied = _Held(_words(span), span, Fraction(0), reading.unit or held.unit)
-        why = f"implied is {self._worked(reading.implies, span)}; {reading.why}"
+        worked = self._worked(reading.implies, span)
+        why = _("implied is {formula}; {why}", formula=worked, why=reading.why)
         row = self._checked(claim, id_, formula_key, implied, reading.formula, why)
         return replace(row, builds_on=tuple(dict.fromkeys((*reading.implies.claims, *row.builds_on))))
 

@@ -26,6 +26,7 @@ from nameplate.fleet.needs import basis, noted, of_parts, parts_of
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.rows import columns
 from nameplate.formatting import count, figure, rmb
+from nameplate.language import _
 
 # What a budget buys.
 BUYS = ("delivered_eflops", "power_mw", "full_delivered_eflops")
@@ -69,11 +70,18 @@ class Purchase:
         bare, full = (self.estimates.get(name) for name in ("delivered_eflops", "full_delivered_eflops"))
         if bare is None or full is None:
             return None
-        bought = f"{count(self.servers)} servers of {self.fleet.name} ({count(self.cards)} cards)"
-        return (
-            f"{rmb(self.budget_rmb)} buys {bought}, delivering {figure(bare.value)} EFLOPS"
-            f"{nine_in_ten(bare, figure)}; with fabric and spares {count(self.full_servers)} servers and "
-            f"{figure(full.value)} EFLOPS{nine_in_ten(full, figure)}."
+        return _(
+            "{rmb} buys {servers} servers of {part} ({cards} cards), delivering {eflops} EFLOPS{range}; with "
+            "fabric and spares {full_servers} servers and {full_eflops} EFLOPS{full_range}.",
+            rmb=rmb(self.budget_rmb),
+            servers=count(self.servers),
+            part=_(self.fleet.name),
+            cards=count(self.cards),
+            eflops=figure(bare.value),
+            range=nine_in_ten(bare, figure),
+            full_servers=count(self.full_servers),
+            full_eflops=figure(full.value),
+            full_range=nine_in_ten(full, figure),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -145,7 +153,8 @@ def _purchase(budget_rmb: float, fleet: Cost, one: Mapping[str, Amount]) -> Purc
     }
     estimates = {name: each.estimate for name, each in found.items() if each is not None}
     servers, full_servers = (None if each is None else int(each.value) for each in (bare, full))
-    reason = f"{rmb(budget_rmb)} is less than one server costs" if servers == 0 else fleet.reason
+    too_little = _("{rmb} is less than one server costs", rmb=rmb(budget_rmb))
+    reason = too_little if servers == 0 else fleet.reason
     return Purchase(budget_rmb, fleet, servers, full_servers, estimates, reason)
 
 
@@ -153,10 +162,10 @@ def _ranked(bought: Sequence[tuple[Purchase, Amount | None]]) -> tuple[Purchase,
     """The one that delivers most first, those of which that isn't known last."""
     known = [(each, delivered) for each, delivered in bought if delivered is not None]
     known.sort(key=lambda pair: -pair[1].value)
-    shares = _first_in([delivered.drawn for _, delivered in known])
+    shares = _first_in([delivered.drawn for _each, delivered in known])
     ranked = [
         replace(each, rank=rank, first_in=share)
-        for rank, ((each, _), share) in enumerate(zip(known, shares, strict=True), start=1)
+        for rank, ((each, _delivered), share) in enumerate(zip(known, shares, strict=True), start=1)
     ]
     return (*ranked, *(each for each, delivered in bought if delivered is None))
 

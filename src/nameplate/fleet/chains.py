@@ -17,6 +17,7 @@ from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.size import Size, card_tflops
 from nameplate.fleet.uncertain import read
 from nameplate.formatting import count, ratio, stated
+from nameplate.language import N_, _
 from nameplate.messages import message
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry
@@ -50,7 +51,7 @@ class Given:
     def use(self, parts: Sequence[Part]) -> RunUse:
         """What became of it for a fleet of these parts."""
         used = any(part.id in self.evidence for part in parts)
-        reason = None if used else self.unpriced or "not used: this fleet isn't counted in the run's part"
+        reason = None if used else self.unpriced or _("not used: this fleet isn't counted in the run's part")
         return RunUse(self.run.id, self.parts, used, self.figures, reason)
 
 
@@ -93,20 +94,22 @@ class Derates:
         """
         rated = card_tflops(part) is not None and DTYPE in part.datasheet
         if not rated and self.listed.unasked_for(part.id) is None:
-            return Chain((), reasons=(f"{part.name} has no {DTYPE} rating with a source",))
+            unrated = _("{part} has no {dtype} rating with a source", part=part.name, dtype=DTYPE)
+            return Chain((), reasons=(unrated,))
         evidence = self.given.evidence.get(part.id) if self.given else None
         asked = [each for each in self.asked if each.may_serve(part.id)]
         notes = [*(evidence.notes if evidence else ()), *self._declined(evidence, asked)]
         if not asked and evidence is None:
             asked = self._unasked(part)
-            how = f"no run of {short(part.name)} was given"
-            notes += [f"by the {each.provenance} derate {each.id}: {how}" for each in asked]
+            notes += [_by_default(each, part) for each in asked]
         first = links.rated(part) if rated else links.unrated(part)
         found = (first, *(evidence.derates if evidence else ()), *asked)
         if len(found) == 1:
-            why = f"no derate of {part.id} is published for use unasked, and no run of it was given"
-            reason = f"delivered isn't known: {why} (--run RUN or --derate ID)"
-            return Chain(found, tuple(notes), (reason,))
+            reason = N_(
+                "delivered isn't known: no derate of {part} is published for use unasked, and no run of it "
+                "was given (--run RUN or --derate ID)"
+            )
+            return Chain(found, tuple(notes), (_(reason, part=part.id),))
         if self.goodput and cards is not None:
             found = (*found, job_goodput(cards))
         notes += _serving(part, found)
@@ -115,10 +118,11 @@ class Derates:
     def _declined(self, evidence: measured.Evidence | None, asked: Sequence[Derate]) -> Iterator[str]:
         """What was given or asked for and isn't taken."""
         if self.given is not None and evidence is None:
-            why = self.given.unpriced or "it is of another part"
-            yield f"run {self.given.run.id} doesn't price it: {why}"
+            why = self.given.unpriced or _("it is of another part")
+            yield _("run {run} doesn't price it: {why}", run=self.given.run.id, why=why)
         if self.asked and not asked:
-            yield f"{', '.join(str(each.id) for each in self.asked)}: of another part, not used"
+            ids = _(", ").join(str(each.id) for each in self.asked)
+            yield _("{derates}: of another part, not used", derates=ids)
 
     def _unasked(self, part: Part) -> list[Derate]:
         """The derate taken where nothing is asked for: one of the catalogue before a published one."""
@@ -126,6 +130,16 @@ class Derates:
         if assumed is not None:
             return [links.from_assumption(assumed)]
         return [] if default is None else [links.from_published(default)]
+
+
+def _by_default(link: Derate, part: Part) -> str:
+    """Which derate is taken unasked."""
+    return _(
+        "by the {how} derate {derate}: no run of {part} was given",
+        how=_(link.provenance),
+        derate=link.id,
+        part=short(part.name),
+    )
 
 
 def derates(
@@ -180,13 +194,13 @@ def _derate(asked: Asked, listed: Catalogue) -> Derate:
 
 def _assumed(written: str) -> Derate:
     """`block:step=0.9..0.95`."""
-    span, _, ratio = written.partition("=")
-    from_, _, to = span.partition(":")
+    span, _equals, ratio = written.partition("=")
+    from_, _colon, to = span.partition(":")
     if not {from_, to} <= set(Stage):
         raise InputError(
             "no derate", where="--derate", got=written, expected=f"FROM:TO=RATIO, of {', '.join(Stage)}"
         )
-    return links.assumed(from_, to, read(ratio, "--derate"), "assumed: given by --derate")
+    return links.assumed(from_, to, read(ratio, "--derate"), _("assumed: given by --derate"))
 
 
 def _check(asked: Sequence[Derate], held: Mapping[str, Part], *, named: bool) -> None:
@@ -238,23 +252,31 @@ def _serving(part: Part, found: Sequence[Derate]) -> list[str]:
 def _notes(link: Derate, part: Part, cards: int | None, known: Registry) -> list[str]:
     said = []
     if link.law == "exact":
-        said.append("a point figure: no interval is known")
+        said.append(_("a point figure: no interval is known"))
     elif link.provenance == "published":
-        unknown = link.convention == "unknown"
-        counted = "how its FLOPs were counted isn't known" if unknown else "counted by another convention"
-        said.append(f"{counted}: by Megatron's it's from {ratio(link.low)} to {ratio(link.high)}")
+        counted = (
+            N_("how its FLOPs were counted isn't known: by Megatron's it's from {low} to {high}")
+            if link.convention == "unknown"
+            else N_("counted by another convention: by Megatron's it's from {low} to {high}")
+        )
+        said.append(_(counted, low=ratio(link.low), high=ratio(link.high)))
     if link.provenance == "published" and link.part != part.id:
-        stands = "the same silicon" if link.part else "which is no one part of the registry"
-        said.append(f"measured on {link.device}, {stands}; stands in for {part.name}")
+        stands = (
+            N_("measured on {device}, the same silicon; stands in for {part}")
+            if link.part
+            else N_("measured on {device}, which is no one part of the registry; stands in for {part}")
+        )
+        said.append(_(stands, device=link.device, part=part.name))
         theirs, mine = _link_gb_s(known.parts.get(link.part or "")), _link_gb_s(part)
         if link.to is Stage.SCALED and theirs and mine and theirs != mine:
-            over = f"measured over links of {stated(theirs)} GB/s, here they are {stated(mine)}"
-            said.append(f"{over}: that isn't in it")
+            over = N_("measured over links of {theirs} GB/s, here they are {mine}: that isn't in it")
+            said.append(_(over, theirs=stated(theirs), mine=stated(mine)))
     if link.to is Stage.SCALED and link.n_to is not None and cards is not None and cards > link.n_to:
-        said.append(f"measured on {count(link.n_to)} devices: what more of them lose together isn't in it")
+        fewer = N_("measured on {count} devices: what more of them lose together isn't in it")
+        said.append(_(fewer, count=count(link.n_to)))
     if link.note:
         said.append(link.note)
-    return [f"{link.id or link.span}: {note}" for note in said]
+    return [_("{name}: {said}", name=link.id or link.span, said=note) for note in said]
 
 
 def _link_gb_s(part: Part | None) -> float | None:

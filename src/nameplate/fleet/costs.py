@@ -15,6 +15,7 @@ from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, whole
 from nameplate.fleet.units import Unit
+from nameplate.language import _
 from nameplate.specs.part import Part
 
 
@@ -177,7 +178,7 @@ class Cost:
     @property
     def reason(self) -> str | None:
         """Why figures are null; None where none is."""
-        return "; ".join(self.reasons) or None
+        return _("; ").join(self.reasons) or None
 
     @property
     def ladder(self) -> tuple[Rung, ...]:

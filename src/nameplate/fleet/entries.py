@@ -27,11 +27,11 @@ NotNegative = Annotated[float, Field(strict=True, ge=0)]
 Kind = Literal["held", "target", "addition", "equivalent", "scale"]
 KINDS: Mapping[Kind, str] = MappingProxyType(
     {
-        "held": "what its owner had at that date",
-        "target": "a total that is aimed at, never to be added to what is held",
-        "addition": "what comes on top of the fleet that `adds_to` names",
-        "equivalent": "other hardware, stated as cards of a part whose derate and price aren't its own",
-        "scale": "a country's or the world's compute, for scale: neither delivered nor priced",
+        "held": N_("what its owner had at that date"),
+        "target": N_("a total that is aimed at, never to be added to what is held"),
+        "addition": N_("what comes on top of the fleet that `adds_to` names"),
+        "equivalent": N_("other hardware, stated as cards of a part whose derate and price aren't its own"),
+        "scale": N_("a country's or the world's compute, for scale: neither delivered nor priced"),
     }
 )
 Precision = Literal["fp16", "bf16", "fp32", "fp64", "unknown"]

@@ -40,6 +40,7 @@ from nameplate.errors import InputError
 from nameplate.fleet.links import Derate
 from nameplate.fleet.uncertain import Law, Uncertain, Written, exact, read
 from nameplate.formatting import count, duration
+from nameplate.language import _
 from nameplate.stats import Interval
 
 if TYPE_CHECKING:
@@ -374,7 +375,7 @@ def _input(name: str, given: Written | None, *, free: bool = False) -> Uncertain
 def origin(name: str, used: Uncertain) -> dict[str, str]:
     """The unit of the input of that name, and where what was used of it comes from."""
     shipped: Input = getattr(facts().input, name)
-    return {"unit": shipped.unit, "source": shipped.source if used == shipped.uncertain() else "given"}
+    return {"unit": shipped.unit, "source": shipped.source if used == shipped.uncertain() else _("given")}
 
 
 def _whole(flag: str, number: int) -> int:
@@ -397,12 +398,16 @@ def link(cards: int, **inputs: Any) -> Derate:
         value.value,
         "any",
         "modelled",
-        "modelled from failures, restarts and checkpoints (J. T. Daly, FGCS 22, 2006, p. 303)",
+        _("modelled from failures, restarts and checkpoints (J. T. Daly, FGCS 22, 2006, p. 303)"),
         low=value.low,
         high=value.high,
         law="triangular" if value.low < value.high else "exact",
-        scope=f"{count(cards)} cards, a failure each {duration(3_600 * job.between_h.value)}, a checkpoint "
-        f"each {duration(60 * job.interval_min.value)}",
+        scope=_(
+            "{cards} cards, a failure each {failure}, a checkpoint each {checkpoint}",
+            cards=count(cards),
+            failure=duration(3_600 * job.between_h.value),
+            checkpoint=duration(60 * job.interval_min.value),
+        ),
         n_to=cards,
         parts=None,
     )

@@ -18,6 +18,7 @@ from nameplate.errors import InputError
 from nameplate.fleet.entries import AssumedDerate
 from nameplate.fleet.uncertain import Law, Uncertain, exact
 from nameplate.formatting import stated
+from nameplate.language import N_, _
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import rating
 
@@ -108,16 +109,18 @@ class Derate:
 def rated(part: Part, dtype: str = DTYPE) -> Derate:
     """The first link, nominal → datasheet: the ratio of two ratings. KeyError where the part lacks one."""
     nominal, datasheet = part.nominal[dtype], part.datasheet[dtype]
-    source = f"nominal {stated(nominal.value)}: {nominal.source}"
+    source = _("nominal {tflops}: {source}", tflops=stated(nominal.value), source=nominal.source)
     if datasheet is not nominal:
-        source += f"; datasheet {stated(datasheet.value)}: {datasheet.source}"
+        said = N_("datasheet {tflops}: {source}")
+        more = _(said, tflops=stated(datasheet.value), source=datasheet.source)
+        source = _("; ").join((source, more))
     value = datasheet.value / nominal.value
     return Derate(Stage.NOMINAL, Stage.DATASHEET, value, dtype, "published", source, device=part.name)
 
 
 def unrated(part: Part) -> Derate:
     """The first link of a part whose ratings conflict: its owner counts by the datasheet's, whichever."""
-    why = f"assumed: {part.name} is counted by its datasheet, whose figures conflict"
+    why = _("assumed: {part} is counted by its datasheet, whose figures conflict", part=part.name)
     return Derate(Stage.NOMINAL, Stage.DATASHEET, 1.0, DTYPE, "assumed", why, device=part.name)
 
 
@@ -187,7 +190,7 @@ def from_assumption(entry: AssumedDerate) -> Derate:
         entry.from_,
         entry.to,
         entry.uncertain,
-        f"assumed: {entry.source} ({entry.as_of})",
+        _("assumed: {source} ({date})", source=entry.source, date=entry.as_of),
         dtype=entry.dtype,
         id=entry.id,
         n_from=entry.n_from,
@@ -213,7 +216,7 @@ def from_run(link: Link, run: str, convention: str | None) -> Derate:
         law="lognormal" if known else "exact",
         run=run,
         device=link.device,
-        scope="1 device",
+        scope=_("1 device"),
         convention=convention,
         n_from=1,
         n_to=1,
@@ -272,7 +275,13 @@ def served(part: Part, dtype: str) -> str | None:
     if dtype in (DTYPE, "any"):
         return None
     peak = part.datasheet[DTYPE].value
-    return f"the {dtype} derate serves {DTYPE}: both are rated {stated(peak)} TFLOPS on {part.name}"
+    return _(
+        "the {dtype} derate serves {served}: both are rated {tflops} TFLOPS on {part}",
+        dtype=dtype,
+        served=DTYPE,
+        tflops=stated(peak),
+        part=part.name,
+    )
 
 
 def device_peaks(part: Part, dtype: str) -> float | None:

@@ -34,6 +34,7 @@ from nameplate.fleet.pricing import cost
 from nameplate.fleet.rows import columns, cost_row
 from nameplate.fleet.size import card_tflops, whole
 from nameplate.formatting import count, figure, money, rmb, stated
+from nameplate.language import N_, _
 from nameplate.specs.part import short
 from nameplate.specs.parts import Registry, registry
 from nameplate.specs.recognition import require
@@ -96,20 +97,28 @@ class Need:
         cards, power = self.estimates.get("cards_exact"), self.estimates.get("power_mw")
         if cards is None:
             return None
-        taken_by = f"{count(self.cards)} cards of {self.fleet.name}{nine_in_ten(cards, count)}"
-        said = f"{stated(self.asked.value)} delivered EFLOPS take {taken_by}"
+        said = _(
+            "{eflops} delivered EFLOPS take {cards} cards of {part}{range}",
+            eflops=stated(self.asked.value),
+            cards=count(self.cards),
+            part=_(self.fleet.name),
+            range=nine_in_ten(cards, count),
+        )
         if self.servers is not None:
-            said += f", {count(self.servers)} servers"
-        for name, goes_on in (
-            ("capex_rmb", "for servers alone"),
-            ("full_capex_rmb", "with fabric and spares"),
+            said = _("{said}, {count} servers", said=said, count=count(self.servers))
+        for name, text in (
+            ("capex_rmb", N_("{said}, {rmb}{range} for servers alone")),
+            ("full_capex_rmb", N_("{said}, {rmb}{range} with fabric and spares")),
         ):
             found = self.estimates.get(name)
             if found is not None and found.value is not None:
-                said += f", {rmb(found.value)}{nine_in_ten(found, money)} {goes_on}"
+                said = _(text, said=said, rmb=rmb(found.value), range=nine_in_ten(found, money))
         if power is not None:
-            said += f", and draw {figure(power.value)} MW{nine_in_ten(power, figure)}"
-        return f"{said}." if self.fleet.price else f"{said}; no price of a server of it is known."
+            mw, spread = figure(power.value), nine_in_ten(power, figure)
+            said = _("{said}, and draw {mw} MW{range}", said=said, mw=mw, range=spread)
+        if self.fleet.price:
+            return _("{said}.", said=said)
+        return _("{said}; no price of a server of it is known.", said=said)
 
     def as_json(self) -> dict[str, Any]:
         """The need as a JSON row; what isn't known is null."""
@@ -175,9 +184,9 @@ def _need(asked: Amount, fleet: Cost, montecarlo: MonteCarlo) -> Need:
 
 def _unmet(asked: Amount, fleet: Cost) -> Need:
     """No derate is known, or no number of cards will do."""
-    most = (
-        f"no {count(_MOST_CARDS)} cards deliver that much, or one job can't get it: failures take what more "
-        "bring"
+    most = _(
+        "no {count} cards deliver that much, or one job can't get it: failures take what more bring",
+        count=count(_MOST_CARDS),
     )
     return Need(asked.estimate, fleet, {}, most if fleet.reaches else fleet.reason)
 
@@ -199,7 +208,7 @@ def _cards_for(eflops: float, of_card: float, *, goodput: bool) -> int | None:
     With goodput the number is found from below: cards ← EFLOPS ÷ (of a card × goodput of so many cards).
     """
     cards = 0
-    for _ in range(_ROUNDS):
+    for _round in range(_ROUNDS):
         share = modelled(max(cards, 1)).goodput.value if goodput else 1.0
         if eflops > _MOST_CARDS * of_card * share:
             return None

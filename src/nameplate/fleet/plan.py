@@ -37,6 +37,7 @@ from nameplate.fleet.pricing import cost
 from nameplate.fleet.rows import columns
 from nameplate.fleet.uncertain import Uncertain, Written, read
 from nameplate.formatting import count, duration, figure, money, percent, rmb, scientific, stated
+from nameplate.language import N_, _
 
 FILE = "plan.toml"
 # What is known of a run on a fleet.
@@ -113,11 +114,16 @@ class Work:
     def note(self) -> str:
         """How FLOPs are counted, and what attention is of them, or would be."""
         share = self.attention_flop.value / self.parameters_flop.value
-        is_ = "is" if self.attention else "isn't in it and would be"
-        return (
-            f"FLOPs are counted by {self.convention}: attention over {count(self.context_tokens)} tokens "
-            f"{is_} {percent(share)} of 6N"
+        text = (
+            N_("FLOPs are counted by {convention}: attention over {count} tokens is {share} of 6N")
+            if self.attention
+            else N_(
+                "FLOPs are counted by {convention}: attention over {count} tokens isn't in it and would be "
+                "{share} of 6N"
+            )
         )
+        tokens = count(self.context_tokens)
+        return _(text, convention=self.convention, count=tokens, share=percent(share))
 
 
 def work(
@@ -174,7 +180,7 @@ def _used(name: str, given: Written) -> Used:
         expected = f"a number above 0, from {_LEAST:g} to {_MOST:g}"
         raise InputError("not an input of a training run", where=flag, got=given, expected=expected)
     unit = _UNITS[name] if name in _UNITS else assumptions()[name].unit
-    return Used(name, unit, number, "given", f"given by {flag}", name)
+    return Used(name, unit, number, "given", _("given by {flag}", flag=flag), name)
 
 
 def _shipped(name: str, entry: Input) -> Used:
@@ -218,7 +224,7 @@ class Training:
     def reason(self) -> str | None:
         """Why figures are null; None where none is."""
         needs = None if self.need is None else self.need.reason
-        return "; ".join(dict.fromkeys(filter(None, (self.fleet.reason, needs)))) or None
+        return _("; ").join(dict.fromkeys(filter(None, (self.fleet.reason, needs)))) or None
 
     @property
     def sentence(self) -> str | None:
@@ -226,35 +232,61 @@ class Training:
         days, refresh = self.estimates.get("days"), self.estimates.get("refresh_rmb")
         if days is None or days.value is None:
             return None
-        said = f"{self.run} takes {self._on_fleet(days) if self.given else self._of_part()}"
+        takes = self._on_fleet(days) if self.given else self._of_part()
+        said = _("{run} takes {what}", run=self.run, what=takes)
         if refresh is not None and refresh.value is not None:
-            said += f"; a refresh costs its owner {rmb(refresh.value)}{nine_in_ten(refresh, money)}"
-        return f"{said}."
+            said = _(
+                "{said}; a refresh costs its owner {rmb}{range}",
+                said=said,
+                rmb=rmb(refresh.value),
+                range=nine_in_ten(refresh, money),
+            )
+        return _("{said}.", said=said)
 
     @property
     def run(self) -> str:
         """What is trained, on what, how often, and the FLOPs of that."""
         inputs = self.work.inputs
         data = next(inputs[name].uncertain.value for name in ("hours", "clips") if name in inputs)
-        of = "hours of clips" if "hours" in inputs else "clips"
-        parameters = inputs["parameters"].uncertain.value
-        return (
-            f"Training {stated(parameters / 1e9)} billion parameters on {count(data)} {of} every "
-            f"{stated(self.every_days)} days ({scientific(self.work.flop.value)} FLOP)"
+        text = (
+            N_("Training {parameters} parameters on {count} hours of clips every {days} days ({flop} FLOP)")
+            if "hours" in inputs
+            else N_("Training {parameters} parameters on {count} clips every {days} days ({flop} FLOP)")
+        )
+        parameters = stated(inputs["parameters"].uncertain.value / 1e9)
+        return _(
+            text,
+            parameters=_("{count} billion", count=parameters),
+            count=count(data),
+            days=stated(self.every_days),
+            flop=scientific(self.work.flop.value),
         )
 
     def _on_fleet(self, days: Estimate) -> str:
-        said = f"{time_of(days.value)} on {self.fleet.name}{nine_in_ten(days, time_of)}"
+        said = _(
+            "{time} on {fleet}{range}",
+            time=time_of(days.value),
+            fleet=_(self.fleet.name),
+            range=nine_in_ten(days, time_of),
+        )
         if self.need is None or self.need.cards is None or self.fleet.part is None:
             return said
-        return f"{said}, and {count(self.need.cards)} of its cards would do"
+        return _("{said}, and {count} of its cards would do", said=said, count=count(self.need.cards))
 
     def _of_part(self) -> str:
         cards = None if self.need is None else self.need.estimates.get("cards_exact")
         if self.need is None or cards is None:
-            return f"{figure(self.fleet.nominal_eflops)} nominal EFLOPS of {self.fleet.name}"
-        said = f"{count(self.need.cards)} cards of {self.fleet.name}{nine_in_ten(cards, count)}"
-        return said if self.need.servers is None else f"{said}, {count(self.need.servers)} servers"
+            nominal = figure(self.fleet.nominal_eflops)
+            return _("{eflops} nominal EFLOPS of {part}", eflops=nominal, part=_(self.fleet.name))
+        said = _(
+            "{count} cards of {part}{range}",
+            count=count(self.need.cards),
+            part=_(self.fleet.name),
+            range=nine_in_ten(cards, count),
+        )
+        if self.need.servers is None:
+            return said
+        return _("{said}, {count} servers", said=said, count=count(self.need.servers))
 
     def as_json(self) -> dict[str, Any]:
         """The run as a JSON row; what isn't known is null."""

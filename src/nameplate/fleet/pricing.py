@@ -28,7 +28,7 @@ from nameplate.fleet.size import Size, card_tflops, sizes
 from nameplate.fleet.uncertain import Written
 from nameplate.fleet.units import Unit, Units
 from nameplate.formatting import figure, stated
-from nameplate.language import _
+from nameplate.language import N_, _
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry, registry
 from nameplate.store.folder import Run
@@ -112,11 +112,12 @@ class _Pricer:
             for name in OUTPUTS
             if all(name in each.estimates for each in pure)
         }
-        between = " and ".join(f"all {short(part.name)}" for part in size.mix)
-        reasons = [f"a mix of parts in unknown shares: what is known of it lies between {between}"]
+        between = _(" and ").join(_("all {part}", part=short(part.name)) for part in size.mix)
+        mixed = N_("a mix of parts in unknown shares: what is known of it lies between {between}")
+        reasons = [_(mixed, between=between)]
         lacking = dict.fromkeys(reason for each in pure for reason in each.reasons)
         if "ownership_rmb_per_year" not in estimates:
-            reasons.append(f"its cost isn't known either: {', '.join(lacking)}")
+            reasons.append(_("its cost isn't known either: {why}", why=_(", ").join(lacking)))
         said = dict.fromkeys(note for each in pure for note in each.notes)
         return self._cost(size, estimates=estimates, reasons=tuple(reasons), notes=tuple(said), mix=pure)
 
@@ -142,15 +143,18 @@ class _Pricer:
 def _unknown(size: Size) -> str | None:
     """Why nothing is known of what a fleet delivers and costs; None where something may be."""
     if size.kind == "scale":
-        in_ = "a precision that isn't stated" if size.precision == "unknown" else size.precision
-        return f"for scale alone, in {in_}: it is of no one part, so it's neither delivered nor priced"
+        unknown = size.precision == "unknown"
+        return _(
+            "for scale alone, in {precision}: it is of no one part, so it's neither delivered nor priced",
+            precision=_("a precision that isn't stated") if unknown else size.precision,
+        )
     if size.kind == "equivalent" and size.part is not None:
-        return (
-            f"other hardware, stated as so many {short(size.part.name)}: neither their derate nor their "
-            "price is its own"
+        return _(
+            "other hardware, stated as so many {part}: neither their derate nor their price is its own",
+            part=short(size.part.name),
         )
     if not size.parts:
-        return "its part isn't known: no chain holds for it, so what it delivers isn't known, nor its cost"
+        return _("its part isn't known: no chain holds for it, so what it delivers isn't known, nor its cost")
     return None
 
 
@@ -171,11 +175,13 @@ def _lacking(unit: Unit, part: Part) -> list[str]:
     lacks = unit.lacks("ownership_rmb_per_year")
     said = []
     if "server_rmb" in lacks:
-        said.append(f"no price of a server of {part.id} is known: give one in a file (--fleets FILE)")
+        priceless = N_("no price of a server of {part} is known: give one in a file (--fleets FILE)")
+        said.append(_(priceless, part=part.id))
     if "nominal_tflops" in lacks:
-        said.append(f"{part.name} has no {DTYPE} rating that its sources agree on, so its cards aren't known")
+        unrated = N_("{part} has no {dtype} rating that its sources agree on, so its cards aren't known")
+        said.append(_(unrated, part=part.name, dtype=DTYPE))
     if "tdp_w" in lacks:
-        said.append(f"the TDP of {part.id} isn't known, so neither is its power")
+        said.append(_("the TDP of {part} isn't known, so neither is its power", part=part.id))
     return said
 
 
@@ -185,7 +191,13 @@ def _size_notes(size: Size) -> list[str]:
         implied = size.stated_eflops * TFLOPS_PER_EFLOPS / size.stated_cards
         if not math.isclose(implied, card):
             notes.append(
-                f"stated as {stated(size.stated_eflops)} EFLOPS, {figure(implied)} TFLOPS a card; nominal by "
-                f"the registry's {stated(card)} is {figure(size.nominal_eflops)}"
+                _(
+                    "stated as {eflops} EFLOPS, {tflops} TFLOPS a card; nominal by the registry's {card} is "
+                    "{nominal}",
+                    eflops=stated(size.stated_eflops),
+                    tflops=figure(implied),
+                    card=stated(card),
+                    nominal=figure(size.nominal_eflops),
+                )
             )
     return notes

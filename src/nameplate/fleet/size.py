@@ -112,7 +112,7 @@ def of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
         )
     many = 1.0 if eflops is None else float(eflops)
     name = _("{eflops} EFLOPS of {part}", eflops=stated(many), part=short(found.name))
-    source = "given by --eflops and --part"
+    source = _("given by {flag}", flag="--eflops, --part")
     return Size("given", name, "held", None, found, (), None, many, "fp16", source, named.note)
 
 

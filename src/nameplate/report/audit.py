@@ -8,30 +8,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nameplate.fleet.auditing import TOLERANCE, Row, Verdict, shown
-from nameplate.formatting import change, interval, stated
+from nameplate.formatting import change, interval, percent
+from nameplate.language import N_, _
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.text import plain
 
 # In the order in which they are printed.
 _HEADINGS: Mapping[Verdict, str] = {
-    "contradicted": f"Contradicted: off by more than {stated(100 * float(TOLERANCE))}%",
-    "holds_rounded": f"Hold, rounded: within {stated(100 * float(TOLERANCE))}%",
-    "holds": "Hold, as stated",
-    "cannot_check": "Can't be checked, for want of",
+    "contradicted": N_("Contradicted: off by more than {tolerance}"),
+    "holds_rounded": N_("Hold, rounded: within {tolerance}"),
+    "holds": N_("Hold, as stated"),
+    "cannot_check": N_("Can't be checked, for want of"),
 }
 
 
 def audit_view(rows: Sequence[Row]) -> View:
     """All rows on one screen, by verdict; the sentence counts claims, and readings apart."""
     return View(
-        title=plain(f"What is claimed, recomputed ({', '.join(dict.fromkeys(row.source for row in rows))})"),
+        title=plain(
+            _(
+                "What is claimed, recomputed ({sources})",
+                sources=_(", ").join(dict.fromkeys(row.source for row in rows)),
+            )
+        ),
         facts=(),
         tables=tuple(_tables(rows)),
         meaning=plain(sentence(rows)),
         advice=(
-            "A formula takes other claims as they are stated, and parts as their datasheets have them.",
-            "claim/reading is another way to take a claim; the claim itself has the verdict of its own row.",
+            _("A formula takes other claims as they are stated, and parts as their datasheets have them."),
+            _("claim/reading is another way to take a claim, which has the verdict of its own row."),
         ),
         problems=(),
     )
@@ -43,13 +49,17 @@ def sentence(rows: Sequence[Row]) -> str:
     contradicted = _with("contradicted", claims)
     unchecked = len(_with("cannot_check", claims))
     checked, rounded = len(claims) - unchecked, len(_with("holds_rounded", claims))
-    said = f"{checked - len(contradicted)} of the {checked} claims that can be checked hold"
+    said = _(
+        "{count} of the {checked} claims that can be checked hold",
+        count=checked - len(contradicted),
+        checked=checked,
+    )
     if rounded:
-        said += f", {rounded} of them rounded"
-    said += f"; contradicted: {_names(contradicted)}"
+        said = _("{said}, {count} of them rounded", said=said, count=rounded)
+    said = _("{said}; contradicted: {claims}", said=said, claims=_names(contradicted))
     if readings := [row for row in _with("contradicted", rows) if row.is_reading]:
-        said += f", and in another reading {_names(readings)}"
-    return f"{said}; {unchecked} can't be checked."
+        said = _("{said}, and in another reading {claims}", said=said, claims=_names(readings))
+    return _("{said}; {count} can't be checked.", said=said, count=unchecked)
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -67,27 +77,36 @@ def _with(verdict: Verdict, rows: Sequence[Row]) -> list[Row]:
 
 
 def _names(rows: Sequence[Row]) -> str:
-    return ", ".join(row.id for row in rows) or "none"
+    return _(", ").join(row.id for row in rows) or _("none")
 
 
 def _tables(rows: Sequence[Row]) -> Iterator[Table]:
-    for verdict, heading in _HEADINGS.items():
-        alike = _with(verdict, rows)
+    tolerance = percent(float(TOLERANCE))
+    for verdict, text in _HEADINGS.items():
+        alike, heading = _with(verdict, rows), _(text, tolerance=tolerance)
         if not alike:
             continue
         if verdict == "cannot_check":
             yield table_of(heading, (_CLAIM, _STATED, _REASON), alike)
         else:
             yield table_of(heading, (_CLAIM, _STATED, _RECOMPUTED, _OFF), alike)
-            yield table_of("How they were recomputed", (_CLAIM, _REASON), alike)
+            yield table_of(_("How they were recomputed"), (_CLAIM, _REASON), alike)
 
 
 def _stated(row: Row) -> str:
     """`about RMB 370 million`, `over 6`."""
     if row.figure is None:
         return "–"
-    qualifier = "" if row.qualifier == "exact" else f"{row.qualifier} "
-    return f"{qualifier}{_with_unit(row.figure, row)}"
+    figure = _with_unit(row.figure, row)
+    return figure if row.qualifier == "exact" else _(_QUALIFIED[row.qualifier], figure=figure)
+
+
+_QUALIFIED = {
+    "about": N_("about {figure}"),
+    "nearly": N_("nearly {figure}"),
+    "over": N_("over {figure}"),
+    "on the order of": N_("on the order of {figure}"),
+}
 
 
 def _recomputed(row: Row) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from nameplate.derate.published import Published, best_gemm
 from nameplate.device.survey import Seen, Survey
-from nameplate.formatting import figure, percent, stated
-from nameplate.messages import Reason
+from nameplate.formatting import count, figure, percent, stated
+from nameplate.language import _
+from nameplate.messages import Reason, render
 from nameplate.report.table import Table
 from nameplate.report.view import View
 from nameplate.telemetry.gpu import GpuReading
@@ -34,14 +35,17 @@ _SHARED = ("part", "evidence", "nominal_tflops", "datasheet_tflops", "missing", 
 
 
 def document(survey: Survey) -> dict[str, Any]:
-    """Return `{"devices", "nvml", "torch"}`; throughput in TFLOPS, what isn't known null."""
+    """Return `{"devices", "nvml", "torch"}`; throughput in TFLOPS, what isn't known null.
+
+    Its sentences are in the language that is spoken: English for a program, the reader's for a screen.
+    """
     return {
         "devices": [_device(seen) for seen in survey.devices],
         "nvml": {
             "driver": survey.driver,
             "cuda_driver": survey.cuda_driver,
             "count": survey.nvml_count,
-            "absent": None if survey.nvml_absent is None else str(survey.nvml_absent),
+            "absent": None if survey.nvml_absent is None else render(survey.nvml_absent),
         },
         "torch": survey.torch,
     }
@@ -52,13 +56,13 @@ def _device(seen: Seen) -> dict[str, Any]:
     return {
         "device": seen.name,
         "part": rating.part,
-        "evidence": str(rating.evidence),
+        "evidence": render(rating.evidence),
         "nominal_tflops": {dtype: one.tflops for dtype, one in rating.nominal.items()},
         "datasheet_tflops": {dtype: one.tflops for dtype, one in rating.datasheet.items()},
-        "sources": {dtype: str(one.source) for dtype, one in rating.nominal.items()},
-        "datasheet_sources": {dtype: str(one.source) for dtype, one in rating.datasheet.items()},
-        "missing": str(rating.missing),
-        "notes": [str(note) for note in rating.notes],
+        "sources": {dtype: render(one.source) for dtype, one in rating.nominal.items()},
+        "datasheet_sources": {dtype: render(one.source) for dtype, one in rating.datasheet.items()},
+        "missing": render(rating.missing),
+        "notes": [render(note) for note in rating.notes],
         "best_published": _best(rating.part, rating.nominal),
         "unusable": seen.unusable,
         "health": list(seen.health),
@@ -74,7 +78,7 @@ def _reading(reading: GpuReading) -> dict[str, Any]:
 
 
 def _sentences(reasons: Mapping[str, Reason]) -> dict[str, str]:
-    return {figure: str(reason) for figure, reason in reasons.items()}
+    return {figure: render(reason) for figure, reason in reasons.items()}
 
 
 def _best(part: str | None, dtypes: Mapping[str, object]) -> dict[str, dict[str, Any]]:
@@ -95,10 +99,10 @@ def devices_view(found: Mapping[str, Any]) -> View:
     nvml = found["nvml"]["absent"]
     amiss = sum(map(_count_amiss, rows))
     return View(
-        title="The devices of this machine",
+        title=_("The devices of this machine"),
         facts=(("NVML", plain(nvml)),) if nvml else (),
         tables=tuple(tables),
-        meaning=f"In the way of measuring: {amiss or 'nothing known'}.",
+        meaning=_("In the way of measuring: {what}.", what=count(amiss) if amiss else _("nothing known")),
         advice=(),
         problems=(),
     )
@@ -107,7 +111,8 @@ def devices_view(found: Mapping[str, Any]) -> View:
 def _block(rows: Sequence[Mapping[str, Any]]) -> Table:
     first = rows[0]
     names = first["device"] if len(rows) == 1 else f"{first['device']} … {rows[-1]['device']}"
-    heading = f"{names}: {first['identity']['name'] or 'a device without a name'}"
+    name = first["identity"]["name"] or _("a device without a name")
+    heading = _("{name}: {said}", name=names, said=name)
     lines = tuple((plain(name), plain(value)) for name, value in _lines(rows))
     return Table(plain(heading), ("", ""), lines, frozenset())
 
@@ -115,56 +120,61 @@ def _block(rows: Sequence[Mapping[str, Any]]) -> Table:
 def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Name and value of each line."""
     first = rows[0]
-    yield "part", f"{first['part'] or 'none known'}: {first['evidence']}"
+    part, evidence = first["part"] or _("none known"), first["evidence"]
+    yield _("part"), _("{name}: {said}", name=part, said=evidence)
     if first["unusable"]:
-        yield "can't be used", first["unusable"]
+        yield _("can't be used"), first["unusable"]
     yield from _ratings(first)
     for dtype, best in first["best_published"].items():
-        yield "best published", _best_sentence(dtype, best)
+        yield _("best published"), _best_sentence(dtype, best)
     for note in first["notes"]:
-        yield "note", note
-    yield "facts", _facts(first["identity"])
+        yield _("note"), note
+    yield _("facts"), _facts(first["identity"])
     for row in rows:
         alone = len(rows) == 1
-        yield "now" if alone else row["device"], _now(row)
+        yield _("now") if alone else row["device"], _now(row)
         for sentence in (*row["health"], *row["in_the_way"]):
-            yield "in the way" if alone else row["device"], sentence
+            yield _("in the way") if alone else row["device"], sentence
 
 
 def _ratings(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not row["nominal_tflops"]:
-        yield "nominal", f"none: {row['missing']}"
+        yield _("nominal"), _("none: {why}", why=row["missing"])
     by_source: dict[str, list[str]] = {}
     for dtype, tflops in row["nominal_tflops"].items():
         datasheet = row["datasheet_tflops"].get(dtype)
-        beside = "" if datasheet == tflops else f" (datasheet {figure(datasheet)})"
+        beside = "" if datasheet == tflops else _(" (datasheet {figure})", figure=figure(datasheet))
         by_source.setdefault(row["sources"][dtype], []).append(f"{dtype} {figure(tflops)}{beside}")
     for source, figures in by_source.items():
-        yield "nominal TFLOPS", f"{', '.join(figures)}: {source}"
+        said = _(", ").join(figures)
+        yield _("nominal TFLOPS"), _("{name}: {said}", name=said, said=source)
 
 
 def _best_sentence(dtype: str, best: Mapping[str, Any]) -> str:
     reached, rated = best["numerator_tflops"], best["denominator_tflops"]
-    of = "" if reached is None or rated is None else f" ({figure(reached)} of {figure(rated)} TFLOPS)"
+    said = _("{value} of datasheet in {dtype}", value=percent(best["value"]), dtype=dtype)
+    if reached is not None and rated is not None:
+        known = {"reached": figure(reached), "rated": figure(rated)}
+        said = _("{said} ({reached} of {rated} TFLOPS)", said=said, **known)
     where = f"{best['device']}, {best['source']} ({best['date']})"
-    return f"{percent(best['value'])} of datasheet in {dtype}{of}: {where}"
+    return _("{name}: {said}", name=said, said=where)
 
 
 def _facts(identity: Mapping[str, Any]) -> str:
     known = {name: identity.get(name) for name in _FACTS.get(identity["kind"], ())}
-    return ", ".join(_fact(name, value) for name, value in known.items() if value not in (None, {}, ""))
+    return _(", ").join(_fact(name, value) for name, value in known.items() if value not in (None, {}, ""))
 
 
 def _fact(name: str, value: Any) -> str:
     """`power_limit_w` 400 as `power limit 400 W`."""
     end, unit = next(((end, unit) for end, unit in _UNITS.items() if name.endswith(end)), ("", ""))
     said = f"{figure(value)}{unit}" if unit else _word(value)
-    return f"{name.removesuffix(end).replace('_', ' ')} {said}"
+    return _("{name} {said}", name=_(name.removesuffix(end).replace("_", " ")), said=said)
 
 
 def _word(value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     if isinstance(value, Mapping):
         return " ".join(f"{name}={each}" for name, each in value.items())
     return stated(value) if isinstance(value, int | float) else str(value)
@@ -176,8 +186,8 @@ def _now(row: Mapping[str, Any]) -> str:
     which = [identity[name] for name in ("uuid", "pci_bus_id") if identity.get(name)]
     now = [f"{stated(reading[name])} {unit}" for name, unit in _NOW if reading.get(name) is not None]
     amiss = _count_amiss(row)
-    said = f"{amiss} thing{'s' if amiss > 1 else ''} in its way" if amiss else "nothing known in its way"
-    return ", ".join([*which, *now, said])
+    said = _("in its way: {count}", count=amiss) if amiss else _("nothing known in its way")
+    return _(", ").join([*which, *now, said])
 
 
 def _count_amiss(row: Mapping[str, Any]) -> int:

@@ -30,6 +30,7 @@ from nameplate.formatting import (
     ratio,
     stated,
 )
+from nameplate.language import N_, _, in_a_row
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.specs.part import Part, short
@@ -37,6 +38,8 @@ from nameplate.specs.parts import registry
 from nameplate.text import plain
 
 Row = dict[str, Any]
+# The heading of the table that a plan repeats.
+CHAINS = N_("The chains, from nominal on")
 # Columns that hold tables where they hold anything.
 _TABLES = frozenset({"price", "ladder", "inputs", "sensitivity", "all_of", "run"})
 
@@ -68,29 +71,32 @@ def list_view(rows: Sequence[Row]) -> View:
     fields = [
         Field[Row]("fleet", lambda row: plain(row["fleet"])),
         Field[Row]("as of", lambda row: plain(row["as_of"])),
-        Field[Row]("kind", lambda row: row["kind"], goes=1),
+        Field[Row]("kind", lambda row: _(row["kind"]), goes=1),
         Field[Row]("EFLOPS", lambda row: stated(row["stated_eflops"]), is_number=True),
-        Field[Row]("in", lambda row: row["precision"] if row["stated_eflops"] else "–"),
+        Field[Row]("in", lambda row: _(row["precision"]) if row["stated_eflops"] else "–"),
         Field[Row]("cards stated", lambda row: count(row["stated_cards"]), is_number=True, goes=2),
         Field[Row]("cards", lambda row: count(row["cards"]), is_number=True),
     ]
     sources = [
         fields[0],
-        Field[Row]("part", lambda row: plain(row["part"] or ("a mix" if row["mix"] else "–"))),
+        Field[Row]("part", lambda row: plain(row["part"] or (_("a mix") if row["mix"] else "–"))),
         Field[Row]("from", _stated_by),
     ]
     kinds = dict.fromkeys(row["kind"] for row in rows)
     return View(
-        "The fleets that are known",
+        _("The fleets that are known"),
         (),
         (
-            table_of("Fleets, as stated", fields, rows),
-            table_of("Of which part, and where from", sources, rows),
+            table_of(_("Fleets, as stated"), fields, rows),
+            table_of(_("Parts and sources"), sources, rows),
         ),
-        f"Cards, where only EFLOPS are stated, are those ÷ the {DTYPE} nominal of one card.",
+        _(
+            "Cards, where only EFLOPS are stated, are those ÷ the {dtype} nominal of one card.",
+            dtype=DTYPE,
+        ),
         (
-            *(f"{kind}: {KINDS[kind]}." for kind in kinds),
-            *(("A mix of parts in unknown shares has no number of cards.",) if _mixed(rows) else ()),
+            *(_("{name}: {said}.", name=_(kind), said=_(KINDS[kind])) for kind in kinds),
+            *((_("A mix of parts in unknown shares has no number of cards."),) if _mixed(rows) else ()),
         ),
         (),
     )
@@ -121,7 +127,7 @@ def cost_view(costs: Sequence[Cost]) -> View:
         _unknown(costs),
     )
     return View(
-        title="What the fleets deliver of their nominal EFLOPS, and what that costs",
+        title=_("What the fleets deliver of their nominal EFLOPS, and what that costs"),
         facts=tuple((name, plain(value)) for name, value in _facts(costs)),
         tables=tuple(table for table in tables if table.rows),
         meaning="\n".join(plain(each) for each in _sentences(costs)),
@@ -139,16 +145,21 @@ def validation_view(checks: Sequence[Check]) -> View:
         Field[Check]("error", lambda check: change(check.error), is_number=True),
         Field[Check]("by convention", _by_convention, goes=0),
         Field[Check]("bound", lambda check: percent(check.bound), is_number=True, goes=1),
-        Field[Check]("within", lambda check: "yes" if check.passed else "NO"),
+        Field[Check]("within", lambda check: _("yes") if check.passed else _("NO")),
     ]
+    heading = _("Delivered ÷ datasheet, predicted from other published figures")
+    convention = _("by convention")
     return View(
-        "The chain against published end-to-end figures",
+        _("The chain against published end-to-end figures"),
         (),
-        (table_of("Delivered ÷ datasheet, predicted from other published figures", fields, checks),),
+        (table_of(heading, fields, checks),),
         _trust(checks),
         (
-            "An error is predicted ÷ published − 1; `by convention`: with FLOPs counted alike on both sides.",
-            "`bench fleet goodput --validate` holds the last link, goodput, against published cases.",
+            _(
+                "An error is predicted ÷ published − 1; {column}: with FLOPs counted alike on both sides.",
+                column=convention,
+            ),
+            _("`bench fleet goodput --validate` holds the last link, goodput, against published cases."),
         ),
         (),
     )
@@ -163,10 +174,18 @@ def failures(checks: Sequence[Check]) -> list[str]:
 def _trust(checks: Sequence[Check]) -> str:
     worst = {kind: max((abs(each.error) for each in checks if each.kind == kind), default=0.0)
              for kind in dict.fromkeys(check.kind for check in checks)}  # fmt: skip
-    over = {"transfer": "from one part to another", "model": "from one model to another",
-            "scaling": "from 8 devices to thousands"}  # fmt: skip
-    said = ", ".join(f"{over[kind]} it misses by up to {percent(error)}" for kind, error in worst.items())
-    return f"Carried {said}: where a fleet's cost depends on it, measure the part and the job (`bench run`)."
+    said = _(", ").join(_(_MISSES[kind], error=percent(error)) for kind, error in worst.items())
+    return _(
+        "Carried {said}: where a fleet's cost depends on it, measure the part and the job (`bench run`).",
+        said=said,
+    )
+
+
+_MISSES = {
+    "transfer": N_("from one part to another it misses by up to {error}"),
+    "model": N_("from one model to another it misses by up to {error}"),
+    "scaling": N_("from 8 devices to thousands it misses by up to {error}"),
+}
 
 
 def _by_convention(check: Check) -> str:
@@ -178,8 +197,8 @@ def _mixed(rows: Sequence[Row]) -> bool:
 
 
 def _stated_by(row: Row) -> str:
-    said = [row["source"], row["note"], row["mix_source"] and f"the mix: {row['mix_source']}"]
-    return plain("; ".join(each for each in said if each))
+    mix = row["mix_source"] and _("the mix: {source}", source=row["mix_source"])
+    return plain(_("; ").join(each for each in (row["source"], row["note"], mix) if each))
 
 
 def _fits(name: str, value: Any) -> bool:
@@ -212,29 +231,41 @@ def _units(costs: Sequence[Cost]) -> dict[str, Unit]:
 def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
     run = next((each.run for each in costs if each.run), None)
     if run is not None:
-        yield "run", f"{run.run}: {run.figures}"
+        yield _("run"), _("{name}: {said}", name=run.run, said=run.figures)
         if not any(each.run and each.run.used for each in costs):
             yield "", str(run.reason)
     cards = {each.part.id: each for each in costs if each.part is not None}
-    by = ", ".join(
+    by = _(", ").join(
         f"{short(each.part.name)} {stated(each.card_tflops)} TFLOPS" for each in cards.values() if each.part
     )
     yield (
-        "counted by",
-        f"the dense {DTYPE} nominal of one card, in cards, delivered and price alike: {by or 'no card here'}",
+        _("counted by"),
+        _(
+            "the dense {dtype} nominal of one card, in cards, delivered and price alike: {cards}",
+            dtype=DTYPE,
+            cards=by or _("no card here"),
+        ),
     )
     for each in cards.values():
         if each.price is not None and each.part is not None:
             price = each.price
-            server = f"RMB {stated(price.server_rmb)} per {price.cards_per_server}-card server"
-            said = f"{short(each.part.name)}: {server}, {price.as_of}, {price.source}"
-            yield "price", said if price.note is None else f"{said}; {price.note}"
-    drawn = f"{count(costs[0].draws)} draws, seed {costs[0].seed}; nine in ten lie between p5 and p95"
+            said = _(
+                "{part}: RMB {server} per {cards}-card server, {date}, {source}",
+                part=short(each.part.name),
+                server=stated(price.server_rmb),
+                cards=price.cards_per_server,
+                date=price.as_of,
+                source=price.source,
+            )
+            yield _("price"), said if price.note is None else _("; ").join((said, price.note))
     yield (
-        "spread",
-        (
-            f"{drawn}. A figure alone takes every input as it is published; where draws reach to one side of "
-            "it alone (an MFU counted by another convention may be up to 10 % less), p50 is the better guess"
+        _("spread"),
+        _(
+            "{count} draws, seed {seed}; nine in ten lie between p5 and p95. A figure alone takes every "
+            "input as it is published; where draws reach to one side of it alone (an MFU counted by another "
+            "convention may be up to 10 % less), p50 is the better guess",
+            count=count(costs[0].draws),
+            seed=costs[0].seed,
         ),
     )
 
@@ -258,7 +289,7 @@ def _percentiles(name: str, form: Callable[[float], str], *, goes: int) -> Field
 def _bare(costs: Sequence[Cost]) -> Table:
     fields = [
         Field[Cost]("fleet", lambda each: plain(_label(each))),
-        Field[Cost]("kind", lambda each: each.size.kind, goes=0),
+        Field[Cost]("kind", lambda each: _(each.size.kind), goes=0),
         Field[Cost]("part", lambda each: plain(_part_of(each)), goes=4),
         Field[Cost]("cards", lambda each: count(each.cards), is_number=True),
         Field[Cost]("servers", lambda each: count(each.servers), is_number=True, goes=6),
@@ -271,7 +302,7 @@ def _bare(costs: Sequence[Cost]) -> Table:
         Field[Cost]("per delivered", _estimate("rmb_per_delivered_eflops", millions), is_number=True),
         _percentiles("rmb_per_delivered_eflops", millions, goes=2),
     ]
-    heading = (
+    heading = _(
         "Fleets: EFLOPS, and millions of RMB for servers alone: by the card's share, for whole servers "
         "(whole), per nominal and per delivered EFLOPS"
     )
@@ -288,12 +319,12 @@ def _full(costs: Sequence[Cost]) -> Table:
         Field[Cost]("USD M", _estimate("full_capex_usd", millions), is_number=True, goes=0),
         Field[Cost]("MW", _estimate("power_mw", figure), is_number=True),
         _percentiles("power_mw", figure, goes=2),
-        Field[Cost]("a year", _estimate("ownership_rmb_per_year", millions), is_number=True),
-        Field[Cost]("an EFLOPS-year", _estimate(year, millions), is_number=True),
+        Field[Cost]("per year", _estimate("ownership_rmb_per_year", millions), is_number=True),
+        Field[Cost]("per EFLOPS-year", _estimate(year, millions), is_number=True),
         _percentiles(year, millions, goes=1),
-        Field[Cost]("a PFLOP-day", _estimate("rmb_per_pflop_day", money), is_number=True),
+        Field[Cost]("per PFLOP-day", _estimate("rmb_per_pflop_day", money), is_number=True),
     ]
-    heading = (
+    heading = _(
         "Ownership: servers with spares; millions of RMB with fabric, per year and per delivered "
         "EFLOPS-year; RMB per delivered PFLOP-day"
     )
@@ -313,7 +344,7 @@ def _paces(costs: Sequence[Cost]) -> Table:
         Field[Cost]("RMB M", _estimate(single, millions), is_number=True),
         _percentiles(single, millions, goes=0),
     ]
-    heading = (
+    heading = _(
         "EFLOPS for one job on all cards, which goes at the slowest (gang), and for cards each by itself "
         "(single); servers alone, per EFLOPS"
     )
@@ -322,11 +353,11 @@ def _paces(costs: Sequence[Cost]) -> Table:
 
 def _label(cost: Cost) -> str:
     """A fleet's id; a size that was asked for goes by its name."""
-    return cost.name if cost.size.as_of is None else cost.fleet
+    return _(cost.name) if cost.size.as_of is None else cost.fleet
 
 
 def _part_of(cost: Cost) -> str:
-    return short(cost.part.name) if cost.part else "a mix" if cost.mix else "–"
+    return short(cost.part.name) if cost.part else _("a mix") if cost.mix else "–"
 
 
 def _ladder(costs: Sequence[Cost]) -> Table:
@@ -344,9 +375,8 @@ def _ladder(costs: Sequence[Cost]) -> Table:
         Field[tuple[str, Rung]]("RMB M", lambda row: millions(row[1].rmb), is_number=True),
         Field[tuple[str, Rung]]("whole", lambda row: _whole(row[1].whole_servers_rmb), is_number=True),
     ]
-    return table_of(
-        "One delivered EFLOPS, by how far the chain is followed; servers alone", fields, list(rungs)
-    )
+    heading = _("One delivered EFLOPS, by how far the chain is followed; servers alone")
+    return table_of(heading, fields, list(rungs))
 
 
 def _chains(costs: Sequence[Cost]) -> Table:
@@ -355,7 +385,7 @@ def _chains(costs: Sequence[Cost]) -> Table:
     for each in _priced(costs):
         for link in each.chain:
             ends = UNKNOWN if None in (link.low, link.high) else interval(ratio, link.low, link.high)
-            source = "; ".join(_provenance(link))
+            source = _("; ").join(_provenance(link))
             name = short(each.part.name) if each.part else ""
             row = (
                 name,
@@ -363,29 +393,30 @@ def _chains(costs: Sequence[Cost]) -> Table:
                 link.dtype,
                 ratio(link.value),
                 ends,
-                link.law,
-                link.provenance,
+                _(link.law),
+                _(link.provenance),
                 source,
             )
             rows[tuple(map(plain, row))] = None
     columns = ("part", "link", "dtype", "ratio", "from … to", "law", "how", "from")
-    return Table("The chains, from nominal on", columns, tuple(rows), frozenset({3}), (5, 4))
+    return Table(_(CHAINS), columns, tuple(rows), frozenset({3}), (5, 4))
 
 
 def _provenance(link: Derate) -> Iterator[str]:
     """Which figure, of what, its FLOPs counted how, said by whom."""
     if link.run:
-        yield f"run {link.run}, {link.device}"
+        yield _("run {run}, {device}", run=link.run, device=link.device)
     elif link.id:
         yield link.id
     if link.scope:
         yield link.scope
     if link.convention:
         unknown = link.convention == "unknown"
-        yield "how FLOPs were counted isn't known" if unknown else f"FLOPs counted by {link.convention}"
+        counted = _("FLOPs counted by {convention}", convention=link.convention)
+        yield _("how FLOPs were counted isn't known") if unknown else counted
     yield link.source
     if link.confidence not in (None, "high"):
-        yield f"confidence {link.confidence}"
+        yield _("confidence {confidence}", confidence=_(link.confidence))
 
 
 def _spread(units: dict[str, Unit]) -> Table:
@@ -394,10 +425,10 @@ def _spread(units: dict[str, Unit]) -> Table:
     for unit in units.values():
         for name in ("delivered_eflops", "rmb_per_delivered_eflops", "rmb_per_delivered_eflops_year"):
             shares = [share for share in unit.shares.get(name, ()) if share.share >= 0.01]
-            said = ", ".join(f"{share.input} {percent(share.share)}" for share in shares[:5])
+            said = _(", ").join(f"{share.input} {percent(share.share)}" for share in shares[:5])
             if said:
                 rows.append((plain(short(unit.part.name)), name, plain(said)))
-    heading = "Where the spread comes from: the share of a figure's variance that each input brings"
+    heading = _("Where the spread comes from: the share of a figure's variance that each input brings")
     return Table(heading, ("part", "of", "from"), tuple(rows), frozenset())
 
 
@@ -410,27 +441,28 @@ def _inputs(units: dict[str, Unit]) -> Table:
             if each.name in used:
                 rows.setdefault(each.draws, _input_row(each, unit.part))
     columns = ("input", "value", "from … to", "law", "unit", "how", "from")
-    return Table("What money and power follow from", columns, tuple(rows.values()), frozenset({1}), (3, 4, 2))
+    return Table(
+        _("What money and power follow from"), columns, tuple(rows.values()), frozenset({1}), (3, 4, 2)
+    )
 
 
 def _input_row(each: Used, part: Part) -> tuple[str, ...]:
     spread = each.uncertain
     ends = "–" if spread.law == "exact" else interval(stated, spread.low, spread.high)
     name = each.name if each.draws == each.name else f"{each.name}, {short(part.name)}"
-    return tuple(
-        map(plain, (name, stated(spread.value), ends, spread.law, each.unit, each.basis, each.source))
-    )
+    law, unit, how = _(spread.law), _(each.unit), _(each.basis)
+    return tuple(map(plain, (name, stated(spread.value), ends, law, unit, how, each.source)))
 
 
 def _unknown(costs: Sequence[Cost]) -> Table:
     rows = tuple((plain(_label(each)), plain(each.reason)) for each in costs if each.reason)
-    return Table("Not known, and why", ("fleet", "reason"), rows, frozenset())
+    return Table(_("Not known, and why"), ("fleet", "reason"), rows, frozenset())
 
 
 def _sentences(costs: Sequence[Cost]) -> Iterator[str]:
     for said in dict.fromkeys((sentence(each), whole_servers(each), ownership(each)) for each in costs):
         if said[0] is not None:
-            yield " ".join(each for each in said if each)
+            yield in_a_row(each for each in said if each)
 
 
 def _notes(costs: Sequence[Cost]) -> Iterator[str]:
@@ -439,19 +471,24 @@ def _notes(costs: Sequence[Cost]) -> Iterator[str]:
     for each in costs:
         reach = [] if each.reaches is None else [_reach(each)]
         for note in (*reach, *each.notes):
-            fleets.setdefault(note, []).append(each.name)
+            fleets.setdefault(note, []).append(_(each.name))
     for note, names in fleets.items():
-        of = "" if len(costs) == 1 else f"{', '.join(dict.fromkeys(names))}: "
-        yield f"{of}{note}."
+        if len(costs) == 1:
+            yield _("{said}.", said=note)
+        else:
+            yield _("{name}: {said}.", name=_(", ").join(dict.fromkeys(names)), said=note)
 
 
 def _reach(cost: Cost) -> str:
     missing = () if cost.reaches is None else cost.reaches.following
-    far = f"delivered as far as `{cost.reaches}`"
     if not missing:
-        return far
-    said = missing[-1] if len(missing) == 1 else f"{', '.join(missing[:-1])} and {missing[-1]}"
-    return f"{far}; {said} {'is' if len(missing) == 1 else 'are'}n't in it yet"
+        return _("delivered as far as `{stage}`", stage=cost.reaches)
+    if len(missing) == 1:
+        return _(
+            "delivered as far as `{stage}`; {missing} isn't in it yet", stage=cost.reaches, missing=missing[0]
+        )
+    several = _("{first} and {last}", first=_(", ").join(missing[:-1]), last=missing[-1])
+    return _("delivered as far as `{stage}`; {missing} aren't in it yet", stage=cost.reaches, missing=several)
 
 
 def _whole(rmb: float | None) -> str:

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from nameplate.fleet.goodput import Check, Facts, Goodput, facts, origin
 from nameplate.fleet.uncertain import Uncertain
 from nameplate.formatting import change, count, duration, interval, percent, stated
+from nameplate.language import N_, _
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.stats import Interval
 from nameplate.text import plain
 
-_VERDICTS = {"holds": "yes", "known_miss": "no, known", "fails": "NO"}
-_BY = {"default": "default", "own": "its own"}
+_VERDICTS = {"holds": N_("yes"), "known_miss": N_("no, known"), "fails": N_("NO")}
+_BY = {"default": N_("default"), "own": N_("its own")}
 
 
 def goodput_view(jobs: Sequence[Goodput]) -> View:
@@ -24,8 +25,8 @@ def goodput_view(jobs: Sequence[Goodput]) -> View:
         Field[Goodput]("nodes", lambda job: count(job.nodes), is_number=True, goes=1),
         Field[Goodput]("goodput", lambda job: percent(job.goodput.value), is_number=True),
         Field[Goodput]("95 % interval", lambda job: _ends(job.goodput)),
-        Field[Goodput]("a failure each", lambda job: _of_hours(job.between_h), is_number=True),
-        Field[Goodput]("checkpoint each", lambda job: _of_minutes(job.interval_min), is_number=True),
+        Field[Goodput]("between failures", lambda job: _of_hours(job.between_h), is_number=True),
+        Field[Goodput]("between checkpoints", lambda job: _of_minutes(job.interval_min), is_number=True),
         Field[Goodput]("by Young", lambda job: _of_minutes(job.young_min), is_number=True, goes=0),
     ]
     losses = [
@@ -35,16 +36,16 @@ def goodput_view(jobs: Sequence[Goodput]) -> View:
         Field[Goodput]("restarts", lambda job: percent(job.restarts.value), is_number=True),
     ]
     return View(
-        "Goodput by failures, restarts and checkpoints",
+        _("Goodput by failures, restarts and checkpoints"),
         tuple((name, plain(value)) for name, value in _inputs(jobs[0])),
         (
-            table_of("Useful ÷ elapsed time, and the best time between checkpoints (Daly)", fields, jobs),
-            table_of("What each loss costs of elapsed time", losses, jobs),
+            table_of(_("Useful ÷ elapsed time, and the best time between checkpoints (Daly)"), fields, jobs),
+            table_of(_("What each loss costs of elapsed time"), losses, jobs),
         ),
         _sentence(jobs[-1]),
         (
-            "A model's figures; `--validate` holds them against published cases.",
-            f"Sources: {facts().caveat}.",
+            _("A model's figures; `--validate` holds them against published cases."),
+            _("Sources: {caveat}.", caveat=facts().caveat),
         ),
         (),
     )
@@ -52,21 +53,34 @@ def goodput_view(jobs: Sequence[Goodput]) -> View:
 
 def _inputs(job: Goodput) -> Iterator[tuple[str, str]]:
     for name, used in job.inputs.items():
-        yield name.replace("_", " "), f"{_spread(used)}; {origin(name, used)['source']}"
+        yield _(name.replace("_", " ")), _("; ").join((_spread(used), origin(name, used)["source"]))
 
 
 def _spread(number: Uncertain) -> str:
     if number.law == "exact":
         return stated(number.value)
-    return f"{stated(number.value)} ({stated(number.low)} to {stated(number.high)}, {number.law})"
+    return _(
+        "{value} ({low} to {high}, {law})",
+        value=stated(number.value),
+        low=stated(number.low),
+        high=stated(number.high),
+        law=_(number.law),
+    )
 
 
 def _sentence(job: Goodput) -> str:
-    return (
-        f"A job of {count(job.cards)} cards gets {percent(job.goodput.value)} ({_ends(job.goodput)}) out of "
-        f"its time: with a failure each {_of_hours(job.between_h)} and a checkpoint each "
-        f"{_of_minutes(job.interval_min)}, checkpoints cost {percent(job.checkpoints.value)}, lost work "
-        f"{percent(job.lost_work.value)} and restarts {percent(job.restarts.value)}."
+    return _(
+        "A job of {cards} cards gets {goodput} ({range}) out of its time: with a failure each {failure} and "
+        "a checkpoint each {checkpoint}, checkpoints cost {checkpoints}, lost work {lost} and restarts "
+        "{restarts}.",
+        cards=count(job.cards),
+        goodput=percent(job.goodput.value),
+        range=_ends(job.goodput),
+        failure=_of_hours(job.between_h),
+        checkpoint=_of_minutes(job.interval_min),
+        checkpoints=percent(job.checkpoints.value),
+        lost=percent(job.lost_work.value),
+        restarts=percent(job.restarts.value),
     )
 
 
@@ -75,8 +89,8 @@ def validation_view(checks: Sequence[Check], known: Facts | None = None) -> View
     known = known or facts()
     fields = [
         Field[Check]("case", lambda check: plain(check.case)),
-        Field[Check]("by", lambda check: _BY.get(check.by, check.by)),
-        Field[Check]("of", lambda check: "goodput" if check.quantity == "goodput" else "time between"),
+        Field[Check]("by", lambda check: _(_BY.get(check.by, check.by))),
+        Field[Check]("of", lambda check: _("goodput") if _is_goodput(check) else _("time between")),
         Field[Check]("predicted", lambda check: _figure(check, check.predicted), is_number=True),
         Field[Check](
             "95 % interval",
@@ -86,11 +100,13 @@ def validation_view(checks: Sequence[Check], known: Facts | None = None) -> View
         Field[Check]("published", _published, is_number=True),
         Field[Check]("error", _error, is_number=True),
         Field[Check]("bound", _bound, is_number=True, goes=1),
-        Field[Check]("within", lambda check: _VERDICTS[check.verdict]),
+        Field[Check]("within", lambda check: _(_VERDICTS[check.verdict])),
     ]
-    heading = "Predicted beside published: time between interruptions (error relative), goodput (in points)"
+    heading = _(
+        "Predicted beside published: time between interruptions (error relative), goodput (in points)"
+    )
     return View(
-        "The goodput model against published cases",
+        _("The goodput model against published cases"),
         (),
         tuple(
             table
@@ -121,57 +137,83 @@ def _whys(checks: Sequence[Check]) -> Table:
     for check in checks:
         for why in filter(None, (check.why, check.note)):
             rows[plain(check.case), plain(why)] = None
-    return Table("Why they miss, and what to know of them", ("case", "reason"), tuple(rows), frozenset())
+    return Table(_("Why they miss, and what to know of them"), ("case", "reason"), tuple(rows), frozenset())
 
 
 def _sources(checks: Sequence[Check]) -> Table:
     rows = dict.fromkeys(
         (
             plain(check.case),
-            plain(f"{check.name}, {check.evidence}: {check.source}; confidence {check.confidence}"),
+            plain(
+                _(
+                    "{name}, {evidence}: {source}; confidence {confidence}",
+                    name=check.name,
+                    evidence=_(check.evidence),
+                    source=check.source,
+                    confidence=_(check.confidence),
+                )
+            ),
         )
         for check in checks
     )
-    return Table("Where from", ("case", "from"), tuple(rows), frozenset())
+    return Table(_("Where from"), ("case", "from"), tuple(rows), frozenset())
 
 
 def _count(checks: Sequence[Check]) -> str:
     found = Counter(check.verdict for check in checks)
     cases = len({check.case for check in checks})
-    return (
-        f"{len(checks)} predictions of {cases} cases: {found['holds']} within the bound, "
-        f"{found['known_miss']} known to miss, {found['fails']} failing."
+    return _(
+        "{count} predictions of {cases} cases: {holds} within the bound, {known} known to miss, {fails} "
+        "failing.",
+        count=len(checks),
+        cases=cases,
+        holds=found["holds"],
+        known=found["known_miss"],
+        fails=found["fails"],
     )
 
 
 def _notes(checks: Sequence[Check], known: Facts) -> Iterator[str]:
-    for kind in ("measured", "projected"):
+    for kind, text in _BOUNDS.items():
         if any(check.evidence == kind for check in checks):
             bound = getattr(known.bound, kind)
-            yield (
-                f"What was {kind} is held to a factor of {stated(bound.interruption_factor)} and "
-                f"{stated(100 * bound.goodput_points)} points of goodput: {bound.why}."
-            )
-    yield f"Sources: {known.caveat}."
+            factor, points = stated(bound.interruption_factor), stated(100 * bound.goodput_points)
+            yield _(text, factor=factor, points=points, why=bound.why)
+    yield _("Sources: {caveat}.", caveat=known.caveat)
     for each in known.unchecked:
-        yield f"Not checked: {each.name}; {each.why}."
+        yield _("Not checked: {name}; {why}.", name=each.name, why=each.why)
+
+
+_BOUNDS = {
+    "measured": N_(
+        "What was measured is held to a factor of {factor} and {points} points of goodput: {why}."
+    ),
+    "projected": N_(
+        "What was projected is held to a factor of {factor} and {points} points of goodput: {why}."
+    ),
+}
+
+
+def _is_goodput(check: Check) -> bool:
+    return check.quantity == "goodput"
 
 
 def _figure(check: Check, value: float) -> str:
-    return percent(value) if check.quantity == "goodput" else duration(3_600 * value)
+    return percent(value) if _is_goodput(check) else duration(3_600 * value)
 
 
 def _published(check: Check) -> str:
-    return f"{'over ' if check.at_least else ''}{_figure(check, check.published)}"
+    published = _figure(check, check.published)
+    return _("over {figure}", figure=published) if check.at_least else published
 
 
 def _error(check: Check) -> str:
     """Of goodput in points, of the time between interruptions relative."""
-    return change(check.error).removesuffix("%") if check.quantity == "goodput" else change(check.error)
+    return change(check.error).removesuffix("%") if _is_goodput(check) else change(check.error)
 
 
 def _bound(check: Check) -> str:
-    return f"± {stated(100 * check.bound)}" if check.quantity == "goodput" else f"× {stated(check.bound)}"
+    return f"± {stated(100 * check.bound)}" if _is_goodput(check) else f"× {stated(check.bound)}"
 
 
 def _ends(found: Interval) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from nameplate.derate.chain import fastest_product, slowest, stages
 from nameplate.derate.stage import Stage
 from nameplate.errors import InputError
-from nameplate.formatting import figure, percent
+from nameplate.formatting import UNKNOWN, figure, percent
+from nameplate.language import _
 from nameplate.record import GRAVITY, Record
 from nameplate.report.identity import device_words
 from nameplate.report.table import Field, Table, table_of
@@ -99,7 +100,7 @@ def list_table(runs: Sequence[Listed]) -> Table:
         Field[Listed]("suite", lambda run: plain(run.suite), goes=1),
         Field[Listed]("device", _device, goes=4),
         Field[Listed]("cases", lambda run: f"{run.recorded}/{run.expected}", is_number=True),
-        Field[Listed]("finished", lambda run: "yes" if run.finished else "no", goes=3),
+        Field[Listed]("finished", lambda run: _("yes") if run.finished else _("no"), goes=3),
         Field[Listed]("TFLOPS", lambda run: figure(run.best.tflops) if run.best else "–", is_number=True),
         Field[Listed]("dtype", lambda run: run.best.dtype if run.best else "–", goes=5),
         Field[Listed](
@@ -107,13 +108,13 @@ def list_table(runs: Sequence[Listed]) -> Table:
         ),
         Field[Listed]("clean", lambda run: str(run.verdicts.get("clean", 0)), is_number=True, goes=6),
         Field[Listed]("gravest", _gravest),
-        Field[Listed]("in", lambda run: plain(run.source), goes=0),
+        Field[Listed]("folder", lambda run: plain(run.source), goes=0),
     ]
-    lead = (
+    lead = _(
         "Cases recorded of those expected, and the best product, in TFLOPS and of nominal; how many records "
         "are clean, and the gravest verdict of all."
     )
-    return table_of("Runs, the newest first", fields, runs, lead=lead)
+    return table_of(_("Runs, the newest first"), fields, runs, lead=lead)
 
 
 def _listed(run: Run, library: Library) -> Listed:
@@ -185,4 +186,5 @@ def _device(run: Listed) -> str:
 
 def _gravest(run: Listed) -> str:
     """The gravest verdict; a case that failed is graver than any, and one that was skipped than none."""
-    return "failed" if "failed" in run.verdicts else next(iter(run.verdicts), "–")
+    gravest = "failed" if "failed" in run.verdicts else next(iter(run.verdicts), None)
+    return UNKNOWN if gravest is None else _(gravest)

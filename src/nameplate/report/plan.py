@@ -26,20 +26,19 @@ from nameplate.formatting import (
     scientific,
     stated,
 )
-from nameplate.report.fleet import cost_view
+from nameplate.language import N_, _
+from nameplate.report.fleet import CHAINS, cost_view
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.text import plain
 
-# The tables of `bench fleet cost` that a plan repeats.
-_BASIS = ("The chains",)
-_INPUTS = "What money and power follow from is in --json, and on the screen of `bench fleet cost`."
+_INPUTS = N_("What money and power follow from is in --json, and on the screen of `bench fleet cost`.")
 _PERCENTILES = "p5 … p50 … p95"
-_OWNED = (
+_OWNED = N_(
     "What an owner pays is depreciation, electricity and operation, with fabric and spares, for the time "
-    "used; the time that a fleet idles (`busy_share`) is shared out over that"
+    "used; the time that a fleet idles (`busy_share`) is shared out over that."
 )
-_ONE_RUN = (
+_ONE_RUN = N_(
     "One training run: no experiments, failed runs, labelling or simulation, and no encoder before the tokens"
 )
 
@@ -70,9 +69,9 @@ def needs_view(needs: Sequence[Need]) -> View:
         _percentiles("full_capex_rmb", millions, goes=1),
         Field[Need]("MW", _value("power_mw", figure), is_number=True),
         _percentiles("power_mw", figure, goes=3),
-        Field[Need]("a year", _value("ownership_rmb_per_year", millions), is_number=True, goes=0),
+        Field[Need]("per year", _value("ownership_rmb_per_year", millions), is_number=True, goes=0),
     ]
-    heading = (
+    heading = _(
         "Cards and whole servers; millions of RMB for servers alone, in full (with fabric and spares), and a "
         "year of owning them"
     )
@@ -80,7 +79,7 @@ def needs_view(needs: Sequence[Need]) -> View:
         _needed(known) or _nothing(needs),
         [table_of(heading, fields, known)],
         needs,
-        "Cards of the upper end of nine in ten meet the need in 95 % of the draws.",
+        _("Cards of the upper end of nine in ten meet the need in 95 % of the draws."),
         (),
     )
 
@@ -100,7 +99,7 @@ def purchases_view(purchases: Sequence[Purchase]) -> View:
         Field[Purchase]("EFLOPS", _value("full_delivered_eflops", figure), is_number=True),
         _percentiles("full_delivered_eflops", figure, goes=1),
     ]
-    heading = (
+    heading = _(
         "Whole servers and what they deliver: servers alone, and in full (fabric and spares paid for too); "
         "most: in how many draws it delivers most"
     )
@@ -123,7 +122,7 @@ def training_view(trainings: Sequence[Training]) -> View:
         Field[Training]("time", _value("days", time_of), is_number=True),
         _percentiles("days", time_of, goes=5),
         Field[Training]("as a gang", _value("gang_days", time_of), is_number=True, goes=2),
-        Field[Training]("a refresh", _value("refresh_rmb", money), is_number=True),
+        Field[Training]("per refresh", _value("refresh_rmb", money), is_number=True),
         _percentiles("refresh_rmb", money, goes=0),
         Field[Training](
             "in time", lambda each: count(None if each.need is None else each.need.cards), is_number=True
@@ -134,15 +133,15 @@ def training_view(trainings: Sequence[Training]) -> View:
         ),
         Field[Training]("MW", lambda each: _power(each.need), is_number=True, goes=1),
     ]
-    heading = (
-        "Time; RMB a refresh; and the cards, servers and MW that finish it in "
-        f"{stated(trainings[0].every_days)} days (in time)"
+    heading = _(
+        "Time; RMB per refresh; and the cards, servers and MW that finish it in {days} days (in time)",
+        days=stated(trainings[0].every_days),
     )
     quantities = {
-        "tokens": (work.tokens, scientific),
-        "FLOP a token": (work.flop_per_token, scientific),
-        "FLOP": (work.flop, scientific),
-        "EFLOPS needed": (trainings[0].needed, figure),
+        _("tokens"): (work.tokens, scientific),
+        _("FLOP a token"): (work.flop_per_token, scientific),
+        _("FLOP"): (work.flop, scientific),
+        _("EFLOPS needed"): (trainings[0].needed, figure),
     }
     made = tuple(
         (name, form(amount.value), _ends(amount.estimate, form))
@@ -152,13 +151,13 @@ def training_view(trainings: Sequence[Training]) -> View:
         _trained(known) or _nothing(trainings),
         [
             table_of(heading, fields, known),
-            Table("The run", ("of it", "value", _PERCENTILES), made, frozenset({1})),
+            Table(_("The run"), ("of it", "value", _PERCENTILES), made, frozenset({1})),
             _inputs(work.inputs),
             _spread(trainings),
         ],
         trainings,
-        f"{_OWNED}.",
-        (work.note, _ONE_RUN),
+        _(_OWNED),
+        (work.note, _(_ONE_RUN)),
     )
 
 
@@ -167,15 +166,15 @@ def _view(
 ) -> View:
     """The plan's tables, and what of `bench fleet cost` it rests on."""
     cost = cost_view([row.fleet for row in rows if row.estimates] or [row.fleet for row in rows])
-    below = [table for table in cost.tables if table.heading.startswith(_BASIS)]
-    unknown = tuple((plain(row.fleet.name), plain(row.reason)) for row in rows if row.reason)
-    missing = Table("Not known, and why", ("fleet", "reason"), unknown, frozenset())
+    below = [table for table in cost.tables if table.heading == _(CHAINS)]
+    unknown = tuple((plain(_(row.fleet.name)), plain(row.reason)) for row in rows if row.reason)
+    missing = Table(_("Not known, and why"), ("fleet", "reason"), unknown, frozenset())
     return View(
         title=plain(title),
         facts=cost.facts,
         tables=tuple(table for table in (*tables, missing, *below) if table.rows),
         meaning=plain(meaning),
-        advice=(*(plain(f"{each}.") for each in advice), *cost.advice, _INPUTS),
+        advice=(*(plain(_("{said}.", said=each)) for each in advice), *cost.advice, _(_INPUTS)),
         problems=(),
     )
 
@@ -188,23 +187,32 @@ def _needed(known: Sequence[Need]) -> str | None:
     if len(known) < 2:
         return known[0].sentence if known else None
     asked = known[0].asked.value
-    return f"{stated(asked)} delivered EFLOPS take {_or([_cards_of(need) for need in known])}."
+    return _(
+        "{eflops} delivered EFLOPS take {cards}.",
+        eflops=stated(asked),
+        cards=_or([_cards_of(need) for need in known]),
+    )
 
 
 def _cards_of(need: Need) -> str:
     capex = need.estimates.get("capex_rmb")
-    price = "" if capex is None or capex.value is None else f" for {rmb(capex.value)}"
-    return f"{count(need.cards)} cards of {need.fleet.name}{price}"
+    cards, part = count(need.cards), _(need.fleet.name)
+    if capex is None or capex.value is None:
+        return _("{count} cards of {part}", count=cards, part=part)
+    return _("{count} cards of {part} for {rmb}", count=cards, part=part, rmb=rmb(capex.value))
 
 
 def _bought(known: Sequence[Purchase]) -> str | None:
     if len(known) < 2:
         return known[0].sentence if known else None
-    said = [f"{each.fleet.name} {figure(each.estimates['delivered_eflops'].value)}" for each in known]
+    said = [f"{_(each.fleet.name)} {figure(each.estimates['delivered_eflops'].value)}" for each in known]
     first = known[0]
-    return (
-        f"{rmb(first.budget_rmb)} delivers most in {first.fleet.name}, {percent(first.first_in)} of draws "
-        f"agreeing: EFLOPS by servers alone are {', '.join(said)}."
+    return _(
+        "{rmb} delivers most in {part}, {share} of draws agreeing: EFLOPS by servers alone are {eflops}.",
+        rmb=rmb(first.budget_rmb),
+        part=_(first.fleet.name),
+        share=percent(first.first_in),
+        eflops=_(", ").join(said),
     )
 
 
@@ -212,34 +220,36 @@ def _trained(known: Sequence[Training]) -> str | None:
     if len(known) < 2:
         return known[0].sentence if known else None
     said = [_time_on(each) if each.given else _cards_in_time(each) for each in known]
-    return f"{known[0].run} takes {_or(said)}."
+    return _("{run} takes {what}.", run=known[0].run, what=_or(said))
 
 
 def _time_on(each: Training) -> str:
     days = each.estimates["days"]
     time = time_of(days.value) if days.value is not None else _ends(days, time_of)
-    return f"{time} on {each.fleet.name}"
+    return _("{time} on {fleet}", time=time, fleet=_(each.fleet.name))
 
 
 def _cards_in_time(each: Training) -> str:
-    return f"{count(None if each.need is None else each.need.cards)} cards of {each.fleet.name}"
+    cards = count(None if each.need is None else each.need.cards)
+    return _("{count} cards of {part}", count=cards, part=_(each.fleet.name))
 
 
 def _or(said: Sequence[str]) -> str:
-    return f"{', '.join(said[:-1])} or {said[-1]}"
+    return _("{first} or {last}", first=_(", ").join(said[:-1]), last=said[-1])
 
 
 def _nothing(rows: Sequence[_Row]) -> str:
-    return f"Nothing that was asked for can be planned with {', '.join(row.fleet.name for row in rows)}."
+    names = _(", ").join(_(row.fleet.name) for row in rows)
+    return _("Nothing that was asked for can be planned with {names}.", names=names)
 
 
 def _unpriced(purchases: Sequence[Purchase]) -> str:
-    names = [each.fleet.name for each in purchases if each.fleet.price is None]
+    names = [_(each.fleet.name) for each in purchases if each.fleet.price is None]
     if not names:
-        return "Ranked by what servers alone deliver."
-    return (
-        f"Ranked by what servers alone deliver; no price is known of {', '.join(names)}: give one "
-        "(--price PART=RMB)."
+        return _("Ranked by what servers alone deliver.")
+    return _(
+        "Ranked by what servers alone deliver; no price is known of {names}: give one (--price PART=RMB).",
+        names=_(", ").join(names),
     )
 
 
@@ -251,10 +261,10 @@ def _inputs(inputs: Mapping[str, Used]) -> Table:
     for each in inputs.values():
         spread = each.uncertain
         ends = "–" if spread.law == "exact" else interval(stated, spread.low, spread.high)
-        row = (each.name, stated(spread.value), ends, spread.law, each.unit, each.basis, each.source)
-        rows.append(tuple(map(plain, row)))
+        value, law, how = stated(spread.value), _(spread.law), _(each.basis)
+        rows.append(tuple(map(plain, (each.name, value, ends, law, _(each.unit), how, each.source))))
     columns = ("input", "value", "from … to", "law", "unit", "how", "from")
-    return Table("What the run follows from", columns, tuple(rows), frozenset({1}), (3, 4, 2))
+    return Table(_("What the run follows from"), columns, tuple(rows), frozenset({1}), (3, 4, 2))
 
 
 def _spread(trainings: Sequence[Training]) -> Table:
@@ -263,20 +273,20 @@ def _spread(trainings: Sequence[Training]) -> Table:
     for each in trainings:
         for name, shares in each.shares.items():
             most = [share for share in shares[:4] if share.share >= 0.01]
-            said = ", ".join(f"{share.input} {percent(share.share)}" for share in most)
+            said = _(", ").join(f"{share.input} {percent(share.share)}" for share in most)
             if said:
                 rows[plain(_label(each)), name, plain(said)] = None
-    heading = "Where the spread comes from: the share of a figure's variance that each input brings"
+    heading = _("Where the spread comes from: the share of a figure's variance that each input brings")
     return Table(heading, ("fleet", "of", "from"), tuple(rows), frozenset())
 
 
 def _label(training: Training) -> str:
     """A given fleet's id; a part's name."""
-    return training.fleet.fleet if training.given else training.fleet.name
+    return training.fleet.fleet if training.given else _(training.fleet.name)
 
 
 def _name(row: _Row) -> str:
-    return plain(row.fleet.name)
+    return plain(_(row.fleet.name))
 
 
 def _value(name: str, form: Callable[[float], str]) -> Callable[[_Row], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nameplate.formatting import change, count, figure, percent, ratio
+from nameplate.language import _
 from nameplate.report.table import Table
 from nameplate.selftest.repeat import Repeated
 from nameplate.selftest.repeat import Row as Contender
@@ -21,7 +22,7 @@ _SHORT = {
 def simulated_table(rows: Sequence[Row]) -> Table:
     """Truth beside estimate, the interval's coverage and width, the verdict beside the one due."""
     return Table(
-        "Devices with a known truth",
+        _("Devices with a known truth"),
         ("scenario", "truth", "estimate", "bias", "coverage", "width", "oracle", "due", "given", "passed"),
         tuple(
             (
@@ -32,9 +33,9 @@ def simulated_table(rows: Sequence[Row]) -> Table:
                 percent(row.coverage),
                 percent(row.width),
                 percent(row.oracle_width),
-                row.verdict_due or "–",
+                _(row.verdict_due) if row.verdict_due else "–",
                 percent(row.verdict_rate),
-                "a limit" if row.verdict_due is None else "yes" if row.passed else "NO",
+                _("a limit") if row.verdict_due is None else _("yes") if row.passed else _("NO"),
             )
             for row in rows
         ),
@@ -48,7 +49,7 @@ def readings_table(rows: Sequence[Row]) -> Table:
     """The bias of the same launches read as other tools read them, ours first."""
     peers = list(dict.fromkeys(name for row in rows for name in row.peers))
     return Table(
-        "The same launches as other tools read them: bias against the truth",
+        _("The same launches as other tools read them: bias against the truth"),
         ("scenario", "nameplate", *(_SHORT.get(name, name) for name in peers)),
         tuple(
             (
@@ -65,13 +66,17 @@ def readings_table(rows: Sequence[Row]) -> Table:
 
 def failures(rows: Iterable[Row]) -> list[str]:
     """A sentence for each bound that doesn't hold."""
-    return [f"{row.scenario}: {failure}" for row in rows for failure in row.failures]
+    return [_("{name}: {said}", name=row.scenario, said=failure) for row in rows for failure in row.failures]
 
 
 def repeated_table(repeated: Repeated) -> Table:
     """Spread over restarts of the process, ours beside the peers'."""
     return Table(
-        f"Spread over {len(repeated.rounds)} restarts, {repeated.loud_rounds} of them in loud moments",
+        _(
+            "Spread over {count} restarts, {loud} of them in loud moments",
+            count=len(repeated.rounds),
+            loud=repeated.loud_rounds,
+        ),
         ("contender", "n", "mean TFLOPS", "spread", "upper 90 % limit", "failed", "ours ÷ theirs"),
         tuple(_contender(row) for row in repeated.rows),
         frozenset({1, 2, 3, 4, 5, 6}),

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nameplate.formatting import stated
+from nameplate.language import _
+from nameplate.messages import render
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.specs.part import Memory, Part
@@ -42,7 +44,7 @@ def document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
         "link_gb_s": _value(part.link_gb_s),
         "sources": {key: _origin(quantity) for key, quantity in part.figures()},
         "conflicts": [_conflict(one) for one in part.conflicts],
-        "flags": [str(flag) for flag in part.flags],
+        "flags": [render(flag) for flag in part.flags],
         "blank": dict(part.blank),
         "confidence": part.confidence,
         "notes": list(part.notes),
@@ -65,10 +67,10 @@ def parts_view(documents: Sequence[Document]) -> View:
         Field[Document]("!", lambda one: "!" if one["flags"] else ""),
     ]
     return View(
-        "The parts that are known",
+        _("The parts that are known"),
         (),
-        (table_of("Nominal, dense", fields, documents),),
-        "MHz is the clock that gives the rated figure. !: flagged, see `bench specs NAME`.",
+        (table_of(_("Nominal, dense"), fields, documents),),
+        _("MHz is the clock that gives the rated figure. !: flagged, see `bench specs NAME`."),
         (),
         (),
     )
@@ -82,17 +84,17 @@ def part_view(one: Document, taken_as: str | None = None) -> View:
     clock = one["rated_clock_mhz"]
     rows = [(key, stated(origin["value"]), plain(origin["source"])) for key, origin in one["sources"].items()]
     rows.append(
-        ("rated clock, MHz", stated(clock), "computed" if clock else plain(one["rated_clock_absent"]))
+        (_("rated clock, MHz"), stated(clock), _("computed") if clock else plain(one["rated_clock_absent"]))
     )
     tables = (
-        Table("Figures", ("figure", "value", "from"), tuple(rows), frozenset({1})),
-        Table("Worth knowing", ("", ""), tuple(_remarks(one)), frozenset()),
+        Table(_("Figures"), ("figure", "value", "from"), tuple(rows), frozenset({1})),
+        Table(_("Worth knowing"), ("", ""), tuple(_remarks(one)), frozenset()),
     )
     return View(
-        plain(f"{one['name']} ({one['part']})"),
+        plain(_("{name} ({part})", name=one["name"], part=one["part"])),
         (("note", plain(taken_as)),) if taken_as else (),
         tuple(table for table in tables if table.rows),
-        f"Confidence: {one['confidence'] or 'not stated'}.",
+        _("Confidence: {confidence}.", confidence=_(one["confidence"] or "not stated")),
         (),
         (),
     )
@@ -101,16 +103,37 @@ def part_view(one: Document, taken_as: str | None = None) -> View:
 def _remarks(one: Document) -> Iterator[tuple[str, str]]:
     if one["devices_per_part"] > 1:
         yield (
-            "devices",
-            f"a framework sees {one['devices_per_part']} devices, each with its share of these figures",
+            _("devices"),
+            _(
+                "a framework sees {count} devices, each with its share of these figures",
+                count=one["devices_per_part"],
+            ),
         )
     for name, said in (
-        ("flag", one["flags"]),
-        ("conflict", [conflict["sentence"] for conflict in one["conflicts"]]),
-        ("blank", [f"{key}: {reason}" for key, reason in one["blank"].items()]),
-        ("note", one["notes"]),
+        (_("flag"), one["flags"]),
+        (_("conflict"), map(_disagreement, one["conflicts"])),
+        (_("blank"), [_("{name}: {said}", name=key, said=reason) for key, reason in one["blank"].items()]),
+        (_("note"), one["notes"]),
     ):
         yield from ((name, plain(sentence)) for sentence in said)
+
+
+def _disagreement(conflict: Mapping[str, Any]) -> str:
+    """What each source says, which of it is used, and why."""
+    said = [f"{_value_of(each)} ({each['source']}, {each['date']})" for each in conflict["values"]]
+    used = conflict["used"]
+    return _(
+        "{figure}: {values}; used is {used}: {why}",
+        figure=conflict["of"],
+        values=_(", ").join(said),
+        used=_("none") if used is None else used if isinstance(used, str) else stated(used),
+        why=conflict["why"],
+    )
+
+
+def _value_of(said: Mapping[str, Any]) -> str:
+    value = said["value"]
+    return value if isinstance(value, str) else stated(value)
 
 
 def _peak(dtype: str) -> Field[Document]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nameplate.formatting import duration
+from nameplate.language import _
 from nameplate.report.table import Field, table_of
 from nameplate.report.view import View
 from nameplate.text import plain
@@ -18,8 +19,13 @@ def suites_view(rows: Sequence[_Row]) -> View:
     fields = [
         Field[_Row]("suite", lambda row: plain(row["suite"])),
         Field[_Row]("time", lambda row: duration(row["budget_s"]), is_number=True),
-        Field[_Row]("what", lambda row: plain(row["description"])),
+        Field[_Row]("what", lambda row: plain(_(row["description"]))),
     ]
     return View(
-        "What can be run here", (), (table_of("", fields, rows),), "Run one: `bench run SUITE`.", (), ()
+        _("What can be run here"),
+        (),
+        (table_of("", fields, rows),),
+        _("Run one: `bench run SUITE`."),
+        (),
+        (),
     )

@@ -17,6 +17,7 @@ from nameplate.device.interface import Device
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.trial import buffer_sets
 from nameplate.formatting import count, figure, interval, percent, ratio
+from nameplate.language import N_, _
 from nameplate.run import SEED, check_budget, target_of
 from nameplate.stats import CONFIDENCE, FEWEST_BATCHES
 from nameplate.suite import Case, find
@@ -59,17 +60,24 @@ class BareResult:
 
     def sentence(self) -> str:
         """The result in words."""
-        return (
-            f"{self.case}: engine {figure(self.engine_tflops)} TFLOPS, bare loop "
-            f"{figure(self.bare_tflops)} TFLOPS, ratio {ratio(self.ratio)} "
-            f"({interval(ratio, self.ratio_low, self.ratio_high)}) over {count(self.rounds)} paired rounds: "
-            f"{self._words()} {percent(self.tolerance)}"
+        return _(
+            "{case}: engine {engine} TFLOPS, bare loop {bare} TFLOPS, ratio {ratio} ({range}) over {count} "
+            "paired rounds: {outcome}",
+            case=self.case,
+            engine=figure(self.engine_tflops),
+            bare=figure(self.bare_tflops),
+            ratio=ratio(self.ratio),
+            range=interval(ratio, self.ratio_low, self.ratio_high),
+            count=count(self.rounds),
+            outcome=_(self._outcome(), tolerance=percent(self.tolerance)),
         )
 
-    def _words(self) -> str:
+    def _outcome(self) -> str:
         if self.passed:
-            return "within"
-        return "NOT within" if self.differs else "too few rounds to tell whether within"
+            return N_("within {tolerance}")
+        if self.differs:
+            return N_("NOT within {tolerance}")
+        return N_("too few rounds to tell whether within {tolerance}")
 
 
 def against_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, seed: int = SEED) -> BareResult:
@@ -111,7 +119,7 @@ def _bare_loop(opened: Device, seed: int) -> Callable[[int], float]:
     def loop(launches: int) -> float:
         opened.synchronize()
         begin = time.perf_counter()
-        for _ in range(launches):
+        for _launch in range(launches):
             torch.mm(a, b, out=c)
         opened.synchronize()
         return time.perf_counter() - begin

@@ -22,6 +22,7 @@ from nameplate.engine.conditions import between
 from nameplate.engine.verdict import loaded
 from nameplate.errors import InputError, NameplateError
 from nameplate.formatting import percent, ratio, stated
+from nameplate.language import N_, _
 from nameplate.run import SEED
 from nameplate.selftest.peers import NoFigure
 from nameplate.telemetry.host import read_cpu_totals, tick_s
@@ -74,7 +75,7 @@ def spread_of(tflops: Sequence[float]) -> Spread:
     n = len(tflops)
     mean = statistics.fmean(tflops) if tflops else None
     if mean is None or n < FEWEST:
-        return Spread(n, mean, reason=f"{n} figures; a spread needs {FEWEST}")
+        return Spread(n, mean, reason=_("{count} figures; a spread needs {least}", count=n, least=FEWEST))
     relative = statistics.stdev(tflops) / mean
     factor = math.sqrt((n - 1) / float(chdtri(n - 1, CONFIDENCE)))
     return Spread(n, mean, relative, relative * factor)
@@ -119,7 +120,7 @@ class Goal:
 
     def sentence(self) -> str:
         """The goal in words, its outcome first."""
-        return f"{'pass' if self.met else 'FAIL'}: {self.words}"
+        return _(N_("pass: {goal}") if self.met else N_("FAIL: {goal}"), goal=self.words)
 
 
 @dataclass(frozen=True)
@@ -195,30 +196,43 @@ class Repeated:
 
     def _no_failures(self) -> Goal:
         failed = self._failed(OURS)
-        return Goal(
-            f"{len(self.rounds) - failed} of {len(self.rounds)} rounds of ours gave a figure", not failed
-        )
+        count, all_ = len(self.rounds) - failed, len(self.rounds)
+        return Goal(_("{count} of {all} rounds of ours gave a figure", count=count, all=all_), not failed)
 
     def _small(self) -> Goal:
         ours = self.spread(NORMALIZED)
-        asked = f"normalized spread's upper {stated(100 * CONFIDENCE)}% limit at most {percent(GOAL)}"
+        asked = _(
+            "normalized spread's upper {confidence}% limit at most {goal}",
+            confidence=stated(100 * CONFIDENCE),
+            goal=percent(GOAL),
+        )
         if ours.upper is None:
-            return Goal(f"{asked}: {ours.reason}", False)
-        return Goal(f"{asked}: {percent(ours.upper)}", ours.upper <= GOAL)
+            return _goal(asked, ours.reason, False)
+        return _goal(asked, percent(ours.upper), ours.upper <= GOAL)
 
     def _fraction_of_best_peer(self) -> Goal:
         loud = percent(LOUD_HOUR)
-        asked = f"at most {stated(GOAL_SHARE)} of the best peer's spread where that is above {loud}"
+        asked = _(
+            "at most {share} of the best peer's spread where that is above {loud}",
+            share=stated(GOAL_SHARE),
+            loud=loud,
+        )
         best, ours = self.best_peer, self.spread(NORMALIZED)
         spread = None if best is None else self.spread(best).relative
         if spread is None:
-            return Goal(f"{asked}: no peer has a spread", False)
+            return _goal(asked, _("no peer has a spread"), False)
         if spread <= LOUD_HOUR:
-            return Goal(f"{asked}: not a loud hour, {best} has {percent(spread)}", True)
+            quiet = _("not a loud hour, {peer} has {spread}", peer=best, spread=percent(spread))
+            return _goal(asked, quiet, True)
         if ours.upper is None:
-            return Goal(f"{asked}: {ours.reason}", False)
-        got = f"{ratio(ours.upper / spread)} of {best}'s {percent(spread)}"
-        return Goal(f"{asked}: {got}", ours.upper <= GOAL_SHARE * spread)
+            return _goal(asked, ours.reason, False)
+        share = ratio(ours.upper / spread)
+        got = _("{share} of {peer}'s {spread}", share=share, peer=best, spread=percent(spread))
+        return _goal(asked, got, ours.upper <= GOAL_SHARE * spread)
+
+
+def _goal(asked: str, got: str | None, met: bool) -> Goal:
+    return Goal(_("{name}: {said}", name=asked, said=got), met)
 
 
 def read_counters() -> Counters:

@@ -28,6 +28,7 @@ from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.errors import InputError
 from nameplate.formatting import percent
+from nameplate.language import _
 from nameplate.record import Record, Verdict
 from nameplate.selftest.readings import PEERS, Trace
 from nameplate.selftest.scenarios import Scenario, scenarios
@@ -254,23 +255,25 @@ def _failures(scenario: Scenario, found: Mapping[str, float | None]) -> Iterator
     low, high = bounds.coverage or (None, None)
     widest = bounds.oracle_widths and bounds.oracle_widths * (found["oracle_width"] or 0.0)
     for what, got, least, most in (
-        ("bias", None if bias is None else abs(bias), None, bounds.bias),
-        ("coverage", found["coverage"], low, high),
-        ("width", found["width"], None, bounds.width),
-        ("width", found["width"], None, widest),
+        (_("bias"), None if bias is None else abs(bias), None, bounds.bias),
+        (_("coverage"), found["coverage"], low, high),
+        (_("width"), found["width"], None, bounds.width),
+        (_("width"), found["width"], None, widest),
         (
-            f"share of runs {due.verdict if due else ''}",
+            _("share of runs {verdict}", verdict=_(due.verdict) if due else ""),
             found["verdict_rate"],
             due.rate if due else None,
             None,
         ),
     ):
         if got is None and (least is not None or most is not None):
-            yield f"{what} isn't known: no run gave a figure"
+            yield _("{what} isn't known: no run gave a figure", what=what)
         elif got is not None and least is not None and got < least:
-            yield f"{what} is {percent(got)}; expected at least {percent(least)}"
+            ends = {"got": percent(got), "least": percent(least)}
+            yield _("{what} is {got}; expected at least {least}", what=what, **ends)
         elif got is not None and most is not None and got > most:
-            yield f"{what} is {percent(got)}; expected at most {percent(most)}"
+            ends = {"got": percent(got), "most": percent(most)}
+            yield _("{what} is {got}; expected at most {most}", what=what, **ends)
 
 
 # ---- who does the work ----

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from nameplate.formatting import figure, percent
+from nameplate.language import N_, _
 from nameplate.messages import Reason, message
 from nameplate.telemetry.nvml_figures import plain_uuid
 
@@ -292,18 +294,16 @@ def health(facts: GpuFacts, reading: GpuReading | None = None) -> list[str]:
     which there are none at all.
     """
     if facts.lost or (reading is not None and reading.lost):
-        return [
-            f"GPU {facts.index} fell off the bus (NVML_ERROR_GPU_IS_LOST): drain the node, reset or reseat it"
-        ]
+        lost = N_("GPU {gpu} fell off the bus (NVML_ERROR_GPU_IS_LOST): drain the node, reset or reseat it")
+        return [_(lost, gpu=facts.index)]
     if "*" in facts.absent:
-        return [f"NVML tells nothing of GPU {facts.index} ({facts.absent['*']}): see what nvidia-smi says"]
+        silent = N_("NVML tells nothing of GPU {gpu} ({reason}): see what nvidia-smi says")
+        return [_(silent, gpu=facts.index, reason=facts.absent["*"])]
     found = _settings(facts)
     if reading is not None:
         if "*" in reading.absent:
-            return [
-                *found,
-                f"GPU {facts.index} can't be read ({reading.absent['*']}): see what nvidia-smi says",
-            ]
+            unread = N_("GPU {gpu} can't be read ({reason}): see what nvidia-smi says")
+            return [*found, _(unread, gpu=facts.index, reason=reading.absent["*"])]
         found += [*_faults(facts, reading), *_company(facts, reading), *_link(facts, reading)]
     return found
 
@@ -312,23 +312,34 @@ def _settings(facts: GpuFacts) -> list[str]:
     found: list[str] = []
     number = facts.index
     if facts.persistence_mode is False:
-        found.append(
-            f"persistence mode is off on GPU {number}, so its state and clocks go with the last process: "
-            f"nvidia-smi -i {number} -pm 1"
+        text = N_(
+            "persistence mode is off on GPU {gpu}, so its state and clocks go with the last process: "
+            "nvidia-smi -i {gpu} -pm 1"
         )
+        found.append(_(text, gpu=number))
     if facts.mig_mode:
-        what = "this is one slice of it" if facts.is_mig_slice else "no process can use the whole card"
-        found.append(f"MIG is on for GPU {number}, and {what}: nvidia-smi -i {number} -mig 0")
+        text = (
+            N_("MIG is on for GPU {gpu}, and this is one slice of it: nvidia-smi -i {gpu} -mig 0")
+            if facts.is_mig_slice
+            else N_(
+                "MIG is on for GPU {gpu}, and no process can use the whole card: nvidia-smi -i {gpu} -mig 0"
+            )
+        )
+        found.append(_(text, gpu=number))
     if facts.compute_mode == "prohibited":
-        found.append(f"compute mode of GPU {number} is prohibited: nvidia-smi -i {number} -c DEFAULT")
+        text = N_("compute mode of GPU {gpu} is prohibited: nvidia-smi -i {gpu} -c DEFAULT")
+        found.append(_(text, gpu=number))
     if facts.virtualization_mode == "vgpu":
-        found.append(f"GPU {number} is a virtual one that others may share: measure on bare metal")
+        text = N_("GPU {gpu} is a virtual one that others may share: measure on bare metal")
+        found.append(_(text, gpu=number))
     limit, usual = facts.power_limit_w, facts.default_power_limit_w
     if limit is not None and usual is not None and limit < usual - _POWER_TOLERANCE_W:
-        found.append(
-            f"the power limit of GPU {number} is {limit:.0f} W, {1 - limit / usual:.0%} below its default: "
-            f"nvidia-smi -i {number} -pl {usual:.0f}"
+        text = N_(
+            "the power limit of GPU {gpu} is {limit} W, {share} below its default: "
+            "nvidia-smi -i {gpu} -pl {usual}"
         )
+        below = percent(1 - limit / usual)
+        found.append(_(text, gpu=number, limit=figure(limit), share=below, usual=round(usual)))
     return found
 
 
@@ -336,33 +347,42 @@ def _faults(facts: GpuFacts, reading: GpuReading) -> list[str]:
     found: list[str] = []
     number = facts.index
     if reading.ecc_uncorrected:
-        found.append(
-            f"GPU {number} has had {reading.ecc_uncorrected} uncorrectable memory errors since its driver "
-            f"was loaded: see nvidia-smi -i {number} -q -d ECC, and reset it"
+        text = N_(
+            "GPU {gpu} has had {count} uncorrectable memory errors since its driver was loaded: see "
+            "nvidia-smi -i {gpu} -q -d ECC, and reset it"
         )
+        found.append(_(text, gpu=number, count=reading.ecc_uncorrected))
     rows = reading.remapped_rows_uncorrectable
     if reading.remapping_pending:
-        known = "rows" if rows is None else f"a row ({rows} remapped for good so far)"
-        found.append(f"GPU {number} waits for a reset to remap {known}: nvidia-smi -i {number} -r")
+        text = (
+            N_("GPU {gpu} waits for a reset to remap rows: nvidia-smi -i {gpu} -r")
+            if rows is None
+            else N_(
+                "GPU {gpu} waits for a reset to remap a row ({count} remapped for good so far): "
+                "nvidia-smi -i {gpu} -r"
+            )
+        )
+        found.append(_(text, gpu=number, count=rows))
     if reading.remapping_failed:
-        known = "some" if rows is None else f"{rows}"
-        found.append(
-            f"GPU {number} could not remap a bad row ({known} remapped so far): have the card replaced"
-        )
+        text = N_("GPU {gpu} could not remap a bad row ({count} remapped so far): have the card replaced")
+        found.append(_(text, gpu=number, count=_("some") if rows is None else rows))
     if reading.recovery_action not in (None, "none"):
-        found.append(f"the driver asks for {reading.recovery_action} to recover GPU {number}: do that first")
+        text = N_("the driver asks for {action} to recover GPU {gpu}: do that first")
+        found.append(_(text, action=reading.recovery_action, gpu=number))
+    clock, heat = reading.sm_clock_mhz, reading.temperature_c
     if reading.throttle_reasons:
-        clock = "" if reading.sm_clock_mhz is None else f" at {reading.sm_clock_mhz} MHz"
-        heat = "" if reading.temperature_c is None else f", {reading.temperature_c} °C"
-        found.append(
-            f"GPU {number} is throttled now{clock}{heat} ({', '.join(reading.throttle_reasons)}): "
-            "let it cool, and check its power and airflow"
+        text = N_(
+            "GPU {gpu} is throttled now{clock}{heat} ({reasons}): let it cool, and check its power and "
+            "airflow"
         )
+        at = "" if clock is None else _(" at {mhz} MHz", mhz=clock)
+        warm = "" if heat is None else _(", {celsius} °C", celsius=heat)
+        reasons = ", ".join(reading.throttle_reasons)
+        found.append(_(text, gpu=number, clock=at, heat=warm, reasons=reasons))
     if "applications_clocks_setting" in (reading.clock_event_reasons or ()):
-        clock = "" if reading.sm_clock_mhz is None else f" ({reading.sm_clock_mhz} MHz now)"
-        found.append(
-            f"the clocks of GPU {number} are held by a setting{clock}: nvidia-smi -i {number} -rgc, and -rac"
-        )
+        now = "" if clock is None else _(" ({mhz} MHz now)", mhz=clock)
+        text = N_("the clocks of GPU {gpu} are held by a setting{now}: nvidia-smi -i {gpu} -rgc, and -rac")
+        found.append(_(text, gpu=number, now=now))
     return found
 
 
@@ -371,25 +391,29 @@ def _company(facts: GpuFacts, reading: GpuReading) -> list[str]:
         return []
     used = [one.used_bytes for one in reading.processes]
     known = sum(size for size in used if size is not None)
-    held = f" holding {known / 2**30:.1f} GiB" if known else ""
     pids = ", ".join(str(one.pid) for one in reading.processes)
-    many = f"{len(used)} other processes are" if len(used) > 1 else "1 other process is"
-    return [f"{many} on GPU {facts.index}{held} (pid {pids}): end them, or wait"]
+    text = (
+        N_("{count} other processes are on GPU {gpu}{held} (pid {pids}): end them, or wait")
+        if len(used) > 1
+        else N_("{count} other process is on GPU {gpu}{held} (pid {pids}): end them, or wait")
+    )
+    held = _(" holding {size} GiB", size=f"{known / 2**30:.1f}") if known else ""
+    return [_(text, count=len(used), gpu=facts.index, held=held, pids=pids)]
 
 
 def _link(facts: GpuFacts, reading: GpuReading) -> list[str]:
     found: list[str] = []
     if _below(reading.pcie_width, facts.max_pcie_width):
-        found.append(
-            f"the PCIe link of GPU {facts.index} is x{reading.pcie_width} of x{facts.max_pcie_width}: "
-            "reseat the card or its riser"
-        )
+        text = N_("the PCIe link of GPU {gpu} is x{width} of x{most}: reseat the card or its riser")
+        found.append(_(text, gpu=facts.index, width=reading.pcie_width, most=facts.max_pcie_width))
     loaded = (reading.gpu_utilization_percent or 0) >= _LOADED_PERCENT
     if loaded and _below(reading.pcie_generation, facts.max_pcie_generation):
-        found.append(
-            f"the PCIe link of GPU {facts.index} runs at generation {reading.pcie_generation} of "
-            f"{facts.max_pcie_generation} under load: check the slot's setting in the BIOS"
+        text = N_(
+            "the PCIe link of GPU {gpu} runs at generation {now} of {most} under load: check the slot's "
+            "setting in the BIOS"
         )
+        generations = {"now": reading.pcie_generation, "most": facts.max_pcie_generation}
+        found.append(_(text, gpu=facts.index, **generations))
     return found
 
 

@@ -1,0 +1,146 @@
+"""Every screen for a person, by the command that prints it: what tests of all screens look at."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from nameplate.compare import compare
+from nameplate.device.cpu import rate
+from nameplate.device.identity import CpuIdentity, CudaIdentity
+from nameplate.device.survey import Seen, Survey, cpu_obstacles
+from nameplate.fleet import auditing, fleets, goodput, validation
+from nameplate.fleet.budget import afford
+from nameplate.fleet.needs import meet
+from nameplate.fleet.plan import train
+from nameplate.fleet.pricing import cost
+from nameplate.report.audit import audit_view
+from nameplate.report.compare import compare_view
+from nameplate.report.devices import devices_view
+from nameplate.report.devices import document as document_of
+from nameplate.report.fleet import cost_view, list_rows, list_view, validation_view
+from nameplate.report.goodput import goodput_view
+from nameplate.report.goodput import validation_view as goodput_validation_view
+from nameplate.report.listing import list_runs, list_table
+from nameplate.report.plan import needs_view, purchases_view, training_view
+from nameplate.report.priced import price
+from nameplate.report.selftest import failures, readings_table, repeated_table, simulated_table
+from nameplate.report.specs import document, part_view, parts_view
+from nameplate.report.suites import suites_view
+from nameplate.report.view import View
+from nameplate.report.write import report_views
+from nameplate.selftest.repeat import Figures, repeat
+from nameplate.selftest.simulate import simulate
+from nameplate.specs.parts import registry
+from nameplate.specs.recognition import rating
+from nameplate.store.find import Library
+from nameplate.store.folder import read_run
+from nameplate.store.manifest import Expected
+from nameplate.suite import find, names
+from nameplate.telemetry.gpu import GpuFacts, health
+
+ROOT = Path(__file__).parents[1]
+COMPARED = ROOT / "tests" / "data" / "compare"
+PUBLISHED = ROOT / "results" / "intel-emerald-rapids" / "20261122T165536-standard-1901"
+A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
+FEW = {"draws": 1_000}
+
+
+def runs_of(a800_run):
+    """A run of one A800, an unfinished one of two with warnings that name things, and a published one."""
+    text = " see `bench run --resume 'my runs/20261122T120000-x'`, /data/node-17/trace.json, cuda:1"
+    missing = Expected(case="matmul/int8/128x14336x4096-nt/normal/rotating/sustained/torch", device="cuda:1")
+    run = a800_run(1.0, 0.9, text=text, run="20261122T120000-standard-b800")
+    manifest = run.manifest.model_copy(update={"cases": (*run.manifest.cases, missing)})
+    unfinished = replace(run, folder=Path("my runs") / run.id, manifest=manifest, finished=False)
+    return [a800_run(), unfinished, read_run(PUBLISHED)]
+
+
+def shows(a800_run):
+    """`bench show` and `bench run`: several runs side by side, then each by itself."""
+    runs = runs_of(a800_run)
+    for number, view in enumerate(report_views(runs, [price(each) for each in runs])):
+        yield f"show {number}", view
+
+
+def fleet_views():
+    """`bench fleet …`, by few draws."""
+    yield "fleet list", list_view(list_rows(fleets.shipped()))
+    yield "fleet cost", cost_view(cost(**FEW))
+    yield "fleet cost, goodput", cost_view(cost(["nio-2024-10"], goodput=True, **FEW))
+    yield "fleet plan --eflops", needs_view(meet(10, (A800, H100), **FEW))
+    yield "fleet plan --budget-rmb", purchases_view(afford(1e9, (A800, H100), **FEW))
+    asked = {"parameters": "7e9", "hours": "10000", "every_days": 7}
+    yield "fleet plan --fleet", training_view(train(fleet=["nio-2024-10", "huawei-2024-10"], **asked, **FEW))
+    yield "fleet plan --part", training_view(train(part=[A800], **asked, **FEW))
+    yield "fleet goodput", goodput_view([goodput.goodput(size) for size in goodput.facts().sizes])
+    yield "fleet goodput --validate", goodput_validation_view(goodput.validate())
+    yield "fleet validate", validation_view(validation.validate())
+    yield "fleet audit", audit_view(auditing.audit())
+
+
+CPU = CpuIdentity(
+    name="AMD EPYC",
+    architecture="x86_64",
+    logical_cpus=4,
+    usable_cores=2.0,
+    parallel_speed=0.6,
+    threads=1,
+    quota_cpus=1.5,
+    affinity_cpus=(0, 1, 2, 3),
+    reported_mhz=2300.0,
+    measured_mhz=2900.0,
+    memory_bytes=1 << 30,
+    blas="MKL",
+    onednn="oneDNN",
+    instruction_set="AVX2",
+    thread_settings={"OMP_WAIT_POLICY": "PASSIVE"},
+)
+
+
+def gpu(index, **facts):
+    """An A800 with what is said of its facts."""
+    uuid = f"GPU-a8000000-0000-4000-{index:04}"
+    told = {"driver": "550.90.07", "power_limit_w": 300.0, "max_sm_clock_mhz": 1410.0, "ecc_mode": True}
+    identity = CudaIdentity(name="NVIDIA A800-SXM4-80GB", index=index, uuid=uuid, **told)
+    rated = rating(registry().parts[A800], "PCI id 10de:20f3, 108 SMs")
+    return Seen(f"cuda:{index}", identity, rated, tuple(health(GpuFacts(index=index, uuid=uuid, **facts))))
+
+
+def devices():
+    """`bench devices`: a GPU, one with faults in its settings, a CPU with all that can be in its way."""
+    obstacles = tuple(cpu_obstacles(CPU, 9.0, (90.0, 10.0)))
+    limits = {"persistence_mode": False, "power_limit_w": 300.0, "default_power_limit_w": 400.0}
+    seen = (gpu(0), gpu(1, **limits), Seen("cpu", CPU, rate(CPU), in_the_way=obstacles))
+    return devices_view(document_of(Survey(seen, "2.13.0+cu128", nvml_absent="NVML_ERROR_NOT_SUPPORTED: x")))
+
+
+def selftests():
+    """`bench selftest`, simulated and repeated, without the lines beside the tables."""
+    rows = simulate(1, ["steady", "heavy right tail"], workers=0)
+    peers = {"one": lambda number: 2.0 + number % 2}
+    repeated = repeat(6, lambda number: Figures(1 + number % 2, 1 + number % 2 / 9), peers)
+    goals = tuple(goal.sentence() for goal in repeated.goals)
+    tables = (simulated_table(rows), readings_table(rows), repeated_table(repeated))
+    return View("", (), tables, "", goals, tuple(failures(rows)))
+
+
+def other_views():
+    """What isn't of fleets."""
+    yield "devices", devices()
+    known = registry()
+    yield "specs", parts_view([document(part) for part in known.parts.values()])
+    yield "specs NAME", part_view(document(known.parts["nvidia-a800-pcie-80gb"]))
+    suites = {name: find(name).description for name in names()} | {"somebodys-suite": "x-1-" * 9}
+    rows = [{"suite": name, "budget_s": 60, "description": said} for name, said in suites.items()]
+    yield "suites", suites_view(rows)
+    runs, _unreadable = list_runs(Library((PUBLISHED.parents[1], COMPARED)))
+    yield "list", View("", (), (list_table(runs),), "", (), ())
+    for base, new in (("base", "slower"), ("base", "broken"), ("quiet-base", "other-torch")):
+        yield f"compare {base} {new}", compare_view(compare(COMPARED / base, COMPARED / new))
+    files = [COMPARED / "pytest-benchmark" / name for name in ("base.json", "slower.json")]
+    yield "compare pytest-benchmark", compare_view(compare(*files))
+    yield "selftest", selftests()
+
+
+def all_screens(a800_run):
+    """Every screen by its name, in the language that is spoken."""
+    return dict([*shows(a800_run), *fleet_views(), *other_views()])
