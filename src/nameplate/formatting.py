@@ -50,7 +50,7 @@ def with_half_width(value: float | None, low: float | None, high: float | None) 
     if value is None or low is None or high is None:
         return UNKNOWN
     decimals = _decimals(value, _DIGITS)
-    return f"{_rounded(value, decimals)} ± {(high - low) / 2:,.{decimals}f}"
+    return f"{_rounded(value, decimals)} ± {_rounded((high - low) / 2, decimals)}"
 
 
 def stated(value: float | None, digits: int = _STATED_DIGITS) -> str:
@@ -81,7 +81,7 @@ def percent_with_half_width(value: float | None, low: float | None, high: float 
     if value is None or low is None or high is None:
         return UNKNOWN
     decimals = _percent_decimals(value)
-    return f"{_rounded(100 * value, decimals)}% ± {50 * (high - low):,.{decimals}f}"
+    return f"{_rounded(100 * value, decimals)}% ± {_rounded(50 * (high - low), decimals)}"
 
 
 def change(value: float | None) -> str:

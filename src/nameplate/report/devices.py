@@ -95,7 +95,7 @@ def _published(one: Published) -> dict[str, Any]:
 def devices_view(found: Mapping[str, Any]) -> View:
     """The document for a reader: devices that are alike as one table, each with a line of its own in it."""
     rows = found["devices"]
-    tables = [_block(list(alike)) for _, alike in groupby(rows, key=lambda row: [row[it] for it in _SHARED])]
+    tables = [_block(list(alike)) for _key, alike in groupby(rows, key=_shared)]
     nvml = found["nvml"]["absent"]
     amiss = sum(map(_count_amiss, rows))
     return View(
@@ -106,6 +106,10 @@ def devices_view(found: Mapping[str, Any]) -> View:
         advice=(),
         problems=(),
     )
+
+
+def _shared(row: Mapping[str, Any]) -> list[Any]:
+    return [row[name] for name in _SHARED]
 
 
 def _block(rows: Sequence[Mapping[str, Any]]) -> Table:
