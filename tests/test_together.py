@@ -239,6 +239,7 @@ def test_a_share_is_measured_in_a_process_of_its_own(share):
     assert [record.status for record in run.records] == ["ok"]
 
 
+@pytest.mark.long
 def test_a_share_of_a_device_that_the_run_does_not_have_is_refused(share, capfd):
     outcomes = measure_together([replace(share, device="cuda:7")], Watcher(), nothing_again)
     assert outcomes["cuda:7"].status == 2

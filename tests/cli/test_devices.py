@@ -233,6 +233,7 @@ def test_a_gpu_that_torch_cannot_use_is_exit_2_naming_both_versions(use_nvml, tm
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.long
 def test_the_cpu_can_be_asked_for_whatever_nvml_does(use_nvml):
     use_nvml("eight_a800", "call.nvmlInitWithFlags = hang")
     done = start("devices", "--device", "cpu", "--json")

@@ -311,6 +311,7 @@ def run_there(*arguments):
     return done
 
 
+@pytest.mark.long
 def test_results_that_can_only_be_read_are_one_sentence(read_only):
     done = run_there("run", "smoke", "--device", "cpu", "--results", read_only / "runs", "--json")
     assert done.returncode == 2

@@ -33,6 +33,7 @@ from nameplate.report.view import view
 from nameplate.report.work import memory_table, work_table
 
 SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>]]>&\x1b[2J\u202e\"'"
 KINDS = {
     "chain": Waterfall,
     "efficiency": Bars,
@@ -49,11 +50,26 @@ def charts_of(*tables):
     return {chart.name: chart for table in tables for chart in table.charts}
 
 
+def every_chart(a800_run, **changes):
+    """Every chart of a run and of two side by side, by its name."""
+    run, other = a800_run(**changes), a800_run(0.9, run="20261123T120000-standard-a801", **changes)
+    return charts_of(*view(run).tables, *priced_tables(price(run)), *beside([run, other]).tables)
+
+
 @pytest.fixture(scope="module")
 def charts(a800_run):
-    """Every chart of a run and of two side by side, by its name."""
-    run, other = a800_run(), a800_run(0.9, run="20261123T120000-standard-a801")
-    return charts_of(*view(run).tables, *priced_tables(price(run)), *beside([run, other]).tables)
+    return every_chart(a800_run)
+
+
+@pytest.fixture(scope="module")
+def hostile_charts(a800_run):
+    return every_chart(a800_run, text=HOSTILE)
+
+
+@pytest.fixture(scope="module")
+def pictures(charts):
+    """The picture of every chart, by its name."""
+    return {name: vega.svg_file(chart) for name, chart in charts.items()}
 
 
 def work_charts(*records, of):
@@ -99,9 +115,9 @@ def test_the_check_above_can_fail(charts):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_each_picture_stands_alone(charts, name):
+def test_each_picture_stands_alone(charts, pictures, name):
     """Well-formed, with a title and a description, in both schemes; it loads nothing and runs nothing."""
-    svg = vega.svg_file(charts[name])
+    svg = pictures[name]
     root = ElementTree.fromstring(svg)
     assert root.tag == f"{SVG}svg"
     assert root.find(f"{SVG}title").text == charts[name].title
@@ -117,8 +133,8 @@ def test_each_picture_stands_alone(charts, name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_picture_has_a_ground_of_its_own_and_the_palettes_colours(charts, name):
-    svg = vega.svg_file(charts[name])
+def test_a_picture_has_a_ground_of_its_own_and_the_palettes_colours(pictures, name):
+    svg = pictures[name]
     ground = ElementTree.fromstring(svg).find(f"{SVG}rect")
     assert ground.get("fill") == "var(--paper, #ffffff)"
     painted = set(re.findall(r'(?:fill|stroke)="([^"]*)"', svg)) - {"none", "transparent"}
@@ -126,18 +142,10 @@ def test_a_picture_has_a_ground_of_its_own_and_the_palettes_colours(charts, name
     assert painted <= known | {each for each in painted if each.startswith("url(#")}
 
 
-HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>]]>&\x1b[2J\u202e\"'"
-
-
 @pytest.mark.parametrize("name", KINDS)
-def test_a_hostile_name_stays_text_in_a_picture(a800_run, charts, name):
-    run, other = (
-        a800_run(text=HOSTILE),
-        a800_run(0.9, text=HOSTILE, run="20261123T120000-standard-a801"),
-    )
-    hostile = charts_of(*view(run).tables, *priced_tables(price(run)), *beside([run, other]).tables)[name]
-    svg = vega.svg_file(hostile)
-    calm = ElementTree.fromstring(vega.svg_file(charts[name]))
+def test_a_hostile_name_stays_text_in_a_picture(hostile_charts, pictures, name):
+    svg = vega.svg_file(hostile_charts[name])
+    calm = ElementTree.fromstring(pictures[name])
     assert {node.tag for node in ElementTree.fromstring(svg).iter()} == {node.tag for node in calm.iter()}
     assert not re.search("[\x1b\u202e]", svg)
 

@@ -134,7 +134,14 @@ def test_a_mode_that_never_switches_is_printed_as_a_limit():
 
 
 @pytest.mark.stat
-@pytest.mark.parametrize("name", ["steady", "heavy right tail", "coarse timer"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "steady",
+        pytest.param("heavy right tail", marks=pytest.mark.long),
+        pytest.param("coarse timer", marks=pytest.mark.long),
+    ],
+)
 def test_the_oracles_interval_is_one_of_95_percent(name):
     scenario = scenarios()[name]
     figures = [outcome(scenario, run).figure for run in range(200)]
