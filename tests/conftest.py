@@ -96,7 +96,7 @@ def _values(template):
     for _before, name, form, how in Formatter().parse(template):
         if name is None:
             continue
-        is_number = form and form[-1] in "fg%"
+        is_number = form and (form[-1] in "fg%" or form in ("duration", "figure", "percent"))
         found[name] = 0.25 if is_number else "x-1" if how or not form else ("x-1", message("no_rating"))
     return found
 

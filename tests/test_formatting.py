@@ -86,10 +86,18 @@ ONE_NUMBER = (change, count, duration, figure, millions, money, percent, ratio, 
         (
             duration,
             {0: "0 s", 0.8: "0.8 s", 0.25: "0.25 s", 1: "1.0 s", 9.94: "9.9 s", 9.96: "10 s", 10: "10 s"}
+            | {
+                0.94: "0.94 s",
+                0.95: "0.95 s",
+                0.96: "1.0 s",
+                0.0004: "400 µs",
+                0.0994: "99 ms",
+                0.0996: "0.1 s",
+            }
             | {59.4: "59 s", 59.6: "1.0 min", 60: "1.0 min", 90: "1.5 min", 600: "10 min", 3570: "1.0 h"}
             | {3_600: "1.0 h", 5_400: "1.5 h", 36_000: "10 h", 47.4 * 3_600: "47 h", 47.6 * 3_600: "2.0 days"}
-            | {86_400: "24 h", 172_800: "2.0 days", 12.5 * 86_400: "12 days", 0.05: "50 ms", 5e-6: "0.005 ms"}
-            | {-5_400: "-1.5 h", 1e12: "11,574,074 days", 1e-9: "0.000001 ms"},
+            | {86_400: "24 h", 172_800: "2.0 days", 12.5 * 86_400: "12 days", 0.05: "50 ms", 5e-6: "5.0 µs"}
+            | {-5_400: "-1.5 h", 1e12: "11,574,074 days", 1e-9: "0.001 µs"},
         ),
         (
             money,
@@ -126,6 +134,10 @@ def test_both_halves_have_the_digits_of_the_value():
     assert with_half_width(1234.5, 1200, 1300) == "1,234 ± 50"
     assert with_half_width(0, -1, 1) == "0 ± 1"
     assert percent_with_half_width(0.862, 0.854, 0.87) == "86.2% ± 0.8"
+    # A half that would read as none has a digit of its own.
+    assert with_half_width(9.999, 9.98, 10.01) == "10.0 ± 0.01"
+    assert percent_with_half_width(0.432, 0.4318, 0.4322) == "43.2% ± 0.02"
+    assert with_half_width(1.0, 1.0, 1.0) == "1.00 ± 0.00"
     assert percent_with_half_width(0.005, 0.004, 0.006) == "0.50% ± 0.10"
     for form in (with_half_width, percent_with_half_width):
         assert form(None, None, None) == form(1.0, None, 1.0) == "–"

@@ -211,7 +211,7 @@ def test_what_programs_read_is_english_whatever_language_is_spoken(make_run, mak
     assert (first["loss"], first["reason"]) == ("heat 30%", None)
     assert (first["warning_codes"], first["reason_code"]) == (["not_settled"], None)
     assert (second["reason"], second["reason_code"]) == (
-        "the budget of 5 s was spent before it",
+        "the budget of 5.0 s was spent before it",
         "budget_spent",
     )
     assert english["run"]["problems"] == ["records-x-0.jsonl: skipped a torn last line of 12 bytes"]
@@ -262,39 +262,42 @@ SAID = [
     (
         warned(**held("power")),
         (
-            "the clock was held down for 50% of the window (power): this figure is a sustained one, at "
+            "the clock was held down for 50.0% of the window (power): this figure is a sustained one, at "
             "the power limit"
         ),
-        "窗口中有 50% 的时间频率被压低（功耗）：该数值是功耗上限下的稳态值",
+        "窗口中有 50.0% 的时间频率被压低（功耗）：该数值是功耗上限下的稳态值",
     ),
     (
         warned(**held("thermal")),
-        "the clock was held down for 50% of the window (thermal): check its airflow and its neighbours' heat",
-        "窗口中有 50% 的时间频率被压低（温度）：请检查其风道以及相邻设备的散热",
+        (
+            "the clock was held down for 50.0% of the window (thermal): check its airflow and its "
+            "neighbours' heat"
+        ),
+        "窗口中有 50.0% 的时间频率被压低（温度）：请检查其风道以及相邻设备的散热",
     ),
     (
         warned(**held("software_thermal")),
         (
-            "the clock was held down for 50% of the window (software thermal): check its airflow and its "
+            "the clock was held down for 50.0% of the window (software thermal): check its airflow and its "
             "neighbours' heat"
         ),
-        "窗口中有 50% 的时间频率被压低（软件温控）：请检查其风道以及相邻设备的散热",
+        "窗口中有 50.0% 的时间频率被压低（软件温控）：请检查其风道以及相邻设备的散热",
     ),
     (
         warned(**held("hardware_thermal")),
         (
-            "the clock was held down for 50% of the window (hardware thermal): check its cooler: this is "
+            "the clock was held down for 50.0% of the window (hardware thermal): check its cooler: this is "
             "the last protection before it shuts down"
         ),
-        "窗口中有 50% 的时间频率被压低（硬件温控）：请检查散热器：这是关机前的最后一道保护",
+        "窗口中有 50.0% 的时间频率被压低（硬件温控）：请检查散热器：这是关机前的最后一道保护",
     ),
     (
         warned(**held("power_brake")),
         (
-            "the clock was held down for 50% of the window (power brake): check the server's power "
+            "the clock was held down for 50.0% of the window (power brake): check the server's power "
             "supplies and its power cap"
         ),
-        "窗口中有 50% 的时间频率被压低（供电制动）：请检查服务器的电源与功率上限",
+        "窗口中有 50.0% 的时间频率被压低（供电制动）：请检查服务器的电源与功率上限",
     ),
     (
         warned(ecc_uncorrected=2),

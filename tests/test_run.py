@@ -243,7 +243,7 @@ def test_what_does_not_fit_a_given_budget_is_skipped_with_its_reason(bench):
     run = bench([Work("a"), Work("huge", launch_s=30.0, piloted=True), Work("c")], budget=20.0, device=device)
     assert [record.status for record in run.records] == ["ok", "skipped", "ok"]
     reason = str(run.records[1].reason)
-    assert "needs about 180" in reason  # six launches of 30 s
+    assert "needs about 3.0 min" in reason  # six launches of 30 s
     assert "of the budget are left" in reason
     assert "try a larger --budget" in reason
     assert device.clock() < 20.0
@@ -256,7 +256,9 @@ def test_a_budget_that_was_overrun_leaves_reasons_and_no_gaps(bench):
     works = [Work("a", launch_s=30.0), *(Work(shape, group=shape) for shape in "bc")]
     run = bench(works, budget=5.0, device=device)
     assert [record.status for record in run.records] == ["skipped"] * 3
-    assert [str(record.reason) for record in run.records[1:]] == ["the budget of 5 s was spent before it"] * 2
+    assert [str(record.reason) for record in run.records[1:]] == [
+        "the budget of 5.0 s was spent before it"
+    ] * 2
     assert set(device.launched) == {"a"}
     assert run.finished
 

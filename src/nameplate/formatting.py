@@ -32,6 +32,7 @@ _STATED_DIGITS = 8
 _MILLION = 1e6
 # Seconds in a unit, and from how many of it on the next one serves.
 _UNITS = (
+    (1e-6, 1000, N_("{value} µs")),
     (1e-3, 100, N_("{value} ms")),
     (1.0, 60, N_("{value} s")),
     (60.0, 60, N_("{value} min")),
@@ -50,7 +51,7 @@ def with_half_width(value: float | None, low: float | None, high: float | None) 
     if value is None or low is None or high is None:
         return UNKNOWN
     decimals = _decimals(value, _DIGITS)
-    return f"{_rounded(value, decimals)} ± {_rounded((high - low) / 2, decimals)}"
+    return f"{_rounded(value, decimals)} ± {_half((high - low) / 2, decimals)}"
 
 
 def stated(value: float | None, digits: int = _STATED_DIGITS) -> str:
@@ -81,7 +82,7 @@ def percent_with_half_width(value: float | None, low: float | None, high: float 
     if value is None or low is None or high is None:
         return UNKNOWN
     decimals = _percent_decimals(value)
-    return f"{_rounded(100 * value, decimals)}% ± {_rounded(50 * (high - low), decimals)}"
+    return f"{_rounded(100 * value, decimals)}% ± {_half(50 * (high - low), decimals)}"
 
 
 def change(value: float | None) -> str:
@@ -169,8 +170,13 @@ def _rounded(value: float, decimals: int) -> str:
     return text.removeprefix("-") if not text.strip("-0.") else text
 
 
+def _half(value: float, decimals: int) -> str:
+    """Half an interval with its figure's digits; one that would read as none has a digit of its own."""
+    return _rounded(value, max(decimals, _decimals(value, 1)) if round(value, decimals) == 0 else decimals)
+
+
 def _time(value: float) -> str:
-    if abs(value) < 0.95:
+    if abs(round(value, 2)) <= 0.95:  # what is more is printed as 1.0
         return stated(value, 2)
     return _rounded(value, 1 if abs(value) < 9.95 else 0)
 

@@ -20,7 +20,8 @@ from numbers import Integral, Real
 from string import Formatter
 from typing import Union
 
-from nameplate.language import N_, _
+from nameplate import formatting
+from nameplate.language import ENGLISH, N_, _, speaking
 
 Scalar = Union[str, bool, int, float, None, "Message"]
 Value = Scalar | tuple[Scalar, ...]
@@ -40,7 +41,8 @@ class Message:
 
     def __str__(self) -> str:
         """The sentence in English, whatever language is spoken: what programs and logs read."""
-        return _sentence(self, str)
+        with speaking(ENGLISH):  # for the units of a duration too
+            return _sentence(self, str)
 
     def __hash__(self) -> int:
         """By its contents, like its equality."""
@@ -56,8 +58,9 @@ class Message:
 # Why something is so: a message of ours, or text of others, which stays as it is.
 Reason = str | Message
 
-# The English of every code. A place has Python's format specification (`{share:.0%}`); one that takes several
-# values has in its stead what stands between two of them (`{figures: and }`).
+# The English of every code. A place has a rule of `formatting` (`{left_s:duration}`) or Python's format
+# specification (`{share:.0%}`); one that takes several values has in its stead what stands between two of
+# them (`{figures: and }`).
 TEMPLATES: Mapping[str, str] = {
     # Anything: text of others, as it is; text of our own, which a catalogue has as it stands.
     TEXT: "{text}",
@@ -65,12 +68,13 @@ TEMPLATES: Mapping[str, str] = {
     "clauses": N_("{each:; }"),
     # engine/trial.py, engine/columns.py, run.py: why a case has no figure
     "no_cache_size": N_("cache={cache} needs the size of the last-level cache, which isn't known here"),
-    "needs_memory": N_("needs about {needed_gb:.1f} GB; this device has {held_gb:.1f} GB"),
+    "needs_memory": N_("needs about {needed_gb:figure} GB; this device has {held_gb:figure} GB"),
     "needs_time": N_(
-        "needs about {needed_s:.1f} s ({launch_s:.3g} s a launch); {left_s:.1f} s of the budget are left; "
+        "needs about {needed_s:duration} ({launch_s:duration} a launch); {left_s:duration} of the "
+        "budget are left; "
         "try a larger --budget"
     ),
-    "budget_spent": N_("the budget of {budget_s:g} s was spent before it"),
+    "budget_spent": N_("the budget of {budget_s:duration} was spent before it"),
     "process_died": N_("its process ended while it was measured: {how}"),
     "signal": N_("signal {signal}"),
     "exit_status": N_("exit status {status}"),
@@ -82,18 +86,20 @@ TEMPLATES: Mapping[str, str] = {
     ),
     "sampling": N_("{found:; }; try a larger --budget"),
     "few_batches": N_("{count} batches, fewer than {least}: the interval is Student's"),
-    "wide_interval": N_("the interval is ±{half_width:.1%} of the figure"),
+    "wide_interval": N_("the interval is ±{half_width:percent} of the figure"),
     "not_settled": N_("it hadn't settled when its time was up"),
     "settling_unknown": N_("too short or too noisy to tell whether it had settled"),
     "energy_disagrees": N_(
-        "energy by the driver's counter ({counted_j:.0f} J) and by its power readings ({integrated_j:.0f} J) "
-        "differ by {apart:.0%}: don't rely on power until they agree"
+        "energy by the driver's counter ({counted_j:figure} J) and by its power readings "
+        "({integrated_j:figure} J) "
+        "differ by {apart:percent}: don't rely on power until they agree"
     ),
     "cores_slowed": N_(
         "the cores ran at {speed:.2f} of their usual speed side by side: run again in a quieter hour"
     ),
     "window_too_short": N_(
-        "a window of {elapsed_s:.2f} s is too short to judge contention by ({enough_s:g} s would do); try a "
+        "a window of {elapsed_s:duration} is too short to judge contention by ({enough_s:duration} "
+        "would do); try a "
         "larger --budget"
     ),
     "fits_cache": N_(
@@ -108,23 +114,26 @@ TEMPLATES: Mapping[str, str] = {
     "other_process": N_("{count} other process on the GPU meanwhile: end them, or wait"),
     "other_processes": N_("{count} other processes on the GPU meanwhile: end them, or wait"),
     "clock_held_by_power": N_(
-        "the clock was held down for {share:.0%} of the window (power): this figure is a sustained one, at "
+        "the clock was held down for {share:percent} of the window (power): this figure is a sustained "
+        "one, at "
         "the power limit"
     ),
     "clock_held_by_thermal": N_(
-        "the clock was held down for {share:.0%} of the window (thermal): check its airflow and its "
+        "the clock was held down for {share:percent} of the window (thermal): check its airflow and its "
         "neighbours' heat"
     ),
     "clock_held_by_software_thermal": N_(
-        "the clock was held down for {share:.0%} of the window (software thermal): check its airflow and its "
+        "the clock was held down for {share:percent} of the window (software thermal): check its "
+        "airflow and its "
         "neighbours' heat"
     ),
     "clock_held_by_hardware_thermal": N_(
-        "the clock was held down for {share:.0%} of the window (hardware thermal): check its cooler: this is "
+        "the clock was held down for {share:percent} of the window (hardware thermal): check its "
+        "cooler: this is "
         "the last protection before it shuts down"
     ),
     "clock_held_by_power_brake": N_(
-        "the clock was held down for {share:.0%} of the window (power brake): check the server's power "
+        "the clock was held down for {share:percent} of the window (power brake): check the server's power "
         "supplies and its power cap"
     ),
     "gpu_not_judged": N_("throttling and other processes can't be judged: {why}"),
@@ -156,15 +165,15 @@ TEMPLATES: Mapping[str, str] = {
     "no_such_gpu": N_("NVML has no GPU {uuid} among the {count} it counts"),
     "gpu_not_watched": N_("GPU {uuid} isn't being watched"),
     "nvml_closed": N_("the NVML client is closed"),
-    "no_answer": N_("{name} gave no answer within {deadline_s:.3g} s and was given up{hangs}"),
-    "stuck": N_("{name} was stuck for {limit_s:g} s and ended{hangs}"),
+    "no_answer": N_("{name} gave no answer within {deadline_s:duration} and was given up{hangs}"),
+    "stuck": N_("{name} was stuck for {limit_s:duration} and ended{hangs}"),
     "driver_hangs": N_(": its driver hangs (dmesg may hold an Xid)"),
     "watcher_ended": N_("{name}'s process ended (exit status {status})"),
     "not_an_answer": N_("{name}'s process said {said}, which is no answer"),
     "not_read": N_("not read"),
     "not_read_while_watching": N_("not asked while watching"),
     "counter_fell": N_("the counter fell from {first:g} to {second:g}: the driver was reloaded"),
-    "counter_outran": N_("the driver counted {counted_s:.3g} s in {elapsed_s:.3g} s"),
+    "counter_outran": N_("the driver counted {counted_s:duration} in {elapsed_s:duration}"),
     # specs/, device/cpu.py: why a device or a dtype has no rating
     "no_rating": N_("no rated figure is known for this dtype"),
     "no_part": N_("no part is recognised by {evidence}"),
@@ -190,7 +199,7 @@ TEMPLATES: Mapping[str, str] = {
         "{name!r} alone doesn't say which part it is: {parts: or }, or one that isn't in the registry"
     ),
     "other_vendor": N_("the vendor is {found} and that part's is {rated}"),
-    "other_memory": N_("it has {found_gib:.1f} GiB of memory where that part has {rated_gb: or } GB"),
+    "other_memory": N_("it has {found_gib:figure} GiB of memory where that part has {rated_gb: or } GB"),
     "other_multiprocessors": N_("it has {found} {unit}s where that part has {rated:g}"),
     "other_power_limit": N_("its power limit is {found_w:g} W where that part has {rated_w:g} W"),
     "other_pci_id": N_("its PCI id is that of {part}"),
@@ -247,7 +256,7 @@ TEMPLATES: Mapping[str, str] = {
     "few_pairs": N_("too few pairs for an interval"),
     "few_runs": N_("too few runs a side for an interval"),
     "at_threshold": N_("the ratio lies at the threshold"),
-    "wider_than_threshold": N_("±{half_width:.1%} is wider than the threshold; {would}"),
+    "wider_than_threshold": N_("±{half_width:percent} is wider than the threshold; {would}"),
     "pairs_would_tell": N_("some {count} pairs would tell"),
     "runs_would_tell": N_("some {count} runs a side would tell"),
     "no_pairs_would_tell": N_("no number of pairs would tell soon"),
@@ -366,6 +375,24 @@ def _parts(value: Value) -> tuple[Scalar, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+_RULES: Mapping[str, Callable[[float], str]] = {
+    each.__name__: each for each in (formatting.duration, formatting.figure, formatting.percent)
+}
+
+
+class _Formatter(Formatter):
+    """Python's formatting, in which a rule of `formatting` may stand for a format specification."""
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        rule = _RULES.get(format_spec)
+        if rule is not None and isinstance(value, int | float):
+            return rule(value)
+        return str(super().format_field(value, format_spec))
+
+
+_FORMATTER = _Formatter()
+
+
 def _sentence(said: Message, translate: Callable[[str], str]) -> str:
     """The sentence of a message, its template and those of its parts put through `translate`."""
     if said.code in (TEXT, OURS) and isinstance(sentence := said.values.get("text"), str):
@@ -374,7 +401,7 @@ def _sentence(said: Message, translate: Callable[[str], str]) -> str:
     if template is not None:
         values = {name: _formed(value, translate) for name, value in said.values.items()}
         try:
-            return translate(template).format_map(values)
+            return _FORMATTER.vformat(translate(template), (), values)
         except (LookupError, ValueError, TypeError, ArithmeticError):  # another version's values
             pass
     return _as_it_is(said, translate)

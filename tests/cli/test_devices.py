@@ -169,7 +169,7 @@ def test_a_hang_leaves_the_cpu_and_the_reason(use_nvml, listed, monkeypatch):
     use_nvml("eight_a800", "call.nvmlInitWithFlags = hang")
     found, gpus = listed()
     assert gpus == {}
-    assert "no answer within 1 s" in found["nvml"]["absent"]
+    assert "no answer within 1.0 s" in found["nvml"]["absent"]
 
 
 def test_a_card_that_hangs_costs_what_comes_after_it(use_nvml, listed, machine, monkeypatch):
@@ -181,7 +181,7 @@ def test_a_card_that_hangs_costs_what_comes_after_it(use_nvml, listed, machine, 
     assert gpus["cuda:0"]["health"] == []
     assert gpus["cuda:1"]["part"] == A800
     assert "can't be read" in gpus["cuda:1"]["health"][0]
-    assert "no answer within 1 s" in found["nvml"]["absent"]
+    assert "no answer within 1.0 s" in found["nvml"]["absent"]
 
 
 def test_in_words_devices_that_are_alike_share_a_block(use_nvml, machine, bench, monkeypatch):

@@ -149,9 +149,17 @@ def test_no_runs_are_one_sentence_with_the_next_step(bench, tmp_path, monkeypatc
     result = bench("list")
     assert (result.status, result.err) == (0, "")
     assert result.out == "No run in runs or results; `bench run` measures this machine and keeps one.\n"
+    Path("my runs").mkdir()
     assert bench("list", "--results", "my runs").out.startswith(
         "No run in my runs; `bench run --results 'my runs'` "
     )
+    absent = bench("list", "--results", "nowhere")
+    assert (absent.status, absent.out) == (2, "")
+    assert absent.err == "bench: --results: no such folder; got 'nowhere'; expected a folder of runs\n"
+    for command in ("list", "run"):
+        unnamed = bench(command, "--results", "")
+        assert (unnamed.status, unnamed.out) == (2, "")
+        assert unnamed.err == "bench: --results: no folder; got ''; expected the name of a folder\n"
     assert (bench("list", "--json").out, bench("list", "--json").status) == ("[]\n", 0)
 
 

@@ -443,7 +443,7 @@ def test_an_nvml_that_hangs_costs_figures_and_not_the_run(use_nvml, monkeypatch)
         use_nvml("eight_a800", "call.nvmlDeviceGetClockInfo = hang")
         after, again = device.counters(), device.counters()
     assert before.gpu.temperature_c == 34
-    assert "no answer within 1 s" in str(after.gpu.why_absent("temperature_c"))
+    assert "no answer within 1.0 s" in str(after.gpu.why_absent("temperature_c"))
     assert again.gpu.absent == after.gpu.absent
     assert between(before, after, 1.0).gpu.others() is None
 

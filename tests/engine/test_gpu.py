@@ -234,8 +234,8 @@ def test_a_quiet_window_has_nothing_to_say():
     [
         ({}, {"ecc_uncorrected": 9}, ["2 uncorrectable memory errors", "nvidia-smi -q -d ECC"]),
         ({}, {"processes": (GpuProcess(pid=77),)}, ["1 other process on the GPU", "end them, or wait"]),
-        ({}, held("power", 0.5), ["50% of the window (power)", "sustained"]),
-        ({}, held("power_brake", 0.25), ["25% of the window (power brake)", "power supplies"]),
+        ({}, held("power", 0.5), ["50.0% of the window (power)", "sustained"]),
+        ({}, held("power_brake", 0.25), ["25.0% of the window (power brake)", "power supplies"]),
         ({"pids_match": False}, {"pids_match": False}, ["can't be told", "--pid=host"]),
         (
             {"processes": None, "absent": {"processes": "function not found in this driver: x"}},
@@ -434,7 +434,12 @@ def test_power_by_two_methods_that_disagree_is_flagged():
     assert record.power_w == pytest.approx(300)
     assert record.energy_integrated_j == pytest.approx(record.energy_j * 190 / 300)
     (said,) = (warning for warning in map(str, record.warnings) if "energy" in warning)
-    for word in (f"{record.energy_j:.0f} J", f"{record.energy_integrated_j:.0f} J", "58%", "don't rely on"):
+    for word in (
+        f"{record.energy_j:,.0f} J",
+        f"{record.energy_integrated_j:,.0f} J",
+        "57.9%",
+        "don't rely on",
+    ):
         assert word in said
     assert not any("energy" in warning for warning in measured(60.0, told_w=275.0).warnings)
 
@@ -454,14 +459,14 @@ def test_flushes_are_in_the_power_so_a_flushed_record_has_no_tflops_per_w():
 def test_a_capped_record_is_throttled_and_says_by_what():
     record = measured(20.0, capped=0.4)
     assert record.verdicts == ("throttled",)
-    assert any("40% of the window (power)" in warning for warning in map(str, record.warnings))
+    assert any("40.0% of the window (power)" in warning for warning in map(str, record.warnings))
 
 
 def test_where_the_driver_counts_nothing_its_reasons_tell_how_long_the_clock_was_held():
     policies = tuple(NOT_COUNTED)
     record = measured(20.0, reasons=("sw_power_cap",), absent=policies)
     assert record.verdicts == ("throttled",)
-    assert any("100% of the window (power)" in warning for warning in map(str, record.warnings))
+    assert any("100.0% of the window (power)" in warning for warning in map(str, record.warnings))
     assert measured(20.0, absent=policies).verdicts == ("clean",)
     unread = measured(20.0, absent=(*policies, "clock_event_reasons"))
     assert unread.verdicts == ("unknown",)

@@ -390,7 +390,7 @@ def test_a_case_too_large_by_itself_is_skipped_and_hurts_no_other():
     sizes = {"a": 10**8, "b": 9 * 10**8, "c": 10**8}
     some = [Work(device, shape=name, resident=size) for name, size in sizes.items()]
     first, second, third = measured(device, some)
-    assert str(second.reason) == "needs about 0.9 GB; this device has 1.0 GB"
+    assert str(second.reason) == "needs about 0.900 GB; this device has 1.00 GB"
     assert first.verdict == third.verdict == "clean"
 
 

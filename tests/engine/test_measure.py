@@ -300,7 +300,7 @@ def test_what_does_not_fit_the_memory_is_skipped_with_both_numbers():
     work = Work(resident_bytes=7 * 10**9)
     record = measure(work, machine(memory_bytes=8 * 10**9))
     assert record.status == "skipped"
-    assert str(record.reason) == "needs about 7.0 GB; this device has 8.0 GB"
+    assert str(record.reason) == "needs about 7.00 GB; this device has 8.00 GB"
     assert "prepare 10x10" not in work.log.entries
     assert measure(Work(resident_bytes=6 * 10**9), machine(memory_bytes=8 * 10**9)).status == "ok"
     assert measure(work, machine(memory_bytes=None)).status == "ok"
@@ -309,7 +309,7 @@ def test_what_does_not_fit_the_memory_is_skipped_with_both_numbers():
 def test_every_copy_counts_against_the_memory():
     work = Work(bytes=10**6, resident_bytes=2 * 10**6)
     record = measure(work, machine(cache_bytes=50 * 10**6, memory_bytes=10**8), cache="rotating")
-    assert str(record.reason) == "needs about 0.2 GB; this device has 0.1 GB"
+    assert str(record.reason) == "needs about 0.200 GB; this device has 0.100 GB"
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_what_its_pilot_predicts_too_long_is_skipped_with_numbers():
     record = measure(work, machine(noise=0.0), Allowance(1.0, 5.0))
     assert record.status == "skipped"
     assert str(record.reason) == (
-        "needs about 6.0 s (1 s a launch); 4.9 s of the budget are left; try a larger --budget"
+        "needs about 6.0 s (1.0 s a launch); 4.9 s of the budget are left; try a larger --budget"
     )
     assert "prepare 1x1" in work.log.entries
     assert "prepare 10x10" not in work.log.entries
@@ -368,13 +368,13 @@ def test_what_fits_after_its_pilot_is_measured():
 def test_what_its_first_launch_shows_too_long_is_skipped():
     record = measure(device=machine(2.0, noise=0.0), allowance=Allowance(1.0, 10.0))
     assert record.status == "skipped"
-    assert "needs about 10.0 s (2 s a launch); 6.0 s of the budget are left" in str(record.reason)
+    assert "needs about 10 s (2.0 s a launch); 6.0 s of the budget are left" in str(record.reason)
 
 
 def test_with_no_time_left_the_sentence_says_none():
     record = measure(allowance=Allowance(0.0, -3.0))
     assert record.status == "skipped"
-    assert "0.0 s of the budget are left" in str(record.reason)
+    assert "0 s of the budget are left" in str(record.reason)
 
 
 @pytest.mark.parametrize("launch_s", [1e-6, 1e-4, 0.01, 0.3, 0.6])

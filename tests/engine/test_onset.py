@@ -280,7 +280,7 @@ def test_the_limit_is_never_planned_past(launch_s, limit_s):
 def test_what_does_not_fit_is_skipped_with_the_numbers_in_both_records():
     device = gpu(launch_s=3.0, noise=0.0)
     records = measured(device, allowance=Allowance(10.0, 12.0))
-    reason = "needs about 15.0 s (3 s a launch); 6.0 s of the budget are left; try a larger --budget"
+    reason = "needs about 15 s (3.0 s a launch); 6.0 s of the budget are left; try a larger --budget"
     assert [(record.status, str(record.reason)) for record in records] == [("skipped", reason)] * 2
 
 

@@ -235,7 +235,13 @@ def test_only_latest_and_names_that_no_folder_has_read_manifests(project, store,
     monkeypatch.setattr(nameplate.store.find, "read_manifest", read)
     for name in (folder, ONE, ONE[:8]):
         assert find_run(name) == folder
-    refusal("2026")  # ambiguous
+
+
+def test_a_link_to_a_run_is_not_another_one_that_begins_so(project, store):
+    folder = store("results/a-part", ONE)
+    Path("runs").mkdir(exist_ok=True)
+    Path("runs", f"{ONE[:15]}-link").symlink_to(folder.absolute())
+    assert find_run(ONE[:12]) == folder
 
 
 def test_a_working_directory_that_is_gone_is_one_sentence(tmp_path, store, monkeypatch):

@@ -424,7 +424,7 @@ def test_a_card_that_hangs_costs_only_its_own_figures(use: Use):
         assert nvml.reading(_UUID.format(5)).temperature_c == 34
         assert nvml.absent is None
         assert nvml.reading(_UUID.format(3)).temperature_c is None
-        assert "no answer within 1 s" in str(nvml.absent)
+        assert "no answer within 1.0 s" in str(nvml.absent)
         assert nvml.facts(_UUID.format(5)) is None
 
 
@@ -457,7 +457,7 @@ def test_a_call_that_hangs_costs_one_deadline_and_no_more(use: Use):
         hung = nvml.reading(_FIRST)
         assert hung.temperature_c is None
         assert hung.sm_clock_mhz is None
-        assert "no answer within 1 s" in str(hung.why_absent("sm_clock_mhz"))
+        assert "no answer within 1.0 s" in str(hung.why_absent("sm_clock_mhz"))
         assert nvml.absent == hung.absent["*"]
         assert _workers(psutil.Process()) == []  # killed, and its exit status taken
         again = nvml.reading(_FIRST)
@@ -651,7 +651,7 @@ def test_a_counter_that_falls_or_runs_ahead_of_the_clock_gives_no_difference():
     assert between.mean_power_w is None
     assert str(between.absent["energy_j"]) == "the counter fell from 500 to 20: the driver was reloaded"
     assert between.throttle_s["power"] is None
-    assert str(between.absent["power_throttle_s"]) == "the driver counted 899 s in 10 s"
+    assert str(between.absent["power_throttle_s"]) == "the driver counted 15 min in 10 s"
     assert between.throttle_s["thermal"] == 10.0
 
 

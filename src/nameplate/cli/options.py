@@ -15,17 +15,28 @@ import typer
 from nameplate.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+def _folder(given: str) -> Path:
+    if not given:  # Path("") is the working directory, which nobody meant
+        raise InputError("no folder", where="--results", got=given, expected="the name of a folder")
+    return Path(given)
+
+
 Results = Annotated[
     Path | None,
     typer.Option(
         "--results",
         metavar="DIR",
+        parser=_folder,
         help="The only folder to look for runs in. [default: runs and results of the project]",
     ),
 ]
 NewRuns = Annotated[
     Path | None,
-    typer.Option("--results", metavar="DIR", help="Folder that the run is kept in. [default: runs]"),
+    typer.Option(
+        "--results", metavar="DIR", parser=_folder, help="Folder that the run is kept in. [default: runs]"
+    ),
 ]
 _RUN = "a run folder, an id, the beginning of one, or latest"
 RunName = Annotated[str, typer.Argument(metavar="RUN", help=f"{_RUN.capitalize()}.")]

@@ -72,6 +72,7 @@ class Library:
             return whole
         folders = self._by_name()
         found = _matching(name, folders) or _matching(name, self._by_id())
+        found = _each_run_once(found) if len(found) > 1 else found
         if len(found) > 1:
             raise InputError(
                 "more than one run begins so",
@@ -139,6 +140,19 @@ class Library:
         return InputError(what, got=name, expected=f"{expected}; {self.list_command} lists all")
 
 
+def _each_run_once(found: Mapping[str, Path]) -> dict[str, Path]:
+    """The folders without those that are links to, or copies of, a run that another of them has by its id."""
+    ids = {name: _id_of(folder, name) for name, folder in found.items()}
+    return {name: folder for name, folder in found.items() if ids[name] == name or ids[name] not in found}
+
+
+def _id_of(folder: Path, name: str) -> str:
+    try:
+        return read_manifest(folder).run
+    except InputError:
+        return name
+
+
 def find_run(name: str | os.PathLike[str], results: Results = None) -> Path:
     """The folder of the run that a user names: by its folder, its id, the beginning of its id, or `latest`.
 
@@ -193,8 +207,9 @@ def _library(results: Results, names: Sequence[str]) -> Library:
         folders = _project_folders()
         return Library(tuple(folder / name for name in names for folder in folders))
     given = Path(results)
-    if os.path.exists(given) and not os.path.isdir(given):
-        raise InputError("not a folder", where="--results", got=str(given), expected="a folder of runs")
+    if not os.path.isdir(given):
+        what = "not a folder" if os.path.exists(given) else "no such folder"
+        raise InputError(what, where="--results", got=str(given), expected="a folder of runs")
     return Library((given,), given=True)
 
 
