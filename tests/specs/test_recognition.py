@@ -186,7 +186,7 @@ CONTRADICTIONS = [
     (Evidence("NVIDIA H100 80GB HBM3", pci_device_id=0x233110DE), "PCI id is that of nvidia-h100-pcie-80gb"),
     (Evidence("NVIDIA L4", vendor="AMD"), "the vendor is AMD"),
     (Evidence("AMD Instinct MI300X", 24 << 30, 38), "24.0 GiB of memory where that part has 192 GB"),
-    (Evidence("AMD Instinct MI250X", 131040 * MIB, 220), "128.0 GiB of memory where that part has 64 GB"),
+    (Evidence("AMD Instinct MI250X", 131040 * MIB, 220), "128 GiB of memory where that part has 64 GB"),
 ]
 
 
