@@ -220,7 +220,7 @@ def test_a_hang_that_nobody_asks_about_is_ended_too(use_nvml):
         nvml.watch(FIRST)
         wait_until(lambda: workers() == [])
         assert nvml.watched(FIRST) == ()
-        assert "NVML was stuck for 3 s and ended: its driver hangs" in str(nvml.absent)
+        assert "NVML was stuck for 3.0 s and ended: its driver hangs" in str(nvml.absent)
 
 
 def test_the_death_of_the_process_costs_rows(use_nvml):
