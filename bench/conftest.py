@@ -11,7 +11,7 @@ import pytest
 from nameplate.device.find import open_device
 from nameplate.device.interface import Device
 from nameplate.device.threads import chosen_threads
-from nameplate.run import software
+from nameplate.run.measure import software
 
 
 def pytest_configure(config: pytest.Config) -> None:

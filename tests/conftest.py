@@ -17,9 +17,9 @@ from typing import NamedTuple
 import pytest
 from filelock import FileLock
 
+from nameplate.base.errors import NameplateError
+from nameplate.base.messages import TEMPLATES, as_message, message
 from nameplate.device.identity import CudaIdentity, SimulatedIdentity
-from nameplate.errors import NameplateError
-from nameplate.messages import TEMPLATES, as_message, message
 from nameplate.record import Batch, Derate, Moment, Record, Verification
 from nameplate.store.folder import RecordWriter, Run, create, mark_done
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest
@@ -244,9 +244,9 @@ def simulate(monkeypatch):
 
     SystemExit is how such a process ends: SystemExit(-11) is signal 11. Returns the shares that are measured.
     """
-    import nameplate.run
-    from nameplate.run import measure_share
-    from nameplate.together import Outcome
+    import nameplate.run.measure
+    from nameplate.run.measure import measure_share
+    from nameplate.run.pool import Outcome
 
     def process(share, watch):
         listener = Listener(watch)
@@ -272,10 +272,10 @@ def simulate(monkeypatch):
                 todo += [further] if further is not None else []
             return outcomes
 
-        monkeypatch.setattr(nameplate.run, "device_names", lambda flag: list(by_name))
-        monkeypatch.setattr(nameplate.run, "describe", by_name.__getitem__)
-        monkeypatch.setattr(nameplate.run, "open_device", by_name.__getitem__)
-        monkeypatch.setattr(nameplate.run, "measure_together", in_process)
+        monkeypatch.setattr(nameplate.run.measure, "device_names", lambda flag: list(by_name))
+        monkeypatch.setattr(nameplate.run.measure, "describe", by_name.__getitem__)
+        monkeypatch.setattr(nameplate.run.measure, "open_device", by_name.__getitem__)
+        monkeypatch.setattr(nameplate.run.measure, "measure_together", in_process)
         return measured
 
     return use

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 import pytest
 
 from nameplate import suite as suites
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.suite import CACHES, FILLS, MOST_IN_TURN, Case, Suite, Target, find, groups
 
 CPU = Target("cpu", "amd-zen4", 8 << 30, frozenset({"fp64", "fp32", "bf16"}))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nameplate import export as export
     from nameplate import fleet as fleet
     from nameplate import specs as specs
-    from nameplate.run import measure as measure
+    from nameplate.run.measure import measure as measure
     from nameplate.store.find import find_run as find_run
     from nameplate.store.load import load as load
 
@@ -26,7 +26,7 @@ __all__ = ["__version__", "compare", "export", "find_run", "fleet", "load", "mea
 _HOMES = {
     "find_run": "nameplate.store.find",
     "load": "nameplate.store.load",
-    "measure": "nameplate.run",
+    "measure": "nameplate.run.measure",
 }
 _PACKAGES = ("compare", "export", "fleet", "specs")
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from nameplate.messages import Message, Reason
+from nameplate.base.messages import Message, Reason
+from nameplate.base.model import FrozenModel
 
 # Schema history (the shape of manifest and record lines; readers upgrade older ones):
 #   1  2026-11: first.
@@ -72,11 +73,7 @@ class Column:
         return str(value)
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Batch(_Frozen):
+class Batch(FrozenModel):
     """A group of back-to-back samples: the unit of independence.
 
     `start_s` counts from the first batch of the case; `elapsed_s` is timed work only (a cache flush between
@@ -91,7 +88,7 @@ class Batch(_Frozen):
     cpu_s: float | None = None
 
 
-class Moment(_Frozen):
+class Moment(FrozenModel):
     """What a case delivered at one moment after its onset from idle: a point of the curve over time.
 
     `at_s` is the middle of the stretch averaged over, from the onset; figures not known are None.
@@ -104,7 +101,7 @@ class Moment(_Frozen):
     temperature_c: float | None = None
 
 
-class Derate(_Frozen):
+class Derate(FrozenModel):
     """Throughput around one moment after the onset, of nominal and of the burst figure; None: not known."""
 
     at_s: float
@@ -113,7 +110,7 @@ class Derate(_Frozen):
     of_burst: float | None = None
 
 
-class Verification(_Frozen):
+class Verification(FrozenModel):
     """How the result compared with a higher precision; `error` is a fraction of what rounding explains.
 
     `error` is None where the result held NaN or infinity.
@@ -137,7 +134,7 @@ _MEASURED = (
 )
 
 
-class Record(_Frozen):
+class Record(FrozenModel):
     """One case in one run. Columns not known are None, never 0.
 
     Raises pydantic.ValidationError when made from fields that contradict each other: an `ok` record without

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.workload import Workload
 
 ENTRY_POINT_GROUP = "nameplate.suites"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import nameplate.compare.interleaving
+from nameplate.base.errors import RunIncomplete
 from nameplate.compare import compare
-from nameplate.errors import RunIncomplete
 
 RECORDED = Path(__file__).parents[1] / "data" / "compare"
 PRODUCT = "matmul/bf16/1024x1024x1024/normal/warm/-/torch"

@@ -19,13 +19,13 @@ import pytest
 import nameplate.cli.devices
 import nameplate.report.devices
 import nameplate.report.write
-import nameplate.run
+import nameplate.run.measure
 import nameplate.selftest.bare
 import nameplate.store.publish
-from nameplate import errors
+from nameplate.base import errors
+from nameplate.base.errors import CheckFailed, InputError, NameplateError
+from nameplate.base.exit_status import ExitStatus
 from nameplate.cli import app, main
-from nameplate.ending import ExitStatus
-from nameplate.errors import CheckFailed, InputError, NameplateError
 from nameplate.selftest.bare import BareResult
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def test_every_command_is_among_them():
 def quick(monkeypatch, tmp_path, make_run, make_record):
     """What takes long, or looks at this machine, is made up: here it's about what comes after."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(nameplate.run, "measure", lambda *_, **__: make_run(make_record()))
+    monkeypatch.setattr(nameplate.run.measure, "measure", lambda *_, **__: make_run(make_record()))
     monkeypatch.setattr(nameplate.report.write, "write_report", lambda *_: [tmp_path / "r.html"])
     monkeypatch.setattr(nameplate.store.publish, "publish_run", lambda *_: tmp_path)
     monkeypatch.setattr(nameplate.cli.devices, "_survey", lambda _: None)
@@ -330,7 +330,7 @@ def breaks(monkeypatch):
         def measure(*_, **__):
             raise error
 
-        monkeypatch.setattr(nameplate.run, "measure", measure)
+        monkeypatch.setattr(nameplate.run.measure, "measure", measure)
 
     return use
 
@@ -378,7 +378,7 @@ def test_where_no_file_can_be_made_the_traceback_itself_is_printed(breaks, monke
 
 def test_so_it_is_in_a_process_that_measures():
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "nameplate.share", "too", "few"],
+        [sys.executable, "-P", "-m", "nameplate.run.worker", "too", "few"],
         capture_output=True,
         text=True,
         check=False,
@@ -392,7 +392,7 @@ def test_so_it_is_in_a_process_that_measures():
 
 def test_a_run_in_which_every_case_was_skipped_measured_nothing(bench, monkeypatch, make_run, make_record):
     skipped = make_run(make_record(status="skipped"), make_record(status="skipped", case="another"))
-    monkeypatch.setattr(nameplate.run, "measure", lambda *_, **__: skipped)
+    monkeypatch.setattr(nameplate.run.measure, "measure", lambda *_, **__: skipped)
     result = bench("run", "--json")
     assert result.status == 3
     assert '"skipped"' in result.out
@@ -403,14 +403,14 @@ def test_a_run_in_which_every_case_was_skipped_measured_nothing(bench, monkeypat
 
 def test_a_skipped_case_beside_a_measured_one_is_done(bench, monkeypatch, make_run, make_record):
     run = make_run(make_record(), make_record(status="skipped", case="another"))
-    monkeypatch.setattr(nameplate.run, "measure", lambda *_, **__: run)
+    monkeypatch.setattr(nameplate.run.measure, "measure", lambda *_, **__: run)
     result = bench("run", "--json")
     assert (result.status, result.err) == (0, "")
 
 
 def test_failed_and_missing_cases_are_counted(bench, monkeypatch, make_run, make_record):
     run = make_run(make_record(), make_record(status="failed", case="another"), missing=["a third"])
-    monkeypatch.setattr(nameplate.run, "measure", lambda *_, **__: run)
+    monkeypatch.setattr(nameplate.run.measure, "measure", lambda *_, **__: run)
     result = bench("run", "--json")
     assert result.status == 3
     assert result.err == "bench: the run is incomplete: 1 failed, 1 without a record, of 3 cases\n"
@@ -429,7 +429,7 @@ def test_a_signal_ends_a_run_as_ctrl_c_does(bench, monkeypatch, number, status, 
         time.sleep(PATIENCE_S)
 
     before = signal.getsignal(number)
-    monkeypatch.setattr(nameplate.run, "measure", measure)
+    monkeypatch.setattr(nameplate.run.measure, "measure", measure)
     result = bench("run")
     assert (result.status, result.out) == (status, "")
     assert result.err == f"bench: interrupted; what was finished is kept: bench run --resume {tmp_path}\n"
@@ -443,7 +443,7 @@ def test_a_signal_that_is_ignored_stays_ignored(bench, monkeypatch, make_run, ma
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        monkeypatch.setattr(nameplate.run, "measure", measure)
+        monkeypatch.setattr(nameplate.run.measure, "measure", measure)
         assert bench("run", "--json").status == 0
     finally:
         signal.signal(signal.SIGHUP, before)

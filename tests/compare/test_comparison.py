@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from nameplate.base.errors import InputError
+from nameplate.base.messages import text
 from nameplate.compare import compare
 from nameplate.compare.spreads import spread_of
 from nameplate.device.identity import CudaIdentity
-from nameplate.errors import InputError
-from nameplate.messages import text
 
 RECORDED = Path(__file__).parents[1] / "data" / "compare"
 

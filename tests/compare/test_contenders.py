@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nameplate.base.errors import InputError
 from nameplate.compare.contenders import contender, source_roots
-from nameplate.errors import InputError
 
 pytestmark = pytest.mark.process
 WHO = "import nameplate, sys; print(nameplate.__file__); print(nameplate.WHO)"

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import nameplate.compare.interleaving
+from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.compare.comparison import compare_sides
 from nameplate.compare.interleaving import FEWEST_PAIRS, PAIRS, interleave, look_after, take_turns
 from nameplate.compare.looks import Figure, Look, Side, Taken
@@ -27,8 +28,7 @@ from nameplate.device.simulated import Law, Noise, SimulatedDevice
 from nameplate.device.simulated_work import SimulatedWork
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.errors import InputError, RunIncomplete
-from nameplate.stats import Interval
+from nameplate.stats.estimate import Interval
 from nameplate.suite import Case
 
 RECORDED = sorted((Path(__file__).parents[1] / "data" / "compare").glob("pairs-*.json"))

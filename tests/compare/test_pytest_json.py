@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nameplate.base.errors import InputError
 from nameplate.compare import compare
-from nameplate.errors import InputError
 
 RECORDED = Path(__file__).parents[1] / "data" / "compare" / "pytest-benchmark"
 SUM, SORTED = "bench_sums.py::bench_sum", "bench_sums.py::bench_sorted"

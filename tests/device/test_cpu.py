@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from nameplate.base.errors import InputError
 from nameplate.device import cpu, host
 from nameplate.device.cpu import CpuDevice, rate
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.interface import Counters
 from nameplate.device.threads import chosen_threads
-from nameplate.errors import InputError
 from nameplate.telemetry.host_watch import HostReading
 
 RECORDED = Path(__file__).parents[1] / "data" / "cpuinfo"

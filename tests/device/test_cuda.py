@@ -15,12 +15,12 @@ import psutil
 import pytest
 import torch
 
+from nameplate.base.errors import InputError
 from nameplate.device import cuda, find
 from nameplate.device.cuda import CudaDevice
 from nameplate.device.identity import CudaIdentity
 from nameplate.engine.conditions import between
 from nameplate.engine.verdict import thresholds
-from nameplate.errors import InputError
 from nameplate.telemetry.gpu import GpuReading
 from nameplate.telemetry.nvml import NvmlClient
 from nameplate_kernels.matmul import Matmul

@@ -10,14 +10,14 @@ from itertools import groupby
 import numpy as np
 import pytest
 
+from nameplate.base.errors import Unsupported
 from nameplate.device.simulated import SimulatedDevice, steady
 from nameplate.device.simulated_work import SimulatedPrepared, SimulatedWork
 from nameplate.engine.group import AIMED_BATCHES, SETTLING_BATCHES
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.errors import Unsupported
 from nameplate.record import Record
-from nameplate.stats import BATCHES, FEWEST_BATCHES, paired_ratio
+from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, paired_ratio
 from nameplate.suite import Case
 
 AMPLE = Allowance(share_s=8.0, limit_s=80.0)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from nameplate.base.messages import text
 from nameplate.device.simulated import SimulatedDevice, steady
 from nameplate.engine.measure import Allowance, measure_case, unmeasured
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.sampler import SHORTEST_SAMPLE_S
-from nameplate.messages import text
 from nameplate.record import Record
-from nameplate.stats import BATCHES, FEWEST_BATCHES
+from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.suite import Case
 from nameplate_kernels.workload import Check
 

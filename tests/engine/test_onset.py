@@ -13,7 +13,7 @@ from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.onset import DERATES_S, begins_from_idle
 from nameplate.engine.pilot import Pilots
 from nameplate.record import Record
-from nameplate.stats import BATCHES, FEWEST_BATCHES
+from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.suite import Case
 
 # A twentieth of the share is idle: the onset is there, but for the first launches.

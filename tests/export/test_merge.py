@@ -7,7 +7,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from nameplate.errors import InputError, OutputError
+from nameplate.base.errors import InputError, OutputError
 from nameplate.export import export, merge
 from nameplate.store import folder as store
 from nameplate.store.publish import publish_run

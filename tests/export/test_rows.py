@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nameplate.base.text import plain
 from nameplate.device.identity import CudaIdentity
 from nameplate.export.rows import IDENTITY, clean, entries, fields
 from nameplate.record import columns
 from nameplate.store.manifest import DeviceEntry
-from nameplate.text import plain
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_benchmark.stats import Stats
 
+from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
-from nameplate.errors import InputError
 from nameplate.export import pytest_benchmark
 from nameplate.export.formats import FORMATS
 from nameplate.export.prometheus import metric_name

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from jsonschema import Draft202012Validator
 
+from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
-from nameplate.errors import InputError
 from nameplate.export.formats import DATA_SETS
 from nameplate.export.json_lines import SCHEMA_FILE, lines, schema
 from nameplate.export.rows import entries, fields

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.fleet import formula
 from nameplate.fleet.auditing import Row, audit, frame, judge, shown
 from nameplate.fleet.claims import read_figure, schema, shipped

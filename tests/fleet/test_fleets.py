@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nameplate.derate.published import find, published
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.chain.published import find, published
 from nameplate.fleet import catalogue
 from nameplate.fleet.entries import INPUTS, KINDS
 from nameplate.fleet.fleets import schema

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.fleet import Catalogue, catalogue, cost, frame, from_frame, validate
 
 A800 = "nvidia-a800-sxm4-80gb"

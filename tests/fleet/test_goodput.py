@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.fleet.goodput import (
     Shares,
     between_failures,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from nameplate.derate.published import find
-from nameplate.derate.stage import Stage
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.chain.published import find
+from nameplate.chain.stage import Stage
 from nameplate.fleet.links import (
     Derate,
     assumed,

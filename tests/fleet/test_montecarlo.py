@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Share, estimate
 from nameplate.fleet.uncertain import Uncertain, exact
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.fleet import cost, need
 
 A800 = "nvidia-a800-sxm4-80gb"

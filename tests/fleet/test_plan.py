@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
-from nameplate.errors import InputError
 from nameplate.fleet import afford, catalogue, cost, frame, meet, need, train
 from nameplate.fleet import plan as module
 from nameplate.fleet.amounts import Amount

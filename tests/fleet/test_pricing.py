@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from nameplate.derate.published import find
+from nameplate.base.errors import InputError
+from nameplate.chain.published import find
 from nameplate.device.identity import CpuIdentity, CudaIdentity
-from nameplate.errors import InputError
 from nameplate.fleet import Fleet, catalogue, frame
 from nameplate.fleet import cost as cost_of
 from nameplate.fleet.goodput import link as modelled_goodput

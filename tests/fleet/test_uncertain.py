@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.fleet.uncertain import LAWS, Uncertain, exact, read, spread
 
 U = (np.arange(100_000, dtype=np.float32) + 0.5) / 100_000

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from nameplate.derate.published import find
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.chain.published import find
 from nameplate.fleet.validation import Case, shipped, validate
 
 CASES = {case.id: case for case in shipped()}

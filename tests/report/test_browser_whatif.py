@@ -7,11 +7,11 @@ import math
 import jinja2
 import pytest
 
+from nameplate.base.formatting import change, count, figure, rmb
 from nameplate.fleet import Fleet, catalogue
 from nameplate.fleet import cost as cost_of
 from nameplate.fleet.outputs import OUTPUTS, compute
 from nameplate.fleet.size import slowest, whole
-from nameplate.formatting import change, count, figure, rmb
 from nameplate.report.whatif import FIGURES, panel, script_json
 
 pytestmark = pytest.mark.browser

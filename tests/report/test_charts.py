@@ -9,7 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from nameplate.derate.chain import slowest, stages
+from nameplate.chain.from_run import slowest, stages
 from nameplate.record import Moment
 from nameplate.report import textchart, vega
 from nameplate.report.beside import beside

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 import pytest
 from markdown_it import MarkdownIt
 
+from nameplate.base.errors import InputError
 from nameplate.device.identity import CpuIdentity, CudaIdentity, SimulatedIdentity
-from nameplate.errors import InputError
 from nameplate.record import METHOD
 from nameplate.report.leaderboard import BEGIN, END, leaderboard, part_name
 from nameplate.store.folder import RecordWriter, create, find_runs, mark_done

@@ -8,11 +8,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from nameplate.derate.published import published
+from nameplate.base.language import speaking
+from nameplate.chain.published import published
 from nameplate.fleet import auditing, fleets
 from nameplate.fleet.entries import INPUTS
 from nameplate.fleet.plan import assumptions
-from nameplate.language import speaking
 from nameplate.record import DTYPES
 from nameplate.report import terminal
 from nameplate.report.table import Table

@@ -9,9 +9,10 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from nameplate.derate.chain import chain
-from nameplate.formatting import duration, figure
-from nameplate.messages import message
+from nameplate.base.formatting import duration, figure
+from nameplate.base.messages import message
+from nameplate.base.text import plain
+from nameplate.chain.from_run import chain
 from nameplate.record import Batch, Derate, Moment
 from nameplate.report import markdown, terminal
 from nameplate.report.chart import Course
@@ -19,7 +20,6 @@ from nameplate.report.document import document, to_json
 from nameplate.report.textchart import sparkline
 from nameplate.report.view import meaning, view
 from nameplate.store.manifest import Options
-from nameplate.text import plain
 
 PICTURES = {"efficiency": "x.svg"}
 BLOCK = "transformer_block/bf16/1x128x512-forward_backward/normal/warm/-/torch"

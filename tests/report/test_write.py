@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import pytest
 from markdown_it import MarkdownIt
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.report.priced import price
 from nameplate.report.write import report_views, write_report
 

@@ -118,11 +118,11 @@ def check(tree):
     ("file", "added", "said"),
     [
         (
-            "src/nameplate/stats.py",
+            "src/nameplate/stats/estimate.py",
             "def f():\n    from nameplate import cli",
             "the harness runs one way BROKEN",
         ),
-        ("src/nameplate/datafile.py", "from nameplate import __main__", "the harness runs one way BROKEN"),
+        ("src/nameplate/base/toml.py", "from nameplate import __main__", "the harness runs one way BROKEN"),
         ("kernels/nameplate_kernels/memory.py", "import nameplate_suites", "import nothing of ours BROKEN"),
         ("src/nameplate/fleet/links.py", "from nameplate.fleet import costs", "allowed in nameplate.fleet"),
         ("src/nameplate/fleet/links.py", "from nameplate.fleet import Cost", "fleet/links.py:"),

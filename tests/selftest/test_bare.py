@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from nameplate.base.errors import InputError
 from nameplate.device.simulated import SimulatedDevice, steady
-from nameplate.errors import InputError
 from nameplate.selftest import bare as selftest
 from nameplate.selftest.bare import TOLERANCE, BareResult, _compare
 

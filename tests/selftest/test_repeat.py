@@ -8,8 +8,8 @@ from itertools import count
 import numpy as np
 import pytest
 
+from nameplate.base.errors import InputError
 from nameplate.device.interface import Counters
-from nameplate.errors import InputError
 from nameplate.selftest.peers import PEERS, NoFigure, ask, peers
 from nameplate.selftest.repeat import (
     NORMALIZED,

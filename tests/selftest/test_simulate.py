@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nameplate.engine.window
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.selftest import simulate as simulation
 from nameplate.selftest.readings import (
     PEERS,
@@ -25,7 +25,7 @@ from nameplate.selftest.readings import (
 )
 from nameplate.selftest.scenarios import Bounds, Due, Scenario, scenarios
 from nameplate.selftest.simulate import Figure, Outcome, outcome, simulate, summarized
-from nameplate.stats import launch_time
+from nameplate.stats.estimate import launch_time
 
 RUNS = 60
 

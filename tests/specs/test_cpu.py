@@ -10,7 +10,7 @@ from importlib import resources
 
 import pytest
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.specs.cpu import (
     MICROARCHITECTURES_FILE,
     MODELS_FILE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.specs.parts import extend, normalize_name, shipped
 from nameplate.specs.recognition import Evidence, lookup, rate, require, search
 

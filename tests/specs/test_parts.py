@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.specs.parts import (
     PARTS_FILE,
     Registry,

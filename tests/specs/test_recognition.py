@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.specs.parts import extend, normalize_name, shipped
 from nameplate.specs.recognition import Evidence, identify, lookup, nearest, rate, search
 

@@ -10,7 +10,7 @@ import pytest
 
 import nameplate
 import nameplate.store.find
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.store.find import Library, find_all, find_run, find_unfinished, library
 from nameplate.store.folder import create, mark_done
 

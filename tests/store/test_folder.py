@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.device.identity import SimulatedIdentity
-from nameplate.errors import InputError, RunIncomplete
 from nameplate.record import SCHEMA, Batch, Record, Verification
 from nameplate.store.folder import (
     RecordWriter,

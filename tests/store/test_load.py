@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 import nameplate
+from nameplate.base.errors import InputError
+from nameplate.base.messages import text
 from nameplate.device.identity import SimulatedIdentity
-from nameplate.errors import InputError
-from nameplate.messages import text
 from nameplate.record import Record
 from nameplate.store.folder import RecordWriter, create
 from nameplate.store.manifest import DeviceEntry, Manifest

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from nameplate.base.errors import InputError, OutputError
+from nameplate.base.messages import text
 from nameplate.device.identity import CudaIdentity
-from nameplate.errors import InputError, OutputError
-from nameplate.messages import text
 from nameplate.record import Record
 from nameplate.store.folder import RecordWriter, create, mark_done, read_run
 from nameplate.store.manifest import DeviceEntry, Manifest

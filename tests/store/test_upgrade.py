@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nameplate.messages import message, text
+from nameplate.base.messages import message, text
 from nameplate.record import SCHEMA, Record
 from nameplate.store.folder import RecordWriter, create, find_runs, read_run
 from nameplate.store.load import load

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from nameplate.base.errors import CheckFailed
 from nameplate.cli.options import Csv, Json, Lang, Parts
 from nameplate.cli.output import check_format, print_json, reader, show_view
-from nameplate.errors import CheckFailed
 
 
 def register(fleet: typer.Typer) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nameplate.base.errors import CheckFailed, InputError, RunIncomplete
+from nameplate.base.exit_status import tell
 from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results
 from nameplate.cli.output import print_json, reader, show_view
-from nameplate.ending import tell
-from nameplate.errors import CheckFailed, InputError, RunIncomplete
 
 if TYPE_CHECKING:
     from nameplate.compare.comparison import Comparison
@@ -136,7 +136,7 @@ def _print(found: Comparison, *, json: bool, markdown: bool) -> None:
 def _end(found: Comparison) -> None:
     """Raise what the exit status is, with a sentence that says why."""
     if found.slower:
-        from nameplate.formatting import change, percent
+        from nameplate.base.formatting import change, percent
 
         slower = ", ".join(f"{row.case} ({change(row.ratio.value - 1)})" for row in found.slower if row.ratio)
         raise CheckFailed(f"slower by more than {percent(found.terms.threshold)}: {slower}")

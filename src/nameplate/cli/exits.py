@@ -12,9 +12,9 @@ from typing import Any
 
 import typer
 
-from nameplate.ending import ExitStatus, is_write_error, signals_raised, tell, tell_unforeseen
-from nameplate.errors import InputError, NameplateError
-from nameplate.text import plain
+from nameplate.base.errors import InputError, NameplateError
+from nameplate.base.exit_status import ExitStatus, is_write_error, signals_raised, tell, tell_unforeseen
+from nameplate.base.text import plain
 
 # typer names this one of its errors; its base is that of all that say a command line can't be used.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nameplate.base.errors import InputError
+from nameplate.base.text import plain
 from nameplate.cli.options import OUTPUT, Json, Results
 from nameplate.cli.output import print_json
-from nameplate.errors import InputError
-from nameplate.text import plain
 
 if TYPE_CHECKING:
     from nameplate.export import Written

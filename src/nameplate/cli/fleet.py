@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nameplate.base.errors import CheckFailed
 from nameplate.cli import audit, goodput, plan
 from nameplate.cli.options import (
     PART,
@@ -25,7 +26,6 @@ from nameplate.cli.options import (
     pairs,
 )
 from nameplate.cli.output import check_format, print_rows, reader, show_view
-from nameplate.errors import CheckFailed
 
 fleet = typer.Typer(
     name="fleet",

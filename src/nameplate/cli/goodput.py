@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nameplate.base.errors import InputError
+from nameplate.base.exit_status import ExitStatus
 from nameplate.cli.options import Csv, Json, Lang
 from nameplate.cli.output import check_format, print_rows, reader, show_view
-from nameplate.ending import ExitStatus
-from nameplate.errors import InputError
 
 if TYPE_CHECKING:
     from nameplate.fleet.goodput import Check, Goodput

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
+from nameplate.base.errors import CheckFailed
+from nameplate.base.text import plain
 from nameplate.cli.options import Json, Lang
 from nameplate.cli.output import check_language, print_json, reader
-from nameplate.errors import CheckFailed
-from nameplate.text import plain
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of published results.")]
 Check = Annotated[
@@ -29,7 +29,7 @@ def leaderboard(
     folder: Folder = Path("results"), check: Check = False, lang: Lang = "en", json: Json = False
 ) -> None:
     """Write the leaderboard of published results into DIR/README.md, between its marks."""
-    from nameplate.language import _
+    from nameplate.base.language import _
     from nameplate.report.leaderboard import leaderboard
 
     check_language(lang)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nameplate.base.errors import InputError, RunIncomplete
+from nameplate.base.exit_status import tell
 from nameplate.cli.options import Budget, Device, Json, Lang, NewRuns, Only, Parts, use_parts
 from nameplate.cli.output import check_language, print_run
-from nameplate.ending import tell
-from nameplate.errors import InputError, RunIncomplete
 
 if TYPE_CHECKING:
     from nameplate.store.folder import Run
@@ -50,7 +50,7 @@ def run(
     use_parts(parts)
     check_language(lang)
     from nameplate.report.progress import LiveProgress
-    from nameplate.run import measure
+    from nameplate.run.measure import measure
 
     progress = LiveProgress()
     try:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nameplate.text import plain
+from nameplate.base.text import plain
 
 
 def named_runs(names: Sequence[str] | None, results: Path | None) -> list[Path]:

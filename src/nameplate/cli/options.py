@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from nameplate.errors import InputError
-from nameplate.language import ENGLISH, speaking
+from nameplate.base.errors import InputError
+from nameplate.base.language import ENGLISH, speaking
 
 if TYPE_CHECKING:
     from nameplate.report.table import Table

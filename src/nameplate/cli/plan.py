@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from nameplate.base.errors import InputError
 from nameplate.cli.options import (
     PART,
     Assumptions,
@@ -24,7 +25,6 @@ from nameplate.cli.options import (
     WithGoodput,
     pairs,
 )
-from nameplate.errors import InputError
 
 if TYPE_CHECKING:
     from nameplate.report.view import View

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
+from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.cli.naming import named_runs
 from nameplate.cli.options import OUTPUT, Json, Lang, Results, RunName, RunNames
 from nameplate.cli.output import check_language, print_json
-from nameplate.collector import garbage_collection_off
 
 
 def register(app: typer.Typer) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import typer
 
+from nameplate.base.errors import NameplateError
+from nameplate.base.language import _
+from nameplate.base.text import plain
 from nameplate.cli.naming import named_runs
 from nameplate.cli.options import Json, Lang, Results, RunNames
 from nameplate.cli.output import print_json, reader, show_tables, show_view
-from nameplate.errors import NameplateError
-from nameplate.language import _
-from nameplate.text import plain
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +59,7 @@ def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json
         documents = [document(run) for run in found]
         print_json(documents[0] if len(documents) == 1 else documents)
         return
-    from nameplate.language import speaking
+    from nameplate.base.language import speaking
     from nameplate.report.priced import price
     from nameplate.report.write import report_views
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nameplate.base.errors import InputError
+from nameplate.base.exit_status import ExitStatus
 from nameplate.cli.options import Budget, Device, Json, Lang
 from nameplate.cli.output import print_json, reader
-from nameplate.ending import ExitStatus
-from nameplate.errors import InputError
 
 if TYPE_CHECKING:
     from nameplate.report.table import Table
@@ -68,7 +68,7 @@ def _bare(device: str, budget: float | None, json: bool) -> bool:
 
 
 def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
-    from nameplate.language import _
+    from nameplate.base.language import _
     from nameplate.report.selftest import failures, readings_table, simulated_table
     from nameplate.selftest.simulate import simulate
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from nameplate.base.messages import Message, message
 from nameplate.compare.looks import HELD_CLOCK, Basis, Look
 from nameplate.compare.terms import Terms
-from nameplate.messages import Message, message
 
 
 @dataclass(frozen=True)

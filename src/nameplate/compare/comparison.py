@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
+from nameplate.base.errors import InputError
+from nameplate.base.exit_status import ExitStatus
+from nameplate.base.messages import Message
 from nameplate.compare.estimate import shared_confidence
 from nameplate.compare.looks import Side, Taken
 from nameplate.compare.refusals import WHERE, refuse
@@ -19,9 +22,6 @@ from nameplate.compare.rows import WORDS, Looks, Matched, Place, Row, match, reg
 from nameplate.compare.sides import read_side
 from nameplate.compare.spreads import Spread
 from nameplate.compare.terms import THRESHOLD, By, Terms
-from nameplate.ending import ExitStatus
-from nameplate.errors import InputError
-from nameplate.messages import Message
 
 _Key = tuple[str, str]  # device, or a kind of them, and case
 

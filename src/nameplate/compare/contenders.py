@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 
 WHERE = "--interleave"
 _EXPECTED = "an environment's folder, its python or bench, a commit, or . for the working tree"

@@ -14,16 +14,16 @@ from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 
+from nameplate.base.errors import InputError, RunIncomplete, unwritable
+from nameplate.base.exit_status import ExitStatus
 from nameplate.compare.comparison import Comparison, compare_sides
 from nameplate.compare.contenders import Contender, contender
 from nameplate.compare.looks import Side, Taken
 from nameplate.compare.rows import Row, word
 from nameplate.compare.runs import taken
 from nameplate.compare.terms import THRESHOLD, By, Terms
-from nameplate.ending import ExitStatus
-from nameplate.errors import InputError, RunIncomplete, unwritable
-from nameplate.run import DEFAULT_RESULTS, SEED, check_budget
-from nameplate.stats import Interval
+from nameplate.run.measure import DEFAULT_RESULTS, SEED, check_budget
+from nameplate.stats.estimate import Interval
 from nameplate.store.folder import find_runs, new_run_id, read_run
 
 # Of fewer pairs the scatter is known too badly to stop by: by luck they lie together.

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nameplate.messages import Message, message
-from nameplate.stats import Interval
+from nameplate.base.messages import Message, message
+from nameplate.stats.estimate import Interval
 
 # achieved: throughput. normalized: that ÷ what tells of the conditions meanwhile. efficiency: that ÷ nominal.
 Basis = Literal["achieved", "normalized", "efficiency"]

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nameplate.base.errors import InputError
 from nameplate.compare.looks import Basis, Figure, Look, Taken
-from nameplate.errors import InputError
-from nameplate.stats import CONFIDENCE, Interval
+from nameplate.stats.estimate import CONFIDENCE, Interval
 
 KIND = "pytest-benchmark"
 EXPECTED = "pytest-benchmark's JSON"

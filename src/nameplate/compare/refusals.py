@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from nameplate.base.errors import InputError
 from nameplate.compare.looks import Look, Side
 from nameplate.compare.terms import Terms
-from nameplate.errors import InputError
 
 WHERE = "bench compare"
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nameplate.base.messages import Message, message, ours
 from nameplate.compare.basis import choose
 from nameplate.compare.estimate import FEWEST_MEASURED, independent, paired
 from nameplate.compare.looks import Basis, Figure, Look, State
 from nameplate.compare.spreads import Spread, spread_of
 from nameplate.compare.terms import Terms
-from nameplate.messages import Message, message, ours
-from nameplate.stats import Interval
+from nameplate.stats.estimate import Interval
 
 # The last three say nothing of speed. missing: base has a figure, new has none; added: the other way round.
 Word = Literal["slower", "faster", "same", "ambiguous", "incomparable", "missing", "added"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from nameplate.base.messages import message
+from nameplate.chain.from_run import admitted
 from nameplate.compare.looks import HELD_CLOCK, Basis, Figure, Look, State, Taken
-from nameplate.derate.chain import admitted
 from nameplate.device.identity import CpuIdentity, CudaIdentity
-from nameplate.messages import message
 from nameplate.record import Record
-from nameplate.stats import Interval
+from nameplate.stats.estimate import Interval
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse
 from nameplate.compare.looks import Basis
-from nameplate.datafile import packaged, parse
 
 FILE = "spreads.toml"
 _Text = Annotated[str, Field(min_length=1)]
 
 
-class Spread(BaseModel):
+class Spread(FrozenModel):
     """The standard deviation over restarts of one basis on one kind of device, as a fraction."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: _Text
     basis: Basis
@@ -27,9 +26,7 @@ class Spread(BaseModel):
     date: Annotated[str, Field(pattern=r"^20\d\d-[01]\d-[0-3]\d$")]
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _File(FrozenModel):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     spread: tuple[Spread, ...]
 

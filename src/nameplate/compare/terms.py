@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 
 # Half of a change of 3 %, which must be found: as far from no change as from that.
 THRESHOLD = 0.015

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import psutil
 
-from nameplate.collector import garbage_collection_off
+from nameplate.base.garbage_collection import garbage_collection_off
+from nameplate.base.messages import Message, message, text
 from nameplate.device import clock, host
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.interface import Counters, Probe, Timing
 from nameplate.device.kernels import name_cpu_kernels
 from nameplate.device.product import product_probe
-from nameplate.messages import Message, message, text
 from nameplate.specs import cpu as specs
 from nameplate.specs import recognition
 from nameplate.specs.parts import ENVIRONMENT

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nameplate.collector import garbage_collection_off
+from nameplate.base.errors import InputError
+from nameplate.base.garbage_collection import garbage_collection_off
+from nameplate.base.messages import Message, message
 from nameplate.device.identity import CudaIdentity
 from nameplate.device.interface import Counters, Probe, Timing
 from nameplate.device.kernels import name_cuda_kernels
-from nameplate.errors import InputError
-from nameplate.messages import Message, message
 from nameplate.specs import recognition
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuFacts, GpuReading

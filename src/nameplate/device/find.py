@@ -6,9 +6,9 @@ import os
 import re
 from dataclasses import dataclass
 
+from nameplate.base.errors import InputError
 from nameplate.device.identity import Identity
 from nameplate.device.interface import Described, Device
-from nameplate.errors import InputError
 from nameplate.specs.rating import Rating
 
 _EXPECTED = "auto, cpu, cuda, cuda:N or all"

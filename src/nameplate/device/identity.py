@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from nameplate.base.model import FrozenModel
 from nameplate.telemetry.nvml_worker import plain_uuid
 
 
-class _Evidence(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Evidence(FrozenModel):
+    # A driver may report a number that isn't finite; an old run that holds one must stay readable.
+    model_config = ConfigDict(allow_inf_nan=True)
 
     def fingerprint(self) -> tuple[object, ...]:
         """What must be equal for two runs to be of the same device."""

@@ -10,13 +10,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from nameplate.base.formatting import percent, stated
+from nameplate.base.language import N_, _
+from nameplate.base.messages import Reason
 from nameplate.device import cuda
 from nameplate.device.cpu import CpuDevice
 from nameplate.device.find import open_device
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
-from nameplate.formatting import percent, stated
-from nameplate.language import N_, _
-from nameplate.messages import Reason
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuFacts, GpuReading, health
 from nameplate.telemetry.host import read_cpu_totals

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
+from nameplate.base.messages import Message, message
 from nameplate.device.interface import Device, Probe, Timing
 from nameplate.engine.conditions import GpuConditions, between
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.verdict import loaded
 from nameplate.engine.window import Window
-from nameplate.messages import Message, message
 from nameplate.specs.rating import Rating
-from nameplate.stats import FEWEST_BATCHES, Interval, paired_ratio, ratio
+from nameplate.stats.estimate import FEWEST_BATCHES, Interval, paired_ratio, ratio
 
 _SHORTEST_S, _LONGEST_S = 0.5, 4.0  # to calibrate one dtype in
 _SHARE = 0.06  # of the group's time that needs it first

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from nameplate.base.messages import Message, message, text
 from nameplate.device.interface import Described
 from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions
@@ -14,10 +15,9 @@ from nameplate.engine.gpu_warnings import gpu_warnings
 from nameplate.engine.trial import Ending, Trial, sentence
 from nameplate.engine.verdict import Observation, judge, thresholds
 from nameplate.engine.window import Window
-from nameplate.messages import Message, message, text
 from nameplate.record import Batch, Derate, Moment, Record, Status, Verdict, Verification
 from nameplate.specs.rating import Rating
-from nameplate.stats import BATCHES, Interval
+from nameplate.stats.estimate import BATCHES, Interval
 from nameplate.suite import Case
 from nameplate.workload import Check
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from nameplate.base.messages import Reason
 from nameplate.device.interface import Counters
-from nameplate.messages import Reason
 from nameplate.telemetry.gpu import POLICIES, GpuDifference, GpuReading, difference
 from nameplate.telemetry.timeline import Spans, gained, integrated, mean_within
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nameplate.base.messages import Message, Reason, message
 from nameplate.engine.conditions import GpuConditions
 from nameplate.engine.verdict import Thresholds, thresholds
-from nameplate.messages import Message, Reason, message
 from nameplate.telemetry.gpu import POLICIES
 
 _HELD = {

@@ -25,8 +25,8 @@ from nameplate.engine.pilot import Pilots
 from nameplate.engine.trial import Drawn, Trial
 from nameplate.engine.window import Window
 from nameplate.record import Record
-from nameplate.settling import SHORTEST_S, Settling, settle, whole_periods
-from nameplate.stats import BATCHES, FEWEST_BATCHES
+from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
+from nameplate.stats.settling import SHORTEST_S, Settling, settle, whole_periods
 from nameplate.suite import Case
 
 # Batches that a window is cut into. More than `stats.BATCHES`, so that a slow one doesn't leave too few.

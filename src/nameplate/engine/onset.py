@@ -22,8 +22,8 @@ from nameplate.engine.trial import Drawn, Trial
 from nameplate.engine.verdict import thresholds
 from nameplate.engine.window import Floats, Window
 from nameplate.record import Derate, Moment, Record
-from nameplate.settling import STEP_MARGIN_S, Settling, course, moment, settle, whole_periods
-from nameplate.stats import BATCHES, FEWEST_BATCHES
+from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
+from nameplate.stats.settling import STEP_MARGIN_S, Settling, course, moment, settle, whole_periods
 from nameplate.suite import Case
 from nameplate.workload import Workload
 

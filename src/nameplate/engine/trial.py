@@ -11,13 +11,13 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from nameplate.base.errors import Unsupported
+from nameplate.base.messages import Message, as_message, message, text
 from nameplate.device.interface import Device, Timing
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
-from nameplate.errors import Unsupported
-from nameplate.messages import Message, as_message, message, text
 from nameplate.record import Status
-from nameplate.stats import FEWEST_BATCHES
+from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.suite import Case
 from nameplate.workload import Check, Prepared, Workload
 

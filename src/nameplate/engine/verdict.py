@@ -10,48 +10,44 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from nameplate.datafile import packaged, parse
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse
 from nameplate.engine.conditions import Conditions
 from nameplate.record import Verdict, gravest_first
-from nameplate.stats import Interval, dwelling, trend
+from nameplate.stats.estimate import Interval, dwelling, trend
 from nameplate.workload import Check
 
 
-class _Rule(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _AbovePeak(_Rule):
+class _AbovePeak(FrozenModel):
     margin: float
 
 
-class _Contended(_Rule):
+class _Contended(FrozenModel):
     foreign_share: float
     steal_share: float
     parallel_share: float
 
 
-class _LaunchBound(_Rule):
+class _LaunchBound(FrozenModel):
     enqueue_share: float
     graph_share: float
 
 
-class _Throttled(_Rule):
+class _Throttled(FrozenModel):
     slowdown_share: float
     power_share: float
     reasons: frozenset[str]
     lasting_reasons: frozenset[str]
 
 
-class _Unstable(_Rule):
+class _Unstable(FrozenModel):
     half_width: float
     drift: float
     levels: float
 
 
-class Thresholds(_Rule):
+class Thresholds(FrozenModel):
     """The contents of verdicts.toml."""
 
     above_peak: _AbovePeak

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nameplate.engine.trial import Drawn
-from nameplate.settling import Settling
-from nameplate.stats import Interval, launch_time
+from nameplate.stats.estimate import Interval, launch_time
+from nameplate.stats.settling import Settling
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.export import csv_table, github_action, json_lines, parquet, prometheus, pytest_benchmark
 from nameplate.export.rows import Entry
 from nameplate.export.series import newest

@@ -8,8 +8,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import TypeAdapter, create_model
 
+from nameplate.base.messages import Message
 from nameplate.export.rows import IDENTITY, Entry, Kind, clean
-from nameplate.messages import Message
 from nameplate.record import Column, Record, column_type, columns
 
 # As published in docs/schema; `schema_version` tells which of its versions.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.export.rows import Entry, Field, Kind, fields
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.export.rows import Entry
 
 # By what figures of one case are counted.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.store.find import Results, find_all
 from nameplate.store.folder import Run, read_run
 

@@ -13,11 +13,11 @@ from functools import cache, cached_property
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from nameplate.messages import Message
+from nameplate.base.messages import Message
+from nameplate.base.text import plain
 from nameplate.record import Column, Record, column_type, columns, flat_value
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
-from nameplate.text import plain
 
 Kind = Literal["text", "whole", "real", "flag", "texts"]
 Row = dict[str, Any]

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.export.rows import Entry, Row
 from nameplate.store.manifest import moment
 

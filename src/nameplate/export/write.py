@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nameplate.errors import InputError, unwritable
+from nameplate.base.errors import InputError, unwritable
 from nameplate.export.formats import DATA_SETS, FORMATS, find_format
 from nameplate.export.pool import pooled
 from nameplate.export.reading import find, read

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from nameplate.base.language import _
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import DRAWS, Estimate, Figure, MonteCarlo, estimate
 from nameplate.fleet.outputs import compute
 from nameplate.fleet.size import slowest
-from nameplate.language import _
 
 
 @dataclass(frozen=True)

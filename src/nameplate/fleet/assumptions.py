@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.language import _
 from nameplate.fleet.entries import INPUTS, Assumption, Price
 from nameplate.fleet.fleets import Catalogue, merge
 from nameplate.fleet.size import card_tflops
 from nameplate.fleet.uncertain import Uncertain, Written, exact, read
-from nameplate.language import _
 from nameplate.specs.part import Part
 from nameplate.specs.parts import Registry
 from nameplate.specs.recognition import require

@@ -20,7 +20,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from nameplate.datafile import unusable
+from nameplate.base.formatting import interval, stated
+from nameplate.base.language import _
+from nameplate.base.toml import unusable
 from nameplate.fleet.claims import (
     CLAIMS_FILE,
     Claim,
@@ -34,8 +36,6 @@ from nameplate.fleet.claims import (
     shipped,
 )
 from nameplate.fleet.formula import Formula, Span
-from nameplate.formatting import interval, stated
-from nameplate.language import _
 from nameplate.specs.parts import Registry, registry
 
 if TYPE_CHECKING:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import count, figure, rmb
+from nameplate.base.language import _
 from nameplate.fleet.amounts import (
     Amount,
     amounts,
@@ -25,8 +27,6 @@ from nameplate.fleet.montecarlo import FEWEST_DRAWS, Estimate, Figure
 from nameplate.fleet.needs import basis, noted, of_parts, parts_of
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.rows import columns
-from nameplate.formatting import count, figure, rmb
-from nameplate.language import _
 
 # What a budget buys.
 BUYS = ("delivered_eflops", "power_mw", "full_delivered_eflops")

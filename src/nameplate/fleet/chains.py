@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nameplate.derate.published import Published, published, unasked_for
-from nameplate.derate.stage import Stage
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import count, ratio, stated
+from nameplate.base.language import N_, _
+from nameplate.base.messages import message
+from nameplate.chain.published import Published, published, unasked_for
+from nameplate.chain.stage import Stage
 from nameplate.fleet import links, measured
 from nameplate.fleet.fleets import Catalogue
 from nameplate.fleet.goodput import link as job_goodput
 from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.size import Size, card_tflops
 from nameplate.fleet.uncertain import read
-from nameplate.formatting import count, ratio, stated
-from nameplate.language import N_, _
-from nameplate.messages import message
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry
 from nameplate.store.find import Results, find_run

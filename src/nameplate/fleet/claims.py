@@ -28,10 +28,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from nameplate.datafile import packaged, parse, unusable
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse, unusable
 from nameplate.fleet import formula
-from nameplate.fleet.entries import Date, Frozen, Text
+from nameplate.fleet.entries import Date, Text
 from nameplate.fleet.formula import Formula, PartFigure, Span, point
 from nameplate.specs.parts import Registry
 
@@ -153,7 +154,7 @@ _AnyFormula = Annotated[
 _Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
 
-class Reading(Frozen):
+class Reading(FrozenModel):
     """Another way to take a claim: by another formula, or by what it `implies`, in a unit of its own."""
 
     id: _Id
@@ -169,7 +170,7 @@ class Reading(Frozen):
         return self
 
 
-class Claim(Frozen):
+class Claim(FrozenModel):
     """One statement: its figure, and a formula that recomputes it or what is missing to do so."""
 
     id: _Id
@@ -211,7 +212,7 @@ class Claim(Frozen):
                 yield from each.claims
 
 
-class Claims(Frozen):
+class Claims(FrozenModel):
     """A file of claims. `source` is that of every claim without one of its own."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-from nameplate.derate.stage import Stage
+from nameplate.base.language import _
+from nameplate.chain.stage import Stage
 from nameplate.fleet.chains import RunUse
 from nameplate.fleet.entries import Price
 from nameplate.fleet.links import Derate
@@ -15,7 +16,6 @@ from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, whole
 from nameplate.fleet.units import Unit
-from nameplate.language import _
 from nameplate.specs.part import Part
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from nameplate.derate.stage import Stage
+from nameplate.base.language import N_
+from nameplate.base.model import FrozenModel
+from nameplate.chain.stage import Stage
 from nameplate.fleet.uncertain import Law, Uncertain, spread
-from nameplate.language import N_
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
@@ -69,13 +70,7 @@ INPUTS: Mapping[str, Input] = MappingProxyType(
 )
 
 
-class Frozen(BaseModel):
-    """An entry that nothing changes, with no key that isn't known and no figure that isn't finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Fleet(Frozen):
+class Fleet(FrozenModel):
     """Cards that train together or are counted together, as their owner or the press states them."""
 
     id: Id
@@ -103,7 +98,7 @@ class Fleet(Frozen):
         return self
 
 
-class Spreading(Frozen):
+class Spreading(FrozenModel):
     """An entry whose figure has a spread, which `low`, `high` and `law` state; without them it is exact."""
 
     low: NotNegative | None = None

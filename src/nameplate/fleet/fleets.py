@@ -14,15 +14,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nameplate.datafile import packaged, parse, unusable
-from nameplate.errors import InputError
-from nameplate.fleet.entries import AssumedDerate, Assumption, Fleet, Frozen, Price
+from nameplate.base.errors import InputError
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse, unusable
+from nameplate.fleet.entries import AssumedDerate, Assumption, Fleet, Price
 from nameplate.specs.parts import Registry, registry
 
 FILES = ("fleets.toml", "assumptions.toml")
 
 
-class Catalogue(Frozen):
+class Catalogue(FrozenModel):
     """Fleets, a price list, assumptions and assumed derates: those of one file, or of several together."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
@@ -177,7 +178,7 @@ def _assumptions(
 def _derates(
     known: Sequence[AssumedDerate], given: Sequence[AssumedDerate], where: str
 ) -> tuple[AssumedDerate, ...]:
-    from nameplate.derate.published import published
+    from nameplate.chain.published import published
 
     ids = {figure.id for figure in published()} | {each.id for each in known}
     for each in given:

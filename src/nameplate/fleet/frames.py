@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.entries import Fleet
 from nameplate.fleet.fleets import Catalogue, merge, shipped

@@ -32,16 +32,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from nameplate.datafile import packaged, parse, unusable
-from nameplate.derate.stage import Stage
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import count, duration
+from nameplate.base.language import _
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse, unusable
+from nameplate.chain.stage import Stage
 from nameplate.fleet.links import Derate
 from nameplate.fleet.uncertain import Law, Uncertain, Written, exact, read
-from nameplate.formatting import count, duration
-from nameplate.language import _
-from nameplate.stats import Interval
+from nameplate.stats.estimate import Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,11 +122,7 @@ _Positive = Annotated[float, Field(gt=0)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Input(_Frozen):
+class Input(FrozenModel):
     """An input of the model with its spread and source."""
 
     value: _Positive
@@ -145,7 +142,7 @@ class Input(_Frozen):
         return Uncertain(self.value, self.low, self.high, self.law)
 
 
-class Inputs(_Frozen):
+class Inputs(FrozenModel):
     """What the model takes besides the size of the job."""
 
     failures_per_node_day: Input
@@ -158,7 +155,7 @@ class Inputs(_Frozen):
         return found.uncertain()
 
 
-class Rate(_Frozen):
+class Rate(FrozenModel):
     """A rate of failures that somebody published."""
 
     id: _Id
@@ -166,7 +163,7 @@ class Rate(_Frozen):
     source: _Text
 
 
-class Bound(_Frozen):
+class Bound(FrozenModel):
     """How far a prediction may be off: a mean time by a factor, goodput by a difference of shares."""
 
     interruption_factor: Annotated[float, Field(gt=1)]
@@ -174,14 +171,14 @@ class Bound(_Frozen):
     why: _Text
 
 
-class Bounds(_Frozen):
+class Bounds(FrozenModel):
     """A bound for what was measured, and one for what another model projects from the same inputs."""
 
     measured: Bound
     projected: Bound
 
 
-class KnownMiss(_Frozen):
+class KnownMiss(FrozenModel):
     """A prediction known to be out of bounds, and why."""
 
     by: _Text
@@ -189,7 +186,7 @@ class KnownMiss(_Frozen):
     why: _Text
 
 
-class Case(_Frozen):
+class Case(FrozenModel):
     """A job, or a projection of one, and what was published of it.
 
     `by` names the rates to predict it by: `default`, `own` (its published interruptions) or the id of a rate.
@@ -229,14 +226,14 @@ class Case(_Frozen):
         return known.get((by, quantity))
 
 
-class Unchecked(_Frozen):
+class Unchecked(FrozenModel):
     """A published goodput that lacks what a prediction needs."""
 
     name: _Text
     why: _Text
 
 
-class Facts(_Frozen):
+class Facts(FrozenModel):
     """The file: inputs, bounds, rates and cases."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]

@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from nameplate.derate.chain import Link
-from nameplate.derate.published import Published
-from nameplate.derate.stage import Stage
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import stated
+from nameplate.base.language import N_, _
+from nameplate.chain.from_run import Link
+from nameplate.chain.published import Published
+from nameplate.chain.stage import Stage
 from nameplate.fleet.entries import AssumedDerate
 from nameplate.fleet.uncertain import Law, Uncertain, exact
-from nameplate.formatting import stated
-from nameplate.language import N_, _
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import rating
 

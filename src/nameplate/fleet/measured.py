@@ -7,7 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from nameplate.derate.chain import (
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import figure, percent, stated
+from nameplate.base.language import _
+from nameplate.base.messages import Message, Reason, message
+from nameplate.chain.from_run import (
     Link,
     Stages,
     admitted,
@@ -18,12 +22,8 @@ from nameplate.derate.chain import (
     slowest,
     stages,
 )
-from nameplate.derate.stage import Stage
-from nameplate.errors import InputError
+from nameplate.chain.stage import Stage
 from nameplate.fleet.links import Derate, device_peaks, from_run
-from nameplate.formatting import figure, percent, stated
-from nameplate.language import _
-from nameplate.messages import Message, Reason, message
 from nameplate.record import Record
 from nameplate.specs.part import Part
 from nameplate.store.folder import Run

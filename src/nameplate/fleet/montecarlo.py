@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import count
 from nameplate.fleet.uncertain import Draws, Uncertain
-from nameplate.formatting import count
 
 DRAWS = 100_000
 FEWEST_DRAWS = 1_000

@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
-from nameplate.derate.published import unasked_for
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import count, figure, money, rmb, stated
+from nameplate.base.language import N_, _
+from nameplate.chain.published import unasked_for
 from nameplate.fleet.amounts import (
     Amount,
     amounts,
@@ -33,8 +35,6 @@ from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.rows import columns, cost_row
 from nameplate.fleet.size import card_tflops, whole
-from nameplate.formatting import count, figure, money, rmb, stated
-from nameplate.language import N_, _
 from nameplate.specs.part import short
 from nameplate.specs.parts import Registry, registry
 from nameplate.specs.recognition import require

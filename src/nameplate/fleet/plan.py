@@ -24,20 +24,21 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from nameplate.datafile import packaged, parse
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import count, duration, figure, money, percent, rmb, scientific, stated
+from nameplate.base.language import N_, _
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse
 from nameplate.fleet.amounts import Amount, amounts, montecarlo_of, nine_in_ten
 from nameplate.fleet.assumptions import Used
 from nameplate.fleet.costs import Cost
-from nameplate.fleet.entries import Date, Frozen, Positive, Spreading, Text
+from nameplate.fleet.entries import Date, Positive, Spreading, Text
 from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Share
 from nameplate.fleet.needs import Need, basis, meet, names_of, taken
 from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.rows import columns
 from nameplate.fleet.uncertain import Uncertain, Written, read
-from nameplate.formatting import count, duration, figure, money, percent, rmb, scientific, stated
-from nameplate.language import N_, _
 
 FILE = "plan.toml"
 # What is known of a run on a fleet.
@@ -73,7 +74,7 @@ class Input(Spreading):
         return self.value
 
 
-class _File(Frozen):
+class _File(FrozenModel):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     input: dict[str, Input]
 

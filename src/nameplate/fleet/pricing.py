@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nameplate.base.formatting import figure, stated
+from nameplate.base.language import N_, _
 from nameplate.fleet.assumptions import adjusted
 from nameplate.fleet.chains import Asked, Derates, derates, notes
 from nameplate.fleet.costs import Cost
@@ -27,8 +29,6 @@ from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, card_tflops, sizes
 from nameplate.fleet.uncertain import Written
 from nameplate.fleet.units import Unit, Units
-from nameplate.formatting import figure, stated
-from nameplate.language import N_, _
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry, registry
 from nameplate.store.folder import Run

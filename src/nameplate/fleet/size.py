@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from scipy.special import ndtri
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import stated
+from nameplate.base.language import _
 from nameplate.fleet.entries import Fleet, Kind, Precision
 from nameplate.fleet.fleets import Catalogue
 from nameplate.fleet.links import DTYPE
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
-from nameplate.formatting import stated
-from nameplate.language import _
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry
 from nameplate.specs.recognition import require

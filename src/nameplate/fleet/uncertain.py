@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 
 Draws = NDArray[np.floating[Any]]
 Law = Literal["exact", "uniform", "triangular", "normal", "lognormal"]

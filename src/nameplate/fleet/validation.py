@@ -12,21 +12,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from nameplate.datafile import packaged, parse
-from nameplate.derate.published import find
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse
+from nameplate.chain.published import find
 from nameplate.fleet.entries import Id, Positive, Text
 from nameplate.fleet.links import Derate, from_published
 
 FILE = "validation.toml"
 
 
-class Case(BaseModel):
+class Case(FrozenModel):
     """One published figure, and the others it's predicted from: a product of figures and of quotients."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     id: Id
     kind: Literal["transfer", "model", "scaling"]  # what is carried over: part, model, number of devices
@@ -37,9 +36,7 @@ class Case(BaseModel):
     says: Text
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _File(FrozenModel):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     case: tuple[Case, ...]
 

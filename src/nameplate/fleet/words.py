@@ -6,11 +6,11 @@ import math
 import re
 from itertools import groupby
 
-from nameplate.derate.stage import Stage
+from nameplate.base.formatting import count, figure, money, ratio, rmb, stated
+from nameplate.base.language import _
+from nameplate.chain.stage import Stage
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.links import DTYPE, Derate
-from nameplate.formatting import count, figure, money, ratio, rmb, stated
-from nameplate.language import _
 from nameplate.specs.part import short
 
 _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")

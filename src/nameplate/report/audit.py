@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nameplate.base.formatting import change, interval, percent
+from nameplate.base.language import N_, _
+from nameplate.base.text import plain
 from nameplate.fleet.auditing import TOLERANCE, Row, Verdict, shown
-from nameplate.formatting import change, interval, percent
-from nameplate.language import N_, _
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
-from nameplate.text import plain
 
 # In the order in which they are printed.
 _HEADINGS: Mapping[Verdict, str] = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.derate.chain import Stages, admitted, left, slowest, stages
-from nameplate.derate.stage import Stage
-from nameplate.formatting import figure, percent, percent_with_half_width
-from nameplate.language import _
+from nameplate.base.formatting import figure, percent, percent_with_half_width
+from nameplate.base.language import _
+from nameplate.base.text import plain
+from nameplate.chain.from_run import Stages, admitted, left, slowest, stages
+from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
 from nameplate.report.identity import device_words
@@ -17,7 +18,6 @@ from nameplate.report.stages import stage_words
 from nameplate.report.table import Table
 from nameplate.report.view import View
 from nameplate.store.folder import Run
-from nameplate.text import plain
 
 _FEWEST = 2
 

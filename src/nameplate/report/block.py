@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.formatting import figure, percent_with_half_width, with_half_width
-from nameplate.language import _
+from nameplate.base.formatting import figure, percent_with_half_width, with_half_width
+from nameplate.base.language import _
+from nameplate.base.text import plain
 from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.table import Field, Table, table_of
-from nameplate.text import plain
 
 
 def block_table(records: Sequence[Record], labels: Labels) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nameplate.language import N_, _
+from nameplate.base.language import N_, _
 from nameplate.record import Moment
 
 # More than this is no picture any more; the table has them all.

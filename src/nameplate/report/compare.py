@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from nameplate.base.formatting import change as relative_change
+from nameplate.base.formatting import figure, interval, percent
+from nameplate.base.language import N_, _
+from nameplate.base.messages import render
+from nameplate.base.text import plain
 from nameplate.compare.comparison import Comparison
 from nameplate.compare.pytest_json import KIND
 from nameplate.compare.rows import Row, Word
-from nameplate.formatting import change as relative_change
-from nameplate.formatting import figure, interval, percent
-from nameplate.language import N_, _
-from nameplate.messages import render
 from nameplate.report.labels import Labels
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
-from nameplate.stats import Interval
-from nameplate.text import plain
+from nameplate.stats.estimate import Interval
 
 _COUNTED: dict[Word, str] = {
     "slower": N_("{count} slower"),

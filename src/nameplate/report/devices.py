@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from nameplate.derate.published import Published, best_gemm
+from nameplate.base.formatting import count, figure, percent, stated
+from nameplate.base.language import _
+from nameplate.base.messages import Reason, render
+from nameplate.base.text import plain
+from nameplate.chain.published import Published, best_gemm
 from nameplate.device.survey import Seen, Survey
-from nameplate.formatting import count, figure, percent, stated
-from nameplate.language import _
-from nameplate.messages import Reason, render
 from nameplate.report.table import Table
 from nameplate.report.view import View
 from nameplate.telemetry.gpu import GpuReading
-from nameplate.text import plain
 
 # What a person asks of a device; JSON has everything, the CPU's flags included.
 _FACTS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nameplate.derate.chain import chain
-from nameplate.derate.effects import effects
+from nameplate.chain.effects import effects
+from nameplate.chain.from_run import chain
 from nameplate.record import Record
 from nameplate.store.folder import Run
 

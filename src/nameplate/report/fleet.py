@@ -8,17 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nameplate.fleet.assumptions import Used
-from nameplate.fleet.costs import Cost, Rung
-from nameplate.fleet.entries import KINDS
-from nameplate.fleet.fleets import Catalogue
-from nameplate.fleet.links import DTYPE, Derate
-from nameplate.fleet.outputs import inputs_of
-from nameplate.fleet.size import of_fleet
-from nameplate.fleet.units import Unit
-from nameplate.fleet.validation import Check
-from nameplate.fleet.words import ownership, sentence, whole_servers
-from nameplate.formatting import (
+from nameplate.base.formatting import (
     UNKNOWN,
     change,
     count,
@@ -30,12 +20,22 @@ from nameplate.formatting import (
     ratio,
     stated,
 )
-from nameplate.language import N_, _, in_a_row
+from nameplate.base.language import N_, _, in_a_row
+from nameplate.base.text import plain
+from nameplate.fleet.assumptions import Used
+from nameplate.fleet.costs import Cost, Rung
+from nameplate.fleet.entries import KINDS
+from nameplate.fleet.fleets import Catalogue
+from nameplate.fleet.links import DTYPE, Derate
+from nameplate.fleet.outputs import inputs_of
+from nameplate.fleet.size import of_fleet
+from nameplate.fleet.units import Unit
+from nameplate.fleet.validation import Check
+from nameplate.fleet.words import ownership, sentence, whole_servers
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import registry
-from nameplate.text import plain
 
 Row = dict[str, Any]
 # The heading of the table that a plan repeats.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from nameplate.base.formatting import change, count, duration, interval, percent, stated
+from nameplate.base.language import N_, _
+from nameplate.base.text import plain
 from nameplate.fleet.goodput import Check, Facts, Goodput, facts, origin
 from nameplate.fleet.uncertain import Uncertain
-from nameplate.formatting import change, count, duration, interval, percent, stated
-from nameplate.language import N_, _
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
-from nameplate.stats import Interval
-from nameplate.text import plain
+from nameplate.stats.estimate import Interval
 
 _VERDICTS = {"holds": N_("yes"), "known_miss": N_("no, known"), "fails": N_("NO")}
 _BY = {"default": N_("default"), "own": N_("its own")}

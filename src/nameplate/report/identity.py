@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from nameplate.derate.published import best_gemm
+from nameplate.base.formatting import count, figure, percent, stated
+from nameplate.base.language import _
+from nameplate.base.messages import render
+from nameplate.base.text import plain
+from nameplate.chain.published import best_gemm
 from nameplate.device.identity import CpuIdentity
-from nameplate.formatting import count, figure, percent, stated
-from nameplate.language import _
-from nameplate.messages import render
 from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.meaning import measured
@@ -17,7 +18,6 @@ from nameplate.report.table import Field, Table, table_of
 from nameplate.report.work import computed
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
-from nameplate.text import plain
 
 Fact = tuple[str, str]
 

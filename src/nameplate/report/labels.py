@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from nameplate.language import _
+from nameplate.base.language import _
+from nameplate.base.text import plain
 from nameplate.store.folder import Run
 from nameplate.suite import CACHES, FILLS, PHASES
-from nameplate.text import plain
 
 _Axes = tuple[str, str, str, str]
 _DEFAULTS: _Axes = ("normal", "warm", "-", "torch")  # fill, cache, phase, backend

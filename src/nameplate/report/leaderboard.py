@@ -15,23 +15,32 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nameplate.derate.chain import REAL_FILL, ReachedStage, Stages, admitted, furthest, left, slowest, stages
-from nameplate.derate.published import Published, best_gemm
-from nameplate.derate.stage import Stage
+from nameplate.base.errors import InputError, unwritable
+from nameplate.base.formatting import figure, percent, percent_with_half_width, with_half_width
+from nameplate.base.text import plain
+from nameplate.chain.from_run import (
+    REAL_FILL,
+    ReachedStage,
+    Stages,
+    admitted,
+    furthest,
+    left,
+    slowest,
+    stages,
+)
+from nameplate.chain.published import Published, best_gemm
+from nameplate.chain.stage import Stage
 from nameplate.device.identity import CpuIdentity
-from nameplate.errors import InputError, unwritable
 from nameplate.export.reading import read
 from nameplate.export.rows import clean
-from nameplate.formatting import figure, percent, percent_with_half_width, with_half_width
 from nameplate.record import GRAVITY, Record, Verdict
 from nameplate.report.markdown import escape
 from nameplate.report.stages import slowest_words, stage_words
 from nameplate.report.table import Field, Item
 from nameplate.specs.cpu import microarchitectures, normalize_brand
 from nameplate.specs.parts import shipped
-from nameplate.stats import Interval
+from nameplate.stats.estimate import Interval
 from nameplate.store.folder import Run, find_runs, write_durably
-from nameplate.text import plain
 
 README = "README.md"
 BEGIN = "<!-- leaderboard: made by `bench leaderboard`; don't edit -->"

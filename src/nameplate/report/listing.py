@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nameplate.derate.chain import fastest_product, slowest, stages
-from nameplate.derate.stage import Stage
-from nameplate.errors import InputError
-from nameplate.formatting import UNKNOWN, figure, percent
-from nameplate.language import _
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import UNKNOWN, figure, percent
+from nameplate.base.language import _
+from nameplate.base.text import plain
+from nameplate.chain.from_run import fastest_product, slowest, stages
+from nameplate.chain.stage import Stage
 from nameplate.record import GRAVITY, Record
 from nameplate.report.identity import device_words
 from nameplate.report.table import Field, Table, table_of
 from nameplate.store.find import Library
 from nameplate.store.folder import Run, read_run
 from nameplate.store.manifest import moment
-from nameplate.text import plain
 
 _PRODUCTS = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
 _UNMEASURED = ("skipped", "failed")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from nameplate.language import _
+from nameplate.base.language import _
 from nameplate.report.chart import described
 from nameplate.report.table import Table, verdict_words
 from nameplate.report.view import View

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nameplate.derate.chain import REAL_FILL, ReachedStage, Stages, furthest, left, slowest, stages
-from nameplate.derate.stage import Stage
-from nameplate.formatting import figure, percent, percent_with_half_width
-from nameplate.language import N_, _, in_a_row
-from nameplate.messages import render
+from nameplate.base.formatting import figure, percent, percent_with_half_width
+from nameplate.base.language import N_, _, in_a_row
+from nameplate.base.messages import render
+from nameplate.chain.from_run import REAL_FILL, ReachedStage, Stages, furthest, left, slowest, stages
+from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.stages import slowest_words, stage_words
 from nameplate.report.table import verdict_words
-from nameplate.stats import Interval
+from nameplate.stats.estimate import Interval
 from nameplate.store.folder import Run
 
 

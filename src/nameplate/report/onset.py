@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nameplate.formatting import duration, figure, percent
-from nameplate.language import _
+from nameplate.base.formatting import duration, figure, percent
+from nameplate.base.language import _
 from nameplate.record import Derate, Record
 from nameplate.report.chart import Chart, Course, Courses
 from nameplate.report.labels import Labels

@@ -15,8 +15,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from nameplate import __version__
-from nameplate.errors import InputError
-from nameplate.language import _, current
+from nameplate.base.errors import InputError
+from nameplate.base.language import _, current
 from nameplate.report import vega
 from nameplate.report.chart import FLEETS, Chart
 from nameplate.report.palette import style_sheet

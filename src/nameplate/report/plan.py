@@ -8,13 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from nameplate.fleet.assumptions import Used
-from nameplate.fleet.budget import Purchase
-from nameplate.fleet.costs import Cost
-from nameplate.fleet.montecarlo import Estimate
-from nameplate.fleet.needs import Need
-from nameplate.fleet.plan import Training, time_of
-from nameplate.formatting import (
+from nameplate.base.formatting import (
     UNKNOWN,
     count,
     figure,
@@ -26,11 +20,17 @@ from nameplate.formatting import (
     scientific,
     stated,
 )
-from nameplate.language import N_, _
+from nameplate.base.language import N_, _
+from nameplate.base.text import plain
+from nameplate.fleet.assumptions import Used
+from nameplate.fleet.budget import Purchase
+from nameplate.fleet.costs import Cost
+from nameplate.fleet.montecarlo import Estimate
+from nameplate.fleet.needs import Need
+from nameplate.fleet.plan import Training, time_of
 from nameplate.report.fleet import CHAINS, cost_view
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
-from nameplate.text import plain
 
 _INPUTS = N_("What money and power follow from is in --json, and on the screen of `bench fleet cost`.")
 _PERCENTILES = "p5 … p50 … p95"

@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import UNKNOWN, count, figure, interval, millions
+from nameplate.base.language import N_, _, current, in_a_row
+from nameplate.base.messages import render
+from nameplate.base.text import plain
 from nameplate.fleet import links, measured
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.words import sentence
-from nameplate.formatting import UNKNOWN, count, figure, interval, millions
-from nameplate.language import N_, _, current, in_a_row
-from nameplate.messages import render
 from nameplate.report.chart import FLEETS, MOST_BARS, Bar, Bars, Chart
 from nameplate.report.table import Field, Table, table_of
 from nameplate.specs.part import short
 from nameplate.store.folder import Run
-from nameplate.text import plain
 
 
 @dataclass(frozen=True)

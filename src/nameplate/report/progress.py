@@ -14,10 +14,10 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from nameplate.formatting import duration, figure, percent
+from nameplate.base.formatting import duration, figure, percent
+from nameplate.base.text import plain
 from nameplate.record import Record
 from nameplate.store.manifest import Manifest
-from nameplate.text import plain
 
 
 class _Bar(Progress):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.derate.chain import Link, ReachedStage, Stages, furthest, left, slowest
-from nameplate.derate.effects import Effect
-from nameplate.formatting import interval, percent, ratio
-from nameplate.language import _
+from nameplate.base.formatting import interval, percent, ratio
+from nameplate.base.language import _
+from nameplate.base.text import plain
+from nameplate.chain.effects import Effect
+from nameplate.chain.from_run import Link, ReachedStage, Stages, furthest, left, slowest
 from nameplate.report.chart import Chart, Step, Waterfall
 from nameplate.report.labels import Labels
 from nameplate.report.stages import slowest_words, stage_words
 from nameplate.report.table import Field, Table, table_of
-from nameplate.text import plain
 
 
 def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages], count: int) -> Table:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.formatting import figure
-from nameplate.language import _
+from nameplate.base.formatting import figure
+from nameplate.base.language import _
 from nameplate.record import Record
 from nameplate.report.chart import MOST_POINTS, Chart, Point, Roof, Roofline, first
 from nameplate.report.labels import Labels

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nameplate.formatting import change, count, figure, percent, ratio
-from nameplate.language import _
+from nameplate.base.formatting import change, count, figure, percent, ratio
+from nameplate.base.language import _
 from nameplate.report.table import Table
 from nameplate.selftest.repeat import Repeated
 from nameplate.selftest.repeat import Row as Contender

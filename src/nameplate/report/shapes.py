@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.derate.chain import REAL_FILL
-from nameplate.formatting import figure, percent
-from nameplate.language import _
+from nameplate.base.formatting import figure, percent
+from nameplate.base.language import _
+from nameplate.base.text import plain
+from nameplate.chain.from_run import REAL_FILL
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Cell, Chart, Grid, first
 from nameplate.report.table import Table
-from nameplate.text import plain
 
 _FEWEST = 2
 

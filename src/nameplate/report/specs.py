@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nameplate.formatting import stated
-from nameplate.language import _
-from nameplate.messages import render
+from nameplate.base.formatting import stated
+from nameplate.base.language import _
+from nameplate.base.messages import render
+from nameplate.base.text import plain
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 from nameplate.specs.part import Memory, Part
-from nameplate.text import plain
 
 Document = Mapping[str, Any]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nameplate.derate.stage import Stage
-from nameplate.language import _
+from nameplate.base.language import _
+from nameplate.chain.stage import Stage
 
 
 def stage_words(stage: Stage) -> str:

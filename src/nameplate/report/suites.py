@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nameplate.formatting import duration
-from nameplate.language import _
+from nameplate.base.formatting import duration
+from nameplate.base.language import _
+from nameplate.base.text import plain
 from nameplate.report.table import Field, table_of
 from nameplate.report.view import View
-from nameplate.text import plain
 
 _Row = Mapping[str, Any]
 

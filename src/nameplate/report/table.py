@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from nameplate.language import _
+from nameplate.base.language import _
 from nameplate.report.chart import Chart
 
 Item = TypeVar("Item")

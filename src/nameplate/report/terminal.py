@@ -17,7 +17,7 @@ from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nameplate.language import _
+from nameplate.base.language import _
 from nameplate.report import textchart
 from nameplate.report.table import VERDICT, Table, verdict_words
 from nameplate.report.view import View

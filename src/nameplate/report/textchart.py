@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from nameplate.formatting import duration, figure, percent
-from nameplate.language import _
+from nameplate.base.formatting import duration, figure, percent
+from nameplate.base.language import _
 from nameplate.report.chart import Chart, Course, Courses, Waterfall
 
 _BLOCKS = "▁▂▃▄▅▆▇█"

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-from nameplate.errors import InputError
-from nameplate.formatting import figure, percent
-from nameplate.language import _
+from nameplate.base.errors import InputError
+from nameplate.base.formatting import figure, percent
+from nameplate.base.language import _
 from nameplate.report.chart import (
     MOST_BARS,
     MOST_POINTS,

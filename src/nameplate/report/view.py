@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nameplate.derate.chain import chain, stages
-from nameplate.derate.effects import effects
-from nameplate.language import _
-from nameplate.messages import render
+from nameplate.base.language import _
+from nameplate.base.messages import render
+from nameplate.base.text import plain
+from nameplate.chain.effects import effects
+from nameplate.chain.from_run import chain, stages
 from nameplate.report.block import block_table
 from nameplate.report.identity import Fact, device_words, facts, method_table, records_table, reproduce_table
 from nameplate.report.labels import Labels
@@ -27,7 +28,6 @@ from nameplate.report.table import Table
 from nameplate.report.work import across_table, launch_table, load_table, memory_table, work_table
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
-from nameplate.text import plain
 
 __all__ = ["Table", "View", "meaning", "view"]
 

@@ -14,7 +14,10 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal
 
-from nameplate.derate.stage import Stage
+from nameplate.base.formatting import figure, stated
+from nameplate.base.language import N_, _
+from nameplate.base.text import plain
+from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import CARDS_PER_SERVER, Used
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.entries import INPUTS, Input
@@ -24,10 +27,7 @@ from nameplate.fleet.outputs import OUTPUTS
 from nameplate.fleet.size import slowest
 from nameplate.fleet.uncertain import Uncertain, exact
 from nameplate.fleet.units import Unit
-from nameplate.formatting import figure, stated
-from nameplate.language import N_, _
 from nameplate.specs.part import short
-from nameplate.text import plain
 
 Group = Literal["price", "derates", "more"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from nameplate.derate.chain import admitted
-from nameplate.formatting import figure, percent, percent_with_half_width, with_half_width
-from nameplate.language import _
-from nameplate.messages import render
+from nameplate.base.formatting import figure, percent, percent_with_half_width, with_half_width
+from nameplate.base.language import _
+from nameplate.base.messages import render
+from nameplate.base.text import plain
+from nameplate.chain.from_run import admitted
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
 from nameplate.report.labels import Labels
 from nameplate.report.roofline import roofline
 from nameplate.report.table import Field, Table, table_of
-from nameplate.text import plain
 
 
 def work_table(records: Sequence[Record], labels: Labels) -> Table:

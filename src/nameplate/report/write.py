@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nameplate.collector import garbage_collection_off
-from nameplate.errors import InputError, NameplateError, unwritable
-from nameplate.language import speaking
+from nameplate.base.errors import InputError, NameplateError, unwritable
+from nameplate.base.garbage_collection import garbage_collection_off
+from nameplate.base.language import speaking
 from nameplate.report import markdown, page, vega, whatif
 from nameplate.report.beside import beside
 from nameplate.report.chart import Chart

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from nameplate.base.formatting import count, figure, interval, percent, ratio
+from nameplate.base.language import N_, _
 from nameplate.device.find import open_device
 from nameplate.device.interface import Device
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.trial import buffer_sets
-from nameplate.formatting import count, figure, interval, percent, ratio
-from nameplate.language import N_, _
-from nameplate.run import SEED, check_budget, target_of
-from nameplate.stats import CONFIDENCE, FEWEST_BATCHES
+from nameplate.run.measure import SEED, check_budget, target_of
+from nameplate.stats.estimate import CONFIDENCE, FEWEST_BATCHES
 from nameplate.suite import Case, find
 
 _CASE = "matmul/bf16/1024x1024x1024/*"

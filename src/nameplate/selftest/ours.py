@@ -16,17 +16,17 @@ from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
 
+from nameplate.base.errors import InputError, NameplateError
+from nameplate.base.text import plain
 from nameplate.device.find import open_device
 from nameplate.engine.ceiling import Calibration, Ceilings
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.errors import InputError, NameplateError
-from nameplate.run import SEED, target_of
+from nameplate.run.measure import SEED, target_of
 from nameplate.selftest.peers import EDGE, NoFigure, ask
 from nameplate.selftest.repeat import Figures
-from nameplate.stats import Interval
+from nameplate.stats.estimate import Interval
 from nameplate.suite import find
-from nameplate.text import plain
 
 SECONDS = 5.0  # about what a peer's process takes with its start
 _MODULE = "nameplate.selftest.ours"

@@ -24,9 +24,9 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from nameplate.errors import InputError, NameplateError
-from nameplate.formatting import duration
-from nameplate.text import plain
+from nameplate.base.errors import InputError, NameplateError
+from nameplate.base.formatting import duration
+from nameplate.base.text import plain
 
 if TYPE_CHECKING:
     import torch

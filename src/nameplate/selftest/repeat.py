@@ -17,16 +17,16 @@ from typing import Any
 
 from scipy.special import chdtri
 
+from nameplate.base.errors import InputError, NameplateError
+from nameplate.base.formatting import percent, ratio, stated
+from nameplate.base.language import N_, _
+from nameplate.base.text import plain
 from nameplate.device.interface import Counters
 from nameplate.engine.conditions import between
 from nameplate.engine.verdict import loaded
-from nameplate.errors import InputError, NameplateError
-from nameplate.formatting import percent, ratio, stated
-from nameplate.language import N_, _
-from nameplate.run import SEED
+from nameplate.run.measure import SEED
 from nameplate.selftest.peers import NoFigure
 from nameplate.telemetry.host import read_cpu_totals, tick_s
-from nameplate.text import plain
 
 OURS = "nameplate"
 RAW = "nameplate raw"

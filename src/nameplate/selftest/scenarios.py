@@ -9,9 +9,10 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from nameplate.datafile import packaged, parse
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse
 from nameplate.device.course import Course, Decay, Drift, Steps, constant, switching
 from nameplate.device.simulated import Driver, Law, Noise, Policy, SimulatedDevice
 from nameplate.record import Status, Verdict
@@ -20,18 +21,14 @@ _FULL_SPEED_TFLOPS = 1.0  # of a launch that nothing slows, so that every scenar
 _NOMINAL_TFLOPS = 1.25
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Modes(_Data):
+class Modes(FrozenModel):
     """Factors on a launch's time, each kept for `dwell_s` on average, or (None) for good."""
 
     levels: tuple[float, ...]
     dwell_s: float | None = None
 
 
-class Bursts(_Data):
+class Bursts(FrozenModel):
     """Others keep `cores` busy for `busy_s`, after pauses of `idle_s`, on average."""
 
     cores: float
@@ -39,7 +36,7 @@ class Bursts(_Data):
     idle_s: float
 
 
-class Gpu(_Data):
+class Gpu(FrozenModel):
     """A driver, and what it does to the clock: down to `settled`, at once at `from_s` or with `tau_s`."""
 
     policy: Policy | None = None
@@ -59,7 +56,7 @@ class Gpu(_Data):
         return Driver(clock, self.policy, self.from_s)
 
 
-class Due(_Data):
+class Due(FrozenModel):
     """What the record must say, and in which share of the runs at least."""
 
     verdict: Verdict
@@ -67,7 +64,7 @@ class Due(_Data):
     status: Status = "ok"
 
 
-class Bounds(_Data):
+class Bounds(FrozenModel):
     """What the figures must keep to; None: unbound. `bias` and `width` are fractions of the truth.
 
     `coverage` is the least and the most, `oracle_widths` how many times as wide as the oracle's an interval
@@ -80,7 +77,7 @@ class Bounds(_Data):
     oracle_widths: float | None = None
 
 
-class Scenario(_Data):
+class Scenario(FrozenModel):
     """One device with a known truth. Times are virtual; `scenarios.toml` says what each field is for."""
 
     name: str
@@ -151,7 +148,7 @@ class Scenario(_Data):
         return switching(levels, dwell_s, self.limit_s, generator)
 
 
-class _File(_Data):
+class _File(FrozenModel):
     scenario: tuple[Scenario, ...] = Field(min_length=1)
 
 

@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from nameplate.base.errors import InputError
+from nameplate.base.exit_status import ExitStatus
+from nameplate.base.formatting import percent
+from nameplate.base.language import _
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.device.simulated_work import SimulatedWork
-from nameplate.ending import ExitStatus
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.errors import InputError
-from nameplate.formatting import percent
-from nameplate.language import _
 from nameplate.record import Record, Verdict
 from nameplate.selftest.readings import PEERS, Trace
 from nameplate.selftest.scenarios import Scenario, scenarios
-from nameplate.stats import CONFIDENCE
+from nameplate.stats.estimate import CONFIDENCE
 from nameplate.suite import Case
 
 RUNS = 1000

@@ -17,11 +17,12 @@ from itertools import combinations
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from nameplate.datafile import packaged, parse, unusable
-from nameplate.errors import InputError
-from nameplate.messages import Message, message
+from nameplate.base.errors import InputError
+from nameplate.base.messages import Message, message
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse, unusable
 
 MICROARCHITECTURES_FILE = "cpu_microarchitectures.toml"
 MODELS_FILE = "cpu_models.toml"
@@ -58,11 +59,7 @@ _MOST_FLOP_PER_CYCLE = 4096
 _MOST_PIPES_ODD = 9
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Identification(_Frozen):
+class Identification(FrozenModel):
     """One way to recognise a part: x86 numbers, Arm numbers, or brand strings. Ranges include both ends."""
 
     vendor: Text | None = None
@@ -108,7 +105,7 @@ class Identification(_Frozen):
         return steppings and any(_meet(mine, theirs) for mine in self.models for theirs in other.models)
 
 
-class Throughput(_Frozen):
+class Throughput(FrozenModel):
     """One instruction path: FLOP per cycle per core (integer operations for int8), and what it requires.
 
     `fma_units = 2` marks a figure that counts on the second 512-bit FMA unit, which some models lack.
@@ -132,7 +129,7 @@ class Throughput(_Frozen):
         return self
 
 
-class Microarchitecture(_Frozen):
+class Microarchitecture(FrozenModel):
     """One part: its id (`amd-zen4`), how it is recognised, and its throughput figures."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
@@ -142,12 +139,12 @@ class Microarchitecture(_Frozen):
     throughput: Annotated[tuple[Throughput, ...], Field(min_length=1)]
 
 
-class _MicroarchitecturesFile(_Frozen):
+class _MicroarchitecturesFile(FrozenModel):
     schema_version: Literal[1] = Field(alias="schema")
     microarchitecture: Annotated[tuple[Microarchitecture, ...], Field(min_length=1)]
 
 
-class _ModelGroup(_Frozen):
+class _ModelGroup(FrozenModel):
     microarchitecture: str
     source: Source
     date: Date
@@ -157,7 +154,7 @@ class _ModelGroup(_Frozen):
     max_boost_mhz: Annotated[dict[str, BoostMhz], Field(min_length=1)]
 
 
-class _ModelsFile(_Frozen):
+class _ModelsFile(FrozenModel):
     schema_version: Literal[1] = Field(alias="schema")
     models: Annotated[tuple[_ModelGroup, ...], Field(min_length=1)]
 

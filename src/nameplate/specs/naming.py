@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nameplate.base.text import plain
 from nameplate.specs.part import Memory, Part
 from nameplate.specs.parts import Registry
-from nameplate.text import plain
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from nameplate.messages import Message
+from nameplate.base.messages import Message
+from nameplate.base.model import FrozenModel
 
 Basis = Literal["datasheet", "published", "derived", "inferred", "unverified"]
 Unit = Literal["SM", "CU", "MME", "core"]
@@ -18,10 +19,8 @@ _VENDOR = re.compile(r"^(NVIDIA|AMD|Intel|Huawei|Google) ")
 _SIZE = re.compile(r" (SXM\d?|\d+GB)\b")
 
 
-class Source(BaseModel):
+class Source(FrozenModel):
     """What was read, and when: the date in the source where it has one, else the day of reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: Annotated[str, Field(min_length=8)]
     date: Annotated[str, Field(pattern=r"^20\d\d(-[01]\d(-[0-3]\d)?)?$")]

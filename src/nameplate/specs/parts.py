@@ -17,12 +17,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from nameplate.datafile import packaged, parse, unusable
-from nameplate.errors import InputError
-from nameplate.messages import Message, message, ours
+from nameplate.base.errors import InputError
+from nameplate.base.messages import Message, message, ours
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse, unusable
 from nameplate.specs.part import Basis, Conflict, Memory, Part, Quantity, Source, Unit
 from nameplate.specs.physics import Violation, violations
 
@@ -49,11 +50,7 @@ Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
 PciId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Given(_Frozen):
+class Given(FrozenModel):
     """A figure as a file gives it: a number alone, or a table with sources of its own and more to say."""
 
     value: Positive
@@ -79,7 +76,7 @@ class Given(_Frozen):
         return {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, handler(core_schema)]}
 
 
-class GivenMemory(_Frozen):
+class GivenMemory(FrozenModel):
     """One memory size the part is sold with, in GB; driver names that say which size it is."""
 
     gb: Given
@@ -88,14 +85,14 @@ class GivenMemory(_Frozen):
     driver_names: tuple[Name, ...] = ()
 
 
-class ConflictValue(_Frozen):
+class ConflictValue(FrozenModel):
     """What one source says."""
 
     value: Positive | Text
     source: str
 
 
-class GivenConflict(_Frozen):
+class GivenConflict(FrozenModel):
     """A figure that sources disagree on: what each says, which is used (none: left blank), and why."""
 
     of: Text
@@ -104,21 +101,21 @@ class GivenConflict(_Frozen):
     why: Annotated[str, Field(min_length=8)]
 
 
-class Flag(_Frozen):
+class Flag(FrozenModel):
     """Figures that fail the load-time check and are kept all the same, with the reason."""
 
     figures: Annotated[tuple[Text, ...], Field(min_length=1)]
     why: Annotated[str, Field(min_length=8)]
 
 
-class GivenArchitecture(_Frozen):
+class GivenArchitecture(FrozenModel):
     """FLOP per clock per SM (or CU) by dtype, two for each multiply-add; dense."""
 
     source: str
     flop_per_clock: Annotated[dict[Dtype, Annotated[int, Field(gt=0)]], Field(min_length=1)]
 
 
-class GivenPart(_Frozen):
+class GivenPart(FrozenModel):
     """One part as a file gives it. Throughput in TFLOPS (TOPS for int8), dense, of the whole part."""
 
     id: Id
@@ -142,14 +139,14 @@ class GivenPart(_Frozen):
     rate_limited: Annotated[str, Field(min_length=8)] | None = None
     notes: tuple[Text, ...] = ()
     memory: tuple[GivenMemory, ...] = ()
-    dense_tflops: dict[Dtype, Given] = {}
-    nominal_tflops: dict[Dtype, Given] = {}
-    blank: dict[str, Text] = {}
+    dense_tflops: dict[Dtype, Given] = Field({})
+    nominal_tflops: dict[Dtype, Given] = Field({})
+    blank: dict[str, Text] = Field({})
     conflict: tuple[GivenConflict, ...] = ()
     flag: tuple[Flag, ...] = ()
 
 
-class GivenBareName(_Frozen):
+class GivenBareName(FrozenModel):
     """What people call a part that is sold in several forms: the parts of that name, the one meant first."""
 
     names: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -157,12 +154,12 @@ class GivenBareName(_Frozen):
     why: Annotated[str, Field(min_length=8)]
 
 
-class PartsFile(_Frozen):
+class PartsFile(FrozenModel):
     """A file of parts. A user's may name the shipped file's sources and architectures beside its own."""
 
     schema_version: Literal[1] = Field(alias="schema")
-    sources: dict[str, Source] = {}
-    architecture: dict[str, GivenArchitecture] = {}
+    sources: dict[str, Source] = Field({})
+    architecture: dict[str, GivenArchitecture] = Field({})
     part: Annotated[tuple[GivenPart, ...], Field(min_length=1)]
     bare_name: tuple[GivenBareName, ...] = ()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nameplate.messages import Message, message
+from nameplate.base.messages import Message, message
 from nameplate.specs.part import Part, plain
 
 # Rounding in datasheets: L40S's FP8 is 2.025 × its FP16; peaks are rounded to three digits.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from nameplate.messages import Message, Reason, message
+from nameplate.base.messages import Message, Reason, message
 
 _NO_RATING = message("no_rating")
 

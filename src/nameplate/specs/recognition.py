@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nameplate.errors import InputError
-from nameplate.messages import Message, Reason, message, ours
+from nameplate.base.errors import InputError
+from nameplate.base.messages import Message, Reason, message, ours
 from nameplate.specs import naming
 from nameplate.specs.part import Conflict, Memory, Part, Quantity
 from nameplate.specs.parts import (

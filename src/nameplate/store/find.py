@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.store.folder import DONE, MANIFEST, find_runs, read_manifest
 from nameplate.store.manifest import Manifest
 

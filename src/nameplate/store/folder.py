@@ -22,9 +22,9 @@ from typing import Self
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from nameplate.collector import garbage_collection_off
-from nameplate.errors import InputError, NameplateError, RunIncomplete, unwritable
-from nameplate.messages import Message, message
+from nameplate.base.errors import InputError, NameplateError, RunIncomplete, unwritable
+from nameplate.base.garbage_collection import garbage_collection_off
+from nameplate.base.messages import Message, message
 from nameplate.record import SCHEMA, Record
 from nameplate.store.manifest import Expected, Manifest
 from nameplate.store.upgrade import is_older, upgrade_manifest, upgrade_record

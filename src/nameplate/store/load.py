@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nameplate.errors import InputError
+from nameplate.base.errors import InputError
 from nameplate.record import columns
 from nameplate.store.find import find_all
 from nameplate.store.folder import Run, read_run

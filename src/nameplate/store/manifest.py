@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from nameplate.base.messages import Message, Reason, text
+from nameplate.base.model import FrozenModel
 from nameplate.device.identity import Identity
-from nameplate.messages import Message, Reason, text
 from nameplate.record import METHOD, SCHEMA
 from nameplate.specs.rating import Figure, Rating
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
 
 # What becomes a folder's name; a manifest is a file from outside.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -31,7 +27,7 @@ def moment(text: str) -> datetime | None:
         return None
 
 
-class DeviceEntry(_Frozen):
+class DeviceEntry(FrozenModel):
     """A device of the run: what was seen (`identity`), what it was taken for by which evidence, and the
     figures it is rated by, so that a resumed run divides by the same ones.
     """
@@ -77,14 +73,14 @@ def _sourced(figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
     }
 
 
-class Expected(_Frozen):
+class Expected(FrozenModel):
     """A case that a run sets out to measure, and on which of its devices."""
 
     case: str
     device: str
 
 
-class Options(_Frozen):
+class Options(FrozenModel):
     """The flags that shaped the run; a resumed run keeps them."""
 
     device: str = "auto"
@@ -93,7 +89,7 @@ class Options(_Frozen):
     nominal: Mapping[str, float] = {}
 
 
-class Manifest(_Frozen):
+class Manifest(FrozenModel):
     """One run. `cases` are expected; a run is complete when each has a record.
 
     On one device `cases` are plain ids; on several, each entry names its device too.

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nameplate.errors import InputError, unwritable
-from nameplate.messages import edited
+from nameplate.base.errors import InputError, unwritable
+from nameplate.base.messages import edited
 from nameplate.record import Record
 from nameplate.store import folder as store
 from nameplate.store.folder import Run

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
-from nameplate.messages import TEXT
+from nameplate.base.messages import TEXT
 from nameplate.record import SCHEMA
 
 Fields = dict[str, Any]

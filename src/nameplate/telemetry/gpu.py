@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
-from nameplate.formatting import figure, percent
-from nameplate.language import N_, _
-from nameplate.messages import Reason, message
+from nameplate.base.formatting import figure, percent
+from nameplate.base.language import N_, _
+from nameplate.base.messages import Reason, message
+from nameplate.base.model import FrozenModel
 from nameplate.telemetry.nvml_figures import plain_uuid
 
 # nvmlClocksEventReason… and, for the last two, nvmlClocksThrottleReason… of nvml.h: a bit mask.
@@ -54,9 +55,7 @@ def _reasons(found: Any) -> Any:
     return decode_clock_event_reasons(found) if isinstance(found, int) else found
 
 
-class _Seen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
+class _Seen(FrozenModel):
     uuid: str | None = None
     absent: Mapping[str, Reason] = {}
 
@@ -119,10 +118,8 @@ class GpuFacts(_Seen):
         return self.parent_uuid is not None
 
 
-class GpuProcess(BaseModel):
+class GpuProcess(FrozenModel):
     """A process with a compute context, by the process id that the driver knows it by."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pid: int
     used_bytes: int | None = None
@@ -192,10 +189,8 @@ class GpuReading(_Seen):
         return True if len(self.processes) > self.own_processes else None
 
 
-class GpuDifference(BaseModel):
+class GpuDifference(FrozenModel):
     """What happened on one GPU between two readings; a figure is None where they don't tell it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     elapsed_s: float
     energy_j: float | None = None

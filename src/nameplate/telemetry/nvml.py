@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from nameplate.messages import Reason, message
+from nameplate.base.messages import Reason, message
 from nameplate.telemetry.gpu import GpuFacts, GpuProcess, GpuReading
 from nameplate.telemetry.process import Gone, NoAnswer, Process
 

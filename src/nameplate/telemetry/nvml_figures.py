@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from nameplate.messages import Message, message
+from nameplate.base.messages import Message, message
 from nameplate.telemetry.nvml_library import Answer, Fields, Library
 from nameplate.telemetry.worker import Absent
 

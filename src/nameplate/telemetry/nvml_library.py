@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nameplate.messages import Reason, message
+from nameplate.base.messages import Reason, message
 from nameplate.telemetry.worker import Absent
 
 # nvmlValueType_t: which member of the union holds a field's value.

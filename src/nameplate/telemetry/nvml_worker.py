@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from nameplate.messages import Reason, message
+from nameplate.base.messages import Reason, message
 from nameplate.telemetry.nvml_figures import MOVING, Nvml, plain_uuid, start
 from nameplate.telemetry.nvml_library import Answer
 from nameplate.telemetry.worker import Absent, Row, Watch, main

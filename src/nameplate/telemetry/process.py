@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from nameplate.messages import Message, Reason, message
+from nameplate.base.messages import Message, Reason, message
 
 # How long a killed process is waited for; one stuck inside the kernel goes when the kernel lets it.
 _KILL_S = 1.0

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, TextIO
 
-from nameplate.messages import Reason
+from nameplate.base.messages import Reason
 
 _WATCH_S = 0.4
 # How much of the past a watch keeps for whoever comes late.

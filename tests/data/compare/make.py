@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nameplate.base.messages import text
 from nameplate.device.identity import CpuIdentity, CudaIdentity
-from nameplate.messages import text
 from nameplate.record import Batch, Record, Verification
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.store.manifest import DeviceEntry, Manifest

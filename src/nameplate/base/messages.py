@@ -1,0 +1,425 @@
+"""Warnings and reasons as a code and values: files hold these, and a sentence is made when one is read.
+
+A `Message` is made by `message("needs_memory", needed_gb=91.0, held_gb=85.0)`. `TEMPLATES` holds the English
+of every code once, and a language's catalogue translates it like any other text: `str(...)` is English, for
+programs and logs, and `render(...)` the language that is spoken now. Nothing ever reads a sentence back.
+
+What isn't ours is never translated: errors of torch and of drivers, sources, and the sentences that files of
+schema 1 and 2 hold. As a message of its own such text has the code `text`; among values it is a plain string.
+
+Little more than the standard library is imported: the processes that watch a GPU say their reasons so too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from numbers import Integral, Real
+from string import Formatter
+from typing import Union
+
+from nameplate.base import formatting
+from nameplate.base.language import ENGLISH, N_, _, speaking
+
+Scalar = Union[str, bool, int, float, None, "Message"]
+Value = Scalar | tuple[Scalar, ...]
+TEXT, OURS = "text", "ours"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is said: a code of `TEMPLATES`, and the values its sentence needs, numbers as they were found.
+
+    Make one with `message`, `text` or `ours`, which check it. One that was read from a file is taken as it
+    is: another version may know more codes, and other values of one.
+    """
+
+    code: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The sentence in English, whatever language is spoken: what programs and logs read."""
+        with speaking(ENGLISH):  # for the units of a duration too
+            return _sentence(self, str)
+
+    def __hash__(self) -> int:
+        """By its contents, like its equality."""
+        return hash((self.code, frozenset(self.values.items())))
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Its own code, then those of the messages among its values."""
+        parts = [part for value in self.values.values() for part in _parts(value)]
+        return (self.code, *(code for part in parts if isinstance(part, Message) for code in part.codes))
+
+
+# Why something is so: a message of ours, or text of others, which stays as it is.
+Reason = str | Message
+
+# The English of every code. A place has a rule of `formatting` (`{left_s:duration}`) or Python's format
+# specification (`{share:.0%}`); one that takes several values has in its stead what stands between two of
+# them (`{figures: and }`).
+TEMPLATES: Mapping[str, str] = {
+    # Anything: text of others, as it is; text of our own, which a catalogue has as it stands.
+    TEXT: "{text}",
+    OURS: "{text}",
+    "clauses": N_("{each:; }"),
+    # engine/trial.py, engine/columns.py, run.py: why a case has no figure
+    "no_cache_size": N_("cache={cache} needs the size of the last-level cache, which isn't known here"),
+    "needs_memory": N_("needs about {needed_gb:figure} GB; this device has {held_gb:figure} GB"),
+    "needs_time": N_(
+        "needs about {needed_s:duration} ({launch_s:duration} a launch); {left_s:duration} of the "
+        "budget are left; "
+        "try a larger --budget"
+    ),
+    "budget_spent": N_("the budget of {budget_s:duration} was spent before it"),
+    "process_died": N_("its process ended while it was measured: {how}"),
+    "signal": N_("signal {signal}"),
+    "exit_status": N_("exit status {status}"),
+    "undeclarable": N_("its declaration can't be recorded: {why}"),
+    # engine/columns.py: warnings
+    "bits_changed": N_(
+        "the result's bits changed in batch {batch} of {count}, for the same inputs: silent corruption; take "
+        "this device out of use and run its vendor's diagnostics"
+    ),
+    "sampling": N_("{found:; }; try a larger --budget"),
+    "few_batches": N_("{count} batches, fewer than {least}: the interval is Student's"),
+    "wide_interval": N_("the interval is ±{half_width:percent} of the figure"),
+    "not_settled": N_("it hadn't settled when its time was up"),
+    "settling_unknown": N_("too short or too noisy to tell whether it had settled"),
+    "energy_disagrees": N_(
+        "energy by the driver's counter ({counted_j:figure} J) and by its power readings "
+        "({integrated_j:figure} J) "
+        "differ by {apart:percent}: don't rely on power until they agree"
+    ),
+    "cores_slowed": N_(
+        "the cores ran at {speed:.2f} of their usual speed side by side: run again in a quieter hour"
+    ),
+    "window_too_short": N_(
+        "a window of {elapsed_s:duration} is too short to judge contention by ({enough_s:duration} "
+        "would do); try a "
+        "larger --budget"
+    ),
+    "fits_cache": N_(
+        "its {size_mib} MiB may stay in a last-level cache of {cache_mib} MiB: not the memory's bandwidth "
+        "alone; measure it with cache=rotating"
+    ),
+    # engine/gpu_warnings.py
+    "memory_errors": N_(
+        "{count} uncorrectable memory errors during the window: the result can't be trusted; see nvidia-smi "
+        "-q -d ECC, and reset the GPU"
+    ),
+    "other_process": N_("{count} other process on the GPU meanwhile: end them, or wait"),
+    "other_processes": N_("{count} other processes on the GPU meanwhile: end them, or wait"),
+    "clock_held_by_power": N_(
+        "the clock was held down for {share:percent} of the window (power): this figure is a sustained "
+        "one, at "
+        "the power limit"
+    ),
+    "clock_held_by_thermal": N_(
+        "the clock was held down for {share:percent} of the window (thermal): check its airflow and its "
+        "neighbours' heat"
+    ),
+    "clock_held_by_software_thermal": N_(
+        "the clock was held down for {share:percent} of the window (software thermal): check its "
+        "airflow and its "
+        "neighbours' heat"
+    ),
+    "clock_held_by_hardware_thermal": N_(
+        "the clock was held down for {share:percent} of the window (hardware thermal): check its "
+        "cooler: this is "
+        "the last protection before it shuts down"
+    ),
+    "clock_held_by_power_brake": N_(
+        "the clock was held down for {share:percent} of the window (power brake): check the server's power "
+        "supplies and its power cap"
+    ),
+    "gpu_not_judged": N_("throttling and other processes can't be judged: {why}"),
+    "processes_unknown": N_("other processes on the GPU can't be told: {why}"),
+    "pids_differ": N_(
+        "process ids here aren't the driver's own; in a container, share the host's (--pid=host)"
+    ),
+    "power_throttling_uncounted": N_("throttling (power) wasn't counted: {why}"),
+    "thermal_throttling_uncounted": N_("throttling (thermal) wasn't counted: {why}"),
+    "empty_window": N_("the window has no length"),
+    # engine/ceiling.py: what held the ceiling below nominal
+    "losses": N_("{each:, }"),
+    "lost_to_library": N_("library {share:.0%}"),
+    "lost_to_contention": N_("contention {share:.0%}"),
+    "lost_to_library_or_contention": N_("library or contention {share:.0%}"),
+    "lost_to_power_limit": N_("power limit {share:.0%}"),
+    "lost_to_heat": N_("heat {share:.0%}"),
+    "lost_to_clock": N_("clock {share:.0%}"),
+    # telemetry/, device/cuda.py: why a figure of a GPU is absent
+    "counted_since_driver_575": N_("counted since driver 575: this is {driver}"),
+    "driver_version_unreadable": N_("driver version {driver!r} doesn't tell how this field is numbered"),
+    "slice_has_no_power": N_("a MIG slice has no power of its own: read its card, parent_uuid"),
+    "no_uuid": N_("this torch tells no UUID, and by anything else NVML may take another GPU for it"),
+    "nvml_not_installed": N_("nvidia-ml-py can't be imported: {why}"),
+    "nvml_function_missing": N_("function not found in this nvidia-ml-py: {function}"),
+    "driver_function_missing": N_("function not found in this driver: {function}"),
+    "field_not_answered": N_("not answered: field {field}"),
+    "field_type_unknown": N_("field {field} has unknown type {type}"),
+    "no_such_gpu": N_("NVML has no GPU {uuid} among the {count} it counts"),
+    "gpu_not_watched": N_("GPU {uuid} isn't being watched"),
+    "nvml_closed": N_("the NVML client is closed"),
+    "no_answer": N_("{name} gave no answer within {deadline_s:duration} and was given up{hangs}"),
+    "stuck": N_("{name} was stuck for {limit_s:duration} and ended{hangs}"),
+    "driver_hangs": N_(": its driver hangs (dmesg may hold an Xid)"),
+    "watcher_ended": N_("{name}'s process ended (exit status {status})"),
+    "not_an_answer": N_("{name}'s process said {said}, which is no answer"),
+    "not_read": N_("not read"),
+    "not_read_while_watching": N_("not asked while watching"),
+    "counter_fell": N_("the counter fell from {first:g} to {second:g}: the driver was reloaded"),
+    "counter_outran": N_("the driver counted {counted_s:duration} in {elapsed_s:duration}"),
+    # specs/, device/cpu.py: why a device or a dtype has no rating
+    "no_rating": N_("no rated figure is known for this dtype"),
+    "no_part": N_("no part is recognised by {evidence}"),
+    "cpu_unknown": N_("the CPU's microarchitecture isn't in the registry"),
+    "cpu_not_recognised": N_("the CPU's microarchitecture was not recognised, or is not in the table"),
+    "no_clock": N_("no clock to rate {part} by: {why}"),
+    "model_unknown": N_("its model name isn't in the registry and the clock can't be measured here"),
+    "dtype_needs": N_("{dtype} on {part} needs {needed: or }, which this machine doesn't expose"),
+    "second_fma_unit": N_("a second 512-bit FMA unit"),
+    "no_fp16": N_("no FP16 arithmetic on this CPU (needs AVX512-FP16, AMX-FP16 or Arm FP16)"),
+    "cpu_dtype_unsourced": N_("no sourced figure for {dtype} on {part}"),
+    "dtype_unsourced": N_("no dense figure with a source for this dtype on {part}"),
+    "name_not_recognised": N_("driver name {name!r}: {why}"),
+    "give_nominal": N_("{why}; give the rating with --nominal DTYPE=TFLOPS"),
+    "no_name": N_("the device has no name"),
+    "name_unknown": N_("{name!r} isn't the name of a part in the registry"),
+    "mig_slice": N_("{name!r} is a MIG slice: a slice has no rated figure of its own"),
+    "virtual_gpu": N_("{name!r} is a virtual GPU's profile: a share of a GPU has no rated figure of its own"),
+    "name_contradicted": N_("the name is that of {part}, but {problem}"),
+    "none_of_that_name": N_("{name!r} is none of the parts of that name ({problems:; })"),
+    "part_contradicted": N_("{part}: {problem}"),
+    "name_ambiguous": N_(
+        "{name!r} alone doesn't say which part it is: {parts: or }, or one that isn't in the registry"
+    ),
+    "other_vendor": N_("the vendor is {found} and that part's is {rated}"),
+    "other_memory": N_("it has {found_gib:figure} GiB of memory where that part has {rated_gb: or } GB"),
+    "other_multiprocessors": N_("it has {found} {unit}s where that part has {rated:g}"),
+    "other_power_limit": N_("its power limit is {found_w:g} W where that part has {rated_w:g} W"),
+    "other_pci_id": N_("its PCI id is that of {part}"),
+    # specs/, device/cpu.py: what to know of a rating
+    "part_is_several_devices": N_("{part} is {count} devices to a framework: figures are one device's"),
+    "sources_disagree": N_("sources disagree on {conflict}"),
+    "confidence": N_("confidence in these figures is {confidence}"),
+    "flagged": N_("{figures: and } {problem}: {why}"),
+    "above_clock": N_(
+        "= {value:g} would need {needed_mhz:.0f} MHz, above the part's {maximum_mhz:g} MHz (which gives "
+        "{most:.4g})"
+    ),
+    "far_below_clock": N_("= {value:g} is far below {most:.4g}"),
+    "ratio_off": N_("= {value:g} is {times:.3g} times {base}"),
+    "not_the_datasheets": N_("= {value:g} is not the datasheet's {datasheet:g}"),
+    "cores_shared": N_(
+        "{cores:g} cores at once run at {speed:.2f} of their speed: they share physical cores, with each "
+        "other or a neighbour; nominal counts each as a core"
+    ),
+    "cores_may_be_shared": N_(
+        "a guest: two of the cores it shows may share one physical core; nominal counts each as a core"
+    ),
+    "threads_differ": N_("torch runs {threads} threads on {cores:g} cores; nominal counts cores"),
+    "quota": N_("a control group limits this process to {cpus:g} CPUs"),
+    # store/folder.py, run.py: what could not be read or measured of a run
+    "foreign_record": N_("{file}: skipped a record of {case!r}, which the manifest doesn't list"),
+    "second_record": N_("{file}: skipped a second record of {case!r}"),
+    "file_unreadable": N_("{file}: skipped, can't be read: {why}"),
+    "line_unreadable": N_("{file} line {line}: skipped, {why}"),
+    "torn_line": N_("{file}: skipped a torn last line of {count} bytes"),
+    "device_refused": N_("{device}: {why}"),
+    "device_died": N_("{device}: its process ended early: {how}"),
+    # compare/: why a case is what it is said to be
+    "run_problem": N_("{run}: {problem}"),
+    "run_ended": N_("the run ended before it"),
+    "wrong_result": N_("its result is wrong, or wasn't checked: it has no speed"),
+    "two_parts": N_("measured on two parts"),
+    "two_works": N_("not the same work: base {base: or }; new {new: or }"),
+    "base_lacks": N_("base doesn't have it"),
+    "new_lacks": N_("new doesn't have it"),
+    "of_base": N_("base: {why}"),
+    "of_new": N_("new: {why}"),
+    "is_missing": N_("missing: {why}"),
+    "is_failed": N_("failed: {why}"),
+    "is_skipped": N_("skipped: {why}"),
+    "is_wrong": N_("wrong: {why}"),
+    "nothing_achieved": N_("no {basis} figure on both sides"),
+    "nothing_by_basis": N_("no {basis} figure on both sides; --by achieved compares throughput"),
+    "new_failed_in": N_("new: failed in {count} of {all} runs: {why}"),
+    "base_wrong_in": N_("base: wrong in {count} of {all} runs: {why}"),
+    "base_doubted": N_("base is {verdicts:, }: fewer than {least} runs then decide nothing"),
+    "new_doubted": N_("new is {verdicts:, }: fewer than {least} runs then decide nothing"),
+    "no_pair": N_("no pair has a figure of both"),
+    "few_pairs": N_("too few pairs for an interval"),
+    "few_runs": N_("too few runs a side for an interval"),
+    "at_threshold": N_("the ratio lies at the threshold"),
+    "wider_than_threshold": N_("±{half_width:percent} is wider than the threshold; {would}"),
+    "pairs_would_tell": N_("some {count} pairs would tell"),
+    "runs_would_tell": N_("some {count} runs a side would tell"),
+    "no_pairs_would_tell": N_("no number of pairs would tell soon"),
+    "no_runs_would_tell": N_("no number of runs a side would tell soon"),
+    "probe_differs": N_("the probe runs on what differs, so throughput itself is compared"),
+    "clocks_differ": N_("the clocks held differ: {base_mhz:,.0f} and {new_mhz:,.0f} MHz"),
+    # fleet/: why a run prices no fleet
+    "no_product_admitted": N_("no product of this run may price a fleet"),
+    "no_product_recorded": N_("no record of a product"),
+    "other_datasheet": N_("measured against another {dtype} datasheet figure than the registry's"),
+    "run_of_other_part": N_("a run of a part that none of these fleets is counted in"),
+    "no_known_part": N_("no known part: {evidence}"),
+}
+
+
+def message(code: str, /, **values: object) -> Message:
+    """Make the message of that code, with a value for every place of its template.
+
+    A value is text, a number, a truth, None (not known), a message, or a list of these. A number that isn't
+    finite is None, for no file can hold it. Raises ValueError for a code that isn't in `TEMPLATES` and for
+    values that aren't those it takes, TypeError for a value of another kind.
+    """
+    if code not in TEMPLATES:
+        raise ValueError(f"no message has the code {code!r}: add it to TEMPLATES in messages.py")
+    if values.keys() != places(TEMPLATES[code]):
+        raise ValueError(
+            f"message {code} takes the values {sorted(places(TEMPLATES[code]))}; got {sorted(values)}"
+        )
+    return Message(code, {name: _checked(value) for name, value in values.items()})
+
+
+def text(sentence: object) -> Message:
+    """Text that isn't ours (an error of torch or a driver, a sentence of an old file): never translated."""
+    return message(TEXT, text=str(sentence))
+
+
+def ours(sentence: str) -> Message:
+    """Text of our own, of a data file or a table of words, that a catalogue may have as it stands."""
+    return message(OURS, text=sentence)
+
+
+def as_message(reason: object) -> Message:
+    """A message as it is; anything else as foreign text."""
+    return reason if isinstance(reason, Message) else text(reason)
+
+
+def render(reason: Reason) -> str:
+    """The sentence in the language that is spoken now; foreign text as it is.
+
+    Never fails: a code that this version doesn't know is shown with its values.
+    """
+    return _sentence(reason, _) if isinstance(reason, Message) else reason
+
+
+def edited(found: Message, edit: Callable[[str], str]) -> Message:
+    """The message with every text among its values, and theirs, put through `edit`."""
+
+    def change(value: Scalar) -> Scalar:
+        if isinstance(value, Message):
+            return edited(value, edit)
+        return edit(value) if isinstance(value, str) else value
+
+    values = {
+        name: tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+        for name, value in found.values.items()
+    }
+    return Message(found.code, values)
+
+
+@cache
+def places(template: str) -> frozenset[str]:
+    """The names of the values that a template takes."""
+    return frozenset(name for _before, name, _form, _how in Formatter().parse(template) if name is not None)
+
+
+def _checked(value: object) -> Value:
+    if isinstance(value, list | tuple):
+        return tuple(_checked_scalar(each) for each in value)
+    return _checked_scalar(value)
+
+
+def _checked_scalar(value: object) -> Scalar:
+    if value is None or isinstance(value, str | bool | Message):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    raise TypeError(f"a message holds text, numbers and messages; got {type(value).__name__}")
+
+
+class _Unknown:
+    """A value that isn't known, whatever form it was to have."""
+
+    def __format__(self, form: str) -> str:
+        return "–"
+
+    def __str__(self) -> str:
+        return "–"
+
+    def __repr__(self) -> str:
+        return "None"
+
+
+class _Several:
+    """Several values; the form of their place is what stands between two."""
+
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
+
+    def __format__(self, between: str) -> str:
+        return between.join(self._said)
+
+
+def _parts(value: Value) -> tuple[Scalar, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+_RULES: Mapping[str, Callable[[float], str]] = {
+    each.__name__: each for each in (formatting.duration, formatting.figure, formatting.percent)
+}
+
+
+class _Formatter(Formatter):
+    """Python's formatting, in which a rule of `formatting` may stand for a format specification."""
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        rule = _RULES.get(format_spec)
+        if rule is not None and isinstance(value, int | float):
+            return rule(value)
+        return str(super().format_field(value, format_spec))
+
+
+_FORMATTER = _Formatter()
+
+
+def _sentence(said: Message, translate: Callable[[str], str]) -> str:
+    """The sentence of a message, its template and those of its parts put through `translate`."""
+    if said.code in (TEXT, OURS) and isinstance(sentence := said.values.get("text"), str):
+        return sentence if said.code == TEXT else translate(sentence)
+    template = TEMPLATES.get(said.code)
+    if template is not None:
+        values = {name: _formed(value, translate) for name, value in said.values.items()}
+        try:
+            return _FORMATTER.vformat(translate(template), (), values)
+        except (LookupError, ValueError, TypeError, ArithmeticError):  # another version's values
+            pass
+    return _as_it_is(said, translate)
+
+
+def _formed(value: Value, translate: Callable[[str], str]) -> object:
+    """A value as a template takes it: numbers as they are, for the template has their form."""
+    if isinstance(value, tuple):
+        return _Several([str(_formed(each, translate)) for each in value])
+    if isinstance(value, Message):
+        return _sentence(value, translate)
+    return _Unknown() if value is None else value
+
+
+def _as_it_is(said: Message, translate: Callable[[str], str]) -> str:
+    """The code and the values, which is all that is known of a message of another version."""
+    values = ", ".join(
+        f"{name} {' '.join(str(_formed(part, translate)) for part in _parts(value))}"
+        for name, value in said.values.items()
+    )
+    return f"{said.code} ({values})" if values else said.code

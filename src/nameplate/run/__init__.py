@@ -1,0 +1,1 @@
+"""One run: its cases measured device by device, each device in a process of its own."""

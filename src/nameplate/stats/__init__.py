@@ -1,0 +1,1 @@
+"""The mathematics of timed batches: pure functions, without a device or a file."""

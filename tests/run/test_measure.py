@@ -1,0 +1,640 @@
+"""One run, from a suite and a budget to records on disk; the device is simulated, the engine is real."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass, field, replace
+from itertools import count
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import nameplate.run.measure
+from nameplate.base.errors import InputError, RunIncomplete
+from nameplate.device.identity import SimulatedIdentity
+from nameplate.device.simulated import SimulatedDevice
+from nameplate.record import METHOD, Verification
+from nameplate.run.measure import measure
+from nameplate.store.folder import RecordWriter, read_run
+from nameplate.suite import Case, Suite
+
+FLOPS = 2_000_000_000
+SEGFAULT = SystemExit(-11)  # how a simulated process dies
+
+
+@dataclass(frozen=True)
+class Work:
+    """A workload that allocates nothing; each launch takes `launch_s` of the device's virtual time.
+
+    `weight` and `group` are its case's.
+    """
+
+    shape: str
+    launch_s: float = 1e-3
+    noise: float = 0.0
+    dtype: str = "fp32"
+    piloted: bool = False
+    breaks: BaseException | None = None
+    name: str = "matmul"
+    dimensions: dict = field(default_factory=dict)
+    flops: int = FLOPS
+    bytes: int = 3_000_000
+    convention: str = "2MNK"
+    represents: str | None = None
+    resident_bytes: int = 3_000_000
+    weight: float = 1.0
+    group: str | None = None
+
+    def unsupported(self, device):
+        return None
+
+    def pilot(self):
+        """A thousandth of the work."""
+        return (
+            replace(self, piloted=False, flops=FLOPS // 1000, launch_s=self.launch_s / 1000)
+            if self.piloted
+            else None
+        )
+
+    def prepare(self, device, *, fill, seed, copies=1):
+        if self.breaks is not None:
+            raise self.breaks
+        return Ready(self)
+
+
+@dataclass(frozen=True)
+class Ready:
+    work: Work
+
+    @property
+    def launches(self):
+        return [self]
+
+    def numerics(self):
+        return contextlib.nullcontext()
+
+    def compute_reference(self):
+        pass
+
+    def check(self):
+        return Verification(reference="fp64", error=0.1, rule="rounding", passed=True)
+
+    def digest(self):
+        return None
+
+
+class Simulated(SimulatedDevice):
+    """Takes each launch's time from the workload that is launched, and counts what was launched."""
+
+    def __init__(self, name="simulated", nominal_tflops=4.0):
+        super().__init__(lambda *_: np.zeros(0), name=name, nominal_tflops=nominal_tflops)
+        self.launched = []
+        self.deadly = None  # the shape whose launch ends the process
+
+    def time_batch(self, launches, **how):
+        (ready,) = launches
+        self.launched.append(ready.work.shape)
+        if ready.work.shape == self.deadly:
+            raise SEGFAULT
+        noise = ready.work.noise
+
+        def durations(_now_s, count, generator):
+            return ready.work.launch_s * np.maximum(1 + noise * generator.standard_normal(count), 0.01)
+
+        self.durations = durations
+        return super().time_batch(launches, **how)
+
+
+class Watcher:
+    """Writes down what it is told, and what stands on disk at that moment."""
+
+    def __init__(self):
+        self.seen = []
+
+    def run_started(self, folder, manifest, budget_s, todo):
+        self.folder = folder
+        self.seen.append(("run", read_run(folder).manifest == manifest, budget_s, todo))
+
+    def group_started(self, cases):
+        self.seen.append(("start", *cases, len(read_run(self.folder).records)))
+
+    def case_finished(self, record):
+        self.seen.append(("finish", record.case, len(read_run(self.folder).records)))
+
+
+def ids(*shapes):
+    return [f"matmul/fp32/{shape}/normal/warm/-/torch" for shape in shapes]
+
+
+@pytest.fixture
+def bench(monkeypatch, simulate, tmp_path):
+    """Measure made-up cases on a made-up device: `bench(cases, …)`, the rest as `measure`'s arguments."""
+
+    def run(works=None, *, aim_s=60.0, device=None, dies_early_at_start=None, **arguments):
+        if works is not None:
+            cases = [Case(work, weight=work.weight, group=work.group) for work in works]
+            suite = Suite("fake", "a test's own", aim_s, lambda target: cases)
+            monkeypatch.setattr(nameplate.run.measure, "find", lambda name: suite)
+        devices = device if isinstance(device, list) else [device or Simulated()]
+        run.shares = simulate(*devices)
+        opened = nameplate.run.measure.open_device
+
+        def opening(name):
+            if len(run.shares) == dies_early_at_start:
+                raise SystemExit(-9)
+            return opened(name)
+
+        monkeypatch.setattr(nameplate.run.measure, "open_device", opening)
+        arguments.setdefault("suite", "fake" if arguments.get("resume") is None else None)
+        return measure(results=tmp_path, **arguments)
+
+    return run
+
+
+def three_groups(interrupted=None):
+    """Five cases in three groups, one of which may be where Ctrl-C comes."""
+    shapes = {"a": "1", "b": "1", "c": "2", "d": "2", "e": "3"}
+    return [
+        Work(shape, group=group, breaks=KeyboardInterrupt() if shape == interrupted else None)
+        for shape, group in shapes.items()
+    ]
+
+
+@pytest.fixture
+def broken_off(bench, tmp_path):
+    """A run of three groups, interrupted in the second; and what measures the rest of it."""
+    with pytest.raises(KeyboardInterrupt):
+        bench(three_groups(interrupted="d"), nominal={"fp32": 8.0}, only="matmul/*")
+    (folder,) = tmp_path.iterdir()
+
+    def go_on(device=None, **arguments):
+        return bench(three_groups(), device=device, resume=str(folder), **arguments)
+
+    return folder, go_on
+
+
+def test_every_case_has_its_record_and_the_run_is_done(bench):
+    run = bench([Work("a"), Work("b", launch_s=2e-3)])
+    assert [record.case for record in run.records] == ids("a", "b")
+    assert [record.status for record in run.records] == ["ok", "ok"]
+    assert [record.tflops for record in run.records] == pytest.approx([2.0, 1.0], rel=1e-6)
+    assert [record.efficiency for record in run.records] == pytest.approx([0.5, 0.25], rel=1e-6)
+    assert run.finished
+    assert run == read_run(run.folder)
+
+
+def test_the_manifest_says_what_was_asked_for_and_on_what(bench):
+    run = bench([Work("a")], budget=50.0, nominal={"fp32": 8.0}, only="*", seed=11)
+    manifest = run.manifest
+    assert (manifest.suite, manifest.seed, manifest.cases) == ("fake", 11, tuple(ids("a")))
+    assert (manifest.options.budget_s, manifest.options.nominal, manifest.options.only) == (
+        50.0,
+        {"fp32": 8.0},
+        "*",
+    )
+    assert manifest.devices[0].identity.name == "simulated"
+    assert manifest.software["torch"]
+    assert manifest.run == run.folder.name
+
+
+NOISY = {"noise": 0.5, "launch_s": 1e-2}  # its interval never gets narrow, so it takes all it may
+
+
+def cost_by_group(run):
+    """Seconds that each group of a run took, in order."""
+    costs = {}
+    for record in run.records:
+        costs[record.group] = costs.get(record.group, 0.0) + record.cost_s
+    return list(costs.values())
+
+
+def test_a_budget_is_shared_by_weight_among_groups(bench):
+    heavy = [Work("b", group="2", weight=2, **NOISY), Work("c", group="2", weight=3, **NOISY)]
+    run = bench([Work("a", group="1", **NOISY), *heavy], budget=60.0)
+    assert cost_by_group(run) == pytest.approx([10, 50], rel=0.1)
+
+
+def test_a_groups_time_is_shared_by_weight_among_its_cases(bench):
+    run = bench([Work("a", **NOISY), Work("b", weight=2, **NOISY), Work("c", weight=5, **NOISY)], budget=80.0)
+    assert [record.cost_s for record in run.records] == pytest.approx([10, 20, 50], rel=0.25)
+
+
+def test_what_a_group_leaves_is_shared_among_those_after_it(bench):
+    steady = Work("a", group="1", weight=8)
+    run = bench([steady, Work("b", group="2", **NOISY), Work("c", group="3", **NOISY)], budget=80.0)
+    first, *others = cost_by_group(run)
+    assert first < 32  # it stops as soon as its interval is narrow, long before its 64 s
+    assert others == pytest.approx([(80 - first) / 2] * 2, rel=0.1)
+
+
+def test_the_budget_began_with_the_command(bench, monkeypatch):
+    """What Python, torch and the look at the machine took is part of the user's time."""
+    moments = count(start=1000.0, step=40.0)  # when the command began, and when its process may begin
+    monkeypatch.setattr(nameplate.run.measure, "time", SimpleNamespace(monotonic=moments.__next__))
+    run = bench([Work("a", **NOISY)], budget=60.0)
+    assert run.records[0].cost_s == pytest.approx(20.0, rel=0.1)
+
+
+def test_what_does_not_fit_a_given_budget_is_skipped_with_its_reason(bench):
+    device = Simulated()
+    run = bench([Work("a"), Work("huge", launch_s=30.0, piloted=True), Work("c")], budget=20.0, device=device)
+    assert [record.status for record in run.records] == ["ok", "skipped", "ok"]
+    reason = str(run.records[1].reason)
+    assert "needs about 3.0 min" in reason  # six launches of 30 s
+    assert "of the budget are left" in reason
+    assert "try a larger --budget" in reason
+    assert device.clock() < 20.0
+    assert run.finished
+    assert run.missing == ()
+
+
+def test_a_budget_that_was_overrun_leaves_reasons_and_no_gaps(bench):
+    device = Simulated()
+    works = [Work("a", launch_s=30.0), *(Work(shape, group=shape) for shape in "bc")]
+    run = bench(works, budget=5.0, device=device)
+    assert [record.status for record in run.records] == ["skipped"] * 3
+    assert [str(record.reason) for record in run.records[1:]] == [
+        "the budget of 5.0 s was spent before it"
+    ] * 2
+    assert set(device.launched) == {"a"}
+    assert run.finished
+
+
+def test_without_a_budget_a_slow_machine_still_gets_its_figures(bench):
+    slow = Work("slow", launch_s=2.5, piloted=True)  # six launches: 15 s of an aim of 10
+    assert bench([slow], aim_s=10.0).records[0].status == "ok"
+    assert bench([slow], aim_s=10.0, budget=10.0).records[0].status == "skipped"
+
+
+def test_patience_without_a_budget_has_an_end(bench):
+    run = bench([Work("slow", launch_s=30.0, piloted=True)], aim_s=10.0)
+    assert run.records[0].status == "skipped"
+
+
+def test_an_observer_is_told_in_order_and_only_of_what_is_on_disk(bench):
+    watcher = Watcher()
+    works = [Work("a"), Work("b", breaks=RuntimeError("no")), Work("c", group="last")]
+    bench(works, observer=watcher, budget=30.0)
+    a, b, c = ids("a", "b", "c")
+    assert watcher.seen == [
+        ("run", True, 30.0, 3),
+        ("start", a, b, 0),
+        ("finish", a, 1),
+        ("finish", b, 2),
+        ("start", c, 2),
+        ("finish", c, 3),
+    ]
+
+
+def test_cases_of_a_group_were_measured_in_turn_and_their_records_say_so(bench):
+    first, second, other = bench([Work("a"), Work("b"), Work("c", group="other")]).records
+    assert first.group == second.group != other.group == "other"
+    rounds = [{batch.round for batch in record.batches} for record in (first, second)]
+    assert rounds[0] == rounds[1]
+
+
+def test_only_leaves_the_rest_out_of_the_manifest(bench):
+    run = bench([Work("16x16"), Work("16x32"), Work("8x8")], only="*/16x*")
+    assert list(run.manifest.cases) == ids("16x16", "16x32")
+    assert len(run.records) == 2
+
+
+def test_only_that_matches_nothing_makes_no_run(bench, tmp_path):
+    with pytest.raises(
+        InputError, match=r"--only: no case of suite fake matches; got 'conv\*'; expected a glob"
+    ):
+        bench([Work("a")], only="conv*")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_given_nominal_reaches_the_records_and_leaves_the_datasheet(bench):
+    (record,) = bench([Work("a")], nominal={"fp32": 8.0}).records
+    assert (record.nominal_tflops, record.datasheet_tflops) == (8.0, 4.0)
+    assert record.efficiency == pytest.approx(record.tflops / 8.0)
+    assert record.datasheet_efficiency == pytest.approx(record.tflops / 4.0)
+    assert "--nominal" in str(record.nominal_source)
+
+
+@pytest.mark.parametrize("tflops", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_nominal_that_is_no_throughput_is_refused(bench, tmp_path, tflops):
+    with pytest.raises(InputError, match=r"--nominal fp32: not a rating; got .*; expected TFLOPS above 0"):
+        bench([Work("a")], nominal={"fp32": tflops})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["", "fp32x", "bf61"])
+def test_a_nominal_for_no_dtype_of_the_run_is_refused(bench, dtype):
+    with pytest.raises(InputError, match="--nominal"):
+        bench([Work("a")], nominal={dtype: 8.0})
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_budget_that_is_no_time_is_refused(bench, tmp_path, budget):
+    with pytest.raises(
+        InputError, match=r"--budget: no time to measure in; got .*; expected seconds above 0"
+    ):
+        bench([Work("a")], budget=budget)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["out of memory\nsecond line", "", "no file '/data/\udcff'", "NUL \x00 byte"]
+)
+def test_a_case_that_breaks_is_a_record_and_the_rest_go_on(bench, text):
+    run = bench([Work("a", breaks=RuntimeError(text)), Work("b")])
+    first, second = run.records
+    assert (first.status, second.status) == ("failed", "ok")
+    assert str(first.reason).startswith("RuntimeError")
+    assert "\n" not in str(first.reason)
+    assert run.problems == ()
+
+
+def test_a_case_that_ends_its_process_costs_itself_alone(bench):
+    works = [Work("a"), Work("b", breaks=SEGFAULT), Work("c"), Work("d", group="2"), Work("e", group="2")]
+    run = bench(works)
+    assert [record.status for record in run.records] == ["ok", "failed", "ok", "ok", "ok"]
+    assert str(run.records[1].reason) == "its process ended while it was measured: signal SIGSEGV"
+    assert run.finished
+    assert run.problems == ()
+    assert len(bench.shares) == 3  # in its group, alone, and what was left after it
+
+
+def test_after_a_death_only_its_group_is_measured_case_by_case(bench):
+    works = [Work("a"), Work("b", breaks=SEGFAULT), Work("c"), Work("d", group="2"), Work("e", group="2")]
+    a, _, c, d, e = bench(works).records
+    assert d.group == e.group == "2"
+    assert len({a.group, c.group, d.group}) == 3
+
+
+def test_an_observer_is_told_of_a_lost_case(bench):
+    watcher = Watcher()
+    bench([Work("a", breaks=SEGFAULT)], observer=watcher)
+    assert watcher.seen[1:] == [("start", *ids("a"), 0), ("finish", *ids("a"), 1)]
+
+
+def test_a_lost_case_has_the_rating_of_the_run(bench):
+    (record,) = bench([Work("a", breaks=SEGFAULT)], nominal={"fp32": 8.0}).records
+    assert (record.status, record.nominal_tflops) == ("failed", 8.0)
+
+
+def test_cases_that_all_end_their_process_come_to_an_end(bench):
+    run = bench([Work(shape, breaks=SEGFAULT) for shape in "abcdef"])
+    assert [record.status for record in run.records] == ["failed"] * 6
+    assert run.finished
+    assert len(bench.shares) == 1 + 4 + 1 + 2  # two groups: each together once, then each case by itself
+
+
+@pytest.mark.parametrize("start", [1, 2])
+def test_a_process_that_dies_before_it_begins_leaves_cases_missing_and_says_why(bench, start):
+    works = [Work("a", group="1"), Work("b", breaks=SEGFAULT), Work("c")]
+    run = bench(works, dies_early_at_start=start)
+    assert [record.case for record in run.records] == (ids("a") if start == 2 else [])
+    assert [each.case for each in run.missing] == ids("a", "b", "c")[len(run.records) :]
+    assert list(map(str, run.problems)) == ["simulated: its process ended early: signal SIGKILL"]
+    assert not run.finished
+    assert len(bench.shares) == start
+
+
+def test_each_device_has_its_own_cases_and_one_that_dies_costs_no_other(bench):
+    devices = [Simulated("one"), Simulated("two")]
+    devices[1].deadly = "b"
+    run = bench([Work("a"), Work("b")], device=devices)
+    assert [(record.device, record.status) for record in run.records] == [
+        ("one", "ok"),
+        ("one", "ok"),
+        ("two", "ok"),
+        ("two", "failed"),
+    ]
+    assert run.finished
+    assert [entry.name for entry in run.manifest.devices] == ["one", "two"]
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A disk that takes so many records and no more."""
+
+    def prepare(room):
+        append, appended = RecordWriter.append, count()
+
+        def refusing(writer, record):
+            if next(appended) >= room:
+                raise RunIncomplete("can't write the record; the records before it are kept")
+            append(writer, record)
+
+        monkeypatch.setattr(RecordWriter, "append", refusing)
+
+    return prepare
+
+
+def test_a_process_that_can_write_nothing_at_all_is_an_error_with_its_sentence(bench, full_disk):
+    full_disk(room=0)
+    with pytest.raises(RunIncomplete, match=r"^can't write the record; the records before it are kept$"):
+        bench([Work("a")])
+
+
+def test_a_process_that_can_write_no_more_leaves_what_it_wrote_and_its_sentence(bench, full_disk):
+    full_disk(room=1)
+    run = bench([Work("a"), Work("b")])
+    assert [record.case for record in run.records] == ids("a")
+    assert list(map(str, run.problems)) == [
+        "simulated: can't write the record; the records before it are kept"
+    ]
+    assert len(bench.shares) == 1
+
+
+SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS")
+
+
+@pytest.mark.parametrize(
+    ("given", "within"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "10000", "OPENBLAS_NUM_THREADS": "1"}),
+        (
+            {"GOMP_SPINCOUNT": "5", "OPENBLAS_NUM_THREADS": "2"},
+            {"GOMP_SPINCOUNT": "5", "OPENBLAS_NUM_THREADS": "2"},
+        ),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active", "OPENBLAS_NUM_THREADS": "1"}),
+    ],
+    ids=["chosen", "the user's own", "the user's by another name"],
+)
+def test_settings_of_threads_are_chosen_for_a_run_and_put_back(bench, monkeypatch, given, within):
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    before, seen = dict(os.environ), {}
+
+    class Look(Watcher):
+        def run_started(self, *_):
+            seen.update((name, os.environ[name]) for name in SETTINGS if name in os.environ)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench([Work("a")], observer=Look())
+    assert seen == within
+    assert dict(os.environ) == before
+
+
+def test_an_interrupt_loses_no_more_than_the_group_in_progress(broken_off):
+    folder, _ = broken_off
+    run = read_run(folder)
+    assert [record.case for record in run.records] == ids("a", "b")
+    assert [each.case for each in run.missing] == ids("c", "d", "e")
+    assert not run.finished
+    assert run.problems == ()
+
+
+def test_resume_measures_what_is_missing_and_nothing_else(broken_off):
+    folder, go_on = broken_off
+    before = read_run(folder)
+    device = Simulated()
+    run = go_on(device)
+    assert set(device.launched) == set("cde")
+    assert [record.case for record in run.records] == ids(*"abcde")
+    assert run.records[:2] == before.records
+    assert run.manifest == before.manifest
+    assert run.finished
+
+
+def test_a_resumed_run_has_the_groups_of_a_whole_one(bench, broken_off):
+    """Records that share a group's name are taken to have been measured in turn."""
+    _, go_on = broken_off
+    whole = bench(three_groups())
+    assert [record.group for record in go_on().records] == [record.group for record in whole.records]
+
+
+@pytest.mark.parametrize("lost", ["a", "b"])
+def test_what_is_left_of_a_group_is_not_said_to_have_been_measured_with_it(bench, lost):
+    """A machine may die between two lines of one group."""
+    whole = bench(pair := [Work("a"), Work("b")])
+    (path,) = whole.folder.glob("records-*.jsonl")
+    kept = [line for line in path.read_text().splitlines(keepends=True) if f"fp32/{lost}/" not in line]
+    path.write_text("".join(kept))
+    (whole.folder / "DONE").unlink()
+    first, second = bench(pair, resume=str(whole.folder)).records
+    assert first.group != second.group
+
+
+def test_resume_keeps_the_nominal_that_was_given(broken_off):
+    _, go_on = broken_off
+    assert [record.nominal_tflops for record in go_on().records] == [8.0] * 5
+
+
+def test_resume_tells_the_observer_of_the_rest_alone(broken_off):
+    _, go_on = broken_off
+    watcher = Watcher()
+    go_on(observer=watcher)
+    assert watcher.seen[0][-1] == 3
+    assert [seen[1:-1] for seen in watcher.seen if seen[0] == "start"] == [
+        tuple(ids("c", "d")),
+        tuple(ids("e")),
+    ]
+
+
+def test_resume_of_a_finished_run_opens_no_device_and_changes_no_file(broken_off, monkeypatch):
+    folder, go_on = broken_off
+    done = go_on()
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+    device = Simulated()
+    again = go_on(device)
+    assert again == done
+    assert device.launched == []
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == before
+
+
+def test_resume_of_a_run_that_only_lacks_its_mark_sets_it(broken_off):
+    folder, go_on = broken_off
+    go_on()
+    (folder / "DONE").unlink()
+    assert go_on().finished
+
+
+def test_resume_by_id_and_with_its_own_suite_named(broken_off, bench):
+    folder, _ = broken_off
+    run = bench(three_groups(), resume=folder.name, suite="fake")
+    assert run.finished
+
+
+def test_resume_with_another_budget_spends_that(broken_off):
+    _, go_on = broken_off
+    watcher = Watcher()
+    go_on(budget=7.0, observer=watcher)
+    assert watcher.seen[0][2] == 7.0
+
+
+def refused(go_on, **arguments):
+    with pytest.raises(InputError) as caught:
+        go_on(**arguments)
+    return str(caught.value)
+
+
+def test_resume_on_another_device_of_that_name_is_refused(broken_off):
+    folder, go_on = broken_off
+    before = sorted(folder.iterdir())
+    other = Simulated()
+    other.identity = SimulatedIdentity(name="another")
+    sentence = refused(go_on, device=other)
+    assert sentence.startswith(
+        f"{folder}: this isn't the device the run was begun on; got 'simulated (another)'"
+    )
+    assert "expected simulated" in sentence
+    assert sorted(folder.iterdir()) == before
+
+
+def test_resume_on_a_device_that_the_run_does_not_have_is_refused(broken_off, simulate):
+    folder, _ = broken_off
+    shares = simulate(Simulated("another"))
+    with pytest.raises(InputError, match=r"this isn't the device the run was begun on; got 'another"):
+        measure(resume=str(folder), device="another")
+    assert shares == []
+
+
+def test_resume_with_another_torch_is_refused(broken_off, monkeypatch):
+    folder, go_on = broken_off
+    then = read_run(folder).manifest.software["torch"]
+    monkeypatch.setattr(nameplate.run.measure, "version", lambda package: "1.0")
+    assert refused(go_on) == f"the run was begun with another torch; got '1.0'; expected {then}"
+
+
+def test_resume_of_another_suite_is_refused(broken_off):
+    _, go_on = broken_off
+    assert (
+        refused(go_on, suite="quick") == "--resume: the run is of another suite; got 'quick'; expected fake"
+    )
+
+
+def test_resume_by_another_method_is_refused(broken_off, monkeypatch):
+    folder, go_on = broken_off
+    monkeypatch.setattr(nameplate.run.measure, "METHOD", 99)
+    assert refused(go_on) == f"{folder}: the run was measured by another method; got {METHOD}; expected 99"
+
+
+def test_resume_with_a_suite_that_lost_a_case_is_refused(broken_off, bench):
+    folder, _ = broken_off
+    with pytest.raises(
+        InputError, match=re.escape(f"suite fake no longer has the case; got {ids('d')[0]!r}")
+    ):
+        bench([work for work in three_groups() if work.shape != "d"], resume=str(folder))
+
+
+def test_resume_of_what_is_no_run_is_refused(bench):
+    with pytest.raises(InputError, match=r"no such run; got 'nothing'; expected a run folder, or the id"):
+        bench([Work("a")], resume="nothing")
+
+
+@pytest.mark.parametrize("flag", [{"only": "*/c/*"}, {"nominal": {"fp32": 5.0}}])
+def test_resume_refuses_a_flag_that_it_would_not_follow(broken_off, flag):
+    _, go_on = broken_off
+    assert "--resume" in refused(go_on, **flag)
+
+
+def test_a_resumed_run_has_one_nominal(bench, tmp_path):
+    """A measured clock differs a little from one start to the next, and nominal with it."""
+    with pytest.raises(KeyboardInterrupt):
+        bench(three_groups(interrupted="e"), device=Simulated(nominal_tflops=4.0))
+    (folder,) = tmp_path.iterdir()
+    run = bench(three_groups(), device=Simulated(nominal_tflops=4.04), resume=str(folder))
+    assert len({record.nominal_tflops for record in run.records}) == 1

@@ -1,0 +1,621 @@
+"""The interval against windows whose truth is known, and the arithmetic of figures that carry one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from nameplate.stats.estimate import (
+    BATCHES,
+    CONFIDENCE,
+    Interval,
+    dwelling,
+    harmonic_mean,
+    launch_time,
+    oscillation,
+    paired_ratio,
+    ratio,
+    trend,
+)
+
+TRUTH_S = 2e-3
+LAUNCHES = 50
+repeatable = settings(deadline=None, derandomize=True, max_examples=200)
+
+
+def covered(windows, truth=TRUTH_S, resolution_s=0.0):
+    """The share of windows of batch means whose interval holds the truth."""
+    counts = [LAUNCHES] * windows.shape[1]
+    intervals = [launch_time(each * LAUNCHES, counts, resolution_s) for each in windows]
+    return sum(one.low <= truth <= one.high for one in intervals) / len(intervals)
+
+
+def covered_by_student(windows, truth=TRUTH_S):
+    """The same for the textbook interval, which takes batches for independent."""
+    n = windows.shape[1]
+    half = reference.t.ppf((1 + CONFIDENCE) / 2, n - 1) * windows.std(axis=1, ddof=1) / math.sqrt(n)
+    return float(np.mean(np.abs(windows.mean(axis=1) - truth) <= half))
+
+
+def gaussian(seed, windows, batches, noise=0.02):
+    return TRUTH_S * (1 + noise * np.random.default_rng(seed).standard_normal((windows, batches)))
+
+
+def autoregressive(seed, windows, batches, r, noise=0.02):
+    steps = np.random.default_rng(seed).standard_normal((windows, batches))
+    series = np.empty_like(steps)
+    series[:, 0] = steps[:, 0]  # from the stationary distribution
+    for i in range(1, batches):
+        series[:, i] = r * series[:, i - 1] + math.sqrt(1 - r * r) * steps[:, i]
+    return TRUTH_S * (1 + noise * series)
+
+
+def test_recovers_a_known_mean():
+    interval = launch_time(gaussian(1, 1, 200)[0] * LAUNCHES, [LAUNCHES] * 200)
+    assert interval.value == pytest.approx(TRUTH_S, rel=0.005)
+    assert interval.low < TRUTH_S < interval.high
+
+
+def test_is_total_time_over_total_launches_and_no_median():
+    elapsed = [1.0] * 19 + [10.0]
+    assert launch_time(elapsed, [10] * 20).value == pytest.approx(29.0 / 200)
+    assert launch_time([1.0, 3.0], [10, 20]).value == pytest.approx(4.0 / 30)
+
+
+def test_batches_all_alike_leave_no_width():
+    assert parts(launch_time([0.5] * 20, [10] * 20)) == pytest.approx((0.05, 0.05, 0.05))
+
+
+def test_two_batches_get_students_factor():
+    interval = launch_time([1.0, 1.2], [1, 1])
+    assert interval.high - interval.value == pytest.approx(12.706 * 0.1, rel=1e-3)
+    assert interval.low == 0.0  # never below 0 seconds
+
+
+@pytest.mark.parametrize("batches", [[], [1.0]])
+def test_refuses_fewer_than_two_batches(batches):
+    with pytest.raises(ValueError, match=f"two batches; got {len(batches)}"):
+        launch_time(batches, [1] * len(batches))
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize("batches", [20, 10, 5])
+def test_covers_the_truth_95_times_in_100(batches):
+    assert 0.93 <= covered(gaussian(11, 2000, batches)) <= 0.97
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize("noise", [0.001, 0.2])
+def test_coverage_does_not_depend_on_how_loud_the_noise_is(noise):
+    assert 0.93 <= covered(gaussian(12, 1000, 20, noise)) <= 0.97
+
+
+@pytest.mark.stat
+def test_batches_that_hang_together_widen_the_interval():
+    windows = autoregressive(13, 4000, 20, r=0.5)
+    ours, students = covered(windows), covered_by_student(windows)
+    assert ours >= 0.88
+    assert ours >= students + 0.05
+
+
+@pytest.mark.stat
+def test_batches_that_alternate_are_not_narrowed():
+    windows = autoregressive(14, 1000, 20, r=-0.6)
+    assert covered(windows) >= covered_by_student(windows) - 0.005
+
+
+def test_the_clocks_step_enters_however_steady_the_batches_are():
+    step_s = 1e-6
+    plain, coarse = (launch_time([0.5] * 20, [10] * 20, step) for step in (0.0, step_s))
+    assert coarse.high - coarse.value == pytest.approx(step_s / 10)
+    assert coarse.value - coarse.low == pytest.approx(step_s / 10)
+    assert coarse.value == plain.value
+
+
+@pytest.mark.stat
+def test_a_truncating_clock_is_covered_by_its_step():
+    step_s = 0.02 * TRUTH_S * LAUNCHES  # 2 % of a batch, the case that is missed every time without it
+    true = gaussian(15, 1000, 20, noise=0.002) * LAUNCHES
+    seen = np.floor(true / step_s) * step_s / LAUNCHES
+    assert covered(seen) < 0.5
+    assert covered(seen, resolution_s=step_s) >= 0.95
+
+
+# Windows of unknown length: batches are drawn, as the sampler draws them, until the interval is narrow or the
+# window of 25 usual batches has passed. The truth is the mean of what was expected of the batches drawn.
+SAMPLES = 160
+DRAWN = 30
+USUAL = 25
+
+
+def drawn(samples, expected, step=0.0, read=None):
+    """Interval, truth and number of batches of one window; `read`: how a clock of `step` shows totals."""
+    elapsed, launches = samples.sum(axis=1), np.full(len(samples), float(SAMPLES))
+    passed = elapsed.cumsum()
+    seen = elapsed if read is None else read(passed, step)
+    for n in range(BATCHES, len(samples) + 1):
+        interval = launch_time(seen[:n], launches[:n], step, samples_s=list(samples[:n]))
+        if interval.relative_half_width <= 0.005 or passed[n - 1] >= USUAL * SAMPLES:
+            break
+    return interval, expected[:n].mean(), n
+
+
+def windows(draw, seed, runs=800, **clock):
+    """Coverage, relative bias, mean relative width and mean number of batches over many windows."""
+    rng = np.random.default_rng(seed)
+    results = [drawn(*draw(rng), **clock) for _ in range(runs)]
+    covering = np.mean([one.low <= truth <= one.high for one, truth, _ in results])
+    bias = np.mean([one.value / truth - 1 for one, truth, _ in results])
+    width = np.mean([(one.high - one.low) / truth for one, truth, _ in results])
+    return covering, bias, width, np.mean([n for *_, n in results])
+
+
+def steady(noise):
+    return lambda rng: (1 + noise * rng.standard_normal((DRAWN, SAMPLES)), np.ones(DRAWN))
+
+
+def lognormal_tail(rng):
+    """Samples' standard deviation 0.67 of their mean, skewness 33."""
+    return (
+        1 + 0.1 * np.exp(1.5 * rng.standard_normal((DRAWN, SAMPLES))),
+        np.full(DRAWN, 1 + 0.1 * math.exp(1.125)),
+    )
+
+
+def rare_spikes(rng):
+    """One sample in a hundred is 1.5 times slower, or much more: 0.4 of the mean, skewness 70."""
+    spikes = (rng.random((DRAWN, SAMPLES)) < 0.01) * 1.5 * np.exp(rng.standard_normal((DRAWN, SAMPLES)))
+    return 1 + spikes, np.full(DRAWN, 1 + 0.015 * math.exp(0.5))
+
+
+def pareto_tail(rng):
+    """Exponent 3.2: the variance is finite, the skewness just so."""
+    return 1 + 0.5 * rng.pareto(3.2, (DRAWN, SAMPLES)), np.full(DRAWN, 1 + 0.5 / 2.2)
+
+
+def free_modes(rng):
+    slow = rng.random((DRAWN, SAMPLES)) < 0.3
+    return np.where(slow, 1.3, 1.0) + 0.01 * rng.standard_normal((DRAWN, SAMPLES)), np.full(DRAWN, 1.09)
+
+
+def going(drift=0.0, wave=0.0, period_s=3.0, decay=0.0, window_s=25.0, noise=0.05):
+    """A window that drifts, oscillates and still decays a little; fractions of its level."""
+
+    def draw(rng):
+        at_s = (np.arange(DRAWN)[:, None] + (np.arange(8) + 0.5) / 8) * window_s / USUAL
+        phase = 2 * math.pi * (at_s / period_s + rng.random())
+        rate = 1 + drift * at_s / window_s + wave * np.sin(phase) + decay * np.exp(-at_s / 8)
+        expected = rate.mean(axis=1)
+        return expected[:, None] * (1 + noise * rng.standard_normal((DRAWN, SAMPLES))), expected
+
+    return draw
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize(
+    "draw",
+    [steady(0.02), steady(0.15), lognormal_tail, rare_spikes, pareto_tail, free_modes],
+    ids=["quiet", "loud", "lognormal", "spikes", "pareto", "modes"],
+)
+def test_throughput_is_covered_whatever_the_law_of_the_noise(draw):
+    covering, bias, _, _ = windows(draw, 101)
+    assert 0.93 <= covering <= 0.975  # 97 %, and what 800 runs leave open
+    assert abs(bias) < 0.001
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize(
+    "draw",
+    [
+        going(drift=0.1),
+        going(drift=-0.1, noise=0.1),
+        going(wave=0.03, decay=0.009, window_s=20.0),
+        going(wave=0.05, decay=0.005, window_s=30.0),
+        going(wave=0.03, window_s=7.0),
+        going(drift=0.1, wave=0.03),
+    ],
+    ids=["slower", "faster", "wave", "larger wave", "two periods", "both"],
+)
+def test_what_time_explains_is_covered_and_not_paid_for(draw):
+    covering, bias, width, _ = windows(draw, 102, runs=600)
+    assert covering >= 0.93
+    assert abs(bias) < 0.001
+    assert width <= 0.01
+
+
+@pytest.mark.stat
+def test_without_the_samples_a_heavy_tail_is_missed_on_its_side():
+    rng = np.random.default_rng(103)
+    with_tail = without = 0
+    for _ in range(1000):
+        samples, expected = rare_spikes(rng)
+        elapsed, launches = samples[:25].sum(axis=1), [SAMPLES] * 25
+        student = launch_time(elapsed, launches)
+        skewed = launch_time(elapsed, launches, samples_s=list(samples[:25]))
+        assert (skewed.value, skewed.low) == (student.value, student.low)
+        without += student.high < expected[0]
+        with_tail += skewed.high < expected[0]
+    assert without / 1000 > 0.06
+    assert with_tail < 0.7 * without
+
+
+def test_a_tail_to_the_left_moves_the_low_end():
+    rng = np.random.default_rng(104)
+    samples = 10 - np.exp(rng.standard_normal((20, 50)))
+    elapsed, launches = samples.sum(axis=1), [50] * 20
+    student, skewed = launch_time(elapsed, launches), launch_time(elapsed, launches, samples_s=list(samples))
+    assert skewed.high == student.high
+    assert skewed.low < student.low
+
+
+def cut(passed, step):
+    """Totals of a clock that is set to zero before each batch and shows whole steps."""
+    return np.floor(np.diff(passed, prepend=0.0) / step) * step
+
+
+def stamped(passed, step):
+    """Differences of two stamps, each cut to whole steps."""
+    return np.diff(np.floor(np.concatenate([[0.3 * step], passed + 0.3 * step]) / step)) * step
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize("read", [cut, stamped])
+@pytest.mark.parametrize("noise", [0.01, 0.03])
+def test_a_coarse_clock_is_covered_and_costs_little(read, noise):
+    step = 0.02  # of a sample
+    covering, _, width, n = windows(steady(noise), 105, runs=600, step=step, read=read)
+    variance = noise**2 / SAMPLES + (step / SAMPLES) ** 2 / (12 if read is cut else 6)
+    oracle = 2 * reference.norm.ppf(0.975) * math.sqrt(variance / n)
+    assert covering >= 0.93
+    assert width <= 1.3 * oracle
+
+
+def test_batches_that_scatter_over_the_steps_average_half_of_them_out():
+    scattered = 50 + np.random.default_rng(109).standard_normal(20)
+    plain, coarse = (launch_time(scattered, [10] * 20, step) for step in (0.0, 0.1))
+    assert coarse == plain  # half a step beside the one-sided quantile is less than the two-sided one
+    alike = launch_time(50 + 1e-9 * scattered, [10] * 20, 1.0)
+    assert alike.high - alike.value == pytest.approx(0.1)
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize("r", [0.0, 0.5])
+def test_hundreds_of_batches_are_covered_too(r):
+    assert 0.925 <= covered(autoregressive(106, 1000, 300, r)) <= 0.975
+
+
+@pytest.mark.stat
+def test_what_hangs_together_is_worth_less_though_it_drifts():
+    line = 1 + 0.1 * np.arange(20) / 19
+    independent, together = (
+        np.mean([high_minus_low(each * line) for each in autoregressive(107, 300, 20, r)]) for r in (0.0, 0.8)
+    )
+    assert together > 1.3 * independent
+
+
+def high_minus_low(each):
+    interval = launch_time(each * LAUNCHES, [LAUNCHES] * len(each))
+    return interval.high - interval.low
+
+
+def test_a_wave_between_gaps_is_seen_by_the_times_given():
+    rng = np.random.default_rng(108)
+    at_s = np.cumsum(rng.uniform(0.5, 1.5, 25))  # flushes of changing length lie between the batches
+    each = 1 + 0.05 * np.sin(2 * math.pi * at_s / 3.3) + 0.001 * rng.standard_normal(25)
+    blind, told = (launch_time(each, [1] * 25, at_s=at) for at in (None, at_s))
+    assert told.relative_half_width < blind.relative_half_width / 5
+
+
+def rounds(seed, runs, n, ratio_=1.1, noise=0.02):
+    """Two cases in rounds that both slow down by half, and wander together."""
+    rng = np.random.default_rng(seed)
+    common = (1 + 0.5 * np.arange(n) / n) * np.exp(0.1 * rng.standard_normal((runs, n)).cumsum(axis=1))
+    first, second = (1 + noise * rng.standard_normal((2, runs, n))) * common
+    return first * ratio_, second
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize("n", [2, 5, 20])
+def test_a_paired_ratio_holds_while_both_cases_drift(n):
+    pairs = [paired_ratio(*pair) for pair in zip(*rounds(110, 2000, n), strict=True)]
+    assert 0.93 <= np.mean([one.low <= 1.1 <= one.high for one in pairs]) <= 0.97
+    assert np.mean([one.value for one in pairs]) == pytest.approx(1.1, rel=0.005)
+
+
+@pytest.mark.stat
+def test_a_paired_ratio_is_narrower_than_that_of_two_windows():
+    first, second = (each[0] for each in rounds(111, 1, 20))
+    apart = ratio(launch_time(first, [1] * 20), launch_time(second, [1] * 20))
+    assert paired_ratio(first, second).relative_half_width < apart.relative_half_width / 2
+
+
+def test_a_paired_ratio_is_that_of_totals_and_turns_round():
+    first, second = [1.0, 2.0, 6.0], [1.0, 1.0, 1.0]
+    there, back = paired_ratio(first, second), paired_ratio(second, first)
+    assert there.value == 3.0  # not the 2.29 of the mean log ratio
+    assert parts(back.inverted(1.0)) == close(there)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ([1.0], [1.0], "two rounds or more of both cases; got 1 and 1"),
+        ([1.0, 1.0], [1.0, 1.0, 1.0], "got 2 and 3"),
+        ([1.0, 1.0], [1.0, 0.0], "times above 0; got 0.0"),
+    ],
+)
+def test_rounds_that_make_no_pairs_are_refused(first, second, message):
+    with pytest.raises(ValueError, match=message):
+        paired_ratio(first, second)
+
+
+def batch_means(draw, seed, runs=600):
+    rng = np.random.default_rng(seed)
+    return [draw(rng)[0][:USUAL] for _ in range(runs)]
+
+
+CLEAN = pytest.mark.parametrize(
+    "draw",
+    [steady(0.15), lognormal_tail, rare_spikes, free_modes],
+    ids=["steady", "lognormal", "spikes", "modes"],
+)
+
+
+def test_a_trend_is_the_lines_change_over_the_whole_window():
+    at_s = np.arange(25) + 0.5  # batches of a second, which fill 25 s
+    line = trend(at_s, 1 + 0.1 * at_s / 25)
+    assert line.change == pytest.approx(0.1 / 1.05)
+    assert line.beyond(0.09)
+    assert not line.beyond(0.1)
+    assert trend(at_s, 5 - 0.2 * at_s / 25).change == pytest.approx(-0.2 / 4.9)
+    assert trend(at_s, 5 - 0.2 * at_s / 25).beyond(0.03)
+
+
+def test_a_trends_error_is_that_of_least_squares():
+    at_s = np.arange(25.0)
+    series = 100 + np.random.default_rng(119).standard_normal(25)
+    ours, theirs = trend(at_s, series), reference.linregress(at_s, series)
+    assert ours.freedom == 23  # neither a wave nor likeness of neighbours in this noise
+    assert ours.change == pytest.approx(theirs.slope * 25 / series.mean())
+    assert ours.error == pytest.approx(theirs.stderr * 25 / series.mean())
+
+
+@pytest.mark.stat
+@CLEAN
+def test_clean_noise_has_no_trend(draw):
+    found = [trend(np.arange(25.0), samples.mean(axis=1)) for samples in batch_means(draw, 120)]
+    assert np.mean([one.beyond(0.05) for one in found]) < 0.005
+    assert np.mean([one.beyond(0.0) for one in found]) <= 0.035  # 1 % of either sign
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize("wave", [0.0, 0.03])
+def test_a_drift_of_a_tenth_is_beyond_a_twentieth(wave):
+    draw = going(drift=0.105, wave=wave, noise=0.08)
+    found = [trend(np.arange(25.0), samples.mean(axis=1)) for samples in batch_means(draw, 121)]
+    assert np.mean([one.beyond(0.05) for one in found]) >= 0.99
+
+
+def test_of_a_few_batches_no_trend_is_known():
+    assert not trend([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]).beyond(0.0)
+    with pytest.raises(ValueError, match="two values; got 1"):
+        trend([0.0], [1.0])
+
+
+def dwelling_of(samples):
+    return dwelling(samples.mean(axis=1), list(samples))
+
+
+@pytest.mark.stat
+@CLEAN
+def test_clean_noise_does_not_dwell(draw):
+    assert np.mean([dwelling_of(samples) > 0 for samples in batch_means(draw, 122)]) < 0.01
+
+
+def test_single_samples_in_free_modes_do_not_dwell():
+    rng = np.random.default_rng(123)
+    modes = np.where(rng.random((1000, 25)) < 0.3, 1.3, 1.0)
+    assert np.mean([dwelling(each, list(each[:, None])) > 0 for each in modes]) < 0.01
+
+
+def persistent(rng, batches, dwell):
+    """Two levels a tenth apart, each kept for some batches; at least four changes in the window."""
+    while True:
+        level = rng.integers(2) ^ (np.cumsum(rng.random(batches) < 1 / dwell) % 2)
+        if np.count_nonzero(np.diff(level)) >= 4:
+            return (1 + 0.1 * level)[:, None] * (1 + 0.1 * rng.standard_normal((batches, SAMPLES)))
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize(("batches", "dwell"), [(20, 4), (25, 5), (100, 20)])
+def test_modes_that_persist_dwell_as_far_apart_as_they_are(batches, dwell):
+    rng = np.random.default_rng(124)
+    found = [dwelling_of(persistent(rng, batches, dwell)) for _ in range(500)]
+    assert np.mean([distance > 0.05 for distance in found]) >= 0.99
+    assert np.median(found) == pytest.approx(0.1 / 1.05, rel=0.05)
+
+
+@pytest.mark.stat
+def test_over_many_batches_persistent_modes_show_without_their_samples():
+    rng = np.random.default_rng(125)
+    found = [dwelling(persistent(rng, 100, 8).mean(axis=1)) for _ in range(200)]
+    assert np.mean([distance > 0.05 for distance in found]) >= 0.99
+
+
+@pytest.mark.stat
+def test_an_oscillation_of_three_percent_stays_under_a_twentieth():
+    found = [dwelling_of(one) for one in batch_means(going(wave=0.03, decay=0.009), 126, runs=300)]
+    assert max(found) < 0.05
+    assert np.median(found) > 0.03  # it is no chance either
+
+
+@pytest.mark.parametrize("values", [[1.0] * 20, [1.0], [], [1.0] + [2.0] * 19, [1.0, 2.0]])
+def test_nothing_dwells_where_there_are_no_two_levels(values):
+    assert dwelling(values) == 0.0
+
+
+def test_the_chance_of_runs_is_counted_exactly():
+    from nameplate.stats.estimate import _chance_of_runs
+
+    ones, others = 3, 4
+    runs = Counter(
+        1 + sum(a != b for a, b in itertools.pairwise(order))
+        for order in set(itertools.permutations([1] * ones + [0] * others))
+    )
+    for most in range(2, 8):
+        share = sum(count for n, count in runs.items() if n <= most) / runs.total()
+        assert _chance_of_runs(most, ones, others) == pytest.approx(share)
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize("period_s", [2.2, 3.0, 7.0])
+def test_the_period_of_a_wave_is_found_beside_a_drift(period_s):
+    rng = np.random.default_rng(130)
+    at_s = np.arange(40) * 0.75
+    wave = 1 + 0.002 * at_s + 0.03 * np.sin(2 * math.pi * at_s / period_s)
+    found = [oscillation(at_s, wave + 0.01 * rng.standard_normal(40)) for _ in range(100)]
+    assert None not in found
+    assert found == pytest.approx([period_s] * 100, rel=0.05)
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize(("r", "most"), [(0.0, 0.01), (0.8, 0.1)])
+def test_noise_hardly_oscillates_even_where_it_hangs_together(r, most):
+    found = [oscillation(np.arange(120.0), each) for each in autoregressive(131, 400, 120, r)]
+    assert np.mean([period is not None for period in found]) <= most
+
+
+def test_a_period_and_a_half_is_no_oscillation_yet():
+    at_s = np.arange(25.0)
+    assert oscillation(at_s, np.sin(2 * math.pi * at_s / 17)) is None
+
+
+def intervals(farthest=3.0):
+    """Figures over six decades with ends up to a factor of `farthest` away, one nearer than the other."""
+    spread = st.floats(1.0, farthest)
+
+    def build(parts):
+        value, low, high = parts
+        return Interval(value, value / low, value * high)
+
+    return st.tuples(st.floats(1e-3, 1e3), spread, spread).map(build)
+
+
+def close(interval):
+    return pytest.approx((interval.value, interval.low, interval.high), rel=1e-9)
+
+
+def parts(interval):
+    return (interval.value, interval.low, interval.high)
+
+
+@repeatable
+@given(intervals(), st.floats(1e-6, 1e6))
+def test_scaling_there_and_back_changes_nothing(figure, factor):
+    assert parts(figure.scaled(factor).scaled(1 / factor)) == close(figure)
+    assert figure.scaled(factor).relative_half_width == pytest.approx(figure.relative_half_width)
+
+
+@repeatable
+@given(intervals(), st.floats(1e-6, 1e6))
+def test_inverting_twice_changes_nothing_and_keeps_order(figure, work):
+    inverted = figure.inverted(work)
+    assert inverted.low <= inverted.value <= inverted.high
+    assert inverted.low * figure.high == pytest.approx(work)
+    assert parts(inverted.inverted(work)) == close(figure)
+
+
+def test_an_end_at_zero_inverts_to_no_end():
+    assert Interval(2.0, 0.0, 4.0).inverted(8.0) == Interval(4.0, 2.0, math.inf)
+    assert Interval(0.0, 0.0, 1.0).relative_half_width == math.inf
+
+
+@repeatable
+@given(intervals(), intervals(), st.floats(1e-6, 1e6))
+def test_a_ratio_has_no_unit(numerator, denominator, factor):
+    plain = ratio(numerator, denominator)
+    assert parts(ratio(numerator.scaled(factor), denominator.scaled(factor))) == close(plain)
+    assert plain.low <= plain.value <= plain.high
+
+
+@repeatable
+@given(intervals(), intervals())
+def test_a_ratio_the_other_way_round_is_the_inverse(numerator, denominator):
+    there, back = ratio(numerator, denominator), ratio(denominator, numerator)
+    assert parts(back.inverted(1.0)) == close(there)
+
+
+def test_a_ratios_errors_add_in_quadrature():
+    def of(value, relative):
+        return Interval(value, value * math.exp(-relative), value * math.exp(relative))
+
+    quotient = ratio(of(6.0, 0.03), of(2.0, 0.04))
+    assert quotient.value == 3.0
+    assert math.log(quotient.high / quotient.value) == pytest.approx(0.05)
+    assert parts(ratio(of(6.0, 0.03), Interval(2.0, 2.0, 2.0))) == pytest.approx(parts(of(3.0, 0.03)))
+
+
+def test_a_ratio_to_what_may_be_nothing_is_open():
+    assert ratio(Interval(1.0, 0.0, 2.0), Interval(1.0, 1.0, 1.0)) == Interval(1.0, 0.0, math.inf)
+
+
+@pytest.mark.parametrize("values", [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0)])
+def test_a_ratio_of_nothing_is_refused(values):
+    numerator, denominator = (Interval(value, value, value) for value in values)
+    with pytest.raises(ValueError, match=f"above 0; got {values[0]} and {values[1]}"):
+        ratio(numerator, denominator)
+
+
+@repeatable
+@given(st.lists(st.tuples(intervals(), st.floats(0.1, 10.0)), min_size=1, max_size=6))
+def test_a_harmonic_mean_lies_between_its_parts(weighted):
+    figures, weights = zip(*weighted, strict=True)
+    mean = harmonic_mean(figures, weights)
+    values = [figure.value for figure in figures]
+    assert min(values) * (1 - 1e-9) <= mean.value <= max(values) * (1 + 1e-9)
+    assert mean.low <= mean.value <= mean.high
+    assert mean.value == pytest.approx(
+        sum(weights) / sum(w / v for w, v in zip(weights, values, strict=True))
+    )
+
+
+@repeatable
+@given(st.lists(intervals(1.5), min_size=1, max_size=5), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
+def test_a_harmonic_mean_follows_its_units_and_ignores_the_weights(figures, factor, weight):
+    plain = harmonic_mean(figures, [1.0] * len(figures))
+    assert parts(harmonic_mean(figures, [weight] * len(figures))) == close(plain)
+    scaled = harmonic_mean([figure.scaled(factor) for figure in figures], [1.0] * len(figures))
+    assert parts(scaled) == close(plain.scaled(factor))
+
+
+@repeatable
+@given(st.floats(1e-6, 1e3), st.floats(0.0, 0.99), st.floats(0.1, 1e3))
+def test_one_part_alone_is_its_own_harmonic_mean(time_s, relative, work):
+    figure = Interval(time_s, time_s * (1 - relative), time_s * (1 + relative)).inverted(work)
+    assert parts(harmonic_mean([figure], [work])) == pytest.approx(parts(figure), rel=1e-6)
+
+
+def test_a_slow_part_with_all_the_work_decides():
+    fast, slow = Interval(100.0, 99.0, 101.0), Interval(1.0, 0.99, 1.01)
+    assert harmonic_mean([fast, slow], [1.0, 1.0]).value == pytest.approx(2 / 1.01)
+    assert harmonic_mean([fast, slow], [1.0, 1e6]).value == pytest.approx(1.0, rel=1e-5)
+
+
+def test_independent_parts_average_their_errors_out():
+    one = Interval(1.0, 0.9, 1.1)
+    together = harmonic_mean([one] * 4, [1.0] * 4)
+    assert together.relative_half_width == pytest.approx(one.relative_half_width / 2, rel=0.03)
+
+
+def test_a_mean_of_nothing_or_of_unpaired_weights_is_refused():
+    with pytest.raises(ValueError, match="at least one figure"):
+        harmonic_mean([], [])
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        harmonic_mean([Interval(1.0, 1.0, 1.0)], [1.0, 2.0])
