@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +50,26 @@ def find_circle(imports: Imports) -> list[str] | None:
         found: list[str] = error.args[1]
         return found[::-1]  # graphlib leads from what is imported to what imports it
     return None
+
+
+def circles_in(imports: Imports) -> list[set[str]]:
+    """Group the modules that import one another in a circle, directly or through others."""
+
+    @cache
+    def reached_from(module: str) -> frozenset[str]:
+        found: set[str] = set()
+        waiting = [module]
+        while waiting:
+            new = imports[waiting.pop()].keys() - found
+            found |= new
+            waiting += new
+        return frozenset(found)
+
+    groups: list[set[str]] = []
+    for module in imports:
+        if module in reached_from(module) and not any(module in group for group in groups):
+            groups.append({other for other in reached_from(module) if module in reached_from(other)})
+    return groups
 
 
 def _written(module: str, file: Path) -> Iterator[tuple[int, str]]:
