@@ -9,7 +9,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from nameplate.record import GRAVITY, Column, Record, columns, gravest_first
+from nameplate.record import GRAVITY, INTERVALS, Column, Record, columns, gravest_first
+from nameplate.stats.interval import Interval
 
 # The columns that `--json` promises, from the design's command-line contract.
 PROMISED = {
@@ -178,3 +179,13 @@ def test_orders_verdicts_gravest_first():
 @pytest.mark.parametrize("verdict", GRAVITY)
 def test_every_verdict_alone_makes_a_record(make_record, verdict):
     assert make_record(verdict=verdict, verdicts=(verdict,)).verdict == verdict
+
+
+def test_a_figure_comes_with_its_interval(make_record):
+    record = make_record()
+    assert record.interval("tflops") == Interval(0.4, 0.39, 0.41)
+    assert record.interval("bandwidth_gb_s") == Interval(1.17, 1.15, 1.2)
+    assert record.interval("normalized_efficiency") is None
+    for figure, ends in INTERVALS.items():
+        assert {figure, *ends} <= columns().keys()
+        assert record.model_copy(update={ends[0]: None}).interval(figure) is None

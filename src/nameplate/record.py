@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from nameplate.base.messages import Message, Reason
 from nameplate.base.model import FrozenModel
+from nameplate.stats.interval import Interval
 
 # Schema history (the shape of manifest and record lines; readers upgrade older ones):
 #   1  2026-11: first.
@@ -121,6 +122,14 @@ class Verification(FrozenModel):
     rule: str
     passed: bool
 
+
+# Figures with a 95 % confidence interval, each with the columns of its ends.
+INTERVALS: Mapping[str, tuple[str, str]] = {
+    "tflops": ("tflops_low", "tflops_high"),
+    "efficiency": ("efficiency_low", "efficiency_high"),
+    "bandwidth_gb_s": ("bandwidth_low_gb_s", "bandwidth_high_gb_s"),
+    "normalized_efficiency": ("normalized_efficiency_low", "normalized_efficiency_high"),
+}
 
 _TFLOPS = "TFLOPS"
 # What only a measurement can give.
@@ -254,16 +263,8 @@ class Record(FrozenModel):
     def _check_measured(self) -> None:
         if self.time_s is None or self.time_s <= 0 or self.launches is None or self.launches <= 0:
             raise ValueError("an ok record needs a time above 0 and at least one launch")
-        for value, low, high in (
-            (self.tflops, self.tflops_low, self.tflops_high),
-            (self.efficiency, self.efficiency_low, self.efficiency_high),
-            (self.bandwidth_gb_s, self.bandwidth_low_gb_s, self.bandwidth_high_gb_s),
-            (
-                self.normalized_efficiency,
-                self.normalized_efficiency_low,
-                self.normalized_efficiency_high,
-            ),
-        ):
+        for figure, ends in INTERVALS.items():
+            value, low, high = (getattr(self, name) for name in (figure, *ends))
             if value is not None and not (low is not None and high is not None and low <= value <= high):
                 raise ValueError(f"interval {low}..{high} doesn't hold its value {value}")
 
@@ -275,6 +276,12 @@ class Record(FrozenModel):
             raise ValueError(f"a {self.status} record carries no figure; got {given}")
         if "clean" in self.verdicts:
             raise ValueError(f"a {self.status} record can't be clean")
+
+    def interval(self, figure: str) -> Interval | None:
+        """Return one of `INTERVALS` with its 95 % confidence interval; None where the record lacks it."""
+        low, high = INTERVALS[figure]
+        found = (getattr(self, figure), getattr(self, low), getattr(self, high))
+        return None if None in found else Interval(*found)
 
     @property
     def reason_code(self) -> Annotated[str | None, Column("the reason's code, for programs")]:

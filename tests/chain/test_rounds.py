@@ -5,7 +5,8 @@ import pytest
 
 from nameplate.chain.throughput import Throughput, compare, throughput, together
 from nameplate.record import Batch
-from nameplate.stats.estimate import FEWEST_BATCHES, Interval, ratio
+from nameplate.stats.estimate import FEWEST_BATCHES
+from nameplate.stats.interval import Interval, ratio
 
 ROUNDS = 20
 FLOPS = 10**9

@@ -7,7 +7,7 @@ import pytest
 
 from nameplate.compare.estimate import independent, paired, shared_confidence
 from nameplate.compare.rows import word
-from nameplate.stats.estimate import CONFIDENCE, Interval
+from nameplate.stats.interval import CONFIDENCE, Interval
 
 SPREAD = 0.011
 TRIES = 2000

@@ -28,7 +28,7 @@ from nameplate.device.simulated import Law, Noise, SimulatedDevice
 from nameplate.device.simulated_work import SimulatedWork
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 
 RECORDED = sorted((Path(__file__).parents[1] / "data" / "compare").glob("pairs-*.json"))

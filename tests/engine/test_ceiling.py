@@ -15,7 +15,7 @@ from nameplate.engine.ceiling import Calibration, Ceilings, by_clock
 from nameplate.engine.measure import Allowance, measure_case, measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.specs.rating import Figure, Rating
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 
 AMPLE = Allowance(share_s=6.0, limit_s=60.0)

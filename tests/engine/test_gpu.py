@@ -19,7 +19,7 @@ from nameplate.engine.pilot import Pilots
 from nameplate.engine.trial import Drawn
 from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
 from nameplate.engine.window import Window
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
 from nameplate_kernels.workload import Check

@@ -11,7 +11,7 @@ import pytest
 from nameplate.device.interface import Counters
 from nameplate.engine.conditions import Conditions, between
 from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 from nameplate_kernels.workload import Check
 
 # Fractions that a float holds exactly, so that "at the threshold" is meant literally.

@@ -16,7 +16,7 @@ from nameplate.base.messages import Reason
 from nameplate.chain.stage import Stage
 from nameplate.chain.throughput import Throughput, compare, throughput, together
 from nameplate.record import GRAVITY, Record, Verdict
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 
 Provenance = Literal["measured", "published", "assumed"]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nameplate.record import Record
-from nameplate.stats.estimate import FEWEST_BATCHES, Interval, harmonic_mean, paired_ratio, ratio
+from nameplate.stats.estimate import FEWEST_BATCHES, paired_ratio
+from nameplate.stats.interval import Interval, harmonic_mean, ratio
 
 
 @dataclass(frozen=True)

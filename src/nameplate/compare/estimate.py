@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from nameplate.stats.estimate import CONFIDENCE, Interval
+from nameplate.stats.interval import CONFIDENCE, Interval
 
 # With fewer runs their scatter is known so badly that Student's factor makes nothing of it: 12.7 for two.
 FEWEST_MEASURED = 3

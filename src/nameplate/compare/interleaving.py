@@ -23,7 +23,7 @@ from nameplate.compare.rows import Row, word
 from nameplate.compare.runs import taken
 from nameplate.compare.terms import THRESHOLD, By, Terms
 from nameplate.run.measure import DEFAULT_RESULTS, SEED, check_budget
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 from nameplate.store.folder import find_runs, new_run_id, read_run
 
 # Of fewer pairs the scatter is known too badly to stop by: by luck they lie together.

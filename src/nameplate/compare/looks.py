@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nameplate.base.messages import Message, message
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 
 # achieved: throughput. normalized: that ÷ what tells of the conditions meanwhile. efficiency: that ÷ nominal.
 Basis = Literal["achieved", "normalized", "efficiency"]

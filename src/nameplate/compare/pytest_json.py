@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nameplate.base.errors import InputError
 from nameplate.compare.looks import Basis, Figure, Look, Taken
-from nameplate.stats.estimate import CONFIDENCE, Interval
+from nameplate.stats.interval import CONFIDENCE, Interval
 
 KIND = "pytest-benchmark"
 EXPECTED = "pytest-benchmark's JSON"

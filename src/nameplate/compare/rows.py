@@ -13,7 +13,7 @@ from nameplate.compare.estimate import FEWEST_MEASURED, independent, paired
 from nameplate.compare.looks import Basis, Figure, Look, State
 from nameplate.compare.spreads import Spread, spread_of
 from nameplate.compare.terms import Terms
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 
 # The last three say nothing of speed. missing: base has a figure, new has none; added: the other way round.
 Word = Literal["slower", "faster", "same", "ambiguous", "incomparable", "missing", "added"]

@@ -10,7 +10,7 @@ from nameplate.chain.from_run import admitted
 from nameplate.compare.looks import HELD_CLOCK, Basis, Figure, Look, State, Taken
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.record import Record
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected
 

@@ -21,7 +21,8 @@ from nameplate.engine.sampler import Sampler
 from nameplate.engine.verdict import loaded
 from nameplate.engine.window import Window
 from nameplate.specs.rating import Rating
-from nameplate.stats.estimate import FEWEST_BATCHES, Interval, paired_ratio, ratio
+from nameplate.stats.estimate import FEWEST_BATCHES, paired_ratio
+from nameplate.stats.interval import Interval, ratio
 
 _SHORTEST_S, _LONGEST_S = 0.5, 4.0  # to calibrate one dtype in
 _SHARE = 0.06  # of the group's time that needs it first

@@ -17,7 +17,8 @@ from nameplate.engine.verdict import Observation, judge, thresholds
 from nameplate.engine.window import Window
 from nameplate.record import Batch, Derate, Moment, Record, Status, Verdict, Verification
 from nameplate.specs.rating import Rating
-from nameplate.stats.estimate import BATCHES, Interval
+from nameplate.stats.estimate import BATCHES
+from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 from nameplate.workload import Check
 

@@ -15,7 +15,8 @@ from nameplate.base.model import FrozenModel
 from nameplate.base.toml import packaged, parse
 from nameplate.engine.conditions import Conditions
 from nameplate.record import Verdict, gravest_first
-from nameplate.stats.estimate import Interval, dwelling, trend
+from nameplate.stats.estimate import dwelling, trend
+from nameplate.stats.interval import Interval
 from nameplate.workload import Check
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nameplate.engine.trial import Drawn
-from nameplate.stats.estimate import Interval, launch_time
+from nameplate.stats.estimate import launch_time
+from nameplate.stats.interval import Interval
 from nameplate.stats.settling import Settling
 
 Floats = NDArray[np.float64]

@@ -42,7 +42,7 @@ from nameplate.base.toml import packaged, parse, unusable
 from nameplate.chain.stage import Stage
 from nameplate.fleet.links import Derate
 from nameplate.fleet.uncertain import Law, Uncertain, Written, exact, read
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

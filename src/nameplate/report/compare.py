@@ -15,7 +15,7 @@ from nameplate.compare.rows import Row, Word
 from nameplate.report.labels import Labels
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 
 _COUNTED: dict[Word, str] = {
     "slower": N_("{count} slower"),

@@ -12,7 +12,7 @@ from nameplate.fleet.goodput import Check, Facts, Goodput, facts, origin
 from nameplate.fleet.uncertain import Uncertain
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 
 _VERDICTS = {"holds": N_("yes"), "known_miss": N_("no, known"), "fails": N_("NO")}
 _BY = {"default": N_("default"), "own": N_("its own")}

@@ -39,7 +39,7 @@ from nameplate.report.stages import slowest_words, stage_words
 from nameplate.report.table import Field, Item
 from nameplate.specs.cpu import microarchitectures, normalize_brand
 from nameplate.specs.parts import shipped
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run, find_runs, write_durably
 
 README = "README.md"

@@ -15,7 +15,7 @@ from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.stages import slowest_words, stage_words
 from nameplate.report.table import verdict_words
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run
 
 

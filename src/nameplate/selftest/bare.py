@@ -19,7 +19,8 @@ from nameplate.device.interface import Device
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.trial import buffer_sets
 from nameplate.run.measure import SEED, check_budget, target_of
-from nameplate.stats.estimate import CONFIDENCE, FEWEST_BATCHES
+from nameplate.stats.estimate import FEWEST_BATCHES
+from nameplate.stats.interval import CONFIDENCE
 from nameplate.suite import Case, find
 
 _CASE = "matmul/bf16/1024x1024x1024/*"

@@ -25,7 +25,7 @@ from nameplate.engine.pilot import Pilots
 from nameplate.run.measure import SEED, target_of
 from nameplate.selftest.peers import EDGE, NoFigure, ask
 from nameplate.selftest.repeat import Figures
-from nameplate.stats.estimate import Interval
+from nameplate.stats.interval import Interval
 from nameplate.suite import find
 
 SECONDS = 5.0  # about what a peer's process takes with its start

@@ -32,7 +32,7 @@ from nameplate.engine.pilot import Pilots
 from nameplate.record import Record, Verdict
 from nameplate.selftest.readings import PEERS, Trace
 from nameplate.selftest.scenarios import Scenario, scenarios
-from nameplate.stats.estimate import CONFIDENCE
+from nameplate.stats.interval import CONFIDENCE
 from nameplate.suite import Case
 
 RUNS = 1000

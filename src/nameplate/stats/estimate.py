@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtrc, stdtrit
 
-CONFIDENCE = 0.95
+from nameplate.stats.interval import CONFIDENCE, Interval
+
 # What is asked before a verdict is spoken: of 100 windows without what it names, 99 go free.
 VERDICT_CONFIDENCE = 0.99
 # Below this many batches Student's factor alone carries the correction; simulated coverage of a stopping
@@ -43,29 +44,6 @@ _DWELLING_CHANCE = 0.005
 _LARGEST_AUTOCORRELATION = 0.95
 
 _Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with the ends of its 95 % interval, all in one unit."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def relative_half_width(self) -> float:
-        """Half the interval's width as a fraction of the value."""
-        return (self.high - self.low) / 2 / self.value if self.value else math.inf
-
-    def scaled(self, factor: float) -> Interval:
-        """Multiply value and ends by an exact factor above 0."""
-        return Interval(self.value * factor, self.low * factor, self.high * factor)
-
-    def inverted(self, numerator: float) -> Interval:
-        """`numerator` ÷ this interval; the ends change places. A low end of 0 gives an infinite high end."""
-        high = numerator / self.low if self.low > 0 else math.inf
-        return Interval(numerator / self.value, numerator / self.high, high)
 
 
 @dataclass(frozen=True)
@@ -171,8 +149,8 @@ def paired_ratio(first_s: ArrayLike, second_s: ArrayLike) -> Interval:
         raise ValueError(f"a paired ratio needs times above 0; got {shortest_s}")
     value = float(first.sum() / second.sum())
     noise = _noise(np.arange(first.size, dtype=float), first / first.mean() - second / second.mean())
-    spread = float(stdtrit(noise.freedom, (1 + CONFIDENCE) / 2)) * noise.error
-    return Interval(value, value * math.exp(-spread), value * math.exp(spread))
+    half = float(stdtrit(noise.freedom, (1 + CONFIDENCE) / 2)) * noise.error
+    return Interval.from_log_half_width(value, half)
 
 
 def trend(at_s: ArrayLike, values: ArrayLike) -> Trend:
@@ -386,36 +364,3 @@ def _error_of_mean(course: _Course) -> _Noise:
         r = min((n * r + 2) / (n - 4), _LARGEST_AUTOCORRELATION)
         worth = max(n * (1 - r) / (1 + r), course.parameters + 1.0)
     return _Noise(math.sqrt(power / n / (worth - course.parameters)), freedom)
-
-
-def ratio(numerator: Interval, denominator: Interval) -> Interval:
-    """Quotient of two independent figures; relative half-widths add in quadrature, on a log scale.
-
-    Raises ValueError when either value isn't above 0.
-    """
-    if numerator.value <= 0 or denominator.value <= 0:
-        raise ValueError(f"a ratio needs two figures above 0; got {numerator.value} and {denominator.value}")
-    value = numerator.value / denominator.value
-    spread = math.hypot(_log_half_width(numerator), _log_half_width(denominator))
-    return Interval(value, value * math.exp(-spread), value * math.exp(spread))
-
-
-def _log_half_width(interval: Interval) -> float:
-    if interval.low <= 0:
-        return math.inf
-    return (math.log(interval.high) - math.log(interval.low)) / 2
-
-
-def harmonic_mean(figures: Sequence[Interval], weights: Sequence[float]) -> Interval:
-    """Weighted harmonic mean of throughputs: what parts of one work, weighted by FLOPs, reach together.
-
-    Times add, so Σw ÷ Σ(w ÷ throughput); the half-widths of the independent times add in quadrature.
-    Raises ValueError for no figures.
-    """
-    if not figures:
-        raise ValueError("a mean needs at least one figure")
-    total = sum(weights)
-    times = [figure.inverted(weight) for figure, weight in zip(figures, weights, strict=True)]
-    time = sum(each.value for each in times)
-    half = math.sqrt(sum(((each.high - each.low) / 2) ** 2 for each in times))
-    return Interval(time, max(time - half, 0.0), time + half).inverted(total)

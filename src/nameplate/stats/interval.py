@@ -1,0 +1,70 @@
+"""A value with its 95 % confidence interval, and the arithmetic of such values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the ends of its 95 % confidence interval, all in one unit."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_log_half_width(cls, value: float, log_half_width: float) -> Interval:
+        """Return the interval that is symmetric about `value` on a log scale."""
+        return cls(value, value * math.exp(-log_half_width), value * math.exp(log_half_width))
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half the interval's width as a fraction of the value."""
+        return (self.high - self.low) / 2 / self.value if self.value else math.inf
+
+    @property
+    def log_half_width(self) -> float:
+        """Half the interval's width on a log scale; infinite where the low end isn't above 0."""
+        return (math.log(self.high) - math.log(self.low)) / 2 if self.low > 0 else math.inf
+
+    def scaled(self, factor: float) -> Interval:
+        """Multiply value and ends by an exact factor above 0."""
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
+
+    def inverted(self, numerator: float) -> Interval:
+        """Divide `numerator` by this interval, which swaps its ends. A low end of 0 becomes an infinite high
+        end.
+        """
+        high = numerator / self.low if self.low > 0 else math.inf
+        return Interval(numerator / self.value, numerator / self.high, high)
+
+
+def ratio(numerator: Interval, denominator: Interval) -> Interval:
+    """Return the quotient of two independent figures; their half-widths on a log scale add in quadrature.
+
+    Raises ValueError when either value isn't above 0.
+    """
+    if numerator.value <= 0 or denominator.value <= 0:
+        raise ValueError(f"a ratio needs two figures above 0; got {numerator.value} and {denominator.value}")
+    half = math.hypot(numerator.log_half_width, denominator.log_half_width)
+    return Interval.from_log_half_width(numerator.value / denominator.value, half)
+
+
+def harmonic_mean(figures: Sequence[Interval], weights: Sequence[float]) -> Interval:
+    """Return the weighted harmonic mean of throughputs: that of several parts of a work, weighted by FLOPs.
+
+    Times add up, so the mean is Σw ÷ Σ(w ÷ throughput). The parts are independent, so the half-widths of
+    their times add in quadrature. Raises ValueError for no figures.
+    """
+    if not figures:
+        raise ValueError("a mean needs at least one figure")
+    total = sum(weights)
+    times = [figure.inverted(weight) for figure, weight in zip(figures, weights, strict=True)]
+    time = sum(each.value for each in times)
+    half = math.sqrt(sum(((each.high - each.low) / 2) ** 2 for each in times))
+    return Interval(time, max(time - half, 0.0), time + half).inverted(total)
