@@ -12,16 +12,16 @@ from nameplate.fleet.budget import afford
 from nameplate.fleet.needs import meet
 from nameplate.fleet.plan import train
 from nameplate.fleet.pricing import cost
-from nameplate.report.audit import audit_view
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import devices_view
 from nameplate.report.devices import document as document_of
-from nameplate.report.fleet import cost_view, list_rows, list_view, validation_view
-from nameplate.report.goodput import goodput_view
-from nameplate.report.goodput import validation_view as goodput_validation_view
+from nameplate.report.fleet.audit import audit_view
+from nameplate.report.fleet.costs import cost_view, list_rows, list_view, validation_view
+from nameplate.report.fleet.goodput import goodput_view
+from nameplate.report.fleet.goodput import validation_view as goodput_validation_view
+from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
+from nameplate.report.fleet.priced import price
 from nameplate.report.listing import list_runs, list_table
-from nameplate.report.plan import needs_view, purchases_view, training_view
-from nameplate.report.priced import price
 from nameplate.report.selftest import failures, readings_table, repeated_table, simulated_table
 from nameplate.report.specs import document, part_view, parts_view
 from nameplate.report.suites import suites_view

@@ -176,8 +176,8 @@ OTHERWISE = {
     "fleet/entries.py": 1,  # the ends of an input, as one types them: 1e+12
     "fleet/goodput.py": 1,
     "fleet/plan.py": 1,
-    "report/fleet.py": 1,  # a cell of --csv
-    "report/identity.py": 2,  # the flags of a command
+    "report/fleet/costs.py": 1,  # a cell of --csv
+    "report/sections/identity.py": 2,  # the flags of a command
 }
 
 

@@ -40,10 +40,11 @@ from nameplate.fleet.fleets import shipped
 from nameplate.fleet.links import Provenance
 from nameplate.fleet.pricing import cost
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
-from nameplate.report import markdown, priced, terminal
+from nameplate.report import markdown, terminal
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import _FACTS
-from nameplate.report.priced import price
+from nameplate.report.fleet import priced
+from nameplate.report.fleet.priced import price
 from nameplate.report.table import Table
 from nameplate.report.view import View, view
 from nameplate.report.write import report_views, write_report

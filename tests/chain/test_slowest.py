@@ -7,7 +7,7 @@ import pytest
 from nameplate.chain.from_run import furthest, slowest, stages
 from nameplate.fleet.pricing import cost
 from nameplate.report.leaderboard import leaderboard
-from nameplate.report.meaning import answers, meaning
+from nameplate.report.sections.answers import answers, meaning
 from nameplate.report.view import view
 from nameplate.store.folder import RecordWriter, create
 

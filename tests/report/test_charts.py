@@ -12,7 +12,6 @@ import pytest
 from nameplate.chain.from_run import slowest, stages
 from nameplate.record import Moment
 from nameplate.report import textchart, vega
-from nameplate.report.beside import beside
 from nameplate.report.chart import (
     MOST_BARS,
     MOST_POINTS,
@@ -25,12 +24,13 @@ from nameplate.report.chart import (
     Step,
     Waterfall,
 )
+from nameplate.report.fleet.priced import price, priced_tables
 from nameplate.report.labels import Labels
 from nameplate.report.palette import COLOURS, GAIN, LOSS, SERIES, style_sheet
-from nameplate.report.priced import price, priced_tables
-from nameplate.report.shapes import shapes_table
+from nameplate.report.sections.shapes import shapes_table
+from nameplate.report.sections.throughput import memory_table, work_table
+from nameplate.report.side_by_side import side_by_side_view
 from nameplate.report.view import view
-from nameplate.report.work import memory_table, work_table
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>]]>&\x1b[2J\u202e\"'"
@@ -53,7 +53,7 @@ def charts_of(*tables):
 def every_chart(a800_run, **changes):
     """Every chart of a run and of two side by side, by its name."""
     run, other = a800_run(**changes), a800_run(0.9, run="20261123T120000-standard-a801", **changes)
-    return charts_of(*view(run).tables, *priced_tables(price(run)), *beside([run, other]).tables)
+    return charts_of(*view(run).tables, *priced_tables(price(run)), *side_by_side_view([run, other]).tables)
 
 
 @pytest.fixture(scope="module")

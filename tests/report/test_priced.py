@@ -6,7 +6,7 @@ import pytest
 
 from nameplate.device.identity import CpuIdentity
 from nameplate.report.chart import FLEETS, MOST_BARS
-from nameplate.report.priced import price, priced_tables
+from nameplate.report.fleet.priced import price, priced_tables
 from nameplate.store.manifest import DeviceEntry
 
 PUBLISHED = 0.642 * 312 / 320

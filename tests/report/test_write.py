@@ -7,7 +7,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from nameplate.base.errors import InputError
-from nameplate.report.priced import price
+from nameplate.report.fleet.priced import price
 from nameplate.report.write import report_views, write_report
 
 pytestmark = pytest.mark.usefixtures("one_library")

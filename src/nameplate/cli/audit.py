@@ -37,11 +37,11 @@ def audit(
         if json:
             print_json([row.as_json() for row in rows])
         elif csv:
-            from nameplate.report.audit import as_csv
+            from nameplate.report.fleet.audit import as_csv
 
             print(as_csv(rows), end="")
         else:
-            from nameplate.report.audit import audit_view
+            from nameplate.report.fleet.audit import audit_view
 
             show_view(audit_view(rows))
     contradicted = [row.id for row in rows if row.verdict == "contradicted"]

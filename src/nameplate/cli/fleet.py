@@ -48,7 +48,7 @@ def list_(
     """List the fleets, as their sources state them and in cards."""
     check_format(json, csv)
     from nameplate.fleet.fleets import catalogue
-    from nameplate.report.fleet import list_rows, list_view
+    from nameplate.report.fleet.costs import list_rows, list_view
 
     with reader(lang, json=json, csv=csv):
         rows = list_rows(catalogue(fleets or (), parts=parts or ()), parts or ())
@@ -107,7 +107,7 @@ def cost(
         if json or csv:
             print_rows([cost_row(each) for each in costs], csv=csv)
         else:
-            from nameplate.report.fleet import cost_view
+            from nameplate.report.fleet.costs import cost_view
 
             show_view(cost_view(costs))
 
@@ -125,7 +125,7 @@ def validate(
     """Predict published end-to-end figures from others; exit with 1 where an error is past its bound."""
     check_format(json, csv)
     from nameplate.fleet.validation import validate as compute
-    from nameplate.report.fleet import failures, validation_view
+    from nameplate.report.fleet.costs import failures, validation_view
 
     with reader(lang, json=json, csv=csv):
         checks = compute(bound=bound)

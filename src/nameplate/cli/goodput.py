@@ -87,7 +87,7 @@ def _print_jobs(jobs: Sequence[Goodput], *, as_rows: bool, csv: bool) -> None:
     if as_rows:
         print_rows([job.as_json() for job in jobs], csv=csv)
         return
-    from nameplate.report.goodput import goodput_view
+    from nameplate.report.fleet.goodput import goodput_view
 
     show_view(goodput_view(jobs))
 
@@ -96,14 +96,14 @@ def _print_checks(checks: Sequence[Check], *, as_rows: bool, csv: bool) -> None:
     if as_rows:
         print_rows([check.as_json() for check in checks], csv=csv)
         return
-    from nameplate.report.goodput import validation_view
+    from nameplate.report.fleet.goodput import validation_view
 
     show_view(validation_view(checks))
 
 
 def _end(checks: Sequence[Check]) -> None:
     """End with 1 where a check is past its bound."""
-    from nameplate.report.goodput import failures
+    from nameplate.report.fleet.goodput import failures
 
     failed = failures(checks)
     for sentence in failed:

@@ -60,7 +60,7 @@ def check_format(json: bool, csv: bool) -> None:
 def print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
     """Print rows as one JSON document, or as CSV."""
     if csv:
-        from nameplate.report.fleet import as_csv
+        from nameplate.report.fleet.costs import as_csv
 
         print(as_csv(rows), end="")
     else:

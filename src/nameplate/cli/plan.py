@@ -149,21 +149,21 @@ def plan(
 
 def _need(eflops: float, parts: Sequence[str], options: Mapping[str, Any]) -> Answer:
     from nameplate.fleet.needs import meet
-    from nameplate.report.plan import needs_view
+    from nameplate.report.fleet.plan import needs_view
 
     return meet(eflops, parts, **options), needs_view
 
 
 def _purchase(budget_rmb: float, parts: Sequence[str], options: Mapping[str, Any]) -> Answer:
     from nameplate.fleet.budget import afford
-    from nameplate.report.plan import purchases_view
+    from nameplate.report.fleet.plan import purchases_view
 
     return afford(budget_rmb, parts, **options), purchases_view
 
 
 def _training(given: Mapping[str, Any], options: Mapping[str, Any]) -> Answer:
     from nameplate.fleet.plan import train
-    from nameplate.report.plan import training_view
+    from nameplate.report.fleet.plan import training_view
 
     if "every_days" not in given:
         raise InputError("how often?", where="--every-days", got="nothing", expected="days between refreshes")

@@ -60,7 +60,7 @@ def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     from nameplate.base.language import speaking
-    from nameplate.report.priced import price
+    from nameplate.report.fleet.priced import price
     from nameplate.report.write import report_views
 
     with speaking(lang):

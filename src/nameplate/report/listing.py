@@ -15,7 +15,7 @@ from nameplate.base.text import plain
 from nameplate.chain.from_run import fastest_product, slowest, stages
 from nameplate.chain.stage import Stage
 from nameplate.record import GRAVITY, Record
-from nameplate.report.identity import device_words
+from nameplate.report.sections.identity import device_words
 from nameplate.report.table import Field, Table, table_of
 from nameplate.store.find import Library
 from nameplate.store.folder import Run, read_run

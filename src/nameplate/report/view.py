@@ -17,15 +17,28 @@ from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.chain.effects import effects
 from nameplate.chain.from_run import chain, stages
-from nameplate.report.block import block_table
-from nameplate.report.identity import Fact, device_words, facts, method_table, records_table, reproduce_table
 from nameplate.report.labels import Labels
-from nameplate.report.meaning import Answer, advice, answers, meaning, measured
-from nameplate.report.onset import onset_table
-from nameplate.report.ratios import chain_table, effects_table
-from nameplate.report.shapes import shapes_table
+from nameplate.report.sections.answers import Answer, advice, answers, meaning, measured
+from nameplate.report.sections.block import block_table
+from nameplate.report.sections.chain import chain_table, effects_table
+from nameplate.report.sections.identity import (
+    Fact,
+    device_words,
+    facts,
+    method_table,
+    records_table,
+    reproduce_table,
+)
+from nameplate.report.sections.shapes import shapes_table
+from nameplate.report.sections.soak import onset_table
+from nameplate.report.sections.throughput import (
+    across_table,
+    launch_table,
+    load_table,
+    memory_table,
+    work_table,
+)
 from nameplate.report.table import Table
-from nameplate.report.work import across_table, launch_table, load_table, memory_table, work_table
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
 
@@ -53,7 +66,7 @@ def view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View
     """Build the view of a run, finished or not.
 
     `whole` adds what a report has beside the figures: the method, every record, how to reproduce them.
-    `fleets` are what the run makes of fleets (`report.priced`).
+    `fleets` are what the run makes of fleets (`report.fleet.priced`).
     """
     labels = Labels.of(run)
     tables = [*_sections(run, labels), *fleets]

@@ -11,9 +11,9 @@ from nameplate.base.errors import InputError, NameplateError, unwritable
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.language import speaking
 from nameplate.report import markdown, page, vega, whatif
-from nameplate.report.beside import beside
 from nameplate.report.chart import Chart
-from nameplate.report.priced import Priced, price, priced_tables
+from nameplate.report.fleet.priced import Priced, price, priced_tables
+from nameplate.report.side_by_side import side_by_side_view
 from nameplate.report.view import View, view
 from nameplate.store.folder import Run, write_durably
 
@@ -83,7 +83,7 @@ def report_views(runs: Sequence[Run], priced: Sequence[Priced]) -> list[View]:
         view(run, whole=True, fleets=priced_tables(each) if each.why is None or n == pricing else ())
         for n, (run, each) in enumerate(zip(runs, priced, strict=True))
     ]
-    return whole if len(runs) == 1 else [beside(runs), *whole]
+    return whole if len(runs) == 1 else [side_by_side_view(runs), *whole]
 
 
 def _pricing(priced: Sequence[Priced]) -> int | None:

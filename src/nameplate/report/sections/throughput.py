@@ -13,7 +13,7 @@ from nameplate.chain.from_run import admitted
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
 from nameplate.report.labels import Labels
-from nameplate.report.roofline import roofline
+from nameplate.report.sections.roofline import roofline
 from nameplate.report.table import Field, Table, table_of
 
 

@@ -28,7 +28,7 @@ from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.needs import Need
 from nameplate.fleet.plan import Training, time_of
-from nameplate.report.fleet import CHAINS, cost_view
+from nameplate.report.fleet.costs import CHAINS, cost_view
 from nameplate.report.table import Field, Table, table_of
 from nameplate.report.view import View
 

@@ -13,9 +13,9 @@ from nameplate.chain.published import best_gemm
 from nameplate.device.identity import CpuIdentity
 from nameplate.record import Record
 from nameplate.report.labels import Labels
-from nameplate.report.meaning import measured
+from nameplate.report.sections.answers import measured
+from nameplate.report.sections.throughput import computed
 from nameplate.report.table import Field, Table, table_of
-from nameplate.report.work import computed
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from nameplate.report.beside import beside
 from nameplate.report.chart import MOST_BARS
 from nameplate.report.document import document
+from nameplate.report.side_by_side import side_by_side_view
 
 FIRST, SECOND = "20261122T120000-standard-a800", "20261123T120000-standard-a801"
 
@@ -39,7 +39,7 @@ def runs(a800_run):
 
 
 def test_runs_of_one_part_are_named_by_the_end_of_their_ids(runs):
-    found = beside(runs)
+    found = side_by_side_view(runs)
     assert found.title == "2 runs side by side"
     for heading in ("From nominal to delivered", "Cases that the runs share"):
         assert table(found, heading).columns[1:] == ("a800", "a801")
@@ -49,12 +49,12 @@ def test_runs_of_one_part_are_named_by_the_end_of_their_ids(runs):
 
 def test_where_ids_end_alike_the_whole_of_them_tells_runs_apart(a800_run):
     twin = "20261123T120000-standard-a800"
-    assert table(beside([a800_run(), a800_run(run=twin)]), "Cases").columns[1:] == (FIRST, twin)
+    assert table(side_by_side_view([a800_run(), a800_run(run=twin)]), "Cases").columns[1:] == (FIRST, twin)
 
 
 def test_runs_of_different_parts_are_named_by_them(runs):
     first, second = runs
-    found = beside([first, of_part(second, "nvidia-h100-sxm5-80gb")])
+    found = side_by_side_view([first, of_part(second, "nvidia-h100-sxm5-80gb")])
     names = ("nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb")
     assert table(found, "Cases that the runs share").columns[1:] == names
     assert [line.partition(":")[0] for line in found.meaning.splitlines()] == list(names)
@@ -62,11 +62,11 @@ def test_runs_of_different_parts_are_named_by_them(runs):
 
 def test_where_one_part_is_not_known_ids_are_used(runs):
     first, second = runs
-    assert table(beside([first, of_part(second, None)]), "The runs").rows[1][0] == "a801"
+    assert table(side_by_side_view([first, of_part(second, None)]), "The runs").rows[1][0] == "a801"
 
 
 def test_the_runs_are_listed_with_what_they_ran_on(runs):
-    row = cells(beside(runs), "The runs")["a801"]
+    row = cells(side_by_side_view(runs), "The runs")["a801"]
     assert row == {
         "run": SECOND,
         "device": "NVIDIA A800-SXM4-80GB",
@@ -78,7 +78,7 @@ def test_the_runs_are_listed_with_what_they_ran_on(runs):
 
 
 def test_stages_stand_beside_each_other_of_nominal(runs):
-    rows = cells(beside(runs), "From nominal to delivered")
+    rows = cells(side_by_side_view(runs), "From nominal to delivered")
     first, second = rows["transformer block"].values()
     assert (first, second) == ("64.1% ± 0.6", "57.7% ± 0.6")
     assert list(rows) == [
@@ -100,7 +100,7 @@ def test_stages_keep_the_chains_order_whichever_run_comes_first(runs):
 
     plain_run = replace(runs[1], records=tuple(unphased(runs[1].records)))
     for order in ((plain_run, runs[0]), (runs[0], plain_run)):
-        rows = cells(beside(order), "From nominal to delivered")
+        rows = cells(side_by_side_view(order), "From nominal to delivered")
         assert list(rows)[:5] == [
             "nominal",
             "datasheet",
@@ -113,7 +113,7 @@ def test_stages_keep_the_chains_order_whichever_run_comes_first(runs):
 
 
 def test_of_several_devices_the_slowest_stands_beside_the_other_run(a800_run, runs):
-    found = beside([runs[0], a800_run(1.0, 0.7, run=SECOND)])
+    found = side_by_side_view([runs[0], a800_run(1.0, 0.7, run=SECOND)])
     stages = cells(found, "From nominal to delivered")["transformer block"]
     assert stages["a801"] == "44.8% ± 0.4"
     case = cells(found, "Cases that the runs share")["matmul bf16 2048x2048x2048"]
@@ -123,13 +123,15 @@ def test_of_several_devices_the_slowest_stands_beside_the_other_run(a800_run, ru
 def test_only_cases_that_two_runs_have_are_shown(runs):
     first, second = runs
     second = without(second, lambda record: record.dtype != "tf32")
-    rows = cells(beside([first, second]), "Cases that the runs share")
+    rows = cells(side_by_side_view([first, second]), "Cases that the runs share")
     assert not any("tf32" in case for case in rows)
     assert any("fp16" in case for case in rows)
     third = replace(
         first, manifest=first.manifest.model_copy(update={"run": "20261124T120000-standard-a802"})
     )
-    row = cells(beside([first, second, third]), "Cases that the runs share")["matmul tf32 8192x8192x8192"]
+    row = cells(side_by_side_view([first, second, third]), "Cases that the runs share")[
+        "matmul tf32 8192x8192x8192"
+    ]
     assert list(row.values()) == ["81.9%", "–", "81.9%"]
 
 
@@ -137,7 +139,7 @@ def test_runs_that_share_nothing_have_no_table_of_cases(runs):
     first, second = runs
     first = without(first, lambda record: record.dtype == "tf32")
     second = without(second, lambda record: record.dtype == "fp16")
-    headings = [each.heading for each in beside([first, second]).tables]
+    headings = [each.heading for each in side_by_side_view([first, second]).tables]
     assert not any(heading.startswith("Cases that the runs share") for heading in headings)
 
 
@@ -150,7 +152,7 @@ def test_a_figure_in_doubt_is_marked(runs):
             each.model_copy(update=loud) if each.dtype == "tf32" else each for each in second.records
         ),
     )
-    found = beside([first, second])
+    found = side_by_side_view([first, second])
     rows = cells(found, "Cases that the runs share")
     assert list(rows["matmul tf32 8192x8192x8192"].values()) == ["81.9%", "73.7% ?"]
     # Throttled is what a settled figure is: no doubt stands beside it.
@@ -161,21 +163,21 @@ def test_a_figure_in_doubt_is_marked(runs):
 
 
 def test_without_a_rating_the_figure_stands_in_its_unit(runs):
-    rows = cells(beside(runs), "Cases that the runs share")
+    rows = cells(side_by_side_view(runs), "Cases that the runs share")
     assert list(rows["memory fp32 copy-4096MiB"].values()) == ["1,680 GB/s", "1,512 GB/s"]
     unrated = dict.fromkeys(("efficiency", "efficiency_low", "efficiency_high", "nominal_tflops"))
     bare = [
         replace(run, records=tuple(each.model_copy(update=unrated) for each in run.records)) for run in runs
     ]
-    rows = cells(beside(bare), "Cases that the runs share")
+    rows = cells(side_by_side_view(bare), "Cases that the runs share")
     assert list(rows["matmul tf32 8192x8192x8192"].values()) == ["131 TFLOPS", "118 TFLOPS"]
-    assert [chart.name for each in beside(bare).tables for chart in each.charts] == []
+    assert [chart.name for each in side_by_side_view(bare).tables for chart in each.charts] == []
 
 
 def test_a_run_without_a_product_has_dashes_and_says_so(runs):
     first, second = runs
     second = without(second, lambda record: record.workload == "memory")
-    found = beside([first, second])
+    found = side_by_side_view([first, second])
     assert {row["a801"] for row in cells(found, "From nominal to delivered").values()} == {"–"}
     assert "No product was measured" in found.meaning.splitlines()[1]
     assert [chart.kinds for chart in table(found, "From nominal").charts] == [("a800",)]
@@ -188,7 +190,7 @@ def named(run, count):
 
 def test_a_chart_of_more_runs_than_it_holds_shows_whole_runs_and_says_so(runs):
     """Rather than cutting the last stage off, which matters most."""
-    found = beside(named(runs[0], 9))
+    found = side_by_side_view(named(runs[0], 9))
     (stages,) = table(found, "From nominal").charts
     assert stages.title.endswith(": the first 6 of 9")
     assert len(stages.bars) == 36 <= MOST_BARS
@@ -200,7 +202,7 @@ def test_a_chart_of_more_runs_than_it_holds_shows_whole_runs_and_says_so(runs):
 
 
 def test_bars_of_a_case_stand_side_by_side_a_run_each(runs):
-    (chart,) = table(beside(runs), "Cases that the runs share").charts
+    (chart,) = table(side_by_side_view(runs), "Cases that the runs share").charts
     burst = [bar for bar in chart.bars if bar.label.endswith("burst")]
     assert [(bar.kind, bar.value) for bar in burst] == [
         ("a800", pytest.approx(275 / 320)),
@@ -215,5 +217,5 @@ def test_a_run_has_the_same_stages_alone_as_beside_another(runs):
     share = 1.0
     for link in document(runs[1])["chain"]:
         share *= link["value"]
-    row = cells(beside(runs), "From nominal to delivered")["transformer block"]
+    row = cells(side_by_side_view(runs), "From nominal to delivered")["transformer block"]
     assert row["a801"].split(" ± ")[0] == f"{share:.1%}"

@@ -11,9 +11,9 @@ from nameplate.chain.from_run import Stages, admitted, left, slowest, stages
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
-from nameplate.report.identity import device_words
 from nameplate.report.labels import Labels
-from nameplate.report.meaning import meaning, measured
+from nameplate.report.sections.answers import meaning, measured
+from nameplate.report.sections.identity import device_words
 from nameplate.report.stages import stage_words
 from nameplate.report.table import Table
 from nameplate.report.view import View
@@ -22,7 +22,7 @@ from nameplate.store.folder import Run
 _FEWEST = 2
 
 
-def beside(runs: Sequence[Run]) -> View:
+def side_by_side_view(runs: Sequence[Run]) -> View:
     """The runs beside each other, a column each; a device's case in one beside the same case in another."""
     names = _names(runs)
     tables = (_runs_table(runs, names), _stages_table(runs, names), _cases_table(runs, names))

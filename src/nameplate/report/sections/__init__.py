@@ -1,0 +1,1 @@
+"""The tables of one run, by what they are about."""
