@@ -567,7 +567,7 @@ def a800_run():
 @pytest.fixture(scope="session")
 def library(once):
     """The library that draws the charts of a page; to bundle it takes seconds, so one does for all pages."""
-    from nameplate.report import vega
+    from nameplate.report.charts import vega
 
     folder = once("library", lambda folder: (folder / "library.js").write_text(vega.library()(), "utf-8"))
     return (folder / "library.js").read_text("utf-8")
@@ -576,18 +576,18 @@ def library(once):
 @pytest.fixture
 def one_library(library, monkeypatch):
     """Have every page that is rendered hold that one."""
-    monkeypatch.setattr("nameplate.report.vega.library", lambda: lambda: library)
+    monkeypatch.setattr("nameplate.report.charts.vega.library", lambda: lambda: library)
 
 
 @pytest.fixture(scope="session")
 def page_of(library, tmp_path_factory):
     """Write the page of some runs as `bench report` does, and say where it is."""
-    from nameplate.report.write import write_report
+    from nameplate.report.media.write import write_report
 
     def write(*runs, lang="en"):
         output = tmp_path_factory.mktemp("report") / "report.html"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("nameplate.report.vega.library", lambda: lambda: library)
+            patch.setattr("nameplate.report.charts.vega.library", lambda: lambda: library)
             write_report(runs, output, lang)
         return output
 

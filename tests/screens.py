@@ -21,12 +21,11 @@ from nameplate.report.fleet.goodput import goodput_view
 from nameplate.report.fleet.goodput import validation_view as goodput_validation_view
 from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
 from nameplate.report.fleet.priced import price
-from nameplate.report.listing import list_runs, list_table
+from nameplate.report.listing import list_runs, list_table, suites_view
+from nameplate.report.media.write import report_views
 from nameplate.report.selftest import failures, readings_table, repeated_table, simulated_table
 from nameplate.report.specs import document, part_view, parts_view
-from nameplate.report.suites import suites_view
 from nameplate.report.view import View
-from nameplate.report.write import report_views
 from nameplate.selftest.repeat import Figures, repeat
 from nameplate.selftest.simulate import simulate
 from nameplate.specs.parts import registry

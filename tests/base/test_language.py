@@ -40,14 +40,14 @@ from nameplate.fleet.fleets import shipped
 from nameplate.fleet.links import Provenance
 from nameplate.fleet.pricing import cost
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
-from nameplate.report import markdown, terminal
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import _FACTS
 from nameplate.report.fleet import priced
 from nameplate.report.fleet.priced import price
-from nameplate.report.table import Table
-from nameplate.report.view import View, view
-from nameplate.report.write import report_views, write_report
+from nameplate.report.media import markdown, terminal
+from nameplate.report.media.write import report_views, write_report
+from nameplate.report.run import run_view
+from nameplate.report.view import Table, View
 from nameplate.run.measure import software
 from nameplate.run.pool import Outcome
 from nameplate.specs.parts import registry
@@ -488,7 +488,7 @@ def test_languages_nest():
 
 def test_english_is_the_same_after_chinese(make_runs):
     def said():
-        whole = view(run, whole=True)
+        whole = run_view(run, whole=True)
         return printed(whole, 120), markdown.render(whole)
 
     run = make_runs()[0]

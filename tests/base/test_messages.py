@@ -30,8 +30,7 @@ from nameplate.engine.ceiling import _holder, _losses, _parts
 from nameplate.engine.conditions import between
 from nameplate.engine.gpu_warnings import gpu_warnings
 from nameplate.record import Record
-from nameplate.report.document import document
-from nameplate.report.view import view
+from nameplate.report.run import run_document, run_view
 from nameplate.run.pool import Outcome
 from nameplate.specs.parts import registry
 from nameplate.specs.recognition import rating
@@ -199,7 +198,7 @@ def test_a_report_shows_foreign_text_verbatim_in_any_language(make_run, make_rec
         problems=[message("device_refused", device="cuda:0", why=FOREIGN), text(FOREIGN)],
     )
     with speaking("zh"):
-        shown = view(run)
+        shown = run_view(run)
     assert shown.problems == (f"cuda:0：{FOREIGN}", FOREIGN)
     cells = [cell for table in shown.tables for row in table.rows for cell in row]
     assert cells.count(FOREIGN) == 2
@@ -213,9 +212,9 @@ def test_what_programs_read_is_english_whatever_language_is_spoken(make_run, mak
         make_record(status="skipped", reason=reason, case="matmul/int8/8x8x8/normal/warm/-/torch"),
         problems=[message("torn_line", file="records-x-0.jsonl", count=12)],
     )
-    english = document(run)
+    english = run_document(run)
     with speaking("zh"):
-        assert document(run) == english
+        assert run_document(run) == english
     first, second = english["records"]
     assert first["warnings"] == ["it hadn't settled when its time was up"]
     assert (first["loss"], first["reason"]) == ("heat 30%", None)

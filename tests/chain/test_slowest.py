@@ -7,8 +7,8 @@ import pytest
 from nameplate.chain.from_run import furthest, slowest, stages
 from nameplate.fleet.pricing import cost
 from nameplate.report.leaderboard import leaderboard
+from nameplate.report.run import run_view
 from nameplate.report.sections.answers import answers, meaning
-from nameplate.report.view import view
 from nameplate.store.folder import RecordWriter, create
 
 A800 = "nvidia-a800-sxm4-80gb"
@@ -53,7 +53,7 @@ def test_a_device_without_a_burst_comes_as_far_and_is_the_slowest_everywhere(a80
     run = a800_run(1.0, 0.5, records=without("cuda:1", "burst"))
     assert slowest(stages(run.records)).device == "cuda:1"
     assert "cuda:1, the slowest of 2 devices, delivers 38.3% of it" in meaning(run)
-    assert view(run).answers[-1].value == "32.0% ± 0.3"
+    assert run_view(run).answers[-1].value == "32.0% ± 0.3"
     assert {link.device for link in priced_by(run).chain[1:]} == {"cuda:1"}
     assert not any("not by" in note for note in priced_by(run).notes)
     (row,) = published(run, tmp_path).results
@@ -87,7 +87,7 @@ def test_who_is_called_the_slowest_is_said_with_how_many_reach_as_far(
     run = a800_run(*scales, records=without(left_out, group="layer"))
     shown = slowest(stages(run.records)).device
     assert f"TFLOPS in bf16; {shown}, {said}, delivers" in meaning(run)
-    tables = view(run).tables
+    tables = run_view(run).tables
     titles = [chart.title for table in tables for chart in table.charts]
     assert f"From nominal to delivered in bf16: {shown}, {said}" in titles
     board = published(run, tmp_path)

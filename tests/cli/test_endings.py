@@ -18,7 +18,6 @@ import pytest
 
 import nameplate.cli.devices
 import nameplate.report.devices
-import nameplate.report.write
 import nameplate.run.measure
 import nameplate.selftest.bare
 import nameplate.store.publish
@@ -26,6 +25,7 @@ from nameplate.base import errors
 from nameplate.base.errors import CheckFailed, InputError, NameplateError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.cli import app, main
+from nameplate.report.media import write as report_writing
 from nameplate.selftest.bare import BareResult
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ def quick(monkeypatch, tmp_path, make_run, make_record):
     """What takes long, or looks at this machine, is made up: here it's about what comes after."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(nameplate.run.measure, "measure", lambda *_, **__: make_run(make_record()))
-    monkeypatch.setattr(nameplate.report.write, "write_report", lambda *_: [tmp_path / "r.html"])
+    monkeypatch.setattr(report_writing, "write_report", lambda *_: [tmp_path / "r.html"])
     monkeypatch.setattr(nameplate.store.publish, "publish_run", lambda *_: tmp_path)
     monkeypatch.setattr(nameplate.cli.devices, "_survey", lambda _: None)
     monkeypatch.setattr(nameplate.report.devices, "document", lambda _: {"devices": [], "nvml": {}})
@@ -248,7 +248,7 @@ def arguments(tmp_path, make_record, make_manifest, monkeypatch):
     with RecordWriter(run, "cpu") as writer:
         writer.append(record)
     mark_done(run)
-    monkeypatch.setattr(nameplate.report.write, "_markdown", lambda _views, output: {output: "# a report"})
+    monkeypatch.setattr(report_writing, "_markdown", lambda _views, output: {output: "# a report"})
 
     def fill(words, folder=tmp_path / "folder"):
         return [str(word).format(folder=folder, run=run) for word in words]
@@ -313,7 +313,7 @@ def test_a_device_is_written_to_and_may_be_full(bench, tmp_path):
     assert Path("/dev/full").is_char_device()
     (tmp_path / "link.md").symlink_to("/dev/null")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nameplate.report.write, "_markdown", lambda _views, output: {output: "# a report"})
+        patch.setattr(report_writing, "_markdown", lambda _views, output: {output: "# a report"})
         assert bench("report", PUBLISHED, "-o", tmp_path / "link.md").status == 0
     assert (tmp_path / "link.md").is_symlink()
     assert Path("/dev/null").is_char_device()

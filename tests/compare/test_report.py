@@ -12,7 +12,7 @@ from nameplate.compare.comparison import compare_sides
 from nameplate.compare.looks import Figure, Look, Side, Taken
 from nameplate.compare.terms import Terms
 from nameplate.report.compare import compare_view
-from nameplate.report.markdown import render
+from nameplate.report.media.markdown import render
 from nameplate.stats.interval import Interval
 
 RECORDED = Path(__file__).parents[1] / "data" / "compare"

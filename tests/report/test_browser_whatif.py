@@ -40,7 +40,7 @@ def hashed(source):
 
 def document(model):
     """A page of the panel alone, which runs this script and no other, and loads nothing."""
-    loader = jinja2.PackageLoader("nameplate.report", "assets")
+    loader = jinja2.PackageLoader("nameplate.report.media", "assets")
     environment = jinja2.Environment(loader=loader, autoescape=True)
     script, style = (loader.get_source(environment, f"whatif.{kind}")[0] for kind in ("js", "css"))
     policy = f"default-src 'none'; script-src {hashed(script)}; style-src {hashed(style)}"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nameplate.device.identity import CpuIdentity
-from nameplate.report.chart import FLEETS, MOST_BARS
+from nameplate.report.charts.data import FLEETS, MOST_BARS
 from nameplate.report.fleet.priced import price, priced_tables
 from nameplate.store.manifest import DeviceEntry
 

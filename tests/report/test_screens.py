@@ -14,9 +14,8 @@ from nameplate.fleet import auditing, fleets
 from nameplate.fleet.entries import INPUTS
 from nameplate.fleet.plan import assumptions
 from nameplate.record import DTYPES
-from nameplate.report import terminal
-from nameplate.report.table import Table
-from nameplate.report.view import View
+from nameplate.report.media import terminal
+from nameplate.report.view import Table, View
 from nameplate.specs.parts import registry
 from nameplate.suite import PHASES
 

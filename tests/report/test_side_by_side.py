@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from nameplate.report.chart import MOST_BARS
-from nameplate.report.document import document
+from nameplate.report.charts.data import MOST_BARS
+from nameplate.report.run import run_document
 from nameplate.report.side_by_side import side_by_side_view
 
 FIRST, SECOND = "20261122T120000-standard-a800", "20261123T120000-standard-a801"
@@ -215,7 +215,7 @@ def test_bars_of_a_case_stand_side_by_side_a_run_each(runs):
 def test_a_run_has_the_same_stages_alone_as_beside_another(runs):
     """From the document of the run: the product of the chain's links."""
     share = 1.0
-    for link in document(runs[1])["chain"]:
+    for link in run_document(runs[1])["chain"]:
         share *= link["value"]
     row = cells(side_by_side_view(runs), "From nominal to delivered")["transformer block"]
     assert row["a801"].split(" ± ")[0] == f"{share:.1%}"

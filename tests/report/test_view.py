@@ -13,12 +13,13 @@ from nameplate.base.formatting import duration, figure
 from nameplate.base.messages import message
 from nameplate.base.text import plain
 from nameplate.chain.from_run import chain
+from nameplate.cli.output import print_json
 from nameplate.record import Batch, Derate, Moment
-from nameplate.report import markdown, terminal
-from nameplate.report.chart import Course
-from nameplate.report.document import document, to_json
-from nameplate.report.textchart import sparkline
-from nameplate.report.view import meaning, view
+from nameplate.report.charts.data import Course
+from nameplate.report.charts.textchart import sparkline
+from nameplate.report.media import markdown, terminal
+from nameplate.report.run import run_document, run_view
+from nameplate.report.sections.answers import meaning
 from nameplate.store.manifest import Options
 
 PICTURES = {"efficiency": "x.svg"}
@@ -62,7 +63,7 @@ def memory(make_record, **changes):
 def printed(run, width=200):
     """What rich prints where the output is no terminal: no control sequence of its own is in it."""
     out = io.StringIO()
-    terminal.show(view(run, whole=True), Console(file=out, width=width, force_terminal=False))
+    terminal.show(run_view(run, whole=True), Console(file=out, width=width, force_terminal=False))
     return out.getvalue()
 
 
@@ -201,20 +202,21 @@ ADVICE = {
 
 @pytest.mark.parametrize("verdict", ADVICE)
 def test_each_verdict_that_stood_in_the_way_has_its_advice(make_run, make_record, verdict):
-    (advice,) = view(make_run(make_record(verdict=verdict, verdicts=(verdict,)))).advice
+    (advice,) = run_view(make_run(make_record(verdict=verdict, verdicts=(verdict,)))).advice
     assert ADVICE[verdict] in advice
 
 
 def test_a_sustained_figure_may_be_throttled(make_run, make_record):
     held = {"verdict": "throttled", "verdicts": ("throttled",)}
-    (advice,) = view(make_run(make_record(phase="sustained", **held))).advice
+    (advice,) = run_view(make_run(make_record(phase="sustained", **held))).advice
     assert "such a figure counts" in advice
-    both = view(make_run(make_record(phase="sustained", **held), make_record(phase="burst", **held))).advice
+    records = make_record(phase="sustained", **held), make_record(phase="burst", **held)
+    both = run_view(make_run(*records)).advice
     assert ["such a figure counts" in each for each in both] == [True, False]
 
 
 def test_a_clean_run_needs_no_advice(make_run, make_record):
-    assert view(make_run(make_record())).advice == ()
+    assert run_view(make_run(make_record())).advice == ()
 
 
 def test_advice_counts_what_was_skipped_and_what_is_missing(make_run, make_record):
@@ -224,7 +226,7 @@ def test_advice_counts_what_was_skipped_and_what_is_missing(make_run, make_recor
         make_record(status="skipped", reason="tf32 is a mode of NVIDIA tensor cores", case=COPY),
         missing=[BLOCK],
     )
-    budget, missing = view(run).advice
+    budget, missing = run_view(run).advice
     assert budget.startswith("1 case")
     assert "--budget" in budget
     assert missing.startswith("1 case")
@@ -232,12 +234,12 @@ def test_advice_counts_what_was_skipped_and_what_is_missing(make_run, make_recor
 
 
 def test_a_small_block_is_said_to_stand_for_nothing(make_run, make_record):
-    (advice,) = view(make_run(make_record(case=BLOCK, workload="transformer_block"))).advice
+    (advice,) = run_view(make_run(make_record(case=BLOCK, workload="transformer_block"))).advice
     assert "below full width" in advice
 
 
 def cells(run, heading):
-    (table,) = [table for table in view(run).tables if table.heading.startswith(heading)]
+    (table,) = [table for table in run_view(run).tables if table.heading.startswith(heading)]
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
@@ -316,7 +318,7 @@ def test_what_most_cases_have_goes_unsaid_and_is_said_once(make_run, make_record
         "transformer_block bf16 1x8x8-forward",
         "transformer_block bf16 1x8x8-backward",
     ]
-    said = dict(view(run).facts)["cases"]
+    said = dict(run_view(run).facts)["cases"]
     assert said == "rotating (matmul), sustained (matmul, transformer_block), where a row says no other"
 
 
@@ -325,7 +327,7 @@ def test_where_no_phase_is_usual_both_are_said(make_run, phases):
         "burst",
         "sustained",
     ]
-    assert "cases" not in dict(view(make_run(*phases())).facts)
+    assert "cases" not in dict(run_view(make_run(*phases())).facts)
 
 
 def test_an_id_of_another_form_keeps_its_words(make_run, make_record):
@@ -337,8 +339,8 @@ def test_an_id_of_another_form_keeps_its_words(make_run, make_record):
 
 def test_nominal_is_said_once_for_each_dtype(make_run, make_record):
     records = [make_record(), make_record(dtype="fp32", nominal_tflops=0.25), make_record()]
-    assert dict(view(make_run(*records)).facts)["nominal"] == "bf16 0.500, fp32 0.250 TFLOPS"
-    assert "nominal" not in dict(view(make_run(unrated(make_record))).facts)
+    assert dict(run_view(make_run(*records)).facts)["nominal"] == "bf16 0.500, fp32 0.250 TFLOPS"
+    assert "nominal" not in dict(run_view(make_run(unrated(make_record))).facts)
 
 
 def test_a_contended_case_shows_what_its_cpu_time_gave(make_run, make_record):
@@ -354,7 +356,7 @@ def test_a_contended_case_shows_what_its_cpu_time_gave(make_run, make_record):
 
 
 def test_a_quiet_run_has_no_table_of_load_or_launches(make_run, make_record):
-    headings = [table.heading for table in view(make_run(make_record(cpu_time_tflops=0.41))).tables]
+    headings = [table.heading for table in run_view(make_run(make_record(cpu_time_tflops=0.41))).tables]
     assert not any("others" in heading or "host" in heading for heading in headings)
 
 
@@ -414,12 +416,12 @@ def course(*points):
 
 def test_a_curve_is_one_line_with_its_scale_in_numbers(make_run, phases):
     out = printed(make_run(*phases()))
-    (table,) = (each for each in view(make_run(*phases())).tables if each.heading.startswith("From idle"))
+    (table,) = (each for each in run_view(make_run(*phases())).tables if each.heading.startswith("From idle"))
     line, scale = sparkline(table.charts[0].courses[0], 80)
     assert line == "██▇▅▄▁"
     assert scale == "█ 280, ▁ 242 TFLOPS; 0.1 s to 20 s after the onset, log time"
     assert f"\n{line}\n{scale}\n" in re.sub(" +\n", "\n", out)
-    assert line not in markdown.render(view(make_run(*phases())))  # a picture of it stands beside
+    assert line not in markdown.render(run_view(make_run(*phases())))  # a picture of it stands beside
 
 
 def test_a_curve_of_noise_does_not_look_like_a_fall():
@@ -494,7 +496,7 @@ def test_every_case_that_was_not_measured_is_listed_with_its_reason(make_run, ma
 
 def test_a_report_adds_how_the_figures_were_taken(make_run, make_record):
     run = make_run(make_record(), make_record(status="failed", case=COPY))
-    short, whole = ([table.heading for table in view(run, whole=each).tables] for each in (False, True))
+    short, whole = ([table.heading for table in run_view(run, whole=each).tables] for each in (False, True))
     assert whole == [*short, "Method", "Every record", "How to reproduce"]
 
 
@@ -513,7 +515,7 @@ def test_every_record_stands_in_a_report_whatever_became_of_it(make_run, make_re
 
 
 def whole_cells(run, heading):
-    (table,) = [table for table in view(run, whole=True).tables if table.heading == heading]
+    (table,) = [table for table in run_view(run, whole=True).tables if table.heading == heading]
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
@@ -555,7 +557,7 @@ def test_a_block_of_sizes_nobody_knows_has_no_tokens_a_second(make_run, make_rec
 
 
 def test_the_answer_is_what_is_left_of_nominal_at_each_measured_stage(a800_run):
-    assert [(each.label, each.value, each.verdict) for each in view(a800_run()).answers] == [
+    assert [(each.label, each.value, each.verdict) for each in run_view(a800_run()).answers] == [
         ("best product, burst", "85.9% ± 0.9", "clean"),
         ("best product, sustained", "81.2% ± 0.8", "throttled"),
         ("the model's products", "75.6% ± 0.5", "clean"),
@@ -564,17 +566,17 @@ def test_the_answer_is_what_is_left_of_nominal_at_each_measured_stage(a800_run):
 
 
 def test_of_several_devices_the_answer_is_the_slowests(a800_run):
-    assert view(a800_run(1.0, 0.9)).answers == view(a800_run(0.9)).answers
+    assert run_view(a800_run(1.0, 0.9)).answers == run_view(a800_run(0.9)).answers
 
 
 def test_without_a_rating_there_is_no_answer(make_run, make_record):
-    assert view(make_run(unrated(make_record))).answers == ()
+    assert run_view(make_run(unrated(make_record))).answers == ()
 
 
 def test_a_device_of_no_known_part_is_said_to_be_one(make_run, make_record, make_manifest):
     (entry,) = make_manifest().devices
     entry = entry.model_copy(update={"part": None, "evidence": "no table holds family 99"})
-    facts = dict(view(make_run(make_record(), devices=(entry,))).facts)
+    facts = dict(run_view(make_run(make_record(), devices=(entry,))).facts)
     assert facts["taken for"] == "no known part: no table holds family 99"
 
 
@@ -649,8 +651,9 @@ def tokens(text):
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_markdown_prints_hostile_text_as_text(hostile_run, kind):
     text = HOSTILE[kind]
-    calm = [token.type for token in tokens(markdown.render(view(hostile_run("calm"), whole=True), PICTURES))]
-    report = markdown.render(view(hostile_run(text), whole=True), PICTURES)
+    calm_report = markdown.render(run_view(hostile_run("calm"), whole=True), PICTURES)
+    calm = [token.type for token in tokens(calm_report)]
+    report = markdown.render(run_view(hostile_run(text), whole=True), PICTURES)
     assert _CONTROL.search(report) is None
     parsed = tokens(report)
     assert [token.type for token in parsed if token.type != "text"] == [
@@ -675,7 +678,7 @@ def test_plain_strips_what_moves_a_cursor_and_keeps_letters():
 def test_problems_of_reading_are_shown(make_run, make_record):
     run = make_run(make_record(), problems=("records-x.jsonl: skipped a torn last line of 7 bytes",))
     assert "skipped a torn last line of 7 bytes" in printed(run)
-    assert "skipped a torn last line of 7 bytes" in markdown.render(view(run))
+    assert "skipped a torn last line of 7 bytes" in markdown.render(run_view(run))
 
 
 # What `--json` promises.
@@ -688,7 +691,7 @@ PROMISED = (
 
 def test_the_document_is_run_records_and_chain(make_run, a800, make_record):
     run = make_run(a800(250.0), memory(make_record), missing=[BLOCK], problems=("one problem",))
-    found = json.loads(to_json(document(run)))
+    found = json.loads(json.dumps(run_document(run)))
     assert list(found) == ["run", "records", "chain"]
     assert (found["run"]["run"], found["run"]["hostname"]) == (run.id, "node17")
     assert (found["run"]["finished"], found["run"]["missing"]) == (False, [{"case": BLOCK, "device": "cpu"}])
@@ -705,7 +708,7 @@ def test_the_document_is_run_records_and_chain(make_run, a800, make_record):
 
 
 def test_what_is_no_column_stands_in_the_run(make_run, phases, states):
-    run = json.loads(to_json(document(make_run(*phases(), *states))))["run"]
+    run = json.loads(json.dumps(run_document(make_run(*phases(), *states))))["run"]
     (course,) = run["courses"]
     assert (course["case"].split("/")[-2], course["device"]) == ("burst", "cpu")
     assert course["course"][0] == {
@@ -720,16 +723,16 @@ def test_what_is_no_column_stands_in_the_run(make_run, phases, states):
 
 
 def test_a_document_keeps_every_letter(make_run, make_record):
-    text = to_json(document(make_run(make_record(), hostname="нода-17")))
+    text = json.dumps(run_document(make_run(make_record(), hostname="нода-17")))
     assert json.loads(text)["run"]["hostname"] == "нода-17"
     assert text.isascii()  # whatever the terminal's encoding
 
 
-def test_neither_nan_nor_infinity_leaves(make_run):
+def test_neither_nan_nor_infinity_leaves():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        to_json({"tflops": float("nan")})
+        print_json({"tflops": float("nan")})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        to_json({"tflops": float("inf")})
+        print_json({"tflops": float("inf")})
 
 
 def test_intervals_that_reach_a_time_of_zero_are_still_a_document(make_run, make_record):
@@ -754,7 +757,7 @@ def test_intervals_that_reach_a_time_of_zero_are_still_a_document(make_run, make
     )
     run = make_run(make_record(), *layer, block)
     assert "gemm_model" in {link.to for link in chain(run.records)}
-    assert json.loads(to_json(document(run)))["chain"]
+    assert json.loads(json.dumps(run_document(run), allow_nan=False))["chain"]
 
 
 def test_several_devices_show_their_spread_the_slowest_and_the_gang(make_run, make_manifest, a800):
@@ -762,7 +765,7 @@ def test_several_devices_show_their_spread_the_slowest_and_the_gang(make_run, ma
     names = ("cuda:0", "cuda:1", "cuda:2")
     records = [a800(tflops, device=name) for tflops, name in zip((240.0, 200.0, 250.0), names, strict=True)]
     devices = tuple(entry.model_copy(update={"name": name}) for name in names)
-    seen = view(make_run(*records, devices=devices))
+    seen = run_view(make_run(*records, devices=devices))
     (across,) = (table for table in seen.tables if table.heading.startswith("Across devices"))
     (row,) = across.rows
     found = dict(zip(across.columns, row, strict=True))

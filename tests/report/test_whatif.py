@@ -224,7 +224,7 @@ def test_the_words_are_said_in_the_readers_language(monkeypatch, costs):
 
 
 def test_the_skeleton_escapes_its_words_and_says_what_holds_without_a_script(model):
-    loader = jinja2.PackageLoader("nameplate.report", "assets")
+    loader = jinja2.PackageLoader("nameplate.report.media", "assets")
     for autoescape in (True, False):
         template = jinja2.Environment(loader=loader, autoescape=autoescape).get_template("whatif.html.j2")
         words = model["words"] | {"heading": "a <b> & c"}
@@ -235,14 +235,14 @@ def test_the_skeleton_escapes_its_words_and_says_what_holds_without_a_script(mod
 
 
 def test_the_script_runs_no_text_as_code_or_mark_up_and_asks_nobody():
-    script = (files("nameplate.report") / "assets" / "whatif.js").read_text()
+    script = (files("nameplate.report.media") / "assets" / "whatif.js").read_text()
     for forbidden in ("eval(", "Function(", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write",
                       "fetch(", "XMLHttpRequest", "import(", "</script", "http:", "https:"):  # fmt: skip
         assert forbidden not in script
 
 
 def test_the_style_takes_its_colours_from_the_page():
-    style = (files("nameplate.report") / "assets" / "whatif.css").read_text()
+    style = (files("nameplate.report.media") / "assets" / "whatif.css").read_text()
     assert "var(--ink)" in style
     assert not [word for word in ("#fff", "rgb(", "hsl(", "url(", "@import") if word in style.lower()]
 

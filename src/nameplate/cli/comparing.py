@@ -126,7 +126,7 @@ def _print(found: Comparison, *, json: bool, markdown: bool) -> None:
 
     view = compare_view(found)
     if markdown:
-        from nameplate.report.markdown import render
+        from nameplate.report.media.markdown import render
 
         print(render(view), end="")
     else:

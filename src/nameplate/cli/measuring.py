@@ -49,7 +49,7 @@ def run(
     ratings = _ratings(nominal or [])
     use_parts(parts)
     check_language(lang)
-    from nameplate.report.progress import LiveProgress
+    from nameplate.report.media.progress import LiveProgress
     from nameplate.run.measure import measure
 
     progress = LiveProgress()

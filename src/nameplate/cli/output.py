@@ -10,8 +10,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.language import ENGLISH, speaking
 
 if TYPE_CHECKING:
-    from nameplate.report.table import Table
-    from nameplate.report.view import View
+    from nameplate.report.view import Table, View
     from nameplate.store.folder import Run
 
 
@@ -32,23 +31,23 @@ def check_language(lang: str) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print one JSON document."""
-    from nameplate.report.document import to_json
+    """Print one JSON document. Raises ValueError for NaN and infinity, which JSON doesn't have."""
+    import json
 
-    print(to_json(data))
+    print(json.dumps(data, indent=2, allow_nan=False))
 
 
 def print_run(run: Run, *, lang: str, json: bool) -> None:
     """Print a run as one screen in the reader's language, or as one JSON document."""
     if json:
-        from nameplate.report.document import document
+        from nameplate.report.run import run_document
 
-        print_json(document(run))
+        print_json(run_document(run))
     else:
-        from nameplate.report.view import view
+        from nameplate.report.run import run_view
 
         with reader(lang):
-            show_view(view(run))
+            show_view(run_view(run))
 
 
 def check_format(json: bool, csv: bool) -> None:
@@ -69,13 +68,13 @@ def print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
 
 def show_tables(tables: Sequence[Table]) -> None:
     """Print tables on the terminal."""
-    from nameplate.report import terminal
+    from nameplate.report.media import terminal
 
     terminal.show_tables(tables)
 
 
 def show_view(view: View) -> None:
     """Print a view on the terminal."""
-    from nameplate.report.terminal import show
+    from nameplate.report.media.terminal import show
 
     show(view)

@@ -34,7 +34,7 @@ def report(
     NAME.html is a page that needs nothing else, NAME.md Markdown with its pictures beside it. Without -o it
     is a page in this folder, named by the run (report.html of several); it replaces only an earlier report.
     """
-    from nameplate.report.write import default_output, write_report
+    from nameplate.report.media.write import default_output, write_report
     from nameplate.store.folder import read_run
 
     with garbage_collection_off():

@@ -54,14 +54,14 @@ def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json
 
     found = [read_run(folder) for folder in named_runs(runs, results)]
     if json:
-        from nameplate.report.document import document
+        from nameplate.report.run import run_document
 
-        documents = [document(run) for run in found]
+        documents = [run_document(run) for run in found]
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     from nameplate.base.language import speaking
     from nameplate.report.fleet.priced import price
-    from nameplate.report.write import report_views
+    from nameplate.report.media.write import report_views
 
     with speaking(lang):
         for each in report_views(found, [price(run) for run in found]):
@@ -83,6 +83,6 @@ def suites(lang: Lang = "en", json: Json = False) -> None:
         if json:
             print_json(rows)
         else:
-            from nameplate.report.suites import suites_view
+            from nameplate.report.listing import suites_view
 
             show_view(suites_view(rows))

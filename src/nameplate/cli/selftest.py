@@ -13,7 +13,7 @@ from nameplate.cli.options import Budget, Device, Json, Lang
 from nameplate.cli.output import print_json, reader
 
 if TYPE_CHECKING:
-    from nameplate.report.table import Table
+    from nameplate.report.view import Table
 
 
 def register(app: typer.Typer) -> None:
@@ -103,7 +103,7 @@ def _repeat(times: int, dtype: str, json: bool) -> bool:
 
 
 def _show(tables: list[Table]) -> None:
-    from nameplate.report.terminal import show_tables
+    from nameplate.report.media.terminal import show_tables
 
     show_tables(tables)
 

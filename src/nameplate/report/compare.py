@@ -13,8 +13,7 @@ from nameplate.compare.comparison import Comparison
 from nameplate.compare.pytest_json import KIND
 from nameplate.compare.rows import Row, Word
 from nameplate.report.labels import Labels
-from nameplate.report.table import Field, Table, table_of
-from nameplate.report.view import View
+from nameplate.report.view import Field, Table, View, table_of
 from nameplate.stats.interval import Interval
 
 _COUNTED: dict[Word, str] = {

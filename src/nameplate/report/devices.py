@@ -12,8 +12,7 @@ from nameplate.base.messages import Reason, render
 from nameplate.base.text import plain
 from nameplate.chain.published import Published, best_gemm
 from nameplate.device.survey import Seen, Survey
-from nameplate.report.table import Table
-from nameplate.report.view import View
+from nameplate.report.view import Table, View
 from nameplate.telemetry.gpu import GpuReading
 
 # What a person asks of a device; JSON has everything, the CPU's flags included.

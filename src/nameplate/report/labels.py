@@ -9,6 +9,7 @@ from typing import Self
 
 from nameplate.base.language import _
 from nameplate.base.text import plain
+from nameplate.chain.stage import Stage
 from nameplate.store.folder import Run
 from nameplate.suite import CACHES, FILLS, PHASES
 
@@ -81,3 +82,21 @@ def _most(found: list[_Axes]) -> _Axes:
 def _common(values: list[str], default: str) -> str:
     value, count = Counter(values).most_common(1)[0]
     return value if count > max(1, len(values) / 2) else default
+
+
+def stage_words(stage: Stage) -> str:
+    """What a stage is called where a person reads it."""
+    return _(stage.label)
+
+
+def slowest_words(reaching: int, devices: int) -> str:
+    """What the slowest device of a run is, of so many that reach as far as it does and so many in all."""
+    if reaching == devices:
+        return _("the slowest of {count} devices", count=devices)
+    if reaching == 1:
+        return _("the only one of {count} devices that reaches this far", count=devices)
+    return _(
+        "the slowest of the {reaching} of {count} devices that reach this far",
+        reaching=reaching,
+        count=devices,
+    )

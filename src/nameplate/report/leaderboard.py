@@ -34,9 +34,9 @@ from nameplate.device.identity import CpuIdentity
 from nameplate.export.reading import read
 from nameplate.export.rows import clean
 from nameplate.record import GRAVITY, Record, Verdict
-from nameplate.report.markdown import escape
-from nameplate.report.stages import slowest_words, stage_words
-from nameplate.report.table import Field, Item
+from nameplate.report.labels import slowest_words, stage_words
+from nameplate.report.media.markdown import escape
+from nameplate.report.view import Field, Item
 from nameplate.specs.cpu import microarchitectures, normalize_brand
 from nameplate.specs.parts import shipped
 from nameplate.stats.interval import Interval

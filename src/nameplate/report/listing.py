@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nameplate.base.errors import InputError
-from nameplate.base.formatting import UNKNOWN, figure, percent
+from nameplate.base.formatting import UNKNOWN, duration, figure, percent
 from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.chain.from_run import fastest_product, slowest, stages
 from nameplate.chain.stage import Stage
 from nameplate.record import GRAVITY, Record
 from nameplate.report.sections.identity import device_words
-from nameplate.report.table import Field, Table, table_of
+from nameplate.report.view import Field, Table, View, table_of
 from nameplate.store.find import Library
 from nameplate.store.folder import Run, read_run
 from nameplate.store.manifest import moment
@@ -188,3 +188,23 @@ def _gravest(run: Listed) -> str:
     """The gravest verdict; a case that failed is graver than any, and one that was skipped than none."""
     gravest = "failed" if "failed" in run.verdicts else next(iter(run.verdicts), None)
     return UNKNOWN if gravest is None else _(gravest)
+
+
+_Suite = Mapping[str, Any]
+
+
+def suites_view(rows: Sequence[_Suite]) -> View:
+    """Each suite with the time that it takes and what it measures."""
+    fields = [
+        Field[_Suite]("suite", lambda row: plain(row["suite"])),
+        Field[_Suite]("time", lambda row: duration(row["budget_s"]), is_number=True),
+        Field[_Suite]("what", lambda row: plain(_(row["description"]))),
+    ]
+    return View(
+        _("What can be run here"),
+        (),
+        (table_of("", fields, rows),),
+        _("Run one: `bench run SUITE`."),
+        (),
+        (),
+    )

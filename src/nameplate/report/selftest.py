@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from nameplate.base.formatting import change, count, figure, percent, ratio
 from nameplate.base.language import _
-from nameplate.report.table import Table
+from nameplate.report.view import Table
 from nameplate.selftest.repeat import Repeated
 from nameplate.selftest.repeat import Row as Contender
 from nameplate.selftest.simulate import Row

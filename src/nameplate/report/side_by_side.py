@@ -10,13 +10,11 @@ from nameplate.base.text import plain
 from nameplate.chain.from_run import Stages, admitted, left, slowest, stages
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
-from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
-from nameplate.report.labels import Labels
+from nameplate.report.charts.data import MOST_BARS, Bar, Bars, Chart, first
+from nameplate.report.labels import Labels, stage_words
 from nameplate.report.sections.answers import meaning, measured
 from nameplate.report.sections.identity import device_words
-from nameplate.report.stages import stage_words
-from nameplate.report.table import Table
-from nameplate.report.view import View
+from nameplate.report.view import Table, View
 from nameplate.store.folder import Run
 
 _FEWEST = 2

@@ -9,8 +9,7 @@ from nameplate.base.formatting import stated
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.report.table import Field, Table, table_of
-from nameplate.report.view import View
+from nameplate.report.view import Field, Table, View, table_of
 from nameplate.specs.part import Memory, Part
 
 Document = Mapping[str, Any]

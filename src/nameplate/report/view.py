@@ -1,48 +1,98 @@
-"""One run as a reader should see it, independent of the medium: plain strings, in the order they are read.
+"""What a reader sees, independent of the medium: plain strings, in the order they are read.
 
-Terminal, Markdown and page print this; none decides what is said. A section is a table with its charts, and
-appears where the run holds something for it: a new kind of record needs one more function in `_sections`.
 Values from a device, a host name, a label or a file come through `plain`, so that none can move a cursor;
 each medium escapes its own mark-up on top.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from nameplate.base.language import _
-from nameplate.base.messages import render
-from nameplate.base.text import plain
-from nameplate.chain.effects import effects
-from nameplate.chain.from_run import chain, stages
-from nameplate.report.labels import Labels
-from nameplate.report.sections.answers import Answer, advice, answers, meaning, measured
-from nameplate.report.sections.block import block_table
-from nameplate.report.sections.chain import chain_table, effects_table
-from nameplate.report.sections.identity import (
-    Fact,
-    device_words,
-    facts,
-    method_table,
-    records_table,
-    reproduce_table,
-)
-from nameplate.report.sections.shapes import shapes_table
-from nameplate.report.sections.soak import onset_table
-from nameplate.report.sections.throughput import (
-    across_table,
-    launch_table,
-    load_table,
-    memory_table,
-    work_table,
-)
-from nameplate.report.table import Table
-from nameplate.store.folder import Run
-from nameplate.store.manifest import DeviceEntry
+from nameplate.report.charts.data import Chart
 
-__all__ = ["Table", "View", "meaning", "view"]
+Item = TypeVar("Item")
+Fact = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading, column names, and rows of strings; columns in `numbers` are aligned right.
+
+    Column names are messages in English, which a medium says in the reader's language, as it does the words
+    of a verdict (`said`): a medium lays columns out by their names. A narrow medium may leave out the columns
+    in `secondary`, in that order. `charts` draw the table's figures; `lead` says how to read them. Cells of
+    columns in `whole` may be copied into a command, spaces and all: they are never broken over lines.
+    """
+
+    heading: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int]
+    secondary: Collection[int] = ()
+    charts: tuple[Chart, ...] = ()
+    lead: str = ""
+    whole: Collection[int] = ()
+
+    def said(self, index: int, cell: str) -> str:
+        """A cell of column `index` in the language that is spoken."""
+        return verdict_words(cell) if self.columns[index] == VERDICT else cell
+
+
+VERDICT = "verdict"
+
+
+def verdict_words(verdicts: str) -> str:
+    """Verdicts, joined by spaces, in the language that is spoken."""
+    return " ".join(_(each) for each in verdicts.split())
+
+
+@dataclass(frozen=True)
+class Field(Generic[Item]):
+    """A column to be: its name, and what it says of one item.
+
+    `goes` is its place in the order in which a narrow medium leaves columns out; None: it stays. A column of
+    ids stays. `whole` cells are never broken over lines.
+    """
+
+    name: str
+    text: Callable[[Item], str]
+    is_number: bool = False
+    goes: int | None = None
+    whole: bool = False
+
+
+def table_of(
+    heading: str,
+    fields: Sequence[Field[Item]],
+    items: Sequence[Item],
+    *,
+    charts: Sequence[Chart] = (),
+    lead: str = "",
+) -> Table:
+    """A table with a row an item."""
+    going = sorted((field.goes, index) for index, field in enumerate(fields) if field.goes is not None)
+    return Table(
+        heading,
+        tuple(field.name for field in fields),
+        tuple(tuple(field.text(item) for field in fields) for item in items),
+        frozenset(index for index, field in enumerate(fields) if field.is_number),
+        tuple(index for _place, index in going),
+        tuple(charts),
+        lead,
+        tuple(index for index, field in enumerate(fields) if field.whole),
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A figure that matters most: of what, the figure with its interval, whether it may be believed."""
+
+    label: str
+    value: str
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -60,68 +110,3 @@ class View:
     advice: tuple[str, ...]
     problems: tuple[str, ...]
     answers: tuple[Answer, ...] = ()
-
-
-def view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View:
-    """Build the view of a run, finished or not.
-
-    `whole` adds what a report has beside the figures: the method, every record, how to reproduce them.
-    `fleets` are what the run makes of fleets (`report.fleet.priced`).
-    """
-    labels = Labels.of(run)
-    tables = [*_sections(run, labels), *fleets]
-    if whole:
-        tables += [method_table(run), records_table(run.records, labels), reproduce_table(run)]
-    return View(
-        title=plain(_("{suite} on {devices}", suite=run.manifest.suite, devices=_all(run.manifest.devices))),
-        facts=tuple((name, plain(value)) for name, value in facts(run, labels)),
-        tables=tuple(table for table in tables if table.rows or table.charts),
-        meaning=plain(meaning(run)),
-        advice=tuple(plain(each) for each in advice(run)),
-        problems=tuple(plain(render(each)) for each in run.problems),
-        answers=answers(stages(run.records)),
-    )
-
-
-def _sections(run: Run, labels: Labels) -> Iterator[Table]:
-    found = measured(run)
-    yield chain_table(chain(run.records), labels, stages(run.records), len(run.manifest.devices))
-    yield work_table(found, labels)
-    yield shapes_table(found)
-    yield load_table(found, labels)
-    yield launch_table(found, labels)
-    yield effects_table(effects(found), labels)
-    yield memory_table(found, labels)
-    yield block_table(found, labels)
-    yield onset_table(found, labels)
-    yield across_table(found, labels)
-    yield _unmeasured_table(run, labels)
-    yield _warnings_table(run, labels)
-
-
-def _all(entries: Sequence[DeviceEntry]) -> str:
-    """`8 × NVIDIA A800-SXM4-80GB`, or each kind by itself."""
-    counts = Counter(device_words(entry) for entry in entries)
-    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
-
-
-def _unmeasured_table(run: Run, labels: Labels) -> Table:
-    rows: list[tuple[str, ...]] = [
-        (labels.row(record.device, record.case), _(record.status), plain(render(record.reason or "")))
-        for record in run.records
-        if record.status != "ok"
-    ]
-    rows += [
-        (labels.row(each.device, each.case), _("missing"), _("the run ended before it"))
-        for each in run.missing
-    ]
-    return Table(_("Not measured"), ("case", "status", "reason"), tuple(rows), frozenset())
-
-
-def _warnings_table(run: Run, labels: Labels) -> Table:
-    rows = tuple(
-        (labels.row(record.device, record.case), plain(render(warning)))
-        for record in run.records
-        for warning in record.warnings
-    )
-    return Table(_("Worth knowing"), ("case", "warning"), rows, frozenset())

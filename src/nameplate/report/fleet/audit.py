@@ -11,8 +11,7 @@ from nameplate.base.formatting import change, interval, percent
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.fleet.auditing import TOLERANCE, Row, Verdict, shown
-from nameplate.report.table import Field, Table, table_of
-from nameplate.report.view import View
+from nameplate.report.view import Field, Table, View, table_of
 
 # In the order in which they are printed.
 _HEADINGS: Mapping[Verdict, str] = {

@@ -32,8 +32,7 @@ from nameplate.fleet.size import of_fleet
 from nameplate.fleet.units import Unit
 from nameplate.fleet.validation import Check
 from nameplate.fleet.words import ownership, sentence, whole_servers
-from nameplate.report.table import Field, Table, table_of
-from nameplate.report.view import View
+from nameplate.report.view import Field, Table, View, table_of
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import registry
 

@@ -10,8 +10,7 @@ from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.fleet.goodput import Check, Facts, Goodput, facts, origin
 from nameplate.fleet.uncertain import Uncertain
-from nameplate.report.table import Field, Table, table_of
-from nameplate.report.view import View
+from nameplate.report.view import Field, Table, View, table_of
 from nameplate.stats.interval import Interval
 
 _VERDICTS = {"holds": N_("yes"), "known_miss": N_("no, known"), "fails": N_("NO")}

@@ -29,8 +29,7 @@ from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.needs import Need
 from nameplate.fleet.plan import Training, time_of
 from nameplate.report.fleet.costs import CHAINS, cost_view
-from nameplate.report.table import Field, Table, table_of
-from nameplate.report.view import View
+from nameplate.report.view import Field, Table, View, table_of
 
 _INPUTS = N_("What money and power follow from is in --json, and on the screen of `bench fleet cost`.")
 _PERCENTILES = "p5 … p50 … p95"

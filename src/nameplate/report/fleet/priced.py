@@ -16,8 +16,8 @@ from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.words import sentence
-from nameplate.report.chart import FLEETS, MOST_BARS, Bar, Bars, Chart
-from nameplate.report.table import Field, Table, table_of
+from nameplate.report.charts.data import FLEETS, MOST_BARS, Bar, Bars, Chart
+from nameplate.report.view import Field, Table, table_of
 from nameplate.specs.part import short
 from nameplate.store.folder import Run
 

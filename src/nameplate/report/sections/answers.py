@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate.base.formatting import figure, percent, percent_with_half_width
@@ -13,19 +12,10 @@ from nameplate.base.messages import render
 from nameplate.chain.from_run import REAL_FILL, ReachedStage, Stages, furthest, left, slowest, stages
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
-from nameplate.report.stages import slowest_words, stage_words
-from nameplate.report.table import verdict_words
+from nameplate.report.labels import slowest_words, stage_words
+from nameplate.report.view import Answer, verdict_words
 from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A figure that matters most: of what, the figure with its interval, whether it may be believed."""
-
-    label: str
-    value: str
-    verdict: str
 
 
 def answers(found: Sequence[Stages]) -> tuple[Answer, ...]:

@@ -9,7 +9,7 @@ from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.record import Record
 from nameplate.report.labels import Labels
-from nameplate.report.table import Field, Table, table_of
+from nameplate.report.view import Field, Table, table_of
 
 
 def block_table(records: Sequence[Record], labels: Labels) -> Table:

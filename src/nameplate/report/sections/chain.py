@@ -9,10 +9,9 @@ from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.chain.effects import Effect
 from nameplate.chain.from_run import Link, ReachedStage, Stages, furthest, left, slowest
-from nameplate.report.chart import Chart, Step, Waterfall
-from nameplate.report.labels import Labels
-from nameplate.report.stages import slowest_words, stage_words
-from nameplate.report.table import Field, Table, table_of
+from nameplate.report.charts.data import Chart, Step, Waterfall
+from nameplate.report.labels import Labels, slowest_words, stage_words
+from nameplate.report.view import Field, Table, table_of
 
 
 def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages], count: int) -> Table:

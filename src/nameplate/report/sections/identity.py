@@ -15,11 +15,9 @@ from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.sections.answers import measured
 from nameplate.report.sections.throughput import computed
-from nameplate.report.table import Field, Table, table_of
+from nameplate.report.view import Fact, Field, Table, table_of
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
-
-Fact = tuple[str, str]
 
 
 def device_words(entry: DeviceEntry) -> str:

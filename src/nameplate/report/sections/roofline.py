@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nameplate.base.formatting import figure
 from nameplate.base.language import _
 from nameplate.record import Record
-from nameplate.report.chart import MOST_POINTS, Chart, Point, Roof, Roofline, first
+from nameplate.report.charts.data import MOST_POINTS, Chart, Point, Roof, Roofline, first
 from nameplate.report.labels import Labels
 
 

@@ -9,8 +9,8 @@ from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.chain.from_run import REAL_FILL
 from nameplate.record import Record
-from nameplate.report.chart import MOST_BARS, Cell, Chart, Grid, first
-from nameplate.report.table import Table
+from nameplate.report.charts.data import MOST_BARS, Cell, Chart, Grid, first
+from nameplate.report.view import Table
 
 _FEWEST = 2
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from nameplate.base.formatting import duration, figure, percent
 from nameplate.base.language import _
 from nameplate.record import Derate, Record
-from nameplate.report.chart import Chart, Course, Courses
+from nameplate.report.charts.data import Chart, Course, Courses
 from nameplate.report.labels import Labels
 from nameplate.report.sections.throughput import achieved
-from nameplate.report.table import Field, Table, table_of
+from nameplate.report.view import Field, Table, table_of
 
 
 @dataclass(frozen=True)

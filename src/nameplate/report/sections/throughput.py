@@ -11,10 +11,10 @@ from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.chain.from_run import admitted
 from nameplate.record import Record
-from nameplate.report.chart import MOST_BARS, Bar, Bars, Chart, first
+from nameplate.report.charts.data import MOST_BARS, Bar, Bars, Chart, first
 from nameplate.report.labels import Labels
 from nameplate.report.sections.roofline import roofline
-from nameplate.report.table import Field, Table, table_of
+from nameplate.report.view import Field, Table, table_of
 
 
 def work_table(records: Sequence[Record], labels: Labels) -> Table:

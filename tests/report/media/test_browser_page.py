@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from nameplate.base.text import plain
-from nameplate.report.palette import COLOURS
+from nameplate.report.charts.palette import COLOURS
 
 pytestmark = pytest.mark.browser
 WIDTHS = {"wide": 1280, "narrow": 390}

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 from nameplate import __version__
 from nameplate.base.errors import InputError
 from nameplate.base.language import _, current
-from nameplate.report import vega
-from nameplate.report.chart import FLEETS, Chart
-from nameplate.report.palette import style_sheet
-from nameplate.report.table import VERDICT, Table, verdict_words
-from nameplate.report.view import View
+from nameplate.report.charts import vega
+from nameplate.report.charts.data import FLEETS, Chart
+from nameplate.report.charts.palette import style_sheet
+from nameplate.report.view import VERDICT, Table, View, verdict_words
 from nameplate.report.whatif import script_json
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files("nameplate.report") / "assets" / name).read_text(encoding="utf-8")
+    return (files("nameplate.report.media") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _ours(text: str) -> Any:

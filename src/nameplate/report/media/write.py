@@ -10,11 +10,14 @@ from pathlib import Path
 from nameplate.base.errors import InputError, NameplateError, unwritable
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.language import speaking
-from nameplate.report import markdown, page, vega, whatif
-from nameplate.report.chart import Chart
+from nameplate.report import whatif
+from nameplate.report.charts import vega
+from nameplate.report.charts.data import Chart
 from nameplate.report.fleet.priced import Priced, price, priced_tables
+from nameplate.report.media import markdown, page
+from nameplate.report.run import run_view
 from nameplate.report.side_by_side import side_by_side_view
-from nameplate.report.view import View, view
+from nameplate.report.view import View
 from nameplate.store.folder import Run, write_durably
 
 _KINDS = (".html", ".md")
@@ -80,7 +83,7 @@ def report_views(runs: Sequence[Run], priced: Sequence[Priced]) -> list[View]:
         raise InputError("the same run twice", got=twice, expected="runs that differ")
     pricing = _pricing(priced)
     whole = [
-        view(run, whole=True, fleets=priced_tables(each) if each.why is None or n == pricing else ())
+        run_view(run, whole=True, fleets=priced_tables(each) if each.why is None or n == pricing else ())
         for n, (run, each) in enumerate(zip(runs, priced, strict=True))
     ]
     return whole if len(runs) == 1 else [side_by_side_view(runs), *whole]

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from nameplate.base.language import _
-from nameplate.report.chart import described
-from nameplate.report.table import Table, verdict_words
-from nameplate.report.view import View
+from nameplate.report.charts.data import described
+from nameplate.report.view import Table, View, verdict_words
 
 # CommonMark's punctuation that can open mark-up, and the pipe that would forge a table cell.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&])")

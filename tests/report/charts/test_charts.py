@@ -11,8 +11,8 @@ import pytest
 
 from nameplate.chain.from_run import slowest, stages
 from nameplate.record import Moment
-from nameplate.report import textchart, vega
-from nameplate.report.chart import (
+from nameplate.report.charts import textchart, vega
+from nameplate.report.charts.data import (
     MOST_BARS,
     MOST_POINTS,
     Bar,
@@ -24,13 +24,13 @@ from nameplate.report.chart import (
     Step,
     Waterfall,
 )
+from nameplate.report.charts.palette import COLOURS, GAIN, LOSS, SERIES, style_sheet
 from nameplate.report.fleet.priced import price, priced_tables
 from nameplate.report.labels import Labels
-from nameplate.report.palette import COLOURS, GAIN, LOSS, SERIES, style_sheet
+from nameplate.report.run import run_view
 from nameplate.report.sections.shapes import shapes_table
 from nameplate.report.sections.throughput import memory_table, work_table
 from nameplate.report.side_by_side import side_by_side_view
-from nameplate.report.view import view
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>]]>&\x1b[2J\u202e\"'"
@@ -53,7 +53,9 @@ def charts_of(*tables):
 def every_chart(a800_run, **changes):
     """Every chart of a run and of two side by side, by its name."""
     run, other = a800_run(**changes), a800_run(0.9, run="20261123T120000-standard-a801", **changes)
-    return charts_of(*view(run).tables, *priced_tables(price(run)), *side_by_side_view([run, other]).tables)
+    return charts_of(
+        *run_view(run).tables, *priced_tables(price(run)), *side_by_side_view([run, other]).tables
+    )
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ def test_each_case_has_a_bar_of_its_own(make_run, make_record):
 
 
 def test_the_same_case_of_two_devices_has_two_bars(a800_run):
-    chart = charts_of(*view(a800_run(1.0, 0.9)).tables)["efficiency"]
+    chart = charts_of(*run_view(a800_run(1.0, 0.9)).tables)["efficiency"]
     first = [bar for bar in chart.bars if bar.label.endswith("matmul bf16 2048x2048x2048")]
     assert [bar.label.split()[0] for bar in first] == ["cuda:0", "cuda:1"]
     assert [bar.value for bar in first] == pytest.approx([185 / 320, 0.9 * 185 / 320])
@@ -213,7 +215,7 @@ def test_a_throttled_sustained_figure_is_believed_and_a_burst_one_not(make_run, 
 
 def test_nothing_measured_draws_nothing(make_run, make_record):
     assert work_charts(make_record(status="skipped"), of=make_run) == {}
-    assert charts_of(*view(make_run(make_record(status="skipped"))).tables) == {}
+    assert charts_of(*run_view(make_run(make_record(status="skipped"))).tables) == {}
 
 
 def many(make_record, count):
@@ -264,7 +266,7 @@ def test_steps_are_the_stages_figures_of_nominal(a800_run, charts):
 
 
 def test_of_several_devices_the_slowest_is_drawn_and_named(a800_run):
-    chart = charts_of(*view(a800_run(1.0, 0.8, 0.9)).tables)["chain"]
+    chart = charts_of(*run_view(a800_run(1.0, 0.8, 0.9)).tables)["chain"]
     assert chart.title == "From nominal to delivered in bf16: cuda:1, the slowest of 3 devices"
     assert chart.steps[-1].value == pytest.approx(0.8 * 205 / 320)
 
@@ -349,7 +351,7 @@ def test_without_memory_or_without_work_there_is_no_roofline(a800_run):
     assert memory_charts(no_memory) == {}
     copy_alone = a800_run(records=lambda found: [each for each in found if "copy" in each.case])
     assert memory_charts(copy_alone) == {}
-    (table,) = (each for each in view(copy_alone).tables if each.heading.startswith("Memory"))
+    (table,) = (each for each in run_view(copy_alone).tables if each.heading.startswith("Memory"))
     assert len(table.rows) == 1
 
 
@@ -453,14 +455,14 @@ def test_a_course_of_throughput_alone_has_one_panel():
 
 
 def test_courses_of_two_devices_are_two_lines_in_two_colours(a800_run):
-    svg = vega.svg(vega.spec(charts_of(*view(a800_run(1.0, 0.9)).tables)["from-idle"]))
+    svg = vega.svg(vega.spec(charts_of(*run_view(a800_run(1.0, 0.9)).tables)["from-idle"]))
     assert len(nodes(svg, "line mark")) == 8
     assert {"cuda:0 matmul bf16 8192x8192x8192", "cuda:1 matmul bf16 8192x8192x8192"} <= set(texts(svg))
     assert svg.count(f'stroke="{SERIES[0]}"') == svg.count(f'stroke="{SERIES[1]}"')
 
 
 def test_without_a_course_there_is_no_picture_of_one(make_run, make_record):
-    assert "from-idle" not in charts_of(*view(make_run(make_record())).tables)
+    assert "from-idle" not in charts_of(*run_view(make_run(make_record())).tables)
 
 
 # On a terminal

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import figure, percent
 from nameplate.base.language import _
-from nameplate.report.chart import (
+from nameplate.report.charts.data import (
     MOST_BARS,
     MOST_POINTS,
     Bars,
@@ -25,7 +25,7 @@ from nameplate.report.chart import (
     Roofline,
     Waterfall,
 )
-from nameplate.report.palette import GAIN, INK, LINE, LOSS, MUTED, PAPER, SERIES, style_sheet
+from nameplate.report.charts.palette import GAIN, INK, LINE, LOSS, MUTED, PAPER, SERIES, style_sheet
 
 _WIDTH = 560
 _BAR_PX = 18

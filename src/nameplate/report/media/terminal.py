@@ -18,9 +18,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nameplate.base.language import _
-from nameplate.report import textchart
-from nameplate.report.table import VERDICT, Table, verdict_words
-from nameplate.report.view import View
+from nameplate.report.charts import textchart
+from nameplate.report.view import VERDICT, Table, View, verdict_words
 
 _GAP = 2
 # A column of words that had to be narrower than this reads badly: secondary columns go, or a block a row.

@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 
 from nameplate.base.formatting import duration, figure, percent
 from nameplate.base.language import _
-from nameplate.report.chart import Chart, Course, Courses, Waterfall
+from nameplate.report.charts.data import Chart, Course, Courses, Waterfall
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 
 from nameplate.base.errors import InputError
 from nameplate.report.fleet.priced import price
-from nameplate.report.write import report_views, write_report
+from nameplate.report.media.write import report_views, write_report
 
 pytestmark = pytest.mark.usefixtures("one_library")
 PICTURES = ("chain", "efficiency", "shapes", "roofline", "from-idle", "fleets")

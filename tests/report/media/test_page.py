@@ -14,10 +14,11 @@ from rich.console import Console
 
 from nameplate.base.language import speaking
 from nameplate.base.text import plain
-from nameplate.report import terminal, vega
-from nameplate.report.chart import MOST_BARS, MOST_POINTS
+from nameplate.report.charts import vega
+from nameplate.report.charts.data import MOST_BARS, MOST_POINTS
 from nameplate.report.fleet.priced import price
-from nameplate.report.write import report_views
+from nameplate.report.media import terminal
+from nameplate.report.media.write import report_views
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script><!--\x1b[2J\u202e|x| {{ 7*7 }} \"'&"
 VOID = {"meta", "link", "br", "img", "input", "hr"}

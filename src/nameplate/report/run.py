@@ -1,0 +1,140 @@
+"""One run as a reader should see it, independent of the medium: plain strings, in the order they are read.
+
+Terminal, Markdown and page print this; none decides what is said. A section is a table with its charts, and
+appears where the run holds something for it: a new kind of record needs one more function in `_sections`.
+Values from a device, a host name, a label or a file come through `plain`, so that none can move a cursor;
+each medium escapes its own mark-up on top.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from nameplate.base.language import _
+from nameplate.base.messages import render
+from nameplate.base.text import plain
+from nameplate.chain.effects import effects
+from nameplate.chain.from_run import chain, stages
+from nameplate.record import Record
+from nameplate.report.labels import Labels
+from nameplate.report.sections.answers import advice, answers, meaning, measured
+from nameplate.report.sections.block import block_table
+from nameplate.report.sections.chain import chain_table, effects_table
+from nameplate.report.sections.identity import (
+    device_words,
+    facts,
+    method_table,
+    records_table,
+    reproduce_table,
+)
+from nameplate.report.sections.shapes import shapes_table
+from nameplate.report.sections.soak import onset_table
+from nameplate.report.sections.throughput import (
+    across_table,
+    launch_table,
+    load_table,
+    memory_table,
+    work_table,
+)
+from nameplate.report.view import Table, View
+from nameplate.store.folder import Run
+from nameplate.store.manifest import DeviceEntry
+
+
+def run_view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View:
+    """Build the view of a run, finished or not.
+
+    `whole` adds what a report has beside the figures: the method, every record, how to reproduce them.
+    `fleets` are what the run makes of fleets (`report.fleet.priced`).
+    """
+    labels = Labels.of(run)
+    tables = [*_sections(run, labels), *fleets]
+    if whole:
+        tables += [method_table(run), records_table(run.records, labels), reproduce_table(run)]
+    return View(
+        title=plain(_("{suite} on {devices}", suite=run.manifest.suite, devices=_all(run.manifest.devices))),
+        facts=tuple((name, plain(value)) for name, value in facts(run, labels)),
+        tables=tuple(table for table in tables if table.rows or table.charts),
+        meaning=plain(meaning(run)),
+        advice=tuple(plain(each) for each in advice(run)),
+        problems=tuple(plain(render(each)) for each in run.problems),
+        answers=answers(stages(run.records)),
+    )
+
+
+def _sections(run: Run, labels: Labels) -> Iterator[Table]:
+    found = measured(run)
+    yield chain_table(chain(run.records), labels, stages(run.records), len(run.manifest.devices))
+    yield work_table(found, labels)
+    yield shapes_table(found)
+    yield load_table(found, labels)
+    yield launch_table(found, labels)
+    yield effects_table(effects(found), labels)
+    yield memory_table(found, labels)
+    yield block_table(found, labels)
+    yield onset_table(found, labels)
+    yield across_table(found, labels)
+    yield _unmeasured_table(run, labels)
+    yield _warnings_table(run, labels)
+
+
+def _all(entries: Sequence[DeviceEntry]) -> str:
+    """`8 × NVIDIA A800-SXM4-80GB`, or each kind by itself."""
+    counts = Counter(device_words(entry) for entry in entries)
+    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
+
+
+def _unmeasured_table(run: Run, labels: Labels) -> Table:
+    rows: list[tuple[str, ...]] = [
+        (labels.row(record.device, record.case), _(record.status), plain(render(record.reason or "")))
+        for record in run.records
+        if record.status != "ok"
+    ]
+    rows += [
+        (labels.row(each.device, each.case), _("missing"), _("the run ended before it"))
+        for each in run.missing
+    ]
+    return Table(_("Not measured"), ("case", "status", "reason"), tuple(rows), frozenset())
+
+
+def _warnings_table(run: Run, labels: Labels) -> Table:
+    rows = tuple(
+        (labels.row(record.device, record.case), plain(render(warning)))
+        for record in run.records
+        for warning in record.warnings
+    )
+    return Table(_("Worth knowing"), ("case", "warning"), rows, frozenset())
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """Return `{"run", "records", "chain"}`; each record flat, with the columns of `nameplate.load`.
+
+    What is no column stands in `run`: `courses`, an entry for each record that began from idle, with the
+    curve after its onset and what was left at the moments people quote; `effects`, the ratios that fill and
+    cache make. A figure not known is null; the document holds neither NaN nor infinity.
+    """
+    return {
+        "run": {
+            **run.manifest.summary(),
+            "folder": str(run.folder),
+            "finished": run.finished,
+            "missing": [each.model_dump() for each in run.missing],
+            "problems": [str(problem) for problem in run.problems],
+            "courses": [_course(record) for record in run.records if record.course],
+            "effects": [effect.as_json() for effect in effects(run.records)],
+        },
+        "records": [record.flat() for record in run.records],
+        "chain": [link.as_json() for link in chain(run.records)],
+    }
+
+
+def _course(record: Record) -> dict[str, Any]:
+    """The curve of one record and its derates, each a list of points in order of time."""
+    return {
+        "case": record.case,
+        "device": record.device,
+        "course": [moment.model_dump() for moment in record.course],
+        "derates": [derate.model_dump() for derate in record.derates],
+    }
