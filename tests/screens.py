@@ -7,11 +7,11 @@ from nameplate.compare import compare
 from nameplate.device.cpu import rate
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.device.survey import Seen, Survey, cpu_obstacles
-from nameplate.fleet import auditing, fleets, goodput, validation
-from nameplate.fleet.budget import afford
-from nameplate.fleet.needs import meet
-from nameplate.fleet.plan import train
+from nameplate.fleet import catalogues, goodput, validation
+from nameplate.fleet.audit import audit
+from nameplate.fleet.plan import afford, meet
 from nameplate.fleet.pricing import cost
+from nameplate.fleet.training import train
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import devices_view
 from nameplate.report.devices import document as document_of
@@ -62,7 +62,7 @@ def shows(a800_run):
 
 def fleet_views():
     """`bench fleet …`, by few draws."""
-    yield "fleet list", list_view(list_rows(fleets.shipped()))
+    yield "fleet list", list_view(list_rows(catalogues.shipped()))
     yield "fleet cost", cost_view(cost(**FEW))
     yield "fleet cost, goodput", cost_view(cost(["nio-2024-10"], goodput=True, **FEW))
     yield "fleet plan --eflops", needs_view(meet(10, (A800, H100), **FEW))
@@ -73,7 +73,7 @@ def fleet_views():
     yield "fleet goodput", goodput_view([goodput.goodput(size) for size in goodput.facts().sizes])
     yield "fleet goodput --validate", goodput_validation_view(goodput.validate())
     yield "fleet validate", validation_view(validation.validate())
-    yield "fleet audit", audit_view(auditing.audit())
+    yield "fleet audit", audit_view(audit())
 
 
 CPU = CpuIdentity(

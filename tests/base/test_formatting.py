@@ -173,9 +173,9 @@ ELSEWHERE = (
 )
 # How many lines of a file print numbers to be typed or read by programs, not a figure.
 OTHERWISE = {
-    "fleet/entries.py": 1,  # the ends of an input, as one types them: 1e+12
+    "fleet/catalogues.py": 1,  # the ends of an input, as one types them: 1e+12
     "fleet/goodput.py": 1,
-    "fleet/plan.py": 1,
+    "fleet/training.py": 1,
     "report/fleet/costs.py": 1,  # a cell of --csv
     "report/sections/identity.py": 2,  # the flags of a command
 }

@@ -36,7 +36,7 @@ from nameplate.compare.spreads import spread_of
 from nameplate.compare.terms import Terms
 from nameplate.device.cpu import rate as rate_cpu
 from nameplate.device.identity import CpuIdentity, CudaIdentity
-from nameplate.fleet.fleets import shipped
+from nameplate.fleet.catalogues import shipped
 from nameplate.fleet.links import Provenance
 from nameplate.fleet.pricing import cost
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status

@@ -155,5 +155,5 @@ def test_it_imports_neither_torch_nor_pandas(modules_after, mine):
     loaded = modules_after(
         *(("fleet", "audit", *flags) for flags in (["--json"], ["--csv"], ["--claims", mine(HOLDS)]))
     )
-    assert "nameplate.fleet.auditing" in loaded
+    assert "nameplate.fleet.audit" in loaded
     assert not {"torch", "pandas"} & loaded

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nameplate.fleet.plan import assumptions
+from nameplate.fleet.training import assumptions
 
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
 DOCS = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
@@ -227,5 +227,5 @@ def test_the_docs_have_the_assumptions_of_the_data():
 def test_it_imports_neither_torch_nor_pandas(modules_after):
     wanted = (NEED, (*BUDGET, "--csv"), (*TRAIN, "--json"))
     loaded = modules_after(*(("fleet", "plan", *arguments, "--draws", 1000) for arguments in wanted))
-    assert "nameplate.fleet.plan" in loaded
+    assert "nameplate.fleet.training" in loaded
     assert not {"torch", "pandas"} & loaded

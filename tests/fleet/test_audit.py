@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nameplate.base.errors import InputError
-from nameplate.fleet import formula
-from nameplate.fleet.auditing import Row, audit, frame, judge, shown
+from nameplate.fleet.audit import Row, audit, frame, judge, shown
 from nameplate.fleet.claims import read_figure, schema, shipped
-from nameplate.fleet.formula import Span, point
+from nameplate.fleet.expression import Span, parse_formula, point
 
 ROOT = Path(__file__).parents[2]
 TABLES = {
@@ -301,7 +300,7 @@ def test_what_is_no_figure_is_refused(given_):
 )
 def test_a_formula_is_evaluated_exactly(text, value):
     values = {"a-1": point(7), "b": point(2), 'part("x y").fp16.datasheet': point(100)}
-    assert formula.parse(text)(values) == point(value)
+    assert parse_formula(text).evaluate(values) == point(value)
 
 
 @pytest.mark.parametrize(
@@ -314,9 +313,9 @@ def test_a_formula_is_evaluated_exactly(text, value):
 )
 def test_nothing_else_is_a_formula(text):
     with pytest.raises(ValueError, match=r"a formula of numbers, ids of claims"):
-        formula.parse(text)
+        parse_formula(text)
     with pytest.raises(ValueError, match="at most 300 characters"):
-        formula.parse("1 + " * 100 + "1")
+        parse_formula("1 + " * 100 + "1")
 
 
 positive = st.fractions(min_value=Fraction(1, 1000), max_value=1000)
@@ -324,10 +323,10 @@ positive = st.fractions(min_value=Fraction(1, 1000), max_value=1000)
 
 @given(positive, positive, positive, st.fractions(min_value=0, max_value=1))
 def test_a_range_holds_every_value_that_its_inputs_allow(low, width, other, share):
-    each = formula.parse("between(a, b) * a / (b + 2) - ceil(a)")
-    wide = each({"a": Span(low, low + width), "b": point(other)})
+    each = parse_formula("between(a, b) * a / (b + 2) - ceil(a)")
+    wide = each.evaluate({"a": Span(low, low + width), "b": point(other)})
     inside = low + share * width
-    single = each({"a": point(inside), "b": point(other)})
+    single = each.evaluate({"a": point(inside), "b": point(other)})
     assert wide.low <= single.low <= single.high <= wide.high
 
 

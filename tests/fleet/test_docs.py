@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nameplate.fleet import catalogue
-from nameplate.fleet.entries import INPUTS, KINDS
+from nameplate.fleet.catalogues import INPUTS, KINDS
 from nameplate.fleet.outputs import OUTPUTS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
 from nameplate.fleet import afford, catalogue, cost, frame, meet, need, train
-from nameplate.fleet import plan as module
+from nameplate.fleet import training as module
 from nameplate.fleet.amounts import Amount
 from nameplate.fleet.goodput import goodput
 from nameplate.fleet.montecarlo import MonteCarlo
-from nameplate.fleet.needs import TAKES
+from nameplate.fleet.plan import TAKES
 from nameplate.store.manifest import DeviceEntry
 
 A100, A800 = "nvidia-a100-sxm4-80gb", "nvidia-a800-sxm4-80gb"

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from nameplate.base.language import speaking
 from nameplate.chain.published import published
-from nameplate.fleet import auditing, fleets
-from nameplate.fleet.entries import INPUTS
-from nameplate.fleet.plan import assumptions
+from nameplate.fleet.audit import audit
+from nameplate.fleet.catalogues import INPUTS, shipped
+from nameplate.fleet.training import assumptions
 from nameplate.record import DTYPES
 from nameplate.report.media import terminal
 from nameplate.report.view import Table, View
@@ -49,12 +49,12 @@ def printed(view, width, language):
 @cache
 def known_ids():
     """Every id that a flag takes and data names, whatever screen it stands on."""
-    catalogue = fleets.shipped()
+    catalogue = shipped()
     return {
         *(fleet.id for fleet in catalogue.fleet),
         *registry().parts,
         *(each.id for each in published()),
-        *(row.id for row in auditing.audit()),
+        *(row.id for row in audit()),
         *DTYPES,
         *INPUTS,
         *assumptions(),

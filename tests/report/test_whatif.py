@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nameplate.fleet import Fleet, catalogue
 from nameplate.fleet import cost as cost_of
-from nameplate.fleet.entries import INPUTS
+from nameplate.fleet.catalogues import INPUTS
 from nameplate.fleet.outputs import OUTPUTS, inputs_of
 from nameplate.fleet.uncertain import Uncertain, exact
 from nameplate.report import whatif

@@ -30,7 +30,7 @@ def audit(
 ) -> None:
     """Recompute every claim of the article from other claims and the registry, and say whether it holds."""
     check_format(json, csv)
-    from nameplate.fleet.auditing import audit as recompute
+    from nameplate.fleet.audit import audit as recompute
 
     with reader(lang, json=json, csv=csv):
         rows = recompute(claims, parts or ())

@@ -47,7 +47,7 @@ def list_(
 ) -> None:
     """List the fleets, as their sources state them and in cards."""
     check_format(json, csv)
-    from nameplate.fleet.fleets import catalogue
+    from nameplate.fleet.catalogues import catalogue
     from nameplate.report.fleet.costs import list_rows, list_view
 
     with reader(lang, json=json, csv=csv):
@@ -84,7 +84,7 @@ def cost(
 ) -> None:
     """Print what fleets deliver of their nominal EFLOPS, by which derates, and what they draw and cost."""
     check_format(json, csv)
-    from nameplate.fleet.fleets import catalogue
+    from nameplate.fleet.catalogues import catalogue
     from nameplate.fleet.pricing import cost as compute
     from nameplate.fleet.rows import cost_row
 

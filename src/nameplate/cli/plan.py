@@ -103,7 +103,7 @@ def plan(
     is made of every part that a derate or a price is known of.
     """
     from nameplate.cli.output import check_format, print_rows, reader, show_view
-    from nameplate.fleet.fleets import catalogue
+    from nameplate.fleet.catalogues import catalogue
 
     check_format(json, csv)
     training = {
@@ -148,21 +148,21 @@ def plan(
 
 
 def _need(eflops: float, parts: Sequence[str], options: Mapping[str, Any]) -> Answer:
-    from nameplate.fleet.needs import meet
+    from nameplate.fleet.plan import meet
     from nameplate.report.fleet.plan import needs_view
 
     return meet(eflops, parts, **options), needs_view
 
 
 def _purchase(budget_rmb: float, parts: Sequence[str], options: Mapping[str, Any]) -> Answer:
-    from nameplate.fleet.budget import afford
+    from nameplate.fleet.plan import afford
     from nameplate.report.fleet.plan import purchases_view
 
     return afford(budget_rmb, parts, **options), purchases_view
 
 
 def _training(given: Mapping[str, Any], options: Mapping[str, Any]) -> Answer:
-    from nameplate.fleet.plan import train
+    from nameplate.fleet.training import train
     from nameplate.report.fleet.plan import training_view
 
     if "every_days" not in given:

@@ -13,33 +13,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nameplate.fleet.budget import afford as afford
+    from nameplate.fleet.catalogues import Catalogue as Catalogue
+    from nameplate.fleet.catalogues import Fleet as Fleet
+    from nameplate.fleet.catalogues import Price as Price
+    from nameplate.fleet.catalogues import catalogue as catalogue
     from nameplate.fleet.costs import Cost as Cost
-    from nameplate.fleet.entries import Fleet as Fleet
-    from nameplate.fleet.entries import Price as Price
-    from nameplate.fleet.fleets import Catalogue as Catalogue
-    from nameplate.fleet.fleets import catalogue as catalogue
     from nameplate.fleet.frames import frame as frame
     from nameplate.fleet.frames import from_frame as from_frame
-    from nameplate.fleet.needs import meet as meet
-    from nameplate.fleet.needs import need as need
-    from nameplate.fleet.plan import train as train
+    from nameplate.fleet.plan import afford as afford
+    from nameplate.fleet.plan import meet as meet
+    from nameplate.fleet.plan import need as need
     from nameplate.fleet.pricing import cost as cost
+    from nameplate.fleet.training import train as train
     from nameplate.fleet.validation import validate as validate
 
 _HOMES = {
-    "Catalogue": "fleets",
+    "Catalogue": "catalogues",
     "Cost": "costs",
-    "Fleet": "entries",
-    "Price": "entries",
-    "afford": "budget",
-    "catalogue": "fleets",
+    "Fleet": "catalogues",
+    "Price": "catalogues",
+    "afford": "plan",
+    "catalogue": "catalogues",
     "cost": "pricing",
     "frame": "frames",
     "from_frame": "frames",
-    "meet": "needs",
-    "need": "needs",
-    "train": "plan",
+    "meet": "plan",
+    "need": "plan",
+    "train": "training",
     "validate": "validation",
 }
 __all__ = [

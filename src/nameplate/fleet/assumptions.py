@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from nameplate.base.errors import InputError
 from nameplate.base.language import _
-from nameplate.fleet.entries import INPUTS, Assumption, Price
-from nameplate.fleet.fleets import Catalogue, merge
+from nameplate.fleet.catalogues import INPUTS, Assumption, Catalogue, Price, merge
 from nameplate.fleet.size import card_tflops
 from nameplate.fleet.uncertain import Uncertain, Written, exact, read
 from nameplate.specs.part import Part

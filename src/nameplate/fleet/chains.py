@@ -14,7 +14,7 @@ from nameplate.base.messages import message
 from nameplate.chain.published import Published, published, unasked_for
 from nameplate.chain.stage import Stage
 from nameplate.fleet import links, measured
-from nameplate.fleet.fleets import Catalogue
+from nameplate.fleet.catalogues import Catalogue
 from nameplate.fleet.goodput import link as job_goodput
 from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.size import Size, card_tflops

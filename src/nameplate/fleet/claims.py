@@ -31,9 +31,8 @@ from pydantic_core import PydanticCustomError
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import packaged, parse, unusable
-from nameplate.fleet import formula
-from nameplate.fleet.entries import Date, Text
-from nameplate.fleet.formula import Formula, PartFigure, Span, point
+from nameplate.fleet.catalogues import Date, Text
+from nameplate.fleet.expression import GRAMMAR, LONGEST, Formula, PartFigure, Span, parse_formula, point
 from nameplate.specs.parts import Registry
 
 CLAIMS_FILE = "claims.toml"
@@ -65,7 +64,7 @@ _SCALES = {
 }
 _NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
 _FIGURE = rf"({_NUMBER})(?: ?[-–] ?({_NUMBER}))?(?: ?(thousand|million|billion|%))?"
-_LONGEST = 40
+_LONGEST_FIGURE = 40
 _A_FIGURE = 'a number above 0, or one as text: "16,800", "3.7 billion", "3.5 %", "15-30"'
 
 
@@ -91,7 +90,7 @@ def read_figure(given: object) -> Figure:
     """A figure from a number or its words. Raises ValueError for anything else, 0, NaN and infinity."""
     text = given.strip() if isinstance(given, str) else _digits(given)
     found = re.fullmatch(_FIGURE, text)
-    if found is None or len(text) > _LONGEST:
+    if found is None or len(text) > _LONGEST_FIGURE:
         raise ValueError(_A_FIGURE)
     numbers = [number.replace(",", "") for number in found.group(1, 2) if number]
     scale = _SCALES[found[3]]
@@ -126,7 +125,7 @@ def _figure(given: object) -> Figure:
 
 def _formula(given: object) -> Formula:
     try:
-        return given if isinstance(given, Formula) else formula.parse(given if isinstance(given, str) else "")
+        return given if isinstance(given, Formula) else parse_formula(given if isinstance(given, str) else "")
     except ValueError as error:
         raise PydanticCustomError("formula", "{expected}", {"expected": str(error)}) from None
 
@@ -138,7 +137,7 @@ _AnyFigure = Annotated[
         {
             "anyOf": [
                 {"type": "number", "exclusiveMinimum": 0},
-                {"type": "string", "pattern": f"^{_FIGURE}$", "maxLength": _LONGEST},
+                {"type": "string", "pattern": f"^{_FIGURE}$", "maxLength": _LONGEST_FIGURE},
             ],
             "description": _A_FIGURE,
         }
@@ -147,9 +146,7 @@ _AnyFigure = Annotated[
 _AnyFormula = Annotated[
     InstanceOf[Formula],
     BeforeValidator(_formula),
-    WithJsonSchema(
-        {"type": "string", "minLength": 1, "maxLength": formula.LONGEST, "description": formula.GRAMMAR}
-    ),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST, "description": GRAMMAR}),
 ]
 _Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 

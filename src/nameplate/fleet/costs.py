@@ -9,8 +9,8 @@ from itertools import accumulate
 
 from nameplate.base.language import _
 from nameplate.chain.stage import Stage
+from nameplate.fleet.catalogues import Price
 from nameplate.fleet.chains import RunUse
-from nameplate.fleet.entries import Price
 from nameplate.fleet.links import Derate
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS

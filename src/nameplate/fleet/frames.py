@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from nameplate.base.errors import InputError
+from nameplate.fleet.catalogues import Catalogue, Fleet, merge, shipped
 from nameplate.fleet.costs import Cost
-from nameplate.fleet.entries import Fleet
-from nameplate.fleet.fleets import Catalogue, merge, shipped
 from nameplate.fleet.rows import cost_row
 from nameplate.fleet.validation import Check
 from nameplate.specs.parts import registry

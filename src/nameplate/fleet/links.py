@@ -17,7 +17,7 @@ from nameplate.base.language import N_, _
 from nameplate.chain.from_run import Link
 from nameplate.chain.published import Published
 from nameplate.chain.stage import Stage
-from nameplate.fleet.entries import AssumedDerate
+from nameplate.fleet.catalogues import AssumedDerate
 from nameplate.fleet.uncertain import Law, Uncertain, exact
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import rating

@@ -1,432 +1,444 @@
-"""A training run, planned: from hours of clips to tokens, FLOPs, days on a fleet, cards in time, and RMB.
+"""Plans by part: what so many delivered EFLOPS take (`meet`), and what a budget buys (`afford`).
 
-    tokens  = seconds of clips × cameras × frames a second × tokens a frame × passes over the data
-    FLOP    = tokens × FLOP a token
-    days    = FLOP ÷ (delivered EFLOPS × 10^18 × 86,400)
-    needed  = FLOP ÷ (days between refreshes × 10^18 × 86,400), in delivered EFLOPS
-    refresh = FLOP × what a delivered EFLOPS costs its owner a year ÷ (10^18 × 86,400 × 365), in RMB
+    nominal EFLOPS = delivered EFLOPS ÷ every derate of the part's chain
+    cards, RMB, MW = what so many nominal EFLOPS take
 
-FLOP a token is 6N: 2N forward and 4N backward, N being the parameters that work on each token (Kaplan et al.,
-arXiv 2001.08361, section 2.1). With attention it is 6N + 12LdT: T tokens of context in L layers of width d,
-the half that a causal mask hides not taken off, as Megatron, PaLM and nanoGPT count. L and d follow from
-N = 12Ld² and d ÷ L.
-
-It is one training run: no experiments, failed runs, labelling or simulation, no encoder before the tokens.
+Parts share one run, one choice of derates, and draws, so that what two of them have in common cancels where
+they are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, Literal
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from nameplate.base.errors import InputError
-from nameplate.base.formatting import count, duration, figure, money, percent, rmb, scientific, stated
+from nameplate.base.formatting import count, figure, money, rmb, stated
 from nameplate.base.language import N_, _
-from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse
-from nameplate.fleet.amounts import Amount, amounts, montecarlo_of, nine_in_ten
-from nameplate.fleet.assumptions import Used
+from nameplate.chain.published import unasked_for
+from nameplate.fleet.amounts import (
+    Amount,
+    amounts,
+    as_amount,
+    montecarlo_of,
+    nine_in_ten,
+)
+from nameplate.fleet.catalogues import Fleet, shipped
 from nameplate.fleet.costs import Cost
-from nameplate.fleet.entries import Date, Positive, Spreading, Text
-from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Share
-from nameplate.fleet.needs import Need, basis, meet, names_of, taken
-from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
+from nameplate.fleet.goodput import goodput as modelled
+from nameplate.fleet.montecarlo import FEWEST_DRAWS, Estimate, Figure, MonteCarlo
+from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.pricing import cost
-from nameplate.fleet.rows import columns
-from nameplate.fleet.uncertain import Uncertain, Written, read
+from nameplate.fleet.rows import columns, cost_row
+from nameplate.fleet.size import card_tflops, whole
+from nameplate.specs.part import short
+from nameplate.specs.parts import Registry, registry
+from nameplate.specs.recognition import require
 
-FILE = "plan.toml"
-# What is known of a run on a fleet.
-RUNS = ("days", "gang_days", "refresh_rmb")
-_SECONDS_PER_HOUR, _SECONDS_PER_DAY = 3_600, 86_400
-FLOP_PER_EFLOPS_DAY = 1e18 * _SECONDS_PER_DAY
-_PER_PARAMETER = 6  # FLOP a token
-_PER_ATTENDED = 12  # FLOP a token, by layers × width × context
-_PARAMETERS = 12  # of a layer, by width²
-# Of an input: far beyond any run, and well within what floating point holds of their product.
-_LEAST, _MOST = 1e-9, 1e18
-_SHORTEST, _LONGEST = 0.001, 100_000  # days
-_UNITS = {"parameters": "parameters", "hours": "hours", "clips": "clips"}
-
-
-# What a run is made of
-
-
-class Input(Spreading):
-    """An assumption about a training run, where the user says nothing else."""
-
-    value: Positive
-    unit: Text
-    meaning: Text
-    basis: Literal["cited", "assumed"]
-    as_of: Date
-    source: Text
-    note: Text | None = None
-
-    @property
-    def stated(self) -> float:
-        """The input's value, in its unit."""
-        return self.value
-
-
-class _File(FrozenModel):
-    schema_version: Annotated[Literal[1], Field(alias="schema")]
-    input: dict[str, Input]
-
-
-@cache
-def assumptions() -> Mapping[str, Input]:
-    """The shipped assumptions by name, checked."""
-    return parse(_File, packaged("nameplate.fleet", FILE), FILE).input
+# What a need takes: figures of a fleet that grow with what it delivers.
+TAKES = (
+    "nominal_eflops",
+    "cards_exact",
+    "servers_exact",
+    "capex_rmb",
+    "full_capex_rmb",
+    "power_mw",
+    "ownership_rmb_per_year",
+)
+# What a row has of the fleet it rests on, as `bench fleet cost --json` has it.
+_BASIS = ("reaches", "not_yet", "derate", "price", "chain", "inputs", "draws", "seed", "notes", "run")
+_MOST_CARDS = 1_000_000_000
+_MOST_EFLOPS = 1e9
+# The search for cards and their goodput ends after a few rounds, unless the job is about as large as can be.
+_ROUNDS = 200
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one training run computes; `inputs` are what it follows from."""
+class Need:
+    """What it takes to deliver so many EFLOPS by a part.
 
-    tokens: Amount
-    parameters_flop: Amount  # 6N, a token
-    attention_flop: Amount  # 12LdT, a token, whether it is counted or not
-    attention: bool  # whether it is
-    context_tokens: float
-    inputs: Mapping[str, Used]
-
-    @property
-    def flop_per_token(self) -> Amount:
-        """FLOP a token, by the convention."""
-        return self.parameters_flop + self.attention_flop if self.attention else self.parameters_flop
-
-    @property
-    def flop(self) -> Amount:
-        """FLOPs of the run."""
-        return self.tokens * self.flop_per_token
-
-    @property
-    def convention(self) -> str:
-        """How FLOPs are counted."""
-        return "6N + 12LdT" if self.attention else "6N"
-
-    @property
-    def note(self) -> str:
-        """How FLOPs are counted, and what attention is of them, or would be."""
-        share = self.attention_flop.value / self.parameters_flop.value
-        text = (
-            N_("FLOPs are counted by {convention}: attention over {count} tokens is {share} of 6N")
-            if self.attention
-            else N_(
-                "FLOPs are counted by {convention}: attention over {count} tokens isn't in it and would be "
-                "{share} of 6N"
-            )
-        )
-        tokens = count(self.context_tokens)
-        return _(text, convention=self.convention, count=tokens, share=percent(share))
-
-
-def work(
-    montecarlo: MonteCarlo,
-    parameters: Written,
-    *,
-    hours: Written | None = None,
-    clips: Written | None = None,
-    attention: bool = False,
-    **assumed: Written | None,
-) -> Work:
-    """The tokens and FLOPs of a run on so many hours of clips, or so many clips.
-
-    `assumed` sets `assumptions()` by name. Raises InputError unless one of `hours` and `clips` is given, and
-    for an input that can't be used.
-    """
-    if (hours is None) == (clips is None):
-        got = "neither" if hours is None else "both"
-        raise InputError("how much data?", where="--hours, --clips", got=got, expected="one of the two")
-    given = {"parameters": parameters, "hours": hours, "clips": clips, **assumed}
-    unused = _unused(hours=hours is not None, attention=attention)
-    for name, flag in unused.items():
-        if given.get(name) is not None:
-            where, expected = f"--{name.replace('_', '-')}", f"{flag} beside it"
-            raise InputError("of no use here", where=where, got=given[name], expected=expected)
-    stated = {name: _used(name, each) for name, each in given.items() if each is not None}
-    inputs = {name: _shipped(name, each) for name, each in assumptions().items()} | stated
-    of = {name: _amount(each, montecarlo) for name, each in inputs.items()}
-    seconds = of["clips"] * of["clip_seconds"] if hours is None else of["hours"] * _SECONDS_PER_HOUR
-    tokens = seconds * of["cameras"] * of["frames_per_second"] * of["tokens_per_frame"] * of["epochs"]
-    per_token = of["parameters"] * _PER_PARAMETER
-    attended = _attention(of["parameters"], of["width_over_layers"], of["context_tokens"])
-    used = {name: each for name, each in inputs.items() if name not in unused}
-    return Work(tokens, per_token, attended, attention, inputs["context_tokens"].uncertain.value, used)
-
-
-def _unused(*, hours: bool, attention: bool) -> dict[str, str]:
-    """The assumptions that nothing follows from, each with the flag that it would go with."""
-    clips = {"clip_seconds": "--clips"} if hours else {}
-    attended = ("context_tokens", "width_over_layers")
-    return clips if attention else clips | dict.fromkeys(attended, "--attention")
-
-
-def _attention(parameters: Amount, width_over_layers: Amount, context: Amount) -> Amount:
-    """12LdT, where N = 12Ld² and d = L × width over layers: FLOP a token."""
-    layers = (parameters / (width_over_layers * width_over_layers * _PARAMETERS)) ** (1 / 3)
-    return layers * layers * width_over_layers * context * _PER_ATTENDED
-
-
-def _used(name: str, given: Written) -> Used:
-    flag = f"--{name.replace('_', '-')}"
-    number = read(given, flag)
-    if number.low < _LEAST or number.high > _MOST:
-        expected = f"a number above 0, from {_LEAST:g} to {_MOST:g}"
-        raise InputError("not an input of a training run", where=flag, got=given, expected=expected)
-    unit = _UNITS[name] if name in _UNITS else assumptions()[name].unit
-    return Used(name, unit, number, "given", _("given by {flag}", flag=flag), name)
-
-
-def _shipped(name: str, entry: Input) -> Used:
-    source = f"{entry.source} ({entry.as_of})" + (f"; {entry.note}" if entry.note else "")
-    return Used(name, entry.unit, entry.uncertain, entry.basis, source, name)
-
-
-def _amount(used: Used, montecarlo: MonteCarlo) -> Amount:
-    """The input with its draws, in 64 bits: FLOPs may be more than 32 hold."""
-    drawn = montecarlo.draw(used.draws, used.uncertain)
-    exact = isinstance(drawn, float | int)
-    return Amount(used.uncertain.value, drawn if exact else np.asarray(drawn, dtype=np.float64))
-
-
-# What it takes
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training run on a fleet, and the cards of its part that finish it in time.
-
-    The fleet is a given one, or the whole cards that `need` says. `estimates` holds what is known of RUNS:
-    days, those at the pace of the slowest of the cards, and what owning the fleet costs in the time used.
-    `shares` traces the spread of days and of RMB to inputs.
+    Each estimate of TAKES is at the inputs' values, with 5 %, 50 % and 95 % of its draws: with the cards of
+    p95 the need is met in 95 % of them. What isn't known is absent, and `reason` says why. `fleet` is the
+    fleet of so many whole cards, as `cost` prices it.
     """
 
-    work: Work
-    every_days: float
-    given: bool
+    asked: Estimate  # EFLOPS that are to be delivered
     fleet: Cost
-    need: Need | None
     estimates: Mapping[str, Estimate]
-    shares: Mapping[str, tuple[Share, ...]]
+    reason: str | None
 
     @property
-    def needed(self) -> Amount:
-        """Delivered EFLOPS that finish it in time."""
-        return self.work.flop / (self.every_days * FLOP_PER_EFLOPS_DAY)
+    def cards(self) -> int | None:
+        """Whole cards, at the inputs' values."""
+        return self._whole("cards_exact")
 
     @property
-    def reason(self) -> str | None:
-        """Why figures are null; None where none is."""
-        needs = None if self.need is None else self.need.reason
-        return _("; ").join(dict.fromkeys(filter(None, (self.fleet.reason, needs)))) or None
+    def servers(self) -> int | None:
+        """Whole servers, at the inputs' values."""
+        return self._whole("servers_exact")
+
+    @property
+    def capex_whole_servers_rmb(self) -> float | None:
+        """Price of the whole servers, before fabric and spares."""
+        price = self.fleet.price
+        return None if self.servers is None or price is None else self.servers * price.server_rmb
+
+    def _whole(self, name: str) -> int | None:
+        found = self.estimates.get(name)
+        return None if found is None else whole(found.value) or 1
 
     @property
     def sentence(self) -> str | None:
-        """What the run takes, in one sentence; None where nothing of that is known."""
-        days, refresh = self.estimates.get("days"), self.estimates.get("refresh_rmb")
-        if days is None or days.value is None:
+        """The need, and what it takes, in one sentence; None where the cards aren't known."""
+        cards, power = self.estimates.get("cards_exact"), self.estimates.get("power_mw")
+        if cards is None:
             return None
-        takes = self._on_fleet(days) if self.given else self._of_part()
-        said = _("{run} takes {what}", run=self.run, what=takes)
-        if refresh is not None and refresh.value is not None:
-            said = _(
-                "{said}; a refresh costs its owner {rmb}{range}",
-                said=said,
-                rmb=rmb(refresh.value),
-                range=nine_in_ten(refresh, money),
-            )
-        return _("{said}.", said=said)
-
-    @property
-    def run(self) -> str:
-        """What is trained, on what, how often, and the FLOPs of that."""
-        inputs = self.work.inputs
-        data = next(inputs[name].uncertain.value for name in ("hours", "clips") if name in inputs)
-        text = (
-            N_("Training {parameters} parameters on {count} hours of clips every {days} days ({flop} FLOP)")
-            if "hours" in inputs
-            else N_("Training {parameters} parameters on {count} clips every {days} days ({flop} FLOP)")
-        )
-        parameters = stated(inputs["parameters"].uncertain.value / 1e9)
-        return _(
-            text,
-            parameters=_("{count} billion", count=parameters),
-            count=count(data),
-            days=stated(self.every_days),
-            flop=scientific(self.work.flop.value),
-        )
-
-    def _on_fleet(self, days: Estimate) -> str:
         said = _(
-            "{time} on {fleet}{range}",
-            time=time_of(days.value),
-            fleet=_(self.fleet.name),
-            range=nine_in_ten(days, time_of),
-        )
-        if self.need is None or self.need.cards is None or self.fleet.part is None:
-            return said
-        return _("{said}, and {count} of its cards would do", said=said, count=count(self.need.cards))
-
-    def _of_part(self) -> str:
-        cards = None if self.need is None else self.need.estimates.get("cards_exact")
-        if self.need is None or cards is None:
-            nominal = figure(self.fleet.nominal_eflops)
-            return _("{eflops} nominal EFLOPS of {part}", eflops=nominal, part=_(self.fleet.name))
-        said = _(
-            "{count} cards of {part}{range}",
-            count=count(self.need.cards),
+            "{eflops} delivered EFLOPS take {cards} cards of {part}{range}",
+            eflops=stated(self.asked.value),
+            cards=count(self.cards),
             part=_(self.fleet.name),
             range=nine_in_ten(cards, count),
         )
-        if self.need.servers is None:
-            return said
-        return _("{said}, {count} servers", said=said, count=count(self.need.servers))
+        if self.servers is not None:
+            said = _("{said}, {count} servers", said=said, count=count(self.servers))
+        for name, text in (
+            ("capex_rmb", N_("{said}, {rmb}{range} for servers alone")),
+            ("full_capex_rmb", N_("{said}, {rmb}{range} with fabric and spares")),
+        ):
+            found = self.estimates.get(name)
+            if found is not None and found.value is not None:
+                said = _(text, said=said, rmb=rmb(found.value), range=nine_in_ten(found, money))
+        if power is not None:
+            mw, spread = figure(power.value), nine_in_ten(power, figure)
+            said = _("{said}, and draw {mw} MW{range}", said=said, mw=mw, range=spread)
+        if self.fleet.price:
+            return _("{said}.", said=said)
+        return _("{said}; no price of a server of it is known.", said=said)
 
     def as_json(self) -> dict[str, Any]:
-        """The run as a JSON row; what isn't known is null."""
+        """The need as a JSON row; what isn't known is null."""
         return {
-            "fleet": self.fleet.fleet if self.given else None,
-            "name": self.fleet.name,
             "part": self.fleet.part and self.fleet.part.id,
-            "every_days": self.every_days,
-            "convention": self.work.convention,
-            **columns("tokens", self.work.tokens.estimate),
-            **columns("flop_per_token", self.work.flop_per_token.estimate),
-            **columns("flop", self.work.flop.estimate),
-            "on_cards": self.fleet.cards if self.estimates else None,
-            **{key: each for name in RUNS for key, each in columns(name, self.estimates.get(name)).items()},
-            **columns("needed_eflops", self.needed.estimate),
-            **taken(self.need),
+            **columns("delivered_eflops", self.asked),
+            **taken(self),
             **basis(self.fleet),
-            "run_inputs": {name: each.as_json() for name, each in self.work.inputs.items()},
-            "sensitivity": {name: [vars(share) for share in each] for name, each in self.shares.items()},
             "sentence": self.sentence,
             "reason": self.reason,
         }
 
 
-def train(
-    parameters: Written,
-    *,
-    every_days: float,
-    hours: Written | None = None,
-    clips: Written | None = None,
-    attention: bool = False,
-    fleet: str | Sequence[str] = (),
-    part: str | Sequence[str] = (),
-    **options: Any,
-) -> tuple[Training, ...]:
-    """What training a model takes that is refreshed every so many days: on fleets, or by parts.
+def taken(need: Need | None) -> dict[str, Any]:
+    """Cards, servers and every figure of TAKES as columns; null where there is no need."""
+    estimates = {} if need is None else need.estimates
+    return {
+        "cards": None if need is None else need.cards,
+        "servers": None if need is None else need.servers,
+        "capex_whole_servers_rmb": None if need is None else need.capex_whole_servers_rmb,
+        **{key: each for name in TAKES for key, each in columns(name, estimates.get(name)).items()},
+    }
 
-    The data are so many `hours` of clips, or `clips`. Numbers may be ranges, as `uncertain.read` takes them;
-    `options` are `assumptions()` by name (`cameras=11`) and those of `cost`. Of a fleet it says the days, and
-    the cards of its part that would do; of a part the cards. Without either, it is of the parts that a derate
-    or a price is known of.
 
-    Raises InputError as `cost` does, for fleets and parts at once, and for what can't be planned with.
+def need(delivered_eflops: float, part: str, **options: Any) -> Need:
+    """What it takes to deliver so many EFLOPS by `part`; `options` are those of `cost`."""
+    (found,) = meet(delivered_eflops, (part,), **options)
+    return found
+
+
+def meet(
+    delivered_eflops: Amount | float, part: str | Sequence[str] = (), **options: Any
+) -> tuple[Need, ...]:
+    """What it takes to deliver so many EFLOPS by each part; `options` are those of `cost`.
+
+    An amount has its draws, by the number and seed of `options`. Without a part, those that a derate or a
+    price is known of. Raises InputError as `cost` does, and for a need that isn't above 0.
     """
-    assumed = {name: options.pop(name) for name in assumptions() if name in options}
-    fleets, parts = names_of(fleet), names_of(part)
-    if fleets and parts:
-        got = f"--fleet {fleets[0]} and --part {parts[0]}"
-        raise InputError("a fleet and a part at once", got=got, expected="one of the two")
-    if isinstance(every_days, bool) or not _SHORTEST <= every_days <= _LONGEST:
-        expected = f"days from {stated(_SHORTEST)} to {stated(_LONGEST)}"
-        raise InputError(
-            "not a time between refreshes", where="--every-days", got=every_days, expected=expected
-        )
+    asked = as_amount(math.nan if isinstance(delivered_eflops, bool) else delivered_eflops)
+    if not 0 < asked.value <= _MOST_EFLOPS:
+        expected = f"delivered EFLOPS above 0, {count(_MOST_EFLOPS)} at most"
+        raise InputError("not a need", where="--eflops", got=asked.value, expected=expected)
+    named = parts_of(part, options)
+    ids = tuple(named)
+    ones = of_parts(dict.fromkeys(ids, 1.0), **(options | {"goodput": False, "draws": FEWEST_DRAWS}))
+    jobs = bool(options.get("goodput", False))
+    sizes = [_nominal_for(asked.value, one, goodput=jobs) for one in ones]
+    nominal = {part: size or 1.0 for part, size in zip(ids, sizes, strict=True)}
+    fleets = noted(of_parts(nominal, **options), named)
     montecarlo = montecarlo_of(options)
-    asked = work(montecarlo, parameters, hours=hours, clips=clips, attention=attention, **assumed)
-    planner = _Planner(asked, every_days, montecarlo)
-    needed = asked.flop / (every_days * FLOP_PER_EFLOPS_DAY)
-    if not fleets:
-        return tuple(planner.of_part(need) for need in meet(needed, parts, **options))
-    held = cost(fleets, **options)
-    ids = tuple(dict.fromkeys(each.id for one in held for each in one.size.parts))
-    met = dict(zip(ids, meet(needed, ids, **options), strict=True)) if ids else {}
-    return tuple(planner.on_fleet(each, _need_of(each, met)) for each in held)
+    return tuple(
+        _need(asked, fleet, montecarlo) if size is not None else _unmet(asked, fleet)
+        for fleet, size in zip(fleets, sizes, strict=True)
+    )
 
 
-def _need_of(fleet: Cost, met: Mapping[str, Need]) -> Need | None:
-    """The need of a fleet's own part; None for a mix, and where what the fleet delivers isn't known."""
-    return None if fleet.part is None or fleet.reaches is None else met.get(fleet.part.id)
+def _need(asked: Amount, fleet: Cost, montecarlo: MonteCarlo) -> Need:
+    one = amounts(fleet, montecarlo)
+    nominal = asked / one["delivered_eflops"]
+    found = {name: (nominal * one[name]).estimate for name in TAKES if name in one}
+    return Need(asked.estimate, fleet, found | {"nominal_eflops": nominal.estimate}, fleet.reason)
+
+
+def _unmet(asked: Amount, fleet: Cost) -> Need:
+    """No derate is known, or no number of cards will do."""
+    most = _(
+        "no {count} cards deliver that much, or one job can't get it: failures take what more bring",
+        count=count(_MOST_CARDS),
+    )
+    return Need(asked.estimate, fleet, {}, most if fleet.reaches else fleet.reason)
+
+
+def _nominal_for(eflops: float, one: Cost, *, goodput: bool) -> float | None:
+    """Nominal EFLOPS, in whole cards where those are known, that deliver so many; None where none do."""
+    if one.derate is None:
+        return None
+    if one.card_tflops is None:
+        nominal = eflops / one.derate
+        return nominal if nominal <= _MOST_EFLOPS else None
+    cards = _cards_for(eflops, one.card_tflops * one.derate / TFLOPS_PER_EFLOPS, goodput=goodput)
+    return None if cards is None else cards * one.card_tflops / TFLOPS_PER_EFLOPS
+
+
+def _cards_for(eflops: float, of_card: float, *, goodput: bool) -> int | None:
+    """The fewest cards that deliver so many EFLOPS, `of_card` each before failures; None where none do.
+
+    With goodput the number is found from below: cards ← EFLOPS ÷ (of a card × goodput of so many cards).
+    """
+    cards = 0
+    for _round in range(_ROUNDS):
+        share = modelled(max(cards, 1)).goodput.value if goodput else 1.0
+        if eflops > _MOST_CARDS * of_card * share:
+            return None
+        found = whole(eflops / (of_card * share)) or 1
+        if found <= cards:
+            return cards
+        cards = found
+    return None
+
+
+# What plans rest on
+
+
+def names_of(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name, or several."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def parts_of(part: str | Sequence[str], options: Mapping[str, Any]) -> dict[str, str | None]:
+    """These parts by id, once each, with what a short name was taken for.
+
+    None given: those that a derate or a price is known of. Raises InputError for a name that the registry
+    doesn't know.
+    """
+    known = registry(options.get("parts") or ())
+    named = [require(name, known) for name in names_of(part)]
+    if not named:
+        return dict.fromkeys(_known_of(known, options))
+    notes: dict[str, str | None] = {}
+    for each in named:
+        notes[each.part.id] = notes.get(each.part.id) or each.note
+    return notes
+
+
+def noted(fleets: Sequence[Cost], notes: Mapping[str, str | None]) -> tuple[Cost, ...]:
+    """The fleets, each with the note on the name of its part before its own."""
+    found = []
+    for each in fleets:
+        note = notes.get(each.part.id) if each.part else None
+        found.append(replace(each, notes=(note, *each.notes)) if note else each)
+    return tuple(found)
+
+
+def _known_of(known: Registry, options: Mapping[str, Any]) -> list[str]:
+    listed = options.get("catalogue") or shipped()
+    priced = {price.part for price in listed.price}
+    priced |= {require(name, known).part.id for name in options.get("price") or ()}
+    return [
+        part.id
+        for part in known.parts.values()
+        if card_tflops(part) is not None
+        and (part.id in priced or unasked_for(part.id) or listed.unasked_for(part.id))
+    ]
+
+
+def of_parts(sizes: Mapping[str, float], **options: Any) -> tuple[Cost, ...]:
+    """So many nominal EFLOPS of each part, by its id, priced together; `options` are those of `cost`."""
+    if not sizes:
+        return ()
+    known, listed = registry(options.get("parts") or ()), options.get("catalogue") or shipped()
+    today = date.today().isoformat()
+    fleets = tuple(
+        Fleet(
+            id=f"plan-{index}",
+            name=short(known.parts[part].name),
+            as_of=today,
+            part=part,
+            eflops=float(eflops),
+            source="planned",
+        )
+        for index, (part, eflops) in enumerate(sizes.items(), start=1)
+    )
+    planned = listed.model_copy(update={"fleet": fleets})
+    return cost([fleet.id for fleet in fleets], **(options | {"catalogue": planned}))
+
+
+def basis(fleet: Cost) -> dict[str, Any]:
+    """What a plan rests on: chain, price, inputs and draws, as `bench fleet cost --json` has them."""
+    row = cost_row(fleet)
+    return {name: row[name] for name in _BASIS}
+
+
+# What a budget buys
+
+# What a budget buys.
+BUYS = ("delivered_eflops", "power_mw", "full_delivered_eflops")
+_MOST_RMB = 1e15
 
 
 @dataclass(frozen=True)
-class _Planner:
-    """Plans one run, by one set of draws."""
+class Purchase:
+    """What a budget buys of a part, in whole servers: alone, and (`full_`) with their fabric and spares.
 
-    work: Work
-    every_days: float
-    montecarlo: MonteCarlo
+    The servers are at the inputs' values; the estimates of BUYS are of as many as each draw's price allows.
+    `first_in` is the share of draws in which this part delivers most.
+    """
 
-    def of_part(self, need: Need) -> Training:
-        """The run on the whole cards that finish it in time."""
-        found = self._figures(need.fleet) if need.estimates else {}
-        return self._training(need.fleet, need, found, given=False)
+    budget_rmb: float
+    fleet: Cost
+    servers: int | None
+    full_servers: int | None
+    estimates: Mapping[str, Estimate]
+    reason: str | None
+    rank: int | None = None
+    first_in: float | None = None
 
-    def on_fleet(self, fleet: Cost, need: Need | None) -> Training:
-        """The run on a fleet; on a mix, the least and the most over its parts."""
-        if not fleet.mix:
-            return self._training(fleet, need, self._figures(fleet), given=True)
-        pure = [self._figures(each) for each in fleet.mix]
-        found = {
-            name: _between([each[name].estimate for each in pure])
-            for name in RUNS
-            if all(name in each for each in pure)
+    @property
+    def cards(self) -> int | None:
+        """Cards of the servers."""
+        return self._cards(self.servers)
+
+    @property
+    def full_cards(self) -> int | None:
+        """Cards in service where fabric and spares are paid for too."""
+        return self._cards(self.full_servers)
+
+    def _cards(self, servers: int | None) -> int | None:
+        price = self.fleet.price
+        return None if servers is None or price is None else servers * price.cards_per_server
+
+    @property
+    def sentence(self) -> str | None:
+        """What the budget buys and that delivers, in one sentence; None where that isn't known."""
+        bare, full = (self.estimates.get(name) for name in ("delivered_eflops", "full_delivered_eflops"))
+        if bare is None or full is None:
+            return None
+        return _(
+            "{rmb} buys {servers} servers of {part} ({cards} cards), delivering {eflops} EFLOPS{range}; with "
+            "fabric and spares {full_servers} servers and {full_eflops} EFLOPS{full_range}.",
+            rmb=rmb(self.budget_rmb),
+            servers=count(self.servers),
+            part=_(self.fleet.name),
+            cards=count(self.cards),
+            eflops=figure(bare.value),
+            range=nine_in_ten(bare, figure),
+            full_servers=count(self.full_servers),
+            full_eflops=figure(full.value),
+            full_range=nine_in_ten(full, figure),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The purchase as a JSON row; what isn't known is null."""
+        return {
+            "part": self.fleet.part and self.fleet.part.id,
+            "budget_rmb": self.budget_rmb,
+            "rank": self.rank,
+            "first_in": self.first_in,
+            "servers": self.servers,
+            "cards": self.cards,
+            "full_servers": self.full_servers,
+            "full_cards": self.full_cards,
+            **{key: each for name in BUYS for key, each in columns(name, self.estimates.get(name)).items()},
+            **basis(self.fleet),
+            "sentence": self.sentence,
+            "reason": self.reason,
         }
-        return Training(self.work, self.every_days, True, fleet, None, found, {})
-
-    def _training(
-        self, fleet: Cost, need: Need | None, found: Mapping[str, Amount], *, given: bool
-    ) -> Training:
-        estimates = {name: each.estimate for name, each in found.items()}
-        shares = {
-            name: self._shares(fleet, name, each) for name, each in found.items() if name != "gang_days"
-        }
-        return Training(self.work, self.every_days, given, fleet, need, estimates, shares)
-
-    def _figures(self, fleet: Cost) -> dict[str, Amount]:
-        """What is known of RUNS on a fleet of one part."""
-        one, nominal = amounts(fleet, self.montecarlo), fleet.nominal_eflops
-        if nominal is None or "delivered_eflops" not in one:
-            return {}
-        eflops_days = self.work.flop / FLOP_PER_EFLOPS_DAY
-        found = {"days": eflops_days / (one["delivered_eflops"] * nominal)}
-        if "gang_eflops" in one:
-            found["gang_days"] = eflops_days / (one["gang_eflops"] * nominal)
-        if "rmb_per_delivered_eflops_year" in one:
-            found["refresh_rmb"] = eflops_days * one["rmb_per_delivered_eflops_year"] / DAYS_PER_YEAR
-        return found
-
-    def _shares(self, fleet: Cost, name: str, amount: Amount) -> tuple[Share, ...]:
-        """Where a figure's spread comes from, of what it follows from."""
-        named = {draws: label for label, draws, spread in self._sources(fleet, name) if spread.law != "exact"}
-        shares = self.montecarlo.shares(amount.drawn, named)
-        return tuple(Share(named[each.input], each.share) for each in shares)
-
-    def _sources(self, fleet: Cost, name: str) -> Iterator[tuple[str, str, Uncertain]]:
-        owned = inputs_of("rmb_per_delivered_eflops_year") if name == "refresh_rmb" else set()
-        priced = fleet.unit.inputs.values() if fleet.unit else ()
-        for each in (*self.work.inputs.values(), *(used for used in priced if used.name in owned)):
-            yield each.name, each.draws, each.uncertain
-        for link in fleet.chain:
-            yield link.input, link.input, link.uncertain
 
 
-def _between(estimates: Iterable[Estimate]) -> Estimate:
-    """The least and the most over every mix."""
-    found = list(estimates)
-    return Estimate(None, min(each.p5 for each in found), None, max(each.p95 for each in found))
+def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) -> tuple[Purchase, ...]:
+    """What a budget in RMB buys of each part, the one that delivers most first; `options` are as for `cost`.
+
+    Without a part, those that a derate or a price is known of. Parts without a price, or a derate, come last
+    with the reason. Goodput is that of as many cards as the servers alone have. Raises InputError as `cost`
+    does, and for a budget that isn't above 0.
+    """
+    if isinstance(budget_rmb, bool) or not 0 < budget_rmb <= _MOST_RMB:
+        expected = f"RMB above 0, {count(_MOST_RMB)} at most"
+        raise InputError("not a budget", where="--budget-rmb", got=budget_rmb, expected=expected)
+    named = parts_of(part, options)
+    ids = tuple(named)
+    ones = of_parts(dict.fromkeys(ids, 1.0), **(options | {"goodput": False, "draws": FEWEST_DRAWS}))
+    sizes = {part: _nominal_of(budget_rmb, one) or 1.0 for part, one in zip(ids, ones, strict=True)}
+    montecarlo, bought = montecarlo_of(options), []
+    for fleet in noted(of_parts(sizes, **options), named):
+        one = amounts(fleet, montecarlo)
+        delivered = _of(_servers(budget_rmb, one, "capex_rmb"), one, "delivered_eflops")
+        bought.append((_purchase(budget_rmb, fleet, one), delivered))
+    return _ranked(bought)
 
 
-def time_of(days: float | None) -> str:
-    """So many days, in the unit that people say them in."""
-    return duration(None if days is None else days * _SECONDS_PER_DAY)
+def _nominal_of(budget_rmb: float, one: Cost) -> float | None:
+    """Nominal EFLOPS of the servers that a budget buys; None where it buys none, or none that is known."""
+    if one.price is None or one.card_tflops is None:
+        return None
+    servers = (as_amount(budget_rmb) / one.price.server_rmb).floor().value
+    return servers * one.price.cards_per_server * one.card_tflops / TFLOPS_PER_EFLOPS
+
+
+def _servers(budget_rmb: float, one: Mapping[str, Amount], capex: str) -> Amount | None:
+    """Whole servers at what one costs: bare, or with fabric and spares."""
+    if capex not in one:
+        return None
+    return (as_amount(budget_rmb) / (one[capex] / one["servers_exact"])).floor()
+
+
+def _of(servers: Amount | None, one: Mapping[str, Amount], name: str) -> Amount | None:
+    """A figure of so many servers."""
+    return None if servers is None or name not in one else servers / one["servers_exact"] * one[name]
+
+
+def _purchase(budget_rmb: float, fleet: Cost, one: Mapping[str, Amount]) -> Purchase:
+    bare, full = (_servers(budget_rmb, one, capex) for capex in ("capex_rmb", "full_capex_rmb"))
+    found = {
+        "delivered_eflops": _of(bare, one, "delivered_eflops"),
+        "power_mw": _of(bare, one, "power_mw"),
+        "full_delivered_eflops": _of(full, one, "delivered_eflops"),
+    }
+    estimates = {name: each.estimate for name, each in found.items() if each is not None}
+    servers, full_servers = (None if each is None else int(each.value) for each in (bare, full))
+    too_little = _("{rmb} is less than one server costs", rmb=rmb(budget_rmb))
+    reason = too_little if servers == 0 else fleet.reason
+    return Purchase(budget_rmb, fleet, servers, full_servers, estimates, reason)
+
+
+def _ranked(bought: Sequence[tuple[Purchase, Amount | None]]) -> tuple[Purchase, ...]:
+    """The one that delivers most first, those of which that isn't known last."""
+    known = [(each, delivered) for each, delivered in bought if delivered is not None]
+    known.sort(key=lambda pair: -pair[1].value)
+    shares = _first_in([delivered.drawn for _each, delivered in known])
+    ranked = [
+        replace(each, rank=rank, first_in=share)
+        for rank, ((each, _delivered), share) in enumerate(zip(known, shares, strict=True), start=1)
+    ]
+    return (*ranked, *(each for each, delivered in bought if delivered is None))
+
+
+def _first_in(figures: Sequence[Figure]) -> list[float]:
+    """In what share of draws each figure is the largest; of equal ones the first is."""
+    if not figures:
+        return []
+    first = np.argmax(np.stack(np.broadcast_arrays(*figures)), axis=0)
+    return [float(np.mean(first == at)) for at in range(len(figures))]

@@ -19,10 +19,9 @@ from pathlib import Path
 from nameplate.base.formatting import figure, stated
 from nameplate.base.language import N_, _
 from nameplate.fleet.assumptions import adjusted
+from nameplate.fleet.catalogues import Catalogue, Price, shipped
 from nameplate.fleet.chains import Asked, Derates, derates, notes
 from nameplate.fleet.costs import Cost
-from nameplate.fleet.entries import Price
-from nameplate.fleet.fleets import Catalogue, shipped
 from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.montecarlo import DRAWS, Estimate, MonteCarlo
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS

@@ -15,8 +15,7 @@ from scipy.special import ndtri
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import stated
 from nameplate.base.language import _
-from nameplate.fleet.entries import Fleet, Kind, Precision
-from nameplate.fleet.fleets import Catalogue
+from nameplate.fleet.catalogues import Catalogue, Fleet, Kind, Precision
 from nameplate.fleet.links import DTYPE
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.specs.part import Part, short

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nameplate.fleet.assumptions import Used, used
+from nameplate.fleet.catalogues import Catalogue
 from nameplate.fleet.chains import Chain
-from nameplate.fleet.fleets import Catalogue
 from nameplate.fleet.links import Derate
 from nameplate.fleet.montecarlo import Estimate, Figure, MonteCarlo, Share, estimate
 from nameplate.fleet.outputs import OUTPUTS, compute, inputs_of

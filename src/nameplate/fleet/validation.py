@@ -18,7 +18,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import packaged, parse
 from nameplate.chain.published import find
-from nameplate.fleet.entries import Id, Positive, Text
+from nameplate.fleet.catalogues import Id, Positive, Text
 from nameplate.fleet.links import Derate, from_published
 
 FILE = "validation.toml"

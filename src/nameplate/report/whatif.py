@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal
@@ -19,9 +20,9 @@ from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import CARDS_PER_SERVER, Used
+from nameplate.fleet.catalogues import INPUTS, Input
 from nameplate.fleet.costs import Cost
-from nameplate.fleet.entries import INPUTS, Input
-from nameplate.fleet.javascript import Tree, formulas, product
+from nameplate.fleet.expression import Tree, translate
 from nameplate.fleet.links import Derate
 from nameplate.fleet.outputs import OUTPUTS
 from nameplate.fleet.size import slowest
@@ -149,6 +150,20 @@ def panel(costs: Sequence[Cost]) -> dict[str, Any] | None:
         "fleets": fleets,
         "first": max(range(len(fleets)), key=lambda index: _known(fleets[index])),
     }
+
+
+def formulas() -> list[dict[str, Any]]:
+    """Every output's name, unit, needs and tree; what an output needs comes before it."""
+    ordered = sorted(OUTPUTS.values(), key=lambda output: output.of_fleet)
+    return [
+        {"name": each.name, "unit": each.unit, "needs": list(each.needs), "tree": translate(each.formula)}
+        for each in ordered
+    ]
+
+
+def product(factors: Sequence[Tree]) -> Tree:
+    """Factors multiplied from the left, as `math.prod` does it."""
+    return reduce(lambda before, factor: ["*", before, factor], factors)
 
 
 def script_json(data: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from nameplate.base.formatting import change, interval, percent
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.fleet.auditing import TOLERANCE, Row, Verdict, shown
+from nameplate.fleet.audit import TOLERANCE, Row, Verdict, shown
 from nameplate.report.view import Field, Table, View, table_of
 
 # In the order in which they are printed.

@@ -23,9 +23,8 @@ from nameplate.base.formatting import (
 from nameplate.base.language import N_, _, in_a_row
 from nameplate.base.text import plain
 from nameplate.fleet.assumptions import Used
+from nameplate.fleet.catalogues import KINDS, Catalogue
 from nameplate.fleet.costs import Cost, Rung
-from nameplate.fleet.entries import KINDS
-from nameplate.fleet.fleets import Catalogue
 from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.size import of_fleet

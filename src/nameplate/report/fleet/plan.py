@@ -23,11 +23,10 @@ from nameplate.base.formatting import (
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.fleet.assumptions import Used
-from nameplate.fleet.budget import Purchase
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import Estimate
-from nameplate.fleet.needs import Need
-from nameplate.fleet.plan import Training, time_of
+from nameplate.fleet.plan import Need, Purchase
+from nameplate.fleet.training import Training, time_of
 from nameplate.report.fleet.costs import CHAINS, cost_view
 from nameplate.report.view import Field, Table, View, table_of
 

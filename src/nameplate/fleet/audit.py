@@ -35,7 +35,7 @@ from nameplate.fleet.claims import (
     read,
     shipped,
 )
-from nameplate.fleet.formula import Formula, Span
+from nameplate.fleet.expression import Formula, Span
 from nameplate.specs.parts import Registry, registry
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ class _Audit:
     def _evaluate(self, formula: Formula, key: str) -> Span:
         """The formula's value. InputError where it has none, or none of a size that can be told."""
         try:
-            span = formula(self._values)
+            span = formula.evaluate(self._values)
         except ZeroDivisionError:
             raise unusable(self._where, key, formula.text, "no division by what may be 0") from None
         if not all(end == 0 or _SMALLEST <= abs(end) <= _LARGEST for end in span):

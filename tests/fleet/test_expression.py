@@ -6,9 +6,10 @@ import operator
 
 import pytest
 
-from nameplate.fleet import javascript
-from nameplate.fleet.javascript import formulas, product, translate
+from nameplate.fleet.expression import translate
 from nameplate.fleet.outputs import OUTPUTS
+from nameplate.report import whatif
+from nameplate.report.whatif import formulas, product
 
 TWICE = 2
 NAME = "two"
@@ -135,7 +136,7 @@ def test_more_than_one_expression_is_refused():
 def test_an_output_that_cant_be_translated_stops_the_page_rather_than_missing_from_it(monkeypatch):
     output = next(iter(OUTPUTS.values()))
     broken = type(output)("broken", "RMB", "", ("a",), power, False, False)
-    monkeypatch.setitem(javascript.OUTPUTS, "broken", broken)
+    monkeypatch.setitem(whatif.OUTPUTS, "broken", broken)
     with pytest.raises(ValueError, match="has no counterpart"):
         formulas()
 

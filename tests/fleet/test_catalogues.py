@@ -8,8 +8,7 @@ import pytest
 from nameplate.base.errors import InputError
 from nameplate.chain.published import find, published
 from nameplate.fleet import catalogue
-from nameplate.fleet.entries import INPUTS, KINDS
-from nameplate.fleet.fleets import schema
+from nameplate.fleet.catalogues import INPUTS, KINDS, schema
 
 ROOT = Path(__file__).parents[2]
 
