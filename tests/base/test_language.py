@@ -27,13 +27,10 @@ from nameplate.base.messages import message
 from nameplate.chain.published import best_gemm
 from nameplate.compare import compare
 from nameplate.compare.comparison import compare_sides
-from nameplate.compare.looks import Basis, Side
-from nameplate.compare.pytest_json import KIND
-from nameplate.compare.rows import WORDS
-from nameplate.compare.runs import taken
-from nameplate.compare.sides import read_side
-from nameplate.compare.spreads import spread_of
-from nameplate.compare.terms import Terms
+from nameplate.compare.estimate import find_restart_spread
+from nameplate.compare.results import PYTEST_BENCHMARK, Metric, Side, read_side, results_of_run
+from nameplate.compare.rows import OUTCOMES
+from nameplate.compare.validate import CompareOptions
 from nameplate.device.cpu import rate as rate_cpu
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.fleet.catalogues import shipped
@@ -89,7 +86,7 @@ def named():
     sides = [COMPARED / name for name in ("base", "other-kind", "pytest-benchmark/base.json")]
     return {
         *GRAVITY,
-        *(*get_args(Status), *get_args(Provenance), *get_args(Basis), *WORDS),
+        *(*get_args(Status), *get_args(Provenance), *get_args(Metric), *OUTCOMES),
         *(fleet.name for fleet in shipped().fleet),
         *chain.from_iterable(read_side(side, COMPARED).facts() for side in sides),
         *software(),
@@ -106,8 +103,8 @@ def of_data_files():
         yield from (flag.values["why"].values["text"] for flag in part.flags)
         if part.confidence and part.confidence.startswith("low"):
             yield part.confidence
-    for kind, basis in product(("cpu", "cuda", KIND), ("achieved", "normalized")):
-        yield spread_of(kind, basis).source
+    for kind, basis in product(("cpu", "cuda", PYTEST_BENCHMARK), ("achieved", "normalized")):
+        yield find_restart_spread(kind, basis).source
 
 
 def test_a_translation_has_the_places_of_its_message():
@@ -316,8 +313,8 @@ def shown(make_runs, screens, tmp_path, monkeypatch):
 def show(runs, screens, folder, noting):
     write_report(runs, folder / "report.html", "zh")
     with speaking("zh"):
-        same = Side("run-1", (taken(runs[0]),))
-        compared = [compare_sides(same, same, Terms(by="normalized")), *comparisons()]
+        same = Side("run-1", (results_of_run(runs[0]),))
+        compared = [compare_sides(same, same, CompareOptions(by="normalized")), *comparisons()]
         views = report_views(runs, [price(each) for each in runs]) + [compare_view(each) for each in compared]
         texts = "".join(map(markdown.render, views))
         views += [view for _name, view in (*screens.fleet_views(), *screens.other_views())]

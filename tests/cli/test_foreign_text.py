@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nameplate.compare.runs import taken
+from nameplate.compare.results import results_of_run
 from nameplate.store.folder import create, read_run
 
 COMPARED = Path(__file__).parents[1] / "data" / "compare"
@@ -80,4 +80,4 @@ def test_what_a_program_reads_is_english_in_any_language(bench, run, error):
 def test_a_problem_keeps_what_the_system_said(run):
     (problem,) = read_run(run).problems
     assert (problem.code, problem.values["line"]) == ("line_unreadable", 3)
-    assert taken(read_run(run)).problems == (problem,)
+    assert results_of_run(read_run(run)).problems == (problem,)

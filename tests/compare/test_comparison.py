@@ -13,7 +13,7 @@ import pytest
 from nameplate.base.errors import InputError
 from nameplate.base.messages import text
 from nameplate.compare import compare
-from nameplate.compare.spreads import spread_of
+from nameplate.compare.estimate import find_restart_spread
 from nameplate.device.identity import CudaIdentity
 
 RECORDED = Path(__file__).parents[1] / "data" / "compare"
@@ -44,7 +44,7 @@ def make(tmp_path):
 
 
 def words(found):
-    return {row.case: row.word for row in found.rows}
+    return {row.case: row.outcome for row in found.rows}
 
 
 def row_of(found, case=PRODUCT):
@@ -66,7 +66,7 @@ def test_three_per_cent_slower_is_found_and_nothing_else():
     assert words(found) == {PRODUCT: "slower", BLOCK: "same", COPY: "same"}
     assert found.exit_status == 1
     ratio = row_of(found).ratio
-    assert ratio.low < 0.97 < ratio.high < 1 - found.terms.threshold
+    assert ratio.low < 0.97 < ratio.high < 1 - found.options.threshold
 
 
 def test_the_other_way_round_it_is_faster_and_that_is_no_failure():
@@ -84,7 +84,7 @@ def test_single_runs_of_a_loud_hour_are_ambiguous_and_say_what_would_tell():
     assert found.exit_status == 0
     assert str(row_of(found).reason) == "base is contended, unstable: fewer than 3 runs then decide nothing"
     # 7 % slower, and an interval that alone would say so.
-    assert row_of(found).ratio.high < 1 - found.terms.threshold
+    assert row_of(found).ratio.high < 1 - found.options.threshold
 
 
 def test_single_clean_runs_say_how_many_would_tell():
@@ -99,7 +99,7 @@ def test_a_single_run_beside_a_baseline_of_several_scatters_as_those_do():
     found = compare(BASE, RECORDED / "quiet-new")
     row = row_of(found)
     assert (row.base_runs, row.new_runs, row.scatter) == (5, 1, "measured")
-    assert found.spreads == compare(BASE, BASE).spreads == ()
+    assert found.restart_spreads == compare(BASE, BASE).restart_spreads == ()
     assert row.ratio.high / row.ratio.low < 1.05
 
 
@@ -123,14 +123,14 @@ def test_a_case_that_fails_in_new_is_missing_and_the_status_is_3():
 def test_a_wrong_result_has_no_speed_and_the_status_is_3():
     found = compare(BASE, RECORDED / "wrong")
     row = row_of(found, BLOCK)
-    assert (row.word, row.ratio, row.broken) == ("incomparable", None, True)
+    assert (row.outcome, row.ratio, row.broken) == ("incomparable", None, True)
     assert str(row.reason) == "new: its result is wrong, or wasn't checked: it has no speed"
     assert found.exit_status == 3
 
 
 def test_a_wrong_result_in_base_breaks_nothing_in_new():
     found = compare(RECORDED / "wrong", BASE)
-    assert row_of(found, BLOCK).word == "incomparable"
+    assert row_of(found, BLOCK).outcome == "incomparable"
     assert str(row_of(found, BLOCK).reason).startswith("base: wrong: ")
     assert found.exit_status == 0
 
@@ -140,7 +140,12 @@ def test_a_wrong_result_in_base_breaks_nothing_in_new():
     [
         ("other-part", "two parts", "intel-emerald-rapids in base, amd-zen4 in new", "--across-parts"),
         ("other-kind", "two kinds of device", "cpu in base, cuda in new", "one"),
-        ("other-method", "measured in two ways", "method 2 in base, method 1 in new", "measure one of them"),
+        (
+            "other-method",
+            "measured by two methods",
+            "method 2 in base, method 1 in new",
+            "measure one of them",
+        ),
     ],
 )
 def test_what_can_not_be_compared_is_refused_in_a_sentence(new, what, got, expected):
@@ -166,13 +171,13 @@ def test_a_regression_wins_over_what_is_missing(make):
 def test_a_run_that_ended_early_lacks_cases_with_that_reason(make):
     new = make("new", runs=3, cases=(PRODUCT,), missing=(BLOCK, COPY))
     row = row_of(compare(BASE, new), BLOCK)
-    assert (row.word, str(row.reason), row.broken) == ("missing", "missing: the run ended before it", True)
+    assert (row.outcome, str(row.reason), row.broken) == ("missing", "missing: the run ended before it", True)
 
 
 def test_a_case_skipped_for_lack_of_time_is_missing(make):
     skipped = MAKER.FAILED | {"status": "skipped", "reason": text("the budget was spent")}
     found = compare(BASE, make("new", runs=1, changes={BLOCK: skipped}))
-    assert (row_of(found, BLOCK).word, found.exit_status) == ("missing", 3)
+    assert (row_of(found, BLOCK).outcome, found.exit_status) == ("missing", 3)
     assert str(row_of(found, BLOCK).reason) == "skipped: the budget was spent"
 
 
@@ -181,7 +186,7 @@ def test_a_case_that_failed_in_one_run_of_several_is_compared_and_counts_as_brok
     (one,) = make("other", runs=1, changes={PRODUCT: MAKER.FAILED}).iterdir()
     one.rename(new / one.name)
     row = row_of(compare(BASE, new))
-    assert (row.word, row.new_runs, row.broken) == ("same", 4, True)
+    assert (row.outcome, row.new_runs, row.broken) == ("same", 4, True)
     assert str(row.reason) == "new: failed in 1 of 5 runs: RuntimeError: no memory"
 
 
@@ -190,7 +195,7 @@ def test_a_wrong_result_in_one_run_of_several_is_enough(make):
     (one,) = make("other", runs=1, changes={PRODUCT: MAKER.WRONG}).iterdir()
     one.rename(new / one.name)
     row = row_of(compare(BASE, new))
-    assert (row.word, row.broken) == ("incomparable", True)
+    assert (row.outcome, row.broken) == ("incomparable", True)
 
 
 def test_a_case_that_only_new_has_is_listed(make):
@@ -235,7 +240,7 @@ def test_what_is_no_fraction_is_refused(flag, value):
 
 
 def test_an_unknown_basis_is_refused():
-    with pytest.raises(InputError, match=r"--by: no such basis; got 'median'; expected auto or achieved or"):
+    with pytest.raises(InputError, match=r"--by: no such metric; got 'median'; expected auto or achieved or"):
         compare(BASE, BASE, by="median")
 
 
@@ -250,7 +255,7 @@ def test_a_spread_of_ones_own_is_allowed_for_instead():
     sides = RECORDED / "quiet-base", RECORDED / "quiet-new"
     found = compare(*sides, restart_spread=0.001)
     assert words(found) == {PRODUCT: "same", BLOCK: "same", COPY: "same"}
-    assert found.spreads == ()
+    assert found.restart_spreads == ()
     assert row_of(compare(*sides)).ratio.high > row_of(found).ratio.high
 
 
@@ -259,9 +264,9 @@ def test_a_spread_of_ones_own_is_allowed_for_instead():
 
 def test_a_cpu_is_compared_by_its_probe_and_memory_by_throughput():
     found = compare(BASE, RECORDED / "same")
-    assert (row_of(found).basis, row_of(found).unit) == ("normalized", "of the probe")
+    assert (row_of(found).metric, row_of(found).unit) == ("normalized", "of the probe")
     assert row_of(found).base == pytest.approx(1.31, rel=0.01)
-    assert (row_of(found, COPY).basis, row_of(found, COPY).unit) == ("achieved", "GB/s")
+    assert (row_of(found, COPY).metric, row_of(found, COPY).unit) == ("achieved", "GB/s")
 
 
 def test_the_calibration_cancels_and_its_error_with_it(make):
@@ -277,10 +282,10 @@ def test_the_calibration_cancels_and_its_error_with_it(make):
 def test_where_the_probes_library_differs_the_probe_would_hide_what_changed():
     found = compare(BASE, RECORDED / "other-torch")
     row = row_of(found)
-    assert (row.basis, row.word) == ("achieved", "faster")
+    assert (row.metric, row.outcome) == ("achieved", "faster")
     assert str(row.reason) == "the probe runs on what differs, so throughput itself is compared"
     by_probe = compare(BASE, RECORDED / "other-torch", by="normalized")
-    assert row_of(by_probe).basis == "normalized"
+    assert row_of(by_probe).metric == "normalized"
     assert [(each.what, each.base, each.new) for each in found.differences] == [("torch", "2.13.0", "2.14.0")]
 
 
@@ -292,13 +297,13 @@ def test_two_parts_are_compared_by_efficiency_where_that_is_asked(make):
     other = make("new", runs=5, part="amd-zen4", nominal=2 * MAKER._NOMINAL, torch="2.14.0")
     found = compare(BASE, other, across_parts=True)
     row = row_of(found)
-    assert (row.basis, row.unit) == ("efficiency", "of nominal")
+    assert (row.metric, row.unit) == ("efficiency", "of nominal")
     assert row.ratio.value == pytest.approx(0.5, rel=0.2)
-    assert (row_of(found, COPY).word, str(row_of(found, COPY).reason)) == (
+    assert (row_of(found, COPY).outcome, str(row_of(found, COPY).reason)) == (
         "incomparable",
         "no efficiency figure on both sides; --by achieved compares throughput",
     )
-    assert row_of(compare(BASE, other, across_parts=True, by="achieved"), COPY).word == "same"
+    assert row_of(compare(BASE, other, across_parts=True, by="achieved"), COPY).outcome == "same"
 
 
 def gpu(make, name, clock_mhz, **changes):
@@ -329,7 +334,7 @@ def replace_identity(**changes):
 def test_a_gpu_that_held_another_clock_is_compared_at_one_clock(make):
     base, new = gpu(make, "old", 1410.0, runs=1), gpu(make, "new", 1269.0, runs=1)
     row = row_of(compare(base, new))
-    assert (row.basis, row.unit) == ("normalized", "TFLOPS/GHz")
+    assert (row.metric, row.unit) == ("normalized", "TFLOPS/GHz")
     assert str(row.reason).endswith("the clocks held differ: 1,410 and 1,269 MHz")
     achieved = row_of(compare(base, new, by="achieved"))
     assert row.ratio.value == pytest.approx(achieved.ratio.value / 0.9)
@@ -338,12 +343,12 @@ def test_a_gpu_that_held_another_clock_is_compared_at_one_clock(make):
 @pytest.mark.parametrize("clock_mhz", [1410.0, 1402.0, None])
 def test_a_gpu_that_held_its_clock_is_compared_by_throughput(make, clock_mhz):
     row = row_of(compare(gpu(make, "old", 1410.0), gpu(make, "new", clock_mhz)))
-    assert (row.basis, row.unit) == ("achieved", "TFLOPS")
+    assert (row.metric, row.unit) == ("achieved", "TFLOPS")
 
 
 def test_no_gpu_was_measured_and_what_is_allowed_for_says_so(make):
     found = compare(gpu(make, "old", 1410.0, runs=1), gpu(make, "new", 1410.0, runs=1))
-    (spread,) = found.spreads
+    (spread,) = found.restart_spreads
     assert (spread.kind, spread.provenance, spread.value) == ("cuda", "assumed", 0.0111)
     assert "no GPU was measured" in spread.source
 
@@ -360,8 +365,8 @@ def test_driver_card_and_limits_are_no_reason_to_refuse_and_are_listed(make):
 
 
 def test_what_nothing_is_known_of_scatters_as_a_cpu_does():
-    assert spread_of("npu", "normalized") == spread_of("cpu", "normalized")
-    assert spread_of("cpu", "efficiency") == spread_of("cpu", "achieved")
+    assert find_restart_spread("npu", "normalized") == find_restart_spread("cpu", "normalized")
+    assert find_restart_spread("cpu", "efficiency") == find_restart_spread("cpu", "achieved")
 
 
 def test_what_is_allowed_for_is_what_the_method_found():
@@ -374,8 +379,8 @@ def test_what_is_allowed_for_is_what_the_method_found():
     ):
         (line,) = [line for line in method.splitlines() if line.startswith(f"| {row} |")]
         upper = float(line.split("|")[3].strip().removesuffix(" %")) / 100
-        assert spread_of(kind, basis).value == pytest.approx(upper)
-        assert spread_of(kind, basis).provenance == "measured"
+        assert find_restart_spread(kind, basis).value == pytest.approx(upper)
+        assert find_restart_spread(kind, basis).provenance == "measured"
 
 
 # ---- several devices ----
@@ -407,7 +412,7 @@ def test_of_other_devices_all_of_a_kind_are_taken_together(on_devices):
 
 def test_terms_are_kept_with_the_comparison():
     found = compare(BASE, RECORDED / "same", threshold=0.02)
-    assert found.terms == replace(found.terms, threshold=0.02)
+    assert found.options == replace(found.options, threshold=0.02)
     document = found.as_json()
     assert list(document)[:3] == ["base", "new", "differences"]
     assert document["threshold"] == 0.02

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.compare.contenders import contender, source_roots
+from nameplate.compare.interleaving import prepare_contender, source_roots
 
 pytestmark = pytest.mark.process
 WHO = "import nameplate, sys; print(nameplate.__file__); print(nameplate.WHO)"
@@ -45,7 +45,7 @@ def said_by(side):
 
 @pytest.mark.parametrize(("name", "who"), [("HEAD~1", "first"), ("main", "second"), (".", "tree")])
 def test_a_commit_and_the_tree_are_run_by_this_python_with_their_own_code(repository, name, who):
-    with contender(name, repository) as side:
+    with prepare_contender(name, repository) as side:
         file, said = said_by(side)
         assert said == who
         assert side.python == sys.executable
@@ -54,7 +54,7 @@ def test_a_commit_and_the_tree_are_run_by_this_python_with_their_own_code(reposi
 
 
 def test_a_commit_is_named_with_its_hash(repository):
-    with contender("main", repository) as side:
+    with prepare_contender("main", repository) as side:
         assert side.name == f"main ({git(repository, 'rev-parse', 'main')[:10]})"
 
 
@@ -64,7 +64,7 @@ def test_a_checkout_is_removed_whatever_happens_and_the_repository_is_as_before(
     files = []
 
     def measured():
-        with contender("HEAD~1", repository) as side:
+        with prepare_contender("HEAD~1", repository) as side:
             files.extend(said_by(side)[:1])
             raise error
 
@@ -76,7 +76,7 @@ def test_a_checkout_is_removed_whatever_happens_and_the_repository_is_as_before(
 
 
 def test_the_same_commit_may_stand_on_both_sides(repository):
-    with contender("main", repository) as one, contender("main", repository) as other:
+    with prepare_contender("main", repository) as one, prepare_contender("main", repository) as other:
         assert said_by(one)[1] == said_by(other)[1] == "second"
         assert said_by(one)[0] != said_by(other)[0]
 
@@ -93,7 +93,7 @@ def environment(folder):
 @pytest.mark.parametrize("path", ["", "bin/python", "bin/bench"])
 def test_an_environment_is_its_folder_or_a_program_in_it(tmp_path, path):
     folder = environment(tmp_path / "venv")
-    with contender(str(folder / path), tmp_path) as side:
+    with prepare_contender(str(folder / path), tmp_path) as side:
         assert side.python == str(folder / "bin" / "python")
         assert not side.environment
 
@@ -103,7 +103,7 @@ def test_a_link_stays_one_for_it_tells_a_python_its_environment(tmp_path):
     (tmp_path / "venv" / "bin" / "python3").symlink_to(sys.executable)
     os.environ["PYTHONPATH"], before = os.pathsep.join(sys.path), os.environ.get("PYTHONPATH")
     try:
-        with contender("venv", tmp_path) as side:
+        with prepare_contender("venv", tmp_path) as side:
             assert side.python == str(tmp_path / "venv" / "bin" / "python3")
     finally:
         os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
@@ -112,7 +112,7 @@ def test_a_link_stays_one_for_it_tells_a_python_its_environment(tmp_path):
 def test_an_environment_without_nameplate_is_refused(tmp_path):
     folder = environment(tmp_path / "venv")
     (folder / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -I "$@"\n')
-    with pytest.raises(InputError) as refused, contender(str(folder), tmp_path):
+    with pytest.raises(InputError) as refused, prepare_contender(str(folder), tmp_path):
         pass
     assert str(refused.value).startswith("--interleave: there is no nameplate in it; got '")
     assert str(refused.value).endswith("venv'; expected an environment that has it")
@@ -120,7 +120,7 @@ def test_an_environment_without_nameplate_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["nowhere", "--version", "HEAD~99", "missing/folder"])
 def test_what_is_neither_is_refused_with_what_would_do(repository, name):
-    with pytest.raises(InputError) as refused, contender(name, repository):
+    with pytest.raises(InputError) as refused, prepare_contender(name, repository):
         pass
     sentence = str(refused.value)
     assert sentence.startswith("--interleave: neither an environment nor a commit; got ")
@@ -129,7 +129,10 @@ def test_what_is_neither_is_refused_with_what_would_do(repository, name):
 
 def test_outside_a_repository_there_are_no_commits(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(InputError, match="neither an environment nor a commit"), contender("HEAD", tmp_path):
+    with (
+        pytest.raises(InputError, match="neither an environment nor a commit"),
+        prepare_contender("HEAD", tmp_path),
+    ):
         pass
 
 
@@ -143,9 +146,9 @@ def test_code_that_python_would_take_from_elsewhere_is_refused(repository, monke
     site.mkdir()
     (site / "sitecustomize.py").write_text(hook)
     monkeypatch.setenv("PYTHONPATH", str(site))
-    with pytest.raises(InputError) as refused, contender("main", repository):
+    with pytest.raises(InputError) as refused, prepare_contender("main", repository):
         pass
-    assert "Python takes nameplate from elsewhere, not from main (" in str(refused.value)
+    assert "Python imports nameplate from elsewhere, not from main (" in str(refused.value)
     assert f"got '{elsewhere}" in str(refused.value)
 
 

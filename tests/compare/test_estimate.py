@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from nameplate.compare.estimate import independent, paired, shared_confidence
-from nameplate.compare.rows import word
+from nameplate.compare.estimate import estimate_from_pairs, estimate_from_runs, shared_confidence
+from nameplate.compare.rows import classify
 from nameplate.stats.interval import CONFIDENCE, Interval
 
 SPREAD = 0.011
@@ -25,7 +25,7 @@ def coverage(runs, level=0.97, sds=(SPREAD, SPREAD)):
     held = 0
     for _ in range(TRIES):
         base, new = figures(generator, runs[0], sd=sds[0]), figures(generator, runs[1], level, sd=sds[1])
-        found = independent(base, new, SPREAD, CONFIDENCE)
+        found = estimate_from_runs(base, new, SPREAD, CONFIDENCE)
         held += found.low <= level <= found.high
     return held / TRIES
 
@@ -48,20 +48,20 @@ def test_single_runs_whose_restarts_are_not_allowed_for_are_too_sure():
     generator = np.random.default_rng(1)
     held = 0
     for _ in range(1000):
-        found = independent(figures(generator, 1), figures(generator, 1), 1e-9, CONFIDENCE)
+        found = estimate_from_runs(figures(generator, 1), figures(generator, 1), 1e-9, CONFIDENCE)
         held += found.low <= 1 <= found.high
     assert held < 500
 
 
 def test_a_side_of_few_runs_scatters_as_the_other_shows():
     base = [Interval(value, value, value) for value in (0.8, 1.0, 1.2)]
-    found = independent(base, [Interval(1.0, 1.0, 1.0)], 0.0001, CONFIDENCE)
+    found = estimate_from_runs(base, [Interval(1.0, 1.0, 1.0)], 0.0001, CONFIDENCE)
     assert found.high / found.low > 2
 
 
 def test_what_is_allowed_for_shrinks_with_the_runs_and_adds_to_their_own_interval():
     one = [Interval(1.0, 0.99, 1.01)]
-    alone, twice = (independent(one * n, one * n, SPREAD, CONFIDENCE) for n in (1, 2))
+    alone, twice = (estimate_from_runs(one * n, one * n, SPREAD, CONFIDENCE) for n in (1, 2))
     half = math.log(alone.high)
     own = math.log(1.01 / 0.99) / 2
     assert half == pytest.approx(math.sqrt(2) * math.hypot(1.96 * SPREAD, own), rel=1e-3)
@@ -69,13 +69,13 @@ def test_what_is_allowed_for_shrinks_with_the_runs_and_adds_to_their_own_interva
 
 
 def test_a_run_without_a_lower_end_gives_no_interval():
-    found = independent([Interval(1.0, 0.0, 2.0)], [Interval(1.0, 1.0, 1.0)], SPREAD, CONFIDENCE)
+    found = estimate_from_runs([Interval(1.0, 0.0, 2.0)], [Interval(1.0, 1.0, 1.0)], SPREAD, CONFIDENCE)
     assert (found.low, found.high) == (0.0, math.inf)
 
 
 def test_a_side_without_figures_has_no_ratio():
     with pytest.raises(ValueError, match="a figure on either side"):
-        independent([], [Interval(1.0, 1.0, 1.0)], SPREAD, CONFIDENCE)
+        estimate_from_runs([], [Interval(1.0, 1.0, 1.0)], SPREAD, CONFIDENCE)
 
 
 @pytest.mark.stat
@@ -85,23 +85,23 @@ def test_pairs_hold_the_truth_as_often_as_they_say_however_the_hour_moves():
     for _ in range(TRIES):
         hour = generator.normal(0, 0.3, 6)
         base, new = hour + generator.normal(0, 0.01, 6), hour + generator.normal(-0.03, 0.01, 6)
-        found = paired(list(new - base), CONFIDENCE)
+        found = estimate_from_pairs(list(new - base), CONFIDENCE)
         held += found.low <= math.exp(-0.03) <= found.high
     assert held / TRIES == pytest.approx(CONFIDENCE, abs=0.015)
 
 
 def test_one_pair_has_a_ratio_and_no_interval():
-    assert paired([math.log(0.5)], CONFIDENCE) == Interval(0.5, 0.0, math.inf)
+    assert estimate_from_pairs([math.log(0.5)], CONFIDENCE) == Interval(0.5, 0.0, math.inf)
 
 
 def test_no_pair_has_no_ratio():
     with pytest.raises(ValueError, match="at least one pair"):
-        paired([], CONFIDENCE)
+        estimate_from_pairs([], CONFIDENCE)
 
 
 def test_runs_that_agree_to_the_last_digit_have_an_interval_of_no_width():
     same = [Interval(2.0, 1.9, 2.1)] * 3
-    assert independent(same, same, SPREAD, CONFIDENCE) == Interval(1.0, 1.0, 1.0)
+    assert estimate_from_runs(same, same, SPREAD, CONFIDENCE) == Interval(1.0, 1.0, 1.0)
 
 
 @pytest.mark.stat
@@ -111,7 +111,7 @@ def test_of_many_cases_all_intervals_hold_together_in_95_of_100_comparisons(case
     confidence, held = shared_confidence(cases), 0
     for _ in range(500):
         sides = [(figures(generator, 5), figures(generator, 5)) for _ in range(cases)]
-        found = [independent(base, new, SPREAD, confidence) for base, new in sides]
+        found = [estimate_from_runs(base, new, SPREAD, confidence) for base, new in sides]
         held += all(each.low <= 1 <= each.high for each in found)
     assert held / 500 >= 0.93
 
@@ -129,4 +129,4 @@ def test_of_many_cases_all_intervals_hold_together_in_95_of_100_comparisons(case
     ],
 )
 def test_a_word_is_what_the_whole_interval_supports(low, high, said):
-    assert word(Interval(math.sqrt(low * high), low, high), 0.015) == said
+    assert classify(Interval(math.sqrt(low * high), low, high), 0.015) == said

@@ -19,10 +19,9 @@ import pytest
 import nameplate.compare.interleaving
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.compare.comparison import compare_sides
-from nameplate.compare.interleaving import FEWEST_PAIRS, PAIRS, interleave, look_after, take_turns
-from nameplate.compare.looks import Figure, Look, Side, Taken
-from nameplate.compare.runs import taken
-from nameplate.compare.terms import Terms
+from nameplate.compare.interleaving import FEWEST_PAIRS, PAIRS, interim_looks, interleave, take_turns
+from nameplate.compare.results import CaseResult, MetricValue, RunResults, Side, results_of_run
+from nameplate.compare.validate import CompareOptions
 from nameplate.device.course import constant
 from nameplate.device.simulated import Law, Noise, SimulatedDevice
 from nameplate.device.simulated_work import SimulatedWork
@@ -40,10 +39,10 @@ CASES = ("product", "block", "layer")
 
 def look(case, achieved, normalized, within=0.003):
     def figure(value, unit):
-        return Figure(Interval(value, value * (1 - within), value * (1 + within)), unit)
+        return MetricValue(Interval(value, value * (1 - within), value * (1 + within)), unit)
 
     figures = {"achieved": figure(achieved, "TFLOPS"), "normalized": figure(normalized, "of the probe")}
-    return Look(case, "cpu", "cpu", "a part", work="one", figures=figures, yardstick="a probe")
+    return CaseResult(case, "cpu", "cpu", "a part", work="one", metrics=figures, normalized_by="a probe")
 
 
 def restarts(seed, change=1.0, sd=RESTART, cases=CASES):
@@ -55,7 +54,7 @@ def restarts(seed, change=1.0, sd=RESTART, cases=CASES):
         scatter = np.exp(sd / math.sqrt(2) * generator.standard_t(4, len(cases)))
         scatter[0] *= change if side else 1.0
         looks = [look(case, machine * x, x) for case, x in zip(cases, scatter.tolist(), strict=True)]
-        return Taken("a run", "method 2", tuple(looks), {})
+        return RunResults("a run", "method 2", tuple(looks), {})
 
     return measure
 
@@ -63,8 +62,8 @@ def restarts(seed, change=1.0, sd=RESTART, cases=CASES):
 def decided(measure, seed, **changes):
     """The words of one try, by case, and how many pairs they took."""
     pairs = changes.pop("pairs", PAIRS)
-    found = take_turns(measure, ("a", "b"), Terms(**changes), pairs=pairs, seed=seed)
-    return {row.case: row.word for row in found.rows}, len(found.base.runs)
+    found = take_turns(measure, ("a", "b"), CompareOptions(**changes), pairs=pairs, seed=seed)
+    return {row.case: row.outcome for row in found.rows}, len(found.base.runs)
 
 
 def tries(measured, number=TRIES, **changes):
@@ -115,7 +114,7 @@ def test_modes_that_a_process_keeps_are_never_taken_for_a_change():
 
         def measure(side):
             x = float(generator.choice([1.0, 0.88]) * np.exp(generator.normal(0, 0.003)))
-            return Taken("a run", "method 2", (look("product", x, x),), {})
+            return RunResults("a run", "method 2", (look("product", x, x),), {})
 
         return measure
 
@@ -136,7 +135,7 @@ def engine(make_run):
             device = SimulatedDevice(law, seed=int(generator.integers(1 << 31)), nominal_tflops=2.0)
             case = Case(SimulatedWork(device, 10**9))
             records = measure_group([case], device, Pilots(device, seed), Allowance(1.5, 20.0))
-            return taken(make_run(*(r.model_copy(update={"device": "cpu"}) for r in records)))
+            return results_of_run(make_run(*(r.model_copy(update={"device": "cpu"}) for r in records)))
 
         return measure
 
@@ -169,14 +168,14 @@ def replayed(document, seed, change=1.0):
             drawn.extend([(number, first), (number, 1 - first)])
         number, which = drawn.pop()
         figures = {case: pairs[number][which] * (change if side else 1.0) for case, pairs in by_case.items()}
-        return Taken("a run", "method 2", tuple(look(case, x, x) for case, x in figures.items()), {})
+        return RunResults("a run", "method 2", tuple(look(case, x, x) for case, x in figures.items()), {})
 
     return measure
 
 
 def record(measure, pairs=40):
     """What `bench compare --interleave . . --at-least 40 --pairs 40 --json` prints."""
-    found = take_turns(measure, (".", "."), Terms(), pairs=pairs, at_least=pairs)
+    found = take_turns(measure, (".", "."), CompareOptions(), pairs=pairs, at_least=pairs)
     return json.loads(json.dumps(found.as_json()))
 
 
@@ -241,18 +240,18 @@ def counting(measure):
 
 def test_runs_are_taken_in_pairs_whose_first_is_drawn_by_lot():
     order, measure = counting(restarts(1, sd=0.05))
-    take_turns(measure, ("a", "b"), Terms(), pairs=12, at_least=12, seed=3)
+    take_turns(measure, ("a", "b"), CompareOptions(), pairs=12, at_least=12, seed=3)
     pairs = [tuple(order[n : n + 2]) for n in range(0, len(order), 2)]
     assert len(pairs) == 12
     assert set(pairs) == {(0, 1), (1, 0)}
 
 
 def test_it_is_looked_a_few_times_only_the_last_time_when_all_pairs_are_taken():
-    assert look_after(5, 60) == [5, 8, 12, 18, 27, 41, 60]
-    assert look_after(40, 40) == [40]
-    found = take_turns(restarts(1), ("a", "b"), Terms(), pairs=5)
+    assert interim_looks(5, 60) == [5, 8, 12, 18, 27, 41, 60]
+    assert interim_looks(40, 40) == [40]
+    found = take_turns(restarts(1), ("a", "b"), CompareOptions(), pairs=5)
     assert found.confidence == pytest.approx(1 - 0.05 / len(CASES))
-    first = take_turns(restarts(1, sd=1e-4), ("a", "b"), Terms())
+    first = take_turns(restarts(1, sd=1e-4), ("a", "b"), CompareOptions())
     assert first.confidence == pytest.approx(1 - 0.05 / len(CASES) * 5 / (5 + 8 + 12 + 18 + 27 + 41 + 60))
 
 
@@ -260,7 +259,7 @@ def test_the_same_seed_draws_the_same_order():
     drawn = []
     for _ in range(2):
         order, measure = counting(restarts(1))
-        take_turns(measure, ("a", "b"), Terms(), seed=3)
+        take_turns(measure, ("a", "b"), CompareOptions(), seed=3)
         drawn.append(order)
     assert drawn[0] == drawn[1]
 
@@ -282,7 +281,7 @@ def test_a_large_change_in_much_noise_is_waited_for():
     """30 % slower, with a scatter of 20 %: at the third look many might be given up, for all that noise."""
     found = [decided(restarts(seed, 0.7, sd=0.2, cases=("product",)), seed) for seed in range(20)]
     assert Counter(words["product"] for words, _ in found)["slower"] >= 19
-    assert max(pairs for _, pairs in found) > look_after(FEWEST_PAIRS, PAIRS)[2]
+    assert max(pairs for _, pairs in found) > interim_looks(FEWEST_PAIRS, PAIRS)[2]
 
 
 def test_what_lies_at_the_margin_takes_all_the_pairs_and_stays_ambiguous():
@@ -293,16 +292,21 @@ def test_what_lies_at_the_margin_takes_all_the_pairs_and_stays_ambiguous():
 def test_a_case_that_new_gets_wrong_ends_it_where_it_is_the_only_one():
     def measure(side):
         state = "wrong" if side else "ok"
-        return Taken(
-            "a run", "method 2", (Look("product", "cpu", "cpu", "a part", state, "its bits changed"),), {}
+        return RunResults(
+            "a run",
+            "method 2",
+            (CaseResult("product", "cpu", "cpu", "a part", state, "its bits changed"),),
+            {},
         )
 
     def measured(side):
-        return Taken("a run", "method 2", (look("product", 1.0, 1.0),), {}) if not side else measure(side)
+        return (
+            RunResults("a run", "method 2", (look("product", 1.0, 1.0),), {}) if not side else measure(side)
+        )
 
-    found = take_turns(measured, ("a", "b"), Terms())
+    found = take_turns(measured, ("a", "b"), CompareOptions())
     (row,) = found.rows
-    assert (row.word, row.broken, found.exit_status, len(found.base.runs)) == ("incomparable", True, 3, 1)
+    assert (row.outcome, row.broken, found.exit_status, len(found.base.runs)) == ("incomparable", True, 3, 1)
 
 
 def test_a_run_without_one_case_costs_that_pair_alone():
@@ -312,20 +316,20 @@ def test_a_run_without_one_case_costs_that_pair_alone():
     def measure(side):
         count[0] += 1
         run = whole(side)
-        return Taken(run.name, run.way, run.looks[1:], run.facts) if count[0] == 1 else run
+        return RunResults(run.name, run.method, run.cases[1:], run.facts) if count[0] == 1 else run
 
-    found = take_turns(measure, ("a", "b"), Terms())
+    found = take_turns(measure, ("a", "b"), CompareOptions())
     assert {row.case: row.base_runs for row in found.rows} == {"product": 4, "block": 5, "layer": 5}
 
 
 def test_pairs_without_a_common_figure_say_so():
     one, other = (look("product", 1.0, 1.0), look("block", 1.0, 1.0))
     sides = [
-        Side(name, tuple(Taken(str(n), "method 2", looks, {}) for n, looks in enumerate(runs)))
+        Side(name, tuple(RunResults(str(n), "method 2", looks, {}) for n, looks in enumerate(runs)))
         for name, runs in (("a", [(one, other), (other,)]), ("b", [(other,), (one, other)]))
     ]
-    found = {row.case: row for row in compare_sides(*sides, Terms(), in_pairs=True).rows}
-    assert (found["product"].word, str(found["product"].reason)) == (
+    found = {row.case: row for row in compare_sides(*sides, CompareOptions(), in_pairs=True).rows}
+    assert (found["product"].outcome, str(found["product"].reason)) == (
         "ambiguous",
         "no pair has a figure of both",
     )
@@ -359,7 +363,7 @@ def test_the_document_holds_every_pair_from_which_it_follows():
     ],
 )
 def test_what_can_not_be_used_is_refused_before_anything_is_measured(flags, said, tmp_path, monkeypatch):
-    monkeypatch.setattr(nameplate.compare.interleaving, "contender", None)
+    monkeypatch.setattr(nameplate.compare.interleaving, "prepare_contender", None)
     with pytest.raises(InputError) as refused:
         interleave(".", ".", results=tmp_path, **flags)
     assert str(refused.value).startswith(said)
@@ -426,11 +430,11 @@ def test_commits_are_checked_out_measured_in_turn_and_compared(commits):
     results = commits(old=(1.0, None), new=(0.97, None))
     said = []
     found = interleave("old", "new", results=results, only="*", budget=2.5, watch=said.append)
-    words = {row.case.split("/")[0]: row.word for row in found.rows}
+    words = {row.case.split("/")[0]: row.outcome for row in found.rows}
     assert words == {"matmul": "slower", "transformer_block": "slower", "memory": "same"}
     assert found.base.name.startswith("old (")
     (folder,) = results.iterdir()
-    assert said[0] == f"what is measured is kept in {folder}"
+    assert said[0] == f"the runs are kept in {folder}"
     assert said[-1] == f"after {len(found.base.runs)} of at most 60 pairs: 2 slower, 1 same"
     assert {len(list((folder / side).glob("*/DONE"))) for side in ("a", "b")} == {len(found.base.runs)}
     command, flags = json.loads((folder / "a" / "flags.json").read_text())

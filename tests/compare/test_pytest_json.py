@@ -32,7 +32,7 @@ def write(tmp_path):
 
 
 def words(found):
-    return {row.case: row.word for row in found.rows}
+    return {row.case: row.outcome for row in found.rows}
 
 
 def test_files_of_any_project_are_compared_by_mean_time():
@@ -48,7 +48,7 @@ def test_files_of_any_project_are_compared_by_mean_time():
 
 
 def test_what_is_allowed_for_is_what_restarts_of_pytest_benchmark_showed():
-    (spread,) = compare(RECORDED / "base.json", RECORDED / "slower.json").spreads
+    (spread,) = compare(RECORDED / "base.json", RECORDED / "slower.json").restart_spreads
     assert (spread.kind, spread.value) == ("pytest-benchmark", 0.181)
 
 
@@ -99,7 +99,7 @@ def test_our_own_files_name_the_part_and_how_flops_were_counted(write):
 
 def test_a_run_and_a_file_are_two_ways_of_measuring():
     with pytest.raises(
-        InputError, match="measured in two ways; got 'pytest-benchmark in base, method 2 in new'"
+        InputError, match="measured by two methods; got 'pytest-benchmark in base, method 2 in new'"
     ):
         compare(RECORDED / "base.json", RECORDED.parent / "base")
 

@@ -9,8 +9,8 @@ import pytest
 
 from nameplate.compare import compare
 from nameplate.compare.comparison import compare_sides
-from nameplate.compare.looks import Figure, Look, Side, Taken
-from nameplate.compare.terms import Terms
+from nameplate.compare.results import CaseResult, MetricValue, RunResults, Side
+from nameplate.compare.validate import CompareOptions
 from nameplate.report.compare import compare_view
 from nameplate.report.media.markdown import render
 from nameplate.stats.interval import Interval
@@ -32,19 +32,19 @@ def made(*figures, runs=3, name="a run", word=None, in_pairs=False):
 
     def side(which):
         looks = [
-            Look(
+            CaseResult(
                 f"case-{n}",
                 "cpu",
                 "cpu",
                 "a part",
                 work="one",
-                figures={"achieved": Figure(Interval(each[which], each[which], each[which]), "TFLOPS")},
+                metrics={"achieved": MetricValue(Interval(each[which], each[which], each[which]), "TFLOPS")},
             )
             for n, each in enumerate(figures)
         ]
-        return Side(name, tuple(Taken(f"{name} {n}", "method 2", tuple(looks), {}) for n in range(runs)))
+        return Side(name, tuple(RunResults(f"{name} {n}", "method 2", tuple(looks), {}) for n in range(runs)))
 
-    return compare_sides(side(0), side(1), Terms(), in_pairs=in_pairs)
+    return compare_sides(side(0), side(1), CompareOptions(), in_pairs=in_pairs)
 
 
 def test_the_sentence_counts_the_words_and_names_the_worst():

@@ -139,7 +139,7 @@ def _end(found: Comparison) -> None:
         from nameplate.base.formatting import change, percent
 
         slower = ", ".join(f"{row.case} ({change(row.ratio.value - 1)})" for row in found.slower if row.ratio)
-        raise CheckFailed(f"slower by more than {percent(found.terms.threshold)}: {slower}")
+        raise CheckFailed(f"slower by more than {percent(found.options.threshold)}: {slower}")
     if found.broken:
         broken = ", ".join(f"{row.case} ({row.reason})" for row in found.broken)
         raise RunIncomplete(f"new lacks, failed or got wrong what base has: {broken}")

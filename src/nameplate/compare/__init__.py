@@ -1,8 +1,8 @@
-"""Two sides compared, case by case: is the new one faster, slower or the same, as far as can be told?
+"""Compare two sides case by case: is the new one faster, slower or the same, as far as the data can tell?
 
 `compare` takes runs that were measured before, one or several a side, or pytest-benchmark's files;
-`interleave` measures two commits or environments in turn. Nothing is imported before it is used; torch never
-is.
+`interleave` measures two commits or environments in turn. Submodules are imported at first use, so importing
+this package is cheap; torch is never imported.
 """
 
 from __future__ import annotations

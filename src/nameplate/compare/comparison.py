@@ -1,7 +1,7 @@
-"""Two sides, case by case: what is slower beyond the threshold, what is faster, what is the same.
+"""Compare two sides, case by case: which cases are slower beyond the threshold, faster, or the same.
 
-Every interval is of a confidence that lets all of them hold together in 95 of 100 comparisons, however many
-cases there are: a gate that looks at many cases fails on a real regression, and on nothing else.
+All intervals of a comparison hold together in 95 of 100 comparisons, however many cases there are, so a gate
+over many cases fails on real regressions alone.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from typing import Any
 from nameplate.base.errors import InputError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.base.messages import Message
-from nameplate.compare.estimate import shared_confidence
-from nameplate.compare.looks import Side, Taken
-from nameplate.compare.refusals import WHERE, refuse
-from nameplate.compare.rows import WORDS, Looks, Matched, Place, Row, match, regressions, row_of
-from nameplate.compare.sides import read_side
-from nameplate.compare.spreads import Spread
-from nameplate.compare.terms import THRESHOLD, By, Terms
+from nameplate.compare.estimate import RestartSpread, shared_confidence
+from nameplate.compare.results import CaseResult, Side, read_side
+from nameplate.compare.rows import OUTCOMES, PairedCase, Place, Results, Row, make_row, pair_case
+from nameplate.compare.validate import THRESHOLD, WHERE, By, CompareOptions, check_compatible
 
-_Key = tuple[str, str]  # device, or a kind of them, and case
+_Key = tuple[str, str]  # device, or kind of device, and case
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Something figures depend on that the sides don't share; it may be what is compared."""
+    """A fact (software, host or setting) that differs between the sides; it may be what is compared."""
 
     what: str
     base: str
@@ -37,24 +34,24 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every case that either side has a figure of, and what the words rest on.
+    """Every case of which either side has a figure, and what the outcomes rest on.
 
-    `in_pairs`: the runs were taken in turn, and each pair of them is one observation. `confidence` is that of
-    each interval; `spreads` are those that were allowed for.
+    `in_pairs`: the runs were measured in turn, and each pair of runs is one observation. `confidence` is that
+    of each interval. `restart_spreads` are those that were allowed for. `pairs` are the figures of each pair.
     """
 
     base: Side
     new: Side
-    terms: Terms
+    options: CompareOptions
     rows: tuple[Row, ...]
     in_pairs: bool
     confidence: float
-    spreads: tuple[Spread, ...] = ()
+    restart_spreads: tuple[RestartSpread, ...] = ()
     pairs: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def differences(self) -> list[Difference]:
-        """What isn't the same on both sides, beside the figures."""
+        """The facts that differ between the sides."""
         base, new = self.base.facts(), self.new.facts()
         names = dict.fromkeys([*base, *new])
         found = (Difference(name, base.get(name, "–"), new.get(name, "–")) for name in names)
@@ -62,28 +59,24 @@ class Comparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows have each word."""
-        found = Counter(row.word for row in self.rows)
-        return {each: found[each] for each in WORDS}
+        """The number of rows with each outcome."""
+        found = Counter(row.outcome for row in self.rows)
+        return {outcome: found[outcome] for outcome in OUTCOMES}
 
     @property
     def slower(self) -> list[Row]:
-        """The regressions that the intervals support, the worst first."""
-        return regressions(self.rows)
+        """The regressions, the worst first."""
+        rows = [row for row in self.rows if row.outcome == "slower" and row.ratio is not None]
+        return sorted(rows, key=lambda row: row.ratio.value if row.ratio else 1.0)
 
     @property
     def broken(self) -> list[Row]:
-        """What base has, and new lacks, failed or got wrong."""
+        """The cases of base that failed, are missing or have a wrong result in new."""
         return [row for row in self.rows if row.broken]
 
     @property
-    def decided(self) -> bool:
-        """Whether more of the same runs have nothing left to tell."""
-        return not self.counts["ambiguous"]
-
-    @property
     def exit_status(self) -> ExitStatus:
-        """1: a regression beyond the threshold that the intervals support; 3: something is broken; else 0."""
+        """1 for a regression, else 3 for a broken case, else 0."""
         if self.slower:
             return ExitStatus.CHECK_FAILED
         return ExitStatus.INCOMPLETE if self.broken else ExitStatus.DONE
@@ -94,21 +87,20 @@ class Comparison:
         return [*self.base.problems, *self.new.problems]
 
     def as_json(self) -> dict[str, Any]:
-        """The comparison as one JSON document; figures of pairs stand in it, from which it follows."""
-        worst = self.slower[0] if self.slower else None
+        """Return the comparison as one JSON document."""
         return {
-            "base": _side(self.base),
-            "new": _side(self.new),
+            "base": _side_as_json(self.base),
+            "new": _side_as_json(self.new),
             "differences": [vars(each) for each in self.differences],
-            "threshold": self.terms.threshold,
+            "threshold": self.options.threshold,
             "confidence": self.confidence,
             "in_pairs": self.in_pairs,
-            "restart_spreads": [spread.model_dump() for spread in self.spreads],
+            "restart_spreads": [spread.model_dump(by_alias=True) for spread in self.restart_spreads],
             "rows": [row.as_json() for row in self.rows],
             "pairs": [dict(pair) for pair in self.pairs],
             "summary": {
                 **self.counts,
-                "worst": None if worst is None else worst.as_json(),
+                "worst": self.slower[0].as_json() if self.slower else None,
                 "broken": len(self.broken),
                 "exit_status": self.exit_status,
             },
@@ -116,7 +108,7 @@ class Comparison:
         }
 
 
-def _side(side: Side) -> dict[str, Any]:
+def _side_as_json(side: Side) -> dict[str, Any]:
     return {"name": side.name, "runs": [run.name for run in side.runs], "facts": side.facts()}
 
 
@@ -131,93 +123,90 @@ def compare(
     only: str | None = None,
     results: str | PathLike[str] | None = None,
 ) -> Comparison:
-    """Compare two sides; the words are those of `bench compare` and its flags.
+    """Compare two sides; the parameters are the flags of `bench compare`.
 
     A side is a run (as `find_run` finds it: its folder, its id or the beginning of one, or `latest`), a
-    folder of runs, a file of pytest-benchmark's or a folder of those. `results` is the only folder to look in
-    for ids. Raises InputError for anything that can't be used or compared.
+    folder of runs, a pytest-benchmark file or a folder of such files. `results` is the only folder to look
+    in for ids. Raises InputError for what can't be used or compared.
     """
-    terms = Terms(threshold, by, across_parts, restart_spread, only)
-    one, other = (read_side(name, results) for name in (base, new))
-    return compare_sides(one, other, terms)
+    options = CompareOptions(threshold, by, across_parts, restart_spread, only)
+    return compare_sides(read_side(base, results), read_side(new, results), options)
 
 
 def compare_sides(
-    base: Side, new: Side, terms: Terms, *, in_pairs: bool = False, share: float = 1.0
+    base: Side, new: Side, options: CompareOptions, *, in_pairs: bool = False, alpha_share: float = 1.0
 ) -> Comparison:
-    """Compare sides that were read already; `in_pairs`, the n-th run of one belongs to the n-th of the other.
+    """Compare sides that were read already. `in_pairs`: the n-th runs of both sides form a pair.
 
-    `share` is this look's, where others come before or after it, of the chance that an interval misses.
-    Raises InputError where nothing can be compared.
+    `alpha_share` is the fraction of the significance level that this look may use, where the same data are
+    looked at several times. Raises InputError where nothing can be compared.
     """
-    refuse(base, new, terms)
-    told = [row for row in _told(base, new, terms, in_pairs) if row is not None]
-    matched = [each for each in told if isinstance(each, Matched)]
-    confidence = shared_confidence(len(matched), share)
-    rows = (
-        row_of(each, terms, confidence, in_pairs=in_pairs) if isinstance(each, Matched) else each
-        for each in told
+    check_compatible(base, new, options)
+    cases = [case for case in _pair_cases(base, new, options, in_pairs) if case is not None]
+    paired = [case for case in cases if isinstance(case, PairedCase)]
+    confidence = shared_confidence(len(paired), alpha_share)
+    rows = tuple(
+        make_row(case, options, confidence, in_pairs=in_pairs) if isinstance(case, PairedCase) else case
+        for case in cases
     )
-    found = Comparison(
+    _check_something_compared(rows)
+    return Comparison(
         base,
         new,
-        terms,
-        tuple(rows),
+        options,
+        rows,
         in_pairs,
         confidence,
-        () if in_pairs else _spreads(matched, terms),
-        tuple(_pairs(matched)) if in_pairs else (),
+        () if in_pairs else _used_spreads(paired, options),
+        tuple(_list_pairs(paired)) if in_pairs else (),
     )
-    _refuse_nothing_compared(found)
+
+
+def _pair_cases(
+    base: Side, new: Side, options: CompareOptions, in_pairs: bool
+) -> Iterator[PairedCase | Row | None]:
+    """Pair each case, in base's order: by device where both sides have the same ones, else by kind."""
+    by_device = {result.device for result in base.results} == {result.device for result in new.results}
+    of_base, of_new = _group_results(base, by_device), _group_results(new, by_device)
+    for device, case in dict.fromkeys([*of_base, *of_new]):
+        if options.selects(case):
+            base_results, new_results = (side.get((device, case), {}) for side in (of_base, of_new))
+            yield pair_case(case, device, base_results, new_results, options, in_pairs=in_pairs)
+
+
+def _group_results(side: Side, by_device: bool) -> Mapping[_Key, Results]:
+    found: dict[_Key, dict[Place, CaseResult]] = {}
+    for number, run in enumerate(side.runs):
+        for result in run.cases:
+            key = (result.device if by_device else result.kind, result.case)
+            found.setdefault(key, {})[number, result.device] = result
     return found
 
 
-def _told(base: Side, new: Side, terms: Terms, in_pairs: bool) -> Iterator[Row | Matched | None]:
-    """What can be said of each case, base's first; by device where both have the same ones, else by kind."""
-    apart = _devices(base) == _devices(new)
-    of_base, of_new = _by_key(base.runs, apart), _by_key(new.runs, apart)
-    for device, case in dict.fromkeys([*of_base, *of_new]):
-        if terms.takes(case):
-            one, other = (side.get((device, case), {}) for side in (of_base, of_new))
-            yield match(case, device, one, other, terms, in_pairs=in_pairs)
+def _used_spreads(cases: list[PairedCase], options: CompareOptions) -> tuple[RestartSpread, ...]:
+    """Return the shipped spreads that were allowed for; none where the user gave one."""
+    if options.restart_spread is not None:
+        return ()
+    return tuple(dict.fromkeys(case.restart_spread for case in cases if not case.shows_scatter))
 
 
-def _devices(side: Side) -> set[str]:
-    return {look.device for run in side.runs for look in run.looks}
-
-
-def _by_key(runs: tuple[Taken, ...], apart: bool) -> dict[_Key, Looks]:
-    found: dict[_Key, dict[Place, Any]] = {}
-    for number, run in enumerate(runs):
-        for look in run.looks:
-            key = (look.device if apart else look.kind, look.case)
-            found.setdefault(key, {})[number, look.device] = look
-    return dict(found)
-
-
-def _spreads(matched: list[Matched], terms: Terms) -> tuple[Spread, ...]:
-    """What was allowed for, where the user gave nothing else."""
-    allowed = [each.spread for each in matched if not each.shows_scatter]
-    return () if terms.restart_spread is not None else tuple(dict.fromkeys(allowed))
-
-
-def _pairs(matched: list[Matched]) -> Iterator[Mapping[str, Any]]:
-    for each in matched:
-        for (number, _), base, new in each.pairs:
+def _list_pairs(cases: list[PairedCase]) -> Iterator[dict[str, Any]]:
+    for case in cases:
+        for (number, _device), base, new in case.pairs:
             yield {
                 "pair": number,
-                "case": each.case,
-                "device": each.device,
-                "basis": each.basis,
+                "case": case.case,
+                "device": case.device,
+                "basis": case.metric,
                 "base": base,
                 "new": new,
             }
 
 
-def _refuse_nothing_compared(found: Comparison) -> None:
-    """Where the sides leave nothing to compare, why is the answer; what broke in new is another one."""
-    told = [row for row in found.rows if row.word != "added"]
-    if all(row.word == "incomparable" and not row.broken for row in told):
-        got = f"{told[0].case}: {told[0].reason}" if told else "no figure in base"
+def _check_something_compared(rows: tuple[Row, ...]) -> None:
+    """Raise InputError, with the first reason, where no case could be compared and new broke none."""
+    rows = tuple(row for row in rows if row.outcome != "added")
+    if all(row.outcome == "incomparable" and not row.broken for row in rows):
+        got = f"{rows[0].case}: {rows[0].reason}" if rows else "no figure in base"
         expected = "a case of the same work with a figure on either side"
         raise InputError("nothing can be compared", where=WHERE, got=got, expected=expected)

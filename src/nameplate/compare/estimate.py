@@ -1,6 +1,7 @@
-"""The ratio of two sides with its interval: from runs of their own, or from runs taken in pairs.
+"""The ratio of two sides with its confidence interval: from independent runs, or from pairs of runs.
 
-All on a log scale: a ratio and its inverse are then as far from 1, and errors of figures add.
+All of it on a log scale, so that a ratio and its inverse are equally far from 1, and the relative errors of
+numerator and denominator add.
 """
 
 from __future__ import annotations
@@ -8,120 +9,148 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 from scipy.special import ndtri, stdtrit
 
+from nameplate.base.model import FrozenModel
+from nameplate.base.toml import packaged, parse
+from nameplate.compare.results import Metric
 from nameplate.stats.interval import CONFIDENCE, Interval
 
-# With fewer runs their scatter is known so badly that Student's factor makes nothing of it: 12.7 for two.
-FEWEST_MEASURED = 3
+# The fewest runs of which the scatter is estimated. Of two it is so uncertain (Student's factor is 12.7) that
+# the interval would be useless.
+FEWEST_FOR_SCATTER = 3
+_SPREADS_FILE = "spreads.toml"
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class RestartSpread(FrozenModel):
+    """How far a metric on one kind of device varies between restarts: a standard deviation, as a fraction."""
+
+    kind: _Text
+    metric: Annotated[Metric, Field(alias="basis")]
+    value: Annotated[float, Field(gt=0, lt=1)]
+    provenance: Literal["measured", "assumed"]
+    source: _Text
+    date: Annotated[str, Field(pattern=r"^20\d\d-[01]\d-[0-3]\d$")]
+
+
+class _SpreadsFile(FrozenModel):
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    spread: tuple[RestartSpread, ...]
+
+
+@cache
+def _shipped_spreads() -> dict[tuple[str, Metric], RestartSpread]:
+    spreads = parse(_SpreadsFile, packaged("nameplate.compare", _SPREADS_FILE), _SPREADS_FILE).spread
+    return {(each.kind, each.metric): each for each in spreads}
+
+
+def find_restart_spread(kind: str, metric: Metric) -> RestartSpread:
+    """Return the restart spread of a kind of device; of an unknown kind, that of a CPU."""
+    if metric == "efficiency":  # it is achieved throughput ÷ a constant
+        metric = "achieved"
+    return _shipped_spreads().get((kind, metric)) or _shipped_spreads()["cpu", metric]
+
+
+def shared_confidence(intervals: int, alpha_share: float = 1.0) -> float:
+    """Return the confidence of each interval so that all of them hold in 95 of 100 comparisons.
+
+    The significance level of 5 % is divided by the number of intervals (Bonferroni). This needs no assumption
+    on how they depend on each other: those of one run or of successive looks at the same data do.
+    `alpha_share` is the fraction of the 5 % that this look may use.
+    """
+    return 1 - (1 - CONFIDENCE) * alpha_share / max(intervals, 1)
 
 
 @dataclass(frozen=True)
-class _Mean:
-    """The mean of a side's logarithms, its variance, and the degrees of freedom that this is known by."""
+class _Estimate:
+    """A quantity on a log scale, the variance of that estimate, and the variance's degrees of freedom."""
 
     value: float
     variance: float
     freedom: float = math.inf
 
 
-def shared_confidence(intervals: int, share: float = 1.0) -> float:
-    """The confidence of each of so many intervals, so that in 95 of 100 comparisons all of them hold.
-
-    Of the 5, this look at them may use a `share`. Bonferroni's: it asks nothing of how intervals depend on
-    each other, and those of one run, or of one look and the next, do.
-    """
-    return 1 - (1 - CONFIDENCE) * share / max(intervals, 1)
-
-
-def independent(
-    base: Sequence[Interval], new: Sequence[Interval], spread: float, confidence: float
+def estimate_from_runs(
+    base: Sequence[Interval], new: Sequence[Interval], restart_spread: float, confidence: float
 ) -> Interval:
-    """New ÷ base, from one figure a run, each with its own 95 % interval.
+    """Return new ÷ base from independent runs, each given as a figure with its own 95 % interval.
 
-    Where a side has three runs or more, they show how far runs scatter, whatever from (Welch, Biometrika 34,
-    1947, p. 28, on logarithms). Where the other has fewer, its runs are taken to scatter as much. Where both
-    have fewer, `spread` (a standard deviation) is allowed for each run beside its own interval, and counts as
-    known. Raises ValueError for a side without figures.
+    A side of three runs or more shows how far its runs scatter (Welch, Biometrika 34, 1947, p. 28, on
+    logarithms). A side of fewer is taken to scatter as much as the other one. Where both sides have fewer,
+    each run has its own interval's variance plus `restart_spread`² (a standard deviation, as a fraction, that
+    counts as known). Raises ValueError for a side without figures.
     """
+    if not base or not new:
+        raise ValueError("a ratio needs a figure on either side")
     scatters = [_scatter(side) for side in (base, new)]
     known = next((each for each in scatters if each is not None), None)
-    one, other = (
-        _allowed(side, spread) if known is None else _shown(side, own or known)
-        for side, own in zip((base, new), scatters, strict=True)
-    )
-    freedom = _freedom([one, other]) if None not in scatters else min(one.freedom, other.freedom)
-    error = math.sqrt(one.variance + other.variance)
-    return _around(other.value - one.value, error, freedom, confidence)
+    if known is None:
+        of_base, of_new = (_mean_by_own_intervals(side, restart_spread) for side in (base, new))
+    else:
+        of_base = _mean_by_scatter(base, scatters[0] or known)
+        of_new = _mean_by_scatter(new, scatters[1] or known)
+    # Where a side's scatter isn't known, both use the same one, and its degrees of freedom count once.
+    freedom = of_base.freedom if None in scatters else _satterthwaite([of_base, of_new])
+    error = math.sqrt(of_base.variance + of_new.variance)
+    return _ratio(of_new.value - of_base.value, error, freedom, confidence)
 
 
-def paired(logarithms: Sequence[float], confidence: float) -> Interval:
-    """New ÷ base, from the logarithm of that ratio in each pair of runs: Student's interval of their mean.
+def estimate_from_pairs(log_ratios: Sequence[float], confidence: float) -> Interval:
+    """Return new ÷ base from the logarithm of the ratio in each pair of runs: Student's interval of the mean.
 
-    What both runs of a pair share (the hour, a neighbour) cancels. One pair alone gives no interval: its ends
-    are 0 and infinity. Raises ValueError for none.
+    What both runs of a pair share (the hour, the load of other processes) cancels. The interval of a single
+    pair reaches from 0 to infinity. Raises ValueError for no pair.
     """
-    if not logarithms:
+    if not log_ratios:
         raise ValueError("a ratio needs at least one pair")
-    each = np.asarray(logarithms)
+    each = np.asarray(log_ratios)
     error = float(each.std(ddof=1)) / math.sqrt(each.size) if each.size > 1 else math.inf
-    return _around(float(each.mean()), error, each.size - 1, confidence)
+    return _ratio(float(each.mean()), error, each.size - 1, confidence)
 
 
-@dataclass(frozen=True)
-class _Scatter:
-    """The variance of one run's logarithm, and its degrees of freedom."""
-
-    variance: float
-    freedom: int
-
-
-def _scatter(figures: Sequence[Interval]) -> _Scatter | None:
-    """What runs show themselves; None where they are too few."""
-    if len(figures) < FEWEST_MEASURED:
+def _scatter(figures: Sequence[Interval]) -> _Estimate | None:
+    """Return mean and variance of a single run's logarithm; None for too few runs."""
+    if len(figures) < FEWEST_FOR_SCATTER:
         return None
-    return _Scatter(float(_logarithms(figures).var(ddof=1)), len(figures) - 1)
+    logs = _logs(figures)
+    return _Estimate(float(logs.mean()), float(logs.var(ddof=1)), len(figures) - 1)
 
 
-def _shown(figures: Sequence[Interval], scatter: _Scatter) -> _Mean:
-    return _Mean(float(_logarithms(figures).mean()), scatter.variance / len(figures), scatter.freedom)
+def _mean_by_scatter(figures: Sequence[Interval], scatter: _Estimate) -> _Estimate:
+    return _Estimate(float(_logs(figures).mean()), scatter.variance / len(figures), scatter.freedom)
 
 
-def _allowed(figures: Sequence[Interval], spread: float) -> _Mean:
-    errors = [spread**2 + _error(figure) ** 2 for figure in figures]
-    return _Mean(float(_logarithms(figures).mean()), sum(errors) / len(figures) ** 2)
+def _mean_by_own_intervals(figures: Sequence[Interval], restart_spread: float) -> _Estimate:
+    variances = [restart_spread**2 + _standard_error(figure) ** 2 for figure in figures]
+    return _Estimate(float(_logs(figures).mean()), sum(variances) / len(figures) ** 2)
 
 
-def _logarithms(figures: Sequence[Interval]) -> NDArray[np.float64]:
-    if not figures:
-        raise ValueError("a ratio needs a figure on either side")
+def _logs(figures: Sequence[Interval]) -> np.ndarray:
     return np.log([figure.value for figure in figures])
 
 
-def _error(figure: Interval) -> float:
-    """The standard error of a figure's logarithm, by its 95 % interval."""
-    if figure.low <= 0:
-        return math.inf
-    return math.log(figure.high / figure.low) / 2 / float(ndtri((1 + CONFIDENCE) / 2))
+def _standard_error(figure: Interval) -> float:
+    """Return the standard error of a figure's logarithm, from its 95 % interval."""
+    return figure.log_half_width / float(ndtri((1 + CONFIDENCE) / 2))
 
 
-def _freedom(means: Sequence[_Mean]) -> float:
+def _satterthwaite(estimates: Sequence[_Estimate]) -> float:
     """Degrees of freedom of the sum of two variances (Satterthwaite, Biometrics Bull. 2, 1946, p. 110)."""
-    variance = sum(mean.variance for mean in means)
-    lost = sum(mean.variance**2 / mean.freedom for mean in means)
-    return variance**2 / lost if lost > 0 else math.inf
+    variance = sum(each.variance for each in estimates)
+    denominator = sum(each.variance**2 / each.freedom for each in estimates)
+    return variance**2 / denominator if denominator > 0 else math.inf
 
 
-def _around(logarithm: float, error: float, freedom: float, confidence: float) -> Interval:
-    value = math.exp(logarithm)
+def _ratio(log_ratio: float, error: float, freedom: float, confidence: float) -> Interval:
+    value = math.exp(log_ratio)
     if not math.isfinite(error):
         return Interval(value, 0.0, math.inf)
-    reach = error * _quantile(freedom, (1 + confidence) / 2)
-    return Interval(value, value * math.exp(-reach), value * math.exp(reach))
-
-
-def _quantile(freedom: float, probability: float) -> float:
-    return float(ndtri(probability) if math.isinf(freedom) else stdtrit(freedom, probability))
+    probability = (1 + confidence) / 2
+    quantile = float(ndtri(probability) if math.isinf(freedom) else stdtrit(freedom, probability))
+    return Interval.from_log_half_width(value, error * quantile)

@@ -10,13 +10,13 @@ from nameplate.base.language import N_, _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.compare.comparison import Comparison
-from nameplate.compare.pytest_json import KIND
-from nameplate.compare.rows import Row, Word
+from nameplate.compare.results import PYTEST_BENCHMARK
+from nameplate.compare.rows import Outcome, Row
 from nameplate.report.labels import Labels
 from nameplate.report.view import Field, Table, View, table_of
 from nameplate.stats.interval import Interval
 
-_COUNTED: dict[Word, str] = {
+_COUNTED: dict[str, str] = {
     "slower": N_("{count} slower"),
     "faster": N_("{count} faster"),
     "same": N_("{count} same"),
@@ -25,7 +25,7 @@ _COUNTED: dict[Word, str] = {
     "missing": N_("{count} missing"),
     "added": N_("{count} added"),
 }
-_SPEED: tuple[Word, ...] = ("slower", "faster", "same", "ambiguous")
+_SPEED: tuple[Outcome, ...] = ("slower", "faster", "same", "ambiguous")
 _USUAL = Labels({})
 
 
@@ -44,7 +44,7 @@ def compare_view(found: Comparison) -> View:
 
 def meaning(found: Comparison) -> str:
     """How many cases are what, and the worst regression that is sure."""
-    counts = [_(words, count=found.counts[word]) for word, words in _COUNTED.items() if found.counts[word]]
+    counts = [_(_COUNTED[outcome], count=count) for outcome, count in found.counts.items() if count]
     said = _("{counts} of {all} cases", counts=_(", ").join(counts), all=len(found.rows))
     if not found.slower:
         return _("{said}.", said=said)
@@ -60,11 +60,11 @@ def _case(found: Comparison, row: Row) -> str:
 
 
 def _on_cpus(found: Comparison) -> bool:
-    return any(look.kind not in ("cuda", KIND) for run in found.base.runs for look in run.looks)
+    return any(result.kind not in ("cuda", PYTEST_BENCHMARK) for result in found.base.results)
 
 
 def _of_pytest(found: Comparison) -> bool:
-    return found.base.runs[0].way == KIND
+    return found.base.runs[0].method == PYTEST_BENCHMARK
 
 
 def change(row: Row) -> str:
@@ -84,11 +84,11 @@ def _percent(ratio: float) -> str:
 
 
 def _compared(found: Comparison) -> Table:
-    rows = [row for row in found.rows if row.word in _SPEED]
+    rows = [row for row in found.rows if row.outcome in _SPEED]
     fields = [
         Field[Row]("case", lambda row: _case(found, row), whole=_of_pytest(found)),
         *([Field[Row]("device", lambda row: plain(row.device))] if _several_devices(rows) else []),
-        Field[Row]("new is", lambda row: _(row.word)),
+        Field[Row]("new is", lambda row: _(row.outcome)),
         Field[Row](
             "change", lambda row: "–" if row.ratio is None else _percent(row.ratio.value), is_number=True
         ),
@@ -111,11 +111,11 @@ def _several_devices(rows: Sequence[Row]) -> bool:
 
 
 def _others(found: Comparison) -> Table:
-    rows = [row for row in found.rows if row.word not in _SPEED]
+    rows = [row for row in found.rows if row.outcome not in _SPEED]
     fields = [
         Field[Row]("case", lambda row: _case(found, row), whole=_of_pytest(found)),
         *([Field[Row]("device", lambda row: plain(row.device))] if _several_devices(rows) else []),
-        Field[Row]("new is", lambda row: _(row.word)),
+        Field[Row]("new is", lambda row: _(row.outcome)),
         Field[Row]("reason", lambda row: plain(render(row.reason or ""))),
     ]
     return table_of(_("Not compared"), fields, rows)
@@ -124,7 +124,7 @@ def _others(found: Comparison) -> Table:
 def _facts(found: Comparison) -> Iterator[tuple[str, str]]:
     yield _("base"), _runs_of([run.name for run in found.base.runs])
     yield _("new"), _runs_of([run.name for run in found.new.runs])
-    yield _("threshold"), f"±{percent(found.terms.threshold)}"
+    yield _("threshold"), f"±{percent(found.options.threshold)}"
     yield (
         _("intervals"),
         _(
@@ -150,24 +150,24 @@ def _scatter(found: Comparison) -> str:
         return _("as {count} pairs show it", count=len(found.base.runs))
     if all(row.scatter != "allowed for" for row in found.rows):
         return _("as the runs show it")
-    if found.terms.restart_spread is not None:
-        return _("{spread} a run, as given", spread=percent(found.terms.restart_spread))
+    if found.options.restart_spread is not None:
+        return _("{spread} a run, as given", spread=percent(found.options.restart_spread))
     return _("; ").join(
         _(
             "{spread} a run allowed for, {basis} ({source}, {date})",
             spread=percent(each.value),
-            basis=_(each.basis),
+            basis=_(each.metric),
             source=_(each.source),
             date=each.date,
         )
-        for each in found.spreads
+        for each in found.restart_spreads
     )
 
 
 def _advice(found: Comparison) -> Iterator[str]:
     if found.broken:
         yield _("Of what base has, new lacks, failed or got wrong: {count}.", count=len(found.broken))
-    if not found.in_pairs and any(row.basis == "achieved" for row in found.slower) and _on_cpus(found):
+    if not found.in_pairs and any(row.metric == "achieved" for row in found.slower) and _on_cpus(found):
         yield _(
             "Throughput of a CPU is what the machine delivered in that hour, neighbours included: measure "
             "both in turn with `bench compare --interleave A B` before you look for a cause."

@@ -1,0 +1,366 @@
+"""What a comparison reads: each case's result in each run, from run folders or pytest-benchmark's JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from os.path import isdir, isfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nameplate.base.errors import InputError
+from nameplate.base.messages import Message, message
+from nameplate.base.model import describe_first_error
+from nameplate.chain.from_run import admitted
+from nameplate.device.identity import CpuIdentity, CudaIdentity
+from nameplate.record import Record
+from nameplate.stats.interval import CONFIDENCE, Interval
+from nameplate.store.find import Results, find_all
+from nameplate.store.folder import Run, find_runs, read_run
+from nameplate.store.manifest import DeviceEntry
+
+# achieved: throughput or bandwidth. normalized: achieved ÷ a measure of the conditions at that time.
+# efficiency: achieved ÷ nominal.
+Metric = Literal["achieved", "normalized", "efficiency"]
+State = Literal["ok", "wrong", "failed", "skipped", "missing"]
+HELD_CLOCK = "held clock"  # what a GPU's normalized figure is divided by
+PYTEST_BENCHMARK = "pytest-benchmark"
+_EXPECTED_FILE = "pytest-benchmark's JSON"
+# The probe is a matrix product of the same library. Where one of these settings differs, the probe's own
+# speed may differ too, and normalized figures of the two runs can't be compared.
+_PROBE_SETTINGS = ("blas", "onednn", "instruction_set", "threads", "interop_threads", "usable_cores")
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """One metric of one case, larger is better, with its 95 % interval and its unit."""
+
+    interval: Interval
+    unit: str
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The result of one case on one device in one run.
+
+    `reason` says why there is no figure. `work` describes what one launch does; figures of different work
+    are never compared. `normalized_by` identifies what the normalized figure is divided by. `clock_mhz` is
+    the clock a GPU held. `doubts` are the verdicts against the record; empty for a trusted record.
+    """
+
+    case: str
+    device: str
+    kind: str
+    part: str
+    state: State = "ok"
+    reason: Message | None = None
+    work: str = ""
+    metrics: Mapping[Metric, MetricValue] = field(default_factory=dict)
+    normalized_by: str | None = None
+    clock_mhz: float | None = None
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """The results of one run or one file.
+
+    `method` is how times were taken: runs of different methods are never compared. `facts` are the software,
+    host and settings that the figures depend on, by name.
+    """
+
+    name: str
+    method: str
+    cases: tuple[CaseResult, ...]
+    facts: Mapping[str, str]
+    problems: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison (base or new): one or several runs, in order."""
+
+    name: str
+    runs: tuple[RunResults, ...]
+
+    def facts(self) -> dict[str, str]:
+        """Return the facts of all runs by name; where runs differ, every value, separated by commas."""
+        found: dict[str, dict[str, None]] = {}
+        for run in self.runs:
+            for name, value in run.facts.items():
+                found.setdefault(name, {})[value] = None
+        return {name: ", ".join(values) for name, values in found.items()}
+
+    @property
+    def results(self) -> list[CaseResult]:
+        """The results of all runs, in order."""
+        return [result for run in self.runs for result in run.cases]
+
+    @property
+    def problems(self) -> list[Message]:
+        """What could not be read, with the run's name."""
+        return [
+            message("run_problem", run=run.name, problem=problem)
+            for run in self.runs
+            for problem in run.problems
+        ]
+
+
+def read_side(name: str | PathLike[str], results: Results = None) -> Side:
+    """Read a side: a run, a folder of runs, a pytest-benchmark file or a folder of such files.
+
+    Raises InputError where there is none of these, and for a run or file that can't be read.
+    """
+    path = Path(name)
+    if isfile(path):  # unlike Path.is_file, False for a name that no file can have
+        return Side(str(path), (results_of_file(path),))
+    if isdir(path) and not find_runs(path):
+        files = sorted(path.rglob("*.json"))
+        if files:
+            return Side(str(path), tuple(results_of_file(file) for file in files))
+    folders = find_all(name, results, or_else=f"a folder of runs, or {_EXPECTED_FILE}")
+    return Side(fspath(name), tuple(results_of_run(read_run(folder)) for folder in folders))
+
+
+# ---- run folders ----
+
+
+def results_of_run(run: Run) -> RunResults:
+    """Return the results of a run; cases without a record have the state `missing`."""
+    missing = [
+        CaseResult(each.case, each.device, *_kind_and_part(run, each.device), "missing", message("run_ended"))
+        for each in run.missing
+    ]
+    return RunResults(
+        run.id,
+        f"method {run.manifest.method}",
+        (*(_result_of_record(run, record) for record in run.records), *missing),
+        _facts_of_run(run),
+        run.problems,
+    )
+
+
+def _result_of_record(run: Run, record: Record) -> CaseResult:
+    state: State = record.status
+    reason = record.reason
+    if "unverified" in record.verdicts and state == "ok":
+        state, reason = "wrong", message("wrong_result")
+    return CaseResult(
+        record.case,
+        record.device,
+        *_kind_and_part(run, record.device),
+        state,
+        reason,
+        _describe_work(record),
+        _metrics(record) if state == "ok" else {},
+        _normalized_by(run, record),
+        _positive_condition(record, "gpu_sm_clock_mhz"),
+        () if admitted(record) else record.verdicts,
+    )
+
+
+def _kind_and_part(run: Run, device: str) -> tuple[str, str]:
+    entry = run.manifest.entry(device)
+    return entry.identity.kind, entry.part or entry.identity.name
+
+
+def _describe_work(record: Record) -> str:
+    """`2MNK: 2,147,483,648 FLOP, 6,291,456 B a launch`."""
+    convention = f"{record.convention}: " if record.convention else ""
+    flops = f"{record.flops:,} FLOP, " if record.flops is not None else ""
+    return f"{convention}{flops}{record.bytes or 0:,} B a launch"
+
+
+def _metrics(record: Record) -> dict[Metric, MetricValue]:
+    tflops, bandwidth = record.interval("tflops"), record.interval("bandwidth_gb_s")
+    efficiency = record.interval("efficiency")
+    found: dict[Metric, MetricValue] = {}
+    if tflops is not None:
+        found["achieved"] = MetricValue(tflops, "TFLOPS")
+    elif bandwidth is not None:
+        found["achieved"] = MetricValue(bandwidth, "GB/s")
+    normalized = None if tflops is None else _normalize(record, tflops)
+    if normalized is not None:
+        found["normalized"] = normalized
+    if efficiency is not None:
+        found["efficiency"] = MetricValue(efficiency, "of nominal")
+    return found
+
+
+def _normalize(record: Record, tflops: Interval) -> MetricValue | None:
+    """Divide throughput by the CPU's probe or by the clock that the GPU held; None where neither is known."""
+    probe_tflops = _positive_condition(record, "probe_tflops")
+    clock_mhz = _positive_condition(record, "gpu_sm_clock_mhz")
+    if probe_tflops is not None:
+        half = _log_half_width_over_probe(record)
+        value = tflops.value / probe_tflops
+        return (
+            None if half is None else MetricValue(Interval.from_log_half_width(value, half), "of the probe")
+        )
+    return MetricValue(tflops.scaled(1000 / clock_mhz), "TFLOPS/GHz") if clock_mhz else None
+
+
+def _log_half_width_over_probe(record: Record) -> float | None:
+    """Half-width, on a log scale, of throughput ÷ probe.
+
+    The record's interval of normalized efficiency also holds the error of the calibration, by which the probe
+    is related to a ceiling. A ratio of two runs needs no calibration, so its error is taken out again.
+    """
+    efficiency = record.interval("normalized_efficiency")
+    names = ("calibration_ratio", "calibration_ratio_low", "calibration_ratio_high")
+    calibration = [value for name in names if (value := _positive_condition(record, name)) is not None]
+    if efficiency is None or len(calibration) < len(names):
+        return None
+    calibration_half = Interval(*calibration).log_half_width
+    return math.sqrt(max(efficiency.log_half_width**2 - calibration_half**2, 0.0))
+
+
+def _positive_condition(record: Record, name: str) -> float | None:
+    """Return a condition that is a number above 0; None where it isn't known."""
+    value = record.conditions.get(name)
+    return value if isinstance(value, int | float) and value > 0 else None
+
+
+def _normalized_by(run: Run, record: Record) -> str | None:
+    """Identify what the normalized figure is divided by; None where there is no normalized figure."""
+    probe = record.conditions.get("probe")
+    if probe is None:
+        return HELD_CLOCK if _positive_condition(record, "gpu_sm_clock_mhz") else None
+    identity = run.manifest.entry(record.device).identity
+    settings = [str(getattr(identity, name, None)) for name in _PROBE_SETTINGS]
+    thread_settings = sorted(getattr(identity, "thread_settings", {}).items())
+    torch = run.manifest.software.get("torch")
+    return f"probe {probe} on torch {torch}, {', '.join(settings)}, {thread_settings}"
+
+
+def _facts_of_run(run: Run) -> dict[str, str]:
+    manifest = run.manifest
+    found = {name: str(version) for name, version in manifest.software.items() if version}
+    found["host"] = manifest.hostname
+    of_devices: dict[str, dict[str, None]] = {}
+    for entry in manifest.devices:
+        for name, value in _facts_of_device(entry).items():
+            of_devices.setdefault(name, {})[value] = None
+    return found | {name: ", ".join(values) for name, values in of_devices.items()}
+
+
+def _facts_of_device(entry: DeviceEntry) -> dict[str, str]:
+    identity = entry.identity
+    found = {"device": identity.name, "part": entry.part or "no known part"}
+    if isinstance(identity, CpuIdentity):
+        settings = ", ".join(f"{name}={value}" for name, value in sorted(identity.thread_settings.items()))
+        return found | {
+            "cores": f"{identity.usable_cores:g}",
+            "threads": str(identity.threads),
+            "libraries": f"{identity.blas}; {identity.onednn}; {identity.instruction_set}",
+            "thread settings": settings or "none",
+        }
+    if isinstance(identity, CudaIdentity):
+        limit_w = identity.power_limit_w
+        return found | {
+            "driver": str(identity.driver),
+            "CUDA": str(identity.cuda),
+            "power limit": "unknown" if limit_w is None else f"{limit_w:g} W",
+            "card": str(identity.uuid),
+        }
+    return found
+
+
+# ---- pytest-benchmark's JSON: `pytest … --benchmark-json=FILE`, or a file of its storage ----
+
+
+class _PytestModel(BaseModel):
+    """A part of the file. Keys that aren't declared here are ignored: the file is another tool's."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class _PytestStats(_PytestModel):
+    mean: Annotated[float, Field(gt=0)]  # seconds a round
+    stddev: Annotated[float, Field(ge=0)]
+    rounds: Annotated[int, Field(ge=1)]
+
+
+class _PytestBenchmark(_PytestModel):
+    fullname: str
+    stats: _PytestStats
+    extra_info: dict[str, Any] = {}
+
+
+class _PytestFile(_PytestModel):
+    benchmarks: tuple[_PytestBenchmark, ...]
+    machine_info: dict[str, Any]
+    commit_info: dict[str, Any] = {}
+    datetime: str
+    version: str
+
+
+def results_of_file(path: Path) -> RunResults:
+    """Read a pytest-benchmark file. The metric is calls a second, by the mean time of a round.
+
+    Such a file has no conditions and no verdicts. Raises InputError where it can't be read or used.
+    """
+    try:
+        file = _PytestFile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"can't be read: {error.strerror}", where=str(path), expected=_EXPECTED_FILE
+        ) from error
+    except ValidationError as error:
+        what = f"can't be used: {describe_first_error(error)}"
+        raise InputError(what, where=str(path), expected=_EXPECTED_FILE) from None
+    device, part = _pytest_device(file.machine_info)
+    cases = tuple(_result_of_benchmark(each, device, part) for each in file.benchmarks)
+    return RunResults(path.name, PYTEST_BENCHMARK, cases, _facts_of_file(file, part))
+
+
+def _result_of_benchmark(each: _PytestBenchmark, device: str, part: str) -> CaseResult:
+    convention = each.extra_info.get("convention")
+    return CaseResult(
+        each.fullname,
+        device,
+        PYTEST_BENCHMARK,
+        part,
+        work="" if convention is None else f"FLOPs by {convention}",
+        metrics={"achieved": MetricValue(_calls_per_second(each.stats), "calls/s")},
+    )
+
+
+def _calls_per_second(stats: _PytestStats) -> Interval:
+    """1 ÷ mean, with the interval of independent rounds. Rounds are autocorrelated, so it is too narrow."""
+    from scipy.special import ndtri
+
+    error = stats.stddev / stats.mean / math.sqrt(stats.rounds)
+    return Interval.from_log_half_width(1 / stats.mean, float(ndtri((1 + CONFIDENCE) / 2)) * error)
+
+
+def _pytest_device(machine: dict[str, Any]) -> tuple[str, str]:
+    """Return device and part: as our own bench/conftest.py writes them, else the processor's name."""
+    ours = _subtable(machine, "nameplate")
+    cpu = _subtable(machine, "cpu")
+    processor = cpu.get("brand_raw") or machine.get("processor") or machine.get("machine") or "unknown"
+    return str(ours.get("device") or "cpu"), str(ours.get("part") or processor)
+
+
+def _facts_of_file(file: _PytestFile, part: str) -> dict[str, str]:
+    machine = file.machine_info
+    found = {
+        "host": machine.get("node"),
+        "python": machine.get("python_version"),
+        "platform": machine.get("release"),
+        "part": part,
+        "commit": file.commit_info.get("id"),
+        "pytest-benchmark": file.version,
+        **_subtable(_subtable(machine, "nameplate"), "software"),
+    }
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def _subtable(table: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the table of that name, empty where there is none."""
+    found = table.get(name)
+    return found if isinstance(found, dict) else {}

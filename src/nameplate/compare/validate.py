@@ -1,0 +1,121 @@
+"""The options of a comparison, whether two sides can be compared at all, and by which metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from statistics import fmean
+from typing import Literal, get_args
+
+from nameplate.base.errors import InputError
+from nameplate.base.messages import Message, message
+from nameplate.compare.results import HELD_CLOCK, CaseResult, Metric, Side
+
+WHERE = "bench compare"
+# Changes of 3 % must be found. Half of that is as far from "no change" as from a change of 3 %.
+THRESHOLD = 0.015
+By = Literal["auto", "achieved", "normalized", "efficiency"]
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What the flags of `bench compare` ask for. `threshold` and `restart_spread` are fractions.
+
+    Raises InputError for a value that can't be used.
+    """
+
+    threshold: float = THRESHOLD
+    by: By = "auto"
+    across_parts: bool = False
+    restart_spread: float | None = None
+    only: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for flag, given in (("--threshold", self.threshold), ("--restart-spread", self.restart_spread)):
+            if given is not None and not 0 < given < 1:
+                raise InputError(
+                    "not a fraction", where=flag, got=given, expected="between 0 and 1: 0.02 is 2 %"
+                )
+        if self.by not in get_args(By):
+            raise InputError("no such metric", where="--by", got=self.by, expected=" or ".join(get_args(By)))
+
+    def selects(self, case: str) -> bool:
+        """Whether the case is to be compared."""
+        return self.only is None or fnmatchcase(case, self.only)
+
+
+def check_compatible(base: Side, new: Side, options: CompareOptions) -> None:
+    """Raise InputError where the sides differ in method, kind of device or part, or share no case."""
+    methods = [" and ".join(sorted({run.method for run in side.runs})) for side in (base, new)]
+    if len({run.method for side in (base, new) for run in side.runs}) > 1:
+        expected = "one method: measure one of them again"
+        raise _incompatible("figures were measured by two methods", methods, expected)
+    kinds = [_values(side, lambda result: result.kind) for side in (base, new)]
+    if len(set(kinds)) > 1:
+        raise _incompatible("two kinds of device", kinds, "one")
+    parts = [_values(side, lambda result: result.part) for side in (base, new)]
+    if len(set(parts)) > 1 and not options.across_parts:
+        raise _incompatible("two parts", parts, "one part, or --across-parts")
+    _check_common_cases(base, new, options)
+
+
+def _incompatible(what: str, values: list[str], expected: str) -> InputError:
+    base, new = values
+    return InputError(what, where=WHERE, got=f"{base} in base, {new} in new", expected=expected)
+
+
+def _values(side: Side, value_of: Callable[[CaseResult], str]) -> str:
+    """Return the distinct values over a side's results, sorted, as text."""
+    return " and ".join(sorted({value_of(result) for result in side.results}))
+
+
+def _check_common_cases(base: Side, new: Side, options: CompareOptions) -> None:
+    of_base, of_new = ({result.case for result in side.results} for side in (base, new))
+    common = of_base & of_new
+    if not common:
+        raise InputError(
+            "no case is in both",
+            where=WHERE,
+            got=f"{len(of_base)} cases in base, {len(of_new)} in new",
+            expected="runs of one suite",
+        )
+    if not any(options.selects(case) for case in common):
+        raise InputError(
+            "no case that is in both matches",
+            where="--only",
+            got=options.only,
+            expected=f"a glob over ids such as {min(common)}",
+        )
+
+
+def choose_metric(
+    base: Sequence[CaseResult], new: Sequence[CaseResult], options: CompareOptions
+) -> tuple[Metric, Message | None]:
+    """Return the metric to compare one case by, and why where it isn't the usual one.
+
+    - CPU: normalized where both sides were measured beside the same probe, because other processes change the
+      speed of a shared core by far more than the changes that are looked for.
+    - GPU: achieved, or normalized where the clocks that were held differ.
+    - Two parts: efficiency.
+    """
+    if options.by != "auto":
+        return options.by, None
+    if {result.part for result in base} != {result.part for result in new}:
+        return "efficiency", None
+    if not all(any("normalized" in result.metrics for result in side) for side in (base, new)):
+        return "achieved", None
+    normalized_by = {result.normalized_by for result in (*base, *new) if "normalized" in result.metrics}
+    if len(normalized_by) > 1:
+        return "achieved", message("probe_differs")
+    if normalized_by != {HELD_CLOCK}:
+        return "normalized", None
+    base_mhz, new_mhz = (
+        fmean(result.clock_mhz for result in side if result.clock_mhz) for side in (base, new)
+    )
+    # A difference of clocks that alone is half of the threshold would decide the comparison.
+    if abs(math.log(new_mhz / base_mhz)) <= options.threshold / 2:
+        return "achieved", None
+    return "normalized", message("clocks_differ", base_mhz=base_mhz, new_mhz=new_mhz)
