@@ -13,7 +13,8 @@ import pytest
 
 from nameplate.device.interface import Device
 from nameplate.engine.trial import buffer_sets
-from nameplate.run.measure import SEED, target_of
+from nameplate.run.job import target_of
+from nameplate.run.measure import SEED
 from nameplate.suite import Case, Target, find
 
 # Ids have to be known before any device is opened; the suite's own choice by device is made in the test.

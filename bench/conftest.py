@@ -11,7 +11,7 @@ import pytest
 from nameplate.device.find import open_device
 from nameplate.device.interface import Device
 from nameplate.device.threads import chosen_threads
-from nameplate.run.measure import software
+from nameplate.run.job import software_versions
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,5 +35,5 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         "part": opened.rating.part,
         "evidence": str(opened.rating.evidence),
         "identity": opened.identity.model_dump(mode="json"),
-        "software": software(),
+        "software": software_versions(),
     }

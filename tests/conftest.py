@@ -224,59 +224,59 @@ def modules_after():
 
 
 class Listener:
-    """A `Watch` between a share and whoever watches its run; counts what a real process would report."""
+    """Between a job and the observer of its run; counts what a real process would report."""
 
-    def __init__(self, watch):
-        self.watch, self.in_flight, self.records = watch, (), 0
+    def __init__(self, observer):
+        self.observer, self.in_flight, self.records = observer, (), 0
 
     def group_started(self, cases):
         self.in_flight = tuple(cases)
-        self.watch.group_started(cases)
+        self.observer.group_started(cases)
 
     def case_finished(self, record):
         self.records += 1
-        self.watch.case_finished(record)
+        self.observer.case_finished(record)
 
 
 @pytest.fixture
 def simulate(monkeypatch):
     """Let a run measure simulated devices in this process, instead of the machine's in ones of their own.
 
-    SystemExit is how such a process ends: SystemExit(-11) is signal 11. Returns the shares that are measured.
+    SystemExit is how such a process ends: SystemExit(-11) is signal 11. Returns the jobs that are done.
     """
     import nameplate.run.measure
-    from nameplate.run.measure import measure_share
-    from nameplate.run.pool import Outcome
+    import nameplate.run.worker
+    from nameplate.run.pool import WorkerResult
 
-    def process(share, watch):
-        listener = Listener(watch)
+    def process(job, observer):
+        listener = Listener(observer)
         status, refusal = 0, None
         try:
-            measure_share(share, listener, lambda: None)
+            nameplate.run.worker.do_job(job, listener, lambda: None)
         except SystemExit as end:
             status = end.code
         except NameplateError as error:
             status, refusal = error.exit_status, str(error)
-        return Outcome(status, listener.in_flight, listener.records, refusal)
+        return WorkerResult(status, listener.in_flight, listener.records, refusal)
 
     def use(*devices):
         by_name = {device.name: device for device in devices}
-        measured = []
+        done = []
 
-        def in_process(shares, watch, again):
-            outcomes, todo = {}, list(shares)
-            for share in todo:
-                measured.append(share)
-                outcomes[share.device] = process(share, watch)
-                further = again(share, outcomes[share.device])
+        def in_process(jobs, observer, next_job):
+            results, todo = {}, list(jobs)
+            for job in todo:
+                done.append(job)
+                results[job.device] = process(job, observer)
+                further = next_job(job, results[job.device])
                 todo += [further] if further is not None else []
-            return outcomes
+            return results
 
         monkeypatch.setattr(nameplate.run.measure, "device_names", lambda flag: list(by_name))
         monkeypatch.setattr(nameplate.run.measure, "describe", by_name.__getitem__)
-        monkeypatch.setattr(nameplate.run.measure, "open_device", by_name.__getitem__)
-        monkeypatch.setattr(nameplate.run.measure, "measure_together", in_process)
-        return measured
+        monkeypatch.setattr(nameplate.run.worker, "open_device", by_name.__getitem__)
+        monkeypatch.setattr(nameplate.run.measure, "run_workers", in_process)
+        return done
 
     return use
 

@@ -45,8 +45,8 @@ from nameplate.report.media import markdown, terminal
 from nameplate.report.media.write import report_views, write_report
 from nameplate.report.run import run_view
 from nameplate.report.view import Table, View
-from nameplate.run.measure import software
-from nameplate.run.pool import Outcome
+from nameplate.run.job import software_versions
+from nameplate.run.pool import WorkerResult
 from nameplate.specs.parts import registry
 from nameplate.specs.parts import shipped as shipped_parts
 from nameplate.specs.recognition import rating
@@ -89,7 +89,7 @@ def named():
         *(*get_args(Status), *get_args(Provenance), *get_args(Metric), *OUTCOMES),
         *(fleet.name for fleet in shipped().fleet),
         *chain.from_iterable(read_side(side, COMPARED).facts() for side in sides),
-        *software(),
+        *software_versions(),
         *of_data_files(),
         *(find(name).description for name in ("smoke", "quick", "standard", "soak", "sensitivity")),
         *(fact.removesuffix("_w").removesuffix("_mhz").replace("_", " ") for fact in FACTS),
@@ -216,7 +216,7 @@ def records_of(make_record):
     return make
 
 
-LOST = message("process_died", how=Outcome(-11).how)
+LOST = message("process_died", how=WorkerResult(-11).how)
 CPU = CpuIdentity(
     name="Xeon",
     architecture="x86_64",

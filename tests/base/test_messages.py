@@ -31,7 +31,7 @@ from nameplate.engine.conditions import between
 from nameplate.engine.gpu_warnings import gpu_warnings
 from nameplate.record import Record
 from nameplate.report.run import run_document, run_view
-from nameplate.run.pool import Outcome
+from nameplate.run.pool import WorkerResult
 from nameplate.specs.parts import registry
 from nameplate.specs.recognition import rating
 from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
@@ -103,7 +103,9 @@ def test_a_message_has_the_codes_of_its_parts():
 def test_messages_are_equal_by_what_they_say_and_can_be_keys(every_message):
     again = {said: code for code, said in every_message.items()}
     assert len(again) == len(TEMPLATES)
-    assert message("process_died", how=Outcome(-11).how) == message("process_died", how=Outcome(-11).how)
+    assert message("process_died", how=WorkerResult(-11).how) == message(
+        "process_died", how=WorkerResult(-11).how
+    )
 
 
 def test_every_text_of_a_message_can_be_edited_its_code_and_numbers_stay():
@@ -259,12 +261,12 @@ def lost_to(policy):
 
 SAID = [
     (
-        message("process_died", how=Outcome(-11).how),
+        message("process_died", how=WorkerResult(-11).how),
         "its process ended while it was measured: signal SIGSEGV",
         "测量它时进程终止：信号 SIGSEGV",
     ),
     (
-        message("process_died", how=Outcome(3).how),
+        message("process_died", how=WorkerResult(3).how),
         "its process ended while it was measured: exit status 3",
         "测量它时进程终止：退出状态 3",
     ),

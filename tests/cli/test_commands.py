@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 
 import nameplate.run.measure
+import nameplate.run.worker
 import nameplate.selftest.bare
 from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice, steady
@@ -73,7 +74,7 @@ def measured(monkeypatch, simulate, tmp_path):
     def prepare(*works):
         suite = Suite("fake", "a test's own", 20.0, lambda target: [Case(work) for work in works])
         device = SimulatedDevice(steady(1e-3, 0.01), nominal_tflops=4.0)
-        monkeypatch.setattr(nameplate.run.measure, "find", lambda name: suite)
+        monkeypatch.setattr(nameplate.suite, "find", lambda name: suite)
         simulate(device)
         return ["run", "fake", "--results", tmp_path / "runs"]
 
@@ -182,7 +183,7 @@ def test_a_process_that_dies_before_it_begins_is_3_with_what_is_missing_and_why(
     def dying(name):
         raise SystemExit(-9)
 
-    monkeypatch.setattr(nameplate.run.measure, "open_device", dying)
+    monkeypatch.setattr(nameplate.run.worker, "open_device", dying)
     result = bench(*arguments)
     assert result.status == 3
     assert "! simulated: its process ended early: signal SIGKILL" in result.out

@@ -23,8 +23,8 @@ import pytest
 import typer.main
 
 import nameplate.device.survey
-import nameplate.run.measure
 import nameplate.selftest.simulate
+import nameplate.suite
 from nameplate.cli import app
 from nameplate.device.course import Decay
 from nameplate.device.cpu import rate as rate_cpu
@@ -137,7 +137,7 @@ class World:
     def measure(self, *devices):
         """`bench run` of a made-up suite on simulated devices."""
         suite = Suite("golden", "simulated", 60.0, lambda target: simulated_cases())
-        self._patch.setattr(nameplate.run.measure, "find", lambda name: suite)
+        self._patch.setattr(nameplate.suite, "find", lambda name: suite)
         # A budget counts from the start of the command; with this clock held, loading takes nothing of it.
         self._patch.setattr(time, "monotonic", lambda: 0.0)
         self._simulate(*devices)

@@ -12,7 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import nameplate.run.job
 import nameplate.run.measure
+import nameplate.run.worker
+import nameplate.suite
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.device.simulated import SimulatedDevice
@@ -137,17 +140,17 @@ def bench(monkeypatch, simulate, tmp_path):
         if works is not None:
             cases = [Case(work, weight=work.weight, group=work.group) for work in works]
             suite = Suite("fake", "a test's own", aim_s, lambda target: cases)
-            monkeypatch.setattr(nameplate.run.measure, "find", lambda name: suite)
+            monkeypatch.setattr(nameplate.suite, "find", lambda name: suite)
         devices = device if isinstance(device, list) else [device or Simulated()]
-        run.shares = simulate(*devices)
-        opened = nameplate.run.measure.open_device
+        run.jobs = simulate(*devices)
+        opened = nameplate.run.worker.open_device
 
         def opening(name):
-            if len(run.shares) == dies_early_at_start:
+            if len(run.jobs) == dies_early_at_start:
                 raise SystemExit(-9)
             return opened(name)
 
-        monkeypatch.setattr(nameplate.run.measure, "open_device", opening)
+        monkeypatch.setattr(nameplate.run.worker, "open_device", opening)
         arguments.setdefault("suite", "fake" if arguments.get("resume") is None else None)
         return measure(results=tmp_path, **arguments)
 
@@ -233,7 +236,8 @@ def test_what_a_group_leaves_is_shared_among_those_after_it(bench):
 def test_the_budget_began_with_the_command(bench, monkeypatch):
     """What Python, torch and the look at the machine took is part of the user's time."""
     moments = count(start=1000.0, step=40.0)  # when the command began, and when its process may begin
-    monkeypatch.setattr(nameplate.run.measure, "time", SimpleNamespace(monotonic=moments.__next__))
+    for module in (nameplate.run.measure, nameplate.run.worker):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=moments.__next__))
     run = bench([Work("a", **NOISY)], budget=60.0)
     assert run.records[0].cost_s == pytest.approx(20.0, rel=0.1)
 
@@ -359,7 +363,7 @@ def test_a_case_that_ends_its_process_costs_itself_alone(bench):
     assert str(run.records[1].reason) == "its process ended while it was measured: signal SIGSEGV"
     assert run.finished
     assert run.problems == ()
-    assert len(bench.shares) == 3  # in its group, alone, and what was left after it
+    assert len(bench.jobs) == 3  # in its group, alone, and what was left after it
 
 
 def test_after_a_death_only_its_group_is_measured_case_by_case(bench):
@@ -384,7 +388,7 @@ def test_cases_that_all_end_their_process_come_to_an_end(bench):
     run = bench([Work(shape, breaks=SEGFAULT) for shape in "abcdef"])
     assert [record.status for record in run.records] == ["failed"] * 6
     assert run.finished
-    assert len(bench.shares) == 1 + 4 + 1 + 2  # two groups: each together once, then each case by itself
+    assert len(bench.jobs) == 1 + 4 + 1 + 2  # two groups: each together once, then each case by itself
 
 
 @pytest.mark.parametrize("start", [1, 2])
@@ -395,7 +399,7 @@ def test_a_process_that_dies_before_it_begins_leaves_cases_missing_and_says_why(
     assert [each.case for each in run.missing] == ids("a", "b", "c")[len(run.records) :]
     assert list(map(str, run.problems)) == ["simulated: its process ended early: signal SIGKILL"]
     assert not run.finished
-    assert len(bench.shares) == start
+    assert len(bench.jobs) == start
 
 
 def test_each_device_has_its_own_cases_and_one_that_dies_costs_no_other(bench):
@@ -442,7 +446,7 @@ def test_a_process_that_can_write_no_more_leaves_what_it_wrote_and_its_sentence(
     assert list(map(str, run.problems)) == [
         "simulated: can't write the record; the records before it are kept"
     ]
-    assert len(bench.shares) == 1
+    assert len(bench.jobs) == 1
 
 
 SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS")
@@ -586,16 +590,16 @@ def test_resume_on_another_device_of_that_name_is_refused(broken_off):
 
 def test_resume_on_a_device_that_the_run_does_not_have_is_refused(broken_off, simulate):
     folder, _ = broken_off
-    shares = simulate(Simulated("another"))
+    jobs = simulate(Simulated("another"))
     with pytest.raises(InputError, match=r"this isn't the device the run was begun on; got 'another"):
         measure(resume=str(folder), device="another")
-    assert shares == []
+    assert jobs == []
 
 
 def test_resume_with_another_torch_is_refused(broken_off, monkeypatch):
     folder, go_on = broken_off
     then = read_run(folder).manifest.software["torch"]
-    monkeypatch.setattr(nameplate.run.measure, "version", lambda package: "1.0")
+    monkeypatch.setattr(nameplate.run.job, "version", lambda package: "1.0")
     assert refused(go_on) == f"the run was begun with another torch; got '1.0'; expected {then}"
 
 

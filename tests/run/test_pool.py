@@ -7,13 +7,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nameplate.run.job import WorkerJob
 from nameplate.run.measure import measure
-from nameplate.run.pool import Outcome, Share, measure_together, share_command
+from nameplate.run.pool import Deadlines, WorkerResult, run_workers, worker_command
 from nameplate.store import folder as store
 
 pytestmark = pytest.mark.process
@@ -27,8 +27,8 @@ def group(*cases):
     print(json.dumps({"group_started": cases}), flush=True)
 
 def ready():
-    print("ready", flush=True)
-    assert sys.stdin.readline() == "go\\n"
+    print(json.dumps({"ready": True}), flush=True)
+    assert sys.stdin.readline() == '{"go": true}\\n'
 
 def record():
     print(open(os.path.join(folder, device)).read(), flush=True)
@@ -40,7 +40,7 @@ record()
 """
 
 
-class Watcher:
+class Observer:
     """Keeps what it is told."""
 
     def __init__(self):
@@ -53,7 +53,7 @@ class Watcher:
         self.records.append(record)
 
 
-def nothing_again(share, outcome):
+def no_next_job(job, result):
     return None
 
 
@@ -61,15 +61,16 @@ def nothing_again(share, outcome):
 def together(tmp_path):
     """Run each device's own script as its process; returns what was seen and how each ended."""
 
-    def run(scripts, again=nothing_again, watch=None):
-        watch = watch or Watcher()
+    def run(scripts, next_job=no_next_job, observer=None, **deadlines):
+        observer = observer or Observer()
 
-        def command(share):
-            script = BODY + textwrap.dedent(scripts[share.device])
-            return (sys.executable, "-c", script, str(share.folder), share.device, *share.alone)
+        def command(job):
+            script = BODY + textwrap.dedent(scripts[job.device])
+            return (sys.executable, "-c", script, str(job.folder), job.device, *job.one_by_one)
 
-        shares = [Share(tmp_path, device, None, 0.0) for device in scripts]
-        return watch, measure_together(shares, watch, again, command=command)
+        jobs = [WorkerJob(folder=tmp_path, device=device, budget_s=None, begun_s=0.0) for device in scripts]
+        results = run_workers(jobs, observer, next_job, deadlines=Deadlines(**deadlines), command=command)
+        return observer, results
 
     return run
 
@@ -93,23 +94,23 @@ def test_all_start_together_and_each_record_is_reported(together, line):
         ready()
         sys.exit(0 if there("b is ready") else 9)
     """
-    watch, outcomes = together({"a": early, "b": late})
-    assert outcomes == {"a": Outcome(0), "b": Outcome(0, ("its case",), records=1)}
-    assert watch.groups == [("its case",)]
-    assert watch.records == [expected["b"]]
+    observer, results = together({"a": early, "b": late})
+    assert results == {"a": WorkerResult(0), "b": WorkerResult(0, ("its case",), records=1)}
+    assert observer.groups == [("its case",)]
+    assert observer.records == [expected["b"]]
 
 
 @pytest.mark.parametrize(
     "dies",
-    ["sys.exit(5)", 'print("ready", flush=True); os._exit(5)', "ready(); os._exit(5)"],
+    ["sys.exit(5)", 'print(json.dumps({"ready": True}), flush=True); os._exit(5)', "ready(); os._exit(5)"],
     ids=["before it is ready", "while it waits", "at work"],
 )
 def test_one_that_dies_costs_only_its_own_records(together, line, dies):
     expected = line("b")
-    watch, outcomes = together({"a": dies, "b": WORKS})
-    assert outcomes["a"] == Outcome(5)
-    assert outcomes["a"].died
-    assert watch.records == [expected]
+    observer, results = together({"a": dies, "b": WORKS})
+    assert results["a"] == WorkerResult(5)
+    assert results["a"].died
+    assert observer.records == [expected]
 
 
 def test_the_group_that_a_process_died_in_is_known_and_the_signal(together):
@@ -119,17 +120,17 @@ def test_the_group_that_a_process_died_in_is_known_and_the_signal(together):
         group("third", "fourth")
         os.kill(os.getpid(), 11)
     """
-    _, outcomes = together({"a": script})
-    assert outcomes["a"].in_flight == ("third", "fourth")
-    assert str(outcomes["a"].how) == "signal SIGSEGV"
-    assert outcomes["a"].died
+    _, results = together({"a": script})
+    assert results["a"].in_flight == ("third", "fourth")
+    assert str(results["a"].how) == "signal SIGSEGV"
+    assert results["a"].died
 
 
 def test_one_that_is_started_again_is_told_what_to_do_and_waits_for_nobody(together, line, tmp_path):
     expected = line("a")
     script = """
         ready()
-        if sys.argv[3:] != ["its", "cases"]:
+        if sys.argv[3:-2] != ["its", "cases"]:
             sys.exit(7)
         record()
     """
@@ -140,40 +141,46 @@ def test_one_that_is_started_again_is_told_what_to_do_and_waits_for_nobody(toget
     """
     asked = []
 
-    def again(share, outcome):
-        asked.append((share.device, outcome.status))
-        return replace(share, alone=("its", "cases")) if outcome.died else None
+    def next_job(job, result):
+        asked.append((job.device, result.status))
+        return job.model_copy(update={"one_by_one": ("its", "cases")}) if result.died else None
 
-    class Done(Watcher):
+    class Done(Observer):
         def case_finished(self, record):
             super().case_finished(record)
             (tmp_path / "done").touch()
 
-    watch, outcomes = together({"a": script, "b": other}, again, Done())
+    observer, results = together({"a": script, "b": other}, next_job, Done())
     assert asked[0] == ("a", 7)
     assert sorted(asked) == [("a", 0), ("a", 7), ("b", 0)]
-    assert watch.records == [expected]
-    assert {device: outcome.status for device, outcome in outcomes.items()} == {"a": 0, "b": 0}
+    assert observer.records == [expected]
+    assert {device: result.status for device, result in results.items()} == {"a": 0, "b": 0}
 
 
 @pytest.mark.parametrize(
     "noise",
-    ["print('hello')", "print('{}')", "print('[1]')", "print('ready')", "os.write(1, b'\\xff\\xfe\\n')"],
-    ids=["words", "an object", "a list", "the word it waits with", "no text at all"],
+    [
+        "print('hello')",
+        "print('{}')",
+        "print('[1]')",
+        "print(json.dumps({'ready': True}))",
+        "os.write(1, b'\\xff\\xfe\\n')",
+    ],
+    ids=["words", "an object", "a list", "that it is ready once more", "no text at all"],
 )
 def test_what_a_library_prints_is_neither_record_nor_group(together, line, noise):
     expected = line("a")
-    watch, outcomes = together({"a": f"ready(); {noise}; sys.stdout.flush(); record()"})
-    assert watch.records == [expected]
-    assert watch.groups == []
-    assert outcomes == {"a": Outcome(0, records=1)}
+    observer, results = together({"a": f"ready(); {noise}; sys.stdout.flush(); record()"})
+    assert observer.records == [expected]
+    assert observer.groups == []
+    assert results == {"a": WorkerResult(0, records=1)}
 
 
 def test_a_refusal_is_its_sentence_and_no_death(together):
     script = 'print(json.dumps({"refusal": "no such GPU"}), flush=True); sys.exit(2)'
-    _, outcomes = together({"a": script})
-    assert outcomes == {"a": Outcome(2, refusal="no such GPU")}
-    assert not outcomes["a"].died
+    _, results = together({"a": script})
+    assert results == {"a": WorkerResult(2, refusal="no such GPU")}
+    assert not results["a"].died
 
 
 def test_an_interrupt_ends_every_process(together, line, tmp_path):
@@ -184,19 +191,40 @@ def test_an_interrupt_ends_every_process(together, line, tmp_path):
         time.sleep(60)
     """
 
-    class Interrupt(Watcher):
+    class Interrupt(Observer):
         def case_finished(self, record):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        together({"a": WORKS, "b": sleeps}, watch=Interrupt())
+        together({"a": WORKS, "b": sleeps}, observer=Interrupt())
     assert not _alive(int((tmp_path / "pid").read_text()))
 
 
-def test_a_share_is_read_as_it_was_written():
-    whole = Share(Path("a folder"), "cuda:1", 12.5, 1234.0625, ("one/case", "another/case"))
-    for share in (whole, Share(Path("a folder"), "cpu", None, 0.1)):
-        assert Share.parse(share.arguments()) == share
+def test_a_worker_that_never_gets_ready_is_killed_and_the_others_go_on(together, line):
+    expected = line("b")
+    observer, results = together({"a": "time.sleep(60)", "b": WORKS}, ready_s=3.0)
+    assert results["a"] == WorkerResult(-9, silent_s=3.0)
+    assert results["a"].died
+    assert str(results["a"].how) == "killed after 3.0 s without a message"
+    assert observer.records == [expected]
+
+
+def test_a_worker_that_falls_silent_is_killed_with_its_group_known(together, line):
+    script = """
+        ready()
+        group("its case")
+        time.sleep(60)
+    """
+    _, results = together({"a": script}, message_s=0.5)
+    assert results == {"a": WorkerResult(-9, ("its case",), silent_s=0.5)}
+
+
+def test_a_worker_that_waits_for_a_slower_one_is_not_silent(together, line):
+    line("a")
+    late = "time.sleep(3)" + WORKS
+    line("b")
+    _, results = together({"a": WORKS, "b": late}, ready_s=60, message_s=2)
+    assert [result.status for result in results.values()] == [0, 0]
 
 
 # ---- the process itself, on this machine's CPU ----
@@ -219,58 +247,63 @@ def begun(tmp_path):
 
 
 @pytest.fixture
-def share(begun, monkeypatch):
-    """That run's share, in the environment that the run was begun in."""
+def job(begun, monkeypatch):
+    """That run's job, in the environment that the run was begun in."""
     (entry,) = store.read_run(begun).manifest.devices
     for name, value in entry.identity.thread_settings.items():
         monkeypatch.setenv(name, value)
-    return Share(begun, "cpu", 12.0, time.monotonic())
+    return WorkerJob(folder=begun, device="cpu", budget_s=12.0, begun_s=time.monotonic())
 
 
 @pytest.mark.long
-def test_a_share_is_measured_in_a_process_of_its_own(share):
-    watch = Watcher()
-    outcomes = measure_together([share], watch, nothing_again)
-    assert outcomes == {"cpu": Outcome(0, (CASE,), records=1)}
-    run = store.read_run(share.folder)
+def test_a_job_is_measured_in_a_process_of_its_own(job):
+    observer = Observer()
+    results = run_workers([job], observer, no_next_job)
+    assert results == {"cpu": WorkerResult(0, (CASE,), records=1)}
+    run = store.read_run(job.folder)
     assert run.missing == ()
-    assert watch.groups == [(CASE,)]
-    assert watch.records == list(run.records)
+    assert observer.groups == [(CASE,)]
+    assert observer.records == list(run.records)
     assert [record.status for record in run.records] == ["ok"]
 
 
 @pytest.mark.long
-def test_a_share_of_a_device_that_the_run_does_not_have_is_refused(share, capfd):
-    outcomes = measure_together([replace(share, device="cuda:7")], Watcher(), nothing_again)
-    assert outcomes["cuda:7"].status == 2
-    assert outcomes["cuda:7"].refusal.startswith("--device: no such GPU; got 'cuda:7'")
+def test_a_job_of_a_device_that_the_run_does_not_have_is_refused(job, capfd):
+    results = run_workers([job.model_copy(update={"device": "cuda:7"})], Observer(), no_next_job)
+    assert results["cuda:7"].status == 2
+    assert results["cuda:7"].refusal.startswith("--device: no such GPU; got 'cuda:7'")
     assert capfd.readouterr().err == ""  # its parent says it, once
 
 
 @pytest.mark.long
-def test_a_share_in_other_thread_settings_is_refused(share, monkeypatch):
+def test_a_job_in_other_thread_settings_is_refused(job, monkeypatch):
     monkeypatch.setenv("GOMP_SPINCOUNT", "77")
-    outcomes = measure_together([share], Watcher(), nothing_again)
-    assert "this isn't the device the run was begun on" in outcomes["cpu"].refusal
+    results = run_workers([job], Observer(), no_next_job)
+    assert "this isn't the device the run was begun on" in results["cpu"].refusal
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["torch", "nameplate", "json"])
-def test_a_module_in_the_working_directory_is_nobodys_library(share, tmp_path, monkeypatch, name):
+def test_a_module_in_the_working_directory_is_nobodys_library(job, tmp_path, monkeypatch, name):
     (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the working directory')")
     monkeypatch.chdir(tmp_path)
     child = subprocess.Popen(
-        share_command(share), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*worker_command(job), str(os.getpid()), "0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     said, complaint = child.communicate(timeout=120)
-    assert said == "ready\n"
+    assert said == '{"ready":true}\n'
     assert complaint == ""
-    assert child.returncode == 130  # its parent hung up instead of saying `go`
+    assert child.returncode == 130  # its parent closed the pipe instead of telling it to go
 
 
 PARENT = """
-import subprocess, sys, time
-child = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+import sys, time
+from nameplate.base.processes import Child
+child = Child(sys.argv[1:])
 print(child.pid, flush=True)
 {tells}
 print("so far", flush=True)
@@ -278,8 +311,8 @@ time.sleep(600)
 """
 
 
-WAITS = "assert child.stdout.readline() == 'ready\\n'"
-WORKS_ON = f"{WAITS}; child.stdin.write('go\\n'); child.stdin.flush(); child.stdout.readline()"
+WAITS = 'assert child.receive(120) == {"ready": True}'
+WORKS_ON = f'{WAITS}; child.send({{"go": True}}); child.receive(120)'
 
 
 @pytest.mark.parametrize(
@@ -290,9 +323,9 @@ WORKS_ON = f"{WAITS}; child.stdin.write('go\\n'); child.stdin.flush(); child.std
         pytest.param(WORKS_ON, id="at work"),
     ],
 )
-def test_a_share_ends_within_a_second_of_its_parent_and_writes_nothing_more(share, tells):
-    share = replace(share, budget_s=60.0)  # enough to be at work still, however busy the machine is
-    command = [sys.executable, "-c", PARENT.format(tells=tells), *share_command(share)]
+def test_a_job_ends_within_a_second_of_its_parent_and_writes_nothing_more(job, tells):
+    job = job.model_copy(update={"budget_s": 60.0})  # enough to be at work still, however busy the machine is
+    command = [sys.executable, "-c", PARENT.format(tells=tells), *worker_command(job)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
     assert parent.stdout.readline() == "so far\n"
@@ -302,7 +335,7 @@ def test_a_share_ends_within_a_second_of_its_parent_and_writes_nothing_more(shar
         time.sleep(0.05)
     assert not _alive(child)
     assert parent.communicate()[1] == ""  # it hangs up; nobody wants its traceback
-    assert [path.stat().st_size for path in share.folder.glob("records-*")] in ([], [0])
+    assert [path.stat().st_size for path in job.folder.glob("records-*")] in ([], [0])
 
 
 def _alive(pid):

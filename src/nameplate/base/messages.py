@@ -78,6 +78,7 @@ TEMPLATES: Mapping[str, str] = {
     "process_died": N_("its process ended while it was measured: {how}"),
     "signal": N_("signal {signal}"),
     "exit_status": N_("exit status {status}"),
+    "worker_silent": N_("killed after {silent_s:duration} without a message"),
     "undeclarable": N_("its declaration can't be recorded: {why}"),
     # engine/columns.py: warnings
     "bits_changed": N_(

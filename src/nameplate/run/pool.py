@@ -1,61 +1,67 @@
-"""Devices measured in processes of their own, all at the same time; one that dies costs only what it was at.
+"""The processes that measure: one for each device of a run, all at the same time.
 
-A case may take its process with it (a driver's abort, the system's memory killer), and threads, spin settings
-and loaded libraries of whoever called are no part of what is measured: so a single device has a process of
-its own too. The heat and power of a node are part of what it delivers, so its GPUs run together; not in one
-process group of a launcher, which ends every member when one dies.
+Each device is measured in a process of its own, a single one too: a case may take its process with it (a
+driver's abort, the system's memory killer), and the caller's threads and loaded libraries are no part of what
+is measured. The GPUs of a node run together, since its heat and power are part of what it delivers. They
+aren't one process group of a launcher, which would end all when one dies.
 
-A child says `ready`, waits for `go`, then writes a line of JSON for each group it starts and each record it
-has on disk, or for the sentence by which it refuses.
+A process says that it is ready and waits to be told to go. Then it sends one message for each group that it
+starts and for each record that it has written to disk, or the sentence of the error it ends by.
 """
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
 from nameplate.base.messages import Message, message
+from nameplate.base.processes import Child, ChildEnded, ChildError, ChildGarbled, ChildSilent, python_command
 from nameplate.record import Record
+from nameplate.run.job import CaseObserver, WorkerJob
 
-READY, GO = "ready", "go"
-GROUP, REFUSAL = "group_started", "refusal"  # keys that no record has
-_KILL_S = 1.0  # a killed process that is stuck inside the kernel goes when the kernel lets it
-_Line = tuple[str, str | None]  # a device, and what its process said; None: it ended
-
-
-class Watch(Protocol):
-    """Who is told of groups and records as they come, in the caller's thread."""
-
-    def group_started(self, cases: Sequence[str]) -> None:
-        """Called before each group: cases that are measured in turn."""
-
-    def case_finished(self, record: Record) -> None:
-        """Called when the record is on disk."""
+READY, GO, GROUP, REFUSAL = "ready", "go", "group_started", "refusal"  # keys that no record has
+_JOIN_S = 1.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Deadlines:
+    """How long a worker may be silent before it is killed, in seconds; None: without limit.
+
+    `ready_s` is for getting ready. `message_s` is between two messages after that; for the first of them
+    `ready_s` is added, since the worker waits until the others are ready too.
+    """
+
+    ready_s: float | None = None
+    message_s: float | None = None
+
+    @property
+    def first_message_s(self) -> float | None:
+        """The limit on the silence between getting ready and the first message after it."""
+        if self.ready_s is None or self.message_s is None:
+            return None
+        return self.ready_s + self.message_s
+
+
+@dataclass(frozen=True)
+class WorkerResult:
     """How a device's process ended.
 
     `in_flight` are the cases of the group it was at, `records` how many it had written, and `refusal` its
-    sentence where it couldn't use what it was given.
+    sentence where it couldn't use what it was given. `silent_s` is the deadline it was killed for missing.
     """
 
     status: int
     in_flight: tuple[str, ...] = ()
     records: int = 0
     refusal: str | None = None
+    silent_s: float | None = None
 
     @property
     def died(self) -> bool:
@@ -64,162 +70,153 @@ class Outcome:
 
     @property
     def how(self) -> Message:
-        """`signal SIGSEGV`, or its exit status."""
+        """`signal SIGSEGV`, its exit status, or that it was killed for its silence."""
+        if self.silent_s is not None:
+            return message("worker_silent", silent_s=self.silent_s)
         if self.status < 0:
             with suppress(ValueError):
                 return message("signal", signal=signal.Signals(-self.status).name)
         return message("exit_status", status=self.status)
 
 
-@dataclass(frozen=True)
-class Share:
-    """What a child is told: the run, its device, the budget, when the command began.
+NextJob = Callable[[WorkerJob, WorkerResult], WorkerJob | None]
 
-    The group that a case of `alone` is in is measured case by case.
+
+def worker_command(job: WorkerJob) -> Sequence[str]:
+    """Return the command line of the process that does a job."""
+    return python_command("nameplate.run.worker", job.model_dump_json())
+
+
+def run_workers(
+    jobs: Iterable[WorkerJob],
+    observer: CaseObserver,
+    next_job: NextJob,
+    *,
+    deadlines: Deadlines | None = None,
+    command: Callable[[WorkerJob], Sequence[str]] = worker_command,
+) -> dict[str, WorkerResult]:
+    """Do the jobs of a run, each in a process, all at once; return how each device's last process ended.
+
+    Every process first gets ready (loads torch, opens its device) and waits, so that all start together; one
+    that dies before isn't waited for. `next_job` is called for each that has ended, and returns what another
+    process is to measure on that device, or None. KeyboardInterrupt kills all and passes through.
     """
-
-    folder: Path
-    device: str
-    budget_s: float | None
-    called: float  # on time.monotonic, which processes of one host share
-    alone: tuple[str, ...] = ()
-
-    def arguments(self) -> list[str]:
-        """As the child's command line."""
-        budget = "" if self.budget_s is None else repr(self.budget_s)
-        return [str(self.folder), self.device, budget, repr(self.called), *self.alone]
-
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Share:
-        """Read what `arguments` wrote."""
-        folder, device, budget, called, *alone = arguments
-        return cls(Path(folder), device, float(budget) if budget else None, float(called), tuple(alone))
-
-
-Again = Callable[[Share, Outcome], Share | None]
-Command = Callable[[Share], Sequence[str]]
-
-
-def share_command(share: Share) -> Sequence[str]:
-    """The process that measures one device's share of a run."""
-    # -P: a torch.py in the working directory is nobody's torch.
-    return (sys.executable, "-P", "-m", "nameplate.run.worker", *share.arguments())
-
-
-def measure_together(
-    shares: Sequence[Share], watch: Watch, again: Again, *, command: Command = share_command
-) -> dict[str, Outcome]:
-    """Measure the shares of a run, each in a process, all at once; return how each device's last one ended.
-
-    Every process first makes itself ready (loads torch, opens its device) and waits, so that all start
-    together; one that dies before is not waited for. `again` is asked of each that has ended, and returns
-    what another process is to measure, or None. KeyboardInterrupt ends all of them and passes through.
-    """
-    children = _Children(watch, command)
+    pool = _Pool(observer, deadlines or Deadlines(), command)
     try:
-        for share in shares:
-            children.start(share)
-        return children.listen(again)
+        for job in jobs:
+            pool.start(job)
+        return pool.listen(next_job)
     except BaseException:
-        children.end()
+        pool.kill()
         raise
 
 
-class _Children:
+@dataclass
+class _Worker:
+    job: WorkerJob
+    child: Child
+    reader: threading.Thread | None = None
+    ready: bool = False
+    told_to_go: bool = False
+
+
+class _Pool:
     """The processes of one run, by device, and what each has said so far."""
 
-    def __init__(self, watch: Watch, command: Command) -> None:
-        self._watch, self._command = watch, command
-        self._lines: SimpleQueue[_Line] = SimpleQueue()
-        self._running: dict[str, tuple[Share, subprocess.Popen[str]]] = {}
-        self._starting: set[str] = set()
-        self._ready: set[str] = set()
-        self._seen: dict[str, Outcome] = {}
+    def __init__(
+        self,
+        observer: CaseObserver,
+        deadlines: Deadlines,
+        command: Callable[[WorkerJob], Sequence[str]],
+    ) -> None:
+        self._observer, self._deadlines, self._command = observer, deadlines, command
+        self._inbox: SimpleQueue[tuple[_Worker, dict[str, Any] | ChildError]] = SimpleQueue()
+        self._running: dict[str, _Worker] = {}
+        self._results: dict[str, WorkerResult] = {}
 
-    def start(self, share: Share) -> None:
-        """Start the process of a share."""
-        process = subprocess.Popen(
-            self._command(share),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-        )
-        self._running[share.device] = share, process
-        self._starting.add(share.device)
-        self._seen[share.device] = Outcome(0)
-        threading.Thread(target=self._forward, args=(share.device, process), daemon=True).start()
+    def start(self, job: WorkerJob) -> None:
+        worker = _Worker(job, Child(self._command(job)))
+        self._running[job.device] = worker
+        self._results[job.device] = WorkerResult(0)
+        # A thread reads, so that a slow observer (a terminal that is held) never blocks a worker's pipe.
+        worker.reader = threading.Thread(target=self._forward, args=(worker,), daemon=True)
+        worker.reader.start()
 
-    def _forward(self, device: str, process: subprocess.Popen[str]) -> None:
-        for line in process.stdout or ():
-            self._lines.put((device, line.strip()))
-        self._lines.put((device, None))
+    def _forward(self, worker: _Worker) -> None:
+        """Put what a worker says into the inbox; its end, or its silence, comes last."""
+        deadline_s, next_s = self._deadlines.ready_s, self._deadlines.first_message_s
+        while True:
+            try:
+                said = worker.child.receive(deadline_s)
+            except ChildGarbled:  # a library may print
+                continue
+            except ChildError as end:
+                self._inbox.put((worker, end))
+                return
+            self._inbox.put((worker, said))
+            deadline_s, next_s = next_s, self._deadlines.message_s
 
-    def listen(self, again: Again) -> dict[str, Outcome]:
-        """Pass on what the processes say until all have ended."""
+    def listen(self, next_job: NextJob) -> dict[str, WorkerResult]:
+        """Pass on what the workers say until all have ended."""
         while self._running:
-            device, line = self._lines.get()
-            if line is None:
-                self._end_of(device, again)
-            elif line == READY and device in self._starting:
-                self._starting.remove(device)
-                self._ready.add(device)
+            worker, said = self._inbox.get()
+            if isinstance(said, ChildError):
+                self._finish(worker, said, next_job)
+            elif READY in said:
+                worker.ready = True
             else:
-                self._take(device, line)
-            if not self._starting:
+                self._take(worker.job.device, said)
+            if all(each.ready for each in self._running.values()):
                 self._go()
-        return self._seen
+        return self._results
 
-    def end(self) -> None:
-        """End them all; none writes anything after this."""
-        processes = [process for _, process in self._running.values()]
-        for process in processes:
-            process.kill()
-        for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_KILL_S)
+    def kill(self) -> None:
+        """Kill all workers; none writes anything after this."""
+        for worker in self._running.values():
+            worker.child.kill()
+        for worker in self._running.values():
+            if worker.reader is not None:
+                worker.reader.join(_JOIN_S)  # it must not read from a pipe that is closed
+            worker.child.close()
 
     def _go(self) -> None:
-        for device in self._ready & self._running.keys():
-            with suppress(OSError):  # it died between its last word and this one
-                print(GO, file=self._running[device][1].stdin, flush=True)
-        self._ready.clear()
+        for worker in self._running.values():
+            if not worker.told_to_go:
+                worker.told_to_go = True
+                with suppress(ChildEnded):  # it died between its last message and this one
+                    worker.child.send({GO: True})
 
-    def _end_of(self, device: str, again: Again) -> None:
-        share, process = self._running.pop(device)
-        self._starting.discard(device)
-        with suppress(OSError), process:  # closes its pipes, and waits
-            pass
-        self._seen[device] = replace(self._seen[device], status=process.returncode)
-        further = again(share, self._seen[device])
+    def _finish(self, worker: _Worker, end: ChildError, next_job: NextJob) -> None:
+        """Keep how a worker ended, and start what its device measures next."""
+        device = worker.job.device
+        del self._running[device]
+        result = self._results[device]
+        if isinstance(end, ChildSilent):
+            result = replace(result, silent_s=end.deadline_s)
+        else:
+            worker.child.wait()  # it has closed its pipe, and may still have its device to free
+        status = worker.child.close()
+        result = replace(result, status=-signal.SIGKILL if status is None else status)
+        self._results[device] = result
+        further = next_job(worker.job, result)
         if further is not None:
             self.start(further)
 
-    def _take(self, device: str, line: str) -> None:
-        """Pass a group or a record on; a record is on disk already, and what a library prints is no loss."""
-        seen, said = self._seen[device], _parse(line)
+    def _take(self, device: str, said: dict[str, Any]) -> None:
+        """Pass a group or a record on. A record is on disk already, so one that can't be read is no loss."""
+        result = self._results[device]
         if GROUP in said:
-            self._seen[device] = replace(seen, in_flight=tuple(said[GROUP]))
-            self._watch.group_started(said[GROUP])
+            self._results[device] = replace(result, in_flight=tuple(said[GROUP]))
+            self._observer.group_started(said[GROUP])
         elif REFUSAL in said:
-            self._seen[device] = replace(seen, refusal=said[REFUSAL])
-        elif (record := _record(said)) is not None:
-            self._seen[device] = replace(seen, records=seen.records + 1)
-            self._watch.case_finished(record)
+            self._results[device] = replace(result, refusal=said[REFUSAL])
+        elif (record := _as_record(said)) is not None:
+            self._results[device] = replace(result, records=result.records + 1)
+            self._observer.case_finished(record)
 
 
-def _record(said: dict[str, Any]) -> Record | None:
+def _as_record(said: dict[str, Any]) -> Record | None:
     try:
         return Record.model_validate(said)
     except ValidationError:
         return None
-
-
-def _parse(line: str) -> dict[str, Any]:
-    """The object that a line of JSON is; an empty one for any other line."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}

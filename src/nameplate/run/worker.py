@@ -1,79 +1,128 @@
-"""The process that measures one device's share of a run beside its siblings; `together` starts it.
+"""The process that measures one device's part of a run; `pool.py` starts it.
 
-    python -m nameplate.run.worker FOLDER DEVICE BUDGET CALLED [CASE …]
+    python -m nameplate.run.worker JOB …
 
-It says `ready` on standard output, waits for `go` on standard input, and prints a line for each group it
-starts, each record once it is on the disk, and the sentence by which it refuses. A group with one of the
-CASEs is measured case by case. It ends within a second of its parent.
+JOB is a `WorkerJob` as JSON. It sends `{"ready": true}`, waits for a message to go, then sends a message for
+each group it starts, each record once it is on the disk, and the sentence of the error it ends by. It ends
+with its parent.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import threading
 import time
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Callable, Collection, Iterable, Sequence
 
+from nameplate import suite as suites
 from nameplate.base.errors import NameplateError
 from nameplate.base.exit_status import ExitStatus, tell_unforeseen
+from nameplate.base.messages import message
+from nameplate.base.processes import Parent, connect_to_parent
+from nameplate.device.find import open_device
+from nameplate.device.interface import Device
+from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.measure import measure_group, unmeasured
+from nameplate.engine.pilot import Pilots
 from nameplate.record import Record
-from nameplate.run.measure import measure_share
-from nameplate.run.pool import GO, GROUP, READY, REFUSAL, Share
+from nameplate.run.job import Budget, CaseObserver, WorkerJob, cases_of_run, records_name
+from nameplate.run.pool import GROUP, READY, REFUSAL
+from nameplate.store.folder import RecordWriter, Run, read_run
+from nameplate.suite import Case, groups
 
-_WATCH_S = 0.2
+_Group = tuple[str, list[Case]]  # its name, and its cases that have no record yet
 
 
-class _Parent:
-    """Who is told of each group and record: a `Watch` at the other end of a pipe."""
+def do_job(job: WorkerJob, observer: CaseObserver, wait_for_start: Callable[[], None]) -> None:
+    """Measure what a run lacks on one of its devices; `wait_for_start` returns when it may begin.
 
-    def __init__(self, output: TextIO) -> None:
-        self._output = output
+    Raises InputError where that device, or torch, isn't the one the run was begun with.
+    """
+    run = read_run(job.folder)
+    device = open_device(job.device)
+    missing = {each.case for each in run.missing if each.device == job.device}
+    pending = _pending_groups(cases_of_run(run, device), missing, job.one_by_one)
+    wait_for_start()
+    _measure_groups(job, run, device, pending, observer)
 
-    def say(self, line: str) -> None:
-        """Print one line; where nobody is left to read it, end."""
-        try:
-            print(line, file=self._output, flush=True)
-        except BrokenPipeError:
-            os._exit(ExitStatus.CLOSED_PIPE)
+
+def _pending_groups(
+    cases: Iterable[Case], missing: Collection[str], one_by_one: Collection[str]
+) -> list[_Group]:
+    """Return the missing cases in the groups of the whole run, each with a name no other records share.
+
+    What is left of a group isn't measured in turn with what has been, so it has another name; a group with a
+    case of `one_by_one` is measured case by case.
+    """
+    found: list[_Group] = []
+    for name, group in groups(cases):
+        left = [case for case in group if case.id in missing]
+        if any(case.id in one_by_one for case in left):
+            found += [(case.id, [case]) for case in left]
+        elif left:
+            found.append((name if len(left) == len(group) else f"{name} from {left[0].id}", left))
+    return found
+
+
+def _measure_groups(
+    job: WorkerJob, run: Run, device: Device, pending: Sequence[_Group], observer: CaseObserver
+) -> None:
+    """Measure group by group, a group's records on disk before the next begins."""
+    options, seed = run.manifest.options, run.manifest.seed
+    budget = Budget.of_run(suites.find(run.manifest.suite), job.budget_s or options.budget_s)
+    pilots, ceilings = Pilots(device, seed), Ceilings(device, seed)
+    # A user's budget began with the command: loading torch and reading the machine are spent already.
+    at_work = device.clock()
+    begin = at_work - (time.monotonic() - job.begun_s)
+    weight_left = sum(case.weight for _, group in pending for case in group)
+    with RecordWriter(job.folder, records_name(job.device)) as writer:
+        for name, group in pending:
+            observer.group_started([case.id for case in group])
+            weight = sum(case.weight for case in group)
+            allowance = budget.allowance(device.clock() - begin, weight, weight_left)
+            weight_left -= weight
+            if allowance.limit_s > 0:
+                busy_s = device.clock() - at_work
+                records = measure_group(group, device, pilots, allowance, ceilings, name, busy_s)
+            else:
+                spent = message("budget_spent", budget_s=budget.limit_s)
+                records = [unmeasured(case, device, spent) for case in group]
+            for record in records:
+                writer.append(record)
+                observer.case_finished(record)
+
+
+class _ParentObserver:
+    """Sends each group and record to the parent."""
+
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
 
     def group_started(self, cases: Sequence[str]) -> None:
-        self.say(json.dumps({GROUP: list(cases)}))
+        self._parent.send({GROUP: list(cases)})
 
     def case_finished(self, record: Record) -> None:
-        self.say(record.model_dump_json())
+        self._parent.send_json(record.model_dump_json())
 
 
 def main() -> None:
-    """Measure the share that the command line names; ends with an `ExitStatus`, as the command line does."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    # A library may print; standard output is for the parent alone.
-    parent = _Parent(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    os.dup2(2, 1)
+    """Do the job that the command line names; ends with an `ExitStatus`, as the command line does."""
+    parent = connect_to_parent()
 
-    def ready() -> None:
-        parent.say(READY)
-        if sys.stdin.readline().strip() != GO:
+    def wait_for_start() -> None:
+        parent.send({READY: True})
+        if parent.receive() is None:  # it went, or closed the pipe
             sys.exit(ExitStatus.INTERRUPTED)
 
     try:
-        measure_share(Share.parse(sys.argv[1:]), parent, ready)
+        (job,) = sys.argv[1:]
+        do_job(WorkerJob.model_validate_json(job), _ParentObserver(parent), wait_for_start)
     except NameplateError as error:
-        parent.say(json.dumps({REFUSAL: str(error)}))
+        parent.send({REFUSAL: str(error)})
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(ExitStatus.INTERRUPTED)
     except Exception as error:
         sys.exit(tell_unforeseen(error))
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: what it would measure on is nobody's run any more."""
-    while os.getppid() == parent:
-        time.sleep(_WATCH_S)
-    os._exit(ExitStatus.HANGUP)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from nameplate.device.find import open_device
 from nameplate.device.interface import Device
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.trial import buffer_sets
-from nameplate.run.measure import SEED, check_budget, target_of
+from nameplate.run.job import target_of
+from nameplate.run.measure import SEED, check_budget
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.interval import CONFIDENCE
 from nameplate.suite import Case, find

@@ -22,7 +22,8 @@ from nameplate.device.find import open_device
 from nameplate.engine.ceiling import Calibration, Ceilings
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.run.measure import SEED, target_of
+from nameplate.run.job import target_of
+from nameplate.run.measure import SEED
 from nameplate.selftest.peers import EDGE, NoFigure, ask
 from nameplate.selftest.repeat import Figures
 from nameplate.stats.interval import Interval

@@ -1,0 +1,321 @@
+"""Child processes that exchange JSON lines with their parent over pipes, and end with it.
+
+The parent's end of the pipes is `Child`, the child's end is `connect_to_parent`:
+
+    child = Child(python_command("some.module"))         # parent
+    parent = connect_to_parent()                         # child, first thing
+    parent.send({"ready": True})
+    child.receive(deadline_s=10)                         # {"ready": True}
+
+Every wait can have a deadline. A child lives in a session of its own, so Ctrl-C reaches only the parent,
+which decides what happens to its children. A child never outlives its parent, even while it hangs:
+`end_with_parent` says how. A program that is not ours and runs once for its output (git, pytest, another
+Python) is run by `run_to_end`, which kills it with all it started past a deadline.
+
+The child's end imports little: it also runs in small processes that sample beside a measurement.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from nameplate.base.exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    import subprocess  # at run time it is imported where a process is started: a child has no use for it
+
+# How long a killed process is waited for. One that is stuck inside the kernel goes when the kernel lets it.
+_KILL_S = 1.0
+_PARENT_POLL_S = 0.4
+_READ_BYTES = 1 << 16
+_INPUT, _OUTPUT, _ERRORS = 0, 1, 2
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class ChildError(Exception):
+    """A child gave no usable answer."""
+
+
+class ChildSilent(ChildError):
+    """The child said nothing within `deadline_s`; it may still run."""
+
+    def __init__(self, deadline_s: float) -> None:
+        """Keep the deadline that passed, in seconds."""
+        super().__init__(f"no answer within {deadline_s} s")
+        self.deadline_s = deadline_s
+
+
+class ChildEnded(ChildError):
+    """The child closed its end of the pipe; `status` is its exit status, None where it isn't known yet."""
+
+    def __init__(self, status: int | None) -> None:
+        """Keep the status as subprocess has it: below 0, the number of a signal."""
+        super().__init__(f"ended with exit status {status}")
+        self.status = status
+
+
+class ChildGarbled(ChildError):
+    """The child printed a line that isn't a JSON object."""
+
+    def __init__(self, line: bytes) -> None:
+        """Keep the line."""
+        super().__init__(f"said {line[:80]!r}")
+        self.line = line
+
+
+def python_command(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command line that runs a module with this Python."""
+    # -P: a torch.py or pynvml.py in the working directory must not be taken for the library.
+    return (sys.executable, "-P", "-m", module, *arguments)
+
+
+class _LineReader:
+    """Whole lines of a pipe."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._pending = b""
+        self.ended = False
+
+    def read(self, timeout_s: float | None) -> list[bytes]:
+        """Return the lines that come first within `timeout_s` (None: without limit), often none.
+
+        Returns as soon as anything comes, a part of a line included; `ended` is then true at the pipe's end.
+        """
+        if not self._poll.poll(None if timeout_s is None else max(0, math.ceil(timeout_s * 1e3))):
+            return []
+        chunk = os.read(self._descriptor, _READ_BYTES)
+        self.ended = not chunk
+        *lines, self._pending = (self._pending + chunk).split(b"\n")
+        return lines
+
+
+# ---- the parent's end ----
+
+
+class Child:
+    """A child process and what it says. Not for several threads at once, but for `kill`."""
+
+    def __init__(self, command: Sequence[str], *, quiet: bool = False) -> None:
+        """Start it; raises OSError. `quiet` discards its standard error.
+
+        Two arguments are added to the command, for `connect_to_parent` to take away again.
+        """
+        import subprocess
+
+        # The kernel's signal comes when the *thread* that started the child ends, so it is asked for only
+        # where that is the main thread, which ends with the process (prctl(2), PR_SET_PDEATHSIG).
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        death_signal = int(signal.SIGKILL) if in_main_thread else 0
+        self._process = subprocess.Popen(
+            [*command, str(os.getpid()), str(death_signal)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._reader = _LineReader(self._stdout.fileno())
+        self._lines: deque[bytes] = deque()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one message; raises ChildEnded."""
+        try:
+            self._stdin.write(json.dumps(message).encode() + b"\n")
+            self._stdin.flush()
+        except OSError:
+            raise ChildEnded(self.wait(_KILL_S)) from None
+
+    def receive(self, deadline_s: float | None = None) -> dict[str, Any]:
+        """Return the next message, waited for `deadline_s` at most; raises ChildError."""
+        end_s = math.inf if deadline_s is None else time.monotonic() + deadline_s
+        while not self._lines:
+            if self._reader.ended:
+                raise ChildEnded(self.wait(_KILL_S))
+            left_s = end_s - time.monotonic()
+            if deadline_s is not None and left_s <= 0:
+                raise ChildSilent(deadline_s)
+            self._lines += self._reader.read(None if deadline_s is None else left_s)
+        return _parse(self._lines.popleft())
+
+    def ask(self, request: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
+        """Send one message and return the next; raises ChildError."""
+        self.send(request)
+        return self.receive(deadline_s)
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Return its exit status; None where it still runs after `timeout_s` (None: without limit)."""
+        import subprocess
+
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """Kill it, and whatever it started in its own session; returns at once."""
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> int | None:
+        """Kill it where it still runs, close its pipes and return its exit status, without waiting long."""
+        self.kill()
+        status = self.wait(_KILL_S)
+        for pipe in (self._stdin, self._stdout):
+            with suppress(OSError):
+                pipe.close()
+        return status
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        raise ChildGarbled(line)
+    return message
+
+
+def run_to_end(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    deadline_s: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and return its exit status and what it printed, as text.
+
+    `env` is its whole environment (None: this process's). It has no standard input, and a session of its own:
+    past `deadline_s` seconds (None: no limit), or when this call is interrupted, the program is killed with
+    all that it started there. Raises ChildSilent past the deadline, OSError where it can't be started.
+    """
+    import subprocess
+
+    with subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=deadline_s)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ChildSilent(error.timeout) from None
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+# ---- the child's end ----
+
+
+class Parent:
+    """The parent, as seen by a child: messages to it and requests from it. `connect_to_parent` makes it."""
+
+    def __init__(self) -> None:
+        """Keep standard output for messages; what a library prints goes to standard error from here on."""
+        self._output = os.fdopen(os.dup(_OUTPUT), "w", encoding="utf-8")
+        os.dup2(_ERRORS, _OUTPUT)
+        self._reader = _LineReader(_INPUT)
+        self._lines: deque[bytes] = deque()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the parent has closed its end of the pipe."""
+        return self._reader.ended
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one message; dataclasses in it go as objects."""
+        self.send_json(json.dumps(message, separators=(",", ":"), default=asdict))
+
+    def send_json(self, line: str) -> None:
+        """Send a message that is one line of JSON already; end this process where nobody is left to read."""
+        try:
+            print(line, file=self._output, flush=True)
+        except BrokenPipeError:
+            os._exit(ExitStatus.CLOSED_PIPE)
+
+    def receive(self, timeout_s: float | None = None) -> Any:
+        """Return the parent's next message, waited for `timeout_s` at most (None: without limit).
+
+        Returns None where none came in time, and where the parent closed the pipe (`gone`).
+        """
+        while not self._lines and not self.gone:
+            self._lines += self._reader.read(timeout_s)
+            if timeout_s is not None:  # a part of a line, or nothing: the caller has other work to do
+                break
+        return json.loads(self._lines.popleft()) if self._lines else None
+
+
+def connect_to_parent() -> Parent:
+    """Return the parent of a process that `Child` started, and end with it from here on.
+
+    Takes the two arguments that `Child` added off `sys.argv`.
+    """
+    parent, death_signal = (int(argument) for argument in sys.argv[-2:])
+    del sys.argv[-2:]
+    end_with_parent(parent, death_signal)
+    return Parent()
+
+
+def end_with_parent(parent: int, death_signal: int = 0) -> None:
+    """End this process when its parent, process `parent`, has ended.
+
+    On Linux the kernel sends `death_signal` (0: none): that also ends a process in which a library call keeps
+    Python from running. Everywhere, a thread looks for the parent every 0.4 s, which also works while a call
+    through ctypes hangs.
+    """
+    if death_signal and sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # a C library without prctl
+            ctypes.CDLL(None).prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(death_signal))
+    threading.Thread(target=_exit_when_orphaned, args=(parent,), daemon=True).start()
+
+
+def _exit_when_orphaned(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_S)
+    os._exit(ExitStatus.HANGUP)
+
+
+@contextmanager
+def kernel_alarm(seconds: float) -> Iterator[None]:
+    """Have the kernel end this process (SIGALRM) where the block takes longer than `seconds`.
+
+    That needs no running Python, so it also ends a library call that never returns and holds Python's lock.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whatever this process inherited
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,0 +1,128 @@
+"""What both sides of a run's process border use: the job of a measuring process, its time, its cases.
+
+`measure.py` is the parent's side, `worker.py` the side of the processes that measure, `pool.py` what runs
+between them.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Protocol, Self
+
+from nameplate import suite as suites
+from nameplate.base.errors import InputError
+from nameplate.base.model import FrozenModel
+from nameplate.device.interface import Described
+from nameplate.engine.measure import Allowance
+from nameplate.record import Record
+from nameplate.store.folder import Run
+from nameplate.suite import Case, Suite, Target
+
+# Without --budget a suite's own time is an aim, not a promise: a slow machine gets its figures, up to this
+# many times the aim.
+_PATIENCE = 3.0
+_PACKAGES = ("nameplate", "torch", "numpy", "nvidia-ml-py")
+
+
+class CaseObserver(Protocol):
+    """Who is told of groups and records as they come, in the caller's thread."""
+
+    def group_started(self, cases: Sequence[str]) -> None:
+        """Called before each group: cases that are measured in turn."""
+
+    def case_finished(self, record: Record) -> None:
+        """Called when the record is on disk."""
+
+
+class WorkerJob(FrozenModel):
+    """What a measuring process is told.
+
+    `begun_s` is when the command began, on time.monotonic, which processes of one host share. A group with a
+    case of `one_by_one` is measured case by case.
+    """
+
+    folder: Path
+    device: str
+    budget_s: float | None
+    begun_s: float
+    one_by_one: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The time of a run: `aim_s` is shared among groups by weight, `limit_s` is never planned past.
+
+    Both count from the device's clock at 0.
+    """
+
+    aim_s: float
+    limit_s: float
+
+    @classmethod
+    def of_run(cls, suite: Suite, budget_s: float | None) -> Self:
+        """Return the user's budget; without one, the suite's own time with some patience."""
+        return cls(budget_s or suite.budget_s, budget_s or _PATIENCE * suite.budget_s)
+
+    def allowance(self, now_s: float, weight: float, weight_left: float) -> Allowance:
+        """The time of a group that has `weight` of the `weight_left` still to come, itself included."""
+        share = max(self.aim_s - now_s, 0.0) * weight / weight_left
+        return Allowance(share, self.limit_s - now_s)
+
+
+def target_of(device: Described) -> Target:
+    """Return what a suite may know of the device."""
+    return Target(device.kind, device.rating.part, device.memory_bytes, device.rating.rated_dtypes)
+
+
+def cases_of_run(run: Run, device: Described) -> list[Case]:
+    """Generate a run's cases for one of its devices, and give the device the rating that the run has.
+
+    Raises InputError where the device, torch or the suite's cases aren't those the run was begun with.
+    """
+    _check_same_device(run, device)
+    suite = suites.find(run.manifest.suite)
+    cases = suite.cases(target_of(device), run.manifest.options.only)
+    # A measured clock differs a little from one start to the next; one run has one nominal.
+    device.rating = run.manifest.entry(device.name).rating
+    known = {case.id for case in cases}
+    lost = [each.case for each in run.missing if each.device == device.name and each.case not in known]
+    if lost:
+        raise InputError(f"suite {suite.name} no longer has the case", where=str(run.folder), got=lost[0])
+    return cases
+
+
+def _check_same_device(run: Run, device: Described) -> None:
+    """Raise InputError for another device: records of two devices in one run would be compared as one."""
+    begun = {entry.name: entry.identity for entry in run.manifest.devices}
+    then = begun.get(device.name)
+    if then is None or then.fingerprint() != device.identity.fingerprint():
+        expected = " or ".join(f"{name} ({identity.name})" for name, identity in begun.items())
+        raise InputError(
+            "this isn't the device the run was begun on",
+            where=str(run.folder),
+            got=f"{device.name} ({device.identity.name})",
+            expected=f"{expected} with the same model, features, cores and thread settings",
+        )
+    torch_then, torch_now = run.manifest.software.get("torch"), software_versions()["torch"]
+    if torch_then != torch_now:
+        raise InputError("the run was begun with another torch", got=torch_now, expected=str(torch_then))
+
+
+def software_versions() -> dict[str, str | None]:
+    """Return the versions of the software that a figure depends on; None for a package that isn't there."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def records_name(device: str) -> str:
+    """Return how a device's process is called in the names of its record files."""
+    return device.replace(":", "")
