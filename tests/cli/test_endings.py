@@ -378,7 +378,7 @@ def test_where_no_file_can_be_made_the_traceback_itself_is_printed(breaks, monke
 
 def test_so_it_is_in_a_process_that_measures():
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "nameplate.run.worker", "1", "0"],
+        [sys.executable, "-P", "-m", "nameplate.run.worker", str(os.getpid()), "0"],
         capture_output=True,
         text=True,
         check=False,
