@@ -569,14 +569,16 @@ def library(once):
     """The library that draws the charts of a page; to bundle it takes seconds, so one does for all pages."""
     from nameplate.report.charts import vega
 
-    folder = once("library", lambda folder: (folder / "library.js").write_text(vega.library()(), "utf-8"))
+    folder = once(
+        "library", lambda folder: (folder / "library.js").write_text(vega.start_bundling_library()(), "utf-8")
+    )
     return (folder / "library.js").read_text("utf-8")
 
 
 @pytest.fixture
 def one_library(library, monkeypatch):
     """Have every page that is rendered hold that one."""
-    monkeypatch.setattr("nameplate.report.charts.vega.library", lambda: lambda: library)
+    monkeypatch.setattr("nameplate.report.charts.vega.start_bundling_library", lambda: lambda: library)
 
 
 @pytest.fixture(scope="session")
@@ -587,7 +589,7 @@ def page_of(library, tmp_path_factory):
     def write(*runs, lang="en"):
         output = tmp_path_factory.mktemp("report") / "report.html"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("nameplate.report.charts.vega.library", lambda: lambda: library)
+            patch.setattr("nameplate.report.charts.vega.start_bundling_library", lambda: lambda: library)
             write_report(runs, output, lang)
         return output
 

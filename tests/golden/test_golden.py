@@ -176,8 +176,8 @@ def world(recorded, bench, simulate, monkeypatch, golden, tmp_path):
     monkeypatch.setattr(nameplate.device.survey, "survey", recorded_survey)
     monkeypatch.setattr(nameplate.selftest.simulate, "_usable_cpus", lambda: 0)  # no processes of their own
     # Drawing takes seconds, and pictures hold no data that their definitions don't.
-    monkeypatch.setattr("nameplate.report.charts.vega.svg", lambda spec: "<svg></svg>")
-    monkeypatch.setattr("nameplate.report.charts.vega.library", lambda: lambda: "")
+    monkeypatch.setattr("nameplate.report.charts.vega.draw_svg", lambda spec: "<svg></svg>")
+    monkeypatch.setattr("nameplate.report.charts.vega.start_bundling_library", lambda: lambda: "")
     return World(bench, simulate, monkeypatch, golden)
 
 

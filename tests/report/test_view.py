@@ -16,7 +16,7 @@ from nameplate.chain.from_run import chain
 from nameplate.cli.output import print_json
 from nameplate.record import Batch, Derate, Moment
 from nameplate.report.charts.data import Course
-from nameplate.report.charts.textchart import sparkline
+from nameplate.report.charts.textchart import draw_sparkline
 from nameplate.report.media import markdown, terminal
 from nameplate.report.run import run_document, run_view
 from nameplate.report.sections.answers import meaning
@@ -417,7 +417,7 @@ def course(*points):
 def test_a_curve_is_one_line_with_its_scale_in_numbers(make_run, phases):
     out = printed(make_run(*phases()))
     (table,) = (each for each in run_view(make_run(*phases())).tables if each.heading.startswith("From idle"))
-    line, scale = sparkline(table.charts[0].courses[0], 80)
+    line, scale = draw_sparkline(table.charts[0].courses[0], 80)
     assert line == "██▇▅▄▁"
     assert scale == "█ 280, ▁ 242 TFLOPS; 0.1 s to 20 s after the onset, log time"
     assert f"\n{line}\n{scale}\n" in re.sub(" +\n", "\n", out)
@@ -425,7 +425,7 @@ def test_a_curve_is_one_line_with_its_scale_in_numbers(make_run, phases):
 
 
 def test_a_curve_of_noise_does_not_look_like_a_fall():
-    line, scale = sparkline(course(*((1.0 + n, 100.0 + n % 2) for n in range(40))), 80)
+    line, scale = draw_sparkline(course(*((1.0 + n, 100.0 + n % 2) for n in range(40))), 80)
     assert set(line) <= set("▇█")
     assert "▁ 90.9" in scale
 
@@ -434,12 +434,12 @@ def test_a_curve_is_as_wide_as_the_terminal_at_most_and_has_no_holes():
     at_s = (0.1, *(float(n) for n in range(1, 600)))  # log time leaves early stretches without a point
     curve = course(*((at, 100.0 - 20.0 * min(at / 60, 1.0)) for at in at_s))
     for width, count in ((200, 64), (30, 30)):
-        line, _ = sparkline(curve, width)
+        line, _ = draw_sparkline(curve, width)
         assert len(line) == count
         assert line[0] == "█"
         assert line[-1] == "▁"
         assert sorted(line, reverse=True) == list(line)
-    assert sparkline(course((2.0, 5.0)), 80)[0] == "█"
+    assert draw_sparkline(course((2.0, 5.0)), 80)[0] == "█"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def hostile_charts(a800_run):
 @pytest.fixture(scope="module")
 def pictures(charts):
     """The picture of every chart, by its name."""
-    return {name: vega.svg_file(chart) for name, chart in charts.items()}
+    return {name: vega.draw_svg_file(chart) for name, chart in charts.items()}
 
 
 def work_charts(*records, of):
@@ -79,7 +79,7 @@ def work_charts(*records, of):
 
 
 def rows(chart, name):
-    return vega.spec(chart)["datasets"][name]
+    return vega.make_spec(chart)["datasets"][name]
 
 
 def nodes(svg, kind):
@@ -101,16 +101,16 @@ def test_each_chart_has_a_title_and_says_what_it_shows(charts, name):
     chart = charts[name]
     assert chart.title
     assert chart.alt.endswith(".")
-    assert vega.spec(chart)["description"] == chart.alt
+    assert vega.make_spec(chart)["description"] == chart.alt
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_each_definition_is_valid_vega_lite(charts, name):
-    altair.Chart.from_dict(vega.spec(charts[name]))
+    altair.Chart.from_dict(vega.make_spec(charts[name]))
 
 
 def test_the_check_above_can_fail(charts):
-    spec = vega.spec(charts["shapes"])
+    spec = vega.make_spec(charts["shapes"])
     spec["layer"][0]["mark"]["type"] = "rectangle"
     with pytest.raises(jsonschema.ValidationError):
         altair.Chart.from_dict(spec)
@@ -146,7 +146,7 @@ def test_a_picture_has_a_ground_of_its_own_and_the_palettes_colours(pictures, na
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_hostile_name_stays_text_in_a_picture(hostile_charts, pictures, name):
-    svg = vega.svg_file(hostile_charts[name])
+    svg = vega.draw_svg_file(hostile_charts[name])
     calm = ElementTree.fromstring(pictures[name])
     assert {node.tag for node in ElementTree.fromstring(svg).iter()} == {node.tag for node in calm.iter()}
     assert not re.search("[\x1b\u202e]", svg)
@@ -161,7 +161,7 @@ def test_each_case_has_a_bar_of_its_own(make_run, make_record):
     chart = work_charts(make_record(), zeros, of=make_run)["efficiency"]
     labels = [bar.label for bar in chart.bars]
     assert labels == ["matmul bf16 1024x1024x1024", "matmul bf16 1024x1024x1024 zeros"]
-    assert len(nodes(vega.svg(vega.spec(chart)), "bar")) == 2
+    assert len(nodes(vega.draw_svg(vega.make_spec(chart)), "bar")) == 2
 
 
 def test_the_same_case_of_two_devices_has_two_bars(a800_run):
@@ -185,7 +185,7 @@ def test_without_a_rating_bars_are_of_throughput(make_run, make_record):
     assert not chart.is_share
     assert chart.axis == "achieved, TFLOPS"
     assert rows(chart, "bars")[0]["said"] == "1,979"  # neither an exponent nor another rounding
-    words = texts(vega.svg(vega.spec(chart)))
+    words = texts(vega.draw_svg(vega.make_spec(chart)))
     assert "achieved, TFLOPS" in words
     assert not any("%" in word for word in words)
 
@@ -199,7 +199,7 @@ def test_what_is_not_known_is_a_dash_where_it_is_hovered(charts):
 
 def test_the_lines_of_fleets_are_not_said_to_be_95_percent(charts):
     def tips(name):
-        return [each["title"] for each in vega.spec(charts[name])["layer"][0]["encoding"]["tooltip"]]
+        return [each["title"] for each in vega.make_spec(charts[name])["layer"][0]["encoding"]["tooltip"]]
 
     assert tips("fleets") == ["fleet", "kind", "EFLOPS", "nine draws in ten"]
     assert tips("efficiency") == ["case", "kind", "achieved ÷ nominal", "95 % interval"]
@@ -236,7 +236,7 @@ def test_more_bars_than_a_picture_holds_are_the_first_of_them_and_it_says_so(mak
     assert "first" not in few.title
     assert more.title.endswith(": the first 40 of 2000")
     assert len(rows(few, "bars")) == len(rows(more, "bars")) == MOST_BARS
-    assert len(nodes(vega.svg(vega.spec(more)), "bar")) == MOST_BARS
+    assert len(nodes(vega.draw_svg(vega.make_spec(more)), "bar")) == MOST_BARS
 
 
 # The waterfall
@@ -293,7 +293,7 @@ def test_a_ratio_above_1_draws_a_gain():
     # A bar is what is kept; beside it what was lost, or over it what was gained.
     assert [row["kept"] for row in found] == [1.0, 0.6, 0.6, 0.9]
     assert [(row["before"], row["value"]) for row in found][1:] == [(1.0, 0.6), (0.6, 0.9), (0.9, 1.2)]
-    svg = vega.svg(vega.spec(waterfall(1.0, 0.6, 0.9)))
+    svg = vega.draw_svg(vega.make_spec(waterfall(1.0, 0.6, 0.9)))
     assert svg.count(f'fill="{LOSS}"') == 2  # in its place, and in the legend
     assert svg.count(f'fill="{GAIN}"') == 2
     assert "90.0%" in texts(svg)
@@ -439,7 +439,7 @@ def courses(*found):
 
 
 def test_a_course_is_drawn_over_time_with_what_is_known_beneath(charts):
-    svg = vega.svg(vega.spec(charts["from-idle"]))
+    svg = vega.draw_svg(vega.make_spec(charts["from-idle"]))
     words = texts(svg)
     for title in ("TFLOPS", "SM clock, MHz", "power, W", "temperature, °C"):
         assert title in words
@@ -449,13 +449,13 @@ def test_a_course_is_drawn_over_time_with_what_is_known_beneath(charts):
 
 
 def test_a_course_of_throughput_alone_has_one_panel():
-    spec = vega.spec(courses(course(5, settled_s=None, known=False)))
+    spec = vega.make_spec(courses(course(5, settled_s=None, known=False)))
     assert len(spec["vconcat"]) == 1
-    assert "settled" not in texts(vega.svg(spec))
+    assert "settled" not in texts(vega.draw_svg(spec))
 
 
 def test_courses_of_two_devices_are_two_lines_in_two_colours(a800_run):
-    svg = vega.svg(vega.spec(charts_of(*run_view(a800_run(1.0, 0.9)).tables)["from-idle"]))
+    svg = vega.draw_svg(vega.make_spec(charts_of(*run_view(a800_run(1.0, 0.9)).tables)["from-idle"]))
     assert len(nodes(svg, "line mark")) == 8
     assert {"cuda:0 matmul bf16 8192x8192x8192", "cuda:1 matmul bf16 8192x8192x8192"} <= set(texts(svg))
     assert svg.count(f'stroke="{SERIES[0]}"') == svg.count(f'stroke="{SERIES[1]}"')
@@ -469,7 +469,7 @@ def test_without_a_course_there_is_no_picture_of_one(make_run, make_record):
 
 
 def test_a_waterfall_is_a_bar_a_stage_against_the_whole(charts):
-    lines = textchart.lines(charts["chain"], 80)
+    lines = textchart.draw_lines(charts["chain"], 80)
     assert [line.split()[-1] for line in lines] == ["100.0%", "97.5%", "85.9%", "81.2%", "75.6%", "64.1%"]
     assert lines[0].startswith("nominal ")
     assert all(len(line) <= 80 for line in lines)
@@ -479,22 +479,22 @@ def test_a_waterfall_is_a_bar_a_stage_against_the_whole(charts):
 
 
 def test_a_gain_beyond_the_whole_is_the_longest_bar():
-    lines = textchart.lines(waterfall(1.0, 0.5, 1.25), 60)
+    lines = textchart.draw_lines(waterfall(1.0, 0.5, 1.25), 60)
     lengths = [line.count("█") for line in lines]
     assert lengths[2] > lengths[0] > lengths[1]
 
 
 def test_a_terminal_too_narrow_for_bars_gets_none(charts):
-    assert textchart.lines(charts["chain"], 30) == []
+    assert textchart.draw_lines(charts["chain"], 30) == []
 
 
 @pytest.mark.parametrize("name", ["efficiency", "shapes", "roofline", "fleets"])
 def test_a_terminal_shows_the_others_as_their_tables(charts, name):
-    assert textchart.lines(charts[name], 120) == []
+    assert textchart.draw_lines(charts[name], 120) == []
 
 
 def test_several_courses_are_told_apart_on_a_terminal():
-    lines = textchart.lines(courses(course(8), course(8, label="another")), 80)
+    lines = textchart.draw_lines(courses(course(8), course(8, label="another")), 80)
     assert len(lines) == 4
     assert lines[1].startswith("a product: █ 200")
     assert lines[3].startswith("another: █ 200")
@@ -539,7 +539,7 @@ def test_a_series_is_seen_on_paper(number, scheme):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_text_of_a_field_is_readable_on_its_fullest_shade(charts, scheme):
-    share = vega.spec(charts["shapes"])["layer"][0]["encoding"]["fillOpacity"]["scale"]["range"][1]
+    share = vega.make_spec(charts["shapes"])["layer"][0]["encoding"]["fillOpacity"]["scale"]["range"][1]
     over, under = (
         [int(colour(name, scheme)[at : at + 2], 16) for at in (1, 3, 5)] for name in ("series-1", "paper")
     )
@@ -599,7 +599,7 @@ def test_more_kinds_than_colours_begin_again():
     names = tuple(f"kind {n}" for n in range(len(SERIES) + 1))
     bars = tuple(Bar("a case", 0.5, kind=name) for name in names)
     chart = Bars("shared", "a title", "what it shows.", "of nominal", bars, names, side_by_side=True)
-    scale = vega.spec(chart)["layer"][0]["encoding"]["color"]["scale"]
+    scale = vega.make_spec(chart)["layer"][0]["encoding"]["color"]["scale"]
     assert scale["domain"] == list(names)
     assert scale["range"] == [*SERIES, SERIES[0]]
     assert all(one != other for one, other in pairwise(scale["range"]))

@@ -229,9 +229,9 @@ def test_the_interactive_charts_and_the_pictures_are_of_one_definition(a800_run,
     assert len(held) == len(charts) == 6
     for key, spec in held.items():
         chart = next(chart for name, chart in charts.items() if key.endswith(f"-{name}"))
-        assert spec == json.loads(json.dumps(vega.spec(chart)))
+        assert spec == json.loads(json.dumps(vega.make_spec(chart)))
         drawn = Reader()
-        drawn.feed(vega.svg(spec))
+        drawn.feed(vega.draw_svg(spec))
         assert shape(elements[key].inside[0]) == shape(drawn.open[0].inside[0])
 
 

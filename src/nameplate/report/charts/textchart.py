@@ -1,10 +1,10 @@
-"""Charts on a terminal, as lines of blocks: what reads well there, and nothing else."""
+"""Charts on a terminal, drawn with block characters: waterfalls and time series only."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 from nameplate.base.formatting import duration, figure, percent
@@ -13,55 +13,55 @@ from nameplate.report.charts.data import Chart, Course, Courses, Waterfall
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_WIDEST = 64
-_NARROWEST_BAR = 8
-# Less than a tenth from top to bottom isn't stretched over all blocks: noise would look like a fall.
+_MOST_COLUMNS = 64
+_LEAST_BAR_COLUMNS = 8
+# The blocks span at least a tenth of the top value: over a smaller span noise would look like a fall.
 _LEAST_SPAN = 0.1
 
 
-def lines(chart: Chart, width: int) -> list[str]:
-    """The chart in lines of at most `width` columns; none for a kind that a terminal shows as its table."""
+def draw_lines(chart: Chart, width: int) -> list[str]:
+    """Draw the chart in lines of at most `width` columns; a kind that has only a table there has no lines."""
     match chart:
         case Courses():
-            return [line for course in chart.courses for line in _course(course, chart, width)]
+            several = len(chart.courses) > 1
+            return [line for course in chart.courses for line in _draw_course(course, width, named=several)]
         case Waterfall():
-            rows = [(step.label, step.value, percent(step.value)) for step in chart.steps]
-            return _bars(rows, 1.0, width)
+            return _draw_waterfall(chart, width)
         case _:
             return []
 
 
-def _bars(rows: Sequence[tuple[str, float, str]], whole: float, width: int) -> list[str]:
-    """Labels, bars against the whole (a dot marks it where a bar doesn't reach), figures."""
-    labels, figures = max(cell_len(row[0]) for row in rows), max(len(row[2]) for row in rows)
-    room = min(width - labels - figures - 2, _WIDEST)
-    if room < _NARROWEST_BAR:
+def _draw_waterfall(chart: Waterfall, width: int) -> list[str]:
+    """Draw each step as label, bar and share; a dot marks the whole where the bar ends before it."""
+    shares = [percent(step.value) for step in chart.steps]
+    label_width, share_width = max(cell_len(step.label) for step in chart.steps), max(map(len, shares))
+    bar_width = min(width - label_width - share_width - 2, _MOST_COLUMNS)
+    if bar_width < _LEAST_BAR_COLUMNS:
         return []
-    most = max(whole, *(row[1] for row in rows))
-    return [
-        f"{set_cell_size(label, labels)} {_bar(value / most, room, whole / most)} {text:>{figures}}"
-        for label, value, text in rows
-    ]
+    most = max(1.0, *(step.value for step in chart.steps))
+    lines = []
+    for step, share in zip(chart.steps, shares, strict=True):
+        bar = _bar(step.value / most, bar_width, whole=1 / most)
+        lines.append(f"{set_cell_size(step.label, label_width)} {bar} {share:>{share_width}}")
+    return lines
 
 
-def _bar(share: float, room: int, whole: float) -> str:
-    eighths = round(share * room * 8)
-    full, rest = divmod(eighths, 8)
-    bar = (_EIGHTHS[-1] * full + (_EIGHTHS[rest] if rest else "")).ljust(room)
-    mark = min(round(whole * room), room) - 1
+def _bar(share: float, width: int, *, whole: float) -> str:
+    full, eighths = divmod(round(share * width * 8), 8)
+    bar = (_EIGHTHS[-1] * full + (_EIGHTHS[eighths] if eighths else "")).ljust(width)
+    mark = min(round(whole * width), width) - 1
     return bar if bar[mark] != " " else f"{bar[:mark]}·{bar[mark + 1 :]}"
 
 
-def _course(course: Course, among: Courses, width: int) -> list[str]:
-    line, scale = sparkline(course, width)
-    named = _("{name}: {said}", name=course.label, said=scale) if len(among.courses) > 1 else scale
-    return [line, named]
+def _draw_course(course: Course, width: int, *, named: bool) -> list[str]:
+    line, scale = draw_sparkline(course, width)
+    return [line, _("{name}: {said}", name=course.label, said=scale) if named else scale]
 
 
-def sparkline(course: Course, width: int) -> tuple[str, str]:
-    """The line of blocks, its time logarithmic, and the words that say what its scales are."""
+def draw_sparkline(course: Course, width: int) -> tuple[str, str]:
+    """Return the line of blocks, over logarithmic time, and the sentence that gives its scales."""
     moments = course.moments
-    levels = _levels(course, min(len(moments), _WIDEST, width))
+    levels = _mean_levels(course, min(len(moments), _MOST_COLUMNS, width))
     top = max(levels)
     bottom = min(*levels, (1 - _LEAST_SPAN) * top)
     line = "".join(_BLOCKS[round((level - bottom) / (top - bottom) * (len(_BLOCKS) - 1))] for level in levels)
@@ -77,24 +77,16 @@ def sparkline(course: Course, width: int) -> tuple[str, str]:
     return line, scale
 
 
-def _levels(course: Course, count: int) -> list[float]:
-    """The mean of each of `count` stretches that are equally long in log time; one without a point takes the
-    straight line between its neighbours.
+def _mean_levels(course: Course, count: int) -> Sequence[float]:
+    """Return the mean TFLOPS of `count` stretches of equal length in log time.
+
+    A stretch without a moment takes the linear interpolation at its middle.
     """
-    tflops = [moment.tflops for moment in course.moments]
-    log_s = [math.log(moment.at_s) for moment in course.moments]
-    step = (log_s[-1] - log_s[0]) / count
-    inside: list[list[float]] = [[] for _each in range(count)]
-    for at, each in zip(log_s, tflops, strict=True):
-        inside[min(int((at - log_s[0]) / step), count - 1) if step > 0 else 0].append(each)
-    middles = [log_s[0] + (n + 0.5) * step for n in range(count)]
-    return [
-        sum(found) / len(found) if found else _between(log_s, tflops, at)
-        for at, found in zip(middles, inside, strict=True)
-    ]
-
-
-def _between(log_s: Sequence[float], tflops: Sequence[float], at: float) -> float:
-    after = next(n for n, each in enumerate(log_s) if each >= at)
-    share = (at - log_s[after - 1]) / (log_s[after] - log_s[after - 1])
-    return tflops[after - 1] + share * (tflops[after] - tflops[after - 1])
+    tflops = np.array([moment.tflops for moment in course.moments])
+    log_s = np.log([moment.at_s for moment in course.moments])
+    edges = np.linspace(log_s[0], log_s[-1], count + 1)
+    moments_in, _edges = np.histogram(log_s, edges)
+    sums, _edges = np.histogram(log_s, edges, weights=tflops)
+    between = np.interp((edges[:-1] + edges[1:]) / 2, log_s, tflops)
+    levels: list[float] = np.where(moments_in > 0, sums / np.maximum(moments_in, 1), between).tolist()
+    return levels

@@ -101,7 +101,7 @@ def render(views: Sequence[View], panel: dict[str, Any] | None = None) -> str:
     """
     template = _environment().get_template("page.html.j2")
     drawn = any(table.charts for each in views for table in each.tables)
-    library = vega.library() if drawn else None  # bundled while the rest is drawn
+    library = vega.start_bundling_library() if drawn else None  # bundled while the rest is drawn
     specs: dict[str, vega.Spec] = {}
     parts = [_part(f"r{n}", each, specs) for n, each in enumerate(views, start=1)]
     after = next((section for part in parts for section in part.sections if _is_of_fleets(section)), None)
@@ -138,8 +138,8 @@ def _part(key: str, view: View, specs: dict[str, vega.Spec]) -> _Part:
 
 
 def _picture(key: str, chart: Chart, specs: dict[str, vega.Spec]) -> _Picture:
-    specs[key] = vega.spec(chart)
-    return _Picture(key, chart.title, chart.alt, _ours(vega.svg(specs[key])))
+    specs[key] = vega.make_spec(chart)
+    return _Picture(key, chart.title, chart.alt, _ours(vega.draw_svg(specs[key])))
 
 
 def _is_of_fleets(section: _Section) -> bool:

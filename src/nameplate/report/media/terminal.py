@@ -99,7 +99,7 @@ def _section(table: Table, width: int) -> Iterator[RenderableType]:
     if table.rows:
         yield _fitting(table, width)
     for chart in table.charts:
-        yield from (_wrapped(Text(line), width) for line in textchart.lines(chart, width))
+        yield from (_wrapped(Text(line), width) for line in textchart.draw_lines(chart, width))
 
 
 def _answers(view: View) -> Iterator[Text]:

@@ -102,7 +102,7 @@ def _markdown(views: Sequence[View], output: Path) -> dict[Path, str]:
         prefix = f"{output.stem}-" if n == 0 else f"{output.stem}-{n}-"
         drawn = {chart: output.with_name(f"{prefix}{chart.name}.svg") for chart in _charts(each)}
         texts.append(markdown.render(each, {chart.name: path.name for chart, path in drawn.items()}))
-        pictures |= {path: vega.svg_file(chart) for chart, path in drawn.items()}
+        pictures |= {path: vega.draw_svg_file(chart) for chart, path in drawn.items()}
     return {output: "\n".join(texts), **pictures}
 
 
