@@ -25,6 +25,7 @@ from nameplate.base.formatting import (
     with_half_width,
 )
 from nameplate.base.language import speaking
+from nameplate.stats.interval import Interval
 
 HARNESS = Path(nameplate.__file__).parent
 ONE_NUMBER = (change, count, duration, figure, millions, money, percent, ratio, rmb, scientific, stated)
@@ -129,18 +130,18 @@ def test_what_isnt_known_is_a_dash_and_nan_is_never_printed(form):
 
 
 def test_both_halves_have_the_digits_of_the_value():
-    assert with_half_width(0.145, 0.143, 0.147) == "0.145 ± 0.002"
-    assert with_half_width(9.999, 9.9, 10.1) == "10.0 ± 0.1"
-    assert with_half_width(1234.5, 1200, 1300) == "1,234 ± 50"
-    assert with_half_width(0, -1, 1) == "0 ± 1"
-    assert percent_with_half_width(0.862, 0.854, 0.87) == "86.2% ± 0.8"
+    assert with_half_width(Interval(0.145, 0.143, 0.147)) == "0.145 ± 0.002"
+    assert with_half_width(Interval(9.999, 9.9, 10.1)) == "10.0 ± 0.1"
+    assert with_half_width(Interval(1234.5, 1200, 1300)) == "1,234 ± 50"
+    assert with_half_width(Interval(0, -1, 1)) == "0 ± 1"
+    assert percent_with_half_width(Interval(0.862, 0.854, 0.87)) == "86.2% ± 0.8"
     # A half that would read as none has a digit of its own.
-    assert with_half_width(9.999, 9.98, 10.01) == "10.0 ± 0.01"
-    assert percent_with_half_width(0.432, 0.4318, 0.4322) == "43.2% ± 0.02"
-    assert with_half_width(1.0, 1.0, 1.0) == "1.00 ± 0.00"
-    assert percent_with_half_width(0.005, 0.004, 0.006) == "0.50% ± 0.10"
+    assert with_half_width(Interval(9.999, 9.98, 10.01)) == "10.0 ± 0.01"
+    assert percent_with_half_width(Interval(0.432, 0.4318, 0.4322)) == "43.2% ± 0.02"
+    assert with_half_width(Interval(1.0, 1.0, 1.0)) == "1.00 ± 0.00"
+    assert percent_with_half_width(Interval(0.005, 0.004, 0.006)) == "0.50% ± 0.10"
     for form in (with_half_width, percent_with_half_width):
-        assert form(None, None, None) == form(1.0, None, 1.0) == "–"
+        assert form(None) == "–"
 
 
 def test_an_interval_is_its_known_points():

@@ -8,7 +8,7 @@ from nameplate.chain.from_run import furthest, slowest, stages
 from nameplate.fleet.pricing import cost
 from nameplate.report.leaderboard import leaderboard
 from nameplate.report.run import run_view
-from nameplate.report.sections.answers import answers, meaning
+from nameplate.report.sections.answers import describe_run, find_answers
 from nameplate.store.folder import RecordWriter, create
 
 A800 = "nvidia-a800-sxm4-80gb"
@@ -52,7 +52,7 @@ def test_a_device_without_a_burst_comes_as_far_and_is_the_slowest_everywhere(a80
     """The slower device lacks one record: the report, the leaderboard and the price still go by it."""
     run = a800_run(1.0, 0.5, records=without("cuda:1", "burst"))
     assert slowest(stages(run.records)).device == "cuda:1"
-    assert "cuda:1, the slowest of 2 devices, delivers 38.3% of it" in meaning(run)
+    assert "cuda:1, the slowest of 2 devices, delivers 38.3% of it" in describe_run(run)
     assert run_view(run).answers[-1].value == "32.0% ± 0.3"
     assert {link.device for link in priced_by(run).chain[1:]} == {"cuda:1"}
     assert not any("not by" in note for note in priced_by(run).notes)
@@ -86,7 +86,7 @@ def test_who_is_called_the_slowest_is_said_with_how_many_reach_as_far(
 ):
     run = a800_run(*scales, records=without(left_out, group="layer"))
     shown = slowest(stages(run.records)).device
-    assert f"TFLOPS in bf16; {shown}, {said}, delivers" in meaning(run)
+    assert f"TFLOPS in bf16; {shown}, {said}, delivers" in describe_run(run)
     tables = run_view(run).tables
     titles = [chart.title for table in tables for chart in table.charts]
     assert f"From nominal to delivered in bf16: {shown}, {said}" in titles
@@ -100,17 +100,17 @@ def test_who_is_called_the_slowest_is_said_with_how_many_reach_as_far(
 
 def test_a_device_without_any_chain_is_one_that_doesnt_reach_as_far(a800_run):
     run = a800_run(1.0, 0.5, records=lambda records: [each for each in records if each.device == "cuda:0"])
-    assert "cuda:0, the only one of 2 devices that reaches this far, delivers" in meaning(run)
+    assert "cuda:0, the only one of 2 devices that reaches this far, delivers" in describe_run(run)
 
 
 def test_a_run_of_one_device_names_none(a800_run):
-    assert "this device delivers" in meaning(a800_run(0.9))
+    assert "this device delivers" in describe_run(a800_run(0.9))
 
 
 def test_of_equals_by_reach_the_least_share_counts_not_the_least_product(a800_run):
     run = a800_run(1.0, 0.8, 0.6, records=without("cuda:2", group="layer"))
     assert slowest(stages(run.records)).device == "cuda:1"
-    assert answers(stages(run.records))[-1].value == "51.3% ± 0.5"
+    assert find_answers(stages(run.records))[-1].value == "51.3% ± 0.5"
     assert slowest([]) is None
 
 

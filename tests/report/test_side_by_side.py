@@ -157,9 +157,7 @@ def test_a_figure_in_doubt_is_marked(runs):
     assert list(rows["matmul tf32 8192x8192x8192"].values()) == ["81.9%", "73.7% ?"]
     # Throttled is what a settled figure is: no doubt stands beside it.
     assert list(rows["matmul bf16 8192x8192x8192"].values()) == ["81.2%", "73.1%"]
-    assert table(found, "Cases that the runs share").lead.startswith(
-        "A mark ? stands beside a figure in doubt."
-    )
+    assert table(found, "Cases that the runs share").lead.startswith("? marks a figure in doubt.")
 
 
 def test_without_a_rating_the_figure_stands_in_its_unit(runs):
@@ -179,7 +177,7 @@ def test_a_run_without_a_product_has_dashes_and_says_so(runs):
     second = without(second, lambda record: record.workload == "memory")
     found = side_by_side_view([first, second])
     assert {row["a801"] for row in cells(found, "From nominal to delivered").values()} == {"–"}
-    assert "No product was measured" in found.meaning.splitlines()[1]
+    assert "No matrix product was measured" in found.meaning.splitlines()[1]
     assert [chart.kinds for chart in table(found, "From nominal").charts] == [("a800",)]
 
 

@@ -19,7 +19,7 @@ from nameplate.report.charts.data import Course
 from nameplate.report.charts.textchart import draw_sparkline
 from nameplate.report.media import markdown, terminal
 from nameplate.report.run import run_document, run_view
-from nameplate.report.sections.answers import meaning
+from nameplate.report.sections.answers import describe_run
 from nameplate.store.manifest import Options
 
 PICTURES = {"efficiency": "x.svg"}
@@ -90,7 +90,7 @@ def test_a_figure_has_three_digits_and_no_exponent(value, text):
 
 
 def said(run):
-    return meaning(run)
+    return describe_run(run)
 
 
 def test_the_meaning_of_a_clean_run_is_what_is_delivered(make_run, a800):
@@ -159,8 +159,8 @@ def test_the_meaning_names_the_ceiling_and_what_it_was_lost_to(make_run, phases)
     normalized = {"ceiling_tflops": 260.0, "normalized_efficiency": 240 / 260, "loss": "power limit 19%"}
     ends = {"normalized_efficiency_low": 0.9, "normalized_efficiency_high": 0.95}
     sentence = said(make_run(*phases(**normalized, **ends)))
-    assert "it could do 260 TFLOPS (lost to power limit 19%)," in sentence
-    assert "and that product reached 92.3% of it." in sentence
+    assert "its ceiling was 260 TFLOPS (lost to power limit 19%);" in sentence
+    assert "that product reached 92.3% of it." in sentence
 
 
 def test_inputs_that_no_work_has_make_no_promise(make_run, a800):
@@ -178,7 +178,7 @@ def test_the_meaning_of_nothing_measured_claims_nothing(make_run, make_record, w
         "memory": (memory(make_record),),
         "wrong": (make_record(verdict="unverified", verdicts=("unverified",)),),
     }
-    assert "nothing can be said" in said(make_run(*records[what]))
+    assert "it isn't known what this device delivers" in said(make_run(*records[what]))
 
 
 def test_the_meaning_of_two_devices_does_not_multiply_them(make_run, a800):
@@ -190,7 +190,7 @@ def test_the_meaning_of_two_devices_does_not_multiply_them(make_run, a800):
 
 
 ADVICE = {
-    "contended": "run again on a quiet machine",
+    "contended": "run again on an idle machine",
     "unstable": "larger --budget",
     "unverified": "wrong beyond rounding",
     "above_peak": "the rating or its clock is wrong",
@@ -209,10 +209,10 @@ def test_each_verdict_that_stood_in_the_way_has_its_advice(make_run, make_record
 def test_a_sustained_figure_may_be_throttled(make_run, make_record):
     held = {"verdict": "throttled", "verdicts": ("throttled",)}
     (advice,) = run_view(make_run(make_record(phase="sustained", **held))).advice
-    assert "such a figure counts" in advice
+    assert "so it counts" in advice
     records = make_record(phase="sustained", **held), make_record(phase="burst", **held)
     both = run_view(make_run(*records)).advice
-    assert ["such a figure counts" in each for each in both] == [True, False]
+    assert ["so it counts" in each for each in both] == [True, False]
 
 
 def test_a_clean_run_needs_no_advice(make_run, make_record):
@@ -381,7 +381,7 @@ def test_a_course_shows_burst_the_moments_and_where_it_settled(make_run, phases)
 
 @pytest.mark.parametrize(
     ("settled_s", "words"),
-    [(0.0, "sustained, from the start"), (None, "sustained, whether settled can't be told from 20 s")],
+    [(0.0, "sustained, from the start"), (None, "sustained, not known to have settled within 20 s")],
 )
 def test_a_course_says_whether_it_settled(make_run, phases, settled_s, words):
     assert cells(make_run(*phases(settled_s=settled_s)), "From idle")[-1]["when"] == words
@@ -467,7 +467,7 @@ def states(make_record):
 def test_effects_of_fill_and_cache_are_ratios_to_the_usual_state(make_run, states):
     zeros, flushed = cells(make_run(*states), "What fill and cache change")
     assert (zeros["case"], zeros["ratio"]) == ("matmul bf16 1024x1024x1024 zeros", "1.250")
-    assert (zeros["95 % interval"], zeros["beside"]) == ("1.250", "normal warm")
+    assert (zeros["95 % interval"], zeros["compared with"]) == ("1.250", "normal warm")
     assert (flushed["case"], flushed["ratio"]) == ("matmul bf16 1024x1024x1024 flushed", "0.800")
     assert flushed["verdict"] == "clean"
 
@@ -577,7 +577,7 @@ def test_a_device_of_no_known_part_is_said_to_be_one(make_run, make_record, make
     (entry,) = make_manifest().devices
     entry = entry.model_copy(update={"part": None, "evidence": "no table holds family 99"})
     facts = dict(run_view(make_run(make_record(), devices=(entry,))).facts)
-    assert facts["taken for"] == "no known part: no table holds family 99"
+    assert facts["recognised as"] == "no known part: no table holds family 99"
 
 
 # What a host name, a driver's message or a file from elsewhere may hold.
@@ -772,7 +772,7 @@ def test_several_devices_show_their_spread_the_slowest_and_the_gang(make_run, ma
     assert found["case"] == "matmul bf16 1024x1024x1024"
     assert (found["devices"], found["median"], found["slowest"], found["on"]) == ("3", "240", "200", "cuda:1")
     assert found["spread"] == "20.8%"  # (250 − 200) ÷ 240
-    assert found["as a gang"] == "600"  # three at the pace of the slowest
+    assert found["as one job"] == "600"  # three at the pace of the slowest
     (work,) = (table for table in seen.tables if table.heading.startswith("Achieved"))
     assert [row[0].split()[0] for row in work.rows] == list(names)
     (chain,) = (table for table in seen.tables if table.heading.startswith("The chain"))

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 from nameplate.base.language import N_, _
 
@@ -46,12 +47,28 @@ def figure(value: float | None) -> str:
     return UNKNOWN if value is None else _rounded(value, _decimals(value, _DIGITS))
 
 
-def with_half_width(value: float | None, low: float | None, high: float | None) -> str:
+class HasEnds(Protocol):
+    """A value with the ends of its interval, such as `stats.interval.Interval`."""
+
+    @property
+    def value(self) -> float:
+        """The value."""
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+
+
+def with_half_width(found: HasEnds | None) -> str:
     """A figure and half its interval, both with the figure's digits: `0.145 ± 0.002`."""
-    if value is None or low is None or high is None:
+    if found is None:
         return UNKNOWN
-    decimals = _decimals(value, _DIGITS)
-    return f"{_rounded(value, decimals)} ± {_half((high - low) / 2, decimals)}"
+    decimals = _decimals(found.value, _DIGITS)
+    return f"{_rounded(found.value, decimals)} ± {_half((found.high - found.low) / 2, decimals)}"
 
 
 def stated(value: float | None, digits: int = _STATED_DIGITS) -> str:
@@ -77,12 +94,12 @@ def percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{_rounded(100 * value, _percent_decimals(value))}%"
 
 
-def percent_with_half_width(value: float | None, low: float | None, high: float | None) -> str:
+def percent_with_half_width(found: HasEnds | None) -> str:
     """A share and half its interval, in points: `86.2% ± 0.8`."""
-    if value is None or low is None or high is None:
+    if found is None:
         return UNKNOWN
-    decimals = _percent_decimals(value)
-    return f"{_rounded(100 * value, decimals)}% ± {_half(50 * (high - low), decimals)}"
+    decimals = _percent_decimals(found.value)
+    return f"{_rounded(100 * found.value, decimals)}% ± {_half(50 * (found.high - found.low), decimals)}"
 
 
 def change(value: float | None) -> str:

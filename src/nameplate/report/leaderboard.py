@@ -343,7 +343,7 @@ def _record(best: Best) -> Record | None:
 def _of_nominal(record: Record | None) -> str:
     if record is None:
         return "–"
-    return _cell(percent_with_half_width(record.efficiency, record.efficiency_low, record.efficiency_high))
+    return _cell(percent_with_half_width(record.interval("efficiency")))
 
 
 def _of_datasheet(record: Record | None) -> str:
@@ -353,7 +353,7 @@ def _of_datasheet(record: Record | None) -> str:
 def _tflops(record: Record | None) -> str:
     if record is None:
         return "–"
-    return _cell(with_half_width(record.tflops, record.tflops_low, record.tflops_high))
+    return _cell(with_half_width(record.interval("tflops")))
 
 
 def _product(record: Record | None) -> str:
@@ -390,7 +390,7 @@ def _share(result: Result, stage: Stage) -> str:
     found = next((each for each in result.reached if each.stage is stage), None)
     if found is None:
         return "–"
-    share = percent_with_half_width(found.share.value, found.share.low, found.share.high)
+    share = percent_with_half_width(found.share)
     return _cell(share if found.believed else f"{share} ?")
 
 

@@ -15,7 +15,7 @@ from nameplate.base.text import plain
 from nameplate.chain.from_run import fastest_product, slowest, stages
 from nameplate.chain.stage import Stage
 from nameplate.record import GRAVITY, Record
-from nameplate.report.sections.identity import device_words
+from nameplate.report.sections.identity import device_name
 from nameplate.report.view import Field, Table, View, table_of
 from nameplate.store.find import Library
 from nameplate.store.folder import Run, read_run
@@ -124,9 +124,7 @@ def _listed(run: Run, library: Library) -> Listed:
         run=run.id,
         created=manifest.created,
         suite=manifest.suite,
-        devices=tuple(
-            ListedDevice(entry.name, device_words(entry), entry.part) for entry in manifest.devices
-        ),
+        devices=tuple(ListedDevice(entry.name, device_name(entry), entry.part) for entry in manifest.devices),
         recorded=len(run.records),
         expected=len(manifest.expected),
         finished=run.finished,

@@ -19,24 +19,25 @@ from nameplate.chain.effects import effects
 from nameplate.chain.from_run import chain, stages
 from nameplate.record import Record
 from nameplate.report.labels import Labels
-from nameplate.report.sections.answers import advice, answers, meaning, measured
-from nameplate.report.sections.block import block_table
+from nameplate.report.sections.answers import describe_run, find_answers, give_advice
 from nameplate.report.sections.chain import chain_table, effects_table
 from nameplate.report.sections.identity import (
-    device_words,
-    facts,
+    device_name,
+    list_facts,
     method_table,
     records_table,
     reproduce_table,
 )
-from nameplate.report.sections.shapes import shapes_table
-from nameplate.report.sections.soak import onset_table
+from nameplate.report.sections.soak import soak_table
 from nameplate.report.sections.throughput import (
-    across_table,
-    launch_table,
-    load_table,
+    block_table,
+    contended_table,
+    devices_table,
+    graph_table,
+    measured_records,
     memory_table,
-    work_table,
+    shapes_table,
+    throughput_table,
 )
 from nameplate.report.view import Table, View
 from nameplate.store.folder import Run
@@ -55,34 +56,34 @@ def run_view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> 
         tables += [method_table(run), records_table(run.records, labels), reproduce_table(run)]
     return View(
         title=plain(_("{suite} on {devices}", suite=run.manifest.suite, devices=_all(run.manifest.devices))),
-        facts=tuple((name, plain(value)) for name, value in facts(run, labels)),
+        facts=tuple((name, plain(value)) for name, value in list_facts(run, labels)),
         tables=tuple(table for table in tables if table.rows or table.charts),
-        meaning=plain(meaning(run)),
-        advice=tuple(plain(each) for each in advice(run)),
+        meaning=plain(describe_run(run)),
+        advice=tuple(plain(each) for each in give_advice(run)),
         problems=tuple(plain(render(each)) for each in run.problems),
-        answers=answers(stages(run.records)),
+        answers=find_answers(stages(run.records)),
     )
 
 
 def _sections(run: Run, labels: Labels) -> Iterator[Table]:
-    found = measured(run)
+    found = measured_records(run)
     yield chain_table(chain(run.records), labels, stages(run.records), len(run.manifest.devices))
-    yield work_table(found, labels)
+    yield throughput_table(found, labels)
     yield shapes_table(found)
-    yield load_table(found, labels)
-    yield launch_table(found, labels)
+    yield contended_table(found, labels)
+    yield graph_table(found, labels)
     yield effects_table(effects(found), labels)
     yield memory_table(found, labels)
     yield block_table(found, labels)
-    yield onset_table(found, labels)
-    yield across_table(found, labels)
+    yield soak_table(found, labels)
+    yield devices_table(found, labels)
     yield _unmeasured_table(run, labels)
     yield _warnings_table(run, labels)
 
 
 def _all(entries: Sequence[DeviceEntry]) -> str:
     """`8 × NVIDIA A800-SXM4-80GB`, or each kind by itself."""
-    counts = Counter(device_words(entry) for entry in entries)
+    counts = Counter(device_name(entry) for entry in entries)
     return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
 
 

@@ -28,8 +28,7 @@ from nameplate.report.charts.palette import COLOURS, GAIN, LOSS, SERIES, style_s
 from nameplate.report.fleet.priced import price, priced_tables
 from nameplate.report.labels import Labels
 from nameplate.report.run import run_view
-from nameplate.report.sections.shapes import shapes_table
-from nameplate.report.sections.throughput import memory_table, work_table
+from nameplate.report.sections.throughput import memory_table, shapes_table, throughput_table
 from nameplate.report.side_by_side import side_by_side_view
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -75,7 +74,7 @@ def pictures(charts):
 
 
 def work_charts(*records, of):
-    return charts_of(work_table(records, Labels.of(of(*records))))
+    return charts_of(throughput_table(records, Labels.of(of(*records))))
 
 
 def rows(chart, name):
@@ -210,7 +209,7 @@ def test_a_throttled_sustained_figure_is_believed_and_a_burst_one_not(make_run, 
     held = {"verdict": "throttled", "verdicts": ("throttled",)}
     made = [make_record(phase=phase, case=phase, **held) for phase in ("sustained", "burst")]
     kinds = [bar.kind for bar in work_charts(*made, of=make_run)["efficiency"].bars]
-    assert kinds == ["may be believed", "in doubt"]
+    assert kinds == ["trusted", "in doubt"]
 
 
 def test_nothing_measured_draws_nothing(make_run, make_record):

@@ -140,9 +140,11 @@ class Courses(Titled):
 Chart = Bars | Waterfall | Grid | Roofline | Courses
 
 
-def first(most: int, of: Sequence[object]) -> int | None:
-    """How many of these a chart shows where it can't show all; None where it can."""
-    return most if len(of) > most else None
+def title_of_first(most: int, items: Sequence[object], title: str) -> str:
+    """Return a chart's title; where it shows only the first `most` of its items, the title says so."""
+    if len(items) <= most:
+        return title
+    return _("{title}: the first {count} of {all}", title=title, count=most, all=len(items))
 
 
 def described(chart: Titled) -> str:

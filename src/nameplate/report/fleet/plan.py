@@ -119,7 +119,7 @@ def training_view(trainings: Sequence[Training]) -> View:
         Field[Training]("on cards", lambda each: count(each.fleet.cards), is_number=True, goes=3),
         Field[Training]("time", _value("days", time_of), is_number=True),
         _percentiles("days", time_of, goes=5),
-        Field[Training]("as a gang", _value("gang_days", time_of), is_number=True, goes=2),
+        Field[Training]("as one job", _value("gang_days", time_of), is_number=True, goes=2),
         Field[Training]("per refresh", _value("refresh_rmb", money), is_number=True),
         _percentiles("refresh_rmb", money, goes=0),
         Field[Training](

@@ -1,10 +1,9 @@
-"""What a run means for someone who has to decide by it: the answer, how sure it is, what to do next."""
+"""What a run answers: its main figures, one sentence to decide by, and what to do next."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from nameplate.base.formatting import figure, percent, percent_with_half_width
 from nameplate.base.language import N_, _, in_a_row
@@ -13,47 +12,62 @@ from nameplate.chain.from_run import REAL_FILL, ReachedStage, Stages, furthest, 
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.labels import slowest_words, stage_words
+from nameplate.report.sections.throughput import measured_records
 from nameplate.report.view import Answer, verdict_words
-from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run
 
+_PRODUCTS = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
+# The advice for each verdict; `throttled` depends on the phase too (`_advise_on_throttling`).
+_ADVICE = {
+    "unverified": N_(
+        "A result was wrong beyond rounding error, or changed between launches: don't trust this device "
+        "until the cause is known."
+    ),
+    "above_peak": N_("A figure is above the rated peak: the rating or its clock is wrong for this device."),
+    "launch_bound": N_(
+        "The host couldn't launch fast enough: that figure shows the host's limit, not the device's."
+    ),
+    "contended": N_("Other programs used the device or its cores meanwhile: run again on an idle machine."),
+    "unstable": N_(
+        "A figure varied by more than 5 %, drifted, was bimodal or hadn't settled: run again with a larger "
+        "--budget."
+    ),
+    "unknown": N_("Some evidence could not be read, so a record can't be called clean."),
+}
 
-def answers(found: Sequence[Stages]) -> tuple[Answer, ...]:
-    """What a device delivers of its nameplate at each measured stage; of several devices the slowest."""
+
+def find_answers(found: Sequence[Stages]) -> tuple[Answer, ...]:
+    """Return what a device delivers of nominal at each measured stage; of several devices the slowest."""
     shown = slowest(found)
     if shown is None:
         return ()
     nominal = shown.stages[0]
     return tuple(
-        Answer(stage_words(stage.stage), _share(left(stage, nominal)), stage.verdict)
+        Answer(stage_words(stage.stage), percent_with_half_width(left(stage, nominal)), stage.verdict)
         for stage in shown.stages
         if stage.provenance == "measured"
     )
 
 
-def _share(of: Interval) -> str:
-    return percent_with_half_width(of.value, of.low, of.high)
-
-
-def meaning(run: Run) -> str:
-    """Say in one sentence what the run means for someone who has to decide by it."""
+def describe_run(run: Run) -> str:
+    """Say in one or a few sentences what the run means for someone who has to decide by it."""
     products = [
         record
-        for record in measured(run)
+        for record in measured_records(run)
         if record.workload == "matmul" and record.tflops is not None and "unverified" not in record.verdicts
     ]
     if not products:
-        return _("No product was measured, so nothing can be said of what this device delivers.")
-    # One chain: another device's derates are another product.
+        return _("No matrix product was measured, so it isn't known what this device delivers.")
+    # The chain of one device only: derates of another device belong to other hardware.
     found = stages(run.records)
     shown = slowest(found)
     if shown is None:
-        return _best_alone(products)
-    return _delivers(products, shown, len(furthest(found)), len(run.manifest.devices))
+        return _describe_best(products)
+    return _describe_chain(products, shown, len(furthest(found)), len(run.manifest.devices))
 
 
-def _best_alone(products: Sequence[Record]) -> str:
-    """What can be said where there is no chain."""
+def _describe_best(products: Sequence[Record]) -> str:
+    """Describe the best matrix product, for a run without a chain."""
     real = [record for record in products if record.fill == REAL_FILL]
     best = max(real or products, key=lambda record: record.tflops or 0.0)
     reached = _(
@@ -61,7 +75,7 @@ def _best_alone(products: Sequence[Record]) -> str:
     )
     if best.efficiency is None:
         why = best.nominal_source and render(best.nominal_source)
-        return _("{reached}; of what nominal can't be said: {why}.", reached=reached, why=why)
+        return _("{reached}; its share of nominal isn't known: {why}.", reached=reached, why=why)
     share = percent(best.efficiency)
     if best.fill == REAL_FILL:
         return _("{reached}, {share} of nominal.", reached=reached, share=share)
@@ -73,62 +87,62 @@ def _best_alone(products: Sequence[Record]) -> str:
     )
 
 
-def _delivers(products: Sequence[Record], shown: Stages, reaching: int, devices: int) -> str:
-    """What is left of nominal, stage by stage; whether to rely on it; and what held the best product down."""
+def _describe_chain(products: Sequence[Record], shown: Stages, reaching: int, devices: int) -> str:
+    """Say what is left of nominal at each stage, what limited the best product, and which verdicts warn.
+
+    `reaching` of the run's `devices` have a chain as long as the one shown.
+    """
     mine = [record for record in products if (record.device, record.dtype) == (shown.device, shown.dtype)]
     rated = next(record.nominal_tflops for record in mine if record.nominal_tflops)
-    told = {"tflops": figure(rated), "dtype": shown.dtype, "parts": _and(_parts(shown))}
-    doubt = _(", ").join(map(verdict_words, _doubt(shown.stages)))
+    values = {"tflops": figure(rated), "dtype": shown.dtype, "parts": _and(_parts(shown))}
+    doubt = _(", ").join(map(verdict_words, _doubtful_verdicts(shown.stages)))
     said = [
-        _("Nominal is {tflops} TFLOPS in {dtype}; this device delivers {parts}.", **told)
+        _("Nominal is {tflops} TFLOPS in {dtype}; this device delivers {parts}.", **values)
         if devices == 1
         else _(
             "Nominal is {tflops} TFLOPS in {dtype}; {device}, {slowest}, delivers {parts}.",
             device=shown.device,
             slowest=slowest_words(reaching, devices),
-            **told,
+            **values,
         ),
-        *_conditions(mine, shown.stages),
+        *_describe_ceiling(mine, shown.stages),
         *([_("Don't rely on it yet: {doubt}.", doubt=doubt)] if doubt else []),
     ]
     return in_a_row(said)
 
 
 def _parts(shown: Stages) -> list[str]:
-    """`86% of it in its best matrix product from cool`, and so on, a stage each."""
+    """Return a phrase a stage, such as `86% of it in its best matrix product from cool`."""
     parts: list[str] = []
     before: Stage | None = None
     for stage in shown.stages:
         if stage.stage.reached:
-            too = (before, stage.stage) == (Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
-            words = _(_SETTLED_TOO if too else stage.stage.reached)
+            after_burst = (before, stage.stage) == (Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
+            where = _(N_("once that has settled") if after_burst else stage.stage.reached)
             share = percent(left(stage, shown.stages[0]).value)
-            first_of_all = N_("{share} of it {where}")
-            parts.append(_("{share} {where}" if parts else first_of_all, share=share, where=words))
+            template = "{share} {where}" if parts else N_("{share} of it {where}")
+            parts.append(_(template, share=share, where=where))
         before = stage.stage
     return parts
 
 
-_PRODUCTS = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
-_SETTLED_TOO = N_("once that has settled")
-
-
-def _doubt(reached: Sequence[ReachedStage]) -> list[str]:
-    """The verdicts that stand against the chain; from gemm_sustained on `throttled` isn't one of them."""
+def _doubtful_verdicts(reached: Sequence[ReachedStage]) -> list[str]:
+    """Return the verdicts that stand against the chain, sorted."""
     found, settled = set[str](), False
     for stage in reached:
         settled = settled or stage.stage is Stage.GEMM_SUSTAINED
+        # Settled figures are meant to be throttled: that is what sustained means.
         found |= {stage.verdict} - ({"clean", "throttled"} if settled else {"clean"})
     return sorted(found)
 
 
-def _conditions(products: Sequence[Record], reached: Sequence[ReachedStage]) -> Iterator[str]:
-    """What the device could have done in the conditions of its best product, and how near that one came."""
+def _describe_ceiling(products: Sequence[Record], reached: Sequence[ReachedStage]) -> Iterator[str]:
+    """Say what the best product's ceiling was, what lowered it, and how much of it the product reached."""
     sources = [each.source for each in reached if each.stage in _PRODUCTS]
     best = next((record for record in products if sources and record.case == sources[-1]), None)
     if best is not None and best.ceiling_tflops is not None and best.normalized_efficiency is not None:
         yield _(
-            "In the conditions it held it could do {tflops} TFLOPS{lost}, and that product reached "
+            "Under the conditions measured, its ceiling was {tflops} TFLOPS{lost}; that product reached "
             "{share} of it.",
             tflops=figure(best.ceiling_tflops),
             lost=_(" (lost to {loss})", loss=render(best.loss)) if best.loss else "",
@@ -142,12 +156,12 @@ def _and(parts: Sequence[str]) -> str:
     return _("{first} and {last}", first=_(", ").join(parts[:-1]), last=parts[-1])
 
 
-def advice(run: Run) -> list[str]:
-    """What stood in the way of a clean figure, and what to do about it."""
-    found = measured(run)
+def give_advice(run: Run) -> list[str]:
+    """Say what stood in the way of a clean figure, and what to do about it."""
+    found = measured_records(run)
     verdicts = {verdict for record in found for verdict in record.verdicts}
     said = [_(text) for verdict, text in _ADVICE.items() if verdict in verdicts]
-    said += _throttled({record.phase for record in found if "throttled" in record.verdicts})
+    said += _advise_on_throttling({record.phase for record in found if "throttled" in record.verdicts})
     skipped = sum(record.reason_code in ("needs_time", "budget_spent") for record in run.records)
     if skipped:
         said.append(_("{count} cases didn't fit the budget: give a larger --budget.", count=skipped))
@@ -156,51 +170,27 @@ def advice(run: Run) -> list[str]:
             _(
                 "{count} cases have no record: go on with `bench run --resume {folder}`.",
                 count=len(run.missing),
-                folder=_quoted(run.folder),
+                folder=shlex.quote(str(run.folder)),
             )
         )
     if any(record.workload == "transformer_block" and not record.represents for record in found):
         said.append(
-            _("The block was measured below full width: it stands for no model, and is no link above.")
+            _(
+                "The block was measured below full width, so it stands for no model and isn't a link of the "
+                "chain."
+            )
         )
     return said
 
 
-def _throttled(phases: set[str | None]) -> Iterator[str]:
-    """The clock was held down by heat or the power limit: for a settled figure that is as it should be."""
+def _advise_on_throttling(phases: set[str | None]) -> Iterator[str]:
     if "sustained" in phases:
         yield _(
-            "Heat or the power limit held the clock down once settled: that is what a sustained figure "
-            "shows, and such a figure counts."
+            "Heat or the power limit lowered the clock once the device had settled. A sustained figure is "
+            "meant to include that, so it counts."
         )
     if phases - {"sustained"}:
         yield _(
-            "Heat or the power limit held the clock down in a figure that isn't a sustained one: it counts "
-            "for neither burst nor sustained; let the device cool, and run quick or soak."
+            "Heat or the power limit lowered the clock in a figure that isn't a sustained one. It counts as "
+            "neither burst nor sustained: let the device cool, and run quick or soak."
         )
-
-
-def _quoted(folder: Path) -> str:
-    """The folder as a shell takes it, so that the command can be pasted."""
-    return shlex.quote(str(folder))
-
-
-_ADVICE = {
-    "unverified": N_(
-        "A result was wrong beyond rounding, or changed between launches: don't trust this device "
-        "before that is explained."
-    ),
-    "above_peak": N_("A figure is above the rated peak: the rating or its clock is wrong for this device."),
-    "launch_bound": N_("The host couldn't launch fast enough: that figure is the host's, not the device's."),
-    "contended": N_("Something else used the device or its cores meanwhile: run again on a quiet machine."),
-    "unstable": N_(
-        "A figure spread by more than 5 %, drifted, kept to two levels or hadn't settled: run again "
-        "with a larger --budget."
-    ),
-    "unknown": N_("Some evidence could not be read, so a record can't be called clean."),
-}
-
-
-def measured(run: Run) -> list[Record]:
-    """The records that hold a figure."""
-    return [record for record in run.records if record.status == "ok"]

@@ -1,4 +1,4 @@
-"""Tables of ratios: the chain's links with what they leave of nominal, and what fill and cache change."""
+"""Tables of ratios: the links of the chain, and the effect of inputs and caches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nameplate.report.view import Field, Table, table_of
 
 
 def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages], count: int) -> Table:
-    """The chain, link by link; device and dtype stand in each row only where there are several.
+    """The chain, link by link; the columns device and dtype appear where there are several of them.
 
     `stages` are those of the devices that have a chain, of `count` devices in all.
     """
@@ -38,8 +38,18 @@ def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages],
     return table_of(heading, fields, links, charts=_waterfalls(stages, count))
 
 
+def _source(link: Link, labels: Labels) -> str:
+    """Return the cases behind a measured link, or the source of a rating."""
+    if link.provenance != "measured":
+        return plain(link.source)
+    return ", ".join(map(labels.case, link.source.split(", ")))
+
+
 def _waterfalls(stages: Sequence[Stages], count: int) -> list[Chart]:
-    """What is left of nominal; of several devices the slowest, at whose pace a job on all of them goes."""
+    """Chart what is left of nominal after each stage; of several devices for the slowest.
+
+    A synchronous job on all devices runs at the slowest one's pace.
+    """
     shown = slowest(stages)
     if shown is None:
         return []
@@ -54,37 +64,24 @@ def _waterfalls(stages: Sequence[Stages], count: int) -> list[Chart]:
     ]
 
 
-def _source(link: Link, labels: Labels) -> str:
-    """The cases behind a measured link, or where a rating comes from."""
-    if link.provenance != "measured":
-        return plain(link.source)
-    return ", ".join(map(labels.case, link.source.split(", ")))
+def _step(stage: ReachedStage, nominal: ReachedStage) -> Step:
+    share = left(stage, nominal)
+    low, high = (share.low, share.high) if share.low < share.high else (None, None)
+    return Step(stage_words(stage.stage), share.value, low, high, _(stage.provenance))
 
 
 def effects_table(effects: Sequence[Effect], labels: Labels) -> Table:
-    """Each state of inputs and caches against the usual one of the same product."""
+    """Each fill and cache state, as a ratio to the usual state of the same matrix product."""
     fields = [
         Field[Effect]("case", lambda effect: labels.row(effect.device, effect.case)),
         Field[Effect]("ratio", lambda effect: ratio(effect.value), is_number=True),
         Field[Effect]("95 % interval", lambda effect: interval(ratio, effect.low, effect.high)),
-        Field[Effect]("beside", lambda effect: _state(effect.beside)),
+        Field[Effect]("compared with", lambda effect: _fill_and_cache(effect.beside)),
         Field[Effect]("verdict", lambda effect: " ".join(effect.verdicts)),
     ]
     return table_of(_("What fill and cache change"), fields, effects)
 
 
-def _state(case: str) -> str:
-    """The fill and the cache state of an id, such as `normal warm`."""
+def _fill_and_cache(case: str) -> str:
+    """Return the fill and the cache state of a case id, such as `normal warm`."""
     return plain(" ".join(case.rsplit("/", 4)[1:3]))
-
-
-def _step(stage: ReachedStage, nominal: ReachedStage) -> Step:
-    share = left(stage, nominal)
-    known = share.low < share.high
-    return Step(
-        stage_words(stage.stage),
-        share.value,
-        share.low if known else None,
-        share.high if known else None,
-        _(stage.provenance),
-    )

@@ -1,4 +1,4 @@
-"""What was measured by what: the machine, the method, every record, and how to measure it again."""
+"""What a run was measured on and how: the machine, the method, every record, the commands to repeat it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from nameplate.chain.published import best_gemm
 from nameplate.device.identity import CpuIdentity
 from nameplate.record import Record
 from nameplate.report.labels import Labels
-from nameplate.report.sections.answers import measured
-from nameplate.report.sections.throughput import computed
+from nameplate.report.sections.throughput import measured_records, milliseconds_text, with_tflops
 from nameplate.report.view import Fact, Field, Table, table_of
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 
 
-def device_words(entry: DeviceEntry) -> str:
-    """What a device calls itself."""
+def device_name(entry: DeviceEntry) -> str:
+    """Return the name that the device reports, such as `NVIDIA A800-SXM4-80GB`, else its name in the run."""
     return entry.identity.name or entry.name
 
 
-def facts(run: Run, labels: Labels) -> list[Fact]:
-    """What a reader must know of a run before its figures."""
+def list_facts(run: Run, labels: Labels) -> list[Fact]:
+    """Return what a reader must know of a run before its figures, as name and value."""
     manifest = run.manifest
     found = [(_("run"), manifest.run), (_("host"), manifest.hostname), (_("begun"), manifest.created)]
     for entry in manifest.devices:
@@ -34,17 +33,19 @@ def facts(run: Run, labels: Labels) -> list[Fact]:
     software = manifest.software
     versions = f"nameplate {software.get('nameplate')}, torch {software.get('torch')}"
     found.append((_("software"), versions))
-    nominal, unsaid = _nominal(run), labels.unsaid()
-    found += [(_("nominal"), nominal)] if nominal else []
-    return found + ([(_("cases"), unsaid)] if unsaid else [])
+    if nominal := _nominal(run):
+        found.append((_("nominal"), nominal))
+    if unsaid := labels.unsaid():
+        found.append((_("cases"), unsaid))
+    return found
 
 
 def _device(entry: DeviceEntry) -> Iterator[Fact]:
-    yield _("device"), f"{entry.name}: {device_words(entry)}"
+    yield _("device"), f"{entry.name}: {device_name(entry)}"
     if entry.part:
-        yield _("taken for"), _("{part}, by {evidence}", part=entry.part, evidence=render(entry.evidence))
+        yield _("recognised as"), _("{part}, by {evidence}", part=entry.part, evidence=render(entry.evidence))
     else:
-        yield _("taken for"), _("no known part: {evidence}", evidence=render(entry.evidence))
+        yield _("recognised as"), _("no known part: {evidence}", evidence=render(entry.evidence))
     if isinstance(entry.identity, CpuIdentity):
         yield from _cpu(entry.identity)
     for line in _published(entry):
@@ -54,13 +55,17 @@ def _device(entry: DeviceEntry) -> Iterator[Fact]:
 
 
 def _nominal(run: Run) -> str | None:
-    """What the figures are counted by, by dtype: a narrow table leaves that column out."""
-    rated = {(r.dtype, r.nominal_tflops): None for r in computed(measured(run)) if r.nominal_tflops}
-    return f"{', '.join(f'{dtype} {figure(tflops)}' for dtype, tflops in rated)} TFLOPS" if rated else None
+    """Return the nominal TFLOPS by dtype; None where none is known."""
+    # A narrow table leaves its column of nominal figures out, so they stand here too.
+    measured = with_tflops(measured_records(run))
+    rated = {(r.dtype, r.nominal_tflops): None for r in measured if r.nominal_tflops}
+    if not rated:
+        return None
+    return ", ".join(f"{dtype} {figure(tflops)}" for dtype, tflops in rated) + " TFLOPS"
 
 
 def _published(entry: DeviceEntry) -> Iterator[str]:
-    """The best product others published for this part: what a healthy one should come near."""
+    """Yield the best published matrix product of this part: a healthy device should come near it."""
     for dtype in ("bf16", "fp8"):
         best = best_gemm(entry.part, dtype) if entry.part else None
         if best is not None:
@@ -97,18 +102,18 @@ def _cpu(identity: CpuIdentity) -> Iterator[Fact]:
 
 
 def method_table(run: Run) -> Table:
-    """How the figures were taken, in a line each."""
-    manifest = run.manifest
-    conventions = dict.fromkeys(r.convention for r in measured(run) if r.convention)
-    references = dict.fromkeys(r.verification.reference for r in measured(run) if r.verification)
+    """How the figures were measured."""
+    manifest, measured = run.manifest, measured_records(run)
+    conventions = dict.fromkeys(r.convention for r in measured if r.convention)
+    references = dict.fromkeys(r.verification.reference for r in measured if r.verification)
     rows = [
         (_("method"), _("number {method}; docs/method.md says what each changed", method=manifest.method)),
-        (_("achieved"), _("FLOPs ÷ time of the whole measured window: neither a median nor a best of many")),
-        (_("interval"), _("95 %, from batches of back-to-back launches; what drift explains is not noise")),
+        (_("achieved"), _("FLOPs ÷ time of the whole measured window; not the median, not the best batch")),
+        (_("interval"), _("95 %, from batches of back-to-back launches; drift isn't counted as noise")),
         (_("FLOPs by"), ", ".join(conventions) or "–"),
         (_("verified against"), ", ".join(references) or "–"),
         (_("inputs"), _("seed {seed}; normal unless a case says otherwise", seed=manifest.seed)),
-        (_("verdicts"), _("clean is what may be believed; for a settled figure throttled too")),
+        (_("verdicts"), _("a clean record is trusted, and a throttled one if it is sustained")),
     ]
     return Table(
         _("Method"),
@@ -119,11 +124,11 @@ def method_table(run: Run) -> Table:
 
 
 def records_table(records: Sequence[Record], labels: Labels) -> Table:
-    """Every record, whatever became of it: what the tables above leave out."""
+    """Every record with the columns that the other tables leave out; skipped and failed ones too."""
     fields = [
         Field[Record]("case", lambda r: labels.row(r.device, r.case)),
         Field[Record]("status", lambda r: _(r.status)),
-        Field[Record]("ms a launch", _milliseconds, is_number=True),
+        Field[Record]("ms a launch", milliseconds_text, is_number=True),
         Field[Record]("launches", lambda r: count(r.launches), is_number=True),
         Field[Record]("s in all", lambda r: figure(r.cost_s), is_number=True, goes=1),
         Field[Record]("W", lambda r: figure(r.power_w), is_number=True, goes=2),
@@ -135,19 +140,15 @@ def records_table(records: Sequence[Record], labels: Labels) -> Table:
     return table_of(_("Every record"), fields, records)
 
 
-def _milliseconds(record: Record) -> str:
-    return figure(None if record.time_s is None else record.time_s * 1e3)
-
-
 def _error(record: Record) -> str:
     return "–" if record.verification is None else percent(record.verification.error)
 
 
 def reproduce_table(run: Run) -> Table:
-    """The commands that measure it again, hold the two against each other, and read the figures."""
+    """The commands that repeat the run, compare the two, and read the figures."""
     name = shlex.quote(run.id)
     rows = [
-        (_("measure it again"), again(run.manifest)),
+        (_("measure it again"), _command(run.manifest)),
         (_("compare the two"), f"bench compare {name} NEW"),
         (_("read every figure"), f"bench show {name} --json"),
         (_("as a table"), f"bench export {name} -o run.csv"),
@@ -157,12 +158,12 @@ def reproduce_table(run: Run) -> Table:
         nameplate=plain(run.manifest.software.get("nameplate")),
         torch=plain(run.manifest.software.get("torch")),
     )
-    rows_said = tuple((what, plain(command)) for what, command in rows)
-    return Table(_("How to reproduce"), ("what", "command"), rows_said, frozenset(), lead=lead, whole=(1,))
+    cells = tuple((what, plain(command)) for what, command in rows)
+    return Table(_("How to reproduce"), ("what", "command"), cells, frozenset(), lead=lead, whole=(1,))
 
 
-def again(manifest: Manifest) -> str:
-    """The command that the run was measured by, as a shell takes it."""
+def _command(manifest: Manifest) -> str:
+    """Return the command of the run, quoted for a shell."""
     options = manifest.options
     words = ["bench", "run", manifest.suite]
     if options.device != "auto":

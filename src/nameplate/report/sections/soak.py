@@ -1,22 +1,22 @@
-"""The table and the curve of a case that began from idle: burst, what was left when, where it settled."""
+"""The table and the time series of cases that ran from idle: burst, what was left later, sustained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nameplate.base.formatting import duration, figure, percent
+from nameplate.base.formatting import UNKNOWN, duration, figure, percent
 from nameplate.base.language import _
-from nameplate.record import Derate, Record
+from nameplate.record import Record
 from nameplate.report.charts.data import Chart, Course, Courses
 from nameplate.report.labels import Labels
-from nameplate.report.sections.throughput import achieved
+from nameplate.report.sections.throughput import tflops_text
 from nameplate.report.view import Field, Table, table_of
 
 
 @dataclass(frozen=True)
-class _Moment:
-    """A row: what was delivered when, as it is printed, of the burst figure and of nominal."""
+class _Row:
+    """What was delivered at one time: TFLOPS as text, and as a share of burst and of nominal."""
 
     record: Record
     when: str
@@ -25,58 +25,38 @@ class _Moment:
     of_nominal: float | None
 
 
-def onset_table(records: Sequence[Record], labels: Labels) -> Table:
-    """Every record with a course: burst, what is left at the moments people quote, and once it settled."""
-    bursts = begun_from_idle(records)
-    moments = [moment for burst in bursts for moment in _moments(burst, _settled(burst, records))]
+def soak_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Every record with a time series: burst, what was left at fixed times, and the sustained figure."""
+    bursts = [record for record in records if record.course and record.tflops is not None]
     fields = [
-        Field[_Moment]("when", lambda m: m.when),
-        Field[_Moment]("TFLOPS", lambda m: m.tflops, is_number=True),
-        Field[_Moment]("of burst", lambda m: percent(m.of_burst), is_number=True),
-        Field[_Moment]("of nominal", lambda m: percent(m.of_nominal), is_number=True),
+        Field[_Row]("when", lambda row: row.when),
+        Field[_Row]("TFLOPS", lambda row: row.tflops, is_number=True),
+        Field[_Row]("of burst", lambda row: percent(row.of_burst), is_number=True),
+        Field[_Row]("of nominal", lambda row: percent(row.of_nominal), is_number=True),
     ]
     if len(bursts) == 1:
-        heading = _("From idle: {case}", case=product(labels, bursts[0]))
+        heading = _("From idle: {case}", case=_label(bursts[0], labels))
     else:
         heading = _("From idle")
-        fields.insert(0, Field("case", lambda m: product(labels, m.record)))
-    return table_of(heading, fields, moments, charts=_courses(labels, bursts))
+        fields.insert(0, Field("case", lambda row: _label(row.record, labels)))
+    rows = [row for burst in bursts for row in _rows(burst, _sustained(burst, records))]
+    return table_of(heading, fields, rows, charts=_time_series(bursts, labels))
 
 
-def _courses(labels: Labels, bursts: Sequence[Record]) -> list[Chart]:
-    if not bursts:
-        return []
-    courses = tuple(Course(product(labels, each), each.course, each.settled_s) for each in bursts)
-    said = _("; ").join(
-        _(
-            "{case} from {first} to {last} TFLOPS within {time}",
-            case=course.label,
-            first=figure(course.moments[0].tflops),
-            last=figure(course.moments[-1].tflops),
-            time=duration(course.moments[-1].at_s),
-        )
-        for course in courses
-    )
-    return [Courses("from-idle", _("Throughput after the onset from idle"), _("{said}.", said=said), courses)]
-
-
-def begun_from_idle(records: Sequence[Record]) -> list[Record]:
-    """The records that hold the course of a run from idle."""
-    return [record for record in records if record.course and record.tflops is not None]
-
-
-def product(labels: Labels, burst: Record) -> str:
-    """What began from idle; its phases are what the table is about."""
+def _label(burst: Record, labels: Labels) -> str:
+    """Return the case's label without its phase: the table shows both phases."""
     return labels.row(burst.device, burst.case).removesuffix(" burst")
 
 
-def _settled(burst: Record, records: Sequence[Record]) -> Record | None:
-    """The settled figure of the same work, of the same unbroken run where there is one."""
+def _sustained(burst: Record, records: Sequence[Record]) -> Record | None:
+    """Find the sustained record of the same work; one of the same group is preferred."""
     same = [
         record
         for record in records
-        if record.phase == "sustained" and record.tflops is not None and "unverified" not in record.verdicts
-        if _work(record) == _work(burst)
+        if record.phase == "sustained"
+        and record.tflops is not None
+        and "unverified" not in record.verdicts
+        and _work(record) == _work(burst)
     ]
     return next((record for record in same if record.group == burst.group), same[0] if same else None)
 
@@ -88,33 +68,40 @@ def _work(record: Record) -> tuple[str, ...]:
     )
 
 
-def _moments(burst: Record, settled: Record | None) -> Iterator[_Moment]:
-    yield _Moment(burst, _("burst"), achieved(burst), 1.0, burst.efficiency)
+def _rows(burst: Record, sustained: Record | None) -> Iterator[_Row]:
+    yield _Row(burst, _("burst"), tflops_text(burst), 1.0, burst.efficiency)
     for each in burst.derates:
-        yield _of(burst, each)
-    if settled is not None and burst.tflops:
-        of_burst = (settled.tflops or 0.0) / burst.tflops
-        yield _Moment(
-            burst, _("sustained, {when}", when=_when(burst)), achieved(settled), of_burst, settled.efficiency
-        )
+        when = _("after {time}", time=duration(each.at_s))
+        yield _Row(burst, when, figure(each.tflops), each.of_burst, each.efficiency)
+    when = _("sustained, {when}", when=_settled_when(burst))
+    if sustained is None or not burst.tflops:
+        yield _Row(burst, when, UNKNOWN, None, None)
     else:
-        yield _Moment(burst, _("sustained, {when}", when=_when(burst)), "–", None, None)
+        of_burst = (sustained.tflops or 0.0) / burst.tflops
+        yield _Row(burst, when, tflops_text(sustained), of_burst, sustained.efficiency)
 
 
-def _of(burst: Record, derate: Derate) -> _Moment:
-    return _Moment(
-        burst,
-        _("after {time}", time=duration(derate.at_s)),
-        figure(derate.tflops),
-        derate.of_burst,
-        derate.efficiency,
-    )
-
-
-def _when(burst: Record) -> str:
-    """From when on it was settled, as its own course shows."""
+def _settled_when(burst: Record) -> str:
+    """Say from when on the record's own time series was settled."""
     if burst.settled_s is None:
-        return _("whether settled can't be told from {time}", time=duration(burst.course[-1].at_s))
+        return _("not known to have settled within {time}", time=duration(burst.course[-1].at_s))
     if burst.settled_s:
         return _("from {time} on", time=duration(burst.settled_s))
     return _("from the start")
+
+
+def _time_series(bursts: Sequence[Record], labels: Labels) -> list[Chart]:
+    if not bursts:
+        return []
+    courses = tuple(Course(_label(each, labels), each.course, each.settled_s) for each in bursts)
+    said = _("; ").join(
+        _(
+            "{case} from {first} to {last} TFLOPS within {time}",
+            case=course.label,
+            first=figure(course.moments[0].tflops),
+            last=figure(course.moments[-1].tflops),
+            time=duration(course.moments[-1].at_s),
+        )
+        for course in courses
+    )
+    return [Courses("from-idle", _("Throughput over time, from idle"), _("{said}.", said=said), courses)]

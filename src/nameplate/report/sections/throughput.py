@@ -1,66 +1,115 @@
-"""Tables of what was measured: achieved beside nominal, memory, what load or the host took of a figure."""
+"""Tables of measured throughput: by case, by shape, of blocks, of memory, and across devices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
 
-from nameplate.base.formatting import figure, percent, percent_with_half_width, with_half_width
+from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width, with_half_width
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.chain.from_run import admitted
+from nameplate.chain.from_run import REAL_FILL, admitted
 from nameplate.record import Record
-from nameplate.report.charts.data import MOST_BARS, Bar, Bars, Chart, first
+from nameplate.report.charts.data import (
+    MOST_BARS,
+    MOST_POINTS,
+    Bar,
+    Bars,
+    Cell,
+    Chart,
+    Grid,
+    Point,
+    Roof,
+    Roofline,
+    title_of_first,
+)
 from nameplate.report.labels import Labels
-from nameplate.report.sections.roofline import roofline
 from nameplate.report.view import Field, Table, table_of
+from nameplate.store.folder import Run
+
+# One shape is a row that the throughput table has already.
+_FEWEST_SHAPES = 2
 
 
-def work_table(records: Sequence[Record], labels: Labels) -> Table:
-    """Compute cases: achieved beside nominal, both efficiencies with their intervals, the verdict."""
-    records = computed(records)
+def throughput_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Compute cases: achieved beside nominal, the efficiencies with their intervals, the verdict."""
+    computed = with_tflops(records)
     fields = [
         _case(labels),
-        _achieved(),
+        _ACHIEVED,
         Field[Record]("median", lambda r: figure(r.tflops_median), is_number=True, goes=1),
         Field[Record]("nominal", lambda r: figure(r.nominal_tflops), is_number=True, goes=2),
-        Field("efficiency", _efficiency, is_number=True),
+        _EFFICIENCY,
     ]
-    if any(record.normalized_efficiency is not None for record in records):
+    if any(record.normalized_efficiency is not None for record in computed):
         fields += [
-            Field("normalized", _normalized, is_number=True, goes=5),
-            Field[Record]("lost to", lambda r: plain(render(r.loss or "–")), goes=3),
+            Field[Record]("normalized", _normalized_text, is_number=True, goes=5),
+            Field[Record]("lost to", lambda r: plain(render(r.loss or UNKNOWN)), goes=3),
         ]
-    if any(record.datasheet_tflops != record.nominal_tflops for record in records):
+    if any(record.datasheet_tflops != record.nominal_tflops for record in computed):
         fields += [
             Field[Record]("datasheet", lambda r: figure(r.datasheet_tflops), is_number=True, goes=0),
             Field[Record]("of datasheet", lambda r: percent(r.datasheet_efficiency), is_number=True, goes=4),
         ]
     heading = _("Achieved, in TFLOPS")
-    return table_of(heading, [*fields, _verdict()], records, charts=_bars(records, labels))
+    return table_of(heading, [*fields, _VERDICT], computed, charts=_throughput_bars(computed, labels))
 
 
-def _bars(records: Sequence[Record], labels: Labels) -> list[Chart]:
-    """Achieved ÷ nominal by case, or achieved where nominal isn't known."""
+def measured_records(run: Run) -> list[Record]:
+    """Return the run's records that hold a figure: those that were neither skipped nor failed."""
+    return [record for record in run.records if record.status == "ok"]
+
+
+def with_tflops(records: Sequence[Record]) -> list[Record]:
+    """Return the records of arithmetic: those that have TFLOPS."""
+    return [record for record in records if record.tflops is not None]
+
+
+def tflops_text(record: Record) -> str:
+    """Return the record's TFLOPS with the half-width of their interval."""
+    return with_half_width(record.interval("tflops"))
+
+
+def milliseconds_text(record: Record) -> str:
+    """Return the mean time of a launch in ms."""
+    return figure(None if record.time_s is None else record.time_s * 1e3)
+
+
+def _efficiency_text(record: Record) -> str:
+    return percent_with_half_width(record.interval("efficiency"))
+
+
+def _normalized_text(record: Record) -> str:
+    return percent_with_half_width(record.interval("normalized_efficiency"))
+
+
+def _case(labels: Labels) -> Field[Record]:
+    return Field("case", lambda record: labels.row(record.device, record.case))
+
+
+_ACHIEVED = Field[Record]("achieved", tflops_text, is_number=True)
+_EFFICIENCY = Field[Record]("efficiency", _efficiency_text, is_number=True)
+_VERDICT = Field[Record]("verdict", lambda record: " ".join(record.verdicts))
+
+
+def _throughput_bars(records: Sequence[Record], labels: Labels) -> list[Chart]:
+    """Chart achieved ÷ nominal by case; TFLOPS where no nominal figure is known."""
     rated = [record for record in records if record.efficiency is not None]
     shown = rated or records
     if not shown:
         return []
-    believed, doubted = _("may be believed"), _("in doubt")
-    bars = tuple(
-        Bar(
-            labels.row(each.device, each.case),
-            *_ends(each, bool(rated)),
-            believed if admitted(each) else doubted,
-        )
-        for each in shown
-    )
+    trusted, doubted = _("trusted"), _("in doubt")
+    bars = []
+    for record in shown:
+        # Records without efficiency have TFLOPS: one of the two intervals is known.
+        reached = record.interval("efficiency" if rated else "tflops")
+        assert reached is not None
+        kind = trusted if admitted(record) else doubted
+        label = labels.row(record.device, record.case)
+        bars.append(Bar(label, reached.value, reached.low, reached.high, kind))
     axis = _("achieved ÷ nominal") if rated else _("achieved, TFLOPS")
-    cut = first(MOST_BARS, bars)
-    title = _("{axis}, by case, with 95 % intervals", axis=axis)
-    if cut is not None:
-        title = _("{title}: the first {count} of {all}", title=title, count=cut, all=len(bars))
+    title = title_of_first(MOST_BARS, bars, _("{axis}, by case, with 95 % intervals", axis=axis))
     form = percent if rated else figure
     low, high = min(bars, key=lambda bar: bar.value), max(bars, key=lambda bar: bar.value)
     alt = _(
@@ -71,101 +120,187 @@ def _bars(records: Sequence[Record], labels: Labels) -> list[Chart]:
         high=form(high.value),
         highest=high.label,
     )
-    return [Bars("efficiency", title, alt, axis, bars, (believed, doubted), is_share=bool(rated))]
+    return [Bars("efficiency", title, alt, axis, tuple(bars), (trusted, doubted), is_share=bool(rated))]
 
 
-def _ends(record: Record, rated: bool) -> tuple[float, float | None, float | None]:
-    if rated:
-        return record.efficiency or 0.0, record.efficiency_low, record.efficiency_high
-    return record.tflops or 0.0, record.tflops_low, record.tflops_high
+def shapes_table(records: Sequence[Record]) -> Table:
+    """Matrix products by shape and dtype, of nominal where that is known; empty for fewer than two shapes.
 
-
-def computed(records: Sequence[Record]) -> list[Record]:
-    """Those whose throughput is of arithmetic."""
-    return [record for record in records if record.tflops is not None]
-
-
-def _case(labels: Labels) -> Field[Record]:
-    return Field("case", lambda record: labels.row(record.device, record.case))
-
-
-def _achieved() -> Field[Record]:
-    return Field("achieved", achieved, is_number=True)
-
-
-def _verdict() -> Field[Record]:
-    return Field("verdict", lambda record: " ".join(record.verdicts))
-
-
-def achieved(record: Record) -> str:
-    """Throughput with half its interval."""
-    return with_half_width(record.tflops, record.tflops_low, record.tflops_high)
-
-
-def _efficiency(record: Record) -> str:
-    return percent_with_half_width(record.efficiency, record.efficiency_low, record.efficiency_high)
-
-
-def _normalized(record: Record) -> str:
-    return percent_with_half_width(
-        record.normalized_efficiency, record.normalized_efficiency_low, record.normalized_efficiency_high
+    Where several records have one shape and dtype (phases, devices), a sustained one is shown, and of several
+    sustained ones the slowest. Unverified results and inputs other than normal ones are left out.
+    """
+    found = _by_shape_and_dtype(records)
+    shapes = list(dict.fromkeys(shape for shape, _dtype in found))
+    dtypes = list(dict.fromkeys(dtype for _shape, dtype in found))
+    if len(shapes) < _FEWEST_SHAPES:
+        return Table("", (), (), frozenset())
+    rated = all(record.efficiency is not None for record in found.values())
+    values = {key: (each.efficiency if rated else each.tflops) or 0.0 for key, each in found.items()}
+    form = percent if rated else figure
+    rows = tuple((plain(shape), *(form(values.get((shape, dtype))) for dtype in dtypes)) for shape in shapes)
+    heading = (
+        _("Matrix products by shape and dtype, of nominal")
+        if rated
+        else _("Matrix products by shape and dtype, in TFLOPS")
     )
+    grid = Grid(
+        "shapes",
+        title_of_first(MOST_BARS, shapes, heading),
+        _("A grid of {rows} shapes by {columns} dtypes.", rows=len(shapes), columns=len(dtypes)),
+        tuple(map(plain, shapes)),
+        tuple(dtypes),
+        tuple(Cell(plain(shape), dtype, each, form(each)) for (shape, dtype), each in values.items()),
+        1.0 if rated else None,
+    )
+    numbers = frozenset(range(1, len(dtypes) + 1))
+    return Table(heading, ("shape", *dtypes), rows, numbers, charts=(grid,))
 
 
-def load_table(records: Sequence[Record], labels: Labels) -> Table:
-    """Contended cases by the clock on the wall, and by the CPU time that others left them."""
+def _by_shape_and_dtype(records: Sequence[Record]) -> dict[tuple[str, str], Record]:
+    alike: dict[tuple[str, str], list[Record]] = {}
+    for record in with_tflops(records):
+        if record.workload == "matmul" and record.fill == REAL_FILL and "unverified" not in record.verdicts:
+            alike.setdefault((record.shape, record.dtype), []).append(record)
+    return {
+        key: min(each, key=lambda record: (record.phase != "sustained", record.tflops))
+        for key, each in alike.items()
+    }
+
+
+def contended_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Contended cases: throughput by wall-clock time, and by the CPU time that other processes left."""
     fields = [
         _case(labels),
-        _achieved(),
+        _ACHIEVED,
         Field[Record]("by CPU time", lambda r: figure(r.cpu_time_tflops), is_number=True),
-        Field[Record]("others had", lambda r: _share(r, "foreign_cpu_share"), is_number=True),
-        Field[Record]("stolen", lambda r: _share(r, "steal_share"), is_number=True),
+        Field[Record]("others had", lambda r: _condition(r, "foreign_cpu_share"), is_number=True),
+        Field[Record]("stolen", lambda r: _condition(r, "steal_share"), is_number=True),
     ]
-    loaded = [r for r in computed(records) if "contended" in r.verdicts and r.cpu_time_tflops is not None]
-    return table_of(_("While others used the cores, in TFLOPS"), fields, loaded)
+    contended = [
+        r for r in with_tflops(records) if "contended" in r.verdicts and r.cpu_time_tflops is not None
+    ]
+    return table_of(_("While others used the cores, in TFLOPS"), fields, contended)
 
 
-def _share(record: Record, name: str) -> str:
+def _condition(record: Record, name: str) -> str:
     share = record.conditions.get(name)
-    return percent(share) if isinstance(share, float | int) else "–"
+    return percent(share) if isinstance(share, float | int) else UNKNOWN
 
 
-def launch_table(records: Sequence[Record], labels: Labels) -> Table:
-    """Cases whose launches were replayed as a graph too: what the device does without the host."""
+def graph_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Cases that were also replayed as a CUDA graph, which leaves the host's launch overhead out."""
     fields = [
         _case(labels),
-        _achieved(),
+        _ACHIEVED,
         Field[Record]("as a graph", lambda r: figure(r.graph_tflops), is_number=True),
-        _verdict(),
+        _VERDICT,
     ]
-    replayed = [record for record in computed(records) if record.graph_tflops is not None]
+    replayed = [record for record in with_tflops(records) if record.graph_tflops is not None]
     return table_of(_("Without the host between launches, in TFLOPS"), fields, replayed)
 
 
+def block_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Transformer blocks: one layer of the model that each stands for, by pass."""
+    blocks = [record for record in with_tflops(records) if record.workload == "transformer_block"]
+    fields = [
+        _case(labels),
+        Field[Record]("layer of", lambda record: plain(record.represents or UNKNOWN), goes=0),
+        Field[Record]("ms a pass", milliseconds_text, is_number=True, goes=1),
+        Field[Record]("tokens a second", _tokens_per_second, is_number=True),
+        _ACHIEVED,
+        _EFFICIENCY,
+        _VERDICT,
+    ]
+    return table_of(_("The transformer block"), fields, blocks, lead=_block_lead(blocks) if blocks else "")
+
+
+def _block_lead(blocks: Sequence[Record]) -> str:
+    """Name the model of which a block is one layer (narrow screens lack that column), and the convention."""
+    models = plain(_(", ").join(dict.fromkeys(each.represents for each in blocks if each.represents)))
+    counted = plain(", ".join(dict.fromkeys(each.convention or UNKNOWN for each in blocks)))
+    if not models:
+        return _("One layer; FLOPs as {conventions} counts them.", conventions=counted)
+    return _("One layer of {models}; FLOPs as {conventions} counts them.", models=models, conventions=counted)
+
+
+def _tokens_per_second(record: Record) -> str:
+    """Divide the tokens of one launch by its mean time: tokens a second through this one layer."""
+    batch, tokens = record.dimensions.get("batch"), record.dimensions.get("tokens")
+    if not isinstance(batch, int) or not isinstance(tokens, int) or not record.time_s:
+        return UNKNOWN
+    return figure(batch * tokens / record.time_s)
+
+
 def memory_table(records: Sequence[Record], labels: Labels) -> Table:
-    """What memory delivers, and every case under the roofs of compute and memory."""
-    fields = [_case(labels), Field("achieved", _bandwidth, is_number=True), _verdict()]
+    """Memory bandwidth, with a roofline chart of every case that counts both FLOPs and bytes."""
+    fields = [_case(labels), Field[Record]("achieved", _bandwidth_text, is_number=True), _VERDICT]
     moved = [record for record in records if record.workload == "memory"]
-    return table_of(_("Memory, in GB/s, and the roofline"), fields, moved, charts=roofline(records, labels))
+    return table_of(_("Memory, in GB/s, and the roofline"), fields, moved, charts=_roofline(records, labels))
 
 
-def _bandwidth(record: Record) -> str:
-    return with_half_width(record.bandwidth_gb_s, record.bandwidth_low_gb_s, record.bandwidth_high_gb_s)
+def _bandwidth_text(record: Record) -> str:
+    return with_half_width(record.interval("bandwidth_gb_s"))
 
 
-def across_table(records: Sequence[Record], labels: Labels) -> Table:
-    """The same case on every device of the run: how far they spread, and what they reach as a gang, which
-    goes at the pace of the slowest.
+def _roofline(records: Sequence[Record], labels: Labels) -> list[Chart]:
+    """Chart achieved TFLOPS over FLOPs per byte (Williams, Waterman and Patterson, CACM 52(4), 2009).
+
+    The compute roofs are the nominal figures by dtype. The memory roof is the fastest measured copy or triad
+    of the run, not a nominal figure. Returns no chart where nothing counts both or no memory was measured.
     """
+    moved = [each for each in records if each.workload == "memory" and each.bandwidth_gb_s is not None]
+    counted = [each for each in with_tflops(records) if each.flops and each.bytes]
+    if not moved or not counted:
+        return []
+    points = tuple(
+        Point(
+            labels.row(each.device, each.case),
+            (each.flops or 0) / (each.bytes or 1),
+            each.tflops or 0.0,
+            each.dtype,
+        )
+        for each in counted
+    )
+    fastest = max(moved, key=lambda each: each.bandwidth_gb_s or 0.0)
+    roofs = (*_compute_roofs(counted), _memory_roof(fastest, labels))
+    title = title_of_first(MOST_POINTS, points, _("Roofline: achieved TFLOPS over FLOP a byte"))
+    alt = _(
+        "{count} cases under the roofs of {roofs}.",
+        count=len(points),
+        roofs=_(", ").join(roof.label for roof in roofs),
+    )
+    return [Roofline("roofline", title, alt, points, tuple(dict.fromkeys(p.kind for p in points)), roofs)]
+
+
+def _compute_roofs(records: Sequence[Record]) -> list[Roof]:
+    """Return one roof for each nominal figure, named after the dtypes that have it."""
+    dtypes: dict[float, dict[str, None]] = {}
+    for record in records:
+        if record.nominal_tflops:
+            dtypes.setdefault(record.nominal_tflops, {})[record.dtype] = None
+    return [
+        Roof(_("nominal {dtypes} {tflops}", dtypes=_(", ").join(names), tflops=figure(tflops)), tflops=tflops)
+        for tflops, names in dtypes.items()
+    ]
+
+
+def _memory_roof(fastest: Record, labels: Labels) -> Roof:
+    reached = fastest.bandwidth_gb_s or 0.0
+    case = labels.row(fastest.device, fastest.case)
+    return Roof(_("{case}, {gb_s} GB/s measured", case=case, gb_s=figure(reached)), gb_s=reached)
+
+
+def devices_table(records: Sequence[Record], labels: Labels) -> Table:
+    """The same case on every device of the run: the spread, and what one synchronous job on all would get."""
     by_case: dict[str, list[Record]] = {}
-    for record in computed(records):
+    for record in with_tflops(records):
         by_case.setdefault(record.case, []).append(record)
-    rows = tuple(_across_row(labels, each) for each in by_case.values() if len(each) > 1)
-    columns = ("case", "devices", "median", "slowest", "on", "spread", "as a gang")
+    rows = tuple(_devices_row(labels, each) for each in by_case.values() if len(each) > 1)
+    columns = ("case", "devices", "median", "slowest", "on", "spread", "as one job")
     return Table(_("Across devices, in TFLOPS"), columns, rows, frozenset({1, 2, 3, 5, 6}))
 
 
-def _across_row(labels: Labels, records: Sequence[Record]) -> tuple[str, ...]:
+def _devices_row(labels: Labels, records: Sequence[Record]) -> tuple[str, ...]:
     reached = [record.tflops or 0.0 for record in records]
     slowest = min(records, key=lambda record: record.tflops or 0.0)
     middle = median(reached)
@@ -176,5 +311,6 @@ def _across_row(labels: Labels, records: Sequence[Record]) -> tuple[str, ...]:
         figure(slowest.tflops),
         plain(slowest.device),
         percent((max(reached) - min(reached)) / middle),
+        # A synchronous job runs every device at the slowest one's pace.
         figure(len(records) * min(reached)),
     )
