@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 
 from nameplate.device.interface import Device
-from nameplate.engine.trial import buffer_sets
+from nameplate.engine.case_run import count_buffer_sets
 from nameplate.run.job import target_of
 from nameplate.run.measure import SEED
-from nameplate.suite import Case, Target, find
+from nameplate.suite import Case, Target, find_suite
 
 # Ids have to be known before any device is opened; the suite's own choice by device is made in the test.
 _IDS = [
     case.id
     for kind in ("cpu", "cuda")
     for rated in (frozenset({"fp16"}), frozenset())
-    for case in find("smoke").cases(Target(kind, None, None, rated))
+    for case in find_suite("smoke").cases(Target(kind, None, None, rated))
 ]
 
 
 def _find(device: Device, case_id: str) -> Case:
-    case = next((each for each in find("smoke").cases(target_of(device)) if each.id == case_id), None)
+    case = next((each for each in find_suite("smoke").cases(target_of(device)) if each.id == case_id), None)
     if case is None:
         pytest.skip(f"the smoke suite doesn't measure {case_id} on {device.name}")
     reason = case.workload.unsupported(device.torch_device)
@@ -41,7 +41,9 @@ def bench_case(benchmark: Any, device: Device, case_id: str) -> None:
     """Time one case, check its result, and put TFLOPS and efficiency beside the time."""
     case = _find(device, case_id)
     work = case.workload
-    prepared = work.prepare(device.torch_device, fill=case.fill, seed=SEED, copies=buffer_sets(case, device))
+    prepared = work.prepare(
+        device.torch_device, fill=case.fill, seed=SEED, copies=count_buffer_sets(case, device)
+    )
     ring = cycle(prepared.launches)
 
     def launch_and_wait() -> None:

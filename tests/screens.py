@@ -33,7 +33,7 @@ from nameplate.specs.recognition import rating
 from nameplate.store.find import Library
 from nameplate.store.folder import read_run
 from nameplate.store.manifest import Expected
-from nameplate.suite import find, names
+from nameplate.suite import find_suite, list_suite_names
 from nameplate.telemetry.gpu import GpuFacts, health
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +128,9 @@ def other_views():
     known = registry()
     yield "specs", parts_view([document(part) for part in known.parts.values()])
     yield "specs NAME", part_view(document(known.parts["nvidia-a800-pcie-80gb"]))
-    suites = {name: find(name).description for name in names()} | {"somebodys-suite": "x-1-" * 9}
+    suites = {name: find_suite(name).description for name in list_suite_names()} | {
+        "somebodys-suite": "x-1-" * 9
+    }
     rows = [{"suite": name, "budget_s": 60, "description": said} for name, said in suites.items()]
     yield "suites", suites_view(rows)
     runs, _unreadable = list_runs(Library((PUBLISHED.parents[1], COMPARED)))

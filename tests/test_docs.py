@@ -68,7 +68,7 @@ def desk(furnished, tmp_path, monkeypatch, simulate, one_library):
     device = SimulatedDevice(steady(1e-3, 0.01), nominal_tflops=4.0)
     product = SimulatedWork(device, name="matmul", dtype="bf16", shape="1024x1024x1024")
     suite = Suite("smoke", "a test's own", 20.0, lambda target: [Case(product)])
-    monkeypatch.setattr(nameplate.suite, "find", lambda name: suite)
+    monkeypatch.setattr(nameplate.suite, "find_suite", lambda name: suite)
     simulate(device)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from nameplate.record import GRAVITY, INTERVALS, Column, Record, columns, gravest_first
+from nameplate.record import GRAVITY, INTERVALS, Column, Record, columns, sort_by_gravity
 from nameplate.stats.interval import Interval
 
 # The columns that `--json` promises, from the design's command-line contract.
@@ -104,7 +104,7 @@ def test_an_unmeasured_record_keeps_what_was_declared_and_rated(make_record):
 def test_work_without_flops_is_measured_by_its_bandwidth(make_record):
     of_flops = [name for name in columns() if "tflops" in name or "efficiency" in name]
     none = dict.fromkeys([*of_flops, "flops", "convention"])
-    flat = make_record(workload="copy", **none).flat()
+    flat = make_record(workload="copy", **none).flatten()
     assert flat["tflops"] is None
     assert flat["efficiency"] is None
     assert flat["bandwidth_gb_s"] == 1.17
@@ -127,11 +127,11 @@ def test_a_line_with_nan_is_refused_when_read(make_record):
 
 def test_holds_every_promised_column(make_record):
     assert columns().keys() >= PROMISED
-    assert make_record(status="skipped").flat().keys() >= PROMISED
+    assert make_record(status="skipped").flatten().keys() >= PROMISED
 
 
 def test_flat_is_plain_json_in_declared_order(make_record):
-    flat = make_record(verdict="contended", verdicts=("contended", "unstable"), warnings=("w",)).flat()
+    flat = make_record(verdict="contended", verdicts=("contended", "unstable"), warnings=("w",)).flatten()
     assert list(flat) == list(columns())
     assert flat["verdicts"] == ["contended", "unstable"]
     assert flat["warnings"] == ["w"]
@@ -169,11 +169,11 @@ def test_prints_a_figure_for_a_person(column, value, text):
 
 
 def test_orders_verdicts_gravest_first():
-    assert gravest_first(set()) == ("clean",)
-    assert gravest_first({"clean"}) == ("clean",)
-    assert gravest_first({"unstable", "clean", "contended"}) == ("contended", "unstable")
-    assert gravest_first(set(GRAVITY)) == GRAVITY[:-1]
-    assert gravest_first({"unknown", "unverified"})[0] == "unverified"
+    assert sort_by_gravity(set()) == ("clean",)
+    assert sort_by_gravity({"clean"}) == ("clean",)
+    assert sort_by_gravity({"unstable", "clean", "contended"}) == ("contended", "unstable")
+    assert sort_by_gravity(set(GRAVITY)) == GRAVITY[:-1]
+    assert sort_by_gravity({"unknown", "unverified"})[0] == "unverified"
 
 
 @pytest.mark.parametrize("verdict", GRAVITY)

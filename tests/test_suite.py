@@ -12,7 +12,7 @@ import pytest
 
 from nameplate import suite as suites
 from nameplate.base.errors import InputError
-from nameplate.suite import CACHES, FILLS, MOST_IN_TURN, Case, Suite, Target, find, groups
+from nameplate.suite import CACHES, FILLS, MOST_IN_TURN, Case, Suite, Target, find_suite, make_groups
 
 CPU = Target("cpu", "amd-zen4", 8 << 30, frozenset({"fp64", "fp32", "bf16"}))
 CPU_WITH_FP16 = Target("cpu", "intel-granite-rapids", 8 << 30, frozenset({"fp64", "fp32", "bf16", "fp16"}))
@@ -62,13 +62,13 @@ def numbered(number, **axes):
 
 
 def shapes(cases):
-    return [(name, [case.workload.shape for case in group]) for name, group in groups(cases)]
+    return [(name, [case.workload.shape for case in group]) for name, group in make_groups(cases)]
 
 
 def test_neighbours_are_measured_in_turn_by_fours():
     assert MOST_IN_TURN == 4
     assert shapes(numbered(6)) == [("1", ["0", "1", "2", "3"]), ("2", ["4", "5"])]
-    assert groups([]) == []
+    assert make_groups([]) == []
 
 
 def test_a_group_of_its_own_holds_as_many_as_name_it_and_nobody_else():
@@ -78,7 +78,7 @@ def test_a_group_of_its_own_holds_as_many_as_name_it_and_nobody_else():
         ("mine", ["0", "1", "2", "3", "4", "5"]),
         ("3", ["0", "1"]),
     ]
-    assert [name for name, _ in groups([*numbered(1, group="a"), *numbered(1, group="b")])] == ["a", "b"]
+    assert [name for name, _ in make_groups([*numbered(1, group="a"), *numbered(1, group="b")])] == ["a", "b"]
 
 
 def test_a_burst_is_by_itself_unless_its_sustained_case_names_its_group():
@@ -86,7 +86,7 @@ def test_a_burst_is_by_itself_unless_its_sustained_case_names_its_group():
     assert shapes([*sustained, *burst, *sustained]) == [("1", ["0", "1"]), ("2", ["0"]), ("3", ["0", "1"])]
     assert shapes([*burst, *burst]) == [("1", ["0"]), ("2", ["0"])]
     both = [Case(Work(), phase=phase, group="soak") for phase in ("burst", "sustained")]
-    assert [len(group) for _, group in groups(both)] == [2]
+    assert [len(group) for _, group in make_groups(both)] == [2]
 
 
 def test_a_group_is_no_part_of_an_id():
@@ -95,7 +95,7 @@ def test_a_group_is_no_part_of_an_id():
 
 def test_groups_have_names_of_their_own():
     mine, other = numbered(2, group="mine"), numbered(1)
-    names = [name for name, _ in groups([mine[0], *other, mine[1]])]
+    names = [name for name, _ in make_groups([mine[0], *other, mine[1]])]
     assert len(set(names)) == 3
 
 
@@ -153,7 +153,7 @@ def test_an_unknown_suite_names_those_there_are():
     with pytest.raises(
         InputError, match=r"unknown suite; got 'smok'; expected .*quick or .*smoke"
     ) as refused:
-        find("smok")
+        find_suite("smok")
     assert refused.value.exit_status == 2
 
 
@@ -184,8 +184,8 @@ def install(tmp_path, monkeypatch):
 
 def test_a_third_partys_suite_is_found_by_its_entry_point(install):
     install("their-suites", "theirs", PLUGIN.format(name="theirs"))
-    assert "theirs" in suites.names()
-    assert find("theirs").description == "a third party's"
+    assert "theirs" in suites.list_suite_names()
+    assert find_suite("theirs").description == "a third party's"
 
 
 def test_a_suite_answers_to_the_name_it_was_found_by(install):
@@ -193,7 +193,7 @@ def test_a_suite_answers_to_the_name_it_was_found_by(install):
     install("their-suites", "theirs", PLUGIN.format(name="another"))
     found = None
     with suppress(InputError):  # to refuse it is as good
-        found = find("theirs")
+        found = find_suite("theirs")
     assert found is None or found.name == "theirs"
 
 
@@ -211,10 +211,10 @@ def test_a_broken_suite_says_whose_it_is_and_hurts_no_other(install, source, err
     install("broken-suites", "broken", source)
     sentence = f"suite broken can't be loaded from broken_suites_suite:SUITE: {error}"
     with pytest.raises(InputError, match=re.escape(sentence)) as refused:
-        find("broken")
+        find_suite("broken")
     assert refused.value.exit_status == 2
-    assert {"broken", *SHIPPED} <= set(suites.names())
-    assert find("smoke").name == "smoke"
+    assert {"broken", *SHIPPED} <= set(suites.list_suite_names())
+    assert find_suite("smoke").name == "smoke"
 
 
 def test_what_is_no_suite_is_refused(install):
@@ -222,7 +222,7 @@ def test_what_is_no_suite_is_refused(install):
     with pytest.raises(
         InputError, match="odd_suites_suite:SUITE: suite odd isn't one; got 'dict'; expected a Suite"
     ):
-        find("odd")
+        find_suite("odd")
 
 
 def test_a_suite_that_breaks_while_it_makes_its_cases_says_whose_it_is(install):
@@ -232,7 +232,7 @@ def test_a_suite_that_breaks_while_it_makes_its_cases_says_whose_it_is(install):
         'from nameplate.suite import Suite\nSUITE = Suite("late", "", 1.0, lambda target: [1 / 0])',
     )
     with pytest.raises(InputError, match=r"late.*ZeroDivisionError"):
-        find("late").cases(CPU)
+        find_suite("late").cases(CPU)
 
 
 def test_two_packages_that_claim_one_name_are_refused(install):
@@ -241,21 +241,21 @@ def test_two_packages_that_claim_one_name_are_refused(install):
     with pytest.raises(
         InputError, match=r"suite clash is claimed more than once.*first_suites.*second_suites"
     ):
-        find("clash")
-    assert suites.names().count("clash") == 1
+        find_suite("clash")
+    assert suites.list_suite_names().count("clash") == 1
 
 
 def test_nobody_takes_a_shipped_name(install):
     install("their-suites", "smoke", PLUGIN.format(name="smoke"))
     with pytest.raises(InputError, match="suite smoke is claimed more than once"):
-        find("smoke")
-    assert find("quick").name == "quick"
+        find_suite("smoke")
+    assert find_suite("quick").name == "quick"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_a_shipped_suite_declares_real_work_once_each(name, target):
-    found = find(name)
+    found = find_suite(name)
     assert found.name == name
     cases = found.cases(target)
     assert len({case.id for case in cases}) == len(cases)
@@ -271,9 +271,9 @@ def test_a_shipped_suite_declares_real_work_once_each(name, target):
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_every_shipped_suite_covers_matmul_block_and_memory(name, target):
-    workloads = {case.workload.name for case in find(name).cases(target)}
+    workloads = {case.workload.name for case in find_suite(name).cases(target)}
     assert {"matmul", "transformer_block"} <= workloads
-    assert any(case.workload.flops is None for case in find(name).cases(target))
+    assert any(case.workload.flops is None for case in find_suite(name).cases(target))
 
 
 EVERY = (*SHIPPED, "soak", "sensitivity")
@@ -282,7 +282,7 @@ EVERY = (*SHIPPED, "soak", "sensitivity")
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_a_shipped_suites_groups_have_names_of_their_own_and_a_burst_is_of_one_workload(name, target):
-    found = groups(find(name).cases(target))
+    found = make_groups(find_suite(name).cases(target))
     assert len({group for group, _ in found}) == len(found)
     for _, cases in found:
         if any(case.phase == "burst" for case in cases):
@@ -291,14 +291,14 @@ def test_a_shipped_suites_groups_have_names_of_their_own_and_a_burst_is_of_one_w
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_soak_is_one_product_from_idle_for_ten_minutes(target):
-    ((_, cases),) = groups(find("soak").cases(target))
+    ((_, cases),) = make_groups(find_suite("soak").cases(target))
     assert [case.phase for case in cases] == ["burst", "sustained"]
-    assert find("soak").budget_s == 600.0
+    assert find_suite("soak").budget_s == 600.0
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_sensitivity_has_every_fill_and_every_cache_state_of_a_product_in_one_group(target):
-    found = [cases for _, cases in groups(find("sensitivity").cases(target))]
+    found = [cases for _, cases in make_groups(find_suite("sensitivity").cases(target))]
     whole = [cases for cases in found if {case.fill for case in cases} == set(FILLS)]
     assert len(whole) == 2
     for cases in whole:
@@ -307,7 +307,7 @@ def test_sensitivity_has_every_fill_and_every_cache_state_of_a_product_in_one_gr
 
 
 def matching(name, target, glob):
-    return [case for case in find(name).cases(target) if fnmatchcase(case.id, glob)]
+    return [case for case in find_suite(name).cases(target) if fnmatchcase(case.id, glob)]
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
@@ -353,6 +353,6 @@ def test_a_gpus_products_rotate_buffers_and_a_cpus_are_warm(name):
 
 
 def test_longer_suites_have_longer_budgets():
-    budgets = [find(name).budget_s for name in SHIPPED]
+    budgets = [find_suite(name).budget_s for name in SHIPPED]
     assert budgets == sorted(set(budgets))
     assert budgets[:2] == [10.0, 60.0]

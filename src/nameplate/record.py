@@ -293,19 +293,19 @@ class Record(FrozenModel):
         """The codes of `warnings` and of the messages that they are made of, each once."""
         return tuple(dict.fromkeys(code for warning in self.warnings for code in warning.codes))
 
-    def flat(self) -> dict[str, Any]:
+    def flatten(self) -> dict[str, Any]:
         """Return the columns alone, in order: what `load` and `--json` show.
 
         Messages become English sentences, whatever language is spoken, and tuples lists.
         """
         found = {name: getattr(self, name) for name in columns()}
-        return found | {name: flat_value(found[name]) for name in _reshaped()}
+        return found | {name: flatten_value(found[name]) for name in _reshaped()}
 
 
-def flat_value(value: Any) -> Any:
+def flatten_value(value: Any) -> Any:
     """Return a column's value as a table holds it: sentences in place of messages, lists of tuples."""
     if isinstance(value, tuple):
-        return [flat_value(each) for each in value]
+        return [flatten_value(each) for each in value]
     return str(value) if isinstance(value, Message) else value
 
 
@@ -347,7 +347,7 @@ def _declared() -> dict[str, tuple[Column, Any]]:
     }
 
 
-def gravest_first(verdicts: set[Verdict]) -> tuple[Verdict, ...]:
+def sort_by_gravity(verdicts: set[Verdict]) -> tuple[Verdict, ...]:
     """Order verdicts gravest first; none at all is `clean`, and `clean` never stands beside another."""
     found = tuple(verdict for verdict in GRAVITY if verdict in verdicts and verdict != "clean")
     return found or ("clean",)

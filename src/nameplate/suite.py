@@ -26,8 +26,8 @@ class Case:
     """A workload at one point of its axes. `weight` is its share of the run's time beside the others'.
 
     Neighbours of one `group` are measured in turn, so that a ratio between them is free of drift; see
-    `groups`. A case of phase `burst` is measured from idle, and a `sustained` one of its group in the same
-    run.
+    `make_groups`. A case of phase `burst` is measured from idle, and a `sustained` one of its group in the
+    same run.
     """
 
     workload: Workload
@@ -101,7 +101,7 @@ class Suite:
         return chosen
 
 
-def groups(cases: Iterable[Case]) -> list[tuple[str, list[Case]]]:
+def make_groups(cases: Iterable[Case]) -> list[tuple[str, list[Case]]]:
     """Cases in the order given, cut into groups that are measured in turn, each with a name.
 
     Neighbours that name one group are one; others are taken by fours, and a burst case is by itself. A group
@@ -125,7 +125,7 @@ def _belongs(case: Case, group: list[Case]) -> bool:
 
 def _refuse_company(suite: str, cases: list[Case]) -> None:
     """A run from idle is of one workload: beside its burst case there is room for its sustained one alone."""
-    for name, group in groups(cases):
+    for name, group in make_groups(cases):
         burst = next((case for case in group if case.phase == "burst"), None)
         for case in group if burst is not None else ():
             if burst is not None and case.id != burst.id and replace(case, phase="burst").id != burst.id:
@@ -145,12 +145,12 @@ def _refuse_twins(suite: str, cases: list[Case]) -> None:
         seen.add(case.id)
 
 
-def names() -> list[str]:
+def list_suite_names() -> list[str]:
     """Names of every suite installed, sorted; loads none of them."""
     return sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)})
 
 
-def find(name: str) -> Suite:
+def find_suite(name: str) -> Suite:
     """Load the suite called `name`.
 
     Raises InputError when there is none of that name, when two packages claim it, or when its package
@@ -159,7 +159,7 @@ def find(name: str) -> Suite:
     points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name]
     targets = {point.value for point in points}
     if not points:
-        raise InputError("unknown suite", got=name, expected=" or ".join(names()))
+        raise InputError("unknown suite", got=name, expected=" or ".join(list_suite_names()))
     if len(targets) > 1:
         raise InputError(f"suite {name} is claimed more than once", got=sorted(targets), expected="one")
     return _load(points[0])

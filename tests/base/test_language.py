@@ -52,7 +52,7 @@ from nameplate.specs.parts import shipped as shipped_parts
 from nameplate.specs.recognition import rating
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected
-from nameplate.suite import find
+from nameplate.suite import find_suite
 
 HARNESS = Path(nameplate.__file__).parent
 COMPARED = Path(__file__).parents[1] / "data" / "compare"
@@ -91,7 +91,7 @@ def named():
         *chain.from_iterable(read_side(side, COMPARED).facts() for side in sides),
         *software_versions(),
         *of_data_files(),
-        *(find(name).description for name in ("smoke", "quick", "standard", "soak", "sensitivity")),
+        *(find_suite(name).description for name in ("smoke", "quick", "standard", "soak", "sensitivity")),
         *(fact.removesuffix("_w").removesuffix("_mhz").replace("_", " ") for fact in FACTS),
         *("power", "thermal"),  # of throttling
     }

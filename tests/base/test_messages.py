@@ -27,7 +27,7 @@ from nameplate.base.messages import (
 )
 from nameplate.device.interface import Counters
 from nameplate.engine.ceiling import _holder, _losses, _parts
-from nameplate.engine.conditions import between
+from nameplate.engine.conditions import conditions_between
 from nameplate.engine.gpu_warnings import gpu_warnings
 from nameplate.record import Record
 from nameplate.report.run import run_document, run_view
@@ -239,7 +239,7 @@ def conditions(**after):
         GpuReading(uuid="GPU-1", at_s=10.0, **quiet),
         GpuReading(uuid="GPU-1", at_s=18.0, **(quiet | after)),
     )
-    return between(Counters(10.0, gpu=first), Counters(18.0, gpu=second), 1.0).gpu
+    return conditions_between(Counters(10.0, gpu=first), Counters(18.0, gpu=second), 1.0).gpu
 
 
 def warned(**after):

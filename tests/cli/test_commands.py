@@ -74,7 +74,7 @@ def measured(monkeypatch, simulate, tmp_path):
     def prepare(*works):
         suite = Suite("fake", "a test's own", 20.0, lambda target: [Case(work) for work in works])
         device = SimulatedDevice(steady(1e-3, 0.01), nominal_tflops=4.0)
-        monkeypatch.setattr(nameplate.suite, "find", lambda name: suite)
+        monkeypatch.setattr(nameplate.suite, "find_suite", lambda name: suite)
         simulate(device)
         return ["run", "fake", "--results", tmp_path / "runs"]
 

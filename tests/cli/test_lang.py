@@ -98,7 +98,7 @@ def test_a_run_is_measured_in_english_and_shown_in_the_reader_s_language(
     device = SimulatedDevice(steady(1e-3, 0.2), nominal_tflops=4.0)
     product = SimulatedWork(device, name="matmul", dtype="bf16", shape="1024x1024x1024")
     monkeypatch.setattr(
-        "nameplate.suite.find", lambda name: Suite("fake", "", 2.0, lambda target: [Case(product)])
+        "nameplate.suite.find_suite", lambda name: Suite("fake", "", 2.0, lambda target: [Case(product)])
     )
     simulate(device)
     result = bench("run", "fake", "--results", tmp_path, "--lang", "zh")

@@ -19,7 +19,7 @@ from nameplate.base.errors import InputError
 from nameplate.device import cuda, find
 from nameplate.device.cuda import CudaDevice
 from nameplate.device.identity import CudaIdentity
-from nameplate.engine.conditions import between
+from nameplate.engine.conditions import conditions_between
 from nameplate.engine.verdict import thresholds
 from nameplate.telemetry.gpu import GpuReading
 from nameplate.telemetry.nvml import NvmlClient
@@ -430,7 +430,7 @@ def test_a_slice_that_nvml_names_otherwise_stays_one_gpu(use_nvml):
         after = device.counters()
     assert before.gpu.temperature_c == 34
     assert after.gpu.temperature_c is None
-    assert between(before, after, 1.0).gpu.change.energy_j is None
+    assert conditions_between(before, after, 1.0).gpu.change.energy_j is None
 
 
 @pytest.mark.process
@@ -445,7 +445,7 @@ def test_an_nvml_that_hangs_costs_figures_and_not_the_run(use_nvml, monkeypatch)
     assert before.gpu.temperature_c == 34
     assert "no answer within 1.0 s" in str(after.gpu.why_absent("temperature_c"))
     assert again.gpu.absent == after.gpu.absent
-    assert between(before, after, 1.0).gpu.others() is None
+    assert conditions_between(before, after, 1.0).gpu.others() is None
 
 
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "inf", "nan"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nameplate.device.interface import Counters
-from nameplate.engine.conditions import GpuConditions, between, gpu_course, of_batches
+from nameplate.engine.conditions import GpuConditions, conditions_between, gpu_course, of_batches
 from nameplate.telemetry.gpu import POLICIES, GpuReading, difference
 
 NOT_COUNTED = dict.fromkeys((f"{policy}_throttle_s" for policy in POLICIES), None)
@@ -39,7 +39,7 @@ def since(begin_s, end_s=100.0):
 
 
 def conditions(seen, *spans):
-    return of_batches(between(seen[0], seen[-1], 1.0), seen, spans)
+    return of_batches(conditions_between(seen[0], seen[-1], 1.0), seen, spans)
 
 
 # ---- a GPU's course ----
@@ -160,7 +160,7 @@ def test_what_held_during_the_batches_comes_before_what_held_in_between():
     seen = rows(thermal_throttle_s=since(6.0))
     assert conditions(seen, (1.0, 3.0)).gpu.share("thermal") == 0.0
     assert conditions(seen, (7.0, 9.0)).gpu.share("thermal") == pytest.approx(1.0)
-    assert between(seen[0], seen[-1], 1.0).gpu.share("thermal") == pytest.approx(0.4)
+    assert conditions_between(seen[0], seen[-1], 1.0).gpu.share("thermal") == pytest.approx(0.4)
 
 
 def test_without_a_course_the_counters_at_both_ends_tell():

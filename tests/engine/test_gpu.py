@@ -11,12 +11,12 @@ import pytest
 
 from nameplate.device.interface import Counters, Timing
 from nameplate.device.simulated import SimulatedDevice
-from nameplate.engine.columns import SHORTEST_ENERGY_S, energy
-from nameplate.engine.conditions import between, of_batches
+from nameplate.engine.case_run import TimedBatch
+from nameplate.engine.conditions import conditions_between, of_batches
 from nameplate.engine.gpu_warnings import gpu_warnings
 from nameplate.engine.measure import Allowance, measure_case
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.trial import Drawn
+from nameplate.engine.record_of import SHORTEST_ENERGY_S, energy
 from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
 from nameplate.engine.window import Window
 from nameplate.stats.interval import Interval
@@ -58,7 +58,7 @@ def reading(at_s, **changes):
 def window(before=None, after=None, seconds=SECONDS):
     first = reading(10.0, **(before or {}))
     second = reading(10.0 + seconds, **{"energy_j": 5000.0 + 300 * seconds, **(after or {})})
-    return between(Counters(10.0, gpu=first), Counters(10.0 + seconds, gpu=second), 1.0)
+    return conditions_between(Counters(10.0, gpu=first), Counters(10.0 + seconds, gpu=second), 1.0)
 
 
 def held(policy, share, seconds=SECONDS):
@@ -107,7 +107,7 @@ def test_conditions_come_of_two_readings(make_record):
 
 
 def test_what_is_no_gpu_has_no_gpus_columns():
-    columns = between(Counters(0.0), Counters(1.0), 1.0).as_columns()
+    columns = conditions_between(Counters(0.0), Counters(1.0), 1.0).as_columns()
     assert not [name for name in columns if name.startswith("gpu_")]
 
 
@@ -121,7 +121,7 @@ def test_reasons_of_both_ends_are_kept():
 
 def test_a_reading_without_figures_leaves_nulls_and_never_zeros():
     lost = GpuReading.nothing(UUID, "NVML gave no answer within 2 s", 18.0)
-    now = between(Counters(10.0, gpu=reading(10.0)), Counters(18.0, gpu=lost), 1.0)
+    now = conditions_between(Counters(10.0, gpu=reading(10.0)), Counters(18.0, gpu=lost), 1.0)
     columns = {name: value for name, value in now.as_columns().items() if name.startswith("gpu_")}
     known = {name for name, value in columns.items() if value is not None}
     assert known == {name for name in columns if "before" in name}
@@ -257,7 +257,7 @@ def test_a_warning_has_a_number_or_reason_and_a_next_step(before, after, words):
 
 def test_an_absent_nvml_is_said_once():
     lost = GpuReading.nothing(UUID, "NVML gave no answer within 2 s", 10.0)
-    now = between(Counters(10.0, gpu=lost), Counters(18.0, gpu=lost), 1.0)
+    now = conditions_between(Counters(10.0, gpu=lost), Counters(18.0, gpu=lost), 1.0)
     assert tuple(map(str, gpu_warnings(now.gpu))) == (
         "throttling and other processes can't be judged: NVML gave no answer within 2 s",
     )
@@ -271,7 +271,7 @@ NO_ENERGY = {"energy_j": None, "power_w": None, "energy_integrated_j": None, "en
 def batches(*spans):
     """A window of one batch for each pair of begin and end."""
     timings = [Timing(begin, np.asarray([end - begin]), 1, end) for begin, end in spans]
-    return Window([Drawn(number, timing, None) for number, timing in enumerate(timings)], 0.0)
+    return Window([TimedBatch(number, timing, None) for number, timing in enumerate(timings)], 0.0)
 
 
 def drawing(watts=300.0, told=300.0, first_s=0.0, last_s=40.0):
@@ -283,7 +283,7 @@ def drawing(watts=300.0, told=300.0, first_s=0.0, last_s=40.0):
 
 
 def spent(spans, rows):
-    conditions = between(Counters(0.0, gpu=reading(0.0)), Counters(40.0, gpu=reading(40.0)), 1.0)
+    conditions = conditions_between(Counters(0.0, gpu=reading(0.0)), Counters(40.0, gpu=reading(40.0)), 1.0)
     return energy(of_batches(conditions, rows, spans), batches(*spans))
 
 
@@ -323,7 +323,7 @@ def test_without_either_there_is_no_energy():
 
 def test_a_cpus_packages_have_a_counter_and_no_power_readings():
     rows = [Counters(float(at_s), energy_j=90.0 * at_s) for at_s in range(41)]
-    conditions = of_batches(between(rows[0], rows[-1], 2.0), rows, [(1.0, 11.0)])
+    conditions = of_batches(conditions_between(rows[0], rows[-1], 2.0), rows, [(1.0, 11.0)])
     assert energy(conditions, batches((1.0, 11.0))) == {
         "energy_j": pytest.approx(900),
         "power_w": pytest.approx(90),

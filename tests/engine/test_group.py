@@ -665,7 +665,7 @@ def test_a_record_holds_the_kernels_that_ran_after_everything_timed():
     device = Named()
     first, broken = measured(device, works(device, 1e-3, 1e-3))
     assert first.kernels == ("library gemm", "a")
-    assert first.flat()["kernels"] == ["library gemm", "a"]
+    assert first.flatten()["kernels"] == ["library gemm", "a"]
     assert device.turns[-1][0] == "kernels of a"
     assert (broken.status, broken.verdict, broken.kernels) == ("ok", "clean", ())
 

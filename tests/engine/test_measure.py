@@ -11,7 +11,7 @@ import pytest
 
 from nameplate.base.messages import text
 from nameplate.device.simulated import SimulatedDevice, steady
-from nameplate.engine.measure import Allowance, measure_case, unmeasured
+from nameplate.engine.measure import Allowance, measure_case, record_without_figures
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.sampler import SHORTEST_SAMPLE_S
 from nameplate.record import Record
@@ -415,7 +415,7 @@ def test_a_slow_first_launch_does_not_skip_the_case():
 
 
 def test_an_unmeasured_case_keeps_what_is_known():
-    record = unmeasured(Case(Work()), machine(), text("the budget is spent"))
+    record = record_without_figures(Case(Work()), machine(), text("the budget is spent"))
     assert (record.status, str(record.reason), record.verdicts) == (
         "skipped",
         "the budget is spent",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nameplate.device.interface import Counters
-from nameplate.engine.conditions import Conditions, between
+from nameplate.engine.conditions import Conditions, conditions_between
 from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
 from nameplate.stats.interval import Interval
 from nameplate_kernels.workload import Check
@@ -247,7 +247,7 @@ def test_a_threshold_that_nobody_reads_is_refused():
 def test_shares_are_of_the_cores_that_may_be_used():
     before = Counters(10.0, process_cpu_s=1.0, busy_cpu_s=100.0, steal_s=3.0, tick_s=0.01)
     after = Counters(14.0, process_cpu_s=8.0, busy_cpu_s=108.0, steal_s=3.4, tick_s=0.01)
-    now = between(before, after, cores=2.0)
+    now = conditions_between(before, after, cores=2.0)
     assert now.elapsed_s == 4.0
     assert now.own_share == pytest.approx(7 / 8)
     assert now.foreign_share == pytest.approx(1 / 8)
@@ -257,12 +257,12 @@ def test_shares_are_of_the_cores_that_may_be_used():
 
 def test_shares_of_half_a_core():
     before, after = (Counters(t, t / 2, t, 0.0, 0.01) for t in (0.0, 1.0))
-    now = between(before, after, cores=0.5)
+    now = conditions_between(before, after, cores=0.5)
     assert (now.own_share, now.foreign_share) == (1.0, 1.0)
 
 
 def test_own_time_counted_ahead_of_the_kernels_ticks_is_no_negative_load():
-    now = between(Counters(0.0, 0.0, 0.0, 0.0, 0.01), Counters(1.0, 1.0, 0.99, 0.0, 0.01), 1.0)
+    now = conditions_between(Counters(0.0, 0.0, 0.0, 0.0, 0.01), Counters(1.0, 1.0, 0.99, 0.0, 0.01), 1.0)
     assert now.foreign_share == 0.0
 
 
@@ -277,14 +277,16 @@ def test_own_time_counted_ahead_of_the_kernels_ticks_is_no_negative_load():
 )
 def test_what_the_system_does_not_count_is_not_known(lost, unknown):
     before, after = (replace(Counters(t, t, t, t, 0.01), **{lost: None}) for t in (0.0, 1.0))
-    now = between(before, after, 1.0)
+    now = conditions_between(before, after, 1.0)
     shares = ("own_share", "foreign_share", "steal_share", "resolution")
     assert {share for share in shares if getattr(now, share) is None} == unknown
 
 
 @pytest.mark.parametrize("passed", [0.0, -1.0])
 def test_no_time_has_no_shares(passed):
-    now = between(Counters(5.0, 1.0, 1.0, 1.0, 0.01), Counters(5.0 + passed, 2.0, 2.0, 2.0, 0.01), 1.0)
+    now = conditions_between(
+        Counters(5.0, 1.0, 1.0, 1.0, 0.01), Counters(5.0 + passed, 2.0, 2.0, 2.0, 0.01), 1.0
+    )
     assert now == Conditions(passed)
 
 

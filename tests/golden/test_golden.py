@@ -137,7 +137,7 @@ class World:
     def measure(self, *devices):
         """`bench run` of a made-up suite on simulated devices."""
         suite = Suite("golden", "simulated", 60.0, lambda target: simulated_cases())
-        self._patch.setattr(nameplate.suite, "find", lambda name: suite)
+        self._patch.setattr(nameplate.suite, "find_suite", lambda name: suite)
         # A budget counts from the start of the command; with this clock held, loading takes nothing of it.
         self._patch.setattr(time, "monotonic", lambda: 0.0)
         self._simulate(*devices)

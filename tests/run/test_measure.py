@@ -140,7 +140,7 @@ def bench(monkeypatch, simulate, tmp_path):
         if works is not None:
             cases = [Case(work, weight=work.weight, group=work.group) for work in works]
             suite = Suite("fake", "a test's own", aim_s, lambda target: cases)
-            monkeypatch.setattr(nameplate.suite, "find", lambda name: suite)
+            monkeypatch.setattr(nameplate.suite, "find_suite", lambda name: suite)
         devices = device if isinstance(device, list) else [device or Simulated()]
         run.jobs = simulate(*devices)
         opened = nameplate.run.worker.open_device

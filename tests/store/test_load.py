@@ -119,7 +119,7 @@ def test_one_run_is_a_row_a_record_with_the_promised_columns(tmp_path):
 
 def test_the_columns_are_those_of_json(tmp_path):
     frame = nameplate.load(make_run(tmp_path, "one"))
-    assert list(frame.columns) == ["run", *PRODUCT.flat()]
+    assert list(frame.columns) == ["run", *PRODUCT.flatten()]
 
 
 def test_what_is_not_known_is_missing_and_never_zero(tmp_path):
@@ -151,7 +151,7 @@ def test_a_folder_of_runs_and_several_paths_are_put_together(tmp_path):
 def test_a_run_without_records_is_an_empty_frame_with_the_same_columns(tmp_path):
     frame = nameplate.load(make_run(tmp_path, "one", records=()))
     assert len(frame) == 0
-    assert list(frame.columns) == ["run", *PRODUCT.flat()]
+    assert list(frame.columns) == ["run", *PRODUCT.flatten()]
 
 
 def test_what_was_passed_over_is_named_with_its_run(tmp_path):

@@ -31,7 +31,7 @@ def test_an_older_run_says_word_by_word_what_its_files_hold(folder):
     assert run.problems == ()
     assert run.missing == () or "missing" in folder.name
     for record in run.records:
-        line, flat = lines[record.case], record.flat()
+        line, flat = lines[record.case], record.flatten()
         assert line["schema_version"] < SCHEMA
         kept = SENTENCES[:1] + SENTENCES[2:3] if record.workload == "memory" else SENTENCES
         assert {name: flat[name] for name in kept} == {
@@ -145,7 +145,7 @@ def test_older_memory_records_keep_their_bandwidth_and_count_no_flops(folder):
         if record.workload != "memory" or record.status != "ok":
             continue
         assert record.bandwidth_gb_s == lines[record.case]["bandwidth_gb_s"]
-        flat = record.flat()
+        flat = record.flatten()
         counted = [name for name in flat if "tflops" in name or "efficiency" in name or "flops" in name]
         assert {flat[name] for name in (*counted, "convention", "loss", "nominal_source")} == {None}
 

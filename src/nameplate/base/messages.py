@@ -66,7 +66,7 @@ TEMPLATES: Mapping[str, str] = {
     TEXT: "{text}",
     OURS: "{text}",
     "clauses": N_("{each:; }"),
-    # engine/trial.py, engine/columns.py, run.py: why a case has no figure
+    # engine/case_run.py, engine/record_of.py, run/: why a case has no figure
     "no_cache_size": N_("cache={cache} needs the size of the last-level cache, which isn't known here"),
     "needs_memory": N_("needs about {needed_gb:figure} GB; this device has {held_gb:figure} GB"),
     "needs_time": N_(
@@ -80,7 +80,7 @@ TEMPLATES: Mapping[str, str] = {
     "exit_status": N_("exit status {status}"),
     "worker_silent": N_("killed after {silent_s:duration} without a message"),
     "undeclarable": N_("its declaration can't be recorded: {why}"),
-    # engine/columns.py: warnings
+    # engine/record_of.py: warnings
     "bits_changed": N_(
         "the result's bits changed in batch {batch} of {count}, for the same inputs: silent corruption; take "
         "this device out of use and run its vendor's diagnostics"

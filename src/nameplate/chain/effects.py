@@ -9,7 +9,7 @@ from typing import Any
 
 from nameplate.chain.from_run import REAL_FILL
 from nameplate.chain.throughput import compare, throughput
-from nameplate.record import Record, Verdict, gravest_first
+from nameplate.record import Record, Verdict, sort_by_gravity
 
 _USUAL_CACHE = "warm"
 
@@ -55,5 +55,5 @@ def _usual(states: Sequence[Record]) -> Record | None:
 
 def _effect(record: Record, usual: Record) -> Effect:
     found = compare(throughput(record), throughput(usual))
-    verdicts = gravest_first({*record.verdicts, *usual.verdicts})
+    verdicts = sort_by_gravity({*record.verdicts, *usual.verdicts})
     return Effect(record.case, usual.case, record.device, found.value, found.low, found.high, verdicts)

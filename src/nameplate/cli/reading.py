@@ -73,9 +73,9 @@ def suites(lang: Lang = "en", json: Json = False) -> None:
     from nameplate import suite
 
     rows: list[dict[str, Any]] = []
-    for name in suite.names():
+    for name in suite.list_suite_names():
         try:
-            found = suite.find(name)
+            found = suite.find_suite(name)
             rows.append({"suite": name, "budget_s": found.budget_s, "description": found.description})
         except NameplateError as error:  # one package's broken suite is no reason to hide the others
             rows.append({"suite": name, "budget_s": None, "description": str(error)})

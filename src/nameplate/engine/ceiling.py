@@ -16,9 +16,9 @@ from math import inf
 
 from nameplate.base.messages import Message, message
 from nameplate.device.interface import Device, Probe, Timing
-from nameplate.engine.conditions import GpuConditions, between
+from nameplate.engine.conditions import GpuConditions, conditions_between
 from nameplate.engine.sampler import Sampler
-from nameplate.engine.verdict import loaded
+from nameplate.engine.verdict import is_contended
 from nameplate.engine.window import Window
 from nameplate.specs.rating import Rating
 from nameplate.stats.estimate import FEWEST_BATCHES, paired_ratio
@@ -110,8 +110,8 @@ class Ceilings:
     def _watched(self, probe: Probe, seconds: float) -> Calibration:
         before = self._device.counters()
         found = self._calibrate(probe, seconds)
-        meanwhile = between(before, self._device.counters(), self._device.cores)
-        return replace(found, quiet=loaded(meanwhile) is False)
+        meanwhile = conditions_between(before, self._device.counters(), self._device.cores)
+        return replace(found, quiet=is_contended(meanwhile) is False)
 
     def _calibrate(self, probe: Probe, seconds: float) -> Calibration:
         first = ProbeTrial(probe, self._device)

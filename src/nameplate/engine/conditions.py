@@ -194,7 +194,7 @@ class Conditions:
         }
 
 
-def between(before: Counters, after: Counters, cores: float) -> Conditions:
+def conditions_between(before: Counters, after: Counters, cores: float) -> Conditions:
     """Turn two readings into shares of `cores` over the time between them."""
     elapsed_s = after.at_s - before.at_s
     gpu = _gpu(before.gpu, after.gpu)

@@ -17,12 +17,12 @@ from statistics import median
 import numpy as np
 
 from nameplate.device.interface import Counters, Device
+from nameplate.engine.case_run import CaseRun, TimedBatch
 from nameplate.engine.ceiling import Calibration, Ceiling, Ceilings, ProbeTrial, by_clock, by_probe
-from nameplate.engine.columns import SHORTEST_WINDOW_S, Evidence, ended, measured
-from nameplate.engine.conditions import Conditions, between, of_batches
+from nameplate.engine.conditions import Conditions, conditions_between, of_batches
 from nameplate.engine.launching import replay
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.trial import Drawn, Trial
+from nameplate.engine.record_of import SHORTEST_WINDOW_S, Measurement, record_failure, record_of
 from nameplate.engine.window import Window
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
@@ -62,12 +62,12 @@ class Group:
     ceilings: Ceilings
     allowance: Allowance
     busy_s: float = 0.0  # seconds for which the device has been at work before
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[CaseRun] = field(default_factory=list)
     probes: dict[str, ProbeTrial] = field(default_factory=dict)
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     window_begin_s: float = 0.0
     settling: Settling | None = None
-    _latest: Trial | None = None  # whose batch was drawn last; None after a probe
+    _latest: CaseRun | None = None  # whose batch was drawn last; None after a probe
 
     def __post_init__(self) -> None:
         """Note when it began, and make the order of its turns repeatable."""
@@ -84,14 +84,14 @@ class Group:
             rounds = self._plan(window_s)
             before = self.device.counters()
             self._draw(window_s, rounds)
-            conditions = between(before, self.device.counters(), self.device.cores)
+            conditions = conditions_between(before, self.device.counters(), self.device.cores)
             rows = self.device.timeline(before.at_s)
             self._finish()
             return [self._record(trial, conditions, rows) for trial in self.trials]
         return [self._ended(trial) for trial in self.trials]
 
     @property
-    def alive(self) -> list[Trial]:
+    def alive(self) -> list[CaseRun]:
         """The cases that may still get a figure."""
         return [trial for trial in self.trials if trial.alive]
 
@@ -109,7 +109,7 @@ class Group:
         """Prepare every case and warm it up."""
         weight = sum(case.weight for case in self.cases)
         for case in self.cases:
-            trial = Trial(case, self.device, takes_turns=self._takes_turns(case))
+            trial = CaseRun(case, self.device, takes_turns=self._takes_turns(case))
             share_s = self.allowance.share_s * case.weight / weight
             trial.attempt(partial(trial.prepare, self.pilots, self.left_s))
             self.trials.append(trial)  # only now: what it needs itself isn't taken from what is left for it
@@ -202,7 +202,7 @@ class Group:
         self._order.shuffle(drawing)
         return drawing
 
-    def _draw_batch(self, trial: Trial, number: int) -> None:
+    def _draw_batch(self, trial: CaseRun, number: int) -> None:
         """Draw a batch that finds the caches as the case's own launches leave them, whatever ran before."""
         if self._latest is not trial:
             trial.attempt(trial.rewarm)
@@ -232,7 +232,7 @@ class Group:
     def _narrow(self) -> bool:
         return all(self._is_narrow(trial) for trial in self.alive)
 
-    def _is_narrow(self, trial: Trial) -> bool:
+    def _is_narrow(self, trial: CaseRun) -> bool:
         if _is_sustained(trial.case) and (self.settling is None or self.settling.settled_s is None):
             return False
         window = self.window(trial)
@@ -242,11 +242,11 @@ class Group:
             and window.interval().relative_half_width <= STOP_HALF_WIDTH
         )
 
-    def window(self, trial: Trial) -> Window:
+    def window(self, trial: CaseRun) -> Window:
         """The batches a case's figure is of: all, or for a sustained one those since it settled, in whole
         periods.
         """
-        drawn: Sequence[Drawn] = trial.drawn
+        drawn: Sequence[TimedBatch] = trial.drawn
         settling = self.settling if _is_sustained(trial.case) else None
         if settling is not None:
             since = [each for each in drawn if each.timing.start_s >= self.window_begin_s]
@@ -267,24 +267,24 @@ class Group:
         for trial in self.alive:
             trial.attempt(partial(trial.name_kernels, self.allowance.limit_s - self.spent_s))
 
-    def _replay(self, trial: Trial) -> None:
+    def _replay(self, trial: CaseRun) -> None:
         with suppress(Exception):  # what can't be replayed was measured all the same
             replay(trial, self.window(trial).enqueue_share)
 
-    def _record(self, trial: Trial, conditions: Conditions, rows: Sequence[Counters]) -> Record:
+    def _record(self, trial: CaseRun, conditions: Conditions, rows: Sequence[Counters]) -> Record:
         if not trial.alive:
             return self._ended(trial)
         window = self.window(trial)
         own = of_batches(conditions, rows, window.spans)
         settled = True if window.settling is None else has_settled(window.settling)
-        evidence = Evidence(trial, window, own, self.name, self._ceiling(trial, window, own), settled)
-        return measured(evidence, trial.cost_s)
+        evidence = Measurement(trial, window, own, self.name, self._ceiling(trial, window, own), settled)
+        return record_of(evidence, trial.cost_s)
 
-    def _ended(self, trial: Trial) -> Record:
+    def _ended(self, trial: CaseRun) -> Record:
         assert trial.ended is not None
-        return ended(trial, trial.ended, self.name)
+        return record_failure(trial, trial.ended, self.name)
 
-    def _ceiling(self, trial: Trial, window: Window, conditions: Conditions) -> Ceiling | None:
+    def _ceiling(self, trial: CaseRun, window: Window, conditions: Conditions) -> Ceiling | None:
         work, rating = trial.case.workload, self.device.rating
         if work.flops is None:
             return None
@@ -307,13 +307,13 @@ def _is_sustained(case: Case) -> bool:
     return case.phase == "sustained"
 
 
-def _computes(trial: Trial) -> bool:
+def _computes(trial: CaseRun) -> bool:
     """Whether arithmetic is what bounds it; a product says nothing of what memory could do."""
     work = trial.case.workload
     return (work.flops or 0) > work.bytes
 
 
-def _relative(trial: Trial) -> list[tuple[float, float]]:
+def _relative(trial: CaseRun) -> list[tuple[float, float]]:
     """The middle of each batch and its seconds a launch ÷ their median."""
     each = [d.timing.elapsed_s / d.timing.launches for d in trial.drawn]
     usual = median(each) if each else 1.0

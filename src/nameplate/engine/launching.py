@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nameplate.engine.trial import Trial
+from nameplate.engine.case_run import CaseRun
 
 # A batch that took the host less of its time to hand over can't be bound by it.
 WORTH_A_GRAPH = 0.3
@@ -10,7 +10,7 @@ _LAUNCHES = 50  # in a graph
 _REPLAYS = 10
 
 
-def replay(trial: Trial, enqueue_share: float | None) -> None:
+def replay(trial: CaseRun, enqueue_share: float | None) -> None:
     """Time a graph of the trial's launches, where handing them over took long and the device can capture."""
     if enqueue_share is None or enqueue_share < WORTH_A_GRAPH or trial.sampler.flush:
         return

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nameplate.device.interface import Device
+from nameplate.engine.case_run import MEMORY_SHARE, memory_needed
 from nameplate.engine.ceiling import Ceilings
-from nameplate.engine.columns import unmeasured
 from nameplate.engine.group import Allowance, Group
-from nameplate.engine.onset import Onset, begins_from_idle
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.trial import MEMORY_SHARE, memory_needed
+from nameplate.engine.record_of import record_without_figures
+from nameplate.engine.soak import Soak, begins_from_idle
 from nameplate.record import Record
 from nameplate.suite import Case
 
-__all__ = ["Allowance", "measure_case", "measure_group", "unmeasured"]
+__all__ = ["Allowance", "measure_case", "measure_group", "record_without_figures"]
 
 
 def measure_case(case: Case, device: Device, pilots: Pilots, allowance: Allowance) -> Record:
@@ -40,7 +40,7 @@ def measure_group(
     """
     ceilings = ceilings or Ceilings(device, pilots.seed)
     if begins_from_idle(cases):
-        return Onset(name, cases, device, pilots, ceilings, allowance).measure()
+        return Soak(name, cases, device, pilots, ceilings, allowance).measure()
     records: list[Record] = []
     begin, weight = device.clock(), sum(case.weight for case in cases)
     sittings = _sittings(cases, device)

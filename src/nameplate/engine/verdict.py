@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import packaged, parse
 from nameplate.engine.conditions import Conditions
-from nameplate.record import Verdict, gravest_first
+from nameplate.record import Verdict, sort_by_gravity
 from nameplate.stats.estimate import dwelling, trend
 from nameplate.stats.interval import Interval
 from nameplate.workload import Check
@@ -92,7 +92,7 @@ def judge(seen: Observation, limits: Thresholds | None = None) -> tuple[Verdict,
             found.add("unknown")
         elif holds:
             found.add(verdict)
-    return gravest_first(found)
+    return sort_by_gravity(found)
 
 
 # A rule answers True or False, or None: the evidence it needs is missing.
@@ -120,7 +120,7 @@ def _launch_bound(seen: Observation, limits: Thresholds) -> bool | None:
 
 def _contended(seen: Observation, limits: Thresholds) -> bool | None:
     # Who else uses a GPU's host shows in launch_bound, if it matters.
-    return _any([_company(seen), False if seen.kind == "cuda" else loaded(seen.conditions, limits)])
+    return _any([_company(seen), False if seen.kind == "cuda" else is_contended(seen.conditions, limits)])
 
 
 def _company(seen: Observation) -> bool | None:
@@ -131,7 +131,7 @@ def _company(seen: Observation) -> bool | None:
     return gpu.change.other_processes
 
 
-def loaded(now: Conditions, limits: Thresholds | None = None) -> bool | None:
+def is_contended(now: Conditions, limits: Thresholds | None = None) -> bool | None:
     """Whether other processes, or the hypervisor, took the cores meanwhile; None: that can't be told."""
     limit = (limits or thresholds()).contended
     if now.parallel_share is not None and now.parallel_share < limit.parallel_share:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nameplate.engine.trial import Drawn
+from nameplate.engine.case_run import TimedBatch
 from nameplate.stats.estimate import launch_time
 from nameplate.stats.interval import Interval
 from nameplate.stats.settling import Settling
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 class Window:
     """Batches in the order they ran. `settling` is what the whole course showed; None: not asked."""
 
-    drawn: Sequence[Drawn]
+    drawn: Sequence[TimedBatch]
     resolution_s: float
     settling: Settling | None = None
 

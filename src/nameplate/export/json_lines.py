@@ -21,7 +21,7 @@ def lines(entries: Iterable[Entry]) -> Iterator[str]:
     """One JSON object a line, in ASCII; what isn't known is null."""
     for entry in entries:
         # A record's own line holds messages; whoever reads this one gets their sentences.
-        whole = entry.record.model_dump(mode="json") | entry.record.flat()
+        whole = entry.record.model_dump(mode="json") | entry.record.flatten()
         line = {"$schema": SCHEMA_FILE, **entry.identity(), **clean(whole)}
         yield json.dumps(line, allow_nan=False) + "\n"
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from nameplate.base.messages import Message
 from nameplate.base.text import plain
-from nameplate.record import Column, Record, column_type, columns, flat_value
+from nameplate.record import Column, Record, column_type, columns, flatten_value
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 
@@ -114,7 +114,7 @@ def clean(value: Any) -> Any:
 
 def _of_record(name: str, column: Column) -> Field:
     return Field(
-        name, column, _kind(column_type(name)), lambda entry: flat_value(getattr(entry.record, name))
+        name, column, _kind(column_type(name)), lambda entry: flatten_value(getattr(entry.record, name))
     )
 
 

@@ -126,7 +126,7 @@ def run_document(run: Run) -> dict[str, Any]:
             "courses": [_course(record) for record in run.records if record.course],
             "effects": [effect.as_json() for effect in effects(run.records)],
         },
-        "records": [record.flat() for record in run.records],
+        "records": [record.flatten() for record in run.records],
         "chain": [link.as_json() for link in chain(run.records)],
     }
 

@@ -84,7 +84,7 @@ def cases_of_run(run: Run, device: Described) -> list[Case]:
     Raises InputError where the device, torch or the suite's cases aren't those the run was begun with.
     """
     _check_same_device(run, device)
-    suite = suites.find(run.manifest.suite)
+    suite = suites.find_suite(run.manifest.suite)
     cases = suite.cases(target_of(device), run.manifest.options.only)
     # A measured clock differs a little from one start to the next; one run has one nominal.
     device.rating = run.manifest.entry(device.name).rating

@@ -20,7 +20,7 @@ from nameplate.base.messages import Message, message
 from nameplate.device.find import describe, device_names
 from nameplate.device.interface import Described
 from nameplate.device.threads import chosen_threads
-from nameplate.engine.measure import unmeasured
+from nameplate.engine.measure import record_without_figures
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.run.job import (
     Budget,
@@ -95,7 +95,7 @@ def measure(
     with chosen_threads():
         if resume is not None:
             return _resume(find_unfinished(resume, results), suite, flags, observer, begun_s)
-        begun = suites.find(suite or "quick")
+        begun = suites.find_suite(suite or "quick")
         return _begin(begun, flags, Path(results or DEFAULT_RESULTS), seed, observer, begun_s)
 
 
@@ -194,7 +194,7 @@ def _measure(
 
     with store.claimed(folder):
         before = store.read_run(folder)
-        budget = Budget.of_run(suites.find(manifest.suite), budget_s)
+        budget = Budget.of_run(suites.find_suite(manifest.suite), budget_s)
         observer.run_started(folder, manifest, budget.aim_s, len(before.missing))
         jobs = [WorkerJob(folder=folder, device=name, budget_s=budget_s, begun_s=begun_s) for name in by_name]
         results = run_workers(jobs, observer, next_job)
@@ -225,7 +225,7 @@ def _job_after_death(
 def _record_lost(
     job: WorkerJob, result: WorkerResult, device: Described, case: Case, observer: Observer
 ) -> None:
-    record = unmeasured(case, device, message("process_died", how=result.how), "failed")
+    record = record_without_figures(case, device, message("process_died", how=result.how), "failed")
     with store.RecordWriter(job.folder, f"{records_name(job.device)}-lost") as writer:
         writer.append(record)
     observer.case_finished(record)

@@ -21,13 +21,13 @@ from nameplate.base.processes import Parent, connect_to_parent
 from nameplate.device.find import open_device
 from nameplate.device.interface import Device
 from nameplate.engine.ceiling import Ceilings
-from nameplate.engine.measure import measure_group, unmeasured
+from nameplate.engine.measure import measure_group, record_without_figures
 from nameplate.engine.pilot import Pilots
 from nameplate.record import Record
 from nameplate.run.job import Budget, CaseObserver, WorkerJob, cases_of_run, records_name
 from nameplate.run.pool import GROUP, READY, REFUSAL
 from nameplate.store.folder import RecordWriter, Run, read_run
-from nameplate.suite import Case, groups
+from nameplate.suite import Case, make_groups
 
 _Group = tuple[str, list[Case]]  # its name, and its cases that have no record yet
 
@@ -54,7 +54,7 @@ def _pending_groups(
     case of `one_by_one` is measured case by case.
     """
     found: list[_Group] = []
-    for name, group in groups(cases):
+    for name, group in make_groups(cases):
         left = [case for case in group if case.id in missing]
         if any(case.id in one_by_one for case in left):
             found += [(case.id, [case]) for case in left]
@@ -68,7 +68,7 @@ def _measure_groups(
 ) -> None:
     """Measure group by group, a group's records on disk before the next begins."""
     options, seed = run.manifest.options, run.manifest.seed
-    budget = Budget.of_run(suites.find(run.manifest.suite), job.budget_s or options.budget_s)
+    budget = Budget.of_run(suites.find_suite(run.manifest.suite), job.budget_s or options.budget_s)
     pilots, ceilings = Pilots(device, seed), Ceilings(device, seed)
     # A user's budget began with the command: loading torch and reading the machine are spent already.
     at_work = device.clock()
@@ -85,7 +85,7 @@ def _measure_groups(
                 records = measure_group(group, device, pilots, allowance, ceilings, name, busy_s)
             else:
                 spent = message("budget_spent", budget_s=budget.limit_s)
-                records = [unmeasured(case, device, spent) for case in group]
+                records = [record_without_figures(case, device, spent) for case in group]
             for record in records:
                 writer.append(record)
                 observer.case_finished(record)

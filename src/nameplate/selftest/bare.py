@@ -16,13 +16,13 @@ from nameplate.base.formatting import count, figure, interval, percent, ratio
 from nameplate.base.language import N_, _
 from nameplate.device.find import open_device
 from nameplate.device.interface import Device
+from nameplate.engine.case_run import count_buffer_sets
 from nameplate.engine.sampler import Sampler
-from nameplate.engine.trial import buffer_sets
 from nameplate.run.job import target_of
 from nameplate.run.measure import SEED, check_budget
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.interval import CONFIDENCE
-from nameplate.suite import Case, find
+from nameplate.suite import Case, find_suite
 
 _CASE = "matmul/bf16/1024x1024x1024/*"
 _EDGE = 1024
@@ -93,7 +93,7 @@ def against_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, seed: in
     check_budget(budget_s)
     opened = open_device(device)
     case = _smoke_case(opened)
-    copies = buffer_sets(case, opened)
+    copies = count_buffer_sets(case, opened)
     prepared = case.workload.prepare(opened.torch_device, fill=case.fill, seed=seed, copies=copies)
     with prepared.numerics():
         sampler = Sampler(opened, prepared.launches)
@@ -104,7 +104,7 @@ def against_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, seed: in
 
 
 def _smoke_case(opened: Device) -> Case:
-    cases = find("smoke").cases(target_of(opened))
+    cases = find_suite("smoke").cases(target_of(opened))
     return next(case for case in cases if fnmatchcase(case.id, _CASE))
 
 

@@ -27,7 +27,7 @@ from nameplate.run.measure import SEED
 from nameplate.selftest.peers import EDGE, NoFigure, ask
 from nameplate.selftest.repeat import Figures
 from nameplate.stats.interval import Interval
-from nameplate.suite import find
+from nameplate.suite import find_suite
 
 SECONDS = 5.0  # about what a peer's process takes with its start
 _MODULE = "nameplate.selftest.ours"
@@ -66,7 +66,7 @@ def _measure(dtype: str, seconds: float, calibration: str | None) -> dict[str, A
     device = open_device("cpu")
     case = next(
         case
-        for case in find("smoke").cases(target_of(device))
+        for case in find_suite("smoke").cases(target_of(device))
         if fnmatchcase(case.id, f"matmul/{dtype}/{EDGE}x{EDGE}x{EDGE}/*")
     )
     ceilings = Ceilings(device, SEED, {} if calibration is None else {dtype: _parsed(calibration)})

@@ -22,8 +22,8 @@ from nameplate.base.formatting import percent, ratio, stated
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.device.interface import Counters
-from nameplate.engine.conditions import between
-from nameplate.engine.verdict import loaded
+from nameplate.engine.conditions import conditions_between
+from nameplate.engine.verdict import is_contended
 from nameplate.run.measure import SEED
 from nameplate.selftest.peers import NoFigure
 from nameplate.telemetry.host import read_cpu_totals, tick_s
@@ -292,7 +292,7 @@ def _round(
             tflops |= _checked(turns[contender](number))
         except Exception as error:  # whatever it died of is a failure of this turn, not of the test
             failures[contender] = _reason(error)
-    now = between(before, counters(), len(_cpus()))
+    now = conditions_between(before, counters(), len(_cpus()))
     return Round(
         number,
         tuple(order),
@@ -301,7 +301,7 @@ def _round(
         now.elapsed_s,
         now.foreign_share,
         now.steal_share,
-        loaded(now),
+        is_contended(now),
     )
 
 

@@ -48,7 +48,7 @@ def frame(runs: list[Run], problems: list[str] | None = None) -> pd.DataFrame:
     """Turn runs already read into the DataFrame of `load`."""
     import pandas as pd
 
-    rows = [{"run": run.id, **record.flat()} for run in runs for record in run.records]
+    rows = [{"run": run.id, **record.flatten()} for run in runs for record in run.records]
     table = pd.DataFrame(rows, columns=["run", *columns()])
     table.attrs["problems"] = list(problems or ())
     return table

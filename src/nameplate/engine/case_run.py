@@ -27,7 +27,7 @@ _DIGEST_SHARE = 0.05  # of the time at the most: a digest reads the whole result
 
 
 @dataclass(frozen=True)
-class Ending:
+class FailureReason:
     """Why a case has no figure."""
 
     status: Status
@@ -35,7 +35,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class TimedBatch:
     """One batch, the round it was drawn in, and the digest of what it left behind where one was taken."""
 
     round: int
@@ -44,7 +44,7 @@ class Drawn:
 
 
 @dataclass
-class Trial:
+class CaseRun:
     """A case and what has become of it so far; `ended` is why it has no figure, None while it may get one."""
 
     case: Case
@@ -53,11 +53,11 @@ class Trial:
     started: str = ""
     cost_s: float = 0.0  # seconds its own steps have taken
     prepared: Prepared | None = None
-    drawn: list[Drawn] = field(default_factory=list)
+    drawn: list[TimedBatch] = field(default_factory=list)
     check: Check | None = None
     graph_s: float | None = None  # seconds a launch, replayed as a graph
     kernels: tuple[str, ...] = ()
-    ended: Ending | None = None
+    ended: FailureReason | None = None
     _sampler: Sampler | None = None
     _digested_s: float = -math.inf
     _digest_cost_s: float = 0.0
@@ -90,14 +90,14 @@ class Trial:
             with self._numerics():
                 step()
         except Unsupported as error:
-            self.end(Ending("skipped", as_message(error.reason)))
+            self.end(FailureReason("skipped", as_message(error.reason)))
         except (
             Exception
         ) as error:  # a workload or a driver may fail in any way; the run and its records go on
-            self.end(Ending("failed", text(sentence(error))))
+            self.end(FailureReason("failed", text(sentence(error))))
         self.cost_s += self.device.clock() - begin_s
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: FailureReason) -> None:
         """End it without a figure, and give its memory back."""
         self.ended, self.prepared, self._sampler = ending, None, None
 
@@ -111,7 +111,7 @@ class Trial:
         or doesn't fit in that time or the memory.
         """
         work = self.case.workload
-        copies = buffer_sets(self.case, self.device)
+        copies = count_buffer_sets(self.case, self.device)
         _refuse_impossible(work, self.device, copies)
         predicted = pilots.predict(work, self.case.fill)
         _refuse_too_long(predicted, left_s())
@@ -144,7 +144,7 @@ class Trial:
         """Draw one batch in round `number`."""
         timing = self.sampler.batch()
         is_due = timing.end_s - self._digested_s >= self._digest_cost_s / _DIGEST_SHARE
-        self.drawn.append(Drawn(number, timing, self._digest() if is_due else None))
+        self.drawn.append(TimedBatch(number, timing, self._digest() if is_due else None))
 
     def _digest(self) -> str | None:
         assert self.prepared is not None
@@ -196,7 +196,7 @@ def sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-def buffer_sets(case: Case, device: Device) -> int:
+def count_buffer_sets(case: Case, device: Device) -> int:
     """How many to allocate: 1, or for `rotating` enough that together they are twice the cache.
 
     Raises Unsupported where the cache state needs the cache's size and it isn't known.
@@ -213,7 +213,7 @@ def buffer_sets(case: Case, device: Device) -> int:
 def memory_needed(case: Case, device: Device) -> int:
     """Bytes a case holds while it is measured, every buffer set counted; 0 where that can't be said."""
     try:
-        return case.workload.resident_bytes * buffer_sets(case, device)
+        return case.workload.resident_bytes * count_buffer_sets(case, device)
     except Exception:  # what is wrong with it ends it when it is prepared
         return 0
 

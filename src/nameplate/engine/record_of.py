@@ -9,10 +9,10 @@ from typing import Any
 
 from nameplate.base.messages import Message, message, text
 from nameplate.device.interface import Described
+from nameplate.engine.case_run import CaseRun, FailureReason, sentence
 from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions
 from nameplate.engine.gpu_warnings import gpu_warnings
-from nameplate.engine.trial import Ending, Trial, sentence
 from nameplate.engine.verdict import Observation, judge, thresholds
 from nameplate.engine.window import Window
 from nameplate.record import Batch, Derate, Moment, Record, Status, Verdict, Verification
@@ -34,10 +34,10 @@ ENERGY_DISAGREEMENT = 0.1
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Measurement:
     """What one measured case left behind."""
 
-    trial: Trial
+    trial: CaseRun
     window: Window
     conditions: Conditions
     group: str
@@ -47,7 +47,9 @@ class Evidence:
     derates: tuple[Derate, ...] = ()
 
 
-def unmeasured(case: Case, device: Described, reason: Message, status: Status = "skipped") -> Record:
+def record_without_figures(
+    case: Case, device: Described, reason: Message, status: Status = "skipped"
+) -> Record:
     """The record of a case without figures: skipped before anything was tried, or broken off."""
     result = {"status": status, "reason": reason, **_verdicts(("unknown",))}
     try:
@@ -58,13 +60,13 @@ def unmeasured(case: Case, device: Described, reason: Message, status: Status = 
         return Record.model_validate(_facts(case, device) | declared | result)
 
 
-def ended(trial: Trial, ending: Ending, group: str) -> Record:
+def record_failure(trial: CaseRun, ending: FailureReason, group: str) -> Record:
     """The record of a case that came to no figure."""
-    record = unmeasured(trial.case, trial.device, ending.reason, ending.status)
+    record = record_without_figures(trial.case, trial.device, ending.reason, ending.status)
     return record.model_copy(update={"started": trial.started, "cost_s": trial.cost_s, "group": group})
 
 
-def measured(evidence: Evidence, cost_s: float) -> Record:
+def record_of(evidence: Measurement, cost_s: float) -> Record:
     """The record of a case that was measured; `cost_s` is what it took of the run."""
     trial = evidence.trial
     try:
@@ -72,7 +74,7 @@ def measured(evidence: Evidence, cost_s: float) -> Record:
         done = {"started": trial.started, "cost_s": cost_s, "group": evidence.group}
         return Record.model_validate(facts | _result(evidence) | done)
     except Exception as error:  # a declaration of someone's that doesn't divide
-        return ended(trial, Ending("failed", text(sentence(error))), evidence.group)
+        return record_failure(trial, FailureReason("failed", text(sentence(error))), evidence.group)
 
 
 def _facts(case: Case, device: Described) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def _facts(case: Case, device: Described) -> dict[str, Any]:
     return facts
 
 
-def _result(evidence: Evidence) -> dict[str, Any]:
+def _result(evidence: Measurement) -> dict[str, Any]:
     """Divide: every figure of an `ok` record from its window."""
     trial, window, conditions = evidence.trial, evidence.window, evidence.conditions
     work, device, check = trial.case.workload, trial.device, trial.check
@@ -163,7 +165,7 @@ def _result(evidence: Evidence) -> dict[str, Any]:
     return columns | _verdicts(judge(seen))
 
 
-def _throughput(evidence: Evidence, achieved: Interval, flops: int) -> dict[str, float | None]:
+def _throughput(evidence: Measurement, achieved: Interval, flops: int) -> dict[str, float | None]:
     window, trial = evidence.window, evidence.trial
     spent_s = window.cpu_s
     return {
@@ -254,7 +256,7 @@ def _batches(window: Window) -> tuple[Batch, ...]:
     )
 
 
-def _corruption(trial: Trial) -> Iterator[Message]:
+def _corruption(trial: CaseRun) -> Iterator[Message]:
     if trial.changed_batch is not None:
         yield message("bits_changed", batch=trial.changed_batch, count=len(trial.drawn))
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nameplate.device.interface import Counters, Device
+from nameplate.engine.case_run import CaseRun, TimedBatch
 from nameplate.engine.ceiling import Ceiling, Ceilings, by_clock
-from nameplate.engine.columns import SHORTEST_WINDOW_S, Evidence, ended, measured
-from nameplate.engine.conditions import Conditions, between, of_batches
+from nameplate.engine.conditions import Conditions, conditions_between, of_batches
 from nameplate.engine.group import STOP_HALF_WIDTH, Allowance, has_settled
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.trial import Drawn, Trial
+from nameplate.engine.record_of import SHORTEST_WINDOW_S, Measurement, record_failure, record_of
 from nameplate.engine.verdict import thresholds
 from nameplate.engine.window import Floats, Window
 from nameplate.record import Derate, Moment, Record
@@ -47,7 +47,7 @@ def begins_from_idle(cases: Sequence[Case]) -> bool:
 
 
 @dataclass
-class Onset:
+class Soak:
     """The phases of one workload: `cases` are its burst case, and its sustained one where that is asked for.
 
     With both the run takes its whole share; for the burst figure alone it ends when it has settled.
@@ -63,7 +63,7 @@ class Onset:
 
     def __post_init__(self) -> None:
         """Begin with its first case; the others are windows of the same run."""
-        self._trial = Trial(self.cases[0], self.device)
+        self._trial = CaseRun(self.cases[0], self.device)
 
     def measure(self) -> list[Record]:
         """Measure and return the records, in the order of the cases.
@@ -91,16 +91,16 @@ class Onset:
         if not trial.alive:
             return [self._ended(case) for case in self.cases]
         rows = self.device.timeline(before.at_s)
-        conditions = between(before, after, self.device.cores)
+        conditions = conditions_between(before, after, self.device.cores)
         return self._records(conditions, rows)
 
     @property
-    def _drawn(self) -> list[Drawn]:
+    def _drawn(self) -> list[TimedBatch]:
         return self._trial.drawn
 
     def _ended(self, case: Case) -> Record:
         assert self._trial.ended is not None
-        return ended(replace(self._trial, case=case), self._trial.ended, self.name)
+        return record_failure(replace(self._trial, case=case), self._trial.ended, self.name)
 
     def _draw(self, window_s: float, limit_s: float) -> None:
         """Draw batches without a pause until the share has passed, or all there is to see has been seen."""
@@ -188,7 +188,7 @@ class Onset:
     def _records(self, conditions: Conditions, rows: Sequence[Counters]) -> list[Record]:
         burst = self._burst(rows)
         return [
-            measured(
+            record_of(
                 self._burst_evidence(case, burst, conditions, rows)
                 if case.phase == "burst"
                 else self._sustained_evidence(case, conditions, rows),
@@ -199,9 +199,9 @@ class Onset:
 
     def _burst_evidence(
         self, case: Case, window: Window, conditions: Conditions, rows: Sequence[Counters]
-    ) -> Evidence:
+    ) -> Measurement:
         held = of_batches(_of_the_beginning(conditions), rows, window.spans)
-        return Evidence(
+        return Measurement(
             replace(self._trial, case=case),
             replace(window, settling=self.settling),
             held,
@@ -211,12 +211,14 @@ class Onset:
             derates=self._derates(case.workload, window),
         )
 
-    def _sustained_evidence(self, case: Case, conditions: Conditions, rows: Sequence[Counters]) -> Evidence:
+    def _sustained_evidence(
+        self, case: Case, conditions: Conditions, rows: Sequence[Counters]
+    ) -> Measurement:
         window = self._sustained()
         held = of_batches(conditions, rows, window.spans)
         settled = None if self.settling is None else has_settled(self.settling)
         ceiling = self._ceiling(case, window, held)
-        return Evidence(replace(self._trial, case=case), window, held, self.name, ceiling, settled)
+        return Measurement(replace(self._trial, case=case), window, held, self.name, ceiling, settled)
 
     def _ceiling(self, case: Case, window: Window, conditions: Conditions) -> Ceiling | None:
         """By the clock; a probe would have its turn in the middle of what must not be interrupted."""
@@ -294,13 +296,13 @@ def _of_the_beginning(conditions: Conditions) -> Conditions:
     return replace(conditions, gpu=replace(gpu, after=after))
 
 
-def _coalesced(drawn: Sequence[Drawn]) -> list[Drawn]:
+def _coalesced(drawn: Sequence[TimedBatch]) -> list[TimedBatch]:
     """Put neighbouring batches together until they are few: fine ones are for the curve."""
     size = -(-len(drawn) // _MOST_BATCHES)
     return [_joined(drawn[n : n + size]) for n in range(0, len(drawn) - size + 1, size)]
 
 
-def _joined(drawn: Sequence[Drawn]) -> Drawn:
+def _joined(drawn: Sequence[TimedBatch]) -> TimedBatch:
     timings = [d.timing for d in drawn]
     cpu_s = [timing.cpu_s for timing in timings]
     enqueue_s = [timing.enqueue_s for timing in timings]
@@ -312,4 +314,4 @@ def _joined(drawn: Sequence[Drawn]) -> Drawn:
         enqueue_s=None if None in enqueue_s else sum(each for each in enqueue_s if each is not None),
     )
     digest = next((d.digest for d in reversed(drawn) if d.digest is not None), None)
-    return Drawn(drawn[0].round, joined, digest)
+    return TimedBatch(drawn[0].round, joined, digest)

@@ -10,8 +10,8 @@ import pytest
 from nameplate.device.simulated import Driver, SimulatedDevice, steady
 from nameplate.device.simulated_work import SimulatedPrepared, SimulatedWork
 from nameplate.engine.measure import Allowance, measure_group
-from nameplate.engine.onset import DERATES_S, begins_from_idle
 from nameplate.engine.pilot import Pilots
+from nameplate.engine.soak import DERATES_S, begins_from_idle
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.suite import Case
