@@ -7,11 +7,13 @@ from nameplate.compare import compare
 from nameplate.device.cpu import rate
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.device.survey import Seen, Survey, cpu_obstacles
-from nameplate.fleet import catalogues, goodput, validation
 from nameplate.fleet.audit import audit
+from nameplate.fleet.catalogues import load_shipped
+from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
 from nameplate.fleet.plan import afford, meet
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.training import train
+from nameplate.fleet.validation import validate, validate_goodput
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import devices_view
 from nameplate.report.devices import document as document_of
@@ -62,7 +64,7 @@ def shows(a800_run):
 
 def fleet_views():
     """`bench fleet …`, by few draws."""
-    yield "fleet list", list_view(list_rows(catalogues.shipped()))
+    yield "fleet list", list_view(list_rows(load_shipped()))
     yield "fleet cost", cost_view(cost(**FEW))
     yield "fleet cost, goodput", cost_view(cost(["nio-2024-10"], goodput=True, **FEW))
     yield "fleet plan --eflops", needs_view(meet(10, (A800, H100), **FEW))
@@ -70,9 +72,9 @@ def fleet_views():
     asked = {"parameters": "7e9", "hours": "10000", "every_days": 7}
     yield "fleet plan --fleet", training_view(train(fleet=["nio-2024-10", "huawei-2024-10"], **asked, **FEW))
     yield "fleet plan --part", training_view(train(part=[A800], **asked, **FEW))
-    yield "fleet goodput", goodput_view([goodput.goodput(size) for size in goodput.facts().sizes])
-    yield "fleet goodput --validate", goodput_validation_view(goodput.validate())
-    yield "fleet validate", validation_view(validation.validate())
+    yield "fleet goodput", goodput_view([estimate_goodput(size) for size in load_goodput_file().sizes])
+    yield "fleet goodput --validate", goodput_validation_view(validate_goodput())
+    yield "fleet validate", validation_view(validate())
     yield "fleet audit", audit_view(audit())
 
 

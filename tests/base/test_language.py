@@ -33,7 +33,7 @@ from nameplate.compare.rows import OUTCOMES
 from nameplate.compare.validate import CompareOptions
 from nameplate.device.cpu import rate as rate_cpu
 from nameplate.device.identity import CpuIdentity, CudaIdentity
-from nameplate.fleet.catalogues import shipped
+from nameplate.fleet.catalogues import load_shipped
 from nameplate.fleet.links import Provenance
 from nameplate.fleet.pricing import cost
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
@@ -87,7 +87,7 @@ def named():
     return {
         *GRAVITY,
         *(*get_args(Status), *get_args(Provenance), *get_args(Metric), *OUTCOMES),
-        *(fleet.name for fleet in shipped().fleet),
+        *(fleet.name for fleet in load_shipped().fleet),
         *chain.from_iterable(read_side(side, COMPARED).facts() for side in sides),
         *software_versions(),
         *of_data_files(),

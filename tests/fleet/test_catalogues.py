@@ -187,8 +187,8 @@ def test_a_users_assumption_takes_the_place_of_the_one_before_it(file):
 
 def test_a_users_unasked_derate_comes_before_a_known_one(file):
     mine = DERATE.replace('"step"', '"datasheet"') + "unasked = true\n"
-    assert catalogue([file(mine)]).unasked_for(A800).id == "ours-step-to-scaled"
-    assert catalogue().unasked_for(A800) is None
+    assert catalogue([file(mine)]).default_derate(A800).id == "ours-step-to-scaled"
+    assert catalogue().default_derate(A800) is None
 
 
 def test_a_known_price_is_replaced_only_when_that_is_said(file):

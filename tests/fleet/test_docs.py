@@ -40,7 +40,7 @@ def test_there_are_commands():
 def test_the_file_is_read_whole(mine):
     listed = catalogue([mine])
     assert listed.find("ours").cards == 1024
-    assert listed.unasked_for("nvidia-h100-sxm5-80gb").id == "ours-scaled-30b-x1024"
+    assert listed.default_derate("nvidia-h100-sxm5-80gb").id == "ours-scaled-30b-x1024"
 
 
 def test_the_python_example_works(capsys):

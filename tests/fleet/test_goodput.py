@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from nameplate.base.errors import InputError
 from nameplate.fleet.goodput import (
-    Shares,
-    between_failures,
+    TimeShares,
     daly_interval,
-    facts,
-    goodput,
-    link,
-    parse_facts,
-    shares,
-    validate,
+    estimate_goodput,
+    load_goodput_file,
+    make_goodput_link,
+    parse_goodput_file,
+    split_time,
+    time_between_failures,
     young_interval,
 )
 from nameplate.fleet.links import Derate
+from nameplate.fleet.validation import validate_goodput
 
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 # Daly's interval jumps where δ = 2M, and goodput with it, by less than this.
@@ -35,7 +35,7 @@ restarts = st.floats(1, 7200)
 
 def best(checkpoint_s, restart_s, between_s):
     """Where elapsed time goes with a checkpoint at each Daly interval."""
-    return shares(daly_interval(checkpoint_s, between_s), checkpoint_s, restart_s, between_s)
+    return split_time(daly_interval(checkpoint_s, between_s), checkpoint_s, restart_s, between_s)
 
 
 # The formulas
@@ -44,14 +44,17 @@ def best(checkpoint_s, restart_s, between_s):
 @given(node_counts, rates, checkpoints, restarts, st.floats(1, 10))
 def test_more_failures_never_raise_goodput(nodes, rate, checkpoint_s, restart_s, times):
     less, more = (
-        best(checkpoint_s, restart_s, between_failures(nodes, each)).goodput for each in (rate, rate * times)
+        best(checkpoint_s, restart_s, time_between_failures(nodes, each)).goodput
+        for each in (rate, rate * times)
     )
     assert more <= less + JUMP
 
 
 @given(rates, checkpoints, restarts)
 def test_without_nodes_that_fail_goodput_is_1(rate, checkpoint_s, restart_s):
-    assert best(checkpoint_s, restart_s, between_failures(1e-12, rate)).goodput == pytest.approx(1, abs=1e-3)
+    assert best(checkpoint_s, restart_s, time_between_failures(1e-12, rate)).goodput == pytest.approx(
+        1, abs=1e-3
+    )
 
 
 @given(checkpoints, restarts, st.floats(1, 1e6), st.floats(1.05, 5))
@@ -59,9 +62,9 @@ def test_dalys_interval_is_at_least_as_good_as_its_neighbours(checkpoint_s, rest
     """Down to δ = M, where it is 1.8 % off the best."""
     between_s = ratio * checkpoint_s
     at = daly_interval(checkpoint_s, between_s)
-    here = shares(at, checkpoint_s, restart_s, between_s).goodput
+    here = split_time(at, checkpoint_s, restart_s, between_s).goodput
     for other in (at / factor, at * factor):
-        assert shares(other, checkpoint_s, restart_s, between_s).goodput <= here
+        assert split_time(other, checkpoint_s, restart_s, between_s).goodput <= here
 
 
 @given(st.floats(1, 600), st.floats(1e4, 1e8))
@@ -82,7 +85,7 @@ def test_dalys_interval_is_the_one_that_his_figures_3_to_5_state(between_s, minu
 def test_the_shares_are_1_together_and_their_product_is_dalys_expected_time(
     interval_s, checkpoint_s, restart_s, between_s
 ):
-    found = shares(interval_s, checkpoint_s, restart_s, between_s)
+    found = split_time(interval_s, checkpoint_s, restart_s, between_s)
     assert sum(found) == pytest.approx(1)
     assert min(found) >= -1e-12
     if (interval_s + checkpoint_s) / between_s < 500 and restart_s / between_s < 500:
@@ -125,7 +128,7 @@ def simulate(interval_s, checkpoint_s, restart_s, between_s, segments, seed):
 def test_a_simulation_of_the_process_agrees_within_its_error(checkpoint_s, restart_s, between_s):
     interval_s = float(daly_interval(checkpoint_s, between_s))
     rows = simulate(interval_s, checkpoint_s, restart_s, between_s, segments=20_000, seed=5)
-    found = shares(interval_s, checkpoint_s, restart_s, between_s)
+    found = split_time(interval_s, checkpoint_s, restart_s, between_s)
     mean_s, error_s = rows.mean(axis=0), rows.std(axis=0) / math.sqrt(len(rows))
     elapsed_s = interval_s / found.goodput
     expected_s = [elapsed_s, elapsed_s * found.lost_work, elapsed_s * found.restarts]
@@ -138,7 +141,7 @@ def test_a_simulation_of_the_process_agrees_within_its_error(checkpoint_s, resta
 
 
 def test_a_job_has_every_figure_with_an_interval_around_it():
-    row = goodput(16_384).as_json()
+    row = estimate_goodput(16_384).as_json()
     for name in ("goodput", "between_h", "interval_min", "checkpoints", "lost_work", "restarts"):
         assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
     assert (row["cards"], row["nodes"]) == (16_384, 2_048)
@@ -148,36 +151,37 @@ def test_a_job_has_every_figure_with_an_interval_around_it():
 
 
 def test_identical_seeds_give_identical_figures_and_more_spread_a_wider_interval():
-    assert goodput(1024) == goodput(1024)
-    assert goodput(1024, seed=1).goodput != goodput(1024).goodput
+    assert estimate_goodput(1024) == estimate_goodput(1024)
+    assert estimate_goodput(1024, seed=1).goodput != estimate_goodput(1024).goodput
     narrow, wide = (
-        goodput(1024, failures_per_node_day=each).goodput for each in ("0.003..0.005", "0.001..0.007")
+        estimate_goodput(1024, failures_per_node_day=each).goodput
+        for each in ("0.003..0.005", "0.001..0.007")
     )
     assert wide.high - wide.low > narrow.high - narrow.low
 
 
 def test_given_inputs_without_a_spread_leave_none():
-    job = goodput(100, failures_per_node_day=0.01, repair_minutes=5, checkpoint_seconds=30)
+    job = estimate_goodput(100, failures_per_node_day=0.01, repair_minutes=5, checkpoint_seconds=30)
     assert job.goodput.low == job.goodput.value == job.goodput.high
     assert job.as_json()["inputs"]["repair_minutes"]["source"] == "given"
     assert job.nodes == 13  # a part of a node fails like a whole one
 
 
 def test_a_mode_at_the_end_of_its_range_stays_within_the_interval():
-    found = goodput(16_384, repair_minutes="5..5..20", checkpoint_seconds="6..6..60").goodput
+    found = estimate_goodput(16_384, repair_minutes="5..5..20", checkpoint_seconds="6..6..60").goodput
     assert found.low <= found.value <= found.high
 
 
 @given(st.integers(1, 200_000), st.integers(1, 200_000))
 @settings(max_examples=25, deadline=None)
 def test_a_larger_job_never_gets_more_out_of_its_time(one, other):
-    small, large = (goodput(cards).goodput for cards in sorted((one, other)))
+    small, large = (estimate_goodput(cards).goodput for cards in sorted((one, other)))
     assert large.value <= small.value + JUMP
     assert 0 <= large.low <= large.value <= large.high <= 1
 
 
 def test_the_link_joins_a_chain_with_its_interval():
-    job, made = goodput(1024), link(1024)
+    job, made = estimate_goodput(1024), make_goodput_link(1024)
     assert isinstance(made, Derate)
     assert (made.span, made.value, made.n_to) == ("scaled → goodput", job.goodput.value, 1024)
     assert (made.low, made.high) == (job.goodput.low, job.goodput.high)
@@ -201,7 +205,7 @@ def test_the_link_joins_a_chain_with_its_interval():
 )
 def test_unusable_input_is_one_sentence(arguments, sentence):
     with pytest.raises(InputError) as refused:
-        goodput(**arguments)
+        estimate_goodput(**arguments)
     assert sentence in str(refused.value)
 
 
@@ -209,19 +213,25 @@ def test_unusable_input_is_one_sentence(arguments, sentence):
 
 
 def test_every_published_case_is_within_its_bound_or_known_to_miss():
-    checks = validate()
+    checks = validate_goodput()
     assert {check.verdict for check in checks} == {"holds", "known_miss"}
-    assert len({check.case for check in checks}) == len(facts().case)
+    assert len({check.case for check in checks}) == len(load_goodput_file().case)
 
 
 def test_no_known_miss_has_become_a_hit():
-    missed = {(check.case, check.by, check.quantity) for check in validate() if check.verdict == "known_miss"}
-    noted = {(case.id, miss.by, miss.quantity) for case in facts().case for miss in case.known_miss}
+    missed = {
+        (check.case, check.by, check.quantity)
+        for check in validate_goodput()
+        if check.verdict == "known_miss"
+    }
+    noted = {
+        (case.id, miss.by, miss.quantity) for case in load_goodput_file().case for miss in case.known_miss
+    }
     assert missed == noted
 
 
 def test_the_cases_that_were_asked_for():
-    found = {(check.case, check.by, check.quantity): check for check in validate()}
+    found = {(check.case, check.by, check.quantity): check for check in validate_goodput()}
     llama = found["llama-3", "default", "interruption"]
     assert llama.published == pytest.approx(54 * 24 / 419, abs=0.005)
     assert llama.predicted == pytest.approx(3.0, abs=0.05)
@@ -284,21 +294,26 @@ by = ["default", "other"]
 
 
 def test_a_prediction_past_its_bound_fails_and_a_known_one_does_not():
-    verdicts = {(check.by, check.quantity): check.verdict for check in validate(parse_facts(CASES, "here"))}
+    verdicts = {
+        (check.by, check.quantity): check.verdict
+        for check in validate_goodput(parse_goodput_file(CASES, "here"))
+    }
     assert verdicts["default", "interruption"] == "holds"
     assert verdicts["other", "interruption"] == "fails"
     known = CASES + '[[case.known_miss]]\nby = "other"\nquantity = "interruption"\nwhy = "for this reason"\n'
     (check,) = (
         each
-        for each in validate(parse_facts(known, "here"))
+        for each in validate_goodput(parse_goodput_file(known, "here"))
         if (each.by, each.quantity) == ("other", "interruption")
     )
     assert (check.verdict, check.why) == ("known_miss", "for this reason")
 
 
 def test_a_floor_that_is_reached_has_no_error():
-    floor = parse_facts(CASES + "at_least = true\n", "here")
-    (check,) = (each for each in validate(floor) if (each.by, each.quantity) == ("default", "goodput"))
+    floor = parse_goodput_file(CASES + "at_least = true\n", "here")
+    (check,) = (
+        each for each in validate_goodput(floor) if (each.by, each.quantity) == ("default", "goodput")
+    )
     assert (check.predicted > 0.92, check.error, check.verdict) == (True, 0.0, "holds")
 
 
@@ -318,7 +333,7 @@ def test_a_floor_that_is_reached_has_no_error():
 )
 def test_a_malformed_file_is_one_sentence(change, sentence):
     with pytest.raises(InputError) as refused:
-        parse_facts(CASES.replace(*change), "mine.toml")
+        parse_goodput_file(CASES.replace(*change), "mine.toml")
     assert str(refused.value).startswith("mine.toml: the value of")
     assert sentence in str(refused.value)
 
@@ -352,7 +367,7 @@ def test_one_size_is_printed_with_interval_optimum_and_losses(bench):
 
 def test_without_a_size_several_are_printed(bench):
     rows = json.loads(bench("--json").out)
-    assert [row["cards"] for row in rows] == list(facts().sizes)
+    assert [row["cards"] for row in rows] == list(load_goodput_file().sizes)
     out = bench(columns=80).out
     assert max(map(len, out.splitlines())) <= 80
     for text in ("131,072", "95 % interval", "72.0% … 93.0%", "checkpoints", "restarts", "35.8%"):
@@ -363,7 +378,7 @@ def test_flags_are_the_models_inputs(bench):
     flags = ("--failures-per-node-day", "0.01", "--repair-minutes", "5..20", "--checkpoint-seconds", "60")
     (row,) = json.loads(bench("--cards", 64, "--cards-per-node", 4, *flags, "--json").out)
     assert row["goodput"] == pytest.approx(
-        goodput(
+        estimate_goodput(
             64,
             cards_per_node=4,
             failures_per_node_day=0.01,
@@ -376,7 +391,7 @@ def test_flags_are_the_models_inputs(bench):
 
 def test_the_help_names_the_shipped_defaults(bench):
     said = " ".join(bench("--help").out.split())
-    known = facts()
+    known = load_goodput_file()
     inputs = (each.value for each in (getattr(known.input, name) for name in type(known.input).model_fields))
     for value in (known.cards_per_node, *inputs):
         assert f"default: {value:g}]" in said
@@ -422,4 +437,4 @@ def test_validation_takes_no_size(bench):
 
 
 def test_shares_are_named():
-    assert Shares._fields == ("goodput", "checkpoints", "lost_work", "restarts")
+    assert TimeShares._fields == ("goodput", "checkpoints", "lost_work", "restarts")

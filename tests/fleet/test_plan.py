@@ -11,7 +11,7 @@ from nameplate.device.identity import CudaIdentity
 from nameplate.fleet import afford, catalogue, cost, frame, meet, need, train
 from nameplate.fleet import training as module
 from nameplate.fleet.amounts import Amount
-from nameplate.fleet.goodput import goodput
+from nameplate.fleet.goodput import estimate_goodput
 from nameplate.fleet.montecarlo import MonteCarlo
 from nameplate.fleet.plan import TAKES
 from nameplate.store.manifest import DeviceEntry
@@ -101,7 +101,7 @@ def test_a_part_without_a_rating_of_its_cards_has_nominal_eflops_alone():
 
 def test_goodput_is_that_of_the_cards_it_takes():
     found = need(1, A800, goodput=True, **FEW)
-    share = goodput(found.cards).goodput.value
+    share = estimate_goodput(found.cards).goodput.value
     assert found.fleet.reaches == "goodput"
     assert found.cards == pytest.approx(1e6 / 320 / DERATE / share, abs=1)
     assert found.fleet.delivered_eflops == pytest.approx(1, rel=1e-3)
@@ -248,7 +248,7 @@ def test_a_refresh_costs_the_same_on_any_fleet_of_the_part_without_goodput():
 def test_goodput_lengthens_a_run_by_the_fleet_it_is_on():
     (plain,) = train(8e9, fleet="nio", **RUN)
     (lossy,) = train(8e9, fleet="nio", goodput=True, **RUN)
-    share = goodput(4375).goodput.value
+    share = estimate_goodput(4375).goodput.value
     assert lossy.estimates["days"].value == pytest.approx(plain.estimates["days"].value / share)
     assert lossy.as_json()["not_yet"] == []
 

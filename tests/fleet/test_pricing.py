@@ -9,7 +9,7 @@ from nameplate.chain.published import find
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.fleet import Fleet, catalogue, frame
 from nameplate.fleet import cost as cost_of
-from nameplate.fleet.goodput import link as modelled_goodput
+from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.rows import cost_row
 from nameplate.fleet.size import slowest
 from nameplate.fleet.words import sentence, whole_servers
@@ -582,12 +582,12 @@ def test_goodput_may_be_modelled_for_one_job_on_all_cards():
     priced = one("nio", goodput=True)
     assert priced.reaches == "goodput"
     assert priced.chain[-1].provenance == "modelled"
-    assert priced.chain[-1].value == modelled_goodput(4375).value
+    assert priced.chain[-1].value == make_goodput_link(4375).value
     assert 0.8 < priced.chain[-1].value < 1
     assert priced.delivered_eflops == pytest.approx(1.4 * 0.62595 * priced.chain[-1].value)
     small, large = cost(["nio", "xpeng-target"], goodput=True)
     assert small.chain[-1].value > large.chain[-1].value
-    by_hand = one("nio", derate=["a100-sxm-80gb-scaled-7b-x8", modelled_goodput(4375)])
+    by_hand = one("nio", derate=["a100-sxm-80gb-scaled-7b-x8", make_goodput_link(4375)])
     assert by_hand.derate == priced.derate
     with pytest.raises(InputError, match="counts a loss twice"):
         cost("nio", derate=["a100-sxm-80gb-scaled-7b-x8", "h100-goodput-405b-x16384"], goodput=True)

@@ -6,9 +6,9 @@ import pytest
 
 from nameplate.base.errors import InputError
 from nameplate.chain.published import find
-from nameplate.fleet.validation import Case, shipped, validate
+from nameplate.fleet.validation import ChainCase, load_chain_cases, validate
 
-CASES = {case.id: case for case in shipped()}
+CASES = {case.id: case for case in load_chain_cases()}
 
 
 def check(case, **changes):
@@ -65,7 +65,7 @@ def test_a_bound_that_is_none_is_refused(bound):
 
 
 def test_a_case_of_an_unknown_figure_is_refused():
-    case = Case(id="x", kind="scaling", predict=("gone",), published="hyperscale-pue", bound=1, says="-")
+    case = ChainCase(id="x", kind="scaling", predict=("gone",), published="hyperscale-pue", bound=1, says="-")
     with pytest.raises(InputError, match=r"but of pue|no such published figure"):
         validate(cases=[case])
     assert find("h100-sxm-scaled-7b-x8").value == 0.464

@@ -11,7 +11,7 @@ from rich.console import Console
 from nameplate.base.language import speaking
 from nameplate.chain.published import published
 from nameplate.fleet.audit import audit
-from nameplate.fleet.catalogues import INPUTS, shipped
+from nameplate.fleet.catalogues import INPUTS, load_shipped
 from nameplate.fleet.training import assumptions
 from nameplate.record import DTYPES
 from nameplate.report.media import terminal
@@ -49,7 +49,7 @@ def printed(view, width, language):
 @cache
 def known_ids():
     """Every id that a flag takes and data names, whatever screen it stands on."""
-    catalogue = shipped()
+    catalogue = load_shipped()
     return {
         *(fleet.id for fleet in catalogue.fleet),
         *registry().parts,

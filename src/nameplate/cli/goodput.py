@@ -14,7 +14,8 @@ from nameplate.cli.options import Csv, Json, Lang
 from nameplate.cli.output import check_format, print_rows, reader, show_view
 
 if TYPE_CHECKING:
-    from nameplate.fleet.goodput import Check, Goodput
+    from nameplate.fleet.goodput import Goodput
+    from nameplate.fleet.validation import GoodputCheck
 
 
 def register(app: typer.Typer) -> None:
@@ -50,18 +51,19 @@ def goodput(
 ) -> None:
     """Print how much of a job's elapsed time is useful, given failures, restarts and checkpoints."""
     check_format(json, csv)
-    from nameplate.fleet import goodput as model
+    from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
+    from nameplate.fleet.validation import validate_goodput
 
     if not validate:
         jobs = [
-            model.goodput(
+            estimate_goodput(
                 size,
                 cards_per_node=cards_per_node,
                 failures_per_node_day=failures_per_node_day,
                 repair_minutes=repair_minutes,
                 checkpoint_seconds=checkpoint_seconds,
             )
-            for size in cards or model.facts().sizes
+            for size in cards or load_goodput_file().sizes
         ]
         with reader(lang, json=json, csv=csv):
             _print_jobs(jobs, as_rows=json or csv, csv=csv)
@@ -73,7 +75,7 @@ def goodput(
             got="--cards" if cards else "--cards-per-node",
             expected="neither with it",
         )
-    checks = model.validate(
+    checks = validate_goodput(
         failures_per_node_day=failures_per_node_day,
         repair_minutes=repair_minutes,
         checkpoint_seconds=checkpoint_seconds,
@@ -92,7 +94,7 @@ def _print_jobs(jobs: Sequence[Goodput], *, as_rows: bool, csv: bool) -> None:
     show_view(goodput_view(jobs))
 
 
-def _print_checks(checks: Sequence[Check], *, as_rows: bool, csv: bool) -> None:
+def _print_checks(checks: Sequence[GoodputCheck], *, as_rows: bool, csv: bool) -> None:
     if as_rows:
         print_rows([check.as_json() for check in checks], csv=csv)
         return
@@ -101,7 +103,7 @@ def _print_checks(checks: Sequence[Check], *, as_rows: bool, csv: bool) -> None:
     show_view(validation_view(checks))
 
 
-def _end(checks: Sequence[Check]) -> None:
+def _end(checks: Sequence[GoodputCheck]) -> None:
     """End with 1 where a check is past its bound."""
     from nameplate.report.fleet.goodput import failures
 

@@ -240,7 +240,7 @@ class Catalogue(FrozenModel):
         general = {each.name: each for each in self.assumption if not each.parts}
         return general | {each.name: each for each in self.assumption if part in each.parts}
 
-    def unasked_for(self, part: str) -> AssumedDerate | None:
+    def default_derate(self, part: str) -> AssumedDerate | None:
         """The derate assumed for `part` where nothing else is asked for; None where there is none."""
         return next((each for each in self.derate if each.unasked and part in each.parts), None)
 
@@ -257,14 +257,14 @@ def catalogue(files: Sequence[str | Path] = (), *, parts: Sequence[str | Path] =
     for a part that isn't in the registry. An assumption of a file takes the place of the one before it.
     """
     known = registry(parts)
-    merged = shipped()
+    merged = load_shipped()
     for file in files:
         merged = extend(merged, _read(file), str(file), known)
     return merged
 
 
 @cache
-def shipped() -> Catalogue:
+def load_shipped() -> Catalogue:
     """The catalogue that comes with Nameplate, checked."""
     merged = Catalogue()
     for name in FILES:

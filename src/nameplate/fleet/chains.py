@@ -15,7 +15,7 @@ from nameplate.chain.published import Published, published, unasked_for
 from nameplate.chain.stage import Stage
 from nameplate.fleet import links, measured
 from nameplate.fleet.catalogues import Catalogue
-from nameplate.fleet.goodput import link as job_goodput
+from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.size import Size, card_tflops
 from nameplate.fleet.uncertain import read
@@ -93,7 +93,7 @@ class Derates:
         Raises InputError where it would count a loss twice, or leave one out.
         """
         rated = card_tflops(part) is not None and DTYPE in part.datasheet
-        if not rated and self.listed.unasked_for(part.id) is None:
+        if not rated and self.listed.default_derate(part.id) is None:
             unrated = _("{part} has no {dtype} rating with a source", part=part.name, dtype=DTYPE)
             return Chain((), reasons=(unrated,))
         evidence = self.given.evidence.get(part.id) if self.given else None
@@ -111,7 +111,7 @@ class Derates:
             )
             return Chain(found, tuple(notes), (_(reason, part=part.id),))
         if self.goodput and cards is not None:
-            found = (*found, job_goodput(cards))
+            found = (*found, make_goodput_link(cards))
         notes += _serving(part, found)
         return Chain(links.join(found), tuple(notes), asked=tuple(asked))
 
@@ -126,7 +126,7 @@ class Derates:
 
     def _unasked(self, part: Part) -> list[Derate]:
         """The derate taken where nothing is asked for: one of the catalogue before a published one."""
-        assumed, default = self.listed.unasked_for(part.id), unasked_for(part.id)
+        assumed, default = self.listed.default_derate(part.id), unasked_for(part.id)
         if assumed is not None:
             return [links.from_assumption(assumed)]
         return [] if default is None else [links.from_published(default)]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from nameplate.base.errors import InputError
-from nameplate.fleet.catalogues import Catalogue, Fleet, merge, shipped
+from nameplate.fleet.catalogues import Catalogue, Fleet, load_shipped, merge
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.rows import cost_row
-from nameplate.fleet.validation import Check
+from nameplate.fleet.validation import ChainCheck
 from nameplate.specs.parts import registry
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FIELDS = frozenset(Fleet.model_fields)
 
 
-def frame(rows: Catalogue | Iterable[Cost | Fleet | Check]) -> pandas.DataFrame:
+def frame(rows: Catalogue | Iterable[Cost | Fleet | ChainCheck]) -> pandas.DataFrame:
     """One row a fleet, cost or check, with the columns of `--json`; the fleets, for a catalogue."""
     import pandas
 
@@ -30,7 +30,7 @@ def frame(rows: Catalogue | Iterable[Cost | Fleet | Check]) -> pandas.DataFrame:
     return pandas.DataFrame([_row(each) for each in fleets])
 
 
-def _row(each: Cost | Fleet | Check) -> dict[str, Any]:
+def _row(each: Cost | Fleet | ChainCheck) -> dict[str, Any]:
     if isinstance(each, Fleet):
         return each.model_dump(mode="json")
     return cost_row(each) if isinstance(each, Cost) else each.as_json()
@@ -47,7 +47,7 @@ def from_frame(
 
     Raises InputError, with the row, for a fleet that can't be and for an id that is taken.
     """
-    known = shipped() if catalogue is None else catalogue
+    known = load_shipped() if catalogue is None else catalogue
     rows = zip(table.index, table.to_dict("records"), strict=True)
     fleets = tuple(_fleet(index, row) for index, row in rows)
     return merge(known, Catalogue(fleet=fleets), "the frame", registry(parts))

@@ -28,9 +28,9 @@ from nameplate.fleet.amounts import (
     montecarlo_of,
     nine_in_ten,
 )
-from nameplate.fleet.catalogues import Fleet, shipped
+from nameplate.fleet.catalogues import Fleet, load_shipped
 from nameplate.fleet.costs import Cost
-from nameplate.fleet.goodput import goodput as modelled
+from nameplate.fleet.goodput import estimate_goodput
 from nameplate.fleet.montecarlo import FEWEST_DRAWS, Estimate, Figure, MonteCarlo
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.pricing import cost
@@ -210,7 +210,7 @@ def _cards_for(eflops: float, of_card: float, *, goodput: bool) -> int | None:
     """
     cards = 0
     for _round in range(_ROUNDS):
-        share = modelled(max(cards, 1)).goodput.value if goodput else 1.0
+        share = estimate_goodput(max(cards, 1)).goodput.value if goodput else 1.0
         if eflops > _MOST_CARDS * of_card * share:
             return None
         found = whole(eflops / (of_card * share)) or 1
@@ -254,14 +254,14 @@ def noted(fleets: Sequence[Cost], notes: Mapping[str, str | None]) -> tuple[Cost
 
 
 def _known_of(known: Registry, options: Mapping[str, Any]) -> list[str]:
-    listed = options.get("catalogue") or shipped()
+    listed = options.get("catalogue") or load_shipped()
     priced = {price.part for price in listed.price}
     priced |= {require(name, known).part.id for name in options.get("price") or ()}
     return [
         part.id
         for part in known.parts.values()
         if card_tflops(part) is not None
-        and (part.id in priced or unasked_for(part.id) or listed.unasked_for(part.id))
+        and (part.id in priced or unasked_for(part.id) or listed.default_derate(part.id))
     ]
 
 
@@ -269,7 +269,7 @@ def of_parts(sizes: Mapping[str, float], **options: Any) -> tuple[Cost, ...]:
     """So many nominal EFLOPS of each part, by its id, priced together; `options` are those of `cost`."""
     if not sizes:
         return ()
-    known, listed = registry(options.get("parts") or ()), options.get("catalogue") or shipped()
+    known, listed = registry(options.get("parts") or ()), options.get("catalogue") or load_shipped()
     today = date.today().isoformat()
     fleets = tuple(
         Fleet(

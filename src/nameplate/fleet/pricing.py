@@ -19,7 +19,7 @@ from pathlib import Path
 from nameplate.base.formatting import figure, stated
 from nameplate.base.language import N_, _
 from nameplate.fleet.assumptions import adjusted
-from nameplate.fleet.catalogues import Catalogue, Price, shipped
+from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
 from nameplate.fleet.chains import Asked, Derates, derates, notes
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.links import DTYPE, Derate
@@ -65,7 +65,7 @@ def cost(
     run without an admitted record or of none of these parts, and a chain that counts a loss twice.
     """
     known = registry(parts)
-    listed = adjusted(shipped() if catalogue is None else catalogue, assume or {}, price or {}, known)
+    listed = adjusted(load_shipped() if catalogue is None else catalogue, assume or {}, price or {}, known)
     names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
     asked = sizes(names, eflops, part, listed, known)
     alone = bool(names) or len(asked) == 1

@@ -1,14 +1,16 @@
-"""The chain against published end-to-end figures: each predicted from other published ones, with its error.
+"""The models against published figures: the chain (`validate`), and goodput (`validate_goodput`).
 
-What no run has measured is carried from one part, model or number of devices to another; this says how far
-that may be trusted. The cases are `data/validation.toml`.
+What no run has measured is carried from one part, model or number of devices to another; the error of each
+case says how far that may be trusted. The cases of the chain are `data/validation.toml`: each predicts a
+published end-to-end figure from other published ones. Those of goodput are in `data/goodput.toml`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -19,12 +21,24 @@ from nameplate.base.model import FrozenModel
 from nameplate.base.toml import packaged, parse
 from nameplate.chain.published import find
 from nameplate.fleet.catalogues import Id, Positive, Text
+from nameplate.fleet.goodput import (
+    Goodput,
+    GoodputCase,
+    GoodputFile,
+    Quantity,
+    estimate_goodput,
+    load_goodput_file,
+)
 from nameplate.fleet.links import Derate, from_published
+from nameplate.fleet.uncertain import Written, exact
 
 FILE = "validation.toml"
 
 
-class Case(FrozenModel):
+# The chain
+
+
+class ChainCase(FrozenModel):
     """One published figure, and the others it's predicted from: a product of figures and of quotients."""
 
     id: Id
@@ -36,17 +50,17 @@ class Case(FrozenModel):
     says: Text
 
 
-class _File(FrozenModel):
+class _ChainCases(FrozenModel):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
-    case: tuple[Case, ...]
+    case: tuple[ChainCase, ...]
 
 
 @dataclass(frozen=True)
-class Check:
+class ChainCheck:
     """One case: what was predicted of a published figure, and how far that is off.
 
-    `error_low` and `error_high` are what different ways of counting FLOPs leave open of the error, where both
-    sides don't share one.
+    Where the two sides count FLOPs in different ways, the error is known only from `error_low` to
+    `error_high`.
     """
 
     id: str
@@ -74,31 +88,33 @@ class Check:
         return {**vars(self), "error": self.error, "passed": self.passed}
 
 
-def validate(*, bound: float | None = None, cases: Sequence[Case] | None = None) -> tuple[Check, ...]:
+def validate(
+    *, bound: float | None = None, cases: Sequence[ChainCase] | None = None
+) -> tuple[ChainCheck, ...]:
     """Every case's prediction beside what was published; `bound` takes the place of each case's own.
 
     Raises InputError for a bound that isn't above 0.
     """
     if bound is not None and not 0 < bound < math.inf:
         raise InputError("not a bound", where="--bound", got=bound, expected="a relative error above 0")
-    return tuple(_check(case, bound) for case in (shipped() if cases is None else cases))
+    return tuple(_check_chain(case, bound) for case in (load_chain_cases() if cases is None else cases))
 
 
 @cache
-def shipped() -> tuple[Case, ...]:
+def load_chain_cases() -> tuple[ChainCase, ...]:
     """The cases that come with Nameplate."""
-    return parse(_File, packaged("nameplate.fleet", FILE), FILE).case
+    return parse(_ChainCases, packaged("nameplate.fleet", FILE), FILE).case
 
 
-def _check(case: Case, bound: float | None) -> Check:
-    published = from_published(find(case.published))
-    above = [_figure(each) for each in (*case.predict, *(one for one, _ in case.learn))]
-    below = [_figure(each) for _, each in case.learn]
-    low, high = _range(above, [*below, published])
-    return Check(
+def _check_chain(case: ChainCase, bound: float | None) -> ChainCheck:
+    published = _find_derate(case.published)
+    numerator = [_find_derate(name) for name in (*case.predict, *(above for above, _ in case.learn))]
+    denominator = [_find_derate(below) for _, below in case.learn]
+    low, high = _range_of_quotient(numerator, [*denominator, published])
+    return ChainCheck(
         case.id,
         case.kind,
-        math.prod(each.value for each in above) / math.prod(each.value for each in below),
+        math.prod(each.value for each in numerator) / math.prod(each.value for each in denominator),
         published.value,
         low - 1,
         high - 1,
@@ -108,21 +124,167 @@ def _check(case: Case, bound: float | None) -> Check:
     )
 
 
-def _figure(name: str) -> Derate:
+def _find_derate(name: str) -> Derate:
     return from_published(find(name))
 
 
-def _range(above: Sequence[Derate], below: Sequence[Derate]) -> tuple[float, float]:
-    """The range of Π above ÷ Π below; figures by one convention are off by the same factor, all together."""
-    low = high = 1.0
-    factors: dict[str, list[float]] = {}
-    for each, sign in [(each, 1) for each in above] + [(each, -1) for each in below]:
-        spread = each.uncertain
-        low *= spread.high**sign
-        high *= spread.high**sign
-        factors.setdefault(each.input, [spread.low / spread.high, 0])[1] += sign
-    for least, times in factors.values():
-        ends = sorted((least**times, 1.0))
+def _range_of_quotient(numerator: Sequence[Derate], denominator: Sequence[Derate]) -> tuple[float, float]:
+    """The range of the product of one ÷ that of the other.
+
+    Figures by one convention of counting FLOPs are off by the same factor, so where it stands on both sides
+    it cancels.
+    """
+    low = 1.0
+    powers: Counter[str] = Counter()
+    least: dict[str, float] = {}
+    for derates, power in ((numerator, 1), (denominator, -1)):
+        for each in derates:
+            spread = each.uncertain
+            low *= spread.high**power
+            least.setdefault(each.input, spread.low / spread.high)
+            powers[each.input] += power
+    high = low
+    for name, factor in least.items():
+        ends = sorted((factor ** powers[name], 1.0))
         low *= ends[0]
         high *= ends[1]
     return low, high
+
+
+# Goodput
+
+
+@dataclass(frozen=True)
+class GoodputCheck:
+    """A prediction beside what was published.
+
+    `error` is relative for a mean time between interruptions (in hours), a difference for goodput; 0 where
+    a published floor is reached. `bound` is a factor for the former, a difference for the latter.
+    """
+
+    case: str
+    name: str
+    cards: int
+    evidence: str
+    by: str
+    failures_per_node_day: float
+    quantity: Quantity
+    predicted: float
+    low: float
+    high: float
+    published: float
+    at_least: bool
+    error: float
+    bound: float
+    verdict: Literal["holds", "known_miss", "fails"]
+    why: str | None
+    note: str | None
+    confidence: str
+    source: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The check as a JSON row."""
+        return asdict(self)
+
+
+def validate_goodput(
+    known: GoodputFile | None = None,
+    *,
+    failures_per_node_day: Written | None = None,
+    repair_minutes: Written | None = None,
+    checkpoint_seconds: Written | None = None,
+) -> tuple[GoodputCheck, ...]:
+    """Every published case, predicted by each of its rates.
+
+    Inputs that are given replace the shipped ones wherever a case doesn't state its own. InputError for one
+    that can't be used.
+    """
+    known = known or load_goodput_file()
+    given = {
+        "failures_per_node_day": failures_per_node_day,
+        "repair_minutes": repair_minutes,
+        "checkpoint_seconds": checkpoint_seconds,
+    }
+    defaults = {
+        name: known.input.find(name).uncertain if each is None else each for name, each in given.items()
+    }
+    return tuple(
+        check for case in known.case for by in case.by for check in _check_goodput(known, case, by, defaults)
+    )
+
+
+def _check_goodput(
+    known: GoodputFile, case: GoodputCase, by: str, defaults: Mapping[str, Written]
+) -> Iterator[GoodputCheck]:
+    stated = {
+        "failures_per_node_day": _rate(known, case, by),
+        "repair_minutes": case.repair_minutes,
+        "checkpoint_seconds": case.checkpoint_seconds,
+    }
+    inputs: dict[str, Any] = {
+        name: defaults[name] if each is None else exact(each) for name, each in stated.items()
+    }
+    job = estimate_goodput(
+        case.cards,
+        cards_per_node=case.cards_per_node or known.cards_per_node,
+        interval_minutes=case.interval_minutes,
+        **inputs,
+    )
+    bound = known.bound.measured if case.evidence == "measured" else known.bound.projected
+    if case.interruption_h is not None and by != "own":
+        ratio = job.between_h.value / case.interruption_h
+        limit = bound.interruption_factor
+        holds = max(ratio, 1 / ratio) <= limit
+        yield _judge(case, by, job, "interruption", case.interruption_h, ratio - 1, limit, holds=holds)
+    if case.goodput is not None:
+        difference = job.goodput.value - case.goodput
+        error = min(difference, 0.0) if case.at_least else difference
+        limit = bound.goodput_points
+        holds = abs(error) <= limit
+        yield _judge(case, by, job, "goodput", case.goodput, error, limit, holds=holds)
+
+
+def _rate(known: GoodputFile, case: GoodputCase, by: str) -> float | None:
+    """The rate that `by` names, in failures a node-day; None for the default."""
+    if by == "default":
+        return None
+    if by != "own" or case.interruption_h is None:
+        return next(each.failures_per_node_day for each in known.rate if each.id == by)
+    nodes = math.ceil(case.cards / (case.cards_per_node or known.cards_per_node))
+    return 24 / (nodes * case.interruption_h)
+
+
+def _judge(
+    case: GoodputCase,
+    by: str,
+    job: Goodput,
+    quantity: Quantity,
+    published: float,
+    error: float,
+    bound: float,
+    *,
+    holds: bool,
+) -> GoodputCheck:
+    predicted = job.between_h if quantity == "interruption" else job.goodput
+    miss = None if holds else case.why_missed(by, quantity)
+    return GoodputCheck(
+        case=case.id,
+        name=case.name,
+        cards=case.cards,
+        evidence=case.evidence,
+        by=by,
+        failures_per_node_day=job.inputs["failures_per_node_day"].value,
+        quantity=quantity,
+        predicted=predicted.value,
+        low=predicted.low,
+        high=predicted.high,
+        published=published,
+        at_least=quantity == "goodput" and case.at_least,
+        error=error,
+        bound=bound,
+        verdict="holds" if holds else "known_miss" if miss else "fails",
+        why=miss,
+        note=case.note,
+        confidence=case.confidence,
+        source=case.source,
+    )

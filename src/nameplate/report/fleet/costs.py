@@ -29,7 +29,7 @@ from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.size import of_fleet
 from nameplate.fleet.units import Unit
-from nameplate.fleet.validation import Check
+from nameplate.fleet.validation import ChainCheck
 from nameplate.fleet.words import ownership, sentence, whole_servers
 from nameplate.report.view import Field, Table, View, table_of
 from nameplate.specs.part import Part, short
@@ -134,16 +134,16 @@ def cost_view(costs: Sequence[Cost]) -> View:
     )
 
 
-def validation_view(checks: Sequence[Check]) -> View:
+def validation_view(checks: Sequence[ChainCheck]) -> View:
     """Each published figure beside what the chain predicts of it, and how far that may be trusted."""
     fields = [
-        Field[Check]("case", lambda check: f"{check.id}: {check.says}"),
-        Field[Check]("predicted", lambda check: ratio(check.predicted), is_number=True),
-        Field[Check]("published", lambda check: ratio(check.published), is_number=True),
-        Field[Check]("error", lambda check: change(check.error), is_number=True),
-        Field[Check]("by convention", _by_convention, goes=0),
-        Field[Check]("bound", lambda check: percent(check.bound), is_number=True, goes=1),
-        Field[Check]("within", lambda check: _("yes") if check.passed else _("NO")),
+        Field[ChainCheck]("case", lambda check: f"{check.id}: {check.says}"),
+        Field[ChainCheck]("predicted", lambda check: ratio(check.predicted), is_number=True),
+        Field[ChainCheck]("published", lambda check: ratio(check.published), is_number=True),
+        Field[ChainCheck]("error", lambda check: change(check.error), is_number=True),
+        Field[ChainCheck]("by convention", _by_convention, goes=0),
+        Field[ChainCheck]("bound", lambda check: percent(check.bound), is_number=True, goes=1),
+        Field[ChainCheck]("within", lambda check: _("yes") if check.passed else _("NO")),
     ]
     heading = _("Delivered ÷ datasheet, predicted from other published figures")
     convention = _("by convention")
@@ -163,13 +163,13 @@ def validation_view(checks: Sequence[Check]) -> View:
     )
 
 
-def failures(checks: Sequence[Check]) -> list[str]:
+def failures(checks: Sequence[ChainCheck]) -> list[str]:
     """The cases past their bound, each in a few words."""
     missed = [each for each in checks if not each.passed]
     return [f"{each.id} {change(each.error)} (bound {percent(each.bound)})" for each in missed]
 
 
-def _trust(checks: Sequence[Check]) -> str:
+def _trust(checks: Sequence[ChainCheck]) -> str:
     worst = {kind: max((abs(each.error) for each in checks if each.kind == kind), default=0.0)
              for kind in dict.fromkeys(check.kind for check in checks)}  # fmt: skip
     said = _(", ").join(_(_MISSES[kind], error=percent(error)) for kind, error in worst.items())
@@ -186,7 +186,7 @@ _MISSES = {
 }
 
 
-def _by_convention(check: Check) -> str:
+def _by_convention(check: ChainCheck) -> str:
     return interval(change, check.error_low, check.error_high)
 
 

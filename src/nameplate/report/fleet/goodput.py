@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from nameplate.base.formatting import change, count, duration, interval, percent, stated
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.fleet.goodput import Check, Facts, Goodput, facts, origin
+from nameplate.fleet.goodput import Goodput, GoodputFile, describe_origin, load_goodput_file
 from nameplate.fleet.uncertain import Uncertain
+from nameplate.fleet.validation import GoodputCheck
 from nameplate.report.view import Field, Table, View, table_of
 from nameplate.stats.interval import Interval
 
@@ -44,7 +45,7 @@ def goodput_view(jobs: Sequence[Goodput]) -> View:
         _sentence(jobs[-1]),
         (
             _("A model's figures; `--validate` holds them against published cases."),
-            _("Sources: {caveat}.", caveat=facts().caveat),
+            _("Sources: {caveat}.", caveat=load_goodput_file().caveat),
         ),
         (),
     )
@@ -52,7 +53,7 @@ def goodput_view(jobs: Sequence[Goodput]) -> View:
 
 def _inputs(job: Goodput) -> Iterator[tuple[str, str]]:
     for name, used in job.inputs.items():
-        yield _(name.replace("_", " ")), _("; ").join((_spread(used), origin(name, used)["source"]))
+        yield _(name.replace("_", " ")), _("; ").join((_spread(used), describe_origin(name, used)["source"]))
 
 
 def _spread(number: Uncertain) -> str:
@@ -83,23 +84,23 @@ def _sentence(job: Goodput) -> str:
     )
 
 
-def validation_view(checks: Sequence[Check], known: Facts | None = None) -> View:
+def validation_view(checks: Sequence[GoodputCheck], known: GoodputFile | None = None) -> View:
     """Every prediction beside what was published, its error, and why those that miss do."""
-    known = known or facts()
+    known = known or load_goodput_file()
     fields = [
-        Field[Check]("case", lambda check: plain(check.case)),
-        Field[Check]("by", lambda check: _(_BY.get(check.by, check.by))),
-        Field[Check]("of", lambda check: _("goodput") if _is_goodput(check) else _("time between")),
-        Field[Check]("predicted", lambda check: _figure(check, check.predicted), is_number=True),
-        Field[Check](
+        Field[GoodputCheck]("case", lambda check: plain(check.case)),
+        Field[GoodputCheck]("by", lambda check: _(_BY.get(check.by, check.by))),
+        Field[GoodputCheck]("of", lambda check: _("goodput") if _is_goodput(check) else _("time between")),
+        Field[GoodputCheck]("predicted", lambda check: _figure(check, check.predicted), is_number=True),
+        Field[GoodputCheck](
             "95 % interval",
             lambda check: interval(lambda value: _figure(check, value), check.low, check.high),
             goes=0,
         ),
-        Field[Check]("published", _published, is_number=True),
-        Field[Check]("error", _error, is_number=True),
-        Field[Check]("bound", _bound, is_number=True, goes=1),
-        Field[Check]("within", lambda check: _(_VERDICTS[check.verdict])),
+        Field[GoodputCheck]("published", _published, is_number=True),
+        Field[GoodputCheck]("error", _error, is_number=True),
+        Field[GoodputCheck]("bound", _bound, is_number=True, goes=1),
+        Field[GoodputCheck]("within", lambda check: _(_VERDICTS[check.verdict])),
     ]
     heading = _(
         "Predicted beside published: time between interruptions (error relative), goodput (in points)"
@@ -118,7 +119,7 @@ def validation_view(checks: Sequence[Check], known: Facts | None = None) -> View
     )
 
 
-def failures(checks: Sequence[Check]) -> list[str]:
+def failures(checks: Sequence[GoodputCheck]) -> list[str]:
     """A sentence for each prediction past its bound that nobody knew of."""
     return [
         plain(
@@ -130,7 +131,7 @@ def failures(checks: Sequence[Check]) -> list[str]:
     ]
 
 
-def _whys(checks: Sequence[Check]) -> Table:
+def _whys(checks: Sequence[GoodputCheck]) -> Table:
     """What a reader must know of a case, once each."""
     rows: dict[tuple[str, str], None] = {}
     for check in checks:
@@ -139,7 +140,7 @@ def _whys(checks: Sequence[Check]) -> Table:
     return Table(_("Why they miss, and what to know of them"), ("case", "reason"), tuple(rows), frozenset())
 
 
-def _sources(checks: Sequence[Check]) -> Table:
+def _sources(checks: Sequence[GoodputCheck]) -> Table:
     rows = dict.fromkeys(
         (
             plain(check.case),
@@ -158,7 +159,7 @@ def _sources(checks: Sequence[Check]) -> Table:
     return Table(_("Where from"), ("case", "from"), tuple(rows), frozenset())
 
 
-def _count(checks: Sequence[Check]) -> str:
+def _count(checks: Sequence[GoodputCheck]) -> str:
     found = Counter(check.verdict for check in checks)
     cases = len({check.case for check in checks})
     return _(
@@ -172,7 +173,7 @@ def _count(checks: Sequence[Check]) -> str:
     )
 
 
-def _notes(checks: Sequence[Check], known: Facts) -> Iterator[str]:
+def _notes(checks: Sequence[GoodputCheck], known: GoodputFile) -> Iterator[str]:
     for kind, text in _BOUNDS.items():
         if any(check.evidence == kind for check in checks):
             bound = getattr(known.bound, kind)
@@ -193,25 +194,25 @@ _BOUNDS = {
 }
 
 
-def _is_goodput(check: Check) -> bool:
+def _is_goodput(check: GoodputCheck) -> bool:
     return check.quantity == "goodput"
 
 
-def _figure(check: Check, value: float) -> str:
+def _figure(check: GoodputCheck, value: float) -> str:
     return percent(value) if _is_goodput(check) else duration(3_600 * value)
 
 
-def _published(check: Check) -> str:
+def _published(check: GoodputCheck) -> str:
     published = _figure(check, check.published)
     return _("over {figure}", figure=published) if check.at_least else published
 
 
-def _error(check: Check) -> str:
+def _error(check: GoodputCheck) -> str:
     """Of goodput in points, of the time between interruptions relative."""
     return change(check.error).removesuffix("%") if _is_goodput(check) else change(check.error)
 
 
-def _bound(check: Check) -> str:
+def _bound(check: GoodputCheck) -> str:
     return f"± {stated(100 * check.bound)}" if _is_goodput(check) else f"× {stated(check.bound)}"
 
 
