@@ -218,11 +218,11 @@ def test_what_programs_read_is_english_whatever_language_is_spoken(make_run, mak
     with speaking("zh"):
         assert run_document(run) == english
     first, second = english["records"]
-    assert first["warnings"] == ["it hadn't settled when its time was up"]
+    assert first["warnings"] == ["throughput had not settled when the time was up"]
     assert (first["loss"], first["reason"]) == ("heat 30%", None)
     assert (first["warning_codes"], first["reason_code"]) == (["not_settled"], None)
     assert (second["reason"], second["reason_code"]) == (
-        "the budget of 5.0 s was spent before it",
+        "the budget of 5.0 s was spent before this case's turn",
         "budget_spent",
     )
     assert english["run"]["problems"] == ["records-x-0.jsonl: skipped a torn last line of 12 bytes"]
@@ -320,19 +320,19 @@ SAID = [
     ),
     (
         warned(processes=processes(1)),
-        "1 other process on the GPU meanwhile: end them, or wait",
+        "1 other process used the GPU during the window: end it, or wait",
         "测量期间 GPU 上有 1 个其他进程：请结束它，或稍后再测",
     ),
     (
         warned(processes=processes(1, 2)),
-        "2 other processes on the GPU meanwhile: end them, or wait",
+        "2 other processes used the GPU during the window: end them, or wait",
         "测量期间 GPU 上有 2 个其他进程：请结束它们，或稍后再测",
     ),
     (
         warned(pids_match=False, processes=processes(1)),
         (
-            "other processes on the GPU can't be told: process ids here aren't the driver's own; in a "
-            "container, share the host's (--pid=host)"
+            "other processes on the GPU can't be detected: process ids here aren't those the driver reports; "
+            "in a container, share the host's (--pid=host)"
         ),
         "无法得知 GPU 上是否有其他进程：此处的进程号与驱动所见不同；在容器中请共享主机的进程号（--pid=host）",
     ),
@@ -358,9 +358,9 @@ SAID = [
     (
         rating(registry().parts["nvidia-a800-sxm4-80gb"], "").notes[0],
         (
-            "nominal_tflops.fp16 and nominal_tflops.bf16 = 320 would need 1447 MHz, above the part's "
-            "1410 MHz (which gives 311.9): kept because fleets are counted by it; no registry read lists "
-            "it, and where it comes from was not found"
+            "nominal_tflops.fp16 and nominal_tflops.bf16 = 320 would need 1447 MHz, but the part reaches "
+            "1410 MHz at most (which gives 311.9): kept because fleets are counted by it; no registry read "
+            "lists it, and where it comes from was not found"
         ),
         (
             "nominal_tflops.fp16 与 nominal_tflops.bf16 = 320 需要 1447 MHz，高于该型号的 1410 MHz（"

@@ -93,7 +93,7 @@ def test_our_own_files_name_the_part_and_how_flops_were_counted(write):
     assert found.rows[0].device == "cuda:0"
     assert found.base.facts()["part"] == "nvidia-h100"
     assert found.base.facts()["torch"] == "2.13.0"
-    with pytest.raises(InputError, match="not the same work: base FLOPs by 2MNK; new FLOPs by other"):
+    with pytest.raises(InputError, match="the work differs: base FLOPs by 2MNK; new FLOPs by other"):
         compare(base, write("new.json", benchmarks=other, machine_info=machine))
 
 

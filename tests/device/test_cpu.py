@@ -409,7 +409,7 @@ def test_cores_that_share_are_told_of():
     (note,) = (
         note for note in map(str, rate(guest(parallel_speed=0.52)).notes) if "share physical cores" in note
     )
-    assert "2 cores at once run at 0.52 of their speed" in note
+    assert "2 cores working at once run at 0.52 of their speed" in note
 
 
 def test_counters_tell_how_the_cores_run_side_by_side_against_the_start(monkeypatch):

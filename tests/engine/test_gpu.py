@@ -233,14 +233,14 @@ def test_a_quiet_window_has_nothing_to_say():
     ("before", "after", "words"),
     [
         ({}, {"ecc_uncorrected": 9}, ["2 uncorrectable memory errors", "nvidia-smi -q -d ECC"]),
-        ({}, {"processes": (GpuProcess(pid=77),)}, ["1 other process on the GPU", "end them, or wait"]),
+        ({}, {"processes": (GpuProcess(pid=77),)}, ["1 other process used the GPU", "end it, or wait"]),
         ({}, held("power", 0.5), ["50.0% of the window (power)", "sustained"]),
         ({}, held("power_brake", 0.25), ["25.0% of the window (power brake)", "power supplies"]),
-        ({"pids_match": False}, {"pids_match": False}, ["can't be told", "--pid=host"]),
+        ({"pids_match": False}, {"pids_match": False}, ["can't be detected", "--pid=host"]),
         (
             {"processes": None, "absent": {"processes": "function not found in this driver: x"}},
             {"processes": None},
-            ["other processes on the GPU can't be told", "function not found in this driver: x"],
+            ["other processes on the GPU can't be detected", "function not found in this driver: x"],
         ),
         (
             {"power_throttle_s": None, "absent": {"power_throttle_s": "NVML_ERROR_NOT_SUPPORTED: field 74"}},

@@ -452,7 +452,7 @@ def test_what_has_not_settled_is_unstable_and_says_so():
     (record,) = measured(device, works(device, 5e-3), Allowance(20.0, 60.0), phase="sustained")
     assert (record.settled_s, record.verdict) == (None, "unstable")
     assert any(
-        "hadn't settled when its time was up; try a larger --budget" in text
+        "had not settled when the time was up; try a larger --budget" in text
         for text in map(str, record.warnings)
     )
 
@@ -474,7 +474,8 @@ def test_too_short_to_say_is_unknown_and_leaves_nothing_out():
     assert (record.settled_s, record.verdict) == (None, "unknown")
     assert record.batches[0].round == 0
     assert any(
-        "too short or too noisy to tell whether it had settled" in text for text in map(str, record.warnings)
+        "the run was too short or too noisy to tell whether throughput had settled" in text
+        for text in map(str, record.warnings)
     )
 
 
@@ -495,14 +496,14 @@ def test_a_change_of_the_bits_is_silent_corruption_and_names_the_batch(phase):
     assert (record.status, record.verdict) == ("ok", "unverified")
     assert record.digest == "right"
     assert record.verification.passed  # it samples, and what it samples is right
-    (said,) = (text for text in map(str, record.warnings) if "bits changed" in text)
-    assert "silent corruption; take this device out of use" in said
+    (said,) = (text for text in map(str, record.warnings) if "the bits of the result changed" in text)
+    assert "silent data corruption; take this device out of use" in said
 
 
 def test_the_batch_is_named_by_the_order_they_were_drawn_in():
     device = Shop(noise=0.0)
     (record,) = measured(device, works(device, 1e-3), Allowance(8.0, 80.0))
-    assert not any("bits changed" in text for text in map(str, record.warnings))
+    assert not any("the bits of the result changed" in text for text in map(str, record.warnings))
     begins = [begin for _, begin, _ in device.turns][-len(record.batches) :]
     device = Shop(noise=0.0, corrupts_at_s=begins[7] + 1e-6)  # while the eighth runs
     (record,) = measured(device, works(device, 1e-3), Allowance(8.0, 80.0))

@@ -252,7 +252,7 @@ def test_too_short_a_run_is_not_settled_and_says_so():
     assert (burst.settled_s, sustained.settled_s) == (None, None)
     assert sustained.verdict == "unstable"
     assert any(
-        "hadn't settled when its time was up; try a larger --budget" in text
+        "had not settled when the time was up; try a larger --budget" in text
         for text in map(str, sustained.warnings)
     )
     assert burst.verdict == "clean"
@@ -326,7 +326,7 @@ def test_a_card_that_dies_meanwhile_is_a_failed_record_of_each_phase():
 def test_a_card_that_corrupts_meanwhile_is_unverified_in_both_phases():
     burst, sustained = measured(gpu(corrupts_at_s=20.0))
     assert (burst.verdict, sustained.verdict) == ("unverified", "unverified")
-    assert any("bits changed" in text for text in map(str, sustained.warnings))
+    assert any("the bits of the result changed" in text for text in map(str, sustained.warnings))
 
 
 class Interrupted(SimulatedDevice):

@@ -261,7 +261,7 @@ def test_a_budget_that_was_overrun_leaves_reasons_and_no_gaps(bench):
     run = bench(works, budget=5.0, device=device)
     assert [record.status for record in run.records] == ["skipped"] * 3
     assert [str(record.reason) for record in run.records[1:]] == [
-        "the budget of 5.0 s was spent before it"
+        "the budget of 5.0 s was spent before this case's turn"
     ] * 2
     assert set(device.launched) == {"a"}
     assert run.finished

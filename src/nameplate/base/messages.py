@@ -74,29 +74,30 @@ TEMPLATES: Mapping[str, str] = {
         "budget are left; "
         "try a larger --budget"
     ),
-    "budget_spent": N_("the budget of {budget_s:duration} was spent before it"),
+    "budget_spent": N_("the budget of {budget_s:duration} was spent before this case's turn"),
     "process_died": N_("its process ended while it was measured: {how}"),
     "signal": N_("signal {signal}"),
     "exit_status": N_("exit status {status}"),
     "worker_silent": N_("killed after {silent_s:duration} without a message"),
-    "undeclarable": N_("its declaration can't be recorded: {why}"),
+    "undeclarable": N_("its declared work can't be recorded: {why}"),
     # engine/record_of.py: warnings
     "bits_changed": N_(
-        "the result's bits changed in batch {batch} of {count}, for the same inputs: silent corruption; take "
-        "this device out of use and run its vendor's diagnostics"
+        "the bits of the result changed in batch {batch} of {count} although the inputs did not: silent "
+        "data corruption; take this device out of use and run the vendor's diagnostics"
     ),
     "sampling": N_("{found:; }; try a larger --budget"),
-    "few_batches": N_("{count} batches, fewer than {least}: the interval is Student's"),
+    "few_batches": N_("{count} batches, fewer than {least}: the interval uses Student's t distribution"),
     "wide_interval": N_("the interval is ±{half_width:percent} of the figure"),
-    "not_settled": N_("it hadn't settled when its time was up"),
-    "settling_unknown": N_("too short or too noisy to tell whether it had settled"),
+    "not_settled": N_("throughput had not settled when the time was up"),
+    "settling_unknown": N_("the run was too short or too noisy to tell whether throughput had settled"),
     "energy_disagrees": N_(
         "energy by the driver's counter ({counted_j:figure} J) and by its power readings "
         "({integrated_j:figure} J) "
         "differ by {apart:percent}: don't rely on power until they agree"
     ),
     "cores_slowed": N_(
-        "the cores ran at {speed:.2f} of their usual speed side by side: run again in a quieter hour"
+        "with all cores busy, each ran at {speed:.2f} of its usual speed: run again when the machine is "
+        "less busy"
     ),
     "window_too_short": N_(
         "a window of {elapsed_s:duration} is too short to judge contention by ({enough_s:duration} "
@@ -104,16 +105,16 @@ TEMPLATES: Mapping[str, str] = {
         "larger --budget"
     ),
     "fits_cache": N_(
-        "its {size_mib} MiB may stay in a last-level cache of {cache_mib} MiB: not the memory's bandwidth "
-        "alone; measure it with cache=rotating"
+        "its {size_mib} MiB may stay in the last-level cache of {cache_mib} MiB, so this may not be the "
+        "memory's bandwidth; measure it with cache=rotating"
     ),
     # engine/gpu_warnings.py
     "memory_errors": N_(
         "{count} uncorrectable memory errors during the window: the result can't be trusted; see nvidia-smi "
         "-q -d ECC, and reset the GPU"
     ),
-    "other_process": N_("{count} other process on the GPU meanwhile: end them, or wait"),
-    "other_processes": N_("{count} other processes on the GPU meanwhile: end them, or wait"),
+    "other_process": N_("{count} other process used the GPU during the window: end it, or wait"),
+    "other_processes": N_("{count} other processes used the GPU during the window: end them, or wait"),
     "clock_held_by_power": N_(
         "the clock was held down for {share:percent} of the window (power): this figure is a sustained "
         "one, at "
@@ -138,9 +139,9 @@ TEMPLATES: Mapping[str, str] = {
         "supplies and its power cap"
     ),
     "gpu_not_judged": N_("throttling and other processes can't be judged: {why}"),
-    "processes_unknown": N_("other processes on the GPU can't be told: {why}"),
+    "processes_unknown": N_("other processes on the GPU can't be detected: {why}"),
     "pids_differ": N_(
-        "process ids here aren't the driver's own; in a container, share the host's (--pid=host)"
+        "process ids here aren't those the driver reports; in a container, share the host's (--pid=host)"
     ),
     "power_throttling_uncounted": N_("throttling (power) wasn't counted: {why}"),
     "thermal_throttling_uncounted": N_("throttling (thermal) wasn't counted: {why}"),
@@ -157,7 +158,7 @@ TEMPLATES: Mapping[str, str] = {
     "counted_since_driver_575": N_("counted since driver 575: this is {driver}"),
     "driver_version_unreadable": N_("driver version {driver!r} doesn't tell how this field is numbered"),
     "slice_has_no_power": N_("a MIG slice has no power of its own: read its card, parent_uuid"),
-    "no_uuid": N_("this torch tells no UUID, and by anything else NVML may take another GPU for it"),
+    "no_uuid": N_("this torch reports no UUID, and without it NVML may mean another GPU"),
     "nvml_not_installed": N_("nvidia-ml-py can't be imported: {why}"),
     "nvml_function_missing": N_("function not found in this nvidia-ml-py: {function}"),
     "driver_function_missing": N_("function not found in this driver: {function}"),
@@ -210,20 +211,21 @@ TEMPLATES: Mapping[str, str] = {
     "confidence": N_("confidence in these figures is {confidence}"),
     "flagged": N_("{figures: and } {problem}: {why}"),
     "above_clock": N_(
-        "= {value:g} would need {needed_mhz:.0f} MHz, above the part's {maximum_mhz:g} MHz (which gives "
-        "{most:.4g})"
+        "= {value:g} would need {needed_mhz:.0f} MHz, but the part reaches {maximum_mhz:g} MHz at most "
+        "(which gives {most:.4g})"
     ),
     "far_below_clock": N_("= {value:g} is far below {most:.4g}"),
     "ratio_off": N_("= {value:g} is {times:.3g} times {base}"),
-    "not_the_datasheets": N_("= {value:g} is not the datasheet's {datasheet:g}"),
+    "not_the_datasheets": N_("= {value:g} differs from the datasheet's {datasheet:g}"),
     "cores_shared": N_(
-        "{cores:g} cores at once run at {speed:.2f} of their speed: they share physical cores, with each "
-        "other or a neighbour; nominal counts each as a core"
+        "{cores:g} cores working at once run at {speed:.2f} of their speed alone: they share physical "
+        "cores with each other or with another machine; nominal counts each as a core"
     ),
     "cores_may_be_shared": N_(
-        "a guest: two of the cores it shows may share one physical core; nominal counts each as a core"
+        "this is a virtual machine: two of its cores may share one physical core; nominal counts each as a "
+        "core"
     ),
-    "threads_differ": N_("torch runs {threads} threads on {cores:g} cores; nominal counts cores"),
+    "threads_differ": N_("torch runs {threads} threads on {cores:g} cores; nominal counts the cores"),
     "quota": N_("a control group limits this process to {cpus:g} CPUs"),
     # store/folder.py, run.py: what could not be read or measured of a run
     "foreign_record": N_("{file}: skipped a record of {case!r}, which the manifest doesn't list"),
@@ -236,11 +238,11 @@ TEMPLATES: Mapping[str, str] = {
     # compare/: why a case is what it is said to be
     "run_problem": N_("{run}: {problem}"),
     "run_ended": N_("the run ended before it"),
-    "wrong_result": N_("its result is wrong, or wasn't checked: it has no speed"),
-    "two_parts": N_("measured on two parts"),
-    "two_works": N_("not the same work: base {base: or }; new {new: or }"),
-    "base_lacks": N_("base doesn't have it"),
-    "new_lacks": N_("new doesn't have it"),
+    "wrong_result": N_("the result is wrong or wasn't checked, so there is no throughput to compare"),
+    "two_parts": N_("measured on two different parts"),
+    "two_works": N_("the work differs: base {base: or }; new {new: or }"),
+    "base_lacks": N_("only new has this case"),
+    "new_lacks": N_("only base has this case"),
     "of_base": N_("base: {why}"),
     "of_new": N_("new: {why}"),
     "is_missing": N_("missing: {why}"),
@@ -251,19 +253,19 @@ TEMPLATES: Mapping[str, str] = {
     "nothing_by_basis": N_("no {basis} figure on both sides; --by achieved compares throughput"),
     "new_failed_in": N_("new: failed in {count} of {all} runs: {why}"),
     "base_wrong_in": N_("base: wrong in {count} of {all} runs: {why}"),
-    "base_doubted": N_("base is {verdicts:, }: fewer than {least} runs then decide nothing"),
-    "new_doubted": N_("new is {verdicts:, }: fewer than {least} runs then decide nothing"),
+    "base_doubted": N_("base is {verdicts:, }: fewer than {least} runs can't decide"),
+    "new_doubted": N_("new is {verdicts:, }: fewer than {least} runs can't decide"),
     "no_pair": N_("no pair has a figure of both"),
     "few_pairs": N_("too few pairs for an interval"),
     "few_runs": N_("too few runs a side for an interval"),
-    "at_threshold": N_("the ratio lies at the threshold"),
+    "at_threshold": N_("the ratio is at the threshold"),
     "wider_than_threshold": N_("±{half_width:percent} is wider than the threshold; {would}"),
-    "pairs_would_tell": N_("some {count} pairs would tell"),
-    "runs_would_tell": N_("some {count} runs a side would tell"),
-    "no_pairs_would_tell": N_("no number of pairs would tell soon"),
-    "no_runs_would_tell": N_("no number of runs a side would tell soon"),
-    "probe_differs": N_("the probe runs on what differs, so throughput itself is compared"),
-    "clocks_differ": N_("the clocks held differ: {base_mhz:,.0f} and {new_mhz:,.0f} MHz"),
+    "pairs_would_tell": N_("about {count} pairs would decide"),
+    "runs_would_tell": N_("about {count} runs on each side would decide"),
+    "no_pairs_would_tell": N_("no reasonable number of pairs would decide"),
+    "no_runs_would_tell": N_("no reasonable number of runs on each side would decide"),
+    "probe_differs": N_("the probe itself runs on the part that differs, so throughput is compared as it is"),
+    "clocks_differ": N_("the clocks differ: {base_mhz:,.0f} and {new_mhz:,.0f} MHz"),
     # fleet/: why a run prices no fleet
     "no_product_admitted": N_("no product of this run may price a fleet"),
     "no_product_recorded": N_("no record of a product"),
