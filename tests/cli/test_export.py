@@ -101,7 +101,9 @@ def test_merge_refuses_what_does_not_compare_unless_told_otherwise(bench, runs):
     assert not Path("all.csv").exists()
     taken = bench("merge", "runs", "-o", "all.csv", "--mixed")
     assert (taken.status, taken.out) == (0, "all.csv\n")
-    assert taken.err == f"bench: mixed: method is 1 in run a2, {METHOD} in run a1; its column tells\n"
+    assert (
+        taken.err == f"bench: mixed: method is 1 in run a2, {METHOD} in run a1; its column tells them apart\n"
+    )
 
 
 def test_what_a_file_says_moves_no_cursor(bench, runs):

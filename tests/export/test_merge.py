@@ -171,7 +171,7 @@ def test_mixed_takes_them_all_and_says_so_once(merged, stored, make_record, tmp_
         stored(run, make_record(method=method))
     written, table = merged(tmp_path / "runs", mixed=True)
     assert table["method"].tolist() == [1, 2, 1, 2]
-    assert written.problems == ("mixed: method is 2 in run a2, 1 in run a1; its column tells",)
+    assert written.problems == ("mixed: method is 2 in run a2, 1 in run a1; its column tells them apart",)
 
 
 def test_an_export_takes_runs_that_do_not_compare(stored, make_record, tmp_path):

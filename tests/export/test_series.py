@@ -16,9 +16,9 @@ from pytest_benchmark.stats import Stats
 from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
 from nameplate.export import pytest_benchmark
+from nameplate.export.fields import entries, fields
 from nameplate.export.formats import FORMATS
 from nameplate.export.prometheus import metric_name
-from nameplate.export.rows import entries, fields
 from nameplate.record import Batch, columns
 from nameplate.store.manifest import DeviceEntry
 
@@ -32,7 +32,7 @@ def written():
 
     def write(name, *runs):
         problems = []
-        chosen = list(FORMATS[name].choose(entries(runs), problems))
+        chosen = list(FORMATS[name].select(entries(runs), problems))
         file = io.BytesIO()
         FORMATS[name].write(chosen, file)
         return file.getvalue().decode(), len(chosen), problems
@@ -336,4 +336,4 @@ def test_the_statistics_are_those_that_pytest_benchmark_computes(written, make_r
 )
 def test_a_record_without_batches_that_took_time_is_no_benchmark(batches, make_record, make_run):
     run = make_run(make_record(batches=batches), make_record(case="other"))
-    assert [entry.record.case for entry in pytest_benchmark.choose(entries([run]), [])] == ["other"]
+    assert [entry.record.case for entry in pytest_benchmark.select(entries([run]), [])] == ["other"]

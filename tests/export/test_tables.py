@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 
 from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
+from nameplate.export.fields import entries, fields
 from nameplate.export.formats import DATA_SETS
 from nameplate.export.json_lines import SCHEMA_FILE, lines, schema
-from nameplate.export.rows import entries, fields
 from nameplate.record import Derate, Moment, columns
 from nameplate.store.folder import read_run
 from nameplate.store.manifest import DeviceEntry

@@ -11,7 +11,7 @@ from nameplate.device.identity import SimulatedIdentity
 from nameplate.record import SCHEMA, Batch, Record, Verification
 from nameplate.store.folder import (
     RecordWriter,
-    claimed,
+    claim,
     create,
     find_runs,
     mark_done,
@@ -318,10 +318,10 @@ def test_a_disk_that_stays_full_is_still_one_sentence(tmp_path):
 
 def test_a_run_is_measured_by_one_process_at_a_time(tmp_path):
     (tmp_path / "manifest.json").touch()
-    again = claimed(tmp_path)
-    with claimed(tmp_path), pytest.raises(InputError, match="is being measured by another process"):
+    again = claim(tmp_path)
+    with claim(tmp_path), pytest.raises(InputError, match="is being measured by another process"):
         again.__enter__()
-    with claimed(tmp_path):  # given back
+    with claim(tmp_path):  # given back
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nameplate.export.write import Written, export, merge
+from nameplate.export.formats import Written, export, merge
 
 __all__ = ["Written", "export", "merge"]

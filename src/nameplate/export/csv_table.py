@@ -1,4 +1,4 @@
-"""CSV: a header and a line a record."""
+"""CSV: a header, then a line for each record."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nameplate.export.rows import Entry, fields
+from nameplate.export.fields import Entry, fields
 
-# Where a spreadsheet begins to read a formula (full-width signs count too): at a cell's start, and, where the
-# separator is a semicolon, after each of those.
+# Where a spreadsheet would read a formula (full-width signs too): at the start of a cell, and after each
+# semicolon, which some spreadsheets take for the separator.
 _FORMULA = re.compile(r'((?:^|;)[\s"]*)([=+\-@＝＋－＠])')
 
 
 class _Line:
-    """Gives back what it is told to write: `writerow` then returns its line."""
+    """A file whose `write` returns the text, so that `csv.writer.writerow` returns the line."""
 
     def write(self, text: str) -> str:
         return text
 
 
 def lines(entries: Iterable[Entry]) -> Iterator[str]:
-    """The table. What isn't known is empty, and a list is joined by `; `.
+    """Yield the lines. What isn't known is an empty cell, and a list is joined by `; `.
 
-    Text that a spreadsheet would take for a formula has an apostrophe before it.
+    Text that a spreadsheet would read as a formula gets an apostrophe before it.
     """
     writer = csv.writer(_Line(), lineterminator="\n")
     yield writer.writerow([field.name for field in fields()])
@@ -33,6 +33,5 @@ def lines(entries: Iterable[Entry]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, list):
-        return _cell("; ".join(value))
-    return _FORMULA.sub(r"\1'\2", value) if isinstance(value, str) else value
+    text = "; ".join(value) if isinstance(value, list) else value
+    return _FORMULA.sub(r"\1'\2", text) if isinstance(text, str) else text

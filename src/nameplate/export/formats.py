@@ -1,37 +1,37 @@
-"""The formats, each with its suffix, what it makes of the records, and how it is written."""
+"""The export formats, and writing runs in one of them: the file is replaced whole, or left as it was."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from nameplate.base.errors import InputError
+from nameplate.base.errors import InputError, unwritable
 from nameplate.export import csv_table, github_action, json_lines, parquet, prometheus, pytest_benchmark
-from nameplate.export.rows import Entry
-from nameplate.export.series import newest
-from nameplate.store.folder import is_character_device
+from nameplate.export.entries import find_folders, read_runs, require_comparable, select_newest
+from nameplate.export.fields import Entry, entries
+from nameplate.store.find import Results
+from nameplate.store.folder import MANIFEST, is_character_device, replace_durably
 
-Choose = Callable[[Iterable[Entry], list[str]], Iterable[Entry]]
+Name = str | os.PathLike[str]
+Select = Callable[[Iterable[Entry], list[str]], Iterable[Entry]]
 Write = Callable[[Iterable[Entry], BinaryIO], None]
-
-
-def _all(entries: Iterable[Entry], problems: list[str]) -> Iterable[Entry]:
-    return entries
 
 
 @dataclass(frozen=True)
 class Format:
-    """One format. `choose` picks the records that it holds, and says what it left out."""
+    """One format. `select` picks the records that it holds, and adds to a list what it left out."""
 
     suffix: str
     write: Write
-    choose: Choose = _all
+    select: Select = lambda entries, problems: entries
     is_text: bool = True
 
 
-def _text(lines: Callable[[Iterable[Entry]], Iterator[str]]) -> Write:
+def _writer_of(lines: Callable[[Iterable[Entry]], Iterator[str]]) -> Write:
     def write(entries: Iterable[Entry], file: BinaryIO) -> None:
         for line in lines(entries):
             file.write(line.encode())
@@ -40,33 +40,86 @@ def _text(lines: Callable[[Iterable[Entry]], Iterator[str]]) -> Write:
 
 
 FORMATS: Mapping[str, Format] = {
-    "csv": Format(".csv", _text(csv_table.lines)),
+    "csv": Format(".csv", _writer_of(csv_table.lines)),
     "parquet": Format(".parquet", parquet.write, is_text=False),
-    "jsonl": Format(".jsonl", _text(json_lines.lines)),
-    "github-action-benchmark": Format(".json", _text(github_action.lines), github_action.choose),
-    "prometheus": Format(".prom", _text(prometheus.lines), newest),
-    "pytest-benchmark": Format(".json", _text(pytest_benchmark.lines), pytest_benchmark.choose),
+    "jsonl": Format(".jsonl", _writer_of(json_lines.lines)),
+    "github-action-benchmark": Format(".json", _writer_of(github_action.lines), github_action.select),
+    "prometheus": Format(".prom", _writer_of(prometheus.lines), select_newest),
+    "pytest-benchmark": Format(".json", _writer_of(pytest_benchmark.lines), pytest_benchmark.select),
 }
-# Those that hold every row, for many runs in one file.
+# The formats that hold every row, for many runs in one file.
 DATA_SETS = {name: FORMATS[name] for name in ("csv", "parquet", "jsonl")}
 
 
-def find_format(name: str | None, path: Path | None, formats: Mapping[str, Format] = FORMATS) -> str:
-    """The name of the format that is asked for: by name, by the suffix of a file's path, or by both.
+@dataclass(frozen=True)
+class Written:
+    """What was written: the file (None for a stream), the format, the number of records.
 
-    A character device has no suffix to go by. Raises InputError for an unknown name, a suffix that isn't
-    its, and where neither says which.
+    `problems` are sentences about what was passed over.
+    """
+
+    path: Path | None
+    format: str
+    rows: int
+    problems: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "written": None if self.path is None else str(self.path),
+            "format": self.format,
+            "rows": self.rows,
+            "problems": list(self.problems),
+        }
+
+
+def export(
+    runs: Iterable[Name],
+    output: Name | BinaryIO,
+    *,
+    format: str | None = None,
+    results: Results = None,
+) -> Written:
+    """Write runs to `output`, a path or a binary stream, in the format of that name or of the path's suffix.
+
+    Each of `runs` is a run, as `find_run` finds it (its folder, its id or the beginning of one, or `latest`),
+    or a folder of runs; a run that is named twice counts once. `results` is the only folder to look in for
+    ids. Raises InputError for a name without a run, where no run can be read, where the format can't hold
+    them, and where the file can't be written (OutputError where the disk is full). An existing file is then
+    unchanged.
+    """
+    name = find_format(format, _path_of(output))
+    problems: list[str] = []
+    found = entries(read_runs(find_folders(runs, results), problems))
+    return _write(name, found, output, problems)
+
+
+def merge(runs: Iterable[Name], output: Name, *, mixed: bool = False, results: Results = None) -> Written:
+    """Write many runs as one data set, with the rows of `export`: CSV, Parquet or JSON Lines, by the suffix.
+
+    Raises InputError as `export` does, and for figures that don't compare (two measuring methods, or one case
+    whose FLOPs or bytes are counted in two ways), unless `mixed`.
+    """
+    name = find_format(None, Path(output), DATA_SETS)
+    problems: list[str] = []
+    found = entries(read_runs(find_folders(runs, results), problems))
+    return _write(name, require_comparable(found, problems, mixed=mixed), output, problems)
+
+
+def find_format(name: str | None, path: Path | None, formats: Mapping[str, Format] = FORMATS) -> str:
+    """Return the format's name: as given, or by the suffix of the path; where both are given they must agree.
+
+    A character device has no suffix. Raises InputError for an unknown name, a suffix that doesn't fit, and
+    where several formats fit.
     """
     if name is not None and name not in formats:
-        raise InputError("no such format", where="--format", got=name, expected=_listed(formats))
-    fitting = [each for each in formats if name in (None, each) and _fits(formats[each], path)]
+        raise InputError("no such format", where="--format", got=name, expected=_join(formats))
+    allowed = [each for each in formats if name in (None, each)]
+    fitting = [each for each in allowed if _fits(formats[each], path)]
     if path is not None and not fitting:
-        suffixes = dict.fromkeys(formats[each].suffix for each in formats if name in (None, each))
+        suffixes = _join(dict.fromkeys(formats[each].suffix for each in allowed))
         raise InputError(
-            "no such format",
-            where="--output",
-            got=str(path),
-            expected=f"a name ending in {_listed(suffixes)}",
+            "no such format", where="--output", got=str(path), expected=f"a name ending in {suffixes}"
         )
     if len(fitting) > 1:
         raise InputError(
@@ -82,6 +135,65 @@ def _fits(format: Format, path: Path | None) -> bool:
     return path is None or path.suffix == format.suffix or is_character_device(path)
 
 
-def _listed(names: Iterable[str]) -> str:
+def _join(names: Iterable[str]) -> str:
     *rest, last = names
     return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def _path_of(output: Name | BinaryIO) -> Path | None:
+    return Path(output) if isinstance(output, (str, os.PathLike)) else None
+
+
+def _write(name: str, found: Iterable[Entry], output: Name | BinaryIO, problems: list[str]) -> Written:
+    format = FORMATS[name]
+    selected = format.select(found, problems)
+    count = 0
+
+    def counted() -> Iterator[Entry]:
+        nonlocal count
+        for entry in selected:
+            count += 1
+            yield entry
+
+    if isinstance(output, (str, os.PathLike)):
+        with _open_output(Path(output)) as file:
+            format.write(counted(), file)
+    else:
+        if not format.is_text:
+            raise InputError("not for a terminal or a pipe", where="--format", got=name, expected="-o FILE")
+        format.write(counted(), output)
+    return Written(_path_of(output), name, count, tuple(problems))
+
+
+@contextmanager
+def _open_output(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that replaces `path` once it is complete.
+
+    Raises InputError where `path` can't be written, OutputError where the disk is full.
+    """
+    try:
+        with replace_durably(_resolve_output(path)) as file:
+            yield file
+    except OSError as error:
+        raise unwritable(
+            "can't write there",
+            error,
+            where="--output",
+            got=str(path),
+            expected="a folder that can be written",
+        ) from error
+
+
+def _resolve_output(path: Path) -> Path:
+    """Follow links to the file or device. Raises InputError for a folder, and for a file in a run folder."""
+    if path.exists() and not (path.is_file() or is_character_device(path)):
+        raise InputError("not a file", where="--output", got=str(path), expected="a file's name")
+    target = Path(os.path.realpath(path))
+    if (target.parent / MANIFEST).is_file():
+        raise InputError(
+            "in a run's own folder, which stays as it was measured",
+            where="--output",
+            got=str(path),
+            expected="another folder",
+        )
+    return target

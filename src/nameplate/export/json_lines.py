@@ -1,4 +1,4 @@
-"""JSON Lines: a whole record a line, with what identifies its run, and the schema of such a line."""
+"""JSON Lines: a whole record a line, with the fields that identify its run; and the schema of such a line."""
 
 from __future__ import annotations
 
@@ -9,38 +9,41 @@ from typing import Any, get_args, get_origin
 from pydantic import TypeAdapter, create_model
 
 from nameplate.base.messages import Message
-from nameplate.export.rows import IDENTITY, Entry, Kind, clean
+from nameplate.export.fields import IDENTITY, Entry, Kind, clean
 from nameplate.record import Column, Record, column_type, columns
 
 # As published in docs/schema; `schema_version` tells which of its versions.
 SCHEMA_FILE = "record.schema.json"
-_TYPES: Mapping[Kind, str] = {"text": "string", "real": "number", "flag": "boolean"}
+_JSON_TYPES: Mapping[Kind, str] = {"text": "string", "real": "number", "flag": "boolean"}
 
 
 def lines(entries: Iterable[Entry]) -> Iterator[str]:
-    """One JSON object a line, in ASCII; what isn't known is null."""
+    """Yield one JSON object a line, in ASCII; what isn't known is null."""
     for entry in entries:
-        # A record's own line holds messages; whoever reads this one gets their sentences.
-        whole = entry.record.model_dump(mode="json") | entry.record.flatten()
-        line = {"$schema": SCHEMA_FILE, **entry.identity(), **clean(whole)}
+        # The record holds messages; `flatten` has their sentences in place of them.
+        record = entry.record.model_dump(mode="json") | entry.record.flatten()
+        line = {"$schema": SCHEMA_FILE, **entry.identity(), **clean(record)}
         yield json.dumps(line, allow_nan=False) + "\n"
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a line, as published in docs/schema/record.schema.json.
+    """Return the JSON Schema of a line, as published in docs/schema/record.schema.json.
 
-    Every key is there in every line. A record that is `ok` has a time; any other, a reason.
+    Every line has every key. A record that is `ok` has a time; any other has a reason.
     """
-    record = _exported().model_json_schema(mode="serialization")
+    record = _model_with_sentences().model_json_schema(mode="serialization")
     derived = {
         name: TypeAdapter(column_type(name)).json_schema()
         for name in columns()
         if name not in record["properties"]
     }
     identity = {
-        field.name: {"type": [_TYPES[field.kind], "null"], **_said(field.column)} for field in IDENTITY
+        field.name: {"type": [_JSON_TYPES[field.kind], "null"], **_describe(field.column)}
+        for field in IDENTITY
     }
-    own = {name: one | _said(columns().get(name)) for name, one in (record["properties"] | derived).items()}
+    own = {
+        name: one | _describe(columns().get(name)) for name, one in (record["properties"] | derived).items()
+    }
     properties = {"$schema": {"const": SCHEMA_FILE}, **identity, **own}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -55,8 +58,8 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _exported() -> type[Record]:
-    """A record as a line holds it: with text where the record itself has messages."""
+def _model_with_sentences() -> type[Record]:
+    """Return `Record` with text fields in place of its message fields."""
     texts: dict[str, Any] = {
         name: (tuple[str, ...], ()) if get_origin(column_type(name)) is tuple else (str | None, None)
         for name in columns()
@@ -65,7 +68,7 @@ def _exported() -> type[Record]:
     return create_model("Record", __base__=Record, __doc__=Record.__doc__, **texts)
 
 
-def _said(column: Column | None) -> dict[str, str]:
+def _describe(column: Column | None) -> dict[str, str]:
     if column is None:
         return {}
     return {"description": column.text} | ({} if column.unit is None else {"unit": column.unit})

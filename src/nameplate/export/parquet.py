@@ -1,4 +1,4 @@
-"""Parquet: typed columns, each with its unit and meaning in the field's metadata."""
+"""Parquet: typed columns, each with its unit and its meaning in the field's metadata."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from nameplate.base.errors import InputError
-from nameplate.export.rows import Entry, Field, Kind, fields
+from nameplate.export.fields import Entry, Field, Kind, fields
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS_AT_ONCE = 5_000
-# By the names that pyarrow's own `type_for_alias` knows.
-_TYPES: Mapping[Kind, str] = {"text": "string", "whole": "int64", "real": "float64", "flag": "bool"}
+# Names of pyarrow's `type_for_alias`.
+_ARROW_TYPES: Mapping[Kind, str] = {"text": "string", "whole": "int64", "real": "float64", "flag": "bool"}
 
 
 def write(entries: Iterable[Entry], file: BinaryIO) -> None:
-    """Write the rows, a few thousand at once; a column has its type also where nothing in it is known.
+    """Write the rows in batches. A column has its type even where no value in it is known.
 
-    Raises InputError where pyarrow is missing, and for a number too large for the column.
+    Raises InputError where pyarrow is missing, and for a number that doesn't fit its column's type.
     """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InputError("Parquet needs pyarrow; pip install 'nameplate[export]'") from error
-    schema = pa.schema([_field(field) for field in fields()])
-    rows = iter(entries)
+    schema = pa.schema([_arrow_field(field) for field in fields()])
+    remaining = iter(entries)
     with pq.ParquetWriter(file, schema) as writer:
-        while some := [entry.row for entry in islice(rows, _ROWS_AT_ONCE)]:
+        while rows := [entry.row for entry in islice(remaining, _ROWS_AT_ONCE)]:
             try:
-                writer.write_batch(pa.RecordBatch.from_pylist(some, schema))
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
             except (pa.ArrowInvalid, OverflowError) as error:
                 raise InputError(
                     f"a value doesn't fit Parquet's types: {error}",
@@ -41,10 +41,10 @@ def write(entries: Iterable[Entry], file: BinaryIO) -> None:
                 ) from error
 
 
-def _field(field: Field) -> pa.Field:
+def _arrow_field(field: Field) -> pa.Field:
     import pyarrow as pa
 
-    kind = pa.list_(pa.string()) if field.kind == "texts" else pa.type_for_alias(_TYPES[field.kind])
+    kind = pa.list_(pa.string()) if field.kind == "texts" else pa.type_for_alias(_ARROW_TYPES[field.kind])
     metadata = {"description": field.column.text}
     if field.column.unit is not None:
         metadata["unit"] = field.column.unit

@@ -1,8 +1,8 @@
 """Prometheus' text format, for node_exporter's textfile collector.
 
-Figures are in base units (FLOP/s, bytes a second, seconds), as Prometheus asks: its linter refuses `_s` and
-`_gb`, and dashboards scale from there. A verdict comes and goes, so it is no label of a figure, which would
-begin a new series, but a sample of its own to join with.
+Figures are in base units (FLOP/s, bytes a second, seconds), as Prometheus recommends and its linter checks.
+The verdict is a metric of its own that can be joined with the figures. As a label of the figures, each change
+of it would begin a new time series.
 """
 
 from __future__ import annotations
@@ -10,103 +10,92 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from nameplate.export.rows import Entry, Field, fields
-from nameplate.export.series import timestamp
+from nameplate.export.entries import start_timestamp
+from nameplate.export.fields import Entry, Field, fields
 
 _LABELS = ("hostname", "device", "part", "case", "workload", "dtype", "shape", "phase")
 _NUMBERS = ("whole", "real")
 
+_Labels = Mapping[str, str]
+
 
 @dataclass(frozen=True)
-class _Base:
-    """The base unit for a column's, how many of it make one, and what word of a column's name it stands for.
+class _BaseUnit:
+    """The base unit of a column's unit, and the factor that converts a value to it.
 
-    `of` is what a column is of that is called by its unit alone.
+    `word` is the unit's word in column names, which the metric's name leaves out. `prefix` is put before the
+    name of a column that begins with that word, such as `tflops`.
     """
 
     unit: str
     factor: float = 1
     word: str = ""
-    of: str = ""
+    prefix: str = ""
 
 
-_BASES: Mapping[str | None, _Base] = {
-    None: _Base(""),
-    "TFLOPS": _Base("flops_per_second", 1e12, "tflops", "achieved"),
-    "TFLOPS/W": _Base("flops_per_joule", 1e12, "tflops_per_w", "achieved"),
-    "FLOP": _Base("flops", 1, "flops", "launch"),
-    "B": _Base("bytes", 1, "bytes", "launch"),
-    "GB/s": _Base("bytes_per_second", 1e9, "gb_s"),
-    "s": _Base("seconds", 1, "s"),
-    "W": _Base("watts", 1, "w"),
-    "J": _Base("joules", 1, "j"),
-    "ratio": _Base("ratio"),
+_BASE_UNITS: Mapping[str | None, _BaseUnit] = {
+    None: _BaseUnit(""),
+    "TFLOPS": _BaseUnit("flops_per_second", 1e12, "tflops", "achieved"),
+    "TFLOPS/W": _BaseUnit("flops_per_joule", 1e12, "tflops_per_w", "achieved"),
+    "FLOP": _BaseUnit("flops", 1, "flops", "launch"),
+    "B": _BaseUnit("bytes", 1, "bytes", "launch"),
+    "GB/s": _BaseUnit("bytes_per_second", 1e9, "gb_s"),
+    "s": _BaseUnit("seconds", 1, "s"),
+    "W": _BaseUnit("watts", 1, "w"),
+    "J": _BaseUnit("joules", 1, "j"),
+    "ratio": _BaseUnit("ratio"),
 }
 
 
-class _Sample(NamedTuple):
-    labels: Mapping[str, str]
-    value: float
-
-
 def lines(entries: Iterable[Entry]) -> Iterator[str]:
-    """Every metric with its samples, one an entry. What isn't known has no sample, and no label.
+    """Yield every metric with its samples, one an entry. What isn't known has no sample, and no label.
 
-    No two entries may be of one machine, device and case.
+    No two entries may be of the same machine, device and case.
     """
     known = list(entries)
-    yield from _metric("nameplate_record_verdict", "1; the verdict is a label", _verdicts(known))
-    yield from _metric("nameplate_run_timestamp_seconds", "when the record's run began", _timestamps(known))
+    verdicts = ((_labels(entry, *_LABELS, "status", "verdict"), 1) for entry in known)
+    yield from _metric("nameplate_record_verdict", "1; the verdict is a label", verdicts)
+    starts = ((_labels(entry, *_LABELS), start_timestamp(entry.row)) for entry in known)
+    yield from _metric("nameplate_run_timestamp_seconds", "when the record's run began", starts)
     for field in fields():
         if field.kind in _NUMBERS:
-            yield from _metric(metric_name(field), field.column.text, _figures(known, field))
+            yield from _metric(metric_name(field), field.column.text, _samples(known, field))
 
 
 def metric_name(field: Field) -> str:
-    """The column's name with its unit's word replaced by the base unit, at the end."""
-    base = _BASES[field.column.unit]
+    """Return the column's name with its unit's word replaced by the base unit, at the end."""
+    base = _BASE_UNITS[field.column.unit]
     rest = re.sub(rf"(^|_){base.word}(?=_|$)", "", field.name) if base.word else field.name
-    of = base.of if base.word and field.name.startswith(base.word) else ""
-    return "_".join(filter(None, ("nameplate", of, rest.strip("_"), base.unit)))
+    prefix = base.prefix if base.word and field.name.startswith(base.word) else ""
+    return "_".join(filter(None, ("nameplate", prefix, rest.strip("_"), base.unit)))
 
 
-def _verdicts(entries: Iterable[Entry]) -> Iterator[_Sample]:
-    for entry in entries:
-        yield _Sample(_labels(entry, *_LABELS, "status", "verdict"), 1)
-
-
-def _timestamps(entries: Iterable[Entry]) -> Iterator[_Sample]:
-    for entry in entries:
-        began = timestamp(entry.row)
-        if began is not None:
-            yield _Sample(_labels(entry, *_LABELS), began)
-
-
-def _figures(entries: Iterable[Entry], field: Field) -> Iterator[_Sample]:
+def _samples(entries: Iterable[Entry], field: Field) -> Iterator[tuple[_Labels, float | None]]:
+    factor = _BASE_UNITS[field.column.unit].factor
     for entry in entries:
         value = entry.row[field.name]
-        if value is not None:
-            yield _Sample(_labels(entry, *_LABELS), value * _BASES[field.column.unit].factor)
+        yield _labels(entry, *_LABELS), None if value is None else value * factor
 
 
-def _labels(entry: Entry, *names: str) -> dict[str, str]:
+def _labels(entry: Entry, *names: str) -> _Labels:
     return {name: value for name in names if (value := entry.row[name]) is not None}
 
 
-def _metric(name: str, text: str, samples: Iterable[_Sample]) -> Iterator[str]:
-    """HELP and TYPE once, then a line a sample; nothing where there is none."""
-    written = [f"{name}{{{_pairs(labels)}}} {value!r}\n" for labels, value in samples]
+def _metric(name: str, text: str, samples: Iterable[tuple[_Labels, float | None]]) -> Iterator[str]:
+    """Yield HELP and TYPE, then a line for each known value; nothing where none is known."""
+    written = [
+        f"{name}{{{_format_labels(labels)}}} {value!r}\n" for labels, value in samples if value is not None
+    ]
     if written:
         yield f"# HELP {name} {text}\n# TYPE {name} gauge\n"
         yield from written
 
 
-def _pairs(labels: Mapping[str, str]) -> str:
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+def _format_labels(labels: _Labels) -> str:
+    return ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
 
 
-def _escaped(value: str) -> str:
-    # A line's end is the third that has to be, and no cleaned text holds one.
+def _escape(value: str) -> str:
+    # The format also needs line breaks escaped, but cleaned text has none.
     return value.replace("\\", r"\\").replace('"', r"\"")

@@ -1,6 +1,6 @@
-"""The JSON that pytest-benchmark saves, for whatever reads that: its own `compare`, and services for CI.
+"""The JSON that pytest-benchmark saves, for tools that read it: `pytest-benchmark compare`, and CI services.
 
-A round is a batch of a record: its time is the mean seconds a launch of that batch, an iteration is a launch.
+A round is one batch of a record, with the batch's mean seconds a launch; an iteration is one launch.
 """
 
 from __future__ import annotations
@@ -10,27 +10,28 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from nameplate.export.rows import Entry, clean
-from nameplate.export.series import figured, names, timestamp
+from nameplate.export.entries import label_series, select_newest_with, start_timestamp
+from nameplate.export.fields import Entry, clean
 from nameplate.record import Batch
 
 _MEASURES = "seconds a launch; a round is the mean of one batch of back-to-back launches"
 _PARAMETERS = ("dtype", "shape", "fill", "cache", "phase", "backend", "device")
 
 
-def choose(entries: Iterable[Entry], problems: list[str]) -> list[Entry]:
-    """The newest records that have batches which took time. InputError where there is none."""
-    return figured(entries, problems, lambda entry: _took_time(entry.record.batches))
+def select(entries: Iterable[Entry], problems: list[str]) -> list[Entry]:
+    """Return the newest records that have batches of measurable time. Raises InputError where none has."""
+    return select_newest_with(entries, problems, lambda entry: _have_time(entry.record.batches))
 
 
-def _took_time(batches: Sequence[Batch]) -> bool:
+def _have_time(batches: Sequence[Batch]) -> bool:
     return bool(batches) and all(batch.elapsed_s > 0 and batch.launches > 0 for batch in batches)
 
 
 def lines(entries: Iterable[Entry]) -> Iterator[str]:
-    """One document. Machine and moment are the newest run's; a run is of no commit."""
+    """Yield one document. Machine and date are those of the newest run; a run knows no commit."""
     known = list(entries)
-    latest = max(known, key=lambda entry: timestamp(entry.row) or 0.0)
+    labels = label_series(known)
+    latest = max(known, key=lambda entry: start_timestamp(entry.row) or 0.0)
     document = {
         "machine_info": _machine(latest),
         "commit_info": {
@@ -40,7 +41,7 @@ def lines(entries: Iterable[Entry]) -> Iterator[str]:
             "dirty": None,
             "branch": "unknown",
         },
-        "benchmarks": [_benchmark(name, entry) for name, entry in zip(names(known), known, strict=True)],
+        "benchmarks": [_benchmark(name, entry) for name, entry in zip(labels, known, strict=True)],
         "datetime": latest.row["created"],
         "version": f"nameplate {latest.row['nameplate_version']}",
     }
@@ -73,13 +74,13 @@ def _benchmark(name: str, entry: Entry) -> dict[str, Any]:
 
 
 def _stats(data: Sequence[float]) -> dict[str, Any]:
-    """What pytest-benchmark tells of its rounds, in seconds, by its definitions."""
+    """Return pytest-benchmark's statistics of the rounds, in seconds, by its definitions."""
     mean = statistics.fmean(data)
     deviation = statistics.stdev(data) if len(data) > 1 else 0.0
     q1, q3 = _quartiles(sorted(data))
     fence = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
-    by_deviation = _outside(data, mean - deviation, mean + deviation)
-    by_quartiles = _outside(data, *fence)
+    by_deviation = _count_outside(data, mean - deviation, mean + deviation)
+    by_quartiles = _count_outside(data, *fence)
     inside = [each for each in data if fence[0] <= each <= fence[1]]
     return {
         "min": min(data),
@@ -103,7 +104,10 @@ def _stats(data: Sequence[float]) -> dict[str, Any]:
 
 
 def _quartiles(data: Sequence[float]) -> tuple[float, float]:
-    """The medians of both halves; of an odd number, between those with and without the middle one."""
+    """Return the medians of the lower and the upper half.
+
+    Of an odd number of values: the mean of the medians with and without the middle value.
+    """
     short, long = len(data) // 2, len(data) - len(data) // 2
     if short == 0:
         return data[0], data[0]
@@ -112,5 +116,5 @@ def _quartiles(data: Sequence[float]) -> tuple[float, float]:
     return q1, q3
 
 
-def _outside(data: Iterable[float], low: float, high: float) -> int:
+def _count_outside(data: Iterable[float], low: float, high: float) -> int:
     return sum(not low <= each <= high for each in data)

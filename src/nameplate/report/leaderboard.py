@@ -31,8 +31,8 @@ from nameplate.chain.from_run import (
 from nameplate.chain.published import Published, best_gemm
 from nameplate.chain.stage import Stage
 from nameplate.device.identity import CpuIdentity
-from nameplate.export.reading import read
-from nameplate.export.rows import clean
+from nameplate.export.entries import read_runs
+from nameplate.export.fields import clean
 from nameplate.record import GRAVITY, Record, Verdict
 from nameplate.report.labels import slowest_words, stage_words
 from nameplate.report.media.markdown import escape
@@ -155,7 +155,7 @@ def leaderboard(folder: Path) -> Leaderboard:
     aren't one of each.
     """
     problems: list[str] = []
-    runs = [run for run in read(_folders(folder), problems) if _fits(run, problems)]
+    runs = [run for run in read_runs(_folders(folder), problems) if _fits(run, problems)]
     if not runs:
         expected = "a folder that bench publish has written to"
         raise InputError(

@@ -192,7 +192,7 @@ def _measure(
     def next_job(job: WorkerJob, result: WorkerResult) -> WorkerJob | None:
         return _job_after_death(job, result, by_name[job.device], observer)
 
-    with store.claimed(folder):
+    with store.claim(folder):
         before = store.read_run(folder)
         budget = Budget.of_run(suites.find_suite(manifest.suite), budget_s)
         observer.run_started(folder, manifest, budget.aim_s, len(before.missing))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nameplate.base.text import plain
 from nameplate.device.identity import CudaIdentity
-from nameplate.export.rows import IDENTITY, clean, entries, fields
+from nameplate.export.fields import IDENTITY, clean, entries, fields
 from nameplate.record import columns
 from nameplate.store.manifest import DeviceEntry
 
