@@ -24,7 +24,8 @@ import nameplate
 from nameplate.base import language
 from nameplate.base.language import _, in_a_row, speaking
 from nameplate.base.messages import message
-from nameplate.chain.published import best_gemm
+from nameplate.chain.link import Provenance
+from nameplate.chain.published import find_best_gemm
 from nameplate.compare import compare
 from nameplate.compare.comparison import compare_sides
 from nameplate.compare.estimate import find_restart_spread
@@ -34,7 +35,6 @@ from nameplate.compare.validate import CompareOptions
 from nameplate.device.cpu import rate as rate_cpu
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.fleet.catalogues import load_shipped
-from nameplate.fleet.links import Provenance
 from nameplate.fleet.pricing import cost
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
 from nameplate.report.compare import compare_view
@@ -404,7 +404,7 @@ def strings(data):
 
 def test_what_is_shown_holds_no_english_prose(shown):
     """Beside commands and what is cited."""
-    cited = [figure for part in (A800, "nvidia-h100-sxm-80gb") if (figure := best_gemm(part, "bf16"))]
+    cited = [figure for part in (A800, "nvidia-h100-sxm-80gb") if (figure := find_best_gemm(part, "bf16"))]
     quoted = [*(each.scope for each in cited), *(each.source for each in cited), "RuntimeError: no memory"]
     quoted += [text for text in quotations() if " " in text]
     words = re.compile(r"\b(a|an|the|of|is|are|was|were|its?|by|and|or|to|in|on|for|not|with|this|than|no)\b")

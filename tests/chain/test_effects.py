@@ -2,7 +2,7 @@
 
 import pytest
 
-from nameplate.chain.effects import effects
+from nameplate.chain.effects import find_effects
 from nameplate.record import Batch
 
 ROUNDS = 12
@@ -32,7 +32,7 @@ def state(make_record):
 
 def test_each_state_is_compared_with_normal_and_warm(state):
     usual, *others = states = [state(), state("zeros", speed=1.25), state(cache="flushed", speed=0.8)]
-    found = effects(states)
+    found = find_effects(states)
     assert [effect.case for effect in found] == [each.case for each in others]
     assert {effect.beside for effect in found} == {usual.case}
     assert [effect.value for effect in found] == pytest.approx([1.25, 0.8])
@@ -40,16 +40,18 @@ def test_each_state_is_compared_with_normal_and_warm(state):
 
 
 def test_the_order_of_the_records_does_not_matter(state):
-    assert effects([state("zeros", speed=1.25), state()]) == effects([state(), state("zeros", speed=1.25)])
+    assert find_effects([state("zeros", speed=1.25), state()]) == find_effects(
+        [state(), state("zeros", speed=1.25)]
+    )
 
 
 def test_without_a_warm_one_normal_in_the_commonest_cache_state_is_the_usual(state):
     states = [state("zeros", "rotating"), state(cache="flushed"), state(cache="rotating")]
-    assert {effect.beside for effect in effects(states)} == {state(cache="rotating").case}
+    assert {effect.beside for effect in find_effects(states)} == {state(cache="rotating").case}
 
 
 def test_without_normal_inputs_there_is_nothing_to_compare_with(state):
-    assert effects([state("zeros"), state("uniform")]) == []
+    assert find_effects([state("zeros"), state("uniform")]) == []
 
 
 @pytest.mark.parametrize(
@@ -64,21 +66,21 @@ def test_without_normal_inputs_there_is_nothing_to_compare_with(state):
     ],
 )
 def test_only_what_differs_in_fill_or_cache_alone_and_is_right_is_compared(state, changes):
-    assert effects([state(), state("zeros", **changes)]) == []
+    assert find_effects([state(), state("zeros", **changes)]) == []
 
 
 def test_records_of_no_group_are_compared_with_nothing(state):
-    assert effects([state(group=None), state("zeros", group=None)]) == []
+    assert find_effects([state(group=None), state("zeros", group=None)]) == []
 
 
 def test_an_effect_carries_the_verdicts_of_both(state):
     unstable = state("zeros", verdict="unstable", verdicts=("unstable",))
     contended = state(verdict="contended", verdicts=("contended",))
-    assert effects([contended, unstable])[0].verdicts == ("contended", "unstable")
-    assert effects([state(), state("zeros")])[0].verdicts == ("clean",)
+    assert find_effects([contended, unstable])[0].verdicts == ("contended", "unstable")
+    assert find_effects([state(), state("zeros")])[0].verdicts == ("clean",)
 
 
 def test_an_effect_in_json(state):
-    (row,) = [effect.as_json() for effect in effects([state(), state("zeros")])]
+    (row,) = [effect.as_json() for effect in find_effects([state(), state("zeros")])]
     assert list(row) == ["case", "beside", "device", "value", "low", "high", "verdicts"]
     assert row["verdicts"] == ["clean"]

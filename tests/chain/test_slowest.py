@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nameplate.chain.from_run import furthest, slowest, stages
+from nameplate.chain.from_run import find_chains, find_furthest, find_slowest
 from nameplate.fleet.pricing import cost
 from nameplate.report.leaderboard import leaderboard
 from nameplate.report.run import run_view
@@ -51,7 +51,7 @@ def priced_by(run):
 def test_a_device_without_a_burst_comes_as_far_and_is_the_slowest_everywhere(a800_run, tmp_path):
     """The slower device lacks one record: the report, the leaderboard and the price still go by it."""
     run = a800_run(1.0, 0.5, records=without("cuda:1", "burst"))
-    assert slowest(stages(run.records)).device == "cuda:1"
+    assert find_slowest(find_chains(run.records)).device == "cuda:1"
     assert "cuda:1, the slowest of 2 devices, delivers 38.3% of it" in describe_run(run)
     assert run_view(run).answers[-1].value == "32.0% ± 0.3"
     assert {link.device for link in priced_by(run).chain[1:]} == {"cuda:1"}
@@ -85,7 +85,7 @@ def test_who_is_called_the_slowest_is_said_with_how_many_reach_as_far(
     scales, left_out, said, a800_run, tmp_path
 ):
     run = a800_run(*scales, records=without(left_out, group="layer"))
-    shown = slowest(stages(run.records)).device
+    shown = find_slowest(find_chains(run.records)).device
     assert f"TFLOPS in bf16; {shown}, {said}, delivers" in describe_run(run)
     tables = run_view(run).tables
     titles = [chart.title for table in tables for chart in table.charts]
@@ -94,7 +94,7 @@ def test_who_is_called_the_slowest_is_said_with_how_many_reach_as_far(
     assert f"| {said} |" in board.text
     assert (board.results[0].devices, board.results[0].reaching) == (
         len(scales),
-        len(furthest(stages(run.records))),
+        len(find_furthest(find_chains(run.records))),
     )
 
 
@@ -109,9 +109,9 @@ def test_a_run_of_one_device_names_none(a800_run):
 
 def test_of_equals_by_reach_the_least_share_counts_not_the_least_product(a800_run):
     run = a800_run(1.0, 0.8, 0.6, records=without("cuda:2", group="layer"))
-    assert slowest(stages(run.records)).device == "cuda:1"
-    assert find_answers(stages(run.records))[-1].value == "51.3% ± 0.5"
-    assert slowest([]) is None
+    assert find_slowest(find_chains(run.records)).device == "cuda:1"
+    assert find_answers(find_chains(run.records))[-1].value == "51.3% ± 0.5"
+    assert find_slowest([]) is None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_where_the_slowest_isnt_believed_the_price_says_who_it_is_and_why_anothe
     which, reason, a800_run
 ):
     run = a800_run(1.0, 0.5, records=doubted("cuda:1", **which))
-    assert slowest(stages(run.records)).device == "cuda:1"
+    assert find_slowest(find_chains(run.records)).device == "cuda:1"
     priced = priced_by(run)
     assert {link.device for link in priced.chain[1:]} == {"cuda:0"}
     (note,) = (each for each in priced.notes if each.startswith("not by"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.chain.published import find, published
+from nameplate.chain.published import find_figure, shipped_figures
 from nameplate.fleet import catalogue
 from nameplate.fleet.catalogues import INPUTS, KINDS, schema
 
@@ -123,11 +123,11 @@ def test_what_is_assumed_has_a_range_but_for_what_is_the_owners_choice(entry):
 
 def test_what_is_cited_is_what_the_published_efficiencies_say():
     values = {each.name: each.value for each in catalogue().assumption if not each.parts}
-    for figure in published():
+    for figure in shipped_figures():
         if figure.quantity in ("fabric_price_factor", "spare_nodes", "average_draw_over_tdp"):
             assert values[figure.quantity] == figure.value
-    assert find("hyperscale-pue").value == 1.10 == catalogue().assumptions_for(None)["pue"].low
-    a100 = find("a100-server-power-over-gpu-power")
+    assert find_figure("hyperscale-pue").value == 1.10 == catalogue().assumptions_for(None)["pue"].low
+    a100 = find_figure("a100-server-power-over-gpu-power")
     assert catalogue().assumptions_for(A800)[a100.quantity].value == a100.value
 
 

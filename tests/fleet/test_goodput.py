@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nameplate.base.errors import InputError
+from nameplate.chain.link import Link
 from nameplate.fleet.goodput import (
     TimeShares,
     daly_interval,
@@ -20,7 +21,6 @@ from nameplate.fleet.goodput import (
     time_between_failures,
     young_interval,
 )
-from nameplate.fleet.links import Derate
 from nameplate.fleet.validation import validate_goodput
 
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
@@ -182,7 +182,7 @@ def test_a_larger_job_never_gets_more_out_of_its_time(one, other):
 
 def test_the_link_joins_a_chain_with_its_interval():
     job, made = estimate_goodput(1024), make_goodput_link(1024)
-    assert isinstance(made, Derate)
+    assert isinstance(made, Link)
     assert (made.span, made.value, made.n_to) == ("scaled → goodput", job.goodput.value, 1024)
     assert (made.low, made.high) == (job.goodput.low, job.goodput.high)
     assert "Daly" in made.source

@@ -5,7 +5,7 @@ import pytest
 
 from nameplate.base.errors import InputError
 from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Share, estimate
-from nameplate.fleet.uncertain import Uncertain, exact
+from nameplate.stats.uncertain import Uncertain, exact
 
 UNIT = Uncertain(0.5, 0.0, 1.0, "uniform")
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.chain.published import find
+from nameplate.chain.published import find_figure
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.fleet import Fleet, catalogue, frame
 from nameplate.fleet import cost as cost_of
@@ -232,7 +232,7 @@ def test_another_price_changes_the_cost_in_proportion():
 
 
 def test_another_derate_changes_what_is_delivered_and_not_the_capex():
-    altered = find("a100-sxm-80gb-scaled-7b-x8").model_copy(update={"value": 0.321})
+    altered = find_figure("a100-sxm-80gb-scaled-7b-x8").model_copy(update={"value": 0.321})
     half = one("nio", derate=altered)
     assert half.delivered_eflops == pytest.approx(one("nio").delivered_eflops / 2)
     assert half.rmb_per_delivered_eflops == pytest.approx(2 * one("nio").rmb_per_delivered_eflops)

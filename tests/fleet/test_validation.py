@@ -5,7 +5,7 @@ import math
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.chain.published import find
+from nameplate.chain.published import find_figure
 from nameplate.fleet.validation import ChainCase, load_chain_cases, validate
 
 CASES = {case.id: case for case in load_chain_cases()}
@@ -68,4 +68,4 @@ def test_a_case_of_an_unknown_figure_is_refused():
     case = ChainCase(id="x", kind="scaling", predict=("gone",), published="hyperscale-pue", bound=1, says="-")
     with pytest.raises(InputError, match=r"but of pue|no such published figure"):
         validate(cases=[case])
-    assert find("h100-sxm-scaled-7b-x8").value == 0.464
+    assert find_figure("h100-sxm-scaled-7b-x8").value == 0.464

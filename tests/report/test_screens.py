@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from nameplate.base.language import speaking
-from nameplate.chain.published import published
+from nameplate.chain.published import shipped_figures
 from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import INPUTS, load_shipped
 from nameplate.fleet.training import assumptions
@@ -53,7 +53,7 @@ def known_ids():
     return {
         *(fleet.id for fleet in catalogue.fleet),
         *registry().parts,
-        *(each.id for each in published()),
+        *(each.id for each in shipped_figures()),
         *(row.id for row in audit()),
         *DTYPES,
         *INPUTS,

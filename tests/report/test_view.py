@@ -12,7 +12,7 @@ from rich.console import Console
 from nameplate.base.formatting import duration, figure
 from nameplate.base.messages import message
 from nameplate.base.text import plain
-from nameplate.chain.from_run import chain
+from nameplate.chain.from_run import find_links
 from nameplate.cli.output import print_json
 from nameplate.record import Batch, Derate, Moment
 from nameplate.report.charts.data import Course
@@ -756,7 +756,7 @@ def test_intervals_that_reach_a_time_of_zero_are_still_a_document(make_run, make
         **wide,
     )
     run = make_run(make_record(), *layer, block)
-    assert "gemm_model" in {link.to for link in chain(run.records)}
+    assert "gemm_model" in {link.to for link in find_links(run.records)}
     assert json.loads(json.dumps(run_document(run), allow_nan=False))["chain"]
 
 

@@ -16,9 +16,9 @@ from nameplate.fleet import Fleet, catalogue
 from nameplate.fleet import cost as cost_of
 from nameplate.fleet.catalogues import INPUTS
 from nameplate.fleet.outputs import OUTPUTS, inputs_of
-from nameplate.fleet.uncertain import Uncertain, exact
 from nameplate.report import whatif
 from nameplate.report.whatif import FIGURES, panel, script_json
+from nameplate.stats.uncertain import Uncertain, exact
 
 A800 = "nvidia-a800-sxm4-80gb"
 

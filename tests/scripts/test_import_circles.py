@@ -124,8 +124,12 @@ def check(tree):
         ),
         ("src/nameplate/base/toml.py", "from nameplate import __main__", "the harness runs one way BROKEN"),
         ("kernels/nameplate_kernels/memory.py", "import nameplate_suites", "import nothing of ours BROKEN"),
-        ("src/nameplate/fleet/links.py", "from nameplate.fleet import costs", "allowed in nameplate.fleet"),
-        ("src/nameplate/fleet/links.py", "from nameplate.fleet import Cost", "fleet/links.py:"),
+        (
+            "src/nameplate/fleet/chains.py",
+            "from nameplate.fleet import costs",
+            "allowed in nameplate.fleet",
+        ),
+        ("src/nameplate/fleet/chains.py", "from nameplate.fleet import Cost", "fleet/chains.py:"),
     ],
     ids=["upwards", "the very top", "from the workloads", "between siblings", "a package and its child"],
 )

@@ -1,4 +1,4 @@
-"""What inputs and caches do to a product: the same case with another fill or cache state, drawn in turn."""
+"""The effect of inputs and caches on a matrix product: the same case with another fill or cache state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nameplate.chain.from_run import REAL_FILL
-from nameplate.chain.throughput import compare, throughput
+from nameplate.chain.throughput import divide_throughputs, throughput_of
 from nameplate.record import Record, Verdict, sort_by_gravity
 
 _USUAL_CACHE = "warm"
@@ -24,36 +24,36 @@ class Effect:
     value: float
     low: float
     high: float
-    verdicts: tuple[Verdict, ...]  # of both
+    verdicts: tuple[Verdict, ...]  # of both records
 
     def as_json(self) -> dict[str, Any]:
         """The effect as a JSON row."""
         return {**asdict(self), "verdicts": list(self.verdicts)}
 
 
-def effects(records: Sequence[Record]) -> list[Effect]:
-    """Compare the records of one group that differ in fill or cache alone; a wrong result with nothing."""
-    alike: dict[tuple[object, ...], list[Record]] = {}
+def find_effects(records: Sequence[Record]) -> list[Effect]:
+    """Compare the records of each group that differ only in fill or cache; wrong results are left out."""
+    same_work: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         if record.group is not None and record.tflops is not None and "unverified" not in record.verdicts:
             axes = (record.workload, record.dtype, record.shape, record.phase, record.backend)
-            alike.setdefault((record.device, record.group, *axes), []).append(record)
-    return [effect for states in alike.values() for effect in _against_usual(states)]
+            same_work.setdefault((record.device, record.group, *axes), []).append(record)
+    return [effect for states in same_work.values() for effect in _compare_with_usual(states)]
 
 
-def _against_usual(states: Sequence[Record]) -> list[Effect]:
-    usual = _usual(states)
+def _compare_with_usual(states: Sequence[Record]) -> list[Effect]:
+    usual = _find_usual(states)
     return [] if usual is None else [_effect(each, usual) for each in states if each is not usual]
 
 
-def _usual(states: Sequence[Record]) -> Record | None:
-    """What the others are compared with: normal and warm, else normal in the cache state that most have."""
+def _find_usual(states: Sequence[Record]) -> Record | None:
+    """The record with normal inputs and a warm cache, else in the cache state that most records have."""
     normal = {record.cache: record for record in states if record.fill == REAL_FILL}
     caches = [_USUAL_CACHE, *(cache for cache, _ in Counter(each.cache for each in states).most_common())]
     return next((normal[cache] for cache in caches if cache in normal), None)
 
 
 def _effect(record: Record, usual: Record) -> Effect:
-    found = compare(throughput(record), throughput(usual))
+    ratio = divide_throughputs(throughput_of(record), throughput_of(usual))
     verdicts = sort_by_gravity({*record.verdicts, *usual.verdicts})
-    return Effect(record.case, usual.case, record.device, found.value, found.low, found.high, verdicts)
+    return Effect(record.case, usual.case, record.device, ratio.value, ratio.low, ratio.high, verdicts)

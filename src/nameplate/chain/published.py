@@ -1,4 +1,4 @@
-"""Published efficiencies as data: what stands in where nothing was measured, always with its source."""
+"""Published efficiencies as data, each with its source: they stand in where nothing was measured."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from pydantic import ConfigDict, Field, model_validator
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import packaged, parse
+from nameplate.chain.link import WIDEST_CONVENTION, Link, counts_otherwise
 from nameplate.chain.stage import Stage
 
 _Text = Annotated[str, Field(min_length=1)]
 
 
 class Published(FrozenModel):
-    """One published figure. A derate is the ratio of stage `to` to stage `from_`; others have no stages."""
+    """One published figure. A derate is the ratio of stage `to` to stage `from_`; others have no stages.
+
+    `unasked`: a fleet of its part takes it by default.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -55,21 +59,52 @@ class Published(FrozenModel):
         """Whether it is of `part`, or of one that `part` shares its silicon with."""
         return part == self.part or part in self.stands_in_for
 
+    def as_link(self) -> Link:
+        """The derate as a link. Raises InputError for a figure that is no derate.
 
-class _File(FrozenModel):
+        An MFU by another convention than Megatron's, or by an unknown one, is from value ÷ 1.10 to value.
+        """
+        if self.from_ is None or self.to is None or self.quantity != "derate":
+            raise InputError(
+                f"a published figure, but of {self.quantity}", got=self.id, expected="the id of a derate"
+            )
+        wide = counts_otherwise(self.from_, self.to, self.convention)
+        return Link(
+            self.from_,
+            self.to,
+            self.value,
+            self.value / WIDEST_CONVENTION if wide else self.value,
+            self.value,
+            self.dtype,
+            "published",
+            f"{self.source} ({self.date})",
+            law="uniform" if wide else "exact",
+            id=self.id,
+            device=self.device,
+            scope=self.scope,
+            convention=self.convention,
+            confidence=self.confidence,
+            n_from=self.n_from,
+            n_to=self.n_to,
+            parts=(self.part, *self.stands_in_for) if self.part else (),
+            note=self.note,
+        )
+
+
+class _PublishedFile(FrozenModel):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     figure: tuple[Published, ...]
 
 
 @cache
-def published() -> tuple[Published, ...]:
+def shipped_figures() -> tuple[Published, ...]:
     """Every shipped figure, in the file's order."""
     return parse_published(packaged("nameplate.chain", "published.toml"), "published.toml")
 
 
 def parse_published(text: str, where: str) -> tuple[Published, ...]:
     """Read a file of published figures. Raises InputError naming file, key, got and expected."""
-    figures = parse(_File, text, where).figure
+    figures = parse(_PublishedFile, text, where).figure
     ids = [figure.id for figure in figures]
     twice = next((each for each in ids if ids.count(each) > 1), None)
     if twice is not None:
@@ -77,29 +112,29 @@ def parse_published(text: str, where: str) -> tuple[Published, ...]:
     return figures
 
 
-def find(name: str) -> Published:
-    """The figure of that id. Raises InputError where there is none."""
-    figure = next((each for each in published() if each.id == name), None)
+def find_figure(name: str) -> Published:
+    """The figure with that id. Raises InputError if there is none."""
+    figure = next((each for each in shipped_figures() if each.id == name), None)
     if figure is None:
         raise InputError("no such published figure", got=name, expected="an id of published.toml")
     return figure
 
 
-def unasked_for(part: str) -> Published | None:
-    """The derate a part's fleet is priced by where no run of it is given; None where none is published."""
-    return next((each for each in published() if each.unasked and each.serves(part)), None)
+def find_default_derate(part: str) -> Published | None:
+    """The derate that prices a part's fleet where no run of the part is given; None if none is published."""
+    return next((each for each in shipped_figures() if each.unasked and each.serves(part)), None)
 
 
-def best_gemm(part: str, dtype: str) -> Published | None:
-    """The best published product of a part and dtype: what a healthy card should come near.
+def find_best_gemm(part: str, dtype: str) -> Published | None:
+    """The best published matrix product of a part and dtype, which a healthy card should come near.
 
-    A source that says `fp8` says so of either format of it: both are rated alike.
+    A source that says `fp8` holds for both formats of fp8, since both have the same rating.
     """
-    said = (dtype, dtype.partition("_e")[0])
+    names = (dtype, dtype.partition("_e")[0])
     found = [
         each
-        for each in published()
+        for each in shipped_figures()
         if each.quantity == "derate" and each.to is Stage.GEMM_SUSTAINED and each.from_ is Stage.DATASHEET
-        if each.dtype in said and each.serves(part)
+        if each.dtype in names and each.serves(part)
     ]
     return max(found, key=lambda each: each.value, default=None)

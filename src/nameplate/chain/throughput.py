@@ -1,4 +1,4 @@
-"""One measured throughput against another: round by round where both were drawn in turn, else by quotient."""
+"""The ratio of two measured throughputs: paired by rounds if they were drawn in turn, else a quotient."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from nameplate.stats.interval import Interval, harmonic_mean, ratio
 
 @dataclass(frozen=True)
 class Throughput:
-    """A throughput in TFLOPS with its interval, and what it took in each round that it was drawn in.
+    """A throughput in TFLOPS with its interval, and the time of a FLOP in each round it was drawn in.
 
-    A round of two throughputs of one `group` is the same moment; without a group it is nobody else's.
+    Rounds of the same `group` are the same moments; without a group they are comparable with nothing.
     """
 
     tflops: Interval
     group: str | None = None
-    flop_s: Mapping[int, float] = field(default_factory=dict)  # seconds a FLOP, by round
+    flop_s: Mapping[int, float] = field(default_factory=dict)  # round → seconds a FLOP
 
 
-def throughput(record: Record) -> Throughput:
+def throughput_of(record: Record) -> Throughput:
     """The throughput of one case. ValueError for a record that has none."""
-    return Throughput(_tflops(record), record.group, _flop_s([record], [1]))
+    return Throughput(_tflops(record), record.group, _flop_seconds([record], [1]))
 
 
-def together(records: Sequence[Record], times: Sequence[int]) -> Throughput:
-    """What works reach together, each done so many times: their FLOP-weighted harmonic mean.
+def combine_throughputs(records: Sequence[Record], times: Sequence[int]) -> Throughput:
+    """The throughput of several cases together, each run so many times: the FLOP-weighted harmonic mean.
 
     ValueError for no records, and for one without a throughput.
     """
-    weights = [(record.flops or 0) * often for record, often in zip(records, times, strict=True)]
+    weights = [(record.flops or 0) * count for record, count in zip(records, times, strict=True)]
     mean = harmonic_mean([_tflops(record) for record in records], weights)
     groups = {record.group for record in records}
-    return Throughput(mean, groups.pop() if len(groups) == 1 else None, _flop_s(records, times))
+    return Throughput(mean, groups.pop() if len(groups) == 1 else None, _flop_seconds(records, times))
 
 
-def compare(one: Throughput, beside: Throughput) -> Interval:
-    """`one` ÷ `beside`: paired by the rounds that both were drawn in, where they carry an interval."""
-    common = sorted(one.flop_s.keys() & beside.flop_s.keys())
-    if one.group is None or one.group != beside.group or len(common) < FEWEST_BATCHES:
-        return ratio(one.tflops, beside.tflops)
-    return paired_ratio([beside.flop_s[n] for n in common], [one.flop_s[n] for n in common])
+def divide_throughputs(one: Throughput, other: Throughput) -> Interval:
+    """`one` ÷ `other`, paired by their common rounds if they have a group and enough of these in common."""
+    common = sorted(one.flop_s.keys() & other.flop_s.keys())
+    if one.group is None or one.group != other.group or len(common) < FEWEST_BATCHES:
+        return ratio(one.tflops, other.tflops)
+    return paired_ratio([other.flop_s[n] for n in common], [one.flop_s[n] for n in common])
 
 
 def _tflops(record: Record) -> Interval:
@@ -52,18 +52,18 @@ def _tflops(record: Record) -> Interval:
     return Interval(record.tflops, record.tflops_low, record.tflops_high)
 
 
-def _flop_s(records: Sequence[Record], times: Sequence[int]) -> dict[int, float]:
+def _flop_seconds(records: Sequence[Record], times: Sequence[int]) -> dict[int, float]:
     """Seconds a FLOP of all the work together, in each round that every record was drawn in."""
-    each = [_launch_s(record) for record in records]
-    flops = sum((record.flops or 0) * often for record, often in zip(records, times, strict=True))
-    common = set.intersection(*(set(one) for one in each)) if flops else set()
+    launch_s = [_launch_seconds(record) for record in records]
+    flops = sum((record.flops or 0) * count for record, count in zip(records, times, strict=True))
+    common = set.intersection(*map(set, launch_s)) if flops else set()
     return {
-        number: sum(one[number] * often for one, often in zip(each, times, strict=True)) / flops
+        number: sum(each[number] * count for each, count in zip(launch_s, times, strict=True)) / flops
         for number in sorted(common)
     }
 
 
-def _launch_s(record: Record) -> dict[int, float]:
+def _launch_seconds(record: Record) -> dict[int, float]:
     """Mean seconds a launch, by round."""
     elapsed_s: dict[int, float] = {}
     launches: dict[int, int] = {}

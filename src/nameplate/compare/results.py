@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
-from nameplate.chain.from_run import admitted
+from nameplate.chain.from_run import is_trusted
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.record import Record
 from nameplate.stats.interval import CONFIDENCE, Interval
@@ -159,7 +159,7 @@ def _result_of_record(run: Run, record: Record) -> CaseResult:
         _metrics(record) if state == "ok" else {},
         _normalized_by(run, record),
         _positive_condition(record, "gpu_sm_clock_mhz"),
-        () if admitted(record) else record.verdicts,
+        () if is_trusted(record) else record.verdicts,
     )
 
 

@@ -13,10 +13,10 @@ from nameplate.base.errors import InputError
 from nameplate.base.language import _
 from nameplate.fleet.catalogues import INPUTS, Assumption, Catalogue, Price, merge
 from nameplate.fleet.size import card_tflops
-from nameplate.fleet.uncertain import Uncertain, Written, exact, read
 from nameplate.specs.part import Part
 from nameplate.specs.parts import Registry
 from nameplate.specs.recognition import require
+from nameplate.stats.uncertain import Uncertain, Written, exact, read
 
 # A server that a price flag speaks of, where no price of the part says otherwise.
 CARDS_PER_SERVER = 8

@@ -22,8 +22,8 @@ from nameplate.base.language import N_
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import packaged, parse, unusable
 from nameplate.chain.stage import Stage
-from nameplate.fleet.uncertain import Law, Uncertain, spread
 from nameplate.specs.parts import Registry, registry
+from nameplate.stats.uncertain import Law, Uncertain, spread
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
@@ -360,9 +360,9 @@ def _assumptions(
 def _derates(
     known: Sequence[AssumedDerate], given: Sequence[AssumedDerate], where: str
 ) -> tuple[AssumedDerate, ...]:
-    from nameplate.chain.published import published
+    from nameplate.chain.published import shipped_figures
 
-    ids = {figure.id for figure in published()} | {each.id for each in known}
+    ids = {figure.id for figure in shipped_figures()} | {each.id for each in known}
     for each in given:
         if each.id in ids:
             raise unusable(where, f"derate[{each.id}].id", each.id, "an id that no other derate has")

@@ -1,4 +1,8 @@
-"""Which derates a fleet takes: those of a run of its part, those that were asked for, or the unasked one."""
+"""The chain of a fleet: which links it takes, and what a reader must know of them.
+
+It begins with the ratio of the part's two ratings. Links of a run of its part follow, then those that were
+asked for; without either, the derate that its part has by default.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,28 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, ratio, stated
 from nameplate.base.language import N_, _
 from nameplate.base.messages import message
-from nameplate.chain.published import Published, published, unasked_for
+from nameplate.chain.link import Link, assume_link, join_links
+from nameplate.chain.published import Published, find_default_derate, shipped_figures
 from nameplate.chain.stage import Stage
-from nameplate.fleet import links, measured
-from nameplate.fleet.catalogues import Catalogue
+from nameplate.fleet.catalogues import AssumedDerate, Catalogue
+from nameplate.fleet.evidence import (
+    Evidence,
+    NotPriced,
+    describe_run,
+    find_evidence,
+    parts_of_run,
+    why_unpriced,
+)
 from nameplate.fleet.goodput import make_goodput_link
-from nameplate.fleet.links import DTYPE, Derate
-from nameplate.fleet.size import Size, card_tflops
-from nameplate.fleet.uncertain import read
+from nameplate.fleet.size import DTYPE, Size, card_tflops
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry
+from nameplate.stats.uncertain import read
 from nameplate.store.find import Results, find_run
 from nameplate.store.folder import Run, read_run
 
-Asked = str | Published | Derate
+Asked = str | Published | Link
+_SERVE_EACH_OTHER = frozenset({"fp16", "bf16"})
 
 
 @dataclass(frozen=True)
@@ -39,16 +51,16 @@ class RunUse:
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenRun:
     """A run, and the evidence it gives for each part that it may price."""
 
     run: Run
     figures: str
     unpriced: str | None
     parts: tuple[str, ...]
-    evidence: Mapping[str, measured.Evidence]
+    evidence: Mapping[str, Evidence]
 
-    def use(self, parts: Sequence[Part]) -> RunUse:
+    def use_for(self, parts: Sequence[Part]) -> RunUse:
         """What became of it for a fleet of these parts."""
         used = any(part.id in self.evidence for part in parts)
         reason = None if used else self.unpriced or _("not used: this fleet isn't counted in the run's part")
@@ -57,12 +69,12 @@ class Given:
 
 @dataclass(frozen=True)
 class Chain:
-    """A part's links from nominal on, what to know of them, and why none says what is delivered."""
+    """A part's links from nominal on, notes on them, and reasons why none says what is delivered."""
 
-    links: tuple[Derate, ...]
+    links: tuple[Link, ...]
     notes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
-    asked: tuple[Derate, ...] = field(default=(), repr=False)  # those of them that others state
+    asked: tuple[Link, ...] = field(default=(), repr=False)  # those of them that no run measured
 
     @property
     def delivers(self) -> bool:
@@ -71,7 +83,7 @@ class Chain:
 
     @property
     def devices(self) -> int | None:
-        """On how many devices that worked together the chain was measured; None: that isn't known."""
+        """On how many devices that worked together the chain was measured; None if that isn't known."""
         for link in reversed(self.links):
             if link.to is Stage.SCALED:
                 return link.n_to
@@ -79,43 +91,43 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Derates:
-    """What may be taken: the derates that were asked for, in their order, and a run's evidence."""
+class LinkChoice:
+    """The links that fleets may take: those that were asked for, in their order, and a run's evidence."""
 
-    asked: tuple[Derate, ...]
-    given: Given | None
+    asked: tuple[Link, ...]
+    given: GivenRun | None
     listed: Catalogue
     goodput: bool = False
 
     def chain(self, part: Part, cards: int | None) -> Chain:
-        """The chain of a fleet of so many cards of a part; goodput alone depends on their number.
+        """The chain of a fleet of so many cards of a part; only goodput depends on their number.
 
         Raises InputError where it would count a loss twice, or leave one out.
         """
-        rated = card_tflops(part) is not None and DTYPE in part.datasheet
-        if not rated and self.listed.default_derate(part.id) is None:
+        is_rated = card_tflops(part) is not None and DTYPE in part.datasheet
+        if not is_rated and self.listed.default_derate(part.id) is None:
             unrated = _("{part} has no {dtype} rating with a source", part=part.name, dtype=DTYPE)
             return Chain((), reasons=(unrated,))
         evidence = self.given.evidence.get(part.id) if self.given else None
-        asked = [each for each in self.asked if each.may_serve(part.id)]
-        notes = [*(evidence.notes if evidence else ()), *self._declined(evidence, asked)]
+        asked = [link for link in self.asked if link.may_serve(part.id)]
+        notes = [*(evidence.notes if evidence else ()), *self._note_unused(evidence, asked)]
         if not asked and evidence is None:
-            asked = self._unasked(part)
-            notes += [_by_default(each, part) for each in asked]
-        first = links.rated(part) if rated else links.unrated(part)
-        found = (first, *(evidence.derates if evidence else ()), *asked)
-        if len(found) == 1:
+            asked = self._default(part)
+            notes += [_note_default(link, part) for link in asked]
+        first = link_ratings(part) if is_rated else link_conflicting_ratings(part)
+        links = (first, *(evidence.links if evidence else ()), *asked)
+        if len(links) == 1:
             reason = N_(
                 "delivered isn't known: no derate of {part} is published for use unasked, and no run of it "
                 "was given (--run RUN or --derate ID)"
             )
-            return Chain(found, tuple(notes), (_(reason, part=part.id),))
+            return Chain(links, tuple(notes), (_(reason, part=part.id),))
         if self.goodput and cards is not None:
-            found = (*found, make_goodput_link(cards))
-        notes += _serving(part, found)
-        return Chain(links.join(found), tuple(notes), asked=tuple(asked))
+            links = (*links, make_goodput_link(cards))
+        notes += _check_dtypes(part, links)
+        return Chain(join_links(links), tuple(notes), asked=tuple(asked))
 
-    def _declined(self, evidence: measured.Evidence | None, asked: Sequence[Derate]) -> Iterator[str]:
+    def _note_unused(self, evidence: Evidence | None, asked: Sequence[Link]) -> Iterator[str]:
         """What was given or asked for and isn't taken."""
         if self.given is not None and evidence is None:
             why = self.given.unpriced or _("it is of another part")
@@ -124,25 +136,15 @@ class Derates:
             ids = _(", ").join(str(each.id) for each in self.asked)
             yield _("{derates}: of another part, not used", derates=ids)
 
-    def _unasked(self, part: Part) -> list[Derate]:
-        """The derate taken where nothing is asked for: one of the catalogue before a published one."""
-        assumed, default = self.listed.default_derate(part.id), unasked_for(part.id)
+    def _default(self, part: Part) -> list[Link]:
+        """The link that a part has by default: one of the catalogue before a published one."""
+        assumed, published = self.listed.default_derate(part.id), find_default_derate(part.id)
         if assumed is not None:
-            return [links.from_assumption(assumed)]
-        return [] if default is None else [links.from_published(default)]
+            return [_link_entry(assumed)]
+        return [] if published is None else [published.as_link()]
 
 
-def _by_default(link: Derate, part: Part) -> str:
-    """Which derate is taken unasked."""
-    return _(
-        "by the {how} derate {derate}: no run of {part} was given",
-        how=_(link.provenance),
-        derate=link.id,
-        part=short(part.name),
-    )
-
-
-def derates(
+def choose_links(
     asked: Asked | Sequence[Asked],
     run: Run | str | Path | None,
     results: Results,
@@ -151,38 +153,92 @@ def derates(
     *,
     named: bool,
     goodput: bool = False,
-) -> Derates:
-    """What these fleets may take; `named` says that they were asked for by name.
+) -> LinkChoice:
+    """The links that these fleets may take; `named`: they were asked for by name.
 
-    Raises InputError for an unknown derate or run, one of none of these parts, or a run without an admitted
-    record.
+    Raises InputError for an unknown derate or run, for one that serves none of these parts, and for a run
+    without a trusted record.
     """
-    held = {part.id: part for size in sizes for part in size.parts}
-    several = (asked,) if isinstance(asked, str | Published | Derate) else tuple(asked)
-    found = tuple(_derate(each, listed) for each in several)
-    _check(found, held, named=named)
-    return Derates(found, None if run is None else _given(run, results, held), listed, goodput)
+    parts = {part.id: part for size in sizes for part in size.parts}
+    several = (asked,) if isinstance(asked, str | Published | Link) else tuple(asked)
+    links = tuple(_read_link(each, listed) for each in several)
+    _check_parts(links, parts, named=named)
+    return LinkChoice(links, None if run is None else _read_given(run, results, parts), listed, goodput)
 
 
-def notes(chain: Chain, part: Part, cards: int | None, known: Registry) -> list[str]:
-    """What derates of others don't say of a fleet of so many cards, each beginning with the derate's id."""
+def link_ratings(part: Part, dtype: str = DTYPE) -> Link:
+    """The first link, nominal → datasheet: the ratio of two ratings. KeyError if the part lacks one."""
+    nominal, datasheet = part.nominal[dtype], part.datasheet[dtype]
+    source = _("nominal {tflops}: {source}", tflops=stated(nominal.value), source=nominal.source)
+    if datasheet is not nominal:
+        said = N_("datasheet {tflops}: {source}")
+        more = _(said, tflops=stated(datasheet.value), source=datasheet.source)
+        source = _("; ").join((source, more))
+    ratio = datasheet.value / nominal.value
+    ends = (ratio, ratio, ratio)
+    return Link(Stage.NOMINAL, Stage.DATASHEET, *ends, dtype, "published", source, device=part.name)
+
+
+def link_conflicting_ratings(part: Part) -> Link:
+    """The first link of a part whose ratings conflict: a fleet of it is counted by its datasheet's figure."""
+    why = _("assumed: {part} is counted by its datasheet, whose figures conflict", part=part.name)
+    return Link(Stage.NOMINAL, Stage.DATASHEET, 1.0, 1.0, 1.0, DTYPE, "assumed", why, device=part.name)
+
+
+def why_unserved(part: Part, dtype: str) -> str | None:
+    """Why a derate of `dtype` can't serve this part's fp16; None if it can."""
+    if dtype in (DTYPE, "any"):
+        return None
+    if not {dtype, DTYPE} <= _SERVE_EACH_OTHER:
+        return f"a derate of {dtype} says nothing of {DTYPE}"
+    mine, theirs = (part.datasheet.get(each) for each in (DTYPE, dtype))
+    if mine is None or theirs is None or mine.value != theirs.value:
+        return f"{part.name} isn't rated alike in {dtype} and {DTYPE}: one's derate doesn't serve the other"
+    return None
+
+
+def note_dtype(part: Part, dtype: str) -> str | None:
+    """The note that a derate of another dtype serves this part's fp16; None if it is of fp16 or of any."""
+    if dtype in (DTYPE, "any"):
+        return None
+    return _(
+        "the {dtype} derate serves {served}: both are rated {tflops} TFLOPS on {part}",
+        dtype=dtype,
+        served=DTYPE,
+        tflops=stated(part.datasheet[DTYPE].value),
+        part=part.name,
+    )
+
+
+def note_links(chain: Chain, part: Part, cards: int | None, known: Registry) -> list[str]:
+    """What others' derates leave out for a fleet of so many cards; each note begins with the derate's id."""
     return [note for link in chain.asked for note in _notes(link, part, cards, known)]
 
 
-def _derate(asked: Asked, listed: Catalogue) -> Derate:
-    if isinstance(asked, Derate):
+def _note_default(link: Link, part: Part) -> str:
+    return _(
+        "by the {how} derate {derate}: no run of {part} was given",
+        how=_(link.provenance),
+        derate=link.id,
+        part=short(part.name),
+    )
+
+
+def _read_link(asked: Asked, listed: Catalogue) -> Link:
+    """A link as it is, by the id of a derate, or as `FROM:TO=RATIO`. InputError for an unknown one."""
+    if isinstance(asked, Link):
         return asked
     if isinstance(asked, Published):
-        return links.from_published(asked)
+        return asked.as_link()
     if "=" in asked:
-        return _assumed(asked)
-    mine = {each.id: each for each in listed.derate}
-    figures = {figure.id: figure for figure in published()}
-    if asked in mine:
-        return links.from_assumption(mine[asked])
+        return _read_assumed(asked)
+    entries = {each.id: each for each in listed.derate}
+    figures = {figure.id: figure for figure in shipped_figures()}
+    if asked in entries:
+        return _link_entry(entries[asked])
     if asked in figures:
-        return links.from_published(figures[asked])
-    ids = [*mine, *(figure.id for figure in figures.values() if figure.quantity == "derate")]
+        return figures[asked].as_link()
+    ids = [*entries, *(figure.id for figure in figures.values() if figure.quantity == "derate")]
     near = difflib.get_close_matches(asked, ids, n=3, cutoff=0.4) or ids[:3]
     raise InputError(
         "no such published derate",
@@ -192,7 +248,7 @@ def _derate(asked: Asked, listed: Catalogue) -> Derate:
     )
 
 
-def _assumed(written: str) -> Derate:
+def _read_assumed(written: str) -> Link:
     """`block:step=0.9..0.95`."""
     span, _equals, ratio = written.partition("=")
     from_, _colon, to = span.partition(":")
@@ -200,84 +256,101 @@ def _assumed(written: str) -> Derate:
         raise InputError(
             "no derate", where="--derate", got=written, expected=f"FROM:TO=RATIO, of {', '.join(Stage)}"
         )
-    return links.assumed(from_, to, read(ratio, "--derate"), _("assumed: given by --derate"))
+    return assume_link(from_, to, read(ratio, "--derate"), _("assumed: given by --derate"))
 
 
-def _check(asked: Sequence[Derate], held: Mapping[str, Part], *, named: bool) -> None:
-    """A derate that was asked for serves a fleet that was asked for."""
-    for each in asked:
-        if each.parts == () and not named:
+def _link_entry(entry: AssumedDerate) -> Link:
+    """A derate that a file of fleets assumes, as a link."""
+    return assume_link(
+        entry.from_,
+        entry.to,
+        entry.uncertain,
+        _("assumed: {source} ({date})", source=entry.source, date=entry.as_of),
+        dtype=entry.dtype,
+        id=entry.id,
+        n_from=entry.n_from,
+        n_to=entry.n_to,
+        parts=entry.parts or None,
+        note=entry.note,
+    )
+
+
+def _check_parts(asked: Sequence[Link], parts: Mapping[str, Part], *, named: bool) -> None:
+    """InputError for a link that serves no part of these fleets."""
+    for link in asked:
+        if link.parts == () and not named:
             raise InputError(
-                f"a derate of {each.device}, which is no one part of the registry",
+                f"a derate of {link.device}, which is no one part of the registry",
                 where="--derate",
-                got=each.id,
+                got=link.id,
                 expected="the fleets that it's to price, by name",
             )
-        if not any(each.may_serve(part) for part in held):
+        if not any(link.may_serve(part) for part in parts):
             raise InputError(
-                f"a derate of {each.part or each.device}, and none of these fleets is counted in that",
+                f"a derate of {link.part or link.device}, and none of these fleets is counted in that",
                 where="--derate",
-                got=each.id,
-                expected=f"one of {' or '.join(held) or 'a part: these fleets are of none that is known'}",
+                got=link.id,
+                expected=f"one of {' or '.join(parts) or 'a part: these fleets are of none that is known'}",
             )
 
 
-def _given(run: Run | str | Path, results: Results, held: Mapping[str, Part]) -> Given:
+def _read_given(run: Run | str | Path, results: Results, parts: Mapping[str, Part]) -> GivenRun:
     """Read the run and take from it what these parts may be priced by."""
     read = run if isinstance(run, Run) else read_run(find_run(str(run), results))
-    unpriced, parts = measured.unpriced(read), measured.parts_of(read)
-    mine = [part for part in parts if part in held]
-    if unpriced is None and not mine:
+    unpriced, theirs = why_unpriced(read), parts_of_run(read)
+    shared = [part for part in theirs if part in parts]
+    if unpriced is None and not shared:
         evidence_of = read.manifest.devices[0].evidence
-        raise measured.NotPriced(
+        raise NotPriced(
             message("run_of_other_part"),
             where="--run",
-            found=", ".join(parts) or message("no_known_part", evidence=evidence_of),
-            expected=f"a run of {' or '.join(held) or 'their parts, which are unknown'}; or --part beside it",
+            found=", ".join(theirs) or message("no_known_part", evidence=evidence_of),
+            expected=f"a run of {' or '.join(parts) or 'their parts, which are unknown'}; or --part beside "
+            "it",
         )
-    evidence = {} if unpriced else {part: measured.evidence(read, held[part]) for part in mine}
-    return Given(read, measured.own_figures(read), unpriced, parts, evidence)
+    evidence = {} if unpriced else {part: find_evidence(read, parts[part]) for part in shared}
+    return GivenRun(read, describe_run(read), unpriced, theirs, evidence)
 
 
-def _serving(part: Part, found: Sequence[Derate]) -> list[str]:
-    """That a derate of another dtype serves. InputError where it can't."""
+def _check_dtypes(part: Part, links: Sequence[Link]) -> list[str]:
+    """Notes on links of another dtype than the fleet's. InputError if one can't serve it."""
     if DTYPE not in part.datasheet:
         return []
-    problem = next(filter(None, (links.unserved(part, each.dtype) for each in found)), None)
+    problem = next(filter(None, (why_unserved(part, link.dtype) for link in links)), None)
     if problem:
-        raise InputError(problem, where=part.id, got=found[-1].dtype, expected=f"a derate of {DTYPE} or bf16")
-    return list(dict.fromkeys(filter(None, (links.served(part, each.dtype) for each in found))))
+        raise InputError(problem, where=part.id, got=links[-1].dtype, expected=f"a derate of {DTYPE} or bf16")
+    return list(dict.fromkeys(filter(None, (note_dtype(part, link.dtype) for link in links))))
 
 
-def _notes(link: Derate, part: Part, cards: int | None, known: Registry) -> list[str]:
-    said = []
+def _notes(link: Link, part: Part, cards: int | None, known: Registry) -> list[str]:
+    notes = []
     if link.law == "exact":
-        said.append(_("a point figure: no interval is known"))
+        notes.append(_("a point figure: no interval is known"))
     elif link.provenance == "published":
         counted = (
             N_("how its FLOPs were counted isn't known: by Megatron's it's from {low} to {high}")
             if link.convention == "unknown"
             else N_("counted by another convention: by Megatron's it's from {low} to {high}")
         )
-        said.append(_(counted, low=ratio(link.low), high=ratio(link.high)))
+        notes.append(_(counted, low=ratio(link.low), high=ratio(link.high)))
     if link.provenance == "published" and link.part != part.id:
         stands = (
             N_("measured on {device}, the same silicon; stands in for {part}")
             if link.part
             else N_("measured on {device}, which is no one part of the registry; stands in for {part}")
         )
-        said.append(_(stands, device=link.device, part=part.name))
-        theirs, mine = _link_gb_s(known.parts.get(link.part or "")), _link_gb_s(part)
+        notes.append(_(stands, device=link.device, part=part.name))
+        theirs, mine = _interconnect_gb_s(known.parts.get(link.part or "")), _interconnect_gb_s(part)
         if link.to is Stage.SCALED and theirs and mine and theirs != mine:
             over = N_("measured over links of {theirs} GB/s, here they are {mine}: that isn't in it")
-            said.append(_(over, theirs=stated(theirs), mine=stated(mine)))
+            notes.append(_(over, theirs=stated(theirs), mine=stated(mine)))
     if link.to is Stage.SCALED and link.n_to is not None and cards is not None and cards > link.n_to:
         fewer = N_("measured on {count} devices: what more of them lose together isn't in it")
-        said.append(_(fewer, count=count(link.n_to)))
+        notes.append(_(fewer, count=count(link.n_to)))
     if link.note:
-        said.append(link.note)
-    return [_("{name}: {said}", name=link.id or link.span, said=note) for note in said]
+        notes.append(link.note)
+    return [_("{name}: {said}", name=link.id or link.span, said=note) for note in notes]
 
 
-def _link_gb_s(part: Part | None) -> float | None:
+def _interconnect_gb_s(part: Part | None) -> float | None:
     return None if part is None or part.link_gb_s is None else part.link_gb_s.value

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from nameplate.base.language import _
+from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import Price
 from nameplate.fleet.chains import RunUse
-from nameplate.fleet.links import Derate
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, whole
@@ -58,7 +58,7 @@ class Cost:
     """
 
     size: Size
-    chain: tuple[Derate, ...]
+    chain: tuple[Link, ...]
     estimates: Mapping[str, Estimate]
     unit: Unit | None
     price: Price | None

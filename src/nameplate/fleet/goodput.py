@@ -39,11 +39,11 @@ from nameplate.base.formatting import count, duration
 from nameplate.base.language import _
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import packaged, parse, unusable
+from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import Count, Id, Positive, Text
-from nameplate.fleet.links import Derate
-from nameplate.fleet.uncertain import Law, Uncertain, Written, read
 from nameplate.stats.interval import Interval
+from nameplate.stats.uncertain import Law, Uncertain, Written, read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -382,22 +382,22 @@ def describe_origin(name: str, used: Uncertain) -> dict[str, str]:
     return {"unit": shipped.unit, "source": shipped.source if used == shipped.uncertain else _("given")}
 
 
-def make_goodput_link(cards: int, **inputs: Any) -> Derate:
+def make_goodput_link(cards: int, **inputs: Any) -> Link:
     """The link scaled → goodput of a job of `cards` cards, by the model; arguments as of `estimate_goodput`.
 
     Its ends are the 95 % interval. It is triangular between them: a lognormal law would reach above 1.
     """
     job = estimate_goodput(cards, **inputs)
     value = job.goodput
-    return Derate(
+    return Link(
         Stage.SCALED,
         Stage.GOODPUT,
         value.value,
+        value.low,
+        value.high,
         "any",
         "modelled",
         _("modelled from failures, restarts and checkpoints (J. T. Daly, FGCS 22, 2006, p. 303)"),
-        low=value.low,
-        high=value.high,
         law="triangular" if value.low < value.high else "exact",
         scope=_(
             "{cards} cards, a failure each {failure}, a checkpoint each {checkpoint}",

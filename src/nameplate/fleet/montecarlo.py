@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count
-from nameplate.fleet.uncertain import Draws, Uncertain
+from nameplate.stats.uncertain import Draws, Uncertain
 
 DRAWS = 100_000
 FEWEST_DRAWS = 1_000

@@ -20,7 +20,7 @@ import numpy as np
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, figure, money, rmb, stated
 from nameplate.base.language import N_, _
-from nameplate.chain.published import unasked_for
+from nameplate.chain.published import find_default_derate
 from nameplate.fleet.amounts import (
     Amount,
     amounts,
@@ -261,7 +261,7 @@ def _known_of(known: Registry, options: Mapping[str, Any]) -> list[str]:
         part.id
         for part in known.parts.values()
         if card_tflops(part) is not None
-        and (part.id in priced or unasked_for(part.id) or listed.default_derate(part.id))
+        and (part.id in priced or find_default_derate(part.id) or listed.default_derate(part.id))
     ]
 
 

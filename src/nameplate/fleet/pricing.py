@@ -18,18 +18,18 @@ from pathlib import Path
 
 from nameplate.base.formatting import figure, stated
 from nameplate.base.language import N_, _
+from nameplate.chain.link import Link
 from nameplate.fleet.assumptions import adjusted
 from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
-from nameplate.fleet.chains import Asked, Derates, derates, notes
+from nameplate.fleet.chains import Asked, LinkChoice, choose_links, note_links
 from nameplate.fleet.costs import Cost
-from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.montecarlo import DRAWS, Estimate, MonteCarlo
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
-from nameplate.fleet.size import Size, card_tflops, sizes
-from nameplate.fleet.uncertain import Written
+from nameplate.fleet.size import DTYPE, Size, card_tflops, sizes
 from nameplate.fleet.units import Unit, Units
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import Registry, registry
+from nameplate.stats.uncertain import Written
 from nameplate.store.folder import Run
 
 
@@ -69,8 +69,8 @@ def cost(
     names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
     asked = sizes(names, eflops, part, listed, known)
     alone = bool(names) or len(asked) == 1
-    taken = derates(derate, run, results, asked, listed, named=alone, goodput=goodput)
-    pricer = _Pricer(listed, known, taken, Units(listed, MonteCarlo(draws, seed)))
+    choice = choose_links(derate, run, results, asked, listed, named=alone, goodput=goodput)
+    pricer = _Pricer(listed, known, choice, Units(listed, MonteCarlo(draws, seed)))
     return tuple(pricer.cost(size) for size in asked)
 
 
@@ -80,7 +80,7 @@ class _Pricer:
 
     listed: Catalogue
     known: Registry
-    taken: Derates
+    choice: LinkChoice
     units: Units
 
     def cost(self, size: Size) -> Cost:
@@ -90,7 +90,7 @@ class _Pricer:
         return self._of_part(size, size.part) if size.part is not None else self._of_mix(size)
 
     def _of_part(self, size: Size, part: Part) -> Cost:
-        chain = self.taken.chain(part, size.cards)
+        chain = self.choice.chain(part, size.cards)
         unit = self.units.unit(part, chain)
         nominal = size.nominal_eflops
         return self._cost(
@@ -100,7 +100,7 @@ class _Pricer:
             unit=unit,
             price=self.listed.price_of(part.id),
             reasons=(*chain.reasons, *_lacking(unit, part)),
-            notes=(*_size_notes(size), *chain.notes, *notes(chain, part, size.cards, self.known)),
+            notes=(*_size_notes(size), *chain.notes, *note_links(chain, part, size.cards, self.known)),
         )
 
     def _of_mix(self, size: Size) -> Cost:
@@ -124,7 +124,7 @@ class _Pricer:
         self,
         size: Size,
         *,
-        chain: tuple[Derate, ...] = (),
+        chain: tuple[Link, ...] = (),
         estimates: Mapping[str, Estimate] | None = None,
         unit: Unit | None = None,
         price: Price | None = None,
@@ -132,8 +132,8 @@ class _Pricer:
         notes: tuple[str, ...] = (),
         mix: tuple[Cost, ...] = (),
     ) -> Cost:
-        given, drawn = self.taken.given, self.units.montecarlo
-        use = None if given is None else given.use(size.parts)
+        given, drawn = self.choice.given, self.units.montecarlo
+        use = None if given is None else given.use_for(size.parts)
         return Cost(
             size, chain, estimates or {}, unit, price, reasons, notes, drawn.draws, drawn.seed, use, mix
         )

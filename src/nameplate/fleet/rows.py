@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from nameplate.fleet.costs import Cost, Rung
-from nameplate.fleet.links import DTYPE
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import OUTPUTS
+from nameplate.fleet.size import DTYPE
 from nameplate.fleet.words import ownership, sentence
 
 

@@ -38,7 +38,7 @@ from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
 from nameplate.fleet.plan import Need, basis, meet, names_of, taken
 from nameplate.fleet.pricing import cost
 from nameplate.fleet.rows import columns
-from nameplate.fleet.uncertain import Uncertain, Written, read
+from nameplate.stats.uncertain import Uncertain, Written, read
 
 FILE = "plan.toml"
 # What is known of a run on a fleet.

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nameplate.chain.link import Link
 from nameplate.fleet.assumptions import Used, used
 from nameplate.fleet.catalogues import Catalogue
 from nameplate.fleet.chains import Chain
-from nameplate.fleet.links import Derate
 from nameplate.fleet.montecarlo import Estimate, Figure, MonteCarlo, Share, estimate
 from nameplate.fleet.outputs import OUTPUTS, compute, inputs_of
 from nameplate.fleet.size import slowest
@@ -69,7 +69,7 @@ class Units:
 
     listed: Catalogue
     montecarlo: MonteCarlo
-    _units: dict[tuple[str, tuple[Derate, ...]], Unit] = field(default_factory=dict, init=False, repr=False)
+    _units: dict[tuple[str, tuple[Link, ...]], Unit] = field(default_factory=dict, init=False, repr=False)
 
     def unit(self, part: Part, chain: Chain) -> Unit:
         """One nominal EFLOPS of the part by that chain."""
@@ -111,7 +111,7 @@ class Units:
         shares = self.montecarlo.shares(drawn, names)
         return tuple(Share(names[each.input], each.share) for each in shares)
 
-    def _derate(self, links: Sequence[Derate]) -> Figure:
+    def _derate(self, links: Sequence[Link]) -> Figure:
         product: Figure = 1.0
         for link in links:
             product = product * self.montecarlo.draw(link.input, link.uncertain)

@@ -19,7 +19,8 @@ from pydantic import Field
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import packaged, parse
-from nameplate.chain.published import find
+from nameplate.chain.link import Link
+from nameplate.chain.published import find_figure
 from nameplate.fleet.catalogues import Id, Positive, Text
 from nameplate.fleet.goodput import (
     Goodput,
@@ -29,8 +30,7 @@ from nameplate.fleet.goodput import (
     estimate_goodput,
     load_goodput_file,
 )
-from nameplate.fleet.links import Derate, from_published
-from nameplate.fleet.uncertain import Written, exact
+from nameplate.stats.uncertain import Written, exact
 
 FILE = "validation.toml"
 
@@ -124,11 +124,11 @@ def _check_chain(case: ChainCase, bound: float | None) -> ChainCheck:
     )
 
 
-def _find_derate(name: str) -> Derate:
-    return from_published(find(name))
+def _find_derate(name: str) -> Link:
+    return find_figure(name).as_link()
 
 
-def _range_of_quotient(numerator: Sequence[Derate], denominator: Sequence[Derate]) -> tuple[float, float]:
+def _range_of_quotient(numerator: Sequence[Link], denominator: Sequence[Link]) -> tuple[float, float]:
     """The range of the product of one ÷ that of the other.
 
     Figures by one convention of counting FLOPs are off by the same factor, so where it stands on both sides

@@ -8,9 +8,10 @@ from itertools import groupby
 
 from nameplate.base.formatting import count, figure, money, ratio, rmb, stated
 from nameplate.base.language import _
+from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.costs import Cost
-from nameplate.fleet.links import DTYPE, Derate
+from nameplate.fleet.size import DTYPE
 from nameplate.specs.part import short
 
 _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")
@@ -80,7 +81,7 @@ def ownership(cost: Cost) -> str | None:
     )
 
 
-def _work(last: Derate) -> str:
+def _work(last: Link) -> str:
     """`published 8-GPU training of a 7B model`."""
     reached = _(last.to.work)
     if last.provenance in ("measured", "assumed", "modelled"):
@@ -108,7 +109,7 @@ def _factors(cost: Cost) -> str:
     return _("{shares}; together {all} of {peak}", shares=said, all=together, peak=peak)
 
 
-def _origin(link: Derate) -> str:
+def _origin(link: Link) -> str:
     if link.provenance == "published":
         return short(link.device or "")
     return _("run {run}", run=link.run) if link.run else _(link.provenance)

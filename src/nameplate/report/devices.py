@@ -10,7 +10,7 @@ from nameplate.base.formatting import count, figure, percent, stated
 from nameplate.base.language import _
 from nameplate.base.messages import Reason, render
 from nameplate.base.text import plain
-from nameplate.chain.published import Published, best_gemm
+from nameplate.chain.published import Published, find_best_gemm
 from nameplate.device.survey import Seen, Survey
 from nameplate.report.view import Table, View
 from nameplate.telemetry.gpu import GpuReading
@@ -82,7 +82,7 @@ def _sentences(reasons: Mapping[str, Reason]) -> dict[str, str]:
 
 def _best(part: str | None, dtypes: Mapping[str, object]) -> dict[str, dict[str, Any]]:
     """The best published product per dtype, as a share of datasheet: what a healthy device comes near."""
-    found = {dtype: best_gemm(part, dtype) for dtype in dtypes} if part else {}
+    found = {dtype: find_best_gemm(part, dtype) for dtype in dtypes} if part else {}
     return {dtype: _published(one) for dtype, one in found.items() if one is not None}
 
 

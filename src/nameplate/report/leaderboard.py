@@ -20,15 +20,13 @@ from nameplate.base.formatting import figure, percent, percent_with_half_width, 
 from nameplate.base.text import plain
 from nameplate.chain.from_run import (
     REAL_FILL,
-    ReachedStage,
-    Stages,
-    admitted,
-    furthest,
-    left,
-    slowest,
-    stages,
+    DeviceChain,
+    find_chains,
+    find_furthest,
+    find_slowest,
+    is_trusted,
 )
-from nameplate.chain.published import Published, best_gemm
+from nameplate.chain.published import Published, find_best_gemm
 from nameplate.chain.stage import Stage
 from nameplate.device.identity import CpuIdentity
 from nameplate.export.entries import read_runs
@@ -127,7 +125,7 @@ class Best:
     @property
     def published(self) -> Published | None:
         """The best product that others published for this part, which calls both kinds of 8 bits fp8."""
-        return best_gemm(self.part, self.dtype)
+        return find_best_gemm(self.part, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -193,9 +191,9 @@ def _why_not(run: Run) -> str | None:
 
 
 def _result(run: Run, root: Path) -> Result:
-    manifest, chains = run.manifest, stages(run.records)
-    found = slowest(chains)
-    ratings = {each.stage: each.reached.tflops.value for each in found.stages} if found else {}
+    manifest, chains = run.manifest, find_chains(run.records)
+    found = find_slowest(chains)
+    ratings = {each.stage: each.throughput.tflops.value for each in found.stages} if found else {}
     folder = run.folder.relative_to(root).as_posix()
     report = next((name for name in _REPORTS if (run.folder / name).is_file()), None)
     return Result(
@@ -208,27 +206,21 @@ def _result(run: Run, root: Path) -> Result:
         dtype=found.dtype if found else None,
         nominal_tflops=ratings.get(Stage.NOMINAL),
         datasheet_tflops=ratings.get(Stage.DATASHEET),
-        reached=tuple(_reached(found, run.records)) if found else (),
+        reached=tuple(_reached(found)) if found else (),
         devices=len(manifest.devices),
-        reaching=len(furthest(chains)),
+        reaching=len(find_furthest(chains)),
         torch=manifest.software.get("torch"),
         hides_model=any(map(_hides_model, (entry.identity for entry in manifest.devices))),
         nominal_given=found is not None and found.dtype in manifest.options.nominal,
     )
 
 
-def _reached(chain: Stages, records: Sequence[Record]) -> Iterator[Reached]:
+def _reached(chain: DeviceChain) -> Iterator[Reached]:
     for stage in chain.stages:
         if stage.provenance == "measured":
-            tflops, share = stage.reached.tflops.value, left(stage, chain.stages[0])
-            believed = all(map(admitted, _behind(stage, chain.device, records)))
+            tflops, share = stage.throughput.tflops.value, chain.share_of_nominal(stage)
+            believed = all(map(is_trusted, stage.records))
             yield Reached(stage.stage, tflops, share, stage.verdict, believed)
-
-
-def _behind(stage: ReachedStage, device: str, records: Sequence[Record]) -> list[Record]:
-    """The records of a stage: its gravest verdict alone doesn't tell whether they may be believed."""
-    cases = stage.source.split(", ")
-    return [record for record in records if record.device == device and record.case in cases]
 
 
 def _hides_model(identity: object) -> bool:
@@ -258,7 +250,7 @@ def _bests(pairs: Sequence[tuple[Result, Run]]) -> list[Best]:
 
 def _competes(record: Record, run: Run) -> bool:
     given = record.dtype in run.manifest.options.nominal
-    return admitted(record) and record.fill == REAL_FILL and record.phase != "burst" and not given
+    return is_trusted(record) and record.fill == REAL_FILL and record.phase != "burst" and not given
 
 
 def _merit(found: tuple[Result, Record]) -> tuple[int, float, float]:

@@ -12,7 +12,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import UNKNOWN, duration, figure, percent
 from nameplate.base.language import _
 from nameplate.base.text import plain
-from nameplate.chain.from_run import fastest_product, slowest, stages
+from nameplate.chain.from_run import find_chains, find_fastest_product, find_slowest
 from nameplate.chain.stage import Stage
 from nameplate.record import GRAVITY, Record
 from nameplate.report.sections.identity import device_name
@@ -137,7 +137,7 @@ def _listed(run: Run, library: Library) -> Listed:
 
 
 def _best(run: Run) -> Best | None:
-    record = _best_of_chain(run) or fastest_product(run.records)
+    record = _best_of_chain(run) or find_fastest_product(run.records)
     if record is None or record.tflops is None:
         return None
     return Best(
@@ -156,7 +156,7 @@ def _best(run: Run) -> Best | None:
 
 def _best_of_chain(run: Run) -> Record | None:
     """The product of the run's chain, settled where that was measured; None without a rated product."""
-    shown = slowest(stages(run.records))
+    shown = find_slowest(find_chains(run.records))
     if shown is None:
         return None
     cases = [each.source for each in shown.stages if each.stage in _PRODUCTS]

@@ -15,8 +15,8 @@ from typing import Any
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.chain.effects import effects
-from nameplate.chain.from_run import chain, stages
+from nameplate.chain.effects import find_effects
+from nameplate.chain.from_run import find_chains, find_links
 from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.sections.answers import describe_run, find_answers, give_advice
@@ -61,18 +61,18 @@ def run_view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> 
         meaning=plain(describe_run(run)),
         advice=tuple(plain(each) for each in give_advice(run)),
         problems=tuple(plain(render(each)) for each in run.problems),
-        answers=find_answers(stages(run.records)),
+        answers=find_answers(find_chains(run.records)),
     )
 
 
 def _sections(run: Run, labels: Labels) -> Iterator[Table]:
     found = measured_records(run)
-    yield chain_table(chain(run.records), labels, stages(run.records), len(run.manifest.devices))
+    yield chain_table(find_links(run.records), labels, find_chains(run.records), len(run.manifest.devices))
     yield throughput_table(found, labels)
     yield shapes_table(found)
     yield contended_table(found, labels)
     yield graph_table(found, labels)
-    yield effects_table(effects(found), labels)
+    yield effects_table(find_effects(found), labels)
     yield memory_table(found, labels)
     yield block_table(found, labels)
     yield soak_table(found, labels)
@@ -124,10 +124,10 @@ def run_document(run: Run) -> dict[str, Any]:
             "missing": [each.model_dump() for each in run.missing],
             "problems": [str(problem) for problem in run.problems],
             "courses": [_course(record) for record in run.records if record.course],
-            "effects": [effect.as_json() for effect in effects(run.records)],
+            "effects": [effect.as_json() for effect in find_effects(run.records)],
         },
         "records": [record.flatten() for record in run.records],
-        "chain": [link.as_json() for link in chain(run.records)],
+        "chain": [link.as_run_row() for link in find_links(run.records)],
     }
 
 

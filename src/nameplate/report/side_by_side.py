@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width
 from nameplate.base.language import _
 from nameplate.base.text import plain
-from nameplate.chain.from_run import Stages, admitted, left, slowest, stages
+from nameplate.chain.from_run import DeviceChain, find_chains, find_slowest, is_trusted
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.charts.data import MOST_BARS, Bar, Bars, Chart, title_of_first
@@ -68,7 +68,7 @@ def _runs_table(runs: Mapping[str, Run]) -> Table:
 
 def _stages_table(runs: Mapping[str, Run]) -> Table:
     """What is left of nominal at each stage, a column a run; of several devices the slowest."""
-    chains = {name: found for name, run in runs.items() if (found := slowest(stages(run.records)))}
+    chains = {name: found for name, run in runs.items() if (found := find_slowest(find_chains(run.records)))}
     shares = {name: _shares(found) for name, found in chains.items()}
     order = [stage for stage in Stage if any(stage in found for found in shares.values())]
     rows = tuple(
@@ -97,9 +97,9 @@ def _stages_table(runs: Mapping[str, Run]) -> Table:
     return Table(heading, ("stage", *runs), rows, frozenset(range(1, len(runs) + 1)), (), charts, lead)
 
 
-def _shares(found: Stages) -> dict[Stage, Interval]:
+def _shares(found: DeviceChain) -> dict[Stage, Interval]:
     """Return what each stage leaves of nominal."""
-    return {each.stage: left(each, found.stages[0]) for each in found.stages}
+    return {each.stage: found.share_of_nominal(each) for each in found.stages}
 
 
 def _ends(share: Interval) -> tuple[float | None, float | None]:
@@ -147,7 +147,7 @@ def _slowest_records(run: Run) -> dict[str, Record]:
 def _record_text(record: Record | None) -> str:
     if record is None:
         return UNKNOWN
-    doubt = "" if admitted(record) else " ?"
+    doubt = "" if is_trusted(record) else " ?"
     if record.efficiency is not None:
         return percent(record.efficiency) + doubt
     if record.tflops is not None:

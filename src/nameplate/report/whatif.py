@@ -18,17 +18,17 @@ from typing import Any, Literal
 from nameplate.base.formatting import figure, stated
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
+from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import CARDS_PER_SERVER, Used
 from nameplate.fleet.catalogues import INPUTS, Input
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.expression import Tree, translate
-from nameplate.fleet.links import Derate
 from nameplate.fleet.outputs import OUTPUTS
 from nameplate.fleet.size import slowest
-from nameplate.fleet.uncertain import Uncertain, exact
 from nameplate.fleet.units import Unit
 from nameplate.specs.part import short
+from nameplate.stats.uncertain import Uncertain, exact
 
 Group = Literal["price", "derates", "more"]
 
@@ -341,13 +341,13 @@ def _lacks_goodput(cost: Cost) -> bool:
     return cost.reaches is not Stage.GOODPUT
 
 
-def _rated(link: Derate) -> str:
+def _rated(link: Link) -> str:
     """What is said of the first link, which stays as it is: it's a ratio of two ratings."""
     value, how = stated(link.value), _(_BASES[link.provenance])
     return _("{span}: {value}, a ratio of two ratings, {how}", span=link.span, value=value, how=how)
 
 
-def _source(link: Derate) -> str:
+def _source(link: Link) -> str:
     """Whose figure it is, of what, and where it stands."""
     return "; ".join(each for each in (link.id or link.run, link.scope, link.source) if each)
 

@@ -9,7 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from nameplate.chain.from_run import slowest, stages
+from nameplate.chain.from_run import find_chains, find_slowest
 from nameplate.record import Moment
 from nameplate.report.charts import textchart, vega
 from nameplate.report.charts.data import (
@@ -243,12 +243,12 @@ def test_more_bars_than_a_picture_holds_are_the_first_of_them_and_it_says_so(mak
 
 def test_steps_are_the_stages_figures_of_nominal(a800_run, charts):
     run = a800_run()
-    (found,) = stages(run.records)
+    (found,) = find_chains(run.records)
     steps = charts["chain"].steps
-    nominal = found.stages[0].reached.tflops.value
+    nominal = found.stages[0].throughput.tflops.value
     assert nominal == 320.0
     assert [step.value for step in steps] == pytest.approx(
-        [each.reached.tflops.value / nominal for each in found.stages]
+        [each.throughput.tflops.value / nominal for each in found.stages]
     )
     assert [step.label for step in steps] == [
         "nominal",
@@ -277,8 +277,8 @@ def test_the_slowest_is_of_those_that_reach_as_far_as_any(a800_run):
         return [each for each in records if not (each.device == "cuda:1" and each.group == "layer")]
 
     run = a800_run(1.0, 0.5, records=without_block)
-    assert slowest(stages(run.records)).device == "cuda:0"
-    assert slowest([]) is None
+    assert find_slowest(find_chains(run.records)).device == "cuda:0"
+    assert find_slowest([]) is None
 
 
 def waterfall(*values):

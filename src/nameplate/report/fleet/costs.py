@@ -22,12 +22,12 @@ from nameplate.base.formatting import (
 )
 from nameplate.base.language import N_, _, in_a_row
 from nameplate.base.text import plain
+from nameplate.chain.link import Link
 from nameplate.fleet.assumptions import Used
 from nameplate.fleet.catalogues import KINDS, Catalogue
 from nameplate.fleet.costs import Cost, Rung
-from nameplate.fleet.links import DTYPE, Derate
 from nameplate.fleet.outputs import inputs_of
-from nameplate.fleet.size import of_fleet
+from nameplate.fleet.size import DTYPE, of_fleet
 from nameplate.fleet.units import Unit
 from nameplate.fleet.validation import ChainCheck
 from nameplate.fleet.words import ownership, sentence, whole_servers
@@ -382,7 +382,7 @@ def _chains(costs: Sequence[Cost]) -> Table:
     rows: dict[tuple[str, ...], None] = {}
     for each in _priced(costs):
         for link in each.chain:
-            ends = UNKNOWN if None in (link.low, link.high) else interval(ratio, link.low, link.high)
+            ends = UNKNOWN if link.law == "exact" else interval(ratio, link.low, link.high)
             source = _("; ").join(_provenance(link))
             name = short(each.part.name) if each.part else ""
             row = (
@@ -400,7 +400,7 @@ def _chains(costs: Sequence[Cost]) -> Table:
     return Table(_(CHAINS), columns, tuple(rows), frozenset({3}), (5, 4))
 
 
-def _provenance(link: Derate) -> Iterator[str]:
+def _provenance(link: Link) -> Iterator[str]:
     """Which figure, of what, its FLOPs counted how, said by whom."""
     if link.run:
         yield _("run {run}, {device}", run=link.run, device=link.device)

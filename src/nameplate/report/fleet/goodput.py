@@ -9,10 +9,10 @@ from nameplate.base.formatting import change, count, duration, interval, percent
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.fleet.goodput import Goodput, GoodputFile, describe_origin, load_goodput_file
-from nameplate.fleet.uncertain import Uncertain
 from nameplate.fleet.validation import GoodputCheck
 from nameplate.report.view import Field, Table, View, table_of
 from nameplate.stats.interval import Interval
+from nameplate.stats.uncertain import Uncertain
 
 _VERDICTS = {"holds": N_("yes"), "known_miss": N_("no, known"), "fails": N_("NO")}
 _BY = {"default": N_("default"), "own": N_("its own")}

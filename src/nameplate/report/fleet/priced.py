@@ -11,10 +11,11 @@ from nameplate.base.formatting import UNKNOWN, count, figure, interval, millions
 from nameplate.base.language import N_, _, current, in_a_row
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.fleet import links, measured
+from nameplate.fleet import evidence
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.pricing import cost
+from nameplate.fleet.size import DTYPE
 from nameplate.fleet.words import sentence
 from nameplate.report.charts.data import FLEETS, MOST_BARS, Bar, Bars, Chart
 from nameplate.report.view import Field, Table, table_of
@@ -41,7 +42,7 @@ def price(run: Run) -> Priced:
     What stands against it (records that weren't admitted, a device that is no accelerator) is said, and the
     published derates stand in.
     """
-    unpriced = measured.unpriced(run)
+    unpriced = evidence.why_unpriced(run)
     if unpriced is not None:
         return Priced(_by_published(current()), unpriced)
     try:
@@ -52,7 +53,7 @@ def price(run: Run) -> Priced:
 
 def _why_not(refusal: InputError) -> str:
     """What a refusal says to the reader of a report, who gave no flags: not what was expected of them."""
-    if isinstance(refusal, measured.NotPriced):
+    if isinstance(refusal, evidence.NotPriced):
         return _("{what} ({got})", what=render(refusal.why), got=render(refusal.found))
     return refusal.what if refusal.got is None else _("{what} ({got})", what=refusal.what, got=refusal.got)
 
@@ -64,7 +65,7 @@ def _by_published(_language: str) -> tuple[Cost, ...]:
 
 
 def _by(run: Run) -> tuple[Cost, ...]:
-    parts = measured.parts_of(run)
+    parts = evidence.parts_of_run(run)
     held = {part.id for each in cost(draws=1_000) for part in each.size.parts}
     if not parts or held & set(parts):
         return cost(run=run)
@@ -99,7 +100,7 @@ def priced_tables(priced: Priced) -> list[Table]:
 
 def _lead(priced: Priced, shown: Sequence[Cost]) -> str:
     said = [
-        _("Dense {dtype} nominal in cards, delivered and price alike.", dtype=links.DTYPE),
+        _("Dense {dtype} nominal in cards, delivered and price alike.", dtype=DTYPE),
         *([_("By published derates ({why}).", why=priced.why)] if priced.why else []),
         *(_said(each) for each in _one_a_part(shown)),
     ]

@@ -8,7 +8,14 @@ from collections.abc import Iterator, Sequence
 from nameplate.base.formatting import figure, percent, percent_with_half_width
 from nameplate.base.language import N_, _, in_a_row
 from nameplate.base.messages import render
-from nameplate.chain.from_run import REAL_FILL, ReachedStage, Stages, furthest, left, slowest, stages
+from nameplate.chain.from_run import (
+    REAL_FILL,
+    DeviceChain,
+    ReachedStage,
+    find_chains,
+    find_furthest,
+    find_slowest,
+)
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.labels import slowest_words, stage_words
@@ -36,14 +43,15 @@ _ADVICE = {
 }
 
 
-def find_answers(found: Sequence[Stages]) -> tuple[Answer, ...]:
+def find_answers(found: Sequence[DeviceChain]) -> tuple[Answer, ...]:
     """Return what a device delivers of nominal at each measured stage; of several devices the slowest."""
-    shown = slowest(found)
+    shown = find_slowest(found)
     if shown is None:
         return ()
-    nominal = shown.stages[0]
     return tuple(
-        Answer(stage_words(stage.stage), percent_with_half_width(left(stage, nominal)), stage.verdict)
+        Answer(
+            stage_words(stage.stage), percent_with_half_width(shown.share_of_nominal(stage)), stage.verdict
+        )
         for stage in shown.stages
         if stage.provenance == "measured"
     )
@@ -59,11 +67,11 @@ def describe_run(run: Run) -> str:
     if not products:
         return _("No matrix product was measured, so it isn't known what this device delivers.")
     # The chain of one device only: derates of another device belong to other hardware.
-    found = stages(run.records)
-    shown = slowest(found)
+    found = find_chains(run.records)
+    shown = find_slowest(found)
     if shown is None:
         return _describe_best(products)
-    return _describe_chain(products, shown, len(furthest(found)), len(run.manifest.devices))
+    return _describe_chain(products, shown, len(find_furthest(found)), len(run.manifest.devices))
 
 
 def _describe_best(products: Sequence[Record]) -> str:
@@ -87,7 +95,7 @@ def _describe_best(products: Sequence[Record]) -> str:
     )
 
 
-def _describe_chain(products: Sequence[Record], shown: Stages, reaching: int, devices: int) -> str:
+def _describe_chain(products: Sequence[Record], shown: DeviceChain, reaching: int, devices: int) -> str:
     """Say what is left of nominal at each stage, what limited the best product, and which verdicts warn.
 
     `reaching` of the run's `devices` have a chain as long as the one shown.
@@ -111,7 +119,7 @@ def _describe_chain(products: Sequence[Record], shown: Stages, reaching: int, de
     return in_a_row(said)
 
 
-def _parts(shown: Stages) -> list[str]:
+def _parts(shown: DeviceChain) -> list[str]:
     """Return a phrase a stage, such as `86% of it in its best matrix product from cool`."""
     parts: list[str] = []
     before: Stage | None = None
@@ -119,7 +127,7 @@ def _parts(shown: Stages) -> list[str]:
         if stage.stage.reached:
             after_burst = (before, stage.stage) == (Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
             where = _(N_("once that has settled") if after_burst else stage.stage.reached)
-            share = percent(left(stage, shown.stages[0]).value)
+            share = percent(shown.share_of_nominal(stage).value)
             template = "{share} {where}" if parts else N_("{share} of it {where}")
             parts.append(_(template, share=share, where=where))
         before = stage.stage

@@ -8,13 +8,15 @@ from nameplate.base.formatting import interval, percent, ratio
 from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.chain.effects import Effect
-from nameplate.chain.from_run import Link, ReachedStage, Stages, furthest, left, slowest
+from nameplate.chain.from_run import DeviceChain, ReachedStage, find_furthest, find_slowest
+from nameplate.chain.link import Link
 from nameplate.report.charts.data import Chart, Step, Waterfall
 from nameplate.report.labels import Labels, slowest_words, stage_words
 from nameplate.report.view import Field, Table, table_of
+from nameplate.stats.interval import Interval
 
 
-def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages], count: int) -> Table:
+def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[DeviceChain], count: int) -> Table:
     """The chain, link by link; the columns device and dtype appear where there are several of them.
 
     `stages` are those of the devices that have a chain, of `count` devices in all.
@@ -27,7 +29,7 @@ def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[Stages],
         Field[Link]("ratio", lambda link: ratio(link.value), is_number=True),
         Field[Link]("95 % interval", lambda link: interval(ratio, link.low, link.high)),
         Field[Link]("how", lambda link: _(link.provenance), goes=1),
-        Field[Link]("verdict", lambda link: link.verdict),
+        Field[Link]("verdict", lambda link: link.verdict or ""),
         Field[Link]("from", lambda link: _source(link, labels)),
     ]
     heading = (
@@ -45,18 +47,18 @@ def _source(link: Link, labels: Labels) -> str:
     return ", ".join(map(labels.case, link.source.split(", ")))
 
 
-def _waterfalls(stages: Sequence[Stages], count: int) -> list[Chart]:
+def _waterfalls(stages: Sequence[DeviceChain], count: int) -> list[Chart]:
     """Chart what is left of nominal after each stage; of several devices for the slowest.
 
     A synchronous job on all devices runs at the slowest one's pace.
     """
-    shown = slowest(stages)
+    shown = find_slowest(stages)
     if shown is None:
         return []
-    steps = tuple(_step(stage, shown.stages[0]) for stage in shown.stages)
+    steps = tuple(_step(stage, shown.share_of_nominal(stage)) for stage in shown.stages)
     title = _("From nominal to delivered in {dtype}", dtype=shown.dtype)
     if count > 1:
-        which = slowest_words(len(furthest(stages)), count)
+        which = slowest_words(len(find_furthest(stages)), count)
         title = _("{title}: {device}, {slowest}", title=title, device=plain(shown.device), slowest=which)
     said = _(", ").join(f"{step.label} {percent(step.value)}" for step in steps)
     return [
@@ -64,8 +66,7 @@ def _waterfalls(stages: Sequence[Stages], count: int) -> list[Chart]:
     ]
 
 
-def _step(stage: ReachedStage, nominal: ReachedStage) -> Step:
-    share = left(stage, nominal)
+def _step(stage: ReachedStage, share: Interval) -> Step:
     low, high = (share.low, share.high) if share.low < share.high else (None, None)
     return Step(stage_words(stage.stage), share.value, low, high, _(stage.provenance))
 

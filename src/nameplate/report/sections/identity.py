@@ -9,7 +9,7 @@ from nameplate.base.formatting import count, figure, percent, stated
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.chain.published import best_gemm
+from nameplate.chain.published import find_best_gemm
 from nameplate.device.identity import CpuIdentity
 from nameplate.record import Record
 from nameplate.report.labels import Labels
@@ -67,7 +67,7 @@ def _nominal(run: Run) -> str | None:
 def _published(entry: DeviceEntry) -> Iterator[str]:
     """Yield the best published matrix product of this part: a healthy device should come near it."""
     for dtype in ("bf16", "fp8"):
-        best = best_gemm(entry.part, dtype) if entry.part else None
+        best = find_best_gemm(entry.part, dtype) if entry.part else None
         if best is not None:
             yield _(
                 "{value} of datasheet in {dtype} ({where})",

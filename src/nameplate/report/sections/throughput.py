@@ -9,7 +9,7 @@ from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_hal
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.chain.from_run import REAL_FILL, admitted
+from nameplate.chain.from_run import REAL_FILL, is_trusted
 from nameplate.record import Record
 from nameplate.report.charts.data import (
     MOST_BARS,
@@ -105,7 +105,7 @@ def _throughput_bars(records: Sequence[Record], labels: Labels) -> list[Chart]:
         # Records without efficiency have TFLOPS: one of the two intervals is known.
         reached = record.interval("efficiency" if rated else "tflops")
         assert reached is not None
-        kind = trusted if admitted(record) else doubted
+        kind = trusted if is_trusted(record) else doubted
         label = labels.row(record.device, record.case)
         bars.append(Bar(label, reached.value, reached.low, reached.high, kind))
     axis = _("achieved ÷ nominal") if rated else _("achieved, TFLOPS")

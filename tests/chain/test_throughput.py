@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nameplate.chain.throughput import Throughput, compare, throughput, together
+from nameplate.chain.throughput import Throughput, combine_throughputs, divide_throughputs, throughput_of
 from nameplate.record import Batch
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.interval import Interval, ratio
@@ -32,8 +32,8 @@ def drifting():
 
 
 def test_what_both_shared_in_a_round_cancels(drawn, drifting):
-    one, beside = throughput(drawn(drifting / 0.8)), throughput(drawn(drifting))
-    found = compare(one, beside)
+    one, beside = throughput_of(drawn(drifting / 0.8)), throughput_of(drawn(drifting))
+    found = divide_throughputs(one, beside)
     assert found.value == pytest.approx(0.8)
     assert found.high - found.low < 1e-9
     assert ratio(one.tflops, beside.tflops).relative_half_width > 0.1
@@ -41,7 +41,9 @@ def test_what_both_shared_in_a_round_cancels(drawn, drifting):
 
 def test_noise_of_either_case_is_in_the_interval(drawn, drifting):
     noise = np.random.default_rng(3).normal(1.0, 0.02, (2, ROUNDS))
-    found = compare(throughput(drawn(drifting / 0.8 * noise[0])), throughput(drawn(drifting * noise[1])))
+    found = divide_throughputs(
+        throughput_of(drawn(drifting / 0.8 * noise[0])), throughput_of(drawn(drifting * noise[1]))
+    )
     assert found.low < 0.8 < found.high
     assert 0.002 < found.relative_half_width < 0.03
 
@@ -51,22 +53,22 @@ def test_noise_of_either_case_is_in_the_interval(drawn, drifting):
     [({"group": "a"}, {"group": "b"}), ({"group": None}, {"group": None}), ({"group": "a"}, {"group": None})],
 )
 def test_cases_that_were_not_drawn_in_turn_are_a_quotient(drawn, drifting, one, beside):
-    first, second = throughput(drawn(drifting, **one)), throughput(drawn(drifting, **beside))
-    assert compare(first, second) == ratio(first.tflops, second.tflops)
+    first, second = throughput_of(drawn(drifting, **one)), throughput_of(drawn(drifting, **beside))
+    assert divide_throughputs(first, second) == ratio(first.tflops, second.tflops)
 
 
 def test_so_are_those_with_too_few_rounds_in_common(drawn, drifting):
     whole = drawn(drifting)
     for rounds, paired in ((FEWEST_BATCHES - 1, False), (FEWEST_BATCHES, True)):
-        part = throughput(drawn(drifting, batches=whole.batches[:rounds]))
-        found = compare(part, throughput(whole))
-        assert (found == ratio(part.tflops, throughput(whole).tflops)) is not paired
+        part = throughput_of(drawn(drifting, batches=whole.batches[:rounds]))
+        found = divide_throughputs(part, throughput_of(whole))
+        assert (found == ratio(part.tflops, throughput_of(whole).tflops)) is not paired
 
 
 def test_rounds_pair_by_their_number_not_by_their_place(drawn, drifting):
     whole = drawn(drifting)
-    late = throughput(drawn(drifting, batches=whole.batches[8:]))
-    assert compare(late, throughput(whole)).value == pytest.approx(1.0)
+    late = throughput_of(drawn(drifting, batches=whole.batches[8:]))
+    assert divide_throughputs(late, throughput_of(whole)).value == pytest.approx(1.0)
 
 
 def test_several_batches_of_a_round_are_one(drawn):
@@ -74,13 +76,13 @@ def test_several_batches_of_a_round_are_one(drawn):
         Batch(start_s=n, elapsed_s=seconds, launches=launches, round=n // 2)
         for n, (seconds, launches) in enumerate([(1.0, 10), (2.0, 10), (3.0, 10), (3.0, 20)])
     ]
-    found = throughput(drawn([0.1], batches=batches)).flop_s
+    found = throughput_of(drawn([0.1], batches=batches)).flop_s
     assert found == pytest.approx({0: 3.0 / 20 / FLOPS, 1: 6.0 / 30 / FLOPS})
 
 
 def test_works_together_take_the_sum_of_their_times_in_each_round(drawn):
     once, twice = drawn([1e-3] * 6, flops=FLOPS), drawn([3e-3] * 6, flops=2 * FLOPS)
-    both = together([once, twice], [1, 2])
+    both = combine_throughputs([once, twice], [1, 2])
     assert both.group == "layer"
     assert both.flop_s == pytest.approx(dict.fromkeys(range(6), 7e-3 / (5 * FLOPS)))
     assert both.tflops.value == pytest.approx(5 * FLOPS / 7e-3 / 1e12)
@@ -88,15 +90,15 @@ def test_works_together_take_the_sum_of_their_times_in_each_round(drawn):
 
 def test_together_only_rounds_of_all_count_and_only_one_group_is_one(drawn):
     one, other = drawn([1e-3] * 6), drawn([1e-3] * 9)
-    assert list(together([one, other], [1, 1]).flop_s) == list(range(6))
-    assert together([one, drawn([1e-3] * 6, group="other")], [1, 1]).group is None
+    assert list(combine_throughputs([one, other], [1, 1]).flop_s) == list(range(6))
+    assert combine_throughputs([one, drawn([1e-3] * 6, group="other")], [1, 1]).group is None
 
 
 def test_a_record_without_throughput_has_none(make_record):
     with pytest.raises(ValueError, match="has no throughput"):
-        throughput(make_record(status="skipped"))
+        throughput_of(make_record(status="skipped"))
 
 
 def test_a_rating_has_no_rounds():
     rated, reached = Throughput(Interval(320.0, 320.0, 320.0)), Throughput(Interval(240.0, 239.0, 241.0), "a")
-    assert compare(reached, rated).value == 0.75
+    assert divide_throughputs(reached, rated).value == 0.75

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nameplate.base.errors import InputError
-from nameplate.fleet.uncertain import LAWS, Uncertain, exact, read, spread
+from nameplate.stats.uncertain import LAWS, Uncertain, exact, read, spread
 
 U = (np.arange(100_000, dtype=np.float32) + 0.5) / 100_000
 

@@ -1,31 +1,29 @@
-"""What a run offers a fleet: derates of its part from records that may be believed, or why it offers none."""
+"""What a run offers a fleet: the links of its part from trusted records, or why it offers none."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import figure, percent, stated
 from nameplate.base.language import _
 from nameplate.base.messages import Message, Reason, message
 from nameplate.chain.from_run import (
-    Link,
-    Stages,
-    admitted,
-    fastest_product,
-    furthest,
-    left,
-    links,
-    slowest,
-    stages,
+    DeviceChain,
+    find_chains,
+    find_fastest_product,
+    find_furthest,
+    find_slowest,
+    is_trusted,
 )
+from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
-from nameplate.fleet.links import Derate, device_peaks, from_run
 from nameplate.record import Record
 from nameplate.specs.part import Part
+from nameplate.specs.recognition import rating
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
 
@@ -43,12 +41,12 @@ class NotPriced(InputError):
 class Evidence:
     """The links of one device of a run, from datasheet on, and what a reader must know of them."""
 
-    derates: tuple[Derate, ...]
+    links: tuple[Link, ...]
     notes: tuple[str, ...]
 
 
-def unpriced(run: Run) -> str | None:
-    """Why no device of this run can price a fleet, whatever its records; None where one can."""
+def why_unpriced(run: Run) -> str | None:
+    """Why no device of this run can price a fleet, whatever its records; None if one can."""
     kinds = {entry.identity.kind for entry in run.manifest.devices}
     if kinds == {"cpu"}:
         return _("not priced: a CPU's derate never prices a GPU, and no fleet here is of CPUs")
@@ -57,17 +55,17 @@ def unpriced(run: Run) -> str | None:
     return None
 
 
-def parts_of(run: Run) -> tuple[str, ...]:
-    """The parts that the run's devices were taken for, CPUs left out."""
+def parts_of_run(run: Run) -> tuple[str, ...]:
+    """The ids of the parts of the run's devices, without CPUs."""
     entries = [entry for entry in run.manifest.devices if entry.identity.kind != "cpu"]
     return tuple(dict.fromkeys(entry.part for entry in entries if entry.part is not None))
 
 
-def own_figures(run: Run) -> str:
-    """What the run measured, in one line: its best product, with its efficiency and verdict."""
+def describe_run(run: Run) -> str:
+    """What the run measured, in one line: its best matrix product, with its efficiency and verdicts."""
     entry = run.manifest.devices[0]
     device = f"{entry.identity.name or entry.name} ({entry.part or 'no known part'})"
-    best = fastest_product(run.records)
+    best = find_fastest_product(run.records)
     if best is None:
         return f"{device}: no product was measured"
     share, rated = percent(best.efficiency), figure(best.nominal_tflops)
@@ -79,45 +77,35 @@ def own_figures(run: Run) -> str:
     )
 
 
-def evidence(run: Run, part: Part) -> Evidence:
-    """The run's derates of `part`, from its slowest device: a training job goes at that one's pace.
+def find_evidence(run: Run, part: Part) -> Evidence:
+    """The links of `part` that the run offers: those of its slowest device, whose pace a job on all has.
 
-    Raises NotPriced where no admitted record makes a link, with what to run, and where the run was
-    measured against another datasheet figure than the registry's.
+    Raises NotPriced, with what to run, if no trusted record makes a link, and if the run was measured against
+    another datasheet figure than the registry's.
     """
     entries = [entry for entry in run.manifest.devices if entry.part == part.id]
     records = [record for entry in entries for record in _records_of(entry, run.records)]
     chains = [
-        each
-        for each in stages([record for record in records if admitted(record)])
-        if each.stages[1].stage is Stage.DATASHEET  # the registry's own figure stands before it
+        chain
+        for chain in find_chains([record for record in records if is_trusted(record)])
+        if chain.stages[1].stage is Stage.DATASHEET  # a fleet's own first link is nominal → datasheet
     ]
-    pace = slowest(chains)
-    if pace is None:
-        raise _none_admitted(run, records)
-    mine = [record for record in records if record.device == pace.device]
-    after_datasheet = links(pace)[1:]
-    _check_datasheet(run, part, mine, after_datasheet)
-    derates = tuple(
-        from_run(link, run.id, _convention(mine, link.source.split(", "))) for link in after_datasheet
-    )
-    return Evidence(derates, tuple(_notes(run, entries, chains, pace, records)))
+    slowest = find_slowest(chains)
+    if slowest is None:
+        raise _none_trusted(run, records)
+    mine = [record for record in records if record.device == slowest.device]
+    _check_datasheet(run, part, mine, slowest.dtype)
+    links = tuple(replace(link, run=run.id, scope=_("1 device")) for link in slowest.links()[1:])
+    return Evidence(links, tuple(_notes(run, entries, chains, slowest, records)))
 
 
 def _records_of(entry: DeviceEntry, records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.device == entry.name and record.part == entry.part]
 
 
-def _convention(records: Sequence[Record], cases: Sequence[str]) -> str | None:
-    said = dict.fromkeys(
-        record.convention for record in records if record.case in cases and record.convention
-    )
-    return "; ".join(said) or None
-
-
-def _check_datasheet(run: Run, part: Part, records: Sequence[Record], links: Sequence[Link]) -> None:
-    dtype = links[0].dtype
-    ours = device_peaks(part, dtype)
+def _check_datasheet(run: Run, part: Part, records: Sequence[Record], dtype: str) -> None:
+    # Of one device: an MI250X card is two devices.
+    ours = rating(part, "").datasheet_for(dtype).tflops
     theirs = {record.datasheet_tflops for record in records if record.dtype == dtype} - {None}
     if ours is None or any(not math.isclose(each or 0.0, ours) for each in theirs):
         raise NotPriced(
@@ -128,8 +116,8 @@ def _check_datasheet(run: Run, part: Part, records: Sequence[Record], links: Seq
         )
 
 
-def _none_admitted(run: Run, records: Sequence[Record]) -> NotPriced:
-    found = _verdicts(record for record in records if not admitted(record))
+def _none_trusted(run: Run, records: Sequence[Record]) -> NotPriced:
+    found = _count_verdicts(record for record in records if not is_trusted(record))
     device = run.manifest.options.device
     again = f"bench run {run.manifest.suite}" + (f" --device {device}" if device != "auto" else "")
     return NotPriced(
@@ -141,7 +129,7 @@ def _none_admitted(run: Run, records: Sequence[Record]) -> NotPriced:
     )
 
 
-def _verdicts(records: Iterable[Record]) -> str:
+def _count_verdicts(records: Iterable[Record]) -> str:
     counts = Counter(record.verdict if record.status == "ok" else record.status for record in records)
     return _(", ").join(
         _("{count} {verdict}", count=count, verdict=_(verdict)) for verdict, count in counts.most_common()
@@ -151,25 +139,25 @@ def _verdicts(records: Iterable[Record]) -> str:
 def _notes(
     run: Run,
     entries: Sequence[DeviceEntry],
-    chains: Sequence[Stages],
-    pace: Stages,
+    chains: Sequence[DeviceChain],
+    slowest: DeviceChain,
     records: Sequence[Record],
 ) -> list[str]:
     notes = []
-    reaching = len(furthest(chains))
+    reaching = len(find_furthest(chains))
     if len(entries) > 1 and reaching > 1:
         notes.append(
-            f"by {pace.device}, the slowest of {reaching} devices of run {run.id} that reach this far (of "
+            f"by {slowest.device}, the slowest of {reaching} devices of run {run.id} that reach this far (of "
             f"{len(entries)} of this part): a training job goes at its pace"
         )
     elif len(entries) > 1:
         notes.append(
-            f"by {pace.device}, the only one of {len(entries)} devices of this part in run {run.id} that "
+            f"by {slowest.device}, the only one of {len(entries)} devices of this part in run {run.id} that "
             "reaches this far"
         )
-    notes += _explain_other_device(run, pace, records)
-    left_out = _verdicts(
-        record for record in records if record.device == pace.device and not admitted(record)
+    notes += _explain_other_device(run, slowest, records)
+    left_out = _count_verdicts(
+        record for record in records if record.device == slowest.device and not is_trusted(record)
     )
     if left_out:
         notes.append(f"records of run {run.id} that weren't admitted: {left_out}")
@@ -178,16 +166,16 @@ def _notes(
     return [*notes, *map(str, run.problems)]
 
 
-def _explain_other_device(run: Run, pace: Stages, records: Sequence[Record]) -> Iterator[str]:
-    """Which device is the slowest by all records, as in a report, where another one prices; and why."""
-    shown = slowest(stages(records))
-    if shown is None or shown.device == pace.device:
+def _explain_other_device(run: Run, slowest: DeviceChain, records: Sequence[Record]) -> Iterator[str]:
+    """Which device is the slowest by all records, as a report shows it, if another one prices; and why."""
+    shown = find_slowest(find_chains(records))
+    if shown is None or shown.device == slowest.device:
         return
-    behind = {case for stage in shown.stages for case in stage.source.split(", ")}
-    verdicts = _verdicts(
+    cases = {record.case for stage in shown.stages for record in stage.records}
+    verdicts = _count_verdicts(
         record
         for record in records
-        if record.device == shown.device and record.case in behind and not admitted(record)
+        if record.device == shown.device and record.case in cases and not is_trusted(record)
     )
     last = shown.stages[-1]
     why = (
@@ -197,5 +185,5 @@ def _explain_other_device(run: Run, pace: Stages, records: Sequence[Record]) -> 
     )
     yield (
         f"not by {shown.device}, the slowest device of run {run.id} by all of its records "
-        f"({percent(left(last, shown.stages[0]).value)} of nominal in {last.stage.label}): {why}"
+        f"({percent(shown.share_of_nominal(last).value)} of nominal in {last.stage.label}): {why}"
     )

@@ -1,0 +1,178 @@
+"""A link of the chain: the ratio of two stages, and the rules by which links follow one another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from nameplate.base.errors import InputError
+from nameplate.chain.stage import Stage
+from nameplate.record import Verdict
+from nameplate.stats.uncertain import Law, Uncertain, exact
+
+# `measured` in a run, `published` by others, `assumed` by somebody, `modelled` from other figures.
+Provenance = Literal["measured", "published", "assumed", "modelled"]
+
+# An MFU depends on how FLOPs are counted; this chain counts as Megatron does. For Llama-3-8B at 2k tokens
+# nanoGPT counts 1.10 times as many, so a figure by another convention may be up to that much too high.
+_OWN_CONVENTION = "Megatron"
+WIDEST_CONVENTION = 1.10
+
+_RUN_COLUMNS = ("to", "dtype", "value", "low", "high", "provenance", "source", "verdict", "device")
+_COLUMNS = (
+    "to",
+    "value",
+    "dtype",
+    "provenance",
+    "source",
+    "low",
+    "high",
+    "law",
+    "id",
+    "run",
+    "device",
+    "scope",
+    "convention",
+    "confidence",
+    "n_from",
+    "n_to",
+    "note",
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One derate: the ratio of stage `to` to stage `from_`, its interval, its provenance and its source.
+
+    `low` and `high` are the 95 % interval of a measured ratio, else the ends of its range. They aren't finite
+    where a measurement has no interval, and equal `value` for a figure without spread. `law` is how the ratio
+    is drawn between them; `exact` where no spread is known.
+    """
+
+    from_: Stage
+    to: Stage
+    value: float
+    low: float
+    high: float
+    dtype: str  # "any": it serves every dtype
+    provenance: Provenance
+    source: str  # case ids, or a citation
+    law: Law = "exact"
+    device: str | None = None  # of the run, or as the source names it
+    verdict: Verdict | None = None  # the gravest of the records of both stages
+    run: str | None = None  # id of the run that measured it
+    id: str | None = None  # of a published or assumed figure
+    scope: str | None = None
+    convention: str | None = None  # how FLOPs are counted
+    confidence: str | None = None
+    n_from: int | None = None  # devices that worked together at either end; None: the source is silent
+    n_to: int | None = None
+    parts: tuple[str, ...] | None = ()  # that it serves; None: every part, (): no part of the registry
+    note: str | None = None
+
+    @property
+    def span(self) -> str:
+        """`datasheet → scaled`."""
+        return f"{self.from_} → {self.to}"
+
+    @property
+    def part(self) -> str | None:
+        """The part that a published ratio was measured on; None where it is not in the registry."""
+        return self.parts[0] if self.parts and self.provenance == "published" else None
+
+    @property
+    def uncertain(self) -> Uncertain:
+        """The ratio with its spread."""
+        if self.law == "exact":
+            return exact(self.value)
+        return Uncertain(self.value, self.low, self.high, self.law)
+
+    @property
+    def input(self) -> str:
+        """The name of its draws. Figures by one stated convention share it, for they are off by the same."""
+        is_stated = self.convention not in (None, "unknown")
+        if (
+            is_stated
+            and self.provenance == "published"
+            and counts_otherwise(self.from_, self.to, self.convention)
+        ):
+            return f"FLOPs counted by {self.convention}"
+        return f"{self.span} ({self.id or self.run or self.provenance})"
+
+    def may_serve(self, part: str) -> bool:
+        """Whether it serves that part; a link of no part of the registry serves any part it is asked for."""
+        return not self.parts or part in self.parts
+
+    def as_run_row(self) -> dict[str, Any]:
+        """The row of a run's own chain in JSON; an end of the interval that isn't finite is null."""
+        row: dict[str, Any] = {"from": self.from_.value}
+        row |= {name: getattr(self, name) for name in _RUN_COLUMNS}
+        return row | {end: row[end] if math.isfinite(row[end]) else None for end in ("low", "high")}
+
+    def as_json(self) -> dict[str, Any]:
+        """The row of a fleet's chain in JSON; `low` and `high` are null where no spread is known."""
+        row = {"from": self.from_.value, **{name: getattr(self, name) for name in _COLUMNS}}
+        return row | ({"low": None, "high": None} if self.law == "exact" else {})
+
+
+def counts_otherwise(from_: Stage, to: Stage, convention: str | None) -> bool:
+    """Whether a ratio depends on how FLOPs are counted, and its source counts otherwise than this chain.
+
+    FLOPs depend on it from `block` on, so a ratio that begins there has one convention on both sides.
+    """
+    depends = from_.reach < Stage.BLOCK.reach <= to.reach
+    return depends and not (convention or "").startswith(_OWN_CONVENTION)
+
+
+def assume_link(
+    from_: str, to: str, ratio: Uncertain, source: str, provenance: Provenance = "assumed", **fields: Any
+) -> Link:
+    """A ratio of two stages that somebody assumes; for any part and dtype, unless `fields` say otherwise.
+
+    `fields` are other fields of a Link. Raises InputError unless `to` comes after `from_` and the ratio is
+    above 0.
+    """
+    first, last = (Stage(each) if each in set(Stage) else None for each in (from_, to))
+    if first is None or last is None or first.reach >= last.reach:
+        raise InputError("no derate", got=f"{from_} → {to}", expected="a later stage after an earlier one")
+    if ratio.low <= 0:
+        raise InputError("no derate", got=ratio.low, expected="a ratio above 0")
+    more: dict[str, Any] = {"dtype": "any", "parts": None, "law": ratio.law, **fields}
+    ends = (ratio.value, ratio.low, ratio.high)
+    return Link(first, last, *ends, provenance=provenance, source=source, **more)
+
+
+def join_links(links: Sequence[Link]) -> tuple[Link, ...]:
+    """The links as one chain from nominal on. This is the one place that checks that they fit.
+
+    Raises InputError for a chain that doesn't begin at nominal. Raises it, naming both links, where two
+    overlap (a loss would count twice) or leave a gap (a loss wouldn't count), in stages or in devices.
+    """
+    if links and links[0].from_ != Stage.NOMINAL:
+        raise InputError("a chain begins at nominal", got=links[0].span, expected="nominal → datasheet first")
+    for before, after in pairwise(links):
+        if after.from_ != before.to:
+            twice = after.from_.reach < before.to.reach
+            raise _refuse("counts a loss twice" if twice else "leaves a loss out", before, after, before.to)
+        if None not in (before.n_to, after.n_from) and before.n_to != after.n_from:
+            raise _refuse(
+                f"goes on at {after.n_from} devices where it had reached {before.n_to}",
+                before,
+                after,
+                f"{before.to} at {before.n_to} devices",
+            )
+    return tuple(links)
+
+
+def _refuse(problem: str, before: Link, after: Link, begin: str) -> InputError:
+    spans = " and ".join(f"{each.span} ({_name(each)})" for each in (before, after))
+    return InputError(
+        f"a chain that {problem}", got=spans, expected=f"derates that follow one another: next from {begin}"
+    )
+
+
+def _name(link: Link) -> str:
+    return link.id or link.run or ("rated" if link.from_ is Stage.NOMINAL else link.provenance)
