@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock
 
 from nameplate.base.errors import NameplateError
-from nameplate.base.messages import TEMPLATES, as_message, message
+from nameplate.base.messages import TEMPLATES, message, to_message
 from nameplate.device.identity import CudaIdentity, SimulatedIdentity
 from nameplate.record import Batch, Derate, Moment, Record, Verification
 from nameplate.store.folder import RecordWriter, Run, create, mark_done
@@ -79,9 +79,9 @@ def with_messages(fields):
     """Make a message of each plain text that stands where a record has one."""
     found = dict(fields)
     for name in {"reason", "loss"} & found.keys():
-        found[name] = None if found[name] is None else as_message(found[name])
+        found[name] = None if found[name] is None else to_message(found[name])
     if "warnings" in found:
-        found["warnings"] = tuple(map(as_message, found["warnings"]))
+        found["warnings"] = tuple(map(to_message, found["warnings"]))
     return found
 
 
@@ -146,7 +146,7 @@ def make_run(make_manifest):
 
     def make(*records, problems=(), missing=(), **changes):
         manifest = make_manifest([*(record.case for record in records), *missing], **changes)
-        told = tuple(map(as_message, problems))
+        told = tuple(map(to_message, problems))
         return Run(Path("runs") / manifest.run, manifest, records, told, not missing)
 
     return make
@@ -454,7 +454,7 @@ class _A800:
         yield from self.layer(4096)
         yield from self.memory()
         declared = {name: _MEASURED[name] for name in _DECLARED} | {"device": self.device, "part": A800}
-        skipped = {"status": "skipped", "reason": as_message(f"no such tensor core{self.text}")}
+        skipped = {"status": "skipped", "reason": to_message(f"no such tensor core{self.text}")}
         unknown = {"verdict": "unknown", "verdicts": ("unknown",), "dtype": "fp8_e4m3", "shape": "8x8x8"}
         yield Record(**(declared | skipped | unknown | {"case": "matmul/fp8_e4m3/8x8x8/normal/warm/-/torch"}))
 
@@ -546,7 +546,7 @@ def a800_run():
             records([each for name, scale in names.items() for each in _A800(name, scale, text).records()])
         )
         identity = CudaIdentity(name=f"NVIDIA A800-SXM4-80GB{text}", index=0)
-        notes = (as_message(text),) if text else ()
+        notes = (to_message(text),) if text else ()
         entry = DeviceEntry(name="", part=A800, evidence=f"its name{text}", notes=notes, identity=identity)
         fields = {
             "run": "20261122T120000-standard-a800",

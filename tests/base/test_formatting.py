@@ -24,7 +24,7 @@ from nameplate.base.formatting import (
     stated,
     with_half_width,
 )
-from nameplate.base.language import speaking
+from nameplate.base.language import use_language
 from nameplate.stats.interval import Interval
 
 HARNESS = Path(nameplate.__file__).parent
@@ -153,7 +153,7 @@ def test_an_interval_is_its_known_points():
 
 
 def test_units_are_said_in_the_readers_language():
-    with speaking("zh"):
+    with use_language("zh"):
         assert (duration(172_800), duration(5_400)) == ("2.0 天", "1.5 h")
         assert (money(5.928e9), rmb(5.928e9), rmb(65_312)) == ("5,928 百万", "5,928 百万元", "65,300 元")
 

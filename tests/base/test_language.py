@@ -22,7 +22,7 @@ from rich.console import Console
 
 import nameplate
 from nameplate.base import language
-from nameplate.base.language import _, in_a_row, speaking
+from nameplate.base.language import _, join_sentences, use_language
 from nameplate.base.messages import message
 from nameplate.chain.link import Provenance
 from nameplate.chain.published import find_best_gemm
@@ -312,7 +312,7 @@ def shown(make_runs, screens, tmp_path, monkeypatch):
 
 def show(runs, screens, folder, noting):
     write_report(runs, folder / "report.html", "zh")
-    with speaking("zh"):
+    with use_language("zh"):
         same = Side("run-1", (results_of_run(runs[0]),))
         compared = [compare_sides(same, same, CompareOptions(by="normalized")), *comparisons()]
         views = report_views(runs, [price(each) for each in runs]) + [compare_view(each) for each in compared]
@@ -445,7 +445,7 @@ def test_chinese_fills_its_lines_and_leaves_words_whole(where):
 def test_a_narrow_column_breaks_no_short_word():
     row = ("x" * 20, "公开数据", "contended unstable", " ".join(["y" * 15] * 9))
     table = Table("", ("link", "how", "verdict", "from"), (row,), frozenset())
-    with speaking("zh"):
+    with use_language("zh"):
         text = printed(View("", (), (table,), "", (), ()), 72)
     words = ("环节", "方式", "公开数据", "判定", "受干扰", "不稳定", "来源")
     assert [word for word in words if word not in text] == []
@@ -463,22 +463,22 @@ def test_a_short_word_that_does_not_fit_goes_before_a_long_one_breaks():
 
 
 def test_sentences_stand_in_a_row_as_the_language_sets_them():
-    assert in_a_row(["One.", "Two.", "Three."]) == "One. Two. Three."
-    with speaking("zh"):
-        assert in_a_row(["一。", "二。", "三。"]) == "一。二。三。"
+    assert join_sentences(["One.", "Two.", "Three."]) == "One. Two. Three."
+    with use_language("zh"):
+        assert join_sentences(["一。", "二。", "三。"]) == "一。二。三。"
 
 
 def test_the_language_is_what_it_was_after_an_error():
-    with suppress(ZeroDivisionError), speaking("zh"):
+    with suppress(ZeroDivisionError), use_language("zh"):
         assert _("clean") == "可信"
         raise ZeroDivisionError
     assert _("clean") == "clean"
-    assert language.current() == "en"
+    assert language.current_language() == "en"
 
 
 def test_languages_nest():
-    with speaking("zh"):
-        with speaking("en"):
+    with use_language("zh"):
+        with use_language("en"):
             assert _("clean") == "clean"
         assert _("clean") == "可信"
 
@@ -490,7 +490,7 @@ def test_english_is_the_same_after_chinese(make_runs):
 
     run = make_runs()[0]
     before = said()
-    with speaking("zh"):
+    with use_language("zh"):
         chinese = said()
     assert said() == before
     assert "matrix product" in before[0]

@@ -13,17 +13,17 @@ import pytest
 
 import nameplate
 from nameplate.base import language, messages
-from nameplate.base.language import speaking
+from nameplate.base.language import use_language
 from nameplate.base.messages import (
     TEMPLATES,
     Message,
-    as_message,
-    edited,
+    edit_texts,
     message,
     ours,
-    places,
+    placeholders,
     render,
     text,
+    to_message,
 )
 from nameplate.device.interface import Counters
 from nameplate.engine.ceiling import _holder, _losses, _parts
@@ -51,7 +51,7 @@ def test_every_code_has_a_sentence_in_both_languages(every_message, code):
     assert english
     assert not re.search(r"[{}]", english)
     assert render(said) == english
-    with speaking("zh"):
+    with use_language("zh"):
         chinese = render(said)
         assert str(said) == english  # whatever language is spoken
     assert chinese
@@ -111,12 +111,12 @@ def test_messages_are_equal_by_what_they_say_and_can_be_keys(every_message):
 def test_every_text_of_a_message_can_be_edited_its_code_and_numbers_stay():
     inner = message("name_not_recognised", name="node17", why=message("name_unknown", name="node17"))
     said = message("flagged", figures=["node17", "x"], problem=inner, why=text("on node17"))
-    changed = edited(said, lambda each: each.replace("node17", "hidden"))
+    changed = edit_texts(said, lambda each: each.replace("node17", "hidden"))
     assert "node17" not in str(changed)
     assert str(changed) == str(said).replace("node17", "hidden")
     assert changed.codes == said.codes
     numbers = message("few_batches", count=3, least=20)
-    assert edited(numbers, str.upper) == numbers
+    assert edit_texts(numbers, str.upper) == numbers
 
 
 # ---- reading one ----
@@ -161,14 +161,14 @@ def test_what_another_version_wrote_is_shown_and_never_fails(make_record, code, 
     if (code, values) != ("text", {}):
         assert str(warning) == said
     for each in ("en", "zh"):
-        with speaking(each):
+        with use_language(each):
             assert render(warning)
 
 
 def test_an_unknown_codes_parts_are_said_in_the_readers_language():
     said = Message("fan_stopped", {"why": message("empty_window"), "fan": None})
     assert str(said) == "fan_stopped (why the window has no length, fan –)"
-    with speaking("zh"):
+    with use_language("zh"):
         assert render(said) == "fan_stopped (why 窗口时长为零, fan –)"
 
 
@@ -177,17 +177,17 @@ def test_an_unknown_codes_parts_are_said_in_the_readers_language():
 
 @pytest.mark.parametrize("foreign", [FOREIGN, "power", "clean", "needs about {x} GB", "", "signal SIGSEGV"])
 def test_foreign_text_is_never_translated(foreign):
-    with speaking("zh"):
+    with use_language("zh"):
         assert render(text(foreign)) == foreign
         assert render(foreign) == foreign
         assert render(message("of_new", why=foreign)) == f"新测：{foreign}"
         assert render(message("of_new", why=text(foreign))) == f"新测：{foreign}"
-    assert as_message(foreign) == text(foreign)
-    assert as_message(message("no_pair")) == message("no_pair")
+    assert to_message(foreign) == text(foreign)
+    assert to_message(message("no_pair")) == message("no_pair")
 
 
 def test_text_of_our_own_is_looked_up_as_it_stands():
-    with speaking("zh"):
+    with use_language("zh"):
         assert render(ours("contended")) == "受干扰"
         assert render(ours("contended, or so")) == "contended, or so"
     assert str(ours("contended")) == "contended"
@@ -199,7 +199,7 @@ def test_a_report_shows_foreign_text_verbatim_in_any_language(make_run, make_rec
         make_record(status="failed", reason=text(FOREIGN), case="matmul/int8/8x8x8/normal/warm/-/torch"),
         problems=[message("device_refused", device="cuda:0", why=FOREIGN), text(FOREIGN)],
     )
-    with speaking("zh"):
+    with use_language("zh"):
         shown = run_view(run)
     assert shown.problems == (f"cuda:0：{FOREIGN}", FOREIGN)
     cells = [cell for table in shown.tables for row in table.rows for cell in row]
@@ -215,7 +215,7 @@ def test_what_programs_read_is_english_whatever_language_is_spoken(make_run, mak
         problems=[message("torn_line", file="records-x-0.jsonl", count=12)],
     )
     english = run_document(run)
-    with speaking("zh"):
+    with use_language("zh"):
         assert run_document(run) == english
     first, second = english["records"]
     assert first["warnings"] == ["throughput had not settled when the time was up"]
@@ -374,7 +374,7 @@ SAID = [
 def test_what_the_engine_says_is_said_in_either_language(said, english, chinese):
     assert str(said) == english
     assert render(said) == english
-    with speaking("zh"):
+    with use_language("zh"):
         assert render(said) == chinese
 
 
@@ -395,7 +395,7 @@ def test_every_message_that_the_sources_make_has_its_code_and_its_values():
     for path, call in found:
         code, names = call.args[0].value, {each.arg for each in call.keywords}
         assert code in TEMPLATES, f"{path}:{call.lineno}"
-        assert names == places(TEMPLATES[code]), f"{path}:{call.lineno}: {code}"
+        assert names == placeholders(TEMPLATES[code]), f"{path}:{call.lineno}: {code}"
 
 
 def test_every_code_is_said_somewhere():

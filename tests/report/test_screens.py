@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from nameplate.base.language import speaking
+from nameplate.base.language import use_language
 from nameplate.chain.published import shipped_figures
 from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import INPUTS, load_shipped
@@ -30,7 +30,7 @@ _VIEWS = {}
 def views(screens, a800_run):
     """Every screen, by the command that prints it, in both languages; made once."""
     for language in () if _VIEWS else ("en", "zh"):
-        with speaking(language):
+        with use_language(language):
             _VIEWS[language] = screens.all_screens(a800_run)
     return _VIEWS
 
@@ -38,7 +38,7 @@ def views(screens, a800_run):
 @cache
 def printed(view, width, language):
     out = io.StringIO()
-    with speaking(language):
+    with use_language(language):
         terminal.show(view, Console(file=out, width=width, force_terminal=False))
     return out.getvalue()
 

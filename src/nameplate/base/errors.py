@@ -70,7 +70,7 @@ class Unsupported(NameplateError):
         self.reason = reason
 
 
-def unwritable(
+def write_error(
     what: str, error: OSError, *, where: str, got: object = None, expected: str = "a folder"
 ) -> InputError | OutputError:
     """The error of a file that can't be written, from what the system says of it.

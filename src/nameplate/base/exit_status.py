@@ -47,7 +47,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def signals_raised() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """Have SIGTERM and SIGHUP raise Terminated here, as SIGINT raises KeyboardInterrupt.
 
     One that is ignored (nohup) stays ignored, and a second one ends the process at once. Only the main
@@ -75,7 +75,7 @@ def is_write_error(error: OSError) -> bool:
     return error.errno in _WRITE_ERRORS
 
 
-def tell_unforeseen(error: BaseException, what: str | None = None) -> ExitStatus:
+def report_unforeseen(error: BaseException, what: str | None = None) -> ExitStatus:
     """Say on standard error what happened and where its traceback is; returns the exit status.
 
     `what` is the sentence, by default the error's own name and text. The traceback is a file in the
@@ -88,9 +88,9 @@ def tell_unforeseen(error: BaseException, what: str | None = None) -> ExitStatus
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(trace)
     except OSError:
-        tell(f"{said}; its traceback can't be kept:\n{trace.rstrip()}")
+        print_error(f"{said}; its traceback can't be kept:\n{trace.rstrip()}")
     else:
-        tell(f"{said}; its traceback is in {path}")
+        print_error(f"{said}; its traceback is in {path}")
     return ExitStatus.UNFORESEEN
 
 
@@ -99,7 +99,7 @@ def _shortened(error: BaseException) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def tell(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """Print `bench: sentence` on standard error, if anybody can read it."""
     with suppress(OSError):
         print(f"bench: {sentence}", file=sys.stderr, flush=True)

@@ -35,13 +35,13 @@ class _Catalogue:
 _current: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 
-def current() -> str:
+def current_language() -> str:
     """The language that is spoken now, such as `en`."""
     return _current.get()
 
 
 @contextmanager
-def speaking(language: str) -> Iterator[None]:
+def use_language(language: str) -> Iterator[None]:
     """Have everything that is said meanwhile be said in `language`.
 
     Raises InputError for one that there is no catalogue of, and where the library that reads it is missing.
@@ -67,7 +67,7 @@ def N_(message: str) -> str:  # noqa: N802 - the name that extractors of message
     return message
 
 
-def in_a_row(sentences: Iterable[str]) -> str:
+def join_sentences(sentences: Iterable[str]) -> str:
     """Sentences one after another, with what the language that is spoken puts between two."""
     return reduce(lambda before, after: _("{before} {after}", before=before, after=after), sentences)
 

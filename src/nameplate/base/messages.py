@@ -21,7 +21,7 @@ from string import Formatter
 from typing import Union
 
 from nameplate.base import formatting
-from nameplate.base.language import ENGLISH, N_, _, speaking
+from nameplate.base.language import ENGLISH, N_, _, use_language
 
 Scalar = Union[str, bool, int, float, None, "Message"]
 Value = Scalar | tuple[Scalar, ...]
@@ -41,7 +41,7 @@ class Message:
 
     def __str__(self) -> str:
         """The sentence in English, whatever language is spoken: what programs and logs read."""
-        with speaking(ENGLISH):  # for the units of a duration too
+        with use_language(ENGLISH):  # for the units of a duration too
             return _sentence(self, str)
 
     def __hash__(self) -> int:
@@ -284,9 +284,9 @@ def message(code: str, /, **values: object) -> Message:
     """
     if code not in TEMPLATES:
         raise ValueError(f"no message has the code {code!r}: add it to TEMPLATES in messages.py")
-    if values.keys() != places(TEMPLATES[code]):
+    if values.keys() != placeholders(TEMPLATES[code]):
         raise ValueError(
-            f"message {code} takes the values {sorted(places(TEMPLATES[code]))}; got {sorted(values)}"
+            f"message {code} takes the values {sorted(placeholders(TEMPLATES[code]))}; got {sorted(values)}"
         )
     return Message(code, {name: _checked(value) for name, value in values.items()})
 
@@ -301,7 +301,7 @@ def ours(sentence: str) -> Message:
     return message(OURS, text=sentence)
 
 
-def as_message(reason: object) -> Message:
+def to_message(reason: object) -> Message:
     """A message as it is; anything else as foreign text."""
     return reason if isinstance(reason, Message) else text(reason)
 
@@ -314,12 +314,12 @@ def render(reason: Reason) -> str:
     return _sentence(reason, _) if isinstance(reason, Message) else reason
 
 
-def edited(found: Message, edit: Callable[[str], str]) -> Message:
+def edit_texts(found: Message, edit: Callable[[str], str]) -> Message:
     """The message with every text among its values, and theirs, put through `edit`."""
 
     def change(value: Scalar) -> Scalar:
         if isinstance(value, Message):
-            return edited(value, edit)
+            return edit_texts(value, edit)
         return edit(value) if isinstance(value, str) else value
 
     values = {
@@ -330,7 +330,7 @@ def edited(found: Message, edit: Callable[[str], str]) -> Message:
 
 
 @cache
-def places(template: str) -> frozenset[str]:
+def placeholders(template: str) -> frozenset[str]:
     """The names of the values that a template takes."""
     return frozenset(name for _before, name, _form, _how in Formatter().parse(template) if name is not None)
 

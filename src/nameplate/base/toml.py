@@ -15,12 +15,12 @@ from nameplate.base.errors import InputError
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def packaged(package: str, name: str) -> str:
+def read_packaged(package: str, name: str) -> str:
     """The text of `data/<name>` of one of our packages."""
     return (files(package) / "data" / name).read_text(encoding="utf-8")
 
 
-def parse(model: type[_Model], text: str, where: str) -> _Model:
+def parse_toml(model: type[_Model], text: str, where: str) -> _Model:
     """Validate the TOML `text` as `model`; `where` names the file in errors.
 
     Raises InputError for text that isn't TOML and for the first value that can't be used.
@@ -34,10 +34,10 @@ def parse(model: type[_Model], text: str, where: str) -> _Model:
     except ValidationError as error:
         # A misspelt key is both an unknown one and a missing one: the unknown one is what to look for.
         first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-        raise unusable(where, _key(data, first["loc"]), *_got_and_expected(first)) from None
+        raise bad_value(where, _key(data, first["loc"]), *_got_and_expected(first)) from None
 
 
-def unusable(where: str, key: str, got: object, expected: str) -> InputError:
+def bad_value(where: str, key: str, got: object, expected: str) -> InputError:
     """The error of a value that can't be used."""
     # An input may be a whole table; its first part is enough to find it by.
     shown = got if isinstance(got, int | float | str) else repr(got)[:120]

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse
+from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.chain.link import WIDEST_CONVENTION, Link, counts_otherwise
 from nameplate.chain.stage import Stage
 
@@ -99,12 +99,12 @@ class _PublishedFile(FrozenModel):
 @cache
 def shipped_figures() -> tuple[Published, ...]:
     """Every shipped figure, in the file's order."""
-    return parse_published(packaged("nameplate.chain", "published.toml"), "published.toml")
+    return parse_published(read_packaged("nameplate.chain", "published.toml"), "published.toml")
 
 
 def parse_published(text: str, where: str) -> tuple[Published, ...]:
     """Read a file of published figures. Raises InputError naming file, key, got and expected."""
-    figures = parse(_PublishedFile, text, where).figure
+    figures = parse_toml(_PublishedFile, text, where).figure
     ids = [figure.id for figure in figures]
     twice = next((each for each in ids if ids.count(each) > 1), None)
     if twice is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nameplate.base.errors import CheckFailed, InputError, RunIncomplete
-from nameplate.base.exit_status import tell
+from nameplate.base.exit_status import print_error
 from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results
 from nameplate.cli.output import print_json, reader, show_view
 
@@ -114,7 +114,7 @@ def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]
     try:
         return interleave(base, new, results=results, watch=say, **flags)
     except KeyboardInterrupt:
-        tell(f"interrupted; {said[0] if said else 'nothing was measured'}")
+        print_error(f"interrupted; {said[0] if said else 'nothing was measured'}")
         raise
 
 

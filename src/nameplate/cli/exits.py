@@ -13,7 +13,13 @@ from typing import Any
 import typer
 
 from nameplate.base.errors import InputError, NameplateError
-from nameplate.base.exit_status import ExitStatus, is_write_error, signals_raised, tell, tell_unforeseen
+from nameplate.base.exit_status import (
+    ExitStatus,
+    is_write_error,
+    print_error,
+    raise_on_signals,
+    report_unforeseen,
+)
 from nameplate.base.text import plain
 
 # typer names this one of its errors; its base is that of all that say a command line can't be used.
@@ -26,7 +32,7 @@ def run(command: Callable[[], object]) -> int:
     """Run a command to its end; returns the exit status, and says why where it isn't 0."""
     _open_closed_streams()
     try:
-        with signals_raised():
+        with raise_on_signals():
             try:
                 _check_working_directory()
                 command()
@@ -57,15 +63,15 @@ def _status_of(error: BaseException) -> int:
         case SystemExit(code=None | 0):
             return ExitStatus.DONE
         case OSError() if error.filename is None and is_write_error(error):
-            return tell_unforeseen(error, f"output can't be written: {error.strerror}")
-    return tell_unforeseen(error)
+            return report_unforeseen(error, f"output can't be written: {error.strerror}")
+    return report_unforeseen(error)
 
 
 def _say(error: NameplateError) -> ExitStatus:
     # A sentence may quote a file or a name from outside.
     if error.exit_status == ExitStatus.UNFORESEEN:
-        return tell_unforeseen(error, plain(error))
-    tell(plain(error))
+        return report_unforeseen(error, plain(error))
+    print_error(plain(error))
     return error.exit_status
 
 

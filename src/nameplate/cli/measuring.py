@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nameplate.base.errors import InputError, RunIncomplete
-from nameplate.base.exit_status import tell
+from nameplate.base.exit_status import print_error
 from nameplate.cli.options import Budget, Device, Json, Lang, NewRuns, Only, Parts, use_parts
 from nameplate.cli.output import check_language, print_run
 
@@ -91,7 +91,7 @@ def _say_interrupted(folder: Path | None) -> None:
         if folder
         else " before the first case"
     )
-    tell(f"interrupted{where}")
+    print_error(f"interrupted{where}")
 
 
 def _ratings(given: list[str]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nameplate.base.errors import InputError
-from nameplate.base.language import ENGLISH, speaking
+from nameplate.base.language import ENGLISH, use_language
 
 if TYPE_CHECKING:
     from nameplate.report.view import Table, View
@@ -20,7 +20,7 @@ def reader(lang: str, *, json: bool = False, csv: bool = False) -> Iterator[None
 
     Raises InputError for a language that there is no catalogue of, whatever is printed.
     """
-    with speaking(lang), speaking(ENGLISH if json or csv else lang):
+    with use_language(lang), use_language(ENGLISH if json or csv else lang):
         yield
 
 

@@ -59,11 +59,11 @@ def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json
         documents = [run_document(run) for run in found]
         print_json(documents[0] if len(documents) == 1 else documents)
         return
-    from nameplate.base.language import speaking
+    from nameplate.base.language import use_language
     from nameplate.report.fleet.priced import price
     from nameplate.report.media.write import report_views
 
-    with speaking(lang):
+    with use_language(lang):
         for each in report_views(found, [price(run) for run in found]):
             show_view(each)
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from scipy.special import ndtri, stdtrit
 
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse
+from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.compare.results import Metric
 from nameplate.stats.interval import CONFIDENCE, Interval
 
@@ -46,7 +46,9 @@ class _SpreadsFile(FrozenModel):
 
 @cache
 def _shipped_spreads() -> dict[tuple[str, Metric], RestartSpread]:
-    spreads = parse(_SpreadsFile, packaged("nameplate.compare", _SPREADS_FILE), _SPREADS_FILE).spread
+    spreads = parse_toml(
+        _SpreadsFile, read_packaged("nameplate.compare", _SPREADS_FILE), _SPREADS_FILE
+    ).spread
     return {(each.kind, each.metric): each for each in spreads}
 
 

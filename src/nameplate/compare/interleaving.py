@@ -22,7 +22,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from nameplate.base.errors import InputError, RunIncomplete, unwritable
+from nameplate.base.errors import InputError, RunIncomplete, write_error
 from nameplate.base.exit_status import ExitStatus
 from nameplate.compare.comparison import Comparison, compare_sides
 from nameplate.compare.results import RunResults, Side, results_of_run
@@ -103,7 +103,7 @@ def _make_folder(results: Path) -> Path:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise unwritable("can't write runs here", error, where="--results", got=str(results)) from error
+        raise write_error("can't write runs here", error, where="--results", got=str(results)) from error
     return folder
 
 

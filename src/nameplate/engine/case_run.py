@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from nameplate.base.errors import Unsupported
-from nameplate.base.messages import Message, as_message, message, text
+from nameplate.base.messages import Message, message, text, to_message
 from nameplate.device.interface import Device, Timing
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
@@ -90,7 +90,7 @@ class CaseRun:
             with self._numerics():
                 step()
         except Unsupported as error:
-            self.end(FailureReason("skipped", as_message(error.reason)))
+            self.end(FailureReason("skipped", to_message(error.reason)))
         except (
             Exception
         ) as error:  # a workload or a driver may fail in any way; the run and its records go on

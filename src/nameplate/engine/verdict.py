@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse
+from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.engine.conditions import Conditions
 from nameplate.record import Verdict, sort_by_gravity
 from nameplate.stats.estimate import dwelling, trend
@@ -61,7 +61,7 @@ class Thresholds(FrozenModel):
 @cache
 def thresholds() -> Thresholds:
     """The shipped thresholds."""
-    return parse(Thresholds, packaged("nameplate.engine", "verdicts.toml"), "verdicts.toml")
+    return parse_toml(Thresholds, read_packaged("nameplate.engine", "verdicts.toml"), "verdicts.toml")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nameplate.base.errors import InputError, unwritable
+from nameplate.base.errors import InputError, write_error
 from nameplate.export import csv_table, github_action, json_lines, parquet, prometheus, pytest_benchmark
 from nameplate.export.entries import find_folders, read_runs, require_comparable, select_newest
 from nameplate.export.fields import Entry, entries
@@ -175,7 +175,7 @@ def _open_output(path: Path) -> Iterator[BinaryIO]:
         with replace_durably(_resolve_output(path)) as file:
             yield file
     except OSError as error:
-        raise unwritable(
+        raise write_error(
             "can't write there",
             error,
             where="--output",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nameplate.base.formatting import interval, stated
 from nameplate.base.language import _
-from nameplate.base.toml import unusable
+from nameplate.base.toml import bad_value
 from nameplate.fleet.claims import (
     CLAIMS_FILE,
     Claim,
@@ -266,9 +266,9 @@ class _Audit:
         try:
             span = formula.evaluate(self._values)
         except ZeroDivisionError:
-            raise unusable(self._where, key, formula.text, "no division by what may be 0") from None
+            raise bad_value(self._where, key, formula.text, "no division by what may be 0") from None
         if not all(end == 0 or _SMALLEST <= abs(end) <= _LARGEST for end in span):
-            raise unusable(self._where, key, formula.text, "a value from 1e-30 to 1e30")
+            raise bad_value(self._where, key, formula.text, "a value from 1e-30 to 1e30")
         return span
 
 

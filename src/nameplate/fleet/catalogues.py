@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from nameplate.base.errors import InputError
 from nameplate.base.language import N_
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse, unusable
+from nameplate.base.toml import bad_value, parse_toml, read_packaged
 from nameplate.chain.stage import Stage
 from nameplate.specs.parts import Registry, registry
 from nameplate.stats.uncertain import Law, Uncertain, spread
@@ -268,20 +268,20 @@ def load_shipped() -> Catalogue:
     """The catalogue that comes with Nameplate, checked."""
     merged = Catalogue()
     for name in FILES:
-        merged = extend(merged, packaged("nameplate.fleet", name), name, registry())
+        merged = extend(merged, read_packaged("nameplate.fleet", name), name, registry())
     return merged
 
 
 def extend(known: Catalogue, text: str, where: str, parts: Registry) -> Catalogue:
     """Add what `text` (TOML) holds; `where` names it in errors. InputError for a bad one."""
-    return merge(known, parse(Catalogue, text, where), where, parts)
+    return merge(known, parse_toml(Catalogue, text, where), where, parts)
 
 
 def merge(known: Catalogue, given: Catalogue, where: str, parts: Registry) -> Catalogue:
     """Add one catalogue to another; `where` names the added one in errors. InputError where they clash."""
     for key, part in _parts_named(given):
         if part not in parts.parts:
-            raise unusable(where, key, part, "the id of a part in the registry (`bench specs` lists them)")
+            raise bad_value(where, key, part, "the id of a part in the registry (`bench specs` lists them)")
     return Catalogue(
         fleet=_fleets(known.fleet, given.fleet, where),
         price=_prices(known.price, given.price, where),
@@ -315,11 +315,11 @@ def _fleets(known: Sequence[Fleet], given: Sequence[Fleet], where: str) -> tuple
     fleets = {fleet.id: fleet for fleet in known}
     for fleet in given:
         if fleet.id in fleets:
-            raise unusable(where, f"fleet[{fleet.id}].id", fleet.id, "an id that no other fleet has")
+            raise bad_value(where, f"fleet[{fleet.id}].id", fleet.id, "an id that no other fleet has")
         fleets[fleet.id] = fleet
     for fleet in given:
         if fleet.adds_to is not None and fleet.adds_to not in fleets:
-            raise unusable(where, f"fleet[{fleet.id}].adds_to", fleet.adds_to, "the id of a fleet")
+            raise bad_value(where, f"fleet[{fleet.id}].adds_to", fleet.adds_to, "the id of a fleet")
     return tuple(fleets.values())
 
 
@@ -330,9 +330,9 @@ def _prices(known: Sequence[Price], given: Sequence[Price], where: str) -> tuple
         key = f"price[{price.part}]"
         if price.part in mine or (price.part in prices and not price.replaces):
             advice = "one price a part; to replace a known one, say replaces = true"
-            raise unusable(where, f"{key}.part", price.part, advice)
+            raise bad_value(where, f"{key}.part", price.part, advice)
         if price.replaces and price.part not in prices:
-            raise unusable(where, f"{key}.replaces", price.replaces, "a part whose price is known already")
+            raise bad_value(where, f"{key}.replaces", price.replaces, "a part whose price is known already")
         mine.add(price.part)
         prices[price.part] = price
     return tuple(prices.values())
@@ -347,7 +347,9 @@ def _assumptions(
     for each in given:
         for part in each.parts or ("every part",):
             if (each.name, part) in mine:
-                raise unusable(where, f"assumption[{each.name}]", part, "one assumption of a name and a part")
+                raise bad_value(
+                    where, f"assumption[{each.name}]", part, "one assumption of a name and a part"
+                )
             mine.add((each.name, part))
     kept = []
     for each in known:
@@ -365,7 +367,7 @@ def _derates(
     ids = {figure.id for figure in shipped_figures()} | {each.id for each in known}
     for each in given:
         if each.id in ids:
-            raise unusable(where, f"derate[{each.id}].id", each.id, "an id that no other derate has")
+            raise bad_value(where, f"derate[{each.id}].id", each.id, "an id that no other derate has")
         ids.add(each.id)
     return (*given, *known)
 

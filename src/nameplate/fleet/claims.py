@@ -30,7 +30,7 @@ from pydantic_core import PydanticCustomError
 
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse, unusable
+from nameplate.base.toml import bad_value, parse_toml, read_packaged
 from nameplate.fleet.catalogues import Date, Text
 from nameplate.fleet.expression import GRAMMAR, LONGEST, Formula, PartFigure, Span, parse_formula, point
 from nameplate.specs.parts import Registry
@@ -224,7 +224,7 @@ class Claims(FrozenModel):
 
 def shipped() -> str:
     """The article's claims, as TOML."""
-    return packaged("nameplate.fleet", CLAIMS_FILE)
+    return read_packaged("nameplate.fleet", CLAIMS_FILE)
 
 
 def read(file: str | Path) -> str:
@@ -244,11 +244,11 @@ def load(text: str, where: str, parts: Registry) -> Claims:
     Raises InputError for a bad value, an id given twice, a reference to what isn't there, and a claim that
     would be recomputed from itself.
     """
-    claims = parse(Claims, text, where)
+    claims = parse_toml(Claims, text, where)
     _check_distinct(claims, where)
     for claim in claims.claim:
         if claim.source is None and claims.source is None:
-            raise unusable(where, f"claim[{claim.id}].source", "nothing", "a source, here or for the file")
+            raise bad_value(where, f"claim[{claim.id}].source", "nothing", "a source, here or for the file")
         for key, each in claim.formulas():
             _check_references(each, f"claim[{claim.id}].{key}", where, claims, parts)
     _check_order(claims, where)
@@ -294,23 +294,23 @@ def _check_distinct(claims: Claims, where: str) -> None:
 def _check_once(ids: Iterable[str], key: str, where: str) -> None:
     for id_, times in Counter(ids).items():
         if times > 1:
-            raise unusable(where, key.format(id_), id_, "an id that no other has")
+            raise bad_value(where, key.format(id_), id_, "an id that no other has")
 
 
 def _check_references(each: Formula, key: str, where: str, claims: Claims, parts: Registry) -> None:
     for claim in each.claims:
         if claim not in claims.by_id or claims.by_id[claim].figure is None:
             expected = "the id of a claim with a figure in this file (a minus stands between spaces)"
-            raise unusable(where, key, claim, expected)
+            raise bad_value(where, key, claim, expected)
     for text, wanted in each.parts.items():
         if wanted.part not in parts.parts:
             expected = "the id of a part in the registry (`bench specs` lists them)"
-            raise unusable(where, key, wanted.part, expected)
+            raise bad_value(where, key, wanted.part, expected)
         try:
             part_figure(wanted, parts)
         except LookupError:
             expected = f"a figure that the registry has of {wanted.part}, such as fp16.datasheet"
-            raise unusable(where, key, text, expected) from None
+            raise bad_value(where, key, text, expected) from None
 
 
 def _check_order(claims: Claims, where: str) -> None:
@@ -321,6 +321,6 @@ def _check_order(claims: Claims, where: str) -> None:
     except CycleError as error:
         circle = list(reversed(error.args[1]))
         key = f"claim[{circle[0]}].formula"
-        raise unusable(
+        raise bad_value(
             where, key, " from ".join(circle), "a claim recomputed from others, never from itself"
         ) from None

@@ -38,7 +38,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, duration
 from nameplate.base.language import _
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse, unusable
+from nameplate.base.toml import bad_value, parse_toml, read_packaged
 from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import Count, Id, Positive, Text
@@ -248,17 +248,17 @@ class GoodputFile(FrozenModel):
 @cache
 def load_goodput_file() -> GoodputFile:
     """The shipped inputs and cases, checked."""
-    return parse_goodput_file(packaged("nameplate.fleet", GOODPUT_FILE), GOODPUT_FILE)
+    return parse_goodput_file(read_packaged("nameplate.fleet", GOODPUT_FILE), GOODPUT_FILE)
 
 
 def parse_goodput_file(text: str, where: str) -> GoodputFile:
     """Read a file of inputs and cases. Raises InputError naming file, key, got and expected."""
-    parsed = parse(GoodputFile, text, where)
+    parsed = parse_toml(GoodputFile, text, where)
     known = {"default", "own", *(rate.id for rate in parsed.rate)}
     for case in parsed.case:
         for by in (*case.by, *(miss.by for miss in case.known_miss)):
             if by not in known:
-                raise unusable(where, f"case[{case.id}].by", by, "default, own, or the id of a rate")
+                raise bad_value(where, f"case[{case.id}].by", by, "default, own, or the id of a rate")
     return parsed
 
 

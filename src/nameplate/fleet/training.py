@@ -28,7 +28,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, duration, figure, money, percent, rmb, scientific, stated
 from nameplate.base.language import N_, _
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse
+from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.fleet.amounts import Amount, amounts, montecarlo_of, nine_in_ten
 from nameplate.fleet.assumptions import Used
 from nameplate.fleet.catalogues import Date, Positive, Spreading, Text
@@ -82,7 +82,7 @@ class _File(FrozenModel):
 @cache
 def assumptions() -> Mapping[str, Input]:
     """The shipped assumptions by name, checked."""
-    return parse(_File, packaged("nameplate.fleet", FILE), FILE).input
+    return parse_toml(_File, read_packaged("nameplate.fleet", FILE), FILE).input
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse
+from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.chain.link import Link
 from nameplate.chain.published import find_figure
 from nameplate.fleet.catalogues import Id, Positive, Text
@@ -103,7 +103,7 @@ def validate(
 @cache
 def load_chain_cases() -> tuple[ChainCase, ...]:
     """The cases that come with Nameplate."""
-    return parse(_ChainCases, packaged("nameplate.fleet", FILE), FILE).case
+    return parse_toml(_ChainCases, read_packaged("nameplate.fleet", FILE), FILE).case
 
 
 def _check_chain(case: ChainCase, bound: float | None) -> ChainCheck:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nameplate.base.errors import InputError, unwritable
+from nameplate.base.errors import InputError, write_error
 from nameplate.base.formatting import figure, percent, percent_with_half_width, with_half_width
 from nameplate.base.text import plain
 from nameplate.chain.from_run import (
@@ -143,7 +143,7 @@ class Leaderboard:
         try:
             write_durably(self.path, self.text)
         except OSError as error:
-            raise unwritable("can't write the leaderboard", error, where=str(self.path)) from error
+            raise write_error("can't write the leaderboard", error, where=str(self.path)) from error
 
 
 def leaderboard(folder: Path) -> Leaderboard:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from nameplate import suite as suites
 from nameplate.base.errors import NameplateError
-from nameplate.base.exit_status import ExitStatus, tell_unforeseen
+from nameplate.base.exit_status import ExitStatus, report_unforeseen
 from nameplate.base.messages import message
 from nameplate.base.processes import Parent, connect_to_parent
 from nameplate.device.find import open_device
@@ -122,7 +122,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(ExitStatus.INTERRUPTED)
     except Exception as error:
-        sys.exit(tell_unforeseen(error))
+        sys.exit(report_unforeseen(error))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse
+from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.device.course import Course, Decay, Drift, Steps, constant, switching
 from nameplate.device.simulated import Driver, Law, Noise, Policy, SimulatedDevice
 from nameplate.record import Status, Verdict
@@ -155,5 +155,5 @@ class _File(FrozenModel):
 @cache
 def scenarios() -> Mapping[str, Scenario]:
     """The shipped scenarios by name, in order."""
-    shipped = parse(_File, packaged("nameplate.selftest", "scenarios.toml"), "scenarios.toml")
+    shipped = parse_toml(_File, read_packaged("nameplate.selftest", "scenarios.toml"), "scenarios.toml")
     return {each.name: each for each in shipped.scenario}

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse, unusable
+from nameplate.base.toml import bad_value, parse_toml, read_packaged
 
 MICROARCHITECTURES_FILE = "cpu_microarchitectures.toml"
 MODELS_FILE = "cpu_models.toml"
@@ -261,7 +261,7 @@ def normalize_brand(brand: str | None) -> str:
 def microarchitectures() -> tuple[Microarchitecture, ...]:
     """Every part of the table, validated. Raises InputError for a bad file."""
     return parse_microarchitectures(
-        packaged("nameplate.specs", MICROARCHITECTURES_FILE), MICROARCHITECTURES_FILE
+        read_packaged("nameplate.specs", MICROARCHITECTURES_FILE), MICROARCHITECTURES_FILE
     )
 
 
@@ -269,12 +269,12 @@ def microarchitectures() -> tuple[Microarchitecture, ...]:
 def models() -> CpuModels:
     """Every model of the table, validated. Raises InputError for a bad file."""
     known = {part.id for part in microarchitectures()}
-    return parse_models(packaged("nameplate.specs", MODELS_FILE), MODELS_FILE, known)
+    return parse_models(read_packaged("nameplate.specs", MODELS_FILE), MODELS_FILE, known)
 
 
 def parse_microarchitectures(text: str, where: str) -> tuple[Microarchitecture, ...]:
     """Validate the text of a microarchitectures file; `where` names it in errors (InputError)."""
-    parts = parse(_MicroarchitecturesFile, text, where).microarchitecture
+    parts = parse_toml(_MicroarchitecturesFile, text, where).microarchitecture
     _check_distinct(parts, where)
     for part in parts:
         _check_figures(part, where)
@@ -283,12 +283,12 @@ def parse_microarchitectures(text: str, where: str) -> tuple[Microarchitecture, 
 
 def parse_models(text: str, where: str, known: Collection[str]) -> CpuModels:
     """Validate the text of a models file against the `known` microarchitecture ids (InputError)."""
-    groups = parse(_ModelsFile, text, where).models
+    groups = parse_toml(_ModelsFile, text, where).models
     boosts: dict[str, Boost] = {}
     for index, group in enumerate(groups):
         if group.microarchitecture not in known:
             key = f"models[{index}].microarchitecture"
-            raise unusable(where, key, group.microarchitecture, f"an id of {MICROARCHITECTURES_FILE}")
+            raise bad_value(where, key, group.microarchitecture, f"an id of {MICROARCHITECTURES_FILE}")
         for name, boost in _boosts(group):
             key = f"models[{index}].max_boost_mhz.{name}"
             _check_name(normalize_brand(name), boosts, where, key, name)
@@ -315,18 +315,20 @@ def _boosts(group: _ModelGroup) -> Iterator[tuple[str, Boost]]:
 def _check_name(normalized: str, boosts: Mapping[str, Boost], where: str, key: str, name: str) -> None:
     # A hidden model ("AMD EPYC Processor") has no digit; as an entry it would speak for all that hide.
     if not re.search(r"\d", normalized):
-        raise unusable(where, key, name, "a model name with its number")
+        raise bad_value(where, key, name, "a model name with its number")
     if normalized in boosts:
-        raise unusable(where, key, name, f"one entry a model; {boosts[normalized].model!r} is the same name")
+        raise bad_value(where, key, name, f"one entry a model; {boosts[normalized].model!r} is the same name")
 
 
 def _check_distinct(parts: Sequence[Microarchitecture], where: str) -> None:
     for one, other in combinations(parts, 2):
         if one.id == other.id:
-            raise unusable(where, f"microarchitecture[{other.id}].id", other.id, "an id of its own")
+            raise bad_value(where, f"microarchitecture[{other.id}].id", other.id, "an id of its own")
         if any(mine.overlaps(theirs) for mine in one.identify for theirs in other.identify):
             key = f"microarchitecture[{other.id}].identify"
-            raise unusable(where, key, f"the same machines as {one.id}", "no machine recognised as two parts")
+            raise bad_value(
+                where, key, f"the same machines as {one.id}", "no machine recognised as two parts"
+            )
 
 
 def _check_figures(part: Microarchitecture, where: str) -> None:
@@ -336,7 +338,7 @@ def _check_figures(part: Microarchitecture, where: str) -> None:
         if path in seen:
             key = f"microarchitecture[{part.id}].throughput[{index}]"
             got = f"{figure.dtype} with {', '.join(figure.requires)}"
-            raise unusable(where, key, got, "one figure for a dtype and its flags")
+            raise bad_value(where, key, got, "one figure for a dtype and its flags")
         seen.add(path)
         _check_tiles_win(part, index, where)
 
@@ -349,7 +351,7 @@ def _check_tiles_win(part: Microarchitecture, index: int, where: str) -> None:
     vectors = [f.flop_per_cycle for f in part.throughput if f.dtype == tiles.dtype and not _needs_amx(f)]
     if tiles.flop_per_cycle < max(vectors, default=0):
         key = f"microarchitecture[{part.id}].throughput[{index}].flop_per_cycle"
-        raise unusable(where, key, tiles.flop_per_cycle, f"with AMX, at least the {max(vectors)} of AVX-512")
+        raise bad_value(where, key, tiles.flop_per_cycle, f"with AMX, at least the {max(vectors)} of AVX-512")
 
 
 def _needs_amx(figure: Throughput) -> bool:

@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message, ours
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import packaged, parse, unusable
+from nameplate.base.toml import bad_value, parse_toml, read_packaged
 from nameplate.specs.part import Basis, Conflict, Memory, Part, Quantity, Source, Unit
 from nameplate.specs.physics import Violation, violations
 
@@ -208,7 +208,7 @@ def registry(files: Sequence[str | Path] = ()) -> Registry:
 @cache
 def shipped() -> Registry:
     """The parts that come with Nameplate, checked. InputError for a bad file."""
-    return extend(Registry({}, {}, {}), packaged("nameplate.specs", PARTS_FILE), PARTS_FILE)
+    return extend(Registry({}, {}, {}), read_packaged("nameplate.specs", PARTS_FILE), PARTS_FILE)
 
 
 def extend(known: Registry, text: str, where: str) -> Registry:
@@ -216,7 +216,7 @@ def extend(known: Registry, text: str, where: str) -> Registry:
 
     A part may take neither the id nor a name of a known one, unless it says `replaces`.
     """
-    given = parse(PartsFile, text, where)
+    given = parse_toml(PartsFile, text, where)
     sources = {**known.sources, **given.sources}
     architectures = {**known.architectures, **given.architecture}
     for name, architecture in given.architecture.items():
@@ -241,11 +241,11 @@ def _bare_names(
     for index, one in enumerate(given.bare_name):
         for name in map(normalize_name, one.names):
             if name in mine:
-                raise unusable(where, f"bare_name[{index}].names", name, "a name that is given once")
+                raise bad_value(where, f"bare_name[{index}].names", name, "a name that is given once")
             mine[name] = one.parts
         for part in one.parts:
             if part not in parts:
-                raise unusable(where, f"bare_name[{index}].parts", part, "the id of a part that is known")
+                raise bad_value(where, f"bare_name[{index}].parts", part, "the id of a part that is known")
     return mine | {name: ids for name, ids in before.items() if name not in mine}
 
 
@@ -267,9 +267,9 @@ def check(part: Part, flags: Sequence[Flag] = ()) -> Part:
     found = list(violations(part))
     for violation in found:
         if violation.key not in flagged:
-            raise unusable(part.file, f"part[{part.id}].{violation.key}", violation.got, violation.expected)
+            raise bad_value(part.file, f"part[{part.id}].{violation.key}", violation.got, violation.expected)
     for key in flagged - {violation.key for violation in found}:
-        raise unusable(part.file, f"part[{part.id}].flag", key, "a figure that fails the load-time check")
+        raise bad_value(part.file, f"part[{part.id}].flag", key, "a figure that fails the load-time check")
     return replace(part, flags=tuple(_messages(found, flags, is_shipped=part.file == PARTS_FILE)))
 
 
@@ -295,7 +295,7 @@ def _build(
     resolve = _Resolver(given, sources, where)
     if given.architecture is not None and given.architecture not in architectures:
         key = f"part[{given.id}].architecture"
-        raise unusable(where, key, given.architecture, "an entry of [architecture]")
+        raise bad_value(where, key, given.architecture, "an entry of [architecture]")
     rates = architectures[given.architecture].flop_per_clock if given.architecture else {}
     dense = {
         str(dtype): resolve(value, f"dense_tflops.{dtype}") for dtype, value in given.dense_tflops.items()
@@ -371,7 +371,7 @@ class _Resolver:
 
 def _source(name: str, sources: Mapping[str, Source], where: str, key: str) -> Source:
     if name not in sources:
-        raise unusable(where, key, name, "an entry of [sources]")
+        raise bad_value(where, key, name, "an entry of [sources]")
     return sources[name]
 
 
@@ -382,19 +382,21 @@ def _check_conflicts(part: Part, where: str) -> None:
     for index, conflict in enumerate(part.conflicts):
         key = f"part[{part.id}].conflict[{index}].used"
         if held.get(conflict.of) != conflict.used:
-            raise unusable(where, key, conflict.used or "nothing", f"{conflict.of} = {held.get(conflict.of)}")
+            raise bad_value(
+                where, key, conflict.used or "nothing", f"{conflict.of} = {held.get(conflict.of)}"
+            )
 
 
 def _check_replaced(given: GivenPart, parts: Mapping[str, Part], where: str) -> None:
     if given.replaces is not None and given.replaces not in parts:
-        raise unusable(where, f"part[{given.id}].replaces", given.replaces, "the id of a part already known")
+        raise bad_value(where, f"part[{given.id}].replaces", given.replaces, "the id of a part already known")
 
 
 def _check_distinct(part: Part, parts: Mapping[str, Part], where: str) -> None:
     """No two parts under one id or one name."""
     advice = "to replace a part, say replaces = "
     if part.id in parts:
-        raise unusable(where, f"part[{part.id}].id", part.id, f"an id of its own; {advice}{part.id!r}")
+        raise bad_value(where, f"part[{part.id}].id", part.id, f"an id of its own; {advice}{part.id!r}")
     mine = {normalize_name(name): name for name in part.names()}
     shared = {normalize_name(name): name for name in part.shared_names}
     for other in parts.values():
@@ -402,9 +404,9 @@ def _check_distinct(part: Part, parts: Mapping[str, Part], where: str) -> None:
         for taken in theirs & (mine.keys() | shared.keys()):
             expected = f"a name that {other.id} hasn't; {advice}{other.id!r}"
             key = f"part[{part.id}].{'driver_names' if taken in mine else 'shared_names'}"
-            raise unusable(where, key, mine.get(taken) or shared[taken], expected)
+            raise bad_value(where, key, mine.get(taken) or shared[taken], expected)
         for taken in mine.keys() & {normalize_name(name) for name in other.shared_names}:
-            raise unusable(
+            raise bad_value(
                 where, f"part[{part.id}].driver_names", mine[taken], f"no name that {other.id} shares"
             )
 

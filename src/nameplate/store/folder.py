@@ -21,7 +21,7 @@ from typing import BinaryIO, Self
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from nameplate.base.errors import InputError, NameplateError, RunIncomplete, unwritable
+from nameplate.base.errors import InputError, NameplateError, RunIncomplete, write_error
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
@@ -75,7 +75,7 @@ def create(results: Path, manifest: Manifest) -> Path:
         folder.mkdir(parents=True, exist_ok=False)
         write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     except OSError as error:
-        raise unwritable("can't write a run here", error, where="--results", got=str(results)) from error
+        raise write_error("can't write a run here", error, where="--results", got=str(results)) from error
     return folder
 
 
@@ -168,7 +168,7 @@ def mark_done(folder: Path) -> None:
 
 def _unwritable_run(folder: Path, error: OSError) -> NameplateError:
     expected = "a folder to write into"
-    return unwritable("can't write into this run", error, where=str(folder), expected=expected)
+    return write_error("can't write into this run", error, where=str(folder), expected=expected)
 
 
 # ---- reading a run ----

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nameplate.base.errors import InputError, unwritable
-from nameplate.base.messages import edited
+from nameplate.base.errors import InputError, write_error
+from nameplate.base.messages import edit_texts
 from nameplate.record import Record
 from nameplate.store import folder as store
 from nameplate.store.folder import Run
@@ -60,7 +60,7 @@ def _beside(target: Path) -> Iterator[Path]:
         with TemporaryDirectory(prefix=".unfinished-", dir=target.parent) as folder:
             yield Path(folder)
     except OSError as error:
-        raise unwritable("can't write there", error, where="--to", got=str(target.parent)) from error
+        raise write_error("can't write there", error, where="--to", got=str(target.parent)) from error
 
 
 def _refuse_unfit(run: Run) -> None:
@@ -120,8 +120,8 @@ def _anonymous_device(entry: DeviceEntry, hidden: Mapping[str, str]) -> DeviceEn
 def _without(record: Record, hidden: Mapping[str, str]) -> Record:
     """Hide what a reason or a warning quotes of the machine; nothing else of a record comes from outside."""
     hide = partial(_hide, hidden=hidden)
-    reason = None if record.reason is None else edited(record.reason, hide)
-    warnings = tuple(edited(warning, hide) for warning in record.warnings)
+    reason = None if record.reason is None else edit_texts(record.reason, hide)
+    warnings = tuple(edit_texts(warning, hide) for warning in record.warnings)
     return record.model_copy(update={"reason": reason, "warnings": warnings})
 
 
@@ -157,7 +157,7 @@ def _own_key() -> bytes:
         if len(key) < _KEY_BYTES:
             raise ValueError(f"it holds {len(key)} bytes, not {_KEY_BYTES}; remove it, and one is made")
     except OSError as error:
-        raise unwritable("no key to hash by", error, where=str(path), expected=_KEY_EXPECTED) from error
+        raise write_error("no key to hash by", error, where=str(path), expected=_KEY_EXPECTED) from error
     except ValueError as error:
         raise InputError(f"no key to hash by: {error}", where=str(path), expected=_KEY_EXPECTED) from error
     return key

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from nameplate.base.language import speaking
+from nameplate.base.language import use_language
 from nameplate.base.text import plain
 from nameplate.report.charts import vega
 from nameplate.report.charts.data import MOST_BARS, MOST_POINTS
@@ -287,7 +287,7 @@ def printed(view):
 
 def test_what_is_in_the_page_is_on_the_terminal_too(spoken):
     lang, runs, page = spoken
-    with speaking(lang):
+    with use_language(lang):
         views = views_of(*runs)
         screens = [printed(view) for view in views]
         facts = {name for view in views for name, _value in view.facts}

@@ -20,7 +20,7 @@ from nameplate.base.formatting import (
     ratio,
     stated,
 )
-from nameplate.base.language import N_, _, in_a_row
+from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.text import plain
 from nameplate.chain.link import Link
 from nameplate.fleet.assumptions import Used
@@ -460,7 +460,7 @@ def _unknown(costs: Sequence[Cost]) -> Table:
 def _sentences(costs: Sequence[Cost]) -> Iterator[str]:
     for said in dict.fromkeys((sentence(each), whole_servers(each), ownership(each)) for each in costs):
         if said[0] is not None:
-            yield in_a_row(each for each in said if each)
+            yield join_sentences(each for each in said if each)
 
 
 def _notes(costs: Sequence[Cost]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from functools import cache
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import UNKNOWN, count, figure, interval, millions
-from nameplate.base.language import N_, _, current, in_a_row
+from nameplate.base.language import N_, _, current_language, join_sentences
 from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.fleet import evidence
@@ -44,7 +44,7 @@ def price(run: Run) -> Priced:
     """
     unpriced = evidence.why_unpriced(run)
     if unpriced is not None:
-        return Priced(_by_published(current()), unpriced)
+        return Priced(_by_published(current_language()), unpriced)
     try:
         return Priced(_by(run))
     except InputError as refusal:
@@ -115,7 +115,7 @@ def _lead(priced: Priced, shown: Sequence[Cost]) -> str:
         said.append(
             _("Of {count} fleets it isn't known what they deliver: `bench fleet cost` says why.", count=left)
         )
-    return plain(in_a_row(said))
+    return plain(join_sentences(said))
 
 
 def _said(cost: Cost) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nameplate import __version__
 from nameplate.base.errors import InputError
-from nameplate.base.language import _, current
+from nameplate.base.language import _, current_language
 from nameplate.report.charts import vega
 from nameplate.report.charts.data import FLEETS, Chart
 from nameplate.report.charts.palette import style_sheet
@@ -112,7 +112,7 @@ def render(views: Sequence[View], panel: dict[str, Any] | None = None) -> str:
         *([_asset("whatif.js")] if shown else []),
     ]
     return template.render(
-        language=_LANGUAGE_TAGS[current()],
+        language=_LANGUAGE_TAGS[current_language()],
         title=views[0].title,
         policy=_policy(scripts),
         version=__version__,

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nameplate.base.errors import InputError, NameplateError, unwritable
+from nameplate.base.errors import InputError, NameplateError, write_error
 from nameplate.base.garbage_collection import garbage_collection_off
-from nameplate.base.language import speaking
+from nameplate.base.language import use_language
 from nameplate.report import whatif
 from nameplate.report.charts import vega
 from nameplate.report.charts.data import Chart
@@ -38,7 +38,7 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
     several = [runs] if isinstance(runs, Run) else list(runs)
     if not os.path.isdir(output.absolute().parent):
         raise _unwritable(output, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
-    with speaking(lang), garbage_collection_off():
+    with use_language(lang), garbage_collection_off():
         priced = [price(run) for run in several]
         views = report_views(several, priced)
         if output.suffix == ".html":
@@ -120,4 +120,4 @@ def _write(files: dict[Path, str]) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> NameplateError:
-    return unwritable("can't write the report", error, where="--output", got=str(path))
+    return write_error("can't write the report", error, where="--output", got=str(path))

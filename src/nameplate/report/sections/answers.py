@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from nameplate.base.formatting import figure, percent, percent_with_half_width
-from nameplate.base.language import N_, _, in_a_row
+from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.messages import render
 from nameplate.chain.from_run import (
     REAL_FILL,
@@ -116,7 +116,7 @@ def _describe_chain(products: Sequence[Record], shown: DeviceChain, reaching: in
         *_describe_ceiling(mine, shown.stages),
         *([_("Don't rely on it yet: {doubt}.", doubt=doubt)] if doubt else []),
     ]
-    return in_a_row(said)
+    return join_sentences(said)
 
 
 def _parts(shown: DeviceChain) -> list[str]:
