@@ -15,8 +15,7 @@ from nameplate.fleet.pricing import cost
 from nameplate.fleet.training import train
 from nameplate.fleet.validation import validate, validate_goodput
 from nameplate.report.compare import compare_view
-from nameplate.report.devices import devices_view
-from nameplate.report.devices import document as document_of
+from nameplate.report.devices import devices_document, devices_view
 from nameplate.report.fleet.audit import audit_view
 from nameplate.report.fleet.costs import cost_view, list_rows, list_view, validation_view
 from nameplate.report.fleet.goodput import goodput_view
@@ -26,7 +25,7 @@ from nameplate.report.fleet.priced import price
 from nameplate.report.listing import list_runs, list_table, suites_view
 from nameplate.report.media.write import report_views
 from nameplate.report.selftest import failures, readings_table, repeated_table, simulated_table
-from nameplate.report.specs import document, part_view, parts_view
+from nameplate.report.specs import part_document, part_view, parts_view
 from nameplate.report.view import View
 from nameplate.selftest.repeat import Figures, repeat
 from nameplate.selftest.simulate import simulate
@@ -111,7 +110,9 @@ def devices():
     obstacles = tuple(cpu_obstacles(CPU, 9.0, (90.0, 10.0)))
     limits = {"persistence_mode": False, "power_limit_w": 300.0, "default_power_limit_w": 400.0}
     seen = (gpu(0), gpu(1, **limits), Seen("cpu", CPU, rate(CPU), in_the_way=obstacles))
-    return devices_view(document_of(Survey(seen, "2.13.0+cu128", nvml_absent="NVML_ERROR_NOT_SUPPORTED: x")))
+    return devices_view(
+        devices_document(Survey(seen, "2.13.0+cu128", nvml_absent="NVML_ERROR_NOT_SUPPORTED: x"))
+    )
 
 
 def selftests():
@@ -128,8 +129,8 @@ def other_views():
     """What isn't of fleets."""
     yield "devices", devices()
     known = registry()
-    yield "specs", parts_view([document(part) for part in known.parts.values()])
-    yield "specs NAME", part_view(document(known.parts["nvidia-a800-pcie-80gb"]))
+    yield "specs", parts_view([part_document(part) for part in known.parts.values()])
+    yield "specs NAME", part_view(part_document(known.parts["nvidia-a800-pcie-80gb"]))
     suites = {name: find_suite(name).description for name in list_suite_names()} | {
         "somebodys-suite": "x-1-" * 9
     }

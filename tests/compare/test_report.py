@@ -90,15 +90,18 @@ def test_what_is_not_compared_stands_apart_with_its_reason():
             "reason": "failed: RuntimeError: no memory",
         }
     ]
-    assert "Of what base has, new lacks, failed or got wrong: 1." in view("base", "broken").advice
+    assert (
+        "Cases of base that are missing in new, failed there or gave a wrong result: 1."
+        in view("base", "broken").advice
+    )
 
 
 def test_the_facts_say_what_the_words_rest_on_and_what_differs():
     facts = dict(view("base", "other-torch").facts)
     assert facts["base"] == "5 runs, 20261122T120000-base-0000 to 20261122T120004-base-0004"
     assert facts["threshold"] == "±1.5%"
-    assert facts["intervals"] == "each of 98.3%: together they hold in 95 of 100 comparisons"
-    assert facts["scatter"] == "as the runs show it"
+    assert facts["intervals"] == "98.3% each, so that all of them hold together in 95 of 100 comparisons"
+    assert facts["scatter"] == "measured in these runs"
     assert facts["torch"] == "2.13.0 in base, 2.14.0 in new"
 
 
@@ -109,7 +112,7 @@ def test_what_was_allowed_for_is_said_with_source_and_date():
     assert facts["base"] == "20261122T120000-quiet-base-0000"
     given = dict(view("quiet-base", "quiet-new", restart_spread=0.004).facts)
     assert given["scatter"] == "0.40% a run, as given"
-    assert dict(compare_view(made((1.0, 1.0), in_pairs=True)).facts)["scatter"] == "as 3 pairs show it"
+    assert dict(compare_view(made((1.0, 1.0), in_pairs=True)).facts)["scatter"] == "measured in 3 pairs"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +131,7 @@ def test_ambiguous_is_neither_and_comes_with_a_next_step(found, said):
 
 def test_a_cpu_that_is_slower_by_throughput_alone_may_only_have_had_a_worse_hour():
     (advice,) = compare_view(made((1.0, 0.9))).advice
-    assert advice.startswith("Throughput of a CPU is what the machine delivered in that hour")
+    assert advice.startswith("A CPU's throughput depends on what else ran on its machine")
     assert compare_view(made((1.0, 0.9), in_pairs=True)).advice == ()
     assert view("base", "slower").advice == ()
 

@@ -20,10 +20,10 @@ def register(app: typer.Typer) -> None:
 
 def devices(device: Device = "all", lang: Lang = "en", json: Json = False) -> None:
     """Print every device here, the part it is taken for and by which evidence, its rating and its health."""
-    from nameplate.report.devices import devices_view, document
+    from nameplate.report.devices import devices_document, devices_view
 
     with reader(lang, json=json):
-        found = document(_survey(device))
+        found = devices_document(_survey(device))
         if json:
             print_json(found)
         else:

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def specs(name: Name = None, parts: Parts = None, lang: Lang = "en", json: Json = False) -> None:
     """Print what is known of a part, with sources and conflicts; without NAME, a table of all."""
-    from nameplate.report.specs import document, part_view, parts_view
+    from nameplate.report.specs import part_document, part_view, parts_view
     from nameplate.specs.parts import registry
     from nameplate.specs.recognition import require
 
@@ -29,13 +29,13 @@ def specs(name: Name = None, parts: Parts = None, lang: Lang = "en", json: Json 
     with reader(lang, json=json):
         if name is not None:
             named = require(name, known)
-            one = document(named.part, named.memory)
+            one = part_document(named.part, named.memory)
             view = part_view(one, named.note)
             if named.note:
                 one["notes"] = [named.note, *one["notes"]]
             found: object = one
         else:
-            documents = [document(part) for part in known.parts.values()]
+            documents = [part_document(part) for part in known.parts.values()]
             found, view = documents, parts_view(documents)
         if json:
             print_json(found)

@@ -1,11 +1,10 @@
-"""A comparison for a reader: the word for each case, what it rests on, and what else differs."""
+"""The screen of `bench compare`: the outcome of each case, how sure it is, and what else differs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from nameplate.base.formatting import change as relative_change
-from nameplate.base.formatting import figure, interval, percent
+from nameplate.base.formatting import UNKNOWN, change, figure, interval, percent
 from nameplate.base.language import N_, _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
@@ -25,131 +24,119 @@ _COUNTED: dict[str, str] = {
     "missing": N_("{count} missing"),
     "added": N_("{count} added"),
 }
-_SPEED: tuple[Outcome, ...] = ("slower", "faster", "same", "ambiguous")
-_USUAL = Labels({})
+_COMPARED: tuple[Outcome, ...] = ("slower", "faster", "same", "ambiguous")
+_LABELS = Labels({})
 
 
 def compare_view(found: Comparison) -> View:
     """Everything there is to say of a comparison."""
-    tables = (_compared(found), _others(found))
+    tables = (_compared_table(found), _other_table(found))
     return View(
         title=plain(_("{new} against {base}", new=found.new.name, base=found.base.name)),
-        facts=tuple((name, plain(value)) for name, value in _facts(found)),
+        facts=tuple((name, plain(value)) for name, value in _list_facts(found)),
         tables=tuple(table for table in tables if table.rows),
-        meaning=plain(meaning(found)),
-        advice=tuple(_advice(found)),
+        meaning=plain(_summarise(found)),
+        advice=tuple(_give_advice(found)),
         problems=tuple(plain(render(each)) for each in found.problems),
     )
 
 
-def meaning(found: Comparison) -> str:
-    """How many cases are what, and the worst regression that is sure."""
+def _summarise(found: Comparison) -> str:
+    """Count the cases by outcome, and name the worst regression that the intervals support."""
     counts = [_(_COUNTED[outcome], count=count) for outcome, count in found.counts.items() if count]
     said = _("{counts} of {all} cases", counts=_(", ").join(counts), all=len(found.rows))
     if not found.slower:
         return _("{said}.", said=said)
     worst = found.slower[0]
+    changed = UNKNOWN
+    if worst.ratio is not None:
+        changed = _("{ratio} ({ends})", ratio=change(worst.ratio.value - 1), ends=_ends_text(worst.ratio))
     return _(
-        "{said}; the worst is {case}: {change}.", said=said, case=_case(found, worst), change=change(worst)
+        "{said}; the worst is {case}: {change}.", said=said, case=_case_text(found, worst), change=changed
     )
 
 
-def _case(found: Comparison, row: Row) -> str:
-    """What a case is called; another tool's name is left as it is."""
-    return plain(row.case) if _of_pytest(found) else _USUAL.case(row.case)
-
-
-def _on_cpus(found: Comparison) -> bool:
-    return any(result.kind not in ("cuda", PYTEST_BENCHMARK) for result in found.base.results)
-
-
-def _of_pytest(found: Comparison) -> bool:
+def _is_pytest(found: Comparison) -> bool:
     return found.base.runs[0].method == PYTEST_BENCHMARK
 
 
-def change(row: Row) -> str:
-    """`-3.1% (-3.6% … -2.5%)`: of new against base, with the interval's ends."""
-    if row.ratio is None:
-        return "–"
-    return _("{ratio} ({ends})", ratio=_percent(row.ratio.value), ends=_ends(row.ratio))
+def _case_text(found: Comparison, row: Row) -> str:
+    """Return a case's label; the names of pytest-benchmark are left as they are."""
+    return plain(row.case) if _is_pytest(found) else _LABELS.case(row.case)
 
 
-def _ends(ratio: Interval) -> str:
-    return interval(_percent, ratio.low, ratio.high)
+def _ends_text(ratio: Interval) -> str:
+    """Return the ends of a ratio's interval as relative changes: `-3.6% … -2.5%`."""
+    return interval(lambda value: change(value - 1), ratio.low, ratio.high)
 
 
-def _percent(ratio: float) -> str:
-    """A ratio as the change it is."""
-    return relative_change(ratio - 1)
-
-
-def _compared(found: Comparison) -> Table:
-    rows = [row for row in found.rows if row.outcome in _SPEED]
-    fields = [
-        Field[Row]("case", lambda row: _case(found, row), whole=_of_pytest(found)),
-        *([Field[Row]("device", lambda row: plain(row.device))] if _several_devices(rows) else []),
+def _first_fields(found: Comparison, rows: Sequence[Row]) -> list[Field[Row]]:
+    """Return the columns case, device (where there are several) and outcome."""
+    several_devices = len({row.device for row in rows}) > 1
+    return [
+        Field[Row]("case", lambda row: _case_text(found, row), whole=_is_pytest(found)),
+        *([Field[Row]("device", lambda row: plain(row.device))] if several_devices else []),
         Field[Row]("new is", lambda row: _(row.outcome)),
+    ]
+
+
+_REASON = Field[Row]("reason", lambda row: plain(render(row.reason or "")))
+
+
+def _compared_table(found: Comparison) -> Table:
+    rows = [row for row in found.rows if row.outcome in _COMPARED]
+    fields = [
+        *_first_fields(found, rows),
         Field[Row](
-            "change", lambda row: "–" if row.ratio is None else _percent(row.ratio.value), is_number=True
+            "change", lambda row: change(None if row.ratio is None else row.ratio.value - 1), is_number=True
         ),
-        Field[Row]("interval", lambda row: "–" if row.ratio is None else _ends(row.ratio)),
+        Field[Row]("interval", lambda row: UNKNOWN if row.ratio is None else _ends_text(row.ratio)),
         Field[Row]("base", lambda row: figure(row.base), is_number=True, goes=3),
         Field[Row]("new", lambda row: figure(row.new), is_number=True, goes=2),
-        Field[Row]("unit", lambda row: _(row.unit) if row.unit else "–", goes=1),
-        Field[Row]("runs", _runs, is_number=True, goes=0),
-        Field[Row]("reason", lambda row: plain(render(row.reason or ""))),
+        Field[Row]("unit", lambda row: _(row.unit) if row.unit else UNKNOWN, goes=1),
+        Field[Row]("runs", _runs_text, is_number=True, goes=0),
+        _REASON,
     ]
     return table_of(_("Compared"), fields, rows)
 
 
-def _runs(row: Row) -> str:
+def _runs_text(row: Row) -> str:
     return str(row.base_runs) if row.base_runs == row.new_runs else f"{row.base_runs} : {row.new_runs}"
 
 
-def _several_devices(rows: Sequence[Row]) -> bool:
-    return len({row.device for row in rows}) > 1
+def _other_table(found: Comparison) -> Table:
+    rows = [row for row in found.rows if row.outcome not in _COMPARED]
+    return table_of(_("Not compared"), [*_first_fields(found, rows), _REASON], rows)
 
 
-def _others(found: Comparison) -> Table:
-    rows = [row for row in found.rows if row.outcome not in _SPEED]
-    fields = [
-        Field[Row]("case", lambda row: _case(found, row), whole=_of_pytest(found)),
-        *([Field[Row]("device", lambda row: plain(row.device))] if _several_devices(rows) else []),
-        Field[Row]("new is", lambda row: _(row.outcome)),
-        Field[Row]("reason", lambda row: plain(render(row.reason or ""))),
-    ]
-    return table_of(_("Not compared"), fields, rows)
-
-
-def _facts(found: Comparison) -> Iterator[tuple[str, str]]:
-    yield _("base"), _runs_of([run.name for run in found.base.runs])
-    yield _("new"), _runs_of([run.name for run in found.new.runs])
+def _list_facts(found: Comparison) -> Iterator[tuple[str, str]]:
+    yield _("base"), _name_runs([run.name for run in found.base.runs])
+    yield _("new"), _name_runs([run.name for run in found.new.runs])
     yield _("threshold"), f"±{percent(found.options.threshold)}"
     yield (
         _("intervals"),
         _(
-            "each of {confidence}: together they hold in 95 of 100 comparisons",
+            "{confidence} each, so that all of them hold together in 95 of 100 comparisons",
             confidence=percent(found.confidence),
         ),
     )
-    yield _("scatter"), _scatter(found)
+    yield _("scatter"), _describe_scatter(found)
     for each in found.differences:
         yield _(each.what), _("{base} in base, {new} in new", base=each.base, new=each.new)
 
 
-def _runs_of(names: Sequence[str]) -> str:
-    return (
-        names[0]
-        if len(names) == 1
-        else _("{count} runs, {first} to {last}", count=len(names), first=names[0], last=names[-1])
-    )
+def _name_runs(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    return _("{count} runs, {first} to {last}", count=len(names), first=names[0], last=names[-1])
 
 
-def _scatter(found: Comparison) -> str:
+def _describe_scatter(found: Comparison) -> str:
+    """Say how it is known how much runs of the same code differ."""
     if found.in_pairs:
-        return _("as {count} pairs show it", count=len(found.base.runs))
+        return _("measured in {count} pairs", count=len(found.base.runs))
     if all(row.scatter != "allowed for" for row in found.rows):
-        return _("as the runs show it")
+        return _("measured in these runs")
     if found.options.restart_spread is not None:
         return _("{spread} a run, as given", spread=percent(found.options.restart_spread))
     return _("; ").join(
@@ -164,19 +151,23 @@ def _scatter(found: Comparison) -> str:
     )
 
 
-def _advice(found: Comparison) -> Iterator[str]:
+def _give_advice(found: Comparison) -> Iterator[str]:
     if found.broken:
-        yield _("Of what base has, new lacks, failed or got wrong: {count}.", count=len(found.broken))
-    if not found.in_pairs and any(row.metric == "achieved" for row in found.slower) and _on_cpus(found):
         yield _(
-            "Throughput of a CPU is what the machine delivered in that hour, neighbours included: measure "
-            "both in turn with `bench compare --interleave A B` before you look for a cause."
+            "Cases of base that are missing in new, failed there or gave a wrong result: {count}.",
+            count=len(found.broken),
+        )
+    on_cpus = any(result.kind not in ("cuda", PYTEST_BENCHMARK) for result in found.base.results)
+    if on_cpus and not found.in_pairs and any(row.metric == "achieved" for row in found.slower):
+        yield _(
+            "A CPU's throughput depends on what else ran on its machine at the time: measure both in turn "
+            "with `bench compare --interleave A B` before you look for a cause."
         )
     if not found.counts["ambiguous"]:
         return
     if found.in_pairs:
         yield _("Ambiguous is neither a pass nor a failure: give more --pairs, or a larger --budget.")
-    elif _of_pytest(found):
+    elif _is_pytest(found):
         yield _("Ambiguous is neither a pass nor a failure: give folders of several files.")
     else:
         yield _(

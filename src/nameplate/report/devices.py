@@ -1,8 +1,8 @@
-"""What is here, as JSON and for a reader: each device's part, rating, health, the best published figure."""
+"""The devices of this machine, as JSON and as a screen: part, rating, health, the best published figure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,12 +10,11 @@ from nameplate.base.formatting import count, figure, percent, stated
 from nameplate.base.language import _
 from nameplate.base.messages import Reason, render
 from nameplate.base.text import plain
-from nameplate.chain.published import Published, find_best_gemm
+from nameplate.chain.published import find_best_gemm
 from nameplate.device.survey import Seen, Survey
 from nameplate.report.view import Table, View
-from nameplate.telemetry.gpu import GpuReading
 
-# What a person asks of a device; JSON has everything, the CPU's flags included.
+# What the screen shows of an identity; JSON has everything, the flags of a CPU included.
 _FACTS = {
     "cpu": (
         *("architecture", "virtual_machine", "logical_cpus", "usable_cores", "quota_cpus", "maximum_mhz"),
@@ -28,15 +27,19 @@ _FACTS = {
     ),
 }
 _UNITS = {"_w": " W", "_mhz": " MHz"}
+_PUBLISHED = (
+    *("id", "value", "numerator_tflops", "denominator_tflops"),
+    *("device", "part", "scope", "source", "date"),
+)
 _NOW = (("temperature_c", "°C"), ("sm_clock_mhz", "MHz"), ("power_w", "W"))
-# Devices that agree in these are printed as one block.
+# Consecutive devices that agree in these are printed as one block.
 _SHARED = ("part", "evidence", "nominal_tflops", "datasheet_tflops", "missing", "notes", "unusable")
 
 
-def document(survey: Survey) -> dict[str, Any]:
-    """Return `{"devices", "nvml", "torch"}`; throughput in TFLOPS, what isn't known null.
+def devices_document(survey: Survey) -> dict[str, Any]:
+    """Return `{"devices", "nvml", "torch"}`, with throughput in TFLOPS and null for what isn't known.
 
-    Its sentences are in the language that is spoken: English for a program, the reader's for a screen.
+    Sentences are in the current language: English for JSON, the reader's for a screen.
     """
     return {
         "devices": [_device(seen) for seen in survey.devices],
@@ -51,7 +54,8 @@ def document(survey: Survey) -> dict[str, Any]:
 
 
 def _device(seen: Seen) -> dict[str, Any]:
-    rating = seen.rating
+    rating, reading = seen.rating, seen.reading
+    now = None if reading is None else reading.model_dump(mode="json") | {"absent": _rendered(reading.absent)}
     return {
         "device": seen.name,
         "part": rating.part,
@@ -62,56 +66,49 @@ def _device(seen: Seen) -> dict[str, Any]:
         "datasheet_sources": {dtype: render(one.source) for dtype, one in rating.datasheet.items()},
         "missing": render(rating.missing),
         "notes": [render(note) for note in rating.notes],
-        "best_published": _best(rating.part, rating.nominal),
+        "best_published": _best_published(rating.part, rating.nominal),
         "unusable": seen.unusable,
         "health": list(seen.health),
         "in_the_way": list(seen.in_the_way),
-        "reading": None if seen.reading is None else _reading(seen.reading),
+        "reading": now,
         "identity": seen.identity.model_dump(mode="json"),
-        "absent": {} if seen.facts is None else _sentences(seen.facts.absent),
+        "absent": {} if seen.facts is None else _rendered(seen.facts.absent),
     }
 
 
-def _reading(reading: GpuReading) -> dict[str, Any]:
-    return {**reading.model_dump(mode="json"), "absent": _sentences(reading.absent)}
-
-
-def _sentences(reasons: Mapping[str, Reason]) -> dict[str, str]:
+def _rendered(reasons: Mapping[str, Reason]) -> dict[str, str]:
     return {figure: render(reason) for figure, reason in reasons.items()}
 
 
-def _best(part: str | None, dtypes: Mapping[str, object]) -> dict[str, dict[str, Any]]:
-    """The best published product per dtype, as a share of datasheet: what a healthy device comes near."""
+def _best_published(part: str | None, dtypes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the best published matrix product by dtype: a healthy device should come near it."""
     found = {dtype: find_best_gemm(part, dtype) for dtype in dtypes} if part else {}
-    return {dtype: _published(one) for dtype, one in found.items() if one is not None}
-
-
-def _published(one: Published) -> dict[str, Any]:
-    rated = ("value", "numerator_tflops", "denominator_tflops")
-    return {name: getattr(one, name) for name in ("id", *rated, "device", "part", "scope", "source", "date")}
+    return {
+        dtype: {name: getattr(best, name) for name in _PUBLISHED}
+        for dtype, best in found.items()
+        if best is not None
+    }
 
 
 def devices_view(found: Mapping[str, Any]) -> View:
-    """The document for a reader: devices that are alike as one table, each with a line of its own in it."""
+    """The document as a screen: devices that are alike share a table, with a line each for their state."""
     rows = found["devices"]
-    tables = [_block(list(alike)) for _key, alike in groupby(rows, key=_shared)]
+    blocks = groupby(rows, key=lambda row: [row[name] for name in _SHARED])
+    tables = [_block_table(list(alike)) for _key, alike in blocks]
     nvml = found["nvml"]["absent"]
-    amiss = sum(map(_count_amiss, rows))
+    problems = sum(map(_count_problems, rows))
+    what = count(problems) if problems else _("no known ones")
     return View(
         title=_("The devices of this machine"),
         facts=(("NVML", plain(nvml)),) if nvml else (),
         tables=tuple(tables),
-        meaning=_("In the way of measuring: {what}.", what=count(amiss) if amiss else _("nothing known")),
+        meaning=_("Problems for measuring: {what}.", what=what),
         advice=(),
         problems=(),
     )
 
 
-def _shared(row: Mapping[str, Any]) -> list[Any]:
-    return [row[name] for name in _SHARED]
-
-
-def _block(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _block_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     first = rows[0]
     names = first["device"] if len(rows) == 1 else f"{first['device']} … {rows[-1]['device']}"
     name = first["identity"]["name"] or _("a device without a name")
@@ -121,7 +118,7 @@ def _block(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Name and value of each line."""
+    """Yield the name and the value of each line of a block."""
     first = rows[0]
     part, evidence = first["part"] or _("none known"), first["evidence"]
     yield _("part"), _("{name}: {said}", name=part, said=evidence)
@@ -129,7 +126,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         yield _("can't be used"), first["unusable"]
     yield from _ratings(first)
     for dtype, best in first["best_published"].items():
-        yield _("best published"), _best_sentence(dtype, best)
+        yield _("best published"), _describe_best(dtype, best)
     for note in first["notes"]:
         yield _("note"), note
     yield _("facts"), _facts(first["identity"])
@@ -137,7 +134,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         alone = len(rows) == 1
         yield _("now") if alone else row["device"], _now(row)
         for sentence in (*row["health"], *row["in_the_way"]):
-            yield _("in the way") if alone else row["device"], sentence
+            yield _("problem") if alone else row["device"], sentence
 
 
 def _ratings(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -153,7 +150,7 @@ def _ratings(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield _("nominal TFLOPS"), _("{name}: {said}", name=said, said=source)
 
 
-def _best_sentence(dtype: str, best: Mapping[str, Any]) -> str:
+def _describe_best(dtype: str, best: Mapping[str, Any]) -> str:
     reached, rated = best["numerator_tflops"], best["denominator_tflops"]
     said = _("{value} of datasheet in {dtype}", value=percent(best["value"]), dtype=dtype)
     if reached is not None and rated is not None:
@@ -169,13 +166,13 @@ def _facts(identity: Mapping[str, Any]) -> str:
 
 
 def _fact(name: str, value: Any) -> str:
-    """`power_limit_w` 400 as `power limit 400 W`."""
+    """Return a fact as text: `power_limit_w` 400 as `power limit 400 W`."""
     end, unit = next(((end, unit) for end, unit in _UNITS.items() if name.endswith(end)), ("", ""))
-    said = f"{figure(value)}{unit}" if unit else _word(value)
+    said = f"{figure(value)}{unit}" if unit else _value_text(value)
     return _("{name} {said}", name=_(name.removesuffix(end).replace("_", " ")), said=said)
 
 
-def _word(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if isinstance(value, Mapping):
@@ -184,14 +181,14 @@ def _word(value: Any) -> str:
 
 
 def _now(row: Mapping[str, Any]) -> str:
-    """What is a device's own: which it is, and how it is now."""
+    """Return what differs between devices that are alike: which one it is, and its present state."""
     identity, reading = row["identity"], row["reading"] or {}
     which = [identity[name] for name in ("uuid", "pci_bus_id") if identity.get(name)]
     now = [f"{stated(reading[name])} {unit}" for name, unit in _NOW if reading.get(name) is not None]
-    amiss = _count_amiss(row)
-    said = _("in its way: {count}", count=amiss) if amiss else _("nothing known in its way")
+    problems = _count_problems(row)
+    said = _("problems: {count}", count=problems) if problems else _("no known problem")
     return _(", ").join([*which, *now, said])
 
 
-def _count_amiss(row: Mapping[str, Any]) -> int:
+def _count_problems(row: Mapping[str, Any]) -> int:
     return len(row["health"]) + len(row["in_the_way"])

@@ -1,4 +1,4 @@
-"""What is known of parts, as JSON and for a reader: figures with sources, conflicts, flags, what is blank."""
+"""What is known of parts, as JSON and as screens: figures with sources, conflicts, flags, missing figures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nameplate.specs.part import Memory, Part
 Document = Mapping[str, Any]
 
 
-def document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
-    """One part as JSON. Throughput in TFLOPS (TOPS for int8), dense, of the whole part; unknown is null.
+def part_document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
+    """Return one part as JSON: dense throughput of the whole part in TFLOPS (TOPS for int8), null if unknown.
 
-    `memory` is the size that a name settled; without it, a part sold in several has `memory_gb` null.
+    `memory` is the size that a name implied; without it, a part sold in several sizes has null `memory_gb`.
     """
     size = memory or (part.memory[0] if len(part.memory) == 1 else None)
     return {
@@ -76,9 +76,9 @@ def parts_view(documents: Sequence[Document]) -> View:
 
 
 def part_view(one: Document, taken_as: str | None = None) -> View:
-    """One part: figures, each with its source, then what is flagged, disputed, missing and worth knowing.
+    """One part: its figures with sources, then flags, conflicts, missing figures and notes.
 
-    `taken_as` says what a short name was taken for.
+    `taken_as` says which part a short name stands for.
     """
     clock = one["rated_clock_mhz"]
     rows = [(key, stated(origin["value"]), plain(origin["source"])) for key, origin in one["sources"].items()]
@@ -118,11 +118,11 @@ def _remarks(one: Document) -> Iterator[tuple[str, str]]:
 
 
 def _disagreement(conflict: Mapping[str, Any]) -> str:
-    """What each source says, which of it is used, and why."""
+    """Say what each source states, which value is used, and why."""
     said = [f"{_value_of(each)} ({each['source']}, {each['date']})" for each in conflict["values"]]
     used = conflict["used"]
     return _(
-        "{figure}: {values}; used is {used}: {why}",
+        "{figure}: {values}; used: {used} ({why})",
         figure=conflict["of"],
         values=_(", ").join(said),
         used=_("none") if used is None else used if isinstance(used, str) else stated(used),
@@ -144,7 +144,7 @@ def _sizes(one: Document) -> str:
 
 
 def _speed(one: Document) -> str:
-    """The bandwidth, where the sizes have one."""
+    """Return the bandwidth, if all memory sizes have the same."""
     speeds = {memory["bandwidth_gb_s"] for memory in one["memory"]}
     return stated(speeds.pop() if len(speeds) == 1 else None)
 
@@ -190,5 +190,5 @@ def _value(quantity: Any) -> float | None:
 
 
 def _number(value: Any) -> Any:
-    """A whole number without its ".0"."""
+    """Return a whole number as an int, for JSON without ".0"; anything else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
