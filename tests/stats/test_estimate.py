@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from nameplate.stats.estimate import BATCHES, dwelling, launch_time, oscillation, paired_ratio, trend
+from nameplate.stats.bimodality import bimodality, runs_probability
+from nameplate.stats.estimate import BATCHES, find_oscillation, fit_trend, launch_time, paired_ratio
 from nameplate.stats.interval import CONFIDENCE, ratio
 
 TRUTH_S = 2e-3
@@ -82,12 +83,12 @@ def test_covers_the_truth_95_times_in_100(batches):
 
 @pytest.mark.stat
 @pytest.mark.parametrize("noise", [0.001, 0.2])
-def test_coverage_does_not_depend_on_how_loud_the_noise_is(noise):
+def test_coverage_does_not_depend_on_the_size_of_the_noise(noise):
     assert 0.93 <= covered(gaussian(12, 1000, 20, noise)) <= 0.97
 
 
 @pytest.mark.stat
-def test_batches_that_hang_together_widen_the_interval():
+def test_batches_that_are_autocorrelated_widen_the_interval():
     windows = autoregressive(13, 4000, 20, r=0.5)
     ours, students = covered(windows), covered_by_student(windows)
     assert ours >= 0.88
@@ -191,7 +192,7 @@ def going(drift=0.0, wave=0.0, period_s=3.0, decay=0.0, window_s=25.0, noise=0.0
 @pytest.mark.parametrize(
     "draw",
     [steady(0.02), steady(0.15), lognormal_tail, rare_spikes, pareto_tail, free_modes],
-    ids=["quiet", "loud", "lognormal", "spikes", "pareto", "modes"],
+    ids=["little", "much", "lognormal", "spikes", "pareto", "modes"],
 )
 def test_throughput_is_covered_whatever_the_law_of_the_noise(draw):
     covering, bias, _, _ = windows(draw, 101)
@@ -281,7 +282,7 @@ def test_hundreds_of_batches_are_covered_too(r):
 
 
 @pytest.mark.stat
-def test_what_hangs_together_is_worth_less_though_it_drifts():
+def test_autocorrelation_widens_the_interval_of_a_drifting_series():
     line = 1 + 0.1 * np.arange(20) / 19
     independent, together = (
         np.mean([high_minus_low(each * line) for each in autoregressive(107, 300, 20, r)]) for r in (0.0, 0.8)
@@ -360,18 +361,18 @@ CLEAN = pytest.mark.parametrize(
 
 def test_a_trend_is_the_lines_change_over_the_whole_window():
     at_s = np.arange(25) + 0.5  # batches of a second, which fill 25 s
-    line = trend(at_s, 1 + 0.1 * at_s / 25)
+    line = fit_trend(at_s, 1 + 0.1 * at_s / 25)
     assert line.change == pytest.approx(0.1 / 1.05)
-    assert line.beyond(0.09)
-    assert not line.beyond(0.1)
-    assert trend(at_s, 5 - 0.2 * at_s / 25).change == pytest.approx(-0.2 / 4.9)
-    assert trend(at_s, 5 - 0.2 * at_s / 25).beyond(0.03)
+    assert line.exceeds(0.09)
+    assert not line.exceeds(0.1)
+    assert fit_trend(at_s, 5 - 0.2 * at_s / 25).change == pytest.approx(-0.2 / 4.9)
+    assert fit_trend(at_s, 5 - 0.2 * at_s / 25).exceeds(0.03)
 
 
 def test_a_trends_error_is_that_of_least_squares():
     at_s = np.arange(25.0)
     series = 100 + np.random.default_rng(119).standard_normal(25)
-    ours, theirs = trend(at_s, series), reference.linregress(at_s, series)
+    ours, theirs = fit_trend(at_s, series), reference.linregress(at_s, series)
     assert ours.freedom == 23  # neither a wave nor likeness of neighbours in this noise
     assert ours.change == pytest.approx(theirs.slope * 25 / series.mean())
     assert ours.error == pytest.approx(theirs.stderr * 25 / series.mean())
@@ -380,39 +381,39 @@ def test_a_trends_error_is_that_of_least_squares():
 @pytest.mark.stat
 @CLEAN
 def test_clean_noise_has_no_trend(draw):
-    found = [trend(np.arange(25.0), samples.mean(axis=1)) for samples in batch_means(draw, 120)]
-    assert np.mean([one.beyond(0.05) for one in found]) < 0.005
-    assert np.mean([one.beyond(0.0) for one in found]) <= 0.035  # 1 % of either sign
+    found = [fit_trend(np.arange(25.0), samples.mean(axis=1)) for samples in batch_means(draw, 120)]
+    assert np.mean([one.exceeds(0.05) for one in found]) < 0.005
+    assert np.mean([one.exceeds(0.0) for one in found]) <= 0.035  # 1 % of either sign
 
 
 @pytest.mark.stat
 @pytest.mark.parametrize("wave", [0.0, 0.03])
 def test_a_drift_of_a_tenth_is_beyond_a_twentieth(wave):
     draw = going(drift=0.105, wave=wave, noise=0.08)
-    found = [trend(np.arange(25.0), samples.mean(axis=1)) for samples in batch_means(draw, 121)]
-    assert np.mean([one.beyond(0.05) for one in found]) >= 0.99
+    found = [fit_trend(np.arange(25.0), samples.mean(axis=1)) for samples in batch_means(draw, 121)]
+    assert np.mean([one.exceeds(0.05) for one in found]) >= 0.99
 
 
 def test_of_a_few_batches_no_trend_is_known():
-    assert not trend([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]).beyond(0.0)
+    assert not fit_trend([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]).exceeds(0.0)
     with pytest.raises(ValueError, match="two values; got 1"):
-        trend([0.0], [1.0])
+        fit_trend([0.0], [1.0])
 
 
-def dwelling_of(samples):
-    return dwelling(samples.mean(axis=1), list(samples))
+def bimodality_of(samples):
+    return bimodality(samples.mean(axis=1), list(samples))
 
 
 @pytest.mark.stat
 @CLEAN
-def test_clean_noise_does_not_dwell(draw):
-    assert np.mean([dwelling_of(samples) > 0 for samples in batch_means(draw, 122)]) < 0.01
+def test_clean_noise_is_not_bimodal(draw):
+    assert np.mean([bimodality_of(samples) > 0 for samples in batch_means(draw, 122)]) < 0.01
 
 
-def test_single_samples_in_free_modes_do_not_dwell():
+def test_independent_modes_of_single_samples_are_not_bimodal():
     rng = np.random.default_rng(123)
     modes = np.where(rng.random((1000, 25)) < 0.3, 1.3, 1.0)
-    assert np.mean([dwelling(each, list(each[:, None])) > 0 for each in modes]) < 0.01
+    assert np.mean([bimodality(each, list(each[:, None])) > 0 for each in modes]) < 0.01
 
 
 def persistent(rng, batches, dwell):
@@ -425,9 +426,9 @@ def persistent(rng, batches, dwell):
 
 @pytest.mark.stat
 @pytest.mark.parametrize(("batches", "dwell"), [(20, 4), (25, 5), (100, 20)])
-def test_modes_that_persist_dwell_as_far_apart_as_they_are(batches, dwell):
+def test_the_distance_of_persistent_modes_is_found(batches, dwell):
     rng = np.random.default_rng(124)
-    found = [dwelling_of(persistent(rng, batches, dwell)) for _ in range(500)]
+    found = [bimodality_of(persistent(rng, batches, dwell)) for _ in range(500)]
     assert np.mean([distance > 0.05 for distance in found]) >= 0.99
     assert np.median(found) == pytest.approx(0.1 / 1.05, rel=0.05)
 
@@ -435,25 +436,23 @@ def test_modes_that_persist_dwell_as_far_apart_as_they_are(batches, dwell):
 @pytest.mark.stat
 def test_over_many_batches_persistent_modes_show_without_their_samples():
     rng = np.random.default_rng(125)
-    found = [dwelling(persistent(rng, 100, 8).mean(axis=1)) for _ in range(200)]
+    found = [bimodality(persistent(rng, 100, 8).mean(axis=1)) for _ in range(200)]
     assert np.mean([distance > 0.05 for distance in found]) >= 0.99
 
 
 @pytest.mark.stat
 def test_an_oscillation_of_three_percent_stays_under_a_twentieth():
-    found = [dwelling_of(one) for one in batch_means(going(wave=0.03, decay=0.009), 126, runs=300)]
+    found = [bimodality_of(one) for one in batch_means(going(wave=0.03, decay=0.009), 126, runs=300)]
     assert max(found) < 0.05
-    assert np.median(found) > 0.03  # it is no chance either
+    assert np.median(found) > 0.03  # an oscillation is not random either
 
 
 @pytest.mark.parametrize("values", [[1.0] * 20, [1.0], [], [1.0] + [2.0] * 19, [1.0, 2.0]])
-def test_nothing_dwells_where_there_are_no_two_levels(values):
-    assert dwelling(values) == 0.0
+def test_equal_values_or_too_few_are_not_bimodal(values):
+    assert bimodality(values) == 0.0
 
 
-def test_the_chance_of_runs_is_counted_exactly():
-    from nameplate.stats.estimate import _chance_of_runs
-
+def test_theruns_probability_is_counted_exactly():
     ones, others = 3, 4
     runs = Counter(
         1 + sum(a != b for a, b in itertools.pairwise(order))
@@ -461,7 +460,7 @@ def test_the_chance_of_runs_is_counted_exactly():
     )
     for most in range(2, 8):
         share = sum(count for n, count in runs.items() if n <= most) / runs.total()
-        assert _chance_of_runs(most, ones, others) == pytest.approx(share)
+        assert runs_probability(most, ones, others) == pytest.approx(share)
 
 
 @pytest.mark.stat
@@ -470,18 +469,18 @@ def test_the_period_of_a_wave_is_found_beside_a_drift(period_s):
     rng = np.random.default_rng(130)
     at_s = np.arange(40) * 0.75
     wave = 1 + 0.002 * at_s + 0.03 * np.sin(2 * math.pi * at_s / period_s)
-    found = [oscillation(at_s, wave + 0.01 * rng.standard_normal(40)) for _ in range(100)]
+    found = [find_oscillation(at_s, wave + 0.01 * rng.standard_normal(40)) for _ in range(100)]
     assert None not in found
     assert found == pytest.approx([period_s] * 100, rel=0.05)
 
 
 @pytest.mark.stat
 @pytest.mark.parametrize(("r", "most"), [(0.0, 0.01), (0.8, 0.1)])
-def test_noise_hardly_oscillates_even_where_it_hangs_together(r, most):
-    found = [oscillation(np.arange(120.0), each) for each in autoregressive(131, 400, 120, r)]
+def test_noise_hardly_oscillates_even_where_it_is_autocorrelated(r, most):
+    found = [find_oscillation(np.arange(120.0), each) for each in autoregressive(131, 400, 120, r)]
     assert np.mean([period is not None for period in found]) <= most
 
 
 def test_a_period_and_a_half_is_no_oscillation_yet():
     at_s = np.arange(25.0)
-    assert oscillation(at_s, np.sin(2 * math.pi * at_s / 17)) is None
+    assert find_oscillation(at_s, np.sin(2 * math.pi * at_s / 17)) is None

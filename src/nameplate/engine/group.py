@@ -26,7 +26,7 @@ from nameplate.engine.record_of import SHORTEST_WINDOW_S, Measurement, record_fa
 from nameplate.engine.window import Window
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
-from nameplate.stats.settling import SHORTEST_S, Settling, settle, whole_periods
+from nameplate.stats.settling import SHORTEST_S, Settling, find_settling, trim_to_whole_periods
 from nameplate.suite import Case
 
 # Batches that a window is cut into. More than `stats.BATCHES`, so that a slow one doesn't leave too few.
@@ -223,10 +223,10 @@ class Group:
         )
         at_s, launch_s = zip(*points, strict=True)
         shortest_s = SHORTEST_S if self.busy_s < SHORTEST_S else _SHORTEST_AT_WORK_S
-        self.settling = settle(np.asarray(at_s), np.asarray(launch_s), shortest_s)
+        self.settling = find_settling(np.asarray(at_s), np.asarray(launch_s), shortest_s)
         # Of what still moves the later half stands in; what is too noisy or too short to tell counts whole.
         # The records say so.
-        begins_s = at_s[-1] / 2 if self.settling.moves else self.settling.settled_s or 0.0
+        begins_s = at_s[-1] / 2 if self.settling.is_changing else self.settling.settled_s or 0.0
         self.window_begin_s = begin_s + begins_s
 
     def _narrow(self) -> bool:
@@ -252,7 +252,7 @@ class Group:
             since = [each for each in drawn if each.timing.start_s >= self.window_begin_s]
             drawn = since if len(since) >= FEWEST_BATCHES else drawn[-FEWEST_BATCHES:]
             middle_s = np.asarray([(each.timing.start_s + each.timing.end_s) / 2 for each in drawn])
-            whole = drawn[whole_periods(middle_s, settling.period_s) :]
+            whole = drawn[trim_to_whole_periods(middle_s, settling.period_s) :]
             drawn = whole if len(whole) >= FEWEST_BATCHES else drawn
         return Window(drawn, trial.sampler.resolution_s, settling)
 
@@ -300,7 +300,7 @@ def has_settled(settling: Settling) -> bool | None:
     """Whether a course has settled; None where that can't be told."""
     if settling.settled_s is not None:
         return True
-    return False if settling.moves else None
+    return False if settling.is_changing else None
 
 
 def _is_sustained(case: Case) -> bool:

@@ -23,7 +23,14 @@ from nameplate.engine.verdict import thresholds
 from nameplate.engine.window import Floats, Window
 from nameplate.record import Derate, Moment, Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
-from nameplate.stats.settling import STEP_MARGIN_S, Settling, course, moment, settle, whole_periods
+from nameplate.stats.settling import (
+    STEP_MARGIN_S,
+    Settling,
+    bin_launch_times,
+    find_settling,
+    launch_time_around,
+    trim_to_whole_periods,
+)
 from nameplate.suite import Case
 from nameplate.workload import Workload
 
@@ -123,7 +130,7 @@ class Soak:
 
     def _look(self) -> None:
         if len(self._drawn) >= FEWEST_BATCHES:
-            self.settling = settle(self._middle_s(), self._launch_s())
+            self.settling = find_settling(self._middle_s(), self._launch_s())
 
     def _seen(self, passed_s: float) -> bool:
         """Whether a burst figure alone needs no more: it has settled, and the burst's interval is narrow."""
@@ -181,7 +188,9 @@ class Soak:
         begin_s = middle_s[-1] * 2 / 3 if settled_s is None else settled_s
         first = min(int(np.searchsorted(middle_s, begin_s)), len(self._drawn) - FEWEST_BATCHES)
         drawn = self._drawn[first:]
-        whole = drawn[whole_periods(middle_s[first:], self.settling.period_s if self.settling else None) :]
+        whole = drawn[
+            trim_to_whole_periods(middle_s[first:], self.settling.period_s if self.settling else None) :
+        ]
         drawn = whole if len(whole) >= FEWEST_BATCHES else drawn
         return Window(_coalesced(drawn), self._trial.sampler.resolution_s, self.settling)
 
@@ -234,7 +243,7 @@ class Soak:
             return ()
         elapsed_s = np.asarray([d.timing.elapsed_s for d in self._drawn])
         launches = np.asarray([d.timing.launches for d in self._drawn])
-        at_s, launch_s = course(self._middle_s(), elapsed_s, launches)
+        at_s, launch_s = bin_launch_times(self._middle_s(), elapsed_s, launches)
         shown = {name: self._shown(name, rows, at_s) for name in ("sm_clock_mhz", "power_w", "temperature_c")}
         return tuple(
             Moment(
@@ -270,7 +279,7 @@ class Soak:
         for asked_s in DERATES_S:
             # Set-up and idle come out of a budget that is the last moment itself.
             at_s = last_s if _NEARLY * asked_s <= last_s < asked_s else asked_s
-            launch_s = moment(self._middle_s(), elapsed_s, launches, at_s)
+            launch_s = launch_time_around(self._middle_s(), elapsed_s, launches, at_s)
             if launch_s is not None:
                 tflops = work.flops / launch_s / 1e12
                 efficiency = tflops / nominal if nominal else None

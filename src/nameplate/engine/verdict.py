@@ -15,7 +15,8 @@ from nameplate.base.model import FrozenModel
 from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.engine.conditions import Conditions
 from nameplate.record import Verdict, sort_by_gravity
-from nameplate.stats.estimate import dwelling, trend
+from nameplate.stats.bimodality import bimodality
+from nameplate.stats.estimate import fit_trend
 from nameplate.stats.interval import Interval
 from nameplate.workload import Check
 
@@ -157,8 +158,8 @@ def _unstable(seen: Observation, limits: Thresholds) -> bool | None:
     limit = limits.unstable
     found = (
         seen.time_s.relative_half_width > limit.half_width
-        or trend(seen.middle_s, seen.launch_s).beyond(limit.drift)
-        or dwelling(seen.launch_s, seen.samples_s) > limit.levels
+        or fit_trend(seen.middle_s, seen.launch_s).exceeds(limit.drift)
+        or bimodality(seen.launch_s, seen.samples_s) > limit.levels
     )
     return _any([found, None if seen.settled is None else not seen.settled])
 
