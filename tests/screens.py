@@ -35,7 +35,7 @@ from nameplate.store.find import Library
 from nameplate.store.folder import read_run
 from nameplate.store.manifest import Expected
 from nameplate.suite import find_suite, list_suite_names
-from nameplate.telemetry.gpu import GpuFacts, health
+from nameplate.telemetry.gpu import GpuFacts, describe_problems
 
 ROOT = Path(__file__).parents[1]
 COMPARED = ROOT / "tests" / "data" / "compare"
@@ -102,7 +102,9 @@ def gpu(index, **facts):
     told = {"driver": "550.90.07", "power_limit_w": 300.0, "max_sm_clock_mhz": 1410.0, "ecc_mode": True}
     identity = CudaIdentity(name="NVIDIA A800-SXM4-80GB", index=index, uuid=uuid, **told)
     rated = rating(registry().parts[A800], "PCI id 10de:20f3, 108 SMs")
-    return Seen(f"cuda:{index}", identity, rated, tuple(health(GpuFacts(index=index, uuid=uuid, **facts))))
+    return Seen(
+        f"cuda:{index}", identity, rated, tuple(describe_problems(GpuFacts(index=index, uuid=uuid, **facts)))
+    )
 
 
 def devices():

@@ -16,7 +16,7 @@ from nameplate.device.cpu import CpuDevice, rate
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.interface import Counters
 from nameplate.device.threads import chosen_threads
-from nameplate.telemetry.host_watch import HostReading
+from nameplate.telemetry.host import HostReading
 
 RECORDED = Path(__file__).parents[1] / "data" / "cpuinfo"
 AMX = {"amx_tile", "amx_bf16", "amx_int8"}
@@ -179,7 +179,7 @@ class Watch:
         self.starts += 1
         return self
 
-    def rows(self):
+    def take_readings(self):
         taken, self.waiting = self.waiting, []
         return taken
 
@@ -191,7 +191,7 @@ class Watch:
 def watch(monkeypatch):
     """No process of its own samples the host while a test runs."""
     instead = Watch()
-    monkeypatch.setattr(cpu, "HostWatch", instead)
+    monkeypatch.setattr(cpu, "HostSampler", instead)
     return instead
 
 
@@ -276,7 +276,7 @@ def test_the_collector_is_off_during_a_batch_and_back_after_even_one_that_breaks
 
 def test_counters_are_this_process_and_the_whole_machine(ticking, monkeypatch):
     monkeypatch.setattr(cpu, "read_cpu_totals", lambda cpus: (51.0, 2.5))
-    monkeypatch.setattr(cpu, "tick_s", lambda: 0.01)
+    monkeypatch.setattr(cpu, "read_tick_s", lambda: 0.01)
     monkeypatch.setattr(cpu.time, "process_time", lambda: 7.0)
     device = CpuDevice(guest())
     assert device.counters() == Counters(1.0, 7.0, 51.0, 2.5, 0.01)

@@ -324,7 +324,7 @@ def test_a_gpu_without_a_uuid_has_counters_without_figures_and_a_reason(gpu):
     assert "no UUID" in str(counters.gpu.why_absent("power_w"))
 
 
-class Watched:
+class Sampled:
     """A client whose process has sampled at these times, in seconds, since it was asked last."""
 
     def __init__(self, gpu):
@@ -334,21 +334,21 @@ class Watched:
         self.gpu.now_s += 1e-3
         return GpuReading(uuid=uuid, at_s=self.gpu.now_s, power_w=1.0)
 
-    def watch(self, uuid, period_s=0.1):
+    def start_sampling(self, uuid, period_s=0.1):
         self.watching.append((uuid, period_s))
 
-    def watched(self, uuid):
+    def take_readings(self, uuid):
         at_s, self.pending_s = self.pending_s, []
         return tuple(GpuReading(uuid="MIG-" + uuid, at_s=one, power_w=2.0) for one in at_s)
 
 
-def watched_device(gpu):
-    client = Watched(gpu)
+def sampled_device(gpu):
+    client = Sampled(gpu)
     return CudaDevice(IDENTITY.model_copy(update={"uuid": FIRST}), gpu, client), client
 
 
 def test_a_timeline_has_what_was_sampled_and_what_was_asked_in_order(gpu):
-    device, client = watched_device(gpu)
+    device, client = sampled_device(gpu)
     for second in (1.0, 2.0):
         gpu.now_s = second
         device.counters()
@@ -363,8 +363,8 @@ def test_a_timeline_has_what_was_sampled_and_what_was_asked_in_order(gpu):
 
 
 @pytest.mark.parametrize("ask", [lambda device: device.counters(), lambda device: device.timeline(0.0)])
-def test_the_first_question_begins_the_watch(gpu, ask):
-    device, client = watched_device(gpu)
+def test_the_first_question_begins_the_sampling(gpu, ask):
+    device, client = sampled_device(gpu)
     assert client.watching == []
     ask(device)
     device.counters()
@@ -373,7 +373,7 @@ def test_the_first_question_begins_the_watch(gpu, ask):
 
 
 def test_a_timeline_is_kept_for_twenty_minutes(gpu):
-    device, client = watched_device(gpu)
+    device, client = sampled_device(gpu)
     client.pending_s = [10.0, 20.0]
     assert len(device.timeline(0.0)) == 2
     gpu.now_s = 20.0 + 20 * 60
@@ -398,13 +398,13 @@ def test_a_timeline_where_nvml_is_absent_is_of_counters_with_the_reason(use_nvml
 
 
 @pytest.fixture
-def unwatched(monkeypatch):
+def unsampled(monkeypatch):
     """The stand-in's totals move with each reading, and one that NVML's process takes by itself counts."""
-    monkeypatch.setattr(NvmlClient, "watch", lambda *_: None)
+    monkeypatch.setattr(NvmlClient, "start_sampling", lambda *_: None)
 
 
 @pytest.mark.process
-@pytest.mark.usefixtures("unwatched")
+@pytest.mark.usefixtures("unsampled")
 def test_counters_are_the_drivers_own_by_uuid(use_nvml):
     use_nvml("eight_a800", "gpu.3.temperature_c = 71", "gpu.3.field.74 = 12000000000 +1000000000")
     identity = IDENTITY.model_copy(update={"uuid": FIRST[:-1] + "3"})

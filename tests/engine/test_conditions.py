@@ -7,7 +7,7 @@ import pytest
 
 from nameplate.device.interface import Counters
 from nameplate.engine.conditions import GpuConditions, conditions_between, gpu_course, of_batches
-from nameplate.telemetry.gpu import POLICIES, GpuReading, difference
+from nameplate.telemetry.gpu import POLICIES, GpuReading, subtract_readings
 
 NOT_COUNTED = dict.fromkeys((f"{policy}_throttle_s" for policy in POLICIES), None)
 
@@ -165,7 +165,7 @@ def test_what_held_during_the_batches_comes_before_what_held_in_between():
 
 def test_without_a_course_the_counters_at_both_ends_tell():
     first, last = told(0.0), told(10.0, power_throttle_s=9.5)
-    assert GpuConditions(first, last, difference(first, last)).share("power") == pytest.approx(0.25)
+    assert GpuConditions(first, last, subtract_readings(first, last)).share("power") == pytest.approx(0.25)
 
 
 def test_a_cpus_clock_heat_and_energy_are_of_the_batches_alone():

@@ -38,7 +38,7 @@ from nameplate.device.survey import Seen, Survey, cpu_obstacles
 from nameplate.record import columns
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.suite import Case, Suite
-from nameplate.telemetry.gpu import GpuFacts, GpuReading, health
+from nameplate.telemetry.gpu import GpuFacts, GpuReading, describe_problems
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = REPOSITORY / "tests" / "data"
@@ -233,7 +233,7 @@ def recorded_gpu(index, **changes):
     told = {"sm_clock_mhz": 1410, "temperature_c": 34, "power_w": 62.5, "ecc_uncorrected": 0} | changes
     reading = GpuReading(uuid=uuid, at_s=1.0, **told)
     identity = identity_without_torch(facts)
-    said = tuple(health(facts, reading))
+    said = tuple(describe_problems(facts, reading))
     unusable = "torch can't use it"
     name = f"nvml:{index}"
     return Seen(name, identity, rate_gpu(identity), said, unusable=unusable, reading=reading, facts=facts)

@@ -21,7 +21,7 @@ def test_busy_is_all_but_idle_and_waiting_and_guests_count_once(tmp_path):
     busy, steal = host.read_cpu_totals(stat)
     assert busy == pytest.approx(51.0)
     assert steal == pytest.approx(2.5)
-    assert host.tick_s() == 0.01
+    assert host.read_tick_s() == 0.01
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,12 @@ from nameplate.telemetry.gpu import (
     GpuFacts,
     GpuProcess,
     GpuReading,
-    card_of,
     decode_clock_event_reasons,
-    difference,
-    find,
-    health,
+    describe_problems,
+    subtract_readings,
 )
 from nameplate.telemetry.nvml import NvmlClient, pids_match
-from nameplate.telemetry.nvml_figures import slowdown_fields
+from nameplate.telemetry.nvml_worker import slowdown_fields
 
 pytestmark = pytest.mark.process
 _UUID = "GPU-a8000000-0000-4000-8000-00000000000{}"
@@ -151,7 +149,7 @@ def test_eight_a800s(use: Use):
     }
     assert not gpu.absent
     assert gpu.pci_id == "10de:20f3"
-    assert [health(gpu) for gpu in gpus] == [[]] * 8
+    assert [describe_problems(gpu) for gpu in gpus] == [[]] * 8
 
 
 @needs_compiler
@@ -170,7 +168,7 @@ def test_a_reading_has_units_and_reasons(use: Use):
     assert reading.power_average_w is None
     assert str(reading.why_absent("power_average_w")) == "NVML_ERROR_NOT_SUPPORTED: field 185"
     assert reading.why_absent("power_w") is None
-    assert health(facts, reading) == []
+    assert describe_problems(facts, reading) == []
     assert GpuReading.model_validate_json(reading.model_dump_json()) == reading
     assert GpuFacts.model_validate_json(facts.model_dump_json()) == facts
 
@@ -179,17 +177,16 @@ def test_a_reading_has_units_and_reasons(use: Use):
 def test_a_gpu_is_found_by_uuid_and_not_by_place(use: Use):
     use("eight_a800", "gpu.5.temperature_c = 71")
     with NvmlClient() as nvml:
-        gpus = nvml.gpus()
+        found = nvml.facts("a8000000-0000-4000-8000-000000000005")
+        assert nvml.facts("GPU-ffffffff-0000-4000-8000-000000000000") is None
         assert nvml.reading(_UUID.format(5).upper()).temperature_c == 71
         unknown = nvml.reading("GPU-ffffffff-0000-4000-8000-000000000000")
         assert unknown.temperature_c is None
         assert "no GPU GPU-ffffffff" in str(unknown.why_absent("temperature_c"))
         assert "8" in str(unknown.why_absent("temperature_c"))
         assert nvml.reading(_FIRST).temperature_c == 34
-    found = find(gpus, "a8000000-0000-4000-8000-000000000005")
     assert found is not None
     assert found.index == 5
-    assert find(gpus, "GPU-ffffffff-0000-4000-8000-000000000000") is None
 
 
 @needs_compiler
@@ -212,7 +209,7 @@ def test_a_mixed_node_of_a_new_driver(use: Use):
     assert gpus[2].why_absent("serial") == "NVML_ERROR_NOT_SUPPORTED: nvmlDeviceGetSerial"
     assert consumer.ecc_uncorrected is None
     assert consumer.remapping_pending is None
-    assert health(gpus[2], consumer) == []
+    assert describe_problems(gpus[2], consumer) == []
 
 
 @pytest.mark.parametrize(
@@ -306,8 +303,7 @@ def test_mig_slices_follow_their_card(use: Use):
     assert one.name == "NVIDIA A800-SXM4-80GB MIG 3g.40gb"
     assert one.memory_bytes == 42412802048
     assert one.max_sm_clock_mhz == 1410
-    assert card_of(gpus, one) == card
-    assert card_of(gpus, card) == card
+    assert (card.parent_uuid, one.parent_uuid) == (None, card.uuid)
     assert readings[1].power_w is None
     assert readings[1].energy_j is None
     assert "no power of its own" in str(readings[1].why_absent("energy_j"))
@@ -315,10 +311,10 @@ def test_mig_slices_follow_their_card(use: Use):
     assert readings[1].processes == ()
     assert readings[2].processes == (GpuProcess(pid=4242, used_bytes=2**20),)
     assert readings[0].gpu_utilization_percent is None
-    (said,) = health(card)
+    (said,) = describe_problems(card)
     assert "MIG is on for GPU 0" in said
     assert "nvidia-smi -i 0 -mig 0" in said
-    assert "one slice" in health(other)[0]
+    assert "one slice" in describe_problems(other)[0]
 
 
 @needs_compiler
@@ -360,7 +356,7 @@ def test_own_processes_are_left_out(use: Use):
     assert (first.own_processes_seen, first.other_processes) == (1, True)
     assert (second.processes, second.other_processes) == ((), False)
     assert (as_everyone.own_processes_seen, as_everyone.other_processes) == (3, False)
-    assert health(facts, first) == [
+    assert describe_problems(facts, first) == [
         "2 other processes are on GPU 0 holding 1.0 GiB (pid 77, 78): end them, or wait"
     ]
 
@@ -409,7 +405,7 @@ def test_a_lost_card_costs_only_its_own_figures(use: Use):
     assert len(gpus) == 8
     assert (gpus[3].index, gpus[3].uuid, gpus[3].name, gpus[3].lost) == (3, None, None, True)
     assert gpus[3].why_absent("name") == "NVML_ERROR_GPU_IS_LOST: nvmlDeviceGetHandleByIndex"
-    assert "fell off the bus" in health(gpus[3])[0]
+    assert "fell off the bus" in describe_problems(gpus[3])[0]
     assert reading.temperature_c == 34
 
 
@@ -443,9 +439,9 @@ def test_a_card_lost_in_mid_run(use: Use):
     assert str(after.why_absent("energy_j")) == "NVML_ERROR_GPU_IS_LOST: nvmlDeviceGetFieldValues"
     assert str(after.why_absent("temperature_c")) == "NVML_ERROR_GPU_IS_LOST: nvmlDeviceGetTemperature"
     assert other.energy_j is not None
-    assert difference(before, after).energy_j is None
-    assert "GPU_IS_LOST" in difference(before, after).absent["energy_j"]
-    assert "fell off the bus" in health(facts, after)[0]
+    assert subtract_readings(before, after).energy_j is None
+    assert "GPU_IS_LOST" in subtract_readings(before, after).absent["energy_j"]
+    assert "fell off the bus" in describe_problems(facts, after)[0]
 
 
 @needs_compiler
@@ -611,7 +607,7 @@ def test_throttling_is_told_by_bits_and_by_growing_times(use: Use):
     )
     with NvmlClient() as nvml:
         before, after = nvml.reading(_FIRST), nvml.reading(_FIRST)
-    between = difference(before, after)
+    between = subtract_readings(before, after)
     assert after.clock_event_reasons == ("sw_power_cap", "sw_thermal_slowdown", "unknown_0x2000")
     assert between.throttle_reasons == after.throttle_reasons
     assert between.throttle_s["power"] == pytest.approx(0.001)
@@ -646,7 +642,7 @@ def _at(at_s: float, **figures) -> GpuReading:
 def test_a_counter_that_falls_or_runs_ahead_of_the_clock_gives_no_difference():
     before = _at(10.0, energy_j=500.0, power_throttle_s=1.0, thermal_throttle_s=1.0)
     after = _at(20.0, energy_j=20.0, power_throttle_s=900.0, thermal_throttle_s=11.0)
-    between = difference(before, after)
+    between = subtract_readings(before, after)
     assert between.energy_j is None
     assert between.mean_power_w is None
     assert str(between.absent["energy_j"]) == "the counter fell from 500 to 20: the driver was reloaded"
@@ -657,18 +653,18 @@ def test_a_counter_that_falls_or_runs_ahead_of_the_clock_gives_no_difference():
 
 def test_readings_of_two_gpus_are_not_subtracted():
     with pytest.raises(ValueError, match=r"two GPUs.*000.*001"):
-        difference(_at(0.0), GpuReading(uuid=_UUID.format(1), at_s=1.0))
+        subtract_readings(_at(0.0), GpuReading(uuid=_UUID.format(1), at_s=1.0))
 
 
 def test_what_is_unknown_at_one_end_is_unknown_between():
     known = _at(0.0, clock_event_reasons=0, processes=(), pids_match=True)
     unknown = GpuReading.nothing(_FIRST, "gone", 1.0)
-    between = difference(known, unknown)
+    between = subtract_readings(known, unknown)
     assert between.other_processes is None
     assert between.throttle_reasons is None
     assert between.throttled_s is None
     assert str(between.absent["energy_j"]) == "not read"
-    assert difference(known.model_copy(update={"energy_j": 1.0}), unknown).absent["energy_j"] == "gone"
+    assert subtract_readings(known.model_copy(update={"energy_j": 1.0}), unknown).absent["energy_j"] == "gone"
 
 
 _WELL = {"index": 2, "uuid": _FIRST, "max_pcie_width": 16, "max_pcie_generation": 4}
@@ -717,28 +713,31 @@ _WELL = {"index": 2, "uuid": _FIRST, "max_pcie_width": 16, "max_pcie_generation"
     ],
 )
 def test_each_obstacle_is_one_sentence_with_a_number_and_a_next_step(facts, reading, said):
-    (sentence,) = health(GpuFacts(**{**_WELL, **facts}), _at(0.0, **reading))
+    (sentence,) = describe_problems(GpuFacts(**{**_WELL, **facts}), _at(0.0, **reading))
     assert all(part in sentence for part in said)
 
 
 def test_what_is_no_obstacle_is_not_mentioned():
     idle = _at(0.0, pcie_generation=1, pcie_width=16, gpu_utilization_percent=0, clock_event_reasons=0x1)
     limits = {"power_limit_w": 399.6, "default_power_limit_w": 400.0}
-    assert health(GpuFacts(**_WELL, **limits), idle) == []
+    assert describe_problems(GpuFacts(**_WELL, **limits), idle) == []
 
 
 def test_a_gpu_that_tells_nothing_is_an_obstacle():
     facts = GpuFacts(index=2, absent={"*": "NVML_ERROR_UNKNOWN: why"})
-    assert health(facts) == [
+    assert describe_problems(facts) == [
         "NVML tells nothing of GPU 2 (NVML_ERROR_UNKNOWN: why): see what nvidia-smi says"
     ]
-    assert "can't be read (gone)" in health(GpuFacts(**_WELL), GpuReading.nothing(_FIRST, "gone", 0.0))[0]
+    assert (
+        "can't be read (gone)"
+        in describe_problems(GpuFacts(**_WELL), GpuReading.nothing(_FIRST, "gone", 0.0))[0]
+    )
 
 
 @needs_compiler
 def test_a_capped_power_limit(use: Use):
     use("eight_a800", "gpu.0.power_limit_mw = 250000")
     facts, reading = _first()
-    assert health(facts, reading) == [
+    assert describe_problems(facts, reading) == [
         "the power limit of GPU 0 is 250 W, 37.5% below its default: nvidia-smi -i 0 -pl 400"
     ]

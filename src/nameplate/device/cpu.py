@@ -26,8 +26,7 @@ from nameplate.specs import cpu as specs
 from nameplate.specs import recognition
 from nameplate.specs.parts import ENVIRONMENT
 from nameplate.specs.rating import Figure, Rating
-from nameplate.telemetry.host import read_cpu_totals, tick_s
-from nameplate.telemetry.host_watch import HostWatch
+from nameplate.telemetry.host import HostSampler, read_cpu_totals, read_tick_s
 from nameplate.workload import Launch
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class CpuDevice:
             self.identity.memory_limit_bytes or 1 << 62, psutil.virtual_memory().available
         )
         self._flushed: torch.Tensor | None = None
-        self._watch: HostWatch | None = None
+        self._watch: HostSampler | None = None
         self._rows: deque[Counters] = deque(maxlen=_MOST_ROWS)
 
     @property
@@ -115,7 +114,7 @@ class CpuDevice:
         share = self._parallel_share()
         totals = read_cpu_totals(cpus=self.identity.affinity_cpus)
         busy, steal = totals or (None, None)
-        tick = tick_s() if totals else None
+        tick = read_tick_s() if totals else None
         row = Counters(time.perf_counter(), time.process_time(), busy, steal, tick, share)
         self._rows.append(row)
         return row
@@ -128,9 +127,9 @@ class CpuDevice:
     def _drain(self) -> None:
         """Take what the sampler, started here the first time, has seen meanwhile."""
         if self._watch is None:
-            self._watch = HostWatch(self.identity.affinity_cpus)
+            self._watch = HostSampler(self.identity.affinity_cpus)
             atexit.register(self._watch.close)
-        for row in self._watch.rows():
+        for row in self._watch.take_readings():
             self._rows.append(
                 Counters(
                     row.at_s,

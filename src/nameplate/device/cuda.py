@@ -208,13 +208,15 @@ class CudaDevice:
     def _sampled(self) -> list[GpuReading]:
         """What NVML's process read by itself since the last call."""
         uuid = self.identity.uuid
-        return [] if uuid is None else [_as_this(uuid, one) for one in self._watcher(uuid).watched(uuid)]
+        return (
+            [] if uuid is None else [_as_this(uuid, one) for one in self._watcher(uuid).take_readings(uuid)]
+        )
 
     def _watcher(self, uuid: str) -> NvmlClient:
         """The client, which samples this GPU from the first time that something of it is asked."""
         client = self._nvml or shared_nvml()
         if not self._watching:
-            client.watch(uuid)
+            client.start_sampling(uuid)
             self._watching = True
         return client
 

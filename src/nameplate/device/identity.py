@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from nameplate.base.model import FrozenModel
-from nameplate.telemetry.nvml_worker import plain_uuid
+from nameplate.telemetry.nvml_library import plain_uuid
 
 
 class _Evidence(FrozenModel):

@@ -18,10 +18,10 @@ from nameplate.device.cpu import CpuDevice
 from nameplate.device.find import open_device
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
 from nameplate.specs.rating import Rating
-from nameplate.telemetry.gpu import GpuFacts, GpuReading, health
+from nameplate.telemetry.gpu import GpuFacts, GpuReading, describe_problems
 from nameplate.telemetry.host import read_cpu_totals
 from nameplate.telemetry.nvml import NvmlClient
-from nameplate.telemetry.nvml_worker import plain_uuid
+from nameplate.telemetry.nvml_library import plain_uuid
 
 # Past these a neighbour shows in a figure: what a record is called `contended` for is 5 % of the cores now.
 _BUSY_SHARE = 0.1
@@ -98,7 +98,7 @@ def _usable_gpu(index: int, nvml: NvmlClient) -> Seen:
         nothing = _("NVML tells nothing of this GPU ({reason}): see what nvidia-smi says", reason=reason)
         said: tuple[str, ...] = (nothing,)
     else:
-        said = tuple(health(facts, reading))
+        said = tuple(describe_problems(facts, reading))
     return Seen(
         f"cuda:{index}",
         identity,
@@ -131,7 +131,7 @@ def _unusable_gpu(name: str, facts: GpuFacts, nvml: NvmlClient) -> Seen:
         name,
         identity,
         cuda.rate(identity),
-        tuple(health(facts, reading)),
+        tuple(describe_problems(facts, reading)),
         tuple(_unjudged(reading)),
         _why_unusable(facts),
         reading,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from nameplate.base.messages import Reason
 from nameplate.device.interface import Counters
-from nameplate.telemetry.gpu import POLICIES, GpuDifference, GpuReading, difference
+from nameplate.telemetry.gpu import POLICIES, GpuDifference, GpuReading, subtract_readings
 from nameplate.telemetry.timeline import Spans, gained, integrated, mean_within
 
 # Clock-event reasons by the policy that NVML's counters name; for drivers whose counters are absent.
@@ -240,7 +240,7 @@ def of_batches(conditions: Conditions, rows: Sequence[Counters], spans: Spans) -
 def _gpu(before: GpuReading | None, after: GpuReading | None) -> GpuConditions | None:
     if before is None or after is None:
         return None
-    return GpuConditions(before, after, difference(before, after))
+    return GpuConditions(before, after, subtract_readings(before, after))
 
 
 def _lower(before: float | None, after: float | None) -> float | None:

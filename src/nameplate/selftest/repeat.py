@@ -26,7 +26,7 @@ from nameplate.engine.conditions import conditions_between
 from nameplate.engine.verdict import is_contended
 from nameplate.run.measure import SEED
 from nameplate.selftest.peers import NoFigure
-from nameplate.telemetry.host import read_cpu_totals, tick_s
+from nameplate.telemetry.host import read_cpu_totals, read_tick_s
 
 OURS = "nameplate"
 RAW = "nameplate raw"
@@ -245,7 +245,7 @@ def read_counters() -> Counters:
         process_cpu_s=own.user + own.system + own.children_user + own.children_system,
         busy_cpu_s=busy,
         steal_s=steal,
-        tick_s=tick_s() if totals else None,
+        tick_s=read_tick_s() if totals else None,
     )
 
 

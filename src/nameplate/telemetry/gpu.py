@@ -1,13 +1,13 @@
-"""What is known of an NVIDIA GPU, read once (`GpuFacts`) and around each case (`GpuReading`).
+"""An NVIDIA GPU: its description (`GpuFacts`), its state at a moment (`GpuReading`), and its problems.
 
-A figure NVML doesn't give is None, never 0, and `absent` says why: figure to reason, `*` for all of them. A
-reason is a message of ours, or NVML's own text.
-Names of clock-event reasons, modes and actions are NVIDIA's own, in lower case, to be looked up.
+A figure that NVML doesn't give is None, never 0, and `absent` says why: figure to reason, `*` for all
+figures. A reason is a message of ours, or NVML's own text. Names of clock-event reasons, modes and actions
+are NVIDIA's own, in lower case, so that they can be looked up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator
@@ -16,7 +16,6 @@ from nameplate.base.formatting import figure, percent
 from nameplate.base.language import N_, _
 from nameplate.base.messages import Reason, message
 from nameplate.base.model import FrozenModel
-from nameplate.telemetry.nvml_figures import plain_uuid
 
 # nvmlClocksEventReason… and, for the last two, nvmlClocksThrottleReason… of nvml.h: a bit mask.
 _REASONS = {
@@ -32,35 +31,36 @@ _REASONS = {
     0x200: "board_limit",
     0x400: "reliability",
 }
-# What is no throttling: nothing to do, or a clock that someone chose.
+# Reasons that aren't throttling: the GPU is idle, or somebody set the clock.
 _CHOSEN = {"gpu_idle", "applications_clocks_setting", "display_clock_setting"}
-# Where a driver counts longer than the clock on the wall, the counter isn't in the unit taken for it.
+# A counter that gained more time than has passed isn't in the unit that we take it for.
 _COUNTER_SLACK = 1.1
 _COUNTER_SLACK_S = 0.1
 # Board limits are set in whole watts; enforced ones are reported with milliwatts of rounding.
 _POWER_TOLERANCE_W = 1.0
-# Links slow down where nothing is asked of them; their generation tells only under load.
+# Idle links slow down, so their generation means something only under load.
 _LOADED_PERCENT = 50
 
 POLICIES = ("power", "thermal", "software_thermal", "hardware_thermal", "power_brake")
 
 
 def decode_clock_event_reasons(mask: int) -> tuple[str, ...]:
-    """Return the names of the set bits, lowest first; a bit nobody here knows is `unknown_0x…`."""
+    """Return the names of the set bits, lowest first; an unknown bit is `unknown_0x…`."""
     bits = (1 << place for place in range(mask.bit_length()))
     return tuple(_REASONS.get(bit, f"unknown_{bit:#x}") for bit in bits if mask & bit)
 
 
-def _reasons(found: Any) -> Any:
+def _as_names(found: Any) -> Any:
+    """Decode a mask; names stay names, as a saved reading has them."""
     return decode_clock_event_reasons(found) if isinstance(found, int) else found
 
 
-class _Seen(FrozenModel):
+class _GpuFigures(FrozenModel):
     uuid: str | None = None
     absent: Mapping[str, Reason] = {}
 
     def why_absent(self, figure: str) -> Reason | None:
-        """Return why a figure is None; None where it isn't, or nobody said."""
+        """Return why a figure is None; None where it isn't, or where no reason is known."""
         if getattr(self, figure) is not None:
             return None
         return self.absent.get(figure, self.absent.get("*"))
@@ -74,8 +74,8 @@ class _Seen(FrozenModel):
         )
 
 
-class GpuFacts(_Seen):
-    """One card, or MIG slice of one, as the driver describes it; clocks and limits are those of its card."""
+class GpuFacts(_GpuFigures):
+    """One card, or one MIG slice, as the driver describes it; a slice has its card's clocks and limits."""
 
     index: int  # in NVML's order, which isn't CUDA's; a slice has its card's
     parent_uuid: str | None = None  # the card of a MIG slice; None for a card
@@ -102,7 +102,7 @@ class GpuFacts(_Seen):
     virtualization_mode: str | None = None  # none, passthrough, vgpu, host_vgpu, host_vsga
     max_pcie_generation: int | None = None  # of card and slot together
     max_pcie_width: int | None = None
-    pcie_generation: int | None = None  # when read: links slow down when idle
+    pcie_generation: int | None = None  # at this moment: idle links slow down
     pcie_width: int | None = None
 
     @property
@@ -125,7 +125,7 @@ class GpuProcess(FrozenModel):
     used_bytes: int | None = None
 
 
-class GpuReading(_Seen):
+class GpuReading(_GpuFigures):
     """One GPU at one moment. A MIG slice has its card's clocks, temperature and counters, and no power."""
 
     at_s: float  # on time.perf_counter's clock, which processes of one Linux host share
@@ -134,11 +134,11 @@ class GpuReading(_Seen):
     temperature_c: int | None = None
     memory_temperature_c: int | None = None
     power_w: float | None = None
-    power_source: str | None = None  # instant (field 186), or usage: what an older driver's one call gives
+    power_source: str | None = None  # instant (field 186), or usage: the one call that older drivers have
     power_average_w: float | None = None  # over 1 s; no GA100 (A100, A800) has it
     energy_j: float | None = None  # since the driver was loaded; on GH200 the whole module's
-    clock_event_reasons: Annotated[tuple[str, ...] | None, BeforeValidator(_reasons)] = None  # () for none
-    # Time held below the clock it would have run at, since the driver was loaded, by what held it:
+    clock_event_reasons: Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)] = None  # () for none
+    # Time for which each policy held the clock down, since the driver was loaded:
     power_throttle_s: float | None = None
     thermal_throttle_s: float | None = None
     software_thermal_throttle_s: float | None = None
@@ -156,31 +156,31 @@ class GpuReading(_Seen):
     pcie_replays: int | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None
-    processes: tuple[GpuProcess, ...] | None = None  # with a compute context, the own ones left out
-    own_processes_seen: int | None = None  # how many were left out
+    processes: tuple[GpuProcess, ...] | None = None  # others' with a compute context; own ones are left out
+    own_processes_seen: int | None = None  # how many own ones were left out
     own_processes: int = 1  # how many the reader called its own
-    # Whether this process numbers processes as the driver does. In a container it mostly doesn't: its own may
-    # be among `processes` under the host's number, and other containers' may be hidden.
+    # Whether this process has the process ids that the driver has. In a container it mostly hasn't: its own
+    # processes may be among `processes` under the host's ids, and those of other containers may be hidden.
     pids_match: bool | None = None
 
     @classmethod
     def nothing(cls, uuid: str | None, reason: Reason, at_s: float) -> Self:
-        """A reading without figures, for one reason."""
+        """Return a reading without figures, for one reason."""
         return cls(uuid=uuid, at_s=at_s, absent={"*": reason})
 
     @property
     def throttle_reasons(self) -> tuple[str, ...] | None:
-        """The clock-event reasons that mean throttling: not idle, and not a clock that someone set."""
+        """The clock-event reasons that mean throttling; an idle GPU and a clock that somebody set don't."""
         if self.clock_event_reasons is None:
             return None
         return tuple(reason for reason in self.clock_event_reasons if reason not in _CHOSEN)
 
     @property
     def other_processes(self) -> bool | None:
-        """Whether anyone else has a compute context here; None where that can't be told.
+        """Whether another process has a compute context here; None where that can't be known.
 
-        Where process ids don't match and none of the own was recognised, as many as there are of the own may
-        be the own under other numbers, and an empty list may be one that hides others.
+        Where process ids don't match and no own process was recognised, as many of the listed ones as there
+        are own ones may be our own under other ids, and others may be hidden from an empty list.
         """
         if self.processes is None:
             return None
@@ -190,11 +190,11 @@ class GpuReading(_Seen):
 
 
 class GpuDifference(FrozenModel):
-    """What happened on one GPU between two readings; a figure is None where they don't tell it."""
+    """What happened on one GPU between two readings; an unknown figure is None, and `absent` says why."""
 
     elapsed_s: float
     energy_j: float | None = None
-    mean_power_w: float | None = None  # energy by time; over less than some 5 s the counter's own steps show
+    mean_power_w: float | None = None  # energy ÷ time; below some 5 s the counter's steps are visible
     throttle_s: Mapping[str, float | None]  # by policy, of POLICIES
     ecc_errors: int | None = None
     pcie_replays: int | None = None
@@ -204,59 +204,52 @@ class GpuDifference(FrozenModel):
 
     @property
     def throttled_s(self) -> float | None:
-        """The longest time any policy held the clock down; policies may overlap, so they don't add up."""
+        """The longest time that any policy held the clock down. Policies may overlap, so this is no sum."""
         known = [spent for spent in self.throttle_s.values() if spent is not None]
         return max(known) if known else None
 
 
-def difference(before: GpuReading, after: GpuReading) -> GpuDifference:
-    """Subtract two readings of one GPU. Raises ValueError for readings of two."""
+def subtract_readings(before: GpuReading, after: GpuReading) -> GpuDifference:
+    """Return what happened between two readings of one GPU. Raises ValueError for readings of two."""
     if before.uuid != after.uuid:
         raise ValueError(f"readings of two GPUs can't be subtracted: {before.uuid} and {after.uuid}")
-    count = _Subtraction(before, after)
     elapsed_s = after.at_s - before.at_s
-    energy_j = count.of("energy_j")
+    absent: dict[str, Reason] = {}
+
+    def gain(figure: str) -> float | None:
+        first, second = getattr(before, figure), getattr(after, figure)
+        if first is None or second is None:
+            lacking = before if first is None else after
+            absent[figure] = lacking.why_absent(figure) or message("not_read")
+            return None
+        if second < first:
+            absent[figure] = message("counter_fell", first=first, second=second)
+            return None
+        return float(second - first)
+
+    def gained_count(figure: str) -> int | None:
+        found = gain(figure)
+        return None if found is None else int(found)
+
+    def gained_s(figure: str) -> float | None:
+        found = gain(figure)
+        if found is not None and found > elapsed_s * _COUNTER_SLACK + _COUNTER_SLACK_S:
+            absent[figure] = message("counter_outran", counted_s=found, elapsed_s=elapsed_s)
+            return None
+        return found
+
+    energy_j = gain("energy_j")
     return GpuDifference(
         elapsed_s=elapsed_s,
         energy_j=energy_j,
         mean_power_w=None if energy_j is None or elapsed_s <= 0 else energy_j / elapsed_s,
-        throttle_s={policy: count.time(f"{policy}_throttle_s", elapsed_s) for policy in POLICIES},
-        ecc_errors=count.whole("ecc_uncorrected"),
-        pcie_replays=count.whole("pcie_replays"),
+        throttle_s={policy: gained_s(f"{policy}_throttle_s") for policy in POLICIES},
+        ecc_errors=gained_count("ecc_uncorrected"),
+        pcie_replays=gained_count("pcie_replays"),
         other_processes=_either(before.other_processes, after.other_processes),
         throttle_reasons=_union(before.throttle_reasons, after.throttle_reasons),
-        absent=count.absent,
+        absent=absent,
     )
-
-
-class _Subtraction:
-    """Differences of counters, and why there is none."""
-
-    def __init__(self, before: GpuReading, after: GpuReading) -> None:
-        self._before, self._after = before, after
-        self.absent: dict[str, Reason] = {}
-
-    def of(self, figure: str) -> float | None:
-        first, second = getattr(self._before, figure), getattr(self._after, figure)
-        if first is None or second is None:
-            lacking = self._before if first is None else self._after
-            self.absent[figure] = lacking.why_absent(figure) or message("not_read")
-            return None
-        if second < first:
-            self.absent[figure] = message("counter_fell", first=first, second=second)
-            return None
-        return float(second - first)
-
-    def whole(self, figure: str) -> int | None:
-        found = self.of(figure)
-        return None if found is None else int(found)
-
-    def time(self, figure: str, elapsed_s: float) -> float | None:
-        found = self.of(figure)
-        if found is not None and found > elapsed_s * _COUNTER_SLACK + _COUNTER_SLACK_S:
-            self.absent[figure] = message("counter_outran", counted_s=found, elapsed_s=elapsed_s)
-            return None
-        return found
 
 
 def _either(first: bool | None, second: bool | None) -> bool | None:
@@ -271,22 +264,11 @@ def _union(first: Sequence[str] | None, second: Sequence[str] | None) -> tuple[s
     return tuple(dict.fromkeys((*first, *second)))
 
 
-def find(gpus: Iterable[GpuFacts], uuid: str) -> GpuFacts | None:
-    """Return the GPU or MIG slice of this UUID, whatever kind is written before it (torch writes none)."""
-    wanted = plain_uuid(uuid)
-    return next((gpu for gpu in gpus if gpu.uuid is not None and plain_uuid(gpu.uuid) == wanted), None)
+def describe_problems(facts: GpuFacts, reading: GpuReading | None = None) -> list[str]:
+    """Return what stands in the way of a clean measurement: one sentence each, with what to do next.
 
-
-def card_of(gpus: Iterable[GpuFacts], gpu: GpuFacts) -> GpuFacts | None:
-    """Return the card a MIG slice is cut from; a card is its own."""
-    return gpu if gpu.parent_uuid is None else find(gpus, gpu.parent_uuid)
-
-
-def health(facts: GpuFacts, reading: GpuReading | None = None) -> list[str]:
-    """Say what stands in the way of a clean measurement: one sentence each, with a number and a next step.
-
-    An empty list means that nothing known does; figures that are absent are passed over, but for a card of
-    which there are none at all.
+    An empty list means that no problem is known. Absent figures are passed over, unless a card gives no
+    figure at all.
     """
     if facts.lost or (reading is not None and reading.lost):
         lost = N_("GPU {gpu} fell off the bus (NVML_ERROR_GPU_IS_LOST): drain the node, reset or reseat it")
@@ -294,24 +276,25 @@ def health(facts: GpuFacts, reading: GpuReading | None = None) -> list[str]:
     if "*" in facts.absent:
         silent = N_("NVML tells nothing of GPU {gpu} ({reason}): see what nvidia-smi says")
         return [_(silent, gpu=facts.index, reason=facts.absent["*"])]
-    found = _settings(facts)
+    found = [*_describe_settings(facts)]
     if reading is not None:
         if "*" in reading.absent:
             unread = N_("GPU {gpu} can't be read ({reason}): see what nvidia-smi says")
             return [*found, _(unread, gpu=facts.index, reason=reading.absent["*"])]
-        found += [*_faults(facts, reading), *_company(facts, reading), *_link(facts, reading)]
+        found += _describe_faults(facts, reading)
+        found += _describe_clocks(facts, reading)
+        found += _describe_other_processes(facts, reading)
+        found += _describe_pcie_link(facts, reading)
     return found
 
 
-def _settings(facts: GpuFacts) -> list[str]:
-    found: list[str] = []
-    number = facts.index
+def _describe_settings(facts: GpuFacts) -> Iterator[str]:
     if facts.persistence_mode is False:
         text = N_(
             "persistence mode is off on GPU {gpu}, so its state and clocks go with the last process: "
             "nvidia-smi -i {gpu} -pm 1"
         )
-        found.append(_(text, gpu=number))
+        yield _(text, gpu=facts.index)
     if facts.mig_mode:
         text = (
             N_("MIG is on for GPU {gpu}, and this is one slice of it: nvidia-smi -i {gpu} -mig 0")
@@ -320,13 +303,13 @@ def _settings(facts: GpuFacts) -> list[str]:
                 "MIG is on for GPU {gpu}, and no process can use the whole card: nvidia-smi -i {gpu} -mig 0"
             )
         )
-        found.append(_(text, gpu=number))
+        yield _(text, gpu=facts.index)
     if facts.compute_mode == "prohibited":
         text = N_("compute mode of GPU {gpu} is prohibited: nvidia-smi -i {gpu} -c DEFAULT")
-        found.append(_(text, gpu=number))
+        yield _(text, gpu=facts.index)
     if facts.virtualization_mode == "vgpu":
         text = N_("GPU {gpu} is a virtual one that others may share: measure on bare metal")
-        found.append(_(text, gpu=number))
+        yield _(text, gpu=facts.index)
     limit, usual = facts.power_limit_w, facts.default_power_limit_w
     if limit is not None and usual is not None and limit < usual - _POWER_TOLERANCE_W:
         text = N_(
@@ -334,19 +317,16 @@ def _settings(facts: GpuFacts) -> list[str]:
             "nvidia-smi -i {gpu} -pl {usual}"
         )
         below = percent(1 - limit / usual)
-        found.append(_(text, gpu=number, limit=figure(limit), share=below, usual=round(usual)))
-    return found
+        yield _(text, gpu=facts.index, limit=figure(limit), share=below, usual=round(usual))
 
 
-def _faults(facts: GpuFacts, reading: GpuReading) -> list[str]:
-    found: list[str] = []
-    number = facts.index
+def _describe_faults(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:
     if reading.ecc_uncorrected:
         text = N_(
             "GPU {gpu} has had {count} uncorrectable memory errors since its driver was loaded: see "
             "nvidia-smi -i {gpu} -q -d ECC, and reset it"
         )
-        found.append(_(text, gpu=number, count=reading.ecc_uncorrected))
+        yield _(text, gpu=facts.index, count=reading.ecc_uncorrected)
     rows = reading.remapped_rows_uncorrectable
     if reading.remapping_pending:
         text = (
@@ -357,13 +337,16 @@ def _faults(facts: GpuFacts, reading: GpuReading) -> list[str]:
                 "nvidia-smi -i {gpu} -r"
             )
         )
-        found.append(_(text, gpu=number, count=rows))
+        yield _(text, gpu=facts.index, count=rows)
     if reading.remapping_failed:
         text = N_("GPU {gpu} could not remap a bad row ({count} remapped so far): have the card replaced")
-        found.append(_(text, gpu=number, count=_("some") if rows is None else rows))
+        yield _(text, gpu=facts.index, count=_("some") if rows is None else rows)
     if reading.recovery_action not in (None, "none"):
         text = N_("the driver asks for {action} to recover GPU {gpu}: do that first")
-        found.append(_(text, action=reading.recovery_action, gpu=number))
+        yield _(text, action=reading.recovery_action, gpu=facts.index)
+
+
+def _describe_clocks(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:
     clock, heat = reading.sm_clock_mhz, reading.temperature_c
     if reading.throttle_reasons:
         text = N_(
@@ -373,17 +356,16 @@ def _faults(facts: GpuFacts, reading: GpuReading) -> list[str]:
         at = "" if clock is None else _(" at {mhz} MHz", mhz=clock)
         warm = "" if heat is None else _(", {celsius} °C", celsius=heat)
         reasons = ", ".join(reading.throttle_reasons)
-        found.append(_(text, gpu=number, clock=at, heat=warm, reasons=reasons))
+        yield _(text, gpu=facts.index, clock=at, heat=warm, reasons=reasons)
     if "applications_clocks_setting" in (reading.clock_event_reasons or ()):
         now = "" if clock is None else _(" ({mhz} MHz now)", mhz=clock)
         text = N_("the clocks of GPU {gpu} are held by a setting{now}: nvidia-smi -i {gpu} -rgc, and -rac")
-        found.append(_(text, gpu=number, now=now))
-    return found
+        yield _(text, gpu=facts.index, now=now)
 
 
-def _company(facts: GpuFacts, reading: GpuReading) -> list[str]:
+def _describe_other_processes(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:
     if not reading.other_processes or not reading.processes:
-        return []
+        return
     used = [one.used_bytes for one in reading.processes]
     known = sum(size for size in used if size is not None)
     pids = ", ".join(str(one.pid) for one in reading.processes)
@@ -393,23 +375,20 @@ def _company(facts: GpuFacts, reading: GpuReading) -> list[str]:
         else N_("{count} other process is on GPU {gpu}{held} (pid {pids}): end them, or wait")
     )
     held = _(" holding {size} GiB", size=f"{known / 2**30:.1f}") if known else ""
-    return [_(text, count=len(used), gpu=facts.index, held=held, pids=pids)]
+    yield _(text, count=len(used), gpu=facts.index, held=held, pids=pids)
 
 
-def _link(facts: GpuFacts, reading: GpuReading) -> list[str]:
-    found: list[str] = []
+def _describe_pcie_link(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:
     if _below(reading.pcie_width, facts.max_pcie_width):
         text = N_("the PCIe link of GPU {gpu} is x{width} of x{most}: reseat the card or its riser")
-        found.append(_(text, gpu=facts.index, width=reading.pcie_width, most=facts.max_pcie_width))
+        yield _(text, gpu=facts.index, width=reading.pcie_width, most=facts.max_pcie_width)
     loaded = (reading.gpu_utilization_percent or 0) >= _LOADED_PERCENT
     if loaded and _below(reading.pcie_generation, facts.max_pcie_generation):
         text = N_(
             "the PCIe link of GPU {gpu} runs at generation {now} of {most} under load: check the slot's "
             "setting in the BIOS"
         )
-        generations = {"now": reading.pcie_generation, "most": facts.max_pcie_generation}
-        found.append(_(text, gpu=facts.index, **generations))
-    return found
+        yield _(text, gpu=facts.index, now=reading.pcie_generation, most=facts.max_pcie_generation)
 
 
 def _below(now: int | None, most: int | None) -> bool:

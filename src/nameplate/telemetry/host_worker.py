@@ -1,8 +1,8 @@
 """The process that samples the host's processors, so that neither files nor Python's lock delay a run.
 
-How it runs and ends is said in worker.py. Requests are `{"ask": "watch", "cpus": …, "period_s": …,
-"root": …}` (`cpus` null for all), and `{"ask": "watched"}` for the oldest rows not handed over yet: the
-figures of `HostReading`, in its order. Only the standard library is imported.
+`sampling.py` says how it runs and ends. Requests are `{"ask": "sample", "cpus": …, "period_s": …,
+"root": …}` (`cpus` null for all), and `{"ask": "drain"}` for the oldest rows not handed over yet: the figures
+of `HostReading`, in its order. Only the standard library is imported, and modules that import no more.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nameplate.telemetry.host import cpu_totals
-from nameplate.telemetry.worker import Absent, Row, Watch, main
+from nameplate.telemetry.host import parse_cpu_totals
+from nameplate.telemetry.sampling import Absent, PeriodicSampler, Row, serve
 
-# Of one core, for taking samples: where one costs more, the period grows instead. With waking up for them all
-# stays below 0.3 %: on two shared cores of a nested guest, where waking alone costs 0.1 ms, this process used
-# 0.23 to 0.29 % of one, idle or with both busy (what the threads' schedstat gained in 15 s, at 9 to 10 Hz).
-_SHARE = 0.0012
-# A clock costs some 4 µs to read, and those of many cores at one task are alike.
+# The share of one core that sampling may take; where a sample costs more, the period grows. With the cost of
+# waking up, the process stays below 0.3 %: on two shared cores of a nested guest, where waking alone costs
+# 0.1 ms, it used 0.23 to 0.29 % of one, idle or with both busy (schedstat of its threads over 15 s, at 9 to
+# 10 Hz).
+_MOST_SHARE = 0.0012
+# A clock costs some 4 µs to read, and the clocks of many cores at one task are alike.
 _MOST_CLOCKS = 32
 _DRIVERS = {"coretemp", "k10temp"}
 _PACKAGE_LABELS = ("Package id", "Physical id", "Tdie")  # coretemp, an older one, k10temp
@@ -30,8 +31,8 @@ _CONTROL_LABEL = "Tctl"  # k10temp where there is no Tdie; where there is, it ma
 _STAT_BYTES = 1 << 16  # the cpu lines, which come first, of 700 CPUs
 
 
-class _File:
-    """A small file that is read again and again: opened once, for opening is most of the work."""
+class _PolledFile:
+    """A small file that is read again and again. It is opened once: opening is most of the work."""
 
     def __init__(self, path: Path) -> None:
         self._file: int | None = None
@@ -39,31 +40,33 @@ class _File:
             self._file = os.open(path, os.O_RDONLY)
 
     def text(self, most_bytes: int = 4096) -> str:
-        """What it holds now; nothing where it can't be read."""
+        """Return what it holds now; empty where it can't be read."""
         if self._file is not None:
             with suppress(OSError):
                 return os.pread(self._file, most_bytes, 0).decode("ascii", "replace").strip()
         return ""
 
     def number(self) -> int | None:
-        """The whole number it holds now; None where it holds none."""
+        """Return the whole number it holds now; None where it holds none."""
         with suppress(ValueError):
             return int(self.text())
         return None
 
 
 class Clocks:
-    """Clocks of CPUs, as cpufreq tells them."""
+    """Clocks of CPUs, from cpufreq."""
 
     def __init__(self, root: Path, cpus: Collection[int] | None) -> None:
         """Find the files of `cpus` (None: of all), or of `_MOST_CLOCKS` spread over them evenly."""
         found = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
         paths = {int(path.parts[-3].removeprefix("cpu")): path for path in found}
         chosen = sorted(paths if cpus is None else paths.keys() & set(cpus))
-        self._files = [_File(paths[cpu]) for cpu in chosen[:: math.ceil(len(chosen) / _MOST_CLOCKS) or 1]]
+        self._files = [
+            _PolledFile(paths[cpu]) for cpu in chosen[:: math.ceil(len(chosen) / _MOST_CLOCKS) or 1]
+        ]
 
     def mean_mhz(self) -> float | None:
-        """The mean over those that tell; None where none does."""
+        """Return the mean of the clocks that can be read; None where none can."""
         told = [khz / 1e3 for file in self._files if (khz := file.number())]
         return sum(told) / len(told) if told else None
 
@@ -74,10 +77,10 @@ class Sensors:
     def __init__(self, root: Path) -> None:
         """Find the sensors: those of the processors' own drivers, else the thermal zones of packages."""
         paths = [*_package_sensors(root)] or [*_package_zones(root)]
-        self._files = [_File(path) for path in paths]
+        self._files = [_PolledFile(path) for path in paths]
 
     def hottest_c(self) -> float | None:
-        """The hottest; None where there is none that tells."""
+        """Return the hottest temperature; None where none can be read."""
         told = [found for file in self._files if (found := file.number()) is not None]
         return max(told) / 1e3 if told else None
 
@@ -90,19 +93,19 @@ class Energy:
         self._domains = [
             _Domain(folder)
             for folder in sorted(root.glob("sys/class/powercap/intel-rapl:[0-9]*"))
-            if folder.name.count(":") == 1 and _text(folder / "name").startswith("package")
+            if folder.name.count(":") == 1 and _read_text(folder / "name").startswith("package")
         ]
 
     def total_j(self) -> float | None:
-        """Joules since this was made; None where a package doesn't tell, or there is none."""
+        """Return joules since this was made; None where a package can't be read, or there is none."""
         told = [total for domain in self._domains if (total := domain.total_uj()) is not None]
         return sum(told) / 1e6 if told and len(told) == len(self._domains) else None
 
 
 class _Domain:
     def __init__(self, folder: Path) -> None:
-        self._counter = _File(folder / "energy_uj")
-        self._range_uj = int(_text(folder / "max_energy_range_uj") or 0)
+        self._counter = _PolledFile(folder / "energy_uj")
+        self._range_uj = int(_read_text(folder / "max_energy_range_uj") or 0)
         self._last_uj = self._counter.number()
         self._total_uj = 0
 
@@ -116,39 +119,41 @@ class _Domain:
 
 
 class HostService:
-    """Watches the host once it was told how."""
+    """Samples the host once it was told how."""
 
     def __init__(self) -> None:
-        """Watch nothing yet."""
-        self._watch: Watch | None = None
+        """Sample nothing yet."""
+        self._sampler: PeriodicSampler | None = None
 
     def hello(self) -> None:
-        """Nothing to say."""
+        """Return nothing: there is nothing to tell."""
 
     def answer(self, request: dict[str, Any]) -> Any:
-        """What one request asks for."""
-        if request["ask"] == "watch":
-            sample = _sampler(Path(request["root"]), request["cpus"])
-            sample()  # the first is the dearest by far: as one of the watch it would put off the second
-            self._watch = Watch(sample, request["period_s"], share=_SHARE, spent=time.process_time)
+        """Return the answer to one request."""
+        if request["ask"] == "sample":
+            sample = _make_sample(Path(request["root"]), request["cpus"])
+            sample()  # the first costs most by far; taken by the sampler it would delay the second
+            self._sampler = PeriodicSampler(
+                sample, request["period_s"], most_share=_MOST_SHARE, clock=time.process_time
+            )
             return None
-        if self._watch is None:
-            raise Absent("the host isn't being watched")
-        return self._watch.drain()
+        if self._sampler is None:
+            raise Absent("the host isn't being sampled")
+        return self._sampler.drain()
 
-    def watches(self) -> Iterable[Watch]:
-        """The one watch, once there is one."""
-        return () if self._watch is None else (self._watch,)
+    def samplers(self) -> Iterable[PeriodicSampler]:
+        """Return the one sampler, once there is one."""
+        return () if self._sampler is None else (self._sampler,)
 
 
-def _sampler(root: Path, cpus: Sequence[int] | None) -> Callable[[], Row]:
-    """Return what takes one row."""
-    stat = _File(root / "proc/stat")
+def _make_sample(root: Path, cpus: Sequence[int] | None) -> Callable[[], Row]:
+    """Return the function that takes one row."""
+    stat = _PolledFile(root / "proc/stat")
     clocks, sensors, energy = Clocks(root, cpus), Sensors(root), Energy(root)
 
     def sample() -> Row:
         at_s = time.perf_counter()
-        busy_cpu_s, steal_s = cpu_totals(stat.text(_STAT_BYTES), cpus) or (None, None)
+        busy_cpu_s, steal_s = parse_cpu_totals(stat.text(_STAT_BYTES), cpus) or (None, None)
         energy_j = energy.total_j()
         return at_s, busy_cpu_s, steal_s, clocks.mean_mhz(), sensors.hottest_c(), energy_j
 
@@ -157,8 +162,8 @@ def _sampler(root: Path, cpus: Sequence[int] | None) -> Callable[[], Row]:
 
 def _package_sensors(root: Path) -> Iterator[Path]:
     for folder in root.glob("sys/class/hwmon/hwmon*"):
-        if _text(folder / "name") in _DRIVERS:
-            labels = {path: _text(path) for path in folder.glob("temp*_label")}
+        if _read_text(folder / "name") in _DRIVERS:
+            labels = {path: _read_text(path) for path in folder.glob("temp*_label")}
             named = [path for path, label in labels.items() if label.startswith(_PACKAGE_LABELS)]
             for path in named or [path for path, label in labels.items() if label == _CONTROL_LABEL]:
                 yield path.with_name(path.name.replace("_label", "_input"))
@@ -166,16 +171,16 @@ def _package_sensors(root: Path) -> Iterator[Path]:
 
 def _package_zones(root: Path) -> Iterator[Path]:
     for folder in root.glob("sys/class/thermal/thermal_zone*"):
-        if _text(folder / "type") == "x86_pkg_temp":
+        if _read_text(folder / "type") == "x86_pkg_temp":
             yield folder / "temp"
 
 
-def _text(path: Path) -> str:
-    """What a file holds that is read once; nothing where it can't be read."""
+def _read_text(path: Path) -> str:
+    """Return what a file holds; empty where it can't be read."""
     with suppress(OSError):
         return path.read_text("ascii", "replace").strip()
     return ""
 
 
 if __name__ == "__main__":
-    main(HostService)
+    serve(HostService)

@@ -1,7 +1,6 @@
-"""nvidia-ml-py with every refusal as `Absent`, and answers that keep the reason for each figure there isn't.
+"""nvidia-ml-py with every refusal as `Absent`, and answers that keep a reason for each figure they lack.
 
-Numbers are NVML's own, from nvml.h: the installed nvidia-ml-py may be older or newer than the driver, and its
-names have moved. Imported where NVML is asked, in a process that holds little else.
+It is imported where NVML is asked: in a process that holds little else.
 """
 
 from __future__ import annotations
@@ -11,21 +10,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nameplate.base.messages import Reason, message
-from nameplate.telemetry.worker import Absent
+from nameplate.telemetry.sampling import Absent
 
 # nvmlValueType_t: which member of the union holds a field's value.
 _VALUE_MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
 
+Attempt = Callable[[], Any]  # returns a figure, or raises Absent
+
+
+def plain_uuid(uuid: str) -> str:
+    """Return a UUID without the kind in front: torch says `GPU-` or nothing also where NVML says `MIG-`."""
+    return uuid.lower().removeprefix("mig-").removeprefix("gpu-")
+
 
 class Fields:
-    """Field values by id; in place of one that isn't there, the Absent that says why."""
+    """Field values by id; in place of a missing one, the Absent that says why."""
 
     def __init__(self, found: dict[int, Any]) -> None:
         """Take what was read."""
         self._found = found
 
-    def ask(self, number: int, to: Callable[[Any], Any]) -> Callable[[], Any]:
-        """Return an attempt for `Answer.put`: the field, and what it is turned into."""
+    def ask(self, number: int, to: Callable[[Any], Any]) -> Attempt:
+        """Return an attempt for `Answer.put`: the field, converted by `to`."""
 
         def attempt() -> Any:
             found = self._found.get(number, Absent(message("field_not_answered", field=number)))
@@ -42,7 +48,7 @@ class Library:
     def __init__(self, module: Any) -> None:
         """Take the imported `pynvml`."""
         self._module = module
-        # A driver that lacks a function of which there are older forms is told of in this way of its own.
+        # nvidia-ml-py raises this where the driver lacks a function that has older versions.
         self._mismatch = getattr(module, "NVMLLibraryMismatchError", module.NVMLError)
         self._errors = {
             value: name
@@ -51,7 +57,7 @@ class Library:
         }
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """Call one function by name; raises Absent with NVML's error, or because nobody has the function."""
+        """Call one function by name; raises Absent with NVML's error, or where the function is missing."""
         found = getattr(self._module, function, None)
         if found is None:
             raise Absent(message("nvml_function_missing", function=function))
@@ -64,10 +70,8 @@ class Library:
         except (TypeError, ValueError) as error:  # a signature or a text it can't read
             raise Absent(f"{function}: {error}") from error
 
-    def ask(
-        self, function: str, *arguments: Any, to: Callable[[Any], Any] = lambda found: found
-    ) -> Callable[[], Any]:
-        """Return an attempt for `Answer.put`: the call, and what its result is turned into."""
+    def ask(self, function: str, *arguments: Any, to: Callable[[Any], Any] = lambda found: found) -> Attempt:
+        """Return an attempt for `Answer.put`: the call, its result converted by `to`."""
         return lambda: to(self.call(function, *arguments))
 
     def fields(self, handle: Any, ids: Sequence[int]) -> Fields:
@@ -76,9 +80,9 @@ class Library:
             entries = self.call("nvmlDeviceGetFieldValues", handle, list(ids))
         except Absent as error:
             return Fields(dict.fromkeys(ids, error))
-        return Fields({entry.fieldId: self._field(entry) for entry in entries})
+        return Fields({entry.fieldId: self._value_of(entry) for entry in entries})
 
-    def _field(self, entry: Any) -> Any:
+    def _value_of(self, entry: Any) -> Any:
         if entry.nvmlReturn != 0:
             return Absent(self._reason(entry.nvmlReturn, f"field {entry.fieldId}"))
         member = _VALUE_MEMBERS.get(entry.valueType)
@@ -100,8 +104,8 @@ class Answer:
     values: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, Reason] = field(default_factory=dict)
 
-    def put(self, name: str, *attempts: Callable[[], Any]) -> None:
-        """Keep what the first attempt to succeed gives; the last one's reason where none does."""
+    def put(self, name: str, *attempts: Attempt) -> None:
+        """Keep what the first successful attempt gives; the last one's reason where none succeeds."""
         self.values[name] = None
         for attempt in attempts:
             try:
@@ -112,15 +116,15 @@ class Answer:
                 self.absent.pop(name, None)
                 return
 
-    def put_all(self, names: Sequence[str], attempt: Callable[[], Sequence[Any]]) -> None:
+    def put_all(self, names: Sequence[str], attempt: Attempt) -> None:
         """Keep the figures that one call gives together."""
         try:
-            found: Sequence[Any] = attempt()
+            found = attempt()
         except Absent as error:
             found = [None] * len(names)
             self.absent.update(dict.fromkeys(names, error.reason))
         self.values.update(zip(names, found, strict=True))
 
     def as_json(self) -> dict[str, Any]:
-        """One flat object."""
+        """Return everything as one flat object."""
         return {**self.values, "absent": self.absent}

@@ -1,4 +1,4 @@
-"""Watching the host: over a tree of files that stands for /proc and /sys, and over those that are here."""
+"""Sampling the host: over a tree of files that stands for /proc and /sys, and over those that are here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nameplate.telemetry import host_watch
-from nameplate.telemetry.host import tick_s
-from nameplate.telemetry.host_watch import HostReading, HostWatch
+from nameplate.telemetry.host import HostReading, HostSampler, read_tick_s
 from nameplate.telemetry.host_worker import Clocks, Energy, Sensors
 
 pytestmark = pytest.mark.process
@@ -60,12 +58,12 @@ def rapl(domain, name, energy_uj, range_uj=1000):
     }
 
 
-def rows_of(watch, least, within_s=20.0):
+def rows_of(sampler, least, within_s=20.0):
     found = []
     end_s = time.monotonic() + within_s
-    while len(found) < least and time.monotonic() < end_s and watch.absent is None:
+    while len(found) < least and time.monotonic() < end_s and sampler.absent is None:
         time.sleep(0.05)
-        found += watch.rows()
+        found += sampler.take_readings()
     return found
 
 
@@ -77,7 +75,7 @@ def children():
 # ---- the files ----
 
 
-def test_the_clock_is_the_mean_of_those_watched(tmp_path):
+def test_the_clock_is_the_mean_of_those_sampled(tmp_path):
     put(tmp_path, clocks(1 * GHZ, 2 * GHZ, 3 * GHZ, "<unknown>", 0))
     assert Clocks(tmp_path, None).mean_mhz() == 2000.0
     assert Clocks(tmp_path, {1, 2}).mean_mhz() == 2500.0
@@ -150,7 +148,7 @@ def test_energy_that_one_package_does_not_tell_is_not_known(tmp_path):
     assert Energy(tmp_path).total_j() is None
 
 
-# ---- the watch ----
+# ---- the process ----
 
 
 @pytest.fixture
@@ -168,16 +166,16 @@ def machine(tmp_path):
 
 def test_rows_have_what_the_files_hold(machine):
     before_s = time.perf_counter()
-    with HostWatch({1, 2}, root=machine) as watch:
-        rows = rows_of(watch, 1)
+    with HostSampler({1, 2}, root=machine) as sampler:
+        rows = rows_of(sampler, 1)
         put(machine, rapl("intel-rapl:0", "package-0", 9_000_000, 262_143_328_850))
-        later = rows_of(watch, 3)
-        assert watch.absent is None
+        later = rows_of(sampler, 3)
+        assert sampler.absent is None
     assert before_s < rows[0].at_s < time.perf_counter()
     assert rows[0] == HostReading(
         at_s=rows[0].at_s,
-        busy_cpu_s=pytest.approx((171 + 90) * tick_s()),
-        steal_s=pytest.approx(5 * tick_s()),
+        busy_cpu_s=pytest.approx((171 + 90) * read_tick_s()),
+        steal_s=pytest.approx(5 * read_tick_s()),
         mhz=3000.0,
         temperature_c=61.0,
         energy_j=0.0,
@@ -186,19 +184,19 @@ def test_rows_have_what_the_files_hold(machine):
 
 
 def test_what_a_machine_does_not_tell_is_none_and_not_zero(tmp_path):
-    with HostWatch(None, root=tmp_path) as watch:
-        (row, *_) = rows_of(watch, 1)
+    with HostSampler(None, root=tmp_path) as sampler:
+        (row, *_) = rows_of(sampler, 1)
     assert row == HostReading(row.at_s, None, None, None, None, None)
 
 
 @pytest.mark.long
 def test_rows_come_by_themselves_some_ten_a_second():
     before_s = time.perf_counter()
-    with HostWatch(None) as watch:
+    with HostSampler(None) as sampler:
         time.sleep(1.2)
-        rows = watch.rows()
+        rows = sampler.take_readings()
         after_s = time.perf_counter()
-        later = rows_of(watch, 1)
+        later = rows_of(sampler, 1)
     at_s = [row.at_s for row in rows]
     assert 3 <= len(rows) <= (after_s - before_s) * 10 + 2
     assert at_s == sorted(set(at_s))
@@ -209,43 +207,43 @@ def test_rows_come_by_themselves_some_ten_a_second():
 
 
 def test_no_cpus_have_no_figures(machine):
-    with HostWatch(set(), root=machine) as watch:
-        (row, *_) = rows_of(watch, 1)
+    with HostSampler(set(), root=machine) as sampler:
+        (row, *_) = rows_of(sampler, 1)
     assert (row.busy_cpu_s, row.steal_s, row.mhz) == (None, None, None)
 
 
 def test_closing_ends_the_process_and_the_rows():
-    watch = HostWatch(None)
+    sampler = HostSampler(None)
     assert len(children()) == 1
-    watch.close()
+    sampler.close()
     assert children() == []
-    assert watch.rows() == ()
-    assert watch.absent == "the watch is closed"
-    watch.close()
+    assert sampler.take_readings() == ()
+    assert sampler.absent == "the host sampler is closed"
+    sampler.close()
 
 
 def test_a_process_that_dies_costs_the_rows_to_come():
-    with HostWatch(None) as watch:
-        assert rows_of(watch, 1)
+    with HostSampler(None) as sampler:
+        assert rows_of(sampler, 1)
         children()[0].kill()
-        rows_of(watch, 10_000)
-        assert watch.rows() == ()
-        assert watch.absent == "the host watch's process ended (exit status -9)"
+        rows_of(sampler, 10_000)
+        assert sampler.take_readings() == ()
+        assert str(sampler.absent) == "the host sampler's process ended (exit status -9)"
 
 
 def test_a_process_that_stands_still_costs_one_deadline():
-    with HostWatch(None, deadline_s=0.5) as watch:
+    with HostSampler(None, deadline_s=0.5) as sampler:
         children()[0].suspend()
         began_s = time.monotonic()
-        assert watch.rows() == ()
-        assert watch.rows() == ()
+        assert sampler.take_readings() == ()
+        assert sampler.take_readings() == ()
         assert time.monotonic() - began_s < 5
-        assert watch.absent == "the host watch gave no answer within 0.5 s and was given up"
+        assert str(sampler.absent) == "the host sampler gave no answer within 0.5 s and was given up"
         assert children() == []
 
 
 def test_a_process_that_can_not_start_costs_everything(monkeypatch):
-    monkeypatch.setattr(host_watch, "_WORKER", "nameplate.nowhere")
-    with HostWatch(None) as watch:
-        assert watch.rows() == ()
-        assert watch.absent == "the host watch's process ended (exit status 1)"
+    monkeypatch.setattr(HostSampler, "module", "nameplate.nowhere")
+    with HostSampler(None) as sampler:
+        assert sampler.take_readings() == ()
+        assert str(sampler.absent) == "the host sampler's process ended (exit status 1)"

@@ -1,4 +1,4 @@
-"""Watching a GPU: the real nvidia-ml-py in its process, over a C library that answers from a scenario."""
+"""Sampling a GPU: the real nvidia-ml-py in its process, over a C library that answers from a scenario."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import time
 import psutil
 import pytest
 
-from nameplate.telemetry import nvml as client
-from nameplate.telemetry.gpu import GpuReading, difference
+from nameplate.telemetry.gpu import GpuReading, subtract_readings
 from nameplate.telemetry.nvml import NvmlClient
-from nameplate.telemetry.nvml_figures import MOVING
+from nameplate.telemetry.nvml_worker import MOVING
 from nameplate.telemetry.timeline import gained
 
 pytestmark = pytest.mark.process
@@ -33,7 +32,7 @@ def rows_of(nvml, uuid, least, within_s=20.0):
     end_s = time.monotonic() + within_s
     while len(found) < least and time.monotonic() < end_s and nvml.absent is None:
         time.sleep(0.05)
-        found += nvml.watched(uuid)
+        found += nvml.take_readings(uuid)
     return found
 
 
@@ -49,9 +48,9 @@ def test_rows_come_by_themselves_some_ten_a_second(use_nvml):
     use_nvml("eight_a800", "gpu.0.energy_mj = 5000000 +61000/s")
     with NvmlClient() as nvml:
         before_s = time.perf_counter()
-        nvml.watch(FIRST)
+        nvml.start_sampling(FIRST)
         time.sleep(1.5)
-        rows = nvml.watched(FIRST)
+        rows = nvml.take_readings(FIRST)
         after_s = time.perf_counter()
         later = rows_of(nvml, FIRST, 2)
     at_s = [row.at_s for row in rows]
@@ -70,7 +69,7 @@ def test_a_row_is_a_light_reading(use_nvml):
     use_nvml("eight_a800", "mixed_node", "gpu.1.field.142 = 7")
     uuid = "GPU-20000000-0000-4000-8000-000000000001"
     with NvmlClient() as nvml:
-        nvml.watch(uuid.removeprefix("GPU-").upper())
+        nvml.start_sampling(uuid.removeprefix("GPU-").upper())
         (row, *_) = rows_of(nvml, uuid, 1)
         full = nvml.reading(uuid)
     shown = {name: getattr(row, name) for name in MOVING}
@@ -101,7 +100,7 @@ def test_a_row_is_a_light_reading(use_nvml):
     for figure in ("processes", "ecc_uncorrected", "remapping_pending", "memory_used_bytes", "pcie_replays"):
         assert str(row.why_absent(figure)) == "not asked while watching"
     assert row.other_processes is None
-    assert difference(row, full).energy_j is not None
+    assert subtract_readings(row, full).energy_j is not None
     assert GpuReading.model_validate_json(row.model_dump_json()) == row
 
 
@@ -111,7 +110,7 @@ def test_every_absent_figure_of_a_row_has_its_reason(use_nvml, parts):
     with NvmlClient() as nvml:
         uuids = [gpu.uuid for gpu in nvml.gpus()][:3]
         for uuid in uuids:
-            nvml.watch(uuid)
+            nvml.start_sampling(uuid)
         rows = [row for uuid in uuids for row in rows_of(nvml, uuid, 1)]
     assert {row.uuid for row in rows} == set(uuids)
     for row in rows:
@@ -120,24 +119,24 @@ def test_every_absent_figure_of_a_row_has_its_reason(use_nvml, parts):
         assert {name for name in row.absent if getattr(row, name) is not None} == set()
 
 
-def test_watching_again_changes_nothing_and_loses_no_row(use_nvml):
+def test_sampling_again_changes_nothing_and_loses_no_row(use_nvml):
     use_nvml("eight_a800", "gpu.0.energy_mj = 0 +1000")
     with NvmlClient() as nvml:
-        nvml.watch(FIRST)
+        nvml.start_sampling(FIRST)
         time.sleep(0.3)
-        nvml.watch(FIRST, period_s=5.0)
+        nvml.start_sampling(FIRST, period_s=5.0)
         energy_j = [row.energy_j for row in rows_of(nvml, FIRST, 8)]
     assert energy_j == [float(count) for count in range(len(energy_j))]
     assert len(energy_j) >= 8
 
 
-def test_what_is_not_watched_has_no_rows(use_nvml):
+def test_what_is_not_sampled_has_no_rows(use_nvml):
     use_nvml("eight_a800")
     nowhere = "GPU-ffffffff-0000-4000-8000-000000000000"
     with NvmlClient() as nvml:
-        assert nvml.watched(FIRST) == ()
-        nvml.watch(nowhere)
-        assert nvml.watched(nowhere) == ()
+        assert nvml.take_readings(FIRST) == ()
+        nvml.start_sampling(nowhere)
+        assert nvml.take_readings(nowhere) == ()
         assert nvml.absent is None
         assert nvml.reading(FIRST).temperature_c == 34
 
@@ -149,9 +148,9 @@ def test_a_card_that_starts_throttling(use_nvml):
         "gpu.0.field.75 = 0 @1 7000000000",
     )
     with NvmlClient() as nvml:
-        nvml.watch(FIRST)
+        nvml.start_sampling(FIRST)
         rows = []
-        wait_until(lambda: rows.extend(nvml.watched(FIRST)) or (rows and rows[-1].thermal_throttle_s))
+        wait_until(lambda: rows.extend(nvml.take_readings(FIRST)) or (rows and rows[-1].thermal_throttle_s))
     throttled = [row.throttle_reasons for row in rows]
     onset = throttled.index(("hw_thermal_slowdown",))
     assert onset > 0
@@ -164,12 +163,12 @@ def test_requests_and_samples_share_the_process(use_nvml):
     use_nvml("eight_a800")
     readings, rows = [], []
     with NvmlClient() as nvml:
-        nvml.watch(FIRST)
-        nvml.watch(UUID.format(5))
+        nvml.start_sampling(FIRST)
+        nvml.start_sampling(UUID.format(5))
         asking = threading.Thread(target=lambda: readings.extend(nvml.reading(FIRST) for _ in range(150)))
         asking.start()
         while asking.is_alive():
-            rows += nvml.watched(FIRST)
+            rows += nvml.take_readings(FIRST)
             time.sleep(0.02)
         rows += rows_of(nvml, FIRST, 1)
         others = rows_of(nvml, UUID.format(5), 1)
@@ -185,7 +184,7 @@ def test_requests_and_samples_share_the_process(use_nvml):
 def test_samples_slower_than_their_period_leave_room_for_requests(use_nvml):
     use_nvml("eight_a800", "call.nvmlDeviceGetUtilizationRates = wait 0.25")
     with NvmlClient(deadline_s=5) as nvml:
-        nvml.watch(FIRST)
+        nvml.start_sampling(FIRST)
         began_s = time.perf_counter()
         facts = [nvml.facts(UUID.format(1)) for _ in range(4)]
         rows = rows_of(nvml, FIRST, 3)
@@ -198,17 +197,17 @@ def test_samples_slower_than_their_period_leave_room_for_requests(use_nvml):
 def test_a_hang_costs_rows_and_one_deadline(use_nvml):
     use_nvml("eight_a800", "call.nvmlDeviceGetUtilizationRates = hang after 3")
     with NvmlClient(deadline_s=DEADLINE_S) as nvml:
-        nvml.watch(FIRST)
+        nvml.start_sampling(FIRST)
         time.sleep(1)
         began_s = time.monotonic()
-        rows = nvml.watched(FIRST)
+        rows = nvml.take_readings(FIRST)
         assert DEADLINE_S * 0.9 < time.monotonic() - began_s < DEADLINE_S + 5
         assert rows == ()
         assert "no answer within 1.0 s" in str(nvml.absent)
         assert workers() == []
         began_s = time.monotonic()
-        nvml.watch(FIRST)
-        assert [nvml.watched(FIRST) for _ in range(100)] == [()] * 100
+        nvml.start_sampling(FIRST)
+        assert [nvml.take_readings(FIRST) for _ in range(100)] == [()] * 100
         assert nvml.reading(FIRST).why_absent("power_w") == nvml.absent
         assert time.monotonic() - began_s < DEADLINE_S
 
@@ -217,37 +216,37 @@ def test_a_hang_costs_rows_and_one_deadline(use_nvml):
 def test_a_hang_that_nobody_asks_about_is_ended_too(use_nvml):
     use_nvml("eight_a800", "call.nvmlDeviceGetUtilizationRates = hang after 3")
     with NvmlClient(deadline_s=0.5, start_s=2) as nvml:
-        nvml.watch(FIRST)
+        nvml.start_sampling(FIRST)
         wait_until(lambda: workers() == [])
-        assert nvml.watched(FIRST) == ()
+        assert nvml.take_readings(FIRST) == ()
         assert "NVML was stuck for 3.0 s and ended: its driver hangs" in str(nvml.absent)
 
 
 def test_the_death_of_the_process_costs_rows(use_nvml):
     use_nvml("eight_a800")
     with NvmlClient() as nvml:
-        nvml.watch(FIRST)
+        nvml.start_sampling(FIRST)
         assert rows_of(nvml, FIRST, 2)
         workers()[0].kill()
-        wait_until(lambda: nvml.watched(FIRST) == () and nvml.absent)
+        wait_until(lambda: nvml.take_readings(FIRST) == () and nvml.absent)
         assert str(nvml.absent) == "NVML's process ended (exit status -9)"
 
 
-def test_a_driver_that_crashes_while_watched(use_nvml):
+def test_a_driver_that_crashes_while_sampled(use_nvml):
     use_nvml("eight_a800", "call.nvmlDeviceGetFieldValues = crash after 4")
     with NvmlClient() as nvml:
-        nvml.watch(FIRST)
-        wait_until(lambda: nvml.watched(FIRST) == () and nvml.absent)
+        nvml.start_sampling(FIRST)
+        wait_until(lambda: nvml.take_readings(FIRST) == () and nvml.absent)
         assert str(nvml.absent) == f"NVML's process ended (exit status -{signal.SIGABRT:d})"
 
 
 def test_a_card_that_is_lost_is_told_by_its_rows_and_no_others(use_nvml):
     use_nvml("eight_a800", "gpu.0.lost_after = 60")
     with NvmlClient() as nvml:
-        nvml.watch(FIRST)
-        nvml.watch(UUID.format(1))
+        nvml.start_sampling(FIRST)
+        nvml.start_sampling(UUID.format(1))
         rows = []
-        wait_until(lambda: rows.extend(nvml.watched(FIRST)) or (rows and rows[-1].energy_j is None))
+        wait_until(lambda: rows.extend(nvml.take_readings(FIRST)) or (rows and rows[-1].energy_j is None))
         others = rows_of(nvml, UUID.format(1), 2)
         assert nvml.absent is None
     assert rows[0].energy_j is not None
@@ -256,28 +255,26 @@ def test_a_card_that_is_lost_is_told_by_its_rows_and_no_others(use_nvml):
     assert not any(row.lost or row.energy_j is None for row in others)
 
 
-def test_where_there_is_no_nvml_watching_is_for_nothing(tmp_path, monkeypatch, use_nvml):
+def test_where_there_is_no_nvml_sampling_is_for_nothing(tmp_path, monkeypatch, use_nvml):
     (tmp_path / use_nvml.library).write_text("no library\n" * 100)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     with NvmlClient() as nvml:
-        nvml.watch(FIRST)
-        assert nvml.watched(FIRST) == ()
+        nvml.start_sampling(FIRST)
+        assert nvml.take_readings(FIRST) == ()
         assert nvml.absent == "NVML_ERROR_LIBRARY_NOT_FOUND: nvmlInit"
-    nvml.watch(FIRST)
-    assert nvml.watched(FIRST) == ()
+    nvml.start_sampling(FIRST)
+    assert nvml.take_readings(FIRST) == ()
 
 
 # The worker's own ring and protocol, with a past that would take twenty minutes.
 _FULL_RING = """
 from nameplate.telemetry.nvml_library import Answer
-from nameplate.telemetry.nvml_worker import NvmlService, _WatchedGpu
-from nameplate.telemetry.nvml_figures import MOVING
-from nameplate.telemetry.worker import main
+from nameplate.telemetry.nvml_worker import MOVING, NvmlService, _SampledGpu
+from nameplate.telemetry.sampling import serve
 
 class Nvml:
-    taken = 0
-    def hello(self):
-        return {"driver": "590.48.01", "cuda_driver": "13.1", "count": 1}
+    taken, count = 0, 1
+    system = Answer({"driver": "590.48.01", "cuda_driver": "13.1"})
     def light_reading(self):
         self.taken += 1
         values = dict.fromkeys(MOVING, 1410) | {"at_s": 1e4 + self.taken / 10, "energy_j": 6.1 * self.taken}
@@ -287,27 +284,27 @@ class Nvml:
 def start():
     nvml = Nvml()
     service = NvmlService(nvml)
-    gpu = service._watched["full"] = _WatchedGpu("GPU-full", nvml.light_reading, 0.1)
+    gpu = service._sampled["full"] = _SampledGpu("GPU-full", nvml.light_reading, 0.1)
     for _ in range(12_050):
-        gpu.watch.take()
-    gpu.watch.due_s += 3600
+        gpu.sampler.take()
+    gpu.sampler.due_s += 3600
     return service
 
-main(start)
+serve(start)
 """
 
 
 def test_a_full_ring_is_handed_over_within_the_deadline(tmp_path, monkeypatch):
     (tmp_path / "full_ring.py").write_text(_FULL_RING)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(client, "_WORKER", "full_ring")
+    monkeypatch.setattr(NvmlClient, "module", "full_ring")
     with NvmlClient() as nvml:
-        rows = list(nvml.watched("GPU-full"))
+        rows = list(nvml.take_readings("GPU-full"))
         assert rows
         rows += rows_of(nvml, "GPU-full", 12_000 - len(rows))  # on a slow machine one call may not take all
         assert nvml.absent is None
         assert nvml.dropped == 50
-        assert nvml.watched("GPU-full") == ()
+        assert nvml.take_readings("GPU-full") == ()
     assert len(rows) == 12_000
     assert [row.at_s for row in rows] == pytest.approx([1e4 + taken / 10 for taken in range(51, 12_051)])
     assert rows[0].why_absent("power_average_w") == "NVML_ERROR_NOT_SUPPORTED: field 185"

@@ -1,0 +1,260 @@
+"""Processes that sample a device beside a measurement: the loop in such a process, and its parent's client.
+
+The process sends one message when it has started or can't, then answers each request with one message:
+`{"ok": …}`, or `{"absent": reason}`, a reason being text or a message as an object. Between requests it takes
+the samples that are due, in the same thread: a request waits for the sample under way, and after each sample
+a waiting request comes first. So nothing that a driver does (hang, crash, hold Python's lock) can delay or
+stop what is measured.
+
+The process's part imports only the standard library, and modules that import no more.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Protocol, Self
+
+from nameplate.base.messages import Message, Reason, message
+from nameplate.base.processes import (
+    Child,
+    ChildEnded,
+    ChildError,
+    ChildGarbled,
+    ChildSilent,
+    connect_to_parent,
+    kernel_alarm,
+    python_command,
+)
+
+# How much of the past a sampler keeps for a client that comes late.
+KEPT_S = 20 * 60.0
+_SHORTEST_PERIOD_S = 0.01
+_ROWS_A_CHUNK = 1000  # about a hundred kilobytes: a few milliseconds away from sampling
+_ALARM_SLACK_S = 1.0  # the process's own alarm comes after any deadline of its client
+
+Row = Sequence[Any]
+
+
+class Absent(Exception):
+    """Something isn't available here; `reason` says why: a message, or a library's own text."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Keep the reason; as text it is English."""
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+# ---- in the process that samples ----
+
+
+class PeriodicSampler:
+    """Takes samples when they are due and keeps them until they are drained, at most `KEPT_S` of them."""
+
+    def __init__(
+        self,
+        sample: Callable[[], Row],
+        period_s: float,
+        *,
+        most_share: float = 0.5,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Be due at once, then every `period_s`, or less often where that would take too much time.
+
+        `most_share` is the largest share of the time since the last sample that taking one may cost, and
+        `clock` measures that cost, in seconds.
+        """
+        self._sample, self._most_share, self._clock = sample, most_share, clock
+        self._period_s = max(period_s, _SHORTEST_PERIOD_S)
+        self._rows: deque[Row] = deque(maxlen=math.ceil(KEPT_S / self._period_s))
+        self._dropped = 0
+        self.due_s = time.perf_counter()
+
+    def take(self) -> None:
+        """Take one sample, and set when the next is due. Missed samples are not made up for."""
+        begun_s = self._clock()
+        row = self._sample()
+        rest_s = (self._clock() - begun_s) * (1 / self._most_share - 1)
+        self._dropped += len(self._rows) == self._rows.maxlen
+        self._rows.append(row)
+        self.due_s = max(self.due_s + self._period_s, time.perf_counter() + rest_s)
+
+    def drain(self) -> dict[str, Any]:
+        """Return the oldest rows, how many are left for the next call, and how many were dropped."""
+        rows = [self._rows.popleft() for _ in range(min(_ROWS_A_CHUNK, len(self._rows)))]
+        dropped, self._dropped = self._dropped, 0
+        return {"rows": rows, "left": len(self._rows), "dropped": dropped}
+
+
+class Service(Protocol):
+    """What a process does: it answers requests, and it may sample."""
+
+    def hello(self) -> Any:
+        """Return what is sent once it has started."""
+
+    def answer(self, request: dict[str, Any]) -> Any:
+        """Return the answer to one request; raises Absent with the reason where there is none."""
+
+    def samplers(self) -> Iterable[PeriodicSampler]:
+        """Return the samplers that run now."""
+
+
+def serve(start: Callable[[], Service]) -> None:
+    """Serve the parent until it goes. The first argument on the command line limits each call, in seconds.
+
+    A call that takes longer, also one that keeps Python from running, ends this process.
+    """
+    parent = connect_to_parent()
+    limit_s = float(sys.argv[1])
+    try:
+        with kernel_alarm(limit_s):
+            service = start()
+            hello = service.hello()
+    except Absent as error:
+        parent.send({"absent": error.reason})
+        return
+    parent.send({"ok": hello})
+    while not parent.gone:
+        sampler = min(service.samplers(), key=lambda each: each.due_s, default=None)
+        wait_s = None if sampler is None else max(0.0, sampler.due_s - time.perf_counter())
+        request = parent.receive(wait_s)
+        if request is not None:
+            with kernel_alarm(limit_s):
+                reply = _answer(service, request)
+            parent.send(reply)
+        if sampler is not None and time.perf_counter() >= sampler.due_s:
+            with kernel_alarm(limit_s):
+                sampler.take()
+
+
+def _answer(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"ok": service.answer(request)}
+    except Absent as error:
+        return {"absent": error.reason}
+    except Exception as error:  # whatever it is, the next request deserves an answer too
+        return {"absent": f"{type(error).__name__}: {error}"}
+
+
+# ---- in its parent ----
+
+
+class SamplingClient:
+    """Asks one sampling process, which starts with the client and ends with it. Threads may share a client.
+
+    `absent` is why the process tells nothing any more, None while it does. A process that was lost (it hangs,
+    died, or could not start) isn't started again: what hung once hangs again, and each attempt would cost a
+    deadline in the middle of a measurement. `dropped` counts the samples that were lost because nobody took
+    them for twenty minutes. `hello` is what the process sent when it had started.
+    """
+
+    module: ClassVar[str]  # what runs in the process
+    name: ClassVar[str]  # how messages call the process
+    closed: ClassVar[Reason]  # why there is nothing to ask after `close`
+    hangs: ClassVar[Reason] = ""  # what it means where the process doesn't answer
+
+    def __init__(self, *, start_s: float, deadline_s: float) -> None:
+        """Start the process and wait `start_s` at most for what it sends first.
+
+        `deadline_s` limits every later call, in seconds.
+        """
+        self.absent: Reason | None = None
+        self.dropped = 0
+        self.hello: Any = None
+        self._deadline_s = deadline_s
+        self._limit_s = max(start_s, deadline_s) + _ALARM_SLACK_S
+        self._lock = threading.RLock()
+        self._child: Child | None = None
+        try:
+            self._child = Child(python_command(self.module, f"{self._limit_s:g}"), quiet=True)
+            self.hello = _unwrap(self._child.receive(start_s))
+        except ChildError as error:
+            self._give_up(self._why_lost(error))
+        except Absent as error:
+            self._give_up(error.reason)
+        except OSError as error:
+            self._give_up(str(error))
+
+    def __enter__(self) -> Self:
+        """Use as a context manager, so that the process ends."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process."""
+        self.close()
+
+    def close(self) -> None:
+        """End the process; nothing can be asked from here on."""
+        self._give_up(self.closed)
+
+    def _ask(self, request: dict[str, Any], deadline_s: float | None = None) -> Any:
+        """Return the answer to one request.
+
+        Raises Absent where there is none; where the process is lost, `absent` is set too.
+        """
+        with self._lock:
+            if self._child is None:
+                raise Absent(self.absent or "")
+            try:
+                return _unwrap(self._child.ask(request, deadline_s or self._deadline_s))
+            except ChildError as error:
+                reason = self._why_lost(error)
+                self._give_up(reason)
+                raise Absent(reason) from None
+
+    def _drain(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Ask for the kept samples, chunk by chunk, within one deadline; raises as `_ask` does.
+
+        Past half of the deadline no further chunk is asked for, so that the last one has the other half; what
+        is left comes with the next call.
+        """
+        with self._lock:
+            begun_s = time.monotonic()
+            spent_s = 0.0
+            while spent_s <= self._deadline_s / 2:
+                chunk = self._ask(request, self._deadline_s - spent_s)
+                self.dropped += chunk["dropped"]
+                yield chunk
+                if not chunk["left"]:
+                    return
+                spent_s = time.monotonic() - begun_s
+
+    def _give_up(self, reason: Reason) -> None:
+        """End the process for good; the first reason stays."""
+        with self._lock:
+            if self.absent is None:
+                self.absent = reason
+            child, self._child = self._child, None
+            if child is not None:
+                child.close()
+
+    def _why_lost(self, error: ChildError) -> Message:
+        match error:
+            case ChildSilent(deadline_s=deadline_s):
+                return message("no_answer", name=self.name, deadline_s=deadline_s, hangs=self.hangs)
+            case ChildEnded(status=status) if status == -signal.SIGALRM:
+                return message("stuck", name=self.name, limit_s=self._limit_s, hangs=self.hangs)
+            case ChildEnded(status=status):
+                return message("watcher_ended", name=self.name, status=status)
+            case ChildGarbled(line=line):
+                return message("not_an_answer", name=self.name, said=repr(line[:80]))
+        raise error
+
+
+def _unwrap(reply: dict[str, Any]) -> Any:
+    if "ok" not in reply:
+        raise Absent(_as_reason(reply.get("absent") or "it gave no reason"))
+    return reply["ok"]
+
+
+def _as_reason(found: Any) -> Reason:
+    """Make a reason of what the process sent; raises pydantic's ValidationError."""
+    from pydantic import TypeAdapter  # here, for the process imports this module too
+
+    reason: Reason = TypeAdapter[Reason](Reason).validate_python(found)
+    return reason
