@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from nameplate.fleet.claims import shipped
+from nameplate.fleet.claims import read_shipped_claims
 
 COLUMNS = ("id", "stated", "recomputed", "unit", "relative_error", "verdict", "why")
 HOLDS = """
@@ -109,7 +109,11 @@ def test_strict_is_1_on_a_contradiction_and_names_it(bench, mine):
 
 
 def test_an_altered_copy_has_another_verdict(bench, mine):
-    copy = mine(shipped().replace('figure = "10,000"\nunit = "cards"', 'figure = 16_800\nunit = "cards"', 1))
+    copy = mine(
+        read_shipped_claims().replace(
+            'figure = "10,000"\nunit = "cards"', 'figure = 16_800\nunit = "cards"', 1
+        )
+    )
     verdicts = {row["id"]: row["verdict"] for row in json.loads(bench("--claims", copy, "--json")[1])}
     assert verdicts["li-stock"] == "holds"
 

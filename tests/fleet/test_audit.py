@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nameplate.base.errors import InputError
-from nameplate.fleet.audit import Row, audit, frame, judge, shown
-from nameplate.fleet.claims import read_figure, schema, shipped
+from nameplate.fleet.audit import AuditRow, audit, format_figure, frame, judge
+from nameplate.fleet.claims import read_figure, read_shipped_claims, schema
 from nameplate.fleet.expression import Span, parse_formula, point
 
 ROOT = Path(__file__).parents[2]
@@ -101,8 +101,8 @@ def article():
 
 def edited(claim, old, new):
     """The shipped claims with one replacement inside one claim."""
-    start = shipped().index(f'id = "{claim}"')
-    head, block = shipped()[:start], shipped()[start:]
+    start = read_shipped_claims().index(f'id = "{claim}"')
+    head, block = read_shipped_claims()[:start], read_shipped_claims()[start:]
     assert block.index(old) < block.find("[[claim]]") % len(block), f"{old!r} isn't in {claim}"
     return head + block.replace(old, new, 1)
 
@@ -338,7 +338,7 @@ def test_a_range_holds_every_value_that_its_inputs_allow(low, width, other, shar
     ],
 )
 def test_figures_read_as_people_write_them(value, text):
-    assert shown(value) == text
+    assert format_figure(value) == text
 
 
 def test_a_file_of_ones_own_is_audited_instead_of_the_article(audited):
@@ -493,6 +493,6 @@ def test_the_published_schema_is_current():
 def test_a_frame_has_a_row_a_claim_or_reading_and_the_columns_of_json():
     rows = audit()
     table = frame(rows)
-    assert list(table.columns) == [field.name for field in fields(Row)] == list(rows[0].as_json())
+    assert list(table.columns) == [field.name for field in fields(AuditRow)] == list(rows[0].as_json())
     assert len(table) == len(rows)
     assert list(table["id"][:2]) == ["a800-fp16", "a800-fp16/silicon"]

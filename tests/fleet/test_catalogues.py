@@ -283,7 +283,7 @@ BAD = {
     "a derate unasked for no part": (
         DERATE.replace(f'parts = ["{A800}"]', "unasked = true"),
         "derate[ours-step-to-scaled]",
-        "parts, for a derate that is taken unasked",
+        "parts, for a derate that is unasked (the default)",
     ),
     "a newer file": ("schema = 2", "schema", "1"),
 }

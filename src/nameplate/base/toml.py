@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -18,6 +19,28 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def read_packaged(package: str, name: str) -> str:
     """The text of `data/<name>` of one of our packages."""
     return (files(package) / "data" / name).read_text(encoding="utf-8")
+
+
+def read_file(file: str | Path, content: str) -> str:
+    """The text of a user's file of `content` ("fleets"). Raises InputError where it can't be read."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(
+            f"a file of {content} can't be read",
+            where=str(file),
+            got=reason,
+            expected=f"a TOML file of {content}",
+        ) from None
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a file that holds `model`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **model.model_json_schema(by_alias=True),
+    }
 
 
 def parse_toml(model: type[_Model], text: str, where: str) -> _Model:

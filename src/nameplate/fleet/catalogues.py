@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from nameplate.base.errors import InputError
 from nameplate.base.language import N_
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import bad_value, parse_toml, read_packaged
+from nameplate.base.toml import bad_value, parse_toml, read_file, read_packaged, schema_of
+from nameplate.chain.published import shipped_figures
 from nameplate.chain.stage import Stage
 from nameplate.specs.parts import Registry, registry
 from nameplate.stats.uncertain import Law, Uncertain, spread
+
+FILES = ("fleets.toml", "assumptions.toml")
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
@@ -46,8 +49,8 @@ Precision = Literal["fp16", "bf16", "fp32", "fp64", "unknown"]
 
 
 @dataclass(frozen=True)
-class Input:
-    """One input of the money and the power: its unit, what it means, and the range it can lie in."""
+class InputRange:
+    """One input of the money and the power: its unit, its meaning, and the range of possible values."""
 
     unit: str
     meaning: str
@@ -55,24 +58,26 @@ class Input:
     most: float
 
 
-# What a file or --assume may set. Their values are data: data/assumptions.toml.
-INPUTS: Mapping[str, Input] = MappingProxyType(
+# The inputs that a file or --assume may set. Their values are in data/assumptions.toml.
+INPUTS: Mapping[str, InputRange] = MappingProxyType(
     {
-        "fabric_price_factor": Input("ratio", N_("price of a cluster ÷ price of its servers"), 1, 10),
-        "spare_nodes": Input("ratio", N_("spare servers ÷ servers in service"), 0, 1),
-        "average_draw_over_tdp": Input("ratio", N_("average draw of a server ÷ its rated power"), 0.01, 1.5),
-        "server_power_over_gpu_power": Input(
+        "fabric_price_factor": InputRange("ratio", N_("price of a cluster ÷ price of its servers"), 1, 10),
+        "spare_nodes": InputRange("ratio", N_("spare servers ÷ servers in service"), 0, 1),
+        "average_draw_over_tdp": InputRange(
+            "ratio", N_("average draw of a server ÷ its rated power"), 0.01, 1.5
+        ),
+        "server_power_over_gpu_power": InputRange(
             "ratio", N_("rated power of a server ÷ TDP of its cards"), 1, 10
         ),
-        "pue": Input("ratio", N_("power of the data centre ÷ power of its servers"), 1, 5),
-        "electricity_rmb_per_kwh": Input(N_("RMB per kWh"), N_("what a kilowatt-hour costs"), 0, 100),
-        "opex_share_per_year": Input(
+        "pue": InputRange("ratio", N_("power of the data centre ÷ power of its servers"), 1, 5),
+        "electricity_rmb_per_kwh": InputRange(N_("RMB per kWh"), N_("what a kilowatt-hour costs"), 0, 100),
+        "opex_share_per_year": InputRange(
             "ratio", N_("yearly operation without electricity ÷ capex with fabric and spares"), 0, 1
         ),
-        "depreciation_years": Input(N_("years"), N_("straight line, nothing left at the end"), 0.5, 30),
-        "busy_share": Input("ratio", N_("share of the year that the fleet is in use"), 0.01, 1),
-        "card_sd": Input("ratio", N_("standard deviation of ln(speed) between identical cards"), 0, 0.5),
-        "rmb_per_usd": Input(N_("RMB per USD"), N_("exchange rate at its date"), 0.1, 1000),
+        "depreciation_years": InputRange(N_("years"), N_("straight line, nothing left at the end"), 0.5, 30),
+        "busy_share": InputRange("ratio", N_("share of the year that the fleet is in use"), 0.01, 1),
+        "card_sd": InputRange("ratio", N_("standard deviation of ln(speed) between identical cards"), 0, 0.5),
+        "rmb_per_usd": InputRange(N_("RMB per USD"), N_("exchange rate at its date"), 0.1, 1000),
     }
 )
 
@@ -84,12 +89,12 @@ class Fleet(FrozenModel):
     name: Text
     kind: Kind = "held"
     as_of: Date
-    part: Text | None = None  # what it is counted in; None: not known, or a mix
+    part: Text | None = None  # the part that it is counted in; None: not known, or a mix
     mix: Annotated[tuple[Text, ...], Field(min_length=2)] | None = None  # parts, in shares that aren't known
-    mix_source: Text | None = None  # why these
+    mix_source: Text | None = None  # why these parts
     cards: Count | None = None
     eflops: Positive | None = None  # nominal, as stated
-    precision: Precision = "fp16"  # that its EFLOPS are stated in
+    precision: Precision = "fp16"  # of the stated EFLOPS
     adds_to: Id | None = None
     source: Text
     note: Text | None = None
@@ -106,21 +111,17 @@ class Fleet(FrozenModel):
 
 
 class Spreading(FrozenModel):
-    """An entry whose figure has a spread, which `low`, `high` and `law` state; without them it is exact."""
+    """An entry whose figure may have a spread: `low`, `high` and `law`. Without them the figure is exact."""
 
     low: NotNegative | None = None
     high: NotNegative | None = None
     law: Law | None = None
-
-    @property
-    def stated(self) -> float:
-        """The figure itself."""
-        raise NotImplementedError
+    figure: ClassVar[str] = "value"  # the field that has the spread
 
     @property
     def uncertain(self) -> Uncertain:
         """The figure with its spread. ValueError where they don't fit."""
-        return spread(self.stated, self.low, self.high, self.law)
+        return spread(getattr(self, self.figure), self.low, self.high, self.law)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -131,22 +132,19 @@ class Spreading(FrozenModel):
 class Price(Spreading):
     """What one server of a part was quoted at."""
 
+    figure: ClassVar[str] = "server_rmb"
+
     part: Text
     cards_per_server: Count
     server_rmb: Positive
     as_of: Date
     source: Text
     note: Text | None = None
-    replaces: bool = False  # takes the place of a price already known of that part
-
-    @property
-    def stated(self) -> float:
-        """RMB of one server."""
-        return self.server_rmb
+    replaces: bool = False  # whether it replaces a known price of that part
 
 
 class Assumption(Spreading):
-    """The value of one input, for every part or for those it names. `assumed`: no source states it."""
+    """The value of one input, for all parts or for those in `parts`. `assumed`: no source states it."""
 
     name: Text
     parts: tuple[Text, ...] = ()
@@ -155,11 +153,6 @@ class Assumption(Spreading):
     as_of: Date
     source: Text
     note: Text | None = None
-
-    @property
-    def stated(self) -> float:
-        """The input's value, in its unit."""
-        return self.value
 
     @model_validator(mode="after")
     def _is_an_input(self) -> Self:
@@ -173,7 +166,7 @@ class Assumption(Spreading):
 
 
 class AssumedDerate(Spreading):
-    """The ratio of stage `to` to stage `from` that somebody assumes for some parts; none named: for any."""
+    """An assumed ratio of stage `to` to stage `from`, for all parts or for those in `parts`."""
 
     id: Id
     from_: Annotated[Stage, Field(alias="from")]
@@ -183,30 +176,22 @@ class AssumedDerate(Spreading):
     parts: tuple[Text, ...] = ()
     n_from: Count | None = None
     n_to: Count | None = None
-    unasked: bool = False  # taken for its parts where nothing else is asked for
+    unasked: bool = False  # whether it is the default for its parts
     as_of: Date
     source: Text
     note: Text | None = None
 
-    @property
-    def stated(self) -> float:
-        """The ratio."""
-        return self.value
-
     @model_validator(mode="after")
     def _leads_on(self) -> Self:
         if self.from_.reach >= self.to.reach:
-            raise ValueError(f"a derate leads onward: {self.from_} isn't before {self.to}")
+            raise ValueError(f"a derate leads to a later stage: {self.from_} isn't before {self.to}")
         if self.unasked and not self.parts:
-            raise ValueError("parts, for a derate that is taken unasked")
+            raise ValueError("parts, for a derate that is unasked (the default)")
         return self
 
 
-FILES = ("fleets.toml", "assumptions.toml")
-
-
 class Catalogue(FrozenModel):
-    """Fleets, a price list, assumptions and assumed derates: those of one file, or of several together."""
+    """Fleets, a price list, assumptions and assumed derates, of one file or of several together."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     fleet: tuple[Fleet, ...] = ()
@@ -215,7 +200,7 @@ class Catalogue(FrozenModel):
     derate: tuple[AssumedDerate, ...] = ()
 
     def find(self, name: str) -> Fleet:
-        """The fleet of that id or name, or the one whose id is that and a date (`li-auto`).
+        """The fleet of that id or name. An id may come without its date: `li-auto`.
 
         Raises InputError where there is none, or more than one.
         """
@@ -236,12 +221,12 @@ class Catalogue(FrozenModel):
         return next((price for price in self.price if price.part == part), None)
 
     def assumptions_for(self, part: str | None) -> Mapping[str, Assumption]:
-        """By name, the assumptions that hold for `part`: one that names it before one that names none."""
+        """By name, the assumptions that hold for `part`. One that names the part overrides a general one."""
         general = {each.name: each for each in self.assumption if not each.parts}
         return general | {each.name: each for each in self.assumption if part in each.parts}
 
     def default_derate(self, part: str) -> AssumedDerate | None:
-        """The derate assumed for `part` where nothing else is asked for; None where there is none."""
+        """The derate that is assumed for `part` by default; None where there is none."""
         return next((each for each in self.derate if each.unasked and part in each.parts), None)
 
 
@@ -251,15 +236,16 @@ def _stem(fleet_id: str) -> str:
 
 
 def catalogue(files: Sequence[str | Path] = (), *, parts: Sequence[str | Path] = ()) -> Catalogue:
-    """The shipped catalogue with what is in `files`; `parts` are files of parts they may name.
+    """The shipped catalogue together with `files`, which may name parts of the files `parts`.
 
-    Raises InputError for a file that fails, for a second fleet or derate of one id or price of one part, and
-    for a part that isn't in the registry. An assumption of a file takes the place of the one before it.
+    An assumption replaces an earlier one of the same name and part. Raises InputError for a file that fails,
+    for a second fleet or derate under one id, for a second price of one part, and for a part that isn't in
+    the registry.
     """
     known = registry(parts)
     merged = load_shipped()
     for file in files:
-        merged = extend(merged, _read(file), str(file), known)
+        merged = extend(merged, read_file(file, "fleets"), str(file), known)
     return merged
 
 
@@ -283,19 +269,16 @@ def merge(known: Catalogue, given: Catalogue, where: str, parts: Registry) -> Ca
         if part not in parts.parts:
             raise bad_value(where, key, part, "the id of a part in the registry (`bench specs` lists them)")
     return Catalogue(
-        fleet=_fleets(known.fleet, given.fleet, where),
-        price=_prices(known.price, given.price, where),
-        assumption=_assumptions(known.assumption, given.assumption, where),
-        derate=_derates(known.derate, given.derate, where),
+        fleet=_merge_fleets(known.fleet, given.fleet, where),
+        price=_merge_prices(known.price, given.price, where),
+        assumption=_merge_assumptions(known.assumption, given.assumption, where),
+        derate=_merge_derates(known.derate, given.derate, where),
     )
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a file of fleets, as published in docs/schema/fleets.schema.json."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Catalogue.model_json_schema(by_alias=True),
-    }
+    return schema_of(Catalogue)
 
 
 def _parts_named(given: Catalogue) -> Iterator[tuple[str, str]]:
@@ -311,7 +294,7 @@ def _parts_named(given: Catalogue) -> Iterator[tuple[str, str]]:
         yield from ((f"derate[{derate.id}].parts", part) for part in derate.parts)
 
 
-def _fleets(known: Sequence[Fleet], given: Sequence[Fleet], where: str) -> tuple[Fleet, ...]:
+def _merge_fleets(known: Sequence[Fleet], given: Sequence[Fleet], where: str) -> tuple[Fleet, ...]:
     fleets = {fleet.id: fleet for fleet in known}
     for fleet in given:
         if fleet.id in fleets:
@@ -323,7 +306,7 @@ def _fleets(known: Sequence[Fleet], given: Sequence[Fleet], where: str) -> tuple
     return tuple(fleets.values())
 
 
-def _prices(known: Sequence[Price], given: Sequence[Price], where: str) -> tuple[Price, ...]:
+def _merge_prices(known: Sequence[Price], given: Sequence[Price], where: str) -> tuple[Price, ...]:
     prices = {price.part: price for price in known}
     mine: set[str] = set()
     for price in given:
@@ -338,45 +321,33 @@ def _prices(known: Sequence[Price], given: Sequence[Price], where: str) -> tuple
     return tuple(prices.values())
 
 
-def _assumptions(
+def _merge_assumptions(
     known: Sequence[Assumption], given: Sequence[Assumption], where: str
 ) -> tuple[Assumption, ...]:
-    """Those of the file and, of the known ones, what they leave: a value for every part replaces all."""
-    taken = {each.name for each in given if not each.parts}
-    mine: set[tuple[str, str]] = set()
+    """The given assumptions, and the known ones for the parts that the given ones leave out."""
+    for_all_parts = {each.name for each in given if not each.parts}
+    stated: set[tuple[str, str]] = set()
     for each in given:
         for part in each.parts or ("every part",):
-            if (each.name, part) in mine:
+            if (each.name, part) in stated:
                 raise bad_value(
                     where, f"assumption[{each.name}]", part, "one assumption of a name and a part"
                 )
-            mine.add((each.name, part))
+            stated.add((each.name, part))
     kept = []
     for each in known:
-        left = tuple(part for part in each.parts if (each.name, part) not in mine)
-        if each.name not in taken and (left or not each.parts):
+        left = tuple(part for part in each.parts if (each.name, part) not in stated)
+        if each.name not in for_all_parts and (left or not each.parts):
             kept.append(each.model_copy(update={"parts": left}))
     return (*kept, *given)
 
 
-def _derates(
+def _merge_derates(
     known: Sequence[AssumedDerate], given: Sequence[AssumedDerate], where: str
 ) -> tuple[AssumedDerate, ...]:
-    from nameplate.chain.published import shipped_figures
-
     ids = {figure.id for figure in shipped_figures()} | {each.id for each in known}
     for each in given:
         if each.id in ids:
             raise bad_value(where, f"derate[{each.id}].id", each.id, "an id that no other derate has")
         ids.add(each.id)
     return (*given, *known)
-
-
-def _read(file: str | Path) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(
-            "a file of fleets can't be read", where=str(file), got=reason, expected="a TOML file of fleets"
-        ) from None

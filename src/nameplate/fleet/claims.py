@@ -1,7 +1,7 @@
-"""Claims as data: what a source states, and by which formula each statement can be recomputed.
+"""Claims as data: what a source states, and the formula by which each statement can be recomputed.
 
-The shipped ones are `data/claims.toml`, the article's; users audit their own in files of the same shape
-(`--claims FILE`), whose JSON Schema is `schema()`. A formula takes other claims as they are stated and
+The shipped claims are `data/claims.toml`, the article's. Users audit their own in files of the same shape
+(`--claims FILE`), whose JSON Schema is `schema()`. A formula takes other claims as they are stated, and
 figures of parts from the registry, so no answer is stored. A file that fails is an `InputError` with file,
 key, got and expected.
 """
@@ -10,27 +10,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    InstanceOf,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
-from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
-from nameplate.base.toml import bad_value, parse_toml, read_packaged
+from nameplate.base.toml import bad_value, parse_toml, read_packaged, schema_of
 from nameplate.fleet.catalogues import Date, Text
 from nameplate.fleet.expression import GRAMMAR, LONGEST, Formula, PartFigure, Span, parse_formula, point
 from nameplate.specs.parts import Registry
@@ -69,8 +60,8 @@ _A_FIGURE = 'a number above 0, or one as text: "16,800", "3.7 billion", "3.5 %",
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure as it is stated: its words, its value (or range), and the places of its last digits."""
+class StatedFigure:
+    """A figure as it is stated: its text, its value (or range), and the places of its last digits."""
 
     text: str
     span: Span
@@ -80,14 +71,14 @@ class Figure:
     def place(self, qualifier: Qualifier) -> Fraction:
         """The place of the last digit stated.
 
-        The trailing zeros of a whole number are digits of an exact figure ("390 servers"), and of no other:
+        The trailing zeros of a whole number count as digits only where the figure is exact ("390 servers"):
         "about 370 million" is stated to ten million.
         """
         return self.last_digit if qualifier == "exact" else self.last_nonzero
 
 
-def read_figure(given: object) -> Figure:
-    """A figure from a number or its words. Raises ValueError for anything else, 0, NaN and infinity."""
+def read_figure(given: object) -> StatedFigure:
+    """A figure from a number or its text. Raises ValueError for anything else, 0, NaN and infinity."""
     text = given.strip() if isinstance(given, str) else _digits(given)
     found = re.fullmatch(_FIGURE, text)
     if found is None or len(text) > _LONGEST_FIGURE:
@@ -99,11 +90,11 @@ def read_figure(given: object) -> Figure:
         raise ValueError(_A_FIGURE)
     last = [scale * _last_place(number) for number in numbers]
     nonzero = [scale * _last_place(number, zeros=False) for number in numbers]
-    return Figure(text, span, min(last), min(nonzero))
+    return StatedFigure(text, span, min(last), min(nonzero))
 
 
 def _digits(given: object) -> str:
-    """A TOML number as digits without an exponent; nothing for what is no number (True is none)."""
+    """A TOML number as digits without an exponent; "" for anything else, True among it."""
     if isinstance(given, bool) or not isinstance(given, int | float):
         return ""
     return format(Decimal(repr(given)), "f")
@@ -116,23 +107,13 @@ def _last_place(number: str, *, zeros: bool = True) -> Fraction:
     return Fraction(1 if zeros else 10 ** (len(whole) - len(whole.rstrip("0"))))
 
 
-def _figure(given: object) -> Figure:
-    try:
-        return given if isinstance(given, Figure) else read_figure(given)
-    except ValueError as error:
-        raise PydanticCustomError("figure", "{expected}", {"expected": str(error)}) from None
-
-
-def _formula(given: object) -> Formula:
-    try:
-        return given if isinstance(given, Formula) else parse_formula(given if isinstance(given, str) else "")
-    except ValueError as error:
-        raise PydanticCustomError("formula", "{expected}", {"expected": str(error)}) from None
+def _read_formula(given: object) -> Formula:
+    return parse_formula(given if isinstance(given, str) else "")
 
 
 _AnyFigure = Annotated[
-    InstanceOf[Figure],
-    BeforeValidator(_figure),
+    StatedFigure,
+    PlainValidator(read_figure),
     WithJsonSchema(
         {
             "anyOf": [
@@ -144,15 +125,15 @@ _AnyFigure = Annotated[
     ),
 ]
 _AnyFormula = Annotated[
-    InstanceOf[Formula],
-    BeforeValidator(_formula),
+    Formula,
+    PlainValidator(_read_formula),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST, "description": GRAMMAR}),
 ]
 _Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
 
 class Reading(FrozenModel):
-    """Another way to take a claim: by another formula, or by what it `implies`, in a unit of its own."""
+    """Another way to read a claim: by another formula, or by a figure that it `implies`, in its own unit."""
 
     id: _Id
     formula: _AnyFormula
@@ -168,7 +149,7 @@ class Reading(FrozenModel):
 
 
 class Claim(FrozenModel):
-    """One statement: its figure, and a formula that recomputes it or what is missing to do so."""
+    """One statement: its figure, and a formula that recomputes it, or what is missing for that."""
 
     id: _Id
     words: Text
@@ -203,14 +184,14 @@ class Claim(FrozenModel):
                 yield f"reading[{reading.id}].implies", reading.implies
 
     def builds_on(self) -> Iterator[str]:
-        """The claims it's recomputed from; what it implies is only itself in other words."""
+        """The ids of the claims that this one is recomputed from."""
         for each in (self.formula, *(reading.formula for reading in self.reading)):
             if each is not None:
                 yield from each.claims
 
 
 class Claims(FrozenModel):
-    """A file of claims. `source` is that of every claim without one of its own."""
+    """A file of claims. `source` is the source of every claim that states none."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     source: Text | None = None
@@ -222,23 +203,12 @@ class Claims(FrozenModel):
         return {claim.id: claim for claim in self.claim}
 
 
-def shipped() -> str:
+def read_shipped_claims() -> str:
     """The article's claims, as TOML."""
     return read_packaged("nameplate.fleet", CLAIMS_FILE)
 
 
-def read(file: str | Path) -> str:
-    """The text of a file of claims. InputError for one that can't be read."""
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(
-            "a file of claims can't be read", where=str(file), got=reason, expected="a TOML file of claims"
-        ) from None
-
-
-def load(text: str, where: str, parts: Registry) -> Claims:
+def load_claims(text: str, where: str, parts: Registry) -> Claims:
     """The claims in `text` (TOML), checked; `where` names it in errors.
 
     Raises InputError for a bad value, an id given twice, a reference to what isn't there, and a claim that
@@ -255,8 +225,8 @@ def load(text: str, where: str, parts: Registry) -> Claims:
     return claims
 
 
-def part_figure(wanted: PartFigure, parts: Registry) -> Span:
-    """A figure of a part of the registry, exactly as it is given there. Raises LookupError.
+def find_part_figure(wanted: PartFigure, parts: Registry) -> Span:
+    """A figure of a part of the registry, exactly as the registry has it. Raises LookupError.
 
     `<dtype>.datasheet` and `<dtype>.nominal` in TFLOPS, `<dtype>.flop_per_clock` of one of its
     `multiprocessors`, `maximum_mhz`.
@@ -278,23 +248,17 @@ def part_figure(wanted: PartFigure, parts: Registry) -> Span:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a file of claims, as published in docs/schema/claims.schema.json."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Claims.model_json_schema(by_alias=True),
-    }
+    return schema_of(Claims)
 
 
 def _check_distinct(claims: Claims, where: str) -> None:
     """No two claims under one id, and no two readings of one claim."""
-    _check_once((claim.id for claim in claims.claim), "claim[{}].id", where)
+    ids = [(f"claim[{claim.id}].id", claim.id) for claim in claims.claim]
     for claim in claims.claim:
-        _check_once((each.id for each in claim.reading), f"claim[{claim.id}].reading[{{}}].id", where)
-
-
-def _check_once(ids: Iterable[str], key: str, where: str) -> None:
-    for id_, times in Counter(ids).items():
+        ids += [(f"claim[{claim.id}].reading[{each.id}].id", each.id) for each in claim.reading]
+    for (key, id_), times in Counter(ids).items():
         if times > 1:
-            raise bad_value(where, key.format(id_), id_, "an id that no other has")
+            raise bad_value(where, key, id_, "an id that no other has")
 
 
 def _check_references(each: Formula, key: str, where: str, claims: Claims, parts: Registry) -> None:
@@ -307,7 +271,7 @@ def _check_references(each: Formula, key: str, where: str, claims: Claims, parts
             expected = "the id of a part in the registry (`bench specs` lists them)"
             raise bad_value(where, key, wanted.part, expected)
         try:
-            part_figure(wanted, parts)
+            find_part_figure(wanted, parts)
         except LookupError:
             expected = f"a figure that the registry has of {wanted.part}, such as fp16.datasheet"
             raise bad_value(where, key, text, expected) from None

@@ -57,7 +57,7 @@ _UNITS = {"parameters": "parameters", "hours": "hours", "clips": "clips"}
 # What a run is made of
 
 
-class Input(Spreading):
+class TrainingInput(Spreading):
     """An assumption about a training run, where the user says nothing else."""
 
     value: Positive
@@ -68,19 +68,14 @@ class Input(Spreading):
     source: Text
     note: Text | None = None
 
-    @property
-    def stated(self) -> float:
-        """The input's value, in its unit."""
-        return self.value
-
 
 class _File(FrozenModel):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
-    input: dict[str, Input]
+    input: dict[str, TrainingInput]
 
 
 @cache
-def assumptions() -> Mapping[str, Input]:
+def assumptions() -> Mapping[str, TrainingInput]:
     """The shipped assumptions by name, checked."""
     return parse_toml(_File, read_packaged("nameplate.fleet", FILE), FILE).input
 
@@ -184,7 +179,7 @@ def _used(name: str, given: Written) -> Used:
     return Used(name, unit, number, "given", _("given by {flag}", flag=flag), name)
 
 
-def _shipped(name: str, entry: Input) -> Used:
+def _shipped(name: str, entry: TrainingInput) -> Used:
     source = f"{entry.source} ({entry.as_of})" + (f"; {entry.note}" if entry.note else "")
     return Used(name, entry.unit, entry.uncertain, entry.basis, source, name)
 

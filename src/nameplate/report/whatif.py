@@ -21,7 +21,7 @@ from nameplate.base.text import plain
 from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import CARDS_PER_SERVER, Used
-from nameplate.fleet.catalogues import INPUTS, Input
+from nameplate.fleet.catalogues import INPUTS, InputRange
 from nameplate.fleet.costs import Cost
 from nameplate.fleet.expression import Tree, translate
 from nameplate.fleet.outputs import OUTPUTS
@@ -98,10 +98,10 @@ _LABELS: Mapping[str, tuple[Group, str]] = MappingProxyType(
     }
 )
 # What no assumption sets: it has no most.
-_CITED: Mapping[str, Input] = MappingProxyType(
+_CITED: Mapping[str, InputRange] = MappingProxyType(
     {
-        "server_rmb": Input("RMB", N_("what one server was quoted at"), 1, math.inf),
-        "tdp_w": Input("W", N_("rated power of one card"), 1, math.inf),
+        "server_rmb": InputRange("RMB", N_("what one server was quoted at"), 1, math.inf),
+        "tdp_w": InputRange("W", N_("rated power of one card"), 1, math.inf),
     }
 )
 _BASES: Mapping[str, str] = MappingProxyType(
@@ -296,13 +296,13 @@ def _unpriced() -> Control:
     )
 
 
-def _named(name: str, may: Input, cards: int | None) -> str:
+def _named(name: str, may: InputRange, cards: int | None) -> str:
     """`Electricity, RMB per kWh`; a ratio has no unit."""
     said, unit = _(_LABELS[name][1], cards=cards), _unit(may)
     return _("{name}, {unit}", name=said, unit=unit) if unit else said
 
 
-def _unit(may: Input) -> str:
+def _unit(may: InputRange) -> str:
     return "" if may.unit == "ratio" else _(may.unit)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from nameplate.base.formatting import change, interval, percent
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.fleet.audit import TOLERANCE, Row, Verdict, shown
+from nameplate.fleet.audit import TOLERANCE, AuditRow, Verdict, format_figure
 from nameplate.report.view import Field, Table, View, table_of
 
 # In the order in which they are printed.
@@ -22,7 +22,7 @@ _HEADINGS: Mapping[Verdict, str] = {
 }
 
 
-def audit_view(rows: Sequence[Row]) -> View:
+def audit_view(rows: Sequence[AuditRow]) -> View:
     """All rows on one screen, by verdict; the sentence counts claims, and readings apart."""
     return View(
         title=plain(
@@ -42,7 +42,7 @@ def audit_view(rows: Sequence[Row]) -> View:
     )
 
 
-def sentence(rows: Sequence[Row]) -> str:
+def sentence(rows: Sequence[AuditRow]) -> str:
     """`17 of the 19 claims that can be checked hold …`: the verdicts in one sentence."""
     claims = [row for row in rows if not row.is_reading]
     contradicted = _with("contradicted", claims)
@@ -61,7 +61,7 @@ def sentence(rows: Sequence[Row]) -> str:
     return _("{said}; {count} can't be checked.", said=said, count=unchecked)
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[AuditRow]) -> str:
     """The columns of `--json`, a line a row; what isn't known is empty."""
     out = io.StringIO()
     documents = [row.as_json() for row in rows]
@@ -71,15 +71,15 @@ def as_csv(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def _with(verdict: Verdict, rows: Sequence[Row]) -> list[Row]:
+def _with(verdict: Verdict, rows: Sequence[AuditRow]) -> list[AuditRow]:
     return [row for row in rows if row.verdict == verdict]
 
 
-def _names(rows: Sequence[Row]) -> str:
+def _names(rows: Sequence[AuditRow]) -> str:
     return _(", ").join(row.id for row in rows) or _("none")
 
 
-def _tables(rows: Sequence[Row]) -> Iterator[Table]:
+def _tables(rows: Sequence[AuditRow]) -> Iterator[Table]:
     tolerance = percent(float(TOLERANCE))
     for verdict, text in _HEADINGS.items():
         alike, heading = _with(verdict, rows), _(text, tolerance=tolerance)
@@ -92,7 +92,7 @@ def _tables(rows: Sequence[Row]) -> Iterator[Table]:
             yield table_of(_("How they were recomputed"), (_CLAIM, _REASON), alike)
 
 
-def _stated(row: Row) -> str:
+def _stated(row: AuditRow) -> str:
     """`about RMB 370 million`, `over 6`."""
     if row.figure is None:
         return "–"
@@ -108,25 +108,27 @@ _QUALIFIED = {
 }
 
 
-def _recomputed(row: Row) -> str:
+def _recomputed(row: AuditRow) -> str:
     if row.recomputed_low is None or row.recomputed_high is None:
         return "–"
     ends = interval(lambda value: _figure(value, row), row.recomputed_low, row.recomputed_high)
     return _with_unit(ends, row)
 
 
-def _figure(value: float, row: Row) -> str:
+def _figure(value: float, row: AuditRow) -> str:
     """A share as it is stated: in per cent."""
-    return f"{shown(100 * value)} %" if row.figure and row.figure.endswith("%") else shown(value)
+    return (
+        f"{format_figure(100 * value)} %" if row.figure and row.figure.endswith("%") else format_figure(value)
+    )
 
 
-def _with_unit(figure: str, row: Row) -> str:
+def _with_unit(figure: str, row: AuditRow) -> str:
     if row.unit == "RMB":
         return f"RMB {figure}"
     return figure if row.unit in (None, "ratio") else f"{figure} {row.unit}"
 
 
-def _off(row: Row) -> str:
+def _off(row: AuditRow) -> str:
     return change(row.relative_error)
 
 
@@ -136,8 +138,8 @@ def _csv_cell(value: Any) -> Any:
     return plain(value) if isinstance(value, str) else value
 
 
-_CLAIM = Field[Row]("claim", lambda row: plain(row.id))
-_STATED = Field[Row]("stated", lambda row: plain(_stated(row)), is_number=True)
-_RECOMPUTED = Field[Row]("recomputed", _recomputed, is_number=True)
-_OFF = Field[Row]("off by", _off, is_number=True)
-_REASON = Field[Row]("reason", lambda row: plain(row.why))
+_CLAIM = Field[AuditRow]("claim", lambda row: plain(row.id))
+_STATED = Field[AuditRow]("stated", lambda row: plain(_stated(row)), is_number=True)
+_RECOMPUTED = Field[AuditRow]("recomputed", _recomputed, is_number=True)
+_OFF = Field[AuditRow]("off by", _off, is_number=True)
+_REASON = Field[AuditRow]("reason", lambda row: plain(row.why))
