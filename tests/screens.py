@@ -21,9 +21,8 @@ from nameplate.report.fleet.costs import cost_view, list_rows, list_view, valida
 from nameplate.report.fleet.goodput import goodput_view
 from nameplate.report.fleet.goodput import validation_view as goodput_validation_view
 from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
-from nameplate.report.fleet.priced import price
 from nameplate.report.listing import list_runs, list_table, suites_view
-from nameplate.report.media.write import report_views
+from nameplate.report.run import make_report
 from nameplate.report.selftest import failures, readings_table, repeated_table, simulated_table
 from nameplate.report.specs import part_document, part_view, parts_view
 from nameplate.report.view import View
@@ -57,7 +56,7 @@ def runs_of(a800_run):
 def shows(a800_run):
     """`bench show` and `bench run`: several runs side by side, then each by itself."""
     runs = runs_of(a800_run)
-    for number, view in enumerate(report_views(runs, [price(each) for each in runs])):
+    for number, view in enumerate(make_report(runs).views):
         yield f"show {number}", view
 
 

@@ -40,10 +40,9 @@ from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import _FACTS
 from nameplate.report.fleet import priced
-from nameplate.report.fleet.priced import price
 from nameplate.report.media import markdown, terminal
-from nameplate.report.media.write import report_views, write_report
-from nameplate.report.run import run_view
+from nameplate.report.media.write import write_report
+from nameplate.report.run import make_report, run_view
 from nameplate.report.view import Table, View
 from nameplate.run.job import software_versions
 from nameplate.run.pool import WorkerResult
@@ -315,7 +314,7 @@ def show(runs, screens, folder, noting):
     with use_language("zh"):
         same = Side("run-1", (results_of_run(runs[0]),))
         compared = [compare_sides(same, same, CompareOptions(by="normalized")), *comparisons()]
-        views = report_views(runs, [price(each) for each in runs]) + [compare_view(each) for each in compared]
+        views = [*make_report(runs).views, *(compare_view(each) for each in compared)]
         texts = "".join(map(markdown.render, views))
         views += [view for _name, view in (*screens.fleet_views(), *screens.other_views())]
         terminals = {width: "".join(printed(each, width) for each in views) for width in (60, 80, 9_999)}

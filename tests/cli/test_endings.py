@@ -248,7 +248,7 @@ def arguments(tmp_path, make_record, make_manifest, monkeypatch):
     with RecordWriter(run, "cpu") as writer:
         writer.append(record)
     mark_done(run)
-    monkeypatch.setattr(report_writing, "_markdown", lambda _views, output: {output: "# a report"})
+    monkeypatch.setattr(report_writing, "_render_markdown", lambda _views, output: {output: "# a report"})
 
     def fill(words, folder=tmp_path / "folder"):
         return [str(word).format(folder=folder, run=run) for word in words]
@@ -313,7 +313,7 @@ def test_a_device_is_written_to_and_may_be_full(bench, tmp_path):
     assert Path("/dev/full").is_char_device()
     (tmp_path / "link.md").symlink_to("/dev/null")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_writing, "_markdown", lambda _views, output: {output: "# a report"})
+        patch.setattr(report_writing, "_render_markdown", lambda _views, output: {output: "# a report"})
         assert bench("report", PUBLISHED, "-o", tmp_path / "link.md").status == 0
     assert (tmp_path / "link.md").is_symlink()
     assert Path("/dev/null").is_char_device()

@@ -60,12 +60,11 @@ def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     from nameplate.base.language import use_language
-    from nameplate.report.fleet.priced import price
-    from nameplate.report.media.write import report_views
+    from nameplate.report.run import make_report
 
     with use_language(lang):
-        for each in report_views(found, [price(run) for run in found]):
-            show_view(each)
+        for view in make_report(found).views:
+            show_view(view)
 
 
 def suites(lang: Lang = "en", json: Json = False) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from nameplate.base.errors import InputError
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
@@ -42,6 +44,9 @@ from nameplate.report.sections.throughput import (
 from nameplate.report.view import Table, View
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
+
+if TYPE_CHECKING:
+    from nameplate.fleet.costs import Cost
 
 
 def run_view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View:
@@ -139,3 +144,41 @@ def _course(record: Record) -> dict[str, Any]:
         "course": [moment.model_dump() for moment in record.course],
         "derates": [derate.model_dump() for derate in record.derates],
     }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `bench report` says of one run or several.
+
+    `costs` are the fleets as the first run that can price some of them prices them; as the first run has them
+    where none can.
+    """
+
+    views: tuple[View, ...]
+    costs: tuple[Cost, ...]
+
+
+def make_report(runs: Sequence[Run]) -> Report:
+    """Return the views of the runs, each with the fleets that it prices; several runs side by side first.
+
+    Raises InputError where a run is given twice.
+    """
+    # Imported here: one run is shown without pricing anything.
+    from nameplate.report.fleet.priced import price, priced_tables
+    from nameplate.report.side_by_side import side_by_side_view
+
+    ids = [run.id for run in runs]
+    twice = next((each for each in ids if ids.count(each) > 1), None)
+    if twice is not None:
+        raise InputError("the same run twice", got=twice, expected="runs that differ")
+    priced = [price(run) for run in runs]
+    first_pricing = next((each for each in priced if each.why is None), priced[0])
+    views = [
+        run_view(
+            run, whole=True, fleets=priced_tables(each) if each.why is None or each is first_pricing else ()
+        )
+        for run, each in zip(runs, priced, strict=True)
+    ]
+    if len(runs) > 1:
+        views.insert(0, side_by_side_view(runs))
+    return Report(tuple(views), first_pricing.costs)

@@ -16,9 +16,8 @@ from nameplate.base.language import use_language
 from nameplate.base.text import plain
 from nameplate.report.charts import vega
 from nameplate.report.charts.data import MOST_BARS, MOST_POINTS
-from nameplate.report.fleet.priced import price
 from nameplate.report.media import terminal
-from nameplate.report.media.write import report_views
+from nameplate.report.run import make_report
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script><!--\x1b[2J\u202e|x| {{ 7*7 }} \"'&"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -103,7 +102,7 @@ def either(request, page, both):
 
 
 def views_of(*runs):
-    return report_views(runs, [price(run) for run in runs])
+    return make_report(runs).views
 
 
 def test_the_page_is_a_whole_document(path, page):

@@ -7,8 +7,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from nameplate.base.errors import InputError
-from nameplate.report.fleet.priced import price
-from nameplate.report.media.write import report_views, write_report
+from nameplate.report.media.write import write_report
+from nameplate.report.run import make_report
 
 pytestmark = pytest.mark.usefixtures("one_library")
 PICTURES = ("chain", "efficiency", "shapes", "roofline", "from-idle", "fleets")
@@ -79,7 +79,7 @@ def test_fleets_stand_once_where_no_run_prices_them(make_run, make_record, a800_
 
 
 def whole(*runs):
-    return report_views(runs, [price(run) for run in runs])
+    return make_report(runs).views
 
 
 @pytest.mark.parametrize("name", ["report.md", "my report.md", "run (2).md", "a&b.md"])

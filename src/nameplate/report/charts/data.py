@@ -147,6 +147,6 @@ def title_of_first(most: int, items: Sequence[object], title: str) -> str:
     return _("{title}: the first {count} of {all}", title=title, count=most, all=len(items))
 
 
-def described(chart: Titled) -> str:
+def describe(chart: Titled) -> str:
     """The chart's title and what it shows, for a medium that has one line for both."""
     return _("{title}. {alt}", title=chart.title, alt=chart.alt)

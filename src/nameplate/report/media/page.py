@@ -1,8 +1,8 @@
-"""The report as one HTML page: everything inside it, nothing loaded, readable from a file.
+"""The report as one HTML page that holds everything and loads nothing, so that it can be read from a file.
 
-The page draws itself twice: as SVG when it is read (so it shows without scripts, and in print), and as
-interactive charts once its scripts have run, from the same definitions (`vega`). What it shows is the view's;
-every value is escaped by Jinja2. Only the page's own scripts run: its policy allows them by their digests.
+Each chart is in it twice, from one specification (`charts.vega`): as SVG, which needs no script and is
+printed, and as an interactive chart that replaces the SVG once the page's scripts have run. Jinja2 escapes
+every value. Only the page's own scripts run: its Content Security Policy allows them by their digests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nameplate import __version__
 from nameplate.base.errors import InputError
 from nameplate.base.language import _, current_language
 from nameplate.report.charts import vega
-from nameplate.report.charts.data import FLEETS, Chart
+from nameplate.report.charts.data import FLEETS
 from nameplate.report.charts.palette import style_sheet
 from nameplate.report.view import VERDICT, Table, View, verdict_words
 from nameplate.report.whatif import script_json
@@ -26,25 +26,20 @@ from nameplate.report.whatif import script_json
 if TYPE_CHECKING:
     import jinja2
 
-# By this every page is known for one of ours.
+# Every page that we write has this element.
 GENERATOR = '<meta name="generator" content="nameplate '
-# A longer table is folded, with a field to search it by.
-_LONGEST_OPEN = 24
-_SHORT = 30
+# A table with more rows is folded, and has a field to search it.
+_MOST_OPEN_ROWS = 24
+# A column whose cells are no longer never breaks its lines.
+_MOST_UNBROKEN_CHARACTERS = 30
 _LANGUAGE_TAGS = {"en": "en", "zh": "zh-Hans"}
 _COMMAND = "command"
-_VERDICT_KINDS = {"clean": "good", "unknown": "doubt", "throttled": "doubt"}
-
-
-@dataclass(frozen=True)
-class _Column:
-    name: str
-    is_number: bool
+_VERDICT_CLASSES = {"clean": "good", "unknown": "doubt", "throttled": "doubt"}
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A chart in the page: `svg` is its markup, ours; `key` its element's id."""
+    """A chart in the page: the id of its element, and its SVG."""
 
     key: str
     title: str
@@ -54,115 +49,127 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Section:
+    """A table in the page, with its charts."""
+
     key: str
     table: Table
     charts: tuple[_Picture, ...]
 
     @property
-    def short(self) -> str:
-        """The heading as far as its first comma or colon: what fits among others."""
-        return self.table.heading.split(",")[0].split(":")[0].split("，")[0].split("：")[0]
+    def short_heading(self) -> str:
+        """The heading up to its first comma or colon, for the navigation."""
+        heading = self.table.heading
+        for mark in ",:，：":
+            heading = heading.split(mark)[0]
+        return heading
 
     @property
     def folded(self) -> bool:
-        return len(self.table.rows) > _LONGEST_OPEN
+        return len(self.table.rows) > _MOST_OPEN_ROWS
 
     @property
-    def columns(self) -> list[_Column]:
+    def columns(self) -> list[tuple[str, str]]:
+        """Each column's name and the class of its heading."""
         table = self.table
-        return [_Column(_(name), index in table.numbers) for index, name in enumerate(table.columns)]
+        return [(_(name), "n" if index in table.numbers else "") for index, name in enumerate(table.columns)]
 
     @property
     def rows(self) -> Iterator[list[tuple[str, str]]]:
-        """The cells of each row, with their classes."""
-        table = self.table
-        kinds = [_kind(table, index) for index in range(len(table.columns))]
-        for row in table.rows:
+        """The cells of each row: the text and the classes of each."""
+        classes = [_column_class(self.table, index) for index in range(len(self.table.columns))]
+        for row in self.table.rows:
             yield [
-                (verdict_words(cell), f"{kind} {_verdict_kind(cell)}".lstrip())
-                if name == VERDICT
-                else (cell, kind)
-                for name, kind, cell in zip(table.columns, kinds, row, strict=True)
+                _cell(name, css_class, cell)
+                for name, css_class, cell in zip(self.table.columns, classes, row, strict=True)
             ]
 
 
+def _column_class(table: Table, index: int) -> str:
+    if index in table.numbers:
+        return "n"
+    if table.columns[index] == _COMMAND:
+        return "code"
+    return "s" if all(len(row[index]) <= _MOST_UNBROKEN_CHARACTERS for row in table.rows) else ""
+
+
+def _cell(column: str, css_class: str, cell: str) -> tuple[str, str]:
+    if column != VERDICT:
+        return cell, css_class
+    verdict_class = _VERDICT_CLASSES.get(cell.split(" ", maxsplit=1)[0], "bad")
+    return verdict_words(cell), f"{css_class} {verdict_class}".lstrip()
+
+
 @dataclass(frozen=True)
-class _Part:
+class _Article:
+    """A view in the page."""
+
     key: str
     view: View
     sections: tuple[_Section, ...]
 
 
 def render(views: Sequence[View], panel: dict[str, Any] | None = None) -> str:
-    """The page of one view, or of several one after another; `panel` is the what-if panel's model, which
-    follows the first section of fleets.
+    """Return the page of one view, or of several one after another.
 
-    Raises InputError where the libraries that draw it aren't installed.
+    `panel` is the model of the what-if panel, which follows the first section about fleets.
+    Raises InputError where the libraries that draw the page aren't installed.
     """
     template = _environment().get_template("page.html.j2")
-    drawn = any(table.charts for each in views for table in each.tables)
-    library = vega.start_bundling_library() if drawn else None  # bundled while the rest is drawn
+    has_charts = any(table.charts for view in views for table in view.tables)
+    wait_for_library = vega.start_bundling_library() if has_charts else None
     specs: dict[str, vega.Spec] = {}
-    parts = [_part(f"r{n}", each, specs) for n, each in enumerate(views, start=1)]
-    after = next((section for part in parts for section in part.sections if _is_of_fleets(section)), None)
-    shown = panel if after is not None else None
-    scripts = [
-        *([library()] if library else []),
-        _asset("page.js"),
-        *([_asset("whatif.js")] if shown else []),
-    ]
+    articles = [_draw_article(f"r{number}", view, specs) for number, view in enumerate(views, start=1)]
+    panel_after = next(
+        (section for article in articles for section in article.sections if _is_about_fleets(section)), None
+    )
+    if panel_after is None:
+        panel = None
+    scripts = [_asset("page.js")]
+    if wait_for_library:
+        scripts.insert(0, wait_for_library())
+    if panel:
+        scripts.append(_asset("whatif.js"))
+    style = style_sheet() + _asset("page.css") + (_asset("whatif.css") if panel else "")
     return template.render(
         language=_LANGUAGE_TAGS[current_language()],
         title=views[0].title,
         policy=_policy(scripts),
         version=__version__,
-        style=_ours(style_sheet() + _asset("page.css") + (_asset("whatif.css") if shown else "")),
-        parts=parts,
-        panel=shown,
-        panel_after=after,
-        charts=_ours(script_json(specs)),
-        scripts=[_ours(each) for each in scripts],
+        style=_unescaped(style),
+        articles=articles,
+        panel=panel,
+        panel_after=panel_after,
+        charts=_unescaped(script_json(specs)),
+        scripts=[_unescaped(script) for script in scripts],
         say=_,
         words=verdict_words,
-        script_json=lambda data: _ours(script_json(data)),
+        script_json=lambda data: _unescaped(script_json(data)),
     )
 
 
-def _part(key: str, view: View, specs: dict[str, vega.Spec]) -> _Part:
-    """A view with its charts drawn; the definition of each goes into `specs`."""
+def _draw_article(key: str, view: View, specs: dict[str, vega.Spec]) -> _Article:
+    """Draw the charts of a view; adds the specification of each to `specs`, by the id of its element."""
     sections = []
-    for n, table in enumerate(view.tables, start=1):
-        pictures = [_picture(f"{key}-s{n}-{chart.name}", chart, specs) for chart in table.charts]
-        sections.append(_Section(f"{key}-s{n}", table, tuple(pictures)))
-    return _Part(key, view, tuple(sections))
+    for number, table in enumerate(view.tables, start=1):
+        section_key = f"{key}-s{number}"
+        pictures = []
+        for chart in table.charts:
+            chart_key = f"{section_key}-{chart.name}"
+            specs[chart_key] = vega.make_spec(chart)
+            svg = _unescaped(vega.draw_svg(specs[chart_key]))
+            pictures.append(_Picture(chart_key, chart.title, chart.alt, svg))
+        sections.append(_Section(section_key, table, tuple(pictures)))
+    return _Article(key, view, tuple(sections))
 
 
-def _picture(key: str, chart: Chart, specs: dict[str, vega.Spec]) -> _Picture:
-    specs[key] = vega.make_spec(chart)
-    return _Picture(key, chart.title, chart.alt, _ours(vega.draw_svg(specs[key])))
-
-
-def _is_of_fleets(section: _Section) -> bool:
+def _is_about_fleets(section: _Section) -> bool:
     return any(chart.name == FLEETS for chart in section.table.charts)
 
 
-def _kind(table: Table, index: int) -> str:
-    """The classes of a column's cells: numbers, commands, and what is short enough never to break."""
-    if index in table.numbers:
-        return "n"
-    if table.columns[index] == _COMMAND:
-        return "code"
-    return "s" if all(len(row[index]) <= _SHORT for row in table.rows) else ""
-
-
-def _verdict_kind(cell: str) -> str:
-    return _VERDICT_KINDS.get(cell.split(" ", maxsplit=1)[0], "bad")
-
-
 def _policy(scripts: Sequence[str]) -> str:
-    """The page may run these scripts and load nothing: what a hostile value smuggled in would not run."""
-    digests = (hashlib.sha256(each.encode()).digest() for each in scripts)
-    allowed = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests)
+    """Return the Content Security Policy: these scripts may run, and nothing may be loaded."""
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -173,8 +180,8 @@ def _asset(name: str) -> str:
     return (files("nameplate.report.media") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _ours(text: str) -> Any:
-    """Markup that we wrote, which isn't escaped again."""
+def _unescaped(text: str) -> Any:
+    """Mark text that we wrote as markup, so that the template doesn't escape it."""
     from markupsafe import Markup
 
     return Markup(text)
@@ -187,5 +194,5 @@ def _environment() -> jinja2.Environment:
         raise InputError(
             "a page needs jinja2", where="bench report", expected="pip install 'nameplate[report]'"
         ) from error
-    folder = jinja2.FunctionLoader(_asset)
-    return jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
+    loader = jinja2.FunctionLoader(_asset)
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)

@@ -1,10 +1,10 @@
-"""Writes a report's files: a page, or Markdown with its pictures beside it."""
+"""Writes a report's files: a page, or Markdown with an SVG file for each chart."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from nameplate.base.errors import InputError, NameplateError, write_error
@@ -12,49 +12,60 @@ from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.language import use_language
 from nameplate.report import whatif
 from nameplate.report.charts import vega
-from nameplate.report.charts.data import Chart
-from nameplate.report.fleet.priced import Priced, price, priced_tables
 from nameplate.report.media import markdown, page
-from nameplate.report.run import run_view
-from nameplate.report.side_by_side import side_by_side_view
+from nameplate.report.run import make_report
 from nameplate.report.view import View
 from nameplate.store.folder import Run, write_durably
 
-_KINDS = (".html", ".md")
-# Characters of a page in which its generator is named.
-_HEAD = 4096
+_SUFFIXES = (".html", ".md")
+# A page names its generator within so many characters.
+_HEAD_CHARACTERS = 4096
 
 
 def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> list[Path]:
-    """Write `output` and return what was written: NAME.html alone, or NAME.md with a NAME-….svg a chart.
+    """Write `output` and return every path written: NAME.html, or NAME.md and a NAME-….svg for each chart.
 
-    Several runs stand side by side first, then each by itself. Raises InputError for another suffix, an
-    unknown language, a folder that can't be written, and where the libraries that draw aren't installed;
-    OutputError where the disk takes no more.
+    A report of several runs has them side by side first, then each by itself. Raises InputError for another
+    suffix, an unknown language, a folder that can't be written to, and where the libraries that draw aren't
+    installed; OutputError where the disk is full.
     """
-    if output.suffix not in _KINDS:
-        expected = f"a name ending in {' or '.join(_KINDS)}"
+    if output.suffix not in _SUFFIXES:
+        expected = f"a name ending in {' or '.join(_SUFFIXES)}"
         raise InputError("no such format", where="--output", got=str(output), expected=expected)
-    several = [runs] if isinstance(runs, Run) else list(runs)
     if not os.path.isdir(output.absolute().parent):
-        raise _unwritable(output, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
+        raise _cannot_write(output, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
     with use_language(lang), garbage_collection_off():
-        priced = [price(run) for run in several]
-        views = report_views(several, priced)
+        report = make_report([runs] if isinstance(runs, Run) else runs)
         if output.suffix == ".html":
-            best = _pricing(priced)
-            panel = None if best is None else whatif.panel(priced[best].costs)
-            files = {output: page.render(views, panel)}
+            texts = {output: page.render(report.views, whatif.panel(report.costs))}
         else:
-            files = _markdown(views, output)
-    _write(files)
-    return list(files)
+            texts = _render_markdown(report.views, output)
+    for path, text in texts.items():
+        try:
+            write_durably(path, text)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+    return list(texts)
+
+
+def _render_markdown(views: Sequence[View], output: Path) -> dict[Path, str]:
+    """Return the text of every file of a Markdown report, by its path."""
+    views_as_text: list[str] = []
+    pictures: dict[Path, str] = {}
+    for number, view in enumerate(views):
+        prefix = f"{output.stem}-" if number == 0 else f"{output.stem}-{number}-"
+        names: dict[str, str] = {}
+        for chart in (chart for table in view.tables for chart in table.charts):
+            names[chart.name] = f"{prefix}{chart.name}.svg"
+            pictures[output.with_name(names[chart.name])] = vega.draw_svg_file(chart)
+        views_as_text.append(markdown.render(view, names))
+    return {output: "\n".join(views_as_text), **pictures}
 
 
 def default_output(runs: Sequence[Run]) -> Path:
-    """The page where no other is asked for: `<run id>.html`, or `report.html` of several, in this folder.
+    """Return where a report goes by default: `<run id>.html`, or `report.html` for several, in this folder.
 
-    Raises InputError where a file of that name is there that no report was written to.
+    Raises InputError where a file of that name isn't a report of ours.
     """
     output = Path(f"{runs[0].id}.html" if len(runs) == 1 else "report.html")
     if output.exists() and not _is_report(output):
@@ -67,57 +78,10 @@ def default_output(runs: Sequence[Run]) -> Path:
 def _is_report(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            return page.GENERATOR in file.read(_HEAD)
+            return page.GENERATOR in file.read(_HEAD_CHARACTERS)
     except OSError:
         return False
 
 
-def report_views(runs: Sequence[Run], priced: Sequence[Priced]) -> list[View]:
-    """What a report says: several runs side by side first, then each whole, with the fleets it prices.
-
-    Raises InputError where one of them is given twice.
-    """
-    ids = [run.id for run in runs]
-    twice = next((each for each in ids if ids.count(each) > 1), None)
-    if twice is not None:
-        raise InputError("the same run twice", got=twice, expected="runs that differ")
-    pricing = _pricing(priced)
-    whole = [
-        run_view(run, whole=True, fleets=priced_tables(each) if each.why is None or n == pricing else ())
-        for n, (run, each) in enumerate(zip(runs, priced, strict=True))
-    ]
-    return whole if len(runs) == 1 else [side_by_side_view(runs), *whole]
-
-
-def _pricing(priced: Sequence[Priced]) -> int | None:
-    """The run whose fleets stand for all: the first that prices some; where none does, the first."""
-    return next((n for n, each in enumerate(priced) if each.why is None), 0 if priced else None)
-
-
-def _markdown(views: Sequence[View], output: Path) -> dict[Path, str]:
-    """Every file of a Markdown report, by its path."""
-    texts: list[str] = []
-    pictures: dict[Path, str] = {}
-    for n, each in enumerate(views):
-        prefix = f"{output.stem}-" if n == 0 else f"{output.stem}-{n}-"
-        drawn = {chart: output.with_name(f"{prefix}{chart.name}.svg") for chart in _charts(each)}
-        texts.append(markdown.render(each, {chart.name: path.name for chart, path in drawn.items()}))
-        pictures |= {path: vega.draw_svg_file(chart) for chart, path in drawn.items()}
-    return {output: "\n".join(texts), **pictures}
-
-
-def _charts(view: View) -> Iterator[Chart]:
-    for table in view.tables:
-        yield from table.charts
-
-
-def _write(files: dict[Path, str]) -> None:
-    for path, text in files.items():
-        try:
-            write_durably(path, text)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> NameplateError:
+def _cannot_write(path: Path, error: OSError) -> NameplateError:
     return write_error("can't write the report", error, where="--output", got=str(path))

@@ -1,25 +1,28 @@
-// The page's own behaviour: pictures become charts that answer, long tables can be searched, print shows all.
+// What the page does by script: pictures become interactive charts, long tables can be searched, and print
+// shows folded tables too.
 
 const holder = document.getElementById("charts");
 const charts = JSON.parse(holder.textContent);
 const options = {
   renderer: "svg",
-  ast: true, // expressions are interpreted, so that the page allows no evaluation of text
+  ast: true, // interprets expressions: the page's policy forbids evaluating text as code
   actions: { export: { svg: true, png: false }, source: false, compiled: false, editor: false },
   i18n: { CLICK_TO_VIEW_ACTIONS: holder.dataset.menu, SVG_ACTION: holder.dataset.save },
   downloadFileName: "nameplate",
 };
 
-// A chart is as wide as its column; one of several panels has its width in each of them.
+// The chart for a column of `width` pixels, which only the browser knows; each of several panels has that width.
 function fitted(spec, width) {
+  if (spec.vconcat) {
+    const inside = Math.max(160, width - 80);
+    return { ...spec, vconcat: spec.vconcat.map((panel) => ({ ...panel, width: inside })) };
+  }
   const narrow = width < 520;
   const room = Math.max(90, Math.round(width * (narrow ? 0.38 : 0.42)));
-  const axisY = { ...spec.config.axisY, labelLimit: Math.min(room, 400) };
-  const axisX = narrow ? { ...spec.config.axisX, labelOverlap: true, tickCount: 4 } : spec.config.axisX;
-  const config = { ...spec.config, axisY, axisX, autosize: { type: "fit-x", contains: "padding" } };
-  if (!spec.vconcat) return { ...spec, config, width };
-  const inside = Math.max(160, width - 80);
-  return { ...spec, config: { ...spec.config }, vconcat: spec.vconcat.map((one) => ({ ...one, width: inside })) };
+  const axisY = { ...spec.config.axisY, labelLimit: Math.min(room, spec.config.axisY.labelLimit) };
+  const config = { ...spec.config, axisY, autosize: { type: "fit-x", contains: "padding" } };
+  if (narrow) config.axisX = { labelOverlap: true, tickCount: 4 };
+  return { ...spec, config, width };
 }
 
 async function draw(element) {
@@ -30,13 +33,14 @@ async function draw(element) {
   const result = await window.vegaEmbed(target, fitted(charts[element.id], width), options);
   const earlier = element.view;
   element.view = result;
-  // The chart within has a role and a label of its own, and its menu must be reachable.
+  // The new chart has a role and a label of its own, and its menu must be reachable by a screen reader.
   for (const name of ["role", "aria-label"]) element.removeAttribute(name);
   target.querySelector("summary").setAttribute("aria-label", holder.dataset.menu);
   element.replaceChildren(target);
   if (earlier) earlier.finalize();
 }
 
+// Calls the action once, that long after the last of several events.
 function soon(action, milliseconds) {
   let timer;
   return () => {
