@@ -43,7 +43,7 @@ from nameplate.report.fleet import priced
 from nameplate.report.media import markdown, terminal
 from nameplate.report.media.write import write_report
 from nameplate.report.run import make_report, run_view
-from nameplate.report.view import Table, View
+from nameplate.report.view import Column, Table, View, text_table
 from nameplate.run.job import software_versions
 from nameplate.run.pool import WorkerResult
 from nameplate.specs.parts import registry
@@ -428,7 +428,7 @@ LONG = f"--budget {'没有空格的中文也要写满每一行' * 3}，bench 这
 
 @pytest.mark.parametrize("where", ["lead", "meaning", "advice", "problems", "facts", "cell"])
 def test_chinese_fills_its_lines_and_leaves_words_whole(where):
-    table = Table("", ("case", "warning"), (("x" * 20, LONG),) if where == "cell" else (), frozenset())
+    table = text_table("", ("case", "warning"), (("x" * 20, LONG),) if where == "cell" else ())
     table = replace(table, lead=LONG if where == "lead" else "")
     more = {"advice": (LONG,), "problems": (LONG,), "facts": (("x" * 10, LONG),)}
     said = {name: value for name, value in more.items() if name == where}
@@ -443,7 +443,7 @@ def test_chinese_fills_its_lines_and_leaves_words_whole(where):
 
 def test_a_narrow_column_breaks_no_short_word():
     row = ("x" * 20, "公开数据", "contended unstable", " ".join(["y" * 15] * 9))
-    table = Table("", ("link", "how", "verdict", "from"), (row,), frozenset())
+    table = text_table("", ("link", "how", "verdict", "from"), (row,))
     with use_language("zh"):
         text = printed(View("", (), (table,), "", (), ()), 72)
     words = ("环节", "方式", "公开数据", "判定", "受干扰", "不稳定", "来源")
@@ -452,7 +452,8 @@ def test_a_narrow_column_breaks_no_short_word():
 
 def test_a_short_word_that_does_not_fit_goes_before_a_long_one_breaks():
     row = ("x" * 40, "公开数据", "y" * 22)
-    table = Table("", ("link", "how", "from"), (row,), frozenset(), (1,))
+    columns = Column("link"), Column("how", drop_priority=0), Column("from")
+    table = Table("", columns, (row,))
     text = printed(View("", (), (table,), "", (), ()), 72)
     assert "公" not in text
     assert row[2] in text

@@ -24,7 +24,7 @@ def view(base, new, **flags):
 
 
 def rows(table):
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return [dict(zip(table.column_names, row, strict=True)) for row in table.rows]
 
 
 def made(*figures, runs=3, name="a run", word=None, in_pairs=False):
@@ -63,7 +63,7 @@ def test_of_several_regressions_the_worst_is_named():
 
 def test_a_row_says_what_new_is_by_how_much_and_how_sure():
     (compared,) = view("base", "slower").tables
-    assert compared.columns == (
+    assert compared.column_names == (
         "case",
         "new is",
         "change",

@@ -21,7 +21,7 @@ def table(priced):
 
 def rows(priced):
     found = table(priced)
-    return {row[0]: dict(zip(found.columns, row, strict=True)) for row in found.rows}
+    return {row[0]: dict(zip(found.column_names, row, strict=True)) for row in found.rows}
 
 
 def delivered(priced, fleet):

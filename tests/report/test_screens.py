@@ -15,7 +15,7 @@ from nameplate.fleet.catalogues import INPUTS, load_shipped
 from nameplate.fleet.training import assumptions
 from nameplate.record import DTYPES
 from nameplate.report.media import terminal
-from nameplate.report.view import Table, View
+from nameplate.report.view import Column, Table, View
 from nameplate.specs.parts import registry
 from nameplate.suite import PHASES
 
@@ -105,7 +105,7 @@ def test_every_id_is_whole_at_every_width(views, screen, language):
 
 
 def words_of_secondary_columns(view):
-    cells = (row[index] for table in view.tables for row in table.rows for index in table.secondary)
+    cells = (row[index] for table in view.tables for row in table.rows for index in table.droppable)
     return {word for cell in cells for word in cell.split()}
 
 
@@ -157,7 +157,8 @@ PLACES = ("title", "fact", "heading", "lead", "cell", "number", "meaning", "advi
 def test_an_id_is_whole_wherever_it_stands(place, before):
     said = dict.fromkeys(PLACES, "") | {place: f"{before}{ID}）" if "（" in before else f"{before}{ID}"}
     row = ("one", said["cell"], said["number"], "a sentence of many words that needs a line or two")
-    table = Table(said["heading"], ("case", "x", "n", "reason"), (row,), frozenset({2}), (), (), said["lead"])
+    columns = Column("case"), Column("x"), Column("n", is_number=True), Column("reason")
+    table = Table(said["heading"], columns, (row,), (), said["lead"])
     facts, problems = (("name", said["fact"]),), (said["problem"],)
     view = View(said["title"], facts, (table,), said["meaning"], (said["advice"],), problems)
     for width in range(20, 61):

@@ -19,7 +19,7 @@ def table(found, heading):
 def cells(found, heading):
     """The rows of a table by their first cell."""
     shown = table(found, heading)
-    return {row[0]: dict(zip(shown.columns[1:], row[1:], strict=True)) for row in shown.rows}
+    return {row[0]: dict(zip(shown.column_names[1:], row[1:], strict=True)) for row in shown.rows}
 
 
 def of_part(run, part):
@@ -42,21 +42,24 @@ def test_runs_of_one_part_are_named_by_the_end_of_their_ids(runs):
     found = side_by_side_view(runs)
     assert found.title == "2 runs side by side"
     for heading in ("From nominal to delivered", "Cases that the runs share"):
-        assert table(found, heading).columns[1:] == ("a800", "a801")
+        assert table(found, heading).column_names[1:] == ("a800", "a801")
     assert [row[:2] for row in table(found, "The runs").rows] == [("a800", FIRST), ("a801", SECOND)]
     assert found.meaning.splitlines()[1].startswith("a801: Nominal is 320 TFLOPS in bf16")
 
 
 def test_where_ids_end_alike_the_whole_of_them_tells_runs_apart(a800_run):
     twin = "20261123T120000-standard-a800"
-    assert table(side_by_side_view([a800_run(), a800_run(run=twin)]), "Cases").columns[1:] == (FIRST, twin)
+    assert table(side_by_side_view([a800_run(), a800_run(run=twin)]), "Cases").column_names[1:] == (
+        FIRST,
+        twin,
+    )
 
 
 def test_runs_of_different_parts_are_named_by_them(runs):
     first, second = runs
     found = side_by_side_view([first, of_part(second, "nvidia-h100-sxm5-80gb")])
     names = ("nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb")
-    assert table(found, "Cases that the runs share").columns[1:] == names
+    assert table(found, "Cases that the runs share").column_names[1:] == names
     assert [line.partition(":")[0] for line in found.meaning.splitlines()] == list(names)
 
 

@@ -240,7 +240,7 @@ def test_a_small_block_is_said_to_stand_for_nothing(make_run, make_record):
 
 def cells(run, heading):
     (table,) = [table for table in run_view(run).tables if table.heading.startswith(heading)]
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return [dict(zip(table.column_names, row, strict=True)) for row in table.rows]
 
 
 def test_a_row_carries_the_case_its_figures_and_all_verdicts(make_run, a800):
@@ -516,7 +516,7 @@ def test_every_record_stands_in_a_report_whatever_became_of_it(make_run, make_re
 
 def whole_cells(run, heading):
     (table,) = [table for table in run_view(run, whole=True).tables if table.heading == heading]
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return [dict(zip(table.column_names, row, strict=True)) for row in table.rows]
 
 
 def test_a_report_ends_with_the_commands_that_measure_it_again(make_run, make_record):
@@ -768,7 +768,7 @@ def test_several_devices_show_their_spread_the_slowest_and_the_gang(make_run, ma
     seen = run_view(make_run(*records, devices=devices))
     (across,) = (table for table in seen.tables if table.heading.startswith("Across devices"))
     (row,) = across.rows
-    found = dict(zip(across.columns, row, strict=True))
+    found = dict(zip(across.column_names, row, strict=True))
     assert found["case"] == "matmul bf16 1024x1024x1024"
     assert (found["devices"], found["median"], found["slowest"], found["on"]) == ("3", "240", "200", "cuda:1")
     assert found["spread"] == "20.8%"  # (250 − 200) ÷ 240

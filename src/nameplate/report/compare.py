@@ -74,7 +74,7 @@ def _first_fields(found: Comparison, rows: Sequence[Row]) -> list[Field[Row]]:
     """Return the columns case, device (where there are several) and outcome."""
     several_devices = len({row.device for row in rows}) > 1
     return [
-        Field[Row]("case", lambda row: _case_text(found, row), whole=_is_pytest(found)),
+        Field[Row]("case", lambda row: _case_text(found, row), unbroken=_is_pytest(found)),
         *([Field[Row]("device", lambda row: plain(row.device))] if several_devices else []),
         Field[Row]("new is", lambda row: _(row.outcome)),
     ]
@@ -91,10 +91,10 @@ def _compared_table(found: Comparison) -> Table:
             "change", lambda row: change(None if row.ratio is None else row.ratio.value - 1), is_number=True
         ),
         Field[Row]("interval", lambda row: UNKNOWN if row.ratio is None else _ends_text(row.ratio)),
-        Field[Row]("base", lambda row: figure(row.base), is_number=True, goes=3),
-        Field[Row]("new", lambda row: figure(row.new), is_number=True, goes=2),
-        Field[Row]("unit", lambda row: _(row.unit) if row.unit else UNKNOWN, goes=1),
-        Field[Row]("runs", _runs_text, is_number=True, goes=0),
+        Field[Row]("base", lambda row: figure(row.base), is_number=True, drop_priority=3),
+        Field[Row]("new", lambda row: figure(row.new), is_number=True, drop_priority=2),
+        Field[Row]("unit", lambda row: _(row.unit) if row.unit else UNKNOWN, drop_priority=1),
+        Field[Row]("runs", _runs_text, is_number=True, drop_priority=0),
         _REASON,
     ]
     return table_of(_("Compared"), fields, rows)

@@ -12,7 +12,7 @@ from nameplate.base.messages import Reason, render
 from nameplate.base.text import plain
 from nameplate.chain.published import find_best_gemm
 from nameplate.device.survey import Seen, Survey
-from nameplate.report.view import Table, View
+from nameplate.report.view import Table, View, text_table
 
 # What the screen shows of an identity; JSON has everything, the flags of a CPU included.
 _FACTS = {
@@ -114,7 +114,7 @@ def _block_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     name = first["identity"]["name"] or _("a device without a name")
     heading = _("{name}: {said}", name=names, said=name)
     lines = tuple((plain(name), plain(value)) for name, value in _lines(rows))
-    return Table(plain(heading), ("", ""), lines, frozenset())
+    return text_table(plain(heading), ("", ""), lines)
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -96,19 +96,21 @@ def list_table(runs: Sequence[Listed]) -> Table:
     """The runs as a table; on a narrow terminal an id still says when a run began, and its suite."""
     fields = [
         Field[Listed]("run", lambda run: run.run),
-        Field[Listed]("begun, UTC", _begun, goes=2),
-        Field[Listed]("suite", lambda run: plain(run.suite), goes=1),
-        Field[Listed]("device", _device, goes=4),
+        Field[Listed]("begun, UTC", _begun, drop_priority=2),
+        Field[Listed]("suite", lambda run: plain(run.suite), drop_priority=1),
+        Field[Listed]("device", _device, drop_priority=4),
         Field[Listed]("cases", lambda run: f"{run.recorded}/{run.expected}", is_number=True),
-        Field[Listed]("finished", lambda run: _("yes") if run.finished else _("no"), goes=3),
+        Field[Listed]("finished", lambda run: _("yes") if run.finished else _("no"), drop_priority=3),
         Field[Listed]("TFLOPS", lambda run: figure(run.best.tflops) if run.best else "–", is_number=True),
-        Field[Listed]("dtype", lambda run: run.best.dtype if run.best else "–", goes=5),
+        Field[Listed]("dtype", lambda run: run.best.dtype if run.best else "–", drop_priority=5),
         Field[Listed](
             "of nominal", lambda run: percent(run.best.efficiency if run.best else None), is_number=True
         ),
-        Field[Listed]("clean", lambda run: str(run.verdicts.get("clean", 0)), is_number=True, goes=6),
+        Field[Listed](
+            "clean", lambda run: str(run.verdicts.get("clean", 0)), is_number=True, drop_priority=6
+        ),
         Field[Listed]("gravest", _gravest),
-        Field[Listed]("folder", lambda run: plain(run.source), goes=0),
+        Field[Listed]("folder", lambda run: plain(run.source), drop_priority=0),
     ]
     lead = _(
         "Cases recorded of those expected, and the best product, in TFLOPS and of nominal; how many records "

@@ -41,7 +41,7 @@ from nameplate.report.sections.throughput import (
     shapes_table,
     throughput_table,
 )
-from nameplate.report.view import Table, View
+from nameplate.report.view import Table, View, text_table
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
 
@@ -102,16 +102,16 @@ def _unmeasured_table(run: Run, labels: Labels) -> Table:
         (labels.row(each.device, each.case), _("missing"), _("the run ended before it"))
         for each in run.missing
     ]
-    return Table(_("Not measured"), ("case", "status", "reason"), tuple(rows), frozenset())
+    return text_table(_("Not measured"), ("case", "status", "reason"), rows)
 
 
 def _warnings_table(run: Run, labels: Labels) -> Table:
-    rows = tuple(
+    rows = [
         (labels.row(record.device, record.case), plain(render(warning)))
         for record in run.records
         for warning in record.warnings
-    )
-    return Table(_("Worth knowing"), ("case", "warning"), rows, frozenset())
+    ]
+    return text_table(_("Worth knowing"), ("case", "warning"), rows)
 
 
 def run_document(run: Run) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Self-tests for a reader: tables as `report.view` has them, and the sentences beside."""
+"""The tables of `bench selftest`, and a sentence for each bound that doesn't hold."""
 
 from __future__ import annotations
 
@@ -6,91 +6,81 @@ from collections.abc import Iterable, Sequence
 
 from nameplate.base.formatting import change, count, figure, percent, ratio
 from nameplate.base.language import _
-from nameplate.report.view import Table
+from nameplate.report.view import Field, Table, table_of
 from nameplate.selftest.repeat import Repeated
 from nameplate.selftest.repeat import Row as Contender
 from nameplate.selftest.simulate import Row
 
-_SHORT = {
+_SHORT_NAMES = {
     "mean of 100 after 50": "mean of 100",
     "median of 0.2 s blocks": "0.2 s",
     "mean over 100 ms": "100 ms",
     "five rounds": "5 rounds",
 }
+_SCENARIO = Field[Row]("scenario", lambda row: row.scenario, unbroken=True)
 
 
 def simulated_table(rows: Sequence[Row]) -> Table:
-    """Truth beside estimate, the interval's coverage and width, the verdict beside the one due."""
-    return Table(
-        _("Devices with a known truth"),
-        ("scenario", "truth", "estimate", "bias", "coverage", "width", "oracle", "due", "given", "passed"),
-        tuple(
-            (
-                row.scenario,
-                figure(row.truth),
-                figure(row.estimate),
-                change(row.bias),
-                percent(row.coverage),
-                percent(row.width),
-                percent(row.oracle_width),
-                _(row.verdict_due) if row.verdict_due else "–",
-                percent(row.verdict_rate),
-                _("a limit") if row.verdict_due is None else _("yes") if row.passed else _("NO"),
-            )
-            for row in rows
-        ),
-        frozenset({1, 2, 3, 4, 5, 6, 8}),
-        (1, 2),
-        whole=(0,),
-    )
+    """For each scenario: the estimate, its interval and its verdict, beside the truth."""
+    fields = [
+        _SCENARIO,
+        Field[Row]("truth", lambda row: figure(row.truth), is_number=True, drop_priority=0),
+        Field[Row]("estimate", lambda row: figure(row.estimate), is_number=True, drop_priority=1),
+        Field[Row]("bias", lambda row: change(row.bias), is_number=True),
+        Field[Row]("coverage", lambda row: percent(row.coverage), is_number=True),
+        Field[Row]("width", lambda row: percent(row.width), is_number=True),
+        Field[Row]("oracle", lambda row: percent(row.oracle_width), is_number=True),
+        Field[Row]("due", lambda row: _(row.verdict_due) if row.verdict_due else "–"),
+        Field[Row]("given", lambda row: percent(row.verdict_rate), is_number=True),
+        Field[Row]("passed", _passed),
+    ]
+    return table_of(_("Devices with a known truth"), fields, rows)
+
+
+def _passed(row: Row) -> str:
+    if row.verdict_due is None:
+        return _("a limit")
+    return _("yes") if row.passed else _("NO")
 
 
 def readings_table(rows: Sequence[Row]) -> Table:
-    """The bias of the same launches read as other tools read them, ours first."""
-    peers = list(dict.fromkeys(name for row in rows for name in row.peers))
-    return Table(
-        _("The same launches as other tools read them: bias against the truth"),
-        ("scenario", "nameplate", *(_SHORT.get(name, name) for name in peers)),
-        tuple(
-            (
-                row.scenario,
-                change(row.bias),
-                *(change(peer.bias) if (peer := row.peers.get(name)) else "–" for name in peers),
-            )
-            for row in rows
-        ),
-        frozenset(range(1, 2 + len(peers))),
-        whole=(0,),
-    )
+    """The bias of the same launches as other tools read them, after ours."""
+    peers = dict.fromkeys(name for row in rows for name in row.peers)
+    fields = [
+        _SCENARIO,
+        Field[Row]("nameplate", lambda row: change(row.bias), is_number=True),
+        *(_peer_bias(name) for name in peers),
+    ]
+    return table_of(_("The same launches as other tools read them: bias against the truth"), fields, rows)
+
+
+def _peer_bias(name: str) -> Field[Row]:
+    def text(row: Row) -> str:
+        peer = row.peers.get(name)
+        return "–" if peer is None else change(peer.bias)
+
+    return Field[Row](_SHORT_NAMES.get(name, name), text, is_number=True)
 
 
 def failures(rows: Iterable[Row]) -> list[str]:
-    """A sentence for each bound that doesn't hold."""
+    """Return a sentence for each bound that doesn't hold."""
     return [_("{name}: {said}", name=row.scenario, said=failure) for row in rows for failure in row.failures]
 
 
 def repeated_table(repeated: Repeated) -> Table:
-    """Spread over restarts of the process, ours beside the peers'."""
-    return Table(
-        _(
-            "Spread over {count} restarts, {loud} of them in loud moments",
-            count=len(repeated.rounds),
-            loud=repeated.loud_rounds,
-        ),
-        ("contender", "n", "mean TFLOPS", "spread", "upper 90 % limit", "failed", "ours ÷ theirs"),
-        tuple(_contender(row) for row in repeated.rows),
-        frozenset({1, 2, 3, 4, 5, 6}),
+    """The spread over restarts of the process: ours and that of other tools."""
+    heading = _(
+        "Spread over {count} restarts, {loud} of them in loud moments",
+        count=len(repeated.rounds),
+        loud=repeated.loud_rounds,
     )
-
-
-def _contender(row: Contender) -> tuple[str, ...]:
-    spread = row.spread
-    return (
-        row.contender,
-        count(spread.n),
-        figure(spread.mean),
-        percent(spread.relative),
-        percent(spread.upper),
-        count(row.failed),
-        ratio(row.ratio),
-    )
+    fields = [
+        Field[Contender]("contender", lambda row: row.contender),
+        Field[Contender]("n", lambda row: count(row.spread.n), is_number=True),
+        Field[Contender]("mean TFLOPS", lambda row: figure(row.spread.mean), is_number=True),
+        Field[Contender]("spread", lambda row: percent(row.spread.relative), is_number=True),
+        Field[Contender]("upper 90 % limit", lambda row: percent(row.spread.upper), is_number=True),
+        Field[Contender]("failed", lambda row: count(row.failed), is_number=True),
+        Field[Contender]("ours ÷ theirs", lambda row: ratio(row.ratio), is_number=True),
+    ]
+    return table_of(heading, fields, repeated.rows)

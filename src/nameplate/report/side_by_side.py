@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width
 from nameplate.base.language import _
@@ -15,7 +15,7 @@ from nameplate.report.labels import Labels, stage_words
 from nameplate.report.sections.answers import describe_run
 from nameplate.report.sections.identity import device_name
 from nameplate.report.sections.throughput import measured_records
-from nameplate.report.view import Table, View
+from nameplate.report.view import Column, Table, View
 from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run
 
@@ -62,8 +62,21 @@ def _runs_table(runs: Mapping[str, Run]) -> Table:
         )
         for name, run in runs.items()
     )
-    columns = ("name", "run", "device", "part", "begun", "torch", "cases measured")
-    return Table(_("The runs"), columns, rows, frozenset({6}), (5, 4))
+    columns = (
+        Column("name"),
+        Column("run"),
+        Column("device"),
+        Column("part"),
+        Column("begun", drop_priority=1),
+        Column("torch", drop_priority=0),
+        Column("cases measured", is_number=True),
+    )
+    return Table(_("The runs"), columns, rows)
+
+
+def _columns(first: str, runs: Iterable[str]) -> tuple[Column, ...]:
+    """Return a first column, and a column of figures for each run."""
+    return (Column(first), *(Column(name, is_number=True) for name in runs))
 
 
 def _stages_table(runs: Mapping[str, Run]) -> Table:
@@ -94,7 +107,7 @@ def _stages_table(runs: Mapping[str, Run]) -> Table:
     dtypes = _(", ").join(f"{name} {each.dtype}" for name, each in chains.items())
     lead = _("By dtype: {dtypes}.", dtypes=dtypes) if chains else ""
     heading = _("From nominal to delivered, by run")
-    return Table(heading, ("stage", *runs), rows, frozenset(range(1, len(runs) + 1)), (), charts, lead)
+    return Table(heading, _columns("stage", runs), rows, charts, lead)
 
 
 def _shares(found: DeviceChain) -> dict[Stage, Interval]:
@@ -131,7 +144,7 @@ def _cases_table(runs: Mapping[str, Run]) -> Table:
     charts = _case_bars(labels, shared, by_run)
     heading = _("Cases that the runs share: of nominal, or TFLOPS or GB/s where nominal isn't known")
     lead = _("? marks a figure in doubt. `bench compare` says which differences are real.")
-    return Table(heading, ("case", *runs), rows, frozenset(range(1, len(runs) + 1)), (), charts, lead)
+    return Table(heading, _columns("case", runs), rows, charts, lead)
 
 
 def _slowest_records(run: Run) -> dict[str, Record]:

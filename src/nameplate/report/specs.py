@@ -9,7 +9,7 @@ from nameplate.base.formatting import stated
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.report.view import Field, Table, View, table_of
+from nameplate.report.view import Column, Field, Table, View, table_of, text_table
 from nameplate.specs.part import Memory, Part
 
 Document = Mapping[str, Any]
@@ -60,9 +60,9 @@ def parts_view(documents: Sequence[Document]) -> View:
         Field[Document]("part", lambda one: plain(one["part"])),
         *(_peak(dtype) for dtype in ("fp16", "bf16", "fp8_e4m3", "int8")),
         Field[Document]("GB", _sizes, is_number=True),
-        Field[Document]("GB/s", _speed, is_number=True, goes=1),
-        Field[Document]("W", lambda one: stated(one["tdp_w"]), is_number=True, goes=2),
-        Field[Document]("MHz", _clock, is_number=True, goes=0),
+        Field[Document]("GB/s", _speed, is_number=True, drop_priority=1),
+        Field[Document]("W", lambda one: stated(one["tdp_w"]), is_number=True, drop_priority=2),
+        Field[Document]("MHz", _clock, is_number=True, drop_priority=0),
         Field[Document]("!", lambda one: "!" if one["flags"] else ""),
     ]
     return View(
@@ -86,8 +86,8 @@ def part_view(one: Document, taken_as: str | None = None) -> View:
         (_("rated clock, MHz"), stated(clock), _("computed") if clock else plain(one["rated_clock_absent"]))
     )
     tables = (
-        Table(_("Figures"), ("figure", "value", "from"), tuple(rows), frozenset({1})),
-        Table(_("Worth knowing"), ("", ""), tuple(_remarks(one)), frozenset()),
+        Table(_("Figures"), (Column("figure"), Column("value", is_number=True), Column("from")), tuple(rows)),
+        text_table(_("Worth knowing"), ("", ""), _remarks(one)),
     )
     return View(
         plain(_("{name} ({part})", name=one["name"], part=one["part"])),

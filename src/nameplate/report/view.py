@@ -1,13 +1,13 @@
-"""What a reader sees, independent of the medium: plain strings, in the order they are read.
+"""What a reader sees, whatever the medium: plain strings in the order in which they are read.
 
-Values from a device, a host name, a label or a file come through `plain`, so that none can move a cursor;
-each medium escapes its own mark-up on top.
+Text from a device, a host name, a label or a file has passed `base.text.plain`, so that it can't move a
+cursor. Each medium escapes its own mark-up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Generic, TypeVar
 
 from nameplate.base.language import _
@@ -15,80 +15,84 @@ from nameplate.report.charts.data import Chart
 
 Item = TypeVar("Item")
 Fact = tuple[str, str]
+VERDICT = "verdict"
+
+
+def translate_verdicts(verdicts: str) -> str:
+    """Return verdicts, which are separated by spaces, in the reader's language."""
+    return " ".join(_(verdict) for verdict in verdicts.split())
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table. Its name is an English message, which the medium translates.
+
+    Numbers are aligned right. A narrow terminal leaves out the columns that have a `drop_priority`, the
+    lowest first; a column of ids has none. The cells of an `unbroken` column are never broken over lines: a
+    reader may paste them into a command, with their spaces.
+    """
+
+    name: str
+    _: KW_ONLY
+    is_number: bool = False
+    drop_priority: int | None = None
+    unbroken: bool = False
+
+    def translate(self, cell: str) -> str:
+        """Return a cell in the reader's language: verdicts are the only cells that aren't yet."""
+        return translate_verdicts(cell) if self.name == VERDICT else cell
+
+
+@dataclass(frozen=True)
+class Field(Column, Generic[Item]):
+    """A column with the function that makes its cell for an item."""
+
+    text: Callable[[Item], str]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, column names, and rows of strings; columns in `numbers` are aligned right.
-
-    Column names are messages in English, which a medium says in the reader's language, as it does the words
-    of a verdict (`said`): a medium lays columns out by their names. A narrow medium may leave out the columns
-    in `secondary`, in that order. `charts` draw the table's figures; `lead` says how to read them. Cells of
-    columns in `whole` may be copied into a command, spaces and all: they are never broken over lines.
-    """
+    """A heading, columns and rows; `charts` draw the same figures, and `lead` says how to read them."""
 
     heading: str
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
-    numbers: frozenset[int]
-    secondary: Collection[int] = ()
     charts: tuple[Chart, ...] = ()
     lead: str = ""
-    whole: Collection[int] = ()
 
-    def said(self, index: int, cell: str) -> str:
-        """A cell of column `index` in the language that is spoken."""
-        return verdict_words(cell) if self.columns[index] == VERDICT else cell
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the columns, in English."""
+        return tuple(column.name for column in self.columns)
 
-
-VERDICT = "verdict"
-
-
-def verdict_words(verdicts: str) -> str:
-    """Verdicts, joined by spaces, in the language that is spoken."""
-    return " ".join(_(each) for each in verdicts.split())
-
-
-@dataclass(frozen=True)
-class Field(Generic[Item]):
-    """A column to be: its name, and what it says of one item.
-
-    `goes` is its place in the order in which a narrow medium leaves columns out; None: it stays. A column of
-    ids stays. `whole` cells are never broken over lines.
-    """
-
-    name: str
-    text: Callable[[Item], str]
-    is_number: bool = False
-    goes: int | None = None
-    whole: bool = False
+    @property
+    def droppable(self) -> list[int]:
+        """The positions of the columns that a narrow terminal leaves out, in the order in which it does."""
+        priorities = [(column.drop_priority, index) for index, column in enumerate(self.columns)]
+        return [index for priority, index in sorted((p, n) for p, n in priorities if p is not None)]
 
 
 def table_of(
     heading: str,
     fields: Sequence[Field[Item]],
-    items: Sequence[Item],
+    items: Iterable[Item],
     *,
     charts: Sequence[Chart] = (),
     lead: str = "",
 ) -> Table:
-    """A table with a row an item."""
-    going = sorted((field.goes, index) for index, field in enumerate(fields) if field.goes is not None)
-    return Table(
-        heading,
-        tuple(field.name for field in fields),
-        tuple(tuple(field.text(item) for field in fields) for item in items),
-        frozenset(index for index, field in enumerate(fields) if field.is_number),
-        tuple(index for _place, index in going),
-        tuple(charts),
-        lead,
-        tuple(index for index, field in enumerate(fields) if field.whole),
-    )
+    """Return a table with a row for each item."""
+    rows = tuple(tuple(field.text(item) for field in fields) for item in items)
+    return Table(heading, tuple(fields), rows, tuple(charts), lead)
+
+
+def text_table(heading: str, names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Table:
+    """Return a table whose columns, of these names, hold text and are never left out."""
+    return Table(heading, tuple(Column(name) for name in names), tuple(rows))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A figure that matters most: of what, the figure with its interval, whether it may be believed."""
+    """One of the figures that matter most: its name, the figure with its interval, and its verdict."""
 
     label: str
     value: str
@@ -99,8 +103,8 @@ class Answer:
 class View:
     """Everything that is said of a run, of fleets, of a check.
 
-    `answers` are the figures that matter most and `meaning` says them in a sentence; `facts` are what a
-    reader must know beside them, `advice` what to do, and `problems` what could not be read.
+    `facts` are what a reader must know beside the figures. `answers` are the figures that matter most, and
+    `meaning` puts them in a sentence. `advice` says what to do, `problems` what could not be read.
     """
 
     title: str

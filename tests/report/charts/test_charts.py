@@ -409,7 +409,7 @@ def test_where_one_has_no_rating_the_grid_is_of_throughput(make_record):
     unrated = dict.fromkeys(("efficiency", "efficiency_low", "efficiency_high", "nominal_tflops"))
     table = grid(product(make_record), product(make_record, "9x9x9", dtype="fp32", **unrated))
     assert table.heading.endswith("in TFLOPS")
-    assert table.columns == ("shape", "bf16", "fp32")
+    assert table.column_names == ("shape", "bf16", "fp32")
     assert table.rows == (("8x8x8", "0.400", "–"), ("9x9x9", "–", "0.400"))
     assert table.charts[0].whole is None
 

@@ -31,7 +31,7 @@ from nameplate.fleet.size import DTYPE, of_fleet
 from nameplate.fleet.units import Unit
 from nameplate.fleet.validation import ChainCheck
 from nameplate.fleet.words import ownership, sentence, whole_servers
-from nameplate.report.view import Field, Table, View, table_of
+from nameplate.report.view import Column, Field, Table, View, table_of, text_table
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import registry
 
@@ -69,10 +69,10 @@ def list_view(rows: Sequence[Row]) -> View:
     fields = [
         Field[Row]("fleet", lambda row: plain(row["fleet"])),
         Field[Row]("as of", lambda row: plain(row["as_of"])),
-        Field[Row]("kind", lambda row: _(row["kind"]), goes=1),
+        Field[Row]("kind", lambda row: _(row["kind"]), drop_priority=1),
         Field[Row]("EFLOPS", lambda row: stated(row["stated_eflops"]), is_number=True),
         Field[Row]("in", lambda row: _(row["precision"]) if row["stated_eflops"] else "–"),
-        Field[Row]("cards stated", lambda row: count(row["stated_cards"]), is_number=True, goes=2),
+        Field[Row]("cards stated", lambda row: count(row["stated_cards"]), is_number=True, drop_priority=2),
         Field[Row]("cards", lambda row: count(row["cards"]), is_number=True),
     ]
     sources = [
@@ -141,8 +141,8 @@ def validation_view(checks: Sequence[ChainCheck]) -> View:
         Field[ChainCheck]("predicted", lambda check: ratio(check.predicted), is_number=True),
         Field[ChainCheck]("published", lambda check: ratio(check.published), is_number=True),
         Field[ChainCheck]("error", lambda check: change(check.error), is_number=True),
-        Field[ChainCheck]("by convention", _by_convention, goes=0),
-        Field[ChainCheck]("bound", lambda check: percent(check.bound), is_number=True, goes=1),
+        Field[ChainCheck]("by convention", _by_convention, drop_priority=0),
+        Field[ChainCheck]("bound", lambda check: percent(check.bound), is_number=True, drop_priority=1),
         Field[ChainCheck]("within", lambda check: _("yes") if check.passed else _("NO")),
     ]
     heading = _("Delivered ÷ datasheet, predicted from other published figures")
@@ -276,29 +276,33 @@ def _estimate(name: str, form: Callable[[float], str]) -> Callable[[Cost], str]:
     return text
 
 
-def _percentiles(name: str, form: Callable[[float], str], *, goes: int) -> Field[Cost]:
+def _percentiles(name: str, form: Callable[[float], str], *, drop_priority: int) -> Field[Cost]:
     def text(cost: Cost) -> str:
         found = cost.estimates.get(name)
         return UNKNOWN if found is None else interval(form, found.p5, found.p50, found.p95)
 
-    return Field("p5 … p50 … p95", text, goes=goes)
+    return Field("p5 … p50 … p95", text, drop_priority=drop_priority)
 
 
 def _bare(costs: Sequence[Cost]) -> Table:
     fields = [
         Field[Cost]("fleet", lambda each: plain(_label(each))),
-        Field[Cost]("kind", lambda each: _(each.size.kind), goes=0),
-        Field[Cost]("part", lambda each: plain(_part_of(each)), goes=4),
+        Field[Cost]("kind", lambda each: _(each.size.kind), drop_priority=0),
+        Field[Cost]("part", lambda each: plain(_part_of(each)), drop_priority=4),
         Field[Cost]("cards", lambda each: count(each.cards), is_number=True),
-        Field[Cost]("servers", lambda each: count(each.servers), is_number=True, goes=6),
+        Field[Cost]("servers", lambda each: count(each.servers), is_number=True, drop_priority=6),
         Field[Cost]("nominal", lambda each: figure(each.nominal_eflops), is_number=True),
         Field[Cost]("delivered", _estimate("delivered_eflops", figure), is_number=True),
-        _percentiles("delivered_eflops", figure, goes=5),
+        _percentiles("delivered_eflops", figure, drop_priority=5),
         Field[Cost]("RMB M", _estimate("capex_rmb", millions), is_number=True),
-        Field[Cost]("whole", lambda each: _whole(each.capex_whole_servers_rmb), is_number=True, goes=3),
-        Field[Cost]("per nominal", _estimate("rmb_per_nominal_eflops", millions), is_number=True, goes=1),
+        Field[Cost](
+            "whole", lambda each: _whole(each.capex_whole_servers_rmb), is_number=True, drop_priority=3
+        ),
+        Field[Cost](
+            "per nominal", _estimate("rmb_per_nominal_eflops", millions), is_number=True, drop_priority=1
+        ),
         Field[Cost]("per delivered", _estimate("rmb_per_delivered_eflops", millions), is_number=True),
-        _percentiles("rmb_per_delivered_eflops", millions, goes=2),
+        _percentiles("rmb_per_delivered_eflops", millions, drop_priority=2),
     ]
     heading = _(
         "Fleets: EFLOPS, and millions of RMB for servers alone: by the card's share, for whole servers "
@@ -312,14 +316,14 @@ def _full(costs: Sequence[Cost]) -> Table:
     year = "rmb_per_delivered_eflops_year"
     fields = [
         Field[Cost]("fleet", lambda each: plain(_label(each))),
-        Field[Cost]("servers", lambda each: count(each.servers_with_spares), is_number=True, goes=3),
+        Field[Cost]("servers", lambda each: count(each.servers_with_spares), is_number=True, drop_priority=3),
         Field[Cost]("capex", _estimate("full_capex_rmb", millions), is_number=True),
-        Field[Cost]("USD M", _estimate("full_capex_usd", millions), is_number=True, goes=0),
+        Field[Cost]("USD M", _estimate("full_capex_usd", millions), is_number=True, drop_priority=0),
         Field[Cost]("MW", _estimate("power_mw", figure), is_number=True),
-        _percentiles("power_mw", figure, goes=2),
+        _percentiles("power_mw", figure, drop_priority=2),
         Field[Cost]("per year", _estimate("ownership_rmb_per_year", millions), is_number=True),
         Field[Cost]("per EFLOPS-year", _estimate(year, millions), is_number=True),
-        _percentiles(year, millions, goes=1),
+        _percentiles(year, millions, drop_priority=1),
         Field[Cost]("per PFLOP-day", _estimate("rmb_per_pflop_day", money), is_number=True),
     ]
     heading = _(
@@ -337,10 +341,10 @@ def _paces(costs: Sequence[Cost]) -> Table:
         Field[Cost]("fleet", lambda each: plain(_label(each))),
         Field[Cost]("gang", _estimate("gang_eflops", figure), is_number=True),
         Field[Cost]("RMB M", _estimate(gang, millions), is_number=True),
-        _percentiles(gang, millions, goes=1),
+        _percentiles(gang, millions, drop_priority=1),
         Field[Cost]("single", _estimate("independent_eflops", figure), is_number=True),
         Field[Cost]("RMB M", _estimate(single, millions), is_number=True),
-        _percentiles(single, millions, goes=0),
+        _percentiles(single, millions, drop_priority=0),
     ]
     heading = _(
         "EFLOPS for one job on all cards, which goes at the slowest (gang), and for cards each by itself "
@@ -396,8 +400,17 @@ def _chains(costs: Sequence[Cost]) -> Table:
                 source,
             )
             rows[tuple(map(plain, row))] = None
-    columns = ("part", "link", "dtype", "ratio", "from … to", "law", "how", "from")
-    return Table(_(CHAINS), columns, tuple(rows), frozenset({3}), (5, 4))
+    columns = (
+        Column("part"),
+        Column("link"),
+        Column("dtype"),
+        Column("ratio", is_number=True),
+        Column("from … to", drop_priority=1),
+        Column("law", drop_priority=0),
+        Column("how"),
+        Column("from"),
+    )
+    return Table(_(CHAINS), columns, tuple(rows))
 
 
 def _provenance(link: Link) -> Iterator[str]:
@@ -427,7 +440,7 @@ def _spread(units: dict[str, Unit]) -> Table:
             if said:
                 rows.append((plain(short(unit.part.name)), name, plain(said)))
     heading = _("Where the spread comes from: the share of a figure's variance that each input brings")
-    return Table(heading, ("part", "of", "from"), tuple(rows), frozenset())
+    return text_table(heading, ("part", "of", "from"), rows)
 
 
 def _inputs(units: dict[str, Unit]) -> Table:
@@ -438,10 +451,16 @@ def _inputs(units: dict[str, Unit]) -> Table:
         for each in unit.inputs.values():
             if each.name in used:
                 rows.setdefault(each.draws, _input_row(each, unit.part))
-    columns = ("input", "value", "from … to", "law", "unit", "how", "from")
-    return Table(
-        _("What money and power follow from"), columns, tuple(rows.values()), frozenset({1}), (3, 4, 2)
+    columns = (
+        Column("input"),
+        Column("value", is_number=True),
+        Column("from … to", drop_priority=2),
+        Column("law", drop_priority=0),
+        Column("unit", drop_priority=1),
+        Column("how"),
+        Column("from"),
     )
+    return Table(_("What money and power follow from"), columns, tuple(rows.values()))
 
 
 def _input_row(each: Used, part: Part) -> tuple[str, ...]:
@@ -454,7 +473,7 @@ def _input_row(each: Used, part: Part) -> tuple[str, ...]:
 
 def _unknown(costs: Sequence[Cost]) -> Table:
     rows = tuple((plain(_label(each)), plain(each.reason)) for each in costs if each.reason)
-    return Table(_("Not known, and why"), ("fleet", "reason"), rows, frozenset())
+    return text_table(_("Not known, and why"), ("fleet", "reason"), rows)
 
 
 def _sentences(costs: Sequence[Cost]) -> Iterator[str]:

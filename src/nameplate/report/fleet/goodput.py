@@ -10,7 +10,7 @@ from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.fleet.goodput import Goodput, GoodputFile, describe_origin, load_goodput_file
 from nameplate.fleet.validation import GoodputCheck
-from nameplate.report.view import Field, Table, View, table_of
+from nameplate.report.view import Field, Table, View, table_of, text_table
 from nameplate.stats.interval import Interval
 from nameplate.stats.uncertain import Uncertain
 
@@ -22,12 +22,12 @@ def goodput_view(jobs: Sequence[Goodput]) -> View:
     """What jobs of these sizes get out of their time, at which interval, and what each loss costs."""
     fields = [
         Field[Goodput]("cards", lambda job: count(job.cards), is_number=True),
-        Field[Goodput]("nodes", lambda job: count(job.nodes), is_number=True, goes=1),
+        Field[Goodput]("nodes", lambda job: count(job.nodes), is_number=True, drop_priority=1),
         Field[Goodput]("goodput", lambda job: percent(job.goodput.value), is_number=True),
         Field[Goodput]("95 % interval", lambda job: _ends(job.goodput)),
         Field[Goodput]("between failures", lambda job: _of_hours(job.between_h), is_number=True),
         Field[Goodput]("between checkpoints", lambda job: _of_minutes(job.interval_min), is_number=True),
-        Field[Goodput]("by Young", lambda job: _of_minutes(job.young_min), is_number=True, goes=0),
+        Field[Goodput]("by Young", lambda job: _of_minutes(job.young_min), is_number=True, drop_priority=0),
     ]
     losses = [
         fields[0],
@@ -95,11 +95,11 @@ def validation_view(checks: Sequence[GoodputCheck], known: GoodputFile | None = 
         Field[GoodputCheck](
             "95 % interval",
             lambda check: interval(lambda value: _figure(check, value), check.low, check.high),
-            goes=0,
+            drop_priority=0,
         ),
         Field[GoodputCheck]("published", _published, is_number=True),
         Field[GoodputCheck]("error", _error, is_number=True),
-        Field[GoodputCheck]("bound", _bound, is_number=True, goes=1),
+        Field[GoodputCheck]("bound", _bound, is_number=True, drop_priority=1),
         Field[GoodputCheck]("within", lambda check: _(_VERDICTS[check.verdict])),
     ]
     heading = _(
@@ -137,7 +137,7 @@ def _whys(checks: Sequence[GoodputCheck]) -> Table:
     for check in checks:
         for why in filter(None, (check.why, check.note)):
             rows[plain(check.case), plain(why)] = None
-    return Table(_("Why they miss, and what to know of them"), ("case", "reason"), tuple(rows), frozenset())
+    return text_table(_("Why they miss, and what to know of them"), ("case", "reason"), rows)
 
 
 def _sources(checks: Sequence[GoodputCheck]) -> Table:
@@ -156,7 +156,7 @@ def _sources(checks: Sequence[GoodputCheck]) -> Table:
         )
         for check in checks
     )
-    return Table(_("Where from"), ("case", "from"), tuple(rows), frozenset())
+    return text_table(_("Where from"), ("case", "from"), rows)
 
 
 def _count(checks: Sequence[GoodputCheck]) -> str:

@@ -28,7 +28,7 @@ from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.plan import Need, Purchase
 from nameplate.fleet.training import Training, time_of
 from nameplate.report.fleet.costs import CHAINS, cost_view
-from nameplate.report.view import Field, Table, View, table_of
+from nameplate.report.view import Column, Field, Table, View, table_of, text_table
 
 _INPUTS = N_("What money and power follow from is in --json, and on the screen of `bench fleet cost`.")
 _PERCENTILES = "p5 … p50 … p95"
@@ -59,15 +59,15 @@ def needs_view(needs: Sequence[Need]) -> View:
     fields: list[Field[Need]] = [
         Field[Need]("part", _name),
         Field[Need]("cards", lambda need: count(need.cards), is_number=True),
-        _percentiles("cards_exact", count, goes=4),
+        _percentiles("cards_exact", count, drop_priority=4),
         Field[Need]("servers", lambda need: count(need.servers), is_number=True),
         Field[Need]("RMB M", _value("capex_rmb", millions), is_number=True),
-        _percentiles("capex_rmb", millions, goes=2),
+        _percentiles("capex_rmb", millions, drop_priority=2),
         Field[Need]("in full", _value("full_capex_rmb", millions), is_number=True),
-        _percentiles("full_capex_rmb", millions, goes=1),
+        _percentiles("full_capex_rmb", millions, drop_priority=1),
         Field[Need]("MW", _value("power_mw", figure), is_number=True),
-        _percentiles("power_mw", figure, goes=3),
-        Field[Need]("per year", _value("ownership_rmb_per_year", millions), is_number=True, goes=0),
+        _percentiles("power_mw", figure, drop_priority=3),
+        Field[Need]("per year", _value("ownership_rmb_per_year", millions), is_number=True, drop_priority=0),
     ]
     heading = _(
         "Cards and whole servers; millions of RMB for servers alone, in full (with fabric and spares), and a "
@@ -88,14 +88,14 @@ def purchases_view(purchases: Sequence[Purchase]) -> View:
     fields: list[Field[Purchase]] = [
         Field[Purchase]("part", _name),
         Field[Purchase]("servers", lambda each: count(each.servers), is_number=True),
-        Field[Purchase]("cards", lambda each: count(each.cards), is_number=True, goes=2),
+        Field[Purchase]("cards", lambda each: count(each.cards), is_number=True, drop_priority=2),
         Field[Purchase]("EFLOPS", _value("delivered_eflops", figure), is_number=True),
         _percentiles("delivered_eflops", figure),
-        Field[Purchase]("most", lambda each: percent(each.first_in or 0.0), is_number=True, goes=3),
-        Field[Purchase]("MW", _value("power_mw", figure), is_number=True, goes=0),
-        Field[Purchase]("in full", lambda each: count(each.full_servers), is_number=True, goes=4),
+        Field[Purchase]("most", lambda each: percent(each.first_in or 0.0), is_number=True, drop_priority=3),
+        Field[Purchase]("MW", _value("power_mw", figure), is_number=True, drop_priority=0),
+        Field[Purchase]("in full", lambda each: count(each.full_servers), is_number=True, drop_priority=4),
         Field[Purchase]("EFLOPS", _value("full_delivered_eflops", figure), is_number=True),
-        _percentiles("full_delivered_eflops", figure, goes=1),
+        _percentiles("full_delivered_eflops", figure, drop_priority=1),
     ]
     heading = _(
         "Whole servers and what they deliver: servers alone, and in full (fabric and spares paid for too); "
@@ -116,20 +116,20 @@ def training_view(trainings: Sequence[Training]) -> View:
     known = [each for each in trainings if each.estimates]
     fields: list[Field[Training]] = [
         Field[Training]("fleet", lambda each: plain(_label(each))),
-        Field[Training]("on cards", lambda each: count(each.fleet.cards), is_number=True, goes=3),
+        Field[Training]("on cards", lambda each: count(each.fleet.cards), is_number=True, drop_priority=3),
         Field[Training]("time", _value("days", time_of), is_number=True),
-        _percentiles("days", time_of, goes=5),
-        Field[Training]("as one job", _value("gang_days", time_of), is_number=True, goes=2),
+        _percentiles("days", time_of, drop_priority=5),
+        Field[Training]("as one job", _value("gang_days", time_of), is_number=True, drop_priority=2),
         Field[Training]("per refresh", _value("refresh_rmb", money), is_number=True),
-        _percentiles("refresh_rmb", money, goes=0),
+        _percentiles("refresh_rmb", money, drop_priority=0),
         Field[Training](
             "in time", lambda each: count(None if each.need is None else each.need.cards), is_number=True
         ),
-        Field[Training](_PERCENTILES, lambda each: _cards_range(each.need), goes=4),
+        Field[Training](_PERCENTILES, lambda each: _cards_range(each.need), drop_priority=4),
         Field[Training](
             "servers", lambda each: count(None if each.need is None else each.need.servers), is_number=True
         ),
-        Field[Training]("MW", lambda each: _power(each.need), is_number=True, goes=1),
+        Field[Training]("MW", lambda each: _power(each.need), is_number=True, drop_priority=1),
     ]
     heading = _(
         "Time; RMB per refresh; and the cards, servers and MW that finish it in {days} days (in time)",
@@ -149,7 +149,9 @@ def training_view(trainings: Sequence[Training]) -> View:
         _trained(known) or _nothing(trainings),
         [
             table_of(heading, fields, known),
-            Table(_("The run"), ("of it", "value", _PERCENTILES), made, frozenset({1})),
+            Table(
+                _("The run"), (Column("of it"), Column("value", is_number=True), Column(_PERCENTILES)), made
+            ),
             _inputs(work.inputs),
             _spread(trainings),
         ],
@@ -166,7 +168,7 @@ def _view(
     cost = cost_view([row.fleet for row in rows if row.estimates] or [row.fleet for row in rows])
     below = [table for table in cost.tables if table.heading == _(CHAINS)]
     unknown = tuple((plain(_(row.fleet.name)), plain(row.reason)) for row in rows if row.reason)
-    missing = Table(_("Not known, and why"), ("fleet", "reason"), unknown, frozenset())
+    missing = text_table(_("Not known, and why"), ("fleet", "reason"), unknown)
     return View(
         title=plain(title),
         facts=cost.facts,
@@ -261,8 +263,16 @@ def _inputs(inputs: Mapping[str, Used]) -> Table:
         ends = "–" if spread.law == "exact" else interval(stated, spread.low, spread.high)
         value, law, how = stated(spread.value), _(spread.law), _(each.basis)
         rows.append(tuple(map(plain, (each.name, value, ends, law, _(each.unit), how, each.source))))
-    columns = ("input", "value", "from … to", "law", "unit", "how", "from")
-    return Table(_("What the run follows from"), columns, tuple(rows), frozenset({1}), (3, 4, 2))
+    columns = (
+        Column("input"),
+        Column("value", is_number=True),
+        Column("from … to", drop_priority=2),
+        Column("law", drop_priority=0),
+        Column("unit", drop_priority=1),
+        Column("how"),
+        Column("from"),
+    )
+    return Table(_("What the run follows from"), columns, tuple(rows))
 
 
 def _spread(trainings: Sequence[Training]) -> Table:
@@ -275,7 +285,7 @@ def _spread(trainings: Sequence[Training]) -> Table:
             if said:
                 rows[plain(_label(each)), name, plain(said)] = None
     heading = _("Where the spread comes from: the share of a figure's variance that each input brings")
-    return Table(heading, ("fleet", "of", "from"), tuple(rows), frozenset())
+    return text_table(heading, ("fleet", "of", "from"), rows)
 
 
 def _label(training: Training) -> str:
@@ -295,8 +305,8 @@ def _value(name: str, form: Callable[[float], str]) -> Callable[[_Row], str]:
     return text
 
 
-def _percentiles(name: str, form: Callable[[float], str], *, goes: int | None = None) -> Field[_R]:
-    return Field(_PERCENTILES, lambda row: _ends(row.estimates.get(name), form), goes=goes)
+def _percentiles(name: str, form: Callable[[float], str], *, drop_priority: int | None = None) -> Field[_R]:
+    return Field(_PERCENTILES, lambda row: _ends(row.estimates.get(name), form), drop_priority=drop_priority)
 
 
 def _ends(found: Estimate | None, form: Callable[[float], str]) -> str:

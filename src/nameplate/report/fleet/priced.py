@@ -79,20 +79,23 @@ def priced_tables(priced: Priced) -> list[Table]:
         return []
     fields = [
         Field[Cost]("fleet", lambda each: plain(_(each.name))),
-        Field[Cost]("part", lambda each: plain(short(each.part.name) if each.part else "–"), goes=1),
+        Field[Cost]("part", lambda each: plain(short(each.part.name) if each.part else "–"), drop_priority=1),
         Field[Cost]("cards", lambda each: count(each.cards), is_number=True),
         Field[Cost]("nominal", lambda each: figure(each.nominal_eflops), is_number=True),
         Field[Cost]("delivered", lambda each: figure(each.delivered_eflops), is_number=True),
-        Field[Cost]("p5 … p50 … p95", _range("delivered_eflops"), goes=2),
+        Field[Cost]("p5 … p50 … p95", _range("delivered_eflops"), drop_priority=2),
         Field[Cost]("servers, RMB M", lambda each: millions(each.capex_rmb), is_number=True),
         Field[Cost](
-            "per nominal EFLOPS", lambda each: millions(each.rmb_per_nominal_eflops), is_number=True, goes=0
+            "per nominal EFLOPS",
+            lambda each: millions(each.rmb_per_nominal_eflops),
+            is_number=True,
+            drop_priority=0,
         ),
         Field[Cost](
             "per delivered EFLOPS", lambda each: millions(each.rmb_per_delivered_eflops), is_number=True
         ),
-        Field[Cost]("RMB M a year", _ownership, is_number=True, goes=3),
-        Field[Cost]("by", lambda each: plain(_by_words(each)), goes=4),
+        Field[Cost]("RMB M a year", _ownership, is_number=True, drop_priority=3),
+        Field[Cost]("by", lambda each: plain(_by_words(each)), drop_priority=4),
     ]  # fmt: skip
     heading = _("Fleets: nominal and delivered EFLOPS, and what they cost")
     return [table_of(heading, fields, shown, charts=_bars(shown), lead=_lead(priced, shown))]

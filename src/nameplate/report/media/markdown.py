@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from nameplate.base.language import _
 from nameplate.report.charts.data import describe
-from nameplate.report.view import Table, View, verdict_words
+from nameplate.report.view import Table, View, translate_verdicts
 
 # CommonMark's punctuation that can open mark-up, and the pipe, which would end a table cell.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&])")
@@ -56,13 +56,17 @@ def table_lines(
 def _answer_lines(view: View) -> list[str]:
     columns = [escape(each) for each in (_("of nominal"), _("delivered"), _("verdict"))]
     rows = [
-        [escape(each) for each in (answer.label, answer.value, verdict_words(answer.verdict))]
+        [escape(each) for each in (answer.label, answer.value, translate_verdicts(answer.verdict))]
         for answer in view.answers
     ]
     return table_lines(columns, (False, True, False), rows)
 
 
 def _table_lines(table: Table) -> list[str]:
-    columns = [escape(_(column)) for column in table.columns]
-    rows = [[escape(table.said(index, cell)) for index, cell in enumerate(row)] for row in table.rows]
-    return table_lines(columns, [index in table.numbers for index in range(len(columns))], rows)
+    columns = table.columns
+    rows = [
+        [escape(column.translate(cell)) for column, cell in zip(columns, row, strict=True)]
+        for row in table.rows
+    ]
+    names = [escape(_(column.name)) for column in columns]
+    return table_lines(names, [column.is_number for column in columns], rows)

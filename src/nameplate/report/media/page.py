@@ -20,7 +20,7 @@ from nameplate.base.language import _, current_language
 from nameplate.report.charts import vega
 from nameplate.report.charts.data import FLEETS
 from nameplate.report.charts.palette import style_sheet
-from nameplate.report.view import VERDICT, Table, View, verdict_words
+from nameplate.report.view import VERDICT, Column, Table, View, translate_verdicts
 from nameplate.report.whatif import script_json
 
 if TYPE_CHECKING:
@@ -70,33 +70,32 @@ class _Section:
     @property
     def columns(self) -> list[tuple[str, str]]:
         """Each column's name and the class of its heading."""
-        table = self.table
-        return [(_(name), "n" if index in table.numbers else "") for index, name in enumerate(table.columns)]
+        return [(_(column.name), "n" if column.is_number else "") for column in self.table.columns]
 
     @property
     def rows(self) -> Iterator[list[tuple[str, str]]]:
         """The cells of each row: the text and the classes of each."""
-        classes = [_column_class(self.table, index) for index in range(len(self.table.columns))]
+        columns = self.table.columns
+        classes = [_column_class(*column) for column in zip(columns, *self.table.rows, strict=True)]
         for row in self.table.rows:
             yield [
-                _cell(name, css_class, cell)
-                for name, css_class, cell in zip(self.table.columns, classes, row, strict=True)
+                (column.translate(cell), f"{css_class} {_verdict_class(column, cell)}".strip())
+                for column, css_class, cell in zip(columns, classes, row, strict=True)
             ]
 
 
-def _column_class(table: Table, index: int) -> str:
-    if index in table.numbers:
+def _column_class(column: Column, *cells: str) -> str:
+    if column.is_number:
         return "n"
-    if table.columns[index] == _COMMAND:
+    if column.name == _COMMAND:
         return "code"
-    return "s" if all(len(row[index]) <= _MOST_UNBROKEN_CHARACTERS for row in table.rows) else ""
+    return "s" if all(len(cell) <= _MOST_UNBROKEN_CHARACTERS for cell in cells) else ""
 
 
-def _cell(column: str, css_class: str, cell: str) -> tuple[str, str]:
-    if column != VERDICT:
-        return cell, css_class
-    verdict_class = _VERDICT_CLASSES.get(cell.split(" ", maxsplit=1)[0], "bad")
-    return verdict_words(cell), f"{css_class} {verdict_class}".lstrip()
+def _verdict_class(column: Column, cell: str) -> str:
+    if column.name != VERDICT:
+        return ""
+    return _VERDICT_CLASSES.get(cell.split(" ", maxsplit=1)[0], "bad")
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def render(views: Sequence[View], panel: dict[str, Any] | None = None) -> str:
         charts=_unescaped(script_json(specs)),
         scripts=[_unescaped(script) for script in scripts],
         say=_,
-        words=verdict_words,
+        words=translate_verdicts,
         script_json=lambda data: _unescaped(script_json(data)),
     )
 

@@ -1,51 +1,39 @@
 """The view on a terminal, by rich. Every value is printed as text, never as mark-up.
 
-Whatever the width, no word is broken or cropped, and nothing but line ends is added to a text: an id, a path
-or a command on the screen can be copied into the next command. A table whose columns would have to be
-narrower than their longest words becomes one block a row; a word that is longer than a line overflows it.
+At every width, no word is broken or cropped, and nothing but line ends is added to a text: an id, a path or
+a command can be copied from the screen into the next command. That is why lines are broken here and not by
+rich, which breaks commands at their spaces, crops what is too long, and doesn't break Chinese text. A table
+whose columns would be narrower than their longest words becomes one block a row, and a word that is longer
+than a line overflows it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from rich.cells import cell_len
-from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from nameplate.base.language import _
-from nameplate.report.charts import textchart
-from nameplate.report.view import VERDICT, Table, View, verdict_words
+from nameplate.report.charts.textchart import draw_lines
+from nameplate.report.view import VERDICT, Column, Table, View, text_table, translate_verdicts
 
 _GAP = 2
-# A column of words that had to be narrower than this reads badly: secondary columns go, or a block a row.
-_READABLE = 16
-# Chinese has no spaces: a line may break at any of its characters, but no line begins with a closing mark or
-# ends with an opening one. Chinese beside Latin letters without a space is a path or a name: one word.
-_HAN, _OPENING, _CLOSING = "\u3400-\u9fff", "（“", "，。；：、）”"
-# A command between backquotes is one word, spaces and all.
+# A narrower column of text is hard to read: rather leave a column out, or print a block a row.
+_READABLE_WIDTH = 16
+# Chinese has no spaces: a line may break at any character, but it never begins with a closing mark or ends
+# with an opening one. Chinese next to Latin letters without a space is a path or a name, and so is one word.
+_CHINESE, _OPENING, _CLOSING = "\u3400-\u9fff", "（“", "，。；：、）”"
+# A command between backquotes is one word, with its spaces.
 _WORD = re.compile(rf"[{_OPENING}]*(?:`[^`\n]*`|[^\s{_OPENING}{_CLOSING}])*[{_CLOSING}]*\s*")
-_CHINESE = re.compile(rf"[{_HAN}{_OPENING}{_CLOSING}]+\s*")
-_CHARACTER = re.compile(rf"[{_OPENING}]*[{_HAN}]?[{_CLOSING}]*\s*")
+_CHINESE_WORD = re.compile(rf"[{_CHINESE}{_OPENING}{_CLOSING}]+\s*")
+_CHINESE_CHARACTER = re.compile(rf"[{_OPENING}]*[{_CHINESE}]?[{_CLOSING}]*\s*")
 _LETTER = re.compile(r"[^\W\d_]")
 _VERDICT_STYLES = {"clean": "green", "unknown": "yellow", "throttled": "yellow"}
-
-
-def render(view: View, width: int = 120) -> RenderableType:
-    """Lay the view out for a terminal of `width` columns; a narrow one goes without secondary columns."""
-    parts: list[RenderableType] = [_wrapped(Text(view.title, style="bold"), width)]
-    for table in (Table("", ("", ""), view.facts, frozenset()), *view.tables):
-        parts += _section(table, width)
-    parts.append(Text(""))
-    parts += [_wrapped(answer, width) for answer in _answers(view)]
-    parts += [_wrapped(Text(line, style="bold"), width) for line in view.meaning.split("\n")]
-    parts += [_wrapped(Text(f"• {line}"), width, indent=2) for line in view.advice]
-    parts += [_wrapped(Text(f"! {line}", style="yellow"), width) for line in view.problems]
-    return Group(*parts)
 
 
 def show(view: View, console: Console | None = None) -> None:
@@ -58,154 +46,152 @@ def show_tables(tables: Sequence[Table], console: Console | None = None) -> None
     """Print tables alone on standard output."""
     out = console or Console()
     for table in tables:
-        out.print(Group(*_section(table, out.width)), highlight=False, soft_wrap=True)
+        out.print(Group(*_render_section(table, out.width)), highlight=False, soft_wrap=True)
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A column as it is printed: its heading and its cells.
-
-    Figures with their units and intervals are `unbroken` in a table; `whole` cells are everywhere.
-    """
-
-    name: str
-    cells: Sequence[Text]
-    is_number: bool
-    unbroken: bool
-    whole: bool
-
-    @cached_property
-    def least(self) -> int:
-        """How narrow it may be: its longest word, and where cells are whole its longest cell."""
-        return max([*map(cell_len, self.name.split()), *map(self._least_of, self.cells)], default=0)
-
-    @cached_property
-    def most(self) -> int:
-        """How wide it is where nothing is broken."""
-        return max([cell_len(self.name), *(cell.cell_len for cell in self.cells)])
-
-    def _least_of(self, cell: Text) -> int:
-        if self.unbroken:
-            return cell.cell_len
-        return max(_longest(cell.plain), min(cell.cell_len, _READABLE))
+def render(view: View, width: int = 120) -> RenderableType:
+    """Lay the view out for a terminal of `width` columns."""
+    parts: list[RenderableType] = [_wrap(Text(view.title, style="bold"), width)]
+    for table in (text_table("", ("", ""), view.facts), *view.tables):
+        parts += _render_section(table, width)
+    parts.append(Text(""))
+    for answer in view.answers:
+        verdict = Text(translate_verdicts(answer.verdict), style=_verdict_style(answer.verdict))
+        line = Text.assemble((f"{answer.value:>14}", "bold"), f"  {answer.label}  ", verdict)
+        parts.append(_wrap(line, width))
+    parts += [_wrap(Text(line, style="bold"), width) for line in view.meaning.split("\n")]
+    parts += [_wrap(Text(f"• {line}"), width, indent=2) for line in view.advice]
+    parts += [_wrap(Text(f"! {line}", style="yellow"), width) for line in view.problems]
+    return Group(*parts)
 
 
-def _section(table: Table, width: int) -> Iterator[RenderableType]:
+def _render_section(table: Table, width: int) -> Iterator[RenderableType]:
     if table.heading:
         yield Text("")
-        yield _wrapped(Text(table.heading, style="bold"), width)
+        yield _wrap(Text(table.heading, style="bold"), width)
     if table.lead:
-        yield _wrapped(Text(table.lead, style="dim"), width)
+        yield _wrap(Text(table.lead, style="dim"), width)
     if table.rows:
-        yield _fitting(table, width)
+        yield _render_table(table, width)
     for chart in table.charts:
-        yield from (_wrapped(Text(line), width) for line in textchart.draw_lines(chart, width))
+        yield from (_wrap(Text(line), width) for line in draw_lines(chart, width))
 
 
-def _answers(view: View) -> Iterator[Text]:
-    for each in view.answers:
-        verdict = Text(verdict_words(each.verdict), style=_VERDICT_STYLES.get(each.verdict, "red"))
-        yield Text.assemble((f"{each.value:>14}", "bold"), f"  {each.label}  ", verdict)
+def _verdict_style(verdicts: str) -> str:
+    return _VERDICT_STYLES.get(verdicts.split(" ", maxsplit=1)[0], "red")
 
 
-def _fitting(table: Table, width: int) -> RenderableType:
-    """A table, with as many of its secondary columns as there is room for; a block a row where none fits."""
-    columns = [_column(table, index) for index in range(len(table.columns))]
-    left_out = tuple(table.secondary)
-    for count in range(len(left_out) + 1):
-        shown = [column for index, column in enumerate(columns) if index not in left_out[:count]]
-        widths = _widths(shown, width)
+class _PrintedColumn:
+    """A column as it is printed: its translated name, its cells, and how narrow it may become."""
+
+    def __init__(self, column: Column, *cells: str) -> None:
+        self.name = _(column.name) if column.name else ""
+        self.is_number = column.is_number
+        self.cells = [
+            Text(column.translate(cell), style=_verdict_style(cell) if column.name == VERDICT else "")
+            for cell in cells
+        ]
+        self.never_broken = column.unbroken
+        # Figures with their units and intervals stay on one line, unless that is all the terminal's width.
+        has_words = any(_LETTER.search(cell.plain) and "…" not in cell.plain for cell in self.cells)
+        self.unbroken = column.unbroken or column.is_number or not has_words
+
+    @cached_property
+    def least_width(self) -> int:
+        """The width of its longest word; of its longest cell where cells are unbroken."""
+        return max([*map(cell_len, self.name.split()), *map(self._least_width_of, self.cells)], default=0)
+
+    @cached_property
+    def full_width(self) -> int:
+        """The width at which nothing is broken."""
+        return max([cell_len(self.name), *(cell.cell_len for cell in self.cells)])
+
+    def _least_width_of(self, cell: Text) -> int:
+        if self.unbroken:
+            return cell.cell_len
+        longest_word = max((cell_len(piece.rstrip()) for piece in _split(cell.plain)), default=0)
+        return max(longest_word, min(cell.cell_len, _READABLE_WIDTH))
+
+    def split(self, cell: Text, room: int) -> list[str]:
+        """The pieces of a cell in a block where a line has that much room."""
+        on_one_line = self.never_broken or (self.unbroken and cell.cell_len <= room)
+        return [cell.plain] if on_one_line else _split(cell.plain)
+
+
+def _render_table(table: Table, width: int) -> RenderableType:
+    """Return a table with as many of its columns as fit; one block a row where the least of them don't."""
+    columns = [_PrintedColumn(*column) for column in zip(table.columns, *table.rows, strict=True)]
+    droppable = table.droppable
+    for count in range(len(droppable) + 1):
+        kept = [column for index, column in enumerate(columns) if index not in droppable[:count]]
+        widths = _fit(kept, width)
         if widths is not None:
-            return _grid(shown, widths)
-    return _blocks(columns, width)
+            return _render_grid(kept, widths)
+    return _render_blocks(columns, width)
 
 
-def _column(table: Table, index: int) -> _Column:
-    name, is_number = table.columns[index], index in table.numbers
-    cells = [_cell(table, index, row[index]) for row in table.rows]
-    whole = index in table.whole
-    in_words = any(_LETTER.search(cell.plain) and "…" not in cell.plain for cell in cells)
-    return _Column(_(name) if name else "", cells, is_number, is_number or whole or not in_words, whole)
+def _fit(columns: Sequence[_PrintedColumn], width: int) -> list[int] | None:
+    """Return the widths of columns that fill at most `width`; None where there is no room for them.
 
-
-def _cell(table: Table, index: int, value: str) -> Text:
-    if table.columns[index] != VERDICT:
-        return Text(value)
-    return Text(table.said(index, value), style=_VERDICT_STYLES.get(value.split(" ", maxsplit=1)[0], "red"))
-
-
-def _widths(columns: Sequence[_Column], width: int) -> list[int] | None:
-    """As wide as what they hold, the widest as much narrower as it takes; None where there is no room."""
-    ends = [(column.least, column.most) for column in columns]
+    rich would narrow the widest columns too, but also to less than their longest word.
+    """
     room = width - _GAP * (len(columns) - 1)
     for widest in range(width, 0, -1):
-        widths = [min(most, max(least, widest)) for least, most in ends]
+        widths = [min(column.full_width, max(column.least_width, widest)) for column in columns]
         if sum(widths) <= room:
             return widths
     return None
 
 
-def _grid(columns: Sequence[_Column], widths: Sequence[int]) -> RichTable:
-    named = any(column.name for column in columns)
-    drawn = RichTable(
-        box=None, pad_edge=False, show_header=named, header_style="dim", padding=(0, _GAP, 0, 0)
+def _render_grid(columns: Sequence[_PrintedColumn], widths: Sequence[int]) -> RichTable:
+    has_names = any(column.name for column in columns)
+    grid = RichTable(
+        box=None, pad_edge=False, show_header=has_names, header_style="dim", padding=(0, _GAP, 0, 0)
     )
     for column, width in zip(columns, widths, strict=True):
-        justify: JustifyMethod = "right" if column.is_number else "left"
-        heading = _wrapped(Text(column.name), width, pieces=re.findall(r"\S+\s*", column.name))
-        drawn.add_column(heading, justify=justify, no_wrap=True)
+        name = _wrap(Text(column.name), width, pieces=re.findall(r"\S+\s*", column.name))
+        grid.add_column(name, justify="right" if column.is_number else "left", no_wrap=True)
     for row in zip(*(column.cells for column in columns), strict=True):
-        drawn.add_row(*(_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)))
-    return drawn
+        grid.add_row(*(_wrap(cell, width) for cell, width in zip(row, widths, strict=True)))
+    return grid
 
 
-def _blocks(columns: Sequence[_Column], width: int) -> RenderableType:
-    """The rows one under another: the first cell, then a line `  name: value` for each other."""
+def _render_blocks(columns: Sequence[_PrintedColumn], width: int) -> RenderableType:
+    """Return the rows one under another: the first cell, then a line `  name: value` for each other cell."""
     first, *others = columns
     lines = []
     for number, head in enumerate(first.cells):
         if head.plain:
-            bold = Text.assemble(head, style="bold")
-            lines.append(_wrapped(bold, width, pieces=_value_pieces(first, head, width)))
+            lines.append(_wrap(Text.assemble(head, style="bold"), width, pieces=first.split(head, width)))
         for column in others:
             cell = column.cells[number]
             name = _("{name}: {said}", name=column.name, said="") if column.name else ""
-            pieces = [*_pieces(name), *_value_pieces(column, cell, width - 4)]
-            lines.append(_wrapped(Text.assemble(name, cell), width, indent=2, pieces=pieces))
+            pieces = [*_split(name), *column.split(cell, width - 4)]
+            lines.append(_wrap(Text.assemble(name, cell), width, indent=2, pieces=pieces))
     return Group(*lines)
 
 
-def _value_pieces(column: _Column, cell: Text, room: int) -> list[str]:
-    """A whole value is one piece, and so is an unbroken one that has room on a line."""
-    one = column.whole or (column.unbroken and cell.cell_len <= room)
-    return [cell.plain] if one else _pieces(cell.plain)
+def _wrap(text: Text, width: int, *, indent: int = 0, pieces: Sequence[str] | None = None) -> Text:
+    """Break the text between its pieces into lines of at most `width` columns.
 
-
-def _wrapped(text: Text, width: int, *, indent: int = 0, pieces: Sequence[str] | None = None) -> Text:
-    """The text in lines of at most `width` columns, indented, those after the first twice as far.
-
-    A piece that is longer than a line has one to itself.
+    Lines are indented, those after the first twice as far. A piece that is longer than a line has its own.
     """
-    breaks, at, used, begin = [], 0, indent, indent
-    for piece in _pieces(text.plain) if pieces is None else pieces:
-        if used > begin and used + cell_len(piece.rstrip()) > width:
+    breaks, at, used, start = [], 0, indent, indent
+    for piece in _split(text.plain) if pieces is None else pieces:
+        if used > start and used + cell_len(piece.rstrip()) > width:
             breaks.append(at)
-            used = begin = 2 * indent
+            used = start = 2 * indent
         at, used = at + len(piece), used + cell_len(piece)
     lines = text.divide(breaks)
-    for count, line in enumerate(lines):
+    for number, line in enumerate(lines):
         line.rstrip()
-        line.pad_left(2 * indent if count else indent)
+        line.pad_left(2 * indent if number else indent)
     return Text("\n").join(lines)
 
 
-def _pieces(text: str) -> list[str]:
-    """What of a text stays on one line, each piece with the spaces after it: words, commands, characters."""
-    found: list[str] = []
+def _split(text: str) -> list[str]:
+    """Return the words, commands and Chinese characters of a text, each with the spaces after it."""
+    pieces: list[str] = []
     for word in _WORD.findall(text):
-        found += _CHARACTER.findall(word) if _CHINESE.fullmatch(word) else [word]
-    return list(filter(None, found))
-
-
-def _longest(text: str) -> int:
-    return max((cell_len(piece.rstrip()) for piece in _pieces(text)), default=0)
+        pieces += _CHINESE_CHARACTER.findall(word) if _CHINESE_WORD.fullmatch(word) else [word]
+    return list(filter(None, pieces))

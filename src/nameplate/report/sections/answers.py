@@ -20,7 +20,7 @@ from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.labels import slowest_words, stage_words
 from nameplate.report.sections.throughput import measured_records
-from nameplate.report.view import Answer, verdict_words
+from nameplate.report.view import Answer, translate_verdicts
 from nameplate.store.folder import Run
 
 _PRODUCTS = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
@@ -103,7 +103,7 @@ def _describe_chain(products: Sequence[Record], shown: DeviceChain, reaching: in
     mine = [record for record in products if (record.device, record.dtype) == (shown.device, shown.dtype)]
     rated = next(record.nominal_tflops for record in mine if record.nominal_tflops)
     values = {"tflops": figure(rated), "dtype": shown.dtype, "parts": _and(_parts(shown))}
-    doubt = _(", ").join(map(verdict_words, _doubtful_verdicts(shown.stages)))
+    doubt = _(", ").join(map(translate_verdicts, _doubtful_verdicts(shown.stages)))
     said = [
         _("Nominal is {tflops} TFLOPS in {dtype}; this device delivers {parts}.", **values)
         if devices == 1

@@ -28,7 +28,7 @@ def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[DeviceCh
         *([Field[Link]("dtype", lambda link: link.dtype)] if len(dtypes) > 1 else []),
         Field[Link]("ratio", lambda link: ratio(link.value), is_number=True),
         Field[Link]("95 % interval", lambda link: interval(ratio, link.low, link.high)),
-        Field[Link]("how", lambda link: _(link.provenance), goes=1),
+        Field[Link]("how", lambda link: _(link.provenance), drop_priority=1),
         Field[Link]("verdict", lambda link: link.verdict or ""),
         Field[Link]("from", lambda link: _source(link, labels)),
     ]

@@ -14,7 +14,7 @@ from nameplate.device.identity import CpuIdentity
 from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.sections.throughput import measured_records, milliseconds_text, with_tflops
-from nameplate.report.view import Fact, Field, Table, table_of
+from nameplate.report.view import Column, Fact, Field, Table, table_of, text_table
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 
@@ -115,12 +115,7 @@ def method_table(run: Run) -> Table:
         (_("inputs"), _("seed {seed}; normal unless a case says otherwise", seed=manifest.seed)),
         (_("verdicts"), _("a clean record is trusted, and a throttled one if it is sustained")),
     ]
-    return Table(
-        _("Method"),
-        ("what", "how"),
-        tuple((plain(what), plain(how)) for what, how in rows),
-        frozenset(),
-    )
+    return text_table(_("Method"), ("what", "how"), ((plain(what), plain(how)) for what, how in rows))
 
 
 def records_table(records: Sequence[Record], labels: Labels) -> Table:
@@ -130,11 +125,11 @@ def records_table(records: Sequence[Record], labels: Labels) -> Table:
         Field[Record]("status", lambda r: _(r.status)),
         Field[Record]("ms a launch", milliseconds_text, is_number=True),
         Field[Record]("launches", lambda r: count(r.launches), is_number=True),
-        Field[Record]("s in all", lambda r: figure(r.cost_s), is_number=True, goes=1),
-        Field[Record]("W", lambda r: figure(r.power_w), is_number=True, goes=2),
-        Field[Record]("J", lambda r: figure(r.energy_j), is_number=True, goes=2),
-        Field[Record]("error of bound", _error, is_number=True, goes=3),
-        Field[Record]("digest", lambda r: plain((r.digest or "–")[:12]), goes=0),
+        Field[Record]("s in all", lambda r: figure(r.cost_s), is_number=True, drop_priority=1),
+        Field[Record]("W", lambda r: figure(r.power_w), is_number=True, drop_priority=2),
+        Field[Record]("J", lambda r: figure(r.energy_j), is_number=True, drop_priority=2),
+        Field[Record]("error of bound", _error, is_number=True, drop_priority=3),
+        Field[Record]("digest", lambda r: plain((r.digest or "–")[:12]), drop_priority=0),
         Field[Record]("verdict", lambda r: " ".join(r.verdicts)),
     ]  # fmt: skip
     return table_of(_("Every record"), fields, records)
@@ -159,7 +154,8 @@ def reproduce_table(run: Run) -> Table:
         torch=plain(run.manifest.software.get("torch")),
     )
     cells = tuple((what, plain(command)) for what, command in rows)
-    return Table(_("How to reproduce"), ("what", "command"), cells, frozenset(), lead=lead, whole=(1,))
+    columns = Column("what"), Column("command", unbroken=True)
+    return Table(_("How to reproduce"), columns, cells, lead=lead)
 
 
 def _command(manifest: Manifest) -> str:

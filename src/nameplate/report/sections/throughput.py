@@ -25,7 +25,7 @@ from nameplate.report.charts.data import (
     title_of_first,
 )
 from nameplate.report.labels import Labels
-from nameplate.report.view import Field, Table, table_of
+from nameplate.report.view import Column, Field, Table, table_of
 from nameplate.store.folder import Run
 
 # One shape is a row that the throughput table has already.
@@ -38,19 +38,21 @@ def throughput_table(records: Sequence[Record], labels: Labels) -> Table:
     fields = [
         _case(labels),
         _ACHIEVED,
-        Field[Record]("median", lambda r: figure(r.tflops_median), is_number=True, goes=1),
-        Field[Record]("nominal", lambda r: figure(r.nominal_tflops), is_number=True, goes=2),
+        Field[Record]("median", lambda r: figure(r.tflops_median), is_number=True, drop_priority=1),
+        Field[Record]("nominal", lambda r: figure(r.nominal_tflops), is_number=True, drop_priority=2),
         _EFFICIENCY,
     ]
     if any(record.normalized_efficiency is not None for record in computed):
         fields += [
-            Field[Record]("normalized", _normalized_text, is_number=True, goes=5),
-            Field[Record]("lost to", lambda r: plain(render(r.loss or UNKNOWN)), goes=3),
+            Field[Record]("normalized", _normalized_text, is_number=True, drop_priority=5),
+            Field[Record]("lost to", lambda r: plain(render(r.loss or UNKNOWN)), drop_priority=3),
         ]
     if any(record.datasheet_tflops != record.nominal_tflops for record in computed):
         fields += [
-            Field[Record]("datasheet", lambda r: figure(r.datasheet_tflops), is_number=True, goes=0),
-            Field[Record]("of datasheet", lambda r: percent(r.datasheet_efficiency), is_number=True, goes=4),
+            Field[Record]("datasheet", lambda r: figure(r.datasheet_tflops), is_number=True, drop_priority=0),
+            Field[Record](
+                "of datasheet", lambda r: percent(r.datasheet_efficiency), is_number=True, drop_priority=4
+            ),
         ]
     heading = _("Achieved, in TFLOPS")
     return table_of(heading, [*fields, _VERDICT], computed, charts=_throughput_bars(computed, labels))
@@ -133,7 +135,7 @@ def shapes_table(records: Sequence[Record]) -> Table:
     shapes = list(dict.fromkeys(shape for shape, _dtype in found))
     dtypes = list(dict.fromkeys(dtype for _shape, dtype in found))
     if len(shapes) < _FEWEST_SHAPES:
-        return Table("", (), (), frozenset())
+        return Table("", (), ())
     rated = all(record.efficiency is not None for record in found.values())
     values = {key: (each.efficiency if rated else each.tflops) or 0.0 for key, each in found.items()}
     form = percent if rated else figure
@@ -152,8 +154,8 @@ def shapes_table(records: Sequence[Record]) -> Table:
         tuple(Cell(plain(shape), dtype, each, form(each)) for (shape, dtype), each in values.items()),
         1.0 if rated else None,
     )
-    numbers = frozenset(range(1, len(dtypes) + 1))
-    return Table(heading, ("shape", *dtypes), rows, numbers, charts=(grid,))
+    columns = (Column("shape"), *(Column(dtype, is_number=True) for dtype in dtypes))
+    return Table(heading, columns, rows, charts=(grid,))
 
 
 def _by_shape_and_dtype(records: Sequence[Record]) -> dict[tuple[str, str], Record]:
@@ -204,8 +206,8 @@ def block_table(records: Sequence[Record], labels: Labels) -> Table:
     blocks = [record for record in with_tflops(records) if record.workload == "transformer_block"]
     fields = [
         _case(labels),
-        Field[Record]("layer of", lambda record: plain(record.represents or UNKNOWN), goes=0),
-        Field[Record]("ms a pass", milliseconds_text, is_number=True, goes=1),
+        Field[Record]("layer of", lambda record: plain(record.represents or UNKNOWN), drop_priority=0),
+        Field[Record]("ms a pass", milliseconds_text, is_number=True, drop_priority=1),
         Field[Record]("tokens a second", _tokens_per_second, is_number=True),
         _ACHIEVED,
         _EFFICIENCY,
@@ -296,8 +298,16 @@ def devices_table(records: Sequence[Record], labels: Labels) -> Table:
     for record in with_tflops(records):
         by_case.setdefault(record.case, []).append(record)
     rows = tuple(_devices_row(labels, each) for each in by_case.values() if len(each) > 1)
-    columns = ("case", "devices", "median", "slowest", "on", "spread", "as one job")
-    return Table(_("Across devices, in TFLOPS"), columns, rows, frozenset({1, 2, 3, 5, 6}))
+    columns = (
+        Column("case"),
+        Column("devices", is_number=True),
+        Column("median", is_number=True),
+        Column("slowest", is_number=True),
+        Column("on"),
+        Column("spread", is_number=True),
+        Column("as one job", is_number=True),
+    )
+    return Table(_("Across devices, in TFLOPS"), columns, rows)
 
 
 def _devices_row(labels: Labels, records: Sequence[Record]) -> tuple[str, ...]:
