@@ -11,7 +11,7 @@ from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import load_shipped
 from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
 from nameplate.fleet.plan import afford, meet
-from nameplate.fleet.pricing import cost
+from nameplate.fleet.price import cost
 from nameplate.fleet.training import train
 from nameplate.fleet.validation import validate, validate_goodput
 from nameplate.report.compare import compare_view

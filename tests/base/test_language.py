@@ -35,7 +35,7 @@ from nameplate.compare.validate import CompareOptions
 from nameplate.device.cpu import rate as rate_cpu
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.fleet.catalogues import load_shipped
-from nameplate.fleet.pricing import cost
+from nameplate.fleet.price import cost
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import _FACTS

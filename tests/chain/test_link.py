@@ -44,11 +44,12 @@ def test_an_mfu_by_another_convention_than_megatrons_or_an_unknown_one_is_widene
 
 def test_figures_of_one_stated_convention_are_drawn_together_and_of_an_unknown_one_alone():
     named = [
-        find_figure(name).as_link().input for name in ("a100-sxm-80gb-scaled-7b-x8", "h100-sxm-scaled-7b-x8")
+        find_figure(name).as_link().draws_name
+        for name in ("a100-sxm-80gb-scaled-7b-x8", "h100-sxm-scaled-7b-x8")
     ]
     assert named[0] == named[1] == "FLOPs counted by nanoGPT (6N + 12LdT, N with embeddings)"
     assert (
-        find_figure("ampere-scaled-175b-x12288").as_link().input
+        find_figure("ampere-scaled-175b-x12288").as_link().draws_name
         == "datasheet → scaled (ampere-scaled-175b-x12288)"
     )
 

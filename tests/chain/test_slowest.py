@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nameplate.chain.from_run import find_chains, find_furthest, find_slowest
-from nameplate.fleet.pricing import cost
+from nameplate.fleet.price import cost
 from nameplate.report.leaderboard import leaderboard
 from nameplate.report.run import run_view
 from nameplate.report.sections.answers import describe_run, find_answers

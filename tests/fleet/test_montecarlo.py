@@ -1,10 +1,12 @@
 """Draws: streams by name, quantiles, and the share of each input in an output's variance."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Share, estimate
+from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Quantity, SensitivityIndex
 from nameplate.stats.uncertain import Uncertain, exact
 
 UNIT = Uncertain(0.5, 0.0, 1.0, "uniform")
@@ -35,8 +37,8 @@ def test_draws_are_of_32_bits():
 
 def test_an_estimate_is_the_value_and_three_draws():
     drawn = np.arange(1, 101, dtype=np.float32)[::-1]
-    assert estimate(7.0, drawn) == Estimate(7.0, 5.0, 50.0, 95.0)
-    assert estimate(7.0, 7.0) == Estimate(7.0, 7.0, 7.0, 7.0)
+    assert Quantity(7.0, drawn).estimate == Estimate(7.0, 5.0, 50.0, 95.0)
+    assert Quantity(7.0, 7.0).estimate == Estimate(7.0, 7.0, 7.0, 7.0)
 
 
 def test_an_estimate_scales_and_keeps_what_isnt_known():
@@ -44,9 +46,22 @@ def test_an_estimate_scales_and_keeps_what_isnt_known():
     assert Estimate(None, 1.0, None, 3.0).scaled(2.0) == Estimate(None, 2.0, None, 6.0)
 
 
+class Input(NamedTuple):
+    draws_name: str
+    label: str
+    uncertain: Uncertain = UNIT
+
+
 def shares(output, *names, draws=65_536):
     drawn = MonteCarlo(draws)
-    return drawn.shares(output(*(drawn.draw(name, UNIT) for name in names)), names)
+    inputs = [Input(name, name) for name in names]
+    return drawn.rank_inputs(output(*(drawn.draw(name, UNIT) for name in names)), inputs)
+
+
+def test_an_input_goes_by_its_label_and_an_exact_one_has_no_index():
+    drawn = MonteCarlo(1000)
+    inputs = [Input("a", "the first"), Input("b", "exact", exact(1.0))]
+    assert [each.input for each in drawn.rank_inputs(drawn.draw("a", UNIT), inputs)] == ["the first"]
 
 
 def test_shares_of_a_sum_are_those_of_its_variance():
@@ -65,7 +80,7 @@ def test_the_largest_share_comes_first():
 def test_a_share_is_found_where_no_correlation_is():
     """(a − ½)² doesn't correlate with a, and comes from nothing else."""
     (found,) = shares(lambda a: (a - 0.5) ** 2, "a")
-    assert found == Share("a", pytest.approx(1.0, abs=0.01))
+    assert found == SensitivityIndex("a", pytest.approx(1.0, abs=0.01))
 
 
 def test_what_two_inputs_bring_only_together_is_neithers():
@@ -80,8 +95,8 @@ def test_few_draws_will_do():
 
 
 def test_an_output_without_spread_has_no_shares():
-    assert MonteCarlo(1000).shares(3.0, ["a"]) == ()
-    assert MonteCarlo(1000).shares(np.full(1000, 3.0, np.float32), ["a"]) == ()
+    assert MonteCarlo(1000).rank_inputs(3.0, [Input("a", "a")]) == ()
+    assert MonteCarlo(1000).rank_inputs(np.full(1000, 3.0, np.float32), [Input("a", "a")]) == ()
 
 
 @pytest.mark.parametrize("given", [{"draws": 999}, {"draws": True}, {"seed": -1}, {"draws": 10**8}])

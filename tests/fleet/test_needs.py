@@ -13,7 +13,7 @@ A800 = "nvidia-a800-sxm4-80gb"
 def test_what_is_needed_delivers_what_was_asked_for():
     ten = need(10, A800, draws=2000)
     (fleet,) = cost(part=A800, eflops=10 / 0.62595, draws=2000)
-    assert ten.cards == fleet.cards == 49_925
+    assert ten.cards == fleet.size.cards == 49_925
     assert ten.servers == fleet.servers
     assert fleet.delivered_eflops == pytest.approx(10)
     for name in ("capex_rmb", "full_capex_rmb", "power_mw"):

@@ -10,9 +10,8 @@ from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
 from nameplate.fleet import afford, catalogue, cost, frame, meet, need, train
 from nameplate.fleet import training as module
-from nameplate.fleet.amounts import Amount
 from nameplate.fleet.goodput import estimate_goodput
-from nameplate.fleet.montecarlo import MonteCarlo
+from nameplate.fleet.montecarlo import MonteCarlo, Quantity
 from nameplate.fleet.plan import TAKES
 from nameplate.store.manifest import DeviceEntry
 
@@ -42,7 +41,7 @@ def bought(budget, *parts, **options):
 
 def test_parts_side_by_side_share_one_run_and_draws():
     found = meet(10, (A800, H100), price=PRICES, **FEW)
-    assert [each.fleet.part.id for each in found] == [A800, H100]
+    assert [each.fleet.size.part.id for each in found] == [A800, H100]
     assert [each.cards for each in found] == [49_925, math.ceil(10e6 / 989 / 0.464)]
     (alone,) = meet(10, (H100,), price=PRICES, **FEW)
     assert alone.estimates == found[1].estimates
@@ -79,15 +78,15 @@ def test_a_run_of_one_part_prices_it_and_the_others_keep_the_published_derate(ma
 
 def test_without_parts_those_that_something_is_known_of():
     listed = catalogue()
-    assert {each.fleet.part.id for each in meet(1, **FEW)} == {A100, A800, H100}
+    assert {each.fleet.size.part.id for each in meet(1, **FEW)} == {A100, A800, H100}
     mine = {"nvidia-h20-96gb": 1_000_000}
-    found = {each.fleet.part.id: each for each in meet(1, price=mine, catalogue=listed, **FEW)}
+    found = {each.fleet.size.part.id: each for each in meet(1, price=mine, catalogue=listed, **FEW)}
     assert "no derate" in found["nvidia-h20-96gb"].reason
 
 
 def test_the_fleet_that_meets_a_need_delivers_it_in_whole_cards():
     (found,) = meet(10, (A800,), **FEW)
-    assert found.fleet.cards == found.cards == 49_925
+    assert found.fleet.size.cards == found.cards == 49_925
     assert 10 <= found.fleet.delivered_eflops < 10 + 320e-6
     assert found.capex_whole_servers_rmb == found.servers * 950_000
 
@@ -135,13 +134,13 @@ def test_a_budget_buys_whole_servers_alone_and_with_what_belongs_to_them():
     assert found.full_servers == math.floor(1e9 / (950_000 * 1.2 * 1.075))
     assert found.estimates["delivered_eflops"].value == pytest.approx(8416 * 320e-6 * DERATE)
     assert found.estimates["delivered_eflops"].p5 < found.estimates["delivered_eflops"].value
-    assert found.fleet.cards == 8416
+    assert found.fleet.size.cards == 8416
     assert found.sentence.startswith("RMB 1,000 M buys 1,052 servers of A800 (8,416 cards), delivering 1.69 ")
 
 
 def test_the_part_that_delivers_most_comes_first_and_those_without_a_price_last():
     found = bought(1e9, A800, A100, H100, price={H100: 2_000_000})
-    assert [each.fleet.part.id for each in found] == [H100, A800, A100]
+    assert [each.fleet.size.part.id for each in found] == [H100, A800, A100]
     assert [each.rank for each in found] == [1, 2, None]
     assert found[0].first_in + found[1].first_in == 1
     assert found[2].estimates == {}
@@ -356,7 +355,7 @@ def test_the_flops_are_the_product_of_what_they_follow_from(parameters, hours, c
         epochs=1,
     )
     product = 6 * parameters * hours * 3600 * cameras * frames * tokens
-    assert found.flop == Amount(pytest.approx(product), pytest.approx(product))
+    assert found.flop == Quantity(pytest.approx(product), pytest.approx(product))
 
 
 # What is refused

@@ -10,8 +10,8 @@ import pytest
 from nameplate.base.formatting import change, count, figure, rmb
 from nameplate.fleet import Fleet, catalogue
 from nameplate.fleet import cost as cost_of
-from nameplate.fleet.outputs import OUTPUTS, compute
-from nameplate.fleet.size import slowest, whole
+from nameplate.fleet.outputs import OUTPUTS, compute, z_of_slowest
+from nameplate.fleet.size import round_up
 from nameplate.report.whatif import FIGURES, panel, script_json
 
 pytestmark = pytest.mark.browser
@@ -19,8 +19,8 @@ A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
 COLUMNS = ("model", "what_if")
 TEXTS = {
     "delivered_eflops": figure,
-    "cards_exact": lambda value: count(whole(value)),
-    "servers_exact": lambda value: count(whole(value)),
+    "cards_exact": lambda value: count(round_up(value)),
+    "servers_exact": lambda value: count(round_up(value)),
     "power_mw": lambda value: f"{figure(value)} MW",
 }
 
@@ -132,7 +132,7 @@ def agrees(found, priced):
 def test_untouched_every_fleet_stands_as_the_model_has_it(open_panel):
     costs = cost()
     shown = open_panel(panel(costs))
-    priced = {part.name: part for each in costs for part in (each.mix or (each,))}
+    priced = {part.size.name: part for each in costs for part in (each.mix or (each,))}
     assert len(shown.model["fleets"]) > 10
     for fleet in shown.model["fleets"]:
         shown.choose(fleet["name"])
@@ -193,7 +193,7 @@ def test_a_change_gives_what_python_says_of_it(open_panel, change):
     shown = open_panel(panel([before]))
     shown.open_more()
     shown.set(**values)
-    after = python(fleet, before.part.id, values)
+    after = python(fleet, before.size.part.id, values)
     agrees(shown.shown("what_if"), after)
     agrees(shown.shown("model"), before)
     for name, said in shown.changes().items():
@@ -239,7 +239,11 @@ def test_a_cards_tdp_may_be_changed_though_no_flag_does_that(open_panel):
     shown = open_panel(panel([before]))
     shown.open_more()
     shown.set(tdp_w=550)
-    size = {"nominal_eflops": before.nominal_eflops, "cards_exact": before.cards_exact, "tdp_w": 550.0}
+    size = {
+        "nominal_eflops": before.size.nominal_eflops,
+        "cards_exact": before.size.cards_exact,
+        "tdp_w": 550.0,
+    }
     expected = compute(before.unit.known | size)
     for name, (_, value) in shown.shown("what_if").items():
         assert value == pytest.approx(expected[name], rel=1e-9), name
@@ -259,10 +263,10 @@ def test_every_formula_of_the_model_computes_in_the_browser_as_in_python(open_pa
         "li-auto-2024-08", A800, {"server_rmb": 1_000_001, "link_1": 0.55, "pue": 1.33, "goodput": 1.0}
     )
     # A derate that is given names no devices: how many the published one was measured on stays the panel's.
-    size = {"nominal_eflops": after.nominal_eflops, "cards_exact": after.cards_exact}
-    given = after.unit.known | size | {"measured_z": slowest(8)}
+    size = {"nominal_eflops": after.size.nominal_eflops, "cards_exact": after.size.cards_exact}
+    given = after.unit.known | size | {"measured_z": z_of_slowest(8)}
     expected = compute(given)
-    expected |= compute(given | expected | {"fleet_z": slowest(after.cards_exact)}, of_fleet=True)
+    expected |= compute(given | expected | {"fleet_z": z_of_slowest(after.size.cards_exact)}, of_fleet=True)
     expected["turned"] = -1.33 + (1 - 1.33)
     assert expected.keys() == set(names)
     for name, (_, value) in shown.shown("what_if").items():
@@ -277,7 +281,7 @@ TRICKY = (
 
 def test_numbers_are_rounded_and_grouped_as_python_does_it(open_panel):
     model = panel(cost("nio-2024-10"))
-    rules = {"figure": figure, "count": lambda value: count(whole(value)), "rmb": rmb}
+    rules = {"figure": figure, "count": lambda value: count(round_up(value)), "rmb": rmb}
     plain = {"label": "", "text": "{value}", "better": None, "headline": None}
     model["figures"] = [
         plain | {"name": f"{kind}-{value}", "kind": kind} for kind in rules for value in TRICKY

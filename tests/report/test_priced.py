@@ -26,8 +26,8 @@ def rows(priced):
 
 def delivered(priced, fleet):
     """Delivered ÷ nominal EFLOPS of a fleet."""
-    (one,) = (each for each in priced.costs if each.fleet == fleet)
-    return one.delivered_eflops / one.nominal_eflops
+    (one,) = (each for each in priced.costs if each.size.id == fleet)
+    return one.delivered_eflops / one.size.nominal_eflops
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_part_of_no_fleet_is_priced_as_one_eflops(a800_run):
     priced = price(on(H200, a800_run(3.0), 989.0))
     assert priced.why is None
     (one,) = priced.costs
-    assert (one.part.id, one.nominal_eflops) == (H200, 1.0)
+    assert (one.size.part.id, one.size.nominal_eflops) == (H200, 1.0)
     assert one.delivered_eflops == pytest.approx(3 * 205 / 989)
     (row,) = rows(priced).values()
     assert (row["nominal"], row["part"], row["by"]) == ("1.00", "H200", "this run")
@@ -132,9 +132,9 @@ def test_a_device_of_no_known_part_prices_nothing_and_says_so(a800_run):
 
 def test_the_table_is_what_the_model_says(a800_run):
     priced = price(a800_run())
-    (li_auto,) = (each for each in priced.costs if each.fleet == "li-auto-2024-08")
+    (li_auto,) = (each for each in priced.costs if each.size.id == "li-auto-2024-08")
     row = rows(priced)["Li Auto"]
-    assert row["cards"] == f"{li_auto.cards:,}"
+    assert row["cards"] == f"{li_auto.size.cards:,}"
     assert row["nominal"] == "5.39"
     assert row["delivered"] == f"{5.39 * MEASURED:.2f}"
     assert row["per nominal EFLOPS"] == "371"
@@ -157,7 +157,7 @@ def test_the_chart_has_nominal_and_delivered_of_every_fleet_in_the_table(a800_ru
     assert chart.name == FLEETS
     assert chart.kinds == ("nominal", "delivered")
     assert [bar.value for bar in chart.bars] == [
-        value for each in priced.delivering for value in (each.nominal_eflops, each.delivered_eflops)
+        value for each in priced.delivering for value in (each.size.nominal_eflops, each.delivered_eflops)
     ]
     assert len(chart.bars) <= MOST_BARS
     ends = [each.estimates["delivered_eflops"] for each in priced.delivering]

@@ -48,7 +48,7 @@ def controls(shown):
 
 def test_a_fleet_of_one_part_that_delivers_is_shown_and_no_other(costs, model):
     delivering = [part for each in costs for part in (each.mix or (each,)) if part.derate is not None]
-    assert [shown["name"] for shown in model["fleets"]] == [each.name for each in delivering]
+    assert [shown["name"] for shown in model["fleets"]] == [each.size.name for each in delivering]
     ids = {shown["id"] for shown in model["fleets"]}
     assert {"nio-2024-10", "huawei-2024-10"} <= ids
     assert not ids & {"world-2023", "tesla-dojo-1-2024-12", "suppliers-2024"}
@@ -73,7 +73,7 @@ def test_the_first_fleet_on_the_page_is_one_whose_price_is_known(model):
 
 
 def test_the_models_figures_are_pythons(costs, model):
-    (nio,) = (each for each in costs if each.fleet == "nio-2024-10")
+    (nio,) = (each for each in costs if each.size.id == "nio-2024-10")
     (shown,) = (each for each in model["fleets"] if each["id"] == "nio-2024-10")
     assert shown["model"] == {name: nio.value(name) for name in OUTPUTS}
     assert shown["model"]["rmb_per_delivered_eflops"] == pytest.approx(592.85e6, rel=1e-4)
@@ -202,7 +202,7 @@ def test_a_figure_that_isnt_finite_is_no_json():
 
 
 def test_what_moves_a_cursor_is_gone_from_names_and_sources(costs):
-    (nio,) = (each for each in costs if each.fleet == "nio-2024-10")
+    (nio,) = (each for each in costs if each.size.id == "nio-2024-10")
     link = replace(nio.chain[1], source="over\x1b[2Jthere")
     size = replace(nio.size, name="N\x1bIO\u202e")
     (shown,) = panel([replace(nio, size=size, chain=(nio.chain[0], link))])["fleets"]

@@ -126,7 +126,7 @@ def check(tree):
         ("kernels/nameplate_kernels/memory.py", "import nameplate_suites", "import nothing of ours BROKEN"),
         (
             "src/nameplate/fleet/chains.py",
-            "from nameplate.fleet import costs",
+            "from nameplate.fleet import price",
             "allowed in nameplate.fleet",
         ),
         ("src/nameplate/fleet/chains.py", "from nameplate.fleet import Cost", "fleet/chains.py:"),

@@ -91,7 +91,7 @@ class Link:
         return Uncertain(self.value, self.low, self.high, self.law)
 
     @property
-    def input(self) -> str:
+    def draws_name(self) -> str:
         """The name of its draws. Figures by one stated convention share it, for they are off by the same."""
         is_stated = self.convention not in (None, "unknown")
         if (
@@ -101,6 +101,11 @@ class Link:
         ):
             return f"FLOPs counted by {self.convention}"
         return f"{self.span} ({self.id or self.run or self.provenance})"
+
+    @property
+    def label(self) -> str:
+        """Its name where the spread of a figure is traced to inputs."""
+        return self.draws_name
 
     def may_serve(self, part: str) -> bool:
         """Whether it serves that part; a link of no part of the registry serves any part it is asked for."""

@@ -85,7 +85,7 @@ def cost(
     """Print what fleets deliver of their nominal EFLOPS, by which derates, and what they draw and cost."""
     check_format(json, csv)
     from nameplate.fleet.catalogues import catalogue
-    from nameplate.fleet.pricing import cost as compute
+    from nameplate.fleet.price import cost as compute
     from nameplate.fleet.rows import cost_row
 
     with reader(lang, json=json, csv=csv):

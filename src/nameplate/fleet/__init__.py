@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from nameplate.fleet.catalogues import Fleet as Fleet
     from nameplate.fleet.catalogues import Price as Price
     from nameplate.fleet.catalogues import catalogue as catalogue
-    from nameplate.fleet.costs import Cost as Cost
-    from nameplate.fleet.frames import frame as frame
-    from nameplate.fleet.frames import from_frame as from_frame
     from nameplate.fleet.plan import afford as afford
     from nameplate.fleet.plan import meet as meet
     from nameplate.fleet.plan import need as need
-    from nameplate.fleet.pricing import cost as cost
+    from nameplate.fleet.price import Cost as Cost
+    from nameplate.fleet.price import cost as cost
+    from nameplate.fleet.rows import frame as frame
+    from nameplate.fleet.rows import from_frame as from_frame
     from nameplate.fleet.training import train as train
     from nameplate.fleet.validation import validate as validate
 
 _HOMES = {
     "Catalogue": "catalogues",
-    "Cost": "costs",
+    "Cost": "price",
     "Fleet": "catalogues",
     "Price": "catalogues",
     "afford": "plan",
     "catalogue": "catalogues",
-    "cost": "pricing",
-    "frame": "frames",
-    "from_frame": "frames",
+    "cost": "price",
+    "frame": "rows",
+    "from_frame": "rows",
     "meet": "plan",
     "need": "plan",
     "train": "training",

@@ -18,64 +18,62 @@ from nameplate.specs.parts import Registry
 from nameplate.specs.recognition import require
 from nameplate.stats.uncertain import Uncertain, Written, exact, read
 
-# A server that a price flag speaks of, where no price of the part says otherwise.
+# A server that --price speaks of has so many cards, unless a known price of the part says otherwise.
 CARDS_PER_SERVER = 8
 
 
 @dataclass(frozen=True)
-class Used:
-    """An input as it was used. `draws` is the name its draws go by: who shares it, shares them."""
+class UsedInput:
+    """An input with the value that was used. Inputs with the same `draws_name` have the same draws."""
 
     name: str
     unit: str
     uncertain: Uncertain
     basis: str
     source: str
-    draws: str
+    draws_name: str
+
+    @property
+    def label(self) -> str:
+        """Its name where the spread of a figure is traced to inputs."""
+        return self.name
 
     def as_json(self) -> dict[str, Any]:
         """Value, ends, law, unit, basis and source."""
         return {**self.uncertain.as_json(), "unit": self.unit, "basis": self.basis, "source": self.source}
 
 
-def used(part: Part, listed: Catalogue) -> dict[str, Used]:
+def find_inputs(part: Part, listed: Catalogue) -> dict[str, UsedInput]:
     """The inputs that are known for a part, by name."""
-    found = {name: _assumed(each) for name, each in listed.assumptions_for(part.id).items()}
-    card = card_tflops(part)
-    if card is not None:
-        source = part.nominal["fp16"].source
-        found["nominal_tflops"] = _rating("nominal_tflops", "TFLOPS", card, part, source)
-    if part.tdp_w is not None:
-        found["tdp_w"] = _rating("tdp_w", "W", part.tdp_w.value, part, part.tdp_w.source)
-    price = listed.price_of(part.id)
+    inputs = [_use_assumption(each) for each in listed.assumptions_for(part.id).values()]
+    tflops, tdp, price = card_tflops(part), part.tdp_w, listed.price_of(part.id)
+    if tflops is not None:
+        inputs.append(_cite("nominal_tflops", "TFLOPS", exact(tflops), part.nominal["fp16"].source, part))
+    if tdp is not None:
+        inputs.append(_cite("tdp_w", "W", exact(tdp.value), tdp.source, part))
     if price is not None:
-        found["server_rmb"] = Used(
-            "server_rmb", "RMB", price.uncertain, "cited", _source(price), f"server_rmb ({part.id})"
-        )
-        count = exact(price.cards_per_server)
-        found["cards_per_server"] = Used(
-            "cards_per_server", "cards", count, "cited", price.source, f"cards_per_server ({part.id})"
-        )
-    return found
+        inputs.append(_cite("server_rmb", "RMB", price.uncertain, _source(price), part))
+        inputs.append(_cite("cards_per_server", "cards", exact(price.cards_per_server), price.source, part))
+    return {each.name: each for each in inputs}
 
 
-def _rating(name: str, unit: str, value: float, part: Part, source: str) -> Used:
-    return Used(name, unit, exact(value), "cited", source, f"{name} ({part.id})")
+def _cite(name: str, unit: str, uncertain: Uncertain, source: str, part: Part) -> UsedInput:
+    return UsedInput(name, unit, uncertain, "cited", source, f"{name} ({part.id})")
 
 
-def _assumed(entry: Assumption) -> Used:
+def _use_assumption(entry: Assumption) -> UsedInput:
     # One that names parts is another input than the one for the rest, so it has draws of its own.
-    draws = f"{entry.name} ({entry.parts[0]})" if entry.parts else entry.name
+    draws_name = f"{entry.name} ({entry.parts[0]})" if entry.parts else entry.name
     unit = INPUTS[entry.name].unit
-    return Used(entry.name, unit, entry.uncertain, entry.basis, _source(entry), draws)
+    return UsedInput(entry.name, unit, entry.uncertain, entry.basis, _source(entry), draws_name)
 
 
 def _source(entry: Assumption | Price) -> str:
-    said = f"{entry.source} ({entry.as_of})"
-    return said if entry.note is None else f"{said}; {entry.note}"
+    source = f"{entry.source} ({entry.as_of})"
+    return source if entry.note is None else f"{source}; {entry.note}"
 
 
-def adjusted(
+def adjust_catalogue(
     listed: Catalogue,
     assume: Mapping[str, Written],
     price: Mapping[str, Written],
@@ -83,9 +81,9 @@ def adjusted(
 ) -> Catalogue:
     """The catalogue with the values of `assume`, by input, and the server prices in RMB of `price`, by part.
 
-    Raises InputError, with the flag, for an unknown name and for a value that can't be.
+    Raises InputError, with the flag, for an unknown name and for a value that can't be used.
     """
-    given = Catalogue(assumption=tuple(_given(name, each) for name, each in assume.items()))
+    given = Catalogue(assumption=tuple(_given_assumption(name, each) for name, each in assume.items()))
     listed = merge(listed, given, "--assume", known)
     prices = {each.part: each for each in listed.price}
     names: dict[str, str] = {}
@@ -96,11 +94,11 @@ def adjusted(
             got = f"{names[part.id]} and {name}, both {part.id}"
             raise InputError("two prices of one part", where="--price", got=got, expected="one a part")
         names[part.id] = name
-        prices[part.id] = _priced(part, written, prices.get(part.id), named.note)
+        prices[part.id] = _given_price(part, written, prices.get(part.id), named.note)
     return listed.model_copy(update={"price": tuple(prices.values())})
 
 
-def _given(name: str, written: Written) -> Assumption:
+def _given_assumption(name: str, written: Written) -> Assumption:
     stated = read(written, f"--assume {name}")
     try:
         return Assumption(
@@ -113,11 +111,11 @@ def _given(name: str, written: Written) -> Assumption:
             source=_("given by {flag}", flag="--assume"),
         )
     except ValidationError as error:
-        raise _refused("--assume", f"{name}={written}", error) from None
+        raise _refuse("--assume", f"{name}={written}", error) from None
 
 
-def _priced(part: Part, written: Written, before: Price | None, note: str | None) -> Price:
-    """The price that a flag gives a server of `part`; `note` says what a short name was taken for."""
+def _given_price(part: Part, written: Written, before: Price | None, note: str | None) -> Price:
+    """The price that --price gives a server of `part`; `note` says what a short name was taken for."""
     stated = read(written, f"--price {part.id}")
     try:
         return Price(
@@ -132,10 +130,10 @@ def _priced(part: Part, written: Written, before: Price | None, note: str | None
             note=note,
         )
     except ValidationError as error:
-        raise _refused("--price", f"{part.id}={written}", error) from None
+        raise _refuse("--price", f"{part.id}={written}", error) from None
 
 
-def _refused(flag: str, got: str, error: ValidationError) -> InputError:
-    said = error.errors(include_url=False)[0]["msg"]
-    expected = said.removeprefix("Value error, ").removeprefix("Input should be ")
+def _refuse(flag: str, got: str, error: ValidationError) -> InputError:
+    expected = error.errors(include_url=False)[0]["msg"]
+    expected = expected.removeprefix("Value error, ").removeprefix("Input should be ")
     return InputError("a value that can't be used", where=flag, got=got, expected=expected)

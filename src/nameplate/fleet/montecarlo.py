@@ -1,39 +1,56 @@
-"""Draws of uncertain inputs; an output's 5 %, 50 % and 95 %, and where its spread comes from.
+"""Draws of uncertain inputs, what figures make of them, and which inputs a figure's spread comes from.
 
-A million draws over all fleets take about a second: draws are 32-bit floats (a quantile of a million draws is
-itself unsure by a thousandth of the spread; the rounding is 6e-8), and everything is an array at once.
+A million draws over all fleets take about a second: draws are 32-bit floats and every formula works on whole
+arrays. Rounding to 32 bits moves a figure by 6e-8; a quantile of a million draws is itself uncertain by a
+thousandth of the spread.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count
-from nameplate.stats.uncertain import Draws, Uncertain
+from nameplate.chain.link import Link
+from nameplate.fleet.assumptions import UsedInput, find_inputs
+from nameplate.fleet.catalogues import Catalogue
+from nameplate.fleet.chains import Chain
+from nameplate.fleet.outputs import OUTPUTS, compute, inputs_of, z_of_slowest
+from nameplate.specs.part import Part
+from nameplate.stats.uncertain import Draws, Number, Uncertain
 
 DRAWS = 100_000
 FEWEST_DRAWS = 1_000
 MOST_DRAWS = 10_000_000
 _QUANTILES = (0.05, 0.50, 0.95)
-# Inputs are ranked by this many draws at most, in slices of an input's range: a share is then sure to ± 0.01.
+# A sensitivity index takes at most so many draws, in so many slices; it is then uncertain by ± 0.01.
 _RANKED_DRAWS = 1 << 16
 _SLICES = 64
 
-Figure = float | Draws
+# The figures whose spread is traced to its inputs.
+RANKED = (
+    "delivered_eflops",
+    "rmb_per_delivered_eflops",
+    "power_mw",
+    "ownership_rmb_per_year",
+    "rmb_per_delivered_eflops_year",
+)
+# Besides the number of cards, the figures of a job on all cards of a fleet need these.
+_KEPT_DRAWS = ("delivered_eflops", "rmb_per_delivered_eflops", "card_sd", "measured_z")
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A figure at its inputs' values, and the 5 %, 50 % and 95 % points of its draws.
 
-    The first is None, and so is `p50`, where only a range is known (a mix of parts in unknown shares).
+    `value` and `p50` are None where only a range is known (a mix of parts in unknown shares).
     """
 
     value: float | None
@@ -42,30 +59,100 @@ class Estimate:
     p95: float
 
     def scaled(self, factor: float) -> Estimate:
-        """Times an exact factor above 0."""
+        """The estimate times an exact factor above 0."""
         value, p50 = (None if each is None else each * factor for each in (self.value, self.p50))
         return Estimate(value, self.p5 * factor, p50, self.p95 * factor)
 
-    def at(self, value: float) -> Estimate:
-        """The same draws around a value computed by itself; without spread, that value throughout."""
-        return Estimate(value, value, value, value) if self.p5 == self.p95 else replace(self, value=value)
+    def with_value(self, value: float) -> Estimate:
+        """The same points with another value; if they have no spread, that value for all of them."""
+        return exact_estimate(value) if self.p5 == self.p95 else replace(self, value=value)
+
+
+def exact_estimate(value: float) -> Estimate:
+    """A figure without spread."""
+    return Estimate(value, value, value, value)
+
+
+def enclose(estimates: Sequence[Estimate]) -> Estimate:
+    """The range of a figure over every mix of parts, from its estimates for each part alone.
+
+    A figure of a mix is linear in the shares of its parts, so its extremes are those of the parts.
+    """
+    return Estimate(None, min(each.p5 for each in estimates), None, max(each.p95 for each in estimates))
 
 
 @dataclass(frozen=True)
-class Share:
-    """How much of an output's variance one input brings."""
+class Quantity:
+    """A figure at its inputs' values together with its draws; arithmetic applies to both alike."""
+
+    value: float
+    draws: Number
+
+    def __mul__(self, other: Quantity | float) -> Quantity:
+        by = as_quantity(other)
+        return Quantity(self.value * by.value, self.draws * by.draws)
+
+    def __truediv__(self, other: Quantity | float) -> Quantity:
+        by = as_quantity(other)
+        return Quantity(self.value / by.value, self.draws / by.draws)
+
+    def __add__(self, other: Quantity) -> Quantity:
+        return Quantity(self.value + other.value, self.draws + other.draws)
+
+    def __pow__(self, power: float) -> Quantity:
+        return Quantity(self.value**power, self.draws**power)
+
+    def floor(self) -> Quantity:
+        """Rounded down to a whole number; one that division left a millionth short counts as whole."""
+        draws: Number = np.floor(np.round(self.draws, 6))
+        return Quantity(math.floor(round(self.value, 6)), draws)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The value with the 5 %, 50 % and 95 % points of the draws, each the nearest draw."""
+        if isinstance(self.draws, float | int):
+            return exact_estimate(self.value)
+        places = [math.ceil(q * self.draws.size) - 1 for q in _QUANTILES]
+        # A partition puts these places in order as a sort would, in half the time.
+        p5, p50, p95 = np.partition(self.draws, places)[places].tolist()
+        return Estimate(self.value, p5, p50, p95)
+
+
+def as_quantity(figure: Quantity | float) -> Quantity:
+    """A plain number as a quantity, which has that value in every draw."""
+    return figure if isinstance(figure, Quantity) else Quantity(figure, figure)
+
+
+@dataclass(frozen=True)
+class SensitivityIndex:
+    """The share of a figure's variance that comes from one input."""
 
     input: str
     share: float
 
 
+class DrawnInput(Protocol):
+    """An input with a spread. Inputs with the same `draws_name` have the same draws."""
+
+    @property
+    def draws_name(self) -> str:
+        """The name of its draws."""
+
+    @property
+    def label(self) -> str:
+        """Its name where the spread of a figure is traced to inputs."""
+
+    @property
+    def uncertain(self) -> Uncertain:
+        """Its value with its spread."""
+
+
 @dataclass
 class MonteCarlo:
-    """Draws by input: each input has a stream of its own, so that another one more or less changes none.
+    """Draws by the name of an input. Each name has its own stream, so another input changes no draws.
 
-    Inputs under one name share their draws, in whatever fleet they stand: what two fleets have in common
-    cancels where they are compared. Identical seeds give identical figures. InputError for a number of draws
-    or a seed that can't be used.
+    Fleets share the draws of an input, so that it cancels where they are compared. The same seed gives the
+    same figures. InputError for a number of draws or a seed that can't be used.
     """
 
     draws: int = DRAWS
@@ -80,9 +167,11 @@ class MonteCarlo:
         if isinstance(self.seed, bool) or self.seed < 0:
             raise InputError("not a seed", where="--seed", got=self.seed, expected="a whole number from 0 on")
 
-    def draw(self, name: str, of: Uncertain) -> Figure:
-        """The draws of the input of that name; its value alone where it is exact."""
-        return of.quantiles(self._uniform_draws(name)) if of.law != "exact" else of.value
+    def draw(self, name: str, uncertain: Uncertain) -> Number:
+        """The draws of the input of that name; its value if it is exact."""
+        if uncertain.law == "exact":
+            return uncertain.value
+        return uncertain.quantiles(self._uniform_draws(name))
 
     def _uniform_draws(self, name: str) -> Draws:
         if name not in self._uniform:
@@ -92,36 +181,135 @@ class MonteCarlo:
             self._uniform[name] = u
         return self._uniform[name]
 
-    def shares(self, output: Figure, inputs: Iterable[str]) -> tuple[Share, ...]:
-        """Which drawn inputs an output's variance comes from, the largest first; () for one without spread.
+    def rank_inputs(self, output: Number, inputs: Iterable[DrawnInput]) -> tuple[SensitivityIndex, ...]:
+        """The sensitivity index of each input with a spread, the largest first; () if the output has none.
 
-        The share is the first-order index Var(E[output | input]) ÷ Var(output): what of the variance would
-        go if that input were known (Saltelli et al., Global Sensitivity Analysis, 2008, ch. 4). E[output |
-        input] is the mean over slices of the input's draws (Plischke et al., EJOR 226, 2013, p. 536); what
-        slices of mere noise would show is taken off, as in an adjusted R².
+        It is the first-order index Var(E[output | input]) ÷ Var(output): the share of the variance that would
+        go if the input were known (Saltelli et al., Global Sensitivity Analysis, 2008, ch. 4). E[output |
+        input] is the mean over slices of the input's draws (Plischke et al., EJOR 226, 2013, p. 536).
         """
         if isinstance(output, float | int) or float(np.ptp(output)) == 0.0:
             return ()
-        found = [Share(name, self._share(name, output)) for name in dict.fromkeys(inputs)]
-        return tuple(sorted(found, key=lambda share: -share.share))
+        labels = {each.draws_name: each.label for each in inputs if each.uncertain.law != "exact"}
+        found = [SensitivityIndex(label, self._index(name, output)) for name, label in labels.items()]
+        return tuple(sorted(found, key=lambda each: -each.share))
 
-    def _share(self, name: str, output: Draws) -> float:
+    def _index(self, name: str, output: Draws) -> float:
         if name not in self._order:
             self._order[name] = np.argsort(self._uniform_draws(name)[:_RANKED_DRAWS])
         order = self._order[name]
         slices = min(_SLICES, math.isqrt(order.size))
-        each = order.size // slices
-        sliced = output[order[: slices * each]].astype(np.float64).reshape(slices, each)
+        per_slice = order.size // slices
+        sliced = output[order[: slices * per_slice]].astype(np.float64).reshape(slices, per_slice)
         total = float(sliced.var())
+        # The unbiased variance takes off the index that mere noise would have, as an adjusted R² does.
         within = float(sliced.var(axis=1, ddof=1).mean())
         n = sliced.size
         return max(1 - within / (total * n / (n - 1)), 0.0) if total else 0.0
 
 
-def estimate(value: float, drawn: Figure) -> Estimate:
-    """The value beside the 5 %, 50 % and 95 % points of the draws (the nearest draw, not between two)."""
-    if isinstance(drawn, float | int):
-        return Estimate(value, value, value, value)
-    places = [math.ceil(q * drawn.size) - 1 for q in _QUANTILES]
-    p5, p50, p95 = np.partition(drawn, places)[places].tolist()  # in place as after a sort, in half the time
-    return Estimate(value, p5, p50, p95)
+def montecarlo_of(options: Mapping[str, Any]) -> MonteCarlo:
+    """The draws that these options of `cost` ask for."""
+    return MonteCarlo(options.get("draws", DRAWS), options.get("seed", 0))
+
+
+# One nominal EFLOPS of a part, from which the figures of its fleets follow
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one nominal EFLOPS of a part is, delivers, draws and costs.
+
+    `known` are the inputs' values. `sensitivity` traces the spread of the figures in RANKED to inputs.
+    """
+
+    part: Part
+    inputs: Mapping[str, UsedInput]
+    links: tuple[Link, ...]
+    known: Mapping[str, float] = field(repr=False)
+    estimates: Mapping[str, Estimate]
+    sensitivity: Mapping[str, tuple[SensitivityIndex, ...]]
+    kept_draws: Mapping[str, Number] = field(repr=False)
+
+    def lacks(self, output: str) -> set[str]:
+        """The inputs of a figure that aren't known."""
+        return inputs_of(output) - self.known.keys()
+
+    def estimate_fleet(self, nominal_eflops: float, cards_exact: float | None) -> dict[str, Estimate]:
+        """Every figure of a fleet of so many nominal EFLOPS, in so many cards."""
+        size = {"nominal_eflops": nominal_eflops}
+        z: dict[str, Number] = {}
+        if cards_exact is not None:
+            size["cards_exact"] = cards_exact
+            z["fleet_z"] = z_of_slowest(cards_exact)
+        values = compute({**self.known, **size})
+        values |= compute({**self.known, **values, **z}, of_fleet=True)
+        of_fleet = compute({**self.kept_draws, **z}, of_fleet=True)
+        estimates = dict(self.estimates)
+        estimates |= {name: Quantity(float(values[name]), each).estimate for name, each in of_fleet.items()}
+        return {
+            name: (each.scaled(nominal_eflops) if OUTPUTS[name].scales else each).with_value(
+                float(values[name])
+            )
+            for name, each in estimates.items()
+        }
+
+    def quantities(self, montecarlo: MonteCarlo, cards_exact: float | None) -> dict[str, Quantity]:
+        """Every known figure of one nominal EFLOPS with its draws, by its name in `outputs`.
+
+        A job on all cards runs on `cards_exact` cards. With the same number of draws and seed these are the
+        draws of the estimates.
+        """
+        known: dict[str, Number] = {**self.known}
+        draws = _draw_inputs(self.known, self.inputs, self.links, montecarlo)
+        if cards_exact is not None:
+            known["fleet_z"] = draws["fleet_z"] = z_of_slowest(cards_exact)
+        values, drawn = _compute_all(known), _compute_all(draws)
+        return {name: Quantity(float(values[name]), drawn[name]) for name in values}
+
+
+def draw_unit(part: Part, chain: Chain, listed: Catalogue, montecarlo: MonteCarlo) -> Unit:
+    """Draw one nominal EFLOPS of the part by that chain."""
+    inputs = find_inputs(part, listed)
+    known = {name: each.uncertain.value for name, each in inputs.items()} | {"nominal_eflops": 1.0}
+    if chain.delivers:
+        known["derate"] = math.prod(link.value for link in chain.links)
+        if chain.devices is not None:
+            known["measured_z"] = z_of_slowest(chain.devices)
+    draws = _draw_inputs(known, inputs, chain.links, montecarlo)
+    values, drawn = compute(known), compute(draws)
+
+    def rank(output: str) -> tuple[SensitivityIndex, ...]:
+        needs = inputs_of(output)
+        sources: list[DrawnInput] = [each for each in inputs.values() if each.name in needs]
+        return montecarlo.rank_inputs(drawn[output], [*sources, *(chain.links if "derate" in needs else ())])
+
+    return Unit(
+        part,
+        inputs,
+        chain.links,
+        known,
+        {name: Quantity(float(values[name]), drawn[name]).estimate for name in values},
+        {name: rank(name) for name in RANKED if name in drawn},
+        {name: each for name, each in (draws | drawn).items() if name in _KEPT_DRAWS},
+    )
+
+
+def _draw_inputs(
+    known: Mapping[str, float],
+    inputs: Mapping[str, UsedInput],
+    links: Sequence[Link],
+    montecarlo: MonteCarlo,
+) -> dict[str, Number]:
+    """The known inputs with their draws; one without spread has its value."""
+    draws: dict[str, Number] = {**known}
+    for name, each in inputs.items():
+        draws[name] = montecarlo.draw(each.draws_name, each.uncertain)
+    if "derate" in known:
+        draws["derate"] = math.prod(montecarlo.draw(link.draws_name, link.uncertain) for link in links)
+    return draws
+
+
+def _compute_all(known: Mapping[str, Number]) -> dict[str, Number]:
+    found = compute(known)
+    return found | compute({**known, **found}, of_fleet=True)

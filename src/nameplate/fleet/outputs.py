@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from scipy.special import ndtri
 
-from nameplate.fleet.montecarlo import Figure
+from nameplate.stats.uncertain import Number
 
 TFLOPS_PER_EFLOPS = 1_000_000
 PFLOPS_PER_EFLOPS = 1_000
@@ -41,13 +42,13 @@ class Output:
     unit: str
     meaning: str
     needs: tuple[str, ...]
-    formula: Callable[..., Figure]
+    formula: Callable[..., Number]
     scales: bool
     of_fleet: bool
 
 
 OUTPUTS: dict[str, Output] = {}
-_Formula = TypeVar("_Formula", bound=Callable[..., Figure])
+_Formula = TypeVar("_Formula", bound=Callable[..., Number])
 
 
 def _output(unit: str, *, scales: bool = False, of_fleet: bool = False) -> Callable[[_Formula], _Formula]:
@@ -61,9 +62,9 @@ def _output(unit: str, *, scales: bool = False, of_fleet: bool = False) -> Calla
     return register
 
 
-def compute(known: Mapping[str, Figure], *, of_fleet: bool = False) -> dict[str, Figure]:
+def compute(known: Mapping[str, Number], *, of_fleet: bool = False) -> dict[str, Number]:
     """Every output that is known or follows from what is; those `of_fleet` need its number of cards too."""
-    found: dict[str, Figure] = dict(known)
+    found: dict[str, Number] = dict(known)
     for output in OUTPUTS.values():
         if output.name in found or output.of_fleet != of_fleet:
             continue
@@ -79,8 +80,17 @@ def inputs_of(name: str) -> set[str]:
     return set[str]().union(*(inputs_of(need) for need in OUTPUTS[name].needs))
 
 
-def _exp(power: Figure) -> Figure:
-    raised: Figure = np.exp(power)
+def z_of_slowest(cards: float) -> float:
+    """How many standard deviations the slowest of so many like, independent cards is below the middle one.
+
+    Blom's approximation of the expected extreme of a normal law, Φ⁻¹((n − 0.375) ÷ (n + 0.25)) (Statistical
+    Estimates and Transformed Beta-Variables, 1958): 0 for one card, 1.43 for 8, 3.9 for 10,000.
+    """
+    return float(ndtri((cards - 0.375) / (cards + 0.25)))
+
+
+def _exp(power: Number) -> Number:
+    raised: Number = np.exp(power)
     return raised
 
 
@@ -88,31 +98,31 @@ def _exp(power: Figure) -> Figure:
 
 
 @_output("cards", scales=True)
-def cards_exact(nominal_eflops: Figure, nominal_tflops: Figure) -> Figure:
+def cards_exact(nominal_eflops: Number, nominal_tflops: Number) -> Number:
     """Nominal EFLOPS ÷ the nominal of one card, with the fraction that leaves."""
     return nominal_eflops * TFLOPS_PER_EFLOPS / nominal_tflops
 
 
 @_output("servers", scales=True)
-def servers_exact(cards_exact: Figure, cards_per_server: Figure) -> Figure:
+def servers_exact(cards_exact: Number, cards_per_server: Number) -> Number:
     """Cards ÷ cards of one server, with its fraction."""
     return cards_exact / cards_per_server
 
 
 @_output("EFLOPS", scales=True)
-def delivered_eflops(nominal_eflops: Figure, derate: Figure) -> Figure:
+def delivered_eflops(nominal_eflops: Number, derate: Number) -> Number:
     """Nominal × every derate of the chain."""
     return nominal_eflops * derate
 
 
 @_output("cards")
-def cards_per_delivered_eflops(cards_exact: Figure, delivered_eflops: Figure) -> Figure:
+def cards_per_delivered_eflops(cards_exact: Number, delivered_eflops: Number) -> Number:
     """Cards that deliver one EFLOPS: the way back from a need."""
     return cards_exact / delivered_eflops
 
 
 @_output("EFLOPS", scales=True)
-def independent_eflops(delivered_eflops: Figure, card_sd: Figure, measured_z: Figure) -> Figure:
+def independent_eflops(delivered_eflops: Number, card_sd: Number, measured_z: Number) -> Number:
     """Delivered when every card works by itself, at the mean card's pace.
 
     The chain's figure is of the slowest of the cards it was measured on, z deviations below the middle one;
@@ -125,37 +135,37 @@ def independent_eflops(delivered_eflops: Figure, card_sd: Figure, measured_z: Fi
 
 
 @_output("RMB", scales=True)
-def capex_rmb(servers_exact: Figure, server_rmb: Figure) -> Figure:
+def capex_rmb(servers_exact: Number, server_rmb: Number) -> Number:
     """Servers, with their fraction, × the price of one: before fabric, spares and power."""
     return servers_exact * server_rmb
 
 
 @_output("USD", scales=True)
-def capex_usd(capex_rmb: Figure, rmb_per_usd: Figure) -> Figure:
+def capex_usd(capex_rmb: Number, rmb_per_usd: Number) -> Number:
     """The same in dollars at the dated rate."""
     return capex_rmb / rmb_per_usd
 
 
 @_output("RMB")
-def rmb_per_nominal_eflops(capex_rmb: Figure, nominal_eflops: Figure) -> Figure:
+def rmb_per_nominal_eflops(capex_rmb: Number, nominal_eflops: Number) -> Number:
     """Bare capex ÷ nominal EFLOPS."""
     return capex_rmb / nominal_eflops
 
 
 @_output("RMB")
-def rmb_per_delivered_eflops(capex_rmb: Figure, delivered_eflops: Figure) -> Figure:
+def rmb_per_delivered_eflops(capex_rmb: Number, delivered_eflops: Number) -> Number:
     """Bare capex ÷ delivered EFLOPS."""
     return capex_rmb / delivered_eflops
 
 
 @_output("USD")
-def usd_per_delivered_eflops(rmb_per_delivered_eflops: Figure, rmb_per_usd: Figure) -> Figure:
+def usd_per_delivered_eflops(rmb_per_delivered_eflops: Number, rmb_per_usd: Number) -> Number:
     """The same in dollars at the dated rate."""
     return rmb_per_delivered_eflops / rmb_per_usd
 
 
 @_output("RMB")
-def independent_rmb_per_delivered_eflops(capex_rmb: Figure, independent_eflops: Figure) -> Figure:
+def independent_rmb_per_delivered_eflops(capex_rmb: Number, independent_eflops: Number) -> Number:
     """Bare capex ÷ what the cards deliver each by itself: the price at the mean card."""
     return capex_rmb / independent_eflops
 
@@ -165,24 +175,24 @@ def independent_rmb_per_delivered_eflops(capex_rmb: Figure, independent_eflops: 
 
 @_output("MW", scales=True)
 def power_mw(
-    cards_exact: Figure,
-    tdp_w: Figure,
-    server_power_over_gpu_power: Figure,
-    average_draw_over_tdp: Figure,
-    pue: Figure,
-) -> Figure:
+    cards_exact: Number,
+    tdp_w: Number,
+    server_power_over_gpu_power: Number,
+    average_draw_over_tdp: Number,
+    pue: Number,
+) -> Number:
     """Cards × TDP × the server's rating over its cards' × average draw over rating × PUE; spares are off."""
     return cards_exact * tdp_w * server_power_over_gpu_power * average_draw_over_tdp * pue / W_PER_MW
 
 
 @_output("MW")
-def mw_per_delivered_eflops(power_mw: Figure, delivered_eflops: Figure) -> Figure:
+def mw_per_delivered_eflops(power_mw: Number, delivered_eflops: Number) -> Number:
     """Average power ÷ delivered EFLOPS."""
     return power_mw / delivered_eflops
 
 
 @_output("RMB a year", scales=True)
-def electricity_rmb_per_year(power_mw: Figure, electricity_rmb_per_kwh: Figure) -> Figure:
+def electricity_rmb_per_year(power_mw: Number, electricity_rmb_per_kwh: Number) -> Number:
     """Average power × 8,760 h × the tariff."""
     return power_mw * KW_PER_MW * HOURS_PER_YEAR * electricity_rmb_per_kwh
 
@@ -191,71 +201,71 @@ def electricity_rmb_per_year(power_mw: Figure, electricity_rmb_per_kwh: Figure) 
 
 
 @_output("RMB", scales=True)
-def full_capex_rmb(capex_rmb: Figure, fabric_price_factor: Figure, spare_nodes: Figure) -> Figure:
+def full_capex_rmb(capex_rmb: Number, fabric_price_factor: Number, spare_nodes: Number) -> Number:
     """Bare capex × fabric × (1 + spares)."""
     return capex_rmb * fabric_price_factor * (1 + spare_nodes)
 
 
 @_output("USD", scales=True)
-def full_capex_usd(full_capex_rmb: Figure, rmb_per_usd: Figure) -> Figure:
+def full_capex_usd(full_capex_rmb: Number, rmb_per_usd: Number) -> Number:
     """The same in dollars at the dated rate."""
     return full_capex_rmb / rmb_per_usd
 
 
 @_output("RMB")
-def full_rmb_per_delivered_eflops(full_capex_rmb: Figure, delivered_eflops: Figure) -> Figure:
+def full_rmb_per_delivered_eflops(full_capex_rmb: Number, delivered_eflops: Number) -> Number:
     """Full capex ÷ delivered EFLOPS."""
     return full_capex_rmb / delivered_eflops
 
 
 @_output("RMB a year", scales=True)
-def depreciation_rmb_per_year(full_capex_rmb: Figure, depreciation_years: Figure) -> Figure:
+def depreciation_rmb_per_year(full_capex_rmb: Number, depreciation_years: Number) -> Number:
     """Full capex ÷ the years it is written off over: straight line, nothing left at the end, no interest."""
     return full_capex_rmb / depreciation_years
 
 
 @_output("RMB a year", scales=True)
-def opex_rmb_per_year(full_capex_rmb: Figure, opex_share_per_year: Figure) -> Figure:
+def opex_rmb_per_year(full_capex_rmb: Number, opex_share_per_year: Number) -> Number:
     """Full capex × the share of it that operation without electricity costs a year."""
     return full_capex_rmb * opex_share_per_year
 
 
 @_output("RMB a year", scales=True)
 def ownership_rmb_per_year(
-    depreciation_rmb_per_year: Figure, electricity_rmb_per_year: Figure, opex_rmb_per_year: Figure
-) -> Figure:
+    depreciation_rmb_per_year: Number, electricity_rmb_per_year: Number, opex_rmb_per_year: Number
+) -> Number:
     """Depreciation + electricity + operation."""
     return depreciation_rmb_per_year + electricity_rmb_per_year + opex_rmb_per_year
 
 
 @_output("USD a year", scales=True)
-def ownership_usd_per_year(ownership_rmb_per_year: Figure, rmb_per_usd: Figure) -> Figure:
+def ownership_usd_per_year(ownership_rmb_per_year: Number, rmb_per_usd: Number) -> Number:
     """The same in dollars at the dated rate."""
     return ownership_rmb_per_year / rmb_per_usd
 
 
 @_output("RMB")
 def rmb_per_delivered_eflops_year(
-    ownership_rmb_per_year: Figure, delivered_eflops: Figure, busy_share: Figure
-) -> Figure:
+    ownership_rmb_per_year: Number, delivered_eflops: Number, busy_share: Number
+) -> Number:
     """A year of ownership ÷ (delivered EFLOPS × the share of the year they are in use)."""
     return ownership_rmb_per_year / (delivered_eflops * busy_share)
 
 
 @_output("USD")
-def usd_per_delivered_eflops_year(rmb_per_delivered_eflops_year: Figure, rmb_per_usd: Figure) -> Figure:
+def usd_per_delivered_eflops_year(rmb_per_delivered_eflops_year: Number, rmb_per_usd: Number) -> Number:
     """The same in dollars at the dated rate."""
     return rmb_per_delivered_eflops_year / rmb_per_usd
 
 
 @_output("RMB")
-def rmb_per_pflop_day(rmb_per_delivered_eflops_year: Figure) -> Figure:
+def rmb_per_pflop_day(rmb_per_delivered_eflops_year: Number) -> Number:
     """The same for 1 PFLOPS delivered over a day (8.64 × 10^19 FLOP)."""
     return rmb_per_delivered_eflops_year / (PFLOPS_PER_EFLOPS * DAYS_PER_YEAR)
 
 
 @_output("USD")
-def usd_per_pflop_day(rmb_per_pflop_day: Figure, rmb_per_usd: Figure) -> Figure:
+def usd_per_pflop_day(rmb_per_pflop_day: Number, rmb_per_usd: Number) -> Number:
     """The same in dollars at the dated rate."""
     return rmb_per_pflop_day / rmb_per_usd
 
@@ -264,7 +274,7 @@ def usd_per_pflop_day(rmb_per_pflop_day: Figure, rmb_per_usd: Figure) -> Figure:
 
 
 @_output("EFLOPS", scales=True, of_fleet=True)
-def gang_eflops(delivered_eflops: Figure, card_sd: Figure, measured_z: Figure, fleet_z: Figure) -> Figure:
+def gang_eflops(delivered_eflops: Number, card_sd: Number, measured_z: Number, fleet_z: Number) -> Number:
     """Delivered to one job on all cards, at the slowest card's pace.
 
     It is expected z deviations below the middle one, in the fleet as on the cards that the chain was measured
@@ -275,7 +285,7 @@ def gang_eflops(delivered_eflops: Figure, card_sd: Figure, measured_z: Figure, f
 
 @_output("RMB", of_fleet=True)
 def gang_rmb_per_delivered_eflops(
-    rmb_per_delivered_eflops: Figure, delivered_eflops: Figure, gang_eflops: Figure
-) -> Figure:
+    rmb_per_delivered_eflops: Number, delivered_eflops: Number, gang_eflops: Number
+) -> Number:
     """Bare capex ÷ what one job on all cards gets: the price at the slowest card."""
     return rmb_per_delivered_eflops * (delivered_eflops / gang_eflops)

@@ -21,24 +21,25 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, figure, money, rmb, stated
 from nameplate.base.language import N_, _
 from nameplate.chain.published import find_default_derate
-from nameplate.fleet.amounts import (
-    Amount,
-    amounts,
-    as_amount,
-    montecarlo_of,
-    nine_in_ten,
-)
 from nameplate.fleet.catalogues import Fleet, load_shipped
-from nameplate.fleet.costs import Cost
+from nameplate.fleet.describe import describe_range
 from nameplate.fleet.goodput import estimate_goodput
-from nameplate.fleet.montecarlo import FEWEST_DRAWS, Estimate, Figure, MonteCarlo
+from nameplate.fleet.montecarlo import (
+    FEWEST_DRAWS,
+    Estimate,
+    MonteCarlo,
+    Quantity,
+    as_quantity,
+    montecarlo_of,
+)
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
-from nameplate.fleet.pricing import cost
+from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.rows import columns, cost_row
-from nameplate.fleet.size import card_tflops, whole
+from nameplate.fleet.size import card_tflops, round_up
 from nameplate.specs.part import short
 from nameplate.specs.parts import Registry, registry
 from nameplate.specs.recognition import require
+from nameplate.stats.uncertain import Number
 
 # What a need takes: figures of a fleet that grow with what it delivers.
 TAKES = (
@@ -90,7 +91,7 @@ class Need:
 
     def _whole(self, name: str) -> int | None:
         found = self.estimates.get(name)
-        return None if found is None else whole(found.value) or 1
+        return None if found is None else round_up(found.value) or 1
 
     @property
     def sentence(self) -> str | None:
@@ -102,8 +103,8 @@ class Need:
             "{eflops} delivered EFLOPS take {cards} cards of {part}{range}",
             eflops=stated(self.asked.value),
             cards=count(self.cards),
-            part=_(self.fleet.name),
-            range=nine_in_ten(cards, count),
+            part=_(self.fleet.size.name),
+            range=describe_range(cards, count),
         )
         if self.servers is not None:
             said = _("{said}, {count} servers", said=said, count=count(self.servers))
@@ -113,9 +114,9 @@ class Need:
         ):
             found = self.estimates.get(name)
             if found is not None and found.value is not None:
-                said = _(text, said=said, rmb=rmb(found.value), range=nine_in_ten(found, money))
+                said = _(text, said=said, rmb=rmb(found.value), range=describe_range(found, money))
         if power is not None:
-            mw, spread = figure(power.value), nine_in_ten(power, figure)
+            mw, spread = figure(power.value), describe_range(power, figure)
             said = _("{said}, and draw {mw} MW{range}", said=said, mw=mw, range=spread)
         if self.fleet.price:
             return _("{said}.", said=said)
@@ -124,7 +125,7 @@ class Need:
     def as_json(self) -> dict[str, Any]:
         """The need as a JSON row; what isn't known is null."""
         return {
-            "part": self.fleet.part and self.fleet.part.id,
+            "part": self.fleet.size.part and self.fleet.size.part.id,
             **columns("delivered_eflops", self.asked),
             **taken(self),
             **basis(self.fleet),
@@ -151,14 +152,14 @@ def need(delivered_eflops: float, part: str, **options: Any) -> Need:
 
 
 def meet(
-    delivered_eflops: Amount | float, part: str | Sequence[str] = (), **options: Any
+    delivered_eflops: Quantity | float, part: str | Sequence[str] = (), **options: Any
 ) -> tuple[Need, ...]:
     """What it takes to deliver so many EFLOPS by each part; `options` are those of `cost`.
 
     An amount has its draws, by the number and seed of `options`. Without a part, those that a derate or a
     price is known of. Raises InputError as `cost` does, and for a need that isn't above 0.
     """
-    asked = as_amount(math.nan if isinstance(delivered_eflops, bool) else delivered_eflops)
+    asked = as_quantity(math.nan if isinstance(delivered_eflops, bool) else delivered_eflops)
     if not 0 < asked.value <= _MOST_EFLOPS:
         expected = f"delivered EFLOPS above 0, {count(_MOST_EFLOPS)} at most"
         raise InputError("not a need", where="--eflops", got=asked.value, expected=expected)
@@ -176,14 +177,14 @@ def meet(
     )
 
 
-def _need(asked: Amount, fleet: Cost, montecarlo: MonteCarlo) -> Need:
-    one = amounts(fleet, montecarlo)
+def _need(asked: Quantity, fleet: Cost, montecarlo: MonteCarlo) -> Need:
+    one = fleet.quantities(montecarlo)
     nominal = asked / one["delivered_eflops"]
     found = {name: (nominal * one[name]).estimate for name in TAKES if name in one}
     return Need(asked.estimate, fleet, found | {"nominal_eflops": nominal.estimate}, fleet.reason)
 
 
-def _unmet(asked: Amount, fleet: Cost) -> Need:
+def _unmet(asked: Quantity, fleet: Cost) -> Need:
     """No derate is known, or no number of cards will do."""
     most = _(
         "no {count} cards deliver that much, or one job can't get it: failures take what more bring",
@@ -196,11 +197,11 @@ def _nominal_for(eflops: float, one: Cost, *, goodput: bool) -> float | None:
     """Nominal EFLOPS, in whole cards where those are known, that deliver so many; None where none do."""
     if one.derate is None:
         return None
-    if one.card_tflops is None:
+    if one.size.card_tflops is None:
         nominal = eflops / one.derate
         return nominal if nominal <= _MOST_EFLOPS else None
-    cards = _cards_for(eflops, one.card_tflops * one.derate / TFLOPS_PER_EFLOPS, goodput=goodput)
-    return None if cards is None else cards * one.card_tflops / TFLOPS_PER_EFLOPS
+    cards = _cards_for(eflops, one.size.card_tflops * one.derate / TFLOPS_PER_EFLOPS, goodput=goodput)
+    return None if cards is None else cards * one.size.card_tflops / TFLOPS_PER_EFLOPS
 
 
 def _cards_for(eflops: float, of_card: float, *, goodput: bool) -> int | None:
@@ -213,7 +214,7 @@ def _cards_for(eflops: float, of_card: float, *, goodput: bool) -> int | None:
         share = estimate_goodput(max(cards, 1)).goodput.value if goodput else 1.0
         if eflops > _MOST_CARDS * of_card * share:
             return None
-        found = whole(eflops / (of_card * share)) or 1
+        found = round_up(eflops / (of_card * share)) or 1
         if found <= cards:
             return cards
         cards = found
@@ -248,7 +249,7 @@ def noted(fleets: Sequence[Cost], notes: Mapping[str, str | None]) -> tuple[Cost
     """The fleets, each with the note on the name of its part before its own."""
     found = []
     for each in fleets:
-        note = notes.get(each.part.id) if each.part else None
+        note = notes.get(each.size.part.id) if each.size.part else None
         found.append(replace(each, notes=(note, *each.notes)) if note else each)
     return tuple(found)
 
@@ -341,19 +342,19 @@ class Purchase:
             "fabric and spares {full_servers} servers and {full_eflops} EFLOPS{full_range}.",
             rmb=rmb(self.budget_rmb),
             servers=count(self.servers),
-            part=_(self.fleet.name),
+            part=_(self.fleet.size.name),
             cards=count(self.cards),
             eflops=figure(bare.value),
-            range=nine_in_ten(bare, figure),
+            range=describe_range(bare, figure),
             full_servers=count(self.full_servers),
             full_eflops=figure(full.value),
-            full_range=nine_in_ten(full, figure),
+            full_range=describe_range(full, figure),
         )
 
     def as_json(self) -> dict[str, Any]:
         """The purchase as a JSON row; what isn't known is null."""
         return {
-            "part": self.fleet.part and self.fleet.part.id,
+            "part": self.fleet.size.part and self.fleet.size.part.id,
             "budget_rmb": self.budget_rmb,
             "rank": self.rank,
             "first_in": self.first_in,
@@ -384,7 +385,7 @@ def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) ->
     sizes = {part: _nominal_of(budget_rmb, one) or 1.0 for part, one in zip(ids, ones, strict=True)}
     montecarlo, bought = montecarlo_of(options), []
     for fleet in noted(of_parts(sizes, **options), named):
-        one = amounts(fleet, montecarlo)
+        one = fleet.quantities(montecarlo)
         delivered = _of(_servers(budget_rmb, one, "capex_rmb"), one, "delivered_eflops")
         bought.append((_purchase(budget_rmb, fleet, one), delivered))
     return _ranked(bought)
@@ -392,25 +393,25 @@ def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) ->
 
 def _nominal_of(budget_rmb: float, one: Cost) -> float | None:
     """Nominal EFLOPS of the servers that a budget buys; None where it buys none, or none that is known."""
-    if one.price is None or one.card_tflops is None:
+    if one.price is None or one.size.card_tflops is None:
         return None
-    servers = (as_amount(budget_rmb) / one.price.server_rmb).floor().value
-    return servers * one.price.cards_per_server * one.card_tflops / TFLOPS_PER_EFLOPS
+    servers = (as_quantity(budget_rmb) / one.price.server_rmb).floor().value
+    return servers * one.price.cards_per_server * one.size.card_tflops / TFLOPS_PER_EFLOPS
 
 
-def _servers(budget_rmb: float, one: Mapping[str, Amount], capex: str) -> Amount | None:
+def _servers(budget_rmb: float, one: Mapping[str, Quantity], capex: str) -> Quantity | None:
     """Whole servers at what one costs: bare, or with fabric and spares."""
     if capex not in one:
         return None
-    return (as_amount(budget_rmb) / (one[capex] / one["servers_exact"])).floor()
+    return (as_quantity(budget_rmb) / (one[capex] / one["servers_exact"])).floor()
 
 
-def _of(servers: Amount | None, one: Mapping[str, Amount], name: str) -> Amount | None:
+def _of(servers: Quantity | None, one: Mapping[str, Quantity], name: str) -> Quantity | None:
     """A figure of so many servers."""
     return None if servers is None or name not in one else servers / one["servers_exact"] * one[name]
 
 
-def _purchase(budget_rmb: float, fleet: Cost, one: Mapping[str, Amount]) -> Purchase:
+def _purchase(budget_rmb: float, fleet: Cost, one: Mapping[str, Quantity]) -> Purchase:
     bare, full = (_servers(budget_rmb, one, capex) for capex in ("capex_rmb", "full_capex_rmb"))
     found = {
         "delivered_eflops": _of(bare, one, "delivered_eflops"),
@@ -424,11 +425,11 @@ def _purchase(budget_rmb: float, fleet: Cost, one: Mapping[str, Amount]) -> Purc
     return Purchase(budget_rmb, fleet, servers, full_servers, estimates, reason)
 
 
-def _ranked(bought: Sequence[tuple[Purchase, Amount | None]]) -> tuple[Purchase, ...]:
+def _ranked(bought: Sequence[tuple[Purchase, Quantity | None]]) -> tuple[Purchase, ...]:
     """The one that delivers most first, those of which that isn't known last."""
     known = [(each, delivered) for each, delivered in bought if delivered is not None]
     known.sort(key=lambda pair: -pair[1].value)
-    shares = _first_in([delivered.drawn for _each, delivered in known])
+    shares = _first_in([delivered.draws for _each, delivered in known])
     ranked = [
         replace(each, rank=rank, first_in=share)
         for rank, ((each, _delivered), share) in enumerate(zip(known, shares, strict=True), start=1)
@@ -436,7 +437,7 @@ def _ranked(bought: Sequence[tuple[Purchase, Amount | None]]) -> tuple[Purchase,
     return (*ranked, *(each for each, delivered in bought if delivered is None))
 
 
-def _first_in(figures: Sequence[Figure]) -> list[float]:
+def _first_in(figures: Sequence[Number]) -> list[float]:
     """In what share of draws each figure is the largest; of equal ones the first is."""
     if not figures:
         return []

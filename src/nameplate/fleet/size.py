@@ -1,6 +1,6 @@
-"""How large a fleet is: in cards of its part, in nominal EFLOPS, and how fast the slowest of its cards is.
+"""How large a fleet is: in cards of its part, and in nominal EFLOPS.
 
-Nominal EFLOPS are cards × the registry's dense FP16 nominal of one card, or as stated; cards are as stated,
+Nominal EFLOPS are as stated, or cards × the registry's dense FP16 nominal of one card. Cards are as stated,
 or stated EFLOPS ÷ that nominal.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from scipy.special import ndtri
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import stated
@@ -33,7 +31,7 @@ class Size:
     name: str
     kind: Kind
     as_of: str | None
-    part: Part | None
+    part: Part | None  # None: a mix, or not known
     mix: tuple[Part, ...]  # parts in unknown shares
     stated_cards: int | None
     stated_eflops: float | None
@@ -56,11 +54,11 @@ class Size:
     @property
     def cards(self) -> int | None:
         """Whole cards."""
-        return whole(self.cards_exact)
+        return round_up(self.cards_exact)
 
     @property
     def nominal_eflops(self) -> float | None:
-        """Nominal EFLOPS, dense FP16; None where neither the part nor the stated precision is known."""
+        """Nominal EFLOPS, dense FP16; None if neither the part nor the stated precision is known."""
         if self.stated_cards is not None and self.card_tflops is not None:
             return self.stated_cards * self.card_tflops / TFLOPS_PER_EFLOPS
         return self.stated_eflops if self.precision in ("fp16", "bf16") else None
@@ -71,25 +69,25 @@ class Size:
         return self.mix if self.part is None else (self.part,)
 
 
-def sizes(
+def find_sizes(
     names: Sequence[str], eflops: float | None, part: str | None, listed: Catalogue, known: Registry
 ) -> list[Size]:
-    """The fleets of these names, and `eflops` of `part`; all of the catalogue where neither is asked for."""
-    asked = [of_fleet(fleet, known) for fleet in dict.fromkeys(map(listed.find, names))]
+    """The fleets with these names, and `eflops` of `part`; with neither, each fleet of the catalogue."""
+    found = [size_of_fleet(fleet, known) for fleet in dict.fromkeys(map(listed.find, names))]
     if part is not None or eflops is not None:
-        asked.append(of_part(eflops, part, known))
-    return asked or [of_fleet(fleet, known) for fleet in listed.fleet]
+        found.append(size_of_part(eflops, part, known))
+    return found or [size_of_fleet(fleet, known) for fleet in listed.fleet]
 
 
-def of_fleet(fleet: Fleet, known: Registry) -> Size:
-    """A fleet of the catalogue. InputError where its part isn't in the registry."""
+def size_of_fleet(fleet: Fleet, known: Registry) -> Size:
+    """The size of a fleet of the catalogue. InputError if its part isn't in the registry."""
     return Size(
         fleet.id,
         fleet.name,
         fleet.kind,
         fleet.as_of,
-        None if fleet.part is None else _part(fleet, fleet.part, known),
-        tuple(_part(fleet, each, known) for each in fleet.mix or ()),
+        None if fleet.part is None else _find_part(fleet, fleet.part, known),
+        tuple(_find_part(fleet, each, known) for each in fleet.mix or ()),
         fleet.cards,
         fleet.eflops,
         fleet.precision,
@@ -97,8 +95,8 @@ def of_fleet(fleet: Fleet, known: Registry) -> Size:
     )
 
 
-def of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
-    """So many nominal EFLOPS of a part, 1 unless said. InputError for no part, or a size that is none."""
+def size_of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
+    """So many nominal EFLOPS of a part, by default 1. InputError for no part, or EFLOPS not above 0."""
     if part is None:
         raise InputError(
             "EFLOPS of what?", where="--eflops", got=eflops, expected="a part beside it (--part PART)"
@@ -106,18 +104,20 @@ def of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
     if eflops is not None and not (0 < eflops < math.inf):
         raise InputError("not a size", where="--eflops", got=eflops, expected="EFLOPS above 0")
     named = require(part, known)
-    found = named.part
-    if card_tflops(found) is None:
+    if card_tflops(named.part) is None:
         raise InputError(
-            f"no {DTYPE} nominal to count by", where="--part", got=found.id, expected="a part rated in it"
+            f"no {DTYPE} nominal to count by",
+            where="--part",
+            got=named.part.id,
+            expected="a part rated in it",
         )
     many = 1.0 if eflops is None else float(eflops)
-    name = _("{eflops} EFLOPS of {part}", eflops=stated(many), part=short(found.name))
+    name = _("{eflops} EFLOPS of {part}", eflops=stated(many), part=short(named.part.name))
     source = _("given by {flag}", flag="--eflops, --part")
-    return Size("given", name, "held", None, found, (), None, many, "fp16", source, named.note)
+    return Size("given", name, "held", None, named.part, (), None, many, "fp16", source, named.note)
 
 
-def _part(fleet: Fleet, part: str, known: Registry) -> Part:
+def _find_part(fleet: Fleet, part: str, known: Registry) -> Part:
     if part not in known.parts:
         raise InputError(
             "a fleet of an unknown part",
@@ -129,20 +129,11 @@ def _part(fleet: Fleet, part: str, known: Registry) -> Part:
 
 
 def card_tflops(part: Part | None) -> float | None:
-    """Dense FP16 nominal of one card, in TFLOPS; None where the registry has none."""
+    """Dense FP16 nominal of one card, in TFLOPS; None if the registry has none."""
     rated = None if part is None else part.nominal.get(DTYPE)
     return None if rated is None else rated.value
 
 
-def whole(count: float | None) -> int | None:
-    """Up to the next whole one; what division leaves of a whole one in floating point is none."""
+def round_up(count: float | None) -> int | None:
+    """The next whole number; one that division in floating point left a millionth above counts as whole."""
     return None if count is None else math.ceil(round(count, 6))
-
-
-def slowest(cards: float) -> float:
-    """How many standard deviations the slowest of so many like, independent cards is below the middle one.
-
-    Blom's approximation of the expected extreme of a normal law, Φ⁻¹((n − 0.375) ÷ (n + 0.25)) (Statistical
-    Estimates and Transformed Beta-Variables, 1958): 0 for one card, 1.43 for 8, 3.9 for 10,000.
-    """
-    return float(ndtri((cards - 0.375) / (cards + 0.25)))

@@ -16,7 +16,7 @@ It is one training run: no experiments, failed runs, labelling or simulation, no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -29,16 +29,23 @@ from nameplate.base.formatting import count, duration, figure, money, percent, r
 from nameplate.base.language import N_, _
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import parse_toml, read_packaged
-from nameplate.fleet.amounts import Amount, amounts, montecarlo_of, nine_in_ten
-from nameplate.fleet.assumptions import Used
+from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.catalogues import Date, Positive, Spreading, Text
-from nameplate.fleet.costs import Cost
-from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Share
+from nameplate.fleet.describe import describe_range
+from nameplate.fleet.montecarlo import (
+    DrawnInput,
+    Estimate,
+    MonteCarlo,
+    Quantity,
+    SensitivityIndex,
+    enclose,
+    montecarlo_of,
+)
 from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
 from nameplate.fleet.plan import Need, basis, meet, names_of, taken
-from nameplate.fleet.pricing import cost
+from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.rows import columns
-from nameplate.stats.uncertain import Uncertain, Written, read
+from nameplate.stats.uncertain import Written, read
 
 FILE = "plan.toml"
 # What is known of a run on a fleet.
@@ -84,20 +91,20 @@ def assumptions() -> Mapping[str, TrainingInput]:
 class Work:
     """What one training run computes; `inputs` are what it follows from."""
 
-    tokens: Amount
-    parameters_flop: Amount  # 6N, a token
-    attention_flop: Amount  # 12LdT, a token, whether it is counted or not
+    tokens: Quantity
+    parameters_flop: Quantity  # 6N, a token
+    attention_flop: Quantity  # 12LdT, a token, whether it is counted or not
     attention: bool  # whether it is
     context_tokens: float
-    inputs: Mapping[str, Used]
+    inputs: Mapping[str, UsedInput]
 
     @property
-    def flop_per_token(self) -> Amount:
+    def flop_per_token(self) -> Quantity:
         """FLOP a token, by the convention."""
         return self.parameters_flop + self.attention_flop if self.attention else self.parameters_flop
 
     @property
-    def flop(self) -> Amount:
+    def flop(self) -> Quantity:
         """FLOPs of the run."""
         return self.tokens * self.flop_per_token
 
@@ -163,32 +170,32 @@ def _unused(*, hours: bool, attention: bool) -> dict[str, str]:
     return clips if attention else clips | dict.fromkeys(attended, "--attention")
 
 
-def _attention(parameters: Amount, width_over_layers: Amount, context: Amount) -> Amount:
+def _attention(parameters: Quantity, width_over_layers: Quantity, context: Quantity) -> Quantity:
     """12LdT, where N = 12Ld² and d = L × width over layers: FLOP a token."""
     layers = (parameters / (width_over_layers * width_over_layers * _PARAMETERS)) ** (1 / 3)
     return layers * layers * width_over_layers * context * _PER_ATTENDED
 
 
-def _used(name: str, given: Written) -> Used:
+def _used(name: str, given: Written) -> UsedInput:
     flag = f"--{name.replace('_', '-')}"
     number = read(given, flag)
     if number.low < _LEAST or number.high > _MOST:
         expected = f"a number above 0, from {_LEAST:g} to {_MOST:g}"
         raise InputError("not an input of a training run", where=flag, got=given, expected=expected)
     unit = _UNITS[name] if name in _UNITS else assumptions()[name].unit
-    return Used(name, unit, number, "given", _("given by {flag}", flag=flag), name)
+    return UsedInput(name, unit, number, "given", _("given by {flag}", flag=flag), name)
 
 
-def _shipped(name: str, entry: TrainingInput) -> Used:
+def _shipped(name: str, entry: TrainingInput) -> UsedInput:
     source = f"{entry.source} ({entry.as_of})" + (f"; {entry.note}" if entry.note else "")
-    return Used(name, entry.unit, entry.uncertain, entry.basis, source, name)
+    return UsedInput(name, entry.unit, entry.uncertain, entry.basis, source, name)
 
 
-def _amount(used: Used, montecarlo: MonteCarlo) -> Amount:
+def _amount(used: UsedInput, montecarlo: MonteCarlo) -> Quantity:
     """The input with its draws, in 64 bits: FLOPs may be more than 32 hold."""
-    drawn = montecarlo.draw(used.draws, used.uncertain)
+    drawn = montecarlo.draw(used.draws_name, used.uncertain)
     exact = isinstance(drawn, float | int)
-    return Amount(used.uncertain.value, drawn if exact else np.asarray(drawn, dtype=np.float64))
+    return Quantity(used.uncertain.value, drawn if exact else np.asarray(drawn, dtype=np.float64))
 
 
 # What it takes
@@ -209,10 +216,10 @@ class Training:
     fleet: Cost
     need: Need | None
     estimates: Mapping[str, Estimate]
-    shares: Mapping[str, tuple[Share, ...]]
+    shares: Mapping[str, tuple[SensitivityIndex, ...]]
 
     @property
-    def needed(self) -> Amount:
+    def needed(self) -> Quantity:
         """Delivered EFLOPS that finish it in time."""
         return self.work.flop / (self.every_days * FLOP_PER_EFLOPS_DAY)
 
@@ -235,7 +242,7 @@ class Training:
                 "{said}; a refresh costs its owner {rmb}{range}",
                 said=said,
                 rmb=rmb(refresh.value),
-                range=nine_in_ten(refresh, money),
+                range=describe_range(refresh, money),
             )
         return _("{said}.", said=said)
 
@@ -262,23 +269,23 @@ class Training:
         said = _(
             "{time} on {fleet}{range}",
             time=time_of(days.value),
-            fleet=_(self.fleet.name),
-            range=nine_in_ten(days, time_of),
+            fleet=_(self.fleet.size.name),
+            range=describe_range(days, time_of),
         )
-        if self.need is None or self.need.cards is None or self.fleet.part is None:
+        if self.need is None or self.need.cards is None or self.fleet.size.part is None:
             return said
         return _("{said}, and {count} of its cards would do", said=said, count=count(self.need.cards))
 
     def _of_part(self) -> str:
         cards = None if self.need is None else self.need.estimates.get("cards_exact")
         if self.need is None or cards is None:
-            nominal = figure(self.fleet.nominal_eflops)
-            return _("{eflops} nominal EFLOPS of {part}", eflops=nominal, part=_(self.fleet.name))
+            nominal = figure(self.fleet.size.nominal_eflops)
+            return _("{eflops} nominal EFLOPS of {part}", eflops=nominal, part=_(self.fleet.size.name))
         said = _(
             "{count} cards of {part}{range}",
             count=count(self.need.cards),
-            part=_(self.fleet.name),
-            range=nine_in_ten(cards, count),
+            part=_(self.fleet.size.name),
+            range=describe_range(cards, count),
         )
         if self.need.servers is None:
             return said
@@ -287,15 +294,15 @@ class Training:
     def as_json(self) -> dict[str, Any]:
         """The run as a JSON row; what isn't known is null."""
         return {
-            "fleet": self.fleet.fleet if self.given else None,
-            "name": self.fleet.name,
-            "part": self.fleet.part and self.fleet.part.id,
+            "fleet": self.fleet.size.id if self.given else None,
+            "name": self.fleet.size.name,
+            "part": self.fleet.size.part and self.fleet.size.part.id,
             "every_days": self.every_days,
             "convention": self.work.convention,
             **columns("tokens", self.work.tokens.estimate),
             **columns("flop_per_token", self.work.flop_per_token.estimate),
             **columns("flop", self.work.flop.estimate),
-            "on_cards": self.fleet.cards if self.estimates else None,
+            "on_cards": self.fleet.size.cards if self.estimates else None,
             **{key: each for name in RUNS for key, each in columns(name, self.estimates.get(name)).items()},
             **columns("needed_eflops", self.needed.estimate),
             **taken(self.need),
@@ -351,7 +358,7 @@ def train(
 
 def _need_of(fleet: Cost, met: Mapping[str, Need]) -> Need | None:
     """The need of a fleet's own part; None for a mix, and where what the fleet delivers isn't known."""
-    return None if fleet.part is None or fleet.reaches is None else met.get(fleet.part.id)
+    return None if fleet.size.part is None or fleet.reaches is None else met.get(fleet.size.part.id)
 
 
 @dataclass(frozen=True)
@@ -373,14 +380,14 @@ class _Planner:
             return self._training(fleet, need, self._figures(fleet), given=True)
         pure = [self._figures(each) for each in fleet.mix]
         found = {
-            name: _between([each[name].estimate for each in pure])
+            name: enclose([each[name].estimate for each in pure])
             for name in RUNS
             if all(name in each for each in pure)
         }
         return Training(self.work, self.every_days, True, fleet, None, found, {})
 
     def _training(
-        self, fleet: Cost, need: Need | None, found: Mapping[str, Amount], *, given: bool
+        self, fleet: Cost, need: Need | None, found: Mapping[str, Quantity], *, given: bool
     ) -> Training:
         estimates = {name: each.estimate for name, each in found.items()}
         shares = {
@@ -388,9 +395,9 @@ class _Planner:
         }
         return Training(self.work, self.every_days, given, fleet, need, estimates, shares)
 
-    def _figures(self, fleet: Cost) -> dict[str, Amount]:
+    def _figures(self, fleet: Cost) -> dict[str, Quantity]:
         """What is known of RUNS on a fleet of one part."""
-        one, nominal = amounts(fleet, self.montecarlo), fleet.nominal_eflops
+        one, nominal = fleet.quantities(self.montecarlo), fleet.size.nominal_eflops
         if nominal is None or "delivered_eflops" not in one:
             return {}
         eflops_days = self.work.flop / FLOP_PER_EFLOPS_DAY
@@ -401,25 +408,13 @@ class _Planner:
             found["refresh_rmb"] = eflops_days * one["rmb_per_delivered_eflops_year"] / DAYS_PER_YEAR
         return found
 
-    def _shares(self, fleet: Cost, name: str, amount: Amount) -> tuple[Share, ...]:
-        """Where a figure's spread comes from, of what it follows from."""
-        named = {draws: label for label, draws, spread in self._sources(fleet, name) if spread.law != "exact"}
-        shares = self.montecarlo.shares(amount.drawn, named)
-        return tuple(Share(named[each.input], each.share) for each in shares)
-
-    def _sources(self, fleet: Cost, name: str) -> Iterator[tuple[str, str, Uncertain]]:
+    def _shares(self, fleet: Cost, name: str, figure: Quantity) -> tuple[SensitivityIndex, ...]:
+        """Where a figure's spread comes from: the run's inputs, the chain, and for RMB the fleet's inputs."""
         owned = inputs_of("rmb_per_delivered_eflops_year") if name == "refresh_rmb" else set()
-        priced = fleet.unit.inputs.values() if fleet.unit else ()
-        for each in (*self.work.inputs.values(), *(used for used in priced if used.name in owned)):
-            yield each.name, each.draws, each.uncertain
-        for link in fleet.chain:
-            yield link.input, link.input, link.uncertain
-
-
-def _between(estimates: Iterable[Estimate]) -> Estimate:
-    """The least and the most over every mix."""
-    found = list(estimates)
-    return Estimate(None, min(each.p5 for each in found), None, max(each.p95 for each in found))
+        inputs: list[DrawnInput] = [*self.work.inputs.values()]
+        if fleet.unit is not None:
+            inputs += [each for each in fleet.unit.inputs.values() if each.name in owned]
+        return self.montecarlo.rank_inputs(figure.draws, [*inputs, *fleet.chain])
 
 
 def time_of(days: float | None) -> str:

@@ -141,8 +141,8 @@ def _range_of_quotient(numerator: Sequence[Link], denominator: Sequence[Link]) -
         for each in derates:
             spread = each.uncertain
             low *= spread.high**power
-            least.setdefault(each.input, spread.low / spread.high)
-            powers[each.input] += power
+            least.setdefault(each.draws_name, spread.low / spread.high)
+            powers[each.draws_name] += power
     high = low
     for name, factor in least.items():
         ends = sorted((factor ** powers[name], 1.0))

@@ -46,7 +46,7 @@ from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
 
 if TYPE_CHECKING:
-    from nameplate.fleet.costs import Cost
+    from nameplate.fleet.price import Cost
 
 
 def run_view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View:

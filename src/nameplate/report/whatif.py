@@ -20,13 +20,12 @@ from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
-from nameplate.fleet.assumptions import CARDS_PER_SERVER, Used
+from nameplate.fleet.assumptions import CARDS_PER_SERVER, UsedInput
 from nameplate.fleet.catalogues import INPUTS, InputRange
-from nameplate.fleet.costs import Cost
 from nameplate.fleet.expression import Tree, translate
-from nameplate.fleet.outputs import OUTPUTS
-from nameplate.fleet.size import slowest
-from nameplate.fleet.units import Unit
+from nameplate.fleet.montecarlo import Unit
+from nameplate.fleet.outputs import OUTPUTS, z_of_slowest
+from nameplate.fleet.price import Cost
 from nameplate.specs.part import short
 from nameplate.stats.uncertain import Uncertain, exact
 
@@ -212,7 +211,7 @@ def _words() -> dict[str, Any]:
 def _shown(costs: Sequence[Cost]) -> Iterator[Cost]:
     """Every fleet that delivers something known; a mix of parts as if it were all of each of them."""
     for cost in chain.from_iterable(each.mix or (each,) for each in costs):
-        if cost.part is not None and cost.derate is not None and cost.nominal_eflops is not None:
+        if cost.size.part is not None and cost.derate is not None and cost.size.nominal_eflops is not None:
             yield cost
 
 
@@ -224,8 +223,8 @@ def _fleet(cost: Cost, unit: Unit) -> dict[str, Any]:
     controls = [*_inputs(cost, unit), *_derates(cost)]
     changing = {control.name for control in controls}
     return {
-        "id": plain(cost.fleet),
-        "name": plain(_(cost.name)),
+        "id": plain(cost.size.id),
+        "name": plain(_(cost.size.name)),
         "label": _label(cost, unit),
         "part": unit.part.id,
         "known": {name: value for name, value in _size(cost, unit).items() if name not in changing},
@@ -237,22 +236,22 @@ def _fleet(cost: Cost, unit: Unit) -> dict[str, Any]:
 
 
 def _label(cost: Cost, unit: Unit) -> str:
-    size, part = figure(cost.nominal_eflops), plain(short(unit.part.name))
-    return _("{name}: {eflops} EFLOPS of {part}", name=plain(_(cost.name)), eflops=size, part=part)
+    size, part = figure(cost.size.nominal_eflops), plain(short(unit.part.name))
+    return _("{name}: {eflops} EFLOPS of {part}", name=plain(_(cost.size.name)), eflops=size, part=part)
 
 
 def _size(cost: Cost, unit: Unit) -> dict[str, Any]:
     """What the fleet's figures follow from, its own size among it; the derate is the chain's."""
-    known = {**unit.known, "nominal_eflops": cost.nominal_eflops}
+    known = {**unit.known, "nominal_eflops": cost.size.nominal_eflops}
     del known["derate"]
-    if cost.cards_exact is not None:
-        known |= {"cards_exact": cost.cards_exact, "fleet_z": slowest(cost.cards_exact)}
+    if cost.size.cards_exact is not None:
+        known |= {"cards_exact": cost.size.cards_exact, "fleet_z": z_of_slowest(cost.size.cards_exact)}
     return known
 
 
 def _inputs(cost: Cost, unit: Unit) -> Iterator[Control]:
     """The inputs of power and money; a price that isn't known may be given. None where cards aren't known."""
-    if cost.cards_exact is None:
+    if cost.size.cards_exact is None:
         return
     for name in _LABELS:
         if name in unit.inputs:
@@ -262,7 +261,7 @@ def _inputs(cost: Cost, unit: Unit) -> Iterator[Control]:
             yield _unpriced()
 
 
-def _input(used: Used, cards: int | None) -> Control:
+def _input(used: UsedInput, cards: int | None) -> Control:
     may, how = INPUTS.get(used.name) or _CITED[used.name], _(_BASES[used.basis])
     return Control(
         used.name,

@@ -22,6 +22,7 @@ from scipy.special import ndtri
 from nameplate.base.errors import InputError
 
 Draws = NDArray[np.floating[Any]]
+Number = float | Draws  # a plain number, or draws of it
 Law = Literal["exact", "uniform", "triangular", "normal", "lognormal"]
 LAWS: tuple[Law, ...] = get_args(Law)
 # Half the width of a 95 % interval of the normal law, in standard deviations.
@@ -64,7 +65,7 @@ class Uncertain:
     def _deviation(self) -> float:
         return (self.high - self.low) / (2 * _HALF_95)
 
-    def quantiles(self, u: Draws) -> Draws | float:
+    def quantiles(self, u: Draws) -> Number:
         """The law's quantiles at `u`, each between 0 and 1; the value alone where it is exact."""
         low, value, high = self.low, self.value, self.high
         if self.law == "exact":

@@ -23,14 +23,14 @@ from nameplate.base.formatting import (
 from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.text import plain
 from nameplate.chain.link import Link
-from nameplate.fleet.assumptions import Used
+from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.catalogues import KINDS, Catalogue
-from nameplate.fleet.costs import Cost, Rung
+from nameplate.fleet.describe import describe_delivered, describe_ownership, describe_servers
+from nameplate.fleet.montecarlo import Unit
 from nameplate.fleet.outputs import inputs_of
-from nameplate.fleet.size import DTYPE, of_fleet
-from nameplate.fleet.units import Unit
+from nameplate.fleet.price import Cost, Rung
+from nameplate.fleet.size import DTYPE, size_of_fleet
 from nameplate.fleet.validation import ChainCheck
-from nameplate.fleet.words import ownership, sentence, whole_servers
 from nameplate.report.view import Column, Field, Table, View, table_of, text_table
 from nameplate.specs.part import Part, short
 from nameplate.specs.parts import registry
@@ -47,7 +47,7 @@ def list_rows(catalogue: Catalogue, parts: Sequence[str | Path] = ()) -> list[Ro
     known = registry(parts)
     rows = []
     for fleet in catalogue.fleet:
-        size = of_fleet(fleet, known)
+        size = size_of_fleet(fleet, known)
         stated = fleet.model_dump(mode="json", exclude={"id", "cards", "eflops", "part", "mix"})
         rows.append(
             {
@@ -218,7 +218,7 @@ def _link(link: Row) -> str:
 
 def _priced(costs: Sequence[Cost]) -> list[Cost]:
     """Every fleet of one part: a mix as if it were all of each of its parts."""
-    return [part for each in costs for part in (each.mix or (each,)) if part.part is not None]
+    return [part for each in costs for part in (each.mix or (each,)) if part.size.part is not None]
 
 
 def _units(costs: Sequence[Cost]) -> dict[str, Unit]:
@@ -232,9 +232,11 @@ def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
         yield _("run"), _("{name}: {said}", name=run.run, said=run.figures)
         if not any(each.run and each.run.used for each in costs):
             yield "", str(run.reason)
-    cards = {each.part.id: each for each in costs if each.part is not None}
+    cards = {each.size.part.id: each for each in costs if each.size.part is not None}
     by = _(", ").join(
-        f"{short(each.part.name)} {stated(each.card_tflops)} TFLOPS" for each in cards.values() if each.part
+        f"{short(each.size.part.name)} {stated(each.size.card_tflops)} TFLOPS"
+        for each in cards.values()
+        if each.size.part
     )
     yield (
         _("counted by"),
@@ -245,11 +247,11 @@ def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
         ),
     )
     for each in cards.values():
-        if each.price is not None and each.part is not None:
+        if each.price is not None and each.size.part is not None:
             price = each.price
             said = _(
                 "{part}: RMB {server} per {cards}-card server, {date}, {source}",
-                part=short(each.part.name),
+                part=short(each.size.part.name),
                 server=stated(price.server_rmb),
                 cards=price.cards_per_server,
                 date=price.as_of,
@@ -289,9 +291,9 @@ def _bare(costs: Sequence[Cost]) -> Table:
         Field[Cost]("fleet", lambda each: plain(_label(each))),
         Field[Cost]("kind", lambda each: _(each.size.kind), drop_priority=0),
         Field[Cost]("part", lambda each: plain(_part_of(each)), drop_priority=4),
-        Field[Cost]("cards", lambda each: count(each.cards), is_number=True),
+        Field[Cost]("cards", lambda each: count(each.size.cards), is_number=True),
         Field[Cost]("servers", lambda each: count(each.servers), is_number=True, drop_priority=6),
-        Field[Cost]("nominal", lambda each: figure(each.nominal_eflops), is_number=True),
+        Field[Cost]("nominal", lambda each: figure(each.size.nominal_eflops), is_number=True),
         Field[Cost]("delivered", _estimate("delivered_eflops", figure), is_number=True),
         _percentiles("delivered_eflops", figure, drop_priority=5),
         Field[Cost]("RMB M", _estimate("capex_rmb", millions), is_number=True),
@@ -355,19 +357,19 @@ def _paces(costs: Sequence[Cost]) -> Table:
 
 def _label(cost: Cost) -> str:
     """A fleet's id; a size that was asked for goes by its name."""
-    return _(cost.name) if cost.size.as_of is None else cost.fleet
+    return _(cost.size.name) if cost.size.as_of is None else cost.size.id
 
 
 def _part_of(cost: Cost) -> str:
-    return short(cost.part.name) if cost.part else _("a mix") if cost.mix else "–"
+    return short(cost.size.part.name) if cost.size.part else _("a mix") if cost.mix else "–"
 
 
 def _ladder(costs: Sequence[Cost]) -> Table:
     """One delivered EFLOPS by how far the chain is followed, once a chain."""
     rungs: dict[tuple[str, Rung], None] = {}
     for each in costs:
-        if each.part is not None and each.card_tflops is not None:
-            rungs |= dict.fromkeys((short(each.part.name), rung) for rung in each.ladder)
+        if each.size.part is not None and each.size.card_tflops is not None:
+            rungs |= dict.fromkeys((short(each.size.part.name), rung) for rung in each.ladder)
     fields = [
         Field[tuple[str, Rung]]("part", lambda row: plain(row[0])),
         Field[tuple[str, Rung]]("delivered as far as", lambda row: row[1].stage),
@@ -388,7 +390,7 @@ def _chains(costs: Sequence[Cost]) -> Table:
         for link in each.chain:
             ends = UNKNOWN if link.law == "exact" else interval(ratio, link.low, link.high)
             source = _("; ").join(_provenance(link))
-            name = short(each.part.name) if each.part else ""
+            name = short(each.size.part.name) if each.size.part else ""
             row = (
                 name,
                 link.span,
@@ -435,7 +437,7 @@ def _spread(units: dict[str, Unit]) -> Table:
     rows = []
     for unit in units.values():
         for name in ("delivered_eflops", "rmb_per_delivered_eflops", "rmb_per_delivered_eflops_year"):
-            shares = [share for share in unit.shares.get(name, ()) if share.share >= 0.01]
+            shares = [share for share in unit.sensitivity.get(name, ()) if share.share >= 0.01]
             said = _(", ").join(f"{share.input} {percent(share.share)}" for share in shares[:5])
             if said:
                 rows.append((plain(short(unit.part.name)), name, plain(said)))
@@ -450,7 +452,7 @@ def _inputs(units: dict[str, Unit]) -> Table:
         used = set[str]().union(*(inputs_of(name) for name in unit.estimates))
         for each in unit.inputs.values():
             if each.name in used:
-                rows.setdefault(each.draws, _input_row(each, unit.part))
+                rows.setdefault(each.draws_name, _input_row(each, unit.part))
     columns = (
         Column("input"),
         Column("value", is_number=True),
@@ -463,10 +465,10 @@ def _inputs(units: dict[str, Unit]) -> Table:
     return Table(_("What money and power follow from"), columns, tuple(rows.values()))
 
 
-def _input_row(each: Used, part: Part) -> tuple[str, ...]:
+def _input_row(each: UsedInput, part: Part) -> tuple[str, ...]:
     spread = each.uncertain
     ends = "–" if spread.law == "exact" else interval(stated, spread.low, spread.high)
-    name = each.name if each.draws == each.name else f"{each.name}, {short(part.name)}"
+    name = each.name if each.draws_name == each.name else f"{each.name}, {short(part.name)}"
     law, unit, how = _(spread.law), _(each.unit), _(each.basis)
     return tuple(map(plain, (name, stated(spread.value), ends, law, unit, how, each.source)))
 
@@ -477,7 +479,9 @@ def _unknown(costs: Sequence[Cost]) -> Table:
 
 
 def _sentences(costs: Sequence[Cost]) -> Iterator[str]:
-    for said in dict.fromkeys((sentence(each), whole_servers(each), ownership(each)) for each in costs):
+    for said in dict.fromkeys(
+        (describe_delivered(each), describe_servers(each), describe_ownership(each)) for each in costs
+    ):
         if said[0] is not None:
             yield join_sentences(each for each in said if each)
 
@@ -488,7 +492,7 @@ def _notes(costs: Sequence[Cost]) -> Iterator[str]:
     for each in costs:
         reach = [] if each.reaches is None else [_reach(each)]
         for note in (*reach, *each.notes):
-            fleets.setdefault(note, []).append(_(each.name))
+            fleets.setdefault(note, []).append(_(each.size.name))
     for note, names in fleets.items():
         if len(costs) == 1:
             yield _("{said}.", said=note)

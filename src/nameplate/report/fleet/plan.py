@@ -22,10 +22,10 @@ from nameplate.base.formatting import (
 )
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.fleet.assumptions import Used
-from nameplate.fleet.costs import Cost
+from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.plan import Need, Purchase
+from nameplate.fleet.price import Cost
 from nameplate.fleet.training import Training, time_of
 from nameplate.report.fleet.costs import CHAINS, cost_view
 from nameplate.report.view import Column, Field, Table, View, table_of, text_table
@@ -116,7 +116,9 @@ def training_view(trainings: Sequence[Training]) -> View:
     known = [each for each in trainings if each.estimates]
     fields: list[Field[Training]] = [
         Field[Training]("fleet", lambda each: plain(_label(each))),
-        Field[Training]("on cards", lambda each: count(each.fleet.cards), is_number=True, drop_priority=3),
+        Field[Training](
+            "on cards", lambda each: count(each.fleet.size.cards), is_number=True, drop_priority=3
+        ),
         Field[Training]("time", _value("days", time_of), is_number=True),
         _percentiles("days", time_of, drop_priority=5),
         Field[Training]("as one job", _value("gang_days", time_of), is_number=True, drop_priority=2),
@@ -167,7 +169,7 @@ def _view(
     """The plan's tables, and what of `bench fleet cost` it rests on."""
     cost = cost_view([row.fleet for row in rows if row.estimates] or [row.fleet for row in rows])
     below = [table for table in cost.tables if table.heading == _(CHAINS)]
-    unknown = tuple((plain(_(row.fleet.name)), plain(row.reason)) for row in rows if row.reason)
+    unknown = tuple((plain(_(row.fleet.size.name)), plain(row.reason)) for row in rows if row.reason)
     missing = text_table(_("Not known, and why"), ("fleet", "reason"), unknown)
     return View(
         title=plain(title),
@@ -196,7 +198,7 @@ def _needed(known: Sequence[Need]) -> str | None:
 
 def _cards_of(need: Need) -> str:
     capex = need.estimates.get("capex_rmb")
-    cards, part = count(need.cards), _(need.fleet.name)
+    cards, part = count(need.cards), _(need.fleet.size.name)
     if capex is None or capex.value is None:
         return _("{count} cards of {part}", count=cards, part=part)
     return _("{count} cards of {part} for {rmb}", count=cards, part=part, rmb=rmb(capex.value))
@@ -205,12 +207,12 @@ def _cards_of(need: Need) -> str:
 def _bought(known: Sequence[Purchase]) -> str | None:
     if len(known) < 2:
         return known[0].sentence if known else None
-    said = [f"{_(each.fleet.name)} {figure(each.estimates['delivered_eflops'].value)}" for each in known]
+    said = [f"{_(each.fleet.size.name)} {figure(each.estimates['delivered_eflops'].value)}" for each in known]
     first = known[0]
     return _(
         "{rmb} delivers most in {part}, {share} of draws agreeing: EFLOPS by servers alone are {eflops}.",
         rmb=rmb(first.budget_rmb),
-        part=_(first.fleet.name),
+        part=_(first.fleet.size.name),
         share=percent(first.first_in),
         eflops=_(", ").join(said),
     )
@@ -226,12 +228,12 @@ def _trained(known: Sequence[Training]) -> str | None:
 def _time_on(each: Training) -> str:
     days = each.estimates["days"]
     time = time_of(days.value) if days.value is not None else _ends(days, time_of)
-    return _("{time} on {fleet}", time=time, fleet=_(each.fleet.name))
+    return _("{time} on {fleet}", time=time, fleet=_(each.fleet.size.name))
 
 
 def _cards_in_time(each: Training) -> str:
     cards = count(None if each.need is None else each.need.cards)
-    return _("{count} cards of {part}", count=cards, part=_(each.fleet.name))
+    return _("{count} cards of {part}", count=cards, part=_(each.fleet.size.name))
 
 
 def _or(said: Sequence[str]) -> str:
@@ -239,12 +241,12 @@ def _or(said: Sequence[str]) -> str:
 
 
 def _nothing(rows: Sequence[_Row]) -> str:
-    names = _(", ").join(_(row.fleet.name) for row in rows)
+    names = _(", ").join(_(row.fleet.size.name) for row in rows)
     return _("Nothing that was asked for can be planned with {names}.", names=names)
 
 
 def _unpriced(purchases: Sequence[Purchase]) -> str:
-    names = [_(each.fleet.name) for each in purchases if each.fleet.price is None]
+    names = [_(each.fleet.size.name) for each in purchases if each.fleet.price is None]
     if not names:
         return _("Ranked by what servers alone deliver.")
     return _(
@@ -256,7 +258,7 @@ def _unpriced(purchases: Sequence[Purchase]) -> str:
 # Tables
 
 
-def _inputs(inputs: Mapping[str, Used]) -> Table:
+def _inputs(inputs: Mapping[str, UsedInput]) -> Table:
     rows = []
     for each in inputs.values():
         spread = each.uncertain
@@ -290,11 +292,11 @@ def _spread(trainings: Sequence[Training]) -> Table:
 
 def _label(training: Training) -> str:
     """A given fleet's id; a part's name."""
-    return training.fleet.fleet if training.given else _(training.fleet.name)
+    return training.fleet.size.id if training.given else _(training.fleet.size.name)
 
 
 def _name(row: _Row) -> str:
-    return plain(_(row.fleet.name))
+    return plain(_(row.fleet.size.name))
 
 
 def _value(name: str, form: Callable[[float], str]) -> Callable[[_Row], str]:

@@ -12,11 +12,10 @@ from nameplate.base.language import N_, _, current_language, join_sentences
 from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.fleet import evidence
-from nameplate.fleet.costs import Cost
+from nameplate.fleet.describe import describe_delivered
 from nameplate.fleet.montecarlo import Estimate
-from nameplate.fleet.pricing import cost
+from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.size import DTYPE
-from nameplate.fleet.words import sentence
 from nameplate.report.charts.data import FLEETS, MOST_BARS, Bar, Bars, Chart
 from nameplate.report.view import Field, Table, table_of
 from nameplate.specs.part import short
@@ -78,16 +77,16 @@ def priced_tables(priced: Priced) -> list[Table]:
     if not shown:
         return []
     fields = [
-        Field[Cost]("fleet", lambda each: plain(_(each.name))),
-        Field[Cost]("part", lambda each: plain(short(each.part.name) if each.part else "–"), drop_priority=1),
-        Field[Cost]("cards", lambda each: count(each.cards), is_number=True),
-        Field[Cost]("nominal", lambda each: figure(each.nominal_eflops), is_number=True),
+        Field[Cost]("fleet", lambda each: plain(_(each.size.name))),
+        Field[Cost]("part", lambda each: plain(_part(each)), drop_priority=1),
+        Field[Cost]("cards", lambda each: count(each.size.cards), is_number=True),
+        Field[Cost]("nominal", lambda each: figure(each.size.nominal_eflops), is_number=True),
         Field[Cost]("delivered", lambda each: figure(each.delivered_eflops), is_number=True),
         Field[Cost]("p5 … p50 … p95", _range("delivered_eflops"), drop_priority=2),
-        Field[Cost]("servers, RMB M", lambda each: millions(each.capex_rmb), is_number=True),
+        Field[Cost]("servers, RMB M", lambda each: millions(each.value("capex_rmb")), is_number=True),
         Field[Cost](
             "per nominal EFLOPS",
-            lambda each: millions(each.rmb_per_nominal_eflops),
+            lambda each: millions(each.value("rmb_per_nominal_eflops")),
             is_number=True,
             drop_priority=0,
         ),
@@ -122,11 +121,19 @@ def _lead(priced: Priced, shown: Sequence[Cost]) -> str:
 
 
 def _said(cost: Cost) -> str:
-    return sentence(cost) or ""
+    return describe_delivered(cost) or ""
+
+
+def _part(cost: Cost) -> str:
+    return short(cost.size.part.name) if cost.size.part else "–"
 
 
 def _one_a_part(costs: Sequence[Cost]) -> list[Cost]:
-    return list({(each.part and each.part.id, each.chain): each for each in costs if each.part}.values())
+    return list(
+        {
+            (each.size.part and each.size.part.id, each.chain): each for each in costs if each.size.part
+        }.values()
+    )
 
 
 def _bars(costs: Sequence[Cost]) -> list[Chart]:
@@ -134,16 +141,16 @@ def _bars(costs: Sequence[Cost]) -> list[Chart]:
     bars = []
     drawn = costs[: MOST_BARS // 2]
     for each in drawn:
-        label = plain(_(each.name))
-        bars.append(Bar(label, each.nominal_eflops or 0.0, kind=nominal))
+        label = plain(_(each.size.name))
+        bars.append(Bar(label, each.size.nominal_eflops or 0.0, kind=nominal))
         ends = each.estimates["delivered_eflops"]
         bars.append(Bar(label, each.delivered_eflops or 0.0, ends.p5, ends.p95, delivered))
-    most = max(costs, key=lambda each: each.nominal_eflops or 0.0)
+    most = max(costs, key=lambda each: each.size.nominal_eflops or 0.0)
     alt = _(
         "Two bars a fleet, {count} fleets; {largest} has {nominal} EFLOPS nominal and delivers {delivered}.",
         count=len(costs),
-        largest=plain(_(most.name)),
-        nominal=figure(most.nominal_eflops),
+        largest=plain(_(most.size.name)),
+        nominal=figure(most.size.nominal_eflops),
         delivered=figure(most.delivered_eflops),
     )
     title = _("Nominal and delivered EFLOPS by fleet; lines hold nine draws in ten")

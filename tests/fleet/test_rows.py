@@ -21,7 +21,7 @@ def test_rows_are_fleets_beside_the_shipped_ones():
     listed = from_frame(table)
     assert [fleet.id for fleet in listed.fleet][-2:] == ["mine-1", "mine-2"]
     first, second = cost(["mine-1", "mine-2"], catalogue=listed, draws=1000)
-    assert (first.cards, second.cards) == (128, 1563)
+    assert (first.size.cards, second.size.cards) == (128, 1563)
     assert list(frame([first, second])["nominal_eflops"]) == [0.04096, 0.5]
 
 

@@ -9,10 +9,10 @@ from nameplate.chain.published import find_figure
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.fleet import Fleet, catalogue, frame
 from nameplate.fleet import cost as cost_of
+from nameplate.fleet.describe import describe_delivered, describe_servers
 from nameplate.fleet.goodput import make_goodput_link
+from nameplate.fleet.outputs import z_of_slowest
 from nameplate.fleet.rows import cost_row
-from nameplate.fleet.size import slowest
-from nameplate.fleet.words import sentence, whole_servers
 from nameplate.specs.part import short
 from nameplate.store.manifest import DeviceEntry, Options
 
@@ -81,15 +81,15 @@ def cpu_run(make_run, make_record):
 
 def test_one_eflops_of_a800_is_the_articles_arithmetic():
     priced = one(part=A800)
-    assert (priced.cards, priced.card_tflops) == (3125, 320)
-    assert (priced.servers_exact, priced.servers) == (390.625, 391)
-    assert priced.capex_rmb == 371_093_750
+    assert (priced.size.cards, priced.size.card_tflops) == (3125, 320)
+    assert (priced.value("servers_exact"), priced.servers) == (390.625, 391)
+    assert priced.value("capex_rmb") == 371_093_750
     assert priced.capex_whole_servers_rmb == 371_450_000
     assert priced.delivered_eflops == pytest.approx(0.642 * 312 / 320)
-    assert priced.rmb_per_nominal_eflops == 371_093_750
+    assert priced.value("rmb_per_nominal_eflops") == 371_093_750
     assert priced.rmb_per_delivered_eflops == pytest.approx(371_093_750 / 0.62595)
-    assert sentence(priced) == SENTENCE
-    assert whole_servers(priced) == (
+    assert describe_delivered(priced) == SENTENCE
+    assert describe_servers(priced) == (
         "That EFLOPS is 390.625 servers, RMB 371.09375 M; in whole ones 391, RMB 371.45 M."
     )
 
@@ -105,42 +105,51 @@ def test_one_eflops_of_a800_is_the_articles_arithmetic():
 )
 def test_the_articles_fleets(fleet, cards, servers, nominal, delivered):
     priced = one(fleet)
-    assert (priced.cards, priced.servers) == (cards, servers)
-    assert priced.nominal_eflops == pytest.approx(nominal)
+    assert (priced.size.cards, priced.servers) == (cards, servers)
+    assert priced.size.nominal_eflops == pytest.approx(nominal)
     assert priced.delivered_eflops == pytest.approx(delivered)
     if servers:
         assert priced.capex_whole_servers_rmb == servers * 950_000
-        assert priced.capex_rmb == pytest.approx(nominal * 371_093_750)
-        assert priced.rmb_per_nominal_eflops == pytest.approx(371_093_750)
-        assert sentence(priced) == SENTENCE
+        assert priced.value("capex_rmb") == pytest.approx(nominal * 371_093_750)
+        assert priced.value("rmb_per_nominal_eflops") == pytest.approx(371_093_750)
+        assert describe_delivered(priced) == SENTENCE
 
 
 def test_every_fleet_unless_some_are_named():
-    assert [priced.fleet for priced in cost()] == [fleet.id for fleet in catalogue().fleet]
-    names = [priced.name.split(" ")[0] for priced in cost()][:5]
+    assert [priced.size.id for priced in cost()] == [fleet.id for fleet in catalogue().fleet]
+    names = [priced.size.name.split(" ")[0] for priced in cost()][:5]
     assert names == ["Tesla", "Li", "XPeng", "Huawei", "NIO"]
-    assert [priced.fleet for priced in cost(["nio", "li-auto", "nio"])] == ["nio-2024-10", "li-auto-2024-08"]
+    assert [priced.size.id for priced in cost(["nio", "li-auto", "nio"])] == [
+        "nio-2024-10",
+        "li-auto-2024-08",
+    ]
 
 
 def test_tesla_is_delivered_but_not_priced_and_the_card_it_implies_is_noted():
     tesla = one("tesla")
-    assert tesla.capex_rmb is tesla.rmb_per_delivered_eflops is tesla.servers is None
+    assert tesla.value("capex_rmb") is tesla.rmb_per_delivered_eflops is tesla.servers is None
     assert tesla.reason == f"no price of a server of {H100} is known: give one in a file (--fleets FILE)"
     assert any("stated as 67.5 EFLOPS, 1,000 TFLOPS a card; nominal by the registry's 989 is 66.8" in note
                for note in tesla.notes)  # fmt: skip
-    assert tesla.stated_eflops == 67.5
-    assert sentence(tesla).endswith("(H100: 0.464 of 989); no price of a server of it is known.")
+    assert tesla.size.stated_eflops == 67.5
+    assert describe_delivered(tesla).endswith("(H100: 0.464 of 989); no price of a server of it is known.")
 
 
 def test_a_mix_is_an_interval_over_every_mix_and_never_a_guess_of_its_shares():
     huawei = one("huawei")
-    assert huawei.nominal_eflops == huawei.stated_eflops == 7.5
-    assert huawei.cards is huawei.delivered_eflops is huawei.capex_rmb is sentence(huawei) is None
+    assert huawei.size.nominal_eflops == huawei.size.stated_eflops == 7.5
+    assert (
+        huawei.size.cards
+        is huawei.delivered_eflops
+        is huawei.value("capex_rmb")
+        is describe_delivered(huawei)
+        is None
+    )
     assert huawei.chain == ()
     assert "a mix of parts in unknown shares" in huawei.reason
     assert "its cost isn't known either" in huawei.reason
     a800, ascend = huawei.mix
-    assert (a800.part.id, ascend.part.id) == (A800, "huawei-ascend-910b")
+    assert (a800.size.part.id, ascend.size.part.id) == (A800, "huawei-ascend-910b")
     delivered = huawei.estimates["delivered_eflops"]
     assert (delivered.value, delivered.p50) == (None, None)
     assert delivered.p5 == min(each.estimates["delivered_eflops"].p5 for each in huawei.mix)
@@ -158,7 +167,7 @@ def test_a_mix_is_priced_between_its_parts_where_all_their_prices_are_known():
                   eflops=2.0, source="told")  # fmt: skip
     listed = catalogue().model_copy(update={"fleet": (mixed,)})
     (priced,) = cost(catalogue=listed, price={H100: 2_500_000})
-    ends = sorted(part.capex_rmb for part in priced.mix)
+    ends = sorted(part.value("capex_rmb") for part in priced.mix)
     found = priced.estimates["capex_rmb"]
     assert found.p5 == pytest.approx(ends[0], rel=0.06)
     assert found.p95 == pytest.approx(ends[1], rel=0.06)
@@ -176,17 +185,17 @@ def test_a_mix_is_priced_between_its_parts_where_all_their_prices_are_known():
 )
 def test_what_is_of_no_known_part_is_neither_delivered_nor_priced(fleet, why):
     priced = one(fleet)
-    assert priced.delivered_eflops is priced.capex_rmb is priced.value("power_mw") is None
+    assert priced.delivered_eflops is priced.value("capex_rmb") is priced.value("power_mw") is None
     assert why in priced.reason
 
 
 def test_what_stands_for_scale_has_nominal_eflops_in_fp16_alone():
-    assert [one(name).nominal_eflops for name in ("world", "china", "china-fp16")] == [None, None, 492]
+    assert [one(name).size.nominal_eflops for name in ("world", "china", "china-fp16")] == [None, None, 492]
 
 
 def test_a_part_that_nothing_is_published_of_has_its_reason():
     h20 = one(part="nvidia-h20-96gb")
-    assert h20.nominal_eflops == 1
+    assert h20.size.nominal_eflops == 1
     assert h20.delivered_eflops is None
     assert "no derate of nvidia-h20-96gb is published for use unasked" in h20.reason
 
@@ -226,8 +235,10 @@ def test_another_price_changes_the_cost_in_proportion():
     dearer = known.model_copy(
         update={"price": tuple(price.model_copy(update=changes) for price in known.price)}
     )
-    assert one("nio", catalogue=dearer).capex_rmb == pytest.approx(2 * one("nio").capex_rmb)
-    assert one("nio", price={A800: 1_900_000}).capex_rmb == pytest.approx(2 * one("nio").capex_rmb)
+    assert one("nio", catalogue=dearer).value("capex_rmb") == pytest.approx(2 * one("nio").value("capex_rmb"))
+    assert one("nio", price={A800: 1_900_000}).value("capex_rmb") == pytest.approx(
+        2 * one("nio").value("capex_rmb")
+    )
     assert one("nio", catalogue=dearer).delivered_eflops == one("nio").delivered_eflops
 
 
@@ -236,7 +247,7 @@ def test_another_derate_changes_what_is_delivered_and_not_the_capex():
     half = one("nio", derate=altered)
     assert half.delivered_eflops == pytest.approx(one("nio").delivered_eflops / 2)
     assert half.rmb_per_delivered_eflops == pytest.approx(2 * one("nio").rmb_per_delivered_eflops)
-    assert half.capex_rmb == one("nio").capex_rmb
+    assert half.value("capex_rmb") == one("nio").value("capex_rmb")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +265,7 @@ def test_a_chain_that_reaches_goodput_lacks_nothing():
     priced = one("nio", derate=["a100-sxm-80gb-scaled-7b-x8", "h100-goodput-405b-x16384"])
     assert priced.reaches == "goodput"
     assert cost_row(priced)["not_yet"] == []
-    assert "(A100: 0.642, then 16384 H100: 0.900; together 0.578 of 312)" in sentence(priced)
+    assert "(A100: 0.642, then 16384 H100: 0.900; together 0.578 of 312)" in describe_delivered(priced)
 
 
 def test_the_guard_against_a_loss_counted_twice(gpu_run, product):
@@ -302,7 +313,7 @@ def test_a_run_of_the_part_prices_it_and_the_others_keep_the_published_one(gpu_r
     assert gemm.convention == "2MNK"
     assert li_auto.reaches == "gemm"
     assert li_auto.run.used
-    assert f"in its best matrix product, measured (run {run.id}: 0.801 of 312)" in sentence(li_auto)
+    assert f"in its best matrix product, measured (run {run.id}: 0.801 of 312)" in describe_delivered(li_auto)
     assert tesla.chain[-1].id == "h100-sxm-scaled-7b-x8"
     assert not tesla.run.used
     assert f"run {run.id} doesn't price it: it is of another part" in tesla.notes
@@ -365,7 +376,7 @@ def test_a_run_with_phases_prices_by_what_is_left_once_settled(gpu_run, phases):
     assert [link.span for link in priced.chain] == spans
     assert priced.derate == pytest.approx(240 / 320)
     assert priced.reaches == "gemm_sustained"
-    assert "in its best matrix product, settled, measured" in sentence(priced)
+    assert "in its best matrix product, settled, measured" in describe_delivered(priced)
     assert "best product, burst, 280 TFLOPS in bf16" in priced.run.figures
 
 
@@ -480,10 +491,10 @@ def test_bad_input_is_one_sentence(given, sentence):
 @pytest.mark.parametrize("scale", [0.001, 0.32, 3.0, 88.5])
 def test_scaling_a_fleet_scales_its_cards_and_leaves_its_unit_prices(scale):
     unit, priced = one(part=A800), one(part=A800, eflops=scale)
-    assert priced.cards_exact == pytest.approx(scale * unit.cards_exact)
-    assert priced.cards == math.ceil(round(scale * 3125, 6))
+    assert priced.size.cards_exact == pytest.approx(scale * unit.size.cards_exact)
+    assert priced.size.cards == math.ceil(round(scale * 3125, 6))
     assert priced.rmb_per_delivered_eflops == pytest.approx(unit.rmb_per_delivered_eflops)
-    assert sentence(priced) == SENTENCE
+    assert describe_delivered(priced) == SENTENCE
 
 
 def test_a_frame_has_a_row_a_fleet():
@@ -533,7 +544,7 @@ def test_the_last_rung_is_what_the_fleet_is_priced_by():
 def test_the_full_view_stands_beside_the_bare_one():
     nio = one("nio")
     assert nio.servers_with_spares == math.ceil(546.875 * 1.075)
-    assert nio.value("full_capex_rmb") == pytest.approx(nio.capex_rmb * 1.2 * 1.075)
+    assert nio.value("full_capex_rmb") == pytest.approx(nio.value("capex_rmb") * 1.2 * 1.075)
     assert nio.full_capex_whole_servers_rmb == pytest.approx(588 * 950_000 * 1.2)
     assert nio.value("power_mw") == pytest.approx(4375 * 400 * 2.03 * 0.75 * 1.25 / 1e6)
     year = (
@@ -575,7 +586,7 @@ def test_an_assumed_derate_follows_one_that_was_measured(gpu_run, product):
     assert priced.chain[-1].provenance == "assumed"
     assert priced.reaches == "scaled"
     assert priced.derate == pytest.approx(250 / 320 * 0.75)
-    assert "training on several devices, assumed (run" in sentence(priced)
+    assert "training on several devices, assumed (run" in describe_delivered(priced)
 
 
 def test_goodput_may_be_modelled_for_one_job_on_all_cards():
@@ -662,9 +673,11 @@ def test_a_gang_goes_at_its_slowest_card_and_a_card_alone_at_the_mean():
     nio = one("nio")
     gang, single = nio.value("gang_eflops"), nio.value("independent_eflops")
     assert gang < nio.delivered_eflops < single
-    assert gang == pytest.approx(nio.delivered_eflops * math.exp(0.0135 * (slowest(8) - slowest(4375))))
-    assert nio.value("gang_rmb_per_delivered_eflops") == pytest.approx(nio.capex_rmb / gang)
-    assert nio.value("independent_rmb_per_delivered_eflops") == pytest.approx(nio.capex_rmb / single)
+    assert gang == pytest.approx(
+        nio.delivered_eflops * math.exp(0.0135 * (z_of_slowest(8) - z_of_slowest(4375)))
+    )
+    assert nio.value("gang_rmb_per_delivered_eflops") == pytest.approx(nio.value("capex_rmb") / gang)
+    assert nio.value("independent_rmb_per_delivered_eflops") == pytest.approx(nio.value("capex_rmb") / single)
 
 
 def test_cards_that_are_all_alike_leave_no_gang_to_wait_for():

@@ -1,36 +1,39 @@
-"""The chain in one sentence: what one nominal EFLOPS of a part delivers, and what that costs."""
+"""Sentences about a priced fleet: what one EFLOPS of its part delivers, takes and costs."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from itertools import groupby
 
 from nameplate.base.formatting import count, figure, money, ratio, rmb, stated
 from nameplate.base.language import _
 from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
-from nameplate.fleet.costs import Cost
-from nameplate.fleet.size import DTYPE
+from nameplate.fleet.montecarlo import Estimate
+from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
+from nameplate.fleet.price import Cost
+from nameplate.fleet.size import DTYPE, round_up
 from nameplate.specs.part import short
 
 _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")
 
 
-def sentence(cost: Cost) -> str | None:
-    """What one nominal EFLOPS of the fleet's part delivers and costs; None where that isn't known."""
-    if cost.part is None or cost.derate is None or cost.card_tflops is None:
+def describe_delivered(cost: Cost) -> str | None:
+    """What one nominal EFLOPS of the fleet's part delivers and costs; None if that isn't known."""
+    part, card_tflops = cost.size.part, cost.size.card_tflops
+    if part is None or cost.derate is None or card_tflops is None:
         return None
-    cards = math.ceil(round(1e6 / cost.card_tflops, 6))
     said = _(
         "One nominal EFLOPS of {part} ({cards} cards at {tflops}) delivers {derate} EFLOPS in {work} "
         "({factors})",
-        part=short(cost.part.name),
-        cards=count(cards),
-        tflops=stated(cost.card_tflops),
+        part=short(part.name),
+        cards=count(round_up(TFLOPS_PER_EFLOPS / card_tflops)),
+        tflops=stated(card_tflops),
         derate=ratio(cost.derate),
         work=_work(cost.chain[-1]),
-        factors=_factors(cost),
+        factors=_factors(cost.chain, part.datasheet[DTYPE].value),
     )
     if cost.price is None or cost.rmb_per_delivered_eflops is None:
         return _("{said}; no price of a server of it is known.", said=said)
@@ -43,11 +46,11 @@ def sentence(cost: Cost) -> str | None:
     )
 
 
-def whole_servers(cost: Cost) -> str | None:
-    """What one nominal EFLOPS of the part is in servers and RMB, by the card and in whole servers."""
-    if cost.price is None or cost.card_tflops is None:
+def describe_servers(cost: Cost) -> str | None:
+    """What one nominal EFLOPS of the part is in servers and RMB: exactly, and in whole servers."""
+    if cost.price is None or cost.size.card_tflops is None:
         return None
-    servers = 1e6 / cost.card_tflops / cost.price.cards_per_server
+    servers = TFLOPS_PER_EFLOPS / cost.size.card_tflops / cost.price.cards_per_server
     whole = math.ceil(round(servers, 6))
     return _(
         "That EFLOPS is {exact} servers, RMB {exact_millions} M; in whole ones {whole}, RMB "
@@ -59,7 +62,7 @@ def whole_servers(cost: Cost) -> str | None:
     )
 
 
-def ownership(cost: Cost) -> str | None:
+def describe_ownership(cost: Cost) -> str | None:
     """What owning one delivered EFLOPS of the part costs a year, with the range of nine draws in ten."""
     year, day = (cost.estimates.get(name) for name in ("rmb_per_delivered_eflops_year", "rmb_per_pflop_day"))
     power = cost.estimates.get("mw_per_delivered_eflops")
@@ -81,6 +84,12 @@ def ownership(cost: Cost) -> str | None:
     )
 
 
+def describe_range(estimate: Estimate, form: Callable[[float], str]) -> str:
+    """` (nine draws in ten: 50,154 to 54,642)`; an empty text for a figure without spread."""
+    low, high = form(estimate.p5), form(estimate.p95)
+    return "" if low == high else _(" (nine draws in ten: {low} to {high})", low=low, high=high)
+
+
 def _work(last: Link) -> str:
     """`published 8-GPU training of a 7B model`."""
     reached = _(last.to.work)
@@ -95,21 +104,20 @@ def _work(last: Link) -> str:
     return _("published {training}", training=training)
 
 
-def _factors(cost: Cost) -> str:
-    """`A100: 0.642 of 312`: each source's share of the chain, from the datasheet's figure on."""
-    shares = [
-        (source, math.prod(link.value for link in group))
-        for source, group in groupby(cost.chain[1:], key=_origin)
+def _factors(chain: tuple[Link, ...], peak_tflops: float) -> str:
+    """`A100: 0.642 of 312`: what each source's links leave, from the datasheet's figure on."""
+    ratios = [
+        (source, math.prod(link.value for link in links)) for source, links in groupby(chain[1:], key=_source)
     ]
-    said = _(", then ").join(_("{name}: {said}", name=source, said=ratio(value)) for source, value in shares)
-    peak = stated(cost.part.datasheet[DTYPE].value if cost.part else None)
-    if len(shares) == 1:
+    said = _(", then ").join(_("{name}: {said}", name=source, said=ratio(each)) for source, each in ratios)
+    peak = stated(peak_tflops)
+    if len(ratios) == 1:
         return _("{shares} of {peak}", shares=said, peak=peak)
-    together = ratio(math.prod(value for _source, value in shares))
+    together = ratio(math.prod(each for _source, each in ratios))
     return _("{shares}; together {all} of {peak}", shares=said, all=together, peak=peak)
 
 
-def _origin(link: Link) -> str:
+def _source(link: Link) -> str:
     if link.provenance == "published":
         return short(link.device or "")
     return _("run {run}", run=link.run) if link.run else _(link.provenance)

@@ -1,0 +1,344 @@
+"""What a fleet delivers of its nominal EFLOPS, what that draws, and what it costs.
+
+    nominal EFLOPS   = cards × nominal of one card         (or as stated; then cards = stated ÷ nominal)
+    delivered EFLOPS = nominal EFLOPS × every derate of its chain
+    bare capex       = cards ÷ cards a server × price of a server
+    full cost        = bare capex × fabric × (1 + spares), written off, + electricity + operation
+
+Cards, delivered EFLOPS and price all use the registry's dense FP16 nominal. The formulas are in `outputs`.
+Each figure is computed from its inputs' values, and has the 5 %, 50 % and 95 % points of its draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
+
+from nameplate.base.formatting import figure, stated
+from nameplate.base.language import N_, _
+from nameplate.chain.link import Link
+from nameplate.chain.stage import Stage
+from nameplate.fleet.assumptions import adjust_catalogue
+from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
+from nameplate.fleet.chains import Asked, Chain, LinkChoice, RunUse, choose_links, note_links
+from nameplate.fleet.montecarlo import (
+    DRAWS,
+    Estimate,
+    MonteCarlo,
+    Quantity,
+    Unit,
+    draw_unit,
+    enclose,
+)
+from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
+from nameplate.fleet.size import DTYPE, Size, card_tflops, find_sizes, round_up
+from nameplate.specs.part import Part, short
+from nameplate.specs.parts import Registry, registry
+from nameplate.stats.uncertain import Written
+from nameplate.store.folder import Run
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What one EFLOPS takes that is delivered at `stage`: cards and servers of the part, and their price.
+
+    `derate` is the product of the links up to that stage. A fleet is priced by the last rung.
+    """
+
+    stage: Stage
+    derate: float
+    cards_exact: float | None
+    servers_exact: float | None
+    rmb: float | None
+    server_rmb: float | None
+
+    @property
+    def cards(self) -> int | None:
+        """Whole cards."""
+        return round_up(self.cards_exact)
+
+    @property
+    def servers(self) -> int | None:
+        """Whole servers."""
+        return round_up(self.servers_exact)
+
+    @property
+    def whole_servers_rmb(self) -> float | None:
+        """Price of whole servers."""
+        return _multiply(self.servers, self.server_rmb)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One fleet priced. A figure that isn't known is None, and `reason` says why.
+
+    `estimates` holds every known figure of `outputs`. A fleet of a mix of parts has in `mix` one Cost for
+    each part, as if the fleet were all of that part; its own estimates are only ranges over these.
+    """
+
+    size: Size
+    chain: tuple[Link, ...]
+    estimates: Mapping[str, Estimate]
+    unit: Unit | None
+    price: Price | None
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    draws: int
+    seed: int
+    run: RunUse | None = None
+    mix: tuple[Cost, ...] = ()
+
+    def value(self, output: str) -> float | None:
+        """The value of one of the figures in `outputs.OUTPUTS`; None if it isn't known."""
+        estimate = self.estimates.get(output)
+        return None if estimate is None else estimate.value
+
+    @property
+    def delivered_eflops(self) -> float | None:
+        """Nominal × every derate."""
+        return self.value("delivered_eflops")
+
+    @property
+    def rmb_per_delivered_eflops(self) -> float | None:
+        """Bare capex ÷ delivered EFLOPS, as far as the chain reaches."""
+        return self.value("rmb_per_delivered_eflops")
+
+    @property
+    def reaches(self) -> Stage | None:
+        """The stage that the chain reaches; None if it doesn't say what is delivered."""
+        return self.chain[-1].to if len(self.chain) > 1 else None
+
+    @property
+    def derate(self) -> float | None:
+        """Delivered ÷ nominal."""
+        return math.prod(link.value for link in self.chain) if self.reaches else None
+
+    @property
+    def servers(self) -> int | None:
+        """Whole servers in service."""
+        return round_up(self.value("servers_exact"))
+
+    @property
+    def servers_with_spares(self) -> int | None:
+        """Whole servers to buy: those in service and the spares."""
+        servers, spares = self.value("servers_exact"), self._input("spare_nodes")
+        return None if servers is None or spares is None else round_up(servers * (1 + spares))
+
+    @property
+    def capex_whole_servers_rmb(self) -> float | None:
+        """Price of whole servers, before fabric and spares."""
+        return _multiply(self.servers, None if self.price is None else self.price.server_rmb)
+
+    @property
+    def full_capex_whole_servers_rmb(self) -> float | None:
+        """Price of whole servers, spares among them, with fabric."""
+        fabric = self._input("fabric_price_factor")
+        if self.price is None or fabric is None:
+            return None
+        return _multiply(self.servers_with_spares, self.price.server_rmb * fabric)
+
+    @property
+    def reason(self) -> str | None:
+        """Why figures are None; None if all are known."""
+        return _("; ").join(self.reasons) or None
+
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """What one delivered EFLOPS takes, at each stage of the chain."""
+        stages = [Stage.NOMINAL, *(link.to for link in self.chain)]
+        derates = accumulate((link.value for link in self.chain), lambda a, b: a * b, initial=1.0)
+        return tuple(self._rung(stage, derate) for stage, derate in zip(stages, derates, strict=True))
+
+    def quantities(self, montecarlo: MonteCarlo) -> dict[str, Quantity]:
+        """Every known figure of one nominal EFLOPS of the part with its draws; a job runs on all cards."""
+        return {} if self.unit is None else self.unit.quantities(montecarlo, self.size.cards_exact)
+
+    def _input(self, name: str) -> float | None:
+        used = None if self.unit is None else self.unit.inputs.get(name)
+        return None if used is None else used.uncertain.value
+
+    def _rung(self, stage: Stage, derate: float) -> Rung:
+        card, price = self.size.card_tflops, self.price
+        cards = None if card is None else TFLOPS_PER_EFLOPS / (card * derate)
+        servers = None if cards is None or price is None else cards / price.cards_per_server
+        server_rmb = None if price is None else price.server_rmb
+        return Rung(stage, derate, cards, servers, _multiply(servers, server_rmb), server_rmb)
+
+
+def cost(
+    fleets: str | Sequence[str] = (),
+    *,
+    run: Run | str | Path | None = None,
+    results: str | Path | None = None,
+    derate: Asked | Sequence[Asked] = (),
+    eflops: float | None = None,
+    part: str | None = None,
+    assume: Mapping[str, Written] | None = None,
+    price: Mapping[str, Written] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    goodput: bool = False,
+    catalogue: Catalogue | None = None,
+    parts: Sequence[str | Path] = (),
+) -> tuple[Cost, ...]:
+    """What each of these fleets delivers, draws and costs; without names, each fleet of the catalogue.
+
+    `eflops` nominal EFLOPS of `part` (1 if only `part` is given) are one more fleet. A part goes by any
+    spelling of its name; the notes say what a short name was taken for.
+
+    A fleet takes the links of `run` if that is of its part and its records are trusted; `run` is named as
+    for `find_run`, and looked for in `results` alone if that is given. Then come the derates of `derate`, in
+    order: ids, `FROM:TO=RATIO`, or links. With neither, the fleet takes the default derate of its part.
+    `goodput` ends each chain with what failures and checkpoints leave of one job on all cards of the fleet.
+
+    `assume` sets inputs of `catalogues.INPUTS`, and `price` the RMB of a part's server; each is a number,
+    `LOW..HIGH` or `LOW..VALUE..HIGH`. Every figure's 5 %, 50 % and 95 % points come from so many `draws` of
+    all inputs, by `seed`. `parts` are files with parts that the registry lacks.
+
+    Raises InputError for an unknown fleet, part, run, derate or input, for a size or price that isn't above
+    0, for a run of none of these parts or without a trusted record, and for a chain that counts a loss twice.
+    """
+    known = registry(parts)
+    listed = load_shipped() if catalogue is None else catalogue
+    listed = adjust_catalogue(listed, assume or {}, price or {}, known)
+    names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
+    sizes = find_sizes(names, eflops, part, listed, known)
+    named = bool(names) or len(sizes) == 1
+    choice = choose_links(derate, run, results, sizes, listed, named=named, goodput=goodput)
+    pricer = _Pricer(listed, known, choice, MonteCarlo(draws, seed))
+    return tuple(pricer.price(size) for size in sizes)
+
+
+@dataclass(frozen=True)
+class _Pricer:
+    """Prices fleets by one catalogue, one choice of links and one set of draws."""
+
+    listed: Catalogue
+    known: Registry
+    choice: LinkChoice
+    montecarlo: MonteCarlo
+    # Fleets of one part and chain share the draws of one unit.
+    units: dict[tuple[str, tuple[Link, ...]], Unit] = field(default_factory=dict)
+
+    def price(self, size: Size) -> Cost:
+        unknown = _why_unknown(size)
+        if unknown is not None:
+            return self._cost(size, reasons=(unknown,))
+        return self._price_part(size, size.part) if size.part is not None else self._price_mix(size)
+
+    def _price_part(self, size: Size, part: Part) -> Cost:
+        chain = self.choice.chain(part, size.cards)
+        unit = self._unit(part, chain)
+        nominal = size.nominal_eflops
+        return self._cost(
+            size,
+            chain=chain.links,
+            estimates={} if nominal is None else unit.estimate_fleet(nominal, size.cards_exact),
+            unit=unit,
+            price=self.listed.price_of(part.id),
+            reasons=(*chain.reasons, *_why_unpriced(unit, part)),
+            notes=(*_note_size(size), *chain.notes, *note_links(chain, part, size.cards, self.known)),
+        )
+
+    def _unit(self, part: Part, chain: Chain) -> Unit:
+        key = (part.id, chain.links)
+        if key not in self.units:
+            self.units[key] = draw_unit(part, chain, self.listed, self.montecarlo)
+        return self.units[key]
+
+    def _price_mix(self, size: Size) -> Cost:
+        pure = tuple(self._price_part(_all_of(size, part), part) for part in size.mix)
+        estimates = {
+            name: enclose([each.estimates[name] for each in pure])
+            for name in OUTPUTS
+            if all(name in each.estimates for each in pure)
+        }
+        between = _(" and ").join(_("all {part}", part=short(part.name)) for part in size.mix)
+        mixed = N_("a mix of parts in unknown shares: what is known of it lies between {between}")
+        reasons = [_(mixed, between=between)]
+        if "ownership_rmb_per_year" not in estimates:
+            missing = dict.fromkeys(reason for each in pure for reason in each.reasons)
+            reasons.append(_("its cost isn't known either: {why}", why=_(", ").join(missing)))
+        notes = dict.fromkeys(note for each in pure for note in each.notes)
+        return self._cost(size, estimates=estimates, reasons=tuple(reasons), notes=tuple(notes), mix=pure)
+
+    def _cost(
+        self,
+        size: Size,
+        *,
+        chain: tuple[Link, ...] = (),
+        estimates: Mapping[str, Estimate] | None = None,
+        unit: Unit | None = None,
+        price: Price | None = None,
+        reasons: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+        mix: tuple[Cost, ...] = (),
+    ) -> Cost:
+        given, draws, seed = self.choice.given, self.montecarlo.draws, self.montecarlo.seed
+        use = None if given is None else given.use_for(size.parts)
+        return Cost(size, chain, estimates or {}, unit, price, reasons, notes, draws, seed, use, mix)
+
+
+def _multiply(count: float | None, each: float | None) -> float | None:
+    return None if count is None or each is None else count * each
+
+
+def _why_unknown(size: Size) -> str | None:
+    """Why nothing is known of what a fleet delivers and costs; None if something may be."""
+    if size.kind == "scale":
+        unknown = size.precision == "unknown"
+        return _(
+            "for scale alone, in {precision}: it is of no one part, so it's neither delivered nor priced",
+            precision=_("a precision that isn't stated") if unknown else size.precision,
+        )
+    if size.kind == "equivalent" and size.part is not None:
+        return _(
+            "other hardware, stated as so many {part}: neither their derate nor their price is its own",
+            part=short(size.part.name),
+        )
+    if not size.parts:
+        return _("its part isn't known: no chain holds for it, so what it delivers isn't known, nor its cost")
+    return None
+
+
+def _all_of(size: Size, part: Part) -> Size:
+    """The same EFLOPS, all of one part."""
+    name = _("{name}, all {part}", name=_(size.name), part=short(part.name))
+    return replace(size, name=name, part=part, mix=())
+
+
+def _why_unpriced(unit: Unit, part: Part) -> list[str]:
+    """Why power or money isn't known."""
+    missing = unit.lacks("ownership_rmb_per_year")
+    reasons = []
+    if "server_rmb" in missing:
+        priceless = N_("no price of a server of {part} is known: give one in a file (--fleets FILE)")
+        reasons.append(_(priceless, part=part.id))
+    if "nominal_tflops" in missing:
+        unrated = N_("{part} has no {dtype} rating that its sources agree on, so its cards aren't known")
+        reasons.append(_(unrated, part=part.name, dtype=DTYPE))
+    if "tdp_w" in missing:
+        reasons.append(_("the TDP of {part} isn't known, so neither is its power", part=part.id))
+    return reasons
+
+
+def _note_size(size: Size) -> list[str]:
+    """What a short name was taken for, and that stated EFLOPS aren't those of the stated cards."""
+    notes, card = [size.note] if size.note else [], card_tflops(size.part)
+    if size.stated_cards is not None and size.stated_eflops is not None and card is not None:
+        implied = size.stated_eflops * TFLOPS_PER_EFLOPS / size.stated_cards
+        if not math.isclose(implied, card):
+            notes.append(
+                _(
+                    "stated as {eflops} EFLOPS, {tflops} TFLOPS a card; nominal by the registry's {card} is "
+                    "{nominal}",
+                    eflops=stated(size.stated_eflops),
+                    tflops=figure(implied),
+                    card=stated(card),
+                    nominal=figure(size.nominal_eflops),
+                )
+            )
+    return notes
