@@ -1,12 +1,15 @@
-"""Formulas as trees: every one translates, computes what its function does, and nothing else gets through."""
+"""Expressions as trees: outputs translated for the page, formulas of claims over ranges, all else refused."""
 
 import json
 import math
 import operator
+from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nameplate.fleet.expression import translate
+from nameplate.fleet.expression import Span, parse_formula, point, translate
 from nameplate.fleet.outputs import OUTPUTS
 from nameplate.report import whatif
 from nameplate.report.whatif import formulas, product
@@ -17,6 +20,9 @@ NAME = "two"
 
 def _exp(power):
     return math.exp(power)
+
+
+# Formulas of outputs
 
 
 def evaluate(tree, known):
@@ -146,3 +152,48 @@ def test_a_product_multiplies_from_the_left_as_math_prod_does():
     assert product(["a"]) == "a"
     assert product(["a", "b", 2.0]) == ["*", ["*", "a", "b"], 2.0]
     assert evaluate(product(factors), {}) == math.prod(factors)
+
+
+# Formulas of claims
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a-1 - b", 5),
+        ("a-1 / b * 3 + 1", Fraction(23, 2)),
+        ("ceil(a-1 / 3)", 3),
+        ("(a-1 + b) / 1e1", Fraction(9, 10)),
+        ('part("x y").fp16.datasheet * 0.1', 10),
+    ],
+)
+def test_a_formula_is_evaluated_exactly(text, value):
+    values = {"a-1": point(7), "b": point(2), 'part("x y").fp16.datasheet': point(100)}
+    assert parse_formula(text).evaluate(values) == point(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "1 +", "a ** b", "-a", "a // b", "a, b", "[a]", "a if b else a", "a.b", "A", "_a", "ref0()"),
+        *('__import__("os")', "ceil(a, b)", "ceil(x=a)", "between(a)", "max(a, b)", "'a'", "1e999", "True"),
+        *("a == b", "lambda: a", 'part("x")', "part(x).fp16.datasheet", "(" * 250, "a\0b", "1j"),
+    ],
+)
+def test_nothing_else_is_a_formula(text):
+    with pytest.raises(ValueError, match=r"a formula of numbers, ids of claims"):
+        parse_formula(text)
+    with pytest.raises(ValueError, match="at most 300 characters"):
+        parse_formula("1 + " * 100 + "1")
+
+
+positive = st.fractions(min_value=Fraction(1, 1000), max_value=1000)
+
+
+@given(positive, positive, positive, st.fractions(min_value=0, max_value=1))
+def test_a_range_holds_every_value_that_its_inputs_allow(low, width, other, share):
+    each = parse_formula("between(a, b) * a / (b + 2) - ceil(a)")
+    wide = each.evaluate({"a": Span(low, low + width), "b": point(other)})
+    inside = low + share * width
+    single = each.evaluate({"a": point(inside), "b": point(other)})
+    assert wide.low <= single.low <= single.high <= wide.high

@@ -47,7 +47,7 @@ from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.rows import columns
 from nameplate.stats.uncertain import Written, read
 
-FILE = "plan.toml"
+FILE = "training.toml"
 # What is known of a run on a fleet.
 RUNS = ("days", "gang_days", "refresh_rmb")
 _SECONDS_PER_HOUR, _SECONDS_PER_DAY = 3_600, 86_400
