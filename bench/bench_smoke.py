@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nameplate.device.interface import Device
+from nameplate.device.protocol import Device
 from nameplate.engine.case_run import count_buffer_sets
 from nameplate.run.job import target_of
 from nameplate.run.measure import SEED

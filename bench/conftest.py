@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from nameplate.device.find import open_device
-from nameplate.device.interface import Device
-from nameplate.device.threads import chosen_threads
+from nameplate.device.host import set_default_threads
+from nameplate.device.protocol import Device
+from nameplate.device.survey import open_device
 from nameplate.run.job import software_versions
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have torch's threads wait as they do in `bench run`, before a suite loads it."""
     settings = ExitStack()
-    settings.enter_context(chosen_threads())
+    settings.enter_context(set_default_threads())
     config.add_cleanup(settings.close)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from nameplate.compare import compare
 from nameplate.device.cpu import rate
 from nameplate.device.identity import CpuIdentity, CudaIdentity
-from nameplate.device.survey import Seen, Survey, cpu_obstacles
+from nameplate.device.survey import Seen, Survey, find_cpu_obstacles
 from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import load_shipped
 from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
@@ -28,8 +28,8 @@ from nameplate.report.specs import part_document, part_view, parts_view
 from nameplate.report.view import View
 from nameplate.selftest.repeat import Figures, repeat
 from nameplate.selftest.simulate import simulate
-from nameplate.specs.parts import registry
-from nameplate.specs.recognition import rating
+from nameplate.specs.rating import rate_part
+from nameplate.specs.registry import load_registry
 from nameplate.store.find import Library
 from nameplate.store.folder import read_run
 from nameplate.store.manifest import Expected
@@ -100,7 +100,7 @@ def gpu(index, **facts):
     uuid = f"GPU-a8000000-0000-4000-{index:04}"
     told = {"driver": "550.90.07", "power_limit_w": 300.0, "max_sm_clock_mhz": 1410.0, "ecc_mode": True}
     identity = CudaIdentity(name="NVIDIA A800-SXM4-80GB", index=index, uuid=uuid, **told)
-    rated = rating(registry().parts[A800], "PCI id 10de:20f3, 108 SMs")
+    rated = rate_part(load_registry().parts[A800], "PCI id 10de:20f3, 108 SMs")
     return Seen(
         f"cuda:{index}", identity, rated, tuple(describe_problems(GpuFacts(index=index, uuid=uuid, **facts)))
     )
@@ -108,7 +108,7 @@ def gpu(index, **facts):
 
 def devices():
     """`bench devices`: a GPU, one with faults in its settings, a CPU with all that can be in its way."""
-    obstacles = tuple(cpu_obstacles(CPU, 9.0, (90.0, 10.0)))
+    obstacles = tuple(find_cpu_obstacles(CPU, 9.0, (90.0, 10.0)))
     limits = {"persistence_mode": False, "power_limit_w": 300.0, "default_power_limit_w": 400.0}
     seen = (gpu(0), gpu(1, **limits), Seen("cpu", CPU, rate(CPU), in_the_way=obstacles))
     return devices_view(
@@ -129,7 +129,7 @@ def selftests():
 def other_views():
     """What isn't of fleets."""
     yield "devices", devices()
-    known = registry()
+    known = load_registry()
     yield "specs", parts_view([part_document(part) for part in known.parts.values()])
     yield "specs NAME", part_view(part_document(known.parts["nvidia-a800-pcie-80gb"]))
     suites = {name: find_suite(name).description for name in list_suite_names()} | {

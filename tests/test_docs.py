@@ -12,8 +12,8 @@ import pytest
 
 import nameplate.suite
 from nameplate.cli import app
-from nameplate.device.simulated import SimulatedDevice, steady
-from nameplate.device.simulated_work import SimulatedWork
+from nameplate.device.simulated import SimulatedDevice, SimulatedWork
+from nameplate.device.simulated_law import steady
 from nameplate.suite import Case, Suite
 
 ROOT = Path(__file__).parent.parent

@@ -46,9 +46,9 @@ from nameplate.report.run import make_report, run_view
 from nameplate.report.view import Column, Table, View, text_table
 from nameplate.run.job import software_versions
 from nameplate.run.pool import WorkerResult
-from nameplate.specs.parts import registry
-from nameplate.specs.parts import shipped as shipped_parts
-from nameplate.specs.recognition import rating
+from nameplate.specs.rating import rate_part
+from nameplate.specs.registry import load_registry
+from nameplate.specs.registry import load_shipped as shipped_parts
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected
 from nameplate.suite import find_suite
@@ -236,7 +236,7 @@ CPU = CpuIdentity(
 
 
 def gpu(name="cuda:0"):
-    notes = rating(registry().parts[A800], "").notes
+    notes = rate_part(load_registry().parts[A800], "").notes
     identity = CudaIdentity(name="NVIDIA A800-SXM4-80GB", index=0)
     return DeviceEntry(name=name, part=A800, evidence="PCI 20f3", notes=notes, identity=identity)
 

@@ -25,15 +25,15 @@ from nameplate.base.messages import (
     text,
     to_message,
 )
-from nameplate.device.interface import Counters
+from nameplate.device.protocol import Counters
 from nameplate.engine.ceiling import _holder, _losses, _parts
 from nameplate.engine.conditions import conditions_between
 from nameplate.engine.gpu_warnings import gpu_warnings
 from nameplate.record import Record
 from nameplate.report.run import run_document, run_view
 from nameplate.run.pool import WorkerResult
-from nameplate.specs.parts import registry
-from nameplate.specs.recognition import rating
+from nameplate.specs.rating import rate_part
+from nameplate.specs.registry import load_registry
 from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
 
 HARNESS = Path(nameplate.__file__).parent
@@ -356,7 +356,7 @@ SAID = [
     (lost_to("thermal"), "heat 9%", "温度 9%"),
     (lost_to(None), "clock 9%", "频率 9%"),
     (
-        rating(registry().parts["nvidia-a800-sxm4-80gb"], "").notes[0],
+        rate_part(load_registry().parts["nvidia-a800-sxm4-80gb"], "").notes[0],
         (
             "nominal_tflops.fp16 and nominal_tflops.bf16 = 320 would need 1447 MHz, but the part reaches "
             "1410 MHz at most (which gives 311.9): kept because fleets are counted by it; no registry read "

@@ -17,7 +17,8 @@ import nameplate.run.measure
 import nameplate.run.worker
 import nameplate.selftest.bare
 from nameplate.cli import app
-from nameplate.device.simulated import SimulatedDevice, steady
+from nameplate.device.simulated import SimulatedDevice
+from nameplate.device.simulated_law import steady
 from nameplate.record import Verification
 from nameplate.selftest.bare import BareResult
 from nameplate.store.folder import create

@@ -12,7 +12,7 @@ import torch
 
 from nameplate.device import cuda, survey
 from nameplate.device.cpu import CpuDevice
-from nameplate.device.survey import cpu_obstacles
+from nameplate.device.survey import find_cpu_obstacles
 
 pytestmark = pytest.mark.process
 A800 = "nvidia-a800-sxm4-80gb"
@@ -250,7 +250,7 @@ QUIET = {"load": 6.4, "totals": (99.0, 1.0)}
 
 
 def obstacles(cpu, load=QUIET["load"], totals=QUIET["totals"], **changes):
-    return list(cpu_obstacles(cpu.identity.model_copy(update=CLEAR | changes), load, totals))
+    return list(find_cpu_obstacles(cpu.identity.model_copy(update=CLEAR | changes), load, totals))
 
 
 def test_a_quiet_machine_of_its_own_has_nothing_in_its_way(cpu):

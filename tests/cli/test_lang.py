@@ -7,8 +7,8 @@ import pytest
 import typer
 
 from nameplate.cli import app
-from nameplate.device.simulated import SimulatedDevice, steady
-from nameplate.device.simulated_work import SimulatedWork
+from nameplate.device.simulated import SimulatedDevice, SimulatedWork
+from nameplate.device.simulated_law import steady
 from nameplate.suite import Case, Suite
 
 HAN = re.compile(r"[\u3400-\u9fff]")

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from nameplate.specs.parts import shipped
+from nameplate.specs.registry import load_shipped
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_conflicts_keep_what_each_source_says(bench):
 
 def test_all_parts_as_json_each_figure_with_a_source_and_a_date(bench):
     parts = json.loads(bench("--json").out)
-    assert [one["part"] for one in parts] == list(shipped().parts)
+    assert [one["part"] for one in parts] == list(load_shipped().parts)
     for one in parts:
         for dtype, figure in one["datasheet_tflops"].items():
             assert one["sources"][f"dense_tflops.{dtype}"]["value"] == figure
@@ -80,7 +80,7 @@ def test_the_screen_shows_figures_flags_conflicts_and_what_is_missing(bench):
 def test_the_table_has_a_line_for_each_part(bench):
     lines = bench().out.splitlines()
     first_words = [line.partition(" ")[0] for line in lines]
-    assert [word for word in first_words if word in shipped().parts] == list(shipped().parts)
+    assert [word for word in first_words if word in load_shipped().parts] == list(load_shipped().parts)
     (line,) = [line.rstrip() for line in lines if line.startswith("nvidia-a800-sxm4")]
     assert "320" in line
     assert line.endswith("!")
@@ -114,7 +114,7 @@ def test_parts_of_one_s_own(bench, tmp_path):
         )
     options = ("--parts", files[0], "--parts", files[1], "--json")
     assert json.loads(bench("ACME X2", *options).out)["nominal_tflops"] == {"bf16": 100}
-    assert len(json.loads(bench(*options).out)) == len(shipped().parts) + 2
+    assert len(json.loads(bench(*options).out)) == len(load_shipped().parts) + 2
     files[1].write_text(files[0].read_text().replace("bf16 = 100", "bf16 = -1"))
     result = bench("ACME X1", "--parts", files[1])
     assert result.status == 2

@@ -22,9 +22,8 @@ from nameplate.compare.comparison import compare_sides
 from nameplate.compare.interleaving import FEWEST_PAIRS, PAIRS, interim_looks, interleave, take_turns
 from nameplate.compare.results import CaseResult, MetricValue, RunResults, Side, results_of_run
 from nameplate.compare.validate import CompareOptions
-from nameplate.device.course import constant
-from nameplate.device.simulated import Law, Noise, SimulatedDevice
-from nameplate.device.simulated_work import SimulatedWork
+from nameplate.device.simulated import SimulatedDevice, SimulatedWork
+from nameplate.device.simulated_law import Law, Noise, constant
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.stats.interval import Interval

@@ -74,12 +74,12 @@ def test_the_shortest_chain_decides(monkeypatch):
     now, times = itertools.count(0.0, 1e-3), itertools.cycle([5e-4, 1e-4, 3e-4])
     monkeypatch.setattr(clock.time, "perf_counter", lambda: next(now))
     monkeypatch.setattr(clock, "_time", lambda loop, repeats: next(times))
-    assert clock.measured_mhz() == pytest.approx(100 * clock._REPEATS / 1e-4 / 1e6)
+    assert clock.measure_mhz() == pytest.approx(100 * clock._REPEATS / 1e-4 / 1e6)
 
 
 @runs_here
 def test_this_machine_runs_at_a_plausible_clock():
-    measured = clock.measured_mhz()
+    measured = clock.measure_mhz()
     if measured is None:
         pytest.skip("executable memory is forbidden here")
     assert 500 < measured < 7000
@@ -89,14 +89,14 @@ def test_this_machine_runs_at_a_plausible_clock():
 def test_a_foreign_processor_is_never_given_the_code(monkeypatch, machine):
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(os, "memfd_create", lambda *_: pytest.fail("made x86-64 code"), raising=False)
-    assert clock.measured_mhz() is None
-    assert clock.parallel_speed(2) is None
+    assert clock.measure_mhz() is None
+    assert clock.measure_parallel_speed(2) is None
 
 
 def test_a_system_without_memory_files_has_no_measured_clock(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.delattr(os, "memfd_create", raising=False)
-    assert clock.measured_mhz() is None
+    assert clock.measure_mhz() is None
 
 
 @runs_here
@@ -111,7 +111,7 @@ def test_a_hardened_system_has_no_measured_clock_and_leaks_no_file(monkeypatch, 
         create = os.memfd_create
         monkeypatch.setattr(os, "memfd_create", lambda *a: opened.append(create(*a)) or opened[-1])
     monkeypatch.setattr(where, name, refuse)
-    assert clock.measured_mhz() is None
+    assert clock.measure_mhz() is None
     for descriptor in opened:
         with pytest.raises(OSError, match="descriptor"):
             os.fstat(descriptor)
@@ -122,20 +122,20 @@ def test_cores_of_their_own_and_threads_of_one_core_are_told_apart(monkeypatch):
     monkeypatch.setattr(clock, "_time", lambda loop, repeats: 1e-3)
     slowest = iter([3e-3, 1.02e-3, 1.5e-3, 2e-3, 1.1e-3, 1.0e-3, 1.2e-3, 1.0e-3, 1.1e-3])
     monkeypatch.setattr(clock, "_slowest", lambda loop, threads: next(slowest))
-    assert clock.parallel_speed(2) == pytest.approx(1 / 1.1)  # the median: neither lucky nor unlucky
+    assert clock.measure_parallel_speed(2) == pytest.approx(1 / 1.1)  # the median: neither lucky nor unlucky
     monkeypatch.setattr(clock, "_slowest", lambda loop, threads: 2e-3)
-    assert clock.parallel_speed(2) == pytest.approx(0.5)
+    assert clock.measure_parallel_speed(2) == pytest.approx(0.5)
     monkeypatch.setattr(clock, "_slowest", lambda loop, threads: 0.9e-3)  # the clock rose in between
-    assert clock.parallel_speed(2) == 1.0
+    assert clock.measure_parallel_speed(2) == 1.0
 
 
 def test_one_thread_has_nobody_to_share_with():
-    assert clock.parallel_speed(1) is None
+    assert clock.measure_parallel_speed(1) is None
 
 
 @runs_here
 def test_this_machine_runs_its_threads_at_a_share_of_their_speed():
-    speed = clock.parallel_speed(2)
+    speed = clock.measure_parallel_speed(2)
     if speed is None:
         pytest.skip("executable memory is forbidden here")
     assert 0.0 < speed <= 1.0

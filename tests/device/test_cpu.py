@@ -13,9 +13,9 @@ import pytest
 from nameplate.base.errors import InputError
 from nameplate.device import cpu, host
 from nameplate.device.cpu import CpuDevice, rate
+from nameplate.device.host import set_default_threads
 from nameplate.device.identity import CpuIdentity
-from nameplate.device.interface import Counters
-from nameplate.device.threads import chosen_threads
+from nameplate.device.protocol import Counters
 from nameplate.telemetry.host import HostReading
 
 RECORDED = Path(__file__).parents[1] / "data" / "cpuinfo"
@@ -347,7 +347,7 @@ def test_threads_are_chosen_where_the_user_has_not_and_put_back(monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
     for unset in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(unset, raising=False)
-    with chosen_threads():
+    with set_default_threads():
         assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
         assert int(os.environ["GOMP_SPINCOUNT"]) > 0
     assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
@@ -357,7 +357,7 @@ def test_threads_are_chosen_where_the_user_has_not_and_put_back(monkeypatch):
 def test_what_the_user_said_of_waiting_stands(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    with chosen_threads():
+    with set_default_threads():
         assert "GOMP_SPINCOUNT" not in os.environ
 
 
@@ -365,7 +365,7 @@ def test_reads_a_hidden_guest_and_measures_its_clock(monkeypatch):
     monkeypatch.setattr(
         host, "read_processor", lambda: host.parse_cpuinfo((RECORDED / "amd-epyc-guest.txt").read_text())
     )
-    monkeypatch.setattr(cpu.clock, "measured_mhz", lambda: 3570.0)
+    monkeypatch.setattr(cpu.clock, "measure_mhz", lambda: 3570.0)
     identity = cpu.read_identity()
     assert (identity.name, identity.measured_mhz, identity.virtual_machine) == ("AMD EPYC", 3570.0, True)
     assert CpuIdentity.model_validate_json(identity.model_dump_json()) == identity
@@ -375,7 +375,7 @@ def test_a_named_models_clock_is_not_measured(monkeypatch):
     monkeypatch.setattr(
         host, "read_processor", lambda: host.parse_cpuinfo((RECORDED / "intel-xeon-8480.txt").read_text())
     )
-    monkeypatch.setattr(cpu.clock, "measured_mhz", lambda: pytest.fail("needless"))
+    monkeypatch.setattr(cpu.clock, "measure_mhz", lambda: pytest.fail("needless"))
     assert cpu.read_identity().measured_mhz is None
 
 
@@ -413,7 +413,7 @@ def test_cores_that_share_are_told_of():
 
 
 def test_counters_tell_how_the_cores_run_side_by_side_against_the_start(monkeypatch):
-    monkeypatch.setattr(cpu.clock, "parallel_speed", lambda threads: 0.5 if threads == 2 else None)
+    monkeypatch.setattr(cpu.clock, "measure_parallel_speed", lambda threads: 0.5 if threads == 2 else None)
     assert CpuDevice(guest(parallel_speed=1.0)).counters().parallel_share == pytest.approx(0.5)
     assert CpuDevice(guest(parallel_speed=0.5)).counters().parallel_share == 1.0
     assert CpuDevice(guest(parallel_speed=0.4)).counters().parallel_share == 1.0  # the start was the odd one

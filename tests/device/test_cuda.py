@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from nameplate.base.errors import InputError
-from nameplate.device import cuda, find
+from nameplate.device import cuda, survey
 from nameplate.device.cuda import CudaDevice
 from nameplate.device.identity import CudaIdentity
 from nameplate.engine.conditions import conditions_between
@@ -549,9 +549,9 @@ def test_a_slice_is_the_same_device_whether_nvml_was_there_or_not(use_nvml, iden
 def test_the_driver_counts_gpus_and_its_process_ends(use_nvml):
     use_nvml("eight_a800")
     children = set(psutil.Process().children())
-    assert cuda.driver_and_count() == ("550.90.07", 8)
+    assert cuda.find_driver_and_count() == ("550.90.07", 8)
     use_nvml("eight_a800", "call.nvmlInitWithFlags = error 9")
-    assert cuda.driver_and_count() is None
+    assert cuda.find_driver_and_count() is None
     assert set(psutil.Process().children()) <= children
 
 
@@ -561,7 +561,7 @@ def test_a_driver_that_is_there_and_does_not_answer_is_no_silent_cpu(use_nvml, m
     monkeypatch.setenv(cuda.DEADLINE, "1")
     use_nvml("eight_a800", line)
     with pytest.warns(UserWarning, match="NVML can't say whether there is one: .*(no answer|MISMATCH)"):
-        assert cuda.driver_and_count() is None
+        assert cuda.find_driver_and_count() is None
 
 
 @pytest.fixture
@@ -572,13 +572,13 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_sees > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: torch_sees)
         seen = None if driver_sees is None else ("470.82.01", driver_sees)
-        monkeypatch.setattr(cuda, "driver_and_count", lambda: seen)
+        monkeypatch.setattr(cuda, "find_driver_and_count", lambda: seen)
         monkeypatch.setattr(
             cuda, "read_identity", lambda index: CudaIdentity(name="NVIDIA Test", index=index)
         )
         monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (60 << 30, 80 << 30))
-        monkeypatch.setattr(find, "_cpu", lambda: SimpleNamespace(name="cpu"))
+        monkeypatch.setattr(survey, "CpuDevice", lambda: SimpleNamespace(name="cpu"))
 
     return build
 
@@ -598,8 +598,8 @@ def machine(monkeypatch):
 )
 def test_a_flag_opens_its_device(machine, torch_sees, driver_sees, flag, opened):
     machine(torch_sees, driver_sees)
-    assert find.device_names(flag) == [opened]
-    assert find.open_device(flag).name == opened
+    assert survey.device_names(flag) == [opened]
+    assert survey.open_device(flag).name == opened
 
 
 @pytest.mark.parametrize(
@@ -608,14 +608,14 @@ def test_a_flag_opens_its_device(machine, torch_sees, driver_sees, flag, opened)
 )
 def test_all_is_every_gpu_or_the_cpu_where_there_is_none(machine, torch_sees, driver_sees, names):
     machine(torch_sees, driver_sees)
-    assert find.device_names("all") == names
+    assert survey.device_names("all") == names
 
 
 @pytest.mark.parametrize("flag", ["auto", "cuda", "cuda:0", "all"])
 def test_a_gpu_that_torch_cannot_use_is_never_a_silent_cpu_run(machine, flag):
     machine(0, 2)
     with pytest.raises(InputError) as refused:
-        find.open_device(find.device_names(flag)[0])
+        survey.open_device(survey.device_names(flag)[0])
     sentence = str(refused.value)
     assert "NVML sees 2 GPUs but torch can't use any" in sentence
     assert "driver 470.82.01" in sentence
@@ -642,7 +642,7 @@ def test_a_gpu_that_torch_cannot_use_is_never_a_silent_cpu_run(machine, flag):
 def test_what_cannot_be_opened_says_what_can(machine, torch_sees, flag, words):
     machine(torch_sees, torch_sees or None)
     with pytest.raises(InputError) as refused:
-        find.open_device(flag)
+        survey.open_device(flag)
     assert str(refused.value).startswith("--device: ")
     for word in words:
         assert word in str(refused.value)

@@ -159,7 +159,7 @@ def test_a_quota_above_the_cores_changes_nothing(tmp_path, affinity):
     [("max 100000\n", None), ("max", None), ("50000 100000\n", 0.5), ("200000\n", 2.0), ("25000 50000", 0.5)],
 )
 def test_version_2_quotas(tmp_path, text, cpus):
-    assert host.cgroup_cpus(tree(tmp_path, {"sys/fs/cgroup/cpu.max": text})) == cpus
+    assert host.read_cgroup_cpus(tree(tmp_path, {"sys/fs/cgroup/cpu.max": text})) == cpus
 
 
 @pytest.mark.parametrize("folder", ["cpu", "cpu,cpuacct"])
@@ -167,22 +167,22 @@ def test_version_2_quotas(tmp_path, text, cpus):
 def test_version_1_quotas(tmp_path, folder, quota, cpus):
     where = f"sys/fs/cgroup/{folder}"
     files = {f"{where}/cpu.cfs_quota_us": quota, f"{where}/cpu.cfs_period_us": "100000\n"}
-    assert host.cgroup_cpus(tree(tmp_path, files)) == cpus
+    assert host.read_cgroup_cpus(tree(tmp_path, files)) == cpus
 
 
 def test_memory_limits(tmp_path):
-    assert host.cgroup_memory(tmp_path) is None
+    assert host.read_cgroup_memory(tmp_path) is None
     version_1 = tree(tmp_path / "1", {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"})
-    assert host.cgroup_memory(version_1) is None  # "no limit", as version 1 writes it
+    assert host.read_cgroup_memory(version_1) is None  # "no limit", as version 1 writes it
     limited = tree(tmp_path / "2", {"sys/fs/cgroup/memory/memory.limit_in_bytes": "1073741824\n"})
-    assert host.cgroup_memory(limited) == 1 << 30
+    assert host.read_cgroup_memory(limited) == 1 << 30
     files = {
         "proc/self/cgroup": "1:name=systemd:/x\n0::/a/b\n",
         "sys/fs/cgroup/a/memory.max": "2147483648\n",
         "sys/fs/cgroup/a/b/memory.max": "max\n",
         "sys/fs/cgroup/memory.max": "4294967296\n",
     }
-    assert host.cgroup_memory(tree(tmp_path / "3", files)) == 2 << 30
+    assert host.read_cgroup_memory(tree(tmp_path / "3", files)) == 2 << 30
 
 
 def cache(index, level, kind, size):
@@ -227,7 +227,7 @@ def test_nonsense_is_not_known_and_never_raises(tmp_path, affinity, path):
         root = tree(tmp_path / str(index), files | {path: text})
         try:
             cores = host.read_cores(root)
-            sizes = {"memory": host.cgroup_memory(root) or 1, **host.read_caches(root)}
+            sizes = {"memory": host.read_cgroup_memory(root) or 1, **host.read_caches(root)}
             host.read_maximum_mhz(root)
         except Exception as error:
             wrong.append(f"{text!r}: {type(error).__name__}")
@@ -240,10 +240,10 @@ def test_nonsense_is_not_known_and_never_raises(tmp_path, affinity, path):
 def test_thread_settings_are_those_that_are_set(monkeypatch):
     for name in host._SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    assert host.thread_settings() == {}
+    assert host.read_thread_settings() == {}
     monkeypatch.setenv("GOMP_SPINCOUNT", "0")
     monkeypatch.setenv("HOME_MADE", "1")
-    assert host.thread_settings() == {"GOMP_SPINCOUNT": "0"}
+    assert host.read_thread_settings() == {"GOMP_SPINCOUNT": "0"}
 
 
 def test_this_machine_can_be_read():

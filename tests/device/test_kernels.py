@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from nameplate.device.kernels import library_kernels, name_cpu_kernels
+from nameplate.device.kernels import name_cpu_kernels, parse_library_kernels
 
 # As oneDNN 3.12 and oneMKL 2024.2 print them.
 VERBOSE = """onednn_verbose,v1,info,oneDNN v3.12.0 (commit 80afa71049cd69a3df32adcccb623b12cd7baa22)
@@ -23,7 +23,7 @@ MKL_VERBOSE SGEMM(N,N,1024,1024,1024,0x7ffefa617d40,0x560887f4acc0,1024) 15.90ms
 
 
 def test_reads_what_was_executed_each_kernel_once():
-    assert library_kernels(VERBOSE) == [
+    assert parse_library_kernels(VERBOSE) == [
         "oneDNN matmul brg_matmul:avx512_core_bf16",
         "oneDNN reorder jit:uni",
         "MKL SGEMM",

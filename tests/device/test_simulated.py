@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nameplate.device.course import Decay, Drift, Steps, constant, switching
-from nameplate.device.simulated import Driver, Law, Noise, SimulatedDevice, steady
-from nameplate.device.simulated_work import SimulatedWork
+from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedWork
+from nameplate.device.simulated_law import Decay, Drift, Law, Noise, Steps, constant, steady, switching
 from nameplate.record import Batch
 
 NOTHING = [lambda: None]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from nameplate.device.interface import Probe
-from nameplate.device.simulated import Driver, SimulatedDevice, steady
-from nameplate.device.simulated_work import SimulatedPrepared, SimulatedWork
+from nameplate.device.protocol import Probe
+from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
+from nameplate.device.simulated_law import steady
 from nameplate.engine.ceiling import Calibration, Ceilings, by_clock
 from nameplate.engine.measure import Allowance, measure_case, measure_group
 from nameplate.engine.pilot import Pilots

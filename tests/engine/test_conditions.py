@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nameplate.device.interface import Counters
+from nameplate.device.protocol import Counters
 from nameplate.engine.conditions import GpuConditions, conditions_between, gpu_course, of_batches
 from nameplate.telemetry.gpu import POLICIES, GpuReading, subtract_readings
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from nameplate.device.interface import Counters, Timing
+from nameplate.device.protocol import Counters, Timing
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.engine.case_run import TimedBatch
 from nameplate.engine.conditions import conditions_between, of_batches

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from nameplate.base.errors import Unsupported
-from nameplate.device.simulated import SimulatedDevice, steady
-from nameplate.device.simulated_work import SimulatedPrepared, SimulatedWork
+from nameplate.device.simulated import SimulatedDevice, SimulatedPrepared, SimulatedWork
+from nameplate.device.simulated_law import steady
 from nameplate.engine.group import AIMED_BATCHES, SETTLING_BATCHES
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots

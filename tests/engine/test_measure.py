@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from nameplate.base.messages import text
-from nameplate.device.simulated import SimulatedDevice, steady
+from nameplate.device.simulated import SimulatedDevice
+from nameplate.device.simulated_law import steady
 from nameplate.engine.measure import Allowance, measure_case, record_without_figures
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.sampler import SHORTEST_SAMPLE_S

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from nameplate.device.simulated import SimulatedDevice, steady
+from nameplate.device.simulated import SimulatedDevice
+from nameplate.device.simulated_law import steady
 from nameplate.engine.sampler import MOST_SAMPLES, SHORTEST_SAMPLE_S, TIMER_STEPS, Sampler
 
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from nameplate.device.simulated import Driver, SimulatedDevice, steady
-from nameplate.device.simulated_work import SimulatedPrepared, SimulatedWork
+from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
+from nameplate.device.simulated_law import steady
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.soak import DERATES_S, begins_from_idle

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nameplate.device.interface import Counters
+from nameplate.device.protocol import Counters
 from nameplate.engine.conditions import Conditions, conditions_between
 from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
 from nameplate.stats.interval import Interval

@@ -13,7 +13,7 @@ from nameplate.fleet.describe import describe_delivered, describe_servers
 from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.outputs import z_of_slowest
 from nameplate.fleet.rows import cost_row
-from nameplate.specs.part import short
+from nameplate.specs.part import shorten
 from nameplate.store.manifest import DeviceEntry, Options
 
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
@@ -511,7 +511,7 @@ def test_a_frame_has_a_row_a_fleet():
      ("AMD MI300X", "MI300X"), ("NVIDIA GH200 (Hopper GPU)", "GH200 (Hopper GPU)")],
 )  # fmt: skip
 def test_short_names(name, said):
-    assert short(name) == said
+    assert shorten(name) == said
 
 
 # What the issue asks of one EFLOPS on 950,000 a server, before fabric and power

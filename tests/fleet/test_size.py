@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from nameplate.fleet import catalogue
 from nameplate.fleet.outputs import z_of_slowest
 from nameplate.fleet.size import round_up, size_of_fleet, size_of_part
-from nameplate.specs.parts import registry
+from nameplate.specs.registry import load_registry
 
 A800 = "nvidia-a800-sxm4-80gb"
 
 
 def size(fleet):
-    return size_of_fleet(catalogue().find(fleet), registry())
+    return size_of_fleet(catalogue().find(fleet), load_registry())
 
 
 def test_cards_and_eflops_follow_from_one_another_by_the_registrys_nominal():
@@ -31,7 +31,7 @@ def test_a_mix_has_parts_and_no_cards():
 
 @given(eflops=st.floats(1e-3, 1e3))
 def test_eflops_of_a_part_are_cards_of_it(eflops):
-    asked = size_of_part(eflops, A800, registry())
+    asked = size_of_part(eflops, A800, load_registry())
     assert asked.cards_exact * 320 / 1e6 == pytest.approx(eflops)
     assert asked.cards >= asked.cards_exact - 1e-6
 

@@ -26,15 +26,14 @@ import nameplate.device.survey
 import nameplate.selftest.simulate
 import nameplate.suite
 from nameplate.cli import app
-from nameplate.device.course import Decay
 from nameplate.device.cpu import rate as rate_cpu
-from nameplate.device.cuda import identity_without_torch
+from nameplate.device.cuda import identify_without_torch
 from nameplate.device.cuda import rate as rate_gpu
 from nameplate.device.host import parse_cpuinfo
 from nameplate.device.identity import CpuIdentity
-from nameplate.device.simulated import Driver, Law, Noise, SimulatedDevice
-from nameplate.device.simulated_work import SimulatedPrepared, SimulatedWork
-from nameplate.device.survey import Seen, Survey, cpu_obstacles
+from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
+from nameplate.device.simulated_law import Decay, Law, Noise
+from nameplate.device.survey import Seen, Survey, find_cpu_obstacles
 from nameplate.record import columns
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.suite import Case, Suite
@@ -205,7 +204,7 @@ def recorded_survey():
         memory_bytes=64 << 30,
         threads=2,
     )
-    told = tuple(cpu_obstacles(cpu, 2.5, (1000.0, 50.0)))
+    told = tuple(find_cpu_obstacles(cpu, 2.5, (1000.0, 50.0)))
     gpus = [recorded_gpu(0), recorded_gpu(1, temperature_c=88, thermal_throttle_s=3.5, ecc_uncorrected=2)]
     devices = (*gpus, Seen("cpu", cpu, rate_cpu(cpu), in_the_way=told))
     return Survey(devices, "torch 2.13.0 built without CUDA", "550.90.07", "12.4", len(gpus))
@@ -232,7 +231,7 @@ def recorded_gpu(index, **changes):
     )
     told = {"sm_clock_mhz": 1410, "temperature_c": 34, "power_w": 62.5, "ecc_uncorrected": 0} | changes
     reading = GpuReading(uuid=uuid, at_s=1.0, **told)
-    identity = identity_without_torch(facts)
+    identity = identify_without_torch(facts)
     said = tuple(describe_problems(facts, reading))
     unusable = "torch can't use it"
     name = f"nvml:{index}"

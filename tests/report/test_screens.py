@@ -16,7 +16,7 @@ from nameplate.fleet.training import assumptions
 from nameplate.record import DTYPES
 from nameplate.report.media import terminal
 from nameplate.report.view import Column, Table, View
-from nameplate.specs.parts import registry
+from nameplate.specs.registry import load_registry
 from nameplate.suite import PHASES
 
 WIDTHS = (20, 40, 60, 80, 100, 160, 300)
@@ -52,7 +52,7 @@ def known_ids():
     catalogue = load_shipped()
     return {
         *(fleet.id for fleet in catalogue.fleet),
-        *registry().parts,
+        *load_registry().parts,
         *(each.id for each in shipped_figures()),
         *(row.id for row in audit()),
         *DTYPES,

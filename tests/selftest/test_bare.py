@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.device.simulated import SimulatedDevice, steady
+from nameplate.device.simulated import SimulatedDevice
+from nameplate.device.simulated_law import steady
 from nameplate.selftest import bare as selftest
 from nameplate.selftest.bare import TOLERANCE, BareResult, _compare
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.device.interface import Counters
+from nameplate.device.protocol import Counters
 from nameplate.selftest.peers import PEERS, NoFigure, ask, peers
 from nameplate.selftest.repeat import (
     NORMALIZED,

@@ -15,16 +15,16 @@ from nameplate.specs.cpu import (
     MICROARCHITECTURES_FILE,
     MODELS_FILE,
     CpuEvidence,
+    compute_nominal_tflops,
+    explain_absence,
+    find_boost,
+    find_throughput,
     identify,
-    max_boost,
-    microarchitectures,
-    models,
-    nominal_tflops,
+    load_microarchitectures,
+    load_models,
     normalize_brand,
     parse_microarchitectures,
     parse_models,
-    throughput,
-    why_absent,
 )
 
 AVX2 = frozenset({"fma", "avx2", "f16c"})
@@ -130,7 +130,7 @@ def test_a_recorded_machine_gets_its_part_and_its_figures(evidence, part, figure
     found = identify(evidence)
     assert found is not None
     assert found.id == part
-    usable = throughput(found, evidence.flags, evidence.brand)
+    usable = find_throughput(found, evidence.flags, evidence.brand)
     assert {dtype: figure.flop_per_cycle for dtype, figure in usable.items()} == figures
 
 
@@ -171,7 +171,7 @@ def test_a_model_with_one_fma_unit_is_not_given_two(brand, fp32):
     evidence = intel(85, 7, AVX512 | {"avx512_vnni"}, brand)
     part = identify(evidence)
     assert part is not None
-    assert throughput(part, evidence.flags, brand)["fp32"].flop_per_cycle == fp32
+    assert find_throughput(part, evidence.flags, brand)["fp32"].flop_per_cycle == fp32
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_model_with_one_fma_unit_is_not_given_two(brand, fp32):
     ],
 )
 def test_a_model_named_as_the_kernel_prints_it_has_its_boost(brand, mhz):
-    boost = max_boost(brand)
+    boost = find_boost(brand)
     assert boost is not None
     assert boost.max_boost_mhz == mhz
 
@@ -223,50 +223,52 @@ def test_a_model_named_as_the_kernel_prints_it_has_its_boost(brand, mhz):
     ],
 )
 def test_a_hidden_or_unknown_model_has_no_boost(brand):
-    assert max_boost(brand) is None
+    assert find_boost(brand) is None
 
 
 def test_no_name_matches_by_a_part_of_it():
-    names = [boost.model for boost in models().boosts.values()]
+    names = [boost.model for boost in load_models().boosts.values()]
     for name in names:
         for other in (name + "Q", name[:-1], "x" + name):
-            found = max_boost(other)
+            found = find_boost(other)
             assert found is None or normalize_brand(found.model) == normalize_brand(other)
 
 
 def test_every_figure_has_a_source_a_date_and_a_basis():
-    for part in microarchitectures():
+    for part in load_microarchitectures():
         for figure in part.throughput:
             assert figure.source
             assert figure.date
             assert figure.basis
-    for boost in models().boosts.values():
+    for boost in load_models().boosts.values():
         assert boost.source
         assert boost.date
         assert boost.basis
 
 
 def test_every_model_belongs_to_a_part_of_the_table():
-    parts = {part.id for part in microarchitectures()}
-    assert {boost.microarchitecture for boost in models().boosts.values()} <= parts
+    parts = {part.id for part in load_microarchitectures()}
+    assert {boost.microarchitecture for boost in load_models().boosts.values()} <= parts
 
 
 def test_nominal_is_flop_times_cores_times_clock():
     part = identify(amd(25, 17, ZEN4))
     assert part is not None
-    bf16 = throughput(part, ZEN4)["bf16"]
-    assert math.isclose(nominal_tflops(bf16, 96, 3700), 64 * 96 * 3.7e9 / 1e12)
+    bf16 = find_throughput(part, ZEN4)["bf16"]
+    assert math.isclose(compute_nominal_tflops(bf16, 96, 3700), 64 * 96 * 3.7e9 / 1e12)
     # The datasheet of NVIDIA's Grace, 7.1 TFLOPS of fp64 for 144 cores, at 3.1 GHz.
     grace = identify(arm(0xD4F))
     assert grace is not None
-    assert math.isclose(nominal_tflops(throughput(grace, NEOVERSE_V1)["fp64"], 144, 3100), 7.1, rel_tol=0.01)
+    assert math.isclose(
+        compute_nominal_tflops(find_throughput(grace, NEOVERSE_V1)["fp64"], 144, 3100), 7.1, rel_tol=0.01
+    )
 
 
 @pytest.mark.parametrize(("cores", "mhz", "wanted"), [(0, 3000, "more than 0"), (2, 0, "MHz above 0")])
 def test_nominal_refuses_no_cores_and_no_clock(cores, mhz, wanted):
-    figure = microarchitectures()[0].throughput[0]
+    figure = load_microarchitectures()[0].throughput[0]
     with pytest.raises(InputError, match=rf"got 0; expected {wanted}"):
-        nominal_tflops(figure, cores, mhz)
+        compute_nominal_tflops(figure, cores, mhz)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ def test_nominal_refuses_no_cores_and_no_clock(cores, mhz, wanted):
     ],
 )
 def test_the_reason_for_a_missing_dtype_says_what_it_needs(dtype, evidence, words):
-    assert words in str(why_absent(dtype, identify(evidence), evidence.flags))
+    assert words in str(explain_absence(dtype, identify(evidence), evidence.flags))
 
 
 def text_of(name):
@@ -415,7 +417,7 @@ BAD_MODELS = {
 def test_a_bad_models_file_names_file_key_got_and_expected(change, key, rest):
     bad = replaced(text_of(MODELS_FILE), *change)
     with pytest.raises(InputError) as caught:
-        parse_models(bad, "copy.toml", {part.id for part in microarchitectures()})
+        parse_models(bad, "copy.toml", {part.id for part in load_microarchitectures()})
     sentence = str(caught.value)
     assert sentence.startswith(f"copy.toml: the value of {key}")
     assert rest in sentence

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.specs.parts import extend, normalize_name, shipped
-from nameplate.specs.recognition import Evidence, lookup, rate, require, search
+from nameplate.specs.rating import rate_evidence
+from nameplate.specs.recognition import Evidence, lookup, require, search
+from nameplate.specs.registry import extend, load_shipped, normalize_name
 
 BARE = {
     "A100": "nvidia-a100-sxm4-80gb",
@@ -34,36 +35,36 @@ SHORT = {
 @pytest.mark.parametrize("name", BARE)
 def test_a_bare_name_is_taken_for_the_sxm_form_and_the_note_says_so(name):
     for written in (name, name.lower(), f"NVIDIA {name}", f"nvidia-{name.lower()}", f" {name}\n"):
-        found = require(written, shipped())
+        found = require(written, load_shipped())
         assert found.part.id == BARE[name]
         assert found.part.form == "SXM"
         assert found.note.startswith(
             f"{written.strip()} is taken as {BARE[name]}; name another form, such as "
         )
         other = found.note.partition("such as ")[2].partition(",")[0]
-        assert shipped().parts[other].form != "SXM"
+        assert load_shipped().parts[other].form != "SXM"
         assert lookup(written).id == BARE[name]
 
 
 def test_the_note_is_one_sentence_with_both_ids():
     said = "A800 is taken as nvidia-a800-sxm4-80gb; name another form, such as nvidia-a800-pcie-80gb, to "
     said += "change that"
-    assert require("A800", shipped()).note == said
-    assert "\x1b" not in require("A800\x1b", shipped()).note
+    assert require("A800", load_shipped()).note == said
+    assert "\x1b" not in require("A800\x1b", load_shipped()).note
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_short_name_is_taken_for_the_first_part_that_has_its_words(name):
     for written in (name, name.upper(), name.replace(" ", "-"), name.replace(" ", ""), f"nvidia {name}"):
-        found = require(written, shipped())
+        found = require(written, load_shipped())
         assert found.part.id == SHORT[name]
         assert f" is taken as {SHORT[name]}" in found.note
 
 
 def test_a_short_name_says_which_memory():
-    assert require("V100 32GB", shipped()).memory.gb.value == 32
-    assert require("V100", shipped()).memory is None
-    assert require("A100 40GB", shipped()).memory.gb.value == 40
+    assert require("V100 32GB", load_shipped()).memory.gb.value == 32
+    assert require("V100", load_shipped()).memory is None
+    assert require("A100 40GB", load_shipped()).memory.gb.value == 40
 
 
 def spellings(name, vendor):
@@ -75,11 +76,11 @@ def spellings(name, vendor):
 
 def test_a_whole_name_finds_its_part_in_every_spelling():
     """Without a note, but for names that stand for several parts."""
-    several = {normalize_name(name) for name in (*BARE, *shipped().shared_names)}
-    for part in shipped().parts.values():
+    several = {normalize_name(name) for name in (*BARE, *load_shipped().shared_names)}
+    for part in load_shipped().parts.values():
         for name in (part.id, *part.names()):
             for written in spellings(name, part.vendor):
-                found = search(written, shipped())
+                found = search(written, load_shipped())
                 assert found.part is not None, written
                 assert found.part.id == part.id, written
                 assert found.note is None or normalize_name(written.replace("-", " ")) in several, written
@@ -108,13 +109,13 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 @pytest.mark.parametrize("name", ["A100", "A800", "H100", "V100", "RTX 4090"])
 def test_a_device_is_never_recognised_by_a_bare_name(name):
     for said in (name, f"NVIDIA {name}", f"NVIDIA {name} SXM 80 GB"):
-        assert rate(Evidence(said)).part is None
+        assert rate_evidence(Evidence(said)).part is None
         with pytest.raises(InputError):
             lookup(Evidence(said))
 
 
 def test_a_name_with_a_character_less_or_exchanged_is_never_taken_for_another_in_silence():
-    names = [name for part in shipped().parts.values() for name in part.driver_names]
+    names = [name for part in load_shipped().parts.values() for name in part.driver_names]
     changed = {
         name[:index] + put + name[index + 1 :]
         for name in names
@@ -122,7 +123,7 @@ def test_a_name_with_a_character_less_or_exchanged_is_never_taken_for_another_in
         for put in ("", "0", "8", "X")
     }
     for written in changed:
-        found = search(written, shipped())
+        found = search(written, load_shipped())
         if found.part is not None and found.note is None:
             own = [found.part.id, *found.part.names()]
             assert _squashed(written) in {_squashed(each) for each in own}
@@ -155,7 +156,7 @@ why = "ours are all PCIe"
 
 
 def test_a_file_of_one_s_own_says_what_its_bare_names_stand_for():
-    known = extend(shipped(), MINE, "mine.toml")
+    known = extend(load_shipped(), MINE, "mine.toml")
     assert require("h1", known).part.id == "acme-h1-pcie"
     assert require("ACME H1 sxm", known).part.id == "acme-h1-sxm"
     assert require("A800", known).part.id == BARE["A800"]
@@ -164,14 +165,14 @@ def test_a_file_of_one_s_own_says_what_its_bare_names_stand_for():
 def test_a_file_of_one_s_own_may_give_a_bare_name_another_meaning():
     text = MINE.replace('names = ["H1"]', 'names = ["A800"]')
     text = text.replace('parts = ["acme-h1-pcie", "acme-h1-sxm"]', 'parts = ["nvidia-a800-pcie-80gb"]')
-    assert require("a800", extend(shipped(), text, "mine.toml")).part.id == "nvidia-a800-pcie-80gb"
+    assert require("a800", extend(load_shipped(), text, "mine.toml")).part.id == "nvidia-a800-pcie-80gb"
 
 
 def test_a_part_that_takes_another_s_place_has_its_bare_name():
     text = MINE.partition("[[bare_name]]")[0].replace(
         'name = "ACME H1 SXM"', 'name = "ACME H1 SXM"\nreplaces = "nvidia-a800-sxm4-80gb"'
     )
-    assert require("A800", extend(shipped(), text, "mine.toml")).part.id == "acme-h1-sxm"
+    assert require("A800", extend(load_shipped(), text, "mine.toml")).part.id == "acme-h1-sxm"
 
 
 @pytest.mark.parametrize(
@@ -186,5 +187,5 @@ def test_a_part_that_takes_another_s_place_has_its_bare_name():
 def test_a_bare_name_that_can_not_be_is_refused_with_its_key(before, after, said):
     assert before in MINE
     with pytest.raises(InputError, match=r"^mine.toml: ") as caught:
-        extend(shipped(), MINE.replace(before, after), "mine.toml")
+        extend(load_shipped(), MINE.replace(before, after), "mine.toml")
     assert said in str(caught.value)

@@ -14,21 +14,21 @@ from pathlib import Path
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.specs.parts import (
+from nameplate.specs.physics import violations
+from nameplate.specs.registry import (
     PARTS_FILE,
     Registry,
     check,
     extend,
+    load_registry,
+    load_shipped,
     normalize_name,
-    registry,
     schema,
-    shipped,
 )
-from nameplate.specs.physics import violations
 
 ROOT = Path(__file__).parents[2]
 TEXT = (resources.files("nameplate.specs") / "data" / PARTS_FILE).read_text(encoding="utf-8")
-PARTS = shipped().parts
+PARTS = load_shipped().parts
 
 
 def load(text, where="sabotaged.toml"):
@@ -307,7 +307,7 @@ def test_the_published_schema_is_current():
 @pytest.mark.process
 def test_loading_imports_neither_torch_nor_pandas():
     code = (
-        "import sys; from nameplate.specs.parts import shipped; shipped();"
+        "import sys; from nameplate.specs.registry import load_shipped; load_shipped();"
         "print([name for name in ('torch', 'pandas', 'numpy', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -345,13 +345,14 @@ def test_a_user_s_part_joins_the_shipped_ones_from_a_file_and_from_the_environme
     file = tmp_path / "acme.toml"
     file.write_text(GOOD)
     assert (
-        registry([file]).parts["acme-x1"].datasheet["bf16"].source == "ACME X1 datasheet (2026-10); same unit"
+        load_registry([file]).parts["acme-x1"].datasheet["bf16"].source
+        == "ACME X1 datasheet (2026-10); same unit"
     )
     other = tmp_path / "other.toml"
     other.write_text(GOOD.replace("acme-x1", "acme-x2").replace("ACME X1", "ACME X2"))
     monkeypatch.setenv("NAMEPLATE_PARTS", f"{file}{os.pathsep}{other}")
-    assert {"acme-x1", "acme-x2"} < registry().parts.keys()
-    assert len(registry([file]).parts) == len(PARTS) + 2  # the same file named twice is read once
+    assert {"acme-x1", "acme-x2"} < load_registry().parts.keys()
+    assert len(load_registry([file]).parts) == len(PARTS) + 2  # the same file named twice is read once
 
 
 def test_a_user_s_part_may_name_shipped_sources_and_architectures():
@@ -359,7 +360,7 @@ def test_a_user_s_part_may_name_shipped_sources_and_architectures():
         'sources = ["sheet"]', 'sources = ["torchtitan"]'
     )
     text = text.replace("fp16 = 200", "fp16 = 800").replace("value = 200", "value = 800")
-    assert "torchtitan" in extend(shipped(), text, "mine.toml").parts["acme-x1"].datasheet["fp16"].source
+    assert "torchtitan" in extend(load_shipped(), text, "mine.toml").parts["acme-x1"].datasheet["fp16"].source
 
 
 def test_a_user_s_part_replaces_a_shipped_one_only_when_it_says_so():
@@ -367,16 +368,20 @@ def test_a_user_s_part_replaces_a_shipped_one_only_when_it_says_so():
     with pytest.raises(
         InputError, match=r"driver_names.*'NVIDIA L4'.*nvidia-l4 hasn't.*replaces = 'nvidia-l4'"
     ):
-        extend(shipped(), named, "mine.toml")
+        extend(load_shipped(), named, "mine.toml")
     with pytest.raises(InputError, match=r"\.id can't be used; got 'nvidia-l4'.*replaces = 'nvidia-l4'"):
-        extend(shipped(), GOOD.replace("acme-x1", "nvidia-l4"), "mine.toml")
+        extend(load_shipped(), GOOD.replace("acme-x1", "nvidia-l4"), "mine.toml")
     with pytest.raises(InputError, match=r"driver_names.*'NVIDIA A100'.*no name that"):
-        extend(shipped(), GOOD.replace("ACME X1 PCIe", "NVIDIA A100"), "mine.toml")
+        extend(load_shipped(), GOOD.replace("ACME X1 PCIe", "NVIDIA A100"), "mine.toml")
     with pytest.raises(InputError, match=r"shared_names.*'NVIDIA L40'"):
         extend(
-            shipped(), GOOD.replace('driver_names = ["ACME X1 PCIe"]', 'shared_names = ["NVIDIA L40"]'), "m"
+            load_shipped(),
+            GOOD.replace('driver_names = ["ACME X1 PCIe"]', 'shared_names = ["NVIDIA L40"]'),
+            "m",
         )
-    ours = extend(shipped(), named.replace('vendor = "ACME"', 'vendor = "ACME"\nreplaces = "nvidia-l4"'), "m")
+    ours = extend(
+        load_shipped(), named.replace('vendor = "ACME"', 'vendor = "ACME"\nreplaces = "nvidia-l4"'), "m"
+    )
     assert "nvidia-l4" not in ours.parts
     assert "acme-x1" in ours.parts
 
@@ -420,7 +425,7 @@ WRONG = [
 def test_a_wrong_file_is_refused_in_one_sentence(old, new, key, got, expected):
     assert old in GOOD
     with pytest.raises(InputError) as caught:
-        extend(shipped(), GOOD.replace(old, new), "mine.toml")
+        extend(load_shipped(), GOOD.replace(old, new), "mine.toml")
     sentence = str(caught.value)
     assert sentence.startswith(f"mine.toml: the value of {key}")
     assert "can't be used; got " in sentence
@@ -432,12 +437,12 @@ def test_a_wrong_file_is_refused_in_one_sentence(old, new, key, got, expected):
 
 def test_a_file_that_can_t_be_read_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none.toml: a parts file can't be read; got 'No such file"):
-        registry([tmp_path / "none.toml"])
+        load_registry([tmp_path / "none.toml"])
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
     with pytest.raises(InputError, match="not UTF-8"):
-        registry([tmp_path / "latin.toml"])
+        load_registry([tmp_path / "latin.toml"])
     with pytest.raises(InputError, match=r"mine.toml: not TOML"):
-        extend(shipped(), "a = ", "mine.toml")
+        extend(load_shipped(), "a = ", "mine.toml")
 
 
 def test_names_are_compared_whole_but_for_case_spaces_and_the_vendor():

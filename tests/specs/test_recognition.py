@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nameplate.base.errors import InputError
-from nameplate.specs.parts import extend, normalize_name, shipped
-from nameplate.specs.recognition import Evidence, identify, lookup, nearest, rate, search
+from nameplate.specs.rating import rate_evidence
+from nameplate.specs.recognition import Evidence, find_nearest, identify, lookup, search
+from nameplate.specs.registry import extend, load_shipped, normalize_name
 
 MIB = 1 << 20
 
@@ -81,11 +82,11 @@ def test_a_driver_s_name_finds_its_part(subtests):
     for name, part in NAMES.items():
         with subtests.test(name=name):
             assert lookup(name).id == part
-            assert rate(Evidence(name)).part == part
+            assert rate_evidence(Evidence(name)).part == part
 
 
 def test_a_part_is_found_by_its_id_and_by_the_name_of_the_table(subtests):
-    for part, found in shipped().parts.items():
+    for part, found in load_shipped().parts.items():
         with subtests.test(part=part):
             assert lookup(part).id == part
             assert lookup(part.upper()).id == part
@@ -122,7 +123,7 @@ def test_no_part_is_given_a_neighbour_s_figure(name):
     assert "isn't the name of a part" in sentence
     assert REFUSED[name] in sentence
     assert "--parts FILE" in sentence
-    found = rate(Evidence(name))
+    found = rate_evidence(Evidence(name))
     assert found.part is None
     assert found.nominal_for("fp16").tflops is None
     assert name in str(found.nominal_for("fp16").source)
@@ -133,7 +134,7 @@ def test_no_part_is_given_a_neighbour_s_figure(name):
 def test_a_device_without_a_name_is_refused(name):
     with pytest.raises(InputError, match="no name"):
         lookup(name)
-    assert rate(Evidence(name, 81920 * MIB, 108)).part is None
+    assert rate_evidence(Evidence(name, 81920 * MIB, 108)).part is None
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ EVIDENCE = [
 @pytest.mark.parametrize(("evidence", "part"), EVIDENCE, ids=lambda one: getattr(one, "name", one))
 def test_evidence_agrees_with_the_name_or_settles_it(evidence, part):
     assert lookup(evidence).id == part
-    assert evidence.name in rate(evidence).evidence
+    assert evidence.name in rate_evidence(evidence).evidence
 
 
 CONTRADICTIONS = [
@@ -194,7 +195,7 @@ CONTRADICTIONS = [
 def test_evidence_that_contradicts_the_name_is_refused(evidence, reason):
     with pytest.raises(InputError, match=f"the name is that of .*, but .*{reason}"):
         lookup(evidence)
-    assert reason in str(rate(evidence).missing)
+    assert reason in str(rate_evidence(evidence).missing)
 
 
 @pytest.mark.parametrize(
@@ -216,16 +217,16 @@ def test_an_ambiguous_name_says_what_would_settle_it(evidence, said):
         lookup(evidence)
     for one in said:
         assert one in str(caught.value)
-    assert rate(evidence).part is None
+    assert rate_evidence(evidence).part is None
 
 
 def test_a_memory_limit_allows_for_what_drivers_keep_back_and_no_more():
     for gib, found in ((24 * 0.916, True), (24 * 0.8, False), (24 * 1.1, False)):
-        assert (rate(Evidence("NVIDIA A10", int(gib * (1 << 30)))).part is not None) == found
+        assert (rate_evidence(Evidence("NVIDIA A10", int(gib * (1 << 30)))).part is not None) == found
 
 
 def test_the_a800_is_rated_by_both_figures_and_says_why():
-    found = rate(Evidence("NVIDIA A800-SXM4-80GB", 81920 * MIB, 108))
+    found = rate_evidence(Evidence("NVIDIA A800-SXM4-80GB", 81920 * MIB, 108))
     assert (found.nominal_for("bf16").tflops, found.datasheet_for("bf16").tflops) == (320, 312)
     assert "36Kr" in found.nominal_for("bf16").source
     assert "2024-10-30" in found.nominal_for("bf16").source
@@ -235,7 +236,7 @@ def test_the_a800_is_rated_by_both_figures_and_says_why():
 
 
 def test_a_part_of_two_devices_is_rated_for_the_one_a_framework_sees():
-    found = rate(Evidence("AMD Instinct MI250X", 65520 * MIB, 110))
+    found = rate_evidence(Evidence("AMD Instinct MI250X", 65520 * MIB, 110))
     assert found.nominal_for("bf16").tflops == pytest.approx(191.5)
     assert "1/2 of 383" in found.nominal_for("bf16").source
     assert any("2 devices to a framework" in note for note in map(str, found.notes))
@@ -243,12 +244,12 @@ def test_a_part_of_two_devices_is_rated_for_the_one_a_framework_sees():
 
 
 def test_fp64_products_are_rated_by_the_matrix_unit():
-    assert rate(Evidence("NVIDIA A100-SXM4-80GB")).nominal_for("fp64").tflops == 19.5
-    assert rate(Evidence("NVIDIA L4")).nominal_for("fp64").tflops == 0.49
+    assert rate_evidence(Evidence("NVIDIA A100-SXM4-80GB")).nominal_for("fp64").tflops == 19.5
+    assert rate_evidence(Evidence("NVIDIA L4")).nominal_for("fp64").tflops == 0.49
 
 
 def test_a_conflict_without_a_value_gives_no_figure_and_says_so():
-    found = rate(Evidence("Ascend910B3"))
+    found = rate_evidence(Evidence("Ascend910B3"))
     assert found.part == "huawei-ascend-910b"
     assert found.nominal_for("fp16").tflops is None
     assert "fp16" not in found.rated_dtypes
@@ -257,7 +258,7 @@ def test_a_conflict_without_a_value_gives_no_figure_and_says_so():
 
 
 def test_a_name_settles_the_memory_size():
-    known = shipped()
+    known = load_shipped()
     assert search("NVIDIA GH200 480GB", known).memory.gb.value == 96
     assert search("Tesla V100-SXM2-32GB", known).memory.gb.value == 32
     assert identify(Evidence("NVIDIA V100 SXM2", 32510 * MIB), known).memory.gb.value == 32
@@ -265,22 +266,22 @@ def test_a_name_settles_the_memory_size():
 
 
 def test_nearest_names_are_parts_of_the_registry():
-    assert nearest("NVIDIA A800-SXM4-40GB", shipped())[0] == "nvidia-a800-sxm4-80gb"
-    assert set(nearest("h100", shipped())) <= shipped().parts.keys()
+    assert find_nearest("NVIDIA A800-SXM4-40GB", load_shipped())[0] == "nvidia-a800-sxm4-80gb"
+    assert set(find_nearest("h100", load_shipped())) <= load_shipped().parts.keys()
 
 
 OWNERS: dict[str, set[str]] = {}
-for _part in shipped().parts.values():
+for _part in load_shipped().parts.values():
     for _name in (_part.id, *_part.names(), *_part.shared_names):
         OWNERS.setdefault(normalize_name(_name), set()).add(_part.id)
     OWNERS.setdefault(_part.id, set()).add(_part.id)
 
-KNOWN = [name for part in shipped().parts.values() for name in part.names()]
+KNOWN = [name for part in load_shipped().parts.values() for name in part.names()]
 
 
 def check_perturbed(name):
     """Refused, or the part whose own table has exactly this name; never another."""
-    part = identify(Evidence(name), shipped()).part
+    part = identify(Evidence(name), load_shipped()).part
     if part is not None:
         assert part.id in OWNERS.get(normalize_name(name), {name.strip().casefold()})
 
@@ -323,7 +324,7 @@ dense_tflops = { bf16 = 147 }
 def test_a_user_s_part_is_found_by_its_name(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(MINE)
-    found = rate(Evidence("NVIDIA GeForce RTX 4090 D"), [file])
+    found = rate_evidence(Evidence("NVIDIA GeForce RTX 4090 D"), [file])
     assert found.nominal_for("bf16").tflops == 147
     assert "from mine.toml" in found.evidence
     assert str(tmp_path) not in found.evidence  # a folder may say whose machine this is
@@ -331,6 +332,6 @@ def test_a_user_s_part_is_found_by_its_name(tmp_path):
 
 
 def test_a_longer_name_is_no_part_s_name():
-    known = extend(shipped(), MINE, "mine.toml")
+    known = extend(load_shipped(), MINE, "mine.toml")
     assert search("NVIDIA H100 80GB HBM3", known).part.id == "nvidia-h100-sxm5-80gb"
     assert search("H10", known).part is None

@@ -33,4 +33,4 @@ def devices(device: Device = "all", lang: Lang = "en", json: Json = False) -> No
 def _survey(device: str) -> Survey:
     from nameplate.device import survey
 
-    return survey.survey() if device == "all" else survey.survey_of(device)
+    return survey.survey() if device == "all" else survey.survey_one(device)

@@ -105,7 +105,7 @@ Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the draws.")]
 
 def use_parts(files: list[Path] | None) -> None:
     """Have this process, and those it starts, know the parts in `files` too."""
-    from nameplate.specs.parts import ENVIRONMENT
+    from nameplate.specs.registry import ENVIRONMENT
 
     named = [*filter(None, [os.environ.get(ENVIRONMENT)]), *(str(file.resolve()) for file in files or ())]
     if named:

@@ -83,13 +83,13 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
 
 
 def _repeat(times: int, dtype: str, json: bool) -> bool:
-    from nameplate.device.threads import chosen_threads
+    from nameplate.device.host import set_default_threads
     from nameplate.report.selftest import repeated_table
     from nameplate.selftest.ours import ours
     from nameplate.selftest.peers import peers
     from nameplate.selftest.repeat import repeat
 
-    with chosen_threads():
+    with set_default_threads():
         rivals = peers(dtype)
         _say("calibrating")
         result = repeat(times, ours(dtype), rivals, progress=lambda n, who: _say(f"{n + 1}/{times} {who}"))

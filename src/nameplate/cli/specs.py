@@ -22,10 +22,10 @@ def register(app: typer.Typer) -> None:
 def specs(name: Name = None, parts: Parts = None, lang: Lang = "en", json: Json = False) -> None:
     """Print what is known of a part, with sources and conflicts; without NAME, a table of all."""
     from nameplate.report.specs import part_document, part_view, parts_view
-    from nameplate.specs.parts import registry
     from nameplate.specs.recognition import require
+    from nameplate.specs.registry import load_registry
 
-    known = registry(parts or ())
+    known = load_registry(parts or ())
     with reader(lang, json=json):
         if name is not None:
             named = require(name, known)

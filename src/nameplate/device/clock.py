@@ -37,7 +37,7 @@ _TOGETHER_TRIES = 9
 _Loop = Callable[[int], None]
 
 
-def measured_mhz() -> float | None:
+def measure_mhz() -> float | None:
     """Return the highest clock, in MHz, of some 500 short chains on one core, or None where it can't be had.
 
     The highest, because everything that disturbs a chain (interrupts, steal, a clock still rising) makes it
@@ -50,7 +50,7 @@ def measured_mhz() -> float | None:
         return None
 
 
-def parallel_speed(threads: int) -> float | None:
+def measure_parallel_speed(threads: int) -> float | None:
     """Multiplications that a core does a cycle while `threads` of them work, at most 1; some 15 ms.
 
     About 1 where each core is all ours, about 0.5 where it is shared with a thread of ours or a neighbour's.

@@ -19,13 +19,12 @@ from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message, text
 from nameplate.device import clock, host
 from nameplate.device.identity import CpuIdentity
-from nameplate.device.interface import Counters, Probe, Timing
 from nameplate.device.kernels import name_cpu_kernels
-from nameplate.device.product import product_probe
+from nameplate.device.protocol import Counters, Probe, Timing
 from nameplate.specs import cpu as specs
-from nameplate.specs import recognition
-from nameplate.specs.parts import ENVIRONMENT
-from nameplate.specs.rating import Figure, Rating
+from nameplate.specs.rating import Figure, Rating, rate_evidence
+from nameplate.specs.recognition import Evidence
+from nameplate.specs.registry import ENVIRONMENT
 from nameplate.telemetry.host import HostSampler, read_cpu_totals, read_tick_s
 from nameplate.workload import Launch
 
@@ -74,7 +73,7 @@ class CpuDevice:
     def time_batch(
         self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
     ) -> Timing:
-        """Time `samples` samples of `per_sample` launches; see `interface.Device.time_batch`."""
+        """Time `samples` samples of `per_sample` launches; see `protocol.Device.time_batch`."""
         ring = cycle(launches)
         with garbage_collection_off():
             cpu_s = time.process_time()
@@ -120,7 +119,7 @@ class CpuDevice:
         return row
 
     def timeline(self, since_s: float) -> tuple[Counters, ...]:
-        """Rows of this process and of the host's sampler; see `interface.Device.timeline`."""
+        """Rows of this process and of the host's sampler; see `protocol.Device.timeline`."""
         self._drain()
         return tuple(sorted((row for row in self._rows if row.at_s >= since_s), key=lambda row: row.at_s))
 
@@ -143,7 +142,7 @@ class CpuDevice:
 
     def probe(self, dtype: str) -> Probe | None:
         """A product of 768³, calibrated by 1024³ and 2048³; None for a dtype the CPU isn't rated for."""
-        return product_probe(dtype) if dtype in self.rating.rated_dtypes else None
+        return make_probe(dtype) if dtype in self.rating.rated_dtypes else None
 
     def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """None: nothing lies between launches here but the loop."""
@@ -158,7 +157,7 @@ class CpuDevice:
 
     def _parallel_share(self) -> float | None:
         usual = self.identity.parallel_speed
-        now = None if usual is None else clock.parallel_speed(int(self.cores))
+        now = None if usual is None else clock.measure_parallel_speed(int(self.cores))
         return None if usual is None or now is None else min(now / usual, 1.0)
 
     def synchronize(self) -> None:
@@ -184,7 +183,7 @@ def _timer_resolution() -> float:
 def read_identity() -> CpuIdentity:
     """Read this host's processors, what of them may be used, and how torch's libraries are set up."""
     processor, cores = host.read_processor(), host.read_cores()
-    hidden = specs.max_boost(processor.name) is None
+    hidden = specs.find_boost(processor.name) is None
     return CpuIdentity(
         name=processor.name,
         architecture=platform.machine(),
@@ -205,12 +204,12 @@ def read_identity() -> CpuIdentity:
         numa_nodes=cores.numa_nodes,
         reported_mhz=processor.mhz,
         maximum_mhz=host.read_maximum_mhz(),
-        measured_mhz=clock.measured_mhz() if hidden else None,
-        parallel_speed=clock.parallel_speed(int(cores.usable)),
+        measured_mhz=clock.measure_mhz() if hidden else None,
+        parallel_speed=clock.measure_parallel_speed(int(cores.usable)),
         caches_bytes=host.read_caches(),
         memory_bytes=psutil.virtual_memory().total,
-        memory_limit_bytes=host.cgroup_memory(),
-        thread_settings=host.thread_settings(),
+        memory_limit_bytes=host.read_cgroup_memory(),
+        thread_settings=host.read_thread_settings(),
         **_torch_build(),
     )
 
@@ -266,7 +265,7 @@ def _rating_by_user(identity: CpuIdentity) -> Rating | None:
     # Shipped parts are accelerators; only a file of the user's may name a CPU.
     if not os.environ.get(ENVIRONMENT) or not identity.name:
         return None
-    found = recognition.rate(recognition.Evidence(name=identity.name))
+    found = rate_evidence(Evidence(name=identity.name))
     return found if found.part is not None else None
 
 
@@ -275,14 +274,14 @@ def _figures(
 ) -> dict[str, Figure]:
     """A figure per dtype that the registry knows of: rated, or None with the reason."""
     figures = {}
-    rated = specs.throughput(part, identity.flags, identity.name)
+    rated = specs.find_throughput(part, identity.flags, identity.name)
     for dtype in get_args(specs.Dtype):
         if dtype not in rated:
-            figures[dtype] = Figure(None, specs.why_absent(dtype, part, identity.flags))
+            figures[dtype] = Figure(None, specs.explain_absence(dtype, part, identity.flags))
             continue
         path, cores = rated[dtype], identity.usable_cores
         figures[dtype] = Figure(
-            specs.nominal_tflops(path, cores, clock_mhz),
+            specs.compute_nominal_tflops(path, cores, clock_mhz),
             f"{path.flop_per_cycle} FLOP per cycle per core ({path.instruction}) × {cores:g} cores × "
             f"{clock_mhz:,.0f} MHz ({clock_source})",
         )
@@ -304,7 +303,7 @@ def _evidence(identity: CpuIdentity) -> specs.CpuEvidence:
 
 def _rated_clock(identity: CpuIdentity) -> tuple[float, str] | None:
     """The clock nominal counts by, in MHz, with where it comes from; None where there is none."""
-    boost = specs.max_boost(identity.name)
+    boost = specs.find_boost(identity.name)
     if boost:
         return boost.max_boost_mhz, "the model's maximum boost"
     if identity.measured_mhz:
@@ -330,3 +329,54 @@ def _notes(identity: CpuIdentity) -> Iterator[Message]:
         yield message("threads_differ", threads=identity.threads, cores=cores)
     if identity.quota_cpus and identity.quota_cpus < len(identity.affinity_cpus or ()):
         yield message("quota", cpus=identity.quota_cpus)
+
+
+# The probe's shape is none of the suites': a product can't be its own ceiling. It takes some milliseconds.
+_PROBE_EDGE = 768
+# Where a CPU's libraries reach their best, in every dtype seen so far.
+_BEST_EDGES = (1024, 2048)
+_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+class _Product:
+    """C = A·B with all three `edge`² in one dtype, on buffers that can be had anew."""
+
+    def __init__(self, edge: int, dtype: str) -> None:
+        self._edge, self._dtype = edge, dtype
+        self._operands: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def renew(self) -> None:
+        """Put the operands, filled the first time, and what they are multiplied into, elsewhere."""
+        import torch
+
+        if self._operands is None:
+            kind = getattr(torch, _DTYPES[self._dtype])
+            a, b = (torch.randn(self._edge, self._edge).to(kind) for _ in range(2))
+        else:
+            a, b = (operand.clone() for operand in self._operands)
+        self._operands, self._product = (a, b), torch.empty_like(a)
+
+    def launch(self) -> None:
+        """Multiply once."""
+        import torch
+
+        if self._operands is None:
+            self.renew()
+        assert self._operands is not None
+        torch.mm(*self._operands, out=self._product)
+
+
+def make_probe(dtype: str) -> Probe | None:
+    """The probe of a dtype with the products to calibrate it by; None for a dtype that torch has no product
+    in.
+    """
+    if dtype not in _DTYPES:
+        return None
+    best = tuple(_probe(edge, dtype) for edge in _BEST_EDGES)
+    return _probe(_PROBE_EDGE, dtype, best)
+
+
+def _probe(edge: int, dtype: str, larger: tuple[Probe, ...] = ()) -> Probe:
+    product = _Product(edge, dtype)
+    name = f"{dtype} {edge}x{edge}x{edge}"
+    return Probe(name, 2 * edge**3, product.launch, product.renew, larger)

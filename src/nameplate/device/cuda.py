@@ -24,10 +24,10 @@ from nameplate.base.errors import InputError
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
 from nameplate.device.identity import CudaIdentity
-from nameplate.device.interface import Counters, Probe, Timing
 from nameplate.device.kernels import name_cuda_kernels
-from nameplate.specs import recognition
-from nameplate.specs.rating import Rating
+from nameplate.device.protocol import Counters, Probe, Timing
+from nameplate.specs.rating import Rating, rate_evidence
+from nameplate.specs.recognition import Evidence
 from nameplate.telemetry.gpu import GpuFacts, GpuReading
 from nameplate.telemetry.nvml import NvmlClient
 from nameplate.workload import Launch
@@ -186,7 +186,7 @@ class CudaDevice:
         return now
 
     def timeline(self, since_s: float) -> tuple[Counters, ...]:
-        """Rows from `since_s` on; see `interface.Device.timeline`. None is kept longer than 20 minutes.
+        """Rows from `since_s` on; see `protocol.Device.timeline`. None is kept longer than 20 minutes.
 
         Where NVML tells nothing of this GPU there are those of `counters` alone, each with the reason.
         """
@@ -214,7 +214,7 @@ class CudaDevice:
 
     def _watcher(self, uuid: str) -> NvmlClient:
         """The client, which samples this GPU from the first time that something of it is asked."""
-        client = self._nvml or shared_nvml()
+        client = self._nvml or share_nvml()
         if not self._watching:
             client.start_sampling(uuid)
             self._watching = True
@@ -323,8 +323,8 @@ def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample:
 
 def rate(identity: CudaIdentity) -> Rating:
     """What the part this GPU is recognised as is rated for; null figures with the reason where it is none."""
-    return recognition.rate(
-        recognition.Evidence(
+    return rate_evidence(
+        Evidence(
             name=identity.name,
             memory_bytes=identity.memory_bytes,
             multiprocessors=identity.multiprocessors,
@@ -341,7 +341,7 @@ def read_identity(index: int, nvml: NvmlClient | None = None) -> CudaIdentity:
     found: Any = torch.cuda.get_device_properties(index)
     given = getattr(found, "uuid", None)
     uuid = f"GPU-{given}" if given else None
-    client = nvml or shared_nvml()
+    client = nvml or share_nvml()
     facts = None if uuid is None else client.facts(uuid)
     return CudaIdentity(
         name=found.name,
@@ -357,7 +357,7 @@ def read_identity(index: int, nvml: NvmlClient | None = None) -> CudaIdentity:
     )
 
 
-def identity_without_torch(facts: GpuFacts) -> CudaIdentity:
+def identify_without_torch(facts: GpuFacts) -> CudaIdentity:
     """A GPU that torch doesn't see, as the driver alone describes it; one it has lost has an empty name."""
     return CudaIdentity(
         name=facts.name or "",
@@ -396,7 +396,7 @@ def open_nvml() -> NvmlClient:
 
 
 @cache
-def shared_nvml() -> NvmlClient:
+def share_nvml() -> NvmlClient:
     """The client of every GPU this process opens: NVML may take seconds to start, and a hung one hangs again.
 
     It is open as long as this process is, for no device says when it is done with. Where a process is killed
@@ -407,7 +407,7 @@ def shared_nvml() -> NvmlClient:
     return client
 
 
-def driver_and_count() -> tuple[str, int] | None:
+def find_driver_and_count() -> tuple[str, int] | None:
     """The driver's version and how many GPUs NVML sees, whatever torch can use; None without a driver.
 
     Where there is a driver that doesn't answer, that is None too, with a warning: there may be a GPU.
@@ -425,7 +425,7 @@ def driver_and_count() -> tuple[str, int] | None:
     return None
 
 
-def build_of_torch() -> str:
+def describe_torch_build() -> str:
     """Torch's version, and the CUDA it was built for."""
     import torch
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +109,7 @@ def read_cores(root: Path = ROOT) -> Cores:
         sockets = len({core[0] for core in topology.values() if core})
     nodes = list((root / "sys/devices/system/node").glob("node[0-9]*"))
     return Cores(
-        logical, affinity, cgroup_cpus(root), physical, siblings, sockets, len(nodes) if nodes else None
+        logical, affinity, read_cgroup_cpus(root), physical, siblings, sockets, len(nodes) if nodes else None
     )
 
 
@@ -135,7 +137,7 @@ def _count(text: str) -> int | None:
     return count
 
 
-def cgroup_cpus(root: Path = ROOT) -> float | None:
+def read_cgroup_cpus(root: Path = ROOT) -> float | None:
     """CPUs this process's control group may use (the least of its ancestors' limits), or None: no limit."""
     limits = [_quota(text) for text in _cgroup_files(root, "cpu.max")]  # version 2: "200000 100000"
     for folder in ("cpu", "cpu,cpuacct"):  # version 1
@@ -146,7 +148,7 @@ def cgroup_cpus(root: Path = ROOT) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def cgroup_memory(root: Path = ROOT) -> int | None:
+def read_cgroup_memory(root: Path = ROOT) -> int | None:
     """Bytes this process's control group may hold, or None: no limit."""
     limits = [_integer(text.strip()) for text in _cgroup_files(root, "memory.max")]
     limits.append(_integer(_read(root / "sys/fs/cgroup/memory/memory.limit_in_bytes")))
@@ -198,7 +200,7 @@ def read_maximum_mhz(root: Path = ROOT) -> float | None:
     return khz / 1000 if khz else None
 
 
-def thread_settings() -> dict[str, str]:
+def read_thread_settings() -> dict[str, str]:
     """Environment variables that change how math libraries thread or spin, those that are set."""
     return {name: os.environ[name] for name in _SETTINGS if name in os.environ}
 
@@ -232,3 +234,28 @@ def _sysctl(name: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+# GOMP_SPINCOUNT: a thread that waits for a slower one spins, by default for so long that its CPU time says
+# nothing of the work once others use the cores. A bounded spin keeps FLOPs per CPU second within a few per
+# cent of the quiet figure and costs a quiet 1024³ product nothing that could be seen; docs/method.md has
+# figures. OPENBLAS_NUM_THREADS: numpy brings a second BLAS; its threads would spin beside torch's.
+_CHOSEN = {"GOMP_SPINCOUNT": "10000", "OPENBLAS_NUM_THREADS": "1"}
+# What the user may have said instead; the library would follow the chosen one all the same.
+_SAID_BY = {"GOMP_SPINCOUNT": "OMP_WAIT_POLICY"}
+
+
+@contextmanager
+def set_default_threads() -> Iterator[None]:
+    """Have processes started within inherit the settings; the environment is afterwards what it was."""
+    added = {
+        name: value
+        for name, value in _CHOSEN.items()
+        if name not in os.environ and _SAID_BY.get(name, name) not in os.environ
+    }
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -40,10 +40,10 @@ def name_cpu_kernels(launch: Launch) -> tuple[str, ...]:
             launch()
 
     printed = _stdout_of(run)
-    return tuple(dict.fromkeys([*library_kernels(printed), *operators]))
+    return tuple(dict.fromkeys([*parse_library_kernels(printed), *operators]))
 
 
-def library_kernels(verbose: str) -> list[str]:
+def parse_library_kernels(verbose: str) -> list[str]:
     """Read the kernels' names, in order of their calls, from what oneDNN and MKL print when verbose."""
     found = []
     for line in verbose.splitlines():

@@ -13,17 +13,17 @@ sum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nameplate.device.course import Course, Floats, Steps
 from nameplate.device.identity import SimulatedIdentity
-from nameplate.device.interface import Counters, Probe, Timing
+from nameplate.device.protocol import Counters, Probe, Timing
+from nameplate.device.simulated_law import Course, Durations, Floats, Law, Steps
 from nameplate.record import Batch
 from nameplate.specs.rating import Figure, Rating
 from nameplate.telemetry.gpu import POLICIES, GpuReading
@@ -32,8 +32,6 @@ from nameplate.workload import Launch
 if TYPE_CHECKING:
     import torch
 
-# Given the virtual time in seconds, a number of launches and a generator: seconds of each launch.
-Durations = Callable[[float, int, np.random.Generator], Floats]
 # What holds a clock down, and the driver's word for it.
 Policy = Literal["power", "software_thermal", "hardware_thermal", "power_brake"]
 _REASONS: dict[Policy, str] = {
@@ -45,66 +43,6 @@ _REASONS: dict[Policy, str] = {
 _TELEMETRY_S = 0.1
 _SAME_S = 1e-9  # two readings of one moment differ by rounding alone
 _FINEST_STEPS = 512  # that a batch is cut into, where what changes with time is followed through it
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What one launch takes beside what it should, independent of its neighbours; 1 on average.
-
-    A launch is at one of `levels`, each as likely, with a Gaussian body of relative standard deviation `sd`;
-    a share `tail_share` of launches is interrupted for an exponential time of mean `tail_excess` (of a
-    launch). All of it is then divided by its own mean.
-    """
-
-    sd: float = 0.0
-    levels: tuple[float, ...] = (1.0,)
-    tail_share: float = 0.0
-    tail_excess: float = 0.0
-
-    @cached_property
-    def relative_sd(self) -> float:
-        """Standard deviation of one launch ÷ its mean."""
-        levels = np.asarray(self.levels)
-        body = levels.var() + self.sd**2 * (levels**2).mean()
-        tail = 2 * self.tail_share * self.tail_excess**2 - (self.tail_share * self.tail_excess) ** 2
-        return math.sqrt(body + tail) / self._mean
-
-    @cached_property
-    def _mean(self) -> float:
-        return float(np.mean(self.levels)) + self.tail_share * self.tail_excess
-
-    def factors(self, count: int, generator: np.random.Generator) -> Floats:
-        """Draw `count` factors of mean 1. A body beyond 1 ± 0.99 is cut there: no launch takes no time."""
-        drawn = np.ones(count)
-        if self.sd:
-            drawn += generator.standard_normal(count) * self.sd
-            np.maximum(drawn, 0.01, out=drawn)
-        if len(self.levels) > 1:
-            drawn *= np.asarray(self.levels)[generator.integers(len(self.levels), size=count)]
-        if self.tail_share:
-            hit = np.flatnonzero(generator.random(count) < self.tail_share)
-            drawn[hit] += generator.exponential(self.tail_excess, hit.size)
-        drawn /= self._mean
-        return drawn
-
-
-@dataclass(frozen=True)
-class Law:
-    """Seconds of a launch: `launch_s` × what `course` was while it ran × `noise`."""
-
-    launch_s: float
-    noise: Noise = field(default_factory=Noise)
-    course: Course | None = None
-
-    def __call__(self, now_s: float, count: int, generator: np.random.Generator) -> Floats:
-        """Draw launches that all begin at one moment: `Durations`, as any function of one's own."""
-        course = 1.0 if self.course is None else float(self.course(np.asarray(now_s)))
-        return self.launch_s * course * self.noise.factors(count, generator)
-
-
-def steady(launch_s: float, relative_noise: float = 0.0) -> Law:
-    """Every launch takes `launch_s`, with Gaussian noise of that relative standard deviation."""
-    return Law(launch_s, Noise(relative_noise))
 
 
 @dataclass(frozen=True)
@@ -408,3 +346,82 @@ def _level(load: float | Steps, at_s: Floats) -> Floats | float:
 
 def _area(load: float | Steps, begin_s: float, end_s: ArrayLike) -> Floats:
     return load.area(begin_s, end_s) if isinstance(load, Steps) else load * (np.asarray(end_s) - begin_s)
+
+
+@dataclass(frozen=True)
+class SimulatedCheck:
+    """Every result that is looked at is right."""
+
+    reference: str = "fp64"
+    error: float = 0.1
+    rule: str = "simulated: what is sampled is right"
+    passed: bool = True
+
+
+@dataclass(frozen=True)
+class SimulatedPrepared:
+    """A workload that allocates nothing; what it would have computed has other bits once its device corrupts.
+
+    Its check passes all the same: a check samples, and what it misses is the harder case.
+    """
+
+    device: SimulatedDevice
+
+    @property
+    def launches(self) -> Sequence[Launch]:
+        """One launcher that does nothing."""
+        return (_nothing,)
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """No settings."""
+        return nullcontext()
+
+    def compute_reference(self) -> None:
+        """Nothing to compute."""
+
+    def check(self) -> SimulatedCheck:
+        """What is looked at is right."""
+        return SimulatedCheck()
+
+    def digest(self) -> str:
+        """The same for every result that is right."""
+        return "wrong" if self.device.corrupted else "right"
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class SimulatedWork:
+    """A workload of `flops` and `bytes` a launch that exists only on a simulated device."""
+
+    device: SimulatedDevice
+    flops: int = 10**9
+    bytes: int = 10**6
+    name: str = "simulated"
+    dtype: str = "fp32"
+    shape: str = "1"
+    convention: str = "declared"
+    represents: str | None = None
+
+    @property
+    def dimensions(self) -> dict[str, int | float | str]:
+        """None worth naming."""
+        return {}
+
+    @property
+    def resident_bytes(self) -> int:
+        """What it moves."""
+        return self.bytes
+
+    def unsupported(self, device: torch.device) -> str | None:
+        """Runs anywhere."""
+        return None
+
+    def pilot(self) -> None:
+        """None: it can be tried directly."""
+
+    def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> SimulatedPrepared:
+        """Allocate nothing."""
+        return SimulatedPrepared(self.device)

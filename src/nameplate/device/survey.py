@@ -7,16 +7,18 @@ GPUs come first, as torch numbers them (`cuda:0`); then those that the driver al
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from nameplate.base.errors import InputError
 from nameplate.base.formatting import percent, stated
 from nameplate.base.language import N_, _
 from nameplate.base.messages import Reason
 from nameplate.device import cuda
 from nameplate.device.cpu import CpuDevice
-from nameplate.device.find import open_device
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
+from nameplate.device.protocol import Described, Device
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuFacts, GpuReading, describe_problems
 from nameplate.telemetry.host import read_cpu_totals
@@ -29,7 +31,7 @@ _STEAL_SHARE = 0.01
 _PASSIVE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seen:
     """One device. `health` is what its driver reports amiss, `in_the_way` what else spoils a measurement.
 
@@ -44,6 +46,16 @@ class Seen:
     unusable: str | None = None
     reading: GpuReading | None = None
     facts: GpuFacts | None = None
+
+    @property
+    def kind(self) -> str:
+        """`cpu` or `cuda`."""
+        return self.identity.kind
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Total memory of the device; None: not known."""
+        return getattr(self.identity, "memory_bytes", None)
 
 
 @dataclass(frozen=True)
@@ -68,17 +80,19 @@ def survey() -> Survey:
         usable = [_usable_gpu(index, nvml) for index in range(_torch_count())]
         hidden = _other_gpus([seen.identity for seen in usable], nvml)
         devices = (*usable, *hidden, cpu(CpuDevice()))
-        return Survey(devices, cuda.build_of_torch(), nvml.driver, nvml.cuda_driver, nvml.count, nvml.absent)
+        return Survey(
+            devices, cuda.describe_torch_build(), nvml.driver, nvml.cuda_driver, nvml.count, nvml.absent
+        )
 
 
-def survey_of(name: str) -> Survey:
+def survey_one(name: str) -> Survey:
     """The one device that `bench run --device NAME` would open; for the CPU no driver is asked.
 
     Raises InputError as `open_device` does.
     """
     opened = open_device(name)
     if isinstance(opened, CpuDevice):
-        return Survey((cpu(opened),), cuda.build_of_torch())
+        return Survey((cpu(opened),), cuda.describe_torch_build())
     whole = survey()
     return replace(whole, devices=tuple(seen for seen in whole.devices if seen.name == opened.name))
 
@@ -125,7 +139,7 @@ def _other_gpus(usable: Sequence[Identity], nvml: NvmlClient) -> Iterator[Seen]:
 
 
 def _unusable_gpu(name: str, facts: GpuFacts, nvml: NvmlClient) -> Seen:
-    identity = cuda.identity_without_torch(facts)
+    identity = cuda.identify_without_torch(facts)
     reading = None if facts.uuid is None else nvml.reading(facts.uuid)
     return Seen(
         name,
@@ -148,7 +162,7 @@ def _why_unusable(facts: GpuFacts) -> str:
     if visible is not None:
         return _("torch doesn't see it (CUDA_VISIBLE_DEVICES={visible})", visible=visible)
     driver = facts.driver or _("unknown")
-    return _("torch can't use it: driver {driver}, {torch}", driver=driver, torch=cuda.build_of_torch())
+    return _("torch can't use it: driver {driver}, {torch}", driver=driver, torch=cuda.describe_torch_build())
 
 
 def _unjudged(reading: GpuReading | None) -> Iterator[str]:
@@ -170,7 +184,7 @@ def _unjudged(reading: GpuReading | None) -> Iterator[str]:
 def cpu(device: CpuDevice) -> Seen:
     """The CPU, with what stands in its way now."""
     identity = device.identity
-    obstacles = cpu_obstacles(identity, _load_average(), read_cpu_totals(cpus=identity.affinity_cpus))
+    obstacles = find_cpu_obstacles(identity, _load_average(), read_cpu_totals(cpus=identity.affinity_cpus))
     return Seen("cpu", identity, device.rating, in_the_way=tuple(obstacles))
 
 
@@ -181,7 +195,7 @@ def _load_average() -> float | None:
         return None
 
 
-def cpu_obstacles(
+def find_cpu_obstacles(
     identity: CpuIdentity, load: float | None, totals: tuple[float, float] | None
 ) -> Iterator[str]:
     """What spoils a measurement on this host: a sentence each, with a number and a next step.
@@ -223,3 +237,66 @@ def _limits(identity: CpuIdentity) -> Iterator[str]:
         if identity.thread_settings.get(name, "").casefold() == value:
             text = N_("{setting} lets threads sleep between launches: unset it")
             yield _(text, setting=f"{name}={value}")
+
+
+_EXPECTED = "auto, cpu, cuda, cuda:N or all"
+
+
+def device_names(name: str = "auto") -> list[str]:
+    """The devices that a flag names: `auto` (a GPU where there is one, else the CPU), `cpu`, `cuda` (the
+    first), `cuda:N`, or `all` (every GPU, or the CPU where there is none).
+
+    Raises InputError for an unknown name, for a GPU that isn't there, and for a GPU that NVML sees and torch
+    can't use: that is never a silent CPU run.
+    """
+    if name == "cpu":
+        return ["cpu"]
+    match = re.fullmatch(r"cuda:(\d+)", name)
+    if match is None and name not in ("auto", "cuda", "all"):
+        raise InputError("unknown device", where="--device", got=name, expected=_EXPECTED)
+    count = _torch_count()
+    if count == 0:
+        _refuse_unusable_gpu()
+        if name in ("auto", "all"):
+            return ["cpu"]
+    if match is not None and int(match[1]) < count:
+        return [name]
+    if match is not None or count == 0:
+        here = f"one of the {count} GPUs here" if count else "cpu: no CUDA GPU is here"
+        raise InputError("no such GPU", where="--device", got=name, expected=here)
+    return [f"cuda:{index}" for index in range(count)][: None if name == "all" else 1]
+
+
+def describe(name: str) -> Described:
+    """What is known of `cpu` or `cuda:N` without opening it."""
+    if name == "cpu":
+        return CpuDevice()  # opening it takes nothing
+    identity = cuda.read_identity(int(name.removeprefix("cuda:")))
+    return Seen(name, identity, cuda.rate(identity))
+
+
+def open_device(name: str = "auto") -> Device:
+    """Open the device that a flag names, the first where it names several.
+
+    Raises InputError as `device_names` does.
+    """
+    first = device_names(name)[0]
+    if first == "cpu":
+        return CpuDevice()
+    return cuda.CudaDevice(cuda.read_identity(int(first.removeprefix("cuda:"))))
+
+
+def _refuse_unusable_gpu() -> None:
+    """Raise where the driver shows a GPU that this build of torch can't use."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # the user hides them
+        return
+    seen = cuda.find_driver_and_count()
+    if seen is None or seen[1] == 0:
+        return
+    driver, count = seen
+    raise InputError(
+        f"NVML sees {count} GPU{'s' if count > 1 else ''} but torch can't use any",
+        where="--device",
+        got=f"driver {driver}, {cuda.describe_torch_build()}",
+        expected="a torch build that this driver supports, or --device cpu to measure the CPU",
+    )

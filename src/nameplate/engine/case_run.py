@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from nameplate.base.errors import Unsupported
 from nameplate.base.messages import Message, message, text, to_message
-from nameplate.device.interface import Device, Timing
+from nameplate.device.protocol import Device, Timing
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
 from nameplate.record import Status

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 from nameplate.base.messages import Message, message
-from nameplate.device.interface import Device, Probe, Timing
+from nameplate.device.protocol import Device, Probe, Timing
 from nameplate.engine.conditions import GpuConditions, conditions_between
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.verdict import is_contended

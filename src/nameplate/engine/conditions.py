@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nameplate.base.messages import Reason
-from nameplate.device.interface import Counters
+from nameplate.device.protocol import Counters
 from nameplate.telemetry.gpu import POLICIES, GpuDifference, GpuReading, subtract_readings
 from nameplate.telemetry.timeline import Spans, gained, integrated, mean_within
 

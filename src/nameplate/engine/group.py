@@ -16,7 +16,7 @@ from statistics import median
 
 import numpy as np
 
-from nameplate.device.interface import Counters, Device
+from nameplate.device.protocol import Counters, Device
 from nameplate.engine.case_run import CaseRun, TimedBatch
 from nameplate.engine.ceiling import Calibration, Ceiling, Ceilings, ProbeTrial, by_clock, by_probe
 from nameplate.engine.conditions import Conditions, conditions_between, of_batches

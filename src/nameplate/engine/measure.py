@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.device.interface import Device
+from nameplate.device.protocol import Device
 from nameplate.engine.case_run import MEMORY_SHARE, memory_needed
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance, Group

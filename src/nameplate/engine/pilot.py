@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nameplate.device.interface import Device
+from nameplate.device.protocol import Device
 from nameplate.workload import Launch, Workload
 
 _PILOT_S = 0.1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nameplate.base.messages import Message, message, text
-from nameplate.device.interface import Described
+from nameplate.device.protocol import Described
 from nameplate.engine.case_run import CaseRun, FailureReason, sentence
 from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions

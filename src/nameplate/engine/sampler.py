@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nameplate.device.interface import Device, Timing
+from nameplate.device.protocol import Device, Timing
 from nameplate.workload import Launch
 
 # A sample lasts at least this many steps of the clock: quantisation then stays under 0.1 % of a sample.

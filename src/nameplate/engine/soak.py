@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nameplate.device.interface import Counters, Device
+from nameplate.device.protocol import Counters, Device
 from nameplate.engine.case_run import CaseRun, TimedBatch
 from nameplate.engine.ceiling import Ceiling, Ceilings, by_clock
 from nameplate.engine.conditions import Conditions, conditions_between, of_batches

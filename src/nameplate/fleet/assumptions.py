@@ -14,8 +14,8 @@ from nameplate.base.language import _
 from nameplate.fleet.catalogues import INPUTS, Assumption, Catalogue, Price, merge
 from nameplate.fleet.size import card_tflops
 from nameplate.specs.part import Part
-from nameplate.specs.parts import Registry
 from nameplate.specs.recognition import require
+from nameplate.specs.registry import Registry
 from nameplate.stats.uncertain import Uncertain, Written, exact, read
 
 # A server that --price speaks of has so many cards, unless a known price of the part says otherwise.

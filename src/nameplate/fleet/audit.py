@@ -35,7 +35,7 @@ from nameplate.fleet.claims import (
     read_shipped_claims,
 )
 from nameplate.fleet.expression import Formula, Span
-from nameplate.specs.parts import Registry, registry
+from nameplate.specs.registry import Registry, load_registry
 
 if TYPE_CHECKING:
     import pandas
@@ -95,7 +95,7 @@ def audit(claims: str | Path | None = None, parts: Sequence[str | Path] = ()) ->
 
     `parts` are files of parts beside the registry's. Raises InputError for a file that fails.
     """
-    known = registry(parts)
+    known = load_registry(parts)
     where = CLAIMS_FILE if claims is None else str(claims)
     text = read_shipped_claims() if claims is None else read_file(claims, "claims")
     loaded = load_claims(text, where, known)

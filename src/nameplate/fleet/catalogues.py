@@ -23,7 +23,7 @@ from nameplate.base.model import FrozenModel
 from nameplate.base.toml import bad_value, parse_toml, read_file, read_packaged, schema_of
 from nameplate.chain.published import shipped_figures
 from nameplate.chain.stage import Stage
-from nameplate.specs.parts import Registry, registry
+from nameplate.specs.registry import Registry, load_registry
 from nameplate.stats.uncertain import Law, Uncertain, spread
 
 FILES = ("fleets.toml", "assumptions.toml")
@@ -242,7 +242,7 @@ def catalogue(files: Sequence[str | Path] = (), *, parts: Sequence[str | Path] =
     for a second fleet or derate under one id, for a second price of one part, and for a part that isn't in
     the registry.
     """
-    known = registry(parts)
+    known = load_registry(parts)
     merged = load_shipped()
     for file in files:
         merged = extend(merged, read_file(file, "fleets"), str(file), known)
@@ -254,7 +254,7 @@ def load_shipped() -> Catalogue:
     """The catalogue that comes with Nameplate, checked."""
     merged = Catalogue()
     for name in FILES:
-        merged = extend(merged, read_packaged("nameplate.fleet", name), name, registry())
+        merged = extend(merged, read_packaged("nameplate.fleet", name), name, load_registry())
     return merged
 
 

@@ -29,8 +29,8 @@ from nameplate.fleet.evidence import (
 )
 from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.size import DTYPE, Size, card_tflops
-from nameplate.specs.part import Part, short
-from nameplate.specs.parts import Registry
+from nameplate.specs.part import Part, shorten
+from nameplate.specs.registry import Registry
 from nameplate.stats.uncertain import read
 from nameplate.store.find import Results, find_run
 from nameplate.store.folder import Run, read_run
@@ -220,7 +220,7 @@ def _note_default(link: Link, part: Part) -> str:
         "by the {how} derate {derate}: no run of {part} was given",
         how=_(link.provenance),
         derate=link.id,
-        part=short(part.name),
+        part=shorten(part.name),
     )
 
 

@@ -24,7 +24,7 @@ from nameplate.base.model import FrozenModel
 from nameplate.base.toml import bad_value, parse_toml, read_packaged, schema_of
 from nameplate.fleet.catalogues import Date, Text
 from nameplate.fleet.expression import GRAMMAR, LONGEST, Formula, PartFigure, Span, parse_formula, point
-from nameplate.specs.parts import Registry
+from nameplate.specs.registry import Registry
 
 CLAIMS_FILE = "claims.toml"
 

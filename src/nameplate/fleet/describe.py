@@ -15,7 +15,7 @@ from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.price import Cost
 from nameplate.fleet.size import DTYPE, round_up
-from nameplate.specs.part import short
+from nameplate.specs.part import shorten
 
 _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")
 
@@ -28,7 +28,7 @@ def describe_delivered(cost: Cost) -> str | None:
     said = _(
         "One nominal EFLOPS of {part} ({cards} cards at {tflops}) delivers {derate} EFLOPS in {work} "
         "({factors})",
-        part=short(part.name),
+        part=shorten(part.name),
         cards=count(round_up(TFLOPS_PER_EFLOPS / card_tflops)),
         tflops=stated(card_tflops),
         derate=ratio(cost.derate),
@@ -119,5 +119,5 @@ def _factors(chain: tuple[Link, ...], peak_tflops: float) -> str:
 
 def _source(link: Link) -> str:
     if link.provenance == "published":
-        return short(link.device or "")
+        return shorten(link.device or "")
     return _("run {run}", run=link.run) if link.run else _(link.provenance)

@@ -23,7 +23,7 @@ from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.specs.part import Part
-from nameplate.specs.recognition import rating
+from nameplate.specs.rating import rate_part
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
 
@@ -105,7 +105,7 @@ def _records_of(entry: DeviceEntry, records: Sequence[Record]) -> list[Record]:
 
 def _check_datasheet(run: Run, part: Part, records: Sequence[Record], dtype: str) -> None:
     # Of one device: an MI250X card is two devices.
-    ours = rating(part, "").datasheet_for(dtype).tflops
+    ours = rate_part(part, "").datasheet_for(dtype).tflops
     theirs = {record.datasheet_tflops for record in records if record.dtype == dtype} - {None}
     if ours is None or any(not math.isclose(each or 0.0, ours) for each in theirs):
         raise NotPriced(

@@ -36,9 +36,9 @@ from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.rows import columns, cost_row
 from nameplate.fleet.size import card_tflops, round_up
-from nameplate.specs.part import short
-from nameplate.specs.parts import Registry, registry
+from nameplate.specs.part import shorten
 from nameplate.specs.recognition import require
+from nameplate.specs.registry import Registry, load_registry
 from nameplate.stats.uncertain import Number
 
 # What a need takes: figures of a fleet that grow with what it delivers.
@@ -235,7 +235,7 @@ def parts_of(part: str | Sequence[str], options: Mapping[str, Any]) -> dict[str,
     None given: those that a derate or a price is known of. Raises InputError for a name that the registry
     doesn't know.
     """
-    known = registry(options.get("parts") or ())
+    known = load_registry(options.get("parts") or ())
     named = [require(name, known) for name in names_of(part)]
     if not named:
         return dict.fromkeys(_known_of(known, options))
@@ -270,12 +270,12 @@ def of_parts(sizes: Mapping[str, float], **options: Any) -> tuple[Cost, ...]:
     """So many nominal EFLOPS of each part, by its id, priced together; `options` are those of `cost`."""
     if not sizes:
         return ()
-    known, listed = registry(options.get("parts") or ()), options.get("catalogue") or load_shipped()
+    known, listed = load_registry(options.get("parts") or ()), options.get("catalogue") or load_shipped()
     today = date.today().isoformat()
     fleets = tuple(
         Fleet(
             id=f"plan-{index}",
-            name=short(known.parts[part].name),
+            name=shorten(known.parts[part].name),
             as_of=today,
             part=part,
             eflops=float(eflops),

@@ -35,8 +35,8 @@ from nameplate.fleet.montecarlo import (
 )
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import DTYPE, Size, card_tflops, find_sizes, round_up
-from nameplate.specs.part import Part, short
-from nameplate.specs.parts import Registry, registry
+from nameplate.specs.part import Part, shorten
+from nameplate.specs.registry import Registry, load_registry
 from nameplate.stats.uncertain import Written
 from nameplate.store.folder import Run
 
@@ -201,7 +201,7 @@ def cost(
     Raises InputError for an unknown fleet, part, run, derate or input, for a size or price that isn't above
     0, for a run of none of these parts or without a trusted record, and for a chain that counts a loss twice.
     """
-    known = registry(parts)
+    known = load_registry(parts)
     listed = load_shipped() if catalogue is None else catalogue
     listed = adjust_catalogue(listed, assume or {}, price or {}, known)
     names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
@@ -256,7 +256,7 @@ class _Pricer:
             for name in OUTPUTS
             if all(name in each.estimates for each in pure)
         }
-        between = _(" and ").join(_("all {part}", part=short(part.name)) for part in size.mix)
+        between = _(" and ").join(_("all {part}", part=shorten(part.name)) for part in size.mix)
         mixed = N_("a mix of parts in unknown shares: what is known of it lies between {between}")
         reasons = [_(mixed, between=between)]
         if "ownership_rmb_per_year" not in estimates:
@@ -297,7 +297,7 @@ def _why_unknown(size: Size) -> str | None:
     if size.kind == "equivalent" and size.part is not None:
         return _(
             "other hardware, stated as so many {part}: neither their derate nor their price is its own",
-            part=short(size.part.name),
+            part=shorten(size.part.name),
         )
     if not size.parts:
         return _("its part isn't known: no chain holds for it, so what it delivers isn't known, nor its cost")
@@ -306,7 +306,7 @@ def _why_unknown(size: Size) -> str | None:
 
 def _all_of(size: Size, part: Part) -> Size:
     """The same EFLOPS, all of one part."""
-    name = _("{name}, all {part}", name=_(size.name), part=short(part.name))
+    name = _("{name}, all {part}", name=_(size.name), part=shorten(part.name))
     return replace(size, name=name, part=part, mix=())
 
 

@@ -17,7 +17,7 @@ from nameplate.fleet.outputs import OUTPUTS
 from nameplate.fleet.price import Cost, Rung
 from nameplate.fleet.size import DTYPE
 from nameplate.fleet.validation import ChainCheck
-from nameplate.specs.parts import registry
+from nameplate.specs.registry import load_registry
 
 if TYPE_CHECKING:
     import pandas
@@ -132,7 +132,7 @@ def from_frame(
     known = load_shipped() if catalogue is None else catalogue
     rows = zip(table.index, table.to_dict("records"), strict=True)
     fleets = tuple(_read_fleet(index, row) for index, row in rows)
-    return merge(known, Catalogue(fleet=fleets), "the frame", registry(parts))
+    return merge(known, Catalogue(fleet=fleets), "the frame", load_registry(parts))
 
 
 def _read_fleet(index: Hashable, row: Mapping[Hashable, Any]) -> Fleet:

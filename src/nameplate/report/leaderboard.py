@@ -35,8 +35,8 @@ from nameplate.record import GRAVITY, Record, Verdict
 from nameplate.report.labels import slowest_words, stage_words
 from nameplate.report.media.markdown import escape
 from nameplate.report.view import Field, Item
-from nameplate.specs.cpu import microarchitectures, normalize_brand
-from nameplate.specs.parts import shipped
+from nameplate.specs.cpu import load_microarchitectures, normalize_brand
+from nameplate.specs.registry import load_shipped
 from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run, find_runs, write_durably
 
@@ -260,9 +260,9 @@ def _merit(found: tuple[Result, Record]) -> tuple[int, float, float]:
 
 def part_name(part: str) -> str:
     """The part's whole name by the shipped registry, or the CPU tables; its id where neither knows it."""
-    if part in shipped().parts:
-        return shipped().parts[part].name
-    return next((each.name for each in microarchitectures() if each.id == part), part)
+    if part in load_shipped().parts:
+        return load_shipped().parts[part].name
+    return next((each.name for each in load_microarchitectures() if each.id == part), part)
 
 
 def _text_of(path: Path) -> str:

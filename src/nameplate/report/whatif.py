@@ -26,7 +26,7 @@ from nameplate.fleet.expression import Tree, translate
 from nameplate.fleet.montecarlo import Unit
 from nameplate.fleet.outputs import OUTPUTS, z_of_slowest
 from nameplate.fleet.price import Cost
-from nameplate.specs.part import short
+from nameplate.specs.part import shorten
 from nameplate.stats.uncertain import Uncertain, exact
 
 Group = Literal["price", "derates", "more"]
@@ -236,7 +236,7 @@ def _fleet(cost: Cost, unit: Unit) -> dict[str, Any]:
 
 
 def _label(cost: Cost, unit: Unit) -> str:
-    size, part = figure(cost.size.nominal_eflops), plain(short(unit.part.name))
+    size, part = figure(cost.size.nominal_eflops), plain(shorten(unit.part.name))
     return _("{name}: {eflops} EFLOPS of {part}", name=plain(_(cost.size.name)), eflops=size, part=part)
 
 

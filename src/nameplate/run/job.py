@@ -16,7 +16,7 @@ from typing import Protocol, Self
 from nameplate import suite as suites
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
-from nameplate.device.interface import Described
+from nameplate.device.protocol import Described
 from nameplate.engine.measure import Allowance
 from nameplate.record import Record
 from nameplate.store.folder import Run

@@ -17,9 +17,9 @@ from typing import Protocol
 from nameplate import suite as suites
 from nameplate.base.errors import InputError, NameplateError, OutputError, RunIncomplete
 from nameplate.base.messages import Message, message
-from nameplate.device.find import describe, device_names
-from nameplate.device.interface import Described
-from nameplate.device.threads import chosen_threads
+from nameplate.device.host import set_default_threads
+from nameplate.device.protocol import Described
+from nameplate.device.survey import describe, device_names
 from nameplate.engine.measure import record_without_figures
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.run.job import (
@@ -92,7 +92,7 @@ def measure(
     check_budget(budget)
     _check_nominal(nominal or {})
     flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
-    with chosen_threads():
+    with set_default_threads():
         if resume is not None:
             return _resume(find_unfinished(resume, results), suite, flags, observer, begun_s)
         begun = suites.find_suite(suite or "quick")

@@ -18,8 +18,8 @@ from nameplate.base.errors import NameplateError
 from nameplate.base.exit_status import ExitStatus, report_unforeseen
 from nameplate.base.messages import message
 from nameplate.base.processes import Parent, connect_to_parent
-from nameplate.device.find import open_device
-from nameplate.device.interface import Device
+from nameplate.device.protocol import Device
+from nameplate.device.survey import open_device
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.measure import measure_group, record_without_figures
 from nameplate.engine.pilot import Pilots

@@ -14,8 +14,8 @@ from scipy.special import stdtrit
 
 from nameplate.base.formatting import count, figure, interval, percent, ratio
 from nameplate.base.language import N_, _
-from nameplate.device.find import open_device
-from nameplate.device.interface import Device
+from nameplate.device.protocol import Device
+from nameplate.device.survey import open_device
 from nameplate.engine.case_run import count_buffer_sets
 from nameplate.engine.sampler import Sampler
 from nameplate.run.job import target_of

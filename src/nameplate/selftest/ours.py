@@ -18,7 +18,7 @@ from typing import Any
 
 from nameplate.base.errors import InputError, NameplateError
 from nameplate.base.text import plain
-from nameplate.device.find import open_device
+from nameplate.device.survey import open_device
 from nameplate.engine.ceiling import Calibration, Ceilings
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots

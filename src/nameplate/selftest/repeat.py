@@ -21,7 +21,7 @@ from nameplate.base.errors import InputError, NameplateError
 from nameplate.base.formatting import percent, ratio, stated
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.device.interface import Counters
+from nameplate.device.protocol import Counters
 from nameplate.engine.conditions import conditions_between
 from nameplate.engine.verdict import is_contended
 from nameplate.run.measure import SEED

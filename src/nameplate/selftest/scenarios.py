@@ -13,8 +13,8 @@ from pydantic import Field
 
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import parse_toml, read_packaged
-from nameplate.device.course import Course, Decay, Drift, Steps, constant, switching
-from nameplate.device.simulated import Driver, Law, Noise, Policy, SimulatedDevice
+from nameplate.device.simulated import Driver, Policy, SimulatedDevice
+from nameplate.device.simulated_law import Course, Decay, Drift, Law, Noise, Steps, constant, switching
 from nameplate.record import Status, Verdict
 
 _FULL_SPEED_TFLOPS = 1.0  # of a launch that nothing slows, so that every scenario's truth reads alike

@@ -25,8 +25,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.base.formatting import percent
 from nameplate.base.language import _
-from nameplate.device.simulated import SimulatedDevice
-from nameplate.device.simulated_work import SimulatedWork
+from nameplate.device.simulated import SimulatedDevice, SimulatedWork
 from nameplate.engine.measure import Allowance, measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.record import Record, Verdict

@@ -196,11 +196,13 @@ class CpuModels:
 
 def identify(evidence: CpuEvidence) -> Microarchitecture | None:
     """The part this machine is; None where none matches, or more than one. InputError for a bad file."""
-    found = [part for part in microarchitectures() if any(one.matches(evidence) for one in part.identify)]
+    found = [
+        part for part in load_microarchitectures() if any(one.matches(evidence) for one in part.identify)
+    ]
     return found[0] if len(found) == 1 else None
 
 
-def throughput(
+def find_throughput(
     microarchitecture: Microarchitecture, flags: Collection[str], brand: str | None = None
 ) -> dict[str, Throughput]:
     """The highest figure per dtype among those whose flags are all present.
@@ -216,8 +218,10 @@ def throughput(
     return best
 
 
-def why_absent(dtype: str, microarchitecture: Microarchitecture | None, flags: Collection[str]) -> Message:
-    """The reason for a dtype that `throughput` leaves out, fit for a record."""
+def explain_absence(
+    dtype: str, microarchitecture: Microarchitecture | None, flags: Collection[str]
+) -> Message:
+    """The reason for a dtype that `find_throughput` leaves out, fit for a record."""
     if microarchitecture is None:
         return message("cpu_not_recognised")
     paths = [figure for figure in microarchitecture.throughput if figure.dtype == dtype]
@@ -233,12 +237,12 @@ def why_absent(dtype: str, microarchitecture: Microarchitecture | None, flags: C
     return message("cpu_dtype_unsourced", dtype=dtype, part=microarchitecture.name)
 
 
-def max_boost(brand: str | None) -> Boost | None:
+def find_boost(brand: str | None) -> Boost | None:
     """The boost clock of the model named so; None for a name that hides its model, or one not sourced."""
-    return models().boosts.get(normalize_brand(brand))
+    return load_models().boosts.get(normalize_brand(brand))
 
 
-def nominal_tflops(throughput: Throughput, cores: float, clock_mhz: float) -> float:
+def compute_nominal_tflops(throughput: Throughput, cores: float, clock_mhz: float) -> float:
     """TFLOPS of `cores` cores (a quota may leave a fraction) at `clock_mhz`. InputError for 0 or less."""
     if not cores > 0:
         raise InputError("a CPU's nominal needs cores", got=cores, expected="more than 0")
@@ -258,7 +262,7 @@ def normalize_brand(brand: str | None) -> str:
 
 
 @cache
-def microarchitectures() -> tuple[Microarchitecture, ...]:
+def load_microarchitectures() -> tuple[Microarchitecture, ...]:
     """Every part of the table, validated. Raises InputError for a bad file."""
     return parse_microarchitectures(
         read_packaged("nameplate.specs", MICROARCHITECTURES_FILE), MICROARCHITECTURES_FILE
@@ -266,9 +270,9 @@ def microarchitectures() -> tuple[Microarchitecture, ...]:
 
 
 @cache
-def models() -> CpuModels:
+def load_models() -> CpuModels:
     """Every model of the table, validated. Raises InputError for a bad file."""
-    known = {part.id for part in microarchitectures()}
+    known = {part.id for part in load_microarchitectures()}
     return parse_models(read_packaged("nameplate.specs", MODELS_FILE), MODELS_FILE, known)
 
 
@@ -298,7 +302,7 @@ def parse_models(text: str, where: str, known: Collection[str]) -> CpuModels:
 
 
 def _usable(part: Microarchitecture, flags: Collection[str], brand: str | None) -> Iterator[Throughput]:
-    single = normalize_brand(brand) in models().single_fma
+    single = normalize_brand(brand) in load_models().single_fma
     for figure in part.throughput:
         if all(flag in flags for flag in figure.requires) and not (single and figure.fma_units == 2):
             yield figure

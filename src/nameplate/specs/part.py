@@ -71,8 +71,8 @@ class Conflict:
     why: str
 
     def __str__(self) -> str:
-        said = ", ".join(f"{plain(value)} ({source})" for value, source in self.values)
-        used = "none is used" if self.used is None else f"{plain(self.used)} is used"
+        said = ", ".join(f"{format_figure(value)} ({source})" for value, source in self.values)
+        used = "none is used" if self.used is None else f"{format_figure(self.used)} is used"
         return f"{self.of}: {said}; {used}: {self.why}"
 
 
@@ -161,11 +161,11 @@ class Part:
         return "", 0.0
 
 
-def short(name: str) -> str:
+def shorten(name: str) -> str:
     """`NVIDIA A800 SXM4 80GB` as people say it: `A800`; a PCIe card keeps its PCIe."""
     return _SIZE.sub("", _VENDOR.sub("", name))
 
 
-def plain(value: float | str) -> str:
+def format_figure(value: float | str) -> str:
     """A figure as a sentence shows it."""
     return value if isinstance(value, str) else f"{value:g}" if value < 1e6 else f"{value:.0f}"

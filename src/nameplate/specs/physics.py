@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nameplate.base.messages import Message, message
-from nameplate.specs.part import Part, plain
+from nameplate.specs.part import Part, format_figure
 
 # Rounding in datasheets: L40S's FP8 is 2.025 × its FP16; peaks are rounded to three digits.
 _RATIO_TOLERANCE = 0.015
@@ -87,7 +87,9 @@ def _against_each_other(part: Part) -> Iterator[Violation]:
             continue
         times = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         key = f"dense_tflops.{dtype}"
-        expected = f"{times} times {base}, which is {plain(against)} (both dense), or a flag with the reason"
+        expected = (
+            f"{times} times {base}, which is {format_figure(against)} (both dense), or a flag with the reason"
+        )
         problem = message("ratio_off", value=value, times=value / against, base=base)
         yield Violation(key, value, expected, problem)
 
@@ -97,7 +99,9 @@ def _against_datasheet(part: Part) -> Iterator[Violation]:
         own = part.datasheet.get(dtype)
         if own and abs(quantity.value / own.value - 1) > _NOMINAL_TOLERANCE:
             key = f"nominal_tflops.{dtype}"
-            expected = f"within {_NOMINAL_TOLERANCE:.0%} of the datasheet's {plain(own.value)}, or a flag"
+            expected = (
+                f"within {_NOMINAL_TOLERANCE:.0%} of the datasheet's {format_figure(own.value)}, or a flag"
+            )
             problem = message("not_the_datasheets", value=quantity.value, datasheet=own.value)
             yield Violation(key, quantity.value, expected, problem)
 
@@ -114,4 +118,5 @@ def _product(part: Part, dtype: str) -> str:
     units, clock = part.multiprocessors, part.maximum_mhz
     if units is None or clock is None:
         return ""
-    return f"{plain(units.value)} {part.unit} x {plain(clock.value)} MHz x {part.flop_per_clock[dtype]}"
+    said = f"{format_figure(units.value)} {part.unit} x {format_figure(clock.value)} MHz"
+    return f"{said} x {part.flop_per_clock[dtype]}"

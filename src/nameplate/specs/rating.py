@@ -5,10 +5,14 @@ The registry and the CPU tables produce a `Rating`; the engine divides by it and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from nameplate.base.messages import Message, Reason, message
+from nameplate.base.messages import Message, Reason, message, ours
+from nameplate.specs.part import Conflict, Part, Quantity
+from nameplate.specs.recognition import Evidence, identify
+from nameplate.specs.registry import PARTS_FILE, load_registry
 
 _NO_RATING = message("no_rating")
 
@@ -53,3 +57,72 @@ class Rating:
         """Replace nominal figures by the user's, in TFLOPS; the datasheet's stay."""
         mine = {dtype: Figure(tflops, "given by --nominal") for dtype, tflops in given.items()}
         return replace(self, nominal={**self.nominal, **mine})
+
+
+def rate_evidence(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Rating:
+    """What one device is rated for, per dtype in TFLOPS; a Rating without a part where none was recognised.
+
+    Where a part counts several devices (MI250X: two), the figures are one device's. `fp64` is the matrix
+    unit's figure where the part has one. Raises InputError for a file of parts that fails.
+    """
+    found = identify(evidence, load_registry(extra))
+    if found.part is None:
+        return Rating(
+            None,
+            message("name_not_recognised", name=evidence.name, why=found.why),
+            missing=message("give_nominal", why=found.why),
+        )
+    return rate_part(found.part, found.why)
+
+
+def rate_part(part: Part, evidence: Reason) -> Rating:
+    """The rating of one of the part's devices; `evidence` says what the part was recognised by."""
+    absent = {dtype: Figure(None, reason) for dtype, reason in _absent(part)}
+    return Rating(
+        part.id,
+        evidence,
+        nominal={**_figures(part, part.nominal), **absent},
+        datasheet={**_figures(part, part.datasheet), **absent},
+        missing=message("dtype_unsourced", part=part.name),
+        notes=tuple(_notes(part)),
+        rated_clock_mhz=part.rated_clock_mhz,
+    )
+
+
+def _figures(part: Part, quantities: Mapping[str, Quantity]) -> dict[str, Figure]:
+    figures = {str(dtype): _figure(part, quantity) for dtype, quantity in quantities.items()}
+    if "fp64_tensor" in figures:
+        # A product in fp64 runs on the matrix unit: its rate is what there is to reach.
+        figures["fp64"] = figures["fp64_tensor"]
+    return figures
+
+
+def _figure(part: Part, quantity: Quantity) -> Figure:
+    if part.devices_per_part == 1:
+        return Figure(quantity.value, quantity.source)
+    share = f"1/{part.devices_per_part} of {quantity.value:g}, the part's; "
+    return Figure(quantity.value / part.devices_per_part, share + quantity.source)
+
+
+def _absent(part: Part) -> Iterator[tuple[str, str]]:
+    """Dtypes left blank on purpose, with the reason: a conflict in which no value is used."""
+    for conflict in part.conflicts:
+        table, _, dtype = conflict.of.partition(".")
+        if table == "dense_tflops" and conflict.used is None:
+            yield dtype, str(conflict)
+
+
+def _notes(part: Part) -> Iterator[Message]:
+    yield from part.flags
+    if part.devices_per_part > 1:
+        yield message("part_is_several_devices", part=part.name, count=part.devices_per_part)
+    for conflict in part.conflicts:
+        if _of_a_peak(conflict):
+            yield message("sources_disagree", conflict=str(conflict))
+    if part.confidence and part.confidence.startswith("low"):
+        is_shipped = part.file == PARTS_FILE
+        yield message("confidence", confidence=ours(part.confidence) if is_shipped else part.confidence)
+
+
+def _of_a_peak(conflict: Conflict) -> bool:
+    return conflict.of.startswith(("dense_tflops.", "nominal_tflops."))

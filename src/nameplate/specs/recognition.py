@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate.base.errors import InputError
-from nameplate.base.messages import Message, Reason, message, ours
-from nameplate.specs import naming
-from nameplate.specs.part import Conflict, Memory, Part, Quantity
-from nameplate.specs.parts import (
+from nameplate.base.messages import Message, Reason, message
+from nameplate.base.text import plain
+from nameplate.specs.part import Memory, Part
+from nameplate.specs.registry import (
     PARTS_FILE,
     Registry,
+    load_registry,
     normalize_name,
-    registry,
 )
-from nameplate.specs.rating import Figure, Rating
 
 # A driver reports less than the nameplate's GB (which are GiB): T4 shows 14.6 of 16 with ECC on, B300 268.6
 # of 288. GH200's 141 GB shows as 143.4. No two sizes of one name are closer than a third.
@@ -90,7 +89,7 @@ def lookup(what: str | Evidence, extra: Sequence[str | Path] = ()) -> Part:
     files of parts beside the shipped ones. Raises InputError for an unknown or ambiguous one, with the
     nearest names and what would settle it, and for a file that fails.
     """
-    return require(what, registry(extra)).part
+    return require(what, load_registry(extra)).part
 
 
 def require(what: str | Evidence, known: Registry) -> Named:
@@ -100,36 +99,6 @@ def require(what: str | Evidence, known: Registry) -> Named:
         name = what if isinstance(what, str) else what.name
         raise InputError(str(found.why), expected=found.settle or _near(name, known))
     return Named(found.part, found.memory, found.note)
-
-
-def rate(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Rating:
-    """What one device is rated for, per dtype in TFLOPS; a Rating without a part where none was recognised.
-
-    Where a part counts several devices (MI250X: two), the figures are one device's. `fp64` is the matrix
-    unit's figure where the part has one. Raises InputError for a file of parts that fails.
-    """
-    found = identify(evidence, registry(extra))
-    if found.part is None:
-        return Rating(
-            None,
-            message("name_not_recognised", name=evidence.name, why=found.why),
-            missing=message("give_nominal", why=found.why),
-        )
-    return rating(found.part, found.why)
-
-
-def rating(part: Part, evidence: Reason) -> Rating:
-    """The rating of one of the part's devices; `evidence` says what the part was recognised by."""
-    absent = {dtype: Figure(None, reason) for dtype, reason in _absent(part)}
-    return Rating(
-        part.id,
-        evidence,
-        nominal={**_figures(part, part.nominal), **absent},
-        datasheet={**_figures(part, part.datasheet), **absent},
-        missing=message("dtype_unsourced", part=part.name),
-        notes=tuple(_notes(part)),
-        rated_clock_mhz=part.rated_clock_mhz,
-    )
 
 
 def search(what: str | Evidence, known: Registry) -> Found:
@@ -142,23 +111,23 @@ def _of_name(name: str, known: Registry) -> Found:
     part = known.parts.get(name.strip().casefold())
     if part is not None:
         return Found(part, f"part {part.id}")
-    meant = naming.meant(name, known)
+    meant = _find_bare_name(name, known)
     if meant is not None and meant.bare:
         return _taken_as(name, meant)
     found = identify(Evidence(name), known)
     if found.part is not None:
         return found
-    spelled = naming.spelled(name, known)
+    spelled = _find_whole_name(name, known)
     if spelled is not None:
         part, memory = spelled
         others = [each for each in known.shared_names.get(normalize_name(name), ()) if each.id != part.id]
-        said = naming.note(name, part, others) if others else None
+        said = _describe_choice(name, part, others) if others else None
         return Found(part, f"part {part.id}", memory, note=said)
     return found if meant is None else _taken_as(name, meant)
 
 
-def _taken_as(name: str, meant: naming.Meant) -> Found:
-    said = naming.note(name, meant.part, meant.others)
+def _taken_as(name: str, meant: _Meant) -> Found:
+    said = _describe_choice(name, meant.part, meant.others)
     return Found(meant.part, f"part {meant.part.id}", meant.memory, note=said)
 
 
@@ -184,7 +153,7 @@ _SETTLE = (
 )
 
 
-def nearest(name: str, known: Registry, count: int = 3) -> tuple[str, ...]:
+def find_nearest(name: str, known: Registry, count: int = 3) -> tuple[str, ...]:
     """Ids of the parts whose id or names look most like this one, best first."""
     spelled = {part: part for part in known.parts}
     spelled |= {spelling: parts[0].id for spelling, parts in known.shared_names.items()}
@@ -348,45 +317,98 @@ def _owner(evidence: Evidence, known: Registry) -> Part | None:
 
 
 def _near(name: str, known: Registry) -> str:
-    close = nearest(name, known)
+    close = find_nearest(name, known)
     names = f"the nearest are {', '.join(close)} (`bench specs` lists all)" if close else "see `bench specs`"
     return f"a driver name, an id or a name of the table: {names}; or a file with the part (--parts FILE)"
 
 
-def _figures(part: Part, quantities: Mapping[str, Quantity]) -> dict[str, Figure]:
-    figures = {str(dtype): _figure(part, quantity) for dtype, quantity in quantities.items()}
-    if "fp64_tensor" in figures:
-        # A product in fp64 runs on the matrix unit: its rate is what there is to reach.
-        figures["fp64"] = figures["fp64_tensor"]
-    return figures
+@dataclass(frozen=True)
+class _Meant:
+    """The part that a short name is taken for, its memory where the name says it, and the others it fits.
+
+    `bare`: the name says nothing of form or memory.
+    """
+
+    part: Part
+    memory: Memory | None
+    others: tuple[Part, ...]
+    bare: bool
 
 
-def _figure(part: Part, quantity: Quantity) -> Figure:
-    if part.devices_per_part == 1:
-        return Figure(quantity.value, quantity.source)
-    share = f"1/{part.devices_per_part} of {quantity.value:g}, the part's; "
-    return Figure(quantity.value / part.devices_per_part, share + quantity.source)
+def _find_whole_name(name: str, known: Registry) -> tuple[Part, Memory | None] | None:
+    """The one part whose id or whole name this is but for case, hyphens, spaces and the vendor's name.
+
+    None where it is no part's, or that of several.
+    """
+    wanted = _squash(name)
+    found = {
+        part.id: (part, memory)
+        for part in known.parts.values()
+        for whole, memory in _whole_names(part)
+        if wanted in _with_and_without_vendor(whole, part)
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
-def _absent(part: Part) -> Iterator[tuple[str, str]]:
-    """Dtypes left blank on purpose, with the reason: a conflict in which no value is used."""
-    for conflict in part.conflicts:
-        table, _, dtype = conflict.of.partition(".")
-        if table == "dense_tflops" and conflict.used is None:
-            yield dtype, str(conflict)
+def _find_bare_name(name: str, known: Registry) -> _Meant | None:
+    """The part that a bare name of the registry stands for, with what else `name` says of form and memory.
+
+    None where the name doesn't begin with a bare name, and where no part of that name fits the rest of it.
+    """
+    wanted = _squash(name)
+    for bare, ids in known.bare_names.items():
+        parts = [known.parts[part] for part in ids]
+        for rest in _rests(wanted, bare, parts[0]):
+            fitting = [part for part in parts if _rest_fits(rest, part)]
+            if fitting:
+                first = fitting[0]
+                return _Meant(first, _memory_in_name(rest, first), tuple(fitting[1:]), not rest)
+    return None
 
 
-def _notes(part: Part) -> Iterator[Message]:
-    yield from part.flags
-    if part.devices_per_part > 1:
-        yield message("part_is_several_devices", part=part.name, count=part.devices_per_part)
-    for conflict in part.conflicts:
-        if _of_a_peak(conflict):
-            yield message("sources_disagree", conflict=str(conflict))
-    if part.confidence and part.confidence.startswith("low"):
-        is_shipped = part.file == PARTS_FILE
-        yield message("confidence", confidence=ours(part.confidence) if is_shipped else part.confidence)
+def _describe_choice(name: str, part: Part, others: Sequence[Part]) -> str:
+    """That a name was taken for this part, and how to name another that it fits."""
+    said = f"{plain(name).strip()} is taken as {part.id}"
+    return f"{said}; name another form, such as {others[0].id}, to change that" if others else said
 
 
-def _of_a_peak(conflict: Conflict) -> bool:
-    return conflict.of.startswith(("dense_tflops.", "nominal_tflops."))
+def _squash(name: str) -> str:
+    """Letters and digits alone, without case: `A800-SXM4-80GB` and `a800 sxm4 80gb` are one name."""
+    return "".join(char for char in name.casefold() if char.isalnum())
+
+
+def _whole_names(part: Part) -> Iterator[tuple[str, Memory | None]]:
+    """Id and names of a part, each with the memory size that it states."""
+    yield part.id, None
+    yield part.name, None
+    yield from ((name, None) for name in part.driver_names)
+    for memory in part.memory:
+        yield from ((name, memory) for name in memory.driver_names)
+
+
+def _with_and_without_vendor(name: str, part: Part) -> set[str]:
+    vendor = _squash(part.vendor)
+    alone = _squash(name).removeprefix(vendor)
+    return {alone, vendor + alone}
+
+
+def _rests(wanted: str, bare: str, part: Part) -> Iterator[str]:
+    """What a name says after the bare one, where it begins with that."""
+    for spelling in _with_and_without_vendor(bare, part):
+        if wanted.startswith(spelling):
+            yield wanted.removeprefix(spelling)
+
+
+def _rest_fits(rest: str, part: Part) -> bool:
+    """Whether each word of the rest (`sxm`, `80gb`) is one of the part's own."""
+    words = {_squash(word) for word in (*part.id.split("-"), part.form or "")}
+    for memory in part.memory:
+        words |= {f"{memory.gb.value:g}gb", f"{memory.gb.value:g}g", _squash(memory.type or "")}
+    return re.fullmatch(f"(?:{'|'.join(map(re.escape, filter(None, words)))})*", rest) is not None
+
+
+def _memory_in_name(rest: str, part: Part) -> Memory | None:
+    """The size that the rest of the name says; the only one where the part is sold in one."""
+    if len(part.memory) == 1:
+        return part.memory[0]
+    return next((memory for memory in part.memory if f"{memory.gb.value:g}g" in rest), None)

@@ -32,8 +32,8 @@ from nameplate.fleet.price import Cost, Rung
 from nameplate.fleet.size import DTYPE, size_of_fleet
 from nameplate.fleet.validation import ChainCheck
 from nameplate.report.view import Column, Field, Table, View, table_of, text_table
-from nameplate.specs.part import Part, short
-from nameplate.specs.parts import registry
+from nameplate.specs.part import Part, shorten
+from nameplate.specs.registry import load_registry
 
 Row = dict[str, Any]
 # The heading of the table that a plan repeats.
@@ -44,7 +44,7 @@ _TABLES = frozenset({"price", "ladder", "inputs", "sensitivity", "all_of", "run"
 
 def list_rows(catalogue: Catalogue, parts: Sequence[str | Path] = ()) -> list[Row]:
     """The fleets as JSON rows: cards and EFLOPS as stated, and both by conversion."""
-    known = registry(parts)
+    known = load_registry(parts)
     rows = []
     for fleet in catalogue.fleet:
         size = size_of_fleet(fleet, known)
@@ -234,7 +234,7 @@ def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
             yield "", str(run.reason)
     cards = {each.size.part.id: each for each in costs if each.size.part is not None}
     by = _(", ").join(
-        f"{short(each.size.part.name)} {stated(each.size.card_tflops)} TFLOPS"
+        f"{shorten(each.size.part.name)} {stated(each.size.card_tflops)} TFLOPS"
         for each in cards.values()
         if each.size.part
     )
@@ -251,7 +251,7 @@ def _facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
             price = each.price
             said = _(
                 "{part}: RMB {server} per {cards}-card server, {date}, {source}",
-                part=short(each.size.part.name),
+                part=shorten(each.size.part.name),
                 server=stated(price.server_rmb),
                 cards=price.cards_per_server,
                 date=price.as_of,
@@ -361,7 +361,7 @@ def _label(cost: Cost) -> str:
 
 
 def _part_of(cost: Cost) -> str:
-    return short(cost.size.part.name) if cost.size.part else _("a mix") if cost.mix else "–"
+    return shorten(cost.size.part.name) if cost.size.part else _("a mix") if cost.mix else "–"
 
 
 def _ladder(costs: Sequence[Cost]) -> Table:
@@ -369,7 +369,7 @@ def _ladder(costs: Sequence[Cost]) -> Table:
     rungs: dict[tuple[str, Rung], None] = {}
     for each in costs:
         if each.size.part is not None and each.size.card_tflops is not None:
-            rungs |= dict.fromkeys((short(each.size.part.name), rung) for rung in each.ladder)
+            rungs |= dict.fromkeys((shorten(each.size.part.name), rung) for rung in each.ladder)
     fields = [
         Field[tuple[str, Rung]]("part", lambda row: plain(row[0])),
         Field[tuple[str, Rung]]("delivered as far as", lambda row: row[1].stage),
@@ -390,7 +390,7 @@ def _chains(costs: Sequence[Cost]) -> Table:
         for link in each.chain:
             ends = UNKNOWN if link.law == "exact" else interval(ratio, link.low, link.high)
             source = _("; ").join(_provenance(link))
-            name = short(each.size.part.name) if each.size.part else ""
+            name = shorten(each.size.part.name) if each.size.part else ""
             row = (
                 name,
                 link.span,
@@ -440,7 +440,7 @@ def _spread(units: dict[str, Unit]) -> Table:
             shares = [share for share in unit.sensitivity.get(name, ()) if share.share >= 0.01]
             said = _(", ").join(f"{share.input} {percent(share.share)}" for share in shares[:5])
             if said:
-                rows.append((plain(short(unit.part.name)), name, plain(said)))
+                rows.append((plain(shorten(unit.part.name)), name, plain(said)))
     heading = _("Where the spread comes from: the share of a figure's variance that each input brings")
     return text_table(heading, ("part", "of", "from"), rows)
 
@@ -468,7 +468,7 @@ def _inputs(units: dict[str, Unit]) -> Table:
 def _input_row(each: UsedInput, part: Part) -> tuple[str, ...]:
     spread = each.uncertain
     ends = "–" if spread.law == "exact" else interval(stated, spread.low, spread.high)
-    name = each.name if each.draws_name == each.name else f"{each.name}, {short(part.name)}"
+    name = each.name if each.draws_name == each.name else f"{each.name}, {shorten(part.name)}"
     law, unit, how = _(spread.law), _(each.unit), _(each.basis)
     return tuple(map(plain, (name, stated(spread.value), ends, law, unit, how, each.source)))
 

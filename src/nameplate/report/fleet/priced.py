@@ -18,7 +18,7 @@ from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.size import DTYPE
 from nameplate.report.charts.data import FLEETS, MOST_BARS, Bar, Bars, Chart
 from nameplate.report.view import Field, Table, table_of
-from nameplate.specs.part import short
+from nameplate.specs.part import shorten
 from nameplate.store.folder import Run
 
 
@@ -125,7 +125,7 @@ def _said(cost: Cost) -> str:
 
 
 def _part(cost: Cost) -> str:
-    return short(cost.size.part.name) if cost.size.part else "–"
+    return shorten(cost.size.part.name) if cost.size.part else "–"
 
 
 def _one_a_part(costs: Sequence[Cost]) -> list[Cost]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,3 +92,67 @@ def switching(
     stays_s = np.asarray(dwell_s)[order] * generator.uniform(0.5, 1.5, order.size)
     stays_s[0] *= generator.random()
     return Steps(np.concatenate(([0.0], np.cumsum(stays_s)[:-1])), np.asarray(levels)[order])
+
+
+# Given the virtual time in seconds, a number of launches and a generator: seconds of each launch.
+Durations = Callable[[float, int, np.random.Generator], Floats]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What one launch takes beside what it should, independent of its neighbours; 1 on average.
+
+    A launch is at one of `levels`, each as likely, with a Gaussian body of relative standard deviation `sd`;
+    a share `tail_share` of launches is interrupted for an exponential time of mean `tail_excess` (of a
+    launch). All of it is then divided by its own mean.
+    """
+
+    sd: float = 0.0
+    levels: tuple[float, ...] = (1.0,)
+    tail_share: float = 0.0
+    tail_excess: float = 0.0
+
+    @cached_property
+    def relative_sd(self) -> float:
+        """Standard deviation of one launch ÷ its mean."""
+        levels = np.asarray(self.levels)
+        body = levels.var() + self.sd**2 * (levels**2).mean()
+        tail = 2 * self.tail_share * self.tail_excess**2 - (self.tail_share * self.tail_excess) ** 2
+        return math.sqrt(body + tail) / self._mean
+
+    @cached_property
+    def _mean(self) -> float:
+        return float(np.mean(self.levels)) + self.tail_share * self.tail_excess
+
+    def factors(self, count: int, generator: np.random.Generator) -> Floats:
+        """Draw `count` factors of mean 1. A body beyond 1 ± 0.99 is cut there: no launch takes no time."""
+        drawn = np.ones(count)
+        if self.sd:
+            drawn += generator.standard_normal(count) * self.sd
+            np.maximum(drawn, 0.01, out=drawn)
+        if len(self.levels) > 1:
+            drawn *= np.asarray(self.levels)[generator.integers(len(self.levels), size=count)]
+        if self.tail_share:
+            hit = np.flatnonzero(generator.random(count) < self.tail_share)
+            drawn[hit] += generator.exponential(self.tail_excess, hit.size)
+        drawn /= self._mean
+        return drawn
+
+
+@dataclass(frozen=True)
+class Law:
+    """Seconds of a launch: `launch_s` × what `course` was while it ran × `noise`."""
+
+    launch_s: float
+    noise: Noise = field(default_factory=Noise)
+    course: Course | None = None
+
+    def __call__(self, now_s: float, count: int, generator: np.random.Generator) -> Floats:
+        """Draw launches that all begin at one moment: `Durations`, as any function of one's own."""
+        course = 1.0 if self.course is None else float(self.course(np.asarray(now_s)))
+        return self.launch_s * course * self.noise.factors(count, generator)
+
+
+def steady(launch_s: float, relative_noise: float = 0.0) -> Law:
+    """Every launch takes `launch_s`, with Gaussian noise of that relative standard deviation."""
+    return Law(launch_s, Noise(relative_noise))

@@ -196,9 +196,9 @@ class Registry:
         return named
 
 
-def registry(files: Sequence[str | Path] = ()) -> Registry:
+def load_registry(files: Sequence[str | Path] = ()) -> Registry:
     """The shipped parts with those of NAMEPLATE_PARTS and of `files`. InputError for a file that fails."""
-    known = shipped()
+    known = load_shipped()
     named = [name for name in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if name]
     for name in dict.fromkeys(str(file) for file in (*named, *files)):
         known = extend(known, _read(name), name)
@@ -206,7 +206,7 @@ def registry(files: Sequence[str | Path] = ()) -> Registry:
 
 
 @cache
-def shipped() -> Registry:
+def load_shipped() -> Registry:
     """The parts that come with Nameplate, checked. InputError for a bad file."""
     return extend(Registry({}, {}, {}), read_packaged("nameplate.specs", PARTS_FILE), PARTS_FILE)
 
