@@ -69,7 +69,7 @@ def test_a_regression_is_named_on_standard_error(bench):
 
 def test_what_is_broken_is_named_on_standard_error(bench):
     (line,) = bench(*recorded("base", "broken")).err.splitlines()
-    said = "bench: new lacks, failed or got wrong what base has: "
+    said = "bench: cases of base failed, are missing or have a wrong result in new: "
     assert line == f"{said}{BLOCK} (failed: RuntimeError: no memory)"
 
 

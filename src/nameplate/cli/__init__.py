@@ -1,38 +1,26 @@
-"""The command line: thin. Each module holds one group of commands; what they do lives elsewhere.
+"""The command line. Each module holds the commands of one purpose; the work is done elsewhere.
 
-Nothing heavy is imported here or at the top of a command module: `bench --help` loads neither torch nor
-pandas nor pydantic.
+No module here imports anything heavy at the top: `bench --help` loads neither torch nor pandas nor pydantic.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from typer.main import get_command
 
 from nameplate import __version__
-from nameplate.cli import (
-    comparing,
-    devices,
-    exits,
-    exporting,
-    fleet,
-    leaderboard,
-    measuring,
-    publishing,
-    reading,
-    selftest,
-    specs,
-)
+from nameplate.cli import compare, exits, export, fleet, measure, publish, read, selftest
 
 app = typer.Typer(
     name="bench",
-    help="Measure what a device delivers of its rated TFLOPS, and what that makes a fleet cost.",
+    help="Measure how much of its rated TFLOPS a device delivers, and what that makes a fleet cost.",
     no_args_is_help=True,
-    rich_markup_mode=None,  # rich help costs as much start-up time again as typer itself
+    rich_markup_mode=None,  # rich help doubles the start-up time
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,30 +37,43 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end."),
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),
     ] = False,
 ) -> None:
     pass
 
 
-for module in (
-    *(measuring, reading, comparing, devices, specs),
-    *(publishing, leaderboard, exporting, fleet, selftest),
-):
-    module.register(app)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "run": measure.run,
+    "list": read.list_runs,
+    "show": read.show,
+    "suites": measure.suites,
+    "compare": compare.compare,
+    "devices": measure.devices,
+    "specs": measure.specs,
+    "report": publish.report,
+    "publish": publish.publish,
+    "leaderboard": publish.leaderboard,
+    "export": export.export,
+    "merge": export.merge,
+    "selftest": selftest.selftest,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+app.add_typer(fleet.fleet)
 
 
 def main() -> None:
-    """Run the command line; the process ends with an `ExitStatus`, or 128 + the signal that ended it."""
+    """Run the command line; the process ends with an `ExitStatus`, or 128 + the number of a signal."""
     for stream in (sys.stdout, sys.stderr):
-        # Where the terminal's encoding lacks a character (±, ×), a substitute beats a traceback.
+        # Print a substitute for characters such as ± and × that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     sys.exit(exits.run(_run))
 
 
 def _run() -> None:
-    # Not `app()`, which would end a closed pipe with 1 and say over four lines that an option isn't known.
+    # `app()` would end with 1 for a closed pipe, and print its own four lines for an unknown option.
     command = get_command(app)
     with command.make_context("bench", sys.argv[1:]) as context:
         command.invoke(context)

@@ -1,6 +1,6 @@
-"""Flags of several commands, each declared once: a flag means the same wherever it stands.
+"""Options that several commands share, each declared once, and what their values mean.
 
-A flag in capitals is declared without its type, which differs: one part or several, a path or `-`.
+A name in capitals is an option without its type, because the type differs from command to command.
 """
 
 from __future__ import annotations
@@ -13,12 +13,23 @@ from typing import Annotated
 import typer
 
 from nameplate.base.errors import InputError
+from nameplate.base.exit_status import print_error
+from nameplate.base.text import plain
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV, without nested tables.")]
+Lang = Annotated[
+    str,
+    typer.Option(
+        "--lang",
+        metavar="LANG",
+        help="Language of the output: en or zh. Sources, names and errors are not translated.",
+    ),
+]
 
 
 def _folder(given: str) -> Path:
-    if not given:  # Path("") is the working directory, which nobody meant
+    if not given:  # Path("") would be the working directory
         raise InputError("no folder", where="--results", got=given, expected="the name of a folder")
     return Path(given)
 
@@ -29,24 +40,26 @@ Results = Annotated[
         "--results",
         metavar="DIR",
         parser=_folder,
-        help="The only folder to look for runs in. [default: runs and results of the project]",
+        help="The only folder to look for runs in. [default: the project's runs and results]",
     ),
 ]
 NewRuns = Annotated[
     Path | None,
     typer.Option(
-        "--results", metavar="DIR", parser=_folder, help="Folder that the run is kept in. [default: runs]"
+        "--results", metavar="DIR", parser=_folder, help="The folder to keep the run in. [default: runs]"
     ),
 ]
-_RUN = "a run folder, an id, the beginning of one, or latest"
+_RUN = "a run folder, an id, the beginning of an id, or latest"
 RunName = Annotated[str, typer.Argument(metavar="RUN", help=f"{_RUN.capitalize()}.")]
 RunNames = Annotated[list[str] | None, typer.Argument(metavar="RUN", help=f"Each {_RUN}. [default: latest]")]
 PricingRun = Annotated[
     str | None,
-    typer.Option("--run", metavar="RUN", help=f"Take the derate of its part from this run: {_RUN}."),
+    typer.Option("--run", metavar="RUN", help=f"Use the derate that this run measured: {_RUN}."),
 ]
 DEVICE = typer.Option(
-    "--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; all where a command takes several."
+    "--device",
+    metavar="DEVICE",
+    help="auto, cpu, cuda or cuda:N; also all, where a command takes several devices.",
 )
 Device = Annotated[str, DEVICE]
 Only = Annotated[
@@ -54,57 +67,51 @@ Only = Annotated[
 ]
 Budget = Annotated[
     float | None,
-    typer.Option(
-        "--budget", metavar="SECONDS", help="Time to measure for. [default: the suite's or the test's own]"
-    ),
+    typer.Option("--budget", metavar="SECONDS", help="Time to measure for. [default: the suite's]"),
 ]
-OUTPUT = typer.Option("-o", "--output", metavar="FILE", help="The file to write; its suffix says the format.")
-Lang = Annotated[
-    str,
-    typer.Option(
-        "--lang",
-        metavar="LANG",
-        help="The reader's language: en or zh; sources, names and errors stay as they are.",
-    ),
-]
+OUTPUT = typer.Option(
+    "-o", "--output", metavar="FILE", help="The file to write; its suffix selects the format."
+)
 Parts = Annotated[
     list[Path] | None,
-    typer.Option("--parts", metavar="FILE", help="A TOML file with parts of your own (repeatable)."),
+    typer.Option("--parts", metavar="FILE", help="A TOML file with your own parts (repeatable)."),
 ]
-Csv = Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV, tables left out.")]
 Fleets = Annotated[
     list[Path] | None,
     typer.Option(
         "--fleets",
         metavar="FILE",
-        help="A TOML file with fleets, prices and assumptions of your own (repeatable).",
+        help="A TOML file with your own fleets, prices and assumptions (repeatable).",
     ),
 ]
-# What `bench fleet cost` and `plan` ask alike.
-PART = typer.Option("--part", metavar="PART", help="Of this part, by its id or name; see `bench specs`.")
+
+# Options of both `bench fleet cost` and `bench fleet plan`.
+PART = typer.Option("--part", metavar="PART", help="The part, by its id or a name; see `bench specs`.")
 Derates = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="ID", help="Take this derate, or FROM:TO=RATIO (repeatable: they follow one another)."
+        metavar="ID", help="Use this derate, or FROM:TO=RATIO (repeatable; they are applied in order)."
     ),
 ]
 WithGoodput = Annotated[
-    bool, typer.Option("--goodput", help="End with goodput, as modelled for one job on all cards.")
+    bool, typer.Option("--goodput", help="Also apply the modelled goodput of one job on all cards.")
 ]
 Prices = Annotated[
     list[str] | None,
-    typer.Option(metavar="PART=RMB", help="A server of a part: X, LOW..HIGH or LOW..X..HIGH (repeatable)."),
+    typer.Option(
+        metavar="PART=RMB", help="Price of a server of a part: X, LOW..HIGH or LOW..X..HIGH (repeatable)."
+    ),
 ]
 Assumptions = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=X", help="An input of power or money: X, LOW..HIGH … (repeatable)."),
+    typer.Option(metavar="NAME=X", help="An assumption on power or money: X, LOW..HIGH … (repeatable)."),
 ]
-Draws = Annotated[int, typer.Option(metavar="N", help="Draws of the uncertain inputs.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the draws.")]
+Draws = Annotated[int, typer.Option(metavar="N", help="Number of Monte Carlo draws.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the Monte Carlo draws.")]
 
 
 def use_parts(files: list[Path] | None) -> None:
-    """Have this process, and those it starts, know the parts in `files` too."""
+    """Make the parts in `files` known to this process and to those it starts."""
     from nameplate.specs.registry import ENVIRONMENT
 
     named = [*filter(None, [os.environ.get(ENVIRONMENT)]), *(str(file.resolve()) for file in files or ())]
@@ -112,8 +119,8 @@ def use_parts(files: list[Path] | None) -> None:
         os.environ[ENVIRONMENT] = os.pathsep.join(named)
 
 
-def pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
-    """`NAME=VALUE`s as a mapping. InputError for one without a value, and for a name given twice."""
+def parse_pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
+    """Parse repeated `NAME=VALUE`. Raises InputError for another form, and for a name given twice."""
     found: dict[str, str] = {}
     for each in given or ():
         name, equals, value = each.partition("=")
@@ -121,3 +128,17 @@ def pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, str]:
             raise InputError("can't be used", where=flag, got=each, expected=f"{form}, once a name")
         found[name] = value
     return found
+
+
+def find_named_runs(names: Sequence[str] | None, results: Path | None) -> list[Path]:
+    """Return the folders of these runs. Without a name: the latest run's, and standard error says which.
+
+    Raises InputError as `find_run` does.
+    """
+    from nameplate.store.find import LATEST, find_run
+
+    if names:
+        return [find_run(name, results) for name in names]
+    latest = find_run(LATEST, results)
+    print_error(f"this is the latest run, {plain(latest)}")
+    return [latest]

@@ -1,4 +1,4 @@
-"""Printing on standard output, shared by the commands."""
+"""Printing on standard output: JSON, CSV, or a screen in the reader's language."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from nameplate.base.language import ENGLISH, use_language
 
 if TYPE_CHECKING:
     from nameplate.report.view import Table, View
-    from nameplate.store.folder import Run
 
 
 @contextmanager
-def reader(lang: str, *, json: bool = False, csv: bool = False) -> Iterator[None]:
-    """Have what is said meanwhile be said in the reader's language; what programs read is always English.
+def output_language(lang: str, *, json: bool = False, csv: bool = False) -> Iterator[None]:
+    """Translate sentences made inside to `lang`; JSON and CSV, which programs read, stay English.
 
-    Raises InputError for a language that there is no catalogue of, whatever is printed.
+    Raises InputError for both formats at once, and for a language without a catalogue, whatever the format.
     """
+    if json and csv:
+        raise InputError("two formats at once", got="--json and --csv", expected="one of the two")
     with use_language(lang), use_language(ENGLISH if json or csv else lang):
         yield
 
 
 def check_language(lang: str) -> None:
-    """Raise InputError for a language that there is no catalogue of, before anything is measured."""
-    with reader(lang):
+    """Raise InputError for a language without a catalogue. For commands that take long before they print."""
+    with output_language(lang):
         pass
 
 
@@ -35,25 +36,6 @@ def print_json(data: Any) -> None:
     import json
 
     print(json.dumps(data, indent=2, allow_nan=False))
-
-
-def print_run(run: Run, *, lang: str, json: bool) -> None:
-    """Print a run as one screen in the reader's language, or as one JSON document."""
-    if json:
-        from nameplate.report.run import run_document
-
-        print_json(run_document(run))
-    else:
-        from nameplate.report.run import run_view
-
-        with reader(lang):
-            show_view(run_view(run))
-
-
-def check_format(json: bool, csv: bool) -> None:
-    """One format at a time. InputError for both."""
-    if json and csv:
-        raise InputError("two formats at once", got="--json and --csv", expected="one of the two")
 
 
 def print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:

@@ -1,53 +1,47 @@
-"""`bench selftest`: shows that figures can be trusted, on devices of a known truth and on this machine."""
+"""`bench selftest`: show that figures can be trusted, on simulated devices and on this machine."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from nameplate.base.errors import InputError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.cli.options import Budget, Device, Json, Lang
-from nameplate.cli.output import print_json, reader
-
-if TYPE_CHECKING:
-    from nameplate.report.view import Table
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's command to `app`."""
-    app.command("selftest")(selftest)
+from nameplate.cli.output import output_language, print_json, show_tables
 
 
 def selftest(
     bare: Annotated[
-        bool, typer.Option("--bare", help="The engine against a bare hand-written loop, in turn.")
+        bool, typer.Option("--bare", help="Compare the engine with a hand-written timing loop, in turn.")
     ] = False,
     repeat: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Restart the process N times: our spread beside other tools'."),
+        typer.Option(metavar="N", help="Restart the process N times; compare our spread with other tools'."),
     ] = None,
     runs: Annotated[int, typer.Option(metavar="N", help="Simulated runs of each scenario.")] = 1000,
     scenario: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Simulate this one alone (repeatable).")
+        list[str] | None, typer.Option(metavar="NAME", help="Simulate only this scenario (repeatable).")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Of the product that --repeat times: bf16 or fp32.")] = "bf16",
+    dtype: Annotated[
+        str, typer.Option(help="The dtype of the matrix product that --repeat times: bf16 or fp32.")
+    ] = "bf16",
     device: Device = "auto",
     budget: Budget = None,
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
-    """Show that the engine recovers a known truth, on simulated devices; exits 1 where it doesn't.
+    """Show that the engine recovers a known truth on simulated devices; exit with 1 if it doesn't.
 
-    --device and --budget belong to --bare, --dtype to --repeat, --runs and --scenario to what is simulated.
+    --device and --budget apply to --bare, --dtype to --repeat, --runs and --scenario to the simulation.
     """
     if bare and repeat is not None:
         raise InputError("two tests at once", where="bench selftest", expected="--bare or --repeat")
-    with reader(lang, json=json):
+    with output_language(lang, json=json):
         if bare:
-            passed = _bare(device, budget, json)
+            passed = _compare_with_bare_loop(device, budget, json)
         elif repeat is not None:
             passed = _repeat(repeat, dtype, json)
         else:
@@ -56,7 +50,7 @@ def selftest(
         raise typer.Exit(ExitStatus.CHECK_FAILED)
 
 
-def _bare(device: str, budget: float | None, json: bool) -> bool:
+def _compare_with_bare_loop(device: str, budget: float | None, json: bool) -> bool:
     from nameplate.selftest.bare import BUDGET_S, against_bare_loop
 
     result = against_bare_loop(device=device, budget_s=BUDGET_S if budget is None else budget)
@@ -72,13 +66,15 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
     from nameplate.report.selftest import failures, readings_table, simulated_table
     from nameplate.selftest.simulate import simulate
 
-    rows = simulate(runs, names, watch=lambda row: _say(f"{row.scenario}: {'; '.join(row.failures) or 'ok'}"))
+    rows = simulate(
+        runs, names, watch=lambda row: _print_progress(f"{row.scenario}: {'; '.join(row.failures) or 'ok'}")
+    )
     if json:
         print_json([row.as_json() for row in rows])
-        return all(row.passed for row in rows)
-    _show([simulated_table(rows), readings_table(rows)])
-    for line in failures(rows):
-        print(_("FAIL: {goal}", goal=line))
+    else:
+        show_tables([simulated_table(rows), readings_table(rows)])
+        for line in failures(rows):
+            print(_("FAIL: {goal}", goal=line))
     return all(row.passed for row in rows)
 
 
@@ -91,22 +87,18 @@ def _repeat(times: int, dtype: str, json: bool) -> bool:
 
     with set_default_threads():
         rivals = peers(dtype)
-        _say("calibrating")
-        result = repeat(times, ours(dtype), rivals, progress=lambda n, who: _say(f"{n + 1}/{times} {who}"))
+        _print_progress("calibrating")
+        result = repeat(
+            times, ours(dtype), rivals, progress=lambda n, who: _print_progress(f"{n + 1}/{times} {who}")
+        )
     if json:
         print_json(result.as_json())
-        return result.passed
-    _show([repeated_table(result)])
-    for goal in result.goals:
-        print(goal.sentence())
+    else:
+        show_tables([repeated_table(result)])
+        for goal in result.goals:
+            print(goal.sentence())
     return result.passed
 
 
-def _show(tables: list[Table]) -> None:
-    from nameplate.report.media.terminal import show_tables
-
-    show_tables(tables)
-
-
-def _say(line: Any) -> None:
+def _print_progress(line: Any) -> None:
     print(line, file=sys.stderr)

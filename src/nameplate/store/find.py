@@ -94,7 +94,7 @@ class Library:
                 return folder
         what = "no run is unfinished" if contents.runs else "there is no run"
         if contents.unreadable:
-            what += f" (passed over {unreadable_words(contents.unreadable)})"
+            what += f" (passed over {describe_unreadable(contents.unreadable)})"
         expected = "a run to go on with" if unfinished else f"a run ({self.run_command} makes one)"
         raise InputError(what, where=self.places, got=LATEST, expected=expected)
 
@@ -187,7 +187,7 @@ def library(results: Results = None) -> Library:
     return _library(results, (MEASURED, PUBLISHED))
 
 
-def unreadable_words(folders: Sequence[Path]) -> str:
+def describe_unreadable(folders: Sequence[Path]) -> str:
     """`3 folders that hold no run that can be read: runs/a, runs/b, runs/c`."""
     many = "a folder that holds" if len(folders) == 1 else f"{len(folders)} folders that hold"
     return f"{many} no run that can be read: {_some(list(map(str, folders)), 'and')}"

@@ -11,15 +11,10 @@ import typer
 from nameplate.base.errors import CheckFailed, InputError, RunIncomplete
 from nameplate.base.exit_status import print_error
 from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results
-from nameplate.cli.output import print_json, reader, show_view
+from nameplate.cli.output import output_language, print_json, show_view
 
 if TYPE_CHECKING:
     from nameplate.compare.comparison import Comparison
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's command to `app`."""
-    app.command("compare")(compare)
 
 
 def compare(
@@ -27,77 +22,83 @@ def compare(
         str,
         typer.Argument(
             metavar="BASE",
-            help="A run (folder, id, its beginning, latest), a folder of runs, or pytest-benchmark's JSON.",
+            help="A run (folder, id, beginning of an id, latest), a folder of runs, or pytest-benchmark's "
+            "JSON.",
         ),
     ],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The same, to be held against it.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The same, to compare with BASE.")],
     interleave: Annotated[
         bool,
         typer.Option(
             "--interleave",
-            help="BASE and NEW are commits or environments, measured in turn; . is the working tree.",
+            help="Measure BASE and NEW in turn: each a commit, an environment, or . for the working tree.",
         ),
     ] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="X", help="The margin, a fraction: 0.02 is 2 %. [default: 0.015]"),
+        typer.Option(metavar="X", help="Smaller changes are the same; 0.02 is 2 %. [default: 0.015]"),
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="achieved, normalized or efficiency. [default: as the devices need it]"),
+        typer.Option(help="achieved, normalized or efficiency. [default: depends on the device]"),
     ] = None,
     only: Only = None,
     across_parts: Annotated[
-        bool, typer.Option("--across-parts", help="Let the parts differ: by efficiency.")
+        bool, typer.Option("--across-parts", help="Compare two parts, by efficiency.")
     ] = False,
     restart_spread: Annotated[
         float | None,
         typer.Option(
             metavar="X",
-            help="What to allow for where a side has 1 or 2 runs, a fraction. [default: as measured]",
+            help="Spread between restarts, a fraction, for sides of 1 or 2 runs. [default: as measured]",
         ),
     ] = None,
-    suite: Annotated[str | None, typer.Option(help="To interleave. [default: smoke]")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="The suite that --interleave measures. [default: smoke]")
+    ] = None,
     device: Annotated[str | None, DEVICE] = None,
     budget: Budget = None,
     pairs: Annotated[
-        int | None, typer.Option(metavar="N", help="The most, interleaved. [default: 60]")
+        int | None, typer.Option(metavar="N", help="Most pairs of runs of --interleave. [default: 60]")
     ] = None,
     at_least: Annotated[
-        int | None, typer.Option(metavar="N", help="The fewest, interleaved. [default: 5]")
+        int | None, typer.Option(metavar="N", help="Fewest pairs of runs of --interleave. [default: 5]")
     ] = None,
     results: Results = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
-    """Say for each case whether NEW is faster, slower, the same or ambiguous; 1 where it is slower."""
+    """Tell for each case whether NEW is faster, slower, the same or ambiguous.
+
+    Exits with 1 if a case is slower.
+    """
     if json and markdown:
         raise InputError("two formats at once", got="--json and --markdown", expected="one of the two")
-    shared = _given(threshold=threshold, by=by, only=only)
-    turns = _given(suite=suite, device=device, budget=budget, pairs=pairs, at_least=at_least)
-    runs = _given(across_parts=across_parts or None, restart_spread=restart_spread)
+    shared = _drop_none(threshold=threshold, by=by, only=only)
+    for_turns = _drop_none(suite=suite, device=device, budget=budget, pairs=pairs, at_least=at_least)
+    for_runs = _drop_none(across_parts=across_parts or None, restart_spread=restart_spread)
     if interleave:
-        _refuse(runs, "is for runs that were measured before", "no --interleave beside it")
+        _refuse(for_runs, "is for runs that were measured before", "no --interleave beside it")
     else:
-        _refuse(turns, "is for runs still to be measured", "--interleave beside it")
-    with reader(lang, json=json):  # one that isn't known is refused before anything is measured
+        _refuse(for_turns, "is for runs still to be measured", "--interleave beside it")
+    with output_language(lang, json=json):  # refuses an unknown language before anything is measured
         if interleave:
-            found = _interleave(base, new, results, shared | turns)
+            found = _interleave(base, new, results, shared | for_turns)
         else:
             from nameplate.compare import compare
 
-            found = compare(base, new, results=results, **shared, **runs)
+            found = compare(base, new, results=results, **shared, **for_runs)
         _print(found, json=json, markdown=markdown)
-    _end(found)
+    _check(found)
 
 
-def _given(**flags: Any) -> dict[str, Any]:
+def _drop_none(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
 def _refuse(flags: dict[str, Any], what: str, expected: str) -> None:
-    """A flag that would be ignored in silence."""
+    """Raise InputError for the first of these flags, which would have no effect."""
     for name, value in flags.items():
         raise InputError(what, where=f"--{name.replace('_', '-')}", got=value, expected=expected)
 
@@ -105,16 +106,16 @@ def _refuse(flags: dict[str, Any], what: str, expected: str) -> None:
 def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]) -> Comparison:
     from nameplate.compare import interleave
 
-    said: list[str] = []
+    lines: list[str] = []
 
-    def say(line: str) -> None:
-        said.append(line)
+    def print_progress(line: str) -> None:
+        lines.append(line)
         print(line, file=sys.stderr)
 
     try:
-        return interleave(base, new, results=results, watch=say, **flags)
+        return interleave(base, new, results=results, watch=print_progress, **flags)
     except KeyboardInterrupt:
-        print_error(f"interrupted; {said[0] if said else 'nothing was measured'}")
+        print_error(f"interrupted; {lines[0] if lines else 'nothing was measured'}")
         raise
 
 
@@ -133,8 +134,8 @@ def _print(found: Comparison, *, json: bool, markdown: bool) -> None:
         show_view(view)
 
 
-def _end(found: Comparison) -> None:
-    """Raise what the exit status is, with a sentence that says why."""
+def _check(found: Comparison) -> None:
+    """Raise CheckFailed for a regression, else RunIncomplete for a broken case."""
     if found.slower:
         from nameplate.base.formatting import change, percent
 
@@ -142,4 +143,4 @@ def _end(found: Comparison) -> None:
         raise CheckFailed(f"slower by more than {percent(found.options.threshold)}: {slower}")
     if found.broken:
         broken = ", ".join(f"{row.case} ({row.reason})" for row in found.broken)
-        raise RunIncomplete(f"new lacks, failed or got wrong what base has: {broken}")
+        raise RunIncomplete(f"cases of base failed, are missing or have a wrong result in new: {broken}")

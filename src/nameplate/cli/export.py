@@ -1,4 +1,4 @@
-"""`bench export` and `bench merge`: runs for other tools, and many of them as one data set."""
+"""`bench export` and `bench merge`: runs in other tools' formats, and many runs as one data set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nameplate.base.errors import InputError
+from nameplate.base.exit_status import print_error
 from nameplate.base.text import plain
 from nameplate.cli.options import OUTPUT, Json, Results
 from nameplate.cli.output import print_json
@@ -19,16 +20,11 @@ if TYPE_CHECKING:
 Runs = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUN", help="Each a run (folder, id, its beginning, or latest) or a folder of runs."
+        metavar="RUN",
+        help="Each a run (folder, id, beginning of an id, latest) or a folder of runs.",
     ),
 ]
 _STREAM = "-"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's commands to `app`."""
-    app.command("export")(export)
-    app.command("merge")(merge)
 
 
 def export(
@@ -46,17 +42,14 @@ def export(
 ) -> None:
     """Write runs in another tool's format.
 
-    Without -o, or with -, they go to standard output.
+    Without -o, or with -o -, to standard output.
     """
     from nameplate.export import export
 
-    if output == _STREAM:
-        if json:
-            raise InputError("--json tells of a file", where="bench export", expected="-o FILE beside it")
-        written = export(runs, sys.stdout.buffer, format=format, results=results)
-    else:
-        written = export(runs, output, format=format, results=results)
-    _tell(written, json=json)
+    if output == _STREAM and json:
+        raise InputError("--json tells of a file", where="bench export", expected="-o FILE beside it")
+    target = sys.stdout.buffer if output == _STREAM else output
+    _print_written(export(runs, target, format=format, results=results), json=json)
 
 
 def merge(
@@ -64,7 +57,7 @@ def merge(
     output: Annotated[Path, OUTPUT],
     mixed: Annotated[
         bool,
-        typer.Option("--mixed", help="Take also figures that don't compare: of two methods or conventions."),
+        typer.Option("--mixed", help="Also merge figures of different methods or FLOP conventions."),
     ] = False,
     results: Results = None,
     json: Json = False,
@@ -75,13 +68,13 @@ def merge(
     """
     from nameplate.export import merge
 
-    _tell(merge(runs, output, mixed=mixed, results=results), json=json)
+    _print_written(merge(runs, output, mixed=mixed, results=results), json=json)
 
 
-def _tell(written: Written, *, json: bool) -> None:
-    """Print what was written; what was passed over goes to standard error."""
+def _print_written(written: Written, *, json: bool) -> None:
+    """Print the file's path or the JSON document; problems go to standard error."""
     for problem in written.problems:
-        print(f"bench: {plain(problem)}", file=sys.stderr)
+        print_error(plain(problem))
     if json:
         print_json(written.as_json())
     elif written.path is not None:

@@ -1,0 +1,145 @@
+"""`bench fleet validate`, `goodput` and `audit`: models and claims compared with published figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nameplate.base.errors import CheckFailed, InputError
+from nameplate.base.exit_status import ExitStatus, print_error
+from nameplate.cli.options import Csv, Json, Lang, Parts
+from nameplate.cli.output import output_language, print_json, print_rows, show_view
+
+if TYPE_CHECKING:
+    from nameplate.fleet.validation import GoodputCheck
+
+
+def validate(
+    bound: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Largest error allowed, as a ratio. [default: each case's own]"),
+    ] = None,
+    lang: Lang = "en",
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """Predict published end-to-end figures from others; exit with 1 if an error exceeds its bound."""
+    from nameplate.fleet.validation import validate as compute
+    from nameplate.report.fleet.costs import failures, validation_view
+
+    with output_language(lang, json=json, csv=csv):
+        checks = compute(bound=bound)
+        if json or csv:
+            print_rows([each.as_json() for each in checks], csv=csv)
+        else:
+            show_view(validation_view(checks))
+    failed = failures(checks)
+    if failed:
+        raise CheckFailed(f"the chain misses {len(failed)} of {len(checks)}: {', '.join(failed)}")
+
+
+def goodput(
+    cards: Annotated[
+        list[int] | None,
+        typer.Option("--cards", metavar="N", help="Cards of the job (repeatable). [default: several sizes]"),
+    ] = None,
+    cards_per_node: Annotated[
+        int | None, typer.Option(metavar="N", help="Cards that fail together. [default: 8]")
+    ] = None,
+    failures_per_node_day: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X", help="Failures of a node a day: X, LOW..HIGH or LOW..X..HIGH. [default: 0.0039]"
+        ),
+    ] = None,
+    repair_minutes: Annotated[
+        str | None,
+        typer.Option(metavar="R", help="Minutes from a failure until the job computes again. [default: 10]"),
+    ] = None,
+    checkpoint_seconds: Annotated[
+        str | None,
+        typer.Option(metavar="S", help="Seconds that a checkpoint stops training for. [default: 43]"),
+    ] = None,
+    validate: Annotated[
+        bool,
+        typer.Option("--validate", help="Compare the model with published cases; exit with 1 past a bound."),
+    ] = False,
+    lang: Lang = "en",
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """Print how much of a job's elapsed time is useful, given failures, restarts and checkpoints."""
+    from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
+    from nameplate.fleet.validation import validate_goodput
+    from nameplate.report.fleet.goodput import failures, goodput_view, validation_view
+
+    if validate and (cards or cards_per_node is not None):
+        raise InputError(
+            "published cases have sizes of their own",
+            where="--validate",
+            got="--cards" if cards else "--cards-per-node",
+            expected="neither with it",
+        )
+    with output_language(lang, json=json, csv=csv):
+        if validate:
+            checks: Sequence[GoodputCheck] = validate_goodput(
+                failures_per_node_day=failures_per_node_day,
+                repair_minutes=repair_minutes,
+                checkpoint_seconds=checkpoint_seconds,
+            )
+            if json or csv:
+                print_rows([check.as_json() for check in checks], csv=csv)
+            else:
+                show_view(validation_view(checks))
+        else:
+            checks = ()
+            jobs = [
+                estimate_goodput(
+                    size,
+                    cards_per_node=cards_per_node,
+                    failures_per_node_day=failures_per_node_day,
+                    repair_minutes=repair_minutes,
+                    checkpoint_seconds=checkpoint_seconds,
+                )
+                for size in cards or load_goodput_file().sizes
+            ]
+            if json or csv:
+                print_rows([job.as_json() for job in jobs], csv=csv)
+            else:
+                show_view(goodput_view(jobs))
+    failed = failures(checks)
+    for sentence in failed:
+        print_error(f"past its bound: {sentence}")
+    if failed:
+        raise typer.Exit(ExitStatus.CHECK_FAILED)
+
+
+def audit(
+    claims: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A TOML file with your own claims. [default: the article's]"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a claim is contradicted.")] = False,
+    parts: Parts = None,
+    lang: Lang = "en",
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """Recompute each claim of the article from other claims and the registry, and say whether it holds."""
+    from nameplate.fleet.audit import audit as recompute
+    from nameplate.report.fleet.audit import as_csv, audit_view
+
+    with output_language(lang, json=json, csv=csv):
+        rows = recompute(claims, parts or ())
+        if json:
+            print_json([row.as_json() for row in rows])
+        elif csv:
+            print(as_csv(rows), end="")
+        else:
+            show_view(audit_view(rows))
+    contradicted = [row.id for row in rows if row.verdict == "contradicted"]
+    if strict and contradicted:
+        raise CheckFailed(f"--strict: contradicted are {', '.join(contradicted)}")

@@ -1,0 +1,184 @@
+"""`bench run`, and what it needs to know: `bench devices`, `bench specs`, `bench suites`."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nameplate.base.errors import InputError, NameplateError, RunIncomplete
+from nameplate.base.exit_status import print_error
+from nameplate.cli.options import Budget, Device, Json, Lang, NewRuns, Only, Parts, use_parts
+from nameplate.cli.output import check_language, output_language, print_json, show_view
+
+if TYPE_CHECKING:
+    from nameplate.device.survey import Survey
+    from nameplate.store.folder import Run
+
+
+def run(
+    suite: Annotated[
+        str | None, typer.Argument(help="The suite to measure; see `bench suites`. [default: quick]")
+    ] = None,
+    device: Device = "auto",
+    only: Only = None,
+    budget: Budget = None,
+    nominal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DTYPE=TFLOPS", help="Compare with this rating of a dtype (repeatable)."),
+    ] = None,
+    results: NewRuns = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Continue a run: measure its cases without a record. latest is the latest unfinished run.",
+        ),
+    ] = None,
+    parts: Parts = None,
+    lang: Lang = "en",
+    json: Json = False,
+) -> None:
+    """Measure what this machine delivers, and compare it with nominal."""
+    ratings = _parse_ratings(nominal or [])
+    use_parts(parts)
+    check_language(lang)
+    from nameplate.report.media.progress import LiveProgress
+    from nameplate.run.measure import measure
+
+    progress = LiveProgress()
+    try:
+        with progress:
+            done = measure(
+                suite,
+                device=device,
+                only=only,
+                budget=budget,
+                nominal=ratings,
+                results=results,
+                resume=resume,
+                observer=progress,
+            )
+    except KeyboardInterrupt:
+        if progress.folder is None:
+            print_error("interrupted before the first case")
+        else:
+            folder = shlex.quote(str(progress.folder))
+            print_error(f"interrupted; what was finished is kept: bench run --resume {folder}")
+        raise
+    _print_run(done, lang=lang, json=json)
+    _check_complete(done)
+
+
+def _parse_ratings(given: list[str]) -> dict[str, float]:
+    """Parse repeated `fp16=320`. Raises InputError for another form, and for a dtype given twice."""
+    ratings: dict[str, float] = {}
+    for text in given:
+        dtype, _, tflops = (part.strip() for part in text.partition("="))
+        try:
+            rating = float(tflops) if dtype else None
+        except ValueError:
+            rating = None
+        if rating is None:
+            raise InputError("not a rating", where="--nominal", got=text, expected="such as fp16=320")
+        if dtype in ratings:
+            raise InputError("two ratings of one dtype", where="--nominal", got=text, expected="one")
+        ratings[dtype] = rating
+    return ratings
+
+
+def _print_run(run: Run, *, lang: str, json: bool) -> None:
+    if json:
+        from nameplate.report.run import run_document
+
+        print_json(run_document(run))
+    else:
+        from nameplate.report.run import run_view
+
+        with output_language(lang):
+            show_view(run_view(run))
+
+
+def _check_complete(run: Run) -> None:
+    """Raise RunIncomplete for a run with failed or missing cases, and for one that measured nothing."""
+    failed = sum(record.status == "failed" for record in run.records)
+    if failed or run.missing:
+        cases, missing = len(run.manifest.expected), len(run.missing)
+        raise RunIncomplete(
+            f"the run is incomplete: {failed} failed, {missing} without a record, of {cases} cases"
+        )
+    if not any(record.status == "ok" for record in run.records):
+        raise RunIncomplete(
+            "nothing was measured: every case was skipped, each for the reason that its record says"
+        )
+
+
+def devices(device: Device = "all", lang: Lang = "en", json: Json = False) -> None:
+    """Print each device: the part it is recognized as and why, its rating, and its health."""
+    from nameplate.report.devices import devices_document, devices_view
+
+    with output_language(lang, json=json):
+        found = devices_document(_survey(device))
+        if json:
+            print_json(found)
+        else:
+            show_view(devices_view(found))
+
+
+def _survey(device: str) -> Survey:
+    from nameplate.device import survey
+
+    return survey.survey() if device == "all" else survey.survey_one(device)
+
+
+def specs(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A part's id, a driver's name for it, or another known name."),
+    ] = None,
+    parts: Parts = None,
+    lang: Lang = "en",
+    json: Json = False,
+) -> None:
+    """Print the specifications of a part, with sources and conflicts; without NAME, a table of all parts."""
+    from nameplate.report.specs import part_document, part_view, parts_view
+    from nameplate.specs.recognition import require
+    from nameplate.specs.registry import load_registry
+
+    known = load_registry(parts or ())
+    with output_language(lang, json=json):
+        if name is not None:
+            named = require(name, known)
+            one = part_document(named.part, named.memory)
+            view = part_view(one, named.note)
+            if named.note:
+                one["notes"] = [named.note, *one["notes"]]
+            found: object = one
+        else:
+            documents = [part_document(part) for part in known.parts.values()]
+            found, view = documents, parts_view(documents)
+        if json:
+            print_json(found)
+        else:
+            show_view(view)
+
+
+def suites(lang: Lang = "en", json: Json = False) -> None:
+    """List the suites that can be measured."""
+    from nameplate import suite
+
+    rows: list[dict[str, Any]] = []
+    for name in suite.list_suite_names():
+        try:
+            found = suite.find_suite(name)
+            rows.append({"suite": name, "budget_s": found.budget_s, "description": found.description})
+        except NameplateError as error:  # list the other suites, even if one package's suite is broken
+            rows.append({"suite": name, "budget_s": None, "description": str(error)})
+    with output_language(lang, json=json):
+        if json:
+            print_json(rows)
+        else:
+            from nameplate.report.listing import suites_view
+
+            show_view(suites_view(rows))
