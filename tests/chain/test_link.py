@@ -8,11 +8,11 @@ from nameplate.chain.published import find_figure
 from nameplate.chain.stage import Stage
 from nameplate.stats.uncertain import Uncertain, exact
 
-RATED = Link(Stage.NOMINAL, Stage.DATASHEET, 0.975, 0.975, 0.975, "fp16", "published", "two ratings")
+RATED = Link(Stage.NOMINAL, Stage.DATASHEET, 0.975, "fp16", "published", "two ratings", 0.975, 0.975)
 
 
 def link(from_, to, value=0.9, **more):
-    return Link(Stage(from_), Stage(to), value, value, value, "bf16", "published", "somewhere", **more)
+    return Link(Stage(from_), Stage(to), value, "bf16", "published", "somewhere", value, value, **more)
 
 
 def test_a_published_derate_has_scope_and_convention():

@@ -141,7 +141,7 @@ def test_more_than_one_expression_is_refused():
 
 def test_an_output_that_cant_be_translated_stops_the_page_rather_than_missing_from_it(monkeypatch):
     output = next(iter(OUTPUTS.values()))
-    broken = type(output)("broken", "RMB", "", ("a",), power, False, False)
+    broken = type(output)("broken", "RMB", ("a",), power, False, False)
     monkeypatch.setitem(whatif.OUTPUTS, "broken", broken)
     with pytest.raises(ValueError, match="has no counterpart"):
         formulas()

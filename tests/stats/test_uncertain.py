@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nameplate.base.errors import InputError
-from nameplate.stats.uncertain import LAWS, Uncertain, exact, read, spread
+from nameplate.stats.uncertain import LAWS, Uncertain, exact, read_uncertain, with_spread
 
 U = (np.arange(100_000, dtype=np.float32) + 0.5) / 100_000
 
@@ -67,9 +67,9 @@ def test_a_spread_that_doesnt_fit_says_what_would(number, expected):
 
 
 def test_a_part_of_a_spread_is_refused():
-    assert spread(1.0, None, None, None) == spread(1.0, 1.0, 1.0, "exact") == exact(1.0)
+    assert with_spread(1.0, None, None, None) == with_spread(1.0, 1.0, 1.0, "exact") == exact(1.0)
     with pytest.raises(ValueError, match="low, high and law together"):
-        spread(1.0, 0.5, None, "uniform")
+        with_spread(1.0, 0.5, None, "uniform")
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_a_part_of_a_spread_is_refused():
     ],
 )
 def test_a_number_is_written_alone_as_a_range_or_with_its_mode(written, number):
-    assert read(written, "--assume pue") == Uncertain(*number)
-    assert read(Uncertain(*number), "anywhere") == Uncertain(*number)
+    assert read_uncertain(written, "--assume pue") == Uncertain(*number)
+    assert read_uncertain(Uncertain(*number), "anywhere") == Uncertain(*number)
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_what_is_no_number_is_one_sentence(written):
     with pytest.raises(
         InputError, match=r"--assume pue: not a number, nor a range of them; got .*; expected a number"
     ):
-        read(written, "--assume pue")
+        read_uncertain(written, "--assume pue")

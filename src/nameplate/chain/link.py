@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -21,27 +21,6 @@ Provenance = Literal["measured", "published", "assumed", "modelled"]
 _OWN_CONVENTION = "Megatron"
 WIDEST_CONVENTION = 1.10
 
-_RUN_COLUMNS = ("to", "dtype", "value", "low", "high", "provenance", "source", "verdict", "device")
-_COLUMNS = (
-    "to",
-    "value",
-    "dtype",
-    "provenance",
-    "source",
-    "low",
-    "high",
-    "law",
-    "id",
-    "run",
-    "device",
-    "scope",
-    "convention",
-    "confidence",
-    "n_from",
-    "n_to",
-    "note",
-)
-
 
 @dataclass(frozen=True)
 class Link:
@@ -55,23 +34,23 @@ class Link:
     from_: Stage
     to: Stage
     value: float
-    low: float
-    high: float
     dtype: str  # "any": it serves every dtype
     provenance: Provenance
     source: str  # case ids, or a citation
+    low: float
+    high: float
     law: Law = "exact"
-    device: str | None = None  # of the run, or as the source names it
-    verdict: Verdict | None = None  # the gravest of the records of both stages
-    run: str | None = None  # id of the run that measured it
     id: str | None = None  # of a published or assumed figure
+    run: str | None = None  # id of the run that measured it
+    device: str | None = None  # of the run, or as the source names it
     scope: str | None = None
     convention: str | None = None  # how FLOPs are counted
     confidence: str | None = None
     n_from: int | None = None  # devices that worked together at either end; None: the source is silent
     n_to: int | None = None
-    parts: tuple[str, ...] | None = ()  # that it serves; None: every part, (): no part of the registry
     note: str | None = None
+    parts: tuple[str, ...] | None = ()  # that it serves; None: every part, (): no part of the registry
+    verdict: Verdict | None = None  # the gravest of the records of both stages
 
     @property
     def span(self) -> str:
@@ -113,14 +92,26 @@ class Link:
 
     def as_run_row(self) -> dict[str, Any]:
         """The row of a run's own chain in JSON; an end of the interval that isn't finite is null."""
-        row: dict[str, Any] = {"from": self.from_.value}
-        row |= {name: getattr(self, name) for name in _RUN_COLUMNS}
-        return row | {end: row[end] if math.isfinite(row[end]) else None for end in ("low", "high")}
+        return {
+            "from": self.from_.value,
+            "to": self.to,
+            "dtype": self.dtype,
+            "value": self.value,
+            "low": self.low if math.isfinite(self.low) else None,
+            "high": self.high if math.isfinite(self.high) else None,
+            "provenance": self.provenance,
+            "source": self.source,
+            "verdict": self.verdict,
+            "device": self.device,
+        }
 
     def as_json(self) -> dict[str, Any]:
         """The row of a fleet's chain in JSON; `low` and `high` are null where no spread is known."""
-        row = {"from": self.from_.value, **{name: getattr(self, name) for name in _COLUMNS}}
-        return row | ({"low": None, "high": None} if self.law == "exact" else {})
+        row = asdict(self)
+        del row["from_"], row["parts"], row["verdict"]
+        if self.law == "exact":
+            row |= {"low": None, "high": None}
+        return {"from": self.from_.value, **row}
 
 
 def counts_otherwise(from_: Stage, to: Stage, convention: str | None) -> bool:
@@ -146,8 +137,16 @@ def assume_link(
     if ratio.low <= 0:
         raise InputError("no derate", got=ratio.low, expected="a ratio above 0")
     more: dict[str, Any] = {"dtype": "any", "parts": None, "law": ratio.law, **fields}
-    ends = (ratio.value, ratio.low, ratio.high)
-    return Link(first, last, *ends, provenance=provenance, source=source, **more)
+    return Link(
+        first,
+        last,
+        ratio.value,
+        provenance=provenance,
+        source=source,
+        low=ratio.low,
+        high=ratio.high,
+        **more,
+    )
 
 
 def join_links(links: Sequence[Link]) -> tuple[Link, ...]:

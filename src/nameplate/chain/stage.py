@@ -1,4 +1,4 @@
-"""The stages of the chain: their order, and what they're called on a screen."""
+"""The stages of the chain: their order, and their names on a screen."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nameplate.base.language import N_
 
 
 class Stage(StrEnum):
-    """What throughput is rated or measured as, from nominal to delivered, in the chain's order.
+    """The stages at which throughput is rated or measured, from nominal to delivered, in order.
 
-    `gemm` is `gemm_burst` and `gemm_sustained` in one: the best product of a run that didn't measure phases
-    apart. A chain holds either it or those two, so where it ends with `gemm` it reaches as far as one that
-    ends with `gemm_sustained`.
+    `gemm` is the best matrix product of a run that didn't measure burst and sustained phases apart. A chain
+    has either `gemm` or `gemm_burst` and `gemm_sustained`, so one that ends with `gemm` reaches as far as one
+    that ends with `gemm_sustained`.
     """
 
     NOMINAL = "nominal"
@@ -29,32 +29,32 @@ class Stage(StrEnum):
 
     @property
     def position(self) -> int:
-        """Its place in the order, from 0: what stands first in a table, and lowest in a ranking."""
+        """Its place in the order, from 0."""
         return list(Stage).index(self)
 
     @property
     def reach(self) -> int:
-        """How far a chain that ends with it comes: a position, `gemm_sustained`'s for `gemm`."""
+        """How far a chain that ends with it reaches: its position, for `gemm` that of `gemm_sustained`."""
         return Stage.GEMM_SUSTAINED.position if self is Stage.GEMM else self.position
 
     @property
     def following(self) -> tuple[Stage, ...]:
-        """The stages that a chain that ends with it doesn't reach; `gemm` is never missing from a chain."""
+        """The stages that a chain that ends with it lacks, `gemm` aside."""
         return tuple(stage for stage in Stage if stage is not Stage.GEMM and stage.reach > self.reach)
 
     @property
     def label(self) -> str:
-        """Its name in tables and charts; English, to be translated where it's shown, as the others are."""
+        """Its name in tables and charts, in English; the caller translates it, as the texts below."""
         return _TEXTS[self].label
 
     @property
     def reached(self) -> str:
-        """Where a run reached a share of nominal: "in its best matrix product"; empty where no run comes."""
+        """Where a run reaches a share of nominal: "in its best matrix product"; empty if not measured."""
         return _TEXTS[self].reached
 
     @property
     def work(self) -> str:
-        """In what a fleet delivers its figure: "its best matrix product"; empty for a rating."""
+        """The work in which a fleet delivers: "its best matrix product"; empty for a rating."""
         return _TEXTS[self].work
 
 

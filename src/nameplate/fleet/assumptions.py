@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -16,7 +17,7 @@ from nameplate.fleet.size import card_tflops
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import require
 from nameplate.specs.registry import Registry
-from nameplate.stats.uncertain import Uncertain, Written, exact, read
+from nameplate.stats.uncertain import Uncertain, Written, exact, read_uncertain
 
 # A server that --price speaks of has so many cards, unless a known price of the part says otherwise.
 CARDS_PER_SERVER = 8
@@ -99,41 +100,42 @@ def adjust_catalogue(
 
 
 def _given_assumption(name: str, written: Written) -> Assumption:
-    stated = read(written, f"--assume {name}")
-    try:
-        return Assumption(
-            name=name,
-            value=stated.value,
-            low=stated.low,
-            high=stated.high,
-            law=stated.law,
-            as_of=date.today().isoformat(),
-            source=_("given by {flag}", flag="--assume"),
-        )
-    except ValidationError as error:
-        raise _refuse("--assume", f"{name}={written}", error) from None
+    value = read_uncertain(written, f"--assume {name}")
+    with _refusing("--assume", f"{name}={written}"):
+        return Assumption(name=name, value=value.value, **_given_by("--assume", value))
 
 
 def _given_price(part: Part, written: Written, before: Price | None, note: str | None) -> Price:
     """The price that --price gives a server of `part`; `note` says what a short name was taken for."""
-    stated = read(written, f"--price {part.id}")
-    try:
+    price = read_uncertain(written, f"--price {part.id}")
+    cards = CARDS_PER_SERVER if before is None else before.cards_per_server
+    with _refusing("--price", f"{part.id}={written}"):
         return Price(
             part=part.id,
-            cards_per_server=CARDS_PER_SERVER if before is None else before.cards_per_server,
-            server_rmb=stated.value,
-            low=stated.low,
-            high=stated.high,
-            law=stated.law,
-            as_of=date.today().isoformat(),
-            source=_("given by {flag}", flag="--price"),
+            cards_per_server=cards,
+            server_rmb=price.value,
             note=note,
+            **_given_by("--price", price),
         )
+
+
+def _given_by(flag: str, uncertain: Uncertain) -> dict[str, Any]:
+    """The spread, date and source of an entry that a flag gives."""
+    return {
+        "low": uncertain.low,
+        "high": uncertain.high,
+        "law": uncertain.law,
+        "as_of": date.today().isoformat(),
+        "source": _("given by {flag}", flag=flag),
+    }
+
+
+@contextmanager
+def _refusing(flag: str, got: str) -> Iterator[None]:
+    """Raise InputError, naming the flag, for an entry that isn't valid."""
+    try:
+        yield
     except ValidationError as error:
-        raise _refuse("--price", f"{part.id}={written}", error) from None
-
-
-def _refuse(flag: str, got: str, error: ValidationError) -> InputError:
-    expected = error.errors(include_url=False)[0]["msg"]
-    expected = expected.removeprefix("Value error, ").removeprefix("Input should be ")
-    return InputError("a value that can't be used", where=flag, got=got, expected=expected)
+        expected = error.errors(include_url=False)[0]["msg"]
+        expected = expected.removeprefix("Value error, ").removeprefix("Input should be ")
+        raise InputError("a value that can't be used", where=flag, got=got, expected=expected) from None

@@ -24,7 +24,7 @@ from nameplate.base.toml import bad_value, parse_toml, read_file, read_packaged,
 from nameplate.chain.published import shipped_figures
 from nameplate.chain.stage import Stage
 from nameplate.specs.registry import Registry, load_registry
-from nameplate.stats.uncertain import Law, Uncertain, spread
+from nameplate.stats.uncertain import Law, Uncertain, with_spread
 
 FILES = ("fleets.toml", "assumptions.toml")
 
@@ -121,7 +121,7 @@ class Spreading(FrozenModel):
     @property
     def uncertain(self) -> Uncertain:
         """The figure with its spread. ValueError where they don't fit."""
-        return spread(getattr(self, self.figure), self.low, self.high, self.law)
+        return with_spread(getattr(self, self.figure), self.low, self.high, self.law)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -8,63 +8,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, ratio, stated
 from nameplate.base.language import N_, _
-from nameplate.base.messages import message
-from nameplate.chain.link import Link, assume_link, join_links
+from nameplate.chain.link import Link, Provenance, assume_link, join_links
 from nameplate.chain.published import Published, find_default_derate, shipped_figures
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import AssumedDerate, Catalogue
-from nameplate.fleet.evidence import (
-    Evidence,
-    NotPriced,
-    describe_run,
-    find_evidence,
-    parts_of_run,
-    why_unpriced,
-)
+from nameplate.fleet.evidence import Evidence, GivenRun, read_given_run, why_unpriced
 from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.size import DTYPE, Size, card_tflops
 from nameplate.specs.part import Part, shorten
 from nameplate.specs.registry import Registry
-from nameplate.stats.uncertain import read
-from nameplate.store.find import Results, find_run
-from nameplate.store.folder import Run, read_run
+from nameplate.stats.uncertain import read_uncertain
+from nameplate.store.find import Results
+from nameplate.store.folder import Run
 
 Asked = str | Published | Link
-_SERVE_EACH_OTHER = frozenset({"fp16", "bf16"})
-
-
-@dataclass(frozen=True)
-class RunUse:
-    """What became of a run that was given: its own figures in one line, and why they price nothing here."""
-
-    run: str
-    parts: tuple[str, ...]
-    used: bool
-    figures: str
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class GivenRun:
-    """A run, and the evidence it gives for each part that it may price."""
-
-    run: Run
-    figures: str
-    unpriced: str | None
-    parts: tuple[str, ...]
-    evidence: Mapping[str, Evidence]
-
-    def use_for(self, parts: Sequence[Part]) -> RunUse:
-        """What became of it for a fleet of these parts."""
-        used = any(part.id in self.evidence for part in parts)
-        reason = None if used else self.unpriced or _("not used: this fleet isn't counted in the run's part")
-        return RunUse(self.run.id, self.parts, used, self.figures, reason)
 
 
 @dataclass(frozen=True)
@@ -74,7 +37,6 @@ class Chain:
     links: tuple[Link, ...]
     notes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
-    asked: tuple[Link, ...] = field(default=(), repr=False)  # those of them that no run measured
 
     @property
     def delivers(self) -> bool:
@@ -97,6 +59,7 @@ class LinkChoice:
     asked: tuple[Link, ...]
     given: GivenRun | None
     listed: Catalogue
+    known: Registry
     goodput: bool = False
 
     def chain(self, part: Part, cards: int | None) -> Chain:
@@ -124,13 +87,15 @@ class LinkChoice:
             return Chain(links, tuple(notes), (_(reason, part=part.id),))
         if self.goodput and cards is not None:
             links = (*links, make_goodput_link(cards))
-        notes += _check_dtypes(part, links)
-        return Chain(join_links(links), tuple(notes), asked=tuple(asked))
+        notes += dict.fromkeys(filter(None, (_check_dtype(part, link.dtype) for link in links)))
+        joined = join_links(links)
+        notes += [note for link in asked for note in _notes(link, part, cards, self.known)]
+        return Chain(joined, tuple(notes))
 
     def _note_unused(self, evidence: Evidence | None, asked: Sequence[Link]) -> Iterator[str]:
         """What was given or asked for and isn't taken."""
         if self.given is not None and evidence is None:
-            why = self.given.unpriced or _("it is of another part")
+            why = why_unpriced(self.given.run) or _("it is of another part")
             yield _("run {run} doesn't price it: {why}", run=self.given.run.id, why=why)
         if self.asked and not asked:
             ids = _(", ").join(str(each.id) for each in self.asked)
@@ -150,6 +115,7 @@ def choose_links(
     results: Results,
     sizes: Sequence[Size],
     listed: Catalogue,
+    known: Registry,
     *,
     named: bool,
     goodput: bool = False,
@@ -163,7 +129,8 @@ def choose_links(
     several = (asked,) if isinstance(asked, str | Published | Link) else tuple(asked)
     links = tuple(_read_link(each, listed) for each in several)
     _check_parts(links, parts, named=named)
-    return LinkChoice(links, None if run is None else _read_given(run, results, parts), listed, goodput)
+    given = None if run is None else read_given_run(run, results, parts)
+    return LinkChoice(links, given, listed, known, goodput)
 
 
 def link_ratings(part: Part, dtype: str = DTYPE) -> Link:
@@ -174,45 +141,27 @@ def link_ratings(part: Part, dtype: str = DTYPE) -> Link:
         said = N_("datasheet {tflops}: {source}")
         more = _(said, tflops=stated(datasheet.value), source=datasheet.source)
         source = _("; ").join((source, more))
-    ratio = datasheet.value / nominal.value
-    ends = (ratio, ratio, ratio)
-    return Link(Stage.NOMINAL, Stage.DATASHEET, *ends, dtype, "published", source, device=part.name)
+    return _first_link(datasheet.value / nominal.value, dtype, "published", source, part)
 
 
 def link_conflicting_ratings(part: Part) -> Link:
     """The first link of a part whose ratings conflict: a fleet of it is counted by its datasheet's figure."""
     why = _("assumed: {part} is counted by its datasheet, whose figures conflict", part=part.name)
-    return Link(Stage.NOMINAL, Stage.DATASHEET, 1.0, 1.0, 1.0, DTYPE, "assumed", why, device=part.name)
+    return _first_link(1.0, DTYPE, "assumed", why, part)
 
 
-def why_unserved(part: Part, dtype: str) -> str | None:
-    """Why a derate of `dtype` can't serve this part's fp16; None if it can."""
-    if dtype in (DTYPE, "any"):
-        return None
-    if not {dtype, DTYPE} <= _SERVE_EACH_OTHER:
-        return f"a derate of {dtype} says nothing of {DTYPE}"
-    mine, theirs = (part.datasheet.get(each) for each in (DTYPE, dtype))
-    if mine is None or theirs is None or mine.value != theirs.value:
-        return f"{part.name} isn't rated alike in {dtype} and {DTYPE}: one's derate doesn't serve the other"
-    return None
-
-
-def note_dtype(part: Part, dtype: str) -> str | None:
-    """The note that a derate of another dtype serves this part's fp16; None if it is of fp16 or of any."""
-    if dtype in (DTYPE, "any"):
-        return None
-    return _(
-        "the {dtype} derate serves {served}: both are rated {tflops} TFLOPS on {part}",
-        dtype=dtype,
-        served=DTYPE,
-        tflops=stated(part.datasheet[DTYPE].value),
-        part=part.name,
+def _first_link(ratio: float, dtype: str, provenance: Provenance, source: str, part: Part) -> Link:
+    return Link(
+        Stage.NOMINAL,
+        Stage.DATASHEET,
+        ratio,
+        dtype,
+        provenance,
+        source,
+        low=ratio,
+        high=ratio,
+        device=part.name,
     )
-
-
-def note_links(chain: Chain, part: Part, cards: int | None, known: Registry) -> list[str]:
-    """What others' derates leave out for a fleet of so many cards; each note begins with the derate's id."""
-    return [note for link in chain.asked for note in _notes(link, part, cards, known)]
 
 
 def _note_default(link: Link, part: Part) -> str:
@@ -256,7 +205,7 @@ def _read_assumed(written: str) -> Link:
         raise InputError(
             "no derate", where="--derate", got=written, expected=f"FROM:TO=RATIO, of {', '.join(Stage)}"
         )
-    return assume_link(from_, to, read(ratio, "--derate"), _("assumed: given by --derate"))
+    return assume_link(from_, to, read_uncertain(ratio, "--derate"), _("assumed: given by --derate"))
 
 
 def _link_entry(entry: AssumedDerate) -> Link:
@@ -294,32 +243,30 @@ def _check_parts(asked: Sequence[Link], parts: Mapping[str, Part], *, named: boo
             )
 
 
-def _read_given(run: Run | str | Path, results: Results, parts: Mapping[str, Part]) -> GivenRun:
-    """Read the run and take from it what these parts may be priced by."""
-    read = run if isinstance(run, Run) else read_run(find_run(str(run), results))
-    unpriced, theirs = why_unpriced(read), parts_of_run(read)
-    shared = [part for part in theirs if part in parts]
-    if unpriced is None and not shared:
-        evidence_of = read.manifest.devices[0].evidence
-        raise NotPriced(
-            message("run_of_other_part"),
-            where="--run",
-            found=", ".join(theirs) or message("no_known_part", evidence=evidence_of),
-            expected=f"a run of {' or '.join(parts) or 'their parts, which are unknown'}; or --part beside "
-            "it",
+def _check_dtype(part: Part, dtype: str) -> str | None:
+    """The note that a link of another dtype serves this part's fp16; None if there is nothing to note.
+
+    Raises InputError if the link can't serve it: only bf16 can, if the part is rated alike in both.
+    """
+    if dtype in (DTYPE, "any") or DTYPE not in part.datasheet:
+        return None
+    problem = None
+    mine, theirs = (part.datasheet.get(each) for each in (DTYPE, dtype))
+    if dtype != "bf16":
+        problem = f"a derate of {dtype} says nothing of {DTYPE}"
+    elif mine is None or theirs is None or mine.value != theirs.value:
+        problem = (
+            f"{part.name} isn't rated alike in {dtype} and {DTYPE}: one's derate doesn't serve the other"
         )
-    evidence = {} if unpriced else {part: find_evidence(read, parts[part]) for part in shared}
-    return GivenRun(read, describe_run(read), unpriced, theirs, evidence)
-
-
-def _check_dtypes(part: Part, links: Sequence[Link]) -> list[str]:
-    """Notes on links of another dtype than the fleet's. InputError if one can't serve it."""
-    if DTYPE not in part.datasheet:
-        return []
-    problem = next(filter(None, (why_unserved(part, link.dtype) for link in links)), None)
-    if problem:
-        raise InputError(problem, where=part.id, got=links[-1].dtype, expected=f"a derate of {DTYPE} or bf16")
-    return list(dict.fromkeys(filter(None, (note_dtype(part, link.dtype) for link in links))))
+    if problem is not None:
+        raise InputError(problem, where=part.id, got=dtype, expected=f"a derate of {DTYPE} or bf16")
+    return _(
+        "the {dtype} derate serves {served}: both are rated {tflops} TFLOPS on {part}",
+        dtype=dtype,
+        served=DTYPE,
+        tflops=stated(part.datasheet[DTYPE].value),
+        part=part.name,
+    )
 
 
 def _notes(link: Link, part: Part, cards: int | None, known: Registry) -> list[str]:

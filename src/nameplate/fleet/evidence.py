@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import figure, percent, stated
@@ -24,7 +25,8 @@ from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.specs.part import Part
 from nameplate.specs.rating import rate_part
-from nameplate.store.folder import Run
+from nameplate.store.find import Results, find_run
+from nameplate.store.folder import Run, read_run
 from nameplate.store.manifest import DeviceEntry
 
 
@@ -43,6 +45,53 @@ class Evidence:
 
     links: tuple[Link, ...]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunUse:
+    """What became of a run that was given: its own figures in one line, and why they price nothing here."""
+
+    run: str
+    parts: tuple[str, ...]
+    used: bool
+    figures: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class GivenRun:
+    """A run, and the evidence it gives for each part that it may price."""
+
+    run: Run
+    evidence: Mapping[str, Evidence]
+
+    def use_for(self, parts: Sequence[Part]) -> RunUse:
+        """What became of it for a fleet of these parts."""
+        used, reason = any(part.id in self.evidence for part in parts), None
+        if not used:
+            reason = why_unpriced(self.run) or _("not used: this fleet isn't counted in the run's part")
+        return RunUse(self.run.id, parts_of_run(self.run), used, describe_run(self.run), reason)
+
+
+def read_given_run(run: Run | str | Path, results: Results, parts: Mapping[str, Part]) -> GivenRun:
+    """Read the run and find its evidence for these parts.
+
+    Raises NotPriced if it is of none of them, and as `find_evidence` does.
+    """
+    given = run if isinstance(run, Run) else read_run(find_run(str(run), results))
+    if why_unpriced(given) is not None:
+        return GivenRun(given, {})
+    theirs = parts_of_run(given)
+    if not parts.keys() & set(theirs):
+        evidence_of = given.manifest.devices[0].evidence
+        raise NotPriced(
+            message("run_of_other_part"),
+            where="--run",
+            found=", ".join(theirs) or message("no_known_part", evidence=evidence_of),
+            expected=f"a run of {' or '.join(parts) or 'their parts, which are unknown'}; or --part beside "
+            "it",
+        )
+    return GivenRun(given, {part: find_evidence(given, parts[part]) for part in theirs if part in parts})
 
 
 def why_unpriced(run: Run) -> str | None:

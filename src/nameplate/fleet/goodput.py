@@ -43,7 +43,7 @@ from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import Count, Id, Positive, Text
 from nameplate.stats.interval import Interval
-from nameplate.stats.uncertain import Law, Uncertain, Written, read
+from nameplate.stats.uncertain import Law, Uncertain, Written, read_uncertain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -308,7 +308,7 @@ def estimate_goodput(
 ) -> Goodput:
     """What a job of `cards` cards gets out of its elapsed time.
 
-    Inputs are numbers, or ranges as `uncertain.read` takes them; those left out are the shipped ones. Each
+    Inputs are numbers, or ranges as `read_uncertain` takes them; those left out are the shipped ones. Each
     draw of them checkpoints at its own Daly interval, unless `interval_minutes` is given. Raises InputError
     for a size or an input that isn't above 0.
     """
@@ -345,7 +345,7 @@ def _read_input(name: str, given: Written | None, *, may_be_0: bool = False) -> 
     if given is None:
         return load_goodput_file().input.find(name).uncertain
     flag = f"--{name.replace('_', '-')}"
-    number = read(given, flag)
+    number = read_uncertain(given, flag)
     if not (may_be_0 or number.low >= 1 / _LARGEST) or number.high > _LARGEST:
         expected = f"a number above 0, from {1 / _LARGEST:g} to {_LARGEST:g}"
         raise InputError("not an input of this model", where=flag, got=given, expected=expected)
@@ -393,11 +393,11 @@ def make_goodput_link(cards: int, **inputs: Any) -> Link:
         Stage.SCALED,
         Stage.GOODPUT,
         value.value,
-        value.low,
-        value.high,
         "any",
         "modelled",
         _("modelled from failures, restarts and checkpoints (J. T. Daly, FGCS 22, 2006, p. 303)"),
+        low=value.low,
+        high=value.high,
         law="triangular" if value.low < value.high else "exact",
         scope=_(
             "{cards} cards, a failure each {failure}, a checkpoint each {checkpoint}",

@@ -1,14 +1,13 @@
-"""Every figure of a fleet as one formula: its unit, what it follows from, and what it means.
+"""Every figure of a fleet, one function each: its name, unit and formula, and in a docstring its meaning.
 
-A formula's parameters are the names of inputs and of other outputs, so that it reads like the equation it is.
-It takes plain numbers and arrays of draws alike. What can't be computed, because something it follows from
-isn't known, is left out.
+A function's parameters are the names of inputs and of other figures. It takes plain numbers and arrays of
+draws alike. A figure is left out if one of its parameters isn't known.
 
-The formulas hold for a fleet of any size; `scales` says which figures are proportional to it. So they are
-drawn once, for one nominal EFLOPS of a part, and a fleet is that many times its nominal EFLOPS.
+The figures that `scale` are proportional to the size of the fleet. So figures are drawn once, for one nominal
+EFLOPS of a part, and then multiplied by a fleet's nominal EFLOPS.
 
-Two views of money stand beside each other: the *bare* one (`capex_rmb`) is the price of the servers alone, as
-the article counts; the *full* one adds fabric and spares, and over the years electricity and operation.
+There are two views of money. The *bare* one (`capex_rmb`) is the price of the servers only, as the article
+counts. The *full* one adds fabric and spares, and for each year electricity and operation.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ KW_PER_MW = 1_000
 
 @dataclass(frozen=True)
 class Output:
-    """One figure of a fleet: what it follows from, and by what formula.
+    """One figure of a fleet: its formula, and the names of the formula's parameters (`needs`).
 
-    `of_fleet`: it depends on the number of cards in other ways than by proportion.
+    `scales`: it is proportional to the fleet's nominal EFLOPS. `of_fleet`: it depends on the number of cards
+    in another way.
     """
 
     name: str
     unit: str
-    meaning: str
     needs: tuple[str, ...]
     formula: Callable[..., Number]
     scales: bool
@@ -53,17 +52,19 @@ _Formula = TypeVar("_Formula", bound=Callable[..., Number])
 
 def _output(unit: str, *, scales: bool = False, of_fleet: bool = False) -> Callable[[_Formula], _Formula]:
     def register(formula: _Formula) -> _Formula:
-        meaning = " ".join((formula.__doc__ or "").split())
         needs = tuple(inspect.signature(formula).parameters)
         name = formula.__name__
-        OUTPUTS[name] = Output(name, unit, meaning, needs, formula, scales, of_fleet)
+        OUTPUTS[name] = Output(name, unit, needs, formula, scales, of_fleet)
         return formula
 
     return register
 
 
 def compute(known: Mapping[str, Number], *, of_fleet: bool = False) -> dict[str, Number]:
-    """Every output that is known or follows from what is; those `of_fleet` need its number of cards too."""
+    """Every figure that is in `known` or can be computed from it.
+
+    Without `of_fleet`, the figures that don't depend on the number of cards; with it, the others.
+    """
     found: dict[str, Number] = dict(known)
     for output in OUTPUTS.values():
         if output.name in found or output.of_fleet != of_fleet:
@@ -74,17 +75,17 @@ def compute(known: Mapping[str, Number], *, of_fleet: bool = False) -> dict[str,
 
 
 def inputs_of(name: str) -> set[str]:
-    """The inputs that an output follows from, in the end; an input follows from itself."""
+    """The inputs that a figure is computed from, directly or through other figures; of an input, itself."""
     if name not in OUTPUTS:
         return {name}
     return set[str]().union(*(inputs_of(need) for need in OUTPUTS[name].needs))
 
 
 def z_of_slowest(cards: float) -> float:
-    """How many standard deviations the slowest of so many like, independent cards is below the middle one.
+    """How many standard deviations below the median the slowest of n independent cards is expected.
 
-    Blom's approximation of the expected extreme of a normal law, Φ⁻¹((n − 0.375) ÷ (n + 0.25)) (Statistical
-    Estimates and Transformed Beta-Variables, 1958): 0 for one card, 1.43 for 8, 3.9 for 10,000.
+    Blom's approximation for a normal law, Φ⁻¹((n − 0.375) ÷ (n + 0.25)) (Statistical Estimates and
+    Transformed Beta-Variables, 1958): 0 for one card, 1.43 for 8, 3.9 for 10,000.
     """
     return float(ndtri((cards - 0.375) / (cards + 0.25)))
 
@@ -99,34 +100,34 @@ def _exp(power: Number) -> Number:
 
 @_output("cards", scales=True)
 def cards_exact(nominal_eflops: Number, nominal_tflops: Number) -> Number:
-    """Nominal EFLOPS ÷ the nominal of one card, with the fraction that leaves."""
+    """Nominal EFLOPS ÷ nominal of one card, not rounded to whole cards."""
     return nominal_eflops * TFLOPS_PER_EFLOPS / nominal_tflops
 
 
 @_output("servers", scales=True)
 def servers_exact(cards_exact: Number, cards_per_server: Number) -> Number:
-    """Cards ÷ cards of one server, with its fraction."""
+    """Cards ÷ cards of one server, not rounded to whole servers."""
     return cards_exact / cards_per_server
 
 
 @_output("EFLOPS", scales=True)
 def delivered_eflops(nominal_eflops: Number, derate: Number) -> Number:
-    """Nominal × every derate of the chain."""
+    """Nominal EFLOPS × every derate of the chain."""
     return nominal_eflops * derate
 
 
 @_output("cards")
 def cards_per_delivered_eflops(cards_exact: Number, delivered_eflops: Number) -> Number:
-    """Cards that deliver one EFLOPS: the way back from a need."""
+    """Cards that deliver one EFLOPS."""
     return cards_exact / delivered_eflops
 
 
 @_output("EFLOPS", scales=True)
 def independent_eflops(delivered_eflops: Number, card_sd: Number, measured_z: Number) -> Number:
-    """Delivered when every card works by itself, at the mean card's pace.
+    """Delivered EFLOPS if every card works alone, so that the mean card counts.
 
-    The chain's figure is of the slowest of the cards it was measured on, z deviations below the middle one;
-    the mean of a lognormal law is e^(sd × z + sd² ÷ 2) above that.
+    The chain was measured at the pace of the slowest of several cards, z standard deviations below the
+    median. The mean of a lognormal law is e^(sd × z + sd² ÷ 2) times that.
     """
     return delivered_eflops * _exp(card_sd * measured_z + card_sd * card_sd / 2)
 
@@ -136,13 +137,13 @@ def independent_eflops(delivered_eflops: Number, card_sd: Number, measured_z: Nu
 
 @_output("RMB", scales=True)
 def capex_rmb(servers_exact: Number, server_rmb: Number) -> Number:
-    """Servers, with their fraction, × the price of one: before fabric, spares and power."""
+    """Servers, not rounded, × price of one: before fabric, spares and power."""
     return servers_exact * server_rmb
 
 
 @_output("USD", scales=True)
 def capex_usd(capex_rmb: Number, rmb_per_usd: Number) -> Number:
-    """The same in dollars at the dated rate."""
+    """The same in USD, at the dated exchange rate."""
     return capex_rmb / rmb_per_usd
 
 
@@ -160,13 +161,13 @@ def rmb_per_delivered_eflops(capex_rmb: Number, delivered_eflops: Number) -> Num
 
 @_output("USD")
 def usd_per_delivered_eflops(rmb_per_delivered_eflops: Number, rmb_per_usd: Number) -> Number:
-    """The same in dollars at the dated rate."""
+    """The same in USD, at the dated exchange rate."""
     return rmb_per_delivered_eflops / rmb_per_usd
 
 
 @_output("RMB")
 def independent_rmb_per_delivered_eflops(capex_rmb: Number, independent_eflops: Number) -> Number:
-    """Bare capex ÷ what the cards deliver each by itself: the price at the mean card."""
+    """Bare capex ÷ the EFLOPS that cards deliver alone."""
     return capex_rmb / independent_eflops
 
 
@@ -181,7 +182,7 @@ def power_mw(
     average_draw_over_tdp: Number,
     pue: Number,
 ) -> Number:
-    """Cards × TDP × the server's rating over its cards' × average draw over rating × PUE; spares are off."""
+    """Cards × TDP × (server rating ÷ its cards' TDP) × (average draw ÷ rating) × PUE; spares are off."""
     return cards_exact * tdp_w * server_power_over_gpu_power * average_draw_over_tdp * pue / W_PER_MW
 
 
@@ -208,7 +209,7 @@ def full_capex_rmb(capex_rmb: Number, fabric_price_factor: Number, spare_nodes: 
 
 @_output("USD", scales=True)
 def full_capex_usd(full_capex_rmb: Number, rmb_per_usd: Number) -> Number:
-    """The same in dollars at the dated rate."""
+    """The same in USD, at the dated exchange rate."""
     return full_capex_rmb / rmb_per_usd
 
 
@@ -220,13 +221,13 @@ def full_rmb_per_delivered_eflops(full_capex_rmb: Number, delivered_eflops: Numb
 
 @_output("RMB a year", scales=True)
 def depreciation_rmb_per_year(full_capex_rmb: Number, depreciation_years: Number) -> Number:
-    """Full capex ÷ the years it is written off over: straight line, nothing left at the end, no interest."""
+    """Full capex ÷ years: straight line, no residual value, no interest."""
     return full_capex_rmb / depreciation_years
 
 
 @_output("RMB a year", scales=True)
 def opex_rmb_per_year(full_capex_rmb: Number, opex_share_per_year: Number) -> Number:
-    """Full capex × the share of it that operation without electricity costs a year."""
+    """Full capex × the share of it that a year's operation costs, electricity not included."""
     return full_capex_rmb * opex_share_per_year
 
 
@@ -240,7 +241,7 @@ def ownership_rmb_per_year(
 
 @_output("USD a year", scales=True)
 def ownership_usd_per_year(ownership_rmb_per_year: Number, rmb_per_usd: Number) -> Number:
-    """The same in dollars at the dated rate."""
+    """The same in USD, at the dated exchange rate."""
     return ownership_rmb_per_year / rmb_per_usd
 
 
@@ -248,37 +249,37 @@ def ownership_usd_per_year(ownership_rmb_per_year: Number, rmb_per_usd: Number) 
 def rmb_per_delivered_eflops_year(
     ownership_rmb_per_year: Number, delivered_eflops: Number, busy_share: Number
 ) -> Number:
-    """A year of ownership ÷ (delivered EFLOPS × the share of the year they are in use)."""
+    """Ownership a year ÷ (delivered EFLOPS × share of the year that the fleet is in use)."""
     return ownership_rmb_per_year / (delivered_eflops * busy_share)
 
 
 @_output("USD")
 def usd_per_delivered_eflops_year(rmb_per_delivered_eflops_year: Number, rmb_per_usd: Number) -> Number:
-    """The same in dollars at the dated rate."""
+    """The same in USD, at the dated exchange rate."""
     return rmb_per_delivered_eflops_year / rmb_per_usd
 
 
 @_output("RMB")
 def rmb_per_pflop_day(rmb_per_delivered_eflops_year: Number) -> Number:
-    """The same for 1 PFLOPS delivered over a day (8.64 × 10^19 FLOP)."""
+    """Ownership of 1 PFLOPS delivered for a day (8.64 × 10^19 FLOP)."""
     return rmb_per_delivered_eflops_year / (PFLOPS_PER_EFLOPS * DAYS_PER_YEAR)
 
 
 @_output("USD")
 def usd_per_pflop_day(rmb_per_pflop_day: Number, rmb_per_usd: Number) -> Number:
-    """The same in dollars at the dated rate."""
+    """The same in USD, at the dated exchange rate."""
     return rmb_per_pflop_day / rmb_per_usd
 
 
-# A job on every card of a fleet
+# A synchronous job on all cards of a fleet
 
 
 @_output("EFLOPS", scales=True, of_fleet=True)
 def gang_eflops(delivered_eflops: Number, card_sd: Number, measured_z: Number, fleet_z: Number) -> Number:
-    """Delivered to one job on all cards, at the slowest card's pace.
+    """EFLOPS delivered to one synchronous job on all cards, at the pace of the slowest card.
 
-    It is expected z deviations below the middle one, in the fleet as on the cards that the chain was measured
-    on: delivered × e^(sd × (z measured − z fleet)).
+    The slowest is expected z standard deviations below the median, both in the fleet and among the cards that
+    the chain was measured on: delivered × e^(sd × (z measured − z fleet)).
     """
     return delivered_eflops * _exp(card_sd * (measured_z - fleet_z))
 
@@ -287,5 +288,5 @@ def gang_eflops(delivered_eflops: Number, card_sd: Number, measured_z: Number, f
 def gang_rmb_per_delivered_eflops(
     rmb_per_delivered_eflops: Number, delivered_eflops: Number, gang_eflops: Number
 ) -> Number:
-    """Bare capex ÷ what one job on all cards gets: the price at the slowest card."""
+    """Bare capex ÷ the EFLOPS that one synchronous job on all cards gets."""
     return rmb_per_delivered_eflops * (delivered_eflops / gang_eflops)

@@ -23,7 +23,8 @@ from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import adjust_catalogue
 from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
-from nameplate.fleet.chains import Asked, Chain, LinkChoice, RunUse, choose_links, note_links
+from nameplate.fleet.chains import Asked, Chain, LinkChoice, choose_links
+from nameplate.fleet.evidence import RunUse
 from nameplate.fleet.montecarlo import (
     DRAWS,
     Estimate,
@@ -36,7 +37,7 @@ from nameplate.fleet.montecarlo import (
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import DTYPE, Size, card_tflops, find_sizes, round_up
 from nameplate.specs.part import Part, shorten
-from nameplate.specs.registry import Registry, load_registry
+from nameplate.specs.registry import load_registry
 from nameplate.stats.uncertain import Written
 from nameplate.store.folder import Run
 
@@ -52,23 +53,10 @@ class Rung:
     derate: float
     cards_exact: float | None
     servers_exact: float | None
-    rmb: float | None
-    server_rmb: float | None
-
-    @property
-    def cards(self) -> int | None:
-        """Whole cards."""
-        return round_up(self.cards_exact)
-
-    @property
-    def servers(self) -> int | None:
-        """Whole servers."""
-        return round_up(self.servers_exact)
-
-    @property
-    def whole_servers_rmb(self) -> float | None:
-        """Price of whole servers."""
-        return _multiply(self.servers, self.server_rmb)
+    rmb: float | None  # of the servers with their fraction
+    cards: int | None
+    servers: int | None
+    whole_servers_rmb: float | None
 
 
 @dataclass(frozen=True)
@@ -165,7 +153,9 @@ class Cost:
         cards = None if card is None else TFLOPS_PER_EFLOPS / (card * derate)
         servers = None if cards is None or price is None else cards / price.cards_per_server
         server_rmb = None if price is None else price.server_rmb
-        return Rung(stage, derate, cards, servers, _multiply(servers, server_rmb), server_rmb)
+        whole = round_up(servers)
+        rmb, whole_rmb = _multiply(servers, server_rmb), _multiply(whole, server_rmb)
+        return Rung(stage, derate, cards, servers, rmb, round_up(cards), whole, whole_rmb)
 
 
 def cost(
@@ -207,8 +197,8 @@ def cost(
     names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
     sizes = find_sizes(names, eflops, part, listed, known)
     named = bool(names) or len(sizes) == 1
-    choice = choose_links(derate, run, results, sizes, listed, named=named, goodput=goodput)
-    pricer = _Pricer(listed, known, choice, MonteCarlo(draws, seed))
+    choice = choose_links(derate, run, results, sizes, listed, known, named=named, goodput=goodput)
+    pricer = _Pricer(listed, choice, MonteCarlo(draws, seed))
     return tuple(pricer.price(size) for size in sizes)
 
 
@@ -217,7 +207,6 @@ class _Pricer:
     """Prices fleets by one catalogue, one choice of links and one set of draws."""
 
     listed: Catalogue
-    known: Registry
     choice: LinkChoice
     montecarlo: MonteCarlo
     # Fleets of one part and chain share the draws of one unit.
@@ -240,7 +229,7 @@ class _Pricer:
             unit=unit,
             price=self.listed.price_of(part.id),
             reasons=(*chain.reasons, *_why_unpriced(unit, part)),
-            notes=(*_note_size(size), *chain.notes, *note_links(chain, part, size.cards, self.known)),
+            notes=(*_note_size(size), *chain.notes),
         )
 
     def _unit(self, part: Part, chain: Chain) -> Unit:

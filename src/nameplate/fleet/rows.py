@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from nameplate.fleet.catalogues import Catalogue, Fleet, load_shipped, merge
 from nameplate.fleet.describe import describe_delivered, describe_ownership
 from nameplate.fleet.montecarlo import Estimate, exact_estimate
 from nameplate.fleet.outputs import OUTPUTS
-from nameplate.fleet.price import Cost, Rung
+from nameplate.fleet.price import Cost
 from nameplate.fleet.size import DTYPE
 from nameplate.fleet.validation import ChainCheck
 from nameplate.specs.registry import load_registry
@@ -52,7 +53,7 @@ def cost_row(cost: Cost) -> dict[str, Any]:
         "not_yet": [stage.value for stage in cost.reaches.following] if cost.reaches else None,
         "price": cost.price and cost.price.model_dump(mode="json", exclude={"replaces"}),
         "chain": [link.as_json() for link in cost.chain],
-        "ladder": [_rung_row(rung) for rung in cost.ladder] if cost.chain else [],
+        "ladder": [asdict(rung) for rung in cost.ladder] if cost.chain else [],
         "inputs": {name: each.as_json() for name, each in unit.inputs.items()} if unit else {},
         "sensitivity": {name: [vars(index) for index in each] for name, each in unit.sensitivity.items()}
         if unit
@@ -86,19 +87,6 @@ def _output(cost: Cost, name: str) -> Estimate | None:
 
 def _exact(value: float | None) -> Estimate | None:
     return None if value is None else exact_estimate(value)
-
-
-def _rung_row(rung: Rung) -> dict[str, Any]:
-    return {
-        "stage": rung.stage.value,
-        "derate": rung.derate,
-        "cards_exact": rung.cards_exact,
-        "servers_exact": rung.servers_exact,
-        "rmb": rung.rmb,
-        "cards": rung.cards,
-        "servers": rung.servers,
-        "whole_servers_rmb": rung.whole_servers_rmb,
-    }
 
 
 # DataFrames

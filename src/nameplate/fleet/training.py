@@ -45,7 +45,7 @@ from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
 from nameplate.fleet.plan import Need, basis, meet, names_of, taken
 from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.rows import columns
-from nameplate.stats.uncertain import Written, read
+from nameplate.stats.uncertain import Written, read_uncertain
 
 FILE = "training.toml"
 # What is known of a run on a fleet.
@@ -178,7 +178,7 @@ def _attention(parameters: Quantity, width_over_layers: Quantity, context: Quant
 
 def _used(name: str, given: Written) -> UsedInput:
     flag = f"--{name.replace('_', '-')}"
-    number = read(given, flag)
+    number = read_uncertain(given, flag)
     if number.low < _LEAST or number.high > _MOST:
         expected = f"a number above 0, from {_LEAST:g} to {_MOST:g}"
         raise InputError("not an input of a training run", where=flag, got=given, expected=expected)
@@ -327,7 +327,7 @@ def train(
 ) -> tuple[Training, ...]:
     """What training a model takes that is refreshed every so many days: on fleets, or by parts.
 
-    The data are so many `hours` of clips, or `clips`. Numbers may be ranges, as `uncertain.read` takes them;
+    The data are so many `hours` of clips, or `clips`. Numbers may be ranges, as `read_uncertain` takes them;
     `options` are `assumptions()` by name (`cameras=11`) and those of `cost`. Of a fleet it says the days, and
     the cards of its part that would do; of a part the cards. Without either, it is of the parts that a derate
     or a price is known of.

@@ -1,11 +1,11 @@
-"""An uncertain number: its value, the ends of its range, and the law between them.
+"""An uncertain number: its value, the ends of its range, and the probability law between them.
 
     exact                no spread
-    uniform, triangular  from `low` to `high`, triangular with its mode at `value`
-    normal, lognormal    `low` and `high` are the 95 % interval; the mean, or the median, is `value`
+    uniform, triangular  from `low` to `high`; the mode of triangular is `value`
+    normal, lognormal    `low` and `high` are the 95 % interval; `value` is the mean, or the median
 
-Every law is drawn from one uniform draw by its quantile function, so that a change of law or of spread moves
-an input's draws and leaves their order.
+Draws of every law come from uniform draws through its quantile function. So another law or spread changes an
+input's draws and keeps their order.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Draws = NDArray[np.floating[Any]]
 Number = float | Draws  # a plain number, or draws of it
 Law = Literal["exact", "uniform", "triangular", "normal", "lognormal"]
 LAWS: tuple[Law, ...] = get_args(Law)
-# Half the width of a 95 % interval of the normal law, in standard deviations.
+# Half-width of the 95 % interval of a normal law, in standard deviations.
 _HALF_95 = 1.959963984540054
-# Farther out than any of 2^24 draws falls, in standard deviations.
+# In standard deviations; none of 2^24 draws falls farther out.
 _FARTHEST = 5.5
 _GRAMMAR = "a number above 0, LOW..HIGH (uniform) or LOW..VALUE..HIGH (triangular)"
 
 
 @dataclass(frozen=True)
 class Uncertain:
-    """A number and what is known of its spread. ValueError, with what is expected, where they don't fit."""
+    """A number and its spread. ValueError, with what is expected, if they don't fit together."""
 
     value: float
     low: float
@@ -42,11 +42,12 @@ class Uncertain:
     law: Law
 
     def __post_init__(self) -> None:
-        expected = self._expected()
+        expected = self._find_fault()
         if expected:
             raise ValueError(expected)
 
-    def _expected(self) -> str | None:
+    def _find_fault(self) -> str | None:
+        """What is expected instead; None if the number is valid."""
         if not all(map(math.isfinite, (self.value, self.low, self.high))):
             return "finite numbers"
         if not self.low <= self.value <= self.high:
@@ -66,7 +67,7 @@ class Uncertain:
         return (self.high - self.low) / (2 * _HALF_95)
 
     def quantiles(self, u: Draws) -> Number:
-        """The law's quantiles at `u`, each between 0 and 1; the value alone where it is exact."""
+        """The law's quantiles at the probabilities `u`; the value itself if it is exact."""
         low, value, high = self.low, self.value, self.high
         if self.law == "exact":
             return value
@@ -93,10 +94,10 @@ def exact(value: float) -> Uncertain:
     return Uncertain(value, value, value, "exact")
 
 
-def spread(value: float, low: float | None, high: float | None, law: Law | None) -> Uncertain:
-    """A number with the spread that a file states of it, or none.
+def with_spread(value: float, low: float | None, high: float | None, law: Law | None) -> Uncertain:
+    """A number with the spread that a file states, or without one.
 
-    ValueError, with what is expected, where only a part of a spread is stated or it doesn't fit the value.
+    ValueError, with what is expected, if only a part of a spread is stated or it doesn't fit the value.
     """
     if law in (None, "exact") and low in (None, value) and high in (None, value):
         return exact(value)
@@ -108,10 +109,10 @@ def spread(value: float, low: float | None, high: float | None, law: Law | None)
 Written = float | str | Sequence[float] | Uncertain
 
 
-def read(written: Written, where: str) -> Uncertain:
-    """A number as a flag or a caller gives it: `1.2`, `1.1..1.4`, `1.1..1.2..1.4`, or a pair or triple.
+def read_uncertain(written: Written, where: str) -> Uncertain:
+    """Read a number from a flag or a caller: `1.2`, `1.1..1.4`, `1.1..1.2..1.4`, or a pair or triple.
 
-    Two ends alone are a uniform law around their middle, three numbers a triangular one. Raises InputError,
+    Two numbers mean a uniform law with their mean as its value, three a triangular one. Raises InputError,
     with `where`, for anything else and for a number below 0.
     """
     if isinstance(written, Uncertain):
@@ -122,7 +123,7 @@ def read(written: Written, where: str) -> Uncertain:
         if not 1 <= len(numbers) <= 3 or low < 0:
             raise ValueError(_GRAMMAR)
         if len(numbers) == 1 or low == high:
-            return Uncertain(low, low, high, "exact")
+            return exact(low)
         if len(numbers) == 2:
             return Uncertain((low + high) / 2, low, high, "uniform")
         return Uncertain(numbers[1], low, high, "triangular")
