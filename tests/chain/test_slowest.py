@@ -6,7 +6,7 @@ import pytest
 
 from nameplate.chain.from_run import find_chains, find_furthest, find_slowest
 from nameplate.fleet.price import cost
-from nameplate.report.leaderboard import leaderboard
+from nameplate.report.leaderboard import make_leaderboard
 from nameplate.report.run import run_view
 from nameplate.report.sections.answers import describe_run, find_answers
 from nameplate.store.folder import RecordWriter, create
@@ -70,7 +70,7 @@ def published(run, root):
                 if record.device == device:
                     writer.append(record)
     (folder / "DONE").touch()
-    return leaderboard(root)
+    return make_leaderboard(root)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from nameplate.base.errors import InputError
 from nameplate.device.identity import CpuIdentity, CudaIdentity, SimulatedIdentity
 from nameplate.record import METHOD
-from nameplate.report.leaderboard import BEGIN, END, leaderboard, part_name
+from nameplate.report.leaderboard import BEGIN, END, make_leaderboard, part_name
 from nameplate.store.folder import RecordWriter, create, find_runs, mark_done
 from nameplate.store.manifest import DeviceEntry, Options
 
@@ -107,15 +107,15 @@ def tables(text):
 
 
 def table(folder, heading):
-    return tables(leaderboard(folder).text)[heading]
+    return tables(make_leaderboard(folder).text)[heading]
 
 
 def order(folder):
-    return [result.run for result in leaderboard(folder).results]
+    return [result.run for result in make_leaderboard(folder).results]
 
 
 def test_the_leaderboard_of_this_repository_is_current():
-    found = leaderboard(RESULTS)
+    found = make_leaderboard(RESULTS)
     assert found.problems == ()
     assert found.current, "run `bench leaderboard` and commit results/README.md"
 
@@ -123,14 +123,14 @@ def test_the_leaderboard_of_this_repository_is_current():
 def test_a_figure_that_changes_makes_it_not_current(tmp_path):
     """The same check as above, on a copy in which one record of the chain reads otherwise."""
     shutil.copytree(RESULTS, tmp_path / "results")
-    assert leaderboard(tmp_path / "results").current
+    assert make_leaderboard(tmp_path / "results").current
     path = next((tmp_path / "results").rglob("records-*.jsonl"))
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
         if line["workload"] == "transformer_block" and line["tflops"]:
             line |= {name: line[name] * 0.9 for name in ("tflops", "tflops_low", "tflops_high")}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert not leaderboard(tmp_path / "results").current
+    assert not make_leaderboard(tmp_path / "results").current
 
 
 @pytest.mark.parametrize(("old", "new"), [("2026-11-22 |", "2026-11-23 |"), (END, f"a line more\n\n{END}")])
@@ -140,13 +140,13 @@ def test_a_leaderboard_edited_by_hand_is_not_current(tmp_path, old, new):
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
-    assert not leaderboard(tmp_path / "results").current
+    assert not make_leaderboard(tmp_path / "results").current
 
 
 def test_a_result_more_makes_it_not_current(tmp_path, publish, product):
     shutil.copytree(RESULTS, tmp_path / "results")
     publish("another", product(0.9))
-    assert not leaderboard(tmp_path / "results").current
+    assert not make_leaderboard(tmp_path / "results").current
 
 
 def test_a_readme_keeps_what_was_written_by_hand_byte_by_byte(results, publish, product):
@@ -154,7 +154,7 @@ def test_a_readme_keeps_what_was_written_by_hand_byte_by_byte(results, publish, 
     before, after = "# Ours\r\n\r\nRule  \r\n", "\r\n\nThe rule, at the end without a line's end"
     path = results / "README.md"
     path.write_bytes(f"{before}{BEGIN}\nold rows\n{END}{after}".encode())
-    found = leaderboard(results)
+    found = make_leaderboard(results)
     assert not found.current
     found.write()
     text = path.read_bytes().decode()
@@ -162,27 +162,27 @@ def test_a_readme_keeps_what_was_written_by_hand_byte_by_byte(results, publish, 
     assert text.endswith(END + after)
     assert "old rows" not in text
     assert "90.0%" in text
-    assert leaderboard(results).current
+    assert make_leaderboard(results).current
 
 
 @pytest.mark.parametrize("before", ["# Ours\n\nOne.\n", "# Ours\n\nOne.", "# Ours\n\nOne.\n\n"])
 def test_a_readme_without_marks_gets_them_at_its_end(results, publish, product, before):
     publish("a", product(0.9))
     (results / "README.md").write_text(before)
-    leaderboard(results).write()
+    make_leaderboard(results).write()
     text = (results / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"{before.rstrip()}\n\n{BEGIN}\n")
     assert text.endswith(f"{END}\n")
-    assert leaderboard(results).current
+    assert make_leaderboard(results).current
 
 
 def test_a_readme_is_made_where_there_is_none(results, publish, product):
     publish("a", product(0.9))
-    assert not leaderboard(results).current
-    leaderboard(results).write()
+    assert not make_leaderboard(results).current
+    make_leaderboard(results).write()
     text = (results / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"# Published results\n\n{BEGIN}\n")
-    assert leaderboard(results).current
+    assert make_leaderboard(results).current
 
 
 BROKEN = {
@@ -199,7 +199,7 @@ def test_marks_that_enclose_nothing_certain_are_refused(results, publish, produc
     text, got = BROKEN[kind]
     (results / "README.md").write_text(text)
     with pytest.raises(InputError) as refusal:
-        leaderboard(results)
+        make_leaderboard(results)
     assert refusal.value.where == str(results / "README.md")
     assert refusal.value.what == "its marks don't enclose one part"
     assert refusal.value.got == got
@@ -211,12 +211,12 @@ def test_a_readme_that_is_no_text_is_refused(results, publish, product):
     publish("a", product(0.9))
     (results / "README.md").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"README\.md: can't be read: .*; expected text in UTF-8"):
-        leaderboard(results)
+        make_leaderboard(results)
 
 
 def test_a_readme_that_cannot_be_written_is_refused(results, publish, product):
     publish("a", product(0.9))
-    found = leaderboard(results)
+    found = make_leaderboard(results)
     shutil.rmtree(results)
     with pytest.raises(InputError, match=r"README\.md: can't write the leaderboard: .*; expected a folder"):
         found.write()
@@ -246,8 +246,8 @@ def test_a_settled_figure_may_be_throttled_but_nothing_beside(results, publish, 
     publish("b-more", product(0.9, verdicts=("throttled", "unstable"), **settled))
     publish("a-burst", product(0.9, verdicts=("throttled",), phase="burst"))
     assert order(results) == ["c-throttled", "b-more", "a-burst"]
-    assert [result.verdict for result in leaderboard(results).results] == ["throttled"] * 3
-    assert [result.believed for result in leaderboard(results).results] == [True, False, False]
+    assert [result.verdict for result in make_leaderboard(results).results] == ["throttled"] * 3
+    assert [result.believed for result in make_leaderboard(results).results] == [True, False, False]
 
 
 def test_methods_and_dtypes_are_not_ranked_together(results, publish, product):
@@ -255,7 +255,7 @@ def test_methods_and_dtypes_are_not_ranked_together(results, publish, product):
     publish("new", product(0.5), method=METHOD)
     publish("single", product(0.7, dtype="fp32"), method=METHOD)
     publish("unrated", product(0.7, nominal_tflops=None, efficiency=None))
-    found = tables(leaderboard(results).text)
+    found = tables(make_leaderboard(results).text)
     runs = {heading: [row["run"].partition("]")[0][1:] for row in rows] for heading, rows in found.items()}
     assert list(runs.items())[1:] == [
         (f"bf16, method {METHOD}", ["new"]),
@@ -317,7 +317,7 @@ def test_a_part_is_called_as_the_registry_has_it(results, publish, product):
     publish("card", product(0.8), part=A800)
     publish("cpu", product(0.8), part="intel-emerald-rapids")
     publish("mine", product(0.8), part="our-own_part")
-    text = leaderboard(results).text
+    text = make_leaderboard(results).text
     assert "### Intel Emerald Rapids\n\nPart `intel-emerald-rapids`.\n" in text
     assert "### NVIDIA A800 SXM4 80GB\n\nPart `nvidia-a800-sxm4-80gb`.\n" in text
     assert "### our-own\\_part\n\nPart `our-own_part`.\n" in text
@@ -362,12 +362,12 @@ def test_a_cpu_that_hides_its_model_is_marked(results, publish, product, name, h
     assert table(results, f"bf16, method {METHOD}")[0]["worth knowing"] == (
         "hides its model" if hidden else "–"
     )
-    assert leaderboard(results).results[0].as_json()["hides_model"] is hidden
+    assert make_leaderboard(results).results[0].as_json()["hides_model"] is hidden
 
 
 def test_a_gpu_hides_nothing(results, publish, product):
     publish("a", product(0.9), identity=CudaIdentity(name="a card without a number", index=0), part=A800)
-    assert not leaderboard(results).results[0].hides_model
+    assert not make_leaderboard(results).results[0].hides_model
 
 
 def test_every_link_leads_to_what_it_names(results, publish, product):
@@ -375,7 +375,7 @@ def test_every_link_leads_to_what_it_names(results, publish, product):
     publish("b", product(0.8))
     (folder / "report.html").write_text("<p>")
     (folder / "report.md").write_text("# Report")
-    leaderboard(results).write()
+    make_leaderboard(results).write()
     targets = [results / target for target in links((results / "README.md").read_text(encoding="utf-8"))]
     assert {target.resolve() for target in targets} >= {folder, folder / "report.md"}
     assert len(targets) == 4  # two runs and a report, and the run of the best product
@@ -392,7 +392,7 @@ def test_what_a_result_says_opens_no_markup(results, publish, product):
     hostile = f"<b>x</b> | [y](http://z) `c` **d** {END}\n# h \x1b[2J"
     record = product(0.9, shape=hostile, phase=None)
     publish("a", record, software={"torch": hostile}, created=hostile)
-    text = leaderboard(results).text
+    text = make_leaderboard(results).text
     assert text.count(END) == 1
     assert not set(text) & {"\x1b"}
     tokens = MarkdownIt().enable("table").parse(text)
@@ -415,7 +415,7 @@ def test_the_text_is_the_same_in_whatever_order_folders_are_found(
     for turn in range(4):
         found = random.Random(turn).sample(folders, len(folders))
         monkeypatch.setattr("nameplate.report.leaderboard.find_runs", lambda _, found=found: found)
-        texts.add(leaderboard(results).text)
+        texts.add(make_leaderboard(results).text)
     assert len(texts) == 1
 
 
@@ -433,14 +433,14 @@ def test_what_is_no_result_is_left_out_and_named(results, publish, product):
     publish("nameless", product(0.9), part=None, to=results / "x")
     bad = publish("bad", product(0.9))
     (bad / "manifest.json").write_text("{")
-    found = leaderboard(results)
+    found = make_leaderboard(results)
     assert [result.run for result in found.results] == ["good"]
     sentences = "\n".join(found.problems)
     assert len(found.problems) == 4
     assert f"skipped a run: {bad / 'manifest.json'}: not JSON" in sentences
     assert f"skipped {results / 'amd-zen4' / 'own'}: not a published copy, and may name" in sentences
     assert f"skipped {results / 'amd-zen4' / 'torn'}: 1 cases have no record" in sentences
-    assert f"skipped {results / 'x' / 'nameless'}: its devices are of no one part" in sentences
+    assert f"skipped {results / 'x' / 'nameless'}: its devices aren't all of one known part" in sentences
 
 
 def test_what_an_interrupted_publish_left_is_passed_over(results, publish, product):
@@ -453,7 +453,7 @@ def test_a_folder_without_a_published_run_is_refused(results, publish, product):
     for prepare in (lambda: None, lambda: publish("own", product(0.9), published=False)):
         prepare()
         with pytest.raises(InputError) as refusal:
-            leaderboard(results)
+            make_leaderboard(results)
         sentence = f"bench leaderboard: no published run here; got {str(results)!r}; expected a folder that"
         assert str(refusal.value).startswith(sentence)
         assert not (results / "README.md").exists()
@@ -461,7 +461,7 @@ def test_a_folder_without_a_published_run_is_refused(results, publish, product):
 
 def test_a_row_as_json_has_names_shares_and_no_infinity(results, publish, product):
     publish("a", product(0.9), product(0.6, phase="burst", dtype="fp32"), method=1)
-    row = leaderboard(results).results[0].as_json()
+    row = make_leaderboard(results).results[0].as_json()
     assert (row["part"], row["part_name"], row["run"], row["method"]) == ("amd-zen4", "AMD Zen 4", "a", 1)
     assert (row["dtype"], row["nominal_tflops"], row["verdict"], row["believed"]) == (
         "bf16",

@@ -15,7 +15,7 @@ from nameplate.base.text import plain
 from nameplate.chain.from_run import find_links
 from nameplate.cli.output import print_json
 from nameplate.record import Batch, Derate, Moment
-from nameplate.report.charts.data import Course
+from nameplate.report.charts.data import TimeSeries
 from nameplate.report.charts.textchart import draw_sparkline
 from nameplate.report.media import markdown, terminal
 from nameplate.report.run import run_document, run_view
@@ -319,7 +319,7 @@ def test_what_most_cases_have_goes_unsaid_and_is_said_once(make_run, make_record
         "transformer_block bf16 1x8x8-backward",
     ]
     said = dict(run_view(run).facts)["cases"]
-    assert said == "rotating (matmul), sustained (matmul, transformer_block), where a row says no other"
+    assert said == "rotating (matmul), sustained (matmul, transformer_block), unless a row says otherwise"
 
 
 def test_where_no_phase_is_usual_both_are_said(make_run, phases):
@@ -411,15 +411,15 @@ def test_courses_of_several_devices_are_told_apart(make_run, make_manifest, phas
 
 
 def course(*points):
-    return Course("a course", tuple(Moment(at_s=at_s, tflops=tflops) for at_s, tflops in points))
+    return TimeSeries("a course", tuple(Moment(at_s=at_s, tflops=tflops) for at_s, tflops in points))
 
 
 def test_a_curve_is_one_line_with_its_scale_in_numbers(make_run, phases):
     out = printed(make_run(*phases()))
     (table,) = (each for each in run_view(make_run(*phases())).tables if each.heading.startswith("From idle"))
-    line, scale = draw_sparkline(table.charts[0].courses[0], 80)
+    line, scale = draw_sparkline(table.charts[0].series[0], 80)
     assert line == "██▇▅▄▁"
-    assert scale == "█ 280, ▁ 242 TFLOPS; 0.1 s to 20 s after the onset, log time"
+    assert scale == "█ 280, ▁ 242 TFLOPS; 0.1 s to 20 s since idle, log time"
     assert f"\n{line}\n{scale}\n" in re.sub(" +\n", "\n", out)
     assert line not in markdown.render(run_view(make_run(*phases())))  # a picture of it stands beside
 

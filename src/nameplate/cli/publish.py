@@ -74,10 +74,10 @@ def leaderboard(
 ) -> None:
     """Write the leaderboard of published results into DIR/README.md, between its two marks."""
     from nameplate.base.language import _
-    from nameplate.report.leaderboard import leaderboard
+    from nameplate.report.leaderboard import make_leaderboard
 
     check_language(lang)
-    found = leaderboard(folder)
+    found = make_leaderboard(folder)
     for problem in found.problems:
         print_error(plain(problem))
     if not check:

@@ -1,4 +1,4 @@
-"""What a case is called in a table: its id without what all its like have in common."""
+"""What cases, stages and devices are called in tables and sentences."""
 
 from __future__ import annotations
 
@@ -13,84 +13,94 @@ from nameplate.chain.stage import Stage
 from nameplate.store.folder import Run
 from nameplate.suite import CACHES, FILLS, PHASES
 
-_Axes = tuple[str, str, str, str]
-_DEFAULTS: _Axes = ("normal", "warm", "-", "torch")  # fill, cache, phase, backend
+_Axes = tuple[str, str, str, str]  # fill, cache, phase, backend
+_DEFAULT_AXES: _Axes = ("normal", "warm", "-", "torch")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The names of a run's cases. `usual` holds, for each workload, the axes that its labels leave out."""
+    """The labels of a run's cases: their ids, without the axes that are the same in most of them.
 
-    usual: Mapping[str, _Axes]
+    `omitted` has, for each workload, the axes that its labels leave out.
+    """
+
+    omitted: Mapping[str, _Axes]
     several_devices: bool = False
 
     @classmethod
     def of(cls, run: Run) -> Self:
-        """The names for a run: the cache state and the phase that most cases of a workload have go unsaid."""
+        """Make the labels of a run, whose most common cache states and phases they leave out."""
         cases = [record.case for record in run.records] + [each.case for each in run.manifest.expected]
-        return cls(_usual(dict.fromkeys(cases)), len(run.manifest.devices) > 1)
+        axes_by_work: dict[str, list[_Axes]] = {}
+        for case in dict.fromkeys(cases):
+            work, axes = _split_id(case)
+            if axes:
+                axes_by_work.setdefault(work.split("/")[0], []).append(axes)
+        omitted = {work: _most_common_axes(found) for work, found in axes_by_work.items()}
+        return cls(omitted, len(run.manifest.devices) > 1)
 
     def case(self, case: str) -> str:
-        """The id's words, with spaces where a narrow column can break."""
-        work, axes = _cut(case)
-        usual = self.usual.get(work.split("/")[0], _DEFAULTS)
-        said = [_axis(axis) for axis, common in zip(axes, usual, strict=False) if axis != common]
-        return plain(" ".join([work.replace("/", " "), *said]))
+        """Label a case by the words of its id, separated by spaces."""
+        work, axes = _split_id(case)
+        omitted = self.omitted.get(work.split("/")[0], _DEFAULT_AXES)
+        shown = [_axis_name(axis) for axis, common in zip(axes, omitted, strict=False) if axis != common]
+        return plain(" ".join([work.replace("/", " "), *shown]))
 
     def row(self, device: str, case: str) -> str:
-        """What a row is called: its case, and in a run of several devices the device too."""
+        """Label a row by its case; in a run of several devices by the device too."""
         return f"{plain(device)} {self.case(case)}" if self.several_devices else self.case(case)
 
-    def unsaid(self) -> str | None:
-        """What the labels leave out and nobody would guess; None where there is nothing."""
-        found: dict[str, list[str]] = {}
-        for work, axes in self.usual.items():
-            for axis, default in zip(axes, _DEFAULTS, strict=True):
+    def describe_omitted(self) -> str | None:
+        """Say which axes the labels leave out, but for the defaults; None where there are none."""
+        works: dict[str, list[str]] = {}
+        for work, axes in self.omitted.items():
+            for axis, default in zip(axes, _DEFAULT_AXES, strict=True):
                 if axis != default:
-                    found.setdefault(axis, []).append(work)
-        said = [_("{axis} ({works})", axis=axis, works=_(", ").join(works)) for axis, works in found.items()]
-        return _("{axes}, where a row says no other", axes=_(", ").join(said)) if said else None
+                    works.setdefault(axis, []).append(work)
+        comma = _(", ")
+        named = [_("{axis} ({works})", axis=axis, works=comma.join(found)) for axis, found in works.items()]
+        return _("{axes}, unless a row says otherwise", axes=comma.join(named)) if named else None
 
 
-def _axis(axis: str) -> str:
+def _axis_name(axis: str) -> str:
     return _("no phase") if axis == "-" else axis
 
 
-def _cut(case: str) -> tuple[str, _Axes | tuple[()]]:
-    """`workload/dtype/shape` and the axes; an id of another form is all of the first."""
+def _split_id(case: str) -> tuple[str, _Axes | tuple[()]]:
+    """Split an id into `workload/dtype/shape` and the axes; one of another form has no axes."""
     work, *axes = case.rsplit("/", 4)
     if len(axes) == 4 and axes[0] in FILLS and axes[1] in CACHES and axes[2] in ("-", *PHASES):
         return work, (axes[0], axes[1], axes[2], axes[3])
     return case, ()
 
 
-def _usual(cases: Iterable[str]) -> dict[str, _Axes]:
-    by_work: dict[str, list[_Axes]] = {}
-    for case in cases:
-        work, axes = _cut(case)
-        if axes:
-            by_work.setdefault(work.split("/")[0], []).append(axes)
-    return {work: _most(found) for work, found in by_work.items()}
+def _most_common_axes(found: list[_Axes]) -> _Axes:
+    """Return the default fill and backend, with the cache state and the phase that most cases have."""
+    fill, cache, phase, backend = _DEFAULT_AXES
+    cache = _most_common([axes[1] for axes in found], cache)
+    phase = _most_common([axes[2] for axes in found], phase)
+    return fill, cache, phase, backend
 
 
-def _most(found: list[_Axes]) -> _Axes:
-    """The default fill and backend; the cache state and the phase that more than half have, if several do."""
-    cache, phase = (_common([axes[n] for axes in found], _DEFAULTS[n]) for n in (1, 2))
-    return (_DEFAULTS[0], cache, phase, _DEFAULTS[3])
-
-
-def _common(values: list[str], default: str) -> str:
+def _most_common(values: list[str], default: str) -> str:
+    """Return the value of more than half, if several have it; else the default."""
     value, count = Counter(values).most_common(1)[0]
     return value if count > max(1, len(values) / 2) else default
 
 
-def stage_words(stage: Stage) -> str:
-    """What a stage is called where a person reads it."""
+def join_counted(names: Iterable[str]) -> str:
+    """Join names, each once with its count: `8 × NVIDIA A800-SXM4-80GB`."""
+    counts = Counter(names)
+    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
+
+
+def name_stage(stage: Stage) -> str:
+    """Return what a stage is called in the reader's language."""
     return _(stage.label)
 
 
-def slowest_words(reaching: int, devices: int) -> str:
-    """What the slowest device of a run is, of so many that reach as far as it does and so many in all."""
+def describe_slowest(reaching: int, devices: int) -> str:
+    """Describe the slowest device: of `devices`, `reaching` have a chain that comes as far as its own."""
     if reaching == devices:
         return _("the slowest of {count} devices", count=devices)
     if reaching == 1:

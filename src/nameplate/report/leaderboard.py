@@ -1,14 +1,14 @@
-"""The published results as a leaderboard: a row a run, in the part of their README between two marks.
+"""The published results as a leaderboard: one row a run, between two marks in the README of their folder.
 
-What can't be believed never stands above what can, and only what compares is ranked together: shares of one
-part, one dtype and one measuring method. The text holds nothing of the day or the version it is made with, so
-that the same results always give the same file.
+Only comparable runs are ranked together: of one part, one dtype and one measuring method. A run with a figure
+in doubt is never above one without. The text depends on neither the day nor the version that makes it, so the
+same results always give the same file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -16,24 +16,17 @@ from typing import Any
 from urllib.parse import quote
 
 from nameplate.base.errors import InputError, write_error
-from nameplate.base.formatting import figure, percent, percent_with_half_width, with_half_width
+from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width, with_half_width
 from nameplate.base.text import plain
-from nameplate.chain.from_run import (
-    REAL_FILL,
-    DeviceChain,
-    find_chains,
-    find_furthest,
-    find_slowest,
-    is_trusted,
-)
+from nameplate.chain.from_run import REAL_FILL, find_chains, find_furthest, find_slowest, is_trusted
 from nameplate.chain.published import Published, find_best_gemm
 from nameplate.chain.stage import Stage
 from nameplate.device.identity import CpuIdentity
 from nameplate.export.entries import read_runs
 from nameplate.export.fields import clean
 from nameplate.record import GRAVITY, Record, Verdict
-from nameplate.report.labels import slowest_words, stage_words
-from nameplate.report.media.markdown import escape
+from nameplate.report.labels import describe_slowest, name_stage
+from nameplate.report.media.markdown import escape, table_lines
 from nameplate.report.view import Field, Item
 from nameplate.specs.cpu import load_microarchitectures, normalize_brand
 from nameplate.specs.registry import load_shipped
@@ -43,42 +36,40 @@ from nameplate.store.folder import Run, find_runs, write_durably
 README = "README.md"
 BEGIN = "<!-- leaderboard: made by `bench leaderboard`; don't edit -->"
 END = "<!-- end of leaderboard -->"
-_NEW = "# Published results\n"
+_NEW_README = "# Published results\n"
 _REPORTS = ("report.md", "report.html")
 
 _LEAD = """\
-A row a run, by part. A figure is achieved ÷ nominal, ± half its 95 % interval; of several devices the slowest
-stands here. First is who comes farthest along the chain, then who has most left at the last stage; where
-intervals overlap, neither is better. A mark ? stands beside a figure in doubt: a run with one stands below
-those without, whatever it reached, and so does one that divides by a nominal given by hand.
+One row a run, by part. A figure is achieved ÷ nominal, ± half its 95 % interval; a run of several devices
+shows its slowest. Runs are ordered by how far along the chain they come, then by the share that is left at
+the last stage; where intervals overlap, neither run is better. ? marks a figure in doubt. A run with such a
+figure, or with a nominal given by hand, is below all others of its table.
 
-Only what compares is ranked together, so every dtype and every measuring method has a table of its own. A
-method is another way of taking time, which by itself moves a figure: a rank across two would be of methods,
-not of machines."""
+Only comparable runs are ranked together: each dtype and each measuring method has a table of its own. A
+change of the method moves figures by itself."""
 _BEST_LEAD = """\
-By part and dtype: the largest share of nominal of a product that may be believed, by the newest method that
-has one. It is of a product once settled, or of one whose phases weren't measured apart: what a device does
-from cool doesn't last. Shares rank, not TFLOPS, for two machines with one kind of CPU differ in cores."""
+For each part and dtype, the trusted matrix product with the largest share of nominal, by the newest method
+that has one. Burst figures don't count, for a device can't hold them. Products are ranked by share and not by
+TFLOPS, for machines with the same kind of CPU differ in their number of cores."""
 
 
 @dataclass(frozen=True)
-class Reached:
-    """What a run reached at one stage: TFLOPS, its share of nominal, and whether that may be believed."""
+class StageResult:
+    """A measured stage of a run's chain; `believed` (the JSON key): every record behind it is trusted."""
 
     stage: Stage
     tflops: float
-    share: Interval
+    share: Interval  # of nominal
     verdict: Verdict
     believed: bool
 
 
 @dataclass(frozen=True)
-class Result:
-    """A published run as its row shows it. Folder and report are relative to the README.
+class PublishedRun:
+    """One row: a published run. The paths of folder and report are relative to the README.
 
-    `dtype`, nominal and datasheet (TFLOPS) are the chain's; without a rated product there is no chain.
-    `reached` is the slowest's of the devices that reach furthest, which are `reaching` of all `devices`.
-    `nominal_given` says that the user gave that nominal, `hides_model` that a CPU is known by its kind alone.
+    The chain (`dtype`, nominal, datasheet, `reached`) is that of the slowest of the `reaching` devices whose
+    chain reaches furthest; without a rated product there is none.
     """
 
     part: str
@@ -90,183 +81,190 @@ class Result:
     dtype: str | None
     nominal_tflops: float | None
     datasheet_tflops: float | None
-    reached: tuple[Reached, ...]
+    reached: tuple[StageResult, ...]
     devices: int
     reaching: int
     torch: str | None
-    hides_model: bool
-    nominal_given: bool
+    hides_model: bool  # a CPU whose name doesn't tell its model
+    nominal_given: bool  # by the user, in the chain's dtype
 
     @property
     def verdict(self) -> Verdict | None:
-        """The gravest of the chain's stages; None without a chain."""
-        return min((each.verdict for each in self.reached), key=GRAVITY.index, default=None)
+        """The gravest verdict of the chain's stages; None without a chain."""
+        return min((result.verdict for result in self.reached), key=GRAVITY.index, default=None)
 
     @property
     def believed(self) -> bool:
-        """Whether it may be ranked among those that compare and may be believed."""
+        """Whether nothing in its row is in doubt."""
         return bool(self.reached) and all(each.believed for each in self.reached) and not self.nominal_given
 
     def as_json(self) -> dict[str, Any]:
-        """The row for `--json`, its part's name, verdict and place among the believed included."""
+        """Return the row of `--json`."""
         more = {"part_name": part_name(self.part), "verdict": self.verdict, "believed": self.believed}
-        cleaned: dict[str, Any] = clean({**asdict(self), **more})
-        return cleaned
+        row: dict[str, Any] = clean({**asdict(self), **more})
+        return row
 
 
 @dataclass(frozen=True)
-class Best:
-    """The best product of a part and dtype that may be believed, with its row; None where there is none."""
+class BestProduct:
+    """The best trusted product of a part and dtype: its run and record; None where no product is trusted."""
 
     part: str
     dtype: str
-    found: tuple[Result, Record] | None
+    run: PublishedRun | None = None
+    record: Record | None = None
 
     @property
     def published(self) -> Published | None:
-        """The best product that others published for this part, which calls both kinds of 8 bits fp8."""
+        """The best product that others published for this part and dtype."""
         return find_best_gemm(self.part, self.dtype)
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The README as it stands and as it should, the rows in their order, and what was passed over."""
+    """The rows in their order, the README's path and its new text, and what was left out."""
 
     path: Path
     text: str
-    results: tuple[Result, ...]
+    results: tuple[PublishedRun, ...]
     problems: tuple[str, ...]
-    current: bool
+    current: bool  # the README has this text already
 
     def write(self) -> None:
-        """Write the README. Raises InputError where it can't be, OutputError where the disk takes no more."""
+        """Write the README. Raises InputError where it can't be written, OutputError for a full disk."""
         try:
             write_durably(self.path, self.text)
         except OSError as error:
             raise write_error("can't write the leaderboard", error, where=str(self.path)) from error
 
 
-def leaderboard(folder: Path) -> Leaderboard:
-    """Read every published run at or below `folder`, and the README there.
+def make_leaderboard(folder: Path) -> Leaderboard:
+    """Read every published run in `folder` and below, and the README in it.
 
-    Raises InputError where no published run can be read, and for a README that can't be read or whose marks
-    aren't one of each.
+    Raises InputError where no published run can be read, and for a README that can't be read or doesn't have
+    each mark once, in order.
     """
     problems: list[str] = []
-    runs = [run for run in read_runs(_folders(folder), problems) if _fits(run, problems)]
-    if not runs:
+    read: list[tuple[PublishedRun, Run]] = []
+    for run in read_runs(_find_folders(folder), problems):
+        why_not = _why_not_ranked(run)
+        if why_not is None:
+            read.append((_published_run(run, folder), run))
+        else:
+            problems.append(f"skipped {run.folder}: {why_not}")
+    if not read:
         expected = "a folder that bench publish has written to"
         raise InputError(
             "no published run here", where="bench leaderboard", got=str(folder), expected=expected
         )
-    pairs = sorted(((_result(run, folder), run) for run in runs), key=lambda pair: _place(pair[0]))
-    results = tuple(result for result, _run in pairs)
+    read.sort(key=lambda each: _sort_key(each[0]))
+    rows = tuple(row for row, _run in read)
     path = folder / README
-    before = _text_of(path)
-    text = _rewritten(before, _markdown(results, _bests(pairs)), str(path))
-    return Leaderboard(path, text, results, tuple(problems), current=text == before)
+    before = _read_text(path)
+    text = _replace_board(before, _render(rows, _find_best_products(read)), str(path))
+    return Leaderboard(path, text, rows, tuple(problems), current=text == before)
 
 
-def _folders(folder: Path) -> list[Path]:
-    """Every run folder, without what an interrupted `bench publish` left in a hidden one."""
-    found = ((each, each.relative_to(folder).parts) for each in find_runs(folder))
-    return [each for each, parts in found if not any(part.startswith(".") for part in parts)]
+def _find_folders(folder: Path) -> list[Path]:
+    """Return every run folder but those in hidden folders, which an interrupted `bench publish` leaves."""
+    found = ((run, run.relative_to(folder).parts) for run in find_runs(folder))
+    return [run for run, parts in found if not any(part.startswith(".") for part in parts)]
 
 
-def _fits(run: Run, problems: list[str]) -> bool:
-    """Whether a run is a result; adds a sentence to `problems` where it isn't one."""
-    why = _why_not(run)
-    if why is not None:
-        problems.append(f"skipped {run.folder}: {why}")
-    return why is None
-
-
-def _why_not(run: Run) -> str | None:
+def _why_not_ranked(run: Run) -> str | None:
     if not run.manifest.published:
         return "not a published copy, and may name its machine; bench publish makes one"
     if run.missing:
         return f"{len(run.missing)} cases have no record that can be read"
     parts = {entry.part for entry in run.manifest.devices}
-    return "its devices are of no one part" if None in parts or len(parts) > 1 else None
+    return "its devices aren't all of one known part" if None in parts or len(parts) > 1 else None
 
 
-def _result(run: Run, root: Path) -> Result:
+def _published_run(run: Run, root: Path) -> PublishedRun:
     manifest, chains = run.manifest, find_chains(run.records)
-    found = find_slowest(chains)
-    ratings = {each.stage: each.throughput.tflops.value for each in found.stages} if found else {}
+    chain = find_slowest(chains)
+    stages = chain.stages if chain else ()
+    ratings = {each.stage: each.throughput.tflops.value for each in stages if not each.records}
     folder = run.folder.relative_to(root).as_posix()
     report = next((name for name in _REPORTS if (run.folder / name).is_file()), None)
-    return Result(
+    return PublishedRun(
         part=str(manifest.devices[0].part),
         run=run.id,
         begun=manifest.created,
         folder=folder,
         report=None if report is None else f"{folder}/{report}",
         method=manifest.method,
-        dtype=found.dtype if found else None,
+        dtype=chain.dtype if chain else None,
         nominal_tflops=ratings.get(Stage.NOMINAL),
         datasheet_tflops=ratings.get(Stage.DATASHEET),
-        reached=tuple(_reached(found)) if found else (),
+        reached=tuple(
+            StageResult(
+                each.stage,
+                each.throughput.tflops.value,
+                chain.share_of_nominal(each),
+                each.verdict,
+                believed=all(map(is_trusted, each.records)),
+            )
+            for each in stages
+            if chain and each.records
+        ),
         devices=len(manifest.devices),
         reaching=len(find_furthest(chains)),
         torch=manifest.software.get("torch"),
-        hides_model=any(map(_hides_model, (entry.identity for entry in manifest.devices))),
-        nominal_given=found is not None and found.dtype in manifest.options.nominal,
+        hides_model=any(_hides_model(entry.identity) for entry in manifest.devices),
+        nominal_given=chain is not None and chain.dtype in manifest.options.nominal,
     )
 
 
-def _reached(chain: DeviceChain) -> Iterator[Reached]:
-    for stage in chain.stages:
-        if stage.provenance == "measured":
-            tflops, share = stage.throughput.tflops.value, chain.share_of_nominal(stage)
-            believed = all(map(is_trusted, stage.records))
-            yield Reached(stage.stage, tflops, share, stage.verdict, believed)
-
-
 def _hides_model(identity: object) -> bool:
-    """Whether a CPU's name holds no number: `Intel Xeon Processor`, as a hypervisor prints it."""
+    """Whether a CPU's name has no number: hypervisors print `Intel Xeon Processor`."""
     return isinstance(identity, CpuIdentity) and not re.search(r"\d", normalize_brand(identity.name))
 
 
-def _place(result: Result) -> tuple[object, ...]:
-    """By part, dtype and method, the newest first; then the believed, the farthest, the largest share."""
-    table = (result.part, result.dtype is None, result.dtype or "", -result.method)
-    far = -result.reached[-1].stage.position if result.reached else 1
-    shares = tuple(-each.share.value for each in reversed(result.reached))
-    return (*table, not result.believed, far, shares, result.folder)
+def _sort_key(row: PublishedRun) -> tuple[object, ...]:
+    """By part, dtype and method, the newest first; then without doubts, the furthest, the largest share."""
+    table = (row.part, row.dtype is None, row.dtype or "", -row.method)
+    furthest = -row.reached[-1].stage.position if row.reached else 1
+    shares = tuple(-result.share.value for result in reversed(row.reached))
+    return (*table, not row.believed, furthest, shares, row.folder)
 
 
-def _bests(pairs: Sequence[tuple[Result, Run]]) -> list[Best]:
-    """The best product of every part in every dtype that a product was measured in."""
-    found: dict[tuple[str, str], list[tuple[Result, Record]]] = {}
-    for result, run in pairs:
+def _find_best_products(read: Sequence[tuple[PublishedRun, Run]]) -> list[BestProduct]:
+    """Return the best product of every part in every dtype in which a product was measured."""
+    best: dict[tuple[str, str], BestProduct] = {}
+    for row, run in read:
         for record in run.records:
             if record.status == "ok" and record.workload == "matmul" and record.tflops is not None:
-                mine = found.setdefault((result.part, record.dtype), [])
-                mine += [(result, record)] if _competes(record, run) else []
-    # The first of equals, which are in the order of the tables.
-    return [Best(*key, max(found[key], key=_merit, default=None)) for key in sorted(found)]
+                key = row.part, record.dtype
+                leading = best.setdefault(key, BestProduct(*key))
+                product = BestProduct(*key, row, record)
+                # Of equals the first stays: they come in the order of the tables.
+                if _may_lead(record, run) and _merit(product) > _merit(leading):
+                    best[key] = product
+    return [best[key] for key in sorted(best)]
 
 
-def _competes(record: Record, run: Run) -> bool:
-    given = record.dtype in run.manifest.options.nominal
-    return is_trusted(record) and record.fill == REAL_FILL and record.phase != "burst" and not given
+def _may_lead(record: Record, run: Run) -> bool:
+    nominal_given = record.dtype in run.manifest.options.nominal
+    return is_trusted(record) and record.fill == REAL_FILL and record.phase != "burst" and not nominal_given
 
 
-def _merit(found: tuple[Result, Record]) -> tuple[int, float, float]:
-    result, record = found
-    return result.method, record.efficiency or 0.0, record.tflops or 0.0
+def _merit(product: BestProduct) -> tuple[float, ...]:
+    """Return what ranks products: the method, the share of nominal, TFLOPS; nothing without a product."""
+    if product.run is None or product.record is None:
+        return ()
+    return product.run.method, product.record.efficiency or 0.0, product.record.tflops or 0.0
 
 
 def part_name(part: str) -> str:
-    """The part's whole name by the shipped registry, or the CPU tables; its id where neither knows it."""
+    """Return a part's name as the shipped registry or the CPU tables have it; its id where they don't."""
     if part in load_shipped().parts:
         return load_shipped().parts[part].name
     return next((each.name for each in load_microarchitectures() if each.id == part), part)
 
 
-def _text_of(path: Path) -> str:
-    """The README as it stands, its line ends kept; an empty one where there is none."""
+def _read_text(path: Path) -> str:
+    """Return the README with its own line ends; an empty text where there is none."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return file.read()
@@ -276,147 +274,140 @@ def _text_of(path: Path) -> str:
         raise InputError(f"can't be read: {error}", where=str(path), expected="text in UTF-8") from error
 
 
-def _rewritten(text: str, board: str, where: str) -> str:
-    """`text` with `board` between its marks and nothing else changed; without marks, it gets them at its end.
+def _replace_board(text: str, board: str, where: str) -> str:
+    """Return `text` with `board` between its marks; a text without marks gets them at its end.
 
-    Raises InputError for marks that don't enclose one part.
+    Raises InputError unless each mark is there once, in order.
     """
-    part = f"{BEGIN}\n\n{board}\n\n{END}"
+    marked = f"{BEGIN}\n\n{board}\n\n{END}"
     counts = text.count(BEGIN), text.count(END)
     if counts == (0, 0):
-        before = text or _NEW
-        gap = "\n" * (2 - min(2, len(before) - len(before.rstrip("\n"))))
-        return f"{before}{gap}{part}\n"
-    before, _mark, rest = text.partition(BEGIN)
+        before = text or _NEW_README
+        line_ends = len(before) - len(before.rstrip("\n"))
+        gap = "\n" * max(0, 2 - line_ends)
+        return f"{before}{gap}{marked}\n"
+    before, _begin, rest = text.partition(BEGIN)
     _old, end, after = rest.partition(END)
     if counts != (1, 1) or not end:
         got = f"{counts[0]} of the first, {counts[1]} of the second"
         raise InputError(
             "its marks don't enclose one part", where=where, got=got, expected=f"{BEGIN} … {END}"
         )
-    return f"{before}{part}{after}"
+    return f"{before}{marked}{after}"
 
 
-def _markdown(results: Sequence[Result], bests: Sequence[Best]) -> str:
-    blocks = ["## Leaderboard", _LEAD, "### Best products", _BEST_LEAD, _best_table(bests)]
-    for part, mine in groupby(results, key=lambda result: result.part):
-        blocks += [f"### {_cell(part_name(part))}", f"Part `{part}`."]
-        for (dtype, method), rows in groupby(mine, key=lambda result: (result.dtype, result.method)):
-            blocks += [f"#### {_cell(dtype or 'no rated product')}, method {method}", _table(list(rows))]
+class _Markdown(str):
+    """A cell that is Markdown already; all others are escaped."""
+
+    __slots__ = ()
+
+
+def _render(rows: Sequence[PublishedRun], best: Sequence[BestProduct]) -> str:
+    blocks = ["## Leaderboard", _LEAD, "### Best products", _BEST_LEAD, _best_table(best)]
+    for part, of_part in groupby(rows, key=lambda row: row.part):
+        blocks += [f"### {_escape(part_name(part))}", f"Part `{part}`."]
+        for (dtype, method), alike in groupby(of_part, key=lambda row: (row.dtype, row.method)):
+            blocks += [
+                f"#### {_escape(dtype or 'no rated product')}, method {method}",
+                _run_table(list(alike)),
+            ]
     return "\n\n".join(blocks)
 
 
-def _best_table(bests: Sequence[Best]) -> str:
+def _best_table(best: Sequence[BestProduct]) -> str:
+    any_published = any(each.published for each in best)
+    any_datasheet = any_published or any(
+        each.record.datasheet_tflops != each.record.nominal_tflops for each in best if each.record
+    )
     fields = [
-        Field[Best]("part", lambda best: _cell(part_name(best.part))),
-        Field[Best]("dtype", lambda best: _cell(best.dtype)),
-        Field[Best]("of nominal", lambda best: _of_nominal(_record(best)), is_number=True),
-        Field[Best]("TFLOPS", lambda best: _tflops(_record(best)), is_number=True),
+        Field[BestProduct]("part", lambda each: part_name(each.part)),
+        Field[BestProduct]("dtype", lambda each: each.dtype),
+        _record_field("of nominal", lambda record: percent_with_half_width(record.interval("efficiency"))),
+        _record_field("TFLOPS", lambda record: with_half_width(record.interval("tflops"))),
     ]
-    beside = any(best.published for best in bests)
-    if beside or any(
-        record and record.datasheet_tflops != record.nominal_tflops for record in map(_record, bests)
-    ):
-        fields.append(Field[Best]("of datasheet", lambda best: _of_datasheet(_record(best)), is_number=True))
-    if beside:
-        fields.append(Field[Best]("best published, of datasheet", lambda best: _published(best.published)))
+    if any_datasheet:
+        fields.append(_record_field("of datasheet", lambda record: percent(record.datasheet_efficiency)))
+    if any_published:
+        fields.append(Field[BestProduct]("best published, of datasheet", _published_text))
     fields += [
-        Field[Best]("product", lambda best: _product(_record(best))),
-        Field[Best]("run", lambda best: _link(best.found[0]) if best.found else "–"),
-        Field[Best]("method", lambda best: str(best.found[0].method) if best.found else "–", is_number=True),
+        _record_field("product", _product_text, is_number=False),
+        Field[BestProduct]("run", lambda each: _link(each.run) if each.run else UNKNOWN),
+        Field[BestProduct](
+            "method", lambda each: str(each.run.method) if each.run else UNKNOWN, is_number=True
+        ),
     ]
-    return _lines(fields, bests)
+    return _table(fields, best)
 
 
-def _record(best: Best) -> Record | None:
-    return best.found[1] if best.found else None
+def _record_field(name: str, text: Callable[[Record], str], *, is_number: bool = True) -> Field[BestProduct]:
+    return Field(name, lambda each: text(each.record) if each.record else UNKNOWN, is_number=is_number)
 
 
-def _of_nominal(record: Record | None) -> str:
-    if record is None:
-        return "–"
-    return _cell(percent_with_half_width(record.interval("efficiency")))
+def _product_text(record: Record) -> str:
+    return " ".join(filter(None, (record.shape, record.phase)))
 
 
-def _of_datasheet(record: Record | None) -> str:
-    return "–" if record is None else _cell(percent(record.datasheet_efficiency))
+def _published_text(best: BestProduct) -> str:
+    """Return the share, the device that reached it, and its source."""
+    found = best.published
+    return f"{percent(found.value)} ({found.device}, {found.source}, {found.date})" if found else UNKNOWN
 
 
-def _tflops(record: Record | None) -> str:
-    if record is None:
-        return "–"
-    return _cell(with_half_width(record.interval("tflops")))
-
-
-def _product(record: Record | None) -> str:
-    return "–" if record is None else _cell(" ".join(filter(None, (record.shape, record.phase))))
-
-
-def _published(best: Published | None) -> str:
-    """The figure, whose device it is, and where it was read."""
-    if best is None:
-        return "–"
-    return _cell(f"{percent(best.value)} ({best.device}, {best.source}, {best.date})")
-
-
-def _table(results: Sequence[Result]) -> str:
-    """Rows that compare; a stage that none of them reached is left out."""
-    reached = {each.stage for result in results for each in result.reached}
+def _run_table(rows: Sequence[PublishedRun]) -> str:
+    """Return the table of comparable runs, without the stages that none of them reached."""
+    reached = {result.stage for row in rows for result in row.reached}
     fields = [
-        Field[Result]("run", _links),
-        Field[Result]("begun", lambda result: _cell(result.begun[:10])),
-        *(_stage(stage) for stage in Stage if stage in reached),
-        Field[Result]("nominal, TFLOPS", _nominal, is_number=True),
-        Field[Result]("verdict", lambda result: _cell(result.verdict or "–")),
-        Field[Result]("torch", lambda result: _cell(result.torch or "–")),
-        Field[Result]("worth knowing", lambda result: _cell("; ".join(_remarks(result)) or "–")),
+        Field[PublishedRun]("run", _links),
+        Field[PublishedRun]("begun", lambda row: row.begun[:10]),
+        *(_stage_field(stage) for stage in Stage if stage in reached),
+        Field[PublishedRun]("nominal, TFLOPS", _nominal_text, is_number=True),
+        Field[PublishedRun]("verdict", lambda row: row.verdict or UNKNOWN),
+        Field[PublishedRun]("torch", lambda row: row.torch or UNKNOWN),
+        Field[PublishedRun]("worth knowing", lambda row: "; ".join(_remarks(row)) or UNKNOWN),
     ]
-    return _lines(fields, results)
+    return _table(fields, rows)
 
 
-def _stage(stage: Stage) -> Field[Result]:
-    return Field[Result](stage_words(stage), lambda result: _share(result, stage), is_number=True)
+def _stage_field(stage: Stage) -> Field[PublishedRun]:
+    def text(row: PublishedRun) -> str:
+        result = next((each for each in row.reached if each.stage is stage), None)
+        if result is None:
+            return UNKNOWN
+        share = percent_with_half_width(result.share)
+        return share if result.believed else f"{share} ?"
+
+    return Field(name_stage(stage), text, is_number=True)
 
 
-def _share(result: Result, stage: Stage) -> str:
-    found = next((each for each in result.reached if each.stage is stage), None)
-    if found is None:
-        return "–"
-    share = percent_with_half_width(found.share)
-    return _cell(share if found.believed else f"{share} ?")
+def _nominal_text(row: PublishedRun) -> str:
+    nominal, datasheet = row.nominal_tflops, row.datasheet_tflops
+    same = datasheet in (nominal, None)
+    return figure(nominal) if same else f"{figure(nominal)} (datasheet {figure(datasheet)})"
 
 
-def _nominal(result: Result) -> str:
-    nominal, datasheet = result.nominal_tflops, result.datasheet_tflops
-    said = "" if datasheet in (nominal, None) else f" (datasheet {figure(datasheet)})"
-    return _cell(f"{figure(nominal)}{said}")
-
-
-def _remarks(result: Result) -> Iterator[str]:
-    if result.devices > 1 and result.reached:
-        yield slowest_words(result.reaching, result.devices)
-    if result.hides_model:
+def _remarks(row: PublishedRun) -> Iterator[str]:
+    if row.devices > 1 and row.reached:
+        yield describe_slowest(row.reaching, row.devices)
+    if row.hides_model:
         yield "hides its model"
-    if result.nominal_given:
+    if row.nominal_given:
         yield "nominal given by hand"
 
 
-def _links(result: Result) -> str:
-    report = "" if result.report is None else f" ([report]({quote(result.report)}))"
-    return f"{_link(result)}{report}"
+def _links(row: PublishedRun) -> str:
+    report = "" if row.report is None else f" ([report]({quote(row.report)}))"
+    return _Markdown(f"{_link(row)}{report}")
 
 
-def _link(result: Result) -> str:
-    return f"[{_cell(result.run)}]({quote(result.folder)}/)"
+def _link(row: PublishedRun) -> str:
+    return _Markdown(f"[{_escape(row.run)}]({quote(row.folder)}/)")
 
 
-def _cell(value: object) -> str:
-    return escape(plain(value))
+def _escape(text: str) -> str:
+    return text if isinstance(text, _Markdown) else escape(plain(text))
 
 
-def _lines(fields: Sequence[Field[Item]], rows: Sequence[Item]) -> str:
-    """A Markdown table whose cells are Markdown already, as links are."""
-    head = [escape(field.name) for field in fields]
-    rule = ["---:" if field.is_number else "---" for field in fields]
-    cells = ([field.text(row) for field in fields] for row in rows)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *cells))
+def _table(fields: Sequence[Field[Item]], items: Sequence[Item]) -> str:
+    names = [_escape(field.name) for field in fields]
+    rows = [[_escape(field.text(item)) for field in fields] for item in items]
+    return "\n".join(table_lines(names, [field.is_number for field in fields], rows))

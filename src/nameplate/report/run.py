@@ -1,14 +1,12 @@
-"""One run as a reader should see it, independent of the medium: plain strings, in the order they are read.
+"""A run as a view and as JSON, and the report of one run or several.
 
-Terminal, Markdown and page print this; none decides what is said. A section is a table with its charts, and
-appears where the run holds something for it: a new kind of record needs one more function in `_sections`.
-Values from a device, a host name, a label or a file come through `plain`, so that none can move a cursor;
-each medium escapes its own mark-up on top.
+A section of a view is a table with its charts. It appears where the run has something for it, so a new kind
+of record needs one more function in `_make_sections`. Text from a device, a host, a label or a file passes
+`base.text.plain`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,8 +17,7 @@ from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
-from nameplate.record import Record
-from nameplate.report.labels import Labels
+from nameplate.report.labels import Labels, join_counted
 from nameplate.report.sections.answers import describe_run, find_answers, give_advice
 from nameplate.report.sections.chain import chain_table, effects_table
 from nameplate.report.sections.identity import (
@@ -43,24 +40,24 @@ from nameplate.report.sections.throughput import (
 )
 from nameplate.report.view import Table, View, text_table
 from nameplate.store.folder import Run
-from nameplate.store.manifest import DeviceEntry
 
 if TYPE_CHECKING:
     from nameplate.fleet.price import Cost
 
 
 def run_view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View:
-    """Build the view of a run, finished or not.
+    """Return the view of a run, finished or not.
 
-    `whole` adds what a report has beside the figures: the method, every record, how to reproduce them.
-    `fleets` are what the run makes of fleets (`report.fleet.priced`).
+    `whole` adds what a report has after the figures: the method, every record, how to reproduce them.
+    `fleets` are the tables of the fleets that the run prices (`report.fleet.priced`).
     """
     labels = Labels.of(run)
-    tables = [*_sections(run, labels), *fleets]
+    tables = [*_make_sections(run, labels), *fleets]
     if whole:
         tables += [method_table(run), records_table(run.records, labels), reproduce_table(run)]
+    devices = join_counted(device_name(entry) for entry in run.manifest.devices)
     return View(
-        title=plain(_("{suite} on {devices}", suite=run.manifest.suite, devices=_all(run.manifest.devices))),
+        title=plain(_("{suite} on {devices}", suite=run.manifest.suite, devices=devices)),
         facts=tuple((name, plain(value)) for name, value in list_facts(run, labels)),
         tables=tuple(table for table in tables if table.rows or table.charts),
         meaning=plain(describe_run(run)),
@@ -70,7 +67,7 @@ def run_view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> 
     )
 
 
-def _sections(run: Run, labels: Labels) -> Iterator[Table]:
+def _make_sections(run: Run, labels: Labels) -> Iterator[Table]:
     found = measured_records(run)
     yield chain_table(find_links(run.records), labels, find_chains(run.records), len(run.manifest.devices))
     yield throughput_table(found, labels)
@@ -84,12 +81,6 @@ def _sections(run: Run, labels: Labels) -> Iterator[Table]:
     yield devices_table(found, labels)
     yield _unmeasured_table(run, labels)
     yield _warnings_table(run, labels)
-
-
-def _all(entries: Sequence[DeviceEntry]) -> str:
-    """`8 × NVIDIA A800-SXM4-80GB`, or each kind by itself."""
-    counts = Counter(device_name(entry) for entry in entries)
-    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
 
 
 def _unmeasured_table(run: Run, labels: Labels) -> Table:
@@ -117,9 +108,9 @@ def _warnings_table(run: Run, labels: Labels) -> Table:
 def run_document(run: Run) -> dict[str, Any]:
     """Return `{"run", "records", "chain"}`; each record flat, with the columns of `nameplate.load`.
 
-    What is no column stands in `run`: `courses`, an entry for each record that began from idle, with the
-    curve after its onset and what was left at the moments people quote; `effects`, the ratios that fill and
-    cache make. A figure not known is null; the document holds neither NaN nor infinity.
+    `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
+    derates at 1 s, 10 s, 1 min and 10 min; and `effects`, the ratios of fills and cache states. A figure that
+    isn't known is null; there is neither NaN nor infinity.
     """
     return {
         "run": {
@@ -128,7 +119,11 @@ def run_document(run: Run) -> dict[str, Any]:
             "finished": run.finished,
             "missing": [each.model_dump() for each in run.missing],
             "problems": [str(problem) for problem in run.problems],
-            "courses": [_course(record) for record in run.records if record.course],
+            "courses": [
+                record.model_dump(include={"case", "device", "course", "derates"})
+                for record in run.records
+                if record.course
+            ],
             "effects": [effect.as_json() for effect in find_effects(run.records)],
         },
         "records": [record.flatten() for record in run.records],
@@ -136,22 +131,11 @@ def run_document(run: Run) -> dict[str, Any]:
     }
 
 
-def _course(record: Record) -> dict[str, Any]:
-    """The curve of one record and its derates, each a list of points in order of time."""
-    return {
-        "case": record.case,
-        "device": record.device,
-        "course": [moment.model_dump() for moment in record.course],
-        "derates": [derate.model_dump() for derate in record.derates],
-    }
-
-
 @dataclass(frozen=True)
 class Report:
     """What `bench report` says of one run or several.
 
-    `costs` are the fleets as the first run that can price some of them prices them; as the first run has them
-    where none can.
+    `costs` are the fleets as priced by the first run that can price some; by the first run where none can.
     """
 
     views: tuple[View, ...]
@@ -163,7 +147,7 @@ def make_report(runs: Sequence[Run]) -> Report:
 
     Raises InputError where a run is given twice.
     """
-    # Imported here: one run is shown without pricing anything.
+    # Imported here, for a view of one run alone prices nothing.
     from nameplate.report.fleet.priced import price, priced_tables
     from nameplate.report.side_by_side import side_by_side_view
 
@@ -172,13 +156,11 @@ def make_report(runs: Sequence[Run]) -> Report:
     if twice is not None:
         raise InputError("the same run twice", got=twice, expected="runs that differ")
     priced = [price(run) for run in runs]
-    first_pricing = next((each for each in priced if each.why is None), priced[0])
-    views = [
-        run_view(
-            run, whole=True, fleets=priced_tables(each) if each.why is None or each is first_pricing else ()
-        )
-        for run, each in zip(runs, priced, strict=True)
-    ]
+    shown = next((each for each in priced if each.why is None), priced[0])
+    views = []
+    for run, each in zip(runs, priced, strict=True):
+        has_fleets = each.why is None or each is shown
+        views.append(run_view(run, whole=True, fleets=priced_tables(each) if has_fleets else ()))
     if len(runs) > 1:
         views.insert(0, side_by_side_view(runs))
-    return Report(tuple(views), first_pricing.costs)
+    return Report(tuple(views), shown.costs)

@@ -30,7 +30,7 @@ def simulated_table(rows: Sequence[Row]) -> Table:
         Field[Row]("coverage", lambda row: percent(row.coverage), is_number=True),
         Field[Row]("width", lambda row: percent(row.width), is_number=True),
         Field[Row]("oracle", lambda row: percent(row.oracle_width), is_number=True),
-        Field[Row]("due", lambda row: _(row.verdict_due) if row.verdict_due else "–"),
+        Field[Row]("expected", lambda row: _(row.verdict_due) if row.verdict_due else "–"),
         Field[Row]("given", lambda row: percent(row.verdict_rate), is_number=True),
         Field[Row]("passed", _passed),
     ]
@@ -70,9 +70,9 @@ def failures(rows: Iterable[Row]) -> list[str]:
 def repeated_table(repeated: Repeated) -> Table:
     """The spread over restarts of the process: ours and that of other tools."""
     heading = _(
-        "Spread over {count} restarts, {loud} of them in loud moments",
+        "Spread over {count} restarts, {contended} of them while the machine was contended",
         count=len(repeated.rounds),
-        loud=repeated.loud_rounds,
+        contended=repeated.loud_rounds,
     )
     fields = [
         Field[Contender]("contender", lambda row: row.contender),

@@ -11,7 +11,7 @@ from nameplate.chain.from_run import DeviceChain, find_chains, find_slowest, is_
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.charts.data import MOST_BARS, Bar, Bars, Chart, title_of_first
-from nameplate.report.labels import Labels, stage_words
+from nameplate.report.labels import Labels, name_stage
 from nameplate.report.sections.answers import describe_run
 from nameplate.report.sections.identity import device_name
 from nameplate.report.sections.throughput import measured_records
@@ -85,13 +85,13 @@ def _stages_table(runs: Mapping[str, Run]) -> Table:
     shares = {name: _shares(found) for name, found in chains.items()}
     order = [stage for stage in Stage if any(stage in found for found in shares.values())]
     rows = tuple(
-        (stage_words(stage), *(_share_text(shares.get(name, {}).get(stage)) for name in runs))
+        (name_stage(stage), *(_share_text(shares.get(name, {}).get(stage)) for name in runs))
         for stage in order
     )
     most = MOST_BARS // max(len(order), 1)
     drawn = dict(list(shares.items())[:most])
     bars = tuple(
-        Bar(stage_words(stage), found[stage].value, *_ends(found[stage]), name)
+        Bar(name_stage(stage), found[stage].value, *_ends(found[stage]), name)
         for stage in order
         for name, found in drawn.items()
         if stage in found
@@ -102,7 +102,9 @@ def _stages_table(runs: Mapping[str, Run]) -> Table:
         alt = _("Bars for {stages} stages of {runs} runs.", stages=len(order), runs=len(drawn))
         axis, kinds = _("of nominal"), tuple(drawn)
         charts = (
-            Bars("stages", title, alt, axis, bars, kinds, is_share=True, side_by_side=True, of="stage"),
+            Bars(
+                "stages", title, alt, axis, bars, kinds, is_share=True, side_by_side=True, label_title="stage"
+            ),
         )
     dtypes = _(", ").join(f"{name} {each.dtype}" for name, each in chains.items())
     lead = _("By dtype: {dtypes}.", dtypes=dtypes) if chains else ""

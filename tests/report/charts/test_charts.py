@@ -17,11 +17,11 @@ from nameplate.report.charts.data import (
     MOST_POINTS,
     Bar,
     Bars,
-    Course,
-    Courses,
     Grid,
     Roofline,
     Step,
+    TimeChart,
+    TimeSeries,
     Waterfall,
 )
 from nameplate.report.charts.palette import COLOURS, GAIN, LOSS, SERIES, style_sheet
@@ -38,7 +38,7 @@ KINDS = {
     "efficiency": Bars,
     "shapes": Grid,
     "roofline": Roofline,
-    "from-idle": Courses,
+    "from-idle": TimeChart,
     "fleets": Bars,
     "stages": Bars,
     "shared": Bars,
@@ -430,11 +430,11 @@ def course(count, settled_s=2.0, label="a product", known=True):
     moments = [
         Moment(at_s=0.1 * 2**n, tflops=200.0 - n, power_w=300.0 + n if known else None) for n in range(count)
     ]
-    return Course(label, tuple(moments), settled_s)
+    return TimeSeries(label, tuple(moments), settled_s)
 
 
 def courses(*found):
-    return Courses("from-idle", "a title", "what it shows.", found)
+    return TimeChart("from-idle", "a title", "what it shows.", found)
 
 
 def test_a_course_is_drawn_over_time_with_what_is_known_beneath(charts):
@@ -442,7 +442,7 @@ def test_a_course_is_drawn_over_time_with_what_is_known_beneath(charts):
     words = texts(svg)
     for title in ("TFLOPS", "SM clock, MHz", "power, W", "temperature, °C"):
         assert title in words
-    assert words.count("seconds after the onset from idle (log scale)") == 1
+    assert words.count("seconds since idle (log scale)") == 1
     assert len(nodes(svg, "line mark")) == 4
     assert words.count("settled") == 1
 

@@ -1,7 +1,7 @@
-"""Charts as data: what each shows, in plain values; a medium draws them.
+"""Charts as data: what each shows, in plain values.
 
-`vega` defines each as Vega-Lite, for the page and for SVG alike; `textchart` draws on a terminal what reads
-well there. Every chart belongs to the table that holds its figures.
+`vega` draws every kind for the page and as SVG; `textchart` draws two kinds on a terminal. Each chart belongs
+to the table that has the same figures.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from nameplate.base.language import N_, _
 from nameplate.record import Moment
 
-# More than this is no picture any more; the table has them all.
+# A chart with more can't be read; its table has them all.
 MOST_BARS = 40
 MOST_POINTS = 1_000
-# The name of the chart of fleets, which the page looks for.
+# The name of the chart of fleets: the page's what-if panel follows it.
 FLEETS = "fleets"
 
 
 @dataclass(frozen=True)
 class Titled:
-    """What every chart has: a name for files and anchors, a title, and what it shows in words."""
+    """What every chart has: a name for file names and element ids, a title, and what it shows in words."""
 
     name: str
     title: str
@@ -30,7 +30,7 @@ class Titled:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar; `low` and `high` are the ends of its interval, `kind` its entry in the legend."""
+    """A bar; `low` and `high` are the ends of its interval, `kind` its entry in the legend."""
 
     label: str
     value: float
@@ -41,9 +41,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars(Titled):
-    """Bars from 0, one a label, or one a label and kind side by side. A share is drawn against the whole.
+    """Bars from 0, one for each label, or several side by side, one for each kind.
 
-    `of` says what the labels are, `ends` what the ends of a bar hold.
+    `axis` names what is drawn; a share is drawn against the whole. `label_title` and `interval_title` name
+    the labels and the intervals where a bar is hovered.
     """
 
     axis: str
@@ -51,13 +52,13 @@ class Bars(Titled):
     kinds: tuple[str, ...]
     is_share: bool = False
     side_by_side: bool = False
-    of: str = N_("case")
-    ends: str = N_("95 % interval")
+    label_title: str = N_("case")
+    interval_title: str = N_("95 % interval")
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is left of nominal after one stage: `value` with its interval, and how the last ratio is known."""
+    """What is left of nominal after a stage, with its interval; `how` is how the stage is known."""
 
     label: str
     value: float
@@ -68,14 +69,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Waterfall(Titled):
-    """What is left of nominal, stage by stage; the first step is nominal itself, or what comes first."""
+    """What is left of nominal, stage by stage; the first step is the whole."""
 
     steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One field of a grid: `value` decides its shade, `text` stands in it."""
+    """A field of a grid: `value` decides its shade, `text` is printed on it."""
 
     row: str
     column: str
@@ -85,7 +86,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid(Titled):
-    """A figure by two axes; `rows` and `columns` give their order, `whole` the value of the fullest shade."""
+    """A figure by two axes, whose order `rows` and `columns` give.
+
+    `whole` is the value of the darkest shade; None: the largest value.
+    """
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -95,7 +99,7 @@ class Grid(Titled):
 
 @dataclass(frozen=True)
 class Point:
-    """A case: FLOP a byte, achieved TFLOPS."""
+    """A case of a roofline."""
 
     label: str
     flop_per_byte: float
@@ -105,7 +109,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Roof:
-    """What bounds a case: so many TFLOPS, or so many GB/s × FLOP a byte; the other is None."""
+    """A bound on throughput: `tflops` by compute, or `gb_s` × FLOP a byte by memory; the other is None."""
 
     label: str
     tflops: float | None = None
@@ -114,7 +118,7 @@ class Roof:
 
 @dataclass(frozen=True)
 class Roofline(Titled):
-    """Achieved throughput over arithmetic intensity, under the roofs of compute and memory."""
+    """Achieved throughput by arithmetic intensity, under the roofs of compute and memory."""
 
     points: tuple[Point, ...]
     kinds: tuple[str, ...]
@@ -122,8 +126,8 @@ class Roofline(Titled):
 
 
 @dataclass(frozen=True)
-class Course:
-    """What one case delivered over the time since its onset; `settled_s`: since when it had settled."""
+class TimeSeries:
+    """A case that began from idle; `settled_s`: seconds until its throughput had settled, None: not known."""
 
     label: str
     moments: tuple[Moment, ...]
@@ -131,13 +135,13 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Courses(Titled):
-    """Throughput over time, with clock, power and temperature beneath where known."""
+class TimeChart(Titled):
+    """Throughput over time, with clock, power and temperature below where they are known."""
 
-    courses: tuple[Course, ...]
+    series: tuple[TimeSeries, ...]
 
 
-Chart = Bars | Waterfall | Grid | Roofline | Courses
+Chart = Bars | Waterfall | Grid | Roofline | TimeChart
 
 
 def title_of_first(most: int, items: Sequence[object], title: str) -> str:
@@ -148,5 +152,5 @@ def title_of_first(most: int, items: Sequence[object], title: str) -> str:
 
 
 def describe(chart: Titled) -> str:
-    """The chart's title and what it shows, for a medium that has one line for both."""
+    """Return the title and what the chart shows, for a medium that has one line for both."""
     return _("{title}. {alt}", title=chart.title, alt=chart.alt)

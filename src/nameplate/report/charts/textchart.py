@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 
 from nameplate.base.formatting import duration, figure, percent
 from nameplate.base.language import _
-from nameplate.report.charts.data import Chart, Course, Courses, Waterfall
+from nameplate.report.charts.data import Chart, TimeChart, TimeSeries, Waterfall
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -22,9 +22,9 @@ _LEAST_SPAN = 0.1
 def draw_lines(chart: Chart, width: int) -> list[str]:
     """Draw the chart in lines of at most `width` columns; a kind that has only a table there has no lines."""
     match chart:
-        case Courses():
-            several = len(chart.courses) > 1
-            return [line for course in chart.courses for line in _draw_course(course, width, named=several)]
+        case TimeChart():
+            several = len(chart.series) > 1
+            return [line for each in chart.series for line in _draw_series(each, width, named=several)]
         case Waterfall():
             return _draw_waterfall(chart, width)
         case _:
@@ -53,20 +53,20 @@ def _bar(share: float, width: int, *, whole: float) -> str:
     return bar if bar[mark] != " " else f"{bar[:mark]}·{bar[mark + 1 :]}"
 
 
-def _draw_course(course: Course, width: int, *, named: bool) -> list[str]:
-    line, scale = draw_sparkline(course, width)
-    return [line, _("{name}: {said}", name=course.label, said=scale) if named else scale]
+def _draw_series(series: TimeSeries, width: int, *, named: bool) -> list[str]:
+    line, scale = draw_sparkline(series, width)
+    return [line, _("{name}: {said}", name=series.label, said=scale) if named else scale]
 
 
-def draw_sparkline(course: Course, width: int) -> tuple[str, str]:
+def draw_sparkline(series: TimeSeries, width: int) -> tuple[str, str]:
     """Return the line of blocks, over logarithmic time, and the sentence that gives its scales."""
-    moments = course.moments
-    levels = _mean_levels(course, min(len(moments), _MOST_COLUMNS, width))
+    moments = series.moments
+    levels = _mean_levels(series, min(len(moments), _MOST_COLUMNS, width))
     top = max(levels)
     bottom = min(*levels, (1 - _LEAST_SPAN) * top)
     line = "".join(_BLOCKS[round((level - bottom) / (top - bottom) * (len(_BLOCKS) - 1))] for level in levels)
     scale = _(
-        "{full} {top}, {empty} {bottom} TFLOPS; {start} to {end} after the onset, log time",
+        "{full} {top}, {empty} {bottom} TFLOPS; {start} to {end} since idle, log time",
         full=_BLOCKS[-1],
         top=figure(top),
         empty=_BLOCKS[0],
@@ -77,13 +77,13 @@ def draw_sparkline(course: Course, width: int) -> tuple[str, str]:
     return line, scale
 
 
-def _mean_levels(course: Course, count: int) -> Sequence[float]:
+def _mean_levels(series: TimeSeries, count: int) -> Sequence[float]:
     """Return the mean TFLOPS of `count` stretches of equal length in log time.
 
     A stretch without a moment takes the linear interpolation at its middle.
     """
-    tflops = np.array([moment.tflops for moment in course.moments])
-    log_s = np.log([moment.at_s for moment in course.moments])
+    tflops = np.array([moment.tflops for moment in series.moments])
+    log_s = np.log([moment.at_s for moment in series.moments])
     edges = np.linspace(log_s[0], log_s[-1], count + 1)
     moments_in, _edges = np.histogram(log_s, edges)
     sums, _edges = np.histogram(log_s, edges, weights=tflops)

@@ -20,9 +20,9 @@ from nameplate.report.charts.data import (
     MOST_POINTS,
     Bars,
     Chart,
-    Courses,
     Grid,
     Roofline,
+    TimeChart,
     Waterfall,
 )
 from nameplate.report.charts.palette import GAIN, INK, LINE, LOSS, MUTED, PAPER, SERIES, style_sheet
@@ -60,7 +60,7 @@ def make_spec(chart: Chart) -> Spec:
             drawn, datasets = _draw_grid(alt, chart)
         case Roofline():
             drawn, datasets = _draw_roofline(alt, chart)
-        case Courses():
+        case TimeChart():
             drawn, datasets = _draw_time_series(alt, chart)
     # Data are added here: altair would validate each value of data that it is given.
     own = {"datasets": datasets, "description": chart.alt, "background": "transparent", "config": _CONFIG}
@@ -150,9 +150,10 @@ def _draw_bars(alt: Any, chart: Bars) -> _Drawn:
         scale=alt.Scale(zero=True),  # so that bars without any known value have a scale too
     )
     offset = {"yOffset": alt.YOffset("kind:N", sort=list(chart.kinds))} if chart.side_by_side else {}
+    label_title, interval_title = _(chart.label_title), _(chart.interval_title)
     base = alt.Chart(alt.NamedData("bars")).encode(
         y=alt.Y("label:N", title=None, sort=labels),
-        tooltip=_tooltip(alt, label=_(chart.of), kind=_("kind"), said=chart.axis, ends=_(chart.ends)),
+        tooltip=_tooltip(alt, label=label_title, kind=_("kind"), said=chart.axis, ends=interval_title),
     )
     colour = _colour_by(alt, "kind", chart.kinds)
     layers = [
@@ -300,13 +301,13 @@ def _roof_lines(chart: Roofline) -> list[Spec]:
     return ends
 
 
-def _draw_time_series(alt: Any, chart: Courses) -> _Drawn:
+def _draw_time_series(alt: Any, chart: TimeChart) -> _Drawn:
     """One panel above another for each known field; a dashed line marks where a case has settled."""
     rows: list[Spec] = [
-        {"case": course.label, **moment.model_dump()} for course in chart.courses for moment in course.moments
+        {"case": series.label, **moment.model_dump()} for series in chart.series for moment in series.moments
     ]
     settled: list[Spec] = [
-        {"case": course.label, "at_s": course.settled_s} for course in chart.courses if course.settled_s
+        {"case": series.label, "at_s": series.settled_s} for series in chart.series if series.settled_s
     ]
     first_settled = sorted(settled, key=lambda row: float(row["at_s"]))[:1]
     titles = {
@@ -317,13 +318,13 @@ def _draw_time_series(alt: Any, chart: Courses) -> _Drawn:
     }
     known = [name for name in _PANELS_PX if any(row[name] is not None for row in rows)]
     times = [row["at_s"] for row in rows]
-    colour = _colour_by(alt, "case", [course.label for course in chart.courses])
+    colour = _colour_by(alt, "case", [series.label for series in chart.series])
     panels = []
     for name in known:
         is_last = name == known[-1]
         across = alt.X(
             "at_s:Q",
-            title=_("seconds after the onset from idle (log scale)") if is_last else None,
+            title=_("seconds since idle (log scale)") if is_last else None,
             # Logarithmic, so that the first second takes as much room as the minutes after it.
             scale=alt.Scale(type="log", domain=[min(times), max(times)], nice=False),
             axis=alt.Axis(format="~g", labels=is_last, tickCount=8),

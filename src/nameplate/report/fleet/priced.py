@@ -157,7 +157,19 @@ def _bars(costs: Sequence[Cost]) -> list[Chart]:
     if len(drawn) < len(costs):
         title = _("{title}: the first {count} of {all}", title=title, count=len(drawn), all=len(costs))
     kinds, held = (nominal, delivered), N_("nine draws in ten")
-    return [Bars(FLEETS, title, alt, "EFLOPS", tuple(bars), kinds, side_by_side=True, of="fleet", ends=held)]
+    return [
+        Bars(
+            FLEETS,
+            title,
+            alt,
+            "EFLOPS",
+            tuple(bars),
+            kinds,
+            side_by_side=True,
+            label_title="fleet",
+            interval_title=held,
+        )
+    ]
 
 
 def _by_words(cost: Cost) -> str:

@@ -18,7 +18,7 @@ from nameplate.chain.from_run import (
 )
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
-from nameplate.report.labels import slowest_words, stage_words
+from nameplate.report.labels import describe_slowest, name_stage
 from nameplate.report.sections.throughput import measured_records
 from nameplate.report.view import Answer, translate_verdicts
 from nameplate.store.folder import Run
@@ -49,9 +49,7 @@ def find_answers(found: Sequence[DeviceChain]) -> tuple[Answer, ...]:
     if shown is None:
         return ()
     return tuple(
-        Answer(
-            stage_words(stage.stage), percent_with_half_width(shown.share_of_nominal(stage)), stage.verdict
-        )
+        Answer(name_stage(stage.stage), percent_with_half_width(shown.share_of_nominal(stage)), stage.verdict)
         for stage in shown.stages
         if stage.provenance == "measured"
     )
@@ -110,7 +108,7 @@ def _describe_chain(products: Sequence[Record], shown: DeviceChain, reaching: in
         else _(
             "Nominal is {tflops} TFLOPS in {dtype}; {device}, {slowest}, delivers {parts}.",
             device=shown.device,
-            slowest=slowest_words(reaching, devices),
+            slowest=describe_slowest(reaching, devices),
             **values,
         ),
         *_describe_ceiling(mine, shown.stages),

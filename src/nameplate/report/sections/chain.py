@@ -11,7 +11,7 @@ from nameplate.chain.effects import Effect
 from nameplate.chain.from_run import DeviceChain, ReachedStage, find_furthest, find_slowest
 from nameplate.chain.link import Link
 from nameplate.report.charts.data import Chart, Step, Waterfall
-from nameplate.report.labels import Labels, slowest_words, stage_words
+from nameplate.report.labels import Labels, describe_slowest, name_stage
 from nameplate.report.view import Field, Table, table_of
 from nameplate.stats.interval import Interval
 
@@ -58,7 +58,7 @@ def _waterfalls(stages: Sequence[DeviceChain], count: int) -> list[Chart]:
     steps = tuple(_step(stage, shown.share_of_nominal(stage)) for stage in shown.stages)
     title = _("From nominal to delivered in {dtype}", dtype=shown.dtype)
     if count > 1:
-        which = slowest_words(len(find_furthest(stages)), count)
+        which = describe_slowest(len(find_furthest(stages)), count)
         title = _("{title}: {device}, {slowest}", title=title, device=plain(shown.device), slowest=which)
     said = _(", ").join(f"{step.label} {percent(step.value)}" for step in steps)
     return [
@@ -68,7 +68,7 @@ def _waterfalls(stages: Sequence[DeviceChain], count: int) -> list[Chart]:
 
 def _step(stage: ReachedStage, share: Interval) -> Step:
     low, high = (share.low, share.high) if share.low < share.high else (None, None)
-    return Step(stage_words(stage.stage), share.value, low, high, _(stage.provenance))
+    return Step(name_stage(stage.stage), share.value, low, high, _(stage.provenance))
 
 
 def effects_table(effects: Sequence[Effect], labels: Labels) -> Table:

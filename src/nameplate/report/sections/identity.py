@@ -35,8 +35,8 @@ def list_facts(run: Run, labels: Labels) -> list[Fact]:
     found.append((_("software"), versions))
     if nominal := _nominal(run):
         found.append((_("nominal"), nominal))
-    if unsaid := labels.unsaid():
-        found.append((_("cases"), unsaid))
+    if omitted := labels.describe_omitted():
+        found.append((_("cases"), omitted))
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nameplate.base.formatting import UNKNOWN, duration, figure, percent
 from nameplate.base.language import _
 from nameplate.record import Record
-from nameplate.report.charts.data import Chart, Course, Courses
+from nameplate.report.charts.data import Chart, TimeChart, TimeSeries
 from nameplate.report.labels import Labels
 from nameplate.report.sections.throughput import tflops_text
 from nameplate.report.view import Field, Table, table_of
@@ -93,7 +93,7 @@ def _settled_when(burst: Record) -> str:
 def _time_series(bursts: Sequence[Record], labels: Labels) -> list[Chart]:
     if not bursts:
         return []
-    courses = tuple(Course(_label(each, labels), each.course, each.settled_s) for each in bursts)
+    series = tuple(TimeSeries(_label(each, labels), each.course, each.settled_s) for each in bursts)
     said = _("; ").join(
         _(
             "{case} from {first} to {last} TFLOPS within {time}",
@@ -102,6 +102,6 @@ def _time_series(bursts: Sequence[Record], labels: Labels) -> list[Chart]:
             last=figure(course.moments[-1].tflops),
             time=duration(course.moments[-1].at_s),
         )
-        for course in courses
+        for course in series
     )
-    return [Courses("from-idle", _("Throughput over time, from idle"), _("{said}.", said=said), courses)]
+    return [TimeChart("from-idle", _("Throughput over time, from idle"), _("{said}.", said=said), series)]
