@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Launch = Callable[[], object]
 
 
-class Check(Protocol):
+class CheckResult(Protocol):
     """How far a result was from its reference; `error` is a fraction of what rounding explains."""
 
     @property
@@ -48,7 +48,7 @@ class Prepared(Protocol):
     def compute_reference(self) -> None:
         """Compute, outside any timing, what `check` needs."""
 
-    def check(self) -> Check:
+    def check(self) -> CheckResult:
         """Compare the latest results with the reference."""
 
     def digest(self) -> str | None:

@@ -26,9 +26,9 @@ from nameplate.base.messages import (
     to_message,
 )
 from nameplate.device.protocol import Counters
-from nameplate.engine.ceiling import _holder, _losses, _parts
+from nameplate.engine.ceiling import clock_loss, name_losses, probe_losses
 from nameplate.engine.conditions import conditions_between
-from nameplate.engine.gpu_warnings import gpu_warnings
+from nameplate.engine.warnings import gpu_warnings
 from nameplate.record import Record
 from nameplate.report.run import run_document, run_view
 from nameplate.run.pool import WorkerResult
@@ -256,7 +256,7 @@ def processes(*pids):
 
 
 def lost_to(policy):
-    return _losses({_holder(conditions(**(held(policy) if policy else {}))): 0.91})
+    return name_losses({clock_loss(conditions(**(held(policy) if policy else {}))): 0.91})
 
 
 SAID = [
@@ -349,9 +349,17 @@ SAID = [
         "throttling (power) wasn't counted: NVML_ERROR_NOT_SUPPORTED: field 74",
         "未能统计降频（功耗）：NVML_ERROR_NOT_SUPPORTED: field 74",
     ),
-    (_losses(_parts(40.0, 50.0, 60.0, quiet=True)), "library 17%, contention 20%", "计算库 17%、干扰 20%"),
-    (_losses(_parts(40.0, 40.0, 50.0, quiet=True)), "library 20%", "计算库 20%"),
-    (_losses(_parts(40.0, 50.0, 80.0, quiet=False)), "library or contention 50%", "计算库或干扰 50%"),
+    (
+        name_losses(probe_losses(40.0, 50.0, 60.0, idle=True)),
+        "library 17%, contention 20%",
+        "计算库 17%、干扰 20%",
+    ),
+    (name_losses(probe_losses(40.0, 40.0, 50.0, idle=True)), "library 20%", "计算库 20%"),
+    (
+        name_losses(probe_losses(40.0, 50.0, 80.0, idle=False)),
+        "library or contention 50%",
+        "计算库或干扰 50%",
+    ),
     (lost_to("power"), "power limit 9%", "功耗上限 9%"),
     (lost_to("thermal"), "heat 9%", "温度 9%"),
     (lost_to(None), "clock 9%", "频率 9%"),

@@ -24,7 +24,8 @@ from nameplate.compare.results import CaseResult, MetricValue, RunResults, Side,
 from nameplate.compare.validate import CompareOptions
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
 from nameplate.device.simulated_law import Law, Noise, constant
-from nameplate.engine.measure import Allowance, measure_group
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.stats.interval import Interval
 from nameplate.suite import Case

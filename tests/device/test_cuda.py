@@ -445,7 +445,7 @@ def test_an_nvml_that_hangs_costs_figures_and_not_the_run(use_nvml, monkeypatch)
     assert before.gpu.temperature_c == 34
     assert "no answer within 1.0 s" in str(after.gpu.why_absent("temperature_c"))
     assert again.gpu.absent == after.gpu.absent
-    assert conditions_between(before, after, 1.0).gpu.others() is None
+    assert conditions_between(before, after, 1.0).gpu.count_other_processes() is None
 
 
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "inf", "nan"])

@@ -11,8 +11,9 @@ import pytest
 from nameplate.device.protocol import Probe
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
 from nameplate.device.simulated_law import steady
-from nameplate.engine.ceiling import Calibration, Ceilings, by_clock
-from nameplate.engine.measure import Allowance, measure_case, measure_group
+from nameplate.engine.ceiling import Calibration, Ceilings, ceiling_by_clock
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.specs.rating import Figure, Rating
 from nameplate.stats.interval import Interval
@@ -317,7 +318,7 @@ def gpu(clock=0.85, policy=None, held_from_s=0.0, **options):
 
 def on(device, flops=10**10, allowance=AMPLE):
     work = SimulatedWork(device, flops)
-    return measure_case(Case(work), device, Pilots(device, seed=1), allowance)
+    return measure_group([Case(work)], device, Pilots(device, seed=1), allowance)[0]
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def test_a_gpu_of_which_one_of_them_is_not_known_has_no_ceiling(lacking):
 
 def test_without_conditions_there_is_no_ceiling():
     rating = gpu().rating
-    assert by_clock(Interval(1.0, 1.0, 1.0), rating, "fp32", None) is None
+    assert ceiling_by_clock(Interval(1.0, 1.0, 1.0), rating, "fp32", None) is None
 
 
 def test_work_without_flops_has_no_ceiling():

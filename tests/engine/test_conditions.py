@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nameplate.device.protocol import Counters
-from nameplate.engine.conditions import GpuConditions, conditions_between, gpu_course, of_batches
+from nameplate.engine.conditions import GpuConditions, add_telemetry, conditions_between, summarize_gpu
 from nameplate.telemetry.gpu import POLICIES, GpuReading, subtract_readings
 
 NOT_COUNTED = dict.fromkeys((f"{policy}_throttle_s" for policy in POLICIES), None)
@@ -39,10 +39,10 @@ def since(begin_s, end_s=100.0):
 
 
 def conditions(seen, *spans):
-    return of_batches(conditions_between(seen[0], seen[-1], 1.0), seen, spans)
+    return add_telemetry(conditions_between(seen[0], seen[-1], 1.0), seen, spans)
 
 
-# ---- a GPU's course ----
+# ---- telemetry of a GPU ----
 
 
 @pytest.mark.parametrize(
@@ -56,56 +56,56 @@ def conditions(seen, *spans):
     ],
 )
 def test_what_held_the_clock_is_of_the_batches_alone(spans, held_s):
-    course = gpu_course(rows(power_throttle_s=since(3.0, 5.0)), spans)
+    found = summarize_gpu(rows(power_throttle_s=since(3.0, 5.0)), spans)
     length_s = sum(end - begin for begin, end in spans)
-    assert course.spans_s == pytest.approx(length_s)
-    assert course.throttle_s["power"] == pytest.approx(held_s, abs=1e-9)
-    assert course.share("power") == pytest.approx(held_s / length_s, abs=1e-9)
-    assert course.share("thermal") == 0.0
+    assert found.spans_s == pytest.approx(length_s)
+    assert found.throttle_s["power"] == pytest.approx(held_s, abs=1e-9)
+    assert found.share("power") == pytest.approx(held_s / length_s, abs=1e-9)
+    assert found.share("thermal") == 0.0
 
 
 def test_energy_is_of_the_batches_alone_by_both_methods():
-    course = gpu_course(rows(), [(1.05, 2.05), (7.0, 7.5)])
-    assert course.energy_j == pytest.approx(450)
-    assert course.energy_integrated_j == pytest.approx(450)
-    assert course.power_w == pytest.approx(300)
+    found = summarize_gpu(rows(), [(1.05, 2.05), (7.0, 7.5)])
+    assert found.energy_j == pytest.approx(450)
+    assert found.energy_integrated_j == pytest.approx(450)
+    assert found.power_w == pytest.approx(300)
 
 
 def test_clocks_and_temperatures_are_means_over_the_batches():
     warming = rows(
         sm_clock_mhz=lambda at_s: 1410 if at_s <= 5.0 else 1200, temperature_c=lambda at_s: round(40 + at_s)
     )
-    course = gpu_course(warming, [(4.0, 6.0)])
-    assert course.sm_clock_mhz == pytest.approx(1305, abs=6)
-    assert course.temperature_c == pytest.approx(45, abs=0.2)
-    assert course.memory_clock_mhz == pytest.approx(1593)
-    assert course.readings == 21
-    assert gpu_course(warming, [(1.0, 4.0), (4.5, 5.0)]).sm_clock_mhz == pytest.approx(1410)
+    found = summarize_gpu(warming, [(4.0, 6.0)])
+    assert found.sm_clock_mhz == pytest.approx(1305, abs=6)
+    assert found.temperature_c == pytest.approx(45, abs=0.2)
+    assert found.memory_clock_mhz == pytest.approx(1593)
+    assert found.readings == 21
+    assert summarize_gpu(warming, [(1.0, 4.0), (4.5, 5.0)]).sm_clock_mhz == pytest.approx(1410)
 
 
-def test_without_a_gpus_row_there_is_no_course():
-    assert gpu_course([], [(0.0, 1.0)]) is None
-    assert gpu_course([Counters(0.0), Counters(1.0)], [(0.0, 1.0)]) is None
+def test_without_a_gpus_row_there_is_no_telemetry():
+    assert summarize_gpu([], [(0.0, 1.0)]) is None
+    assert summarize_gpu([Counters(0.0), Counters(1.0)], [(0.0, 1.0)]) is None
 
 
 def test_rows_that_end_before_the_batches_tell_nothing_of_them():
-    course = gpu_course(rows(2.0), [(1.0, 2.0), (5.0, 6.0)])
-    assert (course.sm_clock_mhz, course.energy_j, course.energy_integrated_j) == (None, None, None)
-    assert course.share("power") is None
+    found = summarize_gpu(rows(2.0), [(1.0, 2.0), (5.0, 6.0)])
+    assert (found.sm_clock_mhz, found.energy_j, found.energy_integrated_j) == (None, None, None)
+    assert found.share("power") is None
 
 
 def test_a_figure_that_the_driver_does_not_tell_is_null_and_takes_no_other_with_it():
-    course = gpu_course(rows(power_w=lambda _: None, power_throttle_s=lambda _: None), [(1.0, 3.0)])
-    assert (course.power_w, course.energy_integrated_j, course.throttle_s["power"]) == (None, None, None)
-    assert course.sm_clock_mhz == pytest.approx(1410)
-    assert course.energy_j == pytest.approx(600)
+    found = summarize_gpu(rows(power_w=lambda _: None, power_throttle_s=lambda _: None), [(1.0, 3.0)])
+    assert (found.power_w, found.energy_integrated_j, found.throttle_s["power"]) == (None, None, None)
+    assert found.sm_clock_mhz == pytest.approx(1410)
+    assert found.energy_j == pytest.approx(600)
 
 
 def test_a_counter_that_outruns_the_clock_is_no_evidence():
-    course = gpu_course(rows(power_throttle_s=lambda at_s: 1e3 * at_s), [(1.0, 3.0)])
-    assert course.share("power") == 0.0  # by the readings, none of which shows the reason
+    found = summarize_gpu(rows(power_throttle_s=lambda at_s: 1e3 * at_s), [(1.0, 3.0)])
+    assert found.share("power") == 0.0  # by the readings, none of which shows the reason
     unread = rows(power_throttle_s=lambda at_s: 1e3 * at_s, clock_event_reasons=lambda _: None)
-    assert gpu_course(unread, [(1.0, 3.0)]).share("power") is None
+    assert summarize_gpu(unread, [(1.0, 3.0)]).share("power") is None
     assert conditions(unread, (1.0, 3.0)).gpu.share("power") is None
 
 
@@ -127,29 +127,29 @@ def test_reasons_stand_in_for_a_policys_counter(policy, reason):
     def reasons(at_s):
         return (reason, "gpu_idle") if at_s < 3.05 else ("gpu_idle", "reliability")
 
-    course = gpu_course(
+    found = summarize_gpu(
         rows(clock_event_reasons=reasons, **{n: lambda _: None for n in NOT_COUNTED}), [(2.0, 4.0)]
     )
-    assert course.share(policy) == pytest.approx(0.525)  # of 2 s, half an interval after the last
-    assert course.readings == 21
+    assert found.share(policy) == pytest.approx(0.525)  # of 2 s, half an interval after the last
+    assert found.readings == 21
 
 
 def test_reasons_do_not_overrule_a_counter():
-    course = gpu_course(rows(clock_event_reasons=lambda _: ("sw_power_cap",)), [(2.0, 4.0)])
-    assert course.share("power") == 0.0
+    found = summarize_gpu(rows(clock_event_reasons=lambda _: ("sw_power_cap",)), [(2.0, 4.0)])
+    assert found.share("power") == 0.0
 
 
 @pytest.mark.parametrize(("end_s", "known"), [(2.35, False), (2.45, True)])
 def test_a_share_of_a_few_looks_says_nothing(end_s, known):
     seen = rows(clock_event_reasons=lambda _: ("sw_power_cap",), power_throttle_s=lambda _: None)
-    assert gpu_course(seen, [(2.0, end_s)]).share("power") == (1.0 if known else None)
+    assert summarize_gpu(seen, [(2.0, end_s)]).share("power") == (1.0 if known else None)
 
 
 def test_readings_that_could_not_be_made_are_not_looks():
     lost = [Counters(row.at_s, gpu=GpuReading.nothing("GPU-1", "lost", row.at_s)) for row in rows()]
-    course = gpu_course(lost, [(2.0, 8.0)])
-    assert {course.share(policy) for policy in POLICIES} == {None}
-    assert course.sm_clock_mhz is None
+    found = summarize_gpu(lost, [(2.0, 8.0)])
+    assert {found.share(policy) for policy in POLICIES} == {None}
+    assert found.sm_clock_mhz is None
 
 
 # ---- what a record keeps ----

@@ -11,14 +11,14 @@ import pytest
 
 from nameplate.device.protocol import Counters, Timing
 from nameplate.device.simulated import SimulatedDevice
-from nameplate.engine.case_run import TimedBatch
-from nameplate.engine.conditions import conditions_between, of_batches
-from nameplate.engine.gpu_warnings import gpu_warnings
-from nameplate.engine.measure import Allowance, measure_case
+from nameplate.engine.conditions import add_telemetry, conditions_between
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.record_of import SHORTEST_ENERGY_S, energy
+from nameplate.engine.record_of import SHORTEST_ENERGY_S, energy_columns
 from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
-from nameplate.engine.window import Window
+from nameplate.engine.warnings import gpu_warnings
+from nameplate.engine.window import TimedBatch, Window
 from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
@@ -202,7 +202,7 @@ def test_a_counter_that_outruns_the_clock_is_no_evidence():
 )
 def test_company_on_the_gpu(ends, others, expected):
     now = window(ends, ends)
-    assert now.gpu.others() == others
+    assert now.gpu.count_other_processes() == others
     assert verdicts(now) == (expected,)
 
 
@@ -224,9 +224,9 @@ def test_the_shipped_thresholds_name_reasons_that_exist():
 # ---- warnings ----
 
 
-def test_a_quiet_window_has_nothing_to_say():
-    assert gpu_warnings(window().gpu) == ()
-    assert gpu_warnings(None) == ()
+def test_an_idle_window_has_no_warnings():
+    assert list(gpu_warnings(window().gpu)) == []
+    assert list(gpu_warnings(None)) == []
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def drawing(watts=300.0, told=300.0, first_s=0.0, last_s=40.0):
 
 def spent(spans, rows):
     conditions = conditions_between(Counters(0.0, gpu=reading(0.0)), Counters(40.0, gpu=reading(40.0)), 1.0)
-    return energy(of_batches(conditions, rows, spans), batches(*spans))
+    return energy_columns(add_telemetry(conditions, rows, spans), batches(*spans))
 
 
 def test_energy_is_of_the_batches_alone_by_counter_with_the_power_readings_beside_it():
@@ -323,8 +323,8 @@ def test_without_either_there_is_no_energy():
 
 def test_a_cpus_packages_have_a_counter_and_no_power_readings():
     rows = [Counters(float(at_s), energy_j=90.0 * at_s) for at_s in range(41)]
-    conditions = of_batches(conditions_between(rows[0], rows[-1], 2.0), rows, [(1.0, 11.0)])
-    assert energy(conditions, batches((1.0, 11.0))) == {
+    conditions = add_telemetry(conditions_between(rows[0], rows[-1], 2.0), rows, [(1.0, 11.0)])
+    assert energy_columns(conditions, batches((1.0, 11.0))) == {
         "energy_j": pytest.approx(900),
         "power_w": pytest.approx(90),
         "energy_integrated_j": None,
@@ -413,7 +413,8 @@ def restless(_now_s, count, generator):
 def measured(window_s, cache="warm", **changes):
     device = Gpu(restless, nominal_tflops=10.0, cache_bytes=1 << 20, **changes)
     case = Case(Work(), cache=cache)
-    return measure_case(case, device, Pilots(device, seed=1), Allowance(window_s, 10 * window_s))
+    (record,) = measure_group([case], device, Pilots(device, seed=1), Allowance(window_s, 10 * window_s))
+    return record
 
 
 def test_a_record_of_a_long_window_has_its_power():

@@ -12,8 +12,10 @@ import pytest
 from nameplate.base.messages import text
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.device.simulated_law import steady
-from nameplate.engine.measure import Allowance, measure_case, record_without_figures
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
+from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.sampler import SHORTEST_SAMPLE_S
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
@@ -135,7 +137,7 @@ def machine(launch_s=1e-3, noise=0.01, seed=7, **changes):
 def measure(work=None, device=None, allowance=AMPLE, pilots=None, **axes):
     device = device or machine()
     case = Case(work or Work(), **axes)
-    record = measure_case(case, device, pilots or Pilots(device, seed=1), allowance)
+    (record,) = measure_group([case], device, pilots or Pilots(device, seed=1), allowance)
     assert Record.model_validate_json(record.model_dump_json()) == record
     assert record.case == case.id
     return record

@@ -13,7 +13,8 @@ import pytest
 
 from nameplate.device.cuda import CudaDevice
 from nameplate.device.identity import CudaIdentity
-from nameplate.engine.measure import Allowance, measure_group
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.suite import Case
 from nameplate.telemetry import nvml as client

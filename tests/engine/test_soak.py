@@ -9,9 +9,10 @@ import pytest
 
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
 from nameplate.device.simulated_law import steady
-from nameplate.engine.measure import Allowance, measure_group
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.soak import DERATES_S, begins_from_idle
+from nameplate.engine.soak import DERATES_S, is_soak
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.suite import Case
@@ -348,7 +349,7 @@ def test_a_run_from_idle_is_of_one_workload():
         measure_group(cases, device, Pilots(device, 1), AMPLE)
 
 
-def test_only_a_burst_begins_from_idle():
+def test_only_a_burst_is_soak():
     device = gpu()
-    phases = {phase: begins_from_idle([Case(work(device), phase=phase)]) for phase in (None, *BOTH)}
+    phases = {phase: is_soak([Case(work(device), phase=phase)]) for phase in (None, *BOTH)}
     assert phases == {None: False, "burst": True, "sustained": False}

@@ -108,7 +108,7 @@ TEMPLATES: Mapping[str, str] = {
         "its {size_mib} MiB may stay in the last-level cache of {cache_mib} MiB, so this may not be the "
         "memory's bandwidth; measure it with cache=rotating"
     ),
-    # engine/gpu_warnings.py
+    # engine/warnings.py
     "memory_errors": N_(
         "{count} uncorrectable memory errors during the window: the result can't be trusted; see nvidia-smi "
         "-q -d ECC, and reset the GPU"

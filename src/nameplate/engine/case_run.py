@@ -1,6 +1,6 @@
-"""One case on its way to a record: prepared, warmed up, its batches drawn in turn with others', checked.
+"""One case on its way to a record: prepared, warmed up, its batches drawn, its result verified.
 
-Whatever goes wrong with a case ends that case alone; the others of its group go on.
+An error ends only the case it happens in; the other cases of the group go on.
 """
 
 from __future__ import annotations
@@ -13,39 +13,35 @@ from datetime import UTC, datetime
 
 from nameplate.base.errors import Unsupported
 from nameplate.base.messages import Message, message, text, to_message
-from nameplate.device.protocol import Device, Timing
+from nameplate.device.protocol import Device
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
+from nameplate.engine.window import TimedBatch
 from nameplate.record import Status
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.suite import Case
-from nameplate.workload import Check, Prepared, Workload
+from nameplate.workload import CheckResult, Prepared, Workload
 
 MEMORY_SHARE = 0.8
-_SHORT_LAUNCH_S = 0.1  # what one more launch may take beyond a budget that is spent
-_DIGEST_SHARE = 0.05  # of the time at the most: a digest reads the whole result
+_SHORT_LAUNCH_S = 0.1  # one more launch may take this long even where the budget is spent
+_DIGEST_SHARE = 0.05  # the largest share of the time for digests: each reads the whole result
+# Where enqueuing took a smaller share of the batches' time, the host can't have been the bottleneck.
+WORTH_A_GRAPH = 0.3
+_GRAPH_LAUNCHES = 50
+_GRAPH_REPLAYS = 10
 
 
 @dataclass(frozen=True)
 class FailureReason:
-    """Why a case has no figure."""
+    """Why a case has no figure: `skipped` or `failed`, with the message."""
 
     status: Status
     reason: Message
 
 
-@dataclass(frozen=True)
-class TimedBatch:
-    """One batch, the round it was drawn in, and the digest of what it left behind where one was taken."""
-
-    round: int
-    timing: Timing
-    digest: str | None
-
-
 @dataclass
 class CaseRun:
-    """A case and what has become of it so far; `ended` is why it has no figure, None while it may get one."""
+    """A case and what is known of it so far; `failure` is None while it may still get a figure."""
 
     case: Case
     device: Device
@@ -53,53 +49,51 @@ class CaseRun:
     started: str = ""
     cost_s: float = 0.0  # seconds its own steps have taken
     prepared: Prepared | None = None
-    drawn: list[TimedBatch] = field(default_factory=list)
-    check: Check | None = None
-    graph_s: float | None = None  # seconds a launch, replayed as a graph
+    batches: list[TimedBatch] = field(default_factory=list)
+    check: CheckResult | None = None
+    graph_s: float | None = None  # seconds per launch, replayed as a CUDA graph
     kernels: tuple[str, ...] = ()
-    ended: FailureReason | None = None
+    failure: FailureReason | None = None
     _sampler: Sampler | None = None
     _digested_s: float = -math.inf
     _digest_cost_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Note when it began, once."""
+        """Note when it started, unless it is a copy of one that has."""
         if not self.started:
             self.started = datetime.now(UTC).isoformat(timespec="seconds")
 
     @property
-    def alive(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it may still get a figure."""
-        return self.ended is None
+        return self.failure is None
 
     @property
     def sampler(self) -> Sampler:
-        """What draws its batches, once it is prepared."""
+        """The sampler that draws its batches; there is one once the case is prepared."""
         assert self._sampler is not None
         return self._sampler
 
     def attempt(self, step: Callable[[], object]) -> None:
-        """Do one step inside the workload's precision settings, unless the case has ended.
+        """Do one step with the workload's precision settings; nothing where the case has failed already.
 
-        Unsupported ends it as skipped, any other error as failed; KeyboardInterrupt passes through.
+        Unsupported makes the case skipped, any other exception failed. KeyboardInterrupt passes through.
         """
-        if self.ended is not None:
+        if self.failure is not None:
             return
         begin_s = self.device.clock()
         try:
             with self._numerics():
                 step()
         except Unsupported as error:
-            self.end(FailureReason("skipped", to_message(error.reason)))
-        except (
-            Exception
-        ) as error:  # a workload or a driver may fail in any way; the run and its records go on
-            self.end(FailureReason("failed", text(sentence(error))))
+            self._fail("skipped", to_message(error.reason))
+        except Exception as error:  # workloads and drivers may raise anything; the run must go on
+            self._fail("failed", text(describe_error(error)))
         self.cost_s += self.device.clock() - begin_s
 
-    def end(self, ending: FailureReason) -> None:
-        """End it without a figure, and give its memory back."""
-        self.ended, self.prepared, self._sampler = ending, None, None
+    def _fail(self, status: Status, reason: Message) -> None:
+        """Note the reason, and free the case's memory."""
+        self.failure, self.prepared, self._sampler = FailureReason(status, reason), None, None
 
     def _numerics(self) -> AbstractContextManager[None]:
         return nullcontext() if self.prepared is None else self.prepared.numerics()
@@ -107,14 +101,14 @@ class CaseRun:
     def prepare(self, pilots: Pilots, left_s: Callable[[], float]) -> None:
         """Allocate, fill, compute the reference and launch for the first time.
 
-        `left_s` tells the seconds that this case's group has left. Raises Unsupported for what can't run here
-        or doesn't fit in that time or the memory.
+        `left_s` returns the seconds that the group has left for this case. Raises Unsupported where the case
+        can't run here, or doesn't fit that time or the memory.
         """
         work = self.case.workload
         copies = count_buffer_sets(self.case, self.device)
-        _refuse_impossible(work, self.device, copies)
+        _check_supported(work, self.device, copies)
         predicted = pilots.predict(work, self.case.fill)
-        _refuse_too_long(predicted, left_s())
+        _check_time(predicted, left_s())
         self.prepared = work.prepare(
             self.device.torch_device, fill=self.case.fill, seed=pilots.seed, copies=copies
         )
@@ -128,8 +122,7 @@ class CaseRun:
                 takes_turns=self.takes_turns,
             )
             cost_s = self._sampler.first_launches(left_s(), None if predicted is None else predicted.launch_s)
-        fewest_launches = FEWEST_BATCHES * self._sampler.least_launches
-        _refuse_too_long(Prediction(0.0, cost_s), left_s(), fewest_launches)
+        _check_time(Prediction(0.0, cost_s), left_s(), FEWEST_BATCHES * self._sampler.least_launches)
 
     def warm_up(self, seconds: float) -> None:
         """Launch for so long; a launch that takes longer has warmed everything up by itself."""
@@ -137,16 +130,16 @@ class CaseRun:
             self.sampler.warm_up(seconds)
 
     def rewarm(self) -> None:
-        """Launch once, untimed, where other work may have replaced what the caches held."""
+        """Launch once, untimed, where other work may have evicted the case's data from the caches."""
         self.sampler.rewarm()
 
-    def draw(self, number: int) -> None:
-        """Draw one batch in round `number`."""
+    def draw(self, round_number: int) -> None:
+        """Draw one batch."""
         timing = self.sampler.batch()
         is_due = timing.end_s - self._digested_s >= self._digest_cost_s / _DIGEST_SHARE
-        self.drawn.append(TimedBatch(number, timing, self._digest() if is_due else None))
+        self.batches.append(TimedBatch(round_number, timing, self._take_digest() if is_due else None))
 
-    def _digest(self) -> str | None:
+    def _take_digest(self) -> str | None:
         assert self.prepared is not None
         begin_s = self.device.clock()
         digest = self.prepared.digest()
@@ -157,47 +150,61 @@ class CaseRun:
     @property
     def digest(self) -> str | None:
         """The first digest taken; None where there is none."""
-        return next((each.digest for each in self.drawn if each.digest is not None), None)
+        return next((each.digest for each in self.batches if each.digest is not None), None)
 
     @property
     def changed_batch(self) -> int | None:
-        """The first batch, from 1, whose results have other bits than the first; None: all agree.
+        """The number, from 1, of the first batch whose digest differs from the first one; None: all agree.
 
-        Of all that were drawn: what went wrong before a sustained window began is wrong throughout it.
+        Batches before a sustained window count too: an error from before it is in all of its results.
         """
         changed = (
             number
-            for number, each in enumerate(self.drawn, 1)
+            for number, each in enumerate(self.batches, 1)
             if each.digest is not None and each.digest != self.digest
         )
         return next(changed, None)
 
     def verify(self) -> None:
-        """Compare what the timed launches left behind with the reference, and its bits with those before."""
+        """Compare the result of the timed launches with the reference, and its bits with earlier digests."""
         assert self.prepared is not None
         self.device.synchronize()
-        self.drawn[-1] = replace(self.drawn[-1], digest=self._digest())
+        self.batches[-1] = replace(self.batches[-1], digest=self._take_digest())
         self.check = self.prepared.check()
+
+    def time_graph(self, enqueue_share: float | None) -> None:
+        """Time the same launches replayed as one CUDA graph, without the host between them.
+
+        Only where enqueuing took long and the device can capture a graph. An error costs no figure.
+        """
+        if enqueue_share is None or enqueue_share < WORTH_A_GRAPH or self.sampler.flush:
+            return
+        with suppress(Exception):
+            launch = self.device.captured(self.sampler.launches, _GRAPH_LAUNCHES)
+            if launch is not None:
+                self.device.time_batch([launch], samples=1, per_sample=1)
+                timing = self.device.time_batch([launch], samples=_GRAPH_REPLAYS, per_sample=1)
+                self.graph_s = timing.elapsed_s / timing.launches / _GRAPH_LAUNCHES
 
     def name_kernels(self, left_s: float) -> None:
         """Find which kernels a launch runs, in one more launch if that is short or fits in `left_s` seconds.
 
-        After everything that is timed: on a GPU the profiler slows what comes after it.
+        This comes after everything timed: on a GPU the profiler slows down later launches.
         """
         if self.sampler.cost_s <= max(left_s, _SHORT_LAUNCH_S):
-            with suppress(Exception):  # a profiler may fail in any way; the figure stands without the name
+            with suppress(Exception):  # a profiler may raise anything; the figure doesn't need the names
                 self.kernels = self.device.kernels(self.sampler.launches[0])
 
 
-def sentence(error: Exception) -> str:
-    """An error as the first line of a record's reason."""
-    # An error may quote a file name that isn't text; a record is.
-    text = str(error).encode("utf-8", "backslashreplace").decode().strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+def describe_error(error: Exception) -> str:
+    """Return the type and the first line of an error."""
+    # An error may quote a file name that isn't valid text; a record must be.
+    lines = str(error).encode("utf-8", "backslashreplace").decode().strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def count_buffer_sets(case: Case, device: Device) -> int:
-    """How many to allocate: 1, or for `rotating` enough that together they are twice the cache.
+    """Return how many to allocate: 1, or for `rotating` enough for twice the size of the cache.
 
     Raises Unsupported where the cache state needs the cache's size and it isn't known.
     """
@@ -211,14 +218,15 @@ def count_buffer_sets(case: Case, device: Device) -> int:
 
 
 def memory_needed(case: Case, device: Device) -> int:
-    """Bytes a case holds while it is measured, every buffer set counted; 0 where that can't be said."""
+    """Return the bytes that a case holds, all buffer sets included; 0 where its declaration is broken."""
     try:
         return case.workload.resident_bytes * count_buffer_sets(case, device)
-    except Exception:  # what is wrong with it ends it when it is prepared
+    except Exception:  # the same error ends the case when it is prepared
         return 0
 
 
-def _refuse_impossible(workload: Workload, device: Device, copies: int) -> None:
+def _check_supported(workload: Workload, device: Device, copies: int) -> None:
+    """Raise Unsupported where the workload can't run on the device or doesn't fit its memory."""
     reason = workload.unsupported(device.torch_device)
     if reason is not None:
         raise Unsupported(reason)
@@ -228,8 +236,8 @@ def _refuse_impossible(workload: Workload, device: Device, copies: int) -> None:
         raise Unsupported(message("needs_memory", needed_gb=needed / 1e9, held_gb=held / 1e9))
 
 
-def _refuse_too_long(predicted: Prediction | None, left_s: float, launches: int = FEWEST_BATCHES + 1) -> None:
-    """Raise Unsupported where the fewest launches that carry an interval, and the first, don't fit."""
+def _check_time(predicted: Prediction | None, left_s: float, launches: int = FEWEST_BATCHES + 1) -> None:
+    """Raise Unsupported where the first launch and the fewest that give an interval don't fit the time."""
     if predicted is None:
         return
     needed_s = predicted.setup_s + launches * predicted.launch_s

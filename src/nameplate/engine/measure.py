@@ -1,25 +1,19 @@
-"""Cases in, records out: in groups that take turns, or one case from idle for its burst figure."""
+"""Cases in, records out: where the engine is entered."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from nameplate.device.protocol import Device
 from nameplate.engine.case_run import MEMORY_SHARE, memory_needed
 from nameplate.engine.ceiling import Ceilings
-from nameplate.engine.group import Allowance, Group
+from nameplate.engine.group import Allowance
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.record_of import record_without_figures
-from nameplate.engine.soak import Soak, begins_from_idle
+from nameplate.engine.rounds import Rounds
+from nameplate.engine.soak import Soak, is_soak
 from nameplate.record import Record
 from nameplate.suite import Case
-
-__all__ = ["Allowance", "measure_case", "measure_group", "record_without_figures"]
-
-
-def measure_case(case: Case, device: Device, pilots: Pilots, allowance: Allowance) -> Record:
-    """Measure one case by itself; see `measure_group`."""
-    return measure_group([case], device, pilots, allowance)[0]
 
 
 def measure_group(
@@ -31,40 +25,39 @@ def measure_group(
     name: str = "1",
     busy_s: float = 0.0,
 ) -> list[Record]:
-    """Measure `cases` in turn on `device` and return their records in order, whatever happens.
+    """Measure `cases` on `device`, in turn or as a soak, and return their records in order.
 
-    A case that can't run here, or doesn't fit the allowance, is `skipped` with the reason; one that breaks is
-    `failed` with its error, and the others go on. Cases that don't fit the memory together take several
-    sittings. A group with a case of phase `burst` is measured continuously from idle: `onset`. `busy_s` is
-    how long the device has been at work before. KeyboardInterrupt passes through, with no record.
+    There is a record for each case whatever happens: a case that can't run here or doesn't fit the allowance
+    is `skipped` with the reason; one that raises an error is `failed`, and the others go on. Cases that don't
+    fit the memory together are measured in several memory batches. A group with a case of phase `burst` is a
+    soak. `busy_s` is how long the device has been at work before. KeyboardInterrupt passes through.
     """
     ceilings = ceilings or Ceilings(device, pilots.seed)
-    if begins_from_idle(cases):
-        return Soak(name, cases, device, pilots, ceilings, allowance).measure()
+    if is_soak(cases):
+        return Soak(name, cases, device, pilots, ceilings, allowance, busy_s).measure()
     records: list[Record] = []
-    begin, weight = device.clock(), sum(case.weight for case in cases)
-    sittings = _sittings(cases, device)
-    for number, sitting in enumerate(sittings):
-        mine = sum(case.weight for case in sitting)
-        spent_s = device.clock() - begin
-        share_s = max(allowance.share_s - spent_s, 0.0) * mine / weight
-        weight -= mine
-        label = name if len(sittings) == 1 else f"{name}.{number + 1}"
-        own = Allowance(share_s, allowance.limit_s - spent_s)
-        at_work_s = busy_s + spent_s
-        records += Group(label, sitting, device, pilots, ceilings, own, at_work_s).measure()
+    begin_s, weight = device.clock(), sum(case.weight for case in cases)
+    batches = _split_by_memory(cases, device)
+    for number, batch in enumerate(batches, 1):
+        batch_weight = sum(case.weight for case in batch)
+        spent_s = device.clock() - begin_s
+        share_s = max(allowance.share_s - spent_s, 0.0) * batch_weight / weight
+        weight -= batch_weight
+        label = name if len(batches) == 1 else f"{name}.{number}"
+        rest = Allowance(share_s, allowance.limit_s - spent_s)
+        records += Rounds(label, batch, device, pilots, ceilings, rest, busy_s + spent_s).measure()
     return records
 
 
-def _sittings(cases: Sequence[Case], device: Device) -> list[list[Case]]:
-    """Consecutive cases that fit the memory together."""
-    sittings: list[list[Case]] = []
+def _split_by_memory(cases: Sequence[Case], device: Device) -> list[list[Case]]:
+    """Split into memory batches: consecutive cases that fit the memory together."""
+    batches: list[list[Case]] = []
     room = 0.0
     for case in cases:
         needed = memory_needed(case, device)
-        if not sittings or needed > room:
-            sittings.append([])
-            room = float("inf") if device.memory_bytes is None else MEMORY_SHARE * device.memory_bytes
-        sittings[-1].append(case)
+        if not batches or needed > room:
+            batches.append([])
+            room = math.inf if device.memory_bytes is None else MEMORY_SHARE * device.memory_bytes
+        batches[-1].append(case)
         room -= needed
-    return sittings
+    return batches

@@ -1,87 +1,90 @@
-"""Every column of a record: what is known before anything is measured, and what follows from the evidence."""
+"""Every column of a record: those known before a case is measured, and those that follow from it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nameplate.base.messages import Message, message, text
 from nameplate.device.protocol import Described
-from nameplate.engine.case_run import CaseRun, FailureReason, sentence
+from nameplate.engine.case_run import CaseRun, FailureReason, describe_error
 from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions
-from nameplate.engine.gpu_warnings import gpu_warnings
-from nameplate.engine.verdict import Observation, judge, thresholds
+from nameplate.engine.verdict import Observation, judge
+from nameplate.engine.warnings import find_warnings
 from nameplate.engine.window import Window
-from nameplate.record import Batch, Derate, Moment, Record, Status, Verdict, Verification
+from nameplate.record import INTERVALS, Batch, Derate, Moment, Record, Status, Verdict, Verification
 from nameplate.specs.rating import Rating
-from nameplate.stats.estimate import BATCHES
 from nameplate.stats.interval import Interval
 from nameplate.suite import Case
-from nameplate.workload import Check
+from nameplate.workload import CheckResult
 
-# What a window must time to be judged: the kernel counts CPU time in steps of 10 ms, and contention of 5 % of
-# two cores needs a window of this length to show above that.
-SHORTEST_WINDOW_S = 0.8
-# Over a shorter window the driver's energy counter, which moves in steps of its own, and its power readings
-# tell two things (187 J against 327 J were seen): neither is then a figure, and the record has none.
+# Over a shorter window the driver's energy counter, which has a coarse step too, and its power readings
+# disagree (187 J and 327 J were seen). The record then has neither.
 SHORTEST_ENERGY_S = 5.0
-# … nor where that time is made up of batches too short for readings ten times a second.
+# … and the same where the window consists of batches too short for ten readings a second.
 SHORTEST_ENERGY_SPAN_S = 0.5
-ENERGY_DISAGREEMENT = 0.1
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one measured case left behind."""
+    """Everything that the record of one measured case follows from."""
 
-    trial: CaseRun
+    run: CaseRun
     window: Window
     conditions: Conditions
     group: str
+    cost_s: float
     ceiling: Ceiling | None = None
-    settled: bool | None = True  # also where that wasn't asked; None: can't be told
     course: tuple[Moment, ...] = ()
     derates: tuple[Derate, ...] = ()
+
+    @property
+    def is_settled(self) -> bool | None:
+        """Whether a sustained figure is of the settled state; True for other figures, None: can't be told."""
+        if self.run.case.phase != "sustained" or self.window.settling is None:
+            return True
+        return self.window.settling.is_settled
 
 
 def record_without_figures(
     case: Case, device: Described, reason: Message, status: Status = "skipped"
 ) -> Record:
-    """The record of a case without figures: skipped before anything was tried, or broken off."""
-    result = {"status": status, "reason": reason, **_verdicts(("unknown",))}
+    """Return the record of a case that was skipped before anything was tried, or that failed."""
+    result = {"status": status, "reason": reason, **_verdict_columns(("unknown",))}
     try:
-        return Record.model_validate(_facts(case, device) | result)
-    except ValueError as error:  # the declaration itself is what can't be recorded
-        declared: dict[str, Any] = {"dimensions": {}, "flops": None, "bytes": None, "convention": None}
-        result |= {"status": "failed", "reason": message("undeclarable", why=sentence(error))}
-        return Record.model_validate(_facts(case, device) | declared | result)
+        return Record.model_validate(_declared_columns(case, device) | result)
+    except ValueError as error:  # the declaration itself can't be recorded
+        empty: dict[str, Any] = {"dimensions": {}, "flops": None, "bytes": None, "convention": None}
+        result |= {"status": "failed", "reason": message("undeclarable", why=describe_error(error))}
+        return Record.model_validate(_declared_columns(case, device) | empty | result)
 
 
-def record_failure(trial: CaseRun, ending: FailureReason, group: str) -> Record:
-    """The record of a case that came to no figure."""
-    record = record_without_figures(trial.case, trial.device, ending.reason, ending.status)
-    return record.model_copy(update={"started": trial.started, "cost_s": trial.cost_s, "group": group})
+def record_failure(run: CaseRun, group: str, failure: FailureReason | None = None) -> Record:
+    """Return the record of a case run without a figure; `failure` is by default the run's own."""
+    failure = failure or run.failure
+    assert failure is not None
+    record = record_without_figures(run.case, run.device, failure.reason, failure.status)
+    return record.model_copy(update={"started": run.started, "cost_s": run.cost_s, "group": group})
 
 
-def record_of(evidence: Measurement, cost_s: float) -> Record:
-    """The record of a case that was measured; `cost_s` is what it took of the run."""
-    trial = evidence.trial
+def record_of(measured: Measurement) -> Record:
+    """Return the record of a measured case; a failed one where its declaration can't be divided by."""
+    run = measured.run
     try:
-        facts = _facts(trial.case, trial.device)
-        done = {"started": trial.started, "cost_s": cost_s, "group": evidence.group}
-        return Record.model_validate(facts | _result(evidence) | done)
-    except Exception as error:  # a declaration of someone's that doesn't divide
-        return record_failure(trial, FailureReason("failed", text(sentence(error))), evidence.group)
+        columns = _declared_columns(run.case, run.device) | _measured_columns(measured)
+        columns |= {"started": run.started, "cost_s": measured.cost_s, "group": measured.group}
+        return Record.model_validate(columns)
+    except Exception as error:
+        return record_failure(run, measured.group, FailureReason("failed", text(describe_error(error))))
 
 
-def _facts(case: Case, device: Described) -> dict[str, Any]:
-    """The columns that are known before anything is measured."""
+def _declared_columns(case: Case, device: Described) -> dict[str, Any]:
+    """Columns known before anything is measured."""
     work = case.workload
-    nominal, datasheet = device.rating.nominal_for(work.dtype), device.rating.datasheet_for(work.dtype)
-    facts: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "case": case.id,
         "workload": work.name,
         "dtype": work.dtype,
@@ -98,20 +101,21 @@ def _facts(case: Case, device: Described) -> dict[str, Any]:
         "bytes": work.bytes,
         "convention": work.convention,
     }
-    if work.flops is not None:  # a rating in FLOPS says nothing of work without FLOPs
-        facts |= {
+    if work.flops is not None:  # a rating in FLOPS says nothing about work without FLOPs
+        nominal, datasheet = device.rating.nominal_for(work.dtype), device.rating.datasheet_for(work.dtype)
+        columns |= {
             "nominal_tflops": nominal.tflops,
             "nominal_source": nominal.source,
             "datasheet_tflops": datasheet.tflops,
             "datasheet_source": datasheet.source,
         }
-    return facts
+    return columns
 
 
-def _result(evidence: Measurement) -> dict[str, Any]:
-    """Divide: every figure of an `ok` record from its window."""
-    trial, window, conditions = evidence.trial, evidence.window, evidence.conditions
-    work, device, check = trial.case.workload, trial.device, trial.check
+def _measured_columns(measured: Measurement) -> dict[str, Any]:
+    """Columns that follow from the measurement."""
+    run, window, conditions = measured.run, measured.window, measured.conditions
+    work, device, check = run.case.workload, run.device, run.check
     assert check is not None
     time_s = window.interval()
     columns: dict[str, Any] = {
@@ -119,93 +123,82 @@ def _result(evidence: Measurement) -> dict[str, Any]:
         "time_s": time_s.value,
         "launches": window.launches,
         "verification": _verification(check),
-        "digest": trial.digest,
-        "kernels": trial.kernels,
+        "digest": run.digest,
+        "kernels": run.kernels,
         "settled_s": window.settling.settled_s if window.settling else None,
         "batches": _batches(window),
-        "course": evidence.course,
-        "derates": evidence.derates,
-        **energy(conditions, window),
-        **_named("bandwidth_gb_s", "bandwidth_{}_gb_s", time_s.inverted(work.bytes / 1e9)),
+        "course": measured.course,
+        "derates": measured.derates,
+        **energy_columns(conditions, window),
+        **_interval_columns("bandwidth_gb_s", time_s.inverted(work.bytes / 1e9)),
     }
     columns["conditions"] = conditions.as_columns()
     peak_efficiency = None
     if work.flops is not None:
         achieved = time_s.inverted(work.flops / 1e12)
-        columns |= _throughput(evidence, achieved, work.flops)
-        if columns["power_w"] and not trial.sampler.flush:  # a flushed window's power is the flushes' too
+        columns |= _throughput_columns(measured, achieved, work.flops)
+        if columns["power_w"] and not run.sampler.flush:  # flushing the cache takes power too
             columns["tflops_per_w"] = achieved.value / columns["power_w"]
-        # A rating that the user gave has no datasheet beside it, and is a peak all the same.
+        # The user's own rating comes without a datasheet; it is the peak then.
         peak = device.rating.datasheet_for(work.dtype).tflops or device.rating.nominal_for(work.dtype).tflops
         peak_efficiency = achieved.scaled(1 / peak) if peak else None
-    if evidence.ceiling is not None:
-        columns |= _ceiling(evidence.ceiling)
-        columns["conditions"] |= evidence.ceiling.conditions
+    if measured.ceiling is not None:
+        columns |= {"ceiling_tflops": measured.ceiling.tflops, "loss": measured.ceiling.loss}
+        columns |= _interval_columns("normalized_efficiency", measured.ceiling.normalized)
+        columns["conditions"] |= measured.ceiling.conditions
+    energies_j = columns["energy_j"], columns["energy_integrated_j"]
+    columns["warnings"] = tuple(find_warnings(run, window, conditions, measured.is_settled, *energies_j))
     seen = Observation(
         kind=device.kind,
         check=check,
-        changed_batch=trial.changed_batch,
+        changed_batch=run.changed_batch,
         time_s=time_s,
         middle_s=window.middle_s,
         launch_s=window.launch_s,
         samples_s=window.samples_s,
-        settled=evidence.settled,
+        is_settled=measured.is_settled,
         peak_efficiency=peak_efficiency,
         conditions=conditions,
         enqueue_share=window.enqueue_share,
-        graph_share=None if trial.graph_s is None else trial.graph_s / time_s.value,
+        graph_share=None if run.graph_s is None else run.graph_s / time_s.value,
     )
-    columns["warnings"] = (
-        *_corruption(trial),
-        *_warnings(time_s, window, evidence.settled),
-        *_cpu_warnings(trial.case, device.cache_bytes, conditions),
-        *gpu_warnings(conditions.gpu),
-        *_energy_warnings(columns),
-    )
-    return columns | _verdicts(judge(seen))
+    return columns | _verdict_columns(judge(seen))
 
 
-def _throughput(evidence: Measurement, achieved: Interval, flops: int) -> dict[str, float | None]:
-    window, trial = evidence.window, evidence.trial
-    spent_s = window.cpu_s
+def _throughput_columns(measured: Measurement, achieved: Interval, flops: int) -> dict[str, float | None]:
+    window, run = measured.window, measured.run
+    cpu_s = window.cpu_s
     return {
-        **_against_ratings(achieved, trial.device.rating, trial.case.workload.dtype),
+        **_rated_columns(achieved, run.device.rating, run.case.workload.dtype),
         "tflops_median": flops / 1e12 / window.median_s,
-        "cpu_time_tflops": flops * window.launches / (spent_s / trial.device.cores) / 1e12
-        if spent_s
-        else None,
-        "graph_tflops": flops / trial.graph_s / 1e12 if trial.graph_s else None,
+        "cpu_time_tflops": flops * window.launches / (cpu_s / run.device.cores) / 1e12 if cpu_s else None,
+        "graph_tflops": flops / run.graph_s / 1e12 if run.graph_s else None,
     }
 
 
-def _against_ratings(achieved: Interval, rating: Rating, dtype: str) -> dict[str, float]:
-    """Throughput, and what it is of nominal and of datasheet, where those are known."""
-    columns = _named("tflops", "tflops_{}", achieved)
+def _rated_columns(achieved: Interval, rating: Rating, dtype: str) -> dict[str, float | None]:
+    """Throughput, and its ratio to nominal and datasheet, where those are known."""
+    columns: dict[str, float | None] = {**_interval_columns("tflops", achieved)}
     nominal, datasheet = rating.nominal_for(dtype).tflops, rating.datasheet_for(dtype).tflops
     if nominal is not None:
-        columns |= _named("efficiency", "efficiency_{}", achieved.scaled(1 / nominal))
+        columns |= _interval_columns("efficiency", achieved.scaled(1 / nominal))
     if datasheet is not None:
         columns["datasheet_efficiency"] = achieved.value / datasheet
     return columns
 
 
-def _ceiling(ceiling: Ceiling) -> dict[str, Any]:
-    named = _named("normalized_efficiency", "normalized_efficiency_{}", ceiling.normalized)
-    return {"ceiling_tflops": ceiling.tflops, "loss": ceiling.loss, **named}
+def energy_columns(conditions: Conditions, window: Window) -> dict[str, Any]:
+    """Return energy and mean power of the batches, by counter where there is one, else by power readings.
 
-
-def energy(conditions: Conditions, window: Window) -> dict[str, Any]:
-    """Energy and mean power of the batches, by counter where there is one, else by power readings.
-
-    None where the time is too short for either to be believed.
+    All are None where the window is too short to trust either.
     """
-    nothing = {"energy_j": None, "power_w": None, "energy_integrated_j": None, "energy_method": None}
+    nothing = dict.fromkeys(("energy_j", "power_w", "energy_integrated_j", "energy_method"))
     spans_s = sum(end - begin for begin, end in window.spans)
-    if spans_s < SHORTEST_ENERGY_S or spans_s / _stretches(window) < SHORTEST_ENERGY_SPAN_S:
+    if spans_s < SHORTEST_ENERGY_S or spans_s / _count_stretches(window) < SHORTEST_ENERGY_SPAN_S:
         return nothing
-    course = conditions.gpu.course if conditions.gpu else None
-    counted = course.energy_j if course else conditions.energy_j
-    integrated = course.energy_integrated_j if course else None
+    telemetry = conditions.gpu.telemetry if conditions.gpu else None
+    counted = telemetry.energy_j if telemetry else conditions.energy_j
+    integrated = telemetry.energy_integrated_j if telemetry else None
     if counted is None and integrated is None:
         return nothing
     joules = counted if counted is not None else integrated
@@ -217,81 +210,37 @@ def energy(conditions: Conditions, window: Window) -> dict[str, Any]:
     }
 
 
-def _stretches(window: Window) -> int:
-    """How many stretches without a gap the batches make up."""
+def _count_stretches(window: Window) -> int:
+    """Count the stretches that batches without a gap between them form."""
     gaps = (after[0] - before[1] for before, after in zip(window.spans, window.spans[1:], strict=False))
     return 1 + sum(gap > SHORTEST_ENERGY_SPAN_S / 10 for gap in gaps)
 
 
-def _named(value: str, end: str, interval: Interval) -> dict[str, float]:
-    return {
-        value: interval.value,
-        end.format("low"): interval.low,
-        # An interval that reaches a time of 0 has no upper end to its throughput; the record says the largest
-        # it can hold, and the verdict is `unstable` long before.
-        end.format("high"): min(interval.high, 1e9 * interval.value),
-    }
+def _interval_columns(figure: str, interval: Interval) -> Mapping[str, float]:
+    low, high = INTERVALS[figure]
+    # An interval of times that reaches 0 has no upper end as a throughput. The record holds a huge one; its
+    # verdict is `unstable` anyway.
+    return {figure: interval.value, low: interval.low, high: min(interval.high, 1e9 * interval.value)}
 
 
-def _verdicts(verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
+def _verdict_columns(verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
     return {"verdict": verdicts[0], "verdicts": verdicts}
 
 
-def _verification(check: Check) -> Verification:
+def _verification(check: CheckResult) -> Verification:
     error = check.error if math.isfinite(check.error) else None
     return Verification(reference=check.reference, error=error, rule=check.rule, passed=check.passed)
 
 
 def _batches(window: Window) -> tuple[Batch, ...]:
-    origin = window.drawn[0].timing.start_s
+    origin_s = window.batches[0].timing.start_s
     return tuple(
         Batch(
-            start_s=each.timing.start_s - origin,
+            start_s=each.timing.start_s - origin_s,
             elapsed_s=each.timing.elapsed_s,
             launches=each.timing.launches,
             round=each.round,
             cpu_s=each.timing.cpu_s,
         )
-        for each in window.drawn
+        for each in window.batches
     )
-
-
-def _corruption(trial: CaseRun) -> Iterator[Message]:
-    if trial.changed_batch is not None:
-        yield message("bits_changed", batch=trial.changed_batch, count=len(trial.drawn))
-
-
-def _warnings(time_s: Interval, window: Window, settled: bool | None) -> Iterator[Message]:
-    """What a reader should know of the sampling, in one message with its numbers and a next step."""
-    found = []
-    if len(window.drawn) < BATCHES:
-        found.append(message("few_batches", count=len(window.drawn), least=BATCHES))
-    if time_s.relative_half_width > thresholds().unstable.half_width:
-        found.append(message("wide_interval", half_width=time_s.relative_half_width))
-    if settled is False:
-        found.append(message("not_settled"))
-    if settled is None:
-        found.append(message("settling_unknown"))
-    if found:
-        yield message("sampling", found=found)
-
-
-def _energy_warnings(columns: dict[str, Any]) -> Iterator[Message]:
-    counted, integrated = columns["energy_j"], columns["energy_integrated_j"]
-    if columns["energy_method"] == "counter" and integrated:
-        apart = abs(counted / integrated - 1)
-        if apart > ENERGY_DISAGREEMENT:
-            yield message("energy_disagrees", counted_j=counted, integrated_j=integrated, apart=apart)
-
-
-def _cpu_warnings(case: Case, cache_bytes: int | None, conditions: Conditions) -> Iterator[Message]:
-    limits = thresholds().contended
-    share, resolution = conditions.parallel_share, conditions.resolution
-    if share is not None and share < limits.parallel_share:
-        yield message("cores_slowed", speed=share)
-    if resolution is not None and resolution > limits.steal_share:
-        yield message("window_too_short", elapsed_s=conditions.elapsed_s, enough_s=SHORTEST_WINDOW_S)
-    work = case.workload
-    in_one_set = case.cache == "warm" and (work.flops or 0) < work.bytes
-    if in_one_set and cache_bytes is not None and work.bytes < 2 * cache_bytes:
-        yield message("fits_cache", size_mib=work.bytes >> 20, cache_mib=cache_bytes >> 20)

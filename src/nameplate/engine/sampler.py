@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from nameplate.device.protocol import Device, Timing
 from nameplate.workload import Launch
 
-# A sample lasts at least this many steps of the clock: quantisation then stays under 0.1 % of a sample.
+# A sample lasts at least this many steps of the clock, so that quantisation stays under 0.1 % of a sample.
 TIMER_STEPS = 1000
 # … and at least this long, so that the loop around the launches (some 0.1 µs on a CPU) stays under 0.1 %.
 SHORTEST_SAMPLE_S = 100e-6
-MOST_SAMPLES = 1000  # a batch; bounds memory and events
-# A longer launch isn't repeated: that would double the time of its batches, while cold caches cost it little
-# (32 MiB at 20 GB/s are filled in 1.7 ms, 0.7 % of the shortest such launch).
+MOST_SAMPLES = 1000  # per batch; limits memory and events
+# A longer launch isn't repeated to warm the caches: that would double the time of its batches, while cold
+# caches cost it little (filling 32 MiB at 20 GB/s takes 1.7 ms, 0.7 % of the shortest such launch).
 LONGEST_REWARM_S = 0.25
 
 
 @dataclass
 class Sampler:
-    """What times the launches of one case on one device.
+    """Times the launches of one case on one device.
 
-    `launches` are used in turn, from batch to batch: a case with several buffer sets meets each set again
-    only after all the others, however short its batches are. `flush` empties the caches before each sample.
+    `launches` has one launcher per buffer set. They are used in turn, continued from batch to batch, so that
+    each set is used again only after all the others. `flush` empties the caches before each sample.
     """
 
     device: Device
@@ -33,24 +33,25 @@ class Sampler:
     takes_turns: bool = False  # whether other work runs between its batches
     per_sample: int = 1
     samples: int = 1
-    launch_s: float = math.inf  # what the latest stretch of warm-up took a launch
-    cost_s: float = math.inf  # … and what it cost a launch, flushes included
-    _next: int = 0  # the buffer set whose turn it is
+    launch_s: float = math.inf  # seconds per launch in the latest part of the warm-up
+    cost_s: float = math.inf  # … and the same with flushes
+    _next: int = 0  # index of the next buffer set
 
     def first_launches(self, left_s: float, predicted_s: float | None) -> float:
-        """Launch once, and once more unless the first was as fast as predicted; seconds a launch costs.
+        """Launch once, and again unless the first was as fast as predicted; return the seconds of a launch.
 
-        The first launch of a kind may load and compile; the second is what the others will be like.
+        The first launch of its kind may load and compile code; the second is representative.
         """
-        self._stretch(1)
+        self._time_launches(1)
         as_predicted = predicted_s is not None and self.cost_s <= predicted_s
         if not as_predicted and self.cost_s < left_s:
-            self._stretch(1)
+            self._time_launches(1)
         return self.cost_s
 
     def warm_up(self, seconds: float) -> None:
-        """Launch until `seconds` have passed, in stretches that double, so that short launches aren't timed
-        one by one.
+        """Launch until `seconds` have passed.
+
+        The number of launches timed together doubles, so that short launches aren't timed one by one.
         """
         deadline, count = self.device.clock() + seconds, 1
         most, longest_s = 0, 0.0
@@ -58,46 +59,46 @@ class Sampler:
             if math.isfinite(self.cost_s):
                 count = min(count, math.ceil(left_s / max(self.cost_s, 1e-9)))
             known = self.launch_s, self.cost_s
-            self._stretch(count)
-            stretch_s = count * self.cost_s
-            if count < most / 2 and stretch_s < longest_s / 2:
-                self.launch_s, self.cost_s = known  # the last is cut short, to one launch at worst
-            most, longest_s = max(most, count), max(longest_s, stretch_s)
+            self._time_launches(count)
+            part_s = count * self.cost_s
+            if count < most / 2 and part_s < longest_s / 2:
+                self.launch_s, self.cost_s = known  # the last part is short, at worst a single launch
+            most, longest_s = max(most, count), max(longest_s, part_s)
             count *= 2
 
-    def _stretch(self, count: int) -> None:
-        """Launch `count` times and keep what one launch takes, and what it costs with a flush before it."""
+    def _time_launches(self, count: int) -> None:
+        """Launch `count` times and keep the seconds per launch, without and with flushes."""
         begin = self.device.clock()
         timing = self._time(count, 1) if self.flush else self._time(1, count)
-        # What falls between two steps of the clock took up to one.
+        # A time of 0 by the clock may have been up to one of its steps.
         self.launch_s = max(timing.elapsed_s, self.device.timer_resolution_s) / count
         self.cost_s = max(self.device.clock() - begin, self.launch_s * count) / count
 
     def _time(self, samples: int, per_sample: int) -> Timing:
-        """Time a batch that begins with the buffer set whose turn it is."""
+        """Time a batch that begins with the next buffer set."""
         in_turn = [*self.launches[self._next :], *self.launches[: self._next]]
         self._next = (self._next + samples * per_sample) % len(self.launches)
         return self.device.time_batch(in_turn, samples=samples, per_sample=per_sample, flush=self.flush)
 
     @property
     def rewarms(self) -> bool:
-        """Whether each batch needs an untimed launch first, to find caches as its own launches leave them.
+        """Whether an untimed launch comes before each batch, so that the case's own data is in the caches.
 
-        Several buffer sets, or a flush, already make the caches the same whatever ran before.
+        With several buffer sets or a flush, the state of the caches doesn't depend on what ran before.
         """
         one_set = len(self.launches) == 1 and not self.flush
         return self.takes_turns and one_set and self.launch_s <= LONGEST_REWARM_S
 
     def rewarm(self) -> None:
-        """Launch once, untimed, where other work may have replaced what the caches held."""
+        """Launch once, untimed, where other work may have evicted the case's data from the caches."""
         if self.rewarms:
             self._time(1, 1)
 
     def size(self, batch_s: float) -> None:
-        """Choose launches a sample and samples a batch of about `batch_s`, for launches as warm-up found
-        them.
+        """Choose launches per sample and samples per batch so that a batch takes about `batch_s`.
 
-        A flushed sample is one launch: the second would find the cache warm.
+        Launches are taken to last as long as in the warm-up. A flushed sample is one launch: for a second one
+        the cache would be warm.
         """
         shortest = max(TIMER_STEPS * self.device.timer_resolution_s, SHORTEST_SAMPLE_S)
         self.per_sample = 1 if self.flush else max(1, math.ceil(shortest / self.launch_s))
@@ -111,12 +112,12 @@ class Sampler:
 
     @property
     def least_launches(self) -> int:
-        """Launches that a batch of one timed launch takes."""
+        """Launches in the shortest batch, the untimed one included."""
         return 2 if self.rewarms else 1
 
     @property
     def least_batch_s(self) -> float:
-        """Seconds that a batch of one timed launch is expected to take."""
+        """Seconds that the shortest batch is expected to take."""
         return self.cost_s * self.least_launches
 
     @property
@@ -129,7 +130,8 @@ class Sampler:
 
     @property
     def resolution_s(self) -> float:
-        """What the clock's steps may add to a batch: back-to-back samples share their readings of the clock,
-        between flushed ones each has its own.
+        """The error that the clock's step may add to a batch.
+
+        Back-to-back samples share their clock readings; flushed samples have their own.
         """
         return (self.samples if self.flush else 1) * self.device.timer_resolution_s

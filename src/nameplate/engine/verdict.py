@@ -1,5 +1,7 @@
-"""Judges whether a record may be believed. Rules here, thresholds in verdicts.toml; what can't be judged is
-`unknown`, which never passes for clean.
+"""Judges whether a record can be trusted, by rules here and thresholds in verdicts.toml.
+
+A rule returns True or False, or None where the data it needs is missing. None gives the verdict `unknown`,
+which is never `clean`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from nameplate.record import Verdict, sort_by_gravity
 from nameplate.stats.bimodality import bimodality
 from nameplate.stats.estimate import fit_trend
 from nameplate.stats.interval import Interval
-from nameplate.workload import Check
+from nameplate.workload import CheckResult
 
 
 class _AbovePeak(FrozenModel):
@@ -70,21 +72,21 @@ class Observation:
     """Everything a verdict follows from."""
 
     kind: str  # of device
-    check: Check | None
-    time_s: Interval  # a launch
+    check: CheckResult | None
+    time_s: Interval  # seconds per launch
     middle_s: NDArray[np.float64]  # of each batch, on the device's clock
-    launch_s: NDArray[np.float64]  # mean seconds a launch of each batch
-    samples_s: Sequence[NDArray[np.float64]]  # seconds a launch of each sample, by batch
+    launch_s: NDArray[np.float64]  # mean seconds per launch of each batch
+    samples_s: Sequence[NDArray[np.float64]]  # seconds per launch of each sample, by batch
     peak_efficiency: Interval | None
     conditions: Conditions
-    changed_batch: int | None = None  # the first whose results had other bits
-    settled: bool | None = True  # also where the figure isn't a sustained one; None: can't be told
-    enqueue_share: float | None = None  # of the batches' time that the host took to hand them over
-    graph_share: float | None = None  # seconds a launch replayed as a graph ÷ as it was timed
+    changed_batch: int | None = None  # the first whose result has other bits
+    is_settled: bool | None = True  # True for figures that aren't sustained ones; None: can't be told
+    enqueue_share: float | None = None  # the host's time to enqueue the batches ÷ their time
+    graph_share: float | None = None  # seconds per launch replayed as a graph ÷ as timed
 
 
 def judge(seen: Observation, limits: Thresholds | None = None) -> tuple[Verdict, ...]:
-    """Every verdict that holds, gravest first; `clean` alone when each rule was judged and none holds."""
+    """Return every verdict that holds, gravest first; `clean` alone where no rule holds or is unknown."""
     limits = limits or thresholds()
     found: set[Verdict] = set()
     for verdict, rule in _RULES:
@@ -96,18 +98,17 @@ def judge(seen: Observation, limits: Thresholds | None = None) -> tuple[Verdict,
     return sort_by_gravity(found)
 
 
-# A rule answers True or False, or None: the evidence it needs is missing.
 def _unverified(seen: Observation, _limits: Thresholds) -> bool | None:
     if seen.changed_batch is not None:
         return True
-    # The check samples; memory that failed meanwhile may have hit what it didn't look at. A card that counts
-    # no errors (consumer cards have no ECC) is judged by the check alone.
+    # The check reads samples, and a memory error may have hit the rest. A card that counts no errors
+    # (consumer cards have no ECC) is judged by the check alone.
     gpu = seen.conditions.gpu
     return seen.check is None or not seen.check.passed or (gpu is not None and bool(gpu.change.ecc_errors))
 
 
 def _above_peak(seen: Observation, limits: Thresholds) -> bool | None:
-    # Where there is no rating there is no peak to be above; the missing efficiency already says so.
+    # Without a rating there is no peak; the missing efficiency already says so.
     efficiency = seen.peak_efficiency
     return efficiency is not None and efficiency.low > 1 + limits.above_peak.margin
 
@@ -120,35 +121,30 @@ def _launch_bound(seen: Observation, limits: Thresholds) -> bool | None:
 
 
 def _contended(seen: Observation, limits: Thresholds) -> bool | None:
-    # Who else uses a GPU's host shows in launch_bound, if it matters.
-    return _any([_company(seen), False if seen.kind == "cuda" else is_contended(seen.conditions, limits)])
-
-
-def _company(seen: Observation) -> bool | None:
-    """Whether another process used the GPU."""
-    gpu = seen.conditions.gpu
-    if gpu is None:
-        return None if seen.kind == "cuda" else False
-    return gpu.change.other_processes
+    if seen.kind != "cuda":
+        gpu = seen.conditions.gpu
+        return _any([gpu is not None and gpu.change.other_processes, is_contended(seen.conditions, limits)])
+    # Load on a GPU's host shows as launch_bound, if it matters.
+    return None if seen.conditions.gpu is None else seen.conditions.gpu.change.other_processes
 
 
 def is_contended(now: Conditions, limits: Thresholds | None = None) -> bool | None:
-    """Whether other processes, or the hypervisor, took the cores meanwhile; None: that can't be told."""
+    """Whether other processes or the hypervisor took the cores in this window; None: that can't be told."""
     limit = (limits or thresholds()).contended
     if now.parallel_share is not None and now.parallel_share < limit.parallel_share:
-        return True  # where it can't be probed (one core, no x86-64) the counters alone decide
+        return True  # where it isn't measured (one core, no x86-64) the counters alone decide
     if now.foreign_share is None or now.steal_share is None or now.resolution is None:
         return None
-    # A counting step more or less is nobody's load.
+    # One counting step is within the error of the counters.
     foreign, steal = now.foreign_share - now.resolution, now.steal_share - now.resolution
     if foreign > limit.foreign_share or steal > limit.steal_share:
         return True
-    # A window too short for the kernel's counting steps to show the limit tells nothing.
+    # In a short window the counting step is coarser than the limit.
     return None if now.resolution > min(limit.foreign_share, limit.steal_share) else False
 
 
 def _any(found: Sequence[bool | None]) -> bool | None:
-    """True where one holds, None where none does and one isn't known."""
+    """Return True if one is True, else None if one is None, else False."""
     if any(found):
         return True
     return None if None in found else False
@@ -161,12 +157,12 @@ def _unstable(seen: Observation, limits: Thresholds) -> bool | None:
         or fit_trend(seen.middle_s, seen.launch_s).exceeds(limit.drift)
         or bimodality(seen.launch_s, seen.samples_s) > limit.levels
     )
-    return _any([found, None if seen.settled is None else not seen.settled])
+    return _any([found, None if seen.is_settled is None else not seen.is_settled])
 
 
 def _throttled(seen: Observation, limits: Thresholds) -> bool | None:
     gpu, limit = seen.conditions.gpu, limits.throttled
-    if gpu is None:  # a CPU's clock is part of what it delivers
+    if gpu is None:  # a CPU's clock is part of its throughput
         return None if seen.kind == "cuda" else False
     heat = _above(gpu.heat_shares(), limit.slowdown_share)
     power = _above([gpu.share("power")], limit.power_share)
@@ -175,7 +171,7 @@ def _throttled(seen: Observation, limits: Thresholds) -> bool | None:
         power = True
     if heat or power or limit.reasons & (first | second) or limit.lasting_reasons & first & second:
         return True
-    # Two looks at an idle GPU can't show that nothing held it in between: without counters that is unknown.
+    # Two readings of an idle GPU can't show that nothing held it in between: without counters it is unknown.
     return None if heat is None or power is None else False
 
 

@@ -1,4 +1,4 @@
-"""The stretch of a trial that its figure is of: which batches, when they ran, and what follows from them."""
+"""Timed batches, and the window of them that a figure is taken from."""
 
 from __future__ import annotations
 
@@ -8,84 +8,125 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nameplate.engine.case_run import TimedBatch
-from nameplate.stats.estimate import launch_time
+from nameplate.device.protocol import Timing
+from nameplate.stats.estimate import FEWEST_BATCHES, launch_time
 from nameplate.stats.interval import Interval
-from nameplate.stats.settling import Settling
+from nameplate.stats.settling import Settling, trim_to_whole_periods
+
+# The shortest window that can be judged. The kernel counts CPU time in steps of 10 ms, and contention of 5 %
+# of two cores exceeds such a step only in a window of this length.
+SHORTEST_WINDOW_S = 0.8
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Window:
-    """Batches in the order they ran. `settling` is what the whole course showed; None: not asked."""
+class TimedBatch:
+    """One batch, the round it was drawn in, and the digest of its result where one was taken."""
 
-    drawn: Sequence[TimedBatch]
+    round: int
+    timing: Timing
+    digest: str | None = None
+
+    @property
+    def middle_s(self) -> float:
+        """The middle of the batch, in seconds on the device's clock."""
+        return (self.timing.start_s + self.timing.end_s) / 2
+
+    @property
+    def launch_s(self) -> float:
+        """Mean seconds per launch."""
+        return self.timing.elapsed_s / self.timing.launches
+
+
+@dataclass(frozen=True)
+class Window:
+    """Batches in the order they ran.
+
+    `resolution_s` is what the clock's step may add to a batch. `settling` is how the whole time series
+    settled; None where that wasn't asked.
+    """
+
+    batches: Sequence[TimedBatch]
     resolution_s: float
     settling: Settling | None = None
 
     @property
     def spans(self) -> list[tuple[float, float]]:
-        """Begin and end of each batch, in seconds on the device's clock."""
-        return [(each.timing.start_s, each.timing.end_s) for each in self.drawn]
+        """Start and end of each batch, in seconds on the device's clock."""
+        return [(each.timing.start_s, each.timing.end_s) for each in self.batches]
 
     @property
     def elapsed_s(self) -> float:
-        """Timed seconds."""
-        return sum(each.timing.elapsed_s for each in self.drawn)
+        """Timed seconds in all."""
+        return sum(each.timing.elapsed_s for each in self.batches)
 
     @property
     def launches(self) -> int:
-        """Launches timed."""
-        return sum(each.timing.launches for each in self.drawn)
+        """Launches timed in all."""
+        return sum(each.timing.launches for each in self.batches)
 
     @property
     def cpu_s(self) -> float | None:
         """CPU seconds of this process during the batches; None where they aren't known."""
-        spent = [each.timing.cpu_s for each in self.drawn]
-        return None if None in spent else float(sum(each for each in spent if each is not None))
+        return sum_known([each.timing.cpu_s for each in self.batches])
 
     @property
     def middle_s(self) -> Floats:
         """The middle of each batch, in seconds on the device's clock."""
-        return np.asarray([(begin + end) / 2 for begin, end in self.spans])
+        return np.asarray([each.middle_s for each in self.batches])
 
     @property
     def launch_s(self) -> Floats:
-        """Mean seconds a launch of each batch."""
-        return np.asarray([each.timing.elapsed_s / each.timing.launches for each in self.drawn])
+        """Mean seconds per launch of each batch."""
+        return np.asarray([each.launch_s for each in self.batches])
 
     @property
     def samples_s(self) -> list[Floats]:
-        """Seconds a launch of each sample, by batch."""
-        return [each.timing.sample_s / each.timing.per_sample for each in self.drawn]
+        """Seconds per launch of each sample, by batch."""
+        return [each.timing.sample_s / each.timing.per_sample for each in self.batches]
 
     @property
     def median_s(self) -> float:
-        """The median sample, in seconds a launch."""
+        """The median sample, in seconds per launch."""
         return float(np.median(np.concatenate(self.samples_s)))
 
+    def totals(self) -> tuple[Floats, Floats]:
+        """Return the timed seconds and the launches of each batch."""
+        timings = [each.timing for each in self.batches]
+        return np.asarray([each.elapsed_s for each in timings]), np.asarray(
+            [each.launches for each in timings]
+        )
+
     def interval(self) -> Interval:
-        """Mean seconds a launch with its 95 % interval."""
+        """Return mean seconds per launch with its 95 % interval."""
+        elapsed_s, launches = self.totals()
         return launch_time(
-            [each.timing.elapsed_s for each in self.drawn],
-            [each.timing.launches for each in self.drawn],
-            self.resolution_s,
-            at_s=self.middle_s,
-            samples_s=self.samples_s,
+            elapsed_s, launches, self.resolution_s, at_s=self.middle_s, samples_s=self.samples_s
         )
 
     @property
     def enqueue_share(self) -> float | None:
-        """Of the batches' time, what the host took to hand them over; None where that doesn't show."""
-        handed = [each.timing.enqueue_s for each in self.drawn if each.timing.enqueue_s is not None]
-        return sum(handed) / self.elapsed_s if handed else None
+        """The host's time to enqueue the batches ÷ their timed seconds; None where it doesn't show."""
+        known = [each.timing.enqueue_s for each in self.batches if each.timing.enqueue_s is not None]
+        return sum(known) / self.elapsed_s if known else None
 
-    def by_round(self) -> dict[int, float]:
-        """Mean seconds a launch of each round."""
+    def launch_s_by_round(self) -> dict[int, float]:
+        """Return the mean seconds per launch of each round."""
         elapsed: dict[int, float] = {}
         launches: dict[int, int] = {}
-        for each in self.drawn:
+        for each in self.batches:
             elapsed[each.round] = elapsed.get(each.round, 0.0) + each.timing.elapsed_s
             launches[each.round] = launches.get(each.round, 0) + each.timing.launches
         return {number: elapsed[number] / launches[number] for number in elapsed}
+
+
+def keep_whole_periods(batches: Sequence[TimedBatch], period_s: float | None) -> Sequence[TimedBatch]:
+    """Drop the oldest batches so that whole periods remain, unless too few batches would be left."""
+    whole = batches[trim_to_whole_periods([each.middle_s for each in batches], period_s) :]
+    return whole if len(whole) >= FEWEST_BATCHES else batches
+
+
+def sum_known(values: Sequence[float | None]) -> float | None:
+    """Return the sum of the values; None where one of them isn't known."""
+    return None if None in values else float(sum(each for each in values if each is not None))

@@ -17,7 +17,7 @@ from nameplate import suite as suites
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
 from nameplate.device.protocol import Described
-from nameplate.engine.measure import Allowance
+from nameplate.engine.group import Allowance
 from nameplate.record import Record
 from nameplate.store.folder import Run
 from nameplate.suite import Case, Suite, Target

@@ -20,7 +20,7 @@ from nameplate.base.messages import Message, message
 from nameplate.device.host import set_default_threads
 from nameplate.device.protocol import Described
 from nameplate.device.survey import describe, device_names
-from nameplate.engine.measure import record_without_figures
+from nameplate.engine.record_of import record_without_figures
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.run.job import (
     Budget,

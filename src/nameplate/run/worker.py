@@ -21,8 +21,9 @@ from nameplate.base.processes import Parent, connect_to_parent
 from nameplate.device.protocol import Device
 from nameplate.device.survey import open_device
 from nameplate.engine.ceiling import Ceilings
-from nameplate.engine.measure import measure_group, record_without_figures
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
+from nameplate.engine.record_of import record_without_figures
 from nameplate.record import Record
 from nameplate.run.job import Budget, CaseObserver, WorkerJob, cases_of_run, records_name
 from nameplate.run.pool import GROUP, READY, REFUSAL

@@ -20,7 +20,8 @@ from nameplate.base.errors import InputError, NameplateError
 from nameplate.base.text import plain
 from nameplate.device.survey import open_device
 from nameplate.engine.ceiling import Calibration, Ceilings
-from nameplate.engine.measure import Allowance, measure_group
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.run.job import target_of
 from nameplate.run.measure import SEED

@@ -26,7 +26,8 @@ from nameplate.base.exit_status import ExitStatus
 from nameplate.base.formatting import percent
 from nameplate.base.language import _
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
-from nameplate.engine.measure import Allowance, measure_group
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.record import Record, Verdict
 from nameplate.selftest.readings import PEERS, Trace

@@ -13,9 +13,10 @@ import pytest
 from nameplate.base.errors import Unsupported
 from nameplate.device.simulated import SimulatedDevice, SimulatedPrepared, SimulatedWork
 from nameplate.device.simulated_law import steady
-from nameplate.engine.group import AIMED_BATCHES, SETTLING_BATCHES
-from nameplate.engine.measure import Allowance, measure_group
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
+from nameplate.engine.rounds import AIMED_BATCHES, SETTLING_BATCHES
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, paired_ratio
 from nameplate.suite import Case

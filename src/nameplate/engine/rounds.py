@@ -1,0 +1,235 @@
+"""Cases measured in turn: in each round every case draws its batches, in random order.
+
+So drift favours no case, ratios between cases are taken round by round, and a short disturbance affects all
+of them alike. On a device that has a probe, the probe takes its turn too.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+
+import numpy as np
+
+from nameplate.device.protocol import Counters
+from nameplate.engine.case_run import CaseRun
+from nameplate.engine.ceiling import Calibration, Ceiling, ProbeRun, ceiling_by_probe
+from nameplate.engine.conditions import Conditions
+from nameplate.engine.group import STOP_HALF_WIDTH, Group
+from nameplate.engine.window import SHORTEST_WINDOW_S, TimedBatch, Window, keep_whole_periods
+from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
+from nameplate.stats.settling import SHORTEST_S, find_settling
+from nameplate.suite import Case
+from nameplate.workload import Workload
+
+# Batches that a window is divided into. More than `stats.BATCHES`, so that a slow one doesn't leave too few.
+AIMED_BATCHES = 25
+# … where the window may begin late: batches before the device has settled are left out.
+SETTLING_BATCHES = 60
+# Finding whether a series has settled takes milliseconds, so it is done again after 5 % more rounds.
+_LOOK_AGAIN = 1.05
+# A device that has been at work for `SHORTEST_S` is warm. Only its clock recovers during set-up, and clocks
+# at a power limit oscillate with a period of about 3 s.
+_SHORTEST_WHEN_WARM_S = 3.0
+_WARM_UP_SHARE = 0.1
+_LONGEST_WARM_UP_S = 1.0
+
+
+@dataclass
+class Rounds(Group):
+    """Cases that take turns. Their windows end when every interval is narrow, or the time is over."""
+
+    probes: dict[str, ProbeRun] = field(default_factory=dict, init=False)  # by dtype
+    calibrations: dict[str, Calibration] = field(default_factory=dict, init=False)  # by dtype
+    _latest: CaseRun | None = field(default=None, init=False)  # drew the latest batch; None: a probe did
+
+    def __post_init__(self) -> None:
+        """Note when it began, and make the random order repeatable."""
+        super().__post_init__()
+        self._order = random.Random(f"{self.pilots.seed} {self.name}")
+        self._has_sustained = any(map(_is_sustained, self.cases))
+        self._window_s = 0.0  # seconds to draw for
+        self._window_begin_s = 0.0  # when the sustained window begins, on the device's clock
+        self._batches_per_round: dict[str, int] = {}  # by case id
+
+    def prepare(self) -> None:
+        """Prepare every case and warm it up."""
+        weight = sum(case.weight for case in self.cases)
+        for case in self.cases:
+            share_s = self.allowance.share_s * case.weight / weight
+            run = self.prepare_case(case, takes_turns=self._takes_turns(case))
+            run.attempt(partial(run.warm_up, min(_WARM_UP_SHARE * share_s, _LONGEST_WARM_UP_S)))
+
+    def _takes_turns(self, case: Case) -> bool:
+        """Whether another case or a probe may run between the batches of this case."""
+        return len(self.cases) > 1 or self.ceilings.probe(case.workload.dtype) is not None
+
+    def get_ready(self) -> None:
+        """Calibrate the probes, then plan the batches."""
+        for dtype in dict.fromkeys(w.dtype for w in self._active_workloads() if _is_compute_bound(w)):
+            with suppress(Exception):  # a library may raise anything; without a probe there is no ceiling
+                calibration = self.ceilings.calibration(dtype, self.allowance.share_s, self.left_s())
+                probe = None if calibration is None else self.ceilings.probe(dtype)
+                if probe is not None and calibration is not None:
+                    self.probes[dtype] = ProbeRun(probe, self.device)
+                    self.calibrations[dtype] = calibration
+        # The rest of the share, but enough to judge contention by, and never past the limit.
+        least_s = SHORTEST_WINDOW_S * len(self.active)
+        rest_s = max(self.allowance.share_s - self.spent_s, least_s)
+        self._window_s = min(rest_s, max(self.allowance.limit_s - self.spent_s, 0.0))
+        self._plan_batches()
+
+    def _active_workloads(self) -> list[Workload]:
+        return [run.case.workload for run in self.active]
+
+    def _plan_batches(self) -> None:
+        """Choose the size of every batch, and how many each case draws in a round.
+
+        There are as many rounds as the slowest case can draw batches in its share; faster cases draw several
+        in each.
+        """
+        aimed = SETTLING_BATCHES if self._has_sustained else AIMED_BATCHES
+        share_s = self._divide_window()
+        possible = {
+            run.case.id: min(
+                max(int(share_s[run.case.id] / run.sampler.least_batch_s), FEWEST_BATCHES), aimed
+            )
+            for run in self.active
+        }
+        rounds = min(possible.values())
+        turns = {case: max(1, round(number / rounds)) for case, number in possible.items()}
+        for run in self.active:
+            run.sampler.size(share_s[run.case.id] / rounds / turns[run.case.id])
+        round_s = sum(turns[run.case.id] * run.sampler.batch_cost_s for run in self.active)
+        room_s = (self.allowance.limit_s - self.spent_s) / rounds - round_s
+        for dtype, probe in self.probes.items():
+            batches_s = [r.sampler.batch_cost_s for r in self.active if r.case.workload.dtype == dtype]
+            probe.size(min(median(batches_s), room_s / len(self.probes)))
+        self._batches_per_round = turns
+
+    def _divide_window(self) -> dict[str, float]:
+        """Return the seconds for each case, by weight.
+
+        Cases get less where the fewest batches of slow ones would otherwise exceed the limit.
+        """
+        weight = sum(run.case.weight for run in self.active) * (1 + len(self.probes) / len(self.active))
+        share_s = {run.case.id: self._window_s * run.case.weight / weight for run in self.active}
+        least_s = {run.case.id: FEWEST_BATCHES * run.sampler.least_batch_s for run in self.active}
+        spare_s = self.allowance.limit_s - self.spent_s - self._window_s
+        over_s = sum(max(least_s[case] - share_s[case], 0.0) for case in share_s) - spare_s
+        roomy = [case for case in share_s if share_s[case] > least_s[case]]
+        if over_s <= 0 or not roomy:
+            return share_s
+        kept = max(1 - over_s / sum(share_s[case] for case in roomy), 0.0)
+        return share_s | {case: max(kept * share_s[case], least_s[case]) for case in roomy}
+
+    def draw(self) -> None:
+        """Draw rounds until every interval is narrow, the window is over, or another would pass the limit.
+
+        Never fewer than `FEWEST_BATCHES` rounds.
+        """
+        begin_s, number, next_look = self.device.clock(), 0, 0
+        while self.active:
+            for turn in self._shuffle_turns(number):
+                turn()
+            number += 1
+            passed_s = self.device.clock() - begin_s
+            is_over = passed_s >= self._window_s or self.spent_s + passed_s / number > self.allowance.limit_s
+            if self._has_sustained and self.active and (is_over or number >= next_look):
+                self._update_settling(begin_s)
+                next_look = math.ceil(number * _LOOK_AGAIN)
+            if number >= FEWEST_BATCHES and (is_over or all(map(self._is_narrow, self.active))):
+                return
+
+    def _shuffle_turns(self, number: int) -> list[Callable[[], object]]:
+        """Return the draws of one round, in random order."""
+        turns: list[Callable[[], object]] = [
+            partial(self._draw_batch, run, number)
+            for run in self.active
+            for _ in range(self._batches_per_round[run.case.id])
+        ]
+        turns += [partial(self._draw_probe, dtype, number) for dtype in self.probes]
+        self._order.shuffle(turns)
+        return turns
+
+    def _draw_batch(self, run: CaseRun, number: int) -> None:
+        """Draw a batch; if other work ran before it, launch once first so that the caches are warm."""
+        if self._latest is not run:
+            run.attempt(run.rewarm)
+        run.attempt(partial(run.draw, number))
+        self._latest = run
+
+    def _draw_probe(self, dtype: str, number: int) -> None:
+        self._latest = None
+        try:
+            self.probes[dtype].draw(number)
+        except Exception:  # a library may raise anything; without a probe there is no ceiling
+            del self.probes[dtype]
+
+    def _update_settling(self, begin_s: float) -> None:
+        """Find when all cases together settle, each relative to its own median launch time."""
+        points = sorted(
+            (middle - begin_s, relative)
+            for run in self.active
+            for middle, relative in _relative_times(run.batches)
+        )
+        at_s, launch_s = zip(*points, strict=True)
+        shortest_s = SHORTEST_S if self.busy_s < SHORTEST_S else _SHORTEST_WHEN_WARM_S
+        self.settling = find_settling(np.asarray(at_s), np.asarray(launch_s), shortest_s)
+        # Not settled: use the second half. Undetermined: use everything. Records flag both.
+        begins_s = at_s[-1] / 2 if self.settling.is_changing else self.settling.settled_s or 0.0
+        self._window_begin_s = begin_s + begins_s
+
+    def _is_narrow(self, run: CaseRun) -> bool:
+        if _is_sustained(run.case) and (self.settling is None or self.settling.settled_s is None):
+            return False
+        window = self.window(run)
+        return (
+            len(window.batches) >= BATCHES
+            and window.elapsed_s >= SHORTEST_WINDOW_S
+            and window.interval().relative_half_width <= STOP_HALF_WIDTH
+        )
+
+    def window(self, run: CaseRun, rows: Sequence[Counters] = ()) -> Window:
+        """Return all batches, or of a sustained case those since it settled, in whole periods."""
+        batches: Sequence[TimedBatch] = run.batches
+        settling = self.settling if _is_sustained(run.case) else None
+        if settling is not None:
+            since = [each for each in batches if each.timing.start_s >= self._window_begin_s]
+            batches = since if len(since) >= FEWEST_BATCHES else batches[-FEWEST_BATCHES:]
+            batches = keep_whole_periods(batches, settling.period_s)
+        return Window(batches, run.sampler.resolution_s, settling)
+
+    def verify(self, run: CaseRun) -> None:
+        """Compare a case's result with its reference; where the host may be the bottleneck, time a graph."""
+        super().verify(run)
+        run.attempt(lambda: run.time_graph(self.window(run).enqueue_share))
+
+    def ceiling(self, case: Case, window: Window, conditions: Conditions) -> Ceiling | None:
+        """Return the ceiling by the probe of the case's dtype, where there is one, else by the clock."""
+        work = case.workload
+        if work.flops is None or work.dtype not in self.probes or not _is_compute_bound(work):
+            return super().ceiling(case, window, conditions)
+        nominal = self.device.rating.nominal_for(work.dtype).tflops
+        probe, calibration = self.probes[work.dtype], self.calibrations[work.dtype]
+        return ceiling_by_probe(window, work.flops, probe, calibration, nominal)
+
+
+def _is_sustained(case: Case) -> bool:
+    return case.phase == "sustained"
+
+
+def _is_compute_bound(work: Workload) -> bool:
+    """Whether it has more FLOPs than bytes. The probe is a matrix product and says nothing about memory."""
+    return (work.flops or 0) > work.bytes
+
+
+def _relative_times(batches: Sequence[TimedBatch]) -> list[tuple[float, float]]:
+    """Return the middle of each batch, and its seconds per launch ÷ their median."""
+    usual = median(each.launch_s for each in batches) if batches else 1.0
+    return [(each.middle_s, each.launch_s / usual) for each in batches]

@@ -1,0 +1,110 @@
+"""The warnings of a record: what a reader should know, each with a number and a next step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nameplate.base.messages import Message, Reason, message
+from nameplate.engine.case_run import CaseRun
+from nameplate.engine.conditions import Conditions, GpuConditions
+from nameplate.engine.verdict import Thresholds, thresholds
+from nameplate.engine.window import SHORTEST_WINDOW_S, Window
+from nameplate.stats.estimate import BATCHES
+from nameplate.telemetry.gpu import POLICIES
+
+ENERGY_DISAGREEMENT = 0.1
+_HELD_BY = {
+    "power": "clock_held_by_power",
+    "thermal": "clock_held_by_thermal",
+    "software_thermal": "clock_held_by_software_thermal",
+    "hardware_thermal": "clock_held_by_hardware_thermal",
+    "power_brake": "clock_held_by_power_brake",
+}
+
+
+def find_warnings(
+    run: CaseRun,
+    window: Window,
+    conditions: Conditions,
+    is_settled: bool | None,
+    energy_j: float | None,
+    energy_integrated_j: float | None,
+) -> Iterator[Message]:
+    """Return every warning of a measured case, in the order a record holds them."""
+    if run.changed_batch is not None:
+        yield message("bits_changed", batch=run.changed_batch, count=len(run.batches))
+    yield from _sampling_warnings(window, is_settled)
+    yield from _cpu_warnings(run, conditions)
+    yield from gpu_warnings(conditions.gpu)
+    yield from _energy_warnings(energy_j, energy_integrated_j)
+
+
+def _sampling_warnings(window: Window, is_settled: bool | None) -> Iterator[Message]:
+    """Everything about the sampling, in one message."""
+    half_width = window.interval().relative_half_width
+    found = []
+    if len(window.batches) < BATCHES:
+        found.append(message("few_batches", count=len(window.batches), least=BATCHES))
+    if half_width > thresholds().unstable.half_width:
+        found.append(message("wide_interval", half_width=half_width))
+    if is_settled is False:
+        found.append(message("not_settled"))
+    if is_settled is None:
+        found.append(message("settling_unknown"))
+    if found:
+        yield message("sampling", found=found)
+
+
+def _cpu_warnings(run: CaseRun, conditions: Conditions) -> Iterator[Message]:
+    limits = thresholds().contended
+    share, resolution = conditions.parallel_share, conditions.resolution
+    if share is not None and share < limits.parallel_share:
+        yield message("cores_slowed", speed=share)
+    if resolution is not None and resolution > limits.steal_share:
+        yield message("window_too_short", elapsed_s=conditions.elapsed_s, enough_s=SHORTEST_WINDOW_S)
+    work, cache_bytes = run.case.workload, run.device.cache_bytes
+    reuses_memory = run.case.cache == "warm" and (work.flops or 0) < work.bytes
+    if reuses_memory and cache_bytes is not None and work.bytes < 2 * cache_bytes:
+        yield message("fits_cache", size_mib=work.bytes >> 20, cache_mib=cache_bytes >> 20)
+
+
+def gpu_warnings(gpu: GpuConditions | None, limits: Thresholds | None = None) -> Iterator[Message]:
+    """Return warnings of memory errors, other processes, throttling, and telemetry that is missing."""
+    if gpu is None:
+        return
+    if gpu.change.ecc_errors:
+        yield message("memory_errors", count=gpu.change.ecc_errors)
+    if others := gpu.count_other_processes():
+        yield message("other_processes" if others > 1 else "other_process", count=others)
+    limited = (limits or thresholds()).throttled
+    for policy in POLICIES:
+        share = gpu.share(policy)
+        limit = limited.power_share if policy == "power" else limited.slowdown_share
+        if share is not None and share > limit:
+            yield message(_HELD_BY[policy], share=min(share, 1.0))
+    yield from _missing_telemetry(gpu)
+
+
+def _missing_telemetry(gpu: GpuConditions) -> Iterator[Message]:
+    """Why a record can't be clean, where telemetry is missing."""
+    all_missing = gpu.before.absent.get("*") or gpu.after.absent.get("*")
+    if all_missing:
+        yield message("gpu_not_judged", why=all_missing)
+        return
+    if gpu.change.other_processes is None:
+        yield message("processes_unknown", why=gpu.why_absent("processes") or message("pids_differ"))
+    if gpu.share("power") is None:
+        yield message("power_throttling_uncounted", why=_why_uncounted(gpu, "power"))
+    if None in gpu.heat_shares():
+        yield message("thermal_throttling_uncounted", why=_why_uncounted(gpu, "thermal"))
+
+
+def _why_uncounted(gpu: GpuConditions, policy: str) -> Reason:
+    return gpu.change.absent.get(f"{policy}_throttle_s", message("empty_window"))
+
+
+def _energy_warnings(energy_j: float | None, integrated_j: float | None) -> Iterator[Message]:
+    if energy_j is not None and integrated_j:
+        apart = abs(energy_j / integrated_j - 1)
+        if apart > ENERGY_DISAGREEMENT:
+            yield message("energy_disagrees", counted_j=energy_j, integrated_j=integrated_j, apart=apart)
