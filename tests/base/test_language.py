@@ -46,6 +46,7 @@ from nameplate.report.run import make_report, run_view
 from nameplate.report.view import Column, Table, View, text_table
 from nameplate.run.job import software_versions
 from nameplate.run.pool import WorkerResult
+from nameplate.specs.physics import describe_flags
 from nameplate.specs.rating import rate_part
 from nameplate.specs.registry import load_registry
 from nameplate.specs.registry import load_shipped as shipped_parts
@@ -99,7 +100,7 @@ def named():
 def of_data_files():
     """Sentences of our own data files, which are looked up as they stand."""
     for part in shipped_parts().parts.values():
-        yield from (flag.values["why"].values["text"] for flag in part.flags)
+        yield from (flag.values["why"].values["text"] for flag in describe_flags(part))
         if part.confidence and part.confidence.startswith("low"):
             yield part.confidence
     for kind, basis in product(("cpu", "cuda", PYTEST_BENCHMARK), ("achieved", "normalized")):

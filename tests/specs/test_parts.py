@@ -7,23 +7,22 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.specs.physics import violations
+from nameplate.base.toml import schema_of
+from nameplate.specs.physics import check, describe_flags, find_violations
 from nameplate.specs.registry import (
     PARTS_FILE,
+    PartsFile,
     Registry,
-    check,
     extend,
     load_registry,
     load_shipped,
     normalize_name,
-    schema,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -168,7 +167,7 @@ def test_every_figure_has_a_source_and_a_date(subtests):
                 assert re.fullmatch(r"20\d\d(-\d\d){0,2}", quantity.date), key
                 assert all(len(source.text) >= 8 for source in quantity.sources), key
             for conflict in found.conflicts:
-                assert all(source.text and source.date for _, source in conflict.values)
+                assert all(source.text and source.date for source in (one.source for one in conflict.values))
 
 
 def test_nominal_is_the_datasheet_s_but_for_the_a800(subtests):
@@ -184,7 +183,7 @@ def test_the_a800_s_nominal_names_the_article_and_is_flagged_with_the_clock_it_w
         found = PARTS[part]
         assert "36Kr" in found.nominal["fp16"].source
         assert found.nominal["fp16"].date == "2024-10-30"
-        (flag,) = map(str, found.flags)
+        (flag,) = map(str, describe_flags(found))
         for said in ("nominal_tflops.fp16", "nominal_tflops.bf16", "320", "1447 MHz", "1410 MHz", "311.9"):
             assert said in flag
 
@@ -194,10 +193,10 @@ def test_an_inferred_figure_says_so_and_a_conflict_keeps_every_value():
     assert found.tdp_w.basis == "inferred"
     assert found.tdp_w.source.startswith("inferred")
     (tdp,) = PARTS["nvidia-a800-pcie-80gb"].conflicts
-    assert [one for one, _ in tdp.values] == [250, 300]
+    assert [one.value for one in tdp.values] == [250, 300]
     assert tdp.used == 300
     fp16 = PARTS["huawei-ascend-910b"].conflicts[0]
-    assert ({one for one, _ in fp16.values}, fp16.used) == ({256, 320, 354}, None)
+    assert ({one.value for one in fp16.values}, fp16.used) == ({256, 320, 354}, None)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ def test_a_rated_clock_that_can_t_be_had_says_why(part, reason):
 def test_an_unflagged_part_has_no_violation(subtests):
     for part in [part for part in PARTS if not PARTS[part].flags]:
         with subtests.test(part=part):
-            assert list(violations(PARTS[part])) == []
+            assert list(find_violations(PARTS[part])) == []
 
 
 SINGLE = {  # the one figure a part has, or one that nothing it has can be compared with
@@ -260,11 +259,11 @@ def test_a_sparse_figure_entered_as_dense_is_refused(subtests):
     assert DOUBLED
     for part, dtype in DOUBLED:
         found = PARTS[part]
-        sparse = replace(found.datasheet[dtype], value=2 * found.datasheet[dtype].value)
+        sparse = found.datasheet[dtype].model_copy(update={"value": 2 * found.datasheet[dtype].value})
         datasheet = {**found.datasheet, dtype: sparse}
         refusal = re.escape(f"part[{part}].dense_tflops.") + ".* can't be used"
         with subtests.test(part=part, dtype=dtype), pytest.raises(InputError, match=refusal):
-            check(replace(found, datasheet=datasheet, nominal=datasheet))
+            check(found.model_copy(update={"dense_tflops": datasheet}))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +300,7 @@ def test_a_conflict_that_says_another_value_is_used_is_refused():
 
 def test_the_published_schema_is_current():
     published = json.loads((ROOT / "docs/schema/parts.schema.json").read_text(encoding="utf-8"))
-    assert published == schema(), "write schema() to docs/schema/parts.schema.json"
+    assert published == schema_of(PartsFile), "write schema_of(PartsFile) to docs/schema/parts.schema.json"
 
 
 @pytest.mark.process
@@ -436,7 +435,7 @@ def test_a_wrong_file_is_refused_in_one_sentence(old, new, key, got, expected):
 
 
 def test_a_file_that_can_t_be_read_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"none.toml: a parts file can't be read; got 'No such file"):
+    with pytest.raises(InputError, match=r"none.toml: a file of parts can't be read; got 'No such file"):
         load_registry([tmp_path / "none.toml"])
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
     with pytest.raises(InputError, match="not UTF-8"):

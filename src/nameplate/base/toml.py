@@ -43,8 +43,10 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def parse_toml(model: type[_Model], text: str, where: str) -> _Model:
+def parse_toml(model: type[_Model], text: str, where: str, context: object = None) -> _Model:
     """Validate the TOML `text` as `model`; `where` names the file in errors.
+
+    `context` is what the model's own validators are given as pydantic's context.
 
     Raises InputError for text that isn't TOML and for the first value that can't be used.
     """
@@ -53,7 +55,7 @@ def parse_toml(model: type[_Model], text: str, where: str) -> _Model:
     except tomllib.TOMLDecodeError as error:
         raise InputError("not TOML", where=where, got=str(error), expected="a TOML document") from None
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=context)
     except ValidationError as error:
         # A misspelt key is both an unknown one and a missing one: the unknown one is what to look for.
         first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")

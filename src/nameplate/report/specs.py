@@ -11,6 +11,7 @@ from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.report.view import Column, Field, Table, View, table_of, text_table
 from nameplate.specs.part import Memory, Part
+from nameplate.specs.physics import describe_flags
 
 Document = Mapping[str, Any]
 
@@ -43,7 +44,7 @@ def part_document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
         "link_gb_s": _value(part.link_gb_s),
         "sources": {key: _origin(quantity) for key, quantity in part.figures()},
         "conflicts": [_conflict(one) for one in part.conflicts],
-        "flags": [render(flag) for flag in part.flags],
+        "flags": [render(flag) for flag in describe_flags(part)],
         "blank": dict(part.blank),
         "confidence": part.confidence,
         "notes": list(part.notes),
@@ -176,8 +177,8 @@ def _conflict(conflict: Any) -> dict[str, Any]:
     return {
         "of": conflict.of,
         "values": [
-            {"value": _number(value), "source": source.text, "date": source.date}
-            for value, source in conflict.values
+            {"value": _number(one.value), "source": one.source.text, "date": one.source.date}
+            for one in conflict.values
         ],
         "used": _number(conflict.used),
         "why": conflict.why,

@@ -1,6 +1,6 @@
-"""What a part's figures can't be: above what SMs, clock and FLOP per clock give, or at odds with each other.
+"""The load-time check of a part: figures that its SMs and clock can't give, or that contradict one another.
 
-No tool that books a sparse peak as dense, or another part's rate, gets past both comparisons.
+A sparse peak entered as dense fails it, and so does a figure of another part.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nameplate.base.messages import Message, message
+from nameplate.base.messages import Message, message, ours
+from nameplate.base.toml import bad_value
 from nameplate.specs.part import Part, format_figure
 
 # Rounding in datasheets: L40S's FP8 is 2.025 × its FP16; peaks are rounded to three digits.
@@ -18,51 +19,6 @@ _CLOCK_TOLERANCE = 0.02
 # No rated peak here is below 0.92 of what the maximum clock gives; half of it is another part's rate.
 _LEAST_OF_CLOCK = 0.85
 _NOMINAL_TOLERANCE = 0.1
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A figure that can't be right beside the part's other figures."""
-
-    key: str
-    got: float
-    expected: str
-    problem: Message  # what is wrong, to be read after the key
-
-
-def violations(part: Part) -> Iterator[Violation]:
-    """Every figure of the part that can't be right beside its others, flagged or not."""
-    yield from _against_clock(part)
-    yield from _against_each_other(part)
-    yield from _against_datasheet(part)
-
-
-def _against_clock(part: Part) -> Iterator[Violation]:
-    for table, figures in (("dense_tflops", part.datasheet), ("nominal_tflops", part.nominal)):
-        for dtype, quantity in figures.items():
-            most = _at_maximum(part, dtype)
-            if most is None or (table == "nominal_tflops" and quantity is part.datasheet.get(dtype)):
-                continue
-            key = f"{table}.{dtype}"
-            if quantity.value > most * (1 + _CLOCK_TOLERANCE):
-                yield _above(part, key, dtype, quantity.value, most)
-            elif dtype in ("fp16", "bf16") and not part.rate_limited:
-                yield from _below(key, quantity.value, most)
-
-
-def _above(part: Part, key: str, dtype: str, value: float, most: float) -> Violation:
-    expected = f"at most {most:.4g} ({_product(part, dtype)}; dense, not sparse), or a flag with the reason"
-    needs = part.clock_for(dtype, value)
-    maximum = part.maximum_mhz.value if part.maximum_mhz else 0
-    problem = message("above_clock", value=value, needed_mhz=needs, maximum_mhz=maximum, most=most)
-    return Violation(key, value, expected, problem)
-
-
-def _below(key: str, value: float, most: float) -> Iterator[Violation]:
-    if value < _LEAST_OF_CLOCK * most:
-        expected = f"at least {_LEAST_OF_CLOCK:g} of the {most:.4g} at the maximum clock, or rate_limited"
-        yield Violation(key, value, expected, message("far_below_clock", value=value, most=most))
-
 
 # dtype, what it is compared with (the first the part has), and the ratios that hardware has.
 _RATIOS: tuple[tuple[str, tuple[str, ...], float, float], ...] = (
@@ -77,36 +33,80 @@ _RATIOS: tuple[tuple[str, tuple[str, ...], float, float], ...] = (
 )
 
 
-def _against_each_other(part: Part) -> Iterator[Violation]:
-    for dtype, bases, low, high in _RATIOS:
-        base = next((name for name in bases if name in part.datasheet), None)
-        if base is None or dtype not in part.datasheet:
-            continue
-        value, against = part.datasheet[dtype].value, part.datasheet[base].value
-        if low * (1 - _RATIO_TOLERANCE) <= value / against <= high * (1 + _RATIO_TOLERANCE):
-            continue
-        times = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        key = f"dense_tflops.{dtype}"
-        expected = (
-            f"{times} times {base}, which is {format_figure(against)} (both dense), or a flag with the reason"
-        )
-        problem = message("ratio_off", value=value, times=value / against, base=base)
-        yield Violation(key, value, expected, problem)
+@dataclass(frozen=True)
+class Violation:
+    """A figure that can't be right given the part's other figures."""
+
+    key: str
+    got: float
+    expected: str
+    problem: Message  # what is wrong, to be read after the key
 
 
-def _against_datasheet(part: Part) -> Iterator[Violation]:
-    for dtype, quantity in part.nominal.items():
-        own = part.datasheet.get(dtype)
-        if own and abs(quantity.value / own.value - 1) > _NOMINAL_TOLERANCE:
-            key = f"nominal_tflops.{dtype}"
-            expected = (
-                f"within {_NOMINAL_TOLERANCE:.0%} of the datasheet's {format_figure(own.value)}, or a flag"
-            )
-            problem = message("not_the_datasheets", value=quantity.value, datasheet=own.value)
+def check(part: Part) -> None:
+    """Raise InputError for a violation that no flag names, and for a flag that names no violation."""
+    flagged = {key for flag in part.flags for key in flag.figures}
+    found = list(find_violations(part))
+    for violation in found:
+        if violation.key not in flagged:
+            raise bad_value(part.file, f"part[{part.id}].{violation.key}", violation.got, violation.expected)
+    for key in flagged - {violation.key for violation in found}:
+        raise bad_value(part.file, f"part[{part.id}].flag", key, "a figure that fails the load-time check")
+
+
+def describe_flags(part: Part) -> tuple[Message, ...]:
+    """Return a message for each flag and problem, naming the figures that have this problem in common."""
+    said = []
+    found = list(find_violations(part))
+    for flag in part.flags:
+        keys_of: dict[Message, list[str]] = {}
+        for violation in found:
+            if violation.key in flag.figures:
+                keys_of.setdefault(violation.problem, []).append(violation.key)
+        why = ours(flag.why) if part.is_shipped else flag.why
+        said += [
+            message("flagged", figures=keys, problem=problem, why=why) for problem, keys in keys_of.items()
+        ]
+    return tuple(said)
+
+
+def find_violations(part: Part) -> Iterator[Violation]:
+    """Yield every figure of the part that can't be right given its others, flagged or not."""
+    yield from _against_clock(part)
+    yield from _against_each_other(part)
+    yield from _against_datasheet(part)
+
+
+def _against_clock(part: Part) -> Iterator[Violation]:
+    for key, quantity in part.figures():
+        dtype = key.partition(".")[2]
+        most = _maximum_tflops(part, dtype)
+        if most is None:  # so it is for what isn't a throughput
+            continue
+        if quantity.value > most * (1 + _CLOCK_TOLERANCE):
+            yield _above(part, key, quantity.value, most)
+        elif dtype in ("fp16", "bf16") and not part.rate_limited and quantity.value < _LEAST_OF_CLOCK * most:
+            expected = f"at least {_LEAST_OF_CLOCK:g} of the {most:.4g} at the maximum clock, or rate_limited"
+            problem = message("far_below_clock", value=quantity.value, most=most)
             yield Violation(key, quantity.value, expected, problem)
 
 
-def _at_maximum(part: Part, dtype: str) -> float | None:
+def _above(part: Part, key: str, value: float, most: float) -> Violation:
+    dtype = key.partition(".")[2]
+    units, clock = part.multiprocessors, part.maximum_mhz
+    assert units, "the maximum is computed from the SMs"
+    assert clock, "the maximum is computed from the clock"
+    factors = f"{format_figure(units.value)} {part.unit} x {format_figure(clock.value)} MHz"
+    expected = (
+        f"at most {most:.4g} ({factors} x {part.flop_per_clock[dtype]}; dense, not sparse), or a flag with "
+        "the reason"
+    )
+    needed_mhz = part.clock_for(dtype, value)
+    problem = message("above_clock", value=value, needed_mhz=needed_mhz, maximum_mhz=clock.value, most=most)
+    return Violation(key, value, expected, problem)
+
+
+def _maximum_tflops(part: Part, dtype: str) -> float | None:
     """TFLOPS at the maximum clock; None where SMs, clock or FLOP per clock aren't known."""
     rate = part.flop_per_clock.get(dtype)
     if rate is None or part.multiprocessors is None or part.maximum_mhz is None:
@@ -114,9 +114,28 @@ def _at_maximum(part: Part, dtype: str) -> float | None:
     return part.multiprocessors.value * part.maximum_mhz.value * rate / 1e6
 
 
-def _product(part: Part, dtype: str) -> str:
-    units, clock = part.multiprocessors, part.maximum_mhz
-    if units is None or clock is None:
-        return ""
-    said = f"{format_figure(units.value)} {part.unit} x {format_figure(clock.value)} MHz"
-    return f"{said} x {part.flop_per_clock[dtype]}"
+def _against_each_other(part: Part) -> Iterator[Violation]:
+    datasheet = part.datasheet
+    for dtype, bases, low, high in _RATIOS:
+        base = next((name for name in bases if name in datasheet), None)
+        if base is None or dtype not in datasheet:
+            continue
+        value, against = datasheet[dtype].value, datasheet[base].value
+        if low * (1 - _RATIO_TOLERANCE) <= value / against <= high * (1 + _RATIO_TOLERANCE):
+            continue
+        times = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        expected = (
+            f"{times} times {base}, which is {format_figure(against)} (both dense), or a flag with the reason"
+        )
+        problem = message("ratio_off", value=value, times=value / against, base=base)
+        yield Violation(f"dense_tflops.{dtype}", value, expected, problem)
+
+
+def _against_datasheet(part: Part) -> Iterator[Violation]:
+    for dtype, quantity in part.nominal.items():
+        own = part.datasheet.get(dtype)
+        if own and abs(quantity.value / own.value - 1) > _NOMINAL_TOLERANCE:
+            figure = format_figure(own.value)
+            expected = f"within {_NOMINAL_TOLERANCE:.0%} of the datasheet's {figure}, or a flag"
+            problem = message("not_the_datasheets", value=quantity.value, datasheet=own.value)
+            yield Violation(f"nominal_tflops.{dtype}", quantity.value, expected, problem)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nameplate.base.messages import Message, Reason, message, ours
-from nameplate.specs.part import Conflict, Part, Quantity
+from nameplate.specs.part import Part, Quantity
+from nameplate.specs.physics import describe_flags
 from nameplate.specs.recognition import Evidence, identify
-from nameplate.specs.registry import PARTS_FILE, load_registry
+from nameplate.specs.registry import load_registry
 
 _NO_RATING = message("no_rating")
 
@@ -113,16 +114,11 @@ def _absent(part: Part) -> Iterator[tuple[str, str]]:
 
 
 def _notes(part: Part) -> Iterator[Message]:
-    yield from part.flags
+    yield from describe_flags(part)
     if part.devices_per_part > 1:
         yield message("part_is_several_devices", part=part.name, count=part.devices_per_part)
     for conflict in part.conflicts:
-        if _of_a_peak(conflict):
+        if conflict.of.startswith(("dense_tflops.", "nominal_tflops.")):
             yield message("sources_disagree", conflict=str(conflict))
     if part.confidence and part.confidence.startswith("low"):
-        is_shipped = part.file == PARTS_FILE
-        yield message("confidence", confidence=ours(part.confidence) if is_shipped else part.confidence)
-
-
-def _of_a_peak(conflict: Conflict) -> bool:
-    return conflict.of.startswith(("dense_tflops.", "nominal_tflops."))
+        yield message("confidence", confidence=ours(part.confidence) if part.is_shipped else part.confidence)

@@ -19,7 +19,6 @@ from nameplate.base.messages import Message, Reason, message
 from nameplate.base.text import plain
 from nameplate.specs.part import Memory, Part
 from nameplate.specs.registry import (
-    PARTS_FILE,
     Registry,
     load_registry,
     normalize_name,
@@ -241,7 +240,7 @@ def _agreement(part: Part, evidence: Evidence) -> str:
     if _pci_known(part, evidence):
         said.append(f"PCI id {'/'.join(part.pci_ids)}")
     # The file alone: its folder may say whose machine this is, and a manifest is published.
-    source = "" if part.file == PARTS_FILE else f", from {Path(part.file).name}"
+    source = "" if part.is_shipped else f", from {Path(part.file).name}"
     return ", ".join(said) + source
 
 
