@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nameplate.fleet.training import assumptions
+from nameplate.fleet.training import load_training_inputs
 
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
 DOCS = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
@@ -77,10 +77,10 @@ def test_a_training_run_says_what_it_assumes_and_takes(bench):
     )
     for text in (
         "takes 40 cards of A800",
-        "a refresh costs its owner RMB",
+        "each run costs the owner RMB",
         "tokens_per_frame 160 50 … 576",
         "2.02 × 10^11",
-        "FLOPs are counted by 6N: attention over 8,192 tokens isn't in it and would be 31.0% of 6N.",
+        "FLOPs are counted by 6N: attention over 8,192 tokens isn't counted; it would be 31.0% of 6N.",
         "Where the spread comes from",
         "no experiments, failed runs, labelling or simulation",
         "goodput isn't in it yet",
@@ -92,7 +92,7 @@ def test_a_training_run_says_what_it_assumes_and_takes(bench):
 def test_a_training_run_on_fleets(bench):
     said = " ".join(bench(*TRAIN, "--fleet", "nio")[1].split())
     assert "h on NIO (nine draws in ten: " in said
-    assert "and 40 of its cards would do" in said
+    assert "; 40 of its cards would finish in time" in said
     rows = json.loads(bench(*TRAIN, "--fleet", "nio", "--fleet", "huawei", "--goodput", "--json")[1])
     assert [row["fleet"] for row in rows] == ["nio-2024-10", "huawei-2024-10"]
     assert rows[0]["not_yet"] == []
@@ -137,7 +137,7 @@ def test_seeds_repeat(bench):
     assert bench(*NEED, "--json", "--seed", 7)[1] != bench(*NEED, "--json", "--seed", 8)[1]
 
 
-def test_assumptions_are_set_by_flag(bench):
+def test_load_training_inputs_are_set_by_flag(bench):
     flags = {"--cameras": 11, "--frames-per-second": 10, "--tokens-per-frame": "50..100", "--epochs": 2}
     written = [str(each) for pair in flags.items() for each in pair]
     (row,) = json.loads(bench(*TRAIN, "--part", A800, *written, "--attention", "--json")[1])
@@ -146,9 +146,9 @@ def test_assumptions_are_set_by_flag(bench):
     assert row["run_inputs"]["cameras"]["basis"] == "given"
 
 
-def test_the_help_has_the_shipped_assumptions(bench):
+def test_the_help_has_the_shipped_load_training_inputs(bench):
     said = " ".join(bench("--help")[1].split())
-    for name, each in assumptions().items():
+    for name, each in load_training_inputs().items():
         assert f"--{name.replace('_', '-')}" in said
         spread = each.uncertain
         written = {
@@ -216,8 +216,8 @@ def test_the_commands_of_the_docs_run(bench):
         assert out
 
 
-def test_the_docs_have_the_assumptions_of_the_data():
-    for name, each in assumptions().items():
+def test_the_docs_have_the_load_training_inputs_of_the_data():
+    for name, each in load_training_inputs().items():
         spread = each.uncertain
         ends = "exact" if spread.law == "exact" else f"{spread.low:,g} … {spread.high:,g}"
         assert f"| `--{name.replace('_', '-')}` | {spread.value:,g} | {ends} |" in DOCS

@@ -110,7 +110,7 @@ def test_goodput_is_that_of_the_cards_it_takes():
 def test_one_job_can_be_too_large_for_any_number_of_cards():
     found = need(500, A800, goodput=True, **FEW)
     assert found.cards is None
-    assert "failures take what more bring" in found.reason
+    assert "failures take what more cards add" in found.reason
     assert need(500, A800, **FEW).cards > 2_000_000
 
 
@@ -122,7 +122,7 @@ def test_a_need_in_a_sentence_and_as_a_row():
     assert {f"{name}{end}" for name in TAKES for end in ("", "_p5", "_p50", "_p95")} <= row.keys()
     assert (row["reaches"], row["not_yet"], row["draws"], row["seed"]) == ("scaled", ["goodput"], 10_000, 0)
     assert [link["value"] for link in row["chain"]] == [0.975, 0.642]
-    assert need(10, H100, **FEW).sentence.endswith("no price of a server of it is known.")
+    assert need(10, H100, **FEW).sentence.endswith("the price of its servers isn't known.")
 
 
 # What money buys
@@ -181,7 +181,7 @@ def test_tokens_and_flops_of_the_articles_run():
 
 
 def test_the_assumptions_are_data_with_ends_and_source():
-    for name, each in module.assumptions().items():
+    for name, each in module.load_training_inputs().items():
         assert (each.uncertain.law == "exact") == (name == "epochs")
         assert each.source
         assert each.basis in ("cited", "assumed")
@@ -200,7 +200,7 @@ def test_attention_is_counted_on_request_and_named_otherwise():
     extra = 12 * width**2 / 128 * 8192
     assert with_.work.flop_per_token.value == pytest.approx(6 * 8e9 + extra)
     assert with_.work.convention == "6N + 12LdT"
-    assert "isn't in it and would be 31.0% of 6N" in without.work.note
+    assert "isn't counted; it would be 31.0% of 6N" in without.work.note
     assert "over 8,192 tokens is 31.0% of 6N" in with_.work.note
 
 
@@ -212,7 +212,7 @@ def test_a_published_run_took_several_times_one_pass(counted, times):
     frames = {"cameras": 1, "frames_per_second": 6.25, "tokens_per_frame": 610}
     (one,) = train(6.5e9, hours=4700, every_days=15, part=A100, **frames, **counted, **FEW)
     assert 64 / one.need.estimates["cards_exact"].value == pytest.approx(times, abs=0.5)
-    note = module.assumptions()["epochs"].note
+    note = module.load_training_inputs()["epochs"].note
     assert "about 7 times" in note
     assert "4 times with attention" in note
 
@@ -264,10 +264,10 @@ def test_a_mix_has_a_range_of_days_and_a_fleet_of_no_known_part_a_reason():
 
 
 def test_the_spread_is_traced_to_what_it_follows_from():
-    shares = trained(draws=10_000).shares
+    shares = trained(draws=10_000).sensitivity
     assert shares["days"][0].input == "tokens_per_frame"
     assert {share.input for share in shares["refresh_rmb"]} >= {"cameras", "depreciation_years"}
-    known = trained(draws=10_000, tokens_per_frame=160).shares
+    known = trained(draws=10_000, tokens_per_frame=160).sensitivity
     assert "tokens_per_frame" not in {share.input for share in known["days"]}
 
 
@@ -277,13 +277,13 @@ def test_a_run_in_a_sentence_and_as_a_row():
         "Training 8 billion parameters on 10,000 hours of clips every 14 days (9.68 × 10^21 FLOP) takes 40 "
         "cards of A800 (nine draws in ten: "
     )
-    assert "; a refresh costs its owner RMB " in found.sentence
+    assert "; each run costs the owner RMB " in found.sentence
     row = found.as_json()
     for name in ("tokens", "flop", "days", "gang_days", "refresh_rmb", "cards_exact", "power_mw"):
         assert row[f"{name}_p5"] <= row[f"{name}_p50"] <= row[f"{name}_p95"]
     (nio,) = train(8e9, fleet="nio", **RUN)
     assert " h on NIO (nine draws in ten: " in nio.sentence
-    assert "and 40 of its cards would do" in nio.sentence
+    assert "; 40 of its cards would finish in time" in nio.sentence
 
 
 def test_identical_seeds_give_identical_plans():
@@ -345,7 +345,7 @@ def test_a_bigger_budget_never_delivers_less(one, other):
 @given(st.floats(1e6, 1e12), st.floats(1, 1e6), st.floats(1, 30), st.floats(0.5, 30), st.floats(1, 5000))
 @settings(max_examples=50, deadline=None)
 def test_the_flops_are_the_product_of_what_they_follow_from(parameters, hours, cameras, frames, tokens):
-    found = module.work(
+    found = module.compute_work(
         MonteCarlo(1000),
         parameters,
         hours=hours,
@@ -366,14 +366,14 @@ def test_the_flops_are_the_product_of_what_they_follow_from(parameters, hours, c
     [
         ({"hours": None}, "--hours, --clips: how much data?; got 'neither'; expected one of the two"),
         ({"clips": 5}, "--hours, --clips: how much data?; got 'both'"),
-        ({"every_days": 0}, "--every-days: not a time between refreshes; got 0; expected days from 0.001"),
-        ({"every_days": math.nan}, "--every-days: not a time between refreshes; got nan"),
+        ({"every_days": 0}, "--every-days: not a time between runs; got 0; expected days from 0.001"),
+        ({"every_days": math.nan}, "--every-days: not a time between runs; got nan"),
         ({"hours": "nan"}, "--hours: not a number, nor a range of them; got 'nan'"),
         ({"hours": 0}, "--hours: not an input of a training run; got 0; expected a number above 0, from"),
         ({"cameras": "-1"}, "--cameras: not a number"),
         ({"tokens_per_frame": 1e30}, "--tokens-per-frame: not an input of a training run"),
-        ({"clip_seconds": 20}, "--clip-seconds: of no use here; got 20; expected --clips beside it"),
-        ({"context_tokens": 20}, "--context-tokens: of no use here; got 20; expected --attention beside it"),
+        ({"clip_seconds": 20}, "--clip-seconds: has no effect; got 20; expected --clips with it"),
+        ({"context_tokens": 20}, "--context-tokens: has no effect; got 20; expected --attention with it"),
         ({"fleet": "nio"}, "a fleet and a part at once; got '--fleet nio and --part nvidia-a800-sxm4-80gb'"),
         ({"part": (), "fleet": "byd"}, "no such fleet; got 'byd'"),
         ({"part": "nvidia-a801"}, "isn't the name of a part in the registry"),

@@ -132,7 +132,7 @@ def test_tesla_is_delivered_but_not_priced_and_the_card_it_implies_is_noted():
     assert any("stated as 67.5 EFLOPS, 1,000 TFLOPS a card; nominal by the registry's 989 is 66.8" in note
                for note in tesla.notes)  # fmt: skip
     assert tesla.size.stated_eflops == 67.5
-    assert describe_delivered(tesla).endswith("(H100: 0.464 of 989); no price of a server of it is known.")
+    assert describe_delivered(tesla).endswith("(H100: 0.464 of 989); the price of its servers isn't known.")
 
 
 def test_a_mix_is_an_interval_over_every_mix_and_never_a_guess_of_its_shares():

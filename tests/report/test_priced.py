@@ -118,7 +118,7 @@ def test_a_part_of_no_fleet_is_priced_as_one_eflops(a800_run):
     (row,) = rows(priced).values()
     assert (row["nominal"], row["part"], row["by"]) == ("1.00", "H200", "this run")
     assert row["per delivered EFLOPS"] == "–"  # nobody states what such a server costs
-    assert "no price of a server of it is known" in table(priced).lead
+    assert "the price of its servers isn't known" in table(priced).lead
 
 
 def test_a_device_of_no_known_part_prices_nothing_and_says_so(a800_run):

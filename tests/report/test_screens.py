@@ -12,7 +12,7 @@ from nameplate.base.language import use_language
 from nameplate.chain.published import shipped_figures
 from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import INPUTS, load_shipped
-from nameplate.fleet.training import assumptions
+from nameplate.fleet.training import load_training_inputs
 from nameplate.record import DTYPES
 from nameplate.report.media import terminal
 from nameplate.report.view import Column, Table, View
@@ -57,7 +57,7 @@ def known_ids():
         *(row.id for row in audit()),
         *DTYPES,
         *INPUTS,
-        *assumptions(),
+        *load_training_inputs(),
         *PHASES,
         *(f"cuda:{n}" for n in range(2)),
         "heavy right tail",

@@ -242,7 +242,7 @@ def _check_question(questions: Mapping[str, object], training: Mapping[str, obje
             "of a training run", got=f"{flag} with {asked[0]}", expected="--parameters beside it"
         )
     if "--parameters" in asked and "every_days" not in training:
-        raise InputError("how often?", where="--every-days", got="nothing", expected="days between refreshes")
+        raise InputError("how often?", where="--every-days", got="nothing", expected="days between runs")
 
 
 fleet.command("validate")(fleet_checks.validate)

@@ -36,7 +36,7 @@ def describe_delivered(cost: Cost) -> str | None:
         factors=_factors(cost.chain, part.datasheet[DTYPE].value),
     )
     if cost.price is None or cost.rmb_per_delivered_eflops is None:
-        return _("{said}; no price of a server of it is known.", said=said)
+        return _("{said}; the price of its servers isn't known.", said=said)
     return _(
         "{said}; at RMB {server} per {cards}-card server that is {price} per delivered EFLOPS.",
         said=said,

@@ -10,7 +10,7 @@ they are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -21,7 +21,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, figure, money, rmb, stated
 from nameplate.base.language import N_, _
 from nameplate.chain.published import find_default_derate
-from nameplate.fleet.catalogues import Fleet, load_shipped
+from nameplate.fleet.catalogues import Catalogue, Fleet, load_shipped
 from nameplate.fleet.describe import describe_range
 from nameplate.fleet.goodput import estimate_goodput
 from nameplate.fleet.montecarlo import (
@@ -39,9 +39,8 @@ from nameplate.fleet.size import card_tflops, round_up
 from nameplate.specs.part import shorten
 from nameplate.specs.recognition import require
 from nameplate.specs.registry import Registry, load_registry
-from nameplate.stats.uncertain import Number
 
-# What a need takes: figures of a fleet that grow with what it delivers.
+# The figures of a need: those of a fleet that are proportional to what it delivers.
 TAKES = (
     "nominal_eflops",
     "cards_exact",
@@ -51,24 +50,29 @@ TAKES = (
     "power_mw",
     "ownership_rmb_per_year",
 )
-# What a row has of the fleet it rests on, as `bench fleet cost --json` has it.
-_BASIS = ("reaches", "not_yet", "derate", "price", "chain", "inputs", "draws", "seed", "notes", "run")
+# The figures of a purchase.
+BUYS = ("delivered_eflops", "power_mw", "full_delivered_eflops")
+# What the row of a plan repeats from the row of its fleet, as `bench fleet cost --json` has it.
+_PRICING = ("reaches", "not_yet", "derate", "price", "chain", "inputs", "draws", "seed", "notes", "run")
 _MOST_CARDS = 1_000_000_000
 _MOST_EFLOPS = 1e9
-# The search for cards and their goodput ends after a few rounds, unless the job is about as large as can be.
+_MOST_RMB = 1e15
+# The search for cards and their goodput takes a few rounds, or many for a job of nearly the largest size.
 _ROUNDS = 200
+
+
+# What a need takes
 
 
 @dataclass(frozen=True)
 class Need:
     """What it takes to deliver so many EFLOPS by a part.
 
-    Each estimate of TAKES is at the inputs' values, with 5 %, 50 % and 95 % of its draws: with the cards of
-    p95 the need is met in 95 % of them. What isn't known is absent, and `reason` says why. `fleet` is the
-    fleet of so many whole cards, as `cost` prices it.
+    `estimates` holds the known figures of TAKES; with the cards of its p95, 95 % of the draws meet the need.
+    `reason` says why others aren't known. `fleet` is the fleet of so many whole cards, as `cost` prices it.
     """
 
-    asked: Estimate  # EFLOPS that are to be delivered
+    asked: Estimate  # delivered EFLOPS
     fleet: Cost
     estimates: Mapping[str, Estimate]
     reason: str | None
@@ -120,29 +124,39 @@ class Need:
             said = _("{said}, and draw {mw} MW{range}", said=said, mw=mw, range=spread)
         if self.fleet.price:
             return _("{said}.", said=said)
-        return _("{said}; no price of a server of it is known.", said=said)
+        return _("{said}; the price of its servers isn't known.", said=said)
 
     def as_json(self) -> dict[str, Any]:
         """The need as a JSON row; what isn't known is null."""
         return {
             "part": self.fleet.size.part and self.fleet.size.part.id,
             **columns("delivered_eflops", self.asked),
-            **taken(self),
-            **basis(self.fleet),
+            **need_columns(self),
+            **pricing_columns(self.fleet),
             "sentence": self.sentence,
             "reason": self.reason,
         }
 
 
-def taken(need: Need | None) -> dict[str, Any]:
+def need_columns(need: Need | None) -> dict[str, Any]:
     """Cards, servers and every figure of TAKES as columns; null where there is no need."""
-    estimates = {} if need is None else need.estimates
     return {
         "cards": None if need is None else need.cards,
         "servers": None if need is None else need.servers,
         "capex_whole_servers_rmb": None if need is None else need.capex_whole_servers_rmb,
-        **{key: each for name in TAKES for key, each in columns(name, estimates.get(name)).items()},
+        **estimate_columns(TAKES, {} if need is None else need.estimates),
     }
+
+
+def estimate_columns(names: Iterable[str], estimates: Mapping[str, Estimate]) -> dict[str, float | None]:
+    """The columns of every named figure; null where it isn't known."""
+    return {key: each for name in names for key, each in columns(name, estimates.get(name)).items()}
+
+
+def pricing_columns(fleet: Cost) -> dict[str, Any]:
+    """The chain, price, inputs and draws of a plan's fleet, as `bench fleet cost --json` has them."""
+    row = cost_row(fleet)
+    return {name: row[name] for name in _PRICING}
 
 
 def need(delivered_eflops: float, part: str, **options: Any) -> Need:
@@ -156,156 +170,74 @@ def meet(
 ) -> tuple[Need, ...]:
     """What it takes to deliver so many EFLOPS by each part; `options` are those of `cost`.
 
-    An amount has its draws, by the number and seed of `options`. Without a part, those that a derate or a
-    price is known of. Raises InputError as `cost` does, and for a need that isn't above 0.
+    The draws of a Quantity must be as many as those of `options`, by the same seed. Without a part, the plan
+    is made for every part with a known derate or price. Raises InputError as `cost` does, and for a need that
+    isn't above 0.
     """
     asked = as_quantity(math.nan if isinstance(delivered_eflops, bool) else delivered_eflops)
     if not 0 < asked.value <= _MOST_EFLOPS:
         expected = f"delivered EFLOPS above 0, {count(_MOST_EFLOPS)} at most"
         raise InputError("not a need", where="--eflops", got=asked.value, expected=expected)
-    named = parts_of(part, options)
-    ids = tuple(named)
-    ones = of_parts(dict.fromkeys(ids, 1.0), **(options | {"goodput": False, "draws": FEWEST_DRAWS}))
-    jobs = bool(options.get("goodput", False))
-    sizes = [_nominal_for(asked.value, one, goodput=jobs) for one in ones]
-    nominal = {part: size or 1.0 for part, size in zip(ids, sizes, strict=True)}
-    fleets = noted(of_parts(nominal, **options), named)
-    montecarlo = montecarlo_of(options)
-    return tuple(
-        _need(asked, fleet, montecarlo) if size is not None else _unmet(asked, fleet)
-        for fleet, size in zip(fleets, sizes, strict=True)
+    with_goodput = bool(options.get("goodput", False))
+    priced = _price_parts(
+        part, options, lambda one: _nominal_to_deliver(asked.value, one, with_goodput=with_goodput)
     )
+    montecarlo = montecarlo_of(options)
+    return tuple(_need(asked, fleet, montecarlo, is_met=nominal is not None) for fleet, nominal in priced)
 
 
-def _need(asked: Quantity, fleet: Cost, montecarlo: MonteCarlo) -> Need:
-    one = fleet.quantities(montecarlo)
-    nominal = asked / one["delivered_eflops"]
-    found = {name: (nominal * one[name]).estimate for name in TAKES if name in one}
-    return Need(asked.estimate, fleet, found | {"nominal_eflops": nominal.estimate}, fleet.reason)
-
-
-def _unmet(asked: Quantity, fleet: Cost) -> Need:
-    """No derate is known, or no number of cards will do."""
-    most = _(
-        "no {count} cards deliver that much, or one job can't get it: failures take what more bring",
+def _need(asked: Quantity, fleet: Cost, montecarlo: MonteCarlo, *, is_met: bool) -> Need:
+    if is_met:
+        one = fleet.quantities(montecarlo)
+        nominal = asked / one["delivered_eflops"]
+        found = {name: (nominal * one[name]).estimate for name in TAKES if name in one}
+        return Need(asked.estimate, fleet, found | {"nominal_eflops": nominal.estimate}, fleet.reason)
+    unmet = _(
+        "no {count} cards deliver that much, or one job can't get it: failures take what more cards add",
         count=count(_MOST_CARDS),
     )
-    return Need(asked.estimate, fleet, {}, most if fleet.reaches else fleet.reason)
+    return Need(asked.estimate, fleet, {}, unmet if fleet.reaches else fleet.reason)
 
 
-def _nominal_for(eflops: float, one: Cost, *, goodput: bool) -> float | None:
-    """Nominal EFLOPS, in whole cards where those are known, that deliver so many; None where none do."""
+def _nominal_to_deliver(eflops: float, one: Cost, *, with_goodput: bool) -> float | None:
+    """Nominal EFLOPS that deliver so many, in whole cards if their nominal is known; None where none do."""
     if one.derate is None:
         return None
-    if one.size.card_tflops is None:
+    card = one.size.card_tflops
+    if card is None:
         nominal = eflops / one.derate
         return nominal if nominal <= _MOST_EFLOPS else None
-    cards = _cards_for(eflops, one.size.card_tflops * one.derate / TFLOPS_PER_EFLOPS, goodput=goodput)
-    return None if cards is None else cards * one.size.card_tflops / TFLOPS_PER_EFLOPS
+    cards = _find_cards(eflops, card * one.derate / TFLOPS_PER_EFLOPS, with_goodput=with_goodput)
+    return None if cards is None else cards * card / TFLOPS_PER_EFLOPS
 
 
-def _cards_for(eflops: float, of_card: float, *, goodput: bool) -> int | None:
-    """The fewest cards that deliver so many EFLOPS, `of_card` each before failures; None where none do.
+def _find_cards(eflops: float, card_eflops: float, *, with_goodput: bool) -> int | None:
+    """The fewest cards that deliver so many EFLOPS; None where no number of cards does.
 
-    With goodput the number is found from below: cards ← EFLOPS ÷ (of a card × goodput of so many cards).
+    `card_eflops` is what one card delivers before failures. Goodput depends on the number of cards, so the
+    number is found from below: cards ← EFLOPS ÷ (EFLOPS of a card × goodput of so many cards).
     """
     cards = 0
     for _round in range(_ROUNDS):
-        share = estimate_goodput(max(cards, 1)).goodput.value if goodput else 1.0
-        if eflops > _MOST_CARDS * of_card * share:
+        goodput = estimate_goodput(max(cards, 1)).goodput.value if with_goodput else 1.0
+        if eflops > _MOST_CARDS * card_eflops * goodput:
             return None
-        found = round_up(eflops / (of_card * share)) or 1
-        if found <= cards:
+        needed = round_up(eflops / (card_eflops * goodput)) or 1
+        if needed <= cards:
             return cards
-        cards = found
+        cards = needed
     return None
-
-
-# What plans rest on
-
-
-def names_of(given: str | Sequence[str]) -> tuple[str, ...]:
-    """One name, or several."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def parts_of(part: str | Sequence[str], options: Mapping[str, Any]) -> dict[str, str | None]:
-    """These parts by id, once each, with what a short name was taken for.
-
-    None given: those that a derate or a price is known of. Raises InputError for a name that the registry
-    doesn't know.
-    """
-    known = load_registry(options.get("parts") or ())
-    named = [require(name, known) for name in names_of(part)]
-    if not named:
-        return dict.fromkeys(_known_of(known, options))
-    notes: dict[str, str | None] = {}
-    for each in named:
-        notes[each.part.id] = notes.get(each.part.id) or each.note
-    return notes
-
-
-def noted(fleets: Sequence[Cost], notes: Mapping[str, str | None]) -> tuple[Cost, ...]:
-    """The fleets, each with the note on the name of its part before its own."""
-    found = []
-    for each in fleets:
-        note = notes.get(each.size.part.id) if each.size.part else None
-        found.append(replace(each, notes=(note, *each.notes)) if note else each)
-    return tuple(found)
-
-
-def _known_of(known: Registry, options: Mapping[str, Any]) -> list[str]:
-    listed = options.get("catalogue") or load_shipped()
-    priced = {price.part for price in listed.price}
-    priced |= {require(name, known).part.id for name in options.get("price") or ()}
-    return [
-        part.id
-        for part in known.parts.values()
-        if card_tflops(part) is not None
-        and (part.id in priced or find_default_derate(part.id) or listed.default_derate(part.id))
-    ]
-
-
-def of_parts(sizes: Mapping[str, float], **options: Any) -> tuple[Cost, ...]:
-    """So many nominal EFLOPS of each part, by its id, priced together; `options` are those of `cost`."""
-    if not sizes:
-        return ()
-    known, listed = load_registry(options.get("parts") or ()), options.get("catalogue") or load_shipped()
-    today = date.today().isoformat()
-    fleets = tuple(
-        Fleet(
-            id=f"plan-{index}",
-            name=shorten(known.parts[part].name),
-            as_of=today,
-            part=part,
-            eflops=float(eflops),
-            source="planned",
-        )
-        for index, (part, eflops) in enumerate(sizes.items(), start=1)
-    )
-    planned = listed.model_copy(update={"fleet": fleets})
-    return cost([fleet.id for fleet in fleets], **(options | {"catalogue": planned}))
-
-
-def basis(fleet: Cost) -> dict[str, Any]:
-    """What a plan rests on: chain, price, inputs and draws, as `bench fleet cost --json` has them."""
-    row = cost_row(fleet)
-    return {name: row[name] for name in _BASIS}
 
 
 # What a budget buys
 
-# What a budget buys.
-BUYS = ("delivered_eflops", "power_mw", "full_delivered_eflops")
-_MOST_RMB = 1e15
-
 
 @dataclass(frozen=True)
 class Purchase:
-    """What a budget buys of a part, in whole servers: alone, and (`full_`) with their fabric and spares.
+    """What a budget buys of a part, in whole servers: alone, or (`full_`) with their fabric and spares.
 
-    The servers are at the inputs' values; the estimates of BUYS are of as many as each draw's price allows.
-    `first_in` is the share of draws in which this part delivers most.
+    The servers are at the inputs' values. `estimates` holds the known figures of BUYS, in each draw for the
+    servers that its price allows. `first_in` is the share of draws in which this part delivers most.
     """
 
     budget_rmb: float
@@ -333,7 +265,7 @@ class Purchase:
 
     @property
     def sentence(self) -> str | None:
-        """What the budget buys and that delivers, in one sentence; None where that isn't known."""
+        """What the budget buys, and what that delivers, in one sentence; None where that isn't known."""
         bare, full = (self.estimates.get(name) for name in ("delivered_eflops", "full_delivered_eflops"))
         if bare is None or full is None:
             return None
@@ -362,84 +294,142 @@ class Purchase:
             "cards": self.cards,
             "full_servers": self.full_servers,
             "full_cards": self.full_cards,
-            **{key: each for name in BUYS for key, each in columns(name, self.estimates.get(name)).items()},
-            **basis(self.fleet),
+            **estimate_columns(BUYS, self.estimates),
+            **pricing_columns(self.fleet),
             "sentence": self.sentence,
             "reason": self.reason,
         }
 
 
 def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) -> tuple[Purchase, ...]:
-    """What a budget in RMB buys of each part, the one that delivers most first; `options` are as for `cost`.
+    """What a budget in RMB buys of each part, the part that delivers most first; `options` as for `cost`.
 
-    Without a part, those that a derate or a price is known of. Parts without a price, or a derate, come last
-    with the reason. Goodput is that of as many cards as the servers alone have. Raises InputError as `cost`
+    Without a part, the plan is made for every part with a known derate or price. Parts without one of them
+    come last, with the reason. Goodput is that of the cards of the servers alone. Raises InputError as `cost`
     does, and for a budget that isn't above 0.
     """
     if isinstance(budget_rmb, bool) or not 0 < budget_rmb <= _MOST_RMB:
         expected = f"RMB above 0, {count(_MOST_RMB)} at most"
         raise InputError("not a budget", where="--budget-rmb", got=budget_rmb, expected=expected)
-    named = parts_of(part, options)
-    ids = tuple(named)
-    ones = of_parts(dict.fromkeys(ids, 1.0), **(options | {"goodput": False, "draws": FEWEST_DRAWS}))
-    sizes = {part: _nominal_of(budget_rmb, one) or 1.0 for part, one in zip(ids, ones, strict=True)}
-    montecarlo, bought = montecarlo_of(options), []
-    for fleet in noted(of_parts(sizes, **options), named):
-        one = fleet.quantities(montecarlo)
-        delivered = _of(_servers(budget_rmb, one, "capex_rmb"), one, "delivered_eflops")
-        bought.append((_purchase(budget_rmb, fleet, one), delivered))
-    return _ranked(bought)
+    priced = _price_parts(part, options, lambda one: _nominal_to_buy(budget_rmb, one))
+    montecarlo = montecarlo_of(options)
+    return _rank([_buy(budget_rmb, fleet, montecarlo) for fleet, _nominal in priced])
 
 
-def _nominal_of(budget_rmb: float, one: Cost) -> float | None:
-    """Nominal EFLOPS of the servers that a budget buys; None where it buys none, or none that is known."""
-    if one.price is None or one.size.card_tflops is None:
+def _nominal_to_buy(budget_rmb: float, one: Cost) -> float | None:
+    """Nominal EFLOPS of the servers that a budget buys; None where a price or a nominal isn't known."""
+    card = one.size.card_tflops
+    if one.price is None or card is None:
         return None
     servers = (as_quantity(budget_rmb) / one.price.server_rmb).floor().value
-    return servers * one.price.cards_per_server * one.size.card_tflops / TFLOPS_PER_EFLOPS
+    return servers * one.price.cards_per_server * card / TFLOPS_PER_EFLOPS
 
 
-def _servers(budget_rmb: float, one: Mapping[str, Quantity], capex: str) -> Quantity | None:
-    """Whole servers at what one costs: bare, or with fabric and spares."""
-    if capex not in one:
-        return None
-    return (as_quantity(budget_rmb) / (one[capex] / one["servers_exact"])).floor()
+def _buy(budget_rmb: float, fleet: Cost, montecarlo: MonteCarlo) -> tuple[Purchase, Quantity | None]:
+    """The purchase of one part, and what its servers alone deliver."""
+    one = fleet.quantities(montecarlo)
 
+    def buy_servers(capex: str) -> Quantity | None:
+        if capex not in one:
+            return None
+        return (as_quantity(budget_rmb) / (one[capex] / one["servers_exact"])).floor()
 
-def _of(servers: Quantity | None, one: Mapping[str, Quantity], name: str) -> Quantity | None:
-    """A figure of so many servers."""
-    return None if servers is None or name not in one else servers / one["servers_exact"] * one[name]
+    def scale(name: str, servers: Quantity | None) -> Quantity | None:
+        return None if servers is None or name not in one else servers / one["servers_exact"] * one[name]
 
-
-def _purchase(budget_rmb: float, fleet: Cost, one: Mapping[str, Quantity]) -> Purchase:
-    bare, full = (_servers(budget_rmb, one, capex) for capex in ("capex_rmb", "full_capex_rmb"))
-    found = {
-        "delivered_eflops": _of(bare, one, "delivered_eflops"),
-        "power_mw": _of(bare, one, "power_mw"),
-        "full_delivered_eflops": _of(full, one, "delivered_eflops"),
-    }
-    estimates = {name: each.estimate for name, each in found.items() if each is not None}
+    bare, full = buy_servers("capex_rmb"), buy_servers("full_capex_rmb")
+    delivered = scale("delivered_eflops", bare)
+    quantities = (delivered, scale("power_mw", bare), scale("delivered_eflops", full))
+    estimates = {name: each.estimate for name, each in zip(BUYS, quantities, strict=True) if each is not None}
     servers, full_servers = (None if each is None else int(each.value) for each in (bare, full))
     too_little = _("{rmb} is less than one server costs", rmb=rmb(budget_rmb))
     reason = too_little if servers == 0 else fleet.reason
-    return Purchase(budget_rmb, fleet, servers, full_servers, estimates, reason)
+    return Purchase(budget_rmb, fleet, servers, full_servers, estimates, reason), delivered
 
 
-def _ranked(bought: Sequence[tuple[Purchase, Quantity | None]]) -> tuple[Purchase, ...]:
-    """The one that delivers most first, those of which that isn't known last."""
-    known = [(each, delivered) for each, delivered in bought if delivered is not None]
-    known.sort(key=lambda pair: -pair[1].value)
-    shares = _first_in([delivered.draws for _each, delivered in known])
-    ranked = [
-        replace(each, rank=rank, first_in=share)
-        for rank, ((each, _delivered), share) in enumerate(zip(known, shares, strict=True), start=1)
+def _rank(bought: Sequence[tuple[Purchase, Quantity | None]]) -> tuple[Purchase, ...]:
+    """The purchase that delivers most first; those whose EFLOPS aren't known last."""
+    known = [(purchase, delivered) for purchase, delivered in bought if delivered is not None]
+    known.sort(key=lambda each: -each[1].value)
+    ranked = []
+    if known:
+        draws = np.stack(np.broadcast_arrays(*(delivered.draws for _purchase, delivered in known)))
+        first = np.argmax(draws, axis=0)
+        for index, (purchase, _delivered) in enumerate(known):
+            ranked.append(replace(purchase, rank=index + 1, first_in=float(np.mean(first == index))))
+    return (*ranked, *(purchase for purchase, delivered in bought if delivered is None))
+
+
+# Fleets of one part each
+
+
+def as_names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name, or several, as a tuple."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _price_parts(
+    part: str | Sequence[str], options: Mapping[str, Any], size_of: Callable[[Cost], float | None]
+) -> list[tuple[Cost, float | None]]:
+    """A priced fleet of each part, with its size in nominal EFLOPS.
+
+    `size_of` finds the size from the Cost of one nominal EFLOPS of the part. Where there is none, the fleet
+    is that one EFLOPS, and says why.
+    """
+    known, listed = load_registry(options.get("parts") or ()), options.get("catalogue") or load_shipped()
+    notes = _find_parts(part, known, listed, options)
+    one_each = dict.fromkeys(notes, 1.0)
+    few = {**options, "goodput": False, "draws": FEWEST_DRAWS}
+    sizes = [size_of(one) for one in _price_fleets(one_each, known, listed, few)]
+    nominal = {id_: size or 1.0 for id_, size in zip(notes, sizes, strict=True)}
+    fleets = _price_fleets(nominal, known, listed, options)
+    return [
+        (replace(fleet, notes=(note, *fleet.notes)) if note else fleet, size)
+        for fleet, note, size in zip(fleets, notes.values(), sizes, strict=True)
     ]
-    return (*ranked, *(each for each, delivered in bought if delivered is None))
 
 
-def _first_in(figures: Sequence[Number]) -> list[float]:
-    """In what share of draws each figure is the largest; of equal ones the first is."""
-    if not figures:
-        return []
-    first = np.argmax(np.stack(np.broadcast_arrays(*figures)), axis=0)
-    return [float(np.mean(first == at)) for at in range(len(figures))]
+def _find_parts(
+    part: str | Sequence[str], known: Registry, listed: Catalogue, options: Mapping[str, Any]
+) -> dict[str, str | None]:
+    """The named parts by id, each with the note on its name, if there is one.
+
+    Without a name, every part with a known derate or price. Raises InputError for a name that the registry
+    doesn't know.
+    """
+    named = [require(name, known) for name in as_names(part)]
+    notes: dict[str, str | None] = {}
+    for each in named:
+        notes[each.part.id] = notes.get(each.part.id) or each.note
+    if named:
+        return notes
+    priced = {price.part for price in listed.price}
+    priced |= {require(name, known).part.id for name in options.get("price") or ()}
+    return {
+        part.id: None
+        for part in known.parts.values()
+        if card_tflops(part) is not None
+        and (part.id in priced or find_default_derate(part.id) or listed.default_derate(part.id))
+    }
+
+
+def _price_fleets(
+    nominal: Mapping[str, float], known: Registry, listed: Catalogue, options: Mapping[str, Any]
+) -> tuple[Cost, ...]:
+    """So many nominal EFLOPS of each part, by its id, priced together."""
+    if not nominal:
+        return ()
+    today = date.today().isoformat()
+    fleets = tuple(
+        Fleet(
+            id=f"plan-{index}",
+            name=shorten(known.parts[part].name),
+            as_of=today,
+            part=part,
+            eflops=float(eflops),
+            source="planned",
+        )
+        for index, (part, eflops) in enumerate(nominal.items(), start=1)
+    )
+    planned = listed.model_copy(update={"fleet": fleets})
+    return cost([fleet.id for fleet in fleets], **{**options, "catalogue": planned})

@@ -1,15 +1,15 @@
-"""A training run, planned: from hours of clips to tokens, FLOPs, days on a fleet, cards in time, and RMB.
+"""A training run, planned: tokens and FLOPs of hours of clips, days on a fleet, cards in time, and RMB.
 
     tokens  = seconds of clips × cameras × frames a second × tokens a frame × passes over the data
     FLOP    = tokens × FLOP a token
     days    = FLOP ÷ (delivered EFLOPS × 10^18 × 86,400)
-    needed  = FLOP ÷ (days between refreshes × 10^18 × 86,400), in delivered EFLOPS
+    needed  = FLOP ÷ (days between runs × 10^18 × 86,400), in delivered EFLOPS
     refresh = FLOP × what a delivered EFLOPS costs its owner a year ÷ (10^18 × 86,400 × 365), in RMB
 
-FLOP a token is 6N: 2N forward and 4N backward, N being the parameters that work on each token (Kaplan et al.,
-arXiv 2001.08361, section 2.1). With attention it is 6N + 12LdT: T tokens of context in L layers of width d,
-the half that a causal mask hides not taken off, as Megatron, PaLM and nanoGPT count. L and d follow from
-N = 12Ld² and d ÷ L.
+FLOP a token is 6N, 2N forward and 4N backward; N are the parameters that work on each token (Kaplan et al.,
+arXiv 2001.08361, section 2.1). With attention it is 6N + 12LdT: T tokens of context in L layers of width d.
+The half that a causal mask hides is counted, as in Megatron, PaLM and nanoGPT. L and d follow from N = 12Ld²
+and d ÷ L.
 
 It is one training run: no experiments, failed runs, labelling or simulation, no encoder before the tokens.
 """
@@ -42,13 +42,13 @@ from nameplate.fleet.montecarlo import (
     montecarlo_of,
 )
 from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
-from nameplate.fleet.plan import Need, basis, meet, names_of, taken
+from nameplate.fleet.plan import Need, as_names, estimate_columns, meet, need_columns, pricing_columns
 from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.rows import columns
 from nameplate.stats.uncertain import Written, read_uncertain
 
 FILE = "training.toml"
-# What is known of a run on a fleet.
+# The figures of a run on a fleet.
 RUNS = ("days", "gang_days", "refresh_rmb")
 _SECONDS_PER_HOUR, _SECONDS_PER_DAY = 3_600, 86_400
 FLOP_PER_EFLOPS_DAY = 1e18 * _SECONDS_PER_DAY
@@ -58,14 +58,13 @@ _PARAMETERS = 12  # of a layer, by width²
 # Of an input: far beyond any run, and well within what floating point holds of their product.
 _LEAST, _MOST = 1e-9, 1e18
 _SHORTEST, _LONGEST = 0.001, 100_000  # days
-_UNITS = {"parameters": "parameters", "hours": "hours", "clips": "clips"}
 
 
-# What a run is made of
+# The work of a run
 
 
 class TrainingInput(Spreading):
-    """An assumption about a training run, where the user says nothing else."""
+    """The default of an input of a training run."""
 
     value: Positive
     unit: Text
@@ -76,25 +75,25 @@ class TrainingInput(Spreading):
     note: Text | None = None
 
 
-class _File(FrozenModel):
+class _TrainingFile(FrozenModel):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     input: dict[str, TrainingInput]
 
 
 @cache
-def assumptions() -> Mapping[str, TrainingInput]:
-    """The shipped assumptions by name, checked."""
-    return parse_toml(_File, read_packaged("nameplate.fleet", FILE), FILE).input
+def load_training_inputs() -> Mapping[str, TrainingInput]:
+    """The default inputs by name, checked."""
+    return parse_toml(_TrainingFile, read_packaged("nameplate.fleet", FILE), FILE).input
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one training run computes; `inputs` are what it follows from."""
+    """The tokens and FLOPs of one training run, and the inputs that they follow from."""
 
     tokens: Quantity
     parameters_flop: Quantity  # 6N, a token
     attention_flop: Quantity  # 12LdT, a token, whether it is counted or not
-    attention: bool  # whether it is
+    attention: bool  # whether it is counted
     context_tokens: float
     inputs: Mapping[str, UsedInput]
 
@@ -115,21 +114,20 @@ class Work:
 
     @property
     def note(self) -> str:
-        """How FLOPs are counted, and what attention is of them, or would be."""
-        share = self.attention_flop.value / self.parameters_flop.value
+        """How FLOPs are counted, and how large attention's share is or would be."""
         text = (
             N_("FLOPs are counted by {convention}: attention over {count} tokens is {share} of 6N")
             if self.attention
             else N_(
-                "FLOPs are counted by {convention}: attention over {count} tokens isn't in it and would be "
+                "FLOPs are counted by {convention}: attention over {count} tokens isn't counted; it would be "
                 "{share} of 6N"
             )
         )
-        tokens = count(self.context_tokens)
-        return _(text, convention=self.convention, count=tokens, share=percent(share))
+        share = percent(self.attention_flop.value / self.parameters_flop.value)
+        return _(text, convention=self.convention, count=count(self.context_tokens), share=share)
 
 
-def work(
+def compute_work(
     montecarlo: MonteCarlo,
     parameters: Written,
     *,
@@ -140,74 +138,75 @@ def work(
 ) -> Work:
     """The tokens and FLOPs of a run on so many hours of clips, or so many clips.
 
-    `assumed` sets `assumptions()` by name. Raises InputError unless one of `hours` and `clips` is given, and
-    for an input that can't be used.
+    `assumed` sets inputs of `load_training_inputs` by name. Raises InputError unless one of `hours` and
+    `clips` is given, and for an input that can't be used.
     """
     if (hours is None) == (clips is None):
         got = "neither" if hours is None else "both"
         raise InputError("how much data?", where="--hours, --clips", got=got, expected="one of the two")
     given = {"parameters": parameters, "hours": hours, "clips": clips, **assumed}
-    unused = _unused(hours=hours is not None, attention=attention)
+    # The inputs that have no effect, each with the flag that would give it one.
+    unused = {"clip_seconds": "--clips"} if clips is None else {}
+    if not attention:
+        unused |= {"context_tokens": "--attention", "width_over_layers": "--attention"}
     for name, flag in unused.items():
         if given.get(name) is not None:
-            where, expected = f"--{name.replace('_', '-')}", f"{flag} beside it"
-            raise InputError("of no use here", where=where, got=given[name], expected=expected)
-    stated = {name: _used(name, each) for name, each in given.items() if each is not None}
-    inputs = {name: _shipped(name, each) for name, each in assumptions().items()} | stated
-    of = {name: _amount(each, montecarlo) for name, each in inputs.items()}
+            expected = f"{flag} with it"
+            raise InputError("has no effect", where=_flag(name), got=given[name], expected=expected)
+    inputs = {name: _use_default(name, each) for name, each in load_training_inputs().items()}
+    inputs |= {name: _use_given(name, each) for name, each in given.items() if each is not None}
+    of = {name: _draw(each, montecarlo) for name, each in inputs.items()}
     seconds = of["clips"] * of["clip_seconds"] if hours is None else of["hours"] * _SECONDS_PER_HOUR
-    tokens = seconds * of["cameras"] * of["frames_per_second"] * of["tokens_per_frame"] * of["epochs"]
-    per_token = of["parameters"] * _PER_PARAMETER
-    attended = _attention(of["parameters"], of["width_over_layers"], of["context_tokens"])
-    used = {name: each for name, each in inputs.items() if name not in unused}
-    return Work(tokens, per_token, attended, attention, inputs["context_tokens"].uncertain.value, used)
+    # 12LdT, where N = 12Ld² and d = L × width over layers
+    width_over_layers = of["width_over_layers"]
+    layers = (of["parameters"] / (width_over_layers * width_over_layers * _PARAMETERS)) ** (1 / 3)
+    return Work(
+        seconds * of["cameras"] * of["frames_per_second"] * of["tokens_per_frame"] * of["epochs"],
+        of["parameters"] * _PER_PARAMETER,
+        layers * layers * width_over_layers * of["context_tokens"] * _PER_ATTENDED,
+        attention,
+        inputs["context_tokens"].uncertain.value,
+        {name: each for name, each in inputs.items() if name not in unused},
+    )
 
 
-def _unused(*, hours: bool, attention: bool) -> dict[str, str]:
-    """The assumptions that nothing follows from, each with the flag that it would go with."""
-    clips = {"clip_seconds": "--clips"} if hours else {}
-    attended = ("context_tokens", "width_over_layers")
-    return clips if attention else clips | dict.fromkeys(attended, "--attention")
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
-def _attention(parameters: Quantity, width_over_layers: Quantity, context: Quantity) -> Quantity:
-    """12LdT, where N = 12Ld² and d = L × width over layers: FLOP a token."""
-    layers = (parameters / (width_over_layers * width_over_layers * _PARAMETERS)) ** (1 / 3)
-    return layers * layers * width_over_layers * context * _PER_ATTENDED
-
-
-def _used(name: str, given: Written) -> UsedInput:
-    flag = f"--{name.replace('_', '-')}"
+def _use_given(name: str, given: Written) -> UsedInput:
+    flag, default = _flag(name), load_training_inputs().get(name)
     number = read_uncertain(given, flag)
     if number.low < _LEAST or number.high > _MOST:
         expected = f"a number above 0, from {_LEAST:g} to {_MOST:g}"
         raise InputError("not an input of a training run", where=flag, got=given, expected=expected)
-    unit = _UNITS[name] if name in _UNITS else assumptions()[name].unit
+    # parameters, hours and clips have no default, and are units themselves
+    unit = default.unit if default else name
     return UsedInput(name, unit, number, "given", _("given by {flag}", flag=flag), name)
 
 
-def _shipped(name: str, entry: TrainingInput) -> UsedInput:
-    source = f"{entry.source} ({entry.as_of})" + (f"; {entry.note}" if entry.note else "")
-    return UsedInput(name, entry.unit, entry.uncertain, entry.basis, source, name)
+def _use_default(name: str, default: TrainingInput) -> UsedInput:
+    source = f"{default.source} ({default.as_of})" + (f"; {default.note}" if default.note else "")
+    return UsedInput(name, default.unit, default.uncertain, default.basis, source, name)
 
 
-def _amount(used: UsedInput, montecarlo: MonteCarlo) -> Quantity:
-    """The input with its draws, in 64 bits: FLOPs may be more than 32 hold."""
-    drawn = montecarlo.draw(used.draws_name, used.uncertain)
-    exact = isinstance(drawn, float | int)
-    return Quantity(used.uncertain.value, drawn if exact else np.asarray(drawn, dtype=np.float64))
+def _draw(used: UsedInput, montecarlo: MonteCarlo) -> Quantity:
+    """The input with its draws, in 64 bits: FLOPs may be more than 32 bits hold."""
+    draws = montecarlo.draw(used.draws_name, used.uncertain)
+    is_exact = isinstance(draws, float | int)
+    return Quantity(used.uncertain.value, draws if is_exact else np.asarray(draws, dtype=np.float64))
 
 
-# What it takes
+# The run on a fleet, or on the cards that it needs
 
 
 @dataclass(frozen=True)
 class Training:
     """A training run on a fleet, and the cards of its part that finish it in time.
 
-    The fleet is a given one, or the whole cards that `need` says. `estimates` holds what is known of RUNS:
-    days, those at the pace of the slowest of the cards, and what owning the fleet costs in the time used.
-    `shares` traces the spread of days and of RMB to inputs.
+    The fleet is a `given` one, or the whole cards of `need`. `estimates` holds the known figures of RUNS: the
+    days, the days at the slowest card's pace, and what owning the fleet costs in the time used. `sensitivity`
+    traces the spread of days and RMB to inputs.
     """
 
     work: Work
@@ -216,7 +215,7 @@ class Training:
     fleet: Cost
     need: Need | None
     estimates: Mapping[str, Estimate]
-    shares: Mapping[str, tuple[SensitivityIndex, ...]]
+    sensitivity: Mapping[str, tuple[SensitivityIndex, ...]]
 
     @property
     def needed(self) -> Quantity:
@@ -231,15 +230,15 @@ class Training:
 
     @property
     def sentence(self) -> str | None:
-        """What the run takes, in one sentence; None where nothing of that is known."""
+        """What the run takes, in one sentence; None where the days aren't known."""
         days, refresh = self.estimates.get("days"), self.estimates.get("refresh_rmb")
         if days is None or days.value is None:
             return None
-        takes = self._on_fleet(days) if self.given else self._of_part()
+        takes = self._describe_days(days) if self.given else self._describe_cards()
         said = _("{run} takes {what}", run=self.run, what=takes)
         if refresh is not None and refresh.value is not None:
             said = _(
-                "{said}; a refresh costs its owner {rmb}{range}",
+                "{said}; each run costs the owner {rmb}{range}",
                 said=said,
                 rmb=rmb(refresh.value),
                 range=describe_range(refresh, money),
@@ -248,7 +247,7 @@ class Training:
 
     @property
     def run(self) -> str:
-        """What is trained, on what, how often, and the FLOPs of that."""
+        """The run in words: parameters, data, how often, and FLOPs."""
         inputs = self.work.inputs
         data = next(inputs[name].uncertain.value for name in ("hours", "clips") if name in inputs)
         text = (
@@ -265,18 +264,18 @@ class Training:
             flop=scientific(self.work.flop.value),
         )
 
-    def _on_fleet(self, days: Estimate) -> str:
+    def _describe_days(self, days: Estimate) -> str:
         said = _(
             "{time} on {fleet}{range}",
-            time=time_of(days.value),
+            time=format_days(days.value),
             fleet=_(self.fleet.size.name),
-            range=describe_range(days, time_of),
+            range=describe_range(days, format_days),
         )
         if self.need is None or self.need.cards is None or self.fleet.size.part is None:
             return said
-        return _("{said}, and {count} of its cards would do", said=said, count=count(self.need.cards))
+        return _("{said}; {count} of its cards would finish in time", said=said, count=count(self.need.cards))
 
-    def _of_part(self) -> str:
+    def _describe_cards(self) -> str:
         cards = None if self.need is None else self.need.estimates.get("cards_exact")
         if self.need is None or cards is None:
             nominal = figure(self.fleet.size.nominal_eflops)
@@ -303,12 +302,12 @@ class Training:
             **columns("flop_per_token", self.work.flop_per_token.estimate),
             **columns("flop", self.work.flop.estimate),
             "on_cards": self.fleet.size.cards if self.estimates else None,
-            **{key: each for name in RUNS for key, each in columns(name, self.estimates.get(name)).items()},
+            **estimate_columns(RUNS, self.estimates),
             **columns("needed_eflops", self.needed.estimate),
-            **taken(self.need),
-            **basis(self.fleet),
+            **need_columns(self.need),
+            **pricing_columns(self.fleet),
             "run_inputs": {name: each.as_json() for name, each in self.work.inputs.items()},
-            "sensitivity": {name: [vars(share) for share in each] for name, each in self.shares.items()},
+            "sensitivity": {name: [vars(index) for index in each] for name, each in self.sensitivity.items()},
             "sentence": self.sentence,
             "reason": self.reason,
         }
@@ -325,40 +324,33 @@ def train(
     part: str | Sequence[str] = (),
     **options: Any,
 ) -> tuple[Training, ...]:
-    """What training a model takes that is refreshed every so many days: on fleets, or by parts.
+    """What it takes to train a model every so many days: on fleets, or on cards of parts.
 
     The data are so many `hours` of clips, or `clips`. Numbers may be ranges, as `read_uncertain` takes them;
-    `options` are `assumptions()` by name (`cameras=11`) and those of `cost`. Of a fleet it says the days, and
-    the cards of its part that would do; of a part the cards. Without either, it is of the parts that a derate
-    or a price is known of.
+    `options` are the inputs of `load_training_inputs` by name (`cameras=11`), and those of `cost`. A fleet's
+    answer is the days, and the cards of its part that finish in time; a part's answer is these cards. Without
+    either, the plan is made for every part with a known derate or price.
 
-    Raises InputError as `cost` does, for fleets and parts at once, and for what can't be planned with.
+    Raises InputError as `cost` does, for fleets and parts at once, and for an input that can't be used.
     """
-    assumed = {name: options.pop(name) for name in assumptions() if name in options}
-    fleets, parts = names_of(fleet), names_of(part)
+    assumed = {name: options.pop(name) for name in load_training_inputs() if name in options}
+    fleets, parts = as_names(fleet), as_names(part)
     if fleets and parts:
         got = f"--fleet {fleets[0]} and --part {parts[0]}"
         raise InputError("a fleet and a part at once", got=got, expected="one of the two")
     if isinstance(every_days, bool) or not _SHORTEST <= every_days <= _LONGEST:
         expected = f"days from {stated(_SHORTEST)} to {stated(_LONGEST)}"
-        raise InputError(
-            "not a time between refreshes", where="--every-days", got=every_days, expected=expected
-        )
+        raise InputError("not a time between runs", where="--every-days", got=every_days, expected=expected)
     montecarlo = montecarlo_of(options)
-    asked = work(montecarlo, parameters, hours=hours, clips=clips, attention=attention, **assumed)
-    planner = _Planner(asked, every_days, montecarlo)
-    needed = asked.flop / (every_days * FLOP_PER_EFLOPS_DAY)
+    work = compute_work(montecarlo, parameters, hours=hours, clips=clips, attention=attention, **assumed)
+    needed = work.flop / (every_days * FLOP_PER_EFLOPS_DAY)
+    planner = _Planner(work, every_days, montecarlo)
     if not fleets:
-        return tuple(planner.of_part(need) for need in meet(needed, parts, **options))
+        return tuple(planner.plan_part(need) for need in meet(needed, parts, **options))
     held = cost(fleets, **options)
-    ids = tuple(dict.fromkeys(each.id for one in held for each in one.size.parts))
-    met = dict(zip(ids, meet(needed, ids, **options), strict=True)) if ids else {}
-    return tuple(planner.on_fleet(each, _need_of(each, met)) for each in held)
-
-
-def _need_of(fleet: Cost, met: Mapping[str, Need]) -> Need | None:
-    """The need of a fleet's own part; None for a mix, and where what the fleet delivers isn't known."""
-    return None if fleet.size.part is None or fleet.reaches is None else met.get(fleet.size.part.id)
+    ids = tuple(dict.fromkeys(part.id for fleet in held for part in fleet.size.parts))
+    needs = dict(zip(ids, meet(needed, ids, **options), strict=True)) if ids else {}
+    return tuple(planner.plan_fleet(each, needs) for each in held)
 
 
 @dataclass(frozen=True)
@@ -369,54 +361,59 @@ class _Planner:
     every_days: float
     montecarlo: MonteCarlo
 
-    def of_part(self, need: Need) -> Training:
+    def plan_part(self, need: Need) -> Training:
         """The run on the whole cards that finish it in time."""
-        found = self._figures(need.fleet) if need.estimates else {}
-        return self._training(need.fleet, need, found, given=False)
+        return self._plan(need.fleet, need, self._compute(need.fleet) if need.estimates else {}, given=False)
 
-    def on_fleet(self, fleet: Cost, need: Need | None) -> Training:
-        """The run on a fleet; on a mix, the least and the most over its parts."""
-        if not fleet.mix:
-            return self._training(fleet, need, self._figures(fleet), given=True)
-        pure = [self._figures(each) for each in fleet.mix]
-        found = {
-            name: enclose([each[name].estimate for each in pure])
-            for name in RUNS
-            if all(name in each for each in pure)
-        }
-        return Training(self.work, self.every_days, True, fleet, None, found, {})
+    def plan_fleet(self, fleet: Cost, needs: Mapping[str, Need]) -> Training:
+        """The run on a fleet; for a mix, the range over its parts. `needs` are by part."""
+        if fleet.mix:
+            pure = [self._compute(each) for each in fleet.mix]
+            estimates = {
+                name: enclose([each[name].estimate for each in pure])
+                for name in RUNS
+                if all(name in each for each in pure)
+            }
+            return Training(self.work, self.every_days, True, fleet, None, estimates, {})
+        part = fleet.size.part
+        need = needs.get(part.id) if part is not None and fleet.reaches is not None else None
+        return self._plan(fleet, need, self._compute(fleet), given=True)
 
-    def _training(
-        self, fleet: Cost, need: Need | None, found: Mapping[str, Quantity], *, given: bool
+    def _plan(
+        self, fleet: Cost, need: Need | None, quantities: Mapping[str, Quantity], *, given: bool
     ) -> Training:
-        estimates = {name: each.estimate for name, each in found.items()}
-        shares = {
-            name: self._shares(fleet, name, each) for name, each in found.items() if name != "gang_days"
-        }
-        return Training(self.work, self.every_days, given, fleet, need, estimates, shares)
+        return Training(
+            self.work,
+            self.every_days,
+            given,
+            fleet,
+            need,
+            {name: each.estimate for name, each in quantities.items()},
+            {name: self._rank(fleet, name, each) for name, each in quantities.items() if name != "gang_days"},
+        )
 
-    def _figures(self, fleet: Cost) -> dict[str, Quantity]:
-        """What is known of RUNS on a fleet of one part."""
+    def _compute(self, fleet: Cost) -> dict[str, Quantity]:
+        """The known figures of RUNS on a fleet of one part."""
         one, nominal = fleet.quantities(self.montecarlo), fleet.size.nominal_eflops
         if nominal is None or "delivered_eflops" not in one:
             return {}
         eflops_days = self.work.flop / FLOP_PER_EFLOPS_DAY
-        found = {"days": eflops_days / (one["delivered_eflops"] * nominal)}
+        quantities = {"days": eflops_days / (one["delivered_eflops"] * nominal)}
         if "gang_eflops" in one:
-            found["gang_days"] = eflops_days / (one["gang_eflops"] * nominal)
+            quantities["gang_days"] = eflops_days / (one["gang_eflops"] * nominal)
         if "rmb_per_delivered_eflops_year" in one:
-            found["refresh_rmb"] = eflops_days * one["rmb_per_delivered_eflops_year"] / DAYS_PER_YEAR
-        return found
+            quantities["refresh_rmb"] = eflops_days * one["rmb_per_delivered_eflops_year"] / DAYS_PER_YEAR
+        return quantities
 
-    def _shares(self, fleet: Cost, name: str, figure: Quantity) -> tuple[SensitivityIndex, ...]:
-        """Where a figure's spread comes from: the run's inputs, the chain, and for RMB the fleet's inputs."""
-        owned = inputs_of("rmb_per_delivered_eflops_year") if name == "refresh_rmb" else set()
+    def _rank(self, fleet: Cost, name: str, quantity: Quantity) -> tuple[SensitivityIndex, ...]:
+        """The inputs that a figure's spread comes from: the run's, the chain, and for RMB the fleet's too."""
         inputs: list[DrawnInput] = [*self.work.inputs.values()]
-        if fleet.unit is not None:
+        if name == "refresh_rmb" and fleet.unit is not None:
+            owned = inputs_of("rmb_per_delivered_eflops_year")
             inputs += [each for each in fleet.unit.inputs.values() if each.name in owned]
-        return self.montecarlo.rank_inputs(figure.draws, [*inputs, *fleet.chain])
+        return self.montecarlo.rank_inputs(quantity.draws, [*inputs, *fleet.chain])
 
 
-def time_of(days: float | None) -> str:
-    """So many days, in the unit that people say them in."""
+def format_days(days: float | None) -> str:
+    """So many days, in a readable unit."""
     return duration(None if days is None else days * _SECONDS_PER_DAY)

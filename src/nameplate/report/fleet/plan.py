@@ -26,7 +26,7 @@ from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.plan import Need, Purchase
 from nameplate.fleet.price import Cost
-from nameplate.fleet.training import Training, time_of
+from nameplate.fleet.training import Training, format_days
 from nameplate.report.fleet.costs import CHAINS, cost_view
 from nameplate.report.view import Column, Field, Table, View, table_of, text_table
 
@@ -119,9 +119,9 @@ def training_view(trainings: Sequence[Training]) -> View:
         Field[Training](
             "on cards", lambda each: count(each.fleet.size.cards), is_number=True, drop_priority=3
         ),
-        Field[Training]("time", _value("days", time_of), is_number=True),
-        _percentiles("days", time_of, drop_priority=5),
-        Field[Training]("as one job", _value("gang_days", time_of), is_number=True, drop_priority=2),
+        Field[Training]("time", _value("days", format_days), is_number=True),
+        _percentiles("days", format_days, drop_priority=5),
+        Field[Training]("as one job", _value("gang_days", format_days), is_number=True, drop_priority=2),
         Field[Training]("per refresh", _value("refresh_rmb", money), is_number=True),
         _percentiles("refresh_rmb", money, drop_priority=0),
         Field[Training](
@@ -227,7 +227,7 @@ def _trained(known: Sequence[Training]) -> str | None:
 
 def _time_on(each: Training) -> str:
     days = each.estimates["days"]
-    time = time_of(days.value) if days.value is not None else _ends(days, time_of)
+    time = format_days(days.value) if days.value is not None else _ends(days, format_days)
     return _("{time} on {fleet}", time=time, fleet=_(each.fleet.size.name))
 
 
@@ -281,7 +281,7 @@ def _spread(trainings: Sequence[Training]) -> Table:
     """The inputs that bring most of the spread, once where fleets share them."""
     rows: dict[tuple[str, ...], None] = {}
     for each in trainings:
-        for name, shares in each.shares.items():
+        for name, shares in each.sensitivity.items():
             most = [share for share in shares[:4] if share.share >= 0.01]
             said = _(", ").join(f"{share.input} {percent(share.share)}" for share in most)
             if said:
