@@ -11,7 +11,7 @@ import pytest
 import nameplate
 import nameplate.store.find
 from nameplate.base.errors import InputError
-from nameplate.store.find import Library, find_all, find_run, find_unfinished, library
+from nameplate.store.find import Library, find_all, find_run, find_unfinished, open_library
 from nameplate.store.folder import create, mark_done
 
 ONE, TWO, THREE = "20261101T090000-smoke-0a01", "20261102T090000-quick-0b02", "20261102T100000-quick-0c03"
@@ -60,7 +60,7 @@ def test_published_runs_are_found_by_id_too_and_count_once(project, store):
     assert find_run(ONE) == find_run(ONE[:12]) == published
     measured = store("runs", ONE)
     assert find_run(ONE) == find_run(ONE[:12]) == find_run("latest") == measured
-    assert [folder for folder, _ in library().contents().runs] == [measured]
+    assert [folder for folder, _ in open_library().read().runs] == [measured]
 
 
 @pytest.mark.parametrize("below", ["src", "a/b/c"])
@@ -179,7 +179,7 @@ def test_latest_is_by_when_a_run_began_whatever_it_is_called(project, store):
     store("results/a-part", "c-third", "2026-11-05T00:58:00")  # without a zone: UTC
     store("runs", "d-fourth", "some day")
     assert find_run("latest") == newest
-    ids = [manifest.run for _, manifest in library().contents().runs]
+    ids = [manifest.run for _, manifest in open_library().read().runs]
     assert ids == ["a-first", "b-second", "c-third", "d-fourth"]
 
 
@@ -206,7 +206,7 @@ def test_what_can_not_be_read_is_never_the_latest_and_is_named(project, store):
     (project / "runs" / "a-file").touch()
     assert find_run("latest") == good
     assert find_run(TWO) == broken  # named, it is found, and whoever reads it says what is wrong
-    assert set(library().contents().unreadable) == {broken, Path("runs/mine")}
+    assert set(open_library().read().unreadable) == {broken, Path("runs/mine")}
 
 
 def test_a_folder_that_was_renamed_is_found_by_its_name_and_by_its_id(project, store):
@@ -214,7 +214,7 @@ def test_a_folder_that_was_renamed_is_found_by_its_name_and_by_its_id(project, s
     assert find_run("kept") == find_run(ONE) == find_run(ONE[:10]) == folder
     copy = Path(shutil.copytree(folder, Path("runs") / ONE))
     assert find_run(ONE) == find_run("latest") == copy
-    assert len(library().contents().runs) == 1
+    assert len(open_library().read().runs) == 1
 
 
 def test_a_link_to_a_run_is_that_run_and_a_circle_of_links_ends(project, store):
@@ -263,7 +263,7 @@ def test_only_an_unfinished_run_is_gone_on_with_as_the_latest(project, store):
     assert find_unfinished("latest") == older
     assert find_unfinished(THREE) == Path("runs") / THREE  # named, a finished one is a run as well
     mark_done(older)
-    said = "runs: no run is unfinished; got 'latest'; expected a run to go on with"
+    said = "runs: no run is unfinished; got 'latest'; expected an unfinished run"
     assert refusal("latest", find=find_unfinished) == said
     assert "no such run" in refusal("published", find=find_unfinished)
 
@@ -282,7 +282,7 @@ def test_a_hundred_runs_are_scanned_without_looking_into_them(tmp_path, store, m
     looked = []
     listed = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda self: looked.append(self) or listed(self))
-    assert len(Library((tmp_path,)).contents().runs) == 100
+    assert len(Library((tmp_path,)).read().runs) == 100
     assert looked == [tmp_path]
 
 

@@ -188,7 +188,7 @@ def test_a_run_is_published_once(make_run, tmp_path):
     run = make_run()
     published = publish_run(run, tmp_path / "results")
     before = bytes_under(published)
-    with pytest.raises(InputError, match=f"published already; got '{run.id}'; expected a run not in "):
+    with pytest.raises(InputError, match=f"already published; got '{run.id}'; expected a run not in "):
         publish_run(run, tmp_path / "results")
     assert bytes_under(published) == before
 
@@ -200,7 +200,7 @@ UNFIT = {
     ),
     "without a part": (
         {"part": None},
-        "taken for no known part.*got 'its name'; expected a part of the registry",
+        "not recognized as a known part.*got 'its name'; expected a part of the registry",
     ),
     "nothing measured": (
         {"records": [failed("no", case) for case in CASES]},

@@ -40,7 +40,7 @@ def test_an_older_run_says_word_by_word_what_its_files_hold(folder):
         assert set(record.warning_codes) <= {"text"}
         assert record.schema_version == SCHEMA
     stored = json.loads((folder / "manifest.json").read_text())["devices"]
-    for entry, shown in zip(stored, run.manifest.summary()["devices"], strict=True):
+    for entry, shown in zip(stored, run.manifest.as_json()["devices"], strict=True):
         assert {name: shown[name] for name in entry} == entry
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 _SPACES = "\t\n\r"
 # Control, format (bidirectional overrides among them), surrogate and private characters, line separators.
@@ -19,3 +20,9 @@ def plain(value: object) -> str:
 
 def _shows(char: str) -> bool:
     return char in _SPACES or unicodedata.category(char) not in _UNPRINTABLE
+
+
+def join_or(names: Iterable[str]) -> str:
+    """Return `a, b or c`. Raises ValueError for no name."""
+    *rest, last = names
+    return f"{', '.join(rest)} or {last}" if rest else last

@@ -1,4 +1,7 @@
-"""How `bench` ends: what it says on standard error, and with which exit status."""
+"""How `bench` ends: the sentence on standard error, and the exit status.
+
+The statuses themselves, and what is said of an unforeseen error, are in `base.exit_status`.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,14 @@ from nameplate.base.exit_status import (
 )
 from nameplate.base.text import plain
 
-# typer names this one of its errors; its base is that of all that say a command line can't be used.
+# The base class of click's usage errors. typer exports only subclasses of it.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-_SHOULD_BE = "Input should be "
+_SHOULD_BE = "Input should be "  # how pydantic begins what it expects
 _NO_COMMAND = re.compile(r"No such command '(.*?)'")
 
 
 def run(command: Callable[[], object]) -> int:
-    """Run a command to its end; returns the exit status, and says why where it isn't 0."""
+    """Run a command and return its exit status. Where that isn't 0, standard error says why."""
     _open_closed_streams()
     try:
         with raise_on_signals():
@@ -37,28 +40,30 @@ def run(command: Callable[[], object]) -> int:
                 _check_working_directory()
                 command()
             finally:
-                # What was printed comes before a sentence that says why it ended; and only here can be said
-                # that it couldn't be written.
+                # Output comes before the sentence on standard error. An error of this flush means that
+                # output can't be written, and must be caught below.
                 sys.stdout.flush()
     except BaseException as error:
-        return _status_of(error)
+        return _report(error)
     finally:
-        _drop_what_cannot_be_written()
+        _discard_unwritable_output()
     return ExitStatus.DONE
 
 
-def _status_of(error: BaseException) -> int:
-    """The exit status of a command that ended with this error, which is said where there's more to say."""
+def _report(error: BaseException) -> int:
+    """Print the sentence of the error that ended a command, if it has one; return the exit status."""
     match error:
         case typer.Exit():
             return error.exit_code
         case _UsageError():
-            return _say(usage_error(error, sys.argv[1:]))
+            return _report_ours(usage_error(error, sys.argv[1:]))
         case NameplateError():
-            return _say(error)
-        case KeyboardInterrupt() | typer.Abort():  # Terminated among them
+            return _report_ours(error)
+        case KeyboardInterrupt() | typer.Abort():  # Terminated is a KeyboardInterrupt
             return getattr(error, "exit_status", ExitStatus.INTERRUPTED)
-        case BrokenPipeError() | SystemExit(__context__=BrokenPipeError()):  # rich makes the latter of it
+        case (
+            BrokenPipeError() | SystemExit(__context__=BrokenPipeError())
+        ):  # rich turns the first into the second
             return ExitStatus.CLOSED_PIPE
         case SystemExit(code=None | 0):
             return ExitStatus.DONE
@@ -67,8 +72,8 @@ def _status_of(error: BaseException) -> int:
     return report_unforeseen(error)
 
 
-def _say(error: NameplateError) -> ExitStatus:
-    # A sentence may quote a file or a name from outside.
+def _report_ours(error: NameplateError) -> ExitStatus:
+    # The sentence may quote unprintable text of a file or a name: hence `plain`.
     if error.exit_status == ExitStatus.UNFORESEEN:
         return report_unforeseen(error, plain(error))
     print_error(plain(error))
@@ -76,9 +81,9 @@ def _say(error: NameplateError) -> ExitStatus:
 
 
 def usage_error(error: Any, arguments: Sequence[str]) -> InputError:
-    """What typer says of a command line that can't be used, as one sentence: what, where, got, expected.
+    """Turn typer's error about the command line into one sentence: what, where, got, expected.
 
-    Its errors are read by what they hold, for which classes they are depends on typer's version.
+    Errors are told apart by their attributes, because their classes depend on typer's version.
     """
     command = error.ctx.command_path if error.ctx is not None else None
     where = None if command == "bench" else command
@@ -101,18 +106,18 @@ def usage_error(error: Any, arguments: Sequence[str]) -> InputError:
 
 
 def _unusable(parameter: Any, message: str, command: str | None, arguments: Sequence[str]) -> InputError:
-    """A value that its parameter can't take."""
+    """Return the error of a value that its parameter doesn't accept."""
     flags = [*parameter.opts, *parameter.secondary_opts]
     where = flags[0] if flags[0].startswith("-") else f"{command} {parameter.human_readable_name}"
     got = _given(flags, arguments)
-    if message.startswith(_SHOULD_BE):  # pydantic's words, which typer passes on; click's own name the value
+    if message.startswith(_SHOULD_BE):  # a message of pydantic; those of click already name the value
         expected = message.removeprefix(_SHOULD_BE).partition(", unable")[0]
         return InputError("can't be used", where=where, got=got, expected=expected)
     return InputError(message.rstrip("."), where=where)
 
 
 def _given(flags: Sequence[str], arguments: Sequence[str]) -> str | None:
-    """The value that one of the flags was given; None for an argument, which has no name to find it by."""
+    """Return the value given to one of the flags; None for an argument, which has no flag."""
     for place, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name in flags:
@@ -121,7 +126,7 @@ def _given(flags: Sequence[str], arguments: Sequence[str]) -> str | None:
 
 
 def _check_working_directory() -> None:
-    """Nothing can be found or loaded from a working directory that was deleted, torch's libraries neither."""
+    """Raise InputError where the working directory was deleted: then nothing can be loaded."""
     try:
         os.getcwd()
     except OSError as error:
@@ -131,9 +136,10 @@ def _check_working_directory() -> None:
 
 
 def _open_closed_streams() -> None:
-    """A standard stream that the caller closed (`>&-`) is None in Python, and what is printed is lost unsaid.
+    """Open each standard stream that the caller closed (`>&-`), which Python represents as None.
 
-    So that it isn't, and that no other file gets its number, standard output becomes one that takes nothing.
+    Otherwise output would be lost without an error, and the next opened file would get the stream's number.
+    Standard output becomes a descriptor that can't be written to, so that printing fails visibly.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -146,8 +152,8 @@ def _open_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
-def _drop_what_cannot_be_written() -> None:
-    """Python flushes once more as it ends, and would complain again of what was said already."""
+def _discard_unwritable_output() -> None:
+    """Discard output that can't be written: Python flushes again at its end, and would report it again."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -15,10 +15,10 @@ def list_runs(results: Results = None, lang: Lang = "en", json: Json = False) ->
     Every command takes a run by its id, by the beginning of the id, or as `latest`.
     """
     from nameplate.report.listing import list_runs, list_table
-    from nameplate.store.find import describe_unreadable, library
+    from nameplate.store.find import describe_unreadable, open_library
 
-    places = library(results)
-    runs, unreadable = list_runs(places)
+    library = open_library(results)
+    runs, unreadable = list_runs(library)
     if unreadable:
         print_error(f"passed over {plain(describe_unreadable(unreadable))}")
     with output_language(lang, json=json):
@@ -29,8 +29,8 @@ def list_runs(results: Results = None, lang: Lang = "en", json: Json = False) ->
         else:
             no_runs = _(
                 "No run in {places}; {command} measures this machine and keeps one.",
-                places=places.places,
-                command=places.run_command,
+                places=library.places,
+                command=library.run_command,
             )
             print(plain(no_runs))
 

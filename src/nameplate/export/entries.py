@@ -13,7 +13,7 @@ from nameplate.base.errors import InputError
 from nameplate.export.fields import Entry
 from nameplate.store.find import Results, find_all
 from nameplate.store.folder import Run, read_run
-from nameplate.store.manifest import moment
+from nameplate.store.manifest import parse_time
 
 # Figures of one case compare only where these agree.
 _COUNTS = ("convention", "flops", "bytes")
@@ -140,7 +140,7 @@ def _age(entry: Entry) -> tuple[float, str]:
 
 def start_timestamp(row: Mapping[str, Any]) -> float | None:
     """Return when the run began, in seconds since 1970; None where the manifest has no valid time."""
-    created = moment(row["created"])
+    created = parse_time(row["created"])
     return None if created is None else created.timestamp()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nameplate.base.errors import InputError, write_error
+from nameplate.base.text import join_or
 from nameplate.export import csv_table, github_action, json_lines, parquet, prometheus, pytest_benchmark
 from nameplate.export.entries import find_folders, read_runs, require_comparable, select_newest
 from nameplate.export.fields import Entry, entries
@@ -113,11 +114,11 @@ def find_format(name: str | None, path: Path | None, formats: Mapping[str, Forma
     where several formats fit.
     """
     if name is not None and name not in formats:
-        raise InputError("no such format", where="--format", got=name, expected=_join(formats))
+        raise InputError("no such format", where="--format", got=name, expected=join_or(formats))
     allowed = [each for each in formats if name in (None, each)]
     fitting = [each for each in allowed if _fits(formats[each], path)]
     if path is not None and not fitting:
-        suffixes = _join(dict.fromkeys(formats[each].suffix for each in allowed))
+        suffixes = join_or(dict.fromkeys(formats[each].suffix for each in allowed))
         raise InputError(
             "no such format", where="--output", got=str(path), expected=f"a name ending in {suffixes}"
         )
@@ -133,11 +134,6 @@ def find_format(name: str | None, path: Path | None, formats: Mapping[str, Forma
 
 def _fits(format: Format, path: Path | None) -> bool:
     return path is None or path.suffix == format.suffix or is_character_device(path)
-
-
-def _join(names: Iterable[str]) -> str:
-    *rest, last = names
-    return f"{', '.join(rest)} or {last}" if rest else last
 
 
 def _path_of(output: Name | BinaryIO) -> Path | None:

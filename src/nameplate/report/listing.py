@@ -20,7 +20,7 @@ from nameplate.report.sections.identity import device_name
 from nameplate.report.view import Field, Table, View, table_of
 from nameplate.store.find import Library
 from nameplate.store.folder import Run, read_run
-from nameplate.store.manifest import moment
+from nameplate.store.manifest import parse_time
 
 _PRODUCTS = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
 _NOT_MEASURED = ("skipped", "failed")
@@ -74,7 +74,7 @@ class ListedRun:
 
 def list_runs(library: Library) -> tuple[list[ListedRun], list[Path]]:
     """Return every run of a library, the newest first, and the folders in which none can be read."""
-    contents = library.contents()
+    contents = library.read()
     listed, unreadable = [], list(contents.unreadable)
     for folder, _manifest in contents.runs:
         try:
@@ -143,7 +143,7 @@ def list_table(runs: Sequence[ListedRun]) -> Table:
 
 
 def _begun(run: ListedRun) -> str:
-    begun = moment(run.created)
+    begun = parse_time(run.created)
     return plain(run.created) if begun is None else f"{begun:%Y-%m-%d %H:%M}"
 
 

@@ -114,7 +114,7 @@ def run_document(run: Run) -> dict[str, Any]:
     """
     return {
         "run": {
-            **run.manifest.summary(),
+            **run.manifest.as_json(),
             "folder": str(run.folder),
             "finished": run.finished,
             "missing": [each.model_dump() for each in run.missing],

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def load(*paths: str | os.PathLike[str]) -> pd.DataFrame:
-    """Load the records of one or many runs, a row a record, with the columns of `record.columns` and `run`.
+    """Load the records of one or many runs: a row a record, with the columns `run` and `record.columns`.
 
     Each path is a folder of runs (`runs/`, `results/`), or a run as `find_run` finds it: its folder, its id,
-    the beginning of its id, or `latest`. A figure not known is missing (NaN or None).
-    `frame.attrs["problems"]` names what was passed over: torn lines, foreign records, and folders that can't
-    be read. Raises InputError for a path that holds no run.
+    the beginning of its id, or `latest`. An unknown figure is missing (NaN or None).
+    `frame.attrs["problems"]` lists what was skipped: torn lines, foreign records, and folders that can't be
+    read. Raises InputError for a path without a run.
     """
     problems: list[str] = []
     runs = [run for path in paths for run in _read_all(Path(path), problems)]
@@ -35,7 +35,7 @@ def _read_all(path: Path, problems: list[str]) -> list[Run]:
         try:
             run = read_run(folder)
         except InputError as error:
-            if len(folders) == 1:  # the one that was asked for
+            if len(folders) == 1:  # the run that the caller named
                 raise
             problems.append(str(error))
             continue
@@ -45,7 +45,7 @@ def _read_all(path: Path, problems: list[str]) -> list[Run]:
 
 
 def frame(runs: list[Run], problems: list[str] | None = None) -> pd.DataFrame:
-    """Turn runs already read into the DataFrame of `load`."""
+    """Return the DataFrame of `load` for runs that were already read."""
     import pandas as pd
 
     rows = [{"run": run.id, **record.flatten()} for run in runs for record in run.records]

@@ -1,4 +1,4 @@
-"""The manifest: what a run set out to measure, on what, with what; written before the first case."""
+"""The manifest: what a run is to measure, on which devices, with which software; written at its start."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nameplate.device.identity import Identity
 from nameplate.record import METHOD, SCHEMA
 from nameplate.specs.rating import Figure, Rating
 
-# What becomes a folder's name; a manifest is a file from outside.
+# A text that becomes a folder's name. A manifest may come from someone else, so it is checked.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-def moment(text: str) -> datetime | None:
-    """The moment that an ISO 8601 text gives, in UTC (also where it names no zone); None for no moment."""
+def parse_time(text: str) -> datetime | None:
+    """Parse an ISO 8601 time, without a zone as UTC; None where it isn't one."""
     try:
         found = datetime.fromisoformat(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
@@ -28,8 +28,9 @@ def moment(text: str) -> datetime | None:
 
 
 class DeviceEntry(FrozenModel):
-    """A device of the run: what was seen (`identity`), what it was taken for by which evidence, and the
-    figures it is rated by, so that a resumed run divides by the same ones.
+    """A device of the run: its identity, the part it was recognized as and why, and its rated figures.
+
+    The figures are kept so that a resumed run divides by the same ones.
     """
 
     name: str
@@ -44,7 +45,7 @@ class DeviceEntry(FrozenModel):
 
     @property
     def rating(self) -> Rating:
-        """The rating the run was begun with, the user's --nominal included."""
+        """The rating that the run was begun with, including the user's --nominal."""
         return Rating(
             self.part,
             self.evidence,
@@ -55,33 +56,33 @@ class DeviceEntry(FrozenModel):
             self.rated_clock_mhz,
         )
 
-    def summary(self) -> dict[str, Any]:
-        """The entry as plain JSON values: sentences in place of messages."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry as plain JSON values, with sentences in place of messages."""
         return {
             **self.model_dump(mode="json"),
             "evidence": str(self.evidence),
-            "nominal": _sourced(self.nominal),
-            "datasheet": _sourced(self.datasheet),
+            "nominal": _figures_as_json(self.nominal),
+            "datasheet": _figures_as_json(self.datasheet),
             "missing": str(self.missing),
             "notes": [str(note) for note in self.notes],
         }
 
 
-def _sourced(figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
+def _figures_as_json(figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
     return {
         dtype: {"tflops": figure.tflops, "source": str(figure.source)} for dtype, figure in figures.items()
     }
 
 
 class Expected(FrozenModel):
-    """A case that a run sets out to measure, and on which of its devices."""
+    """A case that a run is to measure, and the device to measure it on."""
 
     case: str
     device: str
 
 
 class Options(FrozenModel):
-    """The flags that shaped the run; a resumed run keeps them."""
+    """The flags of the run; a resumed run keeps them."""
 
     device: str = "auto"
     only: str | None = None
@@ -90,9 +91,9 @@ class Options(FrozenModel):
 
 
 class Manifest(FrozenModel):
-    """One run. `cases` are expected; a run is complete when each has a record.
+    """One run. It is complete when each of `cases` has a record.
 
-    On one device `cases` are plain ids; on several, each entry names its device too.
+    In a run of one device `cases` are plain ids; in a run of several, each also names its device.
     """
 
     schema_version: int = SCHEMA
@@ -106,7 +107,7 @@ class Manifest(FrozenModel):
     options: Options = Options()
     seed: int
     cases: tuple[str | Expected, ...]
-    published: bool = False  # host name, serial and UUID are hashes
+    published: bool = False  # a published copy, with hashes in place of host name, serial and UUID
 
     @property
     def expected(self) -> tuple[Expected, ...]:
@@ -117,14 +118,14 @@ class Manifest(FrozenModel):
         )
 
     @property
-    def moment(self) -> datetime:
-        """When the run began, UTC; the beginning of time where `created` holds no moment."""
-        return moment(self.created) or datetime.min.replace(tzinfo=UTC)
+    def began(self) -> datetime:
+        """When the run began, UTC; the earliest possible time where `created` isn't a valid time."""
+        return parse_time(self.created) or datetime.min.replace(tzinfo=UTC)
 
     def entry(self, device: str) -> DeviceEntry:
-        """The device of that name. Raises KeyError where the run has none."""
+        """Return the device of that name. Raises KeyError where the run has none."""
         return {entry.name: entry for entry in self.devices}[device]
 
-    def summary(self) -> dict[str, Any]:
-        """The manifest as plain JSON values: sentences in place of messages."""
-        return {**self.model_dump(mode="json"), "devices": [entry.summary() for entry in self.devices]}
+    def as_json(self) -> dict[str, Any]:
+        """Return the manifest as plain JSON values, with sentences in place of messages."""
+        return {**self.model_dump(mode="json"), "devices": [entry.as_json() for entry in self.devices]}

@@ -1,4 +1,4 @@
-"""Turns a run into a published result: the same figures, without saying whose machine it was."""
+"""Publish a run: copy its figures unchanged, with hashes in place of what identifies the machine."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ def publish_run(run: Run, results: Path) -> Path:
     """Write `run` under `results/<part>/<run id>/` and return that folder.
 
     Host name, serial, UUID and PCI address become keyed hashes: equal ones stay equal among the results of
-    one publisher and can't be guessed by others (the key stays in the publisher's own data folder). Figures
-    are copied unedited. Raises InputError for a run that isn't finished, has no `ok` record or no part, and
-    for one that is published already, or is itself a published copy.
+    one publisher, and others can't guess them, because the key stays in the publisher's data folder. Raises
+    InputError for a run that isn't finished, has no `ok` record or no part, and for one that is already
+    published or is itself a published copy.
     """
-    _refuse_unfit(run)
-    key = _own_key()
-    hidden = {secret: _hash(secret, key) for secret in _secrets(run.manifest)}
+    _check_publishable(run)
+    key = _read_or_make_key()
+    hidden = {secret: _hash(secret, key) for secret in _find_secrets(run.manifest)}
     target = results / str(run.manifest.devices[0].part) / run.id
     if os.path.exists(target):
         raise InputError(
-            "published already", where="bench publish", got=run.id, expected=f"a run not in {results}"
+            "already published", where="bench publish", got=run.id, expected=f"a run not in {results}"
         )
-    manifest = _anonymous(run.manifest, hidden)
-    with _beside(target) as unfinished:
+    manifest = _anonymize(run.manifest, hidden)
+    with _unfinished_folder(target) as unfinished:
         store.create(unfinished, manifest)
         with store.RecordWriter(unfinished / run.id, manifest.devices[0].name.replace(":", "")) as writer:
             for record in run.records:
-                writer.write(_without(record, hidden))
+                writer.write(_anonymize_record(record, hidden))
         store.mark_done(unfinished / run.id)
         (unfinished / run.id).rename(target)
     return target
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A folder of a name nobody else has, to make `target` in, so that it is there whole or not at all."""
+def _unfinished_folder(target: Path) -> Iterator[Path]:
+    """Make a temporary folder to build `target` in, so that `target` appears complete or not at all."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".unfinished-", dir=target.parent) as folder:
@@ -63,7 +63,7 @@ def _beside(target: Path) -> Iterator[Path]:
         raise write_error("can't write there", error, where="--to", got=str(target.parent)) from error
 
 
-def _refuse_unfit(run: Run) -> None:
+def _check_publishable(run: Run) -> None:
     if run.manifest.published:
         raise InputError("the run is a published copy", where=run.id, expected="the run it was made from")
     if run.missing:
@@ -78,37 +78,37 @@ def _refuse_unfit(run: Run) -> None:
     parts = {entry.part for entry in run.manifest.devices}
     if len(parts) > 1:
         raise InputError(
-            "the run is of several parts, and a result is of one",
+            "the run is of several parts, but a published result is of one",
             where=run.id,
             got=sorted(map(str, parts)),
             expected="a run of one part: bench run --device",
         )
     if run.manifest.devices[0].part is None:
         raise InputError(
-            "the device was taken for no known part, so there is no folder for it",
+            "the device was not recognized as a known part, so there is no folder for it",
             where=run.id,
             got=str(run.manifest.devices[0].evidence),
             expected="a part of the registry",
         )
 
 
-def _secrets(manifest: Manifest) -> set[str]:
-    """What names the machine: its host name, and whatever of `_SECRET_FIELDS` its devices have."""
+def _find_secrets(manifest: Manifest) -> set[str]:
+    """Return what identifies the machine: its host name, and the `_SECRET_FIELDS` of its devices."""
     values = {getattr(entry.identity, name, None) for entry in manifest.devices for name in _SECRET_FIELDS}
     return {str(value) for value in values | {manifest.hostname} if value}
 
 
-def _anonymous(manifest: Manifest, hidden: Mapping[str, str]) -> Manifest:
+def _anonymize(manifest: Manifest, hidden: Mapping[str, str]) -> Manifest:
     return manifest.model_copy(
         update={
             "hostname": hidden.get(manifest.hostname, ""),
-            "devices": tuple(_anonymous_device(entry, hidden) for entry in manifest.devices),
+            "devices": tuple(_anonymize_device(entry, hidden) for entry in manifest.devices),
             "published": True,
         }
     )
 
 
-def _anonymous_device(entry: DeviceEntry, hidden: Mapping[str, str]) -> DeviceEntry:
+def _anonymize_device(entry: DeviceEntry, hidden: Mapping[str, str]) -> DeviceEntry:
     fields = {
         name: hidden[str(value)]
         for name in _SECRET_FIELDS
@@ -117,8 +117,8 @@ def _anonymous_device(entry: DeviceEntry, hidden: Mapping[str, str]) -> DeviceEn
     return entry.model_copy(update={"identity": entry.identity.model_copy(update=fields)})
 
 
-def _without(record: Record, hidden: Mapping[str, str]) -> Record:
-    """Hide what a reason or a warning quotes of the machine; nothing else of a record comes from outside."""
+def _anonymize_record(record: Record, hidden: Mapping[str, str]) -> Record:
+    """Replace secrets in the reason and the warnings, the only texts of a record that quote the system."""
     hide = partial(_hide, hidden=hidden)
     reason = None if record.reason is None else edit_texts(record.reason, hide)
     warnings = tuple(edit_texts(warning, hide) for warning in record.warnings)
@@ -126,7 +126,7 @@ def _without(record: Record, hidden: Mapping[str, str]) -> Record:
 
 
 def _hide(text: str, hidden: Mapping[str, str]) -> str:
-    # The longest first, for one may hold another; whole words, for a host may be called `a`.
+    # Longest first, because one secret may contain another. Whole words only: a host may be called `a`.
     for secret in sorted(hidden, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", hidden[secret], text)
     return text
@@ -136,10 +136,10 @@ def _hash(value: str, key: bytes) -> str:
     return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def _own_key() -> bytes:
-    """Read, or make at first use, the publisher's key.
+def _read_or_make_key() -> bytes:
+    """Read the publisher's key, and make it at the first use.
 
-    A plain hash of a host name is no secret: names are short and follow patterns, so anyone can try them.
+    Without a key, anyone could find a host name by trying: names are short and follow patterns.
     """
     base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     path = Path(base, "nameplate", "publish.key")
@@ -155,7 +155,7 @@ def _own_key() -> bytes:
             store.write_durably(path, secrets.token_hex(_KEY_BYTES), mode=0o600)
         key = bytes.fromhex(path.read_text(encoding="ascii"))
         if len(key) < _KEY_BYTES:
-            raise ValueError(f"it holds {len(key)} bytes, not {_KEY_BYTES}; remove it, and one is made")
+            raise ValueError(f"it holds {len(key)} bytes, not {_KEY_BYTES}; remove it, and a new one is made")
     except OSError as error:
         raise write_error("no key to hash by", error, where=str(path), expected=_KEY_EXPECTED) from error
     except ValueError as error:

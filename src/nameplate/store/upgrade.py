@@ -1,7 +1,7 @@
-"""Manifests and record lines of older schemas, brought to the shape of this one before they are validated.
+"""Upgrade manifests and record lines of older schemas to the present one, before they are validated.
 
-What a schema changed stands above `SCHEMA` in record.py. A change that older files don't meet is one more
-function here, under the schema that it brings to the next; files of every older schema then pass through it.
+The comment above `SCHEMA` in record.py lists what each schema changed. For a change that older files don't
+meet, add a function here, under the older schema's number. Files of all older schemas then pass through it.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from nameplate.base.messages import TEXT
 from nameplate.record import SCHEMA
 
 Fields = dict[str, Any]
-Step = Callable[[Fields], None]  # edits the fields in place; what it can't use it leaves to validation
+Step = Callable[[Fields], None]  # edits the fields in place; leaves invalid values to the validation
 OLDEST = 1
 
 
 def is_older(fields: Any) -> TypeGuard[Fields]:
-    """Whether these are the fields of something that an older version wrote; what says no schema counts."""
+    """Whether an older version wrote these fields; fields without a schema version count as the oldest."""
     version = fields.get("schema_version", OLDEST) if isinstance(fields, dict) else None
     return isinstance(version, int) and OLDEST <= version < SCHEMA
 
 
 def upgrade_manifest(fields: Fields) -> Fields:
-    """The fields of an older manifest as this schema has them."""
-    return _upgraded(fields, _OF_MANIFESTS)
+    """Return the fields of an older manifest in the present schema."""
+    return _upgrade(fields, _OF_MANIFESTS)
 
 
 def upgrade_record(fields: Fields) -> Fields:
-    """The fields of an older record line as this schema has them."""
-    return _upgraded(fields, _OF_RECORDS)
+    """Return the fields of an older record line in the present schema."""
+    return _upgrade(fields, _OF_RECORDS)
 
 
-def _upgraded(fields: Fields, steps: Mapping[int, Sequence[Step]]) -> Fields:
+def _upgrade(fields: Fields, steps: Mapping[int, Sequence[Step]]) -> Fields:
     for older in range(fields.get("schema_version", OLDEST), SCHEMA):
         for step in steps[older]:
             step(fields)
@@ -41,13 +41,13 @@ def _upgraded(fields: Fields, steps: Mapping[int, Sequence[Step]]) -> Fields:
 
 
 def _wrap_sentences_of_record(fields: Fields) -> None:
-    """Schema 3: sentences became messages; an old one stays what it is, word by word."""
+    """Schema 3: sentences became messages. An old sentence becomes a message of foreign text."""
     for name in ("reason", "loss"):
-        _replace(fields, name, _message)
-    _replace(fields, "warnings", _messages)
+        _apply(fields, name, _to_message)
+    _apply(fields, "warnings", _to_messages)
 
 
-# What a record has where its work counts FLOPs.
+# The columns of records whose work counts FLOPs.
 _OF_FLOPS = (
     *("flops", "convention", "tflops", "tflops_low", "tflops_high", "tflops_median", "nominal_tflops"),
     *("nominal_source", "efficiency", "efficiency_low", "efficiency_high", "datasheet_tflops"),
@@ -58,36 +58,36 @@ _OF_FLOPS = (
 
 
 def _drop_flops_of_memory(fields: Fields) -> None:
-    """Schema 3: work that memory bounds counts no FLOPs; its bandwidth stays. A triad used to count two."""
+    """Schema 3: memory-bound work counts no FLOPs, only bytes. Before, a triad counted two FLOPs."""
     if fields.get("workload") == "memory":
         fields.update({name: None for name in _OF_FLOPS if name in fields})
-        # The curve from idle, where there is one, is in TFLOPS.
+        # The time series from idle is in TFLOPS.
         fields.update({name: [] for name in ("course", "derates") if name in fields})
 
 
 def _wrap_sentences_of_devices(fields: Fields) -> None:
-    """Schema 3, as in a record. Sources and evidence are texts in either schema."""
+    """Schema 3, as in records. Sources and evidence stay texts."""
     devices = fields.get("devices")
     for entry in devices if isinstance(devices, list) else ():
         if isinstance(entry, dict):
-            _replace(entry, "missing", _message)
-            _replace(entry, "notes", _messages)
+            _apply(entry, "missing", _to_message)
+            _apply(entry, "notes", _to_messages)
 
 
-def _replace(fields: Fields, name: str, change: Callable[[Any], Any]) -> None:
+def _apply(fields: Fields, name: str, change: Callable[[Any], Any]) -> None:
     if name in fields:
         fields[name] = change(fields[name])
 
 
-def _messages(found: Any) -> Any:
-    return list(map(_message, found)) if isinstance(found, list) else found
+def _to_messages(found: Any) -> Any:
+    return list(map(_to_message, found)) if isinstance(found, list) else found
 
 
-def _message(found: Any) -> Any:
+def _to_message(found: Any) -> Any:
     return {"code": TEXT, "values": {"text": found}} if isinstance(found, str) else found
 
 
-# By the schema that each brings to the next.
+# The steps from each schema to the next.
 _OF_RECORDS: Mapping[int, Sequence[Step]] = {
     1: (),
     2: (_wrap_sentences_of_record, _drop_flops_of_memory),
