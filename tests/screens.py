@@ -23,10 +23,11 @@ from nameplate.report.fleet.goodput import validation_view as goodput_validation
 from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
 from nameplate.report.listing import list_runs, list_table, suites_view
 from nameplate.report.run import make_report
-from nameplate.report.selftest import failures, readings_table, repeated_table, simulated_table
+from nameplate.report.selftest import describe_failures, readings_table, repeated_table, simulated_table
 from nameplate.report.specs import part_document, part_view, parts_view
 from nameplate.report.view import View
-from nameplate.selftest.repeat import Figures, repeat
+from nameplate.selftest.contenders import NORMALIZED, RAW
+from nameplate.selftest.repeat import repeat
 from nameplate.selftest.simulate import simulate
 from nameplate.specs.rating import rate_part
 from nameplate.specs.registry import load_registry
@@ -119,11 +120,11 @@ def devices():
 def selftests():
     """`bench selftest`, simulated and repeated, without the lines beside the tables."""
     rows = simulate(1, ["steady", "heavy right tail"], workers=0)
-    peers = {"one": lambda number: 2.0 + number % 2}
-    repeated = repeat(6, lambda number: Figures(1 + number % 2, 1 + number % 2 / 9), peers)
-    goals = tuple(goal.sentence() for goal in repeated.goals)
+    peers = {"one": lambda number: {"one": 2.0 + number % 2}}
+    repeated = repeat(6, lambda number: {RAW: 1 + number % 2, NORMALIZED: 1 + number % 2 / 9}, peers)
+    goals = tuple(goal.describe() for goal in repeated.goals)
     tables = (simulated_table(rows), readings_table(rows), repeated_table(repeated))
-    return View("", (), tables, "", goals, tuple(failures(rows)))
+    return View("", (), tables, "", goals, tuple(describe_failures(rows)))
 
 
 def other_views():

@@ -226,7 +226,7 @@ def test_the_command_that_goes_on_can_be_pasted(bench, measured, tmp_path):
 def test_a_self_test_ends_by_its_verdict(bench, monkeypatch, passed, status):
     ratio = 1.001 if passed else 1.5
     made = BareResult("matmul/…", 2.0, 2.0 / ratio, ratio, ratio - 0.01, ratio + 0.01, rounds=20)
-    monkeypatch.setattr(nameplate.selftest.bare, "against_bare_loop", lambda **_: made)
+    monkeypatch.setattr(nameplate.selftest.bare, "compare_with_bare_loop", lambda **_: made)
     result = bench("selftest", "--bare")
     assert result.status == status
     assert result.out == made.sentence() + "\n"
@@ -239,7 +239,7 @@ def test_an_interrupted_self_test_is_130_and_not_a_failed_check(bench, monkeypat
     def interrupted(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nameplate.selftest.bare, "against_bare_loop", interrupted)
+    monkeypatch.setattr(nameplate.selftest.bare, "compare_with_bare_loop", interrupted)
     assert bench("selftest", "--bare").status == 130
 
 

@@ -120,7 +120,7 @@ def quick(monkeypatch, tmp_path, make_run, make_record):
     monkeypatch.setattr(nameplate.cli.measure, "_survey", lambda _: None)
     monkeypatch.setattr(nameplate.report.devices, "devices_document", lambda _: {"devices": [], "nvml": {}})
     bare = BareResult("matmul/…", 2.0, 2.0, 1.0, 0.99, 1.01, rounds=20)
-    monkeypatch.setattr(nameplate.selftest.bare, "against_bare_loop", lambda **_: bare)
+    monkeypatch.setattr(nameplate.selftest.bare, "compare_with_bare_loop", lambda **_: bare)
 
 
 def full():

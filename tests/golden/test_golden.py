@@ -173,7 +173,7 @@ def world(recorded, bench, simulate, monkeypatch, golden, tmp_path):
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NAMEPLATE_PARTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(nameplate.device.survey, "survey", recorded_survey)
-    monkeypatch.setattr(nameplate.selftest.simulate, "_usable_cpus", lambda: 0)  # no processes of their own
+    monkeypatch.setattr(nameplate.selftest.simulate, "usable_cpus", frozenset)  # no processes of their own
     # Drawing takes seconds, and pictures hold no data that their definitions don't.
     monkeypatch.setattr("nameplate.report.charts.vega.draw_svg", lambda spec: "<svg></svg>")
     monkeypatch.setattr("nameplate.report.charts.vega.start_bundling_library", lambda: lambda: "")

@@ -52,8 +52,8 @@ def test_the_verdict_is_by_the_tolerance(true_ratio, passed):
     result = _compare("case", *rounds(true_ratio, noise=0.0), launches=10)
     assert result.ratio == pytest.approx(true_ratio)
     assert result.passed is passed
-    assert ("NOT within" in result.sentence()) is not passed
-    assert "2.0%" in result.sentence()
+    assert ("NOT within" in result.describe()) is not passed
+    assert "2.0%" in result.describe()
 
 
 def test_json_carries_every_figure_and_the_verdict():
@@ -80,16 +80,16 @@ def opened(monkeypatch):
 
 
 def test_the_case_that_is_compared_is_the_smoke_suites_bf16_product(opened):
-    case = selftest.against_bare_loop("cpu", budget_s=1.0)
+    case = selftest.compare_with_bare_loop("cpu", budget_s=1.0)
     assert case == "matmul/bf16/1024x1024x1024/normal/warm/-/torch"
 
 
 @pytest.mark.parametrize("budget_s", [0.0, -5.0, float("nan"), float("inf")])
 def test_a_budget_that_is_no_time_is_refused(opened, budget_s):
     with pytest.raises(InputError, match="--budget"):
-        selftest.against_bare_loop("cpu", budget_s=budget_s)
+        selftest.compare_with_bare_loop("cpu", budget_s=budget_s)
 
 
 def test_an_unknown_device_is_refused():
     with pytest.raises(InputError, match="--device: unknown device; got 'tpu'"):
-        selftest.against_bare_loop("tpu")
+        selftest.compare_with_bare_loop("tpu")

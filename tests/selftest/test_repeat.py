@@ -10,13 +10,9 @@ import pytest
 
 from nameplate.base.errors import InputError
 from nameplate.device.protocol import Counters
-from nameplate.selftest.peers import PEERS, NoFigure, ask, peers
+from nameplate.selftest.contenders import NORMALIZED, OURS, PEERS, RAW, NoFigure, make_peers, read_answer
 from nameplate.selftest.repeat import (
-    NORMALIZED,
-    OURS,
-    RAW,
-    Figures,
-    read_counters,
+    _read_counters,
     repeat,
     spread_of,
 )
@@ -28,7 +24,12 @@ def around(mean, relative):
 
 
 def ours(relative=0.001, raw=0.1):
-    return lambda number: Figures(around(1.0, raw)(number), around(1.0, relative)(number))
+    return lambda number: {RAW: around(1.0, raw)(number), NORMALIZED: around(1.0, relative)(number)}
+
+
+def peers(**figures):
+    """Peers by name, each from a function of the round's number."""
+    return {name: lambda number, of=of, name=name: {name: of(number)} for name, of in figures.items()}
 
 
 def contested(foreign=0.0, steal=0.0, own=1.0):
@@ -82,7 +83,7 @@ def test_every_contender_runs_once_a_round_in_an_order_of_its_own():
     found = repeat(
         20,
         ours(),
-        {name: around(1.0, 0.1) for name in "abc"},
+        peers(**{name: around(1.0, 0.1) for name in "abc"}),
         progress=lambda *turn: seen.append(turn),
     )
     assert all(set(each.order) == names and len(each.order) == 4 for each in found.rounds)
@@ -92,7 +93,7 @@ def test_every_contender_runs_once_a_round_in_an_order_of_its_own():
 
 def test_the_order_follows_from_the_seed():
     def orders(seed):
-        found = repeat(6, ours(), {"a": around(1.0, 0.1), "b": around(1.0, 0.1)}, seed=seed)
+        found = repeat(6, ours(), peers(a=around(1.0, 0.1), b=around(1.0, 0.1)), seed=seed)
         return [each.order for each in found.rounds]
 
     assert orders(1) == orders(1)
@@ -100,12 +101,12 @@ def test_the_order_follows_from_the_seed():
 
 
 def test_contenders_are_told_the_round():
-    found = repeat(3, ours(), {"peer": lambda number: number + 1.0})
+    found = repeat(3, ours(), peers(peer=lambda number: number + 1.0))
     assert [each.tflops["peer"] for each in found.rounds] == [1.0, 2.0, 3.0]
 
 
 def test_the_table_has_ours_first_and_our_limit_by_each_peers_spread():
-    found = repeat(30, ours(0.01), {"wide": around(2.0, 0.20), "narrow": around(3.0, 0.10)})
+    found = repeat(30, ours(0.01), peers(wide=around(2.0, 0.20), narrow=around(3.0, 0.10)))
     assert [row.contender for row in found.rows] == [RAW, NORMALIZED, "wide", "narrow"]
     assert [row.spread.n for row in found.rows] == [30] * 4
     assert [row.spread.mean for row in found.rows] == pytest.approx([1.0, 1.0, 2.0, 3.0])
@@ -122,7 +123,7 @@ def test_a_contender_that_crashes_is_counted_and_the_others_go_on():
             raise NoFigure("exit status 1: out of memory")
         return 1.0
 
-    found = repeat(8, ours(), {"crashes": crashes, "steady": around(1.0, 0.1)})
+    found = repeat(8, ours(), peers(crashes=crashes, steady=around(1.0, 0.1)))
     row = found.rows[2]
     assert (row.contender, row.failed, row.spread.n) == ("crashes", 4, 4)
     assert row.spread.reason == "4 figures; a spread needs 5"
@@ -135,7 +136,7 @@ def test_a_contender_that_crashes_is_counted_and_the_others_go_on():
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf, 0.0, -1.0])
 def test_what_is_no_figure_is_a_failure(figure):
-    found = repeat(5, ours(), {"peer": lambda number: figure})
+    found = repeat(5, ours(), peers(peer=lambda number: figure))
     assert found.rows[2].failed == 5
     assert f"{figure} TFLOPS is no finite figure above 0" in found.rounds[0].failures["peer"]
     json.dumps(found.as_json(), allow_nan=False)
@@ -152,11 +153,11 @@ def test_interrupting_ends_it():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        repeat(5, ours(), {"peer": interrupted})
+        repeat(5, ours(), peers(peer=interrupted))
 
 
 def goals(relative, peer, rounds=30):
-    found = repeat(rounds, ours(relative), {"peer": around(1.0, peer)})
+    found = repeat(rounds, ours(relative), peers(peer=around(1.0, peer)))
     return [goal.met for goal in found.goals], found
 
 
@@ -173,11 +174,11 @@ def test_the_goals(relative, peer, met):
     found_met, found = goals(relative, peer)
     assert found_met == met
     assert found.passed is all(met)
-    assert [goal.sentence().startswith("pass: ") for goal in found.goals] == met
+    assert [goal.describe().startswith("pass: ") for goal in found.goals] == met
 
 
 def test_without_any_spread_no_goal_passes():
-    found = repeat(3, ours(), {"peer": around(1.0, 0.05)})
+    found = repeat(3, ours(), peers(peer=around(1.0, 0.05)))
     assert [goal.met for goal in found.goals] == [True, False, False]
     assert "3 figures; a spread needs 5" in found.goals[1].words
     assert "no peer has a spread" in found.goals[2].words
@@ -189,10 +190,10 @@ def test_one_failure_of_ours_fails():
             raise NoFigure("still running after 60 s: ended")
         return ours()(number)
 
-    found = repeat(30, fails_once, {"peer": around(1.0, 0.05)})
+    found = repeat(30, fails_once, peers(peer=around(1.0, 0.05)))
     assert [row.failed for row in found.rows] == [1, 1, 0]
     assert [goal.met for goal in found.goals] == [False, True, True]
-    assert found.goals[0].sentence() == "FAIL: 29 of 30 rounds of ours gave a figure"
+    assert found.goals[0].describe() == "FAIL: 29 of 30 rounds of ours gave a figure"
 
 
 @pytest.mark.parametrize(
@@ -200,30 +201,30 @@ def test_one_failure_of_ours_fails():
     [(0.0, 0.0, False), (0.02, 0.0, False), (0.10, 0.0, True), (0.0, 0.05, True)],
 )
 def test_a_round_is_loud_by_the_limits_of_a_contended_record(foreign, steal, loud, monkeypatch):
-    monkeypatch.setattr("nameplate.selftest.repeat._cpus", lambda: frozenset({0, 1}))
+    monkeypatch.setattr("nameplate.selftest.repeat.usable_cpus", lambda: frozenset({0, 1}))
     found = repeat(2, ours(), {}, counters=contested(2 * foreign, 2 * steal))
     for each in found.rounds:
         assert (each.elapsed_s, each.loud) == (10.0, loud)
         assert each.foreign_share == pytest.approx(foreign)
         assert each.steal_share == pytest.approx(steal)
-    assert found.loud_rounds == 2 * loud
+    assert found.contended_rounds == 2 * loud
 
 
 def test_where_the_system_does_not_tell_a_round_is_neither_loud_nor_quiet():
     moments = count()
     found = repeat(1, ours(), {}, counters=lambda: Counters(at_s=float(next(moments))))
     assert (found.rounds[0].foreign_share, found.rounds[0].loud) == (None, None)
-    assert found.loud_rounds == 0
+    assert found.contended_rounds == 0
 
 
 def test_real_counters_only_grow():
-    first, second = read_counters(), read_counters()
+    first, second = _read_counters(), _read_counters()
     assert second.at_s > first.at_s
     assert second.process_cpu_s >= first.process_cpu_s
 
 
 def test_json_holds_what_the_table_is_computed_from():
-    found = repeat(6, ours(0.01), {"peer": around(2.0, 0.1)}, seed=9)
+    found = repeat(6, ours(0.01), peers(peer=around(2.0, 0.1)), seed=9)
     row = json.loads(json.dumps(found.as_json(), allow_nan=False))
     assert (row["passed"], row["best_peer"], row["seed"]) == (found.passed, "peer", 9)
     values = [each["tflops"][NORMALIZED] for each in row["rounds"]]
@@ -251,7 +252,7 @@ def python(code):
 @pytest.mark.process
 def test_the_answer_is_the_last_line():
     code = "import os; print('noise'); print('{\"tflops\": ' + os.environ['FIGURE'] + '}')"
-    assert ask(python(code), env={"FIGURE": "2.5"}) == {"tflops": 2.5}
+    assert read_answer(python(code), env={"FIGURE": "2.5"}) == {"tflops": 2.5}
 
 
 @pytest.mark.process
@@ -259,7 +260,7 @@ def test_a_process_that_hangs_is_ended_with_its_children():
     # The grandchild holds the pipe, so communicate() would wait for it too.
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
     with pytest.raises(NoFigure, match=r"still running after 0\.5 s: ended"):
-        ask(python(code), deadline_s=0.5)
+        read_answer(python(code), deadline_s=0.5)
 
 
 @pytest.mark.process
@@ -275,18 +276,18 @@ def test_a_process_that_hangs_is_ended_with_its_children():
 )
 def test_a_process_that_gives_no_figure_says_why(code, why):
     with pytest.raises(NoFigure, match=why.replace("[", r"\[")):
-        ask(python(code))
+        read_answer(python(code))
 
 
 def test_an_unknown_dtype_is_refused():
     with pytest.raises(InputError, match="unknown dtype; got 'fp8'; expected bf16 or fp32"):
-        peers("fp8")
+        make_peers("fp8")
 
 
 @pytest.mark.process
 def test_an_unknown_peer_is_refused():
     with pytest.raises(NoFigure, match="exit status 2: unknown peer; got 'nobody'"):
-        ask((sys.executable, "-m", "nameplate.selftest.peers", "nobody", "bf16"))
+        read_answer((sys.executable, "-m", "nameplate.selftest.contenders", "nobody", "bf16"))
 
 
 @pytest.mark.process
@@ -295,6 +296,6 @@ def test_an_unknown_peer_is_refused():
 )
 def test_each_peer_gives_a_figure(name, monkeypatch):
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark wouldn't measure in one
-    figure = peers("fp32")[name](0)  # fp32 is fast everywhere; bf16 may be emulated
+    figure = make_peers("fp32")[name](0)[name]  # fp32 is fast everywhere; bf16 may be emulated
     assert math.isfinite(figure)
     assert figure > 0

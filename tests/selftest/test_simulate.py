@@ -15,7 +15,7 @@ import nameplate.engine.window
 from nameplate.base.errors import InputError
 from nameplate.selftest import simulate as simulation
 from nameplate.selftest.readings import (
-    PEERS,
+    READINGS,
     Trace,
     best_of_100,
     five_rounds,
@@ -23,8 +23,8 @@ from nameplate.selftest.readings import (
     mean_over_100_ms,
     median_of_blocks,
 )
-from nameplate.selftest.scenarios import Bounds, Due, Scenario, scenarios
-from nameplate.selftest.simulate import Figure, Outcome, outcome, simulate, summarized
+from nameplate.selftest.scenarios import Bounds, Due, Scenario, load_scenarios
+from nameplate.selftest.simulate import RunFigure, RunOutcome, simulate, simulate_run, summarize
 from nameplate.stats.estimate import launch_time
 
 RUNS = 60
@@ -39,7 +39,7 @@ def row_of(name, runs=RUNS):
 
 
 def test_there_is_a_scenario_for_each_thing_that_can_go_wrong():
-    due = {name: each.due and (each.due.verdict, each.due.status) for name, each in scenarios().items()}
+    due = {name: each.due and (each.due.verdict, each.due.status) for name, each in load_scenarios().items()}
     assert due == {
         "steady": ("clean", "ok"),
         "heavy right tail": ("clean", "ok"),
@@ -55,29 +55,29 @@ def test_there_is_a_scenario_for_each_thing_that_can_go_wrong():
         "a card that dies": ("unknown", "failed"),
         "a card that corrupts": ("unverified", "ok"),
     }
-    rates = {each.due.verdict: each.due.rate for each in scenarios().values() if each.due}
+    rates = {each.due.verdict: each.due.rate for each in load_scenarios().values() if each.due}
     assert rates == {verdict: 0.95 if verdict == "clean" else 0.99 for verdict in rates}
-    assert all(each.about and each.margin for each in scenarios().values())
+    assert all(each.about and each.margin for each in load_scenarios().values())
 
 
 def test_a_heavy_tail_is_heavy():
-    drawn = scenarios()["heavy right tail"].noise.factors(200_000, np.random.default_rng(1)) - 1
+    drawn = load_scenarios()["heavy right tail"].noise.factors(200_000, np.random.default_rng(1)) - 1
     assert (drawn**3).mean() / (drawn**2).mean() ** 1.5 > 10
 
 
 @pytest.mark.stat
 def test_a_window_of_persistent_modes_has_four_switches_at_least():
-    scenario = scenarios()["persistent modes"]
+    scenario = load_scenarios()["persistent modes"]
     for run in range(200):
-        course = scenario.device(run).durations.course
+        course = scenario.make_device(run).durations.course
         for begin_s in np.linspace(0.0, scenario.limit_s - 3.6, 50):
             assert course.switches(begin_s, begin_s + 3.6) >= 4
 
 
 def test_a_run_depends_on_its_number_alone():
-    scenario = scenarios()["contention bursts"]
-    assert outcome(scenario, 3) == outcome(scenario, 3)
-    assert outcome(scenario, 3) != outcome(scenario, 4)
+    scenario = load_scenarios()["contention bursts"]
+    assert simulate_run(scenario, 3) == simulate_run(scenario, 3)
+    assert simulate_run(scenario, 3) != simulate_run(scenario, 4)
 
 
 # ---- through the engine ----
@@ -113,9 +113,9 @@ def test_what_disturbs_is_named(name):
 
 @pytest.mark.stat
 def test_a_card_that_dies_keeps_what_was_finished_before():
-    scenario = scenarios()["a card that dies"]
-    device = scenario.device(1)
-    (before,), record = simulation._measured(scenario, device)
+    scenario = load_scenarios()["a card that dies"]
+    device = scenario.make_device(1)
+    (before,), record = simulation._measure(scenario, device)
     assert (before.status, before.verdict) == ("ok", "clean")
     assert (record.status, record.verdict) == ("failed", "unknown")
     assert "unspecified launch failure" in str(record.reason)
@@ -143,8 +143,8 @@ def test_a_mode_that_never_switches_is_printed_as_a_limit():
     ],
 )
 def test_the_oracles_interval_is_one_of_95_percent(name):
-    scenario = scenarios()[name]
-    figures = [outcome(scenario, run).figure for run in range(200)]
+    scenario = load_scenarios()[name]
+    figures = [simulate_run(scenario, run).figure for run in range(200)]
     off = [(each.estimate / each.truth - 1) / (each.oracle_width / 2) for each in figures]
     assert np.std(off) * 1.96 == pytest.approx(1.0, abs=0.15)
 
@@ -182,7 +182,7 @@ def test_a_sabotaged_estimator_fails(name, monkeypatch):
 def test_the_rows_are_the_same_whoever_does_the_work():
     names, seen, environment = ["steady", "a mode kept"], [], dict(os.environ)
     alone = simulate(30, names, workers=0)
-    assert simulate(30, names, workers=2, watch=seen.append) == alone == seen
+    assert simulate(30, names, workers=2, observer=seen.append) == alone == seen
     assert dict(os.environ) == environment
 
 
@@ -217,11 +217,13 @@ SCENARIO = Scenario(
     due=Due(verdict="clean", rate=0.95),
     bounds=Bounds(bias=0.01, coverage=(0.6, 0.8), width=0.5, oracle_widths=2.0),
 )
-FIGURE = Figure(truth=1.0, estimate=1.0, low=0.9, high=1.1, oracle_width=0.15, peers=(1.0,) * len(PEERS))
+FIGURE = RunFigure(
+    truth=1.0, estimate=1.0, low=0.9, high=1.1, oracle_width=0.15, peers=(1.0,) * len(READINGS)
+)
 
 
 def of(*figures, as_due=True, scenario=SCENARIO):
-    return summarized(scenario, [Outcome(as_due, each) for each in figures])
+    return summarize(scenario, [RunOutcome(as_due, each) for each in figures])
 
 
 def test_a_row_sums_up_its_runs():
@@ -276,8 +278,8 @@ def test_bounds_without_a_figure_do_not_hold():
 
 def test_every_peer_reads_a_steady_device_right():
     trace = Trace(np.full(2000, 1e-3))
-    assert {name: read(trace) for name, read in PEERS.items()} == {
-        name: pytest.approx(1e-3) for name in PEERS
+    assert {name: read(trace) for name, read in READINGS.items()} == {
+        name: pytest.approx(1e-3) for name in READINGS
     }
 
 
@@ -314,15 +316,15 @@ def test_a_coarse_clock_reads_whole_steps():
 
 @pytest.mark.parametrize("trace", [Trace(np.zeros(0)), Trace(np.full(300, 1e-6), 1.0)])
 def test_what_can_not_be_read_is_no_figure(trace):
-    assert [read(trace) for read in PEERS.values()] == [None] * len(PEERS)
+    assert [read(trace) for read in READINGS.values()] == [None] * len(READINGS)
 
 
 def test_peers_are_those_of_the_method():
-    assert list(PEERS) == [
+    assert list(READINGS) == [
         "mean of 100 after 50",
         "best of 100",
         "median of 0.2 s blocks",
         "mean over 100 ms",
         "five rounds",
     ]
-    assert all(math.isfinite(read(Trace(np.full(200, 0.5)))) for read in PEERS.values())
+    assert all(math.isfinite(read(Trace(np.full(200, 0.5)))) for read in READINGS.values())

@@ -105,6 +105,13 @@ class _LineReader:
         return lines
 
 
+def usable_cpus() -> frozenset[int]:
+    """Return the CPUs that this process, and so its children, may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
 # ---- the parent's end ----
 
 

@@ -51,29 +51,30 @@ def selftest(
 
 
 def _compare_with_bare_loop(device: str, budget: float | None, json: bool) -> bool:
-    from nameplate.selftest.bare import BUDGET_S, against_bare_loop
+    from nameplate.selftest.bare import BUDGET_S, compare_with_bare_loop
 
-    result = against_bare_loop(device=device, budget_s=BUDGET_S if budget is None else budget)
+    result = compare_with_bare_loop(device=device, budget_s=BUDGET_S if budget is None else budget)
     if json:
         print_json(result.as_json())
     else:
-        print(result.sentence())
+        print(result.describe())
     return result.passed
 
 
 def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
     from nameplate.base.language import _
-    from nameplate.report.selftest import failures, readings_table, simulated_table
-    from nameplate.selftest.simulate import simulate
+    from nameplate.report.selftest import describe_failures, readings_table, simulated_table
+    from nameplate.selftest.simulate import ScenarioRow, simulate
 
-    rows = simulate(
-        runs, names, watch=lambda row: _print_progress(f"{row.scenario}: {'; '.join(row.failures) or 'ok'}")
-    )
+    def show_progress(row: ScenarioRow) -> None:
+        _print_progress(f"{row.scenario}: {'; '.join(row.failures) or 'ok'}")
+
+    rows = simulate(runs, names, observer=show_progress)
     if json:
         print_json([row.as_json() for row in rows])
     else:
         show_tables([simulated_table(rows), readings_table(rows)])
-        for line in failures(rows):
+        for line in describe_failures(rows):
             print(_("FAIL: {goal}", goal=line))
     return all(row.passed for row in rows)
 
@@ -81,22 +82,21 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
 def _repeat(times: int, dtype: str, json: bool) -> bool:
     from nameplate.device.host import set_default_threads
     from nameplate.report.selftest import repeated_table
-    from nameplate.selftest.ours import ours
-    from nameplate.selftest.peers import peers
+    from nameplate.selftest.contenders import make_ours, make_peers
     from nameplate.selftest.repeat import repeat
 
     with set_default_threads():
-        rivals = peers(dtype)
+        peers = make_peers(dtype)
         _print_progress("calibrating")
         result = repeat(
-            times, ours(dtype), rivals, progress=lambda n, who: _print_progress(f"{n + 1}/{times} {who}")
+            times, make_ours(dtype), peers, progress=lambda n, who: _print_progress(f"{n + 1}/{times} {who}")
         )
     if json:
         print_json(result.as_json())
     else:
         show_tables([repeated_table(result)])
         for goal in result.goals:
-            print(goal.sentence())
+            print(goal.describe())
     return result.passed
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from nameplate.base.formatting import change, count, figure, percent, ratio
 from nameplate.base.language import _
 from nameplate.report.view import Field, Table, table_of
-from nameplate.selftest.repeat import Repeated
-from nameplate.selftest.repeat import Row as Contender
-from nameplate.selftest.simulate import Row
+from nameplate.selftest.repeat import ContenderRow, Repeated
+from nameplate.selftest.simulate import ScenarioRow
 
 _SHORT_NAMES = {
     "mean of 100 after 50": "mean of 100",
@@ -17,52 +16,52 @@ _SHORT_NAMES = {
     "mean over 100 ms": "100 ms",
     "five rounds": "5 rounds",
 }
-_SCENARIO = Field[Row]("scenario", lambda row: row.scenario, unbroken=True)
+_SCENARIO = Field[ScenarioRow]("scenario", lambda row: row.scenario, unbroken=True)
 
 
-def simulated_table(rows: Sequence[Row]) -> Table:
+def simulated_table(rows: Sequence[ScenarioRow]) -> Table:
     """For each scenario: the estimate, its interval and its verdict, beside the truth."""
     fields = [
         _SCENARIO,
-        Field[Row]("truth", lambda row: figure(row.truth), is_number=True, drop_priority=0),
-        Field[Row]("estimate", lambda row: figure(row.estimate), is_number=True, drop_priority=1),
-        Field[Row]("bias", lambda row: change(row.bias), is_number=True),
-        Field[Row]("coverage", lambda row: percent(row.coverage), is_number=True),
-        Field[Row]("width", lambda row: percent(row.width), is_number=True),
-        Field[Row]("oracle", lambda row: percent(row.oracle_width), is_number=True),
-        Field[Row]("expected", lambda row: _(row.verdict_due) if row.verdict_due else "–"),
-        Field[Row]("given", lambda row: percent(row.verdict_rate), is_number=True),
-        Field[Row]("passed", _passed),
+        Field[ScenarioRow]("truth", lambda row: figure(row.truth), is_number=True, drop_priority=0),
+        Field[ScenarioRow]("estimate", lambda row: figure(row.estimate), is_number=True, drop_priority=1),
+        Field[ScenarioRow]("bias", lambda row: change(row.bias), is_number=True),
+        Field[ScenarioRow]("coverage", lambda row: percent(row.coverage), is_number=True),
+        Field[ScenarioRow]("width", lambda row: percent(row.width), is_number=True),
+        Field[ScenarioRow]("oracle", lambda row: percent(row.oracle_width), is_number=True),
+        Field[ScenarioRow]("expected", lambda row: _(row.verdict_due) if row.verdict_due else "–"),
+        Field[ScenarioRow]("given", lambda row: percent(row.verdict_rate), is_number=True),
+        Field[ScenarioRow]("passed", _passed),
     ]
     return table_of(_("Devices with a known truth"), fields, rows)
 
 
-def _passed(row: Row) -> str:
+def _passed(row: ScenarioRow) -> str:
     if row.verdict_due is None:
         return _("a limit")
     return _("yes") if row.passed else _("NO")
 
 
-def readings_table(rows: Sequence[Row]) -> Table:
+def readings_table(rows: Sequence[ScenarioRow]) -> Table:
     """The bias of the same launches as other tools read them, after ours."""
     peers = dict.fromkeys(name for row in rows for name in row.peers)
     fields = [
         _SCENARIO,
-        Field[Row]("nameplate", lambda row: change(row.bias), is_number=True),
+        Field[ScenarioRow]("nameplate", lambda row: change(row.bias), is_number=True),
         *(_peer_bias(name) for name in peers),
     ]
     return table_of(_("The same launches as other tools read them: bias against the truth"), fields, rows)
 
 
-def _peer_bias(name: str) -> Field[Row]:
-    def text(row: Row) -> str:
+def _peer_bias(name: str) -> Field[ScenarioRow]:
+    def text(row: ScenarioRow) -> str:
         peer = row.peers.get(name)
         return "–" if peer is None else change(peer.bias)
 
-    return Field[Row](_SHORT_NAMES.get(name, name), text, is_number=True)
+    return Field[ScenarioRow](_SHORT_NAMES.get(name, name), text, is_number=True)
 
 
-def failures(rows: Iterable[Row]) -> list[str]:
+def describe_failures(rows: Iterable[ScenarioRow]) -> list[str]:
     """Return a sentence for each bound that doesn't hold."""
     return [_("{name}: {said}", name=row.scenario, said=failure) for row in rows for failure in row.failures]
 
@@ -72,15 +71,15 @@ def repeated_table(repeated: Repeated) -> Table:
     heading = _(
         "Spread over {count} restarts, {contended} of them while the machine was contended",
         count=len(repeated.rounds),
-        contended=repeated.loud_rounds,
+        contended=repeated.contended_rounds,
     )
     fields = [
-        Field[Contender]("contender", lambda row: row.contender),
-        Field[Contender]("n", lambda row: count(row.spread.n), is_number=True),
-        Field[Contender]("mean TFLOPS", lambda row: figure(row.spread.mean), is_number=True),
-        Field[Contender]("spread", lambda row: percent(row.spread.relative), is_number=True),
-        Field[Contender]("upper 90 % limit", lambda row: percent(row.spread.upper), is_number=True),
-        Field[Contender]("failed", lambda row: count(row.failed), is_number=True),
-        Field[Contender]("ours ÷ theirs", lambda row: ratio(row.ratio), is_number=True),
+        Field[ContenderRow]("contender", lambda row: row.contender),
+        Field[ContenderRow]("n", lambda row: count(row.spread.n), is_number=True),
+        Field[ContenderRow]("mean TFLOPS", lambda row: figure(row.spread.mean), is_number=True),
+        Field[ContenderRow]("spread", lambda row: percent(row.spread.relative), is_number=True),
+        Field[ContenderRow]("upper 90 % limit", lambda row: percent(row.spread.upper), is_number=True),
+        Field[ContenderRow]("failed", lambda row: count(row.failed), is_number=True),
+        Field[ContenderRow]("ours ÷ theirs", lambda row: ratio(row.ratio), is_number=True),
     ]
     return table_of(heading, fields, repeated.rows)

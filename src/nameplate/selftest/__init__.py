@@ -1,1 +1,1 @@
-"""Self-tests: devices with a known truth, a bare loop beside the engine, and the process started anew."""
+"""Self-tests: simulated devices with a known truth, a bare loop, and restarts of the process."""

@@ -1,4 +1,4 @@
-"""Does the engine's figure agree with the simplest loop that could be written by hand?"""
+"""Self-test against a bare loop: does the engine agree with the simplest loop written by hand?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -18,24 +17,20 @@ from nameplate.device.protocol import Device
 from nameplate.device.survey import open_device
 from nameplate.engine.case_run import count_buffer_sets
 from nameplate.engine.sampler import Sampler
-from nameplate.run.job import target_of
 from nameplate.run.measure import SEED, check_budget
+from nameplate.selftest.contenders import EDGE, FLOPS, find_product
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.interval import CONFIDENCE
-from nameplate.suite import Case, find_suite
 
-_CASE = "matmul/bf16/1024x1024x1024/*"
-_EDGE = 1024
 BUDGET_S = 15.0
-_FLOPS = 2 * _EDGE**3
 TOLERANCE = 0.02
 _ROUND_S = 0.25
-_PATIENCE = 4.0  # a loud hour gets so many times the budget to come to a decision
+_PATIENCE = 4.0  # on a contended machine, so many times the budget may be spent before a decision
 
 
 @dataclass(frozen=True)
 class BareResult:
-    """Both figures in TFLOPS and their ratio, engine ÷ bare, with its 95 % interval over paired rounds."""
+    """Both figures in TFLOPS, and their ratio, engine ÷ bare, with its 95 % interval over paired rounds."""
 
     case: str
     engine_tflops: float
@@ -48,20 +43,20 @@ class BareResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the two agree within the tolerance, and the rounds were enough to say so."""
+        """Whether the whole interval lies within the tolerance."""
         return 1 - self.tolerance <= self.ratio_low and self.ratio_high <= 1 + self.tolerance
 
     @property
     def differs(self) -> bool:
-        """Whether the rounds were enough to say that the two differ by more than the tolerance."""
+        """Whether the whole interval lies outside the tolerance."""
         return self.ratio_high < 1 - self.tolerance or self.ratio_low > 1 + self.tolerance
 
     def as_json(self) -> dict[str, Any]:
-        """Every field, and whether it passed."""
+        """Return every field, and whether it passed."""
         return {**asdict(self), "passed": self.passed}
 
-    def sentence(self) -> str:
-        """The result in words."""
+    def describe(self) -> str:
+        """Return the result as one sentence."""
         return _(
             "{case}: engine {engine} TFLOPS, bare loop {bare} TFLOPS, ratio {ratio} ({range}) over {count} "
             "paired rounds: {outcome}",
@@ -71,10 +66,10 @@ class BareResult:
             ratio=ratio(self.ratio),
             range=interval(ratio, self.ratio_low, self.ratio_high),
             count=count(self.rounds),
-            outcome=_(self._outcome(), tolerance=percent(self.tolerance)),
+            outcome=_(self._verdict(), tolerance=percent(self.tolerance)),
         )
 
-    def _outcome(self) -> str:
+    def _verdict(self) -> str:
         if self.passed:
             return N_("within {tolerance}")
         if self.differs:
@@ -82,39 +77,34 @@ class BareResult:
         return N_("too few rounds to tell whether within {tolerance}")
 
 
-def against_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, seed: int = SEED) -> BareResult:
-    """Measure a 1024³ bf16 product by the engine and by a bare loop, in turn, in one process.
+def compare_with_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, seed: int = SEED) -> BareResult:
+    """Measure a 1024³ bf16 matrix product by the engine and by a bare loop, in turn, in one process.
 
-    Each round draws one batch of the engine and times as many launches of a loop that knows nothing of it,
-    in random order, so that what disturbs the machine disturbs both. The ratio is of total throughputs; its
-    interval is Student's over the rounds' log ratios. Raises InputError for an unknown device and for a
-    budget that isn't a time.
+    Each round takes one batch of the engine and as many launches of a separate loop, in random order, so that
+    a disturbance of the machine reaches both. The ratio is of total throughputs; its interval is Student's
+    over the rounds' log ratios. Raises InputError for an unknown device and for a budget that isn't a time
+    above 0.
     """
     check_budget(budget_s)
     opened = open_device(device)
-    case = _smoke_case(opened)
+    case = find_product(opened, "bf16")
     copies = count_buffer_sets(case, opened)
     prepared = case.workload.prepare(opened.torch_device, fill=case.fill, seed=seed, copies=copies)
     with prepared.numerics():
         sampler = Sampler(opened, prepared.launches)
         sampler.warm_up(1.0)
         sampler.size(_ROUND_S / 2)
-        bare = _bare_loop(opened, seed)
+        bare = _make_bare_loop(opened, seed)
         return _interleave(case.id, sampler, bare, budget_s, random.Random(seed))
 
 
-def _smoke_case(opened: Device) -> Case:
-    cases = find_suite("smoke").cases(target_of(opened))
-    return next(case for case in cases if fnmatchcase(case.id, _CASE))
-
-
-def _bare_loop(opened: Device, seed: int) -> Callable[[int], float]:
-    """Tensors of its own and a `for`: seconds that so many products take."""
+def _make_bare_loop(opened: Device, seed: int) -> Callable[[int], float]:
+    """Return a plain loop over tensors of its own: launches → seconds."""
     import torch
 
     generator = torch.Generator(opened.torch_device).manual_seed(seed + 1)
     a, b, c = (
-        torch.randn(_EDGE, _EDGE, generator=generator, device=opened.torch_device).to(torch.bfloat16)
+        torch.randn(EDGE, EDGE, generator=generator, device=opened.torch_device).to(torch.bfloat16)
         for _ in range(3)
     )
 
@@ -156,7 +146,7 @@ def _compare(
     case: str, engine_s: np.ndarray[Any, Any], bare_s: np.ndarray[Any, Any], launches: int
 ) -> BareResult:
     rounds = engine_s.size
-    work = _FLOPS * launches * rounds / 1e12
+    work = FLOPS * launches * rounds / 1e12
     ratio = float(bare_s.sum() / engine_s.sum())
     logs = np.log(bare_s / engine_s)
     half = float(stdtrit(rounds - 1, (1 + CONFIDENCE) / 2) * logs.std(ddof=1) / np.sqrt(rounds))

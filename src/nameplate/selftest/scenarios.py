@@ -1,4 +1,4 @@
-"""Devices with a known truth, as data: what each does, what it is measured with, and what must come out."""
+"""Simulated devices with a known truth, as data: what each does, how it is measured, what must come out."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from nameplate.device.simulated import Driver, Policy, SimulatedDevice
 from nameplate.device.simulated_law import Course, Decay, Drift, Law, Noise, Steps, constant, switching
 from nameplate.record import Status, Verdict
 
-_FULL_SPEED_TFLOPS = 1.0  # of a launch that nothing slows, so that every scenario's truth reads alike
+_FULL_SPEED_TFLOPS = 1.0  # of a launch that nothing slows: every scenario has the same truth
 _NOMINAL_TFLOPS = 1.25
 
 
 class Modes(FrozenModel):
-    """Factors on a launch's time, each kept for `dwell_s` on average, or (None) for good."""
+    """Factors on a launch's time; each lasts `dwell_s` on average, or (None) for the whole run."""
 
     levels: tuple[float, ...]
     dwell_s: float | None = None
 
 
 class Bursts(FrozenModel):
-    """Others keep `cores` busy for `busy_s`, after pauses of `idle_s`, on average."""
+    """Other processes keep `cores` busy for `busy_s`, after pauses of `idle_s`, on average."""
 
     cores: float
     busy_s: float
     idle_s: float
 
 
-class Gpu(FrozenModel):
-    """A driver, and what it does to the clock: down to `settled`, at once at `from_s` or with `tau_s`."""
+class GpuDriver(FrozenModel):
+    """A GPU's driver. It lowers the clock to `settled`, at once at `from_s` or with time constant `tau_s`."""
 
     policy: Policy | None = None
     settled: float = 1.0
@@ -46,8 +46,8 @@ class Gpu(FrozenModel):
     amplitude: float = 0.0
     period_s: float = 1.0
 
-    def driver(self) -> Driver:
-        """The driver."""
+    def make_driver(self) -> Driver:
+        """Return the simulated device's driver."""
         clock: Course | None = None
         if self.tau_s is not None:
             clock = Decay(self.settled, self.tau_s, self.amplitude, self.period_s)
@@ -57,7 +57,7 @@ class Gpu(FrozenModel):
 
 
 class Due(FrozenModel):
-    """What the record must say, and in which share of the runs at least."""
+    """The verdict and status that the record must have, in `rate` of the runs at least."""
 
     verdict: Verdict
     rate: float
@@ -65,10 +65,10 @@ class Due(FrozenModel):
 
 
 class Bounds(FrozenModel):
-    """What the figures must keep to; None: unbound. `bias` and `width` are fractions of the truth.
+    """Limits on the figures; None: no limit. `bias` and `width` are fractions of the truth.
 
-    `coverage` is the least and the most, `oracle_widths` how many times as wide as the oracle's an interval
-    may be.
+    `coverage` has a lower and an upper limit. `oracle_widths` limits the width of an interval in multiples of
+    the oracle's.
     """
 
     bias: float | None = None
@@ -88,7 +88,7 @@ class Scenario(FrozenModel):
     drift_per_s: float = 0.0
     modes: Modes | None = None
     bursts: Bursts | None = None
-    gpu: Gpu | None = None
+    gpu: GpuDriver | None = None
     timer_resolution_s: float = 0.0
     between_s: float = 0.0
     host_launch_s: float | None = None
@@ -103,37 +103,37 @@ class Scenario(FrozenModel):
 
     @property
     def flops(self) -> int:
-        """FLOPs of a launch."""
+        """FLOPs of one launch."""
         return round(_FULL_SPEED_TFLOPS * 1e12 * self.launch_s)
 
     @property
     def processes_launch_s(self) -> float | None:
-        """Seconds a launch over many processes, where that is the truth."""
+        """Seconds a launch over many processes where that is the truth, else None."""
         if self.truth == "window" or self.modes is None:
             return None
         return self.launch_s * float(np.mean(self.modes.levels))
 
-    def device(self, run: int) -> SimulatedDevice:
-        """The device of one run, from that run's own seed."""
+    def make_device(self, run: int) -> SimulatedDevice:
+        """Return the device of one run, from that run's own seed."""
         seed = np.random.SeedSequence([zlib.crc32(self.name.encode()), run])
-        # What changes with time is drawn apart: it can't depend on how the engine draws its batches.
+        # Changes with time have a generator of their own, so that they don't depend on the engine's batches.
         courses, launches = seed.spawn(2)
         generator = np.random.default_rng(courses)
         return SimulatedDevice(
-            Law(self.launch_s, self.noise, self._course(generator)),
+            Law(self.launch_s, self.noise, self._make_course(generator)),
             seed=int(launches.generate_state(1)[0]),
             nominal_tflops=_NOMINAL_TFLOPS,
-            foreign_cores=self._load(generator),
+            foreign_cores=self._make_load(generator),
             cores=2.0 if self.gpu is None else 1.0,
             timer_resolution_s=self.timer_resolution_s,
-            driver=None if self.gpu is None else self.gpu.driver(),
+            driver=None if self.gpu is None else self.gpu.make_driver(),
             host_launch_s=self.host_launch_s,
             between_s=self.between_s,
             corrupts_at_s=self.corrupts_at_s,
             keep_launches=True,
         )
 
-    def _course(self, generator: np.random.Generator) -> Course | None:
+    def _make_course(self, generator: np.random.Generator) -> Course | None:
         if self.modes is None:
             return Drift(self.drift_per_s) if self.drift_per_s else None
         if self.modes.dwell_s is None:
@@ -141,19 +141,21 @@ class Scenario(FrozenModel):
         dwell_s = [self.modes.dwell_s] * len(self.modes.levels)
         return switching(self.modes.levels, dwell_s, self.limit_s, generator)
 
-    def _load(self, generator: np.random.Generator) -> float | Steps:
+    def _make_load(self, generator: np.random.Generator) -> float | Steps:
         if self.bursts is None:
             return 0.0
         levels, dwell_s = (0.0, self.bursts.cores), (self.bursts.idle_s, self.bursts.busy_s)
         return switching(levels, dwell_s, self.limit_s, generator)
 
 
-class _File(FrozenModel):
+class _ScenarioFile(FrozenModel):
     scenario: tuple[Scenario, ...] = Field(min_length=1)
 
 
 @cache
-def scenarios() -> Mapping[str, Scenario]:
-    """The shipped scenarios by name, in order."""
-    shipped = parse_toml(_File, read_packaged("nameplate.selftest", "scenarios.toml"), "scenarios.toml")
+def load_scenarios() -> Mapping[str, Scenario]:
+    """Return the shipped scenarios by name, in the file's order."""
+    shipped = parse_toml(
+        _ScenarioFile, read_packaged("nameplate.selftest", "scenarios.toml"), "scenarios.toml"
+    )
     return {each.name: each for each in shipped.scenario}

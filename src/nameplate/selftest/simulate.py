@@ -1,7 +1,7 @@
 """Self-test by simulation: does the engine recover the truth of devices whose truth is known?
 
-Each scenario is a device on a virtual clock, measured many times by the real engine, each time from another
-seed; beside ours, the same launches are read as other tools would read them.
+Each scenario is a device on a virtual clock, measured many times by the real engine, each time with another
+seed. The same launches are also read as other tools would read them.
 """
 
 from __future__ import annotations
@@ -9,42 +9,41 @@ from __future__ import annotations
 import math
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
 
 from nameplate.base.errors import InputError
-from nameplate.base.exit_status import ExitStatus
 from nameplate.base.formatting import percent
 from nameplate.base.language import _
+from nameplate.base.processes import end_with_parent, usable_cpus
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.record import Record, Verdict
-from nameplate.selftest.readings import PEERS, Trace
-from nameplate.selftest.scenarios import Scenario, scenarios
+from nameplate.selftest.readings import READINGS, Trace
+from nameplate.selftest.scenarios import Scenario, load_scenarios
 from nameplate.stats.interval import CONFIDENCE
 from nameplate.suite import Case
 
 RUNS = 1000
 _CHUNK = 25  # runs that a worker takes at a time
-# Threads of a BLAS wait by spinning, on the very cores that the other workers need.
+# Waiting threads of a BLAS spin on the cores that the other workers need.
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 _ORACLE_FACTOR = float(ndtri((1 + CONFIDENCE) / 2))
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One run's figure in TFLOPS beside its truth; `peers` is what other tools read, None where nothing.
+class RunFigure:
+    """One run's figure in TFLOPS and its truth; `peers` is what other tools read, None where nothing.
 
     `oracle_width` is a fraction of the truth.
     """
@@ -58,15 +57,15 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of one run: whether the record is the due one, and its figure where it has one."""
+class RunOutcome:
+    """The outcome of one run: whether the record is the due one, and its figure where it has one."""
 
     as_due: bool
-    figure: Figure | None
+    figure: RunFigure | None
 
 
 @dataclass(frozen=True)
-class Peer:
+class PeerReading:
     """What another tool reads of the same launches: mean TFLOPS, and mean bias as a fraction of the truth."""
 
     estimate: float
@@ -74,12 +73,12 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Row:
+class ScenarioRow:
     """One scenario over all its runs: throughputs are means in TFLOPS, bias and widths fractions of truth.
 
-    `coverage` is the share of intervals that hold the truth of their own window; `width` is that of the whole
-    interval, `oracle_width` that of one who knows the noise. `failures` are the bounds that don't hold, a
-    sentence each. A figure that no run has is None.
+    `coverage` is the share of intervals that hold the truth of their own window. `width` is that of the whole
+    interval, `oracle_width` that of an interval made from the true noise. `failures` are the bounds that
+    don't hold, a sentence each. A figure that no run has is None.
     """
 
     scenario: str
@@ -94,7 +93,7 @@ class Row:
     oracle_width: float | None
     verdict_due: Verdict | None
     verdict_rate: float | None
-    peers: Mapping[str, Peer | None]
+    peers: Mapping[str, PeerReading | None]
     failures: tuple[str, ...]
 
     @property
@@ -103,7 +102,7 @@ class Row:
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:
-        """Every field, and whether it passed."""
+        """Return every field, and whether it passed."""
         return {**asdict(self), "passed": self.passed}
 
 
@@ -114,34 +113,34 @@ def simulate(
     runs: int = RUNS,
     names: Sequence[str] | None = None,
     workers: int | None = None,
-    watch: Callable[[Row], None] | None = None,
-) -> list[Row]:
-    """Measure each scenario `runs` times and return a row for each; `watch` is called as each is known.
+    observer: Callable[[ScenarioRow], None] | None = None,
+) -> list[ScenarioRow]:
+    """Measure each scenario `runs` times and return a row for each; `observer` is called with each at once.
 
-    `names` chooses scenarios (all). `workers` is how many processes share the work: one a usable CPU unless
-    told otherwise; 0 is none but this one. The rows are the same whatever their number.
-    Raises InputError for an unknown name and for no runs.
+    `names` chooses scenarios (default: all). `workers` is how many processes share the work, by default one
+    for each usable CPU; 0: this process does it. The rows are the same whatever their number. Raises
+    InputError for an unknown name and for no runs.
     """
     if runs < 1:
         raise InputError("nothing to simulate", where="--runs", got=runs, expected="a number above 0")
-    chosen = _chosen(names)
+    chosen = _find_scenarios(names)
     tasks = [
         (scenario, range(first, min(first + _CHUNK, runs)))
         for scenario in chosen
         for first in range(0, runs, _CHUNK)
     ]
     rows = []
-    with _done(tasks, _usable_cpus() if workers is None else workers) as done:
+    with _running(tasks, len(usable_cpus()) if workers is None else workers) as done:
         outcomes = chain.from_iterable(done)
         for scenario in chosen:
-            rows.append(summarized(scenario, list(islice(outcomes, runs))))
-            if watch is not None:
-                watch(rows[-1])
+            rows.append(summarize(scenario, list(islice(outcomes, runs))))
+            if observer is not None:
+                observer(rows[-1])
     return rows
 
 
-def _chosen(names: Sequence[str] | None) -> list[Scenario]:
-    known = scenarios()
+def _find_scenarios(names: Sequence[str] | None) -> list[Scenario]:
+    known = load_scenarios()
     for name in names or ():
         if name not in known:
             raise InputError("unknown scenario", got=name, expected=" or ".join(known))
@@ -151,18 +150,18 @@ def _chosen(names: Sequence[str] | None) -> list[Scenario]:
 # ---- one run ----
 
 
-def outcome(scenario: Scenario, run: int) -> Outcome:
-    """Measure one device of the scenario and hold the record against its truth."""
-    device = scenario.device(run)
-    before, record = _measured(scenario, device)
+def simulate_run(scenario: Scenario, run: int) -> RunOutcome:
+    """Measure one device of the scenario and compare the record with its truth."""
+    device = scenario.make_device(run)
+    before, record = _measure(scenario, device)
     due = scenario.due
     kept = all(each.status == "ok" for each in before)
     as_due = due is not None and kept and (record.verdict, record.status) == (due.verdict, due.status)
-    return Outcome(as_due, _figure(scenario, device, record))
+    return RunOutcome(as_due, _figure_of(scenario, device, record))
 
 
-def _measured(scenario: Scenario, device: SimulatedDevice) -> tuple[list[Record], Record]:
-    """The record that is judged, and those finished before it."""
+def _measure(scenario: Scenario, device: SimulatedDevice) -> tuple[list[Record], Record]:
+    """Return the records finished before the device dies (if it does), and the record that is judged."""
     case = Case(SimulatedWork(device, scenario.flops), phase=scenario.phase)
     allowance, pilots = Allowance(scenario.share_s, scenario.limit_s), Pilots(device, seed=0)
     before: list[Record] = []
@@ -173,30 +172,30 @@ def _measured(scenario: Scenario, device: SimulatedDevice) -> tuple[list[Record]
     return before, record
 
 
-def _figure(scenario: Scenario, device: SimulatedDevice, record: Record) -> Figure | None:
+def _figure_of(scenario: Scenario, device: SimulatedDevice, record: Record) -> RunFigure | None:
     if record.tflops is None or record.tflops_low is None or record.tflops_high is None:
         return None
     window = device.window(record.batches)
     expected_s = sum(drawn.expected_s for drawn in window)
     launch_s = scenario.processes_launch_s or expected_s / sum(drawn.launches for drawn in window)
-    # A reading that is cut off to whole steps is anywhere within one; each batch is between two of them.
+    # A clock reading that is rounded down is uniform within a step; each batch lies between two readings.
     steps_s2 = 2 * len(window) * device.timer_resolution_s**2 / 12
     variance_s2 = sum(drawn.variance_s2 for drawn in window) + steps_s2
-    return Figure(
+    return RunFigure(
         _tflops(scenario, launch_s),
         record.tflops,
         record.tflops_low,
         record.tflops_high,
         2 * _ORACLE_FACTOR * math.sqrt(variance_s2) / expected_s,
-        tuple(_peers(scenario, device)),
+        tuple(_read_as_peers(scenario, device)),
     )
 
 
-def _peers(scenario: Scenario, device: SimulatedDevice) -> Iterator[float | None]:
-    """What other tools read, in TFLOPS, from the first launch that the engine timed on."""
+def _read_as_peers(scenario: Scenario, device: SimulatedDevice) -> Iterator[float | None]:
+    """Yield what other tools read, in TFLOPS, from the first launch that the engine timed on."""
     launches = [drawn.launch_s for drawn in device.trace if drawn.launch_s is not None]
     trace = Trace(np.concatenate(launches), device.timer_resolution_s)
-    for read in PEERS.values():
+    for read in READINGS.values():
         launch_s = read(trace)
         yield None if launch_s is None else _tflops(scenario, launch_s)
 
@@ -208,8 +207,8 @@ def _tflops(scenario: Scenario, launch_s: float) -> float:
 # ---- all runs of a scenario ----
 
 
-def summarized(scenario: Scenario, outcomes: Sequence[Outcome]) -> Row:
-    """The row of a scenario from the outcomes of its runs."""
+def summarize(scenario: Scenario, outcomes: Sequence[RunOutcome]) -> ScenarioRow:
+    """Return the row of a scenario from the outcomes of its runs."""
     figures = [each.figure for each in outcomes if each.figure is not None]
     truth = np.asarray([each.truth for each in figures])
     value = np.asarray([each.estimate for each in figures])
@@ -223,15 +222,15 @@ def summarized(scenario: Scenario, outcomes: Sequence[Outcome]) -> Row:
         "oracle_width": _mean([each.oracle_width for each in figures]),
         "verdict_rate": _mean([each.as_due for each in outcomes]) if scenario.due else None,
     }
-    read = zip(*(each.peers for each in figures), strict=True) if figures else ((),) * len(PEERS)
-    return Row(
+    read = zip(*(each.peers for each in figures), strict=True) if figures else ((),) * len(READINGS)
+    return ScenarioRow(
         scenario=scenario.name,
         about=scenario.about,
         margin=scenario.margin,
         runs=len(outcomes),
         verdict_due=None if scenario.due is None else scenario.due.verdict,
-        peers={name: _peer(values, truth) for name, values in zip(PEERS, read, strict=True)},
-        failures=tuple(_failures(scenario, found)),
+        peers={name: _summarize_peer(values, truth) for name, values in zip(READINGS, read, strict=True)},
+        failures=tuple(_describe_failures(scenario, found)),
         **found,
     )
 
@@ -240,17 +239,17 @@ def _mean(values: Any) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def _peer(values: Sequence[float | None], truth: np.ndarray[Any, Any]) -> Peer | None:
-    """What one tool reads on average over the runs in which it reads anything."""
+def _summarize_peer(values: Sequence[float | None], truth: np.ndarray[Any, Any]) -> PeerReading | None:
+    """Return what one tool reads on average over the runs in which it reads anything."""
     known = [(value, true) for value, true in zip(values, truth, strict=True) if value is not None]
     if not known:
         return None
     value, true = np.asarray(known).T
-    return Peer(float(value.mean()), float((value / true).mean() - 1))
+    return PeerReading(float(value.mean()), float((value / true).mean() - 1))
 
 
-def _failures(scenario: Scenario, found: Mapping[str, float | None]) -> Iterator[str]:
-    """Which bound doesn't hold: what, got, expected."""
+def _describe_failures(scenario: Scenario, found: Mapping[str, float | None]) -> Iterator[str]:
+    """Yield a sentence for each bound that doesn't hold: what, got, expected."""
     bounds, due, bias = scenario.bounds, scenario.due, found["bias"]
     low, high = bounds.coverage or (None, None)
     widest = bounds.oracle_widths and bounds.oracle_widths * (found["oracle_width"] or 0.0)
@@ -276,21 +275,21 @@ def _failures(scenario: Scenario, found: Mapping[str, float | None]) -> Iterator
             yield _("{what} is {got}; expected at most {most}", what=what, **ends)
 
 
-# ---- who does the work ----
+# ---- in several processes ----
 
 
 @contextmanager
-def _done(tasks: Sequence[_Task], workers: int) -> Iterator[Iterable[list[Outcome]]]:
-    """What came of each task, in order, as processes of ours do them; for 0 workers, as this one does."""
+def _running(tasks: Sequence[_Task], workers: int) -> Iterator[Iterable[list[RunOutcome]]]:
+    """Give the outcomes of each task, in order, from that many processes; for 0 workers, from this one."""
     if workers == 0:
-        yield map(_outcomes, tasks)
+        yield map(_run_task, tasks)
         return
-    # Started afresh: a copy of a process in which torch's threads ran may stand still for ever.
+    # Spawn: forking after torch started threads can deadlock.
     with ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker) as executor:
         try:
             with _environment(_ONE_THREAD):
-                done = executor.map(_outcomes, tasks)  # starts the processes
-            yield done
+                outcomes = executor.map(_run_task, tasks)  # starts the processes
+            yield outcomes
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
@@ -307,22 +306,13 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _outcomes(task: _Task) -> list[Outcome]:
+def _run_task(task: _Task) -> list[RunOutcome]:
     scenario, numbers = task
-    return [outcome(scenario, run) for run in numbers]
+    return [simulate_run(scenario, run) for run in numbers]
 
 
 def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, which is interrupted too, ends it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
     parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(ExitStatus.HANGUP)
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if parent is not None and parent.pid is not None:
+        end_with_parent(parent.pid)

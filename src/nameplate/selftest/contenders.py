@@ -1,0 +1,278 @@
+"""The contenders of `bench selftest --repeat`: Nameplate and other tools, each timing one matrix product.
+
+    python -m nameplate.selftest.contenders NAME DTYPE [CALIBRATION]
+
+times it on this machine's CPU and prints one line of JSON, `{"tflops": {row: figure, …}}`. The product is the
+same for all: `torch.mm(a, b, out=c)` of 1024³ with a normal fill, on all of torch's threads. The peers (the
+other tools) use the same three buffers for each launch, and run at their defaults, except that torch's Timer
+is given torch.get_num_threads() threads, as its recipe shows: its default is one.
+
+Nameplate's own answer also holds the calibration that its normalized figure is based on. It takes one as
+CALIBRATION (JSON): a process that calibrated itself would call its own conditions normal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean, median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from nameplate.base.errors import InputError, NameplateError
+from nameplate.base.formatting import duration
+from nameplate.base.processes import ChildSilent, python_command, run_to_end
+from nameplate.base.text import plain
+
+if TYPE_CHECKING:
+    import torch
+
+    from nameplate.device.protocol import Device
+    from nameplate.suite import Case
+
+OURS = "nameplate"
+RAW = "nameplate raw"
+NORMALIZED = "nameplate normalized"
+EDGE = 1024
+FLOPS = 2 * EDGE**3
+DTYPES = {"bf16": "bfloat16", "fp32": "float32"}  # ours → torch's
+
+_MODULE = "nameplate.selftest.contenders"
+_DEADLINE_S = 60.0
+_SEED = 2024
+_OURS_S = 5.0  # about what a peer's process takes with its start
+_CALIBRATION_BUDGET_S = 60.0  # calibrate as a run of a minute does
+_CALIBRATIONS = 5  # processes; the median of their calibrations is used by those that are compared
+# mamf-finder's --num_warmup_iterations and --num_iterations.
+_WARM_UPS = 50
+_ITERATIONS = 100
+_BENCH_FILE = f"""\
+import torch
+
+from {_MODULE} import make_operands
+
+
+def test_product(benchmark):
+    a, b, c = make_operands("{{dtype}}")
+    benchmark(torch.mm, a, b, out=c)
+"""
+
+Contender = Callable[[int], Mapping[str, float]]  # number of the round → TFLOPS by row of the table
+
+
+class NoFigure(NameplateError):
+    """A process gave no figure; the text is why."""
+
+
+# ---- in the process that compares ----
+
+
+def make_peers(dtype: str) -> dict[str, Contender]:
+    """Return each peer by its name. A call runs a fresh process, and raises NoFigure where that fails.
+
+    Raises InputError for an unknown dtype.
+    """
+    _check_known("dtype", dtype, DTYPES)
+    return {name: _make_contender(name, dtype) for name in PEERS}
+
+
+def make_ours(dtype: str) -> Contender:
+    """Calibrate in a few processes; return Nameplate as a contender, which uses their median calibration.
+
+    Raises NoFigure where a process fails, InputError for an unknown dtype.
+    """
+    _check_known("dtype", dtype, DTYPES)
+    command = python_command(_MODULE, OURS, dtype)
+    found = [read_answer(command)["calibration"] for _ in range(_CALIBRATIONS)]
+    usual = median(each["ratio"]["value"] for each in found)
+    calibration = next(each for each in found if each["ratio"]["value"] == usual)
+    return _make_contender(OURS, dtype, json.dumps(calibration))
+
+
+def _make_contender(name: str, dtype: str, *calibration: str) -> Contender:
+    command = python_command(_MODULE, name, dtype, *calibration)
+    return lambda _round: read_answer(command)["tflops"]
+
+
+def read_answer(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, deadline_s: float = _DEADLINE_S
+) -> dict[str, Any]:
+    """Run a process to its end and return the JSON object on its last line of output.
+
+    Raises NoFigure for a process that fails, still runs after `deadline_s` seconds or prints something else.
+    """
+    try:
+        done = run_to_end(command, env=env, deadline_s=deadline_s)
+    except ChildSilent:
+        raise NoFigure(f"still running after {duration(deadline_s)}: ended") from None
+    if done.returncode:
+        raise NoFigure(f"exit status {done.returncode}: {_last_line(done.stderr)}")
+    line = _last_line(done.stdout)
+    with suppress(ValueError):
+        answer = json.loads(line)
+        if isinstance(answer, dict):
+            return answer
+    raise NoFigure(f"said {line[:80]!r}, which is no figure")
+
+
+def _last_line(text: str) -> str:
+    return plain(next((line for line in reversed(text.splitlines()) if line.strip()), ""))
+
+
+def _check_known(what: str, got: str, known: Mapping[str, object]) -> None:
+    if got not in known:
+        raise InputError(f"unknown {what}", got=got, expected=" or ".join(known))
+
+
+# ---- in a contender's process: other tools, each returning seconds a launch ----
+
+
+def make_operands(dtype: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return two factors with a standard normal fill and a buffer for their product, each 1024 by 1024."""
+    import torch
+
+    generator = torch.Generator().manual_seed(_SEED)
+    kind: torch.dtype = getattr(torch, DTYPES[dtype])
+    a, b, c = (torch.randn(EDGE, EDGE, generator=generator).to(kind) for _ in range(3))
+    return a, b, c
+
+
+def _time_by_torch_timer(dtype: str) -> float:
+    """Return the median, which is the first figure of a Measurement's own text.
+
+    `blocked_autorange` at its default of 0.2 s, `num_threads` as in PyTorch's benchmark recipe
+    (docs.pytorch.org/tutorials/recipes/recipes/benchmark.html).
+    """
+    import torch
+    from torch.utils.benchmark import Timer
+
+    a, b, c = make_operands(dtype)
+    timer = Timer(
+        "torch.mm(a, b, out=c)",
+        globals={"a": a, "b": b, "c": c},
+        num_threads=torch.get_num_threads(),
+    )
+    return float(timer.blocked_autorange(min_run_time=0.2).median)
+
+
+def _time_by_pytest_benchmark(dtype: str, figure: str) -> float:
+    """Return `figure` of pytest-benchmark's statistics, with pytest and the plugin at their defaults.
+
+    The documentation names no single headline. Its table begins with min and sorts by it; `ops` is 1 ÷ mean
+    (pytest-benchmark.readthedocs.io, usage, `--benchmark-columns` and `--benchmark-sort`).
+    """
+    if find_spec("pytest_benchmark") is None:
+        raise InputError("pytest-benchmark isn't installed", expected="pip install 'nameplate[benchmark]'")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # so that it finds no other
+        (folder / "test_product.py").write_text(_BENCH_FILE.format(dtype=dtype), encoding="utf-8")
+        # Not run_to_end: it must stay in this process's session, which is killed past the deadline.
+        ended = subprocess.run(
+            (sys.executable, "-m", "pytest", "--benchmark-json=report.json"),
+            cwd=folder,
+            env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
+            stdout=sys.stderr,
+            check=False,
+        )
+        if ended.returncode:
+            raise NoFigure(f"pytest ended with exit status {ended.returncode}")
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return float(report["benchmarks"][0]["stats"][figure])
+
+
+def _time_hundred(dtype: str, figure: Callable[[Sequence[float]], float]) -> float:
+    """Return `figure` of 100 launches that are timed singly after 50 warm-ups.
+
+    The rule is mamf-finder's (github.com/stas00/ml-engineering, `benchmark_mm`), which itself refuses a CPU.
+    Here a host clock replaces its events, and the buffers stay warm as those of all contenders do.
+    """
+    import torch
+
+    a, b, c = make_operands(dtype)
+    for _ in range(_WARM_UPS):
+        torch.mm(a, b, out=c)
+    spans = []
+    for _ in range(_ITERATIONS):
+        begin = time.perf_counter()
+        torch.mm(a, b, out=c)
+        spans.append(time.perf_counter() - begin)
+    return figure(spans)
+
+
+PEERS: Mapping[str, Callable[[str], float]] = {
+    "torch-timer": _time_by_torch_timer,
+    "pytest-benchmark-min": partial(_time_by_pytest_benchmark, figure="min"),
+    "pytest-benchmark-mean": partial(_time_by_pytest_benchmark, figure="mean"),
+    "mean-of-100": partial(_time_hundred, figure=fmean),
+    "best-of-100": partial(_time_hundred, figure=min),
+}
+
+
+# ---- in a contender's process: Nameplate ----
+
+
+def find_product(device: Device, dtype: str) -> Case:
+    """Return the smoke suite's case of the product that is timed."""
+    from nameplate.run.job import target_of
+    from nameplate.suite import find_suite
+
+    wanted = f"matmul/{dtype}/{EDGE}x{EDGE}x{EDGE}/*"
+    cases = find_suite("smoke").cases(target_of(device))
+    return next(case for case in cases if fnmatchcase(case.id, wanted))
+
+
+def _measure_ours(dtype: str, calibration: str | None) -> dict[str, Any]:
+    """Measure with the engine; returns TFLOPS by row, and the calibration that was used."""
+    # Imported here: a peer's process must hold no more than the peer needs.
+    from nameplate.device.survey import open_device
+    from nameplate.engine.ceiling import Calibration, Ceilings
+    from nameplate.engine.group import Allowance
+    from nameplate.engine.measure import measure_group
+    from nameplate.engine.pilot import Pilots
+    from nameplate.stats.interval import Interval
+
+    given = {}
+    if calibration is not None:
+        fields = json.loads(calibration)
+        given[dtype] = Calibration(fields["product"], Interval(**fields["ratio"]), fields["probe_tflops"])
+    device = open_device("cpu")
+    ceilings = Ceilings(device, _SEED, given)
+    used = ceilings.calibration(dtype, _CALIBRATION_BUDGET_S)
+    allowance = Allowance(_OURS_S, 5 * _OURS_S)
+    case = find_product(device, dtype)
+    (record,) = measure_group([case], device, Pilots(device, _SEED), allowance, ceilings)
+    if used is None or record.tflops is None or record.normalized_efficiency is None:
+        raise NoFigure(str(record.reason or f"{dtype} has no probe on this CPU"))
+    tflops = {RAW: record.tflops, NORMALIZED: record.normalized_efficiency}
+    return {"tflops": tflops, "calibration": asdict(used)}
+
+
+def main() -> None:
+    """Print the figures of the contender and dtype on the command line; ends with 0, or says why not."""
+    try:
+        name, dtype, *calibration = sys.argv[1:]
+        _check_known("peer", name, {OURS: None, **PEERS})
+        _check_known("dtype", dtype, DTYPES)
+        if name == OURS:
+            answer = _measure_ours(dtype, calibration[0] if calibration else None)
+        else:
+            answer = {"tflops": {name: FLOPS / PEERS[name](dtype) / 1e12}}
+        print(json.dumps(answer))
+    except NameplateError as error:
+        print(plain(error), file=sys.stderr)
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()
