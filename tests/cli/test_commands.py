@@ -229,7 +229,7 @@ def test_a_self_test_ends_by_its_verdict(bench, monkeypatch, passed, status):
     monkeypatch.setattr(nameplate.selftest.bare, "compare_with_bare_loop", lambda **_: made)
     result = bench("selftest", "--bare")
     assert result.status == status
-    assert result.out == made.sentence() + "\n"
+    assert result.out == made.describe() + "\n"
     result = bench("selftest", "--bare", "--json")
     assert result.status == status
     assert json.loads(result.out) == made.as_json()
