@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from nameplate_kernels.digest import WEIGHT_BYTES, digest_of
-from nameplate_kernels.numerics import check_fill, filled, numerics, precision_of, seeded, tf32_unsupported
+from nameplate_kernels.numerics import check_fill, filled, precision_of, seeded
 from nameplate_kernels.product_check import (
     CHUNK_ELEMENTS,
     RULE,
     SAMPLED_ROWS,
-    ProductReference,
     product_reference,
 )
 from nameplate_kernels.workload import Check, Prepared, Workload
@@ -49,17 +47,15 @@ class Matmul(Workload):
     represents: str | None = None
     times: int = 1
 
+    name = "matmul"
+    convention = "2MNK"
+
     def __post_init__(self) -> None:
         precision_of(self.dtype)
         if min(self.m, self.n, self.k) < 1:
             raise ValueError(f"matmul: sizes must be at least 1, got {self.m}x{self.n}x{self.k}")
         if self.layout not in LAYOUTS:
             raise ValueError(f"matmul: unknown layout {self.layout!r}; expected one of {', '.join(LAYOUTS)}")
-
-    @property
-    def name(self) -> str:
-        """`matmul`."""
-        return "matmul"
 
     @property
     def shape(self) -> str:
@@ -84,11 +80,6 @@ class Matmul(Workload):
         return elements * precision_of(self.dtype).itemsize
 
     @property
-    def convention(self) -> str:
-        """`2MNK`."""
-        return "2MNK"
-
-    @property
     def resident_bytes(self) -> int:
         """A, B and C, the fp64 rows of the reference, the check's conversions to fp64, one chunk each (the
         products of a digest, made at another time, take less), and the weights of a digest.
@@ -96,10 +87,6 @@ class Matmul(Workload):
         reference = 8 * (2 * SAMPLED_ROWS * self.n + 2 * self.m + self.n)
         conversions = 4 * 8 * min(CHUNK_ELEMENTS, max(self.m, self.k) * self.n)
         return self.bytes + reference + conversions + WEIGHT_BYTES
-
-    def unsupported(self, device: torch.device) -> str | None:
-        """A reason for tf32 where the device has none; None otherwise."""
-        return tf32_unsupported(device) if self.dtype == "tf32" else None
 
     def pilot(self) -> Matmul | None:
         """A cube of side 256 once this is more work than a cube of side 512; a smaller one needs none."""
@@ -140,27 +127,21 @@ class Buffers:
     c: torch.Tensor
 
     @property
+    def launcher(self) -> Callable[[], object]:
+        """The product, by torch.mm."""
+        return partial(torch.mm, self.a, self.b, out=self.c)
+
+    @property
     def launched(self) -> bool:
         """Whether anything was written to `c` since it was allocated."""
         return not bool((self.c == math.inf).all())
 
 
 class PreparedMatmul(Prepared):
-    """Operands in memory, one launcher a copy; `buffers` are theirs in the same order.
+    """Operands in memory. The check reads C after the latest launch; `product_check` derives its bounds."""
 
-    The check reads C as the latest launch left it. What it finds, and why, is in `product_check`.
-    """
-
-    def __init__(self, workload: Matmul, buffers: Sequence[Buffers], seed: int) -> None:
-        self.workload = workload
-        self.buffers = tuple(buffers)
-        self.launches = [partial(torch.mm, each.a, each.b, out=each.c) for each in buffers]
-        self._seed = seed
-        self._references: list[ProductReference] = []
-
-    def numerics(self) -> AbstractContextManager[None]:
-        """Settings for the workload's dtype."""
-        return numerics(self.workload.dtype)
+    workload: Matmul
+    buffers: tuple[Buffers, ...]
 
     def compute_reference(self) -> None:
         """Compute, in fp64 on the device, up to 16 rows of each copy's product and its Freivalds vector."""
@@ -168,14 +149,8 @@ class PreparedMatmul(Prepared):
         self._references = [product_reference(each.a, each.b, precision, self._seed) for each in self.buffers]
 
     def check(self) -> Check:
-        """Compare each copy that was launched. Without a launch the error is infinite.
-
-        Raises RuntimeError before `compute_reference`.
-        """
-        if not self._references:
-            raise RuntimeError("matmul: check was called before compute_reference")
-        pairs = zip(self.buffers, self._references, strict=True)
-        errors = [reference.deviation(buffers.c) for buffers, reference in pairs if buffers.launched]
+        """Compare each copy that was launched, as `Prepared.check` says."""
+        errors = [reference.deviation(buffers.c) for buffers, reference in self._launched_with_references()]
         return Check(reference="fp64", error=max(errors, default=math.inf), rule=RULE)
 
     def digest(self) -> str | None:

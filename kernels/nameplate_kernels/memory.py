@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,7 +21,6 @@ from nameplate_kernels.numerics import (
     check_fill,
     filled,
     largest_ratio,
-    numerics,
     precision_of,
     seeded,
 )
@@ -54,17 +52,16 @@ class Memory(Workload):
     dtype: str
     mebibytes: int
 
+    name = "memory"
+    flops = None  # its figure is a bandwidth
+    convention = None
+
     def __post_init__(self) -> None:
         precision_of(self.dtype)
         if self.kind not in _ARRAYS:
             raise ValueError(f"memory: unknown kind {self.kind!r}; expected one of {', '.join(_ARRAYS)}")
         if self.mebibytes < 1:
             raise ValueError(f"memory: mebibytes must be at least 1, got {self.mebibytes}")
-
-    @property
-    def name(self) -> str:
-        """`memory`."""
-        return "memory"
 
     @property
     def shape(self) -> str:
@@ -82,17 +79,9 @@ class Memory(Workload):
         return self.mebibytes * _MEBIBYTE // precision_of(self.dtype).itemsize
 
     @property
-    def flops(self) -> None:
-        """None: its figure is a bandwidth."""
-
-    @property
     def bytes(self) -> int:
         """Each array once: two for a copy, three for a triad."""
         return _ARRAYS[self.kind] * self.mebibytes * _MEBIBYTE
-
-    @property
-    def convention(self) -> None:
-        """None: no FLOPs are counted."""
 
     @property
     def resident_bytes(self) -> int:
@@ -120,7 +109,7 @@ class Memory(Workload):
         """
         check_fill(fill)
         generator = seeded(device, seed)
-        return PreparedMemory(self, [self._arrays(fill, generator) for _ in range(copies)])
+        return PreparedMemory(self, [self._arrays(fill, generator) for _ in range(copies)], seed)
 
     def _arrays(self, fill: str, generator: torch.Generator) -> Arrays:
         sources = [
@@ -174,31 +163,25 @@ def _triad_deviation(roundoff: float, target: torch.Tensor, b: torch.Tensor, c: 
 
 
 class PreparedMemory(Prepared):
-    """Arrays in memory, one launcher a copy; `arrays` are theirs in the same order."""
+    """Arrays in memory. The sources are the reference."""
 
-    def __init__(self, workload: Memory, arrays: Sequence[Arrays]) -> None:
-        self.workload = workload
-        self.arrays = tuple(arrays)
-        self.launches = [each.launcher for each in arrays]
-
-    def numerics(self) -> AbstractContextManager[None]:
-        """Settings for the workload's dtype."""
-        return numerics(self.workload.dtype)
+    workload: Memory
+    buffers: tuple[Arrays, ...]
 
     def compute_reference(self) -> None:
-        """Nothing to do: the sources are the reference."""
+        """Do nothing: the sources are the reference."""
 
     def check(self) -> Check:
-        """Compare every element of each copy that was launched. Without a launch the error is infinite."""
+        """Compare every element of each copy that was launched, as `Prepared.check` says."""
         roundoff = precision_of(self.workload.dtype).result_roundoff
-        errors = [each.deviation(roundoff) for each in self.arrays if each.launched]
+        errors = [each.deviation(roundoff) for each in self.buffers if each.launched]
         error = max(errors, default=math.inf)
         if self.workload.kind == "copy":
             return Check(reference="exact", error=error, rule="every element equal")
         return Check(reference="fp64", error=error, rule="|â−a| ≤ u·(|s·c| + |a|), every element")
 
     def digest(self) -> str:
-        """A digest of the first copy's target: each element depends on its own sources alone, so there is no
-        order of summing that could change its bits.
+        """Return a digest of the first copy's target. Each element depends on its own sources alone, so no
+        order of summation can change its bits.
         """
-        return digest_of(self.arrays[0].target)
+        return digest_of(self.buffers[0].target)

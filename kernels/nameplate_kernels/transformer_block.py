@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -36,7 +35,6 @@ from nameplate_kernels.numerics import (
     numerics,
     precision_of,
     seeded,
-    tf32_unsupported,
 )
 from nameplate_kernels.workload import Check, Prepared, Workload
 
@@ -178,6 +176,9 @@ class TransformerBlock(Workload):
     pass_: str
     represents: str | None = None
 
+    name = "transformer_block"
+    convention = "Megatron"
+
     @classmethod
     def llama3_8b(
         cls, tokens: int, dtype: str, pass_: str, batch: int = 1, width: float = 1.0
@@ -207,11 +208,6 @@ class TransformerBlock(Workload):
                 "transformer_block: kv_heads must divide heads, and 2 × heads must divide d_model, "
                 f"got d_model {self.d_model}, heads {self.heads}, kv_heads {self.kv_heads}"
             )
-
-    @property
-    def name(self) -> str:
-        """`transformer_block`."""
-        return "transformer_block"
 
     @property
     def shape(self) -> str:
@@ -256,11 +252,6 @@ class TransformerBlock(Workload):
         return (products + scores) * (3 if self.backward else 1)
 
     @property
-    def convention(self) -> str:
-        """`Megatron`."""
-        return "Megatron"
-
-    @property
     def parameters(self) -> int:
         """Weights of one block, norms included."""
         return sum(math.prod(shape) for shape in self._shapes())
@@ -295,10 +286,10 @@ class TransformerBlock(Workload):
         return held * stored + (held + scores) * wider + WEIGHT_BYTES
 
     def unsupported(self, device: torch.device) -> str | None:
-        """A reason for fp64, or for tf32 where the device has none; None otherwise."""
+        """Return a reason for fp64, and for tf32 where the device has none; None otherwise."""
         if self.dtype == "fp64":
             return "a block in fp64 leaves no higher precision to check it against"
-        return tf32_unsupported(device) if self.dtype == "tf32" else None
+        return super().unsupported(device)
 
     def pilot(self) -> TransformerBlock | None:
         """The block at an eighth of the width (less where its heads don't divide by 8) and 128 tokens at the
@@ -391,6 +382,11 @@ class Buffers:
     def launcher(self) -> Callable[[], None]:
         """The pass that the workload asks for."""
         return self.forward if self.output_gradient is None else self.forward_backward
+
+    @property
+    def launched(self) -> bool:
+        """Whether a launch has written an output."""
+        return self.y_BTD is not None
 
     def forward(self) -> None:
         """One forward pass that keeps nothing for a backward pass."""
@@ -504,23 +500,15 @@ def relative_bound(precision: Precision, roundings: int, depth: int) -> float:
 
 
 class PreparedBlock(Prepared):
-    """Blocks in memory, one launcher a copy; `buffers` are theirs in the same order.
+    """Blocks in memory.
 
     The reference is the same equations, from the same bits, in fp64 for fp32 and in fp32 otherwise. Output
     and input's gradient are compared token by token (a missing mask is then plain at the first token, however
     long the context), weights' gradients on sampled rows.
     """
 
-    def __init__(self, workload: TransformerBlock, buffers: Sequence[Buffers], seed: int) -> None:
-        self.workload = workload
-        self.buffers = tuple(buffers)
-        self.launches = [each.launcher for each in buffers]
-        self._seed = seed
-        self._references: list[dict[str, torch.Tensor]] = []
-
-    def numerics(self) -> AbstractContextManager[None]:
-        """Settings for the workload's dtype."""
-        return numerics(self.workload.dtype)
+    workload: TransformerBlock
+    buffers: tuple[Buffers, ...]
 
     def compute_reference(self) -> None:
         """Run each copy once in the higher precision, keep what is compared and free the rest."""
@@ -529,12 +517,7 @@ class PreparedBlock(Prepared):
             self._references = [self._reference(each) for each in self.buffers]
 
     def check(self) -> Check:
-        """Compare each copy that was launched. Without a launch the error is infinite.
-
-        Raises RuntimeError before `compute_reference`.
-        """
-        if not self._references:
-            raise RuntimeError("transformer_block: check was called before compute_reference")
+        """Compare each copy that was launched, as `Prepared.check` says."""
         error = max(self.errors().values(), default=math.inf)
         reference = "fp64" if self.workload.dtype == "fp32" else "fp32"
         rule = f"each row: ‖ŷ−y‖ ≤ {CONFIDENCE:g}·(u·√roundings + u_acc·√depth)·‖y‖"
@@ -563,7 +546,7 @@ class PreparedBlock(Prepared):
     def errors(self) -> dict[str, float]:
         """The largest error of each compared tensor over all copies, as a fraction of its bound."""
         worst: dict[str, float] = {}
-        for buffers, reference in zip(self.buffers, self._references, strict=True):
+        for buffers, reference in self._launched_with_references():
             for name, result in buffers.results(self._seed).items():
                 worst[name] = max(worst.get(name, 0.0), self._error(name, result, reference[name]))
         return worst

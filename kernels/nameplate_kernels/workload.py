@@ -1,31 +1,36 @@
-"""The contract every measured workload keeps: a declaration, a generator and a launcher.
+"""The contract of a measured workload: a declaration, a generator and launchers.
 
-The *declaration* (`Workload`, frozen and cheap: no tensor is made) states shapes, FLOPs and bytes; the
-harness does every division. `Workload.prepare` is the *generator*: it allocates and fills. What it returns
-(`Prepared`) holds the *launchers*, which do the launch and nothing else, and can check the result of the
-last launch against a higher precision.
+The *declaration* (`Workload`, frozen and cheap: it makes no tensor) states shapes, FLOPs and bytes; the
+harness does every division. `Workload.prepare` is the *generator*: it allocates and fills. It returns a
+`Prepared`, which holds the *launchers*: each does the launch and nothing else. `Prepared.check` compares the
+result of the last launch with a reference of higher precision.
 
-This package imports nothing of the harness; the harness sees it through a protocol of the same shape, so a
-third party may write workloads without depending on this module either.
+This package imports nothing of the harness. The harness knows it by a protocol of the same shape, so a third
+party can write workloads without this module.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
+
+from nameplate_kernels.numerics import numerics, tf32_unsupported
+
+Launch = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Check:
-    """How far a result was from its reference, relative to what rounding explains.
+    """How far a result was from its reference, relative to the error that rounding allows.
 
-    `error` is the largest deviation as a fraction of the bound at the same place, so a correct result has
-    error ≤ 1 whatever its dtype and shape; NaN counts as infinite. `rule` says in words what the bound is.
+    `error` is the largest ratio of a deviation to the bound of the same element, so a correct result has
+    error ≤ 1 for every dtype and shape. NaN counts as infinite. `rule` states the bound in words.
     """
 
     reference: str  # dtype of the reference: "fp64" or "fp32", or "exact"
@@ -38,42 +43,72 @@ class Check:
         return math.isfinite(self.error) and self.error <= 1.0
 
 
+class BufferSet(Protocol):
+    """The tensors that one launcher works on."""
+
+    @property
+    def launcher(self) -> Launch:
+        """The call that does the work once."""
+
+    @property
+    def launched(self) -> bool:
+        """Whether the launcher has written a result since the tensors were allocated."""
+
+
 class Prepared(ABC):
     """One workload, allocated, filled and ready to launch on one device.
 
-    `launches` holds one launcher per buffer set; a harness that wants cold caches cycles through them. Each
-    launcher enqueues (on a GPU) or performs (on a CPU) the work once and adds nothing else.
+    `launches` holds one launcher per buffer set, in the same order as `buffers`; a harness that wants cold
+    caches cycles through them. Each launcher enqueues (on a GPU) or performs (on a CPU) the work once.
     """
 
-    launches: Sequence[Callable[[], object]]
+    workload: Workload
+    buffers: tuple[BufferSet, ...]
 
-    @abstractmethod
+    def __init__(self, workload: Workload, buffers: Sequence[BufferSet], seed: int) -> None:
+        self.workload = workload
+        self.buffers = tuple(buffers)
+        self.launches: Sequence[Launch] = [each.launcher for each in buffers]
+        self._seed = seed
+        self._references: list[Any] = []  # one per buffer set, from `compute_reference`
+
     def numerics(self) -> AbstractContextManager[None]:
-        """Torch's process-wide precision settings as this dtype needs them; restored on exit.
+        """Set torch's process-wide precision as this dtype needs it; restored on exit.
 
         Every launch, the reference and the check run inside it.
         """
+        return numerics(self.workload.dtype)
 
     @abstractmethod
     def compute_reference(self) -> None:
         """Compute what the check needs, in a higher precision. Costly; called once, outside any timing."""
 
+    def _launched_with_references(self) -> Iterator[tuple[Any, Any]]:
+        """Buffer sets that were launched, with their references. RuntimeError where these are missing."""
+        if not self._references:
+            raise RuntimeError(f"{self.workload.name}: check was called before compute_reference")
+        pairs = zip(self.buffers, self._references, strict=True)
+        return ((buffers, reference) for buffers, reference in pairs if buffers.launched)
+
     @abstractmethod
     def check(self) -> Check:
-        """Compare the output of the latest launch of every launcher that ran with the reference. Cheap."""
+        """Compare the latest output of every launcher that ran with its reference. Cheap.
+
+        Without a launch the error is infinite. Raises RuntimeError where the reference is missing.
+        """
 
     def digest(self) -> str | None:
-        """A digest of every bit of the latest results, or None (as here) where the library doesn't promise
-        that the same inputs on the same part give the same bits.
+        """Return a digest of every bit of the latest results; None (the default) where the library doesn't
+        promise the same bits for the same inputs on the same part.
 
-        Of several buffer sets it takes the first: every batch cycles from there, so every batch writes it,
-        and what it holds doesn't depend on how many there are.
+        Of several buffer sets it takes the first: every batch starts there, so every batch writes it, and its
+        contents don't depend on the number of sets.
         """
         return None
 
 
 class Workload(ABC):
-    """What is timed: a declaration of shapes, FLOPs and bytes. Implementations are frozen dataclasses."""
+    """A declaration of shapes, FLOPs and bytes. Implementations are frozen dataclasses."""
 
     dtype: str
 
@@ -100,29 +135,32 @@ class Workload(ABC):
     @property
     @abstractmethod
     def bytes(self) -> int:
-        """Bytes one launch must move at the least: each input read once, each output written once."""
+        """The least bytes one launch must move: each input read once, each output written once."""
 
     @property
     @abstractmethod
     def convention(self) -> str | None:
-        """How the FLOPs were counted: `2MNK`, `Megatron` (causal attention counted half), …"""
+        """How the FLOPs are counted: `2MNK`, `Megatron` (causal attention counted half), …"""
 
     @property
     def represents(self) -> str | None:
-        """The model whose own layer this is at full width (`Llama-3-8B`), or None: stands for no model."""
+        """The model that has this layer at full width (`Llama-3-8B`); None for any other shape."""
         return None
 
     @property
     def resident_bytes(self) -> int:
-        """Memory one prepared copy holds, reference and gradients included, for refusing what won't fit."""
+        """Memory of one prepared copy, reference and gradients included, to skip cases that don't fit."""
         return 2 * self.bytes
 
-    @abstractmethod
     def unsupported(self, device: torch.device) -> str | None:
-        """Why this can't run on `device`, in one clause, or None when it can."""
+        """Return why this can't run on `device`, in one clause; None when it can.
+
+        By default: for tf32 where the device has none.
+        """
+        return tf32_unsupported(device) if self.dtype == "tf32" else None
 
     def pilot(self) -> Workload | None:
-        """A much smaller workload of the same kind and dtype whose speed predicts this one's, or None
+        """Return a much smaller workload of the same kind and dtype whose speed predicts this one's; None
         when this one is small enough to try directly.
         """
         return None

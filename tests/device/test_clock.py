@@ -121,11 +121,11 @@ def test_a_hardened_system_has_no_measured_clock_and_leaks_no_file(monkeypatch, 
 def test_cores_of_their_own_and_threads_of_one_core_are_told_apart(monkeypatch):
     monkeypatch.setattr(clock, "_time", lambda loop, repeats: 1e-3)
     slowest = iter([3e-3, 1.02e-3, 1.5e-3, 2e-3, 1.1e-3, 1.0e-3, 1.2e-3, 1.0e-3, 1.1e-3])
-    monkeypatch.setattr(clock, "_slowest", lambda loop, threads: next(slowest))
+    monkeypatch.setattr(clock, "_slowest_s", lambda loop, threads: next(slowest))
     assert clock.measure_parallel_speed(2) == pytest.approx(1 / 1.1)  # the median: neither lucky nor unlucky
-    monkeypatch.setattr(clock, "_slowest", lambda loop, threads: 2e-3)
+    monkeypatch.setattr(clock, "_slowest_s", lambda loop, threads: 2e-3)
     assert clock.measure_parallel_speed(2) == pytest.approx(0.5)
-    monkeypatch.setattr(clock, "_slowest", lambda loop, threads: 0.9e-3)  # the clock rose in between
+    monkeypatch.setattr(clock, "_slowest_s", lambda loop, threads: 0.9e-3)  # the clock rose in between
     assert clock.measure_parallel_speed(2) == 1.0
 
 

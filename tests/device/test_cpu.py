@@ -252,11 +252,11 @@ def test_a_flush_comes_before_each_sample_and_is_not_timed(ticking, monkeypatch)
 def test_a_flush_writes_twice_the_last_level_and_allocates_once():
     device = CpuDevice(guest())
     device.time_batch([lambda: None], samples=2, per_sample=1, flush=True)
-    buffer = device._flushed
+    buffer = device._flush_buffer
     assert buffer.numel() * buffer.element_size() == 2 * (4 << 20)
     assert set(buffer.unique().tolist()) == {2}  # written, once a sample
     device.time_batch([lambda: None], samples=1, per_sample=1, flush=True)
-    assert device._flushed is buffer
+    assert device._flush_buffer is buffer
 
 
 def test_the_collector_is_off_during_a_batch_and_back_after_even_one_that_breaks():
@@ -399,7 +399,7 @@ def test_two_runs_are_of_one_device_whatever_its_clock_did():
     ],
 )
 def test_names_torchs_blas(lines, blas):
-    assert cpu._first(lines, r"Math Kernel Library|OpenBLAS|Accelerate|BLAS_INFO") == blas
+    assert cpu._find_line(lines, r"Math Kernel Library|OpenBLAS|Accelerate|BLAS_INFO") == blas
 
 
 def test_cores_that_share_are_told_of():

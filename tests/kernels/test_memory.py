@@ -76,7 +76,7 @@ def test_right_results_pass(dtype, fill):
 
 
 def test_a_triad_is_b_plus_three_c():
-    (arrays,) = launched(Memory("triad", "fp64", 1)).arrays
+    (arrays,) = launched(Memory("triad", "fp64", 1)).buffers
     b, c = arrays.sources
     torch.testing.assert_close(arrays.target, b + 3 * c)
 
@@ -87,13 +87,13 @@ def test_one_wrong_element_is_found_wherever_it_is(kind, wrong, monkeypatch):
     monkeypatch.setattr("nameplate_kernels.memory._CHUNK_ELEMENTS", {"cpu": 100_000})
     prepared = launched(Memory(kind, "fp32", 1))
     assert prepared.check().passed
-    prepared.arrays[0].target[-1] = wrong
+    prepared.buffers[0].target[-1] = wrong
     assert not prepared.check().passed
 
 
 def test_a_triad_rounded_to_bf16_fails_as_fp32():
     prepared = launched(Memory("triad", "fp32", 1))
-    target = prepared.arrays[0].target
+    target = prepared.buffers[0].target
     target.copy_(target.bfloat16())
     assert prepared.check().error > 1000
 
@@ -111,9 +111,9 @@ def test_only_what_was_launched_is_checked_and_nothing_fails():
 def test_the_digest_is_the_same_at_every_launch_and_finds_a_flipped_bit(kind, dtype):
     prepared = launched(Memory(kind, dtype, 1), copies=2)
     before = prepared.digest()
-    prepared.arrays[1].target.zero_()
+    prepared.buffers[1].target.zero_()
     assert digests_of_launches(prepared, 3) == {before} == {launched(Memory(kind, dtype, 1)).digest()}
-    prepared.arrays[0].target[-1:].view(torch.uint8)[0] ^= 1
+    prepared.buffers[0].target[-1:].view(torch.uint8)[0] ^= 1
     assert prepared.digest() != before
 
 

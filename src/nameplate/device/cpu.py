@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import time
-from collections import deque
 from collections.abc import Sequence
 from itertools import cycle, islice, pairwise
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,7 +19,7 @@ from nameplate.base.messages import Message, message, text
 from nameplate.device import clock, host
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.kernels import name_cpu_kernels
-from nameplate.device.protocol import Counters, Probe, Timing
+from nameplate.device.protocol import Counters, Probe, Timeline, Timing, TorchDevice
 from nameplate.specs import cpu as specs
 from nameplate.specs.rating import Figure, Rating, rate_evidence
 from nameplate.specs.recognition import Evidence
@@ -33,17 +32,21 @@ if TYPE_CHECKING:
 
     import torch
 
-
-_MOST_ROWS = 20_000  # half an hour at ten a second
 # Two threads of one physical core do the probe's multiplications at half speed, two cores at full speed.
 _OWN_CORES = 0.75
+# The probe's shape is in no suite: a product can't be its own ceiling. It takes some milliseconds.
+_PROBE_EDGE = 768
+# Where a CPU's libraries were fastest, in every dtype seen so far.
+_BEST_EDGES = (1024, 2048)
+_PROBE_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-class CpuDevice:
+class CpuDevice(TorchDevice):
     """All the cores this process may use, through torch, with torch's own thread count."""
 
     name = "cpu"
     kind = "cpu"
+    _cache_bytes_assumed = 64 << 20
 
     def __init__(self, identity: CpuIdentity | None = None) -> None:
         """Read the machine, or take an identity already read. Keeps torch's threads and settings."""
@@ -55,20 +58,8 @@ class CpuDevice:
         self.memory_bytes = min(
             self.identity.memory_limit_bytes or 1 << 62, psutil.virtual_memory().available
         )
-        self._flushed: torch.Tensor | None = None
-        self._watch: HostSampler | None = None
-        self._rows: deque[Counters] = deque(maxlen=_MOST_ROWS)
-
-    @property
-    def torch_device(self) -> torch.device:
-        """`torch.device("cpu")`."""
-        import torch
-
-        return torch.device("cpu")
-
-    def clock(self) -> float:
-        """Seconds on the monotonic clock."""
-        return time.perf_counter()
+        self._sampler: HostSampler | None = None
+        self._timeline = Timeline()
 
     def time_batch(
         self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
@@ -79,16 +70,16 @@ class CpuDevice:
             cpu_s = time.process_time()
             begin = time.perf_counter_ns()
             if flush:
-                spans = [self._cold_sample(ring, per_sample) for _ in range(samples)]
+                spans = [self._time_cold(ring, per_sample) for _ in range(samples)]
             else:
-                spans = _back_to_back(ring, samples, per_sample)
+                spans = _time_back_to_back(ring, samples, per_sample)
             end = time.perf_counter_ns()
             cpu_s = time.process_time() - cpu_s
-        # The CPU time of flushes can't be told from the work's.
+        # The CPU time of the flushes can't be separated from that of the work.
         spent_s = None if flush else cpu_s
         return Timing(begin / 1e9, np.asarray(spans, dtype=float) / 1e9, per_sample, end / 1e9, spent_s)
 
-    def _cold_sample(self, ring: Iterator[Launch], per_sample: int) -> int:
+    def _time_cold(self, ring: Iterator[Launch], per_sample: int) -> int:
         self._flush()
         begin = time.perf_counter_ns()
         for launch in islice(ring, per_sample):
@@ -96,40 +87,35 @@ class CpuDevice:
         return time.perf_counter_ns() - begin
 
     def _flush(self) -> None:
-        import torch
-
-        if self._flushed is None:
-            # Twice the last level, so that a replacement policy that isn't least-recently-used evicts it too.
-            self._flushed = torch.zeros(2 * (self.cache_bytes or 64 << 20), dtype=torch.uint8)
-        self._flushed.add_(1)
+        self._flush_buffer.add_(1)
 
     def counters(self) -> Counters:
-        """CPU seconds of this process, and of all on the CPUs it may use; those are None outside Linux.
+        """Return CPU seconds of this process and of all processes; the latter are None outside Linux.
 
-        A probe of some 20 ms tells how fast the cores run side by side: a hypervisor may put two of a guest's
-        on one physical core for a while, which halves a product and shows in no counter.
+        A probe of some 20 ms measures how fast the cores run in parallel. A hypervisor may put two cores of a
+        guest on one physical core for a while; that halves a matrix product and shows in no counter.
         """
-        self._drain()  # first, for its process starts with the first call
+        self._take_readings()  # first: the sampler's process starts with the first call
         share = self._parallel_share()
         totals = read_cpu_totals(cpus=self.identity.affinity_cpus)
         busy, steal = totals or (None, None)
         tick = read_tick_s() if totals else None
         row = Counters(time.perf_counter(), time.process_time(), busy, steal, tick, share)
-        self._rows.append(row)
+        self._timeline.add(row)
         return row
 
     def timeline(self, since_s: float) -> tuple[Counters, ...]:
-        """Rows of this process and of the host's sampler; see `protocol.Device.timeline`."""
-        self._drain()
-        return tuple(sorted((row for row in self._rows if row.at_s >= since_s), key=lambda row: row.at_s))
+        """Return rows of this process and of the host's sampler; see `protocol.Device.timeline`."""
+        self._take_readings()
+        return self._timeline.since(since_s)
 
-    def _drain(self) -> None:
-        """Take what the sampler, started here the first time, has seen meanwhile."""
-        if self._watch is None:
-            self._watch = HostSampler(self.identity.affinity_cpus)
-            atexit.register(self._watch.close)
-        for row in self._watch.take_readings():
-            self._rows.append(
+    def _take_readings(self) -> None:
+        """Start the sampler the first time; add what it has read since the last call."""
+        if self._sampler is None:
+            self._sampler = HostSampler(self.identity.affinity_cpus)
+            atexit.register(self._sampler.close)
+        for row in self._sampler.take_readings():
+            self._timeline.add(
                 Counters(
                     row.at_s,
                     mhz=row.mhz,
@@ -140,32 +126,35 @@ class CpuDevice:
                 )
             )
 
+    def _parallel_share(self) -> float | None:
+        usual = self.identity.parallel_speed
+        now = None if usual is None else clock.measure_parallel_speed(int(self.cores))
+        return None if usual is None or now is None else min(now / usual, 1.0)
+
     def probe(self, dtype: str) -> Probe | None:
-        """A product of 768³, calibrated by 1024³ and 2048³; None for a dtype the CPU isn't rated for."""
-        return make_probe(dtype) if dtype in self.rating.rated_dtypes else None
+        """Return a product of 768³, calibrated by 1024³ and 2048³; None for a dtype without a rating."""
+        if dtype not in self.rating.rated_dtypes or dtype not in _PROBE_DTYPES:
+            return None
+        larger = tuple(_make_probe(edge, dtype) for edge in _BEST_EDGES)
+        return _make_probe(_PROBE_EDGE, dtype, larger)
 
     def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
-        """None: nothing lies between launches here but the loop."""
+        """Return None: a CPU runs a launch when it is called, so there is nothing to capture."""
 
     def kernels(self, launch: Launch) -> tuple[str, ...]:
-        """What oneDNN, MKL and torch's dispatcher call what the launch runs."""
+        """Name the kernels of oneDNN and MKL and the operators of torch that the launch runs."""
         return name_cpu_kernels(launch)
 
     def idle(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(max(seconds, 0.0))
 
-    def _parallel_share(self) -> float | None:
-        usual = self.identity.parallel_speed
-        now = None if usual is None else clock.measure_parallel_speed(int(self.cores))
-        return None if usual is None or now is None else min(now / usual, 1.0)
-
     def synchronize(self) -> None:
-        """Nothing to wait for: a launch has run when it returns."""
+        """Return at once: a launch has run when it returns."""
 
 
-def _back_to_back(ring: Iterator[Launch], samples: int, per_sample: int) -> list[int]:
-    """Nanoseconds of each sample; one clock reading ends a sample and starts the next, so none is lost."""
+def _time_back_to_back(ring: Iterator[Launch], samples: int, per_sample: int) -> list[int]:
+    """Nanoseconds of each sample. One clock reading ends a sample and starts the next, so none is lost."""
     stamps = [time.perf_counter_ns()]
     for _ in range(samples):
         for launch in islice(ring, per_sample):
@@ -180,8 +169,42 @@ def _timer_resolution() -> float:
     return min(later - earlier for earlier, later in pairwise(stamps) if later > earlier) / 1e9
 
 
+class _Product:
+    """C = A·B with all three `edge`² in one dtype, on buffers that can be allocated anew."""
+
+    def __init__(self, edge: int, dtype: str) -> None:
+        self._edge, self._dtype = edge, dtype
+        self._operands: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def renew(self) -> None:
+        """Fill the operands the first time, copy them later; allocate the result anew."""
+        import torch
+
+        if self._operands is None:
+            kind = getattr(torch, _PROBE_DTYPES[self._dtype])
+            a, b = (torch.randn(self._edge, self._edge).to(kind) for _ in range(2))
+        else:
+            a, b = (operand.clone() for operand in self._operands)
+        self._operands, self._product = (a, b), torch.empty_like(a)
+
+    def launch(self) -> None:
+        """Multiply once."""
+        import torch
+
+        if self._operands is None:
+            self.renew()
+        assert self._operands is not None
+        torch.mm(*self._operands, out=self._product)
+
+
+def _make_probe(edge: int, dtype: str, larger: tuple[Probe, ...] = ()) -> Probe:
+    product = _Product(edge, dtype)
+    name = f"{dtype} {edge}x{edge}x{edge}"
+    return Probe(name, 2 * edge**3, product.launch, product.renew, larger)
+
+
 def read_identity() -> CpuIdentity:
-    """Read this host's processors, what of them may be used, and how torch's libraries are set up."""
+    """Read this host's processors, how much of them may be used, and how torch's libraries are set up."""
     processor, cores = host.read_processor(), host.read_cores()
     hidden = specs.find_boost(processor.name) is None
     return CpuIdentity(
@@ -210,69 +233,71 @@ def read_identity() -> CpuIdentity:
         memory_bytes=psutil.virtual_memory().total,
         memory_limit_bytes=host.read_cgroup_memory(),
         thread_settings=host.read_thread_settings(),
-        **_torch_build(),
+        **_read_torch_build(),
     )
 
 
-def _torch_build() -> dict[str, Any]:
-    """Name torch's BLAS and oneDNN builds and its threads, as torch itself prints them."""
+def _read_torch_build() -> dict[str, Any]:
+    """Torch's BLAS and oneDNN builds and its threads, as torch itself prints them."""
     import torch
 
     lines = [line.strip(" -\t") for line in torch.__config__.show().splitlines()]
     return {
-        "blas": _first(lines, r"Math Kernel Library|OpenBLAS|Accelerate|BLAS_INFO"),
-        "onednn": _first(lines, r"MKL-DNN|oneDNN"),
+        "blas": _find_line(lines, r"Math Kernel Library|OpenBLAS|Accelerate|BLAS_INFO"),
+        "onednn": _find_line(lines, r"MKL-DNN|oneDNN"),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
     }
 
 
-def _first(lines: list[str], pattern: str) -> str | None:
+def _find_line(lines: list[str], pattern: str) -> str | None:
     line = next((line for line in lines if re.search(pattern, line)), None)
-    if line and "BLAS_INFO=" in line:  # no library line of its own: the build settings name it
+    if line and "BLAS_INFO=" in line:  # the library has no line of its own: the build settings name it
         return line.split("BLAS_INFO=")[1].split(",")[0]
     return line
 
 
 def rate(identity: CpuIdentity) -> Rating:
-    """Nominal per dtype: FLOP per cycle per core × usable cores × the model's boost, or the measured clock.
+    """Rate a CPU per dtype: FLOP per cycle per core × usable cores × (the model's boost or measured clock).
 
-    A part of the user's own that lists this CPU's name as a driver name comes first, as it stands.
-
-    Null with the reason where the microarchitecture or both clocks are unknown. The reported clock is never
-    used: guests print a base clock that real work beats.
+    A part of the user's own that lists this CPU's name as a driver name takes precedence. A dtype has no
+    figure, and a reason instead, where the microarchitecture or both clocks are unknown. The reported clock
+    is never used: guests print a base clock that real work exceeds.
     """
-    added = _rating_by_user(identity)
-    if added is not None:
-        return added
-    part = specs.identify(_evidence(identity))
-    if part is None:
-        return Rating(
-            None, message("no_part", evidence=_recognised(identity)), missing=message("cpu_unknown")
+    # Shipped parts are accelerators: only a file of the user's may name a CPU.
+    if os.environ.get(ENVIRONMENT) and identity.name:
+        added = rate_evidence(Evidence(name=identity.name))
+        if added.part is not None:
+            return added
+    evidence = _describe_evidence(identity)
+    part = specs.identify(
+        specs.CpuEvidence(
+            vendor=identity.vendor,
+            family=identity.family,
+            model=identity.model,
+            stepping=identity.stepping,
+            implementer=identity.implementer,
+            part=identity.arm_part,
+            brand=identity.name,
+            flags=frozenset(identity.flags),
         )
-    clock = _rated_clock(identity)
+    )
+    if part is None:
+        return Rating(None, message("no_part", evidence=evidence), missing=message("cpu_unknown"))
+    clock = _find_clock(identity)
     if clock is None:
         why = message("no_clock", part=part.name, why=message("model_unknown"))
-        return Rating(part.id, _recognised(identity), missing=why)
-    clock_mhz, clock_source = clock
-    figures = _figures(part, identity, clock_mhz, clock_source)
+        return Rating(part.id, evidence, missing=why)
+    figures = _rate_dtypes(part, identity, *clock)
     notes = (*_notes(identity), *([text(part.note)] if part.note else []))
-    return Rating(part.id, _recognised(identity), figures, figures, notes=notes)
+    return Rating(part.id, evidence, figures, figures, notes=notes)
 
 
-def _rating_by_user(identity: CpuIdentity) -> Rating | None:
-    # Shipped parts are accelerators; only a file of the user's may name a CPU.
-    if not os.environ.get(ENVIRONMENT) or not identity.name:
-        return None
-    found = rate_evidence(Evidence(name=identity.name))
-    return found if found.part is not None else None
-
-
-def _figures(
+def _rate_dtypes(
     part: specs.Microarchitecture, identity: CpuIdentity, clock_mhz: float, clock_source: str
 ) -> dict[str, Figure]:
-    """A figure per dtype that the registry knows of: rated, or None with the reason."""
+    """A figure for each dtype that the tables know: rated, or None with the reason."""
     figures = {}
     rated = specs.find_throughput(part, identity.flags, identity.name)
     for dtype in get_args(specs.Dtype):
@@ -288,21 +313,8 @@ def _figures(
     return figures
 
 
-def _evidence(identity: CpuIdentity) -> specs.CpuEvidence:
-    return specs.CpuEvidence(
-        vendor=identity.vendor,
-        family=identity.family,
-        model=identity.model,
-        stepping=identity.stepping,
-        implementer=identity.implementer,
-        part=identity.arm_part,
-        brand=identity.name,
-        flags=frozenset(identity.flags),
-    )
-
-
-def _rated_clock(identity: CpuIdentity) -> tuple[float, str] | None:
-    """The clock nominal counts by, in MHz, with where it comes from; None where there is none."""
+def _find_clock(identity: CpuIdentity) -> tuple[float, str] | None:
+    """The clock in MHz that the nominal is computed from, and its origin; None where there is no clock."""
     boost = specs.find_boost(identity.name)
     if boost:
         return boost.max_boost_mhz, "the model's maximum boost"
@@ -311,7 +323,7 @@ def _rated_clock(identity: CpuIdentity) -> tuple[float, str] | None:
     return None
 
 
-def _recognised(identity: CpuIdentity) -> str:
+def _describe_evidence(identity: CpuIdentity) -> str:
     if identity.implementer is not None:
         return f"implementer {identity.implementer:#x}, part {identity.arm_part or 0:#x}"
     if identity.family is not None:
@@ -329,54 +341,3 @@ def _notes(identity: CpuIdentity) -> Iterator[Message]:
         yield message("threads_differ", threads=identity.threads, cores=cores)
     if identity.quota_cpus and identity.quota_cpus < len(identity.affinity_cpus or ()):
         yield message("quota", cpus=identity.quota_cpus)
-
-
-# The probe's shape is none of the suites': a product can't be its own ceiling. It takes some milliseconds.
-_PROBE_EDGE = 768
-# Where a CPU's libraries reach their best, in every dtype seen so far.
-_BEST_EDGES = (1024, 2048)
-_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-class _Product:
-    """C = A·B with all three `edge`² in one dtype, on buffers that can be had anew."""
-
-    def __init__(self, edge: int, dtype: str) -> None:
-        self._edge, self._dtype = edge, dtype
-        self._operands: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def renew(self) -> None:
-        """Put the operands, filled the first time, and what they are multiplied into, elsewhere."""
-        import torch
-
-        if self._operands is None:
-            kind = getattr(torch, _DTYPES[self._dtype])
-            a, b = (torch.randn(self._edge, self._edge).to(kind) for _ in range(2))
-        else:
-            a, b = (operand.clone() for operand in self._operands)
-        self._operands, self._product = (a, b), torch.empty_like(a)
-
-    def launch(self) -> None:
-        """Multiply once."""
-        import torch
-
-        if self._operands is None:
-            self.renew()
-        assert self._operands is not None
-        torch.mm(*self._operands, out=self._product)
-
-
-def make_probe(dtype: str) -> Probe | None:
-    """The probe of a dtype with the products to calibrate it by; None for a dtype that torch has no product
-    in.
-    """
-    if dtype not in _DTYPES:
-        return None
-    best = tuple(_probe(edge, dtype) for edge in _BEST_EDGES)
-    return _probe(_PROBE_EDGE, dtype, best)
-
-
-def _probe(edge: int, dtype: str, larger: tuple[Probe, ...] = ()) -> Probe:
-    product = _Product(edge, dtype)
-    name = f"{dtype} {edge}x{edge}x{edge}"
-    return Probe(name, 2 * edge**3, product.launch, product.renew, larger)

@@ -1,8 +1,8 @@
 """An NVIDIA GPU as a device: identity by UUID, batches timed by events. Every CUDA-only call is in this file.
 
-The module is written against the few calls of `torch.cuda` named in `Accelerator`, so that a test without a
-GPU can hand it a stand-in, and another vendor's file can be as short as this one. What the driver tells comes
-from NVML in a process of its own, by UUID; where it is absent or hangs, that costs figures and never the run.
+The module uses only the few calls of `torch.cuda` that `Accelerator` names. A test without a GPU can pass a
+stand-in, and a file for another vendor can be as short as this one. The driver's figures come from NVML in a
+process of its own, by UUID. If NVML is absent or hangs, its figures are missing, but the run goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import atexit
 import os
 import time
 import warnings
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cache
@@ -25,7 +24,7 @@ from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
 from nameplate.device.identity import CudaIdentity
 from nameplate.device.kernels import name_cuda_kernels
-from nameplate.device.protocol import Counters, Probe, Timing
+from nameplate.device.protocol import Counters, Probe, Timeline, Timing, TorchDevice
 from nameplate.specs.rating import Rating, rate_evidence
 from nameplate.specs.recognition import Evidence
 from nameplate.telemetry.gpu import GpuFacts, GpuReading
@@ -33,22 +32,20 @@ from nameplate.telemetry.nvml import NvmlClient
 from nameplate.workload import Launch
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 # cudaEventElapsedTime (CUDA runtime API): "resolution of approximately 0.5 microseconds".
 _EVENT_RESOLUTION_S = 0.5e-6
-# A stream takes about 1,024 launches before the host has to wait (seen, not documented); well below that.
+# A stream takes about 1,024 launches before the host has to wait (observed, not documented).
 _QUEUE_LAUNCHES = 256
-# Launches of each buffer set before a capture, as in torch's notes on CUDA graphs: libraries set themselves
-# up, and choose their kernels, in ways that a capture refuses.
+# Launches of each buffer set before a capture, as in torch's notes on CUDA graphs: libraries initialise
+# and choose their kernels with calls that CUDA refuses during a capture.
 _WARM_UPS = 3
-# How long a row of the timeline is kept, in seconds: longer than any one case's time.
-_KEPT_S = 20 * 60.0
-# Environment: seconds within which NVML must start, and answer each question.
+# Environment variable: seconds within which NVML must start, and answer each question.
 DEADLINE = "NAMEPLATE_NVML_DEADLINE_S"
 # NVML's errors where there is no NVIDIA driver, or none that runs: no GPU is hidden behind these.
 _NO_DRIVER = ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML_ERROR_DRIVER_NOT_LOADED")
-# What an identity takes from NVML's facts under the same name.
+# Fields that an identity takes from NVML's facts under the same name.
 _FACTS = (
     *("serial", "pci_bus_id", "pci_id", "vbios", "max_sm_clock_mhz", "max_memory_clock_mhz"),
     *("power_limit_w", "default_power_limit_w", "persistence_mode", "ecc_mode", "mig_mode", "compute_mode"),
@@ -84,12 +81,13 @@ class Accelerator(Protocol):
         """Capture what is launched inside instead of running it."""
 
 
-class CudaDevice:
+class CudaDevice(TorchDevice):
     """One GPU, on torch's current stream."""
 
     kind = "cuda"
     cores = 1.0
     timer_resolution_s = _EVENT_RESOLUTION_S
+    _cache_bytes_assumed = 256 << 20
 
     def __init__(
         self,
@@ -97,9 +95,9 @@ class CudaDevice:
         accelerator: Accelerator | None = None,
         nvml: NvmlClient | None = None,
     ) -> None:
-        """Take the identity already read.
+        """Open the GPU of this identity.
 
-        `accelerator` is `torch.cuda`, and `nvml` this process's one client, unless a test stands in for them.
+        Tests replace `accelerator` (default: `torch.cuda`) and `nvml` (default: this process's one client).
         Raises ValueError for a GPU that torch doesn't see.
         """
         if identity.index is None:
@@ -116,24 +114,12 @@ class CudaDevice:
         self.name = f"cuda:{self._index}"
         self.rating = rate(identity)
         self.cache_bytes = identity.l2_bytes
-        # What is free, not what the card has: others may be on it, and a case must be skipped, not fail.
+        # Free memory, not total: other processes may use the card, and a case must be skipped, not fail.
         self.memory_bytes = accelerator.mem_get_info(identity.index)[0]
         self._events: list[Any] = []
-        self._flushed: torch.Tensor | None = None
         self._side: Any = None  # the stream of captures
-        self._rows: list[Counters] = []  # of the timeline, in order of time
-        self._watching = False
-
-    @property
-    def torch_device(self) -> torch.device:
-        """`torch.device("cuda", index)`."""
-        import torch
-
-        return torch.device("cuda", self._index)
-
-    def clock(self) -> float:
-        """Seconds on the host's monotonic clock."""
-        return time.perf_counter()
+        self._timeline = Timeline()
+        self._sampling = False  # whether NVML's process was told to sample this GPU
 
     def time_batch(
         self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
@@ -145,7 +131,7 @@ class CudaDevice:
         enqueue_s = None
         with garbage_collection_off():
             begin = time.perf_counter()
-            if flush:  # the host launches while the flush runs: how long it takes doesn't show
+            if flush:  # the host launches while the flush runs, so its time can't be seen
                 self._enqueue_cold(ring, events, per_sample)
             else:
                 enqueue_s = samples * _enqueue_back_to_back(ring, events, per_sample)
@@ -153,7 +139,7 @@ class CudaDevice:
         end = time.perf_counter()
         pairs = zip(events[::2], events[1::2], strict=True) if flush else pairwise(events)
         spans_ms = [first.elapsed_time(second) for first, second in pairs]
-        # The host's CPU time says nothing of the GPU, so there is none.
+        # No CPU time: the host's says nothing about the GPU.
         return Timing(begin, np.asarray(spans_ms, dtype=float) / 1e3, per_sample, end, enqueue_s=enqueue_s)
 
     def _event_pool(self, count: int) -> list[Any]:
@@ -170,103 +156,86 @@ class CudaDevice:
             second.record()
 
     def _flush(self) -> None:
-        import torch
-
-        if self._flushed is None:
-            # Twice the device's own L2: a fixed size is too long on small parts, too short on new ones.
-            self._flushed = torch.zeros(
-                2 * (self.cache_bytes or 256 << 20), dtype=torch.uint8, device=self.torch_device
-            )
-        self._flushed.zero_()
+        self._flush_buffer.zero_()
 
     def counters(self) -> Counters:
-        """The time, and what the driver tells of clocks, power, throttling and other processes at it."""
-        now = Counters(time.perf_counter(), gpu=self._reading())
-        self._keep(now)
+        """Return the time and the driver's reading: clocks, power, throttling, other processes."""
+        now = Counters(time.perf_counter(), gpu=self._read())
+        self._timeline.add(now)
         return now
 
     def timeline(self, since_s: float) -> tuple[Counters, ...]:
-        """Rows from `since_s` on; see `protocol.Device.timeline`. None is kept longer than 20 minutes.
+        """Return rows from `since_s` on; see `protocol.Device.timeline`.
 
-        Where NVML tells nothing of this GPU there are those of `counters` alone, each with the reason.
+        Where NVML tells nothing about this GPU, only those of `counters`, each with the reason.
         """
-        self._keep(*(Counters(reading.at_s, gpu=reading) for reading in self._sampled()))
-        return tuple(self._rows[bisect_left(self._rows, since_s, key=_at_s) :])
+        uuid = self.identity.uuid
+        if uuid is not None:
+            readings = [_as_this(uuid, one) for one in self._sampling_client(uuid).take_readings(uuid)]
+            self._timeline.add(*(Counters(reading.at_s, gpu=reading) for reading in readings))
+        return self._timeline.since(since_s)
 
-    def _keep(self, *rows: Counters) -> None:
-        # What NVML's process sampled by itself comes later than readings that were asked for after it.
-        self._rows = sorted([*self._rows, *rows], key=_at_s)
-        del self._rows[: bisect_left(self._rows, time.perf_counter() - _KEPT_S, key=_at_s)]
-
-    def _reading(self) -> GpuReading:
-        """Without figures where NVML is absent, and for a GPU that can't be told from others."""
+    def _read(self) -> GpuReading:
+        """A reading of this GPU; without figures where NVML is absent or the GPU has no UUID."""
         uuid = self.identity.uuid
         if uuid is None:
             return GpuReading.nothing(None, message("no_uuid"), time.perf_counter())
-        return _as_this(uuid, self._watcher(uuid).reading(uuid))
+        return _as_this(uuid, self._sampling_client(uuid).reading(uuid))
 
-    def _sampled(self) -> list[GpuReading]:
-        """What NVML's process read by itself since the last call."""
-        uuid = self.identity.uuid
-        return (
-            [] if uuid is None else [_as_this(uuid, one) for one in self._watcher(uuid).take_readings(uuid)]
-        )
-
-    def _watcher(self, uuid: str) -> NvmlClient:
-        """The client, which samples this GPU from the first time that something of it is asked."""
+    def _sampling_client(self, uuid: str) -> NvmlClient:
+        """The client, after it was told once to sample this GPU."""
         client = self._nvml or share_nvml()
-        if not self._watching:
+        if not self._sampling:
             client.start_sampling(uuid)
-            self._watching = True
+            self._sampling = True
         return client
 
     def probe(self, dtype: str) -> Probe | None:
-        """None: a GPU's clock tells its conditions."""
+        """Return None: a GPU's clock shows its conditions."""
         return None
 
     def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
-        """A CUDA graph of `count` launches, cycling through `launches`; None where they can't be captured.
+        """Return a CUDA graph of `count` launches, cycling through `launches`; None where capture fails.
 
-        A launch that waits for the GPU can't, for one; whatever torch or CUDA refuses is taken for that. The
-        graph holds what its launches allocate, gradients among it, until the launch returned is dropped.
+        A launch that waits for the GPU can't be captured, for example; any refusal of torch or CUDA counts as
+        failure. The graph keeps the memory that its launches allocate, gradients included, until the returned
+        launch is dropped.
 
-        In any case every launch has run since, so a check never reads memory that was set aside and not yet
-        written; and torch has given cached memory back, so a launch that allocates is slow the first time.
+        In both cases every launch has run afterwards, so a check never reads memory that was allocated and
+        not yet written. Torch has also released its cached memory, so the next launch that allocates is slow.
         """
         if self._side is None:
             self._side = self._accelerator.Stream(self._index)
         pool = self._accelerator.graph_pool_handle()
-        self.synchronize()  # the side stream waits for no other
+        self.synchronize()  # the side stream doesn't wait for the others
         try:
-            # Around everything: torch.cuda.graph leaves its stream the current one where a capture fails.
+            # Around everything: where a capture fails, torch.cuda.graph leaves its own stream current.
             with self._accelerator.stream(self._side):
                 graph = self._capture(launches, count, pool)
             graph.replay()
             self.synchronize()
-        except RuntimeError:  # which cleared CUDA's error when it was raised
+        except RuntimeError:  # raising it has cleared CUDA's error
             _end_failed_capture(self._index, pool)
             self.synchronize()
             for launch in launches:
                 launch()
             return None
-        replay: Launch = graph.replay  # bound: it keeps the graph, and so its memory, as long as it lives
+        replay: Launch = graph.replay  # a bound method: it keeps the graph and its memory
         return replay
 
     def _capture(self, launches: Sequence[Launch], count: int, pool: Any) -> Any:
-        """Warm up and capture on one stream, for which cuBLAS has its handle and workspace by then.
-
-        Nothing is collected meanwhile: freeing some objects asks CUDA what it refuses during a capture.
-        """
+        """Warm up and capture on one stream, so that cuBLAS has its handle and workspace in time."""
         for launch in islice(cycle(launches), _WARM_UPS * len(launches)):
             launch()
         graph = self._accelerator.CUDAGraph()
+        # Without garbage collection: freeing some objects makes CUDA calls that a capture refuses.
         with garbage_collection_off(), self._accelerator.graph(graph, pool=pool, stream=self._side):
             for launch in islice(cycle(launches), count):
                 launch()
         return graph
 
     def kernels(self, launch: Launch) -> tuple[str, ...]:
-        """What CUDA calls the kernels of the launch, by torch's profiler."""
+        """Name the CUDA kernels of the launch, from torch's profiler."""
 
         def run() -> None:
             launch()
@@ -275,7 +244,7 @@ class CudaDevice:
         return name_cuda_kernels(run)
 
     def idle(self, seconds: float) -> None:
-        """Let what was launched end, then launch nothing for so long."""
+        """Wait for everything launched, then sleep."""
         self.synchronize()
         time.sleep(seconds)
 
@@ -284,20 +253,16 @@ class CudaDevice:
         self._accelerator.synchronize(self._index)
 
 
-def _at_s(row: Counters) -> float:
-    return row.at_s
-
-
 def _as_this(uuid: str, reading: GpuReading) -> GpuReading:
-    """NVML writes a slice's UUID in its own way, and an absent one ours: two readings are of one GPU."""
+    """Give the reading our spelling of the UUID: NVML spells a MIG slice's differently."""
     return reading.model_copy(update={"uuid": uuid})
 
 
 def _end_failed_capture(index: int, pool: Any) -> None:
     """Have torch's allocator leave a capture that CUDA refused to end.
 
-    Torch 2.11 takes it for still underway (pytorch/pytorch#180395), and then never gives cached memory back.
-    There is no public call for it; a torch that has left it by itself says so with a RuntimeError.
+    Torch 2.11 considers it still underway (pytorch/pytorch#180395), and then never releases cached memory.
+    There is no public call for this. A torch that has left the capture by itself raises RuntimeError.
     """
     import torch
 
@@ -306,9 +271,9 @@ def _end_failed_capture(index: int, pool: Any) -> None:
 
 
 def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample: int) -> float:
-    """Launch between events; return the host's seconds a sample before the launch queue could fill.
+    """Launch between events; return the host's seconds per sample before the launch queue could fill.
 
-    A full queue makes the host wait for the GPU, and then every kernel would look bound by its launch.
+    A full queue makes the host wait for the GPU: every kernel would then look bound by its launch.
     """
     handed, handed_s, begin = 0, 0.0, time.perf_counter()
     events[0].record()
@@ -322,7 +287,7 @@ def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample:
 
 
 def rate(identity: CudaIdentity) -> Rating:
-    """What the part this GPU is recognised as is rated for; null figures with the reason where it is none."""
+    """Rate the GPU by the part it is recognised as; without a part, figures are None with the reason."""
     return rate_evidence(
         Evidence(
             name=identity.name,
@@ -358,7 +323,10 @@ def read_identity(index: int, nvml: NvmlClient | None = None) -> CudaIdentity:
 
 
 def identify_without_torch(facts: GpuFacts) -> CudaIdentity:
-    """A GPU that torch doesn't see, as the driver alone describes it; one it has lost has an empty name."""
+    """Return the identity of a GPU that torch doesn't see, from the driver alone.
+
+    A GPU that the driver has lost has an empty name.
+    """
     return CudaIdentity(
         name=facts.name or "",
         index=None,
@@ -370,7 +338,7 @@ def identify_without_torch(facts: GpuFacts) -> CudaIdentity:
 
 
 def _driver_facts(facts: GpuFacts) -> dict[str, Any]:
-    """What NVML tells and torch doesn't; the UUID is as NVML writes it, which says what is a MIG slice."""
+    """Fields that only NVML has. The UUID is spelled as NVML does, which shows a MIG slice."""
     vendor, device = facts.pci_subsystem_vendor_id, facts.pci_subsystem_device_id
     return {
         "uuid": facts.uuid,
@@ -397,10 +365,10 @@ def open_nvml() -> NvmlClient:
 
 @cache
 def share_nvml() -> NvmlClient:
-    """The client of every GPU this process opens: NVML may take seconds to start, and a hung one hangs again.
+    """Return the one client of this process. NVML may take seconds to start, and would hang again if it hung.
 
-    It is open as long as this process is, for no device says when it is done with. Where a process is killed
-    its NVML process ends by itself.
+    It stays open until this process ends, because devices aren't closed. If this process is killed, the NVML
+    process ends by itself.
     """
     client = open_nvml()
     atexit.register(client.close)
@@ -408,9 +376,9 @@ def share_nvml() -> NvmlClient:
 
 
 def find_driver_and_count() -> tuple[str, int] | None:
-    """The driver's version and how many GPUs NVML sees, whatever torch can use; None without a driver.
+    """Return the driver's version and how many GPUs NVML sees, usable by torch or not; None without a driver.
 
-    Where there is a driver that doesn't answer, that is None too, with a warning: there may be a GPU.
+    Also None, with a warning, where a driver doesn't answer: there may be a GPU.
     """
     with open_nvml() as nvml:
         if nvml.count is not None:
@@ -426,7 +394,7 @@ def find_driver_and_count() -> tuple[str, int] | None:
 
 
 def describe_torch_build() -> str:
-    """Torch's version, and the CUDA it was built for."""
+    """Return torch's version and the CUDA version it was built for."""
     import torch
 
     build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"

@@ -1,6 +1,6 @@
-"""Reads what a host's processors are from the operating system: text in, evidence out.
+"""Reads a host's processors, cores, caches and limits from the operating system; sets its default threads.
 
-The readers of files take a root folder, so that a test can hand them a recorded machine.
+The readers of files take a root folder, so that a test can pass a recorded machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SETTINGS = (
 
 @dataclass(frozen=True)
 class Processor:
-    """The first processor's entry of /proc/cpuinfo (or macOS's sysctl), fields not given None."""
+    """The first processor's entry of /proc/cpuinfo (or macOS's sysctl). None: the system doesn't say."""
 
     name: str = ""
     vendor: str | None = None
@@ -50,7 +50,7 @@ class Processor:
 
 
 def read_processor(root: Path = ROOT) -> Processor:
-    """Identify the processor; on a system that says nothing every field is None or empty."""
+    """Read the processor. On a system that says nothing, every field is None or empty."""
     if platform.system() == "Darwin":
         return Processor(name=_sysctl("machdep.cpu.brand_string") or "", vendor="Apple")
     text = _read(root / "proc/cpuinfo")
@@ -79,7 +79,7 @@ def parse_cpuinfo(text: str) -> Processor:
 
 @dataclass(frozen=True)
 class Cores:
-    """What of the machine this process may use."""
+    """The part of the machine that this process may use."""
 
     logical: int
     affinity: tuple[int, ...] | None
@@ -96,7 +96,7 @@ class Cores:
 
 
 def read_cores(root: Path = ROOT) -> Cores:
-    """Count the cores left after affinity and cgroup limits, as the system's topology shows them."""
+    """Count the cores within affinity and cgroup limits, from the system's topology."""
     logical = os.cpu_count() or 1
     affinity = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
     topology = {cpu: _core_of(root, cpu) for cpu in (affinity or range(logical))}
@@ -126,7 +126,7 @@ def _siblings(root: Path, cpu: int) -> int | None:
 
 
 def _count(text: str) -> int | None:
-    """How many CPUs the kernel's list names: `0-2,5` is 4; None for what isn't such a list."""
+    """Number of CPUs in a list of the kernel's: `0-2,5` is 4; None for any other text."""
     count = 0
     for span in text.strip().split(","):
         first, _, last = span.partition("-")
@@ -138,7 +138,7 @@ def _count(text: str) -> int | None:
 
 
 def read_cgroup_cpus(root: Path = ROOT) -> float | None:
-    """CPUs this process's control group may use (the least of its ancestors' limits), or None: no limit."""
+    """Return the CPUs this process's control group may use, its ancestors' limits too; None: no limit."""
     limits = [_quota(text) for text in _cgroup_files(root, "cpu.max")]  # version 2: "200000 100000"
     for folder in ("cpu", "cpu,cpuacct"):  # version 1
         quota = _integer(_read(root / "sys/fs/cgroup" / folder / "cpu.cfs_quota_us"))
@@ -149,7 +149,7 @@ def read_cgroup_cpus(root: Path = ROOT) -> float | None:
 
 
 def read_cgroup_memory(root: Path = ROOT) -> int | None:
-    """Bytes this process's control group may hold, or None: no limit."""
+    """Return the bytes this process's control group may hold; None: no limit."""
     limits = [_integer(text.strip()) for text in _cgroup_files(root, "memory.max")]
     limits.append(_integer(_read(root / "sys/fs/cgroup/memory/memory.limit_in_bytes")))
     # Version 1 writes "no limit" as a number near 2^63.
@@ -157,7 +157,7 @@ def read_cgroup_memory(root: Path = ROOT) -> int | None:
 
 
 def _cgroup_files(root: Path, name: str) -> list[str]:
-    """Read `name` in this process's version-2 control group and each of its ancestors."""
+    """The texts of the files `name` of this process's version-2 control group and of its ancestors."""
     line = next(
         (li for li in (_read(root / "proc/self/cgroup") or "").splitlines() if li[:3] == "0::"), "0::/"
     )
@@ -167,14 +167,14 @@ def _cgroup_files(root: Path, name: str) -> list[str]:
 
 
 def _quota(text: str) -> float | None:
-    """CPUs that a line of cpu.max allows: `150000 100000` is 1.5; None for `max` and for nonsense."""
+    """CPUs that a line of cpu.max allows: `150000 100000` is 1.5; None for `max` and for any other text."""
     first, _, second = text.strip().partition(" ")
     quota, period = _integer(first), _integer(second or "100000")
     return quota / period if quota and period and quota > 0 and period > 0 else None
 
 
 def read_caches(root: Path = ROOT) -> dict[str, int]:
-    """Sizes in bytes of cpu0's caches by name (`L1d`, `L2`, `L3`), as the system shows them."""
+    """Return the sizes in bytes of cpu0's caches by name (`L1d`, `L2`, `L3`)."""
     caches = {}
     for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index[0-9]*")):
         level, kind, text = (_read(index / name) for name in ("level", "type", "size"))
@@ -188,20 +188,20 @@ def read_caches(root: Path = ROOT) -> dict[str, int]:
 
 
 def _bytes(text: str) -> int | None:
-    """`2048K` in bytes; None for nonsense."""
+    """Bytes of a size such as `2048K`; None for any other text."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     number = _integer(text[:-1] if text[-1:] in units else text)
     return number * units.get(text[-1:], 1) if number is not None and number > 0 else None
 
 
 def read_maximum_mhz(root: Path = ROOT) -> float | None:
-    """Cpufreq's highest clock of cpu0 in MHz; None where there is no cpufreq, as in most guests."""
+    """Return cpufreq's highest clock of cpu0 in MHz; None without cpufreq, as in most guests."""
     khz = _integer(_read(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"))
     return khz / 1000 if khz else None
 
 
 def read_thread_settings() -> dict[str, str]:
-    """Environment variables that change how math libraries thread or spin, those that are set."""
+    """Return the environment variables that are set and change how math libraries thread or spin."""
     return {name: os.environ[name] for name in _SETTINGS if name in os.environ}
 
 
@@ -236,22 +236,28 @@ def _sysctl(name: str) -> str | None:
     return done.stdout.strip() or None
 
 
-# GOMP_SPINCOUNT: a thread that waits for a slower one spins, by default for so long that its CPU time says
-# nothing of the work once others use the cores. A bounded spin keeps FLOPs per CPU second within a few per
-# cent of the quiet figure and costs a quiet 1024³ product nothing that could be seen; docs/method.md has
-# figures. OPENBLAS_NUM_THREADS: numpy brings a second BLAS; its threads would spin beside torch's.
-_CHOSEN = {"GOMP_SPINCOUNT": "10000", "OPENBLAS_NUM_THREADS": "1"}
-# What the user may have said instead; the library would follow the chosen one all the same.
-_SAID_BY = {"GOMP_SPINCOUNT": "OMP_WAIT_POLICY"}
+# GOMP_SPINCOUNT: by default a thread that waits for a slower one spins so long that, once other processes use
+# the cores, its CPU time no longer measures the work. With this bound, FLOPs per CPU second stay within a few
+# per cent of those on an idle machine, and a 1024³ product on an idle machine isn't measurably slower;
+# docs/method.md has the figures. OPENBLAS_NUM_THREADS: numpy brings a second BLAS, whose threads would spin
+# beside torch's.
+_DEFAULT_SETTINGS = {"GOMP_SPINCOUNT": "10000", "OPENBLAS_NUM_THREADS": "1"}
+# Where the user has set the variable on the right, the library would still follow our default on the left.
+_SET_BY_USER = {"GOMP_SPINCOUNT": "OMP_WAIT_POLICY"}
 
 
 @contextmanager
 def set_default_threads() -> Iterator[None]:
-    """Have processes started within inherit the settings; the environment is afterwards what it was."""
+    """Set how math libraries of the processes started inside thread and wait, unless the user has set it.
+
+    Libraries read these variables when they are loaded, so they must be in the environment that a measuring
+    process inherits. The environment is restored on exit. The run's manifest has the settings in force
+    (`identity.thread_settings`).
+    """
     added = {
         name: value
-        for name, value in _CHOSEN.items()
-        if name not in os.environ and _SAID_BY.get(name, name) not in os.environ
+        for name, value in _DEFAULT_SETTINGS.items()
+        if name not in os.environ and _SET_BY_USER.get(name, name) not in os.environ
     }
     os.environ.update(added)
     try:

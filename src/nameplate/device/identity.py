@@ -1,4 +1,4 @@
-"""What a device is, as evidence read from the machine: what was seen, never what it was taken for."""
+"""The identity of a device: evidence read from the machine, without any conclusion about its part."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nameplate.base.model import FrozenModel
 from nameplate.telemetry.nvml_library import plain_uuid
 
 
-class _Evidence(FrozenModel):
+class _DeviceIdentity(FrozenModel):
     # A driver may report a number that isn't finite; an old run that holds one must stay readable.
     model_config = ConfigDict(allow_inf_nan=True)
 
     def fingerprint(self) -> tuple[object, ...]:
-        """What must be equal for two runs to be of the same device."""
+        """Return the values that are equal where two runs measured the same device."""
         raise NotImplementedError
 
 
-class CpuIdentity(_Evidence):
-    """A host's processors as this process may use them. A figure the system doesn't give is None."""
+class CpuIdentity(_DeviceIdentity):
+    """A host's processors as this process may use them. None: the system doesn't say."""
 
     kind: Literal["cpu"] = "cpu"
     name: str  # as the system prints it; "" where it prints none
@@ -37,14 +37,14 @@ class CpuIdentity(_Evidence):
     logical_cpus: int
     affinity_cpus: tuple[int, ...] | None = None
     quota_cpus: float | None = None  # cgroup limit, in CPUs
-    usable_cores: float  # physical cores within affinity and quota: what nominal counts
+    usable_cores: float  # physical cores within affinity and quota: the nominal counts these
     threads_per_core: int | None = None
     sockets: int | None = None
     numa_nodes: int | None = None
     reported_mhz: float | None = None
     maximum_mhz: float | None = None  # cpufreq's; absent in most guests
     measured_mhz: float | None = None  # by chains of dependent adds
-    parallel_speed: float | None = None  # multiplications a core does a cycle while all work; 1: unshared
+    parallel_speed: float | None = None  # multiplications per cycle and core while all work; 1: unshared
     caches_bytes: Mapping[str, int] = {}
     memory_bytes: int
     memory_limit_bytes: int | None = None  # cgroup limit
@@ -56,16 +56,16 @@ class CpuIdentity(_Evidence):
     thread_settings: Mapping[str, str] = {}  # environment variables that were set
 
     def fingerprint(self) -> tuple[object, ...]:
-        """Model, instruction set, what may be used of it and how libraries thread; clocks may differ."""
+        """Return model, instruction set, usable cores and thread settings; clocks may differ."""
         hardware = (self.name, self.vendor, self.family, self.model, self.stepping, self.flags)
         settings = (self.instruction_set, self.threads, self.interop_threads, dict(self.thread_settings))
         return (*hardware, self.usable_cores, *settings)
 
 
-class CudaIdentity(_Evidence):
-    """One CUDA GPU, or MIG slice of one, as torch and the driver report it. A figure neither gives is None.
+class CudaIdentity(_DeviceIdentity):
+    """One CUDA GPU, or MIG slice of one, as torch and the driver report it. None: neither says.
 
-    From `serial` on, all is NVML's: clocks and limits of a slice are those of its card.
+    All from `serial` on comes from NVML. Clocks and limits of a slice are those of its card.
     """
 
     kind: Literal["cuda"] = "cuda"
@@ -78,7 +78,7 @@ class CudaIdentity(_Evidence):
     l2_bytes: int | None = None
     cuda: str | None = None  # what torch was built for
     serial: str | None = None
-    nvml_index: int | None = None  # by slot, which torch's needn't be
+    nvml_index: int | None = None  # by slot; torch's index may differ
     mig_slice: bool | None = None
     pci_bus_id: str | None = None
     pci_id: str | None = None  # vendor and device: 10de:20f3
@@ -101,22 +101,20 @@ class CudaIdentity(_Evidence):
     pcie_width: int | None = None
 
     def fingerprint(self) -> tuple[object, ...]:
-        """The card itself and its driver; limits, modes and the slot's link may differ.
-
-        Whether NVML was there to say that a UUID is a slice's makes no other device of it.
-        """
+        """Return the card and its driver; limits, modes and the slot's link may differ."""
+        # NVML spells a slice's UUID differently from torch: the same device with and without NVML.
         uuid = None if self.uuid is None else plain_uuid(self.uuid)
         return (self.name, uuid, self.memory_bytes, self.multiprocessors, self.driver)
 
 
-class SimulatedIdentity(_Evidence):
-    """A device with a known truth."""
+class SimulatedIdentity(_DeviceIdentity):
+    """A simulated device."""
 
     kind: Literal["simulated"] = "simulated"
     name: str
 
     def fingerprint(self) -> tuple[object, ...]:
-        """Its name."""
+        """Return its name."""
         return (self.name,)
 
 

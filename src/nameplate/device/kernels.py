@@ -1,7 +1,7 @@
-"""Which kernels a launch runs: what the libraries and torch itself call them.
+"""Names the kernels that a launch runs, from the libraries' verbose modes and torch's profiler.
 
-The backend that a case asks for is in its id; a library may still choose among many kernels, or fall back to
-a slow one without a word. Naming a kernel takes one launch outside all timing.
+A library chooses among many kernels, and may fall back to a slow one silently. Naming the kernels takes one
+launch outside all timing.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 _ONEDNN = re.compile(r"^onednn_verbose,v1,primitive,exec,cpu,([^,]+),([^,]+),")
 _MKL = re.compile(r"^MKL_VERBOSE (\w+)\(")
 _STDOUT = 1
-_MOST_NAMES = 16  # a training pass runs some twenty kernels; those with the most time are worth a line each
+_MOST_NAMES = 16  # a training pass runs some twenty kernels; the last ones take little time
 
 
 def name_cpu_kernels(launch: Launch) -> tuple[str, ...]:
-    """Launch once on the CPU; return the library kernels it called, then torch's own operators, each once.
+    """Launch once on the CPU; return the library kernels it called, then torch's operators, each once.
 
-    oneDNN and MKL name theirs in their verbose modes, as in `oneDNN matmul brg_matmul:avx512_core_amx` and
-    `MKL SGEMM`. Operators are those of torch's dispatcher, `aten::mm`, without views. An operator without a
-    library kernel beside it ran torch's own loops.
+    oneDNN and MKL name their kernels in their verbose modes, as in `oneDNN matmul brg_matmul:avx512_core_amx`
+    and `MKL SGEMM`. Operators are those of torch's dispatcher, such as `aten::mm`, without views. If there is
+    an operator but no library kernel, torch's own loops ran.
     """
     operators: list[str] = []
 
@@ -44,7 +44,7 @@ def name_cpu_kernels(launch: Launch) -> tuple[str, ...]:
 
 
 def parse_library_kernels(verbose: str) -> list[str]:
-    """Read the kernels' names, in order of their calls, from what oneDNN and MKL print when verbose."""
+    """Return the kernels' names, in order of their calls, from the verbose output of oneDNN and MKL."""
     found = []
     for line in verbose.splitlines():
         if called := _ONEDNN.match(line):
@@ -55,12 +55,11 @@ def parse_library_kernels(verbose: str) -> list[str]:
 
 
 def name_cuda_kernels(launch: Launch) -> tuple[str, ...]:
-    """Launch once on the GPU; return its kernels' names by torch's profiler, those with most time first.
+    """Launch once on the GPU; return the names of the 16 kernels with most time, longest first.
 
-    At most 16. The profiler stays attached to the driver afterwards, so a caller asks when nothing more of
-    the case is to be timed.
+    Torch's profiler stays attached to the driver afterwards: call this after all timing of the case.
     """
-    # The profiler's own notes would go to the user's terminal.
+    # Without this, the profiler's own notes go to the user's terminal.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from torch.profiler import ProfilerActivity, profile, supported_activities
 
@@ -76,7 +75,7 @@ def name_cuda_kernels(launch: Launch) -> tuple[str, ...]:
 
 
 def _stdout_of(action: Callable[[], object]) -> str:
-    """Run `action` and return what it, C code included, printed on standard output meanwhile."""
+    """Run `action` and return its standard output, that of C code included."""
     with tempfile.TemporaryFile() as file:
         sys.stdout.flush()
         _flush_c()
@@ -112,7 +111,7 @@ def _library_verbose() -> Iterator[None]:
 
 @contextmanager
 def _recorded(operators: list[str]) -> Iterator[None]:
-    """Append the name of each operator that torch dispatches, views left out."""
+    """Append the name of each operator that torch dispatches, except views."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Recorder(TorchDispatchMode):

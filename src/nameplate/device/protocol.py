@@ -1,13 +1,16 @@
 """What the engine asks of a device: a clock, a batch timed in one call, counters, an identity, a rating.
 
-Everything the engine knows of time comes from here, so that a simulated device can run on a virtual clock
-and a real one adds no Python of the engine's between launches.
+The engine knows time only through this protocol. That is why a simulated device can run on a virtual clock,
+and why no Python of the engine runs between the launches of a real one.
 """
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,15 +24,17 @@ from nameplate.workload import Launch
 if TYPE_CHECKING:
     import torch
 
+# How long a row of a timeline is kept, in seconds: longer than any one case runs.
+_KEPT_S = 30 * 60.0
+
 
 @dataclass(frozen=True)
 class Timing:
     """One batch: seconds of each sample, in order, each of `per_sample` launches.
 
-    `start_s` and `end_s` are on the device's own clock; flushes between samples lie within. `cpu_s` is the
-    CPU time this process used meanwhile, all threads; None where it isn't known. `enqueue_s` is how long the
-    host takes to hand over such a batch, where launching and running are two things (a GPU); None where they
-    are one, or where it doesn't show.
+    `start_s` and `end_s` are on the device's own clock and enclose the flushes between samples. `cpu_s` is
+    the CPU time of this process meanwhile, all threads; None: not known. `enqueue_s` is how long the host
+    takes to enqueue such a batch on a GPU; None on a CPU, or where it can't be seen.
     """
 
     start_s: float
@@ -52,26 +57,47 @@ class Timing:
 
 @dataclass(frozen=True)
 class Counters:
-    """Running totals at one moment; two of them tell what went on in between. None: not known here."""
+    """Running totals at one moment; the difference of two describes the time in between. None: not known."""
 
     at_s: float
     process_cpu_s: float | None = None  # CPU seconds of this process, all threads
     busy_cpu_s: float | None = None  # CPU seconds of every process on the machine
     steal_s: float | None = None  # CPU seconds a hypervisor gave to someone else
     tick_s: float | None = None  # the step in which busy_cpu_s and steal_s count
-    parallel_share: float | None = None  # speed of the cores side by side, ÷ that when the device was opened
-    mhz: float | None = None  # mean clock of the CPUs this process may use, as the kernel tells it
+    parallel_share: float | None = None  # speed of the cores in parallel, ÷ that when the device was opened
+    mhz: float | None = None  # mean clock of the CPUs this process may use, from the kernel
     temperature_c: float | None = None  # hottest sensor of the CPU package
     energy_j: float | None = None  # of the CPU packages, a running total
     gpu: GpuReading | None = None  # a GPU's own, with a reason for each figure its driver doesn't give
 
 
+class Timeline:
+    """Rows of telemetry and counters of the last half hour, added in any order of time."""
+
+    def __init__(self) -> None:
+        self._rows: list[Counters] = []
+
+    def add(self, *rows: Counters) -> None:
+        """Keep these rows."""
+        self._rows += rows
+
+    def since(self, since_s: float) -> tuple[Counters, ...]:
+        """Return the rows from `since_s` on, in order of time."""
+
+        def at_s(row: Counters) -> float:
+            return row.at_s
+
+        self._rows.sort(key=at_s)
+        del self._rows[: bisect_left(self._rows, time.perf_counter() - _KEPT_S, key=at_s)]
+        return tuple(self._rows[bisect_left(self._rows, since_s, key=at_s) :])
+
+
 @dataclass(frozen=True)
 class Probe:
-    """A small product whose speed tells what conditions the device is in; it isn't what is measured.
+    """A small matrix product whose speed shows the present conditions of the device.
 
-    `renew` allocates its buffers anew, so that where they happen to lie isn't part of what it tells. `larger`
-    are products of the same dtype among which the device's best is looked for, to calibrate the probe by.
+    `renew` allocates its buffers anew, so that their place in memory doesn't become part of the result.
+    `larger` are products of the same dtype; the fastest of them calibrates the probe.
     """
 
     name: str
@@ -96,7 +122,7 @@ class Described(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """What was seen of the device."""
+        """What was read from the device."""
 
     @property
     def memory_bytes(self) -> int | None:
@@ -108,7 +134,7 @@ class Device(Described, Protocol):
 
     @property
     def timer_resolution_s(self) -> float:
-        """The smallest step its timing can tell, in seconds."""
+        """The smallest step of its timer, in seconds."""
 
     @property
     def cores(self) -> float:
@@ -123,7 +149,7 @@ class Device(Described, Protocol):
         """Where a workload allocates its tensors."""
 
     def clock(self) -> float:
-        """Seconds on a clock that only moves forward; virtual on a simulated device."""
+        """Return seconds on a clock that only moves forward; virtual on a simulated device."""
 
     def time_batch(
         self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
@@ -134,24 +160,52 @@ class Device(Described, Protocol):
         """
 
     def counters(self) -> Counters:
-        """Totals as they stand now."""
+        """Return the totals as they stand now."""
 
     def timeline(self, since_s: float) -> tuple[Counters, ...]:
-        """What was seen since `since_s`, in order of time: rows that its telemetry takes about ten times a
-        second from the first call on, and those of `counters`. A row need not have every figure.
+        """Return all rows since `since_s`, in order of time: those of `counters`, and those of telemetry.
+
+        Telemetry starts with the first call and takes about ten rows a second. A row may lack any figure.
         """
 
     def probe(self, dtype: str) -> Probe | None:
-        """A product to tell the conditions of the moment by; None where the device's clock tells them."""
+        """Return a product that shows the present conditions; None where the device's clock shows them."""
 
     def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
-        """One launch that replays `count` of these without the host between; None where there is none."""
+        """Return one launch that replays `count` of these without the host in between; None: not possible."""
 
     def kernels(self, launch: Launch) -> tuple[str, ...]:
-        """Launch once, untimed, and name the kernels that ran; empty where they can't be told."""
+        """Launch once, untimed, and name the kernels that ran; empty where they can't be named."""
 
     def idle(self, seconds: float) -> None:
         """Leave the device alone for so long."""
 
     def synchronize(self) -> None:
         """Wait until everything launched has run."""
+
+
+class TorchDevice:
+    """What the CPU and a GPU have in common: torch's device of its name, the host's clock, a flush buffer."""
+
+    name: str
+    cache_bytes: int | None
+    _cache_bytes_assumed: int  # where the size isn't known
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Torch's device of the same name."""
+        import torch
+
+        return torch.device(self.name)
+
+    def clock(self) -> float:
+        """Return seconds on the host's monotonic clock."""
+        return time.perf_counter()
+
+    @cached_property
+    def _flush_buffer(self) -> torch.Tensor:
+        import torch
+
+        # Twice the last-level cache, so that policies other than least-recently-used evict it too.
+        size = 2 * (self.cache_bytes or self._cache_bytes_assumed)
+        return torch.zeros(size, dtype=torch.uint8, device=self.torch_device)
