@@ -143,7 +143,7 @@ def test_a_leaderboard_edited_by_hand_is_not_current(tmp_path, old, new):
     assert not make_leaderboard(tmp_path / "results").current
 
 
-def test_a_result_more_makes_it_not_current(tmp_path, publish, product):
+def test_one_more_result_makes_it_not_current(tmp_path, publish, product):
     shutil.copytree(RESULTS, tmp_path / "results")
     publish("another", product(0.9))
     assert not make_leaderboard(tmp_path / "results").current
@@ -194,7 +194,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_marks_that_enclose_nothing_certain_are_refused(results, publish, product, kind):
+def test_unpaired_marks_are_refused(results, publish, product, kind):
     publish("a", product(0.9))
     text, got = BROKEN[kind]
     (results / "README.md").write_text(text)
@@ -207,7 +207,7 @@ def test_marks_that_enclose_nothing_certain_are_refused(results, publish, produc
     assert (results / "README.md").read_text() == text
 
 
-def test_a_readme_that_is_no_text_is_refused(results, publish, product):
+def test_a_readme_that_is_not_text_is_refused(results, publish, product):
     publish("a", product(0.9))
     (results / "README.md").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"README\.md: can't be read: .*; expected text in UTF-8"):
@@ -222,14 +222,14 @@ def test_a_readme_that_cannot_be_written_is_refused(results, publish, product):
         found.write()
 
 
-def test_who_comes_farther_is_first_and_then_who_has_more_left(results, publish, product, block):
+def test_runs_are_ordered_by_reach_and_then_by_share(results, publish, product, block):
     publish("product-only", product(0.99))
     publish("low-block", product(0.9), block(0.5))
     publish("high-block", product(0.8), block(0.6))
     assert order(results) == ["high-block", "low-block", "product-only"]
 
 
-def test_what_is_in_doubt_stands_below_what_may_be_believed(results, publish, product, block):
+def test_a_run_in_doubt_is_below_the_trusted_ones(results, publish, product, block):
     publish("a-doubtful", product(0.99, verdicts=("unstable",)), block(0.98))
     publish("b-low", product(0.4), block(0.3))
     assert order(results) == ["b-low", "a-doubtful"]
@@ -240,7 +240,7 @@ def test_what_is_in_doubt_stands_below_what_may_be_believed(results, publish, pr
     assert (low["verdict"], doubtful["verdict"]) == ("clean", "unstable")
 
 
-def test_a_settled_figure_may_be_throttled_but_nothing_beside(results, publish, product):
+def test_a_sustained_figure_may_be_throttled_but_nothing_else(results, publish, product):
     settled = {"phase": "sustained", "dtype": "bf16"}
     publish("c-throttled", product(0.5, verdicts=("throttled",), **settled))
     publish("b-more", product(0.9, verdicts=("throttled", "unstable"), **settled))
@@ -278,7 +278,7 @@ def test_only_stages_that_a_table_has_are_columns(results, publish, product, blo
     assert [name for name in old if "product" in name or "block" in name] == ["best product"]
 
 
-def test_the_best_products_are_believed_real_settled_and_of_the_newest_method(results, publish, product):
+def test_the_best_products_are_trusted_real_sustained_and_of_the_newest_method(results, publish, product):
     publish("old", product(0.95), product(0.6, dtype="fp64"), method=1)
     publish(
         "new",
@@ -295,7 +295,7 @@ def test_the_best_products_are_believed_real_settled_and_of_the_newest_method(re
     assert (fp32["dtype"], set(fp32.values()) - {"fp32", "AMD Zen 4"}) == ("fp32", {"–"})
 
 
-def test_shares_rank_and_not_tflops(results, publish, product):
+def test_products_are_ranked_by_share_and_not_by_tflops(results, publish, product):
     publish("many-cores", product(0.5, nominal=8.0))
     publish("few-cores", product(0.9, nominal=0.2))
     (best,) = table(results, "Best products")
@@ -303,7 +303,7 @@ def test_shares_rank_and_not_tflops(results, publish, product):
     assert [row["nominal, TFLOPS"] for row in table(results, f"bf16, method {METHOD}")] == ["0.200", "8.00"]
 
 
-def test_a_nominal_given_by_hand_wins_nothing(results, publish, product):
+def test_a_nominal_given_by_hand_is_ranked_last(results, publish, product):
     publish("given", product(0.99), options=Options(nominal={"bf16": NOMINAL}))
     publish("other-given", product(0.7), options=Options(nominal={"fp16": NOMINAL}))
     publish("rated", product(0.5))
@@ -313,7 +313,7 @@ def test_a_nominal_given_by_hand_wins_nothing(results, publish, product):
     assert best["run"].startswith("[other-given]")
 
 
-def test_a_part_is_called_as_the_registry_has_it(results, publish, product):
+def test_a_part_has_its_name_from_the_registry(results, publish, product):
     publish("card", product(0.8), part=A800)
     publish("cpu", product(0.8), part="intel-emerald-rapids")
     publish("mine", product(0.8), part="our-own_part")
@@ -324,7 +324,7 @@ def test_a_part_is_called_as_the_registry_has_it(results, publish, product):
     assert part_name("gone") == "gone"
 
 
-def test_the_best_published_product_stands_beside_ours_in_shares_of_the_datasheet(results, publish, product):
+def test_the_best_published_product_is_beside_ours_as_a_share_of_the_datasheet(results, publish, product):
     publish(
         "a800", product(0.8, nominal=320.0, datasheet_tflops=312.0, datasheet_efficiency=0.82051), part=A800
     )
@@ -339,7 +339,7 @@ def test_the_best_published_product_stands_beside_ours_in_shares_of_the_datashee
     assert table(results, f"bf16, method {METHOD}")[-1]["nominal, TFLOPS"] == "320 \\(datasheet 312\\)"
 
 
-def test_the_slowest_of_several_devices_stands_for_them(results, publish, product):
+def test_a_run_of_several_devices_shows_its_slowest(results, publish, product):
     publish("pair", product(0.9, device="cuda:0"), product(0.6, device="cuda:1"), part=A800)
     (row,) = table(results, f"bf16, method {METHOD}")
     assert row["best product"] == "60.0% ± 0.6"
@@ -370,7 +370,7 @@ def test_a_gpu_hides_nothing(results, publish, product):
     assert not make_leaderboard(results).results[0].hides_model
 
 
-def test_every_link_leads_to_what_it_names(results, publish, product):
+def test_every_link_has_a_target(results, publish, product):
     folder = publish("a", product(0.9), to=results / "a part (mine)")
     publish("b", product(0.8))
     (folder / "report.html").write_text("<p>")
@@ -388,7 +388,7 @@ def links(text):
     return [unquote(token.attrs["href"]) for token in tokens if token.type == "link_open"]
 
 
-def test_what_a_result_says_opens_no_markup(results, publish, product):
+def test_text_of_a_result_opens_no_markup(results, publish, product):
     hostile = f"<b>x</b> | [y](http://z) `c` **d** {END}\n# h \x1b[2J"
     record = product(0.9, shape=hostile, phase=None)
     publish("a", record, software={"torch": hostile}, created=hostile)
@@ -426,7 +426,7 @@ def test_equal_results_keep_the_order_of_their_names(results, publish, product):
     assert table(results, "Best products")[0]["run"].startswith("[a]")
 
 
-def test_what_is_no_result_is_left_out_and_named(results, publish, product):
+def test_a_run_that_cannot_be_ranked_is_left_out_with_the_reason(results, publish, product):
     publish("good", product(0.5))
     publish("own", product(0.9), published=False)
     publish("torn", product(0.9), product(0.8, dtype="fp32"), done=False)
@@ -443,7 +443,7 @@ def test_what_is_no_result_is_left_out_and_named(results, publish, product):
     assert f"skipped {results / 'x' / 'nameless'}: its devices aren't all of one known part" in sentences
 
 
-def test_what_an_interrupted_publish_left_is_passed_over(results, publish, product):
+def test_the_rest_of_an_interrupted_publish_is_skipped(results, publish, product):
     publish("good", product(0.5))
     publish("half", product(0.9), to=results / "amd-zen4" / ".unfinished-x")
     assert order(results) == ["good"]

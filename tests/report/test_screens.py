@@ -113,7 +113,7 @@ def test_the_screens_are_all_there(views):
     assert set(views["en"]) == set(views["zh"]) == set(SCREENS)
 
 
-def test_what_is_looked_for_is_found(views):
+def test_the_search_for_ids_finds_each_kind(views):
     """The ids of each kind that the screens hold at all: an empty search would prove nothing."""
     text = {name: ids_in(printed(view, UNBOUNDED, "en")) for name, view in views["en"].items()}
     assert "20261122T165536-standard-1901" in text["show 3"]
@@ -140,7 +140,7 @@ def test_no_word_is_broken_and_none_is_added(views, screen):
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("screen", SCREENS)
-def test_only_what_cant_be_broken_is_longer_than_a_line(views, screen, language):
+def test_only_unbreakable_text_is_longer_than_a_line(views, screen, language):
     for width in WIDTHS:
         lines = [line.strip() for line in printed(views[language][screen], width, language).splitlines()]
         for line in lines:
@@ -154,7 +154,7 @@ PLACES = ("title", "fact", "heading", "lead", "cell", "number", "meaning", "advi
 
 @pytest.mark.parametrize("before", ["", "as published: ", "见（"])
 @pytest.mark.parametrize("place", PLACES)
-def test_an_id_is_whole_wherever_it_stands(place, before):
+def test_an_id_is_whole_in_every_place(place, before):
     said = dict.fromkeys(PLACES, "") | {place: f"{before}{ID}）" if "（" in before else f"{before}{ID}"}
     row = ("one", said["cell"], said["number"], "a sentence of many words that needs a line or two")
     columns = Column("case"), Column("x"), Column("n", is_number=True), Column("reason")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from nameplate.base.language import _
 from nameplate.report.charts.data import Chart
@@ -16,11 +16,17 @@ from nameplate.report.charts.data import Chart
 Item = TypeVar("Item")
 Fact = tuple[str, str]
 VERDICT = "verdict"
+_RATINGS: dict[str, Literal["good", "doubt"]] = {"clean": "good", "unknown": "doubt", "throttled": "doubt"}
 
 
 def translate_verdicts(verdicts: str) -> str:
     """Return verdicts, which are separated by spaces, in the reader's language."""
     return " ".join(_(verdict) for verdict in verdicts.split())
+
+
+def rate_verdicts(verdicts: str) -> Literal["good", "doubt", "bad"]:
+    """Return how bad verdicts are by the first, which is the gravest; media choose colours by this."""
+    return _RATINGS.get(verdicts.split(" ", maxsplit=1)[0], "bad")
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_a_run_has_a_chart_of_each_kind(charts):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_each_chart_has_a_title_and_says_what_it_shows(charts, name):
+def test_each_chart_has_a_title_and_a_description(charts, name):
     chart = charts[name]
     assert chart.title
     assert chart.alt.endswith(".")
@@ -116,7 +116,7 @@ def test_the_check_above_can_fail(charts):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_each_picture_stands_alone(charts, pictures, name):
+def test_each_picture_needs_no_other_file(charts, pictures, name):
     """Well-formed, with a title and a description, in both schemes; it loads nothing and runs nothing."""
     svg = pictures[name]
     root = ElementTree.fromstring(svg)
@@ -134,7 +134,7 @@ def test_each_picture_stands_alone(charts, pictures, name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_picture_has_a_ground_of_its_own_and_the_palettes_colours(pictures, name):
+def test_a_picture_has_its_own_background_and_the_palettes_colours(pictures, name):
     svg = pictures[name]
     ground = ElementTree.fromstring(svg).find(f"{SVG}rect")
     assert ground.get("fill") == "var(--paper, #ffffff)"
@@ -189,14 +189,14 @@ def test_without_a_rating_bars_are_of_throughput(make_run, make_record):
     assert not any("%" in word for word in words)
 
 
-def test_what_is_not_known_is_a_dash_where_it_is_hovered(charts):
+def test_an_unknown_interval_is_a_dash_when_hovered(charts):
     nominal, delivered = rows(charts["fleets"], "bars")[:2]
     assert (nominal["kind"], nominal["ends"]) == ("nominal", "–")
     assert delivered["ends"] == "28.3 … 30.8"
     assert rows(charts["chain"], "steps")[0]["ends"] == "–"
 
 
-def test_the_lines_of_fleets_are_not_said_to_be_95_percent(charts):
+def test_intervals_of_fleets_are_not_called_95_percent(charts):
     def tips(name):
         return [each["title"] for each in vega.make_spec(charts[name])["layer"][0]["encoding"]["tooltip"]]
 
@@ -205,7 +205,7 @@ def test_the_lines_of_fleets_are_not_said_to_be_95_percent(charts):
     assert tips("stages") == ["stage", "kind", "of nominal", "95 % interval"]
 
 
-def test_a_throttled_sustained_figure_is_believed_and_a_burst_one_not(make_run, make_record):
+def test_a_throttled_sustained_figure_is_trusted_and_a_throttled_burst_is_not(make_run, make_record):
     held = {"verdict": "throttled", "verdicts": ("throttled",)}
     made = [make_record(phase=phase, case=phase, **held) for phase in ("sustained", "burst")]
     kinds = [bar.kind for bar in work_charts(*made, of=make_run)["efficiency"].bars]
@@ -230,7 +230,7 @@ def many(make_record, count):
     ]
 
 
-def test_more_bars_than_a_picture_holds_are_the_first_of_them_and_it_says_so(make_run, make_record):
+def test_too_many_bars_are_cut_to_the_first_and_the_title_says_so(make_run, make_record):
     few, more = (work_charts(*many(make_record, n), of=make_run)["efficiency"] for n in (MOST_BARS, 2_000))
     assert "first" not in few.title
     assert more.title.endswith(": the first 40 of 2000")
@@ -270,7 +270,7 @@ def test_of_several_devices_the_slowest_is_drawn_and_named(a800_run):
     assert chart.steps[-1].value == pytest.approx(0.8 * 205 / 320)
 
 
-def test_the_slowest_is_of_those_that_reach_as_far_as_any(a800_run):
+def test_the_slowest_is_one_of_the_devices_that_reach_furthest(a800_run):
     """A device without a block has lost less so far, and one that is slower but stops early says nothing."""
 
     def without_block(records):
@@ -354,7 +354,7 @@ def test_without_memory_or_without_work_there_is_no_roofline(a800_run):
     assert len(table.rows) == 1
 
 
-def test_more_points_than_a_picture_holds_are_the_first_of_them(a800_run, make_record):
+def test_too_many_points_are_cut_to_the_first(a800_run, make_record):
     triad = [each for each in a800_run().records if "triad" in each.case]
     records = [*triad, *many(make_record, MOST_POINTS + 1)]
     run = a800_run(records=lambda found: records)
@@ -377,20 +377,20 @@ def product(make_record, shape="8x8x8", tflops=0.4, **changes):
     return make_record(**(fields | {"case": str((shape, *changes.values()))} | changes))
 
 
-def test_of_burst_and_sustained_the_settled_figure_stands(make_record):
+def test_of_burst_and_sustained_the_grid_shows_the_sustained_figure(make_record):
     settled, cool = product(make_record, phase="sustained"), product(make_record, tflops=0.3, phase="burst")
     other = product(make_record, "9x9x9")
     for records in ((settled, cool, other), (cool, settled, other)):
         assert grid(*records).rows == (("8x8x8", "80.0%"), ("9x9x9", "80.0%"))
 
 
-def test_of_several_devices_the_slowest_stands(make_record):
+def test_of_several_devices_the_grid_shows_the_slowest(make_record):
     made = [product(make_record, tflops=tflops, device=f"cuda:{tflops}") for tflops in (0.4, 0.2, 0.3)]
     assert grid(*made, product(make_record, "9x9x9")).rows[0] == ("8x8x8", "40.0%")
 
 
 @pytest.mark.parametrize("what", [{"verdict": "unverified", "verdicts": ("unverified",)}, {"fill": "zeros"}])
-def test_a_wrong_result_or_one_of_inputs_that_no_model_has_never_stands(make_record, what):
+def test_wrong_results_and_unreal_inputs_are_never_in_the_grid(make_record, what):
     records = [
         product(make_record, "8x8x8"),
         product(make_record, "9x9x9"),
@@ -405,7 +405,7 @@ def test_one_shape_makes_no_grid(make_record):
     assert grid().charts == ()
 
 
-def test_where_one_has_no_rating_the_grid_is_of_throughput(make_record):
+def test_if_a_product_has_no_rating_the_grid_is_of_throughput(make_record):
     unrated = dict.fromkeys(("efficiency", "efficiency_low", "efficiency_high", "nominal_tflops"))
     table = grid(product(make_record), product(make_record, "9x9x9", dtype="fp32", **unrated))
     assert table.heading.endswith("in TFLOPS")
@@ -414,7 +414,7 @@ def test_where_one_has_no_rating_the_grid_is_of_throughput(make_record):
     assert table.charts[0].whole is None
 
 
-def test_a_field_says_what_the_table_says(charts):
+def test_a_field_of_the_grid_agrees_with_the_table(charts):
     chart = charts["shapes"]
     assert (chart.rows[0], chart.columns) == ("8192x8192x8192", ("bf16", "fp16", "tf32"))
     fields = {(cell.row, cell.column): cell.text for cell in chart.cells}
@@ -437,7 +437,7 @@ def courses(*found):
     return TimeChart("from-idle", "a title", "what it shows.", found)
 
 
-def test_a_course_is_drawn_over_time_with_what_is_known_beneath(charts):
+def test_a_time_series_is_drawn_with_clock_power_and_temperature_below(charts):
     svg = vega.draw_svg(vega.make_spec(charts["from-idle"]))
     words = texts(svg)
     for title in ("TFLOPS", "SM clock, MHz", "power, W", "temperature, °C"):
@@ -447,20 +447,20 @@ def test_a_course_is_drawn_over_time_with_what_is_known_beneath(charts):
     assert words.count("settled") == 1
 
 
-def test_a_course_of_throughput_alone_has_one_panel():
+def test_a_time_series_of_throughput_alone_has_one_panel():
     spec = vega.make_spec(courses(course(5, settled_s=None, known=False)))
     assert len(spec["vconcat"]) == 1
     assert "settled" not in texts(vega.draw_svg(spec))
 
 
-def test_courses_of_two_devices_are_two_lines_in_two_colours(a800_run):
+def test_time_series_of_two_devices_have_two_colours(a800_run):
     svg = vega.draw_svg(vega.make_spec(charts_of(*run_view(a800_run(1.0, 0.9)).tables)["from-idle"]))
     assert len(nodes(svg, "line mark")) == 8
     assert {"cuda:0 matmul bf16 8192x8192x8192", "cuda:1 matmul bf16 8192x8192x8192"} <= set(texts(svg))
     assert svg.count(f'stroke="{SERIES[0]}"') == svg.count(f'stroke="{SERIES[1]}"')
 
 
-def test_without_a_course_there_is_no_picture_of_one(make_run, make_record):
+def test_without_a_time_series_there_is_no_chart_of_one(make_run, make_record):
     assert "from-idle" not in charts_of(*run_view(make_run(make_record())).tables)
 
 
@@ -488,11 +488,11 @@ def test_a_terminal_too_narrow_for_bars_gets_none(charts):
 
 
 @pytest.mark.parametrize("name", ["efficiency", "shapes", "roofline", "fleets"])
-def test_a_terminal_shows_the_others_as_their_tables(charts, name):
+def test_a_terminal_draws_no_other_kind(charts, name):
     assert textchart.draw_lines(charts[name], 120) == []
 
 
-def test_several_courses_are_told_apart_on_a_terminal():
+def test_several_time_series_are_named_on_a_terminal():
     lines = textchart.draw_lines(courses(course(8), course(8, label="another")), 80)
     assert len(lines) == 4
     assert lines[1].startswith("a product: █ 200")
@@ -526,18 +526,18 @@ def test_the_formula_of_contrast_gives_the_standards_figures():
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("ground", ["paper", "panel"])
 @pytest.mark.parametrize("name", ["ink", "muted", "accent", "good", "doubt", "bad"])
-def test_text_is_readable_on_every_ground(name, ground, scheme):
+def test_text_is_readable_on_every_background(name, ground, scheme):
     assert contrast(colour(name, scheme), colour(ground, scheme)) >= 4.5
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("number", range(1, 7))
-def test_a_series_is_seen_on_paper(number, scheme):
+def test_a_series_is_visible_on_the_page(number, scheme):
     assert contrast(colour(f"series-{number}", scheme), colour("paper", scheme)) >= 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_text_of_a_field_is_readable_on_its_fullest_shade(charts, scheme):
+def test_the_text_of_a_field_is_readable_on_the_darkest_shade(charts, scheme):
     share = vega.make_spec(charts["shapes"])["layer"][0]["encoding"]["fillOpacity"]["scale"]["range"][1]
     over, under = (
         [int(colour(name, scheme)[at : at + 2], 16) for at in (1, 3, 5)] for name in ("series-1", "paper")
@@ -594,7 +594,7 @@ def test_print_is_light_whatever_the_screen_is():
     assert all(f"--{name}:{pair[1]};" in after for name, pair in COLOURS.items())
 
 
-def test_more_kinds_than_colours_begin_again():
+def test_more_kinds_than_colours_reuse_colours():
     names = tuple(f"kind {n}" for n in range(len(SERIES) + 1))
     bars = tuple(Bar("a case", 0.5, kind=name) for name in names)
     chart = Bars("shared", "a title", "what it shows.", "of nominal", bars, names, side_by_side=True)

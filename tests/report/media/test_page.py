@@ -114,11 +114,11 @@ def test_the_page_is_a_whole_document(path, page):
     assert next(page.every("title")).text == "standard on NVIDIA A800-SXM4-80GB · Nameplate"
 
 
-def test_the_page_of_a_machine_of_eight_is_under_5_mb(page_of, a800_run):
+def test_the_page_of_eight_devices_is_under_5_mb(page_of, a800_run):
     assert page_of(a800_run(*(1 - n / 100 for n in range(8)))).stat().st_size < 5_000_000
 
 
-def test_every_id_is_unique_and_what_refers_to_one_finds_it(either):
+def test_every_id_is_unique_and_every_reference_to_one_resolves(either):
     ids = [each.attributes["id"] for each in either.every() if "id" in each.attributes]
     assert len(ids) == len(set(ids)) > 30
     links = [each.attributes["href"] for each in either.every("a")]
@@ -177,7 +177,7 @@ def spoken(request, page_of, a800_run):
     return request.param, runs, read(page_of(*runs, lang=request.param))
 
 
-def test_the_page_says_its_language(spoken):
+def test_the_page_declares_its_language(spoken):
     lang, _runs, page = spoken
     (html,) = page.every("html")
     assert html.attributes["lang"] == {"en": "en", "zh": "zh-Hans"}[lang]
@@ -216,7 +216,7 @@ def test_no_element_has_a_script_of_its_own(page):
     assert not [name for name in names if name.startswith("on")]
 
 
-def test_the_interactive_charts_and_the_pictures_are_of_one_definition(a800_run, page):
+def test_interactive_charts_and_pictures_have_the_same_specification(a800_run, page):
     charts = {
         chart.name: chart for view in views_of(a800_run()) for table in view.tables for chart in table.charts
     }
@@ -301,7 +301,7 @@ def test_what_is_in_the_page_is_on_the_terminal_too(spoken):
     assert facts <= {each.text for each in page.every("dt")}
 
 
-def test_of_several_runs_each_is_an_article_after_the_one_that_holds_them_side_by_side(both):
+def test_several_runs_are_an_article_each_after_the_side_by_side_article(both):
     assert [next(each.every("h1")).text for each in both.every("article")] == [
         "2 runs side by side",
         *["standard on NVIDIA A800-SXM4-80GB"] * 2,
@@ -309,7 +309,7 @@ def test_of_several_runs_each_is_an_article_after_the_one_that_holds_them_side_b
     assert [each.text for each in both.of_class("part")] == [each.text for each in both.every("h1")]
 
 
-def test_the_what_if_panel_stands_once_after_the_first_fleets(both):
+def test_the_what_if_panel_follows_the_first_fleets_once(both):
     sections = [each.attributes.get("aria-labelledby") for each in both.every("section")]
     fleets = [
         each.attributes["aria-labelledby"]
@@ -339,7 +339,7 @@ def long_page(page_of, long):
     return read(page_of(long))
 
 
-def test_a_long_runs_charts_show_the_first_and_say_of_how_many(long_page):
+def test_charts_of_a_long_run_show_the_first_cases_and_their_number(long_page):
     titles = [each.text for each in long_page.every("figcaption")]
     assert [re.findall(r": the first (\d+) of (\d+)$", title) for title in titles] == [
         [],
@@ -352,7 +352,7 @@ def test_a_long_runs_charts_show_the_first_and_say_of_how_many(long_page):
     assert len(list(long_page.every("path"))) < 4_000
 
 
-def test_every_record_of_a_long_run_stands_in_a_folded_table(long, long_page):
+def test_every_record_of_a_long_run_is_in_a_folded_table(long, long_page):
     folded = {
         next(section.every("h2")).text: section
         for section in long_page.every("section")
@@ -368,10 +368,10 @@ def test_every_record_of_a_long_run_stands_in_a_folded_table(long, long_page):
     assert search.attributes["type"] == "search"
 
 
-def test_a_short_table_stands_open(page):
+def test_a_short_table_is_open(page):
     assert page.of_class("find") == []
 
 
-def test_the_search_field_waits_for_the_script_that_makes_it_work(long_page):
+def test_the_search_field_is_hidden_until_its_script_runs(long_page):
     assert [each for each in long_page.of_class("find") if "hidden" not in each.attributes] == []
     assert len(long_page.of_class("find")) >= 3

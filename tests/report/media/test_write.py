@@ -42,13 +42,13 @@ def test_a_page_is_one_file(a800_run, tmp_path):
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_a_report_of_nothing_measured_has_no_picture_but_that_of_the_fleets(make_run, make_record, tmp_path):
+def test_a_report_of_nothing_measured_has_only_the_picture_of_fleets(make_run, make_record, tmp_path):
     written = write_report(make_run(make_record(status="skipped")), tmp_path / "report.md")
     assert written == [tmp_path / "report.md", tmp_path / "report-fleets.svg"]
     assert images(written[0].read_text()) == ["report-fleets.svg"]
 
 
-def test_several_runs_stand_side_by_side_first_and_then_each_by_itself(a800_run, tmp_path):
+def test_several_runs_are_side_by_side_first_and_then_each_by_itself(a800_run, tmp_path):
     runs = [a800_run(), a800_run(0.9, run="20261123T120000-standard-a801")]
     written = write_report(runs, tmp_path / "both.md")
     text = written[0].read_text()
@@ -65,7 +65,7 @@ def test_several_runs_stand_side_by_side_first_and_then_each_by_itself(a800_run,
     assert sorted(tmp_path.iterdir()) == sorted(written)
 
 
-def test_fleets_stand_once_where_no_run_prices_them(make_run, make_record, a800_run):
+def test_fleets_are_shown_once_where_no_run_prices_them(make_run, make_record, a800_run):
     other = make_run(make_record(), run="20261123T120000-fake-0002")
     fleets = [
         "Fleets" in " ".join(table.heading for table in each.tables)
@@ -83,7 +83,7 @@ def whole(*runs):
 
 
 @pytest.mark.parametrize("name", ["report.md", "my report.md", "run (2).md", "a&b.md"])
-def test_the_pictures_are_found_whatever_the_report_is_called(make_run, make_record, tmp_path, name):
+def test_links_to_pictures_work_whatever_the_reports_name(make_run, make_record, tmp_path, name):
     text = write_report(make_run(make_record()), tmp_path / name)[0].read_text()
     assert len(images(text)) == 3
     assert all((tmp_path / image).is_file() for image in images(text))
@@ -104,7 +104,7 @@ def test_another_language_is_refused_before_anything_is_written(make_run, make_r
 
 
 @pytest.mark.parametrize("name", ["report.md", "report.html"])
-def test_a_folder_that_is_not_there_is_one_sentence(make_run, make_record, tmp_path, name):
+def test_a_missing_folder_is_refused_in_one_sentence(make_run, make_record, tmp_path, name):
     refusal = r"--output: can't write the report: No such file or directory; got '.*'; expected a folder"
     with pytest.raises(InputError, match=refusal):
         write_report(make_run(make_record()), tmp_path / "nowhere" / name)
@@ -127,7 +127,7 @@ LACKING = {
 
 
 @pytest.mark.parametrize("library", LACKING)
-def test_a_library_that_is_missing_is_named_with_what_installs_it(
+def test_a_missing_library_is_named_with_the_command_that_installs_it(
     make_run, make_record, tmp_path, monkeypatch, library
 ):
     name, what = LACKING[library]

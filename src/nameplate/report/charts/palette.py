@@ -1,7 +1,7 @@
-"""The colours of page and charts: a CSS variable each, with its value in the light scheme and in the dark.
+"""The colours of page and charts: CSS variables, each with a value for the light and for the dark scheme.
 
-Series are told apart by the colour-blind, and text on every ground has a contrast of 4.5 or more (WCAG AA): a
-test computes it.
+Tests hold that colour-blind readers can tell the series apart, and that text has a contrast of at least 4.5
+(WCAG AA) on every background.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLOURS: dict[str, tuple[str, str]] = {
 
 
 def variable(name: str) -> str:
-    """A colour by its variable, with its light value where no page defines it."""
+    """Return a colour as its variable, with the light value as the fallback."""
     return f"var(--{name}, {COLOURS[name][0]})"
 
 
@@ -36,12 +36,12 @@ SERIES = tuple(variable(f"series-{n}") for n in range(1, 7))
 LOSS, GAIN = variable("series-2"), variable("series-3")
 
 
-def style_sheet(selector: str = ":root") -> str:
-    """The variables, light, and dark where the reader's system asks for it; print is always light."""
+def style_sheet() -> str:
+    """Return the CSS of the variables: dark on a screen whose system asks for it, light in print."""
     light, dark = (
         "".join(f"--{name}:{pair[scheme]};" for name, pair in COLOURS.items()) for scheme in (0, 1)
     )
     return (
-        f"{selector}{{color-scheme:light dark;{light}}}"
-        f"@media screen and (prefers-color-scheme:dark){{{selector}{{{dark}}}}}"
+        f":root{{color-scheme:light dark;{light}}}"
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
     )

@@ -20,7 +20,7 @@ from nameplate.base.language import _, current_language
 from nameplate.report.charts import vega
 from nameplate.report.charts.data import FLEETS
 from nameplate.report.charts.palette import style_sheet
-from nameplate.report.view import VERDICT, Column, Table, View, translate_verdicts
+from nameplate.report.view import VERDICT, Column, Table, View, rate_verdicts, translate_verdicts
 from nameplate.report.whatif import script_json
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _MOST_OPEN_ROWS = 24
 _MOST_UNBROKEN_CHARACTERS = 30
 _LANGUAGE_TAGS = {"en": "en", "zh": "zh-Hans"}
 _COMMAND = "command"
-_VERDICT_CLASSES = {"clean": "good", "unknown": "doubt", "throttled": "doubt"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class _Section:
         classes = [_column_class(*column) for column in zip(columns, *self.table.rows, strict=True)]
         for row in self.table.rows:
             yield [
-                (column.translate(cell), f"{css_class} {_verdict_class(column, cell)}".strip())
+                (column.translate(cell), f"{css_class} {_rating(column, cell)}".strip())
                 for column, css_class, cell in zip(columns, classes, row, strict=True)
             ]
 
@@ -92,10 +91,8 @@ def _column_class(column: Column, *cells: str) -> str:
     return "s" if all(len(cell) <= _MOST_UNBROKEN_CHARACTERS for cell in cells) else ""
 
 
-def _verdict_class(column: Column, cell: str) -> str:
-    if column.name != VERDICT:
-        return ""
-    return _VERDICT_CLASSES.get(cell.split(" ", maxsplit=1)[0], "bad")
+def _rating(column: Column, cell: str) -> str:
+    return rate_verdicts(cell) if column.name == VERDICT else ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Live progress of a run on standard error: what is measured now, what came out, how much time is left."""
+"""Live progress of a run on standard error: what is measured, each result, and the time that is left."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from nameplate.store.manifest import Manifest
 
 
 class _Bar(Progress):
-    """The bar, under what is measured now; that is left out where a line can't hold it, never cropped."""
+    """A bar below a line that says what is measured; a line that is too long is left out."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Return what is drawn."""
+        """Return the lines to draw."""
         for task in self.tasks:
             if cell_len(task.description) <= self.console.width:
                 yield Text(task.description)
@@ -32,7 +32,7 @@ class _Bar(Progress):
 
 
 class LiveProgress:
-    """An `Observer`: a bar on a terminal, a line a case elsewhere."""
+    """An `Observer` that draws a bar on a terminal, and prints one line a case everywhere."""
 
     def __init__(self, console: Console | None = None) -> None:
         """Draw on `console`, by default standard error."""
@@ -49,7 +49,7 @@ class LiveProgress:
         self._task = self._bar.add_task("starting", left="")
         self._begin = time.monotonic()
         self._budget_s = 0.0
-        self._several = False
+        self._several_devices = False
         self.folder: Path | None = None
 
     def __enter__(self) -> Self:
@@ -60,23 +60,23 @@ class LiveProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop drawing and leave the terminal as it was, if it's still there."""
+        """Stop drawing and restore the terminal, if it still exists."""
         with suppress(OSError):
             self._bar.stop()
 
     def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None:
-        """Name the run and what it was taken for."""
+        """Print the run, its devices and their parts, and its folder."""
         self.folder, self._budget_s = folder, budget_s
-        self._several = len(manifest.devices) > 1
+        self._several_devices = len(manifest.devices) > 1
         devices = ", ".join(
             f"{entry.identity.name or entry.name} ({entry.part or 'no known part'})"
             for entry in manifest.devices
         )
-        self._say(f"{manifest.run}: {todo} cases on {devices} → {folder}")
+        self._print(f"{manifest.run}: {todo} cases on {devices} → {folder}")
         self._bar.update(self._task, total=todo)
 
     def group_started(self, cases: Sequence[str]) -> None:
-        """Show what is measured and about how much time is left."""
+        """Show what is being measured and about how much time is left."""
         left = max(self._budget_s - (time.monotonic() - self._begin), 0.0)
         others = f" and {len(cases) - 1} in turn with it" if len(cases) > 1 else ""
         self._bar.update(
@@ -84,16 +84,16 @@ class LiveProgress:
         )
 
     def case_finished(self, record: Record) -> None:
-        """Print the case's result in one line."""
-        device = f"{record.device} " if self._several else ""
-        self._say(f"{device}{record.case}: {_outcome(record)}")
+        """Print the result of a case in one line."""
+        device = f"{record.device} " if self._several_devices else ""
+        self._print(f"{device}{record.case}: {_result_text(record)}")
         self._bar.advance(self._task)
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(Text(plain(line)), soft_wrap=True)
 
 
-def _outcome(record: Record) -> str:
+def _result_text(record: Record) -> str:
     if record.status != "ok":
         return f"{record.status}: {record.reason}"
     if record.tflops is None:

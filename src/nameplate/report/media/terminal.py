@@ -20,7 +20,7 @@ from rich.text import Text
 
 from nameplate.base.language import _
 from nameplate.report.charts.textchart import draw_lines
-from nameplate.report.view import VERDICT, Column, Table, View, text_table, translate_verdicts
+from nameplate.report.view import VERDICT, Column, Table, View, rate_verdicts, text_table, translate_verdicts
 
 _GAP = 2
 # A narrower column of text is hard to read: rather leave a column out, or print a block a row.
@@ -33,7 +33,7 @@ _WORD = re.compile(rf"[{_OPENING}]*(?:`[^`\n]*`|[^\s{_OPENING}{_CLOSING}])*[{_CL
 _CHINESE_WORD = re.compile(rf"[{_CHINESE}{_OPENING}{_CLOSING}]+\s*")
 _CHINESE_CHARACTER = re.compile(rf"[{_OPENING}]*[{_CHINESE}]?[{_CLOSING}]*\s*")
 _LETTER = re.compile(r"[^\W\d_]")
-_VERDICT_STYLES = {"clean": "green", "unknown": "yellow", "throttled": "yellow"}
+_VERDICT_STYLES = {"good": "green", "doubt": "yellow", "bad": "red"}
 
 
 def show(view: View, console: Console | None = None) -> None:
@@ -56,7 +56,9 @@ def render(view: View, width: int = 120) -> RenderableType:
         parts += _render_section(table, width)
     parts.append(Text(""))
     for answer in view.answers:
-        verdict = Text(translate_verdicts(answer.verdict), style=_verdict_style(answer.verdict))
+        verdict = Text(
+            translate_verdicts(answer.verdict), style=_VERDICT_STYLES[rate_verdicts(answer.verdict)]
+        )
         line = Text.assemble((f"{answer.value:>14}", "bold"), f"  {answer.label}  ", verdict)
         parts.append(_wrap(line, width))
     parts += [_wrap(Text(line, style="bold"), width) for line in view.meaning.split("\n")]
@@ -77,10 +79,6 @@ def _render_section(table: Table, width: int) -> Iterator[RenderableType]:
         yield from (_wrap(Text(line), width) for line in draw_lines(chart, width))
 
 
-def _verdict_style(verdicts: str) -> str:
-    return _VERDICT_STYLES.get(verdicts.split(" ", maxsplit=1)[0], "red")
-
-
 class _PrintedColumn:
     """A column as it is printed: its translated name, its cells, and how narrow it may become."""
 
@@ -88,7 +86,10 @@ class _PrintedColumn:
         self.name = _(column.name) if column.name else ""
         self.is_number = column.is_number
         self.cells = [
-            Text(column.translate(cell), style=_verdict_style(cell) if column.name == VERDICT else "")
+            Text(
+                column.translate(cell),
+                style=_VERDICT_STYLES[rate_verdicts(cell)] if column.name == VERDICT else "",
+            )
             for cell in cells
         ]
         self.never_broken = column.unbroken
