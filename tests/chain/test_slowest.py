@@ -132,7 +132,7 @@ def test_where_the_slowest_isnt_believed_the_price_says_who_it_is_and_why_anothe
     assert {link.device for link in priced.chain[1:]} == {"cuda:0"}
     (note,) = (each for each in priced.notes if each.startswith("not by"))
     assert note.startswith(f"not by cuda:1, the slowest device of run {run.id} by all of its records (32.0%")
-    assert "of nominal in transformer block): records behind that figure weren't admitted: " in note
+    assert "of nominal in transformer block): records behind that figure aren't trusted: " in note
     assert note.endswith(reason)
     only = f"by cuda:0, the only one of 2 devices of this part in run {run.id} that reaches this far"
     assert only in priced.notes

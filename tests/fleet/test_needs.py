@@ -36,7 +36,7 @@ def test_a_need_as_a_row():
 def test_what_isnt_known_is_null_with_the_reason():
     row = need(1, "nvidia-h20-96gb", draws=1000).as_json()
     assert row["cards"] is row["power_mw"] is None
-    assert "no derate of nvidia-h20-96gb" in row["reason"]
+    assert "nvidia-h20-96gb has no default derate" in row["reason"]
 
 
 @pytest.mark.parametrize("much", [0, -1.0, math.nan, math.inf, True])

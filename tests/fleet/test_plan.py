@@ -81,7 +81,7 @@ def test_without_parts_those_that_something_is_known_of():
     assert {each.fleet.size.part.id for each in meet(1, **FEW)} == {A100, A800, H100}
     mine = {"nvidia-h20-96gb": 1_000_000}
     found = {each.fleet.size.part.id: each for each in meet(1, price=mine, catalogue=listed, **FEW)}
-    assert "no derate" in found["nvidia-h20-96gb"].reason
+    assert "has no default derate" in found["nvidia-h20-96gb"].reason
 
 
 def test_the_fleet_that_meets_a_need_delivers_it_in_whole_cards():
@@ -95,7 +95,7 @@ def test_a_part_without_a_rating_of_its_cards_has_nominal_eflops_alone():
     found = need(2, ASCEND, **FEW)
     assert found.cards is found.servers is found.sentence is None
     assert found.estimates["nominal_eflops"].value == pytest.approx(2 / 0.40)
-    assert "so its cards aren't known" in found.reason
+    assert "so the number of cards isn't known" in found.reason
 
 
 def test_goodput_is_that_of_the_cards_it_takes():
@@ -259,7 +259,7 @@ def test_a_mix_has_a_range_of_days_and_a_fleet_of_no_known_part_a_reason():
     assert 0 < days.p5 < days.p95
     assert huawei.need is None
     assert world.estimates == {}
-    assert "for scale alone" in world.reason
+    assert "for comparison only" in world.reason
     assert world.as_json()["days"] is world.as_json()["cards"] is None
 
 

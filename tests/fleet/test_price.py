@@ -90,7 +90,7 @@ def test_one_eflops_of_a800_is_the_articles_arithmetic():
     assert priced.rmb_per_delivered_eflops == pytest.approx(371_093_750 / 0.62595)
     assert describe_delivered(priced) == SENTENCE
     assert describe_servers(priced) == (
-        "That EFLOPS is 390.625 servers, RMB 371.09375 M; in whole ones 391, RMB 371.45 M."
+        "One nominal EFLOPS takes 390.625 servers (RMB 371.09375 M), or 391 whole servers (RMB 371.45 M)."
     )
 
 
@@ -129,8 +129,10 @@ def test_tesla_is_delivered_but_not_priced_and_the_card_it_implies_is_noted():
     tesla = one("tesla")
     assert tesla.value("capex_rmb") is tesla.rmb_per_delivered_eflops is tesla.servers is None
     assert tesla.reason == f"no price of a server of {H100} is known: give one in a file (--fleets FILE)"
-    assert any("stated as 67.5 EFLOPS, 1,000 TFLOPS a card; nominal by the registry's 989 is 66.8" in note
-               for note in tesla.notes)  # fmt: skip
+    said = (
+        "stated as 67.5 EFLOPS, which is 1,000 TFLOPS a card; at the registry's 989 a card, nominal is 66.8"
+    )
+    assert any(said in note for note in tesla.notes)
     assert tesla.size.stated_eflops == 67.5
     assert describe_delivered(tesla).endswith("(H100: 0.464 of 989); the price of its servers isn't known.")
 
@@ -177,10 +179,10 @@ def test_a_mix_is_priced_between_its_parts_where_all_their_prices_are_known():
 @pytest.mark.parametrize(
     ("fleet", "why"),
     [
-        ("world", "for scale alone, in a precision that isn't stated"),
-        ("china", "for scale alone, in fp32"),
+        ("world", "for comparison only, in a precision that isn't stated"),
+        ("china", "for comparison only, in fp32"),
         ("suppliers", "its part isn't known"),
-        ("tesla-dojo-1", "other hardware, stated as so many H100"),
+        ("tesla-dojo-1", "other hardware, counted in H100"),
     ],
 )
 def test_what_is_of_no_known_part_is_neither_delivered_nor_priced(fleet, why):
@@ -197,7 +199,7 @@ def test_a_part_that_nothing_is_published_of_has_its_reason():
     h20 = one(part="nvidia-h20-96gb")
     assert h20.size.nominal_eflops == 1
     assert h20.delivered_eflops is None
-    assert "no derate of nvidia-h20-96gb is published for use unasked" in h20.reason
+    assert "nvidia-h20-96gb has no default derate" in h20.reason
 
 
 def test_the_chain_says_where_each_link_comes_from_and_how_far_it_reaches():
@@ -208,9 +210,11 @@ def test_the_chain_says_where_each_link_comes_from_and_how_far_it_reaches():
     assert priced.reaches == "scaled"
     notes = "\n".join(priced.notes)
     assert "by the published derate a100-sxm-80gb-scaled-7b-x8: no run of A800 was given" in notes
-    assert "counted by another convention: by Megatron's it's from 0.584 to 0.642" in notes
+    assert (
+        "its FLOPs were counted by another convention; by Megatron's it lies between 0.584 and 0.642" in notes
+    )
     assert "measured on A100 SXM 80GB, the same silicon; stands in for NVIDIA A800 SXM4 80GB" in notes
-    assert "over links of 600 GB/s, here they are 400" in notes
+    assert "over links of 600 GB/s; here they have 400," in notes
     assert "measured on 8 devices" in notes
     assert "the bf16 derate serves fp16: both are rated 312" in notes
 
@@ -292,10 +296,10 @@ def test_a_derate_of_another_part_is_not_used_and_that_is_said():
 
 
 def test_a_derate_of_no_one_part_needs_a_fleet_by_name():
-    with pytest.raises(InputError, match="--derate: a derate of Ampere, which is no one part"):
+    with pytest.raises(InputError, match="--derate: a derate of Ampere, which isn't one part"):
         cost(derate="ampere-scaled-175b-x12288")
     notes = one("nio", derate="ampere-scaled-175b-x12288").notes
-    assert any("measured on Ampere, which is no one part of the registry" in note for note in notes)
+    assert any("measured on Ampere, which isn't one part of the registry" in note for note in notes)
 
 
 def test_a_derate_of_another_dtype_is_refused():
@@ -385,7 +389,7 @@ def test_a_burst_that_was_throttled_is_left_out_and_the_settled_figure_stays(gpu
     priced = one("nio", run=run)
     assert [link.span for link in priced.chain] == ["nominal → datasheet", "datasheet → gemm_sustained"]
     assert priced.derate == pytest.approx(240 / 320)
-    assert f"records of run {run.id} that weren't admitted: 1 throttled" in priced.notes
+    assert f"records of run {run.id} that aren't trusted: 1 throttled" in priced.notes
 
 
 def test_a_run_with_phases_and_a_derate_that_spans_them_are_refused(gpu_run, phases):
@@ -399,7 +403,7 @@ def test_the_slowest_of_devices_is_the_slowest_even_without_a_burst_of_its_own(g
     run = gpu_run(*phases(), *slow, devices=(entry("cuda:0"), entry("cuda:1")))
     priced = one("nio", run=run)
     assert priced.derate == pytest.approx(200 / 320)
-    assert any(note.startswith("by cuda:1, the slowest of 2 devices") for note in priced.notes)
+    assert any(note.startswith("by cuda:1, the slowest of the 2 devices") for note in priced.notes)
 
 
 def test_zeros_price_nothing(gpu_run, product):
@@ -411,7 +415,7 @@ def test_a_record_that_isnt_admitted_beside_one_that_is_counts_for_nothing_and_i
     run = gpu_run(product(250.0), product(300.0, edge=8192, verdicts=("contended",)))
     priced = one("nio", run=run)
     assert priced.derate == pytest.approx(250 / 320)
-    assert f"records of run {run.id} that weren't admitted: 1 contended" in priced.notes
+    assert f"records of run {run.id} that aren't trusted: 1 contended" in priced.notes
 
 
 def test_an_unfinished_run_says_so(gpu_run, product):
@@ -425,7 +429,7 @@ def test_of_several_devices_the_slowest_sets_the_pace(gpu_run, product, make_man
     priced = one("nio", run=gpu_run(*records, devices=devices))
     assert priced.derate == pytest.approx(240 / 320)
     assert priced.chain[1].device == "cuda:1"
-    assert any("by cuda:1, the slowest of 3 devices" in note for note in priced.notes)
+    assert any("by cuda:1, the slowest of the 3 devices" in note for note in priced.notes)
 
 
 def test_a_run_in_fp32_says_nothing_of_fp16(gpu_run, product):
@@ -453,7 +457,7 @@ def test_a_cpus_derate_never_prices_a_gpu(cpu_run):
             priced.run.figures
             == "AMD EPYC (amd-zen4): best product 0.400 TFLOPS in bf16, 80.0% of nominal 0.500 (clean)"
         )
-        assert "a CPU's derate never prices a GPU" in priced.run.reason
+        assert "the run is of a CPU" in priced.run.reason
     assert [priced.derate for priced in cost(run=cpu_run)] == [priced.derate for priced in cost()]
 
 

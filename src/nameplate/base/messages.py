@@ -267,10 +267,10 @@ TEMPLATES: Mapping[str, str] = {
     "probe_differs": N_("the probe itself runs on the part that differs, so throughput is compared as it is"),
     "clocks_differ": N_("the clocks differ: {base_mhz:,.0f} and {new_mhz:,.0f} MHz"),
     # fleet/: why a run prices no fleet
-    "no_product_admitted": N_("no product of this run may price a fleet"),
-    "no_product_recorded": N_("no record of a product"),
+    "no_product_admitted": N_("no record of this run is trusted enough to price a fleet"),
+    "no_product_recorded": N_("no record of a matrix product"),
     "other_datasheet": N_("measured against another {dtype} datasheet figure than the registry's"),
-    "run_of_other_part": N_("a run of a part that none of these fleets is counted in"),
+    "run_of_other_part": N_("a run of a part that none of these fleets has"),
     "no_known_part": N_("no known part: {evidence}"),
 }
 

@@ -81,8 +81,8 @@ class LinkChoice:
         links = (first, *(evidence.links if evidence else ()), *asked)
         if len(links) == 1:
             reason = N_(
-                "delivered isn't known: no derate of {part} is published for use unasked, and no run of it "
-                "was given (--run RUN or --derate ID)"
+                "delivered EFLOPS aren't known: {part} has no default derate, and neither a run nor a "
+                "derate of it was given (--run RUN or --derate ID)"
             )
             return Chain(links, tuple(notes), (_(reason, part=part.id),))
         if self.goodput and cards is not None:
@@ -229,14 +229,14 @@ def _check_parts(asked: Sequence[Link], parts: Mapping[str, Part], *, named: boo
     for link in asked:
         if link.parts == () and not named:
             raise InputError(
-                f"a derate of {link.device}, which is no one part of the registry",
+                f"a derate of {link.device}, which isn't one part of the registry",
                 where="--derate",
                 got=link.id,
-                expected="the fleets that it's to price, by name",
+                expected="the names of the fleets to price by it",
             )
         if not any(link.may_serve(part) for part in parts):
             raise InputError(
-                f"a derate of {link.part or link.device}, and none of these fleets is counted in that",
+                f"a derate of {link.part or link.device}, but none of these fleets is of that part",
                 where="--derate",
                 got=link.id,
                 expected=f"one of {' or '.join(parts) or 'a part: these fleets are of none that is known'}",
@@ -275,24 +275,29 @@ def _notes(link: Link, part: Part, cards: int | None, known: Registry) -> list[s
         notes.append(_("a point figure: no interval is known"))
     elif link.provenance == "published":
         counted = (
-            N_("how its FLOPs were counted isn't known: by Megatron's it's from {low} to {high}")
+            N_(
+                "it isn't known how its FLOPs were counted; by Megatron's convention it lies between "
+                "{low} and {high}"
+            )
             if link.convention == "unknown"
-            else N_("counted by another convention: by Megatron's it's from {low} to {high}")
+            else N_(
+                "its FLOPs were counted by another convention; by Megatron's it lies between {low} and {high}"
+            )
         )
         notes.append(_(counted, low=ratio(link.low), high=ratio(link.high)))
     if link.provenance == "published" and link.part != part.id:
         stands = (
             N_("measured on {device}, the same silicon; stands in for {part}")
             if link.part
-            else N_("measured on {device}, which is no one part of the registry; stands in for {part}")
+            else N_("measured on {device}, which isn't one part of the registry; stands in for {part}")
         )
         notes.append(_(stands, device=link.device, part=part.name))
         theirs, mine = _interconnect_gb_s(known.parts.get(link.part or "")), _interconnect_gb_s(part)
         if link.to is Stage.SCALED and theirs and mine and theirs != mine:
-            over = N_("measured over links of {theirs} GB/s, here they are {mine}: that isn't in it")
+            over = N_("measured over links of {theirs} GB/s; here they have {mine}, which isn't included")
             notes.append(_(over, theirs=stated(theirs), mine=stated(mine)))
     if link.to is Stage.SCALED and link.n_to is not None and cards is not None and cards > link.n_to:
-        fewer = N_("measured on {count} devices: what more of them lose together isn't in it")
+        fewer = N_("measured on {count} devices; the further loss on more devices isn't included")
         notes.append(_(fewer, count=count(link.n_to)))
     if link.note:
         notes.append(link.note)

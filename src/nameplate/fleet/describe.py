@@ -53,8 +53,8 @@ def describe_servers(cost: Cost) -> str | None:
     servers = TFLOPS_PER_EFLOPS / cost.size.card_tflops / cost.price.cards_per_server
     whole = math.ceil(round(servers, 6))
     return _(
-        "That EFLOPS is {exact} servers, RMB {exact_millions} M; in whole ones {whole}, RMB "
-        "{whole_millions} M.",
+        "One nominal EFLOPS takes {exact} servers (RMB {exact_millions} M), or {whole} whole servers "
+        "(RMB {whole_millions} M).",
         exact=stated(servers),
         exact_millions=stated(servers * cost.price.server_rmb / 1e6),
         whole=count(whole),

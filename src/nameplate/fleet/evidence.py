@@ -69,7 +69,7 @@ class GivenRun:
         """What became of it for a fleet of these parts."""
         used, reason = any(part.id in self.evidence for part in parts), None
         if not used:
-            reason = why_unpriced(self.run) or _("not used: this fleet isn't counted in the run's part")
+            reason = why_unpriced(self.run) or _("not used: this fleet is of another part")
         return RunUse(self.run.id, parts_of_run(self.run), used, describe_run(self.run), reason)
 
 
@@ -88,8 +88,7 @@ def read_given_run(run: Run | str | Path, results: Results, parts: Mapping[str, 
             message("run_of_other_part"),
             where="--run",
             found=", ".join(theirs) or message("no_known_part", evidence=evidence_of),
-            expected=f"a run of {' or '.join(parts) or 'their parts, which are unknown'}; or --part beside "
-            "it",
+            expected=f"a run of {' or '.join(parts) or 'their parts, which are unknown'}, or --part too",
         )
     return GivenRun(given, {part: find_evidence(given, parts[part]) for part in theirs if part in parts})
 
@@ -98,7 +97,7 @@ def why_unpriced(run: Run) -> str | None:
     """Why no device of this run can price a fleet, whatever its records; None if one can."""
     kinds = {entry.identity.kind for entry in run.manifest.devices}
     if kinds == {"cpu"}:
-        return _("not priced: a CPU's derate never prices a GPU, and no fleet here is of CPUs")
+        return _("not priced: the run is of a CPU, and every fleet here is of accelerators")
     if "simulated" in kinds:
         return _("not priced: a simulated device is no evidence")
     return None
@@ -173,8 +172,8 @@ def _none_trusted(run: Run, records: Sequence[Record]) -> NotPriced:
         message("no_product_admitted"),
         where=f"run {run.id}",
         found=found or message("no_product_recorded"),
-        expected=f"clean records (for sustained also throttled): `{again}` again on a quiet machine, or no "
-        "--run for the published derate",
+        expected=f"clean records (sustained ones may be throttled): `{again}` again on an idle machine, or "
+        "no --run, which takes the published derate",
     )
 
 
@@ -196,8 +195,8 @@ def _notes(
     reaching = len(find_furthest(chains))
     if len(entries) > 1 and reaching > 1:
         notes.append(
-            f"by {slowest.device}, the slowest of {reaching} devices of run {run.id} that reach this far (of "
-            f"{len(entries)} of this part): a training job goes at its pace"
+            f"by {slowest.device}, the slowest of the {reaching} devices of run {run.id} that reach this far "
+            f"({len(entries)} devices are of this part): a training job runs at its pace"
         )
     elif len(entries) > 1:
         notes.append(
@@ -209,7 +208,7 @@ def _notes(
         record for record in records if record.device == slowest.device and not is_trusted(record)
     )
     if left_out:
-        notes.append(f"records of run {run.id} that weren't admitted: {left_out}")
+        notes.append(f"records of run {run.id} that aren't trusted: {left_out}")
     if run.missing:
         notes.append(f"run {run.id} isn't finished: {len(run.missing)} expected records are missing")
     return [*notes, *map(str, run.problems)]
@@ -228,9 +227,7 @@ def _explain_other_device(run: Run, slowest: DeviceChain, records: Sequence[Reco
     )
     last = shown.stages[-1]
     why = (
-        f"records behind that figure weren't admitted: {verdicts}"
-        if verdicts
-        else "it has no datasheet figure"
+        f"records behind that figure aren't trusted: {verdicts}" if verdicts else "it has no datasheet figure"
     )
     yield (
         f"not by {shown.device}, the slowest device of run {run.id} by all of its records "

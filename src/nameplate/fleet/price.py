@@ -246,7 +246,7 @@ class _Pricer:
             if all(name in each.estimates for each in pure)
         }
         between = _(" and ").join(_("all {part}", part=shorten(part.name)) for part in size.mix)
-        mixed = N_("a mix of parts in unknown shares: what is known of it lies between {between}")
+        mixed = N_("a mix of parts in unknown shares: its figures lie between {between}")
         reasons = [_(mixed, between=between)]
         if "ownership_rmb_per_year" not in estimates:
             missing = dict.fromkeys(reason for each in pure for reason in each.reasons)
@@ -280,16 +280,17 @@ def _why_unknown(size: Size) -> str | None:
     if size.kind == "scale":
         unknown = size.precision == "unknown"
         return _(
-            "for scale alone, in {precision}: it is of no one part, so it's neither delivered nor priced",
+            "listed for comparison only, in {precision}: it isn't of one part, so it has no derate and no"
+            " price",
             precision=_("a precision that isn't stated") if unknown else size.precision,
         )
     if size.kind == "equivalent" and size.part is not None:
         return _(
-            "other hardware, stated as so many {part}: neither their derate nor their price is its own",
+            "other hardware, counted in {part}: the derate and price of {part} don't apply to it",
             part=shorten(size.part.name),
         )
     if not size.parts:
-        return _("its part isn't known: no chain holds for it, so what it delivers isn't known, nor its cost")
+        return _("its part isn't known, so neither delivered EFLOPS nor cost is known")
     return None
 
 
@@ -307,7 +308,9 @@ def _why_unpriced(unit: Unit, part: Part) -> list[str]:
         priceless = N_("no price of a server of {part} is known: give one in a file (--fleets FILE)")
         reasons.append(_(priceless, part=part.id))
     if "nominal_tflops" in missing:
-        unrated = N_("{part} has no {dtype} rating that its sources agree on, so its cards aren't known")
+        unrated = N_(
+            "{part} has no {dtype} rating that its sources agree on, so the number of cards isn't known"
+        )
         reasons.append(_(unrated, part=part.name, dtype=DTYPE))
     if "tdp_w" in missing:
         reasons.append(_("the TDP of {part} isn't known, so neither is its power", part=part.id))
@@ -322,8 +325,8 @@ def _note_size(size: Size) -> list[str]:
         if not math.isclose(implied, card):
             notes.append(
                 _(
-                    "stated as {eflops} EFLOPS, {tflops} TFLOPS a card; nominal by the registry's {card} is "
-                    "{nominal}",
+                    "stated as {eflops} EFLOPS, which is {tflops} TFLOPS a card; at the registry's {card}"
+                    " a card, nominal is {nominal}",
                     eflops=stated(size.stated_eflops),
                     tflops=figure(implied),
                     card=stated(card),
