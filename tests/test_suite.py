@@ -99,11 +99,13 @@ def test_groups_have_names_of_their_own():
     assert len(set(names)) == 3
 
 
-def test_what_shares_a_bursts_group_is_its_own_sustained_case_or_is_refused():
+def test_only_its_own_sustained_case_may_share_a_bursts_group():
     burst, sustained = (Case(Work(), phase=phase, group="idle") for phase in ("burst", "sustained"))
     assert suite_of(burst, sustained).cases(CPU) == [burst, sustained]
     other = Case(Work(dtype="fp32"), phase="sustained", group="idle")
-    with pytest.raises(InputError, match=f"group idle: a case that can't be .*; got '{other.id}'; expected"):
+    with pytest.raises(
+        InputError, match=f"group idle: a case can't be measured in .*; got '{other.id}'; expected"
+    ):
         suite_of(burst, other).cases(CPU)
 
 

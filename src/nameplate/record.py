@@ -1,7 +1,7 @@
-"""The datum: everything known about one case in one run, frozen and validated when made.
+"""The record: everything known about one case in one run, frozen and validated when made.
 
-`Record` declares each column once, with its unit and how it is printed; `load`, `show`, the exporters and
-the documentation read that declaration (`columns`) and hold no list of their own.
+`Record` declares each column once, with its unit and number of digits. `load`, `show`, the exporters and the
+documentation read that declaration (`columns`) instead of lists of their own.
 """
 
 from __future__ import annotations
@@ -17,37 +17,27 @@ from nameplate.base.messages import Message, Reason
 from nameplate.base.model import FrozenModel
 from nameplate.stats.interval import Interval
 
-# Schema history (the shape of manifest and record lines; readers upgrade older ones):
+# Schema history (of manifest and record lines; store/upgrade.py converts older ones):
 #   1  2026-11: first.
-#   2  2026-11: more columns (phases, ceilings, CPU time, digest, course); a batch knows its round. Every
-#      line of schema 1 is one of schema 2 with those absent.
-#   3  2026-11: warnings, reasons, losses and notes are messages, `{"code", "values"}`, where they were
-#      English sentences; those of older files are read as messages of code `text`, word by word
-#      (store/upgrade.py, where what turns one schema into the next stands). Memory work counts no FLOPs.
+#   2  2026-11: more columns (phases, ceilings, CPU time, digest, course); a batch has its round. A line of
+#      schema 1 is a line of schema 2 without these.
+#   3  2026-11: warnings, reasons, losses and notes are messages, `{"code", "values"}`, instead of English
+#      sentences; sentences in older files become messages with the code `text`. Memory work has no FLOPs.
 SCHEMA = 3
-# Method history (moves when the way of timing moves a figure; records of two methods are not mixed unasked):
-#   1  2026-11: throughput of back-to-back batches after a fixed warm-up; phases not measured apart.
-#   2  2026-11: cases interleaved in groups, in a process of their own; burst and sustained apart; intervals
-#      free of what time explains (drift, oscillation).
-#   3  2026-11: a case that takes turns launches once, untimed, before each batch, so that warm caches are
-#      warm whatever ran before; buffer sets take turns from batch to batch; memory is measured on buffer sets
-#      that overflow the last-level cache, and has no FLOPs.
+# Method history (raised when a change of timing changes figures; by default methods aren't mixed):
+#   1  2026-11: throughput of back-to-back batches after a fixed warm-up; one phase.
+#   2  2026-11: cases interleaved in groups, in a process of their own; burst and sustained measured apart;
+#      drift and oscillation don't widen intervals.
+#   3  2026-11: a case that takes turns launches once, untimed, before each batch, so that its caches are warm
+#      whatever ran before; buffer sets rotate from batch to batch; memory is measured on buffer sets that
+#      overflow the last-level cache, and has no FLOPs.
 METHOD = 3
 
+# Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
 Verdict = Literal[
     "unverified", "above_peak", "launch_bound", "contended", "throttled", "unstable", "unknown", "clean"
 ]
-# Gravest first: a wrong result is worse than a noisy one, and what wasn't judged is worse than clean alone.
-GRAVITY: tuple[Verdict, ...] = (
-    "unverified",
-    "above_peak",
-    "launch_bound",
-    "contended",
-    "throttled",
-    "unstable",
-    "unknown",
-    "clean",
-)
+GRAVITY: tuple[Verdict, ...] = get_args(Verdict)
 Status = Literal["ok", "skipped", "failed"]
 # Number formats by the names used everywhere; fp16 and bf16 accumulate in fp32, fp16_acc16 in fp16.
 DTYPES = frozenset(
@@ -57,14 +47,14 @@ DTYPES = frozenset(
 
 @dataclass(frozen=True)
 class Column:
-    """What a reader must know of one column: its meaning, its unit, how many digits are worth printing."""
+    """A column's meaning, its unit, and how many digits to print after the point."""
 
     text: str
     unit: str | None = None
     digits: int | None = None
 
     def format(self, value: Any) -> str:
-        """Return `value` as a person reads it; an unknown one is an en dash, never 0."""
+        """Return `value` as text; an unknown value is an en dash, never 0."""
         if value is None:
             return "–"
         if self.unit == "ratio":
@@ -75,11 +65,11 @@ class Column:
 
 
 class Batch(FrozenModel):
-    """A group of back-to-back samples: the unit of independence.
+    """Back-to-back samples, taken as independent of other batches.
 
-    `start_s` counts from the first batch of the case; `elapsed_s` is timed work only (a cache flush between
-    samples is not in it). Batches of one `round` in the records of one group were drawn in turn, so a ratio
-    between two cases is taken round by round. `cpu_s` is the CPU time that the process used meanwhile.
+    `start_s` counts from the first batch of the case. `elapsed_s` is timed work only, without cache flushes
+    between samples. Batches of one `round` in the records of one group were drawn in turn, so that a ratio
+    between two cases can be taken round by round. `cpu_s` is the CPU time of the process during the batch.
     """
 
     start_s: float
@@ -90,9 +80,9 @@ class Batch(FrozenModel):
 
 
 class Moment(FrozenModel):
-    """What a case delivered at one moment after its onset from idle: a point of the curve over time.
+    """One point of the time series of a case that started from idle.
 
-    `at_s` is the middle of the stretch averaged over, from the onset; figures not known are None.
+    `at_s` is the middle of the averaged batches, in seconds from the start. Unknown figures are None.
     """
 
     at_s: float
@@ -103,7 +93,7 @@ class Moment(FrozenModel):
 
 
 class Derate(FrozenModel):
-    """Throughput around one moment after the onset, of nominal and of the burst figure; None: not known."""
+    """Throughput around one moment after the start, and its ratios to nominal and burst (None: unknown)."""
 
     at_s: float
     tflops: float
@@ -112,9 +102,9 @@ class Derate(FrozenModel):
 
 
 class Verification(FrozenModel):
-    """How the result compared with a higher precision; `error` is a fraction of what rounding explains.
+    """The comparison of a result with a reference of higher precision.
 
-    `error` is None where the result held NaN or infinity.
+    `error` is the largest deviation ÷ the bound that rounding explains; None for NaN or infinity.
     """
 
     reference: str
@@ -132,7 +122,7 @@ INTERVALS: Mapping[str, tuple[str, str]] = {
 }
 
 _TFLOPS = "TFLOPS"
-# What only a measurement can give.
+# Columns that only a measurement fills.
 _MEASURED = (
     *("tflops", "tflops_low", "tflops_high", "tflops_median", "efficiency", "efficiency_low"),
     *("efficiency_high", "datasheet_efficiency", "ceiling_tflops", "normalized_efficiency"),
@@ -144,11 +134,10 @@ _MEASURED = (
 
 
 class Record(FrozenModel):
-    """One case in one run. Columns not known are None, never 0.
+    """One case in one run. Unknown columns are None, never 0.
 
-    Raises pydantic.ValidationError when made from fields that contradict each other: an `ok` record without
-    a time, a figure in a skipped one, an interval that doesn't hold its value, a verdict that isn't the
-    gravest of the verdicts.
+    Raises pydantic.ValidationError for fields that contradict each other: an `ok` record without a time, a
+    skipped one with a figure, an interval that doesn't contain its value, a verdict that isn't the gravest.
     """
 
     schema_version: Annotated[int, Column("version of the record's shape")] = SCHEMA
@@ -162,18 +151,18 @@ class Record(FrozenModel):
     cache: Annotated[str, Column("state of the caches: warm, flushed, rotating")]
     phase: Annotated[str | None, Column("burst or sustained; null where they were not measured apart")]
     backend: Annotated[str, Column("the backend the case asks for")]
-    represents: Annotated[str | None, Column("the model whose own layer this is; null: stands for none")]
+    represents: Annotated[str | None, Column("the model whose layer this is; null: none")]
     device: Annotated[str, Column("the device in the machine")]
     part: Annotated[str | None, Column("the entry of the spec registry it was taken for")]
 
     status: Annotated[Status, Column("ok, skipped or failed")]
     reason: Annotated[Message | None, Column("why it was skipped or failed")] = None
     verdict: Annotated[Verdict, Column("the gravest verdict")]
-    verdicts: Annotated[tuple[Verdict, ...], Column("all of them")]
+    verdicts: Annotated[tuple[Verdict, ...], Column("every verdict, gravest first")]
     warnings: Annotated[tuple[Message, ...], Column("what a reader should know, each with a next step")] = ()
 
     flops: Annotated[int | None, Column("FLOPs of one launch, by the convention", "FLOP")] = None
-    bytes: Annotated[int | None, Column("bytes one launch must move", "B")] = None
+    bytes: Annotated[int | None, Column("bytes that one launch must move", "B")] = None
     convention: Annotated[str | None, Column("how the FLOPs were counted")] = None
 
     tflops: Annotated[
@@ -183,19 +172,19 @@ class Record(FrozenModel):
     tflops_high: Annotated[float | None, Column("upper end of the 95 % interval", _TFLOPS, 3)] = None
     tflops_median: Annotated[float | None, Column("FLOPs ÷ median sample time", _TFLOPS, 3)] = None
     nominal_tflops: Annotated[
-        float | None, Field(gt=0), Column("what the device is counted by", _TFLOPS, 3)
+        float | None, Field(gt=0), Column("the rating that efficiency is relative to", _TFLOPS, 3)
     ] = None
-    nominal_source: Annotated[Reason | None, Column("where nominal comes from, or why there is none")] = None
+    nominal_source: Annotated[Reason | None, Column("source of nominal, or why there is none")] = None
     efficiency: Annotated[float | None, Column("achieved ÷ nominal", "ratio")] = None
     efficiency_low: Annotated[float | None, Column("lower end of the 95 % interval", "ratio")] = None
     efficiency_high: Annotated[float | None, Column("upper end of the 95 % interval", "ratio")] = None
     datasheet_tflops: Annotated[float | None, Field(gt=0), Column("the vendor's own rating", _TFLOPS, 3)] = (
         None
     )
-    datasheet_source: Annotated[Reason | None, Column("where the datasheet figure comes from")] = None
+    datasheet_source: Annotated[Reason | None, Column("source of the datasheet figure")] = None
     datasheet_efficiency: Annotated[float | None, Column("achieved ÷ datasheet", "ratio")] = None
     ceiling_tflops: Annotated[
-        float | None, Column("what the device could do in the conditions it held", _TFLOPS, 3)
+        float | None, Column("what the device could do in the conditions of the window", _TFLOPS, 3)
     ] = None
     normalized_efficiency: Annotated[float | None, Column("achieved ÷ ceiling", "ratio")] = None
     normalized_efficiency_low: Annotated[float | None, Column("lower end of the 95 % interval", "ratio")] = (
@@ -209,12 +198,12 @@ class Record(FrozenModel):
     ] = None
     cpu_time_tflops: Annotated[
         float | None,
-        Column("FLOPs ÷ CPU time of this process a core: what load of others leaves", _TFLOPS, 3),
+        Column("FLOPs ÷ (CPU time of this process ÷ cores): without the effect of other load", _TFLOPS, 3),
     ] = None
     graph_tflops: Annotated[
-        float | None, Column("the same launches replayed as a CUDA graph: free of the host", _TFLOPS, 3)
+        float | None, Column("the same launches replayed as a CUDA graph, without host overhead", _TFLOPS, 3)
     ] = None
-    settled_s: Annotated[float | None, Column("seconds from onset until throughput had settled", "s", 1)] = (
+    settled_s: Annotated[float | None, Column("seconds from the start until throughput settled", "s", 1)] = (
         None
     )
     bandwidth_gb_s: Annotated[float | None, Field(gt=0), Column("bytes ÷ time of the window", "GB/s", 1)] = (
@@ -222,25 +211,27 @@ class Record(FrozenModel):
     )
     bandwidth_low_gb_s: Annotated[float | None, Column("lower end of the 95 % interval", "GB/s", 1)] = None
     bandwidth_high_gb_s: Annotated[float | None, Column("upper end of the 95 % interval", "GB/s", 1)] = None
-    time_s: Annotated[float | None, Column("mean seconds a launch", "s", 6)] = None
-    launches: Annotated[int | None, Column("how many launches were timed")] = None
+    time_s: Annotated[float | None, Column("mean seconds per launch", "s", 6)] = None
+    launches: Annotated[int | None, Column("launches timed")] = None
     power_w: Annotated[float | None, Column("mean power over the window", "W", 0)] = None
     energy_j: Annotated[float | None, Column("energy of the window", "J", 0)] = None
     energy_integrated_j: Annotated[
-        float | None, Column("energy of the window by its power samples", "J", 0)
+        float | None, Column("energy of the window, from its power readings", "J", 0)
     ] = None
-    energy_method: Annotated[str | None, Column("what energy_j and power_w are by: counter, or power")] = None
+    energy_method: Annotated[
+        str | None, Column("source of energy_j and power_w: counter, or power readings")
+    ] = None
     tflops_per_w: Annotated[float | None, Column("achieved ÷ power", "TFLOPS/W", 3)] = None
     digest: Annotated[
-        str | None, Column("of the result's bits: the same inputs on the same part give it")
+        str | None, Column("digest of the result's bits; equal for equal inputs on the same part")
     ] = None
     kernels: Annotated[
         tuple[str, ...], Column("the kernels that ran, library kernels first; empty: not known")
     ] = ()
-    group: Annotated[str | None, Column("cases interleaved with each other share one")] = None
+    group: Annotated[str | None, Column("cases measured in turn share a group")] = None
 
-    started: Annotated[str | None, Column("when the case began, UTC")] = None
-    cost_s: Annotated[float | None, Column("seconds the case took in all", "s", 1)] = None
+    started: Annotated[str | None, Column("when the case started, UTC")] = None
+    cost_s: Annotated[float | None, Column("seconds that the case took in all", "s", 1)] = None
     verification: Verification | None = None
     conditions: Mapping[str, float | str | None] = {}
     batches: tuple[Batch, ...] = ()
@@ -257,7 +248,7 @@ class Record(FrozenModel):
         if self.verdict != gravest:
             raise ValueError(f"verdict is {self.verdict!r}; the gravest of {self.verdicts} is {gravest!r}")
         if "clean" in self.verdicts and len(self.verdicts) > 1:
-            raise ValueError(f"clean stands alone; got {self.verdicts}")
+            raise ValueError(f"clean can't stand with other verdicts; got {self.verdicts}")
         return self
 
     def _check_measured(self) -> None:
@@ -273,7 +264,7 @@ class Record(FrozenModel):
             raise ValueError(f"a {self.status} record needs a reason")
         given = [name for name in _MEASURED if getattr(self, name) is not None]
         if given or self.batches or self.course or self.kernels or self.verification is not None:
-            raise ValueError(f"a {self.status} record carries no figure; got {given}")
+            raise ValueError(f"a {self.status} record can't have figures; got {given}")
         if "clean" in self.verdicts:
             raise ValueError(f"a {self.status} record can't be clean")
 
@@ -294,42 +285,42 @@ class Record(FrozenModel):
         return tuple(dict.fromkeys(code for warning in self.warnings for code in warning.codes))
 
     def flatten(self) -> dict[str, Any]:
-        """Return the columns alone, in order: what `load` and `--json` show.
+        """Return the columns by name, in order, as `load` and `--json` show them.
 
-        Messages become English sentences, whatever language is spoken, and tuples lists.
+        Messages become English sentences, whatever the language of the screen, and tuples become lists.
         """
         found = {name: getattr(self, name) for name in columns()}
-        return found | {name: flatten_value(found[name]) for name in _reshaped()}
+        return found | {name: flatten_value(found[name]) for name in _structured_columns()}
 
 
 def flatten_value(value: Any) -> Any:
-    """Return a column's value as a table holds it: sentences in place of messages, lists of tuples."""
+    """Return a column's value as a table holds it: messages as sentences, tuples as lists."""
     if isinstance(value, tuple):
         return [flatten_value(each) for each in value]
     return str(value) if isinstance(value, Message) else value
 
 
 @cache
-def _reshaped() -> tuple[str, ...]:
-    """The columns that `flat_value` may change."""
+def _structured_columns() -> tuple[str, ...]:
+    """Columns that `flatten_value` can change; looking at all of them would be slow for many records."""
     kinds = {name: column_type(name) for name in columns()}
     return tuple(
         name for name, kind in kinds.items() if get_origin(kind) is tuple or Message in get_args(kind)
     )
 
 
-# Columns that follow from others, so that no line holds them; they come last.
+# Columns computed from others: no record line holds them. They come last.
 _DERIVED = ("reason_code", "warning_codes")
 
 
 @cache
 def columns() -> dict[str, Column]:
-    """Every column of a record by name, in the order they are declared and printed."""
+    """Return every column of a record by name, in the order they are declared and printed."""
     return {name: column for name, (column, _type) in _declared().items()}
 
 
 def column_type(name: str) -> Any:
-    """The type that a column is declared with, its `Column` left out."""
+    """Return the type that a column is declared with, without its `Column`."""
     return _declared()[name][1]
 
 
@@ -348,6 +339,6 @@ def _declared() -> dict[str, tuple[Column, Any]]:
 
 
 def sort_by_gravity(verdicts: set[Verdict]) -> tuple[Verdict, ...]:
-    """Order verdicts gravest first; none at all is `clean`, and `clean` never stands beside another."""
+    """Sort verdicts gravest first. No verdict means `clean`, and `clean` is dropped beside others."""
     found = tuple(verdict for verdict in GRAVITY if verdict in verdicts and verdict != "clean")
     return found or ("clean",)

@@ -1,7 +1,7 @@
-"""Cases and suites: which workloads are measured, at which points of their axes, and who may add some.
+"""Cases and suites: which workloads are measured, at which points of their axes.
 
-A suite is found by entry point (group `nameplate.suites`), so a package of anyone's adds one by declaring
-`name = "module:SUITE"` there; the harness holds no list of suites.
+Suites are found by entry point (group `nameplate.suites`). Any package adds one by declaring
+`name = "module:SUITE"` there; the harness has no list of suites.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ ENTRY_POINT_GROUP = "nameplate.suites"
 FILLS = ("normal", "uniform", "integers", "zeros")
 CACHES = ("warm", "flushed", "rotating")
 PHASES = ("burst", "sustained")
-MOST_IN_TURN = 4  # neighbours without a group of their own; a group's records come together when it ends
+MOST_IN_TURN = 4  # cases without a group of their own; a group's records are written only when it ends
 
 
 @dataclass(frozen=True)
 class Case:
-    """A workload at one point of its axes. `weight` is its share of the run's time beside the others'.
+    """A workload at one point of its axes. `weight` is its relative share of the run's time.
 
-    Neighbours of one `group` are measured in turn, so that a ratio between them is free of drift; see
-    `make_groups`. A case of phase `burst` is measured from idle, and a `sustained` one of its group in the
+    Consecutive cases of one `group` are measured in turn, so that ratios between them are free of drift; see
+    `make_groups`. A case of phase `burst` is measured from idle, and a `sustained` case of its group in the
     same run.
     """
 
@@ -39,12 +39,10 @@ class Case:
     group: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown fill, cache state or phase."""
+        """Raise InputError for an unknown fill, cache state or phase."""
         axes = (("fill", self.fill, FILLS), ("cache", self.cache, CACHES), ("phase", self.phase, PHASES))
         for name, got, known in axes:
-            if got is None:
-                continue
-            if got not in known:
+            if got is not None and got not in known:
                 raise InputError(f"unknown {name}", where="Case", got=got, expected=" or ".join(known))
 
     @property
@@ -58,19 +56,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Target:
-    """What a suite may know of the device it generates cases for."""
+    """What a suite knows about the device it generates cases for."""
 
     kind: str  # "cpu" or "cuda"
     part: str | None
     memory_bytes: int | None
-    rated_dtypes: frozenset[
-        str
-    ]  # dtypes with a nominal figure; on a CPU the others run, if at all, very slowly
+    rated_dtypes: frozenset[str]  # those with a nominal figure; others may run very slowly on a CPU
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named source of cases, most important first: a tight budget is spent from the front."""
+    """A named source of cases, most important first: a tight budget is spent on the first ones."""
 
     name: str
     description: str
@@ -78,18 +74,18 @@ class Suite:
     generate: Callable[[Target], Iterable[Case]]
 
     def cases(self, target: Target, only: str | None = None) -> list[Case]:
-        """The cases for `target`, filtered by the glob `only` over the whole id (`*` crosses `/`).
+        """Return the cases for `target`, filtered by the glob `only` over the whole id (`*` crosses `/`).
 
-        Raises InputError when the suite breaks, when two cases share an id or when `only` leaves none.
+        Raises InputError where the suite raises an error, two cases share an id or `only` matches none.
         """
         try:
             cases = list(self.generate(target))
-        except Exception as error:  # a third party's code may fail in any way
+        except Exception as error:  # third-party code may raise anything
             raise InputError(
                 f"suite {self.name} can't make its cases: {type(error).__name__}: {error}"
             ) from error
-        _refuse_twins(self.name, cases)
-        _refuse_company(self.name, cases)
+        _check_unique_ids(self.name, cases)
+        _check_burst_groups(self.name, cases)
         chosen = [case for case in cases if only is None or fnmatchcase(case.id, only)]
         if not chosen:
             raise InputError(
@@ -102,14 +98,15 @@ class Suite:
 
 
 def make_groups(cases: Iterable[Case]) -> list[tuple[str, list[Case]]]:
-    """Cases in the order given, cut into groups that are measured in turn, each with a name.
+    """Split the cases, in order, into named groups that are measured in turn.
 
-    Neighbours that name one group are one; others are taken by fours, and a burst case is by itself. A group
-    that comes apart is two, of two names: what wasn't measured in turn must not look as if it had been.
+    Consecutive cases that name the same group form one; other cases are grouped by fours, and a burst case is
+    alone. A group name that comes again later gets a number: those cases weren't measured in turn with the
+    first ones.
     """
     found: list[tuple[str, list[Case]]] = []
     for case in cases:
-        if found and _belongs(case, found[-1][1]):
+        if found and _may_join(case, found[-1][1]):
             found[-1][1].append(case)
         else:
             name, taken = case.group or str(len(found) + 1), [name for name, _ in found]
@@ -117,27 +114,29 @@ def make_groups(cases: Iterable[Case]) -> list[tuple[str, list[Case]]]:
     return found
 
 
-def _belongs(case: Case, group: list[Case]) -> bool:
+def _may_join(case: Case, group: list[Case]) -> bool:
     if case.group is not None or group[0].group is not None:
         return case.group == group[0].group
     return len(group) < MOST_IN_TURN and "burst" not in (case.phase, group[0].phase)
 
 
-def _refuse_company(suite: str, cases: list[Case]) -> None:
-    """A run from idle is of one workload: beside its burst case there is room for its sustained one alone."""
+def _check_burst_groups(suite: str, cases: list[Case]) -> None:
+    """Raise InputError for cases in a burst case's group other than its own sustained case."""
     for name, group in make_groups(cases):
         burst = next((case for case in group if case.phase == "burst"), None)
-        for case in group if burst is not None else ():
-            if burst is not None and case.id != burst.id and replace(case, phase="burst").id != burst.id:
+        if burst is None:
+            continue
+        for case in group:
+            if replace(case, phase="burst").id != burst.id:
                 raise InputError(
-                    "a case that can't be measured in the run of a burst",
+                    "a case can't be measured in the same run as a burst case",
                     where=f"suite {suite}, group {name}",
                     got=case.id,
                     expected=f"{replace(burst, phase='sustained').id}, or a group of its own",
                 )
 
 
-def _refuse_twins(suite: str, cases: list[Case]) -> None:
+def _check_unique_ids(suite: str, cases: list[Case]) -> None:
     seen: set[str] = set()
     for case in cases:
         if case.id in seen:
@@ -146,15 +145,14 @@ def _refuse_twins(suite: str, cases: list[Case]) -> None:
 
 
 def list_suite_names() -> list[str]:
-    """Names of every suite installed, sorted; loads none of them."""
+    """Return the names of all installed suites, sorted, without loading them."""
     return sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)})
 
 
 def find_suite(name: str) -> Suite:
     """Load the suite called `name`.
 
-    Raises InputError when there is none of that name, when two packages claim it, or when its package
-    can't be loaded (the sentence names the package and its own error).
+    Raises InputError where there is no such suite, two packages declare it, or its package can't be loaded.
     """
     points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name]
     targets = {point.value for point in points}
@@ -168,7 +166,7 @@ def find_suite(name: str) -> Suite:
 def _load(point: EntryPoint) -> Suite:
     try:
         suite = point.load()
-    except Exception as error:  # a third party's module may fail in any way; the run must say whose it was
+    except Exception as error:  # third-party modules may raise anything; the message says whose it was
         raise InputError(
             f"suite {point.name} can't be loaded from {point.value}: {type(error).__name__}: {error}"
         ) from error
@@ -176,4 +174,4 @@ def _load(point: EntryPoint) -> Suite:
         raise InputError(
             f"suite {point.name} isn't one", where=point.value, got=type(suite).__name__, expected="a Suite"
         )
-    return replace(suite, name=point.name)  # the name it is asked for by, and resumed by
+    return replace(suite, name=point.name)  # the name by which it is found, also when a run is resumed

@@ -1,6 +1,6 @@
-"""What the harness asks of a workload, as a protocol: it never imports the package that implements one.
+"""The protocols that a workload implements. The harness never imports a package of workloads.
 
-The words are those of `nameplate_kernels.workload`; a third party's workload needs only the same shape.
+`nameplate_kernels.workload` has the same names; any other package's workload only needs the same attributes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Launch = Callable[[], object]
 
 
 class CheckResult(Protocol):
-    """How far a result was from its reference; `error` is a fraction of what rounding explains."""
+    """How far a result was from its reference."""
 
     @property
     def reference(self) -> str:
@@ -24,11 +24,11 @@ class CheckResult(Protocol):
 
     @property
     def error(self) -> float:
-        """Largest deviation ÷ bound; NaN or infinity for a result that isn't finite."""
+        """Largest deviation ÷ the bound that rounding explains; not finite where the result isn't."""
 
     @property
     def rule(self) -> str:
-        """The bound in words."""
+        """The bound, as text."""
 
     @property
     def passed(self) -> bool:
@@ -36,29 +36,30 @@ class CheckResult(Protocol):
 
 
 class Prepared(Protocol):
-    """A workload, allocated and filled; its launchers hold the launch and nothing else."""
+    """A workload, allocated and filled. Its launchers do the launch and nothing else."""
 
     @property
     def launches(self) -> Sequence[Launch]:
         """One launcher per buffer set."""
 
     def numerics(self) -> AbstractContextManager[None]:
-        """Process-wide precision settings for every launch, reference and check; restored on exit."""
+        """Set the process-wide precision for launches, reference and check; restore it on exit."""
 
     def compute_reference(self) -> None:
-        """Compute, outside any timing, what `check` needs."""
+        """Compute what `check` needs, outside any timing."""
 
     def check(self) -> CheckResult:
         """Compare the latest results with the reference."""
 
     def digest(self) -> str | None:
-        """A digest of every bit of the latest results, or None where the library doesn't promise that the
-        same inputs give the same bits. Cheap: a pass over the results.
+        """Return a digest of all bits of the latest results, in one pass over them.
+
+        None where the library doesn't promise the same bits for the same inputs.
         """
 
 
 class Workload(Protocol):
-    """A declaration of shapes, FLOPs and bytes, and the generator behind it."""
+    """A declaration of shapes, FLOPs and bytes, which prepares the workload it declares."""
 
     @property
     def name(self) -> str:
@@ -74,7 +75,7 @@ class Workload(Protocol):
 
     @property
     def dimensions(self) -> Mapping[str, int | float | str]:
-        """Every number and choice behind the shape."""
+        """All parameters of the shape, by name."""
 
     @property
     def flops(self) -> int | None:
@@ -90,17 +91,17 @@ class Workload(Protocol):
 
     @property
     def represents(self) -> str | None:
-        """The model whose own layer this is, or None."""
+        """The model whose layer this is, or None."""
 
     @property
     def resident_bytes(self) -> int:
         """Memory one prepared copy holds, reference included."""
 
     def unsupported(self, device: torch.device) -> str | None:
-        """Why it can't run on the device, or None."""
+        """Return why it can't run on the device, or None."""
 
     def pilot(self) -> Workload | None:
-        """A much smaller one of its kind, or None when this one can be tried directly."""
+        """Return a much smaller workload of its kind, or None where this one can be tried directly."""
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> Prepared:
         """Allocate and fill `copies` buffer sets."""
