@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nameplate.fleet.expression import Span, parse_formula, point, translate
 from nameplate.fleet.outputs import OUTPUTS
 from nameplate.report import whatif
-from nameplate.report.whatif import formulas, product
+from nameplate.report.whatif import multiply, translate_outputs
 
 TWICE = 2
 NAME = "two"
@@ -40,7 +40,7 @@ def evaluate(tree, known):
 
 
 def test_every_output_translates_and_its_tree_computes_what_its_formula_does():
-    translated = formulas()
+    translated = translate_outputs()
     assert {each["name"] for each in translated} == OUTPUTS.keys()
     for each in translated:
         output = OUTPUTS[each["name"]]
@@ -50,7 +50,7 @@ def test_every_output_translates_and_its_tree_computes_what_its_formula_does():
 
 
 def test_the_trees_survive_json_and_what_they_need_comes_before():
-    translated = json.loads(json.dumps(formulas(), allow_nan=False))
+    translated = json.loads(json.dumps(translate_outputs(), allow_nan=False))
     found = set()
     for each in translated:
         assert set(each["needs"]) & OUTPUTS.keys() <= found
@@ -58,7 +58,7 @@ def test_the_trees_survive_json_and_what_they_need_comes_before():
 
 
 def test_formulas_of_a_fleet_come_last_as_they_do_in_python():
-    kinds = [OUTPUTS[each["name"]].of_fleet for each in formulas()]
+    kinds = [OUTPUTS[each["name"]].of_fleet for each in translate_outputs()]
     assert kinds == sorted(kinds)
 
 
@@ -144,14 +144,14 @@ def test_an_output_that_cant_be_translated_stops_the_page_rather_than_missing_fr
     broken = type(output)("broken", "RMB", ("a",), power, False, False)
     monkeypatch.setitem(whatif.OUTPUTS, "broken", broken)
     with pytest.raises(ValueError, match="has no counterpart"):
-        formulas()
+        translate_outputs()
 
 
 def test_a_product_multiplies_from_the_left_as_math_prod_does():
     factors = [0.975, 0.642, 0.8617, 1.1]
-    assert product(["a"]) == "a"
-    assert product(["a", "b", 2.0]) == ["*", ["*", "a", "b"], 2.0]
-    assert evaluate(product(factors), {}) == math.prod(factors)
+    assert multiply(["a"]) == "a"
+    assert multiply(["a", "b", 2.0]) == ["*", ["*", "a", "b"], 2.0]
+    assert evaluate(multiply(factors), {}) == math.prod(factors)
 
 
 # Formulas of claims

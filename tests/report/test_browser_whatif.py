@@ -12,7 +12,7 @@ from nameplate.fleet import Fleet, catalogue
 from nameplate.fleet import cost as cost_of
 from nameplate.fleet.outputs import OUTPUTS, compute, z_of_slowest
 from nameplate.fleet.size import round_up
-from nameplate.report.whatif import FIGURES, panel, script_json
+from nameplate.report.whatif import RESULTS, make_panel, script_json
 
 pytestmark = pytest.mark.browser
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
@@ -121,7 +121,7 @@ def open_panel(browser, tmp_path):
 
 def agrees(found, priced):
     """The what-if column is what the model says, number by number and letter by letter."""
-    for each in FIGURES:
+    for each in RESULTS:
         expected = priced.value(each.name)
         said, value = found[each.name]
         assert (value is None) == (expected is None), each.name
@@ -131,18 +131,18 @@ def agrees(found, priced):
 
 def test_untouched_every_fleet_stands_as_the_model_has_it(open_panel):
     costs = cost()
-    shown = open_panel(panel(costs))
+    shown = open_panel(make_panel(costs))
     priced = {part.size.name: part for each in costs for part in (each.mix or (each,))}
     assert len(shown.model["fleets"]) > 10
     for fleet in shown.model["fleets"]:
         shown.choose(fleet["name"])
         of = priced[fleet["name"]]
         expected = {
-            each.name: (text(each.name, of.value(each.name)), of.value(each.name)) for each in FIGURES
+            each.name: (text(each.name, of.value(each.name)), of.value(each.name)) for each in RESULTS
         }
         for column in COLUMNS:
             assert shown.shown(column) == expected, fleet["name"]
-        known = {each.name: of.value(each.name) is not None for each in FIGURES}
+        known = {each.name: of.value(each.name) is not None for each in RESULTS}
         assert shown.changes() == {name: "none" if known[name] else "–" for name in known}
     shown.summary(f"{shown.fleet['name']}: every figure is as the model has it.")
 
@@ -190,7 +190,7 @@ def python(fleet, part, values):
 def test_a_change_gives_what_python_says_of_it(open_panel, change):
     fleet, values = CHANGES[change]
     (before,) = cost(fleet)
-    shown = open_panel(panel([before]))
+    shown = open_panel(make_panel([before]))
     shown.open_more()
     shown.set(**values)
     after = python(fleet, before.size.part.id, values)
@@ -209,7 +209,7 @@ def test_each_derate_of_a_longer_chain_counts_once(open_panel):
         return [span.format(ratio) for span, ratio in zip(chain, ratios, strict=True)]
 
     (before,) = cost("nio-2024-10", derate=derates(0.8, 0.75, 0.9, 0.95))
-    shown = open_panel(panel([before]))
+    shown = open_panel(make_panel([before]))
     assert [control["label"] for control in shown.fleet["controls"] if control["group"] == "derates"] == [
         "datasheet → gemm_burst",
         "gemm_burst → step",
@@ -227,7 +227,7 @@ def test_each_derate_of_a_longer_chain_counts_once(open_panel):
 @pytest.mark.long
 def test_goodput_that_the_model_has_is_its_link_and_no_factor_more(open_panel):
     (before,) = cost("xpeng-2024-10", goodput=True)
-    shown = open_panel(panel([before]))
+    shown = open_panel(make_panel([before]))
     agrees(shown.shown("what_if"), before)
     shown.set(link_2=0.8)
     agrees(shown.shown("what_if"), python("xpeng-2024-10", A800, {"link_1": 0.642, "goodput": 0.8}))
@@ -236,7 +236,7 @@ def test_goodput_that_the_model_has_is_its_link_and_no_factor_more(open_panel):
 @pytest.mark.long
 def test_a_cards_tdp_may_be_changed_though_no_flag_does_that(open_panel):
     (before,) = cost("nio-2024-10")
-    shown = open_panel(panel([before]))
+    shown = open_panel(make_panel([before]))
     shown.open_more()
     shown.set(tdp_w=550)
     size = {
@@ -252,7 +252,7 @@ def test_a_cards_tdp_may_be_changed_though_no_flag_does_that(open_panel):
 
 def test_every_formula_of_the_model_computes_in_the_browser_as_in_python(open_panel):
     (before,) = cost("li-auto-2024-08")
-    model = panel([before])
+    model = make_panel([before])
     turned = {"name": "turned", "needs": ["pue"], "tree": ["+", ["-", "pue"], ["-", 1, "pue"]]}
     model["formulas"].append(turned)
     names = [*OUTPUTS, "turned"]
@@ -280,7 +280,7 @@ TRICKY = (
 
 
 def test_numbers_are_rounded_and_grouped_as_python_does_it(open_panel):
-    model = panel(cost("nio-2024-10"))
+    model = make_panel(cost("nio-2024-10"))
     rules = {"figure": figure, "count": lambda value: count(round_up(value)), "rmb": rmb}
     plain = {"label": "", "text": "{value}", "better": None, "headline": None}
     model["figures"] = [
@@ -298,7 +298,7 @@ FACTORS = (1.00994, 1.00996, 0.99004, 0.9, 1.5, 12.345, 1 + 1e-9, 1 - 1e-9, 0.99
 
 
 def test_changes_are_printed_as_python_does_it(open_panel):
-    model = panel(cost("nio-2024-10"))
+    model = make_panel(cost("nio-2024-10"))
     plain = {"label": "", "text": "{value}", "kind": "figure", "better": None, "headline": None}
     model["figures"] = [plain | {"name": f"x-{factor}"} for factor in FACTORS]
     fleet = model["fleets"][0]
@@ -310,7 +310,7 @@ def test_changes_are_printed_as_python_does_it(open_panel):
 @pytest.mark.long
 def test_a_key_on_a_slider_moves_the_figures(open_panel):
     (before,) = cost("li-auto-2024-08")
-    shown = open_panel(panel([before]))
+    shown = open_panel(make_panel([before]))
     shown.slider("server_rmb").press("ArrowRight")
     moved = float(shown.number("server_rmb").input_value())
     assert moved > 950_000
@@ -322,7 +322,7 @@ def test_a_key_on_a_slider_moves_the_figures(open_panel):
 
 @pytest.mark.long
 def test_the_whole_panel_is_reached_by_keys_alone(open_panel):
-    shown = open_panel(panel(cost("li-auto-2024-08")))
+    shown = open_panel(make_panel(cost("li-auto-2024-08")))
     reached = set()
     for _ in range(40):
         shown.page.keyboard.press("Tab")
@@ -338,7 +338,7 @@ def test_the_whole_panel_is_reached_by_keys_alone(open_panel):
 
 @pytest.mark.long
 def test_the_slider_follows_the_number_and_stays_at_its_end_where_that_is_farther(open_panel):
-    shown = open_panel(panel(cost("li-auto-2024-08")))
+    shown = open_panel(make_panel(cost("li-auto-2024-08")))
     shown.set(pue=2.0)
     assert shown.slider("pue").input_value() == "2"
     shown.set(pue=4.5)
@@ -348,7 +348,7 @@ def test_the_slider_follows_the_number_and_stays_at_its_end_where_that_is_farthe
 
 def test_reset_brings_the_model_back(open_panel):
     (before,) = cost("xpeng-2024-10", goodput=True)  # a modelled goodput has more digits than a field shows
-    shown = open_panel(panel([before]))
+    shown = open_panel(make_panel([before]))
     untouched = shown.shown("what_if")
     shown.set(server_rmb=700_000, link_1=0.5, link_2=0.7)
     assert shown.shown("what_if") != untouched
@@ -360,7 +360,7 @@ def test_reset_brings_the_model_back(open_panel):
 
 @pytest.mark.long
 def test_another_fleet_begins_at_its_own_inputs(open_panel):
-    shown = open_panel(panel(cost()))
+    shown = open_panel(make_panel(cost()))
     shown.choose("XPeng")
     shown.set(server_rmb=500_000)
     shown.choose("NIO")
@@ -371,7 +371,7 @@ def test_another_fleet_begins_at_its_own_inputs(open_panel):
 @pytest.mark.long
 def test_a_number_that_cant_be_is_refused_in_words_and_its_figures_are_not_known(open_panel):
     (before,) = cost("li-auto-2024-08")
-    shown = open_panel(panel([before]))
+    shown = open_panel(make_panel([before]))
     for value in ("0.5", "5.01", "", "e"):
         shown.number("pue").fill("")
         shown.number("pue").press_sequentially(value)
@@ -380,7 +380,7 @@ def test_a_number_that_cant_be_is_refused_in_words_and_its_figures_are_not_known
         found = shown.shown("what_if")
         assert found["power_mw"] == found["rmb_per_pflop_day"] == ("–", None)
         assert found["capex_rmb"][1] == before.value("capex_rmb")
-        shown.summary("Li Auto: an input can't be used, so what follows from it isn't known.")
+        shown.summary("Li Auto: an input can't be used, so the figures that need it aren't known.")
     shown.set(server_rmb=-3)
     assert shown.page.get_by_text("Takes a number from 1 on.", exact=True).count() == 1
     assert shown.shown("what_if")["capex_rmb"] == ("–", None)
@@ -392,7 +392,7 @@ def test_a_number_that_cant_be_is_refused_in_words_and_its_figures_are_not_known
 @pytest.mark.long
 def test_a_price_that_is_taken_back_is_unknown_again(open_panel):
     (before,) = cost("tesla-2024-q3")
-    shown = open_panel(panel([before]))
+    shown = open_panel(make_panel([before]))
     assert shown.slider("server_rmb").get_attribute("aria-valuetext") == "not known RMB"
     shown.set(server_rmb=2_000_000)
     agrees(shown.shown("what_if"), python("tesla-2024-q3", H100, {"server_rmb": 2_000_000}))
@@ -404,7 +404,7 @@ def test_a_price_that_is_taken_back_is_unknown_again(open_panel):
 @pytest.mark.long
 def test_one_sentence_says_what_changed_and_the_table_is_not_read_out(open_panel):
     (before,) = cost("li-auto-2024-08")
-    shown = open_panel(panel([before]))
+    shown = open_panel(make_panel([before]))
     shown.set(pue=1.5)
     after = python("li-auto-2024-08", A800, {"pue": 1.5})
     power, day, was = (
@@ -423,7 +423,7 @@ def test_a_name_with_mark_up_stays_text(open_panel):
     fleet = Fleet(id="hostile", name=hostile, as_of="2026", part=A800, eflops=1, source=hostile)
     listed = catalogue()
     mine = listed.model_copy(update={"fleet": (fleet,)})
-    shown = open_panel(panel(cost("hostile", catalogue=mine)))
+    shown = open_panel(make_panel(cost("hostile", catalogue=mine)))
     shown.summary(f"{hostile}: every figure is as the model has it.")
     shown.set(pue=1.5)
     assert shown.page.locator("img").count() == 0
@@ -434,7 +434,7 @@ def test_a_name_with_mark_up_stays_text(open_panel):
 @pytest.mark.long
 @pytest.mark.parametrize("width", [360, 800, 1400])
 def test_nothing_is_wider_than_its_page(open_panel, width):
-    shown = open_panel(panel(cost()))
+    shown = open_panel(make_panel(cost()))
     shown.page.set_viewport_size({"width": width, "height": 800})
     shown.open_more()
     shown.page.get_by_text("Where the model's inputs come from", exact=True).click()
@@ -445,7 +445,7 @@ def test_nothing_is_wider_than_its_page(open_panel, width):
 
 @pytest.mark.long
 def test_print_keeps_results_and_values_and_hides_what_nobody_can_move(open_panel):
-    shown = open_panel(panel(cost("li-auto-2024-08")))
+    shown = open_panel(make_panel(cost("li-auto-2024-08")))
     assert shown.slider("pue").is_visible()
     shown.page.emulate_media(media="print")
     assert not shown.slider("pue").is_visible()
@@ -456,7 +456,7 @@ def test_print_keeps_results_and_values_and_hides_what_nobody_can_move(open_pane
 
 @pytest.mark.long
 def test_the_panel_says_that_its_figures_have_no_interval(open_panel):
-    shown = open_panel(panel(cost("li-auto-2024-08")))
+    shown = open_panel(make_panel(cost("li-auto-2024-08")))
     assert shown.page.get_by_text("What-if figures are points, without an interval").is_visible()
 
 
@@ -482,7 +482,7 @@ def marked(model):
 
 @pytest.mark.long
 def test_every_word_comes_from_the_model(open_panel):
-    shown = open_panel(marked(panel(cost("li-auto-2024-08"))))
+    shown = open_panel(marked(make_panel(cost("li-auto-2024-08"))))
     shown.summary("§§Li Auto: every figure is as the model has it.")
     said = shown.page.evaluate(
         """() => {

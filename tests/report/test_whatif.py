@@ -17,7 +17,7 @@ from nameplate.fleet import cost as cost_of
 from nameplate.fleet.catalogues import INPUTS
 from nameplate.fleet.outputs import OUTPUTS, inputs_of
 from nameplate.report import whatif
-from nameplate.report.whatif import FIGURES, panel, script_json
+from nameplate.report.whatif import RESULTS, make_panel, script_json
 from nameplate.stats.uncertain import Uncertain, exact
 
 A800 = "nvidia-a800-sxm4-80gb"
@@ -34,11 +34,11 @@ def costs():
 
 @pytest.fixture(scope="module")
 def model(costs):
-    return panel(costs)
+    return make_panel(costs)
 
 
 def fleet(*names, **options):
-    (found,) = panel(cost(*names, **options))["fleets"]
+    (found,) = make_panel(cost(*names, **options))["fleets"]
     return found
 
 
@@ -63,8 +63,8 @@ def test_a_mix_is_shown_as_if_it_were_all_of_each_part(model):
 
 
 def test_there_is_no_panel_where_nothing_delivers():
-    assert panel(cost("world-2023")) is None
-    assert panel(()) is None
+    assert make_panel(cost("world-2023")) is None
+    assert make_panel(()) is None
 
 
 def test_the_first_fleet_on_the_page_is_one_whose_price_is_known(model):
@@ -80,7 +80,7 @@ def test_the_models_figures_are_pythons(costs, model):
 
 
 def test_every_input_of_the_figures_is_known_or_offered_and_none_is_both(model):
-    followed = set[str]().union(*(inputs_of(each.name) for each in FIGURES))
+    followed = set[str]().union(*(inputs_of(each.name) for each in RESULTS))
     priced = [shown for shown in model["fleets"] if shown["model"]["capex_rmb"] is not None]
     for shown in priced:
         known, offered = set(shown["known"]), set(controls(shown))
@@ -90,7 +90,7 @@ def test_every_input_of_the_figures_is_known_or_offered_and_none_is_both(model):
 
 
 def test_whatever_a_flag_can_set_of_these_figures_can_be_set_here():
-    settable = {name for each in FIGURES for name in inputs_of(each.name) if name in INPUTS}
+    settable = {name for each in RESULTS for name in inputs_of(each.name) if name in INPUTS}
     assert settable | {"server_rmb", "tdp_w", "link_1", "goodput"} == controls(fleet("nio-2024-10")).keys()
 
 
@@ -188,7 +188,7 @@ def test_the_panel_is_json_and_no_string_of_it_ends_its_script():
     hostile = "</script><!--<script>& \u2028 {name}"
     entry = Fleet(id="hostile", name=hostile, as_of="2026", part=A800, eflops=1, source="x")
     listed = catalogue().model_copy(update={"fleet": (entry,)})
-    shown = panel(cost("hostile", catalogue=listed))
+    shown = make_panel(cost("hostile", catalogue=listed))
     text = script_json(shown) + script_json(hostile)
     assert not set("<>&\u2028\u2029") & set(text)
     assert json.loads(script_json(shown)) == json.loads(json.dumps(shown))
@@ -205,7 +205,7 @@ def test_what_moves_a_cursor_is_gone_from_names_and_sources(costs):
     (nio,) = (each for each in costs if each.size.id == "nio-2024-10")
     link = replace(nio.chain[1], source="over\x1b[2Jthere")
     size = replace(nio.size, name="N\x1bIO\u202e")
-    (shown,) = panel([replace(nio, size=size, chain=(nio.chain[0], link))])["fleets"]
+    (shown,) = make_panel([replace(nio, size=size, chain=(nio.chain[0], link))])["fleets"]
     assert shown["name"] == "NIO"
     assert controls(shown)["link_1"]["source"].endswith("over[2Jthere")
 
@@ -214,7 +214,7 @@ def test_the_words_are_said_in_the_readers_language(monkeypatch, costs):
     monkeypatch.setattr(
         whatif, "_", lambda message, **values: f"«{message.format(**values) if values else message}»"
     )
-    told = panel(costs)
+    told = make_panel(costs)
     assert told["words"]["heading"] == "«What if?»"
     assert told["words"]["untouched"] == "«{fleet}: every figure is as the model has it.»"
     assert all(each["label"].startswith("«") for each in told["figures"])
@@ -250,8 +250,8 @@ def test_the_style_takes_its_colours_from_the_page():
 @pytest.mark.process
 def test_making_the_panel_takes_no_torch():
     program = (
-        "import sys; import nameplate.fleet; from nameplate.report.whatif import panel; "
-        "assert panel(nameplate.fleet.cost('nio-2024-10', draws=1000)); print('torch' in sys.modules)"
+        "import sys; import nameplate.fleet; from nameplate.report.whatif import make_panel; "
+        "assert make_panel(nameplate.fleet.cost('nio-2024-10', draws=1000)); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,7 +1,7 @@
-"""The what-if panel of the page: fleets, inputs and formulas as JSON, by which `assets/whatif.js` computes.
+"""The what-if panel of the page: fleets, inputs and formulas as JSON, from which `whatif.js` computes.
 
-The formulas are those of `fleet.outputs`, translated; the script adds none of its own, and says no word that
-isn't in the JSON. What-if figures are points: the panel draws nothing.
+The formulas are those of `fleet.outputs`, translated, and every text of the panel is in the JSON: the script
+has no formula and no text of its own. What-if figures are points: the panel draws nothing.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import reduce
-from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal
 
 from nameplate.base.formatting import figure, stated
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
-from nameplate.fleet.assumptions import CARDS_PER_SERVER, UsedInput
+from nameplate.fleet.assumptions import CARDS_PER_SERVER
 from nameplate.fleet.catalogues import INPUTS, InputRange
 from nameplate.fleet.expression import Tree, translate
 from nameplate.fleet.montecarlo import Unit
@@ -33,11 +31,11 @@ Group = Literal["price", "derates", "more"]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One row of results: an output, its name, and how it is printed: as what kind of `formatting`.
+class ResultRow:
+    """One row of results: an output, its label, and its kind of number, which says how it is printed.
 
-    `text` has the place of the number; counts are rounded up to whole ones. `better` says which way is
-    cheaper. `headline` says it in the sentence above the table.
+    `text` has the place of the number; counts are rounded up. `better` says which way is cheaper, for the
+    colour of a change. `headline` is the row's clause in the sentence above the table.
     """
 
     name: str
@@ -48,40 +46,40 @@ class Figure:
     headline: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The row, in the language that is spoken."""
-        said = {"label": _(self.label), "text": _(self.text), "headline": self.headline and _(self.headline)}
-        return asdict(self) | said
+        """The row, in the reader's language."""
+        headline = None if self.headline is None else _(self.headline)
+        return {**asdict(self), "label": _(self.label), "text": _(self.text), "headline": headline}
 
 
-def _rmb(name: str, label: str, headline: str | None = None) -> Figure:
-    return Figure(name, label, kind="rmb", better="less", headline=headline)
+def _rmb_row(name: str, label: str, headline: str | None = None) -> ResultRow:
+    return ResultRow(name, label, kind="rmb", better="less", headline=headline)
 
 
-FIGURES = (
-    Figure(
+RESULTS = (
+    ResultRow(
         "delivered_eflops",
         N_("Delivered EFLOPS"),
         better="more",
         headline=N_("{value} EFLOPS delivered"),
     ),
-    Figure("cards_exact", N_("Cards"), kind="count"),
-    Figure("servers_exact", N_("Servers in service"), kind="count"),
-    _rmb("capex_rmb", N_("Servers alone (bare capex)")),
-    _rmb("rmb_per_nominal_eflops", N_("Bare capex per nominal EFLOPS")),
-    _rmb(
+    ResultRow("cards_exact", N_("Cards"), kind="count"),
+    ResultRow("servers_exact", N_("Servers in service"), kind="count"),
+    _rmb_row("capex_rmb", N_("Servers alone (bare capex)")),
+    _rmb_row("rmb_per_nominal_eflops", N_("Bare capex per nominal EFLOPS")),
+    _rmb_row(
         "rmb_per_delivered_eflops",
         N_("Bare capex per delivered EFLOPS"),
         N_("{value} of servers for each"),
     ),
-    Figure("power_mw", N_("Average power"), N_("{value} MW"), better="less", headline="{value}"),
-    _rmb("full_capex_rmb", N_("With fabric and spares (full capex)")),
-    _rmb("ownership_rmb_per_year", N_("A year of ownership")),
-    _rmb("rmb_per_delivered_eflops_year", N_("A delivered EFLOPS-year")),
-    _rmb("rmb_per_pflop_day", N_("A delivered PFLOP-day"), N_("{value} a delivered PFLOP-day")),
+    ResultRow("power_mw", N_("Average power"), N_("{value} MW"), better="less", headline="{value}"),
+    _rmb_row("full_capex_rmb", N_("With fabric and spares (full capex)")),
+    _rmb_row("ownership_rmb_per_year", N_("A year of ownership")),
+    _rmb_row("rmb_per_delivered_eflops_year", N_("A delivered EFLOPS-year")),
+    _rmb_row("rmb_per_pflop_day", N_("A delivered PFLOP-day"), N_("{value} a delivered PFLOP-day")),
 )
 
-# The inputs of those figures, in the order in which they are offered; the fleet's size stays.
-_LABELS: Mapping[str, tuple[Group, str]] = MappingProxyType(
+# The inputs of those figures, in the order in which they are offered. The size of the fleet stays.
+_INPUT_LABELS: Mapping[str, tuple[Group, str]] = MappingProxyType(
     {
         "server_rmb": ("price", N_("Price of a server of {cards} cards")),
         "electricity_rmb_per_kwh": ("price", N_("Electricity")),
@@ -96,32 +94,23 @@ _LABELS: Mapping[str, tuple[Group, str]] = MappingProxyType(
         "opex_share_per_year": ("more", N_("Operation")),
     }
 )
-# What no assumption sets: it has no most.
-_CITED: Mapping[str, InputRange] = MappingProxyType(
+_RANGES: Mapping[str, InputRange] = MappingProxyType(
     {
+        **INPUTS,
         "server_rmb": InputRange("RMB", N_("what one server was quoted at"), 1, math.inf),
         "tdp_w": InputRange("W", N_("rated power of one card"), 1, math.inf),
     }
 )
-_BASES: Mapping[str, str] = MappingProxyType(
-    {
-        "cited": N_("cited"),
-        "assumed": N_("assumed"),
-        "measured": N_("measured"),
-        "published": N_("published"),
-        "modelled": N_("modelled"),
-    }
-)
-_UNPRICED = (100_000.0, 5_000_000.0, 50_000.0)
+_UNPRICED_SLIDER = (100_000.0, 5_000_000.0, 50_000.0)
 _LEAST_RATIO, _RATIO_STEP = 0.001, 0.005
 
 
 @dataclass(frozen=True)
 class Control:
-    """An input that the panel can change: its value in the model, what it may be, and where that is from.
+    """An input that the panel can change: its value in the model, its range, and its source.
 
-    `slider` has from, to and step; a number field takes all from `least` to `most` (None: no most). `value`
-    is None where the model has none; `brings` are values that are known only with it.
+    `slider` has from, to and step; the number field takes everything from `least` to `most` (None: no most).
+    `value` is None where the model has none; `brings` are values that are known only together with it.
     """
 
     name: str
@@ -137,21 +126,26 @@ class Control:
     brings: Mapping[str, float] = field(default_factory=dict)
 
 
-def panel(costs: Sequence[Cost]) -> dict[str, Any] | None:
-    """What the panel shows and computes by, as JSON; None where no fleet has a part, a chain and a size."""
-    fleets = [_fleet(cost, cost.unit) for cost in _shown(costs) if cost.unit is not None]
+def make_panel(costs: Sequence[Cost]) -> dict[str, Any] | None:
+    """The panel as JSON; None where no fleet has a part, a chain and a size.
+
+    A mix of parts is shown once for each part, as if the fleet were all of that part.
+    """
+    pure = [each for cost in costs for each in (cost.mix or (cost,))]
+    fleets = [_fleet(cost, cost.unit) for cost in pure if cost.unit is not None and _delivers(cost)]
     if not fleets:
         return None
+    known = [sum(value is not None for value in fleet["model"].values()) for fleet in fleets]
     return {
         "words": _words(),
-        "formulas": formulas(),
-        "figures": [each.as_json() for each in FIGURES],
+        "formulas": translate_outputs(),
+        "figures": [each.as_json() for each in RESULTS],
         "fleets": fleets,
-        "first": max(range(len(fleets)), key=lambda index: _known(fleets[index])),
+        "first": known.index(max(known)),
     }
 
 
-def formulas() -> list[dict[str, Any]]:
+def translate_outputs() -> list[dict[str, Any]]:
     """Every output's name, unit, needs and tree; what an output needs comes before it."""
     ordered = sorted(OUTPUTS.values(), key=lambda output: output.of_fleet)
     return [
@@ -160,13 +154,13 @@ def formulas() -> list[dict[str, Any]]:
     ]
 
 
-def product(factors: Sequence[Tree]) -> Tree:
-    """Factors multiplied from the left, as `math.prod` does it."""
+def multiply(factors: Sequence[Tree]) -> Tree:
+    """The tree of a product, multiplied from the left, as `math.prod` does it."""
     return reduce(lambda before, factor: ["*", before, factor], factors)
 
 
 def script_json(data: object) -> str:
-    """JSON for a `<script>` of the page: whatever its strings hold, none of them ends the script."""
+    """JSON for a `<script>` of the page: no string in it can end the script."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -174,7 +168,7 @@ def script_json(data: object) -> str:
 
 
 def _words() -> dict[str, Any]:
-    """Every word that the panel says of itself; the script fills the places."""
+    """The panel's own texts; the script fills their places."""
     return {
         "heading": _("What if?"),
         "introduction": _("Change an input, and the figures follow by the model's own formulas."),
@@ -199,7 +193,7 @@ def _words() -> dict[str, Any]:
         "refused": _("Takes a number from {least} to {most}."),
         "refused_above": _("Takes a number from {least} on."),
         "untouched": _("{fleet}: every figure is as the model has it."),
-        "unread": _("{fleet}: an input can't be used, so what follows from it isn't known."),
+        "unread": _("{fleet}: an input can't be used, so the figures that need it aren't known."),
         "changed": _("{fleet}, what if: {figures}."),
         "headline": _("{figure} ({change})"),
         "between": _(", "),
@@ -208,110 +202,74 @@ def _words() -> dict[str, Any]:
     }
 
 
-def _shown(costs: Sequence[Cost]) -> Iterator[Cost]:
-    """Every fleet that delivers something known; a mix of parts as if it were all of each of them."""
-    for cost in chain.from_iterable(each.mix or (each,) for each in costs):
-        if cost.size.part is not None and cost.derate is not None and cost.size.nominal_eflops is not None:
-            yield cost
-
-
-def _known(fleet: Mapping[str, Any]) -> int:
-    return sum(value is not None for value in fleet["model"].values())
+def _delivers(cost: Cost) -> bool:
+    return cost.size.part is not None and cost.derate is not None and cost.size.nominal_eflops is not None
 
 
 def _fleet(cost: Cost, unit: Unit) -> dict[str, Any]:
-    controls = [*_inputs(cost, unit), *_derates(cost)]
-    changing = {control.name for control in controls}
+    name, cards, rating = plain(_(cost.size.name)), cost.size.cards_exact, cost.chain[0]
+    eflops, part = figure(cost.size.nominal_eflops), plain(shorten(unit.part.name))
+    known = {**unit.known, "nominal_eflops": cost.size.nominal_eflops}
+    if cards is not None:
+        known |= {"cards_exact": cards, "fleet_z": z_of_slowest(cards)}
+    derates = list(_derate_controls(cost))
+    controls = [*_input_controls(cost, unit), *derates]
+    # The script computes the derate, from the first link, which stays, and from the controls of the others.
+    changing = {"derate", *(control.name for control in controls)}
     return {
         "id": plain(cost.size.id),
-        "name": plain(_(cost.size.name)),
-        "label": _label(cost, unit),
+        "name": name,
+        "label": _("{name}: {eflops} EFLOPS of {part}", name=name, eflops=eflops, part=part),
         "part": unit.part.id,
-        "known": {name: value for name, value in _size(cost, unit).items() if name not in changing},
+        "known": {name: value for name, value in known.items() if name not in changing},
         "controls": [asdict(control) for control in controls],
-        "rated": _rated(cost.chain[0]),
-        "derate": product(list(_factors(cost))),
+        "rated": _(
+            "{span}: {value}, a ratio of two ratings, {how}",
+            span=rating.span,
+            value=stated(rating.value),
+            how=_(rating.provenance),
+        ),
+        "derate": multiply([rating.value, *(control.name for control in derates)]),
         "model": {name: cost.value(name) for name in OUTPUTS},
     }
 
 
-def _label(cost: Cost, unit: Unit) -> str:
-    size, part = figure(cost.size.nominal_eflops), plain(shorten(unit.part.name))
-    return _("{name}: {eflops} EFLOPS of {part}", name=plain(_(cost.size.name)), eflops=size, part=part)
-
-
-def _size(cost: Cost, unit: Unit) -> dict[str, Any]:
-    """What the fleet's figures follow from, its own size among it; the derate is the chain's."""
-    known = {**unit.known, "nominal_eflops": cost.size.nominal_eflops}
-    del known["derate"]
-    if cost.size.cards_exact is not None:
-        known |= {"cards_exact": cost.size.cards_exact, "fleet_z": z_of_slowest(cost.size.cards_exact)}
-    return known
-
-
-def _inputs(cost: Cost, unit: Unit) -> Iterator[Control]:
-    """The inputs of power and money; a price that isn't known may be given. None where cards aren't known."""
+def _input_controls(cost: Cost, unit: Unit) -> Iterator[Control]:
+    """The inputs of power and money; none where the cards aren't known."""
     if cost.size.cards_exact is None:
         return
-    for name in _LABELS:
-        if name in unit.inputs:
-            cards = None if cost.price is None else cost.price.cards_per_server
-            yield _input(unit.inputs[name], cards)
+    cards = CARDS_PER_SERVER if cost.price is None else cost.price.cards_per_server
+    for name, (group, text) in _INPUT_LABELS.items():
+        used, limits = unit.inputs.get(name), _RANGES[name]
+        label, meaning = _(text, cards=cards), _(limits.meaning)
+        unit_text = "" if limits.unit == "ratio" else _(limits.unit)
+        if unit_text:
+            label = _("{name}, {unit}", name=label, unit=unit_text)
+        most = None if math.isinf(limits.most) else limits.most
+        if used is not None:
+            how, spread = _(used.basis), used.uncertain
+            hint, source = _hint(meaning, spread, how), _describe_source(how, used.source)
+            slider = _slider(spread, limits.least, limits.most)
+            yield Control(
+                name, group, label, hint, unit_text, spread.value, source, limits.least, most, slider
+            )
         elif name == "server_rmb":
-            yield _unpriced()
+            hint = _("{meaning}; the model has none for this part", meaning=meaning)
+            # A price that the user gives is of a server of so many cards.
+            brings = {"cards_per_server": CARDS_PER_SERVER}
+            yield Control(
+                name, group, label, hint, unit_text, None, "", limits.least, most, _UNPRICED_SLIDER, brings
+            )
 
 
-def _input(used: UsedInput, cards: int | None) -> Control:
-    may, how = INPUTS.get(used.name) or _CITED[used.name], _(_BASES[used.basis])
-    return Control(
-        used.name,
-        _LABELS[used.name][0],
-        _named(used.name, may, cards),
-        _hint(_(may.meaning), used.uncertain, how),
-        _unit(may),
-        used.uncertain.value,
-        _said(how, used.source),
-        may.least,
-        None if math.isinf(may.most) else may.most,
-        _slider(used.uncertain, may.least, may.most),
-    )
-
-
-def _unpriced() -> Control:
-    """The price of a server of a part that has none; with it, the cards of a server are known as well."""
-    may = _CITED["server_rmb"]
-    return Control(
-        "server_rmb",
-        "price",
-        _named("server_rmb", may, CARDS_PER_SERVER),
-        _("{meaning}; the model has none for this part", meaning=_(may.meaning)),
-        _unit(may),
-        None,
-        "",
-        may.least,
-        None,
-        _UNPRICED,
-        {"cards_per_server": CARDS_PER_SERVER},
-    )
-
-
-def _named(name: str, may: InputRange, cards: int | None) -> str:
-    """`Electricity, RMB per kWh`; a ratio has no unit."""
-    said, unit = _(_LABELS[name][1], cards=cards), _unit(may)
-    return _("{name}, {unit}", name=said, unit=unit) if unit else said
-
-
-def _unit(may: InputRange) -> str:
-    return "" if may.unit == "ratio" else _(may.unit)
-
-
-def _derates(cost: Cost) -> Iterator[Control]:
+def _derate_controls(cost: Cost) -> Iterator[Control]:
     """The links of the chain after its ratings, and goodput as one more where the chain ends before it."""
-    for name, link in zip(_link_names(cost), cost.chain[1:], strict=True):
-        how = _(_BASES[link.provenance])
+    for place, link in enumerate(cost.chain[1:], start=1):
+        how = _(link.provenance)
         hint = _hint(_("what is left of {stage}", stage=link.from_), link.uncertain, how)
-        yield _ratio(name, link.span, hint, link.uncertain, _said(how, _source(link)), None)
-    if _lacks_goodput(cost):
+        source = "; ".join(each for each in (link.id or link.run, link.scope, link.source) if each)
+        yield _ratio(f"link_{place}", link.span, hint, link.uncertain, _describe_source(how, source), None)
+    if cost.reaches is not Stage.GOODPUT:
         hint = _(
             "useful ÷ elapsed time, as one more factor: the model's chain ends at {stage}, before it",
             stage=cost.reaches,
@@ -320,73 +278,39 @@ def _derates(cost: Cost) -> Iterator[Control]:
 
 
 def _ratio(name: str, label: str, hint: str, spread: Uncertain, source: str, most: float | None) -> Control:
-    slider = (_RATIO_STEP, max(1.0, _on(math.ceil, spread.high, _RATIO_STEP)), _RATIO_STEP)
+    slider = (_RATIO_STEP, max(1.0, _to_step(math.ceil, spread.high, _RATIO_STEP)), _RATIO_STEP)
     return Control(name, "derates", label, hint, "", spread.value, source, _LEAST_RATIO, most, slider)
 
 
-def _factors(cost: Cost) -> Iterator[Tree]:
-    """The chain's factors: the ratio of ratings as it is, the others by the names of their controls."""
-    yield cost.chain[0].value
-    yield from _link_names(cost)
-    if _lacks_goodput(cost):
-        yield "goodput"
-
-
-def _link_names(cost: Cost) -> list[str]:
-    return [f"link_{place}" for place in range(1, len(cost.chain))]
-
-
-def _lacks_goodput(cost: Cost) -> bool:
-    return cost.reaches is not Stage.GOODPUT
-
-
-def _rated(link: Link) -> str:
-    """What is said of the first link, which stays as it is: it's a ratio of two ratings."""
-    value, how = stated(link.value), _(_BASES[link.provenance])
-    return _("{span}: {value}, a ratio of two ratings, {how}", span=link.span, value=value, how=how)
-
-
-def _source(link: Link) -> str:
-    """Whose figure it is, of what, and where it stands."""
-    return "; ".join(each for each in (link.id or link.run, link.scope, link.source) if each)
-
-
-def _said(how: str, source: str) -> str:
+def _describe_source(how: str, source: str) -> str:
     return _("{how}: {source}", how=how, source=plain(source))
 
 
 def _hint(meaning: str, spread: Uncertain, how: str) -> str:
     """`what a kilowatt-hour costs; the model has 0.65, from 0.35 to 0.95, assumed`."""
     value, low, high = map(stated, (spread.value, spread.low, spread.high))
-    if spread.law == "exact":
-        return _("{meaning}; the model has {value}, {how}", meaning=meaning, value=value, how=how)
-    return _(
-        "{meaning}; the model has {value}, from {low} to {high}, {how}",
-        meaning=meaning,
-        value=value,
-        low=low,
-        high=high,
-        how=how,
+    text = (
+        N_("{meaning}; the model has {value}, {how}")
+        if spread.law == "exact"
+        else N_("{meaning}; the model has {value}, from {low} to {high}, {how}")
     )
+    return _(text, meaning=meaning, value=value, low=low, high=high, how=how)
 
 
 def _slider(spread: Uncertain, least: float, most: float) -> tuple[float, float, float]:
-    """From, to and step: half to double, or twice as far as the ends where those are farther out."""
+    """From, to and step: half to double the value, or twice as far as its ends if that is farther."""
     value = spread.value
     low = max(min(value / 2, 2 * spread.low - value), least)
     high = min(max(2 * value, 2 * spread.high - value), most)
-    if not low < high:  # the value is the least there can be
+    if not low < high:  # the value is the least possible
         low, high = least, most
-    step = _step((high - low) / 100)
-    return _on(math.ceil, low, step), _on(math.floor, high, step), step
-
-
-def _step(about: float) -> float:
-    """The largest of 1, 2 and 5 × a power of ten that isn't above `about`."""
+    # About 100 steps, of 1, 2 or 5 × a power of ten.
+    about = (high - low) / 100
     power = 10.0 ** math.floor(math.log10(about))
-    return round(power * next(each for each in (5, 2, 1) if each * power <= about * (1 + 1e-9)), 12)
+    step = round(power * next(each for each in (5, 2, 1) if each * power <= about * (1 + 1e-9)), 12)
+    return _to_step(math.ceil, low, step), _to_step(math.floor, high, step), step
 
 
-def _on(rounded: Callable[[float], int], value: float, step: float) -> float:
-    """A multiple of the step beside the value; what division leaves of one in floating point isn't beside."""
-    return round(rounded(round(value / step, 6)) * step, 12)
+def _to_step(rounding: Callable[[float], int], value: float, step: float) -> float:
+    """The value rounded to a multiple of the step; within a millionth of a step of one, to that one."""
+    return round(rounding(round(value / step, 6)) * step, 12)

@@ -37,7 +37,7 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
     with use_language(lang), garbage_collection_off():
         report = make_report([runs] if isinstance(runs, Run) else runs)
         if output.suffix == ".html":
-            texts = {output: page.render(report.views, whatif.panel(report.costs))}
+            texts = {output: page.render(report.views, whatif.make_panel(report.costs))}
         else:
             texts = _render_markdown(report.views, output)
     for path, text in texts.items():
