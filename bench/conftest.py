@@ -11,7 +11,7 @@ import pytest
 from nameplate.device.host import set_default_threads
 from nameplate.device.protocol import Device
 from nameplate.device.survey import open_device
-from nameplate.run.job import software_versions
+from nameplate.run.job import read_software_versions
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,5 +35,5 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         "part": opened.rating.part,
         "evidence": str(opened.rating.evidence),
         "identity": opened.identity.model_dump(mode="json"),
-        "software": software_versions(),
+        "software": read_software_versions(),
     }

@@ -44,7 +44,7 @@ from nameplate.report.media import markdown, terminal
 from nameplate.report.media.write import write_report
 from nameplate.report.run import make_report, run_view
 from nameplate.report.view import Column, Table, View, text_table
-from nameplate.run.job import software_versions
+from nameplate.run.job import read_software_versions
 from nameplate.run.pool import WorkerResult
 from nameplate.specs.physics import describe_flags
 from nameplate.specs.rating import rate_part
@@ -89,7 +89,7 @@ def named():
         *(*get_args(Status), *get_args(Provenance), *get_args(Metric), *OUTCOMES),
         *(fleet.name for fleet in load_shipped().fleet),
         *chain.from_iterable(read_side(side, COMPARED).facts() for side in sides),
-        *software_versions(),
+        *read_software_versions(),
         *of_data_files(),
         *(find_suite(name).description for name in ("smoke", "quick", "standard", "soak", "sensitivity")),
         *(fact.removesuffix("_w").removesuffix("_mhz").replace("_", " ") for fact in FACTS),

@@ -146,7 +146,7 @@ def test_a_share_of_a_few_looks_says_nothing(end_s, known):
 
 
 def test_readings_that_could_not_be_made_are_not_looks():
-    lost = [Counters(row.at_s, gpu=GpuReading.nothing("GPU-1", "lost", row.at_s)) for row in rows()]
+    lost = [Counters(row.at_s, gpu=GpuReading.without_figures("GPU-1", "lost", row.at_s)) for row in rows()]
     found = summarize_gpu(lost, [(2.0, 8.0)])
     assert {found.share(policy) for policy in POLICIES} == {None}
     assert found.sm_clock_mhz is None

@@ -120,7 +120,7 @@ def test_reasons_of_both_ends_are_kept():
 
 
 def test_a_reading_without_figures_leaves_nulls_and_never_zeros():
-    lost = GpuReading.nothing(UUID, "NVML gave no answer within 2 s", 18.0)
+    lost = GpuReading.without_figures(UUID, "NVML gave no answer within 2 s", 18.0)
     now = conditions_between(Counters(10.0, gpu=reading(10.0)), Counters(18.0, gpu=lost), 1.0)
     columns = {name: value for name, value in now.as_columns().items() if name.startswith("gpu_")}
     known = {name for name, value in columns.items() if value is not None}
@@ -256,7 +256,7 @@ def test_a_warning_has_a_number_or_reason_and_a_next_step(before, after, words):
 
 
 def test_an_absent_nvml_is_said_once():
-    lost = GpuReading.nothing(UUID, "NVML gave no answer within 2 s", 10.0)
+    lost = GpuReading.without_figures(UUID, "NVML gave no answer within 2 s", 10.0)
     now = conditions_between(Counters(10.0, gpu=lost), Counters(18.0, gpu=lost), 1.0)
     assert tuple(map(str, gpu_warnings(now.gpu))) == (
         "throttling and other processes can't be judged: NVML gave no answer within 2 s",

@@ -658,7 +658,7 @@ def test_readings_of_two_gpus_are_not_subtracted():
 
 def test_what_is_unknown_at_one_end_is_unknown_between():
     known = _at(0.0, clock_event_reasons=0, processes=(), pids_match=True)
-    unknown = GpuReading.nothing(_FIRST, "gone", 1.0)
+    unknown = GpuReading.without_figures(_FIRST, "gone", 1.0)
     between = subtract_readings(known, unknown)
     assert between.other_processes is None
     assert between.throttle_reasons is None
@@ -730,7 +730,7 @@ def test_a_gpu_that_tells_nothing_is_an_obstacle():
     ]
     assert (
         "can't be read (gone)"
-        in describe_problems(GpuFacts(**_WELL), GpuReading.nothing(_FIRST, "gone", 0.0))[0]
+        in describe_problems(GpuFacts(**_WELL), GpuReading.without_figures(_FIRST, "gone", 0.0))[0]
     )
 
 

@@ -1,47 +1,35 @@
-"""What rows say of spans: the figures are small enough to be worked out by hand."""
+"""Figures over spans: small enough to be worked out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from nameplate.telemetry.timeline import REACH_S, at, gained, integrated, mean_within
+from nameplate.telemetry.timeline import gain_within, integrate_within, mean_within
 
 TIMES = [10.0, 11.0, 12.0, 13.0]
 
 
-def test_a_value_between_two_rows_is_on_the_line_between_them():
-    assert at(TIMES, [0.0, 10.0, 30.0, 30.0], 11.25) == pytest.approx(15.0)
-    assert at(TIMES, [0.0, 10.0, 30.0, 30.0], 12.0) == 30.0
-
-
-def test_a_value_just_outside_the_rows_is_that_of_the_nearest():
-    assert at(TIMES, [5.0, 10.0, 30.0, 40.0], 13.0 + REACH_S) == 40.0
-    assert at(TIMES, [5.0, 10.0, 30.0, 40.0], 10.0 - REACH_S) == 5.0
-    assert at(TIMES, [5.0, 10.0, 30.0, 40.0], 13.01 + REACH_S) is None
-    assert at(TIMES, [5.0, 10.0, 30.0, 40.0], 9.99 - REACH_S) is None
-
-
 def test_a_counter_gains_what_all_spans_together_hold():
     energy_j = [100.0, 200.0, 400.0, 700.0]
-    assert gained(TIMES, energy_j, [(10.5, 12.5)]) == pytest.approx(50 + 200 + 150)
-    assert gained(TIMES, energy_j, [(10.0, 10.5), (12.0, 12.1)]) == pytest.approx(50 + 30)
-    assert gained(TIMES, energy_j, [(11.0, 11.0)]) == 0.0
+    assert gain_within(TIMES, energy_j, [(10.5, 12.5)]) == pytest.approx(50 + 200 + 150)
+    assert gain_within(TIMES, energy_j, [(10.0, 10.5), (12.0, 12.1)]) == pytest.approx(50 + 30)
+    assert gain_within(TIMES, energy_j, [(11.0, 11.0)]) == 0.0
 
 
 def test_a_counter_goes_on_at_its_pace_for_half_a_second():
     energy_j = [100.0, 200.0, 400.0, 700.0]
-    assert gained(TIMES, energy_j, [(12.0, 13.4)]) == pytest.approx(300 + 0.4 * 300)
-    assert gained(TIMES, energy_j, [(9.5, 10.0)]) == pytest.approx(50)
-    assert gained(TIMES, energy_j, [(12.0, 13.6)]) is None
-    assert gained(TIMES, energy_j, [(10.0, 11.0), (9.4, 11.0)]) is None
+    assert gain_within(TIMES, energy_j, [(12.0, 13.4)]) == pytest.approx(300 + 0.4 * 300)
+    assert gain_within(TIMES, energy_j, [(9.5, 10.0)]) == pytest.approx(50)
+    assert gain_within(TIMES, energy_j, [(12.0, 13.6)]) is None
+    assert gain_within(TIMES, energy_j, [(10.0, 11.0), (9.4, 11.0)]) is None
 
 
 def test_the_pace_is_that_of_more_than_the_last_two_rows():
     """A counter of energy stands still between its own steps, and two rows may show none, or one."""
     times = np.arange(0.0, 2.05, 0.1)
     steps = np.floor(times / 0.25 + 1e-9) * 25.0  # 100 W, in steps of 25 J
-    assert gained(times, steps, [(1.0, 2.5)]) == pytest.approx(150.0, abs=25.0)
+    assert gain_within(times, steps, [(1.0, 2.5)]) == pytest.approx(150.0, abs=25.0)
 
 
 @pytest.mark.parametrize(
@@ -57,27 +45,22 @@ def test_the_pace_is_that_of_more_than_the_last_two_rows():
     ids=["none", "one", "one with a value", "no value", "one moment", "falls"],
 )
 def test_rows_that_do_not_tell_what_a_counter_gained(times, values):
-    assert gained(times, values, [(10.0, 10.4)]) is None
-
-
-def test_a_gauge_that_falls_has_a_value_all_the_same():
-    assert at([10.0, 11.0], [5.0, 4.0], 10.5) == pytest.approx(4.5)
+    assert gain_within(times, values, [(10.0, 10.4)]) is None
 
 
 def test_rows_without_a_figure_are_passed_over_and_order_does_not_matter():
     times = [12.0, 10.0, 11.0, 13.0, 10.5]
     values = [20.0, 0.0, None, float("nan"), 5.0]
-    assert at(times, values, 11.0) == pytest.approx(10.0)
-    assert gained(times, values, [(10.0, 12.0)]) == pytest.approx(20.0)
+    assert gain_within(times, values, [(10.0, 12.0)]) == pytest.approx(20.0)
     assert mean_within(times, values, [(10.0, 12.0)]) == pytest.approx(10.0)
 
 
 def test_power_is_integrated_by_trapezoids_to_energy():
     power_w = [100.0, 300.0, 300.0, 100.0]
-    assert integrated(TIMES, power_w, [(10.0, 13.0)]) == pytest.approx(200 + 300 + 200)
-    assert integrated(TIMES, power_w, [(10.5, 11.0)]) == pytest.approx((200 + 300) / 2 * 0.5)
-    assert integrated(TIMES, power_w, [(10.0, 11.0), (11.0, 12.0)]) == pytest.approx(500)
-    assert integrated(TIMES, power_w, [(12.0, 13.5)]) == pytest.approx(200 + 50)
+    assert integrate_within(TIMES, power_w, [(10.0, 13.0)]) == pytest.approx(200 + 300 + 200)
+    assert integrate_within(TIMES, power_w, [(10.5, 11.0)]) == pytest.approx((200 + 300) / 2 * 0.5)
+    assert integrate_within(TIMES, power_w, [(10.0, 11.0), (11.0, 12.0)]) == pytest.approx(500)
+    assert integrate_within(TIMES, power_w, [(12.0, 13.5)]) == pytest.approx(200 + 50)
 
 
 def test_a_mean_is_weighted_by_time_and_not_by_rows():
@@ -95,17 +78,17 @@ def test_one_row_is_enough_for_a_gauge_close_by():
 def test_a_span_amid_a_gap_in_the_rows_has_no_mean():
     times, values = [0.0, 0.1, 60.0, 60.1], [10.0, 10.0, 50.0, 50.0]
     assert mean_within(times, values, [(30.0, 31.0)]) is None
-    assert integrated(times, values, [(0.0, 0.1), (30.0, 31.0)]) is None
+    assert integrate_within(times, values, [(0.0, 0.1), (30.0, 31.0)]) is None
     assert mean_within(times, values, [(0.0, 60.1)]) is not None
 
 
 @pytest.mark.parametrize("spans", [[], [(11.0, 10.5)], [(10.0, 11.0), (12.0, 11.5)]])
 def test_no_span_and_a_reversed_one_tell_nothing(spans):
-    assert gained(TIMES, [0.0, 1.0, 2.0, 3.0], spans) is None
-    assert integrated(TIMES, [0.0, 1.0, 2.0, 3.0], spans) is None
+    assert gain_within(TIMES, [0.0, 1.0, 2.0, 3.0], spans) is None
+    assert integrate_within(TIMES, [0.0, 1.0, 2.0, 3.0], spans) is None
     assert mean_within(TIMES, [0.0, 1.0, 2.0, 3.0], spans) is None
 
 
 def test_a_span_of_no_length_has_no_mean():
     assert mean_within(TIMES, [0.0, 1.0, 2.0, 3.0], [(11.0, 11.0)]) is None
-    assert integrated(TIMES, [0.0, 1.0, 2.0, 3.0], [(11.0, 11.0)]) == 0.0
+    assert integrate_within(TIMES, [0.0, 1.0, 2.0, 3.0], [(11.0, 11.0)]) == 0.0

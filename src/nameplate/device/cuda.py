@@ -179,7 +179,7 @@ class CudaDevice(TorchDevice):
         """A reading of this GPU; without figures where NVML is absent or the GPU has no UUID."""
         uuid = self.identity.uuid
         if uuid is None:
-            return GpuReading.nothing(None, message("no_uuid"), time.perf_counter())
+            return GpuReading.without_figures(None, message("no_uuid"), time.perf_counter())
         return _as_this(uuid, self._sampling_client(uuid).reading(uuid))
 
     def _sampling_client(self, uuid: str) -> NvmlClient:

@@ -326,7 +326,9 @@ class SimulatedDevice:
             return [None] * at_s.size
         lost = "NVML_ERROR_GPU_IS_LOST: simulated"
         return [
-            GpuReading.nothing("simulated", lost, reading.at_s) if reading.at_s >= self.dies_at_s else reading
+            GpuReading.without_figures("simulated", lost, reading.at_s)
+            if reading.at_s >= self.dies_at_s
+            else reading
             for reading in self.driver.readings(at_s)
         ]
 

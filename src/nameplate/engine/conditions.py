@@ -9,7 +9,7 @@ from typing import Any
 from nameplate.base.messages import Reason
 from nameplate.device.protocol import Counters
 from nameplate.telemetry.gpu import POLICIES, GpuDifference, GpuReading, subtract_readings
-from nameplate.telemetry.timeline import Spans, gained, integrated, mean_within
+from nameplate.telemetry.timeline import Spans, gain_within, integrate_within, mean_within
 
 # The clock-event reasons of each policy that NVML counts, for drivers without the counters.
 _REASONS = {
@@ -64,9 +64,9 @@ def summarize_gpu(rows: Sequence[Counters], spans: Spans) -> GpuTelemetry | None
         summarize("memory_clock_mhz", mean_within),
         summarize("temperature_c", mean_within),
         summarize("power_w", mean_within),
-        summarize("energy_j", gained),
-        summarize("power_w", integrated),
-        {policy: summarize(f"{policy}_throttle_s", gained) for policy in POLICIES},
+        summarize("energy_j", gain_within),
+        summarize("power_w", integrate_within),
+        {policy: summarize(f"{policy}_throttle_s", gain_within) for policy in POLICIES},
         {policy: _reason_share(readings, spans, policy) for policy in POLICIES},
     )
 
@@ -233,7 +233,7 @@ def add_telemetry(conditions: Conditions, rows: Sequence[Counters], spans: Spans
         conditions,
         mhz=_summarize(rows, "mhz", mean_within, spans),
         temperature_c=_summarize(rows, "temperature_c", mean_within, spans),
-        energy_j=_summarize(rows, "energy_j", gained, spans),
+        energy_j=_summarize(rows, "energy_j", gain_within, spans),
         gpu=conditions.gpu and replace(conditions.gpu, telemetry=summarize_gpu(rows, spans)),
     )
 

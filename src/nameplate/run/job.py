@@ -25,6 +25,8 @@ from nameplate.suite import Case, Suite, Target
 # Without --budget a suite's own time is an aim, not a promise: a slow machine gets its figures, up to this
 # many times the aim.
 _PATIENCE = 3.0
+# Keys of the messages between a worker and its parent. No record has them: one is a message by itself.
+READY, GO, GROUP, REFUSAL = "ready", "go", "group_started", "refusal"
 _PACKAGES = ("nameplate", "torch", "numpy", "nvidia-ml-py")
 
 
@@ -107,12 +109,12 @@ def _check_same_device(run: Run, device: Described) -> None:
             got=f"{device.name} ({device.identity.name})",
             expected=f"{expected} with the same model, features, cores and thread settings",
         )
-    torch_then, torch_now = run.manifest.software.get("torch"), software_versions()["torch"]
+    torch_then, torch_now = run.manifest.software.get("torch"), read_software_versions()["torch"]
     if torch_then != torch_now:
         raise InputError("the run was begun with another torch", got=torch_now, expected=str(torch_then))
 
 
-def software_versions() -> dict[str, str | None]:
+def read_software_versions() -> dict[str, str | None]:
     """Return the versions of the software that a figure depends on; None for a package that isn't there."""
     found: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:
@@ -123,6 +125,6 @@ def software_versions() -> dict[str, str | None]:
     return found
 
 
-def records_name(device: str) -> str:
-    """Return how a device's process is called in the names of its record files."""
+def records_name_of(device: str) -> str:
+    """Return the part of a record file's name that says which device's process wrote it."""
     return device.replace(":", "")

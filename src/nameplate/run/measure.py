@@ -27,8 +27,8 @@ from nameplate.run.job import (
     CaseObserver,
     WorkerJob,
     cases_of_run,
-    records_name,
-    software_versions,
+    read_software_versions,
+    records_name_of,
     target_of,
 )
 from nameplate.run.pool import WorkerResult, run_workers
@@ -111,7 +111,7 @@ def _begin(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         hostname=socket.gethostname(),
         devices=tuple(_entry(each.device) for each in devices),
-        software=software_versions(),
+        software=read_software_versions(),
         options=options,
         seed=seed,
         cases=tuple(expected) if len(devices) > 1 else tuple(each.case for each in expected),
@@ -226,7 +226,7 @@ def _record_lost(
     job: WorkerJob, result: WorkerResult, device: Described, case: Case, observer: Observer
 ) -> None:
     record = record_without_figures(case, device, message("process_died", how=result.how), "failed")
-    with store.RecordWriter(job.folder, f"{records_name(job.device)}-lost") as writer:
+    with store.RecordWriter(job.folder, f"{records_name_of(job.device)}-lost") as writer:
         writer.append(record)
     observer.case_finished(record)
 

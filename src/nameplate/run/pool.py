@@ -24,9 +24,8 @@ from pydantic import ValidationError
 from nameplate.base.messages import Message, message
 from nameplate.base.processes import Child, ChildEnded, ChildError, ChildGarbled, ChildSilent, python_command
 from nameplate.record import Record
-from nameplate.run.job import CaseObserver, WorkerJob
+from nameplate.run.job import GO, GROUP, READY, REFUSAL, CaseObserver, WorkerJob
 
-READY, GO, GROUP, REFUSAL = "ready", "go", "group_started", "refusal"  # keys that no record has
 _JOIN_S = 1.0
 
 

@@ -25,8 +25,16 @@ from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import record_without_figures
 from nameplate.record import Record
-from nameplate.run.job import Budget, CaseObserver, WorkerJob, cases_of_run, records_name
-from nameplate.run.pool import GROUP, READY, REFUSAL
+from nameplate.run.job import (
+    GROUP,
+    READY,
+    REFUSAL,
+    Budget,
+    CaseObserver,
+    WorkerJob,
+    cases_of_run,
+    records_name_of,
+)
 from nameplate.store.folder import RecordWriter, Run, read_run
 from nameplate.suite import Case, make_groups
 
@@ -75,7 +83,7 @@ def _measure_groups(
     at_work = device.clock()
     begin = at_work - (time.monotonic() - job.begun_s)
     weight_left = sum(case.weight for _, group in pending for case in group)
-    with RecordWriter(job.folder, records_name(job.device)) as writer:
+    with RecordWriter(job.folder, records_name_of(job.device)) as writer:
         for name, group in pending:
             observer.group_started([case.id for case in group])
             weight = sum(case.weight for case in group)

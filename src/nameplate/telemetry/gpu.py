@@ -164,7 +164,7 @@ class GpuReading(_GpuFigures):
     pids_match: bool | None = None
 
     @classmethod
-    def nothing(cls, uuid: str | None, reason: Reason, at_s: float) -> Self:
+    def without_figures(cls, uuid: str | None, reason: Reason, at_s: float) -> Self:
         """Return a reading without figures, for one reason."""
         return cls(uuid=uuid, at_s=at_s, absent={"*": reason})
 

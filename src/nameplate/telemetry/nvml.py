@@ -96,7 +96,7 @@ class NvmlClient(SamplingClient):
         except ValidationError as error:
             reason = str(error)
             self._give_up(reason)
-        return GpuReading.nothing(uuid, reason, time.perf_counter())
+        return GpuReading.without_figures(uuid, reason, time.perf_counter())
 
     def start_sampling(self, uuid: str, period_s: float = 0.1) -> None:
         """Have the process read one GPU by itself from now on, every `period_s`, between requests.
