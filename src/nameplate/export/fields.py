@@ -74,19 +74,24 @@ def _from_record(name: str) -> Callable[[Entry], Any]:
 
 
 IDENTITY: tuple[Field, ...] = (
-    Field("run", Column("the run's id; with device and case it names a row"), "text", _from_manifest("run")),
-    Field("suite", Column("what was run"), "text", _from_manifest("suite")),
+    Field("run", Column("the run's id; run, device and case identify a row"), "text", _from_manifest("run")),
+    Field("suite", Column("the suite that was measured"), "text", _from_manifest("suite")),
     Field("created", Column("when the run began, UTC"), "text", _from_manifest("created")),
     Field("hostname", Column("the machine; a published run's is a hash"), "text", _from_manifest("hostname")),
     Field("published", Column("whether it's a published copy"), "flag", _from_manifest("published")),
     Field(
-        "device_name", Column("as the system or the driver names the device"), "text", _from_device("name")
+        "device_name", Column("the device's name, by the system or the driver"), "text", _from_device("name")
     ),
-    Field("device_uuid", Column("a GPU's own; a published run's is a hash"), "text", _from_device("uuid")),
-    Field("power_limit_w", Column("the limit in force", "W", 0), "real", _from_device("power_limit_w")),
-    Field("driver_version", Column("the GPU driver's"), "text", _from_device("driver")),
-    Field("torch_version", Column("what ran the work, with its CUDA"), "text", _from_software("torch")),
-    Field("nameplate_version", Column("what measured"), "text", _from_software("nameplate")),
+    Field("device_uuid", Column("a GPU's UUID; a published run's is a hash"), "text", _from_device("uuid")),
+    Field("power_limit_w", Column("the power limit in force", "W", 0), "real", _from_device("power_limit_w")),
+    Field("driver_version", Column("the GPU driver's version"), "text", _from_device("driver")),
+    Field("torch_version", Column("torch's version, with its CUDA"), "text", _from_software("torch")),
+    Field(
+        "nameplate_version",
+        Column("the Nameplate version that measured"),
+        "text",
+        _from_software("nameplate"),
+    ),
 )
 
 
