@@ -272,7 +272,7 @@ def simulate(monkeypatch):
                 todo += [further] if further is not None else []
             return results
 
-        monkeypatch.setattr(nameplate.run.measure, "device_names", lambda flag: list(by_name))
+        monkeypatch.setattr(nameplate.run.measure, "find_device_names", lambda flag: list(by_name))
         monkeypatch.setattr(nameplate.run.measure, "describe", by_name.__getitem__)
         monkeypatch.setattr(nameplate.run.worker, "open_device", by_name.__getitem__)
         monkeypatch.setattr(nameplate.run.measure, "run_workers", in_process)

@@ -6,7 +6,7 @@ from pathlib import Path
 from nameplate.compare import compare
 from nameplate.device.cpu import rate
 from nameplate.device.identity import CpuIdentity, CudaIdentity
-from nameplate.device.survey import Seen, Survey, find_cpu_obstacles
+from nameplate.device.survey import Survey, SurveyedDevice, find_cpu_obstacles
 from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import load_shipped
 from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
@@ -102,7 +102,7 @@ def gpu(index, **facts):
     told = {"driver": "550.90.07", "power_limit_w": 300.0, "max_sm_clock_mhz": 1410.0, "ecc_mode": True}
     identity = CudaIdentity(name="NVIDIA A800-SXM4-80GB", index=index, uuid=uuid, **told)
     rated = rate_part(load_registry().parts[A800], "PCI id 10de:20f3, 108 SMs")
-    return Seen(
+    return SurveyedDevice(
         f"cuda:{index}", identity, rated, tuple(describe_problems(GpuFacts(index=index, uuid=uuid, **facts)))
     )
 
@@ -111,7 +111,7 @@ def devices():
     """`bench devices`: a GPU, one with faults in its settings, a CPU with all that can be in its way."""
     obstacles = tuple(find_cpu_obstacles(CPU, 9.0, (90.0, 10.0)))
     limits = {"persistence_mode": False, "power_limit_w": 300.0, "default_power_limit_w": 400.0}
-    seen = (gpu(0), gpu(1, **limits), Seen("cpu", CPU, rate(CPU), in_the_way=obstacles))
+    seen = (gpu(0), gpu(1, **limits), SurveyedDevice("cpu", CPU, rate(CPU), in_the_way=obstacles))
     return devices_view(
         devices_document(Survey(seen, "2.13.0+cu128", nvml_absent="NVML_ERROR_NOT_SUPPORTED: x"))
     )

@@ -13,7 +13,7 @@ import pytest
 import nameplate.suite
 from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
-from nameplate.device.simulated_law import steady
+from nameplate.device.simulated_law import make_steady
 from nameplate.suite import Case, Suite
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +65,7 @@ def furnished(tmp_path_factory, make_record, store_run):
 def desk(furnished, tmp_path, monkeypatch, simulate, one_library):
     """A copy of that folder as the current one, and a machine that is measured in no time."""
     shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
-    device = SimulatedDevice(steady(1e-3, 0.01), nominal_tflops=4.0)
+    device = SimulatedDevice(make_steady(1e-3, 0.01), nominal_tflops=4.0)
     product = SimulatedWork(device, name="matmul", dtype="bf16", shape="1024x1024x1024")
     suite = Suite("smoke", "a test's own", 20.0, lambda target: [Case(product)])
     monkeypatch.setattr(nameplate.suite, "find_suite", lambda name: suite)

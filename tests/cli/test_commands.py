@@ -18,7 +18,7 @@ import nameplate.run.worker
 import nameplate.selftest.bare
 from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice
-from nameplate.device.simulated_law import steady
+from nameplate.device.simulated_law import make_steady
 from nameplate.record import Verification
 from nameplate.selftest.bare import BareResult
 from nameplate.store.folder import create
@@ -74,7 +74,7 @@ def measured(monkeypatch, simulate, tmp_path):
 
     def prepare(*works):
         suite = Suite("fake", "a test's own", 20.0, lambda target: [Case(work) for work in works])
-        device = SimulatedDevice(steady(1e-3, 0.01), nominal_tflops=4.0)
+        device = SimulatedDevice(make_steady(1e-3, 0.01), nominal_tflops=4.0)
         monkeypatch.setattr(nameplate.suite, "find_suite", lambda name: suite)
         simulate(device)
         return ["run", "fake", "--results", tmp_path / "runs"]

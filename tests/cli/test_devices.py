@@ -30,7 +30,7 @@ def machine(monkeypatch, cpu):
     """A machine whose torch sees GPUs of these UUIDs, and none unless told."""
 
     def build(*uuids, name="NVIDIA A800-SXM4-80GB"):
-        monkeypatch.setattr(survey, "_torch_count", lambda: len(uuids))
+        monkeypatch.setattr(survey, "_count_torch_gpus", lambda: len(uuids))
         monkeypatch.setattr(
             torch.cuda,
             "get_device_properties",

@@ -8,7 +8,7 @@ import typer
 
 from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
-from nameplate.device.simulated_law import steady
+from nameplate.device.simulated_law import make_steady
 from nameplate.suite import Case, Suite
 
 HAN = re.compile(r"[\u3400-\u9fff]")
@@ -95,7 +95,7 @@ def test_errors_are_english_in_any_language(bench):
 def test_a_run_is_measured_in_english_and_shown_in_the_reader_s_language(
     bench, simulate, monkeypatch, tmp_path
 ):
-    device = SimulatedDevice(steady(1e-3, 0.2), nominal_tflops=4.0)
+    device = SimulatedDevice(make_steady(1e-3, 0.2), nominal_tflops=4.0)
     product = SimulatedWork(device, name="matmul", dtype="bf16", shape="1024x1024x1024")
     monkeypatch.setattr(
         "nameplate.suite.find_suite", lambda name: Suite("fake", "", 2.0, lambda target: [Case(product)])

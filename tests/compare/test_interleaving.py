@@ -23,7 +23,7 @@ from nameplate.compare.interleaving import FEWEST_PAIRS, PAIRS, interim_looks, i
 from nameplate.compare.results import CaseResult, MetricValue, RunResults, Side, results_of_run
 from nameplate.compare.validate import CompareOptions
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
-from nameplate.device.simulated_law import Law, Noise, constant
+from nameplate.device.simulated_law import Law, Noise, make_constant
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -131,7 +131,7 @@ def engine(make_run):
 
         def measure(side):
             launch_s = 1e-3 * math.exp(generator.normal(0, RESTART)) / (change if side else 1.0)
-            law = Law(launch_s, Noise(sd=0.02), constant(1.0))
+            law = Law(launch_s, Noise(sd=0.02), make_constant(1.0))
             device = SimulatedDevice(law, seed=int(generator.integers(1 << 31)), nominal_tflops=2.0)
             case = Case(SimulatedWork(device, 10**9))
             records = measure_group([case], device, Pilots(device, seed), Allowance(1.5, 20.0))

@@ -340,7 +340,7 @@ def test_nothing_is_captured_and_idling_sleeps(monkeypatch):
     device.idle(2.5)
     device.idle(-1.0)
     assert slept == [2.5, 0.0]
-    assert device.captured([lambda: None], 10) is None
+    assert device.capture([lambda: None], 10) is None
 
 
 def test_threads_are_chosen_where_the_user_has_not_and_put_back(monkeypatch):

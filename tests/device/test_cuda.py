@@ -213,14 +213,14 @@ def test_handing_over_a_flush_is_not_a_slow_host(gpu, monkeypatch):
 
 
 def test_a_replay_cycles_through_every_buffer_set(gpu):
-    graph = CudaDevice(IDENTITY, gpu).captured([gpu.launcher(ms * 1e-3) for ms in (1, 2, 3)], 5).__self__
+    graph = CudaDevice(IDENTITY, gpu).capture([gpu.launcher(ms * 1e-3) for ms in (1, 2, 3)], 5).__self__
     assert graph.durations_s == [1e-3, 2e-3, 3e-3, 1e-3, 2e-3]
 
 
 def test_a_capture_is_warmed_up_on_its_own_stream_and_has_run_once_after(gpu):
     device = CudaDevice(IDENTITY, gpu)
     gpu.enqueue(1.0)  # someone's earlier work, which the side stream doesn't wait for by itself
-    device.captured([gpu.launcher(1e-3), gpu.launcher(2e-3)], 2)
+    device.capture([gpu.launcher(1e-3), gpu.launcher(2e-3)], 2)
     assert gpu.warmed == [1e-3, 2e-3] * 3
     assert gpu.synchronized == [3, 3]
     assert gpu.now_s == gpu.done_s == pytest.approx(1.0 + 3 * 3e-3 + 3e-3, abs=1e-4)
@@ -231,7 +231,7 @@ def test_a_replay_is_free_of_the_host(gpu):
     # 5 µs to launch what runs 2 µs: eagerly the events time the host, and a replay doesn't.
     device, launch = CudaDevice(IDENTITY, gpu), gpu.launcher(2e-6)
     eager = device.time_batch([launch], samples=10, per_sample=100)
-    replayed = device.time_batch([device.captured([launch], 100)], samples=10, per_sample=1)
+    replayed = device.time_batch([device.capture([launch], 100)], samples=10, per_sample=1)
     assert eager.elapsed_s / eager.launches == pytest.approx(5e-6, rel=0.1)
     assert replayed.elapsed_s / (100 * replayed.launches) == pytest.approx(2e-6, rel=0.1)
 
@@ -244,16 +244,16 @@ def test_a_launch_that_cannot_be_captured_leaves_the_device_usable(gpu):
         log.append("w")
         device.synchronize()
 
-    assert device.captured([good, waits], 4) is None
+    assert device.capture([good, waits], 4) is None
     assert gpu.current == "default stream"
     assert "".join(log) == "aw" * 3 + "aw" + "aw"  # warmed up, captured as far as it went, and run in the end
-    assert device.captured([good], 4) is not None
+    assert device.capture([good], 4) is not None
     assert device.time_batch([good], samples=3, per_sample=1).elapsed_s == pytest.approx(3e-3, rel=0.01)
 
 
 def test_an_error_of_the_launch_itself_is_not_taken_for_a_refusal(gpu):
     with pytest.raises(TypeError, match="no such operand"):
-        CudaDevice(IDENTITY, gpu).captured([mistaken], 1)
+        CudaDevice(IDENTITY, gpu).capture([mistaken], 1)
     assert gpu.current == "default stream"
 
 
@@ -262,7 +262,7 @@ def mistaken():
 
 
 def test_a_captured_launch_keeps_its_graph_and_nothing_else_does(gpu):
-    launch = CudaDevice(IDENTITY, gpu).captured([gpu.launcher(1e-3)], 1)
+    launch = CudaDevice(IDENTITY, gpu).capture([gpu.launcher(1e-3)], 1)
     graph = weakref.ref(launch.__self__)
     gc.collect()
     assert graph() is not None
@@ -282,9 +282,9 @@ def test_the_allocator_is_told_that_a_failed_capture_has_ended(gpu, monkeypatch)
 
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
     device = CudaDevice(IDENTITY, gpu)
-    assert device.captured([gpu.launcher(1e-3)], 1) is not None
+    assert device.capture([gpu.launcher(1e-3)], 1) is not None
     assert told == []
-    assert device.captured([device.synchronize], 1) is None
+    assert device.capture([device.synchronize], 1) is None
     assert told == [(3, (0, 1))]
 
 
@@ -598,7 +598,7 @@ def machine(monkeypatch):
 )
 def test_a_flag_opens_its_device(machine, torch_sees, driver_sees, flag, opened):
     machine(torch_sees, driver_sees)
-    assert survey.device_names(flag) == [opened]
+    assert survey.find_device_names(flag) == [opened]
     assert survey.open_device(flag).name == opened
 
 
@@ -608,14 +608,14 @@ def test_a_flag_opens_its_device(machine, torch_sees, driver_sees, flag, opened)
 )
 def test_all_is_every_gpu_or_the_cpu_where_there_is_none(machine, torch_sees, driver_sees, names):
     machine(torch_sees, driver_sees)
-    assert survey.device_names("all") == names
+    assert survey.find_device_names("all") == names
 
 
 @pytest.mark.parametrize("flag", ["auto", "cuda", "cuda:0", "all"])
 def test_a_gpu_that_torch_cannot_use_is_never_a_silent_cpu_run(machine, flag):
     machine(0, 2)
     with pytest.raises(InputError) as refused:
-        survey.open_device(survey.device_names(flag)[0])
+        survey.open_device(survey.find_device_names(flag)[0])
     sentence = str(refused.value)
     assert "NVML sees 2 GPUs but torch can't use any" in sentence
     assert "driver 470.82.01" in sentence
@@ -707,7 +707,7 @@ def test_on_a_gpu_a_replay_gives_what_the_launches_give():
             for launch in prepared.launches:
                 launch()
             eager = [buffers.c.clone() for buffers in prepared.buffers]
-            replay = device.captured(prepared.launches, 7)
+            replay = device.capture(prepared.launches, 7)
             for buffers in prepared.buffers:
                 buffers.c.zero_()
             replay()
@@ -726,7 +726,7 @@ def test_on_a_gpu_a_backward_pass_is_captured():
         prepared = block.prepare(device.torch_device, fill="normal", seed=1, copies=2)
         with prepared.numerics():
             prepared.compute_reference()
-            replay = device.captured(prepared.launches, 3)
+            replay = device.capture(prepared.launches, 3)
             assert replay is not None
             for buffers in prepared.buffers:
                 for leaf in buffers.leaves:
@@ -742,10 +742,10 @@ def test_on_a_gpu_a_failed_capture_leaves_it_usable():
         a = torch.randn(512, 512, device=device.torch_device)
         c = torch.empty_like(a)
         for _ in range(2):
-            assert device.captured([lambda: (a @ a).sum().item()], 2) is None
+            assert device.capture([lambda: (a @ a).sum().item()], 2) is None
         torch.cuda.empty_cache()  # what an allocator that still takes a capture for underway refuses
         assert torch.cuda.current_stream() == torch.cuda.default_stream()
-        assert device.captured([lambda: torch.mm(a, a, out=c)], 2) is not None
+        assert device.capture([lambda: torch.mm(a, a, out=c)], 2) is not None
         timing = device.time_batch([lambda: torch.mm(a, a, out=c)], samples=5, per_sample=1)
     assert (timing.sample_s > 0).all()
 

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedWork
-from nameplate.device.simulated_law import Decay, Drift, Law, Noise, Steps, constant, steady, switching
+from nameplate.device.simulated_law import (
+    Decay,
+    Drift,
+    Law,
+    Noise,
+    Steps,
+    make_constant,
+    make_steady,
+    make_switching,
+)
 from nameplate.record import Batch
 
 NOTHING = [lambda: None]
@@ -46,14 +55,14 @@ def test_noise_is_one_on_average_and_as_wide_as_it_says(noise):
 
 
 def test_without_noise_every_launch_takes_what_it_should():
-    timing = draw(SimulatedDevice(steady(2e-3)), samples=3, per_sample=4)
+    timing = draw(SimulatedDevice(make_steady(2e-3)), samples=3, per_sample=4)
     assert timing.sample_s == pytest.approx([8e-3] * 3)
     assert (timing.launches, timing.per_sample) == (12, 4)
 
 
 def test_the_same_seed_gives_the_same_launches_and_another_gives_others():
     first, again, other = (
-        draw(SimulatedDevice(steady(1e-3, 0.02), seed=seed)).sample_s for seed in (1, 1, 2)
+        draw(SimulatedDevice(make_steady(1e-3, 0.02), seed=seed)).sample_s for seed in (1, 1, 2)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -73,7 +82,7 @@ def test_a_law_draws_without_a_device_too():
 @pytest.mark.parametrize("course", [Drift(0.05), lambda at_s: 1 + 0.1 * np.sin(at_s)])
 def test_launches_in_a_row_follow_the_course_as_time_goes_on(course):
     # As many launches as fit are the integral of 1 ÷ what each takes.
-    device = SimulatedDevice(Law(1e-3, course=course))
+    device = SimulatedDevice(Law(1e-3, time_series=course))
     timing = draw(device, samples=3000)
     at_s = np.linspace(0, timing.end_s, 100_001)
     assert timing.launches == pytest.approx(np.trapezoid(1e3 / course(at_s), at_s), rel=1e-4)
@@ -88,12 +97,12 @@ def test_steps_have_levels_and_areas():
     assert steps.area(0.5, 4.0) == pytest.approx(2 * 0.5 + 5 * 1)
     assert steps.area(2.0, 2.5) == 0.0
     assert (steps.switches(0.0, 4.0), steps.switches(1.0, 2.9)) == (2, 0)
-    assert constant(3.0).area(1.0, 2.0) == pytest.approx(3.0)
+    assert make_constant(3.0).area(1.0, 2.0) == pytest.approx(3.0)
 
 
 def test_switching_goes_round_its_levels_within_the_times_it_promises():
     for seed in range(50):
-        steps = switching([1.0, 2.0], [0.2, 0.6], 30.0, np.random.default_rng(seed))
+        steps = make_switching([1.0, 2.0], [0.2, 0.6], 30.0, np.random.default_rng(seed))
         at_s = np.arange(0, 30, 1e-3)
         levels = steps(at_s)
         changes = np.flatnonzero(np.diff(levels))
@@ -136,7 +145,7 @@ def test_the_truth_of_a_window_is_the_sum_over_its_batches():
 
 
 def test_a_batch_put_together_from_neighbours_is_found():
-    device = SimulatedDevice(steady(1e-3, 0.05))
+    device = SimulatedDevice(make_steady(1e-3, 0.05))
     timings = [draw(device) for _ in range(6)]
     pairs = [
         Batch(
@@ -150,14 +159,14 @@ def test_a_batch_put_together_from_neighbours_is_found():
 
 
 def test_a_window_of_another_device_is_refused():
-    mine, other = (SimulatedDevice(steady(1e-3, 0.05), seed=seed) for seed in (1, 2))
+    mine, other = (SimulatedDevice(make_steady(1e-3, 0.05), seed=seed) for seed in (1, 2))
     draw(mine)
     with pytest.raises(ValueError, match="none of the 1 batches"):
         mine.window(recorded([draw(other)]))
 
 
 def test_launches_are_kept_only_where_asked():
-    device = SimulatedDevice(steady(1e-3))
+    device = SimulatedDevice(make_steady(1e-3))
     draw(device)
     assert device.trace[0].launch_s is None
 
@@ -168,7 +177,7 @@ def test_launches_are_kept_only_where_asked():
 def test_readings_are_whole_steps_and_right_on_average():
     step_s = 1e-4
     device = SimulatedDevice(
-        steady(0.37e-3, 0.05), timer_resolution_s=step_s, between_s=5e-4, keep_launches=True
+        make_steady(0.37e-3, 0.05), timer_resolution_s=step_s, between_s=5e-4, keep_launches=True
     )
     timings = [draw(device, 10) for _ in range(2000)]
     spans = np.concatenate([each.sample_s for each in timings]) / step_s
@@ -181,7 +190,7 @@ def test_readings_are_whole_steps_and_right_on_average():
 
 
 def test_time_passes_between_batches_only_where_it_is_told_to():
-    dense, loose = (SimulatedDevice(steady(1e-3), between_s=between_s) for between_s in (0.0, 1e-2))
+    dense, loose = (SimulatedDevice(make_steady(1e-3), between_s=between_s) for between_s in (0.0, 1e-2))
     for device in (dense, loose):
         timings = [draw(device) for _ in range(50)]
         assert timings[0].end_s == pytest.approx(timings[0].start_s + timings[0].elapsed_s)
@@ -194,8 +203,8 @@ def test_time_passes_between_batches_only_where_it_is_told_to():
 
 @pytest.mark.parametrize("which", ["foreign_cores", "stolen_cores"])
 def test_what_others_take_shows_in_time_and_counters(which):
-    bursts = switching([0.0, 1.0], [0.4, 0.2], 60.0, np.random.default_rng(1))
-    device = SimulatedDevice(steady(1e-3), **{which: bursts})
+    bursts = make_switching([0.0, 1.0], [0.4, 0.2], 60.0, np.random.default_rng(1))
+    device = SimulatedDevice(make_steady(1e-3), **{which: bursts})
     timing = draw(device, 8000)
     seen = device.counters()
     taken_s = bursts.area(0.0, timing.end_s)
@@ -209,7 +218,7 @@ def test_what_others_take_shows_in_time_and_counters(which):
 
 
 def test_half_of_the_cores_taken_doubles_the_time():
-    assert draw(SimulatedDevice(steady(1e-3), foreign_cores=1.0)).elapsed_s == pytest.approx(0.2)
+    assert draw(SimulatedDevice(make_steady(1e-3), foreign_cores=1.0)).elapsed_s == pytest.approx(0.2)
 
 
 # ---- a GPU ----
@@ -217,7 +226,7 @@ def test_half_of_the_cores_taken_doubles_the_time():
 
 def test_a_driver_counts_for_how_long_it_held_the_clock_down():
     driver = Driver(Steps([0.0, 3.0], [1.0, 0.8]), "software_thermal", held_from_s=3.0, rated_mhz=1000)
-    device = SimulatedDevice(steady(1e-3), driver=driver, cores=1.0)
+    device = SimulatedDevice(make_steady(1e-3), driver=driver, cores=1.0)
     fast = draw(device, 1000)
     before = device.counters().gpu
     device.idle(4.0)
@@ -235,7 +244,7 @@ def test_a_driver_counts_for_how_long_it_held_the_clock_down():
 
 
 def test_a_timeline_has_ten_rows_a_second_and_the_counters_between():
-    device = SimulatedDevice(steady(1e-3), driver=Driver(policy="power"))
+    device = SimulatedDevice(make_steady(1e-3), driver=Driver(policy="power"))
     draw(device, 1234)
     read = device.counters()
     draw(device, 1000)
@@ -250,11 +259,11 @@ def test_a_timeline_has_ten_rows_a_second_and_the_counters_between():
 
 
 def test_a_host_slower_than_its_kernels_is_what_is_timed_and_a_graph_is_free_of_it():
-    device = SimulatedDevice(steady(20e-6, 0.01), host_launch_s=50e-6)
+    device = SimulatedDevice(make_steady(20e-6, 0.01), host_launch_s=50e-6)
     timing = draw(device, samples=100, per_sample=20)
     assert timing.elapsed_s == pytest.approx(2000 * 50e-6, rel=1e-3)
     assert timing.enqueue_s == pytest.approx(2000 * 50e-6)
-    graph = device.captured(NOTHING, 50)
+    graph = device.capture(NOTHING, 50)
     replayed = draw(device, samples=40, launches=[graph])
     assert replayed.launches == 40
     assert replayed.elapsed_s == pytest.approx(2000 * 20e-6, rel=1e-3)
@@ -262,14 +271,14 @@ def test_a_host_slower_than_its_kernels_is_what_is_timed_and_a_graph_is_free_of_
 
 
 def test_without_a_host_there_is_nothing_to_capture():
-    device = SimulatedDevice(steady(1e-3))
-    assert device.captured(NOTHING, 50) is None
+    device = SimulatedDevice(make_steady(1e-3))
+    assert device.capture(NOTHING, 50) is None
     assert draw(device).enqueue_s is None
     assert device.probe("bf16") is None
 
 
 def test_a_card_dies_in_the_middle_of_a_batch_and_its_driver_loses_it():
-    device = SimulatedDevice(steady(1e-3), driver=Driver(), dies_at_s=0.25)
+    device = SimulatedDevice(make_steady(1e-3), driver=Driver(), dies_at_s=0.25)
     draw(device)
     draw(device)
     assert device.counters().gpu.sm_clock_mhz == 1410
@@ -285,7 +294,7 @@ def test_a_card_dies_in_the_middle_of_a_batch_and_its_driver_loses_it():
 
 
 def test_a_simulated_workload_does_nothing_and_passes_its_check():
-    device = SimulatedDevice(steady(1e-3), corrupts_at_s=0.15)
+    device = SimulatedDevice(make_steady(1e-3), corrupts_at_s=0.15)
     work = SimulatedWork(device, flops=123)
     prepared = work.prepare(device.torch_device, fill="normal", seed=1)
     (launch,) = prepared.launches

@@ -10,7 +10,7 @@ import pytest
 
 from nameplate.device.protocol import Probe
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
-from nameplate.device.simulated_law import steady
+from nameplate.device.simulated_law import make_steady
 from nameplate.engine.ceiling import Calibration, Ceilings, ceiling_by_clock
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
@@ -313,7 +313,7 @@ def test_a_probe_beside_a_slow_case_does_not_take_what_the_limit_leaves(limit_s)
 def gpu(clock=0.85, policy=None, held_from_s=0.0, **options):
     driver = Driver(lambda at_s: np.full_like(at_s, clock), policy, held_from_s)
     options = {"nominal_tflops": 12.0, "driver": driver} | options
-    return SimulatedDevice(steady(1e-3, 0.01), seed=1, **options)
+    return SimulatedDevice(make_steady(1e-3, 0.01), seed=1, **options)
 
 
 def on(device, flops=10**10, allowance=AMPLE):

@@ -11,7 +11,7 @@ import pytest
 
 from nameplate.base.messages import text
 from nameplate.device.simulated import SimulatedDevice
-from nameplate.device.simulated_law import steady
+from nameplate.device.simulated_law import make_steady
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -131,7 +131,7 @@ class Machine(SimulatedDevice):
 
 
 def machine(launch_s=1e-3, noise=0.01, seed=7, **changes):
-    return Machine(steady(launch_s, noise), seed=seed, **({"nominal_tflops": 2.0} | changes))
+    return Machine(make_steady(launch_s, noise), seed=seed, **({"nominal_tflops": 2.0} | changes))
 
 
 def measure(work=None, device=None, allowance=AMPLE, pilots=None, **axes):

@@ -12,7 +12,7 @@ import pytest
 
 from nameplate.base.errors import Unsupported
 from nameplate.device.simulated import SimulatedDevice, SimulatedPrepared, SimulatedWork
-from nameplate.device.simulated_law import steady
+from nameplate.device.simulated_law import make_steady
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -563,7 +563,7 @@ def test_a_digest_is_no_part_of_what_is_timed():
 
 def host(kernel_s, handing_s, of=SimulatedDevice, **options):
     """A device on which a launch takes `kernel_s`, or `handing_s` where the host takes that long for it."""
-    return of(steady(kernel_s, 0.01), seed=1, host_launch_s=handing_s, **options)
+    return of(make_steady(kernel_s, 0.01), seed=1, host_launch_s=handing_s, **options)
 
 
 def on(device, **axes):
@@ -609,7 +609,7 @@ def test_flushed_launches_are_not_captured():
 
 def test_what_cannot_be_captured_is_judged_by_the_enqueuing_alone():
     class Uncapturable(SimulatedDevice):
-        def captured(self, launches, count):
+        def capture(self, launches, count):
             return None
 
     record = on(host(20e-6, 50e-6, Uncapturable))
@@ -618,7 +618,7 @@ def test_what_cannot_be_captured_is_judged_by_the_enqueuing_alone():
 
 def test_a_capture_that_breaks_costs_no_figure():
     class Breaking(SimulatedDevice):
-        def captured(self, launches, count):
+        def capture(self, launches, count):
             raise RuntimeError("operation not permitted when stream is capturing")
 
     record = on(host(20e-6, 50e-6, Breaking))
@@ -656,7 +656,7 @@ def test_without_cpu_time_there_is_no_such_figure():
 class Named(Shop):
     """A device that tells the kernels of a launch, or breaks where it is asked."""
 
-    def kernels(self, launch):
+    def name_kernels(self, launch):
         if launch.name == "b":
             raise RuntimeError("no profiler")
         self.turns.append((f"kernels of {launch.name}", self.clock(), 0.0))

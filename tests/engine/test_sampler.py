@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from nameplate.device.simulated import SimulatedDevice
-from nameplate.device.simulated_law import steady
+from nameplate.device.simulated_law import make_steady
 from nameplate.engine.sampler import MOST_SAMPLES, SHORTEST_SAMPLE_S, TIMER_STEPS, Sampler
 
 
@@ -20,7 +20,7 @@ class Watched(SimulatedDevice):
 
 
 def sampler(launch_s=1e-3, noise=0.0, *, flush=False, seed=1, **device):
-    watched = Watched(steady(launch_s, noise), seed=seed, **device)
+    watched = Watched(make_steady(launch_s, noise), seed=seed, **device)
     watched.asked = []
     return Sampler(watched, [lambda: None], flush=flush)
 
@@ -74,7 +74,7 @@ def test_a_first_launch_as_fast_as_predicted_is_enough():
 @pytest.mark.parametrize("predicted_s", [None, 0.001])
 def test_a_first_launch_that_may_have_compiled_is_followed_by_another(predicted_s):
     drawn = sampler()
-    drawn.device.durations = lambda now, count, rng: steady(0.2 if now == 0 else 1e-3)(now, count, rng)
+    drawn.device.durations = lambda now, count, rng: make_steady(0.2 if now == 0 else 1e-3)(now, count, rng)
     assert drawn.first_launches(10.0, predicted_s) == pytest.approx(1e-3)
 
 
@@ -113,7 +113,7 @@ def test_warm_up_lasts_as_long_as_asked_in_doubling_stretches(launch_s):
 
 def test_warm_up_tells_the_settled_speed_not_the_first():
     drawn = sampler()
-    drawn.device.durations = lambda now, count, rng: steady(1e-3 if now > 0.3 else 9e-3)(now, count, rng)
+    drawn.device.durations = lambda now, count, rng: make_steady(1e-3 if now > 0.3 else 9e-3)(now, count, rng)
     drawn.warm_up(1.0)
     assert drawn.launch_s == pytest.approx(1e-3)
 
@@ -132,7 +132,9 @@ def test_a_launch_between_two_steps_of_the_clock_took_no_more_than_one(warm_up_s
 def test_the_last_stretch_of_warm_up_is_too_short_to_tell_the_speed():
     # All that is left of the warm-up is half a launch, and that one is interrupted.
     drawn = sampler()
-    drawn.device.durations = lambda now, count, rng: steady(50e-3 if now > 0.29 else 1e-3)(now, count, rng)
+    drawn.device.durations = lambda now, count, rng: make_steady(50e-3 if now > 0.29 else 1e-3)(
+        now, count, rng
+    )
     drawn.warm_up(0.2905)
     assert drawn.launch_s == drawn.cost_s == pytest.approx(1e-3)
 
@@ -155,7 +157,7 @@ class Ring(SimulatedDevice):
 
 def test_buffer_sets_take_turns_from_batch_to_batch():
     used = []
-    drawn = Sampler(Ring(steady(0.1)), [lambda n=n: used.append(n) for n in range(5)], takes_turns=True)
+    drawn = Sampler(Ring(make_steady(0.1)), [lambda n=n: used.append(n) for n in range(5)], takes_turns=True)
     drawn.first_launches(10.0, None)
     drawn.size(0.2)
     for _ in range(4):

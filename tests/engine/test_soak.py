@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
-from nameplate.device.simulated_law import steady
+from nameplate.device.simulated_law import make_steady
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -39,7 +39,7 @@ def step(at_onset_s, level=0.8):
 def gpu(clock=None, policy=None, held_s=0.0, noise=5e-3, launch_s=LAUNCH_S, of=SimulatedDevice, **options):
     """A device of 1 TFLOPS; `policy` holds its clock from `held_s` after the onset on."""
     driver = Driver(clock, policy, ONSET_S + held_s)
-    return of(steady(launch_s, noise), seed=1, **({"nominal_tflops": 1.25, "driver": driver} | options))
+    return of(make_steady(launch_s, noise), seed=1, **({"nominal_tflops": 1.25, "driver": driver} | options))
 
 
 def work(device, kind=SimulatedWork, **options):
@@ -130,7 +130,7 @@ def test_the_curve_is_in_order_and_shows_clock_power_and_heat_beside_throughput(
 
 
 def test_a_device_without_telemetry_has_a_curve_of_throughput_alone():
-    device = SimulatedDevice(steady(LAUNCH_S, 5e-3), seed=1)
+    device = SimulatedDevice(make_steady(LAUNCH_S, 5e-3), seed=1)
     burst, sustained = measured(device)
     shown = {(moment.sm_clock_mhz, moment.power_w, moment.temperature_c) for moment in burst.course}
     assert shown == {(None, None, None)}
@@ -192,7 +192,7 @@ def test_a_burst_that_a_limit_holds_from_the_begin_is_throttled():
 
 
 def test_without_telemetry_the_curve_tells_where_the_burst_ends():
-    slowed = SimulatedDevice(steady(LAUNCH_S, 5e-3), seed=1)
+    slowed = SimulatedDevice(make_steady(LAUNCH_S, 5e-3), seed=1)
     clock = decay()
     slowed.durations = lambda now_s, count, rng: np.full(count, LAUNCH_S / clock(now_s))
     slowed.durations.launch_s = LAUNCH_S

@@ -33,7 +33,7 @@ from nameplate.device.host import parse_cpuinfo
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
 from nameplate.device.simulated_law import Decay, Law, Noise
-from nameplate.device.survey import Seen, Survey, find_cpu_obstacles
+from nameplate.device.survey import Survey, SurveyedDevice, find_cpu_obstacles
 from nameplate.record import columns
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.suite import Case, Suite
@@ -206,7 +206,7 @@ def recorded_survey():
     )
     told = tuple(find_cpu_obstacles(cpu, 2.5, (1000.0, 50.0)))
     gpus = [recorded_gpu(0), recorded_gpu(1, temperature_c=88, thermal_throttle_s=3.5, ecc_uncorrected=2)]
-    devices = (*gpus, Seen("cpu", cpu, rate_cpu(cpu), in_the_way=told))
+    devices = (*gpus, SurveyedDevice("cpu", cpu, rate_cpu(cpu), in_the_way=told))
     return Survey(devices, "torch 2.13.0 built without CUDA", "550.90.07", "12.4", len(gpus))
 
 
@@ -235,7 +235,9 @@ def recorded_gpu(index, **changes):
     said = tuple(describe_problems(facts, reading))
     unusable = "torch can't use it"
     name = f"nvml:{index}"
-    return Seen(name, identity, rate_gpu(identity), said, unusable=unusable, reading=reading, facts=facts)
+    return SurveyedDevice(
+        name, identity, rate_gpu(identity), said, unusable=unusable, reading=reading, facts=facts
+    )
 
 
 @dataclass(frozen=True)

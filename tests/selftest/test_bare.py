@@ -5,7 +5,7 @@ import pytest
 
 from nameplate.base.errors import InputError
 from nameplate.device.simulated import SimulatedDevice
-from nameplate.device.simulated_law import steady
+from nameplate.device.simulated_law import make_steady
 from nameplate.selftest import bare as selftest
 from nameplate.selftest.bare import TOLERANCE, BareResult, _compare
 
@@ -74,7 +74,7 @@ def test_json_carries_every_figure_and_the_verdict():
 @pytest.fixture
 def opened(monkeypatch):
     """A simulated device, and the comparison's inner part replaced by a note that it was reached."""
-    device = SimulatedDevice(steady(0.01))
+    device = SimulatedDevice(make_steady(0.01))
     monkeypatch.setattr(selftest, "open_device", lambda name: device)
     monkeypatch.setattr(selftest, "_interleave", lambda case, *rest: case)
 

@@ -69,7 +69,7 @@ def test_a_heavy_tail_is_heavy():
 def test_a_window_of_persistent_modes_has_four_switches_at_least():
     scenario = load_scenarios()["persistent modes"]
     for run in range(200):
-        course = scenario.make_device(run).durations.course
+        course = scenario.make_device(run).durations.time_series
         for begin_s in np.linspace(0.0, scenario.limit_s - 3.6, 50):
             assert course.switches(begin_s, begin_s + 3.6) >= 4
 

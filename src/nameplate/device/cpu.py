@@ -138,10 +138,10 @@ class CpuDevice(TorchDevice):
         larger = tuple(_make_probe(edge, dtype) for edge in _BEST_EDGES)
         return _make_probe(_PROBE_EDGE, dtype, larger)
 
-    def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
+    def capture(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """Return None: a CPU runs a launch when it is called, so there is nothing to capture."""
 
-    def kernels(self, launch: Launch) -> tuple[str, ...]:
+    def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Name the kernels of oneDNN and MKL and the operators of torch that the launch runs."""
         return name_cpu_kernels(launch)
 

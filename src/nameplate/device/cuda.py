@@ -194,7 +194,7 @@ class CudaDevice(TorchDevice):
         """Return None: a GPU's clock shows its conditions."""
         return None
 
-    def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
+    def capture(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """Return a CUDA graph of `count` launches, cycling through `launches`; None where capture fails.
 
         A launch that waits for the GPU can't be captured, for example; any refusal of torch or CUDA counts as
@@ -234,7 +234,7 @@ class CudaDevice(TorchDevice):
                 launch()
         return graph
 
-    def kernels(self, launch: Launch) -> tuple[str, ...]:
+    def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Name the CUDA kernels of the launch, from torch's profiler."""
 
         def run() -> None:

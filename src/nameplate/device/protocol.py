@@ -171,10 +171,10 @@ class Device(Described, Protocol):
     def probe(self, dtype: str) -> Probe | None:
         """Return a product that shows the present conditions; None where the device's clock shows them."""
 
-    def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
+    def capture(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """Return one launch that replays `count` of these without the host in between; None: not possible."""
 
-    def kernels(self, launch: Launch) -> tuple[str, ...]:
+    def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Launch once, untimed, and name the kernels that ran; empty where they can't be named."""
 
     def idle(self, seconds: float) -> None:

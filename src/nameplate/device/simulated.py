@@ -1,13 +1,13 @@
-"""A device with a known truth: durations come from a law and a seed, and its clock is virtual.
+"""A device with a known truth: durations follow a law and a seed, and its clock is virtual.
 
-It goes through the same `Device` interface as a real one, so what is tested with it is the real engine. No
-launch is executed and no time is waited for: virtual time moves by what is timed, and by what the device is
-told that a host spends between batches.
+It implements the same `Device` protocol as a real one, so tests with it run the real engine. No launch is
+executed and no time is waited for: virtual time advances by the batches that are timed, and by the time that
+the host is told to spend between batches.
 
-A device is put together from parts, each of which may be left out: the `Law` of its launches, the load of
-others on its cores, a `Driver` that holds a GPU's clock down and counts it, a timer's step, and the moments
-at which it dies or corrupts. It remembers every batch as it truly was, so that the truth of any window is a
-sum.
+A device is put together from parts, all but the first optional: the `Law` of its launches, the load of others
+on its cores, a `Driver` that lowers a GPU's clock and counts the throttling, a timer's step, and the moments
+at which it fails or corrupts results. It remembers every batch as it truly was, so that the truth of any
+window is a sum.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.device.protocol import Counters, Probe, Timing
-from nameplate.device.simulated_law import Course, Durations, Floats, Law, Steps
+from nameplate.device.simulated_law import Durations, Floats, Law, Steps, TimeSeries
 from nameplate.record import Batch
 from nameplate.specs.rating import Figure, Rating
 from nameplate.telemetry.gpu import POLICIES, GpuReading
@@ -32,7 +32,7 @@ from nameplate.workload import Launch
 if TYPE_CHECKING:
     import torch
 
-# What holds a clock down, and the driver's word for it.
+# What throttles a clock, and the driver's word for it.
 Policy = Literal["power", "software_thermal", "hardware_thermal", "power_brake"]
 _REASONS: dict[Policy, str] = {
     "power": "sw_power_cap",
@@ -42,18 +42,18 @@ _REASONS: dict[Policy, str] = {
 }
 _TELEMETRY_S = 0.1
 _SAME_S = 1e-9  # two readings of one moment differ by rounding alone
-_FINEST_STEPS = 512  # that a batch is cut into, where what changes with time is followed through it
+_FINEST_STEPS = 512  # steps in which a batch is integrated, where its speed changes with time
 
 
 @dataclass(frozen=True)
 class Driver:
-    """What makes the device a GPU: a clock that is held down, and a driver that counts by what and how long.
+    """A GPU's clock and its driver, which counts throttling by policy.
 
-    `clock` is a fraction of `rated_mhz` over time (None: all of it); `policy` holds it down from
-    `held_from_s` on.
+    `clock` is a fraction of `rated_mhz` over time (None: always 1). From `held_from_s` on, the driver counts
+    throttling by `policy`.
     """
 
-    clock: Course | None = None
+    clock: TimeSeries | None = None
     policy: Policy | None = None
     held_from_s: float = 0.0
     rated_mhz: float = 1410.0
@@ -61,14 +61,14 @@ class Driver:
     temperature_c: int = 60
 
     def readings(self, at_s: Floats) -> list[GpuReading]:
-        """What the driver tells at each moment: nobody else is on the GPU, and every counter is there."""
+        """Return the reading at each moment: no other process on the GPU, and every counter present."""
         clocks = np.ones_like(at_s) if self.clock is None else self.clock(at_s)
         return [self._reading(at, clock) for at, clock in zip(at_s.tolist(), clocks.tolist(), strict=True)]
 
     def _reading(self, at_s: float, clock: float) -> GpuReading:
         held_s = 0.0 if self.policy is None else max(at_s - self.held_from_s, 0.0)
         reasons = (_REASONS[self.policy],) if self.policy is not None and held_s > 0 else ()
-        told = {
+        values = {
             "uuid": "simulated",
             "at_s": at_s,
             "sm_clock_mhz": round(self.rated_mhz * clock),
@@ -83,15 +83,15 @@ class Driver:
             "own_processes_seen": 1,
             "pids_match": True,
         }
-        return GpuReading.model_validate(told)
+        return GpuReading.model_validate(values)
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One batch as it truly was, beside what the timer said of it.
+class TrueBatch:
+    """One batch: its time by the device's timer, and the truth behind it.
 
-    `expected_s` is what its launches together should take: all of it but the noise, so its truth.
-    `variance_s2` is the noise's, of their sum. `launch_s` is each launch, where the device keeps them.
+    `expected_s` is the true time of all launches together, without noise; `variance_s2` is the variance that
+    noise adds to it. `launch_s` has each launch, where the device keeps them.
     """
 
     start_s: float
@@ -104,22 +104,22 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Replay:
-    """A launch that replays `count` launches without the host between them."""
+    """A launch that replays `count` launches without the host in between."""
 
     count: int
 
     def __call__(self) -> None:
-        """Do nothing: the device draws what it takes."""
+        """Do nothing: the device draws the time it takes."""
 
 
 @dataclass
 class SimulatedDevice:
-    """A device whose launches take what its law says; a bare function of durations is a law without a truth.
+    """A device whose launches follow its law; a plain function of durations is a law without a known truth.
 
-    Others' work slows a launch as if what is left of the cores did it alone: cores ÷ (cores − load). With a
-    `timer_resolution_s` every reading of the clock is cut off to whole steps. With a `host_launch_s` the
-    host takes so long to hand over each launch, and none can take less. `between_s` is what the host spends
-    between batches on average (exponential), so that a coarse timer isn't in step with them.
+    The work of others slows a launch by cores ÷ (cores − load). With a `timer_resolution_s` every reading of
+    the clock is truncated to whole steps. With a `host_launch_s` the host takes so long to enqueue each
+    launch, and no launch takes less. `between_s` is the mean time that the host spends between batches
+    (exponential), so that batches don't keep in step with a coarse timer.
     """
 
     durations: Law | Durations
@@ -139,7 +139,7 @@ class SimulatedDevice:
     dies_at_s: float = math.inf
     corrupts_at_s: float = math.inf
     keep_launches: bool = False
-    trace: list[Drawn] = field(default_factory=list)
+    trace: list[TrueBatch] = field(default_factory=list)
     _now_s: float = 0.0
     _generator: np.random.Generator = field(init=False)
     _read: list[Counters] = field(init=False, default_factory=list)
@@ -155,16 +155,16 @@ class SimulatedDevice:
 
     @property
     def torch_device(self) -> torch.device:
-        """The CPU, by its name alone: torch takes a second to import, and nothing is allocated."""
+        """The CPU, as a name only: torch takes a second to import, and nothing is allocated."""
         return cast("torch.device", "cpu")
 
     @property
     def corrupted(self) -> bool:
-        """Whether what it computes now is wrong."""
+        """Whether its results are wrong by now."""
         return self._now_s >= self.corrupts_at_s
 
     def clock(self) -> float:
-        """Virtual seconds, in whole steps of the timer."""
+        """Return virtual seconds, in whole steps of the timer."""
         return float(self._stamps(np.asarray(self._now_s)))
 
     def time_batch(
@@ -175,7 +175,10 @@ class SimulatedDevice:
         per_sample: int,
         flush: bool = False,
     ) -> Timing:
-        """Draw the durations of a batch and move the clock on by their sum; a device that has died raises."""
+        """Draw the durations of a batch and advance the clock by their sum.
+
+        Raises RuntimeError, as torch does, once the device has failed.
+        """
         if self.between_s:
             self._now_s += self._generator.exponential(self.between_s)
         begin_s, replay = self._now_s, launches[0]
@@ -197,7 +200,7 @@ class SimulatedDevice:
             None if host_s is None else host_s * each.size,
         )
         self.trace.append(
-            Drawn(
+            TrueBatch(
                 timing.start_s,
                 timing.elapsed_s,
                 timing.launches,
@@ -208,10 +211,10 @@ class SimulatedDevice:
         )
         return timing
 
-    def window(self, batches: Sequence[Batch]) -> list[Drawn]:
-        """What a record's batches truly were. Raises ValueError where they aren't this device's.
+    def window(self, batches: Sequence[Batch]) -> list[TrueBatch]:
+        """Return the truth of a record's batches; one of them may be several neighbouring batches merged.
 
-        A record's batch may be several neighbouring ones put together.
+        Raises ValueError where they aren't this device's.
         """
         for first in range(len(self.trace)):
             found = self._matched(self.trace[first:], batches)
@@ -220,40 +223,40 @@ class SimulatedDevice:
         raise ValueError(f"none of the {len(self.trace)} batches drawn begins this window of {len(batches)}")
 
     def counters(self) -> Counters:
-        """Totals that follow from the virtual clock: every core busy with this work or that of others."""
+        """Return totals by the virtual clock: every core is busy with this work or that of others."""
         self._read += self._rows(np.asarray([self._now_s]))
         return self._read[-1]
 
     def timeline(self, since_s: float) -> tuple[Counters, ...]:
-        """Rows ten times a second, and those of `counters`."""
+        """Return rows ten times a second, and those of `counters`."""
         first, last = math.ceil(since_s / _TELEMETRY_S), math.floor(self._now_s / _TELEMETRY_S)
         rows = self._rows(np.arange(first, last + 1, dtype=float) * _TELEMETRY_S)
         rows += (row for row in self._read if row.at_s >= since_s)
         return tuple(sorted(rows, key=lambda row: row.at_s))
 
     def probe(self, dtype: str) -> Probe | None:
-        """None: its truth is known without one."""
+        """Return None: the truth is known without a probe."""
         return None
 
-    def captured(self, launches: Sequence[Launch], count: int) -> Launch | None:
-        """A graph of `count` launches, where handing launches over takes the host time."""
+    def capture(self, launches: Sequence[Launch], count: int) -> Launch | None:
+        """Return a graph of `count` launches, where enqueuing takes the host time."""
         return None if self.host_launch_s is None else Replay(count)
 
-    def kernels(self, launch: Launch) -> tuple[str, ...]:
-        """None: nothing runs."""
+    def name_kernels(self, launch: Launch) -> tuple[str, ...]:
+        """Return no names: nothing runs."""
         return ()
 
     def idle(self, seconds: float) -> None:
-        """Let so much virtual time pass."""
+        """Advance the virtual time."""
         self._now_s += seconds
 
     def synchronize(self) -> None:
-        """Nothing to wait for."""
+        """Return at once: nothing runs."""
 
     @staticmethod
-    def _matched(trace: Sequence[Drawn], batches: Sequence[Batch]) -> list[Drawn]:
-        """The batches of the trace that make up these, where the first of both is the same; else none."""
-        found: list[Drawn] = []
+    def _matched(trace: Sequence[TrueBatch], batches: Sequence[Batch]) -> list[TrueBatch]:
+        """The batches of the trace that make up these, assuming the first of both is the same; else none."""
+        found: list[TrueBatch] = []
         place = 0
         for batch in batches:
             begin_s = trace[0].start_s + batch.start_s - _SAME_S
@@ -270,7 +273,7 @@ class SimulatedDevice:
         return found
 
     def _draw(self, begin_s: float, count: int, host_s: float | None) -> tuple[Floats, float, float]:
-        """Seconds of each launch, what all together should take, and the variance of that."""
+        """Seconds of each launch, the true time of all together, and the variance of their noise."""
         law = self.durations
         if not isinstance(law, Law):
             each = law(begin_s, count, self._generator) * self._slowdown(np.asarray([begin_s]))
@@ -283,10 +286,10 @@ class SimulatedDevice:
         return each, float(expected.sum()), variance_s2
 
     def _expected(self, law: Law, begin_s: float, count: int) -> Floats:
-        """Seconds that launches in a row should take, the first beginning at `begin_s`."""
-        if not (law.course or self._clock or self.foreign_cores or self.stolen_cores):
+        """True seconds of launches in a row, the first beginning at `begin_s`."""
+        if not (law.time_series or self._clock or self.foreign_cores or self.stolen_cores):
             return np.full(count, law.launch_s)
-        # Launches done by a moment are the integral of their rate; one ends where it passes a whole number.
+        # The number of launches done is the integral of their rate: a launch ends at each whole number.
         span_s, done = 0.0, np.zeros(1)
         while done[-1] < count:
             span_s = 1.1 * max(span_s, count * float(self._at(law, np.asarray([begin_s]))[0]))
@@ -296,17 +299,17 @@ class SimulatedDevice:
         return np.diff(np.interp(np.arange(count + 1), done, at_s))
 
     def _at(self, law: Law, at_s: Floats) -> Floats:
-        course = 1.0 if law.course is None else law.course(at_s)
+        course = 1.0 if law.time_series is None else law.time_series(at_s)
         return np.full_like(at_s, law.launch_s) * course * self._slowdown(at_s)
 
     def _slowdown(self, at_s: Floats) -> Floats:
-        """What a launch begun at each instant takes, for clock and load, of what it would by itself."""
+        """The factor by which clock and load lengthen a launch begun at each instant."""
         taken = _level(self.foreign_cores, at_s) + _level(self.stolen_cores, at_s)
         clock = 1.0 if self._clock is None else self._clock(at_s)
         return np.asarray(self.cores / (self.cores - taken) / clock)
 
     @property
-    def _clock(self) -> Course | None:
+    def _clock(self) -> TimeSeries | None:
         return None if self.driver is None else self.driver.clock
 
     def _own_cpu_s(self, begin_s: float, end_s: ArrayLike) -> Floats:
@@ -316,9 +319,10 @@ class SimulatedDevice:
     def _rows(self, at_s: Floats) -> list[Counters]:
         own_s, stolen_s = self._own_cpu_s(0.0, at_s), _area(self.stolen_cores, 0.0, at_s)
         busy_s = own_s + _area(self.foreign_cores, 0.0, at_s)
-        told = zip(at_s.tolist(), own_s.tolist(), busy_s.tolist(), stolen_s.tolist(), strict=True)
+        totals_at = zip(at_s.tolist(), own_s.tolist(), busy_s.tolist(), stolen_s.tolist(), strict=True)
         return [
-            Counters(*totals, tick_s=0.0, gpu=gpu) for totals, gpu in zip(told, self._gpu(at_s), strict=True)
+            Counters(*totals, tick_s=0.0, gpu=gpu)
+            for totals, gpu in zip(totals_at, self._gpu(at_s), strict=True)
         ]
 
     def _gpu(self, at_s: Floats) -> Sequence[GpuReading | None]:
@@ -352,7 +356,7 @@ def _area(load: float | Steps, begin_s: float, end_s: ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class SimulatedCheck:
-    """Every result that is looked at is right."""
+    """A check that every result passes."""
 
     reference: str = "fp64"
     error: float = 0.1
@@ -362,9 +366,9 @@ class SimulatedCheck:
 
 @dataclass(frozen=True)
 class SimulatedPrepared:
-    """A workload that allocates nothing; what it would have computed has other bits once its device corrupts.
+    """A workload that allocates nothing. Once its device corrupts results, its digest changes.
 
-    Its check passes all the same: a check samples, and what it misses is the harder case.
+    Its check passes all the same, as that of a check that samples and misses the error.
     """
 
     device: SimulatedDevice
@@ -382,11 +386,11 @@ class SimulatedPrepared:
         """Nothing to compute."""
 
     def check(self) -> SimulatedCheck:
-        """What is looked at is right."""
+        """Return a check that passes."""
         return SimulatedCheck()
 
     def digest(self) -> str:
-        """The same for every result that is right."""
+        """Return the same digest for every right result."""
         return "wrong" if self.device.corrupted else "right"
 
 
@@ -409,20 +413,20 @@ class SimulatedWork:
 
     @property
     def dimensions(self) -> dict[str, int | float | str]:
-        """None worth naming."""
+        """None."""
         return {}
 
     @property
     def resident_bytes(self) -> int:
-        """What it moves."""
+        """As many as it moves."""
         return self.bytes
 
     def unsupported(self, device: torch.device) -> str | None:
-        """Runs anywhere."""
+        """Return None: it runs anywhere."""
         return None
 
     def pilot(self) -> None:
-        """None: it can be tried directly."""
+        """Return None: it can be tried directly."""
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> SimulatedPrepared:
         """Allocate nothing."""

@@ -1,4 +1,4 @@
-"""Parts of simulated devices: how a factor on launches, a clock or a load on cores goes over virtual time."""
+"""The truth of a simulated device: how long launches take, and factors and loads that change over time."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-# Given instants in virtual seconds: the value at each.
-Course = Callable[[Floats], Floats]
+# From instants in virtual seconds to the value at each.
+TimeSeries = Callable[[Floats], Floats]
+# From virtual time in seconds, a number of launches and a generator to the seconds of each launch.
+Durations = Callable[[float, int, np.random.Generator], Floats]
 
 
 @dataclass(frozen=True)
 class Drift:
-    """A course that grows by `per_s` of its value at 0, each second."""
+    """A time series that grows by `per_s` of its value at 0, each second."""
 
     per_s: float
 
     def __call__(self, at_s: Floats) -> Floats:
-        """The factor at each instant."""
+        """Return the factor at each instant."""
         return 1 + self.per_s * at_s
 
 
 @dataclass(frozen=True)
 class Decay:
-    """A clock that falls from 1 to `settled` with time constant `tau_s`, and swings about that on the way.
+    """A clock that falls from 1 to `settled` with time constant `tau_s`, and oscillates about that curve.
 
-    The swing grows as the fall does, so that the clock never passes 1.
+    The oscillation grows with the fall, so that the clock never exceeds 1.
     """
 
     settled: float
@@ -39,14 +41,14 @@ class Decay:
     period_s: float = 1.0
 
     def __call__(self, at_s: Floats) -> Floats:
-        """The clock at each instant, as a fraction of the rated one."""
+        """Return the clock at each instant, as a fraction of the rated one."""
         fallen = -np.expm1(-at_s / self.tau_s)
         swing = self.amplitude * np.sin(2 * math.pi / self.period_s * at_s)
         return np.asarray(1 - (1 - self.settled - swing) * fallen)
 
 
 class Steps:
-    """A course in steps: `levels[i]` from `begins_s[i]` on; the first from ever, the last for ever."""
+    """A time series in steps: `levels[i]` from `begins_s[i]` on; the first also before, the last for ever."""
 
     def __init__(self, begins_s: Sequence[float] | Floats, levels: Sequence[float] | Floats) -> None:
         self._begins_s = np.asarray(begins_s, dtype=float)
@@ -54,38 +56,39 @@ class Steps:
         self._areas = np.concatenate(([0.0], np.cumsum(self._levels[:-1] * np.diff(self._begins_s))))
 
     def __call__(self, at_s: Floats) -> Floats:
-        """The level at each instant."""
-        return np.asarray(self._levels[self._step(at_s)])
+        """Return the level at each instant."""
+        return np.asarray(self._levels[self._index(at_s)])
 
     def area(self, begin_s: float, end_s: ArrayLike) -> Floats:
-        """The integral from `begin_s` to each of `end_s`: a number of cores gives CPU seconds."""
+        """Return the integral from `begin_s` to each of `end_s`: CPU seconds where the level is in cores."""
         return self._area_to(np.asarray(end_s)) - self._area_to(np.asarray(begin_s))
 
     def switches(self, begin_s: float, end_s: float) -> int:
-        """How often it changes in between."""
+        """Return the number of changes of level in between."""
         return int(np.count_nonzero((self._begins_s[1:] > begin_s) & (self._begins_s[1:] <= end_s)))
 
-    def _step(self, at_s: Floats) -> NDArray[np.intp]:
+    def _index(self, at_s: Floats) -> NDArray[np.intp]:
         return np.maximum(np.searchsorted(self._begins_s, at_s, side="right") - 1, 0)
 
     def _area_to(self, at_s: Floats) -> Floats:
-        step = self._step(at_s)
-        return np.asarray(self._areas[step] + self._levels[step] * (at_s - self._begins_s[step]))
+        index = self._index(at_s)
+        return np.asarray(self._areas[index] + self._levels[index] * (at_s - self._begins_s[index]))
 
 
-def constant(level: float) -> Steps:
-    """A course that never changes."""
+def make_constant(level: float) -> Steps:
+    """Return a time series that never changes."""
     return Steps([0.0], [level])
 
 
-def switching(
+def make_switching(
     levels: Sequence[float], dwell_s: Sequence[float], until_s: float, generator: np.random.Generator
 ) -> Steps:
-    """Go round `levels` from a random one, staying at level i for `dwell_s[i]` × a uniform 0.5 … 1.5.
+    """Return a time series that cycles through `levels` from a random one until `until_s`.
 
-    Uniform, so that how often it switches in a given time has a floor; the first stay is cut at a random
+    It stays at level i for `dwell_s[i]` × a uniform draw from 0.5 to 1.5. The first stay is cut at a random
     point, as if it had begun before.
     """
+    # Uniform draws, so that the number of switches in a given time has a lower bound.
     first = int(generator.integers(len(levels)))
     shortest_s = 0.5 * sum(dwell_s) / len(dwell_s)
     order = (first + np.arange(math.ceil(until_s / shortest_s) + 2)) % len(levels)
@@ -94,17 +97,13 @@ def switching(
     return Steps(np.concatenate(([0.0], np.cumsum(stays_s)[:-1])), np.asarray(levels)[order])
 
 
-# Given the virtual time in seconds, a number of launches and a generator: seconds of each launch.
-Durations = Callable[[float, int, np.random.Generator], Floats]
-
-
 @dataclass(frozen=True)
 class Noise:
-    """What one launch takes beside what it should, independent of its neighbours; 1 on average.
+    """The random factor of each launch, independent of its neighbours, with mean 1.
 
-    A launch is at one of `levels`, each as likely, with a Gaussian body of relative standard deviation `sd`;
-    a share `tail_share` of launches is interrupted for an exponential time of mean `tail_excess` (of a
-    launch). All of it is then divided by its own mean.
+    A launch is at one of `levels`, each equally likely, with Gaussian noise of relative standard deviation
+    `sd`. A share `tail_share` of launches is interrupted for an exponential time of mean `tail_excess` (of a
+    launch). The sum is divided by its own mean.
     """
 
     sd: float = 0.0
@@ -125,7 +124,7 @@ class Noise:
         return float(np.mean(self.levels)) + self.tail_share * self.tail_excess
 
     def factors(self, count: int, generator: np.random.Generator) -> Floats:
-        """Draw `count` factors of mean 1. A body beyond 1 ± 0.99 is cut there: no launch takes no time."""
+        """Draw `count` factors of mean 1. Gaussian noise is cut at −0.99: every launch takes time."""
         drawn = np.ones(count)
         if self.sd:
             drawn += generator.standard_normal(count) * self.sd
@@ -141,18 +140,18 @@ class Noise:
 
 @dataclass(frozen=True)
 class Law:
-    """Seconds of a launch: `launch_s` × what `course` was while it ran × `noise`."""
+    """Seconds of a launch: `launch_s` × the value of `time_series` while it runs × `noise`."""
 
     launch_s: float
     noise: Noise = field(default_factory=Noise)
-    course: Course | None = None
+    time_series: TimeSeries | None = None
 
     def __call__(self, now_s: float, count: int, generator: np.random.Generator) -> Floats:
-        """Draw launches that all begin at one moment: `Durations`, as any function of one's own."""
-        course = 1.0 if self.course is None else float(self.course(np.asarray(now_s)))
-        return self.launch_s * course * self.noise.factors(count, generator)
+        """Draw the seconds of launches that all begin at one moment."""
+        factor = 1.0 if self.time_series is None else float(self.time_series(np.asarray(now_s)))
+        return self.launch_s * factor * self.noise.factors(count, generator)
 
 
-def steady(launch_s: float, relative_noise: float = 0.0) -> Law:
-    """Every launch takes `launch_s`, with Gaussian noise of that relative standard deviation."""
+def make_steady(launch_s: float, relative_noise: float = 0.0) -> Law:
+    """Return a law in which every launch takes `launch_s`, with Gaussian noise of that relative SD."""
     return Law(launch_s, Noise(relative_noise))

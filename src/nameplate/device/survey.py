@@ -1,7 +1,7 @@
-"""Every device of this machine without opening one: what it is taken for, and what stands in its way.
+"""Finds the devices of this machine: opens the one that a flag names, or surveys all without opening them.
 
-GPUs come first, as torch numbers them (`cuda:0`); then those that the driver alone sees, as NVML does
-(`nvml:0`, its MIG slices `nvml:0:0`); the CPU is last.
+A survey lists GPUs first, as torch numbers them (`cuda:0`), then those that only the driver sees, as NVML
+numbers them (`nvml:0`, its MIG slices `nvml:0:0`), and the CPU last.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from nameplate.telemetry.host import read_cpu_totals
 from nameplate.telemetry.nvml import NvmlClient
 from nameplate.telemetry.nvml_library import plain_uuid
 
-# Past these a neighbour shows in a figure: what a record is called `contended` for is 5 % of the cores now.
+# Above these, other work may change a figure. A record is `contended` from 5 % of the cores on.
 _BUSY_SHARE = 0.1
 _STEAL_SHARE = 0.01
 _PASSIVE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 
 
 @dataclass
-class Seen:
-    """One device. `health` is what its driver reports amiss, `in_the_way` what else spoils a measurement.
+class SurveyedDevice:
+    """One device as seen without opening it.
 
-    `unusable` is why torch can't measure it, None where it can.
+    `health` has the faults that its driver reports, `in_the_way` other obstacles to a measurement. `unusable`
+    says why torch can't measure it; None where it can.
     """
 
     name: str
@@ -60,9 +61,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Survey:
-    """The devices, and what NVML and torch are here. `nvml_absent` is why NVML told less than it could."""
+    """The devices, and the versions of NVML and torch. `nvml_absent` says why NVML gave less than usual."""
 
-    devices: tuple[Seen, ...]
+    devices: tuple[SurveyedDevice, ...]
     torch: str
     driver: str | None = None
     cuda_driver: str | None = None
@@ -71,61 +72,46 @@ class Survey:
 
 
 def survey() -> Survey:
-    """Look at every device. A missing or hung NVML costs what it would have told, and is in the result.
+    """Survey every device. Where NVML is missing or hangs, its figures are None and the result says why.
 
-    Raises InputError for a deadline in the environment that is none.
+    Raises InputError for a bad deadline in the environment.
     """
     with cuda.open_nvml() as nvml:
-        # One by one first: a card that hangs NVML costs the others nothing that was read before it.
-        usable = [_usable_gpu(index, nvml) for index in range(_torch_count())]
-        hidden = _other_gpus([seen.identity for seen in usable], nvml)
-        devices = (*usable, *hidden, cpu(CpuDevice()))
+        # One card at a time: if one hangs NVML, what was read of the others before is kept.
+        usable = [_survey_torch_gpu(index, nvml) for index in range(_count_torch_gpus())]
+        hidden = _find_other_gpus([seen.identity for seen in usable], nvml)
+        devices = (*usable, *hidden, survey_cpu(CpuDevice()))
         return Survey(
             devices, cuda.describe_torch_build(), nvml.driver, nvml.cuda_driver, nvml.count, nvml.absent
         )
 
 
 def survey_one(name: str) -> Survey:
-    """The one device that `bench run --device NAME` would open; for the CPU no driver is asked.
+    """Survey the one device that `bench run --device NAME` would open. For the CPU no driver is asked.
 
     Raises InputError as `open_device` does.
     """
     opened = open_device(name)
     if isinstance(opened, CpuDevice):
-        return Survey((cpu(opened),), cuda.describe_torch_build())
+        return Survey((survey_cpu(opened),), cuda.describe_torch_build())
     whole = survey()
     return replace(whole, devices=tuple(seen for seen in whole.devices if seen.name == opened.name))
 
 
-def _torch_count() -> int:
+def _count_torch_gpus() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _usable_gpu(index: int, nvml: NvmlClient) -> Seen:
+def _survey_torch_gpu(index: int, nvml: NvmlClient) -> SurveyedDevice:
     identity = cuda.read_identity(index, nvml)
     facts = None if identity.uuid is None else nvml.facts(identity.uuid)
-    reading = None if facts is None or facts.uuid is None else nvml.reading(facts.uuid)
-    if facts is None:
-        reason = nvml.absent or _("it has none of this UUID")
-        nothing = _("NVML tells nothing of this GPU ({reason}): see what nvidia-smi says", reason=reason)
-        said: tuple[str, ...] = (nothing,)
-    else:
-        said = tuple(describe_problems(facts, reading))
-    return Seen(
-        f"cuda:{index}",
-        identity,
-        cuda.rate(identity),
-        said,
-        tuple(_unjudged(reading)),
-        reading=reading,
-        facts=facts,
-    )
+    return _survey_gpu(f"cuda:{index}", identity, facts, nvml)
 
 
-def _other_gpus(usable: Sequence[Identity], nvml: NvmlClient) -> Iterator[Seen]:
-    """What NVML sees beside what torch does."""
+def _find_other_gpus(usable: Sequence[Identity], nvml: NvmlClient) -> Iterator[SurveyedDevice]:
+    """The GPUs that NVML sees and torch doesn't."""
     taken = {plain_uuid(one.uuid) for one in usable if isinstance(one, CudaIdentity) and one.uuid}
     slices: dict[int, int] = {}
     for facts in nvml.gpus():
@@ -135,19 +121,29 @@ def _other_gpus(usable: Sequence[Identity], nvml: NvmlClient) -> Iterator[Seen]:
             slices[facts.index] += 1
             name = f"{name}:{number}"
         if facts.uuid is None or plain_uuid(facts.uuid) not in taken:
-            yield _unusable_gpu(name, facts, nvml)
+            yield _survey_gpu(name, cuda.identify_without_torch(facts), facts, nvml, _why_unusable(facts))
 
 
-def _unusable_gpu(name: str, facts: GpuFacts, nvml: NvmlClient) -> Seen:
-    identity = cuda.identify_without_torch(facts)
-    reading = None if facts.uuid is None else nvml.reading(facts.uuid)
-    return Seen(
+def _survey_gpu(
+    name: str,
+    identity: CudaIdentity,
+    facts: GpuFacts | None,
+    nvml: NvmlClient,
+    unusable: str | None = None,
+) -> SurveyedDevice:
+    reading = None if facts is None or facts.uuid is None else nvml.reading(facts.uuid)
+    if facts is None:
+        reason = nvml.absent or _("it has none of this UUID")
+        faults = [_("NVML tells nothing of this GPU ({reason}): see what nvidia-smi says", reason=reason)]
+    else:
+        faults = list(describe_problems(facts, reading))
+    return SurveyedDevice(
         name,
         identity,
         cuda.rate(identity),
-        tuple(describe_problems(facts, reading)),
-        tuple(_unjudged(reading)),
-        _why_unusable(facts),
+        tuple(faults),
+        tuple(_find_gaps(reading)),
+        unusable,
         reading,
         facts,
     )
@@ -165,8 +161,8 @@ def _why_unusable(facts: GpuFacts) -> str:
     return _("torch can't use it: driver {driver}, {torch}", driver=driver, torch=cuda.describe_torch_build())
 
 
-def _unjudged(reading: GpuReading | None) -> Iterator[str]:
-    """Evidence that a clean record needs and that can't be read here."""
+def _find_gaps(reading: GpuReading | None) -> Iterator[str]:
+    """Evidence that a clean record needs and that can't be read on this machine."""
     if reading is None or "*" in reading.absent:
         return
     if reading.pids_match is False:
@@ -181,14 +177,16 @@ def _unjudged(reading: GpuReading | None) -> Iterator[str]:
             yield _(text, what=_(what), reason=reason)
 
 
-def cpu(device: CpuDevice) -> Seen:
-    """The CPU, with what stands in its way now."""
+def survey_cpu(device: CpuDevice) -> SurveyedDevice:
+    """Survey the CPU, with the obstacles of this moment."""
     identity = device.identity
-    obstacles = find_cpu_obstacles(identity, _load_average(), read_cpu_totals(cpus=identity.affinity_cpus))
-    return Seen("cpu", identity, device.rating, in_the_way=tuple(obstacles))
+    obstacles = find_cpu_obstacles(
+        identity, _read_load_average(), read_cpu_totals(cpus=identity.affinity_cpus)
+    )
+    return SurveyedDevice("cpu", identity, device.rating, in_the_way=tuple(obstacles))
 
 
-def _load_average() -> float | None:
+def _read_load_average() -> float | None:
     try:
         return os.getloadavg()[0]
     except OSError:
@@ -198,11 +196,11 @@ def _load_average() -> float | None:
 def find_cpu_obstacles(
     identity: CpuIdentity, load: float | None, totals: tuple[float, float] | None
 ) -> Iterator[str]:
-    """What spoils a measurement on this host: a sentence each, with a number and a next step.
+    """Yield a sentence for each obstacle to a measurement on this host, with a number and a next step.
 
     `load` is the last minute's load average; `totals` are busy and stolen CPU seconds since boot.
     """
-    # The load is of the whole machine, so it is held against all of it.
+    # The load is that of the whole machine, so it is compared with all CPUs.
     if load is not None and load > _BUSY_SHARE * identity.logical_cpus:
         yield _(
             "load average is {load} on {count} CPUs: measure when others rest (top)",
@@ -215,10 +213,10 @@ def find_cpu_obstacles(
             "the hypervisor took {share} of the CPU time asked for since boot: measure on a dedicated host",
             share=percent(stolen),
         )
-    yield from _limits(identity)
+    yield from _find_limits(identity)
 
 
-def _limits(identity: CpuIdentity) -> Iterator[str]:
+def _find_limits(identity: CpuIdentity) -> Iterator[str]:
     allowed = len(identity.affinity_cpus or ()) or identity.logical_cpus
     if identity.quota_cpus and identity.quota_cpus < allowed:
         yield _(
@@ -242,19 +240,19 @@ def _limits(identity: CpuIdentity) -> Iterator[str]:
 _EXPECTED = "auto, cpu, cuda, cuda:N or all"
 
 
-def device_names(name: str = "auto") -> list[str]:
-    """The devices that a flag names: `auto` (a GPU where there is one, else the CPU), `cpu`, `cuda` (the
-    first), `cuda:N`, or `all` (every GPU, or the CPU where there is none).
+def find_device_names(name: str = "auto") -> list[str]:
+    """Return the devices that a flag names.
 
-    Raises InputError for an unknown name, for a GPU that isn't there, and for a GPU that NVML sees and torch
-    can't use: that is never a silent CPU run.
+    `auto` is the first GPU or else the CPU, `cuda` the first GPU, `all` every GPU or else the CPU; `cpu` and
+    `cuda:N` name one. Raises InputError for an unknown name and for a GPU that isn't there. Also where NVML
+    sees a GPU that torch can't use, so that the CPU is never measured by mistake.
     """
     if name == "cpu":
         return ["cpu"]
     match = re.fullmatch(r"cuda:(\d+)", name)
     if match is None and name not in ("auto", "cuda", "all"):
         raise InputError("unknown device", where="--device", got=name, expected=_EXPECTED)
-    count = _torch_count()
+    count = _count_torch_gpus()
     if count == 0:
         _refuse_unusable_gpu()
         if name in ("auto", "all"):
@@ -268,26 +266,26 @@ def device_names(name: str = "auto") -> list[str]:
 
 
 def describe(name: str) -> Described:
-    """What is known of `cpu` or `cuda:N` without opening it."""
+    """Return what is known of `cpu` or `cuda:N` without opening it."""
     if name == "cpu":
-        return CpuDevice()  # opening it takes nothing
+        return CpuDevice()  # opening it allocates nothing
     identity = cuda.read_identity(int(name.removeprefix("cuda:")))
-    return Seen(name, identity, cuda.rate(identity))
+    return SurveyedDevice(name, identity, cuda.rate(identity))
 
 
 def open_device(name: str = "auto") -> Device:
-    """Open the device that a flag names, the first where it names several.
+    """Open the device that a flag names; the first where it names several.
 
-    Raises InputError as `device_names` does.
+    Raises InputError as `find_device_names` does.
     """
-    first = device_names(name)[0]
+    first = find_device_names(name)[0]
     if first == "cpu":
         return CpuDevice()
     return cuda.CudaDevice(cuda.read_identity(int(first.removeprefix("cuda:"))))
 
 
 def _refuse_unusable_gpu() -> None:
-    """Raise where the driver shows a GPU that this build of torch can't use."""
+    """Raise InputError where the driver sees a GPU that this build of torch can't use."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # the user hides them
         return
     seen = cuda.find_driver_and_count()

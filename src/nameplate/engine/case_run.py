@@ -180,7 +180,7 @@ class CaseRun:
         if enqueue_share is None or enqueue_share < WORTH_A_GRAPH or self.sampler.flush:
             return
         with suppress(Exception):
-            launch = self.device.captured(self.sampler.launches, _GRAPH_LAUNCHES)
+            launch = self.device.capture(self.sampler.launches, _GRAPH_LAUNCHES)
             if launch is not None:
                 self.device.time_batch([launch], samples=1, per_sample=1)
                 timing = self.device.time_batch([launch], samples=_GRAPH_REPLAYS, per_sample=1)
@@ -193,7 +193,7 @@ class CaseRun:
         """
         if self.sampler.cost_s <= max(left_s, _SHORT_LAUNCH_S):
             with suppress(Exception):  # a profiler may raise anything; the figure doesn't need the names
-                self.kernels = self.device.kernels(self.sampler.launches[0])
+                self.kernels = self.device.name_kernels(self.sampler.launches[0])
 
 
 def describe_error(error: Exception) -> str:

@@ -11,7 +11,7 @@ from nameplate.base.language import _
 from nameplate.base.messages import Reason, render
 from nameplate.base.text import plain
 from nameplate.chain.published import find_best_gemm
-from nameplate.device.survey import Seen, Survey
+from nameplate.device.survey import Survey, SurveyedDevice
 from nameplate.report.view import Table, View, text_table
 
 # What the screen shows of an identity; JSON has everything, the flags of a CPU included.
@@ -53,7 +53,7 @@ def devices_document(survey: Survey) -> dict[str, Any]:
     }
 
 
-def _device(seen: Seen) -> dict[str, Any]:
+def _device(seen: SurveyedDevice) -> dict[str, Any]:
     rating, reading = seen.rating, seen.reading
     now = None if reading is None else reading.model_dump(mode="json") | {"absent": _rendered(reading.absent)}
     return {

@@ -19,7 +19,7 @@ from nameplate.base.errors import InputError, NameplateError, OutputError, RunIn
 from nameplate.base.messages import Message, message
 from nameplate.device.host import set_default_threads
 from nameplate.device.protocol import Described
-from nameplate.device.survey import describe, device_names
+from nameplate.device.survey import describe, find_device_names
 from nameplate.engine.record_of import record_without_figures
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.run.job import (
@@ -103,7 +103,7 @@ def _begin(
     suite: Suite, options: Options, results: Path, seed: int, observer: Observer, begun_s: float
 ) -> Run:
     """Write the manifest of a new run, and measure it."""
-    devices = [_cases_of_new_run(name, suite, options) for name in device_names(options.device)]
+    devices = [_cases_of_new_run(name, suite, options) for name in find_device_names(options.device)]
     expected = [Expected(case=case.id, device=each.device.name) for each in devices for case in each.cases]
     manifest = Manifest(
         run=store.new_run_id(suite.name),
@@ -153,7 +153,7 @@ def _resume(folder: Path, suite: str | None, flags: Options, observer: Observer,
     manifest = run.manifest.model_copy(update={"options": options})
     names = list(dict.fromkeys(each.device for each in run.missing))
     if flags.device not in ("auto", "all"):
-        names = device_names(flags.device)
+        names = find_device_names(flags.device)
     described = [describe(name) for name in names]
     devices = [_DeviceCases(device, cases_of_run(run, device)) for device in described]
     return _measure(folder, manifest, devices, observer, begun_s)

@@ -14,7 +14,16 @@ from pydantic import Field
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.device.simulated import Driver, Policy, SimulatedDevice
-from nameplate.device.simulated_law import Course, Decay, Drift, Law, Noise, Steps, constant, switching
+from nameplate.device.simulated_law import (
+    Decay,
+    Drift,
+    Law,
+    Noise,
+    Steps,
+    TimeSeries,
+    make_constant,
+    make_switching,
+)
 from nameplate.record import Status, Verdict
 
 _FULL_SPEED_TFLOPS = 1.0  # of a launch that nothing slows: every scenario has the same truth
@@ -48,7 +57,7 @@ class GpuDriver(FrozenModel):
 
     def make_driver(self) -> Driver:
         """Return the simulated device's driver."""
-        clock: Course | None = None
+        clock: TimeSeries | None = None
         if self.tau_s is not None:
             clock = Decay(self.settled, self.tau_s, self.amplitude, self.period_s)
         elif self.settled < 1:
@@ -133,19 +142,19 @@ class Scenario(FrozenModel):
             keep_launches=True,
         )
 
-    def _make_course(self, generator: np.random.Generator) -> Course | None:
+    def _make_course(self, generator: np.random.Generator) -> TimeSeries | None:
         if self.modes is None:
             return Drift(self.drift_per_s) if self.drift_per_s else None
         if self.modes.dwell_s is None:
-            return constant(float(generator.choice(self.modes.levels)))
+            return make_constant(float(generator.choice(self.modes.levels)))
         dwell_s = [self.modes.dwell_s] * len(self.modes.levels)
-        return switching(self.modes.levels, dwell_s, self.limit_s, generator)
+        return make_switching(self.modes.levels, dwell_s, self.limit_s, generator)
 
     def _make_load(self, generator: np.random.Generator) -> float | Steps:
         if self.bursts is None:
             return 0.0
         levels, dwell_s = (0.0, self.bursts.cores), (self.bursts.idle_s, self.bursts.busy_s)
-        return switching(levels, dwell_s, self.limit_s, generator)
+        return make_switching(levels, dwell_s, self.limit_s, generator)
 
 
 class _ScenarioFile(FrozenModel):
