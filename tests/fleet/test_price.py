@@ -214,7 +214,7 @@ def test_the_chain_says_where_each_link_comes_from_and_how_far_it_reaches():
         "its FLOPs were counted by another convention; by Megatron's it lies between 0.584 and 0.642" in notes
     )
     assert "measured on A100 SXM 80GB, the same silicon; stands in for NVIDIA A800 SXM4 80GB" in notes
-    assert "over links of 600 GB/s; here they have 400," in notes
+    assert "over links of 600 GB/s; the effect of 400 here" in notes
     assert "measured on 8 devices" in notes
     assert "the bf16 derate serves fp16: both are rated 312" in notes
 

@@ -1,10 +1,10 @@
-"""Fleets: parts × count, what they deliver of their nominal EFLOPS, what they draw, and what that costs.
+"""Fleets: what they deliver of their nominal EFLOPS, what power they draw, and what that costs.
 
-`catalogue` gives the fleets, prices and assumptions, `cost` what each fleet delivers, draws and costs, and
-`validate` the chain beside published figures. The way back: `need` gives what delivered EFLOPS take of a part
-and `meet` of several, `afford` what money buys, `train` what a training run takes. `frame` makes a DataFrame
-of these, `from_frame` fleets of a DataFrame. Nothing is imported before it is used; torch never is, and
-pandas only for a frame.
+`catalogue` reads the fleets, prices and assumptions. `cost` computes what each fleet delivers, draws and
+costs, and `validate` compares the chain with published figures. `need` computes what delivered EFLOPS take of
+a part, `meet` of several, `afford` what a budget buys, `train` what a training run takes. `frame` makes a
+DataFrame of these, and `from_frame` makes fleets of one. A function's module is imported when it is first
+used; torch never is, and pandas only for a frame.
 """
 
 from __future__ import annotations
@@ -42,21 +42,7 @@ _HOMES = {
     "train": "training",
     "validate": "validation",
 }
-__all__ = [
-    "Catalogue",
-    "Cost",
-    "Fleet",
-    "Price",
-    "afford",
-    "catalogue",
-    "cost",
-    "frame",
-    "from_frame",
-    "meet",
-    "need",
-    "train",
-    "validate",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

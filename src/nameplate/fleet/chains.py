@@ -1,7 +1,7 @@
-"""The chain of a fleet: which links it takes, and what a reader must know of them.
+"""The chain of a fleet: which links it takes, with notes on them.
 
-It begins with the ratio of the part's two ratings. Links of a run of its part follow, then those that were
-asked for; without either, the derate that its part has by default.
+A chain begins with the ratio of the part's two ratings. Then come the links of a run of that part, and then
+those that were asked for. With neither, it takes the default derate of the part.
 """
 
 from __future__ import annotations
@@ -294,7 +294,7 @@ def _notes(link: Link, part: Part, cards: int | None, known: Registry) -> list[s
         notes.append(_(stands, device=link.device, part=part.name))
         theirs, mine = _interconnect_gb_s(known.parts.get(link.part or "")), _interconnect_gb_s(part)
         if link.to is Stage.SCALED and theirs and mine and theirs != mine:
-            over = N_("measured over links of {theirs} GB/s; here they have {mine}, which isn't included")
+            over = N_("measured over links of {theirs} GB/s; the effect of {mine} here isn't included")
             notes.append(_(over, theirs=stated(theirs), mine=stated(mine)))
     if link.to is Stage.SCALED and link.n_to is not None and cards is not None and cards > link.n_to:
         fewer = N_("measured on {count} devices; the further loss on more devices isn't included")

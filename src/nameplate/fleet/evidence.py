@@ -1,4 +1,4 @@
-"""What a run offers a fleet: the links of its part from trusted records, or why it offers none."""
+"""The links that a run gives a fleet, from its trusted records, or why it gives none."""
 
 from __future__ import annotations
 
