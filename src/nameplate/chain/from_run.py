@@ -21,6 +21,7 @@ from nameplate.stats.interval import Interval
 _BLOCK_SIZES = ("batch", "tokens", "heads", "head_dim")
 # A chain is of one dtype: the first of these in which a rated product was measured. Training runs in bf16.
 _PREFERRED_DTYPES = ("bf16", "fp16", "tf32", "fp32", "fp64")
+_PRODUCT_STAGES = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
 # Real work holds such values. Zeros draw less power, so their throughput says nothing of a model's.
 REAL_FILL = "normal"
 
@@ -48,6 +49,12 @@ class DeviceChain:
     device: str
     dtype: str
     stages: tuple[ReachedStage, ...]
+
+    @property
+    def best_product(self) -> Record:
+        """The record of the best matrix product: the sustained one where that was measured."""
+        products = [stage for stage in self.stages if stage.stage in _PRODUCT_STAGES]
+        return products[-1].records[0]  # every chain has a product
 
     def share_of_nominal(self, stage: ReachedStage) -> Interval:
         """The stage's throughput ÷ nominal, with the interval of its own figure."""

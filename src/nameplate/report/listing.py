@@ -13,7 +13,6 @@ from nameplate.base.formatting import UNKNOWN, duration, figure, percent
 from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.chain.from_run import find_chains, find_fastest_product, find_slowest
-from nameplate.chain.stage import Stage
 from nameplate.record import GRAVITY, Record
 from nameplate.report.labels import join_counted
 from nameplate.report.sections.identity import device_name
@@ -22,7 +21,6 @@ from nameplate.store.find import Library
 from nameplate.store.folder import Run, read_run
 from nameplate.store.manifest import parse_time
 
-_PRODUCTS = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
 _NOT_MEASURED = ("skipped", "failed")
 # What the row of a run has of its best product.
 _BEST_COLUMNS = (
@@ -88,7 +86,8 @@ def list_runs(library: Library) -> tuple[list[ListedRun], list[Path]]:
 def _list_run(run: Run, library: Library) -> ListedRun:
     manifest = run.manifest
     source = next(each for each in library.folders if run.folder.is_relative_to(each))
-    best = _best_of_chain(run) or find_fastest_product(run.records)
+    chain = find_slowest(find_chains(run.records))
+    best = chain.best_product if chain else find_fastest_product(run.records)
     outcomes = Counter[str](
         record.verdict if record.status == "ok" else record.status for record in run.records
     )
@@ -106,13 +105,6 @@ def _list_run(run: Run, library: Library) -> ListedRun:
         folder=str(run.folder),
         source=str(source),
     )
-
-
-def _best_of_chain(run: Run) -> Record | None:
-    """Return the last matrix product of the run's chain, sustained if measured; None without a chain."""
-    chain = find_slowest(find_chains(run.records))
-    products = [each for each in chain.stages if each.stage in _PRODUCTS] if chain else []
-    return products[-1].records[0] if products else None
 
 
 def list_table(runs: Sequence[ListedRun]) -> Table:

@@ -23,7 +23,6 @@ from nameplate.report.sections.throughput import measured_records
 from nameplate.report.view import Answer, translate_verdicts
 from nameplate.store.folder import Run
 
-_PRODUCTS = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
 # The advice for each verdict; `throttled` depends on the phase too (`_advise_on_throttling`).
 _ADVICE = {
     "unverified": N_(
@@ -69,7 +68,7 @@ def describe_run(run: Run) -> str:
     shown = find_slowest(found)
     if shown is None:
         return _describe_best(products)
-    return _describe_chain(products, shown, len(find_furthest(found)), len(run.manifest.devices))
+    return _describe_chain(shown, len(find_furthest(found)), len(run.manifest.devices))
 
 
 def _describe_best(products: Sequence[Record]) -> str:
@@ -93,14 +92,13 @@ def _describe_best(products: Sequence[Record]) -> str:
     )
 
 
-def _describe_chain(products: Sequence[Record], shown: DeviceChain, reaching: int, devices: int) -> str:
+def _describe_chain(shown: DeviceChain, reaching: int, devices: int) -> str:
     """Say what is left of nominal at each stage, what limited the best product, and which verdicts warn.
 
     `reaching` of the run's `devices` have a chain as long as the one shown.
     """
-    mine = [record for record in products if (record.device, record.dtype) == (shown.device, shown.dtype)]
-    rated = next(record.nominal_tflops for record in mine if record.nominal_tflops)
-    values = {"tflops": figure(rated), "dtype": shown.dtype, "parts": _and(_parts(shown))}
+    nominal = shown.stages[0].throughput.tflops.value
+    values = {"tflops": figure(nominal), "dtype": shown.dtype, "parts": _and(_parts(shown))}
     doubt = _(", ").join(map(translate_verdicts, _doubtful_verdicts(shown.stages)))
     said = [
         _("Nominal is {tflops} TFLOPS in {dtype}; this device delivers {parts}.", **values)
@@ -111,7 +109,7 @@ def _describe_chain(products: Sequence[Record], shown: DeviceChain, reaching: in
             slowest=describe_slowest(reaching, devices),
             **values,
         ),
-        *_describe_ceiling(mine, shown.stages),
+        *_describe_ceiling(shown.best_product),
         *([_("Don't rely on it yet: {doubt}.", doubt=doubt)] if doubt else []),
     ]
     return join_sentences(said)
@@ -142,11 +140,9 @@ def _doubtful_verdicts(reached: Sequence[ReachedStage]) -> list[str]:
     return sorted(found)
 
 
-def _describe_ceiling(products: Sequence[Record], reached: Sequence[ReachedStage]) -> Iterator[str]:
+def _describe_ceiling(best: Record) -> Iterator[str]:
     """Say what the best product's ceiling was, what lowered it, and how much of it the product reached."""
-    sources = [each.source for each in reached if each.stage in _PRODUCTS]
-    best = next((record for record in products if sources and record.case == sources[-1]), None)
-    if best is not None and best.ceiling_tflops is not None and best.normalized_efficiency is not None:
+    if best.ceiling_tflops is not None and best.normalized_efficiency is not None:
         yield _(
             "Under the conditions measured, its ceiling was {tflops} TFLOPS{lost}; that product reached "
             "{share} of it.",
