@@ -17,10 +17,11 @@ from nameplate.fleet.validation import validate, validate_goodput
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import devices_document, devices_view
 from nameplate.report.fleet.audit import audit_view
-from nameplate.report.fleet.costs import cost_view, list_rows, list_view, validation_view
+from nameplate.report.fleet.catalogue import list_rows, list_view
+from nameplate.report.fleet.costs import cost_view
 from nameplate.report.fleet.goodput import goodput_view
-from nameplate.report.fleet.goodput import validation_view as goodput_validation_view
 from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
+from nameplate.report.fleet.validation import chain_validation_view, goodput_validation_view
 from nameplate.report.listing import list_runs, list_table, suites_view
 from nameplate.report.run import make_report
 from nameplate.report.selftest import describe_failures, readings_table, repeated_table, simulated_table
@@ -73,7 +74,7 @@ def fleet_views():
     yield "fleet plan --part", training_view(train(part=[A800], **asked, **FEW))
     yield "fleet goodput", goodput_view([estimate_goodput(size) for size in load_goodput_file().sizes])
     yield "fleet goodput --validate", goodput_validation_view(validate_goodput())
-    yield "fleet validate", validation_view(validate())
+    yield "fleet validate", chain_validation_view(validate())
     yield "fleet audit", audit_view(audit())
 
 

@@ -177,7 +177,7 @@ OTHERWISE = {
     "fleet/catalogues.py": 1,  # the ends of an input, as one types them: 1e+12
     "fleet/goodput.py": 1,
     "fleet/training.py": 1,
-    "report/fleet/costs.py": 1,  # a cell of --csv
+    "report/fleet/csv_text.py": 1,  # a cell of --csv
     "report/sections/identity.py": 2,  # the flags of a command
 }
 

@@ -34,9 +34,9 @@ def test_a_need_is_answered_in_its_first_sentence(bench):
     for text in (
         "6,241 servers, RMB 5,928 M (nine draws in ten: ",
         "MW",
-        "delivered as far as `scaled`; goodput isn't in it yet",
+        "delivered counts the chain up to `scaled`; goodput isn't counted yet",
         "a100-sxm-80gb-scaled-7b-x8",
-        "What money and power follow from is in --json",
+        "The inputs of cost and power are in --json",
     ):
         assert text in said
 
@@ -59,13 +59,13 @@ def test_a_budget_is_ranked_and_says_which_parts_have_no_price(bench):
     assert said.startswith(
         "RMB 1,000 M buys 1,052 servers of A800 (8,416 cards), delivering 1.69 EFLOPS (nine"
     )
-    assert "no price is known of A100, H100: give one" in said
+    assert "The price of A100, H100 isn't known: give it" in said
     assert "no price of a server of nvidia-h100-sxm5-80gb is known" in said
     several = " ".join(bench(*BUDGET, "--price", f"{H100}=2000000")[1].split())
     assert several.startswith(
-        "RMB 1,000 M delivers most in H100, 100.0% of draws agreeing: EFLOPS by servers alone"
+        "RMB 1,000 M delivers most with H100 (in 100.0% of the draws). EFLOPS, if it is all spent on servers"
     )
-    assert "no price is known of A100: give one" in several
+    assert "The price of A100 isn't known: give it" in several
 
 
 def test_a_training_run_says_what_it_assumes_and_takes(bench):
@@ -83,7 +83,7 @@ def test_a_training_run_says_what_it_assumes_and_takes(bench):
         "FLOPs are counted by 6N: attention over 8,192 tokens isn't counted; it would be 31.0% of 6N.",
         "Where the spread comes from",
         "no experiments, failed runs, labelling or simulation",
-        "goodput isn't in it yet",
+        "goodput isn't counted yet",
         "depreciation, electricity and operation",
     ):
         assert text in said

@@ -357,8 +357,8 @@ def test_one_size_is_printed_with_interval_optimum_and_losses(bench):
     said = " ".join(done.out.split())
     assert (done.status, done.err) == (0, "")
     for text in (
-        "A job of 16,384 cards gets 86.4% (72.0% … 93.0%) out of its time: with a failure each 3.0 h",
-        "a checkpoint each 16 min, checkpoints cost 4.0%, lost work 4.2% and restarts 5.4%.",
+        "A job of 16,384 cards gets 86.4% (72.0% … 93.0%) out of its time. With a failure every 3.0 h",
+        "a checkpoint every 16 min, checkpoints cost 4.0%, lost work 4.2% and restarts 5.4%.",
         "0.0039 (0.00234 to 0.0065, lognormal); Meta's two A100 clusters",
         "none of the papers was read here in full",
     ):

@@ -147,7 +147,7 @@ def test_fleets_of_which_it_isnt_known_what_they_deliver_are_counted(a800_run):
     priced = price(a800_run())
     left = len(priced.costs) - len(priced.delivering)
     assert left > 0
-    assert f"Of {left} fleets it isn't known what they deliver" in table(priced).lead
+    assert f"What {left} more fleets deliver isn't known" in table(priced).lead
     assert len(table(priced).rows) == len(priced.delivering)
 
 

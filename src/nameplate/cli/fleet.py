@@ -46,7 +46,7 @@ def list_fleets(
 ) -> None:
     """List the fleets as their sources state them, and their number of cards."""
     from nameplate.fleet.catalogues import catalogue
-    from nameplate.report.fleet.costs import list_rows, list_view
+    from nameplate.report.fleet.catalogue import list_rows, list_view
 
     with output_language(lang, json=json, csv=csv):
         rows = list_rows(catalogue(fleets or (), parts=parts or ()), parts or ())

@@ -28,15 +28,15 @@ def validate(
 ) -> None:
     """Predict published end-to-end figures from others; exit with 1 if an error exceeds its bound."""
     from nameplate.fleet.validation import validate as compute
-    from nameplate.report.fleet.costs import failures, validation_view
+    from nameplate.report.fleet.validation import chain_validation_view, list_chain_failures
 
     with output_language(lang, json=json, csv=csv):
         checks = compute(bound=bound)
         if json or csv:
             print_rows([each.as_json() for each in checks], csv=csv)
         else:
-            show_view(validation_view(checks))
-    failed = failures(checks)
+            show_view(chain_validation_view(checks))
+    failed = list_chain_failures(checks)
     if failed:
         raise CheckFailed(f"the chain misses {len(failed)} of {len(checks)}: {', '.join(failed)}")
 
@@ -74,7 +74,8 @@ def goodput(
     """Print how much of a job's elapsed time is useful, given failures, restarts and checkpoints."""
     from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
     from nameplate.fleet.validation import validate_goodput
-    from nameplate.report.fleet.goodput import failures, goodput_view, validation_view
+    from nameplate.report.fleet.goodput import goodput_view
+    from nameplate.report.fleet.validation import goodput_validation_view, list_goodput_failures
 
     if validate and (cards or cards_per_node is not None):
         raise InputError(
@@ -93,7 +94,7 @@ def goodput(
             if json or csv:
                 print_rows([check.as_json() for check in checks], csv=csv)
             else:
-                show_view(validation_view(checks))
+                show_view(goodput_validation_view(checks))
         else:
             checks = ()
             jobs = [
@@ -110,7 +111,7 @@ def goodput(
                 print_rows([job.as_json() for job in jobs], csv=csv)
             else:
                 show_view(goodput_view(jobs))
-    failed = failures(checks)
+    failed = list_goodput_failures(checks)
     for sentence in failed:
         print_error(f"past its bound: {sentence}")
     if failed:
@@ -130,14 +131,15 @@ def audit(
 ) -> None:
     """Recompute each claim of the article from other claims and the registry, and say whether it holds."""
     from nameplate.fleet.audit import audit as recompute
-    from nameplate.report.fleet.audit import as_csv, audit_view
+    from nameplate.report.fleet.audit import audit_view
 
     with output_language(lang, json=json, csv=csv):
         rows = recompute(claims, parts or ())
         if json:
             print_json([row.as_json() for row in rows])
         elif csv:
-            print(as_csv(rows), end="")
+            # Ids are separated by spaces here, as in a claim's formula.
+            print_rows([row.as_json() | {"builds_on": " ".join(row.builds_on)} for row in rows], csv=True)
         else:
             show_view(audit_view(rows))
     contradicted = [row.id for row in rows if row.verdict == "contradicted"]

@@ -41,9 +41,9 @@ def print_json(data: Any) -> None:
 def print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:
     """Print rows as one JSON document, or as CSV."""
     if csv:
-        from nameplate.report.fleet.costs import as_csv
+        from nameplate.report.fleet.csv_text import rows_to_csv
 
-        print(as_csv(rows), end="")
+        print(rows_to_csv(rows), end="")
     else:
         print_json(rows)
 

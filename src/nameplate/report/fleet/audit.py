@@ -1,11 +1,8 @@
-"""The audit as a reader should see it: what is contradicted first, each figure with how it was recomputed."""
+"""The screen of `bench fleet audit`: contradicted claims first, each figure with how it was recomputed."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from nameplate.base.formatting import change, interval, percent
 from nameplate.base.language import N_, _
@@ -18,7 +15,7 @@ _HEADINGS: Mapping[Verdict, str] = {
     "contradicted": N_("Contradicted: off by more than {tolerance}"),
     "holds_rounded": N_("Hold, rounded: within {tolerance}"),
     "holds": N_("Hold, as stated"),
-    "cannot_check": N_("Can't be checked, for want of"),
+    "cannot_check": N_("Can't be checked, because a figure is missing"),
 }
 
 
@@ -33,17 +30,17 @@ def audit_view(rows: Sequence[AuditRow]) -> View:
         ),
         facts=(),
         tables=tuple(_tables(rows)),
-        meaning=plain(sentence(rows)),
+        meaning=plain(_describe(rows)),
         advice=(
-            _("A formula takes other claims as they are stated, and parts as their datasheets have them."),
-            _("claim/reading is another way to take a claim, which has the verdict of its own row."),
+            _("A formula takes other claims as stated, and parts with the figures of their datasheets."),
+            _("claim/reading is another way to read a claim; it has a row and a verdict of its own."),
         ),
         problems=(),
     )
 
 
-def sentence(rows: Sequence[AuditRow]) -> str:
-    """`17 of the 19 claims that can be checked hold …`: the verdicts in one sentence."""
+def _describe(rows: Sequence[AuditRow]) -> str:
+    """Count the verdicts in one sentence: `17 of the 19 claims that can be checked hold …`."""
     claims = [row for row in rows if not row.is_reading]
     contradicted = _with("contradicted", claims)
     unchecked = len(_with("cannot_check", claims))
@@ -55,27 +52,17 @@ def sentence(rows: Sequence[AuditRow]) -> str:
     )
     if rounded:
         said = _("{said}, {count} of them rounded", said=said, count=rounded)
-    said = _("{said}; contradicted: {claims}", said=said, claims=_names(contradicted))
+    said = _("{said}; contradicted: {claims}", said=said, claims=_join_ids(contradicted))
     if readings := [row for row in _with("contradicted", rows) if row.is_reading]:
-        said = _("{said}, and in another reading {claims}", said=said, claims=_names(readings))
+        said = _("{said}, and in another reading {claims}", said=said, claims=_join_ids(readings))
     return _("{said}; {count} can't be checked.", said=said, count=unchecked)
-
-
-def as_csv(rows: Sequence[AuditRow]) -> str:
-    """The columns of `--json`, a line a row; what isn't known is empty."""
-    out = io.StringIO()
-    documents = [row.as_json() for row in rows]
-    writer = csv.DictWriter(out, fieldnames=list(documents[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _csv_cell(value) for name, value in each.items()} for each in documents)
-    return out.getvalue()
 
 
 def _with(verdict: Verdict, rows: Sequence[AuditRow]) -> list[AuditRow]:
     return [row for row in rows if row.verdict == verdict]
 
 
-def _names(rows: Sequence[AuditRow]) -> str:
+def _join_ids(rows: Sequence[AuditRow]) -> str:
     return _(", ").join(row.id for row in rows) or _("none")
 
 
@@ -93,7 +80,7 @@ def _tables(rows: Sequence[AuditRow]) -> Iterator[Table]:
 
 
 def _stated(row: AuditRow) -> str:
-    """`about RMB 370 million`, `over 6`."""
+    """Return the figure as stated, with its qualifier: `about RMB 370 million`, `over 6`."""
     if row.figure is None:
         return "–"
     figure = _with_unit(row.figure, row)
@@ -116,7 +103,7 @@ def _recomputed(row: AuditRow) -> str:
 
 
 def _figure(value: float, row: AuditRow) -> str:
-    """A share as it is stated: in per cent."""
+    """Return a figure; a share that is stated in per cent also in per cent."""
     return (
         f"{format_figure(100 * value)} %" if row.figure and row.figure.endswith("%") else format_figure(value)
     )
@@ -130,12 +117,6 @@ def _with_unit(figure: str, row: AuditRow) -> str:
 
 def _off(row: AuditRow) -> str:
     return change(row.relative_error)
-
-
-def _csv_cell(value: Any) -> Any:
-    if isinstance(value, list):
-        return " ".join(value)
-    return plain(value) if isinstance(value, str) else value
 
 
 _CLAIM = Field[AuditRow]("claim", lambda row: plain(row.id))

@@ -1,22 +1,22 @@
-"""What a run makes of the fleets: delivered EFLOPS and RMB, by its own derates where it may price them."""
+"""The fleets as one run prices them: by its own derates where it qualifies, else by published ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from nameplate.base.errors import InputError
-from nameplate.base.formatting import UNKNOWN, count, figure, interval, millions
+from nameplate.base.formatting import UNKNOWN, count, figure, millions
 from nameplate.base.language import N_, _, current_language, join_sentences
 from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.fleet import evidence
 from nameplate.fleet.describe import describe_delivered
-from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.size import DTYPE
-from nameplate.report.charts.data import FLEETS, MOST_BARS, Bar, Bars, Chart
+from nameplate.report.charts.data import FLEETS, MOST_BARS, Bar, Bars, Chart, title_of_first
+from nameplate.report.fleet.figures import range_field, value_field
 from nameplate.report.view import Field, Table, table_of
 from nameplate.specs.part import shorten
 from nameplate.store.folder import Run
@@ -24,22 +24,22 @@ from nameplate.store.folder import Run
 
 @dataclass(frozen=True)
 class Priced:
-    """The fleets as a run prices them; `why` it doesn't, where their figures are by published derates."""
+    """The fleets as a run prices them; `why` says why published derates are used instead of the run's."""
 
     costs: tuple[Cost, ...]
     why: str | None = None
 
     @property
     def delivering(self) -> list[Cost]:
-        """The fleets of which it is known what they deliver."""
-        return [each for each in self.costs if each.delivered_eflops is not None]
+        """The fleets whose delivered EFLOPS are known."""
+        return [each for each in self.costs if each.value("delivered_eflops") is not None]
 
 
 def price(run: Run) -> Priced:
-    """Price every fleet, the run's part by the run where that may be; one EFLOPS of a part that no fleet has.
+    """Price every fleet, those of the run's part by the run; if no fleet has the part, one EFLOPS of it.
 
-    What stands against it (records that weren't admitted, a device that is no accelerator) is said, and the
-    published derates stand in.
+    Where the run can't price (untrusted records, a device that is no accelerator), published derates are used
+    and the reason is kept.
     """
     unpriced = evidence.why_unpriced(run)
     if unpriced is not None:
@@ -51,7 +51,7 @@ def price(run: Run) -> Priced:
 
 
 def _why_not(refusal: InputError) -> str:
-    """What a refusal says to the reader of a report, who gave no flags: not what was expected of them."""
+    """Return an error's reason without its advice about flags: a report's reader gave none."""
     if isinstance(refusal, evidence.NotPriced):
         return _("{what} ({got})", what=render(refusal.why), got=render(refusal.found))
     return refusal.what if refusal.got is None else _("{what} ({got})", what=refusal.what, got=refusal.got)
@@ -59,7 +59,7 @@ def _why_not(refusal: InputError) -> str:
 
 @cache
 def _by_published(_language: str) -> tuple[Cost, ...]:
-    """The same for every run that prices nothing; a mix of parts has names in the language that is spoken."""
+    # Cached by language: the names of a mix are translated.
     return cost()
 
 
@@ -72,121 +72,85 @@ def _by(run: Run) -> tuple[Cost, ...]:
 
 
 def priced_tables(priced: Priced) -> list[Table]:
-    """The fleets that deliver something, by which derates, and what that costs."""
+    """The fleets with known delivered EFLOPS, what they cost, and which derates were used."""
     shown = priced.delivering
     if not shown:
         return []
-    fields = [
-        Field[Cost]("fleet", lambda each: plain(_(each.size.name))),
-        Field[Cost]("part", lambda each: plain(_part(each)), drop_priority=1),
-        Field[Cost]("cards", lambda each: count(each.size.cards), is_number=True),
-        Field[Cost]("nominal", lambda each: figure(each.size.nominal_eflops), is_number=True),
-        Field[Cost]("delivered", lambda each: figure(each.delivered_eflops), is_number=True),
-        Field[Cost]("p5 … p50 … p95", _range("delivered_eflops"), drop_priority=2),
-        Field[Cost]("servers, RMB M", lambda each: millions(each.value("capex_rmb")), is_number=True),
-        Field[Cost](
-            "per nominal EFLOPS",
-            lambda each: millions(each.value("rmb_per_nominal_eflops")),
-            is_number=True,
-            drop_priority=0,
+    fields: list[Field[Cost]] = [
+        Field("fleet", lambda each: plain(_(each.size.name))),
+        Field(
+            "part",
+            lambda each: plain(shorten(each.size.part.name) if each.size.part else UNKNOWN),
+            drop_priority=1,
         ),
-        Field[Cost](
-            "per delivered EFLOPS", lambda each: millions(each.rmb_per_delivered_eflops), is_number=True
-        ),
-        Field[Cost]("RMB M a year", _ownership, is_number=True, drop_priority=3),
-        Field[Cost]("by", lambda each: plain(_by_words(each)), drop_priority=4),
-    ]  # fmt: skip
+        Field("cards", lambda each: count(each.size.cards), is_number=True),
+        Field("nominal", lambda each: figure(each.size.nominal_eflops), is_number=True),
+        value_field("delivered", "delivered_eflops", figure),
+        range_field("delivered_eflops", figure, drop_priority=2),
+        value_field("servers, RMB M", "capex_rmb", millions),
+        value_field("per nominal EFLOPS", "rmb_per_nominal_eflops", millions, drop_priority=0),
+        value_field("per delivered EFLOPS", "rmb_per_delivered_eflops", millions),
+        value_field("RMB M a year", "ownership_rmb_per_year", millions, drop_priority=3),
+        Field("by", lambda each: plain(_derate_origin(each)), drop_priority=4),
+    ]
     heading = _("Fleets: nominal and delivered EFLOPS, and what they cost")
     return [table_of(heading, fields, shown, charts=_bars(shown), lead=_lead(priced, shown))]
 
 
+def _derate_origin(cost: Cost) -> str:
+    """Say where the last link comes from: this run, or else its provenance."""
+    last = cost.chain[-1]
+    return _("this run") if last.run else _(last.provenance)
+
+
 def _lead(priced: Priced, shown: Sequence[Cost]) -> str:
+    # One sentence for each part and chain, however many fleets share them.
+    described = {(each.size.part.id, each.chain): each for each in shown if each.size.part}
     said = [
-        _("Dense {dtype} nominal in cards, delivered and price alike.", dtype=DTYPE),
+        _("Cards, delivered EFLOPS and prices all count the dense {dtype} nominal.", dtype=DTYPE),
         *([_("By published derates ({why}).", why=priced.why)] if priced.why else []),
-        *(_said(each) for each in _one_a_part(shown)),
-    ]
-    said.append(
+        *(describe_delivered(each) or "" for each in described.values()),
         _(
-            "A figure takes every input as published; where draws reach to one side of it alone, p50 is the "
-            "better guess."
-        )
-    )
+            "A figure takes every input as published; where its draws lie mostly on one side of it, p50 is "
+            "the better estimate."
+        ),
+    ]
     left = len(priced.costs) - len(shown)
     if left:
         said.append(
-            _("Of {count} fleets it isn't known what they deliver: `bench fleet cost` says why.", count=left)
+            _("What {count} more fleets deliver isn't known: `bench fleet cost` says why.", count=left)
         )
     return plain(join_sentences(said))
-
-
-def _said(cost: Cost) -> str:
-    return describe_delivered(cost) or ""
-
-
-def _part(cost: Cost) -> str:
-    return shorten(cost.size.part.name) if cost.size.part else "–"
-
-
-def _one_a_part(costs: Sequence[Cost]) -> list[Cost]:
-    return list(
-        {
-            (each.size.part and each.size.part.id, each.chain): each for each in costs if each.size.part
-        }.values()
-    )
 
 
 def _bars(costs: Sequence[Cost]) -> list[Chart]:
     nominal, delivered = _("nominal"), _("delivered")
     bars = []
-    drawn = costs[: MOST_BARS // 2]
-    for each in drawn:
+    most = MOST_BARS // 2
+    for each in costs[:most]:
         label = plain(_(each.size.name))
         bars.append(Bar(label, each.size.nominal_eflops or 0.0, kind=nominal))
         ends = each.estimates["delivered_eflops"]
-        bars.append(Bar(label, each.delivered_eflops or 0.0, ends.p5, ends.p95, delivered))
-    most = max(costs, key=lambda each: each.size.nominal_eflops or 0.0)
+        bars.append(Bar(label, each.value("delivered_eflops") or 0.0, ends.p5, ends.p95, delivered))
+    largest = max(costs, key=lambda each: each.size.nominal_eflops or 0.0)
     alt = _(
         "Two bars a fleet, {count} fleets; {largest} has {nominal} EFLOPS nominal and delivers {delivered}.",
         count=len(costs),
-        largest=plain(_(most.size.name)),
-        nominal=figure(most.size.nominal_eflops),
-        delivered=figure(most.delivered_eflops),
+        largest=plain(_(largest.size.name)),
+        nominal=figure(largest.size.nominal_eflops),
+        delivered=figure(largest.value("delivered_eflops")),
     )
     title = _("Nominal and delivered EFLOPS by fleet; lines hold nine draws in ten")
-    if len(drawn) < len(costs):
-        title = _("{title}: the first {count} of {all}", title=title, count=len(drawn), all=len(costs))
-    kinds, held = (nominal, delivered), N_("nine draws in ten")
-    return [
-        Bars(
-            FLEETS,
-            title,
-            alt,
-            "EFLOPS",
-            tuple(bars),
-            kinds,
-            side_by_side=True,
-            label_title="fleet",
-            interval_title=held,
-        )
-    ]
-
-
-def _by_words(cost: Cost) -> str:
-    """What says what is delivered: a run, or how the last link is known."""
-    last = cost.chain[-1]
-    if last.run:
-        return _("this run")
-    return _(last.provenance)
-
-
-def _ownership(cost: Cost) -> str:
-    return millions(cost.value("ownership_rmb_per_year"))
-
-
-def _range(name: str) -> Callable[[Cost], str]:
-    def text(cost: Cost) -> str:
-        found: Estimate | None = cost.estimates.get(name)
-        return UNKNOWN if found is None else interval(figure, found.p5, found.p50, found.p95)
-
-    return text
+    title = title_of_first(most, costs, title)
+    chart = Bars(
+        FLEETS,
+        title,
+        alt,
+        "EFLOPS",
+        tuple(bars),
+        (nominal, delivered),
+        side_by_side=True,
+        label_title="fleet",
+        interval_title=N_("nine draws in ten"),
+    )
+    return [chart]
