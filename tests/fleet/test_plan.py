@@ -1,4 +1,4 @@
-"""Plans: what a need takes, what a budget buys, what a training run takes; and what holds of them all."""
+"""Plans by part: what a need takes, what a budget buys."""
 
 import math
 
@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 
 from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
-from nameplate.fleet import afford, catalogue, cost, frame, meet, need, train
-from nameplate.fleet import training as module
+from nameplate.fleet import afford, catalogue, cost, meet, need
 from nameplate.fleet.goodput import estimate_goodput
-from nameplate.fleet.montecarlo import MonteCarlo, Quantity
 from nameplate.fleet.plan import TAKES
 from nameplate.store.manifest import DeviceEntry
 
@@ -19,17 +17,7 @@ A100, A800 = "nvidia-a100-sxm4-80gb", "nvidia-a800-sxm4-80gb"
 H100, ASCEND = "nvidia-h100-sxm5-80gb", "huawei-ascend-910b"
 PRICES = {H100: 2_500_000}
 FEW = {"draws": 1000}
-# Every input exact, so that figures can be computed by hand.
-EXACT = {"cameras": 7, "frames_per_second": 5, "tokens_per_frame": 160, "epochs": 1}
-RUN = {"hours": 10_000, "every_days": 14, "draws": 1000}
-TOKENS = 10_000 * 3600 * 7 * 5 * 160
-EFLOPS_DAY = 1e18 * 86_400
 DERATE = 312 / 320 * 0.642
-
-
-def trained(**options):
-    (found,) = train(8e9, **({"part": A800} | RUN | options))
-    return found
 
 
 def bought(budget, *parts, **options):
@@ -125,6 +113,35 @@ def test_a_need_in_a_sentence_and_as_a_row():
     assert need(10, H100, **FEW).sentence.endswith("the price of its servers isn't known.")
 
 
+def test_what_is_needed_delivers_what_was_asked_for():
+    ten = need(10, A800, draws=2000)
+    (fleet,) = cost(part=A800, eflops=10 / 0.62595, draws=2000)
+    assert ten.cards == fleet.size.cards == 49_925
+    assert ten.servers == fleet.servers
+    assert fleet.delivered_eflops == pytest.approx(10)
+    for name in ("capex_rmb", "full_capex_rmb", "power_mw"):
+        assert ten.estimates[name].value == pytest.approx(fleet.value(name))
+
+
+def test_cards_are_as_unsure_as_the_derate():
+    cards = need(1, A800, draws=20_000).estimates["cards_exact"]
+    assert cards.p5 == pytest.approx(3125 / 0.975 / 0.642 * (1.1 / (1 + 0.95 * 0.1)), rel=2e-3)
+    assert cards.value < cards.p5 < cards.p50 < cards.p95 < cards.value * 1.1
+
+
+def test_a_need_as_a_row():
+    row = need(1, A800, derate="a100-sxm-80gb-gemm-sustained", draws=1000).as_json()
+    assert (row["cards"], row["servers"], row["reaches"]) == (3689, 462, "gemm_sustained")
+    assert row["capex_rmb"] == pytest.approx(437.98e6, rel=1e-4)
+    assert row["capex_rmb_p5"] < row["capex_rmb"] < row["capex_rmb_p95"]
+
+
+def test_what_isnt_known_is_null_with_the_reason():
+    row = need(1, "nvidia-h20-96gb", draws=1000).as_json()
+    assert row["cards"] is row["power_mw"] is None
+    assert "nvidia-h20-96gb has no default derate" in row["reason"]
+
+
 # What money buys
 
 
@@ -165,138 +182,6 @@ def test_exact_prices_of_whole_servers_are_spent_whole():
     assert found.full_servers == math.floor(1000 / 1.2 / 1.05)
 
 
-# What a training run takes
-
-
-def test_tokens_and_flops_of_the_articles_run():
-    found = trained(**EXACT)
-    assert found.work.tokens.value == TOKENS == 2.016e11
-    assert found.work.flop.value == pytest.approx(6 * 8e9 * TOKENS)
-    assert found.work.convention == "6N"
-    assert found.need.cards == 40
-    assert found.need.servers == 5
-    days = found.work.flop.value / (40 * 320e-6 * DERATE * EFLOPS_DAY)
-    assert found.estimates["days"].value == pytest.approx(days)
-    assert days <= 14
-
-
-def test_the_assumptions_are_data_with_ends_and_source():
-    for name, each in module.load_training_inputs().items():
-        assert (each.uncertain.law == "exact") == (name == "epochs")
-        assert each.source
-        assert each.basis in ("cited", "assumed")
-    row = trained().as_json()["run_inputs"]
-    assert row["tokens_per_frame"]["value"] == 160
-    assert row["parameters"]["source"] == "given by --parameters"
-    assert {"clip_seconds", "context_tokens"}.isdisjoint(row)
-
-
-def test_attention_is_counted_on_request_and_named_otherwise():
-    without, with_ = (
-        trained(**EXACT),
-        trained(attention=True, context_tokens=8192, width_over_layers=128, **EXACT),
-    )
-    width = 128 * (8e9 / 12 / 128**2) ** (1 / 3)
-    extra = 12 * width**2 / 128 * 8192
-    assert with_.work.flop_per_token.value == pytest.approx(6 * 8e9 + extra)
-    assert with_.work.convention == "6N + 12LdT"
-    assert "isn't counted; it would be 31.0% of 6N" in without.work.note
-    assert "over 8,192 tokens is 31.0% of 6N" in with_.work.note
-
-
-@pytest.mark.parametrize(
-    ("counted", "times"), [({}, 7), ({"attention": True, "context_tokens": 26 * 610}, 4)]
-)
-def test_a_published_run_took_several_times_one_pass(counted, times):
-    """Wayve's GAIA-1: 6.5 billion parameters, 4,700 hours, 64 A100, 15 days; as the assumptions say."""
-    frames = {"cameras": 1, "frames_per_second": 6.25, "tokens_per_frame": 610}
-    (one,) = train(6.5e9, hours=4700, every_days=15, part=A100, **frames, **counted, **FEW)
-    assert 64 / one.need.estimates["cards_exact"].value == pytest.approx(times, abs=0.5)
-    note = module.load_training_inputs()["epochs"].note
-    assert "about 7 times" in note
-    assert "4 times with attention" in note
-
-
-def test_clips_may_be_given_instead_of_hours():
-    clips = trained(hours=None, clips=1_000_000, **EXACT)
-    assert clips.work.tokens.value == pytest.approx(1e6 * 22.5 * 7 * 5 * 160)
-    ends = clips.work.tokens.estimate
-    assert ends.p5 / ends.value == pytest.approx(15.75 / 22.5, rel=0.01)
-    ten = trained(hours=None, clips=10_000_000, clip_seconds=22.5, **EXACT)
-    assert ten.work.flop.value == pytest.approx(10 * clips.work.flop.value)
-
-
-def test_a_fleet_has_days_and_the_cards_of_its_part_that_would_do():
-    (nio,) = train(8e9, fleet="nio", **RUN, **EXACT)
-    days = 6 * 8e9 * TOKENS / (1.4 * DERATE * EFLOPS_DAY)
-    assert nio.given
-    assert nio.estimates["days"].value == pytest.approx(days)
-    assert nio.estimates["gang_days"].value > days
-    assert nio.need.cards == 40
-    (priced,) = cost("nio", **FEW)
-    year = priced.value("ownership_rmb_per_year")
-    assert nio.estimates["refresh_rmb"].value == pytest.approx(year * days / 365)
-
-
-def test_a_refresh_costs_the_same_on_any_fleet_of_the_part_without_goodput():
-    (nio,) = train(8e9, fleet="nio", **RUN)
-    part = trained()
-    assert nio.estimates["refresh_rmb"] == part.estimates["refresh_rmb"]
-
-
-def test_goodput_lengthens_a_run_by_the_fleet_it_is_on():
-    (plain,) = train(8e9, fleet="nio", **RUN)
-    (lossy,) = train(8e9, fleet="nio", goodput=True, **RUN)
-    share = estimate_goodput(4375).goodput.value
-    assert lossy.estimates["days"].value == pytest.approx(plain.estimates["days"].value / share)
-    assert lossy.as_json()["not_yet"] == []
-
-
-def test_a_mix_has_a_range_of_days_and_a_fleet_of_no_known_part_a_reason():
-    huawei, world = train(8e9, fleet=["huawei", "world-2023"], **RUN)
-    days = huawei.estimates["days"]
-    assert days.value is None
-    assert 0 < days.p5 < days.p95
-    assert huawei.need is None
-    assert world.estimates == {}
-    assert "for comparison only" in world.reason
-    assert world.as_json()["days"] is world.as_json()["cards"] is None
-
-
-def test_the_spread_is_traced_to_what_it_follows_from():
-    shares = trained(draws=10_000).sensitivity
-    assert shares["days"][0].input == "tokens_per_frame"
-    assert {share.input for share in shares["refresh_rmb"]} >= {"cameras", "depreciation_years"}
-    known = trained(draws=10_000, tokens_per_frame=160).sensitivity
-    assert "tokens_per_frame" not in {share.input for share in known["days"]}
-
-
-def test_a_run_in_a_sentence_and_as_a_row():
-    found = trained()
-    assert found.sentence.startswith(
-        "Training 8 billion parameters on 10,000 hours of clips every 14 days (9.68 × 10^21 FLOP) takes 40 "
-        "cards of A800 (nine draws in ten: "
-    )
-    assert "; each run costs the owner RMB " in found.sentence
-    row = found.as_json()
-    for name in ("tokens", "flop", "days", "gang_days", "refresh_rmb", "cards_exact", "power_mw"):
-        assert row[f"{name}_p5"] <= row[f"{name}_p50"] <= row[f"{name}_p95"]
-    (nio,) = train(8e9, fleet="nio", **RUN)
-    assert " h on NIO (nine draws in ten: " in nio.sentence
-    assert "; 40 of its cards would finish in time" in nio.sentence
-
-
-def test_identical_seeds_give_identical_plans():
-    assert trained(seed=3).as_json() == trained(seed=3).as_json()
-    assert trained(seed=3).estimates != trained(seed=4).estimates
-
-
-def test_plans_as_a_frame():
-    table = frame([*meet(1, (A800, H100), **FEW)])
-    assert list(table["cards"]) == [4993, 2180]
-    assert frame(train(8e9, part=[A800], **RUN))["cards"].tolist() == [40]
-
-
 # What holds of them all
 
 EFLOPS = st.floats(1e-4, 1000)
@@ -322,16 +207,6 @@ def test_what_meets_a_need_delivers_it_within_a_card(much, lossy):
     assert priced.delivered_eflops <= found.asked.value + (9 if lossy else 1) * card * (1 + 1e-6)
 
 
-@given(st.floats(0.1, 1000), st.floats(1, 1e6))
-@settings(max_examples=25, deadline=None)
-def test_half_the_time_takes_twice_the_cards(days, hours):
-    whole, half = (trained(every_days=each, hours=hours) for each in (days, days / 2))
-    for name in TAKES:
-        assert half.need.estimates[name].value == pytest.approx(2 * whole.need.estimates[name].value)
-        assert half.need.estimates[name].p95 == pytest.approx(2 * whole.need.estimates[name].p95)
-    assert half.estimates["refresh_rmb"].value == pytest.approx(whole.estimates["refresh_rmb"].value)
-
-
 @given(st.floats(1e6, 1e11), st.floats(1e6, 1e11))
 @settings(max_examples=25, deadline=None)
 def test_a_bigger_budget_never_delivers_less(one, other):
@@ -342,48 +217,13 @@ def test_a_bigger_budget_never_delivers_less(one, other):
     assert less.servers * 950_000 <= one * (1 + 1e-9) or less.servers * 950_000 <= other * (1 + 1e-9)
 
 
-@given(st.floats(1e6, 1e12), st.floats(1, 1e6), st.floats(1, 30), st.floats(0.5, 30), st.floats(1, 5000))
-@settings(max_examples=50, deadline=None)
-def test_the_flops_are_the_product_of_what_they_follow_from(parameters, hours, cameras, frames, tokens):
-    found = module.compute_work(
-        MonteCarlo(1000),
-        parameters,
-        hours=hours,
-        cameras=cameras,
-        frames_per_second=frames,
-        tokens_per_frame=tokens,
-        epochs=1,
-    )
-    product = 6 * parameters * hours * 3600 * cameras * frames * tokens
-    assert found.flop == Quantity(pytest.approx(product), pytest.approx(product))
-
-
 # What is refused
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"hours": None}, "--hours, --clips: how much data?; got 'neither'; expected one of the two"),
-        ({"clips": 5}, "--hours, --clips: how much data?; got 'both'"),
-        ({"every_days": 0}, "--every-days: not a time between runs; got 0; expected days from 0.001"),
-        ({"every_days": math.nan}, "--every-days: not a time between runs; got nan"),
-        ({"hours": "nan"}, "--hours: not a number, nor a range of them; got 'nan'"),
-        ({"hours": 0}, "--hours: not an input of a training run; got 0; expected a number above 0, from"),
-        ({"cameras": "-1"}, "--cameras: not a number"),
-        ({"tokens_per_frame": 1e30}, "--tokens-per-frame: not an input of a training run"),
-        ({"clip_seconds": 20}, "--clip-seconds: has no effect; got 20; expected --clips with it"),
-        ({"context_tokens": 20}, "--context-tokens: has no effect; got 20; expected --attention with it"),
-        ({"fleet": "nio"}, "a fleet and a part at once; got '--fleet nio and --part nvidia-a800-sxm4-80gb'"),
-        ({"part": (), "fleet": "byd"}, "no such fleet; got 'byd'"),
-        ({"part": "nvidia-a801"}, "isn't the name of a part in the registry"),
-        ({"hours": 1e18, "cameras": 1e18}, "--eflops: not a need"),
-    ],
-)
-def test_unusable_input_is_one_sentence(options, sentence):
-    with pytest.raises(InputError) as refused:
-        trained(**options)
-    assert sentence in str(refused.value)
+@pytest.mark.parametrize("much", [0, -1.0, math.nan, math.inf, True])
+def test_a_need_that_is_none_is_refused(much):
+    with pytest.raises(InputError, match=r"not a need; got .*; expected delivered EFLOPS above 0"):
+        need(much, A800)
 
 
 @pytest.mark.parametrize("budget", [0, -1, math.nan, math.inf, True, 1e20])

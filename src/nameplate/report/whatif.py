@@ -69,12 +69,12 @@ RESULTS = (
     _rmb_row(
         "rmb_per_delivered_eflops",
         N_("Bare capex per delivered EFLOPS"),
-        N_("{value} of servers for each"),
+        N_("{value} of servers per delivered EFLOPS"),
     ),
     ResultRow("power_mw", N_("Average power"), N_("{value} MW"), better="less", headline="{value}"),
     _rmb_row("full_capex_rmb", N_("With fabric and spares (full capex)")),
     _rmb_row("ownership_rmb_per_year", N_("A year of ownership")),
-    _rmb_row("rmb_per_delivered_eflops_year", N_("A delivered EFLOPS-year")),
+    _rmb_row("rmb_per_delivered_eflops_year", N_("A year of one delivered EFLOPS")),
     _rmb_row("rmb_per_pflop_day", N_("A delivered PFLOP-day"), N_("{value} a delivered PFLOP-day")),
 )
 
@@ -85,8 +85,8 @@ _INPUT_LABELS: Mapping[str, tuple[Group, str]] = MappingProxyType(
         "electricity_rmb_per_kwh": ("price", N_("Electricity")),
         "pue": ("price", N_("PUE")),
         "average_draw_over_tdp": ("price", N_("Average draw")),
-        "depreciation_years": ("price", N_("Written off over")),
-        "busy_share": ("more", N_("In use")),
+        "depreciation_years": ("price", N_("Depreciated over")),
+        "busy_share": ("more", N_("Share of the year in use")),
         "tdp_w": ("more", N_("TDP of a card")),
         "server_power_over_gpu_power": ("more", N_("Rated power of a server")),
         "fabric_price_factor": ("more", N_("Fabric")),

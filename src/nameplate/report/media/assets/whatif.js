@@ -1,5 +1,5 @@
-// The what-if panel. It computes by the formulas of the JSON in #whatif-model, which are Python's, translated;
-// it has none of its own. Every word is in the JSON too, and goes into the page as text, never as mark-up.
+// The what-if panel. Its formulas are in the JSON of #whatif-model, translated from Python's; it has none of its
+// own. Its texts are in the JSON too, and go into the page as text, never as mark-up.
 (() => {
   "use strict";
 
@@ -26,7 +26,7 @@
     return OPERATIONS[operation](...parts.map((part) => evaluate(part, known)));
   }
 
-  // Every figure that is known or follows from what is; `values` has no input that isn't known.
+  // Every figure that is known or can be computed; `values` are the known inputs of the panel.
   function compute(fleet, values) {
     const found = new Map([...Object.entries(fleet.known), ...values]);
     const factors = fleet.controls.filter((each) => each.group === "derates").map((each) => each.name);
@@ -39,8 +39,8 @@
 
   // Numbers, as formatting.py prints them.
 
-  // To the nearest; an exact tie goes to the even digit. A double that is a tie has far fewer than 100 digits.
-  function fixed(value, digits) {
+  // Rounds to the nearest, a tie to the even digit, as Python does. A double that is a tie has fewer than 100 digits.
+  function roundTo(value, digits) {
     const exact = value.toFixed(100);
     const cut = exact.indexOf(".") + 1 + digits;
     const down = exact.slice(0, digits ? cut : cut - 1);
@@ -48,48 +48,48 @@
     return tie && "02468".includes(down.at(-1)) ? down : value.toFixed(digits);
   }
 
-  function grouped(text) {
+  function groupThousands(text) {
     const [whole, ...rest] = text.split(".");
     return [whole.replace(/\B(?=(\d{3})+$)/g, ","), ...rest].join(".");
   }
 
-  // The power of ten of the first of three significant digits, after rounding to them.
+  // The power of ten of the first digit, after rounding to three significant digits.
   function exponentOf(value) {
     return value === 0 ? 2 : Number(value.toExponential(2).split("e")[1]);
   }
 
   // Three significant digits, whole numbers in full.
-  function threeDigits(value) {
-    return grouped(fixed(value, Math.max(0, 2 - exponentOf(value))));
+  function formatThreeDigits(value) {
+    return groupThousands(roundTo(value, Math.max(0, 2 - exponentOf(value))));
   }
 
   // Three significant digits; in millions from a million on.
-  function rmb(value) {
+  function formatRmb(value) {
     const step = 10 ** Math.max(0, exponentOf(value) - 2);
-    const rounded = step > 1 ? Number(fixed(value / step, 0)) * step : value;
-    if (Math.abs(rounded) >= 1e6) return fill(words.rmb_millions, { value: threeDigits(value / 1e6) });
-    return fill(words.rmb, { value: threeDigits(rounded) });
+    const rounded = step > 1 ? Number(roundTo(value / step, 0)) * step : value;
+    if (Math.abs(rounded) >= 1e6) return fill(words.rmb_millions, { value: formatThreeDigits(value / 1e6) });
+    return fill(words.rmb, { value: formatThreeDigits(rounded) });
   }
 
   const KINDS = {
-    figure: threeDigits,
-    count: (value) => grouped(fixed(Math.ceil(Number(fixed(value, 6))), 0)),
-    rmb,
+    figure: formatThreeDigits,
+    count: (value) => groupThousands(roundTo(Math.ceil(Number(roundTo(value, 6))), 0)),
+    rmb: formatRmb,
   };
 
-  function printed(figure, value) {
+  function formatFigure(figure, value) {
     if (value === undefined || value === null) return "–";
     return fill(figure.text, { value: KINDS[figure.kind](value) });
   }
 
   // One decimal; two below 1 %.
-  function change(before, after) {
+  function formatChange(before, after) {
     if (before === null || after === undefined) return "–";
     if (before === after) return words.none;
     const share = (after / before - 1) * 100;
-    const percent = fixed(share, Math.abs(Number(fixed(share, 2))) >= 1 ? 1 : 2);
+    const percent = roundTo(share, Math.abs(Number(roundTo(share, 2))) >= 1 ? 1 : 2);
     const sign = Number(percent) === 0 || percent.startsWith("-") ? "" : "+";
-    return `${sign}${grouped(Number(percent) === 0 ? percent.replace("-", "") : percent)}%`;
+    return `${sign}${groupThousands(Number(percent) === 0 ? percent.replace("-", "") : percent)}%`;
   }
 
   // The page's elements.
@@ -107,7 +107,7 @@
     return made;
   }
 
-  // One input: a number field and a slider that show one value, null where there is none (yet).
+  // One input: a number field and a slider for the same value, which is null while there is none.
   function makeField(control, changed) {
     const id = `whatif-${control.name}`;
     const [from, to, step] = control.slider;
@@ -123,19 +123,19 @@
     const field = { control, value: control.value };
 
     function accept(value) {
-      field.refused = value === null ? control.value !== null : !allowed(value);
+      field.refused = value === null ? control.value !== null : !isAllowed(value);
       field.value = field.refused ? null : value;
       number.setAttribute("aria-invalid", field.refused);
-      hint.textContent = field.refused ? refusal() : control.hint;
+      hint.textContent = field.refused ? makeRefusal() : control.hint;
       slider.setAttribute("aria-valuetext", `${field.value ?? words.unknown} ${control.unit}`.trim());
     }
 
-    // No text that isn't a number is, for NaN is neither above nor below anything.
-    function allowed(value) {
+    // Text that isn't a number is NaN here, which isn't allowed: no comparison with it is true.
+    function isAllowed(value) {
       return value >= control.least && (control.most === null || value <= control.most);
     }
 
-    function refusal() {
+    function makeRefusal() {
       return fill(control.most === null ? words.refused_above : words.refused, control);
     }
 
@@ -200,7 +200,7 @@
   const summary = element("p", { class: "whatif-summary", role: "status", "aria-live": "polite" });
   const rows = model.figures.map(makeRow);
   const caption = element("caption", {});
-  // Its roles are said because a narrow page lays rows out as grids, which takes them from some readers.
+  // Roles are explicit: a narrow page lays rows out as grids, and some screen readers then drop a table's roles.
   const heads = ["figure", "model", "what_if", "change"].map((column) => {
     return element("th", { role: "columnheader", scope: "col" }, words[column]);
   });
@@ -230,21 +230,21 @@
     ]);
     const found = compute(fleet, values);
     const changes = rows.map((row) => updateRow(row, fleet.model[row.figure.name], found.get(row.figure.name)));
-    // A moving slider would flood whoever listens: the sentence waits until it rests.
+    // A screen reader would read every step of a moving slider: the sentence waits until the slider rests.
     clearTimeout(saying);
-    saying = setTimeout(() => (summary.textContent = sentence(changes)), 300);
+    saying = setTimeout(() => (summary.textContent = makeSentence(changes)), 300);
   }
 
   function updateRow({ figure, cells: [was, now, changed] }, before, after) {
-    show(was, printed(figure, before), before);
-    show(now, printed(figure, after), after);
-    changed.textContent = change(before, after);
+    show(was, formatFigure(figure, before), before);
+    show(now, formatFigure(figure, after), after);
+    changed.textContent = formatChange(before, after);
     const same = (before ?? undefined) === after;
     const matters = !same && figure.better && before !== null && after !== undefined;
     const cheaper = figure.better === "more" ? after > before : after < before;
     changed.className = matters ? (cheaper ? "whatif-good" : "whatif-bad") : "";
-    const said = after !== undefined && figure.headline && fill(figure.headline, { value: now.textContent });
-    return { same, said, change: changed.textContent };
+    const clause = after !== undefined && figure.headline && fill(figure.headline, { value: now.textContent });
+    return { same, clause, change: changed.textContent };
   }
 
   function show(cell, text, value) {
@@ -253,11 +253,11 @@
     else cell.dataset.value = value;
   }
 
-  function sentence(changes) {
+  function makeSentence(changes) {
     if (fields.some((field) => field.refused)) return fill(words.unread, { fleet: fleet.name });
     if (changes.every((each) => each.same)) return fill(words.untouched, { fleet: fleet.name });
-    const news = changes.filter((each) => each.said && !each.same);
-    const figures = news.map(({ said, change }) => fill(words.headline, { figure: said, change }));
+    const news = changes.filter((each) => each.clause && !each.same);
+    const figures = news.map(({ clause, change }) => fill(words.headline, { figure: clause, change }));
     return fill(words.changed, { fleet: fleet.name, figures: figures.join(words.between) });
   }
 
