@@ -28,7 +28,7 @@ def sampler(launch_s=1e-3, noise=0.0, *, flush=False, seed=1, **device):
 def sized(launch_s, batch_s, **options):
     drawn = sampler(launch_s, **options)
     drawn.launch_s = drawn.cost_s = launch_s
-    drawn.size(batch_s)
+    drawn.choose_size(batch_s)
     return drawn
 
 
@@ -59,7 +59,7 @@ def test_a_batch_is_as_long_as_asked_at_least_one_sample_and_bounded(launch_s, b
 @pytest.mark.parametrize("flush", [False, True])
 def test_a_batch_asks_the_device_for_what_was_sized(flush):
     drawn = sized(1e-5, 1.0, flush=flush)
-    timing = drawn.batch()
+    timing = drawn.draw()
     assert drawn.device.asked == [(drawn.samples, drawn.per_sample, flush)]
     assert timing.launches == drawn.samples * drawn.per_sample
     assert timing.end_s - timing.start_s == pytest.approx(timing.elapsed_s)
@@ -67,7 +67,7 @@ def test_a_batch_asks_the_device_for_what_was_sized(flush):
 
 def test_a_first_launch_as_fast_as_predicted_is_enough():
     drawn = sampler(0.25)
-    assert drawn.first_launches(10.0, predicted_s=0.3) == 0.25
+    assert drawn.launch_first(10.0, predicted_s=0.3) == 0.25
     assert drawn.device.asked == [(1, 1, False)]
 
 
@@ -75,12 +75,12 @@ def test_a_first_launch_as_fast_as_predicted_is_enough():
 def test_a_first_launch_that_may_have_compiled_is_followed_by_another(predicted_s):
     drawn = sampler()
     drawn.device.durations = lambda now, count, rng: make_steady(0.2 if now == 0 else 1e-3)(now, count, rng)
-    assert drawn.first_launches(10.0, predicted_s) == pytest.approx(1e-3)
+    assert drawn.launch_first(10.0, predicted_s) == pytest.approx(1e-3)
 
 
 def test_a_first_launch_that_took_all_the_time_is_not_repeated():
     drawn = sampler(0.25)
-    assert drawn.first_launches(0.2, None) == 0.25
+    assert drawn.launch_first(0.2, None) == 0.25
     assert len(drawn.device.asked) == 1
 
 
@@ -93,9 +93,9 @@ def test_what_a_flush_costs_is_counted_beside_what_a_launch_takes():
         return flushes(launches, samples=samples, per_sample=per_sample, flush=flush)
 
     drawn.device.time_batch = slow
-    assert drawn.first_launches(10.0, None) == pytest.approx(0.0501)
+    assert drawn.launch_first(10.0, None) == pytest.approx(0.0501)
     assert drawn.launch_s == pytest.approx(1e-4)
-    drawn.size(0.2)
+    drawn.choose_size(0.2)
     assert (drawn.per_sample, drawn.samples) == (1, int(0.2 / 0.0501))
     assert drawn.batch_cost_s == pytest.approx(3 * 0.0501)
 
@@ -121,10 +121,10 @@ def test_warm_up_tells_the_settled_speed_not_the_first():
 @pytest.mark.parametrize("warm_up_s", [0.0, 0.3])
 def test_a_launch_between_two_steps_of_the_clock_took_no_more_than_one(warm_up_s):
     drawn = sampler(1e-5, timer_resolution_s=1e-3)
-    drawn.first_launches(10.0, None)
+    drawn.launch_first(10.0, None)
     assert (drawn.launch_s, drawn.cost_s) == (1e-3, 1e-3)
     drawn.warm_up(warm_up_s)
-    drawn.size(5.0)
+    drawn.choose_size(5.0)
     assert drawn.per_sample >= TIMER_STEPS
     assert drawn.samples >= 1
 
@@ -158,9 +158,9 @@ class Ring(SimulatedDevice):
 def test_buffer_sets_take_turns_from_batch_to_batch():
     used = []
     drawn = Sampler(Ring(make_steady(0.1)), [lambda n=n: used.append(n) for n in range(5)], takes_turns=True)
-    drawn.first_launches(10.0, None)
-    drawn.size(0.2)
+    drawn.launch_first(10.0, None)
+    drawn.choose_size(0.2)
     for _ in range(4):
         drawn.rewarm()  # five sets overflow the cache by themselves: no launch is needed between others' work
-        drawn.batch()
+        drawn.draw()
     assert used == [n % 5 for n in range(2 + 4 * 2)]

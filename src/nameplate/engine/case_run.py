@@ -121,7 +121,7 @@ class CaseRun:
                 flush=self.case.cache == "flushed",
                 takes_turns=self.takes_turns,
             )
-            cost_s = self._sampler.first_launches(left_s(), None if predicted is None else predicted.launch_s)
+            cost_s = self._sampler.launch_first(left_s(), None if predicted is None else predicted.launch_s)
         _check_time(Prediction(0.0, cost_s), left_s(), FEWEST_BATCHES * self._sampler.least_launches)
 
     def warm_up(self, seconds: float) -> None:
@@ -129,13 +129,11 @@ class CaseRun:
         if self.sampler.cost_s < seconds:
             self.sampler.warm_up(seconds)
 
-    def rewarm(self) -> None:
-        """Launch once, untimed, where other work may have evicted the case's data from the caches."""
-        self.sampler.rewarm()
-
-    def draw(self, round_number: int) -> None:
-        """Draw one batch."""
-        timing = self.sampler.batch()
+    def draw(self, round_number: int, *, after_other_work: bool = False) -> None:
+        """Draw one batch; after other work it finds the caches as the case's own launches leave them."""
+        if after_other_work:
+            self.sampler.rewarm()
+        timing = self.sampler.draw()
         is_due = timing.end_s - self._digested_s >= self._digest_cost_s / _DIGEST_SHARE
         self.batches.append(TimedBatch(round_number, timing, self._take_digest() if is_due else None))
 

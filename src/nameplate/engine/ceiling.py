@@ -63,15 +63,15 @@ class ProbeRun:
         """Seconds per launch, as warm-up found it."""
         return self._sampler.cost_s
 
-    def size(self, batch_s: float) -> None:
+    def choose_size(self, batch_s: float) -> None:
         """Draw for about as long as the cases do, so that disturbances are as likely to hit it."""
-        self._sampler.size(batch_s)
+        self._sampler.choose_size(batch_s)
 
     def draw(self, round_number: int) -> None:
         """Draw one batch on new buffers."""
         self.probe.renew()
         self.probe.launch()  # untimed: the first launch on new pages is slower
-        timing = self._sampler.batch()
+        timing = self._sampler.draw()
         self.rounds[round_number] = timing.elapsed_s / timing.launches
 
     def tflops(self) -> float:
@@ -126,7 +126,7 @@ class Ceilings:
     def _draw(self, candidates: list[ProbeRun], batch_s: float, rounds: int) -> None:
         for each in candidates:
             each.rounds.clear()
-            each.size(batch_s)
+            each.choose_size(batch_s)
         for number in range(rounds):
             for each in self._order.sample(candidates, k=len(candidates)):
                 each.draw(number)

@@ -104,12 +104,12 @@ class Rounds(Group):
         rounds = min(possible.values())
         turns = {case: max(1, round(number / rounds)) for case, number in possible.items()}
         for run in self.active:
-            run.sampler.size(share_s[run.case.id] / rounds / turns[run.case.id])
+            run.sampler.choose_size(share_s[run.case.id] / rounds / turns[run.case.id])
         round_s = sum(turns[run.case.id] * run.sampler.batch_cost_s for run in self.active)
         room_s = (self.allowance.limit_s - self.spent_s) / rounds - round_s
         for dtype, probe in self.probes.items():
             batches_s = [r.sampler.batch_cost_s for r in self.active if r.case.workload.dtype == dtype]
-            probe.size(min(median(batches_s), room_s / len(self.probes)))
+            probe.choose_size(min(median(batches_s), room_s / len(self.probes)))
         self._batches_per_round = turns
 
     def _divide_window(self) -> dict[str, float]:
@@ -158,10 +158,7 @@ class Rounds(Group):
         return turns
 
     def _draw_batch(self, run: CaseRun, number: int) -> None:
-        """Draw a batch; if other work ran before it, launch once first so that the caches are warm."""
-        if self._latest is not run:
-            run.attempt(run.rewarm)
-        run.attempt(partial(run.draw, number))
+        run.attempt(partial(run.draw, number, after_other_work=self._latest is not run))
         self._latest = run
 
     def _draw_probe(self, dtype: str, number: int) -> None:

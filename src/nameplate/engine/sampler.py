@@ -37,7 +37,7 @@ class Sampler:
     cost_s: float = math.inf  # … and the same with flushes
     _next: int = 0  # index of the next buffer set
 
-    def first_launches(self, left_s: float, predicted_s: float | None) -> float:
+    def launch_first(self, left_s: float, predicted_s: float | None) -> float:
         """Launch once, and again unless the first was as fast as predicted; return the seconds of a launch.
 
         The first launch of its kind may load and compile code; the second is representative.
@@ -94,7 +94,7 @@ class Sampler:
         if self.rewarms:
             self._time(1, 1)
 
-    def size(self, batch_s: float) -> None:
+    def choose_size(self, batch_s: float) -> None:
         """Choose launches per sample and samples per batch so that a batch takes about `batch_s`.
 
         Launches are taken to last as long as in the warm-up. A flushed sample is one launch: for a second one
@@ -124,7 +124,7 @@ class Sampler:
     def _rewarm_s(self) -> float:
         return self.cost_s if self.rewarms else 0.0
 
-    def batch(self) -> Timing:
+    def draw(self) -> Timing:
         """Draw one batch."""
         return self._time(self.samples, self.per_sample)
 

@@ -102,7 +102,7 @@ class Soak(Group):
     def _draw(self) -> None:
         batches, limit_s = self._run.batches, self.allowance.limit_s - self.spent_s
         window_s = min(max(self.allowance.share_s - self.spent_s, SHORTEST_WINDOW_S), limit_s)
-        self._run.sampler.size(min(_BATCH_S, window_s / _FEWEST_IN_RUN))
+        self._run.sampler.choose_size(min(_BATCH_S, window_s / _FEWEST_IN_RUN))
         begin_s, looked_s = self.device.clock(), 0.0
         while True:
             passed_s = self.device.clock() - begin_s

@@ -93,7 +93,7 @@ def compare_with_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, see
     with prepared.numerics():
         sampler = Sampler(opened, prepared.launches)
         sampler.warm_up(1.0)
-        sampler.size(_ROUND_S / 2)
+        sampler.choose_size(_ROUND_S / 2)
         bare = _make_bare_loop(opened, seed)
         return _interleave(case.id, sampler, bare, budget_s, random.Random(seed))
 
@@ -127,7 +127,7 @@ def _interleave(
     engine_s: list[float] = []
     bare_s: list[float] = []
     turns: tuple[Callable[[], None], ...] = (
-        lambda: engine_s.append(sampler.batch().elapsed_s),
+        lambda: engine_s.append(sampler.draw().elapsed_s),
         lambda: bare_s.append(bare(launches)),
     )
     begin = time.perf_counter()
