@@ -1,4 +1,4 @@
-"""`pytest bench/`: the suites' cases under pytest-benchmark, with what a figure depends on beside it."""
+"""`pytest bench/`: the suites' cases under pytest-benchmark, with device and software in its report."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Suites shipped with Nameplate: which workloads, at which points of their axes. Found by entry point."""
+"""The suites of Nameplate: workloads, and the points of their axes to measure. Found by entry point."""

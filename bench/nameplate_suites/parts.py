@@ -1,4 +1,4 @@
-"""Pieces that the shipped suites are put together from."""
+"""Groups of cases that the shipped suites are made of."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 from nameplate.suite import Case, Target
 from nameplate_kernels import Matmul, Memory, TransformerBlock
 
-# An FP16 product without FP16 arithmetic runs at 1 to 3 GFLOPS (torch 2.13, Zen 4): this edge takes some
-# 20 ms there, where 1024 would take over a second a launch. The size stands in the record.
+# Without FP16 arithmetic an FP16 product runs at 1 to 3 GFLOPS (torch 2.13, Zen 4): there this edge takes
+# some 20 ms a launch, and 1024 over a second. The record has the size.
 SLOW_EDGE = 256
 
 
 def cache_for(target: Target) -> str:
-    """Cache state of a compute case: a GPU rotates buffers, since fresh tensors would sit in its L2."""
+    """Return the cache state of a compute case: rotating on a GPU, since new tensors would be in its L2."""
     return "rotating" if target.kind == "cuda" else "warm"
 
 
 def matmuls(
     target: Target, dtypes: Iterable[str], edges: Iterable[int], layout: str = "nn", **axes: Any
 ) -> Iterator[Case]:
-    """Square products, dtype by dtype; on a CPU a dtype it has no arithmetic for is measured small.
+    """Yield square products, dtype by dtype; small ones for a dtype in which a CPU has no arithmetic.
 
     `axes` are those of `Case`: weight, phase, group, fill, cache.
     """
@@ -37,8 +37,8 @@ def _runs_well(target: Target, dtype: str) -> bool:
 
 
 def layer(target: Target, tokens: int, dtype: str, edge: int, weight: float = 4.0) -> Iterator[Case]:
-    """The chain from the best product on, measured in turn once the device has settled: a square product of
-    `edge`, one Llama-3-8B layer (the training step's part of it first), and the products it is made of.
+    """Yield one group for the chain, measured in turn after settling: a square product of `edge`, one
+    Llama-3-8B layer (forward and backward first, then forward), and the products the layer is made of.
     """
     axes: dict[str, Any] = {"phase": "sustained", "group": f"layer-{dtype}-{tokens}"}
     yield from matmuls(target, (dtype,), (edge,), weight=weight / 4, **axes)
@@ -48,15 +48,15 @@ def layer(target: Target, tokens: int, dtype: str, edge: int, weight: float = 4.
 
 
 def blocks(tokens: int, dtype: str, width: float = 1.0, **axes: Any) -> Iterator[Case]:
-    """One Llama-3-8B layer: the training step's part of it first, then the forward pass alone."""
+    """Yield one Llama-3-8B layer: forward and backward pass first, then the forward pass alone."""
     for pass_ in ("forward_backward", "forward"):
         yield Case(TransformerBlock.llama3_8b(tokens, dtype, pass_, width=width), **axes)
 
 
 def memory(mebibytes: int, weight: float = 0.5) -> Iterator[Case]:
-    """Copy and triad over arrays of `mebibytes` MiB, in as many buffer sets as overflow the last-level cache.
+    """Yield copy and triad over arrays of `mebibytes` MiB, in enough buffer sets to overflow the cache.
 
-    On one set the figure would be the cache's or the memory's, by the cache's size and by what ran between.
+    With one set the figure could be that of the cache or of the memory, depending on what ran in between.
     """
     for kind in ("copy", "triad"):
         yield Case(Memory(kind, "fp32", mebibytes), cache="rotating", weight=weight)

@@ -1,4 +1,4 @@
-"""About a minute, the default: the chain from nominal to a full-width transformer block."""
+"""The default suite, about a minute: the chain from nominal to a full-width transformer block."""
 
 from __future__ import annotations
 

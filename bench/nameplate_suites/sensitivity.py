@@ -1,4 +1,4 @@
-"""What a figure owes to its inputs and its caches: one product, each fill and cache state in turn."""
+"""How a figure depends on its inputs and caches: one matrix product, each fill and cache state in turn."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from nameplate_suites.parts import matmuls
 
 
 def _cases(target: Target) -> Iterator[Case]:
-    # The smaller one lives in the caches where they are warm; the larger one draws the power.
+    # The smaller one fits warm caches; the larger one draws the most power.
     for edge in (512, 2048) if target.kind == "cpu" else (2048, 8192):
         group = f"sensitivity-{edge}"
         for fill in FILLS:
             yield from matmuls(target, ("bf16",), (edge,), fill=fill, cache="warm", group=group)
         for cache in CACHES[1:]:
             yield from matmuls(target, ("bf16",), (edge,), cache=cache, group=group)
-    # So small that on a GPU the host may be what is timed; a graph replay tells.
+    # So small that on a GPU the host may limit it; a graph replay shows whether it does.
     yield from matmuls(target, ("bf16",), (128,), cache="warm", group="launch")
 
 

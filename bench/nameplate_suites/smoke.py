@@ -1,4 +1,4 @@
-"""About ten seconds: is everything in order, and roughly how fast is this machine?"""
+"""About ten seconds: whether everything works, and roughly how fast this machine is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ten minutes of one product from idle: the curve from burst to sustained, and what is left when."""
+"""Ten minutes of one matrix product from idle: the curve from burst to sustained throughput."""
 
 from __future__ import annotations
 

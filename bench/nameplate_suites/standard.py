@@ -1,4 +1,4 @@
-"""About ten minutes: shapes, dtypes and layouts wide enough to publish."""
+"""About ten minutes: enough shapes, dtypes and layouts to publish."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _cases(target: Target) -> Iterator[Case]:
 
 def _cpu(target: Target) -> Iterator[Case]:
     yield from matmuls(target, ("bf16",), (2048,), phase="burst", weight=2.0)
-    # The chain is the longer layer's, beside the product whose burst was measured.
+    # The chain uses the longer layer, with the product whose burst was measured.
     yield from layer(target, 512, "bf16", 2048, weight=6.0)
     yield from layer(target, 128, "bf16", 1024)
     yield from layer(target, 128, "fp32", 1024)

@@ -1,7 +1,7 @@
-"""The measured workloads. Imports nothing of the harness; see `workload` for the contract they keep.
+"""The measured workloads. They import nothing of the harness; `workload` has their contract.
 
 `Matmul`, `TransformerBlock` and `Memory` are the declarations; each prepares its own tensors. `PRECISIONS`
-and `FILLS` name the dtypes and fills they know.
+and `FILLS` name the dtypes and fills.
 """
 
 from nameplate_kernels.matmul import LAYOUTS, Matmul

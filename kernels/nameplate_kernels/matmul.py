@@ -1,7 +1,7 @@
 """Dense matrix product C = A·B through the vendor's library (cuBLAS, oneDNN, MKL), called as torch.mm.
 
-Legend: A_MK, B_KN, C_MN. A transposed operand is stored as its transpose and passed as a view, which is how
-torch hands a library its `t`.
+Legend: A_MK, B_KN, C_MN. A transposed operand is stored as its transpose and passed as a view; torch then
+calls the library with its transpose flag.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nameplate_kernels.product_check import (
 from nameplate_kernels.workload import Check, Prepared, Workload
 
 LAYOUTS = ("nn", "nt", "tn", "tt")
-"""First letter A, second B: n is stored as it is used, t is stored transposed."""
+"""First letter A, second B: n is stored as used, t is stored transposed."""
 
 _PILOT_SIDE = 256
 
@@ -34,8 +34,8 @@ _PILOT_SIDE = 256
 class Matmul(Workload):
     """C (m×n) = A (m×k) · B (k×n), all in one dtype; fp16, bf16 and tf32 accumulate in fp32.
 
-    Counts 2·m·n·k FLOPs and, in bytes, A, B and C once each. `layout` is one of `LAYOUTS`; `represents` names
-    the model whose own layer this is, and `times` says how often one pass through that layer runs it. Raises
+    Counts 2·m·n·k FLOPs and, in bytes, A, B and C once each. `layout` is one of `LAYOUTS`. `represents` names
+    the model that has this product in a layer, and `times` how often a pass through the layer runs it. Raises
     ValueError for a size below 1, an unknown dtype or layout.
     """
 
@@ -59,13 +59,13 @@ class Matmul(Workload):
 
     @property
     def shape(self) -> str:
-        """`MxNxK`, with the layout behind it unless that is nn: `1024x1024x1024-nt`."""
+        """`MxNxK`, followed by the layout unless it is nn: `1024x1024x1024-nt`."""
         sizes = f"{self.m}x{self.n}x{self.k}"
         return sizes if self.layout == "nn" else f"{sizes}-{self.layout}"
 
     @property
     def dimensions(self) -> Mapping[str, int | str]:
-        """m, n, k, the layout, and how often a layer runs it."""
+        """m, n, k, the layout, and how often a layer runs the product."""
         return {"m": self.m, "n": self.n, "k": self.k, "layout": self.layout, "times": self.times}
 
     @property
@@ -81,22 +81,22 @@ class Matmul(Workload):
 
     @property
     def resident_bytes(self) -> int:
-        """A, B and C, the fp64 rows of the reference, the check's conversions to fp64, one chunk each (the
-        products of a digest, made at another time, take less), and the weights of a digest.
+        """A, B and C, the fp64 rows of the reference, one chunk of each for the check's conversions to fp64,
+        and the weights of a digest. The products of a digest take less than the check, at another time.
         """
         reference = 8 * (2 * SAMPLED_ROWS * self.n + 2 * self.m + self.n)
         conversions = 4 * 8 * min(CHUNK_ELEMENTS, max(self.m, self.k) * self.n)
         return self.bytes + reference + conversions + WEIGHT_BYTES
 
     def pilot(self) -> Matmul | None:
-        """A cube of side 256 once this is more work than a cube of side 512; a smaller one needs none."""
+        """Return a cube of side 256; None where this is no more work than a cube of side 512."""
         if self.flops <= 2 * 512**3:
             return None
         side = _PILOT_SIDE
         return dataclasses.replace(self, m=side, n=side, k=side, represents=None, times=1)
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedMatmul:
-        """Allocate `copies` triples of A, B and C; what the n-th holds doesn't depend on their number.
+        """Allocate `copies` triples of A, B and C; the contents of the n-th don't depend on their number.
 
         Raises ValueError for an unknown fill.
         """
@@ -107,7 +107,7 @@ class Matmul(Workload):
     def _buffers(self, fill: str, generator: torch.Generator) -> Buffers:
         a = self._operand(self.m, self.k, self.layout[0], fill, generator)
         b = self._operand(self.k, self.n, self.layout[1], fill, generator)
-        # A product never gives infinity everywhere, so one that was never launched can be told from it.
+        # No product is infinite everywhere, so infinity marks a result that was never written.
         return Buffers(a, b, torch.full((self.m, self.n), math.inf, dtype=a.dtype, device=a.device))
 
     def _operand(
@@ -154,13 +154,13 @@ class PreparedMatmul(Prepared):
         return Check(reference="fp64", error=max(errors, default=math.inf), rule=RULE)
 
     def digest(self) -> str | None:
-        """A digest of the first copy's C; None on a device whose library makes no promise we know of."""
+        """Return a digest of the first copy's C; None where the library doesn't promise repeatable bits."""
         c = self.buffers[0].c
-        return digest_of(c) if _repeats(c.device) else None
+        return digest_of(c) if _is_repeatable(c.device) else None
 
 
-def _repeats(device: torch.device) -> bool:
-    """Whether one product, launched again in one process on the same buffers, gives the same bits.
+def _is_repeatable(device: torch.device) -> bool:
+    """Whether a product, launched again in one process on the same buffers, must give the same bits.
 
     - *cuBLAS*: "By design, all cuBLAS API routines from a given toolkit version, generate the same bit-wise
       results at every run when executed on GPUs with the same architecture and the same number of SMs", as
@@ -172,6 +172,6 @@ def _repeats(device: torch.device) -> bool:
       Reproducibility Conditions) and, outside its CNR modes, data must lie at the same alignment (Rosenquist,
       Getting reproducible results with Intel MKL, 2011). Within one process both hold.
 
-    Torch calls AMD's GPUs cuda too; their libraries aren't among these.
+    Torch names AMD's GPUs cuda too; no such promise of their libraries is known.
     """
     return device.type == "cpu" or (device.type == "cuda" and torch.version.cuda is not None)

@@ -1,8 +1,9 @@
 """Memory bandwidth: STREAM's copy and triad, over arrays that should be far larger than any cache.
 
-Bytes are counted as STREAM counts them (McCalpin, Memory bandwidth and machine balance in current high
-performance computers, IEEE TCCA Newsletter, 1995; www.cs.virginia.edu/stream): what the program reads and
-writes. A cache that first reads a line it is about to overwrite (write-allocate) moves more, uncounted.
+Bytes are counted as in STREAM: those that the program reads and writes (McCalpin, Memory bandwidth and
+machine balance in current high performance computers, IEEE TCCA Newsletter, 1995;
+www.cs.virginia.edu/stream). A cache that reads a line before it is overwritten (write-allocate) moves more
+bytes, which aren't counted.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ SCALAR = 3.0
 """The s of the triad a = b + s·c, as in STREAM."""
 
 _ARRAYS = {"copy": 2, "triad": 3}
-# On a CPU, chunks that torch doesn't split over threads: thousands of small threaded steps would collapse
-# when another process holds a core. On a GPU, chunks large enough to fill it.
+# On a CPU, chunks too small for torch to split over threads: thousands of short threaded steps would become
+# very slow while another process holds a core. On a GPU, chunks large enough to fill it.
 _CHUNK_ELEMENTS = {"cpu": 2**15}
 _CHUNK_ELSEWHERE = 2**24
 _MEBIBYTE = 2**20
@@ -43,9 +44,9 @@ _PILOT_MEBIBYTES = 16
 class Memory(Workload):
     """`copy`: a = b; `triad`: a = b + 3·c. Each array is one-dimensional and `mebibytes` MiB long.
 
-    Copy moves 2 arrays, triad 3. Neither has a FLOP count: what bounds them is the memory, and a triad's few
-    FLOPs against a rating in FLOPS would read as an efficiency. Raises ValueError for an unknown kind or
-    dtype, or a size below 1.
+    Copy moves 2 arrays, triad 3. Neither has a FLOP count: memory limits them, and a triad's few FLOPs ÷ a
+    rating in FLOPS would be mistaken for an efficiency. Raises ValueError for an unknown kind or dtype, or a
+    size below 1.
     """
 
     kind: str
@@ -85,25 +86,25 @@ class Memory(Workload):
 
     @property
     def resident_bytes(self) -> int:
-        """The arrays, the check's conversions to fp64, a chunk of each array at a time (the products of a
-        digest, made at another time, take less), and the weights of a digest.
+        """The arrays, one chunk of each for the check's conversions to fp64, and the weights of a digest. The
+        products of a digest take less than the check, at another time.
         """
         return self.bytes + 6 * 8 * min(self.elements, _CHUNK_ELSEWHERE) + WEIGHT_BYTES
 
     def unsupported(self, device: torch.device) -> str | None:
-        """A reason for tf32, which memory knows nothing of; None otherwise."""
+        """Return a reason for tf32, which is no storage format; None otherwise."""
         if self.dtype == "tf32":
             return "tf32 is a mode of matrix products; memory holds it as fp32"
         return None
 
     def pilot(self) -> Memory | None:
-        """The same over 16 MiB an array; None for one of up to 64 MiB, which can be tried directly."""
+        """Return the same with 16 MiB an array; None up to 64 MiB an array, which can be tried directly."""
         if self.mebibytes <= _DIRECT_MEBIBYTES:
             return None
         return dataclasses.replace(self, mebibytes=_PILOT_MEBIBYTES)
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedMemory:
-        """Allocate `copies` sets of arrays; what the n-th holds doesn't depend on their number.
+        """Allocate `copies` sets of arrays; the contents of the n-th don't depend on their number.
 
         Raises ValueError for an unknown fill.
         """
@@ -115,13 +116,13 @@ class Memory(Workload):
         sources = [
             filled((self.elements,), self.dtype, fill, generator) for _ in range(_ARRAYS[self.kind] - 1)
         ]
-        # No source holds infinity, so a target that was never written can be told.
+        # No source holds infinity, so infinity marks a target that was never written.
         return Arrays(torch.full_like(sources[0], math.inf), tuple(sources))
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """What one launcher works on: `target` is a, `sources` are b and, for a triad, c."""
+    """The arrays of one launcher: `target` is a, `sources` are b and, for a triad, c."""
 
     target: torch.Tensor
     sources: tuple[torch.Tensor, ...]
@@ -133,13 +134,13 @@ class Arrays:
 
     @property
     def launcher(self) -> Callable[[], object]:
-        """The call that does the work: a triad where there are two sources."""
+        """The copy of one source, or the triad of two."""
         if len(self.sources) == 1:
             return partial(self.target.copy_, self.sources[0])
         return partial(torch.add, *self.sources, alpha=SCALAR, out=self.target)
 
     def deviation(self, roundoff: float) -> float:
-        """The largest error of the target as a fraction of its bound, over the whole array."""
+        """Return the largest error of the target as a fraction of its bound, over the whole array."""
         chunks = zip(*(_chunks(each) for each in (self.target, *self.sources)), strict=True)
         measure = _copy_deviation if len(self.sources) == 1 else partial(_triad_deviation, roundoff)
         return max(measure(*each) for each in chunks)
@@ -157,7 +158,7 @@ def _copy_deviation(target: torch.Tensor, source: torch.Tensor) -> float:
 def _triad_deviation(roundoff: float, target: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> float:
     scaled = SCALAR * c.double()
     exact = b.double() + scaled
-    # The product and the sum are each rounded once; the reference rounds in the same two places.
+    # Product and sum are each rounded once; the reference is rounded in the same two places.
     bound = (roundoff * (1 + roundoff) + FP64_ROUNDOFF) * (scaled.abs() + exact.abs())
     return largest_ratio(target.double() - exact, bound)
 

@@ -29,10 +29,10 @@ class Precision:
     """Unit roundoff of the sum inside a matrix product."""
 
     input_roundoff: float = 0.0
-    """Unit roundoff of what a product does to its inputs before multiplying; 0 where it takes them whole."""
+    """Unit roundoff of the inputs as a product rounds them first; 0 where it doesn't."""
 
     sums_truncate: bool = False
-    """Whether tensor cores may cut bits off a running sum instead of rounding it, which biases the error
+    """Whether tensor cores may truncate a running sum instead of rounding it, which biases the error
     (Fasi, Higham, Mikaitis and Pranesh, Numerical behavior of NVIDIA tensor cores, PeerJ CS 7:e330, 2021).
     """
 
@@ -53,14 +53,14 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
         "bf16": Precision(torch.bfloat16, _BF16, _FP32, sums_truncate=True),
     }
 )
-"""Every dtype that the workloads know, by the name used in case ids."""
+"""Every dtype of the workloads, by the name used in case ids."""
 
 FP64_ROUNDOFF = _FP64
 """Unit roundoff of the references computed in fp64."""
 
 
 def precision_of(dtype: str) -> Precision:
-    """The `Precision` of a dtype name. Raises ValueError for a name not in `PRECISIONS`."""
+    """Return the `Precision` of a dtype name. Raises ValueError for a name not in `PRECISIONS`."""
     try:
         return PRECISIONS[dtype]
     except KeyError:
@@ -68,7 +68,7 @@ def precision_of(dtype: str) -> Precision:
 
 
 def tf32_unsupported(device: torch.device) -> str | None:
-    """Why `device` has no TF32, in one clause, or None when it has."""
+    """Return why `device` has no TF32, in one clause; None when it has."""
     what = "tf32 is a mode of NVIDIA tensor cores, Ampere and later"
     if device.type != "cuda":
         return f"{what}; this is a {device.type} device"
@@ -78,13 +78,14 @@ def tf32_unsupported(device: torch.device) -> str | None:
 
 @contextmanager
 def numerics(dtype: str) -> Iterator[None]:
-    """Torch's process-wide precision settings as `dtype` needs them, restored on exit.
+    """Set torch's process-wide precision as `dtype` needs it; restored on exit.
 
     fp64 and fp32 mean IEEE arithmetic: no product falls back to TF32 on a GPU, or to bf16 or TF32 on a CPU.
-    tf32 allows TF32 in CUDA's products. fp16 and bf16 sum in fp32, across split sums too. All of it is set
-    for every dtype, so that nothing depends on what was set before. Only torch's `fp32_precision` settings
-    are used; torch refuses to mix them with the older `allow_tf32`. Raises ValueError for an unknown dtype.
+    tf32 allows TF32 in CUDA's products. fp16 and bf16 accumulate in fp32, split sums included. Raises
+    ValueError for an unknown dtype.
     """
+    # All of it is set for every dtype, so that nothing depends on earlier settings. Only `fp32_precision` is
+    # used: torch refuses to mix it with the older `allow_tf32`.
     precision_of(dtype)
     backends: Any = torch.backends
     cuda = "tf32" if dtype == "tf32" else "ieee"
@@ -103,7 +104,7 @@ def _fp32_precision(owner: Any, value: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # A setting reads as the value it inherits: "none" restores inheritance where that was all it had.
+        # A setting without a value of its own reads as the inherited one, and "none" makes it inherit again.
         owner.fp32_precision = "none"
         if owner.fp32_precision != before:
             owner.fp32_precision = before
@@ -155,12 +156,12 @@ def check_fill(fill: str) -> None:
 
 
 def seeded(device: torch.device, seed: int) -> torch.Generator:
-    """A generator on `device` itself: on one kind of device, the same seed gives the same bits."""
+    """Return a generator on `device`. On one kind of device the same seed gives the same bits."""
     return torch.Generator(device=device).manual_seed(seed)
 
 
 def filled(shape: Sequence[int], dtype: str, fill: str, generator: torch.Generator) -> torch.Tensor:
-    """A new tensor of `shape` in the storage of `dtype`, on the generator's device, filled by `fill`.
+    """Return a new tensor of `shape` in the storage of `dtype`, on the generator's device, filled by `fill`.
 
     Raises ValueError for an unknown dtype or fill.
     """
@@ -170,9 +171,9 @@ def filled(shape: Sequence[int], dtype: str, fill: str, generator: torch.Generat
 
 
 def largest_ratio(deviation: torch.Tensor, bound: torch.Tensor) -> float:
-    """The largest |deviation| ÷ bound, elementwise; both of one shape, as a number for `Check.error`.
+    """Return the largest |deviation| ÷ bound, elementwise; both have one shape.
 
-    No deviation is 0 even where the bound is 0. NaN in either counts as infinite.
+    A deviation of 0 gives 0, even where the bound is 0. NaN in either counts as infinite.
     """
     ratio = torch.where(deviation == 0, 0.0, deviation.abs() / bound)
     return float(ratio.nan_to_num(nan=torch.inf, posinf=torch.inf).max())

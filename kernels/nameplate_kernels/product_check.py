@@ -1,10 +1,10 @@
-"""Is a matrix product as right as its dtype allows? Two tests with bounds from rounding analysis.
+"""Checks that a matrix product is as accurate as its dtype allows, by two tests with derived bounds.
 
 Legend: C = A·B, with A m×k and B k×n; ĉ is the computed element; u_out, u_in, u_acc are the unit roundoffs
-of the stored result, of the inputs as the product takes them (tf32) and of the running sum; |A||B| is the
+of the stored result, of the inputs as the product rounds them (tf32) and of the running sum; |A||B| is the
 product of absolute values; q_ij = sqrt(Σ_l (a_il b_lj)²).
 
-**Where the bound comes from.** Rounding errors are taken as independent, of mean 0 and bounded by u, as in
+**The bound.** Rounding errors are taken as independent, of mean 0 and bounded by u, as in
 Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019,
 A2815–A2835. A sum of such errors with weights w then stays below λ·u·‖w‖₂ with probability at least
 1 − 2·exp(−λ²/2) (Hoeffding). λ = 8 leaves 2.5e-14 for each element.
@@ -12,16 +12,16 @@ A2815–A2835. A sum of such errors with weights w then stays below λ·u·‖w�
 - *Result*: rounding the sum once to storage costs at most u_out·|c|.
 - *Running sum*: the error is Σ_l δ_l s_l with s_l the partial sums. Since |s_l| ≤ (|A||B|)_ij it is at most
   λ·√k·u_acc·(|A||B|)_ij: their bound, and the one used for fp16, bf16 and tf32, where tensor cores may
-  truncate. For fp64 and fp32 the data enter as well: products of mean 0 walk at random, so that the s_l
-  differ from a share of c by q_ij, and the error is at most λ·√k·u_acc·(q_ij + |c_ij|). This is smaller by
-  √k, in the way of Higham & Mary, Sharper probabilistic backward error analysis for basic linear algebra
-  kernels with random data, SIAM J. Sci. Comput. 42(5), 2020, A3427–A3446, and it is what makes a silent TF32
-  product in an fp32 case fail at every k in use (|A||B| alone would let it pass from k ≈ 3000 on).
-- *Inputs* (tf32): each of the 2k inputs is off by a factor 1 + δ. Rounded to nearest, |δ| ≤ u_in with mean
-  0; cut off instead, as hardware may, δ spreads no wider than u_in about a mean of at most u_in. To first
-  order c moves by Σ_l a_il b_lj (δ_il + δ'_lj): at most 2·u_in·|c_ij| from the means and
-  λ·√2·u_in·q_ij from the spread.
-- *Reference*: the fp64 sum it is compared with has the same kind of error with u = 2^-53.
+  truncate. For fp64 and fp32 the data are used as well: products of mean 0 form a random walk, so that the
+  s_l differ from a share of c by q_ij, and the error is at most λ·√k·u_acc·(q_ij + |c_ij|). This is smaller
+  by √k, as in Higham & Mary, Sharper probabilistic backward error analysis for basic linear algebra kernels
+  with random data, SIAM J. Sci. Comput. 42(5), 2020, A3427–A3446. With this bound a silent TF32 product in an
+  fp32 case fails at every k in use; with |A||B| alone it would pass from k ≈ 3000 on.
+- *Inputs* (tf32): each of the 2k inputs has a factor 1 + δ. Rounded to nearest, |δ| ≤ u_in with mean 0.
+  Truncated, as hardware may do, δ varies by at most u_in about a mean of at most u_in. To first order c
+  changes by Σ_l a_il b_lj (δ_il + δ'_lj): at most 2·u_in·|c_ij| from the means and λ·√2·u_in·q_ij from the
+  variation.
+- *Reference*: the fp64 sum of the reference has the same kind of error with u = 2^-53.
 
 **Rows** compares every element of up to 16 random rows with that bound. **Freivalds** covers all of C: for a
 random x of ±1 it compares C·x with A·(B·x), row by row (Freivalds, Probabilistic machines can use less
@@ -29,11 +29,11 @@ running time, IFIP 1977). The residual of a row is Σ_j x_j e_ij, with independe
 times the 2-norm over j of the one-sigma errors above (the bounds without λ), where ‖(|A||B|)_i‖₂ is itself
 at most ‖a_i‖₂·‖B‖_F.
 
-**What Freivalds finds.** One wrong element is found when it is off by more than about the bound of its row.
-With fills of mean 0 and r the root mean square of C, that is 8·u_out·√n·r plus the sum's share: at k = n =
-1024 and 16384 together 1·r and 5·r for bf16, 0.15·r and 1.5·r for fp16, 0.001·r and 0.016·r for fp32.
-Several wrong elements in one row can cancel by chance of the signs, at most one time in two; a wrong tile
-has many rows, and cancels in all of them with probability 2^-rows.
+**What Freivalds finds.** One wrong element is found when its error exceeds about the bound of its row. With
+fills of mean 0 and r the root mean square of C, the bound is 8·u_out·√n·r plus the share of the running sum:
+together 1·r (k = n = 1024) and 5·r (k = n = 16384) for bf16, 0.15·r and 1.5·r for fp16, 0.001·r and 0.016·r
+for fp32. The errors of one row cancel with probability at most 1/2 over the signs; those of a wrong tile with
+many rows cancel in all of them with probability 2^-rows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SAMPLED_ROWS = 16
 """Rows of C that are compared element by element."""
 
 CHUNK_ELEMENTS = 2**22
-"""Elements converted to fp64 at a time: 32 MiB, so that a check never needs a second copy of a matrix."""
+"""Elements converted to fp64 at a time: 32 MiB, so that a check needs no second copy of a matrix."""
 
 RULE = (
     f"sampled rows: |ĉ−c| ≤ u_out·|c| + {CONFIDENCE:g}·√K·u_acc·(|A||B|, or its rms for IEEE sums), "
@@ -63,7 +63,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class ProductReference:
-    """What is kept of a higher-precision product: small against C. Vectors and rows are fp64."""
+    """The kept part of a higher-precision product, small compared with C. Vectors and rows are fp64."""
 
     precision: Precision
     depth: int
@@ -75,7 +75,7 @@ class ProductReference:
     row_error: torch.Tensor  # (m,) one-sigma error of C·x, without the terms that grow with ‖c_i‖
 
     def deviation(self, c: torch.Tensor) -> float:
-        """The largest error of `c` (m×n, any dtype) as a fraction of its bound; infinite for NaN."""
+        """Return the largest error of `c` (m×n, any dtype) as a fraction of its bound; infinite for NaN."""
         sampled = largest_ratio(c[self.rows].double() - self.sampled_c, self.sampled_bound)
         return max(sampled, *(self._freivalds(c, span) for span in _spans(c.shape[0], c.shape[1])))
 
@@ -87,7 +87,7 @@ class ProductReference:
 
 
 def product_reference(a: torch.Tensor, b: torch.Tensor, precision: Precision, seed: int) -> ProductReference:
-    """Work out what `a` (m×k) times `b` (k×n) must give, on the device they are on, in fp64."""
+    """Compute the reference of `a` (m×k) times `b` (k×n) in fp64, on their device."""
     m, n = a.shape[0], b.shape[1]
     choice = seeded(torch.device("cpu"), seed)
     rows = torch.randperm(m, generator=choice)[:SAMPLED_ROWS].to(a.device)
@@ -107,7 +107,7 @@ def _sampled(a: torch.Tensor, b: torch.Tensor, precision: Precision) -> tuple[to
         rms = (a.square() @ b64.square()).sqrt()
         spread = _spread(precision, k, rms, a.abs() @ b64.abs()) + FP64_ROUNDOFF * math.sqrt(k) * rms
         values.append(c)
-        # The relative terms are sums of a few errors, at most u each; the sum's own share of c is one of k.
+        # The relative terms are sums of a few errors of at most u; only the running sum has k of them.
         summing = (CONFIDENCE - 1) * _summing_share(precision, k)
         bounds.append((_relative_error(precision, k) + summing) * c.abs() + CONFIDENCE * spread)
     return torch.cat(values, dim=1), torch.cat(bounds, dim=1)
@@ -116,7 +116,7 @@ def _sampled(a: torch.Tensor, b: torch.Tensor, precision: Precision) -> tuple[to
 def _with_signs(
     a: torch.Tensor, b: torch.Tensor, signs: torch.Tensor, precision: Precision
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A·(B·x), and the one-sigma error of each row of C·x that doesn't grow with that row of C."""
+    """A·(B·x), and the one-sigma error of each row of C·x without the terms that grow with the row of C."""
     k, n = b.shape
     b_signs, b_squares = _rows_of(b, signs)
     products, errors = [], []

@@ -83,7 +83,7 @@ class Rope(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """How attention is divided: H query heads, G key/value heads, Q features each."""
+    """The heads of attention: H query heads, G key/value heads, Q features each."""
 
     query: int
     key_value: int
@@ -91,7 +91,7 @@ class Heads(NamedTuple):
 
 
 def rope_table(tokens: int, features: int, device: torch.device, dtype: torch.dtype) -> Rope:
-    """Angles t·θ^(−2r/Q) for position t and pair r (Su et al., RoFormer, arXiv:2104.09864, section 3.2.2).
+    """Return angles t·θ^(−2r/Q) for position t and pair r (Su et al., RoFormer, arXiv:2104.09864, 3.2.2).
 
     Computed in fp64 on the CPU and stored as `dtype`: fp32, or fp64 for a reference in fp64.
     """
@@ -101,10 +101,10 @@ def rope_table(tokens: int, features: int, device: torch.device, dtype: torch.dt
 
 
 def rotate(x_BHTQ: torch.Tensor, rope: Rope) -> torch.Tensor:
-    """Turn feature r and feature r + Q/2 by their angle, in the table's precision; returns the dtype of x.
+    """Rotate features r and r + Q/2 by their angle, in the table's precision; returns the dtype of x.
 
-    The pairing is that of the weights as published for Hugging Face; Meta's neighbouring pairs are the same
-    but for the order of the weights' rows.
+    Pairs as in the weights published for Hugging Face. Meta pairs neighbours, which differs only in the order
+    of the weights' rows.
     """
     first, second = x_BHTQ.to(rope.cos_TR.dtype).chunk(2, dim=-1)
     turned = (first * rope.cos_TR - second * rope.sin_TR, second * rope.cos_TR + first * rope.sin_TR)
@@ -112,13 +112,10 @@ def rotate(x_BHTQ: torch.Tensor, rope: Rope) -> torch.Tensor:
 
 
 def attend(q_BHTQ: torch.Tensor, k_BGTQ: torch.Tensor, v_BGTQ: torch.Tensor) -> torch.Tensor:
-    """Causal softmax(q·kᵀ/√Q)·v, where H/G neighbouring query heads share a key/value head.
-
-    Torch maps the heads itself: on a CPU that was as fast as repeating keys and values, or up to four times
-    as fast (128 and 512 tokens); on CUDA, FlashAttention does it without a copy. CUDA's memory-efficient
-    kernel, the one for 32-bit numbers, can't: torch would fall back to storing all T² scores, so there both
-    are repeated.
-    """
+    """Return causal softmax(q·kᵀ/√Q)·v, where H/G neighbouring query heads share a key/value head."""
+    # Torch maps the heads itself: on a CPU this was one to four times as fast as repeating keys and values
+    # (128 and 512 tokens); on CUDA, FlashAttention does it without a copy. CUDA's memory-efficient kernel,
+    # the one for 32-bit numbers, can't, and torch would store all T² scores: there both are repeated.
     if q_BHTQ.is_cuda and q_BHTQ.dtype is torch.float32:
         group = q_BHTQ.shape[1] // k_BGTQ.shape[1]
         k_BGTQ, v_BGTQ = k_BGTQ.repeat_interleave(group, dim=1), v_BGTQ.repeat_interleave(group, dim=1)
@@ -127,7 +124,7 @@ def attend(q_BHTQ: torch.Tensor, k_BGTQ: torch.Tensor, v_BGTQ: torch.Tensor) -> 
 
 
 def attention(x_BTD: torch.Tensor, weights: Parameters, rope: Rope, heads: Heads) -> torch.Tensor:
-    """Grouped-query causal attention with RoPE; returns BTD."""
+    """Return grouped-query causal attention with RoPE, BTD."""
     H, G, Q = heads
     qkv_BTNQ = linear(x_BTD, weights.wqkv_ED).view(*x_BTD.shape[:2], H + 2 * G, Q)
     q_BHTQ, k_BGTQ, v_BGTQ = torch.split_with_sizes(qkv_BTNQ.transpose(1, 2), (H, G, G), dim=1)
@@ -136,18 +133,18 @@ def attention(x_BTD: torch.Tensor, weights: Parameters, rope: Rope, heads: Heads
 
 
 def swiglu(x_BTD: torch.Tensor, weights: Parameters) -> torch.Tensor:
-    """(silu(x·W1ᵀ) ∘ (x·W3ᵀ))·W2ᵀ (Shazeer, GLU Variants Improve Transformer, arXiv:2002.05202)."""
+    """Return (silu(x·W1ᵀ) ∘ (x·W3ᵀ))·W2ᵀ (Shazeer, GLU Variants Improve Transformer, arXiv:2002.05202)."""
     gated_BTF = silu(linear(x_BTD, weights.w1_FD)) * linear(x_BTD, weights.w3_FD)
     return linear(gated_BTF, weights.w2_DF)
 
 
 def norm(x_BTD: torch.Tensor, weight_D: torch.Tensor) -> torch.Tensor:
-    """Root mean square norm: x / sqrt(mean(x²) + ε) ∘ w (Zhang & Sennrich, arXiv:1910.07467)."""
+    """Return the root mean square norm x / sqrt(mean(x²) + ε) ∘ w (Zhang & Sennrich, arXiv:1910.07467)."""
     return rms_norm(x_BTD, weight_D.shape, weight_D, NORM_EPSILON)
 
 
 def block(x_BTD: torch.Tensor, weights: Parameters, rope: Rope, heads: Heads) -> torch.Tensor:
-    """The whole block, BTD to BTD."""
+    """Return the output of the whole block, BTD to BTD."""
     h_BTD = x_BTD + attention(norm(x_BTD, weights.norm1_D), weights, rope, heads)
     return h_BTD + swiglu(norm(h_BTD, weights.norm2_D), weights)
 
@@ -156,14 +153,14 @@ def block(x_BTD: torch.Tensor, weights: Parameters, rope: Rope, heads: Heads) ->
 class TransformerBlock(Workload):
     """A decoder block's forward pass, or its forward and backward pass, on `batch` × `tokens` inputs.
 
-    A forward_backward launch also frees the gradients of the one before (they are set to None inside the
-    launch): autograd then stores each gradient instead of adding it to one that must be zeroed first, which
-    is how training loops run by default, so its cost belongs to the pass. The input needs a gradient too, as
-    in the middle of a stack. A forward launch keeps nothing for a backward pass.
+    A forward_backward launch also frees the gradients of the launch before, by setting them to None. Autograd
+    then stores each gradient instead of adding it to a zeroed one. Training loops do so by default, so the
+    cost belongs to the pass. The input needs a gradient too, as in the middle of a stack. A forward launch
+    keeps nothing for a backward pass.
 
     FLOPs follow Megatron's convention: matrix products and half of the attention scores (causal); a backward
-    pass is twice a forward pass. `represents` names the model whose block this is. Raises ValueError for
-    numbers that make no block, an unknown dtype or an unknown pass.
+    pass counts twice a forward pass. `represents` names the model that has this block. Raises ValueError for
+    sizes that don't fit together, an unknown dtype or an unknown pass.
     """
 
     batch: int
@@ -183,10 +180,10 @@ class TransformerBlock(Workload):
     def llama3_8b(
         cls, tokens: int, dtype: str, pass_: str, batch: int = 1, width: float = 1.0
     ) -> TransformerBlock:
-        """A block of Llama-3-8B: D 4096, 32 heads, 8 key/value heads of 128 features, F 14336.
+        """Return a block of Llama-3-8B: D 4096, 32 heads, 8 key/value heads of 128 features, F 14336.
 
-        `width` narrows D, F and both counts of heads alike (1/8 leaves one key/value head); such a block
-        stands for no model. Raises ValueError for a width that isn't 1, 1/2, 1/4 or 1/8.
+        `width` scales D, F and both numbers of heads (1/8 leaves one key/value head); such a block represents
+        no model. Raises ValueError for a width that isn't 1, 1/2, 1/4 or 1/8.
         """
         if width not in (1.0, 0.5, 0.25, 0.125):
             raise ValueError(f"llama3_8b: width must be 1, 1/2, 1/4 or 1/8, got {width}")
@@ -244,8 +241,8 @@ class TransformerBlock(Workload):
     def flops(self) -> int:
         """Forward: 2·B·T·(products' weights) + 4·B·T²·H·Q/2; forward and backward three times that.
 
-        Norms, RoPE, softmax and SwiGLU's elementwise work aren't counted, nor is anything recomputed: the
-        rule of Megatron-LM's num_floating_point_operations, which counts causal attention half.
+        Norms, RoPE, softmax, SwiGLU's elementwise work and recomputation aren't counted: the rule of
+        Megatron-LM's num_floating_point_operations, which counts causal attention half.
         """
         products = sum(gemm.times * gemm.flops for gemm in self.gemms())
         scores = 2 * self.batch * self.tokens**2 * self.d_model
@@ -262,8 +259,8 @@ class TransformerBlock(Workload):
         read twice and their gradients written, input and output's gradient read, output and input's gradient
         written.
 
-        Whatever passes between the block's own kernels, saved activations included, isn't counted: a fused
-        block need not move it. Nor is RoPE's table, which a whole model shares.
+        Data that pass between the block's own kernels, saved activations included, aren't counted: a fused
+        block need not move them. RoPE's table isn't either: a whole model shares it.
         """
         activations = self.batch * self.tokens * self.d_model
         elements = (
@@ -274,8 +271,8 @@ class TransformerBlock(Workload):
     @property
     def resident_bytes(self) -> int:
         """An estimate: parameters and activations, with gradients where there are any, and the same again in
-        the reference's dtype. In fp64 that includes all T² scores of the heads, which CUDA stores there.
-        A digest is made when the reference's activations are gone, and takes less; its weights stay.
+        the reference's dtype. In fp64 this includes all T² scores of the heads, because CUDA stores them. A
+        digest is made after the reference's activations are freed, and takes less; its weights stay.
         """
         wide = 8 * self.d_model + 4 * self.ffn + 3 * (self.heads + 2 * self.kv_heads) * self.head_dim
         activations = self.batch * self.tokens * wide
@@ -292,8 +289,8 @@ class TransformerBlock(Workload):
         return super().unsupported(device)
 
     def pilot(self) -> TransformerBlock | None:
-        """The block at an eighth of the width (less where its heads don't divide by 8) and 128 tokens at the
-        most; None when it is that small already.
+        """Return the block at an eighth of the width (less where its heads don't divide by 8) and at most 128
+        tokens; None where it is as small already.
         """
         shrink = 1
         if self.d_model > _PILOT_WIDTH:
@@ -310,7 +307,7 @@ class TransformerBlock(Workload):
         return None if small == dataclasses.replace(self, represents=None) else small
 
     def gemms(self) -> tuple[Matmul, ...]:
-        """The forward pass's own products in order: qkv, out, gate (and up, its equal: twice), down.
+        """Return the products of the forward pass in order: qkv, out, gate (twice: up has its shape), down.
 
         M is batch × tokens. The layout is nt: weights are stored outputs first.
         """
@@ -322,7 +319,7 @@ class TransformerBlock(Workload):
         )
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedBlock:
-        """Allocate `copies` blocks with weights of their own; `fill` is for the input alone.
+        """Allocate `copies` blocks with weights of their own; `fill` applies only to the input.
 
         Weights are normal with variance 1/inputs and norms' weights near 1, so that activations stay of order
         1. Raises ValueError for an unknown fill.
@@ -351,7 +348,7 @@ def _weight(shape: Sequence[int], dtype: str, generator: torch.Generator) -> tor
 
 
 class Buffers:
-    """What one launcher works on: the input, the weights, and the output of the latest launch.
+    """The tensors of one launcher: the input, the weights, and the output of the latest launch.
 
     `y_BTD` is None before the first launch. With an output gradient, input and weights require gradients.
     """
@@ -375,7 +372,7 @@ class Buffers:
 
     @property
     def leaves(self) -> tuple[torch.Tensor, ...]:
-        """What gets a gradient: the input and every weight."""
+        """The tensors that get a gradient: the input and every weight."""
         return (self.x_BTD, *self.weights)
 
     @property
@@ -389,12 +386,12 @@ class Buffers:
         return self.y_BTD is not None
 
     def forward(self) -> None:
-        """One forward pass that keeps nothing for a backward pass."""
+        """Run a forward pass that keeps nothing for a backward pass."""
         with torch.inference_mode():
             self.y_BTD = block(self.x_BTD, self.weights, self.rope, self.heads)
 
     def forward_backward(self) -> None:
-        """One forward and backward pass; drops the gradients of the one before."""
+        """Run a forward and a backward pass; drop the gradients of the pass before."""
         for leaf in self.leaves:
             leaf.grad = None
         y_BTD = block(self.x_BTD, self.weights, self.rope, self.heads)
@@ -402,15 +399,15 @@ class Buffers:
         self.y_BTD = y_BTD.detach()
 
     def upcast(self, dtype: torch.dtype) -> Buffers:
-        """The same block in another dtype, from the same bits."""
+        """Return the same block in another dtype, from the same bits."""
         weights = Parameters(*(weight.detach().to(dtype, copy=True) for weight in self.weights))
         table = rope_table(self.x_BTD.shape[1], self.heads.features, self.x_BTD.device, dtype)
         gradient = None if self.output_gradient is None else self.output_gradient.to(dtype)
         return Buffers(self.x_BTD.detach().to(dtype, copy=True), weights, table, self.heads, gradient)
 
     def results(self, seed: int) -> dict[str, torch.Tensor]:
-        """What the check compares, as matrices, each row by itself: the output by token and, after a backward
-        pass, the input's gradient by token, those of the norms, and sampled rows of each weight's.
+        """Return the matrices that the check compares row by row: the output by token and, after a backward
+        pass, the gradients of the input by token, of the norms, and of sampled rows of each weight.
         """
         if self.y_BTD is None:
             return {}
@@ -427,10 +424,10 @@ class Buffers:
         return gradients
 
     def reference(self, seed: int) -> dict[str, torch.Tensor]:
-        """What `results` gives after one launch, without making any weight's whole gradient.
+        """Launch once and return the `results`, without computing the whole gradient of any weight.
 
-        The gradient of W in Y = X·Wᵀ is (∂Y)ᵀ·X, so the sampled rows of it need only the same columns of ∂Y.
-        A whole one is as large as W, and all of them together are most of a reference's time and memory.
+        The gradient of W in Y = X·Wᵀ is (∂Y)ᵀ·X, so its sampled rows need only the same columns of ∂Y. A
+        whole gradient is as large as W; all of them would take most of a reference's time and memory.
         """
         if self.output_gradient is None:
             self.forward()
@@ -477,7 +474,7 @@ class _WeightGradientRows(TorchFunctionMode):
 
 
 def _gradient(leaf: torch.Tensor) -> torch.Tensor:
-    # A launch that lost a gradient must fail the check, not crash it.
+    # A launch without a gradient must fail the check, not crash it.
     return torch.full_like(leaf, math.nan) if leaf.grad is None else leaf.grad
 
 
@@ -488,12 +485,12 @@ def _reference_dtype(dtype: str) -> torch.dtype:
 def relative_bound(precision: Precision, roundings: int, depth: int) -> float:
     """Bound of ‖computed − reference‖₂ ÷ ‖reference‖₂ for one token, or one row of a weight's gradient.
 
-    A path through the block rounds to storage `roundings` times. Independent errors of mean 0 and at most u
-    add up in the root mean square to no more than u·√roundings (u/√3 each, for errors spread evenly; norm,
+    A path through the block rounds to storage `roundings` times. The root mean square of a sum of
+    independent errors of mean 0 and at most u is at most u·√roundings (for uniform errors, u/√3 each; norm,
     softmax and silu pass relative errors on with a factor of about 1). The longest sum, of `depth` terms,
     adds u_acc·√depth (Higham & Mary 2019, as in `product_check`). The norm over a row of hundreds of features
-    or more barely fluctuates, so λ = 2 on the whole leaves a factor of about 3.5 for what the model leaves
-    out. tf32 stores fp32 but may cut its inputs off at 2·2^-11 relative, which then takes the place of u.
+    varies little, so λ = 2 on the total leaves a factor of about 3.5 for effects outside this model. tf32
+    stores fp32 but may truncate its inputs by 2·2^-11 relative, which then replaces u.
     """
     rounding = max(precision.result_roundoff, 2 * precision.input_roundoff)
     return CONFIDENCE * (rounding * math.sqrt(roundings) + precision.accumulate_roundoff * math.sqrt(depth))
@@ -502,17 +499,17 @@ def relative_bound(precision: Precision, roundings: int, depth: int) -> float:
 class PreparedBlock(Prepared):
     """Blocks in memory.
 
-    The reference is the same equations, from the same bits, in fp64 for fp32 and in fp32 otherwise. Output
-    and input's gradient are compared token by token (a missing mask is then plain at the first token, however
-    long the context), weights' gradients on sampled rows.
+    The reference computes the same equations from the same bits, in fp64 for fp32 and in fp32 otherwise.
+    Output and input's gradient are compared token by token, so that a missing mask shows at the first token
+    for any length of context; weights' gradients are compared on sampled rows.
     """
 
     workload: TransformerBlock
     buffers: tuple[Buffers, ...]
 
     def compute_reference(self) -> None:
-        """Run each copy once in the higher precision, keep what is compared and free the rest."""
-        # A reference in fp32 must not inherit the tf32 that it is there to judge.
+        """Run each copy once in the higher precision, keep the compared results and free the rest."""
+        # A reference in fp32 must not inherit the tf32 that it checks.
         with numerics("fp32"):
             self._references = [self._reference(each) for each in self.buffers]
 
@@ -524,18 +521,18 @@ class PreparedBlock(Prepared):
         return Check(reference=reference, error=error, rule=rule)
 
     def digest(self) -> str | None:
-        """On a CPU, a digest of the first copy's output and, after a backward pass, of every gradient.
+        """Return, on a CPU, a digest of the first copy's output and, after a backward pass, of all gradients.
 
-        None before a launch, and on any other device. Torch promises nothing of attention on CUDA, in either
-        pass: with cuDNN, which torch prefers on Hopper and Blackwell, it "may select a nondeterministic
-        algorithm" (torch.nn.functional.scaled_dot_product_attention). The backward passes of FlashAttention
-        (github.com/Dao-AILab/flash-attention/issues/414) and of repeat_interleave
+        None before a launch, and on any other device. On CUDA, torch doesn't promise repeatable attention in
+        either pass: with cuDNN, which torch prefers on Hopper and Blackwell, it "may select a
+        nondeterministic algorithm" (torch.nn.functional.scaled_dot_product_attention). The backward passes of
+        FlashAttention (github.com/Dao-AILab/flash-attention/issues/414) and of repeat_interleave
         (torch.use_deterministic_algorithms) add in no fixed order.
 
-        On a CPU the order of every sum is fixed by the number of threads: products are as in `matmul`, each
-        head's attention (in the forward pass, each block of its queries) has one thread, what is left is
-        elementwise or sums over rows without atomics, and one thread walks the graph backward. Gradients
-        aren't summed over launches: each launch drops those of the one before.
+        On a CPU the number of threads fixes the order of every sum. Products: see `matmul`. Each head's
+        attention (in the forward pass, each block of its queries) runs on one thread. All other work is
+        elementwise or sums rows without atomics, and one thread walks the graph backward. Gradients aren't
+        summed over launches: each launch drops those of the launch before.
         """
         buffers = self.buffers[0]
         if buffers.y_BTD is None or buffers.x_BTD.device.type != "cpu":
@@ -544,7 +541,7 @@ class PreparedBlock(Prepared):
         return digest_of(buffers.y_BTD, *gradients)
 
     def errors(self) -> dict[str, float]:
-        """The largest error of each compared tensor over all copies, as a fraction of its bound."""
+        """Return the largest error of each compared tensor over all copies, as a fraction of its bound."""
         worst: dict[str, float] = {}
         for buffers, reference in self._launched_with_references():
             for name, result in buffers.results(self._seed).items():

@@ -266,7 +266,7 @@ def test_a_quiet_machine_of_its_own_has_nothing_in_its_way(cpu):
         ({"totals": (98.0, 2.0)}, ["the hypervisor took 2.0%", "since boot"]),
         ({"quota_cpus": 1.5}, ["1.5 of 64 CPUs", "cpuset"]),
         ({"quota_cpus": 4.0, "affinity_cpus": tuple(range(8))}, ["4 of 8 CPUs"]),
-        ({"threads": 1}, ["torch keeps 1 of 32 cores busy", "OMP_NUM_THREADS"]),
+        ({"threads": 1}, ["torch uses 1 of 32 cores", "OMP_NUM_THREADS"]),
         ({"thread_settings": {"OMP_WAIT_POLICY": "PASSIVE"}}, ["OMP_WAIT_POLICY=passive", "unset it"]),
         ({"thread_settings": {"GOMP_SPINCOUNT": "0"}}, ["GOMP_SPINCOUNT=0", "unset it"]),
     ],

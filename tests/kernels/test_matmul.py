@@ -261,11 +261,11 @@ def test_the_digest_is_that_of_the_first_copy_however_many_there_are():
 def test_a_digest_is_given_only_where_a_library_promises_the_same_bits(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     kinds = ("cpu", "cuda", "xpu")
-    assert [module._repeats(torch.device(kind)) for kind in kinds] == [True, True, False]
+    assert [module._is_repeatable(torch.device(kind)) for kind in kinds] == [True, True, False]
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert not module._repeats(torch.device("cuda"))
+    assert not module._is_repeatable(torch.device("cuda"))
     prepared = launched(Matmul(8, 8, 8, "fp32"))
-    monkeypatch.setattr(module, "_repeats", lambda device: False)
+    monkeypatch.setattr(module, "_is_repeatable", lambda device: False)
     assert prepared.digest() is None
 
 

@@ -133,8 +133,8 @@ def _survey_gpu(
 ) -> SurveyedDevice:
     reading = None if facts is None or facts.uuid is None else nvml.reading(facts.uuid)
     if facts is None:
-        reason = nvml.absent or _("it has none of this UUID")
-        faults = [_("NVML tells nothing of this GPU ({reason}): see what nvidia-smi says", reason=reason)]
+        reason = nvml.absent or _("it has no GPU of this UUID")
+        faults = [_("NVML has no data on this GPU ({reason}): see nvidia-smi", reason=reason)]
     else:
         faults = list(describe_problems(facts, reading))
     return SurveyedDevice(
@@ -167,7 +167,7 @@ def _find_gaps(reading: GpuReading | None) -> Iterator[str]:
         return
     if reading.pids_match is False:
         yield _(
-            "process ids here are a container's own, so other processes on the GPU may not be told: "
+            "process ids are those of a container, so other processes on the GPU may be missing: "
             "share the host's (--pid=host)"
         )
     for what in ("power", "thermal"):
@@ -203,7 +203,7 @@ def find_cpu_obstacles(
     # The load is that of the whole machine, so it is compared with all CPUs.
     if load is not None and load > _BUSY_SHARE * identity.logical_cpus:
         yield _(
-            "load average is {load} on {count} CPUs: measure when others rest (top)",
+            "load average is {load} on {count} CPUs: measure when the machine is idle (top)",
             load=f"{load:.2f}",
             count=identity.logical_cpus,
         )
@@ -220,14 +220,14 @@ def _find_limits(identity: CpuIdentity) -> Iterator[str]:
     allowed = len(identity.affinity_cpus or ()) or identity.logical_cpus
     if identity.quota_cpus and identity.quota_cpus < allowed:
         yield _(
-            "a control group holds this process to {quota} of {allowed} CPUs by pausing it: give it whole "
+            "a control group limits this process to {quota} of {allowed} CPUs by pausing it: give it whole "
             "CPUs (cpuset, taskset)",
             quota=stated(identity.quota_cpus),
             allowed=allowed,
         )
     if identity.threads is not None and identity.threads < identity.usable_cores:
         yield _(
-            "torch keeps {threads} of {cores} cores busy: unset OMP_NUM_THREADS and its like",
+            "torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS and similar variables",
             threads=identity.threads,
             cores=stated(identity.usable_cores),
         )

@@ -1,16 +1,15 @@
-"""Nominal throughput of CPUs: what a core does a cycle, how many cores, at which clock.
+"""Nominal throughput of CPUs: FLOP per cycle per core × cores × clock.
 
-`nominal = flop_per_cycle × cores × clock`. The first factor comes from `data/cpu_microarchitectures.toml`,
-by what the machine says of itself and the flags it exposes; a maximum boost clock from
-`data/cpu_models.toml`, by its model name. A machine that hides either gets None, never a neighbour's figure.
-Both files are validated when first used; a file that fails is an `InputError` with file, key, got and
-expected.
+The first factor comes from `data/cpu_microarchitectures.toml`, by the machine's own numbers and the flags it
+exposes. A maximum boost clock comes from `data/cpu_models.toml`, by the model's name. A machine that hides
+either gets None, never the figure of a similar one. Both files are validated when first used; a bad file is
+an `InputError` with file, key, got and expected.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -53,14 +52,14 @@ Date = Annotated[str, Field(pattern=r"^20\d\d(-[01]\d(-[0-3]\d)?)?$")]
 Range = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 BoostMhz = Annotated[int, Field(ge=1000, le=6500)]
 
-# No core of today does more; a larger figure is a chip's or a cluster's.
+# No core of today does more: a larger figure is that of a chip or a cluster.
 _MOST_FLOP_PER_CYCLE = 4096
 # Lanes and FMA count in powers of two; pipes may be 3, 5, 6 or so.
 _MOST_PIPES_ODD = 9
 
 
 class Identification(FrozenModel):
-    """One way to recognise a part: x86 numbers, Arm numbers, or brand strings. Ranges include both ends."""
+    """One way to recognise a part: x86 numbers, Arm numbers, or brand names. Ranges include both ends."""
 
     vendor: Text | None = None
     family: int | None = None
@@ -81,7 +80,7 @@ class Identification(FrozenModel):
         return self
 
     def matches(self, evidence: CpuEvidence) -> bool:
-        """Whether this machine is one of these; a number that isn't known matches nothing."""
+        """Return whether the machine matches; an unknown number matches nothing."""
         if self.brands:
             return normalize_brand(evidence.brand) in {normalize_brand(brand) for brand in self.brands}
         if self.parts:
@@ -93,7 +92,7 @@ class Identification(FrozenModel):
         )
 
     def overlaps(self, other: Identification) -> bool:
-        """Whether one machine could match both."""
+        """Return whether one machine could match both."""
         if self.brands and other.brands:
             mine = {normalize_brand(brand) for brand in self.brands}
             return not mine.isdisjoint(normalize_brand(brand) for brand in other.brands)
@@ -106,9 +105,9 @@ class Identification(FrozenModel):
 
 
 class Throughput(FrozenModel):
-    """One instruction path: FLOP per cycle per core (integer operations for int8), and what it requires.
+    """One instruction path: FLOP per cycle per core (integer operations for int8), and the flags it needs.
 
-    `fma_units = 2` marks a figure that counts on the second 512-bit FMA unit, which some models lack.
+    `fma_units = 2` marks a figure that needs the second 512-bit FMA unit, which some models lack.
     """
 
     dtype: Dtype
@@ -130,7 +129,7 @@ class Throughput(FrozenModel):
 
 
 class Microarchitecture(FrozenModel):
-    """One part: its id (`amd-zen4`), how it is recognised, and its throughput figures."""
+    """One microarchitecture: its id (`amd-zen4`), how it is recognised, and its throughput figures."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
     name: Text
@@ -161,7 +160,7 @@ class _ModelsFile(FrozenModel):
 
 @dataclass(frozen=True)
 class CpuEvidence:
-    """What a machine says of its CPU, as /proc/cpuinfo prints it, numbers already read; None: not said."""
+    """What a machine reports of its CPU, as in /proc/cpuinfo, numbers parsed; None: not reported."""
 
     vendor: str | None = None
     family: int | None = None
@@ -175,7 +174,7 @@ class CpuEvidence:
 
 @dataclass(frozen=True)
 class Boost:
-    """A model's maximum boost clock in MHz (the fixed clock of a part without boost), with its source."""
+    """A model's maximum boost clock in MHz (its fixed clock where it has no boost), with the source."""
 
     model: str
     microarchitecture: str
@@ -188,30 +187,35 @@ class Boost:
 
 @dataclass(frozen=True)
 class CpuModels:
-    """The models file, by normalised name."""
+    """Boost clocks, and the models with one 512-bit FMA unit, by normalised name."""
 
     boosts: Mapping[str, Boost]
     single_fma: frozenset[str]
 
 
 def identify(evidence: CpuEvidence) -> Microarchitecture | None:
-    """The part this machine is; None where none matches, or more than one. InputError for a bad file."""
-    found = [
-        part for part in load_microarchitectures() if any(one.matches(evidence) for one in part.identify)
-    ]
+    """Return the microarchitecture of a machine; None where none matches, or more than one.
+
+    Raises InputError for a bad file.
+    """
+    known = load_microarchitectures()
+    found = [each for each in known if any(one.matches(evidence) for one in each.identify)]
     return found[0] if len(found) == 1 else None
 
 
 def find_throughput(
     microarchitecture: Microarchitecture, flags: Collection[str], brand: str | None = None
 ) -> dict[str, Throughput]:
-    """The highest figure per dtype among those whose flags are all present.
+    """Return the highest figure per dtype among those whose flags are all present.
 
-    `brand` matters for parts of which some models have one 512-bit FMA unit: those models don't get the
-    figures that count two. A hidden brand gets them, since a nominal is an upper bound.
+    Models with one 512-bit FMA unit, known by `brand`, don't get the figures that need two. A hidden brand
+    gets them, since a nominal is an upper bound.
     """
+    single = normalize_brand(brand) in load_models().single_fma
     best: dict[str, Throughput] = {}
-    for figure in _usable(microarchitecture, flags, brand):
+    for figure in microarchitecture.throughput:
+        if not all(flag in flags for flag in figure.requires) or (single and figure.fma_units == 2):
+            continue
         known = best.get(figure.dtype)
         if known is None or figure.flop_per_cycle > known.flop_per_cycle:
             best[figure.dtype] = figure
@@ -221,7 +225,7 @@ def find_throughput(
 def explain_absence(
     dtype: str, microarchitecture: Microarchitecture | None, flags: Collection[str]
 ) -> Message:
-    """The reason for a dtype that `find_throughput` leaves out, fit for a record."""
+    """Return the reason for a dtype that `find_throughput` leaves out, as a record holds it."""
     if microarchitecture is None:
         return message("cpu_not_recognised")
     paths = [figure for figure in microarchitecture.throughput if figure.dtype == dtype]
@@ -238,12 +242,15 @@ def explain_absence(
 
 
 def find_boost(brand: str | None) -> Boost | None:
-    """The boost clock of the model named so; None for a name that hides its model, or one not sourced."""
+    """Return the boost clock of a model; None for a name that hides its model, or one without a source."""
     return load_models().boosts.get(normalize_brand(brand))
 
 
 def compute_nominal_tflops(throughput: Throughput, cores: float, clock_mhz: float) -> float:
-    """TFLOPS of `cores` cores (a quota may leave a fraction) at `clock_mhz`. InputError for 0 or less."""
+    """Return the TFLOPS of `cores` cores (a quota may leave a fraction) at `clock_mhz`.
+
+    Raises InputError where either isn't above 0.
+    """
     if not cores > 0:
         raise InputError("a CPU's nominal needs cores", got=cores, expected="more than 0")
     if not clock_mhz > 0:
@@ -251,19 +258,19 @@ def compute_nominal_tflops(throughput: Throughput, cores: float, clock_mhz: floa
     return throughput.flop_per_cycle * cores * clock_mhz * 1e6 / 1e12
 
 
-_AFTER_THE_NAME = re.compile(r"@.*$|\bw(?:ith|/) radeon.*$")
-_NOT_OF_THE_NAME = re.compile(r"\(r\)|\(tm\)|[®™]|\b\d+th gen\b|\b\d+-core\b|\b(?:cpu|processor)\b")
+_AFTER_NAME = re.compile(r"@.*$|\bw(?:ith|/) radeon.*$")
+_NOT_PART_OF_NAME = re.compile(r"\(r\)|\(tm\)|[®™]|\b\d+th gen\b|\b\d+-core\b|\b(?:cpu|processor)\b")
 
 
 def normalize_brand(brand: str | None) -> str:
-    """The model name alone, without case, trademarks, "CPU", "64-Core", "12th Gen", "@ 2.30GHz"; or ""."""
-    name = _AFTER_THE_NAME.sub(" ", (brand or "").casefold())
-    return " ".join(_NOT_OF_THE_NAME.sub(" ", name).split())
+    """Return the model name without case, trademarks, "CPU", "64-Core", "12th Gen", "@ 2.30GHz"; or ""."""
+    name = _AFTER_NAME.sub(" ", (brand or "").casefold())
+    return " ".join(_NOT_PART_OF_NAME.sub(" ", name).split())
 
 
 @cache
 def load_microarchitectures() -> tuple[Microarchitecture, ...]:
-    """Every part of the table, validated. Raises InputError for a bad file."""
+    """Return every microarchitecture of the table, validated. Raises InputError for a bad file."""
     return parse_microarchitectures(
         read_packaged("nameplate.specs", MICROARCHITECTURES_FILE), MICROARCHITECTURES_FILE
     )
@@ -271,13 +278,13 @@ def load_microarchitectures() -> tuple[Microarchitecture, ...]:
 
 @cache
 def load_models() -> CpuModels:
-    """Every model of the table, validated. Raises InputError for a bad file."""
+    """Return every model of the table, validated. Raises InputError for a bad file."""
     known = {part.id for part in load_microarchitectures()}
     return parse_models(read_packaged("nameplate.specs", MODELS_FILE), MODELS_FILE, known)
 
 
 def parse_microarchitectures(text: str, where: str) -> tuple[Microarchitecture, ...]:
-    """Validate the text of a microarchitectures file; `where` names it in errors (InputError)."""
+    """Validate the text of a microarchitectures file. InputErrors name it as `where`."""
     parts = parse_toml(_MicroarchitecturesFile, text, where).microarchitecture
     _check_distinct(parts, where)
     for part in parts:
@@ -286,38 +293,24 @@ def parse_microarchitectures(text: str, where: str) -> tuple[Microarchitecture, 
 
 
 def parse_models(text: str, where: str, known: Collection[str]) -> CpuModels:
-    """Validate the text of a models file against the `known` microarchitecture ids (InputError)."""
+    """Validate the text of a models file against the `known` microarchitecture ids; raises InputError."""
     groups = parse_toml(_ModelsFile, text, where).models
     boosts: dict[str, Boost] = {}
     for index, group in enumerate(groups):
         if group.microarchitecture not in known:
             key = f"models[{index}].microarchitecture"
             raise bad_value(where, key, group.microarchitecture, f"an id of {MICROARCHITECTURES_FILE}")
-        for name, boost in _boosts(group):
+        facts = group.model_dump(include={"microarchitecture", "source", "date", "basis", "note"})
+        for name, clock in group.max_boost_mhz.items():
             key = f"models[{index}].max_boost_mhz.{name}"
             _check_name(normalize_brand(name), boosts, where, key, name)
-            boosts[normalize_brand(name)] = boost
+            boosts[normalize_brand(name)] = Boost(model=name, max_boost_mhz=clock, **facts)
     single = frozenset(normalize_brand(name) for group in groups for name in group.single_fma)
     return CpuModels(MappingProxyType(boosts), single)
 
 
-def _usable(part: Microarchitecture, flags: Collection[str], brand: str | None) -> Iterator[Throughput]:
-    single = normalize_brand(brand) in load_models().single_fma
-    for figure in part.throughput:
-        if all(flag in flags for flag in figure.requires) and not (single and figure.fma_units == 2):
-            yield figure
-
-
-def _boosts(group: _ModelGroup) -> Iterator[tuple[str, Boost]]:
-    for name, clock in group.max_boost_mhz.items():
-        yield (
-            name,
-            Boost(name, group.microarchitecture, clock, group.source, group.date, group.basis, group.note),
-        )
-
-
 def _check_name(normalized: str, boosts: Mapping[str, Boost], where: str, key: str, name: str) -> None:
-    # A hidden model ("AMD EPYC Processor") has no digit; as an entry it would speak for all that hide.
+    # A hidden model ("AMD EPYC Processor") has no digit; as an entry it would match every hidden model.
     if not re.search(r"\d", normalized):
         raise bad_value(where, key, name, "a model name with its number")
     if normalized in boosts:
@@ -348,7 +341,7 @@ def _check_figures(part: Microarchitecture, where: str) -> None:
 
 
 def _check_tiles_win(part: Microarchitecture, index: int, where: str) -> None:
-    # A tile unit below the vector unit would be a slip of the pen: it exists to be faster.
+    # A tile unit slower than the vector unit is an error in the table.
     tiles = part.throughput[index]
     if not _needs_amx(tiles):
         return

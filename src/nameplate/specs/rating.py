@@ -1,6 +1,7 @@
-"""What a device is rated for: nominal and datasheet figures per dtype, each with its source or its absence.
+"""The rating of a device: nominal and datasheet figures per dtype, each with its source or a reason.
 
-The registry and the CPU tables produce a `Rating`; the engine divides by it and knows nothing of either.
+The registry of parts and the CPU tables both produce a `Rating`. The engine divides by it without knowing
+where it comes from.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _NO_RATING = message("no_rating")
 
 @dataclass(frozen=True)
 class Figure:
-    """A rated throughput in TFLOPS with its source, a citation; or None, and then `source` says why."""
+    """A rated throughput in TFLOPS and its source, a citation; without a figure, `source` is the reason."""
 
     tflops: float | None
     source: Reason
@@ -28,25 +29,25 @@ class Figure:
 
 @dataclass(frozen=True)
 class Rating:
-    """A part's figures per dtype. `part` is None for a device that was taken for no known part.
+    """The figures of a device per dtype. `part` is None where no part was recognised.
 
-    A dtype may be absent from the tables, or there with None and its own reason.
+    The tables may lack a dtype, or have it as None with a reason of its own.
     """
 
     part: str | None
-    evidence: Reason  # what the part was recognised by (text), or why it wasn't (a message)
+    evidence: Reason  # the evidence for the part (text), or why none was recognised (a message)
     nominal: Mapping[str, Figure] = field(default_factory=dict)
     datasheet: Mapping[str, Figure] = field(default_factory=dict)
     missing: Message = _NO_RATING  # the reason for a dtype in neither table
-    notes: tuple[Message, ...] = ()  # what a reader must know of these figures
-    rated_clock_mhz: float | None = None  # at which the silicon gives the datasheet's figure; None: not known
+    notes: tuple[Message, ...] = ()  # reservations about these figures
+    rated_clock_mhz: float | None = None  # the clock that gives the datasheet's figure; None: not known
 
     def nominal_for(self, dtype: str) -> Figure:
-        """The figure achieved is compared with, or None with the reason."""
+        """Return the figure that achieved throughput is divided by, or None with the reason."""
         return self.nominal.get(dtype, Figure(None, self.missing))
 
     def datasheet_for(self, dtype: str) -> Figure:
-        """The vendor's own figure, or None with the reason."""
+        """Return the vendor's own figure, or None with the reason."""
         return self.datasheet.get(dtype, Figure(None, self.missing))
 
     @property
@@ -55,16 +56,15 @@ class Rating:
         return frozenset(dtype for dtype, figure in self.nominal.items() if figure.tflops is not None)
 
     def with_nominal(self, given: Mapping[str, float]) -> Rating:
-        """Replace nominal figures by the user's, in TFLOPS; the datasheet's stay."""
+        """Return a rating with the user's nominal figures, in TFLOPS; the datasheet's stay."""
         mine = {dtype: Figure(tflops, "given by --nominal") for dtype, tflops in given.items()}
         return replace(self, nominal={**self.nominal, **mine})
 
 
 def rate_evidence(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Rating:
-    """What one device is rated for, per dtype in TFLOPS; a Rating without a part where none was recognised.
+    """Rate the device that the evidence identifies; without a part where none is recognised.
 
-    Where a part counts several devices (MI250X: two), the figures are one device's. `fp64` is the matrix
-    unit's figure where the part has one. Raises InputError for a file of parts that fails.
+    `extra` are files of parts beside the shipped ones. Raises InputError for a bad file.
     """
     found = identify(evidence, load_registry(extra))
     if found.part is None:
@@ -77,40 +77,37 @@ def rate_evidence(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Ratin
 
 
 def rate_part(part: Part, evidence: Reason) -> Rating:
-    """The rating of one of the part's devices; `evidence` says what the part was recognised by."""
-    absent = {dtype: Figure(None, reason) for dtype, reason in _absent(part)}
+    """Return the rating of one of the part's devices (MI250X has two), in TFLOPS.
+
+    `fp64` is the matrix unit's figure where the part has one. `evidence` is stored as it is.
+    """
+    blank = {
+        conflict.of.removeprefix("dense_tflops."): Figure(None, str(conflict))
+        for conflict in part.conflicts
+        if conflict.of.startswith("dense_tflops.") and conflict.used is None
+    }
     return Rating(
         part.id,
         evidence,
-        nominal={**_figures(part, part.nominal), **absent},
-        datasheet={**_figures(part, part.datasheet), **absent},
+        nominal={**_rate(part, part.nominal), **blank},
+        datasheet={**_rate(part, part.datasheet), **blank},
         missing=message("dtype_unsourced", part=part.name),
         notes=tuple(_notes(part)),
         rated_clock_mhz=part.rated_clock_mhz,
     )
 
 
-def _figures(part: Part, quantities: Mapping[str, Quantity]) -> dict[str, Figure]:
-    figures = {str(dtype): _figure(part, quantity) for dtype, quantity in quantities.items()}
+def _rate(part: Part, quantities: Mapping[str, Quantity]) -> dict[str, Figure]:
+    """The figures of one of the part's devices."""
+    count = part.devices_per_part
+    figures = {}
+    for dtype, quantity in quantities.items():
+        share = "" if count == 1 else f"1/{count} of {quantity.value:g}, the part's; "
+        figures[dtype] = Figure(quantity.value / count, share + quantity.source)
     if "fp64_tensor" in figures:
-        # A product in fp64 runs on the matrix unit: its rate is what there is to reach.
+        # A matrix product in fp64 runs on the matrix unit, so its rate is the one to compare with.
         figures["fp64"] = figures["fp64_tensor"]
     return figures
-
-
-def _figure(part: Part, quantity: Quantity) -> Figure:
-    if part.devices_per_part == 1:
-        return Figure(quantity.value, quantity.source)
-    share = f"1/{part.devices_per_part} of {quantity.value:g}, the part's; "
-    return Figure(quantity.value / part.devices_per_part, share + quantity.source)
-
-
-def _absent(part: Part) -> Iterator[tuple[str, str]]:
-    """Dtypes left blank on purpose, with the reason: a conflict in which no value is used."""
-    for conflict in part.conflicts:
-        table, _, dtype = conflict.of.partition(".")
-        if table == "dense_tflops" and conflict.used is None:
-            yield dtype, str(conflict)
 
 
 def _notes(part: Part) -> Iterator[Message]:
