@@ -220,22 +220,6 @@ def test_a_module_that_is_none(monkeypatch):
     assert str(client.absent) == "the service's process ended (exit status 1)"
 
 
-@pytest.mark.parametrize("client", ["host.HostSampler(None)", "nvml.NvmlClient()"])
-def test_it_does_not_outlive_a_killed_parent(client, use_nvml):
-    use_nvml("eight_a800")
-    code = (
-        "import sys, time; from nameplate.telemetry import host, nvml; "
-        f"client = {client}; print('started', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout.readline() == b"started\n"
-        (child,) = psutil.Process(parent.pid).children()
-        time.sleep(0.5)  # into waiting for requests
-        parent.kill()
-    _gone, alive = psutil.wait_procs([child], timeout=5)
-    assert alive == []
-
-
 @pytest.mark.parametrize("module", ["host_worker", "nvml_worker"])
 def test_it_imports_little(module):
     heavy = {"torch", "pandas", "numpy", "pydantic", "psutil", "subprocess", "asyncio", "multiprocessing"}

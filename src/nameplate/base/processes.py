@@ -29,7 +29,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nameplate.base.exit_status import ExitStatus
@@ -49,31 +49,29 @@ class ChildError(Exception):
     """A child gave no usable answer."""
 
 
+@dataclass(eq=False)
 class ChildSilent(ChildError):
     """The child said nothing within `deadline_s`; it may still run."""
 
-    def __init__(self, deadline_s: float) -> None:
-        """Keep the deadline that passed, in seconds."""
-        super().__init__(f"no answer within {deadline_s} s")
-        self.deadline_s = deadline_s
+    deadline_s: float
 
 
+@dataclass(eq=False)
 class ChildEnded(ChildError):
-    """The child closed its end of the pipe; `status` is its exit status, None where it isn't known yet."""
+    """The child closed its end of the pipe.
 
-    def __init__(self, status: int | None) -> None:
-        """Keep the status as subprocess has it: below 0, the number of a signal."""
-        super().__init__(f"ended with exit status {status}")
-        self.status = status
+    `status` is its exit status as subprocess has it (below 0: the number of a signal), None where it still
+    runs.
+    """
+
+    status: int | None
 
 
+@dataclass(eq=False)
 class ChildGarbled(ChildError):
     """The child printed a line that isn't a JSON object."""
 
-    def __init__(self, line: bytes) -> None:
-        """Keep the line."""
-        super().__init__(f"said {line[:80]!r}")
-        self.line = line
+    line: bytes
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:

@@ -15,31 +15,10 @@ from nameplate.telemetry.sampling import Absent
 # nvmlValueType_t: which member of the union holds a field's value.
 _VALUE_MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
 
-Attempt = Callable[[], Any]  # returns a figure, or raises Absent
-
 
 def plain_uuid(uuid: str) -> str:
     """Return a UUID without the kind in front: torch says `GPU-` or nothing also where NVML says `MIG-`."""
     return uuid.lower().removeprefix("mig-").removeprefix("gpu-")
-
-
-class Fields:
-    """Field values by id; in place of a missing one, the Absent that says why."""
-
-    def __init__(self, found: dict[int, Any]) -> None:
-        """Take what was read."""
-        self._found = found
-
-    def ask(self, number: int, to: Callable[[Any], Any]) -> Attempt:
-        """Return an attempt for `Answer.put`: the field, converted by `to`."""
-
-        def attempt() -> Any:
-            found = self._found.get(number, Absent(message("field_not_answered", field=number)))
-            if isinstance(found, Absent):
-                raise found
-            return to(found)
-
-        return attempt
 
 
 class Library:
@@ -70,17 +49,13 @@ class Library:
         except (TypeError, ValueError) as error:  # a signature or a text it can't read
             raise Absent(f"{function}: {error}") from error
 
-    def ask(self, function: str, *arguments: Any, to: Callable[[Any], Any] = lambda found: found) -> Attempt:
-        """Return an attempt for `Answer.put`: the call, its result converted by `to`."""
-        return lambda: to(self.call(function, *arguments))
-
-    def fields(self, handle: Any, ids: Sequence[int]) -> Fields:
-        """Read fields in one call."""
+    def read_fields(self, handle: Any, ids: Sequence[int]) -> dict[int, Any]:
+        """Read fields in one call; in place of a missing value, the Absent that says why."""
         try:
             entries = self.call("nvmlDeviceGetFieldValues", handle, list(ids))
         except Absent as error:
-            return Fields(dict.fromkeys(ids, error))
-        return Fields({entry.fieldId: self._value_of(entry) for entry in entries})
+            return dict.fromkeys(ids, error)
+        return {entry.fieldId: self._value_of(entry) for entry in entries}
 
     def _value_of(self, entry: Any) -> Any:
         if entry.nvmlReturn != 0:
@@ -104,7 +79,7 @@ class Answer:
     values: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, Reason] = field(default_factory=dict)
 
-    def put(self, name: str, *attempts: Attempt) -> None:
+    def put(self, name: str, *attempts: Callable[[], Any]) -> None:
         """Keep what the first successful attempt gives; the last one's reason where none succeeds."""
         self.values[name] = None
         for attempt in attempts:
@@ -116,12 +91,12 @@ class Answer:
                 self.absent.pop(name, None)
                 return
 
-    def put_all(self, names: Sequence[str], attempt: Attempt) -> None:
+    def put_all(self, names: Sequence[str], attempt: Callable[[], Sequence[Any]]) -> None:
         """Keep the figures that one call gives together."""
+        found: Sequence[Any] = [None] * len(names)
         try:
             found = attempt()
         except Absent as error:
-            found = [None] * len(names)
             self.absent.update(dict.fromkeys(names, error.reason))
         self.values.update(zip(names, found, strict=True))
 

@@ -13,14 +13,89 @@ modules that import no more.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nameplate.base.messages import Message, Reason, message
-from nameplate.telemetry.nvml_library import Answer, Fields, Library, plain_uuid
+from nameplate.telemetry.nvml_library import Answer, Library, plain_uuid
 from nameplate.telemetry.sampling import Absent, PeriodicSampler, Row, serve
+
+# ---- where figures come from ----
+
+# Returns a figure of the GPU or card of that handle, given the fields read of it; raises Absent.
+Source = Callable[[Library, Any, Mapping[int, Any]], Any]
+Sources = Mapping[str, tuple[Source, ...]]  # the first that succeeds counts
+
+
+def _call(function: str, *arguments: Any, to: Callable[[Any], Any] = lambda found: found) -> Source:
+    """Return the source that calls an NVML function and converts its result."""
+    return lambda library, handle, _fields: to(library.call(function, handle, *arguments))
+
+
+def _field(number: int, to: Callable[[Any], Any]) -> Source:
+    """Return the source that converts a field's value."""
+
+    def convert(_library: Library, _handle: Any, fields: Mapping[int, Any]) -> Any:
+        found = fields.get(number, Absent(message("field_not_answered", field=number)))
+        if isinstance(found, Absent):
+            raise found
+        return to(found)
+
+    return convert
+
+
+def _missing(reason: Reason) -> Source:
+    """Return the source of a figure that isn't there."""
+
+    def refuse(*_: object) -> Any:
+        raise Absent(reason)
+
+    return refuse
+
+
+def _remapped_rows(place: int, number: int, kind: Callable[[Any], Any]) -> tuple[Source, ...]:
+    """Return the sources of one figure on remapped rows: its field, and its place in what the call gives."""
+    return _field(number, kind), _call("nvmlDeviceGetRemappedRows", to=lambda found: kind(found[place]))
+
+
+def _thousandth(found: float) -> float:
+    return found / 1e3
+
+
+def _billionth(found: float) -> float:
+    return found / 1e9
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _named(names: dict[int, str]) -> Callable[[int], str]:
+    return lambda number: names.get(number, f"unknown_{number}")
+
+
+def _current_mode(current_and_pending: Sequence[int]) -> bool:
+    return bool(current_and_pending[0])
+
+
+def _cuda_version(combined: int) -> str:
+    """Return 12.2 for 12020 (NVML_CUDA_DRIVER_VERSION_MAJOR and _MINOR of nvml.h)."""
+    return f"{combined // 1000}.{combined % 1000 // 10}"
+
+
+def _pci_ids(info: Any) -> tuple[str, ...]:
+    """Split 0xDDDDVVVV, device above vendor, into numbers of four hexadecimal digits, as lspci does."""
+    both = (int(info.pciDeviceId), int(info.pciSubSystemId))
+    ids = (half for number in both for half in (number & 0xFFFF, number >> 16 & 0xFFFF))
+    return (_text(info.busId), *(f"{each:04x}" for each in ids))
+
+
+def _processes(found: Sequence[Any]) -> list[dict[str, int | None]]:
+    return [{"pid": int(one.pid), "used_bytes": one.usedGpuMemory} for one in found]
+
 
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2  # nvmlClockType_t
 _CLOCK_CURRENT = 0  # nvmlClockId_t
@@ -38,19 +113,89 @@ _RECOVERY_ACTIONS = {
     6: "bus_reset",
     7: "system_reboot",
 }
-_ECC, _POWER_POLICY, _THERMAL_POLICY, _MEMORY_TEMPERATURE, _ENERGY, _REPLAYS = 4, 74, 75, 82, 83, 94
-_POWER_AVERAGE, _POWER_INSTANT, _RECOVERY_ACTION = 185, 186, 230
-_REMAPPING = (
-    ("remapped_rows_correctable", 142, int),
-    ("remapped_rows_uncorrectable", 143, int),
-    ("remapping_pending", 144, bool),
-    ("remapping_failed", 145, bool),
+_POWER_INSTANT = 186
+_LIGHT_FIELDS = (74, 75, 82, 83, 185, _POWER_INSTANT)
+_ALL_FIELDS = (*_LIGHT_FIELDS, 4, 94, 142, 143, 144, 145, 230)
+
+_SYSTEM_CUDA = ("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion")
+_PCI_NAMES = (
+    *("pci_bus_id", "pci_vendor_id", "pci_device_id"),
+    *("pci_subsystem_vendor_id", "pci_subsystem_device_id"),
 )
-_MOVING_FIELDS = (
-    *(_POWER_POLICY, _THERMAL_POLICY, _MEMORY_TEMPERATURE, _ENERGY),
-    *(_POWER_AVERAGE, _POWER_INSTANT),
+# Of a MIG slice itself; all else is its card's.
+_OWN_FACTS: Sources = {
+    "name": (_call("nvmlDeviceGetName", to=_text),),
+    "memory_bytes": (_call("nvmlDeviceGetMemoryInfo", to=lambda found: found.total),),
+    "cores": (_call("nvmlDeviceGetNumGpuCores"),),
+}
+_LINK: Sources = {
+    "pcie_generation": (_call("nvmlDeviceGetCurrPcieLinkGeneration"),),
+    "pcie_width": (_call("nvmlDeviceGetCurrPcieLinkWidth"),),
+}
+_FACTS: Sources = {
+    "serial": (_call("nvmlDeviceGetSerial", to=_text),),
+    "vbios": (_call("nvmlDeviceGetVbiosVersion", to=_text),),
+    "max_sm_clock_mhz": (_call("nvmlDeviceGetMaxClockInfo", _CLOCK_SM),),
+    "max_memory_clock_mhz": (_call("nvmlDeviceGetMaxClockInfo", _CLOCK_MEMORY),),
+    "power_limit_w": (_call("nvmlDeviceGetEnforcedPowerLimit", to=_thousandth),),
+    "default_power_limit_w": (_call("nvmlDeviceGetPowerManagementDefaultLimit", to=_thousandth),),
+    "persistence_mode": (_call("nvmlDeviceGetPersistenceMode", to=bool),),
+    "ecc_mode": (_call("nvmlDeviceGetEccMode", to=_current_mode),),
+    "mig_mode": (_call("nvmlDeviceGetMigMode", to=_current_mode),),
+    "compute_mode": (_call("nvmlDeviceGetComputeMode", to=_named(_COMPUTE_MODES)),),
+    "virtualization_mode": (_call("nvmlDeviceGetVirtualizationMode", to=_named(_VIRTUALIZATION_MODES)),),
+    "max_pcie_generation": (_call("nvmlDeviceGetMaxPcieLinkGeneration"),),
+    "max_pcie_width": (_call("nvmlDeviceGetMaxPcieLinkWidth"),),
+    **_LINK,
+}
+_ENERGY: Sources = {"energy_j": (_call("nvmlDeviceGetTotalEnergyConsumption", to=_thousandth),)}
+_ENERGY_FIELD: Sources = {"energy_j": (_field(83, _thousandth),)}
+_POWER: Sources = {
+    "power_average_w": (_field(185, _thousandth),),
+    # The call gives instant power up to GA100, and a second's average on later parts (nvml.h).
+    "power_w": (_field(_POWER_INSTANT, _thousandth), _call("nvmlDeviceGetPowerUsage", to=_thousandth)),
+}
+_NO_POWER: Sources = dict.fromkeys(
+    ("energy_j", "power_w", "power_average_w"), (_missing(message("slice_has_no_power")),)
 )
-_FIELDS = (*_MOVING_FIELDS, _ECC, _REPLAYS, *(row[1] for row in _REMAPPING), _RECOVERY_ACTION)
+_LIGHT: Sources = {
+    "sm_clock_mhz": (
+        _call("nvmlDeviceGetClockInfo", _CLOCK_SM),
+        _call("nvmlDeviceGetClock", _CLOCK_SM, _CLOCK_CURRENT),
+    ),
+    "memory_clock_mhz": (
+        _call("nvmlDeviceGetClockInfo", _CLOCK_MEMORY),
+        _call("nvmlDeviceGetClock", _CLOCK_MEMORY, _CLOCK_CURRENT),
+    ),
+    "temperature_c": (
+        _call("nvmlDeviceGetTemperatureV", _SENSOR_GPU),
+        _call("nvmlDeviceGetTemperature", _SENSOR_GPU),
+    ),
+    "memory_temperature_c": (_field(82, int),),
+    "clock_event_reasons": (
+        _call("nvmlDeviceGetCurrentClocksEventReasons"),
+        _call("nvmlDeviceGetCurrentClocksThrottleReasons"),
+    ),
+    "power_throttle_s": (_field(74, _billionth),),
+    "thermal_throttle_s": (_field(75, _billionth),),
+    **_LINK,
+}
+_ERRORS: Sources = {
+    "recovery_action": (_field(230, _named(_RECOVERY_ACTIONS)),),
+    "ecc_uncorrected": (_call("nvmlDeviceGetTotalEccErrors", _UNCORRECTED, _VOLATILE), _field(4, int)),
+    "pcie_replays": (_call("nvmlDeviceGetPcieReplayCounter"), _field(94, int)),
+    "remapped_rows_correctable": _remapped_rows(0, 142, int),
+    "remapped_rows_uncorrectable": _remapped_rows(1, 143, int),
+    "remapping_pending": _remapped_rows(2, 144, bool),
+    "remapping_failed": _remapped_rows(3, 145, bool),
+}
+_OWN_USE: Sources = {
+    "memory_used_bytes": (_call("nvmlDeviceGetMemoryInfo", to=lambda found: found.used),),
+    "processes": (
+        _call("nvmlDeviceGetComputeRunningProcesses", to=_processes),
+        _call("nvmlDeviceGetComputeRunningProcesses_v2", to=_processes),
+    ),
+}
 _SLOWDOWNS = ("software_thermal_throttle_s", "hardware_thermal_throttle_s", "power_brake_throttle_s")
 # What a light reading holds: all that moves within a case, and no list whose length others decide.
 MOVING = (
@@ -59,11 +204,6 @@ MOVING = (
     *("clock_event_reasons", "power_throttle_s", "thermal_throttle_s", *_SLOWDOWNS),
     *("gpu_utilization_percent", "memory_utilization_percent", "pcie_generation", "pcie_width"),
 )
-_PCI_NAMES = (
-    *("pci_bus_id", "pci_vendor_id", "pci_device_id"),
-    *("pci_subsystem_vendor_id", "pci_subsystem_device_id"),
-)
-_NO_POWER = message("slice_has_no_power")
 
 
 def slowdown_fields(driver: str | None) -> tuple[tuple[int, ...], Message | None]:
@@ -84,47 +224,7 @@ def slowdown_fields(driver: str | None) -> tuple[tuple[int, ...], Message | None
     return ((251, 252, 253) if version < (580, 82) else (269, 270, 271)), None
 
 
-def _pci_ids(info: Any) -> tuple[str, str, str, str, str]:
-    """Split 0xDDDDVVVV, device above vendor, into numbers of four hexadecimal digits, as lspci does."""
-    device, subsystem = int(info.pciDeviceId), int(info.pciSubSystemId)
-    return (_text(info.busId), *_halves(device), *_halves(subsystem))
-
-
-def _halves(combined: int) -> tuple[str, str]:
-    return f"{combined & 0xFFFF:04x}", f"{combined >> 16 & 0xFFFF:04x}"
-
-
-def _processes(found: Sequence[Any]) -> list[dict[str, int | None]]:
-    return [{"pid": int(one.pid), "used_bytes": one.usedGpuMemory} for one in found]
-
-
-def _cuda_version(combined: int) -> str:
-    """12020 is 12.2 (NVML_CUDA_DRIVER_VERSION_MAJOR and _MINOR of nvml.h)."""
-    return f"{combined // 1000}.{combined % 1000 // 10}"
-
-
-def _current_mode(current_and_pending: Sequence[int]) -> bool:
-    return bool(current_and_pending[0])
-
-
-def _item(place: int, kind: Callable[[Any], Any]) -> Callable[[Sequence[Any]], Any]:
-    return lambda found: kind(found[place])
-
-
-def _named(names: dict[int, str]) -> Callable[[int], str]:
-    return lambda number: names.get(number, f"unknown_{number}")
-
-
-def _thousandth(found: float) -> float:
-    return found / 1e3
-
-
-def _billionth(found: float) -> float:
-    return found / 1e9
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+# ---- the GPUs ----
 
 
 @dataclass(frozen=True)
@@ -139,29 +239,29 @@ class Gpu:
 
 
 class Nvml:
-    """What is asked of a started NVML."""
+    """A started NVML and its GPUs."""
 
     def __init__(self, library: Library) -> None:
         """Read what is the same for every GPU; raises Absent where NVML can't even count them."""
         self._library = library
         self._gpus: dict[str, Gpu] = {}
-        system = Answer()
-        system.put("driver", library.ask("nvmlSystemGetDriverVersion", to=_text))
-        system.put(
-            "cuda_driver",
-            library.ask("nvmlSystemGetCudaDriverVersion_v2", to=_cuda_version),
-            library.ask("nvmlSystemGetCudaDriverVersion", to=_cuda_version),
-        )
-        self.system = system
+        self.system = Answer()
+        self.system.put("driver", lambda: _text(library.call("nvmlSystemGetDriverVersion")))
+        versions = (lambda name=name: _cuda_version(library.call(name)) for name in _SYSTEM_CUDA)
+        self.system.put("cuda_driver", *versions)
         self.count: int = library.call("nvmlDeviceGetCount")
-        self._slowdowns, self._no_slowdowns = slowdown_fields(system.values["driver"])
-
-    def hello(self) -> dict[str, Any]:
-        """The driver, the CUDA version it supports, and how many cards NVML counts."""
-        return {**self.system.as_json(), "count": self.count}
+        self._slowdown_ids, why_none = slowdown_fields(self.system.values["driver"])
+        self._slowdowns: Sources = (
+            dict.fromkeys(_SLOWDOWNS, (_missing(why_none),))
+            if why_none is not None
+            else {
+                name: (_field(number, _billionth),)
+                for name, number in zip(_SLOWDOWNS, self._slowdown_ids, strict=True)
+            }
+        )
 
     def facts(self, uuid: str | None = None) -> list[dict[str, Any]]:
-        """Every card in NVML's order, its MIG slices after it; one that can't be opened has just a reason.
+        """Return every card in NVML's order, its MIG slices after it; one that can't be opened has a reason.
 
         With a UUID, that one alone; raises Absent where NVML has none of it.
         """
@@ -178,17 +278,21 @@ class Nvml:
         return found
 
     def reading(self, uuid: str) -> dict[str, Any]:
-        """What one GPU, or MIG slice, shows now; raises Absent where NVML has none of that UUID."""
-        return self._reading_of(self.find(uuid)).as_json()
+        """Return all that one GPU or MIG slice shows now; raises Absent where NVML has none of that UUID."""
+        gpu = self.find(uuid)
+        seen, fields = self._read(gpu, _ALL_FIELDS)
+        self._fill(seen, _ERRORS, gpu.card, fields)
+        self._fill(seen, _OWN_USE, gpu.handle)
+        return seen.as_json()
 
     def light_reading(self, gpu: Gpu) -> Answer:
-        """The figures of `MOVING`, and its UUID, as it shows them now."""
-        return self._moving(gpu, _MOVING_FIELDS)[0]
+        """Return the figures of `MOVING`, and its UUID, as it shows them now."""
+        return self._read(gpu, _LIGHT_FIELDS)[0]
 
     def find(self, uuid: str) -> Gpu:
         """Return the GPU or MIG slice of this UUID; raises Absent where NVML has none.
 
-        As little as can be is asked of other cards: one of them may hang.
+        Other cards are asked as little as possible: one of them may hang.
         """
         wanted = plain_uuid(uuid)
         for index in range(self.count):
@@ -214,145 +318,49 @@ class Nvml:
         except Absent:
             return
         for number in range(most):
-            try:
+            with suppress(Absent):  # no slice has been made in this place
                 handle = call("nvmlDeviceGetMigDeviceHandleByIndex", card.handle, number)
-                yield Gpu(
-                    card.index, handle, card.handle, _text(call("nvmlDeviceGetUUID", handle)), card.uuid
-                )
-            except Absent:  # a place no slice has been made in
-                continue
+                uuid = _text(call("nvmlDeviceGetUUID", handle))
+                yield Gpu(card.index, handle, card.handle, uuid, card.uuid)
 
     def _facts_of(self, gpu: Gpu) -> Answer:
         seen = Answer({"index": gpu.index, "uuid": gpu.uuid, "parent_uuid": gpu.parent_uuid})
         seen.values.update(self.system.values)
         seen.absent.update(self.system.absent)
-        ask, card = self._library.ask, gpu.card
-        seen.put("name", ask("nvmlDeviceGetName", gpu.handle, to=_text))
-        seen.put("memory_bytes", ask("nvmlDeviceGetMemoryInfo", gpu.handle, to=lambda found: found.total))
-        seen.put("cores", ask("nvmlDeviceGetNumGpuCores", gpu.handle))
-        seen.put("serial", ask("nvmlDeviceGetSerial", card, to=_text))
-        seen.put("vbios", ask("nvmlDeviceGetVbiosVersion", card, to=_text))
-        seen.put_all(_PCI_NAMES, ask("nvmlDeviceGetPciInfo", card, to=_pci_ids))
-        seen.put("max_sm_clock_mhz", ask("nvmlDeviceGetMaxClockInfo", card, _CLOCK_SM))
-        seen.put("max_memory_clock_mhz", ask("nvmlDeviceGetMaxClockInfo", card, _CLOCK_MEMORY))
-        seen.put("power_limit_w", ask("nvmlDeviceGetEnforcedPowerLimit", card, to=_thousandth))
-        seen.put(
-            "default_power_limit_w", ask("nvmlDeviceGetPowerManagementDefaultLimit", card, to=_thousandth)
-        )
-        self._put_modes(seen, card)
-        seen.put("max_pcie_generation", ask("nvmlDeviceGetMaxPcieLinkGeneration", card))
-        seen.put("max_pcie_width", ask("nvmlDeviceGetMaxPcieLinkWidth", card))
-        self._put_link(seen, card)
+        self._fill(seen, _OWN_FACTS, gpu.handle)
+        seen.put_all(_PCI_NAMES, lambda: _pci_ids(self._library.call("nvmlDeviceGetPciInfo", gpu.card)))
+        self._fill(seen, _FACTS, gpu.card)
         return seen
 
-    def _put_modes(self, seen: Answer, card: Any) -> None:
-        ask = self._library.ask
-        seen.put("persistence_mode", ask("nvmlDeviceGetPersistenceMode", card, to=bool))
-        seen.put("ecc_mode", ask("nvmlDeviceGetEccMode", card, to=_current_mode))
-        seen.put("mig_mode", ask("nvmlDeviceGetMigMode", card, to=_current_mode))
-        seen.put("compute_mode", ask("nvmlDeviceGetComputeMode", card, to=_named(_COMPUTE_MODES)))
-        seen.put(
-            "virtualization_mode",
-            ask("nvmlDeviceGetVirtualizationMode", card, to=_named(_VIRTUALIZATION_MODES)),
-        )
-
-    def _put_link(self, seen: Answer, card: Any) -> None:
-        ask = self._library.ask
-        seen.put("pcie_generation", ask("nvmlDeviceGetCurrPcieLinkGeneration", card))
-        seen.put("pcie_width", ask("nvmlDeviceGetCurrPcieLinkWidth", card))
-
-    def _moving(self, gpu: Gpu, ids: Sequence[int]) -> tuple[Answer, Fields]:
-        """What moves within a case, and every field that was read with it."""
+    def _read(self, gpu: Gpu, ids: Sequence[int]) -> tuple[Answer, Mapping[int, Any]]:
+        """Return the figures of `MOVING`, and the fields that were read with them."""
         seen = Answer({"uuid": gpu.uuid, "at_s": time.perf_counter()})
-        ask, card = self._library.ask, gpu.card
-        # Energy right after the time it is of: a mean power comes of two such pairs.
-        seen.put("energy_j", ask("nvmlDeviceGetTotalEnergyConsumption", gpu.handle, to=_thousandth))
-        fields = self._library.fields(card, (*ids, *self._slowdowns))
-        self._put_power(seen, gpu, fields)
-        self._put_clocks(seen, card, fields)
-        self._put_throttling(seen, card, fields)
-        self._put_link(seen, card)
-        seen.put_all(
-            ("gpu_utilization_percent", "memory_utilization_percent"),
-            ask("nvmlDeviceGetUtilizationRates", gpu.handle, to=lambda found: (found.gpu, found.memory)),
-        )
+        # Energy is read right after its time: a mean power is computed from two such pairs.
+        self._fill(seen, _ENERGY, gpu.handle)
+        fields = self._library.read_fields(gpu.card, (*ids, *self._slowdown_ids))
+        if gpu.parent_uuid is not None:
+            self._fill(seen, _NO_POWER, gpu.card)
+        else:
+            if seen.values["energy_j"] is None:
+                self._fill(seen, _ENERGY_FIELD, gpu.card, fields)
+            self._fill(seen, _POWER, gpu.card, fields)
+        is_instant = not isinstance(fields.get(_POWER_INSTANT, Absent("")), Absent)
+        source = "instant" if is_instant else "usage"
+        seen.values["power_source"] = None if seen.values["power_w"] is None else source
+        self._fill(seen, {**_LIGHT, **self._slowdowns}, gpu.card, fields)
+        rates = _call("nvmlDeviceGetUtilizationRates", to=lambda found: (found.gpu, found.memory))
+        names = ("gpu_utilization_percent", "memory_utilization_percent")
+        seen.put_all(names, partial(rates, self._library, gpu.handle, {}))
         return seen, fields
 
-    def _reading_of(self, gpu: Gpu) -> Answer:
-        seen, fields = self._moving(gpu, _FIELDS)
-        ask = self._library.ask
-        self._put_errors(seen, gpu.card, fields)
-        seen.put("memory_used_bytes", ask("nvmlDeviceGetMemoryInfo", gpu.handle, to=lambda found: found.used))
-        seen.put(
-            "processes",
-            ask("nvmlDeviceGetComputeRunningProcesses", gpu.handle, to=_processes),
-            ask("nvmlDeviceGetComputeRunningProcesses_v2", gpu.handle, to=_processes),
-        )
-        return seen
+    def _fill(
+        self, seen: Answer, figures: Sources, handle: Any, fields: Mapping[int, Any] | None = None
+    ) -> None:
+        for name, sources in figures.items():
+            seen.put(name, *(partial(source, self._library, handle, fields or {}) for source in sources))
 
-    def _put_power(self, seen: Answer, gpu: Gpu, fields: Fields) -> None:
-        seen.values["power_source"] = None
-        if gpu.parent_uuid is not None:
-            for name in ("energy_j", "power_w", "power_average_w"):
-                seen.values[name], seen.absent[name] = None, _NO_POWER
-            return
-        if seen.values["energy_j"] is None:
-            seen.put("energy_j", fields.ask(_ENERGY, _thousandth))
-        seen.put("power_average_w", fields.ask(_POWER_AVERAGE, _thousandth))
-        seen.put("power_w", fields.ask(_POWER_INSTANT, _thousandth))
-        if seen.values["power_w"] is not None:
-            seen.values["power_source"] = "instant"
-            return
-        # Instant up to GA100; a second's average on the Ampere parts after it and on newer ones (nvml.h).
-        seen.put("power_w", self._library.ask("nvmlDeviceGetPowerUsage", gpu.card, to=_thousandth))
-        if seen.values["power_w"] is not None:
-            seen.values["power_source"] = "usage"
 
-    def _put_clocks(self, seen: Answer, card: Any, fields: Fields) -> None:
-        ask = self._library.ask
-        for name, kind in (("sm_clock_mhz", _CLOCK_SM), ("memory_clock_mhz", _CLOCK_MEMORY)):
-            seen.put(
-                name,
-                ask("nvmlDeviceGetClockInfo", card, kind),
-                ask("nvmlDeviceGetClock", card, kind, _CLOCK_CURRENT),
-            )
-        seen.put(
-            "temperature_c",
-            ask("nvmlDeviceGetTemperatureV", card, _SENSOR_GPU),
-            ask("nvmlDeviceGetTemperature", card, _SENSOR_GPU),
-        )
-        seen.put("memory_temperature_c", fields.ask(_MEMORY_TEMPERATURE, int))
-
-    def _put_throttling(self, seen: Answer, card: Any, fields: Fields) -> None:
-        ask = self._library.ask
-        seen.put(
-            "clock_event_reasons",
-            ask("nvmlDeviceGetCurrentClocksEventReasons", card),
-            ask("nvmlDeviceGetCurrentClocksThrottleReasons", card),
-        )
-        seen.put("power_throttle_s", fields.ask(_POWER_POLICY, _billionth))
-        seen.put("thermal_throttle_s", fields.ask(_THERMAL_POLICY, _billionth))
-        if self._no_slowdowns is not None:
-            seen.values.update(dict.fromkeys(_SLOWDOWNS))
-            seen.absent.update(dict.fromkeys(_SLOWDOWNS, self._no_slowdowns))
-        for name, number in zip(_SLOWDOWNS, self._slowdowns, strict=False):
-            seen.put(name, fields.ask(number, _billionth))
-
-    def _put_errors(self, seen: Answer, card: Any, fields: Fields) -> None:
-        ask = self._library.ask
-        seen.put("recovery_action", fields.ask(_RECOVERY_ACTION, _named(_RECOVERY_ACTIONS)))
-        seen.put(
-            "ecc_uncorrected",
-            ask("nvmlDeviceGetTotalEccErrors", card, _UNCORRECTED, _VOLATILE),
-            fields.ask(_ECC, int),
-        )
-        seen.put("pcie_replays", ask("nvmlDeviceGetPcieReplayCounter", card), fields.ask(_REPLAYS, int))
-        for place, (name, number, kind) in enumerate(_REMAPPING):
-            seen.put(
-                name,
-                fields.ask(number, kind),
-                ask("nvmlDeviceGetRemappedRows", card, to=_item(place, kind)),
-            )
+# ---- the process ----
 
 
 class _SampledGpu:
