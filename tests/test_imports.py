@@ -39,7 +39,7 @@ def test_the_check_above_can_fail(modules_after):
 
 
 def test_the_check_above_can_fail_for_pandas_too():
-    assert "pandas" in loaded_by("from nameplate.store.load import frame; frame([])")
+    assert "pandas" in loaded_by("from nameplate.store.load import make_frame; make_frame([])")
 
 
 def test_showing_a_run_needs_neither_torch_nor_what_draws(modules_after, tmp_path, make_record, store_run):

@@ -156,7 +156,7 @@ def test_what_a_file_says_moves_no_cursor(bench, runs):
         ),
         (
             ["export", "runs", "--format", "csv", "--json"],
-            "bench export: --json tells of a file; expected -o FILE beside it",
+            "bench export: --json describes a written file; expected -o FILE too",
         ),
         (
             ["export", "runs", "-o", "missing/out.csv"],

@@ -170,11 +170,11 @@ UNUSABLE = {
     "two questions": (["--eflops", 1, *BUDGET], "several questions at once; got '--eflops, --budget-rmb'"),
     "a flag of another": (
         [*NEED, "--hours", 5],
-        "of a training run; got '--hours with --eflops'; expected --par",
+        "an option of a training run; got '--hours with --eflops'; expected --par",
     ),
     "no time": (
         ["--parameters", "8e9", "--hours", 5],
-        "--every-days: how often?; got 'nothing'; expected days",
+        "--every-days: needed with --parameters; got 'nothing'; expected a number of days",
     ),
     "no data": (["--parameters", "8e9", "--every-days", 5], "how much data?; got 'neither'"),
     "no need": (

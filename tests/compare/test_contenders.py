@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.compare.interleaving import prepare_contender, source_roots
+from nameplate.compare.interleaving import find_source_roots, prepare_contender
 
 pytestmark = pytest.mark.process
 WHO = "import nameplate, sys; print(nameplate.__file__); print(nameplate.WHO)"
@@ -153,15 +153,15 @@ def test_code_that_python_would_take_from_elsewhere_is_refused(repository, monke
 
 
 def test_source_roots_are_what_the_project_says(tmp_path):
-    assert source_roots(tmp_path) == [tmp_path]
+    assert find_source_roots(tmp_path) == [tmp_path]
     (tmp_path / "src").mkdir()
-    assert source_roots(tmp_path) == [tmp_path / "src"]
+    assert find_source_roots(tmp_path) == [tmp_path / "src"]
     (tmp_path / "pyproject.toml").write_text('[tool.hatch.build]\ndev-mode-dirs = ["src", "kernels"]\n')
-    assert source_roots(tmp_path) == [tmp_path / "src", tmp_path / "kernels"]
+    assert find_source_roots(tmp_path) == [tmp_path / "src", tmp_path / "kernels"]
     (tmp_path / "pyproject.toml").write_text("not TOML")
-    assert source_roots(tmp_path) == [tmp_path / "src"]
+    assert find_source_roots(tmp_path) == [tmp_path / "src"]
 
 
 def test_this_repository_s_own_roots_are_its_three():
     top = Path(__file__).parents[2]
-    assert source_roots(top) == [top / "src", top / "kernels", top / "bench"]
+    assert find_source_roots(top) == [top / "src", top / "kernels", top / "bench"]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nameplate.compare.estimate import estimate_from_pairs, estimate_from_runs, shared_confidence
+from nameplate.compare.estimate import estimate_from_pairs, estimate_from_runs, share_confidence
 from nameplate.compare.rows import classify
 from nameplate.stats.interval import CONFIDENCE, Interval
 
@@ -108,7 +108,7 @@ def test_runs_that_agree_to_the_last_digit_have_an_interval_of_no_width():
 @pytest.mark.parametrize("cases", [1, 4, 20])
 def test_of_many_cases_all_intervals_hold_together_in_95_of_100_comparisons(cases):
     generator = np.random.default_rng(cases)
-    confidence, held = shared_confidence(cases), 0
+    confidence, held = share_confidence(cases), 0
     for _ in range(500):
         sides = [(figures(generator, 5), figures(generator, 5)) for _ in range(cases)]
         found = [estimate_from_runs(base, new, SPREAD, confidence) for base, new in sides]

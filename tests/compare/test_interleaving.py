@@ -19,7 +19,7 @@ import pytest
 import nameplate.compare.interleaving
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.compare.comparison import compare_sides
-from nameplate.compare.interleaving import FEWEST_PAIRS, PAIRS, interim_looks, interleave, take_turns
+from nameplate.compare.interleaving import FEWEST_PAIRS, PAIRS, interleave, plan_looks, take_turns
 from nameplate.compare.results import CaseResult, MetricValue, RunResults, Side, results_of_run
 from nameplate.compare.validate import CompareOptions
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
@@ -247,8 +247,8 @@ def test_runs_are_taken_in_pairs_whose_first_is_drawn_by_lot():
 
 
 def test_it_is_looked_a_few_times_only_the_last_time_when_all_pairs_are_taken():
-    assert interim_looks(5, 60) == [5, 8, 12, 18, 27, 41, 60]
-    assert interim_looks(40, 40) == [40]
+    assert plan_looks(5, 60) == [5, 8, 12, 18, 27, 41, 60]
+    assert plan_looks(40, 40) == [40]
     found = take_turns(restarts(1), ("a", "b"), CompareOptions(), pairs=5)
     assert found.confidence == pytest.approx(1 - 0.05 / len(CASES))
     first = take_turns(restarts(1, sd=1e-4), ("a", "b"), CompareOptions())
@@ -281,7 +281,7 @@ def test_a_large_change_in_much_noise_is_waited_for():
     """30 % slower, with a scatter of 20 %: at the third look many might be given up, for all that noise."""
     found = [decided(restarts(seed, 0.7, sd=0.2, cases=("product",)), seed) for seed in range(20)]
     assert Counter(words["product"] for words, _ in found)["slower"] >= 19
-    assert max(pairs for _, pairs in found) > interim_looks(FEWEST_PAIRS, PAIRS)[2]
+    assert max(pairs for _, pairs in found) > plan_looks(FEWEST_PAIRS, PAIRS)[2]
 
 
 def test_what_lies_at_the_margin_takes_all_the_pairs_and_stays_ambiguous():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nameplate.base.text import plain
 from nameplate.device.identity import CudaIdentity
-from nameplate.export.fields import IDENTITY, clean, entries, fields
+from nameplate.export.fields import IDENTITY, clean, list_fields, make_entries
 from nameplate.record import columns
 from nameplate.store.manifest import DeviceEntry
 
@@ -21,7 +21,7 @@ def row_of(make_record, make_run):
     """The row of one record in a run with these changes to its manifest."""
 
     def row(*, device="cpu", **changes):
-        (entry,) = entries([make_run(make_record(device=device), **changes)])
+        (entry,) = make_entries([make_run(make_record(device=device), **changes)])
         return entry.row
 
     return row
@@ -33,17 +33,17 @@ def gpu(**changes):
 
 
 def test_a_row_has_the_runs_identity_and_then_every_column_of_a_record():
-    names = [field.name for field in fields()]
+    names = [field.name for field in list_fields()]
     assert names == [field.name for field in IDENTITY] + list(columns())
     assert len(set(names)) == len(names)
 
 
 def test_a_row_is_in_the_order_of_the_fields(row_of):
-    assert list(row_of()) == [field.name for field in fields()]
+    assert list(row_of()) == [field.name for field in list_fields()]
 
 
 def test_what_a_column_holds_follows_from_the_record():
-    kinds = {field.name: field.kind for field in fields()}
+    kinds = {field.name: field.kind for field in list_fields()}
     expected = {
         "tflops": "real",
         "launches": "whole",

@@ -16,9 +16,9 @@ from pytest_benchmark.stats import Stats
 from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
 from nameplate.export import pytest_benchmark
-from nameplate.export.fields import entries, fields
+from nameplate.export.fields import list_fields, make_entries
 from nameplate.export.formats import FORMATS
-from nameplate.export.prometheus import metric_name
+from nameplate.export.prometheus import name_metric
 from nameplate.record import Batch, columns
 from nameplate.store.manifest import DeviceEntry
 
@@ -32,7 +32,7 @@ def written():
 
     def write(name, *runs):
         problems = []
-        chosen = list(FORMATS[name].select(entries(runs), problems))
+        chosen = list(FORMATS[name].select(make_entries(runs), problems))
         file = io.BytesIO()
         FORMATS[name].write(chosen, file)
         return file.getvalue().decode(), len(chosen), problems
@@ -136,7 +136,7 @@ def test_each_metric_is_explained_once_as_a_gauge(written, mixture):
 
 
 def test_every_column_has_a_metric_of_its_own_without_an_abbreviated_unit():
-    names = [metric_name(field) for field in fields() if field.kind in ("whole", "real")]
+    names = [name_metric(field) for field in list_fields() if field.kind in ("whole", "real")]
     assert len(set(names)) == len(names)
     for name in names:
         assert re.fullmatch(r"nameplate(_[a-z]+)+", name)
@@ -336,4 +336,4 @@ def test_the_statistics_are_those_that_pytest_benchmark_computes(written, make_r
 )
 def test_a_record_without_batches_that_took_time_is_no_benchmark(batches, make_record, make_run):
     run = make_run(make_record(batches=batches), make_record(case="other"))
-    assert [entry.record.case for entry in pytest_benchmark.select(entries([run]), [])] == ["other"]
+    assert [entry.record.case for entry in pytest_benchmark.select(make_entries([run]), [])] == ["other"]

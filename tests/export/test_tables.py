@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 
 from nameplate.base.errors import InputError
 from nameplate.device.identity import CudaIdentity
-from nameplate.export.fields import entries, fields
+from nameplate.export.fields import list_fields, make_entries
 from nameplate.export.formats import DATA_SETS
-from nameplate.export.json_lines import SCHEMA_FILE, lines, schema
+from nameplate.export.json_lines import SCHEMA_FILE, format_lines, make_schema
 from nameplate.record import Derate, Moment, columns
 from nameplate.store.folder import read_run
 from nameplate.store.manifest import DeviceEntry
@@ -34,7 +34,7 @@ def write(tmp_path):
     def to_file(name, *runs):
         path = tmp_path / f"table{DATA_SETS[name].suffix}"
         with path.open("wb") as file:
-            DATA_SETS[name].write(entries(runs), file)
+            DATA_SETS[name].write(make_entries(runs), file)
         return path
 
     return to_file
@@ -70,7 +70,7 @@ def rows_of_csv(path):
 
 def test_a_csv_row_is_a_record_by_the_csv_module(write, mixture):
     first, second, third = rows_of_csv(write("csv", mixture))
-    assert list(first) == [field.name for field in fields()]
+    assert list(first) == [field.name for field in list_fields()]
     assert first["run"] == mixture.id
     assert float(first["tflops"]) == 0.4
     assert first["verdicts"] == "contended; unstable"
@@ -89,7 +89,7 @@ def test_figures_come_back_from_csv_to_the_last_digit(write, make_record, make_r
 
 def test_pandas_reads_the_csv(write, mixture):
     table = pd.read_csv(write("csv", mixture))
-    assert list(table.columns) == [field.name for field in fields()]
+    assert list(table.columns) == [field.name for field in list_fields()]
     assert table["tflops"].dtype == float
     assert table["tflops"].isna().tolist() == [False, True, True]
     assert table["launches"].tolist()[:2] == [200, 200]
@@ -110,7 +110,7 @@ def test_hostile_text_forges_neither_row_nor_column_of_a_csv(write, hostile):
     assert row["warnings"] == f"{PLAIN}; second"
     assert path.read_text(encoding="utf-8").count("\n") == 2
     table = pd.read_csv(path)
-    assert table.shape == (1, len(fields()))
+    assert table.shape == (1, len(list_fields()))
     assert table["hostname"].item() == PLAIN
 
 
@@ -137,7 +137,7 @@ def test_a_spreadsheet_that_splits_at_semicolons_finds_no_formula(write, make_re
 
 def test_parquet_has_the_rows_and_null_where_nothing_is_known(write, mixture):
     first, second, third = pq.read_table(write("parquet", mixture)).to_pylist()
-    assert list(first) == [field.name for field in fields()]
+    assert list(first) == [field.name for field in list_fields()]
     assert (first["tflops"], first["launches"], first["published"]) == (0.4, 200, False)
     assert first["verdicts"] == ["contended", "unstable"]
     assert second["tflops"] is None
@@ -157,7 +157,7 @@ def test_parquet_types_hold_where_a_whole_column_is_unknown(write, make_record, 
 
 def test_a_parquet_column_says_its_unit_and_meaning(write, mixture):
     schema = pq.read_schema(write("parquet", mixture))
-    for field in fields():
+    for field in list_fields():
         metadata = schema.field(field.name).metadata
         assert metadata[b"description"].decode() == field.column.text
         assert metadata.get(b"unit") == (field.column.unit.encode() if field.column.unit else None)
@@ -213,7 +213,7 @@ def burst(make_record):
 
 
 def parsed(*runs):
-    return [json.loads(line) for line in lines(entries(runs))]
+    return [json.loads(line) for line in format_lines(make_entries(runs))]
 
 
 def test_a_json_line_holds_the_whole_record_and_its_run(burst, make_run):
@@ -233,7 +233,7 @@ def test_a_json_line_holds_the_whole_record_and_its_run(burst, make_run):
 
 
 def test_hostile_text_stays_in_its_json_line(hostile):
-    text = "".join(lines(entries([hostile])))
+    text = "".join(format_lines(make_entries([hostile])))
     assert text.count("\n") == 1
     assert text.isascii()
     line = json.loads(text)
@@ -245,14 +245,14 @@ def test_lines_are_written_while_records_are_read(mixture):
         yield from runs
         raise AssertionError("read on before the first lines were asked for")
 
-    written = lines(entries(once([mixture])))
+    written = format_lines(make_entries(once([mixture])))
     assert json.loads(next(written))["case"] == mixture.records[0].case
 
 
 @pytest.fixture(scope="module")
 def check():
-    Draft202012Validator.check_schema(schema())
-    return Draft202012Validator(schema())
+    Draft202012Validator.check_schema(make_schema())
+    return Draft202012Validator(make_schema())
 
 
 def test_every_kind_of_line_is_valid(check, mixture, burst, hostile, make_run):
@@ -298,10 +298,12 @@ def test_a_line_without_one_of_its_keys_is_not_valid(check, make_record, make_ru
 
 
 def test_the_schema_says_what_a_column_means():
-    assert schema()["properties"]["power_w"]["unit"] == "W"
-    assert schema()["properties"]["hostname"]["description"] == "the machine; a published run's is a hash"
+    assert make_schema()["properties"]["power_w"]["unit"] == "W"
+    assert (
+        make_schema()["properties"]["hostname"]["description"] == "the machine; a published run's is a hash"
+    )
 
 
 def test_the_published_schema_is_current():
     published = json.loads((ROOT / "docs/schema" / SCHEMA_FILE).read_text(encoding="utf-8"))
-    assert published == schema(), f"write schema() to docs/schema/{SCHEMA_FILE}"
+    assert published == make_schema(), f"write make_schema() to docs/schema/{SCHEMA_FILE}"

@@ -79,9 +79,9 @@ def compare(
     for_turns = _drop_none(suite=suite, device=device, budget=budget, pairs=pairs, at_least=at_least)
     for_runs = _drop_none(across_parts=across_parts or None, restart_spread=restart_spread)
     if interleave:
-        _refuse(for_runs, "is for runs that were measured before", "no --interleave beside it")
+        _refuse(for_runs, "has no effect with --interleave", "one of the two")
     else:
-        _refuse(for_turns, "is for runs still to be measured", "--interleave beside it")
+        _refuse(for_turns, "has an effect with --interleave only", "--interleave too")
     with output_language(lang, json=json):  # refuses an unknown language before anything is measured
         if interleave:
             found = _interleave(base, new, results, shared | for_turns)

@@ -56,7 +56,7 @@ def _report(error: BaseException) -> int:
         case typer.Exit():
             return error.exit_code
         case _UsageError():
-            return _report_ours(usage_error(error, sys.argv[1:]))
+            return _report_ours(explain_usage_error(error, sys.argv[1:]))
         case NameplateError():
             return _report_ours(error)
         case KeyboardInterrupt() | typer.Abort():  # Terminated is a KeyboardInterrupt
@@ -80,7 +80,7 @@ def _report_ours(error: NameplateError) -> ExitStatus:
     return error.exit_status
 
 
-def usage_error(error: Any, arguments: Sequence[str]) -> InputError:
+def explain_usage_error(error: Any, arguments: Sequence[str]) -> InputError:
     """Turn typer's error about the command line into one sentence: what, where, got, expected.
 
     Errors are told apart by their attributes, because their classes depend on typer's version.
@@ -96,7 +96,7 @@ def usage_error(error: Any, arguments: Sequence[str]) -> InputError:
         near = " or ".join(sorted(error.possibilities or ()))
         return InputError("no such option", where=where, got=error.option_name, expected=near or listed)
     if (parameter := getattr(error, "param", None)) is not None and error.message:
-        return _unusable(parameter, error.message, command, arguments)
+        return _explain_value(parameter, error.message, command, arguments)
     said = " ".join(error.format_message().split())
     if found := _NO_COMMAND.match(said):
         known = error.ctx.command.list_commands(error.ctx)
@@ -105,18 +105,18 @@ def usage_error(error: Any, arguments: Sequence[str]) -> InputError:
     return InputError(f"{said[:1].lower()}{said[1:].rstrip('.')}", where=where, expected=listed)
 
 
-def _unusable(parameter: Any, message: str, command: str | None, arguments: Sequence[str]) -> InputError:
+def _explain_value(parameter: Any, message: str, command: str | None, arguments: Sequence[str]) -> InputError:
     """Return the error of a value that its parameter doesn't accept."""
     flags = [*parameter.opts, *parameter.secondary_opts]
     where = flags[0] if flags[0].startswith("-") else f"{command} {parameter.human_readable_name}"
-    got = _given(flags, arguments)
+    got = _find_given_value(flags, arguments)
     if message.startswith(_SHOULD_BE):  # a message of pydantic; those of click already name the value
         expected = message.removeprefix(_SHOULD_BE).partition(", unable")[0]
         return InputError("can't be used", where=where, got=got, expected=expected)
     return InputError(message.rstrip("."), where=where)
 
 
-def _given(flags: Sequence[str], arguments: Sequence[str]) -> str | None:
+def _find_given_value(flags: Sequence[str], arguments: Sequence[str]) -> str | None:
     """Return the value given to one of the flags; None for an argument, which has no flag."""
     for place, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")

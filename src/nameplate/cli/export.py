@@ -47,7 +47,7 @@ def export(
     from nameplate.export import export
 
     if output == _STREAM and json:
-        raise InputError("--json tells of a file", where="bench export", expected="-o FILE beside it")
+        raise InputError("--json describes a written file", where="bench export", expected="-o FILE too")
     target = sys.stdout.buffer if output == _STREAM else output
     _print_written(export(runs, target, format=format, results=results), json=json)
 

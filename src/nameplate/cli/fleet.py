@@ -109,7 +109,7 @@ def cost(
             show_view(cost_view(costs))
 
 
-def _input(help_: str) -> Any:
+def _input_option(help_: str) -> Any:
     """An input of a training run that may be uncertain."""
     return typer.Option(metavar="X", help=help_)
 
@@ -126,28 +126,28 @@ def plan(
         str | None,
         typer.Option(metavar="N", help="Plan to train a model of this many parameters; needs --every-days."),
     ] = None,
-    hours: Annotated[str | None, _input("Hours of clips to train on.")] = None,
-    clips: Annotated[str | None, _input("Number of clips to train on.")] = None,
+    hours: Annotated[str | None, _input_option("Hours of clips to train on.")] = None,
+    clips: Annotated[str | None, _input_option("Number of clips to train on.")] = None,
     every_days: Annotated[
         float | None, typer.Option(metavar="D", help="Days between two training runs.")
     ] = None,
     attention: Annotated[
         bool, typer.Option("--attention", help="Count 6N + 12LdT FLOPs a token. [default: 6N]")
     ] = False,
-    clip_seconds: Annotated[str | None, _input("Length of a clip. [default: 15..30]")] = None,
-    cameras: Annotated[str | None, _input("Cameras that the model sees. [default: 4..7..11]")] = None,
+    clip_seconds: Annotated[str | None, _input_option("Length of a clip. [default: 15..30]")] = None,
+    cameras: Annotated[str | None, _input_option("Cameras that the model sees. [default: 4..7..11]")] = None,
     frames_per_second: Annotated[
-        str | None, _input("Frames a second that the model sees of each camera. [default: 2..5..10]")
+        str | None, _input_option("Frames a second that the model sees of each camera. [default: 2..5..10]")
     ] = None,
     tokens_per_frame: Annotated[
-        str | None, _input("Tokens of a frame. [default: 160, from 50 to 576]")
+        str | None, _input_option("Tokens of a frame. [default: 160, from 50 to 576]")
     ] = None,
-    epochs: Annotated[str | None, _input("Passes over the data. [default: 1]")] = None,
+    epochs: Annotated[str | None, _input_option("Passes over the data. [default: 1]")] = None,
     context_tokens: Annotated[
-        str | None, _input("Tokens that attend to one another. [default: 2880..8192..16384]")
+        str | None, _input_option("Tokens that attend to one another. [default: 2880..8192..16384]")
     ] = None,
     width_over_layers: Annotated[
-        str | None, _input("Width of the model ÷ its number of layers. [default: 100..128..130]")
+        str | None, _input_option("Width of the model ÷ its number of layers. [default: 100..128..130]")
     ] = None,
     fleet: Annotated[
         list[str] | None,
@@ -239,10 +239,12 @@ def _check_question(questions: Mapping[str, object], training: Mapping[str, obje
     if "--parameters" not in asked and training:
         flag = f"--{next(iter(training)).replace('_', '-')}"
         raise InputError(
-            "of a training run", got=f"{flag} with {asked[0]}", expected="--parameters beside it"
+            "an option of a training run", got=f"{flag} with {asked[0]}", expected="--parameters too"
         )
     if "--parameters" in asked and "every_days" not in training:
-        raise InputError("how often?", where="--every-days", got="nothing", expected="days between runs")
+        raise InputError(
+            "needed with --parameters", where="--every-days", got="nothing", expected="a number of days"
+        )
 
 
 fleet.command("validate")(fleet_checks.validate)

@@ -82,7 +82,7 @@ def goodput(
             "published cases have sizes of their own",
             where="--validate",
             got="--cards" if cards else "--cards-per-node",
-            expected="neither with it",
+            expected="--validate without it",
         )
     with output_language(lang, json=json, csv=csv):
         if validate:

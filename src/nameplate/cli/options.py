@@ -28,7 +28,7 @@ Lang = Annotated[
 ]
 
 
-def _folder(given: str) -> Path:
+def _parse_folder(given: str) -> Path:
     if not given:  # Path("") would be the working directory
         raise InputError("no folder", where="--results", got=given, expected="the name of a folder")
     return Path(given)
@@ -39,14 +39,17 @@ Results = Annotated[
     typer.Option(
         "--results",
         metavar="DIR",
-        parser=_folder,
+        parser=_parse_folder,
         help="The only folder to look for runs in. [default: the project's runs and results]",
     ),
 ]
 NewRuns = Annotated[
     Path | None,
     typer.Option(
-        "--results", metavar="DIR", parser=_folder, help="The folder to keep the run in. [default: runs]"
+        "--results",
+        metavar="DIR",
+        parser=_parse_folder,
+        help="Folder to keep the run in. [default: runs]",
     ),
 ]
 _RUN = "a run folder, an id, the beginning of an id, or latest"

@@ -15,7 +15,7 @@ from typing import Any
 from nameplate.base.errors import InputError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.base.messages import Message
-from nameplate.compare.estimate import RestartSpread, shared_confidence
+from nameplate.compare.estimate import RestartSpread, share_confidence
 from nameplate.compare.results import CaseResult, Side, read_side
 from nameplate.compare.rows import OUTCOMES, PairedCase, Place, Results, Row, make_row, pair_case
 from nameplate.compare.validate import THRESHOLD, WHERE, By, CompareOptions, check_compatible
@@ -144,7 +144,7 @@ def compare_sides(
     check_compatible(base, new, options)
     cases = [case for case in _pair_cases(base, new, options, in_pairs) if case is not None]
     paired = [case for case in cases if isinstance(case, PairedCase)]
-    confidence = shared_confidence(len(paired), alpha_share)
+    confidence = share_confidence(len(paired), alpha_share)
     rows = tuple(
         make_row(case, options, confidence, in_pairs=in_pairs) if isinstance(case, PairedCase) else case
         for case in cases
@@ -157,7 +157,7 @@ def compare_sides(
         rows,
         in_pairs,
         confidence,
-        () if in_pairs else _used_spreads(paired, options),
+        () if in_pairs else _list_used_spreads(paired, options),
         tuple(_list_pairs(paired)) if in_pairs else (),
     )
 
@@ -183,7 +183,7 @@ def _group_results(side: Side, by_device: bool) -> Mapping[_Key, Results]:
     return found
 
 
-def _used_spreads(cases: list[PairedCase], options: CompareOptions) -> tuple[RestartSpread, ...]:
+def _list_used_spreads(cases: list[PairedCase], options: CompareOptions) -> tuple[RestartSpread, ...]:
     """Return the shipped spreads that were allowed for; none where the user gave one."""
     if options.restart_spread is not None:
         return ()

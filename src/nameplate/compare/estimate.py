@@ -45,7 +45,7 @@ class _SpreadsFile(FrozenModel):
 
 
 @cache
-def _shipped_spreads() -> dict[tuple[str, Metric], RestartSpread]:
+def _load_shipped_spreads() -> dict[tuple[str, Metric], RestartSpread]:
     spreads = parse_toml(
         _SpreadsFile, read_packaged("nameplate.compare", _SPREADS_FILE), _SPREADS_FILE
     ).spread
@@ -56,10 +56,10 @@ def find_restart_spread(kind: str, metric: Metric) -> RestartSpread:
     """Return the restart spread of a kind of device; of an unknown kind, that of a CPU."""
     if metric == "efficiency":  # it is achieved throughput ÷ a constant
         metric = "achieved"
-    return _shipped_spreads().get((kind, metric)) or _shipped_spreads()["cpu", metric]
+    return _load_shipped_spreads().get((kind, metric)) or _load_shipped_spreads()["cpu", metric]
 
 
-def shared_confidence(intervals: int, alpha_share: float = 1.0) -> float:
+def share_confidence(intervals: int, alpha_share: float = 1.0) -> float:
     """Return the confidence of each interval so that all of them hold in 95 of 100 comparisons.
 
     The significance level of 5 % is divided by the number of intervals (Bonferroni). This needs no assumption
@@ -90,17 +90,17 @@ def estimate_from_runs(
     """
     if not base or not new:
         raise ValueError("a ratio needs a figure on either side")
-    scatters = [_scatter(side) for side in (base, new)]
+    scatters = [_estimate_scatter(side) for side in (base, new)]
     known = next((each for each in scatters if each is not None), None)
     if known is None:
-        of_base, of_new = (_mean_by_own_intervals(side, restart_spread) for side in (base, new))
+        of_base, of_new = (_estimate_mean_by_own_intervals(side, restart_spread) for side in (base, new))
     else:
-        of_base = _mean_by_scatter(base, scatters[0] or known)
-        of_new = _mean_by_scatter(new, scatters[1] or known)
+        of_base = _estimate_mean_by_scatter(base, scatters[0] or known)
+        of_new = _estimate_mean_by_scatter(new, scatters[1] or known)
     # Where a side's scatter isn't known, both use the same one, and its degrees of freedom count once.
     freedom = of_base.freedom if None in scatters else _satterthwaite([of_base, of_new])
     error = math.sqrt(of_base.variance + of_new.variance)
-    return _ratio(of_new.value - of_base.value, error, freedom, confidence)
+    return _make_ratio(of_new.value - of_base.value, error, freedom, confidence)
 
 
 def estimate_from_pairs(log_ratios: Sequence[float], confidence: float) -> Interval:
@@ -113,27 +113,27 @@ def estimate_from_pairs(log_ratios: Sequence[float], confidence: float) -> Inter
         raise ValueError("a ratio needs at least one pair")
     each = np.asarray(log_ratios)
     error = float(each.std(ddof=1)) / math.sqrt(each.size) if each.size > 1 else math.inf
-    return _ratio(float(each.mean()), error, each.size - 1, confidence)
+    return _make_ratio(float(each.mean()), error, each.size - 1, confidence)
 
 
-def _scatter(figures: Sequence[Interval]) -> _Estimate | None:
+def _estimate_scatter(figures: Sequence[Interval]) -> _Estimate | None:
     """Return mean and variance of a single run's logarithm; None for too few runs."""
     if len(figures) < FEWEST_FOR_SCATTER:
         return None
-    logs = _logs(figures)
+    logs = _take_logs(figures)
     return _Estimate(float(logs.mean()), float(logs.var(ddof=1)), len(figures) - 1)
 
 
-def _mean_by_scatter(figures: Sequence[Interval], scatter: _Estimate) -> _Estimate:
-    return _Estimate(float(_logs(figures).mean()), scatter.variance / len(figures), scatter.freedom)
+def _estimate_mean_by_scatter(figures: Sequence[Interval], scatter: _Estimate) -> _Estimate:
+    return _Estimate(float(_take_logs(figures).mean()), scatter.variance / len(figures), scatter.freedom)
 
 
-def _mean_by_own_intervals(figures: Sequence[Interval], restart_spread: float) -> _Estimate:
+def _estimate_mean_by_own_intervals(figures: Sequence[Interval], restart_spread: float) -> _Estimate:
     variances = [restart_spread**2 + _standard_error(figure) ** 2 for figure in figures]
-    return _Estimate(float(_logs(figures).mean()), sum(variances) / len(figures) ** 2)
+    return _Estimate(float(_take_logs(figures).mean()), sum(variances) / len(figures) ** 2)
 
 
-def _logs(figures: Sequence[Interval]) -> np.ndarray:
+def _take_logs(figures: Sequence[Interval]) -> np.ndarray:
     return np.log([figure.value for figure in figures])
 
 
@@ -149,7 +149,7 @@ def _satterthwaite(estimates: Sequence[_Estimate]) -> float:
     return variance**2 / denominator if denominator > 0 else math.inf
 
 
-def _ratio(log_ratio: float, error: float, freedom: float, confidence: float) -> Interval:
+def _make_ratio(log_ratio: float, error: float, freedom: float, confidence: float) -> Interval:
     value = math.exp(log_ratio)
     if not math.isfinite(error):
         return Interval(value, 0.0, math.inf)

@@ -119,11 +119,11 @@ def take_turns(
 ) -> Comparison:
     """Measure pairs of runs until every case is decided that can be, or `pairs` are measured.
 
-    Whoever tests often enough finds a difference by chance. So there are few interim looks (`interim_looks`),
+    Whoever tests often enough finds a difference by chance. So there are few interim looks (`plan_looks`),
     and they share the significance level of 5 %: each has a share in proportion to its number of pairs.
     """
     order = random.Random(seed)
-    looks = interim_looks(at_least, pairs)
+    looks = plan_looks(at_least, pairs)
     runs: tuple[list[RunResults], list[RunResults]] = ([], [])
     for number in range(1, pairs + 1):
         for side in order.sample((0, 1), k=2):
@@ -142,7 +142,7 @@ def take_turns(
     return found
 
 
-def interim_looks(at_least: int, pairs: int) -> list[int]:
+def plan_looks(at_least: int, pairs: int) -> list[int]:
     """Return after how many pairs it is tested whether every case is decided."""
     looks = [at_least]
     while looks[-1] < pairs:
@@ -249,14 +249,14 @@ def _find_python(path: Path) -> Path | None:
 
 
 def _contender_of_tree(name: str, tree: Path) -> Contender:
-    roots = source_roots(tree)
+    roots = find_source_roots(tree)
     path = os.pathsep.join([*map(str, roots), *filter(None, [os.environ.get("PYTHONPATH")])])
     contender = Contender(name, sys.executable, {"PYTHONPATH": path})
     _check_imports(contender, roots)
     return contender
 
 
-def source_roots(tree: Path) -> list[Path]:
+def find_source_roots(tree: Path) -> list[Path]:
     """Return the folders that hold a tree's packages: hatch's `dev-mode-dirs`, else `src`, else the tree."""
     try:
         found: Any = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))

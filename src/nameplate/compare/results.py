@@ -156,9 +156,9 @@ def _result_of_record(run: Run, record: Record) -> CaseResult:
         state,
         reason,
         _describe_work(record),
-        _metrics(record) if state == "ok" else {},
-        _normalized_by(run, record),
-        _positive_condition(record, "gpu_sm_clock_mhz"),
+        _read_metrics(record) if state == "ok" else {},
+        _identify_divisor(run, record),
+        _read_positive_condition(record, "gpu_sm_clock_mhz"),
         () if is_trusted(record) else record.verdicts,
     )
 
@@ -175,7 +175,7 @@ def _describe_work(record: Record) -> str:
     return f"{convention}{flops}{record.bytes or 0:,} B a launch"
 
 
-def _metrics(record: Record) -> dict[Metric, MetricValue]:
+def _read_metrics(record: Record) -> dict[Metric, MetricValue]:
     tflops, bandwidth = record.interval("tflops"), record.interval("bandwidth_gb_s")
     efficiency = record.interval("efficiency")
     found: dict[Metric, MetricValue] = {}
@@ -193,8 +193,8 @@ def _metrics(record: Record) -> dict[Metric, MetricValue]:
 
 def _normalize(record: Record, tflops: Interval) -> MetricValue | None:
     """Divide throughput by the CPU's probe or by the clock that the GPU held; None where neither is known."""
-    probe_tflops = _positive_condition(record, "probe_tflops")
-    clock_mhz = _positive_condition(record, "gpu_sm_clock_mhz")
+    probe_tflops = _read_positive_condition(record, "probe_tflops")
+    clock_mhz = _read_positive_condition(record, "gpu_sm_clock_mhz")
     if probe_tflops is not None:
         half = _log_half_width_over_probe(record)
         value = tflops.value / probe_tflops
@@ -212,24 +212,24 @@ def _log_half_width_over_probe(record: Record) -> float | None:
     """
     efficiency = record.interval("normalized_efficiency")
     names = ("calibration_ratio", "calibration_ratio_low", "calibration_ratio_high")
-    calibration = [value for name in names if (value := _positive_condition(record, name)) is not None]
+    calibration = [value for name in names if (value := _read_positive_condition(record, name)) is not None]
     if efficiency is None or len(calibration) < len(names):
         return None
     calibration_half = Interval(*calibration).log_half_width
     return math.sqrt(max(efficiency.log_half_width**2 - calibration_half**2, 0.0))
 
 
-def _positive_condition(record: Record, name: str) -> float | None:
+def _read_positive_condition(record: Record, name: str) -> float | None:
     """Return a condition that is a number above 0; None where it isn't known."""
     value = record.conditions.get(name)
     return value if isinstance(value, int | float) and value > 0 else None
 
 
-def _normalized_by(run: Run, record: Record) -> str | None:
+def _identify_divisor(run: Run, record: Record) -> str | None:
     """Identify what the normalized figure is divided by; None where there is no normalized figure."""
     probe = record.conditions.get("probe")
     if probe is None:
-        return HELD_CLOCK if _positive_condition(record, "gpu_sm_clock_mhz") else None
+        return HELD_CLOCK if _read_positive_condition(record, "gpu_sm_clock_mhz") else None
     identity = run.manifest.entry(record.device).identity
     settings = [str(getattr(identity, name, None)) for name in _PROBE_SETTINGS]
     thread_settings = sorted(getattr(identity, "thread_settings", {}).items())
@@ -313,7 +313,7 @@ def results_of_file(path: Path) -> RunResults:
     except ValidationError as error:
         what = f"can't be used: {describe_first_error(error)}"
         raise InputError(what, where=str(path), expected=_EXPECTED_FILE) from None
-    device, part = _pytest_device(file.machine_info)
+    device, part = _identify_pytest_device(file.machine_info)
     cases = tuple(_result_of_benchmark(each, device, part) for each in file.benchmarks)
     return RunResults(path.name, PYTEST_BENCHMARK, cases, _facts_of_file(file, part))
 
@@ -326,11 +326,11 @@ def _result_of_benchmark(each: _PytestBenchmark, device: str, part: str) -> Case
         PYTEST_BENCHMARK,
         part,
         work="" if convention is None else f"FLOPs by {convention}",
-        metrics={"achieved": MetricValue(_calls_per_second(each.stats), "calls/s")},
+        metrics={"achieved": MetricValue(_estimate_calls_per_second(each.stats), "calls/s")},
     )
 
 
-def _calls_per_second(stats: _PytestStats) -> Interval:
+def _estimate_calls_per_second(stats: _PytestStats) -> Interval:
     """1 ÷ mean, with the interval of independent rounds. Rounds are autocorrelated, so it is too narrow."""
     from scipy.special import ndtri
 
@@ -338,10 +338,10 @@ def _calls_per_second(stats: _PytestStats) -> Interval:
     return Interval.from_log_half_width(1 / stats.mean, float(ndtri((1 + CONFIDENCE) / 2)) * error)
 
 
-def _pytest_device(machine: dict[str, Any]) -> tuple[str, str]:
+def _identify_pytest_device(machine: dict[str, Any]) -> tuple[str, str]:
     """Return device and part: as our own bench/conftest.py writes them, else the processor's name."""
-    ours = _subtable(machine, "nameplate")
-    cpu = _subtable(machine, "cpu")
+    ours = _get_table(machine, "nameplate")
+    cpu = _get_table(machine, "cpu")
     processor = cpu.get("brand_raw") or machine.get("processor") or machine.get("machine") or "unknown"
     return str(ours.get("device") or "cpu"), str(ours.get("part") or processor)
 
@@ -355,12 +355,12 @@ def _facts_of_file(file: _PytestFile, part: str) -> dict[str, str]:
         "part": part,
         "commit": file.commit_info.get("id"),
         "pytest-benchmark": file.version,
-        **_subtable(_subtable(machine, "nameplate"), "software"),
+        **_get_table(_get_table(machine, "nameplate"), "software"),
     }
     return {name: str(value) for name, value in found.items() if value}
 
 
-def _subtable(table: dict[str, Any], name: str) -> dict[str, Any]:
+def _get_table(table: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the table of that name, empty where there is none."""
     found = table.get(name)
     return found if isinstance(found, dict) else {}

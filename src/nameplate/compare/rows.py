@@ -55,14 +55,8 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as a flat JSON object; an end of the interval that isn't finite is null."""
-        value, low, high = (
-            (None, None, None)
-            if self.ratio is None
-            else (
-                end if math.isfinite(end) else None
-                for end in (self.ratio.value, self.ratio.low, self.ratio.high)
-            )
-        )
+        ends = (None,) * 3 if self.ratio is None else (self.ratio.value, self.ratio.low, self.ratio.high)
+        value, low, high = (end if end is not None and math.isfinite(end) else None for end in ends)
         return {
             "case": self.case,
             "device": self.device,
@@ -119,7 +113,7 @@ def pair_case(
     base_ok, new_ok = _select_ok(base), _select_ok(new)
     broken = next((result for result in new.values() if result.state in ("wrong", "failed")), None)
     if not base_ok:
-        return _row_without_base(case, device, base) if new_ok else None
+        return _make_row_without_base(case, device, base) if new_ok else None
     if broken is not None and broken.state == "wrong":
         reason = message("of_new", why=broken.reason)
         return Row(case, device, "incomparable", broken=True, reason=reason)
@@ -138,6 +132,7 @@ def pair_case(
         _note_some(new, "failed", "new_failed_in"),
         _note_some(base, "wrong", "base_wrong_in"),
     ]
+    doubt = _explain_doubt(base_ok, "base_doubted") or _explain_doubt(new_ok, "new_doubted")
     return PairedCase(
         case,
         device,
@@ -146,7 +141,7 @@ def pair_case(
         new_values,
         find_restart_spread(next(iter(base_ok.values())).kind, metric),
         broken=broken is not None,
-        doubt=None if in_pairs else _doubt(base_ok, "base_doubted") or _doubt(new_ok, "new_doubted"),
+        doubt=None if in_pairs else doubt,
         notes=tuple(note for note in notes if note is not None),
     )
 
@@ -159,7 +154,7 @@ def _select_metric(results: Results, metric: Metric) -> dict[Place, MetricValue]
     return {place: result.metrics[metric] for place, result in results.items() if metric in result.metrics}
 
 
-def _row_without_base(case: str, device: str, base: Results) -> Row:
+def _make_row_without_base(case: str, device: str, base: Results) -> Row:
     if not base:
         return Row(case, device, "added", reason=message("base_lacks"))
     return Row(case, device, "incomparable", reason=message("of_base", why=_explain_no_figure(base)))
@@ -199,7 +194,7 @@ def _note_some(results: Results, state: State, code: str) -> Message | None:
     return message(code, count=len(found), all=len(results), why=found[0].reason) if found else None
 
 
-def _doubt(results: Results, code: str) -> Message | None:
+def _explain_doubt(results: Results, code: str) -> Message | None:
     """Say which verdicts stand against a side; None for trusted records, and where scatter is measured."""
     doubts = next((result.doubts for result in results.values() if result.doubts), None)
     if doubts is None or len(results) >= FEWEST_FOR_SCATTER:

@@ -52,22 +52,22 @@ def check_compatible(base: Side, new: Side, options: CompareOptions) -> None:
     methods = [" and ".join(sorted({run.method for run in side.runs})) for side in (base, new)]
     if len({run.method for side in (base, new) for run in side.runs}) > 1:
         expected = "one method: measure one of them again"
-        raise _incompatible("figures were measured by two methods", methods, expected)
-    kinds = [_values(side, lambda result: result.kind) for side in (base, new)]
+        raise _make_refusal("figures were measured by two methods", methods, expected)
+    kinds = [_list_values(side, lambda result: result.kind) for side in (base, new)]
     if len(set(kinds)) > 1:
-        raise _incompatible("two kinds of device", kinds, "one")
-    parts = [_values(side, lambda result: result.part) for side in (base, new)]
+        raise _make_refusal("two kinds of device", kinds, "one")
+    parts = [_list_values(side, lambda result: result.part) for side in (base, new)]
     if len(set(parts)) > 1 and not options.across_parts:
-        raise _incompatible("two parts", parts, "one part, or --across-parts")
+        raise _make_refusal("two parts", parts, "one part, or --across-parts")
     _check_common_cases(base, new, options)
 
 
-def _incompatible(what: str, values: list[str], expected: str) -> InputError:
+def _make_refusal(what: str, values: list[str], expected: str) -> InputError:
     base, new = values
     return InputError(what, where=WHERE, got=f"{base} in base, {new} in new", expected=expected)
 
 
-def _values(side: Side, value_of: Callable[[CaseResult], str]) -> str:
+def _list_values(side: Side, value_of: Callable[[CaseResult], str]) -> str:
     """Return the distinct values over a side's results, sorted, as text."""
     return " and ".join(sorted({value_of(result) for result in side.results}))
 

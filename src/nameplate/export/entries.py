@@ -134,11 +134,11 @@ def select_newest(entries: Iterable[Entry], problems: list[str]) -> list[Entry]:
 
 
 def _age(entry: Entry) -> tuple[float, str]:
-    began = start_timestamp(entry.row)
+    began = timestamp_of(entry.row)
     return (-math.inf if began is None else began), entry.row["run"]
 
 
-def start_timestamp(row: Mapping[str, Any]) -> float | None:
+def timestamp_of(row: Mapping[str, Any]) -> float | None:
     """Return when the run began, in seconds since 1970; None where the manifest has no valid time."""
     created = parse_time(row["created"])
     return None if created is None else created.timestamp()

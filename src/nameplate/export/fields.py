@@ -40,7 +40,7 @@ class Entry:
     @cached_property
     def row(self) -> dict[str, Any]:
         """Every field by name: plain text, finite numbers and lists of text; None for what isn't known."""
-        return {field.name: clean(field.read(self)) for field in fields()}
+        return {field.name: clean(field.read(self)) for field in list_fields()}
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that identify the run."""
@@ -96,26 +96,26 @@ IDENTITY: tuple[Field, ...] = (
 
 
 @cache
-def fields() -> tuple[Field, ...]:
+def list_fields() -> tuple[Field, ...]:
     """Return every field of a row in order: those that identify the run, then the record's columns."""
     of_record = (
-        Field(name, column, _kind(column_type(name)), _from_record(name))
+        Field(name, column, _kind_of(column_type(name)), _from_record(name))
         for name, column in columns().items()
     )
     return (*IDENTITY, *of_record)
 
 
-def _kind(annotation: Any) -> Kind:
+def _kind_of(annotation: Any) -> Kind:
     """Return the kind of a column by its type in `Record`. Raises KeyError for a type without a kind."""
     if get_origin(annotation) in (Union, UnionType):
-        (kind,) = {_kind(each) for each in get_args(annotation) if each is not NoneType}
+        (kind,) = {_kind_of(each) for each in get_args(annotation) if each is not NoneType}
         return kind
     if get_origin(annotation) is Literal:
         return "text"
     return "texts" if get_origin(annotation) is tuple else _KINDS[annotation]
 
 
-def entries(runs: Iterable[Run]) -> Iterator[Entry]:
+def make_entries(runs: Iterable[Run]) -> Iterator[Entry]:
     """Yield the records of these runs, each with its run's manifest."""
     return (Entry(run.manifest, record) for run in runs for record in run.records)
 

@@ -13,7 +13,7 @@ from nameplate.base.errors import InputError, write_error
 from nameplate.base.text import join_or
 from nameplate.export import csv_table, github_action, json_lines, parquet, prometheus, pytest_benchmark
 from nameplate.export.entries import find_folders, read_runs, require_comparable, select_newest
-from nameplate.export.fields import Entry, entries
+from nameplate.export.fields import Entry, make_entries
 from nameplate.store.find import Results
 from nameplate.store.folder import MANIFEST, is_character_device, replace_durably
 
@@ -41,12 +41,12 @@ def _writer_of(lines: Callable[[Iterable[Entry]], Iterator[str]]) -> Write:
 
 
 FORMATS: Mapping[str, Format] = {
-    "csv": Format(".csv", _writer_of(csv_table.lines)),
+    "csv": Format(".csv", _writer_of(csv_table.format_lines)),
     "parquet": Format(".parquet", parquet.write, is_text=False),
-    "jsonl": Format(".jsonl", _writer_of(json_lines.lines)),
-    "github-action-benchmark": Format(".json", _writer_of(github_action.lines), github_action.select),
-    "prometheus": Format(".prom", _writer_of(prometheus.lines), select_newest),
-    "pytest-benchmark": Format(".json", _writer_of(pytest_benchmark.lines), pytest_benchmark.select),
+    "jsonl": Format(".jsonl", _writer_of(json_lines.format_lines)),
+    "github-action-benchmark": Format(".json", _writer_of(github_action.format_lines), github_action.select),
+    "prometheus": Format(".prom", _writer_of(prometheus.format_lines), select_newest),
+    "pytest-benchmark": Format(".json", _writer_of(pytest_benchmark.format_lines), pytest_benchmark.select),
 }
 # The formats that hold every row, for many runs in one file.
 DATA_SETS = {name: FORMATS[name] for name in ("csv", "parquet", "jsonl")}
@@ -91,7 +91,7 @@ def export(
     """
     name = find_format(format, _path_of(output))
     problems: list[str] = []
-    found = entries(read_runs(find_folders(runs, results), problems))
+    found = make_entries(read_runs(find_folders(runs, results), problems))
     return _write(name, found, output, problems)
 
 
@@ -103,7 +103,7 @@ def merge(runs: Iterable[Name], output: Name, *, mixed: bool = False, results: R
     """
     name = find_format(None, Path(output), DATA_SETS)
     problems: list[str] = []
-    found = entries(read_runs(find_folders(runs, results), problems))
+    found = make_entries(read_runs(find_folders(runs, results), problems))
     return _write(name, require_comparable(found, problems, mixed=mixed), output, problems)
 
 

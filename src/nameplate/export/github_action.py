@@ -20,22 +20,23 @@ _EXTRA = ("efficiency", "nominal_tflops", "verdict", "part", "run")
 
 def select(entries: Iterable[Entry], problems: list[str]) -> list[Entry]:
     """Return the newest records that have TFLOPS or GB/s. Raises InputError where none has."""
-    return select_newest_with(entries, problems, lambda entry: _figure(entry.row) is not None)
+    return select_newest_with(entries, problems, lambda entry: _find_figure(entry.row) is not None)
 
 
-def lines(entries: Iterable[Entry]) -> Iterator[str]:
+def format_lines(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield one list with an object a record: TFLOPS, or GB/s for work without FLOPs, ± half its interval."""
     known = list(entries)
-    benchmarks = [_benchmark(name, entry.row) for name, entry in zip(label_series(known), known, strict=True)]
+    labels = label_series(known)
+    benchmarks = [_make_benchmark(name, entry.row) for name, entry in zip(labels, known, strict=True)]
     yield json.dumps(benchmarks, indent=2, allow_nan=False) + "\n"
 
 
-def _figure(row: Mapping[str, Any]) -> tuple[str, str, str] | None:
+def _find_figure(row: Mapping[str, Any]) -> tuple[str, str, str] | None:
     return next((figure for figure in _FIGURES if row[figure[0]] is not None), None)
 
 
-def _benchmark(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    value, low, high = _figure(row) or _FIGURES[0]
+def _make_benchmark(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    value, low, high = _find_figure(row) or _FIGURES[0]
     return {
         "name": name,
         "unit": columns()[value].unit,

@@ -17,7 +17,7 @@ SCHEMA_FILE = "record.schema.json"
 _JSON_TYPES: Mapping[Kind, str] = {"text": "string", "real": "number", "flag": "boolean"}
 
 
-def lines(entries: Iterable[Entry]) -> Iterator[str]:
+def format_lines(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield one JSON object a line, in ASCII; what isn't known is null."""
     for entry in entries:
         # The record holds messages; `flatten` has their sentences in place of them.
@@ -26,7 +26,7 @@ def lines(entries: Iterable[Entry]) -> Iterator[str]:
         yield json.dumps(line, allow_nan=False) + "\n"
 
 
-def schema() -> dict[str, Any]:
+def make_schema() -> dict[str, Any]:
     """Return the JSON Schema of a line, as published in docs/schema/record.schema.json.
 
     Every line has every key. A record that is `ok` has a time; any other has a reason.

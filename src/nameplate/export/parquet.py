@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from nameplate.base.errors import InputError
-from nameplate.export.fields import Entry, Field, Kind, fields
+from nameplate.export.fields import Entry, Field, Kind, list_fields
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +27,7 @@ def write(entries: Iterable[Entry], file: BinaryIO) -> None:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InputError("Parquet needs pyarrow; pip install 'nameplate[export]'") from error
-    schema = pa.schema([_arrow_field(field) for field in fields()])
+    schema = pa.schema([_make_arrow_field(field) for field in list_fields()])
     remaining = iter(entries)
     with pq.ParquetWriter(file, schema) as writer:
         while rows := [entry.row for entry in islice(remaining, _ROWS_AT_ONCE)]:
@@ -41,7 +41,7 @@ def write(entries: Iterable[Entry], file: BinaryIO) -> None:
                 ) from error
 
 
-def _arrow_field(field: Field) -> pa.Field:
+def _make_arrow_field(field: Field) -> pa.Field:
     import pyarrow as pa
 
     kind = pa.list_(pa.string()) if field.kind == "texts" else pa.type_for_alias(_ARROW_TYPES[field.kind])

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from nameplate.export.entries import start_timestamp
-from nameplate.export.fields import Entry, Field, fields
+from nameplate.export.entries import timestamp_of
+from nameplate.export.fields import Entry, Field, list_fields
 
 _LABELS = ("hostname", "device", "part", "case", "workload", "dtype", "shape", "phase")
 _NUMBERS = ("whole", "real")
@@ -48,22 +48,22 @@ _BASE_UNITS: Mapping[str | None, _BaseUnit] = {
 }
 
 
-def lines(entries: Iterable[Entry]) -> Iterator[str]:
+def format_lines(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield every metric with its samples, one an entry. What isn't known has no sample, and no label.
 
     No two entries may be of the same machine, device and case.
     """
     known = list(entries)
-    verdicts = ((_labels(entry, *_LABELS, "status", "verdict"), 1) for entry in known)
-    yield from _metric("nameplate_record_verdict", "1; the verdict is a label", verdicts)
-    starts = ((_labels(entry, *_LABELS), start_timestamp(entry.row)) for entry in known)
-    yield from _metric("nameplate_run_timestamp_seconds", "when the record's run began", starts)
-    for field in fields():
+    verdicts = ((_read_labels(entry, *_LABELS, "status", "verdict"), 1) for entry in known)
+    yield from _format_metric("nameplate_record_verdict", "1; the verdict is a label", verdicts)
+    starts = ((_read_labels(entry, *_LABELS), timestamp_of(entry.row)) for entry in known)
+    yield from _format_metric("nameplate_run_timestamp_seconds", "when the record's run began", starts)
+    for field in list_fields():
         if field.kind in _NUMBERS:
-            yield from _metric(metric_name(field), field.column.text, _samples(known, field))
+            yield from _format_metric(name_metric(field), field.column.text, _list_samples(known, field))
 
 
-def metric_name(field: Field) -> str:
+def name_metric(field: Field) -> str:
     """Return the column's name with its unit's word replaced by the base unit, at the end."""
     base = _BASE_UNITS[field.column.unit]
     rest = re.sub(rf"(^|_){base.word}(?=_|$)", "", field.name) if base.word else field.name
@@ -71,18 +71,18 @@ def metric_name(field: Field) -> str:
     return "_".join(filter(None, ("nameplate", prefix, rest.strip("_"), base.unit)))
 
 
-def _samples(entries: Iterable[Entry], field: Field) -> Iterator[tuple[_Labels, float | None]]:
+def _list_samples(entries: Iterable[Entry], field: Field) -> Iterator[tuple[_Labels, float | None]]:
     factor = _BASE_UNITS[field.column.unit].factor
     for entry in entries:
         value = entry.row[field.name]
-        yield _labels(entry, *_LABELS), None if value is None else value * factor
+        yield _read_labels(entry, *_LABELS), None if value is None else value * factor
 
 
-def _labels(entry: Entry, *names: str) -> _Labels:
+def _read_labels(entry: Entry, *names: str) -> _Labels:
     return {name: value for name in names if (value := entry.row[name]) is not None}
 
 
-def _metric(name: str, text: str, samples: Iterable[tuple[_Labels, float | None]]) -> Iterator[str]:
+def _format_metric(name: str, text: str, samples: Iterable[tuple[_Labels, float | None]]) -> Iterator[str]:
     """Yield HELP and TYPE, then a line for each known value; nothing where none is known."""
     written = [
         f"{name}{{{_format_labels(labels)}}} {value!r}\n" for labels, value in samples if value is not None

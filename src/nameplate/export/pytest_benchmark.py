@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from nameplate.export.entries import label_series, select_newest_with, start_timestamp
+from nameplate.export.entries import label_series, select_newest_with, timestamp_of
 from nameplate.export.fields import Entry, clean
 from nameplate.record import Batch
 
@@ -27,13 +27,13 @@ def _have_time(batches: Sequence[Batch]) -> bool:
     return bool(batches) and all(batch.elapsed_s > 0 and batch.launches > 0 for batch in batches)
 
 
-def lines(entries: Iterable[Entry]) -> Iterator[str]:
+def format_lines(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield one document. Machine and date are those of the newest run; a run knows no commit."""
     known = list(entries)
     labels = label_series(known)
-    latest = max(known, key=lambda entry: start_timestamp(entry.row) or 0.0)
+    latest = max(known, key=lambda entry: timestamp_of(entry.row) or 0.0)
     document = {
-        "machine_info": _machine(latest),
+        "machine_info": _describe_machine(latest),
         "commit_info": {
             "id": "unknown",
             "time": None,
@@ -41,14 +41,14 @@ def lines(entries: Iterable[Entry]) -> Iterator[str]:
             "dirty": None,
             "branch": "unknown",
         },
-        "benchmarks": [_benchmark(name, entry) for name, entry in zip(labels, known, strict=True)],
+        "benchmarks": [_make_benchmark(name, entry) for name, entry in zip(labels, known, strict=True)],
         "datetime": latest.row["created"],
         "version": f"nameplate {latest.row['nameplate_version']}",
     }
     yield json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
-def _machine(entry: Entry) -> dict[str, Any]:
+def _describe_machine(entry: Entry) -> dict[str, Any]:
     software = clean(entry.manifest.software)
     return {
         "node": entry.row["hostname"],
@@ -58,9 +58,10 @@ def _machine(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _benchmark(name: str, entry: Entry) -> dict[str, Any]:
+def _make_benchmark(name: str, entry: Entry) -> dict[str, Any]:
     batches = entry.record.batches
     launches = round(sum(batch.launches for batch in batches) / len(batches))
+    times_s = [batch.elapsed_s / batch.launches for batch in batches]
     return {
         "group": entry.row["workload"],
         "name": name,
@@ -69,15 +70,15 @@ def _benchmark(name: str, entry: Entry) -> dict[str, Any]:
         "param": entry.row["shape"],
         "extra_info": {"measures": _MEASURES, **entry.row},
         "options": {"timer": f"nameplate, method {entry.record.method}"},
-        "stats": {**_stats([batch.elapsed_s / batch.launches for batch in batches]), "iterations": launches},
+        "stats": {**_compute_stats(times_s), "iterations": launches},
     }
 
 
-def _stats(data: Sequence[float]) -> dict[str, Any]:
+def _compute_stats(data: Sequence[float]) -> dict[str, Any]:
     """Return pytest-benchmark's statistics of the rounds, in seconds, by its definitions."""
     mean = statistics.fmean(data)
     deviation = statistics.stdev(data) if len(data) > 1 else 0.0
-    q1, q3 = _quartiles(sorted(data))
+    q1, q3 = _compute_quartiles(sorted(data))
     fence = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
     by_deviation = _count_outside(data, mean - deviation, mean + deviation)
     by_quartiles = _count_outside(data, *fence)
@@ -103,7 +104,7 @@ def _stats(data: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _quartiles(data: Sequence[float]) -> tuple[float, float]:
+def _compute_quartiles(data: Sequence[float]) -> tuple[float, float]:
     """Return the medians of the lower and the upper half.
 
     Of an odd number of values: the mean of the medians with and without the middle value.

@@ -71,8 +71,8 @@ class Library:
         exact = next((each / name for each in self.folders if name and _is_run(each / name)), None)
         if exact is not None:
             return exact
-        folders = self._folders_by_name()
-        found = _match(name, folders) or _match(name, self._folders_by_id())
+        folders = self._map_by_name()
+        found = _match(name, folders) or _match(name, self._map_by_id())
         found = _drop_copies(found) if len(found) > 1 else found
         if len(found) > 1:
             raise InputError(
@@ -81,7 +81,7 @@ class Library:
                 expected=f"one of {_list_some(sorted(found, reverse=True))}",
             )
         if not found:
-            raise self._unknown_run(name, folders, or_else)
+            raise self._explain_unknown(name, folders, or_else)
         return next(iter(found.values()))
 
     def latest(self, *, unfinished: bool = False) -> Path:
@@ -119,17 +119,17 @@ class Library:
         ordered = sorted(runs.values(), key=lambda run: (run[1].began, run[1].run), reverse=True)
         return Contents(tuple(ordered), tuple(unreadable))
 
-    def _folders_by_name(self) -> dict[str, Path]:
+    def _map_by_name(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for each in self.folders:
             for folder in _find_run_folders(each)[0]:
                 found.setdefault(folder.name, folder)
         return found
 
-    def _folders_by_id(self) -> dict[str, Path]:
+    def _map_by_id(self) -> dict[str, Path]:
         return {manifest.run: folder for folder, manifest in self.read().runs}
 
-    def _unknown_run(self, name: str, known: Iterable[str], or_else: str) -> InputError:
+    def _explain_unknown(self, name: str, known: Iterable[str], or_else: str) -> InputError:
         expected = f"a run folder, or the id of one in {self.places}, its beginning, or {LATEST}"
         expected += f", or {or_else}" if or_else else ""
         close = difflib.get_close_matches(Path(name).name, known, n=3, cutoff=0.6)
@@ -189,7 +189,7 @@ def _find(name: str, results: Results, *, unfinished: bool, or_else: str = "") -
 
 def _open_library(results: Results, names: Sequence[str]) -> Library:
     if results is None:
-        folders = _project_folders()
+        folders = _find_project_folders()
         return Library(tuple(folder / name for name in names for folder in folders))
     given = Path(results)
     if not os.path.isdir(given):
@@ -198,7 +198,7 @@ def _open_library(results: Results, names: Sequence[str]) -> Library:
     return Library((given,), given=True)
 
 
-def _project_folders() -> list[Path]:
+def _find_project_folders() -> list[Path]:
     """Return the working directory and those above it up to the project's top, as relative paths.
 
     Outside of a project: the working directory alone.
@@ -229,7 +229,7 @@ def _find_run_folders(folder: Path) -> tuple[list[Path], list[Path]]:
         return [folder], []
     runs: list[Path] = []
     others: list[Path] = []
-    for child in _subfolders(folder):
+    for child in _list_subfolders(folder):
         # A link to a run counts as a run. Other links aren't followed: they may form a circle.
         inside, beside = _find_run_folders(child) if not child.is_symlink() or _is_run(child) else ([], [])
         runs += inside
@@ -237,7 +237,7 @@ def _find_run_folders(folder: Path) -> tuple[list[Path], list[Path]]:
     return runs, others
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def _list_subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
     except OSError:

@@ -25,7 +25,7 @@ def load(*paths: str | os.PathLike[str]) -> pd.DataFrame:
     """
     problems: list[str] = []
     runs = [run for path in paths for run in _read_all(Path(path), problems)]
-    return frame(runs, problems)
+    return make_frame(runs, problems)
 
 
 def _read_all(path: Path, problems: list[str]) -> list[Run]:
@@ -44,7 +44,7 @@ def _read_all(path: Path, problems: list[str]) -> list[Run]:
     return runs
 
 
-def frame(runs: list[Run], problems: list[str] | None = None) -> pd.DataFrame:
+def make_frame(runs: list[Run], problems: list[str] | None = None) -> pd.DataFrame:
     """Return the DataFrame of `load` for runs that were already read."""
     import pandas as pd
 
