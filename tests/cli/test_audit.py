@@ -134,7 +134,7 @@ def test_what_a_file_says_moves_no_cursor(bench, mine):
             ["--claims", "bad.toml"],
             "bad.toml: the value of claim[servers].unit can't be used; got 'racks'; exp",
         ),
-        (["--parts", "gone.toml"], "gone.toml: a parts file can't be read"),
+        (["--parts", "gone.toml"], "gone.toml: a file of parts can't be read"),
         (["--json", "--csv"], "two formats at once; got '--json and --csv'; expected one of the two"),
     ],
 )
