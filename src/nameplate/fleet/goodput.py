@@ -41,9 +41,9 @@ from nameplate.base.model import FrozenModel
 from nameplate.base.toml import bad_value, parse_toml, read_packaged
 from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
-from nameplate.fleet.catalogues import Count, Id, Positive, Text
+from nameplate.fleet.catalogues import Count, Id, Positive, Spreading, Text
 from nameplate.stats.interval import Interval
-from nameplate.stats.uncertain import Law, Uncertain, Written, read_uncertain
+from nameplate.stats.uncertain import Uncertain, Written, read_uncertain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,27 +115,15 @@ def split_time(interval_s: Figure, checkpoint_s: Figure, restart_s: Figure, betw
 
 _Share = Annotated[float, Field(gt=0, lt=1)]
 Quantity = Literal["interruption", "goodput"]
+Evidence = Literal["measured", "projected"]  # projected: by another model, from the same inputs
 
 
-class JobInput(FrozenModel):
+class JobInput(Spreading):
     """An input of the model with its spread and source."""
 
     value: Positive
-    low: Positive
-    high: Positive
-    law: Law
     unit: Text
     source: Text
-
-    @property
-    def uncertain(self) -> Uncertain:
-        """The number with its spread."""
-        return Uncertain(self.value, self.low, self.high, self.law)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        _ = self.uncertain
-        return self
 
 
 class Rate(FrozenModel):
@@ -172,7 +160,7 @@ class GoodputCase(FrozenModel):
 
     id: Id
     name: Text
-    evidence: Literal["measured", "projected"]
+    evidence: Evidence
     cards: Count
     cards_per_node: Count | None = None
     interruption_h: Positive | None = None
@@ -204,26 +192,6 @@ class GoodputCase(FrozenModel):
         )
 
 
-class JobInputs(FrozenModel):
-    """What the model takes besides the size of the job."""
-
-    failures_per_node_day: JobInput
-    repair_minutes: JobInput  # from a failure until the job computes again
-    checkpoint_seconds: JobInput  # for which training stops
-
-    def find(self, name: str) -> JobInput:
-        """The input of that name."""
-        found: JobInput = getattr(self, name)
-        return found
-
-
-class Bounds(FrozenModel):
-    """A bound for measured jobs, and one for what another model projects from the same inputs."""
-
-    measured: Bound
-    projected: Bound
-
-
 class Unchecked(FrozenModel):
     """A published goodput that lacks what a prediction needs."""
 
@@ -238,8 +206,8 @@ class GoodputFile(FrozenModel):
     caveat: Text
     cards_per_node: Count
     sizes: tuple[Count, ...]
-    input: JobInputs
-    bound: Bounds
+    input: dict[str, JobInput]  # the arguments of `estimate_goodput`
+    bound: dict[str, Bound]  # by evidence
     rate: tuple[Rate, ...]
     case: tuple[GoodputCase, ...]
     unchecked: tuple[Unchecked, ...] = ()
@@ -343,7 +311,7 @@ def _check_cards(flag: str, number: int) -> None:
 def _read_input(name: str, given: Written | None, *, may_be_0: bool = False) -> Uncertain:
     """An input as given, else the shipped one."""
     if given is None:
-        return load_goodput_file().input.find(name).uncertain
+        return load_goodput_file().input[name].uncertain
     flag = f"--{name.replace('_', '-')}"
     number = read_uncertain(given, flag)
     if not (may_be_0 or number.low >= 1 / _LARGEST) or number.high > _LARGEST:
@@ -378,7 +346,7 @@ def _interval(value: float, drawn: Figure) -> Interval:
 
 def describe_origin(name: str, used: Uncertain) -> dict[str, str]:
     """The unit of the input of that name, and the source of the number that was used for it."""
-    shipped = load_goodput_file().input.find(name)
+    shipped = load_goodput_file().input[name]
     return {"unit": shipped.unit, "source": shipped.source if used == shipped.uncertain else _("given")}
 
 

@@ -346,11 +346,16 @@ def train(
     needed = work.flop / (every_days * FLOP_PER_EFLOPS_DAY)
     planner = _Planner(work, every_days, montecarlo)
     if not fleets:
-        return tuple(planner.plan_part(need) for need in meet(needed, parts, **options))
+        return tuple(planner.plan(need.fleet, need, given=False) for need in meet(needed, parts, **options))
     held = cost(fleets, **options)
     ids = tuple(dict.fromkeys(part.id for fleet in held for part in fleet.size.parts))
     needs = dict(zip(ids, meet(needed, ids, **options), strict=True)) if ids else {}
-    return tuple(planner.plan_fleet(each, needs) for each in held)
+    plans = []
+    for each in held:
+        own_part = each.size.part if each.reaches is not None else None
+        need = None if own_part is None else needs.get(own_part.id)
+        plans.append(planner.plan(each, need, given=True))
+    return tuple(plans)
 
 
 @dataclass(frozen=True)
@@ -361,35 +366,24 @@ class _Planner:
     every_days: float
     montecarlo: MonteCarlo
 
-    def plan_part(self, need: Need) -> Training:
-        """The run on the whole cards that finish it in time."""
-        return self._plan(need.fleet, need, self._compute(need.fleet) if need.estimates else {}, given=False)
-
-    def plan_fleet(self, fleet: Cost, needs: Mapping[str, Need]) -> Training:
-        """The run on a fleet; for a mix, the range over its parts. `needs` are by part."""
+    def plan(self, fleet: Cost, need: Need | None, *, given: bool) -> Training:
+        """The run on a given fleet, or on the cards of its need; on a mix, the range over its parts."""
+        # Where no cards meet the need, its fleet is one EFLOPS, whose days would mean nothing.
+        is_planned = given or need is None or bool(need.estimates)
+        pure = [self._compute(each) for each in fleet.mix or (fleet,)]
+        known = [name for name in RUNS if is_planned and all(name in each for each in pure)]
         if fleet.mix:
-            pure = [self._compute(each) for each in fleet.mix]
-            estimates = {
-                name: enclose([each[name].estimate for each in pure])
-                for name in RUNS
-                if all(name in each for each in pure)
-            }
-            return Training(self.work, self.every_days, True, fleet, None, estimates, {})
-        part = fleet.size.part
-        need = needs.get(part.id) if part is not None and fleet.reaches is not None else None
-        return self._plan(fleet, need, self._compute(fleet), given=True)
-
-    def _plan(
-        self, fleet: Cost, need: Need | None, quantities: Mapping[str, Quantity], *, given: bool
-    ) -> Training:
+            estimates = {name: enclose([each[name].estimate for each in pure]) for name in known}
+            return Training(self.work, self.every_days, given, fleet, need, estimates, {})
+        (figures,) = pure
         return Training(
             self.work,
             self.every_days,
             given,
             fleet,
             need,
-            {name: each.estimate for name, each in quantities.items()},
-            {name: self._rank(fleet, name, each) for name, each in quantities.items() if name != "gang_days"},
+            {name: figures[name].estimate for name in known},
+            {name: self._rank(fleet, name, figures[name]) for name in known if name != "gang_days"},
         )
 
     def _compute(self, fleet: Cost) -> dict[str, Quantity]:

@@ -23,13 +23,13 @@ from nameplate.chain.link import Link
 from nameplate.chain.published import find_figure
 from nameplate.fleet.catalogues import Id, Positive, Text
 from nameplate.fleet.goodput import (
-    Goodput,
     GoodputCase,
     GoodputFile,
     Quantity,
     estimate_goodput,
     load_goodput_file,
 )
+from nameplate.stats.interval import Interval
 from nameplate.stats.uncertain import Written, exact
 
 FILE = "validation.toml"
@@ -205,9 +205,7 @@ def validate_goodput(
         "repair_minutes": repair_minutes,
         "checkpoint_seconds": checkpoint_seconds,
     }
-    defaults = {
-        name: known.input.find(name).uncertain if each is None else each for name, each in given.items()
-    }
+    defaults = {name: known.input[name].uncertain if each is None else each for name, each in given.items()}
     return tuple(
         check for case in known.case for by in case.by for check in _check_goodput(known, case, by, defaults)
     )
@@ -230,18 +228,40 @@ def _check_goodput(
         interval_minutes=case.interval_minutes,
         **inputs,
     )
-    bound = known.bound.measured if case.evidence == "measured" else known.bound.projected
+    bound = known.bound[case.evidence]
+    comparisons: list[tuple[Quantity, Interval, float, float, float, float]] = []
     if case.interruption_h is not None and by != "own":
         ratio = job.between_h.value / case.interruption_h
-        limit = bound.interruption_factor
-        holds = max(ratio, 1 / ratio) <= limit
-        yield _judge(case, by, job, "interruption", case.interruption_h, ratio - 1, limit, holds=holds)
+        limit, distance = bound.interruption_factor, max(ratio, 1 / ratio)
+        comparisons += [("interruption", job.between_h, case.interruption_h, ratio - 1, limit, distance)]
     if case.goodput is not None:
         difference = job.goodput.value - case.goodput
         error = min(difference, 0.0) if case.at_least else difference
-        limit = bound.goodput_points
-        holds = abs(error) <= limit
-        yield _judge(case, by, job, "goodput", case.goodput, error, limit, holds=holds)
+        comparisons += [("goodput", job.goodput, case.goodput, error, bound.goodput_points, abs(error))]
+    for quantity, predicted, published, error, limit, distance in comparisons:
+        holds = distance <= limit
+        miss = None if holds else case.why_missed(by, quantity)
+        yield GoodputCheck(
+            case=case.id,
+            name=case.name,
+            cards=case.cards,
+            evidence=case.evidence,
+            by=by,
+            failures_per_node_day=job.inputs["failures_per_node_day"].value,
+            quantity=quantity,
+            predicted=predicted.value,
+            low=predicted.low,
+            high=predicted.high,
+            published=published,
+            at_least=quantity == "goodput" and case.at_least,
+            error=error,
+            bound=limit,
+            verdict="holds" if holds else "known_miss" if miss else "fails",
+            why=miss,
+            note=case.note,
+            confidence=case.confidence,
+            source=case.source,
+        )
 
 
 def _rate(known: GoodputFile, case: GoodputCase, by: str) -> float | None:
@@ -252,39 +272,3 @@ def _rate(known: GoodputFile, case: GoodputCase, by: str) -> float | None:
         return next(each.failures_per_node_day for each in known.rate if each.id == by)
     nodes = math.ceil(case.cards / (case.cards_per_node or known.cards_per_node))
     return 24 / (nodes * case.interruption_h)
-
-
-def _judge(
-    case: GoodputCase,
-    by: str,
-    job: Goodput,
-    quantity: Quantity,
-    published: float,
-    error: float,
-    bound: float,
-    *,
-    holds: bool,
-) -> GoodputCheck:
-    predicted = job.between_h if quantity == "interruption" else job.goodput
-    miss = None if holds else case.why_missed(by, quantity)
-    return GoodputCheck(
-        case=case.id,
-        name=case.name,
-        cards=case.cards,
-        evidence=case.evidence,
-        by=by,
-        failures_per_node_day=job.inputs["failures_per_node_day"].value,
-        quantity=quantity,
-        predicted=predicted.value,
-        low=predicted.low,
-        high=predicted.high,
-        published=published,
-        at_least=quantity == "goodput" and case.at_least,
-        error=error,
-        bound=bound,
-        verdict="holds" if holds else "known_miss" if miss else "fails",
-        why=miss,
-        note=case.note,
-        confidence=case.confidence,
-        source=case.source,
-    )

@@ -160,7 +160,7 @@ def _count_verdicts(checks: Sequence[GoodputCheck]) -> str:
 def _notes(checks: Sequence[GoodputCheck], known: GoodputFile) -> Iterator[str]:
     for kind, text in _BOUNDS.items():
         if any(check.evidence == kind for check in checks):
-            bound = getattr(known.bound, kind)
+            bound = known.bound[kind]
             factor, points = stated(bound.interruption_factor), stated(100 * bound.goodput_points)
             yield _(text, factor=factor, points=points, why=bound.why)
     yield _("Sources: {caveat}.", caveat=known.caveat)
