@@ -111,7 +111,7 @@ def test_work_without_flops_is_measured_by_its_bandwidth(make_record):
 
 
 @pytest.mark.parametrize("status", ["ok", "skipped", "failed"])
-def test_comes_back_from_json_equal(make_record, status):
+def test_a_record_read_back_from_json_is_equal(make_record, status):
     record = make_record(status=status, reason=None if status == "ok" else "torch said “no” – ½\n")
     text = record.model_dump_json()
     assert "\n" not in text
@@ -130,7 +130,7 @@ def test_holds_every_promised_column(make_record):
     assert make_record(status="skipped").flatten().keys() >= PROMISED
 
 
-def test_flat_is_plain_json_in_declared_order(make_record):
+def test_flattened_columns_are_plain_json_in_declared_order(make_record):
     flat = make_record(verdict="contended", verdicts=("contended", "unstable"), warnings=("w",)).flatten()
     assert list(flat) == list(columns())
     assert flat["verdicts"] == ["contended", "unstable"]
@@ -164,7 +164,7 @@ def test_every_measured_column_states_its_unit():
         (Column("x"), 12, "12"),
     ],
 )
-def test_prints_a_figure_for_a_person(column, value, text):
+def test_formats_a_value_by_its_column(column, value, text):
     assert column.format(value) == text
 
 

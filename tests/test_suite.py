@@ -65,13 +65,13 @@ def shapes(cases):
     return [(name, [case.workload.shape for case in group]) for name, group in make_groups(cases)]
 
 
-def test_neighbours_are_measured_in_turn_by_fours():
+def test_cases_without_a_group_are_grouped_by_fours():
     assert MOST_IN_TURN == 4
     assert shapes(numbered(6)) == [("1", ["0", "1", "2", "3"]), ("2", ["4", "5"])]
     assert make_groups([]) == []
 
 
-def test_a_group_of_its_own_holds_as_many_as_name_it_and_nobody_else():
+def test_a_named_group_holds_all_cases_that_name_it_and_no_others():
     plain, named = numbered(2), numbered(6, group="mine")
     assert shapes([*plain, *named, *plain]) == [
         ("1", ["0", "1"]),
@@ -81,7 +81,7 @@ def test_a_group_of_its_own_holds_as_many_as_name_it_and_nobody_else():
     assert [name for name, _ in make_groups([*numbered(1, group="a"), *numbered(1, group="b")])] == ["a", "b"]
 
 
-def test_a_burst_is_by_itself_unless_its_sustained_case_names_its_group():
+def test_a_burst_is_alone_unless_its_sustained_case_names_its_group():
     burst, sustained = numbered(1, phase="burst"), numbered(2, phase="sustained")
     assert shapes([*sustained, *burst, *sustained]) == [("1", ["0", "1"]), ("2", ["0"]), ("3", ["0", "1"])]
     assert shapes([*burst, *burst]) == [("1", ["0"]), ("2", ["0"])]

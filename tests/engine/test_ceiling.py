@@ -103,7 +103,7 @@ def measured(device, work=None, ceilings=None, allowance=AMPLE, **axes):
 # ---- by probe ----
 
 
-def test_the_best_product_is_its_own_ceiling():
+def test_the_best_product_equals_its_ceiling():
     record = measured(Probed(noise=1e-3, seed=3))
     assert record.ceiling_tflops == pytest.approx(BEST, rel=0.02)
     assert record.normalized_efficiency == pytest.approx(1.0, rel=0.02)
@@ -113,7 +113,7 @@ def test_the_best_product_is_its_own_ceiling():
     assert str(record.loss) == "library 20%"
 
 
-def test_a_slower_product_is_so_much_below_it():
+def test_a_slower_product_is_below_its_ceiling_by_its_ratio():
     device = Probed(seed=3)
     record = measured(device, Work(device, tflops=1.5))
     assert record.ceiling_tflops == pytest.approx(BEST, rel=0.02)
@@ -121,19 +121,19 @@ def test_a_slower_product_is_so_much_below_it():
     assert record.tflops == pytest.approx(1.5, rel=0.02)
 
 
-def test_where_everything_slows_the_efficiency_falls_and_the_normalized_one_stays():
+def test_contention_lowers_efficiency_and_not_normalized_efficiency():
     device = Probed(noise=1e-3, seed=3)
     ceilings = Ceilings(device, seed=1)
-    quiet = measured(device, ceilings=ceilings)
+    idle = measured(device, ceilings=ceilings)
     device.slowdown = lambda at_s: 2.0
-    loud = measured(device, ceilings=ceilings)
-    assert loud.efficiency == pytest.approx(quiet.efficiency / 2, rel=0.02)
-    assert loud.ceiling_tflops == pytest.approx(quiet.ceiling_tflops / 2, rel=0.02)
-    assert loud.normalized_efficiency == pytest.approx(quiet.normalized_efficiency, rel=0.02)
-    assert (str(quiet.loss), str(loud.loss)) == ("library 20%", "library 20%, contention 50%")
+    loaded = measured(device, ceilings=ceilings)
+    assert loaded.efficiency == pytest.approx(idle.efficiency / 2, rel=0.02)
+    assert loaded.ceiling_tflops == pytest.approx(idle.ceiling_tflops / 2, rel=0.02)
+    assert loaded.normalized_efficiency == pytest.approx(idle.normalized_efficiency, rel=0.02)
+    assert (str(idle.loss), str(loaded.loss)) == ("library 20%", "library 20%, contention 50%")
 
 
-def test_better_conditions_than_at_calibration_are_no_loss_to_the_library():
+def test_better_conditions_than_at_calibration_count_as_no_library_loss():
     device = Probed(noise=1e-3, seed=3, slowdown=lambda at_s: 1.25)
     ceilings = Ceilings(device, seed=1)
     measured(device, ceilings=ceilings)
@@ -143,7 +143,7 @@ def test_better_conditions_than_at_calibration_are_no_loss_to_the_library():
     assert str(record.loss) == "library 20%"
 
 
-def test_what_disturbs_a_part_of_the_rounds_disturbs_case_and_probe_alike():
+def test_a_disturbance_of_some_rounds_affects_case_and_probe_alike():
     device = Probed(seed=5, slowdown=lambda at_s: 1.6 if int(at_s * 3) % 3 == 0 else 1.0)
     ceilings = Ceilings(device, 1)
     records = [measured(device, ceilings=ceilings, allowance=Allowance(20.0, 60.0)) for _ in range(3)]
@@ -155,7 +155,7 @@ def test_what_disturbs_a_part_of_the_rounds_disturbs_case_and_probe_alike():
 
 
 @pytest.mark.stat
-def test_its_interval_holds_the_truth_and_that_of_the_calibration_is_within_it():
+def test_the_normalized_interval_contains_the_truth_and_the_error_of_the_calibration():
     held, widths = [], []
     for seed in range(60):
         device = Probed(noise=0.2, seed=seed)
@@ -168,7 +168,7 @@ def test_its_interval_holds_the_truth_and_that_of_the_calibration_is_within_it()
     assert sum(held) >= 0.85 * len(held)
 
 
-def test_a_record_keeps_how_it_was_calibrated():
+def test_a_record_holds_its_calibration():
     record = measured(Probed(noise=0.0))
     expected = {
         "probe": "probe",
@@ -192,7 +192,7 @@ def test_a_probe_faster_than_every_other_product_is_the_best_itself():
     assert record.normalized_efficiency == pytest.approx(BEST / PROBE, rel=0.02)
 
 
-def test_a_calibration_under_load_does_not_tell_the_library_from_the_load():
+def test_a_calibration_under_contention_cannot_separate_library_and_contention():
     device = Probed(noise=1e-3, seed=3, foreign_cores=0.5, cores=2.0)
     record = measured(device)
     assert record.verdict == "contended"
@@ -200,7 +200,7 @@ def test_a_calibration_under_load_does_not_tell_the_library_from_the_load():
     assert str(record.loss) == "library or contention 40%"
 
 
-def test_a_calibration_that_is_given_is_the_one_that_counts():
+def test_a_given_calibration_is_used():
     device = Probed(noise=1e-3, seed=3)
     given = Calibration("huge", Interval(2.0, 1.9, 2.1), probe_tflops=PROBE * 2)
     record = measured(device, ceilings=Ceilings(device, 1, {"fp32": given}))
@@ -263,7 +263,7 @@ class Refused(Exception):
 
 
 @pytest.mark.parametrize("after", [0, 25])
-def test_a_probe_that_breaks_takes_the_ceiling_and_no_figure_with_it(after):
+def test_a_failing_probe_costs_the_ceiling_and_no_figure(after):
     device = Probed()
     probe = device.probe("fp32")
 
@@ -278,7 +278,7 @@ def test_a_probe_that_breaks_takes_the_ceiling_and_no_figure_with_it(after):
     assert record.ceiling_tflops is None
 
 
-def test_a_product_too_large_for_the_time_is_no_candidate():
+def test_a_product_too_slow_for_the_time_is_no_candidate():
     device = Probed(seed=2)
     large = (_probe("large", 4 * 10**9, 1.6), _probe("vast", 10**12, BEST))
     device.probes["fp32"] = _probe("probe", 10**9, PROBE, large)
@@ -298,7 +298,7 @@ def test_calibrating_and_probing_keep_to_the_limit(share_s):
 
 
 @pytest.mark.parametrize("limit_s", [6.0, 9.0])
-def test_a_probe_beside_a_slow_case_does_not_take_what_the_limit_leaves(limit_s):
+def test_a_probe_beside_a_slow_case_keeps_to_the_limit(limit_s):
     device = Probed(noise=0.0)
     ceilings = Ceilings(device, seed=1)
     work = Work(device, flops=10**12)  # half a second
@@ -340,24 +340,24 @@ def test_a_gpus_ceiling_is_the_datasheet_at_the_clock_it_held(policy, loss):
     assert str(record.loss) == loss
 
 
-def test_a_policy_that_held_for_a_moment_is_not_what_took_the_clock_down():
+def test_a_policy_that_held_for_a_moment_is_not_the_cause_of_a_loss():
     device = gpu(policy="power", held_from_s=5.9)
     record = on(device, allowance=Allowance(6.0, 60.0))
     assert str(record.loss) == "clock 15%"
 
 
-def test_a_clock_above_the_rated_one_has_lost_nothing():
+def test_a_clock_above_the_rated_one_is_no_loss():
     record = on(gpu(clock=1.1))
     assert record.ceiling_tflops == pytest.approx(12.0 * 1.1, rel=1e-3)
     assert record.loss is None
 
 
-def test_less_than_one_per_cent_is_not_worth_naming():
+def test_a_loss_below_one_per_cent_is_not_named():
     assert on(gpu(clock=0.995, policy="power")).loss is None
 
 
 @pytest.mark.parametrize("lacking", ["driver", "datasheet", "rated clock"])
-def test_a_gpu_of_which_one_of_them_is_not_known_has_no_ceiling(lacking):
+def test_a_gpu_without_clock_or_rating_has_no_ceiling(lacking):
     device = gpu()
     figure = Figure(12.0, "--nominal")
     if lacking == "driver":

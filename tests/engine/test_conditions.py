@@ -55,7 +55,7 @@ def conditions(seen, *spans):
         ([(3.32, 3.34)], 0.02),  # shorter than the time between two rows
     ],
 )
-def test_what_held_the_clock_is_of_the_batches_alone(spans, held_s):
+def test_throttling_is_counted_in_the_batches_only(spans, held_s):
     found = summarize_gpu(rows(power_throttle_s=since(3.0, 5.0)), spans)
     length_s = sum(end - begin for begin, end in spans)
     assert found.spans_s == pytest.approx(length_s)
@@ -64,7 +64,7 @@ def test_what_held_the_clock_is_of_the_batches_alone(spans, held_s):
     assert found.share("thermal") == 0.0
 
 
-def test_energy_is_of_the_batches_alone_by_both_methods():
+def test_energy_is_counted_in_the_batches_only_by_both_methods():
     found = summarize_gpu(rows(), [(1.05, 2.05), (7.0, 7.5)])
     assert found.energy_j == pytest.approx(450)
     assert found.energy_integrated_j == pytest.approx(450)
@@ -88,20 +88,20 @@ def test_without_a_gpus_row_there_is_no_telemetry():
     assert summarize_gpu([Counters(0.0), Counters(1.0)], [(0.0, 1.0)]) is None
 
 
-def test_rows_that_end_before_the_batches_tell_nothing_of_them():
+def test_rows_that_end_before_the_batches_give_no_figures():
     found = summarize_gpu(rows(2.0), [(1.0, 2.0), (5.0, 6.0)])
     assert (found.sm_clock_mhz, found.energy_j, found.energy_integrated_j) == (None, None, None)
     assert found.share("power") is None
 
 
-def test_a_figure_that_the_driver_does_not_tell_is_null_and_takes_no_other_with_it():
+def test_a_figure_that_the_driver_lacks_is_null_and_the_others_stay():
     found = summarize_gpu(rows(power_w=lambda _: None, power_throttle_s=lambda _: None), [(1.0, 3.0)])
     assert (found.power_w, found.energy_integrated_j, found.throttle_s["power"]) == (None, None, None)
     assert found.sm_clock_mhz == pytest.approx(1410)
     assert found.energy_j == pytest.approx(600)
 
 
-def test_a_counter_that_outruns_the_clock_is_no_evidence():
+def test_a_counter_that_gains_more_than_the_time_is_ignored():
     found = summarize_gpu(rows(power_throttle_s=lambda at_s: 1e3 * at_s), [(1.0, 3.0)])
     assert found.share("power") == 0.0  # by the readings, none of which shows the reason
     unread = rows(power_throttle_s=lambda at_s: 1e3 * at_s, clock_event_reasons=lambda _: None)
@@ -123,7 +123,7 @@ def test_a_counter_that_outruns_the_clock_is_no_evidence():
         ("power_brake", "hw_power_brake_slowdown"),
     ],
 )
-def test_reasons_stand_in_for_a_policys_counter(policy, reason):
+def test_reasons_replace_a_missing_counter(policy, reason):
     def reasons(at_s):
         return (reason, "gpu_idle") if at_s < 3.05 else ("gpu_idle", "reliability")
 
@@ -140,12 +140,12 @@ def test_reasons_do_not_overrule_a_counter():
 
 
 @pytest.mark.parametrize(("end_s", "known"), [(2.35, False), (2.45, True)])
-def test_a_share_of_a_few_looks_says_nothing(end_s, known):
+def test_a_share_of_few_readings_is_unknown(end_s, known):
     seen = rows(clock_event_reasons=lambda _: ("sw_power_cap",), power_throttle_s=lambda _: None)
     assert summarize_gpu(seen, [(2.0, end_s)]).share("power") == (1.0 if known else None)
 
 
-def test_readings_that_could_not_be_made_are_not_looks():
+def test_failed_readings_do_not_count_as_readings():
     lost = [Counters(row.at_s, gpu=GpuReading.without_figures("GPU-1", "lost", row.at_s)) for row in rows()]
     found = summarize_gpu(lost, [(2.0, 8.0)])
     assert {found.share(policy) for policy in POLICIES} == {None}
@@ -155,7 +155,7 @@ def test_readings_that_could_not_be_made_are_not_looks():
 # ---- what a record keeps ----
 
 
-def test_what_held_during_the_batches_comes_before_what_held_in_between():
+def test_throttling_during_the_batches_overrules_the_whole_window():
     # Held while others of its group ran: nothing of this case.
     seen = rows(thermal_throttle_s=since(6.0))
     assert conditions(seen, (1.0, 3.0)).gpu.share("thermal") == 0.0
@@ -163,12 +163,12 @@ def test_what_held_during_the_batches_comes_before_what_held_in_between():
     assert conditions_between(seen[0], seen[-1], 1.0).gpu.share("thermal") == pytest.approx(0.4)
 
 
-def test_without_a_course_the_counters_at_both_ends_tell():
+def test_without_telemetry_the_counters_at_both_ends_are_used():
     first, last = told(0.0), told(10.0, power_throttle_s=9.5)
     assert GpuConditions(first, last, subtract_readings(first, last)).share("power") == pytest.approx(0.25)
 
 
-def test_a_cpus_clock_heat_and_energy_are_of_the_batches_alone():
+def test_a_cpus_clock_heat_and_energy_are_of_the_batches_only():
     seen = [
         Counters(
             float(at_s), mhz=3500.0 if at_s < 5 else 2500.0, temperature_c=40.0 + at_s, energy_j=90.0 * at_s
@@ -196,7 +196,7 @@ def test_rows_of_other_figures_do_not_hide_a_figure():
     assert now.temperature_c is None
 
 
-def test_a_record_keeps_the_course(make_record):
+def test_a_record_holds_the_telemetry(make_record):
     columns = conditions(rows(), (1.0, 3.0)).as_columns()
     kept = make_record(conditions=columns).conditions
     expected = {

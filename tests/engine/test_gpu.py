@@ -34,7 +34,7 @@ LIMITS = thresholds().model_dump() | {
 }
 UUID = "GPU-a8000000-0000-4000-8000-000000000000"
 SECONDS = 8.0
-QUIET = {
+IDLE = {
     **{f"{policy}_throttle_s": 100.0 for policy in POLICIES},
     "sm_clock_mhz": 1410,
     "memory_clock_mhz": 1593,
@@ -52,7 +52,7 @@ APART = ("software_thermal", "hardware_thermal", "power_brake")
 
 
 def reading(at_s, **changes):
-    return GpuReading(uuid=UUID, at_s=at_s, **{**QUIET, **changes})
+    return GpuReading(uuid=UUID, at_s=at_s, **{**IDLE, **changes})
 
 
 def window(before=None, after=None, seconds=SECONDS):
@@ -83,7 +83,7 @@ def verdicts(conditions, **changes):
 # ---- conditions ----
 
 
-def test_conditions_come_of_two_readings(make_record):
+def test_conditions_follow_from_two_readings(make_record):
     now = window(after={"sm_clock_mhz": 1200, "temperature_c": 71, "power_w": 390.0, **held("power", 0.5)})
     columns = now.as_columns()
     expected = {
@@ -106,7 +106,7 @@ def test_conditions_come_of_two_readings(make_record):
     assert others == ["elapsed_s", "own_cpu_share", "foreign_cpu_share", "steal_share", "parallel_share"]
 
 
-def test_what_is_no_gpu_has_no_gpus_columns():
+def test_a_cpu_has_no_gpu_columns():
     columns = conditions_between(Counters(0.0), Counters(1.0), 1.0).as_columns()
     assert not [name for name in columns if name.startswith("gpu_")]
 
@@ -145,7 +145,7 @@ def test_each_policy_at_its_threshold(policy, limit):
     assert verdicts(window(after=held(policy, limit + 0.001))) == ("throttled",)
 
 
-def test_time_held_before_the_window_is_not_of_it():
+def test_throttling_before_the_window_does_not_count():
     assert verdicts(window(before={"thermal_throttle_s": 0.0}, after={"thermal_throttle_s": 0.5})) == (
         "clean",
     )
@@ -162,7 +162,7 @@ def test_time_held_before_the_window_is_not_of_it():
         (("applications_clocks_setting",), ("gpu_idle", "reliability"), "clean"),
     ],
 )
-def test_reasons_that_stand_while_nothing_runs(before, after, expected):
+def test_reasons_active_while_nothing_runs(before, after, expected):
     now = window({"clock_event_reasons": before}, {"clock_event_reasons": after})
     assert verdicts(now) == (expected,)
 
@@ -181,11 +181,11 @@ def test_reasons_that_stand_while_nothing_runs(before, after, expected):
         ({"power_throttle_s": None}, held("thermal", 0.5), "throttled"),
     ],
 )
-def test_what_was_not_counted_is_unknown_unless_it_is_plain(absent, after, expected):
+def test_missing_counters_are_unknown_unless_the_reasons_are_clear(absent, after, expected):
     assert verdicts(window(absent, {**absent, **after})) == (expected,)
 
 
-def test_a_counter_that_outruns_the_clock_is_no_evidence():
+def test_a_counter_that_gains_more_than_the_time_is_ignored():
     assert verdicts(window(after={"power_throttle_s": 1e6})) == ("unknown",)
 
 
@@ -200,13 +200,13 @@ def test_a_counter_that_outruns_the_clock_is_no_evidence():
         ({"processes": None}, None, "unknown"),
     ],
 )
-def test_company_on_the_gpu(ends, others, expected):
+def test_another_process_on_the_gpu(ends, others, expected):
     now = window(ends, ends)
     assert now.gpu.count_other_processes() == others
     assert verdicts(now) == (expected,)
 
 
-def test_company_at_one_end_is_company():
+def test_another_process_at_one_end_only_counts():
     assert verdicts(window(after={"processes": (GpuProcess(pid=4242),)})) == ("contended",)
 
 
@@ -287,7 +287,7 @@ def spent(spans, rows):
     return energy_columns(add_telemetry(conditions, rows, spans), batches(*spans))
 
 
-def test_energy_is_of_the_batches_alone_by_counter_with_the_power_readings_beside_it():
+def test_energy_is_by_counter_with_the_integrated_power_readings_as_a_second_figure():
     found = spent([(1.0, 4.0), (10.0, 13.0)], drawing())
     assert found == {
         "energy_j": pytest.approx(1800),
@@ -310,18 +310,18 @@ def test_batches_too_short_for_readings_ten_times_a_second_have_no_energy_howeve
     assert spent(unbroken, drawing())["energy_j"] == pytest.approx(12 * 300)
 
 
-def test_without_a_counter_the_power_readings_tell_and_say_so():
+def test_without_a_counter_energy_is_from_power_readings():
     found = spent([(1.0, 11.0)], drawing(watts=None, told=250.0))
     assert (found["energy_j"], found["power_w"]) == (pytest.approx(2500), pytest.approx(250))
     assert found["energy_method"] == "power readings"
 
 
-def test_without_either_there_is_no_energy():
+def test_without_counter_and_readings_there_is_no_energy():
     assert spent([(1.0, 11.0)], drawing(watts=None, told=None)) == NO_ENERGY
     assert spent([(1.0, 11.0)], []) == NO_ENERGY
 
 
-def test_a_cpus_packages_have_a_counter_and_no_power_readings():
+def test_cpu_packages_have_a_counter_and_no_power_readings():
     rows = [Counters(float(at_s), energy_j=90.0 * at_s) for at_s in range(41)]
     conditions = add_telemetry(conditions_between(rows[0], rows[-1], 2.0), rows, [(1.0, 11.0)])
     assert energy_columns(conditions, batches((1.0, 11.0))) == {
@@ -451,19 +451,19 @@ def test_a_record_of_a_short_window_has_none():
     assert record.verdicts == ("clean",)
 
 
-def test_flushes_are_in_the_power_so_a_flushed_record_has_no_tflops_per_w():
+def test_a_flushed_record_has_no_tflops_per_w():
     record = measured(60.0, cache="flushed")
     assert record.power_w == pytest.approx(300)
     assert record.tflops_per_w is None
 
 
-def test_a_capped_record_is_throttled_and_says_by_what():
+def test_a_capped_record_is_throttled_and_names_the_policy():
     record = measured(20.0, capped=0.4)
     assert record.verdicts == ("throttled",)
     assert any("40.0% of the window (power)" in warning for warning in map(str, record.warnings))
 
 
-def test_where_the_driver_counts_nothing_its_reasons_tell_how_long_the_clock_was_held():
+def test_without_counters_the_reasons_tell_how_long_the_clock_was_held():
     policies = tuple(NOT_COUNTED)
     record = measured(20.0, reasons=("sw_power_cap",), absent=policies)
     assert record.verdicts == ("throttled",)

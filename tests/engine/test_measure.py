@@ -153,7 +153,7 @@ def test_a_known_truth_lies_within_its_interval():
     assert np.mean([record.tflops for record in records]) == pytest.approx(truth, rel=2e-3)
 
 
-def test_throughput_not_the_median_is_what_is_achieved():
+def test_achieved_is_throughput_and_not_the_median():
     def heavy_tailed(now, count, rng):
         return np.where(rng.random(count) < 0.05, 1e-2, 1e-3)
 
@@ -163,7 +163,7 @@ def test_throughput_not_the_median_is_what_is_achieved():
     assert record.tflops_median == pytest.approx(FLOPS / 1e-3 / 1e12)
 
 
-def test_the_median_is_of_a_launch_even_where_a_sample_holds_many():
+def test_the_median_is_per_launch_where_a_sample_has_several():
     record = measure(device=machine(5e-6, noise=0.0))
     assert record.tflops_median == pytest.approx(FLOPS / 5e-6 / 1e12)
     assert record.tflops == pytest.approx(record.tflops_median)
@@ -237,7 +237,7 @@ def test_a_speed_that_drifts_is_unstable():
     assert measure(device=Machine(slowing)).verdict == "unstable"
 
 
-def test_a_window_too_wild_for_its_budget_says_so():
+def test_a_wide_interval_is_a_warning():
     record = measure(device=machine(0.2, noise=0.3), allowance=Allowance(1.0, 30.0))
     assert record.verdict == "unstable"
     assert any(
@@ -246,7 +246,7 @@ def test_a_window_too_wild_for_its_budget_says_so():
     assert any("interval is ±" in text and "larger --budget" in text for text in map(str, record.warnings))
 
 
-def test_every_step_is_within_the_workloads_settings_and_between_steps_they_are_as_they_were():
+def test_every_step_has_the_workloads_settings_and_they_are_restored_between_steps():
     work, device = Work(), machine()
     device.log = work.log
     measure(work, device)
@@ -336,7 +336,7 @@ def test_the_cache_state_decides_copies_and_flushes(cache, cache_bytes, copies, 
 
 
 @pytest.mark.parametrize("cache", ["flushed", "rotating"])
-def test_a_cache_of_unknown_size_cannot_be_emptied(cache):
+def test_a_cache_of_unknown_size_cannot_be_flushed(cache):
     record = measure(device=machine(cache_bytes=None), cache=cache)
     assert record.status == "skipped"
     assert str(record.reason).startswith(f"cache={cache} needs the size of the last-level cache")
@@ -350,7 +350,7 @@ def large(times=1000.0, **changes):
     return work
 
 
-def test_what_its_pilot_predicts_too_long_is_skipped_with_numbers():
+def test_a_case_that_its_pilot_predicts_too_long_is_skipped_with_numbers():
     work = large()  # 1000 × 1 ms a launch
     record = measure(work, machine(noise=0.0), Allowance(1.0, 5.0))
     assert record.status == "skipped"
@@ -361,20 +361,20 @@ def test_what_its_pilot_predicts_too_long_is_skipped_with_numbers():
     assert "prepare 10x10" not in work.log.entries
 
 
-def test_what_fits_after_its_pilot_is_measured():
+def test_a_case_that_fits_by_its_pilot_is_measured():
     work = large()
     record = measure(work, machine(1e-3, noise=0.0), Allowance(1.0, 8.0))
     assert record.status == "ok"
     assert "prepare 10x10" in work.log.entries
 
 
-def test_what_its_first_launch_shows_too_long_is_skipped():
+def test_a_case_that_its_first_launch_shows_too_long_is_skipped():
     record = measure(device=machine(2.0, noise=0.0), allowance=Allowance(1.0, 10.0))
     assert record.status == "skipped"
     assert "needs about 10 s (2.0 s a launch); 6.0 s of the budget are left" in str(record.reason)
 
 
-def test_with_no_time_left_the_sentence_says_none():
+def test_with_no_time_left_the_reason_says_none():
     record = measure(allowance=Allowance(0.0, -3.0))
     assert record.status == "skipped"
     assert "0 s of the budget are left" in str(record.reason)
@@ -400,7 +400,7 @@ def test_flushes_count_against_the_budget():
     assert record.cost_s <= 10.0
 
 
-def test_a_slow_first_launch_is_not_taken_for_the_speed():
+def test_a_slow_first_launch_is_not_taken_as_the_launch_time():
     # A library loads for 0.3 s, then 50 µs a launch: a sample of one launch would time the loop around it.
     device = machine(50e-6)
     device.first_launch_s = 0.3
@@ -417,7 +417,7 @@ def test_a_slow_first_launch_does_not_skip_the_case():
     assert record.status == "ok", str(record.reason)
 
 
-def test_an_unmeasured_case_keeps_what_is_known():
+def test_an_unmeasured_case_has_its_declared_columns():
     record = record_without_figures(Case(Work()), machine(), text("the budget is spent"))
     assert (record.status, str(record.reason), record.verdicts) == (
         "skipped",
@@ -464,7 +464,7 @@ class LoadsOnce(Work):
         return super().prepare(device, **options)
 
 
-def test_a_pilot_that_was_disturbed_for_a_while_is_not_believed():
+def test_a_pilot_takes_its_fastest_launch():
     # Half of the first 0.1 s at a tenth of the speed: scaled up, that would skip a case that fits.
     def disturbed(now, count, rng):
         return np.full(count, 1e-2 if 0.05 < now < 0.1 else 1e-3)
@@ -473,7 +473,7 @@ def test_a_pilot_that_was_disturbed_for_a_while_is_not_believed():
     assert Pilots(device, 1).predict(large(times=10), "normal").launch_s == pytest.approx(1e-2)
 
 
-def test_what_a_library_takes_to_load_is_not_scaled():
+def test_the_time_to_load_a_library_is_not_scaled():
     # Scaled by the memory of a workload a thousand times larger, it would skip every large case of a run.
     device = machine(noise=0.0)
     work = large()
@@ -502,7 +502,7 @@ def test_a_pilot_that_breaks_is_a_failed_record():
     assert "leave 1x1" in work.log.entries
 
 
-def test_a_rating_that_the_user_gave_is_a_peak_too():
+def test_a_rating_by_the_user_is_a_peak_too():
     # An unknown device has no datasheet; a mistyped --nominal must not pass for clean all the same.
     device = machine(nominal_tflops=None)
     device.rating = device.rating.with_nominal({"fp32": 0.5})

@@ -121,7 +121,7 @@ def measured(use_nvml, monkeypatch):
 
 
 @pytest.mark.long
-def test_a_quiet_gpu_is_clean_and_its_ceiling_is_its_datasheets(measured):
+def test_an_idle_gpu_is_clean_and_its_ceiling_is_the_datasheet(measured):
     record = measured("gpu.0.clock_event_reasons = 0x0")
     assert record.verdicts == ("clean",)
     assert record.conditions["gpu_readings"] >= 3
@@ -159,7 +159,7 @@ def test_a_hot_gpu_is_throttled_by_heat(measured):
 @pytest.mark.parametrize(
     "line", ["call.nvmlDeviceGetFieldValues = hang after 3", "call.nvmlDeviceGetFieldValues = crash after 3"]
 )
-def test_a_driver_that_hangs_or_dies_amid_a_window_costs_the_evidence_alone(measured, line):
+def test_a_driver_that_hangs_or_dies_in_a_window_costs_only_telemetry(measured, line):
     begin = time.monotonic()
     record = measured(line)
     assert record.verdicts == ("unknown",)
@@ -168,7 +168,7 @@ def test_a_driver_that_hangs_or_dies_amid_a_window_costs_the_evidence_alone(meas
 
 
 @pytest.mark.long
-def test_a_card_that_falls_off_the_bus_leaves_no_evidence(measured):
+def test_a_card_that_falls_off_the_bus_leaves_no_telemetry(measured):
     record = measured("gpu.0.lost_after = 60")
     assert record.verdict == "unknown"
     assert any("NVML_ERROR_GPU_IS_LOST" in warning for warning in map(str, record.warnings))

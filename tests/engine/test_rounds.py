@@ -80,7 +80,7 @@ class Work(SimulatedWork):
 
 
 class Shop(SimulatedDevice):
-    """A device on which each launch has a speed of its own; `slowdown` is the course that they share."""
+    """A device on which each launch has a speed of its own; `slowdown` is a factor that they share."""
 
     def __init__(self, noise=0.01, slowdown: Callable[[float], float] = lambda at_s: 1.0, **options):
         super().__init__(self._durations, **options)
@@ -135,7 +135,7 @@ def drawn(device, records):
 # ---- in turn ----
 
 
-def test_every_case_has_its_turns_in_every_round_and_shares_a_group():
+def test_every_case_draws_in_every_round_and_shares_a_group():
     device = Shop()
     records = measured(device, works(device, 1e-3, 2e-3, 3e-3), name="mine")
     assert {record.group for record in records} == {"mine"}
@@ -148,7 +148,7 @@ def test_every_case_has_its_turns_in_every_round_and_shares_a_group():
     assert all(set(turns[n : n + 3]) == set("abc") for n in range(0, len(turns), 3))
 
 
-def test_the_order_is_random_and_repeatable_by_the_seed_and_the_groups_name():
+def test_the_order_is_random_and_repeatable_by_seed_and_group_name():
     def order(seed, name="1"):
         device = Shop()
         records = measured(device, works(device, 1e-3, 1e-3, 1e-3), seed=seed, name=name)
@@ -177,7 +177,7 @@ class ColdAfterOthers(Shop):
 
 
 @pytest.mark.parametrize("company", [(), (1e-3,), (0.3, 0.02, 1e-3)])
-def test_a_case_has_one_figure_whatever_it_takes_turns_with(company):
+def test_a_case_has_the_same_figure_whatever_it_takes_turns_with(company):
     device = ColdAfterOthers()
     record = measured(device, works(device, 0.05, *company), Allowance(2.0, 80.0))[0]
     assert record.time_s == pytest.approx(0.05, rel=1e-3)
@@ -200,7 +200,7 @@ def test_a_slow_case_has_fewer_batches_and_the_others_several_a_round():
     assert fast.verdict == "clean"
 
 
-def test_a_batch_is_drawn_as_long_as_the_share_gives():
+def test_a_batch_lasts_as_long_as_the_share_allows():
     device = Shop(noise=0.5)
     light, heavy = works(device, 1e-3, 1e-3)
     one, two = measured(device, [Case(light), Case(heavy, weight=3.0)])
@@ -229,7 +229,7 @@ def _by_round(record):
     return [sum(b.elapsed_s for b in some) / sum(b.launches for b in some) for some in each]
 
 
-def test_a_disturbance_of_a_moment_hits_all_alike():
+def test_a_short_disturbance_affects_all_cases_alike():
     device = Shop(slowdown=lambda at_s: 3.0 if int(at_s * 4) % 4 == 0 else 1.0, seed=5)
     first, second = measured(device, works(device, 1e-3, 1e-3), Allowance(20.0, 80.0))
     between = paired_ratio(_by_round(first), _by_round(second))
@@ -237,7 +237,7 @@ def test_a_disturbance_of_a_moment_hits_all_alike():
     assert first.tflops < 0.8
 
 
-def test_a_groups_records_hold_no_others_time():
+def test_a_record_does_not_hold_the_time_of_other_cases():
     device = Shop()
     one, two = measured(device, works(device, 1e-3, 4e-3))
     assert one.time_s == pytest.approx(1e-3, rel=0.01)
@@ -275,7 +275,7 @@ def test_a_case_that_breaks_ends_alone(step, number, place):
         assert len(record.batches) >= BATCHES
 
 
-def test_what_is_refused_later_is_skipped_alone():
+def test_a_case_unsupported_at_a_later_step_is_skipped_alone():
     device = Shop()
     some = works(device, 1e-3, 1e-3)
     some[0].breaks["digest"] = (3, Unsupported("no digest here"))
@@ -286,7 +286,7 @@ def test_what_is_refused_later_is_skipped_alone():
 
 @pytest.mark.parametrize("phase", [None, "sustained"])
 @pytest.mark.parametrize("step", ["prepare", "batch"])
-def test_where_every_case_breaks_every_one_has_its_record(step, phase):
+def test_when_every_case_fails_each_has_its_record(step, phase):
     device = Shop()
     some = works(device, 1e-3, 1e-3)
     for work in some:
@@ -298,7 +298,7 @@ def test_where_every_case_breaks_every_one_has_its_record(step, phase):
     ] * 2
 
 
-def test_an_ended_case_costs_what_it_took_and_not_what_its_group_took():
+def test_a_failed_case_costs_its_own_time_and_not_its_groups():
     device = Shop()
     some = works(device, 1e-3, 1e-3)
     some[0].takes["prepare"] = 0.25
@@ -327,7 +327,7 @@ def test_an_interrupt_passes_through(step):
     "launch_s", [(1e-3,), (1e-3, 0.4), (0.4, 1e-3, 1e-3), (0.4, 0.4, 1e-5), (0.7, 0.2, 0.2, 0.1)]
 )
 @pytest.mark.parametrize("share_s", [0.5, 4.0, 9.0])
-def test_the_limit_is_never_planned_past(launch_s, share_s):
+def test_batches_are_never_planned_past_the_limit(launch_s, share_s):
     device = Shop()
     allowance = Allowance(share_s, limit_s=9.0)
     records = measured(device, works(device, *launch_s), allowance)
@@ -337,7 +337,7 @@ def test_the_limit_is_never_planned_past(launch_s, share_s):
         assert record.status != "ok" or len(record.batches) >= FEWEST_BATCHES
 
 
-def test_what_does_not_fit_beside_the_others_fewest_batches_is_skipped_with_the_numbers():
+def test_a_case_without_room_beside_the_others_fewest_batches_is_skipped_with_numbers():
     device = Shop(noise=0.0)
     first, second = measured(device, works(device, 0.5, 0.5), Allowance(2.0, limit_s=6.0))
     assert first.status == "ok"
@@ -348,7 +348,7 @@ def test_what_does_not_fit_beside_the_others_fewest_batches_is_skipped_with_the_
     )
 
 
-def test_the_fewest_batches_are_drawn_where_the_share_has_passed():
+def test_the_fewest_batches_are_drawn_when_the_share_is_over():
     device = Shop()
     records = measured(device, works(device, 0.2, 0.3), Allowance(0.1, limit_s=20.0))
     assert [len(record.batches) for record in records] == [FEWEST_BATCHES] * 2
@@ -357,16 +357,16 @@ def test_the_fewest_batches_are_drawn_where_the_share_has_passed():
     )
 
 
-def test_a_noisy_group_uses_its_share_up_and_a_quiet_one_leaves_of_it():
-    loud, quiet = Shop(noise=3.0), Shop(noise=0.0)
-    records = measured(loud, works(loud, 1e-3, 1e-3))
-    assert 8.0 <= loud.clock() <= 8.0 * (1 + 2 / AIMED_BATCHES)
-    assert all(record.verdict == "clean" for record in measured(quiet, works(quiet, 1e-3, 1e-3)))
+def test_a_noisy_group_uses_up_its_share_and_a_steady_one_does_not():
+    noisy, steady = Shop(noise=3.0), Shop(noise=0.0)
+    records = measured(noisy, works(noisy, 1e-3, 1e-3))
+    assert 8.0 <= noisy.clock() <= 8.0 * (1 + 2 / AIMED_BATCHES)
+    assert all(record.verdict == "clean" for record in measured(steady, works(steady, 1e-3, 1e-3)))
     assert all(len(record.batches) >= BATCHES for record in records)
-    assert quiet.clock() < 8.0 * 0.9
+    assert steady.clock() < 8.0 * 0.9
 
 
-def test_no_window_is_narrow_before_contention_could_show():
+def test_no_window_ends_before_contention_could_show():
     device = Shop(noise=0.0)
     for record in measured(device, works(device, 1e-3, 1e-3), Allowance(0.1, 20.0)):
         assert sum(batch.elapsed_s for batch in record.batches) >= 0.8
@@ -375,7 +375,7 @@ def test_no_window_is_narrow_before_contention_could_show():
 # ---- sittings ----
 
 
-def test_cases_that_do_not_fit_the_memory_together_take_several_sittings():
+def test_cases_that_do_not_fit_the_memory_together_take_several_memory_batches():
     device = Shop(memory_bytes=10**9)
     sizes = {"a": 5 * 10**8, "b": 2 * 10**8, "c": 3 * 10**8}
     some = [Work(device, shape=name, resident=size) for name, size in sizes.items()]
@@ -386,7 +386,7 @@ def test_cases_that_do_not_fit_the_memory_together_take_several_sittings():
     assert order == [True, False]
 
 
-def test_a_case_too_large_by_itself_is_skipped_and_hurts_no_other():
+def test_a_case_too_large_by_itself_is_skipped_and_the_others_are_measured():
     device = Shop(memory_bytes=10**9)
     sizes = {"a": 10**8, "b": 9 * 10**8, "c": 10**8}
     some = [Work(device, shape=name, resident=size) for name, size in sizes.items()]
@@ -395,7 +395,7 @@ def test_a_case_too_large_by_itself_is_skipped_and_hurts_no_other():
     assert first.verdict == third.verdict == "clean"
 
 
-def test_sittings_share_the_time_and_keep_to_the_limit_together():
+def test_memory_batches_share_the_time_and_keep_to_the_limit_together():
     device = Shop(noise=3.0, memory_bytes=10**9)
     some = [Work(device, shape=name, resident=7 * 10**8) for name in "abc"]
     measured(device, some, Allowance(6.0, limit_s=6.0))
@@ -432,7 +432,7 @@ def test_a_sustained_window_begins_once_it_has_settled():
     assert first.settled_s == second.settled_s
 
 
-def test_a_sustained_case_that_nothing_changes_is_measured_from_the_begin():
+def test_a_sustained_case_of_a_steady_device_is_measured_from_the_start():
     device = Shop()
     (record,) = measured(device, works(device, 5e-3), Allowance(20.0, 60.0), phase="sustained")
     assert record.settled_s == 0.0
@@ -448,7 +448,7 @@ def test_a_sustained_window_spans_whole_periods():
     assert record.tflops == pytest.approx(1e-3 / 5e-3, rel=5e-3)
 
 
-def test_what_has_not_settled_is_unstable_and_says_so():
+def test_a_series_that_has_not_settled_is_unstable_with_a_warning():
     device = Shop(slowdown=lambda at_s: 1.5 - 0.5 * np.exp(-at_s / 30.0))
     (record,) = measured(device, works(device, 5e-3), Allowance(20.0, 60.0), phase="sustained")
     assert (record.settled_s, record.verdict) == (None, "unstable")
@@ -458,7 +458,7 @@ def test_what_has_not_settled_is_unstable_and_says_so():
     )
 
 
-def test_a_case_that_is_no_sustained_one_is_not_judged_by_what_its_group_settles_to():
+def test_only_sustained_cases_are_judged_by_settling():
     device = Shop()
     settling, plain = works(device, 1e-3, 1e-3)
     sustained, copied = measured(
@@ -469,7 +469,7 @@ def test_a_case_that_is_no_sustained_one_is_not_judged_by_what_its_group_settles
     assert copied.batches[0].round == 0 == sustained.batches[0].round
 
 
-def test_too_short_to_say_is_unknown_and_leaves_nothing_out():
+def test_an_undetermined_series_is_unknown_and_uses_every_batch():
     device = Shop()
     (record,) = measured(device, works(device, 0.5), Allowance(2.0, 60.0), phase="sustained")
     assert (record.settled_s, record.verdict) == (None, "unknown")
@@ -480,7 +480,7 @@ def test_too_short_to_say_is_unknown_and_leaves_nothing_out():
     )
 
 
-def test_a_group_with_a_sustained_case_is_cut_finer():
+def test_a_group_with_a_sustained_case_has_more_batches():
     for phase, batches in ((None, AIMED_BATCHES), ("sustained", SETTLING_BATCHES)):
         device = Shop(noise=0.5)
         (record,) = measured(device, works(device, 5e-3), Allowance(20.0, 60.0), phase=phase)
@@ -501,7 +501,7 @@ def test_a_change_of_the_bits_is_silent_corruption_and_names_the_batch(phase):
     assert "silent data corruption; take this device out of use" in said
 
 
-def test_the_batch_is_named_by_the_order_they_were_drawn_in():
+def test_the_changed_batch_is_numbered_in_the_order_drawn():
     device = Shop(noise=0.0)
     (record,) = measured(device, works(device, 1e-3), Allowance(8.0, 80.0))
     assert not any("the bits of the result changed" in text for text in map(str, record.warnings))
@@ -511,7 +511,7 @@ def test_the_batch_is_named_by_the_order_they_were_drawn_in():
     assert f"changed in batch 8 of {len(record.batches)}" in str(record.warnings[0])
 
 
-def test_what_went_wrong_before_the_sustained_window_is_wrong_throughout_it_and_found():
+def test_corruption_before_the_sustained_window_is_found():
     device = Shop(slowdown=heating, corrupts_at_s=4.0)
     (record,) = measured(device, works(device, 5e-3), Allowance(60.0, 120.0), phase="sustained")
     assert first_start(device, record) > 4.0
@@ -539,20 +539,20 @@ def test_digests_take_one_twentieth_of_the_time_at_the_most(cost_s):
     assert drawing > 0
 
 
-def test_digests_are_taken_after_every_batch_where_they_cost_next_to_nothing():
+def test_cheap_digests_are_taken_after_every_batch():
     device = Shop()
     (work,) = works(device, 1e-3)
     (record,) = measured(device, [work])
     assert work.done["digest"] == len(record.batches) + 1
 
 
-def test_where_the_library_promises_no_bits_there_is_no_digest_and_no_verdict_by_it():
+def test_without_promised_bits_there_is_no_digest_and_no_verdict_by_it():
     device = Shop(corrupts_at_s=3.0)
     (record,) = measured(device, works(device, 1e-3, has_digest=False))
     assert (record.digest, record.verdict) == (None, "clean")
 
 
-def test_a_digest_is_no_part_of_what_is_timed():
+def test_a_digest_is_not_timed():
     device = Shop()
     (record,) = measured(device, works(device, 1e-3, takes={"digest": 0.01}))
     assert record.time_s == pytest.approx(1e-3, rel=5e-3)
@@ -571,25 +571,25 @@ def on(device, **axes):
     return record
 
 
-def test_a_launch_that_the_host_is_busy_with_all_the_time_is_launch_bound():
+def test_a_launch_that_keeps_the_host_busy_is_launch_bound():
     record = on(host(20e-6, 50e-6))
     assert record.verdict == "launch_bound"
     assert record.time_s == pytest.approx(50e-6, rel=0.01)
     assert record.graph_tflops == pytest.approx(10**6 / 20e-6 / 1e12, rel=0.02)
 
 
-def test_a_launch_that_the_host_is_done_with_early_is_not():
+def test_a_launch_that_is_enqueued_early_is_not_launch_bound():
     record = on(host(200e-6, 50e-6))
     assert (record.verdict, record.graph_tflops) == ("clean", None)
 
 
-def test_where_handing_over_took_long_a_graph_shows_whether_it_mattered():
+def test_after_slow_enqueuing_a_graph_shows_whether_it_mattered():
     record = on(host(100e-6, 60e-6))
     assert record.graph_tflops == pytest.approx(record.tflops, rel=0.02)
     assert record.verdict == "clean"
 
 
-def test_a_graph_that_is_faster_tells_though_the_enqueuing_does_not():
+def test_a_faster_graph_makes_it_launch_bound_whatever_the_enqueue_share():
     class Hidden(SimulatedDevice):
         """The host looks half as busy as it is: a part of its work lies behind the call that hands over."""
 
@@ -607,7 +607,7 @@ def test_flushed_launches_are_not_captured():
     assert record.graph_tflops is None
 
 
-def test_what_cannot_be_captured_is_judged_by_the_enqueuing_alone():
+def test_without_a_graph_the_enqueue_share_decides():
     class Uncapturable(SimulatedDevice):
         def capture(self, launches, count):
             return None
@@ -616,7 +616,7 @@ def test_what_cannot_be_captured_is_judged_by_the_enqueuing_alone():
     assert (record.verdict, record.graph_tflops) == ("launch_bound", None)
 
 
-def test_a_capture_that_breaks_costs_no_figure():
+def test_a_failing_capture_costs_no_figure():
     class Breaking(SimulatedDevice):
         def capture(self, launches, count):
             raise RuntimeError("operation not permitted when stream is capturing")
@@ -628,14 +628,14 @@ def test_a_capture_that_breaks_costs_no_figure():
 # ---- CPU time ----
 
 
-def test_cpu_time_is_free_of_what_others_took():
+def test_cpu_time_excludes_other_processes():
     device = Shop(foreign_cores=0.5, cores=2.0)
     (record,) = measured(device, works(device, 1e-3))
     assert record.verdict == "contended"
     assert record.tflops == pytest.approx(0.75 * 1.0, rel=0.02)
     assert record.cpu_time_tflops == pytest.approx(1.0, rel=0.02)
-    quiet = Shop(cores=2.0)
-    (record,) = measured(quiet, works(quiet, 1e-3))
+    idle = Shop(cores=2.0)
+    (record,) = measured(idle, works(idle, 1e-3))
     assert record.cpu_time_tflops == pytest.approx(record.tflops)
 
 
@@ -663,7 +663,7 @@ class Named(Shop):
         return ("library gemm", launch.name)
 
 
-def test_a_record_holds_the_kernels_that_ran_after_everything_timed():
+def test_kernels_are_named_after_everything_timed():
     device = Named()
     first, broken = measured(device, works(device, 1e-3, 1e-3))
     assert first.kernels == ("library gemm", "a")

@@ -34,7 +34,7 @@ def sized(launch_s, batch_s, **options):
 
 @pytest.mark.parametrize("launch_s", [1e-7, 3e-6, 99e-6, 101e-6, 2e-3, 0.7])
 @pytest.mark.parametrize("resolution_s", [0.0, 4e-8, 0.5e-6])
-def test_a_sample_outlasts_the_timers_steps_and_the_loop_around_it(launch_s, resolution_s):
+def test_a_sample_is_long_relative_to_the_timers_step_and_the_loop(launch_s, resolution_s):
     drawn = sized(launch_s, 1.0, timer_resolution_s=resolution_s)
     sample_s, shortest = drawn.per_sample * launch_s, max(TIMER_STEPS * resolution_s, SHORTEST_SAMPLE_S)
     assert sample_s >= shortest * (1 - 1e-9)
@@ -84,7 +84,7 @@ def test_a_first_launch_that_took_all_the_time_is_not_repeated():
     assert len(drawn.device.asked) == 1
 
 
-def test_what_a_flush_costs_is_counted_beside_what_a_launch_takes():
+def test_the_cost_of_flushes_is_counted_apart_from_the_launch():
     drawn = sampler(1e-4, flush=True)
     flushes = drawn.device.time_batch
 
@@ -111,7 +111,7 @@ def test_warm_up_lasts_as_long_as_asked_in_doubling_stretches(launch_s):
     assert all(later <= 2 * earlier for earlier, later in pairwise(counts))
 
 
-def test_warm_up_tells_the_settled_speed_not_the_first():
+def test_warm_up_takes_the_latest_launch_time():
     drawn = sampler()
     drawn.device.durations = lambda now, count, rng: make_steady(1e-3 if now > 0.3 else 9e-3)(now, count, rng)
     drawn.warm_up(1.0)
@@ -119,7 +119,7 @@ def test_warm_up_tells_the_settled_speed_not_the_first():
 
 
 @pytest.mark.parametrize("warm_up_s", [0.0, 0.3])
-def test_a_launch_between_two_steps_of_the_clock_took_no_more_than_one(warm_up_s):
+def test_a_launch_of_no_measured_time_counts_as_one_step_of_the_clock(warm_up_s):
     drawn = sampler(1e-5, timer_resolution_s=1e-3)
     drawn.launch_first(10.0, None)
     assert (drawn.launch_s, drawn.cost_s) == (1e-3, 1e-3)
@@ -129,7 +129,7 @@ def test_a_launch_between_two_steps_of_the_clock_took_no_more_than_one(warm_up_s
     assert drawn.samples >= 1
 
 
-def test_the_last_stretch_of_warm_up_is_too_short_to_tell_the_speed():
+def test_a_short_last_part_of_the_warm_up_is_ignored():
     # All that is left of the warm-up is half a launch, and that one is interrupted.
     drawn = sampler()
     drawn.device.durations = lambda now, count, rng: make_steady(50e-3 if now > 0.29 else 1e-3)(
@@ -139,7 +139,7 @@ def test_the_last_stretch_of_warm_up_is_too_short_to_tell_the_speed():
     assert drawn.launch_s == drawn.cost_s == pytest.approx(1e-3)
 
 
-def test_back_to_back_samples_share_their_readings_of_the_clock_and_flushed_ones_do_not():
+def test_back_to_back_samples_share_clock_readings_and_flushed_ones_do_not():
     warm = sized(1e-3, 0.2, timer_resolution_s=1e-6)
     cold = sized(1e-3, 0.2, timer_resolution_s=1e-6, flush=True)
     assert (warm.samples, warm.resolution_s) == (200, 1e-6)
@@ -155,7 +155,7 @@ class Ring(SimulatedDevice):
         return super().time_batch(launches, samples=samples, per_sample=per_sample, flush=flush)
 
 
-def test_buffer_sets_take_turns_from_batch_to_batch():
+def test_buffer_sets_rotate_from_batch_to_batch():
     used = []
     drawn = Sampler(Ring(make_steady(0.1)), [lambda n=n: used.append(n) for n in range(5)], takes_turns=True)
     drawn.launch_first(10.0, None)

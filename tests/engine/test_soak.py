@@ -77,7 +77,7 @@ def heated():
 # ---- burst and sustained from one run ----
 
 
-def test_burst_is_near_the_top_sustained_near_the_bottom_and_the_derates_lie_between(heated):
+def test_burst_is_near_the_top_sustained_near_the_bottom_and_derates_between(heated):
     _, burst, sustained = heated
     assert burst.tflops == pytest.approx(1.0, abs=0.02)
     assert sustained.tflops == pytest.approx(SETTLED, abs=2e-3)
@@ -116,7 +116,7 @@ def test_the_order_of_the_phases_is_that_of_the_cases():
     assert burst.course
 
 
-def test_the_curve_is_in_order_and_shows_clock_power_and_heat_beside_throughput(heated):
+def test_the_time_series_is_in_order_with_clock_power_and_temperature(heated):
     _, burst, _ = heated
     at_s = np.asarray([moment.at_s for moment in burst.course])
     assert (np.diff(at_s) > 0).all()
@@ -129,7 +129,7 @@ def test_the_curve_is_in_order_and_shows_clock_power_and_heat_beside_throughput(
     assert {round(moment.temperature_c) for moment in burst.course} == {60}
 
 
-def test_a_device_without_telemetry_has_a_curve_of_throughput_alone():
+def test_without_telemetry_the_time_series_is_of_throughput_alone():
     device = SimulatedDevice(make_steady(LAUNCH_S, 5e-3), seed=1)
     burst, sustained = measured(device)
     shown = {(moment.sm_clock_mhz, moment.power_w, moment.temperature_c) for moment in burst.course}
@@ -138,7 +138,7 @@ def test_a_device_without_telemetry_has_a_curve_of_throughput_alone():
     assert (burst.verdict, sustained.verdict) == ("clean", "clean")
 
 
-def test_work_without_flops_has_bandwidths_and_no_curve():
+def test_work_without_flops_has_bandwidths_and_no_time_series():
     device = gpu(decay())
     burst, sustained = measured(device, some=work(device, flops=None))
     assert burst.bandwidth_gb_s > sustained.bandwidth_gb_s
@@ -154,7 +154,7 @@ def test_the_ceiling_follows_the_clock_that_each_window_held(heated):
     assert str(sustained.loss) == "power limit 15%"
 
 
-def test_a_figure_of_many_batches_is_kept_as_a_hundred_at_the_most(heated):
+def test_a_record_has_at_most_a_hundred_batches(heated):
     device, burst, sustained = heated
     assert len(timed(device)) > 500
     assert BATCHES <= len(sustained.batches) <= 100
@@ -167,7 +167,7 @@ def test_a_figure_of_many_batches_is_kept_as_a_hundred_at_the_most(heated):
 
 
 @pytest.mark.parametrize("held_s", [0.33, 0.48, 0.61])
-def test_a_burst_ends_where_telemetry_shows_that_a_limit_bites(held_s):
+def test_a_burst_ends_where_telemetry_shows_a_limit(held_s):
     burst, sustained = measured(gpu(decay(), "power", held_s=held_s))
     assert (
         held_s - 0.2 <= end_s(burst) <= held_s
@@ -185,13 +185,13 @@ def test_heat_and_brakes_are_limits_too(policy):
     assert (burst.verdict, sustained.verdict) == ("clean", "throttled")
 
 
-def test_a_burst_that_a_limit_holds_from_the_begin_is_throttled():
+def test_a_burst_limited_from_the_start_is_throttled():
     burst, _ = measured(gpu(lambda at_s: np.full_like(at_s, 0.8), "power", held_s=-ONSET_S))
     assert "throttled" in burst.verdicts
     assert len(burst.batches) >= FEWEST_BATCHES
 
 
-def test_without_telemetry_the_curve_tells_where_the_burst_ends():
+def test_without_telemetry_the_time_series_shows_where_the_burst_ends():
     slowed = SimulatedDevice(make_steady(LAUNCH_S, 5e-3), seed=1)
     clock = decay()
     slowed.durations = lambda now_s, count, rng: np.full(count, LAUNCH_S / clock(now_s))
@@ -201,7 +201,7 @@ def test_without_telemetry_the_curve_tells_where_the_burst_ends():
     assert sustained.tflops == pytest.approx(SETTLED, abs=3e-3)
 
 
-def test_where_nothing_changes_the_burst_is_a_third_and_both_are_the_same():
+def test_on_a_steady_device_the_burst_is_a_third_and_both_are_equal():
     burst, sustained = measured(gpu())
     assert burst.settled_s == sustained.settled_s == 0.0
     assert burst.tflops == pytest.approx(sustained.tflops, rel=1e-3)
@@ -227,7 +227,7 @@ def test_a_burst_alone_ends_when_it_has_settled(share_s):
     assert burst.verdict == "clean"
 
 
-def test_a_burst_of_what_never_changes_ends_when_its_interval_is_narrow():
+def test_a_burst_on_a_steady_device_ends_when_its_interval_is_narrow():
     device = gpu()
     (burst,) = measured(device, phases=("burst",))
     assert device.clock() < AMPLE.share_s / 2
@@ -247,7 +247,7 @@ def test_ten_minutes_tell_the_derate_at_ten_minutes():
     assert [derate.at_s for derate in burst.derates] == pytest.approx(list(DERATES_S), rel=0.02)
 
 
-def test_too_short_a_run_is_not_settled_and_says_so():
+def test_too_short_a_run_is_not_settled_with_a_warning():
     device = gpu(decay(tau_s=30.0))
     burst, sustained = measured(device, allowance=Allowance(30.0, 60.0))
     assert (burst.settled_s, sustained.settled_s) == (None, None)
@@ -270,7 +270,7 @@ def test_a_sustained_window_spans_whole_periods():
 
 @pytest.mark.parametrize("launch_s", [1e-5, 0.05, 0.4, 1.2])
 @pytest.mark.parametrize("limit_s", [12.0, 30.0])
-def test_the_limit_is_never_planned_past(launch_s, limit_s):
+def test_batches_are_never_planned_past_the_limit(launch_s, limit_s):
     device = gpu(launch_s=launch_s)
     records = measured(device, allowance=Allowance(limit_s, limit_s))
     assert [record.status for record in records] == ["ok", "ok"]
@@ -278,7 +278,7 @@ def test_the_limit_is_never_planned_past(launch_s, limit_s):
     assert all(len(record.batches) >= FEWEST_BATCHES for record in records)
 
 
-def test_what_does_not_fit_is_skipped_with_the_numbers_in_both_records():
+def test_a_soak_that_does_not_fit_is_skipped_with_numbers_in_both_records():
     device = gpu(launch_s=3.0, noise=0.0)
     records = measured(device, allowance=Allowance(10.0, 12.0))
     reason = "needs about 15 s (3.0 s a launch); 6.0 s of the budget are left; try a larger --budget"
@@ -306,7 +306,7 @@ class Unprepared(SimulatedWork):
 
 
 @pytest.mark.parametrize("kind", [Unprepared, Unchecked])
-def test_what_breaks_ends_both_phases_with_one_reason(kind):
+def test_an_error_ends_both_phases_with_the_same_reason(kind):
     device = gpu()
     records = measured(device, some=work(device, kind))
     assert [(record.status, str(record.reason)) for record in records] == [
@@ -342,7 +342,7 @@ def test_an_interrupt_passes_through():
         measured(gpu(of=Interrupted))
 
 
-def test_a_run_from_idle_is_of_one_workload():
+def test_a_soak_has_one_workload():
     device = gpu()
     cases = [Case(work(device), phase="burst"), Case(work(device, shape="2"), phase="sustained")]
     with pytest.raises(ValueError, match="a run from idle is of one workload"):

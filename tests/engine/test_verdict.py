@@ -29,7 +29,7 @@ LIMITS = Thresholds.model_validate(
         "unstable": {"half_width": 0.125, "drift": 0.25, "levels": 0.125},
     }
 )
-QUIET = Conditions(2.0, own_share=0.99, foreign_share=0.0, steal_share=0.0, resolution=0.0)
+IDLE = Conditions(2.0, own_share=0.99, foreign_share=0.0, steal_share=0.0, resolution=0.0)
 CLEAN = Observation(
     kind="cpu",
     check=Check("fp64", 0.5, "rounding"),
@@ -38,7 +38,7 @@ CLEAN = Observation(
     launch_s=np.ones(20),
     samples_s=(),
     peak_efficiency=Interval(0.8, 0.8, 0.8),
-    conditions=QUIET,
+    conditions=IDLE,
     enqueue_share=None,
 )
 
@@ -60,7 +60,7 @@ def efficiency(low):
 
 
 def around(**changes):
-    return {"conditions": replace(QUIET, **changes)}
+    return {"conditions": replace(IDLE, **changes)}
 
 
 def half_width(relative):
@@ -132,11 +132,11 @@ def test_each_rule_at_its_threshold(changes, verdict):
     assert verdicts(**changes) == (verdict,)
 
 
-def test_an_efficiency_whose_interval_reaches_the_peak_is_believed():
+def test_an_efficiency_whose_interval_reaches_the_peak_is_not_above_it():
     assert verdicts(peak_efficiency=Interval(1.5, 1.1, 1.9)) == ("clean",)
 
 
-def test_a_drift_that_noise_explains_is_none():
+def test_a_drift_within_the_noise_is_not_significant():
     noise = np.random.default_rng(1).standard_normal(20)
     assert verdicts(**drift(0.4)) == ("unstable",)
     assert verdicts(launch_s=drift(0.4)["launch_s"] + 0.01 * noise) == ("unstable",)
@@ -149,21 +149,21 @@ def test_a_corruption_counts_where_the_check_passes_and_a_wrong_result_where_the
     assert verdicts(check=wrong, changed_batch=None) == ("unverified",)
 
 
-def test_a_graph_tells_what_the_enqueuing_hides():
+def test_a_graph_can_show_launch_bound_where_the_enqueue_share_does_not():
     # The host was done early and waited in a full queue; without it the launches are faster all the same.
     assert verdicts(enqueue_share=0.4, graph_share=0.5) == ("launch_bound",)
     assert verdicts(enqueue_share=0.8, graph_share=1.0) == ("launch_bound",)
     assert verdicts(enqueue_share=0.4, graph_share=1.02) == ("clean",)
 
 
-def test_a_counting_step_is_nobodys_load():
+def test_one_counting_step_is_not_load():
     assert verdicts(**around(foreign_share=0.1875, resolution=0.0625)) == ("clean",)
     assert verdicts(**around(foreign_share=above(0.1875), resolution=0.0625)) == ("contended",)
     assert verdicts(**around(steal_share=0.125, resolution=0.0625)) == ("clean",)
     assert verdicts(**around(steal_share=above(0.125), resolution=0.0625)) == ("contended",)
 
 
-def test_a_window_too_short_for_the_counters_is_not_judged_unless_it_is_plain():
+def test_a_window_too_short_for_the_counters_is_unknown_unless_load_is_clear():
     assert verdicts(**around(resolution=0.0625)) == ("clean",)
     assert verdicts(**around(resolution=above(0.0625))) == ("unknown",)
     assert verdicts(**around(resolution=0.5, foreign_share=0.9)) == ("contended",)
@@ -183,7 +183,7 @@ def test_missing_evidence_is_unknown_and_never_clean(changes):
     assert verdicts(**changes) == ("unknown",)
 
 
-def test_several_stand_together_gravest_first():
+def test_several_verdicts_are_listed_gravest_first():
     everything = {
         "check": None,
         **efficiency(2.0),
@@ -200,7 +200,7 @@ def test_several_stand_together_gravest_first():
     )
 
 
-def test_an_unknown_beside_a_fault_hides_neither():
+def test_unknown_and_a_fault_are_both_listed():
     assert verdicts(kind="cuda", enqueue_share=0.9) == ("launch_bound", "unknown")
 
 
@@ -238,7 +238,7 @@ def test_each_shipped_threshold_is_the_one_that_judges(verdict, changes, limit, 
     assert judge(replace(CLEAN, **changes(limit + worse * 0.001))) == (verdict,)
 
 
-def test_a_threshold_that_nobody_reads_is_refused():
+def test_an_unused_threshold_is_refused():
     given = thresholds().model_dump() | {"overheated": {"share": 0.1}}
     with pytest.raises(ValueError, match="overheated"):
         Thresholds.model_validate(given)
@@ -261,7 +261,7 @@ def test_shares_of_half_a_core():
     assert (now.own_share, now.foreign_share) == (1.0, 1.0)
 
 
-def test_own_time_counted_ahead_of_the_kernels_ticks_is_no_negative_load():
+def test_own_time_ahead_of_the_kernels_ticks_is_not_negative_load():
     now = conditions_between(Counters(0.0, 0.0, 0.0, 0.0, 0.01), Counters(1.0, 1.0, 0.99, 0.0, 0.01), 1.0)
     assert now.foreign_share == 0.0
 
@@ -275,7 +275,7 @@ def test_own_time_counted_ahead_of_the_kernels_ticks_is_no_negative_load():
         ("tick_s", {"resolution"}),
     ],
 )
-def test_what_the_system_does_not_count_is_not_known(lost, unknown):
+def test_figures_that_the_system_does_not_count_are_unknown(lost, unknown):
     before, after = (replace(Counters(t, t, t, t, 0.01), **{lost: None}) for t in (0.0, 1.0))
     now = conditions_between(before, after, 1.0)
     shares = ("own_share", "foreign_share", "steal_share", "resolution")
@@ -283,14 +283,14 @@ def test_what_the_system_does_not_count_is_not_known(lost, unknown):
 
 
 @pytest.mark.parametrize("passed", [0.0, -1.0])
-def test_no_time_has_no_shares(passed):
+def test_a_window_of_no_time_has_no_shares(passed):
     now = conditions_between(
         Counters(5.0, 1.0, 1.0, 1.0, 0.01), Counters(5.0 + passed, 2.0, 2.0, 2.0, 0.01), 1.0
     )
     assert now == Conditions(passed)
 
 
-def test_conditions_by_name_are_what_a_record_keeps(make_record):
+def test_conditions_by_name_are_what_a_record_holds(make_record):
     columns = Conditions(2.0, 0.9, None, 0.01, 0.005).as_columns()
     record = make_record(conditions=columns)
     assert record.conditions["own_cpu_share"] == 0.9

@@ -213,7 +213,7 @@ def test_throughput_is_covered_whatever_the_law_of_the_noise(draw):
     ],
     ids=["slower", "faster", "wave", "larger wave", "two periods", "both"],
 )
-def test_what_time_explains_is_covered_and_not_paid_for(draw):
+def test_trend_and_oscillation_are_covered_and_do_not_widen_the_interval(draw):
     covering, bias, width, _ = windows(draw, 102, runs=600)
     assert covering >= 0.93
     assert abs(bias) < 0.001
@@ -295,7 +295,7 @@ def high_minus_low(each):
     return interval.high - interval.low
 
 
-def test_a_wave_between_gaps_is_seen_by_the_times_given():
+def test_an_oscillation_between_gaps_is_found_by_the_given_times():
     rng = np.random.default_rng(108)
     at_s = np.cumsum(rng.uniform(0.5, 1.5, 25))  # flushes of changing length lie between the batches
     each = 1 + 0.05 * np.sin(2 * math.pi * at_s / 3.3) + 0.001 * rng.standard_normal(25)
@@ -326,7 +326,7 @@ def test_a_paired_ratio_is_narrower_than_that_of_two_windows():
     assert paired_ratio(first, second).relative_half_width < apart.relative_half_width / 2
 
 
-def test_a_paired_ratio_is_that_of_totals_and_turns_round():
+def test_a_paired_ratio_is_of_totals_and_inverts():
     first, second = [1.0, 2.0, 6.0], [1.0, 1.0, 1.0]
     there, back = paired_ratio(first, second), paired_ratio(second, first)
     assert there.value == 3.0  # not the 2.29 of the mean log ratio
@@ -342,7 +342,7 @@ def test_a_paired_ratio_is_that_of_totals_and_turns_round():
         ([1.0, 1.0], [1.0, 0.0], "times above 0; got 0.0"),
     ],
 )
-def test_rounds_that_make_no_pairs_are_refused(first, second, message):
+def test_unpaired_rounds_are_refused(first, second, message):
     with pytest.raises(ValueError, match=message):
         paired_ratio(first, second)
 
@@ -394,7 +394,7 @@ def test_a_drift_of_a_tenth_is_beyond_a_twentieth(wave):
     assert np.mean([one.exceeds(0.05) for one in found]) >= 0.99
 
 
-def test_of_a_few_batches_no_trend_is_known():
+def test_the_trend_of_few_batches_is_unknown():
     assert not fit_trend([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]).exceeds(0.0)
     with pytest.raises(ValueError, match="two values; got 1"):
         fit_trend([0.0], [1.0])
@@ -452,7 +452,7 @@ def test_equal_values_or_too_few_are_not_bimodal(values):
     assert bimodality(values) == 0.0
 
 
-def test_theruns_probability_is_counted_exactly():
+def test_the_runs_probability_is_exact():
     ones, others = 3, 4
     runs = Counter(
         1 + sum(a != b for a, b in itertools.pairwise(order))

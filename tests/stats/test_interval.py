@@ -83,12 +83,12 @@ def test_a_ratios_errors_add_in_quadrature():
     assert parts(ratio(of(6.0, 0.03), Interval(2.0, 2.0, 2.0))) == pytest.approx(parts(of(3.0, 0.03)))
 
 
-def test_a_ratio_to_what_may_be_nothing_is_open():
+def test_an_interval_that_reaches_zero_has_no_upper_end_as_a_ratio():
     assert ratio(Interval(1.0, 0.0, 2.0), Interval(1.0, 1.0, 1.0)) == Interval(1.0, 0.0, math.inf)
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0)])
-def test_a_ratio_of_nothing_is_refused(values):
+def test_a_ratio_of_zero_is_refused(values):
     numerator, denominator = (Interval(value, value, value) for value in values)
     with pytest.raises(ValueError, match=f"above 0; got {values[0]} and {values[1]}"):
         ratio(numerator, denominator)

@@ -19,11 +19,8 @@ from nameplate.engine.record_of import Measurement, record_failure, record_of
 from nameplate.engine.window import Window
 from nameplate.record import Record
 from nameplate.stats.estimate import FEWEST_BATCHES
-from nameplate.stats.settling import Settling
+from nameplate.stats.settling import UNDETERMINED, Settling
 from nameplate.suite import Case
-
-# Measuring stops early where every interval is at most this wide (half-width ÷ value).
-STOP_HALF_WIDTH = 0.005
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Group(ABC):
     allowance: Allowance
     busy_s: float = 0.0
     runs: list[CaseRun] = field(default_factory=list, init=False)
-    settling: Settling | None = field(default=None, init=False)
+    settling: Settling = field(default=UNDETERMINED, init=False)
 
     def __post_init__(self) -> None:
         """Note when it began."""

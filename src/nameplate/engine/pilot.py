@@ -47,7 +47,7 @@ class Pilots:
             self._time(pilot, fill)
             self._seen[key] = self._time(pilot, fill)
         measured = self._seen[key]
-        work = _work(workload) / _work(pilot)
+        work = _flops_or_bytes(workload) / _flops_or_bytes(pilot)
         memory = workload.resident_bytes / pilot.resident_bytes
         return Prediction(measured.setup_s * memory, measured.launch_s * work)
 
@@ -72,5 +72,5 @@ class Pilots:
         return fastest
 
 
-def _work(workload: Workload) -> int:
+def _flops_or_bytes(workload: Workload) -> int:
     return workload.flops or workload.bytes

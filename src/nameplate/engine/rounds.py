@@ -20,9 +20,9 @@ from nameplate.device.protocol import Counters
 from nameplate.engine.case_run import CaseRun
 from nameplate.engine.ceiling import Calibration, Ceiling, ProbeRun, ceiling_by_probe
 from nameplate.engine.conditions import Conditions
-from nameplate.engine.group import STOP_HALF_WIDTH, Group
+from nameplate.engine.group import Group
 from nameplate.engine.window import SHORTEST_WINDOW_S, TimedBatch, Window, keep_whole_periods
-from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
+from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.settling import SHORTEST_S, find_settling
 from nameplate.suite import Case
 from nameplate.workload import Workload
@@ -183,24 +183,19 @@ class Rounds(Group):
         self._window_begin_s = begin_s + begins_s
 
     def _is_narrow(self, run: CaseRun) -> bool:
-        if _is_sustained(run.case) and (self.settling is None or self.settling.settled_s is None):
+        if _is_sustained(run.case) and self.settling.settled_s is None:
             return False
-        window = self.window(run)
-        return (
-            len(window.batches) >= BATCHES
-            and window.elapsed_s >= SHORTEST_WINDOW_S
-            and window.interval().relative_half_width <= STOP_HALF_WIDTH
-        )
+        return self.window(run).is_narrow
 
     def window(self, run: CaseRun, rows: Sequence[Counters] = ()) -> Window:
         """Return all batches, or of a sustained case those since it settled, in whole periods."""
-        batches: Sequence[TimedBatch] = run.batches
-        settling = self.settling if _is_sustained(run.case) else None
-        if settling is not None:
-            since = [each for each in batches if each.timing.start_s >= self._window_begin_s]
-            batches = since if len(since) >= FEWEST_BATCHES else batches[-FEWEST_BATCHES:]
-            batches = keep_whole_periods(batches, settling.period_s)
-        return Window(batches, run.sampler.resolution_s, settling)
+        if not _is_sustained(run.case):
+            return Window(run.batches, run.sampler.resolution_s)
+        since = [each for each in run.batches if each.timing.start_s >= self._window_begin_s]
+        if len(since) < FEWEST_BATCHES:
+            since = run.batches[-FEWEST_BATCHES:]
+        batches = keep_whole_periods(since, self.settling.period_s)
+        return Window(batches, run.sampler.resolution_s, self.settling)
 
     def verify(self, run: CaseRun) -> None:
         """Compare a case's result with its reference; where the host may be the bottleneck, time a graph."""

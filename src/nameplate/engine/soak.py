@@ -15,7 +15,7 @@ import numpy as np
 from nameplate.device.protocol import Counters
 from nameplate.engine.case_run import CaseRun
 from nameplate.engine.conditions import Conditions
-from nameplate.engine.group import STOP_HALF_WIDTH, Group
+from nameplate.engine.group import Group
 from nameplate.engine.record_of import Measurement
 from nameplate.engine.verdict import thresholds
 from nameplate.engine.window import (
@@ -27,7 +27,7 @@ from nameplate.engine.window import (
     sum_known,
 )
 from nameplate.record import Derate, Moment
-from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
+from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.settling import STEP_MARGIN_S, bin_launch_times, find_settling, launch_time_around
 from nameplate.suite import Case
 from nameplate.workload import Workload
@@ -124,15 +124,11 @@ class Soak(Group):
 
     def _is_burst_known(self, passed_s: float) -> bool:
         """Whether the series has settled, and the burst's interval is narrow or can't get narrower."""
-        if self.settling is None or self.settling.settled_s is None:
+        settled_s = self.settling.settled_s
+        if settled_s is None or passed_s < settled_s + _LOOK_S:
             return False
-        if passed_s < self.settling.settled_s + _LOOK_S:
-            return False
-        if self.settling.settled_s > 0:
-            return True  # the burst has ended: a longer run doesn't lengthen its window
-        burst = self._burst_window(())
-        is_long = burst.elapsed_s >= SHORTEST_WINDOW_S and len(burst.batches) >= BATCHES
-        return is_long and burst.interval().relative_half_width <= STOP_HALF_WIDTH
+        # A settling time above 0: the burst has ended, and a longer run doesn't lengthen its window.
+        return settled_s > 0 or self._burst_window(()).is_narrow
 
     def window(self, run: CaseRun, rows: Sequence[Counters] = ()) -> Window:
         """Return the batches of the burst or of the sustained phase; neighbours are merged to at most 100."""
@@ -148,13 +144,12 @@ class Soak(Group):
 
     def _burst_end_s(self) -> float:
         """Seconds from the start to the end of the burst, by the series."""
-        last_s = float(self._middle_s()[-1])
-        settled_s = self.settling.settled_s if self.settling else None
+        last_s, settled_s = float(self._middle_s()[-1]), self.settling.settled_s
         if settled_s is None:
             return min(1.0, last_s / 3)
         if settled_s == 0.0:
             return last_s / 3
-        if self.settling and self.settling.time_constant_s is None:
+        if self.settling.time_constant_s is None:
             # A step: keep the margin before its middle that `settled_s` keeps after it.
             return max(settled_s - 2 * STEP_MARGIN_S, _BURST_OF_SETTLED * settled_s)
         return _BURST_OF_SETTLED * settled_s
@@ -167,12 +162,10 @@ class Soak(Group):
 
     def _sustained_window(self) -> Window:
         """Return the batches since the series settled, in whole periods; if it hasn't, the last third."""
-        middle_s = self._middle_s()
-        settled_s = self.settling.settled_s if self.settling else None
+        middle_s, settled_s = self._middle_s(), self.settling.settled_s
         begin_s = middle_s[-1] * 2 / 3 if settled_s is None else settled_s
         first = min(int(np.searchsorted(middle_s, begin_s)), len(middle_s) - FEWEST_BATCHES)
-        period_s = self.settling.period_s if self.settling else None
-        batches = keep_whole_periods(self._run.batches[first:], period_s)
+        batches = keep_whole_periods(self._run.batches[first:], self.settling.period_s)
         return Window(_merge_neighbours(batches), self._run.sampler.resolution_s, self.settling)
 
     def make_measurement(self, run: CaseRun, conditions: Conditions, rows: Sequence[Counters]) -> Measurement:

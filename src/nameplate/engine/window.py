@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nameplate.device.protocol import Timing
-from nameplate.stats.estimate import FEWEST_BATCHES, launch_time
+from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, launch_time
 from nameplate.stats.interval import Interval
 from nameplate.stats.settling import Settling, trim_to_whole_periods
 
 # The shortest window that can be judged. The kernel counts CPU time in steps of 10 ms, and contention of 5 %
 # of two cores exceeds such a step only in a window of this length.
 SHORTEST_WINDOW_S = 0.8
+# Measuring stops early where every interval is this narrow (half-width ÷ value).
+STOP_HALF_WIDTH = 0.005
 
 Floats = NDArray[np.float64]
 
@@ -93,10 +95,9 @@ class Window:
 
     def totals(self) -> tuple[Floats, Floats]:
         """Return the timed seconds and the launches of each batch."""
-        timings = [each.timing for each in self.batches]
-        return np.asarray([each.elapsed_s for each in timings]), np.asarray(
-            [each.launches for each in timings]
-        )
+        elapsed_s = [each.timing.elapsed_s for each in self.batches]
+        launches = [each.timing.launches for each in self.batches]
+        return np.asarray(elapsed_s), np.asarray(launches)
 
     def interval(self) -> Interval:
         """Return mean seconds per launch with its 95 % interval."""
@@ -104,6 +105,12 @@ class Window:
         return launch_time(
             elapsed_s, launches, self.resolution_s, at_s=self.middle_s, samples_s=self.samples_s
         )
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether no more batches are needed: there are enough, and the interval is narrow."""
+        enough = len(self.batches) >= BATCHES and self.elapsed_s >= SHORTEST_WINDOW_S
+        return enough and self.interval().relative_half_width <= STOP_HALF_WIDTH
 
     @property
     def enqueue_share(self) -> float | None:

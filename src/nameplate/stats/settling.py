@@ -80,6 +80,9 @@ class Settling:
         return False if self.is_changing else None
 
 
+UNDETERMINED = Settling(None, None, 0.0, None)
+
+
 @dataclass(frozen=True)
 class _Shape:
     """One way for a level to change: its course over the bins from 1 to 0, and when it has settled."""
@@ -104,7 +107,7 @@ def find_settling(at_s: ArrayLike, launch_s: ArrayLike, shortest_s: float = SHOR
     """
     at, launch = np.asarray(at_s, dtype=float), np.asarray(launch_s, dtype=float)
     if at.size < _FEWEST_BINS or at[-1] < shortest_s:
-        return Settling(None, None, 0.0, None)
+        return UNDETERMINED
     at_bin, level = _bin_medians(at, launch)
     shapes = _make_shapes(at_bin)
     steady = _steady_columns(at_bin, None)
