@@ -127,26 +127,15 @@ def _fp32_sums() -> Iterator[None]:
         matmul.allow_fp16_accumulation = accumulation
 
 
-def _normal(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return tensor.normal_(generator=generator)
-
-
-def _uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return tensor.uniform_(-1.0, 1.0, generator=generator)
-
-
-def _integers(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return tensor.random_(-2, 3, generator=generator)
-
-
-def _zeros(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return tensor.zero_()
-
-
 FILLS: Mapping[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = MappingProxyType(
-    {"normal": _normal, "uniform": _uniform, "integers": _integers, "zeros": _zeros}
+    {
+        "normal": lambda tensor, generator: tensor.normal_(generator=generator),
+        "uniform": lambda tensor, generator: tensor.uniform_(-1.0, 1.0, generator=generator),
+        "integers": lambda tensor, generator: tensor.random_(-2, 3, generator=generator),
+        "zeros": lambda tensor, generator: tensor.zero_(),
+    }
 )
-"""What a tensor can be filled with: N(0, 1), [−1, 1), the integers −2 to 2, or zeros. Each has mean 0."""
+"""The fills of a tensor: N(0, 1), [−1, 1), the integers −2 to 2, or zeros. Each has mean 0."""
 
 
 def check_fill(fill: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,21 +27,14 @@ def machine(recorded, cores=2.0, *, without=(), **changes):
     """An identity as `read_identity` makes it, from a recorded cpuinfo."""
     seen = host.parse_cpuinfo((RECORDED / f"{recorded}.txt").read_text())
     facts = {
-        "name": seen.name,
+        **asdict(seen),
         "architecture": "x86_64",
-        "vendor": seen.vendor,
-        "family": seen.family,
-        "model": seen.model,
-        "stepping": seen.stepping,
-        "implementer": seen.implementer,
-        "arm_part": seen.arm_part,
         "flags": tuple(sorted(seen.flags - set(without))),
         "virtual_machine": "hypervisor" in seen.flags,
         "logical_cpus": 2,
         "affinity_cpus": (0, 1),
         "usable_cores": cores,
         "threads_per_core": 1,
-        "reported_mhz": seen.mhz,
         "memory_bytes": 8 << 30,
         "caches_bytes": {"L1d": 32 << 10, "L2": 1 << 20, "L3": 4 << 20},
     }

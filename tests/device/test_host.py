@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from nameplate.device import host
+from nameplate.specs.cpu import CpuEvidence
 
 RECORDED = Path(__file__).parents[1] / "data" / "cpuinfo"
 GARBAGE = ["", "\n", "garbage", "-1", "0-", "1 2 3", "max", "\x00\x00", "½", "0x", "max 0", "100000 0", "a b"]
@@ -63,7 +64,7 @@ def test_reads_a_guest_that_hides_its_model(tmp_path):
         17,
         1,
     )
-    assert seen.mhz == 2596.092
+    assert seen.reported_mhz == 2596.092
     assert {"hypervisor", "avx512_bf16", "avx2"} <= seen.flags
     assert (seen.implementer, seen.arm_part) == (None, None)
 
@@ -80,7 +81,13 @@ def test_reads_an_arm_host(tmp_path):
     seen = host.read_processor(recorded(tmp_path, "arm-graviton3.txt"))
     assert (seen.implementer, seen.arm_part) == (0x41, 0xD40)
     assert {"sve", "bf16", "i8mm", "asimdhp"} <= seen.flags
-    assert (seen.name, seen.vendor, seen.family, seen.model, seen.mhz) == ("", None, None, None, None)
+    assert (seen.name, seen.vendor, seen.family, seen.model, seen.reported_mhz) == (
+        "",
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,11 +96,11 @@ def test_reads_an_arm_host(tmp_path):
 )
 def test_odd_cpuinfo_leaves_fields_empty(tmp_path, text):
     seen = host.read_processor(tree(tmp_path, {"proc/cpuinfo": text}))
-    assert (seen.family, seen.model, seen.mhz, seen.flags) == (None, None, None, frozenset())
+    assert (seen.family, seen.model, seen.reported_mhz, seen.flags) == (None, None, None, frozenset())
 
 
 def test_a_system_without_cpuinfo_says_nothing(tmp_path):
-    assert host.read_processor(tmp_path) == host.Processor()
+    assert host.read_processor(tmp_path) == CpuEvidence()
 
 
 def test_two_threads_of_a_core_count_once(tmp_path, affinity):

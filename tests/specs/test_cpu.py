@@ -38,15 +38,15 @@ NEOVERSE_V1 = frozenset(
 
 
 def amd(family, model, flags, brand="AMD EPYC"):
-    return CpuEvidence("AuthenticAMD", family, model, 1, brand=brand, flags=frozenset(flags))
+    return CpuEvidence("AuthenticAMD", family, model, 1, name=brand, flags=frozenset(flags))
 
 
 def intel(model, stepping, flags, brand="Intel(R) Xeon(R) Processor"):
-    return CpuEvidence("GenuineIntel", 6, model, stepping, brand=brand, flags=frozenset(flags))
+    return CpuEvidence("GenuineIntel", 6, model, stepping, name=brand, flags=frozenset(flags))
 
 
 def arm(part, flags=NEOVERSE_V1, implementer=0x41):
-    return CpuEvidence(implementer=implementer, part=part, flags=frozenset(flags))
+    return CpuEvidence(implementer=implementer, arm_part=part, flags=frozenset(flags))
 
 
 MACHINES = {
@@ -116,7 +116,7 @@ MACHINES = {
         "arm-neoverse-v2",
         {"fp64": 16, "fp32": 32, "fp16_acc16": 64, "fp16": 32, "bf16": 128, "int8": 256},
     ),
-    "Apple M2": (CpuEvidence(brand="Apple M2"), "apple-m2", {"fp64": 16, "fp32": 32, "fp16_acc16": 64}),
+    "Apple M2": (CpuEvidence(name="Apple M2"), "apple-m2", {"fp64": 16, "fp32": 32, "fp16_acc16": 64}),
     "Apple M1 under Linux": (
         arm(0x23, implementer=0x61),
         "apple-m1",
@@ -130,13 +130,13 @@ def test_a_recorded_machine_gets_its_part_and_its_figures(evidence, part, figure
     found = identify(evidence)
     assert found is not None
     assert found.id == part
-    usable = find_throughput(found, evidence.flags, evidence.brand)
+    usable = find_throughput(found, evidence.flags, evidence.name)
     assert {dtype: figure.flop_per_cycle for dtype, figure in usable.items()} == figures
 
 
 NO_PARTS = {
     "nothing known": CpuEvidence(),
-    "flags alone": CpuEvidence(brand="", flags=AVX512),
+    "flags alone": CpuEvidence(name="", flags=AVX512),
     "no model": amd(25, None, ZEN4),
     "a family to come": amd(27, 1, ZEN4),
     "Strix Halo, neither of the two Zen 5 entries": amd(26, 112, ZEN4),
@@ -147,8 +147,8 @@ NO_PARTS = {
     "Hygon": CpuEvidence("HygonGenuine", 25, 1),
     "a core of Arm's by another implementer": arm(0xD49, implementer=0x42),
     "a core of Arm's to come": arm(0xFFF),
-    "Apple M2 Extreme": CpuEvidence(brand="Apple M2 Extreme"),
-    "Apple M20": CpuEvidence(brand="Apple M20"),
+    "Apple M2 Extreme": CpuEvidence(name="Apple M2 Extreme"),
+    "Apple M20": CpuEvidence(name="Apple M20"),
 }
 
 
@@ -241,14 +241,14 @@ def test_every_figure_has_a_source_a_date_and_a_basis():
             assert figure.date
             assert figure.basis
     for boost in load_models().boosts.values():
-        assert boost.source
-        assert boost.date
-        assert boost.basis
+        assert boost.group.source
+        assert boost.group.date
+        assert boost.group.basis
 
 
 def test_every_model_belongs_to_a_part_of_the_table():
     parts = {part.id for part in load_microarchitectures()}
-    assert {boost.microarchitecture for boost in load_models().boosts.values()} <= parts
+    assert {boost.group.microarchitecture for boost in load_models().boosts.values()} <= parts
 
 
 def test_nominal_is_flop_times_cores_times_clock():

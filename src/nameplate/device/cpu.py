@@ -8,6 +8,7 @@ import platform
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from itertools import cycle, islice, pairwise
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     import torch
 
+# What a CPU is recognised by: fields that an identity shares with the evidence.
+_EVIDENCE = {each.name for each in fields(specs.CpuEvidence)}
 # Two threads of one physical core do the probe's multiplications at half speed, two cores at full speed.
 _OWN_CORES = 0.75
 # The probe's shape is in no suite: a product can't be its own ceiling. It takes some milliseconds.
@@ -114,17 +117,8 @@ class CpuDevice(TorchDevice):
         if self._sampler is None:
             self._sampler = HostSampler(self.identity.affinity_cpus)
             atexit.register(self._sampler.close)
-        for row in self._sampler.take_readings():
-            self._timeline.add(
-                Counters(
-                    row.at_s,
-                    mhz=row.mhz,
-                    temperature_c=row.temperature_c,
-                    energy_j=row.energy_j,
-                    busy_cpu_s=row.busy_cpu_s,
-                    steal_s=row.steal_s,
-                )
-            )
+        for reading in self._sampler.take_readings():
+            self._timeline.add(Counters(**asdict(reading)))
 
     def _parallel_share(self) -> float | None:
         usual = self.identity.parallel_speed
@@ -208,15 +202,8 @@ def read_identity() -> CpuIdentity:
     processor, cores = host.read_processor(), host.read_cores()
     hidden = specs.find_boost(processor.name) is None
     return CpuIdentity(
-        name=processor.name,
+        **{**asdict(processor), "flags": tuple(sorted(processor.flags))},
         architecture=platform.machine(),
-        vendor=processor.vendor,
-        family=processor.family,
-        model=processor.model,
-        stepping=processor.stepping,
-        implementer=processor.implementer,
-        arm_part=processor.arm_part,
-        flags=tuple(sorted(processor.flags)),
         virtual_machine="hypervisor" in processor.flags if processor.flags else None,
         logical_cpus=cores.logical,
         affinity_cpus=cores.affinity,
@@ -225,7 +212,6 @@ def read_identity() -> CpuIdentity:
         threads_per_core=cores.threads_per_core,
         sockets=cores.sockets,
         numa_nodes=cores.numa_nodes,
-        reported_mhz=processor.mhz,
         maximum_mhz=host.read_maximum_mhz(),
         measured_mhz=clock.measure_mhz() if hidden else None,
         parallel_speed=clock.measure_parallel_speed(int(cores.usable)),
@@ -271,18 +257,7 @@ def rate(identity: CpuIdentity) -> Rating:
         if added.part is not None:
             return added
     evidence = _describe_evidence(identity)
-    part = specs.identify(
-        specs.CpuEvidence(
-            vendor=identity.vendor,
-            family=identity.family,
-            model=identity.model,
-            stepping=identity.stepping,
-            implementer=identity.implementer,
-            part=identity.arm_part,
-            brand=identity.name,
-            flags=frozenset(identity.flags),
-        )
-    )
+    part = specs.identify(specs.CpuEvidence(**identity.model_dump(include=_EVIDENCE)))
     if part is None:
         return Rating(None, message("no_part", evidence=evidence), missing=message("cpu_unknown"))
     clock = _find_clock(identity)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from nameplate.specs.cpu import CpuEvidence
+
 ROOT = Path("/")
 _SETTINGS = (
     "OMP_NUM_THREADS",
@@ -34,37 +36,22 @@ _SETTINGS = (
 )
 
 
-@dataclass(frozen=True)
-class Processor:
-    """The first processor's entry of /proc/cpuinfo (or macOS's sysctl). None: the system doesn't say."""
-
-    name: str = ""
-    vendor: str | None = None
-    family: int | None = None
-    model: int | None = None
-    stepping: int | None = None
-    implementer: int | None = None
-    arm_part: int | None = None
-    flags: frozenset[str] = frozenset()
-    mhz: float | None = None
-
-
-def read_processor(root: Path = ROOT) -> Processor:
+def read_processor(root: Path = ROOT) -> CpuEvidence:
     """Read the processor. On a system that says nothing, every field is None or empty."""
     if platform.system() == "Darwin":
-        return Processor(name=_sysctl("machdep.cpu.brand_string") or "", vendor="Apple")
+        return CpuEvidence(name=_sysctl("machdep.cpu.brand_string") or "", vendor="Apple")
     text = _read(root / "proc/cpuinfo")
-    return parse_cpuinfo(text) if text else Processor()
+    return parse_cpuinfo(text) if text else CpuEvidence()
 
 
-def parse_cpuinfo(text: str) -> Processor:
+def parse_cpuinfo(text: str) -> CpuEvidence:
     """Parse the first processor's block of a Linux /proc/cpuinfo, x86 or Arm."""
     block = text.strip().split("\n\n", maxsplit=1)[0]
     fields = {}
     for line in block.splitlines():
         key, _, value = line.partition(":")
         fields[key.strip()] = value.strip()
-    return Processor(
+    return CpuEvidence(
         name=fields.get("model name", ""),
         vendor=fields.get("vendor_id"),
         family=_integer(fields.get("cpu family")),
@@ -73,7 +60,7 @@ def parse_cpuinfo(text: str) -> Processor:
         implementer=_integer(fields.get("CPU implementer")),
         arm_part=_integer(fields.get("CPU part")),
         flags=frozenset((fields.get("flags") or fields.get("Features") or "").split()),
-        mhz=_number(fields.get("cpu MHz")),
+        reported_mhz=_number(fields.get("cpu MHz")),
     )
 
 

@@ -107,7 +107,7 @@ class Probe:
     larger: tuple[Probe, ...] = ()
 
 
-class Described(Protocol):
+class DeviceDescription(Protocol):
     """What is known of a device without opening it."""
 
     rating: Rating
@@ -129,7 +129,7 @@ class Described(Protocol):
         """Memory this process may use on the device; None: not known."""
 
 
-class Device(Described, Protocol):
+class Device(DeviceDescription, Protocol):
     """One device that can be timed."""
 
     @property

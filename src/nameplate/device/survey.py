@@ -18,7 +18,7 @@ from nameplate.base.messages import Reason
 from nameplate.device import cuda
 from nameplate.device.cpu import CpuDevice
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
-from nameplate.device.protocol import Described, Device
+from nameplate.device.protocol import Device, DeviceDescription
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuFacts, GpuReading, describe_problems
 from nameplate.telemetry.host import read_cpu_totals
@@ -265,7 +265,7 @@ def find_device_names(name: str = "auto") -> list[str]:
     return [f"cuda:{index}" for index in range(count)][: None if name == "all" else 1]
 
 
-def describe(name: str) -> Described:
+def describe(name: str) -> DeviceDescription:
     """Return what is known of `cpu` or `cuda:N` without opening it."""
     if name == "cpu":
         return CpuDevice()  # opening it allocates nothing

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nameplate.base.messages import Message, message, text
-from nameplate.device.protocol import Described
+from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.case_run import CaseRun, FailureReason, describe_error
 from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions
@@ -50,7 +50,7 @@ class Measurement:
 
 
 def record_without_figures(
-    case: Case, device: Described, reason: Message, status: Status = "skipped"
+    case: Case, device: DeviceDescription, reason: Message, status: Status = "skipped"
 ) -> Record:
     """Return the record of a case that was skipped before anything was tried, or that failed."""
     result = {"status": status, "reason": reason, **_verdict_columns(("unknown",))}
@@ -81,7 +81,7 @@ def record_of(measured: Measurement) -> Record:
         return record_failure(run, measured.group, FailureReason("failed", text(describe_error(error))))
 
 
-def _declared_columns(case: Case, device: Described) -> dict[str, Any]:
+def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
     """Columns known before anything is measured."""
     work = case.workload
     columns: dict[str, Any] = {

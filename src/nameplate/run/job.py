@@ -16,7 +16,7 @@ from typing import Protocol, Self
 from nameplate import suite as suites
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
-from nameplate.device.protocol import Described
+from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.group import Allowance
 from nameplate.record import Record
 from nameplate.store.folder import Run
@@ -75,12 +75,12 @@ class Budget:
         return Allowance(share, self.limit_s - now_s)
 
 
-def target_of(device: Described) -> Target:
+def target_of(device: DeviceDescription) -> Target:
     """Return what a suite may know of the device."""
     return Target(device.kind, device.rating.part, device.memory_bytes, device.rating.rated_dtypes)
 
 
-def cases_of_run(run: Run, device: Described) -> list[Case]:
+def cases_of_run(run: Run, device: DeviceDescription) -> list[Case]:
     """Generate a run's cases for one of its devices, and give the device the rating that the run has.
 
     Raises InputError where the device, torch or the suite's cases aren't those the run was begun with.
@@ -97,7 +97,7 @@ def cases_of_run(run: Run, device: Described) -> list[Case]:
     return cases
 
 
-def _check_same_device(run: Run, device: Described) -> None:
+def _check_same_device(run: Run, device: DeviceDescription) -> None:
     """Raise InputError for another device: records of two devices in one run would be compared as one."""
     begun = {entry.name: entry.identity for entry in run.manifest.devices}
     then = begun.get(device.name)

@@ -18,7 +18,7 @@ from nameplate import suite as suites
 from nameplate.base.errors import InputError, NameplateError, OutputError, RunIncomplete
 from nameplate.base.messages import Message, message
 from nameplate.device.host import set_default_threads
-from nameplate.device.protocol import Described
+from nameplate.device.protocol import DeviceDescription
 from nameplate.device.survey import describe, find_device_names
 from nameplate.engine.record_of import record_without_figures
 from nameplate.record import DTYPES, METHOD, Record
@@ -61,7 +61,7 @@ class _Silent:
 class _DeviceCases:
     """A device of the run, described without opening it, and its cases."""
 
-    device: Described
+    device: DeviceDescription
     cases: Sequence[Case]
 
 
@@ -127,7 +127,7 @@ def _cases_of_new_run(name: str, suite: Suite, options: Options) -> _DeviceCases
     return _DeviceCases(device, cases)
 
 
-def _entry(device: Described) -> DeviceEntry:
+def _entry(device: DeviceDescription) -> DeviceEntry:
     rating = device.rating
     return DeviceEntry(
         name=device.name,
@@ -223,7 +223,7 @@ def _job_after_death(
 
 
 def _record_lost(
-    job: WorkerJob, result: WorkerResult, device: Described, case: Case, observer: Observer
+    job: WorkerJob, result: WorkerResult, device: DeviceDescription, case: Case, observer: Observer
 ) -> None:
     record = record_without_figures(case, device, message("process_died", how=result.how), "failed")
     with store.RecordWriter(job.folder, f"{records_name_of(job.device)}-lost") as writer:

@@ -82,9 +82,9 @@ class Identification(FrozenModel):
     def matches(self, evidence: CpuEvidence) -> bool:
         """Return whether the machine matches; an unknown number matches nothing."""
         if self.brands:
-            return normalize_brand(evidence.brand) in {normalize_brand(brand) for brand in self.brands}
+            return normalize_brand(evidence.name) in {normalize_brand(brand) for brand in self.brands}
         if self.parts:
-            return evidence.implementer == self.implementer and evidence.part in self.parts
+            return evidence.implementer == self.implementer and evidence.arm_part in self.parts
         return (
             (evidence.vendor, evidence.family) == (self.vendor, self.family)
             and any(_within(evidence.model, models) for models in self.models)
@@ -143,7 +143,9 @@ class _MicroarchitecturesFile(FrozenModel):
     microarchitecture: Annotated[tuple[Microarchitecture, ...], Field(min_length=1)]
 
 
-class _ModelGroup(FrozenModel):
+class ModelGroup(FrozenModel):
+    """Models of one microarchitecture whose boost clocks come from one source."""
+
     microarchitecture: str
     source: Source
     date: Date
@@ -155,7 +157,7 @@ class _ModelGroup(FrozenModel):
 
 class _ModelsFile(FrozenModel):
     schema_version: Literal[1] = Field(alias="schema")
-    models: Annotated[tuple[_ModelGroup, ...], Field(min_length=1)]
+    models: Annotated[tuple[ModelGroup, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -166,10 +168,11 @@ class CpuEvidence:
     family: int | None = None
     model: int | None = None
     stepping: int | None = None
-    implementer: int | None = None
-    part: int | None = None
-    brand: str | None = None
+    implementer: int | None = None  # Arm's MIDR fields
+    arm_part: int | None = None
+    name: str = ""
     flags: frozenset[str] = frozenset()
+    reported_mhz: float | None = None
 
 
 @dataclass(frozen=True)
@@ -177,12 +180,8 @@ class Boost:
     """A model's maximum boost clock in MHz (its fixed clock where it has no boost), with the source."""
 
     model: str
-    microarchitecture: str
     max_boost_mhz: int
-    source: str
-    date: str
-    basis: Basis
-    note: str | None = None
+    group: ModelGroup
 
 
 @dataclass(frozen=True)
@@ -300,11 +299,10 @@ def parse_models(text: str, where: str, known: Collection[str]) -> CpuModels:
         if group.microarchitecture not in known:
             key = f"models[{index}].microarchitecture"
             raise bad_value(where, key, group.microarchitecture, f"an id of {MICROARCHITECTURES_FILE}")
-        facts = group.model_dump(include={"microarchitecture", "source", "date", "basis", "note"})
         for name, clock in group.max_boost_mhz.items():
             key = f"models[{index}].max_boost_mhz.{name}"
             _check_name(normalize_brand(name), boosts, where, key, name)
-            boosts[normalize_brand(name)] = Boost(model=name, max_boost_mhz=clock, **facts)
+            boosts[normalize_brand(name)] = Boost(name, clock, group)
     single = frozenset(normalize_brand(name) for group in groups for name in group.single_fma)
     return CpuModels(MappingProxyType(boosts), single)
 
