@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.chain.published import find_figure, shipped_figures
+from nameplate.chain.published import find_figure, load_published
 from nameplate.fleet import catalogue
 from nameplate.fleet.catalogues import INPUTS, KINDS, schema
 
@@ -123,7 +123,7 @@ def test_what_is_assumed_has_a_range_but_for_what_is_the_owners_choice(entry):
 
 def test_what_is_cited_is_what_the_published_efficiencies_say():
     values = {each.name: each.value for each in catalogue().assumption if not each.parts}
-    for figure in shipped_figures():
+    for figure in load_published():
         if figure.quantity in ("fabric_price_factor", "spare_nodes", "average_draw_over_tdp"):
             assert values[figure.quantity] == figure.value
     assert find_figure("hyperscale-pue").value == 1.10 == catalogue().assumptions_for(None)["pue"].low

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from nameplate.base.language import use_language
-from nameplate.chain.published import shipped_figures
+from nameplate.chain.published import load_published
 from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import INPUTS, load_shipped
 from nameplate.fleet.training import load_training_inputs
@@ -53,7 +53,7 @@ def known_ids():
     return {
         *(fleet.id for fleet in catalogue.fleet),
         *load_registry().parts,
-        *(each.id for each in shipped_figures()),
+        *(each.id for each in load_published()),
         *(row.id for row in audit()),
         *DTYPES,
         *INPUTS,

@@ -43,7 +43,7 @@ def find_effects(records: Sequence[Record]) -> list[Effect]:
 
 def _compare_with_usual(states: Sequence[Record]) -> list[Effect]:
     usual = _find_usual(states)
-    return [] if usual is None else [_effect(each, usual) for each in states if each is not usual]
+    return [] if usual is None else [_compare(each, usual) for each in states if each is not usual]
 
 
 def _find_usual(states: Sequence[Record]) -> Record | None:
@@ -53,7 +53,7 @@ def _find_usual(states: Sequence[Record]) -> Record | None:
     return next((normal[cache] for cache in caches if cache in normal), None)
 
 
-def _effect(record: Record, usual: Record) -> Effect:
+def _compare(record: Record, usual: Record) -> Effect:
     ratio = divide_throughputs(throughput_of(record), throughput_of(usual))
     verdicts = sort_by_gravity({*record.verdicts, *usual.verdicts})
     return Effect(record.case, usual.case, record.device, ratio.value, ratio.low, ratio.high, verdicts)

@@ -62,9 +62,9 @@ class DeviceChain:
 
     def links(self) -> tuple[Link, ...]:
         """The ratios of successive stages."""
-        return tuple(self._link(first, second) for first, second in pairwise(self.stages))
+        return tuple(self._make_link(first, second) for first, second in pairwise(self.stages))
 
-    def _link(self, first: ReachedStage, second: ReachedStage) -> Link:
+    def _make_link(self, first: ReachedStage, second: ReachedStage) -> Link:
         ratio = divide_throughputs(second.throughput, first.throughput)
         has_interval = math.isfinite(ratio.high) and 0 < ratio.low <= ratio.value <= ratio.high
         conventions = dict.fromkeys(record.convention for record in second.records if record.convention)
@@ -79,7 +79,7 @@ class DeviceChain:
             high=ratio.high,
             law="lognormal" if has_interval and ratio.low < ratio.high else "exact",
             device=self.device,
-            verdict=_gravest([first.verdict, second.verdict]),
+            verdict=_gravest_of([first.verdict, second.verdict]),
             convention="; ".join(conventions) or None,
             n_from=1,
             n_to=1,
@@ -100,9 +100,9 @@ def find_chains(records: Sequence[Record]) -> list[DeviceChain]:
     chains = []
     for device in dict.fromkeys(record.device for record in records):
         usable = [record for record in records if record.device == device and _is_usable(record)]
-        dtype = next((dtype for dtype in _PREFERRED_DTYPES if _rated_products(usable, dtype)), None)
+        dtype = next((dtype for dtype in _PREFERRED_DTYPES if _find_rated_products(usable, dtype)), None)
         if dtype is not None:
-            rated = _rated_products(usable, dtype)[0]
+            rated = _find_rated_products(usable, dtype)[0]
             stages = _find_stages(rated, [record for record in usable if record.dtype == dtype])
             chains.append(DeviceChain(device, dtype, tuple(stages)))
     return chains
@@ -134,7 +134,7 @@ def is_trusted(record: Record) -> bool:
 
 def find_fastest_product(records: Sequence[Record]) -> Record | None:
     """The fastest matrix product, rated or not, of the trusted records, or of all if none is trusted."""
-    return _best([record for record in records if record.workload == "matmul" and _is_usable(record)])
+    return _find_best([record for record in records if record.workload == "matmul" and _is_usable(record)])
 
 
 def _is_usable(record: Record) -> bool:
@@ -146,7 +146,7 @@ def _is_usable(record: Record) -> bool:
     )
 
 
-def _rated_products(records: Sequence[Record], dtype: str) -> list[Record]:
+def _find_rated_products(records: Sequence[Record], dtype: str) -> list[Record]:
     return [
         record
         for record in records
@@ -160,43 +160,43 @@ def _find_stages(rated: Record, records: Sequence[Record]) -> list[ReachedStage]
     block = _find_block(records)
     found = [
         # A nominal that the user gave has no datasheet figure: the chain then goes on with the product.
-        _rating(Stage.NOMINAL, rated.nominal_tflops, rated.nominal_source),
-        _rating(Stage.DATASHEET, rated.datasheet_tflops, rated.datasheet_source),
-        *_best_products(products, block),
-        _model_products(products, block),
-        None if block is None else _measured_stage(Stage.BLOCK, block),
+        _make_rating(Stage.NOMINAL, rated.nominal_tflops, rated.nominal_source),
+        _make_rating(Stage.DATASHEET, rated.datasheet_tflops, rated.datasheet_source),
+        *_find_best_products(products, block),
+        _find_model_products(products, block),
+        None if block is None else _make_stage(Stage.BLOCK, block),
     ]
     return [stage for stage in found if stage is not None]
 
 
-def _rating(stage: Stage, tflops: float | None, source: Reason | None) -> ReachedStage | None:
+def _make_rating(stage: Stage, tflops: float | None, source: Reason | None) -> ReachedStage | None:
     if tflops is None:
         return None
     return ReachedStage(stage, Throughput(Interval(tflops, tflops, tflops)), str(source or ""), "clean")
 
 
-def _measured_stage(stage: Stage, record: Record) -> ReachedStage:
+def _make_stage(stage: Stage, record: Record) -> ReachedStage:
     return ReachedStage(stage, throughput_of(record), record.case, record.verdict, (record,))
 
 
-def _best_products(products: Sequence[Record], block: Record | None) -> list[ReachedStage]:
+def _find_best_products(products: Sequence[Record], block: Record | None) -> list[ReachedStage]:
     """The best burst product and the same one sustained; one stage if phases weren't measured apart.
 
     If only another product was measured sustained, the burst has no counterpart and is left out.
     """
-    burst = _best([record for record in products if record.phase == "burst"])
+    burst = _find_best([record for record in products if record.phase == "burst"])
     all_sustained = [record for record in products if record.phase == "sustained"]
     if burst is None and not all_sustained:
-        best = _best(products)
+        best = _find_best(products)
         assert best is not None  # a chain is made only where there is a product
-        return [_measured_stage(Stage.GEMM, best)]
+        return [_make_stage(Stage.GEMM, best)]
     same = [record for record in all_sustained if burst is not None and _is_same_work(record, burst)]
-    sustained = _best(_prefer_group_of(block, same or all_sustained))
+    sustained = _find_best(_prefer_group_of(block, same or all_sustained))
     found = []
     if burst is not None and (same or not all_sustained):
-        found.append(_measured_stage(Stage.GEMM_BURST, burst))
+        found.append(_make_stage(Stage.GEMM_BURST, burst))
     if sustained is not None:
-        found.append(_measured_stage(Stage.GEMM_SUSTAINED, sustained))
+        found.append(_make_stage(Stage.GEMM_SUSTAINED, sustained))
     return found
 
 
@@ -204,7 +204,7 @@ def _is_same_work(one: Record, other: Record) -> bool:
     return (one.shape, one.cache, one.backend) == (other.shape, other.cache, other.backend)
 
 
-def _best(products: Sequence[Record]) -> Record | None:
+def _find_best(products: Sequence[Record]) -> Record | None:
     return max(_prefer_trusted(products), key=lambda record: record.tflops or 0.0, default=None)
 
 
@@ -233,47 +233,47 @@ def _find_block(records: Sequence[Record]) -> Record | None:
     return max(_prefer_trusted(blocks), key=lambda record: record.flops or 0, default=None)
 
 
-def _model_products(products: Sequence[Record], block: Record | None) -> ReachedStage | None:
+def _find_model_products(products: Sequence[Record], block: Record | None) -> ReachedStage | None:
     """The products of the block's own model and length, each as often as one layer runs it, as one stage.
 
     None unless all of them were measured: their FLOPs then are those of the block's products.
     """
     if block is None:
         return None
-    size = _block_sizes(block)
+    size = _sizes_of(block)
     rows = size["batch"] * size["tokens"]
     same = [r for r in products if r.represents == block.represents and r.dimensions.get("m") == rows]
     records = _prefer_group_of(block, same)
-    times = [_times_in_layer(record) for record in records]
+    times = [_times_of(record) for record in records]
     flops = sum((record.flops or 0) * count for record, count in zip(records, times, strict=True))
-    if flops != _product_flops(block):
+    if flops != _product_flops_of(block):
         return None
     return ReachedStage(
         Stage.GEMM_MODEL,
         combine_throughputs(records, times),
         ", ".join(record.case for record in records),
-        _gravest([record.verdict for record in records]),
+        _gravest_of([record.verdict for record in records]),
         tuple(records),
     )
 
 
-def _block_sizes(block: Record) -> dict[str, int]:
+def _sizes_of(block: Record) -> dict[str, int]:
     """The sizes that a block's FLOPs follow from; `_find_block` takes only blocks that have them."""
     return {name: int(block.dimensions[name]) for name in _BLOCK_SIZES}
 
 
-def _times_in_layer(product: Record) -> int:
+def _times_of(product: Record) -> int:
     """How often one layer's forward pass runs a product of this shape."""
     times = product.dimensions.get("times", 1)
     return times if isinstance(times, int) else 1
 
 
-def _product_flops(block: Record) -> int:
+def _product_flops_of(block: Record) -> int:
     """FLOPs of the block's forward products: a third of all, less causal attention's 2·B·T²·H·Q."""
-    size = _block_sizes(block)
+    size = _sizes_of(block)
     attention = 2 * size["batch"] * size["tokens"] ** 2 * size["heads"] * size["head_dim"]
     return (block.flops or 0) // 3 - attention
 
 
-def _gravest(verdicts: Sequence[Verdict]) -> Verdict:
+def _gravest_of(verdicts: Sequence[Verdict]) -> Verdict:
     return min(verdicts, key=GRAVITY.index)

@@ -114,6 +114,28 @@ class Link:
         return {"from": self.from_.value, **row}
 
 
+@dataclass(frozen=True)
+class Chain:
+    """Successive links of a part, notes on them, and reasons why they don't say what is delivered."""
+
+    links: tuple[Link, ...]
+    notes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def delivers(self) -> bool:
+        """Whether a chain from nominal on says what is delivered: the ratio of two ratings doesn't."""
+        return len(self.links) > 1
+
+    @property
+    def devices(self) -> int | None:
+        """On how many devices that worked together the chain was measured; None if that isn't known."""
+        for link in reversed(self.links):
+            if link.to is Stage.SCALED:
+                return link.n_to
+        return 1
+
+
 def counts_otherwise(from_: Stage, to: Stage, convention: str | None) -> bool:
     """Whether a ratio depends on how FLOPs are counted, and its source counts otherwise than this chain.
 
@@ -172,11 +194,11 @@ def join_links(links: Sequence[Link]) -> tuple[Link, ...]:
 
 
 def _refuse(problem: str, before: Link, after: Link, begin: str) -> InputError:
-    spans = " and ".join(f"{each.span} ({_name(each)})" for each in (before, after))
+    spans = " and ".join(f"{each.span} ({_name_of(each)})" for each in (before, after))
     return InputError(
         f"a chain that {problem}", got=spans, expected=f"derates that follow one another: next from {begin}"
     )
 
 
-def _name(link: Link) -> str:
+def _name_of(link: Link) -> str:
     return link.id or link.run or ("rated" if link.from_ is Stage.NOMINAL else link.provenance)

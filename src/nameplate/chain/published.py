@@ -97,7 +97,7 @@ class _PublishedFile(FrozenModel):
 
 
 @cache
-def shipped_figures() -> tuple[Published, ...]:
+def load_published() -> tuple[Published, ...]:
     """Every shipped figure, in the file's order."""
     return parse_published(read_packaged("nameplate.chain", "published.toml"), "published.toml")
 
@@ -114,7 +114,7 @@ def parse_published(text: str, where: str) -> tuple[Published, ...]:
 
 def find_figure(name: str) -> Published:
     """The figure with that id. Raises InputError if there is none."""
-    figure = next((each for each in shipped_figures() if each.id == name), None)
+    figure = next((each for each in load_published() if each.id == name), None)
     if figure is None:
         raise InputError("no such published figure", got=name, expected="an id of published.toml")
     return figure
@@ -122,7 +122,7 @@ def find_figure(name: str) -> Published:
 
 def find_default_derate(part: str) -> Published | None:
     """The derate that prices a part's fleet where no run of the part is given; None if none is published."""
-    return next((each for each in shipped_figures() if each.unasked and each.serves(part)), None)
+    return next((each for each in load_published() if each.unasked and each.serves(part)), None)
 
 
 def find_best_gemm(part: str, dtype: str) -> Published | None:
@@ -133,7 +133,7 @@ def find_best_gemm(part: str, dtype: str) -> Published | None:
     names = (dtype, dtype.partition("_e")[0])
     found = [
         each
-        for each in shipped_figures()
+        for each in load_published()
         if each.quantity == "derate" and each.to is Stage.GEMM_SUSTAINED and each.from_ is Stage.DATASHEET
         if each.dtype in names and each.serves(part)
     ]

@@ -24,7 +24,7 @@ class Throughput:
 
 def throughput_of(record: Record) -> Throughput:
     """The throughput of one case. ValueError for a record that has none."""
-    return Throughput(_tflops(record), record.group, _flop_seconds([record], [1]))
+    return Throughput(_tflops_of(record), record.group, _flop_seconds_of([record], [1]))
 
 
 def combine_throughputs(records: Sequence[Record], times: Sequence[int]) -> Throughput:
@@ -33,9 +33,9 @@ def combine_throughputs(records: Sequence[Record], times: Sequence[int]) -> Thro
     ValueError for no records, and for one without a throughput.
     """
     weights = [(record.flops or 0) * count for record, count in zip(records, times, strict=True)]
-    mean = harmonic_mean([_tflops(record) for record in records], weights)
+    mean = harmonic_mean([_tflops_of(record) for record in records], weights)
     groups = {record.group for record in records}
-    return Throughput(mean, groups.pop() if len(groups) == 1 else None, _flop_seconds(records, times))
+    return Throughput(mean, groups.pop() if len(groups) == 1 else None, _flop_seconds_of(records, times))
 
 
 def divide_throughputs(one: Throughput, other: Throughput) -> Interval:
@@ -46,15 +46,15 @@ def divide_throughputs(one: Throughput, other: Throughput) -> Interval:
     return paired_ratio([other.flop_s[n] for n in common], [one.flop_s[n] for n in common])
 
 
-def _tflops(record: Record) -> Interval:
+def _tflops_of(record: Record) -> Interval:
     if record.tflops is None or record.tflops_low is None or record.tflops_high is None:
         raise ValueError(f"{record.case} has no throughput")
     return Interval(record.tflops, record.tflops_low, record.tflops_high)
 
 
-def _flop_seconds(records: Sequence[Record], times: Sequence[int]) -> dict[int, float]:
+def _flop_seconds_of(records: Sequence[Record], times: Sequence[int]) -> dict[int, float]:
     """Seconds a FLOP of all the work together, in each round that every record was drawn in."""
-    launch_s = [_launch_seconds(record) for record in records]
+    launch_s = [_launch_seconds_of(record) for record in records]
     flops = sum((record.flops or 0) * count for record, count in zip(records, times, strict=True))
     common = set.intersection(*map(set, launch_s)) if flops else set()
     return {
@@ -63,7 +63,7 @@ def _flop_seconds(records: Sequence[Record], times: Sequence[int]) -> dict[int, 
     }
 
 
-def _launch_seconds(record: Record) -> dict[int, float]:
+def _launch_seconds_of(record: Record) -> dict[int, float]:
     """Mean seconds a launch, by round."""
     elapsed_s: dict[int, float] = {}
     launches: dict[int, int] = {}

@@ -53,7 +53,7 @@ def find_inputs(part: Part, listed: Catalogue) -> dict[str, UsedInput]:
     if tdp is not None:
         inputs.append(_cite("tdp_w", "W", exact(tdp.value), tdp.source, part))
     if price is not None:
-        inputs.append(_cite("server_rmb", "RMB", price.uncertain, _source(price), part))
+        inputs.append(_cite("server_rmb", "RMB", price.uncertain, _source_of(price), part))
         inputs.append(_cite("cards_per_server", "cards", exact(price.cards_per_server), price.source, part))
     return {each.name: each for each in inputs}
 
@@ -66,10 +66,10 @@ def _use_assumption(entry: Assumption) -> UsedInput:
     # One that names parts is another input than the one for the rest, so it has draws of its own.
     draws_name = f"{entry.name} ({entry.parts[0]})" if entry.parts else entry.name
     unit = INPUTS[entry.name].unit
-    return UsedInput(entry.name, unit, entry.uncertain, entry.basis, _source(entry), draws_name)
+    return UsedInput(entry.name, unit, entry.uncertain, entry.basis, _source_of(entry), draws_name)
 
 
-def _source(entry: Assumption | Price) -> str:
+def _source_of(entry: Assumption | Price) -> str:
     source = f"{entry.source} ({entry.as_of})"
     return source if entry.note is None else f"{source}; {entry.note}"
 

@@ -21,7 +21,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.language import N_
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import bad_value, parse_toml, read_file, read_packaged, schema_of
-from nameplate.chain.published import shipped_figures
+from nameplate.chain.published import load_published
 from nameplate.chain.stage import Stage
 from nameplate.specs.registry import Registry, load_registry
 from nameplate.stats.uncertain import Law, Uncertain, with_spread
@@ -345,7 +345,7 @@ def _merge_assumptions(
 def _merge_derates(
     known: Sequence[AssumedDerate], given: Sequence[AssumedDerate], where: str
 ) -> tuple[AssumedDerate, ...]:
-    ids = {figure.id for figure in shipped_figures()} | {each.id for each in known}
+    ids = {figure.id for figure in load_published()} | {each.id for each in known}
     for each in given:
         if each.id in ids:
             raise bad_value(where, f"derate[{each.id}].id", each.id, "an id that no other derate has")

@@ -14,11 +14,11 @@ from pathlib import Path
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, ratio, stated
 from nameplate.base.language import N_, _
-from nameplate.chain.link import Link, Provenance, assume_link, join_links
-from nameplate.chain.published import Published, find_default_derate, shipped_figures
+from nameplate.chain.link import Chain, Link, Provenance, assume_link, join_links
+from nameplate.chain.published import Published, find_default_derate, load_published
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import AssumedDerate, Catalogue
-from nameplate.fleet.evidence import Evidence, GivenRun, read_given_run, why_unpriced
+from nameplate.fleet.evidence import GivenRun, read_given_run, why_unpriced
 from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.size import DTYPE, Size, card_tflops
 from nameplate.specs.part import Part, shorten
@@ -28,28 +28,6 @@ from nameplate.store.find import Results
 from nameplate.store.folder import Run
 
 Asked = str | Published | Link
-
-
-@dataclass(frozen=True)
-class Chain:
-    """A part's links from nominal on, notes on them, and reasons why none says what is delivered."""
-
-    links: tuple[Link, ...]
-    notes: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def delivers(self) -> bool:
-        """Whether it says what is delivered: a rating alone doesn't."""
-        return len(self.links) > 1
-
-    @property
-    def devices(self) -> int | None:
-        """On how many devices that worked together the chain was measured; None if that isn't known."""
-        for link in reversed(self.links):
-            if link.to is Stage.SCALED:
-                return link.n_to
-        return 1
 
 
 @dataclass(frozen=True)
@@ -75,7 +53,7 @@ class LinkChoice:
         asked = [link for link in self.asked if link.may_serve(part.id)]
         notes = [*(evidence.notes if evidence else ()), *self._note_unused(evidence, asked)]
         if not asked and evidence is None:
-            asked = self._default(part)
+            asked = self._find_default(part)
             notes += [_note_default(link, part) for link in asked]
         first = link_ratings(part) if is_rated else link_conflicting_ratings(part)
         links = (first, *(evidence.links if evidence else ()), *asked)
@@ -89,10 +67,10 @@ class LinkChoice:
             links = (*links, make_goodput_link(cards))
         notes += dict.fromkeys(filter(None, (_check_dtype(part, link.dtype) for link in links)))
         joined = join_links(links)
-        notes += [note for link in asked for note in _notes(link, part, cards, self.known)]
+        notes += [note for link in asked for note in _note_link(link, part, cards, self.known)]
         return Chain(joined, tuple(notes))
 
-    def _note_unused(self, evidence: Evidence | None, asked: Sequence[Link]) -> Iterator[str]:
+    def _note_unused(self, evidence: Chain | None, asked: Sequence[Link]) -> Iterator[str]:
         """What was given or asked for and isn't taken."""
         if self.given is not None and evidence is None:
             why = why_unpriced(self.given.run) or _("it is of another part")
@@ -101,11 +79,11 @@ class LinkChoice:
             ids = _(", ").join(str(each.id) for each in self.asked)
             yield _("{derates}: of another part, not used", derates=ids)
 
-    def _default(self, part: Part) -> list[Link]:
+    def _find_default(self, part: Part) -> list[Link]:
         """The link that a part has by default: one of the catalogue before a published one."""
         assumed, published = self.listed.default_derate(part.id), find_default_derate(part.id)
         if assumed is not None:
-            return [_link_entry(assumed)]
+            return [_link_assumed(assumed)]
         return [] if published is None else [published.as_link()]
 
 
@@ -141,16 +119,16 @@ def link_ratings(part: Part, dtype: str = DTYPE) -> Link:
         said = N_("datasheet {tflops}: {source}")
         more = _(said, tflops=stated(datasheet.value), source=datasheet.source)
         source = _("; ").join((source, more))
-    return _first_link(datasheet.value / nominal.value, dtype, "published", source, part)
+    return _make_first_link(datasheet.value / nominal.value, dtype, "published", source, part)
 
 
 def link_conflicting_ratings(part: Part) -> Link:
     """The first link of a part whose ratings conflict: a fleet of it is counted by its datasheet's figure."""
     why = _("assumed: {part} is counted by its datasheet, whose figures conflict", part=part.name)
-    return _first_link(1.0, DTYPE, "assumed", why, part)
+    return _make_first_link(1.0, DTYPE, "assumed", why, part)
 
 
-def _first_link(ratio: float, dtype: str, provenance: Provenance, source: str, part: Part) -> Link:
+def _make_first_link(ratio: float, dtype: str, provenance: Provenance, source: str, part: Part) -> Link:
     return Link(
         Stage.NOMINAL,
         Stage.DATASHEET,
@@ -182,9 +160,9 @@ def _read_link(asked: Asked, listed: Catalogue) -> Link:
     if "=" in asked:
         return _read_assumed(asked)
     entries = {each.id: each for each in listed.derate}
-    figures = {figure.id: figure for figure in shipped_figures()}
+    figures = {figure.id: figure for figure in load_published()}
     if asked in entries:
-        return _link_entry(entries[asked])
+        return _link_assumed(entries[asked])
     if asked in figures:
         return figures[asked].as_link()
     ids = [*entries, *(figure.id for figure in figures.values() if figure.quantity == "derate")]
@@ -208,7 +186,7 @@ def _read_assumed(written: str) -> Link:
     return assume_link(from_, to, read_uncertain(ratio, "--derate"), _("assumed: given by --derate"))
 
 
-def _link_entry(entry: AssumedDerate) -> Link:
+def _link_assumed(entry: AssumedDerate) -> Link:
     """A derate that a file of fleets assumes, as a link."""
     return assume_link(
         entry.from_,
@@ -269,7 +247,7 @@ def _check_dtype(part: Part, dtype: str) -> str | None:
     )
 
 
-def _notes(link: Link, part: Part, cards: int | None, known: Registry) -> list[str]:
+def _note_link(link: Link, part: Part, cards: int | None, known: Registry) -> list[str]:
     notes = []
     if link.law == "exact":
         notes.append(_("a point figure: no interval is known"))

@@ -32,8 +32,8 @@ def describe_delivered(cost: Cost) -> str | None:
         cards=count(round_up(TFLOPS_PER_EFLOPS / card_tflops)),
         tflops=stated(card_tflops),
         derate=ratio(cost.derate),
-        work=_work(cost.chain[-1]),
-        factors=_factors(cost.chain, part.datasheet[DTYPE].value),
+        work=_describe_work(cost.chain[-1]),
+        factors=_describe_factors(cost.chain, part.datasheet[DTYPE].value),
     )
     if cost.price is None or cost.rmb_per_delivered_eflops is None:
         return _("{said}; the price of its servers isn't known.", said=said)
@@ -90,7 +90,7 @@ def describe_range(estimate: Estimate, form: Callable[[float], str]) -> str:
     return "" if low == high else _(" (nine draws in ten: {low} to {high})", low=low, high=high)
 
 
-def _work(last: Link) -> str:
+def _describe_work(last: Link) -> str:
     """`published 8-GPU training of a 7B model`."""
     reached = _(last.to.work)
     if last.provenance in ("measured", "assumed", "modelled"):
@@ -104,11 +104,10 @@ def _work(last: Link) -> str:
     return _("published {training}", training=training)
 
 
-def _factors(chain: tuple[Link, ...], peak_tflops: float) -> str:
+def _describe_factors(chain: tuple[Link, ...], peak_tflops: float) -> str:
     """`A100: 0.642 of 312`: what each source's links leave, from the datasheet's figure on."""
-    ratios = [
-        (source, math.prod(link.value for link in links)) for source, links in groupby(chain[1:], key=_source)
-    ]
+    by_source = groupby(chain[1:], key=_name_source)
+    ratios = [(source, math.prod(link.value for link in links)) for source, links in by_source]
     said = _(", then ").join(_("{name}: {said}", name=source, said=ratio(each)) for source, each in ratios)
     peak = stated(peak_tflops)
     if len(ratios) == 1:
@@ -117,7 +116,7 @@ def _factors(chain: tuple[Link, ...], peak_tflops: float) -> str:
     return _("{shares}; together {all} of {peak}", shares=said, all=together, peak=peak)
 
 
-def _source(link: Link) -> str:
+def _name_source(link: Link) -> str:
     if link.provenance == "published":
         return shorten(link.device or "")
     return _("run {run}", run=link.run) if link.run else _(link.provenance)

@@ -20,7 +20,7 @@ from nameplate.chain.from_run import (
     find_slowest,
     is_trusted,
 )
-from nameplate.chain.link import Link
+from nameplate.chain.link import Chain
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.specs.part import Part
@@ -40,14 +40,6 @@ class NotPriced(InputError):
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The links of one device of a run, from datasheet on, and what a reader must know of them."""
-
-    links: tuple[Link, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class RunUse:
     """What became of a run that was given: its own figures in one line, and why they price nothing here."""
 
@@ -63,7 +55,7 @@ class GivenRun:
     """A run, and the evidence it gives for each part that it may price."""
 
     run: Run
-    evidence: Mapping[str, Evidence]
+    evidence: Mapping[str, Chain]  # part → its links from datasheet on
 
     def use_for(self, parts: Sequence[Part]) -> RunUse:
         """What became of it for a fleet of these parts."""
@@ -125,8 +117,8 @@ def describe_run(run: Run) -> str:
     )
 
 
-def find_evidence(run: Run, part: Part) -> Evidence:
-    """The links of `part` that the run offers: those of its slowest device, whose pace a job on all has.
+def find_evidence(run: Run, part: Part) -> Chain:
+    """The links of `part` from datasheet on: those of the run's slowest device, whose pace a job on all has.
 
     Raises NotPriced, with what to run, if no trusted record makes a link, and if the run was measured against
     another datasheet figure than the registry's.
@@ -140,11 +132,11 @@ def find_evidence(run: Run, part: Part) -> Evidence:
     ]
     slowest = find_slowest(chains)
     if slowest is None:
-        raise _none_trusted(run, records)
+        raise _refuse_untrusted(run, records)
     mine = [record for record in records if record.device == slowest.device]
     _check_datasheet(run, part, mine, slowest.dtype)
     links = tuple(replace(link, run=run.id, scope=_("1 device")) for link in slowest.links()[1:])
-    return Evidence(links, tuple(_notes(run, entries, chains, slowest, records)))
+    return Chain(links, tuple(_note_run(run, entries, chains, slowest, records)))
 
 
 def _records_of(entry: DeviceEntry, records: Sequence[Record]) -> list[Record]:
@@ -164,7 +156,7 @@ def _check_datasheet(run: Run, part: Part, records: Sequence[Record], dtype: str
         )
 
 
-def _none_trusted(run: Run, records: Sequence[Record]) -> NotPriced:
+def _refuse_untrusted(run: Run, records: Sequence[Record]) -> NotPriced:
     found = _count_verdicts(record for record in records if not is_trusted(record))
     device = run.manifest.options.device
     again = f"bench run {run.manifest.suite}" + (f" --device {device}" if device != "auto" else "")
@@ -184,7 +176,7 @@ def _count_verdicts(records: Iterable[Record]) -> str:
     )
 
 
-def _notes(
+def _note_run(
     run: Run,
     entries: Sequence[DeviceEntry],
     chains: Sequence[DeviceChain],

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count
-from nameplate.chain.link import Link
+from nameplate.chain.link import Chain, Link
 from nameplate.fleet.assumptions import UsedInput, find_inputs
 from nameplate.fleet.catalogues import Catalogue
-from nameplate.fleet.chains import Chain
 from nameplate.fleet.outputs import OUTPUTS, compute, inputs_of, z_of_slowest
 from nameplate.specs.part import Part
 from nameplate.stats.uncertain import Draws, Number, Uncertain

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from nameplate.base.formatting import figure, stated
 from nameplate.base.language import N_, _
-from nameplate.chain.link import Link
+from nameplate.chain.link import Chain, Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import adjust_catalogue
 from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
-from nameplate.fleet.chains import Asked, Chain, LinkChoice, choose_links
+from nameplate.fleet.chains import Asked, LinkChoice, choose_links
 from nameplate.fleet.evidence import RunUse
 from nameplate.fleet.montecarlo import (
     DRAWS,

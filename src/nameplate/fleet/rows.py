@@ -44,9 +44,9 @@ def cost_row(cost: Cost) -> dict[str, Any]:
         "cards": size.cards,
         "servers": cost.servers,
         "servers_with_spares": cost.servers_with_spares,
-        **columns("nominal_eflops", _exact(size.nominal_eflops)),
+        **columns("nominal_eflops", _as_estimate(size.nominal_eflops)),
         "derate": cost.derate,
-        **{key: each for name in OUTPUTS for key, each in columns(name, _output(cost, name)).items()},
+        **{key: each for name in OUTPUTS for key, each in columns(name, _estimate_of(cost, name)).items()},
         "capex_whole_servers_rmb": cost.capex_whole_servers_rmb,
         "full_capex_whole_servers_rmb": cost.full_capex_whole_servers_rmb,
         "reaches": cost.reaches and cost.reaches.value,
@@ -78,14 +78,14 @@ def columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     return dict(zip(names, (estimate.value, estimate.p5, estimate.p50, estimate.p95), strict=True))
 
 
-def _output(cost: Cost, name: str) -> Estimate | None:
+def _estimate_of(cost: Cost, name: str) -> Estimate | None:
     estimate = cost.estimates.get(name)
     if estimate is None and name == "cards_exact":  # counted cards are known, whatever their part
-        return _exact(cost.size.cards_exact)
+        return _as_estimate(cost.size.cards_exact)
     return estimate
 
 
-def _exact(value: float | None) -> Estimate | None:
+def _as_estimate(value: float | None) -> Estimate | None:
     return None if value is None else exact_estimate(value)
 
 
@@ -97,10 +97,10 @@ def frame(rows: Catalogue | Iterable[Cost | Fleet | ChainCheck]) -> pandas.DataF
     import pandas
 
     fleets = rows.fleet if isinstance(rows, Catalogue) else rows
-    return pandas.DataFrame([_row(each) for each in fleets])
+    return pandas.DataFrame([_row_of(each) for each in fleets])
 
 
-def _row(each: Cost | Fleet | ChainCheck) -> dict[str, Any]:
+def _row_of(each: Cost | Fleet | ChainCheck) -> dict[str, Any]:
     if isinstance(each, Fleet):
         return each.model_dump(mode="json")
     return cost_row(each) if isinstance(each, Cost) else each.as_json()
