@@ -42,7 +42,7 @@ def recorded(base, new):
         (("pytest-benchmark/base.json", "pytest-benchmark/slower.json"), 1, {"slower": 1, "ambiguous": 1}),
     ],
 )
-def test_recorded_pairs_get_the_right_word_and_exit_status(bench, pair, status, words):
+def test_recorded_pairs_get_the_right_outcome_and_exit_status(bench, pair, status, words):
     result = bench(*recorded(*pair), "--json")
     assert result.status == status
     summary = json.loads(result.out)["summary"]
@@ -101,7 +101,7 @@ def test_runs_are_found_by_their_id(bench):
     assert "of 3 cases" in result.out
 
 
-def test_the_flags_are_the_words_of_the_function(bench):
+def test_the_flags_are_the_parameters_of_the_function(bench):
     pair = recorded("base", "slower")
     flags = ("--threshold", 0.05, "--by", "achieved", "--only", "mat*", "--restart-spread", 0.02)
     mine = json.loads(bench(*pair, *flags, "--json").out)

@@ -43,7 +43,7 @@ def make(tmp_path):
     return made
 
 
-def words(found):
+def outcomes(found):
     return {row.case: row.outcome for row in found.rows}
 
 
@@ -57,13 +57,13 @@ def row_of(found, case=PRODUCT):
 
 def test_runs_of_one_thing_are_the_same():
     found = compare(BASE, RECORDED / "same")
-    assert words(found) == {PRODUCT: "same", BLOCK: "same", COPY: "same"}
+    assert outcomes(found) == {PRODUCT: "same", BLOCK: "same", COPY: "same"}
     assert (found.exit_status, found.slower, found.broken) == (0, [], [])
 
 
 def test_three_per_cent_slower_is_found_and_nothing_else():
     found = compare(BASE, RECORDED / "slower")
-    assert words(found) == {PRODUCT: "slower", BLOCK: "same", COPY: "same"}
+    assert outcomes(found) == {PRODUCT: "slower", BLOCK: "same", COPY: "same"}
     assert found.exit_status == 1
     ratio = row_of(found).ratio
     assert ratio.low < 0.97 < ratio.high < 1 - found.options.threshold
@@ -71,7 +71,7 @@ def test_three_per_cent_slower_is_found_and_nothing_else():
 
 def test_the_other_way_round_it_is_faster_and_that_is_no_failure():
     found = compare(RECORDED / "slower", BASE)
-    assert words(found)[PRODUCT] == "faster"
+    assert outcomes(found)[PRODUCT] == "faster"
     assert found.exit_status == 0
     assert row_of(found).ratio.value == pytest.approx(
         1 / row_of(compare(BASE, RECORDED / "slower")).ratio.value
@@ -80,7 +80,7 @@ def test_the_other_way_round_it_is_faster_and_that_is_no_failure():
 
 def test_single_runs_of_a_loud_hour_are_ambiguous_and_say_what_would_tell():
     found = compare(RECORDED / "noisy-base", RECORDED / "noisy-new")
-    assert set(words(found).values()) == {"ambiguous"}
+    assert set(outcomes(found).values()) == {"ambiguous"}
     assert found.exit_status == 0
     assert str(row_of(found).reason) == "base is contended, unstable: fewer than 3 runs can't decide"
     # 7 % slower, and an interval that alone would say so.
@@ -89,7 +89,7 @@ def test_single_runs_of_a_loud_hour_are_ambiguous_and_say_what_would_tell():
 
 def test_single_clean_runs_say_how_many_would_tell():
     found = compare(RECORDED / "quiet-base", RECORDED / "quiet-new")
-    assert set(words(found).values()) == {"ambiguous"}
+    assert set(outcomes(found).values()) == {"ambiguous"}
     assert row_of(found).scatter == "allowed for"
     assert (
         str(row_of(found).reason)
@@ -110,8 +110,8 @@ def test_a_single_run_beside_a_baseline_of_several_scatters_as_those_do():
 
 def test_what_counts_flops_otherwise_is_incomparable_and_the_rest_is_compared():
     found = compare(BASE, RECORDED / "convention")
-    assert words(found)[BLOCK] == "incomparable"
-    assert words(found)[COPY] == "same"
+    assert outcomes(found)[BLOCK] == "incomparable"
+    assert outcomes(found)[COPY] == "same"
     assert str(row_of(found, BLOCK).reason).startswith("the work differs: base Megatron: 4,500,000,000 FLOP")
     assert "new Megatron, causal attention in full: " in str(row_of(found, BLOCK).reason)
     assert found.exit_status == 0
@@ -119,7 +119,7 @@ def test_what_counts_flops_otherwise_is_incomparable_and_the_rest_is_compared():
 
 def test_a_case_that_fails_in_new_is_missing_and_the_status_is_3():
     found = compare(BASE, RECORDED / "broken")
-    assert words(found)[BLOCK] == "missing"
+    assert outcomes(found)[BLOCK] == "missing"
     assert str(row_of(found, BLOCK).reason) == "failed: RuntimeError: no memory"
     assert [row.case for row in found.broken] == [BLOCK]
     assert found.exit_status == 3
@@ -170,7 +170,7 @@ def test_what_can_not_be_compared_is_refused_in_a_sentence(new, what, got, expec
 
 def test_a_regression_wins_over_what_is_missing(make):
     found = compare(BASE, make("new", runs=5, speed={PRODUCT: 0.9}, cases=(PRODUCT, COPY)))
-    assert words(found)[BLOCK] == "missing"
+    assert outcomes(found)[BLOCK] == "missing"
     assert str(row_of(found, BLOCK).reason) == "only base has this case"
     assert found.exit_status == 1
 
@@ -207,14 +207,14 @@ def test_a_wrong_result_in_one_run_of_several_is_enough(make):
 
 def test_a_case_that_only_new_has_is_listed(make):
     found = compare(make("old", runs=3, cases=(PRODUCT,)), BASE)
-    assert words(found) == {PRODUCT: "same", BLOCK: "added", COPY: "added"}
+    assert outcomes(found) == {PRODUCT: "same", BLOCK: "added", COPY: "added"}
     assert str(row_of(found, COPY).reason) == "only new has this case"
     assert found.exit_status == 0
 
 
 def test_a_case_that_neither_side_could_measure_is_nobodys_news(make):
     sides = [make(name, runs=3, changes={BLOCK: MAKER.FAILED}) for name in ("old", "new")]
-    assert BLOCK not in words(compare(*sides))
+    assert BLOCK not in outcomes(compare(*sides))
 
 
 def test_where_nothing_is_left_to_compare_the_reason_is_the_answer(make):
@@ -232,7 +232,7 @@ def test_runs_of_two_suites_have_nothing_in_common(make):
 
 
 def test_only_takes_the_cases_that_match_and_refuses_a_glob_that_matches_none():
-    assert set(words(compare(BASE, RECORDED / "slower", only="memory/*"))) == {COPY}
+    assert set(outcomes(compare(BASE, RECORDED / "slower", only="memory/*"))) == {COPY}
     with pytest.raises(
         InputError, match=r"--only: no case that is in both matches; got 'x\*'; expected a glob"
     ):
@@ -251,17 +251,17 @@ def test_an_unknown_basis_is_refused():
         compare(BASE, BASE, by="median")
 
 
-def test_the_margin_decides_the_word():
+def test_the_margin_decides_the_outcome():
     new = RECORDED / "slower"
-    assert words(compare(BASE, new, threshold=0.05))[PRODUCT] == "same"
-    assert words(compare(BASE, new, threshold=0.03))[PRODUCT] == "ambiguous"
+    assert outcomes(compare(BASE, new, threshold=0.05))[PRODUCT] == "same"
+    assert outcomes(compare(BASE, new, threshold=0.03))[PRODUCT] == "ambiguous"
     assert str(row_of(compare(BASE, new, threshold=0.03)).reason) == "the ratio is at the threshold"
 
 
 def test_a_spread_of_ones_own_is_allowed_for_instead():
     sides = RECORDED / "quiet-base", RECORDED / "quiet-new"
     found = compare(*sides, restart_spread=0.001)
-    assert words(found) == {PRODUCT: "same", BLOCK: "same", COPY: "same"}
+    assert outcomes(found) == {PRODUCT: "same", BLOCK: "same", COPY: "same"}
     assert found.restart_spreads == ()
     assert row_of(compare(*sides)).ratio.high > row_of(found).ratio.high
 
@@ -290,17 +290,14 @@ def test_where_the_probes_library_differs_the_probe_would_hide_what_changed():
     found = compare(BASE, RECORDED / "other-torch")
     row = row_of(found)
     assert (row.metric, row.outcome) == ("achieved", "faster")
-    assert (
-        str(row.reason)
-        == "the probe itself runs on the part that differs, so throughput is compared as it is"
-    )
+    assert str(row.reason) == "the probe depends on a setting that differs, so throughput itself is compared"
     by_probe = compare(BASE, RECORDED / "other-torch", by="normalized")
     assert row_of(by_probe).metric == "normalized"
     assert [(each.what, each.base, each.new) for each in found.differences] == [("torch", "2.13.0", "2.14.0")]
 
 
 def test_by_throughput_the_machine_s_own_moves_hide_three_per_cent():
-    assert words(compare(BASE, RECORDED / "slower", by="achieved"))[PRODUCT] == "ambiguous"
+    assert outcomes(compare(BASE, RECORDED / "slower", by="achieved"))[PRODUCT] == "ambiguous"
 
 
 def test_two_parts_are_compared_by_efficiency_where_that_is_asked(make):

@@ -128,5 +128,5 @@ def test_of_many_cases_all_intervals_hold_together_in_95_of_100_comparisons(case
         (0.5, 2.0, "ambiguous"),
     ],
 )
-def test_a_word_is_what_the_whole_interval_supports(low, high, said):
+def test_an_outcome_is_what_the_whole_interval_supports(low, high, said):
     assert classify(Interval(math.sqrt(low * high), low, high), 0.015) == said

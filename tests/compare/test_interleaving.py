@@ -1,4 +1,4 @@
-"""Two sides measured in turn: how often the word is right, when it stops, what becomes of a run that breaks.
+"""Two sides measured in turn: how often the outcome is right, when it stops, runs that break off.
 
 The replays feed the real decision with runs as restarts of a process scatter: as `bench selftest --repeat`
 found them (docs/method.md), as the engine measures simulated devices, and, where pairs were recorded on a
@@ -60,7 +60,7 @@ def restarts(seed, change=1.0, sd=RESTART, cases=CASES):
 
 
 def decided(measure, seed, **changes):
-    """The words of one try, by case, and how many pairs they took."""
+    """The outcomes of one try, by case, and how many pairs they took."""
     pairs = changes.pop("pairs", PAIRS)
     found = take_turns(measure, ("a", "b"), CompareOptions(**changes), pairs=pairs, seed=seed)
     return {row.case: row.outcome for row in found.rows}, len(found.base.runs)
@@ -70,38 +70,40 @@ def tries(measured, number=TRIES, **changes):
     return [decided(measured(seed), seed, **changes)[0] for seed in range(number)]
 
 
-# ---- how often the word is right ----
+# ---- how often the outcome is right ----
 
 
 @pytest.mark.stat
 def test_two_identical_ones_are_the_same_in_95_of_100_tries_and_never_slower():
     found = tries(restarts)
-    assert sum(set(words.values()) == {"same"} for words in found) >= 95
-    assert not [words for words in found if {"slower", "faster"} & set(words.values())]
+    assert sum(set(outcomes.values()) == {"same"} for outcomes in found) >= 95
+    assert not [outcomes for outcomes in found if {"slower", "faster"} & set(outcomes.values())]
 
 
 @pytest.mark.stat
-@pytest.mark.parametrize(("change", "word"), [(0.97, "slower"), (1 / 0.97, "faster")])
-def test_a_change_of_three_per_cent_is_found_in_95_of_100_tries_and_never_taken_for_another(change, word):
+@pytest.mark.parametrize(("change", "outcome"), [(0.97, "slower"), (1 / 0.97, "faster")])
+def test_a_change_of_three_per_cent_is_found_in_95_of_100_tries_and_never_taken_for_another(change, outcome):
     found = tries(lambda seed: restarts(seed, change))
-    counts = Counter(words["product"] for words in found)
-    assert counts[word] >= 95
-    assert set(counts) <= {word, "ambiguous"}
-    assert not [words for words in found if {words["block"], words["layer"]} & {"slower", "faster"}]
+    counts = Counter(outcomes["product"] for outcomes in found)
+    assert counts[outcome] >= 95
+    assert set(counts) <= {outcome, "ambiguous"}
+    assert not [
+        outcomes for outcomes in found if {outcomes["block"], outcomes["layer"]} & {"slower", "faster"}
+    ]
 
 
 @pytest.mark.stat
 @pytest.mark.parametrize("change", [0.985, pytest.param(1.015, marks=pytest.mark.long)])
 def test_at_the_margin_itself_it_is_seldom_said_to_be_beyond(change):
     """There looking again and again costs most."""
-    found = Counter(words["product"] for words in tries(lambda seed: restarts(seed, change)))
+    found = Counter(outcomes["product"] for outcomes in tries(lambda seed: restarts(seed, change)))
     assert found["slower"] + found["faster"] <= 5
 
 
 @pytest.mark.stat
 def test_without_the_probe_next_to_nothing_is_decided_and_next_to_nothing_wrong():
     """Pairs scatter by 22 % then, beside which the margin is nothing: hence what looks share."""
-    found = Counter(words["product"] for words in tries(restarts, by="achieved"))
+    found = Counter(outcomes["product"] for outcomes in tries(restarts, by="achieved"))
     assert found["ambiguous"] >= 95
 
 
@@ -118,7 +120,7 @@ def test_modes_that_a_process_keeps_are_never_taken_for_a_change():
 
         return measure
 
-    found = Counter(words["product"] for words in tries(measured))
+    found = Counter(outcomes["product"] for outcomes in tries(measured))
     assert found["ambiguous"] >= 95
 
 
@@ -144,12 +146,14 @@ def engine(make_run):
 
 @pytest.mark.stat
 @pytest.mark.parametrize(
-    ("change", "word"), [pytest.param(1.0, "same", marks=pytest.mark.long), (0.97, "slower")]
+    ("change", "outcome"), [pytest.param(1.0, "same", marks=pytest.mark.long), (0.97, "slower")]
 )
-def test_so_it_is_with_records_of_the_real_engine(engine, change, word):
-    found = Counter(next(iter(words.values())) for words in tries(lambda seed: engine(seed, change), 10))
-    assert found[word] >= 9
-    assert set(found) <= {word, "ambiguous"}
+def test_so_it_is_with_records_of_the_real_engine(engine, change, outcome):
+    found = Counter(
+        next(iter(outcomes.values())) for outcomes in tries(lambda seed: engine(seed, change), 10)
+    )
+    assert found[outcome] >= 9
+    assert set(found) <= {outcome, "ambiguous"}
 
 
 def replayed(document, seed, change=1.0):
@@ -179,20 +183,20 @@ def record(measure, pairs=40):
     return json.loads(json.dumps(found.as_json()))
 
 
-def right(document, change, word):
-    """In how many tries each case that can be told at all got this word, and whether one got the opposite."""
+def right(document, change, outcome):
+    """In how many tries each case got this outcome, and the tries in which a case got the opposite one."""
     found = [decided(replayed(document, seed, change), seed)[0] for seed in range(TRIES)]
-    by_case = {case: Counter(words[case] for words in found) for case in found[0]}
-    opposite = {"same": {"slower", "faster"}, "slower": {"same", "faster"}}[word]
-    return {case: counts[word] for case, counts in by_case.items()}, [
+    by_case = {case: Counter(outcomes[case] for outcomes in found) for case in found[0]}
+    opposite = {"same": {"slower", "faster"}, "slower": {"same", "faster"}}[outcome]
+    return {case: counts[outcome] for case, counts in by_case.items()}, [
         case for case, counts in by_case.items() if opposite & set(counts)
     ]
 
 
 @pytest.mark.stat
-@pytest.mark.parametrize(("change", "word"), [(1.0, "same"), (0.97, "slower")])
-def test_recorded_pairs_can_be_drawn_again(change, word):
-    counts, opposite = right(record(restarts(5)), change, word)
+@pytest.mark.parametrize(("change", "outcome"), [(1.0, "same"), (0.97, "slower")])
+def test_recorded_pairs_can_be_drawn_again(change, outcome):
+    counts, opposite = right(record(restarts(5)), change, outcome)
     assert set(counts) == set(CASES)
     assert min(counts.values()) >= 95
     assert opposite == []
@@ -206,19 +210,19 @@ def scatter(document, case):
 
 # What 60 pairs can still tell 1.5 % by, for one case; docs/compare.md has the table behind it.
 QUIET = 0.022
-WORDS_OF = [(1.0, "same"), (0.97, "slower"), (0.9, "slower")]
+OUTCOMES_OF = [(1.0, "same"), (0.97, "slower"), (0.9, "slower")]
 
 
 @pytest.mark.stat
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-@pytest.mark.parametrize(("change", "word"), WORDS_OF)
-def test_pairs_recorded_on_a_machine_get_no_wrong_word_and_where_that_can_be_told_the_right_one(
-    path, change, word
+@pytest.mark.parametrize(("change", "outcome"), OUTCOMES_OF)
+def test_pairs_recorded_on_a_machine_get_no_wrong_outcome_and_where_that_can_be_told_the_right_one(
+    path, change, outcome
 ):
-    """A machine may be too loud for 3 %: the word is then `ambiguous`, and 10 % are found all the same."""
+    """A machine may be too loud for 3 %: the outcome is then `ambiguous`, and 10 % are found all the same."""
     document = json.loads(path.read_text())
     by_probe = {pair["case"] for pair in document["pairs"] if pair["basis"] == "normalized"}
-    counts, opposite = right(document, change, word)
+    counts, opposite = right(document, change, outcome)
     assert by_probe
     assert opposite == []
     told = {case for case in by_probe if scatter(document, case) <= QUIET or change == 0.9}
@@ -265,14 +269,14 @@ def test_the_same_seed_draws_the_same_order():
 
 
 def test_it_stops_when_every_case_is_decided_and_not_before_five_pairs():
-    words, pairs = decided(restarts(1, sd=1e-4), 1)
-    assert set(words.values()) == {"same"}
+    outcomes, pairs = decided(restarts(1, sd=1e-4), 1)
+    assert set(outcomes.values()) == {"same"}
     assert pairs == FEWEST_PAIRS
 
 
 def test_what_is_too_noisy_to_be_decided_keeps_nobody_waiting():
-    words, pairs = decided(restarts(2, sd=0.2), 2)
-    assert set(words.values()) == {"ambiguous"}
+    outcomes, pairs = decided(restarts(2, sd=0.2), 2)
+    assert set(outcomes.values()) == {"ambiguous"}
     assert pairs < 20
 
 
@@ -280,13 +284,13 @@ def test_what_is_too_noisy_to_be_decided_keeps_nobody_waiting():
 def test_a_large_change_in_much_noise_is_waited_for():
     """30 % slower, with a scatter of 20 %: at the third look many might be given up, for all that noise."""
     found = [decided(restarts(seed, 0.7, sd=0.2, cases=("product",)), seed) for seed in range(20)]
-    assert Counter(words["product"] for words, _ in found)["slower"] >= 19
+    assert Counter(outcomes["product"] for outcomes, _ in found)["slower"] >= 19
     assert max(pairs for _, pairs in found) > plan_looks(FEWEST_PAIRS, PAIRS)[2]
 
 
 def test_what_lies_at_the_margin_takes_all_the_pairs_and_stays_ambiguous():
-    words, pairs = decided(restarts(4, 0.985, cases=("product",)), 4, pairs=15)
-    assert (words, pairs) == ({"product": "ambiguous"}, 15)
+    outcomes, pairs = decided(restarts(4, 0.985, cases=("product",)), 4, pairs=15)
+    assert (outcomes, pairs) == ({"product": "ambiguous"}, 15)
 
 
 def test_a_case_that_new_gets_wrong_ends_it_where_it_is_the_only_one():
@@ -430,8 +434,8 @@ def test_commits_are_checked_out_measured_in_turn_and_compared(commits):
     results = commits(old=(1.0, None), new=(0.97, None))
     said = []
     found = interleave("old", "new", results=results, only="*", budget=2.5, watch=said.append)
-    words = {row.case.split("/")[0]: row.outcome for row in found.rows}
-    assert words == {"matmul": "slower", "transformer_block": "slower", "memory": "same"}
+    outcomes = {row.case.split("/")[0]: row.outcome for row in found.rows}
+    assert outcomes == {"matmul": "slower", "transformer_block": "slower", "memory": "same"}
     assert found.base.name.startswith("old (")
     (folder,) = results.iterdir()
     assert said[0] == f"the runs are kept in {folder}"

@@ -31,13 +31,13 @@ def write(tmp_path):
     return written
 
 
-def words(found):
+def outcomes(found):
     return {row.case: row.outcome for row in found.rows}
 
 
 def test_files_of_any_project_are_compared_by_mean_time():
     found = compare(RECORDED / "base.json", RECORDED / "slower.json")
-    assert words(found) == {SUM: "slower", SORTED: "ambiguous"}
+    assert outcomes(found) == {SUM: "slower", SORTED: "ambiguous"}
     assert found.exit_status == 1
     base, new = (
         json.loads((RECORDED / name).read_text())["benchmarks"][0] for name in ("base.json", "slower.json")
@@ -57,14 +57,14 @@ def test_folders_of_files_show_their_own_scatter(write):
         write(f"base/{number}.json", mean)
         write(f"new/{number}.json", 1.03 * mean)
     found = compare(write("base/4.json").parent, write("new/4.json", 1.03).parent)
-    assert words(found) == {SUM: "slower", SORTED: "slower"}
+    assert outcomes(found) == {SUM: "slower", SORTED: "slower"}
     assert found.rows[0].base_runs == 5
 
 
 def test_a_benchmark_that_new_lacks_is_missing(write):
     data = json.loads((RECORDED / "base.json").read_text())
     found = compare(RECORDED / "base.json", write("new.json", benchmarks=data["benchmarks"][:1]))
-    assert words(found)[SORTED] == "missing"
+    assert outcomes(found)[SORTED] == "missing"
     assert found.exit_status == 3
 
 

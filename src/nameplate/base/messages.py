@@ -264,7 +264,7 @@ TEMPLATES: Mapping[str, str] = {
     "runs_would_tell": N_("about {count} runs on each side would decide"),
     "no_pairs_would_tell": N_("no reasonable number of pairs would decide"),
     "no_runs_would_tell": N_("no reasonable number of runs on each side would decide"),
-    "probe_differs": N_("the probe itself runs on the part that differs, so throughput is compared as it is"),
+    "probe_differs": N_("the probe depends on a setting that differs, so throughput itself is compared"),
     "clocks_differ": N_("the clocks differ: {base_mhz:,.0f} and {new_mhz:,.0f} MHz"),
     # fleet/: why a run prices no fleet
     "no_product_admitted": N_("no record of this run is trusted enough to price a fleet"),

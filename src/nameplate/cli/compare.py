@@ -36,7 +36,7 @@ def compare(
     ] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Smaller changes are the same; 0.02 is 2 %. [default: 0.015]"),
+        typer.Option(metavar="X", help="Smaller changes count as the same; a fraction. [default: 0.015]"),
     ] = None,
     by: Annotated[
         str | None,

@@ -57,7 +57,7 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help=f"{_RUN.capitalize()
 RunNames = Annotated[list[str] | None, typer.Argument(metavar="RUN", help=f"Each {_RUN}. [default: latest]")]
 PricingRun = Annotated[
     str | None,
-    typer.Option("--run", metavar="RUN", help=f"Use the derate that this run measured: {_RUN}."),
+    typer.Option("--run", metavar="RUN", help=f"Use the derate that this run measured for its part: {_RUN}."),
 ]
 DEVICE = typer.Option(
     "--device",
@@ -70,7 +70,9 @@ Only = Annotated[
 ]
 Budget = Annotated[
     float | None,
-    typer.Option("--budget", metavar="SECONDS", help="Time to measure for. [default: the suite's]"),
+    typer.Option(
+        "--budget", metavar="SECONDS", help="Time to measure for. [default: the suite's or the test's own]"
+    ),
 ]
 OUTPUT = typer.Option(
     "-o", "--output", metavar="FILE", help="The file to write; its suffix selects the format."
