@@ -167,7 +167,7 @@ def test_hovering_a_bar_tells_its_figures_as_the_table_has_them(show, pages):
     bars = shown.chart("efficiency").locator("[aria-roledescription=bar]")
     assert shown.hovered(bars.first) == {
         "case": "matmul bf16 8192x8192x8192 burst",
-        "kind": "may be believed",
+        "kind": "trusted",
         "achieved ÷ nominal": "85.9%",
         "95 % interval": "85.1% … 86.8%",
     }
