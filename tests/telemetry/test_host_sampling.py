@@ -200,7 +200,8 @@ def test_rows_come_by_themselves_some_ten_a_second():
     at_s = [row.at_s for row in rows]
     assert 3 <= len(rows) <= (after_s - before_s) * 10 + 2
     assert at_s == sorted(set(at_s))
-    assert before_s < at_s[0] < at_s[-1] < after_s < later[0].at_s
+    assert before_s < at_s[0] < at_s[-1] < after_s
+    assert at_s[-1] < later[0].at_s  # a row may come between the answer and `after_s`
     if sys.platform == "linux":
         busy_cpu_s = [row.busy_cpu_s for row in (*rows, *later)]
         assert busy_cpu_s == sorted(busy_cpu_s)
