@@ -222,11 +222,13 @@ def test_a_bigger_budget_never_delivers_less(one, other):
 
 @pytest.mark.parametrize("much", [0, -1.0, math.nan, math.inf, True])
 def test_a_need_that_is_none_is_refused(much):
-    with pytest.raises(InputError, match=r"not a need; got .*; expected delivered EFLOPS above 0"):
+    with pytest.raises(
+        InputError, match=r"not an amount of EFLOPS; got .*; expected delivered EFLOPS above 0"
+    ):
         need(much, A800)
 
 
 @pytest.mark.parametrize("budget", [0, -1, math.nan, math.inf, True, 1e20])
 def test_a_budget_that_is_none_is_refused(budget):
-    with pytest.raises(InputError, match=r"--budget-rmb: not a budget; got .*; expected RMB above 0"):
+    with pytest.raises(InputError, match=r"--budget-rmb: not a usable budget; got .*; expected RMB above 0"):
         bought(budget)

@@ -186,8 +186,11 @@ def test_the_flops_are_the_product_of_what_they_follow_from(parameters, hours, c
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"hours": None}, "--hours, --clips: how much data?; got 'neither'; expected one of the two"),
-        ({"clips": 5}, "--hours, --clips: how much data?; got 'both'"),
+        (
+            {"hours": None},
+            "--hours, --clips: hours or clips?; got 'neither'; expected one of the two",
+        ),
+        ({"clips": 5}, "--hours, --clips: hours or clips?; got 'both'"),
         ({"every_days": 0}, "--every-days: not a time between runs; got 0; expected days from 0.001"),
         ({"every_days": math.nan}, "--every-days: not a time between runs; got nan"),
         ({"hours": "nan"}, "--hours: not a number, nor a range of them; got 'nan'"),
@@ -199,7 +202,7 @@ def test_the_flops_are_the_product_of_what_they_follow_from(parameters, hours, c
         ({"fleet": "nio"}, "a fleet and a part at once; got '--fleet nio and --part nvidia-a800-sxm4-80gb'"),
         ({"part": (), "fleet": "byd"}, "no such fleet; got 'byd'"),
         ({"part": "nvidia-a801"}, "isn't the name of a part in the registry"),
-        ({"hours": 1e18, "cameras": 1e18}, "--eflops: not a need"),
+        ({"hours": 1e18, "cameras": 1e18}, "--eflops: not an amount of EFLOPS"),
     ],
 )
 def test_unusable_input_is_one_sentence(options, sentence):

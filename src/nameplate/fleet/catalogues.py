@@ -110,7 +110,7 @@ class Fleet(FrozenModel):
         return self
 
 
-class Spreading(FrozenModel):
+class UncertainEntry(FrozenModel):
     """An entry whose figure may have a spread: `low`, `high` and `law`. Without them the figure is exact."""
 
     low: NotNegative | None = None
@@ -129,7 +129,7 @@ class Spreading(FrozenModel):
         return self
 
 
-class Price(Spreading):
+class Price(UncertainEntry):
     """What one server of a part was quoted at."""
 
     figure: ClassVar[str] = "server_rmb"
@@ -143,7 +143,7 @@ class Price(Spreading):
     replaces: bool = False  # whether it replaces a known price of that part
 
 
-class Assumption(Spreading):
+class Assumption(UncertainEntry):
     """The value of one input, for all parts or for those in `parts`. `assumed`: no source states it."""
 
     name: Text
@@ -165,7 +165,7 @@ class Assumption(Spreading):
         return self
 
 
-class AssumedDerate(Spreading):
+class AssumedDerate(UncertainEntry):
     """An assumed ratio of stage `to` to stage `from`, for all parts or for those in `parts`."""
 
     id: Id

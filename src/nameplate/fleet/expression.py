@@ -97,7 +97,7 @@ def _returned(definition: ast.stmt) -> ast.expr | None:
     return last.value if isinstance(last, ast.Return) and len(before) == has_docstring else None
 
 
-# Formulas of claims: text of a file, over ranges
+# Formulas of claims: text of a file, computed over ranges. Two of the article's:
 #
 #     li-august * eflops-unit / a800-fp16
 #     ceil(eflops-unit / part("nvidia-a800-sxm4-80gb").fp16.datasheet / 8)

@@ -41,7 +41,7 @@ from nameplate.base.model import FrozenModel
 from nameplate.base.toml import bad_value, parse_toml, read_packaged
 from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
-from nameplate.fleet.catalogues import Count, Id, Positive, Spreading, Text
+from nameplate.fleet.catalogues import Count, Id, Positive, Text, UncertainEntry
 from nameplate.stats.interval import Interval
 from nameplate.stats.uncertain import Uncertain, Written, read_uncertain
 
@@ -118,7 +118,7 @@ Quantity = Literal["interruption", "goodput"]
 Evidence = Literal["measured", "projected"]  # projected: by another model, from the same inputs
 
 
-class JobInput(Spreading):
+class JobInput(UncertainEntry):
     """An input of the model with its spread and source."""
 
     value: Positive

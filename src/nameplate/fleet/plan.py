@@ -177,7 +177,7 @@ def meet(
     asked = as_quantity(math.nan if isinstance(delivered_eflops, bool) else delivered_eflops)
     if not 0 < asked.value <= _MOST_EFLOPS:
         expected = f"delivered EFLOPS above 0, {count(_MOST_EFLOPS)} at most"
-        raise InputError("not a need", where="--eflops", got=asked.value, expected=expected)
+        raise InputError("not an amount of EFLOPS", where="--eflops", got=asked.value, expected=expected)
     with_goodput = bool(options.get("goodput", False))
     priced = _price_parts(
         part, options, lambda one: _nominal_to_deliver(asked.value, one, with_goodput=with_goodput)
@@ -310,7 +310,7 @@ def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) ->
     """
     if isinstance(budget_rmb, bool) or not 0 < budget_rmb <= _MOST_RMB:
         expected = f"RMB above 0, {count(_MOST_RMB)} at most"
-        raise InputError("not a budget", where="--budget-rmb", got=budget_rmb, expected=expected)
+        raise InputError("not a usable budget", where="--budget-rmb", got=budget_rmb, expected=expected)
     priced = _price_parts(part, options, lambda one: _nominal_to_buy(budget_rmb, one))
     montecarlo = montecarlo_of(options)
     return _rank([_buy(budget_rmb, fleet, montecarlo) for fleet, _nominal in priced])

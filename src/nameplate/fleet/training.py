@@ -30,7 +30,7 @@ from nameplate.base.language import N_, _
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.fleet.assumptions import UsedInput
-from nameplate.fleet.catalogues import Date, Positive, Spreading, Text
+from nameplate.fleet.catalogues import Date, Positive, Text, UncertainEntry
 from nameplate.fleet.describe import describe_range
 from nameplate.fleet.montecarlo import (
     DrawnInput,
@@ -63,7 +63,7 @@ _SHORTEST, _LONGEST = 0.001, 100_000  # days
 # The work of a run
 
 
-class TrainingInput(Spreading):
+class TrainingInput(UncertainEntry):
     """The default of an input of a training run."""
 
     value: Positive
@@ -143,7 +143,12 @@ def compute_work(
     """
     if (hours is None) == (clips is None):
         got = "neither" if hours is None else "both"
-        raise InputError("how much data?", where="--hours, --clips", got=got, expected="one of the two")
+        raise InputError(
+            "hours or clips?",
+            where="--hours, --clips",
+            got=got,
+            expected="one of the two",
+        )
     given = {"parameters": parameters, "hours": hours, "clips": clips, **assumed}
     # The inputs that have no effect, each with the flag that would give it one.
     unused = {"clip_seconds": "--clips"} if clips is None else {}
@@ -235,7 +240,7 @@ class Training:
         if days is None or days.value is None:
             return None
         takes = self._describe_days(days) if self.given else self._describe_cards()
-        said = _("{run} takes {what}", run=self.run, what=takes)
+        said = _("{run} takes {what}", run=self.title, what=takes)
         if refresh is not None and refresh.value is not None:
             said = _(
                 "{said}; each run costs the owner {rmb}{range}",
@@ -246,7 +251,7 @@ class Training:
         return _("{said}.", said=said)
 
     @property
-    def run(self) -> str:
+    def title(self) -> str:
         """The run in words: parameters, data, how often, and FLOPs."""
         inputs = self.work.inputs
         data = next(inputs[name].uncertain.value for name in ("hours", "clips") if name in inputs)

@@ -195,7 +195,7 @@ def _compare_purchases(known: Sequence[Purchase]) -> str:
 
 def _compare_trainings(known: Sequence[Training]) -> str:
     said = [_time_on_fleet(each) if each.given else _cards_in_time(each) for each in known]
-    return _("{run} takes {what}.", run=known[0].run, what=_or(said))
+    return _("{run} takes {what}.", run=known[0].title, what=_or(said))
 
 
 def _time_on_fleet(each: Training) -> str:
