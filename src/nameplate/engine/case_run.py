@@ -46,6 +46,7 @@ class CaseRun:
     case: Case
     device: Device
     takes_turns: bool = False  # whether other work runs between its batches
+    batches_per_round: int = 1
     started: str = ""
     cost_s: float = 0.0  # seconds its own steps have taken
     prepared: Prepared | None = None

@@ -87,17 +87,13 @@ class Ceilings:
         self._order = random.Random(seed)
         self._known: dict[str, Calibration | None] = dict(given or {})
 
-    def probe(self, dtype: str) -> Probe | None:
-        """Return the probe of a dtype; None where there is none, as on a GPU, which reports its clock."""
-        return self._device.probe(dtype)
-
     def calibration(self, dtype: str, share_s: float, left_s: float = inf) -> Calibration | None:
         """Return the calibration of a dtype; the first call measures it, in a small part of `share_s`.
 
         None where there is no probe. None too where `left_s` is too short; the next call tries again.
         """
         if dtype not in self._known:
-            probe = self.probe(dtype)
+            probe = self._device.probe(dtype)
             seconds = min(max(_SHARE * share_s, _SHORTEST_S), _LONGEST_S)
             if probe is not None and seconds > left_s:
                 return None

@@ -55,7 +55,6 @@ class Rounds(Group):
         self._has_sustained = any(map(_is_sustained, self.cases))
         self._window_s = 0.0  # seconds to draw for
         self._window_begin_s = 0.0  # when the sustained window begins, on the device's clock
-        self._batches_per_round: dict[str, int] = {}  # by case id
 
     def prepare(self) -> None:
         """Prepare every case and warm it up."""
@@ -67,14 +66,15 @@ class Rounds(Group):
 
     def _takes_turns(self, case: Case) -> bool:
         """Whether another case or a probe may run between the batches of this case."""
-        return len(self.cases) > 1 or self.ceilings.probe(case.workload.dtype) is not None
+        return len(self.cases) > 1 or self.device.probe(case.workload.dtype) is not None
 
     def get_ready(self) -> None:
         """Calibrate the probes, then plan the batches."""
-        for dtype in dict.fromkeys(w.dtype for w in self._active_workloads() if _is_compute_bound(w)):
+        workloads = [run.case.workload for run in self.active]
+        for dtype in dict.fromkeys(work.dtype for work in workloads if _is_compute_bound(work)):
             with suppress(Exception):  # a library may raise anything; without a probe there is no ceiling
                 calibration = self.ceilings.calibration(dtype, self.allowance.share_s, self.left_s())
-                probe = None if calibration is None else self.ceilings.probe(dtype)
+                probe = None if calibration is None else self.device.probe(dtype)
                 if probe is not None and calibration is not None:
                     self.probes[dtype] = ProbeRun(probe, self.device)
                     self.calibrations[dtype] = calibration
@@ -84,49 +84,44 @@ class Rounds(Group):
         self._window_s = min(rest_s, max(self.allowance.limit_s - self.spent_s, 0.0))
         self._plan_batches()
 
-    def _active_workloads(self) -> list[Workload]:
-        return [run.case.workload for run in self.active]
-
     def _plan_batches(self) -> None:
         """Choose the size of every batch, and how many each case draws in a round.
 
         There are as many rounds as the slowest case can draw batches in its share; faster cases draw several
         in each.
         """
-        aimed = SETTLING_BATCHES if self._has_sustained else AIMED_BATCHES
-        share_s = self._divide_window()
-        possible = {
-            run.case.id: min(
-                max(int(share_s[run.case.id] / run.sampler.least_batch_s), FEWEST_BATCHES), aimed
-            )
-            for run in self.active
-        }
-        rounds = min(possible.values())
-        turns = {case: max(1, round(number / rounds)) for case, number in possible.items()}
-        for run in self.active:
-            run.sampler.choose_size(share_s[run.case.id] / rounds / turns[run.case.id])
-        round_s = sum(turns[run.case.id] * run.sampler.batch_cost_s for run in self.active)
+        runs, aimed = self.active, SETTLING_BATCHES if self._has_sustained else AIMED_BATCHES
+        shares_s = self._divide_window(runs)
+        possible = [
+            min(max(int(share_s / run.sampler.least_batch_s), FEWEST_BATCHES), aimed)
+            for run, share_s in zip(runs, shares_s, strict=True)
+        ]
+        rounds = min(possible)
+        for run, share_s, number in zip(runs, shares_s, possible, strict=True):
+            run.batches_per_round = max(1, round(number / rounds))
+            run.sampler.choose_size(share_s / rounds / run.batches_per_round)
+        round_s = sum(run.batches_per_round * run.sampler.batch_cost_s for run in runs)
         room_s = (self.allowance.limit_s - self.spent_s) / rounds - round_s
         for dtype, probe in self.probes.items():
-            batches_s = [r.sampler.batch_cost_s for r in self.active if r.case.workload.dtype == dtype]
+            batches_s = [run.sampler.batch_cost_s for run in runs if run.case.workload.dtype == dtype]
             probe.choose_size(min(median(batches_s), room_s / len(self.probes)))
-        self._batches_per_round = turns
 
-    def _divide_window(self) -> dict[str, float]:
+    def _divide_window(self, runs: Sequence[CaseRun]) -> list[float]:
         """Return the seconds for each case, by weight.
 
         Cases get less where the fewest batches of slow ones would otherwise exceed the limit.
         """
-        weight = sum(run.case.weight for run in self.active) * (1 + len(self.probes) / len(self.active))
-        share_s = {run.case.id: self._window_s * run.case.weight / weight for run in self.active}
-        least_s = {run.case.id: FEWEST_BATCHES * run.sampler.least_batch_s for run in self.active}
+        weight = sum(run.case.weight for run in runs) * (1 + len(self.probes) / len(runs))
+        shares_s = [self._window_s * run.case.weight / weight for run in runs]
+        least_s = [FEWEST_BATCHES * run.sampler.least_batch_s for run in runs]
+        both = list(zip(shares_s, least_s, strict=True))
         spare_s = self.allowance.limit_s - self.spent_s - self._window_s
-        over_s = sum(max(least_s[case] - share_s[case], 0.0) for case in share_s) - spare_s
-        roomy = [case for case in share_s if share_s[case] > least_s[case]]
-        if over_s <= 0 or not roomy:
-            return share_s
-        kept = max(1 - over_s / sum(share_s[case] for case in roomy), 0.0)
-        return share_s | {case: max(kept * share_s[case], least_s[case]) for case in roomy}
+        over_s = sum(max(least - share, 0.0) for share, least in both) - spare_s
+        roomy_s = sum(share for share, least in both if share > least)
+        if over_s <= 0 or roomy_s == 0:
+            return shares_s
+        kept = max(1 - over_s / roomy_s, 0.0)
+        return [max(kept * share, least) if share > least else share for share, least in both]
 
     def draw(self) -> None:
         """Draw rounds until every interval is narrow, the window is over, or another would pass the limit.
@@ -151,7 +146,7 @@ class Rounds(Group):
         turns: list[Callable[[], object]] = [
             partial(self._draw_batch, run, number)
             for run in self.active
-            for _ in range(self._batches_per_round[run.case.id])
+            for _ in range(run.batches_per_round)
         ]
         turns += [partial(self._draw_probe, dtype, number) for dtype in self.probes]
         self._order.shuffle(turns)
