@@ -411,7 +411,8 @@ def test_one_sentence_says_what_changed_and_the_table_is_not_read_out(open_panel
         *map(after.value, ("power_mw", "rmb_per_pflop_day")),
         before.value("rmb_per_pflop_day"),
     )
-    said = f"{figure(power)} MW (+20.0%), RMB {day:,.0f} a delivered PFLOP-day ({day / was - 1:+.1%})"
+    money = f"RMB {day:,.0f} for one delivered PFLOPS for a day ({day / was - 1:+.1%})"
+    said = f"{figure(power)} MW (+20.0%), {money}"
     shown.summary(f"Li Auto, what if: {said}.")
     live = shown.page.locator("[aria-live]")
     assert live.count() == 1

@@ -70,8 +70,8 @@ def describe_ownership(cost: Cost) -> str | None:
         return None
     return _(
         "With fabric, spares, electricity and operation one delivered EFLOPS costs {year} a year (nine draws "
-        "in ten: {year_low} to {year_high}), {day} a PFLOP-day ({day_low} to {day_high}), and draws {mw} MW "
-        "({mw_low} to {mw_high}).",
+        "in ten: {year_low} to {year_high}) and draws {mw} MW ({mw_low} to {mw_high}); one delivered PFLOPS "
+        "costs {day} a day ({day_low} to {day_high}).",
         year=rmb(year.value),
         year_low=money(year.p5),
         year_high=money(year.p95),

@@ -113,7 +113,7 @@ class Need:
         if self.servers is not None:
             said = _("{said}, {count} servers", said=said, count=count(self.servers))
         for name, text in (
-            ("capex_rmb", N_("{said}, {rmb}{range} for servers alone")),
+            ("capex_rmb", N_("{said}, {rmb}{range} for the servers")),
             ("full_capex_rmb", N_("{said}, {rmb}{range} with fabric and spares")),
         ):
             found = self.estimates.get(name)

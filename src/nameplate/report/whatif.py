@@ -64,7 +64,7 @@ RESULTS = (
     ),
     ResultRow("cards_exact", N_("Cards"), kind="count"),
     ResultRow("servers_exact", N_("Servers in service"), kind="count"),
-    _rmb_row("capex_rmb", N_("Servers alone (bare capex)")),
+    _rmb_row("capex_rmb", N_("Servers (bare capex)")),
     _rmb_row("rmb_per_nominal_eflops", N_("Bare capex per nominal EFLOPS")),
     _rmb_row(
         "rmb_per_delivered_eflops",
@@ -74,8 +74,12 @@ RESULTS = (
     ResultRow("power_mw", N_("Average power"), N_("{value} MW"), better="less", headline="{value}"),
     _rmb_row("full_capex_rmb", N_("With fabric and spares (full capex)")),
     _rmb_row("ownership_rmb_per_year", N_("A year of ownership")),
-    _rmb_row("rmb_per_delivered_eflops_year", N_("A year of one delivered EFLOPS")),
-    _rmb_row("rmb_per_pflop_day", N_("A delivered PFLOP-day"), N_("{value} a delivered PFLOP-day")),
+    _rmb_row("rmb_per_delivered_eflops_year", N_("One delivered EFLOPS for a year")),
+    _rmb_row(
+        "rmb_per_pflop_day",
+        N_("One delivered PFLOPS for a day"),
+        N_("{value} for one delivered PFLOPS for a day"),
+    ),
 )
 
 # The inputs of those figures, in the order in which they are offered. The size of the fleet stays.
