@@ -726,7 +726,7 @@ def test_what_is_no_obstacle_is_not_mentioned():
 def test_a_gpu_that_tells_nothing_is_an_obstacle():
     facts = GpuFacts(index=2, absent={"*": "NVML_ERROR_UNKNOWN: why"})
     assert describe_problems(facts) == [
-        "NVML tells nothing of GPU 2 (NVML_ERROR_UNKNOWN: why): see what nvidia-smi says"
+        "NVML gives no information about GPU 2 (NVML_ERROR_UNKNOWN: why): see what nvidia-smi says"
     ]
     assert (
         "can't be read (gone)"

@@ -274,7 +274,7 @@ def describe_problems(facts: GpuFacts, reading: GpuReading | None = None) -> lis
         lost = N_("GPU {gpu} fell off the bus (NVML_ERROR_GPU_IS_LOST): drain the node, reset or reseat it")
         return [_(lost, gpu=facts.index)]
     if "*" in facts.absent:
-        silent = N_("NVML tells nothing of GPU {gpu} ({reason}): see what nvidia-smi says")
+        silent = N_("NVML gives no information about GPU {gpu} ({reason}): see what nvidia-smi says")
         return [_(silent, gpu=facts.index, reason=facts.absent["*"])]
     found = [*_describe_settings(facts)]
     if reading is not None:
@@ -291,7 +291,7 @@ def describe_problems(facts: GpuFacts, reading: GpuReading | None = None) -> lis
 def _describe_settings(facts: GpuFacts) -> Iterator[str]:
     if facts.persistence_mode is False:
         text = N_(
-            "persistence mode is off on GPU {gpu}, so its state and clocks go with the last process: "
+            "persistence mode is off on GPU {gpu}, so its state and clocks are lost when the last process ends: "
             "nvidia-smi -i {gpu} -pm 1"
         )
         yield _(text, gpu=facts.index)

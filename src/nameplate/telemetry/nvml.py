@@ -59,7 +59,7 @@ class NvmlClient(SamplingClient):
         self.count: int | None = hello.get("count")
 
     def gpus(self) -> tuple[GpuFacts, ...]:
-        """Return every card in NVML's order, each followed by its MIG slices; none where NVML tells nothing.
+        """Return every card in NVML's order, each followed by its MIG slices; none without NVML.
 
         A card that can't be opened is there with its index and the reason.
         """
