@@ -291,8 +291,8 @@ def describe_problems(facts: GpuFacts, reading: GpuReading | None = None) -> lis
 def _describe_settings(facts: GpuFacts) -> Iterator[str]:
     if facts.persistence_mode is False:
         text = N_(
-            "persistence mode is off on GPU {gpu}, so its state and clocks are lost when the last process ends: "
-            "nvidia-smi -i {gpu} -pm 1"
+            "persistence mode is off on GPU {gpu}, so its state and clocks are lost when the last process "
+            "ends: nvidia-smi -i {gpu} -pm 1"
         )
         yield _(text, gpu=facts.index)
     if facts.mig_mode:

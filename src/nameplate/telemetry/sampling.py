@@ -147,10 +147,10 @@ def _answer(service: Service, request: dict[str, Any]) -> dict[str, Any]:
 class SamplingClient:
     """Asks one sampling process, which starts with the client and ends with it. Threads may share a client.
 
-    `absent` is why the process gives no answers any more, None while it does. A process that was lost (it hangs,
-    died, or could not start) isn't started again: what hung once hangs again, and each attempt would cost a
-    deadline in the middle of a measurement. `dropped` counts the samples that were lost because nobody took
-    them for twenty minutes. `hello` is what the process sent when it had started.
+    `absent` is why the process gives no answers any more, None while it does. A process that was lost (it
+    hangs, died, or could not start) isn't started again: what hung once hangs again, and each attempt would
+    cost a deadline in the middle of a measurement. `dropped` counts the samples that were lost because nobody
+    took them for twenty minutes. `hello` is what the process sent when it had started.
     """
 
     module: ClassVar[str]  # what runs in the process
