@@ -125,7 +125,7 @@ def selftests():
     repeated = repeat(6, lambda number: {RAW: 1 + number % 2, NORMALIZED: 1 + number % 2 / 9}, peers)
     goals = tuple(goal.describe() for goal in repeated.goals)
     tables = (simulated_table(rows), readings_table(rows), repeated_table(repeated))
-    return View("", (), tables, "", goals, tuple(describe_failures(rows)))
+    return View(title="", tables=tables, advice=goals, problems=tuple(describe_failures(rows)))
 
 
 def other_views():
@@ -140,7 +140,7 @@ def other_views():
     rows = [{"suite": name, "budget_s": 60, "description": said} for name, said in suites.items()]
     yield "suites", suites_view(rows)
     runs, _unreadable = list_runs(Library((PUBLISHED.parents[1], COMPARED)))
-    yield "list", View("", (), (list_table(runs),), "", (), ())
+    yield "list", View(title="", tables=(list_table(runs),))
     for base, new in (("base", "slower"), ("base", "broken"), ("quiet-base", "other-torch")):
         yield f"compare {base} {new}", compare_view(compare(COMPARED / base, COMPARED / new))
     files = [COMPARED / "pytest-benchmark" / name for name in ("base.json", "slower.json")]

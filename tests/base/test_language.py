@@ -433,8 +433,8 @@ def test_chinese_fills_its_lines_and_leaves_words_whole(where):
     table = replace(table, lead=LONG if where == "lead" else "")
     more = {"advice": (LONG,), "problems": (LONG,), "facts": (("x" * 10, LONG),)}
     said = {name: value for name, value in more.items() if name == where}
-    blank = {"title": "", "facts": (), "tables": (table,), "meaning": LONG if where == "meaning" else ""}
-    text = printed(View(**({"advice": (), "problems": ()} | blank | said)), 72)
+    view = View(title="", tables=(table,), meaning=LONG if where == "meaning" else "", **said)
+    text = printed(view, 72)
     lines = text[text.index("--budget") :].rstrip().splitlines()
     lines[0] = text[: text.index("--budget")].rpartition("\n")[2] + lines[0]
     assert len(lines) > 1
@@ -446,7 +446,7 @@ def test_a_narrow_column_breaks_no_short_word():
     row = ("x" * 20, "公开数据", "contended unstable", " ".join(["y" * 15] * 9))
     table = text_table("", ("link", "how", "verdict", "from"), (row,))
     with use_language("zh"):
-        text = printed(View("", (), (table,), "", (), ()), 72)
+        text = printed(View(title="", tables=(table,)), 72)
     words = ("环节", "方式", "公开数据", "判定", "受干扰", "不稳定", "来源")
     assert [word for word in words if word not in text] == []
 
@@ -455,7 +455,7 @@ def test_a_short_word_that_does_not_fit_goes_before_a_long_one_breaks():
     row = ("x" * 40, "公开数据", "y" * 22)
     columns = Column("link"), Column("how", drop_priority=0), Column("from")
     table = Table("", columns, (row,))
-    text = printed(View("", (), (table,), "", (), ()), 72)
+    text = printed(View(title="", tables=(table,)), 72)
     assert "公" not in text
     assert row[2] in text
 

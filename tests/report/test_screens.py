@@ -160,7 +160,14 @@ def test_an_id_is_whole_in_every_place(place, before):
     columns = Column("case"), Column("x"), Column("n", is_number=True), Column("reason")
     table = Table(said["heading"], columns, (row,), (), said["lead"])
     facts, problems = (("name", said["fact"]),), (said["problem"],)
-    view = View(said["title"], facts, (table,), said["meaning"], (said["advice"],), problems)
+    view = View(
+        title=said["title"],
+        facts=facts,
+        tables=(table,),
+        meaning=said["meaning"],
+        advice=(said["advice"],),
+        problems=problems,
+    )
     for width in range(20, 61):
         assert ID in printed(view, width, "en"), width
 
@@ -177,7 +184,7 @@ def test_an_id_is_whole_in_every_place(place, before):
 def test_an_id_in_chinese_text_is_whole(name):
     sentence = f"有些记录没有读到，因此下面的数值并不完整：请先查看 {name}，再用同样的命令继续。"
     for width in (20, 33, 47, 80):
-        text = printed(View("", (), (), sentence, (), ()), width, "zh")
+        text = printed(View(title="", meaning=sentence), width, "zh")
         assert name in text
         assert "".join(text.split()) == "".join(sentence.split())
         assert not re.search(r"(?m)^ *[，。；：、）”]", text)

@@ -103,8 +103,6 @@ def devices_view(found: Mapping[str, Any]) -> View:
         facts=(("NVML", plain(nvml)),) if nvml else (),
         tables=tuple(tables),
         meaning=_("Problems for measuring: {what}.", what=what),
-        advice=(),
-        problems=(),
     )
 
 

@@ -128,8 +128,8 @@ def list_table(runs: Sequence[ListedRun]) -> Table:
         Field[ListedRun]("folder", lambda run: plain(run.source), drop_priority=0),
     ]
     lead = _(
-        "Cases recorded of those expected, and the best product, in TFLOPS and of nominal; how many records "
-        "are clean, and the gravest verdict of all."
+        "Cases: recorded of expected. TFLOPS and of nominal: the best matrix product. Clean: how many "
+        "records are. Gravest: the gravest verdict of all records."
     )
     return table_of(_("Runs, the newest first"), fields, runs, lead=lead)
 
@@ -158,4 +158,4 @@ def suites_view(suites: Sequence[Mapping[str, Any]]) -> View:
         Field[Mapping[str, Any]]("what", lambda suite: plain(_(suite["description"]))),
     ]
     table = table_of("", fields, suites)
-    return View(_("What can be run here"), (), (table,), _("Run one: `bench run SUITE`."), (), ())
+    return View(title=_("What can be run here"), tables=(table,), meaning=_("Run one: `bench run SUITE`."))

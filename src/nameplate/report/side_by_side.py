@@ -29,13 +29,10 @@ def side_by_side_view(runs: Sequence[Run]) -> View:
     tables = (_runs_table(named), _stages_table(named), _cases_table(named))
     return View(
         title=_("{count} runs side by side", count=len(runs)),
-        facts=(),
         tables=tuple(table for table in tables if table.rows),
         meaning="\n".join(
             _("{name}: {said}", name=name, said=plain(describe_run(run))) for name, run in named.items()
         ),
-        advice=(),
-        problems=(),
     )
 
 

@@ -67,12 +67,9 @@ def parts_view(documents: Sequence[Document]) -> View:
         Field[Document]("!", lambda one: "!" if one["flags"] else ""),
     ]
     return View(
-        _("The parts that are known"),
-        (),
-        (table_of(_("Nominal, dense"), fields, documents),),
-        _("MHz is the clock that gives the rated figure. !: flagged, see `bench specs NAME`."),
-        (),
-        (),
+        title=_("The parts that are known"),
+        tables=(table_of(_("Nominal, dense"), fields, documents),),
+        meaning=_("MHz is the clock that gives the rated figure. !: flagged, see `bench specs NAME`."),
     )
 
 
@@ -91,12 +88,10 @@ def part_view(one: Document, taken_as: str | None = None) -> View:
         text_table(_("Worth knowing"), ("", ""), _remarks(one)),
     )
     return View(
-        plain(_("{name} ({part})", name=one["name"], part=one["part"])),
-        (("note", plain(taken_as)),) if taken_as else (),
-        tuple(table for table in tables if table.rows),
-        _("Confidence: {confidence}.", confidence=_(one["confidence"] or "not stated")),
-        (),
-        (),
+        title=plain(_("{name} ({part})", name=one["name"], part=one["part"])),
+        facts=(("note", plain(taken_as)),) if taken_as else (),
+        tables=tuple(table for table in tables if table.rows),
+        meaning=_("Confidence: {confidence}.", confidence=_(one["confidence"] or "not stated")),
     )
 
 

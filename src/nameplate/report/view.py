@@ -105,7 +105,7 @@ class Answer:
     verdict: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
     """Everything that is said of a run, of fleets, of a check.
 
@@ -114,9 +114,9 @@ class View:
     """
 
     title: str
-    facts: tuple[Fact, ...]
-    tables: tuple[Table, ...]
-    meaning: str
-    advice: tuple[str, ...]
-    problems: tuple[str, ...]
+    facts: tuple[Fact, ...] = ()
+    tables: tuple[Table, ...] = ()
+    meaning: str = ""
+    advice: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()

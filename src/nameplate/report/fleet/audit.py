@@ -28,14 +28,12 @@ def audit_view(rows: Sequence[AuditRow]) -> View:
                 sources=_(", ").join(dict.fromkeys(row.source for row in rows)),
             )
         ),
-        facts=(),
         tables=tuple(_tables(rows)),
         meaning=plain(_describe(rows)),
         advice=(
             _("A formula takes other claims as stated, and parts with the figures of their datasheets."),
             _("claim/reading is another way to read a claim; it has a row and a verdict of its own."),
         ),
-        problems=(),
     )
 
 

@@ -57,21 +57,19 @@ def list_view(rows: Sequence[Row]) -> View:
     kinds = dict.fromkeys(row["kind"] for row in rows)
     mixed = any(row["mix"] for row in rows)
     return View(
-        _("The fleets that are known"),
-        (),
-        (
+        title=_("The fleets that are known"),
+        tables=(
             table_of(_("Fleets, as stated"), fields, rows),
             table_of(_("Parts and sources"), sources, rows),
         ),
-        _(
+        meaning=_(
             "Where only EFLOPS are stated, cards are those EFLOPS ÷ the {dtype} nominal of one card.",
             dtype=DTYPE,
         ),
-        (
+        advice=(
             *(_("{name}: {said}.", name=_(kind), said=_(KINDS[kind])) for kind in kinds),
             *((_("A mix of parts in unknown shares has no number of cards."),) if mixed else ()),
         ),
-        (),
     )
 
 

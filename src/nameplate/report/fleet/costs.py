@@ -64,7 +64,6 @@ def cost_view(costs: Sequence[Cost]) -> View:
         tables=tuple(table for table in tables if table.rows),
         meaning="\n".join(plain(each) for each in _describe(costs)),
         advice=tuple(plain(each) for each in _notes(costs)),
-        problems=(),
     )
 
 

@@ -31,18 +31,17 @@ def goodput_view(jobs: Sequence[Goodput]) -> View:
         Field[Goodput]("restarts", lambda job: percent(job.restarts.value), is_number=True),
     ]
     return View(
-        _("Goodput by failures, restarts and checkpoints"),
-        tuple((name, plain(value)) for name, value in _list_inputs(jobs[0])),
-        (
+        title=_("Goodput by failures, restarts and checkpoints"),
+        facts=tuple((name, plain(value)) for name, value in _list_inputs(jobs[0])),
+        tables=(
             table_of(_("Useful ÷ elapsed time, and the best time between checkpoints (Daly)"), fields, jobs),
             table_of(_("The share of elapsed time that each loss costs"), losses, jobs),
         ),
-        _describe(jobs[-1]),
-        (
+        meaning=_describe(jobs[-1]),
+        advice=(
             _("These figures come from a model; `--validate` compares it with published cases."),
             _("Sources: {caveat}.", caveat=load_goodput_file().caveat),
         ),
-        (),
     )
 
 

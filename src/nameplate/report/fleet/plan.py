@@ -152,7 +152,6 @@ def _plan_view(
         tables=tuple(table for table in (*tables, unknown, *chains) if table.rows),
         meaning=plain(meaning),
         advice=(*(plain(_("{said}.", said=each)) for each in advice), *cost.advice, inputs),
-        problems=(),
     )
 
 

@@ -46,18 +46,16 @@ def chain_validation_view(checks: Sequence[ChainCheck]) -> View:
     ]
     heading = _("Delivered ÷ datasheet, predicted from other published figures")
     return View(
-        _("The chain against published end-to-end figures"),
-        (),
-        (table_of(heading, fields, checks),),
-        _describe_errors(checks),
-        (
+        title=_("The chain against published end-to-end figures"),
+        tables=(table_of(heading, fields, checks),),
+        meaning=_describe_errors(checks),
+        advice=(
             _(
                 "An error is predicted ÷ published − 1; {column}: with FLOPs counted alike on both sides.",
                 column=_("by convention"),
             ),
             _("`bench fleet goodput --validate` compares the last link, goodput, with published cases."),
         ),
-        (),
     )
 
 
@@ -102,12 +100,10 @@ def goodput_validation_view(checks: Sequence[GoodputCheck], known: GoodputFile |
     )
     tables = (table_of(heading, fields, checks), _reasons_table(checks), _sources_table(checks))
     return View(
-        _("The goodput model against published cases"),
-        (),
-        tuple(table for table in tables if table.rows),
-        _count_verdicts(checks),
-        tuple(plain(each) for each in _notes(checks, known or load_goodput_file())),
-        (),
+        title=_("The goodput model against published cases"),
+        tables=tuple(table for table in tables if table.rows),
+        meaning=_count_verdicts(checks),
+        advice=tuple(plain(each) for each in _notes(checks, known or load_goodput_file())),
     )
 
 
