@@ -184,7 +184,7 @@ def record(measure, pairs=40):
 
 
 def right(document, change, outcome):
-    """In how many tries each case got this outcome, and the tries in which a case got the opposite one."""
+    """In how many tries each case got this outcome, and the cases that ever got the opposite one."""
     found = [decided(replayed(document, seed, change), seed)[0] for seed in range(TRIES)]
     by_case = {case: Counter(outcomes[case] for outcomes in found) for case in found[0]}
     opposite = {"same": {"slower", "faster"}, "slower": {"same", "faster"}}[outcome]
