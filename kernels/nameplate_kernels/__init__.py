@@ -8,14 +8,14 @@ from nameplate_kernels.matmul import LAYOUTS, Matmul
 from nameplate_kernels.memory import Memory
 from nameplate_kernels.numerics import FILLS, PRECISIONS, Precision, precision_of
 from nameplate_kernels.transformer_block import PASSES, TransformerBlock
-from nameplate_kernels.workload import Check, Prepared, Workload
+from nameplate_kernels.workload import CheckResult, Prepared, Workload
 
 __all__ = [
     "FILLS",
     "LAYOUTS",
     "PASSES",
     "PRECISIONS",
-    "Check",
+    "CheckResult",
     "Matmul",
     "Memory",
     "Precision",

@@ -15,14 +15,14 @@ from functools import partial
 import torch
 
 from nameplate_kernels.digest import WEIGHT_BYTES, digest_of
-from nameplate_kernels.numerics import check_fill, filled, precision_of, seeded
+from nameplate_kernels.numerics import check_fill, make_filled, make_generator, precision_of
 from nameplate_kernels.product_check import (
     CHUNK_ELEMENTS,
     RULE,
     SAMPLED_ROWS,
-    product_reference,
+    make_reference,
 )
-from nameplate_kernels.workload import Check, Prepared, Workload
+from nameplate_kernels.workload import CheckResult, Prepared, Workload
 
 LAYOUTS = ("nn", "nt", "tn", "tt")
 """First letter A, second B: n is stored as used, t is stored transposed."""
@@ -101,7 +101,7 @@ class Matmul(Workload):
         Raises ValueError for an unknown fill.
         """
         check_fill(fill)
-        generator = seeded(device, seed)
+        generator = make_generator(device, seed)
         return PreparedMatmul(self, [self._buffers(fill, generator) for _ in range(copies)], seed)
 
     def _buffers(self, fill: str, generator: torch.Generator) -> Buffers:
@@ -114,8 +114,8 @@ class Matmul(Workload):
         self, rows: int, columns: int, stored: str, fill: str, generator: torch.Generator
     ) -> torch.Tensor:
         if stored == "t":
-            return filled((columns, rows), self.dtype, fill, generator).t()
-        return filled((rows, columns), self.dtype, fill, generator)
+            return make_filled((columns, rows), self.dtype, fill, generator).t()
+        return make_filled((rows, columns), self.dtype, fill, generator)
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,12 @@ class PreparedMatmul(Prepared):
     def compute_reference(self) -> None:
         """Compute, in fp64 on the device, up to 16 rows of each copy's product and its Freivalds vector."""
         precision = precision_of(self.workload.dtype)
-        self._references = [product_reference(each.a, each.b, precision, self._seed) for each in self.buffers]
+        self._references = [make_reference(each.a, each.b, precision, self._seed) for each in self.buffers]
 
-    def check(self) -> Check:
+    def check(self) -> CheckResult:
         """Compare each copy that was launched, as `Prepared.check` says."""
         errors = [reference.deviation(buffers.c) for buffers, reference in self._launched_with_references()]
-        return Check(reference="fp64", error=max(errors, default=math.inf), rule=RULE)
+        return CheckResult(reference="fp64", error=max(errors, default=math.inf), rule=RULE)
 
     def digest(self) -> str | None:
         """Return a digest of the first copy's C; None where the library doesn't promise repeatable bits."""

@@ -20,12 +20,12 @@ from nameplate_kernels.digest import WEIGHT_BYTES, digest_of
 from nameplate_kernels.numerics import (
     FP64_ROUNDOFF,
     check_fill,
-    filled,
-    largest_ratio,
+    find_largest_ratio,
+    make_filled,
+    make_generator,
     precision_of,
-    seeded,
 )
-from nameplate_kernels.workload import Check, Prepared, Workload
+from nameplate_kernels.workload import CheckResult, Prepared, Workload
 
 SCALAR = 3.0
 """The s of the triad a = b + s·c, as in STREAM."""
@@ -109,12 +109,12 @@ class Memory(Workload):
         Raises ValueError for an unknown fill.
         """
         check_fill(fill)
-        generator = seeded(device, seed)
+        generator = make_generator(device, seed)
         return PreparedMemory(self, [self._arrays(fill, generator) for _ in range(copies)], seed)
 
     def _arrays(self, fill: str, generator: torch.Generator) -> Arrays:
         sources = [
-            filled((self.elements,), self.dtype, fill, generator) for _ in range(_ARRAYS[self.kind] - 1)
+            make_filled((self.elements,), self.dtype, fill, generator) for _ in range(_ARRAYS[self.kind] - 1)
         ]
         # No source holds infinity, so infinity marks a target that was never written.
         return Arrays(torch.full_like(sources[0], math.inf), tuple(sources))
@@ -160,7 +160,7 @@ def _triad_deviation(roundoff: float, target: torch.Tensor, b: torch.Tensor, c: 
     exact = b.double() + scaled
     # Product and sum are each rounded once; the reference is rounded in the same two places.
     bound = (roundoff * (1 + roundoff) + FP64_ROUNDOFF) * (scaled.abs() + exact.abs())
-    return largest_ratio(target.double() - exact, bound)
+    return find_largest_ratio(target.double() - exact, bound)
 
 
 class PreparedMemory(Prepared):
@@ -172,14 +172,14 @@ class PreparedMemory(Prepared):
     def compute_reference(self) -> None:
         """Do nothing: the sources are the reference."""
 
-    def check(self) -> Check:
+    def check(self) -> CheckResult:
         """Compare every element of each copy that was launched, as `Prepared.check` says."""
         roundoff = precision_of(self.workload.dtype).result_roundoff
         errors = [each.deviation(roundoff) for each in self.buffers if each.launched]
         error = max(errors, default=math.inf)
         if self.workload.kind == "copy":
-            return Check(reference="exact", error=error, rule="every element equal")
-        return Check(reference="fp64", error=error, rule="|â−a| ≤ u·(|s·c| + |a|), every element")
+            return CheckResult(reference="exact", error=error, rule="every element equal")
+        return CheckResult(reference="fp64", error=error, rule="|â−a| ≤ u·(|s·c| + |a|), every element")
 
     def digest(self) -> str:
         """Return a digest of the first copy's target. Each element depends on its own sources alone, so no

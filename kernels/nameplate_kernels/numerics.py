@@ -144,12 +144,12 @@ def check_fill(fill: str) -> None:
         raise ValueError(f"unknown fill {fill!r}; expected one of {', '.join(FILLS)}")
 
 
-def seeded(device: torch.device, seed: int) -> torch.Generator:
+def make_generator(device: torch.device, seed: int) -> torch.Generator:
     """Return a generator on `device`. On one kind of device the same seed gives the same bits."""
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def filled(shape: Sequence[int], dtype: str, fill: str, generator: torch.Generator) -> torch.Tensor:
+def make_filled(shape: Sequence[int], dtype: str, fill: str, generator: torch.Generator) -> torch.Tensor:
     """Return a new tensor of `shape` in the storage of `dtype`, on the generator's device, filled by `fill`.
 
     Raises ValueError for an unknown dtype or fill.
@@ -159,7 +159,7 @@ def filled(shape: Sequence[int], dtype: str, fill: str, generator: torch.Generat
     return FILLS[fill](tensor, generator)
 
 
-def largest_ratio(deviation: torch.Tensor, bound: torch.Tensor) -> float:
+def find_largest_ratio(deviation: torch.Tensor, bound: torch.Tensor) -> float:
     """Return the largest |deviation| ÷ bound, elementwise; both have one shape.
 
     A deviation of 0 gives 0, even where the bound is 0. NaN in either counts as infinite.

@@ -44,7 +44,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nameplate_kernels.numerics import FP64_ROUNDOFF, Precision, largest_ratio, seeded
+from nameplate_kernels.numerics import FP64_ROUNDOFF, Precision, find_largest_ratio, make_generator
 
 CONFIDENCE = 8.0
 """λ: how many one-sigma errors a deviation may reach."""
@@ -76,28 +76,30 @@ class ProductReference:
 
     def deviation(self, c: torch.Tensor) -> float:
         """Return the largest error of `c` (m×n, any dtype) as a fraction of its bound; infinite for NaN."""
-        sampled = largest_ratio(c[self.rows].double() - self.sampled_c, self.sampled_bound)
+        sampled = find_largest_ratio(c[self.rows].double() - self.sampled_c, self.sampled_bound)
         return max(sampled, *(self._freivalds(c, span) for span in _spans(c.shape[0], c.shape[1])))
 
     def _freivalds(self, c: torch.Tensor, span: slice) -> float:
         c64 = c[span].double()
         growing = _relative_error(self.precision, self.depth) + FP64_ROUNDOFF * math.sqrt(c.shape[1])
         bound = CONFIDENCE * (self.row_error[span] + growing * c64.norm(dim=1))
-        return largest_ratio(c64 @ self.signs - self.product_with_signs[span], bound)
+        return find_largest_ratio(c64 @ self.signs - self.product_with_signs[span], bound)
 
 
-def product_reference(a: torch.Tensor, b: torch.Tensor, precision: Precision, seed: int) -> ProductReference:
+def make_reference(a: torch.Tensor, b: torch.Tensor, precision: Precision, seed: int) -> ProductReference:
     """Compute the reference of `a` (m×k) times `b` (k×n) in fp64, on their device."""
     m, n = a.shape[0], b.shape[1]
-    choice = seeded(torch.device("cpu"), seed)
+    choice = make_generator(torch.device("cpu"), seed)
     rows = torch.randperm(m, generator=choice)[:SAMPLED_ROWS].to(a.device)
     signs = (2 * torch.randint(0, 2, (n,), generator=choice) - 1).double().to(a.device)
-    sampled_c, sampled_bound = _sampled(a[rows].double(), b, precision)
-    product, row_error = _with_signs(a, b, signs, precision)
+    sampled_c, sampled_bound = _compute_rows(a[rows].double(), b, precision)
+    product, row_error = _compute_with_signs(a, b, signs, precision)
     return ProductReference(precision, a.shape[1], rows, sampled_c, sampled_bound, signs, product, row_error)
 
 
-def _sampled(a: torch.Tensor, b: torch.Tensor, precision: Precision) -> tuple[torch.Tensor, torch.Tensor]:
+def _compute_rows(
+    a: torch.Tensor, b: torch.Tensor, precision: Precision
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The rows `a`·B and their elementwise bound."""
     k, n = b.shape
     values, bounds = [], []
@@ -113,7 +115,7 @@ def _sampled(a: torch.Tensor, b: torch.Tensor, precision: Precision) -> tuple[to
     return torch.cat(values, dim=1), torch.cat(bounds, dim=1)
 
 
-def _with_signs(
+def _compute_with_signs(
     a: torch.Tensor, b: torch.Tensor, signs: torch.Tensor, precision: Precision
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A·(B·x), and the one-sigma error of each row of C·x without the terms that grow with the row of C."""

@@ -30,13 +30,13 @@ from nameplate_kernels.matmul import Matmul
 from nameplate_kernels.numerics import (
     Precision,
     check_fill,
-    filled,
-    largest_ratio,
+    find_largest_ratio,
+    make_filled,
+    make_generator,
     numerics,
     precision_of,
-    seeded,
 )
-from nameplate_kernels.workload import Check, Prepared, Workload
+from nameplate_kernels.workload import CheckResult, Prepared, Workload
 
 ROPE_THETA = 500_000
 """Base of the rotary frequencies in Llama 3."""
@@ -45,13 +45,13 @@ NORM_EPSILON = 1e-5
 """Added to the mean square in the norm, as in Llama 3."""
 
 PASSES = ("forward", "forward_backward")
-"""What one launch does."""
+"""The passes that a launch can run."""
 
 SAMPLED_ROWS = 16
 """Rows of each weight's gradient that are kept and compared."""
 
 CONFIDENCE = 2.0
-"""λ of the check's bound; see `relative_bound`."""
+"""λ of the check's bound; see `compute_relative_bound`."""
 
 _PILOT_TOKENS = 128
 _PILOT_WIDTH = 512
@@ -90,7 +90,7 @@ class Heads(NamedTuple):
     features: int
 
 
-def rope_table(tokens: int, features: int, device: torch.device, dtype: torch.dtype) -> Rope:
+def make_rope_table(tokens: int, features: int, device: torch.device, dtype: torch.dtype) -> Rope:
     """Return angles t·θ^(−2r/Q) for position t and pair r (Su et al., RoFormer, arXiv:2104.09864, 3.2.2).
 
     Computed in fp64 on the CPU and stored as `dtype`: fp32, or fp64 for a reference in fp64.
@@ -325,7 +325,7 @@ class TransformerBlock(Workload):
         1. Raises ValueError for an unknown fill.
         """
         check_fill(fill)
-        generator = seeded(device, seed)
+        generator = make_generator(device, seed)
         return PreparedBlock(self, [self._buffers(fill, generator) for _ in range(copies)], seed)
 
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -334,16 +334,16 @@ class TransformerBlock(Workload):
 
     def _buffers(self, fill: str, generator: torch.Generator) -> Buffers:
         shape = (self.batch, self.tokens, self.d_model)
-        x_BTD = filled(shape, self.dtype, fill, generator)
+        x_BTD = make_filled(shape, self.dtype, fill, generator)
         weights = Parameters(*(_weight(each, self.dtype, generator) for each in self._shapes()))
         heads = Heads(self.heads, self.kv_heads, self.head_dim)
-        rope = rope_table(self.tokens, self.head_dim, generator.device, torch.float32)
-        output_gradient = filled(shape, self.dtype, "normal", generator) if self.backward else None
+        rope = make_rope_table(self.tokens, self.head_dim, generator.device, torch.float32)
+        output_gradient = make_filled(shape, self.dtype, "normal", generator) if self.backward else None
         return Buffers(x_BTD, weights, rope, heads, output_gradient)
 
 
 def _weight(shape: Sequence[int], dtype: str, generator: torch.Generator) -> torch.Tensor:
-    values = filled(shape, dtype, "normal", generator)
+    values = make_filled(shape, dtype, "normal", generator)
     return values.mul_(0.1).add_(1.0) if len(shape) == 1 else values.div_(math.sqrt(shape[1]))
 
 
@@ -401,7 +401,7 @@ class Buffers:
     def upcast(self, dtype: torch.dtype) -> Buffers:
         """Return the same block in another dtype, from the same bits."""
         weights = Parameters(*(weight.detach().to(dtype, copy=True) for weight in self.weights))
-        table = rope_table(self.x_BTD.shape[1], self.heads.features, self.x_BTD.device, dtype)
+        table = make_rope_table(self.x_BTD.shape[1], self.heads.features, self.x_BTD.device, dtype)
         gradient = None if self.output_gradient is None else self.output_gradient.to(dtype)
         return Buffers(self.x_BTD.detach().to(dtype, copy=True), weights, table, self.heads, gradient)
 
@@ -446,7 +446,7 @@ class Buffers:
 
 
 def _sampled_rows(rows: int, seed: int, device: torch.device) -> torch.Tensor:
-    generator = seeded(torch.device("cpu"), seed)
+    generator = make_generator(torch.device("cpu"), seed)
     return torch.randperm(rows, generator=generator)[:SAMPLED_ROWS].to(device)
 
 
@@ -482,7 +482,7 @@ def _reference_dtype(dtype: str) -> torch.dtype:
     return torch.float64 if dtype == "fp32" else torch.float32
 
 
-def relative_bound(precision: Precision, roundings: int, depth: int) -> float:
+def compute_relative_bound(precision: Precision, roundings: int, depth: int) -> float:
     """Bound of ‖computed − reference‖₂ ÷ ‖reference‖₂ for one token, or one row of a weight's gradient.
 
     A path through the block rounds to storage `roundings` times. The root mean square of a sum of
@@ -513,12 +513,12 @@ class PreparedBlock(Prepared):
         with numerics("fp32"):
             self._references = [self._reference(each) for each in self.buffers]
 
-    def check(self) -> Check:
+    def check(self) -> CheckResult:
         """Compare each copy that was launched, as `Prepared.check` says."""
         error = max(self.errors().values(), default=math.inf)
         reference = "fp64" if self.workload.dtype == "fp32" else "fp32"
         rule = f"each row: ‖ŷ−y‖ ≤ {CONFIDENCE:g}·(u·√roundings + u_acc·√depth)·‖y‖"
-        return Check(reference=reference, error=error, rule=rule)
+        return CheckResult(reference=reference, error=error, rule=rule)
 
     def digest(self) -> str | None:
         """Return, on a CPU, a digest of the first copy's output and, after a backward pass, of all gradients.
@@ -554,12 +554,12 @@ class PreparedBlock(Prepared):
 
     def _error(self, name: str, result: torch.Tensor, reference: torch.Tensor) -> float:
         deviation = (result.to(reference.dtype) - reference).norm(dim=1)
-        return largest_ratio(deviation, self._bound(name) * reference.norm(dim=1))
+        return find_largest_ratio(deviation, self._bound(name) * reference.norm(dim=1))
 
     def _bound(self, name: str) -> float:
         block_depth = max(self.workload.d_model, self.workload.ffn, self.workload.tokens)
         precision = precision_of(self.workload.dtype)
         if name == "y":
-            return relative_bound(precision, _FORWARD_ROUNDINGS, block_depth)
+            return compute_relative_bound(precision, _FORWARD_ROUNDINGS, block_depth)
         depth = max(block_depth, self.workload.batch * self.workload.tokens)
-        return relative_bound(precision, _GRADIENT_ROUNDINGS, depth)
+        return compute_relative_bound(precision, _GRADIENT_ROUNDINGS, depth)

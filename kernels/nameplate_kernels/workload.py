@@ -26,7 +26,7 @@ Launch = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """How far a result was from its reference, relative to the error that rounding allows.
 
     `error` is the largest ratio of a deviation to the bound of the same element, so a correct result has
@@ -91,7 +91,7 @@ class Prepared(ABC):
         return ((buffers, reference) for buffers, reference in pairs if buffers.launched)
 
     @abstractmethod
-    def check(self) -> Check:
+    def check(self) -> CheckResult:
         """Compare the latest output of every launcher that ran with its reference. Cheap.
 
         Without a launch the error is infinite. Raises RuntimeError where the reference is missing.

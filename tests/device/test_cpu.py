@@ -158,7 +158,7 @@ def ticking(monkeypatch):
     now = {"ns": 1_000_000_000}
     monkeypatch.setattr(cpu.time, "perf_counter_ns", lambda: now["ns"])
     monkeypatch.setattr(cpu.time, "perf_counter", lambda: now["ns"] / 1e9)
-    monkeypatch.setattr(cpu, "_timer_resolution", lambda: 1e-7)
+    monkeypatch.setattr(cpu, "_measure_timer_resolution", lambda: 1e-7)
     return now
 
 

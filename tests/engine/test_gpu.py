@@ -22,7 +22,7 @@ from nameplate.engine.window import TimedBatch, Window
 from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
-from nameplate_kernels.workload import Check
+from nameplate_kernels.workload import CheckResult
 
 LIMITS = thresholds().model_dump() | {
     "throttled": {
@@ -68,7 +68,7 @@ def held(policy, share, seconds=SECONDS):
 def verdicts(conditions, **changes):
     seen = Observation(
         kind="cuda",
-        check=Check("fp64", 0.5, "rounding"),
+        check=CheckResult("fp64", 0.5, "rounding"),
         time_s=Interval(1.0, 1.0, 1.0),
         middle_s=np.arange(20.0),
         launch_s=np.ones(20),
@@ -399,7 +399,7 @@ class Work:
         pass
 
     def check(self):
-        return Check("fp64", 0.25, "rounding")
+        return CheckResult("fp64", 0.25, "rounding")
 
     def digest(self):
         return None

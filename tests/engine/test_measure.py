@@ -20,7 +20,7 @@ from nameplate.engine.sampler import SHORTEST_SAMPLE_S
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.suite import Case
-from nameplate_kernels.workload import Check
+from nameplate_kernels.workload import CheckResult
 
 AMPLE = Allowance(share_s=3.0, limit_s=30.0)
 FLOPS = 10**9
@@ -102,7 +102,7 @@ class Prepared:
 
     def check(self):
         self.work.step("check")
-        return Check("fp64", self.work.error, "rounding")
+        return CheckResult("fp64", self.work.error, "rounding")
 
     def digest(self):
         self.work.step("digest")

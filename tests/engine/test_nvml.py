@@ -19,7 +19,7 @@ from nameplate.engine.pilot import Pilots
 from nameplate.suite import Case
 from nameplate.telemetry import nvml as client
 from nameplate.telemetry.nvml import NvmlClient
-from nameplate_kernels.workload import Check
+from nameplate_kernels.workload import CheckResult
 
 pytestmark = pytest.mark.process
 UUID = "GPU-a8000000-0000-4000-8000-000000000000"
@@ -95,7 +95,7 @@ class Work:
         pass
 
     def check(self):
-        return Check("fp64", 0.25, "rounding")
+        return CheckResult("fp64", 0.25, "rounding")
 
     def digest(self):
         return "the same"

@@ -12,7 +12,7 @@ from nameplate.device.protocol import Counters
 from nameplate.engine.conditions import Conditions, conditions_between
 from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
 from nameplate.stats.interval import Interval
-from nameplate_kernels.workload import Check
+from nameplate_kernels.workload import CheckResult
 
 # Fractions that a float holds exactly, so that "at the threshold" is meant literally.
 LIMITS = Thresholds.model_validate(
@@ -32,7 +32,7 @@ LIMITS = Thresholds.model_validate(
 IDLE = Conditions(2.0, own_share=0.99, foreign_share=0.0, steal_share=0.0, resolution=0.0)
 CLEAN = Observation(
     kind="cpu",
-    check=Check("fp64", 0.5, "rounding"),
+    check=CheckResult("fp64", 0.5, "rounding"),
     time_s=Interval(1.0, 1.0, 1.0),
     middle_s=np.arange(20.0),
     launch_s=np.ones(20),
@@ -87,10 +87,10 @@ def test_nothing_wrong_is_clean():
 @pytest.mark.parametrize(
     ("changes", "verdict"),
     [
-        ({"check": Check("fp64", 1.0, "")}, "clean"),
-        ({"check": Check("fp64", above(1.0), "")}, "unverified"),
-        ({"check": Check("fp64", math.inf, "")}, "unverified"),
-        ({"check": Check("fp64", math.nan, "")}, "unverified"),
+        ({"check": CheckResult("fp64", 1.0, "")}, "clean"),
+        ({"check": CheckResult("fp64", above(1.0), "")}, "unverified"),
+        ({"check": CheckResult("fp64", math.inf, "")}, "unverified"),
+        ({"check": CheckResult("fp64", math.nan, "")}, "unverified"),
         ({"check": None}, "unverified"),
         (efficiency(below(1.25)), "clean"),
         (efficiency(1.25), "clean"),
@@ -144,7 +144,7 @@ def test_a_drift_within_the_noise_is_not_significant():
 
 
 def test_a_corruption_counts_where_the_check_passes_and_a_wrong_result_where_the_bits_agree():
-    passed, wrong = Check("fp64", 0.5, ""), Check("fp64", 2.0, "")
+    passed, wrong = CheckResult("fp64", 0.5, ""), CheckResult("fp64", 2.0, "")
     assert verdicts(check=passed, changed_batch=1) == ("unverified",)
     assert verdicts(check=wrong, changed_batch=None) == ("unverified",)
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from nameplate_kernels import FILLS, PRECISIONS, precision_of
-from nameplate_kernels.numerics import filled, largest_ratio, numerics, seeded, tf32_unsupported
+from nameplate_kernels.numerics import (
+    find_largest_ratio,
+    make_filled,
+    make_generator,
+    numerics,
+    tf32_unsupported,
+)
 
 CPU = torch.device("cpu")
 BACKENDS = [("generic", "all"), ("cuda", "all"), ("cuda", "matmul"), ("mkldnn", "all"), ("mkldnn", "matmul")]
@@ -87,13 +93,15 @@ def test_an_unknown_dtype_says_what_was_expected():
 def test_an_unknown_fill_says_what_was_expected():
     message = "unknown fill 'ones'; expected one of normal, uniform, integers, zeros"
     with pytest.raises(ValueError, match=re.escape(message)):
-        filled((2,), "fp32", "ones", seeded(CPU, 0))
+        make_filled((2,), "fp32", "ones", make_generator(CPU, 0))
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("fill", FILLS)
 def test_the_same_seed_gives_the_same_bits(fill, dtype):
-    first, again, other = (filled((64, 32), dtype, fill, seeded(CPU, seed)) for seed in (7, 7, 8))
+    first, again, other = (
+        make_filled((64, 32), dtype, fill, make_generator(CPU, seed)) for seed in (7, 7, 8)
+    )
     assert first.dtype is PRECISIONS[dtype].storage
     assert torch.equal(first, again)
     assert torch.equal(first, other) == (fill == "zeros")
@@ -101,7 +109,7 @@ def test_the_same_seed_gives_the_same_bits(fill, dtype):
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_fills_are_what_they_say(dtype):
-    values = {fill: filled((20_000,), dtype, fill, seeded(CPU, 1)).double() for fill in FILLS}
+    values = {fill: make_filled((20_000,), dtype, fill, make_generator(CPU, 1)).double() for fill in FILLS}
     assert abs(values["normal"].mean()) < 0.05
     assert values["normal"].std() == pytest.approx(1, abs=0.05)
     assert values["uniform"].min() >= -1
@@ -113,11 +121,11 @@ def test_fills_are_what_they_say(dtype):
 
 def test_largest_ratio_counts_nan_as_infinite_and_nothing_over_nothing_as_zero():
     zero, one, nan = torch.zeros(2), torch.ones(2), torch.tensor([0.0, torch.nan])
-    assert largest_ratio(zero, zero) == 0
-    assert largest_ratio(one, 2 * one) == 0.5
-    assert largest_ratio(one, zero) == torch.inf
-    assert largest_ratio(nan, one) == torch.inf
-    assert largest_ratio(one, nan) == torch.inf
+    assert find_largest_ratio(zero, zero) == 0
+    assert find_largest_ratio(one, 2 * one) == 0.5
+    assert find_largest_ratio(one, zero) == torch.inf
+    assert find_largest_ratio(nan, one) == torch.inf
+    assert find_largest_ratio(one, nan) == torch.inf
 
 
 def test_tf32_is_refused_on_a_cpu_with_a_reason():

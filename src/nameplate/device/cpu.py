@@ -55,7 +55,7 @@ class CpuDevice(TorchDevice):
         """Read the machine, or take an identity already read. Keeps torch's threads and settings."""
         self.identity = identity or read_identity()
         self.rating = rate(self.identity)
-        self.timer_resolution_s = _timer_resolution()
+        self.timer_resolution_s = _measure_timer_resolution()
         self.cores = self.identity.usable_cores
         self.cache_bytes = max(self.identity.caches_bytes.values(), default=None)
         self.memory_bytes = min(
@@ -157,7 +157,7 @@ def _time_back_to_back(ring: Iterator[Launch], samples: int, per_sample: int) ->
     return [later - earlier for earlier, later in pairwise(stamps)]
 
 
-def _timer_resolution() -> float:
+def _measure_timer_resolution() -> float:
     """The clock's smallest step seen in practice, in seconds: resolution and the cost of reading it."""
     stamps = [time.perf_counter_ns() for _ in range(2000)]
     return min(later - earlier for earlier, later in pairwise(stamps) if later > earlier) / 1e9
@@ -265,7 +265,7 @@ def rate(identity: CpuIdentity) -> Rating:
         why = message("no_clock", part=part.name, why=message("model_unknown"))
         return Rating(part.id, evidence, missing=why)
     figures = _rate_dtypes(part, identity, *clock)
-    notes = (*_notes(identity), *([text(part.note)] if part.note else []))
+    notes = (*_find_notes(identity), *([text(part.note)] if part.note else []))
     return Rating(part.id, evidence, figures, figures, notes=notes)
 
 
@@ -306,7 +306,7 @@ def _describe_evidence(identity: CpuIdentity) -> str:
     return f"brand {identity.name!r}"
 
 
-def _notes(identity: CpuIdentity) -> Iterator[Message]:
+def _find_notes(identity: CpuIdentity) -> Iterator[Message]:
     cores, speed = identity.usable_cores, identity.parallel_speed
     if speed is not None and speed < _OWN_CORES:
         yield message("cores_shared", cores=cores, speed=speed)

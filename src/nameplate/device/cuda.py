@@ -66,7 +66,7 @@ class Accelerator(Protocol):
         """Free and total bytes of the device."""
 
     def Stream(self, device: Any = None) -> Any:  # noqa: N802
-        """Make a stream beside the one that launches go to."""
+        """Make a stream other than the one of the launches."""
 
     def stream(self, stream: Any) -> AbstractContextManager[Any]:
         """Send what is launched inside to this stream."""
@@ -167,7 +167,7 @@ class CudaDevice(TorchDevice):
     def timeline(self, since_s: float) -> tuple[Counters, ...]:
         """Return rows from `since_s` on; see `protocol.Device.timeline`.
 
-        Where NVML tells nothing about this GPU, only those of `counters`, each with the reason.
+        Where NVML has no data on this GPU, only those of `counters`, each with the reason.
         """
         uuid = self.identity.uuid
         if uuid is not None:

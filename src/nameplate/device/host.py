@@ -39,8 +39,8 @@ _SETTINGS = (
 def read_processor(root: Path = ROOT) -> CpuEvidence:
     """Read the processor. On a system that says nothing, every field is None or empty."""
     if platform.system() == "Darwin":
-        return CpuEvidence(name=_sysctl("machdep.cpu.brand_string") or "", vendor="Apple")
-    text = _read(root / "proc/cpuinfo")
+        return CpuEvidence(name=_read_sysctl("machdep.cpu.brand_string") or "", vendor="Apple")
+    text = _read_text(root / "proc/cpuinfo")
     return parse_cpuinfo(text) if text else CpuEvidence()
 
 
@@ -54,13 +54,13 @@ def parse_cpuinfo(text: str) -> CpuEvidence:
     return CpuEvidence(
         name=fields.get("model name", ""),
         vendor=fields.get("vendor_id"),
-        family=_integer(fields.get("cpu family")),
-        model=_integer(fields.get("model")),
-        stepping=_integer(fields.get("stepping")),
-        implementer=_integer(fields.get("CPU implementer")),
-        arm_part=_integer(fields.get("CPU part")),
+        family=_parse_integer(fields.get("cpu family")),
+        model=_parse_integer(fields.get("model")),
+        stepping=_parse_integer(fields.get("stepping")),
+        implementer=_parse_integer(fields.get("CPU implementer")),
+        arm_part=_parse_integer(fields.get("CPU part")),
         flags=frozenset((fields.get("flags") or fields.get("Features") or "").split()),
-        reported_mhz=_number(fields.get("cpu MHz")),
+        reported_mhz=_parse_number(fields.get("cpu MHz")),
     )
 
 
@@ -86,13 +86,13 @@ def read_cores(root: Path = ROOT) -> Cores:
     """Count the cores within affinity and cgroup limits, from the system's topology."""
     logical = os.cpu_count() or 1
     affinity = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
-    topology = {cpu: _core_of(root, cpu) for cpu in (affinity or range(logical))}
+    topology = {cpu: _find_core(root, cpu) for cpu in (affinity or range(logical))}
     if None in topology.values():  # no topology in sysfs (macOS, some containers)
         physical = min(psutil.cpu_count(logical=False) or logical, len(topology))
         siblings, sockets = None, None
     else:
         physical = len(set(topology.values()))
-        siblings = _siblings(root, next(iter(topology)))
+        siblings = _count_siblings(root, next(iter(topology)))
         sockets = len({core[0] for core in topology.values() if core})
     nodes = list((root / "sys/devices/system/node").glob("node[0-9]*"))
     return Cores(
@@ -100,24 +100,24 @@ def read_cores(root: Path = ROOT) -> Cores:
     )
 
 
-def _core_of(root: Path, cpu: int) -> tuple[int, int] | None:
+def _find_core(root: Path, cpu: int) -> tuple[int, int] | None:
     topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
-    package = _integer(_read(topology / "physical_package_id"))
-    core = _integer(_read(topology / "core_id"))
+    package = _parse_integer(_read_text(topology / "physical_package_id"))
+    core = _parse_integer(_read_text(topology / "core_id"))
     return None if package is None or core is None else (package, core)
 
 
-def _siblings(root: Path, cpu: int) -> int | None:
-    text = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    return _count(text) if text else None
+def _count_siblings(root: Path, cpu: int) -> int | None:
+    text = _read_text(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    return _count_cpus(text) if text else None
 
 
-def _count(text: str) -> int | None:
+def _count_cpus(text: str) -> int | None:
     """Number of CPUs in a list of the kernel's: `0-2,5` is 4; None for any other text."""
     count = 0
     for span in text.strip().split(","):
         first, _, last = span.partition("-")
-        begin, end = _integer(first), _integer(last or first)
+        begin, end = _parse_integer(first), _parse_integer(last or first)
         if begin is None or end is None or end < begin:
             return None
         count += end - begin + 1
@@ -126,10 +126,12 @@ def _count(text: str) -> int | None:
 
 def read_cgroup_cpus(root: Path = ROOT) -> float | None:
     """Return the CPUs this process's control group may use, its ancestors' limits too; None: no limit."""
-    limits = [_quota(text) for text in _cgroup_files(root, "cpu.max")]  # version 2: "200000 100000"
+    limits = [
+        _parse_quota(text) for text in _read_cgroup_files(root, "cpu.max")
+    ]  # version 2: "200000 100000"
     for folder in ("cpu", "cpu,cpuacct"):  # version 1
-        quota = _integer(_read(root / "sys/fs/cgroup" / folder / "cpu.cfs_quota_us"))
-        period = _integer(_read(root / "sys/fs/cgroup" / folder / "cpu.cfs_period_us"))
+        quota = _parse_integer(_read_text(root / "sys/fs/cgroup" / folder / "cpu.cfs_quota_us"))
+        period = _parse_integer(_read_text(root / "sys/fs/cgroup" / folder / "cpu.cfs_period_us"))
         if quota and period and quota > 0 and period > 0:
             limits.append(quota / period)
     return min((limit for limit in limits if limit is not None), default=None)
@@ -137,26 +139,26 @@ def read_cgroup_cpus(root: Path = ROOT) -> float | None:
 
 def read_cgroup_memory(root: Path = ROOT) -> int | None:
     """Return the bytes this process's control group may hold; None: no limit."""
-    limits = [_integer(text.strip()) for text in _cgroup_files(root, "memory.max")]
-    limits.append(_integer(_read(root / "sys/fs/cgroup/memory/memory.limit_in_bytes")))
+    limits = [_parse_integer(text.strip()) for text in _read_cgroup_files(root, "memory.max")]
+    limits.append(_parse_integer(_read_text(root / "sys/fs/cgroup/memory/memory.limit_in_bytes")))
     # Version 1 writes "no limit" as a number near 2^63.
     return min((limit for limit in limits if limit is not None and 0 < limit < 1 << 60), default=None)
 
 
-def _cgroup_files(root: Path, name: str) -> list[str]:
+def _read_cgroup_files(root: Path, name: str) -> list[str]:
     """The texts of the files `name` of this process's version-2 control group and of its ancestors."""
     line = next(
-        (li for li in (_read(root / "proc/self/cgroup") or "").splitlines() if li[:3] == "0::"), "0::/"
+        (li for li in (_read_text(root / "proc/self/cgroup") or "").splitlines() if li[:3] == "0::"), "0::/"
     )
     path = Path(line[3:].lstrip("/"))
     folders = [root / "sys/fs/cgroup" / each for each in (path, *path.parents)]
-    return [text for folder in folders if (text := _read(folder / name)) is not None]
+    return [text for folder in folders if (text := _read_text(folder / name)) is not None]
 
 
-def _quota(text: str) -> float | None:
+def _parse_quota(text: str) -> float | None:
     """CPUs that a line of cpu.max allows: `150000 100000` is 1.5; None for `max` and for any other text."""
     first, _, second = text.strip().partition(" ")
-    quota, period = _integer(first), _integer(second or "100000")
+    quota, period = _parse_integer(first), _parse_integer(second or "100000")
     return quota / period if quota and period and quota > 0 and period > 0 else None
 
 
@@ -164,26 +166,26 @@ def read_caches(root: Path = ROOT) -> dict[str, int]:
     """Return the sizes in bytes of cpu0's caches by name (`L1d`, `L2`, `L3`)."""
     caches = {}
     for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index[0-9]*")):
-        level, kind, text = (_read(index / name) for name in ("level", "type", "size"))
-        size = _bytes(text.strip()) if text else None
+        level, kind, text = (_read_text(index / name) for name in ("level", "type", "size"))
+        size = _parse_bytes(text.strip()) if text else None
         if level and kind and size and kind.strip() != "Instruction":
             suffix = "d" if kind.strip() == "Data" else ""
             caches[f"L{level.strip()}{suffix}"] = size
-    if not caches and (size := _integer(_sysctl("hw.perflevel0.l2cachesize"))):
+    if not caches and (size := _parse_integer(_read_sysctl("hw.perflevel0.l2cachesize"))):
         caches["L2"] = size
     return caches
 
 
-def _bytes(text: str) -> int | None:
+def _parse_bytes(text: str) -> int | None:
     """Bytes of a size such as `2048K`; None for any other text."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    number = _integer(text[:-1] if text[-1:] in units else text)
+    number = _parse_integer(text[:-1] if text[-1:] in units else text)
     return number * units.get(text[-1:], 1) if number is not None and number > 0 else None
 
 
 def read_maximum_mhz(root: Path = ROOT) -> float | None:
     """Return cpufreq's highest clock of cpu0 in MHz; None without cpufreq, as in most guests."""
-    khz = _integer(_read(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"))
+    khz = _parse_integer(_read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"))
     return khz / 1000 if khz else None
 
 
@@ -192,28 +194,28 @@ def read_thread_settings() -> dict[str, str]:
     return {name: os.environ[name] for name in _SETTINGS if name in os.environ}
 
 
-def _read(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
 
 
-def _integer(text: str | None) -> int | None:
+def _parse_integer(text: str | None) -> int | None:
     try:
         return int(text.strip(), 0) if text else None
     except ValueError:
         return None
 
 
-def _number(text: str | None) -> float | None:
+def _parse_number(text: str | None) -> float | None:
     try:
         return float(text) if text else None
     except ValueError:
         return None
 
 
-def _sysctl(name: str) -> str | None:
+def _read_sysctl(name: str) -> str | None:
     if platform.system() != "Darwin":
         return None
     try:
@@ -227,7 +229,7 @@ def _sysctl(name: str) -> str | None:
 # the cores, its CPU time no longer measures the work. With this bound, FLOPs per CPU second stay within a few
 # per cent of those on an idle machine, and a 1024³ product on an idle machine isn't measurably slower;
 # docs/method.md has the figures. OPENBLAS_NUM_THREADS: numpy brings a second BLAS, whose threads would spin
-# beside torch's.
+# while torch's work.
 _DEFAULT_SETTINGS = {"GOMP_SPINCOUNT": "10000", "OPENBLAS_NUM_THREADS": "1"}
 # Where the user has set the variable on the right, the library would still follow our default on the left.
 _SET_BY_USER = {"GOMP_SPINCOUNT": "OMP_WAIT_POLICY"}

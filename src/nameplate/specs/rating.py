@@ -64,7 +64,7 @@ class Rating:
 def rate_evidence(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Rating:
     """Rate the device that the evidence identifies; without a part where none is recognised.
 
-    `extra` are files of parts beside the shipped ones. Raises InputError for a bad file.
+    `extra` are files of parts besides the shipped ones. Raises InputError for a bad file.
     """
     found = identify(evidence, load_registry(extra))
     if found.part is None:

@@ -87,7 +87,7 @@ class NamedPart:
 def lookup(what: str | Evidence, extra: Sequence[str | Path] = ()) -> Part:
     """Return the part of an id or name, or the part that the evidence identifies.
 
-    A bare name stands for its default form: `A800` for the SXM card. `extra` are files of parts beside the
+    A bare name stands for its default form: `A800` for the SXM card. `extra` are files of parts besides the
     shipped ones. Raises InputError for an unknown or ambiguous name, with the nearest names and how to
     resolve it, and for a bad file.
     """

@@ -28,7 +28,7 @@ ENVIRONMENT = "NAMEPLATE_PARTS"  # files of parts, separated as in PATH
 
 
 class BareName(FrozenModel):
-    """What people call a part that is sold in several forms: the parts of that name, the default first."""
+    """A name that people use for a part sold in several forms: the parts of that name, the default first."""
 
     names: Annotated[tuple[Name, ...], Field(min_length=1)]
     parts: Annotated[tuple[Id, ...], Field(min_length=1)]
@@ -36,7 +36,7 @@ class BareName(FrozenModel):
 
 
 class PartsFile(FrozenModel):
-    """A file of parts. A user's may name the shipped file's sources and architectures beside its own."""
+    """A file of parts. A user's file may name its own sources and architectures, and the shipped ones."""
 
     # Validated with a `Loading` as context. Sources and architectures come before the parts that name them.
 
@@ -68,7 +68,7 @@ class Registry:
 
     @cached_property
     def own_names(self) -> Mapping[str, tuple[Part, Memory | None]]:
-        """Whose each name is, normalised, and the memory size it states."""
+        """The part of each name, normalised, and the memory size that the name states."""
         named: dict[str, tuple[Part, Memory | None]] = {}
         for part in self.parts.values():
             named |= {normalize_name(name): (part, None) for name in part.names()}
@@ -78,7 +78,7 @@ class Registry:
 
     @cached_property
     def shared_names(self) -> Mapping[str, tuple[Part, ...]]:
-        """The parts that answer to each shared name, normalised."""
+        """The parts of each shared name, normalised."""
         named: dict[str, tuple[Part, ...]] = {}
         for part in self.parts.values():
             for name in dict.fromkeys(map(normalize_name, part.shared_names)):
