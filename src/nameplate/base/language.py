@@ -42,7 +42,7 @@ def current_language() -> str:
 
 @contextmanager
 def use_language(language: str) -> Iterator[None]:
-    """Have everything that is said meanwhile be said in `language`.
+    """Translate everything into `language` while this context is open.
 
     Raises InputError for one that there is no catalogue of, and where the library that reads it is missing.
     """

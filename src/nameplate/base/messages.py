@@ -411,7 +411,7 @@ def _sentence(said: Message, translate: Callable[[str], str]) -> str:
 
 
 def _formed(value: Value, translate: Callable[[str], str]) -> object:
-    """A value as a template takes it: numbers as they are, for the template has their form."""
+    """A value as a template takes it: numbers stay numbers, since the template formats them."""
     if isinstance(value, tuple):
         return _Several([str(_formed(each, translate)) for each in value])
     if isinstance(value, Message):

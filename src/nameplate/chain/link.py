@@ -71,7 +71,7 @@ class Link:
 
     @property
     def draws_name(self) -> str:
-        """The name of its draws. Figures by one stated convention share it, for they are off by the same."""
+        """The name of its draws. Figures by one stated convention share it: their error is the same."""
         is_stated = self.convention not in (None, "unknown")
         if (
             is_stated

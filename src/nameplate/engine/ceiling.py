@@ -90,7 +90,7 @@ class Ceilings:
     def calibration(self, dtype: str, share_s: float, left_s: float = inf) -> Calibration | None:
         """Return the calibration of a dtype; the first call measures it, in a small part of `share_s`.
 
-        None where there is no probe. None too where `left_s` is too short; the next call tries again.
+        None where there is no probe, or where `left_s` is too short; then the next call tries again.
         """
         if dtype not in self._known:
             probe = self._device.probe(dtype)

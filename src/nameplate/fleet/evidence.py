@@ -41,7 +41,7 @@ class NotPriced(InputError):
 
 @dataclass(frozen=True)
 class RunUse:
-    """What became of a run that was given: its own figures in one line, and why they price nothing here."""
+    """Whether a given run prices these fleets: its own figures in one line, and the reason if it doesn't."""
 
     run: str
     parts: tuple[str, ...]
@@ -58,7 +58,7 @@ class GivenRun:
     evidence: Mapping[str, Chain]  # part → its links from datasheet on
 
     def use_for(self, parts: Sequence[Part]) -> RunUse:
-        """What became of it for a fleet of these parts."""
+        """Whether it prices a fleet of these parts, and why not."""
         used, reason = any(part.id in self.evidence for part in parts), None
         if not used:
             reason = why_unpriced(self.run) or _("not used: this fleet is of another part")
@@ -118,7 +118,7 @@ def describe_run(run: Run) -> str:
 
 
 def find_evidence(run: Run, part: Part) -> Chain:
-    """The links of `part` from datasheet on: those of the run's slowest device, whose pace a job on all has.
+    """The links of `part` from datasheet on: those of the slowest device, at whose pace a job runs.
 
     Raises NotPriced, with what to run, if no trusted record makes a link, and if the run was measured against
     another datasheet figure than the registry's.

@@ -173,7 +173,7 @@ def parse_formula(text: str) -> Formula:
         raise ValueError(f"a formula of at most {LONGEST} characters")
     found = list(_REFERENCE.finditer(text))
     # An id isn't a name to Python, so each reference is parsed under a name of ours. No such name can be in
-    # the text, for every lower-case word of it is a reference.
+    # the text, since every lower-case word of it is a reference.
     names = {each: f"ref{index}" for index, each in enumerate(dict.fromkeys(each[0] for each in found))}
     source = _REFERENCE.sub(lambda each: names[each[0]], text.strip())
     try:

@@ -53,7 +53,7 @@ class Rung:
     derate: float
     cards_exact: float | None
     servers_exact: float | None
-    rmb: float | None  # of the servers with their fraction
+    rmb: float | None  # of the servers, not rounded to whole ones
     cards: int | None
     servers: int | None
     whole_servers_rmb: float | None

@@ -147,7 +147,7 @@ def make_report(runs: Sequence[Run]) -> Report:
 
     Raises InputError where a run is given twice.
     """
-    # Imported here, for a view of one run alone prices nothing.
+    # Imported here, since the view of a single run (`run_view`) prices no fleet.
     from nameplate.report.fleet.priced import price, priced_tables
     from nameplate.report.side_by_side import side_by_side_view
 

@@ -52,8 +52,9 @@ class Deadlines:
 class WorkerResult:
     """How a device's process ended.
 
-    `in_flight` are the cases of the group it was at, `records` how many it had written, and `refusal` its
-    sentence where it couldn't use what it was given. `silent_s` is the deadline it was killed for missing.
+    `in_flight` are the cases of the group that it was measuring, `records` is how many it had written, and
+    `refusal` the sentence of the error where it couldn't use its job. `silent_s` is the deadline that it
+    missed and was killed for.
     """
 
     status: int

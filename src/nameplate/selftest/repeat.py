@@ -136,7 +136,7 @@ class Repeated:
 
     @property
     def best_peer(self) -> str | None:
-        """The peer of the smallest spread; None where none has one."""
+        """The peer with the smallest spread; None where no peer has a spread."""
         spreads = {name: self.spread(name).relative for name in self.peers}
         known = {name: relative for name, relative in spreads.items() if relative is not None}
         return min(known, key=known.__getitem__, default=None)

@@ -81,7 +81,7 @@ def _against_clock(part: Part) -> Iterator[Violation]:
     for key, quantity in part.figures():
         dtype = key.partition(".")[2]
         most = _maximum_tflops(part, dtype)
-        if most is None:  # so it is for what isn't a throughput
+        if most is None:  # also for a figure that isn't a throughput
             continue
         if quantity.value > most * (1 + _CLOCK_TOLERANCE):
             yield _above(part, key, quantity.value, most)

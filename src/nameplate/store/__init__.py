@@ -1,1 +1,1 @@
-"""Runs on disk: one folder each, a manifest and its records, readable after any kind of death."""
+"""Runs on disk: one folder each, a manifest and its records, readable however the process ended."""

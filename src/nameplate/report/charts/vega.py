@@ -97,7 +97,7 @@ def start_bundling_library() -> Callable[[], str]:
     Raises InputError where vl-convert isn't installed.
     """
     try:
-        import vl_convert  # noqa: F401 - asked here, for the other process would fail only later
+        import vl_convert  # noqa: F401 - tried here, since the other process would fail only later
     except ImportError as error:
         raise _not_installed(error) from error
     command = [sys.executable, "-c", _BUNDLE_LIBRARY]
@@ -335,7 +335,7 @@ def _draw_time_series(alt: Any, chart: TimeChart) -> _Drawn:
             alt.Tooltip(f"{name}:Q", title=titles[name], format=",.4~r"),
         ]
         moments = alt.Chart(alt.NamedData("moments")).transform_filter(f"datum.{name} !== null")
-        # The tooltip belongs to the points, for a line can only tell one value; they are invisible.
+        # The tooltip belongs to invisible points, since a line can only show one value.
         points = alt.OverlayMarkDef(opacity=0, size=60, aria=False)
         settled_lines = alt.Chart(alt.NamedData("settled")).mark_rule(strokeDash=_DASHED, clip=True)
         layers = [
