@@ -1,4 +1,4 @@
-"""How a process ends: the exit statuses, ends by a signal, and what is said of an error nobody foresaw.
+"""How a process ends: the exit statuses, ends by a signal, and the message of an unforeseen error.
 
 It imports nothing heavy: the command line and the processes that measure end by it alike.
 """

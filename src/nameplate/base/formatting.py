@@ -123,7 +123,7 @@ def duration(seconds: float | None) -> str:
 
 
 def money(amount: float | None) -> str:
-    """A sum whose currency is said elsewhere: `5,928 M`, `7.50 M`, `65,300`."""
+    """A sum of money whose currency is stated elsewhere: `5,928 M`, `7.50 M`, `65,300`."""
     if amount is None:
         return UNKNOWN
     value, in_millions = _of_money(amount)

@@ -36,7 +36,7 @@ _current: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 
 def current_language() -> str:
-    """The language that is spoken now, such as `en`."""
+    """The current language, such as `en`."""
     return _current.get()
 
 
@@ -57,18 +57,18 @@ def use_language(language: str) -> Iterator[None]:
 
 
 def _(message: str, **values: Any) -> str:
-    """`message` in the language that is spoken, its `{places}` filled with `values`."""
+    """`message` in the current language, its `{places}` filled with `values`."""
     said = _catalogue(_current.get()).said(message)
     return said.format(**values) if values else said
 
 
 def N_(message: str) -> str:  # noqa: N802 - the name that extractors of messages know
-    """Mark a message that is said later."""
+    """Mark a message for the catalogue; it is translated later, by `_`."""
     return message
 
 
 def join_sentences(sentences: Iterable[str]) -> str:
-    """Sentences one after another, with what the language that is spoken puts between two."""
+    """Sentences one after another, with what the current language puts between two."""
     return reduce(lambda before, after: _("{before} {after}", before=before, after=after), sentences)
 
 

@@ -2,7 +2,7 @@
 
 A `Message` is made by `message("needs_memory", needed_gb=91.0, held_gb=85.0)`. `TEMPLATES` holds the English
 of every code once, and a language's catalogue translates it like any other text: `str(...)` is English, for
-programs and logs, and `render(...)` the language that is spoken now. Nothing ever reads a sentence back.
+programs and logs, and `render(...)` the current language. Nothing ever reads a sentence back.
 
 What isn't ours is never translated: errors of torch and of drivers, sources, and the sentences that files of
 schema 1 and 2 hold. As a message of its own such text has the code `text`; among values it is a plain string.
@@ -40,7 +40,7 @@ class Message:
     values: Mapping[str, Value] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The sentence in English, whatever language is spoken: what programs and logs read."""
+        """The sentence in English, whatever the current language: what programs and logs read."""
         with use_language(ENGLISH):  # for the units of a duration too
             return _sentence(self, str)
 
@@ -278,9 +278,9 @@ TEMPLATES: Mapping[str, str] = {
 def message(code: str, /, **values: object) -> Message:
     """Make the message of that code, with a value for every place of its template.
 
-    A value is text, a number, a truth, None (not known), a message, or a list of these. A number that isn't
-    finite is None, for no file can hold it. Raises ValueError for a code that isn't in `TEMPLATES` and for
-    values that aren't those it takes, TypeError for a value of another kind.
+    A value is text, a number, a bool, None (not known), a message, or a list of these. A number that isn't
+    finite becomes None, since JSON can't hold it. Raises ValueError for a code that isn't in `TEMPLATES` and
+    for values that aren't those it takes, TypeError for a value of another kind.
     """
     if code not in TEMPLATES:
         raise ValueError(f"no message has the code {code!r}: add it to TEMPLATES in messages.py")
@@ -297,7 +297,7 @@ def text(sentence: object) -> Message:
 
 
 def ours(sentence: str) -> Message:
-    """Text of our own, of a data file or a table of words, that a catalogue may have as it stands."""
+    """Our own text, from a data file or a table of words; it is translated if the catalogue has it."""
     return message(OURS, text=sentence)
 
 
@@ -307,7 +307,7 @@ def to_message(reason: object) -> Message:
 
 
 def render(reason: Reason) -> str:
-    """The sentence in the language that is spoken now; foreign text as it is.
+    """The sentence in the current language; foreign text as it is.
 
     Never fails: a code that this version doesn't know is shown with its values.
     """
@@ -420,7 +420,7 @@ def _formed(value: Value, translate: Callable[[str], str]) -> object:
 
 
 def _as_it_is(said: Message, translate: Callable[[str], str]) -> str:
-    """The code and the values, which is all that is known of a message of another version."""
+    """The code and the values: nothing more is known of a message of another version."""
     values = ", ".join(
         f"{name} {' '.join(str(_formed(part, translate)) for part in _parts(value))}"
         for name, value in said.values.items()

@@ -368,7 +368,7 @@ class SimulatedCheck:
 class SimulatedPrepared:
     """A workload that allocates nothing. Once its device corrupts results, its digest changes.
 
-    Its check passes all the same, as that of a check that samples and misses the error.
+    Its check still passes, like one that reads samples of the result and misses the error.
     """
 
     device: SimulatedDevice

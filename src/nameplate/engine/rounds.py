@@ -31,7 +31,7 @@ from nameplate.workload import Workload
 AIMED_BATCHES = 25
 # … where the window may begin late: batches before the device has settled are left out.
 SETTLING_BATCHES = 60
-# Finding whether a series has settled takes milliseconds, so it is done again after 5 % more rounds.
+# Finding whether a series has settled takes milliseconds, so it is done again only after 5 % more rounds.
 _LOOK_AGAIN = 1.05
 # A device that has been at work for `SHORTEST_S` is warm. Only its clock recovers during set-up, and clocks
 # at a power limit oscillate with a period of about 3 s.

@@ -28,7 +28,7 @@ def parse_time(text: str) -> datetime | None:
 
 
 class DeviceEntry(FrozenModel):
-    """A device of the run: its identity, the part it was recognized as and why, and its rated figures.
+    """A device of the run: its identity, the part it was recognised as and why, and its rated figures.
 
     The figures are kept so that a resumed run divides by the same ones.
     """
