@@ -20,7 +20,7 @@ PARALLEL = --numprocesses logical --maxprocesses 8 --dist loadfile
 LONG = long or gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-all check bench clean again
+.PHONY: help run test test-long test-all check bench locale clean again
 .NOTPARALLEL:
 
 help: ## list these commands
@@ -51,6 +51,9 @@ check: $(READY) ## the static checks: ruff, mypy, import contracts
 
 bench: $(READY) ## the suites' cases under pytest-benchmark: pytest bench/ ARGS
 	@"$(VENV)/bin/python" -m pytest bench/ $(ARGS)
+
+locale: $(READY) ## compile the translations, after a change of a .po file
+	@"$(VENV)/bin/python" scripts/compile_locale.py
 
 clean: ## remove .venv and whatever else was made here, but never runs/
 	rm -rf "$(VENV)" build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

@@ -1,7 +1,7 @@
-"""What a user can be told: every error the harness raises on purpose.
+"""Every error that the harness raises on purpose.
 
-A sentence says what is wrong, where, what was got and what was expected. The command line prints the
-sentence and exits with the class's `exit_status`; a library user catches `NameplateError`.
+The text of an error is one sentence for the user: what is wrong, where, got, expected. The command line
+prints it and exits with the class's `exit_status`; a library user catches `NameplateError`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from nameplate.base.exit_status import ExitStatus, is_write_error
 
 
 class NameplateError(Exception):
-    """Base of all deliberate errors; its text is one sentence fit for a user."""
+    """Base of all deliberate errors; its text is one sentence for the user."""
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.UNFORESEEN
 
 
 class CheckFailed(NameplateError):
-    """A check that was asked for failed: a regression, a bound, `--strict`. Exit status 1."""
+    """A check failed that the user asked for: a regression, a bound, `--strict`. Exit status 1."""
 
     exit_status = ExitStatus.CHECK_FAILED
 
@@ -36,7 +36,7 @@ class InputError(NameplateError):
         got: object = None,
         expected: str | None = None,
     ) -> None:
-        """Build the sentence from its parts; each part left out is left out of the sentence."""
+        """Build the sentence from the parts that are given."""
         self.what, self.where, self.got, self.expected = what, where, got, expected
         sentence = f"{where}: {what}" if where else what
         if got is not None:
@@ -47,19 +47,19 @@ class InputError(NameplateError):
 
 
 class OutputError(NameplateError):
-    """Output can't be written: its disk or device takes no more. Exit status 70."""
+    """Output can't be written: the disk is full, or the device failed. Exit status 70."""
 
     exit_status = ExitStatus.UNFORESEEN
 
 
 class RunIncomplete(NameplateError):
-    """A run had to end before its last case; what was finished is kept. Exit status 3."""
+    """A run ended before its last case; finished records are kept. Exit status 3."""
 
     exit_status = ExitStatus.INCOMPLETE
 
 
 class Unsupported(NameplateError):
-    """A case can't run here, for a reason that belongs in its record; never ends a run.
+    """A case can't run here. The reason goes into its record, and the run goes on.
 
     `reason` is a message of `nameplate.base.messages`, or text.
     """
@@ -73,9 +73,9 @@ class Unsupported(NameplateError):
 def write_error(
     what: str, error: OSError, *, where: str, got: object = None, expected: str = "a folder"
 ) -> InputError | OutputError:
-    """The error of a file that can't be written, from what the system says of it.
+    """Make the error for a file that can't be written, from the system's error.
 
-    An OutputError where writing failed (a full disk), an InputError where the path can't be written to.
+    It is an OutputError where writing failed (a full disk), an InputError where the path can't be used.
     """
     said = f"{what}: {error.strerror}"
     if is_write_error(error):

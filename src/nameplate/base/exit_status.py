@@ -1,6 +1,6 @@
-"""How a process ends: the exit statuses, ends by a signal, and the message of an unforeseen error.
+"""How a process ends: exit statuses, ends by a signal, and the report of an unforeseen error.
 
-It imports nothing heavy: the command line and the processes that measure end by it alike.
+The command line and the measuring processes both use it, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from types import FrameType
 
 from nameplate.base.text import plain
 
-_LONGEST = 300  # characters of a foreign error's text that a sentence quotes
+_LONGEST = 300  # characters that a sentence quotes of the text of an unforeseen error
 
-# What a disk or a device answers that takes no more, as against a path that can't be written at all.
+# Errors of a disk or device that accepts no more data, unlike those of a path that can't be written to.
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 class ExitStatus(IntEnum):
-    """With what a command, or a process that measures, ends; by another signal it's 128 + its number."""
+    """The exit statuses of commands and measuring processes; ended by another signal: 128 + its number."""
 
     DONE = 0  # skipped cases included, each with its reason
-    CHECK_FAILED = 1  # a check that was asked for: a regression, a self-test, --strict
-    BAD_INPUT = 2  # something given from outside can't be used; one sentence says what
-    INCOMPLETE = 3  # a run ended with failed or missing cases, or measured nothing
-    UNFORESEEN = 70  # an error nobody foresaw, or output that can't be written
+    CHECK_FAILED = 1  # a check that the user asked for: a regression, a self-test, --strict
+    BAD_INPUT = 2  # a flag, file or device can't be used; one sentence says why
+    INCOMPLETE = 3  # a run has failed or missing cases, or measured nothing
+    UNFORESEEN = 70  # an unforeseen error, or output that can't be written
     HANGUP = 128 + signal.SIGHUP
     INTERRUPTED = 128 + signal.SIGINT
     CLOSED_PIPE = 128 + signal.SIGPIPE
@@ -38,20 +38,20 @@ class ExitStatus(IntEnum):
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked this process to end; what cleans up after Ctrl-C cleans up after it."""
+    """A signal asked this process to end. It is handled like Ctrl-C, clean-up included."""
 
     def __init__(self, number: int) -> None:
-        """`number` is the signal's."""
+        """Keep the exit status that belongs to signal `number`."""
         super().__init__(signal.Signals(number).name)
         self.exit_status = ExitStatus(128 + number)
 
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP raise Terminated here, as SIGINT raises KeyboardInterrupt.
+    """Raise Terminated inside the block on SIGTERM and SIGHUP, as Python raises KeyboardInterrupt on SIGINT.
 
-    One that is ignored (nohup) stays ignored, and a second one ends the process at once. Only the main
-    thread receives signals: in another one this does nothing.
+    A signal that is ignored (nohup) stays ignored, and a second signal ends the process at once. Only the
+    main thread receives signals, so in another thread this does nothing.
     """
     before = {}
     with suppress(ValueError):
@@ -71,17 +71,17 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 def is_write_error(error: OSError) -> bool:
-    """Whether a write failed, rather than the path it was meant for: a full disk, not a missing folder."""
+    """Tell whether writing failed (a full disk) rather than the path (a missing folder)."""
     return error.errno in _WRITE_ERRORS
 
 
 def report_unforeseen(error: BaseException, what: str | None = None) -> ExitStatus:
-    """Say on standard error what happened and where its traceback is; returns the exit status.
+    """Print one sentence on standard error and save the traceback; returns the exit status.
 
-    `what` is the sentence, by default the error's own name and text. The traceback is a file in the
-    system's folder for temporary ones, or stands below the sentence where that can't be written.
+    `what` is the sentence, by default the error's name and text. The traceback goes into a file in the
+    system's temporary folder, or below the sentence where that can't be written.
     """
-    said = what or f"unforeseen {type(error).__name__}: {_shortened(error)}"
+    said = what or f"unforeseen {type(error).__name__}: {_shorten(error)}"
     trace = "".join(traceback.format_exception(error))
     try:
         descriptor, path = tempfile.mkstemp(prefix="nameplate-traceback-", suffix=".txt", text=True)
@@ -94,7 +94,7 @@ def report_unforeseen(error: BaseException, what: str | None = None) -> ExitStat
     return ExitStatus.UNFORESEEN
 
 
-def _shortened(error: BaseException) -> str:
+def _shorten(error: BaseException) -> str:
     text = plain(error)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 

@@ -1,4 +1,4 @@
-"""How numbers are printed wherever a person reads them: one rule for each kind, whatever screen it stands on.
+"""Numbers as a person reads them: one rule for each kind of number, the same on every screen.
 
 | kind | rule | printed |
 |---|---|---|
@@ -14,9 +14,9 @@
 | scientific | what is too large for any unit: three significant digits | `9.68 × 10^21` |
 | interval | its ends, or one where both read alike | `0.745 … 0.807` |
 
-What isn't known (None) is an en dash, never 0; zero is `0`. A number is rounded before its digits are chosen:
-9.999 is `10.0`, and 59.96 seconds are `1.0 min`. NaN can't be printed and raises ValueError, as an infinity
-does where nothing else is said. The numbers of `--json` and `--csv` are never rounded.
+An unknown value (None) is an en dash, never 0; zero is `0`. A number is rounded before its digits are chosen:
+9.999 is `10.0`, and 59.96 seconds are `1.0 min`. NaN raises ValueError, and so does an infinity unless a rule
+says otherwise. Numbers in `--json` and `--csv` are never rounded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Python's garbage collector, switched off for as long as it would only get in the way."""
+"""Switching Python's garbage collector off for a while."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def garbage_collection_off() -> Iterator[None]:
-    """Switch the collector off inside.
+    """Switch the collector off inside the block.
 
-    For timing, where no sample may pay for the garbage of another; and for making millions of objects that
-    are no garbage, where looking through them again and again takes half of the time.
+    Use it for timing, so that no sample pays for collecting the garbage of another, and for making millions
+    of objects that stay alive, where repeated collections take half of the time.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -1,17 +1,17 @@
-"""What a reader is told, in the reader's language: English in the code, others by catalogues of messages.
+"""The language of what a person reads: English in the code, other languages by gettext catalogues.
 
-Code says `_("{count} cases", count=3)`: the message is looked up first and filled in after, so a translation
-may order the values as its language does. A message that stands where no language is known yet (a constant)
-is marked `N_` there, and goes through `_` where it is said. What files hold is said by `messages`.
+Code says `_("{count} cases", count=3)`. The message is translated first and filled in afterwards, so that a
+translation may order the values as its language does. A constant is marked with `N_` where it is defined, and
+goes through `_` where it is shown. Sentences that files hold are made by `messages`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache, reduce
+from gettext import GNUTranslations, NullTranslations
 from importlib.resources import files
 from typing import Any
 
@@ -20,35 +20,22 @@ from nameplate.base.errors import InputError
 ENGLISH = "en"
 LANGUAGES = (ENGLISH, "zh")
 
-
-@dataclass(frozen=True)
-class _Catalogue:
-    """The messages of one language."""
-
-    messages: Mapping[str, str]
-
-    def said(self, message: str) -> str:
-        """The message in this language; as it stands where it has no translation."""
-        return self.messages.get(message, message)
-
-
 _current: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 
 def current_language() -> str:
-    """The current language, such as `en`."""
+    """Return the language in use, such as `en`."""
     return _current.get()
 
 
 @contextmanager
 def use_language(language: str) -> Iterator[None]:
-    """Translate everything into `language` while this context is open.
+    """Use `language` for every sentence made inside the block.
 
-    Raises InputError for one that there is no catalogue of, and where the library that reads it is missing.
+    Raises InputError for a language without a catalogue.
     """
     if language not in LANGUAGES:
         raise InputError("no such language", where="--lang", got=language, expected=" or ".join(LANGUAGES))
-    _catalogue(language)
     token = _current.set(language)
     try:
         yield
@@ -57,33 +44,27 @@ def use_language(language: str) -> Iterator[None]:
 
 
 def _(message: str, **values: Any) -> str:
-    """`message` in the current language, its `{places}` filled with `values`."""
-    said = _catalogue(_current.get()).said(message)
-    return said.format(**values) if values else said
+    """Return `message` in the language in use, its `{places}` filled with `values`."""
+    # gettext answers an empty message with the catalogue's header.
+    translated = _catalogue(_current.get()).gettext(message) if message else ""
+    return translated.format(**values) if values else translated
 
 
 def N_(message: str) -> str:  # noqa: N802 - the name that extractors of messages know
-    """Mark a message for the catalogue; it is translated later, by `_`."""
+    """Mark a message for translation where no language is known yet; `_` translates it later."""
     return message
 
 
 def join_sentences(sentences: Iterable[str]) -> str:
-    """Sentences one after another, with what the current language puts between two."""
+    """Return the sentences one after another, with the separator of the language in use."""
     return reduce(lambda before, after: _("{before} {after}", before=before, after=after), sentences)
 
 
 @cache
-def _catalogue(language: str) -> _Catalogue:
-    return _Catalogue({} if language == ENGLISH else _read(language))
-
-
-def _read(language: str) -> dict[str, str]:
-    """The translated messages of `locale/<language>/messages.po`."""
-    try:
-        from babel.messages.pofile import read_po
-    except ImportError as error:
-        raise InputError(
-            "another language needs babel", where="--lang", expected="pip install 'nameplate[report]'"
-        ) from error
-    with (files("nameplate") / "locale" / language / "messages.po").open("rb") as file:
-        return {str(each.id): str(each.string) for each in read_po(file) if each.id and each.string}
+def _catalogue(language: str) -> NullTranslations:
+    """Return the catalogue that `make locale` compiled; English needs none."""
+    if language == ENGLISH:
+        return NullTranslations()
+    path = files("nameplate") / "locale" / language / "LC_MESSAGES" / "nameplate.mo"
+    with path.open("rb") as file:
+        return GNUTranslations(file)

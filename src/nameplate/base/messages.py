@@ -1,13 +1,13 @@
-"""Warnings and reasons as a code and values: files hold these, and a sentence is made when one is read.
+"""Warnings and reasons, stored as a code with values; the sentence is made when somebody reads it.
 
-A `Message` is made by `message("needs_memory", needed_gb=91.0, held_gb=85.0)`. `TEMPLATES` holds the English
-of every code once, and a language's catalogue translates it like any other text: `str(...)` is English, for
-programs and logs, and `render(...)` the current language. Nothing ever reads a sentence back.
+`message("needs_memory", needed_gb=91.0, held_gb=85.0)` makes a `Message`. `TEMPLATES` holds the English
+template of each code, and a catalogue translates it like any other text. `str(...)` returns English, for
+programs and logs; `render(...)` returns the language in use. No code parses a sentence back.
 
-What isn't ours is never translated: errors of torch and of drivers, sources, and the sentences that files of
-schema 1 and 2 hold. As a message of its own such text has the code `text`; among values it is a plain string.
+Text from elsewhere is never translated: errors of torch and of drivers, sources, and the sentences in files
+of schema 1 and 2. Alone, such text is a message of code `text`; as a value it is a plain string.
 
-Little more than the standard library is imported: the processes that watch a GPU say their reasons so too.
+This module imports little more than the standard library, because the processes that sample a GPU use it.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ TEXT, OURS = "text", "ours"
 
 @dataclass(frozen=True)
 class Message:
-    """What is said: a code of `TEMPLATES`, and the values its sentence needs, numbers as they were found.
+    """A code of `TEMPLATES` and the values of its sentence; numbers are not rounded.
 
-    Make one with `message`, `text` or `ours`, which check it. One that was read from a file is taken as it
-    is: another version may know more codes, and other values of one.
+    Make one with `message`, `text` or `ours`, which check it. A message read from a file is not checked:
+    another version may have other codes, or other values for a code.
     """
 
     code: str
     values: Mapping[str, Value] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The sentence in English, whatever the current language: what programs and logs read."""
+        """Return the sentence in English, whatever language is in use: for programs and logs."""
         with use_language(ENGLISH):  # for the units of a duration too
-            return _sentence(self, str)
+            return _make_sentence(self, str)
 
     def __hash__(self) -> int:
-        """By its contents, like its equality."""
+        """Hash the contents: equal messages have equal hashes."""
         return hash((self.code, frozenset(self.values.items())))
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Its own code, then those of the messages among its values."""
-        parts = [part for value in self.values.values() for part in _parts(value)]
+        """Its own code, then the codes of the messages among its values."""
+        parts = [part for value in self.values.values() for part in _as_tuple(value)]
         return (self.code, *(code for part in parts if isinstance(part, Message) for code in part.codes))
 
 
-# Why something is so: a message of ours, or text of others, which stays as it is.
+# The reason for something: a message of ours, or text from elsewhere, which is never translated.
 Reason = str | Message
 
-# The English of every code. A place has a rule of `formatting` (`{left_s:duration}`) or Python's format
-# specification (`{share:.0%}`); one that takes several values has in its stead what stands between two of
+# The English template of each code. A placeholder has a rule of `formatting` (`{left_s:duration}`), a format
+# specification of Python (`{share:.0%}`), or, where it takes several values, the separator to put between
 # them (`{figures: and }`).
 TEMPLATES: Mapping[str, str] = {
-    # Anything: text of others, as it is; text of our own, which a catalogue has as it stands.
+    # Any text: from elsewhere, never translated; our own, which a catalogue translates as a whole.
     TEXT: "{text}",
     OURS: "{text}",
     "clauses": N_("{each:; }"),
@@ -276,11 +276,11 @@ TEMPLATES: Mapping[str, str] = {
 
 
 def message(code: str, /, **values: object) -> Message:
-    """Make the message of that code, with a value for every place of its template.
+    """Make a message with a value for each placeholder of its template.
 
     A value is text, a number, a bool, None (not known), a message, or a list of these. A number that isn't
-    finite becomes None, since JSON can't hold it. Raises ValueError for a code that isn't in `TEMPLATES` and
-    for values that aren't those it takes, TypeError for a value of another kind.
+    finite becomes None, because JSON can't hold it. Raises ValueError for a code that isn't in `TEMPLATES`
+    and for missing or extra values, TypeError for a value of another type.
     """
     if code not in TEMPLATES:
         raise ValueError(f"no message has the code {code!r}: add it to TEMPLATES in messages.py")
@@ -288,34 +288,34 @@ def message(code: str, /, **values: object) -> Message:
         raise ValueError(
             f"message {code} takes the values {sorted(placeholders(TEMPLATES[code]))}; got {sorted(values)}"
         )
-    return Message(code, {name: _checked(value) for name, value in values.items()})
+    return Message(code, {name: _check_value(value) for name, value in values.items()})
 
 
 def text(sentence: object) -> Message:
-    """Text that isn't ours (an error of torch or a driver, a sentence of an old file): never translated."""
+    """Make a message of text from elsewhere (an error of torch, an old file's sentence): never translated."""
     return message(TEXT, text=str(sentence))
 
 
 def ours(sentence: str) -> Message:
-    """Our own text, from a data file or a table of words; it is translated if the catalogue has it."""
+    """Make a message of our own text, such as a sentence of a data file, which a catalogue may translate."""
     return message(OURS, text=sentence)
 
 
 def to_message(reason: object) -> Message:
-    """A message as it is; anything else as foreign text."""
+    """Return a message unchanged, anything else as a message of text from elsewhere."""
     return reason if isinstance(reason, Message) else text(reason)
 
 
 def render(reason: Reason) -> str:
-    """The sentence in the current language; foreign text as it is.
+    """Return the sentence in the language in use; text from elsewhere unchanged.
 
     Never fails: a code that this version doesn't know is shown with its values.
     """
-    return _sentence(reason, _) if isinstance(reason, Message) else reason
+    return _make_sentence(reason, _) if isinstance(reason, Message) else reason
 
 
 def edit_texts(found: Message, edit: Callable[[str], str]) -> Message:
-    """The message with every text among its values, and theirs, put through `edit`."""
+    """Return the message with `edit` applied to each text among its values, nested messages included."""
 
     def change(value: Scalar) -> Scalar:
         if isinstance(value, Message):
@@ -331,17 +331,17 @@ def edit_texts(found: Message, edit: Callable[[str], str]) -> Message:
 
 @cache
 def placeholders(template: str) -> frozenset[str]:
-    """The names of the values that a template takes."""
+    """Return the names of the placeholders of a template."""
     return frozenset(name for _before, name, _form, _how in Formatter().parse(template) if name is not None)
 
 
-def _checked(value: object) -> Value:
+def _check_value(value: object) -> Value:
     if isinstance(value, list | tuple):
-        return tuple(_checked_scalar(each) for each in value)
-    return _checked_scalar(value)
+        return tuple(_check_scalar(each) for each in value)
+    return _check_scalar(value)
 
 
-def _checked_scalar(value: object) -> Scalar:
+def _check_scalar(value: object) -> Scalar:
     if value is None or isinstance(value, str | bool | Message):
         return value
     if isinstance(value, Integral):
@@ -352,7 +352,7 @@ def _checked_scalar(value: object) -> Scalar:
 
 
 class _Unknown:
-    """A value that isn't known, whatever form it was to have."""
+    """An unknown value: prints as an en dash, whatever its format specification."""
 
     def __format__(self, form: str) -> str:
         return "–"
@@ -365,7 +365,7 @@ class _Unknown:
 
 
 class _Several:
-    """Several values; the form of their place is what stands between two."""
+    """Several values; the format specification of their placeholder is the separator between them."""
 
     def __init__(self, said: list[str]) -> None:
         self._said = said
@@ -374,7 +374,7 @@ class _Several:
         return between.join(self._said)
 
 
-def _parts(value: Value) -> tuple[Scalar, ...]:
+def _as_tuple(value: Value) -> tuple[Scalar, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -384,7 +384,7 @@ _RULES: Mapping[str, Callable[[float], str]] = {
 
 
 class _Formatter(Formatter):
-    """Python's formatting, in which a rule of `formatting` may stand for a format specification."""
+    """Python's formatter, which also accepts the name of a rule of `formatting` as a format specification."""
 
     def format_field(self, value: object, format_spec: str) -> str:
         rule = _RULES.get(format_spec)
@@ -396,33 +396,33 @@ class _Formatter(Formatter):
 _FORMATTER = _Formatter()
 
 
-def _sentence(said: Message, translate: Callable[[str], str]) -> str:
-    """The sentence of a message, its template and those of its parts put through `translate`."""
+def _make_sentence(said: Message, translate: Callable[[str], str]) -> str:
+    """Return the sentence of a message; `translate` is applied to every template, nested ones included."""
     if said.code in (TEXT, OURS) and isinstance(sentence := said.values.get("text"), str):
         return sentence if said.code == TEXT else translate(sentence)
     template = TEMPLATES.get(said.code)
     if template is not None:
-        values = {name: _formed(value, translate) for name, value in said.values.items()}
+        values = {name: _format_value(value, translate) for name, value in said.values.items()}
         try:
             return _FORMATTER.vformat(translate(template), (), values)
         except (LookupError, ValueError, TypeError, ArithmeticError):  # another version's values
             pass
-    return _as_it_is(said, translate)
+    return _show_raw(said, translate)
 
 
-def _formed(value: Value, translate: Callable[[str], str]) -> object:
-    """A value as a template takes it: numbers stay numbers, since the template formats them."""
+def _format_value(value: Value, translate: Callable[[str], str]) -> object:
+    """Return a value as a template takes it: a number stays a number, which the template formats."""
     if isinstance(value, tuple):
-        return _Several([str(_formed(each, translate)) for each in value])
+        return _Several([str(_format_value(each, translate)) for each in value])
     if isinstance(value, Message):
-        return _sentence(value, translate)
+        return _make_sentence(value, translate)
     return _Unknown() if value is None else value
 
 
-def _as_it_is(said: Message, translate: Callable[[str], str]) -> str:
-    """The code and the values: nothing more is known of a message of another version."""
+def _show_raw(said: Message, translate: Callable[[str], str]) -> str:
+    """Return the code and the values: all that is known of a message of another version."""
     values = ", ".join(
-        f"{name} {' '.join(str(_formed(part, translate)) for part in _parts(value))}"
+        f"{name} {' '.join(str(_format_value(part, translate)) for part in _as_tuple(value))}"
         for name, value in said.values.items()
     )
     return f"{said.code} ({values})" if values else said.code

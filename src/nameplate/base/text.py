@@ -1,4 +1,4 @@
-"""Values from outside, made safe to print: a host name, a label or a file must not move a cursor."""
+"""Making text from outside safe to print: no host name or file name may move the cursor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 def plain(value: object) -> str:
-    """Return the value as one line of printable text: white space is a space, the unprintable is gone."""
+    """Return the value as one line of printable text: white space becomes a space, the unprintable goes."""
     text = str(value)
     if text.isprintable():  # as most are; what is printable has nothing to be taken out
         return text
