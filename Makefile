@@ -20,7 +20,7 @@ PARALLEL = --numprocesses logical --maxprocesses 8 --dist loadfile
 LONG = long or gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-all check bench locale clean again
+.PHONY: help run test test-long test-all check bench schemas locale clean again
 .NOTPARALLEL:
 
 help: ## list these commands
@@ -51,6 +51,9 @@ check: $(READY) ## the static checks: ruff, mypy, import contracts
 
 bench: $(READY) ## the suites' cases under pytest-benchmark: pytest bench/ ARGS
 	@"$(VENV)/bin/python" -m pytest bench/ $(ARGS)
+
+schemas: $(READY) ## write the published JSON Schemas, after a change of what files hold
+	@"$(VENV)/bin/python" scripts/write_schemas.py
 
 locale: $(READY) ## compile the translations, after a change of a .po file
 	@"$(VENV)/bin/python" scripts/compile_locale.py

@@ -52,6 +52,7 @@ class Column:
     text: str
     unit: str | None = None
     digits: int | None = None
+    measured: bool = False  # only a measurement fills it, so a skipped or failed case has None
 
     def format(self, value: Any) -> str:
         """Return `value` as text; an unknown value is an en dash, never 0."""
@@ -122,15 +123,6 @@ INTERVALS: Mapping[str, tuple[str, str]] = {
 }
 
 _TFLOPS = "TFLOPS"
-# Columns that only a measurement fills.
-_MEASURED = (
-    *("tflops", "tflops_low", "tflops_high", "tflops_median", "efficiency", "efficiency_low"),
-    *("efficiency_high", "datasheet_efficiency", "ceiling_tflops", "normalized_efficiency"),
-    *("normalized_efficiency_low", "normalized_efficiency_high", "loss", "cpu_time_tflops", "graph_tflops"),
-    *("settled_s", "digest", "energy_integrated_j", "energy_method"),
-    *("bandwidth_gb_s", "bandwidth_low_gb_s", "bandwidth_high_gb_s", "time_s", "launches"),
-    *("power_w", "energy_j", "tflops_per_w"),
-)
 
 
 class Record(FrozenModel):
@@ -166,64 +158,93 @@ class Record(FrozenModel):
     convention: Annotated[str | None, Column("how the FLOPs were counted")] = None
 
     tflops: Annotated[
-        float | None, Field(gt=0), Column("achieved: FLOPs ÷ time of the window", _TFLOPS, 3)
+        float | None, Field(gt=0), Column("achieved: FLOPs ÷ time of the window", _TFLOPS, 3, measured=True)
     ] = None
-    tflops_low: Annotated[float | None, Column("lower end of the 95 % interval", _TFLOPS, 3)] = None
-    tflops_high: Annotated[float | None, Column("upper end of the 95 % interval", _TFLOPS, 3)] = None
-    tflops_median: Annotated[float | None, Column("FLOPs ÷ median sample time", _TFLOPS, 3)] = None
+    tflops_low: Annotated[
+        float | None, Column("lower end of the 95 % interval", _TFLOPS, 3, measured=True)
+    ] = None
+    tflops_high: Annotated[
+        float | None, Column("upper end of the 95 % interval", _TFLOPS, 3, measured=True)
+    ] = None
+    tflops_median: Annotated[
+        float | None, Column("FLOPs ÷ median sample time", _TFLOPS, 3, measured=True)
+    ] = None
     nominal_tflops: Annotated[
         float | None, Field(gt=0), Column("the rating that efficiency is relative to", _TFLOPS, 3)
     ] = None
     nominal_source: Annotated[Reason | None, Column("source of nominal, or why there is none")] = None
-    efficiency: Annotated[float | None, Column("achieved ÷ nominal", "ratio")] = None
-    efficiency_low: Annotated[float | None, Column("lower end of the 95 % interval", "ratio")] = None
-    efficiency_high: Annotated[float | None, Column("upper end of the 95 % interval", "ratio")] = None
+    efficiency: Annotated[float | None, Column("achieved ÷ nominal", "ratio", measured=True)] = None
+    efficiency_low: Annotated[
+        float | None, Column("lower end of the 95 % interval", "ratio", measured=True)
+    ] = None
+    efficiency_high: Annotated[
+        float | None, Column("upper end of the 95 % interval", "ratio", measured=True)
+    ] = None
     datasheet_tflops: Annotated[float | None, Field(gt=0), Column("the vendor's own rating", _TFLOPS, 3)] = (
         None
     )
     datasheet_source: Annotated[Reason | None, Column("source of the datasheet figure")] = None
-    datasheet_efficiency: Annotated[float | None, Column("achieved ÷ datasheet", "ratio")] = None
+    datasheet_efficiency: Annotated[float | None, Column("achieved ÷ datasheet", "ratio", measured=True)] = (
+        None
+    )
     ceiling_tflops: Annotated[
-        float | None, Column("what the device could do in the conditions of the window", _TFLOPS, 3)
+        float | None,
+        Column("what the device could do in the conditions of the window", _TFLOPS, 3, measured=True),
     ] = None
-    normalized_efficiency: Annotated[float | None, Column("achieved ÷ ceiling", "ratio")] = None
-    normalized_efficiency_low: Annotated[float | None, Column("lower end of the 95 % interval", "ratio")] = (
+    normalized_efficiency: Annotated[float | None, Column("achieved ÷ ceiling", "ratio", measured=True)] = (
         None
     )
-    normalized_efficiency_high: Annotated[float | None, Column("upper end of the 95 % interval", "ratio")] = (
-        None
-    )
+    normalized_efficiency_low: Annotated[
+        float | None, Column("lower end of the 95 % interval", "ratio", measured=True)
+    ] = None
+    normalized_efficiency_high: Annotated[
+        float | None, Column("upper end of the 95 % interval", "ratio", measured=True)
+    ] = None
     loss: Annotated[
-        Message | None, Column("what held the ceiling below nominal: clock, power limit, heat, contention")
+        Message | None,
+        Column("what held the ceiling below nominal: clock, power limit, heat, contention", measured=True),
     ] = None
     cpu_time_tflops: Annotated[
         float | None,
-        Column("FLOPs ÷ (CPU time of this process ÷ cores): without the effect of other load", _TFLOPS, 3),
+        Column(
+            "FLOPs ÷ (CPU time of this process ÷ cores): without the effect of other load",
+            _TFLOPS,
+            3,
+            measured=True,
+        ),
     ] = None
     graph_tflops: Annotated[
-        float | None, Column("the same launches replayed as a CUDA graph, without host overhead", _TFLOPS, 3)
+        float | None,
+        Column(
+            "the same launches replayed as a CUDA graph, without host overhead", _TFLOPS, 3, measured=True
+        ),
     ] = None
-    settled_s: Annotated[float | None, Column("seconds from the start until throughput settled", "s", 1)] = (
-        None
-    )
-    bandwidth_gb_s: Annotated[float | None, Field(gt=0), Column("bytes ÷ time of the window", "GB/s", 1)] = (
-        None
-    )
-    bandwidth_low_gb_s: Annotated[float | None, Column("lower end of the 95 % interval", "GB/s", 1)] = None
-    bandwidth_high_gb_s: Annotated[float | None, Column("upper end of the 95 % interval", "GB/s", 1)] = None
-    time_s: Annotated[float | None, Column("mean seconds per launch", "s", 6)] = None
-    launches: Annotated[int | None, Column("launches timed")] = None
-    power_w: Annotated[float | None, Column("mean power over the window", "W", 0)] = None
-    energy_j: Annotated[float | None, Column("energy of the window", "J", 0)] = None
+    settled_s: Annotated[
+        float | None, Column("seconds from the start until throughput settled", "s", 1, measured=True)
+    ] = None
+    bandwidth_gb_s: Annotated[
+        float | None, Field(gt=0), Column("bytes ÷ time of the window", "GB/s", 1, measured=True)
+    ] = None
+    bandwidth_low_gb_s: Annotated[
+        float | None, Column("lower end of the 95 % interval", "GB/s", 1, measured=True)
+    ] = None
+    bandwidth_high_gb_s: Annotated[
+        float | None, Column("upper end of the 95 % interval", "GB/s", 1, measured=True)
+    ] = None
+    time_s: Annotated[float | None, Column("mean seconds per launch", "s", 6, measured=True)] = None
+    launches: Annotated[int | None, Column("launches timed", measured=True)] = None
+    power_w: Annotated[float | None, Column("mean power over the window", "W", 0, measured=True)] = None
+    energy_j: Annotated[float | None, Column("energy of the window", "J", 0, measured=True)] = None
     energy_integrated_j: Annotated[
-        float | None, Column("energy of the window, from its power readings", "J", 0)
+        float | None, Column("energy of the window, from its power readings", "J", 0, measured=True)
     ] = None
     energy_method: Annotated[
-        str | None, Column("source of energy_j and power_w: counter, or power readings")
+        str | None, Column("source of energy_j and power_w: counter, or power readings", measured=True)
     ] = None
-    tflops_per_w: Annotated[float | None, Column("achieved ÷ power", "TFLOPS/W", 3)] = None
+    tflops_per_w: Annotated[float | None, Column("achieved ÷ power", "TFLOPS/W", 3, measured=True)] = None
     digest: Annotated[
-        str | None, Column("digest of the result's bits; equal for equal inputs on the same part")
+        str | None,
+        Column("digest of the result's bits; equal for equal inputs on the same part", measured=True),
     ] = None
     kernels: Annotated[
         tuple[str, ...], Column("the kernels that ran, library kernels first; empty: not known")
@@ -262,7 +283,9 @@ class Record(FrozenModel):
     def _check_unmeasured(self) -> None:
         if self.reason is None or not str(self.reason):
             raise ValueError(f"a {self.status} record needs a reason")
-        given = [name for name in _MEASURED if getattr(self, name) is not None]
+        given = [
+            name for name, each in columns().items() if each.measured and getattr(self, name) is not None
+        ]
         if given or self.batches or self.course or self.kernels or self.verification is not None:
             raise ValueError(f"a {self.status} record can't have figures; got {given}")
         if "clean" in self.verdicts:

@@ -19,7 +19,7 @@ from nameplate.base.messages import (
     Message,
     edit_texts,
     message,
-    ours,
+    own_text,
     placeholders,
     render,
     text,
@@ -188,9 +188,9 @@ def test_foreign_text_is_never_translated(foreign):
 
 def test_text_of_our_own_is_looked_up_as_it_stands():
     with use_language("zh"):
-        assert render(ours("contended")) == "受干扰"
-        assert render(ours("contended, or so")) == "contended, or so"
-    assert str(ours("contended")) == "contended"
+        assert render(own_text("contended")) == "受干扰"
+        assert render(own_text("contended, or so")) == "contended, or so"
+    assert str(own_text("contended")) == "contended"
 
 
 def test_a_report_shows_foreign_text_verbatim_in_any_language(make_run, make_record):

@@ -188,7 +188,7 @@ def test_a_process_that_dies_before_it_begins_is_3_with_what_is_missing_and_why(
     result = bench(*arguments)
     assert result.status == 3
     assert "! simulated: its process ended early: signal SIGKILL" in result.out
-    assert "2 cases have no record: go on with `bench run --resume" in " ".join(result.out.split())
+    assert "Cases without a record: 2. Go on with `bench run --resume" in " ".join(result.out.split())
 
 
 def test_an_interrupt_is_130_and_says_how_to_go_on(bench, measured, tmp_path):

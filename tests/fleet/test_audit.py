@@ -442,7 +442,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path):
 
 def test_the_published_schema_is_current():
     published = json.loads((ROOT / "docs/schema/claims.schema.json").read_text(encoding="utf-8"))
-    assert published == schema(), "write schema() to docs/schema/claims.schema.json"
+    assert published == schema(), "run `make schemas`"
 
 
 def test_a_frame_has_a_row_a_claim_or_reading_and_the_columns_of_json():

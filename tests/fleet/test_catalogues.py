@@ -133,7 +133,7 @@ def test_what_is_cited_is_what_the_published_efficiencies_say():
 
 def test_the_published_schema_is_the_current_one():
     written = json.loads((ROOT / "docs/schema/fleets.schema.json").read_text(encoding="utf-8"))
-    assert written == schema(), "write schema() to docs/schema/fleets.schema.json"
+    assert written == schema(), "run `make schemas`"
 
 
 def test_the_price_is_the_articles():

@@ -300,7 +300,7 @@ def test_a_conflict_that_says_another_value_is_used_is_refused():
 
 def test_the_published_schema_is_current():
     published = json.loads((ROOT / "docs/schema/parts.schema.json").read_text(encoding="utf-8"))
-    assert published == schema_of(PartsFile), "write schema_of(PartsFile) to docs/schema/parts.schema.json"
+    assert published == schema_of(PartsFile), "run `make schemas`"
 
 
 @pytest.mark.process

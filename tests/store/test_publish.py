@@ -200,7 +200,7 @@ UNFIT = {
     ),
     "without a part": (
         {"part": None},
-        "not recognized as a known part.*got 'its name'; expected a part of the registry",
+        "not recognised as a known part.*got 'its name'; expected a part of the registry",
     ),
     "nothing measured": (
         {"records": [failed("no", case) for case in CASES]},

@@ -296,7 +296,7 @@ def text(sentence: object) -> Message:
     return message(TEXT, text=str(sentence))
 
 
-def ours(sentence: str) -> Message:
+def own_text(sentence: str) -> Message:
     """Make a message of our own text, such as a sentence of a data file, which a catalogue may translate."""
     return message(OURS, text=sentence)
 

@@ -71,7 +71,7 @@ def compare(
 ) -> None:
     """Tell for each case whether NEW is faster, slower, the same or ambiguous.
 
-    Exits with 1 if a case is slower.
+    Exits with 1 if a case is slower, with 3 if cases failed, are missing or have wrong results.
     """
     if json and markdown:
         raise InputError("two formats at once", got="--json and --markdown", expected="one of the two")

@@ -115,7 +115,7 @@ def _check_complete(run: Run) -> None:
 
 
 def devices(device: Device = "all", lang: Lang = "en", json: Json = False) -> None:
-    """Print each device: the part it is recognized as and why, its rating, and its health."""
+    """Print each device: the part it is recognised as and why, its rating, and its health."""
     from nameplate.report.devices import devices_document, devices_view
 
     with output_language(lang, json=json):

@@ -62,7 +62,7 @@ PricingRun = Annotated[
 DEVICE = typer.Option(
     "--device",
     metavar="DEVICE",
-    help="auto, cpu, cuda or cuda:N; also all, where a command takes several devices.",
+    help="auto, cpu, cuda or cuda:N; for run and devices also all.",
 )
 Device = Annotated[str, DEVICE]
 Only = Annotated[

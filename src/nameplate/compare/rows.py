@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from nameplate.base.messages import Message, message, ours
+from nameplate.base.messages import Message, message, own_text
 from nameplate.compare.estimate import (
     FEWEST_FOR_SCATTER,
     RestartSpread,
@@ -126,7 +126,7 @@ def pair_case(
     base_values, new_values = _select_metric(base_ok, metric), _select_metric(new_ok, metric)
     if not base_values or not new_values:
         code = "nothing_achieved" if metric == "achieved" else "nothing_by_basis"
-        return Row(case, device, "incomparable", reason=message(code, basis=ours(metric)))
+        return Row(case, device, "incomparable", reason=message(code, basis=own_text(metric)))
     notes = [
         why_metric,
         _note_some(new, "failed", "new_failed_in"),
@@ -199,7 +199,7 @@ def _explain_doubt(results: Results, code: str) -> Message | None:
     doubts = next((result.doubts for result in results.values() if result.doubts), None)
     if doubts is None or len(results) >= FEWEST_FOR_SCATTER:
         return None
-    return message(code, verdicts=[ours(verdict) for verdict in doubts], least=FEWEST_FOR_SCATTER)
+    return message(code, verdicts=[own_text(verdict) for verdict in doubts], least=FEWEST_FOR_SCATTER)
 
 
 def make_row(case: PairedCase, options: CompareOptions, confidence: float, *, in_pairs: bool) -> Row:

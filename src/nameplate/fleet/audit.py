@@ -206,7 +206,7 @@ class _Auditor:
 
     def _work_out(self, formula: Formula, value: Span) -> str:
         """`5.39 × 1,000,000 ÷ 320 = 16,844`; where the formula is one figure, that figure alone."""
-        worked, answer = formula.worked(self._texts), _format_span(value)
+        worked, answer = formula.show_working(self._texts), _format_span(value)
         return answer if worked == answer else f"{worked} = {answer}"
 
     def _row(

@@ -182,7 +182,7 @@ class AssumedDerate(UncertainEntry):
     note: Text | None = None
 
     @model_validator(mode="after")
-    def _leads_on(self) -> Self:
+    def _check_stages(self) -> Self:
         if self.from_.reach >= self.to.reach:
             raise ValueError(f"a derate leads to a later stage: {self.from_} isn't before {self.to}")
         if self.unasked and not self.parts:

@@ -165,7 +165,7 @@ class Claim(FrozenModel):
     reading: tuple[Reading, ...] = ()
 
     @model_validator(mode="after")
-    def _can_be_held_against_something(self) -> Self:
+    def _check_that_it_can_be_judged(self) -> Self:
         if (self.figure is None) != (self.unit is None):
             raise ValueError("a figure and its unit, both or neither")
         if (self.formula is None) == (self.cannot_check is None):

@@ -159,7 +159,7 @@ class Formula:
         """
         return _evaluate(self.tree, values)
 
-    def worked(self, texts: Mapping[str, str]) -> str:
+    def show_working(self, texts: Mapping[str, str]) -> str:
         """The formula as a person writes it, with the text of its figure for each reference."""
         text = _REFERENCE.sub(lambda found: texts[found[0]], self.text)
         for sign, printed in _PRINTED_SIGNS:

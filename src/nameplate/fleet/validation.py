@@ -271,4 +271,4 @@ def _rate(known: GoodputFile, case: GoodputCase, by: str) -> float | None:
     if by != "own" or case.interruption_h is None:
         return next(each.failures_per_node_day for each in known.rate if each.id == by)
     nodes = math.ceil(case.cards / (case.cards_per_node or known.cards_per_node))
-    return 24 / (nodes * case.interruption_h)
+    return 86_400 / (nodes * case.interruption_h * 3_600)

@@ -175,7 +175,7 @@ def _why_not_ranked(run: Run) -> str | None:
     if not run.manifest.published:
         return "not a published copy, and may name its machine; bench publish makes one"
     if run.missing:
-        return f"{len(run.missing)} cases have no record that can be read"
+        return f"cases without a record that can be read: {len(run.missing)}"
     parts = {entry.part for entry in run.manifest.devices}
     return "its devices aren't all of one known part" if None in parts or len(parts) > 1 else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nameplate.base.messages import Message, message, ours
+from nameplate.base.messages import Message, message, own_text
 from nameplate.base.toml import bad_value
 from nameplate.specs.part import Part, format_figure
 
@@ -63,7 +63,7 @@ def describe_flags(part: Part) -> tuple[Message, ...]:
         for violation in found:
             if violation.key in flag.figures:
                 keys_of.setdefault(violation.problem, []).append(violation.key)
-        why = ours(flag.why) if part.is_shipped else flag.why
+        why = own_text(flag.why) if part.is_shipped else flag.why
         said += [
             message("flagged", figures=keys, problem=problem, why=why) for problem, keys in keys_of.items()
         ]

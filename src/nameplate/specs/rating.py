@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nameplate.base.messages import Message, Reason, message, ours
+from nameplate.base.messages import Message, Reason, message, own_text
 from nameplate.specs.part import Part, Quantity
 from nameplate.specs.physics import describe_flags
 from nameplate.specs.recognition import Evidence, identify
@@ -118,4 +118,6 @@ def _notes(part: Part) -> Iterator[Message]:
         if conflict.of.startswith(("dense_tflops.", "nominal_tflops.")):
             yield message("sources_disagree", conflict=str(conflict))
     if part.confidence and part.confidence.startswith("low"):
-        yield message("confidence", confidence=ours(part.confidence) if part.is_shipped else part.confidence)
+        yield message(
+            "confidence", confidence=own_text(part.confidence) if part.is_shipped else part.confidence
+        )

@@ -338,7 +338,7 @@ def _find_bare_name(name: str, known: Registry) -> _ShortName | None:
 
     None where there is no such bare name, and where no part of it fits.
     """
-    wanted = _squash(name)
+    wanted = _simplify(name)
     for bare, ids in known.bare_names.items():
         parts = [known.parts[part] for part in ids]
         for spelling in _with_and_without_vendor(bare, parts[0]):
@@ -357,7 +357,7 @@ def _find_whole_name(name: str, known: Registry) -> tuple[Part, Memory | None] |
 
     Returns it with the memory size that the name states; None where no part, or more than one, has the name.
     """
-    wanted = _squash(name)
+    wanted = _simplify(name)
     found = {
         part.id: (part, memory)
         for part in known.parts.values()
@@ -376,22 +376,22 @@ def _whole_names(part: Part) -> Iterator[tuple[str, Memory | None]]:
         yield from ((name, memory) for name in memory.driver_names)
 
 
-def _squash(name: str) -> str:
+def _simplify(name: str) -> str:
     """Letters and digits only, without case: `A800-SXM4-80GB` and `a800 sxm4 80gb` are one name."""
     return "".join(char for char in name.casefold() if char.isalnum())
 
 
 def _with_and_without_vendor(name: str, part: Part) -> set[str]:
-    vendor = _squash(part.vendor)
-    alone = _squash(name).removeprefix(vendor)
+    vendor = _simplify(part.vendor)
+    alone = _simplify(name).removeprefix(vendor)
     return {alone, vendor + alone}
 
 
 def _rest_fits(rest: str, part: Part) -> bool:
     """Whether each word of the rest of a name (`sxm`, `80gb`) belongs to the part."""
-    words = {_squash(word) for word in (*part.id.split("-"), part.form or "")}
+    words = {_simplify(word) for word in (*part.id.split("-"), part.form or "")}
     for memory in part.memory:
-        words |= {f"{memory.gb.value:g}gb", f"{memory.gb.value:g}g", _squash(memory.type or "")}
+        words |= {f"{memory.gb.value:g}gb", f"{memory.gb.value:g}g", _simplify(memory.type or "")}
     return re.fullmatch(f"(?:{'|'.join(map(re.escape, filter(None, words)))})*", rest) is not None
 
 

@@ -85,7 +85,7 @@ def _check_publishable(run: Run) -> None:
         )
     if run.manifest.devices[0].part is None:
         raise InputError(
-            "the device was not recognized as a known part, so there is no folder for it",
+            "the device was not recognised as a known part, so there is no folder for it",
             where=run.id,
             got=str(run.manifest.devices[0].evidence),
             expected="a part of the registry",

@@ -104,12 +104,17 @@ def training_view(trainings: Sequence[Training]) -> View:
         value_field("per run", "refresh_rmb", money),
         range_field("refresh_rmb", money, drop_priority=0),
         Field("in time", lambda each: count(None if each.need is None else each.need.cards), is_number=True),
-        Field(PERCENTILES, lambda each: range_text(_of_need(each, "cards_exact"), count), drop_priority=4),
+        Field(
+            PERCENTILES, lambda each: range_text(_find_estimate(each, "cards_exact"), count), drop_priority=4
+        ),
         Field(
             "servers", lambda each: count(None if each.need is None else each.need.servers), is_number=True
         ),
         Field(
-            "MW", lambda each: value_text(_of_need(each, "power_mw"), figure), is_number=True, drop_priority=1
+            "MW",
+            lambda each: value_text(_find_estimate(each, "power_mw"), figure),
+            is_number=True,
+            drop_priority=1,
         ),
     ]
     heading = _(
@@ -167,7 +172,7 @@ def _answer(rows: Sequence[Row], known: Sequence[Row], compare: Callable[[Sequen
 
 
 def _compare_needs(known: Sequence[Need]) -> str:
-    cards = _or([_cards_and_rmb(need) for need in known])
+    cards = _join_names([_cards_and_rmb(need) for need in known])
     return _("{eflops} delivered EFLOPS take {cards}.", eflops=stated(known[0].asked.value), cards=cards)
 
 
@@ -194,7 +199,7 @@ def _compare_purchases(known: Sequence[Purchase]) -> str:
 
 def _compare_trainings(known: Sequence[Training]) -> str:
     said = [_time_on_fleet(each) if each.given else _cards_in_time(each) for each in known]
-    return _("{run} takes {what}.", run=known[0].title, what=_or(said))
+    return _("{run} takes {what}.", run=known[0].title, what=_join_names(said))
 
 
 def _time_on_fleet(each: Training) -> str:
@@ -208,7 +213,7 @@ def _cards_in_time(each: Training) -> str:
     return _("{count} cards of {part}", count=cards, part=_(each.fleet.size.name))
 
 
-def _or(said: Sequence[str]) -> str:
+def _join_names(said: Sequence[str]) -> str:
     return _("{first} or {last}", first=_(", ").join(said[:-1]), last=said[-1])
 
 
@@ -235,5 +240,5 @@ def _label(training: Training) -> str:
     return training.fleet.size.id if training.given else _(training.fleet.size.name)
 
 
-def _of_need(training: Training, name: str) -> Estimate | None:
+def _find_estimate(training: Training, name: str) -> Estimate | None:
     return None if training.need is None else training.need.estimates.get(name)

@@ -43,9 +43,9 @@ def price(run: Run) -> Priced:
     """
     unpriced = evidence.why_unpriced(run)
     if unpriced is not None:
-        return Priced(_by_published(current_language()), unpriced)
+        return Priced(_price_by_published(current_language()), unpriced)
     try:
-        return Priced(_by(run))
+        return Priced(_price_by_run(run))
     except InputError as refusal:
         return Priced(cost(), _why_not(refusal))
 
@@ -58,12 +58,12 @@ def _why_not(refusal: InputError) -> str:
 
 
 @cache
-def _by_published(_language: str) -> tuple[Cost, ...]:
+def _price_by_published(_language: str) -> tuple[Cost, ...]:
     # Cached by language: the names of a mix are translated.
     return cost()
 
 
-def _by(run: Run) -> tuple[Cost, ...]:
+def _price_by_run(run: Run) -> tuple[Cost, ...]:
     parts = evidence.parts_of_run(run)
     held = {part.id for each in cost(draws=1_000) for part in each.size.parts}
     if not parts or held & set(parts):

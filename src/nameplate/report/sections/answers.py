@@ -170,7 +170,7 @@ def give_advice(run: Run) -> list[str]:
     if run.missing:
         said.append(
             _(
-                "{count} cases have no record: go on with `bench run --resume {folder}`.",
+                "Cases without a record: {count}. Go on with `bench run --resume {folder}`.",
                 count=len(run.missing),
                 folder=shlex.quote(str(run.folder)),
             )
