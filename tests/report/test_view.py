@@ -227,7 +227,7 @@ def test_advice_counts_what_was_skipped_and_what_is_missing(make_run, make_recor
         missing=[BLOCK],
     )
     budget, missing = run_view(run).advice
-    assert budget.startswith("1 case")
+    assert budget.startswith("Cases that didn't fit the budget: 1.")
     assert "--budget" in budget
     assert missing.startswith("Cases without a record: 1.")
     assert f"bench run --resume {run.folder}" in missing

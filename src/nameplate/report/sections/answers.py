@@ -166,7 +166,7 @@ def give_advice(run: Run) -> list[str]:
     said += _advise_on_throttling({record.phase for record in found if "throttled" in record.verdicts})
     skipped = sum(record.reason_code in ("needs_time", "budget_spent") for record in run.records)
     if skipped:
-        said.append(_("{count} cases didn't fit the budget: give a larger --budget.", count=skipped))
+        said.append(_("Cases that didn't fit the budget: {count}. Give a larger --budget.", count=skipped))
     if run.missing:
         said.append(
             _(
