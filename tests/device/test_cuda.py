@@ -692,9 +692,10 @@ def test_on_a_gpu_a_product_is_timed(flush):
         timing = device.time_batch([lambda: torch.mm(a, b, out=c)], samples=20, per_sample=1, flush=flush)
     assert timing.sample_s.shape == (20,)
     assert (timing.sample_s > 0).all()
-    assert timing.enqueue_s > 0
+    # A flush runs while the host enqueues, so with one that time isn't known.
+    assert timing.enqueue_s is None if flush else timing.enqueue_s > 0
     assert 1 < 2 * edge**3 / np.median(timing.sample_s) / 1e12 < 10_000  # TFLOPS: a bound on sanity alone
-    assert device.identity.uuid.startswith("GPU-")
+    assert device.identity.uuid.startswith(("GPU-", "MIG-"))  # a slice has a name of its own
     assert device.identity.driver
 
 
