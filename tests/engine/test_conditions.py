@@ -208,3 +208,9 @@ def test_a_record_holds_the_telemetry(make_record):
         "cpu_mhz": None,
     }
     assert {name: kept[name] for name in expected} == expected
+
+
+def test_an_energy_counter_that_stands_still_gives_no_energy():
+    found = summarize_gpu(rows(energy_j=lambda _: 5000.0), [(1.0, 3.0)])
+    assert found.energy_j is None
+    assert found.energy_integrated_j > 0  # the power readings still do

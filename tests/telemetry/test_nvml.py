@@ -741,3 +741,70 @@ def test_a_capped_power_limit(use: Use):
     assert describe_problems(facts, reading) == [
         "the power limit of GPU 0 is 250 W, 37.5% below its default: nvidia-smi -i 0 -pl 400"
     ]
+
+
+# ---- nonsense, reported as a success ----
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("line", "figure"),
+    [
+        ("gpu.0.sm_clock_mhz = 4294967295", "sm_clock_mhz"),
+        ("gpu.0.sm_clock_mhz = 1900", "sm_clock_mhz"),  # above this card's own maximum, 1410
+        ("gpu.0.sm_clock_mhz = 0", "sm_clock_mhz"),
+        ("gpu.0.memory_clock_mhz = 4294967295", "memory_clock_mhz"),
+        ("gpu.0.temperature_c = 255", "temperature_c"),
+        ("gpu.0.field.82 = 4294967295", "memory_temperature_c"),
+        ("gpu.0.gpu_utilization = 4294967295", "gpu_utilization_percent"),
+        ("gpu.0.pcie_width = 4294967295", "pcie_width"),
+        ("gpu.0.field.74 = 18446744073709551615", "power_throttle_s"),
+    ],
+)
+def test_a_number_that_cannot_be_is_absent_and_the_card_is_named(use: Use, line: str, figure: str):
+    use("eight_a800", line)
+    facts, reading = _first()
+    assert getattr(reading, figure) is None
+    assert f"for {figure}, which can only be" in str(reading.why_absent(figure))
+    (problem,) = describe_problems(facts, reading)
+    assert problem.startswith("GPU 0 reports what can't be true")
+    assert figure in problem
+
+
+@needs_compiler
+def test_power_that_cannot_be_is_read_another_way(use: Use):
+    use("eight_a800", "gpu.0.field.186 = 4294967295")
+    _, reading = _first()
+    assert reading.power_w == 61.0  # by the call, which older drivers have too
+    use("eight_a800", "gpu.0.field.186 = 4294967295", "gpu.0.power_mw = 4294967295")
+    _, reading = _first()
+    assert reading.power_w is None
+
+
+@needs_compiler
+def test_a_maximum_that_cannot_be_is_absent_and_bounds_nothing(use: Use):
+    use("eight_a800", "gpu.0.max_sm_clock_mhz = 4294967295")
+    facts, reading = _first()
+    assert facts.max_sm_clock_mhz is None
+    assert reading.sm_clock_mhz == 1410
+
+
+@needs_compiler
+def test_sampled_rows_hold_no_number_that_cannot_be(use: Use):
+    use("eight_a800", "gpu.0.sm_clock_mhz = 4294967295")
+    with NvmlClient() as nvml:
+        nvml.start_sampling(_FIRST)
+        deadline = time.monotonic() + 10
+        rows: list[GpuReading] = []
+        while not rows and time.monotonic() < deadline:
+            rows += nvml.take_readings(_FIRST)
+    assert rows
+    assert all(row.sm_clock_mhz is None and row.temperature_c == 34 for row in rows)
+
+
+def test_an_energy_counter_that_stands_still_counts_nothing():
+    still = subtract_readings(_at(0.0, energy_j=5000.0), _at(2.0, energy_j=5000.0))
+    assert (still.energy_j, still.mean_power_w) == (None, None)
+    assert str(still.absent["energy_j"]) == "the counter stood still for 2.0 s"
+    # Within its step a counter may not have moved yet.
+    assert subtract_readings(_at(0.0, energy_j=5000.0), _at(0.05, energy_j=5000.0)).energy_j == 0.0

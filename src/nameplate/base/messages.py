@@ -172,6 +172,10 @@ TEMPLATES: Mapping[str, str] = {
     "driver_hangs": N_(": its driver hangs (dmesg may hold an Xid)"),
     "watcher_ended": N_("{name}'s process ended (exit status {status})"),
     "not_an_answer": N_("{name}'s process said {said}, which is no answer"),
+    "implausible": N_(
+        "the driver reported {found:g} for {figure}, which can only be {least:g} to {most:g}: not used"
+    ),
+    "counter_still": N_("the counter stood still for {elapsed_s:duration}"),
     "not_read": N_("not read"),
     "not_read_while_watching": N_("not asked while watching"),
     "counter_fell": N_("the counter fell from {first:g} to {second:g}: the driver was reloaded"),

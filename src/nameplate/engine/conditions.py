@@ -64,7 +64,7 @@ def summarize_gpu(rows: Sequence[Counters], spans: Spans) -> GpuTelemetry | None
         summarize("memory_clock_mhz", mean_within),
         summarize("temperature_c", mean_within),
         summarize("power_w", mean_within),
-        summarize("energy_j", gain_within),
+        summarize("energy_j", gain_within) or None,  # a counter that stood still under load counts nothing
         summarize("power_w", integrate_within),
         {policy: summarize(f"{policy}_throttle_s", gain_within) for policy in POLICIES},
         {policy: _reason_share(readings, spans, policy) for policy in POLICIES},

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator
 
 from nameplate.base.formatting import figure, percent
 from nameplate.base.language import N_, _
-from nameplate.base.messages import Reason, message
+from nameplate.base.messages import Message, Reason, message, render
 from nameplate.base.model import FrozenModel
 
 # nvmlClocksEventReason… and, for the last two, nvmlClocksThrottleReason… of nvml.h: a bit mask.
@@ -36,6 +36,8 @@ _CHOSEN = {"gpu_idle", "applications_clocks_setting", "display_clock_setting"}
 # A counter that gained more time than has passed isn't in the unit that we take it for.
 _COUNTER_SLACK = 1.1
 _COUNTER_SLACK_S = 0.1
+# No card draws nothing for so long: an energy counter that doesn't move isn't counting.
+_COUNTER_STILL_S = 1.0
 # Board limits are set in whole watts; enforced ones are reported with milliwatts of rounding.
 _POWER_TOLERANCE_W = 1.0
 # Idle links slow down, so their generation means something only under load.
@@ -239,6 +241,9 @@ def subtract_readings(before: GpuReading, after: GpuReading) -> GpuDifference:
         return found
 
     energy_j = gain("energy_j")
+    if energy_j == 0 and elapsed_s >= _COUNTER_STILL_S:
+        absent["energy_j"] = message("counter_still", elapsed_s=elapsed_s)
+        energy_j = None
     return GpuDifference(
         elapsed_s=elapsed_s,
         energy_j=energy_j,
@@ -276,7 +281,7 @@ def describe_problems(facts: GpuFacts, reading: GpuReading | None = None) -> lis
     if "*" in facts.absent:
         silent = N_("NVML gives no information about GPU {gpu} ({reason}): see what nvidia-smi says")
         return [_(silent, gpu=facts.index, reason=facts.absent["*"])]
-    found = [*_describe_settings(facts)]
+    found = [*_describe_settings(facts), *_describe_nonsense(facts, reading)]
     if reading is not None:
         if "*" in reading.absent:
             unread = N_("GPU {gpu} can't be read ({reason}): see what nvidia-smi says")
@@ -318,6 +323,18 @@ def _describe_settings(facts: GpuFacts) -> Iterator[str]:
         )
         below = percent(1 - limit / usual)
         yield _(text, gpu=facts.index, limit=figure(limit), share=below, usual=round(usual))
+
+
+def _describe_nonsense(facts: GpuFacts, reading: GpuReading | None) -> Iterator[str]:
+    reasons = [*facts.absent.values(), *(() if reading is None else reading.absent.values())]
+    nonsense = [each for each in reasons if isinstance(each, Message) and each.code == "implausible"]
+    if nonsense:
+        text = N_(
+            "GPU {gpu} reports what can't be true ({reasons}): don't trust its figures; reset it, and have "
+            "it replaced if that doesn't help"
+        )
+        said = _("; ").join(map(render, dict.fromkeys(nonsense)))
+        yield _(text, gpu=facts.index, reasons=said)
 
 
 def _describe_faults(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from nameplate.base.messages import Message, Reason, message
 from nameplate.telemetry.nvml_library import Answer, Library, plain_uuid
+from nameplate.telemetry.plausible import BOUNDING_FACTS, card_bounds, require_plausible
 from nameplate.telemetry.sampling import Absent, PeriodicSampler, Row, serve
 
 # ---- where figures come from ----
@@ -95,6 +96,16 @@ def _pci_ids(info: Any) -> tuple[str, ...]:
 
 def _processes(found: Sequence[Any]) -> list[dict[str, int | None]]:
     return [{"pid": int(one.pid), "used_bytes": one.usedGpuMemory} for one in found]
+
+
+_UTILIZATION = ("gpu_utilization_percent", "memory_utilization_percent")
+
+
+def _utilization(found: Any) -> tuple[int, int]:
+    rates = (found.gpu, found.memory)
+    for name, rate in zip(_UTILIZATION, rates, strict=True):
+        require_plausible(name, rate)
+    return rates
 
 
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2  # nvmlClockType_t
@@ -245,6 +256,7 @@ class Nvml:
         """Read what is the same for every GPU; raises Absent where NVML can't even count them."""
         self._library = library
         self._gpus: dict[str, Gpu] = {}
+        self._bounds: dict[str, dict[str, float]] = {}  # by the UUID of a card
         self.system = Answer()
         self.system.put("driver", lambda: _text(library.call("nvmlSystemGetDriverVersion")))
         versions = (lambda name=name: _cuda_version(library.call(name)) for name in _SYSTEM_CUDA)
@@ -334,6 +346,7 @@ class Nvml:
 
     def _read(self, gpu: Gpu, ids: Sequence[int]) -> tuple[Answer, Mapping[int, Any]]:
         """Return the figures of `MOVING`, and the fields that were read with them."""
+        bounds = self._bounds_of(gpu)
         seen = Answer({"uuid": gpu.uuid, "at_s": time.perf_counter()})
         # Energy is read right after its time: a mean power is computed from two such pairs.
         self._fill(seen, _ENERGY, gpu.handle)
@@ -343,21 +356,39 @@ class Nvml:
         else:
             if seen.values["energy_j"] is None:
                 self._fill(seen, _ENERGY_FIELD, gpu.card, fields)
-            self._fill(seen, _POWER, gpu.card, fields)
+            self._fill(seen, _POWER, gpu.card, fields, bounds)
         is_instant = not isinstance(fields.get(_POWER_INSTANT, Absent("")), Absent)
         source = "instant" if is_instant else "usage"
         seen.values["power_source"] = None if seen.values["power_w"] is None else source
-        self._fill(seen, {**_LIGHT, **self._slowdowns}, gpu.card, fields)
-        rates = _call("nvmlDeviceGetUtilizationRates", to=lambda found: (found.gpu, found.memory))
-        names = ("gpu_utilization_percent", "memory_utilization_percent")
-        seen.put_all(names, partial(rates, self._library, gpu.handle, {}))
+        self._fill(seen, {**_LIGHT, **self._slowdowns}, gpu.card, fields, bounds)
+        rates = _call("nvmlDeviceGetUtilizationRates", to=_utilization)
+        seen.put_all(_UTILIZATION, partial(rates, self._library, gpu.handle, {}))
         return seen, fields
 
+    def _bounds_of(self, gpu: Gpu) -> dict[str, float]:
+        """Return the most that readings of this GPU can be, by its card's clocks and power limits."""
+        card = gpu.parent_uuid or gpu.uuid
+        if card not in self._bounds:
+            facts = Answer()
+            self._fill(facts, {name: _FACTS[name] for name in BOUNDING_FACTS}, gpu.card)
+            self._bounds[card] = card_bounds(facts.values)
+        return self._bounds[card]
+
     def _fill(
-        self, seen: Answer, figures: Sources, handle: Any, fields: Mapping[int, Any] | None = None
+        self,
+        seen: Answer,
+        figures: Sources,
+        handle: Any,
+        fields: Mapping[int, Any] | None = None,
+        bounds: Mapping[str, float] | None = None,
     ) -> None:
+        def attempt(name: str, source: Source) -> Any:
+            found = source(self._library, handle, fields or {})
+            require_plausible(name, found, bounds)
+            return found
+
         for name, sources in figures.items():
-            seen.put(name, *(partial(source, self._library, handle, fields or {}) for source in sources))
+            seen.put(name, *(partial(attempt, name, source) for source in sources))
 
 
 # ---- the process ----
