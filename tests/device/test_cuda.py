@@ -556,12 +556,25 @@ def test_the_driver_counts_gpus_and_its_process_ends(use_nvml):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("line", ["call.nvmlInitWithFlags = hang", "call.nvmlInitWithFlags = error 18"])
-def test_a_driver_that_is_there_and_does_not_answer_is_no_silent_cpu(use_nvml, monkeypatch, line):
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("call.nvmlInitWithFlags = hang", "no answer.*nvidia-smi"),
+        ("call.nvmlInitWithFlags = error 18", "VERSION_MISMATCH.*reboot"),
+        ("call.nvmlInitWithFlags = error 4", "NO_PERMISSION.*/dev/nvidia"),
+        ("call.nvmlInitWithFlags = error 15", "GPU_IS_LOST.*reset or reseat"),
+        ("call.nvmlInitWithFlags = error 17", "OPERATING_SYSTEM.*device rules"),
+        ("call.nvmlInitWithFlags = error 999", "NVML_ERROR_UNKNOWN.*nvidia-smi"),
+        ("call.nvmlDeviceGetCount_v2 = error 999", "NVML_ERROR_UNKNOWN.*nvidia-smi"),
+    ],
+)
+def test_a_driver_that_is_there_and_does_not_answer_is_no_silent_cpu(use_nvml, monkeypatch, line, sentence):
     monkeypatch.setenv(cuda.DEADLINE, "1")
     use_nvml("eight_a800", line)
-    with pytest.warns(UserWarning, match="NVML can't say whether there is one: .*(no answer|MISMATCH)"):
-        assert cuda.find_driver_and_count() is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=f"--device: an NVIDIA driver is here.*{sentence}.*--device cpu"):
+        survey.find_device_names("auto")
+    assert survey.find_device_names("cpu") == ["cpu"]
 
 
 @pytest.fixture
