@@ -314,7 +314,8 @@ def test_mig_slices_follow_their_card(use: Use):
     (said,) = describe_problems(card)
     assert "MIG is on for GPU 0" in said
     assert "nvidia-smi -i 0 -mig 0" in said
-    assert "one slice" in describe_problems(other)[0]
+    assert "a MIG slice of GPU 0" in describe_problems(other)[0]
+    assert "-mig 0" not in describe_problems(other)[0]  # whoever made the slices wants them
 
 
 @needs_compiler

@@ -302,7 +302,10 @@ def _describe_settings(facts: GpuFacts) -> Iterator[str]:
         yield _(text, gpu=facts.index)
     if facts.mig_mode:
         text = (
-            N_("MIG is on for GPU {gpu}, and this is one slice of it: nvidia-smi -i {gpu} -mig 0")
+            N_(
+                "this is a MIG slice of GPU {gpu}: clocks, heat and throttle counters are those of the whole "
+                "card, which other slices share"
+            )
             if facts.is_mig_slice
             else N_(
                 "MIG is on for GPU {gpu}, and no process can use the whole card: nvidia-smi -i {gpu} -mig 0"
