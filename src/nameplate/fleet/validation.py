@@ -33,6 +33,7 @@ from nameplate.stats.interval import Interval
 from nameplate.stats.uncertain import Written, exact
 
 FILE = "validation.toml"
+_SECONDS_PER_DAY, _SECONDS_PER_HOUR = 86_400, 3_600
 
 
 # The chain
@@ -271,4 +272,4 @@ def _rate(known: GoodputFile, case: GoodputCase, by: str) -> float | None:
     if by != "own" or case.interruption_h is None:
         return next(each.failures_per_node_day for each in known.rate if each.id == by)
     nodes = math.ceil(case.cards / (case.cards_per_node or known.cards_per_node))
-    return 86_400 / (nodes * case.interruption_h * 3_600)
+    return _SECONDS_PER_DAY / (nodes * case.interruption_h * _SECONDS_PER_HOUR)

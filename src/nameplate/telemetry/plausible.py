@@ -36,12 +36,13 @@ _ROUNDING = 1.02
 # Power exceeds the limit for milliseconds: readings of 1.5 times the limit are seen.
 _POWER_PEAK = 2.5
 # The facts that bound a card's readings.
-BOUNDING_FACTS = ("max_sm_clock_mhz", "max_memory_clock_mhz", "power_limit_w", "default_power_limit_w")
+_POWER_LIMITS = ("power_limit_w", "default_power_limit_w")
+BOUNDING_FACTS = ("max_sm_clock_mhz", "max_memory_clock_mhz", *_POWER_LIMITS)
 
 
 def card_bounds(facts: Mapping[str, float | None]) -> dict[str, float]:
     """Return the most that figures of one card can be, by those of its BOUNDING_FACTS that are known."""
-    limits_w = [limit for name in BOUNDING_FACTS[2:] if (limit := facts.get(name)) is not None]
+    limits_w = [limit for name in _POWER_LIMITS if (limit := facts.get(name)) is not None]
     most_w = _POWER_PEAK * max(limits_w) if limits_w else None
     bounds = {
         "sm_clock_mhz": _scale(facts.get("max_sm_clock_mhz"), _ROUNDING),
