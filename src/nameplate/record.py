@@ -23,7 +23,8 @@ from nameplate.stats.interval import Interval
 #      schema 1 is a line of schema 2 without these.
 #   3  2026-11: warnings, reasons, losses and notes are messages, `{"code", "values"}`, instead of English
 #      sentences; sentences in older files become messages with the code `text`. Memory work has no FLOPs.
-SCHEMA = 3
+#   4  2026-11: more columns, and more verdicts. A line of schema 3 is a line of schema 4 without these.
+SCHEMA = 4
 # Method history (raised when a change of timing changes figures; by default methods aren't mixed):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; one phase.
 #   2  2026-11: cases interleaved in groups, in a process of their own; burst and sustained measured apart;
@@ -31,7 +32,8 @@ SCHEMA = 3
 #   3  2026-11: a case that takes turns launches once, untimed, before each batch, so that its caches are warm
 #      whatever ran before; buffer sets rotate from batch to batch; memory is measured on buffer sets that
 #      overflow the last-level cache, and has no FLOPs.
-METHOD = 3
+#   4  2026-11: what a GPU's host and clock do is measured beside each case; a CPU's arithmetic peak is measured.
+METHOD = 4
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
 Verdict = Literal[

@@ -91,5 +91,6 @@ def _to_message(found: Any) -> Any:
 _OF_RECORDS: Mapping[int, Sequence[Step]] = {
     1: (),
     2: (_wrap_sentences_of_record, _drop_flops_of_memory),
+    3: (),
 }
-_OF_MANIFESTS: Mapping[int, Sequence[Step]] = {1: (), 2: (_wrap_sentences_of_devices,)}
+_OF_MANIFESTS: Mapping[int, Sequence[Step]] = {1: (), 2: (_wrap_sentences_of_devices,), 3: ()}
