@@ -210,6 +210,36 @@ def test_another_process_at_one_end_only_counts():
     assert verdicts(window(after={"processes": (GpuProcess(pid=4242),)})) == ("contended",)
 
 
+@pytest.mark.parametrize(
+    ("faults", "verdict", "said"),
+    [
+        (
+            {"xid_errors": (31, 79)},
+            "unverified",
+            "Xid 31, 79 of this GPU during the window: the result",
+        ),
+        ({"xid_errors": (31,)}, "clean", "Xid 31 of this GPU during the window, an error of a program"),
+        ({"remapped_rows_correctable": 1}, "clean", "remapped during the window (1)"),
+        ({"nvlink_recoveries": 2}, "clean", "NVLink had 2 recoveries"),
+    ],
+)
+def test_faults_during_the_window_are_recorded_and_named(faults, verdict, said):
+    none = {"xid_errors": (), "nvlink_recoveries": 0, "nvlink_replays": 0, "nvlink_crc_errors": 0}
+    rows = {"remapped_rows_correctable": 0, "remapped_rows_uncorrectable": 4}
+    assert list(gpu_warnings(window(before=none | rows, after=none | rows).gpu)) == []
+    now = window(before=none | rows, after=none | rows | faults)
+    assert verdicts(now) == (verdict,)
+    (warning,) = gpu_warnings(now.gpu)
+    assert said in str(warning)
+    columns = now.as_columns()
+    shown = {name: columns[f"gpu_{name}"] for name in ("xid_errors", "remapped_rows", "nvlink_recoveries")}
+    assert shown == {
+        "xid_errors": " ".join(map(str, faults.get("xid_errors", ()))) or "none",
+        "remapped_rows": faults.get("remapped_rows_correctable", 0),
+        "nvlink_recoveries": faults.get("nvlink_recoveries", 0),
+    }
+
+
 def test_memory_errors_make_a_result_unverified():
     assert verdicts(window(after={"ecc_uncorrected": 8})) == ("unverified",)
     assert verdicts(window({"ecc_uncorrected": None}, {"ecc_uncorrected": None})) == ("clean",)

@@ -16,6 +16,8 @@
  *                                             error N; gpu.3.call.… of one
  *   call.nvmlDeviceGetName = hang after 20    from its 21st call on
  *   call.load = hang                          while it is being loaded, when Python can run no thread
+ *   gpu.3.xids = 79 94            Xid errors, each delivered once to an event set that was registered before it
+ *   gpu.*.links = 12              links of NVLink; gpu.*.nvlink.0 = 5 of the first of nvmlNvLinkErrorCounter_t
  *   gpu.3.lost_after = 20         every further call on it says that the GPU is lost
  *
  * In texts {n} and {s} stand for the GPU's and the slice's number. Which functions exist at all is the build's
@@ -31,7 +33,8 @@
 #define MOST_GPUS 16
 #define MOST_SLICES 8
 
-enum { OK = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, IS_LOST = 15 };
+enum { OK = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
+       TIMEOUT = 10, IS_LOST = 15 };
 
 typedef int Return;
 typedef struct { int gpu, slice; } Handle; /* slice: -1 for a card */
@@ -333,6 +336,68 @@ EXPORT Return nvmlDeviceGetRemappedRows(Device device, unsigned int *correctable
     if ((error = small(device, "remapped_rows_uncorrectable", uncorrectable))) return error;
     if ((error = small(device, "remapping_pending", pending))) return error;
     return small(device, "remapping_failed", failed);
+}
+
+/* ---- events and links ---- */
+
+typedef struct { unsigned char watched[MOST_GPUS], delivered[MOST_GPUS]; } EventSet;
+typedef EventSet *Events;
+typedef struct { Device device; unsigned long long type, data; unsigned int gpu_instance, compute_instance; } Event;
+enum { XID = 8 };
+
+static unsigned int xids_of(int gpu, unsigned int place, unsigned long long *into) {
+    char value[1024], *rest = NULL;
+    unsigned int found = 0;
+    if (!value_of(handle_of(gpu, -1), "xids", value)) return 0;
+    for (char *word = strtok_r(value, " ", &rest); word; word = strtok_r(NULL, " ", &rest), found++)
+        if (found == place) *into = strtoull(word, NULL, 0);
+    return found;
+}
+EXPORT Return nvmlEventSetCreate(Events *events) {
+    ENTER(NULL);
+    *events = calloc(1, sizeof **events);
+    return OK;
+}
+EXPORT Return nvmlEventSetFree(Events events) {
+    ENTER(NULL);
+    free(events);
+    return OK;
+}
+EXPORT Return nvmlDeviceRegisterEvents(Device device, unsigned long long types, Events events) {
+    unsigned long long ignored;
+    ENTER(device);
+    if (device->slice >= 0 || types != XID) return INVALID_ARGUMENT;
+    events->watched[device->gpu] = 1;
+    events->delivered[device->gpu] = (unsigned char)xids_of(device->gpu, ~0u, &ignored); /* the past isn't told */
+    return OK;
+}
+EXPORT Return nvmlEventSetWait_v2(Events events, Event *into, unsigned int timeout_ms) {
+    (void)timeout_ms;
+    ENTER(NULL);
+    for (int gpu = 0; gpu < MOST_GPUS; gpu++) {
+        if (!events->watched[gpu] || xids_of(gpu, events->delivered[gpu], &into->data) <= events->delivered[gpu]) continue;
+        events->delivered[gpu]++;
+        into->device = handle_of(gpu, -1);
+        into->type = XID;
+        return OK;
+    }
+    return TIMEOUT;
+}
+
+EXPORT Return nvmlDeviceGetNvLinkState(Device device, unsigned int link, unsigned int *is_up) {
+    unsigned long long links;
+    Return error;
+    ENTER(device);
+    if ((error = number(device, "links", &links))) return error;
+    *is_up = 1;
+    return link < links ? OK : INVALID_ARGUMENT;
+}
+EXPORT Return nvmlDeviceGetNvLinkErrorCounter(Device device, unsigned int link, unsigned int kind, unsigned long long *into) {
+    char name[32];
+    ENTER(device);
+    (void)link;
+    snprintf(name, sizeof name, "nvlink.%u", kind);
+    return number(device, name, into);
 }
 
 /* ---- structures ---- */

@@ -622,6 +622,66 @@ def test_throttling_is_told_by_bits_and_by_growing_times(use: Use):
     assert set(between.throttle_s) == set(POLICIES)
 
 
+@needs_compiler
+def test_xid_errors_remapped_rows_and_link_errors_since_the_last_reading(use: Use):
+    links = "gpu.*.links = 12\ngpu.*.nvlink.0 = 1 +3\ngpu.*.nvlink.1 = 0\ngpu.*.nvlink.2 ="
+    use("eight_a800", links, "gpu.0.xids = 31\ngpu.1.xids = 48")
+    with NvmlClient() as nvml:
+        facts = nvml.facts(_FIRST)
+        before = nvml.reading(_FIRST)
+        assert before.xid_errors == ()  # what came before it was watched isn't told
+        nvml.start_sampling(_FIRST)
+        rows = "gpu.*.field.142 = 1\ngpu.*.field.143 = 2"
+        use("eight_a800", links, rows, "gpu.0.xids = 31 79 94\ngpu.1.xids = 48 63")
+        after = nvml.reading(_FIRST)
+    assert facts is not None
+    between = subtract_readings(before, after)
+    assert (between.xid_errors, between.card_xids) == ((79, 94), (79, 94))
+    assert between.remapped_rows == 3
+    # Each of 12 links reads 1, 4, 7, … in turn: 3 more for each of the 12 reads that lie between.
+    assert (between.nvlink_replays, between.nvlink_recoveries) == (12 * 12 * 3, 0)
+    assert between.nvlink_crc_errors is None
+    assert "NVML_ERROR_NOT_SUPPORTED" in str(after.why_absent("nvlink_crc_errors"))
+    assert between.has_link_faults
+    said = " ".join(describe_problems(facts, after))
+    assert "GPU 0 has just reported Xid 79, 94" in said
+    assert f"has had 0 recoveries, {after.nvlink_replays} replays and unknown CRC errors" in said
+
+
+@needs_compiler
+def test_a_card_without_nvlink_or_events_says_why(use: Use):
+    use("eight_a800", "call.nvmlDeviceRegisterEvents = error 3")
+    facts, reading = _first()
+    assert (reading.xid_errors, reading.nvlink_recoveries) == (None, None)
+    assert str(reading.why_absent("xid_errors")) == "NVML_ERROR_NOT_SUPPORTED: nvmlDeviceRegisterEvents"
+    assert "nvmlDeviceGetNvLinkState" in str(reading.why_absent("nvlink_recoveries"))
+    assert describe_problems(facts, reading) == []
+
+
+@needs_compiler
+def test_a_slice_has_the_xid_errors_of_its_card(use: Use):
+    use("eight_a800", "mig", "gpu.0.xids = ")
+    with NvmlClient() as nvml:
+        uuid = str(next(gpu.uuid for gpu in nvml.gpus() if gpu.is_mig_slice))
+        use("eight_a800", "mig", "gpu.0.xids = 95")
+        assert nvml.reading(uuid).xid_errors == (95,)
+
+
+def test_what_isnt_known_of_faults_is_none():
+    known = {"xid_errors": (79,), "nvlink_crc_errors": 5, "remapped_rows_correctable": 1}
+    between = subtract_readings(_at(0.0), _at(1.0, **known))
+    assert (between.xid_errors, between.remapped_rows, between.nvlink_crc_errors) == (None, None, None)
+    assert not between.has_link_faults
+    # Another process watched since: its list isn't the first one's continuation.
+    assert subtract_readings(_at(0.0, xid_errors=(13, 79)), _at(1.0, xid_errors=(48,))).xid_errors is None
+
+
+@pytest.mark.parametrize(("crc_errors", "is_fault"), [(0, False), (999, False), (1001, True)])
+def test_crc_errors_of_a_link_count_from_a_hundred_a_second(crc_errors: int, is_fault: bool):
+    between = subtract_readings(_at(0.0, nvlink_crc_errors=7), _at(10.0, nvlink_crc_errors=7 + crc_errors))
+    assert between.has_link_faults is is_fault
+
+
 @pytest.mark.parametrize(
     ("mask", "names"),
     [

@@ -113,6 +113,22 @@ TEMPLATES: Mapping[str, str] = {
         "{count} uncorrectable memory errors during the window: the result can't be trusted; see nvidia-smi "
         "-q -d ECC, and reset the GPU"
     ),
+    "xid_errors": N_(
+        "the driver reported Xid {xids} of this GPU during the window: the result can't be trusted; look it "
+        "up in NVIDIA's Xid catalogue, and see dmesg"
+    ),
+    "program_xid_errors": N_(
+        "the driver reported Xid {xids} of this GPU during the window, an error of a program on it: see "
+        "dmesg for which"
+    ),
+    "rows_remapped": N_(
+        "rows of the GPU's memory were remapped during the window ({count}): see nvidia-smi -q -d "
+        "ROW_REMAPPER"
+    ),
+    "nvlink_errors": N_(
+        "NVLink had {recoveries} recoveries, {replays} replays and {crc} CRC errors during the window: see "
+        "nvidia-smi nvlink -e"
+    ),
     "other_process": N_("{count} other process used the GPU during the window: end it, or wait"),
     "other_processes": N_("{count} other processes used the GPU during the window: end them, or wait"),
     "clock_held_by_power": N_(
@@ -158,6 +174,7 @@ TEMPLATES: Mapping[str, str] = {
     "counted_since_driver_575": N_("counted since driver 575: this is {driver}"),
     "driver_version_unreadable": N_("driver version {driver!r} doesn't tell how this field is numbered"),
     "slice_has_no_power": N_("a MIG slice has no power of its own: read its card, parent_uuid"),
+    "no_nvlink_up": N_("no NVLink of this GPU is up"),
     "no_uuid": N_("this torch reports no UUID, and without it NVML may mean another GPU"),
     "nvml_not_installed": N_("nvidia-ml-py can't be imported: {why}"),
     "nvml_function_missing": N_("function not found in this nvidia-ml-py: {function}"),

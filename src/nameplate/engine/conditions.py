@@ -134,8 +134,11 @@ class GpuConditions:
         return self.before.why_absent(figure) or self.after.why_absent(figure)
 
     def as_columns(self) -> dict[str, float | str | None]:
-        """The figures by name; `gpu_throttle_reasons` is `none`, or names separated by spaces."""
-        reasons, columns = self.change.throttle_reasons, {}
+        """The figures by name; `gpu_throttle_reasons` is `none`, or names separated by spaces.
+
+        `gpu_xid_errors` is `none`, or numbers separated by spaces.
+        """
+        reasons, xids, columns = self.change.throttle_reasons, self.change.xid_errors, {}
         if self.telemetry is not None:
             columns = {
                 "gpu_readings": self.telemetry.readings,
@@ -158,6 +161,11 @@ class GpuConditions:
             "gpu_other_processes": self.count_other_processes(),
             "gpu_ecc_errors": self.change.ecc_errors,
             "gpu_pcie_replays": self.change.pcie_replays,
+            "gpu_remapped_rows": self.change.remapped_rows,
+            "gpu_xid_errors": None if xids is None else " ".join(map(str, xids)) or "none",
+            "gpu_nvlink_replays": self.change.nvlink_replays,
+            "gpu_nvlink_recoveries": self.change.nvlink_recoveries,
+            "gpu_nvlink_crc_errors": self.change.nvlink_crc_errors,
             "gpu_pcie_generation_after": self.after.pcie_generation,
             "gpu_pcie_width_after": self.after.pcie_width,
             **columns,

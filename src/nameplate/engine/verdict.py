@@ -101,10 +101,11 @@ def judge(seen: Observation, limits: Thresholds | None = None) -> tuple[Verdict,
 def _unverified(seen: Observation, _limits: Thresholds) -> bool | None:
     if seen.changed_batch is not None:
         return True
-    # The check reads samples, and a memory error may have hit the rest. A card that counts no errors
-    # (consumer cards have no ECC) is judged by the check alone.
+    # The check reads samples, and a memory error, or what an Xid error of the card stands for, may have hit
+    # the rest. A card that counts no errors (consumer cards have no ECC) is judged by the check alone.
     gpu = seen.conditions.gpu
-    return seen.check is None or not seen.check.passed or (gpu is not None and bool(gpu.change.ecc_errors))
+    has_faults = gpu is not None and bool(gpu.change.ecc_errors or gpu.change.card_xids)
+    return seen.check is None or not seen.check.passed or has_faults
 
 
 def _above_peak(seen: Observation, limits: Thresholds) -> bool | None:

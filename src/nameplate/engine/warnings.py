@@ -10,7 +10,7 @@ from nameplate.engine.conditions import Conditions, GpuConditions
 from nameplate.engine.verdict import Thresholds, thresholds
 from nameplate.engine.window import SHORTEST_WINDOW_S, Window
 from nameplate.stats.estimate import BATCHES
-from nameplate.telemetry.gpu import POLICIES
+from nameplate.telemetry.gpu import POLICIES, GpuDifference
 
 ENERGY_DISAGREEMENT = 0.1
 _HELD_BY = {
@@ -74,6 +74,7 @@ def gpu_warnings(gpu: GpuConditions | None, limits: Thresholds | None = None) ->
         return
     if gpu.change.ecc_errors:
         yield message("memory_errors", count=gpu.change.ecc_errors)
+    yield from _fault_warnings(gpu.change)
     if others := gpu.count_other_processes():
         yield message("other_processes" if others > 1 else "other_process", count=others)
     limited = (limits or thresholds()).throttled
@@ -83,6 +84,17 @@ def gpu_warnings(gpu: GpuConditions | None, limits: Thresholds | None = None) ->
         if share is not None and share > limit:
             yield message(_HELD_BY[policy], share=min(share, 1.0))
     yield from _missing_telemetry(gpu)
+
+
+def _fault_warnings(change: GpuDifference) -> Iterator[Message]:
+    if change.xid_errors:
+        code = "xid_errors" if change.card_xids else "program_xid_errors"
+        yield message(code, xids=", ".join(map(str, dict.fromkeys(change.xid_errors))))
+    if change.remapped_rows:
+        yield message("rows_remapped", count=change.remapped_rows)
+    if change.has_link_faults:
+        recoveries, replays = change.nvlink_recoveries, change.nvlink_replays
+        yield message("nvlink_errors", recoveries=recoveries, replays=replays, crc=change.nvlink_crc_errors)
 
 
 def _missing_telemetry(gpu: GpuConditions) -> Iterator[Message]:

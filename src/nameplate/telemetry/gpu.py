@@ -40,6 +40,12 @@ _COUNTER_SLACK_S = 0.1
 _COUNTER_STILL_S = 1.0
 # Board limits are set in whole watts; enforced ones are reported with milliwatts of rounding.
 _POWER_TOLERANCE_W = 1.0
+# Xid errors that a program causes on a healthy card, by a bad access for instance: those that NVIDIA's own
+# health check passes over (NVIDIA/k8s-device-plugin, internal/rm/health.go).
+_PROGRAM_XIDS = frozenset({13, 31, 43, 45, 68, 109})
+# "CRC errors only matter at rates of 100+ per second", but one replay or recovery is a failed health check
+# (NVIDIA/DCGM, dcgm_gpu_hardware_limits.h: DCGM_LIMIT_MAX_NVLINK_CRC_ERROR, DCGM_LIMIT_MAX_NVLINK_ERROR).
+_LINK_CRC_ERRORS_A_SECOND = 100
 # Idle links slow down, so their generation means something only under load.
 _LOADED_PERCENT = 50
 
@@ -156,6 +162,10 @@ class GpuReading(_GpuFigures):
     remapping_pending: bool | None = None
     remapping_failed: bool | None = None
     pcie_replays: int | None = None
+    xid_errors: tuple[int, ...] | None = None  # reported since NVML's process began to watch, oldest first
+    nvlink_replays: int | None = None  # over all links that are up, since the driver was loaded
+    nvlink_recoveries: int | None = None
+    nvlink_crc_errors: int | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None
     processes: tuple[GpuProcess, ...] | None = None  # others' with a compute context; own ones are left out
@@ -200,6 +210,11 @@ class GpuDifference(FrozenModel):
     throttle_s: Mapping[str, float | None]  # by policy, of POLICIES
     ecc_errors: int | None = None
     pcie_replays: int | None = None
+    remapped_rows: int | None = None  # of memory, for errors corrected or not
+    xid_errors: tuple[int, ...] | None = None
+    nvlink_replays: int | None = None
+    nvlink_recoveries: int | None = None
+    nvlink_crc_errors: int | None = None
     other_processes: bool | None = None  # at either end
     throttle_reasons: tuple[str, ...] | None = None  # at either end
     absent: Mapping[str, Reason] = {}
@@ -209,6 +224,21 @@ class GpuDifference(FrozenModel):
         """The longest time that any policy held the clock down. Policies may overlap, so this is no sum."""
         known = [spent for spent in self.throttle_s.values() if spent is not None]
         return max(known) if known else None
+
+    @property
+    def card_xids(self) -> tuple[int, ...]:
+        """The Xid errors that tell of the card, its driver or its memory, and not of a faulty program."""
+        return tuple(xid for xid in self.xid_errors or () if xid not in _PROGRAM_XIDS)
+
+    @property
+    def has_link_faults(self) -> bool:
+        """Whether NVLink had more errors than a healthy one has."""
+        crc_errors = self.nvlink_crc_errors or 0
+        return bool(
+            self.nvlink_replays
+            or self.nvlink_recoveries
+            or crc_errors > _LINK_CRC_ERRORS_A_SECOND * max(self.elapsed_s, 1.0)
+        )
 
 
 def subtract_readings(before: GpuReading, after: GpuReading) -> GpuDifference:
@@ -251,10 +281,28 @@ def subtract_readings(before: GpuReading, after: GpuReading) -> GpuDifference:
         throttle_s={policy: gained_s(f"{policy}_throttle_s") for policy in POLICIES},
         ecc_errors=gained_count("ecc_uncorrected"),
         pcie_replays=gained_count("pcie_replays"),
+        remapped_rows=_sum(
+            gained_count("remapped_rows_correctable"), gained_count("remapped_rows_uncorrectable")
+        ),
+        xid_errors=_gained_xids(before.xid_errors, after.xid_errors),
+        nvlink_replays=gained_count("nvlink_replays"),
+        nvlink_recoveries=gained_count("nvlink_recoveries"),
+        nvlink_crc_errors=gained_count("nvlink_crc_errors"),
         other_processes=_either(before.other_processes, after.other_processes),
         throttle_reasons=_union(before.throttle_reasons, after.throttle_reasons),
         absent=absent,
     )
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second
+
+
+def _gained_xids(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    # One process watched throughout, so its list only grows; a shorter one is another process's.
+    if before is None or after is None or after[: len(before)] != before:
+        return None
+    return after[len(before) :]
 
 
 def _either(first: bool | None, second: bool | None) -> bool | None:
@@ -287,6 +335,7 @@ def describe_problems(facts: GpuFacts, reading: GpuReading | None = None) -> lis
             unread = N_("GPU {gpu} can't be read ({reason}): see what nvidia-smi says")
             return [*found, _(unread, gpu=facts.index, reason=reading.absent["*"])]
         found += _describe_faults(facts, reading)
+        found += _describe_errors(facts, reading)
         found += _describe_clocks(facts, reading)
         found += _describe_other_processes(facts, reading)
         found += _describe_pcie_link(facts, reading)
@@ -364,6 +413,23 @@ def _describe_faults(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:
     if reading.recovery_action not in (None, "none"):
         text = N_("the driver asks for {action} to recover GPU {gpu}: do that first")
         yield _(text, action=reading.recovery_action, gpu=facts.index)
+
+
+def _describe_errors(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:
+    if reading.xid_errors:
+        text = N_(
+            "GPU {gpu} has just reported Xid {xids}: look it up in NVIDIA's Xid catalogue, and see dmesg"
+        )
+        yield _(text, gpu=facts.index, xids=", ".join(map(str, dict.fromkeys(reading.xid_errors))))
+    if reading.nvlink_replays or reading.nvlink_recoveries:
+        text = N_(
+            "NVLink of GPU {gpu} has had {recoveries} recoveries, {replays} replays and {crc} CRC errors "
+            "since its driver was loaded: see nvidia-smi nvlink -e -i {gpu}; a link that goes on counting is "
+            "faulty"
+        )
+        counts = (reading.nvlink_recoveries, reading.nvlink_replays, reading.nvlink_crc_errors)
+        recoveries, replays, crc = (_("unknown") if one is None else one for one in counts)
+        yield _(text, gpu=facts.index, recoveries=recoveries, replays=replays, crc=crc)
 
 
 def _describe_clocks(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:

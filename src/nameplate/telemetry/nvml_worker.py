@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from nameplate.base.messages import Message, Reason, message
+from nameplate.telemetry.nvml_faults import LINK_ERRORS, LinkErrors, XidLog
 from nameplate.telemetry.nvml_library import Answer, Library, plain_uuid
 from nameplate.telemetry.plausible import BOUNDING_FACTS, card_bounds, require_plausible
 from nameplate.telemetry.sampling import Absent, PeriodicSampler, Row, serve
@@ -257,6 +258,8 @@ class Nvml:
         self._library = library
         self._gpus: dict[str, Gpu] = {}
         self._bounds: dict[str, dict[str, float]] = {}  # by the UUID of a card
+        self._xids: dict[str, XidLog] = {}  # likewise
+        self._link_errors: dict[str, LinkErrors] = {}
         self.system = Answer()
         self.system.put("driver", lambda: _text(library.call("nvmlSystemGetDriverVersion")))
         versions = (lambda name=name: _cuda_version(library.call(name)) for name in _SYSTEM_CUDA)
@@ -295,10 +298,15 @@ class Nvml:
         seen, fields = self._read(gpu, _ALL_FIELDS)
         self._fill(seen, _ERRORS, gpu.card, fields)
         self._fill(seen, _OWN_USE, gpu.handle)
+        seen.put("xid_errors", self._watch_xids(gpu).read)
+        links = self._link_errors_of(gpu)
+        for name in LINK_ERRORS:
+            seen.put(name, partial(links.read, name))
         return seen.as_json()
 
     def light_reading(self, gpu: Gpu) -> Answer:
         """Return the figures of `MOVING`, and its UUID, as it shows them now."""
+        self._watch_xids(gpu).collect()
         return self._read(gpu, _LIGHT_FIELDS)[0]
 
     def find(self, uuid: str) -> Gpu:
@@ -335,7 +343,21 @@ class Nvml:
                 uuid = _text(call("nvmlDeviceGetUUID", handle))
                 yield Gpu(card.index, handle, card.handle, uuid, card.uuid)
 
+    def _watch_xids(self, gpu: Gpu) -> XidLog:
+        """Return the Xid errors of its card, which are watched from the first call on."""
+        card = gpu.parent_uuid or gpu.uuid
+        if card not in self._xids:
+            self._xids[card] = XidLog(self._library, gpu.card)
+        return self._xids[card]
+
+    def _link_errors_of(self, gpu: Gpu) -> LinkErrors:
+        card = gpu.parent_uuid or gpu.uuid
+        if card not in self._link_errors:
+            self._link_errors[card] = LinkErrors(self._library, gpu.card)
+        return self._link_errors[card]
+
     def _facts_of(self, gpu: Gpu) -> Answer:
+        self._watch_xids(gpu)
         seen = Answer({"index": gpu.index, "uuid": gpu.uuid, "parent_uuid": gpu.parent_uuid})
         seen.values.update(self.system.values)
         seen.absent.update(self.system.absent)
