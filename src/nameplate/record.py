@@ -32,7 +32,8 @@ SCHEMA = 4
 #   3  2026-11: a case that takes turns launches once, untimed, before each batch, so that its caches are warm
 #      whatever ran before; buffer sets rotate from batch to batch; memory is measured on buffer sets that
 #      overflow the last-level cache, and has no FLOPs.
-#   4  2026-11: what a GPU's host and clock do is measured beside each case; a CPU's arithmetic peak is measured.
+#   4  2026-11: what a GPU's host and clock do is measured beside each case; a CPU's arithmetic peak is
+#      measured.
 METHOD = 4
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
