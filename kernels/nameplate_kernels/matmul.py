@@ -27,7 +27,7 @@ from nameplate_kernels.workload import CheckResult, Prepared, Workload
 LAYOUTS = ("nn", "nt", "tn", "tt")
 """First letter A, second B: n is stored as used, t is stored transposed."""
 
-_PILOT_SIDE = 256
+_PILOT_SIDES = (256, 512, 1024, 2048, 4096, 8192)
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,17 @@ class Matmul(Workload):
         conversions = 4 * 8 * min(CHUNK_ELEMENTS, max(self.m, self.k) * self.n)
         return self.bytes + reference + conversions + WEIGHT_BYTES
 
-    def pilot(self) -> Matmul | None:
-        """Return a cube of side 256; None where this is no more work than a cube of side 512."""
+    def pilots(self) -> tuple[Matmul, ...]:
+        """Return cubes of side 256, 512, … 8192, up to an eighth of this work; none where this is no more
+        work than a cube of side 512.
+        """
         if self.flops <= 2 * 512**3:
-            return None
-        side = _PILOT_SIDE
-        return dataclasses.replace(self, m=side, n=side, k=side, represents=None, times=1)
+            return ()
+        return tuple(
+            dataclasses.replace(self, m=side, n=side, k=side, represents=None, times=1)
+            for side in _PILOT_SIDES
+            if 8 * 2 * side**3 <= self.flops
+        )
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedMatmul:
         """Allocate `copies` triples of A, B and C; the contents of the n-th don't depend on their number.

@@ -37,7 +37,7 @@ _CHUNK_ELEMENTS = {"cpu": 2**15}
 _CHUNK_ELSEWHERE = 2**24
 _MEBIBYTE = 2**20
 _DIRECT_MEBIBYTES = 64
-_PILOT_MEBIBYTES = 16
+_PILOT_MEBIBYTES = (16, 128, 1024)
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,17 @@ class Memory(Workload):
             return "tf32 is a mode of matrix products; memory holds it as fp32"
         return None
 
-    def pilot(self) -> Memory | None:
-        """Return the same with 16 MiB an array; None up to 64 MiB an array, which can be tried directly."""
+    def pilots(self) -> tuple[Memory, ...]:
+        """Return the same with 16, 128 and 1024 MiB an array, up to a quarter of this one's; none up to 64
+        MiB an array, which can be tried directly.
+        """
         if self.mebibytes <= _DIRECT_MEBIBYTES:
-            return None
-        return dataclasses.replace(self, mebibytes=_PILOT_MEBIBYTES)
+            return ()
+        return tuple(
+            dataclasses.replace(self, mebibytes=size)
+            for size in _PILOT_MEBIBYTES
+            if 4 * size <= self.mebibytes
+        )
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedMemory:
         """Allocate `copies` sets of arrays; the contents of the n-th don't depend on their number.

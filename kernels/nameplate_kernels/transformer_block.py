@@ -53,9 +53,9 @@ SAMPLED_ROWS = 16
 CONFIDENCE = 2.0
 """λ of the check's bound; see `compute_relative_bound`."""
 
-_PILOT_TOKENS = 128
+# What pilots divide the width by, and their tokens. A block of at most that width keeps it.
+_PILOTS = ((8, 128), (4, 256), (2, 512), (1, 1024))
 _PILOT_WIDTH = 512
-_PILOT_SHRINK = 8
 # Roundings to storage on the longest way through the block: norm, qkv, RoPE, attention's probabilities,
 # its output, wo, residual, norm, gate, silu, product, w2, residual.
 _FORWARD_ROUNDINGS = 13
@@ -288,23 +288,30 @@ class TransformerBlock(Workload):
             return "a block in fp64 leaves no higher precision to check it against"
         return super().unsupported(device)
 
-    def pilot(self) -> TransformerBlock | None:
+    def pilots(self) -> tuple[TransformerBlock, ...]:
         """Return the block at an eighth of the width (less where its heads don't divide by 8) and at most 128
-        tokens; None where it is as small already.
+        tokens, then at twice the width and tokens, and so on, up to an eighth of this work.
+
+        None where it is as small as the first already.
         """
-        shrink = 1
-        if self.d_model > _PILOT_WIDTH:
-            shrink = math.gcd(_PILOT_SHRINK, self.heads, self.kv_heads, self.ffn)
-        small = dataclasses.replace(
+        blocks = tuple(dict.fromkeys(map(self._shrink, _PILOTS)))
+        larger = (each for each in blocks[1:] if 8 * each.flops <= self.flops)
+        is_smallest = blocks[0] == dataclasses.replace(self, represents=None)
+        return () if is_smallest else (blocks[0], *larger)
+
+    def _shrink(self, size: tuple[int, int]) -> TransformerBlock:
+        """Return the block with its width divided as far as its heads allow, and at most so many tokens."""
+        most, tokens = size
+        by = math.gcd(most, self.heads, self.kv_heads, self.ffn) if self.d_model > _PILOT_WIDTH else 1
+        return dataclasses.replace(
             self,
-            tokens=min(self.tokens, _PILOT_TOKENS),
-            d_model=self.d_model // shrink,
-            heads=self.heads // shrink,
-            kv_heads=self.kv_heads // shrink,
-            ffn=self.ffn // shrink,
+            tokens=min(self.tokens, tokens),
+            d_model=self.d_model // by,
+            heads=self.heads // by,
+            kv_heads=self.kv_heads // by,
+            ffn=self.ffn // by,
             represents=None,
         )
-        return None if small == dataclasses.replace(self, represents=None) else small
 
     def gemms(self) -> tuple[Matmul, ...]:
         """Return the products of the forward pass in order: qkv, out, gate (twice: up has its shape), down.

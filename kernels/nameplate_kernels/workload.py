@@ -159,11 +159,14 @@ class Workload(ABC):
         """
         return tf32_unsupported(device) if self.dtype == "tf32" else None
 
-    def pilot(self) -> Workload | None:
-        """Return a much smaller workload of the same kind and dtype whose speed predicts this one's; None
-        when this one is small enough to try directly.
+    def pilots(self) -> Sequence[Workload]:
+        """Return much smaller workloads of the same kind and dtype whose speed predicts this one's.
+
+        Smallest first, each some eight times the work of the one before; none where this one is small enough
+        to try directly. The harness tries them in this order while the time allows: on a GPU the smallest
+        shows little but the latency of a launch, on a CPU a larger one may take too long.
         """
-        return None
+        return ()
 
     @abstractmethod
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> Prepared:

@@ -100,8 +100,8 @@ class Workload(Protocol):
     def unsupported(self, device: torch.device) -> str | None:
         """Return why it can't run on the device, or None."""
 
-    def pilot(self) -> Workload | None:
-        """Return a much smaller workload of its kind, or None where this one can be tried directly."""
+    def pilots(self) -> Sequence[Workload]:
+        """Return much smaller workloads of its kind, smallest first; none where it can be tried directly."""
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> Prepared:
         """Allocate and fill `copies` buffer sets."""

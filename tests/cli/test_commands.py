@@ -47,8 +47,8 @@ class Work:
     def unsupported(self, device):
         return None
 
-    def pilot(self):
-        return None
+    def pilots(self):
+        return ()
 
     def prepare(self, device, *, fill, seed, copies=1):
         if self.breaks is not None:

@@ -306,5 +306,5 @@ def test_a_simulated_workload_does_nothing_and_passes_its_check():
             digests.append(prepared.digest())
     assert digests[0] != digests[1] == digests[2]
     assert prepared.check().passed
-    assert (work.flops, work.pilot(), work.unsupported(device.torch_device)) == (123, None, None)
+    assert (work.flops, work.pilots(), work.unsupported(device.torch_device)) == (123, (), None)
     assert replace(work, flops=5).flops == 5

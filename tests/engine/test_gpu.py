@@ -416,8 +416,8 @@ class Work:
     def unsupported(self, device):
         return None
 
-    def pilot(self):
-        return None
+    def pilots(self):
+        return ()
 
     def prepare(self, device, *, fill, seed, copies=1):
         return self

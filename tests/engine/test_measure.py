@@ -73,9 +73,9 @@ class Work:
         self.step("unsupported")
         return self.reason
 
-    def pilot(self):
-        self.step("pilot")
-        return self.small
+    def pilots(self):
+        self.step("pilots")
+        return () if self.small is None else (self.small,)
 
     def prepare(self, device, *, fill, seed, copies=1):
         self.step("prepare")
@@ -258,11 +258,14 @@ def test_every_step_has_the_workloads_settings_and_they_are_restored_between_ste
         else:
             assert within == (step in ("reference", "batch", "digest", "check"))
     assert not within
-    first = ["unsupported", "pilot", "prepare", "enter", "reference", "batch", "leave", "digest", "check"]
+    first = ["unsupported", "pilots", "prepare", "enter", "reference", "batch", "leave", "digest", "check"]
     assert list(dict.fromkeys(steps)) == first
 
 
-@pytest.mark.parametrize("step", ["unsupported", "pilot", "prepare", "enter", "reference", "digest", "check"])
+STEPS = ["unsupported", "pilots", "prepare", "enter", "reference", "digest", "check"]
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_a_workload_that_breaks_is_a_failed_record_with_one_sentence(step):
     work = Work(breaks={step: RuntimeError("out of memory\nat line 3\nof a long trace")})
     record = measure(work)
@@ -430,7 +433,7 @@ def test_an_unmeasured_case_has_its_declared_columns():
 
 def test_a_small_workload_needs_no_pilot():
     device = machine()
-    assert Pilots(device, 1).predict(Work(), "normal") is None
+    assert Pilots(device, 1).predict(Work(), "normal", 9.0) is None
     assert device.clock() == 0.0
 
 
@@ -438,7 +441,7 @@ def test_a_prediction_scales_launches_by_flops_and_set_up_by_memory():
     device = machine(noise=0.0)
     work = large(times=50)
     work.small.device, work.small.setup_s = device, 0.01
-    prediction = Pilots(device, 1).predict(work, "normal")
+    prediction = Pilots(device, 1).predict(work, "normal", 9.0)
     assert prediction.launch_s == pytest.approx(50 * 1e-3)
     assert prediction.setup_s == pytest.approx(0.01 * 1000)
 
@@ -446,13 +449,13 @@ def test_a_prediction_scales_launches_by_flops_and_set_up_by_memory():
 def test_work_without_flops_scales_by_bytes():
     small = Work(flops=None, bytes=10**6)
     work = Work(flops=None, bytes=8 * 10**6, small=small)
-    assert Pilots(machine(noise=0.0), 1).predict(work, "normal").launch_s == pytest.approx(8e-3)
+    assert Pilots(machine(noise=0.0), 1).predict(work, "normal", 9.0).launch_s == pytest.approx(8e-3)
 
 
 def test_a_pilots_first_launch_compiles_and_does_not_count():
     device = machine(noise=0.0)
     device.first_launch_s = 5.0
-    assert Pilots(device, 1).predict(large(times=10), "normal").launch_s == pytest.approx(1e-2)
+    assert Pilots(device, 1).predict(large(times=10), "normal", 9.0).launch_s == pytest.approx(1e-2)
 
 
 class LoadsOnce(Work):
@@ -470,7 +473,7 @@ def test_a_pilot_takes_its_fastest_launch():
         return np.full(count, 1e-2 if 0.05 < now < 0.1 else 1e-3)
 
     device = Machine(disturbed)
-    assert Pilots(device, 1).predict(large(times=10), "normal").launch_s == pytest.approx(1e-2)
+    assert Pilots(device, 1).predict(large(times=10), "normal", 9.0).launch_s == pytest.approx(1e-2)
 
 
 def test_the_time_to_load_a_library_is_not_scaled():
@@ -478,19 +481,19 @@ def test_the_time_to_load_a_library_is_not_scaled():
     device = machine(noise=0.0)
     work = large()
     work.small = LoadsOnce(shape="1x1", bytes=10**6, resident_bytes=10**6, device=device)
-    assert Pilots(device, 1).predict(work, "normal").setup_s < 10.0
+    assert Pilots(device, 1).predict(work, "normal", 9.0).setup_s < 10.0
 
 
 def test_cases_of_one_kind_share_a_pilot():
     device = machine()
     pilots = Pilots(device, 1)
     works = [large(times=times) for times in (2, 4)]
-    first, second = (pilots.predict(work, "normal") for work in works)
+    first, second = (pilots.predict(work, "normal", 9.0) for work in works)
     assert second.launch_s == pytest.approx(2 * first.launch_s)
     assert "prepare 1x1" in works[0].log.entries
     assert "prepare 1x1" not in works[1].log.entries
     again = large()
-    pilots.predict(again, "zeros")
+    pilots.predict(again, "zeros", 9.0)
     assert "prepare 1x1" in again.log.entries
 
 

@@ -61,10 +61,11 @@ def test_declares_its_work():
 
 
 def test_pilots_only_what_is_large_and_stands_for_nothing_then():
-    assert Matmul(512, 512, 512, "bf16").pilot() is None
-    pilot = Matmul(8192, 4096, 4096, "bf16", "nt", "Llama-3-8B").pilot()
-    assert pilot == Matmul(256, 256, 256, "bf16", "nt")
-    assert pilot.pilot() is None
+    assert Matmul(512, 512, 512, "bf16").pilots() == ()
+    pilots = Matmul(8192, 4096, 4096, "bf16", "nt", "Llama-3-8B").pilots()
+    assert pilots == tuple(Matmul(side, side, side, "bf16", "nt") for side in (256, 512, 1024, 2048))
+    assert pilots[0].pilots() == ()
+    assert Matmul(16384, 16384, 16384, "bf16").pilots()[-1].m == 8192
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,9 @@ def test_a_copy_declares_its_bytes_and_no_flops():
     assert workload.bytes == 2 * 256 * 2**20
     assert (workload.flops, workload.convention) == (None, None)
     assert workload.dimensions == {"kind": "copy", "mebibytes": 256, "elements": 2**26}
-    assert workload.pilot() == Memory("copy", "fp32", 16)
-    assert Memory("copy", "fp32", 64).pilot() is None
+    assert workload.pilots() == (Memory("copy", "fp32", 16),)
+    assert Memory("copy", "fp32", 512).pilots() == (Memory("copy", "fp32", 16), Memory("copy", "fp32", 128))
+    assert Memory("copy", "fp32", 64).pilots() == ()
     assert workload.represents is None
 
 

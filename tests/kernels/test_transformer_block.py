@@ -182,11 +182,15 @@ def test_narrower_blocks_stand_for_no_model():
 
 
 def test_pilots_are_small_and_stand_for_nothing():
-    pilot = TransformerBlock.llama3_8b(2048, "bf16", "forward_backward").pilot()
-    assert pilot == small("bf16", tokens=128)
-    assert pilot.pilot() is None
-    assert small(tokens=512).pilot() == small(tokens=128)
-    odd = TransformerBlock(1, 64, 1536, 12, 12, 1000, "fp32", "forward").pilot()
+    whole = TransformerBlock.llama3_8b(2048, "bf16", "forward_backward")
+    pilots = whole.pilots()
+    assert pilots[0] == small("bf16", tokens=128)
+    assert [(each.d_model, each.tokens) for each in pilots] == [(512, 128), (1024, 256), (2048, 512)]
+    assert all(8 * each.flops <= whole.flops and each.represents is None for each in pilots)
+    assert pilots[0].pilots() == ()
+    assert small(tokens=512).pilots() == (small(tokens=128),)
+    assert TransformerBlock.llama3_8b(16, "bf16", "forward").pilots()[0].tokens == 16
+    odd = TransformerBlock(1, 64, 1536, 12, 12, 1000, "fp32", "forward").pilots()[0]
     assert (odd.d_model, odd.heads, odd.kv_heads, odd.ffn) == (384, 3, 3, 250)
 
 

@@ -54,13 +54,11 @@ class Work:
     def unsupported(self, device):
         return None
 
-    def pilot(self):
+    def pilots(self):
         """A thousandth of the work."""
-        return (
-            replace(self, piloted=False, flops=FLOPS // 1000, launch_s=self.launch_s / 1000)
-            if self.piloted
-            else None
-        )
+        if not self.piloted:
+            return ()
+        return (replace(self, piloted=False, flops=FLOPS // 1000, launch_s=self.launch_s / 1000),)
 
     def prepare(self, device, *, fill, seed, copies=1):
         if self.breaks is not None:

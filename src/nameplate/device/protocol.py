@@ -7,6 +7,7 @@ and why no Python of the engine runs between the launches of a real one.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -174,6 +175,9 @@ class Device(DeviceDescription, Protocol):
     def capture(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """Return one launch that replays `count` of these without the host in between; None: not possible."""
 
+    def time_empty_launch(self) -> float:
+        """Return the seconds of the smallest launch from an empty queue, which are latency alone."""
+
     def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Launch once, untimed, and name the kernels that ran; empty where they can't be named."""
 
@@ -184,7 +188,11 @@ class Device(DeviceDescription, Protocol):
         """Wait until everything launched has run."""
 
 
-class TorchDevice:
+# The fastest of so many empty launches is their latency; the others were disturbed.
+_EMPTY_LAUNCHES = 20
+
+
+class TorchDevice(ABC):
     """What the CPU and a GPU have in common: torch's device of its name, the host's clock, a flush buffer."""
 
     name: str
@@ -201,6 +209,20 @@ class TorchDevice:
     def clock(self) -> float:
         """Return seconds on the host's monotonic clock."""
         return time.perf_counter()
+
+    @abstractmethod
+    def time_batch(
+        self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
+    ) -> Timing:
+        """Time `samples` samples of `per_sample` launches each; see `Device.time_batch`."""
+
+    def time_empty_launch(self) -> float:
+        """Return the seconds of the fastest of twenty launches that write one element each."""
+        import torch
+
+        launch = torch.zeros(1, device=self.torch_device).zero_
+        timings = (self.time_batch([launch], samples=1, per_sample=1) for _ in range(_EMPTY_LAUNCHES))
+        return min(timing.elapsed_s for timing in timings)
 
     @cached_property
     def _flush_buffer(self) -> torch.Tensor:

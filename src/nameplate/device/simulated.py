@@ -242,6 +242,10 @@ class SimulatedDevice:
         """Return a graph of `count` launches, where enqueuing takes the host time."""
         return None if self.host_launch_s is None else Replay(count)
 
+    def time_empty_launch(self) -> float:
+        """Return the host's seconds to enqueue a launch; 0.0 where it takes none."""
+        return self.host_launch_s or 0.0
+
     def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Return no names: nothing runs."""
         return ()
@@ -425,8 +429,9 @@ class SimulatedWork:
         """Return None: it runs anywhere."""
         return None
 
-    def pilot(self) -> None:
-        """Return None: it can be tried directly."""
+    def pilots(self) -> Sequence[SimulatedWork]:
+        """Return none: it can be tried directly."""
+        return ()
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> SimulatedPrepared:
         """Allocate nothing."""

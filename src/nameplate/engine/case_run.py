@@ -108,7 +108,7 @@ class CaseRun:
         work = self.case.workload
         copies = count_buffer_sets(self.case, self.device)
         _check_supported(work, self.device, copies)
-        predicted = pilots.predict(work, self.case.fill)
+        predicted = pilots.predict(work, self.case.fill, left_s())
         _check_time(predicted, left_s())
         self.prepared = work.prepare(
             self.device.torch_device, fill=self.case.fill, seed=pilots.seed, copies=copies
@@ -239,7 +239,7 @@ def _check_time(predicted: Prediction | None, left_s: float, launches: int = FEW
     """Raise Unsupported where the first launch and the fewest that give an interval don't fit the time."""
     if predicted is None:
         return
-    needed_s = predicted.setup_s + launches * predicted.launch_s
+    needed_s = predicted.total_s(launches)
     if needed_s > left_s:
         left_s = max(left_s, 0.0)
         raise Unsupported(

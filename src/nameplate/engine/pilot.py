@@ -1,7 +1,12 @@
-"""Predicts how long a case will take, from a much smaller workload of its kind: its pilot.
+"""Predicts how long a case will take, from much smaller workloads of its kind: its pilots.
 
 A dtype without hardware support can be a hundred times slower than another, and the budget must hold all the
 same. So nothing is launched at full size before its time is known to fit.
+
+A small pilot doesn't fill a large device: on a GPU a product of 256³ takes as long as an empty launch, and
+scaled by FLOPs it would predict seconds for a product of 16384³ that takes 12 ms. So where a pilot's
+prediction doesn't fit, the next larger one is tried, as long as its own time fits and each is faster per FLOP
+than the one before. On a CPU the smallest is usually as fast per FLOP as any, or too slow to go on.
 """
 
 from __future__ import annotations
@@ -9,12 +14,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from nameplate.device.protocol import Device
+from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.workload import Launch, Workload
 
 _PILOT_S = 0.1
 _PILOT_LAUNCHES = 50
+# A prediction that fits this share of the time left needn't be better: it decides nothing.
+_AMPLE_SHARE = 0.1
+# The largest share of the time left that a larger pilot may take.
+_LARGEST_SHARE = 0.1
+# The device is full where eight times the work is less than this factor faster per FLOP. A prediction is then
+# too long by about as much at most.
+_FULL = 1.5
+# Never subtract more of a launch than this: what an empty launch takes may pass while the kernel runs, and a
+# prediction that is too short protects nothing.
+_LARGEST_LATENCY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -24,32 +41,63 @@ class Prediction:
     setup_s: float
     launch_s: float
 
+    def total_s(self, launches: float) -> float:
+        """Return the seconds of the set-up and so many launches."""
+        return self.setup_s + launches * self.launch_s
+
 
 @dataclass
 class Pilots:
-    """The pilots of one run on one device; cases of the same kind share one."""
+    """The pilots of one run on one device; cases of the same kind share them."""
 
     device: Device
     seed: int
     _seen: dict[tuple[str, str, str, str], Prediction] = field(default_factory=dict)
 
-    def predict(self, workload: Workload, fill: str) -> Prediction | None:
-        """Scale the pilot's times to `workload`; None for a workload small enough to try directly.
+    def predict(self, workload: Workload, fill: str, left_s: float) -> Prediction | None:
+        """Predict from pilots, smallest first, the times of `workload`; `left_s` is what it may take.
 
-        Launch time scales with FLOPs (bytes where there are none), set-up with memory.
+        None for a workload small enough to try directly. Launch time scales with FLOPs (bytes where there are
+        none) but for the time of an empty launch; set-up scales with memory.
         """
-        pilot = workload.pilot()
-        if pilot is None:
-            return None
+        found: Prediction | None = None
+        speed = 0.0  # of the latest pilot: FLOPs (or bytes) per second
+        for pilot in workload.pilots():
+            if found is not None and not self._is_worthwhile(pilot, workload, found, left_s):
+                break
+            measured = self._measure(pilot, fill)
+            found = self._scale(measured, pilot, workload)
+            before, speed = speed, _flops_or_bytes(pilot) / measured.launch_s
+            if speed < _FULL * before:
+                break
+        return found
+
+    def _is_worthwhile(self, pilot: Workload, workload: Workload, so_far: Prediction, left_s: float) -> bool:
+        """Whether a better prediction may change anything, and this larger pilot fits the time."""
+        if so_far.total_s(FEWEST_BATCHES + 1) <= _AMPLE_SHARE * left_s:
+            return False
+        expected = self._scale(so_far, workload, pilot)
+        timing_s = max(3 * expected.launch_s, min(_PILOT_LAUNCHES * expected.launch_s, _PILOT_S))
+        return 2 * (expected.setup_s + timing_s) <= _LARGEST_SHARE * left_s
+
+    def _scale(self, known: Prediction, measured: Workload, other: Workload) -> Prediction:
+        """Return the times of another workload of the same kind."""
+        work = _flops_or_bytes(other) / _flops_or_bytes(measured)
+        memory = other.resident_bytes / measured.resident_bytes
+        latency_s = min(self._empty_launch_s, _LARGEST_LATENCY_SHARE * known.launch_s)
+        return Prediction(known.setup_s * memory, latency_s + (known.launch_s - latency_s) * work)
+
+    @cached_property
+    def _empty_launch_s(self) -> float:
+        return self.device.time_empty_launch()
+
+    def _measure(self, pilot: Workload, fill: str) -> Prediction:
         key = (pilot.name, pilot.dtype, pilot.shape, fill)
         if key not in self._seen:
             # Twice: libraries load and compile on first use, which must not be scaled up.
             self._time(pilot, fill)
             self._seen[key] = self._time(pilot, fill)
-        measured = self._seen[key]
-        work = _flops_or_bytes(workload) / _flops_or_bytes(pilot)
-        memory = workload.resident_bytes / pilot.resident_bytes
-        return Prediction(measured.setup_s * memory, measured.launch_s * work)
+        return self._seen[key]
 
     def _time(self, pilot: Workload, fill: str) -> Prediction:
         begin = self.device.clock()
@@ -69,7 +117,7 @@ class Pilots:
         while count < _PILOT_LAUNCHES and (count < 3 or self.device.clock() - begin < _PILOT_S):
             timing = self.device.time_batch(launches, samples=1, per_sample=1)
             fastest, count = min(fastest, timing.elapsed_s), count + 1
-        return fastest
+        return max(fastest, self.device.timer_resolution_s)  # 0 by the clock: up to one of its steps
 
 
 def _flops_or_bytes(workload: Workload) -> int:
