@@ -37,10 +37,22 @@ SCHEMA = 4
 METHOD = 4
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
+# `throttled` is a fault (heat, power brake); `power_capped` is what a large load settles at on a healthy GPU.
 Verdict = Literal[
-    "unverified", "above_peak", "launch_bound", "contended", "throttled", "unstable", "unknown", "clean"
+    "contradictory",
+    "unverified",
+    "above_peak",
+    "launch_bound",
+    "contended",
+    "throttled",
+    "unstable",
+    "unknown",
+    "power_capped",
+    "clean",
 ]
 GRAVITY: tuple[Verdict, ...] = get_args(Verdict)
+# The figures themselves are wrong. Other verdicts say that true figures were taken in the wrong conditions.
+_WRONG: frozenset[Verdict] = frozenset({"contradictory", "unverified"})
 Status = Literal["ok", "skipped", "failed"]
 # Number formats by the names used everywhere; fp16 and bf16 accumulate in fp32, fp16_acc16 in fp16.
 DTYPES = frozenset(
@@ -301,6 +313,21 @@ class Record(FrozenModel):
         return None if None in found else Interval(*found)
 
     @property
+    def trusted(self) -> Annotated[bool, Column("whether it counts: clean, or power-capped and no burst")]:
+        """Whether the record counts unasked, in a chain, a price, a comparison or a ranking.
+
+        That is a measured one that is `clean`, or only `power_capped` and no burst figure: being held at the
+        power limit is what a sustained figure means.
+        """
+        accepted: set[Verdict] = {"clean"} if self.phase == "burst" else {"clean", "power_capped"}
+        return self.status == "ok" and accepted.issuperset(self.verdicts)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether its result or its figures can't be right, so that they mustn't be used at all."""
+        return not _WRONG.isdisjoint(self.verdicts)
+
+    @property
     def reason_code(self) -> Annotated[str | None, Column("the reason's code, for programs")]:
         """The code of `reason`; None where there is none."""
         return None if self.reason is None else self.reason.code
@@ -336,7 +363,7 @@ def _structured_columns() -> tuple[str, ...]:
 
 
 # Columns computed from others: no record line holds them. They come last.
-_DERIVED = ("reason_code", "warning_codes")
+_DERIVED = ("reason_code", "warning_codes", "trusted")
 
 
 @cache

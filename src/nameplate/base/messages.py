@@ -132,9 +132,11 @@ TEMPLATES: Mapping[str, str] = {
     "other_process": N_("{count} other process used the GPU during the window: end it, or wait"),
     "other_processes": N_("{count} other processes used the GPU during the window: end them, or wait"),
     "clock_held_by_power": N_(
-        "the clock was held down for {share:percent} of the window (power): this figure is a sustained "
-        "one, at "
-        "the power limit"
+        "held at its power limit for {share:percent} of the window, which is normal for sustained work"
+    ),
+    "burst_held_by_power": N_(
+        "held at its power limit for {share:percent} of the window, so this figure is no burst: let the "
+        "device cool, and run again"
     ),
     "clock_held_by_thermal": N_(
         "the clock was held down for {share:percent} of the window (thermal): check its airflow and its "

@@ -35,7 +35,7 @@ def find_effects(records: Sequence[Record]) -> list[Effect]:
     """Compare the records of each group that differ only in fill or cache; wrong results are left out."""
     same_work: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        if record.group is not None and record.tflops is not None and "unverified" not in record.verdicts:
+        if record.group is not None and record.tflops is not None and not record.is_wrong:
             axes = (record.workload, record.dtype, record.shape, record.phase, record.backend)
             same_work.setdefault((record.device, record.group, *axes), []).append(record)
     return [effect for states in same_work.values() for effect in _compare_with_usual(states)]

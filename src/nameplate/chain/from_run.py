@@ -94,8 +94,8 @@ def find_links(records: Sequence[Record]) -> list[Link]:
 def find_chains(records: Sequence[Record]) -> list[DeviceChain]:
     """The chain of every device that has a rated matrix product among its `ok` records.
 
-    A stage takes trusted records (`is_trusted`). If it has none, it takes the others and carries their
-    verdict. A wrong result (`unverified`) is never taken, nor is one of inputs that no model has.
+    A stage takes trusted records. If it has none, it takes the others and carries their verdict. A wrong one
+    (`is_wrong`) is never taken, nor is one of inputs that no model has.
     """
     chains = []
     for device in dict.fromkeys(record.device for record in records):
@@ -126,12 +126,6 @@ def find_slowest(chains: Sequence[DeviceChain]) -> DeviceChain | None:
     )
 
 
-def is_trusted(record: Record) -> bool:
-    """Whether a record counts by default: `clean`, or `throttled` if sustained, which is what that means."""
-    trusted = {"clean", "throttled"} if record.phase == "sustained" else {"clean"}
-    return record.status == "ok" and set(record.verdicts) <= trusted
-
-
 def find_fastest_product(records: Sequence[Record]) -> Record | None:
     """The fastest matrix product, rated or not, of the trusted records, or of all if none is trusted."""
     return _find_best([record for record in records if record.workload == "matmul" and _is_usable(record)])
@@ -142,7 +136,7 @@ def _is_usable(record: Record) -> bool:
         record.status == "ok"
         and record.tflops is not None
         and record.fill == REAL_FILL
-        and "unverified" not in record.verdicts
+        and not record.is_wrong
     )
 
 
@@ -210,7 +204,7 @@ def _find_best(products: Sequence[Record]) -> Record | None:
 
 def _prefer_trusted(records: Sequence[Record]) -> Sequence[Record]:
     """The trusted records, or all if there are none."""
-    return [record for record in records if is_trusted(record)] or records
+    return [record for record in records if record.trusted] or records
 
 
 def _prefer_group_of(block: Record | None, records: Sequence[Record]) -> Sequence[Record]:

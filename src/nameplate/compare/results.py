@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
-from nameplate.chain.from_run import is_trusted
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.record import Record
 from nameplate.stats.interval import CONFIDENCE, Interval
@@ -147,7 +146,7 @@ def results_of_run(run: Run) -> RunResults:
 def _result_of_record(run: Run, record: Record) -> CaseResult:
     state: State = record.status
     reason = record.reason
-    if "unverified" in record.verdicts and state == "ok":
+    if record.is_wrong and state == "ok":
         state, reason = "wrong", message("wrong_result")
     return CaseResult(
         record.case,
@@ -159,7 +158,7 @@ def _result_of_record(run: Run, record: Record) -> CaseResult:
         _read_metrics(record) if state == "ok" else {},
         _identify_divisor(run, record),
         _read_positive_condition(record, "gpu_sm_clock_mhz"),
-        () if is_trusted(record) else record.verdicts,
+        () if record.trusted else record.verdicts,
     )
 
 

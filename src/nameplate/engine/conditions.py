@@ -122,6 +122,10 @@ class GpuConditions:
         known = tuple(each for each in (whole, *parts, self.share("power_brake")) if each is not None)
         return known if whole is not None or None not in parts else (*known, None)
 
+    def reasons_at_ends(self) -> tuple[set[str], set[str]]:
+        """The reasons that held the clock down in the reading before and in the one after."""
+        return set(self.before.throttle_reasons or ()), set(self.after.throttle_reasons or ())
+
     def count_other_processes(self) -> int | None:
         """Return the most processes of others seen at either end; None where that can't be told."""
         if not self.change.other_processes:

@@ -159,6 +159,7 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         is_settled=measured.is_settled,
         peak_efficiency=peak_efficiency,
         conditions=conditions,
+        is_burst=run.case.phase == "burst",
         enqueue_share=window.enqueue_share,
         graph_share=None if run.graph_s is None else run.graph_s / time_s.value,
     )

@@ -232,9 +232,9 @@ class Soak(Group):
 
 def _is_limited(row: Counters) -> bool:
     """Whether a reading shows that power or heat holds the clock down."""
-    limited = thresholds().throttled
+    faults, capped = thresholds().throttled, thresholds().power_capped
     reasons = set((row.gpu.clock_event_reasons if row.gpu else None) or ())
-    return bool(reasons & (limited.reasons | limited.lasting_reasons | {"sw_power_cap"}))
+    return bool(reasons & (faults.reasons | faults.lasting_reasons | capped.reasons))
 
 
 def _without_last_reasons(conditions: Conditions) -> Conditions:

@@ -38,9 +38,13 @@ class _LaunchBound(FrozenModel):
     graph_share: float
 
 
+class _PowerCapped(FrozenModel):
+    share: float
+    reasons: frozenset[str]
+
+
 class _Throttled(FrozenModel):
-    slowdown_share: float
-    power_share: float
+    share: float
     reasons: frozenset[str]
     lasting_reasons: frozenset[str]
 
@@ -57,6 +61,7 @@ class Thresholds(FrozenModel):
     above_peak: _AbovePeak
     contended: _Contended
     launch_bound: _LaunchBound
+    power_capped: _PowerCapped
     throttled: _Throttled
     unstable: _Unstable
 
@@ -79,6 +84,7 @@ class Observation:
     samples_s: Sequence[NDArray[np.float64]]  # seconds per launch of each sample, by batch
     peak_efficiency: Interval | None
     conditions: Conditions
+    is_burst: bool = False  # whether the figure is meant to be free of the power limit
     changed_batch: int | None = None  # the first whose result has other bits
     is_settled: bool | None = True  # True for figures that aren't sustained ones; None: can't be told
     enqueue_share: float | None = None  # the host's time to enqueue the batches ÷ their time
@@ -165,15 +171,22 @@ def _throttled(seen: Observation, limits: Thresholds) -> bool | None:
     gpu, limit = seen.conditions.gpu, limits.throttled
     if gpu is None:  # a CPU's clock is part of its throughput
         return None if seen.kind == "cuda" else False
-    heat = _above(gpu.heat_shares(), limit.slowdown_share)
-    power = _above([gpu.share("power")], limit.power_share)
-    first, second = (set(one.throttle_reasons or ()) for one in (gpu.before, gpu.after))
-    if power is None and "sw_power_cap" in first | second:
-        power = True
-    if heat or power or limit.reasons & (first | second) or limit.lasting_reasons & first & second:
+    first, second = gpu.reasons_at_ends()
+    if limit.reasons & (first | second) or limit.lasting_reasons & first & second:
         return True
     # Two readings of an idle GPU can't show that nothing held it in between: without counters it is unknown.
-    return None if heat is None or power is None else False
+    return _above(gpu.heat_shares(), limit.share)
+
+
+def _power_capped(seen: Observation, limits: Thresholds) -> bool | None:
+    gpu, limit = seen.conditions.gpu, limits.power_capped
+    capped = None if gpu is None else _above([gpu.share("power")], limit.share)
+    if gpu is not None and capped is None and limit.reasons & set().union(*gpu.reasons_at_ends()):
+        capped = True
+    if capped is None and (seen.kind != "cuda" or not seen.is_burst):
+        # Capped or not, a figure that is no burst counts: what isn't known is a warning there.
+        return False
+    return capped
 
 
 def _above(shares: Sequence[float | None], limit: float) -> bool | None:
@@ -188,4 +201,5 @@ _RULES: Sequence[tuple[Verdict, Callable[[Observation, Thresholds], bool | None]
     ("contended", _contended),
     ("throttled", _throttled),
     ("unstable", _unstable),
+    ("power_capped", _power_capped),
 )

@@ -14,7 +14,6 @@ from nameplate.telemetry.gpu import POLICIES, GpuDifference
 
 ENERGY_DISAGREEMENT = 0.1
 _HELD_BY = {
-    "power": "clock_held_by_power",
     "thermal": "clock_held_by_thermal",
     "software_thermal": "clock_held_by_software_thermal",
     "hardware_thermal": "clock_held_by_hardware_thermal",
@@ -35,7 +34,7 @@ def find_warnings(
         yield message("bits_changed", batch=run.changed_batch, count=len(run.batches))
     yield from _sampling_warnings(window, is_settled)
     yield from _cpu_warnings(run, conditions)
-    yield from gpu_warnings(conditions.gpu)
+    yield from gpu_warnings(conditions.gpu, is_burst=run.case.phase == "burst")
     yield from _energy_warnings(energy_j, energy_integrated_j)
 
 
@@ -68,7 +67,9 @@ def _cpu_warnings(run: CaseRun, conditions: Conditions) -> Iterator[Message]:
         yield message("fits_cache", size_mib=work.bytes >> 20, cache_mib=cache_bytes >> 20)
 
 
-def gpu_warnings(gpu: GpuConditions | None, limits: Thresholds | None = None) -> Iterator[Message]:
+def gpu_warnings(
+    gpu: GpuConditions | None, limits: Thresholds | None = None, *, is_burst: bool = False
+) -> Iterator[Message]:
     """Return warnings of memory errors, other processes, throttling, and telemetry that is missing."""
     if gpu is None:
         return
@@ -77,12 +78,12 @@ def gpu_warnings(gpu: GpuConditions | None, limits: Thresholds | None = None) ->
     yield from _fault_warnings(gpu.change)
     if others := gpu.count_other_processes():
         yield message("other_processes" if others > 1 else "other_process", count=others)
-    limited = (limits or thresholds()).throttled
+    limits = limits or thresholds()
     for policy in POLICIES:
         share = gpu.share(policy)
-        limit = limited.power_share if policy == "power" else limited.slowdown_share
+        limit = limits.power_capped.share if policy == "power" else limits.throttled.share
         if share is not None and share > limit:
-            yield message(_HELD_BY[policy], share=min(share, 1.0))
+            yield message(_name_held_by(policy, is_burst=is_burst), share=min(share, 1.0))
     yield from _missing_telemetry(gpu)
 
 
@@ -95,6 +96,12 @@ def _fault_warnings(change: GpuDifference) -> Iterator[Message]:
     if change.has_link_faults:
         recoveries, replays = change.nvlink_recoveries, change.nvlink_replays
         yield message("nvlink_errors", recoveries=recoveries, replays=replays, crc=change.nvlink_crc_errors)
+
+
+def _name_held_by(policy: str, *, is_burst: bool) -> str:
+    if policy == "power":
+        return "burst_held_by_power" if is_burst else "clock_held_by_power"
+    return _HELD_BY[policy]
 
 
 def _missing_telemetry(gpu: GpuConditions) -> Iterator[Message]:

@@ -22,7 +22,7 @@ from nameplate.store.manifest import DeviceEntry, Manifest
 # The type of a field's values; `texts` is a list of text.
 Kind = Literal["text", "whole", "real", "flag", "texts"]
 
-_KINDS: Mapping[type, Kind] = {str: "text", Message: "text", int: "whole", float: "real"}
+_KINDS: Mapping[type, Kind] = {str: "text", Message: "text", int: "whole", float: "real", bool: "flag"}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from nameplate.chain.from_run import (
     find_fastest_product,
     find_furthest,
     find_slowest,
-    is_trusted,
 )
 from nameplate.chain.link import Chain
 from nameplate.chain.stage import Stage
@@ -127,7 +126,7 @@ def find_evidence(run: Run, part: Part) -> Chain:
     records = [record for entry in entries for record in _records_of(entry, run.records)]
     chains = [
         chain
-        for chain in find_chains([record for record in records if is_trusted(record)])
+        for chain in find_chains([record for record in records if record.trusted])
         if chain.stages[1].stage is Stage.DATASHEET  # a fleet's own first link is nominal → datasheet
     ]
     slowest = find_slowest(chains)
@@ -157,15 +156,15 @@ def _check_datasheet(run: Run, part: Part, records: Sequence[Record], dtype: str
 
 
 def _refuse_untrusted(run: Run, records: Sequence[Record]) -> NotPriced:
-    found = _count_verdicts(record for record in records if not is_trusted(record))
+    found = _count_verdicts(record for record in records if not record.trusted)
     device = run.manifest.options.device
     again = f"bench run {run.manifest.suite}" + (f" --device {device}" if device != "auto" else "")
     return NotPriced(
         message("no_product_admitted"),
         where=f"run {run.id}",
         found=found or message("no_product_recorded"),
-        expected=f"clean records (sustained ones may be throttled): `{again}` again on an idle machine, or "
-        "no --run, which takes the published derate",
+        expected=f"records that are clean, or power-capped but no burst: `{again}` again on an idle machine, "
+        "or no --run, which takes the published derate",
     )
 
 
@@ -197,7 +196,7 @@ def _note_run(
         )
     notes += _explain_other_device(run, slowest, records)
     left_out = _count_verdicts(
-        record for record in records if record.device == slowest.device and not is_trusted(record)
+        record for record in records if record.device == slowest.device and not record.trusted
     )
     if left_out:
         notes.append(f"records of run {run.id} that aren't trusted: {left_out}")
@@ -215,7 +214,7 @@ def _explain_other_device(run: Run, slowest: DeviceChain, records: Sequence[Reco
     verdicts = _count_verdicts(
         record
         for record in records
-        if record.device == shown.device and record.case in cases and not is_trusted(record)
+        if record.device == shown.device and record.case in cases and not record.trusted
     )
     last = shown.stages[-1]
     why = (

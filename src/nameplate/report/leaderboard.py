@@ -18,7 +18,7 @@ from urllib.parse import quote
 from nameplate.base.errors import InputError, write_error
 from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width, with_half_width
 from nameplate.base.text import plain
-from nameplate.chain.from_run import REAL_FILL, find_chains, find_furthest, find_slowest, is_trusted
+from nameplate.chain.from_run import REAL_FILL, find_chains, find_furthest, find_slowest
 from nameplate.chain.published import Published, find_best_gemm
 from nameplate.chain.stage import Stage
 from nameplate.device.identity import CpuIdentity
@@ -203,7 +203,7 @@ def _published_run(run: Run, root: Path) -> PublishedRun:
                 each.throughput.tflops.value,
                 chain.share_of_nominal(each),
                 each.verdict,
-                believed=all(map(is_trusted, each.records)),
+                believed=all(record.trusted for record in each.records),
             )
             for each in stages
             if chain and each.records
@@ -246,7 +246,7 @@ def _find_best_products(read: Sequence[tuple[PublishedRun, Run]]) -> list[BestPr
 
 def _may_lead(record: Record, run: Run) -> bool:
     nominal_given = record.dtype in run.manifest.options.nominal
-    return is_trusted(record) and record.fill == REAL_FILL and record.phase != "burst" and not nominal_given
+    return record.trusted and record.fill == REAL_FILL and record.phase != "burst" and not nominal_given
 
 
 def _merit(product: BestProduct) -> tuple[float, ...]:

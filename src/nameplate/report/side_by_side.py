@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width
 from nameplate.base.language import _
 from nameplate.base.text import plain
-from nameplate.chain.from_run import DeviceChain, find_chains, find_slowest, is_trusted
+from nameplate.chain.from_run import DeviceChain, find_chains, find_slowest
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.charts.data import MOST_BARS, Bar, Bars, Chart, title_of_first
@@ -159,7 +159,7 @@ def _slowest_records(run: Run) -> dict[str, Record]:
 def _record_text(record: Record | None) -> str:
     if record is None:
         return UNKNOWN
-    doubt = "" if is_trusted(record) else " ?"
+    doubt = "" if record.trusted else " ?"
     if record.efficiency is not None:
         return percent(record.efficiency) + doubt
     if record.tflops is not None:

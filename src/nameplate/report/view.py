@@ -16,7 +16,8 @@ from nameplate.report.charts.data import Chart
 Item = TypeVar("Item")
 Fact = tuple[str, str]
 VERDICT = "verdict"
-_RATINGS: dict[str, Literal["good", "doubt"]] = {"clean": "good", "unknown": "doubt", "throttled": "doubt"}
+# The colour of a word alone can't say more: a burst that was power-capped has its doubt in a sentence.
+_RATINGS: dict[str, Literal["good", "doubt"]] = {"clean": "good", "power_capped": "good", "unknown": "doubt"}
 
 
 def translate_verdicts(verdicts: str) -> str:

@@ -23,8 +23,11 @@ from nameplate.report.sections.throughput import measured_records
 from nameplate.report.view import Answer, translate_verdicts
 from nameplate.store.folder import Run
 
-# The advice for each verdict; `throttled` depends on the phase too (`_advise_on_throttling`).
+# The advice for each verdict; that for `power_capped` depends on the phase too (`_advise_on_power_cap`).
 _ADVICE = {
+    "contradictory": N_(
+        "Figures of a record contradict each other, so none of them can be relied on: measure it again."
+    ),
     "unverified": N_(
         "A result was wrong beyond rounding error, or changed between launches: don't trust this device "
         "until the cause is known."
@@ -34,6 +37,10 @@ _ADVICE = {
         "The host couldn't launch fast enough: that figure shows the host's limit, not the device's."
     ),
     "contended": N_("Other programs used the device or its cores meanwhile: run again on an idle machine."),
+    "throttled": N_(
+        "Heat or a power brake lowered the clock, which is a fault of the device, its cooling or its power "
+        "supply: such figures don't count. Mend it, and run again."
+    ),
     "unstable": N_(
         "A figure varied by more than 5 %, drifted, was bimodal or hadn't settled: run again with a larger "
         "--budget."
@@ -59,7 +66,7 @@ def describe_run(run: Run) -> str:
     products = [
         record
         for record in measured_records(run)
-        if record.workload == "matmul" and record.tflops is not None and "unverified" not in record.verdicts
+        if record.workload == "matmul" and record.tflops is not None and not record.is_wrong
     ]
     if not products:
         return _("No matrix product was measured, so it isn't known what this device delivers.")
@@ -132,12 +139,7 @@ def _parts(shown: DeviceChain) -> list[str]:
 
 def _doubtful_verdicts(reached: Sequence[ReachedStage]) -> list[str]:
     """Return the verdicts that stand against the chain, sorted."""
-    found, settled = set[str](), False
-    for stage in reached:
-        settled = settled or stage.stage is Stage.GEMM_SUSTAINED
-        # Settled figures are meant to be throttled: that is what sustained means.
-        found |= {stage.verdict} - ({"clean", "throttled"} if settled else {"clean"})
-    return sorted(found)
+    return sorted({stage.verdict for stage in reached if not all(each.trusted for each in stage.records)})
 
 
 def _describe_ceiling(best: Record) -> Iterator[str]:
@@ -163,7 +165,7 @@ def give_advice(run: Run) -> list[str]:
     found = measured_records(run)
     verdicts = {verdict for record in found for verdict in record.verdicts}
     said = [_(text) for verdict, text in _ADVICE.items() if verdict in verdicts]
-    said += _advise_on_throttling({record.phase for record in found if "throttled" in record.verdicts})
+    said += _advise_on_power_cap([record for record in found if "power_capped" in record.verdicts])
     skipped = sum(record.reason_code in ("needs_time", "budget_spent") for record in run.records)
     if skipped:
         said.append(_("Cases that didn't fit the budget: {count}. Give a larger --budget.", count=skipped))
@@ -185,14 +187,13 @@ def give_advice(run: Run) -> list[str]:
     return said
 
 
-def _advise_on_throttling(phases: set[str | None]) -> Iterator[str]:
-    if "sustained" in phases:
+def _advise_on_power_cap(capped: Sequence[Record]) -> Iterator[str]:
+    if any(record.phase != "burst" for record in capped):
         yield _(
-            "Heat or the power limit lowered the clock once the device had settled. A sustained figure is "
-            "meant to include that, so it counts."
+            "The device was held at its power limit, which is normal for sustained work: such figures count."
         )
-    if phases - {"sustained"}:
+    if any(record.phase == "burst" for record in capped):
         yield _(
-            "Heat or the power limit lowered the clock in a figure that isn't a sustained one. It counts as "
-            "neither burst nor sustained: let the device cool, and run quick or soak."
+            "A burst figure was held at its power limit, so it is no burst and doesn't count: let the device "
+            "cool, and run again."
         )

@@ -113,7 +113,7 @@ def method_table(run: Run) -> Table:
         (_("FLOPs by"), ", ".join(conventions) or "–"),
         (_("verified against"), ", ".join(references) or "–"),
         (_("inputs"), _("seed {seed}; normal unless a case says otherwise", seed=manifest.seed)),
-        (_("verdicts"), _("a clean record is trusted, and a throttled one if it is sustained")),
+        (_("verdicts"), _("a clean record is trusted, and a power-capped one unless it is a burst")),
     ]
     return text_table(_("Method"), ("what", "how"), ((plain(what), plain(how)) for what, how in rows))
 

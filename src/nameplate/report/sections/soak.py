@@ -55,7 +55,7 @@ def _sustained(burst: Record, records: Sequence[Record]) -> Record | None:
         for record in records
         if record.phase == "sustained"
         and record.tflops is not None
-        and "unverified" not in record.verdicts
+        and not record.is_wrong
         and _work(record) == _work(burst)
     ]
     return next((record for record in same if record.group == burst.group), same[0] if same else None)

@@ -9,7 +9,7 @@ from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_hal
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.chain.from_run import REAL_FILL, is_trusted
+from nameplate.chain.from_run import REAL_FILL
 from nameplate.record import Record
 from nameplate.report.charts.data import (
     MOST_BARS,
@@ -107,7 +107,7 @@ def _throughput_bars(records: Sequence[Record], labels: Labels) -> list[Chart]:
         # Records without efficiency have TFLOPS: one of the two intervals is known.
         reached = record.interval("efficiency" if rated else "tflops")
         assert reached is not None
-        kind = trusted if is_trusted(record) else doubted
+        kind = trusted if record.trusted else doubted
         label = labels.row(record.device, record.case)
         bars.append(Bar(label, reached.value, reached.low, reached.high, kind))
     axis = _("achieved ÷ nominal") if rated else _("achieved, TFLOPS")
@@ -161,7 +161,7 @@ def shapes_table(records: Sequence[Record]) -> Table:
 def _by_shape_and_dtype(records: Sequence[Record]) -> dict[tuple[str, str], Record]:
     alike: dict[tuple[str, str], list[Record]] = {}
     for record in with_tflops(records):
-        if record.workload == "matmul" and record.fill == REAL_FILL and "unverified" not in record.verdicts:
+        if record.workload == "matmul" and record.fill == REAL_FILL and not record.is_wrong:
             alike.setdefault((record.shape, record.dtype), []).append(record)
     return {
         key: min(each, key=lambda record: (record.phase != "sustained", record.tflops))
