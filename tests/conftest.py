@@ -445,7 +445,11 @@ class _A800:
     def records(self):
         """Something for every section: from idle and settled, a layer, its block, memory, a skip."""
         yield self.square("bf16", 8192, 275.0, 320.0, 312.0, phase="burst", group="8192", **self.onset())
-        held = {"verdict": "throttled", "verdicts": ("throttled",), "loss": f"power limit 9%{self.text}"}
+        held = {
+            "verdict": "power_capped",
+            "verdicts": ("power_capped",),
+            "loss": f"power limit 9%{self.text}",
+        }
         held |= {"ceiling_tflops": self.scale * 285, "normalized_efficiency": 260 / 285}
         held |= {"normalized_efficiency_low": 0.90, "normalized_efficiency_high": 0.93, "power_w": 390.0}
         yield self.square("bf16", 8192, 260.0, 320.0, 312.0, group="8192", **held)

@@ -24,6 +24,7 @@ from nameplate.stats.interval import Interval
 #   3  2026-11: warnings, reasons, losses and notes are messages, `{"code", "values"}`, instead of English
 #      sentences; sentences in older files become messages with the code `text`. Memory work has no FLOPs.
 #   4  2026-11: more columns, and more verdicts. A line of schema 3 is a line of schema 4 without these.
+#      `throttled` is heat or a power brake alone; being held at the power limit is `power_capped`.
 SCHEMA = 4
 # Method history (raised when a change of timing changes figures; by default methods aren't mixed):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; one phase.

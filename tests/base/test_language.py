@@ -191,7 +191,7 @@ def records_of(make_record):
 
     def doubted(device):
         loaded = {"conditions": {"foreign_cpu_share": 0.2, "steal_share": 0.1}, "cpu_time_tflops": 99.0}
-        for verdict in ("unverified", "above_peak", "launch_bound", "contended", "throttled", "unknown"):
+        for verdict in ("unverified", "above_peak", "launch_bound", "contended", "throttled", "power_capped"):
             name = f"matmul/tf32/{len(verdict)}x8x8/{SUSTAINED}"
             told = {"verdict": verdict, "verdicts": (verdict,), "graph_tflops": 120.0}
             yield case(device, name, **figures(100.0, 160.0, 156.0), **told, **loaded)

@@ -272,11 +272,8 @@ SAID = [
     ),
     (
         warned(**held("power")),
-        (
-            "the clock was held down for 50.0% of the window (power): this figure is a sustained one, at "
-            "the power limit"
-        ),
-        "窗口中有 50.0% 的时间频率被压低（功耗）：该数值是功耗上限下的稳态值",
+        ("held at its power limit for 50.0% of the window, which is normal for sustained work"),
+        "窗口中有 50.0% 的时间处于功耗上限，这对持续负载是正常现象",
     ),
     (
         warned(**held("thermal")),

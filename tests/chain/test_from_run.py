@@ -2,7 +2,7 @@
 
 import pytest
 
-from nameplate.chain.from_run import find_links, is_trusted
+from nameplate.chain.from_run import find_links
 from nameplate.record import Batch
 from nameplate_kernels import TransformerBlock
 
@@ -357,14 +357,14 @@ def test_a_product_that_gains_once_settled_is_printed(phases):
     assert find_links(phases(burst=240.0))[2].value == pytest.approx(250 / 240)
 
 
-def test_throttled_is_what_sustained_means_and_no_burst(phases, product):
-    held = {"verdict": "throttled", "verdicts": ("throttled",)}
-    assert [link.verdict for link in find_links(phases(**held))[1:]] == ["clean", *["throttled"] * 3]
+def test_power_capped_is_what_sustained_means_and_no_burst(phases, product):
+    held = {"verdict": "power_capped", "verdicts": ("power_capped",)}
+    assert [link.verdict for link in find_links(phases(**held))[1:]] == ["clean", *["power_capped"] * 3]
     quiet = phased(product(200.0), "sustained", group="layer", shape="1024x1024x1024")
-    throttled = phased(product(250.0, **held), "sustained", group="layer")
-    assert find_links([quiet, throttled])[-1].value == pytest.approx(250 / 312)  # as good as a clean one
-    also = {"verdict": "throttled", "verdicts": ("throttled", "unstable")}
-    assert find_links([quiet, throttled.model_copy(update=also)])[-1].value == pytest.approx(200 / 312)
+    capped = phased(product(250.0, **held), "sustained", group="layer")
+    assert find_links([quiet, capped])[-1].value == pytest.approx(250 / 312)  # as good as a clean one
+    also = {"verdict": "throttled", "verdicts": ("throttled", "power_capped")}
+    assert find_links([quiet, capped.model_copy(update=also)])[-1].value == pytest.approx(200 / 312)
     burst = phased(product(270.0, **held), "burst")
     other_burst = phased(product(240.0, edge=1024), "burst")
     assert find_links([burst, other_burst])[-1].value == pytest.approx(240 / 312)
@@ -374,19 +374,31 @@ def test_throttled_is_what_sustained_means_and_no_burst(phases, product):
     ("phase", "verdicts", "believed"),
     [
         (None, ("clean",), True),
-        (None, ("throttled",), False),
-        ("burst", ("throttled",), False),
-        ("sustained", ("throttled",), True),
-        ("sustained", ("throttled", "unstable"), False),
-        ("sustained", ("unverified", "throttled"), False),
+        ("burst", ("clean",), True),
+        (None, ("power_capped",), True),
+        ("burst", ("power_capped",), False),
+        ("sustained", ("power_capped",), True),
+        ("sustained", ("unstable", "power_capped"), False),
+        *((phase, ("throttled",), False) for phase in (None, "burst", "sustained")),
+        ("sustained", ("throttled", "power_capped"), False),
+        ("sustained", ("unverified", "power_capped"), False),
+        ("sustained", ("contradictory",), False),
     ],
 )
 def test_what_may_be_believed_unasked(product, phase, verdicts, believed):
-    assert is_trusted(product(phase=phase, verdict=verdicts[0], verdicts=verdicts)) is believed
+    assert product(phase=phase, verdict=verdicts[0], verdicts=verdicts).trusted is believed
 
 
 def test_a_skipped_record_is_never_believed(make_record):
-    assert not is_trusted(make_record(status="skipped"))
+    assert not make_record(status="skipped").trusted
+
+
+@pytest.mark.parametrize("verdict", ["contradictory", "unverified"])
+def test_a_wrong_record_makes_no_stage_and_another_untrusted_one_does_if_need_be(product, verdict):
+    wrong = product(300.0, verdict=verdict, verdicts=(verdict,))
+    assert find_links([wrong]) == []
+    hot = product(200.0, edge=1024, verdict="throttled", verdicts=("throttled",))
+    assert find_links([wrong, hot])[-1].value == pytest.approx(200 / 312)
 
 
 def test_inputs_that_no_model_has_make_no_stage(product):

@@ -62,6 +62,7 @@ def test_runs_are_listed_newest_first_with_what_each_found(bench, project):
     assert two["devices"] == [{"device": "cpu", "name": "a simulated device", "part": "amd-zen4"}]
     assert (two["best"]["case"], two["best"]["tflops"], two["best"]["efficiency"]) == (PRODUCT, 0.4, 0.8)
     assert list(two["verdicts"].items()) == [("unstable", 1), ("clean", 1), ("failed", 1)]
+    assert two["trusted"] == 1
     assert (two["source"], two["published"], two["folder"]) == ("runs", False, f"runs/{TWO}")
     assert (rows[ONE]["source"], rows[ONE]["published"]) == ("results", True)
     three = rows[THREE]

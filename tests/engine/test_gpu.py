@@ -25,12 +25,12 @@ from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
 from nameplate_kernels.workload import CheckResult
 
 LIMITS = thresholds().model_dump() | {
+    "power_capped": {"share": 0.25, "reasons": ["sw_power_cap"]},
     "throttled": {
-        "slowdown_share": 0.125,
-        "power_share": 0.25,
+        "share": 0.125,
         "reasons": ["hw_thermal_slowdown", "hw_power_brake_slowdown"],
         "lasting_reasons": ["hw_slowdown"],
-    }
+    },
 }
 UUID = "GPU-a8000000-0000-4000-8000-000000000000"
 SECONDS = 8.0
@@ -136,13 +136,20 @@ def test_a_gpu_of_its_own_at_its_own_clock_is_clean():
 
 
 @pytest.mark.parametrize(
-    ("policy", "limit"),
-    [("power", 0.25), ("thermal", 0.125), *((policy, 0.125) for policy in APART)],
+    ("policy", "limit", "expected"),
+    [("power", 0.25, "power_capped"), *((policy, 0.125, "throttled") for policy in ("thermal", *APART))],
 )
-def test_each_policy_at_its_threshold(policy, limit):
+def test_the_power_limit_caps_and_heat_or_a_brake_throttles_beyond_their_thresholds(policy, limit, expected):
     assert verdicts(window(after=held(policy, math.nextafter(limit, 0)))) == ("clean",)
     assert verdicts(window(after=held(policy, limit))) == ("clean",)
-    assert verdicts(window(after=held(policy, limit + 0.001))) == ("throttled",)
+    assert verdicts(window(after=held(policy, limit + 0.001))) == (expected,)
+
+
+def test_a_hot_card_at_its_power_limit_is_throttled_too():
+    assert verdicts(window(after={**held("power", 0.5), **held("thermal", 0.5)})) == (
+        "throttled",
+        "power_capped",
+    )
 
 
 def test_throttling_before_the_window_does_not_count():
@@ -171,12 +178,12 @@ def test_reasons_active_while_nothing_runs(before, after, expected):
     ("absent", "after", "expected"),
     [
         (NOT_COUNTED, {}, "unknown"),
-        ({"power_throttle_s": None}, {}, "unknown"),
+        ({"power_throttle_s": None}, {}, "clean"),  # capped or not, it counts
         ({"thermal_throttle_s": None}, {}, "clean"),  # counted apart
         ({"thermal_throttle_s": None, "hardware_thermal_throttle_s": None}, {}, "unknown"),
         (dict.fromkeys((f"{policy}_throttle_s" for policy in APART), None), {}, "clean"),  # counted in one
         (NOT_COUNTED, {"clock_event_reasons": ("hw_thermal_slowdown",)}, "throttled"),
-        (NOT_COUNTED, {"clock_event_reasons": ("sw_power_cap",)}, "throttled"),
+        ({"power_throttle_s": None}, {"clock_event_reasons": ("sw_power_cap",)}, "power_capped"),
         ({**NOT_COUNTED, "clock_event_reasons": None}, {}, "unknown"),
         ({"power_throttle_s": None}, held("thermal", 0.5), "throttled"),
     ],
@@ -185,8 +192,16 @@ def test_missing_counters_are_unknown_unless_the_reasons_are_clear(absent, after
     assert verdicts(window(absent, {**absent, **after})) == (expected,)
 
 
+def test_a_burst_whose_power_limit_was_not_counted_is_unknown():
+    unread = {"power_throttle_s": None}
+    assert verdicts(window(unread, unread), is_burst=True) == ("unknown",)
+    assert verdicts(window(), is_burst=True) == ("clean",)
+
+
 def test_a_counter_that_gains_more_than_the_time_is_ignored():
-    assert verdicts(window(after={"power_throttle_s": 1e6})) == ("unknown",)
+    assert verdicts(window(after={"power_throttle_s": 1e6}), is_burst=True) == ("unknown",)
+    assert verdicts(window(after={"thermal_throttle_s": 1e6})) == ("clean",)  # the others tell
+    assert verdicts(window(after=dict.fromkeys(NOT_COUNTED, 1e6))) == ("unknown",)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +262,7 @@ def test_memory_errors_make_a_result_unverified():
 
 def test_the_shipped_thresholds_name_reasons_that_exist():
     shipped = thresholds().throttled
+    assert thresholds().power_capped.reasons == {"sw_power_cap"}
     assert shipped.reasons == {"sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
     assert shipped.lasting_reasons == {"hw_slowdown"}
 
@@ -264,7 +280,7 @@ def test_an_idle_window_has_no_warnings():
     [
         ({}, {"ecc_uncorrected": 9}, ["2 uncorrectable memory errors", "nvidia-smi -q -d ECC"]),
         ({}, {"processes": (GpuProcess(pid=77),)}, ["1 other process used the GPU", "end it, or wait"]),
-        ({}, held("power", 0.5), ["50.0% of the window (power)", "sustained"]),
+        ({}, held("power", 0.5), ["power limit for 50.0% of the window", "normal for sustained work"]),
         ({}, held("power_brake", 0.25), ["25.0% of the window (power brake)", "power supplies"]),
         ({"pids_match": False}, {"pids_match": False}, ["can't be detected", "--pid=host"]),
         (
@@ -487,17 +503,23 @@ def test_a_flushed_record_has_no_tflops_per_w():
     assert record.tflops_per_w is None
 
 
-def test_a_capped_record_is_throttled_and_names_the_policy():
+def test_a_capped_record_is_power_capped_which_is_normal_and_trusted():
     record = measured(20.0, capped=0.4)
-    assert record.verdicts == ("throttled",)
-    assert any("40.0% of the window (power)" in warning for warning in map(str, record.warnings))
+    assert record.verdicts == ("power_capped",)
+    assert record.trusted
+    assert any(
+        "at its power limit for 40.0% of the window, which is normal" in warning
+        for warning in map(str, record.warnings)
+    )
 
 
 def test_without_counters_the_reasons_tell_how_long_the_clock_was_held():
     policies = tuple(NOT_COUNTED)
     record = measured(20.0, reasons=("sw_power_cap",), absent=policies)
-    assert record.verdicts == ("throttled",)
-    assert any("100.0% of the window (power)" in warning for warning in map(str, record.warnings))
+    assert record.verdicts == ("power_capped",)
+    assert any(
+        "at its power limit for 100.0% of the window" in warning for warning in map(str, record.warnings)
+    )
     assert measured(20.0, absent=policies).verdicts == ("clean",)
     unread = measured(20.0, absent=(*policies, "clock_event_reasons"))
     assert unread.verdicts == ("unknown",)

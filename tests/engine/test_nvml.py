@@ -131,16 +131,16 @@ def test_an_idle_gpu_is_clean_and_its_ceiling_is_the_datasheet(measured):
 
 
 @pytest.mark.long
-def test_a_capped_gpu_is_throttled_by_its_power_limit(measured):
+def test_a_capped_gpu_is_held_at_its_power_limit(measured):
     record = measured(
         "gpu.0.clock_event_reasons = 0x4",
         "gpu.0.sm_clock_mhz = 1200",
         "gpu.0.field.74 = 12000000000 +900000000/s",
     )
-    assert record.verdicts == ("throttled",)
+    assert record.verdicts == ("power_capped",)
     assert str(record.loss) == "power limit 15%"
     assert record.ceiling_tflops == pytest.approx(312.0 * 1200 / 1410, rel=2e-3)
-    assert any("(power)" in warning for warning in map(str, record.warnings))
+    assert any("at its power limit" in warning for warning in map(str, record.warnings))
 
 
 def test_a_hot_gpu_is_throttled_by_heat(measured):

@@ -82,7 +82,7 @@ def test_burst_is_near_the_top_sustained_near_the_bottom_and_derates_between(hea
     assert burst.tflops == pytest.approx(1.0, abs=0.02)
     assert sustained.tflops == pytest.approx(SETTLED, abs=2e-3)
     assert sustained.settled_s == burst.settled_s >= 5 * TAU_S * 0.7
-    assert (burst.verdict, sustained.verdict) == ("clean", "throttled")
+    assert (burst.verdict, sustained.verdict) == ("clean", "power_capped")
     assert (burst.phase, sustained.phase) == BOTH
     at_s = [derate.at_s for derate in burst.derates]
     assert at_s == [each for each in DERATES_S if each < DRAWN_S]
@@ -173,8 +173,8 @@ def test_a_burst_ends_where_telemetry_shows_a_limit(held_s):
         held_s - 0.2 <= end_s(burst) <= held_s
     )  # readings are a tenth of a second apart, batches half of it
     assert burst.verdict == "clean"
-    assert not any("the clock was held down" in text for text in map(str, burst.warnings))
-    assert sustained.verdict == "throttled"
+    assert not any("power limit" in text for text in map(str, burst.warnings))
+    assert sustained.verdict == "power_capped"
     assert sustained.warnings
 
 
@@ -185,9 +185,11 @@ def test_heat_and_brakes_are_limits_too(policy):
     assert (burst.verdict, sustained.verdict) == ("clean", "throttled")
 
 
-def test_a_burst_limited_from_the_start_is_throttled():
+def test_a_burst_limited_from_the_start_is_power_capped_and_not_trusted():
     burst, _ = measured(gpu(lambda at_s: np.full_like(at_s, 0.8), "power", held_s=-ONSET_S))
-    assert "throttled" in burst.verdicts
+    assert "power_capped" in burst.verdicts
+    assert not burst.trusted
+    assert any("no burst" in text for text in map(str, burst.warnings))
     assert len(burst.batches) >= FEWEST_BATCHES
 
 

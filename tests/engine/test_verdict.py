@@ -20,9 +20,9 @@ LIMITS = Thresholds.model_validate(
         "above_peak": {"margin": 0.25},
         "contended": {"foreign_share": 0.125, "steal_share": 0.0625, "parallel_share": 0.75},
         "launch_bound": {"enqueue_share": 0.75, "graph_share": 0.875},
+        "power_capped": {"share": 0.25, "reasons": ["sw_power_cap"]},
         "throttled": {
-            "slowdown_share": 0.125,
-            "power_share": 0.25,
+            "share": 0.125,
             "reasons": ["hw_thermal_slowdown"],
             "lasting_reasons": ["hw_slowdown"],
         },
@@ -210,7 +210,7 @@ def test_the_shipped_thresholds_can_be_passed_and_missed():
     assert 0 < shipped.contended.steal_share <= shipped.contended.foreign_share < 0.5
     assert 0.5 < shipped.launch_bound.enqueue_share < 1
     assert 0.5 < shipped.launch_bound.graph_share < 1
-    assert 0 < shipped.throttled.slowdown_share <= shipped.throttled.power_share < 0.5
+    assert 0 < shipped.throttled.share <= shipped.power_capped.share < 0.5
     assert 0 < shipped.unstable.half_width < 0.5
     assert 0 < shipped.unstable.drift < 0.5
     assert 0 < shipped.unstable.levels < 0.5

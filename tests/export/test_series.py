@@ -110,7 +110,7 @@ def test_what_is_not_known_has_no_sample(written, mixture):
     assert "nameplate_achieved_flops_per_second" not in of_copy
     of_skipped = {name for name, labels in found if ("case", "other") in labels}
     assert of_skipped == {
-        *("nameplate_record_verdict", "nameplate_run_timestamp_seconds"),
+        *("nameplate_record_verdict", "nameplate_record_trusted", "nameplate_run_timestamp_seconds"),
         *("nameplate_method", "nameplate_schema_version"),
     }
 
@@ -234,7 +234,7 @@ def test_github_action_benchmark_reads_the_figures(written, mixture):
         "unit": "TFLOPS",
         "value": 0.4,
         "range": "± 0.01",
-        "extra": "efficiency: 80.0%\nnominal_tflops: 0.500\nverdict: clean\npart: amd-zen4\n"
+        "extra": "efficiency: 80.0%\nnominal_tflops: 0.500\nverdict: clean\ntrusted: True\npart: amd-zen4\n"
         f"run: {mixture.id}",
     }
     assert (benchmarks[1]["name"], benchmarks[1]["unit"], benchmarks[1]["value"]) == ("memory", "GB/s", 1.17)
@@ -270,7 +270,7 @@ def test_hostile_text_stays_in_its_string(written, make_record, make_run):
     text = written("github-action-benchmark", run)[0]
     (benchmark,) = json.loads(text)
     assert benchmark["name"] == PLAIN
-    assert len(benchmark["extra"].splitlines()) == 5
+    assert len(benchmark["extra"].splitlines()) == 6
     assert "\x1b" not in text
 
 

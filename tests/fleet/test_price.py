@@ -335,7 +335,8 @@ def test_a_run_against_another_datasheet_figure_is_refused(gpu_run, product):
 
 
 @pytest.mark.parametrize(
-    "verdict", ["contended", "unstable", "throttled", "unknown", "unverified", "above_peak"]
+    "verdict",
+    ["contended", "unstable", "throttled", "unknown", "unverified", "above_peak", "contradictory"],
 )
 def test_a_run_of_records_that_arent_admitted_is_refused_with_what_to_run(gpu_run, product, verdict):
     run = gpu_run(product(verdicts=(verdict,)), options=Options(device="cuda:0"))
@@ -345,12 +346,12 @@ def test_a_run_of_records_that_arent_admitted_is_refused_with_what_to_run(gpu_ru
         assert piece in str(refused.value)
 
 
-def test_throttled_is_admitted_for_a_sustained_figure_and_only_alone(gpu_run, product):
-    sustained = product(verdicts=("throttled",), phase="sustained")
-    assert one("nio", run=gpu_run(sustained)).run.used
-    both = product(verdicts=("contended", "throttled"), phase="sustained")
-    with pytest.raises(InputError, match="got '1 contended'"):
-        cost("nio", run=gpu_run(both))
+@pytest.mark.parametrize("phase", [None, "sustained"])
+def test_a_card_at_its_power_limit_prices_and_a_hot_one_never(gpu_run, product, phase):
+    assert one("nio", run=gpu_run(product(verdicts=("power_capped",), phase=phase))).run.used
+    for verdicts in (("contended", "power_capped"), ("throttled",), ("throttled", "power_capped")):
+        with pytest.raises(InputError, match=f"got '1 {verdicts[0]}'"):
+            cost("nio", run=gpu_run(product(verdicts=verdicts, phase=phase)))
 
 
 @pytest.fixture
@@ -365,7 +366,7 @@ def phases(product):
                 sustained,
                 case=case.format("sustained"),
                 phase="sustained",
-                verdicts=("throttled",),
+                verdicts=("power_capped",),
                 **changes,
             ),
         ]
@@ -384,12 +385,13 @@ def test_a_run_with_phases_prices_by_what_is_left_once_settled(gpu_run, phases):
     assert "best product, burst, 280 TFLOPS in bf16" in priced.run.figures
 
 
-def test_a_burst_that_was_throttled_is_left_out_and_the_settled_figure_stays(gpu_run, phases):
-    run = gpu_run(*phases(held=("throttled",)))
+@pytest.mark.parametrize("held", ["throttled", "power_capped"])
+def test_a_burst_that_was_held_down_is_left_out_and_the_settled_figure_stays(gpu_run, phases, held):
+    run = gpu_run(*phases(held=(held,)))
     priced = one("nio", run=run)
     assert [link.span for link in priced.chain] == ["nominal → datasheet", "datasheet → gemm_sustained"]
     assert priced.derate == pytest.approx(240 / 320)
-    assert f"records of run {run.id} that aren't trusted: 1 throttled" in priced.notes
+    assert f"records of run {run.id} that aren't trusted: 1 {held}" in priced.notes
 
 
 def test_a_run_with_phases_and_a_derate_that_spans_them_are_refused(gpu_run, phases):

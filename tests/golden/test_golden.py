@@ -275,7 +275,7 @@ def steady_cpu():
     return SimulatedDevice(Law(1e-3, Noise(0.02)), seed=1, nominal_tflops=4.0, cache_bytes=1 << 20)
 
 
-def throttled_gpus():
+def capped_gpus():
     """Two GPUs, the second 10 % slower; both are held down by their power limit."""
     driver = Driver(Decay(0.85, 4.0, 0.02, 3.0), "power")
     for index, launch_s in enumerate((1e-3, 1.1e-3)):
@@ -377,7 +377,7 @@ def run_on_one_device(world):
 
 
 def run_on_two_gpus(world):
-    return measured(world, *throttled_gpus())
+    return measured(world, *capped_gpus())
 
 
 def measured(world, *devices):

@@ -240,14 +240,15 @@ def test_a_run_in_doubt_is_below_the_trusted_ones(results, publish, product, blo
     assert (low["verdict"], doubtful["verdict"]) == ("clean", "unstable")
 
 
-def test_a_sustained_figure_may_be_throttled_but_nothing_else(results, publish, product):
+def test_a_sustained_figure_may_be_power_capped_but_nothing_else(results, publish, product):
     settled = {"phase": "sustained", "dtype": "bf16"}
-    publish("c-throttled", product(0.5, verdicts=("throttled",), **settled))
-    publish("b-more", product(0.9, verdicts=("throttled", "unstable"), **settled))
-    publish("a-burst", product(0.9, verdicts=("throttled",), phase="burst"))
-    assert order(results) == ["c-throttled", "b-more", "a-burst"]
-    assert [result.verdict for result in make_leaderboard(results).results] == ["throttled"] * 3
-    assert [result.believed for result in make_leaderboard(results).results] == [True, False, False]
+    publish("c-capped", product(0.5, verdicts=("power_capped",), **settled))
+    publish("b-hot", product(0.9, verdicts=("throttled", "power_capped"), **settled))
+    publish("a-burst", product(0.9, verdicts=("power_capped",), phase="burst"))
+    assert order(results) == ["c-capped", "b-hot", "a-burst"]
+    found = make_leaderboard(results).results
+    assert [result.verdict for result in found] == ["power_capped", "throttled", "power_capped"]
+    assert [result.believed for result in found] == [True, False, False]
 
 
 def test_methods_and_dtypes_are_not_ranked_together(results, publish, product):

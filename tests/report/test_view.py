@@ -148,11 +148,20 @@ def test_the_meaning_of_a_run_with_phases_says_what_heat_and_power_leave(make_ru
     assert "75.0% of it in its best matrix product once settled." in alone
 
 
-def test_a_throttled_sustained_figure_may_be_relied_on_and_a_throttled_burst_not(make_run, phases):
-    held = {"verdict": "throttled", "verdicts": ("throttled",)}
+def test_a_capped_sustained_figure_may_be_relied_on_and_a_capped_burst_not(make_run, phases):
+    held = {"verdict": "power_capped", "verdicts": ("power_capped",)}
     burst, sustained = phases(**held)
     assert "Don't rely on it" not in said(make_run(burst, sustained))
-    assert "Don't rely on it yet: throttled." in said(make_run(burst.model_copy(update=held), sustained))
+    assert "Don't rely on it yet: power_capped." in said(make_run(burst.model_copy(update=held), sustained))
+
+
+def test_a_card_at_its_power_limit_is_normal_and_a_hot_one_is_not(make_run, a800):
+    """As smoke measures them: without phases."""
+    assert "Don't rely on it" not in said(
+        make_run(a800(240.0, verdict="power_capped", verdicts=("power_capped",)))
+    )
+    hot = a800(240.0, phase="sustained", verdict="throttled", verdicts=("throttled", "power_capped"))
+    assert "Don't rely on it yet: throttled." in said(make_run(hot))
 
 
 def test_the_meaning_names_the_ceiling_and_what_it_was_lost_to(make_run, phases):
@@ -195,7 +204,9 @@ ADVICE = {
     "unverified": "wrong beyond rounding",
     "above_peak": "the rating or its clock is wrong",
     "launch_bound": "host",
-    "throttled": "neither burst nor sustained",
+    "contradictory": "contradict each other",
+    "throttled": "a fault of the device",
+    "power_capped": "normal for sustained work",
     "unknown": "could not be read",
 }
 
@@ -206,13 +217,13 @@ def test_each_verdict_that_stood_in_the_way_has_its_advice(make_run, make_record
     assert ADVICE[verdict] in advice
 
 
-def test_a_sustained_figure_may_be_throttled(make_run, make_record):
-    held = {"verdict": "throttled", "verdicts": ("throttled",)}
+def test_a_sustained_figure_may_be_held_at_the_power_limit(make_run, make_record):
+    held = {"verdict": "power_capped", "verdicts": ("power_capped",)}
     (advice,) = run_view(make_run(make_record(phase="sustained", **held))).advice
-    assert "so it counts" in advice
+    assert "such figures count" in advice
     records = make_record(phase="sustained", **held), make_record(phase="burst", **held)
     both = run_view(make_run(*records)).advice
-    assert ["so it counts" in each for each in both] == [True, False]
+    assert ["such figures count" in each for each in both] == [True, False]
 
 
 def test_a_clean_run_needs_no_advice(make_run, make_record):
@@ -559,7 +570,7 @@ def test_a_block_of_sizes_nobody_knows_has_no_tokens_a_second(make_run, make_rec
 def test_the_answer_is_what_is_left_of_nominal_at_each_measured_stage(a800_run):
     assert [(each.label, each.value, each.verdict) for each in run_view(a800_run()).answers] == [
         ("best product, burst", "85.9% ± 0.9", "clean"),
-        ("best product, sustained", "81.2% ± 0.8", "throttled"),
+        ("best product, sustained", "81.2% ± 0.8", "power_capped"),
         ("the model's products", "75.6% ± 0.5", "clean"),
         ("transformer block", "64.1% ± 0.6", "clean"),
     ]

@@ -47,7 +47,7 @@ def test_there_is_a_scenario_for_each_thing_that_can_go_wrong():
         "persistent modes": ("unstable", "ok"),
         "a mode kept": None,
         "slow drift": ("unstable", "ok"),
-        "clock decay with oscillation": ("throttled", "ok"),
+        "clock decay with oscillation": ("power_capped", "ok"),
         "thermal step": ("throttled", "ok"),
         "contention bursts": ("contended", "ok"),
         "coarse timer": ("clean", "ok"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nameplate.base.messages import message, text
-from nameplate.record import SCHEMA, Record
+from nameplate.record import GRAVITY, SCHEMA, Record
 from nameplate.store.folder import RecordWriter, create, find_runs, read_run
 from nameplate.store.load import load
 from nameplate.store.publish import publish_run
@@ -153,3 +153,43 @@ def test_older_memory_records_keep_their_bandwidth_and_count_no_flops(folder):
 def test_an_older_triad_lost_its_efficiency():
     lines = [line for folder in RUNS for case, line in lines_of(folder).items() if "/triad-" in case]
     assert any(line["tflops"] for line in lines)  # else the tests above would hold of any code
+
+
+@pytest.mark.parametrize(
+    ("reasons", "warnings", "expected"),
+    [
+        ("none", ["clock_held_by_power"], ["power_capped"]),
+        ("none", ["the clock was held down for 97% of the window (power): sustained"], ["power_capped"]),
+        ("sw_power_cap", [], ["power_capped"]),
+        ("sw_power_cap", ["clock_held_by_thermal"], ["throttled", "power_capped"]),
+        ("sw_power_cap hw_slowdown", [], ["throttled", "power_capped"]),
+        ("none", ["clock_held_by_power_brake"], ["throttled"]),
+        ("none", ["the clock was held down for 40% of the window (power brake): check"], ["throttled"]),
+        ("sw_thermal_slowdown", ["clock_held_by_power"], ["throttled", "power_capped"]),
+        (None, [], ["throttled"]),  # it doesn't say what held it
+    ],
+)
+def test_an_older_throttled_record_becomes_power_capped_where_only_the_power_limit_held_it(
+    reasons, warnings, expected
+):
+    older = {
+        "schema_version": 3,
+        "verdict": "throttled",
+        "verdicts": ["throttled", "unstable"],
+        "conditions": {"gpu_throttle_reasons": reasons},
+        "warnings": [
+            {"code": said, "values": {"share": 0.9}}
+            if said.startswith("clock_")
+            else {"code": "text", "values": {"text": said}}
+            for said in warnings
+        ],
+    }
+    upgraded = upgrade_record(older)
+    assert upgraded["verdicts"] == sorted([*expected, "unstable"], key=GRAVITY.index)
+    assert upgraded["verdict"] == upgraded["verdicts"][0]
+
+
+@pytest.mark.parametrize("verdicts", [None, "throttled", [], [["throttled"]], ["clean"]])
+def test_verdicts_that_are_none_are_left_to_the_validation(verdicts):
+    older = {"schema_version": 3, "verdicts": verdicts, "conditions": "x", "warnings": [7, {"values": 1}]}
+    assert upgrade_record(dict(older))["verdicts"] == verdicts

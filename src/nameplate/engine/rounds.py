@@ -29,8 +29,9 @@ from nameplate.workload import Workload
 
 # Batches that a window is divided into. More than `stats.BATCHES`, so that a slow one doesn't leave too few.
 AIMED_BATCHES = 25
-# … where the window may begin late: batches before the device has settled are left out.
-SETTLING_BATCHES = 60
+# … where the window may begin late: batches before the device has settled are left out. A clock at its power
+# limit swings with a period of about 3 s: in a minute these batches show it, where sixty of them didn't.
+SETTLING_BATCHES = 120
 # Finding whether a series has settled takes milliseconds, so it is done again only after 5 % more rounds.
 _LOOK_AGAIN = 1.05
 # A device that has been at work for `SHORTEST_S` is warm. Only its clock recovers during set-up, and clocks

@@ -46,7 +46,8 @@ class ListedRun:
 
     `best` is the record of the best matrix product on the run's own screen: of several devices the slowest's.
     `verdicts` counts the measured records by their gravest verdict, the gravest first, then those that were
-    skipped or failed. `source` is the folder of the library in which the run was found.
+    skipped or failed; `trusted` counts those that count by default. `source` is the folder of the library in
+    which the run was found.
     """
 
     run: str
@@ -58,6 +59,7 @@ class ListedRun:
     finished: bool
     best: Record | None
     verdicts: dict[str, int]
+    trusted: int
     published: bool
     folder: str
     source: str
@@ -101,6 +103,7 @@ def _list_run(run: Run, library: Library) -> ListedRun:
         finished=run.finished,
         best=best,
         verdicts={name: outcomes[name] for name in (*GRAVITY, *_NOT_MEASURED) if outcomes[name]},
+        trusted=sum(record.trusted for record in run.records),
         published=manifest.published,
         folder=str(run.folder),
         source=str(source),
@@ -121,14 +124,12 @@ def list_table(runs: Sequence[ListedRun]) -> Table:
         Field[ListedRun](
             "of nominal", lambda run: percent(run.best.efficiency if run.best else None), is_number=True
         ),
-        Field[ListedRun](
-            "clean", lambda run: str(run.verdicts.get("clean", 0)), is_number=True, drop_priority=6
-        ),
+        Field[ListedRun]("trusted", lambda run: str(run.trusted), is_number=True, drop_priority=6),
         Field[ListedRun]("gravest", _gravest),
         Field[ListedRun]("folder", lambda run: plain(run.source), drop_priority=0),
     ]
     lead = _(
-        "Cases: recorded of expected. TFLOPS and of nominal: the best matrix product. Clean: how many "
+        "Cases: recorded of expected. TFLOPS and of nominal: the best matrix product. Trusted: how many "
         "records are. Gravest: the gravest verdict of all records."
     )
     return table_of(_("Runs, the newest first"), fields, runs, lead=lead)

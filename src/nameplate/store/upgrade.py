@@ -6,11 +6,12 @@ meet, add a function here, under the older schema's number. Files of all older s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from nameplate.base.messages import TEXT
-from nameplate.record import SCHEMA
+from nameplate.record import GRAVITY, SCHEMA
 
 Fields = dict[str, Any]
 Step = Callable[[Fields], None]  # edits the fields in place; leaves invalid values to the validation
@@ -74,6 +75,46 @@ def _wrap_sentences_of_devices(fields: Fields) -> None:
             _apply(entry, "notes", _to_messages)
 
 
+_HELD_BY = "clock_held_by_"  # the codes of warnings in schema 3; before, they were sentences
+_HELD_TEXT = re.compile(r"the clock was held down .* \((power|[a-z]+ thermal|thermal|power brake)\)")
+# Clock-event reasons that are faults.
+_FAULTS = {"sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "hw_slowdown"}
+
+
+def _split_throttled(fields: Fields) -> None:
+    """Schema 4: `throttled` is a fault; being held at the power limit is `power_capped`.
+
+    What held the clock stands in the warnings and in the reasons around the window. A record that names
+    neither the power limit nor a fault stays throttled.
+    """
+    verdicts = fields.get("verdicts")
+    if not isinstance(verdicts, list) or "throttled" not in verdicts:
+        return
+    conditions, warnings = fields.get("conditions"), fields.get("warnings")
+    named = conditions.get("gpu_throttle_reasons") if isinstance(conditions, dict) else None
+    reasons = set(named.split()) if isinstance(named, str) else set()
+    warned = warnings if isinstance(warnings, list) else []
+    held_by = {_name_policy(each) for each in warned if isinstance(each, dict)} - {None}
+    capped = "power" in held_by or "sw_power_cap" in reasons
+    if not capped:
+        return
+    found = {*verdicts, "power_capped"}
+    if not held_by - {"power"} and not reasons & _FAULTS:
+        found.remove("throttled")
+    fields["verdicts"] = [each for each in GRAVITY if each in found]
+    fields["verdict"] = fields["verdicts"][0]
+
+
+def _name_policy(warning: Fields) -> str | None:
+    """Return what a warning says held the clock down, such as `power`; None for other warnings."""
+    code, values = warning.get("code"), warning.get("values")
+    if isinstance(code, str) and code.startswith(_HELD_BY):
+        return code.removeprefix(_HELD_BY)
+    said = values.get("text") if code == TEXT and isinstance(values, dict) else None
+    found = _HELD_TEXT.search(said) if isinstance(said, str) else None
+    return found and found.group(1)
+
+
 def _apply(fields: Fields, name: str, change: Callable[[Any], Any]) -> None:
     if name in fields:
         fields[name] = change(fields[name])
@@ -91,6 +132,6 @@ def _to_message(found: Any) -> Any:
 _OF_RECORDS: Mapping[int, Sequence[Step]] = {
     1: (),
     2: (_wrap_sentences_of_record, _drop_flops_of_memory),
-    3: (),
+    3: (_split_throttled,),
 }
 _OF_MANIFESTS: Mapping[int, Sequence[Step]] = {1: (), 2: (_wrap_sentences_of_devices,), 3: ()}

@@ -205,8 +205,8 @@ def test_intervals_of_fleets_are_not_called_95_percent(charts):
     assert tips("stages") == ["stage", "kind", "of nominal", "95 % interval"]
 
 
-def test_a_throttled_sustained_figure_is_trusted_and_a_throttled_burst_is_not(make_run, make_record):
-    held = {"verdict": "throttled", "verdicts": ("throttled",)}
+def test_a_capped_sustained_figure_is_trusted_and_a_capped_burst_is_not(make_run, make_record):
+    held = {"verdict": "power_capped", "verdicts": ("power_capped",)}
     made = [make_record(phase=phase, case=phase, **held) for phase in ("sustained", "burst")]
     kinds = [bar.kind for bar in work_charts(*made, of=make_run)["efficiency"].bars]
     assert kinds == ["trusted", "in doubt"]
