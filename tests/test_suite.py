@@ -278,6 +278,17 @@ def test_every_shipped_suite_covers_matmul_block_and_memory(name, target):
     assert any(case.workload.flops is None for case in find_suite(name).cases(target))
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("mebibytes", [32, 384, 1152])  # a desktop's last-level cache, two servers'
+def test_every_shipped_suite_has_arrays_that_no_cache_holds(name, mebibytes):
+    target = replace(CPU, cache_bytes=mebibytes << 20)
+    sizes = [
+        case.workload.mebibytes for case in find_suite(name).cases(target) if case.workload.flops is None
+    ]
+    assert sizes
+    assert min(sizes) >= mebibytes
+
+
 EVERY = (*SHIPPED, "soak", "sensitivity")
 
 

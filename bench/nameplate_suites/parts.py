@@ -11,6 +11,7 @@ from nameplate_kernels import Matmul, Memory, TransformerBlock
 # Without FP16 arithmetic an FP16 product runs at 1 to 3 GFLOPS (torch 2.13, Zen 4): there this edge takes
 # some 20 ms a launch, and 1024 over a second. The record has the size.
 SLOW_EDGE = 256
+_MEBIBYTE = 1 << 20
 
 
 def cache_for(target: Target) -> str:
@@ -53,10 +54,15 @@ def blocks(tokens: int, dtype: str, width: float = 1.0, **axes: Any) -> Iterator
         yield Case(TransformerBlock.llama3_8b(tokens, dtype, pass_, width=width), **axes)
 
 
-def memory(mebibytes: int, weight: float = 0.5) -> Iterator[Case]:
-    """Yield copy and triad over arrays of `mebibytes` MiB, in enough buffer sets to overflow the cache.
+def memory(target: Target, *mebibytes: int, weight: float = 0.5) -> Iterator[Case]:
+    """Yield copy and triad over arrays of these MiB, in enough buffer sets to overflow the cache.
 
-    With one set the figure could be that of the cache or of the memory, depending on what ran in between.
+    With one set the figure could be that of the cache or of the memory, depending on what ran in between. An
+    array is never smaller than the last-level cache: otherwise much of a set could still be in it, since
+    caches don't evict strictly the oldest lines.
     """
-    for kind in ("copy", "triad"):
-        yield Case(Memory(kind, "fp32", mebibytes), cache="rotating", weight=weight)
+    least = -(-(target.cache_bytes or 0) // _MEBIBYTE)
+    enough = 1 << max(least - 1, 0).bit_length()  # a power of two, for ids that few machines differ in
+    for size in dict.fromkeys(max(each, enough) for each in mebibytes):
+        for kind in ("copy", "triad"):
+            yield Case(Memory(kind, "fp32", size), cache="rotating", weight=weight)

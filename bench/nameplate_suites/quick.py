@@ -18,7 +18,7 @@ def _cpu(target: Target) -> Iterator[Case]:
     yield from matmuls(target, ("fp32",), (1024, 2048), phase="sustained")
     yield from matmuls(target, ("bf16",), (1024,), phase="sustained")
     yield from matmuls(target, ("fp16", "fp64"), (1024,), phase="sustained", weight=0.5)
-    yield from memory(256)
+    yield from memory(target, 256)
 
 
 def _gpu(target: Target) -> Iterator[Case]:
@@ -26,7 +26,7 @@ def _gpu(target: Target) -> Iterator[Case]:
     yield from layer(target, 4096, "bf16", 8192)
     yield from matmuls(target, ("fp16",), (8192, 4096), phase="sustained")
     yield from matmuls(target, ("tf32", "fp32", "fp64"), (4096,), phase="sustained")
-    yield from memory(1024)
+    yield from memory(target, 1024)
     yield from matmuls(target, ("bf16",), (2048, 4096, 16384), phase="sustained")
 
 

@@ -14,7 +14,7 @@ def _cases(target: Target) -> Iterator[Case]:
     yield from matmuls(target, ("fp16",), (1024,))
     if target.kind == "cuda":
         yield from matmuls(target, ("bf16", "fp16"), (8192,))
-    yield from memory(64 if target.kind == "cpu" else 1024)
+    yield from memory(target, 64 if target.kind == "cpu" else 1024)
 
 
 SUITE = Suite("smoke", "a ten-second look: matmul, a block at an eighth of the width, memory", 10.0, _cases)

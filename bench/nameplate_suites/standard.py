@@ -26,8 +26,7 @@ def _cpu(target: Target) -> Iterator[Case]:
             )
     for dtype in ("fp16", "fp64"):
         yield from matmuls(target, (dtype,), (1024, 2048), phase="sustained", group=f"{dtype}-shapes")
-    yield from memory(256)
-    yield from memory(1024)
+    yield from memory(target, 256, 1024)
 
 
 def _gpu(target: Target) -> Iterator[Case]:
@@ -42,8 +41,7 @@ def _gpu(target: Target) -> Iterator[Case]:
             )
     for dtype in ("tf32", "fp32", "fp64"):
         yield from matmuls(target, (dtype,), (2048, 4096, 8192), phase="sustained", group=f"{dtype}-shapes")
-    yield from memory(1024)
-    yield from memory(4096)
+    yield from memory(target, 1024, 4096)
 
 
 SUITE = Suite(

@@ -62,6 +62,7 @@ class Target:
     part: str | None
     memory_bytes: int | None
     rated_dtypes: frozenset[str]  # those with a nominal figure; others may run very slowly on a CPU
+    cache_bytes: int | None = None  # a CPU's last-level cache, all of it
 
 
 @dataclass(frozen=True)

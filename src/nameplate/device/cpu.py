@@ -212,6 +212,7 @@ def read_identity() -> CpuIdentity:
         threads_per_core=cores.threads_per_core,
         sockets=cores.sockets,
         numa_nodes=cores.numa_nodes,
+        core_kinds=cores.kinds,
         maximum_mhz=host.read_maximum_mhz(),
         measured_mhz=clock.measure_mhz() if hidden else None,
         parallel_speed=clock.measure_parallel_speed(int(cores.usable)),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from nameplate.base.model import FrozenModel
+from nameplate.specs.cpu import CoreKind
 from nameplate.telemetry.nvml_library import plain_uuid
 
 
@@ -41,11 +42,12 @@ class CpuIdentity(_DeviceIdentity):
     threads_per_core: int | None = None
     sockets: int | None = None
     numa_nodes: int | None = None
+    core_kinds: tuple[CoreKind, ...] = ()  # of the usable cores without the quota, the fastest first
     reported_mhz: float | None = None
     maximum_mhz: float | None = None  # cpufreq's; absent in most guests
     measured_mhz: float | None = None  # by chains of dependent adds
     parallel_speed: float | None = None  # multiplications per cycle and core while all work; 1: unshared
-    caches_bytes: Mapping[str, int] = {}
+    caches_bytes: Mapping[str, int] = {}  # all caches of a level that its CPUs use, together
     memory_bytes: int
     memory_limit_bytes: int | None = None  # cgroup limit
     blas: str | None = None

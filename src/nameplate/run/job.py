@@ -16,6 +16,7 @@ from typing import Protocol, Self
 from nameplate import suite as suites
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
+from nameplate.device.identity import CpuIdentity
 from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.group import Allowance
 from nameplate.record import Record
@@ -77,7 +78,11 @@ class Budget:
 
 def target_of(device: DeviceDescription) -> Target:
     """Return what a suite may know of the device."""
-    return Target(device.kind, device.rating.part, device.memory_bytes, device.rating.rated_dtypes)
+    rating, identity = device.rating, device.identity
+    # From the identity, which is the same for a device that is open and for one that isn't.
+    caches = identity.caches_bytes if isinstance(identity, CpuIdentity) else {}
+    cache_bytes = max(caches.values(), default=None)
+    return Target(device.kind, rating.part, device.memory_bytes, rating.rated_dtypes, cache_bytes)
 
 
 def cases_of_run(run: Run, device: DeviceDescription) -> list[Case]:

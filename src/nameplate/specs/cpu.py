@@ -161,6 +161,20 @@ class _ModelsFile(FrozenModel):
 
 
 @dataclass(frozen=True)
+class CoreKind:
+    """Physical cores that work alike. None: not known, or the only kind.
+
+    `name` says how the system calls the kind: performance, efficiency, low-power. The numbers are Arm's.
+    """
+
+    cores: int
+    maximum_mhz: float | None = None
+    name: str | None = None
+    implementer: int | None = None
+    arm_part: int | None = None
+
+
+@dataclass(frozen=True)
 class CpuEvidence:
     """What a machine reports of its CPU, as in /proc/cpuinfo, numbers parsed; None: not reported."""
 
