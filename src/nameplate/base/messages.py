@@ -206,6 +206,21 @@ TEMPLATES: Mapping[str, str] = {
     "cpu_not_recognised": N_("the CPU's microarchitecture was not recognised, or is not in the table"),
     "no_clock": N_("no clock to rate {part} by: {why}"),
     "model_unknown": N_("its model name isn't in the registry and the clock can't be measured here"),
+    "silicon_system": N_(
+        "the arithmetic peak isn't measured on {system}: its loops are machine code that Linux alone can map"
+    ),
+    "silicon_no_flags": N_("the CPU's flags show no instruction path that has a loop to measure its peak"),
+    "silicon_refused": N_(
+        "this host refuses to run machine code from memory ({call}: {why}), so the arithmetic peak can't be "
+        "measured: allow executable memory files for this user, or run outside the sandbox"
+    ),
+    "silicon_tiles": N_("the kernel refuses AMX's tile registers ({why})"),
+    "silicon_illegal": N_("illegal instruction, although the CPU's flags show it"),
+    "silicon_signal": N_("its process was ended by {signal}"),
+    "silicon_broke": N_("its process ended with exit status {status}"),
+    "silicon_garbled": N_("its process gave no usable answer"),
+    "silicon_silent": N_("no answer within {seconds:.0f} s"),
+    "silicon_process": N_("its process can't be started ({why})"),
     "dtype_needs": N_("{dtype} on {part} needs {needed: or }, which this machine doesn't expose"),
     "second_fma_unit": N_("a second 512-bit FMA unit"),
     "no_fp16": N_("no FP16 arithmetic on this CPU (needs AVX512-FP16, AMX-FP16 or Arm FP16)"),
