@@ -1,5 +1,7 @@
 """The self-test against a bare loop: its arithmetic, and that it can fail."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from nameplate.device.simulated import SimulatedDevice
 from nameplate.device.simulated_law import make_steady
 from nameplate.selftest import bare as selftest
 from nameplate.selftest.bare import TOLERANCE, BareResult, _compare
+from nameplate_kernels import Matmul
 
 FLOPS = 2 * 1024**3
 
@@ -21,7 +24,7 @@ def rounds(true_ratio, count=40, noise=0.01, common=0.2, seed=5):
 
 
 def test_figures_are_the_work_by_total_time():
-    result = _compare("case", np.array([1.0, 3.0]), np.array([2.0, 3.0]), launches=10)
+    result = _compare("case", np.array([1.0, 3.0]), np.array([2.0, 3.0]), round_flops=10 * FLOPS)
     assert result.engine_tflops == pytest.approx(FLOPS * 20 / 4.0 / 1e12)
     assert result.bare_tflops == pytest.approx(FLOPS * 20 / 5.0 / 1e12)
     assert result.ratio == pytest.approx(5 / 4)
@@ -33,13 +36,13 @@ def test_figures_are_the_work_by_total_time():
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     held = 0
     for seed in range(400):
-        result = _compare("case", *rounds(1.01, seed=seed), launches=10)
+        result = _compare("case", *rounds(1.01, seed=seed), round_flops=10 * FLOPS)
         held += result.ratio_low <= 1.01 <= result.ratio_high
     assert 0.90 <= held / 400 <= 0.985
 
 
 def test_a_disturbance_that_both_share_does_not_widen_the_interval():
-    result = _compare("case", *rounds(1.0, common=0.5), launches=10)
+    result = _compare("case", *rounds(1.0, common=0.5), round_flops=10 * FLOPS)
     assert result.ratio_low <= result.ratio <= result.ratio_high
     assert result.ratio_high - result.ratio_low < 0.02
 
@@ -49,7 +52,7 @@ def test_a_disturbance_that_both_share_does_not_widen_the_interval():
     [(1.0, True), (1.015, True), (0.985, True), (1.03, False), (0.97, False), (2.0, False)],
 )
 def test_the_verdict_is_by_the_tolerance(true_ratio, passed):
-    result = _compare("case", *rounds(true_ratio, noise=0.0), launches=10)
+    result = _compare("case", *rounds(true_ratio, noise=0.0), round_flops=10 * FLOPS)
     assert result.ratio == pytest.approx(true_ratio)
     assert result.passed is passed
     assert ("NOT within" in result.describe()) is not passed
@@ -76,12 +79,34 @@ def opened(monkeypatch):
     """A simulated device, and the comparison's inner part replaced by a note that it was reached."""
     device = SimulatedDevice(make_steady(0.01))
     monkeypatch.setattr(selftest, "open_device", lambda name: device)
-    monkeypatch.setattr(selftest, "_interleave", lambda case, *rest: case)
+    monkeypatch.setattr(selftest, "_make_bare_loop", lambda opened, edge, seed: edge)
+    monkeypatch.setattr(selftest, "_interleave", lambda case, sampler, bare, *rest: (case.id, bare))
+    return device
 
 
 def test_the_case_that_is_compared_is_the_smoke_suites_bf16_product(opened):
-    case = selftest.compare_with_bare_loop("cpu", budget_s=1.0)
-    assert case == "matmul/bf16/1024x1024x1024/normal/warm/-/torch"
+    case, edge = selftest.compare_with_bare_loop("cpu", budget_s=1.0)
+    assert (case, edge) == ("matmul/bf16/1024x1024x1024/normal/warm/-/torch", 1024)
+
+
+class _Prepared:
+    launches = (lambda: None,)
+    numerics = staticmethod(nullcontext)
+
+
+def test_on_a_gpu_the_product_takes_longer_than_its_launch(opened, monkeypatch):
+    monkeypatch.setattr(opened, "kind", "cuda")
+    monkeypatch.setattr(opened, "cache_bytes", 50 << 20)
+    prepared_edges = []
+
+    def prepare(work, *_, **__):  # 0.4 GB a buffer set, and 550 GFLOP each launch: not on a CPU
+        prepared_edges.append(work.m)
+        return _Prepared()
+
+    monkeypatch.setattr(Matmul, "prepare", prepare)
+    case, edge = selftest.compare_with_bare_loop("cuda", budget_s=1.0)
+    assert (case, edge) == ("matmul/bf16/8192x8192x8192/normal/rotating/-/torch", 8192)
+    assert prepared_edges == [8192]
 
 
 @pytest.mark.parametrize("budget_s", [0.0, -5.0, float("nan"), float("inf")])

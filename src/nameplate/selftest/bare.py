@@ -18,13 +18,17 @@ from nameplate.device.survey import open_device
 from nameplate.engine.case_run import count_buffer_sets
 from nameplate.engine.sampler import Sampler
 from nameplate.run.measure import SEED, check_budget
-from nameplate.selftest.contenders import EDGE, FLOPS, find_product
+from nameplate.selftest.contenders import EDGE, find_product
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.interval import CONFIDENCE
+from nameplate.suite import Case
 
 BUDGET_S = 15.0
 TOLERANCE = 0.02
 _ROUND_S = 0.25
+# On a GPU a product of 1024³ takes less time than the host needs to launch it, so two loops of it compare two
+# speeds of Python. This one takes 1.5 to 4 ms on the parts whose rating is 300 to 1,000 TFLOPS.
+GPU_EDGE = 8192
 _PATIENCE = 4.0  # on a contended machine, so many times the budget may be spent before a decision
 
 
@@ -78,8 +82,9 @@ class BareResult:
 
 
 def compare_with_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, seed: int = SEED) -> BareResult:
-    """Measure a 1024³ bf16 matrix product by the engine and by a bare loop, in turn, in one process.
+    """Measure a bf16 matrix product by the engine and by a bare loop, in turn, in one process.
 
+    The product is 1024³ on a CPU and 8192³ on a GPU, where 1024³ would time the host.
     Each round takes one batch of the engine and as many launches of a separate loop, in random order, so that
     a disturbance of the machine reaches both. The ratio is of total throughputs; its interval is Student's
     over the rounds' log ratios. Raises InputError for an unknown device and for a budget that isn't a time
@@ -87,24 +92,25 @@ def compare_with_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, see
     """
     check_budget(budget_s)
     opened = open_device(device)
-    case = find_product(opened, "bf16")
+    edge = GPU_EDGE if opened.kind == "cuda" else EDGE
+    case = find_product(opened, "bf16", edge)
     copies = count_buffer_sets(case, opened)
     prepared = case.workload.prepare(opened.torch_device, fill=case.fill, seed=seed, copies=copies)
     with prepared.numerics():
         sampler = Sampler(opened, prepared.launches)
         sampler.warm_up(1.0)
         sampler.choose_size(_ROUND_S / 2)
-        bare = _make_bare_loop(opened, seed)
-        return _interleave(case.id, sampler, bare, budget_s, random.Random(seed))
+        bare = _make_bare_loop(opened, edge, seed)
+        return _interleave(case, sampler, bare, budget_s, random.Random(seed))
 
 
-def _make_bare_loop(opened: Device, seed: int) -> Callable[[int], float]:
+def _make_bare_loop(opened: Device, edge: int, seed: int) -> Callable[[int], float]:
     """Return a plain loop over tensors of its own: launches → seconds."""
     import torch
 
     generator = torch.Generator(opened.torch_device).manual_seed(seed + 1)
     a, b, c = (
-        torch.randn(EDGE, EDGE, generator=generator, device=opened.torch_device).to(torch.bfloat16)
+        torch.randn(edge, edge, generator=generator, device=opened.torch_device).to(torch.bfloat16)
         for _ in range(3)
     )
 
@@ -120,9 +126,9 @@ def _make_bare_loop(opened: Device, seed: int) -> Callable[[int], float]:
 
 
 def _interleave(
-    case: str, sampler: Sampler, bare: Callable[[int], float], budget_s: float, order: random.Random
+    case: Case, sampler: Sampler, bare: Callable[[int], float], budget_s: float, order: random.Random
 ) -> BareResult:
-    launches = sampler.samples * sampler.per_sample
+    launches, flops = sampler.samples * sampler.per_sample, case.workload.flops or 0
     bare(launches)
     engine_s: list[float] = []
     bare_s: list[float] = []
@@ -137,16 +143,16 @@ def _interleave(
         passed_s = time.perf_counter() - begin
         if passed_s < budget_s or len(bare_s) < FEWEST_BATCHES:
             continue
-        result = _compare(case, np.asarray(engine_s), np.asarray(bare_s), launches)
+        result = _compare(case.id, np.asarray(engine_s), np.asarray(bare_s), launches * flops)
         if result.passed or result.differs or passed_s > _PATIENCE * budget_s:
             return result
 
 
 def _compare(
-    case: str, engine_s: np.ndarray[Any, Any], bare_s: np.ndarray[Any, Any], launches: int
+    case: str, engine_s: np.ndarray[Any, Any], bare_s: np.ndarray[Any, Any], round_flops: int
 ) -> BareResult:
     rounds = engine_s.size
-    work = FLOPS * launches * rounds / 1e12
+    work = round_flops * rounds / 1e12
     ratio = float(bare_s.sum() / engine_s.sum())
     logs = np.log(bare_s / engine_s)
     half = float(stdtrit(rounds - 1, (1 + CONFIDENCE) / 2) * logs.std(ddof=1) / np.sqrt(rounds))

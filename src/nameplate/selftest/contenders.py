@@ -222,12 +222,12 @@ PEERS: Mapping[str, Callable[[str], float]] = {
 # ---- in a contender's process: Nameplate ----
 
 
-def find_product(device: Device, dtype: str) -> Case:
-    """Return the smoke suite's case of the product that is timed."""
+def find_product(device: Device, dtype: str, edge: int = EDGE) -> Case:
+    """Return the smoke suite's case of the square product of that edge."""
     from nameplate.run.job import target_of
     from nameplate.suite import find_suite
 
-    wanted = f"matmul/{dtype}/{EDGE}x{EDGE}x{EDGE}/*"
+    wanted = f"matmul/{dtype}/{edge}x{edge}x{edge}/*"
     cases = find_suite("smoke").cases(target_of(device))
     return next(case for case in cases if fnmatchcase(case.id, wanted))
 
