@@ -265,6 +265,10 @@ class Record(FrozenModel):
     kernels: Annotated[
         tuple[str, ...], Column("the kernels that ran, library kernels first; empty: not known")
     ] = ()
+    attention: Annotated[
+        str | None,
+        Column("torch's backend of attention that ran: cudnn, flash, efficient, math", measured=True),
+    ] = None
     group: Annotated[str | None, Column("cases measured in turn share a group")] = None
 
     started: Annotated[str | None, Column("when the case started, UTC")] = None

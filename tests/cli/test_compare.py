@@ -124,6 +124,7 @@ def test_the_flags_are_the_parameters_of_the_function(bench):
         (("--device", "cpu"), "--device: has an effect with --interleave only"),
         (("--at-least", "9"), "--at-least: has an effect with --interleave only"),
         (("--interleave", "--across-parts"), "--across-parts: has no effect with --interleave"),
+        (("--interleave", "--across-libraries"), "--across-libraries: has no effect with --interleave"),
         (("--interleave", "--restart-spread", "0.1"), "--restart-spread: has no effect with --interleave"),
         (("--lang", "xx"), "--lang: no such language"),
     ],

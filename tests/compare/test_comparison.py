@@ -165,6 +165,68 @@ def test_what_can_not_be_compared_is_refused_in_a_sentence(new, what, got, expec
     assert expected in str(refused.value).partition("; expected ")[2]
 
 
+CUBLAS_12 = {"cuda": "12.8", "cublas": "12.8.4", "cublaslt": "12.8.4", "cudnn": "9.10.2"}
+ON_GPU = {"identity": MAKER.GPU, "part": "nvidia-a800-sxm4-80gb", "device": "cuda:0"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_base", "of_new", "named"),
+    [
+        (ON_GPU, CUBLAS_12, {**CUBLAS_12, "cublas": "12.9.1"}, ["cublas 12.8.4 → 12.9.1"]),
+        (
+            ON_GPU,
+            CUBLAS_12,
+            {**CUBLAS_12, "cublaslt": "12.9.1", "cudnn": "9.13.0"},
+            ["cublaslt 12.8.4 → 12.9.1", "cudnn 9.10.2 → 9.13.0"],
+        ),
+        ({}, {"onednn": "3.7.1"}, {"onednn": "3.12.0"}, ["onednn 3.7.1 → 3.12.0"]),
+        # Before schema 4 the identity of a CPU named them alone.
+        ({}, {}, {"onednn": "3.12.0", "blas": "MKL 2024.2"}, ["onednn 3.7.1 → 3.12.0"]),
+        ({}, {}, {"blas": "OpenBLAS 0.3.30"}, ["blas MKL 2024.2 → OpenBLAS 0.3.30"]),
+    ],
+)
+def test_two_versions_of_a_library_are_compared_only_when_asked_for(make, changes, of_base, of_new, named):
+    base = make("base", runs=3, libraries=of_base, **changes)
+    new = make("new", runs=3, libraries=of_new, **changes)
+    with pytest.raises(InputError, match="--across-libraries") as refused:
+        compare(base, new)
+    assert refused.value.exit_status == 2
+    assert f"got '{'; '.join(named)}'" in str(refused.value)
+    assert compare(base, new, across_libraries=True).rows
+    assert compare(base, base).rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_base", "of_new"),
+    [
+        # What another kind of device computes with, or nothing does, and what one side doesn't know.
+        ({}, {"cublas": "12.8.4", "cuda": "12.8"}, {"cublas": "12.9.1", "cuda": "13.0"}),
+        (ON_GPU, {"onednn": "3.7.1"}, {"onednn": "3.12.0"}),
+        (ON_GPU, {}, CUBLAS_12),
+    ],
+)
+def test_a_library_that_decides_nothing_or_is_not_known_refuses_nothing(make, changes, of_base, of_new):
+    base = make("base", runs=3, libraries=of_base, **changes)
+    assert compare(base, make("new", runs=3, libraries=of_new, **changes)).rows
+
+
+def test_another_kernel_is_named(make):
+    def with_kernels(*kernels, attention=None):
+        return {PRODUCT: {"kernels": kernels}, BLOCK: {"kernels": kernels, "attention": attention}}
+
+    base = make("base", runs=3, changes=with_kernels("nvjet_128", "copy", attention="flash"))
+    new = make("new", runs=3, changes=with_kernels("nvjet_256", "copy", attention="cudnn"))
+    found = compare(base, new)
+    assert "another kernel ran: base nvjet_128; new nvjet_256" in str(row_of(found, PRODUCT).reason)
+    assert "another kernel ran: base flash; new cudnn" in str(row_of(found, BLOCK).reason)
+    assert "another kernel" not in str(row_of(found, COPY).reason)
+    # Where one side doesn't tell, or only a product of a block is another, there is nothing to name.
+    silent = make("silent", runs=3, changes=with_kernels("nvjet_128", attention="flash"))
+    block = row_of(compare(base, silent), BLOCK)
+    assert "another kernel" not in str(block.reason)
+    assert "another kernel" not in str(row_of(compare(make("old", runs=3), new), PRODUCT).reason)
+
+
 # ---- made here ----
 
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from nameplate.device.kernels import name_cpu_kernels, parse_library_kernels
+from nameplate.device.kernels import name_attention, name_cpu_kernels, parse_library_kernels
+from nameplate_kernels.transformer_block import attend
 
 # As oneDNN 3.12 and oneMKL 2024.2 print them.
 VERBOSE = """onednn_verbose,v1,info,oneDNN v3.12.0 (commit 80afa71049cd69a3df32adcccb623b12cd7baa22)
@@ -57,3 +58,34 @@ def test_standard_output_comes_back_where_the_launch_breaks(capfd):
         name_cpu_kernels(broken)
     print("here", file=sys.stdout)
     assert capfd.readouterr().out == "here\n"
+
+
+@pytest.mark.parametrize(
+    ("kernels", "backend"),
+    [
+        (["cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128"], "cudnn"),
+        (["nvjet_tst", "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<128, 128>>"], "flash"),
+        (["void pytorch_flash::flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel<…>"], "flash"),
+        (["void cutlass::device_kernel<flash::enable_sm90_or_later<flash::FlashAttnFwdSm90<…"], "flash"),
+        (["fmha_cutlassF_f32_aligned_64x128_rf_sm80(PyTorchMemEffAttention::AttentionKernel<…"], "efficient"),
+        (["void (anonymous namespace)::softmax_warp_forward<float, float, float, 9, false>"], "math"),
+        (["aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_softmax"], "flash"),
+        (
+            ["fmha_cutlassB_f32_aligned", "cudnn_generated_fort_native_sdpa_sm90_flash_fprop"],
+            "cudnn, efficient",
+        ),
+        (["nvjet_hsh_256x128_64x4_2x1_v_bz_NNT", "MKL SGEMM", "aten::mm"], None),
+        ([], None),
+    ],
+)
+def test_kernels_tell_whose_attention_ran(kernels, backend):
+    assert name_attention(kernels) == backend
+
+
+def test_this_torch_names_its_attention_as_expected():
+    q, kv = torch.randn(1, 2, 16, 8), torch.randn(1, 2, 16, 8)
+    assert name_attention(name_cpu_kernels(lambda: attend(q, kv, kv))) == "flash"
+    math = torch.nn.attention.SDPBackend.MATH
+    with torch.nn.attention.sdpa_kernel([math]):
+        assert name_attention(name_cpu_kernels(lambda: attend(q, kv, kv))) == "math"
+    assert name_attention(name_cpu_kernels(lambda: torch.mm(q[0, 0], q[0, 0].t()))) is None

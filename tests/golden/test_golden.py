@@ -313,7 +313,7 @@ def kinds(table):
 
 
 def stable(value, run=None):
-    """A document of what was measured now, with the volatile values masked; one that is null stays null.
+    """A document of what was measured now, with the volatile values masked; null stays null, but of software.
 
     Of a course, hundreds of moments long, every 50th is held.
     """
@@ -326,6 +326,8 @@ def stable(value, run=None):
         if isinstance(value, list):
             step = 50 if key == "course" else 1
             return [masked(each, key) for each in value[::step]]
+        if key == "software":  # a CPU's torch has no cuBLAS, so here null is a matter of the machine too
+            return f"({key})"
         if isinstance(value, str):
             return f"({key})" if key in VOLATILE and key != "run" else value.replace(run, "(run)")
         return value

@@ -279,6 +279,7 @@ TEMPLATES: Mapping[str, str] = {
     "wrong_result": N_("the result is wrong or wasn't checked, so there is no throughput to compare"),
     "two_parts": N_("measured on two different parts"),
     "two_works": N_("the work differs: base {base: or }; new {new: or }"),
+    "other_kernel": N_("another kernel ran: base {base: or }; new {new: or }"),
     "base_lacks": N_("only new has this case"),
     "new_lacks": N_("only base has this case"),
     "of_base": N_("base: {why}"),

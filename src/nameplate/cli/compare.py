@@ -46,6 +46,12 @@ def compare(
     across_parts: Annotated[
         bool, typer.Option("--across-parts", help="Compare two parts, by efficiency.")
     ] = False,
+    across_libraries: Annotated[
+        bool,
+        typer.Option(
+            "--across-libraries", help="Compare two versions of cuBLAS, cuDNN, oneDNN or another BLAS."
+        ),
+    ] = False,
     restart_spread: Annotated[
         float | None,
         typer.Option(
@@ -77,7 +83,11 @@ def compare(
         raise InputError("two formats at once", got="--json and --markdown", expected="one of the two")
     shared = _drop_none(threshold=threshold, by=by, only=only)
     for_turns = _drop_none(suite=suite, device=device, budget=budget, pairs=pairs, at_least=at_least)
-    for_runs = _drop_none(across_parts=across_parts or None, restart_spread=restart_spread)
+    for_runs = _drop_none(
+        across_parts=across_parts or None,
+        across_libraries=across_libraries or None,
+        restart_spread=restart_spread,
+    )
     if interleave:
         _refuse(for_runs, "has no effect with --interleave", "one of the two")
     else:

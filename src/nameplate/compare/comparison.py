@@ -119,6 +119,7 @@ def compare(
     threshold: float = THRESHOLD,
     by: By = "auto",
     across_parts: bool = False,
+    across_libraries: bool = False,
     restart_spread: float | None = None,
     only: str | None = None,
     results: str | PathLike[str] | None = None,
@@ -129,7 +130,7 @@ def compare(
     folder of runs, a pytest-benchmark file or a folder of such files. `results` is the only folder to look
     in for ids. Raises InputError for what can't be used or compared.
     """
-    options = CompareOptions(threshold, by, across_parts, restart_spread, only)
+    options = CompareOptions(threshold, by, across_parts, restart_spread, only, across_libraries)
     return compare_sides(read_side(base, results), read_side(new, results), options)
 
 

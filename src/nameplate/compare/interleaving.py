@@ -79,7 +79,8 @@ def interleave(
     Raises InputError for anything that can't be used, and RunIncomplete where a run breaks off.
     KeyboardInterrupt passes through; the finished runs are kept.
     """
-    options = CompareOptions(threshold, by, only=only)
+    # Two environments may have two sets of libraries, which are then part of what is compared.
+    options = CompareOptions(threshold, by, only=only, across_libraries=True)
     check_budget(budget)
     for flag, given, least in (("--at-least", at_least, FEWEST_PAIRS), ("--pairs", pairs, at_least)):
         if given < least:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from os.path import isdir, isfile
@@ -16,6 +16,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
 from nameplate.device.identity import CpuIdentity, CudaIdentity
+from nameplate.device.libraries import parse_build
 from nameplate.record import Record
 from nameplate.stats.interval import CONFIDENCE, Interval
 from nameplate.store.find import Results, find_all
@@ -48,7 +49,8 @@ class CaseResult:
 
     `reason` says why there is no figure. `work` describes what one launch does; figures of different work
     are never compared. `normalized_by` identifies what the normalized figure is divided by. `clock_mhz` is
-    the clock a GPU held. `doubts` are the verdicts against the record; empty for a trusted record.
+    the clock a GPU held. `doubts` are the verdicts against the record; empty for a trusted record. `kernel`
+    decides the figure: of a product the longest kernel, of other work the backend of its attention.
     """
 
     case: str
@@ -62,6 +64,7 @@ class CaseResult:
     normalized_by: str | None = None
     clock_mhz: float | None = None
     doubts: tuple[str, ...] = ()
+    kernel: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,15 @@ def _result_of_record(run: Run, record: Record) -> CaseResult:
         _identify_divisor(run, record),
         _read_positive_condition(record, "gpu_sm_clock_mhz"),
         () if record.trusted else record.verdicts,
+        _name_deciding_kernel(record),
     )
+
+
+def _name_deciding_kernel(record: Record) -> str | None:
+    # In a block the order of products by time may change from run to run; none of them alone decides.
+    if record.workload == "matmul":
+        return record.kernels[0] if record.kernels else None
+    return record.attention
 
 
 def _kind_and_part(run: Run, device: str) -> tuple[str, str]:
@@ -239,12 +250,20 @@ def _identify_divisor(run: Run, record: Record) -> str | None:
 def _facts_of_run(run: Run) -> dict[str, str]:
     manifest = run.manifest
     found = {name: str(version) for name, version in manifest.software.items() if version}
+    found = _library_versions_of(manifest.devices) | found
     found["host"] = manifest.hostname
     of_devices: dict[str, dict[str, None]] = {}
     for entry in manifest.devices:
         for name, value in _facts_of_device(entry).items():
             of_devices.setdefault(name, {})[value] = None
     return found | {name: ", ".join(values) for name, values in of_devices.items()}
+
+
+def _library_versions_of(devices: Iterable[DeviceEntry]) -> dict[str, str]:
+    """Return the versions that a CPU's identity names; before schema 4 they stood there alone."""
+    named = (each.identity for each in devices if isinstance(each.identity, CpuIdentity))
+    found = [parse_build(f"{identity.blas}\n{identity.onednn}\n") for identity in named]
+    return {name: version for each in found for name, version in each.items() if version}
 
 
 def _facts_of_device(entry: DeviceEntry) -> dict[str, str]:

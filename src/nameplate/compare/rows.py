@@ -129,6 +129,7 @@ def pair_case(
         return Row(case, device, "incomparable", reason=message(code, basis=own_text(metric)))
     notes = [
         why_metric,
+        _note_other_kernel(base_ok, new_ok),
         _note_some(new, "failed", "new_failed_in"),
         _note_some(base, "wrong", "base_wrong_in"),
     ]
@@ -186,6 +187,16 @@ def _explain_incomparable(base: Results, new: Results, options: CompareOptions) 
     if len(base_work | new_work) == 1:
         return None
     return message("two_works", base=list(base_work), new=list(new_work))
+
+
+def _note_other_kernel(base: Results, new: Results) -> Message | None:
+    """`another kernel ran: … in base, … in new`; None where both sides ran the same, or one doesn't tell."""
+    of_base, of_new = (
+        list(dict.fromkeys(one.kernel for one in side.values() if one.kernel)) for side in (base, new)
+    )
+    if not of_base or not of_new or set(of_base) == set(of_new):
+        return None
+    return message("other_kernel", base=of_base, new=of_new)
 
 
 def _note_some(results: Results, state: State, code: str) -> Message | None:

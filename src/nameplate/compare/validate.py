@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
 from nameplate.compare.results import HELD_CLOCK, CaseResult, Metric, Side
+from nameplate.device.libraries import LIBRARIES
 
 WHERE = "bench compare"
 # Changes of 3 % must be found. Half of that is as far from "no change" as from a change of 3 %.
@@ -31,6 +32,7 @@ class CompareOptions:
     across_parts: bool = False
     restart_spread: float | None = None
     only: str | None = None
+    across_libraries: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -48,7 +50,9 @@ class CompareOptions:
 
 
 def check_compatible(base: Side, new: Side, options: CompareOptions) -> None:
-    """Raise InputError where the sides differ in method, kind of device or part, or share no case."""
+    """Raise InputError where the sides differ in method, kind of device, part or the libraries that compute,
+    or share no case.
+    """
     methods = [" and ".join(sorted({run.method for run in side.runs})) for side in (base, new)]
     if len({run.method for side in (base, new) for run in side.runs}) > 1:
         expected = "one method: measure one of them again"
@@ -59,7 +63,30 @@ def check_compatible(base: Side, new: Side, options: CompareOptions) -> None:
     parts = [_list_values(side, lambda result: result.part) for side in (base, new)]
     if len(set(parts)) > 1 and not options.across_parts:
         raise _make_refusal("two parts", parts, "one part, or --across-parts")
+    if not options.across_libraries:
+        _check_same_libraries(base, new)
     _check_common_cases(base, new, options)
+
+
+def _check_same_libraries(base: Side, new: Side) -> None:
+    """Raise InputError for libraries of two versions: their kernels differ, whatever is compared.
+
+    A library that one of the sides doesn't name is passed over: older runs have none.
+    """
+    on_gpus = any(result.device.startswith("cuda") for result in (*base.results, *new.results))
+    of_base, of_new = base.facts(), new.facts()
+    found = [
+        f"{name} {of_base[name]} → {of_new[name]}"
+        for name in LIBRARIES["cuda" if on_gpus else "cpu"]
+        if name in of_base and name in of_new and of_base[name] != of_new[name]
+    ]
+    if found:
+        raise InputError(
+            "the libraries that compute differ from base to new",
+            where=WHERE,
+            got="; ".join(found),
+            expected="the same ones, or --across-libraries to compare them",
+        )
 
 
 def _make_refusal(what: str, values: list[str], expected: str) -> InputError:

@@ -1,4 +1,5 @@
-"""Names the kernels that a launch runs, from the libraries' verbose modes and torch's profiler.
+"""Names the kernels that a launch runs, from the libraries' verbose modes and torch's profiler, and whose
+attention is among them.
 
 A library chooses among many kernels, and may fall back to a slow one silently. Naming the kernels takes one
 launch outside all timing.
@@ -24,6 +25,21 @@ _ONEDNN = re.compile(r"^onednn_verbose,v1,primitive,exec,cpu,([^,]+),([^,]+),")
 _MKL = re.compile(r"^MKL_VERBOSE (\w+)\(")
 _STDOUT = 1
 _MOST_NAMES = 16  # a training pass runs some twenty kernels; the last ones take little time
+# Which of the backends of torch's scaled_dot_product_attention a kernel, or on a CPU an operator, belongs to;
+# the names of torch.nn.attention.SDPBackend. Sources: cuDNN's names as torch's profiler shows them
+# (`cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_…`); of torch's own tree, in
+# aten/src/ATen/native: transformers/cuda/flash_attn (`pytorch_flash::flash_fwd_kernel`),
+# transformers/cuda/mem_eff_attention (`fmha_cutlassF_bf16_aligned_64x128_rf_sm80`, `…B_…` backward),
+# cpu/FlashAttentionKernel.cpp; FlashAttention 3 and 4 (hopper/flash_fwd_kernel_sm90.h: `FlashAttnFwdSm90`,
+# flash_attn/cute: `FlashAttentionForwardSm100`), which torch can be told to use.
+_ATTENTION = (
+    ("cudnn", re.compile(r"cudnn\w*_sdpa|_scaled_dot_product_cudnn")),
+    ("flash", re.compile(r"flash_(fwd|bwd)|FlashAttn|FlashAttention|_scaled_dot_product_flash")),
+    ("efficient", re.compile(r"fmha_cutlass|PyTorchMemEffAttention|_scaled_dot_product_efficient")),
+)
+# Without a fused kernel torch computes products and a softmax (aten/src/ATen/native/cuda/SoftMax.cu,
+# PersistentSoftmax.cuh; on a CPU the operators).
+_SOFTMAX = re.compile(r"cunn_SoftMaxForward|softmax_warp_forward|aten::_(safe_)?softmax")
 
 
 def name_cpu_kernels(launch: Launch) -> tuple[str, ...]:
@@ -57,6 +73,8 @@ def parse_library_kernels(verbose: str) -> list[str]:
 def name_cuda_kernels(launch: Launch) -> tuple[str, ...]:
     """Launch once on the GPU; return the names of the 16 kernels with most time, longest first.
 
+    Kernels of attention that aren't among them follow.
+
     Torch's profiler stays attached to the driver afterwards: call this after all timing of the case.
     """
     # Without this, the profiler's own notes go to the user's terminal.
@@ -71,7 +89,19 @@ def name_cuda_kernels(launch: Launch) -> tuple[str, ...]:
     for event in profiler.events() or ():
         if event.device_type.name == "CUDA":
             spent_us[event.name] = spent_us.get(event.name, 0.0) + event.device_time_total
-    return tuple(sorted(spent_us, key=lambda name: -spent_us[name])[:_MOST_NAMES])
+    names = sorted(spent_us, key=lambda name: -spent_us[name])
+    return (*names[:_MOST_NAMES], *(name for name in names[_MOST_NAMES:] if name_attention([name])))
+
+
+def name_attention(kernels: Sequence[str]) -> str | None:
+    """Return the backend of attention among these kernels or operators: cudnn, flash, efficient or math.
+
+    Where several ran (a pass forward and another backward), all of them, joined by a comma; None for none.
+    """
+    found = [backend for backend, pattern in _ATTENTION if any(pattern.search(kernel) for kernel in kernels)]
+    if not found and any(_SOFTMAX.search(kernel) for kernel in kernels):
+        found = ["math"]
+    return ", ".join(found) or None
 
 
 def _stdout_of(action: Callable[[], object]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nameplate.base.messages import Message, message, text
+from nameplate.device.kernels import name_attention
 from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.case_run import CaseRun, FailureReason, describe_error
 from nameplate.engine.ceiling import Ceiling
@@ -125,6 +126,7 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         "verification": _verification(check),
         "digest": run.digest,
         "kernels": run.kernels,
+        "attention": name_attention(run.kernels),
         "settled_s": window.settling.settled_s if window.settling else None,
         "batches": _batches(window),
         "course": measured.course,

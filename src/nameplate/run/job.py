@@ -17,6 +17,7 @@ from nameplate import suite as suites
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
 from nameplate.device.identity import CpuIdentity
+from nameplate.device.libraries import LIBRARIES, read_library_versions
 from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.group import Allowance
 from nameplate.record import Record
@@ -114,20 +115,25 @@ def _check_same_device(run: Run, device: DeviceDescription) -> None:
             got=f"{device.name} ({device.identity.name})",
             expected=f"{expected} with the same model, features, cores and thread settings",
         )
-    torch_then, torch_now = run.manifest.software.get("torch"), read_software_versions()["torch"]
-    if torch_then != torch_now:
-        raise InputError("the run was begun with another torch", got=torch_now, expected=str(torch_then))
+    then_by_name, now_by_name = run.manifest.software, read_software_versions()
+    for name in ("torch", *LIBRARIES.get(device.kind, ())):
+        then_version, now_version = then_by_name.get(name), now_by_name[name]
+        # A run of an older nameplate has no library's version.
+        if then_version != now_version and (name in then_by_name or name == "torch"):
+            raise InputError(
+                f"the run was begun with another {name}", got=now_version, expected=str(then_version)
+            )
 
 
 def read_software_versions() -> dict[str, str | None]:
-    """Return the versions of the software that a figure depends on; None for a package that isn't there."""
+    """Return the versions of the software that a figure depends on; None for one that isn't here."""
     found: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    return found
+    return found | read_library_versions()
 
 
 def records_name_of(device: str) -> str:

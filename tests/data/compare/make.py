@@ -70,6 +70,7 @@ class Kind:
     missing: tuple[str, ...] = ()
     nominal: float = _NOMINAL
     device: str = "cpu"
+    libraries: Mapping[str, str] = field(default_factory=dict)  # of the manifest's software
 
 
 FAILED = {
@@ -130,7 +131,7 @@ def _manifest(name: str, kind: Kind, number: int) -> Manifest:
         created=f"2026-11-22T12:00:{number:02}+00:00",
         hostname="node17",
         devices=(entry,),
-        software={"nameplate": "0.1.0", "torch": kind.torch},
+        software={"nameplate": "0.1.0", "torch": kind.torch, **kind.libraries},
         seed=2024,
         cases=(*kind.cases, *kind.missing),
     )

@@ -10,13 +10,16 @@ from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.chain.published import find_best_gemm
-from nameplate.device.identity import CpuIdentity
+from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.sections.throughput import measured_records, milliseconds_text, with_tflops
 from nameplate.report.view import Column, Fact, Field, Table, table_of, text_table
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
+
+# The libraries of a GPU's figures, and their keys in the manifest's software. A CPU's are with its device.
+_GPU_LIBRARIES = (("cuBLAS", "cublas"), ("cuBLASLt", "cublaslt"), ("cuDNN", "cudnn"))
 
 
 def device_name(entry: DeviceEntry) -> str:
@@ -31,8 +34,11 @@ def list_facts(run: Run, labels: Labels) -> list[Fact]:
     for entry in manifest.devices:
         found += _device(entry)
     software = manifest.software
-    versions = f"nameplate {software.get('nameplate')}, torch {software.get('torch')}"
-    found.append((_("software"), versions))
+    versions = [f"nameplate {software.get('nameplate')}", f"torch {software.get('torch')}"]
+    if any(isinstance(entry.identity, CudaIdentity) for entry in manifest.devices):
+        known = ((name, software.get(key)) for name, key in _GPU_LIBRARIES)
+        versions += [f"{name} {version}" for name, version in known if version]
+    found.append((_("software"), ", ".join(versions)))
     if nominal := _nominal(run):
         found.append((_("nominal"), nominal))
     if omitted := labels.describe_omitted():
