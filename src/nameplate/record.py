@@ -35,6 +35,8 @@ SCHEMA = 4
 #      overflow the last-level cache, and has no FLOPs.
 #   4  2026-11: what a GPU's host and clock do is measured beside each case; a CPU's arithmetic peak is
 #      measured.
+#      The host's share is that of a few launches on an empty queue; a graph's replay is compared with
+#      launches beside it. Pilots grow until they fill the device.
 METHOD = 4
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
@@ -234,6 +236,10 @@ class Record(FrozenModel):
         Column(
             "the same launches replayed as a CUDA graph, without host overhead", _TFLOPS, 3, measured=True
         ),
+    ] = None
+    enqueue_share: Annotated[
+        float | None,
+        Column("the host's time to enqueue a launch ÷ the launch's time", "ratio", measured=True),
     ] = None
     settled_s: Annotated[
         float | None, Column("seconds from the start until throughput settled", "s", 1, measured=True)

@@ -6,8 +6,9 @@ import gc
 import time
 import weakref
 from collections import deque
-from contextlib import contextmanager
-from itertools import pairwise
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import count, pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,11 +21,15 @@ from nameplate.device import cuda, survey
 from nameplate.device.cuda import CudaDevice
 from nameplate.device.identity import CudaIdentity
 from nameplate.engine.conditions import conditions_between
-from nameplate.engine.verdict import thresholds
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
+from nameplate.engine.pilot import Pilots
+from nameplate.suite import Case
 from nameplate.telemetry.gpu import GpuReading
 from nameplate.telemetry.nvml import NvmlClient
 from nameplate_kernels.matmul import Matmul
 from nameplate_kernels.transformer_block import TransformerBlock
+from nameplate_kernels.workload import CheckResult
 
 QUEUE = 1024  # launches a stream takes before the host has to wait
 
@@ -100,11 +105,12 @@ class Gpu:
                 raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
             self.current = before
 
-    def launcher(self, duration_s, log=None, name=""):
+    def launcher(self, duration_s, log=None, name="", kernels=1):
         def launch():
             if log is not None:
                 log.append(name)
-            self.enqueue(duration_s)
+            for _ in range(kernels):
+                self.enqueue(duration_s / kernels)
 
         return launch
 
@@ -182,34 +188,163 @@ def test_events_are_made_once(gpu):
     assert gpu.events_made == 6
 
 
-def share(gpu, launch_s, samples, per_sample):
-    """How much of its batches' time the host took to hand them over."""
+@pytest.mark.parametrize("kernels", [1, 33, 118, 400, 900])
+@pytest.mark.parametrize("faster", [0.4, 1.0, 3.0, 11.0])
+def test_enqueuing_takes_what_the_host_takes_however_many_kernels_fill_the_queue(gpu, kernels, faster):
+    """The host takes 5 µs a kernel, and is so many times faster than the GPU, or slower."""
+    launch = gpu.launcher(kernels * 5e-6 * faster, kernels=kernels)
+    spent_s = CudaDevice(IDENTITY, gpu).time_enqueue([launch])
+    assert spent_s == pytest.approx(kernels * 5e-6, rel=0.02)
+
+
+def test_the_time_of_earlier_work_is_not_that_of_enqueuing(gpu):
+    gpu.enqueue(3.0)
+    assert CudaDevice(IDENTITY, gpu).time_enqueue([gpu.launcher(1e-3)]) == pytest.approx(5e-6)
+
+
+def test_enqueuing_a_long_launch_is_tried_once(gpu):
+    log = []
+    spent_s = CudaDevice(IDENTITY, gpu).time_enqueue([gpu.launcher(2.0, log, "a", kernels=118)])
+    assert spent_s == pytest.approx(118 * 5e-6)
+    assert log == ["a"]
+
+
+def test_a_disturbed_launch_is_not_what_enqueuing_takes(gpu):
+    launches = count()
+
+    def launch():
+        gpu.now_s += 1e-3 if next(launches) % 4 == 3 else 0.0  # someone else has the core
+        gpu.enqueue(50e-6)
+
+    assert CudaDevice(IDENTITY, gpu).time_enqueue([launch]) == pytest.approx(5e-6, rel=0.02)
+
+
+# ---- the host as what is timed, by the whole engine ----
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A workload of so many kernels; all of a launch's take `launch_s` on the GPU."""
+
+    gpu: Gpu
+    launch_s: float
+    kernels: int = 118
+    sets: int = 1
+    name: str = "layer"
+    dtype: str = "bf16"
+    shape: str = "10x10"
+    dimensions: dict = field(default_factory=dict)
+    flops: int = 10**9
+    bytes: int = 10**6
+    resident_bytes: int = 10**6
+    convention: str = "counted by hand"
+    represents: str | None = None
+
+    @property
+    def launches(self):
+        return [self.gpu.launcher(self.launch_s, kernels=self.kernels)] * self.sets
+
+    def unsupported(self, device):
+        return None
+
+    def pilots(self):
+        return ()
+
+    def prepare(self, device, *, fill, seed, copies=1):
+        return self
+
+    def numerics(self):
+        return nullcontext()
+
+    def compute_reference(self):
+        pass
+
+    def check(self):
+        return CheckResult("fp64", 0.25, "rounding")
+
+    def digest(self):
+        return None
+
+
+def measured(gpu, work, share_s=30.0, limit_s=90.0):
     device = CudaDevice(IDENTITY, gpu)
-    timings = [
-        device.time_batch([gpu.launcher(launch_s)], samples=samples, per_sample=per_sample) for _ in range(3)
-    ]
-    return sum(timing.enqueue_s for timing in timings) / sum(timing.elapsed_s for timing in timings)
+    device.name_kernels = lambda launch: ()
+    (record,) = measure_group([Case(work)], device, Pilots(device, 1), Allowance(share_s, limit_s))
+    assert record.status == "ok", record.reason
+    return record
 
 
-def test_a_host_that_is_slower_than_its_gpu_shows(gpu):
-    # 5 µs to launch what runs 2 µs: the events time the host.
-    assert share(gpu, 2e-6, samples=10, per_sample=50) >= thresholds().launch_bound.enqueue_share
+HOST_S = 118 * 5e-6
 
 
-def test_a_gpu_that_is_slower_than_its_host_is_not_launch_bound(gpu):
-    assert share(gpu, 500e-6, samples=100, per_sample=1) < 0.05
+@pytest.mark.parametrize("share_s", [4.0, 20.0, 40.0])
+def test_a_full_queue_is_not_a_slow_host(gpu, share_s):
+    """A host share of 0.09 at batches of 0.16 to 1.6 s; waiting for the queue once counted as enqueuing."""
+    record = measured(gpu, Layer(gpu, 11 * HOST_S), share_s)
+    assert record.enqueue_share == pytest.approx(1 / 11, rel=0.02)
+    assert "launch_bound" not in record.verdicts
+    assert record.graph_tflops is None
+    assert gpu.now_s < share_s + 0.5
 
 
-def test_a_full_queue_is_not_a_slow_host(gpu):
-    # 5 µs to launch what runs 25 µs: the GPU is five times slower; in a long batch the host waits for it.
-    assert share(gpu, 25e-6, samples=1000, per_sample=20) < thresholds().launch_bound.enqueue_share
+def test_a_slow_host_is_launch_bound(gpu):
+    record = measured(gpu, Layer(gpu, 0.4 * HOST_S))
+    assert record.enqueue_share == pytest.approx(1.0, rel=0.02)
+    assert "launch_bound" in record.verdicts
+    assert record.graph_tflops == pytest.approx(2.5 * record.tflops, rel=0.02)
 
 
-def test_handing_over_a_flush_is_not_a_slow_host(gpu, monkeypatch):
-    # Each 8 µs launch follows a flush of 200 µs: the host hands over the one while the other runs.
-    monkeypatch.setattr(CudaDevice, "_flush", lambda self: gpu.enqueue(200e-6))
-    device = CudaDevice(IDENTITY, gpu)
-    assert device.time_batch([gpu.launcher(8e-6)], samples=50, per_sample=1, flush=True).enqueue_s is None
+def test_a_host_that_is_nearly_as_slow_as_its_gpu_is_judged_by_a_graph(gpu):
+    record = measured(gpu, Layer(gpu, HOST_S / 0.95))
+    assert record.enqueue_share == pytest.approx(0.95, rel=0.02)
+    assert record.graph_tflops == pytest.approx(record.tflops, rel=0.02)
+    assert "launch_bound" not in record.verdicts
+
+
+@pytest.mark.parametrize("share_s", [2.0, 20.0])
+@pytest.mark.parametrize("kernels", [2_000, 20_000, 400_000])
+def test_a_graph_takes_a_small_part_of_the_time_or_is_left_out_with_the_reason(gpu, share_s, kernels):
+    """Launches of 10 ms to 2 s that the host takes as long to enqueue."""
+    launch_s = kernels * 5e-6
+    record = measured(gpu, Layer(gpu, launch_s, kernels), share_s)
+    fits = 12 * launch_s <= max(0.05 * share_s, 0.2)
+    assert (record.graph_tflops is not None) == fits
+    said = [str(each) for each in record.warnings if each.code == "graph_too_long"]
+    assert len(said) == (not fits)
+    assert all("a CUDA graph to compare with would take" in each for each in said)
+    drawn_s = record.batches[-1].start_s + record.batches[-1].elapsed_s
+    assert gpu.now_s <= drawn_s + 0.1 * share_s + max(0.05 * share_s, 0.2) + 5 * launch_s
+
+
+def test_a_graph_goes_through_every_buffer_set(gpu, monkeypatch):
+    """Some of the sets would be found in the cache, and the replay be faster for that."""
+    seen = []
+    watch_captures(monkeypatch, seen.append)
+    measured(gpu, Layer(gpu, 2e-6, kernels=1, sets=70))
+    assert seen
+    assert all(count % 70 == 0 for count in seen)
+
+
+def test_a_graph_is_compared_with_launches_at_the_same_clock(gpu, monkeypatch):
+    """The window was hot, and the GPU is a third faster once the graph is captured: both are then."""
+    enqueue, slowness = gpu.enqueue, [1.0]
+    gpu.enqueue = lambda duration_s: enqueue(duration_s * (slowness[0] if gpu.capturing is None else 1.0))
+    watch_captures(monkeypatch, lambda count: slowness.__setitem__(0, 0.75))
+    record = measured(gpu, Layer(gpu, 2 * HOST_S))
+    assert slowness == [0.75]
+    assert record.graph_tflops == pytest.approx(record.tflops, rel=0.02)
+    assert "launch_bound" not in record.verdicts
+
+
+def watch_captures(monkeypatch, tell):
+    """Tell the number of launches of each capture, before it."""
+    capture = CudaDevice.capture
+
+    def watched(self, launches, count):
+        tell(count)
+        return capture(self, launches, count)
+
+    monkeypatch.setattr(CudaDevice, "capture", watched)
 
 
 def test_a_replay_cycles_through_every_buffer_set(gpu):
@@ -705,8 +840,6 @@ def test_on_a_gpu_a_product_is_timed(flush):
         timing = device.time_batch([lambda: torch.mm(a, b, out=c)], samples=20, per_sample=1, flush=flush)
     assert timing.sample_s.shape == (20,)
     assert (timing.sample_s > 0).all()
-    # A flush runs while the host enqueues, so with one that time isn't known.
-    assert timing.enqueue_s is None if flush else timing.enqueue_s > 0
     assert 1 < 2 * edge**3 / np.median(timing.sample_s) / 1e12 < 10_000  # TFLOPS: a bound on sanity alone
     assert device.identity.uuid.startswith(("GPU-", "MIG-"))  # a slice has a name of its own
     assert device.identity.driver

@@ -593,9 +593,8 @@ def test_a_faster_graph_makes_it_launch_bound_whatever_the_enqueue_share():
     class Hidden(SimulatedDevice):
         """The host looks half as busy as it is: a part of its work lies behind the call that hands over."""
 
-        def time_batch(self, launches, **options):
-            timing = super().time_batch(launches, **options)
-            return replace(timing, enqueue_s=0.5 * timing.enqueue_s)
+        def time_enqueue(self, launches):
+            return 0.5 * self.host_launch_s
 
     record = on(host(20e-6, 50e-6, Hidden))
     assert record.verdict == "launch_bound"
@@ -614,6 +613,7 @@ def test_without_a_graph_the_enqueue_share_decides():
 
     record = on(host(20e-6, 50e-6, Uncapturable))
     assert (record.verdict, record.graph_tflops) == ("launch_bound", None)
+    assert any("can't be captured as a CUDA graph" in str(each) for each in record.warnings)
 
 
 def test_a_failing_capture_costs_no_figure():

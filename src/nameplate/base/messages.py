@@ -80,6 +80,14 @@ TEMPLATES: Mapping[str, str] = {
     "exit_status": N_("exit status {status}"),
     "worker_silent": N_("killed after {silent_s:duration} without a message"),
     "undeclarable": N_("its declared work can't be recorded: {why}"),
+    # engine/host_share.py: warnings
+    "graph_too_long": N_(
+        "the host took long to launch, and a CUDA graph to compare with would take "
+        "{needed_s:duration}, more than the {allowed_s:duration} allowed for it; try a larger --budget"
+    ),
+    "graph_refused": N_(
+        "the host took long to launch, and the launches can't be captured as a CUDA graph to compare with"
+    ),
     # engine/record_of.py: warnings
     "bits_changed": N_(
         "the bits of the result changed in batch {batch} of {count} although the inputs did not: silent "

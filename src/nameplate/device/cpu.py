@@ -132,6 +132,9 @@ class CpuDevice(TorchDevice):
         larger = tuple(_make_probe(edge, dtype) for edge in _BEST_EDGES)
         return _make_probe(_PROBE_EDGE, dtype, larger)
 
+    def time_enqueue(self, launches: Sequence[Launch]) -> float | None:
+        """Return None: a CPU runs a launch when it is called."""
+
     def capture(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """Return None: a CPU runs a launch when it is called, so there is nothing to capture."""
 

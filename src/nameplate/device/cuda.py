@@ -35,8 +35,13 @@ if TYPE_CHECKING:
 
 # cudaEventElapsedTime (CUDA runtime API): "resolution of approximately 0.5 microseconds".
 _EVENT_RESOLUTION_S = 0.5e-6
-# A stream takes about 1,024 launches before the host has to wait (observed, not documented).
-_QUEUE_LAUNCHES = 256
+# Launches from an empty queue that show what enqueuing one costs the host, and for how long they may run. A
+# stream takes some 1,000 kernels before the host has to wait (observed, not documented), and a launch may be
+# more than a hundred of them.
+_ENQUEUED_GROUPS, _ENQUEUED_LAUNCHES = 5, 5
+_ENQUEUED_S = 0.1
+# A launch that takes the host so many times as long as the fastest one was disturbed, or met a full queue.
+_WAITED = 1.5
 # Launches of each buffer set before a capture, as in torch's notes on CUDA graphs: libraries initialise
 # and choose their kernels with calls that CUDA refuses during a capture.
 _WARM_UPS = 3
@@ -134,19 +139,48 @@ class CudaDevice(TorchDevice):
         ring = cycle(launches)
         events = self._event_pool(2 * samples if flush else samples + 1)
         self.synchronize()
-        enqueue_s = None
         with garbage_collection_off():
             begin = time.perf_counter()
-            if flush:  # the host launches while the flush runs, so its time can't be seen
+            if flush:
                 self._enqueue_cold(ring, events, per_sample)
             else:
-                enqueue_s = samples * _enqueue_back_to_back(ring, events, per_sample)
+                _enqueue_back_to_back(ring, events, per_sample)
         self.synchronize()
         end = time.perf_counter()
         pairs = zip(events[::2], events[1::2], strict=True) if flush else pairwise(events)
         spans_ms = [first.elapsed_time(second) for first, second in pairs]
         # No CPU time: the host's says nothing about the GPU.
-        return Timing(begin, np.asarray(spans_ms, dtype=float) / 1e3, per_sample, end, enqueue_s=enqueue_s)
+        return Timing(begin, np.asarray(spans_ms, dtype=float) / 1e3, per_sample, end)
+
+    def time_enqueue(self, launches: Sequence[Launch]) -> float | None:
+        """Return the host's seconds to enqueue one launch: the median of a few from an empty queue.
+
+        A launch alone comes first; up to five groups of five follow while they fit 0.1 s. A single launch of
+        more than 1,000 kernels fills the queue by itself: then this is an upper bound.
+        """
+        ring, begin = cycle(launches), time.perf_counter()
+        handed_s = self._enqueue_from_empty(ring, 1)
+        group_s = _ENQUEUED_LAUNCHES * (time.perf_counter() - begin)
+        for _ in range(_ENQUEUED_GROUPS):
+            if time.perf_counter() - begin + group_s > _ENQUEUED_S:
+                break
+            handed_s += self._enqueue_from_empty(ring, _ENQUEUED_LAUNCHES)
+        return float(np.median(handed_s))
+
+    def _enqueue_from_empty(self, ring: Iterator[Launch], count: int) -> list[float]:
+        """Return the host's seconds for each of `count` launches, up to one that it had to wait for."""
+        handed_s: list[float] = []
+        self.synchronize()
+        with garbage_collection_off():
+            for launch in islice(ring, count):
+                begin = time.perf_counter()
+                launch()
+                spent_s = time.perf_counter() - begin
+                if handed_s and spent_s > _WAITED * min(handed_s):
+                    break
+                handed_s.append(spent_s)
+        self.synchronize()
+        return handed_s
 
     def _event_pool(self, count: int) -> list[Any]:
         while len(self._events) < count:
@@ -276,20 +310,13 @@ def _end_failed_capture(index: int, pool: Any) -> None:
         torch._C._cuda_endAllocateToPool(index, pool)
 
 
-def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample: int) -> float:
-    """Launch between events; return the host's seconds per sample before the launch queue could fill.
-
-    A full queue makes the host wait for the GPU: every kernel would then look bound by its launch.
-    """
-    handed, handed_s, begin = 0, 0.0, time.perf_counter()
+def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample: int) -> None:
+    """Launch `per_sample` times between one event and the next."""
     events[0].record()
-    for number, event in enumerate(events[1:], start=1):
+    for event in events[1:]:
         for launch in islice(ring, per_sample):
             launch()
         event.record()
-        if number == 1 or number * per_sample <= _QUEUE_LAUNCHES:
-            handed, handed_s = number, time.perf_counter() - begin
-    return handed_s / handed
 
 
 def rate(identity: CudaIdentity) -> Rating:

@@ -34,8 +34,7 @@ class Timing:
     """One batch: seconds of each sample, in order, each of `per_sample` launches.
 
     `start_s` and `end_s` are on the device's own clock and enclose the flushes between samples. `cpu_s` is
-    the CPU time of this process meanwhile, all threads; None: not known. `enqueue_s` is how long the host
-    takes to enqueue such a batch on a GPU; None on a CPU, or where it can't be seen.
+    the CPU time of this process meanwhile, all threads; None: not known.
     """
 
     start_s: float
@@ -43,7 +42,6 @@ class Timing:
     per_sample: int
     end_s: float
     cpu_s: float | None = None
-    enqueue_s: float | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -171,6 +169,9 @@ class Device(DeviceDescription, Protocol):
 
     def probe(self, dtype: str) -> Probe | None:
         """Return a product that shows the present conditions; None where the device's clock shows them."""
+
+    def time_enqueue(self, launches: Sequence[Launch]) -> float | None:
+        """Return the host's seconds to enqueue one launch; None where a launch runs when it is called."""
 
     def capture(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """Return one launch that replays `count` of these without the host in between; None: not possible."""

@@ -197,7 +197,6 @@ class SimulatedDevice:
             per_sample,
             float(ends_s[-1]),
             float(self._own_cpu_s(begin_s, self._now_s)),
-            None if host_s is None else host_s * each.size,
         )
         self.trace.append(
             TrueBatch(
@@ -237,6 +236,10 @@ class SimulatedDevice:
     def probe(self, dtype: str) -> Probe | None:
         """Return None: the truth is known without a probe."""
         return None
+
+    def time_enqueue(self, launches: Sequence[Launch]) -> float | None:
+        """Return the host's seconds to enqueue a launch; None on a device without a host."""
+        return self.host_launch_s
 
     def capture(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """Return a graph of `count` launches, where enqueuing takes the host time."""

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from nameplate.base.errors import Unsupported
 from nameplate.base.messages import Message, message, text, to_message
 from nameplate.device.protocol import Device
+from nameplate.engine.host_share import HostShare, measure_host_share
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.window import TimedBatch
@@ -25,10 +26,6 @@ from nameplate.workload import CheckResult, Prepared, Workload
 MEMORY_SHARE = 0.8
 _SHORT_LAUNCH_S = 0.1  # one more launch may take this long even where the budget is spent
 _DIGEST_SHARE = 0.05  # the largest share of the time for digests: each reads the whole result
-# Where enqueuing took a smaller share of the batches' time, the host can't have been the bottleneck.
-WORTH_A_GRAPH = 0.3
-_GRAPH_LAUNCHES = 50
-_GRAPH_REPLAYS = 10
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class CaseRun:
     prepared: Prepared | None = None
     batches: list[TimedBatch] = field(default_factory=list)
     check: CheckResult | None = None
-    graph_s: float | None = None  # seconds per launch, replayed as a CUDA graph
+    host: HostShare = field(default_factory=HostShare)
     kernels: tuple[str, ...] = ()
     failure: FailureReason | None = None
     _sampler: Sampler | None = None
@@ -171,19 +168,16 @@ class CaseRun:
         self.batches[-1] = replace(self.batches[-1], digest=self._take_digest())
         self.check = self.prepared.check()
 
-    def time_graph(self, enqueue_share: float | None) -> None:
-        """Time the same launches replayed as one CUDA graph, without the host between them.
+    def measure_host_share(self, launch_s: float, allowed_s: float) -> None:
+        """Measure the host's part in a launch, which took `launch_s` in the window; a graph of launches only
+        within `allowed_s`.
 
-        Only where enqueuing took long and the device can capture a graph. An error costs no figure.
+        Not with flushes: the host enqueues a launch while the flush before it runs. An error costs no figure.
         """
-        if enqueue_share is None or enqueue_share < WORTH_A_GRAPH or self.sampler.flush:
+        if self.sampler.flush:
             return
         with suppress(Exception):
-            launch = self.device.capture(self.sampler.launches, _GRAPH_LAUNCHES)
-            if launch is not None:
-                self.device.time_batch([launch], samples=1, per_sample=1)
-                timing = self.device.time_batch([launch], samples=_GRAPH_REPLAYS, per_sample=1)
-                self.graph_s = timing.elapsed_s / timing.launches / _GRAPH_LAUNCHES
+            self.host = measure_host_share(self.device, self.sampler.launches, launch_s, allowed_s)
 
     def name_kernels(self, left_s: float) -> None:
         """Find which kernels a launch runs, in one more launch if that is short or fits in `left_s` seconds.

@@ -22,6 +22,9 @@ from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.settling import UNDETERMINED, Settling
 from nameplate.suite import Case
 
+# The share of a case's time for measuring the host's part in it, and the least for it in seconds.
+_HOST_SHARE, _LEAST_HOST_S = 0.05, 0.2
+
 
 @dataclass(frozen=True)
 class Allowance:
@@ -64,6 +67,8 @@ class Group(ABC):
         rows = self.device.timeline(before.at_s)
         for run in self.active:
             self.verify(run)
+        for run in self.active:
+            run.attempt(partial(self._measure_host_share, run))
         for run in self.active:  # last, because the profiler slows down later launches
             run.attempt(partial(run.name_kernels, self.allowance.limit_s - self.spent_s))
         return [self._record(run, conditions, rows) for run in self.finished_runs()]
@@ -87,6 +92,15 @@ class Group(ABC):
     def verify(self, run: CaseRun) -> None:
         """Compare a case's result with its reference."""
         run.attempt(run.verify)
+
+    def _measure_host_share(self, run: CaseRun) -> None:
+        """Measure the host's part in a launch, in a small part of the case's time, never past the limit."""
+        share_s = self.allowance.share_s * run.case.weight / sum(case.weight for case in self.cases)
+        allowed_s = max(_HOST_SHARE * share_s, _LEAST_HOST_S)
+        window = self.window(run)
+        launch_s, left_s = window.elapsed_s / window.launches, self.allowance.limit_s - self.spent_s
+        if launch_s <= left_s:
+            run.measure_host_share(launch_s, min(allowed_s, left_s))
 
     def finished_runs(self) -> list[CaseRun]:
         """Return one case run per case, in order."""

@@ -123,6 +123,7 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         "status": "ok",
         "time_s": time_s.value,
         "launches": window.launches,
+        "enqueue_share": None if run.host.enqueue_s is None else run.host.enqueue_s / time_s.value,
         "verification": _verification(check),
         "digest": run.digest,
         "kernels": run.kernels,
@@ -162,8 +163,8 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         peak_efficiency=peak_efficiency,
         conditions=conditions,
         is_burst=run.case.phase == "burst",
-        enqueue_share=window.enqueue_share,
-        graph_share=None if run.graph_s is None else run.graph_s / time_s.value,
+        enqueue_share=columns["enqueue_share"],
+        graph_share=run.host.graph_ratio,
     )
     return columns | _verdict_columns(judge(seen))
 
@@ -175,7 +176,8 @@ def _throughput_columns(measured: Measurement, achieved: Interval, flops: int) -
         **_rated_columns(achieved, run.device.rating, run.case.workload.dtype),
         "tflops_median": flops / 1e12 / window.median_s,
         "cpu_time_tflops": flops * window.launches / (cpu_s / run.device.cores) / 1e12 if cpu_s else None,
-        "graph_tflops": flops / run.graph_s / 1e12 if run.graph_s else None,
+        # The window's own figure × the ratio of neighbours: the replays themselves ran at another clock.
+        "graph_tflops": achieved.value / run.host.graph_ratio if run.host.graph_ratio else None,
     }
 
 

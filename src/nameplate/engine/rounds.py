@@ -193,11 +193,6 @@ class Rounds(Group):
         batches = keep_whole_periods(since, self.settling.period_s)
         return Window(batches, run.sampler.resolution_s, self.settling)
 
-    def verify(self, run: CaseRun) -> None:
-        """Compare a case's result with its reference; where the host may be the bottleneck, time a graph."""
-        super().verify(run)
-        run.attempt(lambda: run.time_graph(self.window(run).enqueue_share))
-
     def ceiling(self, case: Case, window: Window, conditions: Conditions) -> Ceiling | None:
         """Return the ceiling by the probe of the case's dtype, where there is one, else by the clock."""
         work = case.workload

@@ -259,7 +259,6 @@ def _merge(batches: Sequence[TimedBatch]) -> TimedBatch:
         sample_s=np.concatenate([timing.sample_s for timing in timings]),
         end_s=timings[-1].end_s,
         cpu_s=sum_known([timing.cpu_s for timing in timings]),
-        enqueue_s=sum_known([timing.enqueue_s for timing in timings]),
     )
     digest = next((each.digest for each in reversed(batches) if each.digest is not None), None)
     return TimedBatch(batches[0].round, merged, digest)

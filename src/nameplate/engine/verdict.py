@@ -87,8 +87,8 @@ class Observation:
     is_burst: bool = False  # whether the figure is meant to be free of the power limit
     changed_batch: int | None = None  # the first whose result has other bits
     is_settled: bool | None = True  # True for figures that aren't sustained ones; None: can't be told
-    enqueue_share: float | None = None  # the host's time to enqueue the batches ÷ their time
-    graph_share: float | None = None  # seconds per launch replayed as a graph ÷ as timed
+    enqueue_share: float | None = None  # the host's time to enqueue a launch ÷ the launch's time
+    graph_share: float | None = None  # seconds per launch replayed as a graph ÷ enqueued one by one
 
 
 def judge(seen: Observation, limits: Thresholds | None = None) -> tuple[Verdict, ...]:
@@ -122,8 +122,8 @@ def _above_peak(seen: Observation, limits: Thresholds) -> bool | None:
 
 def _launch_bound(seen: Observation, limits: Thresholds) -> bool | None:
     limit = limits.launch_bound
-    if seen.graph_share is not None and seen.graph_share < limit.graph_share:
-        return True
+    if seen.graph_share is not None:  # what the host costs, measured: it outweighs what enqueuing takes
+        return seen.graph_share < limit.graph_share
     return seen.enqueue_share is not None and seen.enqueue_share >= limit.enqueue_share
 
 

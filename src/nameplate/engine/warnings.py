@@ -34,6 +34,8 @@ def find_warnings(
         yield message("bits_changed", batch=run.changed_batch, count=len(run.batches))
     yield from _sampling_warnings(window, is_settled)
     yield from _cpu_warnings(run, conditions)
+    if run.host.no_graph is not None:
+        yield run.host.no_graph
     yield from gpu_warnings(conditions.gpu, is_burst=run.case.phase == "burst")
     yield from _energy_warnings(energy_j, energy_integrated_j)
 

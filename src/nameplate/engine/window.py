@@ -112,12 +112,6 @@ class Window:
         enough = len(self.batches) >= BATCHES and self.elapsed_s >= SHORTEST_WINDOW_S
         return enough and self.interval().relative_half_width <= STOP_HALF_WIDTH
 
-    @property
-    def enqueue_share(self) -> float | None:
-        """The host's time to enqueue the batches ÷ their timed seconds; None where it doesn't show."""
-        known = [each.timing.enqueue_s for each in self.batches if each.timing.enqueue_s is not None]
-        return sum(known) / self.elapsed_s if known else None
-
     def launch_s_by_round(self) -> dict[int, float]:
         """Return the mean seconds per launch of each round."""
         elapsed: dict[int, float] = {}
