@@ -18,9 +18,10 @@ import pytest
 from filelock import FileLock
 
 from nameplate.base.errors import NameplateError
-from nameplate.base.messages import TEMPLATES, message, to_message
+from nameplate.base.messages import TEMPLATES, message, text, to_message
 from nameplate.device.identity import CudaIdentity, SimulatedIdentity
 from nameplate.record import Batch, Derate, Moment, Record, Verification
+from nameplate.silicon.peak import Silicon
 from nameplate.store.folder import RecordWriter, Run, create, mark_done
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest
 
@@ -83,6 +84,15 @@ def with_messages(fields):
     if "warnings" in found:
         found["warnings"] = tuple(map(to_message, found["warnings"]))
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_silicon():
+    """Tests depend on no machine's arithmetic peak, and lose no time with it; processes of theirs measure."""
+    with pytest.MonkeyPatch.context() as patch:
+        absent = Silicon(absent=text("not measured in tests"))
+        patch.setattr("nameplate.device.cpu.measure_silicon", lambda *_: absent)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -273,8 +283,12 @@ def simulate(monkeypatch):
             return results
 
         monkeypatch.setattr(nameplate.run.measure, "find_device_names", lambda flag: list(by_name))
-        monkeypatch.setattr(nameplate.run.measure, "describe", by_name.__getitem__)
-        monkeypatch.setattr(nameplate.run.worker, "open_device", by_name.__getitem__)
+
+        def find(name, begun=None):
+            return by_name[name]
+
+        monkeypatch.setattr(nameplate.run.measure, "describe", find)
+        monkeypatch.setattr(nameplate.run.worker, "open_device", find)
         monkeypatch.setattr(nameplate.run.measure, "run_workers", in_process)
         return done
 

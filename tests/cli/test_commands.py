@@ -181,7 +181,7 @@ def test_a_case_that_ends_its_process_is_3_and_the_others_are_kept(bench, measur
 def test_a_process_that_dies_before_it_begins_is_3_with_what_is_missing_and_why(bench, measured, monkeypatch):
     arguments = measured(Work("a"), Work("b"))
 
-    def dying(name):
+    def dying(name, begun):
         raise SystemExit(-9)
 
     monkeypatch.setattr(nameplate.run.worker, "open_device", dying)

@@ -45,7 +45,8 @@ def machine(monkeypatch, cpu):
             ),
         )
 
-    monkeypatch.setattr(survey, "CpuDevice", lambda: cpu)
+    monkeypatch.setattr(survey, "measure_identity", lambda: cpu.identity)
+    monkeypatch.setattr(survey, "CpuDevice", lambda identity: cpu)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     build()
     return build

@@ -726,7 +726,7 @@ def machine(monkeypatch):
         )
         monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (60 << 30, 80 << 30))
-        monkeypatch.setattr(survey, "CpuDevice", lambda: SimpleNamespace(name="cpu"))
+        monkeypatch.setattr(survey, "CpuDevice", lambda identity: SimpleNamespace(name="cpu"))
 
     return build
 

@@ -64,6 +64,7 @@ def test_core_numbers_that_start_anew_in_each_cluster_are_cores_of_their_own(
     run_on(range(physical))
     cores = host.read_cores(tree(tmp_path, cores_of(*places, lists=lists)))
     assert (cores.physical, cores.usable, cores.threads_per_core) == (physical, float(physical), 1)
+    assert cores.first_cpus == tuple(range(physical))
 
 
 def test_the_newer_list_of_a_cores_cpus_counts_before_the_older(tmp_path, run_on):
@@ -72,6 +73,7 @@ def test_the_newer_list_of_a_cores_cpus_counts_before_the_older(tmp_path, run_on
     files |= {CPU.format(cpu) + "/topology/core_cpus_list": f"{cpu % 2},{cpu % 2 + 2}" for cpu in range(4)}
     cores = host.read_cores(tree(tmp_path, files))
     assert (cores.physical, cores.threads_per_core) == (2, 2)
+    assert cores.first_cpus == (0, 1)
 
 
 def test_dense_cores_are_a_kind_of_their_own_by_their_clock(tmp_path, run_on):

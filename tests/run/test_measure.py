@@ -143,10 +143,10 @@ def bench(monkeypatch, simulate, tmp_path):
         run.jobs = simulate(*devices)
         opened = nameplate.run.worker.open_device
 
-        def opening(name):
+        def opening(name, begun):
             if len(run.jobs) == dies_early_at_start:
                 raise SystemExit(-9)
-            return opened(name)
+            return opened(name, begun)
 
         monkeypatch.setattr(nameplate.run.worker, "open_device", opening)
         arguments.setdefault("suite", "fake" if arguments.get("resume") is None else None)

@@ -41,6 +41,8 @@ def test_an_older_run_says_word_by_word_what_its_files_hold(folder):
         assert record.schema_version == SCHEMA
     stored = json.loads((folder / "manifest.json").read_text())["devices"]
     for entry, shown in zip(stored, run.manifest.as_json()["devices"], strict=True):
+        # Newer versions read more of a device; what an older one read stays as it is.
+        shown["identity"] = {name: shown["identity"][name] for name in entry["identity"]}
         assert {name: shown[name] for name in entry} == entry
 
 

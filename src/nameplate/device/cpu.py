@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import platform
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from itertools import cycle, islice, pairwise
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,6 +22,8 @@ from nameplate.device import clock, host
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.kernels import name_cpu_kernels
 from nameplate.device.protocol import Counters, Probe, Timeline, Timing, TorchDevice
+from nameplate.silicon.measure import measure_silicon
+from nameplate.silicon.peak import Silicon
 from nameplate.specs import cpu as specs
 from nameplate.specs.rating import Figure, Rating, rate_evidence
 from nameplate.specs.recognition import Evidence
@@ -54,7 +57,7 @@ class CpuDevice(TorchDevice):
     def __init__(self, identity: CpuIdentity | None = None) -> None:
         """Read the machine, or take an identity already read. Keeps torch's threads and settings."""
         self.identity = identity or read_identity()
-        self.rating = rate(self.identity)
+        self.rating = replace(rate(self.identity), silicon=self.identity.silicon)
         self.timer_resolution_s = _measure_timer_resolution()
         self.cores = self.identity.usable_cores
         self.cache_bytes = max(self.identity.caches_bytes.values(), default=None)
@@ -200,8 +203,20 @@ def _make_probe(edge: int, dtype: str, larger: tuple[Probe, ...] = ()) -> Probe:
     return Probe(name, 2 * edge**3, product.launch, product.renew, larger)
 
 
-def read_identity() -> CpuIdentity:
-    """Read this host's processors, how much of them may be used, and how torch's libraries are set up."""
+def measure_identity() -> CpuIdentity:
+    """Read this host as `read_identity` does, and measure its arithmetic peak: a second or two, all cores."""
+    processor, cores = host.read_processor(), host.read_cores()
+    # A quota may leave less than the cores that it can be spent on.
+    cpus = cores.first_cpus[: math.ceil(cores.usable)]
+    # First, while no thread of torch's spins.
+    return read_identity(measure_silicon(processor.flags, cpus, cores.usable))
+
+
+def read_identity(silicon: Silicon | None = None) -> CpuIdentity:
+    """Read this host's processors, how much of them may be used, and how torch's libraries are set up.
+
+    `silicon` is the arithmetic peak, where it has been measured before.
+    """
     processor, cores = host.read_processor(), host.read_cores()
     hidden = specs.find_boost(processor.name) is None
     return CpuIdentity(
@@ -219,6 +234,7 @@ def read_identity() -> CpuIdentity:
         maximum_mhz=host.read_maximum_mhz(),
         measured_mhz=clock.measure_mhz() if hidden else None,
         parallel_speed=clock.measure_parallel_speed(int(cores.usable)),
+        silicon=silicon,
         caches_bytes=host.read_caches(),
         memory_bytes=psutil.virtual_memory().total,
         memory_limit_bytes=host.read_cgroup_memory(),

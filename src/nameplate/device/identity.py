@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from nameplate.base.model import FrozenModel
+from nameplate.silicon.peak import Silicon
 from nameplate.specs.cpu import CoreKind
 from nameplate.telemetry.nvml_library import plain_uuid
 
@@ -47,6 +48,7 @@ class CpuIdentity(_DeviceIdentity):
     maximum_mhz: float | None = None  # cpufreq's; absent in most guests
     measured_mhz: float | None = None  # by chains of dependent adds
     parallel_speed: float | None = None  # multiplications per cycle and core while all work; 1: unshared
+    silicon: Silicon | None = None  # the arithmetic peak; None: not measured, or by an older version
     caches_bytes: Mapping[str, int] = {}  # all caches of a level that its CPUs use, together
     memory_bytes: int
     memory_limit_bytes: int | None = None  # cgroup limit

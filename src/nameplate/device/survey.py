@@ -16,7 +16,7 @@ from nameplate.base.formatting import percent, stated
 from nameplate.base.language import N_, _
 from nameplate.base.messages import Reason
 from nameplate.device import cuda
-from nameplate.device.cpu import CpuDevice
+from nameplate.device.cpu import CpuDevice, measure_identity, read_identity
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
 from nameplate.device.protocol import Device, DeviceDescription
 from nameplate.specs.rating import Rating
@@ -80,7 +80,7 @@ def survey() -> Survey:
         # One card at a time: if one hangs NVML, what was read of the others before is kept.
         usable = [_survey_torch_gpu(index, nvml) for index in range(_count_torch_gpus())]
         hidden = _find_other_gpus([seen.identity for seen in usable], nvml)
-        devices = (*usable, *hidden, survey_cpu(CpuDevice()))
+        devices = (*usable, *hidden, survey_cpu(CpuDevice(measure_identity())))
         return Survey(
             devices, cuda.describe_torch_build(), nvml.driver, nvml.cuda_driver, nvml.count, nvml.absent
         )
@@ -91,11 +91,11 @@ def survey_one(name: str) -> Survey:
 
     Raises InputError as `open_device` does.
     """
-    opened = open_device(name)
-    if isinstance(opened, CpuDevice):
-        return Survey((survey_cpu(opened),), cuda.describe_torch_build())
+    first = find_device_names(name)[0]
+    if first == "cpu":
+        return Survey((survey_cpu(CpuDevice(measure_identity())),), cuda.describe_torch_build())
     whole = survey()
-    return replace(whole, devices=tuple(seen for seen in whole.devices if seen.name == opened.name))
+    return replace(whole, devices=tuple(seen for seen in whole.devices if seen.name == first))
 
 
 def _count_torch_gpus() -> int:
@@ -265,23 +265,32 @@ def find_device_names(name: str = "auto") -> list[str]:
     return [f"cuda:{index}" for index in range(count)][: None if name == "all" else 1]
 
 
-def describe(name: str) -> DeviceDescription:
-    """Return what is known of `cpu` or `cuda:N` without opening it."""
+def describe(name: str, begun: Identity | None = None) -> DeviceDescription:
+    """Return what is known of `cpu` or `cuda:N` without opening it.
+
+    A CPU's arithmetic peak is measured, or taken from `begun`, the identity that a run was begun with.
+    """
     if name == "cpu":
-        return CpuDevice()  # opening it allocates nothing
+        return _open_cpu(begun)  # opening it allocates nothing
     identity = cuda.read_identity(int(name.removeprefix("cuda:")))
     return SurveyedDevice(name, identity, cuda.rate(identity))
 
 
-def open_device(name: str = "auto") -> Device:
+def open_device(name: str = "auto", begun: Identity | None = None) -> Device:
     """Open the device that a flag names; the first where it names several.
 
+    A CPU's arithmetic peak is measured, or taken from `begun`, the identity that a run was begun with.
     Raises InputError as `find_device_names` does.
     """
     first = find_device_names(name)[0]
     if first == "cpu":
-        return CpuDevice()
+        return _open_cpu(begun)
     return cuda.CudaDevice(cuda.read_identity(int(first.removeprefix("cuda:"))))
+
+
+def _open_cpu(begun: Identity | None) -> CpuDevice:
+    """Open the CPU; one run has one arithmetic peak, that of its manifest."""
+    return CpuDevice(read_identity(begun.silicon) if isinstance(begun, CpuIdentity) else measure_identity())
 
 
 def _refuse_unusable_gpu() -> None:

@@ -52,6 +52,7 @@ class Cores:
     sockets: int | None
     numa_nodes: int | None
     kinds: tuple[CoreKind, ...] = ()  # of those physical cores, the fastest first; empty: not known
+    first_cpus: tuple[int, ...] = ()  # one CPU of each of those physical cores
 
     @property
     def usable(self) -> float:
@@ -70,7 +71,9 @@ def read_cores(root: Path = _ROOT) -> Cores:
     cores = _group_by_core(root, cpus)
     if cores is None:  # no topology in sysfs (macOS, some containers)
         physical = min(psutil.cpu_count(logical=False) or logical, len(cpus))
-        return Cores(logical, affinity, quota, physical, None, None, numa_nodes, tuple(_read_apple_kinds()))
+        kinds = tuple(_read_apple_kinds())
+        return Cores(logical, affinity, quota, physical, None, None, numa_nodes, kinds, cpus[:physical])
+    first_cpus = tuple(min(core & set(cpus)) for core in cores)
     packages = {read_integer(root / f"{_CPUS}/cpu{cpu}/topology/physical_package_id") for cpu in cpus}
     return Cores(
         logical,
@@ -80,7 +83,8 @@ def read_cores(root: Path = _ROOT) -> Cores:
         threads_per_core=max(map(len, cores)),
         sockets=None if None in packages else len(packages),
         numa_nodes=numa_nodes,
-        kinds=_find_kinds(root, [min(core & set(cpus)) for core in cores]),
+        kinds=_find_kinds(root, first_cpus),
+        first_cpus=first_cpus,
     )
 
 

@@ -154,7 +154,8 @@ def _resume(folder: Path, suite: str | None, flags: Options, observer: Observer,
     names = list(dict.fromkeys(each.device for each in run.missing))
     if flags.device not in ("auto", "all"):
         names = find_device_names(flags.device)
-    described = [describe(name) for name in names]
+    begun = {entry.name: entry.identity for entry in run.manifest.devices}
+    described = [describe(name, begun.get(name)) for name in names]
     devices = [_DeviceCases(device, cases_of_run(run, device)) for device in described]
     return _measure(folder, manifest, devices, observer, begun_s)
 

@@ -47,7 +47,7 @@ def do_job(job: WorkerJob, observer: CaseObserver, wait_for_start: Callable[[], 
     Raises InputError where that device, or torch, isn't the one the run was begun with.
     """
     run = read_run(job.folder)
-    device = open_device(job.device)
+    device = open_device(job.device, run.manifest.entry(job.device).identity)
     missing = {each.case for each in run.missing if each.device == job.device}
     pending = _pending_groups(cases_of_run(run, device), missing, job.one_by_one)
     wait_for_start()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nameplate.base.messages import Message, Reason, message, own_text
+from nameplate.silicon.peak import Peak, Silicon
 from nameplate.specs.part import Part, Quantity
 from nameplate.specs.physics import describe_flags
 from nameplate.specs.recognition import Evidence, identify
@@ -41,6 +42,7 @@ class Rating:
     missing: Message = _NO_RATING  # the reason for a dtype in neither table
     notes: tuple[Message, ...] = ()  # reservations about these figures
     rated_clock_mhz: float | None = None  # the clock that gives the datasheet's figure; None: not known
+    silicon: Silicon | None = None  # the arithmetic peak of a CPU, measured; None: not measured
 
     def nominal_for(self, dtype: str) -> Figure:
         """Return the figure that achieved throughput is divided by, or None with the reason."""
@@ -49,6 +51,10 @@ class Rating:
     def datasheet_for(self, dtype: str) -> Figure:
         """Return the vendor's own figure, or None with the reason."""
         return self.datasheet.get(dtype, Figure(None, self.missing))
+
+    def silicon_for(self, dtype: str) -> Peak | None:
+        """Return the physical limit, measured: the fastest instruction path; None where there is none."""
+        return None if self.silicon is None else self.silicon.peak(dtype)
 
     @property
     def rated_dtypes(self) -> frozenset[str]:

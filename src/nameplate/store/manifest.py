@@ -10,7 +10,7 @@ from pydantic import Field
 
 from nameplate.base.messages import Message, Reason, text
 from nameplate.base.model import FrozenModel
-from nameplate.device.identity import Identity
+from nameplate.device.identity import CpuIdentity, Identity
 from nameplate.record import METHOD, SCHEMA
 from nameplate.specs.rating import Figure, Rating
 
@@ -54,6 +54,7 @@ class DeviceEntry(FrozenModel):
             self.missing,
             self.notes,
             self.rated_clock_mhz,
+            self.identity.silicon if isinstance(self.identity, CpuIdentity) else None,
         )
 
     def as_json(self) -> dict[str, Any]:
