@@ -20,7 +20,7 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine's own Python, outside any venv, brings along."""
+    """What a Python that is here already brings along: the one that runs the set-up, or the machine's own."""
 
     packages: Mapping[str, str]
     """Installed distributions: normalised name to version."""
@@ -33,11 +33,13 @@ class Plan:
     """How .venv will be made."""
 
     over_site: bool
-    """Whether .venv also sees the packages of the machine's own Python."""
+    """Whether .venv also sees the packages of a Python that is here already."""
     attempts: tuple[Mapping[str, str], ...]
     """Sets of exact versions, to be tried in this order until pip finds a solution under one of them."""
     why: str
     """The decision in one sentence, for the user."""
+    python: str = ""
+    """The Python whose packages .venv also sees; empty where it sees none."""
 
 
 class Step(enum.Enum):

@@ -15,6 +15,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 READY = ".nameplate-ready"
 BEGUN = ".nameplate-begun"
 LOCK = ".nameplate-lock"
+PARENT = "nameplate_parent.pth"  # in the packages of a .venv that is made over another environment
 GPU_TIMEOUT_S = 120
 
 # The current folder is left out, so that no folder named torch beside the user is taken for the package.
@@ -34,6 +36,10 @@ import importlib.metadata, json, sys
 sys.path = [entry for entry in sys.path if entry]
 found = [(d.metadata["Name"], d.version) for d in importlib.metadata.distributions()]
 print(json.dumps([pair for pair in reversed(found) if all(pair)]))
+"""
+_LIST_FOLDERS = """
+import json, sysconfig
+print(json.dumps(list(dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib")))))
 """
 _TRY_GPU = """
 import sys
@@ -161,21 +167,45 @@ def _fill(target: Path, step: Step, index_url: str) -> None:
 def _plan(
     target: Path, step: Step, project: Mapping[str, Any], pins: Mapping[str, str], index_url: str
 ) -> Plan:
-    """Plan for this machine; an update doesn't change whether .venv sees the machine's packages."""
-    packages: dict[str, str] = {}
-    if not index_url and (step is not Step.UPDATE or _sees_site(target)):
-        packages = installed_packages(base_python())
-    if "torch" not in packages:
-        return venv_plan.plan({}, pins, Machine({}, None), index_url)
-    requirements = venv_plan.direct_requirements(project["project"])
-    worth_a_try = "torch" in venv_plan.satisfying(requirements, packages)
-    gpu = gpu_of(base_python()) if worth_a_try else None
-    return venv_plan.plan(requirements, pins, Machine(packages, gpu), index_url)
+    """Plan for this machine; an update doesn't change whose packages .venv sees."""
+    pythons: list[str] = []
+    if not index_url:
+        pythons = _python_beneath(target) if step is Step.UPDATE else pythons_with_packages(target)
+    refused = []
+    for python in pythons:
+        packages = installed_packages(python)
+        if "torch" not in packages:
+            continue
+        requirements = venv_plan.direct_requirements(project["project"])
+        worth_a_try = "torch" in venv_plan.satisfying(requirements, packages)
+        gpu = gpu_of(python) if worth_a_try else None
+        plan = venv_plan.plan(requirements, pins, Machine(packages, gpu), index_url)
+        if plan.over_site:
+            return replace(plan, python=python)
+        refused.append(plan)
+    return refused[0] if refused else venv_plan.plan({}, pins, Machine({}, None), index_url)
 
 
 def base_python() -> str:
     """Return the machine's own Python, also where this one runs in a venv."""
     return getattr(sys, "_base_executable", "") or sys.executable
+
+
+def pythons_with_packages(target: Path) -> list[str]:
+    """Return the Pythons whose torch may be kept: the running one, then the machine's own if it is another.
+
+    On many images python3 lives in a venv that holds the site's torch. An activated .venv isn't made over
+    itself.
+    """
+    in_venv = sys.prefix != sys.base_prefix and Path(sys.prefix).resolve() != target.resolve()
+    return [*([sys.executable] if in_venv else []), base_python()]
+
+
+def _python_beneath(target: Path) -> list[str]:
+    """Return the Python whose packages a finished .venv sees; none where it sees its own alone."""
+    for link in target.glob(f"lib/python*/site-packages/{PARENT}"):
+        return [link.read_text().splitlines()[0].removeprefix("# ")]
+    return [base_python()] if _sees_site(target) else []
 
 
 def installed_packages(python: str) -> dict[str, str]:
@@ -213,7 +243,10 @@ def _empty(target: Path) -> None:
 
 
 def _make(target: Path, plan: Plan) -> None:
-    options = ["--system-site-packages"] if plan.over_site else []
+    # A venv on a venv's Python sees only the machine's packages: those of the other environment are linked.
+    parent = plan.python if plan.over_site and plan.python != base_python() else None
+    sees_site = plan.over_site if parent is None else _sees_site(Path(parent).parent.parent)
+    options = ["--system-site-packages"] if sees_site else []
     command = [base_python(), "-m", "venv", *options, str(target)]
     status = subprocess.run(command, check=False, close_fds=False).returncode
     if status != 0:
@@ -221,6 +254,19 @@ def _make(target: Path, plan: Plan) -> None:
             f"{target}: python -m venv ended with status {status}, its own words are above; on Debian and "
             "Ubuntu try: apt install python3-venv"
         )
+    if parent is not None:
+        link_packages(target, parent)
+
+
+def link_packages(target: Path, python: str) -> None:
+    """Have an environment also see what another one's Python has installed, after its own packages."""
+    listed = subprocess.run([python, "-c", _LIST_FOLDERS], capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        raise SetupError(f"{python}: it could not say where its packages are: {listed.stderr.strip()[-200:]}")
+    # addsitedir, not the bare path: packages there may have such files of their own.
+    lines = [f"import site; site.addsitedir({folder!r})" for folder in json.loads(listed.stdout)]
+    (own,) = target.glob("lib/python*/site-packages")
+    (own / PARENT).write_text("\n".join([f"# {python}", *lines]) + "\n")
 
 
 def _install(target: Path, plan: Plan, build_requires: list[str], index_url: str) -> None:

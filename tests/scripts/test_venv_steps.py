@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,57 @@ def test_a_torch_that_works_is_kept_by_a_venv_over_it(tree, did, monkeypatch):
     monkeypatch.setattr(venv_steps, "gpu_of", lambda python: "Some GPU")
     venv_steps.set_up(str(tree / ".venv"))
     assert did == ["venv over site", "pip"]
+
+
+def test_the_running_python_is_looked_at_before_the_machines_own(tree, did, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", "/opt/image")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setattr(sys, "executable", "/opt/image/bin/python3")
+    monkeypatch.setattr(venv_steps, "base_python", lambda: "/usr/bin/python3")
+    torches = {"/opt/image/bin/python3": "2.12.1+cu130", "/usr/bin/python3": "2.11.0"}
+    monkeypatch.setattr(venv_steps, "installed_packages", lambda python: {"torch": torches[python]})
+    working = ["/opt/image/bin/python3", "/usr/bin/python3"]
+    monkeypatch.setattr(venv_steps, "gpu_of", lambda python: "Some GPU" if python in working else None)
+    project = venv_steps.tomllib.loads((tree / "pyproject.toml").read_text())
+
+    def plan():
+        return venv_steps._plan(tree / ".venv", Step.CREATE, project, {}, "")
+
+    assert (plan().python, plan().attempts[0]["torch"]) == ("/opt/image/bin/python3", "2.12.1+cu130")
+    working.remove("/opt/image/bin/python3")
+    assert (plan().python, plan().attempts[0]["torch"]) == ("/usr/bin/python3", "2.11.0")
+    working.clear()
+    assert (plan().over_site, plan().python) == (False, "")
+    assert "2.12.1+cu130 has no working GPU" in plan().why
+    # make called from the activated .venv itself: that isn't an environment to build on
+    monkeypatch.setattr(sys, "prefix", str(tree / ".venv"))
+    assert venv_steps.pythons_with_packages(tree / ".venv") == ["/usr/bin/python3"]
+
+
+@pytest.mark.process
+def test_a_venv_over_a_venv_sees_its_packages_after_its_own(tmp_path):
+    image, target = tmp_path / "image's own", tmp_path / ".venv"
+    for folder in (image, target):
+        venv.create(folder, symlinks=True)  # without pip
+    (packages,) = image.glob("lib/python*/site-packages")
+    (own,) = target.glob("lib/python*/site-packages")
+    for name, version in (("torch", "2.12.1+cu130"), ("pandas", "3.0")):
+        (packages / f"{name}.py").write_text(f"where = 'image'; __version__ = {version!r}")
+        info = packages / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (packages / "more.pth").write_text("import sys; sys.from_image = True\n")
+    (own / "pandas.py").write_text("where = 'target'")
+    python = str(image / "bin" / "python")
+
+    venv_steps.link_packages(target, python)
+
+    assert venv_steps.installed_packages(str(target / "bin" / "python"))["torch"] == "2.12.1+cu130"
+    program = "import sys, torch, pandas; print(torch.where, pandas.where, sys.from_image)"
+    command = [str(target / "bin" / "python"), "-c", program]
+    assert subprocess.check_output(command, text=True) == "image target True\n"
+    assert venv_steps._python_beneath(target) == [python]
+    assert venv_steps._python_beneath(image) == []
 
 
 def test_an_old_torch_is_not_even_tried(tree, did, monkeypatch):
