@@ -252,7 +252,8 @@ class Listener:
 def simulate(monkeypatch):
     """Let a run measure simulated devices in this process, instead of the machine's in ones of their own.
 
-    SystemExit is how such a process ends: SystemExit(-11) is signal 11. Returns the jobs that are done.
+    SystemExit is how such a process ends: SystemExit(-11) is signal 11; with an attribute `missed` it was
+    ended for that deadline. Returns the jobs that are done.
     """
     import nameplate.run.measure
     import nameplate.run.worker
@@ -260,20 +261,20 @@ def simulate(monkeypatch):
 
     def process(job, observer):
         listener = Listener(observer)
-        status, refusal = 0, None
+        status, refusal, missed = 0, None, None
         try:
             nameplate.run.worker.do_job(job, listener, lambda: None)
         except SystemExit as end:
-            status = end.code
+            status, missed = end.code, getattr(end, "missed", None)
         except NameplateError as error:
             status, refusal = error.exit_status, str(error)
-        return WorkerResult(status, listener.in_flight, listener.records, refusal)
+        return WorkerResult(status, listener.in_flight, listener.records, refusal, missed)
 
     def use(*devices):
         by_name = {device.name: device for device in devices}
         done = []
 
-        def in_process(jobs, observer, next_job):
+        def in_process(jobs, observer, next_job, deadlines):
             results, todo = {}, list(jobs)
             for job in todo:
                 done.append(job)

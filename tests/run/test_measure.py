@@ -17,11 +17,13 @@ import nameplate.run.measure
 import nameplate.run.worker
 import nameplate.suite
 from nameplate.base.errors import InputError, RunIncomplete
+from nameplate.base.messages import message
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.record import METHOD, Verification
 from nameplate.run.measure import measure
-from nameplate.store.folder import RecordWriter, read_run
+from nameplate.run.pool import Missed
+from nameplate.store.folder import RecordWriter, claim, read_run
 from nameplate.suite import Case, Suite
 
 FLOPS = 2_000_000_000
@@ -93,13 +95,13 @@ class Simulated(SimulatedDevice):
     def __init__(self, name="simulated", nominal_tflops=4.0):
         super().__init__(lambda *_: np.zeros(0), name=name, nominal_tflops=nominal_tflops)
         self.launched = []
-        self.deadly = None  # the shape whose launch ends the process
+        self.deadly, self.death = None, SEGFAULT  # the shape whose launch ends the process, and how
 
     def time_batch(self, launches, **how):
         (ready,) = launches
         self.launched.append(ready.work.shape)
         if ready.work.shape == self.deadly:
-            raise SEGFAULT
+            raise self.death
         noise = ready.work.noise
 
         def durations(_now_s, count, generator):
@@ -124,6 +126,9 @@ class Watcher:
 
     def case_finished(self, record):
         self.seen.append(("finish", record.case, len(read_run(self.folder).records)))
+
+    def device_stopped(self, device, why, goes_on):
+        self.seen.append(("stop", device, str(why), goes_on))
 
 
 def ids(*shapes):
@@ -374,7 +379,11 @@ def test_after_a_death_only_its_group_is_measured_case_by_case(bench):
 def test_an_observer_is_told_of_a_lost_case(bench):
     watcher = Watcher()
     bench([Work("a", breaks=SEGFAULT)], observer=watcher)
-    assert watcher.seen[1:] == [("start", *ids("a"), 0), ("finish", *ids("a"), 1)]
+    assert watcher.seen[1:] == [
+        ("start", *ids("a"), 0),
+        ("finish", *ids("a"), 1),
+        ("stop", "simulated", "signal SIGSEGV", False),
+    ]
 
 
 def test_a_lost_case_has_the_rating_of_the_run(bench):
@@ -389,13 +398,117 @@ def test_cases_that_all_end_their_process_come_to_an_end(bench):
     assert len(bench.jobs) == 1 + 4 + 1 + 2  # two groups: each together once, then each case by itself
 
 
+def hang(shape=None):
+    """How a simulated process ends that hung while this case was in hand, by its note."""
+    end = SystemExit(-15)
+    end.missed = Missed(60.0, None if shape is None else ids(shape)[0])
+    return end
+
+
+HUNG = "no sign of life for 1.0 min: its driver, a kernel or a library hangs"
+
+
+def test_a_case_that_hangs_costs_itself_and_a_process(bench):
+    works = [Work("a"), Work("b", breaks=hang("b")), Work("c"), Work("d", group="2")]
+    watcher = Watcher()
+    run = bench(works, observer=watcher)
+    assert [record.status for record in run.records] == ["ok", "failed", "ok", "ok"]
+    assert str(run.records[1].reason).startswith(f"its process ended while it was measured: {HUNG}")
+    assert run.records[0].group == run.records[2].group  # what is left of the group is measured in turn
+    assert len(bench.jobs) == 2
+    (stopped,) = [seen for seen in watcher.seen if seen[0] == "stop"]
+    assert stopped[1] == "simulated"
+    assert stopped[2].startswith(HUNG)
+    assert stopped[3] is True
+
+
+def test_a_hang_is_told_of_in_the_manifest_and_by_whoever_reads_the_run(bench):
+    run = read_run(bench([Work("a", breaks=hang("a")), Work("b")]).folder)
+    assert run.finished
+    assert run.manifest.incidents == run.problems
+    (told,) = map(str, run.problems)
+    assert told.startswith(f"simulated: its process hung: {HUNG}")
+    assert told in run.manifest.as_json()["incidents"]
+
+
+@pytest.mark.parametrize("in_hand", [None, "elsewhere"])
+def test_a_hang_of_no_known_case_costs_its_group(bench, in_hand):
+    run = bench([Work("a"), Work("b", breaks=hang(in_hand)), Work("c", group="2")])
+    assert [record.status for record in run.records] == ["failed", "failed", "ok"]
+    assert len(bench.jobs) == 2
+
+
+def test_a_group_that_hangs_again_is_not_started_a_third_time(bench):
+    works = [Work(shape, breaks=hang(shape)) for shape in "abc"]
+    run = bench([*works, Work("d", group="2")])
+    assert [record.status for record in run.records] == ["failed"] * 3 + ["ok"]
+    assert len(bench.jobs) == 3
+
+
+def test_a_device_that_keeps_hanging_is_given_up(bench):
+    run = bench([Work(shape, group=shape, breaks=hang(shape)) for shape in "abcdef"])
+    assert [record.case for record in run.records] == ids("a", "b", "c")
+    assert len(bench.jobs) == 3
+    assert str(run.problems[-1]).startswith(
+        f"simulated: its process ended early 3 times, the last one: {HUNG}"
+    )
+
+
+def test_a_device_that_hangs_costs_no_other(bench):
+    devices = [Simulated("one"), Simulated("two")]
+    devices[1].deadly, devices[1].death = "a", hang("a")
+    run = bench([Work("a"), Work("b", group="2")], device=devices)
+    assert [(record.device, record.status) for record in run.records] == [
+        ("one", "ok"),
+        ("one", "ok"),
+        ("two", "failed"),
+        ("two", "ok"),
+    ]
+
+
+def test_every_step_says_what_is_in_hand_and_how_long_it_may_take(bench, monkeypatch):
+    told = []
+    monkeypatch.setattr(nameplate.run.worker, "StepNotes", lambda note, grace_s: Notes(told))
+    bench([Work("a", piloted=True, launch_s=0.5), Work("b", launch_s=1e-3)])
+    assert told[0] == ("group", tuple(ids("a", "b")), pytest.approx(180.0, abs=1.0))
+    a, b = ids("a", "b")
+    assert {case for kind, case, _ in told if kind == "step"} == {a, b, None}
+    predicted = max(seconds for kind, case, seconds in told if (kind, case) == ("step", a))
+    assert predicted >= 2 * 0.5
+
+
+class Notes:
+    """In place of StepNotes: writes down what it is told."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def begin_group(self, cases, limit_s):
+        self.told.append(("group", tuple(cases), limit_s))
+
+    def __call__(self, case, expected_s):
+        self.told.append(("step", case, expected_s))
+
+
+def test_a_second_process_cannot_claim_a_run_that_had_an_incident(bench, tmp_path):
+    run = bench([Work("a")])
+    with claim(run.folder) as held:
+        held.add_incident(message("device_died", device="x", how="y"))
+        with pytest.raises(InputError, match="measured by another process"), claim(run.folder):
+            pass
+    with claim(run.folder):
+        assert list(map(str, read_run(run.folder).problems)) == ["x: its process ended early: y"]
+
+
 @pytest.mark.parametrize("start", [1, 2])
 def test_a_process_that_dies_before_it_begins_leaves_cases_missing_and_says_why(bench, start):
     works = [Work("a", group="1"), Work("b", breaks=SEGFAULT), Work("c")]
     run = bench(works, dies_early_at_start=start)
     assert [record.case for record in run.records] == (ids("a") if start == 2 else [])
     assert [each.case for each in run.missing] == ids("a", "b", "c")[len(run.records) :]
-    assert list(map(str, run.problems)) == ["simulated: its process ended early: signal SIGKILL"]
+    often = "" if start == 1 else " 2 times, the last one"
+    assert list(map(str, run.problems)) == [f"simulated: its process ended early{often}: signal SIGKILL"]
+    assert read_run(run.folder).problems == run.problems  # whoever reads the run later is told too
     assert not run.finished
     assert len(bench.jobs) == start
 

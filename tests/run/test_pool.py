@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from nameplate.base.errors import InputError
+from nameplate.base.shared_note import SharedNote
+from nameplate.run import deadlines, pool
+from nameplate.run.deadlines import GRACE_VARIABLE, READY_VARIABLE, Deadlines, Step, StepNotes
 from nameplate.run.job import WorkerJob
 from nameplate.run.measure import measure
-from nameplate.run.pool import Deadlines, WorkerResult, run_workers, worker_command
+from nameplate.run.pool import Missed, WorkerResult, run_workers, worker_command
 from nameplate.store import folder as store
 
 pytestmark = pytest.mark.process
 BODY = """
 import json, os, sys, time
-folder, device = sys.argv[1:3]
+folder, device, note = sys.argv[1:4]
 mark = lambda name: open(os.path.join(folder, name), "w").close()
 there = lambda name: os.path.exists(os.path.join(folder, name))
 
@@ -29,6 +33,11 @@ def group(*cases):
 def ready():
     print(json.dumps({"ready": True}), flush=True)
     assert sys.stdin.readline() == '{"go": true}\\n'
+
+def step(case, seconds):
+    from nameplate.base.shared_note import SharedNote
+    now = time.monotonic()
+    SharedNote(int(note)).write({"case": case, "since_s": now, "until_s": now + seconds})
 
 def record():
     print(open(os.path.join(folder, device)).read(), flush=True)
@@ -44,13 +53,14 @@ class Observer:
     """Keeps what it is told."""
 
     def __init__(self):
-        self.groups, self.records = [], []
+        self.groups, self.records, self.at_s = [], [], []
 
     def group_started(self, cases):
         self.groups.append(tuple(cases))
 
     def case_finished(self, record):
         self.records.append(record)
+        self.at_s.append(time.monotonic())
 
 
 def no_next_job(job, result):
@@ -66,7 +76,7 @@ def together(tmp_path):
 
         def command(job):
             script = BODY + textwrap.dedent(scripts[job.device])
-            return (sys.executable, "-c", script, str(job.folder), job.device, *job.one_by_one)
+            return (sys.executable, "-c", script, str(job.folder), job.device, str(job.note), *job.one_by_one)
 
         jobs = [WorkerJob(folder=tmp_path, device=device, budget_s=None, begun_s=0.0) for device in scripts]
         results = run_workers(jobs, observer, next_job, deadlines=Deadlines(**deadlines), command=command)
@@ -130,7 +140,7 @@ def test_one_that_is_started_again_is_told_what_to_do_and_waits_for_nobody(toget
     expected = line("a")
     script = """
         ready()
-        if sys.argv[3:-2] != ["its", "cases"]:
+        if sys.argv[4:-2] != ["its", "cases"]:
             sys.exit(7)
         record()
     """
@@ -200,31 +210,125 @@ def test_an_interrupt_ends_every_process(together, line, tmp_path):
     assert not _alive(int((tmp_path / "pid").read_text()))
 
 
-def test_a_worker_that_never_gets_ready_is_killed_and_the_others_go_on(together, line):
+def test_a_worker_that_never_gets_ready_is_ended_and_the_others_do_not_wait_for_it(together, line):
     expected = line("b")
-    observer, results = together({"a": "time.sleep(60)", "b": WORKS}, ready_s=3.0)
-    assert results["a"] == WorkerResult(-9, silent_s=3.0)
+    began_s = time.monotonic()
+    observer, results = together({"a": "time.sleep(60)", "b": WORKS}, ready_s=3.0, together_s=0.2)
+    assert results["a"] == WorkerResult(-15, missed=Missed(3.0, getting_ready=True))
     assert results["a"].died
-    assert str(results["a"].how) == "killed after 3.0 s without a message"
+    assert str(results["a"].how) == (
+        "not ready within 3.0 s: loading torch or opening the device hangs "
+        "(NAMEPLATE_READY_DEADLINE_S allows more)"
+    )
+    assert observer.records == [expected]
+    assert observer.at_s[0] - began_s < 2.9
+
+
+@pytest.mark.parametrize("case", ["its case", None])
+def test_a_worker_whose_note_stands_still_is_ended_with_what_it_did_last(together, line, case):
+    script = f"""
+        ready()
+        group("its case", "another")
+        step("another", 0.1)
+        step({case!r}, 0.5)
+        time.sleep(60)
+    """
+    _, results = together({"a": script}, grace_s=0.2)
+    result = results["a"]
+    assert result == WorkerResult(-15, ("its case", "another"), missed=Missed(0.5, case))
+    assert str(result.how).startswith("no sign of life for 0.5 s: its driver,")
+
+
+def test_a_long_step_that_was_announced_is_no_hang(together, line):
+    expected = line("a")
+    script = """
+        ready()
+        group("its case")
+        step("its case", 60)
+        time.sleep(1)
+        record()
+    """
+    observer, results = together({"a": script}, grace_s=0.3)
+    assert results["a"].status == 0
     assert observer.records == [expected]
 
 
-def test_a_worker_that_falls_silent_is_killed_with_its_group_known(together, line):
+def test_a_worker_that_will_not_end_is_killed(together, monkeypatch):
+    monkeypatch.setattr(pool, "_ENDING", tuple((end, 0.5) for end, _seconds in pool._ENDING))
     script = """
+        import signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         ready()
         group("its case")
         time.sleep(60)
     """
-    _, results = together({"a": script}, message_s=0.5)
-    assert results == {"a": WorkerResult(-9, ("its case",), silent_s=0.5)}
+    _, results = together({"a": script}, grace_s=0.3)
+    assert results["a"].status == -9
+
+
+def test_a_worker_that_cannot_be_ended_holds_nobody_up(together, line, monkeypatch):
+    """As one is that waits inside a driver for what never comes: no signal ends it."""
+    children, expected = [], line("b")
+    monkeypatch.setattr(pool, "_ENDING", ((children.append, 0.2),))
+    observer, results = together({"a": "ready(); time.sleep(60)", "b": WORKS}, grace_s=0.3)
+    for child in children:
+        child.close()
+    assert results["a"].stuck
+    assert "it can't be ended" in str(results["a"].how)
+    assert observer.records == [expected]
+
+
+def test_a_worker_that_closed_its_pipe_and_does_not_exit_is_ended(together):
+    script = """
+        ready()
+        os.close(1)
+        time.sleep(60)
+    """
+    _, results = together({"a": script}, grace_s=0.3)
+    assert results["a"].status == -15
 
 
 def test_a_worker_that_waits_for_a_slower_one_is_not_silent(together, line):
     line("a")
-    late = "time.sleep(3)" + WORKS
+    late = "time.sleep(1)" + WORKS
     line("b")
-    _, results = together({"a": WORKS, "b": late}, ready_s=60, message_s=2)
+    _, results = together({"a": WORKS, "b": late}, grace_s=0.5)
     assert [result.status for result in results.values()] == [0, 0]
+
+
+def test_deadlines_are_on_by_default_and_the_environment_replaces_them(monkeypatch):
+    for name in (READY_VARIABLE, GRACE_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    usual = Deadlines.from_environment()
+    assert usual == Deadlines()
+    assert usual.ready_s >= 120
+    assert 30 <= usual.grace_s <= 120
+    monkeypatch.setenv(READY_VARIABLE, "7")
+    monkeypatch.setenv(GRACE_VARIABLE, "0.5")
+    assert Deadlines.from_environment() == Deadlines(7.0, 0.5)
+    monkeypatch.setenv(GRACE_VARIABLE, "soon")
+    with pytest.raises(InputError, match=f"{GRACE_VARIABLE}.*got 'soon'.*seconds above 0"):
+        measure("smoke", device="cpu")
+
+
+def test_a_wait_for_slower_ones_leaves_most_of_a_budget():
+    assert Deadlines().within_budget(10.0).together_s == 2.5
+    assert Deadlines().within_budget(3600.0) == Deadlines()
+
+
+def test_a_step_has_a_grace_and_a_multiple_of_what_is_expected_and_ends_with_its_group(monkeypatch):
+    note = SharedNote()
+    monkeypatch.setattr(deadlines.time, "monotonic", lambda: 100.0)
+    steps = StepNotes(note, 60.0)
+    steps.begin_group(["a", "b"], 500.0)
+    assert Step.read(note) == Step(None, 100.0, 160.0)
+    steps("a", 20.0)
+    assert Step.read(note) == Step("a", 100.0, 360.0)
+    steps("b", 1000.0)
+    assert Step.read(note) == Step("b", 100.0, 660.0)
+    steps.begin_group(["c"], -5.0)
+    assert Step.read(note) == Step("c", 100.0, 160.0)  # alone in its group, so it is in hand throughout
+    note.close()
 
 
 # ---- the process itself, on this machine's CPU ----

@@ -78,7 +78,18 @@ TEMPLATES: Mapping[str, str] = {
     "process_died": N_("its process ended while it was measured: {how}"),
     "signal": N_("signal {signal}"),
     "exit_status": N_("exit status {status}"),
-    "worker_silent": N_("killed after {silent_s:duration} without a message"),
+    "worker_hung": N_(
+        "no sign of life for {allowed_s:duration}: its driver, a kernel or a library hangs ({variable} "
+        "allows a slow step more)"
+    ),
+    "worker_never_ready": N_(
+        "not ready within {allowed_s:duration}: loading torch or opening the device hangs ({variable} allows "
+        "more)"
+    ),
+    "worker_stuck": N_(
+        "no sign of life for {allowed_s:duration}, and it can't be ended: it is in a call that its driver "
+        "doesn't return from; see dmesg, and drain this machine"
+    ),
     "undeclarable": N_("its declared work can't be recorded: {why}"),
     # engine/host_share.py: warnings
     "graph_too_long": N_(
@@ -281,6 +292,8 @@ TEMPLATES: Mapping[str, str] = {
     "torn_line": N_("{file}: skipped a torn last line of {count} bytes"),
     "device_refused": N_("{device}: {why}"),
     "device_died": N_("{device}: its process ended early: {how}"),
+    "device_hung": N_("{device}: its process hung: {how}"),
+    "device_given_up": N_("{device}: its process ended early {count} times, the last one: {how}"),
     # compare/: why a case is what it is said to be
     "run_problem": N_("{run}: {problem}"),
     "run_ended": N_("the run ended before it"),

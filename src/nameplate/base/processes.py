@@ -116,8 +116,8 @@ def usable_cpus() -> frozenset[int]:
 class Child:
     """A child process and what it says. Not for several threads at once, but for `kill`."""
 
-    def __init__(self, command: Sequence[str], *, quiet: bool = False) -> None:
-        """Start it; raises OSError. `quiet` discards its standard error.
+    def __init__(self, command: Sequence[str], *, quiet: bool = False, keep: Sequence[int] = ()) -> None:
+        """Start it; raises OSError. `quiet` discards its standard error; `keep` are descriptors it shares.
 
         Two arguments are added to the command, for `connect_to_parent` to take away again.
         """
@@ -133,6 +133,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if quiet else None,
             start_new_session=True,
+            pass_fds=tuple(keep),
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -180,9 +181,16 @@ class Child:
 
     def kill(self) -> None:
         """Kill it, and whatever it started in its own session; returns at once."""
+        self._send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM), and whatever it started in its own session; returns at once."""
+        self._send_signal(signal.SIGTERM)
+
+    def _send_signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(self._process.pid, number)
 
     def close(self) -> int | None:
         """Kill it where it still runs, close its pipes and return its exit status, without waiting long."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from nameplate.base.environment import read_seconds
 from nameplate.base.errors import InputError
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
@@ -27,7 +28,7 @@ from nameplate.device.protocol import Counters, Probe, Timeline, Timing, TorchDe
 from nameplate.specs.rating import Rating, rate_evidence
 from nameplate.specs.recognition import Evidence
 from nameplate.telemetry.gpu import GpuFacts, GpuReading
-from nameplate.telemetry.nvml import NvmlClient
+from nameplate.telemetry.nvml import START_S, NvmlClient
 from nameplate.workload import Launch
 
 if TYPE_CHECKING:
@@ -384,15 +385,9 @@ def _driver_facts(facts: GpuFacts) -> dict[str, Any]:
 
 def open_nvml() -> NvmlClient:
     """Start a client with the deadlines of the environment, or its own. Raises InputError for a wrong one."""
-    given = os.environ.get(DEADLINE)
-    if not given:
+    if not os.environ.get(DEADLINE):
         return NvmlClient()
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise InputError("no time to wait", where=DEADLINE, got=given, expected="seconds above 0")
+    seconds = read_seconds(DEADLINE, START_S)
     return NvmlClient(deadline_s=seconds, start_s=seconds)
 
 

@@ -28,6 +28,15 @@ _SHORT_LAUNCH_S = 0.1  # one more launch may take this long even where the budge
 _DIGEST_SHARE = 0.05  # the largest share of the time for digests: each reads the whole result
 
 
+# Is told before each step which case it is for (None: for the group), and about how many seconds it takes by
+# what is known, often 0. Whoever watches can so tell a long step from one that hangs.
+OnStep = Callable[[str | None, float], None]
+
+
+def tell_nobody(_case: str | None, _expected_s: float) -> None:
+    """Be told of a step, and do nothing."""
+
+
 @dataclass(frozen=True)
 class FailureReason:
     """Why a case has no figure: `skipped` or `failed`, with the message."""
@@ -44,6 +53,7 @@ class CaseRun:
     device: Device
     takes_turns: bool = False  # whether other work runs between its batches
     batches_per_round: int = 1
+    on_step: OnStep = tell_nobody
     started: str = ""
     cost_s: float = 0.0  # seconds its own steps have taken
     prepared: Prepared | None = None
@@ -79,6 +89,7 @@ class CaseRun:
         """
         if self.failure is not None:
             return
+        self.on_step(self.case.id, 0.0)
         begin_s = self.device.clock()
         try:
             with self._numerics():
@@ -107,6 +118,8 @@ class CaseRun:
         _check_supported(work, self.device, copies)
         predicted = pilots.predict(work, self.case.fill, left_s())
         _check_time(predicted, left_s())
+        if predicted is not None:
+            self.on_step(self.case.id, predicted.setup_s + 2 * predicted.launch_s)
         self.prepared = work.prepare(
             self.device.torch_device, fill=self.case.fill, seed=pilots.seed, copies=copies
         )
@@ -129,6 +142,7 @@ class CaseRun:
 
     def draw(self, round_number: int, *, after_other_work: bool = False) -> None:
         """Draw one batch; after other work it finds the caches as the case's own launches leave them."""
+        self.on_step(self.case.id, self.sampler.batch_cost_s)
         if after_other_work:
             self.sampler.rewarm()
         timing = self.sampler.draw()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from nameplate.device.protocol import Counters, Device
-from nameplate.engine.case_run import CaseRun
+from nameplate.engine.case_run import CaseRun, OnStep, tell_nobody
 from nameplate.engine.ceiling import Ceiling, Ceilings, ceiling_by_clock
 from nameplate.engine.conditions import Conditions, add_telemetry, conditions_between
 from nameplate.engine.pilot import Pilots
@@ -48,6 +48,7 @@ class Group(ABC):
     ceilings: Ceilings
     allowance: Allowance
     busy_s: float = 0.0
+    on_step: OnStep = tell_nobody
     runs: list[CaseRun] = field(default_factory=list, init=False)
     settling: Settling = field(default=UNDETERMINED, init=False)
 
@@ -60,7 +61,9 @@ class Group(ABC):
         self.prepare()
         if not self.active:
             return [record_failure(run, self.name) for run in self.finished_runs()]
+        self.on_step(None, self.left_s())  # calibrating takes a part of the group's time
         self.get_ready()
+        self.on_step(None, 0.0)
         before = self.device.counters()
         self.draw()
         conditions = conditions_between(before, self.device.counters(), self.device.cores)
@@ -108,7 +111,7 @@ class Group(ABC):
 
     def prepare_case(self, case: Case, *, takes_turns: bool = False) -> CaseRun:
         """Prepare one case and add it to `runs`."""
-        run = CaseRun(case, self.device, takes_turns=takes_turns)
+        run = CaseRun(case, self.device, takes_turns=takes_turns, on_step=self.on_step)
         run.attempt(partial(run.prepare, self.pilots, self.left_s))
         self.runs.append(run)  # only now: `left_s` reserves time for those in it
         return run

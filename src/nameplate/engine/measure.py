@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from nameplate.device.protocol import Device
-from nameplate.engine.case_run import MEMORY_SHARE, memory_needed
+from nameplate.engine.case_run import MEMORY_SHARE, OnStep, memory_needed, tell_nobody
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance
 from nameplate.engine.pilot import Pilots
@@ -24,17 +24,19 @@ def measure_group(
     ceilings: Ceilings | None = None,
     name: str = "1",
     busy_s: float = 0.0,
+    on_step: OnStep = tell_nobody,
 ) -> list[Record]:
     """Measure `cases` on `device`, in turn or as a soak, and return their records in order.
 
     There is a record for each case whatever happens: a case that can't run here or doesn't fit the allowance
     is `skipped` with the reason; one that raises an error is `failed`, and the others go on. Cases that don't
     fit the memory together are measured in several memory batches. A group with a case of phase `burst` is a
-    soak. `busy_s` is how long the device has been at work before. KeyboardInterrupt passes through.
+    soak. `busy_s` is how long the device has been at work before; `on_step` is told of every step.
+    KeyboardInterrupt passes through.
     """
     ceilings = ceilings or Ceilings(device, pilots.seed)
     if is_soak(cases):
-        return Soak(name, cases, device, pilots, ceilings, allowance, busy_s).measure()
+        return Soak(name, cases, device, pilots, ceilings, allowance, busy_s, on_step).measure()
     records: list[Record] = []
     begin_s, weight = device.clock(), sum(case.weight for case in cases)
     batches = _split_by_memory(cases, device)
@@ -45,7 +47,8 @@ def measure_group(
         weight -= batch_weight
         label = name if len(batches) == 1 else f"{name}.{number}"
         rest = Allowance(share_s, allowance.limit_s - spent_s)
-        records += Rounds(label, batch, device, pilots, ceilings, rest, busy_s + spent_s).measure()
+        busy = busy_s + spent_s
+        records += Rounds(label, batch, device, pilots, ceilings, rest, busy, on_step).measure()
     return records
 
 

@@ -46,7 +46,8 @@ class WorkerJob(FrozenModel):
     """What a measuring process is told.
 
     `begun_s` is when the command began, on time.monotonic, which processes of one host share. A group with a
-    case of `one_by_one` is measured case by case.
+    case of `one_by_one` is measured case by case. Into `note`, a descriptor, the process writes its steps
+    (`deadlines.py`); a step may take `grace_s` longer than expected.
     """
 
     folder: Path
@@ -54,6 +55,8 @@ class WorkerJob(FrozenModel):
     budget_s: float | None
     begun_s: float
     one_by_one: tuple[str, ...] = ()
+    grace_s: float = 60.0
+    note: int | None = None
 
 
 @dataclass(frozen=True)

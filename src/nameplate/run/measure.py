@@ -16,22 +16,21 @@ from typing import Protocol
 
 from nameplate import suite as suites
 from nameplate.base.errors import InputError, NameplateError, OutputError, RunIncomplete
-from nameplate.base.messages import Message, message
+from nameplate.base.messages import Message
 from nameplate.device.host import set_default_threads
 from nameplate.device.protocol import DeviceDescription
 from nameplate.device.survey import describe, find_device_names
-from nameplate.engine.record_of import record_without_figures
 from nameplate.record import DTYPES, METHOD, Record
+from nameplate.run.deadlines import Deadlines
 from nameplate.run.job import (
     Budget,
-    CaseObserver,
     WorkerJob,
     cases_of_run,
     read_software_versions,
-    records_name_of,
     target_of,
 )
 from nameplate.run.pool import WorkerResult, run_workers
+from nameplate.run.restarts import DeviceObserver, Restarts
 from nameplate.store import folder as store
 from nameplate.store.find import MEASURED, find_unfinished
 from nameplate.store.folder import Run
@@ -42,7 +41,7 @@ DEFAULT_RESULTS = Path(MEASURED)
 SEED = 2024
 
 
-class Observer(CaseObserver, Protocol):
+class Observer(DeviceObserver, Protocol):
     """Who may follow a run: the command line's progress, a notebook's, a test's."""
 
     def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None:
@@ -55,6 +54,8 @@ class _Silent:
     def group_started(self, cases: Sequence[str]) -> None: ...
 
     def case_finished(self, record: Record) -> None: ...
+
+    def device_stopped(self, device: str, why: Message, goes_on: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def measure(
     begun_s, observer = time.monotonic(), observer or _Silent()
     check_budget(budget)
     _check_nominal(nominal or {})
+    Deadlines.from_environment()  # a bad one is told before anything is written
     flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
     with set_default_threads():
         if resume is not None:
@@ -187,49 +189,24 @@ def _measure(
     begun_s: float,
 ) -> Run:
     """Measure what is missing, each device in a process of its own, all at the same time."""
-    by_name = {each.device.name: each for each in devices}
+    names = [each.device.name for each in devices]
     budget_s = manifest.options.budget_s
-
-    def next_job(job: WorkerJob, result: WorkerResult) -> WorkerJob | None:
-        return _job_after_death(job, result, by_name[job.device], observer)
-
-    with store.claim(folder):
+    with store.claim(folder) as claim:
         before = store.read_run(folder)
         budget = Budget.of_run(suites.find_suite(manifest.suite), budget_s)
+        deadlines = Deadlines.from_environment().within_budget(budget.aim_s)
         observer.run_started(folder, manifest, budget.aim_s, len(before.missing))
-        jobs = [WorkerJob(folder=folder, device=name, budget_s=budget_s, begun_s=begun_s) for name in by_name]
-        results = run_workers(jobs, observer, next_job)
+        restarts = {each.device.name: Restarts(each.device, each.cases, claim, observer) for each in devices}
+        jobs = [WorkerJob(folder=folder, device=name, budget_s=budget_s, begun_s=begun_s) for name in names]
+
+        def next_job(job: WorkerJob, result: WorkerResult) -> WorkerJob | None:
+            return restarts[job.device].next_job(job, result)
+
+        results = run_workers(jobs, observer, next_job, deadlines=deadlines)
         run = _finish(store.read_run(folder))
-        return _with_reasons(run, results, measured_some=len(run.missing) < len(before.missing))
-
-
-def _job_after_death(
-    job: WorkerJob, result: WorkerResult, device: _DeviceCases, observer: Observer
-) -> WorkerJob | None:
-    """Return the job of another process where one died at work; None where none would get further.
-
-    The group that it died in is measured again case by case; a case that it died of alone is lost.
-    """
-    if not result.died:
-        return None
-    missing = {each.case for each in store.read_run(job.folder).missing if each.device == job.device}
-    lost = [case for case in device.cases if case.id in result.in_flight and case.id in missing]
-    if len(result.in_flight) == 1:
-        for case in lost:
-            _record_lost(job, result, device.device, case, observer)
-            missing.remove(case.id)
-    if not missing or not (lost or result.records):
-        return None
-    return job.model_copy(update={"one_by_one": (*job.one_by_one, *(case.id for case in lost))})
-
-
-def _record_lost(
-    job: WorkerJob, result: WorkerResult, device: DeviceDescription, case: Case, observer: Observer
-) -> None:
-    record = record_without_figures(case, device, message("process_died", how=result.how), "failed")
-    with store.RecordWriter(job.folder, f"{records_name_of(job.device)}-lost") as writer:
-        writer.append(record)
-    observer.case_finished(record)
+        return _with_reasons(
+            run, results, restarts, claim, measured_some=len(run.missing) < len(before.missing)
+        )
 
 
 def _finish(run: Run) -> Run:
@@ -239,8 +216,15 @@ def _finish(run: Run) -> Run:
     return store.read_run(run.folder)
 
 
-def _with_reasons(run: Run, results: Mapping[str, WorkerResult], *, measured_some: bool) -> Run:
-    """Return the run with the reason why each device's measuring ended early.
+def _with_reasons(
+    run: Run,
+    results: Mapping[str, WorkerResult],
+    restarts: Mapping[str, Restarts],
+    claim: store.Claim,
+    *,
+    measured_some: bool,
+) -> Run:
+    """Return the run with the reason why each device's measuring ended early, which its manifest keeps.
 
     Raises the first device's error where every device refused and nothing new was measured.
     """
@@ -248,20 +232,21 @@ def _with_reasons(run: Run, results: Mapping[str, WorkerResult], *, measured_som
     if refusals and len(refusals) == len(results) and not measured_some:
         raise _error_of(refusals[0])
     missing = {each.device for each in run.missing}
-    reasons = [_why_missing(device, result) for device, result in results.items() if device in missing]
-    return replace(run, problems=(*run.problems, *reasons))
+    reasons = [
+        restarts[device].why_missing(result) for device, result in results.items() if device in missing
+    ]
+    new = [reason for reason in reasons if reason not in run.problems]
+    for reason in new:
+        claim.add_incident(reason)
+    run = store.read_run(run.folder)
+    # A disk that takes no more has lost them; the reader of this screen gets them all the same.
+    return replace(run, problems=(*run.problems, *(each for each in new if each not in run.problems)))
 
 
 def _error_of(result: WorkerResult) -> NameplateError:
     """Make the error that a process ended with; its class follows from the exit status."""
     kinds: dict[int, type[NameplateError]] = {each.exit_status: each for each in (InputError, OutputError)}
     return kinds.get(result.status, RunIncomplete)(result.refusal or "")
-
-
-def _why_missing(device: str, result: WorkerResult) -> Message:
-    if result.refusal:
-        return message("device_refused", device=device, why=result.refusal)
-    return message("device_died", device=device, how=result.how)
 
 
 def check_budget(budget: float | None) -> None:

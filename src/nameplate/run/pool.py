@@ -11,41 +11,35 @@ starts and for each record that it has written to disk, or the sentence of the e
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from pydantic import ValidationError
 
 from nameplate.base.messages import Message, message
-from nameplate.base.processes import Child, ChildEnded, ChildError, ChildGarbled, ChildSilent, python_command
+from nameplate.base.processes import Child, ChildEnded, ChildError, ChildGarbled, python_command
+from nameplate.base.shared_note import SharedNote
 from nameplate.record import Record
+from nameplate.run.deadlines import GRACE_VARIABLE, READY_VARIABLE, Deadlines, Step
 from nameplate.run.job import GO, GROUP, READY, REFUSAL, CaseObserver, WorkerJob
 
 _JOIN_S = 1.0
 
 
 @dataclass(frozen=True)
-class Deadlines:
-    """How long a worker may be silent before it is killed, in seconds; None: without limit.
+class Missed:
+    """A deadline that a process missed: `allowed_s` seconds for the case in hand, or for getting ready."""
 
-    `ready_s` is for getting ready. `message_s` is between two messages after that; for the first of them
-    `ready_s` is added, since the worker waits until the others are ready too.
-    """
-
-    ready_s: float | None = None
-    message_s: float | None = None
-
-    @property
-    def first_message_s(self) -> float | None:
-        """The limit on the silence between getting ready and the first message after it."""
-        if self.ready_s is None or self.message_s is None:
-            return None
-        return self.ready_s + self.message_s
+    allowed_s: float
+    case: str | None = None
+    getting_ready: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,15 +47,16 @@ class WorkerResult:
     """How a device's process ended.
 
     `in_flight` are the cases of the group that it was measuring, `records` is how many it had written, and
-    `refusal` the sentence of the error where it couldn't use its job. `silent_s` is the deadline that it
-    missed and was killed for.
+    `refusal` the sentence of the error where it couldn't use its job. `missed` is the deadline that it was
+    ended for. `stuck` tells that it couldn't be ended: it is in a call that the system doesn't break off.
     """
 
     status: int
     in_flight: tuple[str, ...] = ()
     records: int = 0
     refusal: str | None = None
-    silent_s: float | None = None
+    missed: Missed | None = None
+    stuck: bool = False
 
     @property
     def died(self) -> bool:
@@ -70,9 +65,14 @@ class WorkerResult:
 
     @property
     def how(self) -> Message:
-        """`signal SIGSEGV`, its exit status, or that it was killed for its silence."""
-        if self.silent_s is not None:
-            return message("worker_silent", silent_s=self.silent_s)
+        """`signal SIGSEGV`, its exit status, or the deadline that it was ended for."""
+        if self.missed is not None:
+            allowed_s = self.missed.allowed_s
+            if self.stuck:
+                return message("worker_stuck", allowed_s=allowed_s)
+            if self.missed.getting_ready:
+                return message("worker_never_ready", allowed_s=allowed_s, variable=READY_VARIABLE)
+            return message("worker_hung", allowed_s=allowed_s, variable=GRACE_VARIABLE)
         if self.status < 0:
             with suppress(ValueError):
                 return message("signal", signal=signal.Signals(-self.status).name)
@@ -98,8 +98,9 @@ def run_workers(
     """Do the jobs of a run, each in a process, all at once; return how each device's last process ended.
 
     Every process first gets ready (loads torch, opens its device) and waits, so that all start together; one
-    that dies before isn't waited for. `next_job` is called for each that has ended, and returns what another
-    process is to measure on that device, or None. KeyboardInterrupt kills all and passes through.
+    that dies before isn't waited for, and one that is slow only so long. A process that misses a deadline is
+    ended. `next_job` is called for each that has ended, and returns what another process is to measure on
+    that device, or None. KeyboardInterrupt kills all and passes through.
     """
     pool = _Pool(observer, deadlines or Deadlines(), command)
     try:
@@ -113,11 +114,27 @@ def run_workers(
 
 @dataclass
 class _Worker:
+    """A process. At `until_s` it is looked at: it goes on by its note, or it is ended, as `_ENDING` says."""
+
     job: WorkerJob
     child: Child
+    note: SharedNote
+    until_s: float
+    allowed_s: float
     reader: threading.Thread | None = None
     ready: bool = False
     told_to_go: bool = False
+    missed: Missed | None = None
+    signals: int = 0  # how many of `_ENDING` it was sent
+
+    def allow(self, seconds: float) -> None:
+        """Let it go on for so long from now."""
+        self.allowed_s, self.until_s = seconds, time.monotonic() + seconds
+
+
+# How a process that missed its deadline is ended, and how long it has for that each time, in seconds. What
+# SIGKILL doesn't end is in an uninterruptible call of a driver.
+_ENDING: Sequence[tuple[Callable[[Child], None], float]] = ((Child.terminate, 2.0), (Child.kill, 5.0))
 
 
 class _Pool:
@@ -133,9 +150,14 @@ class _Pool:
         self._inbox: SimpleQueue[tuple[_Worker, dict[str, Any] | ChildError]] = SimpleQueue()
         self._running: dict[str, _Worker] = {}
         self._results: dict[str, WorkerResult] = {}
+        self._begun = False  # whether the measurement has: from then on nobody waits for another
+        self._go_s = math.inf  # when it begins at the latest
 
     def start(self, job: WorkerJob) -> None:
-        worker = _Worker(job, Child(self._command(job)))
+        note, ready_s = SharedNote(), self._deadlines.ready_s
+        job = job.model_copy(update={"note": note.descriptor, "grace_s": self._deadlines.grace_s})
+        child = Child(self._command(job), keep=[note.descriptor])
+        worker = _Worker(job, child, note, time.monotonic() + ready_s, ready_s)
         self._running[job.device] = worker
         self._results[job.device] = WorkerResult(0)
         # A thread reads, so that a slow observer (a terminal that is held) never blocks a worker's pipe.
@@ -143,32 +165,47 @@ class _Pool:
         worker.reader.start()
 
     def _forward(self, worker: _Worker) -> None:
-        """Put what a worker says into the inbox; its end, or its silence, comes last."""
-        deadline_s, next_s = self._deadlines.ready_s, self._deadlines.first_message_s
+        """Put what a worker says into the inbox, its end last."""
         while True:
             try:
-                said = worker.child.receive(deadline_s)
+                said = worker.child.receive()
             except ChildGarbled:  # a library may print
                 continue
             except ChildError as end:
+                worker.child.wait()  # it has closed its pipe, and may still have its device to free
                 self._inbox.put((worker, end))
                 return
             self._inbox.put((worker, said))
-            deadline_s, next_s = next_s, self._deadlines.message_s
 
     def listen(self, next_job: NextJob) -> dict[str, WorkerResult]:
         """Pass on what the workers say until all have ended."""
         while self._running:
-            worker, said = self._inbox.get()
-            if isinstance(said, ChildError):
-                self._finish(worker, said, next_job)
-            elif READY in said:
-                worker.ready = True
-            else:
-                self._take(worker.job.device, said)
-            if all(each.ready for each in self._running.values()):
-                self._go()
+            with suppress(Empty):
+                worker, said = self._inbox.get(timeout=self._next_look_s())
+                if self._running.get(worker.job.device) is worker:  # not one that couldn't be ended
+                    self._hear(worker, said, next_job)
+            self._let_go()
+            self._look_at_deadlines(next_job)
         return self._results
+
+    def _next_look_s(self) -> float | None:
+        """Seconds until something has to be looked at."""
+        first_s = min([self._go_s, *(each.until_s for each in self._running.values())])
+        return None if first_s == math.inf else max(first_s - time.monotonic(), 0.0)
+
+    def _hear(self, worker: _Worker, said: dict[str, Any] | ChildError, next_job: NextJob) -> None:
+        if isinstance(said, ChildError):
+            self._finish(worker, next_job)
+        elif worker.missed is not None:
+            pass  # it is being ended: what it says now comes too late
+        elif READY in said:
+            worker.ready = True
+            worker.until_s = math.inf  # it waits for the others
+            if not self._begun:
+                self._go_s = min(self._go_s, time.monotonic() + self._deadlines.together_s)
+        else:
+            worker.allow(self._deadlines.grace_s)
+            self._take(worker.job.device, said)
 
     def kill(self) -> None:
         """Kill all workers; none writes anything after this."""
@@ -178,24 +215,46 @@ class _Pool:
             if worker.reader is not None:
                 worker.reader.join(_JOIN_S)  # it must not read from a pipe that is closed
             worker.child.close()
+            worker.note.close()
 
-    def _go(self) -> None:
+    def _let_go(self) -> None:
+        """Tell the workers that are ready to go, once all are, or the slower ones have been waited for."""
+        late = time.monotonic() >= self._go_s
+        if not (self._begun or late or all(each.ready for each in self._running.values())):
+            return
+        self._begun, self._go_s = True, math.inf
         for worker in self._running.values():
-            if not worker.told_to_go:
+            if worker.ready and not worker.told_to_go:
                 worker.told_to_go = True
+                worker.allow(self._deadlines.grace_s)
                 with suppress(ChildEnded):  # it died between its last message and this one
                     worker.child.send({GO: True})
 
-    def _finish(self, worker: _Worker, end: ChildError, next_job: NextJob) -> None:
+    def _look_at_deadlines(self, next_job: NextJob) -> None:
+        for worker in [each for each in self._running.values() if each.until_s <= time.monotonic()]:
+            step = Step.read(worker.note)
+            if worker.missed is None and step is not None and step.until_s > time.monotonic():
+                worker.until_s, worker.allowed_s = step.until_s, step.until_s - step.since_s
+            elif worker.signals < len(_ENDING):
+                worker.missed = worker.missed or Missed(
+                    worker.allowed_s, None if step is None else step.case, not worker.ready
+                )
+                end, seconds = _ENDING[worker.signals]
+                worker.signals += 1
+                worker.until_s = time.monotonic() + seconds
+                end(worker.child)
+            else:
+                self._finish(worker, next_job, stuck=True)
+
+    def _finish(self, worker: _Worker, next_job: NextJob, *, stuck: bool = False) -> None:
         """Keep how a worker ended, and start what its device measures next."""
         device = worker.job.device
         del self._running[device]
-        result = self._results[device]
-        if isinstance(end, ChildSilent):
-            result = replace(result, silent_s=end.deadline_s)
-        else:
-            worker.child.wait()  # it has closed its pipe, and may still have its device to free
-        status = worker.child.close()
+        status = None
+        if not stuck:  # its pipe stays open where a thread still reads from it
+            status = worker.child.close()
+            worker.note.close()
+        result = replace(self._results[device], missed=worker.missed, stuck=stuck)
         result = replace(result, status=-signal.SIGKILL if status is None else status)
         self._results[device] = result
         further = next_job(worker.job, result)

@@ -18,6 +18,7 @@ from nameplate.base.errors import NameplateError
 from nameplate.base.exit_status import ExitStatus, report_unforeseen
 from nameplate.base.messages import message
 from nameplate.base.processes import Parent, connect_to_parent
+from nameplate.base.shared_note import SharedNote
 from nameplate.device.protocol import Device
 from nameplate.device.survey import open_device
 from nameplate.engine.ceiling import Ceilings
@@ -25,6 +26,7 @@ from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import record_without_figures
 from nameplate.record import Record
+from nameplate.run.deadlines import StepNotes
 from nameplate.run.job import (
     GROUP,
     READY,
@@ -79,19 +81,22 @@ def _measure_groups(
     options, seed = run.manifest.options, run.manifest.seed
     budget = Budget.of_run(suites.find_suite(run.manifest.suite), job.budget_s or options.budget_s)
     pilots, ceilings = Pilots(device, seed), Ceilings(device, seed)
+    notes = StepNotes(None if job.note is None else SharedNote(job.note), job.grace_s)
     # A user's budget began with the command: loading torch and reading the machine are spent already.
     at_work = device.clock()
     begin = at_work - (time.monotonic() - job.begun_s)
     weight_left = sum(case.weight for _, group in pending for case in group)
     with RecordWriter(job.folder, records_name_of(job.device)) as writer:
         for name, group in pending:
-            observer.group_started([case.id for case in group])
+            ids = [case.id for case in group]
+            observer.group_started(ids)
             weight = sum(case.weight for case in group)
             allowance = budget.allowance(device.clock() - begin, weight, weight_left)
             weight_left -= weight
+            notes.begin_group(ids, allowance.limit_s)
             if allowance.limit_s > 0:
                 busy_s = device.clock() - at_work
-                records = measure_group(group, device, pilots, allowance, ceilings, name, busy_s)
+                records = measure_group(group, device, pilots, allowance, ceilings, name, busy_s, notes)
             else:
                 spent = message("budget_spent", budget_s=budget.limit_s)
                 records = [record_without_figures(case, device, spent) for case in group]

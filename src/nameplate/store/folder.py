@@ -37,7 +37,7 @@ _PRESENT_SCHEMA = f'{{"schema_version":{SCHEMA},'.encode()
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it is on disk. `problems` lists what could not be read."""
+    """A run as it is on disk. `problems` lists what befell it and what could not be read of it."""
 
     folder: Path
     manifest: Manifest
@@ -79,27 +79,53 @@ def create(results: Path, manifest: Manifest) -> Path:
     return folder
 
 
+class Claim:
+    """The right to measure a run, which one process has at a time: a lock on its manifest."""
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        """Hold the lock, a descriptor of the manifest; `claim` makes it."""
+        self._folder, self._locks = folder, [lock]
+
+    def add_incident(self, what: Message) -> None:
+        """Add to the manifest what befell the run. Where the disk takes no more, it is left out."""
+        manifest = read_manifest(self._folder)
+        changed = manifest.model_copy(update={"incidents": (*manifest.incidents, what)})
+        with suppress(OSError), replace_durably(self._folder / MANIFEST) as file:
+            file.write((changed.model_dump_json(indent=2) + "\n").encode())
+            # The new file is locked before it has the name, and stays so: a copy keeps it open.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._locks.append(os.dup(file.fileno()))
+
+    def release(self) -> None:
+        """Let another process measure the run."""
+        while self._locks:
+            os.close(self._locks.pop())
+
+
 @contextmanager
-def claim(folder: Path) -> Iterator[None]:
+def claim(folder: Path) -> Iterator[Claim]:
     """Lock a run while it is measured, so that no second process measures the same cases at the same time.
 
     The system releases the lock when this process ends, however it ends. Raises InputError where another
     process holds it, and where the folder has no manifest.
     """
     try:
-        manifest = (folder / MANIFEST).open(encoding="utf-8")
+        lock = os.open(folder / MANIFEST, os.O_RDONLY)
     except OSError as error:
         raise InputError(
             f"no manifest can be read: {error.strerror}", where=str(folder), expected="a run folder"
         ) from error
-    with manifest:
+    held = Claim(folder, lock)
+    try:
         try:
-            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
                 "the run is being measured by another process", where=str(folder), expected="one at a time"
             ) from None
-        yield
+        yield held
+    finally:
+        held.release()
 
 
 class RecordWriter:
@@ -188,7 +214,7 @@ def read_run(folder: Path) -> Run:
     manifest = read_manifest(folder)
     expected = dict.fromkeys(_key(each) for each in manifest.expected)  # keeps order, and looks up fast
     records: dict[tuple[str, str], Record] = {}
-    problems: list[Message] = []
+    problems: list[Message] = list(manifest.incidents)
     # The garbage collector would go through all the new records again and again: half of the reading time.
     with garbage_collection_off():
         for path in sorted(folder.glob("records-*.jsonl")):

@@ -108,6 +108,7 @@ class Manifest(FrozenModel):
     options: Options = Options()
     seed: int
     cases: tuple[str | Expected, ...]
+    incidents: tuple[Message, ...] = ()  # what befell it: a process that hung, a device that was given up
     published: bool = False  # a published copy, with hashes in place of host name, serial and UUID
 
     @property
@@ -129,4 +130,8 @@ class Manifest(FrozenModel):
 
     def as_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values, with sentences in place of messages."""
-        return {**self.model_dump(mode="json"), "devices": [entry.as_json() for entry in self.devices]}
+        return {
+            **self.model_dump(mode="json"),
+            "devices": [entry.as_json() for entry in self.devices],
+            "incidents": [str(each) for each in self.incidents],
+        }

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from nameplate.base.formatting import duration, figure, percent
+from nameplate.base.messages import Message
 from nameplate.base.text import plain
 from nameplate.record import Record
 from nameplate.store.manifest import Manifest
@@ -88,6 +89,11 @@ class LiveProgress:
         device = f"{record.device} " if self._several_devices else ""
         self._print(f"{device}{record.case}: {_result_text(record)}")
         self._bar.advance(self._task)
+
+    def device_stopped(self, device: str, why: Message, goes_on: bool) -> None:
+        """Print why a device's process ended, and whether another one goes on."""
+        after = "another process goes on" if goes_on else "nothing more is measured on it"
+        self._print(f"{device}: {why}; {after}")
 
     def _print(self, line: str) -> None:
         self._console.print(Text(plain(line)), soft_wrap=True)
