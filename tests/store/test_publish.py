@@ -12,7 +12,7 @@ from nameplate.base.errors import InputError, OutputError
 from nameplate.base.messages import text
 from nameplate.device.identity import CudaIdentity
 from nameplate.record import Record
-from nameplate.store.folder import RecordWriter, create, mark_done, read_run
+from nameplate.store.folder import RecordWriter, claim, create, mark_done, read_run
 from nameplate.store.manifest import DeviceEntry, Manifest
 from nameplate.store.publish import publish_run
 
@@ -112,6 +112,15 @@ def test_a_reason_that_quotes_the_cards_own_numbers_is_cleaned_too(make_run, tmp
     run = make_run(records=(measured(), failed(f"RuntimeError: GPU {secret} has fallen off the bus")))
     publish_run(run, tmp_path / "results")
     assert secret.encode() not in bytes_under(tmp_path / "results")
+
+
+def test_an_incident_that_quotes_the_host_name_is_cleaned_too(make_run, tmp_path):
+    run = make_run()
+    with claim(run.folder) as held:
+        held.add_incident(text(f"cuda:0: its process hung on {HOST}"))
+    published = publish_run(read_run(run.folder), tmp_path / "results")
+    assert len(read_run(published).manifest.incidents) == 1
+    assert HOST.encode() not in bytes_under(tmp_path / "results")
 
 
 def test_a_short_host_name_in_a_reason_is_cleaned_too(make_run, tmp_path):

@@ -103,6 +103,9 @@ def _anonymize(manifest: Manifest, hidden: Mapping[str, str]) -> Manifest:
         update={
             "hostname": hidden.get(manifest.hostname, ""),
             "devices": tuple(_anonymize_device(entry, hidden) for entry in manifest.devices),
+            "incidents": tuple(
+                edit_texts(each, partial(_hide, hidden=hidden)) for each in manifest.incidents
+            ),
             "published": True,
         }
     )
