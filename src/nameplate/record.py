@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type
 from pydantic import Field, model_validator
 
 from nameplate.base.messages import Message, Reason
-from nameplate.base.model import FrozenModel
+from nameplate.base.model import Amount, Count, FrozenModel, Number, Positive, PositiveCount, is_possible
 from nameplate.stats.interval import Interval
 
 # Schema history (of manifest and record lines; store/upgrade.py converts older ones):
@@ -91,11 +91,11 @@ class Batch(FrozenModel):
     between two cases can be taken round by round. `cpu_s` is the CPU time of the process during the batch.
     """
 
-    start_s: float
-    elapsed_s: float
-    launches: int
-    round: int = 0
-    cpu_s: float | None = None
+    start_s: Number
+    elapsed_s: Positive
+    launches: PositiveCount
+    round: Count = 0
+    cpu_s: Amount | None = None
 
 
 class Moment(FrozenModel):
@@ -104,20 +104,20 @@ class Moment(FrozenModel):
     `at_s` is the middle of the averaged batches, in seconds from the start. Unknown figures are None.
     """
 
-    at_s: float
-    tflops: float
-    sm_clock_mhz: float | None = None
-    power_w: float | None = None
-    temperature_c: float | None = None
+    at_s: Number
+    tflops: Amount
+    sm_clock_mhz: Number | None = None
+    power_w: Number | None = None
+    temperature_c: Number | None = None
 
 
 class Derate(FrozenModel):
     """Throughput around one moment after the start, and its ratios to nominal and burst (None: unknown)."""
 
-    at_s: float
-    tflops: float
-    efficiency: float | None = None
-    of_burst: float | None = None
+    at_s: Number
+    tflops: Amount
+    efficiency: Amount | None = None
+    of_burst: Amount | None = None
 
 
 class Verification(FrozenModel):
@@ -127,7 +127,7 @@ class Verification(FrozenModel):
     """
 
     reference: str
-    error: float | None
+    error: Annotated[float | None, Field(ge=0)]
     rule: str
     passed: bool
 
@@ -147,11 +147,12 @@ class Record(FrozenModel):
     """One case in one run. Unknown columns are None, never 0.
 
     Raises pydantic.ValidationError for fields that contradict each other: an `ok` record without a time, a
-    skipped one with a figure, an interval that doesn't contain its value, a verdict that isn't the gravest.
+    skipped one with a figure, an interval that doesn't contain its value, a verdict that isn't the gravest;
+    for a number that no quantity can have; and for a schema or method that this version doesn't know.
     """
 
-    schema_version: Annotated[int, Column("version of the record's shape")] = SCHEMA
-    method: Annotated[int, Column("version of the measuring method")] = METHOD
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA), Column("version of the record's shape")] = SCHEMA
+    method: Annotated[int, Field(ge=1, le=METHOD), Column("version of the measuring method")] = METHOD
     case: Annotated[str, Column("workload/dtype/shape/fill/cache/phase/backend")]
     workload: Annotated[str, Column("what was timed")]
     dtype: Annotated[str, Column("number format; fp16 accumulates in fp32")]
@@ -291,12 +292,23 @@ class Record(FrozenModel):
             self._check_measured()
         else:
             self._check_unmeasured()
+        self._check_numbers()
         gravest = next(verdict for verdict in GRAVITY if verdict in self.verdicts) if self.verdicts else None
         if self.verdict != gravest:
             raise ValueError(f"verdict is {self.verdict!r}; the gravest of {self.verdicts} is {gravest!r}")
         if "clean" in self.verdicts and len(self.verdicts) > 1:
             raise ValueError(f"clean can't stand with other verdicts; got {self.verdicts}")
         return self
+
+    def _check_numbers(self) -> None:
+        """Raise ValueError for a number that is no quantity: arithmetic on it could overflow."""
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if value is not None and (value < 0 or not is_possible(value)):
+                raise ValueError(f"{name} can't be {_shorten(value)}")
+        for name, found in (*self.conditions.items(), *self.dimensions.items()):
+            if isinstance(found, int | float) and not is_possible(found):
+                raise ValueError(f"{name} can't be {_shorten(found)}")
 
     def _check_measured(self) -> None:
         if self.time_s is None or self.time_s <= 0 or self.launches is None or self.launches <= 0:
@@ -355,6 +367,19 @@ class Record(FrozenModel):
         """
         found = {name: getattr(self, name) for name in columns()}
         return found | {name: flatten_value(found[name]) for name in _structured_columns()}
+
+
+# The columns that hold a number; none of them can be below 0.
+_NUMBERS = tuple(
+    name
+    for name, field in Record.model_fields.items()
+    if {int, float} & {field.annotation, *get_args(field.annotation)}
+)
+
+
+def _shorten(number: float) -> str:
+    bits = 0 if isinstance(number, float) else number.bit_length()
+    return f"{number:.4g}" if bits < 1024 else f"a number of {bits} bits"
 
 
 def flatten_value(value: Any) -> Any:

@@ -159,7 +159,7 @@ def test_a_torn_last_line_costs_that_record_alone(folder, keep):
 FOREIGN = {
     "another program's JSON": (b'{"time": 3, "msg": "hello"}', "case: Field required"),
     "a JSON array": (b"[1, 2]", "line 3: skipped"),
-    "no JSON": (b"Traceback (most recent call last):", "Invalid JSON"),
+    "no JSON": (b"Traceback (most recent call last):", "not JSON"),
     "not UTF-8": (b"\xff\xfe\x00\x80", "line 3: skipped"),
     "nested past reason": (b"[" * 100_000, "line 3: skipped"),
     "a record that contradicts itself": (

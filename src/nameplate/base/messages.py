@@ -289,6 +289,7 @@ TEMPLATES: Mapping[str, str] = {
     "second_record": N_("{file}: skipped a second record of {case!r}"),
     "file_unreadable": N_("{file}: skipped, can't be read: {why}"),
     "line_unreadable": N_("{file} line {line}: skipped, {why}"),
+    "more_lines_unreadable": N_("{file}: skipped {count} more lines that can't be read"),
     "torn_line": N_("{file}: skipped a torn last line of {count} bytes"),
     "device_refused": N_("{device}: {why}"),
     "device_died": N_("{device}: its process ended early: {how}"),

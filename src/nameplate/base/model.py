@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+# Numbers beyond these are no physical quantity. Products, ratios and squares of any within them are finite.
+LARGEST, SMALLEST = 1e30, 1e-30
+LARGEST_COUNT = 2**63 - 1  # what databases and Parquet hold
+
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=LARGEST)]
+Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+PositiveCount = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+
+
+def is_possible(number: float) -> bool:
+    """Whether a number can be a quantity: 0, or neither beyond `LARGEST` nor nearer to 0 than `SMALLEST`."""
+    return not number or SMALLEST <= abs(number) <= LARGEST
 
 
 class FrozenModel(BaseModel):
@@ -15,4 +32,5 @@ def describe_first_error(error: ValidationError) -> str:
     """Return the first error after the key that it concerns, such as `stats.mean: Field required`."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
-    return f"{key}: {first['msg']}" if key else str(first["msg"])
+    said = str(first["msg"]).removeprefix("Value error, ")
+    return f"{key}: {said}" if key else said

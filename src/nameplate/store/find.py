@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nameplate.base.errors import InputError
 from nameplate.base.text import join_or
-from nameplate.store.folder import DONE, MANIFEST, find_runs, read_manifest
+from nameplate.store.folder import DEEPEST, DONE, MANIFEST, find_runs, read_manifest
 from nameplate.store.manifest import Manifest
 
 LATEST = "latest"
@@ -91,7 +91,7 @@ class Library:
         """
         contents = self.read()
         for folder, manifest in contents.runs:
-            if not unfinished or not (manifest.published or (folder / DONE).exists()):
+            if not unfinished or not (manifest.published or os.path.exists(folder / DONE)):
                 return folder
         what = "no run is unfinished" if contents.runs else "there is no run"
         if contents.unreadable:
@@ -220,18 +220,21 @@ def _is_run(folder: Path) -> bool:
     return os.path.isfile(folder / MANIFEST)
 
 
-def _find_run_folders(folder: Path) -> tuple[list[Path], list[Path]]:
+def _find_run_folders(folder: Path, depth: int = DEEPEST) -> tuple[list[Path], list[Path]]:
     """Return the run folders at or below a folder, and the folders below it without a run.
 
-    Hidden folders are skipped.
+    Hidden folders are skipped, and those below that depth.
     """
     if _is_run(folder):
         return [folder], []
+    if not depth:
+        return [], []
     runs: list[Path] = []
     others: list[Path] = []
     for child in _list_subfolders(folder):
         # A link to a run counts as a run. Other links aren't followed: they may form a circle.
-        inside, beside = _find_run_folders(child) if not child.is_symlink() or _is_run(child) else ([], [])
+        followed = not child.is_symlink() or _is_run(child)
+        inside, beside = _find_run_folders(child, depth - 1) if followed else ([], [])
         runs += inside
         others += beside if inside else [child]
     return runs, others

@@ -7,21 +7,21 @@ is lost. A reader skips such a torn line, and lines and files that aren't ours, 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete, write_error
+from nameplate.base.files import MIB, parse_json, read_bytes, read_lines
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
@@ -33,6 +33,12 @@ MANIFEST = "manifest.json"
 DONE = "DONE"
 # How `RecordWriter` begins each line. A line that begins so has the present schema and needs no upgrade.
 _PRESENT_SCHEMA = f'{{"schema_version":{SCHEMA},'.encode()
+DEEPEST = 32  # folders below the one that was named in which runs are looked for
+# What is read of a run that anybody may have made. The largest record line here has 14 KiB.
+MOST_MANIFEST_BYTES = 16 * MIB
+MOST_LINE_BYTES = 16 * MIB
+MOST_RECORDS_BYTES = 1024 * MIB  # in all files of a run
+_MOST_DESCRIBED = 10  # lines of a file that can't be read; of further ones only the number is told
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ def mark_done(folder: Path) -> None:
 
     Raises InputError where the folder can't be written. An existing file is left as it is.
     """
-    if (folder / DONE).exists():
+    if os.path.exists(folder / DONE):
         return
     try:
         (folder / DONE).touch()
@@ -201,8 +207,18 @@ def _unwritable_run(folder: Path, error: OSError) -> NameplateError:
 
 
 def find_runs(path: Path) -> list[Path]:
-    """Return every run folder at or below `path`, sorted by name."""
-    return sorted(found.parent for found in path.rglob(MANIFEST)) if os.path.isdir(path) else []
+    """Return every run folder at or below `path`, sorted by name; links to folders aren't followed."""
+    return sorted(Path(folder) for folder, _folders, files in _walk(path) if MANIFEST in files)
+
+
+def _walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Go through the folders down to a depth that no run lies beyond, for some trees have no end."""
+    if not os.path.isdir(path):
+        return
+    for found in os.walk(path):
+        if found[0].count(os.sep) - str(path).count(os.sep) >= DEEPEST:
+            found[1].clear()
+        yield found
 
 
 def read_run(folder: Path) -> Run:
@@ -217,7 +233,7 @@ def read_run(folder: Path) -> Run:
     problems: list[Message] = list(manifest.incidents)
     # The garbage collector would go through all the new records again and again: half of the reading time.
     with garbage_collection_off():
-        for path in sorted(folder.glob("records-*.jsonl")):
+        for path in _list_record_files(folder, problems):
             for record in _read_records(path, problems):
                 if _key(record) not in expected:
                     problems.append(message("foreign_record", file=path.name, case=record.case))
@@ -226,7 +242,27 @@ def read_run(folder: Path) -> Run:
                 else:
                     records[_key(record)] = record
     ordered = tuple(records[key] for key in expected if key in records)
-    return Run(folder, manifest, ordered, tuple(problems), (folder / DONE).exists())
+    return Run(folder, manifest, ordered, tuple(problems), os.path.exists(folder / DONE))
+
+
+def _list_record_files(folder: Path, problems: list[Message]) -> list[Path]:
+    """Return the run's files of records, sorted, up to `MOST_RECORDS_BYTES` in all."""
+    try:
+        names = sorted(each for each in os.listdir(folder) if fnmatchcase(each, "records-*.jsonl"))
+    except OSError as error:
+        problems.append(message("file_unreadable", file=folder.name, why=error.strerror))
+        return []
+    found: list[Path] = []
+    left = MOST_RECORDS_BYTES
+    for name in names:
+        with suppress(OSError):  # whoever opens it is told
+            left -= os.stat(folder / name).st_size
+        if left < 0:
+            why = f"the run's records are larger than {MOST_RECORDS_BYTES // MIB} MiB in all"
+            problems.append(message("file_unreadable", file=name, why=why))
+        else:
+            found.append(folder / name)
+    return found
 
 
 def _key(case: Record | Expected) -> tuple[str, str]:
@@ -238,13 +274,13 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a run folder's manifest. Raises InputError where it can't be read or isn't a manifest."""
     path = folder / MANIFEST
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = parse_json(read_bytes(path, MOST_MANIFEST_BYTES, inside=folder))
     except OSError as error:
         raise InputError(
             f"no manifest can be read: {error.strerror}", where=str(path), expected="a run folder"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"not JSON: {error}", where=str(path), expected="a run's manifest") from error
+    except ValueError as error:
+        raise InputError(str(error), where=str(path), expected="a run's manifest") from error
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if isinstance(version, int) and version > SCHEMA:
         raise InputError(
@@ -261,33 +297,38 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _read_records(path: Path, problems: list[Message]) -> Iterator[Record]:
     """Yield the valid records of a file; add to `problems` what was skipped."""
+    skipped = 0
     try:
-        lines = path.read_bytes().split(b"\n")
+        for number, line in enumerate(read_lines(path, MOST_LINE_BYTES, inside=path.parent), start=1):
+            if line is not None and not line.endswith(b"\n"):  # every complete line ends with a line break
+                if line.strip():
+                    problems.append(message("torn_line", file=path.name, count=len(line)))
+                break
+            try:
+                if line is None:
+                    raise ValueError(f"longer than {MOST_LINE_BYTES // MIB} MiB")
+                if line.strip():
+                    yield _parse_record(line)
+            except ValueError as error:
+                skipped += 1
+                if skipped <= _MOST_DESCRIBED:
+                    why = describe_first_error(error) if isinstance(error, ValidationError) else str(error)
+                    problems.append(message("line_unreadable", file=path.name, line=number, why=why))
     except OSError as error:
         problems.append(message("file_unreadable", file=path.name, why=error.strerror))
-        return
-    torn = lines.pop()  # every complete line ends with a line break
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                yield _parse_record(line)
-            except ValidationError as error:
-                why = describe_first_error(error)
-                problems.append(message("line_unreadable", file=path.name, line=number, why=why))
-    if torn.strip():
-        problems.append(message("torn_line", file=path.name, count=len(torn)))
+    if skipped > _MOST_DESCRIBED:
+        problems.append(message("more_lines_unreadable", file=path.name, count=skipped - _MOST_DESCRIBED))
 
 
 def _parse_record(line: bytes) -> Record:
-    """Parse a line of any schema. Raises ValidationError for one that can't be used."""
-    if not line.startswith(_PRESENT_SCHEMA):
-        try:
-            fields = from_json(line)
-        except ValueError:
-            fields = None  # the validation below says what is wrong
-        if is_older(fields):
-            return Record.model_validate(upgrade_record(fields))
-    return Record.model_validate_json(line)
+    """Parse a line of any schema. Raises ValueError, or ValidationError, for one that can't be used."""
+    if line.startswith(_PRESENT_SCHEMA):
+        record = Record.model_validate_json(line)
+        # As our own writer writes it: so no key is there twice, and nobody else wrote it otherwise.
+        if record.model_dump_json().encode() == line.rstrip():
+            return record
+    fields = parse_json(line)
+    return Record.model_validate(upgrade_record(fields) if is_older(fields) else fields)
 
 
 # ---- files that are either complete or absent ----

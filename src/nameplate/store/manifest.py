@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nameplate.base.messages import Message, Reason, text
-from nameplate.base.model import FrozenModel
+from nameplate.base.model import FrozenModel, Positive
 from nameplate.device.identity import CpuIdentity, Identity
 from nameplate.record import METHOD, SCHEMA
 from nameplate.specs.rating import Figure, Rating
 
 # A text that becomes a folder's name. A manifest may come from someone else, so it is checked.
-FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+# A screen has a row for each case; the largest suite here has some hundred.
+MOST_CASES = 20_000
 
 
 def parse_time(text: str) -> datetime | None:
@@ -40,8 +42,15 @@ class DeviceEntry(FrozenModel):
     datasheet: Mapping[str, Figure] = {}
     missing: Message = text("")
     notes: tuple[Message, ...] = ()
-    rated_clock_mhz: float | None = None
+    rated_clock_mhz: Positive | None = None
     identity: Identity
+
+    @model_validator(mode="after")
+    def _check_figures(self) -> Self:
+        for dtype, figure in (*self.nominal.items(), *self.datasheet.items()):
+            if figure.tflops is not None and not figure.tflops > 0:
+                raise ValueError(f"a rating of {dtype} can't be {figure.tflops:g} TFLOPS")
+        return self
 
     @property
     def rating(self) -> Rating:
@@ -87,8 +96,8 @@ class Options(FrozenModel):
 
     device: str = "auto"
     only: str | None = None
-    budget_s: float | None = None
-    nominal: Mapping[str, float] = {}
+    budget_s: Positive | None = None
+    nominal: Mapping[str, Positive] = {}
 
 
 class Manifest(FrozenModel):
@@ -97,8 +106,8 @@ class Manifest(FrozenModel):
     In a run of one device `cases` are plain ids; in a run of several, each also names its device.
     """
 
-    schema_version: int = SCHEMA
-    method: int = METHOD
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA)] = SCHEMA
+    method: Annotated[int, Field(ge=1, le=METHOD)] = METHOD
     run: FolderName
     suite: str
     created: str
@@ -106,10 +115,21 @@ class Manifest(FrozenModel):
     devices: Annotated[tuple[DeviceEntry, ...], Field(min_length=1)]
     software: Mapping[str, str | None]
     options: Options = Options()
-    seed: int
-    cases: tuple[str | Expected, ...]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    cases: Annotated[tuple[str | Expected, ...], Field(max_length=MOST_CASES)]
     incidents: tuple[Message, ...] = ()  # what befell it: a process that hung, a device that was given up
     published: bool = False  # a published copy, with hashes in place of host name, serial and UUID
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        """Raise ValueError for a device that is there twice, and for a case of a device that isn't there."""
+        devices = [entry.name for entry in self.devices]
+        if len(set(devices)) < len(devices):
+            raise ValueError(f"a device is there twice: {', '.join(devices)}")
+        unknown = {each.device for each in self.expected}.difference(devices)
+        if unknown:
+            raise ValueError(f"a case of device {min(unknown)!r}, which isn't among {', '.join(devices)}")
+        return self
 
     @property
     def expected(self) -> tuple[Expected, ...]:

@@ -1,0 +1,204 @@
+"""A run folder that anybody may have made: what can't be is named and left out, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from nameplate.base.errors import InputError
+from nameplate.store import folder as store
+from nameplate.store.folder import find_runs, read_run
+
+HUGE = "1" + "0" * 400
+
+
+@pytest.fixture
+def run(make_record, store_run, tmp_path):
+    """A run of two records, and its file of records."""
+    folder = store_run(
+        tmp_path / "runs", make_record(), make_record(case="matmul/bf16/8x8x8/normal/warm/-/torch")
+    )
+    (file,) = folder.glob("records-*.jsonl")
+    return folder, file
+
+
+def edit(file, change):
+    """Change the fields of the first record line."""
+    first, rest = file.read_text(encoding="utf-8").split("\n", 1)
+    fields = json.loads(first)
+    change(fields)
+    file.write_text(f"{json.dumps(fields)}\n{rest}", encoding="utf-8")
+
+
+NUMBERS = {
+    "no launches": lambda fields: fields["batches"][0].update(launches=0),
+    "no time": lambda fields: fields["batches"][0].update(elapsed_s=0),
+    "a negative time": lambda fields: fields["batches"][0].update(elapsed_s=-1),
+    "more launches than can be": lambda fields: fields["batches"][0].update(launches=10**400),
+    "more FLOPs than can be": lambda fields: fields.update(flops=10**400),
+    "a negative figure": lambda fields: fields.update(energy_j=-1.0),
+    "an overflow": lambda fields: fields.update(bandwidth_gb_s=1e308, bandwidth_high_gb_s=1e308),
+    "a denormal number": lambda fields: fields.update(time_s=1e-320),
+    "NaN": lambda fields: fields.update(time_s=float("nan")),
+    "an overflow among the conditions": lambda fields: fields["conditions"].update(gpu_sm_clock_mhz=1e-320),
+    "a size that can't be": lambda fields: fields["dimensions"].update(m=10**400),
+    "half a character": lambda fields: fields.update(workload="\ud800"),
+    "a newer schema": lambda fields: fields.update(schema_version=99),
+    "a newer method": lambda fields: fields.update(method=99),
+}
+
+
+@pytest.mark.parametrize("change", NUMBERS.values(), ids=NUMBERS)
+def test_a_record_that_cant_be_is_left_out_and_named_and_every_command_goes_on(bench, run, tmp_path, change):
+    folder, file = run
+    edit(file, change)
+    read = read_run(folder)
+    assert [record.case for record in read.records] == ["matmul/bf16/8x8x8/normal/warm/-/torch"]
+    assert [problem.code for problem in read.problems] == ["line_unreadable"]
+    for words in (["show", folder], ["show", folder, "--json"], ["export", folder, "--format", "prometheus"]):
+        result = bench(*words)
+        assert result.status == 0
+        assert not {"inf", "nan"} & set(result.out.lower().split())
+    assert bench("list", "--results", folder.parent).status == 0
+
+
+def test_a_key_that_is_there_twice_costs_its_record(run):
+    folder, file = run
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace('"tflops":0.4,', '"tflops":0.4,"tflops":0.405,', 1), encoding="utf-8")
+    read = read_run(folder)
+    assert len(read.records) == 1
+    assert "the key 'tflops' is there twice" in str(read.problems[0])
+
+
+MANIFESTS = {
+    "a key that is there twice": (lambda text: '{"run": "x",' + text[1:], "the key 'run' is there twice"),
+    "a byte order mark": (lambda text: "\ufeff" + text, "byte order mark"),
+    "nothing": (lambda _text: "", "it is empty"),
+    "nested without end": (lambda _text: "[" * 100_000, "not JSON"),
+    "a long number": (lambda text: text.replace('"seed": 7', f'"seed": {"7" * 5000}'), "not JSON"),
+    "a huge number": (lambda text: text.replace('"seed": 7', f'"seed": {HUGE}'), "out of range"),
+    "an infinite number": (lambda text: text.replace('"seed": 7', '"seed": 1e999'), "out of range"),
+    "half a character": (lambda text: text.replace("node17", "\\ud800"), "not JSON"),
+    "a negative seed": (lambda text: text.replace('"seed": 7', '"seed": -7'), "seed"),
+    "a newer method": (lambda text: text.replace('"method": ', '"method": 9'), "method"),
+    "a device of no case": (lambda text: text.replace('"name": "cpu"', '"name": "gpu"'), "matmul"),
+    "200,000 cases": (
+        lambda text: json.dumps(json.loads(text) | {"cases": [f"case/{n}" for n in range(200_000)]}),
+        "at most 20000 items",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MANIFESTS)
+def test_a_manifest_that_cant_be_is_one_sentence_and_exit_2(bench, run, kind):
+    folder, _file = run
+    change, said = MANIFESTS[kind]
+    if kind == "a device of no case":
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest["cases"] = [{"case": case, "device": "cuda:0"} for case in manifest["cases"]]
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        said = "'cuda:0', which isn't among cpu"
+    else:
+        text = (folder / "manifest.json").read_text(encoding="utf-8")
+        (folder / "manifest.json").write_text(change(text), encoding="utf-8")
+    result = bench("show", folder)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert said in result.err
+    assert len(result.err) < 700
+
+
+def replace_by_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replace_by_device(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def replace_by_link_out(path):
+    outside = path.parents[2] / path.name
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+def replace_by_loop(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+KINDS = (replace_by_pipe, replace_by_device, replace_by_link_out, replace_by_loop, replace_by_folder)
+
+
+@pytest.mark.parametrize("replace", KINDS)
+def test_only_regular_files_of_the_folder_are_read(bench, run, replace):
+    folder, file = run
+    replace(file)
+    read = read_run(folder)
+    assert (read.records, [problem.code for problem in read.problems]) == ((), ["file_unreadable"])
+    replace(folder / "manifest.json")
+    result = bench("show", folder)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+
+
+def test_a_million_bad_lines_are_counted_and_ten_described(run, monkeypatch):
+    folder, file = run
+    monkeypatch.setattr(store, "MOST_LINE_BYTES", 1000)
+    bad = b"{}\n" * 2000 + b"x" * 3000 + b"\n"
+    file.write_bytes(bad + file.read_bytes())
+    monkeypatch.undo()
+    read = read_run(folder)
+    assert len(read.records) == 2
+    assert [problem.code for problem in read.problems] == ["line_unreadable"] * 10 + ["more_lines_unreadable"]
+    assert read.problems[-1].values["count"] == 1991
+
+
+def test_a_line_longer_than_any_record_is_never_held_in_memory(run, monkeypatch):
+    folder, file = run
+    before = file.read_bytes()
+    monkeypatch.setattr(store, "MOST_LINE_BYTES", 2 * len(before))
+    file.write_bytes(b"x" * 3 * len(before) + b"\n" + before + b"y" * 3 * len(before))
+    read = read_run(folder)
+    assert len(read.records) == 2
+    assert [problem.code for problem in read.problems] == ["line_unreadable", "line_unreadable"]
+
+
+def test_files_larger_than_a_run_can_be_are_left_out(run, monkeypatch):
+    folder, file = run
+    monkeypatch.setattr(store, "MOST_RECORDS_BYTES", file.stat().st_size)
+    (folder / "records-zzz-0.jsonl").write_text("{}\n", encoding="utf-8")
+    read = read_run(folder)
+    assert len(read.records) == 2
+    assert [problem.code for problem in read.problems] == ["file_unreadable"]
+
+
+def test_folders_without_end_are_searched_to_a_depth(tmp_path, bench):
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    assert find_runs(tmp_path) == []
+    assert bench("list", "--results", tmp_path).status == 0
+    assert bench("leaderboard", tmp_path).status == 2
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # Python's own would recurse too deep
+
+
+def test_what_a_folder_may_not_be_asked_is_one_sentence(run):
+    folder, _file = run
+    with pytest.raises(InputError, match="File name too long"):
+        read_run(folder / ("n" * 300))
+    with pytest.raises(InputError, match="no file can have this name"):
+        read_run(folder / "a\0b")
