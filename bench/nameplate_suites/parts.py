@@ -20,7 +20,13 @@ def cache_for(target: Target) -> str:
 
 
 def matmuls(
-    target: Target, dtypes: Iterable[str], edges: Iterable[int], layout: str = "nn", **axes: Any
+    target: Target,
+    dtypes: Iterable[str],
+    edges: Iterable[int],
+    layout: str = "nn",
+    *,
+    fp32_sums: bool = False,
+    **axes: Any,
 ) -> Iterator[Case]:
     """Yield square products, dtype by dtype; small ones for a dtype in which a CPU has no arithmetic.
 
@@ -30,7 +36,7 @@ def matmuls(
     axes.setdefault("cache", cache_for(target))
     for dtype in dtypes:
         for edge in edges if _runs_well(target, dtype) else (SLOW_EDGE,):
-            yield Case(Matmul(edge, edge, edge, dtype, layout), **axes)
+            yield Case(Matmul(edge, edge, edge, dtype, layout, fp32_sums=fp32_sums), **axes)
 
 
 def _runs_well(target: Target, dtype: str) -> bool:

@@ -1,4 +1,7 @@
-"""How a figure depends on its inputs and caches: one matrix product, each fill and cache state in turn."""
+"""How a figure depends on its inputs and caches: one matrix product, each fill and cache state in turn.
+
+On a GPU also with the sums of a split K in fp32, which torch doesn't ask for by itself.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ def _cases(target: Target) -> Iterator[Case]:
             yield from matmuls(target, ("bf16",), (edge,), fill=fill, cache="warm", group=group)
         for cache in CACHES[1:]:
             yield from matmuls(target, ("bf16",), (edge,), cache=cache, group=group)
+        if target.kind == "cuda":
+            yield from matmuls(target, ("bf16",), (edge,), fp32_sums=True, cache="warm", group=group)
     # So small that on a GPU the host may limit it; a graph replay shows whether it does.
     yield from matmuls(target, ("bf16",), (128,), cache="warm", group="launch")
 

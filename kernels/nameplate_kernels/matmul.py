@@ -15,7 +15,14 @@ from functools import partial
 import torch
 
 from nameplate_kernels.digest import WEIGHT_BYTES, digest_of
-from nameplate_kernels.numerics import check_fill, make_filled, make_generator, precision_of
+from nameplate_kernels.numerics import (
+    HALVES,
+    check_fill,
+    make_filled,
+    make_generator,
+    precision_of,
+    with_reduced_sums,
+)
 from nameplate_kernels.product_check import (
     CHUNK_ELEMENTS,
     RULE,
@@ -35,8 +42,10 @@ class Matmul(Workload):
     """C (m×n) = A (m×k) · B (k×n), all in one dtype; fp16, bf16 and tf32 accumulate in fp32.
 
     Counts 2·m·n·k FLOPs and, in bytes, A, B and C once each. `layout` is one of `LAYOUTS`. `represents` names
-    the model that has this product in a layer, and `times` how often a pass through the layer runs it. Raises
-    ValueError for a size below 1, an unknown dtype or layout.
+    the model that has this product in a layer, and `times` how often a pass through the layer runs it. With
+    `fp32_sums` the partial sums of a split K are added in fp32 too, which torch doesn't ask for by itself.
+    Raises ValueError for a size below 1, an unknown dtype or layout, and for `fp32_sums` with a dtype that
+    isn't fp16 or bf16.
     """
 
     m: int
@@ -46,6 +55,7 @@ class Matmul(Workload):
     layout: str = "nn"
     represents: str | None = None
     times: int = 1
+    fp32_sums: bool = False
 
     name = "matmul"
     convention = "2MNK"
@@ -56,12 +66,22 @@ class Matmul(Workload):
             raise ValueError(f"matmul: sizes must be at least 1, got {self.m}x{self.n}x{self.k}")
         if self.layout not in LAYOUTS:
             raise ValueError(f"matmul: unknown layout {self.layout!r}; expected one of {', '.join(LAYOUTS)}")
+        if self.fp32_sums and self.dtype not in HALVES:
+            raise ValueError(f"matmul: fp32_sums is a choice of {' and '.join(HALVES)}, got {self.dtype!r}")
 
     @property
     def shape(self) -> str:
-        """`MxNxK`, followed by the layout unless it is nn: `1024x1024x1024-nt`."""
+        """`MxNxK`, followed by the layout unless it is nn, and by `fp32sums` where that is asked for:
+        `1024x1024x1024-nt-fp32sums`.
+        """
         sizes = f"{self.m}x{self.n}x{self.k}"
-        return sizes if self.layout == "nn" else f"{sizes}-{self.layout}"
+        layout = "" if self.layout == "nn" else f"-{self.layout}"
+        return sizes + layout + ("-fp32sums" if self.fp32_sums else "")
+
+    @property
+    def reduction(self) -> str | None:
+        """See `Workload.reduction`."""
+        return "fp32" if self.fp32_sums else super().reduction
 
     @property
     def dimensions(self) -> Mapping[str, int | str]:
@@ -151,6 +171,8 @@ class PreparedMatmul(Prepared):
     def compute_reference(self) -> None:
         """Compute, in fp64 on the device, up to 16 rows of each copy's product and its Freivalds vector."""
         precision = precision_of(self.workload.dtype)
+        if self.workload.reduction == "reduced" and self.buffers[0].c.is_cuda:
+            precision = with_reduced_sums(precision)
         self._references = [make_reference(each.a, each.b, precision, self._seed) for each in self.buffers]
 
     def check(self) -> CheckResult:

@@ -6,9 +6,10 @@ a factor 1 + δ with |δ| ≤ u (Higham, Accuracy and Stability of Numerical Alg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -36,6 +37,11 @@ class Precision:
     (Fasi, Higham, Mikaitis and Pranesh, Numerical behavior of NVIDIA tensor cores, PeerJ CS 7:e330, 2021).
     """
 
+    reduction_roundoff: float = 0.0
+    """One-sigma error of adding the partial sums of a split product, relative to their root mean square; 0
+    where they are added as any other part of the sum.
+    """
+
     @property
     def itemsize(self) -> int:
         """Bytes one stored element takes."""
@@ -55,6 +61,18 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
 )
 """Every dtype of the workloads, by the name used in case ids."""
 
+REDUCTIONS = ("reduced", "fp32")
+"""How a GPU's library may add the partial sums of an fp16 or bf16 product whose K it splits: stored and added
+in the product's dtype, which torch allows unless it is told otherwise, or in fp32.
+"""
+
+HALVES = ("fp16", "bf16")
+"""The dtypes for which `REDUCTIONS` differ."""
+
+# Taken as the most parts that a library splits K into. NVIDIA documents no limit (cublasLt.h:
+# CUBLASLT_ALGO_CONFIG_SPLITK_NUM); products large enough to fill a GPU are split into few, or not at all.
+_MOST_SPLITS = 32
+
 FP64_ROUNDOFF = _FP64
 """Unit roundoff of the references computed in fp64."""
 
@@ -67,6 +85,16 @@ def precision_of(dtype: str) -> Precision:
         raise ValueError(f"unknown dtype {dtype!r}; expected one of {', '.join(PRECISIONS)}") from None
 
 
+def with_reduced_sums(precision: Precision) -> Precision:
+    """Return the precision of products whose partial sums may be added in the dtype of the result.
+
+    S partial sums of a random walk that ends at root mean square q are each rounded to storage: together
+    u·q, whatever S is. The sums of 1, 2, … S of them are rounded too, with squares of q²·j/S that add up to
+    about q²·S/2.
+    """
+    return replace(precision, reduction_roundoff=precision.result_roundoff * math.sqrt(1 + _MOST_SPLITS / 2))
+
+
 def tf32_unsupported(device: torch.device) -> str | None:
     """Return why `device` has no TF32, in one clause; None when it has."""
     what = "tf32 is a mode of NVIDIA tensor cores, Ampere and later"
@@ -77,23 +105,26 @@ def tf32_unsupported(device: torch.device) -> str | None:
 
 
 @contextmanager
-def numerics(dtype: str) -> Iterator[None]:
+def numerics(dtype: str, reduction: str | None = None) -> Iterator[None]:
     """Set torch's process-wide precision as `dtype` needs it; restored on exit.
 
     fp64 and fp32 mean IEEE arithmetic: no product falls back to TF32 on a GPU, or to bf16 or TF32 on a CPU.
-    tf32 allows TF32 in CUDA's products. fp16 and bf16 accumulate in fp32, split sums included. Raises
-    ValueError for an unknown dtype.
+    tf32 allows TF32 in CUDA's products. fp16 and bf16 accumulate in fp32; `reduction`, one of `REDUCTIONS`,
+    says how the sums of a split K are added, by default as torch does it. Raises ValueError for an unknown
+    dtype or reduction.
     """
     # All of it is set for every dtype, so that nothing depends on earlier settings. Only `fp32_precision` is
     # used: torch refuses to mix it with the older `allow_tf32`.
     precision_of(dtype)
+    if reduction is not None and reduction not in REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
     backends: Any = torch.backends
     cuda = "tf32" if dtype == "tf32" else "ieee"
     with ExitStack() as restored:
         restored.enter_context(_fp32_precision(backends, cuda))
         restored.enter_context(_fp32_precision(backends.cuda.matmul, cuda))
         restored.enter_context(_fp32_precision(backends.mkldnn.matmul, "ieee"))
-        restored.enter_context(_fp32_sums())
+        restored.enter_context(_reductions(allowed=reduction != "fp32"))
         yield
 
 
@@ -111,13 +142,14 @@ def _fp32_precision(owner: Any, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def _fp32_sums() -> Iterator[None]:
+def _reductions(*, allowed: bool) -> Iterator[None]:
+    """Allow split sums in the dtype of the result, or not; never fp16 in the running sum."""
     matmul: Any = torch.backends.cuda.matmul
     reductions = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
     before = {name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in reductions}
     accumulation = matmul.allow_fp16_accumulation
     for name in reductions:
-        setattr(matmul, name, False)
+        setattr(matmul, name, allowed)
     matmul.allow_fp16_accumulation = False
     try:
         yield

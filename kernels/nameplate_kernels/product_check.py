@@ -21,6 +21,8 @@ A2815–A2835. A sum of such errors with weights w then stays below λ·u·‖w�
   Truncated, as hardware may do, δ varies by at most u_in about a mean of at most u_in. To first order c
   changes by Σ_l a_il b_lj (δ_il + δ'_lj): at most 2·u_in·|c_ij| from the means and λ·√2·u_in·q_ij from the
   variation.
+- *Split sums* (fp16 and bf16 on a GPU, as torch has it by default): where the library splits K, the partial
+  sums may be rounded to storage and added there; `with_reduced_sums` has the factor of q_ij and of |c_ij|.
 - *Reference*: the fp64 sum of the reference has the same kind of error with u = 2^-53.
 
 **Rows** compares every element of up to 16 random rows with that bound. **Freivalds** covers all of C: for a
@@ -143,12 +145,14 @@ def _spread(precision: Precision, depth: int, rms: torch.Tensor, absolute: torch
     """One-sigma error from inputs and running sum, for q and |A||B| (or their 2-norms over a row)."""
     summed = absolute if precision.sums_truncate else rms
     summing = math.sqrt(depth) * precision.accumulate_roundoff
-    return math.sqrt(2) * precision.input_roundoff * rms + summing * summed
+    others = math.sqrt(2) * precision.input_roundoff + precision.reduction_roundoff
+    return others * rms + summing * summed
 
 
 def _relative_error(precision: Precision, depth: int) -> float:
     """The factor of |c| in a one-sigma error."""
-    return precision.result_roundoff + 2 * precision.input_roundoff + _summing_share(precision, depth)
+    rounding = precision.result_roundoff + 2 * precision.input_roundoff + precision.reduction_roundoff
+    return rounding + _summing_share(precision, depth)
 
 
 def _summing_share(precision: Precision, depth: int) -> float:

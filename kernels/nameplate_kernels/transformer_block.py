@@ -35,6 +35,7 @@ from nameplate_kernels.numerics import (
     make_generator,
     numerics,
     precision_of,
+    with_reduced_sums,
 )
 from nameplate_kernels.workload import CheckResult, Prepared, Workload
 
@@ -61,6 +62,8 @@ _PILOT_WIDTH = 512
 _FORWARD_ROUNDINGS = 13
 # A gradient sees the forward pass and, for each of its steps, about two more products on the way back.
 _GRADIENT_ROUNDINGS = 3 * _FORWARD_ROUNDINGS
+_FORWARD_PRODUCTS = 4  # by a library for products: qkv, wo, w1 or w3, w2
+_GRADIENT_PRODUCTS = 3 * _FORWARD_PRODUCTS
 
 
 class Parameters(NamedTuple):
@@ -489,7 +492,7 @@ def _reference_dtype(dtype: str) -> torch.dtype:
     return torch.float64 if dtype == "fp32" else torch.float32
 
 
-def compute_relative_bound(precision: Precision, roundings: int, depth: int) -> float:
+def compute_relative_bound(precision: Precision, roundings: int, depth: int, products: int) -> float:
     """Bound of ‖computed − reference‖₂ ÷ ‖reference‖₂ for one token, or one row of a weight's gradient.
 
     A path through the block rounds to storage `roundings` times. The root mean square of a sum of
@@ -497,10 +500,12 @@ def compute_relative_bound(precision: Precision, roundings: int, depth: int) -> 
     softmax and silu pass relative errors on with a factor of about 1). The longest sum, of `depth` terms,
     adds u_acc·√depth (Higham & Mary 2019, as in `product_check`). The norm over a row of hundreds of features
     varies little, so λ = 2 on the total leaves a factor of about 3.5 for effects outside this model. tf32
-    stores fp32 but may truncate its inputs by 2·2^-11 relative, which then replaces u.
+    stores fp32 but may truncate its inputs by 2·2^-11 relative, which then replaces u. Each of the `products`
+    on the path may be split on a GPU, its partial sums added in storage (`with_reduced_sums`).
     """
     rounding = max(precision.result_roundoff, 2 * precision.input_roundoff)
-    return CONFIDENCE * (rounding * math.sqrt(roundings) + precision.accumulate_roundoff * math.sqrt(depth))
+    stored = math.hypot(rounding * math.sqrt(roundings), precision.reduction_roundoff * math.sqrt(products))
+    return CONFIDENCE * (stored + precision.accumulate_roundoff * math.sqrt(depth))
 
 
 class PreparedBlock(Prepared):
@@ -566,7 +571,9 @@ class PreparedBlock(Prepared):
     def _bound(self, name: str) -> float:
         block_depth = max(self.workload.d_model, self.workload.ffn, self.workload.tokens)
         precision = precision_of(self.workload.dtype)
+        if self.workload.reduction == "reduced" and self.buffers[0].x_BTD.is_cuda:
+            precision = with_reduced_sums(precision)
         if name == "y":
-            return compute_relative_bound(precision, _FORWARD_ROUNDINGS, block_depth)
+            return compute_relative_bound(precision, _FORWARD_ROUNDINGS, block_depth, _FORWARD_PRODUCTS)
         depth = max(block_depth, self.workload.batch * self.workload.tokens)
-        return compute_relative_bound(precision, _GRADIENT_ROUNDINGS, depth)
+        return compute_relative_bound(precision, _GRADIENT_ROUNDINGS, depth, _GRADIENT_PRODUCTS)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
-from nameplate_kernels.numerics import numerics, tf32_unsupported
+from nameplate_kernels.numerics import HALVES, numerics, tf32_unsupported
 
 Launch = Callable[[], object]
 
@@ -77,7 +77,7 @@ class Prepared(ABC):
 
         Every launch, the reference and the check run inside it.
         """
-        return numerics(self.workload.dtype)
+        return numerics(self.workload.dtype, self.workload.reduction)
 
     @abstractmethod
     def compute_reference(self) -> None:
@@ -146,6 +146,13 @@ class Workload(ABC):
     def represents(self) -> str | None:
         """The model that has this layer at full width (`Llama-3-8B`); None for any other shape."""
         return None
+
+    @property
+    def reduction(self) -> str | None:
+        """How a GPU may add the partial sums of a split product, one of `numerics.REDUCTIONS`: by default as
+        torch does; None for a dtype that leaves no choice.
+        """
+        return "reduced" if self.dtype in HALVES else None
 
     @property
     def resident_bytes(self) -> int:

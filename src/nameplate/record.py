@@ -37,6 +37,7 @@ SCHEMA = 4
 #      measured.
 #      The host's share is that of a few launches on an empty queue; a graph's replay is compared with
 #      launches beside it. Pilots grow until they fill the device.
+#      On a GPU, fp16 and bf16 products add the sums of a split K as torch's default has it, not in fp32.
 METHOD = 4
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
@@ -162,6 +163,10 @@ class Record(FrozenModel):
     cache: Annotated[str, Column("state of the caches: warm, flushed, rotating")]
     phase: Annotated[str | None, Column("burst or sustained; null where they were not measured apart")]
     backend: Annotated[str, Column("the backend the case asks for")]
+    reduction: Annotated[
+        str | None,
+        Column("how a GPU may add the sums of a split product: reduced (torch's default) or fp32"),
+    ] = None
     represents: Annotated[str | None, Column("the model whose layer this is; null: none")]
     device: Annotated[str, Column("the device in the machine")]
     part: Annotated[str | None, Column("the entry of the spec registry it was taken for")]

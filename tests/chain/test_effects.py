@@ -39,6 +39,15 @@ def test_each_state_is_compared_with_normal_and_warm(state):
     assert all(effect.high - effect.low < 1e-9 for effect in found)  # the drift was everyone's
 
 
+def test_sums_in_fp32_are_compared_with_torchs_default(state):
+    fp32_sums = state(speed=0.9, shape="512x512x512-fp32sums", case="matmul/bf16/512x512x512-fp32sums/…")
+    usual = state()
+    (effect,) = find_effects([fp32_sums, usual])
+    assert (effect.case, effect.beside) == (fp32_sums.case, usual.case)
+    assert effect.value == pytest.approx(0.9)
+    assert find_effects([fp32_sums]) == []
+
+
 def test_the_order_of_the_records_does_not_matter(state):
     assert find_effects([state("zeros", speed=1.25), state()]) == find_effects(
         [state(), state("zeros", speed=1.25)]

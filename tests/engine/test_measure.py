@@ -20,6 +20,7 @@ from nameplate.engine.sampler import SHORTEST_SAMPLE_S
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.suite import Case
+from nameplate_kernels import Matmul
 from nameplate_kernels.workload import CheckResult
 
 AMPLE = Allowance(share_s=3.0, limit_s=30.0)
@@ -418,6 +419,19 @@ def test_a_slow_first_launch_does_not_skip_the_case():
     device.first_launch_s = 2.0
     record = measure(device=device, allowance=Allowance(2.0, 10.0))
     assert record.status == "ok", str(record.reason)
+
+
+def test_how_split_sums_are_added_is_recorded_where_there_is_a_choice():
+    device = machine()
+    cases = [Case(Matmul(64, 64, 64, dtype)) for dtype in ("bf16", "fp32")]
+    cases.append(Case(Matmul(64, 64, 64, "fp16", fp32_sums=True)))
+
+    def found():
+        return [record_without_figures(case, device, text("not run")).reduction for case in cases]
+
+    assert found() == [None, None, None]  # a CPU's libraries have no such choice
+    device.kind = "cuda"
+    assert found() == ["reduced", None, "fp32"]
 
 
 def test_an_unmeasured_case_has_its_declared_columns():

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from nameplate_kernels import LAYOUTS, Matmul
+from nameplate_kernels import LAYOUTS, Matmul, precision_of
 from nameplate_kernels import matmul as module
-from nameplate_kernels.product_check import SAMPLED_ROWS
+from nameplate_kernels.numerics import with_reduced_sums
+from nameplate_kernels.product_check import SAMPLED_ROWS, make_reference
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no NVIDIA GPU")
@@ -157,6 +158,46 @@ def test_a_tf32_product_passes_as_tf32_whether_inputs_are_rounded_or_cut(depth, 
     torch.mm(reduced(buffers.a), reduced(buffers.b), out=buffers.c)
     check = prepared.check()
     assert 0.01 < check.error < 0.7
+
+
+def add_split_sums(a, b, splits, kind):
+    """A product whose K is split, the partial sums rounded to `kind` and added there one after the other."""
+    parts = [x.float() @ y.float() for x, y in zip(a.chunk(splits, 1), b.chunk(splits, 0), strict=True)]
+    total = torch.zeros_like(parts[0], dtype=kind)
+    for part in parts:
+        total += part.to(kind)
+    return total
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+@pytest.mark.parametrize("splits", [2, 32])
+def test_split_sums_in_half_precision_pass_where_torchs_default_allows_them(dtype, splits):
+    precision = precision_of(dtype)
+    (buffers,) = Matmul(64, 128, 4096, dtype).prepare(CPU, fill="normal", seed=3).buffers
+    strict, reduced = (
+        make_reference(buffers.a, buffers.b, each, seed=3)
+        for each in (precision, with_reduced_sums(precision))
+    )
+    found = add_split_sums(buffers.a, buffers.b, splits, buffers.c.dtype)
+    if splits > 2:  # two parts in fp16 are still within the bound of the sum in fp32
+        assert strict.deviation(found) > 1
+    assert 0.02 < reduced.deviation(found) < 1
+    # The wider bound still finds a part of the sum that is missing.
+    lacking = add_split_sums(buffers.a[:, :-128], buffers.b[:-128], splits, buffers.c.dtype)
+    assert reduced.deviation(lacking) > 1
+
+
+def test_sums_in_fp32_are_a_case_of_their_own():
+    default, strict = (Matmul(64, 64, 64, "bf16", "nt", fp32_sums=each) for each in (False, True))
+    assert (default.reduction, strict.reduction) == ("reduced", "fp32")
+    assert (default.shape, strict.shape) == ("64x64x64-nt", "64x64x64-nt-fp32sums")
+    assert Matmul(64, 64, 64, "fp32").reduction is None
+    with pytest.raises(ValueError, match="fp32_sums is a choice of fp16 and bf16, got 'tf32'"):
+        Matmul(64, 64, 64, "tf32", fp32_sums=True)
+    matmul = torch.backends.cuda.matmul
+    for workload, allowed in ((default, True), (strict, False)):
+        with workload.prepare(CPU, fill="normal", seed=3).numerics():
+            assert matmul.allow_bf16_reduced_precision_reduction is allowed
 
 
 def test_a_bf16_product_fails_as_tf32():

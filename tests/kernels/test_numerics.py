@@ -1,6 +1,8 @@
 """Precision settings are what a dtype needs and are restored; fills are what they say, and repeatable."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -60,10 +62,32 @@ def test_tf32_is_allowed_for_tf32_alone_and_not_on_the_cpu():
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_half_precision_sums_in_fp32(dtype):
-    with numerics(dtype):
-        assert not any(getattr(torch.backends.cuda.matmul, name) for name in REDUCTIONS)
-        assert not torch.backends.cuda.matmul.allow_fp16_accumulation
+@pytest.mark.parametrize(("reduction", "allowed"), [(None, True), ("reduced", True), ("fp32", False)])
+def test_split_sums_are_reduced_as_torch_has_it_unless_asked_for_in_fp32(dtype, reduction, allowed):
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_bf16_reduced_precision_reduction = not allowed
+    try:
+        with numerics(dtype, reduction):
+            assert [getattr(matmul, name) for name in REDUCTIONS] == [allowed, allowed]
+            assert [getattr(matmul, f"{name}_split_k") for name in REDUCTIONS] == [True, True]
+            assert not matmul.allow_fp16_accumulation
+        assert matmul.allow_bf16_reduced_precision_reduction is not allowed
+    finally:
+        matmul.allow_bf16_reduced_precision_reduction = True
+
+
+def test_this_torchs_own_default_is_the_first_choice():
+    code = "import torch; m = torch.backends.cuda.matmul\n"
+    code += f"print([getattr(m, name) for name in {REDUCTIONS!r}], m.allow_fp16_accumulation)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[True, True] False\n"
+
+
+def test_an_unknown_reduction_says_what_was_expected():
+    with (
+        pytest.raises(ValueError, match="unknown reduction 'half'; expected one of reduced, fp32"),
+        numerics("bf16", "half"),
+    ):
+        pass
 
 
 def test_a_setting_made_by_the_user_survives_and_inheritance_does_too():

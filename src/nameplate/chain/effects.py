@@ -1,4 +1,4 @@
-"""The effect of inputs and caches on a matrix product: the same case with another fill or cache state."""
+"""The effect on a product of its inputs, of caches and of how split sums are added, one of them at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nameplate.chain.throughput import divide_throughputs, throughput_of
 from nameplate.record import Record, Verdict, sort_by_gravity
 
 _USUAL_CACHE = "warm"
+_FP32_SUMS = "-fp32sums"  # the end of such a product's shape
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,15 @@ class Effect:
 
 
 def find_effects(records: Sequence[Record]) -> list[Effect]:
-    """Compare the records of each group that differ only in fill or cache; wrong results are left out."""
+    """Compare the records of each group that differ only in fill, cache or how split sums are added.
+
+    Wrong results are left out.
+    """
     same_work: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         if record.group is not None and record.tflops is not None and not record.is_wrong:
-            axes = (record.workload, record.dtype, record.shape, record.phase, record.backend)
+            shape = record.shape.removesuffix(_FP32_SUMS)
+            axes = (record.workload, record.dtype, shape, record.phase, record.backend)
             same_work.setdefault((record.device, record.group, *axes), []).append(record)
     return [effect for states in same_work.values() for effect in _compare_with_usual(states)]
 
@@ -48,7 +53,11 @@ def _compare_with_usual(states: Sequence[Record]) -> list[Effect]:
 
 def _find_usual(states: Sequence[Record]) -> Record | None:
     """The record with normal inputs and a warm cache, else in the cache state that most records have."""
-    normal = {record.cache: record for record in states if record.fill == REAL_FILL}
+    normal = {
+        record.cache: record
+        for record in states
+        if record.fill == REAL_FILL and not record.shape.endswith(_FP32_SUMS)
+    }
     caches = [_USUAL_CACHE, *(cache for cache, _ in Counter(each.cache for each in states).most_common())]
     return next((normal[cache] for cache in caches if cache in normal), None)
 

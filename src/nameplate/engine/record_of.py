@@ -96,6 +96,8 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
         "phase": case.phase,
         "backend": case.backend,
         "represents": work.represents,
+        # A choice of cuBLAS alone; another package's workload needn't know of it.
+        "reduction": getattr(work, "reduction", None) if device.kind == "cuda" else None,
         "device": device.name,
         "part": device.rating.part,
         "flops": work.flops,
