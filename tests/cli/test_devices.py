@@ -173,16 +173,38 @@ def test_a_hang_leaves_the_cpu_and_the_reason(use_nvml, listed, monkeypatch):
     assert "no answer within 1.0 s" in found["nvml"]["absent"]
 
 
-def test_a_card_that_hangs_costs_what_comes_after_it(use_nvml, listed, machine, monkeypatch):
+@pytest.mark.parametrize("ending", ["hang", "crash"])
+def test_a_card_whose_handle_hangs_or_crashes_is_listed_with_the_reason(
+    use_nvml, listed, bench, monkeypatch, ending
+):
+    monkeypatch.setenv(cuda.DEADLINE, "1")
+    calls = ("nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetHandleByUUID")
+    use_nvml("eight_a800", "count = 4", *(f"gpu.1.call.{call} = {ending}" for call in calls))
+    _, gpus = listed()
+    assert list(gpus) == ["nvml:0", "nvml:1", "nvml:2", "nvml:3"]
+    (said,) = gpus["nvml:1"]["health"]
+    assert said.startswith("NVML gives no information about GPU 1 (NVML")
+    assert gpus["nvml:1"]["unusable"] == "NVML can't open or read it"
+    for name in ("nvml:0", "nvml:2", "nvml:3"):
+        assert gpus[name]["health"] == []
+        assert gpus[name]["reading"]["temperature_c"] == 34
+    shown = bench("devices")
+    assert shown.status == 0
+    assert "NVML gives no information about GPU 1" in " ".join(shown.out.split())
+
+
+def test_a_card_that_hangs_while_it_is_read_costs_no_other(use_nvml, listed, machine, monkeypatch):
     monkeypatch.setenv(cuda.DEADLINE, "1")
     use_nvml("eight_a800", "gpu.5.call.nvmlDeviceGetFieldValues = hang")
     machine(UUID.format(0), UUID.format(5))
     found, gpus = listed()
-    assert list(gpus) == ["cuda:0", "cuda:1"]
-    assert gpus["cuda:0"]["health"] == []
+    others = [f"nvml:{number}" for number in (1, 2, 3, 4, 6, 7)]
+    assert list(gpus) == ["cuda:0", "cuda:1", *others]
+    assert [name for name, row in gpus.items() if row["health"]] == ["cuda:1"]
     assert gpus["cuda:1"]["part"] == A800
     assert "can't be read" in gpus["cuda:1"]["health"][0]
-    assert "no answer within 1.0 s" in found["nvml"]["absent"]
+    assert "no answer within 1.0 s" in gpus["cuda:1"]["health"][0]
+    assert found["nvml"]["absent"] is None
 
 
 def test_in_words_devices_that_are_alike_share_a_block(use_nvml, machine, bench, monkeypatch):

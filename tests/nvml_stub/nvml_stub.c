@@ -255,10 +255,17 @@ EXPORT Return nvmlDeviceGetHandleByUUID(const char *uuid, Device *device) {
     for (int gpu = 0; gpu < (int)gpu_count(); gpu++)
         for (int slice = -1; slice < (int)slice_count(gpu); slice++)
             if (!text(handle_of(gpu, slice), "uuid", own, sizeof own) && !strcmp(own, uuid)) {
+                ENTER(handle_of(gpu, -1)); /* initialises the card that it finds */
                 *device = handle_of(gpu, slice);
                 return OK;
             }
     return NOT_FOUND;
+}
+
+EXPORT Return nvmlDeviceGetIndex(Device device, unsigned int *index) {
+    ENTER(device);
+    *index = (unsigned int)(device->slice < 0 ? device->gpu : device->slice);
+    return OK;
 }
 
 /* ---- one figure of one GPU: by text, by number, by clock ---- */

@@ -419,10 +419,95 @@ def test_a_card_that_hangs_costs_only_its_own_figures(use: Use):
         assert (facts.index, facts.serial) == (5, "1320522000005")
         assert nvml.facts("GPU-ffffffff-0000-4000-8000-000000000000") is None
         assert nvml.reading(_UUID.format(5)).temperature_c == 34
+        lost = nvml.reading(_UUID.format(3))
+        assert lost.temperature_c is None
+        assert "no answer within 1.0 s" in str(lost.why_absent("temperature_c"))
+        assert nvml.reading(_UUID.format(5)).temperature_c == 34
         assert nvml.absent is None
-        assert nvml.reading(_UUID.format(3)).temperature_c is None
+        gpus = nvml.gpus()
+    assert [gpu.index for gpu in gpus] == list(range(8))
+    assert [gpu.name is None for gpu in gpus] == [index == 3 for index in range(8)]
+    assert "no answer within 1.0 s" in str(gpus[3].why_absent("name"))
+    assert list(nvml.lost) == [_UUID.format(3).removeprefix("GPU-")]
+
+
+_OPENED = "gpu.{0}.call.nvmlDeviceGetHandleByUUID = {1}\ngpu.{0}.call.nvmlDeviceGetHandleByIndex_v2 = {1}"
+
+
+@needs_compiler
+@pytest.mark.parametrize("ending", ["hang", "crash"])
+def test_a_card_whose_handle_cannot_be_opened_is_named_and_costs_no_other(use: Use, ending: str):
+    use("eight_a800", _OPENED.format(1, ending), _OPENED.format(6, ending), "count = 7")
+    with NvmlClient(start_s=0.8) as nvml:
+        gpus = nvml.gpus()
+        readings = [nvml.reading(_UUID.format(index)) for index in (0, 2, 5)]
+        assert nvml.absent is None
+    assert [gpu.index for gpu in gpus] == list(range(7))
+    assert [gpu.index for gpu in gpus if gpu.name is None] == [1, 6]
+    reason = "no answer within 0.8 s" if ending == "hang" else f"exit status -{signal.SIGABRT:d}"
+    for index in (1, 6):
+        (said,) = describe_problems(gpus[index])
+        assert said.startswith(f"NVML gives no information about GPU {index}")
+        assert reason in said
+    assert [reading.temperature_c for reading in readings] == [34] * 3
+    assert set(nvml.lost) == {"GPU 1", "GPU 6"}
+
+
+@needs_compiler
+def test_a_card_that_takes_long_to_initialise_has_the_deadline_of_the_start(use: Use):
+    use("eight_a800", "count = 2", _OPENED.format(1, "wait 0.8"))
+    with NvmlClient(deadline_s=0.4, start_s=20) as nvml:
+        assert nvml.reading(_UUID.format(1)).temperature_c == 34
+        assert nvml.absent is None
+
+
+@needs_compiler
+def test_a_gpu_is_opened_by_its_uuid_and_no_other_card_is_touched(use: Use):
+    use("eight_a800", "call.nvmlDeviceGetHandleByIndex_v2 = crash")
+    with NvmlClient() as nvml:
+        assert nvml.reading(_UUID.format(5)).temperature_c == 34
+        assert nvml.lost == {}
+
+
+@needs_compiler
+def test_where_nvml_cannot_find_by_uuid_it_is_found_by_index(use: Use):
+    use("eight_a800", "mig", "call.nvmlDeviceGetHandleByUUID = error 6")
+    with NvmlClient() as nvml:
+        assert nvml.reading("GPU-a8000000-0000-5000-8000-000000000001").temperature_c == 34
+
+
+@needs_compiler
+def test_a_healthy_gpu_is_found_though_looking_for_its_uuid_hangs_at_another(use: Use):
+    """NVML may initialise other cards as it looks for a UUID."""
+    use("eight_a800", "call.nvmlDeviceGetHandleByUUID = hang", _OPENED.format(1, "hang"))
+    with NvmlClient(start_s=0.8) as nvml:
+        assert nvml.reading(_UUID.format(2)).temperature_c == 34
+        assert list(nvml.lost) == ["GPU 1"]
+
+
+@needs_compiler
+def test_a_gpu_that_is_sampled_goes_on_being_sampled_after_another_cost_the_process(use: Use):
+    use("eight_a800", _OPENED.format(1, "crash"))
+    with NvmlClient() as nvml:
+        nvml.start_sampling(_FIRST)
+        assert nvml.facts(_UUID.format(1)) is None
+        assert "exit status" in str(nvml.why_unread(_UUID.format(1)))
+        deadline = time.monotonic() + 10
+        while not (rows := nvml.take_readings(_FIRST)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert rows
+
+
+@needs_compiler
+def test_a_driver_that_does_not_start_again_is_absent(use: Use):
+    use("eight_a800")
+    with NvmlClient(deadline_s=1, start_s=1) as nvml:
+        assert nvml.reading(_FIRST).temperature_c == 34
+        use("eight_a800", "call.nvmlDeviceGetUtilizationRates = hang\ncall.nvmlInitWithFlags = hang")
+        assert nvml.reading(_FIRST).temperature_c is None
+        assert nvml.absent is None
+        assert nvml.reading(_UUID.format(1)).temperature_c is None
         assert "no answer within 1.0 s" in str(nvml.absent)
-        assert nvml.facts(_UUID.format(5)) is None
 
 
 @needs_compiler
@@ -455,11 +540,11 @@ def test_a_call_that_hangs_costs_one_deadline_and_no_more(use: Use):
         assert hung.temperature_c is None
         assert hung.sm_clock_mhz is None
         assert "no answer within 1.0 s" in str(hung.why_absent("sm_clock_mhz"))
-        assert nvml.absent == hung.absent["*"]
+        assert nvml.why_unread(_FIRST) == hung.absent["*"]
         assert _workers(psutil.Process()) == []  # killed, and its exit status taken
         again = nvml.reading(_FIRST)
         assert again.absent == hung.absent
-        assert nvml.gpus() == ()
+        assert _workers(psutil.Process()) == []  # nobody else was asked about
 
 
 @needs_compiler

@@ -203,12 +203,12 @@ def test_a_hang_costs_rows_and_one_deadline(use_nvml):
         rows = nvml.take_readings(FIRST)
         assert DEADLINE_S * 0.9 < time.monotonic() - began_s < DEADLINE_S + 5
         assert rows == ()
-        assert "no answer within 1.0 s" in str(nvml.absent)
+        assert "no answer within 1.0 s" in str(nvml.why_unread(FIRST))
         assert workers() == []
         began_s = time.monotonic()
         nvml.start_sampling(FIRST)
         assert [nvml.take_readings(FIRST) for _ in range(100)] == [()] * 100
-        assert nvml.reading(FIRST).why_absent("power_w") == nvml.absent
+        assert nvml.reading(FIRST).why_absent("power_w") == nvml.why_unread(FIRST)
         assert time.monotonic() - began_s < DEADLINE_S
 
 
@@ -219,7 +219,7 @@ def test_a_hang_that_nobody_asks_about_is_ended_too(use_nvml):
         nvml.start_sampling(FIRST)
         wait_until(lambda: workers() == [])
         assert nvml.take_readings(FIRST) == ()
-        assert "NVML was stuck for 3.0 s and ended: its driver hangs" in str(nvml.absent)
+        assert "NVML was stuck for 3.0 s and ended: its driver hangs" in str(nvml.why_unread(FIRST))
 
 
 def test_the_death_of_the_process_costs_rows(use_nvml):
@@ -228,16 +228,16 @@ def test_the_death_of_the_process_costs_rows(use_nvml):
         nvml.start_sampling(FIRST)
         assert rows_of(nvml, FIRST, 2)
         workers()[0].kill()
-        wait_until(lambda: nvml.take_readings(FIRST) == () and nvml.absent)
-        assert str(nvml.absent) == "NVML's process ended (exit status -9)"
+        wait_until(lambda: nvml.take_readings(FIRST) == () and nvml.why_unread(FIRST))
+        assert str(nvml.why_unread(FIRST)) == "NVML's process ended (exit status -9)"
 
 
 def test_a_driver_that_crashes_while_sampled(use_nvml):
     use_nvml("eight_a800", "call.nvmlDeviceGetFieldValues = crash after 4")
     with NvmlClient() as nvml:
         nvml.start_sampling(FIRST)
-        wait_until(lambda: nvml.take_readings(FIRST) == () and nvml.absent)
-        assert str(nvml.absent) == f"NVML's process ended (exit status -{signal.SIGABRT:d})"
+        wait_until(lambda: nvml.take_readings(FIRST) == () and nvml.why_unread(FIRST))
+        assert str(nvml.why_unread(FIRST)) == f"NVML's process ended (exit status -{signal.SIGABRT:d})"
 
 
 def test_a_card_that_is_lost_is_told_by_its_rows_and_no_others(use_nvml):

@@ -72,7 +72,7 @@ class Survey:
 
 
 def survey() -> Survey:
-    """Survey every device. Where NVML is missing or hangs, its figures are None and the result says why.
+    """Survey every device. What NVML can't open or read is listed with the reason; so is a missing NVML.
 
     Raises InputError for a bad deadline in the environment.
     """
@@ -133,7 +133,7 @@ def _survey_gpu(
 ) -> SurveyedDevice:
     reading = None if facts is None or facts.uuid is None else nvml.reading(facts.uuid)
     if facts is None:
-        reason = nvml.absent or _("it has no GPU of this UUID")
+        reason = nvml.why_unread(identity.uuid or "") or _("it has no GPU of this UUID")
         faults = [_("NVML has no data on this GPU ({reason}): see nvidia-smi", reason=reason)]
     else:
         faults = list(describe_problems(facts, reading))
@@ -152,6 +152,8 @@ def _survey_gpu(
 def _why_unusable(facts: GpuFacts) -> str:
     if facts.lost:
         return _("the driver has lost it")
+    if "*" in facts.absent:
+        return _("NVML can't open or read it")
     if facts.mig_mode and not facts.is_mig_slice:
         return _("MIG is on: only its slices can be used")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -7,33 +7,35 @@
             …
             during = nvml.take_readings(gpu.uuid)
 
-Nothing here raises for what a driver lacks or does. Where NVML is missing, refuses, hangs or dies, `absent`
-says why, and from then on every reading is one without figures, for that reason.
+Nothing here raises for what a driver lacks or does. Where NVML is missing or refuses to start, `absent` says
+why, and every reading is one without figures, for that reason. A GPU whose handle or reading hangs or crashes
+costs itself alone: its readings have no figures from then on, and the process is started again for others.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nameplate.base.messages import Reason, message
+from nameplate.base.messages import Message, Reason, message
 from nameplate.telemetry.gpu import GpuFacts, GpuProcess, GpuReading
+from nameplate.telemetry.nvml_handles import NOT_FOUND
+from nameplate.telemetry.nvml_library import plain_uuid
 from nameplate.telemetry.sampling import Absent, SamplingClient
 
-# Starting attaches every card, and one that isn't kept initialized takes 1 to 3 s ("Driver Persistence",
-# docs.nvidia.com): eight of them without persistence mode are slow, not hung.
+# For starting NVML, and for opening a card, which is when NVML initialises it (nvml.h): one that isn't kept
+# initialised takes 1 to 3 s ("Driver Persistence", docs.nvidia.com), and eight of them are slow, not hung.
 START_S = 30.0
 REQUEST_S = 2.0
 _NOT_SAMPLED = message("not_read_while_watching")
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux's proc_ns.h
 
-_FACTS = TypeAdapter(tuple[GpuFacts, ...])
 _READINGS = TypeAdapter(list[GpuReading])
 _ABSENT = TypeAdapter(dict[str, Reason])
 _MAY_LACK = {name for name, field in GpuReading.model_fields.items() if field.default is None} - {"uuid"}
@@ -52,6 +54,10 @@ class NvmlClient(SamplingClient):
 
     def __init__(self, *, deadline_s: float = REQUEST_S, start_s: float = START_S) -> None:
         """Start the process and wait, `start_s` at most, for what NVML says first."""
+        self._opened: set[str] = set()
+        self._lost: dict[str, Reason] = {}
+        self._last_loss: Reason | None = None
+        self._sampled: dict[str, float] = {}
         super().__init__(start_s=start_s, deadline_s=deadline_s)
         hello = self.hello or {}
         self.driver: str | None = hello.get("driver")
@@ -61,26 +67,43 @@ class NvmlClient(SamplingClient):
     def gpus(self) -> tuple[GpuFacts, ...]:
         """Return every card in NVML's order, each followed by its MIG slices; none without NVML.
 
-        A card that can't be opened is there with its index and the reason.
+        A card that can't be opened or read is there with its index and the reason.
         """
+        return tuple(facts for index in range(self.count or 0) for facts in self._card(index))
+
+    def _card(self, index: int) -> list[GpuFacts]:
+        """Return a card and its slices."""
         try:
-            return _FACTS.validate_python(self._ask({"ask": "facts"}))
+            uuids = self._open_card(index)
         except Absent as error:
-            self._give_up(error.reason)
-        except ValidationError as error:
-            self._give_up(str(error))
-        return ()
+            return [GpuFacts(index=index, absent={"*": error.reason})]
+        found = []
+        for uuid in uuids:
+            facts = self.facts(uuid)
+            found.append(facts or GpuFacts(index=index, uuid=uuid, absent={"*": self.why_unread(uuid) or ""}))
+        return found
 
     def facts(self, uuid: str) -> GpuFacts | None:
-        """Return one GPU or MIG slice, whatever the state of the others; None where NVML has none such."""
+        """Return one GPU or MIG slice, whatever the state of the others; None where NVML has none such.
+
+        None also where it can't be opened or read; `why_unread` has the reason.
+        """
         try:
-            found = _FACTS.validate_python(self._ask({"ask": "facts", "uuid": uuid}))
-            return next(iter(found), None)
+            return self._read_facts(uuid)
         except Absent:
             pass
         except ValidationError as error:
             self._give_up(str(error))
         return None
+
+    def why_unread(self, uuid: str) -> Reason | None:
+        """Return why a GPU can't be read: there is no NVML, or this GPU cost its process; None: neither."""
+        return self.absent or self._lost.get(plain_uuid(uuid))
+
+    @property
+    def lost(self) -> Mapping[str, Reason]:
+        """The GPUs that cost the process its life, by UUID or `GPU <index>`, and how."""
+        return self._lost
 
     def reading(self, uuid: str, own_pids: Collection[int] | None = None) -> GpuReading:
         """Read one GPU or MIG slice, named by UUID, leaving out `own_pids` (this process alone unless given).
@@ -90,7 +113,7 @@ class NvmlClient(SamplingClient):
         own = {os.getpid()} if own_pids is None else set(own_pids)
         reason: Reason
         try:
-            return _as_reading(self._ask({"ask": "reading", "uuid": uuid}), own)
+            return _as_reading(self._ask_gpu(uuid, "reading"), own)
         except Absent as error:
             reason = error.reason
         except ValidationError as error:
@@ -105,7 +128,8 @@ class NvmlClient(SamplingClient):
         hasn't got isn't sampled.
         """
         with suppress(Absent):
-            self._ask({"ask": "sample", "uuid": uuid, "period_s": period_s})
+            self._ask_gpu(uuid, "sample", period_s=period_s)
+            self._sampled.setdefault(plain_uuid(uuid), period_s)
 
     def take_readings(self, uuid: str) -> tuple[GpuReading, ...]:
         """Return the readings sampled since the last call, or since `start_sampling`, oldest first.
@@ -116,13 +140,88 @@ class NvmlClient(SamplingClient):
         """
         found: list[GpuReading] = []
         try:
-            for chunk in self._drain({"ask": "drain", "uuid": uuid}):
-                found += _as_readings(chunk)
+            with self._blaming(plain_uuid(uuid)):
+                for chunk in self._drain({"ask": "drain", "uuid": uuid}):
+                    found += _as_readings(chunk)
         except Absent:
             pass
         except ValidationError as error:
             self._give_up(str(error))
         return tuple(found)
+
+    # ---- one card's fault is no other's ----
+
+    def _read_facts(self, uuid: str) -> GpuFacts:
+        return GpuFacts.model_validate(self._ask_gpu(uuid, "facts"))
+
+    def _ask_gpu(self, uuid: str, what: str, **values: Any) -> Any:
+        """Ask about one GPU, opened first where it isn't open; raises Absent."""
+        with self._blaming(plain_uuid(uuid)):
+            self._open_gpu(uuid)
+            return self._ask({"ask": what, "uuid": uuid, **values})
+
+    def _open_gpu(self, uuid: str) -> None:
+        """Open a GPU by its UUID, and where NVML doesn't find it so, by opening one card after the other.
+
+        The latter also where the process is lost: NVML may initialise other cards as it looks for a UUID
+        (nvml.h), so the card that hangs may be another one.
+        """
+        wanted = plain_uuid(uuid)
+        if wanted in self._opened:
+            return
+        try:
+            self._opened.update(map(plain_uuid, self._ask({"ask": "open", "uuid": uuid}, self._start_s)))
+        except Absent as error:
+            cost_process = error.reason is self._last_loss
+            if self.absent is not None or not (cost_process or _not_found(error.reason)):
+                raise
+            for index in range(self.count or 0):
+                if wanted in self._opened:
+                    return
+                with suppress(Absent):  # another card's fault
+                    self._open_card(index)
+            if cost_process and wanted not in self._opened:
+                self._lost[wanted] = error.reason
+                raise
+
+    def _open_card(self, index: int) -> list[str]:
+        """Open a card by index, and return its UUID and those of its slices; raises Absent."""
+        with self._blaming(f"GPU {index}"):
+            found: list[str] = self._ask({"ask": "open", "index": index}, self._start_s)
+            self._opened.update(map(plain_uuid, found))
+            return found
+
+    @contextmanager
+    def _blaming(self, gpu: str) -> Iterator[None]:
+        """Remember a GPU that the process is lost to inside; raises Absent with the reason from then on."""
+        with self._lock:
+            if gpu in self._lost:
+                raise Absent(self._lost[gpu])
+            try:
+                yield
+            except Absent as error:
+                if error.reason is self._last_loss:
+                    self._lost[gpu] = error.reason
+                raise
+
+    def _drop(self, reason: Reason) -> None:
+        """Do without the process until another GPU is asked about: that one may answer.
+
+        A GPU that cost a process isn't asked again, so each costs two at most: by UUID and by index.
+        """
+        self._last_loss = reason
+        self._opened.clear()
+        self._end_process()
+
+    def _restart(self) -> None:
+        self._start()
+        for uuid, period_s in self._sampled.items():
+            self.start_sampling(uuid, period_s)
+
+
+def _not_found(reason: Reason) -> bool:
+    """Whether NVML doesn't find a GPU by its UUID, and so may by its index."""
+    return isinstance(reason, Message) or reason.startswith(NOT_FOUND)
 
 
 def _as_reading(found: dict[str, Any], own: set[int]) -> GpuReading:

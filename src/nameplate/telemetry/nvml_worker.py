@@ -1,9 +1,10 @@
 """The process that asks NVML, so that a call that never returns costs nobody else anything.
 
-`sampling.py` says how it runs and ends. Requests are `{"ask": "facts"}`, with `"uuid"` for one GPU alone, and
-of one GPU `{"ask": …, "uuid": …}`: `reading`, all it shows now; `sample`, with `"period_s"`, to take light
-readings of it from now on; `drain`, the oldest of those that weren't handed over yet. Figures have the names
-and units of `GpuFacts` and `GpuReading`; those of `drain` come in columns: twenty minutes are 12,000 rows.
+`sampling.py` says how it runs and ends. A request is `{"ask": "open"}` with the `"uuid"` or the `"index"` of
+a GPU, or of one that is open `{"ask": …, "uuid": …}`: `facts`, what it is; `reading`, all it shows now;
+`sample`, with `"period_s"`, to take light readings of it from now on; `drain`, the oldest of those that
+weren't handed over yet. Figures have the names and units of `GpuFacts` and `GpuReading`; those of `drain`
+come in columns: twenty minutes are 12,000 rows.
 
 Numbers (field ids, enumerations) are NVML's own, from nvml.h: the installed nvidia-ml-py may be older or
 newer than the driver, and its names have moved. Only the standard library and nvidia-ml-py are imported, and
@@ -14,13 +15,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from nameplate.base.messages import Message, Reason, message
 from nameplate.telemetry.nvml_faults import LINK_ERRORS, LinkErrors, XidLog
+from nameplate.telemetry.nvml_handles import Gpu, Handles
 from nameplate.telemetry.nvml_library import Answer, Library, plain_uuid
 from nameplate.telemetry.plausible import BOUNDING_FACTS, card_bounds, require_plausible
 from nameplate.telemetry.sampling import Absent, PeriodicSampler, Row, serve
@@ -239,24 +239,13 @@ def slowdown_fields(driver: str | None) -> tuple[tuple[int, ...], Message | None
 # ---- the GPUs ----
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """A card, or a MIG slice of one (then `handle` and `card` are two)."""
-
-    index: int
-    handle: Any
-    card: Any
-    uuid: str
-    parent_uuid: str | None = None
-
-
 class Nvml:
     """A started NVML and its GPUs."""
 
     def __init__(self, library: Library) -> None:
         """Read what is the same for every GPU; raises Absent where NVML can't even count them."""
         self._library = library
-        self._gpus: dict[str, Gpu] = {}
+        self._handles = Handles(library)
         self._bounds: dict[str, dict[str, float]] = {}  # by the UUID of a card
         self._xids: dict[str, XidLog] = {}  # likewise
         self._link_errors: dict[str, LinkErrors] = {}
@@ -264,7 +253,7 @@ class Nvml:
         self.system.put("driver", lambda: _text(library.call("nvmlSystemGetDriverVersion")))
         versions = (lambda name=name: _cuda_version(library.call(name)) for name in _SYSTEM_CUDA)
         self.system.put("cuda_driver", *versions)
-        self.count: int = library.call("nvmlDeviceGetCount")
+        self.count = self._handles.count
         self._slowdown_ids, why_none = slowdown_fields(self.system.values["driver"])
         self._slowdowns: Sources = (
             dict.fromkeys(_SLOWDOWNS, (_missing(why_none),))
@@ -275,25 +264,21 @@ class Nvml:
             }
         )
 
-    def facts(self, uuid: str | None = None) -> list[dict[str, Any]]:
-        """Return every card in NVML's order, its MIG slices after it; one that can't be opened has a reason.
+    def open(self, uuid: str | None, index: int | None) -> list[str]:
+        """Open a GPU by its UUID, or else a card and its slices by its index; return their UUIDs.
 
-        With a UUID, that one alone; raises Absent where NVML has none of it.
+        Raises Absent with NVML's reason where it can't be opened.
         """
         if uuid is not None:
-            return [self._facts_of(self.find(uuid)).as_json()]
-        found: list[dict[str, Any]] = []
-        for index in range(self.count):
-            try:
-                card = self._open(index)
-            except Absent as error:
-                found.append({"index": index, "absent": {"*": error.reason}})
-                continue
-            found += [self._facts_of(gpu).as_json() for gpu in (card, *self._slices(card))]
-        return found
+            return [self._handles.open_uuid(uuid).uuid]
+        return [gpu.uuid for gpu in self._handles.open_index(index or 0)]
+
+    def facts(self, uuid: str) -> dict[str, Any]:
+        """Return what is known of an open GPU or slice."""
+        return self._facts_of(self.find(uuid)).as_json()
 
     def reading(self, uuid: str) -> dict[str, Any]:
-        """Return all that one GPU or MIG slice shows now; raises Absent where NVML has none of that UUID."""
+        """Return all that an open GPU or MIG slice shows now."""
         gpu = self.find(uuid)
         seen, fields = self._read(gpu, _ALL_FIELDS)
         self._fill(seen, _ERRORS, gpu.card, fields)
@@ -310,38 +295,8 @@ class Nvml:
         return self._read(gpu, _LIGHT_FIELDS)[0]
 
     def find(self, uuid: str) -> Gpu:
-        """Return the GPU or MIG slice of this UUID; raises Absent where NVML has none.
-
-        Other cards are asked as little as possible: one of them may hang.
-        """
-        wanted = plain_uuid(uuid)
-        for index in range(self.count):
-            if wanted in self._gpus:
-                break
-            with suppress(Absent):
-                card = self._open(index)
-                self._gpus.update({plain_uuid(gpu.uuid): gpu for gpu in (card, *self._slices(card))})
-        if wanted not in self._gpus:
-            raise Absent(message("no_such_gpu", uuid=uuid, count=self.count))
-        return self._gpus[wanted]
-
-    def _open(self, index: int) -> Gpu:
-        handle = self._library.call("nvmlDeviceGetHandleByIndex", index)
-        return Gpu(index, handle, handle, _text(self._library.call("nvmlDeviceGetUUID", handle)))
-
-    def _slices(self, card: Gpu) -> Iterator[Gpu]:
-        call = self._library.call
-        try:
-            if not call("nvmlDeviceGetMigMode", card.handle)[0]:
-                return
-            most = call("nvmlDeviceGetMaxMigDeviceCount", card.handle)
-        except Absent:
-            return
-        for number in range(most):
-            with suppress(Absent):  # no slice has been made in this place
-                handle = call("nvmlDeviceGetMigDeviceHandleByIndex", card.handle, number)
-                uuid = _text(call("nvmlDeviceGetUUID", handle))
-                yield Gpu(card.index, handle, card.handle, uuid, card.uuid)
+        """Return an open GPU or slice; raises Absent for one that isn't open."""
+        return self._handles.get(uuid)
 
     def _watch_xids(self, gpu: Gpu) -> XidLog:
         """Return the Xid errors of its card, which are watched from the first call on."""
@@ -456,8 +411,10 @@ class NvmlService:
     def answer(self, request: dict[str, Any]) -> Any:
         """Return the answer to one request."""
         match request["ask"]:
+            case "open":
+                return self._nvml.open(request.get("uuid"), request.get("index"))
             case "facts":
-                return self._nvml.facts(request.get("uuid"))
+                return self._nvml.facts(request["uuid"])
             case "sample":
                 return self._start_sampling(request["uuid"], request["period_s"])
             case "drain":

@@ -147,9 +147,10 @@ def _answer(service: Service, request: dict[str, Any]) -> dict[str, Any]:
 class SamplingClient:
     """Asks one sampling process, which starts with the client and ends with it. Threads may share a client.
 
-    `absent` is why the process gives no answers any more, None while it does. A process that was lost (it
-    hangs, died, or could not start) isn't started again: what hung once hangs again, and each attempt would
-    cost a deadline in the middle of a measurement. `dropped` counts the samples that were lost because nobody
+    `absent` is why nothing can be asked any more, None while something can. A process that was lost (it
+    hangs, died, or could not start) isn't started again, unless a subclass says otherwise in `_drop`: what
+    hung once hangs again, and each attempt would cost a deadline in the middle of a measurement.
+    `dropped` counts the samples that were lost because nobody
     took them for twenty minutes. `hello` is what the process sent when it had started.
     """
 
@@ -166,13 +167,17 @@ class SamplingClient:
         self.absent: Reason | None = None
         self.dropped = 0
         self.hello: Any = None
-        self._deadline_s = deadline_s
+        self._start_s, self._deadline_s = start_s, deadline_s
         self._limit_s = max(start_s, deadline_s) + _ALARM_SLACK_S
         self._lock = threading.RLock()
         self._child: Child | None = None
+        self._start()
+
+    def _start(self) -> None:
+        """Start the process, and give up where that can't be."""
         try:
             self._child = Child(python_command(self.module, f"{self._limit_s:g}"), quiet=True)
-            self.hello = _unwrap(self._child.receive(start_s))
+            self.hello = _unwrap(self._child.receive(self._start_s))
         except ChildError as error:
             self._give_up(self._why_lost(error))
         except Absent as error:
@@ -195,16 +200,18 @@ class SamplingClient:
     def _ask(self, request: dict[str, Any], deadline_s: float | None = None) -> Any:
         """Return the answer to one request.
 
-        Raises Absent where there is none; where the process is lost, `absent` is set too.
+        Raises Absent where there is none, also where the process is lost.
         """
         with self._lock:
+            while self._child is None and self.absent is None:
+                self._restart()
             if self._child is None:
                 raise Absent(self.absent or "")
             try:
                 return _unwrap(self._child.ask(request, deadline_s or self._deadline_s))
             except ChildError as error:
                 reason = self._why_lost(error)
-                self._give_up(reason)
+                self._drop(reason)
                 raise Absent(reason) from None
 
     def _drain(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -229,9 +236,20 @@ class SamplingClient:
         with self._lock:
             if self.absent is None:
                 self.absent = reason
-            child, self._child = self._child, None
-            if child is not None:
-                child.close()
+            self._end_process()
+
+    def _drop(self, reason: Reason) -> None:
+        """Do without a process that was lost."""
+        self._give_up(reason)
+
+    def _restart(self) -> None:
+        """Start the process again where `_drop` left that open."""
+        self._start()
+
+    def _end_process(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
 
     def _why_lost(self, error: ChildError) -> Message:
         match error:
