@@ -23,9 +23,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nameplate.base.messages import Message, Reason, message
+from nameplate.base.messages import Reason, message
 from nameplate.telemetry.gpu import GpuFacts, GpuProcess, GpuReading
-from nameplate.telemetry.nvml_handles import NOT_FOUND
+from nameplate.telemetry.nvml_handles import is_not_found
 from nameplate.telemetry.nvml_library import plain_uuid
 from nameplate.telemetry.sampling import Absent, SamplingClient
 
@@ -173,7 +173,7 @@ class NvmlClient(SamplingClient):
             self._opened.update(map(plain_uuid, self._ask({"ask": "open", "uuid": uuid}, self._start_s)))
         except Absent as error:
             cost_process = error.reason is self._last_loss
-            if self.absent is not None or not (cost_process or _not_found(error.reason)):
+            if self.absent is not None or not (cost_process or is_not_found(error.reason)):
                 raise
             for index in range(self.count or 0):
                 if wanted in self._opened:
@@ -217,11 +217,6 @@ class NvmlClient(SamplingClient):
         self._start()
         for uuid, period_s in self._sampled.items():
             self.start_sampling(uuid, period_s)
-
-
-def _not_found(reason: Reason) -> bool:
-    """Whether NVML doesn't find a GPU by its UUID, and so may by its index."""
-    return isinstance(reason, Message) or reason.startswith(NOT_FOUND)
 
 
 def _as_reading(found: dict[str, Any], own: set[int]) -> GpuReading:

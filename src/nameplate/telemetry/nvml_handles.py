@@ -10,12 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from nameplate.base.messages import message
+from nameplate.base.messages import Message, Reason, message
 from nameplate.telemetry.nvml_library import Library, plain_uuid
 from nameplate.telemetry.sampling import Absent
 
 # NVML's errors for a UUID that isn't here, or can't be looked up: the GPU may still be found by index.
-NOT_FOUND = ("NVML_ERROR_NOT_FOUND", "NVML_ERROR_INVALID_ARGUMENT", "NVML_ERROR_NOT_SUPPORTED")
+_NOT_FOUND = ("NVML_ERROR_NOT_FOUND", "NVML_ERROR_INVALID_ARGUMENT", "NVML_ERROR_NOT_SUPPORTED")
+
+
+def is_not_found(reason: Reason) -> bool:
+    """Whether NVML doesn't find a GPU by its UUID, or has no function for that."""
+    return isinstance(reason, Message) or reason.startswith(_NOT_FOUND)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Handles:
             try:  # torch says GPU- also of what NVML calls MIG-
                 handle = card = self._library.call("nvmlDeviceGetHandleByUUID", f"GPU-{plain}")
             except Absent as error:
-                if not str(error.reason).startswith(NOT_FOUND):
+                if not is_not_found(error.reason):
                     raise
                 handle = self._library.call("nvmlDeviceGetHandleByUUID", f"MIG-{plain}")
                 card = self._library.call("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
