@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nameplate.base.messages import message
 from nameplate.device.protocol import Counters
 from nameplate.engine.conditions import GpuConditions, add_telemetry, conditions_between, summarize_gpu
+from nameplate.engine.warnings import gpu_warnings
 from nameplate.telemetry.gpu import POLICIES, GpuReading, subtract_readings
 
 NOT_COUNTED = dict.fromkeys((f"{policy}_throttle_s" for policy in POLICIES), None)
@@ -52,14 +54,12 @@ def conditions(seen, *spans):
         ([(0.0, 3.0)], 0.0),
         ([(3.5, 4.5)], 1.0),
         ([(0.0, 1.0), (2.5, 3.5), (4.5, 6.0)], 1.0),
-        ([(3.32, 3.34)], 0.02),  # shorter than the time between two rows
     ],
 )
 def test_throttling_is_counted_in_the_batches_only(spans, held_s):
     found = summarize_gpu(rows(power_throttle_s=since(3.0, 5.0)), spans)
     length_s = sum(end - begin for begin, end in spans)
     assert found.spans_s == pytest.approx(length_s)
-    assert found.throttle_s["power"] == pytest.approx(held_s, abs=1e-9)
     assert found.share("power") == pytest.approx(held_s / length_s, abs=1e-9)
     assert found.share("thermal") == 0.0
 
@@ -68,6 +68,7 @@ def test_energy_is_counted_in_the_batches_only_by_both_methods():
     found = summarize_gpu(rows(), [(1.05, 2.05), (7.0, 7.5)])
     assert found.energy_j == pytest.approx(450)
     assert found.energy_integrated_j == pytest.approx(450)
+    assert summarize_gpu(rows(), [(1.0, 2.0)], batches_s=0.9).energy_j == pytest.approx(270)
     assert found.power_w == pytest.approx(300)
 
 
@@ -96,7 +97,7 @@ def test_rows_that_end_before_the_batches_give_no_figures():
 
 def test_a_figure_that_the_driver_lacks_is_null_and_the_others_stay():
     found = summarize_gpu(rows(power_w=lambda _: None, power_throttle_s=lambda _: None), [(1.0, 3.0)])
-    assert (found.power_w, found.energy_integrated_j, found.throttle_s["power"]) == (None, None, None)
+    assert (found.power_w, found.energy_integrated_j, found.counted_share["power"]) == (None, None, None)
     assert found.sm_clock_mhz == pytest.approx(1410)
     assert found.energy_j == pytest.approx(600)
 
@@ -104,6 +105,7 @@ def test_a_figure_that_the_driver_lacks_is_null_and_the_others_stay():
 def test_a_counter_that_gains_more_than_the_time_is_ignored():
     found = summarize_gpu(rows(power_throttle_s=lambda at_s: 1e3 * at_s), [(1.0, 3.0)])
     assert found.share("power") == 0.0  # by the readings, none of which shows the reason
+    assert found.absent["power_throttle_s"].code == "counter_outran"
     unread = rows(power_throttle_s=lambda at_s: 1e3 * at_s, clock_event_reasons=lambda _: None)
     assert summarize_gpu(unread, [(1.0, 3.0)]).share("power") is None
     assert conditions(unread, (1.0, 3.0)).gpu.share("power") is None
@@ -134,9 +136,17 @@ def test_reasons_replace_a_missing_counter(policy, reason):
     assert found.readings == 21
 
 
-def test_reasons_do_not_overrule_a_counter():
-    found = summarize_gpu(rows(clock_event_reasons=lambda _: ("sw_power_cap",)), [(2.0, 4.0)])
-    assert found.share("power") == 0.0
+def test_reasons_overrule_a_counter_only_where_it_should_have_moved_and_did_not():
+    def held(until_s):
+        return lambda at_s: ("sw_power_cap", "sw_thermal_slowdown") if at_s < until_s else ()
+
+    spans = [(2.0, 4.0)]
+    still = summarize_gpu(rows(clock_event_reasons=held(3.05)), spans)
+    assert (still.share("power"), still.share("software_thermal")) == (pytest.approx(0.525),) * 2
+    moving = summarize_gpu(rows(clock_event_reasons=held(9.0), power_throttle_s=since(3.0)), spans)
+    assert moving.share("power") == pytest.approx(0.5)
+    rare = summarize_gpu(rows(clock_event_reasons=held(2.25)), spans)
+    assert rare.share("power") == 0.0  # a reading or two beside a counter's own steps
 
 
 @pytest.mark.parametrize(("end_s", "known"), [(2.35, False), (2.45, True)])
@@ -171,12 +181,19 @@ def test_without_telemetry_the_counters_at_both_ends_are_used():
 def test_a_cpus_clock_heat_and_energy_are_of_the_batches_only():
     seen = [
         Counters(
-            float(at_s), mhz=3500.0 if at_s < 5 else 2500.0, temperature_c=40.0 + at_s, energy_j=90.0 * at_s
+            at_s / 10,
+            mhz=3500.0 if at_s < 50 else 2500.0,
+            temperature_c=40.0 + at_s / 10,
+            energy_j=9.0 * at_s,
         )
-        for at_s in range(11)
+        for at_s in range(101)
     ]
+    short = [(at_s + 0.02, at_s + 0.12) for at_s in (1.0, 2.0, 3.0)]
+    missed = [(at_s + 0.02, at_s + 0.08) for at_s in (1.0, 1.5, 2.0, 2.5, 3.0, 3.5)]
+    assert conditions(seen, *short).mhz == pytest.approx(3500.0)
+    assert conditions(seen, *short, *missed).mhz is None  # readings by chance
     early, late = conditions(seen, (1.0, 3.0)), conditions(seen, (6.0, 7.0), (8.0, 9.0))
-    assert (early.mhz, late.mhz) == (3500.0, 2500.0)
+    assert (early.mhz, late.mhz) == (pytest.approx(3500.0), pytest.approx(2500.0))
     assert (early.temperature_c, late.temperature_c) == (pytest.approx(42.0), pytest.approx(47.5))
     assert (early.energy_j, late.energy_j) == (pytest.approx(180.0), pytest.approx(180.0))
 
@@ -214,3 +231,102 @@ def test_an_energy_counter_that_stands_still_gives_no_energy():
     found = summarize_gpu(rows(energy_j=lambda _: 5000.0), [(1.0, 3.0)])
     assert found.energy_j is None
     assert found.energy_integrated_j > 0  # the power readings still do
+
+
+# ---- whose readings they are ----
+
+
+def in_turn(begin_s, turn_s, rounds):
+    """The batches of two cases, A and B, that take turns of `turn_s`."""
+    starts = [begin_s + 2 * turn_s * number for number in range(rounds)]
+    return [(at_s, at_s + turn_s) for at_s in starts], [(at_s + turn_s, at_s + 2 * turn_s) for at_s in starts]
+
+
+def capped_within(spans):
+    """Rows of a GPU that is capped, at 1,200 MHz and 400 W, whenever one of these spans runs."""
+
+    def runs(at_s):
+        return any(begin_s <= at_s < end_s for begin_s, end_s in spans)
+
+    def held_s(at_s):
+        return 7.0 + sum(max(0.0, min(at_s, end_s) - begin_s) for begin_s, end_s in spans)
+
+    return rows(
+        20.0,
+        sm_clock_mhz=lambda at_s: 1200 if runs(at_s) else 1410,
+        power_w=lambda at_s: 400.0 if runs(at_s) else 150.0,
+        clock_event_reasons=lambda at_s: ("sw_power_cap",) if runs(at_s) else (),
+        power_throttle_s=held_s,
+    )
+
+
+@pytest.mark.parametrize("turn_s", [0.02, 0.04])
+def test_a_copy_is_not_credited_with_the_throttling_of_the_product_beside_it(turn_s):
+    """Batches of 20 to 40 ms: a reading in one is chance, and what lies between is the neighbour's."""
+    product, copy = in_turn(1.0, turn_s, 200)
+    seen = capped_within(product)
+    now = add_telemetry(conditions_between(seen[0], seen[-1], 1.0), seen, copy, product, takes_turns=True).gpu
+    assert now.share("power") is None
+    assert now.share("thermal") == 0.0  # nobody was held by heat
+    for figure in ("sm_clock_mhz", "power_w", "temperature_c"):
+        assert getattr(now.telemetry, figure) is None
+        assert now.telemetry.absent[figure].code == "too_few_readings"
+    (said,) = [each for each in gpu_warnings(now) if each.code == "not_credited"]
+    assert "power_w, sm_clock_mhz, memory_clock_mhz, temperature_c (only" in str(said)
+
+
+def test_turns_of_more_than_half_a_second_tell_two_cases_apart():
+    product, copy = in_turn(1.03, 0.6, 10)
+    seen = capped_within(product)
+    shared = conditions_between(seen[0], seen[-1], 1.0)
+    capped = add_telemetry(shared, seen, product, copy, takes_turns=True).gpu
+    free = add_telemetry(shared, seen, copy, product, takes_turns=True).gpu
+    assert (capped.share("power"), free.share("power")) == (pytest.approx(1.0), pytest.approx(0.0))
+    assert capped.telemetry.sm_clock_mhz == pytest.approx(1200)
+    assert free.telemetry.sm_clock_mhz == pytest.approx(1410)
+    assert (capped.telemetry.power_w, free.telemetry.power_w) == (pytest.approx(400), pytest.approx(150))
+    assert not free.telemetry.absent
+
+
+def test_a_mean_over_the_last_second_is_not_of_a_shorter_turn():
+    """`nvmlDeviceGetPowerUsage` gives a second's mean on most parts; a soak has no neighbour to mix in."""
+    _, copy = in_turn(1.0, 0.6, 10)
+    seen = rows(20.0, power_source=lambda _: "usage")
+    found = summarize_gpu(seen, copy, takes_turns=True)
+    assert (found.power_w, found.energy_integrated_j) == (None, None)
+    assert found.absent["power_w"].code == "too_few_readings"
+    assert found.energy_j == pytest.approx(300 * 6.0, rel=0.01)  # the counter still tells
+    assert summarize_gpu(seen, [(1.0, 4.0)]).power_w == pytest.approx(300)
+
+
+def test_what_a_group_counted_is_nobodys_where_cases_took_turns():
+    first, last = told(0.0), told(10.0, power_throttle_s=9.5)
+    change = subtract_readings(first, last)
+    assert GpuConditions(first, last, change, is_whole=False).share("power") is None
+    assert GpuConditions(first, last, change, is_whole=False).share("thermal") == 0.0
+
+
+def test_a_gap_amid_the_readings_is_not_filled_in():
+    seen = [row for row in rows() if not 2.0 < row.at_s < 8.0]
+    assert summarize_gpu(seen, [(1.0, 9.0)]).sm_clock_mhz is None
+    assert summarize_gpu(seen, [(0.0, 2.0)]).sm_clock_mhz == pytest.approx(1410)
+
+
+# ---- a window in which every clock was nonsense ----
+
+
+def nonsense(at_s):
+    why = message("implausible", figure="sm_clock_mhz", found=4294967295, least=1, most=1440)
+    return Counters(at_s, gpu=told(at_s, sm_clock_mhz=None, absent={"sm_clock_mhz": why}))
+
+
+def test_a_window_in_which_every_clock_was_nonsense_has_a_reason_and_is_unknown():
+    seen = [nonsense(row.at_s) for row in rows()]
+    now = conditions(seen, (1.0, 9.0))
+    assert now.gpu.telemetry.has_impossible_clock
+    (said,) = [each for each in gpu_warnings(now.gpu) if each.code == "not_credited"]
+    assert str(said).startswith("not known for this case: sm_clock_mhz (the driver reported 4.29497e+09 for")
+    one = [nonsense(row.at_s) if row.at_s == 5.0 else row for row in rows()]
+    now = conditions(one, (1.0, 9.0))
+    assert not now.gpu.telemetry.has_impossible_clock
+    assert now.gpu.telemetry.sm_clock_mhz == pytest.approx(1410)

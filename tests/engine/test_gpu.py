@@ -368,7 +368,7 @@ def test_without_counter_and_readings_there_is_no_energy():
 
 
 def test_cpu_packages_have_a_counter_and_no_power_readings():
-    rows = [Counters(float(at_s), energy_j=90.0 * at_s) for at_s in range(41)]
+    rows = [Counters(at_s / 10, energy_j=9.0 * at_s) for at_s in range(401)]
     conditions = add_telemetry(conditions_between(rows[0], rows[-1], 2.0), rows, [(1.0, 11.0)])
     assert energy_columns(conditions, batches((1.0, 11.0))) == {
         "energy_j": pytest.approx(900),

@@ -372,6 +372,50 @@ def test_no_window_ends_before_contention_could_show():
         assert sum(batch.elapsed_s for batch in record.batches) >= 0.8
 
 
+# ---- on a GPU: turns long enough for ten readings a second ----
+
+
+def stretches(device, records):
+    """Seconds of each stretch that a case had to itself, in order: who, and how long."""
+    number = sum(len(record.batches) for record in records)
+    last = [turn for turn in device.turns if turn[2] > 0.05][-number:]  # no untimed launches
+    return [
+        (name, sum(took for _, _, took in batches))
+        for name, batches in groupby(last, key=lambda turn: turn[0])
+    ]
+
+
+def test_on_a_gpu_each_case_runs_so_long_at_a_stretch_that_telemetry_can_tell_it_apart():
+    device = Shop(kind="cuda", noise=0.2)
+    records = measured(device, works(device, 1e-3, 2e-3, 5e-3), Allowance(24.0, 80.0))
+    found = stretches(device, records)
+    assert all(took >= 0.55 for _, took in found)
+    assert all(len(record.batches) >= BATCHES for record in records)
+    assert all(len(rounds(record)) >= FEWEST_BATCHES for record in records)
+    assert [record.batches[0].round for record in records] == [0, 0, 0]
+
+
+def test_a_gpu_with_little_time_still_draws_the_fewest_rounds():
+    device = Shop(kind="cuda")
+    records = measured(device, works(device, 1e-3, 1e-3), Allowance(1.0, 20.0))
+    assert all(len(rounds(record)) >= FEWEST_BATCHES for record in records)
+
+
+def test_on_a_gpu_copies_are_not_drawn_between_products():
+    device = Shop(kind="cuda")
+    some = works(device, *[1e-3] * 4)
+    some = [replace(work, flops=10**9 if work.shape in "ac" else 0) for work in some]
+    records = measured(device, some, name="mine")
+    assert [record.group for record in records] == ["mine.1", "mine.2", "mine.1", "mine.2"]
+    kinds = [kind for kind, _ in groupby(device.turns, key=lambda turn: turn[0] in "ac")]
+    assert kinds == [True, False]
+    alike = Shop()  # a CPU has no such limit
+    some = [replace(work, device=alike) for work in some]
+    assert {record.group for record in measured(alike, some, name="mine")} == {
+        "mine"
+    }  # a CPU has no such limit
+
+
 # ---- sittings ----
 
 

@@ -12,7 +12,7 @@ import pytest
 from nameplate.telemetry.gpu import GpuReading, subtract_readings
 from nameplate.telemetry.nvml import NvmlClient
 from nameplate.telemetry.nvml_worker import MOVING
-from nameplate.telemetry.timeline import gain_within
+from nameplate.telemetry.timeline import samples_inside
 
 pytestmark = pytest.mark.process
 UUID = "GPU-a8000000-0000-4000-8000-00000000000{}"
@@ -62,7 +62,7 @@ def test_rows_come_by_themselves_some_ten_a_second(use_nvml):
     energy_j = [row.energy_j for row in rows]
     assert energy_j == sorted(set(energy_j))
     span = (at_s[0], at_s[-1])
-    assert gain_within(at_s, energy_j, [span]) / (span[1] - span[0]) == pytest.approx(61.0, rel=0.5)
+    assert samples_inside(at_s, energy_j, [span]).pace() == pytest.approx(61.0, rel=0.5)
 
 
 def test_a_row_is_a_light_reading(use_nvml):

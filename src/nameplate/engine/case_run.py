@@ -210,6 +210,11 @@ def describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def is_compute_bound(work: Workload) -> bool:
+    """Whether it has more FLOPs than bytes: what a matrix product shows of a device holds for it."""
+    return (work.flops or 0) > work.bytes
+
+
 def count_buffer_sets(case: Case, device: Device) -> int:
     """Return how many to allocate: 1, or for `rotating` enough for twice the size of the cache.
 

@@ -47,11 +47,12 @@ class Calibration:
 
 @dataclass
 class ProbeRun:
-    """A probe in the rounds of one group: `rounds` has its seconds per launch in each."""
+    """A probe in the rounds of one group: its seconds per launch in each, and `spans`, when it ran."""
 
     probe: Probe
     device: Device
     rounds: dict[int, float] = field(default_factory=dict)
+    spans: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Warm it up once."""
@@ -72,6 +73,7 @@ class ProbeRun:
         self.probe.renew()
         self.probe.launch()  # untimed: the first launch on new pages is slower
         timing = self._sampler.draw()
+        self.spans.append((timing.start_s, timing.end_s))
         self.rounds[round_number] = timing.elapsed_s / timing.launches
 
     def tflops(self) -> float:

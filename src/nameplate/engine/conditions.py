@@ -2,93 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from nameplate.base.messages import Reason
 from nameplate.device.protocol import Counters
+from nameplate.engine.case_telemetry import GpuTelemetry, mean_of, pace_of, summarize_gpu
 from nameplate.telemetry.gpu import POLICIES, GpuDifference, GpuReading, subtract_readings
-from nameplate.telemetry.timeline import Spans, gain_within, integrate_within, mean_within
+from nameplate.telemetry.timeline import Spans, find_stretches
 
-# The clock-event reasons of each policy that NVML counts, for drivers without the counters.
-_REASONS = {
-    "power": {"sw_power_cap"},
-    "thermal": {"sw_thermal_slowdown", "hw_thermal_slowdown"},
-    "software_thermal": {"sw_thermal_slowdown"},
-    "hardware_thermal": {"hw_thermal_slowdown"},
-    "power_brake": {"hw_power_brake_slowdown"},
-}
-_FEWEST_READINGS = 5  # within the batches; a share of fewer means nothing
-# Where a counter gains more than the batches' time, its unit isn't the documented one.
-_COUNTER_SLACK, _COUNTER_SLACK_S = 1.1, 0.1
-
-
-@dataclass(frozen=True)
-class GpuTelemetry:
-    """A GPU during the batches of one case, from readings at about 10 Hz."""
-
-    spans_s: float  # seconds of batches
-    readings: int  # within them
-    sm_clock_mhz: float | None
-    memory_clock_mhz: float | None
-    temperature_c: float | None
-    power_w: float | None
-    energy_j: float | None  # by the driver's counter
-    energy_integrated_j: float | None  # by its power readings
-    throttle_s: Mapping[str, float | None]  # by policy, by counter
-    reason_share: Mapping[str, float | None]  # by policy: share of the time, by the reasons in the readings
-
-    def share(self, policy: str) -> float | None:
-        """The share of the time for which a policy held the clock down, by counter, else by readings."""
-        held_s = self.throttle_s[policy]
-        most_s = _COUNTER_SLACK * self.spans_s + _COUNTER_SLACK_S
-        if held_s is not None and self.spans_s > 0 and held_s <= most_s:
-            return min(held_s / self.spans_s, 1.0)
-        return self.reason_share[policy]
-
-
-def summarize_gpu(rows: Sequence[Counters], spans: Spans) -> GpuTelemetry | None:
-    """Summarize the GPU's readings within the spans; None where no row has a reading."""
-    readings = [row.gpu for row in rows if row.gpu is not None]
-    if not readings:
-        return None
-
-    def summarize(figure: str, how: Callable[..., float | None]) -> float | None:
-        return _summarize(readings, figure, how, spans)
-
-    return GpuTelemetry(
-        sum(end - begin for begin, end in spans),
-        len(_within(readings, spans)),
-        summarize("sm_clock_mhz", mean_within),
-        summarize("memory_clock_mhz", mean_within),
-        summarize("temperature_c", mean_within),
-        summarize("power_w", mean_within),
-        summarize("energy_j", gain_within) or None,  # a counter that stood still under load counts nothing
-        summarize("power_w", integrate_within),
-        {policy: summarize(f"{policy}_throttle_s", gain_within) for policy in POLICIES},
-        {policy: _reason_share(readings, spans, policy) for policy in POLICIES},
-    )
-
-
-def _summarize(
-    rows: Sequence[Any], figure: str, how: Callable[..., float | None], spans: Spans
-) -> float | None:
-    """Apply a function of `telemetry.timeline` to the rows that have the figure."""
-    known = [(row.at_s, float(value)) for row in rows if (value := getattr(row, figure)) is not None]
-    return how([at for at, _ in known], [value for _, value in known], spans)
-
-
-def _within(readings: Sequence[GpuReading], spans: Spans) -> list[GpuReading]:
-    return [each for each in readings if any(begin <= each.at_s <= end for begin, end in spans)]
-
-
-def _reason_share(readings: Sequence[GpuReading], spans: Spans, policy: str) -> float | None:
-    known = [each for each in readings if each.clock_event_reasons is not None]
-    if len(_within(known, spans)) < _FEWEST_READINGS:
-        return None
-    shown = [float(bool(_REASONS[policy] & set(each.clock_event_reasons or ()))) for each in known]
-    return mean_within([each.at_s for each in known], shown, spans)
+# From this share of the time between two readings on, what they count is the batches' own.
+_WHOLE = 0.8
 
 
 @dataclass(frozen=True)
@@ -96,22 +20,30 @@ class GpuConditions:
     """A GPU before and after the window, and the difference of its driver's counters.
 
     Both readings are taken while nothing runs. A reason in them was still active then; others may have been
-    active during the batches. `telemetry` covers those; without telemetry the counters do.
+    active during the batches. `telemetry` covers those; without telemetry the counters do, unless the case's
+    batches are only a part of the window (`is_whole`): nobody knows then in whose time they counted.
     """
 
     before: GpuReading
     after: GpuReading
     change: GpuDifference
     telemetry: GpuTelemetry | None = None
+    is_whole: bool = True
 
     def share(self, policy: str) -> float | None:
-        """The share of the window for which a policy held the clock down; None: not counted here."""
+        """The share of the case's time for which a policy held the clock down; None: not known."""
         if self.telemetry is not None and (share := self.telemetry.share(policy)) is not None:
             return share
         held_s = self.change.throttle_s[policy]
-        if held_s is None or self.change.elapsed_s <= 0:
+        if held_s is None or self.change.elapsed_s <= 0 or (held_s > 0 and not self.is_whole):
             return None
         return held_s / self.change.elapsed_s
+
+    def why_no_share(self, policy: str) -> Reason | None:
+        """Why that share isn't known, by the readings during the batches, else by those around them."""
+        figure = f"{policy}_throttle_s"
+        during = None if self.telemetry is None else self.telemetry.absent.get(figure)
+        return self.change.absent.get(figure) or during
 
     def heat_shares(self) -> tuple[float | None, ...]:
         """The shares for which heat or a power brake held the clock down; None among them: not all counted.
@@ -162,6 +94,7 @@ class GpuConditions:
             "gpu_power_after_w": self.after.power_w,
             "gpu_throttle_reasons": None if reasons is None else " ".join(reasons) or "none",
             **{f"gpu_{policy}_throttle_s": self.change.throttle_s[policy] for policy in POLICIES},
+            **{f"gpu_{policy}_throttle_share": self.share(policy) for policy in POLICIES},
             "gpu_other_processes": self.count_other_processes(),
             "gpu_ecc_errors": self.change.ecc_errors,
             "gpu_pcie_replays": self.change.pcie_replays,
@@ -194,6 +127,7 @@ class Conditions:
     temperature_c: float | None = None
     energy_j: float | None = None
     gpu: GpuConditions | None = None
+    stretches: int = 1  # periods without a pause, or other work, that the batches form
 
     def as_columns(self) -> dict[str, float | str | None]:
         """The figures by name, as a record holds them."""
@@ -236,17 +170,33 @@ def conditions_between(before: Counters, after: Counters, cores: float) -> Condi
     )
 
 
-def add_telemetry(conditions: Conditions, rows: Sequence[Counters], spans: Spans) -> Conditions:
-    """Add what the device's timeline shows of one case's batches to the conditions of its group.
+def add_telemetry(
+    conditions: Conditions,
+    rows: Sequence[Counters],
+    spans: Spans,
+    others: Spans = (),
+    *,
+    takes_turns: bool = False,
+) -> Conditions:
+    """Add what the device's timeline shows of one case's batches (`spans`) to the conditions of its group.
 
-    The shares of the cores stay the group's: their counters have steps too coarse for single batches.
+    Only rows count that lie in a stretch in which none of `others` ran, the batches of the other cases. The
+    shares of the cores stay the group's: their counters have steps too coarse for single batches.
     """
+    stretches = find_stretches(spans, others)
+    batches_s = sum(end_s - begin_s for begin_s, end_s in spans)
+    power_w, gpu = pace_of(rows, "energy_j", stretches), conditions.gpu
+    if gpu is not None:
+        telemetry = summarize_gpu(rows, stretches, takes_turns=takes_turns, batches_s=batches_s)
+        is_whole = batches_s >= _WHOLE * conditions.elapsed_s
+        gpu = replace(gpu, telemetry=telemetry, is_whole=is_whole)
     return replace(
         conditions,
-        mhz=_summarize(rows, "mhz", mean_within, spans),
-        temperature_c=_summarize(rows, "temperature_c", mean_within, spans),
-        energy_j=_summarize(rows, "energy_j", gain_within, spans),
-        gpu=conditions.gpu and replace(conditions.gpu, telemetry=summarize_gpu(rows, spans)),
+        stretches=len(stretches),
+        mhz=mean_of(rows, "mhz", stretches),
+        temperature_c=mean_of(rows, "temperature_c", stretches),
+        energy_j=None if power_w is None else power_w * batches_s,
+        gpu=gpu,
     )
 
 

@@ -139,9 +139,16 @@ class Group(ABC):
     def make_measurement(self, run: CaseRun, conditions: Conditions, rows: Sequence[Counters]) -> Measurement:
         """Collect everything that a case's record follows from."""
         window = self.window(run, rows)
-        conditions = add_telemetry(conditions, rows, window.spans)
+        others = self.other_spans(run)
+        conditions = add_telemetry(conditions, rows, window.spans, others, takes_turns=run.takes_turns)
         ceiling = self.ceiling(run.case, window, conditions)
         return Measurement(run, window, conditions, self.name, run.cost_s, ceiling)
+
+    def other_spans(self, run: CaseRun) -> list[tuple[float, float]]:
+        """Return when other work of the group ran: begin and end of each of its batches."""
+        # Copies of one run share their batches.
+        others = [other.batches for other in self.runs if other.batches is not run.batches]
+        return [(each.timing.start_s, each.timing.end_s) for batches in others for each in batches]
 
     def ceiling(self, case: Case, window: Window, conditions: Conditions) -> Ceiling | None:
         """Return a case's ceiling; None where it isn't known, and for work without FLOPs."""

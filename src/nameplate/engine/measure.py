@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import itemgetter
 
 from nameplate.device.protocol import Device
-from nameplate.engine.case_run import MEMORY_SHARE, OnStep, memory_needed, tell_nobody
+from nameplate.engine.case_run import MEMORY_SHARE, OnStep, is_compute_bound, memory_needed, tell_nobody
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance
 from nameplate.engine.pilot import Pilots
@@ -30,17 +31,19 @@ def measure_group(
 
     There is a record for each case whatever happens: a case that can't run here or doesn't fit the allowance
     is `skipped` with the reason; one that raises an error is `failed`, and the others go on. Cases that don't
-    fit the memory together are measured in several memory batches. A group with a case of phase `burst` is a
-    soak. `busy_s` is how long the device has been at work before; `on_step` is told of every step.
-    KeyboardInterrupt passes through.
+    fit the memory together are measured in several memory batches, and so are those of a GPU that compute and
+    those that don't. A group with a case of phase `burst` is a soak. `busy_s` is how long the device has been
+    at work before; `on_step` is told of every step. KeyboardInterrupt passes through.
     """
     ceilings = ceilings or Ceilings(device, pilots.seed)
     if is_soak(cases):
         return Soak(name, cases, device, pilots, ceilings, allowance, busy_s, on_step).measure()
-    records: list[Record] = []
+    records: list[tuple[int, Record]] = []
     begin_s, weight = device.clock(), sum(case.weight for case in cases)
-    batches = _split_by_memory(cases, device)
-    for number, batch in enumerate(batches, 1):
+    parts = _split_by_work(list(enumerate(cases)), device)
+    batches = [each for part in parts for each in _split_by_memory(part, device)]
+    for number, numbered in enumerate(batches, 1):
+        batch = [case for _, case in numbered]
         batch_weight = sum(case.weight for case in batch)
         spent_s = device.clock() - begin_s
         share_s = max(allowance.share_s - spent_s, 0.0) * batch_weight / weight
@@ -48,19 +51,36 @@ def measure_group(
         label = name if len(batches) == 1 else f"{name}.{number}"
         rest = Allowance(share_s, allowance.limit_s - spent_s)
         busy = busy_s + spent_s
-        records += Rounds(label, batch, device, pilots, ceilings, rest, busy, on_step).measure()
-    return records
+        found = Rounds(label, batch, device, pilots, ceilings, rest, busy, on_step).measure()
+        records += zip((place for place, _ in numbered), found, strict=True)
+    return [record for _, record in sorted(records, key=itemgetter(0))]
 
 
-def _split_by_memory(cases: Sequence[Case], device: Device) -> list[list[Case]]:
+_Numbered = tuple[int, Case]  # a case and its place in the group
+
+
+def _split_by_work(cases: Sequence[_Numbered], device: Device) -> list[list[_Numbered]]:
+    """Split the cases of a GPU into those that compute and those that don't.
+
+    At its power limit a GPU lowers the clock for what computes, and a copy in between would inherit that.
+    """
+    if device.kind != "cuda":
+        return [list(cases)]
+    compute = [each for each in cases if is_compute_bound(each[1].workload)]
+    memory = [each for each in cases if not is_compute_bound(each[1].workload)]
+    return [part for part in (compute, memory) if part]
+
+
+def _split_by_memory(cases: Sequence[_Numbered], device: Device) -> list[list[_Numbered]]:
     """Split into memory batches: consecutive cases that fit the memory together."""
-    batches: list[list[Case]] = []
+    batches: list[list[_Numbered]] = []
     room = 0.0
-    for case in cases:
+    for numbered in cases:
+        case = numbered[1]
         needed = memory_needed(case, device)
         if not batches or needed > room:
             batches.append([])
             room = math.inf if device.memory_bytes is None else MEMORY_SHARE * device.memory_bytes
-        batches[-1].append(case)
+        batches[-1].append(numbered)
         room -= needed
     return batches

@@ -201,7 +201,7 @@ def energy_columns(conditions: Conditions, window: Window) -> dict[str, Any]:
     """
     nothing = dict.fromkeys(("energy_j", "power_w", "energy_integrated_j", "energy_method"))
     spans_s = sum(end - begin for begin, end in window.spans)
-    if spans_s < SHORTEST_ENERGY_S or spans_s / _count_stretches(window) < SHORTEST_ENERGY_SPAN_S:
+    if spans_s < SHORTEST_ENERGY_S or spans_s / conditions.stretches < SHORTEST_ENERGY_SPAN_S:
         return nothing
     telemetry = conditions.gpu.telemetry if conditions.gpu else None
     counted = telemetry.energy_j if telemetry else conditions.energy_j
@@ -215,12 +215,6 @@ def energy_columns(conditions: Conditions, window: Window) -> dict[str, Any]:
         "energy_integrated_j": integrated,
         "energy_method": "counter" if counted is not None else "power readings",
     }
-
-
-def _count_stretches(window: Window) -> int:
-    """Count the stretches that batches without a gap between them form."""
-    gaps = (after[0] - before[1] for before, after in zip(window.spans, window.spans[1:], strict=False))
-    return 1 + sum(gap > SHORTEST_ENERGY_SPAN_S / 10 for gap in gaps)
 
 
 def _interval_columns(figure: str, interval: Interval) -> Mapping[str, float]:

@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 
 from nameplate.device.protocol import Counters
-from nameplate.engine.case_run import CaseRun
+from nameplate.engine.case_run import CaseRun, is_compute_bound
 from nameplate.engine.ceiling import Calibration, Ceiling, ProbeRun, ceiling_by_probe
 from nameplate.engine.conditions import Conditions
 from nameplate.engine.group import Group
@@ -25,13 +25,15 @@ from nameplate.engine.window import SHORTEST_WINDOW_S, TimedBatch, Window, keep_
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.settling import SHORTEST_S, find_settling
 from nameplate.suite import Case
-from nameplate.workload import Workload
 
 # Batches that a window is divided into. More than `stats.BATCHES`, so that a slow one doesn't leave too few.
 AIMED_BATCHES = 25
 # … where the window may begin late: batches before the device has settled are left out. A clock at its power
 # limit swings with a period of about 3 s: in a minute these batches show it, where sixty of them didn't.
 SETTLING_BATCHES = 120
+# Ten readings a second, less LEAD_S at the beginning, tell a GPU's cases apart only where each runs so long
+# at a stretch.
+_LEAST_TURN_S = {"cuda": 0.6}
 # Finding whether a series has settled takes milliseconds, so it is done again only after 5 % more rounds.
 _LOOK_AGAIN = 1.05
 # A device that has been at work for `SHORTEST_S` is warm. Only its clock recovers during set-up, and clocks
@@ -72,7 +74,7 @@ class Rounds(Group):
     def get_ready(self) -> None:
         """Calibrate the probes, then plan the batches."""
         workloads = [run.case.workload for run in self.active]
-        for dtype in dict.fromkeys(work.dtype for work in workloads if _is_compute_bound(work)):
+        for dtype in dict.fromkeys(work.dtype for work in workloads if is_compute_bound(work)):
             with suppress(Exception):  # a library may raise anything; without a probe there is no ceiling
                 calibration = self.ceilings.calibration(dtype, self.allowance.share_s, self.left_s())
                 probe = None if calibration is None else self.device.probe(dtype)
@@ -89,7 +91,7 @@ class Rounds(Group):
         """Choose the size of every batch, and how many each case draws in a round.
 
         There are as many rounds as the slowest case can draw batches in its share; faster cases draw several
-        in each.
+        in each. Where telemetry needs long turns there are fewer rounds, and every case draws several.
         """
         runs, aimed = self.active, SETTLING_BATCHES if self._has_sustained else AIMED_BATCHES
         shares_s = self._divide_window(runs)
@@ -98,6 +100,9 @@ class Rounds(Group):
             for run, share_s in zip(runs, shares_s, strict=True)
         ]
         rounds = min(possible)
+        if self._has_long_turns:
+            longest = int(min(shares_s) / _LEAST_TURN_S[self.device.kind])
+            rounds = max(min(rounds, longest), FEWEST_BATCHES)
         for run, share_s, number in zip(runs, shares_s, possible, strict=True):
             run.batches_per_round = max(1, round(number / rounds))
             run.sampler.choose_size(share_s / rounds / run.batches_per_round)
@@ -143,15 +148,18 @@ class Rounds(Group):
                 return
 
     def _shuffle_turns(self, number: int) -> list[Callable[[], object]]:
-        """Return the draws of one round, in random order."""
-        turns: list[Callable[[], object]] = [
-            partial(self._draw_batch, run, number)
-            for run in self.active
-            for _ in range(run.batches_per_round)
-        ]
+        """Return the draws of one round, in random order; a long turn has all batches of a case."""
+        turns: list[Callable[[], object]] = []
+        for run in self.active:
+            batches = [partial(self._draw_batch, run, number)] * run.batches_per_round
+            turns += [partial(_draw_all, batches)] if self._has_long_turns else batches
         turns += [partial(self._draw_probe, dtype, number) for dtype in self.probes]
         self._order.shuffle(turns)
         return turns
+
+    @property
+    def _has_long_turns(self) -> bool:
+        return self.device.kind in _LEAST_TURN_S and len(self.cases) > 1
 
     def _draw_batch(self, run: CaseRun, number: int) -> None:
         run.attempt(partial(run.draw, number, after_other_work=self._latest is not run))
@@ -193,23 +201,28 @@ class Rounds(Group):
         batches = keep_whole_periods(since, self.settling.period_s)
         return Window(batches, run.sampler.resolution_s, self.settling)
 
+    def other_spans(self, run: CaseRun) -> list[tuple[float, float]]:
+        """Return when other cases and the probes ran."""
+        probes = [span for probe in self.probes.values() for span in probe.spans]
+        return [*super().other_spans(run), *probes]
+
     def ceiling(self, case: Case, window: Window, conditions: Conditions) -> Ceiling | None:
         """Return the ceiling by the probe of the case's dtype, where there is one, else by the clock."""
         work = case.workload
-        if work.flops is None or work.dtype not in self.probes or not _is_compute_bound(work):
+        if work.flops is None or work.dtype not in self.probes or not is_compute_bound(work):
             return super().ceiling(case, window, conditions)
         nominal = self.device.rating.nominal_for(work.dtype).tflops
         probe, calibration = self.probes[work.dtype], self.calibrations[work.dtype]
         return ceiling_by_probe(window, work.flops, probe, calibration, nominal)
 
 
+def _draw_all(draws: Sequence[Callable[[], object]]) -> None:
+    for draw in draws:
+        draw()
+
+
 def _is_sustained(case: Case) -> bool:
     return case.phase == "sustained"
-
-
-def _is_compute_bound(work: Workload) -> bool:
-    """Whether it has more FLOPs than bytes. The probe is a matrix product and says nothing about memory."""
-    return (work.flops or 0) > work.bytes
 
 
 def _relative_times(batches: Sequence[TimedBatch]) -> list[tuple[float, float]]:

@@ -178,6 +178,12 @@ def _throttled(seen: Observation, limits: Thresholds) -> bool | None:
     return _above(gpu.heat_shares(), limit.share)
 
 
+def _unknown(seen: Observation, _limits: Thresholds) -> bool | None:
+    # Clocks that the card can't have: what it did isn't known, nor whether the rest can be believed.
+    telemetry = None if seen.conditions.gpu is None else seen.conditions.gpu.telemetry
+    return telemetry is not None and telemetry.has_impossible_clock
+
+
 def _power_capped(seen: Observation, limits: Thresholds) -> bool | None:
     gpu, limit = seen.conditions.gpu, limits.power_capped
     capped = None if gpu is None else _above([gpu.share("power")], limit.share)
@@ -201,5 +207,6 @@ _RULES: Sequence[tuple[Verdict, Callable[[Observation, Thresholds], bool | None]
     ("contended", _contended),
     ("throttled", _throttled),
     ("unstable", _unstable),
+    ("unknown", _unknown),
     ("power_capped", _power_capped),
 )

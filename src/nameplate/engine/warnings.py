@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nameplate.base.messages import Message, Reason, message
+from nameplate.base.messages import Message, Reason, message, text
 from nameplate.engine.case_run import CaseRun
+from nameplate.engine.case_telemetry import GpuTelemetry
 from nameplate.engine.conditions import Conditions, GpuConditions
 from nameplate.engine.verdict import Thresholds, thresholds
 from nameplate.engine.window import SHORTEST_WINDOW_S, Window
@@ -13,6 +14,9 @@ from nameplate.stats.estimate import BATCHES
 from nameplate.telemetry.gpu import POLICIES, GpuDifference
 
 ENERGY_DISAGREEMENT = 0.1
+# Figures of a case that the readings during its batches give, and why they may not.
+_CREDITED = ("sm_clock_mhz", "memory_clock_mhz", "temperature_c", "power_w")
+_OUR_REASONS = ("too_few_readings", "implausible")
 _HELD_BY = {
     "thermal": "clock_held_by_thermal",
     "software_thermal": "clock_held_by_software_thermal",
@@ -112,6 +116,7 @@ def _missing_telemetry(gpu: GpuConditions) -> Iterator[Message]:
     if all_missing:
         yield message("gpu_not_judged", why=all_missing)
         return
+    yield from _uncredited_telemetry(gpu.telemetry)
     if gpu.change.other_processes is None:
         yield message("processes_unknown", why=gpu.why_absent("processes") or message("pids_differ"))
     if gpu.share("power") is None:
@@ -120,8 +125,23 @@ def _missing_telemetry(gpu: GpuConditions) -> Iterator[Message]:
         yield message("thermal_throttling_uncounted", why=_why_uncounted(gpu, "thermal"))
 
 
+def _uncredited_telemetry(telemetry: GpuTelemetry | None) -> Iterator[Message]:
+    """Which figures of the readings the case lacks, for a reason of ours: once a reason.
+
+    Not those that the driver doesn't have: `bench devices` lists them.
+    """
+    if telemetry is None:
+        return
+    figures: dict[Message, list[str]] = {}
+    for figure, why in telemetry.absent.items():
+        if figure in _CREDITED and isinstance(why, Message) and why.code in _OUR_REASONS:
+            figures.setdefault(why, []).append(figure)
+    for why, named in figures.items():
+        yield message("not_credited", figures=[text(each) for each in named], why=why)
+
+
 def _why_uncounted(gpu: GpuConditions, policy: str) -> Reason:
-    return gpu.change.absent.get(f"{policy}_throttle_s", message("empty_window"))
+    return gpu.why_no_share(policy) or message("empty_window")
 
 
 def _energy_warnings(energy_j: float | None, integrated_j: float | None) -> Iterator[Message]:

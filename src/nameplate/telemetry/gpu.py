@@ -34,8 +34,8 @@ _REASONS = {
 # Reasons that aren't throttling: the GPU is idle, or somebody set the clock.
 _CHOSEN = {"gpu_idle", "applications_clocks_setting", "display_clock_setting"}
 # A counter that gained more time than has passed isn't in the unit that we take it for.
-_COUNTER_SLACK = 1.1
-_COUNTER_SLACK_S = 0.1
+COUNTER_SLACK = 1.1
+COUNTER_SLACK_S = 0.1
 # No card draws nothing for so long: an energy counter that doesn't move isn't counting.
 _COUNTER_STILL_S = 1.0
 # Board limits are set in whole watts; enforced ones are reported with milliwatts of rounding.
@@ -265,7 +265,7 @@ def subtract_readings(before: GpuReading, after: GpuReading) -> GpuDifference:
 
     def gained_s(figure: str) -> float | None:
         found = gain(figure)
-        if found is not None and found > elapsed_s * _COUNTER_SLACK + _COUNTER_SLACK_S:
+        if found is not None and found > elapsed_s * COUNTER_SLACK + COUNTER_SLACK_S:
             absent[figure] = message("counter_outran", counted_s=found, elapsed_s=elapsed_s)
             return None
         return found
