@@ -302,8 +302,12 @@ def test_a_mean_over_the_last_second_is_not_of_a_shorter_turn():
 def test_what_a_group_counted_is_nobodys_where_cases_took_turns():
     first, last = told(0.0), told(10.0, power_throttle_s=9.5)
     change = subtract_readings(first, last)
-    assert GpuConditions(first, last, change, is_whole=False).share("power") is None
-    assert GpuConditions(first, last, change, is_whole=False).share("thermal") == 0.0
+    assert GpuConditions(first, last, change, batches_s=4.0).share("power") is None
+    assert GpuConditions(first, last, change, batches_s=4.0).share("thermal") == 0.0
+    assert GpuConditions(first, last, change, batches_s=9.0).share("power") == pytest.approx(0.25)
+    always = subtract_readings(first, told(10.0, power_throttle_s=17.0))
+    assert GpuConditions(first, last, always, batches_s=0.3).share("power") == 1.0
+    assert GpuConditions(first, last, always, batches_s=0.0).share("power") is None
 
 
 def test_a_gap_amid_the_readings_is_not_filled_in():

@@ -185,7 +185,7 @@ TEMPLATES: Mapping[str, str] = {
     "too_few_readings": N_(
         "only {count} readings were taken while it ran alone, and stand for {covered:percent} of that time"
     ),
-    "not_credited": N_("not known for this case: {figures:, } ({why})"),
+    "not_credited": N_("not known for this case: {figures} ({why})"),
     "empty_window": N_("the window has no length"),
     # engine/ceiling.py: what held the ceiling below nominal
     "losses": N_("{each:, }"),

@@ -163,9 +163,7 @@ class _CaseReadings:
         """Whether a figure can be credited to the case; if not, `absent` says why."""
         enough = self._is_enough(samples, is_counter=is_counter)
         if not enough:
-            covered = samples.covered * self._share_sampled(samples)
-            too_few = message("too_few_readings", count=samples.count, covered=covered)
-            self.absent[figure] = self._find_reason(figure) or too_few
+            self.absent[figure] = self._find_reason(figure) or self._describe_few(figure, samples)
         return enough
 
     def _is_enough(
@@ -178,6 +176,12 @@ class _CaseReadings:
     def _share_sampled(self, samples: Samples) -> float:
         """Return the share of the stretches that the sampled spans make up."""
         return samples.length_s / self.length_s if self.length_s else 0.0
+
+    def _describe_few(self, figure: str, samples: Samples) -> Message:
+        if all(getattr(reading, figure) is None for reading in self._readings):
+            return message("not_read")
+        covered = samples.covered * self._share_sampled(samples)
+        return message("too_few_readings", count=samples.count, covered=covered)
 
     def _find_reason(self, figure: str) -> Reason | None:
         """Return the reason that most of the readings inside give for the lack of a figure."""

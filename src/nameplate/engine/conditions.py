@@ -13,6 +13,7 @@ from nameplate.telemetry.timeline import Spans, find_stretches
 
 # From this share of the time between two readings on, what they count is the batches' own.
 _WHOLE = 0.8
+_SAME_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -20,24 +21,30 @@ class GpuConditions:
     """A GPU before and after the window, and the difference of its driver's counters.
 
     Both readings are taken while nothing runs. A reason in them was still active then; others may have been
-    active during the batches. `telemetry` covers those; without telemetry the counters do, unless the case's
-    batches are only a part of the window (`is_whole`): nobody knows then in whose time they counted.
+    active during the batches. `telemetry` covers those; without telemetry the counters do. Where the case's
+    batches are `batches_s` seconds, a part of the window (None: all), they may not tell in whose time.
     """
 
     before: GpuReading
     after: GpuReading
     change: GpuDifference
     telemetry: GpuTelemetry | None = None
-    is_whole: bool = True
+    batches_s: float | None = None
 
     def share(self, policy: str) -> float | None:
         """The share of the case's time for which a policy held the clock down; None: not known."""
         if self.telemetry is not None and (share := self.telemetry.share(policy)) is not None:
             return share
-        held_s = self.change.throttle_s[policy]
-        if held_s is None or self.change.elapsed_s <= 0 or (held_s > 0 and not self.is_whole):
+        held_s, elapsed_s = self.change.throttle_s[policy], self.change.elapsed_s
+        if held_s is None or elapsed_s <= 0:
             return None
-        return held_s / self.change.elapsed_s
+        own_s = elapsed_s if self.batches_s is None else min(self.batches_s, elapsed_s)
+        if own_s >= _WHOLE * elapsed_s:
+            return held_s / elapsed_s
+        # Between all of it in the time of others and all of it in the case's own.
+        least = max(held_s - (elapsed_s - own_s), 0.0) / own_s if own_s else 0.0
+        most = min(held_s / own_s, 1.0) if own_s else 1.0
+        return most if most - least <= _SAME_SHARE else None
 
     def why_no_share(self, policy: str) -> Reason | None:
         """Why that share isn't known, by the readings during the batches, else by those around them."""
@@ -188,8 +195,7 @@ def add_telemetry(
     power_w, gpu = pace_of(rows, "energy_j", stretches), conditions.gpu
     if gpu is not None:
         telemetry = summarize_gpu(rows, stretches, takes_turns=takes_turns, batches_s=batches_s)
-        is_whole = batches_s >= _WHOLE * conditions.elapsed_s
-        gpu = replace(gpu, telemetry=telemetry, is_whole=is_whole)
+        gpu = replace(gpu, telemetry=telemetry, batches_s=batches_s)
     return replace(
         conditions,
         stretches=len(stretches),

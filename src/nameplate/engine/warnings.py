@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nameplate.base.messages import Message, Reason, message, text
+from nameplate.base.messages import Message, Reason, message
 from nameplate.engine.case_run import CaseRun
 from nameplate.engine.case_telemetry import GpuTelemetry
 from nameplate.engine.conditions import Conditions, GpuConditions
@@ -137,7 +137,7 @@ def _uncredited_telemetry(telemetry: GpuTelemetry | None) -> Iterator[Message]:
         if figure in _CREDITED and isinstance(why, Message) and why.code in _OUR_REASONS:
             figures.setdefault(why, []).append(figure)
     for why, named in figures.items():
-        yield message("not_credited", figures=[text(each) for each in named], why=why)
+        yield message("not_credited", figures=", ".join(named), why=why)
 
 
 def _why_uncounted(gpu: GpuConditions, policy: str) -> Reason:
