@@ -106,6 +106,9 @@ class Rounds(Group):
         for run, share_s, number in zip(runs, shares_s, possible, strict=True):
             run.batches_per_round = max(1, round(number / rounds))
             run.sampler.choose_size(share_s / rounds / run.batches_per_round)
+            if self._has_long_turns:  # a batch of short launches has no more than MOST_SAMPLES samples
+                whole_turn = round(share_s / rounds / run.sampler.batch_cost_s)
+                run.batches_per_round = max(run.batches_per_round, whole_turn)
         round_s = sum(run.batches_per_round * run.sampler.batch_cost_s for run in runs)
         room_s = (self.allowance.limit_s - self.spent_s) / rounds - round_s
         for dtype, probe in self.probes.items():
