@@ -263,7 +263,7 @@ def simulate(monkeypatch):
         listener = Listener(observer)
         status, refusal, missed = 0, None, None
         try:
-            nameplate.run.worker.do_job(job, listener, lambda: None)
+            nameplate.run.worker.do_job(job, listener, nameplate.run.worker.time.monotonic)
         except SystemExit as end:
             status, missed = end.code, getattr(end, "missed", None)
         except NameplateError as error:

@@ -32,7 +32,7 @@ def group(*cases):
 
 def ready():
     print(json.dumps({"ready": True}), flush=True)
-    assert sys.stdin.readline() == '{"go": true}\\n'
+    return json.loads(sys.stdin.readline())["go"]
 
 def step(case, seconds):
     from nameplate.base.shared_note import SharedNote
@@ -78,7 +78,7 @@ def together(tmp_path):
             script = BODY + textwrap.dedent(scripts[job.device])
             return (sys.executable, "-c", script, str(job.folder), job.device, str(job.note), *job.one_by_one)
 
-        jobs = [WorkerJob(folder=tmp_path, device=device, budget_s=None, begun_s=0.0) for device in scripts]
+        jobs = [WorkerJob(folder=tmp_path, device=device, budget_s=None) for device in scripts]
         results = run_workers(jobs, observer, next_job, deadlines=Deadlines(**deadlines), command=command)
         return observer, results
 
@@ -95,6 +95,27 @@ def line(tmp_path, make_record):
         return record
 
     return put
+
+
+def test_every_process_is_told_when_the_measuring_began_a_later_one_too(together, tmp_path):
+    """The budget counts from then: neither from the command, nor anew for a process that replaces another."""
+    tells = """
+        began_s = time.monotonic()
+        time.sleep(0.2)
+        with open(os.path.join(folder, device), "a") as file:
+            print(began_s, ready(), file=file)
+        sys.exit(0 if "the rest" in sys.argv else 1)
+    """
+
+    def another(job, result):
+        return job.model_copy(update={"one_by_one": ("the rest",)}) if result.died else None
+
+    together({"a": tells, "b": tells}, another)
+    lines = [line.split() for name in "ab" for line in (tmp_path / name).read_text().splitlines()]
+    assert len(lines) == 4
+    (went_s,) = {float(go) for _, go in lines}
+    firsts = (float(lines[0][0]), float(lines[2][0]))
+    assert went_s >= max(firsts) + 0.2  # when the last of the first two was ready
 
 
 def test_all_start_together_and_each_record_is_reported(together, line):
@@ -356,7 +377,7 @@ def job(begun, monkeypatch):
     (entry,) = store.read_run(begun).manifest.devices
     for name, value in entry.identity.thread_settings.items():
         monkeypatch.setenv(name, value)
-    return WorkerJob(folder=begun, device="cpu", budget_s=12.0, begun_s=time.monotonic())
+    return WorkerJob(folder=begun, device="cpu", budget_s=12.0)
 
 
 @pytest.mark.long
@@ -416,7 +437,7 @@ time.sleep(600)
 
 
 WAITS = 'assert child.receive(120) == {"ready": True}'
-WORKS_ON = f'{WAITS}; child.send({{"go": True}}); child.receive(120)'
+WORKS_ON = f'{WAITS}; child.send({{"go": time.monotonic()}}); child.receive(120)'
 
 
 @pytest.mark.parametrize(

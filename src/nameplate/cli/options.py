@@ -71,7 +71,9 @@ Only = Annotated[
 Budget = Annotated[
     float | None,
     typer.Option(
-        "--budget", metavar="SECONDS", help="Time to measure for. [default: the suite's or the test's own]"
+        "--budget",
+        metavar="SECONDS",
+        help="Time to measure for, once the device is ready. [default: the suite's or the test's own]",
     ),
 ]
 OUTPUT = typer.Option(

@@ -27,7 +27,8 @@ from nameplate.suite import Case, Suite, Target
 # Without --budget a suite's own time is an aim, not a promise: a slow machine gets its figures, up to this
 # many times the aim.
 _PATIENCE = 3.0
-# Keys of the messages between a worker and its parent. No record has them: one is a message by itself.
+# Keys of the messages between a worker and its parent. No record has them: one is a message by itself. GO has
+# when the run's measuring began, on time.monotonic, which processes of one host share.
 READY, GO, GROUP, REFUSAL = "ready", "go", "group_started", "refusal"
 _PACKAGES = ("nameplate", "torch", "numpy", "nvidia-ml-py")
 
@@ -45,15 +46,13 @@ class CaseObserver(Protocol):
 class WorkerJob(FrozenModel):
     """What a measuring process is told.
 
-    `begun_s` is when the command began, on time.monotonic, which processes of one host share. A group with a
-    case of `one_by_one` is measured case by case. Into `note`, a descriptor, the process writes its steps
-    (`deadlines.py`); a step may take `grace_s` longer than expected.
+    A group with a case of `one_by_one` is measured case by case. Into `note`, a descriptor, the process
+    writes its steps (`deadlines.py`); a step may take `grace_s` longer than expected.
     """
 
     folder: Path
     device: str
     budget_s: float | None
-    begun_s: float
     one_by_one: tuple[str, ...] = ()
     grace_s: float = 60.0
     note: int | None = None

@@ -7,7 +7,6 @@ known.
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -81,29 +80,27 @@ def measure(
     """Measure a suite on a device and return the run; the parameters are the flags of `bench run`.
 
     `suite` names an installed suite (default `quick`). `only` is a glob over case ids. `budget` is in
-    seconds: what can't fit is recorded as skipped. `nominal` gives ratings in TFLOPS per dtype. `resume`
-    names a run to go on with (`latest`: the latest unfinished one): its own suite, device and options are
-    kept, and only cases without a record are measured (a finished run returns as it is). A run is kept in
-    `results`, by default `runs`.
+    seconds from when the devices are ready: what can't fit is recorded as skipped. `nominal` gives ratings in
+    TFLOPS per dtype. `resume` names a run to go on with (`latest`: the latest unfinished one): its own suite,
+    device and options are kept, and only cases without a record are measured (a finished run returns as it
+    is). A run is kept in `results`, by default `runs`.
 
     Raises InputError for anything that can't be used; a case that can't run or breaks is a record, never an
     exception. KeyboardInterrupt passes through with every finished record on disk.
     """
-    begun_s, observer = time.monotonic(), observer or _Silent()
+    observer = observer or _Silent()
     check_budget(budget)
     _check_nominal(nominal or {})
     Deadlines.from_environment()  # a bad one is told before anything is written
     flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
     with set_default_threads():
         if resume is not None:
-            return _resume(find_unfinished(resume, results), suite, flags, observer, begun_s)
+            return _resume(find_unfinished(resume, results), suite, flags, observer)
         begun = suites.find_suite(suite or "quick")
-        return _begin(begun, flags, Path(results or DEFAULT_RESULTS), seed, observer, begun_s)
+        return _begin(begun, flags, Path(results or DEFAULT_RESULTS), seed, observer)
 
 
-def _begin(
-    suite: Suite, options: Options, results: Path, seed: int, observer: Observer, begun_s: float
-) -> Run:
+def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: Observer) -> Run:
     """Write the manifest of a new run, and measure it."""
     devices = [_cases_of_new_run(name, suite, options) for name in find_device_names(options.device)]
     expected = [Expected(case=case.id, device=each.device.name) for each in devices for case in each.cases]
@@ -118,7 +115,7 @@ def _begin(
         seed=seed,
         cases=tuple(expected) if len(devices) > 1 else tuple(each.case for each in expected),
     )
-    return _measure(store.create(results, manifest), manifest, devices, observer, begun_s)
+    return _measure(store.create(results, manifest), manifest, devices, observer)
 
 
 def _cases_of_new_run(name: str, suite: Suite, options: Options) -> _DeviceCases:
@@ -144,7 +141,7 @@ def _entry(device: DeviceDescription) -> DeviceEntry:
     )
 
 
-def _resume(folder: Path, suite: str | None, flags: Options, observer: Observer, begun_s: float) -> Run:
+def _resume(folder: Path, suite: str | None, flags: Options, observer: Observer) -> Run:
     """Measure what a run lacks; a finished run is returned as it is."""
     run = store.read_run(folder)
     _check_same_flags(run, suite, flags)
@@ -159,7 +156,7 @@ def _resume(folder: Path, suite: str | None, flags: Options, observer: Observer,
     begun = {entry.name: entry.identity for entry in run.manifest.devices}
     described = [describe(name, begun.get(name)) for name in names]
     devices = [_DeviceCases(device, cases_of_run(run, device)) for device in described]
-    return _measure(folder, manifest, devices, observer, begun_s)
+    return _measure(folder, manifest, devices, observer)
 
 
 def _check_same_flags(run: Run, suite: str | None, flags: Options) -> None:
@@ -186,7 +183,6 @@ def _measure(
     manifest: Manifest,
     devices: Sequence[_DeviceCases],
     observer: Observer,
-    begun_s: float,
 ) -> Run:
     """Measure what is missing, each device in a process of its own, all at the same time."""
     names = [each.device.name for each in devices]
@@ -197,7 +193,7 @@ def _measure(
         deadlines = Deadlines.from_environment().within_budget(budget.aim_s)
         observer.run_started(folder, manifest, budget.aim_s, len(before.missing))
         restarts = {each.device.name: Restarts(each.device, each.cases, claim, observer) for each in devices}
-        jobs = [WorkerJob(folder=folder, device=name, budget_s=budget_s, begun_s=begun_s) for name in names]
+        jobs = [WorkerJob(folder=folder, device=name, budget_s=budget_s) for name in names]
 
         def next_job(job: WorkerJob, result: WorkerResult) -> WorkerJob | None:
             return restarts[job.device].next_job(job, result)

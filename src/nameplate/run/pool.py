@@ -150,7 +150,7 @@ class _Pool:
         self._inbox: SimpleQueue[tuple[_Worker, dict[str, Any] | ChildError]] = SimpleQueue()
         self._running: dict[str, _Worker] = {}
         self._results: dict[str, WorkerResult] = {}
-        self._begun = False  # whether the measurement has: from then on nobody waits for another
+        self._began_s: float | None = None  # when the measuring did: from then on nobody waits for another
         self._go_s = math.inf  # when it begins at the latest
 
     def start(self, job: WorkerJob) -> None:
@@ -201,7 +201,7 @@ class _Pool:
         elif READY in said:
             worker.ready = True
             worker.until_s = math.inf  # it waits for the others
-            if not self._begun:
+            if self._began_s is None:
                 self._go_s = min(self._go_s, time.monotonic() + self._deadlines.together_s)
         else:
             worker.allow(self._deadlines.grace_s)
@@ -220,15 +220,16 @@ class _Pool:
     def _let_go(self) -> None:
         """Tell the workers that are ready to go, once all are, or the slower ones have been waited for."""
         late = time.monotonic() >= self._go_s
-        if not (self._begun or late or all(each.ready for each in self._running.values())):
-            return
-        self._begun, self._go_s = True, math.inf
+        if self._began_s is None:
+            if not (late or all(each.ready for each in self._running.values())):
+                return
+            self._began_s, self._go_s = time.monotonic(), math.inf
         for worker in self._running.values():
             if worker.ready and not worker.told_to_go:
                 worker.told_to_go = True
                 worker.allow(self._deadlines.grace_s)
                 with suppress(ChildEnded):  # it died between its last message and this one
-                    worker.child.send({GO: True})
+                    worker.child.send({GO: self._began_s})
 
     def _look_at_deadlines(self, next_job: NextJob) -> None:
         for worker in [each for each in self._running.values() if each.until_s <= time.monotonic()]:

@@ -28,6 +28,7 @@ from nameplate.engine.record_of import record_without_figures
 from nameplate.record import Record
 from nameplate.run.deadlines import StepNotes
 from nameplate.run.job import (
+    GO,
     GROUP,
     READY,
     REFUSAL,
@@ -43,8 +44,11 @@ from nameplate.suite import Case, make_groups
 _Group = tuple[str, list[Case]]  # its name, and its cases that have no record yet
 
 
-def do_job(job: WorkerJob, observer: CaseObserver, wait_for_start: Callable[[], None]) -> None:
-    """Measure what a run lacks on one of its devices; `wait_for_start` returns when it may begin.
+def do_job(job: WorkerJob, observer: CaseObserver, wait_for_start: Callable[[], float]) -> None:
+    """Measure what a run lacks on one of its devices.
+
+    `wait_for_start` returns when it may begin: with the time, on time.monotonic, at which the run's measuring
+    began, earlier where this process replaces another. The budget counts from there.
 
     Raises InputError where that device, or torch, isn't the one the run was begun with.
     """
@@ -52,8 +56,7 @@ def do_job(job: WorkerJob, observer: CaseObserver, wait_for_start: Callable[[], 
     device = open_device(job.device, run.manifest.entry(job.device).identity)
     missing = {each.case for each in run.missing if each.device == job.device}
     pending = _pending_groups(cases_of_run(run, device), missing, job.one_by_one)
-    wait_for_start()
-    _measure_groups(job, run, device, pending, observer)
+    _measure_groups(job, run, device, pending, observer, wait_for_start())
 
 
 def _pending_groups(
@@ -75,16 +78,20 @@ def _pending_groups(
 
 
 def _measure_groups(
-    job: WorkerJob, run: Run, device: Device, pending: Sequence[_Group], observer: CaseObserver
+    job: WorkerJob,
+    run: Run,
+    device: Device,
+    pending: Sequence[_Group],
+    observer: CaseObserver,
+    began_s: float,
 ) -> None:
     """Measure group by group, a group's records on disk before the next begins."""
     options, seed = run.manifest.options, run.manifest.seed
     budget = Budget.of_run(suites.find_suite(run.manifest.suite), job.budget_s or options.budget_s)
     pilots, ceilings = Pilots(device, seed), Ceilings(device, seed)
     notes = StepNotes(None if job.note is None else SharedNote(job.note), job.grace_s)
-    # A user's budget began with the command: loading torch and reading the machine are spent already.
     at_work = device.clock()
-    begin = at_work - (time.monotonic() - job.begun_s)
+    begin = at_work - (time.monotonic() - began_s)
     weight_left = sum(case.weight for _, group in pending for case in group)
     with RecordWriter(job.folder, records_name_of(job.device)) as writer:
         for name, group in pending:
@@ -122,10 +129,12 @@ def main() -> None:
     """Do the job that the command line names; ends with an `ExitStatus`, as the command line does."""
     parent = connect_to_parent()
 
-    def wait_for_start() -> None:
+    def wait_for_start() -> float:
         parent.send({READY: True})
-        if parent.receive() is None:  # it went, or closed the pipe
+        said = parent.receive()
+        if said is None:  # it went, or closed the pipe
             sys.exit(ExitStatus.INTERRUPTED)
+        return float(said[GO])
 
     try:
         (job,) = sys.argv[1:]

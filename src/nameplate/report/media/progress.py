@@ -47,8 +47,8 @@ class LiveProgress:
             refresh_per_second=2,  # drawing takes CPU time that a CPU measurement would miss
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", left="")
-        self._begin = time.monotonic()
+        self._task = self._bar.add_task("loading torch and looking at the machine", left="")
+        self._begin: float | None = None  # when the first group began; the budget counts from about then
         self._budget_s = 0.0
         self._several_devices = False
         self.folder: Path | None = None
@@ -74,11 +74,16 @@ class LiveProgress:
             for entry in manifest.devices
         )
         self._print(f"{manifest.run}: {todo} cases on {devices} → {folder}")
-        self._bar.update(self._task, total=todo)
+        what = "the devices are" if self._several_devices else "the device is"
+        waiting = f"waiting until {what} ready; the {duration(budget_s)} to measure count from then"
+        self._print(waiting)
+        self._bar.update(self._task, total=todo, description=waiting)
 
     def group_started(self, cases: Sequence[str]) -> None:
         """Show what is being measured and about how much time is left."""
-        left = max(self._budget_s - (time.monotonic() - self._begin), 0.0)
+        now = time.monotonic()
+        self._begin = now if self._begin is None else self._begin
+        left = max(self._budget_s - (now - self._begin), 0.0)
         others = f" and {len(cases) - 1} in turn with it" if len(cases) > 1 else ""
         self._bar.update(
             self._task, description=f"{plain(cases[0])}{others}", left=f"about {duration(left)} left"
