@@ -21,7 +21,7 @@ from nameplate.base.errors import NameplateError
 from nameplate.base.messages import TEMPLATES, message, text, to_message
 from nameplate.device.identity import CudaIdentity, SimulatedIdentity
 from nameplate.record import Batch, Derate, Moment, Record, Verification
-from nameplate.silicon.peak import Silicon
+from nameplate.silicon.peak import Peak, Silicon
 from nameplate.store.folder import RecordWriter, Run, create, mark_done
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest
 
@@ -93,6 +93,29 @@ def no_silicon():
         absent = Silicon(absent=text("not measured in tests"))
         patch.setattr("nameplate.device.cpu.measure_silicon", lambda *_: absent)
         yield
+
+
+@pytest.fixture(scope="session")
+def make_silicon():
+    """Build the measured peak of two cores in one dtype; keyword arguments are `Peak`'s."""
+
+    def make(tflops=0.2, dtype="fp32", **changes):
+        fields = {
+            "loop": f"{dtype}-avx2",
+            "instruction": "VFMADD231PS ymm",
+            "dtypes": (dtype,),
+            "tflops": tflops,
+            "tflops_low": 0.99 * tflops,
+            "tflops_high": 1.01 * tflops,
+            "clock_mhz": 3500.0,
+            "core_gflops": 500 * tflops,
+            "core_clock_mhz": 3500.0,
+            "flop_per_cycle": 32.0,
+            "parallel_share": 1.0,
+        }
+        return Silicon(cores=2.0, peaks=(Peak(**(fields | changes)),))
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from nameplate.stats.interval import Interval
 #   3  2026-11: warnings, reasons, losses and notes are messages, `{"code", "values"}`, instead of English
 #      sentences; sentences in older files become messages with the code `text`. Memory work has no FLOPs.
 #   4  2026-11: more columns, and more verdicts. A line of schema 3 is a line of schema 4 without these.
+#      A CPU's identity has its arithmetic peak (`silicon`), and its library loss is counted from there.
 #      `throttled` is heat or a power brake alone; being held at the power limit is `power_capped`.
 SCHEMA = 4
 # Method history (raised when a change of timing changes figures; by default methods aren't mixed):
@@ -138,6 +139,7 @@ INTERVALS: Mapping[str, tuple[str, str]] = {
     "tflops": ("tflops_low", "tflops_high"),
     "efficiency": ("efficiency_low", "efficiency_high"),
     "bandwidth_gb_s": ("bandwidth_low_gb_s", "bandwidth_high_gb_s"),
+    "silicon_tflops": ("silicon_tflops_low", "silicon_tflops_high"),
     "normalized_efficiency": ("normalized_efficiency_low", "normalized_efficiency_high"),
 }
 
@@ -211,6 +213,16 @@ class Record(FrozenModel):
     datasheet_efficiency: Annotated[float | None, Column("achieved ÷ datasheet", "ratio", measured=True)] = (
         None
     )
+    silicon_tflops: Annotated[
+        float | None,
+        Field(gt=0),
+        Column("the physical limit: the arithmetic peak of the CPU's cores, measured", _TFLOPS, 3),
+    ] = None
+    silicon_tflops_low: Annotated[float | None, Column("lower end of the 95 % interval", _TFLOPS, 3)] = None
+    silicon_tflops_high: Annotated[float | None, Column("upper end of the 95 % interval", _TFLOPS, 3)] = None
+    silicon_source: Annotated[
+        Reason | None, Column("instruction, cores and clock of that peak, or why there is none")
+    ] = None
     ceiling_tflops: Annotated[
         float | None,
         Column("what the device could do in the conditions of the window", _TFLOPS, 3, measured=True),

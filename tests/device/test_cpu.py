@@ -17,7 +17,6 @@ from nameplate.device.cpu import CpuDevice, rate
 from nameplate.device.host import set_default_threads
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.protocol import Counters
-from nameplate.silicon.peak import Peak, Silicon
 from nameplate.specs.cpu import CpuEvidence
 from nameplate.telemetry.host import HostReading
 
@@ -375,47 +374,31 @@ def test_a_named_models_clock_is_not_measured(monkeypatch):
     assert cpu.read_identity().measured_mhz is None
 
 
-def silicon_of(tflops=0.2):
-    """A measured peak of two cores in fp32 alone."""
-    peak = Peak(
-        loop="fp32-avx2",
-        instruction="VFMADD231PS ymm",
-        dtypes=("fp32",),
-        tflops=tflops,
-        tflops_low=0.99 * tflops,
-        tflops_high=1.01 * tflops,
-        clock_mhz=3500.0,
-        core_gflops=500 * tflops,
-        core_clock_mhz=3600.0,
-        flop_per_cycle=32.0,
-        parallel_share=1.0,
-    )
-    return Silicon(cores=2.0, peaks=(peak,))
-
-
 @pytest.mark.parametrize(
     ("quota", "cpus", "cores"), [(None, (1, 5, 6, 7), 4.0), (1.5, (1, 5), 1.5), (0.5, (1,), 0.5)]
 )
-def test_the_peak_is_measured_on_one_cpu_of_each_core_that_may_be_used(monkeypatch, quota, cpus, cores):
+def test_the_peak_is_measured_on_one_cpu_of_each_core_that_may_be_used(
+    monkeypatch, make_silicon, quota, cpus, cores
+):
     """Two threads of one core would take from each other; a quota pays for fewer cores than there are."""
     seen = host.Cores(16, (1, 3, 5, 6, 7), quota, 4, 2, 1, 1, first_cpus=(1, 5, 6, 7))
     monkeypatch.setattr(host, "read_cores", lambda: seen)
     monkeypatch.setattr(host, "read_processor", lambda: CpuEvidence(flags=frozenset({"avx2", "fma"})))
     asked = []
-    monkeypatch.setattr(cpu, "measure_silicon", lambda *given: asked.append(given) or silicon_of())
+    monkeypatch.setattr(cpu, "measure_silicon", lambda *given: asked.append(given) or make_silicon())
     identity = cpu.measure_identity()
     assert asked == [({"avx2", "fma"}, cpus, cores)]
-    assert identity.silicon == silicon_of()
+    assert identity.silicon == make_silicon()
     assert CpuIdentity.model_validate_json(identity.model_dump_json()) == identity
 
 
-def test_a_run_has_one_peak_measured_once(monkeypatch):
+def test_a_run_has_one_peak_measured_once(monkeypatch, make_silicon):
     """Its processes take it from the manifest, wherever a clock is meanwhile."""
     measured = []
 
     def measure(*_):
         measured.append(1)
-        return silicon_of(0.2 + len(measured))
+        return make_silicon(0.2 + len(measured))
 
     monkeypatch.setattr(cpu, "measure_silicon", measure)
     monkeypatch.setattr(survey, "find_device_names", lambda flag: ["cpu"])
@@ -428,13 +411,13 @@ def test_a_run_has_one_peak_measured_once(monkeypatch):
     # A run of a machine that refuses such code doesn't try again.
     refused = begun.model_copy(update={"silicon": None})
     assert survey.open_device("cpu", refused).identity.silicon is None
-    assert survey.open_device("cpu").identity.silicon == silicon_of(2.2)
+    assert survey.open_device("cpu").identity.silicon == make_silicon(2.2)
 
 
-def test_a_manifests_entry_gives_its_rating_the_peak(make_manifest):
+def test_a_manifests_entry_gives_its_rating_the_peak(make_manifest, make_silicon):
     entry = make_manifest().devices[0]
     assert entry.rating.silicon is None
-    mine = entry.model_copy(update={"identity": guest(silicon=silicon_of())})
+    mine = entry.model_copy(update={"identity": guest(silicon=make_silicon())})
     assert mine.rating.silicon_for("fp32").instruction == "VFMADD231PS ymm"
 
 

@@ -11,7 +11,7 @@ import pytest
 from nameplate.device.protocol import Probe
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
 from nameplate.device.simulated_law import make_steady
-from nameplate.engine.ceiling import Calibration, Ceilings, ceiling_by_clock
+from nameplate.engine.ceiling import Calibration, Ceilings, ceiling_by_clock, probe_losses
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -141,6 +141,39 @@ def test_better_conditions_than_at_calibration_count_as_no_library_loss():
     record = measured(device, ceilings=ceilings)
     assert record.ceiling_tflops == pytest.approx(BEST, rel=0.02)
     assert str(record.loss) == "library 20%"
+
+
+@pytest.mark.parametrize(
+    ("peak", "loss"),
+    [
+        ({"tflops": 2.5}, "library 20%"),  # the silicon reaches nominal
+        ({"tflops": 2.25}, "clock 10%, library 11%"),
+        ({"tflops": 2.0}, "clock 20%"),  # the library leaves nothing
+        ({"tflops": 3.0}, "library 33%"),  # more than nominal: the library's loss is against what there is
+        ({"tflops": 2.25, "parallel_share": 0.9}, "shared cores 10%, library 11%"),
+        ({"tflops": 2.125, "parallel_share": 0.9}, "shared cores 10%, clock 6%, library 6%"),
+        # All at once at a lower clock is the clock's loss, not their sharing.
+        ({"tflops": 2.25, "parallel_share": 0.9, "clock_mhz": 3150.0}, "clock 10%, library 11%"),
+        ({"tflops": 2.25, "parallel_share": None}, "clock 10%, library 11%"),
+        # A nominal that was measured counts the sharing already.
+        ({"tflops": 2.5, "parallel_share": 0.5}, "library 20%"),
+    ],
+)
+def test_the_librarys_loss_is_counted_from_the_silicon(make_silicon, peak, loss):
+    device = Probed(noise=1e-3, seed=3)
+    device.rating = replace(device.rating, silicon=make_silicon(**peak))
+    assert device.rating.nominal_for("fp32").tflops == NOMINAL
+    record = measured(device)
+    assert record.silicon_tflops == peak["tflops"]
+    assert str(record.loss) == loss
+
+
+def test_a_calibration_under_contention_counts_from_the_silicon_too(make_silicon):
+    peak = make_silicon(2.25).peak("fp32")
+    losses = probe_losses(1.0, 2.0, 2.5, peak, idle=False)
+    assert losses == pytest.approx(
+        {"lost_to_shared_cores": 1.0, "lost_to_clock": 0.9, "lost_to_library_or_contention": 1 / 2.25}
+    )
 
 
 def test_a_disturbance_of_some_rounds_affects_case_and_probe_alike():

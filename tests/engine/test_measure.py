@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
-from nameplate.base.messages import text
+from nameplate.base.messages import message, text
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.device.simulated_law import make_steady
 from nameplate.engine.group import Allowance
@@ -18,7 +18,9 @@ from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.sampler import SHORTEST_SAMPLE_S
 from nameplate.record import Record
+from nameplate.silicon.peak import Silicon
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
+from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 from nameplate_kernels import Matmul
 from nameplate_kernels.workload import CheckResult
@@ -210,6 +212,38 @@ def test_a_dtype_without_a_rating_has_no_efficiency_and_says_why():
     assert record.tflops is not None
     assert (record.nominal_tflops, record.efficiency, record.datasheet_efficiency) == (None, None, None)
     assert str(record.nominal_source) == "no rated figure is known for this dtype"
+
+
+def test_a_record_has_the_physical_limit_of_its_dtype(make_silicon):
+    device = machine()
+    device.rating = replace(device.rating, silicon=make_silicon(1.25))
+    record = measure(device=device)
+    assert record.interval("silicon_tflops") == Interval(1.25, 1.25 * 0.99, 1.25 * 1.01)
+    assert str(record.silicon_source) == "VFMADD231PS ymm on 2 cores at 3,500 MHz, measured"
+    assert "above_silicon" not in record.warning_codes
+    other = measure(Work(dtype="bf16"), device)
+    assert other.silicon_tflops is None
+    assert "no instruction path for bf16" in str(other.silicon_source)
+    without = measure(Work(flops=None), device)
+    assert (without.silicon_tflops, without.silicon_source) == (None, None)
+    assert (measure().silicon_tflops, measure().silicon_source) == (None, None)
+
+
+def test_a_refused_measurement_of_the_limit_is_its_reason():
+    device = machine()
+    device.rating = replace(device.rating, silicon=Silicon(absent=message("silicon_system", system="Darwin")))
+    record = measure(device=device)
+    assert record.silicon_tflops is None
+    assert "isn't measured on Darwin" in str(record.silicon_source)
+
+
+@pytest.mark.parametrize(("silicon", "warned"), [(0.9, True), (0.98, False), (1.1, False)])
+def test_a_figure_above_the_physical_limit_is_a_warning_about_the_limit(make_silicon, silicon, warned):
+    device = machine()
+    device.rating = replace(device.rating, silicon=make_silicon(silicon))
+    record = measure(device=device)
+    assert record.tflops == pytest.approx(1.0, rel=0.02)
+    assert ("above_silicon" in record.warning_codes) == warned
 
 
 def test_more_than_the_datasheet_is_above_peak():

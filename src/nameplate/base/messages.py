@@ -118,6 +118,11 @@ TEMPLATES: Mapping[str, str] = {
         "with all cores busy, each ran at {speed:.2f} of its usual speed: run again when the machine is "
         "less busy"
     ),
+    "above_silicon": N_(
+        "{share:percent} above the arithmetic peak that was measured when the run began ({tflops:figure} "
+        "TFLOPS), which nothing can exceed: other work disturbed that measurement; run again when the "
+        "machine is less busy"
+    ),
     "window_too_short": N_(
         "a window of {elapsed_s:duration} is too short to judge contention by ({enough_s:duration} "
         "would do); try a "
@@ -189,6 +194,7 @@ TEMPLATES: Mapping[str, str] = {
     "empty_window": N_("the window has no length"),
     # engine/ceiling.py: what held the ceiling below nominal
     "losses": N_("{each:, }"),
+    "lost_to_shared_cores": N_("shared cores {share:.0%}"),
     "lost_to_library": N_("library {share:.0%}"),
     "lost_to_contention": N_("contention {share:.0%}"),
     "lost_to_library_or_contention": N_("library or contention {share:.0%}"),
@@ -229,6 +235,8 @@ TEMPLATES: Mapping[str, str] = {
     "cpu_not_recognised": N_("the CPU's microarchitecture was not recognised, or is not in the table"),
     "no_clock": N_("no clock to rate {part} by: {why}"),
     "model_unknown": N_("its model name isn't in the registry and the clock can't be measured here"),
+    "silicon_source": N_("{instruction} on {cores:g} cores at {clock_mhz:,.0f} MHz, measured"),
+    "silicon_no_path": N_("no instruction path for {dtype} that the CPU's flags show could be measured"),
     "silicon_system": N_(
         "the arithmetic peak isn't measured on {system}: its loops are machine code that Linux alone can map"
     ),

@@ -20,6 +20,7 @@ from nameplate.engine.conditions import GpuConditions, conditions_between
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.verdict import is_contended
 from nameplate.engine.window import Window
+from nameplate.silicon.peak import Peak
 from nameplate.specs.rating import Rating
 from nameplate.stats.estimate import FEWEST_BATCHES, paired_ratio
 from nameplate.stats.interval import Interval, ratio
@@ -150,11 +151,17 @@ class Ceiling:
 
 
 def ceiling_by_probe(
-    window: Window, flops: int, probe: ProbeRun, calibration: Calibration, nominal: float | None
+    window: Window,
+    flops: int,
+    probe: ProbeRun,
+    calibration: Calibration,
+    nominal: float | None,
+    silicon: Peak | None = None,
 ) -> Ceiling | None:
     """Return a CPU's ceiling: calibrated best product × (probe now ÷ probe at calibration).
 
-    "Now" are the rounds of the window. None where these are too few.
+    "Now" are the rounds of the window. None where these are too few. `silicon` is the arithmetic peak of the
+    dtype, where it is known.
     """
     mine = window.launch_s_by_round()
     numbers = [number for number in mine if number in probe.rounds]
@@ -168,7 +175,7 @@ def ceiling_by_probe(
     return Ceiling(
         tflops,
         normalized,
-        name_losses(probe_losses(tflops, best_tflops, nominal, idle=calibration.idle)),
+        name_losses(probe_losses(tflops, best_tflops, nominal, silicon, idle=calibration.idle)),
         {
             "probe": probe.probe.name,
             "probe_tflops": tflops / calibration.ratio.value,
@@ -182,20 +189,37 @@ def ceiling_by_probe(
 
 
 def probe_losses(
-    tflops: float, best_tflops: float, nominal: float | None, *, idle: bool
+    tflops: float, best_tflops: float, nominal: float | None, silicon: Peak | None = None, *, idle: bool
 ) -> dict[str, float | None]:
-    """Return what remains of nominal with the best product, and of that in the conditions since.
+    """Return what remains of nominal in the silicon, of that in the best product, and of that now.
 
-    A calibration on a contended machine can't tell the two losses apart. Where conditions are better now than
-    at calibration, the best product counts as what it is now.
+    The library's loss is against the arithmetic peak where that is known, since no library can have more. A
+    calibration on a contended machine can't tell library and contention apart. Where conditions are better
+    now than at calibration, the best product counts as what it is now.
     """
+    reachable = nominal if silicon is None else silicon.tflops
+    before = {} if silicon is None else _silicon_losses(silicon, nominal)
     if not idle:
-        return {"lost_to_library_or_contention": nominal and tflops / nominal}
+        return {**before, "lost_to_library_or_contention": reachable and tflops / reachable}
     best_tflops = max(best_tflops, tflops)
     return {
-        "lost_to_library": nominal and best_tflops / nominal,
+        **before,
+        "lost_to_library": reachable and best_tflops / reachable,
         "lost_to_contention": tflops / best_tflops,
     }
+
+
+def _silicon_losses(silicon: Peak, nominal: float | None) -> dict[str, float | None]:
+    """What the cores keep of nominal by themselves: less where they share something, and by their clock.
+
+    The two are told apart by the work a cycle that a core loses once the others work too.
+    """
+    kept = silicon.tflops / nominal if nominal else 1.0
+    # None: other work never left the cores alone, so nothing is known of what they share.
+    alone = silicon.parallel_share or 1.0
+    per_cycle = min(alone * silicon.core_clock_mhz / silicon.clock_mhz, 1.0)
+    shared = min(max(per_cycle, kept), 1.0)
+    return {"lost_to_shared_cores": shared, "lost_to_clock": kept / shared}
 
 
 def ceiling_by_clock(

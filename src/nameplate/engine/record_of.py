@@ -111,8 +111,18 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
             "nominal_source": nominal.source,
             "datasheet_tflops": datasheet.tflops,
             "datasheet_source": datasheet.source,
+            **_silicon_columns(device.rating, work.dtype),
         }
     return columns
+
+
+def _silicon_columns(rating: Rating, dtype: str) -> dict[str, Any]:
+    """The physical limit and its source, or the reason for none; nothing where none was looked for."""
+    if rating.silicon is None:
+        return {}
+    peak = rating.silicon_for(dtype)
+    figures = {} if peak is None else _interval_columns("silicon_tflops", peak.interval)
+    return {**figures, "silicon_source": rating.silicon.describe(dtype)}
 
 
 def _measured_columns(measured: Measurement) -> dict[str, Any]:

@@ -214,9 +214,10 @@ class Rounds(Group):
         work = case.workload
         if work.flops is None or work.dtype not in self.probes or not is_compute_bound(work):
             return super().ceiling(case, window, conditions)
-        nominal = self.device.rating.nominal_for(work.dtype).tflops
+        rating = self.device.rating
+        nominal, silicon = rating.nominal_for(work.dtype).tflops, rating.silicon_for(work.dtype)
         probe, calibration = self.probes[work.dtype], self.calibrations[work.dtype]
-        return ceiling_by_probe(window, work.flops, probe, calibration, nominal)
+        return ceiling_by_probe(window, work.flops, probe, calibration, nominal, silicon)
 
 
 def _draw_all(draws: Sequence[Callable[[], object]]) -> None:

@@ -17,6 +17,8 @@ ENERGY_DISAGREEMENT = 0.1
 # Figures of a case that the readings during its batches give, and why they may not.
 _CREDITED = ("sm_clock_mhz", "memory_clock_mhz", "temperature_c", "power_w")
 _OUR_REASONS = ("too_few_readings", "implausible")
+# No product can do more than the arithmetic peak; what lies above its interval by more has a wrong peak.
+ABOVE_SILICON = 1.02
 _HELD_BY = {
     "thermal": "clock_held_by_thermal",
     "software_thermal": "clock_held_by_software_thermal",
@@ -38,6 +40,7 @@ def find_warnings(
         yield message("bits_changed", batch=run.changed_batch, count=len(run.batches))
     yield from _sampling_warnings(window, is_settled)
     yield from _cpu_warnings(run, conditions)
+    yield from _silicon_warnings(run, window)
     if run.host.no_graph is not None:
         yield run.host.no_graph
     yield from gpu_warnings(conditions.gpu, is_burst=run.case.phase == "burst")
@@ -71,6 +74,16 @@ def _cpu_warnings(run: CaseRun, conditions: Conditions) -> Iterator[Message]:
     reuses_memory = run.case.cache == "warm" and (work.flops or 0) < work.bytes
     if reuses_memory and cache_bytes is not None and work.bytes < 2 * cache_bytes:
         yield message("fits_cache", size_mib=work.bytes >> 20, cache_mib=cache_bytes >> 20)
+
+
+def _silicon_warnings(run: CaseRun, window: Window) -> Iterator[Message]:
+    work = run.case.workload
+    peak = run.device.rating.silicon_for(work.dtype)
+    if peak is None or work.flops is None:
+        return
+    tflops = work.flops * window.launches / window.elapsed_s / 1e12
+    if tflops > ABOVE_SILICON * peak.tflops_high:
+        yield message("above_silicon", share=tflops / peak.tflops - 1, tflops=peak.tflops)
 
 
 def gpu_warnings(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nameplate.base.messages import Message
+from nameplate.base.messages import Message, message
 from nameplate.base.model import FrozenModel
 from nameplate.silicon.loops import CHAIN_ADDS, Loop
 from nameplate.stats.interval import Interval
@@ -71,6 +71,14 @@ class Silicon(FrozenModel):
         """Return the fastest path for products of a dtype; None where no path was measured."""
         served = [peak for peak in self.peaks if dtype in peak.dtypes]
         return max(served, key=lambda peak: peak.tflops, default=None)
+
+    def describe(self, dtype: str) -> Message:
+        """Return instruction, cores and clock of a dtype's peak, or the reason why it has none."""
+        peak = self.peak(dtype)
+        if peak is not None:
+            what, clock_mhz = peak.instruction, peak.clock_mhz
+            return message("silicon_source", instruction=what, cores=self.cores, clock_mhz=clock_mhz)
+        return self.absent or message("silicon_no_path", dtype=dtype)
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -172,8 +180,8 @@ class _Stretches:
     def __init__(self, visits: Sequence[Visit], found: Sequence[tuple[_Floats, _Floats]]) -> None:
         self.cpus = visits[0].stamps.shape[0]
         self.busy = max(visit.busy for visit in visits)
-        self._by_visit = [rates for rates, _ in found]
-        self._rates = np.concatenate(self._by_visit)
+        self._by_visit = [(rates, visit.busy) for visit, (rates, _) in zip(visits, found, strict=True)]
+        self._rates = np.concatenate([rates for rates, _ in found])
         self._clocks = np.concatenate([clocks for _, clocks in found])
         self.top = _find_top(self._rates)
 
@@ -188,8 +196,13 @@ class _Stretches:
         return _find_top(self._clocks[self._rates >= _WITHIN * self.top])
 
     def spread(self) -> float:
-        """How far apart the visits are that saw undisturbed stretches, on a log scale."""
-        tops = [_find_top(rates) for rates in self._by_visit if _count_near_top(rates) >= _AGREE]
+        """How far apart the visits are that had the CPUs to themselves, on a log scale."""
+        tops = [
+            _find_top(rates)
+            for rates, busy in self._by_visit
+            if _count_near_top(rates) >= _AGREE
+            and (busy >= _OURS or _find_top(rates) >= _FULL_SHARE * self.top)
+        ]
         return math.log(max(tops) / min(tops)) if tops else 0.0
 
 

@@ -320,6 +320,19 @@ def test_the_roofs_are_nominal_and_the_fastest_memory_measured(charts):
     }
 
 
+def test_a_measured_peak_is_the_roof_in_place_of_nominal(a800_run):
+    """The physical limit, not what a part is sold by; a dtype without one keeps its nominal."""
+    run = a800_run()
+    records = [
+        record.model_copy(update={"silicon_tflops": 300.0}) if record.dtype == "bf16" else record
+        for record in run.records
+        if record.status == "ok"
+    ]
+    (chart,) = memory_table(records, Labels.of(run)).charts
+    roofs = {roof.label: roof.tflops for roof in chart.roofs if roof.tflops}
+    assert roofs == {"silicon bf16 300": 300.0, "nominal fp16 320": 320.0, "nominal tf32 160": 160.0}
+
+
 def test_memorys_roof_rises_by_its_bandwidth_up_to_the_highest_roof_of_compute(charts):
     chart = charts["roofline"]
     lines = {}

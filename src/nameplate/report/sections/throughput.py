@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width, with_half_width
-from nameplate.base.language import _
+from nameplate.base.language import N_, _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.chain.from_run import REAL_FILL
@@ -247,8 +247,9 @@ def _bandwidth_text(record: Record) -> str:
 def _roofline(records: Sequence[Record], labels: Labels) -> list[Chart]:
     """Chart achieved TFLOPS over FLOPs per byte (Williams, Waterman and Patterson, CACM 52(4), 2009).
 
-    The compute roofs are the nominal figures by dtype. The memory roof is the fastest measured copy or triad
-    of the run, not a nominal figure. Returns no chart where nothing counts both or no memory was measured.
+    The compute roofs are the arithmetic peaks by dtype, or the nominal figures where none was measured. The
+    memory roof is the fastest measured copy or triad of the run, not a nominal figure. Returns no chart where
+    nothing counts both or no memory was measured.
     """
     moved = [each for each in records if each.workload == "memory" and each.bandwidth_gb_s is not None]
     counted = [each for each in with_tflops(records) if each.flops and each.bytes]
@@ -275,14 +276,25 @@ def _roofline(records: Sequence[Record], labels: Labels) -> list[Chart]:
 
 
 def _compute_roofs(records: Sequence[Record]) -> list[Roof]:
-    """Return one roof for each nominal figure, named after the dtypes that have it."""
-    dtypes: dict[float, dict[str, None]] = {}
+    """Return one roof for each limit of the arithmetic, named after the dtypes that have it.
+
+    That is the measured peak of the silicon, which nothing can exceed; where there is none, nominal.
+    """
+    dtypes: dict[tuple[bool, float], dict[str, None]] = {}
     for record in records:
-        if record.nominal_tflops:
-            dtypes.setdefault(record.nominal_tflops, {})[record.dtype] = None
+        limit = record.silicon_tflops or record.nominal_tflops
+        if limit:
+            dtypes.setdefault((record.silicon_tflops is not None, limit), {})[record.dtype] = None
     return [
-        Roof(_("nominal {dtypes} {tflops}", dtypes=_(", ").join(names), tflops=figure(tflops)), tflops=tflops)
-        for tflops, names in dtypes.items()
+        Roof(
+            _(
+                N_("silicon {dtypes} {tflops}") if is_silicon else N_("nominal {dtypes} {tflops}"),
+                dtypes=_(", ").join(names),
+                tflops=figure(tflops),
+            ),
+            tflops=tflops,
+        )
+        for (is_silicon, tflops), names in dtypes.items()
     ]
 
 
