@@ -171,6 +171,9 @@ class Record(FrozenModel):
     ] = None
     represents: Annotated[str | None, Column("the model whose layer this is; null: none")]
     device: Annotated[str, Column("the device in the machine")]
+    numa_node: Annotated[
+        int | None, Column("the NUMA node, its GPU's, that the measuring process was bound to; null: unbound")
+    ] = None
     part: Annotated[str | None, Column("the entry of the spec registry it was taken for")]
 
     status: Annotated[Status, Column("ok, skipped or failed")]

@@ -236,6 +236,21 @@ def test_what_a_group_leaves_is_shared_among_those_after_it(bench):
     assert others == pytest.approx([(80 - first) / 2] * 2, rel=0.1)
 
 
+def test_the_node_that_a_process_is_bound_to_before_its_device_is_opened_is_recorded(bench, monkeypatch):
+    one, other = Simulated("one"), Simulated("other")
+    seen = []
+
+    def bind(identity, measured):
+        seen.append((identity.name, [each.name for each in measured], len(one.launched)))
+        return {"one": 1}.get(identity.name)
+
+    monkeypatch.setattr(nameplate.run.worker, "bind_to_gpu", bind)
+    run = bench([Work("a")], device=[one, other])
+    assert seen[0] == ("one", ["one", "other"], 0)
+    assert seen[1][:2] == ("other", ["one", "other"])
+    assert {record.device: record.numa_node for record in run.records} == {"one": 1, "other": None}
+
+
 @pytest.mark.parametrize(("since_s", "left_s"), [(0.0, 10.0), (8.0, 2.0)])
 def test_the_budget_counts_from_when_the_run_began_to_measure(simulate, bench, monkeypatch, since_s, left_s):
     """Not from the command: loading torch would take half of it. A process that replaces one has the rest."""

@@ -19,6 +19,7 @@ from nameplate.base.exit_status import ExitStatus, report_unforeseen
 from nameplate.base.messages import message
 from nameplate.base.processes import Parent, connect_to_parent
 from nameplate.base.shared_note import SharedNote
+from nameplate.device.numa import bind_to_gpu
 from nameplate.device.protocol import Device
 from nameplate.device.survey import open_device
 from nameplate.engine.ceiling import Ceilings
@@ -53,10 +54,12 @@ def do_job(job: WorkerJob, observer: CaseObserver, wait_for_start: Callable[[], 
     Raises InputError where that device, or torch, isn't the one the run was begun with.
     """
     run = read_run(job.folder)
-    device = open_device(job.device, run.manifest.entry(job.device).identity)
+    identities = {entry.name: entry.identity for entry in run.manifest.devices}
+    numa_node = bind_to_gpu(identities.get(job.device), list(identities.values()))
+    device = open_device(job.device, identities.get(job.device))
     missing = {each.case for each in run.missing if each.device == job.device}
     pending = _pending_groups(cases_of_run(run, device), missing, job.one_by_one)
-    _measure_groups(job, run, device, pending, observer, wait_for_start())
+    _measure_groups(job, run, device, pending, observer, numa_node, wait_for_start())
 
 
 def _pending_groups(
@@ -83,6 +86,7 @@ def _measure_groups(
     device: Device,
     pending: Sequence[_Group],
     observer: CaseObserver,
+    numa_node: int | None,
     began_s: float,
 ) -> None:
     """Measure group by group, a group's records on disk before the next begins."""
@@ -107,7 +111,8 @@ def _measure_groups(
             else:
                 spent = message("budget_spent", budget_s=budget.limit_s)
                 records = [record_without_figures(case, device, spent) for case in group]
-            for record in records:
+            for each in records:
+                record = each.model_copy(update={"numa_node": numa_node})
                 writer.append(record)
                 observer.case_finished(record)
 
