@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import time
 import weakref
 from collections import deque
@@ -18,6 +20,7 @@ import torch
 
 from nameplate.base.errors import InputError
 from nameplate.device import cuda, survey
+from nameplate.device.context_check import ContextCheck
 from nameplate.device.cuda import CudaDevice
 from nameplate.device.identity import CudaIdentity
 from nameplate.engine.conditions import conditions_between
@@ -431,6 +434,29 @@ def test_a_gpu_is_idle_from_when_its_work_has_ended(gpu, monkeypatch):
     assert slept == [(gpu.done_s, 2.5)]
 
 
+class Poisoned(Gpu):
+    """A GPU whose context an illegal address has broken: every later call says so."""
+
+    def synchronize(self, device=None):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def test_a_context_is_asked_whether_it_works(gpu):
+    check = ContextCheck(torch.device("cpu"))
+    assert CudaDevice(IDENTITY, gpu).is_working()  # a stand-in has nothing to compute on
+    device = CudaDevice(IDENTITY, gpu, check=check)
+    assert [device.is_working() for _ in range(3)] == [True] * 3
+    assert gpu.synchronized == [3] * 3
+    assert not CudaDevice(IDENTITY, Poisoned(), check=check).is_working()
+
+
+def test_a_context_that_computes_wrongly_does_not_work(gpu, monkeypatch):
+    device = CudaDevice(IDENTITY, gpu, check=ContextCheck(torch.device("cpu")))
+    assert device.is_working()
+    monkeypatch.setattr(torch, "mul", lambda *_, out: out)  # a kernel that never ran: the old result is there
+    assert not device.is_working()
+
+
 def test_no_product_tells_a_gpus_conditions(gpu):
     assert CudaDevice(IDENTITY, gpu).probe("bf16") is None
 
@@ -725,6 +751,7 @@ def machine(monkeypatch):
             cuda, "read_identity", lambda index: CudaIdentity(name="NVIDIA Test", index=index)
         )
         monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+        monkeypatch.setattr(cuda, "ContextCheck", lambda device: None)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (60 << 30, 80 << 30))
         monkeypatch.setattr(survey, "CpuDevice", lambda identity: SimpleNamespace(name="cpu"))
 
@@ -909,3 +936,26 @@ def test_on_a_gpu_the_timeline_moves_on():
     assert all(earlier.at_s < later.at_s for earlier, later in pairwise(rows))
     assert rows[0] == asked
     assert rows[-1].gpu.sm_clock_mhz > 0
+
+
+_BREAK = """
+import torch
+from nameplate.device import cuda
+device = cuda.CudaDevice(cuda.read_identity(0))
+assert device.is_working()
+try:
+    torch.zeros(4, device="cuda")[torch.tensor([1 << 40], device="cuda")].cpu()
+except Exception as error:
+    print(type(error).__name__, "works" if device.is_working() else "broken", flush=True)
+    import os
+    os._exit(0)
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.process
+def test_on_a_gpu_an_assertion_in_a_kernel_breaks_the_context_and_that_is_seen():
+    said = subprocess.run(
+        [sys.executable, "-P", "-c", _BREAK], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert "broken" in said.stdout, said.stderr

@@ -43,6 +43,8 @@ class Work:
     dtype: str = "fp32"
     piloted: bool = False
     breaks: BaseException | None = None
+    breaks_context: bool = False
+    breaks_at_the_end: bool = False  # in a step whose error costs no figure
     name: str = "matmul"
     dimensions: dict = field(default_factory=dict)
     flops: int = FLOPS
@@ -95,10 +97,23 @@ class Simulated(SimulatedDevice):
     def __init__(self, name="simulated", nominal_tflops=4.0):
         super().__init__(lambda *_: np.zeros(0), name=name, nominal_tflops=nominal_tflops)
         self.launched = []
+        self.broken = False  # as a CUDA context is after some errors, until another process opens the device
         self.deadly, self.death = None, SEGFAULT  # the shape whose launch ends the process, and how
+
+    def is_working(self):
+        return not self.broken
+
+    def name_kernels(self, launch):
+        if launch.work.breaks_at_the_end:
+            self.broken = True
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return ()
 
     def time_batch(self, launches, **how):
         (ready,) = launches
+        if self.broken or ready.work.breaks_context:
+            self.broken = True
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with …")
         self.launched.append(ready.work.shape)
         if ready.work.shape == self.deadly:
             raise self.death
@@ -151,7 +166,9 @@ def bench(monkeypatch, simulate, tmp_path):
         def opening(name, begun):
             if len(run.jobs) == dies_early_at_start:
                 raise SystemExit(-9)
-            return opened(name, begun)
+            device = opened(name, begun)
+            device.broken = False
+            return device
 
         monkeypatch.setattr(nameplate.run.worker, "open_device", opening)
         arguments.setdefault("suite", "fake" if arguments.get("resume") is None else None)
@@ -516,6 +533,34 @@ def test_a_second_process_cannot_claim_a_run_that_had_an_incident(bench, tmp_pat
             pass
     with claim(run.folder):
         assert list(map(str, read_run(run.folder).problems)) == ["x: its process ended early: y"]
+
+
+@pytest.mark.parametrize("how", ["breaks_context", "breaks_at_the_end"])
+def test_a_case_that_breaks_its_gpus_context_costs_itself_and_a_process(bench, how):
+    works = [Work("a"), Work("b", **{how: True}), Work("c"), Work("d", group="2")]
+    run = bench(works)
+    assert [record.status for record in run.records] == ["ok", "failed", "ok", "ok"]
+    assert str(run.records[1].reason) == (
+        "RuntimeError: CUDA error: an illegal memory access was encountered; after it the GPU gave no right "
+        "result in this process any more, so another one went on"
+    )
+    assert run.records[0].group == run.records[2].group  # measured in turn, in the other process
+    assert len(bench.jobs) == 2
+    assert run.finished
+    assert run.problems == ()
+
+
+def test_an_error_that_leaves_the_context_as_it_was_costs_no_process(bench):
+    run = bench([Work("a"), Work("b", breaks=RuntimeError("CUDA out of memory")), Work("c")])
+    assert [record.status for record in run.records] == ["ok", "failed", "ok"]
+    assert len(bench.jobs) == 1
+
+
+def test_a_device_whose_context_every_case_breaks_comes_to_an_end(bench):
+    run = bench([Work(str(number), breaks_context=True) for number in range(12)])
+    assert [record.status for record in run.records] == ["failed"] * 9
+    assert len(bench.jobs) == 9
+    assert "its process ended early 9 times, the last one: exit status 69" in str(run.problems[0])
 
 
 @pytest.mark.parametrize("start", [1, 2])

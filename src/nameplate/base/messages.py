@@ -78,6 +78,9 @@ TEMPLATES: Mapping[str, str] = {
     "process_died": N_("its process ended while it was measured: {how}"),
     "signal": N_("signal {signal}"),
     "exit_status": N_("exit status {status}"),
+    "context_lost": N_(
+        "{error}; after it the GPU gave no right result in this process any more, so another one went on"
+    ),
     "worker_hung": N_(
         "no sign of life for {allowed_s:duration}: its driver, a kernel or a library hangs ({variable} "
         "allows a slow step more)"

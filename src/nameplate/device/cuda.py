@@ -22,6 +22,7 @@ from nameplate.base.environment import read_seconds
 from nameplate.base.errors import InputError
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
+from nameplate.device.context_check import ContextCheck
 from nameplate.device.identity import CudaIdentity
 from nameplate.device.kernels import name_cuda_kernels
 from nameplate.device.protocol import Counters, Probe, Timeline, Timing, TorchDevice
@@ -106,10 +107,12 @@ class CudaDevice(TorchDevice):
         identity: CudaIdentity,
         accelerator: Accelerator | None = None,
         nvml: NvmlClient | None = None,
+        check: ContextCheck | None = None,
     ) -> None:
         """Open the GPU of this identity.
 
-        Tests replace `accelerator` (default: `torch.cuda`) and `nvml` (default: this process's one client).
+        Tests replace `accelerator` (default: `torch.cuda`), `nvml` (default: this process's one client) and
+        `check` (default: one on this GPU; with another accelerator none).
         Raises ValueError for a GPU that torch doesn't see.
         """
         if identity.index is None:
@@ -120,6 +123,8 @@ class CudaDevice(TorchDevice):
 
             torch.cuda.set_device(self._index)
             accelerator = torch.cuda
+            check = check or ContextCheck(torch.device("cuda", self._index))
+        self._check = check
         self._accelerator = accelerator
         self._nvml = nvml
         self.identity = identity
@@ -283,6 +288,10 @@ class CudaDevice(TorchDevice):
             self.synchronize()
 
         return name_cuda_kernels(run)
+
+    def is_working(self) -> bool:
+        """Return whether a small computation still gives the right result: an error may break the context."""
+        return self._check is None or self._check.passes(self.synchronize)
 
     def idle(self, seconds: float) -> None:
         """Wait for everything launched, then sleep."""

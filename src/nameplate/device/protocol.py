@@ -182,6 +182,9 @@ class Device(DeviceDescription, Protocol):
     def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Launch once, untimed, and name the kernels that ran; empty where they can't be named."""
 
+    def is_working(self) -> bool:
+        """Return whether the device still computes; False where an error broke it for this process."""
+
     def idle(self, seconds: float) -> None:
         """Leave the device alone for so long."""
 

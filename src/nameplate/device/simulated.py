@@ -253,6 +253,10 @@ class SimulatedDevice:
         """Return no names: nothing runs."""
         return ()
 
+    def is_working(self) -> bool:
+        """Return True."""
+        return True
+
     def idle(self, seconds: float) -> None:
         """Advance the virtual time."""
         self._now_s += seconds

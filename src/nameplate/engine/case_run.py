@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -35,6 +35,18 @@ OnStep = Callable[[str | None, float], None]
 
 def tell_nobody(_case: str | None, _expected_s: float) -> None:
     """Be told of a step, and do nothing."""
+
+
+class ContextLost(BaseException):
+    """An error of a case broke the device's context: nothing more can be measured in this process.
+
+    Not an Exception, so that no other step is tried; the process records the case and ends.
+    """
+
+    def __init__(self, case: str, reason: Message) -> None:
+        """Keep the id of the case that it happened in, and the reason for its record."""
+        super().__init__(str(reason))
+        self.case, self.reason = case, reason
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,7 @@ class CaseRun:
         """Do one step with the workload's precision settings; nothing where the case has failed already.
 
         Unsupported makes the case skipped, any other exception failed. KeyboardInterrupt passes through.
+        Raises ContextLost where the device doesn't work any more after the exception.
         """
         if self.failure is not None:
             return
@@ -98,7 +111,19 @@ class CaseRun:
             self._fail("skipped", to_message(error.reason))
         except Exception as error:  # workloads and drivers may raise anything; the run must go on
             self._fail("failed", text(describe_error(error)))
+            self._require_working(error)
         self.cost_s += self.device.clock() - begin_s
+
+    def _attempt_extra(self, step: Callable[[], object]) -> None:
+        """Do a step whose error costs no figure; raises ContextLost where it broke the device's context."""
+        try:
+            step()
+        except Exception as error:  # libraries and profilers may raise anything
+            self._require_working(error)
+
+    def _require_working(self, error: Exception) -> None:
+        if not self.device.is_working():
+            raise ContextLost(self.case.id, message("context_lost", error=describe_error(error))) from error
 
     def _fail(self, status: Status, reason: Message) -> None:
         """Note the reason, and free the case's memory."""
@@ -190,8 +215,11 @@ class CaseRun:
         """
         if self.sampler.flush:
             return
-        with suppress(Exception):
+
+        def measure() -> None:
             self.host = measure_host_share(self.device, self.sampler.launches, launch_s, allowed_s)
+
+        self._attempt_extra(measure)
 
     def name_kernels(self, left_s: float) -> None:
         """Find which kernels a launch runs, in one more launch if that is short or fits in `left_s` seconds.
@@ -199,8 +227,11 @@ class CaseRun:
         This comes after everything timed: on a GPU the profiler slows down later launches.
         """
         if self.sampler.cost_s <= max(left_s, _SHORT_LAUNCH_S):
-            with suppress(Exception):  # a profiler may raise anything; the figure doesn't need the names
+
+            def name() -> None:
                 self.kernels = self.device.name_kernels(self.sampler.launches[0])
+
+            self._attempt_extra(name)
 
 
 def describe_error(error: Exception) -> str:

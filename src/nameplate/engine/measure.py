@@ -33,7 +33,8 @@ def measure_group(
     is `skipped` with the reason; one that raises an error is `failed`, and the others go on. Cases that don't
     fit the memory together are measured in several memory batches, and so are those of a GPU that compute and
     those that don't. A group with a case of phase `burst` is a soak. `busy_s` is how long the device has been
-    at work before; `on_step` is told of every step. KeyboardInterrupt passes through.
+    at work before; `on_step` is told of every step. KeyboardInterrupt passes through,
+    and so does ContextLost, after which the device must be opened anew in another process.
     """
     ceilings = ceilings or Ceilings(device, pilots.seed)
     if is_soak(cases):

@@ -4,6 +4,7 @@
   alone is lost.
 - *It hung*: the case in hand is lost, or its whole group where that isn't known, or where the group has hung
   before; the rest goes on in turn.
+- *A case broke its GPU's context*: its process has recorded it as failed; the rest goes on in turn.
 
 A device that keeps costing processes is given up: its other cases are left without a record.
 """
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from nameplate.base.exit_status import ExitStatus
 from nameplate.base.messages import Message, message
 from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.record_of import record_without_figures
@@ -77,7 +79,7 @@ class Restarts:
         progress = bool(group or result.records)
         if len(missing) == len(lost) or not progress or self._is_given_up(result):
             return None
-        if result.missed is not None:
+        if result.missed is not None or result.status == ExitStatus.CONTEXT_LOST:
             return job
         return job.model_copy(update={"one_by_one": (*job.one_by_one, *left)})
 

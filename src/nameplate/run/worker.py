@@ -9,6 +9,7 @@ with its parent.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -22,6 +23,7 @@ from nameplate.base.shared_note import SharedNote
 from nameplate.device.numa import bind_to_gpu
 from nameplate.device.protocol import Device
 from nameplate.device.survey import open_device
+from nameplate.engine.case_run import ContextLost
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -51,7 +53,8 @@ def do_job(job: WorkerJob, observer: CaseObserver, wait_for_start: Callable[[], 
     `wait_for_start` returns when it may begin: with the time, on time.monotonic, at which the run's measuring
     began, earlier where this process replaces another. The budget counts from there.
 
-    Raises InputError where that device, or torch, isn't the one the run was begun with.
+    Raises InputError where that device, or torch, isn't the one the run was begun with, and SystemExit of
+    CONTEXT_LOST, every finished record written, where the device can't be used in this process any more.
     """
     run = read_run(job.folder)
     identities = {entry.name: entry.identity for entry in run.manifest.devices}
@@ -105,9 +108,14 @@ def _measure_groups(
             allowance = budget.allowance(device.clock() - begin, weight, weight_left)
             weight_left -= weight
             notes.begin_group(ids, allowance.limit_s)
+            lost = None
             if allowance.limit_s > 0:
                 busy_s = device.clock() - at_work
-                records = measure_group(group, device, pilots, allowance, ceilings, name, busy_s, notes)
+                try:
+                    records = measure_group(group, device, pilots, allowance, ceilings, name, busy_s, notes)
+                except ContextLost as error:  # the rest of the group is measured by another process
+                    lost = next(case for case in group if case.id == error.case)
+                    records = [record_without_figures(lost, device, error.reason, "failed")]
             else:
                 spent = message("budget_spent", budget_s=budget.limit_s)
                 records = [record_without_figures(case, device, spent) for case in group]
@@ -115,6 +123,8 @@ def _measure_groups(
                 record = each.model_copy(update={"numa_node": numa_node})
                 writer.append(record)
                 observer.case_finished(record)
+            if lost is not None:
+                sys.exit(ExitStatus.CONTEXT_LOST)
 
 
 class _ParentObserver:
@@ -149,6 +159,10 @@ def main() -> None:
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(ExitStatus.INTERRUPTED)
+    except SystemExit as end:
+        if end.code == ExitStatus.CONTEXT_LOST:
+            os._exit(ExitStatus.CONTEXT_LOST)  # Python's own end would free GPU memory, which may hang now
+        raise
     except Exception as error:
         sys.exit(report_unforeseen(error))
 
