@@ -280,6 +280,7 @@ def simulate(monkeypatch):
     """
     import nameplate.run.measure
     import nameplate.run.worker
+    from nameplate.device.survey import DeviceChoice
     from nameplate.run.pool import WorkerResult
 
     def process(job, observer):
@@ -306,7 +307,7 @@ def simulate(monkeypatch):
                 todo += [further] if further is not None else []
             return results
 
-        monkeypatch.setattr(nameplate.run.measure, "find_device_names", lambda flag: list(by_name))
+        monkeypatch.setattr(nameplate.run.measure, "choose_devices", lambda flag: DeviceChoice(list(by_name)))
 
         def find(name, begun=None):
             return by_name[name]

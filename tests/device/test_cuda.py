@@ -19,9 +19,10 @@ import pytest
 import torch
 
 from nameplate.base.errors import InputError
-from nameplate.device import cuda, survey
+from nameplate.device import cuda, driver, survey
 from nameplate.device.context_check import ContextCheck
 from nameplate.device.cuda import CudaDevice
+from nameplate.device.driver import DriverState, advise_build
 from nameplate.device.identity import CudaIdentity
 from nameplate.engine.conditions import conditions_between
 from nameplate.engine.group import Allowance
@@ -710,9 +711,9 @@ def test_a_slice_is_the_same_device_whether_nvml_was_there_or_not(use_nvml, iden
 def test_the_driver_counts_gpus_and_its_process_ends(use_nvml):
     use_nvml("eight_a800")
     children = set(psutil.Process().children())
-    assert cuda.find_driver_and_count() == ("550.90.07", 8)
+    assert driver.ask_driver() == DriverState("550.90.07", "12.4", 8)
     use_nvml("eight_a800", "call.nvmlInitWithFlags = error 9")
-    assert cuda.find_driver_and_count() is None
+    assert driver.ask_driver() == DriverState(absent="NVML_ERROR_DRIVER_NOT_LOADED: nvmlInit")
     assert set(psutil.Process().children()) <= children
 
 
@@ -745,8 +746,9 @@ def machine(monkeypatch):
     def build(torch_sees, driver_sees):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_sees > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: torch_sees)
-        seen = None if driver_sees is None else ("470.82.01", driver_sees)
-        monkeypatch.setattr(cuda, "find_driver_and_count", lambda: seen)
+        gone = DriverState(absent="NVML_ERROR_LIBRARY_NOT_FOUND: nvmlInit")
+        state = gone if driver_sees is None else DriverState("470.82.01", "11.4", driver_sees)
+        monkeypatch.setattr(driver, "ask_driver", lambda: state)
         monkeypatch.setattr(
             cuda, "read_identity", lambda index: CudaIdentity(name="NVIDIA Test", index=index)
         )
@@ -797,6 +799,64 @@ def test_a_gpu_that_torch_cannot_use_is_never_a_silent_cpu_run(machine, flag):
     assert f"torch {torch.__version__}" in sentence
     assert "--device cpu" in sentence
     assert refused.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("supported", "built", "words"),
+    [
+        ("12.2", "13.0", ["CUDA 12.2", "whl/cu126", "a newer driver"]),
+        ("12.8", None, ["torch built for CUDA", "CUDA 12.8", "whl/cu126"]),
+        ("13.1", None, ["whl/cu130"]),
+        ("14.0", None, ["whl/cu130"]),  # a driver runs what older CUDA builds
+        ("11.4", "12.6", ["driver 525 or newer", "CUDA 11.4", "2.11"]),
+        ("11.4", None, ["driver 525 or newer"]),
+        ("12.4", "12.6", ["CUDA_VISIBLE_DEVICES", "torch.cuda.init()"]),  # not the versions' fault
+        ("13.0", "12.6", ["CUDA_VISIBLE_DEVICES"]),
+        (None, "12.6", ["nvidia-smi shows its CUDA version"]),
+    ],
+)
+def test_a_driver_too_old_for_torch_is_told_the_wheel_index_that_fits(supported, built, words):
+    advice = advise_build(supported, built)
+    assert [word for word in words if word not in advice] == []
+    assert ("whl/" in advice) == any("whl/" in word for word in words)
+
+
+def test_why_the_cpu_was_chosen_is_kept(machine):
+    machine(0, None)
+    choice = survey.choose_devices("auto")
+    assert choice.driver.absent == "NVML_ERROR_LIBRARY_NOT_FOUND: nvmlInit"
+    assert str(driver.why_no_gpu(choice.driver)) == (
+        "no NVIDIA driver here (NVML_ERROR_LIBRARY_NOT_FOUND: nvmlInit), so the CPU was measured"
+    )
+    machine(0, 0)
+    said = driver.why_no_gpu(survey.choose_devices("all").driver)
+    assert str(said) == "NVML sees no GPU, so the CPU was measured"
+    assert survey.choose_devices("cpu").driver is None
+
+
+@pytest.mark.process
+def test_what_nvml_cannot_read_or_reports_wrongly_of_a_runs_gpus_is_named(use_nvml, monkeypatch):
+    monkeypatch.setenv(cuda.DEADLINE, "1")
+    calls = ("nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetHandleByUUID")
+    use_nvml(
+        "eight_a800",
+        *(f"gpu.1.call.{call} = hang" for call in calls),
+        *(f"gpu.2.call.{call} = error 15" for call in calls),
+        "gpu.3.sm_clock_mhz = 4294967295",
+    )
+    identities = [
+        IDENTITY.model_copy(update={"uuid": FIRST[:-1] + str(index), "index": index}) for index in range(4)
+    ]
+    with cuda.open_nvml() as nvml:
+        monkeypatch.setattr(driver, "share_nvml", lambda: nvml)
+        devices = [CudaDevice(identity, Gpu(), nvml) for identity in identities]
+        faults = [str(fault) for fault in driver.find_gpu_faults(devices)]
+    assert [fault.split(":")[:2] for fault in faults] == [["cuda", "1"], ["cuda", "2"], ["cuda", "3"]]
+    hung, lost, nonsense = faults
+    assert "no answer within 1.0 s" in hung
+    assert "NVML_ERROR_GPU_IS_LOST" in lost
+    assert "reports what can't be true" in nonsense
+    assert "sm_clock_mhz" in nonsense
 
 
 @pytest.mark.parametrize(

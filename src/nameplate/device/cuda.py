@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from nameplate.base.environment import read_seconds
-from nameplate.base.errors import InputError
 from nameplate.base.garbage_collection import garbage_collection_off
-from nameplate.base.messages import Message, message
+from nameplate.base.messages import message
 from nameplate.device.context_check import ContextCheck
 from nameplate.device.identity import CudaIdentity
 from nameplate.device.kernels import name_cuda_kernels
@@ -49,15 +48,6 @@ _WAITED = 1.5
 _WARM_UPS = 3
 # Environment variable: seconds within which NVML must start, and answer each question.
 DEADLINE = "NAMEPLATE_NVML_DEADLINE_S"
-# NVML's errors where there is no NVIDIA driver, or none that runs: no GPU is hidden behind these.
-_NO_DRIVER = ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML_ERROR_DRIVER_NOT_LOADED")
-# What to do about its other errors (nvmlReturn_t of nvml.h).
-_DRIVER_ERRORS = {
-    "NVML_ERROR_LIB_RM_VERSION_MISMATCH": "the driver's library and kernel module of one version: reboot",
-    "NVML_ERROR_NO_PERMISSION": "permission to use /dev/nvidia*: see the container's or job's device rules",
-    "NVML_ERROR_OPERATING_SYSTEM": "access to the GPU, which the system blocks: see its device rules",
-    "NVML_ERROR_GPU_IS_LOST": "a GPU on the bus: drain the node, then reset or reseat it",
-}
 # Fields that an identity takes from NVML's facts under the same name.
 _FACTS = (
     *("serial", "pci_bus_id", "pci_id", "vbios", "max_sm_clock_mhz", "max_memory_clock_mhz"),
@@ -410,32 +400,6 @@ def share_nvml() -> NvmlClient:
     client = open_nvml()
     atexit.register(client.close)
     return client
-
-
-def find_driver_and_count() -> tuple[str, int] | None:
-    """Return the driver's version and how many GPUs NVML sees, usable by torch or not; None without a driver.
-
-    Raises InputError where a driver is here but doesn't answer: there may be a GPU, and a run on the CPU
-    would pass for one.
-    """
-    with open_nvml() as nvml:
-        if nvml.count is not None:
-            return nvml.driver or "unknown", nvml.count
-        reason = nvml.absent or ""
-    if isinstance(reason, Message):
-        no_driver = reason.code == "nvml_not_installed"
-    else:
-        no_driver = reason.startswith(_NO_DRIVER)
-    if no_driver:
-        return None
-    text = str(reason)
-    meaning = next((said for code, said in _DRIVER_ERRORS.items() if text.startswith(code)), None)
-    raise InputError(
-        "an NVIDIA driver is here but doesn't answer, so whether there is a GPU isn't known",
-        where="--device",
-        got=text,
-        expected=f"{meaning or 'a driver that nvidia-smi can talk to'}; or --device cpu to measure the CPU",
-    )
 
 
 def describe_torch_build() -> str:

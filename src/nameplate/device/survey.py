@@ -15,8 +15,9 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import percent, stated
 from nameplate.base.language import N_, _
 from nameplate.base.messages import Reason
-from nameplate.device import cuda
+from nameplate.device import cuda, driver
 from nameplate.device.cpu import CpuDevice, measure_identity, read_identity
+from nameplate.device.driver import DriverState
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
 from nameplate.device.protocol import Device, DeviceDescription
 from nameplate.specs.rating import Rating
@@ -159,8 +160,10 @@ def _why_unusable(facts: GpuFacts) -> str:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return _("torch doesn't see it (CUDA_VISIBLE_DEVICES={visible})", visible=visible)
-    driver = facts.driver or _("unknown")
-    return _("torch can't use it: driver {driver}, {torch}", driver=driver, torch=cuda.describe_torch_build())
+    version = facts.driver or _("unknown")
+    return _(
+        "torch can't use it: driver {driver}, {torch}", driver=version, torch=cuda.describe_torch_build()
+    )
 
 
 def _find_gaps(reading: GpuReading | None) -> Iterator[str]:
@@ -242,7 +245,20 @@ def _find_limits(identity: CpuIdentity) -> Iterator[str]:
 _EXPECTED = "auto, cpu, cuda, cuda:N or all"
 
 
+@dataclass(frozen=True)
+class DeviceChoice:
+    """The devices that a flag names; `driver` is what NVML said where the CPU is one for want of a GPU."""
+
+    names: list[str]
+    driver: DriverState | None = None
+
+
 def find_device_names(name: str = "auto") -> list[str]:
+    """Return the devices that a flag names; see `choose_devices`."""
+    return choose_devices(name).names
+
+
+def choose_devices(name: str = "auto") -> DeviceChoice:
     """Return the devices that a flag names.
 
     `auto` is the first GPU or else the CPU, `cuda` the first GPU, `all` every GPU or else the CPU; `cpu` and
@@ -250,21 +266,24 @@ def find_device_names(name: str = "auto") -> list[str]:
     sees a GPU that torch can't use, so that the CPU is never measured by mistake.
     """
     if name == "cpu":
-        return ["cpu"]
+        return DeviceChoice(["cpu"])
     match = re.fullmatch(r"cuda:(\d+)", name)
     if match is None and name not in ("auto", "cuda", "all"):
         raise InputError("unknown device", where="--device", got=name, expected=_EXPECTED)
     count = _count_torch_gpus()
     if count == 0:
-        _refuse_unusable_gpu()
+        state = None
+        if os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):  # with these the user hides the GPUs
+            state = driver.ask_driver()
+            driver.refuse_unusable(state)
         if name in ("auto", "all"):
-            return ["cpu"]
+            return DeviceChoice(["cpu"], state)
     if match is not None and int(match[1]) < count:
-        return [name]
+        return DeviceChoice([name])
     if match is not None or count == 0:
         here = f"one of the {count} GPUs here" if count else "cpu: no CUDA GPU is here"
         raise InputError("no such GPU", where="--device", got=name, expected=here)
-    return [f"cuda:{index}" for index in range(count)][: None if name == "all" else 1]
+    return DeviceChoice([f"cuda:{index}" for index in range(count)][: None if name == "all" else 1])
 
 
 def describe(name: str, begun: Identity | None = None) -> DeviceDescription:
@@ -293,19 +312,3 @@ def open_device(name: str = "auto", begun: Identity | None = None) -> Device:
 def _open_cpu(begun: Identity | None) -> CpuDevice:
     """Open the CPU; one run has one arithmetic peak, that of its manifest."""
     return CpuDevice(read_identity(begun.silicon) if isinstance(begun, CpuIdentity) else measure_identity())
-
-
-def _refuse_unusable_gpu() -> None:
-    """Raise InputError where the driver sees a GPU that this build of torch can't use."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # the user hides them
-        return
-    seen = cuda.find_driver_and_count()
-    if seen is None or seen[1] == 0:
-        return
-    driver, count = seen
-    raise InputError(
-        f"NVML sees {count} GPU{'s' if count > 1 else ''} but torch can't use any",
-        where="--device",
-        got=f"driver {driver}, {cuda.describe_torch_build()}",
-        expected="a torch build that this driver supports, or --device cpu to measure the CPU",
-    )

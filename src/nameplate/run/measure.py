@@ -16,9 +16,10 @@ from typing import Protocol
 from nameplate import suite as suites
 from nameplate.base.errors import InputError, NameplateError, OutputError, RunIncomplete
 from nameplate.base.messages import Message
+from nameplate.device.driver import find_gpu_faults, why_no_gpu
 from nameplate.device.host import set_default_threads
 from nameplate.device.protocol import DeviceDescription
-from nameplate.device.survey import describe, find_device_names
+from nameplate.device.survey import choose_devices, describe
 from nameplate.record import DTYPES, METHOD, Record
 from nameplate.run.deadlines import Deadlines
 from nameplate.run.job import (
@@ -102,7 +103,8 @@ def measure(
 
 def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: Observer) -> Run:
     """Write the manifest of a new run, and measure it."""
-    devices = [_cases_of_new_run(name, suite, options) for name in find_device_names(options.device)]
+    chosen = choose_devices(options.device)
+    devices = [_cases_of_new_run(name, suite, options) for name in chosen.names]
     expected = [Expected(case=case.id, device=each.device.name) for each in devices for case in each.cases]
     manifest = Manifest(
         run=store.new_run_id(suite.name),
@@ -113,6 +115,8 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: O
         software=read_software_versions(),
         options=options,
         seed=seed,
+        nvml=None if chosen.driver is None else why_no_gpu(chosen.driver),
+        incidents=find_gpu_faults(each.device for each in devices),
         cases=tuple(expected) if len(devices) > 1 else tuple(each.case for each in expected),
     )
     return _measure(store.create(results, manifest), manifest, devices, observer)
@@ -152,7 +156,7 @@ def _resume(folder: Path, suite: str | None, flags: Options, observer: Observer)
     manifest = run.manifest.model_copy(update={"options": options})
     names = list(dict.fromkeys(each.device for each in run.missing))
     if flags.device not in ("auto", "all"):
-        names = find_device_names(flags.device)
+        names = choose_devices(flags.device).names
     begun = {entry.name: entry.identity for entry in run.manifest.devices}
     described = [describe(name, begun.get(name)) for name in names]
     devices = [_DeviceCases(device, cases_of_run(run, device)) for device in described]

@@ -117,7 +117,8 @@ class Manifest(FrozenModel):
     options: Options = Options()
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     cases: Annotated[tuple[str | Expected, ...], Field(max_length=MOST_CASES)]
-    incidents: tuple[Message, ...] = ()  # what befell it: a process that hung, a device that was given up
+    nvml: Message | None = None  # what NVML said where the CPU was measured for want of a GPU
+    incidents: tuple[Message, ...] = ()  # a GPU that NVML can't read, a process that hung, a device given up
     published: bool = False  # a published copy, with hashes in place of host name, serial and UUID
 
     @model_validator(mode="after")
@@ -153,5 +154,6 @@ class Manifest(FrozenModel):
         return {
             **self.model_dump(mode="json"),
             "devices": [entry.as_json() for entry in self.devices],
+            "nvml": None if self.nvml is None else str(self.nvml),
             "incidents": [str(each) for each in self.incidents],
         }

@@ -99,13 +99,13 @@ def _find_secrets(manifest: Manifest) -> set[str]:
 
 
 def _anonymize(manifest: Manifest, hidden: Mapping[str, str]) -> Manifest:
+    hide = partial(_hide, hidden=hidden)
     return manifest.model_copy(
         update={
             "hostname": hidden.get(manifest.hostname, ""),
             "devices": tuple(_anonymize_device(entry, hidden) for entry in manifest.devices),
-            "incidents": tuple(
-                edit_texts(each, partial(_hide, hidden=hidden)) for each in manifest.incidents
-            ),
+            "nvml": None if manifest.nvml is None else edit_texts(manifest.nvml, hide),
+            "incidents": tuple(edit_texts(each, hide) for each in manifest.incidents),
             "published": True,
         }
     )

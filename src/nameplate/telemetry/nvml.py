@@ -56,6 +56,7 @@ class NvmlClient(SamplingClient):
         """Start the process and wait, `start_s` at most, for what NVML says first."""
         self._opened: set[str] = set()
         self._lost: dict[str, Reason] = {}
+        self._unread: dict[str, Reason] = {}  # why the last question what a GPU is had no answer
         self._last_loss: Reason | None = None
         self._sampled: dict[str, float] = {}
         super().__init__(start_s=start_s, deadline_s=deadline_s)
@@ -90,15 +91,16 @@ class NvmlClient(SamplingClient):
         """
         try:
             return self._read_facts(uuid)
-        except Absent:
-            pass
+        except Absent as error:
+            self._unread[plain_uuid(uuid)] = error.reason
         except ValidationError as error:
             self._give_up(str(error))
         return None
 
     def why_unread(self, uuid: str) -> Reason | None:
-        """Return why a GPU can't be read: there is no NVML, or this GPU cost its process; None: neither."""
-        return self.absent or self._lost.get(plain_uuid(uuid))
+        """Return why a GPU can't be read: there is no NVML, or what it said of this GPU; None: it can."""
+        plain = plain_uuid(uuid)
+        return self.absent or self._lost.get(plain) or self._unread.get(plain)
 
     @property
     def lost(self) -> Mapping[str, Reason]:
