@@ -26,6 +26,7 @@ from nameplate.stats.interval import Interval
 #   4  2026-11: more columns, and more verdicts. A line of schema 3 is a line of schema 4 without these.
 #      A CPU's identity has its arithmetic peak (`silicon`), and its library loss is counted from there.
 #      `throttled` is heat or a power brake alone; being held at the power limit is `power_capped`.
+#      In manifests, a device's rated clock is by dtype.
 SCHEMA = 4
 # Method history (raised when a change of timing changes figures; by default methods aren't mixed):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; one phase.
@@ -39,6 +40,7 @@ SCHEMA = 4
 #      The host's share is that of a few launches on an empty queue; a graph's replay is compared with
 #      launches beside it. Pilots grow until they fill the device.
 #      On a GPU, fp16 and bf16 products add the sums of a split K as torch's default has it, not in fp32.
+#      A GPU's ceiling is by the dtype's own rated clock, and work bound by memory has none.
 METHOD = 4
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.

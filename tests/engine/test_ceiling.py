@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ import pytest
 from nameplate.device.protocol import Probe
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
 from nameplate.device.simulated_law import make_steady
-from nameplate.engine.ceiling import Calibration, Ceilings, ceiling_by_clock, probe_losses
+from nameplate.engine.ceiling import (
+    Calibration,
+    Ceilings,
+    ceiling_by_clock,
+    is_bound_by_memory,
+    probe_losses,
+)
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -349,9 +356,9 @@ def gpu(clock=0.85, policy=None, held_from_s=0.0, **options):
     return SimulatedDevice(make_steady(1e-3, 0.01), seed=1, **options)
 
 
-def on(device, flops=10**10, allowance=AMPLE):
-    work = SimulatedWork(device, flops)
-    return measure_group([Case(work)], device, Pilots(device, seed=1), allowance)[0]
+def on(device, flops=10**10, allowance=AMPLE, bytes_=10**6, phase=None):
+    case = Case(SimulatedWork(device, flops, bytes_), phase=phase)
+    return measure_group([case], device, Pilots(device, seed=1), allowance)[0]
 
 
 @pytest.mark.parametrize(
@@ -396,9 +403,11 @@ def test_a_gpu_without_clock_or_rating_has_no_ceiling(lacking):
     if lacking == "driver":
         device = gpu(driver=None)
     elif lacking == "datasheet":  # a rating that the user gave isn't at any clock
-        device.rating = Rating("mine", "", {"fp32": figure}, {}, rated_clock_mhz=1410.0)
+        device.rating = Rating("mine", "", {"fp32": figure}, {}, rated_clock_mhz={"fp32": 1410.0})
     else:
-        device.rating = Rating("mine", "", {"fp32": figure}, {"fp32": figure}, rated_clock_mhz=None)
+        device.rating = Rating(
+            "mine", "", {"fp32": figure}, {"fp32": figure}, rated_clock_mhz={"fp64": 1410.0}
+        )
     record = on(device)
     assert record.efficiency is not None
     assert (record.ceiling_tflops, record.normalized_efficiency, record.loss) == (None, None, None)
@@ -407,6 +416,42 @@ def test_a_gpu_without_clock_or_rating_has_no_ceiling(lacking):
 def test_without_conditions_there_is_no_ceiling():
     rating = gpu().rating
     assert ceiling_by_clock(Interval(1.0, 1.0, 1.0), rating, "fp32", None) is None
+
+
+@pytest.mark.parametrize(
+    ("flops", "bytes_", "memory_gb_s", "by_memory"),
+    [
+        (2 * 8192**3, 3 * 8192**2 * 2, 3350.0, False),
+        (2 * 8192 * 8192, 8192 * 8192 * 2, 3350.0, True),  # a matrix times a vector
+        (2 * 64 * 8192 * 8192, 8192 * 8192 * 2, 3350.0, True),  # 64 columns: still far below 295 FLOPs a byte
+        (2 * 64 * 8192 * 8192, 8192 * 8192 * 2, None, False),  # without a bandwidth only the obvious is told
+        (10, 12, None, True),
+        (None, 12, 3350.0, True),
+    ],
+)
+def test_work_is_bound_by_memory_where_its_bytes_take_longer_than_its_flops(
+    flops, bytes_, memory_gb_s, by_memory
+):
+    figure = {"bf16": Figure(989.0, "datasheet")}
+    rating = Rating("mine", "", figure, figure, memory_gb_s=memory_gb_s)
+    work = SimpleNamespace(flops=flops, bytes=bytes_, dtype="bf16")
+    assert is_bound_by_memory(work, rating) == by_memory
+
+
+@pytest.mark.parametrize("phase", [None, "sustained"])
+def test_work_bound_by_memory_has_no_ceiling_by_the_clock(phase):
+    """12 TFLOPS at 100 GB/s are 120 FLOPs a byte; the work has 100, or more of them than bytes by far."""
+    device = gpu()
+    device.rating = replace(device.rating, memory_gb_s=100.0)
+    assert on(device, bytes_=10**8, phase=phase).ceiling_tflops is None
+    assert on(device, bytes_=10**7, phase=phase).ceiling_tflops == pytest.approx(12.0 * 0.85, rel=1e-3)
+
+
+def test_each_dtype_s_ceiling_is_by_its_own_rated_clock():
+    device = gpu(clock=1.0)  # 1410 MHz
+    figure = {"fp32": Figure(12.0, ""), "bf16": Figure(100.0, "")}
+    device.rating = Rating("mine", "", figure, figure, rated_clock_mhz={"fp32": 1980.0, "bf16": 1830.0})
+    assert on(device).ceiling_tflops == pytest.approx(12.0 * 1410 / 1980)
 
 
 def test_work_without_flops_has_no_ceiling():

@@ -29,6 +29,8 @@ SHORT = {
     "H200 141GB": "nvidia-h200-sxm-141gb",
     "V100 PCIe 32GB": "nvidia-v100-pcie",
     "RTX 4090": "nvidia-geforce-rtx-4090",
+    "RTX 4090 D": "nvidia-geforce-rtx-4090-d",
+    "A800 40GB": "nvidia-a800-sxm4-40gb",
 }
 
 
@@ -89,8 +91,8 @@ def test_a_whole_name_finds_its_part_in_every_spelling():
 @pytest.mark.parametrize(
     "name",
     [
-        *("A80", "A8000", "A800X", "A800 40GB", "A800 SXM5", "H100 SXM4", "H100 64GB", "A100 SXM 64GB"),
-        *("AMD A800", "RTX 4090 D", "RTX 4090 Laptop GPU", "V100S", "nvidia", "sxm", "80gb", "H20-3e", ""),
+        *("A80", "A8000", "A800X", "A800 48GB", "A800 SXM5", "H100 SXM4", "H100 64GB", "A100 SXM 64GB"),
+        *("AMD A800", "RTX 4090 E", "RTX 4090 Laptop GPU", "V100S", "nvidia", "sxm", "80gb", "H20-3e", ""),
     ],
 )
 def test_what_no_part_is_called_is_refused(name):

@@ -43,22 +43,23 @@ def edited(part, old, new):
     return TEXT.replace(block, block.replace(old, new, 1))
 
 
-# Copied by hand from the facts: dense TFLOPS, SMs, GB, GB/s, W, link GB/s.
+# Copied by hand from the facts and the sources: dense TFLOPS, SMs, GB, GB/s, W, link GB/s.
 FACTS = {
     "nvidia-a100-sxm4-80gb": (
-        {"fp64": 9.7, "fp64_tensor": 19.5, "tf32": 156, "fp16": 312, "bf16": 312, "int8": 624},
+        {"fp32": 19.5, "fp64": 9.7, "fp64_tensor": 19.5, "tf32": 156, "fp16": 312, "bf16": 312, "int8": 624},
         (108, [(80, "HBM2e", 2039)], 400, 600),
     ),
     "nvidia-a100-pcie-40gb": (
-        {"fp64": 9.7, "fp64_tensor": 19.5, "tf32": 156, "fp16": 312, "bf16": 312, "int8": 624},
+        {"fp32": 19.5, "fp64": 9.7, "fp64_tensor": 19.5, "tf32": 156, "fp16": 312, "bf16": 312, "int8": 624},
         (108, [(40, "HBM2", 1555)], 250, None),
     ),
     "nvidia-a800-sxm4-80gb": (
-        {"fp64": 9.7, "fp64_tensor": 19.5, "tf32": 156, "fp16": 312, "bf16": 312, "int8": 624},
+        {"fp32": 19.5, "fp64": 9.7, "fp64_tensor": 19.5, "tf32": 156, "fp16": 312, "bf16": 312, "int8": 624},
         (108, [(80, "HBM2e", 2039)], 400, 400),
     ),
     "nvidia-a800-pcie-80gb": (
         {
+            "fp32": 19.49,
             "fp64": 9.75,
             "fp64_tensor": 19.49,
             "tf32": 155.94,
@@ -70,6 +71,7 @@ FACTS = {
     ),
     "nvidia-h100-sxm5-80gb": (
         {
+            "fp32": 67,
             "fp64": 34,
             "fp64_tensor": 67,
             "tf32": 494.5,
@@ -81,32 +83,71 @@ FACTS = {
         (132, [(80, "HBM3", 3350)], 700, 900),
     ),
     "nvidia-h20-96gb": (
-        {"fp64": 1, "tf32": 74, "fp16": 148, "bf16": 148, "fp8_e4m3": 296, "int8": 296},
+        {"fp32": 44, "fp64": 1, "tf32": 74, "fp16": 148, "bf16": 148, "fp8_e4m3": 296, "int8": 296},
         (78, [(96, "HBM3", 4000)], 400, 900),
     ),
     "nvidia-gh200": (
-        {"tf32": 494.5, "fp16": 989, "bf16": 989, "fp8_e4m3": 1979, "int8": 1979},
-        (None, [(96, "HBM3", 4000), (141, "HBM3e", 4800)], None, 900),
+        {
+            "fp32": 67,
+            "fp64": 34,
+            "fp64_tensor": 67,
+            "tf32": 494.5,
+            "fp16": 989,
+            "bf16": 989,
+            "fp8_e4m3": 1979,
+            "int8": 1979,
+        },
+        (132, [(96, "HBM3", 4000), (141, "HBM3e", 4800)], None, 900),
     ),
     "nvidia-b200": (
-        {"tf32": 1125, "fp16": 2250, "bf16": 2250, "fp8_e4m3": 4500, "int8": 4500, "fp4": 9000},
+        {
+            "fp32": 75,
+            "fp64": 37,
+            "fp64_tensor": 37,
+            "tf32": 1125,
+            "fp16": 2250,
+            "bf16": 2250,
+            "fp8_e4m3": 4500,
+            "int8": 4500,
+            "fp4": 9000,
+        },
         (148, [(180, "HBM3e", 8000)], 1000, 1800),
     ),
     "nvidia-l4": (
-        {"fp64": 0.49, "tf32": 60.5, "fp16": 121, "bf16": 121, "fp8_e4m3": 242.5, "int8": 242.5},
-        (60, [(24, "GDDR6", 300)], 72, None),
+        {
+            "fp32": 30.3,
+            "fp64": 0.473,
+            "tf32": 60.5,
+            "fp16": 121,
+            "bf16": 121,
+            "fp8_e4m3": 242.5,
+            "int8": 242.5,
+        },
+        (58, [(24, "GDDR6", 300)], 72, None),
     ),
     "nvidia-l40": (
-        {"tf32": 90.5, "fp16": 181.05, "bf16": 181.05, "fp8_e4m3": 362.1, "int8": 362},
+        {
+            "fp32": 90.5,
+            "fp64": 1.41,
+            "tf32": 90.5,
+            "fp16": 181.05,
+            "bf16": 181.05,
+            "fp8_e4m3": 362.1,
+            "int8": 362,
+        },
         (142, [(48, "GDDR6", 864)], 300, None),
     ),
     "nvidia-v100-sxm2": (
-        {"fp64": 7.8, "fp16": 125},
+        {"fp32": 15.7, "fp64": 7.8, "fp16": 125},
         (80, [(16, "HBM2", 900), (32, "HBM2", 900)], 300, 300),
     ),
-    "nvidia-t4": ({"fp64": 0.25, "fp16": 65, "int8": 130}, (40, [(16, "GDDR6", 320)], 70, None)),
+    "nvidia-t4": (
+        {"fp32": 8.1, "fp64": 0.25, "fp16": 65, "int8": 130},
+        (40, [(16, "GDDR6", 320)], 70, None),
+    ),
     "nvidia-geforce-rtx-4090": (
         {
+            "fp32": 82.6,
             "fp64": 1.29,
             "tf32": 82.6,
             "fp16": 165.2,
@@ -118,13 +159,24 @@ FACTS = {
         },
         (128, [(24, "GDDR6X", 1008)], 450, None),
     ),
-    "nvidia-rtx-6000-ada": ({"fp16": 364, "bf16": 364}, (None, [], None, None)),
+    "nvidia-rtx-6000-ada": (
+        {"fp32": 91.1, "fp64": 1.4, "fp16": 364, "bf16": 364, "fp8_e4m3": 728.5},
+        (142, [(48, "GDDR6", 960)], 300, None),
+    ),
     "amd-mi250x": (
-        {"fp32": 47.9, "fp16": 383, "bf16": 383, "int8": 383},
+        {"fp32": 47.9, "fp32_tensor": 95.7, "fp16": 383, "bf16": 383, "int8": 383},
         (220, [(128, "HBM2e", 3276)], 500, 700),
     ),
     "amd-mi355x": (
-        {"fp16": 2500, "bf16": 2500, "fp8_e4m3": 5000, "int8": 5000, "fp4": 10100},
+        {
+            "fp32": 157.3,
+            "fp64": 78.6,
+            "fp16": 2500,
+            "bf16": 2500,
+            "fp8_e4m3": 5000,
+            "int8": 5000,
+            "fp4": 10100,
+        },
         (256, [(288, "HBM3e", 8000)], 1400, 1071),
     ),
     "intel-gaudi3": (
@@ -154,7 +206,7 @@ def test_a_part_holds_the_facts(part):
 
 
 def test_all_parts_of_the_facts_are_there():
-    assert len(PARTS) == 51
+    assert len(PARTS) == 55
 
 
 def test_every_figure_has_a_source_and_a_date(subtests):
@@ -200,38 +252,113 @@ def test_an_inferred_figure_says_so_and_a_conflict_keeps_every_value():
 
 
 @pytest.mark.parametrize(
-    ("part", "mhz"),
+    ("part", "clocks"),
     [
-        ("nvidia-a100-sxm4-80gb", 1410),
-        ("nvidia-h100-sxm5-80gb", 1830),
-        ("nvidia-h100-pcie-80gb", 1619),
-        ("nvidia-h200-sxm-141gb", 1830),
-        ("nvidia-b200", 1856),
-        ("nvidia-a10", 1695),
-        ("nvidia-l4", 1969),
-        ("nvidia-l40", 2490),
-        ("nvidia-t4", 1587),
-        ("nvidia-v100-sxm2", 1526),
-        ("nvidia-geforce-rtx-4090", 2520),
-        ("amd-mi300x", 2100),
+        ("nvidia-a100-sxm4-80gb", {"bf16": 1410, "fp64": 1410, "fp32": 1410}),
+        # NVIDIA rates Hopper's tensor cores at one clock and all else at another.
+        ("nvidia-h100-sxm5-80gb", {"bf16": 1830, "fp8_e4m3": 1830, "fp32": 1980, "fp64": 1980}),
+        ("nvidia-h100-pcie-80gb", {"bf16": 1620, "fp32": 1755, "fp64_tensor": 1755}),
+        ("nvidia-h200-sxm-141gb", {"bf16": 1830, "fp64_tensor": 1980}),
+        ("nvidia-gh200", {"bf16": 1830, "fp64": 1980}),
+        ("nvidia-h800-sxm5-80gb", {"bf16": 1830, "fp32": 1980}),
+        ("nvidia-b200", {"bf16": 1856, "fp32": 1980}),
+        ("nvidia-a10", {"bf16": 1695}),
+        ("nvidia-l4", {"bf16": 2040, "fp32": 2040}),
+        ("nvidia-l40", {"bf16": 2490, "int8": 2490}),
+        ("nvidia-l40s", {"bf16": 2490, "fp8_e4m3": 2520, "fp32": 2520}),
+        ("nvidia-t4", {"fp16": 1590}),
+        ("nvidia-v100-sxm2", {"fp16": 1530, "fp64": 1530}),
+        ("nvidia-geforce-rtx-4090", {"bf16": 2520, "tf32": 2520, "fp64": 2520}),
+        ("amd-mi300x", {"bf16": 2100, "fp32": 2100}),
+        ("amd-mi355x", {"bf16": 2400, "fp4": 2400}),
     ],
 )
-def test_the_rated_clock_is_the_one_that_gives_the_datasheet_s_figure(part, mhz):
-    assert PARTS[part].rated_clock_mhz == pytest.approx(mhz, abs=1.2)
-    assert PARTS[part].rated_clock_absent is None
+def test_each_dtype_has_the_rated_clock_that_gives_its_figure(part, clocks):
+    found = PARTS[part]
+    assert {dtype: found.rated_clock_mhz(dtype) for dtype in clocks} == pytest.approx(clocks, abs=1.2)
+    assert all(found.rated_clock_absent(dtype) is None for dtype in clocks)
 
 
 @pytest.mark.parametrize(
-    ("part", "reason"),
+    ("part", "dtype", "reason"),
     [
-        ("nvidia-h20-96gb", "rate-limited"),
-        ("nvidia-gh200", "the number of SMs isn't known"),
-        ("google-tpu-v5p", "FLOP per clock isn't known"),
+        ("nvidia-h20-96gb", "bf16", "rate-limited"),
+        ("nvidia-h20-96gb", "fp32", "rate-limited"),
+        ("nvidia-h800-sxm5-80gb", "fp64", "rate-limited: cut to 1 TFLOPS"),
+        ("nvidia-b300", "bf16", "the number of SMs isn't known"),
+        ("google-tpu-v5p", "bf16", "FLOP per clock isn't known"),
+        ("nvidia-v100-pcie", "bf16", "FLOP per clock isn't known for bf16"),
+        ("nvidia-h800-pcie-80gb", "fp64", "no fp64 figure"),
     ],
 )
-def test_a_rated_clock_that_can_t_be_had_says_why(part, reason):
-    assert PARTS[part].rated_clock_mhz is None
-    assert reason in PARTS[part].rated_clock_absent
+def test_a_rated_clock_that_can_t_be_had_says_why(part, dtype, reason):
+    assert PARTS[part].rated_clock_mhz(dtype) is None
+    assert reason in PARTS[part].rated_clock_absent(dtype)
+
+
+def test_every_figure_is_its_multiprocessors_times_its_rated_clock(subtests):
+    """Figures are held to SM × FLOP per clock × rated clock within 1 %, and most parts can be held to it."""
+    held = 0
+    for part, found in PARTS.items():
+        for dtype, quantity in found.datasheet.items():
+            clock = found.rated_clock_mhz(dtype)
+            if clock is None:
+                continue
+            held += 1
+            product = found.multiprocessors.value * found.flop_per_clock[dtype] * clock / 1e6
+            with subtests.test(part=part, dtype=dtype):
+                assert quantity.exact == pytest.approx(product, rel=0.01)
+                assert quantity.value == pytest.approx(product, rel=0.025)  # as printed
+    assert held > 200
+
+
+VECTOR = {  # TFLOPS of the CUDA cores: FP32, FP64
+    "nvidia-h100-sxm5-80gb": (67, 34),
+    "nvidia-h200-sxm-141gb": (67, 34),
+    "nvidia-gh200": (67, 34),
+    "nvidia-h100-pcie-80gb": (51, 25.61),
+    "nvidia-h100-nvl-94gb": (60, 30),
+    "nvidia-h200-nvl-141gb": (60, 30),
+    "nvidia-a100-sxm4-80gb": (19.5, 9.7),
+    "nvidia-a100-sxm4-40gb": (19.5, 9.7),
+    "nvidia-a800-sxm4-80gb": (19.5, 9.7),
+    "nvidia-b200": (75, 37),
+    "nvidia-geforce-rtx-4090": (82.6, 1.29),
+    "nvidia-l40s": (91.6, 1.43),
+    "nvidia-v100-sxm2": (15.7, 7.8),
+    "nvidia-t4": (8.1, 0.25),
+}
+
+
+def test_every_nvidia_part_has_vector_figures_or_a_reason(subtests):
+    for part, found in PARTS.items():
+        if found.vendor != "NVIDIA":
+            continue
+        with subtests.test(part=part):
+            assert "fp32" in found.datasheet
+            assert "fp64" in found.datasheet or "dense_tflops.fp64" in found.blank
+            # TF32 runs on the tensor cores and is never below the vectors' FP32, which is no TF32 figure.
+            tf32 = found.datasheet.get("tf32")
+            assert tf32 is None or tf32.value >= 0.99 * found.datasheet["fp32"].value
+    for part, (fp32, fp64) in VECTOR.items():
+        assert (PARTS[part].datasheet["fp32"].value, PARTS[part].datasheet["fp64"].value) == (fp32, fp64)
+
+
+def test_a_matrix_product_is_held_to_the_matrix_unit_where_there_is_one():
+    a100, mi250x = PARTS["nvidia-a100-sxm4-80gb"], PARTS["amd-mi250x"]
+    assert a100.gemm_figure("fp64") == "fp64_tensor"
+    assert (a100.datasheet["fp64"].value, a100.datasheet["fp64_tensor"].value) == (9.7, 19.5)
+    assert a100.gemm_figure("fp32") == "fp32"  # with TF32 off
+    assert mi250x.gemm_figure("fp32") == "fp32_tensor"
+    assert PARTS["nvidia-l4"].gemm_figure("fp64") == "fp64"
+
+
+def test_sparse_figures_are_twice_the_dense_ones_where_the_hardware_has_them():
+    h100 = PARTS["nvidia-h100-sxm5-80gb"].sparse_tflops
+    assert (h100["bf16"], h100["fp8_e4m3"]) == (1978, 3958)
+    assert not {"fp32", "fp64", "fp64_tensor"} & h100.keys()
+    for part in ("nvidia-v100-sxm2", "nvidia-t4", "amd-mi250x", "intel-gaudi3", "google-tpu-v6e"):
+        assert PARTS[part].sparse_tflops == {}, part
 
 
 def test_an_unflagged_part_has_no_violation(subtests):
@@ -243,6 +370,7 @@ def test_an_unflagged_part_has_no_violation(subtests):
 SINGLE = {  # the one figure a part has, or one that nothing it has can be compared with
     "dense_tflops.fp64",
     "dense_tflops.fp32",
+    "dense_tflops.fp32_tensor",
     "dense_tflops.fp16_acc16",
     "dense_tflops.fp8_e4m3_acc16",
     "dense_tflops.fp4",
@@ -270,11 +398,21 @@ def test_a_sparse_figure_entered_as_dense_is_refused(subtests):
     ("part", "old", "new", "key", "expected"),
     [
         ("nvidia-v100-pcie", "fp16 = 112", "fp16 = 224", "dense_tflops.fp16", "at most 113"),
+        ("nvidia-l40s", "fp64 = 1.43", "fp64 = 1.39", "dense_tflops.fp64", "1.431 (142 SM x 2520 MHz x 4"),
+        ("nvidia-t4", "rated_mhz = 1590", "rated_mhz = 1500", "dense_tflops.fp32", "7.68 (40 SM x 1500 MHz"),
+        ("nvidia-t4", "rated_mhz = 1590", "rated_mhz = 1700", "dense_tflops.fp32", "8.704"),
+        (
+            "nvidia-h100-sxm5-80gb",
+            "{ value = 34, unrounded = 33.5",
+            "{ value = 34, unrounded = 26",
+            "dense_tflops.fp64",
+            "within 3% of its unrounded 26",
+        ),
         ("nvidia-t4", "fp16 = 65", "fp16 = 32", "dense_tflops.fp16", "at least 0.85"),
         ("nvidia-h200-sxm-141gb", "bf16 = 989", "bf16 = 312", "dense_tflops.bf16", "at least 0.85"),
-        ("nvidia-l20", "bf16 = 119.5", "bf16 = 239", "dense_tflops.fp16", "1 times bf16"),
-        ("nvidia-l20", "tf32 = 59.8", "tf32 = 119.5", "dense_tflops.tf32", "0.5 times bf16"),
-        ("nvidia-gb200", "fp8_e4m3 = 5000", "fp8_e4m3 = 10000", "dense_tflops.fp8_e4m3", "2 times bf16"),
+        ("nvidia-b300", "bf16 = 2250", "bf16 = 4500", "dense_tflops.fp16", "1 times bf16"),
+        ("nvidia-b300", "tf32 = 1125", "tf32 = 2250", "dense_tflops.tf32", "0.5 times bf16"),
+        ("nvidia-gb300", "fp8_e4m3 = 5000", "fp8_e4m3 = 10000", "dense_tflops.fp8_e4m3", "2 times bf16"),
         ("google-tpu-v5p", "int8 = 918", "int8 = 459", "dense_tflops.int8", "2 times bf16"),
         (
             "nvidia-a800-sxm4-80gb",

@@ -17,7 +17,9 @@ MIB = 1 << 20
 
 NAMES = {
     "NVIDIA A800-SXM4-80GB": "nvidia-a800-sxm4-80gb",
+    "NVIDIA A800-SXM4-40GB": "nvidia-a800-sxm4-40gb",
     "NVIDIA A800 80GB PCIe": "nvidia-a800-pcie-80gb",
+    "NVIDIA A800 80GB PCIe LC": "nvidia-a800-pcie-80gb",
     "NVIDIA A100-SXM4-40GB": "nvidia-a100-sxm4-40gb",
     "NVIDIA A100-SXM4-80GB": "nvidia-a100-sxm4-80gb",
     "A100-SXM4-40GB": "nvidia-a100-sxm4-40gb",
@@ -37,6 +39,7 @@ NAMES = {
     "NVIDIA GH200 144G HBM3e": "nvidia-gh200",
     "NVIDIA B200": "nvidia-b200",
     "NVIDIA B300 SXM6 AC": "nvidia-b300",
+    "NVIDIA B300": "nvidia-b300",
     "NVIDIA GB200": "nvidia-gb200",
     "NVIDIA GB300": "nvidia-gb300",
     "NVIDIA L4": "nvidia-l4",
@@ -50,9 +53,12 @@ NAMES = {
     "NVIDIA RTX A6000": "nvidia-rtx-a6000",
     "NVIDIA RTX 6000 Ada Generation": "nvidia-rtx-6000-ada",
     "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "nvidia-rtx-pro-6000-blackwell",
+    "NVIDIA RTX PRO 6000 Blackwell Server Edition": "nvidia-rtx-pro-6000-server",
+    "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition": "nvidia-rtx-pro-6000-max-q",
     "NVIDIA GeForce RTX 3090": "nvidia-geforce-rtx-3090",
     "NVIDIA GeForce RTX 4090": "nvidia-geforce-rtx-4090",
     "GeForce RTX 4090": "nvidia-geforce-rtx-4090",
+    "NVIDIA GeForce RTX 4090 D": "nvidia-geforce-rtx-4090-d",
     "NVIDIA GeForce RTX 5090": "nvidia-geforce-rtx-5090",
     "Tesla V100-SXM2-16GB": "nvidia-v100-sxm2",
     "Tesla V100-SXM2-32GB": "nvidia-v100-sxm2",
@@ -94,18 +100,15 @@ def test_a_part_is_found_by_its_id_and_by_the_name_of_the_table(subtests):
 
 
 REFUSED = {
-    "NVIDIA GeForce RTX 4090 D": "nvidia-geforce-rtx-4090",
     "NVIDIA GeForce RTX 4090 Laptop GPU": "nvidia-geforce-rtx-4090",
+    "NVIDIA GeForce RTX 4090 D v2": "nvidia-geforce-rtx-4090-d",
     "NVIDIA GeForce RTX 5090 D": "nvidia-geforce-rtx-5090",
     "NVIDIA A1000": "nvidia-a10",
     "NVIDIA H2000": "nvidia-h20",
     "NVIDIA H20-3e": "nvidia-h20-96gb",
     "NVIDIA A10M": "nvidia-a10",
-    "NVIDIA A800-SXM4-40GB": "nvidia-a800-sxm4-80gb",
     "NVIDIA A800 40GB Active": "nvidia-a800",
     "NVIDIA A100-SXM-64GB": "nvidia-a100",
-    "NVIDIA RTX PRO 6000 Blackwell Server Edition": "nvidia-rtx-pro-6000-blackwell",
-    "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition": "nvidia-rtx-pro-6000-blackwell",
     "AMD Instinct MI300A": "amd-mi300x",
     "AMD Instinct MI308X": "amd-mi300x",
     "AMD Instinct MI300X HF": "amd-mi300x",
@@ -142,6 +145,9 @@ def test_a_device_without_a_name_is_refused(name):
     [
         ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", "MIG slice"),
         ("NVIDIA H100 80GB HBM3 MIG 1c.3g.40gb", "MIG slice"),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb+me", "MIG slice"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition MIG 1g.24gb+gfx", "MIG slice"),
+        ("NVIDIA RTX Pro 6000 Blackwell DC-1-12Q", "virtual GPU"),
         ("GRID A100X-40C", "virtual GPU"),
         ("NVIDIA A40-48Q", "virtual GPU"),
     ],
@@ -157,6 +163,20 @@ EVIDENCE = [
     (Evidence("NVIDIA H20", 97871 * MIB, 78, 500), "nvidia-h20-96gb"),
     (Evidence("NVIDIA H200", 143771 * MIB, 132, 700), "nvidia-h200-sxm-141gb"),
     (Evidence("NVIDIA B300 SXM6 AC", 275040 * MIB, 148, 1100), "nvidia-b300"),
+    (Evidence("NVIDIA B300", 275040 * MIB, 152, 1100, 0x318210DE), "nvidia-b300"),
+    (Evidence("NVIDIA GB200", 189471 * MIB, 152, 1200), "nvidia-gb200"),
+    (Evidence("NVIDIA L4", 23034 * MIB, 58, 72, 0x27B810DE), "nvidia-l4"),
+    (Evidence("NVIDIA L20", 46068 * MIB, 92, 275), "nvidia-l20"),
+    (Evidence("NVIDIA A800-SXM4-40GB", 40960 * MIB, 108, 400, 0x20BD10DE), "nvidia-a800-sxm4-40gb"),
+    (Evidence("NVIDIA GeForce RTX 4090 D", 24564 * MIB, 114, 425, 0x268510DE), "nvidia-geforce-rtx-4090-d"),
+    (
+        Evidence("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887 * MIB, 188),
+        "nvidia-rtx-pro-6000-server",
+    ),
+    (Evidence("NVIDIA GH200 480GB", 96768 * MIB, 132, 900), "nvidia-gh200"),
+    (Evidence("NVIDIA GH200 144G HBM3e", 146831 * MIB, 132, 900), "nvidia-gh200"),
+    (Evidence("NVIDIA H200 NVL", 143771 * MIB, 132, 600), "nvidia-h200-nvl-141gb"),
+    (Evidence("NVIDIA H100 NVL", 95830 * MIB, 132, 400), "nvidia-h100-nvl-94gb"),
     (Evidence("Tesla T4", 14910 * MIB, 40, 70), "nvidia-t4"),
     (Evidence("NVIDIA A10G", 22502 * MIB, 80), "nvidia-a10g"),
     (Evidence("AMD Instinct MI300X", 196592 * MIB, 304, 750, "1002:74a1"), "amd-mi300x"),
@@ -244,8 +264,11 @@ def test_a_part_of_two_devices_is_rated_for_the_one_a_framework_sees():
 
 
 def test_fp64_products_are_rated_by_the_matrix_unit():
-    assert rate_evidence(Evidence("NVIDIA A100-SXM4-80GB")).nominal_for("fp64").tflops == 19.5
-    assert rate_evidence(Evidence("NVIDIA L4")).nominal_for("fp64").tflops == 0.49
+    a100 = rate_evidence(Evidence("NVIDIA A100-SXM4-80GB"))
+    assert a100.nominal_for("fp64").tflops == a100.datasheet_for("fp64").tflops == 19.5
+    assert str(a100.nominal_for("fp64").source).startswith("fp64_tensor: ")
+    assert rate_evidence(Evidence("NVIDIA L4")).nominal_for("fp64").tflops == 0.473
+    assert rate_evidence(Evidence("NVIDIA H100 80GB HBM3")).nominal_for("fp32").tflops == 67
 
 
 def test_a_conflict_without_a_value_gives_no_figure_and_says_so():
@@ -266,7 +289,7 @@ def test_a_name_settles_the_memory_size():
 
 
 def test_nearest_names_are_parts_of_the_registry():
-    assert find_nearest("NVIDIA A800-SXM4-40GB", load_shipped())[0] == "nvidia-a800-sxm4-80gb"
+    assert find_nearest("NVIDIA A800-SXM4-48GB", load_shipped())[0].startswith("nvidia-a800-sxm4-")
     assert set(find_nearest("h100", load_shipped())) <= load_shipped().parts.keys()
 
 
@@ -316,7 +339,7 @@ id = "acme-h1"
 name = "H1"
 vendor = "ACME"
 sources = ["me"]
-driver_names = ["NVIDIA GeForce RTX 4090 D"]
+driver_names = ["NVIDIA GeForce RTX 4090 E"]
 dense_tflops = { bf16 = 147 }
 """
 
@@ -324,7 +347,7 @@ dense_tflops = { bf16 = 147 }
 def test_a_user_s_part_is_found_by_its_name(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(MINE)
-    found = rate_evidence(Evidence("NVIDIA GeForce RTX 4090 D"), [file])
+    found = rate_evidence(Evidence("NVIDIA GeForce RTX 4090 E"), [file])
     assert found.nominal_for("bf16").tflops == 147
     assert "from mine.toml" in found.evidence
     assert str(tmp_path) not in found.evidence  # a folder may say whose machine this is

@@ -43,7 +43,8 @@ def test_an_older_run_says_word_by_word_what_its_files_hold(folder):
     for entry, shown in zip(stored, run.manifest.as_json()["devices"], strict=True):
         # Newer versions read more of a device; what an older one read stays as it is.
         shown["identity"] = {name: shown["identity"][name] for name in entry["identity"]}
-        assert {name: shown[name] for name in entry} == entry
+        kept = [name for name in entry if name != "rated_clock_mhz"]  # one clock, now one for each dtype
+        assert {name: shown[name] for name in kept} == {name: entry[name] for name in kept}
 
 
 def test_both_older_schemas_are_among_them():
@@ -67,6 +68,15 @@ def test_sentences_become_messages_and_all_else_stays():
         "warnings": [{"code": "text", "values": {"text": each}} for each in ("a; b", "c")],
         "x": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("older", "now"), [(1830.0, {"fp16": 1830.0, "bf16": 1830.0}), (None, {}), ("fast", "fast")]
+)
+def test_the_one_rated_clock_of_an_older_device_was_that_of_fp16_and_bf16(older, now):
+    entry = {"name": "cuda:0", "rated_clock_mhz": older}
+    (upgraded,) = upgrade_manifest({"schema_version": 3, "devices": [entry]})["devices"]
+    assert upgraded.get("rated_clock_mhz", {}) == now
 
 
 def test_a_manifests_devices_are_upgraded_too():

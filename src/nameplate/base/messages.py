@@ -290,6 +290,11 @@ TEMPLATES: Mapping[str, str] = {
         "= {value:g} would need {needed_mhz:.0f} MHz, but the part reaches {maximum_mhz:g} MHz at most "
         "(which gives {most:.4g})"
     ),
+    "off_rated_clock": N_(
+        "= {value:g} isn't what the rated clock of {rated_mhz:g} MHz gives, which is {expected:.4g}"
+    ),
+    "above_maximum_clock": N_("= {value:g} is above the highest clock, {maximum_mhz:g} MHz"),
+    "not_rounded_from": N_("= {value:g} can't be {unrounded:g} rounded"),
     "far_below_clock": N_("= {value:g} is far below {most:.4g}"),
     "ratio_off": N_("= {value:g} is {times:.3g} times {base}"),
     "not_the_datasheets": N_("= {value:g} differs from the datasheet's {datasheet:g}"),

@@ -1,10 +1,10 @@
 """The ceiling: what a device could do in the conditions it held.
 
-A GPU reports its clock, so its ceiling is datasheet × held clock ÷ rated clock. A CPU in a guest reports
-nothing, so a probe is measured: a matrix product of the same dtype but another shape, drawn in every round
-for as long as the cases and with its buffers allocated anew each time. The ratio of the best product to the
-probe is calibrated once; the ceiling is that ratio × the probe's throughput now. The measured product itself
-can't be the probe: the ratio would be 1 by construction.
+A GPU reports its clock, so its ceiling is datasheet × held clock ÷ the dtype's rated clock. A CPU in a guest
+reports nothing, so a probe is measured: a matrix product of the same dtype but another shape, drawn in every
+round for as long as the cases and with its buffers allocated anew each time. The ratio of the best product to
+the probe is calibrated once; the ceiling is that ratio × the probe's throughput now. The measured product
+itself can't be the probe: the ratio would be 1 by construction.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nameplate.silicon.peak import Peak
 from nameplate.specs.rating import Rating
 from nameplate.stats.estimate import FEWEST_BATCHES, paired_ratio
 from nameplate.stats.interval import Interval, ratio
+from nameplate.workload import Workload
 
 _SHORTEST_S, _LONGEST_S = 0.5, 4.0  # to calibrate one dtype
 _SHARE = 0.06  # of the time of the group that needs it first
@@ -225,8 +226,11 @@ def _silicon_losses(silicon: Peak, nominal: float | None) -> dict[str, float | N
 def ceiling_by_clock(
     achieved: Interval, rating: Rating, dtype: str, gpu: GpuConditions | None
 ) -> Ceiling | None:
-    """Return a GPU's ceiling: datasheet × held clock ÷ rated clock; None where one of them isn't known."""
-    datasheet, rated_mhz = rating.datasheet_for(dtype).tflops, rating.rated_clock_mhz
+    """Return a GPU's ceiling: datasheet × held clock ÷ the dtype's rated clock.
+
+    None where one of them isn't known.
+    """
+    datasheet, rated_mhz = rating.datasheet_for(dtype).tflops, rating.rated_clock_mhz.get(dtype)
     if gpu is None or gpu.telemetry is None or not datasheet or not rated_mhz:
         return None
     held_mhz = gpu.telemetry.sm_clock_mhz
@@ -234,6 +238,20 @@ def ceiling_by_clock(
         return None
     tflops = datasheet * held_mhz / rated_mhz
     return Ceiling(tflops, achieved.scaled(1 / tflops), name_losses({clock_loss(gpu): held_mhz / rated_mhz}))
+
+
+def is_bound_by_memory(work: Workload, rating: Rating) -> bool:
+    """Whether moving the work's bytes takes longer than its FLOPs, by the device's ratings.
+
+    The SM clock is no ceiling of such work. Where a rating isn't known, work with no more FLOPs than bytes
+    counts as such.
+    """
+    if work.flops is None:
+        return True
+    datasheet, memory_gb_s = rating.datasheet_for(work.dtype).tflops, rating.memory_gb_s
+    if not datasheet or not memory_gb_s:
+        return work.flops <= work.bytes
+    return work.bytes / (memory_gb_s * 1e9) > work.flops / (datasheet * 1e12)
 
 
 def clock_loss(gpu: GpuConditions) -> str:

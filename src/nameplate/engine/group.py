@@ -12,7 +12,7 @@ from functools import partial
 
 from nameplate.device.protocol import Counters, Device
 from nameplate.engine.case_run import CaseRun, OnStep, tell_nobody
-from nameplate.engine.ceiling import Ceiling, Ceilings, ceiling_by_clock
+from nameplate.engine.ceiling import Ceiling, Ceilings, ceiling_by_clock, is_bound_by_memory
 from nameplate.engine.conditions import Conditions, add_telemetry, conditions_between
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import Measurement, record_failure, record_of
@@ -151,9 +151,9 @@ class Group(ABC):
         return [(each.timing.start_s, each.timing.end_s) for batches in others for each in batches]
 
     def ceiling(self, case: Case, window: Window, conditions: Conditions) -> Ceiling | None:
-        """Return a case's ceiling; None where it isn't known, and for work without FLOPs."""
+        """Return a case's ceiling; None where it isn't known, and for work that the memory bounds."""
         work = case.workload
-        if work.flops is None:
+        if work.flops is None or is_bound_by_memory(work, self.device.rating):
             return None
         achieved = window.interval().inverted(work.flops / 1e12)
         return ceiling_by_clock(achieved, self.device.rating, work.dtype, conditions.gpu)

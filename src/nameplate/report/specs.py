@@ -34,8 +34,14 @@ def part_document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
         "multiprocessors": _value(part.multiprocessors),
         "unit": part.unit,
         "maximum_mhz": _value(part.maximum_mhz),
-        "rated_clock_mhz": None if part.rated_clock_mhz is None else round(part.rated_clock_mhz, 1),
-        "rated_clock_absent": part.rated_clock_absent,
+        "gemm_peak": {dtype: part.gemm_figure(dtype) for dtype in part.datasheet},
+        "sparse_tflops": {dtype: _number(value) for dtype, value in part.sparse_tflops.items()},
+        "rated_clock_mhz": {
+            dtype: round(clock, 1) for dtype in part.datasheet if (clock := part.rated_clock_mhz(dtype))
+        },
+        "rated_clock_absent": {
+            dtype: why for dtype in part.datasheet if (why := part.rated_clock_absent(dtype))
+        },
         "memory_gb": _value(size.gb) if size else None,
         "memory_type": size.type if size else None,
         "memory_bandwidth_gb_s": _value(size.bandwidth_gb_s) if size else None,
@@ -60,6 +66,7 @@ def parts_view(documents: Sequence[Document]) -> View:
     fields = [
         Field[Document]("part", lambda one: plain(one["part"])),
         *(_peak(dtype) for dtype in ("fp16", "bf16", "fp8_e4m3", "int8")),
+        _peak("fp32", drop_priority=3),
         Field[Document]("GB", _sizes, is_number=True),
         Field[Document]("GB/s", _speed, is_number=True, drop_priority=1),
         Field[Document]("W", lambda one: stated(one["tdp_w"]), is_number=True, drop_priority=2),
@@ -69,7 +76,9 @@ def parts_view(documents: Sequence[Document]) -> View:
     return View(
         title=_("The parts that are known"),
         tables=(table_of(_("Nominal, dense"), fields, documents),),
-        meaning=_("MHz is the clock that gives the rated figure. !: flagged, see `bench specs NAME`."),
+        meaning=_(
+            "MHz is the clock that gives the rated FP16 or BF16 figure. !: flagged, see `bench specs NAME`."
+        ),
     )
 
 
@@ -78,11 +87,8 @@ def part_view(one: Document, taken_as: str | None = None) -> View:
 
     `taken_as` says which part a short name stands for.
     """
-    clock = one["rated_clock_mhz"]
     rows = [(key, stated(origin["value"]), plain(origin["source"])) for key, origin in one["sources"].items()]
-    rows.append(
-        (_("rated clock, MHz"), stated(clock), _("computed") if clock else plain(one["rated_clock_absent"]))
-    )
+    rows += _rated_clocks(one)
     tables = (
         Table(_("Figures"), (Column("figure"), Column("value", is_number=True), Column("from")), tuple(rows)),
         text_table(_("Worth knowing"), ("", ""), _remarks(one)),
@@ -93,6 +99,21 @@ def part_view(one: Document, taken_as: str | None = None) -> View:
         tables=tuple(table for table in tables if table.rows),
         meaning=_("Confidence: {confidence}.", confidence=_(one["confidence"] or "not stated")),
     )
+
+
+def _rated_clocks(one: Document) -> Iterator[tuple[str, str, str]]:
+    """Yield a row for each rated clock with the dtypes that have it, and for each reason for having none."""
+    for clock, dtypes in _group(one["rated_clock_mhz"]):
+        yield _("rated clock, MHz"), stated(clock), _(", ").join(dtypes)
+    for why, dtypes in _group(one["rated_clock_absent"]):
+        said = _("{name}: {said}", name=_(", ").join(dtypes), said=why)
+        yield _("rated clock, MHz"), stated(None), plain(said)
+
+
+def _group(by_dtype: Mapping[str, Any]) -> Iterator[tuple[Any, list[str]]]:
+    """Yield each value with the dtypes that have it."""
+    for value in dict.fromkeys(by_dtype.values()):
+        yield value, [dtype for dtype, its in by_dtype.items() if its == value]
 
 
 def _remarks(one: Document) -> Iterator[tuple[str, str]]:
@@ -131,8 +152,13 @@ def _value_of(said: Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else stated(value)
 
 
-def _peak(dtype: str) -> Field[Document]:
-    return Field[Document](dtype, lambda one: stated(one["nominal_tflops"].get(dtype)), is_number=True)
+def _peak(dtype: str, drop_priority: int | None = None) -> Field[Document]:
+    return Field[Document](
+        dtype,
+        lambda one: stated(one["nominal_tflops"].get(dtype)),
+        is_number=True,
+        drop_priority=drop_priority,
+    )
 
 
 def _sizes(one: Document) -> str:
@@ -146,7 +172,9 @@ def _speed(one: Document) -> str:
 
 
 def _clock(one: Document) -> str:
-    clock = one["rated_clock_mhz"]
+    """Return the rated clock of FP16 or BF16, which people compare."""
+    clocks = one["rated_clock_mhz"]
+    clock = clocks.get("fp16") or clocks.get("bf16")
     return stated(clock and round(clock))
 
 

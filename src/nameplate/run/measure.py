@@ -141,6 +141,7 @@ def _entry(device: DeviceDescription) -> DeviceEntry:
         missing=rating.missing,
         notes=rating.notes,
         rated_clock_mhz=rating.rated_clock_mhz,
+        memory_gb_s=rating.memory_gb_s,
         identity=device.identity,
     )
 

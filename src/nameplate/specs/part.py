@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
+    BeforeValidator,
     Field,
     GetJsonSchemaHandler,
     PlainValidator,
@@ -33,6 +34,7 @@ Dtype = Literal[
     "fp64",
     "fp64_tensor",
     "fp32",
+    "fp32_tensor",
     "tf32",
     "fp16",
     "fp16_acc16",
@@ -96,10 +98,11 @@ class Quantity(FrozenModel):
     """A figure with its sources; the field that holds it names the unit.
 
     A file gives a number, or a table where a figure needs more than that. A figure without sources or basis
-    has those of its part.
+    has those of its part. `unrounded` is the figure before the vendor rounded it for print (34 for 33.45).
     """
 
     value: Positive
+    unrounded: Positive | None = None
     sources: NamedSources
     basis: Basis
     note: Text | None = None
@@ -123,16 +126,42 @@ class Quantity(FrozenModel):
         return {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, table]}
 
     @property
+    def exact(self) -> float:
+        """The figure before it was rounded, where that is known: what clocks are computed from."""
+        return self.unrounded or self.value
+
+    @property
     def source(self) -> str:
         """Sources with their dates, the basis unless it is a publication, and the note, in one line."""
         sources = "; ".join(str(source) for source in self.sources)
         basis = "" if self.basis in ("published", "datasheet") else f"{self.basis}; "
-        return f"{basis}{sources}" + (f"; {self.note}" if self.note else "")
+        rounded = f"; {self.unrounded:g} before rounding" if self.unrounded else ""
+        return f"{basis}{sources}{rounded}" + (f"; {self.note}" if self.note else "")
 
     @property
     def date(self) -> str:
         """The date of the newest source."""
         return max(source.date for source in self.sources)
+
+
+_DtypeOrOther = Dtype | Literal["other"]
+OTHER: Literal["other"] = "other"  # the key of what holds for every dtype that a table doesn't name
+
+
+def _for_other_dtypes(given: Any) -> Any:
+    """Read what is given once for all dtypes, instead of in a table by dtype, as said of `other`."""
+    is_by_dtype = isinstance(given, dict) and "value" not in given
+    return given if is_by_dtype else {OTHER: given}
+
+
+RatedClocks = Annotated[
+    dict[_DtypeOrOther, Quantity],
+    BeforeValidator(_for_other_dtypes, json_schema_input_type=Quantity | dict[_DtypeOrOther, Quantity]),
+]
+Reasons = Annotated[
+    dict[_DtypeOrOther, Why],
+    BeforeValidator(_for_other_dtypes, json_schema_input_type=Why | dict[_DtypeOrOther, Why]),
+]
 
 
 class Memory(FrozenModel):
@@ -173,17 +202,24 @@ class Flag(FrozenModel):
 
 
 class Architecture(FrozenModel):
-    """FLOP per clock per SM (or CU) by dtype, two for each multiply-add; dense."""
+    """FLOP per clock per SM (or CU) by dtype, two for each multiply-add; dense.
+
+    `sparse` names the dtypes whose matrix unit runs 2:4 sparse operands at twice the dense rate, which is
+    what vendors like to print.
+    """
 
     source: NamedSource
     flop_per_clock: Annotated[dict[Dtype, Annotated[int, Field(gt=0)]], Field(min_length=1)]
+    sparse: tuple[Dtype, ...] = ()
 
 
 class Part(FrozenModel):
     """One part. Throughput in TFLOPS (TOPS for int8), dense, of the whole part.
 
     `devices_per_part` is how many devices a framework sees for one part: MI250X counts as two.
-    `nominal_tflops` holds only the figures that replace the datasheet's.
+    `nominal_tflops` holds only the figures that replace the datasheet's. `rated_mhz` are the clocks that the
+    vendor computes its figures with, and `rate_limited` says why a figure doesn't follow from any clock; both
+    are by dtype, with `other` for the rest.
     """
 
     id: Id
@@ -202,9 +238,10 @@ class Part(FrozenModel):
     devices_per_part: Annotated[int, Field(ge=1, le=16)] = 1
     multiprocessors: Quantity | None = None
     maximum_mhz: Quantity | None = None
+    rated_mhz: RatedClocks = Field({})
     tdp_w: Quantity | None = None
     link_gb_s: Quantity | None = None
-    rate_limited: Why | None = None
+    rate_limited: Reasons = Field({})
     notes: tuple[Text, ...] = ()
     memory: tuple[Memory, ...] = ()
     dense_tflops: dict[Dtype, Quantity] = Field({})
@@ -215,6 +252,7 @@ class Part(FrozenModel):
 
     _file: str = PrivateAttr()
     _flop_per_clock: dict[str, int] = PrivateAttr()
+    _sparse: frozenset[str] = PrivateAttr()
 
     @model_validator(mode="before")
     @classmethod
@@ -235,8 +273,10 @@ class Part(FrozenModel):
     def model_post_init(self, context: Loading) -> None:
         """Keep what the context says of the part: its file and its architecture's rates."""
         self._file = context.file
-        rates = context.architecture[self.architecture].flop_per_clock if self.architecture else {}
+        architecture = context.architecture[self.architecture] if self.architecture else None
+        rates = architecture.flop_per_clock if architecture else {}
         self._flop_per_clock = {str(dtype): rate for dtype, rate in rates.items()}
+        self._sparse = frozenset(map(str, architecture.sparse if architecture else ()))
 
     @property
     def file(self) -> str:
@@ -264,20 +304,44 @@ class Part(FrozenModel):
         return {str(dtype): one for dtype, one in {**self.dense_tflops, **self.nominal_tflops}.items()}
 
     @property
-    def rated_clock_mhz(self) -> float | None:
-        """The clock in MHz that gives the datasheet's figure; None: see `rated_clock_absent`."""
-        return None if self.rated_clock_absent else self.clock_for(*self._clocked())
+    def sparse_tflops(self) -> Mapping[str, float]:
+        """The figures with 2:4 sparsity, by dtype: twice the dense ones where the architecture runs them."""
+        return {dtype: 2 * one.value for dtype, one in self.datasheet.items() if dtype in self._sparse}
 
-    @property
-    def rated_clock_absent(self) -> str | None:
-        """Why there is no rated clock; None where there is one."""
-        if self.rate_limited:
-            return f"rate-limited: {self.rate_limited}"
+    def gemm_figure(self, dtype: str) -> str:
+        """Return the figure that a matrix product is held to: the matrix unit's where the part has one.
+
+        cuBLAS runs an FP64 product on the tensor cores of A100 and H100, twice as fast as vectors are.
+        """
+        tensor = f"{dtype}_tensor"
+        return tensor if tensor in self.datasheet else dtype
+
+    def rated_clock_mhz(self, dtype: str) -> float | None:
+        """Return the clock in MHz that gives the datasheet's figure of a dtype.
+
+        The vendor's own clock where the part has it, else the one computed from the figure. None where
+        `rated_clock_absent` has a reason.
+        """
+        if self.rated_clock_absent(dtype):
+            return None
+        declared = self.rated_mhz.get(cast("Dtype", dtype)) or self.rated_mhz.get(OTHER)
+        return declared.value if declared else self.clock_for(dtype, self.datasheet[dtype].exact)
+
+    def rated_clock_absent(self, dtype: str) -> str | None:
+        """Return why a dtype has no rated clock; None where it has one."""
+        if limit := self.rate_limit(dtype):
+            return f"rate-limited: {limit}"
         if not self.flop_per_clock:
             return "FLOP per clock isn't known for this architecture"
+        if dtype not in self.flop_per_clock:
+            return f"FLOP per clock isn't known for {dtype} on this architecture"
         if self.multiprocessors is None:
             return f"the number of {self.unit}s isn't known"
-        return None if self._clocked()[1] else "no FP16 or BF16 figure"
+        return None if dtype in self.datasheet else f"no {dtype} figure"
+
+    def rate_limit(self, dtype: str) -> str | None:
+        """Return why the figure of a dtype can't follow from SMs and clock; None where it does."""
+        return self.rate_limited.get(cast("Dtype", dtype)) or self.rate_limited.get(OTHER)
 
     def clock_for(self, dtype: str, tflops: float) -> float:
         """The clock in MHz at which the part's SMs give `tflops`: TFLOPS ÷ (SMs × FLOP per clock per SM)."""
@@ -295,6 +359,8 @@ class Part(FrozenModel):
             yield f"memory[{index}].gb", memory.gb
             if memory.bandwidth_gb_s:
                 yield f"memory[{index}].bandwidth_gb_s", memory.bandwidth_gb_s
+        for dtype, quantity in self.rated_mhz.items():
+            yield f"rated_mhz.{dtype}", quantity
         for name in ("multiprocessors", "maximum_mhz", "tdp_w", "link_gb_s"):
             if found := getattr(self, name):
                 yield name, found
@@ -305,13 +371,6 @@ class Part(FrozenModel):
         yield from self.driver_names
         for memory in self.memory:
             yield from memory.driver_names
-
-    def _clocked(self) -> tuple[str, float]:
-        """The dtype and figure that the rated clock is computed from; 0.0 where there is none."""
-        for dtype in ("fp16", "bf16"):
-            if dtype in self.datasheet and dtype in self.flop_per_clock:
-                return dtype, self.datasheet[dtype].value
-        return "", 0.0
 
 
 def shorten(name: str) -> str:

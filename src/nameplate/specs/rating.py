@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nameplate.base.messages import Message, Reason, message, own_text
 from nameplate.silicon.peak import Peak, Silicon
-from nameplate.specs.part import Part, Quantity
+from nameplate.specs.part import Memory, Part, Quantity
 from nameplate.specs.physics import describe_flags
 from nameplate.specs.recognition import Evidence, identify
 from nameplate.specs.registry import load_registry
@@ -41,7 +41,9 @@ class Rating:
     datasheet: Mapping[str, Figure] = field(default_factory=dict)
     missing: Message = _NO_RATING  # the reason for a dtype in neither table
     notes: tuple[Message, ...] = ()  # reservations about these figures
-    rated_clock_mhz: float | None = None  # the clock that gives the datasheet's figure; None: not known
+    # The clock in MHz that gives the datasheet's figure, by dtype, where it is known.
+    rated_clock_mhz: Mapping[str, float] = field(default_factory=dict)
+    memory_gb_s: float | None = None  # the memory's rated bandwidth; None: not known
     silicon: Silicon | None = None  # the arithmetic peak of a CPU, measured; None: not measured
 
     def nominal_for(self, dtype: str) -> Figure:
@@ -79,14 +81,17 @@ def rate_evidence(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Ratin
             message("name_not_recognised", name=evidence.name, why=found.why),
             missing=message("give_nominal", why=found.why),
         )
-    return rate_part(found.part, found.why)
+    return rate_part(found.part, found.why, found.memory)
 
 
-def rate_part(part: Part, evidence: Reason) -> Rating:
+def rate_part(part: Part, evidence: Reason, memory: Memory | None = None) -> Rating:
     """Return the rating of one of the part's devices (MI250X has two), in TFLOPS.
 
-    `fp64` is the matrix unit's figure where the part has one. `evidence` is stored as it is.
+    A dtype's figure is the matrix unit's where the part has one besides the vector units' (`gemm_figure`).
+    `evidence` is stored as it is. `memory` is the device's size, where the part is sold in several.
     """
+    memory = memory or (part.memory[0] if len(part.memory) == 1 else None)
+    bandwidth = memory.bandwidth_gb_s if memory else None
     blank = {
         conflict.of.removeprefix("dense_tflops."): Figure(None, str(conflict))
         for conflict in part.conflicts
@@ -99,7 +104,8 @@ def rate_part(part: Part, evidence: Reason) -> Rating:
         datasheet={**_rate(part, part.datasheet), **blank},
         missing=message("dtype_unsourced", part=part.name),
         notes=tuple(_notes(part)),
-        rated_clock_mhz=part.rated_clock_mhz,
+        rated_clock_mhz=dict(_rate_clocks(part)),
+        memory_gb_s=bandwidth.value / part.devices_per_part if bandwidth else None,
     )
 
 
@@ -107,13 +113,21 @@ def _rate(part: Part, quantities: Mapping[str, Quantity]) -> dict[str, Figure]:
     """The figures of one of the part's devices."""
     count = part.devices_per_part
     figures = {}
-    for dtype, quantity in quantities.items():
+    for dtype in quantities:
+        key = part.gemm_figure(dtype)
+        quantity = quantities[key]
         share = "" if count == 1 else f"1/{count} of {quantity.value:g}, the part's; "
-        figures[dtype] = Figure(quantity.value / count, share + quantity.source)
-    if "fp64_tensor" in figures:
-        # A matrix product in fp64 runs on the matrix unit, so its rate is the one to compare with.
-        figures["fp64"] = figures["fp64_tensor"]
+        unit = "" if key == dtype else f"{key}: "
+        figures[dtype] = Figure(quantity.value / count, unit + share + quantity.source)
     return figures
+
+
+def _rate_clocks(part: Part) -> Iterator[tuple[str, float]]:
+    """Yield the rated clock in MHz of each dtype that has one, of the figure that products are held to."""
+    for dtype in part.datasheet:
+        clock = part.rated_clock_mhz(part.gemm_figure(dtype))
+        if clock is not None:
+            yield dtype, clock
 
 
 def _notes(part: Part) -> Iterator[Message]:

@@ -42,7 +42,8 @@ class DeviceEntry(FrozenModel):
     datasheet: Mapping[str, Figure] = {}
     missing: Message = text("")
     notes: tuple[Message, ...] = ()
-    rated_clock_mhz: Positive | None = None
+    rated_clock_mhz: Mapping[str, Positive] = {}
+    memory_gb_s: Positive | None = None
     identity: Identity
 
     @model_validator(mode="after")
@@ -58,12 +59,13 @@ class DeviceEntry(FrozenModel):
         return Rating(
             self.part,
             self.evidence,
-            self.nominal,
-            self.datasheet,
-            self.missing,
-            self.notes,
-            self.rated_clock_mhz,
-            self.identity.silicon if isinstance(self.identity, CpuIdentity) else None,
+            nominal=self.nominal,
+            datasheet=self.datasheet,
+            missing=self.missing,
+            notes=self.notes,
+            rated_clock_mhz=self.rated_clock_mhz,
+            memory_gb_s=self.memory_gb_s,
+            silicon=self.identity.silicon if isinstance(self.identity, CpuIdentity) else None,
         )
 
     def as_json(self) -> dict[str, Any]:

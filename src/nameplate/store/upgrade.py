@@ -115,6 +115,17 @@ def _name_policy(warning: Fields) -> str | None:
     return found and found.group(1)
 
 
+def _rate_clocks_by_dtype(fields: Fields) -> None:
+    """Schema 4: each dtype has its own rated clock. The one clock before it was that of fp16 and bf16."""
+    devices = fields.get("devices")
+    for entry in devices if isinstance(devices, list) else ():
+        clock = entry.get("rated_clock_mhz") if isinstance(entry, dict) else None
+        if isinstance(clock, int | float):
+            entry["rated_clock_mhz"] = dict.fromkeys(("fp16", "bf16"), clock)
+        elif clock is None and isinstance(entry, dict):
+            entry.pop("rated_clock_mhz", None)
+
+
 def _apply(fields: Fields, name: str, change: Callable[[Any], Any]) -> None:
     if name in fields:
         fields[name] = change(fields[name])
@@ -134,4 +145,8 @@ _OF_RECORDS: Mapping[int, Sequence[Step]] = {
     2: (_wrap_sentences_of_record, _drop_flops_of_memory),
     3: (_split_throttled,),
 }
-_OF_MANIFESTS: Mapping[int, Sequence[Step]] = {1: (), 2: (_wrap_sentences_of_devices,), 3: ()}
+_OF_MANIFESTS: Mapping[int, Sequence[Step]] = {
+    1: (),
+    2: (_wrap_sentences_of_devices,),
+    3: (_rate_clocks_by_dtype,),
+}
