@@ -228,6 +228,12 @@ class Record(FrozenModel):
     silicon_source: Annotated[
         Reason | None, Column("instruction, cores and clock of that peak, or why there is none")
     ] = None
+    peak_tflops: Annotated[
+        float | None,
+        Field(gt=0),
+        Column("what no figure may be above: datasheet × highest ÷ rated clock", _TFLOPS, 3),
+    ] = None
+    peak_source: Annotated[Message | None, Column("what the peak was computed from")] = None
     ceiling_tflops: Annotated[
         float | None,
         Column("what the device could do in the conditions of the window", _TFLOPS, 3, measured=True),

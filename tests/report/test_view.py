@@ -202,7 +202,7 @@ ADVICE = {
     "contended": "run again on an idle machine",
     "unstable": "larger --budget",
     "unverified": "wrong beyond rounding",
-    "above_peak": "the rating or its clock is wrong",
+    "above_peak": "the rating is wrong",
     "launch_bound": "host",
     "contradictory": "contradict each other",
     "throttled": "a fault of the device",

@@ -285,6 +285,16 @@ TEMPLATES: Mapping[str, str] = {
     "part_is_several_devices": N_("{part} is {count} devices to a framework: figures are one device's"),
     "sources_disagree": N_("sources disagree on {conflict}"),
     "confidence": N_("confidence in these figures is {confidence}"),
+    "peak_at_highest_clock": N_(
+        "datasheet {datasheet:g} × the card's highest clock, {highest_mhz:g} MHz, ÷ its rated clock, "
+        "{rated_mhz:g} MHz"
+    ),
+    "peak_clock_is_rated": N_(
+        "the datasheet's figure: the card's highest clock, {highest_mhz:g} MHz, isn't above the rated one, "
+        "{rated_mhz:g} MHz"
+    ),
+    "peak_is_datasheet": N_("the datasheet's figure: the card's highest clock or the rated one isn't known"),
+    "peak_is_nominal": N_("nominal: there is no datasheet figure"),
     "flagged": N_("{figures: and } {problem}: {why}"),
     "above_clock": N_(
         "= {value:g} would need {needed_mhz:.0f} MHz, but the part reaches {maximum_mhz:g} MHz at most "

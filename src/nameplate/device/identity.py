@@ -21,6 +21,11 @@ class _DeviceIdentity(FrozenModel):
         """Return the values that are equal where two runs measured the same device."""
         raise NotImplementedError
 
+    @property
+    def highest_clock_mhz(self) -> float | None:
+        """The highest clock of a GPU's multiprocessors; None where it isn't known, and for other devices."""
+        return None
+
 
 class CpuIdentity(_DeviceIdentity):
     """A host's processors as this process may use them. None: the system doesn't say."""
@@ -109,6 +114,11 @@ class CudaIdentity(_DeviceIdentity):
         # NVML spells a slice's UUID differently from torch: the same device with and without NVML.
         uuid = None if self.uuid is None else plain_uuid(self.uuid)
         return (self.name, uuid, self.memory_bytes, self.multiprocessors, self.driver)
+
+    @property
+    def highest_clock_mhz(self) -> float | None:
+        """As the driver reports it: what no boost goes beyond."""
+        return self.max_sm_clock_mhz
 
 
 class SimulatedIdentity(_DeviceIdentity):

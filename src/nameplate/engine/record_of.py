@@ -13,6 +13,7 @@ from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.case_run import CaseRun, FailureReason, describe_error
 from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions
+from nameplate.engine.peak import find_peak
 from nameplate.engine.verdict import Observation, judge
 from nameplate.engine.warnings import find_warnings
 from nameplate.engine.window import Window
@@ -113,6 +114,9 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
             "datasheet_source": datasheet.source,
             **_silicon_columns(device.rating, work.dtype),
         }
+        peak = find_peak(device.rating, work.dtype, device.identity.highest_clock_mhz)
+        if peak is not None:
+            columns |= {"peak_tflops": peak.tflops, "peak_source": peak.source}
     return columns
 
 
@@ -154,9 +158,8 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         columns |= _throughput_columns(measured, achieved, work.flops)
         if columns["power_w"] and not run.sampler.flush:  # flushing the cache takes power too
             columns["tflops_per_w"] = achieved.value / columns["power_w"]
-        # The user's own rating comes without a datasheet; it is the peak then.
-        peak = device.rating.datasheet_for(work.dtype).tflops or device.rating.nominal_for(work.dtype).tflops
-        peak_efficiency = achieved.scaled(1 / peak) if peak else None
+        peak = find_peak(device.rating, work.dtype, device.identity.highest_clock_mhz)
+        peak_efficiency = None if peak is None else achieved.scaled(1 / peak.tflops)
     if measured.ceiling is not None:
         columns |= {"ceiling_tflops": measured.ceiling.tflops, "loss": measured.ceiling.loss}
         columns |= _interval_columns("normalized_efficiency", measured.ceiling.normalized)

@@ -82,7 +82,7 @@ class Observation:
     middle_s: NDArray[np.float64]  # of each batch, on the device's clock
     launch_s: NDArray[np.float64]  # mean seconds per launch of each batch
     samples_s: Sequence[NDArray[np.float64]]  # seconds per launch of each sample, by batch
-    peak_efficiency: Interval | None
+    peak_efficiency: Interval | None  # throughput ÷ what the device can't exceed (`engine/peak.py`)
     conditions: Conditions
     is_burst: bool = False  # whether the figure is meant to be free of the power limit
     changed_batch: int | None = None  # the first whose result has other bits

@@ -32,7 +32,7 @@ _ADVICE = {
         "A result was wrong beyond rounding error, or changed between launches: don't trust this device "
         "until the cause is known."
     ),
-    "above_peak": N_("A figure is above the rated peak: the rating or its clock is wrong for this device."),
+    "above_peak": N_("A figure is above the peak at the highest clock: the rating is wrong for this device."),
     "launch_bound": N_(
         "The host couldn't launch fast enough: that figure shows the host's limit, not the device's."
     ),
