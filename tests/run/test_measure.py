@@ -23,6 +23,8 @@ from nameplate.device.simulated import SimulatedDevice
 from nameplate.record import METHOD, Verification
 from nameplate.run.measure import measure
 from nameplate.run.pool import Missed
+from nameplate.specs.rating import rate_evidence
+from nameplate.specs.recognition import Evidence
 from nameplate.store.folder import RecordWriter, claim, read_run
 from nameplate.suite import Case, Suite
 
@@ -364,6 +366,14 @@ def test_a_given_nominal_reaches_the_records_and_leaves_the_datasheet(bench):
 def test_a_nominal_that_is_no_throughput_is_refused(bench, tmp_path, tflops):
     with pytest.raises(InputError, match=r"--nominal fp32: not a rating; got .*; expected TFLOPS above 0"):
         bench([Work("a")], nominal={"fp32": tflops})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sparse_figure_as_nominal_is_refused_before_anything_is_measured(bench, tmp_path):
+    device = Simulated()
+    device.rating = rate_evidence(Evidence("NVIDIA A800-SXM4-80GB"))
+    with pytest.raises(InputError, match=r"--nominal: .*2:4 sparsity.*got 'bf16=624'; expected .*320 or 312"):
+        bench([Work("a", dtype="bf16")], device=device, nominal={"bf16": 624.0})
     assert list(tmp_path.iterdir()) == []
 
 

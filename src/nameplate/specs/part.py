@@ -51,6 +51,7 @@ Why = Annotated[str, Field(min_length=8)]
 Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
 PciId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
 
+_SAME_FIGURE = 0.01
 _VENDOR = re.compile(r"^(NVIDIA|AMD|Intel|Huawei|Google) ")
 _SIZE = re.compile(r" (SXM\d?|\d+GB)\b")
 
@@ -376,6 +377,11 @@ class Part(FrozenModel):
 def shorten(name: str) -> str:
     """Return the short name people use: `A800` for `NVIDIA A800 SXM4 80GB`; a PCIe card keeps its PCIe."""
     return _SIZE.sub("", _VENDOR.sub("", name))
+
+
+def is_same_figure(one: float, other: float) -> bool:
+    """Whether two figures are one that was rounded differently, as 1978 and 1979 are for an H100."""
+    return math.isclose(one, other, rel_tol=_SAME_FIGURE)
 
 
 def format_figure(value: float | str) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, Reason, message, own_text
 from nameplate.silicon.peak import Peak, Silicon
-from nameplate.specs.part import Memory, Part, Quantity
+from nameplate.specs.part import Memory, Part, Quantity, is_same_figure
 from nameplate.specs.physics import describe_flags
 from nameplate.specs.recognition import Evidence, identify
 from nameplate.specs.registry import load_registry
@@ -44,6 +45,7 @@ class Rating:
     # The clock in MHz that gives the datasheet's figure, by dtype, where it is known.
     rated_clock_mhz: Mapping[str, float] = field(default_factory=dict)
     memory_gb_s: float | None = None  # the memory's rated bandwidth; None: not known
+    sparse: Mapping[str, float] = field(default_factory=dict)  # the figures with 2:4 sparsity, in TFLOPS
     silicon: Silicon | None = None  # the arithmetic peak of a CPU, measured; None: not measured
 
     def nominal_for(self, dtype: str) -> Figure:
@@ -64,9 +66,34 @@ class Rating:
         return frozenset(dtype for dtype, figure in self.nominal.items() if figure.tflops is not None)
 
     def with_nominal(self, given: Mapping[str, float]) -> Rating:
-        """Return a rating with the user's nominal figures, in TFLOPS; the datasheet's stay."""
+        """Return a rating with the user's nominal figures, in TFLOPS; the datasheet's stay.
+
+        Raises InputError for a figure with 2:4 sparsity: products here are dense, so it would halve every
+        efficiency.
+        """
+        for dtype, tflops in given.items():
+            self._check_dense(dtype, tflops)
         mine = {dtype: Figure(tflops, "given by --nominal") for dtype, tflops in given.items()}
         return replace(self, nominal={**self.nominal, **mine})
+
+    def _check_dense(self, dtype: str, tflops: float) -> None:
+        rated = [self.sparse[dtype]] if dtype in self.sparse else []
+        nominal, datasheet = self.nominal_for(dtype).tflops, self.datasheet_for(dtype).tflops
+        if rated and nominal:
+            rated.append(2 * nominal)
+        if not any(is_same_figure(tflops, sparse) for sparse in rated):
+            return
+        dense = " or ".join(f"{value:g}" for value in dict.fromkeys((nominal, datasheet)) if value)
+        expected = f"the dense figure of {self.part}, {dense}"
+        other = self.datasheet_for(f"{dtype}_acc16").tflops
+        if other and is_same_figure(tflops, other):
+            expected += f" ({dtype} accumulates in fp32; {other:g} is also the dense {dtype}_acc16)"
+        raise InputError(
+            f"a figure with 2:4 sparsity, twice the dense one; no dense {dtype} product reaches it",
+            where="--nominal",
+            got=f"{dtype}={tflops:g}",
+            expected=expected,
+        )
 
 
 def rate_evidence(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Rating:
@@ -106,6 +133,7 @@ def rate_part(part: Part, evidence: Reason, memory: Memory | None = None) -> Rat
         notes=tuple(_notes(part)),
         rated_clock_mhz=dict(_rate_clocks(part)),
         memory_gb_s=bandwidth.value / part.devices_per_part if bandwidth else None,
+        sparse={dtype: value / part.devices_per_part for dtype, value in part.sparse_tflops.items()},
     )
 
 

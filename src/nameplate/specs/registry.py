@@ -21,7 +21,19 @@ from pydantic import Field, ValidationInfo, field_validator
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import bad_value, parse_toml, read_file, read_packaged
-from nameplate.specs.part import PARTS_FILE, Architecture, Id, Loading, Memory, Name, Part, Source, Why
+from nameplate.specs.part import (
+    PARTS_FILE,
+    Architecture,
+    Id,
+    Loading,
+    Memory,
+    Name,
+    Part,
+    Source,
+    Why,
+    format_figure,
+    is_same_figure,
+)
 from nameplate.specs.physics import check
 
 ENVIRONMENT = "NAMEPLATE_PARTS"  # files of parts, separated as in PATH
@@ -114,8 +126,11 @@ def extend(known: Registry, text: str, where: str) -> Registry:
     given = parse_toml(PartsFile, text, where, context)
     parts = dict(known.parts)
     for part in given.part:
-        if part.replaces is not None and parts.pop(part.replaces, None) is None:
-            raise _bad_key(part, "replaces", part.replaces, "the id of a part already known")
+        if part.replaces is not None:
+            replaced = parts.pop(part.replaces, None)
+            if replaced is None:
+                raise _bad_key(part, "replaces", part.replaces, "the id of a part already known")
+            _check_dense(part, replaced)
         _check_conflicts(part)
         _check_distinct(part, parts)
         check(part)
@@ -151,6 +166,17 @@ def _merge_bare_names(
             if part not in parts:
                 raise bad_value(where, f"bare_name[{index}].parts", part, "the id of a part that is known")
     return mine | {name: ids for name, ids in before.items() if name not in mine}
+
+
+def _check_dense(part: Part, replaced: Part) -> None:
+    """Raise InputError where the part has the 2:4 sparse figure of the one that it replaces."""
+    for table in ("dense_tflops", "nominal_tflops"):
+        for dtype, quantity in getattr(part, table).items():
+            sparse = replaced.sparse_tflops.get(dtype)
+            if sparse and is_same_figure(quantity.value, sparse):
+                dense = format_figure(sparse / 2)
+                expected = f"the dense figure: this is {replaced.id}'s with 2:4 sparsity, twice its {dense}"
+                raise _bad_key(part, f"{table}.{dtype}", format_figure(quantity.value), expected)
 
 
 def _check_conflicts(part: Part) -> None:
