@@ -361,6 +361,29 @@ def test_sparse_figures_are_twice_the_dense_ones_where_the_hardware_has_them():
         assert PARTS[part].sparse_tflops == {}, part
 
 
+def test_no_two_parts_share_a_short_name():
+    names = {part: found.short_name for part, found in PARTS.items()}
+    assert len(set(names.values())) == len(names)
+    assert names["nvidia-a100-sxm4-80gb"] == "A100"
+    assert names["nvidia-a100-sxm4-40gb"] == "A100 SXM4 40GB"
+    assert names["nvidia-a100-pcie-80gb"] == "A100 PCIe"
+    assert names["nvidia-a100-pcie-40gb"] == "A100 PCIe 40GB"
+    assert names["nvidia-a800-sxm4-80gb"] == "A800"
+    assert names["nvidia-a800-sxm4-40gb"] == "A800 SXM4 40GB"
+    assert names["nvidia-v100-sxm2"] == "V100"
+
+
+@pytest.mark.parametrize(
+    ("name", "replaces", "short"),
+    [("NVIDIA A100 SXM 48GB", None, "A100 SXM 48GB"), ("NVIDIA A100 SXM4", "nvidia-a100-sxm4-80gb", "A100")],
+)
+def test_a_user_s_part_takes_no_short_name_of_another_unless_it_replaces_it(name, replaces, short):
+    text = GOOD.replace(
+        'name = "ACME X1"', f'name = "{name}"\n' + (f'replaces = "{replaces}"' if replaces else "")
+    )
+    assert extend(load_shipped(), text, "mine.toml").parts["acme-x1"].short_name == short
+
+
 def test_an_unflagged_part_has_no_violation(subtests):
     for part in [part for part in PARTS if not PARTS[part].flags]:
         with subtests.test(part=part):

@@ -21,7 +21,7 @@ from nameplate.fleet.catalogues import AssumedDerate, Catalogue
 from nameplate.fleet.evidence import GivenRun, read_given_run, why_unpriced
 from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.size import DTYPE, Size, card_tflops
-from nameplate.specs.part import Part, shorten
+from nameplate.specs.part import Part
 from nameplate.specs.registry import Registry
 from nameplate.stats.uncertain import read_uncertain
 from nameplate.store.find import Results
@@ -147,7 +147,7 @@ def _note_default(link: Link, part: Part) -> str:
         "by the {how} derate {derate}: no run of {part} was given",
         how=_(link.provenance),
         derate=link.id,
-        part=shorten(part.name),
+        part=part.short_name,
     )
 
 

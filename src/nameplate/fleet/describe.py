@@ -28,7 +28,7 @@ def describe_delivered(cost: Cost) -> str | None:
     said = _(
         "One nominal EFLOPS of {part} ({cards} cards at {tflops}) delivers {derate} EFLOPS in {work} "
         "({factors})",
-        part=shorten(part.name),
+        part=part.short_name,
         cards=count(round_up(TFLOPS_PER_EFLOPS / card_tflops)),
         tflops=stated(card_tflops),
         derate=ratio(cost.derate),

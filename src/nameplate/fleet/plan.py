@@ -36,7 +36,6 @@ from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.rows import columns, cost_row
 from nameplate.fleet.size import card_tflops, round_up
-from nameplate.specs.part import shorten
 from nameplate.specs.recognition import require
 from nameplate.specs.registry import Registry, load_registry
 
@@ -423,7 +422,7 @@ def _price_fleets(
     fleets = tuple(
         Fleet(
             id=f"plan-{index}",
-            name=shorten(known.parts[part].name),
+            name=known.parts[part].short_name,
             as_of=today,
             part=part,
             eflops=float(eflops),

@@ -36,7 +36,7 @@ from nameplate.fleet.montecarlo import (
 )
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import DTYPE, Size, card_tflops, find_sizes, round_up
-from nameplate.specs.part import Part, shorten
+from nameplate.specs.part import Part
 from nameplate.specs.registry import load_registry
 from nameplate.stats.uncertain import Written
 from nameplate.store.folder import Run
@@ -245,7 +245,7 @@ class _Pricer:
             for name in OUTPUTS
             if all(name in each.estimates for each in pure)
         }
-        between = _(" and ").join(_("all {part}", part=shorten(part.name)) for part in size.mix)
+        between = _(" and ").join(_("all {part}", part=part.short_name) for part in size.mix)
         mixed = N_("a mix of parts in unknown shares: its figures lie between {between}")
         reasons = [_(mixed, between=between)]
         if "ownership_rmb_per_year" not in estimates:
@@ -287,7 +287,7 @@ def _why_unknown(size: Size) -> str | None:
     if size.kind == "equivalent" and size.part is not None:
         return _(
             "other hardware, counted in {part}: the derate and price of {part} don't apply to it",
-            part=shorten(size.part.name),
+            part=size.part.short_name,
         )
     if not size.parts:
         return _("its part isn't known, so neither delivered EFLOPS nor cost is known")
@@ -296,7 +296,7 @@ def _why_unknown(size: Size) -> str | None:
 
 def _all_of(size: Size, part: Part) -> Size:
     """The same EFLOPS, all of one part."""
-    name = _("{name}, all {part}", name=_(size.name), part=shorten(part.name))
+    name = _("{name}, all {part}", name=_(size.name), part=part.short_name)
     return replace(size, name=name, part=part, mix=())
 
 

@@ -15,7 +15,7 @@ from nameplate.base.formatting import stated
 from nameplate.base.language import _
 from nameplate.fleet.catalogues import Catalogue, Fleet, Kind, Precision
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
-from nameplate.specs.part import Part, shorten
+from nameplate.specs.part import Part
 from nameplate.specs.recognition import require
 from nameplate.specs.registry import Registry
 
@@ -112,7 +112,7 @@ def size_of_part(eflops: float | None, part: str | None, known: Registry) -> Siz
             expected="a part rated in it",
         )
     many = 1.0 if eflops is None else float(eflops)
-    name = _("{eflops} EFLOPS of {part}", eflops=stated(many), part=shorten(named.part.name))
+    name = _("{eflops} EFLOPS of {part}", eflops=stated(many), part=named.part.short_name)
     source = _("given by {flag}", flag="--eflops, --part")
     return Size("given", name, "held", None, named.part, (), None, many, "fp16", source, named.note)
 

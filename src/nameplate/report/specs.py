@@ -66,7 +66,6 @@ def parts_view(documents: Sequence[Document]) -> View:
     fields = [
         Field[Document]("part", lambda one: plain(one["part"])),
         *(_peak(dtype) for dtype in ("fp16", "bf16", "fp8_e4m3", "int8")),
-        _peak("fp32", drop_priority=3),
         Field[Document]("GB", _sizes, is_number=True),
         Field[Document]("GB/s", _speed, is_number=True, drop_priority=1),
         Field[Document]("W", lambda one: stated(one["tdp_w"]), is_number=True, drop_priority=2),
@@ -152,13 +151,8 @@ def _value_of(said: Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else stated(value)
 
 
-def _peak(dtype: str, drop_priority: int | None = None) -> Field[Document]:
-    return Field[Document](
-        dtype,
-        lambda one: stated(one["nominal_tflops"].get(dtype)),
-        is_number=True,
-        drop_priority=drop_priority,
-    )
+def _peak(dtype: str) -> Field[Document]:
+    return Field[Document](dtype, lambda one: stated(one["nominal_tflops"].get(dtype)), is_number=True)
 
 
 def _sizes(one: Document) -> str:

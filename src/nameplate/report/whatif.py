@@ -24,7 +24,6 @@ from nameplate.fleet.expression import Tree, translate
 from nameplate.fleet.montecarlo import Unit
 from nameplate.fleet.outputs import OUTPUTS, z_of_slowest
 from nameplate.fleet.price import Cost
-from nameplate.specs.part import shorten
 from nameplate.stats.uncertain import Uncertain, exact
 
 Group = Literal["price", "derates", "more"]
@@ -212,7 +211,7 @@ def _delivers(cost: Cost) -> bool:
 
 def _fleet(cost: Cost, unit: Unit) -> dict[str, Any]:
     name, cards, rating = plain(_(cost.size.name)), cost.size.cards_exact, cost.chain[0]
-    eflops, part = figure(cost.size.nominal_eflops), plain(shorten(unit.part.name))
+    eflops, part = figure(cost.size.nominal_eflops), plain(unit.part.short_name)
     known = {**unit.known, "nominal_eflops": cost.size.nominal_eflops}
     if cards is not None:
         known |= {"cards_exact": cards, "fleet_z": z_of_slowest(cards)}

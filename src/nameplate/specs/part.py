@@ -61,13 +61,15 @@ class Loading:
     """The context a file of parts is validated in: what its parts may name, and what their figures inherit.
 
     `sources` and `architecture` hold the entries known before the file, then the file's own as well.
-    `inherited` holds sources and basis of the part being validated.
+    `inherited` holds sources and basis of the part being validated. `short_names` has the part of each short
+    name that is taken.
     """
 
     file: str
     sources: dict[str, Source]
     architecture: dict[str, Architecture]
     inherited: dict[str, Any] = field(default_factory=dict)
+    short_names: dict[str, str] = field(default_factory=dict)
 
 
 class Source(FrozenModel):
@@ -254,6 +256,7 @@ class Part(FrozenModel):
     _file: str = PrivateAttr()
     _flop_per_clock: dict[str, int] = PrivateAttr()
     _sparse: frozenset[str] = PrivateAttr()
+    _short_name: str = PrivateAttr()
 
     @model_validator(mode="before")
     @classmethod
@@ -278,11 +281,20 @@ class Part(FrozenModel):
         rates = architecture.flop_per_clock if architecture else {}
         self._flop_per_clock = {str(dtype): rate for dtype, rate in rates.items()}
         self._sparse = frozenset(map(str, architecture.sparse if architecture else ()))
+        self._short_name = shorten(self.name)
+        if context.short_names.get(self._short_name, self.id) not in (self.id, self.replaces):
+            self._short_name = _without_vendor(self.name)
+        context.short_names[self._short_name] = self.id
 
     @property
     def file(self) -> str:
         """The file that the part comes from."""
         return self._file
+
+    @property
+    def short_name(self) -> str:
+        """The name that screens use: `A800`; with its form and memory where another part has that already."""
+        return self._short_name
 
     @property
     def is_shipped(self) -> bool:
@@ -375,8 +387,15 @@ class Part(FrozenModel):
 
 
 def shorten(name: str) -> str:
-    """Return the short name people use: `A800` for `NVIDIA A800 SXM4 80GB`; a PCIe card keeps its PCIe."""
-    return _SIZE.sub("", _VENDOR.sub("", name))
+    """Return the short name people use: `A800` for `NVIDIA A800 SXM4 80GB`; a PCIe card keeps its PCIe.
+
+    Two parts may have the same; `Part.short_name` tells them apart.
+    """
+    return _SIZE.sub("", _without_vendor(name))
+
+
+def _without_vendor(name: str) -> str:
+    return _VENDOR.sub("", name)
 
 
 def is_same_figure(one: float, other: float) -> bool:

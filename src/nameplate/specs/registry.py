@@ -122,7 +122,8 @@ def extend(known: Registry, text: str, where: str) -> Registry:
     A part may take neither the id nor a name of a known one, unless it says `replaces`. Raises InputError
     for a part that fails the check.
     """
-    context = Loading(where, dict(known.sources), dict(known.architectures))
+    taken = {part.short_name: part.id for part in known.parts.values()}
+    context = Loading(where, dict(known.sources), dict(known.architectures), short_names=taken)
     given = parse_toml(PartsFile, text, where, context)
     parts = dict(known.parts)
     for part in given.part:

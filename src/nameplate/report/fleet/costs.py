@@ -32,7 +32,6 @@ from nameplate.report.fleet.figures import (
     value_field,
 )
 from nameplate.report.view import Column, Field, Table, View, table_of
-from nameplate.specs.part import shorten
 
 # The heading of the table that a plan repeats.
 CHAINS = N_("The chains, from nominal on")
@@ -44,7 +43,7 @@ def cost_view(costs: Sequence[Cost]) -> View:
     """What the fleets deliver, draw and cost, by which derates and inputs, and what isn't known and why."""
     units = _units(costs)
     traced = (
-        (shorten(unit.part.name), name, unit.sensitivity.get(name, ()))
+        (unit.part.short_name, name, unit.sensitivity.get(name, ()))
         for unit in units.values()
         for name in _TRACED
     )
@@ -84,9 +83,7 @@ def _list_facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
         if not any(each.run and each.run.used for each in costs):
             yield "", str(run.reason)
     by_part = {
-        each.size.part.id: (shorten(each.size.part.name), each)
-        for each in costs
-        if each.size.part is not None
+        each.size.part.id: (each.size.part.short_name, each) for each in costs if each.size.part is not None
     }
     cards = _(", ").join(f"{name} {stated(each.size.card_tflops)} TFLOPS" for name, each in by_part.values())
     yield (
@@ -130,7 +127,7 @@ _FLEET = Field[Cost]("fleet", lambda each: plain(_label(each)))
 
 
 def _part_text(cost: Cost) -> str:
-    return shorten(cost.size.part.name) if cost.size.part else _("a mix") if cost.mix else UNKNOWN
+    return cost.size.part.short_name if cost.size.part else _("a mix") if cost.mix else UNKNOWN
 
 
 def _whole_servers_text(rmb: float | None) -> str:
@@ -212,7 +209,7 @@ def _stages_table(costs: Sequence[Cost]) -> Table:
     rungs: dict[tuple[str, Rung], None] = {}
     for each in costs:
         if each.size.part is not None and each.size.card_tflops is not None:
-            rungs |= dict.fromkeys((shorten(each.size.part.name), rung) for rung in each.ladder)
+            rungs |= dict.fromkeys((each.size.part.short_name, rung) for rung in each.ladder)
     fields = [
         Field[tuple[str, Rung]]("part", lambda row: plain(row[0])),
         Field[tuple[str, Rung]]("delivered up to", lambda row: row[1].stage),
@@ -234,7 +231,7 @@ def _chains_table(costs: Sequence[Cost]) -> Table:
     for each in _by_part(costs):
         for link in each.chain:
             row = (
-                shorten(each.size.part.name) if each.size.part else "",
+                each.size.part.short_name if each.size.part else "",
                 link.span,
                 link.dtype,
                 ratio(link.value),
@@ -282,7 +279,7 @@ def _inputs(units: Mapping[str, Unit]) -> Iterator[tuple[str, UsedInput]]:
             if each.name in used and each.draws_name not in seen:
                 seen.add(each.draws_name)
                 is_shared = each.draws_name == each.name
-                yield each.name if is_shared else f"{each.name}, {shorten(unit.part.name)}", each
+                yield each.name if is_shared else f"{each.name}, {unit.part.short_name}", each
 
 
 def _describe(costs: Sequence[Cost]) -> Iterator[str]:

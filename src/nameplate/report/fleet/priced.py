@@ -18,7 +18,6 @@ from nameplate.fleet.size import DTYPE
 from nameplate.report.charts.data import FLEETS, MOST_BARS, Bar, Bars, Chart, title_of_first
 from nameplate.report.fleet.figures import range_field, value_field
 from nameplate.report.view import Field, Table, table_of
-from nameplate.specs.part import shorten
 from nameplate.store.folder import Run
 
 
@@ -80,7 +79,7 @@ def priced_tables(priced: Priced) -> list[Table]:
         Field("fleet", lambda each: plain(_(each.size.name))),
         Field(
             "part",
-            lambda each: plain(shorten(each.size.part.name) if each.size.part else UNKNOWN),
+            lambda each: plain(each.size.part.short_name if each.size.part else UNKNOWN),
             drop_priority=1,
         ),
         Field("cards", lambda each: count(each.size.cards), is_number=True),
