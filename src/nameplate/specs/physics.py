@@ -12,7 +12,8 @@ from typing import cast
 
 from nameplate.base.messages import Message, message, own_text
 from nameplate.base.toml import bad_value
-from nameplate.specs.part import OTHER, Dtype, Part, Quantity, format_figure
+from nameplate.specs.figure import OTHER, Dtype, Quantity, format_figure
+from nameplate.specs.part import Part
 
 # Rounding in datasheets: L40S's FP8 is 2.025 × its FP16; peaks are rounded to three digits.
 _RATIO_TOLERANCE = 0.015

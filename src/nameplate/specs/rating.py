@@ -13,7 +13,8 @@ from pathlib import Path
 from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, Reason, message, own_text
 from nameplate.silicon.peak import Peak, Silicon
-from nameplate.specs.part import Memory, Part, Quantity, is_same_figure
+from nameplate.specs.figure import Quantity, is_same_figure
+from nameplate.specs.part import Memory, Part
 from nameplate.specs.physics import describe_flags
 from nameplate.specs.recognition import Evidence, identify
 from nameplate.specs.registry import load_registry

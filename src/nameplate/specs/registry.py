@@ -21,19 +21,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import bad_value, parse_toml, read_file, read_packaged
-from nameplate.specs.part import (
-    PARTS_FILE,
-    Architecture,
-    Id,
-    Loading,
-    Memory,
-    Name,
-    Part,
-    Source,
-    Why,
-    format_figure,
-    is_same_figure,
-)
+from nameplate.specs.figure import Architecture, Loading, Source, Why, format_figure, is_same_figure
+from nameplate.specs.part import PARTS_FILE, Id, Memory, Name, Part
 from nameplate.specs.physics import check
 
 ENVIRONMENT = "NAMEPLATE_PARTS"  # files of parts, separated as in PATH
