@@ -124,6 +124,9 @@ def _remarks(one: Document) -> Iterator[tuple[str, str]]:
                 count=one["devices_per_part"],
             ),
         )
+    for dtype, figure in one["gemm_peak"].items():
+        if figure != dtype:
+            yield _("note"), _("a matrix product in {dtype} is held to {figure}", dtype=dtype, figure=figure)
     for name, said in (
         (_("flag"), one["flags"]),
         (_("conflict"), map(_disagreement, one["conflicts"])),
