@@ -114,7 +114,8 @@ def test_a_mixed_node_gives_each_its_own_part_or_none(use_nvml, listed):
     assert any("1 other process is on GPU 1" in said for said in gpus["nvml:1"]["health"])
     unknown = gpus["nvml:2"]
     assert (unknown["nominal_tflops"], unknown["best_published"]) == ({}, {})
-    assert "isn't the name of a part" in unknown["missing"]
+    # The stub gives every card 80 GiB.
+    assert "nvidia-geforce-rtx-4090-d, but it has 80.0 GiB" in unknown["missing"]
     assert "NVML_ERROR_NOT_SUPPORTED" in unknown["absent"]["serial"]
 
 

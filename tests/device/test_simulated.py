@@ -240,7 +240,7 @@ def test_a_driver_counts_for_how_long_it_held_the_clock_down():
     assert (after.power_throttle_s, after.hardware_thermal_throttle_s) == (0.0, 0.0)
     assert after.energy_j - before.energy_j == pytest.approx(400 * (after.at_s - before.at_s))
     assert after.other_processes is False
-    assert device.rating.rated_clock_mhz == 1000
+    assert device.rating.rated_clock_mhz == {"fp32": 1000}
 
 
 def test_a_timeline_has_ten_rows_a_second_and_the_counters_between():

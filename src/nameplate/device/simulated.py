@@ -150,7 +150,7 @@ class SimulatedDevice:
         self.identity = SimulatedIdentity(name=self.name)
         source = "the simulation's own truth"
         rated = {} if self.nominal_tflops is None else {"fp32": Figure(self.nominal_tflops, source)}
-        clocks_mhz = {} if self.driver is None else dict.fromkeys(rated, self.driver.rated_mhz)
+        clocks_mhz = {} if self.driver is None else {"fp32": self.driver.rated_mhz}
         self.rating = Rating("simulated", "made, not found", rated, rated, rated_clock_mhz=clocks_mhz)
 
     @property
