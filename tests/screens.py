@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from nameplate.base.messages import message
 from nameplate.compare import compare
 from nameplate.device.cpu import rate
 from nameplate.device.identity import CpuIdentity, CudaIdentity
@@ -24,12 +25,21 @@ from nameplate.report.fleet.plan import needs_view, purchases_view, training_vie
 from nameplate.report.fleet.validation import chain_validation_view, goodput_validation_view
 from nameplate.report.listing import list_runs, list_table, suites_view
 from nameplate.report.run import make_report
-from nameplate.report.selftest import describe_failures, readings_table, repeated_table, simulated_table
+from nameplate.report.selftest import (
+    describe_failures,
+    products_table,
+    readings_table,
+    repeated_table,
+    silicon_table,
+    simulated_table,
+)
 from nameplate.report.specs import part_document, part_view, parts_view
 from nameplate.report.view import View
 from nameplate.selftest.contenders import NORMALIZED, RAW
 from nameplate.selftest.repeat import repeat
+from nameplate.selftest.silicon import check
 from nameplate.selftest.simulate import simulate
+from nameplate.silicon.peak import Peak, Silicon
 from nameplate.specs.rating import rate_part
 from nameplate.specs.registry import load_registry
 from nameplate.store.find import Library
@@ -118,14 +128,35 @@ def devices():
     )
 
 
+PEAK = Peak(
+    loop="int8-avx512-zmm",
+    instruction="VPDPBUSD zmm",
+    dtypes=("int8",),
+    tflops=0.9,
+    tflops_low=0.89,
+    tflops_high=0.91,
+    clock_mhz=3500.0,
+    core_gflops=450.0,
+    core_clock_mhz=3500.0,
+    flop_per_cycle=128.0,
+    parallel_share=1.0,
+)
+SILICON = Silicon(cores=2.0, peaks=(PEAK,), failed={"int8-amx": message("silicon_illegal")})
+
+
 def selftests():
-    """`bench selftest`, simulated and repeated, without the lines beside the tables."""
+    """`bench selftest`, simulated, repeated and on a CPU, without the lines beside the tables."""
     rows = simulate(1, ["steady", "heavy right tail"], workers=0)
     peers = {"one": lambda number: {"one": 2.0 + number % 2}}
     repeated = repeat(6, lambda number: {RAW: 1 + number % 2, NORMALIZED: 1 + number % 2 / 9}, peers)
     goals = tuple(goal.describe() for goal in repeated.goals)
-    tables = (simulated_table(rows), readings_table(rows), repeated_table(repeated))
-    return View(title="", tables=tables, advice=goals, problems=tuple(describe_failures(rows)))
+    checked = check(SILICON, SILICON, {"int8-avx512-zmm": 256.0}, {"int8": ("1024x1024x1024", 1.0)})
+    tables = (
+        *(simulated_table(rows), readings_table(rows), repeated_table(repeated)),
+        *(silicon_table(checked), products_table(checked)),
+    )
+    problems = (*describe_failures(rows), *checked.failures)
+    return View(title="", tables=tables, advice=goals, problems=problems)
 
 
 def other_views():

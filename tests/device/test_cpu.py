@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from nameplate.base.errors import InputError
+from nameplate.base.messages import message
 from nameplate.device import cpu, host, survey
 from nameplate.device.cpu import CpuDevice, rate
 from nameplate.device.host import set_default_threads
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.protocol import Counters
+from nameplate.silicon.peak import Silicon
 from nameplate.specs.cpu import CpuEvidence
 from nameplate.telemetry.host import HostReading
 
@@ -412,6 +414,16 @@ def test_a_run_has_one_peak_measured_once(monkeypatch, make_silicon):
     refused = begun.model_copy(update={"silicon": None})
     assert survey.open_device("cpu", refused).identity.silicon is None
     assert survey.open_device("cpu").identity.silicon == make_silicon(2.2)
+
+
+def test_what_could_not_be_measured_of_the_peak_is_noted_with_the_reason(make_silicon):
+    failed = {"int8-amx": message("silicon_illegal")}
+    notes = rate(guest(silicon=make_silicon().model_copy(update={"failed": failed}))).notes
+    assert "the arithmetic peak of int8-amx isn't measured: illegal instruction" in str(notes[0])
+    absent = Silicon(absent=message("silicon_refused", call="mmap", why="Permission denied"))
+    said = [str(note) for note in rate(guest(silicon=absent)).notes]
+    assert any("refuses to run machine code from memory (mmap: Permission denied)" in each for each in said)
+    assert not any("arithmetic peak" in str(note) for note in rate(guest(silicon=make_silicon())).notes)
 
 
 def test_a_manifests_entry_gives_its_rating_the_peak(make_manifest, make_silicon):

@@ -21,6 +21,13 @@ def selftest(
         int | None,
         typer.Option(metavar="N", help="Restart the process N times; compare our spread with other tools'."),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cpu",
+            help="Prove the arithmetic peak of this device: every path, two starts, torch's products.",
+        ),
+    ] = None,
     runs: Annotated[int, typer.Option(metavar="N", help="Simulated runs of each scenario.")] = 1000,
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Simulate only this scenario (repeatable).")
@@ -37,11 +44,15 @@ def selftest(
 
     --device and --budget apply to --bare, --dtype to --repeat, --runs and --scenario to the simulation.
     """
-    if bare and repeat is not None:
-        raise InputError("two tests at once", where="bench selftest", expected="--bare or --repeat")
+    if sum((bare, repeat is not None, on is not None)) > 1:
+        raise InputError("two tests at once", where="bench selftest", expected="--bare, --repeat or --on")
+    if on not in (None, "cpu"):
+        raise InputError("no such device to prove", where="--on", got=on, expected="cpu")
     with output_language(lang, json=json):
         if bare:
             passed = _compare_with_bare_loop(device, budget, json)
+        elif on is not None:
+            passed = _check_cpu(json)
         elif repeat is not None:
             passed = _repeat(repeat, dtype, json)
         else:
@@ -59,6 +70,23 @@ def _compare_with_bare_loop(device: str, budget: float | None, json: bool) -> bo
     else:
         print(result.describe())
     return result.passed
+
+
+def _check_cpu(json: bool) -> bool:
+    from nameplate.base.language import _
+    from nameplate.device.host import set_default_threads
+    from nameplate.report.selftest import products_table, silicon_table
+    from nameplate.selftest.silicon import check_cpu
+
+    with set_default_threads():
+        checked = check_cpu()
+    if json:
+        print_json(checked.as_json())
+    else:
+        show_tables([silicon_table(checked), products_table(checked)])
+        for line in checked.failures:
+            print(_("FAIL: {goal}", goal=line))
+    return checked.passed
 
 
 def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:

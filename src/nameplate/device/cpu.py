@@ -331,6 +331,8 @@ def _describe_evidence(identity: CpuIdentity) -> str:
 
 
 def _find_notes(identity: CpuIdentity) -> Iterator[Message]:
+    if identity.silicon is not None:
+        yield from _find_silicon_notes(identity.silicon)
     cores, speed = identity.usable_cores, identity.parallel_speed
     if speed is not None and speed < _OWN_CORES:
         yield message("cores_shared", cores=cores, speed=speed)
@@ -340,3 +342,11 @@ def _find_notes(identity: CpuIdentity) -> Iterator[Message]:
         yield message("threads_differ", threads=identity.threads, cores=cores)
     if identity.quota_cpus and identity.quota_cpus < len(identity.affinity_cpus or ()):
         yield message("quota", cpus=identity.quota_cpus)
+
+
+def _find_silicon_notes(silicon: Silicon) -> Iterator[Message]:
+    if silicon.absent is not None:
+        yield silicon.absent
+        return
+    for loop, why in silicon.failed.items():
+        yield message("silicon_path_failed", loop=loop, why=why)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nameplate.base.formatting import change, count, figure, percent, ratio
+from nameplate.base.formatting import change, count, figure, percent, ratio, stated
 from nameplate.base.language import _
 from nameplate.report.view import Field, Table, table_of
 from nameplate.selftest.repeat import ContenderRow, Repeated
+from nameplate.selftest.silicon import CheckedSilicon, PathRow, ProductRow
 from nameplate.selftest.simulate import ScenarioRow
 
 _SHORT_NAMES = {
@@ -64,6 +65,38 @@ def _peer_bias(name: str) -> Field[ScenarioRow]:
 def describe_failures(rows: Iterable[ScenarioRow]) -> list[str]:
     """Return a sentence for each bound that doesn't hold."""
     return [_("{name}: {said}", name=row.scenario, said=failure) for row in rows for failure in row.failures]
+
+
+def silicon_table(checked: CheckedSilicon) -> Table:
+    """The arithmetic peak of a CPU: each instruction path at two starts, and its theory."""
+    fields = [
+        Field[PathRow]("path", lambda row: row.loop, unbroken=True),
+        Field[PathRow]("instruction", lambda row: row.instruction, drop_priority=0),
+        Field[PathRow]("MHz", lambda row: count(round(row.clock_mhz)), is_number=True),
+        Field[PathRow]("FLOP a cycle", lambda row: figure(row.flop_per_cycle), is_number=True),
+        Field[PathRow]("in theory", lambda row: stated(row.theory), is_number=True),
+        Field[PathRow]("TFLOPS", lambda row: figure(row.tflops), is_number=True),
+        Field[PathRow]("again", lambda row: figure(row.again_tflops), is_number=True),
+        Field[PathRow]("passed", _passes),
+    ]
+    return table_of(_("The arithmetic peak of this CPU, all usable cores"), fields, checked.paths)
+
+
+def products_table(checked: CheckedSilicon) -> Table:
+    """Torch's best matrix products beside the peak."""
+    fields = [
+        Field[ProductRow]("dtype", lambda row: row.dtype),
+        Field[ProductRow]("best product", lambda row: row.product),
+        Field[ProductRow]("TFLOPS", lambda row: figure(row.tflops), is_number=True),
+        Field[ProductRow]("peak", lambda row: figure(row.silicon_tflops), is_number=True),
+        Field[ProductRow]("of the peak", lambda row: percent(row.share), is_number=True),
+        Field[ProductRow]("passed", _passes),
+    ]
+    return table_of(_("Torch's matrix products: none can do more"), fields, checked.products)
+
+
+def _passes(row: PathRow | ProductRow) -> str:
+    return _("NO") if any(row.failures()) else _("yes")
 
 
 def repeated_table(repeated: Repeated) -> Table:
