@@ -27,6 +27,7 @@ from nameplate.device.simulated_law import Law, Noise, make_constant
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
+from nameplate.run.deadlines import Deadlines
 from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 
@@ -377,10 +378,12 @@ def test_what_can_not_be_used_is_refused_before_anything_is_measured(flags, said
 # ---- real processes, of a nameplate that only pretends to measure ----
 
 PRETENDER = """
-import json, os, random, sys
+import json, os, random, sys, time
 from pathlib import Path
 from nameplate.speed import BREAKS, SPEED
 
+if BREAKS == "hang":
+    time.sleep(600)
 if BREAKS is not None:
     print("loading", "measuring", "Segmentation fault", sep="\\n", file=sys.stderr)
     sys.exit(BREAKS)
@@ -461,6 +464,24 @@ def test_a_run_that_breaks_ends_it_with_its_last_lines_and_where_the_others_are(
     assert ": its run ended with exit status 139: loading | measuring | Segmentation fault; what" in sentence
     (folder,) = results.iterdir()
     assert sentence.endswith(f"what was measured is in {folder}")
+
+
+@pytest.mark.process
+def test_a_run_that_hangs_is_ended_and_told(commits, monkeypatch):
+    monkeypatch.setattr(Deadlines, "whole_run_s", lambda self, limit_s: limit_s / 10)
+    results = commits(old=(1.0, "'hang'"), new=(1.0, "'hang'"))
+    with pytest.raises(
+        RunIncomplete, match=r"its run hadn't ended after 1\.0 s and was ended: its driver or a"
+    ):
+        interleave("old", "new", results=results, budget=10)
+
+
+@pytest.mark.parametrize(("suite", "budget", "limit_s"), [("smoke", 7.0, 7.0), ("nowhere", 7.0, 7.0)])
+def test_the_limit_of_a_run_is_its_budget_and_without_one_its_suites(suite, budget, limit_s):
+    assert nameplate.compare.interleaving._find_limit(suite, budget) == limit_s
+    assert nameplate.compare.interleaving._find_limit(suite, None) >= 30
+    # Beside it a run may load torch twice, and have steps that hang.
+    assert Deadlines().whole_run_s(limit_s) > limit_s + 2 * Deadlines().ready_s
 
 
 def test_runs_that_can_not_be_kept_are_refused_before_anything_is_measured(tmp_path):

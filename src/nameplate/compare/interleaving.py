@@ -24,13 +24,18 @@ from typing import Any
 
 from nameplate.base.errors import InputError, RunIncomplete, write_error
 from nameplate.base.exit_status import ExitStatus
+from nameplate.base.formatting import duration
+from nameplate.base.processes import ChildSilent, run_to_end
 from nameplate.compare.comparison import Comparison, compare_sides
 from nameplate.compare.results import RunResults, Side, results_of_run
 from nameplate.compare.rows import Row, classify
 from nameplate.compare.validate import THRESHOLD, By, CompareOptions
+from nameplate.run.deadlines import Deadlines
+from nameplate.run.job import Budget
 from nameplate.run.measure import DEFAULT_RESULTS, SEED, check_budget
 from nameplate.stats.interval import Interval
 from nameplate.store.folder import find_runs, new_run_id, read_run
+from nameplate.suite import find_suite
 
 WHERE = "--interleave"
 # With fewer pairs the scatter is so uncertain that pairs which agree by luck would stop the measurement.
@@ -46,6 +51,9 @@ _FEWEST_TO_GIVE_UP = 10
 # Student's factor also falls, and the scatter may have been overestimated.
 _GIVE_UP_MARGIN = 1.5
 _LAST_LINES = 3
+# For git, and for a Python that looks for modules: some seconds, more on a cold network file system.
+_SHORT_S = 300.0
+_LONG_S = 4 * 3600.0  # for a run of a suite that isn't known here, without a budget
 
 # Given 0 for base or 1 for new, measures one more run.
 Measure = Callable[[int], RunResults]
@@ -87,16 +95,25 @@ def interleave(
             raise InputError("too few pairs", where=flag, got=given, expected=f"{least} or more")
     flags = ["--device", device, *(["--only", only] if only else [])]
     flags += ["--budget", repr(budget)] if budget is not None else []
+    deadline_s = Deadlines.from_environment().whole_run_s(_find_limit(suite, budget))
     folder = _make_folder(Path(results or DEFAULT_RESULTS).absolute())
     watch(f"the runs are kept in {folder}")
     with ExitStack() as stack:
         sides = [stack.enter_context(prepare_contender(name, Path.cwd())) for name in (a, b)]
 
         def measure(side: int) -> RunResults:
-            return _run_suite(sides[side], ["run", suite, *flags], folder / FOLDERS[side])
+            return _run_suite(sides[side], ["run", suite, *flags], folder / FOLDERS[side], deadline_s)
 
         names = (sides[0].name, sides[1].name)
         return take_turns(measure, names, options, pairs=pairs, at_least=at_least, seed=seed, watch=watch)
+
+
+def _find_limit(suite: str, budget: float | None) -> float:
+    """Return the seconds that a run measures for at most; a suite may be known to the sides alone."""
+    try:
+        return Budget.of_run(find_suite(suite), budget).limit_s
+    except InputError:
+        return budget or _LONG_S
 
 
 def _make_folder(results: Path) -> Path:
@@ -162,10 +179,16 @@ def _may_be_decided(row: Row, threshold: float, pairs: int) -> bool:
     return half <= _GIVE_UP_MARGIN * threshold or classify(projected, threshold) != "ambiguous"
 
 
-def _run_suite(side: Contender, arguments: list[str], results: Path) -> RunResults:
+def _run_suite(side: Contender, arguments: list[str], results: Path, deadline_s: float) -> RunResults:
     """Measure one run of a side. Raises InputError where it was refused, RunIncomplete where it broke off."""
     before = set(find_runs(results))
-    done = side.run("-m", "nameplate", *arguments, "--results", str(results))
+    try:
+        done = side.run("-m", "nameplate", *arguments, "--results", str(results), deadline_s=deadline_s)
+    except ChildSilent:
+        raise RunIncomplete(
+            f"{side.name}: its run hadn't ended after {duration(deadline_s)} and was ended: its driver or a "
+            f"library hangs; what was measured is in {results.parent}"
+        ) from None
     last_lines = " | ".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
     if done.returncode == ExitStatus.BAD_INPUT:
         raise InputError(f"{side.name}: its run was refused: {last_lines}")
@@ -201,18 +224,11 @@ class Contender:
     python: str
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run its Python to the end, and capture what it prints."""
+    def run(self, *arguments: str, deadline_s: float = _SHORT_S) -> subprocess.CompletedProcess[str]:
+        """Run its Python to the end, and capture what it prints; raises ChildSilent past the deadline."""
         # -P: don't import from the working directory, where a torch.py may lie.
-        return subprocess.run(
-            [self.python, "-P", *arguments],
-            env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+        command = [self.python, "-P", *arguments]
+        return run_to_end(command, env={**os.environ, **self.environment}, deadline_s=deadline_s)
 
 
 @contextmanager
@@ -277,6 +293,9 @@ def _check_imports(side: Contender, roots: Sequence[Path]) -> None:
         done = side.run("-c", _PRINT_ORIGINS, *names)
     except OSError as error:
         raise InputError(f"can't be run: {error.strerror}", where=WHERE, got=side.python) from error
+    except ChildSilent as silent:
+        said = f"gave no answer within {duration(silent.deadline_s)}"
+        raise InputError(said, where=WHERE, got=side.python) from None
     # A Python that fails finds nothing.
     origins = {} if done.returncode else dict(zip(names, done.stdout.splitlines(), strict=False))
     if origins.get("nameplate", _NOWHERE) == _NOWHERE:
@@ -315,9 +334,12 @@ def _worktree(commit: str, folder: Path) -> Iterator[Path]:
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git; where it isn't installed the status is 127."""
+    """Run git; where it isn't installed the status is 127, where it gives no answer 128."""
     command: Sequence[str] = ("git", "-C", str(folder), *arguments)
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return run_to_end(command, deadline_s=_SHORT_S)
     except OSError as error:
         return subprocess.CompletedProcess(command, 127, "", str(error))
+    except ChildSilent as silent:
+        said = f"no answer within {duration(silent.deadline_s)}"
+        return subprocess.CompletedProcess(command, 128, "", said)

@@ -45,6 +45,14 @@ class Deadlines:
         """Return the limits of the environment, else the defaults. Raises InputError for a bad one."""
         return cls(read_seconds(READY_VARIABLE, _READY_S), read_seconds(GRACE_VARIABLE, _GRACE_S))
 
+    def whole_run_s(self, limit_s: float) -> float:
+        """Return how long a whole run may take that measures for `limit_s` at most.
+
+        Beside it there are two starts (a process that hung is replaced), and three steps that hang; as much
+        again as the limit is for a commit whose own budget counted otherwise.
+        """
+        return 2 * limit_s + 2 * self.ready_s + self.together_s + 3 * self.grace_s
+
     def within_budget(self, budget_s: float) -> Self:
         """Return them with a wait for slower processes that leaves most of the budget."""
         return replace(self, together_s=min(self.together_s, _SHARE_OF_WAITING * budget_s))
