@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from nameplate.base.environment import READY_VARIABLE
 from nameplate.base.errors import InputError
 from nameplate.base.shared_note import SharedNote
 from nameplate.run import deadlines, pool
-from nameplate.run.deadlines import GRACE_VARIABLE, READY_VARIABLE, Deadlines, Step, StepNotes
+from nameplate.run.deadlines import GRACE_VARIABLE, Deadlines, Step, StepNotes
 from nameplate.run.job import WorkerJob
 from nameplate.run.measure import measure
 from nameplate.run.pool import Missed, WorkerResult, run_workers, worker_command

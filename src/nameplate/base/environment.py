@@ -6,6 +6,9 @@ import os
 
 from nameplate.base.errors import InputError
 
+# Seconds that a process has to load its libraries and open its device.
+READY_VARIABLE = "NAMEPLATE_READY_DEADLINE_S"
+
 
 def read_seconds(name: str, default: float) -> float:
     """Return the seconds in an environment variable, `default` where it is unset or empty.

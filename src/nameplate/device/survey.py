@@ -17,6 +17,7 @@ from nameplate.base.language import N_, _
 from nameplate.base.messages import Reason
 from nameplate.device import cuda, driver
 from nameplate.device.cpu import CpuDevice, measure_identity, read_identity
+from nameplate.device.cuda_start import CudaUnusable, require_cuda_start
 from nameplate.device.driver import DriverState
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
 from nameplate.device.protocol import Device, DeviceDescription
@@ -77,10 +78,15 @@ def survey() -> Survey:
 
     Raises InputError for a bad deadline in the environment.
     """
+    unusable = None
+    try:
+        require_cuda_start()
+        count = _count_torch_gpus()
+    except CudaUnusable as error:
+        count, unusable = 0, _("CUDA can't be started: {why}", why=error.got)
     with cuda.open_nvml() as nvml:
-        # One card at a time: if one hangs NVML, what was read of the others before is kept.
-        usable = [_survey_torch_gpu(index, nvml) for index in range(_count_torch_gpus())]
-        hidden = _find_other_gpus([seen.identity for seen in usable], nvml)
+        usable = [_survey_torch_gpu(index, nvml) for index in range(count)]
+        hidden = _find_other_gpus([seen.identity for seen in usable], nvml, unusable)
         devices = (*usable, *hidden, survey_cpu(CpuDevice(measure_identity())))
         return Survey(
             devices, cuda.describe_torch_build(), nvml.driver, nvml.cuda_driver, nvml.count, nvml.absent
@@ -111,8 +117,10 @@ def _survey_torch_gpu(index: int, nvml: NvmlClient) -> SurveyedDevice:
     return _survey_gpu(f"cuda:{index}", identity, facts, nvml)
 
 
-def _find_other_gpus(usable: Sequence[Identity], nvml: NvmlClient) -> Iterator[SurveyedDevice]:
-    """The GPUs that NVML sees and torch doesn't."""
+def _find_other_gpus(
+    usable: Sequence[Identity], nvml: NvmlClient, unusable: str | None = None
+) -> Iterator[SurveyedDevice]:
+    """The GPUs that NVML sees and torch doesn't; `unusable` is why torch sees none."""
     taken = {plain_uuid(one.uuid) for one in usable if isinstance(one, CudaIdentity) and one.uuid}
     slices: dict[int, int] = {}
     for facts in nvml.gpus():
@@ -122,7 +130,9 @@ def _find_other_gpus(usable: Sequence[Identity], nvml: NvmlClient) -> Iterator[S
             slices[facts.index] += 1
             name = f"{name}:{number}"
         if facts.uuid is None or plain_uuid(facts.uuid) not in taken:
-            yield _survey_gpu(name, cuda.identify_without_torch(facts), facts, nvml, _why_unusable(facts))
+            yield _survey_gpu(
+                name, cuda.identify_without_torch(facts), facts, nvml, unusable or _why_unusable(facts)
+            )
 
 
 def _survey_gpu(

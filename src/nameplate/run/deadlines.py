@@ -15,11 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from nameplate.base.environment import read_seconds
+from nameplate.base.environment import READY_VARIABLE, read_seconds
 from nameplate.base.shared_note import SharedNote
 
-# Environment variables that replace the defaults below, in seconds.
-READY_VARIABLE = "NAMEPLATE_READY_DEADLINE_S"
+# Environment variable, beside READY_VARIABLE: seconds that replace the default below.
 GRACE_VARIABLE = "NAMEPLATE_STEP_DEADLINE_S"
 # Starting Python, loading torch and opening a GPU takes 5 to 20 s; from a cold network file system, minutes.
 _READY_S = 300.0

@@ -23,11 +23,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nameplate.base.environment import READY_VARIABLE
 from nameplate.base.messages import Message, message
 from nameplate.base.processes import Child, ChildEnded, ChildError, ChildGarbled, python_command
 from nameplate.base.shared_note import SharedNote
 from nameplate.record import Record
-from nameplate.run.deadlines import GRACE_VARIABLE, READY_VARIABLE, Deadlines, Step
+from nameplate.run.deadlines import GRACE_VARIABLE, Deadlines, Step
 from nameplate.run.job import GO, GROUP, READY, REFUSAL, CaseObserver, WorkerJob
 
 _JOIN_S = 1.0

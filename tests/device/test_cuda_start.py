@@ -1,0 +1,71 @@
+"""CUDA is started in another process first: a start that hangs or crashes is a sentence, and no hang."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from nameplate.base.environment import READY_VARIABLE
+from nameplate.device import cuda_start, survey
+from nameplate.device.cuda_start import CudaUnusable, require_cuda_start
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def start(nvml_library, tmp_path, monkeypatch):
+    """Have the driver's cuInit do this, in C."""
+    builder, _ = nvml_library
+
+    def use(body):
+        code = f"#include <stdlib.h>\n#include <unistd.h>\nint cuInit(unsigned flags) {{ {body} }}\n"
+        (tmp_path / "cuda.c").write_text(code)
+        library = str(tmp_path / "libcuda.so.1")
+        subprocess.run(
+            [builder.compiler(), "-shared", "-fPIC", "-o", library, str(tmp_path / "cuda.c")], check=True
+        )
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+        monkeypatch.setattr(cuda_start, "is_driver_loaded", lambda: True)
+
+    return use
+
+
+def test_a_start_that_hangs_is_ended_and_told(start, monkeypatch):
+    monkeypatch.setenv(READY_VARIABLE, "0.5")
+    start("for (;;) pause();")
+    with pytest.raises(
+        CudaUnusable, match=r"got 'cuInit gave no answer within 0.5 s'; .*--device cpu"
+    ) as told:
+        require_cuda_start()
+    assert told.value.exit_status == 2
+
+
+def test_a_start_that_crashes_is_told(start):
+    start("abort();")
+    with pytest.raises(CudaUnusable, match="cuInit ended by SIGABRT"):
+        require_cuda_start()
+
+
+@pytest.mark.parametrize("body", ["return 0;", "return 100;", "exit(3);"])
+def test_an_error_is_for_torch_to_tell(start, body):
+    start(body)
+    require_cuda_start()
+
+
+def test_without_a_driver_nothing_is_started(monkeypatch):
+    monkeypatch.setattr(cuda_start, "is_driver_loaded", lambda: False)
+    monkeypatch.setattr(cuda_start, "run_to_end", None)
+    require_cuda_start()
+
+
+def test_the_gpus_are_listed_though_cuda_does_not_start(use_nvml, bench, monkeypatch):
+    use_nvml("eight_a800", "count = 2")
+    monkeypatch.setattr(survey, "require_cuda_start", _refuse)
+    shown = " ".join(bench("devices").out.split())
+    assert "CUDA can't be started: cuInit ended by SIGABRT" in shown
+    assert "nvml:0 … nvml:1" in shown
+
+
+def _refuse():
+    raise CudaUnusable("no start", got="cuInit ended by SIGABRT")
