@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from nameplate.device.context_check import ContextCheck
 from nameplate.device.cuda import CudaDevice
 from nameplate.device.driver import DriverState, advise_build
 from nameplate.device.identity import CudaIdentity
+from nameplate.device.kernels import name_attention
+from nameplate.device.libraries import read_library_versions
 from nameplate.engine.conditions import conditions_between
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
@@ -1019,3 +1022,27 @@ def test_on_a_gpu_an_assertion_in_a_kernel_breaks_the_context_and_that_is_seen()
         [sys.executable, "-P", "-c", _BREAK], capture_output=True, text=True, check=False, timeout=120
     )
     assert "broken" in said.stdout, said.stderr
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_libraries_kernels_and_attention_are_named():
+    block = TransformerBlock.llama3_8b(256, "bf16", "forward", width=0.125)
+    with current_gpu() as device:
+        prepared = block.prepare(device.torch_device, fill="normal", seed=1)
+        with prepared.numerics():
+            prepared.launches[0]()
+            kernels = device.name_kernels(prepared.launches[0])
+    assert kernels
+    assert name_attention(kernels) in ("cudnn", "flash", "efficient", "math"), kernels
+    found = read_library_versions()  # cuBLAS is loaded: it has just computed
+    assert found["cuda"] == torch.version.cuda
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", found[name]) for name in ("cublas", "cublaslt")), found
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_faults_are_watched_or_absent_for_a_reason():
+    with current_gpu() as device:
+        reading = device.counters().gpu
+    for name in ("xid_errors", "nvlink_replays", "nvlink_recoveries", "nvlink_crc_errors"):
+        assert getattr(reading, name) is not None or reading.why_absent(name), name
+    assert reading.xid_errors in ((), None)

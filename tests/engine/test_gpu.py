@@ -255,6 +255,14 @@ def test_faults_during_the_window_are_recorded_and_named(faults, verdict, said):
     }
 
 
+def test_a_slice_that_was_held_down_is_told_that_it_may_have_been_another():
+    heat = window(after=held("thermal", 0.5))
+    said = " ".join(map(str, gpu_warnings(heat.gpu, is_slice=True)))
+    assert "a MIG slice shares its card's clock and throttle counters" in said
+    assert "MIG" not in " ".join(map(str, gpu_warnings(heat.gpu)))
+    assert "MIG" not in " ".join(map(str, gpu_warnings(window().gpu, is_slice=True)))
+
+
 def test_memory_errors_make_a_result_unverified():
     assert verdicts(window(after={"ecc_uncorrected": 8})) == ("unverified",)
     assert verdicts(window({"ecc_uncorrected": None}, {"ecc_uncorrected": None})) == ("clean",)

@@ -338,6 +338,15 @@ def test_on_a_gpu_every_dtype_passes(dtype, fill, size):
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+@pytest.mark.parametrize("fp32_sums", [False, True])
+def test_on_a_gpu_split_sums_pass_either_way(dtype, fp32_sums):
+    workload = Matmul(64, 128, 65536, dtype, fp32_sums=fp32_sums)  # so deep that K is split
+    assert launched(workload, torch.device("cuda")).check().passed
+
+
+@pytest.mark.gpu
+@needs_gpu
 def test_on_a_gpu_tf32_in_place_of_fp32_fails():
     device = torch.device("cuda")
     if reason := Matmul(8, 8, 8, "tf32").unsupported(device):

@@ -156,6 +156,10 @@ TEMPLATES: Mapping[str, str] = {
         "NVLink had {recoveries} recoveries, {replays} replays and {crc} CRC errors during the window: see "
         "nvidia-smi nvlink -e"
     ),
+    "slice_counters_shared": N_(
+        "a MIG slice shares its card's clock and throttle counters: the work of another slice may have held "
+        "the clock down"
+    ),
     "other_process": N_("{count} other process used the GPU during the window: end it, or wait"),
     "other_processes": N_("{count} other processes used the GPU during the window: end them, or wait"),
     "clock_held_by_power": N_(

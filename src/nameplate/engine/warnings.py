@@ -43,7 +43,8 @@ def find_warnings(
     yield from _silicon_warnings(run, window)
     if run.host.no_graph is not None:
         yield run.host.no_graph
-    yield from gpu_warnings(conditions.gpu, is_burst=run.case.phase == "burst")
+    is_slice = bool(getattr(run.device.identity, "mig_slice", None))
+    yield from gpu_warnings(conditions.gpu, is_burst=run.case.phase == "burst", is_slice=is_slice)
     yield from _energy_warnings(energy_j, energy_integrated_j)
 
 
@@ -87,9 +88,16 @@ def _silicon_warnings(run: CaseRun, window: Window) -> Iterator[Message]:
 
 
 def gpu_warnings(
-    gpu: GpuConditions | None, limits: Thresholds | None = None, *, is_burst: bool = False
+    gpu: GpuConditions | None,
+    limits: Thresholds | None = None,
+    *,
+    is_burst: bool = False,
+    is_slice: bool = False,
 ) -> Iterator[Message]:
-    """Return warnings of memory errors, other processes, throttling, and telemetry that is missing."""
+    """Return warnings of memory errors, other processes, throttling, and telemetry that is missing.
+
+    `is_slice`: the readings are those of a MIG slice.
+    """
     if gpu is None:
         return
     if gpu.change.ecc_errors:
@@ -97,12 +105,15 @@ def gpu_warnings(
     yield from _fault_warnings(gpu.change)
     if others := gpu.count_other_processes():
         yield message("other_processes" if others > 1 else "other_process", count=others)
-    limits = limits or thresholds()
+    limits, held = limits or thresholds(), False
     for policy in POLICIES:
         share = gpu.share(policy)
         limit = limits.power_capped.share if policy == "power" else limits.throttled.share
         if share is not None and share > limit:
+            held = True
             yield message(_name_held_by(policy, is_burst=is_burst), share=min(share, 1.0))
+    if held and is_slice:
+        yield message("slice_counters_shared")
     yield from _missing_telemetry(gpu)
 
 
