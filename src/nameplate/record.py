@@ -37,6 +37,8 @@ SCHEMA = 4
 #      overflow the last-level cache, and has no FLOPs.
 #   4  2026-11: what a GPU's host and clock do is measured beside each case; a CPU's arithmetic peak is
 #      measured.
+#      A CPU's nominal may be measured, and its interval is part of the efficiency's; flushes and arrays
+#      of memory follow all of a CPU's last-level cache.
 #      The host's share is that of a few launches on an empty queue; a graph's replay is compared with
 #      launches beside it. Pilots grow until they fill the device.
 #      On a GPU, fp16 and bf16 products add the sums of a split K as torch's default has it, not in fp32.

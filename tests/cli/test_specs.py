@@ -130,3 +130,43 @@ def test_parts_of_one_s_own(bench, tmp_path):
     assert result.status == 2
     for said in ("mine2.toml", "part[acme-x1].dense_tflops.bf16", "got -1", "a number above 0"):
         assert said in result.err
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "dtype", "figure"),
+    [
+        ("amd-zen4", "amd-zen4", "bf16", 64),
+        ("AMD Zen 4", "amd-zen4", "fp32", 32),
+        ("Intel(R) Xeon(R) Platinum 8480+", "intel-sapphire-rapids", "bf16", 1024),
+        ("arm-cortex-a55", "arm-cortex-a55", "fp32", 8),
+    ],
+)
+def test_a_cpu_is_known_by_the_id_that_runs_print_and_by_its_model(bench, name, part, dtype, figure):
+    one = json.loads(bench(name, "--json").out)
+    assert one["part"] == part
+    assert one["flop_per_cycle"][dtype] == figure
+    assert all(origin["source"] and origin["date"] for origin in one["sources"].values())
+    assert any(
+        key.startswith(f"flop_per_cycle.{dtype} ") and origin["value"] == figure
+        for key, origin in one["sources"].items()
+    )
+    for model, mhz in one["max_boost_mhz"].items():
+        assert one["sources"][f"max_boost_mhz.{model}"]["value"] == mhz
+    text = bench(name).out
+    assert part in text
+    assert f"{figure:,}" in text
+
+
+def test_an_id_of_a_cpu_in_no_table_says_what_it_stands_for(bench):
+    one = json.loads(bench("x86-64-amx-1a2b3c4d", "--json").out)
+    assert (one["part"], one["name"]) == ("x86-64-amx-1a2b3c4d", "x86-64 with AMX (Sapphire Rapids or later)")
+    assert one["flop_per_cycle"] == {}
+    assert "rated by loops" in one["notes"][0]
+    for other in ("x86-64-amx", "x86-64-amx-1a2b", "gpu-1a2b3c4d", "amd-zen9"):
+        assert bench(other).status == 2
+
+
+def test_the_table_has_a_line_for_each_cpu_part(bench):
+    lines = [line for line in bench().out.splitlines() if line.startswith("amd-zen4 ")]
+    assert len(lines) == 1
+    assert "128" in lines[0]

@@ -14,7 +14,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.messages import text
 from nameplate.compare import compare
 from nameplate.compare.estimate import find_restart_spread
-from nameplate.device.identity import CudaIdentity
+from nameplate.device.identity import CpuIdentity, CudaIdentity
 
 RECORDED = Path(__file__).parents[1] / "data" / "compare"
 
@@ -477,6 +477,26 @@ def test_the_same_devices_are_compared_each_by_itself(on_devices):
 def test_of_other_devices_all_of_a_kind_are_taken_together(on_devices):
     found = compare(on_devices("old", "d:0", "d:1"), on_devices("new", "d:2"))
     assert [(row.device, row.base_runs, row.new_runs) for row in found.rows] == [("cpu", 6, 3)]
+
+
+@pytest.mark.parametrize("name", ["", "Some processor"])
+def test_two_unknown_processors_are_two_parts(make, name):
+    one, other = (
+        CpuIdentity(
+            name=name,
+            architecture="aarch64",
+            implementer=implementer,
+            arm_part=part,
+            logical_cpus=4,
+            usable_cores=4,
+            memory_bytes=8 << 30,
+        )
+        for implementer, part in ((0x41, 0xD08), (0x43, 0x0A1))
+    )
+    base, new = make("old", part=None, identity=one), make("new", part=None, identity=other)
+    with pytest.raises(InputError, match=r"two parts; got 'aarch64-[0-9a-f]{8} in base, aarch64-[0-9a-f]{8}"):
+        compare(base, new)
+    assert compare(base, make("same", part=None, identity=one)).rows
 
 
 def test_terms_are_kept_with_the_comparison():

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from nameplate.device import host
-from nameplate.specs.cpu import CpuEvidence
+from nameplate.specs.cpu_evidence import CpuEvidence
 
 RECORDED = Path(__file__).parents[1] / "data" / "cpuinfo"
 GARBAGE = ["", "\n", "garbage", "-1", "0-", "1 2 3", "max", "\x00\x00", "½", "0x", "max 0", "100000 0", "a b"]

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from nameplate.device import host, topology
-from nameplate.specs.cpu import CoreKind
+from nameplate.specs.cpu_evidence import CoreKind
 
 CPU = "sys/devices/system/cpu/cpu{}"
 

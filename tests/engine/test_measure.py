@@ -19,6 +19,7 @@ from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.sampler import SHORTEST_SAMPLE_S
 from nameplate.record import Record
 from nameplate.silicon.peak import Silicon
+from nameplate.specs.rating import Figure
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.stats.interval import Interval
 from nameplate.suite import Case
@@ -559,3 +560,30 @@ def test_a_rating_by_the_user_is_a_peak_too():
     device.rating = device.rating.with_nominal({"fp32": 0.5})
     record = measure(device=device)
     assert (record.datasheet_efficiency, record.verdict) == (None, "above_peak")
+
+
+@pytest.mark.parametrize("basis", ["table", "measured"])
+def test_a_rating_by_the_user_is_the_peak_of_a_cpu_whatever_evidence_says(basis):
+    device = machine(nominal_tflops=2.0)
+    device.rating = replace(device.rating, datasheet={"fp32": Figure(2.0, "evidence", basis)})
+    assert measure(device=device).verdict == "clean"
+    device.rating = device.rating.with_nominal({"fp32": 0.5})
+    assert measure(device=device).verdict == "above_peak"
+    device.rating = device.rating.with_nominal({"fp32": 4.0})
+    record = measure(device=device)
+    assert (record.verdict, record.datasheet_tflops) == ("clean", 2.0)
+    assert record.efficiency == pytest.approx(0.25, rel=0.02)
+
+
+def test_the_interval_of_a_measured_nominal_is_part_of_the_efficiencys():
+    device = machine(nominal_tflops=2.0)
+    exact = measure(device=device)
+    device = machine(nominal_tflops=2.0)
+    nominal = Figure(2.0, "measured", "measured", 1.9, 2.1)
+    device.rating = replace(device.rating, nominal={"fp32": nominal})
+    record = measure(device=device)
+    assert record.efficiency == pytest.approx(exact.efficiency, rel=1e-3)
+    half = math.log(record.efficiency_high / record.efficiency_low) / 2
+    assert half == pytest.approx(
+        math.hypot(0.05, math.log(exact.tflops_high / exact.tflops_low) / 2), rel=0.05
+    )

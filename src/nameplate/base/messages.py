@@ -242,7 +242,30 @@ TEMPLATES: Mapping[str, str] = {
     # specs/, device/cpu.py: why a device or a dtype has no rating
     "no_rating": N_("no rated figure is known for this dtype"),
     "no_part": N_("no part is recognised by {evidence}"),
-    "cpu_unknown": N_("the CPU's microarchitecture isn't in the registry"),
+    "cpu_unmeasured": N_("{why}, and no loop measured this CPU's peak in this dtype"),
+    "cpu_unmeasurable": N_("{why}, and this CPU's peak can't be measured: {absent}"),
+    "cpu_contradicted": N_("{evidence} is contradicted: {problems:; }"),
+    "cpu_one_left": N_("{evidence}, although {problems:; }"),
+    "cpu_disagrees": N_("{evidence} and the name {name!r} are of two parts ({parts:, })"),
+    "cpu_foreign_vendor": N_("a processor of {vendor} has no {flags:, }"),
+    "cpu_foreign_flags": N_("{part} has no {flags:, }"),
+    "cpu_other_numbers": N_("these aren't the numbers of {part}"),
+    "cpu_too_fast": N_(
+        "{measured:.1f} FLOP per cycle were measured in {dtype}, and {part} does {rated:g} at most"
+    ),
+    "cpu_confirmed": N_("{evidence}; confirmed by measurement ({figures:, })"),
+    "cpu_named_by_instructions": N_("named by its instructions, {name}: {why}"),
+    "cpu_kind_unknown": N_("{part} has several kinds of cores, and which ones these are isn't known here"),
+    "silicon_path": N_("{path}: {why}"),
+    "silicon_paths_failed": N_("instruction paths that the flags show and that didn't run: {paths:; }"),
+    "nominal_exceeded": N_(
+        "in {dtype} {measured:figure} TFLOPS were measured, above the {rated:figure} of the table: the "
+        "measurement is the nominal"
+    ),
+    "silicon_below_nominal": N_(
+        "all cores at once do less than nominal, by measured loops ({shares:, } of it): they hold lower "
+        "clocks together, or share cores with others"
+    ),
     "cpu_not_recognised": N_("the CPU's microarchitecture was not recognised, or is not in the table"),
     "no_clock": N_("no clock to rate {part} by: {why}"),
     "model_unknown": N_("its model name isn't in the registry and the clock can't be measured here"),
@@ -299,6 +322,9 @@ TEMPLATES: Mapping[str, str] = {
         "{rated_mhz:g} MHz"
     ),
     "peak_is_datasheet": N_("the datasheet's figure: the card's highest clock or the rated one isn't known"),
+    "peak_is_given": N_("given by --nominal"),
+    "peak_is_measured": N_("the peak that loops measured on this CPU"),
+    "peak_is_table": N_("nominal: the table's FLOP per cycle on these cores at their clock"),
     "peak_is_nominal": N_("nominal: there is no datasheet figure"),
     "flagged": N_("{figures: and } {problem}: {why}"),
     "above_clock": N_(

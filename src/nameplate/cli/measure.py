@@ -135,29 +135,39 @@ def _survey(device: str) -> Survey:
 def specs(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A part's id, a driver's name for it, or another known name."),
+        typer.Argument(
+            metavar="[NAME]",
+            help="A part's id, a driver's name for it, a CPU's model, or another known name.",
+        ),
     ] = None,
     parts: Parts = None,
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Print the specifications of a part, with sources and conflicts; without NAME, a table of all parts."""
+    from nameplate.report.cpu_specs import cpu_document, cpu_view, cpus_table, find_cpu_document
     from nameplate.report.specs import part_document, part_view, parts_view
-    from nameplate.specs.recognition import require
+    from nameplate.specs.cpu import load_microarchitectures
+    from nameplate.specs.recognition import require, search
     from nameplate.specs.registry import load_registry
 
     known = load_registry(parts or ())
     with output_language(lang, json=json):
-        if name is not None:
+        cpu = None if name is None or search(name, known).part is not None else find_cpu_document(name)
+        if cpu is not None:
+            found: object = cpu
+            view = cpu_view(cpu, name or "")
+        elif name is not None:
             named = require(name, known)
             one = part_document(named.part, named.memory)
             view = part_view(one, named.note)
             if named.note:
                 one["notes"] = [named.note, *one["notes"]]
-            found: object = one
+            found = one
         else:
             documents = [part_document(part) for part in known.parts.values()]
-            found, view = documents, parts_view(documents)
+            cpus = [cpu_document(part) for part in load_microarchitectures()]
+            found, view = documents, parts_view(documents, cpus_table(cpus))
         if json:
             print_json(found)
         else:

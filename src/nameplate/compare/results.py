@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
-from nameplate.device.identity import CpuIdentity, CudaIdentity
+from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity, evidence_of
 from nameplate.device.libraries import parse_build
 from nameplate.record import Record
+from nameplate.specs.cpu_evidence import name_by_instructions
 from nameplate.stats.interval import CONFIDENCE, Interval
 from nameplate.store.find import Results, find_all
 from nameplate.store.folder import Run, find_runs, read_run
@@ -175,7 +176,14 @@ def _name_deciding_kernel(record: Record) -> str | None:
 
 def _kind_and_part(run: Run, device: str) -> tuple[str, str]:
     entry = run.manifest.entry(device)
-    return entry.identity.kind, entry.part or entry.identity.name
+    return entry.identity.kind, entry.part or _name_unknown(entry.identity)
+
+
+def _name_unknown(identity: Identity) -> str:
+    """Name a device whose part isn't known, so that two such devices differ by what was seen of them."""
+    if isinstance(identity, CpuIdentity):
+        return name_by_instructions(evidence_of(identity), identity.architecture).id
+    return identity.name or " ".join(map(str, identity.fingerprint()))
 
 
 def _describe_work(record: Record) -> str:

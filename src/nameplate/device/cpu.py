@@ -9,23 +9,25 @@ import platform
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from itertools import cycle, islice, pairwise
-from typing import TYPE_CHECKING, Any, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
 from nameplate.base.garbage_collection import garbage_collection_off
-from nameplate.base.messages import Message, message, text
+from nameplate.base.messages import Message, message
 from nameplate.device import clock, host
-from nameplate.device.identity import CpuIdentity
+from nameplate.device.identity import CpuIdentity, evidence_of
 from nameplate.device.kernels import name_cpu_kernels
 from nameplate.device.protocol import Counters, Probe, Timeline, Timing, TorchDevice
 from nameplate.silicon.measure import measure_silicon
 from nameplate.silicon.peak import Silicon
-from nameplate.specs import cpu as specs
-from nameplate.specs.rating import Figure, Rating, rate_evidence
+from nameplate.specs.cpu import find_boost
+from nameplate.specs.cpu_rating import CpuFacts, rate_cpu
+from nameplate.specs.rating import Rating, rate_evidence
 from nameplate.specs.recognition import Evidence
 from nameplate.specs.registry import ENVIRONMENT
 from nameplate.telemetry.host import HostSampler, read_cpu_totals, read_tick_s
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
 
     import torch
 
-# What a CPU is recognised by: fields that an identity shares with the evidence.
-_EVIDENCE = {each.name for each in fields(specs.CpuEvidence)}
+# What an identity has of the processor, as it reports itself.
+_NUMBERS = ("vendor", "family", "model", "stepping", "implementer", "arm_part", "reported_mhz")
 # Two threads of one physical core do the probe's multiplications at half speed, two cores at full speed.
 _OWN_CORES = 0.75
 # The probe's shape is in no suite: a product can't be its own ceiling. It takes some milliseconds.
@@ -207,26 +209,30 @@ def _make_probe(edge: int, dtype: str, larger: tuple[Probe, ...] = ()) -> Probe:
     return Probe(name, 2 * edge**3, product.launch, product.renew, larger)
 
 
-def measure_identity() -> CpuIdentity:
+def measure_identity(root: Path = host.ROOT) -> CpuIdentity:
     """Read this host as `read_identity` does, and measure its arithmetic peak: a second or two, all cores."""
-    processor, cores = host.read_processor(), host.read_cores()
+    processor, cores = host.read_processor(root), host.read_cores(root)
     # A quota may leave less than the cores that it can be spent on.
     cpus = cores.first_cpus[: math.ceil(cores.usable)]
     # First, while no thread of torch's spins.
-    return read_identity(measure_silicon(processor.flags, cpus, cores.usable))
+    return read_identity(measure_silicon(processor.flags, cpus, cores.usable), root)
 
 
-def read_identity(silicon: Silicon | None = None) -> CpuIdentity:
+def read_identity(silicon: Silicon | None = None, root: Path = host.ROOT) -> CpuIdentity:
     """Read this host's processors, how much of them may be used, and how torch's libraries are set up.
 
-    `silicon` is the arithmetic peak, where it has been measured before.
+    `silicon` is the arithmetic peak, where it has been measured before. `root` is the folder that holds the
+    system's files; clocks are always measured on this machine.
     """
-    processor, cores = host.read_processor(), host.read_cores()
-    hidden = specs.find_boost(processor.name) is None
+    processor, cores = host.read_processor(root), host.read_cores(root)
+    hidden = find_boost(processor.name) is None
+    numbers = asdict(processor)
     return CpuIdentity(
-        **{**asdict(processor), "flags": tuple(sorted(processor.flags))},
+        **{name: numbers[name] for name in ("name", *_NUMBERS)},
+        flags=tuple(sorted(processor.flags)),
         architecture=platform.machine(),
-        virtual_machine="hypervisor" in processor.flags if processor.flags else None,
+        product=host.read_product(root),
+        virtual_machine=host.detect_virtual_machine(processor, root),
         logical_cpus=cores.logical,
         affinity_cpus=cores.affinity,
         quota_cpus=cores.quota,
@@ -235,13 +241,13 @@ def read_identity(silicon: Silicon | None = None) -> CpuIdentity:
         sockets=cores.sockets,
         numa_nodes=cores.numa_nodes,
         core_kinds=cores.kinds,
-        maximum_mhz=host.read_maximum_mhz(),
+        maximum_mhz=host.read_maximum_mhz(root),
         measured_mhz=clock.measure_mhz() if hidden else None,
         parallel_speed=clock.measure_parallel_speed(int(cores.usable)),
         silicon=silicon,
-        caches_bytes=host.read_caches(),
+        caches_bytes=host.read_caches(root),
         memory_bytes=psutil.virtual_memory().total,
-        memory_limit_bytes=host.read_cgroup_memory(),
+        memory_limit_bytes=host.read_cgroup_memory(root),
         thread_settings=host.read_thread_settings(),
         **_read_torch_build(),
     )
@@ -269,65 +275,30 @@ def _find_line(lines: list[str], pattern: str) -> str | None:
 
 
 def rate(identity: CpuIdentity) -> Rating:
-    """Rate a CPU per dtype: FLOP per cycle per core × usable cores × (the model's boost or measured clock).
+    """Rate a CPU per dtype: by its part where that is known, else by what was measured; `cpu_rating.py`.
 
-    A part of the user's own that lists this CPU's name as a driver name takes precedence. A dtype has no
-    figure, and a reason instead, where the microarchitecture or both clocks are unknown. The reported clock
-    is never used: guests print a base clock that real work exceeds.
+    A part of the user's own that lists this CPU's name as a driver name takes precedence.
     """
     # Shipped parts are accelerators: only a file of the user's may name a CPU.
     if os.environ.get(ENVIRONMENT) and identity.name:
         added = rate_evidence(Evidence(name=identity.name))
         if added.part is not None:
             return added
-    evidence = _describe_evidence(identity)
-    part = specs.identify(specs.CpuEvidence(**identity.model_dump(include=_EVIDENCE)))
-    if part is None:
-        return Rating(None, message("no_part", evidence=evidence), missing=message("cpu_unknown"))
-    clock = _find_clock(identity)
-    if clock is None:
-        why = message("no_clock", part=part.name, why=message("model_unknown"))
-        return Rating(part.id, evidence, missing=why)
-    figures = _rate_dtypes(part, identity, *clock)
-    notes = (*_find_notes(identity), *([text(part.note)] if part.note else []))
-    return Rating(part.id, evidence, figures, figures, notes=notes)
+    rating = rate_cpu(facts_of(identity))
+    return replace(rating, notes=(*_find_notes(identity), *rating.notes))
 
 
-def _rate_dtypes(
-    part: specs.Microarchitecture, identity: CpuIdentity, clock_mhz: float, clock_source: str
-) -> dict[str, Figure]:
-    """A figure for each dtype that the tables know: rated, or None with the reason."""
-    figures = {}
-    rated = specs.find_throughput(part, identity.flags, identity.name)
-    for dtype in get_args(specs.Dtype):
-        if dtype not in rated:
-            figures[dtype] = Figure(None, specs.explain_absence(dtype, part, identity.flags))
-            continue
-        path, cores = rated[dtype], identity.usable_cores
-        figures[dtype] = Figure(
-            specs.compute_nominal_tflops(path, cores, clock_mhz),
-            f"{path.flop_per_cycle} FLOP per cycle per core ({path.instruction}) × {cores:g} cores × "
-            f"{clock_mhz:,.0f} MHz ({clock_source})",
-        )
-    return figures
-
-
-def _find_clock(identity: CpuIdentity) -> tuple[float, str] | None:
-    """The clock in MHz that the nominal is computed from, and its origin; None where there is no clock."""
-    boost = specs.find_boost(identity.name)
-    if boost:
-        return boost.max_boost_mhz, "the model's maximum boost"
-    if identity.measured_mhz:
-        return identity.measured_mhz, "measured"
-    return None
-
-
-def _describe_evidence(identity: CpuIdentity) -> str:
-    if identity.implementer is not None:
-        return f"implementer {identity.implementer:#x}, part {identity.arm_part or 0:#x}"
-    if identity.family is not None:
-        return f"{identity.vendor} family {identity.family}, model {identity.model}"
-    return f"brand {identity.name!r}"
+def facts_of(identity: CpuIdentity) -> CpuFacts:
+    """Return what a CPU is rated by."""
+    return CpuFacts(
+        evidence_of(identity),
+        identity.usable_cores,
+        identity.virtual_machine,
+        identity.maximum_mhz,
+        identity.measured_mhz,
+        identity.silicon,
+        identity.architecture,
+    )
 
 
 def _find_notes(identity: CpuIdentity) -> Iterator[Message]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from nameplate.device.system_files import parse_integer, parse_number
-from nameplate.specs.cpu import CpuEvidence
+from nameplate.specs.cpu_evidence import CpuEvidence
 
 
 def parse_cpuinfo(text: str) -> CpuEvidence:

@@ -1,7 +1,8 @@
 """Reads a host's processors, cores, caches and limits from the operating system; sets its default threads.
 
 The readers of files take a root folder, so that a test can pass a recorded machine. Cores and caches are
-read in `topology.py`, limits in `limits.py`, the text of /proc/cpuinfo in `cpuinfo.py`.
+read in `topology.py`, limits in `limits.py`, the text of /proc/cpuinfo in `cpuinfo.py`, and what the firmware
+says in `firmware.py`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from nameplate.device import firmware
 from nameplate.device.cpuinfo import parse_cpuinfo
 from nameplate.device.limits import read_cgroup_cpus, read_cgroup_memory
 from nameplate.device.system_files import read_sysctl, read_text
 from nameplate.device.topology import Cores, read_caches, read_cores, read_maximum_mhz
-from nameplate.specs.cpu import CpuEvidence
+from nameplate.specs.cpu import find_boost
+from nameplate.specs.cpu_evidence import CpuEvidence
+from nameplate.specs.cpu_products import find_product
 
 __all__ = [
     "Cores",
+    "detect_virtual_machine",
     "parse_cpuinfo",
     "read_caches",
     "read_cgroup_cpus",
@@ -27,6 +33,7 @@ __all__ = [
     "read_cores",
     "read_maximum_mhz",
     "read_processor",
+    "read_product",
     "read_thread_settings",
     "set_default_threads",
 ]
@@ -51,11 +58,42 @@ _SETTINGS = (
 
 
 def read_processor(root: Path = ROOT) -> CpuEvidence:
-    """Read the processor. On a system that says nothing, every field is None or empty."""
+    """Read the processor. On a system that says nothing, every field is None or empty.
+
+    Where the kernel prints no model name (Arm), it is the one that the firmware's words stand for.
+    """
     if platform.system() == "Darwin":
         return CpuEvidence(name=read_sysctl("machdep.cpu.brand_string") or "", vendor="Apple")
     text = read_text(root / "proc/cpuinfo")
-    return parse_cpuinfo(text) if text else CpuEvidence()
+    processor = parse_cpuinfo(text) if text else CpuEvidence()
+    if processor.name:
+        return processor
+    return replace(processor, name=_find_name(processor, root))
+
+
+def _find_name(processor: CpuEvidence, root: Path) -> str:
+    own = firmware.read_processor_name(root)
+    if own is not None and find_boost(own) is not None:
+        return own
+    return find_product(processor, (*firmware.read_texts(root), own or "")) or own or ""
+
+
+def detect_virtual_machine(processor: CpuEvidence, root: Path = ROOT) -> bool | None:
+    """Return whether this is a virtual machine; None where nothing tells.
+
+    On x86 a flag tells, of which hypervisors that want to be unseen leave guests none. Arm has no such flag.
+    """
+    if "hypervisor" in processor.flags:
+        return True
+    told = firmware.is_virtual(root)
+    if told is None and processor.family is not None and processor.flags:
+        return False
+    return told
+
+
+def read_product(root: Path = ROOT) -> str | None:
+    """Return what the firmware calls this machine; None where it says nothing."""
+    return firmware.read_product(root)
 
 
 def read_thread_settings() -> dict[str, str]:

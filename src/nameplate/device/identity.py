@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from nameplate.base.model import FrozenModel
 from nameplate.silicon.peak import Silicon
-from nameplate.specs.cpu import CoreKind
+from nameplate.specs.cpu_evidence import CoreKind, CpuEvidence
 from nameplate.telemetry.nvml_library import plain_uuid
 
 
@@ -40,6 +40,7 @@ class CpuIdentity(_DeviceIdentity):
     implementer: int | None = None  # Arm's MIDR fields
     arm_part: int | None = None
     flags: tuple[str, ...] = ()
+    product: str | None = None  # what the firmware calls the machine
     virtual_machine: bool | None = None
     logical_cpus: int
     affinity_cpus: tuple[int, ...] | None = None
@@ -67,8 +68,25 @@ class CpuIdentity(_DeviceIdentity):
     def fingerprint(self) -> tuple[object, ...]:
         """Return model, instruction set, usable cores and thread settings; clocks may differ."""
         hardware = (self.name, self.vendor, self.family, self.model, self.stepping, self.flags)
+        arm = (self.implementer, self.arm_part)
         settings = (self.instruction_set, self.threads, self.interop_threads, dict(self.thread_settings))
-        return (*hardware, self.usable_cores, *settings)
+        return (*hardware, *arm, self.usable_cores, *settings)
+
+
+def evidence_of(identity: CpuIdentity) -> CpuEvidence:
+    """Return what a CPU's part is recognised by."""
+    return CpuEvidence(
+        identity.vendor,
+        identity.family,
+        identity.model,
+        identity.stepping,
+        identity.implementer,
+        identity.arm_part,
+        identity.name,
+        frozenset(identity.flags),
+        identity.reported_mhz,
+        identity.core_kinds,
+    )
 
 
 class CudaIdentity(_DeviceIdentity):

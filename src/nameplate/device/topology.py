@@ -25,7 +25,7 @@ from nameplate.device.system_files import (
     read_sysctl,
     read_text,
 )
-from nameplate.specs.cpu import CoreKind
+from nameplate.specs.cpu_evidence import CoreKind
 
 _ROOT = Path("/")
 _CPUS = "sys/devices/system/cpu"
@@ -119,10 +119,12 @@ def _find_kinds(root: Path, cpus: Collection[int]) -> tuple[CoreKind, ...]:
     """The kinds of these CPUs, of which each stands for its core, the fastest first."""
     hybrid = {name: parse_cpu_list(read_text(root / path)) or frozenset() for name, path in _INTEL_KINDS}
     arm = parse_arm_parts(read_text(root / "proc/cpuinfo") or "")
+    # Where all CPUs that /proc/cpuinfo lists are of one part, so are those that it doesn't list.
+    usual = next(iter(arm.values())) if len(set(arm.values())) == 1 else None
     clocks: dict[tuple[str | None, tuple[int, int] | None], list[float | None]] = {}
     for cpu in cpus:
         name = next((name for name, members in hybrid.items() if cpu in members), None)
-        clocks.setdefault((name, arm.get(cpu)), []).append(read_maximum_mhz(root, cpu))
+        clocks.setdefault((name, arm.get(cpu, usual)), []).append(read_maximum_mhz(root, cpu))
     kinds = [
         CoreKind(len(alike), alike[0], name, *(part or (None, None)))
         for (name, part), found in clocks.items()

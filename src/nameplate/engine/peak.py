@@ -9,27 +9,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nameplate.base.messages import Message, message
-from nameplate.specs.rating import Rating
+from nameplate.specs.rating import GIVEN, MEASURED, TABLE, Rating
 
 
 @dataclass(frozen=True)
 class Peak:
-    """A throughput in TFLOPS that nothing may lie above, and what it was computed from."""
+    """A throughput in TFLOPS that nothing may lie above, and what it was computed from.
+
+    `low` and `high` are the ends of its 95 % interval where it was measured; None: it is exact.
+    """
 
     tflops: float
     source: Message
+    low: float | None = None
+    high: float | None = None
 
 
 def find_peak(rating: Rating, dtype: str, highest_mhz: float | None) -> Peak | None:
     """Return the peak of a dtype on a device whose clock reaches `highest_mhz`; None without a rating.
 
     The datasheet's figure itself where a clock isn't known, or where the highest isn't above the rated one.
-    Where there is no datasheet, the user's own rating is the peak.
+    A rating of the user's (--nominal) is the peak where there is no datasheet, and on a CPU, whose own figure
+    follows from evidence that the user may know better.
     """
-    datasheet, rated_mhz = rating.datasheet_for(dtype).tflops, rating.rated_clock_mhz.get(dtype)
+    rated, rated_mhz = rating.datasheet_for(dtype), rating.rated_clock_mhz.get(dtype)
+    nominal, datasheet = rating.nominal_for(dtype), rated.tflops
     if datasheet is None:
-        nominal = rating.nominal_for(dtype).tflops
-        return None if nominal is None else Peak(nominal, message("peak_is_nominal"))
+        return None if nominal.tflops is None else Peak(nominal.tflops, message("peak_is_nominal"))
+    if rated.basis in (MEASURED, TABLE):  # a CPU's
+        if nominal.basis == GIVEN and nominal.tflops is not None:
+            return Peak(nominal.tflops, message("peak_is_given"))
+        said = message("peak_is_measured") if rated.basis == MEASURED else message("peak_is_table")
+        return Peak(datasheet, said, rated.low, rated.high)
     if rated_mhz is None or highest_mhz is None:
         return Peak(datasheet, message("peak_is_datasheet"))
     if highest_mhz <= rated_mhz:

@@ -19,7 +19,7 @@ from nameplate.engine.warnings import find_warnings
 from nameplate.engine.window import Window
 from nameplate.record import INTERVALS, Batch, Derate, Moment, Record, Status, Verdict, Verification
 from nameplate.specs.rating import Rating
-from nameplate.stats.interval import Interval
+from nameplate.stats.interval import Interval, ratio
 from nameplate.suite import Case
 from nameplate.workload import CheckResult
 
@@ -159,7 +159,7 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         if columns["power_w"] and not run.sampler.flush:  # flushing the cache takes power too
             columns["tflops_per_w"] = achieved.value / columns["power_w"]
         peak = find_peak(device.rating, work.dtype, device.identity.highest_clock_mhz)
-        peak_efficiency = None if peak is None else achieved.scaled(1 / peak.tflops)
+        peak_efficiency = None if peak is None else _divide(achieved, peak.tflops, peak.low, peak.high)
     if measured.ceiling is not None:
         columns |= {"ceiling_tflops": measured.ceiling.tflops, "loss": measured.ceiling.loss}
         columns |= _interval_columns("normalized_efficiency", measured.ceiling.normalized)
@@ -199,12 +199,20 @@ def _throughput_columns(measured: Measurement, achieved: Interval, flops: int) -
 def _rated_columns(achieved: Interval, rating: Rating, dtype: str) -> dict[str, float | None]:
     """Throughput, and its ratio to nominal and datasheet, where those are known."""
     columns: dict[str, float | None] = {**_interval_columns("tflops", achieved)}
-    nominal, datasheet = rating.nominal_for(dtype).tflops, rating.datasheet_for(dtype).tflops
-    if nominal is not None:
-        columns |= _interval_columns("efficiency", achieved.scaled(1 / nominal))
+    nominal, datasheet = rating.nominal_for(dtype), rating.datasheet_for(dtype).tflops
+    if nominal.tflops is not None:
+        efficiency = _divide(achieved, nominal.tflops, nominal.low, nominal.high)
+        columns |= _interval_columns("efficiency", efficiency)
     if datasheet is not None:
         columns["datasheet_efficiency"] = achieved.value / datasheet
     return columns
+
+
+def _divide(achieved: Interval, rated: float, low: float | None, high: float | None) -> Interval:
+    """Return achieved ÷ rated, with the interval of both; `low` and `high` are None for an exact rating."""
+    if low is None or high is None:
+        return achieved.scaled(1 / rated)
+    return ratio(achieved, Interval(rated, low, high))
 
 
 def energy_columns(conditions: Conditions, window: Window) -> dict[str, Any]:

@@ -13,11 +13,20 @@ from nameplate.base.text import plain
 from nameplate.chain.published import find_best_gemm
 from nameplate.device.survey import Survey, SurveyedDevice
 from nameplate.report.view import Table, View, text_table
+from nameplate.specs.rating import Rating
 
 # What the screen shows of an identity; JSON has everything, the flags of a CPU included.
 _FACTS = {
     "cpu": (
-        *("architecture", "virtual_machine", "logical_cpus", "usable_cores", "quota_cpus", "maximum_mhz"),
+        *(
+            "product",
+            "architecture",
+            "virtual_machine",
+            "logical_cpus",
+            "usable_cores",
+            "quota_cpus",
+            "maximum_mhz",
+        ),
         *("measured_mhz", "threads", "instruction_set", "blas", "thread_settings"),
     ),
     "cuda": (
@@ -61,6 +70,13 @@ def _device(seen: SurveyedDevice) -> dict[str, Any]:
         "part": rating.part,
         "evidence": render(rating.evidence),
         "nominal_tflops": {dtype: one.tflops for dtype, one in rating.nominal.items()},
+        # A rating that isn't measured has no width.
+        "nominal_low": {dtype: one.low or one.tflops for dtype, one in rating.nominal.items()},
+        "nominal_high": {dtype: one.high or one.tflops for dtype, one in rating.nominal.items()},
+        "silicon_tflops": _silicon(rating),
+        "basis": {dtype: one.basis for dtype, one in rating.nominal.items()},
+        "instruction": {dtype: one.instruction for dtype, one in rating.nominal.items()},
+        "clock_mhz": {dtype: one.clock_mhz for dtype, one in rating.nominal.items()},
         "datasheet_tflops": {dtype: one.tflops for dtype, one in rating.datasheet.items()},
         "sources": {dtype: render(one.source) for dtype, one in rating.nominal.items()},
         "datasheet_sources": {dtype: render(one.source) for dtype, one in rating.datasheet.items()},
@@ -74,6 +90,12 @@ def _device(seen: SurveyedDevice) -> dict[str, Any]:
         "identity": seen.identity.model_dump(mode="json"),
         "absent": {} if seen.facts is None else _rendered(seen.facts.absent),
     }
+
+
+def _silicon(rating: Rating) -> dict[str, float]:
+    """Return the measured peak of a CPU in TFLOPS, by dtype; nothing where none was measured."""
+    peaks = {dtype: rating.silicon_for(dtype) for dtype in rating.silicon.dtypes} if rating.silicon else {}
+    return {dtype: peak.tflops for dtype, peak in peaks.items() if peak is not None}
 
 
 def _rendered(reasons: Mapping[str, Reason]) -> dict[str, str]:
@@ -123,6 +145,12 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     if first["unusable"]:
         yield _("can't be used"), first["unusable"]
     yield from _ratings(first)
+    if first["silicon_tflops"]:
+        peaks = (f"{dtype} {figure(tflops)}" for dtype, tflops in first["silicon_tflops"].items())
+        yield _("measured peak, TFLOPS"), _(", ").join(peaks)
+    kinds = first["identity"].get("core_kinds") or ()
+    if len(kinds) > 1:
+        yield _("kinds of cores"), _(", ").join(map(_kind, kinds))
     for dtype, best in first["best_published"].items():
         yield _("best published"), _describe_best(dtype, best)
     for note in first["notes"]:
@@ -135,6 +163,14 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
             yield _("problem") if alone else row["device"], sentence
 
 
+def _kind(kind: Mapping[str, Any]) -> str:
+    """Return a kind of cores as text: `8 × performance 5,200 MHz`, `4 × 0xd0b 2,400 MHz`."""
+    part, mhz = kind["arm_part"], kind["maximum_mhz"]
+    name = kind["name"] or ("" if part is None else f"{part:#x}")
+    clock = "" if mhz is None else f"{figure(mhz)} MHz"
+    return " ".join(word for word in (f"{kind['cores']} ×", name, clock) if word)
+
+
 def _ratings(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not row["nominal_tflops"]:
         yield _("nominal"), _("none: {why}", why=row["missing"])
@@ -142,6 +178,9 @@ def _ratings(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for dtype, tflops in row["nominal_tflops"].items():
         datasheet = row["datasheet_tflops"].get(dtype)
         beside = "" if datasheet == tflops else _(" (datasheet {figure})", figure=figure(datasheet))
+        low, high = row["nominal_low"][dtype], row["nominal_high"][dtype]
+        if low != high:
+            beside += _(" ({low} to {high})", low=figure(low), high=figure(high))
         by_source.setdefault(row["sources"][dtype], []).append(f"{dtype} {figure(tflops)}{beside}")
     for source, figures in by_source.items():
         said = _(", ").join(figures)

@@ -28,7 +28,8 @@ from nameplate.record import GRAVITY, Record, Verdict
 from nameplate.report.labels import describe_slowest, name_stage
 from nameplate.report.media.markdown import escape, table_lines
 from nameplate.report.view import Field, Item
-from nameplate.specs.cpu import load_microarchitectures, normalize_brand
+from nameplate.specs.cpu import load_microarchitectures
+from nameplate.specs.cpu_evidence import find_certain_name, normalize_brand
 from nameplate.specs.registry import load_shipped
 from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run, find_runs, write_durably
@@ -260,7 +261,9 @@ def part_name(part: str) -> str:
     """Return a part's name as the shipped registry or the CPU tables have it; its id where they don't."""
     if part in load_shipped().parts:
         return load_shipped().parts[part].name
-    return next((each.name for each in load_microarchitectures() if each.id == part), part)
+    certain = find_certain_name(part)
+    unknown = part if certain is None else certain.name
+    return next((each.name for each in load_microarchitectures() if each.id == part), unknown)
 
 
 def _read_text(path: Path) -> str:

@@ -61,8 +61,8 @@ def part_document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
     }
 
 
-def parts_view(documents: Sequence[Document]) -> View:
-    """All parts, a row each: dense TFLOPS, GB, GB/s, W, and the rated clock in MHz."""
+def parts_view(documents: Sequence[Document], *more: Table) -> View:
+    """All parts, a row each: dense TFLOPS, GB, GB/s, W, and the rated clock in MHz; then more tables."""
     fields = [
         Field[Document]("part", lambda one: plain(one["part"])),
         *(_peak(dtype) for dtype in ("fp16", "bf16", "fp8_e4m3", "int8")),
@@ -74,7 +74,7 @@ def parts_view(documents: Sequence[Document]) -> View:
     ]
     return View(
         title=_("The parts that are known"),
-        tables=(table_of(_("Nominal, dense"), fields, documents),),
+        tables=(table_of(_("Nominal, dense"), fields, documents), *more),
         meaning=_(
             "MHz is the clock that gives the rated FP16 or BF16 figure. !: flagged, see `bench specs NAME`."
         ),

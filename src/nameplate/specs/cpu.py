@@ -22,30 +22,13 @@ from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import bad_value, parse_toml, read_packaged
+from nameplate.specs.cpu_evidence import ARITHMETIC, CpuEvidence, Flag, normalize_brand
 
 MICROARCHITECTURES_FILE = "cpu_microarchitectures.toml"
 MODELS_FILE = "cpu_models.toml"
 
 Dtype = Literal["fp64", "fp32", "bf16", "fp16", "fp16_acc16", "int8"]
 Basis = Literal["datasheet", "published", "measured", "derived"]
-# As Linux spells them in /proc/cpuinfo. A literal, so that a misspelt flag fails instead of never matching.
-Flag = Literal[
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512_bf16",
-    "avx512_fp16",
-    "avx512_vnni",
-    "amx_bf16",
-    "amx_fp16",
-    "amx_int8",
-    "asimd",
-    "asimdhp",
-    "asimdfhm",
-    "asimddp",
-    "bf16",
-    "i8mm",
-]
 Text = Annotated[str, Field(min_length=3)]
 Source = Annotated[str, Field(min_length=8)]
 Date = Annotated[str, Field(pattern=r"^20\d\d(-[01]\d(-[0-3]\d)?)?$")]
@@ -91,6 +74,10 @@ class Identification(FrozenModel):
             and (self.steppings is None or _within(evidence.stepping, self.steppings))
         )
 
+    def matches_but_stepping(self, evidence: CpuEvidence) -> bool:
+        """Return whether the machine may match, whatever its stepping."""
+        return self.model_copy(update={"steppings": None}).matches(evidence)
+
     def overlaps(self, other: Identification) -> bool:
         """Return whether one machine could match both."""
         if self.brands and other.brands:
@@ -129,17 +116,27 @@ class Throughput(FrozenModel):
 
 
 class Microarchitecture(FrozenModel):
-    """One microarchitecture: its id (`amd-zen4`), how it is recognised, and its throughput figures."""
+    """One microarchitecture: its id (`amd-zen4`), how it is recognised, and its throughput figures.
+
+    `flags` are all arithmetic flags that it can show. `efficiency` is the id of a hybrid part's other cores.
+    """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
     name: Text
     note: Text | None = None
-    identify: Annotated[tuple[Identification, ...], Field(min_length=1)]
+    flags: Annotated[tuple[Flag, ...], Field(min_length=1)]
+    efficiency: str | None = None
+    identify: tuple[Identification, ...] = ()  # none: recognised only as the efficiency cores of another
     throughput: Annotated[tuple[Throughput, ...], Field(min_length=1)]
+
+    def foreign_flags(self, shown: Collection[str]) -> tuple[str, ...]:
+        """Return the arithmetic flags among those shown that this part can't have."""
+        return tuple(sorted((set(shown) & ARITHMETIC).difference(self.flags)))
 
 
 class _MicroarchitecturesFile(FrozenModel):
     schema_version: Literal[1] = Field(alias="schema")
+    foreign_flags: Mapping[str, tuple[str, ...]] = Field({})
     microarchitecture: Annotated[tuple[Microarchitecture, ...], Field(min_length=1)]
 
 
@@ -151,6 +148,7 @@ class ModelGroup(FrozenModel):
     date: Date
     basis: Basis
     note: Text | None = None
+    efficiency_mhz: BoostMhz | None = None
     single_fma: tuple[Text, ...] = ()
     max_boost_mhz: Annotated[dict[str, BoostMhz], Field(min_length=1)]
 
@@ -158,35 +156,6 @@ class ModelGroup(FrozenModel):
 class _ModelsFile(FrozenModel):
     schema_version: Literal[1] = Field(alias="schema")
     models: Annotated[tuple[ModelGroup, ...], Field(min_length=1)]
-
-
-@dataclass(frozen=True)
-class CoreKind:
-    """Physical cores that work alike. None: not known, or the only kind.
-
-    `name` says how the system calls the kind: performance, efficiency, low-power. The numbers are Arm's.
-    """
-
-    cores: int
-    maximum_mhz: float | None = None
-    name: str | None = None
-    implementer: int | None = None
-    arm_part: int | None = None
-
-
-@dataclass(frozen=True)
-class CpuEvidence:
-    """What a machine reports of its CPU, as in /proc/cpuinfo, numbers parsed; None: not reported."""
-
-    vendor: str | None = None
-    family: int | None = None
-    model: int | None = None
-    stepping: int | None = None
-    implementer: int | None = None  # Arm's MIDR fields
-    arm_part: int | None = None
-    name: str = ""
-    flags: frozenset[str] = frozenset()
-    reported_mhz: float | None = None
 
 
 @dataclass(frozen=True)
@@ -271,22 +240,25 @@ def compute_nominal_tflops(throughput: Throughput, cores: float, clock_mhz: floa
     return throughput.flop_per_cycle * cores * clock_mhz * 1e6 / 1e12
 
 
-_AFTER_NAME = re.compile(r"@.*$|\bw(?:ith|/) radeon.*$")
-_NOT_PART_OF_NAME = re.compile(r"\(r\)|\(tm\)|[®™]|\b\d+th gen\b|\b\d+-core\b|\b(?:cpu|processor)\b")
+def load_microarchitectures() -> tuple[Microarchitecture, ...]:
+    """Return every microarchitecture of the table, validated. Raises InputError for a bad file."""
+    return _load_microarchitectures_file().microarchitecture
 
 
-def normalize_brand(brand: str | None) -> str:
-    """Return the model name without case, trademarks, "CPU", "64-Core", "12th Gen", "@ 2.30GHz"; or ""."""
-    name = _AFTER_NAME.sub(" ", (brand or "").casefold())
-    return " ".join(_NOT_PART_OF_NAME.sub(" ", name).split())
+def find_microarchitecture(part: str | None) -> Microarchitecture | None:
+    """Return the microarchitecture of an id; None for any other text."""
+    return next((each for each in load_microarchitectures() if each.id == part), None)
+
+
+def find_foreign_flags(vendor: str | None, shown: Collection[str]) -> tuple[str, ...]:
+    """Return the flags among those shown that only other vendors' processors have."""
+    known = _load_microarchitectures_file().foreign_flags.get(vendor or "", ())
+    return tuple(flag for flag in known if flag in shown)
 
 
 @cache
-def load_microarchitectures() -> tuple[Microarchitecture, ...]:
-    """Return every microarchitecture of the table, validated. Raises InputError for a bad file."""
-    return parse_microarchitectures(
-        read_packaged("nameplate.specs", MICROARCHITECTURES_FILE), MICROARCHITECTURES_FILE
-    )
+def _load_microarchitectures_file() -> _MicroarchitecturesFile:
+    return _parse_file(read_packaged("nameplate.specs", MICROARCHITECTURES_FILE), MICROARCHITECTURES_FILE)
 
 
 @cache
@@ -298,11 +270,20 @@ def load_models() -> CpuModels:
 
 def parse_microarchitectures(text: str, where: str) -> tuple[Microarchitecture, ...]:
     """Validate the text of a microarchitectures file. InputErrors name it as `where`."""
-    parts = parse_toml(_MicroarchitecturesFile, text, where).microarchitecture
+    return _parse_file(text, where).microarchitecture
+
+
+def _parse_file(text: str, where: str) -> _MicroarchitecturesFile:
+    file = parse_toml(_MicroarchitecturesFile, text, where)
+    parts = file.microarchitecture
     _check_distinct(parts, where)
+    known = {part.id for part in parts}
     for part in parts:
         _check_figures(part, where)
-    return parts
+        if part.efficiency is not None and part.efficiency not in known - {part.id}:
+            key = f"microarchitecture[{part.id}].efficiency"
+            raise bad_value(where, key, part.efficiency, "the id of another entry")
+    return file
 
 
 def parse_models(text: str, where: str, known: Collection[str]) -> CpuModels:
@@ -343,6 +324,9 @@ def _check_distinct(parts: Sequence[Microarchitecture], where: str) -> None:
 def _check_figures(part: Microarchitecture, where: str) -> None:
     seen: set[tuple[str, frozenset[str]]] = set()
     for index, figure in enumerate(part.throughput):
+        if missing := part.foreign_flags(figure.requires):
+            key = f"microarchitecture[{part.id}].throughput[{index}].requires"
+            raise bad_value(where, key, missing[0], "a flag that the part can show: one of its flags")
         path = (figure.dtype, frozenset(figure.requires))
         if path in seen:
             key = f"microarchitecture[{part.id}].throughput[{index}]"

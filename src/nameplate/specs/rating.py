@@ -20,14 +20,26 @@ from nameplate.specs.recognition import Evidence, identify
 from nameplate.specs.registry import load_registry
 
 _NO_RATING = message("no_rating")
+# Bases of a figure: of --nominal, of a measurement, of a table of CPUs.
+GIVEN, MEASURED, TABLE = "given", "measured", "table"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A rated throughput in TFLOPS and its source, a citation; without a figure, `source` is the reason."""
+    """A rated throughput in TFLOPS and its source, a citation; without a figure, `source` is the reason.
+
+    `basis` is where it comes from: a table (a CPU's), a measurement, the user (`given`), or what kind of
+    source a part's figure has. `low` and `high` are the ends of its 95 % interval where it was measured, also
+    in part; None: it has none. `instruction` and `clock_mhz` say what a CPU's figure is of.
+    """
 
     tflops: float | None
     source: Reason
+    basis: str | None = None
+    low: float | None = None
+    high: float | None = None
+    instruction: str | None = None
+    clock_mhz: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class Rating:
         """
         for dtype, tflops in given.items():
             self._check_dense(dtype, tflops)
-        mine = {dtype: Figure(tflops, "given by --nominal") for dtype, tflops in given.items()}
+        mine = {dtype: Figure(tflops, "given by --nominal", GIVEN) for dtype, tflops in given.items()}
         return replace(self, nominal={**self.nominal, **mine})
 
     def _check_dense(self, dtype: str, tflops: float) -> None:
@@ -147,7 +159,7 @@ def _rate(part: Part, quantities: Mapping[str, Quantity]) -> dict[str, Figure]:
         quantity = quantities[key]
         share = "" if count == 1 else f"1/{count} of {quantity.value:g}, the part's; "
         unit = "" if key == dtype else f"{key}: "
-        figures[dtype] = Figure(quantity.value / count, unit + share + quantity.source)
+        figures[dtype] = Figure(quantity.value / count, unit + share + quantity.source, quantity.basis)
     return figures
 
 

@@ -82,8 +82,15 @@ class DeviceEntry(FrozenModel):
 
 def _figures_as_json(figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
     return {
-        dtype: {"tflops": figure.tflops, "source": str(figure.source)} for dtype, figure in figures.items()
+        dtype: {"tflops": figure.tflops, "source": str(figure.source), **_known(figure)}
+        for dtype, figure in figures.items()
     }
+
+
+def _known(figure: Figure) -> dict[str, Any]:
+    """What is known of a figure besides its value and source."""
+    more = ("basis", "low", "high", "instruction", "clock_mhz")
+    return {name: value for name in more if (value := getattr(figure, name)) is not None}
 
 
 class Expected(FrozenModel):

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from nameplate.base.formatting import count, figure, percent, stated
-from nameplate.base.language import _
-from nameplate.base.messages import render
+from nameplate.base.language import N_, _
+from nameplate.base.messages import Message, render
 from nameplate.base.text import plain
 from nameplate.chain.published import find_best_gemm
 from nameplate.device.identity import CpuIdentity, CudaIdentity
@@ -15,9 +15,11 @@ from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.sections.throughput import measured_records, milliseconds_text, with_tflops
 from nameplate.report.view import Column, Fact, Field, Table, table_of, text_table
+from nameplate.specs.cpu import find_boost
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 
+_BY_INSTRUCTIONS = "cpu_named_by_instructions"  # the evidence for a CPU that is in no table
 # The libraries of a GPU's figures, and their keys in the manifest's software. A CPU's are with its device.
 _GPU_LIBRARIES = (("cuBLAS", "cublas"), ("cuBLASLt", "cublaslt"), ("cuDNN", "cudnn"))
 
@@ -49,7 +51,10 @@ def list_facts(run: Run, labels: Labels) -> list[Fact]:
 def _device(entry: DeviceEntry) -> Iterator[Fact]:
     yield _("device"), f"{entry.name}: {device_name(entry)}"
     if entry.part:
-        yield _("recognised as"), _("{part}, by {evidence}", part=entry.part, evidence=render(entry.evidence))
+        said = {"part": entry.part, "evidence": render(entry.evidence)}
+        by_instructions = isinstance(entry.evidence, Message) and entry.evidence.code == _BY_INSTRUCTIONS
+        text = N_("{part}: {evidence}") if by_instructions else N_("{part}, by {evidence}")
+        yield _("recognised as"), _(text, **said)
     else:
         yield _("recognised as"), _("no known part: {evidence}", evidence=render(entry.evidence))
     if isinstance(entry.identity, CpuIdentity):
@@ -93,18 +98,24 @@ def _cpu(identity: CpuIdentity) -> Iterator[Fact]:
             threads=identity.threads,
         ),
     )
-    clock = (
-        _("{mhz} MHz measured", mhz=figure(identity.measured_mhz))
-        if identity.measured_mhz
-        else _("the model's boost")
-    )
+    clock = _clock(identity)
     if identity.reported_mhz:
         clock = _("{clock}, {mhz} MHz reported", clock=clock, mhz=figure(identity.reported_mhz))
     yield _("clock"), clock
+    if identity.product:
+        yield _("machine"), identity.product
     yield _("libraries"), f"{identity.blas}; {identity.onednn}; {identity.instruction_set}"
     settings = ", ".join(f"{name}={value}" for name, value in identity.thread_settings.items())
     if settings:
         yield _("settings"), settings
+
+
+def _clock(identity: CpuIdentity) -> str:
+    if identity.measured_mhz:
+        return _("{mhz} MHz measured", mhz=figure(identity.measured_mhz))
+    if find_boost(identity.name) is None and identity.maximum_mhz:
+        return _("{mhz} MHz at most", mhz=figure(identity.maximum_mhz))
+    return _("the model's boost") if find_boost(identity.name) else _("not known")
 
 
 def method_table(run: Run) -> Table:
