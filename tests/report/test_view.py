@@ -354,6 +354,13 @@ def test_nominal_is_said_once_for_each_dtype(make_run, make_record):
     assert "nominal" not in dict(run_view(make_run(unrated(make_record))).facts)
 
 
+def test_a_cpu_that_was_measured_for_want_of_a_gpu_says_so(make_run, make_record):
+    why = message("no_driver", why="NVML_ERROR_LIBRARY_NOT_FOUND: nvmlInit")
+    facts = run_view(make_run(make_record(), nvml=why)).facts
+    assert ("note", str(why)) in facts
+    assert ("note", str(why)) not in run_view(make_run(make_record())).facts
+
+
 def test_a_contended_case_shows_what_its_cpu_time_gave(make_run, make_record):
     conditions = {"foreign_cpu_share": 0.2, "steal_share": None}
     loud = {"verdict": "contended", "verdicts": ("contended",), "conditions": conditions}

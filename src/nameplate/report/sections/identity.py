@@ -35,6 +35,8 @@ def list_facts(run: Run, labels: Labels) -> list[Fact]:
     found = [(_("run"), manifest.run), (_("host"), manifest.hostname), (_("begun"), manifest.created)]
     for entry in manifest.devices:
         found += _device(entry)
+    if manifest.nvml is not None:
+        found.append((_("note"), render(manifest.nvml)))
     software = manifest.software
     versions = [f"nameplate {software.get('nameplate')}", f"torch {software.get('torch')}"]
     if any(isinstance(entry.identity, CudaIdentity) for entry in manifest.devices):
