@@ -421,7 +421,9 @@ def test_a_run_has_one_peak_measured_once(monkeypatch, make_silicon):
 
 def test_what_could_not_be_measured_of_the_peak_is_noted_with_the_reason(make_silicon):
     failed = {"int8-amx": message("silicon_illegal")}
-    notes = rate(guest(silicon=make_silicon().model_copy(update={"failed": failed}))).notes
+    identity = guest(silicon=make_silicon().model_copy(update={"failed": failed}))
+    assert identity.as_json()["silicon"]["failed"]["int8-amx"].startswith("illegal instruction")
+    notes = rate(identity).notes
     assert "the arithmetic peak of int8-amx isn't measured: illegal instruction" in str(notes[0])
     absent = Silicon(absent=message("silicon_refused", call="mmap", why="Permission denied"))
     said = [str(note) for note in rate(guest(silicon=absent)).notes]

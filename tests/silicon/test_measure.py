@@ -221,6 +221,26 @@ def test_a_machine_without_loops_starts_no_process(guest, changes, said):
     assert processor.started == 0
 
 
+def test_of_equally_fast_paths_the_wider_is_named_at_every_start(guest):
+    """Zen 4 does 512 bits in two halves: what a start finds a little faster is chance."""
+    for factor in (0.998, 1.002):
+        processor = guest()
+        ymm, zmm = "int8-avx512-ymm", "int8-avx512-zmm"
+        processor.flop_per_cycle |= {ymm: 128 * factor, zmm: 128}
+        silicon = measure_guest(processor, flags=FLAGS - {"amx_int8"})
+        assert silicon.peak("int8").loop == zmm
+    processor.flop_per_cycle[ymm] = 140
+    assert measure_guest(processor, flags=FLAGS - {"amx_int8"}).peak("int8").loop == ymm
+
+
+def test_programs_get_sentences(guest):
+    silicon = measure_guest(guest(failing={"bf16-amx": {"time": ChildEnded(-4)}}))
+    found = silicon.as_json()
+    assert found["failed"] == {"bf16-amx": "illegal instruction, although the CPU's flags show it"}
+    assert found["absent"] is None
+    assert found["peaks"][0]["loop"] == "fp32-avx2"
+
+
 def test_the_peak_survives_a_file():
     """It is part of the device's identity in the manifest."""
     silicon = Silicon(cores=2.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -20,6 +20,10 @@ class _DeviceIdentity(FrozenModel):
     def fingerprint(self) -> tuple[object, ...]:
         """Return the values that are equal where two runs measured the same device."""
         raise NotImplementedError
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values, with sentences in place of messages."""
+        return self.model_dump(mode="json")
 
     @property
     def highest_clock_mhz(self) -> float | None:
@@ -64,6 +68,11 @@ class CpuIdentity(_DeviceIdentity):
     threads: int | None = None
     interop_threads: int | None = None
     thread_settings: Mapping[str, str] = {}  # environment variables that were set
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values, with sentences in place of messages."""
+        silicon = None if self.silicon is None else self.silicon.as_json()
+        return {**super().as_json(), "silicon": silicon}
 
     def fingerprint(self) -> tuple[object, ...]:
         """Return model, instruction set, usable cores and thread settings; clocks may differ."""

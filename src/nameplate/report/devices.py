@@ -87,7 +87,7 @@ def _device(seen: SurveyedDevice) -> dict[str, Any]:
         "health": list(seen.health),
         "in_the_way": list(seen.in_the_way),
         "reading": now,
-        "identity": seen.identity.model_dump(mode="json"),
+        "identity": seen.identity.as_json(),
         "absent": {} if seen.facts is None else _rendered(seen.facts.absent),
     }
 

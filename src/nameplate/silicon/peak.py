@@ -26,6 +26,9 @@ _FULL_SHARE = 0.97
 # A CPU that was the loop's for this share of the time had no other work.
 _OURS = 0.9
 
+# Paths whose peaks differ by less than this are equally fast.
+_EQUAL = 0.995
+
 _Floats = NDArray[np.float64]
 
 
@@ -68,9 +71,15 @@ class Silicon(FrozenModel):
     absent: Message | None = None
 
     def peak(self, dtype: str) -> Peak | None:
-        """Return the fastest path for products of a dtype; None where no path was measured."""
+        """Return the fastest path for products of a dtype; None where no path was measured.
+
+        Of paths that are equally fast the widest, so that two starts name the same one: Zen 4 does 512 bits
+        in two halves.
+        """
         served = [peak for peak in self.peaks if dtype in peak.dtypes]
-        return max(served, key=lambda peak: peak.tflops, default=None)
+        most = max((peak.tflops for peak in served), default=0.0)
+        # The table of loops has narrower paths before wider ones.
+        return next((peak for peak in reversed(served) if peak.tflops >= _EQUAL * most), None)
 
     def describe(self, dtype: str) -> Message:
         """Return instruction, cores and clock of a dtype's peak, or the reason why it has none."""
@@ -79,6 +88,14 @@ class Silicon(FrozenModel):
             what, clock_mhz = peak.instruction, peak.clock_mhz
             return message("silicon_source", instruction=what, cores=self.cores, clock_mhz=clock_mhz)
         return self.absent or message("silicon_no_path", dtype=dtype)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values, with sentences in place of messages."""
+        return {
+            **self.model_dump(mode="json"),
+            "failed": {loop: str(why) for loop, why in self.failed.items()},
+            "absent": None if self.absent is None else str(self.absent),
+        }
 
     @property
     def dtypes(self) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ class DeviceEntry(FrozenModel):
             "datasheet": _figures_as_json(self.datasheet),
             "missing": str(self.missing),
             "notes": [str(note) for note in self.notes],
+            "identity": self.identity.as_json(),
         }
 
 
