@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 
 from nameplate.base.processes import Child, ChildEnded, ChildGarbled, ChildSilent
 from nameplate.silicon import measure
-from nameplate.silicon.loops import find_loops
+from nameplate.silicon.loops import find_loops, load_loops
 from nameplate.silicon.measure import measure_silicon
 from nameplate.silicon.peak import Silicon
 
+RECORDED = Path(__file__).parents[1] / "data" / "silicon"
 FLAGS = {"avx2", "fma", "avx512f", "avx512vl", "avx512_fp16", "avx512_bf16", "avx512_vnni"} | {
     *("amx_tile", "amx_bf16", "amx_int8")
 }
@@ -160,6 +163,35 @@ def test_paths_take_turns_and_each_process_is_closed(guest):
     ] == [1] * len(runs)
 
 
+class Recorded:
+    """A loop's process as it answered on a machine: the answers in order."""
+
+    def __init__(self, answers):
+        self.answers = answers
+        self.at = None
+
+    def ask(self, request, deadline_s=None):
+        if "load" in request:
+            code = request["load"]["code"]
+            self.at = iter(self.answers[next(loop.name for loop in load_loops() if loop.code == code)])
+        return next(self.at)
+
+    def close(self):
+        """Nothing runs."""
+
+
+def test_recorded_answers_of_a_busy_guest_give_whole_instructions_a_cycle(guest):
+    """Two Zen 4 cores at a load average of 10: many stretches are disturbed, and the truth is there."""
+    recorded = json.loads((RECORDED / "zen4-busy-guest.json").read_text())
+    flags = {"avx2", "fma", "avx512_bf16"}
+    silicon = measure_guest(guest(), flags=flags, start=lambda: Recorded(recorded))
+    fp32, bf16 = silicon.peak("fp32"), silicon.peak("bf16")
+    assert fp32.flop_per_cycle == pytest.approx(32, rel=0.001)
+    assert bf16.flop_per_cycle == pytest.approx(64, rel=0.001)
+    assert fp32.tflops == pytest.approx(2 * 32 * 3.693e9 / 1e12, rel=0.003)
+    assert bf16.tflops == pytest.approx(2 * 64 * 3.693e9 / 1e12, rel=0.003)
+
+
 # ---- a path that doesn't run costs that path only ----
 
 
@@ -233,6 +265,19 @@ def test_of_equally_fast_paths_the_wider_is_named_at_every_start(guest):
     assert measure_guest(processor, flags=FLAGS - {"amx_int8"}).peak("int8").loop == ymm
 
 
+def test_a_dtype_whose_paths_all_failed_says_so_and_not_that_there_is_none(guest):
+    lost = {"time": ChildEnded(-4)}
+    silicon = measure_guest(guest(failing={"fp16-avx512": lost}))
+    assert str(silicon.describe("fp16")) == (
+        "the arithmetic peak of fp16-avx512 isn't measured: illegal instruction, although the CPU's flags "
+        "show it"
+    )
+    assert (
+        str(silicon.describe("fp8_e4m3")) == "the CPU's flags show no fp8_e4m3 instructions that have a loop"
+    )
+    assert str(silicon.describe("bf16")) == "TDPBF16PS on 2 cores at 2,700 MHz, measured"
+
+
 def test_programs_get_sentences(guest):
     silicon = measure_guest(guest(failing={"bf16-amx": {"time": ChildEnded(-4)}}))
     found = silicon.as_json()
@@ -271,3 +316,36 @@ def test_an_illegal_instruction_or_a_hang_ends_only_the_loops_process(code, fail
         process.close()
     if failure is ChildEnded:
         assert error.value.status == -4
+
+
+# What a sandbox does: mmap(2) with PROT_EXEC ends with "Operation not permitted". The filter is classic BPF
+# over seccomp's data: the number of the call, and the third argument's lower half.
+HARDENED = """
+import ctypes, errno, json, os, struct, sys, threading, time, typing
+call, path = int(sys.argv[1]), sys.argv[2]
+code = [(0x20, 0, 0, 0), (0x15, 0, 3, call), (0x20, 0, 0, 32), (0x45, 0, 1, 4), (0x06, 0, 0, 0x50001),
+        (0x06, 0, 0, 0x7FFF0000)]
+filters = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(filters)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0
+exec(compile(open(path).read(), path, "exec"), {"__name__": "__main__"})
+"""
+MMAP = {"x86_64": 9, "aarch64": 222}
+
+
+@pytest.mark.process
+@pytest.mark.skipif(
+    sys.platform != "linux" or measure.platform.machine() not in MMAP, reason="a filter for Linux"
+)
+def test_a_host_that_forbids_executable_memory_costs_the_peak_and_says_what_it_lacks():
+    machine = measure.platform.machine()
+
+    def start():
+        call = str(MMAP[machine])
+        return Child((sys.executable, "-I", "-S", "-c", HARDENED, call, str(measure._CHILD)), quiet=True)
+
+    flags = {"x86_64": ("avx2", "fma"), "aarch64": ("asimd",)}[machine]
+    silicon = measure_silicon(flags, (0,), 1.0, start=start)
+    assert silicon.peaks == ()
+    assert "refuses to run machine code from memory (mmap: Operation not permitted)" in str(silicon.absent)

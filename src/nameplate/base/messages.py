@@ -271,7 +271,7 @@ TEMPLATES: Mapping[str, str] = {
     "model_unknown": N_("its model name isn't in the registry and the clock can't be measured here"),
     "silicon_source": N_("{instruction} on {cores:g} cores at {clock_mhz:,.0f} MHz, measured"),
     "silicon_path_failed": N_("the arithmetic peak of {loop} isn't measured: {why}"),
-    "silicon_no_path": N_("no instruction path for {dtype} that the CPU's flags show could be measured"),
+    "silicon_no_path": N_("the CPU's flags show no {dtype} instructions that have a loop"),
     "silicon_system": N_(
         "the arithmetic peak isn't measured on {system}: its loops are machine code that Linux alone can map"
     ),

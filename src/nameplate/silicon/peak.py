@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nameplate.base.messages import Message, message
 from nameplate.base.model import FrozenModel
-from nameplate.silicon.loops import CHAIN_ADDS, Loop
+from nameplate.silicon.loops import CHAIN_ADDS, Loop, load_loops
 from nameplate.stats.interval import Interval
 
 # Whatever disturbs a loop makes it slower, so the truth is at the fast end of its stretches: where this many
@@ -87,6 +87,10 @@ class Silicon(FrozenModel):
         if peak is not None:
             what, clock_mhz = peak.instruction, peak.clock_mhz
             return message("silicon_source", instruction=what, cores=self.cores, clock_mhz=clock_mhz)
+        failed = [loop for loop in load_loops() if loop.name in self.failed and dtype in loop.dtypes]
+        if self.absent is None and failed:
+            name = failed[-1].name
+            return message("silicon_path_failed", loop=name, why=self.failed[name])
         return self.absent or message("silicon_no_path", dtype=dtype)
 
     def as_json(self) -> dict[str, Any]:
