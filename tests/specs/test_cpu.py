@@ -17,6 +17,7 @@ from nameplate.specs.cpu import (
     compute_nominal_tflops,
     explain_absence,
     find_boost,
+    find_foreign_flags,
     find_throughput,
     identify,
     load_microarchitectures,
@@ -24,7 +25,13 @@ from nameplate.specs.cpu import (
     parse_microarchitectures,
     parse_models,
 )
-from nameplate.specs.cpu_evidence import CpuEvidence, normalize_brand
+from nameplate.specs.cpu_evidence import (
+    CpuEvidence,
+    find_certain_name,
+    name_by_instructions,
+    normalize_brand,
+)
+from nameplate.specs.cpu_products import find_product, load_products
 
 AVX2 = frozenset({"fma", "avx2", "f16c"})
 AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
@@ -364,6 +371,21 @@ BAD_MICROARCHITECTURES = {
         "microarchitecture[intel-sapphire-rapids].throughput[5].flop_per_cycle",
         "got 16; expected with AMX, at least the 32 of AVX-512",
     ),
+    "a figure by a flag that the part can't show": (
+        ('flags = ["avx2", "fma"]', 'flags = ["fma"]'),
+        "microarchitecture[amd-zen2].throughput[0].requires",
+        "got 'avx2'; expected a flag that the part can show",
+    ),
+    "efficiency cores of no entry": (
+        ('efficiency = "intel-gracemont"', 'efficiency = "intel-crestmont"'),
+        "microarchitecture[intel-alder-lake].efficiency",
+        "got 'intel-crestmont'; expected the id of another entry",
+    ),
+    "efficiency cores of its own": (
+        ('efficiency = "apple-m1-efficiency"', 'efficiency = "apple-m1"'),
+        "microarchitecture[apple-m1].efficiency",
+        "got 'apple-m1'; expected the id of another entry",
+    ),
     "another schema": (("schema = 1", "schema = 2"), "schema", "got 2; expected 1"),
 }
 
@@ -436,3 +458,66 @@ def test_importing_the_ratings_stays_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_figure_is_of_flags_that_the_part_can_show_and_of_no_other_vendor():
+    for part in load_microarchitectures():
+        assert part.foreign_flags(part.flags) == ()
+        for vendor in {each.vendor for each in part.identify if each.vendor}:
+            assert find_foreign_flags(vendor, part.flags) == ()
+
+
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [
+        (("Amazon EC2", "m7g.large"), "AWS Graviton3"),
+        (("AWS Graviton3",), "AWS Graviton3"),
+        (("Amazon EC2x",), None),
+        ((), None),
+    ],
+)
+def test_a_product_is_named_by_whole_words_of_the_firmware(texts, name):
+    assert find_product(arm(0xD40), texts) == name
+    assert find_product(arm(0xD40, implementer=0x42), texts) is None
+
+
+def test_every_product_is_of_a_part_and_one_with_a_clock_is_of_the_same():
+    for product in load_products():
+        found = {
+            part.id
+            for number in product.parts
+            if (part := identify(arm(number, implementer=product.implementer)))
+        }
+        assert len(found) == 1
+        boost = find_boost(product.name)
+        assert boost is None or {boost.group.microarchitecture} == found
+
+
+def test_two_processors_in_no_table_have_two_names_and_each_is_read_again():
+    same = arm(0xD08, {"asimd"})
+    other = arm(0x0A1, {"asimd"}, implementer=0x43)
+    names = [name_by_instructions(each, "aarch64") for each in (same, other, same)]
+    assert names[0] == names[2] != names[1]
+    for name in names:
+        assert find_certain_name(name.id) == name
+    assert find_certain_name("aarch64") is None
+    assert find_certain_name("aarch64-nonsense") is None
+
+
+@pytest.mark.parametrize(
+    ("evidence", "architecture", "tier"),
+    [
+        (amd(99, 1, GOLDEN_COVE | AMX | {"amx_fp16"}), "x86_64", "x86-64-amx-fp16"),
+        (amd(99, 1, GOLDEN_COVE | AMX), "AMD64", "x86-64-amx"),
+        (amd(99, 1, GOLDEN_COVE), "", "x86-64-avx512-fp16"),
+        (amd(99, 1, AVX2), "x86_64", "x86-64-avx2"),
+        (amd(99, 1, ()), "i686", "x86"),
+        (arm(0xFFF, NEOVERSE_V1 | {"sve2"}), "arm64", "aarch64-sve2"),
+        (arm(0xFFF, NEOVERSE_V1), "", "aarch64-bf16"),
+        (arm(0xFFF, {"asimd"}), "aarch64", "aarch64"),
+        (CpuEvidence(), "riscv64", "riscv64"),
+        (CpuEvidence(), "toaster", "cpu"),
+    ],
+)
+def test_an_unknown_processor_is_named_by_the_best_that_its_flags_show(evidence, architecture, tier):
+    assert name_by_instructions(evidence, architecture).id.rpartition("-")[0] == tier

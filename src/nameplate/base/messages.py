@@ -256,8 +256,6 @@ TEMPLATES: Mapping[str, str] = {
     "cpu_confirmed": N_("{evidence}; confirmed by measurement ({figures:, })"),
     "cpu_named_by_instructions": N_("named by its instructions, {name}: {why}"),
     "cpu_kind_unknown": N_("{part} has several kinds of cores, and which ones these are isn't known here"),
-    "silicon_path": N_("{path}: {why}"),
-    "silicon_paths_failed": N_("instruction paths that the flags show and that didn't run: {paths:; }"),
     "nominal_exceeded": N_(
         "in {dtype} {measured:figure} TFLOPS were measured, above the {rated:figure} of the table: the "
         "measurement is the nominal"

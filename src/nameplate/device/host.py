@@ -83,6 +83,9 @@ def detect_virtual_machine(processor: CpuEvidence, root: Path = ROOT) -> bool | 
 
     On x86 a flag tells, of which hypervisors that want to be unseen leave guests none. Arm has no such flag.
     """
+    mac = read_sysctl("kern.hv_vmm_present")
+    if mac is not None:
+        return mac == "1"
     if "hypervisor" in processor.flags:
         return True
     told = firmware.is_virtual(root)

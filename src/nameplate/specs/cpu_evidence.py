@@ -93,7 +93,9 @@ class CpuEvidence:
 
 
 _AFTER_NAME = re.compile(r"@.*$|\bw(?:ith|/) radeon.*$")
-_NOT_PART_OF_NAME = re.compile(r"\(r\)|\(tm\)|[®™]|\b\d+th gen\b|\b\d+-core\b|\b(?:cpu|processor)\b")
+_NOT_PART_OF_NAME = re.compile(
+    r"\(r\)|\(tm\)|\(virtual\)|[®™]|\b\d+th gen\b|\b\d+-core\b|\b(?:cpu|processor)\b"
+)
 
 
 def normalize_brand(brand: str | None) -> str:

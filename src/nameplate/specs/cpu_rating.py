@@ -58,25 +58,12 @@ def rate_cpu(facts: CpuFacts) -> Rating:
     """Rate a CPU. A dtype without a figure has the reason. Raises InputError for a bad table."""
     facts = replace(facts, evidence=_leave_out_refused(facts.evidence, facts.silicon))
     found = recognise(facts.evidence, facts.silicon)
-    unmeasured = tuple(_explain_unmeasured(facts.silicon))
     if found.part is None:
-        rating = _rate_by_measurement(facts, found)
-        return replace(rating, notes=unmeasured)
+        return _rate_by_measurement(facts, found)
     figures, notes = _rate_by_table(found.part, facts)
-    reservations = (*notes, *_compare_with_silicon(figures, facts.silicon), *unmeasured)
+    reservations = (*notes, *_compare_with_silicon(figures, facts.silicon))
     own = [text(found.part.note)] if found.part.note else []
     return Rating(found.part.id, found.why, figures, figures, notes=(*reservations, *own))
-
-
-def _explain_unmeasured(silicon: Silicon | None) -> Iterator[Message]:
-    """Say what kept the peak, or some path's, from being measured."""
-    if silicon is None:
-        return
-    if silicon.absent is not None:
-        yield silicon.absent
-    elif silicon.failed:
-        paths = (message("silicon_path", path=path, why=why) for path, why in silicon.failed.items())
-        yield message("silicon_paths_failed", paths=tuple(paths))
 
 
 def _leave_out_refused(evidence: CpuEvidence, silicon: Silicon | None) -> CpuEvidence:
