@@ -33,6 +33,8 @@ from nameplate.telemetry.sampling import Absent, SamplingClient
 # initialised takes 1 to 3 s ("Driver Persistence", docs.nvidia.com), and eight of them are slow, not hung.
 START_S = 30.0
 REQUEST_S = 2.0
+# … and for each of several that are opened to find one of them, after its UUID cost the time above.
+_SCAN_S = 10.0
 _NOT_SAMPLED = message("not_read_while_watching")
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux's proc_ns.h
 
@@ -181,15 +183,15 @@ class NvmlClient(SamplingClient):
                 if wanted in self._opened:
                     return
                 with suppress(Absent):  # another card's fault
-                    self._open_card(index)
+                    self._open_card(index, min(self._start_s, _SCAN_S))
             if cost_process and wanted not in self._opened:
                 self._lost[wanted] = error.reason
                 raise
 
-    def _open_card(self, index: int) -> list[str]:
+    def _open_card(self, index: int, deadline_s: float | None = None) -> list[str]:
         """Open a card by index, and return its UUID and those of its slices; raises Absent."""
         with self._blaming(f"GPU {index}"):
-            found: list[str] = self._ask({"ask": "open", "index": index}, self._start_s)
+            found: list[str] = self._ask({"ask": "open", "index": index}, deadline_s or self._start_s)
             self._opened.update(map(plain_uuid, found))
             return found
 
