@@ -27,6 +27,7 @@ from nameplate.specs.rating import rate_evidence
 from nameplate.specs.recognition import Evidence
 from nameplate.store.folder import RecordWriter, claim, read_run
 from nameplate.suite import Case, Suite
+from nameplate.telemetry.gpu import GpuReading
 
 FLOPS = 2_000_000_000
 SEGFAULT = SystemExit(-11)  # how a simulated process dies
@@ -543,6 +544,22 @@ def test_a_second_process_cannot_claim_a_run_that_had_an_incident(bench, tmp_pat
             pass
     with claim(run.folder):
         assert list(map(str, read_run(run.folder).problems)) == ["x: its process ended early: y"]
+
+
+def test_a_lost_context_names_the_xid_errors_that_the_driver_reported(bench):
+    device = Simulated()
+    plain = device.counters
+
+    def counters():
+        xids = (79, 79, 31) if device.broken else ()
+        reading = GpuReading(at_s=device.clock(), xid_errors=xids)
+        return replace(plain(), gpu=reading)
+
+    device.counters = counters
+    run = bench([Work("a"), Work("b", breaks_context=True)], device=device)
+    reason = str(run.records[1].reason)
+    assert reason.startswith("RuntimeError: CUDA error: an illegal memory access was encountered; the driver")
+    assert "has reported Xid 79, 31 since the GPU was opened" in reason
 
 
 @pytest.mark.parametrize("how", ["breaks_context", "breaks_at_the_end"])

@@ -81,6 +81,10 @@ TEMPLATES: Mapping[str, str] = {
     "context_lost": N_(
         "{error}; after it the GPU gave no right result in this process any more, so another one went on"
     ),
+    "context_lost_with_xid": N_(
+        "{error}; the driver has reported Xid {xids} since the GPU was opened (see NVIDIA's Xid catalogue), "
+        "and it gave no right result in this process any more, so another one went on"
+    ),
     "worker_hung": N_(
         "no sign of life for {allowed_s:duration}: its driver, a kernel or a library hangs ({variable} "
         "allows a slow step more)"

@@ -122,8 +122,15 @@ class CaseRun:
             self._require_working(error)
 
     def _require_working(self, error: Exception) -> None:
-        if not self.device.is_working():
-            raise ContextLost(self.case.id, message("context_lost", error=describe_error(error))) from error
+        if self.device.is_working():
+            return
+        gpu, said = self.device.counters().gpu, describe_error(error)
+        xids = () if gpu is None else gpu.xid_errors or ()
+        reason = message("context_lost", error=said)
+        if xids:  # what torch's error doesn't tell: whether the card, or a program, is at fault
+            numbers = ", ".join(map(str, dict.fromkeys(xids)))
+            reason = message("context_lost_with_xid", error=said, xids=numbers)
+        raise ContextLost(self.case.id, reason) from error
 
     def _fail(self, status: Status, reason: Message) -> None:
         """Note the reason, and free the case's memory."""
