@@ -56,9 +56,9 @@ _MEASURED = {
     "datasheet_tflops": 0.5,
     "datasheet_source": "64 FLOP per cycle per core × 2 cores",
     "datasheet_efficiency": 0.8,
-    "bandwidth_gb_s": 1.17,
-    "bandwidth_low_gb_s": 1.15,
-    "bandwidth_high_gb_s": 1.2,
+    "bandwidth_gb_s": 1.171875,
+    "bandwidth_low_gb_s": 1.142578125,
+    "bandwidth_high_gb_s": 1.201171875,
     "time_s": 2 * 1024**3 / 0.4e12,
     "launches": 200,
     "started": "2026-11-22T12:00:00+00:00",
@@ -67,9 +67,10 @@ _MEASURED = {
     "conditions": {"elapsed_s": 1.2, "own_cpu_share": 0.99, "steal_share": None},
     "batches": (
         Batch(start_s=0.0, elapsed_s=0.54, launches=100),
-        Batch(start_s=0.6, elapsed_s=0.53, launches=100),
+        Batch(start_s=0.6, elapsed_s=0.533741824, launches=100),
     ),
 }
+_AXES = ("workload", "dtype", "shape", "fill", "cache", "phase", "backend")
 _DECLARED = (
     *("case", "workload", "dtype", "shape", "dimensions", "fill", "cache", "phase", "backend"),
     *("represents", "device", "part"),
@@ -138,10 +139,13 @@ def _values(template):
 def make_record():
     """Build a record: measured and clean unless told otherwise; `status="skipped"` starts without figures.
 
-    Plain text for a reason, a loss or a warning is a message of code `text`.
+    Plain text for a reason, a loss or a warning is a message of code `text`. A whole case id sets its axes.
     """
 
     def make(**changes):
+        axes = changes.get("case", "").split("/")
+        if len(axes) == len(_AXES):
+            changes = dict(zip(_AXES, axes, strict=True)) | {"phase": axes[5].strip("-") or None} | changes
         fields = dict(_MEASURED)
         if changes.get("status", "ok") != "ok":
             fields = {name: _MEASURED[name] for name in _DECLARED}
@@ -199,6 +203,12 @@ def store_run(make_manifest):
         return folder
 
     return store
+
+
+@pytest.fixture
+def made_up_figures(monkeypatch):
+    """Let records that are read contradict themselves; tests/store/test_contradictions.py is about that."""
+    monkeypatch.setattr("nameplate.store.folder.find_contradictions", lambda *_: ())
 
 
 class Result(NamedTuple):

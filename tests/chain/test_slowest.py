@@ -11,6 +11,7 @@ from nameplate.report.run import run_view
 from nameplate.report.sections.answers import describe_run, find_answers
 from nameplate.store.folder import RecordWriter, create
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
 A800 = "nvidia-a800-sxm4-80gb"
 
 

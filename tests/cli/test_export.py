@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from nameplate.export.formats import FORMATS
 from nameplate.record import METHOD
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
+
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 COLLECTOR = "/var/lib/node_exporter/textfile_collector/"

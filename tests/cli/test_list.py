@@ -14,6 +14,8 @@ from nameplate.device.identity import CudaIdentity
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.store.manifest import DeviceEntry, Expected
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
+
 ONE, TWO, THREE = "20261101T090000-smoke-0a01", "20261102T090000-standard-0b02", "20261103T090000-quick-0c03"
 PRODUCT = "matmul/bf16/1024x1024x1024/normal/warm/-/torch"
 OTHER = "matmul/bf16/2048x2048x2048/normal/warm/-/torch"

@@ -399,8 +399,12 @@ with (folder / "records-cpu-0.jsonl").open("w") as file:
         record = json.loads(line)
         if record["tflops"]:
             speed = SPEED * random.gauss(1.0, 0.002)
-            for column in ("tflops", "tflops_low", "tflops_high"):
-                record[column] *= speed
+            for column in record:
+                if column.startswith(("tflops", "efficiency", "datasheet_eff", "bandwidth", "normalized")):
+                    record[column] = record[column] and record[column] * speed
+            record["time_s"] /= speed
+            for batch in record["batches"]:
+                batch["elapsed_s"] /= speed
         print(json.dumps(record), file=file)
 (folder / "DONE").touch()
 Path(flags["--results"], "flags.json").write_text(json.dumps([sys.argv[1:3], flags]))

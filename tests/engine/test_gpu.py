@@ -16,7 +16,8 @@ from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import SHORTEST_ENERGY_S, energy_columns
-from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
+from nameplate.engine.thresholds import Thresholds, thresholds
+from nameplate.engine.verdict import Observation, judge
 from nameplate.engine.warnings import gpu_warnings
 from nameplate.engine.window import TimedBatch, Window
 from nameplate.stats.interval import Interval

@@ -10,7 +10,8 @@ import pytest
 
 from nameplate.device.protocol import Counters
 from nameplate.engine.conditions import Conditions, conditions_between
-from nameplate.engine.verdict import Observation, Thresholds, judge, thresholds
+from nameplate.engine.thresholds import Thresholds, thresholds
+from nameplate.engine.verdict import Observation, judge
 from nameplate.stats.interval import Interval
 from nameplate_kernels.workload import CheckResult
 

@@ -12,6 +12,8 @@ from nameplate.export import export, merge
 from nameplate.store import folder as store
 from nameplate.store.publish import publish_run
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
+
 
 @pytest.fixture
 def stored(make_record, store_run, tmp_path):

@@ -43,10 +43,10 @@ def recorded(case=CASES[0], **changes):
         "verdicts": ("clean",),
         "flops": 1024,
         "bytes": 768,
-        "tflops": 1 / 3,
-        "tflops_low": 0.3,
-        "tflops_high": 0.4,
-        "time_s": 3e-9,
+        "tflops": 1024 / 0.005 / 1e12,
+        "tflops_low": 1000 / 0.005 / 1e12,
+        "tflops_high": 1050 / 0.005 / 1e12,
+        "time_s": 0.005,
         "launches": 40,
         "verification": Verification(reference="fp64", error=0.25, rule="rounding", passed=True),
         "conditions": {"elapsed_s": 0.5, "own_cpu_share": None},
@@ -163,11 +163,11 @@ FOREIGN = {
     "not UTF-8": (b"\xff\xfe\x00\x80", "line 3: skipped"),
     "nested past reason": (b"[" * 100_000, "line 3: skipped"),
     "a record that contradicts itself": (
-        recorded(CASES[2]).model_dump_json().replace('"time_s":3e-9', '"time_s":null').encode(),
+        recorded(CASES[2]).model_dump_json().replace('"time_s":0.005', '"time_s":null').encode(),
         "an ok record needs a time above 0",
     ),
     "NaN for a figure": (
-        recorded(CASES[2]).model_dump_json().replace('"tflops_high":0.4', '"tflops_high":NaN').encode(),
+        recorded(CASES[2]).model_dump_json().replace('"tflops_high":2.1e-7', '"tflops_high":NaN').encode(),
         "tflops_high",
     ),
     "a case that isn't in the manifest": (
@@ -175,7 +175,7 @@ FOREIGN = {
         "skipped a record of 'memory/fp32/copy-1MiB/normal/warm/-/torch', which the manifest doesn't list",
     ),
     "a case for the second time": (
-        recorded(CASES[0], tflops=0.35).model_dump_json().encode(),
+        recorded(CASES[0]).model_dump_json().encode(),
         f"skipped a second record of {CASES[0]!r}",
     ),
 }

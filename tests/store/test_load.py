@@ -13,6 +13,8 @@ from nameplate.record import Record
 from nameplate.store.folder import RecordWriter, create
 from nameplate.store.manifest import DeviceEntry, Manifest
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
+
 # The contract with whoever reads the data; a column may be added, none may go or change its name.
 PROMISED = [
     "case",

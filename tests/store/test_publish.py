@@ -16,6 +16,8 @@ from nameplate.store.folder import RecordWriter, claim, create, mark_done, read_
 from nameplate.store.manifest import DeviceEntry, Manifest
 from nameplate.store.publish import publish_run
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
+
 HOST = "gpu-node-17"
 UUID = "GPU-5d1c9e02-7c1b-4a55-9d0e-3f2a6bb6a1aa"
 SERIAL = "1563221098765"

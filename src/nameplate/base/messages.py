@@ -357,6 +357,13 @@ TEMPLATES: Mapping[str, str] = {
     "file_unreadable": N_("{file}: skipped, can't be read: {why}"),
     "line_unreadable": N_("{file} line {line}: skipped, {why}"),
     "more_lines_unreadable": N_("{file}: skipped {count} more lines that can't be read"),
+    "contradictory_record": N_("{file}: the record of {case} contradicts itself: {found:; }"),
+    # store/contradictions.py
+    "contradicts_itself": N_("the record contradicts itself: {found:; }"),
+    "contradicts": N_("{what} is {found}, but {by} gives {expected}"),
+    "contradicts_text": N_("{what} is {found!r}, but {by} says {expected!r}"),
+    "verdict_lacks": N_("the verdict {verdict} lacks, though {why} demands it"),
+    "two_records": N_("there are two records of this case that differ"),
     "torn_line": N_("{file}: skipped a torn last line of {count} bytes"),
     "device_refused": N_("{device}: {why}"),
     "device_died": N_("{device}: its process ended early: {how}"),

@@ -151,7 +151,9 @@ def _result_of_record(run: Run, record: Record) -> CaseResult:
     state: State = record.status
     reason = record.reason
     if record.is_wrong and state == "ok":
-        state, reason = "wrong", message("wrong_result")
+        state = "wrong"
+        contradiction = next((each for each in record.warnings if each.code == "contradicts_itself"), None)
+        reason = contradiction or message("wrong_result")
     return CaseResult(
         record.case,
         record.device,

@@ -112,11 +112,13 @@ def pair_case(
     """Pair the results of one case; a Row where they can't be compared, None where no side has a figure."""
     base_ok, new_ok = _select_ok(base), _select_ok(new)
     broken = next((result for result in new.values() if result.state in ("wrong", "failed")), None)
-    if not base_ok:
-        return _make_row_without_base(case, device, base) if new_ok else None
+    if not base_ok and new_ok:
+        return _make_row_without_base(case, device, base)
     if broken is not None and broken.state == "wrong":
         reason = message("of_new", why=broken.reason)
         return Row(case, device, "incomparable", broken=True, reason=reason)
+    if not base_ok:
+        return None
     if not new_ok:
         return Row(case, device, "missing", broken=True, reason=_explain_no_figure(new))
     difference = _explain_incomparable(base_ok, new_ok, options)

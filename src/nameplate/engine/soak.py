@@ -17,7 +17,7 @@ from nameplate.engine.case_run import CaseRun
 from nameplate.engine.conditions import Conditions
 from nameplate.engine.group import Group
 from nameplate.engine.record_of import Measurement
-from nameplate.engine.verdict import thresholds
+from nameplate.engine.thresholds import thresholds
 from nameplate.engine.window import (
     SHORTEST_WINDOW_S,
     Floats,

@@ -8,68 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nameplate.base.model import FrozenModel
-from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.engine.conditions import Conditions
+from nameplate.engine.thresholds import Thresholds, thresholds
 from nameplate.record import Verdict, sort_by_gravity
 from nameplate.stats.bimodality import bimodality
 from nameplate.stats.estimate import fit_trend
 from nameplate.stats.interval import Interval
 from nameplate.workload import CheckResult
-
-
-class _AbovePeak(FrozenModel):
-    margin: float
-
-
-class _Contended(FrozenModel):
-    foreign_share: float
-    steal_share: float
-    parallel_share: float
-
-
-class _LaunchBound(FrozenModel):
-    enqueue_share: float
-    graph_share: float
-
-
-class _PowerCapped(FrozenModel):
-    share: float
-    reasons: frozenset[str]
-
-
-class _Throttled(FrozenModel):
-    share: float
-    reasons: frozenset[str]
-    lasting_reasons: frozenset[str]
-
-
-class _Unstable(FrozenModel):
-    half_width: float
-    drift: float
-    levels: float
-
-
-class Thresholds(FrozenModel):
-    """The contents of verdicts.toml."""
-
-    above_peak: _AbovePeak
-    contended: _Contended
-    launch_bound: _LaunchBound
-    power_capped: _PowerCapped
-    throttled: _Throttled
-    unstable: _Unstable
-
-
-@cache
-def thresholds() -> Thresholds:
-    """The shipped thresholds."""
-    return parse_toml(Thresholds, read_packaged("nameplate.engine", "verdicts.toml"), "verdicts.toml")
 
 
 @dataclass(frozen=True)

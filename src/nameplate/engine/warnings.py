@@ -8,7 +8,7 @@ from nameplate.base.messages import Message, Reason, message
 from nameplate.engine.case_run import CaseRun
 from nameplate.engine.case_telemetry import GpuTelemetry
 from nameplate.engine.conditions import Conditions, GpuConditions
-from nameplate.engine.verdict import Thresholds, thresholds
+from nameplate.engine.thresholds import Thresholds, thresholds
 from nameplate.engine.window import SHORTEST_WINDOW_S, Window
 from nameplate.stats.estimate import BATCHES
 from nameplate.telemetry.gpu import POLICIES, GpuDifference

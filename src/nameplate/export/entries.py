@@ -147,8 +147,15 @@ def timestamp_of(row: Mapping[str, Any]) -> float | None:
 def select_newest_with(
     entries: Iterable[Entry], problems: list[str], has_figure: Callable[[Entry], bool]
 ) -> list[Entry]:
-    """Return those of the newest records that have a figure. Raises InputError where none has."""
-    found = [entry for entry in select_newest(entries, problems) if has_figure(entry)]
+    """Return those of the newest records that have a figure which doesn't contradict others of its record.
+
+    Raises InputError where none has.
+    """
+    found = [
+        entry
+        for entry in select_newest(entries, problems)
+        if has_figure(entry) and "contradictory" not in entry.record.verdicts
+    ]
     if not found:
         raise InputError("no record has a figure", where="RUN", expected="at least one that was measured")
     return found

@@ -26,6 +26,7 @@ from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
 from nameplate.record import SCHEMA, Record
+from nameplate.store.contradictions import find_contradictions, mark_contradictory
 from nameplate.store.manifest import Expected, Manifest
 from nameplate.store.upgrade import is_older, upgrade_manifest, upgrade_record
 
@@ -224,23 +225,34 @@ def _walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 def read_run(folder: Path) -> Run:
     """Read a run folder, finished or not.
 
-    Raises InputError where the folder or its manifest can't be read. A record line that can't be used is only
-    added to the run's problems.
+    A record that contradicts itself gets the verdict `contradictory`. Raises InputError where the folder or
+    its manifest can't be read. A record line that can't be used is only added to the run's problems.
     """
     manifest = read_manifest(folder)
     expected = dict.fromkeys(_key(each) for each in manifest.expected)  # keeps order, and looks up fast
+    entries = {entry.name: entry for entry in manifest.devices}
     records: dict[tuple[str, str], Record] = {}
     problems: list[Message] = list(manifest.incidents)
     # The garbage collector would go through all the new records again and again: half of the reading time.
     with garbage_collection_off():
         for path in _list_record_files(folder, problems):
             for record in _read_records(path, problems):
-                if _key(record) not in expected:
+                key = _key(record)
+                if key not in expected:
                     problems.append(message("foreign_record", file=path.name, case=record.case))
-                elif _key(record) in records:
+                    continue
+                found: tuple[Message, ...]
+                first = records.setdefault(key, record)
+                if first is not record:
                     problems.append(message("second_record", file=path.name, case=record.case))
+                    found = () if _is_same(first, record) else (message("two_records"),)
                 else:
-                    records[_key(record)] = record
+                    found = find_contradictions(record, entries[record.device], manifest.method)
+                if found:
+                    records[key] = mark_contradictory(first, found)
+                    problems.append(
+                        message("contradictory_record", file=path.name, case=record.case, found=found)
+                    )
     ordered = tuple(records[key] for key in expected if key in records)
     return Run(folder, manifest, ordered, tuple(problems), os.path.exists(folder / DONE))
 
@@ -263,6 +275,15 @@ def _list_record_files(folder: Path, problems: list[Message]) -> list[Path]:
         else:
             found.append(folder / name)
     return found
+
+
+def _is_same(one: Record, other: Record) -> bool:
+    """Whether two records hold the same: if not, which one counts can't be told.
+
+    The first may have got the verdict `contradictory` and its warning since it was read.
+    """
+    update = {"verdict": other.verdict, "verdicts": other.verdicts, "warnings": other.warnings}
+    return one.model_copy(update=update) == other
 
 
 def _key(case: Record | Expected) -> tuple[str, str]:

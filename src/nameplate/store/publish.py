@@ -30,8 +30,8 @@ def publish_run(run: Run, results: Path) -> Path:
 
     Host name, serial, UUID and PCI address become keyed hashes: equal ones stay equal among the results of
     one publisher, and others can't guess them, because the key stays in the publisher's data folder. Raises
-    InputError for a run that isn't finished, has no `ok` record or no part, and for one that is already
-    published or is itself a published copy.
+    InputError for a run that isn't finished, has no `ok` record, a contradictory one or no part, and for one
+    that is already published or is itself a published copy.
     """
     _check_publishable(run)
     key = _read_or_make_key()
@@ -75,6 +75,14 @@ def _check_publishable(run: Run) -> None:
         )
     if not any(record.status == "ok" for record in run.records):
         raise InputError("the run measured nothing", where=run.id, expected="at least one ok record")
+    contradictory = [record.case for record in run.records if "contradictory" in record.verdicts]
+    if contradictory:
+        raise InputError(
+            "a record contradicts itself",
+            where=run.id,
+            got=contradictory[0],
+            expected=f"records as they were measured; bench show {run.id} says what contradicts what",
+        )
     parts = {entry.part for entry in run.manifest.devices}
     if len(parts) > 1:
         raise InputError(

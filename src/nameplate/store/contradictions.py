@@ -1,0 +1,164 @@
+"""Whether a record that was read from disk agrees with itself: its figures, batches, verdicts and run.
+
+Whoever edits a figure by hand, or forges one, seldom edits all that follows from the same measurement. What a
+measurement writes agrees to the last digits: derived figures are products and quotients of others in the same
+line, so the tolerance is for rounding and for sums over many batches alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from nameplate.base.language import N_
+from nameplate.base.messages import Message, message, own_text
+from nameplate.engine.thresholds import thresholds
+from nameplate.record import INTERVALS, METHOD, Record, Verdict, sort_by_gravity
+from nameplate.store.manifest import DeviceEntry
+
+# A sum of a million batches is off by some 1e-10, a product of doubles by 1e-16; files keep all their digits.
+TOLERANCE = 1e-6
+# Where the host stalls, a median sample or a replayed graph may be some ten times faster than the mean.
+_MOST_APART = 100.0
+
+
+def find_contradictions(record: Record, entry: DeviceEntry, method: int) -> tuple[Message, ...]:
+    """Return what contradicts what in a record of this device, in a run by that method."""
+    found = _check_declaration(record, entry, method)
+    if record.status == "ok":
+        found = (*found, *_check_time(record), *_check_figures(record), *_check_verdicts(record, entry))
+    return tuple(found)
+
+
+def mark_contradictory(record: Record, found: tuple[Message, ...]) -> Record:
+    """Return the record with the verdict `contradictory` and a warning that says what contradicts what."""
+    verdicts = sort_by_gravity({*record.verdicts, "contradictory"})
+    warnings = (*record.warnings, message("contradicts_itself", found=found))
+    return record.model_copy(update={"verdict": verdicts[0], "verdicts": verdicts, "warnings": warnings})
+
+
+def _check_declaration(record: Record, entry: DeviceEntry, method: int) -> tuple[Message, ...]:
+    """Compare the case's id with its axes, and method, part and ratings with the run's manifest."""
+    phase = record.phase or "-"
+    axes = (record.workload, record.dtype, record.shape, record.fill, record.cache, phase, record.backend)
+    # Another id than one made of axes can't be mistaken for a case that a suite measures.
+    own_id = "/".join(axes) if record.case.count("/") == len(axes) - 1 else record.case
+    same = [
+        ("case", record.case, own_id, N_("its axes")),
+        ("method", str(record.method), str(method), N_("the manifest")),
+        ("part", str(record.part), str(entry.part), N_("the manifest")),
+    ]
+    found = [
+        message("contradicts_text", what=what, found=one, by=own_text(by), expected=other)
+        for what, one, other, by in same
+        if one != other
+    ]
+    ratings = (("nominal_tflops", entry.nominal), ("datasheet_tflops", entry.datasheet))
+    for name, rated in ratings if record.flops is not None else ():
+        figure = rated.get(record.dtype)
+        if figure is not None:
+            found += _compare(record, name, figure.tflops, N_("the manifest"))
+    return tuple(found)
+
+
+def _check_time(record: Record) -> Iterator[Message]:
+    """Compare time and launches with the batches that they are of."""
+    if record.batches:
+        launches = sum(batch.launches for batch in record.batches)
+        elapsed_s = sum(batch.elapsed_s for batch in record.batches)
+        yield from _compare(record, "launches", launches, "its batches")
+        yield from _compare(record, "time_s", elapsed_s / launches, "its batches")
+
+
+def _check_figures(record: Record) -> Iterator[Message]:
+    """Compare each figure with the others that it follows from."""
+    time_s, flops, tflops = record.time_s or math.nan, record.flops, record.tflops
+    yield from _compare(record, "tflops", flops and flops / time_s / 1e12, "flops ÷ time_s")
+    if record.bandwidth_gb_s is not None:
+        yield from _compare(record, "bandwidth_gb_s", (record.bytes or 0) / time_s / 1e9, "bytes ÷ time_s")
+    sizes = [size for name in ("m", "n", "k") if isinstance(size := record.dimensions.get(name), int)]
+    if record.convention == "2MNK" and len(sizes) == 3:
+        yield from _compare(record, "flops", 2 * math.prod(sizes), "2·m·n·k")
+    for name, (base, base_name) in {
+        "efficiency": (record.nominal_tflops, "nominal_tflops"),
+        "datasheet_efficiency": (record.datasheet_tflops, "datasheet_tflops"),
+        "normalized_efficiency": (record.ceiling_tflops, "ceiling_tflops"),
+        "tflops_per_w": (record.power_w, "power_w"),
+    }.items():
+        if getattr(record, name) is not None:
+            share = tflops / base if tflops and base else None
+            yield from _compare(record, name, share, f"tflops ÷ {base_name}")
+    yield from _check_ends(record)
+    for name in ("tflops_median", "graph_tflops"):
+        value = getattr(record, name)
+        if value is not None and tflops and not 1 / _MOST_APART <= value / tflops <= _MOST_APART:
+            yield message("contradicts", what=name, found=value, by="tflops", expected=tflops)
+
+
+def _check_ends(record: Record) -> Iterator[Message]:
+    """Compare the ends of intervals that are one measurement's: they are as far from the value, as ratios."""
+    interval = record.interval("tflops")
+    if interval is None:
+        return
+    for name, (low, high) in INTERVALS.items():
+        value = getattr(record, name)
+        if value is not None and name in ("efficiency", "bandwidth_gb_s"):
+            yield from _compare(record, low, value * interval.low / interval.value, "tflops_low")
+            yield from _compare(record, high, value * interval.high / interval.value, "tflops_high")
+
+
+def _check_verdicts(record: Record, entry: DeviceEntry) -> Iterator[Message]:
+    """Find verdicts that the evidence in the record demands and that it lacks; more than these do no harm."""
+    for verdict, why in _demand_verdicts(record, entry):
+        if verdict not in record.verdicts:
+            yield message("verdict_lacks", verdict=own_text(verdict), why=why)
+
+
+def _demand_verdicts(record: Record, entry: DeviceEntry) -> Iterator[tuple[Verdict, str]]:
+    limits, conditions = thresholds(), record.conditions
+    if (
+        record.verification is None
+        or not record.verification.passed
+        or _above(conditions, "gpu_ecc_errors", 0)
+    ):
+        yield "unverified", "verification"
+    peak_tflops = record.datasheet_tflops or record.nominal_tflops
+    interval = record.interval("tflops") or record.interval("bandwidth_gb_s")
+    if interval is not None:
+        if record.tflops and peak_tflops and interval.low > peak_tflops * (1 + limits.above_peak.margin):
+            yield "above_peak", "tflops_low"
+        # Half the width of the interval of times, of which this one has the inverse ends.
+        low, high = (interval.value / end if end else math.inf for end in (interval.high, interval.low))
+        if (high - low) / 2 > limits.unstable.half_width * (1 + TOLERANCE):
+            yield "unstable", "tflops_low, tflops_high"
+    if record.method == METHOD:  # earlier methods judged these by other rules
+        if record.graph_tflops is not None and record.tflops is not None:
+            if record.tflops / record.graph_tflops < limits.launch_bound.graph_share * (1 - TOLERANCE):
+                yield "launch_bound", "graph_tflops"
+        elif (record.enqueue_share or 0.0) >= limits.launch_bound.enqueue_share * (1 + TOLERANCE):
+            yield "launch_bound", "enqueue_share"
+    if _above(conditions, "gpu_other_processes", 0):
+        yield "contended", "gpu_other_processes"
+    if entry.identity.kind == "cpu":
+        step = conditions.get("cpu_share_resolution")
+        slack = step * (1 + TOLERANCE) if isinstance(step, int | float) else math.inf
+        for name, limit in (
+            ("foreign_cpu_share", limits.contended.foreign_share),
+            ("steal_share", limits.contended.steal_share),
+        ):
+            if _above(conditions, name, limit + slack):
+                yield "contended", name
+
+
+def _above(conditions: object, name: str, limit: float) -> bool:
+    value = conditions.get(name) if isinstance(conditions, dict) else None
+    return isinstance(value, int | float) and value > limit
+
+
+def _compare(record: Record, name: str, expected: float | None, by: str) -> Iterator[Message]:
+    """Yield a message where a column differs from what others give by more than rounding."""
+    value = getattr(record, name)
+    if value is None and expected is None:
+        return
+    if value is None or expected is None or not math.isclose(value, expected, rel_tol=TOLERANCE):
+        yield message("contradicts", what=name, found=value, by=by, expected=expected)

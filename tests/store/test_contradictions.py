@@ -1,0 +1,179 @@
+"""A record that contradicts itself is noticed: it isn't ranked, priced, compared or published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nameplate.chain.from_run import find_chains
+from nameplate.compare.results import results_of_run
+from nameplate.record import METHOD
+from nameplate.store.folder import find_runs, read_run
+
+ROOT = Path(__file__).parents[2]
+DATA = [*find_runs(ROOT / "results"), *find_runs(ROOT / "tests" / "data")]
+
+
+@pytest.mark.parametrize("folder", DATA, ids=lambda folder: folder.name)
+def test_no_committed_record_contradicts_itself(folder):
+    run = read_run(folder)
+    assert not [record.case for record in run.records if "contradictory" in record.verdicts]
+    assert not [problem for problem in run.problems if problem.code == "contradictory_record"]
+
+
+def times(*names, by=1000):
+    def change(fields):
+        fields.update({name: fields[name] * by for name in names})
+
+    return change
+
+
+def setting(**changes):
+    return lambda fields: fields.update(changes)
+
+
+def batches(**changes):
+    return lambda fields: fields["batches"][0].update(changes)
+
+
+TFLOPS = ("tflops", "tflops_low", "tflops_high")
+EFFICIENCY = ("efficiency", "efficiency_low", "efficiency_high")
+BANDWIDTH = ("bandwidth_gb_s", "bandwidth_low_gb_s", "bandwidth_high_gb_s")
+FORGED = {
+    "tflops × 1000": (times(*TFLOPS), "tflops is 400"),
+    "all that is tflops × 1.01": (times(*TFLOPS, *EFFICIENCY, "datasheet_efficiency", by=1.01), "tflops is"),
+    "efficiency of 0.99": (setting(efficiency=0.99, efficiency_high=0.995), "efficiency is 0.99"),
+    "an interval of its own": (setting(efficiency_low=0.1), "efficiency_low is 0.1"),
+    "datasheet_efficiency": (setting(datasheet_efficiency=0.99), "datasheet_efficiency is 0.99"),
+    "a smaller nominal": (
+        times("nominal_tflops", *(), by=0.5),
+        "efficiency is 0.8, but tflops ÷ nominal_tflops gives 1.6",
+    ),
+    "a smaller nominal than the run's": (
+        lambda fields: [
+            times("nominal_tflops", by=0.9)(fields),
+            times(*EFFICIENCY, by=1 / 0.9)(fields),
+        ],
+        "nominal_tflops is 0.45, but the manifest gives 0.5",
+    ),
+    "bandwidth": (times(*BANDWIDTH), "bandwidth_gb_s is 1171.875"),
+    "a shorter time": (times("time_s", by=0.5), "time_s is"),
+    "more launches": (setting(launches=2000), "launches is 2000, but its batches gives 200"),
+    "a batch of another length": (batches(elapsed_s=0.1), "time_s is"),
+    "a batch of other launches": (batches(launches=50), "launches is 200, but its batches gives 150"),
+    "FLOPs of another product": (times("flops", *TFLOPS, *EFFICIENCY, "datasheet_efficiency"), "2·m·n·k"),
+    "a median of its own": (times("tflops_median"), "tflops_median is 405"),
+    "a wrong result that is clean": (
+        lambda fields: fields["verification"].update(passed=False),
+        "the verdict unverified lacks",
+    ),
+    "no check": (setting(verification=None), "the verdict unverified lacks"),
+    "memory errors that are clean": (
+        lambda fields: fields["conditions"].update(gpu_ecc_errors=3),
+        "the verdict unverified lacks",
+    ),
+    "another's process that is clean": (
+        lambda fields: fields["conditions"].update(gpu_other_processes=2),
+        "the verdict contended lacks, though gpu_other_processes demands it",
+    ),
+    "a host that held it up and is clean": (setting(enqueue_share=0.99), "the verdict launch_bound lacks"),
+    "a wide interval that is clean": (
+        setting(tflops_low=0.2, efficiency_low=0.4, bandwidth_low_gb_s=1.171875 / 2),
+        "the verdict unstable lacks",
+    ),
+    "another case": (
+        setting(dtype="fp16"),
+        "case is 'matmul/bf16/1024x1024x1024/normal/warm/-/torch', but its axes says 'matmul/fp16/",
+    ),
+    "another method": (setting(method=METHOD - 1), f"method is '{METHOD - 1}', but the manifest says"),
+    "another part": (setting(part="nvidia-h200-sxm-141gb"), "part is 'nvidia-h200-sxm-141gb', but"),
+}
+
+
+@pytest.fixture
+def forge(make_record, make_manifest, store_run, tmp_path):
+    """A finished run of two records with that change to the fields of the first; returns its folder."""
+
+    def store(change):
+        rated = {"bf16": {"tflops": 0.5, "source": "64 FLOP per cycle per core × 2 cores"}}
+        (entry,) = make_manifest().devices
+        entry = entry.model_validate(entry.model_dump() | {"nominal": rated, "datasheet": rated})
+        other = make_record(case="matmul/bf16/512x512x512/normal/warm/-/torch")
+        folder = store_run(tmp_path / "runs", make_record(), other, devices=(entry,))
+        (file,) = folder.glob("records-*.jsonl")
+        first, second = file.read_text(encoding="utf-8").splitlines()
+        fields = json.loads(first)
+        change(fields)
+        file.write_text(f"{json.dumps(fields)}\n{second}\n", encoding="utf-8")
+        return folder
+
+    return store
+
+
+def test_what_agrees_is_left_as_it_is(forge, make_record):
+    run = read_run(forge(lambda _fields: None))
+    assert (run.records[0], run.problems) == (make_record(), ())
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_what_contradicts_what_is_said_and_the_record_is_contradictory(forge, kind):
+    change, said = FORGED[kind]
+    run = read_run(forge(change))
+    forged, other = run.records
+    assert (forged.verdict, other.verdict) == ("contradictory", "clean")
+    assert said in str(forged.warnings[-1])
+    assert [problem.code for problem in run.problems] == ["contradictory_record"]
+    assert not forged.trusted
+
+
+def test_a_fast_forged_record_is_neither_in_the_chain_nor_compared(forge):
+    run = read_run(forge(times(*TFLOPS)))
+    (chain,) = find_chains(run.records)
+    assert [record.case for stage in chain.stages for record in stage.records] == [run.records[1].case]
+    forged, other = results_of_run(run).cases
+    assert (forged.state, forged.metrics, other.state) == ("wrong", {}, "ok")
+
+
+def test_a_gate_ends_with_3_and_says_why(bench, forge):
+    folder = forge(times(*TFLOPS))
+    result = bench("compare", folder, folder)
+    assert result.status == 3
+    assert "the record contradicts itself: tflops is 400" in result.err
+
+
+def test_tools_that_compare_dont_get_it(bench, forge):
+    folder = forge(times(*TFLOPS))
+    for format in ("github-action-benchmark", "pytest-benchmark"):
+        result = bench("export", folder, "--format", format)
+        assert result.status == 0
+        assert "1024x1024x1024" not in result.out
+        assert "512x512x512" in result.out
+        assert "contradicts itself" in result.err
+
+
+def test_it_is_shown_and_in_json_and_not_published(bench, forge, tmp_path):
+    folder = forge(times(*TFLOPS))
+    record = json.loads(bench("show", folder, "--json").out)["records"][0]
+    assert (record["verdict"], record["trusted"]) == ("contradictory", False)
+    assert "contradictory" in bench("show", folder).out
+    result = bench("publish", folder, "--to", tmp_path / "published")
+    assert (result.status, result.out) == (2, "")
+    assert "contradicts itself" in result.err
+    assert not (tmp_path / "published").exists()
+
+
+def test_two_different_records_of_a_case_leave_neither_believed(make_record, store_run, tmp_path):
+    folder = store_run(tmp_path, make_record())
+    (file,) = folder.glob("records-*.jsonl")
+    line = file.read_text(encoding="utf-8")
+    file.write_text(line + line, encoding="utf-8")
+    run = read_run(folder)
+    assert (run.records, [each.code for each in run.problems]) == ((make_record(),), ["second_record"])
+    file.write_text(
+        line + line.replace('"started":"2026-11-22T12', '"started":"2026-11-22T13'), encoding="utf-8"
+    )
+    run = read_run(folder)
+    assert [record.verdict for record in run.records] == ["contradictory"]
+    assert [each.code for each in run.problems] == ["second_record", "contradictory_record"]
