@@ -30,7 +30,8 @@ from nameplate.chain.published import find_best_gemm
 from nameplate.compare import compare
 from nameplate.compare.comparison import compare_sides
 from nameplate.compare.estimate import find_restart_spread
-from nameplate.compare.results import PYTEST_BENCHMARK, Metric, Side, read_side, results_of_run
+from nameplate.compare.read import read_side
+from nameplate.compare.results import PYTEST_BENCHMARK, Metric, Side, results_of_run
 from nameplate.compare.rows import OUTCOMES
 from nameplate.compare.validate import CompareOptions
 from nameplate.device.cpu import rate as rate_cpu

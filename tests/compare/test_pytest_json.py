@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.compare import compare
+from nameplate.compare import compare, pytest_json
 
 RECORDED = Path(__file__).parents[1] / "data" / "compare" / "pytest-benchmark"
 SUM, SORTED = "bench_sums.py::bench_sum", "bench_sums.py::bench_sorted"
@@ -56,7 +58,7 @@ def test_folders_of_files_show_their_own_scatter(write):
     for number, mean in enumerate((1.0, 1.002, 0.998, 1.001)):
         write(f"base/{number}.json", mean)
         write(f"new/{number}.json", 1.03 * mean)
-    found = compare(write("base/4.json").parent, write("new/4.json", 1.03).parent)
+    found = compare(write("base/4.json", 1.003).parent, write("new/4.json", 1.033).parent)
     assert outcomes(found) == {SUM: "slower", SORTED: "slower"}
     assert found.rows[0].base_runs == 5
 
@@ -107,11 +109,11 @@ def test_a_run_and_a_file_are_two_ways_of_measuring():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "Invalid JSON"),
+        ("{", "not JSON"),
         ("[]", "can't be used: "),
         ('{"benchmarks": []}', "machine_info: Field required"),
         ("NaN", "can't be used: "),
-        ("\x89PNG", "Invalid JSON"),
+        ("\x89PNG", "not JSON"),
     ],
 )
 def test_what_is_not_such_a_file_is_refused_by_its_name(tmp_path, text, said):
@@ -124,7 +126,7 @@ def test_what_is_not_such_a_file_is_refused_by_its_name(tmp_path, text, said):
 
 
 def test_a_mean_of_no_time_is_refused_with_its_place(write):
-    with pytest.raises(InputError, match=r"benchmarks\.0\.stats\.mean: Input should be greater than 0"):
+    with pytest.raises(InputError, match=r"its entry: stats\.mean: Input should be greater than 0"):
         compare(write("x.json", 0.0), RECORDED / "base.json")
 
 
@@ -134,3 +136,107 @@ def test_what_holds_neither_a_run_nor_a_file_is_refused(tmp_path):
             InputError, match=r"run'?s?; got '.*'; expected a run folder, .* pytest-benchmark's JSON"
         ):
             compare(name, name)
+
+
+INPUTS = {
+    "no stats": {"stats": None},
+    "no mean": {"stats": {"mean": None, "stddev": 0.1, "rounds": 5}},
+    "a mean of 0": {"stats": {"mean": 0, "stddev": 0, "rounds": 5}},
+    "a mean that overflows": {"stats": {"mean": 1e-320, "stddev": 0, "rounds": 5}},
+    "a huge whole number": {"stats": {"mean": 10**400, "stddev": 0, "rounds": 10**400}},
+    "NaN": {"stats": {"mean": float("nan"), "stddev": 0, "rounds": 5}},
+    "a negative spread": {"stats": {"mean": 1, "stddev": -1, "rounds": 5}},
+    "no rounds": {"stats": {"mean": 1, "stddev": 1, "rounds": 0}},
+    "extra_info that is a list": {"extra_info": [1]},
+}
+
+
+@pytest.mark.parametrize("change", INPUTS.values(), ids=INPUTS)
+def test_one_bad_entry_costs_the_others_nothing(write, change):
+    data = json.loads((RECORDED / "base.json").read_text())["benchmarks"]
+    bad = write("bad.json", benchmarks=[data[0] | change, data[1]])
+    found = compare(RECORDED / "base.json", bad)
+    assert outcomes(found) == {SUM: "incomparable", SORTED: "same"} or outcomes(found)[SORTED] == "ambiguous"
+    (row,) = found.broken
+    assert (row.case, found.exit_status) == (SUM, 3)
+    assert "new: its entry: " in str(row.reason)
+    assert compare(bad, RECORDED / "base.json").exit_status == 0  # only base lacks it
+
+
+def test_an_entry_without_extra_info_is_as_good_as_any(write):
+    data = json.loads((RECORDED / "base.json").read_text())["benchmarks"]
+    found = compare(
+        RECORDED / "base.json", write("x.json", benchmarks=[each | {"extra_info": None} for each in data])
+    )
+    assert not found.broken
+
+
+def test_an_entry_without_a_name_is_said(write):
+    data = json.loads((RECORDED / "base.json").read_text())["benchmarks"]
+    found = compare(RECORDED / "base.json", write("x.json", benchmarks=[*data, {"stats": {}}, 7]))
+    assert [str(each) for each in found.problems] == [
+        "x.json: entry 3 has no fullname",
+        "x.json: entry 4 has no fullname",
+    ]
+
+
+def test_two_entries_of_one_name_cant_hide_a_regression(write):
+    """The first is four times slower; the last alone would be the same."""
+    data = json.loads((RECORDED / "base.json").read_text())["benchmarks"]
+    slow = data[0] | {"stats": data[0]["stats"] | {"mean": 4 * data[0]["stats"]["mean"]}}
+    new = write("new.json", benchmarks=[slow, *data])
+    for base in (RECORDED / "base.json", write("base.json", benchmarks=[data[0], *data])):
+        found = compare(base, new)
+        assert outcomes(found)[SUM] == "incomparable"
+        assert found.exit_status == 3
+        assert "is there 2 times, and which of them counts can't be told" in str(found.broken[0].reason)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "\ufeff{}", "[" * 5000, '{"benchmarks": []}', '{"a": 1, "a": 2}']
+)
+def test_one_bad_file_costs_its_side_nothing_and_is_named(write, text):
+    write("side/a.json")
+    write("side/b.json", 1.01)
+    (write("side/c.json").parent / "c.json").write_text(text, encoding="utf-8")
+    found = compare(RECORDED / "base.json", write("side/d.json", 1.02).parent)
+    assert found.rows[0].new_runs == 3
+    (problem,) = found.problems
+    assert "c.json: can't be used: " in str(problem)
+
+
+def test_a_copy_of_a_file_is_no_further_observation(write):
+    write("side/a.json")
+    write("side/b.json", 1.01)
+    found = compare(RECORDED / "base.json", write("side/copy.json").parent)
+    assert found.rows[0].new_runs == 2
+    assert str(found.problems[0]).endswith("copy.json is a copy of a.json")
+
+
+def test_a_spread_far_above_the_mean_decides_nothing(write):
+    data = json.loads((RECORDED / "base.json").read_text())["benchmarks"]
+    wide = data[0] | {"stats": {"mean": 1e-9, "stddev": 1e20, "rounds": 2}}
+    assert outcomes(compare(RECORDED / "base.json", write("x.json", benchmarks=[wide])))[SUM] == "ambiguous"
+
+
+def test_a_run_that_cant_be_read_costs_its_side_nothing(tmp_path):
+    side = tmp_path / "side"
+    shutil.copytree(RECORDED.parent / "base", side)
+    broken = next(side.iterdir())
+    (broken / "manifest.json").write_text("")
+    shutil.copytree(next(each for each in side.iterdir() if each != broken), side / "a copy")
+    found = compare(RECORDED.parent / "base", side)
+    assert found.rows[0].new_runs == 4
+    assert sorted(each.code for each in found.problems) == ["side_repeated", "side_unreadable"]
+
+
+def test_files_without_end_are_refused(tmp_path, monkeypatch):
+    side = tmp_path / "side"
+    side.mkdir()
+    os.mkfifo(side / "pipe.json")
+    (side / "zero.json").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="not a regular file"):
+        compare(RECORDED / "base.json", side)
+    monkeypatch.setattr(pytest_json, "MOST_BYTES", 100)
+    with pytest.raises(InputError, match="larger than"):
+        compare(RECORDED / "base.json", RECORDED / "base.json")

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import filter as fnfilter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,7 @@ from pydantic_core import from_json
 from nameplate.base.model import LARGEST, is_possible
 
 MIB = 1024**2
+DEEPEST = 32  # folders below the one that was named in which files are looked for
 _SKIPPED_AT_ONCE = MIB
 
 
@@ -40,6 +42,21 @@ def open_regular(path: str | os.PathLike[str], inside: Path | None = None) -> It
     with open(descriptor, "rb") as file:
         _require_regular(os.fstat(descriptor))
         yield file
+
+
+def walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Go through folders as os.walk does, down to a depth: some trees have no end. Links aren't followed."""
+    if not os.path.isdir(path):
+        return
+    for found in os.walk(path):
+        if found[0].count(os.sep) - str(path).count(os.sep) >= DEEPEST:
+            found[1].clear()
+        yield found
+
+
+def find_files(path: Path, pattern: str) -> list[Path]:
+    """Return the files at or below a folder whose names match, sorted."""
+    return sorted(Path(folder, name) for folder, _, names in walk(path) for name in fnfilter(names, pattern))
 
 
 def _require_regular(found: os.stat_result) -> None:
@@ -84,11 +101,12 @@ def read_lines(path: Path, most: int, inside: Path) -> Iterator[bytes | None]:
                 yield line
 
 
-def parse_json(data: bytes) -> Any:
+def parse_json(data: bytes, *, any_number: bool = False) -> Any:
     """Parse a JSON document of others; NaN, which other programs write for what isn't known, is None.
 
     Raises ValueError, with the reason, for what isn't JSON, a key that an object has twice (which of its
-    values counts can't be known), text with half a character, too deep nesting, and numbers out of range.
+    values counts can't be known), text with half a character, and too deep nesting; unless `any_number`, for
+    numbers that no quantity can have.
     """
     if data.startswith(codecs.BOM_UTF8):
         raise ValueError("it begins with a byte order mark (BOM): save it as UTF-8 without one")
@@ -101,8 +119,8 @@ def parse_json(data: bytes) -> Any:
     return json.loads(
         data.decode("utf-8"),
         object_pairs_hook=_make_object,
-        parse_int=_parse_int,
-        parse_float=_parse_float,
+        parse_int=None if any_number else _parse_int,
+        parse_float=None if any_number else _parse_float,
         parse_constant=_parse_constant,
     )
 

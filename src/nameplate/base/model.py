@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 # Numbers beyond these are no physical quantity. Products, ratios and squares of any within them are finite.
 LARGEST, SMALLEST = 1e30, 1e-30
 LARGEST_COUNT = 2**63 - 1  # what databases and Parquet hold
 
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-Amount = Annotated[float, Field(ge=0, le=LARGEST)]
-Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
-Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
-PositiveCount = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
-
 
 def is_possible(number: float) -> bool:
     """Whether a number can be a quantity: 0, or neither beyond `LARGEST` nor nearer to 0 than `SMALLEST`."""
     return not number or SMALLEST <= abs(number) <= LARGEST
+
+
+def _require_possible(number: float) -> float:
+    if not is_possible(number):
+        raise ValueError(f"no quantity is that small: {number:g}")
+    return number
+
+
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=LARGEST)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST), AfterValidator(_require_possible)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+PositiveCount = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 
 
 class FrozenModel(BaseModel):

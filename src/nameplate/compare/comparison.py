@@ -16,7 +16,8 @@ from nameplate.base.errors import InputError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.base.messages import Message
 from nameplate.compare.estimate import RestartSpread, share_confidence
-from nameplate.compare.results import CaseResult, Side, read_side
+from nameplate.compare.read import read_side
+from nameplate.compare.results import CaseResult, Side
 from nameplate.compare.rows import OUTCOMES, PairedCase, Place, Results, Row, make_row, pair_case
 from nameplate.compare.validate import THRESHOLD, WHERE, By, CompareOptions, check_compatible
 

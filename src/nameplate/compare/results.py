@@ -1,36 +1,28 @@
-"""What a comparison reads: each case's result in each run, from run folders or pytest-benchmark's JSON."""
+"""What is compared: each case's result in each run or file; and how a run's records become results."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from os import PathLike, fspath
-from os.path import isdir, isfile
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
-from nameplate.base.model import describe_first_error
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity, evidence_of
 from nameplate.device.libraries import parse_build
 from nameplate.record import Record
 from nameplate.specs.cpu_evidence import name_by_instructions
-from nameplate.stats.interval import CONFIDENCE, Interval
-from nameplate.store.find import Results, find_all
-from nameplate.store.folder import Run, find_runs, read_run
+from nameplate.stats.interval import Interval
+from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
 
 # achieved: throughput or bandwidth. normalized: achieved ÷ a measure of the conditions at that time.
 # efficiency: achieved ÷ nominal.
 Metric = Literal["achieved", "normalized", "efficiency"]
-State = Literal["ok", "wrong", "failed", "skipped", "missing"]
+# unreadable: of a file of others, an entry that can't be used.
+State = Literal["ok", "wrong", "unreadable", "failed", "skipped", "missing"]
 HELD_CLOCK = "held clock"  # what a GPU's normalized figure is divided by
 PYTEST_BENCHMARK = "pytest-benchmark"
-_EXPECTED_FILE = "pytest-benchmark's JSON"
 # The probe is a matrix product of the same library. Where one of these settings differs, the probe's own
 # speed may differ too, and normalized figures of the two runs can't be compared.
 _PROBE_SETTINGS = ("blas", "onednn", "instruction_set", "threads", "interop_threads", "usable_cores")
@@ -82,13 +74,20 @@ class RunResults:
     facts: Mapping[str, str]
     problems: tuple[Message, ...] = ()
 
+    @property
+    def identity(self) -> object:
+        """What two copies of one run or file have in common, whatever their names: all their figures."""
+        figures = ((case.case, case.device, case.state, tuple(case.metrics.items())) for case in self.cases)
+        return self.method, tuple(figures)
+
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison (base or new): one or several runs, in order."""
+    """One side of a comparison (base or new): its runs, in order; `unread` says what was left out."""
 
     name: str
     runs: tuple[RunResults, ...]
+    unread: tuple[Message, ...] = ()
 
     def facts(self) -> dict[str, str]:
         """Return the facts of all runs by name; where runs differ, every value, separated by commas."""
@@ -105,31 +104,13 @@ class Side:
 
     @property
     def problems(self) -> list[Message]:
-        """What could not be read, with the run's name."""
-        return [
+        """What could not be read: of the side, and of each run, with its name."""
+        of_runs = (
             message("run_problem", run=run.name, problem=problem)
             for run in self.runs
             for problem in run.problems
-        ]
-
-
-def read_side(name: str | PathLike[str], results: Results = None) -> Side:
-    """Read a side: a run, a folder of runs, a pytest-benchmark file or a folder of such files.
-
-    Raises InputError where there is none of these, and for a run or file that can't be read.
-    """
-    path = Path(name)
-    if isfile(path):  # unlike Path.is_file, False for a name that no file can have
-        return Side(str(path), (results_of_file(path),))
-    if isdir(path) and not find_runs(path):
-        files = sorted(path.rglob("*.json"))
-        if files:
-            return Side(str(path), tuple(results_of_file(file) for file in files))
-    folders = find_all(name, results, or_else=f"a folder of runs, or {_EXPECTED_FILE}")
-    return Side(fspath(name), tuple(results_of_run(read_run(folder)) for folder in folders))
-
-
-# ---- run folders ----
+        )
+        return [*self.unread, *of_runs]
 
 
 def results_of_run(run: Run) -> RunResults:
@@ -296,99 +277,3 @@ def _facts_of_device(entry: DeviceEntry) -> dict[str, str]:
             "card": str(identity.uuid),
         }
     return found
-
-
-# ---- pytest-benchmark's JSON: `pytest … --benchmark-json=FILE`, or a file of its storage ----
-
-
-class _PytestModel(BaseModel):
-    """A part of the file. Keys that aren't declared here are ignored: the file is another tool's."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class _PytestStats(_PytestModel):
-    mean: Annotated[float, Field(gt=0)]  # seconds a round
-    stddev: Annotated[float, Field(ge=0)]
-    rounds: Annotated[int, Field(ge=1)]
-
-
-class _PytestBenchmark(_PytestModel):
-    fullname: str
-    stats: _PytestStats
-    extra_info: dict[str, Any] = {}
-
-
-class _PytestFile(_PytestModel):
-    benchmarks: tuple[_PytestBenchmark, ...]
-    machine_info: dict[str, Any]
-    commit_info: dict[str, Any] = {}
-    datetime: str
-    version: str
-
-
-def results_of_file(path: Path) -> RunResults:
-    """Read a pytest-benchmark file. The metric is calls a second, by the mean time of a round.
-
-    Such a file has no conditions and no verdicts. Raises InputError where it can't be read or used.
-    """
-    try:
-        file = _PytestFile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"can't be read: {error.strerror}", where=str(path), expected=_EXPECTED_FILE
-        ) from error
-    except ValidationError as error:
-        what = f"can't be used: {describe_first_error(error)}"
-        raise InputError(what, where=str(path), expected=_EXPECTED_FILE) from None
-    device, part = _identify_pytest_device(file.machine_info)
-    cases = tuple(_result_of_benchmark(each, device, part) for each in file.benchmarks)
-    return RunResults(path.name, PYTEST_BENCHMARK, cases, _facts_of_file(file, part))
-
-
-def _result_of_benchmark(each: _PytestBenchmark, device: str, part: str) -> CaseResult:
-    convention = each.extra_info.get("convention")
-    return CaseResult(
-        each.fullname,
-        device,
-        PYTEST_BENCHMARK,
-        part,
-        work="" if convention is None else f"FLOPs by {convention}",
-        metrics={"achieved": MetricValue(_estimate_calls_per_second(each.stats), "calls/s")},
-    )
-
-
-def _estimate_calls_per_second(stats: _PytestStats) -> Interval:
-    """1 ÷ mean, with the interval of independent rounds. Rounds are autocorrelated, so it is too narrow."""
-    from scipy.special import ndtri
-
-    error = stats.stddev / stats.mean / math.sqrt(stats.rounds)
-    return Interval.from_log_half_width(1 / stats.mean, float(ndtri((1 + CONFIDENCE) / 2)) * error)
-
-
-def _identify_pytest_device(machine: dict[str, Any]) -> tuple[str, str]:
-    """Return device and part: as our own bench/conftest.py writes them, else the processor's name."""
-    ours = _get_table(machine, "nameplate")
-    cpu = _get_table(machine, "cpu")
-    processor = cpu.get("brand_raw") or machine.get("processor") or machine.get("machine") or "unknown"
-    return str(ours.get("device") or "cpu"), str(ours.get("part") or processor)
-
-
-def _facts_of_file(file: _PytestFile, part: str) -> dict[str, str]:
-    machine = file.machine_info
-    found = {
-        "host": machine.get("node"),
-        "python": machine.get("python_version"),
-        "platform": machine.get("release"),
-        "part": part,
-        "commit": file.commit_info.get("id"),
-        "pytest-benchmark": file.version,
-        **_get_table(_get_table(machine, "nameplate"), "software"),
-    }
-    return {name: str(value) for name, value in found.items() if value}
-
-
-def _get_table(table: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the table of that name, empty where there is none."""
-    found = table.get(name)
-    return found if isinstance(found, dict) else {}

@@ -111,10 +111,10 @@ def pair_case(
 ) -> PairedCase | Row | None:
     """Pair the results of one case; a Row where they can't be compared, None where no side has a figure."""
     base_ok, new_ok = _select_ok(base), _select_ok(new)
-    broken = next((result for result in new.values() if result.state in ("wrong", "failed")), None)
+    broken = next((result for result in new.values() if result.state in (*_NO_FIGURE, "failed")), None)
     if not base_ok and new_ok:
         return _make_row_without_base(case, device, base)
-    if broken is not None and broken.state == "wrong":
+    if broken is not None and broken.state in _NO_FIGURE:
         reason = message("of_new", why=broken.reason)
         return Row(case, device, "incomparable", broken=True, reason=reason)
     if not base_ok:
@@ -134,6 +134,7 @@ def pair_case(
         _note_other_kernel(base_ok, new_ok),
         _note_some(new, "failed", "new_failed_in"),
         _note_some(base, "wrong", "base_wrong_in"),
+        _note_some(base, "unreadable", "base_unreadable_in"),
     ]
     doubt = _explain_doubt(base_ok, "base_doubted") or _explain_doubt(new_ok, "new_doubted")
     return PairedCase(
@@ -163,12 +164,15 @@ def _make_row_without_base(case: str, device: str, base: Results) -> Row:
     return Row(case, device, "incomparable", reason=message("of_base", why=_explain_no_figure(base)))
 
 
+# States in which a case was measured, and yet there is nothing to compare.
+_NO_FIGURE = ("wrong", "unreadable")
 # The message that explains each state in which a result has no figure.
 _STATE_MESSAGES = {
     "missing": "is_missing",
     "failed": "is_failed",
     "skipped": "is_skipped",
     "wrong": "is_wrong",
+    "unreadable": "is_unreadable",
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+_WIDEST = 700.0  # of which e to the power is still a number
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class Interval:
 
     @classmethod
     def from_log_half_width(cls, value: float, log_half_width: float) -> Interval:
-        """Return the interval that is symmetric about `value` on a log scale."""
+        """Return the interval that is symmetric about `value` on a log scale, from 0 where it is too wide."""
+        if log_half_width > _WIDEST:
+            return cls(value, 0.0, math.inf)
         return cls(value, value * math.exp(-log_half_width), value * math.exp(log_half_width))
 
     @property

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate.base.errors import InputError
+from nameplate.base.files import DEEPEST
 from nameplate.base.text import join_or
-from nameplate.store.folder import DEEPEST, DONE, MANIFEST, find_runs, read_manifest
+from nameplate.store.folder import DONE, MANIFEST, find_runs, read_manifest
 from nameplate.store.manifest import Manifest
 
 LATEST = "latest"

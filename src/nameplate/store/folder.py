@@ -21,7 +21,7 @@ from typing import BinaryIO, Self
 from pydantic import ValidationError
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete, write_error
-from nameplate.base.files import MIB, parse_json, read_bytes, read_lines
+from nameplate.base.files import MIB, parse_json, read_bytes, read_lines, walk
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
@@ -34,7 +34,6 @@ MANIFEST = "manifest.json"
 DONE = "DONE"
 # How `RecordWriter` begins each line. A line that begins so has the present schema and needs no upgrade.
 _PRESENT_SCHEMA = f'{{"schema_version":{SCHEMA},'.encode()
-DEEPEST = 32  # folders below the one that was named in which runs are looked for
 # What is read of a run that anybody may have made. The largest record line here has 14 KiB.
 MOST_MANIFEST_BYTES = 16 * MIB
 MOST_LINE_BYTES = 16 * MIB
@@ -209,17 +208,7 @@ def _unwritable_run(folder: Path, error: OSError) -> NameplateError:
 
 def find_runs(path: Path) -> list[Path]:
     """Return every run folder at or below `path`, sorted by name; links to folders aren't followed."""
-    return sorted(Path(folder) for folder, _folders, files in _walk(path) if MANIFEST in files)
-
-
-def _walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Go through the folders down to a depth that no run lies beyond, for some trees have no end."""
-    if not os.path.isdir(path):
-        return
-    for found in os.walk(path):
-        if found[0].count(os.sep) - str(path).count(os.sep) >= DEEPEST:
-            found[1].clear()
-        yield found
+    return sorted(Path(folder) for folder, _folders, files in walk(path) if MANIFEST in files)
 
 
 def read_run(folder: Path) -> Run:
