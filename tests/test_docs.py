@@ -47,7 +47,8 @@ COMMANDS = [
 def furnished(tmp_path_factory, make_record, store_run):
     """A folder in which the documents' runs and files lie."""
     folder = tmp_path_factory.mktemp("desk")
-    products = [make_record(phase="sustained"), make_record(case="matmul/bf16/8x8x8/normal/warm/-/torch")]
+    sizes = ("1024x1024x1024/normal/warm/sustained", "8x8x8/normal/warm/-")
+    products = [make_record(case=f"matmul/bf16/{size}/torch") for size in sizes]
     for name in ("RUN", "BASE", "NEW"):
         store_run(folder, *products, run=name)
     for results in ("runs", "baseline", "new"):
