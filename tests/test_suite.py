@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from contextlib import suppress
@@ -211,7 +212,7 @@ def test_a_suite_answers_to_the_name_it_was_found_by(install):
 )
 def test_a_broken_suite_says_whose_it_is_and_hurts_no_other(install, source, error):
     install("broken-suites", "broken", source)
-    sentence = f"suite broken can't be loaded from broken_suites_suite:SUITE: {error}"
+    sentence = f"suite broken (broken_suites_suite:SUITE): can't be loaded: {error}"
     with pytest.raises(InputError, match=re.escape(sentence)) as refused:
         find_suite("broken")
     assert refused.value.exit_status == 2
@@ -221,9 +222,8 @@ def test_a_broken_suite_says_whose_it_is_and_hurts_no_other(install, source, err
 
 def test_what_is_no_suite_is_refused(install):
     install("odd-suites", "odd", "SUITE = {'name': 'odd'}")
-    with pytest.raises(
-        InputError, match="odd_suites_suite:SUITE: suite odd isn't one; got 'dict'; expected a Suite"
-    ):
+    sentence = "suite odd (odd_suites_suite:SUITE): isn't one; got 'dict'; expected a Suite"
+    with pytest.raises(InputError, match=re.escape(sentence)):
         find_suite("odd")
 
 
@@ -371,3 +371,105 @@ def test_longer_suites_have_longer_budgets():
     budgets = [find_suite(name).budget_s for name in SHIPPED]
     assert budgets == sorted(set(budgets))
     assert budgets[:2] == [10.0, 60.0]
+
+
+OF_OTHERS = """
+from dataclasses import dataclass
+from nameplate.suite import Case, Suite
+@dataclass(frozen=True)
+class Work:
+    name: str = "matmul"
+    dtype: str = "bf16"
+    shape: str = "8x8x8"
+{before}
+def generate(target):
+    {body}
+SUITE = Suite("theirs", {description}, {budget}, {generate})
+"""
+
+
+@pytest.fixture
+def theirs(install):
+    """Install a suite of others, called `name`, of which one thing isn't as it should be."""
+
+    def put(name="theirs", **changes):
+        whole = {"before": "", "body": "return [Case(Work())]", "description": "''", "budget": "1.0"}
+        install("their-suites", name, OF_OTHERS.format(**(whole | {"generate": "generate"} | changes)))
+        return name
+
+    return put
+
+
+BAD_SUITES = {
+    "exits 0 at import": ({"before": "raise SystemExit(0)"}, "can't be loaded: SystemExit: 0"),
+    "exits 1 at import": ({"before": "import sys; sys.exit(1)"}, "can't be loaded: SystemExit: 1"),
+    "raises what isn't an Exception": ({"before": "raise GeneratorExit"}, "can't be loaded: GeneratorExit"),
+    "no budget": ({"budget": "None"}, "its budget_s can't be used; expected seconds above 0"),
+    "a budget as text": ({"budget": "'60'"}, "its budget_s can't be used; got '60'"),
+    "a negative budget": ({"budget": "-1"}, "its budget_s can't be used; got -1"),
+    "a budget of 0": ({"budget": "0"}, "its budget_s can't be used; got 0"),
+    "a budget of NaN": ({"budget": "float('nan')"}, "its budget_s can't be used; got nan"),
+    "an endless budget": ({"budget": "float('inf')"}, "its budget_s can't be used; got inf"),
+    "no description": ({"description": "None"}, "its description can't be used; expected text"),
+    "nothing to call": ({"generate": "[1]"}, "its generate can't be used; got [1]; expected a function"),
+    "a name with a slash": ({"name": "a/b"}, "its name can't be used; got 'a/b'"),
+    "a name that leads out": ({"name": ".."}, "its name can't be used; got '..'"),
+}
+BAD_CASES = {
+    "exits 0": ("raise SystemExit(0)", "can't make its cases: SystemExit: 0"),
+    "exits 0 late": ("yield Case(Work()); import sys; sys.exit()", "can't make its cases: SystemExit"),
+    "no cases": ("return None", "can't make its cases: TypeError"),
+    "not a case": ("return [Work()]", "not a case; got 'Work'; expected a Case"),
+    "text": ("return 'ab'", "not a case; got 'str'; expected a Case"),
+    "cases without end": ("\n    while True: yield Case(Work())", "too many cases; expected at most 20000"),
+    "a weight of 0": ("return [Case(Work(), weight=0)]", "the weight of a case can't be used; got 0"),
+    "a weight of NaN": (
+        "return [Case(Work(), weight=float('nan'))]",
+        "the weight of a case can't be used; got nan",
+    ),
+    "a negative weight": ("return [Case(Work(), weight=-1)]", "the weight of a case can't be used; got -1"),
+    "a weight as text": ("return [Case(Work(), weight='1')]", "the weight of a case can't be used; got '1'"),
+    "an endless weight": (
+        "return [Case(Work(), weight=1e999)]",
+        "the weight of a case can't be used; got inf",
+    ),
+    "a group that isn't text": ("return [Case(Work(), group=7)]", "the group of a case can't be used; got 7"),
+    "a name with a slash": ("return [Case(Work('a/b'))]", "the name of a case can't be used; got 'a/b'"),
+    "a dtype with a line break": ("return [Case(Work('a', 'b\\nc'))]", "the dtype of a case can't be used"),
+    "a shape that isn't text": (
+        "return [Case(Work('a', 'b', 8))]",
+        "the shape of a case can't be used; got 8",
+    ),
+    "no workload": ("return [Case(None)]", "can't make its cases: AttributeError"),
+}
+
+
+@pytest.mark.parametrize(("changes", "said"), BAD_SUITES.values(), ids=BAD_SUITES)
+def test_a_suite_that_cant_be_used_names_its_entry_point_and_hurts_no_other(bench, theirs, changes, said):
+    name = theirs(**changes)
+    result = bench("run", name)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"bench: suite {name} (their_suites_suite:SUITE): {said}")
+    assert result.err.count("\n") == 1
+    listed = bench("suites", "--json")
+    assert listed.status == 0
+    assert {"smoke", name} <= {row["suite"] for row in json.loads(listed.out)}
+
+
+@pytest.mark.parametrize(("body", "said"), BAD_CASES.values(), ids=BAD_CASES)
+def test_cases_that_cant_be_used_name_their_entry_point(theirs, body, said):
+    with pytest.raises(InputError, match=re.escape(said)) as refused:
+        find_suite(theirs(body=body)).cases(CPU)
+    assert str(refused.value).startswith("suite theirs (their_suites_suite:SUITE)")
+
+
+def test_what_a_suite_prints_doesnt_get_into_our_output(bench, theirs):
+    theirs(before="print('hello\\x1b[31m'); print('you')")
+    result = bench("suites", "--json")
+    assert "theirs" in {row["suite"] for row in json.loads(result.out)}
+    assert result.err == "bench: suite theirs (their_suites_suite:SUITE) printed: hello[31m you\n"
+
+
+def test_ctrl_c_in_a_suite_is_ctrl_c(theirs):
+    with pytest.raises(KeyboardInterrupt):
+        find_suite(theirs(body="raise KeyboardInterrupt")).cases(CPU)

@@ -63,6 +63,7 @@ GRAVITY: tuple[Verdict, ...] = get_args(Verdict)
 # The figures themselves are wrong. Other verdicts say that true figures were taken in the wrong conditions.
 _WRONG: frozenset[Verdict] = frozenset({"contradictory", "unverified"})
 Status = Literal["ok", "skipped", "failed"]
+MOST_CASES = 20_000  # of a run: a screen has a row for each, and the largest suite here has some hundred
 # Number formats by the names used everywhere; fp16 and bf16 accumulate in fp32, fp16_acc16 in fp16.
 DTYPES = frozenset(
     {"fp64", "fp32", "tf32", "fp16", "fp16_acc16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8", "fp4"}

@@ -6,18 +6,31 @@ Suites are found by entry point (group `nameplate.suites`). Any package adds one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
+from itertools import islice
 
 from nameplate.base.errors import InputError
+from nameplate.base.exit_status import print_error
+from nameplate.base.text import plain
+from nameplate.record import MOST_CASES
 from nameplate.workload import Workload
 
 ENTRY_POINT_GROUP = "nameplate.suites"
 FILLS = ("normal", "uniform", "integers", "zeros")
 CACHES = ("warm", "flushed", "rotating")
 PHASES = ("burst", "sustained")
+LONGEST_BUDGET_S = 1e6  # eleven days
+_NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+)  # it becomes part of a run's id, and so of a folder's name
+_MOST_QUOTED = 100  # characters of what a suite printed
 MOST_IN_TURN = 4  # cases without a group of their own; a group's records are written only when it ends
 
 
@@ -67,26 +80,36 @@ class Target:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named source of cases, most important first: a tight budget is spent on the first ones."""
+    """A named source of cases, most important first: a tight budget is spent on the first ones.
+
+    `source` is the entry point that it was loaded from; "" for one that was made otherwise.
+    """
 
     name: str
     description: str
     budget_s: float
     generate: Callable[[Target], Iterable[Case]]
+    source: str = ""
+
+    @property
+    def where(self) -> str:
+        """What an error calls it: `suite NAME (MODULE:OBJECT)`."""
+        return f"suite {self.name} ({self.source})" if self.source else f"suite {self.name}"
 
     def cases(self, target: Target, only: str | None = None) -> list[Case]:
         """Return the cases for `target`, filtered by the glob `only` over the whole id (`*` crosses `/`).
 
-        Raises InputError where the suite raises an error, two cases share an id or `only` matches none.
+        Raises InputError where the suite raises an error or ends the process, yields what is no case, or one
+        that can't be measured, where two share an id, and where `only` matches none.
         """
-        try:
-            cases = list(self.generate(target))
-        except Exception as error:  # third-party code may raise anything
-            raise InputError(
-                f"suite {self.name} can't make its cases: {type(error).__name__}: {error}"
-            ) from error
-        _check_unique_ids(self.name, cases)
-        _check_burst_groups(self.name, cases)
+        with _run_foreign(self.where, "can't make its cases"):
+            cases = list(islice(self.generate(target), MOST_CASES + 1))
+            for case in cases:
+                _check_case(case, self.where)
+        if len(cases) > MOST_CASES:
+            raise InputError("too many cases", where=self.where, expected=f"at most {MOST_CASES}")
+        _check_unique_ids(self.where, cases)
+        _check_burst_groups(self.where, cases)
         chosen = [case for case in cases if only is None or fnmatchcase(case.id, only)]
         if not chosen:
             raise InputError(
@@ -121,7 +144,7 @@ def _may_join(case: Case, group: list[Case]) -> bool:
     return len(group) < MOST_IN_TURN and "burst" not in (case.phase, group[0].phase)
 
 
-def _check_burst_groups(suite: str, cases: list[Case]) -> None:
+def _check_burst_groups(where: str, cases: list[Case]) -> None:
     """Raise InputError for cases in a burst case's group other than its own sustained case."""
     for name, group in make_groups(cases):
         burst = next((case for case in group if case.phase == "burst"), None)
@@ -131,17 +154,17 @@ def _check_burst_groups(suite: str, cases: list[Case]) -> None:
             if replace(case, phase="burst").id != burst.id:
                 raise InputError(
                     "a case can't be measured in the same run as a burst case",
-                    where=f"suite {suite}, group {name}",
+                    where=f"{where}, group {name}",
                     got=case.id,
                     expected=f"{replace(burst, phase='sustained').id}, or a group of its own",
                 )
 
 
-def _check_unique_ids(suite: str, cases: list[Case]) -> None:
+def _check_unique_ids(where: str, cases: list[Case]) -> None:
     seen: set[str] = set()
     for case in cases:
         if case.id in seen:
-            raise InputError("two cases share an id", where=f"suite {suite}", got=case.id)
+            raise InputError("two cases share an id", where=where, got=case.id)
         seen.add(case.id)
 
 
@@ -165,14 +188,78 @@ def find_suite(name: str) -> Suite:
 
 
 def _load(point: EntryPoint) -> Suite:
-    try:
+    where = f"suite {point.name} ({point.value})"
+    with _run_foreign(where, "can't be loaded"):
         suite = point.load()
-    except Exception as error:  # third-party modules may raise anything; the message says whose it was
-        raise InputError(
-            f"suite {point.name} can't be loaded from {point.value}: {type(error).__name__}: {error}"
-        ) from error
     if not isinstance(suite, Suite):
+        raise InputError("isn't one", where=where, got=type(suite).__name__, expected="a Suite")
+    # The name is the one by which it is found, also when a run is resumed.
+    suite = replace(suite, name=point.name, source=point.value)
+    _check_suite(suite)
+    return suite
+
+
+@contextmanager
+def _run_foreign(where: str, what: str) -> Iterator[None]:
+    """Run code of a suite: whatever it raises is an InputError, and what it prints goes to standard error.
+
+    Standard output is the command's own: other text in it would break its JSON.
+    """
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    except (KeyboardInterrupt, InputError):
+        raise
+    except BaseException as error:  # also SystemExit, which would end the command with a status of theirs
+        raise InputError(f"{what}: {type(error).__name__}: {error}", where=where) from error
+    finally:
+        said = plain(printed.getvalue()).strip()
+        if said:
+            print_error(f"{plain(where)} printed: {said[:_MOST_QUOTED]}")
+
+
+def _check_suite(suite: Suite) -> None:
+    """Raise InputError for a suite that can't be listed or run."""
+    for name, got, fits, expected in (
+        ("name", suite.name, _NAME.fullmatch(suite.name), "letters, digits, dots, _ and -"),
+        ("description", suite.description, isinstance(suite.description, str), "text"),
+        ("generate", suite.generate, callable(suite.generate), "a function"),
+        (
+            "budget_s",
+            suite.budget_s,
+            _is_number(suite.budget_s) and 0 < suite.budget_s <= LONGEST_BUDGET_S,
+            f"seconds above 0, at most {LONGEST_BUDGET_S:g}",
+        ),
+    ):
+        if not fits:
+            raise InputError(f"its {name} can't be used", where=suite.where, got=got, expected=expected)
+
+
+def _check_case(case: object, where: str) -> None:
+    """Raise InputError for what isn't a case that can be measured and named."""
+    if not isinstance(case, Case):
+        raise InputError("not a case", where=where, got=type(case).__name__, expected="a Case")
+    parts = (case.workload.name, case.workload.dtype, case.workload.shape, case.backend)
+    for name, part in zip(("name", "dtype", "shape", "backend"), parts, strict=True):
+        if not isinstance(part, str) or not part.isprintable() or not part or "/" in part:
+            expected = "printable text without /, which separates the parts of a case's id"
+            raise InputError(f"the {name} of a case can't be used", where=where, got=part, expected=expected)
+    if not _is_number(case.weight) or not 0 < case.weight < math.inf:
         raise InputError(
-            f"suite {point.name} isn't one", where=point.value, got=type(suite).__name__, expected="a Suite"
+            "the weight of a case can't be used",
+            where=f"{where}, {case.id}",
+            got=case.weight,
+            expected="a number above 0",
         )
-    return replace(suite, name=point.name)  # the name by which it is found, also when a run is resumed
+    if not isinstance(case.group, str | None):
+        raise InputError(
+            "the group of a case can't be used",
+            where=f"{where}, {case.id}",
+            got=case.group,
+            expected="text, or None",
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,13 +11,11 @@ from pydantic import Field, model_validator
 from nameplate.base.messages import Message, Reason, text
 from nameplate.base.model import FrozenModel, Positive
 from nameplate.device.identity import CpuIdentity, Identity
-from nameplate.record import METHOD, SCHEMA
+from nameplate.record import METHOD, MOST_CASES, SCHEMA
 from nameplate.specs.rating import Figure, Rating
 
 # A text that becomes a folder's name. A manifest may come from someone else, so it is checked.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
-# A screen has a row for each case; the largest suite here has some hundred.
-MOST_CASES = 20_000
 
 
 def parse_time(text: str) -> datetime | None:
