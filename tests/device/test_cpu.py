@@ -419,16 +419,16 @@ def test_a_run_has_one_peak_measured_once(monkeypatch, make_silicon):
     assert survey.open_device("cpu").identity.silicon == make_silicon(2.2)
 
 
-def test_what_could_not_be_measured_of_the_peak_is_noted_with_the_reason(make_silicon):
+def test_what_could_not_be_measured_of_the_peak_is_noted_once_with_the_reason(make_silicon):
     failed = {"int8-amx": message("silicon_illegal")}
     identity = guest(silicon=make_silicon().model_copy(update={"failed": failed}))
     assert identity.as_json()["silicon"]["failed"]["int8-amx"].startswith("illegal instruction")
-    notes = rate(identity).notes
-    assert "the arithmetic peak of int8-amx isn't measured: illegal instruction" in str(notes[0])
+    (note,) = [note for note in map(str, rate(identity).notes) if "int8-amx" in note]
+    assert "illegal instruction" in note
     absent = Silicon(absent=message("silicon_refused", call="mmap", why="Permission denied"))
-    said = [str(note) for note in rate(guest(silicon=absent)).notes]
-    assert any("refuses to run machine code from memory (mmap: Permission denied)" in each for each in said)
-    assert not any("arithmetic peak" in str(note) for note in rate(guest(silicon=make_silicon())).notes)
+    said = [note for note in map(str, rate(guest(silicon=absent)).notes) if "run machine code" in note]
+    assert len(said) == 1
+    assert "(mmap: Permission denied)" in said[0]
 
 
 def test_a_manifests_entry_gives_its_rating_the_peak(make_manifest, make_silicon):

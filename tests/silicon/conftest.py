@@ -31,6 +31,7 @@ class Processor:
     started: int = 0
     closed: int = 0
     seed: int = 1
+    slower: dict[int, float] = field(default_factory=dict)  # work a cycle of some CPUs, of another kind
 
     def start(self):
         self.started += 1
@@ -71,13 +72,14 @@ class Process:
         drift = self.processor.drift[self.visits % len(self.processor.drift)] if self.processor.drift else 1.0
         self.visits += len(cpus) > 1
         stamps = []
-        for index in range(len(cpus)):
+        for index, cpu in enumerate(cpus):
+            kind = self.processor.slower.get(cpu, 1.0)
             at, ticks = 1e15 + 1000 * index, []
             for _ in range(rounds):
                 slower = (
                     self.random.uniform(1.05, 4) if self.random.random() < self.processor.disturbed else 1
                 )
-                between = at + loop_s * slower * HZ / drift
+                between = at + loop_s * slower / kind * HZ / drift
                 end = between + chain_s * HZ / drift
                 ticks += [round(at), round(between), round(end)]
                 at = end

@@ -97,6 +97,16 @@ def test_hidden_siblings_show_in_the_parallel_share(guest):
     assert peak.core_gflops == pytest.approx(64 * 2.9, rel=1e-3)
 
 
+def test_cores_of_two_kinds_are_added_and_none_stands_for_the_others(guest):
+    """Two performance and two efficiency cores: the sum is theirs, and isn't mistaken for sharing."""
+    silicon = measure_guest(guest(slower={0: 0.5, 1: 0.5}), cpus=(0, 1, 2, 3))
+    peak = silicon.peak("fp32")
+    assert peak.tflops == pytest.approx(3 * 64 * 2.9e9 / 1e12, rel=0.01)
+    assert peak.core_gflops == pytest.approx(64 * 2.9, rel=0.01)  # of the faster kind
+    assert peak.flop_per_cycle == pytest.approx(64, rel=0.01)
+    assert peak.parallel_share is None
+
+
 def test_a_quota_counts_as_the_part_of_the_cores_that_it_is(guest):
     silicon = measure_guest(guest(), cpus=(0, 1), cores=1.5)
     assert silicon.cores == 1.5

@@ -26,6 +26,8 @@ _FULL_SHARE = 0.97
 # A CPU that was the loop's for this share of the time had no other work.
 _OURS = 0.9
 
+# Cores of one kind do the same work a cycle; those of another kind (efficiency, LITTLE) a half or less.
+_OTHER_KIND = 1.1
 # Paths whose peaks differ by less than this are equally fast.
 _EQUAL = 0.995
 
@@ -49,7 +51,8 @@ class Peak(FrozenModel):
     core_gflops: float
     core_clock_mhz: float
     flop_per_cycle: float  # of one core
-    # All at once ÷ (cores × one alone): below 1 they take from each other. None: never seen undisturbed.
+    # All at once ÷ (cores × one alone): below 1 they take from each other. None: never seen undisturbed, or
+    # the cores are of different kinds, so that one doesn't stand for all.
     parallel_share: float | None
 
     @property
@@ -151,7 +154,8 @@ def _is_sum_supported(single: _Stretches, every: _Stretches) -> bool:
     Cores that seem to take from each other, by hidden siblings, do so also when they are this loop's alone.
     """
     share = every.top / every.cpus / single.top
-    return every.is_supported and (share >= _FULL_SHARE or every.busy >= _OURS)
+    is_full = share >= _FULL_SHARE and not single.kinds_differ
+    return every.is_supported and (is_full or every.busy >= _OURS)
 
 
 def estimate(loop: Loop, alone: Sequence[Visit], together: Sequence[Visit], cores: float) -> Peak:
@@ -169,6 +173,8 @@ def estimate(loop: Loop, alone: Sequence[Visit], together: Sequence[Visit], core
     if not _is_sum_supported(single, every):
         bound = Interval.from_log_half_width(max(single.top * every.cpus, every.top), half)
         total, share, clock_hz = Interval(bound.value, total.low, bound.high), None, single.clock_hz
+    if single.kinds_differ:
+        share = None
     total = total.scaled(cores / every.cpus / 1e12)
     return Peak(
         loop=loop.name,
@@ -202,6 +208,11 @@ class _Stretches:
         self.cpus = visits[0].stamps.shape[0]
         self.busy = max(visit.busy for visit in visits)
         self._by_visit = [(rates, visit.busy) for visit, (rates, _) in zip(visits, found, strict=True)]
+        self._per_cycle = [
+            _find_top(rates) / _find_top(clocks)
+            for rates, clocks in found
+            if _count_near_top(rates) >= _AGREE
+        ]
         self._rates = np.concatenate([rates for rates, _ in found])
         self._clocks = np.concatenate([clocks for _, clocks in found])
         self.top = _find_top(self._rates)
@@ -210,6 +221,11 @@ class _Stretches:
     def is_supported(self) -> bool:
         """Whether enough stretches agree with the fastest."""
         return _count_near_top(self._rates) >= _AGREE
+
+    @property
+    def kinds_differ(self) -> bool:
+        """Whether visits of different cores did different work a cycle."""
+        return bool(self._per_cycle) and max(self._per_cycle) > _OTHER_KIND * min(self._per_cycle)
 
     @property
     def clock_hz(self) -> float:
