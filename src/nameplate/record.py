@@ -206,6 +206,15 @@ class Record(FrozenModel):
     nominal_tflops: Annotated[
         float | None, Field(gt=0), Column("the rating that efficiency is relative to", _TFLOPS, 3)
     ] = None
+    nominal_tflops_low: Annotated[
+        float | None, Column("lower end of the 95 % interval of a measured nominal", _TFLOPS, 3)
+    ] = None
+    nominal_tflops_high: Annotated[
+        float | None, Column("upper end of the 95 % interval of a measured nominal", _TFLOPS, 3)
+    ] = None
+    nominal_basis: Annotated[
+        str | None, Column("where nominal comes from: given, measured, table (of CPUs), or a kind of source")
+    ] = None
     nominal_source: Annotated[Reason | None, Column("source of nominal, or why there is none")] = None
     efficiency: Annotated[float | None, Column("achieved ÷ nominal", "ratio", measured=True)] = None
     efficiency_low: Annotated[

@@ -1,8 +1,10 @@
 """The chain: which records make its stages, and the ratios between them."""
 
+import math
+
 import pytest
 
-from nameplate.chain.from_run import find_links
+from nameplate.chain.from_run import find_chains, find_links
 from nameplate.record import Batch
 from nameplate_kernels import TransformerBlock
 
@@ -414,3 +416,30 @@ def test_the_same_product_settled_in_another_cache_state_is_another_one(product)
         phased(product(250.0, cache="rotating"), "sustained"),
     ]
     assert find_links(records)[-1].value == pytest.approx(250 / 270)
+
+
+def test_the_interval_of_a_measured_nominal_counts_once(product):
+    """A CPU that is in no table is rated by measured loops: what they leave open is part of its shares."""
+    rated = {
+        "nominal_tflops_low": 0.49,
+        "nominal_tflops_high": 0.51,
+        "nominal_basis": "measured",
+    }
+    exact = dict.fromkeys(rated) | {"nominal_basis": "table"}
+    (chain,), (plain,) = (
+        find_chains([product(0.4, nominal=0.5, datasheet=0.5, **each)]) for each in (rated, exact)
+    )
+    first, gemm = chain.links()
+    assert (first.value, first.low, first.high, first.provenance) == (1.0, 1.0, 1.0, "measured")
+    published, narrow = plain.links()
+    assert published.provenance == "published"
+    assert gemm.value == pytest.approx(narrow.value)
+    half = math.log(gemm.high / gemm.low) / 2
+    of_product = math.log(narrow.high / narrow.low) / 2
+    assert half == pytest.approx(math.hypot(of_product, math.log(0.51 / 0.49) / 2))
+    for stages, expected in ((chain, gemm), (plain, narrow)):
+        share = stages.share_of_nominal(stages.stages[-1])
+        assert (share.low, share.high) == (
+            pytest.approx(expected.low, rel=1e-3),
+            pytest.approx(expected.high, rel=1e-3),
+        )

@@ -16,7 +16,8 @@ from nameplate.chain.link import Link, Provenance
 from nameplate.chain.stage import Stage
 from nameplate.chain.throughput import Throughput, combine_throughputs, divide_throughputs, throughput_of
 from nameplate.record import GRAVITY, Record, Verdict
-from nameplate.stats.interval import Interval
+from nameplate.specs.rating import MEASURED
+from nameplate.stats.interval import Interval, ratio
 
 _BLOCK_SIZES = ("batch", "tokens", "heads", "head_dim")
 # A chain is of one dtype: the first of these in which a rated product was measured. Training runs in bf16.
@@ -35,11 +36,12 @@ class ReachedStage:
     source: str  # case ids, or where a rating comes from
     verdict: Verdict  # the gravest of the records
     records: tuple[Record, ...] = ()  # none: it is a rating
+    basis: str | None = None  # of a rating
 
     @property
     def provenance(self) -> Provenance:
-        """Whether it was measured or is a published rating."""
-        return "measured" if self.records else "published"
+        """Whether it was measured, as a CPU's rating may be, or is a published rating."""
+        return "measured" if self.records or self.basis == MEASURED else "published"
 
 
 @dataclass(frozen=True)
@@ -58,26 +60,33 @@ class DeviceChain:
 
     def share_of_nominal(self, stage: ReachedStage) -> Interval:
         """The stage's throughput ÷ nominal, with the interval of its own figure."""
-        return stage.throughput.tflops.scaled(1 / self.stages[0].throughput.tflops.value)
+        own, nominal = stage.throughput.tflops, self.stages[0].throughput.tflops
+        # A rating's own interval is nominal's: it isn't counted twice.
+        if not stage.records or nominal.low == nominal.high:
+            value = own.value / nominal.value
+            return Interval(value, value, value) if not stage.records else own.scaled(1 / nominal.value)
+        return ratio(own, nominal)
 
     def links(self) -> tuple[Link, ...]:
         """The ratios of successive stages."""
         return tuple(self._make_link(first, second) for first, second in pairwise(self.stages))
 
     def _make_link(self, first: ReachedStage, second: ReachedStage) -> Link:
-        ratio = divide_throughputs(second.throughput, first.throughput)
-        has_interval = math.isfinite(ratio.high) and 0 < ratio.low <= ratio.value <= ratio.high
+        quotient = divide_throughputs(second.throughput, first.throughput)
+        if not (first.records or second.records):  # of two ratings: their uncertainty is one and the same
+            quotient = Interval(quotient.value, quotient.value, quotient.value)
+        has_interval = math.isfinite(quotient.high) and 0 < quotient.low <= quotient.value <= quotient.high
         conventions = dict.fromkeys(record.convention for record in second.records if record.convention)
         return Link(
             first.stage,
             second.stage,
-            ratio.value,
+            quotient.value,
             self.dtype,
             second.provenance,
             second.source,
-            low=ratio.low,
-            high=ratio.high,
-            law="lognormal" if has_interval and ratio.low < ratio.high else "exact",
+            low=quotient.low,
+            high=quotient.high,
+            law="lognormal" if has_interval and quotient.low < quotient.high else "exact",
             device=self.device,
             verdict=_gravest_of([first.verdict, second.verdict]),
             convention="; ".join(conventions) or None,
@@ -154,8 +163,8 @@ def _find_stages(rated: Record, records: Sequence[Record]) -> list[ReachedStage]
     block = _find_block(records)
     found = [
         # A nominal that the user gave has no datasheet figure: the chain then goes on with the product.
-        _make_rating(Stage.NOMINAL, rated.nominal_tflops, rated.nominal_source),
-        _make_rating(Stage.DATASHEET, rated.datasheet_tflops, rated.datasheet_source),
+        _make_rating(Stage.NOMINAL, rated.nominal_tflops, rated.nominal_source, rated),
+        _make_rating(Stage.DATASHEET, rated.datasheet_tflops, rated.datasheet_source, rated),
         *_find_best_products(products, block),
         _find_model_products(products, block),
         None if block is None else _make_stage(Stage.BLOCK, block),
@@ -163,10 +172,17 @@ def _find_stages(rated: Record, records: Sequence[Record]) -> list[ReachedStage]
     return [stage for stage in found if stage is not None]
 
 
-def _make_rating(stage: Stage, tflops: float | None, source: Reason | None) -> ReachedStage | None:
+def _make_rating(
+    stage: Stage, tflops: float | None, source: Reason | None, rated: Record
+) -> ReachedStage | None:
     if tflops is None:
         return None
-    return ReachedStage(stage, Throughput(Interval(tflops, tflops, tflops)), str(source or ""), "clean")
+    # The vendor's own figure has neither interval nor basis, unless it is the nominal.
+    is_nominal = tflops == rated.nominal_tflops
+    low, high = (rated.nominal_tflops_low, rated.nominal_tflops_high) if is_nominal else (None, None)
+    found = Interval(tflops, low or tflops, high or tflops)
+    basis = rated.nominal_basis if is_nominal else None
+    return ReachedStage(stage, Throughput(found), str(source or ""), "clean", basis=basis)
 
 
 def _make_stage(stage: Stage, record: Record) -> ReachedStage:

@@ -109,6 +109,9 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
         nominal, datasheet = device.rating.nominal_for(work.dtype), device.rating.datasheet_for(work.dtype)
         columns |= {
             "nominal_tflops": nominal.tflops,
+            "nominal_tflops_low": nominal.low,
+            "nominal_tflops_high": nominal.high,
+            "nominal_basis": nominal.basis,
             "nominal_source": nominal.source,
             "datasheet_tflops": datasheet.tflops,
             "datasheet_source": datasheet.source,

@@ -10,6 +10,7 @@ from nameplate.base.text import plain
 from nameplate.chain.effects import Effect
 from nameplate.chain.from_run import DeviceChain, ReachedStage, find_furthest, find_slowest
 from nameplate.chain.link import Link
+from nameplate.chain.stage import Stage
 from nameplate.report.charts.data import Chart, Step, Waterfall
 from nameplate.report.labels import Labels, describe_slowest, name_stage
 from nameplate.report.view import Field, Table, table_of
@@ -42,7 +43,7 @@ def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[DeviceCh
 
 def _source(link: Link, labels: Labels) -> str:
     """Return the cases behind a measured link, or the source of a rating."""
-    if link.provenance != "measured":
+    if link.provenance != "measured" or link.to is Stage.DATASHEET:
         return plain(link.source)
     return ", ".join(map(labels.case, link.source.split(", ")))
 
