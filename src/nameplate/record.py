@@ -40,7 +40,8 @@ SCHEMA = 4
 #      A CPU's nominal may be measured, and its interval is part of the efficiency's; flushes and arrays
 #      of memory follow all of a CPU's last-level cache.
 #      The host's share is that of a few launches on an empty queue; a graph's replay is compared with
-#      launches beside it. Pilots grow until they fill the device.
+#      launches beside it. Pilots grow until they fill the device. A burst begins when the clock is up and
+#      ends before the first limit, in batches of 5 ms.
 #      On a GPU, fp16 and bf16 products add the sums of a split K as torch's default has it, not in fp32.
 #      A GPU's ceiling is by the dtype's own rated clock, and work bound by memory has none.
 METHOD = 4

@@ -493,7 +493,7 @@ class Sampled:
     """A client whose process has sampled at these times, in seconds, since it was asked last."""
 
     def __init__(self, gpu):
-        self.gpu, self.watching, self.pending_s = gpu, [], []
+        self.gpu, self.watching, self.pending_s, self.hastened = gpu, [], [], []
 
     def reading(self, uuid):
         self.gpu.now_s += 1e-3
@@ -501,6 +501,9 @@ class Sampled:
 
     def start_sampling(self, uuid, period_s=0.1):
         self.watching.append((uuid, period_s))
+
+    def hasten_sampling(self, uuid, seconds):
+        self.hastened.append((uuid, seconds))
 
     def take_readings(self, uuid):
         at_s, self.pending_s = self.pending_s, []
@@ -510,6 +513,13 @@ class Sampled:
 def sampled_device(gpu):
     client = Sampled(gpu)
     return CudaDevice(IDENTITY.model_copy(update={"uuid": FIRST}), gpu, client), client
+
+
+def test_telemetry_is_hastened_for_this_gpu_and_sampling_begins_first(gpu):
+    device, client = sampled_device(gpu)
+    device.hasten_telemetry(2.0)
+    assert (client.watching, client.hastened) == ([(FIRST, 0.1)], [(FIRST, 2.0)])
+    CudaDevice(IDENTITY, gpu).hasten_telemetry(2.0)  # a GPU without a UUID has no telemetry to hasten
 
 
 def test_a_timeline_has_what_was_sampled_and_what_was_asked_in_order(gpu):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -36,9 +37,18 @@ def step(at_onset_s, level=0.8):
     return lambda at_s: np.where(at_s < ONSET_S + at_onset_s, 1.0, level)
 
 
-def gpu(clock=None, policy=None, held_s=0.0, noise=5e-3, launch_s=LAUNCH_S, of=SimulatedDevice, **options):
+def gpu(
+    clock=None,
+    policy=None,
+    held_s=0.0,
+    noise=5e-3,
+    launch_s=LAUNCH_S,
+    of=SimulatedDevice,
+    rated=1410.0,
+    **options,
+):
     """A device of 1 TFLOPS; `policy` holds its clock from `held_s` after the onset on."""
-    driver = Driver(clock, policy, ONSET_S + held_s)
+    driver = Driver(clock, policy, ONSET_S + held_s, rated)
     return of(make_steady(launch_s, noise), seed=1, **({"nominal_tflops": 1.25, "driver": driver} | options))
 
 
@@ -168,12 +178,11 @@ def test_a_record_has_at_most_a_hundred_batches(heated):
 
 @pytest.mark.parametrize("held_s", [0.33, 0.48, 0.61])
 def test_a_burst_ends_where_telemetry_shows_a_limit(held_s):
-    burst, sustained = measured(gpu(decay(), "power", held_s=held_s))
-    assert (
-        held_s - 0.2 <= end_s(burst) <= held_s
-    )  # readings are a tenth of a second apart, batches half of it
+    """Also where the limit costs no speed yet: a hundred readings a second, and batches as short."""
+    burst, sustained = measured(gpu(None, "power", held_s=held_s))
+    assert held_s - 0.06 <= end_s(burst) <= held_s
     assert burst.verdict == "clean"
-    assert not any("power limit" in text for text in map(str, burst.warnings))
+    assert not any("the clock was held down" in text for text in map(str, burst.warnings))
     assert sustained.verdict == "power_capped"
     assert sustained.warnings
 
@@ -216,6 +225,100 @@ def test_a_burst_reaches_to_the_step_that_ends_it():
     burst, _ = measured(gpu(step(5.0), "power", held_s=5.0))
     assert end_s(burst) >= 0.8
     assert len(burst.batches) >= BATCHES
+
+
+# ---- from idle: the climb of the clock, and the first limit ----
+
+IDLE = 345 / 1980
+CAPPED = 0.75
+
+
+class Idling(SimulatedDevice):
+    """A GPU whose clock falls to 345 MHz while it idles, and climbs to 1,980 when there is work again."""
+
+    def idle(self, seconds):
+        super().idle(seconds)
+        self.driver.clock.begin_s = self._now_s
+        object.__setattr__(self.driver, "held_from_s", self._now_s + self.driver.clock.cap_s)
+
+
+class Clock:
+    """`climb_s` after idle the clock is up, in a straight line or with a fifth of it as time constant.
+
+    The power limit takes effect at `cap_s`, with 20 ms.
+    """
+
+    def __init__(self, climb_s, cap_s=math.inf, level=CAPPED, straight=True):
+        self.climb_s, self.cap_s, self.level, self.straight = climb_s, cap_s, level, straight
+        self.begin_s = 0.0
+
+    def __call__(self, at_s):
+        since = np.maximum(at_s - self.begin_s, 0.0)
+        part = np.minimum(since / self.climb_s, 1) if self.straight else -np.expm1(-5 * since / self.climb_s)
+        held = -np.expm1(-np.maximum(since - self.cap_s, 0.0) / 0.02)
+        return (IDLE + (1 - IDLE) * part) * (1 - (1 - self.level) * held)
+
+
+def from_idle(clock, launch_s=1.5e-3, policy="power", telemetry=True, **options):
+    device = gpu(clock, policy, rated=1980.0, of=Idling, launch_s=launch_s, **options)
+    if not telemetry:
+        device.timeline = lambda since_s: ()
+    return measured(device)
+
+
+@pytest.mark.parametrize("telemetry", [True, False])
+@pytest.mark.parametrize("launch_s", [1.5e-3, 12e-3])
+@pytest.mark.parametrize(("climb_s", "cap_s"), [(5e-3, 0.15), (0.05, 0.15), (0.02, 0.25), (0.05, 0.4)])
+def test_a_burst_lies_between_the_climb_of_the_clock_and_the_power_limit(climb_s, cap_s, launch_s, telemetry):
+    """A window from the first launch to the last of ten readings a second gave up to 1.37 × the cool time."""
+    burst, sustained = from_idle(Clock(climb_s, cap_s), launch_s, telemetry=telemetry)
+    assert burst.time_s == pytest.approx(launch_s, rel=0.01)
+    assert burst.tflops_low * 0.997 <= 1.0 <= burst.tflops_high * 1.003
+    assert end_s(burst) <= cap_s - climb_s + 0.02
+    assert end_s(burst) >= 0.6 * (cap_s - climb_s) - 2 * launch_s
+    assert sustained.time_s == pytest.approx(launch_s / CAPPED, rel=0.01)
+    assert sustained.settled_s >= cap_s
+    if telemetry:
+        assert burst.verdict == "clean"
+        assert "power_capped" in sustained.verdicts
+
+
+def test_a_clock_that_climbs_ever_more_slowly_is_waited_for():
+    burst, _ = from_idle(Clock(0.05, 0.3, straight=False))
+    assert burst.time_s == pytest.approx(1.5e-3, rel=0.01)
+
+
+def test_a_climb_without_a_limit_is_left_out_of_burst_and_sustained():
+    burst, sustained = from_idle(Clock(0.05), policy=None)
+    assert burst.time_s == pytest.approx(1.5e-3, rel=0.002)
+    assert sustained.time_s == pytest.approx(1.5e-3, rel=0.002)
+    assert (burst.settled_s, sustained.settled_s) == (0.0, 0.0)
+    assert (burst.verdict, sustained.verdict) == ("clean", "clean")
+
+
+@pytest.mark.parametrize("cap_s", [0.03, 0.08])
+def test_a_burst_that_a_limit_ends_too_soon_is_not_told(cap_s):
+    """Before full speed, or two launches after it: there is no cool figure, and the record says so."""
+    burst, sustained = from_idle(Clock(0.05, cap_s), launch_s=12e-3)
+    assert "clean" not in burst.verdicts
+    assert not burst.trusted
+    assert any("the burst can't be told" in str(each) for each in burst.warnings)
+    assert sustained.time_s == pytest.approx(12e-3 / CAPPED, rel=0.01)
+    assert "unknown" not in sustained.verdicts
+
+
+def test_the_onset_is_drawn_in_short_batches_and_read_closely():
+    device = gpu(Clock(0.02, 0.3), "power", of=Idling, launch_s=1.5e-3)
+    measured(device)
+    begin_s = device.driver.clock.begin_s
+    early = [each for each in device.trace if begin_s + 0.05 <= each.start_s < begin_s + 0.25]
+    assert max(each.elapsed_s for each in early) < 0.011
+    late = [each for each in device.trace if each.start_s > begin_s + 3.0]
+    assert np.median([each.elapsed_s for each in late]) > 0.05
+    rows = device.timeline(begin_s)
+    at_s = np.asarray([row.at_s for row in rows]) - begin_s
+    assert (at_s < 1.0).sum() >= 95
+    assert ((at_s > 10.0) & (at_s < 11.0)).sum() <= 11  # ten a second later on, as ever
 
 
 # ---- when it ends ----

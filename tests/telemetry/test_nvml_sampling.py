@@ -130,6 +130,16 @@ def test_sampling_again_changes_nothing_and_loses_no_row(use_nvml):
     assert len(energy_j) >= 8
 
 
+def test_sampling_is_hastened_for_a_while(use_nvml):
+    use_nvml("eight_a800")
+    with NvmlClient() as nvml:
+        nvml.hasten_sampling(FIRST, 60.0)  # not sampled yet: nothing to hasten, and no error
+        assert nvml.absent is None
+        nvml.start_sampling(FIRST, period_s=300.0)
+        nvml.hasten_sampling(FIRST, 60.0)
+        assert len(rows_of(nvml, FIRST, 20)) >= 20  # at its own pace that would take hours
+
+
 def test_what_is_not_sampled_has_no_rows(use_nvml):
     use_nvml("eight_a800")
     nowhere = "GPU-ffffffff-0000-4000-8000-000000000000"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import psutil
 import pytest
@@ -76,6 +77,26 @@ def test_a_sampler_keeps_within_its_share(clock):
 @pytest.mark.parametrize("period_s", [0.0, -1.0, 1e-9])
 def test_no_period_is_short_enough_for_a_busy_loop(clock, period_s):
     assert len(run(sampler_of(clock, [0.0], period_s), clock, 100.995)) == 100
+
+
+def test_a_hastened_sampler_is_faster_for_a_while_and_then_as_before(clock):
+    sampler = sampler_of(clock, [0.001])
+    assert len(run(sampler, clock, 100.95)) == 10
+    sampler.hasten(0.01, 0.5)
+    at_s = run(sampler, clock, 102.0)
+    begin_s = at_s[0]
+    assert begin_s == pytest.approx(clock.now_s, abs=1.5)
+    fast = [at for at in at_s if at < begin_s + 0.5]
+    assert len(fast) == 50
+    assert [after - before for before, after in pairwise(at_s[51:])] == pytest.approx([0.1] * len(at_s[52:]))
+    assert sampler.drain()["dropped"] == 0
+
+
+def test_a_hastened_sampler_keeps_within_its_share(clock):
+    sampler = sampler_of(clock, [0.02])
+    sampler.hasten(0.001, 10.0)
+    at_s = run(sampler, clock, 101.0)
+    assert [after - before for before, after in pairwise(at_s)] == pytest.approx([0.04] * (len(at_s) - 1))
 
 
 def test_what_is_kept_has_an_end_and_what_is_dropped_is_counted(clock):

@@ -115,6 +115,10 @@ TEMPLATES: Mapping[str, str] = {
     "few_batches": N_("{count} batches, fewer than {least}: the interval uses Student's t distribution"),
     "wide_interval": N_("the interval is ±{half_width:percent} of the figure"),
     "not_settled": N_("throughput had not settled when the time was up"),
+    "burst_not_told": N_(
+        "the burst can't be told: a limit took effect before {count} batches had been drawn at full "
+        "speed; try a smaller shape"
+    ),
     "settling_unknown": N_("the run was too short or too noisy to tell whether throughput had settled"),
     "energy_disagrees": N_(
         "energy by the driver's counter ({counted_j:figure} J) and by its power readings "

@@ -211,6 +211,12 @@ class CudaDevice(TorchDevice):
             self._timeline.add(*(Counters(reading.at_s, gpu=reading) for reading in readings))
         return self._timeline.since(since_s)
 
+    def hasten_telemetry(self, seconds: float) -> None:
+        """Have NVML's process read this GPU up to a hundred times a second for so long."""
+        uuid = self.identity.uuid
+        if uuid is not None:
+            self._sampling_client(uuid).hasten_sampling(uuid, seconds)
+
     def _read(self) -> GpuReading:
         """A reading of this GPU; without figures where NVML is absent or the GPU has no UUID."""
         uuid = self.identity.uuid

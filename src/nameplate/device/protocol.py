@@ -167,6 +167,9 @@ class Device(DeviceDescription, Protocol):
         Telemetry starts with the first call and takes about ten rows a second. A row may lack any figure.
         """
 
+    def hasten_telemetry(self, seconds: float) -> None:
+        """Take up to a hundred rows of telemetry a second for so long, where there is a driver to ask."""
+
     def probe(self, dtype: str) -> Probe | None:
         """Return a product that shows the present conditions; None where the device's clock shows them."""
 

@@ -40,7 +40,7 @@ _REASONS: dict[Policy, str] = {
     "hardware_thermal": "hw_thermal_slowdown",
     "power_brake": "hw_power_brake_slowdown",
 }
-_TELEMETRY_S = 0.1
+_TELEMETRY_S, _FAST_TELEMETRY_S = 0.1, 0.01
 _SAME_S = 1e-9  # two readings of one moment differ by rounding alone
 _FINEST_STEPS = 512  # steps in which a batch is integrated, where its speed changes with time
 
@@ -143,6 +143,7 @@ class SimulatedDevice:
     _now_s: float = 0.0
     _generator: np.random.Generator = field(init=False)
     _read: list[Counters] = field(init=False, default_factory=list)
+    _hastened: list[tuple[float, float]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         """Seed the generator and state the rating."""
@@ -227,11 +228,17 @@ class SimulatedDevice:
         return self._read[-1]
 
     def timeline(self, since_s: float) -> tuple[Counters, ...]:
-        """Return rows ten times a second, and those of `counters`."""
-        first, last = math.ceil(since_s / _TELEMETRY_S), math.floor(self._now_s / _TELEMETRY_S)
-        rows = self._rows(np.arange(first, last + 1, dtype=float) * _TELEMETRY_S)
+        """Return rows ten times a second (more while it is hastened), and those of `counters`."""
+        spans = ((max(begin, since_s), min(end, self._now_s)) for begin, end in self._hastened)
+        moments = [_moments(since_s, self._now_s, _TELEMETRY_S)]
+        moments += [_moments(*span, _FAST_TELEMETRY_S) for span in spans]
+        rows = self._rows(np.unique(np.concatenate(moments).round(9)))
         rows += (row for row in self._read if row.at_s >= since_s)
         return tuple(sorted(rows, key=lambda row: row.at_s))
+
+    def hasten_telemetry(self, seconds: float) -> None:
+        """Have a hundred rows a second from now on for so long."""
+        self._hastened.append((self._now_s, self._now_s + seconds))
 
     def probe(self, dtype: str) -> Probe | None:
         """Return None: the truth is known without a probe."""
@@ -355,6 +362,12 @@ class SimulatedDevice:
     def _stamps(self, at_s: Floats) -> Floats:
         step_s = self.timer_resolution_s
         return np.floor(at_s / step_s) * step_s if step_s else at_s
+
+
+def _moments(begin_s: float, end_s: float, period_s: float) -> Floats:
+    """Whole multiples of the period within these ends; none where they are the wrong way round."""
+    first, last = math.ceil(begin_s / period_s), math.floor(end_s / period_s)
+    return np.arange(first, last + 1, dtype=float) * period_s
 
 
 def _level(load: float | Steps, at_s: Floats) -> Floats | float:

@@ -172,13 +172,16 @@ class CaseRun:
         if self.sampler.cost_s < seconds:
             self.sampler.warm_up(seconds)
 
-    def draw(self, round_number: int, *, after_other_work: bool = False) -> None:
-        """Draw one batch; after other work it finds the caches as the case's own launches leave them."""
+    def draw(self, round_number: int, *, after_other_work: bool = False, takes_digest: bool = True) -> None:
+        """Draw one batch; after other work it finds the caches as the case's own launches leave them.
+
+        With `takes_digest`, a digest of the result follows where one is due.
+        """
         self.on_step(self.case.id, self.sampler.batch_cost_s)
         if after_other_work:
             self.sampler.rewarm()
         timing = self.sampler.draw()
-        is_due = timing.end_s - self._digested_s >= self._digest_cost_s / _DIGEST_SHARE
+        is_due = takes_digest and timing.end_s - self._digested_s >= self._digest_cost_s / _DIGEST_SHARE
         self.batches.append(TimedBatch(round_number, timing, self._take_digest() if is_due else None))
 
     def _take_digest(self) -> str | None:

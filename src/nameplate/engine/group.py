@@ -22,8 +22,8 @@ from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.settling import UNDETERMINED, Settling
 from nameplate.suite import Case
 
-# The share of a case's time for measuring the host's part in it, and the least for it in seconds.
-_HOST_SHARE, _LEAST_HOST_S = 0.05, 0.2
+# The share of a case's time for measuring the host's part in it, and the least and most for it in seconds.
+_HOST_SHARE, _LEAST_HOST_S, _MOST_HOST_S = 0.05, 0.2, 10.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Group(ABC):
     def _measure_host_share(self, run: CaseRun) -> None:
         """Measure the host's part in a launch, in a small part of the case's time, never past the limit."""
         share_s = self.allowance.share_s * run.case.weight / sum(case.weight for case in self.cases)
-        allowed_s = max(_HOST_SHARE * share_s, _LEAST_HOST_S)
+        allowed_s = min(max(_HOST_SHARE * share_s, _LEAST_HOST_S), _MOST_HOST_S)
         window = self.window(run)
         launch_s, left_s = window.elapsed_s / window.launches, self.allowance.limit_s - self.spent_s
         if launch_s <= left_s:

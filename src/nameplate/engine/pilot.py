@@ -24,8 +24,8 @@ _PILOT_S = 0.1
 _PILOT_LAUNCHES = 50
 # A prediction that fits this share of the time left needn't be better: it decides nothing.
 _AMPLE_SHARE = 0.1
-# The largest share of the time left that a larger pilot may take.
-_LARGEST_SHARE = 0.1
+# The largest share of the time left that a larger pilot may take, and the most seconds.
+_LARGEST_SHARE, _LONGEST_PILOT_S = 0.1, 5.0
 # The device is full where eight times the work is less than this factor faster per FLOP. A prediction is then
 # too long by about as much at most.
 _FULL = 1.5
@@ -78,7 +78,7 @@ class Pilots:
             return False
         expected = self._scale(so_far, workload, pilot)
         timing_s = max(3 * expected.launch_s, min(_PILOT_LAUNCHES * expected.launch_s, _PILOT_S))
-        return 2 * (expected.setup_s + timing_s) <= _LARGEST_SHARE * left_s
+        return 2 * (expected.setup_s + timing_s) <= min(_LARGEST_SHARE * left_s, _LONGEST_PILOT_S)
 
     def _scale(self, known: Prediction, measured: Workload, other: Workload) -> Prediction:
         """Return the times of another workload of the same kind."""

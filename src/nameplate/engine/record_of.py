@@ -45,7 +45,12 @@ class Measurement:
 
     @property
     def is_settled(self) -> bool | None:
-        """Whether a sustained figure is of the settled state; True for other figures, None: can't be told."""
+        """Whether a sustained figure is of the settled state; True for other figures, None: can't be told.
+
+        None too for a burst that can't be told from what is around it.
+        """
+        if not self.window.is_told:
+            return None
         if self.run.case.phase != "sustained" or self.window.settling is None:
             return True
         return self.window.settling.is_settled

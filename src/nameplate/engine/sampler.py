@@ -66,6 +66,11 @@ class Sampler:
             most, longest_s = max(most, count), max(longest_s, part_s)
             count *= 2
 
+    def learn(self, timing: Timing) -> None:
+        """Take the seconds per launch, without and with flushes, from a batch that was drawn."""
+        self.launch_s = max(timing.elapsed_s, self.device.timer_resolution_s) / timing.launches
+        self.cost_s = max((timing.end_s - timing.start_s) / timing.launches, self.launch_s)
+
     def _time_launches(self, count: int) -> None:
         """Launch `count` times and keep the seconds per launch, without and with flushes."""
         begin = self.device.clock()

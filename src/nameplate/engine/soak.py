@@ -1,14 +1,18 @@
 """A soak: one workload run continuously from idle, for burst figure, time series and sustained figure.
 
-Burst is what a device delivers before heat and the power limit take effect; sustained is what remains once it
-has settled. Both are windows of one run without a pause, so they differ only in time.
+Burst is what a device delivers at full speed, before heat and the power limit take effect; sustained is what
+remains once it has settled. Both are windows of one run without a pause, so they differ only in time. The run
+begins with short batches: a GPU's clock climbs for some 50 ms, and its power limit may take effect a few
+tenths of a second later.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, takewhile
+from statistics import median
 
 import numpy as np
 
@@ -28,19 +32,25 @@ from nameplate.engine.window import (
 )
 from nameplate.record import Derate, Moment
 from nameplate.stats.estimate import FEWEST_BATCHES
+from nameplate.stats.onset import Onset, find_onset
 from nameplate.stats.settling import STEP_MARGIN_S, bin_launch_times, find_settling, launch_time_around
 from nameplate.suite import Case
 from nameplate.workload import Workload
 
 # Idle before the start: clocks recover within a second, and set-up warms the device little.
 _IDLE_SHARE, _LONGEST_IDLE_S = 0.05, 5.0
-_BATCH_S = 0.1  # fine enough for a time series, and for a window that ends where a limit takes effect
+# The first seconds are drawn in short batches, to see the clock climb and a limit take effect.
+_ONSET_S, _ONSET_BATCH_S = 2.0, 0.005
+_BATCH_S = 0.1  # later: fine enough for a time series, and for a window that ends where it settles
 _FEWEST_IN_RUN = 1000  # batches of a whole run; below 100 s they are therefore shorter than _BATCH_S
 _LOOK_S = 1.0  # seconds between tests whether the series has settled
 _LOOK_AGAIN = 1.1  # … and that factor on the time of the last test: a longer series takes longer to test
 # A relaxation with time constant τ has settled after 5 τ. A burst window of a fifth of τ is therefore wrong
 # by at most a tenth of the whole change.
 _BURST_OF_SETTLED = 0.04
+_LONGEST_BURST_S = 1.0  # of a device that slows down later: what counts is what it does at first
+# Readings this close together show when the clock is up, and it is up within this fraction of its highest.
+_CLOSE_READINGS_S, _CLOCK_STEP = 0.05, 0.01
 _MOST_BATCHES = 100  # of a record; neighbours are merged
 DERATES_S = (1.0, 10.0, 60.0, 600.0)
 # A run that ends within 5 % of such a moment counts there: set-up and idle come out of the same budget.
@@ -58,6 +68,9 @@ class Soak(Group):
 
     With both, the run takes its whole share; with the burst case alone it ends once it has settled.
     """
+
+    _onset: Onset = field(default=Onset(0, 0, False), init=False)
+    _onset_batches: int = field(default=0, init=False)  # how many were drawn short, at the start
 
     def prepare(self) -> None:
         """Prepare the workload once, for both phases.
@@ -88,22 +101,25 @@ class Soak(Group):
 
     @property
     def _whole(self) -> Window:
-        """Every batch drawn."""
-        return Window(self._run.batches, self._run.sampler.resolution_s)
+        """Every batch drawn; those of the onset are merged to about the length of the others."""
+        onset, later = self._run.batches[: self._onset_batches], self._run.batches[self._onset_batches :]
+        size = max(1, round(_mean_s(later) / _mean_s(onset))) if onset and later else 1
+        return Window([*_merge_by(size, onset), *later], self._run.sampler.resolution_s)
 
     @property
     def _start_s(self) -> float:
         return self._run.batches[0].timing.start_s
 
     def _middle_s(self) -> Floats:
-        """The middle of each batch, in seconds from the first one's start."""
+        """The middle of each of these batches, in seconds from the first one's start."""
         return self._whole.middle_s - self._start_s
 
     def _draw(self) -> None:
         batches, limit_s = self._run.batches, self.allowance.limit_s - self.spent_s
         window_s = min(max(self.allowance.share_s - self.spent_s, SHORTEST_WINDOW_S), limit_s)
-        self._run.sampler.choose_size(min(_BATCH_S, window_s / _FEWEST_IN_RUN))
         begin_s, looked_s = self.device.clock(), 0.0
+        self._draw_onset(min(_ONSET_S, window_s / 2), limit_s)
+        self._run.sampler.choose_size(min(_BATCH_S, window_s / _FEWEST_IN_RUN))
         while True:
             passed_s = self.device.clock() - begin_s
             # A test is a pause. With a sustained case the run takes its whole share: one at the end suffices.
@@ -113,14 +129,54 @@ class Soak(Group):
                 looked_s = passed_s
                 self._update_settling()
             passed_s = self.device.clock() - begin_s
-            is_over = passed_s >= window_s or passed_s + passed_s / len(batches) > limit_s
+            is_over = passed_s >= window_s or passed_s + _mean_s(batches[-1:]) > limit_s
             if len(batches) >= FEWEST_BATCHES and (is_over or (look and self._is_burst_known(passed_s))):
                 break
         self._update_settling()
 
+    def _draw_onset(self, onset_s: float, limit_s: float) -> None:
+        """Draw the short batches of the onset, without digests: each would be a pause, in which it cools."""
+        batches, sampler = self._run.batches, self._run.sampler
+        self.device.hasten_telemetry(_ONSET_S)
+        sampler.choose_size(_ONSET_BATCH_S)
+        begin_s = self.device.clock()
+        passed_s = batch_s = 0.0
+        while passed_s < onset_s and passed_s + batch_s <= limit_s:
+            self._run.draw(len(batches), takes_digest=False)
+            now_s = self.device.clock() - begin_s
+            passed_s, batch_s = now_s, now_s - passed_s
+            sampler.learn(batches[-1].timing)
+            if not _ONSET_BATCH_S / 2 < batch_s < _ONSET_BATCH_S * 2:  # the clock was another before
+                sampler.choose_size(_ONSET_BATCH_S)
+        self._onset_batches = len(batches)
+        if batches:
+            onset = Window(batches, sampler.resolution_s)
+            self._onset = find_onset(onset.middle_s, onset.launch_s)
+
     def _update_settling(self) -> None:
-        if len(self._run.batches) >= FEWEST_BATCHES:
-            self.settling = find_settling(self._middle_s(), self._whole.launch_s)
+        """Find when the series settles: after the climb and, where throughput fell at once, after that."""
+        begin_s = self._fallen_s if self._onset.has_fallen else self._full_speed_s
+        series = self._whole
+        since = series.middle_s - self._start_s >= begin_s
+        if since.sum() < FEWEST_BATCHES:
+            return
+        found = find_settling(self._middle_s()[since], series.launch_s[since])
+        if self._onset.has_fallen and found.settled_s is not None:
+            # A fall is a change like any other, and has settled as a step has.
+            found = replace(found, settled_s=max(found.settled_s, self._fallen_s + STEP_MARGIN_S))
+        self.settling = found
+
+    @property
+    def _full_speed_s(self) -> float:
+        """Seconds from the start to full speed."""
+        batches = self._run.batches
+        return batches[min(self._onset.first, len(batches) - 1)].timing.start_s - self._start_s
+
+    @property
+    def _fallen_s(self) -> float:
+        """Seconds from the start to the last batch at full speed, before a limit takes effect."""
+        batches = self._run.batches
+        return batches[min(self._onset.end, len(batches)) - 1].timing.end_s - self._start_s
 
     def _is_burst_known(self, passed_s: float) -> bool:
         """Whether the series has settled, and the burst's interval is narrow or can't get narrower."""
@@ -135,37 +191,83 @@ class Soak(Group):
         return self._burst_window(rows) if run.case.phase == "burst" else self._sustained_window()
 
     def _burst_window(self, rows: Sequence[Counters]) -> Window:
-        """Return the batches from the start until a limit takes effect, by the driver or by the series."""
-        end_s = min(self._burst_end_s(), self._free_until_s(rows))
-        batches = [each for each in self._run.batches if each.timing.end_s - self._start_s <= end_s]
-        if len(batches) < FEWEST_BATCHES:
-            batches = self._run.batches[:FEWEST_BATCHES]
-        return Window(_merge_neighbours(batches), self._run.sampler.resolution_s, self.settling)
+        """Return the batches at full speed, until a limit takes effect by the driver or by the series.
 
-    def _burst_end_s(self) -> float:
-        """Seconds from the start to the end of the burst, by the series."""
+        Where a limit leaves too few of them, it is those around full speed, and the burst isn't told.
+        """
+        begin_s, limited_s = self._full_speed_s, self._limited_s(rows)
+        first = self._onset.first
+        if first < (up := self._index_at(self._clock_up_s(rows))):
+            first = up if self._count_between(up, limited_s) >= FEWEST_BATCHES else first
+        is_told = self._count_between(first, limited_s) >= FEWEST_BATCHES or limited_s == math.inf
+        end_s = min(begin_s + self._burst_length_s(), limited_s)
+        count = max(self._count_between(first, end_s), FEWEST_BATCHES)
+        first = max(min(first, len(self._run.batches) - count), 0)
+        batches = _merge_neighbours(self._run.batches[first : first + count])
+        return Window(batches, self._run.sampler.resolution_s, self.settling, is_told)
+
+    def _index_at(self, seconds: float) -> int:
+        """Return the first batch that begins so long after the start, or later."""
+        begins_s = (each.timing.start_s - self._start_s for each in self._run.batches)
+        return next((index for index, begin_s in enumerate(begins_s) if begin_s >= seconds), 0)
+
+    def _count_between(self, first: int, end_s: float) -> int:
+        """Count the batches from `first` on that end by `end_s`."""
+        return sum(each.timing.end_s - self._start_s <= end_s for each in self._run.batches[first:])
+
+    def _burst_length_s(self) -> float:
+        """Seconds of the burst, by the series as a whole; a limit may end it sooner."""
         last_s, settled_s = float(self._middle_s()[-1]), self.settling.settled_s
-        if settled_s is None:
-            return min(1.0, last_s / 3)
         if settled_s == 0.0:
             return last_s / 3
+        return min(_LONGEST_BURST_S, last_s / 3, self._burst_end_s(settled_s))
+
+    def _burst_end_s(self, settled_s: float | None) -> float:
+        """Seconds from the start until a change that settles by then is felt."""
+        if settled_s is None or self._onset.has_fallen:
+            return math.inf
         if self.settling.time_constant_s is None:
             # A step: keep the margin before its middle that `settled_s` keeps after it.
             return max(settled_s - 2 * STEP_MARGIN_S, _BURST_OF_SETTLED * settled_s)
         return _BURST_OF_SETTLED * settled_s
 
-    def _free_until_s(self, rows: Sequence[Counters]) -> float:
-        """Seconds from the start to the last reading before the first that shows a limit."""
-        readings = [row for row in rows if row.gpu is not None]
-        first = next((number for number, row in enumerate(readings) if _is_limited(row)), None)
-        return math.inf if first is None else readings[max(first - 1, 0)].at_s - self._start_s
+    def _limited_s(self, rows: Sequence[Counters]) -> float:
+        """Seconds from the start to where a limit takes effect, by the series or the driver; inf: it doesn't.
+
+        The driver's is the last reading at full speed before the first that shows a limit. Where there is no
+        such reading, the driver limits the clock all the time, which the verdict says.
+        """
+        fallen_s = self._fallen_s if self._onset.has_fallen else math.inf
+        up_s = self._start_s + self._full_speed_s
+        readings = [row for row in rows if row.gpu is not None and row.at_s >= up_s]
+        free = list(takewhile(lambda row: not _is_limited(row), readings))
+        if not free or len(free) == len(readings):
+            return fallen_s
+        return min(fallen_s, free[-1].at_s - self._start_s)
+
+    def _clock_up_s(self, rows: Sequence[Counters]) -> float:
+        """Seconds from the start to the first reading at the onset's highest clock.
+
+        0.0 where the readings are too far apart to tell.
+        """
+        readings = [
+            (row.at_s - self._start_s, row.gpu.sm_clock_mhz)
+            for row in rows
+            if row.gpu is not None and row.gpu.sm_clock_mhz and 0 <= row.at_s - self._start_s <= _ONSET_S
+        ]
+        gaps_s = [after[0] - before[0] for before, after in pairwise(readings)]
+        if not gaps_s or median(gaps_s) > _CLOSE_READINGS_S:
+            return 0.0
+        highest = max(clock for _, clock in readings)
+        return next(at_s for at_s, clock in readings if clock >= (1 - _CLOCK_STEP) * highest)
 
     def _sustained_window(self) -> Window:
         """Return the batches since the series settled, in whole periods; if it hasn't, the last third."""
-        middle_s, settled_s = self._middle_s(), self.settling.settled_s
-        begin_s = middle_s[-1] * 2 / 3 if settled_s is None else settled_s
+        series, settled_s = self._whole.batches, self.settling.settled_s
+        middle_s = self._middle_s()
+        begin_s = middle_s[-1] * 2 / 3 if settled_s is None else max(settled_s, self._full_speed_s)
         first = min(int(np.searchsorted(middle_s, begin_s)), len(middle_s) - FEWEST_BATCHES)
-        batches = keep_whole_periods(self._run.batches[first:], self.settling.period_s)
+        batches = keep_whole_periods(series[max(first, 0) :], self.settling.period_s)
         return Window(_merge_neighbours(batches), self._run.sampler.resolution_s, self.settling)
 
     def make_measurement(self, run: CaseRun, conditions: Conditions, rows: Sequence[Counters]) -> Measurement:
@@ -248,8 +350,17 @@ def _without_last_reasons(conditions: Conditions) -> Conditions:
 
 def _merge_neighbours(batches: Sequence[TimedBatch]) -> list[TimedBatch]:
     """Merge neighbouring batches until there are at most 100; short ones are only for the time series."""
-    size = -(-len(batches) // _MOST_BATCHES)
+    return _merge_by(-(-len(batches) // _MOST_BATCHES), batches)
+
+
+def _merge_by(size: int, batches: Sequence[TimedBatch]) -> list[TimedBatch]:
+    """Merge so many neighbours into one each; what is left over at the end is left out."""
     return [_merge(batches[n : n + size]) for n in range(0, len(batches) - size + 1, size)]
+
+
+def _mean_s(batches: Sequence[TimedBatch]) -> float:
+    """Return the mean length of the batches."""
+    return sum(each.timing.end_s - each.timing.start_s for each in batches) / len(batches)
 
 
 def _merge(batches: Sequence[TimedBatch]) -> TimedBatch:

@@ -10,7 +10,7 @@ from nameplate.engine.case_telemetry import GpuTelemetry
 from nameplate.engine.conditions import Conditions, GpuConditions
 from nameplate.engine.thresholds import Thresholds, thresholds
 from nameplate.engine.window import SHORTEST_WINDOW_S, Window
-from nameplate.stats.estimate import BATCHES
+from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.telemetry.gpu import POLICIES, GpuDifference
 
 ENERGY_DISAGREEMENT = 0.1
@@ -38,6 +38,8 @@ def find_warnings(
     """Return every warning of a measured case, in the order a record holds them."""
     if run.changed_batch is not None:
         yield message("bits_changed", batch=run.changed_batch, count=len(run.batches))
+    if not window.is_told:
+        yield message("burst_not_told", count=FEWEST_BATCHES)
     yield from _sampling_warnings(window, is_settled)
     yield from _cpu_warnings(run, conditions)
     yield from _silicon_warnings(run, window)
@@ -58,7 +60,7 @@ def _sampling_warnings(window: Window, is_settled: bool | None) -> Iterator[Mess
         found.append(message("wide_interval", half_width=half_width))
     if is_settled is False:
         found.append(message("not_settled"))
-    if is_settled is None:
+    if is_settled is None and window.is_told:
         found.append(message("settling_unknown"))
     if found:
         yield message("sampling", found=found)

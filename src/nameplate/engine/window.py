@@ -46,12 +46,14 @@ class Window:
     """Batches in the order they ran.
 
     `resolution_s` is what the clock's step may add to a batch. `settling` is how the whole time series
-    settled; None where that wasn't asked.
+    settled; None where that wasn't asked. `is_told` is False for a burst that a limit ended too soon: the
+    batches are then of its neighbourhood.
     """
 
     batches: Sequence[TimedBatch]
     resolution_s: float
     settling: Settling | None = None
+    is_told: bool = True
 
     @property
     def spans(self) -> list[tuple[float, float]]:

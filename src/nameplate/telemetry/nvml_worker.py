@@ -2,9 +2,9 @@
 
 `sampling.py` says how it runs and ends. A request is `{"ask": "open"}` with the `"uuid"` or the `"index"` of
 a GPU, or of one that is open `{"ask": …, "uuid": …}`: `facts`, what it is; `reading`, all it shows now;
-`sample`, with `"period_s"`, to take light readings of it from now on; `drain`, the oldest of those that
-weren't handed over yet. Figures have the names and units of `GpuFacts` and `GpuReading`; those of `drain`
-come in columns: twenty minutes are 12,000 rows.
+`sample`, with `"period_s"`, to take light readings of it from now on; `hasten`, with `"seconds"` too, to take
+them faster for so long; `drain`, the oldest of those that weren't handed over yet. Figures have the names and
+units of `GpuFacts` and `GpuReading`; those of `drain` come in columns: twenty minutes are 12,000 rows.
 
 Numbers (field ids, enumerations) are NVML's own, from nvml.h: the installed nvidia-ml-py may be older or
 newer than the driver, and its names have moved. Only the standard library and nvidia-ml-py are imported, and
@@ -417,6 +417,8 @@ class NvmlService:
                 return self._nvml.facts(request["uuid"])
             case "sample":
                 return self._start_sampling(request["uuid"], request["period_s"])
+            case "hasten":
+                return self._hasten(request["uuid"], request["period_s"], request["seconds"])
             case "drain":
                 return self._drain(request["uuid"])
         return self._nvml.reading(request["uuid"])
@@ -432,11 +434,17 @@ class NvmlService:
                 gpu.uuid, lambda: self._nvml.light_reading(gpu), period_s
             )
 
+    def _hasten(self, uuid: str, period_s: float, seconds: float) -> None:
+        self._find_sampled(uuid).sampler.hasten(period_s, seconds)
+
     def _drain(self, uuid: str) -> dict[str, Any]:
+        return self._find_sampled(uuid).drain()
+
+    def _find_sampled(self, uuid: str) -> _SampledGpu:
         sampled = self._sampled.get(plain_uuid(uuid))
         if sampled is None:
             raise Absent(message("gpu_not_watched", uuid=uuid))
-        return sampled.drain()
+        return sampled
 
 
 def start() -> NvmlService:

@@ -71,9 +71,19 @@ class PeriodicSampler:
         """
         self._sample, self._most_share, self._clock = sample, most_share, clock
         self._period_s = max(period_s, _SHORTEST_PERIOD_S)
+        self._fast_s, self._fast_until_s = self._period_s, -math.inf
         self._rows: deque[Row] = deque(maxlen=math.ceil(KEPT_S / self._period_s))
         self._dropped = 0
         self.due_s = time.perf_counter()
+
+    def hasten(self, period_s: float, seconds: float) -> None:
+        """Be due at once, and every `period_s` for so many seconds from now; after that as before.
+
+        `most_share` holds all the same, and so does the number of samples that are kept.
+        """
+        now_s = time.perf_counter()
+        self._fast_s, self._fast_until_s = max(period_s, _SHORTEST_PERIOD_S), now_s + seconds
+        self.due_s = now_s
 
     def take(self) -> None:
         """Take one sample, and set when the next is due. Missed samples are not made up for."""
@@ -82,7 +92,9 @@ class PeriodicSampler:
         rest_s = (self._clock() - begun_s) * (1 / self._most_share - 1)
         self._dropped += len(self._rows) == self._rows.maxlen
         self._rows.append(row)
-        self.due_s = max(self.due_s + self._period_s, time.perf_counter() + rest_s)
+        now_s = time.perf_counter()
+        period_s = self._fast_s if now_s < self._fast_until_s else self._period_s
+        self.due_s = max(self.due_s + period_s, now_s + rest_s)
 
     def drain(self) -> dict[str, Any]:
         """Return the oldest rows, how many are left for the next call, and how many were dropped."""
