@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from nameplate.base.errors import InputError
+from nameplate.base.files import MIB, read_text
+from nameplate.base.model import LARGEST, SMALLEST, is_possible
 
+MOST_BYTES = 16 * MIB
+_MOST_QUOTED = 120  # characters of a value that can't be used
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -24,13 +29,12 @@ def read_packaged(package: str, name: str) -> str:
 def read_file(file: str | Path, content: str) -> str:
     """The text of a user's file of `content` ("fleets"). Raises InputError where it can't be read."""
     try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        return read_text(file, MOST_BYTES)
+    except OSError as error:
         raise InputError(
             f"a file of {content} can't be read",
             where=str(file),
-            got=reason,
+            got=error.strerror,
             expected=f"a TOML file of {content}",
         ) from None
 
@@ -52,8 +56,12 @@ def parse_toml(model: type[_Model], text: str, where: str, context: object = Non
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError("not TOML", where=where, got=str(error), expected="a TOML document") from None
+    except (ValueError, RecursionError) as error:  # also of a number of 5,000 digits, and of deep nesting
+        said = "nested too deep" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+        raise InputError("not TOML", where=where, got=said, expected="a TOML document") from None
+    for key, number in _list_numbers(data):
+        if (isinstance(number, int) or math.isfinite(number)) and not is_possible(number):
+            raise bad_value(where, key, number, f"0, or from {SMALLEST:g} to {LARGEST:g}")
     try:
         return model.model_validate(data, context=context)
     except ValidationError as error:
@@ -64,9 +72,23 @@ def parse_toml(model: type[_Model], text: str, where: str, context: object = Non
 
 def bad_value(where: str, key: str, got: object, expected: str) -> InputError:
     """The error of a value that can't be used."""
-    # An input may be a whole table; its first part is enough to find it by.
-    shown = got if isinstance(got, int | float | str) else repr(got)[:120]
+    # An input may be a whole table, or very long; its first part is enough to find it by.
+    short = isinstance(got, int | float | str) and len(repr(got)) <= _MOST_QUOTED
+    shown = got if short else repr(got)[:_MOST_QUOTED]
     return InputError(f"the value of {key} can't be used", where=where, got=shown, expected=expected)
+
+
+def _list_numbers(data: dict[str, Any]) -> Iterator[tuple[str, int | float]]:
+    """Yield every number of a document with the last part of its key."""
+    left: list[tuple[str, Any]] = list(data.items())
+    while left:
+        key, value = left.pop()
+        if isinstance(value, dict):
+            left += value.items()
+        elif isinstance(value, list):
+            left += ((key, each) for each in value)
+        elif isinstance(value, int | float):
+            yield key, value
 
 
 def _got_and_expected(error: ErrorDetails) -> tuple[object, str]:

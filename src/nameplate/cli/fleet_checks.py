@@ -10,7 +10,7 @@ import typer
 
 from nameplate.base.errors import CheckFailed, InputError
 from nameplate.base.exit_status import ExitStatus, print_error
-from nameplate.cli.options import Csv, Json, Lang, Parts
+from nameplate.cli.options import Csv, Json, Lang, Parts, path_parser
 from nameplate.cli.output import output_language, print_json, print_rows, show_view
 
 if TYPE_CHECKING:
@@ -121,7 +121,11 @@ def goodput(
 def audit(
     claims: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A TOML file with your own claims. [default: the article's]"),
+        typer.Option(
+            metavar="FILE",
+            parser=path_parser("--claims", "file"),
+            help="A TOML file with your own claims. [default: the article's]",
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a claim is contradicted.")] = False,
     parts: Parts = None,

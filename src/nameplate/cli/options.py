@@ -6,7 +6,7 @@ A name in capitals is an option without its type, because the type differs from 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,18 +28,25 @@ Lang = Annotated[
 ]
 
 
-def _parse_folder(given: str) -> Path:
-    if not given:  # Path("") would be the working directory
-        raise InputError("no folder", where="--results", got=given, expected="the name of a folder")
-    return Path(given)
+def path_parser(where: str, what: str) -> Callable[[str], Path]:
+    """Return the parser of a path: "" would be the working directory, and is refused."""
 
+    def parse(given: str) -> Path:
+        if not given:
+            raise InputError(f"no {what}", where=where, got=given, expected=f"the name of a {what}")
+        return Path(given)
+
+    return parse
+
+
+_parse_results = path_parser("--results", "folder")
 
 Results = Annotated[
     Path | None,
     typer.Option(
         "--results",
         metavar="DIR",
-        parser=_parse_folder,
+        parser=_parse_results,
         help="The only folder to look for runs in. [default: the project's runs and results]",
     ),
 ]
@@ -48,7 +55,7 @@ NewRuns = Annotated[
     typer.Option(
         "--results",
         metavar="DIR",
-        parser=_parse_folder,
+        parser=_parse_results,
         help="Folder to keep the run in. [default: runs]",
     ),
 ]
@@ -81,13 +88,19 @@ OUTPUT = typer.Option(
 )
 Parts = Annotated[
     list[Path] | None,
-    typer.Option("--parts", metavar="FILE", help="A TOML file with your own parts (repeatable)."),
+    typer.Option(
+        "--parts",
+        metavar="FILE",
+        parser=path_parser("--parts", "file"),
+        help="A TOML file with your own parts (repeatable).",
+    ),
 ]
 Fleets = Annotated[
     list[Path] | None,
     typer.Option(
         "--fleets",
         metavar="FILE",
+        parser=path_parser("--fleets", "file"),
         help="A TOML file with your own fleets, prices and assumptions (repeatable).",
     ),
 ]

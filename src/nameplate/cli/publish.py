@@ -13,7 +13,7 @@ from nameplate.base.errors import CheckFailed
 from nameplate.base.exit_status import print_error
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.text import plain
-from nameplate.cli.options import OUTPUT, Json, Lang, Results, RunName, RunNames, find_named_runs
+from nameplate.cli.options import OUTPUT, Json, Lang, Results, RunName, RunNames, find_named_runs, path_parser
 from nameplate.cli.output import check_language, output_language, print_json
 
 
@@ -40,7 +40,12 @@ def report(
 
 def publish(
     run: RunName,
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder of published results.")] = Path("results"),
+    to: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", parser=path_parser("--to", "folder"), help="Folder of published results."
+        ),
+    ] = Path("results"),
     results: Results = None,
     lang: Lang = "en",
     json: Json = False,
@@ -63,9 +68,14 @@ def _print_paths(paths: Sequence[Path], *, json: bool) -> None:
 
 
 def leaderboard(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of published results.")] = Path(
-        "results"
-    ),
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            parser=path_parser("bench leaderboard DIR", "folder"),
+            help="Folder of published results.",
+        ),
+    ] = Path("results"),
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit with 1 if the README is out of date.")
     ] = False,

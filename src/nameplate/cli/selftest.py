@@ -44,6 +44,8 @@ def selftest(
 
     --device and --budget apply to --bare, --dtype to --repeat, --runs and --scenario to the simulation.
     """
+    if repeat is not None and repeat < 1:
+        raise InputError("no restart to compare", where="--repeat", got=repeat, expected="a number above 0")
     if sum((bare, repeat is not None, on is not None)) > 1:
         raise InputError("two tests at once", where="bench selftest", expected="--bare, --repeat or --on")
     if on not in (None, "cpu"):

@@ -8,6 +8,7 @@ with file, key, got and expected.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from nameplate.base.errors import InputError
 from nameplate.base.language import N_
@@ -31,9 +32,31 @@ FILES = ("fleets.toml", "assumptions.toml")
 Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 Date = Annotated[str, Field(pattern=r"^20\d\d(-(Q[1-4]|(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?))?$")]
-Count = Annotated[int, Field(strict=True, gt=0)]
-Positive = Annotated[float, Field(strict=True, gt=0)]
+# What fleets can be. A figure outside these is a slip of the pen, and arithmetic on it could overflow.
+LEAST_EFLOPS, MOST_EFLOPS = 1e-9, 1e9  # from a billionth of an EFLOPS: a thousandth of a small card
+LEAST_RMB, MOST_RMB = 1e-2, 1e15  # of a price or a budget: from a fen
+MOST_CARDS = 1_000_000_000
+LEAST_DERATE, MOST_DERATE = 1e-6, 100.0  # a ratio above 1 is possible
+_LEAST, _MOST = 1e-12, 1e18  # of any other figure
+
+
+def _within(least: float, most: float, unit: str) -> AfterValidator:
+    """Refuse numbers out of a range, and name the range."""
+
+    def check(number: float) -> float:
+        if not least <= number <= most:
+            raise ValueError(f"{unit} from {least:g} to {most:g}")
+        return number
+
+    return AfterValidator(check)
+
+
+Count = Annotated[int, Field(strict=True, gt=0, le=MOST_CARDS)]
+Positive = Annotated[float, Field(strict=True, gt=0), _within(_LEAST, _MOST, "a number")]
 NotNegative = Annotated[float, Field(strict=True, ge=0)]
+Eflops = Annotated[float, Field(strict=True, gt=0), _within(LEAST_EFLOPS, MOST_EFLOPS, "EFLOPS")]
+Derate = Annotated[float, Field(strict=True, gt=0), _within(LEAST_DERATE, MOST_DERATE, "a ratio")]
+Rmb = Annotated[float, Field(strict=True, gt=0), _within(LEAST_RMB, MOST_RMB, "RMB")]
 
 Kind = Literal["held", "target", "addition", "equivalent", "scale"]
 KINDS: Mapping[Kind, str] = MappingProxyType(
@@ -93,7 +116,7 @@ class Fleet(FrozenModel):
     mix: Annotated[tuple[Text, ...], Field(min_length=2)] | None = None  # parts, in shares that aren't known
     mix_source: Text | None = None  # why these parts
     cards: Count | None = None
-    eflops: Positive | None = None  # nominal, as stated
+    eflops: Eflops | None = None  # nominal, as stated
     precision: Precision = "fp16"  # of the stated EFLOPS
     adds_to: Id | None = None
     source: Text
@@ -117,6 +140,7 @@ class UncertainEntry(FrozenModel):
     high: NotNegative | None = None
     law: Law | None = None
     figure: ClassVar[str] = "value"  # the field that has the spread
+    most: ClassVar[float] = _MOST  # of its high end
 
     @property
     def uncertain(self) -> Uncertain:
@@ -125,7 +149,8 @@ class UncertainEntry(FrozenModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        _ = self.uncertain
+        if self.uncertain.high > self.most:
+            raise ValueError(f"a high end of {self.most:g} at most")
         return self
 
 
@@ -136,7 +161,7 @@ class Price(UncertainEntry):
 
     part: Text
     cards_per_server: Count
-    server_rmb: Positive
+    server_rmb: Rmb
     as_of: Date
     source: Text
     note: Text | None = None
@@ -145,6 +170,8 @@ class Price(UncertainEntry):
 
 class Assumption(UncertainEntry):
     """The value of one input, for all parts or for those in `parts`. `assumed`: no source states it."""
+
+    most: ClassVar[float] = math.inf  # each input has a range of its own
 
     name: Text
     parts: tuple[Text, ...] = ()
@@ -168,10 +195,12 @@ class Assumption(UncertainEntry):
 class AssumedDerate(UncertainEntry):
     """An assumed ratio of stage `to` to stage `from`, for all parts or for those in `parts`."""
 
+    most: ClassVar[float] = MOST_DERATE
+
     id: Id
     from_: Annotated[Stage, Field(alias="from")]
     to: Stage
-    value: Positive
+    value: Derate
     dtype: Text = "any"
     parts: tuple[Text, ...] = ()
     n_from: Count | None = None

@@ -17,7 +17,7 @@ from nameplate.base.language import N_, _
 from nameplate.chain.link import Chain, Link, Provenance, assume_link, join_links
 from nameplate.chain.published import Published, find_default_derate, load_published
 from nameplate.chain.stage import Stage
-from nameplate.fleet.catalogues import AssumedDerate, Catalogue
+from nameplate.fleet.catalogues import LEAST_DERATE, MOST_DERATE, AssumedDerate, Catalogue
 from nameplate.fleet.evidence import GivenRun, read_given_run, why_unpriced
 from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.size import DTYPE, Size, card_tflops
@@ -183,7 +183,11 @@ def _read_assumed(written: str) -> Link:
         raise InputError(
             "no derate", where="--derate", got=written, expected=f"FROM:TO=RATIO, of {', '.join(Stage)}"
         )
-    return assume_link(from_, to, read_uncertain(ratio, "--derate"), _("assumed: given by --derate"))
+    number = read_uncertain(ratio, "--derate")
+    if number.low < LEAST_DERATE or number.high > MOST_DERATE:
+        expected = f"a ratio above 0, from {LEAST_DERATE:g} to {MOST_DERATE:g}"
+        raise InputError("no derate", where="--derate", got=number.value, expected=expected)
+    return assume_link(from_, to, number, _("assumed: given by --derate"))
 
 
 def _link_assumed(entry: AssumedDerate) -> Link:

@@ -21,7 +21,16 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, figure, money, rmb, stated
 from nameplate.base.language import N_, _
 from nameplate.chain.published import find_default_derate
-from nameplate.fleet.catalogues import Catalogue, Fleet, load_shipped
+from nameplate.fleet.catalogues import (
+    LEAST_EFLOPS,
+    LEAST_RMB,
+    MOST_CARDS,
+    MOST_EFLOPS,
+    MOST_RMB,
+    Catalogue,
+    Fleet,
+    load_shipped,
+)
 from nameplate.fleet.describe import describe_range
 from nameplate.fleet.goodput import estimate_goodput
 from nameplate.fleet.montecarlo import (
@@ -53,9 +62,6 @@ TAKES = (
 BUYS = ("delivered_eflops", "power_mw", "full_delivered_eflops")
 # What the row of a plan repeats from the row of its fleet, as `bench fleet cost --json` has it.
 _PRICING = ("reaches", "not_yet", "derate", "price", "chain", "inputs", "draws", "seed", "notes", "run")
-_MOST_CARDS = 1_000_000_000
-_MOST_EFLOPS = 1e9
-_MOST_RMB = 1e15
 # The search for cards and their goodput takes a few rounds, or many for a job of nearly the largest size.
 _ROUNDS = 200
 
@@ -174,8 +180,8 @@ def meet(
     isn't above 0.
     """
     asked = as_quantity(math.nan if isinstance(delivered_eflops, bool) else delivered_eflops)
-    if not 0 < asked.value <= _MOST_EFLOPS:
-        expected = f"delivered EFLOPS above 0, {count(_MOST_EFLOPS)} at most"
+    if not LEAST_EFLOPS <= asked.value <= MOST_EFLOPS:
+        expected = f"delivered EFLOPS above 0, from {LEAST_EFLOPS:g} to {MOST_EFLOPS:g}"
         raise InputError("not an amount of EFLOPS", where="--eflops", got=asked.value, expected=expected)
     with_goodput = bool(options.get("goodput", False))
     priced = _price_parts(
@@ -193,7 +199,7 @@ def _need(asked: Quantity, fleet: Cost, montecarlo: MonteCarlo, *, is_met: bool)
         return Need(asked.estimate, fleet, found | {"nominal_eflops": nominal.estimate}, fleet.reason)
     unmet = _(
         "no {count} cards deliver that much, or one job can't get it: failures take what more cards add",
-        count=count(_MOST_CARDS),
+        count=count(MOST_CARDS),
     )
     return Need(asked.estimate, fleet, {}, unmet if fleet.reaches else fleet.reason)
 
@@ -205,7 +211,7 @@ def _nominal_to_deliver(eflops: float, one: Cost, *, with_goodput: bool) -> floa
     card = one.size.card_tflops
     if card is None:
         nominal = eflops / one.derate
-        return nominal if nominal <= _MOST_EFLOPS else None
+        return nominal if nominal <= MOST_EFLOPS else None
     cards = _find_cards(eflops, card * one.derate / TFLOPS_PER_EFLOPS, with_goodput=with_goodput)
     return None if cards is None else cards * card / TFLOPS_PER_EFLOPS
 
@@ -219,7 +225,7 @@ def _find_cards(eflops: float, card_eflops: float, *, with_goodput: bool) -> int
     cards = 0
     for _round in range(_ROUNDS):
         goodput = estimate_goodput(max(cards, 1)).goodput.value if with_goodput else 1.0
-        if eflops > _MOST_CARDS * card_eflops * goodput:
+        if eflops > MOST_CARDS * card_eflops * goodput:
             return None
         needed = round_up(eflops / (card_eflops * goodput)) or 1
         if needed <= cards:
@@ -307,8 +313,8 @@ def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) ->
     come last, with the reason. Goodput is that of the cards of the servers alone. Raises InputError as `cost`
     does, and for a budget that isn't above 0.
     """
-    if isinstance(budget_rmb, bool) or not 0 < budget_rmb <= _MOST_RMB:
-        expected = f"RMB above 0, {count(_MOST_RMB)} at most"
+    if isinstance(budget_rmb, bool) or not LEAST_RMB <= budget_rmb <= MOST_RMB:
+        expected = f"RMB above 0, from {LEAST_RMB:g} to {MOST_RMB:g}"
         raise InputError("not a usable budget", where="--budget-rmb", got=budget_rmb, expected=expected)
     priced = _price_parts(part, options, lambda one: _nominal_to_buy(budget_rmb, one))
     montecarlo = montecarlo_of(options)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import stated
 from nameplate.base.language import _
-from nameplate.fleet.catalogues import Catalogue, Fleet, Kind, Precision
+from nameplate.fleet.catalogues import LEAST_EFLOPS, MOST_EFLOPS, Catalogue, Fleet, Kind, Precision
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import require
@@ -101,8 +101,9 @@ def size_of_part(eflops: float | None, part: str | None, known: Registry) -> Siz
         raise InputError(
             "EFLOPS of what?", where="--eflops", got=eflops, expected="a part beside it (--part PART)"
         )
-    if eflops is not None and not (0 < eflops < math.inf):
-        raise InputError("not a size", where="--eflops", got=eflops, expected="EFLOPS above 0")
+    if eflops is not None and not LEAST_EFLOPS <= eflops <= MOST_EFLOPS:
+        expected = f"EFLOPS above 0, from {LEAST_EFLOPS:g} to {MOST_EFLOPS:g}"
+        raise InputError("not a size", where="--eflops", got=eflops, expected=expected)
     named = require(part, known)
     if card_tflops(named.part) is None:
         raise InputError(

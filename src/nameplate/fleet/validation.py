@@ -33,6 +33,7 @@ from nameplate.stats.interval import Interval
 from nameplate.stats.uncertain import Written, exact
 
 FILE = "validation.toml"
+_MOST_BOUND = 1e6  # of a relative error: beyond it no prediction could miss
 _SECONDS_PER_DAY, _SECONDS_PER_HOUR = 86_400, 3_600
 
 
@@ -96,8 +97,9 @@ def validate(
 
     Raises InputError for a bound that isn't above 0.
     """
-    if bound is not None and not 0 < bound < math.inf:
-        raise InputError("not a bound", where="--bound", got=bound, expected="a relative error above 0")
+    if bound is not None and not 0 < bound <= _MOST_BOUND:
+        expected = f"a relative error above 0, {_MOST_BOUND:g} at most"
+        raise InputError("not a bound", where="--bound", got=bound, expected=expected)
     return tuple(_check_chain(case, bound) for case in (load_chain_cases() if cases is None else cases))
 
 

@@ -98,7 +98,7 @@ def measure(
     with set_default_threads():
         if resume is not None:
             return _resume(find_unfinished(resume, results), suite, flags, observer)
-        begun = suites.find_suite(suite or "quick")
+        begun = suites.find_suite("quick" if suite is None else suite)
         return _begin(begun, flags, Path(results or DEFAULT_RESULTS), seed, observer)
 
 

@@ -1,0 +1,103 @@
+"""Files and figures that can't be: exit 2 and one sentence, with the file or the range that is allowed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+A800 = "nvidia-a800-sxm4-80gb"
+FLEET = 'schema = 1\n[[fleet]]\nid = "x"\nname = "x"\nas_of = "2024"\nsource = "s"\n'
+FILES = {
+    "nested deep": "a = " + "[" * 3000 + "]" * 3000,
+    "a number of 5,000 digits": "a = " + "7" * 5000,
+    "a number of 4,000 digits": FLEET + "cards = " + "7" * 4000,
+    "a byte order mark": "\ufeffschema = 1",
+    "an overflow": FLEET + f'part = "{A800}"\neflops = 1e308',
+    "a denormal number": FLEET + f'part = "{A800}"\neflops = 1e-320',
+    "more cards than can be": FLEET + f'part = "{A800}"\ncards = 1000000000000',
+    "a key that is there twice": "schema = 1\nschema = 1",
+}
+COMMANDS = (["specs", "--parts"], ["fleet", "list", "--fleets"], ["fleet", "audit", "--claims"])
+
+
+@pytest.mark.parametrize("text", FILES.values(), ids=FILES)
+def test_a_file_that_cant_be_used_is_one_sentence_that_names_it(bench, tmp_path, text):
+    file = tmp_path / "file.toml"
+    file.write_text(text, encoding="utf-8")
+    for words in COMMANDS:
+        result = bench(*words, file)
+        assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+        assert str(file) in result.err
+        assert len(result.err) < 600
+
+
+def test_a_byte_order_mark_is_named(bench, tmp_path):
+    (tmp_path / "file.toml").write_bytes(b"\xef\xbb\xbfschema = 1\n")
+    assert "byte order mark (BOM)" in bench("fleet", "list", "--fleets", tmp_path / "file.toml").err
+
+
+def test_no_pipe_device_loop_or_folder_is_read(bench, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin").write_bytes(b"\xff")
+    for name in ("pipe", "zero", "loop", "folder", "latin", "n" * 300, "gone"):
+        for words in COMMANDS:
+            result = bench(*words, tmp_path / name)
+            assert (result.status, result.err.count("\n")) == (2, 1)
+
+
+# Each with a place for the number, and what is said of the range.
+FIGURES = {
+    "eflops": (["fleet", "cost", "--part", A800, "--eflops", "{}"], "from 1e-09 to 1e+09"),
+    "planned eflops": (["fleet", "plan", "--part", A800, "--eflops", "{}"], "from 1e-09 to 1e+09"),
+    "budget": (["fleet", "plan", "--part", A800, "--budget-rmb", "{}"], "from 0.01 to 1e+15"),
+    "price": (["fleet", "cost", "--part", A800, "--price", A800 + "={}"], "RMB from 0.01 to 1e+15"),
+    "assumption": (["fleet", "cost", "--part", A800, "--assume", "pue={}"], "from 1 to 5"),
+    "parameters": (
+        ["fleet", "plan", "--hours", "9", "--every-days", "9", "--parameters", "{}"],
+        "a number above 0",
+    ),
+    "derate": (["fleet", "cost", "--part", A800, "--derate", "datasheet:goodput={}"], "--derate"),
+    "failures": (["fleet", "goodput", "--failures-per-node-day", "{}"], "--failures-per-node-day"),
+}
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e300", "1e-300", "1e-320"])
+@pytest.mark.parametrize("kind", FIGURES)
+def test_a_figure_that_no_fleet_can_have_is_refused_with_the_range(bench, kind, number):
+    words, allowed = FIGURES[kind]
+    result = bench(*(word.format(number) for word in words))
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert allowed in result.err
+
+
+def test_a_bound_that_nothing_could_miss_is_refused(bench):
+    assert bench("fleet", "validate", "--bound", "1e308").status == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", ""],
+        ["leaderboard", ""],
+        ["publish", "latest", "--to", ""],
+        ["list", "--results", ""],
+        ["specs", "--parts", ""],
+        ["fleet", "list", "--fleets", ""],
+        ["fleet", "audit", "--claims", ""],
+        ["selftest", "--repeat", "0"],
+        ["selftest", "--repeat", "-1"],
+    ],
+)
+def test_nothing_for_a_name_and_no_restarts_are_refused_and_touch_nothing(
+    bench, tmp_path, monkeypatch, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("mine\n")
+    result = bench(*words)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "mine\n"
