@@ -78,4 +78,4 @@ def _print_written(written: Written, *, json: bool) -> None:
     if json:
         print_json(written.as_json())
     elif written.path is not None:
-        print(written.path)
+        print(plain(written.path))

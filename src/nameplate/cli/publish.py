@@ -64,7 +64,7 @@ def _print_paths(paths: Sequence[Path], *, json: bool) -> None:
     if json:
         print_json([str(path) for path in paths])
     else:
-        print(*paths, sep="\n")
+        print(*map(plain, paths), sep="\n")
 
 
 def leaderboard(
@@ -98,4 +98,4 @@ def leaderboard(
         raise CheckFailed(f"{found.path} isn't current; run `bench leaderboard {shlex.quote(str(folder))}`")
     if not json:
         with output_language(lang):
-            print(_("{path} is current", path=found.path) if check else found.path)
+            print(plain(_("{path} is current", path=found.path) if check else found.path))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nameplate.base.text import disarm_formulas
 from nameplate.export.fields import Entry, list_fields
-
-# Where a spreadsheet would read a formula (full-width signs too): at the start of a cell, and after each
-# semicolon, which some spreadsheets take for the separator.
-_FORMULA = re.compile(r'((?:^|;)[\s"]*)([=+\-@＝＋－＠])')
 
 
 class _Line:
@@ -34,4 +30,4 @@ def format_lines(entries: Iterable[Entry]) -> Iterator[str]:
 
 def _format_cell(value: Any) -> Any:
     text = "; ".join(value) if isinstance(value, list) else value
-    return _FORMULA.sub(r"\1'\2", text) if isinstance(text, str) else text
+    return disarm_formulas(text) if isinstance(text, str) else text

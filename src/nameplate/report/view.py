@@ -1,7 +1,7 @@
 """What a reader sees, whatever the medium: plain strings in the order in which they are read.
 
-Text from a device, a host name, a label or a file has passed `base.text.plain`, so that it can't move a
-cursor. Each medium escapes its own mark-up.
+Every text passes `base.text.plain` as it is put into these classes, so that no text of a device, a host, a
+label or a file can move a cursor. Each medium escapes its own mark-up.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Generic, Literal, TypeVar
 
 from nameplate.base.language import _
+from nameplate.base.text import make_plain, plain
 from nameplate.report.charts.data import Chart
 
 Item = TypeVar("Item")
@@ -67,6 +68,10 @@ class Table:
     charts: tuple[Chart, ...] = ()
     lead: str = ""
 
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
+
     @property
     def column_names(self) -> tuple[str, ...]:
         """The names of the columns, in English."""
@@ -105,13 +110,18 @@ class Answer:
     value: str
     verdict: str
 
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
     """Everything that is said of a run, of fleets, of a check.
 
     `facts` are what a reader must know beside the figures. `answers` are the figures that matter most, and
-    `meaning` puts them in a sentence. `advice` says what to do, `problems` what could not be read.
+    `meaning` puts them in a sentence, or a line each. `advice` says what to do, `problems` what could not be
+    read.
     """
 
     title: str
@@ -121,3 +131,9 @@ class View:
     advice: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take out what can't be printed, but keep the lines of `meaning`."""
+        lines = self.meaning.split("\n")
+        make_plain(self)
+        object.__setattr__(self, "meaning", "\n".join(map(plain, lines)))

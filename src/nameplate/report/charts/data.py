@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nameplate.base.language import N_, _
+from nameplate.base.text import make_plain
 from nameplate.record import Moment
 
 # A chart with more can't be read; its table has them all.
@@ -27,6 +28,10 @@ class Titled:
     title: str
     alt: str
 
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -37,6 +42,10 @@ class Bar:
     low: float | None = None
     high: float | None = None
     kind: str = ""
+
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,10 @@ class Step:
     high: float | None
     how: str
 
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
+
 
 @dataclass(frozen=True)
 class Waterfall(Titled):
@@ -82,6 +95,10 @@ class Cell:
     column: str
     value: float
     text: str
+
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,10 @@ class Point:
     tflops: float
     kind: str
 
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
+
 
 @dataclass(frozen=True)
 class Roof:
@@ -114,6 +135,10 @@ class Roof:
     label: str
     tflops: float | None = None
     gb_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
 
 
 @dataclass(frozen=True)
@@ -132,6 +157,10 @@ class TimeSeries:
     label: str
     moments: tuple[Moment, ...]
     settled_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nameplate.base.text import plain
+from nameplate.base.text import disarm_formulas, plain
 
 # Columns that hold tables, even where this row's are empty.
 _TABLES = frozenset({"price", "ladder", "inputs", "sensitivity", "all_of", "run"})
@@ -33,8 +33,8 @@ def _fits(name: str, value: Any) -> bool:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return plain("; ".join(each if isinstance(each, str) else _link(each) for each in value))
-    return plain(value) if isinstance(value, str) else value
+        value = "; ".join(each if isinstance(each, str) else _link(each) for each in value)
+    return disarm_formulas(plain(value)) if isinstance(value, str) else value
 
 
 def _link(link: Mapping[str, Any]) -> str:
