@@ -12,7 +12,24 @@ from nameplate.device import host
 from nameplate.specs.cpu_evidence import CpuEvidence
 
 RECORDED = Path(__file__).parents[1] / "data" / "cpuinfo"
-GARBAGE = ["", "\n", "garbage", "-1", "0-", "1 2 3", "max", "\x00\x00", "½", "0x", "max 0", "100000 0", "a b"]
+GARBAGE = [
+    "",
+    "\n",
+    "garbage",
+    "-1",
+    "0-",
+    "1 2 3",
+    "max",
+    "\x00\x00",
+    "½",
+    "0::/a\x00b",
+    "1 2 3 / / - cgroup2 x rw",
+    "1 2 3 /a\x00 /b\\000 x - cgroup x cpu",
+    "0x",
+    "max 0",
+    "100000 0",
+    "a b",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -215,6 +232,14 @@ def test_maximum_clock(tmp_path):
     [
         "sys/fs/cgroup/cpu.max",
         "sys/fs/cgroup/memory.max",
+        "sys/fs/cgroup/memory.high",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "proc/self/mountinfo",
+        "proc/cpuinfo",
+        "sys/devices/system/cpu/cpu0/topology/core_cpus_list",
+        "sys/devices/system/cpu/cpu0/topology/cluster_id",
+        "sys/devices/system/cpu/cpu0/cache/index0/shared_cpu_list",
+        "sys/devices/cpu_core/cpus",
         "sys/fs/cgroup/cpu/cpu.cfs_quota_us",
         "sys/fs/cgroup/cpu/cpu.cfs_period_us",
         "proc/self/cgroup",

@@ -14,7 +14,7 @@ def read_text(path: Path) -> str | None:
     """Return the text of a file; None where it can't be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name that no file can have, as one with a zero in it
         return None
 
 
