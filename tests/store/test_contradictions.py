@@ -10,6 +10,7 @@ import pytest
 from nameplate.chain.from_run import find_chains
 from nameplate.compare.results import results_of_run
 from nameplate.record import METHOD
+from nameplate.stats.interval import Interval, ratio
 from nameplate.store.folder import find_runs, read_run
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +116,20 @@ def forge(make_record, make_manifest, store_run, tmp_path):
 def test_what_agrees_is_left_as_it_is(forge, make_record):
     run = read_run(forge(lambda _fields: None))
     assert (run.records[0], run.problems) == (make_record(), ())
+
+
+def test_the_interval_of_a_measured_nominal_is_part_of_the_efficiencys(forge):
+    def measured_nominal(fields):
+        nominal = fields["nominal_tflops"]
+        rated = Interval(nominal, 0.95 * nominal, 1.04 * nominal)
+        achieved = Interval(*(fields[name] for name in TFLOPS))
+        efficiency = ratio(achieved, rated)
+        fields |= {"nominal_tflops_low": rated.low, "nominal_tflops_high": rated.high}
+        fields |= {"efficiency_low": efficiency.low, "efficiency_high": efficiency.high}
+
+    run = read_run(forge(measured_nominal))
+    assert run.problems == ()
+    assert "contradictory" not in run.records[0].verdicts
 
 
 @pytest.mark.parametrize("kind", FORGED)

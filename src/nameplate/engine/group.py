@@ -103,6 +103,7 @@ class Group(ABC):
         window = self.window(run)
         launch_s, left_s = window.elapsed_s / window.launches, self.allowance.limit_s - self.spent_s
         if launch_s <= left_s:
+            self.on_step(run.case.id, launch_s + allowed_s)
             run.measure_host_share(launch_s, min(allowed_s, left_s))
 
     def finished_runs(self) -> list[CaseRun]:

@@ -14,6 +14,7 @@ from nameplate.base.language import N_
 from nameplate.base.messages import Message, message, own_text
 from nameplate.engine.thresholds import thresholds
 from nameplate.record import INTERVALS, METHOD, Record, Verdict, sort_by_gravity
+from nameplate.stats.interval import Interval, ratio
 from nameplate.store.manifest import DeviceEntry
 
 # A sum of a million batches is off by some 1e-10, a product of doubles by 1e-16; files keep all their digits.
@@ -96,15 +97,23 @@ def _check_figures(record: Record) -> Iterator[Message]:
 
 
 def _check_ends(record: Record) -> Iterator[Message]:
-    """Compare the ends of intervals that are one measurement's: they are as far from the value, as ratios."""
-    interval = record.interval("tflops")
-    if interval is None:
+    """Compare the ends of intervals that are one measurement's: they are as far from the value, as ratios.
+
+    A nominal that was measured has an interval too, which is part of the efficiency's.
+    """
+    achieved = record.interval("tflops")
+    if achieved is None:
         return
-    for name, (low, high) in INTERVALS.items():
+    nominal, low, high = record.nominal_tflops, record.nominal_tflops_low, record.nominal_tflops_high
+    of_rating = achieved
+    if nominal is not None and low is not None and high is not None:
+        of_rating = ratio(achieved, Interval(nominal, low, high))
+    for name, interval in (("efficiency", of_rating), ("bandwidth_gb_s", achieved)):
         value = getattr(record, name)
-        if value is not None and name in ("efficiency", "bandwidth_gb_s"):
-            yield from _compare(record, low, value * interval.low / interval.value, "tflops_low")
-            yield from _compare(record, high, value * interval.high / interval.value, "tflops_high")
+        if value is not None:
+            ends = INTERVALS[name]
+            yield from _compare(record, ends[0], value * interval.low / interval.value, "tflops_low")
+            yield from _compare(record, ends[1], value * interval.high / interval.value, "tflops_high")
 
 
 def _check_verdicts(record: Record, entry: DeviceEntry) -> Iterator[Message]:
