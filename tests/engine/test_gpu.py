@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+from nameplate.base.messages import message
 from nameplate.device.protocol import Counters, Timing
 from nameplate.device.simulated import SimulatedDevice
-from nameplate.engine.conditions import add_telemetry, conditions_between
+from nameplate.engine.conditions import add_idle_readings, add_telemetry, conditions_between
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -209,8 +210,8 @@ def test_a_counter_that_gains_more_than_the_time_is_ignored():
     ("ends", "others", "expected"),
     [
         ({"processes": (GpuProcess(pid=4242),)}, 1, "contended"),
-        ({"processes": (), "pids_match": False}, None, "unknown"),
-        ({"processes": (GpuProcess(pid=1),), "pids_match": False}, None, "unknown"),
+        ({"processes": (), "pids_match": False}, None, "unknown"),  # all are hidden, and nothing else tells
+        ({"processes": (GpuProcess(pid=1),), "pids_match": False}, None, "clean"),  # as many as our own
         ({"processes": (GpuProcess(pid=1), GpuProcess(pid=2)), "pids_match": False}, 2, "contended"),
         ({"processes": (), "pids_match": False, "own_processes_seen": 1}, 0, "clean"),
         ({"processes": None}, None, "unknown"),
@@ -220,6 +221,63 @@ def test_another_process_on_the_gpu(ends, others, expected):
     now = window(ends, ends)
     assert now.gpu.count_other_processes() == others
     assert verdicts(now) == (expected,)
+
+
+GIB = 2**30
+IN_A_CONTAINER = {"processes": (), "pids_match": False, "own_memory_bytes": 4 * GIB}
+
+
+def in_a_container(held_gib=None, busy_percent=None, **changes):
+    """A window in which the driver's process ids aren't ours and its list is empty."""
+    used = None if held_gib is None else round((4 + held_gib) * GIB)
+    ends = IN_A_CONTAINER | {"memory_used_bytes": used} | changes
+    now = window(ends, ends)
+    return add_idle_readings(now, [reading(20.0, **(ends | {"gpu_utilization_percent": busy_percent}))])
+
+
+@pytest.mark.parametrize(
+    ("held_gib", "busy_percent", "expected"),
+    [
+        (0.6, 0, "clean"),
+        (2.0, 5, "clean"),
+        (2.1, 0, "contended"),
+        (0.6, 6, "contended"),
+        (2.1, None, "contended"),
+        (None, 6, "contended"),
+        (0.6, None, "clean"),
+        (None, 0, "clean"),
+        (None, None, "unknown"),
+    ],
+)
+def test_in_a_container_company_shows_by_memory_and_by_utilization_while_idle(
+    held_gib, busy_percent, expected
+):
+    now = in_a_container(held_gib, busy_percent)
+    assert verdicts(now) == (expected,)
+    columns = now.as_columns()
+    assert columns["gpu_foreign_memory_gib"] == pytest.approx(held_gib)
+    assert columns["gpu_idle_utilization"] == (None if busy_percent is None else busy_percent / 100)
+    (said,) = map(str, gpu_warnings(now.gpu))  # what isn't known is a warning
+    assert {"clean": "other processes were looked for by", "unknown": "can't be detected"}.get(
+        expected, "or wait"
+    ) in said
+
+
+def test_more_processes_than_our_own_are_company_whatever_their_ids():
+    listed = (GpuProcess(pid=40001), GpuProcess(pid=40002))
+    assert verdicts(in_a_container(0.6, 0, processes=listed)) == ("contended",)
+    assert verdicts(in_a_container(0.6, 0, processes=listed, own_processes=2)) == ("clean",)
+    one = in_a_container(0.6, 0, processes=listed[:1])
+    assert verdicts(one) == ("clean",)
+    assert "the number of processes" in str(*gpu_warnings(one.gpu))
+
+
+def test_memory_of_a_neighbour_at_one_end_is_enough():
+    now = window(
+        IN_A_CONTAINER | {"memory_used_bytes": 5 * GIB}, IN_A_CONTAINER | {"memory_used_bytes": 25 * GIB}
+    )
+    assert verdicts(now) == ("contended",)
+    assert "21.0 GiB of the GPU's memory are in use beyond this run's own" in str(*gpu_warnings(now.gpu))
 
 
 def test_another_process_at_one_end_only_counts():
@@ -267,6 +325,22 @@ def test_a_slice_that_was_held_down_is_told_that_it_may_have_been_another():
 def test_memory_errors_make_a_result_unverified():
     assert verdicts(window(after={"ecc_uncorrected": 8})) == ("unverified",)
     assert verdicts(window({"ecc_uncorrected": None}, {"ecc_uncorrected": None})) == ("clean",)
+
+
+def test_a_window_in_which_every_clock_was_nonsense_is_unknown():
+    def rows(clock_mhz, why):
+        ticks = np.arange(10.0, 18.05, 0.1)
+        return [
+            Counters(at_s, gpu=reading(at_s, sm_clock_mhz=clock_mhz, absent={} if why is None else why))
+            for at_s in ticks
+        ]
+
+    why = message("implausible", figure="sm_clock_mhz", found=4294967295, least=1, most=1440)
+    lacking = {"sm_clock_mhz": "NVML_ERROR_NOT_SUPPORTED: nvmlDeviceGetClock"}
+    spans = [(10.5, 17.5)]
+    assert verdicts(add_telemetry(window(), rows(1410, None), spans)) == ("clean",)
+    assert verdicts(add_telemetry(window(), rows(None, {"sm_clock_mhz": why}), spans)) == ("unknown",)
+    assert verdicts(add_telemetry(window(), rows(None, lacking), spans)) == ("clean",)  # no nonsense
 
 
 def test_the_shipped_thresholds_name_reasons_that_exist():

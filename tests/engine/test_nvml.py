@@ -48,6 +48,9 @@ class Gpu:
     def mem_get_info(self, device=None):
         return 60 << 30, 80 << 30
 
+    def memory_reserved(self, device=None):
+        return 4 << 30
+
 
 class Event:
     def __init__(self, gpu):
@@ -104,9 +107,9 @@ class Work:
 @pytest.fixture
 def measured(use_nvml, monkeypatch):
     """Measure a case for a second and a half on a GPU whose driver answers by these lines."""
-    monkeypatch.setattr(client, "pids_match", lambda: True)  # no container's numbers here
 
-    def measure(*parts):
+    def measure(*parts, pids_match=True):
+        monkeypatch.setattr(client, "pids_match", lambda: pids_match)
         use_nvml("eight_a800", *parts)
         with NvmlClient(deadline_s=DEADLINE_S, start_s=20.0) as nvml:
             gpu = Gpu()
@@ -140,6 +143,25 @@ def test_a_capped_gpu_is_held_at_its_power_limit(measured):
     assert str(record.loss) == "power limit 15%"
     assert record.ceiling_tflops == pytest.approx(312.0 * 1200 / 1410, rel=2e-3)
     assert any("at its power limit" in warning for warning in map(str, record.warnings))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("processes", ["", "40000:1024"], ids=["hidden", "listed under another id"])
+def test_in_a_containers_view_of_process_ids_records_are_trusted(measured, processes):
+    quiet = (
+        f"gpu.0.processes = {processes}",
+        "gpu.0.memory_used_bytes = 5368709120",
+        "gpu.0.gpu_utilization = 0",
+        "gpu.0.clock_event_reasons = 0x0",
+    )
+    record = measured(*quiet, pids_match=False)
+    assert record.verdicts == ("clean",)
+    assert record.trusted
+    assert record.conditions["gpu_foreign_memory_gib"] == pytest.approx(0.5)
+    assert record.conditions["gpu_idle_utilization"] == 0.0
+    assert "company_judged" in record.warning_codes
+    beside = measured(*quiet[:2], "gpu.0.gpu_utilization = 30", quiet[3], pids_match=False)
+    assert beside.verdicts == ("contended",)
 
 
 def test_a_hot_gpu_is_throttled_by_heat(measured):

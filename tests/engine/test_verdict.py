@@ -19,7 +19,13 @@ from nameplate_kernels.workload import CheckResult
 LIMITS = Thresholds.model_validate(
     {
         "above_peak": {"margin": 0.25},
-        "contended": {"foreign_share": 0.125, "steal_share": 0.0625, "parallel_share": 0.75},
+        "contended": {
+            "foreign_share": 0.125,
+            "steal_share": 0.0625,
+            "parallel_share": 0.75,
+            "foreign_memory_gib": 2.0,
+            "idle_utilization": 0.0625,
+        },
         "launch_bound": {"enqueue_share": 0.75, "graph_share": 0.875},
         "power_capped": {"share": 0.25, "reasons": ["sw_power_cap"]},
         "throttled": {

@@ -433,6 +433,20 @@ EXPORT Return nvmlDeviceGetMemoryInfo(Device device, Memory *into) {
     return OK;
 }
 
+// Without what the driver reserves, which the first version counts as used.
+typedef struct { unsigned int version; unsigned long long total, reserved, free, used; } Memory2;
+EXPORT Return nvmlDeviceGetMemoryInfo_v2(Device device, Memory2 *into) {
+    Return error;
+    ENTER(device);
+    if (into->version != (sizeof *into | 2 << 24)) return INVALID_ARGUMENT;
+    if ((error = number(device, "memory_bytes", &into->total))) return error;
+    if ((error = number(device, "memory_used_bytes", &into->used))) return error;
+    into->reserved = 512ULL << 20;
+    into->used -= into->used < into->reserved ? into->used : into->reserved;
+    into->free = into->total - into->used - into->reserved;
+    return OK;
+}
+
 typedef struct { unsigned int gpu, memory; } Utilization;
 EXPORT Return nvmlDeviceGetUtilizationRates(Device device, Utilization *into) {
     Return error;

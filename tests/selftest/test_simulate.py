@@ -47,8 +47,10 @@ def test_there_is_a_scenario_for_each_thing_that_can_go_wrong():
         "persistent modes": ("unstable", "ok"),
         "a mode kept": None,
         "slow drift": ("unstable", "ok"),
-        "clock decay with oscillation": ("power_capped", "ok"),
-        "thermal step": ("throttled", "ok"),
+        "a GPU at its power limit": ("power_capped", "ok"),
+        "a GPU too hot": ("throttled", "ok"),
+        "a GPU in a container": ("clean", "ok"),
+        "a neighbour in another container": ("contended", "ok"),
         "contention bursts": ("contended", "ok"),
         "coarse timer": ("clean", "ok"),
         "launch-bound": ("launch_bound", "ok"),
@@ -98,8 +100,8 @@ def test_what_only_scatters_is_clean_and_its_truth_is_found(name):
     "name",
     [
         "slow drift",
-        "clock decay with oscillation",
-        "thermal step",
+        "a GPU at its power limit",
+        "a GPU too hot",
         "contention bursts",
         "launch-bound",
         "a card that corrupts",
@@ -155,7 +157,7 @@ def test_other_tools_read_the_same_launches_with_a_bias_that_the_mean_lacks():
     assert modes.peers["best of 100"].bias > 0.05
     assert tail.peers["median of 0.2 s blocks"].bias > 0.005
     assert abs(tail.bias) < 0.005
-    hot = row_of("clock decay with oscillation", runs=2)
+    hot = row_of("a GPU at its power limit", runs=2)
     assert min(peer.bias for peer in hot.peers.values()) > 0.05
 
 

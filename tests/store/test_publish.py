@@ -14,7 +14,7 @@ from nameplate.device.identity import CudaIdentity
 from nameplate.record import Record
 from nameplate.store.folder import RecordWriter, claim, create, mark_done, read_run
 from nameplate.store.manifest import DeviceEntry, Manifest
-from nameplate.store.publish import publish_run
+from nameplate.store.publish import describe_untrusted, publish_run
 
 pytestmark = pytest.mark.usefixtures("made_up_figures")
 
@@ -193,6 +193,19 @@ def test_a_key_that_is_none_is_refused(make_run, tmp_path, data_home, content):
     with pytest.raises(InputError, match=r"publish\.key: no key to hash by"):
         publish_run(make_run(), tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+def test_records_that_dont_count_are_published_and_named(make_run, make_record):
+    def record(*verdicts, **changes):
+        held = {"verdict": verdicts[0], "verdicts": verdicts} if verdicts else {}
+        return make_record(**held, **changes)
+
+    run = make_run()
+    counted = (record(), record("power_capped", phase="sustained"), record(status="skipped"))
+    assert describe_untrusted(replace(run, records=counted)) is None
+    doubted = (record("throttled"), record("power_capped", phase="burst"))
+    said = describe_untrusted(replace(run, records=counted + doubted))
+    assert said.startswith("2 of its 4 measured records aren't trusted (1 throttled, 1 power_capped)")
 
 
 def test_a_run_is_published_once(make_run, tmp_path):

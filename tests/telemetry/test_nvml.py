@@ -338,7 +338,8 @@ def test_every_absent_figure_has_its_reason(use: Use, parts: tuple[str, ...], mi
     for one in seen:
         figures = set(type(one).model_fields) - {"absent", "power_source", "parent_uuid"}
         assert {name for name in figures if getattr(one, name) is None and not one.why_absent(name)} <= {
-            "own_processes_seen"
+            "own_processes_seen",
+            "own_memory_bytes",  # the device's, not the driver's
         }
         assert {name for name in one.absent if name != "*" and getattr(one, name) is not None} == set()
 
@@ -705,6 +706,16 @@ def test_throttling_is_told_by_bits_and_by_growing_times(use: Use):
     assert (between.pcie_replays, between.ecc_errors) == (2, 1)
     assert between.other_processes is False
     assert set(between.throttle_s) == set(POLICIES)
+
+
+def test_a_card_at_its_power_limit_is_no_problem_and_a_hot_one_is():
+    def problems(*reasons):
+        reading = GpuReading(uuid=_FIRST, at_s=1.0, sm_clock_mhz=1200, clock_event_reasons=reasons)
+        return describe_problems(GpuFacts(index=0), reading)
+
+    assert problems("sw_power_cap") == []
+    (said,) = problems("sw_power_cap", "sw_thermal_slowdown")
+    assert "is throttled now at 1200 MHz (sw_power_cap, sw_thermal_slowdown)" in said
 
 
 @needs_compiler

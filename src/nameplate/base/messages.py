@@ -196,6 +196,19 @@ TEMPLATES: Mapping[str, str] = {
         "supplies and its power cap"
     ),
     "gpu_not_judged": N_("throttling and other processes can't be judged: {why}"),
+    "memory_of_others": N_(
+        "{gib:.1f} GiB of the GPU's memory are in use beyond this run's own: end what holds them, or wait"
+    ),
+    "busy_while_idle": N_(
+        "the GPU was {share:percent} busy while this run left it idle: end what uses it, or wait"
+    ),
+    "company_judged": N_(
+        "process ids here aren't those the driver reports, so other processes were looked for by {by:, }; a "
+        "small idle one isn't seen so (--pid=host shows it)"
+    ),
+    "by_memory": N_("memory in use beyond this run's own ({gib:.1f} GiB)"),
+    "by_utilization": N_("utilization while this run was idle ({share:percent})"),
+    "by_count": N_("the number of processes"),
     "processes_unknown": N_("other processes on the GPU can't be detected: {why}"),
     "pids_differ": N_(
         "process ids here aren't those the driver reports; in a container, share the host's (--pid=host)"

@@ -53,10 +53,13 @@ def publish(
     """Copy a finished run into results/<part>/, with hashes in place of host name, serial and UUID."""
     from nameplate.store.find import find_run
     from nameplate.store.folder import read_run
-    from nameplate.store.publish import publish_run
+    from nameplate.store.publish import describe_untrusted, publish_run
 
     check_language(lang)
-    _print_paths([publish_run(read_run(find_run(run, results)), to)], json=json)
+    found = read_run(find_run(run, results))
+    _print_paths([publish_run(found, to)], json=json)
+    if doubt := describe_untrusted(found):
+        print_error(doubt)
     print_error(f"now run `bench leaderboard {shlex.quote(str(to))}`")
 
 

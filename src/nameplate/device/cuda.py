@@ -68,6 +68,9 @@ class Accelerator(Protocol):
     def mem_get_info(self, device: Any = None) -> tuple[int, int]:
         """Free and total bytes of the device."""
 
+    def memory_reserved(self, device: Any = None) -> int:
+        """Bytes of the device that torch's allocator holds, used or not."""
+
     def Stream(self, device: Any = None) -> Any:  # noqa: N802
         """Make a stream other than the one of the launches."""
 
@@ -222,7 +225,8 @@ class CudaDevice(TorchDevice):
         uuid = self.identity.uuid
         if uuid is None:
             return GpuReading.without_figures(None, message("no_uuid"), time.perf_counter())
-        return _as_this(uuid, self._sampling_client(uuid).reading(uuid))
+        reading = _as_this(uuid, self._sampling_client(uuid).reading(uuid))
+        return reading.model_copy(update={"own_memory_bytes": self._accelerator.memory_reserved(self._index)})
 
     def _sampling_client(self, uuid: str) -> NvmlClient:
         """The client, after it was told once to sample this GPU."""

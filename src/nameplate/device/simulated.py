@@ -41,6 +41,8 @@ _REASONS: dict[Policy, str] = {
     "power_brake": "hw_power_brake_slowdown",
 }
 _TELEMETRY_S, _FAST_TELEMETRY_S = 0.1, 0.01
+_UTILIZATION_S = 1.0  # what a driver's utilization is taken over
+_OWN_GIB, _CONTEXT_GIB = 4.0, 0.6  # what this process has allocated, and what its context takes besides
 _SAME_S = 1e-9  # two readings of one moment differ by rounding alone
 _FINEST_STEPS = 512  # steps in which a batch is integrated, where its speed changes with time
 
@@ -50,7 +52,9 @@ class Driver:
     """A GPU's clock and its driver, which counts throttling by policy.
 
     `clock` is a fraction of `rated_mhz` over time (None: always 1). From `held_from_s` on, the driver counts
-    throttling by `policy`.
+    throttling by `policy`. With `hides_pids` it is seen from a container: its process ids aren't those of the
+    reader, and a neighbour in another container shows only by its `neighbour_gib` and by keeping the GPU busy
+    for `neighbour_percent` of the time.
     """
 
     clock: TimeSeries | None = None
@@ -59,9 +63,12 @@ class Driver:
     rated_mhz: float = 1410.0
     power_w: float = 400.0
     temperature_c: int = 60
+    hides_pids: bool = False
+    neighbour_gib: float = 0.0
+    neighbour_percent: int = 0
 
     def readings(self, at_s: Floats) -> list[GpuReading]:
-        """Return the reading at each moment: no other process on the GPU, and every counter present."""
+        """Return the reading at each moment, of a GPU that does nothing of ours, with every counter."""
         clocks = np.ones_like(at_s) if self.clock is None else self.clock(at_s)
         return [self._reading(at, clock) for at, clock in zip(at_s.tolist(), clocks.tolist(), strict=True)]
 
@@ -79,9 +86,13 @@ class Driver:
             **{f"{policy}_throttle_s": held_s if policy == self.policy else 0.0 for policy in POLICIES},
             "ecc_uncorrected": 0,
             "pcie_replays": 0,
-            "processes": (),
-            "own_processes_seen": 1,
-            "pids_match": True,
+            "gpu_utilization_percent": self.neighbour_percent,
+            "memory_used_bytes": round((_OWN_GIB + _CONTEXT_GIB + self.neighbour_gib) * 2**30),
+            "own_memory_bytes": round(_OWN_GIB * 2**30),
+            # The driver lists every process by an id of the host, also ours.
+            "processes": ({"pid": 40_000},) if self.hides_pids else (),
+            "own_processes_seen": 0 if self.hides_pids else 1,
+            "pids_match": not self.hides_pids,
         }
         return GpuReading.model_validate(values)
 
@@ -347,10 +358,13 @@ class SimulatedDevice:
         if self.driver is None:
             return [None] * at_s.size
         lost = "NVML_ERROR_GPU_IS_LOST: simulated"
+        last = self.trace[-1] if self.trace else None
+        busy_s = -math.inf if last is None else last.start_s + last.elapsed_s + _UTILIZATION_S
+        busy = {"gpu_utilization_percent": 100}
         return [
             GpuReading.without_figures("simulated", lost, reading.at_s)
             if reading.at_s >= self.dies_at_s
-            else reading
+            else reading.model_copy(update=busy if reading.at_s < busy_s else None)
             for reading in self.driver.readings(at_s)
         ]
 

@@ -182,13 +182,16 @@ def _find_gaps(reading: GpuReading | None) -> Iterator[str]:
         return
     if reading.pids_match is False:
         yield _(
-            "process ids are those of a container, so other processes on the GPU may be missing: "
-            "share the host's (--pid=host)"
+            "process ids are those of a container, so other processes on the GPU are judged by the memory "
+            "they hold and by utilization: share the host's (--pid=host) to see them"
         )
-    for what in ("power", "thermal"):
+    unjudged = {
+        "power": N_("throttling ({what}) isn't counted ({reason}), so no burst figure can be trusted"),
+        "thermal": N_("throttling ({what}) isn't counted ({reason}), so no record can be called clean"),
+    }
+    for what, text in unjudged.items():
         reason = reading.why_absent(f"{what}_throttle_s")
         if reason:
-            text = N_("throttling ({what}) isn't counted ({reason}), so no record can be called clean")
             yield _(text, what=_(what), reason=reason)
 
 

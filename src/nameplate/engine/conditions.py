@@ -30,6 +30,7 @@ class GpuConditions:
     change: GpuDifference
     telemetry: GpuTelemetry | None = None
     batches_s: float | None = None
+    idle: tuple[GpuReading, ...] = ()  # taken after this process had left the GPU idle for a second
 
     def share(self, policy: str) -> float | None:
         """The share of the case's time for which a policy held the clock down; None: not known."""
@@ -72,6 +73,28 @@ class GpuConditions:
         readings = [one for one in (self.before, self.after) if one.other_processes]
         return max(len(one.processes or ()) for one in readings)
 
+    @property
+    def foreign_memory_gib(self) -> float | None:
+        """The most memory in use beyond what torch has allocated here, this run's own context included."""
+        seen = (self.before, self.after, *self.idle)
+        known = [
+            one.memory_used_bytes - one.own_memory_bytes
+            for one in seen
+            if one.memory_used_bytes is not None and one.own_memory_bytes is not None
+        ]
+        return max(known) / 2**30 if known else None
+
+    @property
+    def idle_utilization(self) -> float | None:
+        """The highest utilization while this run was idle, as a share; None: not known."""
+        known = [one.gpu_utilization_percent for one in self.idle if one.gpu_utilization_percent is not None]
+        return max(known) / 100 if known else None
+
+    @property
+    def is_own_process_listed(self) -> bool:
+        """Whether the driver listed as many processes as are our own, under ids that aren't ours."""
+        return all(len(one.processes or ()) == one.own_processes for one in (self.before, self.after))
+
     def why_absent(self, figure: str) -> Reason | None:
         """Why a figure is missing from one reading at least; None where it is in both."""
         return self.before.why_absent(figure) or self.after.why_absent(figure)
@@ -103,6 +126,8 @@ class GpuConditions:
             **{f"gpu_{policy}_throttle_s": self.change.throttle_s[policy] for policy in POLICIES},
             **{f"gpu_{policy}_throttle_share": self.share(policy) for policy in POLICIES},
             "gpu_other_processes": self.count_other_processes(),
+            "gpu_foreign_memory_gib": self.foreign_memory_gib,
+            "gpu_idle_utilization": self.idle_utilization,
             "gpu_ecc_errors": self.change.ecc_errors,
             "gpu_pcie_replays": self.change.pcie_replays,
             "gpu_remapped_rows": self.change.remapped_rows,
@@ -204,6 +229,12 @@ def add_telemetry(
         energy_j=None if power_w is None else power_w * batches_s,
         gpu=gpu,
     )
+
+
+def add_idle_readings(conditions: Conditions, idle: Sequence[GpuReading]) -> Conditions:
+    """Add readings of a GPU that this process had left idle to the conditions of a group."""
+    gpu = conditions.gpu
+    return conditions if gpu is None else replace(conditions, gpu=replace(gpu, idle=tuple(idle)))
 
 
 def _difference(before: float | None, after: float | None) -> float | None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from nameplate.device.protocol import Counters, Device
 from nameplate.engine.case_run import CaseRun, OnStep, tell_nobody
 from nameplate.engine.ceiling import Ceiling, Ceilings, ceiling_by_clock, is_bound_by_memory
-from nameplate.engine.conditions import Conditions, add_telemetry, conditions_between
+from nameplate.engine.conditions import Conditions, add_idle_readings, add_telemetry, conditions_between
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import Measurement, record_failure, record_of
 from nameplate.engine.window import Window
@@ -21,9 +22,14 @@ from nameplate.record import Record
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.settling import UNDETERMINED, Settling
 from nameplate.suite import Case
+from nameplate.telemetry.gpu import GpuReading
 
 # The share of a case's time for measuring the host's part in it, and the least and most for it in seconds.
 _HOST_SHARE, _LEAST_HOST_S, _MOST_HOST_S = 0.05, 0.2, 10.0
+
+
+# NVML's utilization is of the last second at most (nvml.h: "between 1 second and 1/6 second").
+IDLE_S = 1.2
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Group(ABC):
 
     def measure(self) -> list[Record]:
         """Measure every case and return their records, in order."""
+        # A GPU that has only been opened is idle already.
+        idle = [] if self.busy_s else self._look_for_company(0.0)
         self.prepare()
         if not self.active:
             return [record_failure(run, self.name) for run in self.finished_runs()]
@@ -74,7 +82,24 @@ class Group(ABC):
             run.attempt(partial(self._measure_host_share, run))
         for run in self.active:  # last, because the profiler slows down later launches
             run.attempt(partial(run.name_kernels, self.allowance.limit_s - self.spent_s))
+        conditions = add_idle_readings(conditions, [*idle, *self._look_for_company(IDLE_S)])
         return [self._record(run, conditions, rows) for run in self.finished_runs()]
+
+    def _look_for_company(self, idle_s: float) -> list[GpuReading]:
+        """Read a GPU that this process leaves idle, where process ids don't tell who else uses it.
+
+        Nothing where they do, and where so long a pause doesn't fit the time.
+        """
+        if self.device.kind != "cuda" or self.allowance.limit_s - self.spent_s < idle_s:
+            return []
+        with suppress(Exception):  # a device that has failed raises anything; its cases say so
+            now = self.device.counters().gpu
+            if now is not None and now.other_processes is None and "*" not in now.absent:
+                self.on_step(None, idle_s)
+                self.device.idle(idle_s)
+                now = self.device.counters().gpu
+                return [] if now is None else [now]
+        return []
 
     @abstractmethod
     def prepare(self) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from operator import itemgetter
 
 from nameplate.device.protocol import Device
-from nameplate.engine.case_run import MEMORY_SHARE, OnStep, is_compute_bound, memory_needed, tell_nobody
-from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.case_run import MEMORY_SHARE, OnStep, memory_needed, tell_nobody
+from nameplate.engine.ceiling import Ceilings, is_bound_by_memory
 from nameplate.engine.group import Allowance
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.rounds import Rounds
@@ -61,15 +61,22 @@ _Numbered = tuple[int, Case]  # a case and its place in the group
 
 
 def _split_by_work(cases: Sequence[_Numbered], device: Device) -> list[list[_Numbered]]:
-    """Split the cases of a GPU into those that compute and those that don't.
+    """Split the cases of a GPU into those that its arithmetic bounds and those that its memory does.
 
     At its power limit a GPU lowers the clock for what computes, and a copy in between would inherit that.
     """
     if device.kind != "cuda":
         return [list(cases)]
-    compute = [each for each in cases if is_compute_bound(each[1].workload)]
-    memory = [each for each in cases if not is_compute_bound(each[1].workload)]
+    compute = [each for each in cases if not _is_bound_by_memory(each[1], device)]
+    memory = [each for each in cases if _is_bound_by_memory(each[1], device)]
     return [part for part in (compute, memory) if part]
+
+
+def _is_bound_by_memory(case: Case, device: Device) -> bool:
+    try:
+        return is_bound_by_memory(case.workload, device.rating)
+    except Exception:  # a broken declaration; the same error ends the case when it is prepared
+        return False
 
 
 def _split_by_memory(cases: Sequence[_Numbered], device: Device) -> list[list[_Numbered]]:

@@ -16,6 +16,8 @@ class _Contended(FrozenModel):
     foreign_share: float
     steal_share: float
     parallel_share: float
+    foreign_memory_gib: float
+    idle_utilization: float
 
 
 class _LaunchBound(FrozenModel):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nameplate.engine.conditions import Conditions
+from nameplate.engine.conditions import Conditions, GpuConditions
 from nameplate.engine.thresholds import Thresholds, thresholds
 from nameplate.record import Verdict, sort_by_gravity
 from nameplate.stats.bimodality import bimodality
@@ -77,11 +77,29 @@ def _launch_bound(seen: Observation, limits: Thresholds) -> bool | None:
 
 
 def _contended(seen: Observation, limits: Thresholds) -> bool | None:
+    gpu = seen.conditions.gpu
     if seen.kind != "cuda":
-        gpu = seen.conditions.gpu
-        return _any([gpu is not None and gpu.change.other_processes, is_contended(seen.conditions, limits)])
+        return _any([gpu is not None and has_company(gpu, limits), is_contended(seen.conditions, limits)])
     # Load on a GPU's host shows as launch_bound, if it matters.
-    return None if seen.conditions.gpu is None else seen.conditions.gpu.change.other_processes
+    return None if gpu is None else has_company(gpu, limits)
+
+
+def has_company(gpu: GpuConditions, limits: Thresholds | None = None) -> bool | None:
+    """Whether others used the GPU; None where nothing tells.
+
+    By process ids where they are the driver's. In a container they aren't: there by the number of processes,
+    the memory that others hold, and utilization while this run was idle, as far as these are known. A small
+    neighbour that does nothing isn't seen so; a warning says that.
+    """
+    if gpu.change.other_processes is not None:
+        return gpu.change.other_processes
+    limit = (limits or thresholds()).contended
+    found = (
+        _above([gpu.foreign_memory_gib], limit.foreign_memory_gib),
+        _above([gpu.idle_utilization], limit.idle_utilization),
+        False if gpu.is_own_process_listed else None,
+    )
+    return None if found == (None, None, None) else any(found)
 
 
 def is_contended(now: Conditions, limits: Thresholds | None = None) -> bool | None:

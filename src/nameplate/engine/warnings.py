@@ -9,6 +9,7 @@ from nameplate.engine.case_run import CaseRun
 from nameplate.engine.case_telemetry import GpuTelemetry
 from nameplate.engine.conditions import Conditions, GpuConditions
 from nameplate.engine.thresholds import Thresholds, thresholds
+from nameplate.engine.verdict import has_company
 from nameplate.engine.window import SHORTEST_WINDOW_S, Window
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.telemetry.gpu import POLICIES, GpuDifference
@@ -105,9 +106,8 @@ def gpu_warnings(
     if gpu.change.ecc_errors:
         yield message("memory_errors", count=gpu.change.ecc_errors)
     yield from _fault_warnings(gpu.change)
-    if others := gpu.count_other_processes():
-        yield message("other_processes" if others > 1 else "other_process", count=others)
     limits, held = limits or thresholds(), False
+    yield from _company_warnings(gpu, limits)
     for policy in POLICIES:
         share = gpu.share(policy)
         limit = limits.power_capped.share if policy == "power" else limits.throttled.share
@@ -130,6 +130,28 @@ def _fault_warnings(change: GpuDifference) -> Iterator[Message]:
         yield message("nvlink_errors", recoveries=recoveries, replays=replays, crc=change.nvlink_crc_errors)
 
 
+def _company_warnings(gpu: GpuConditions, limits: Thresholds) -> Iterator[Message]:
+    """Say who else used the GPU, or by what that was judged where process ids don't tell."""
+    if others := gpu.count_other_processes():
+        yield message("other_processes" if others > 1 else "other_process", count=others)
+    if gpu.change.other_processes is not None or "*" in gpu.before.absent or "*" in gpu.after.absent:
+        return
+    held_gib, busy, limit = gpu.foreign_memory_gib, gpu.idle_utilization, limits.contended
+    if held_gib is not None and held_gib > limit.foreign_memory_gib:
+        yield message("memory_of_others", gib=held_gib)
+    if busy is not None and busy > limit.idle_utilization:
+        yield message("busy_while_idle", share=busy)
+    if has_company(gpu, limits) is None:
+        yield message("processes_unknown", why=gpu.why_absent("processes") or message("pids_differ"))
+    elif not has_company(gpu, limits):
+        by = [
+            None if held_gib is None else message("by_memory", gib=held_gib),
+            None if busy is None else message("by_utilization", share=busy),
+            message("by_count") if gpu.is_own_process_listed else None,
+        ]
+        yield message("company_judged", by=[each for each in by if each is not None])
+
+
 def _name_held_by(policy: str, *, is_burst: bool) -> str:
     if policy == "power":
         return "burst_held_by_power" if is_burst else "clock_held_by_power"
@@ -143,8 +165,6 @@ def _missing_telemetry(gpu: GpuConditions) -> Iterator[Message]:
         yield message("gpu_not_judged", why=all_missing)
         return
     yield from _uncredited_telemetry(gpu.telemetry)
-    if gpu.change.other_processes is None:
-        yield message("processes_unknown", why=gpu.why_absent("processes") or message("pids_differ"))
     if gpu.share("power") is None:
         yield message("power_throttling_uncounted", why=_why_uncounted(gpu, "power"))
     if None in gpu.heat_shares():

@@ -46,7 +46,10 @@ class Bursts(FrozenModel):
 
 
 class GpuDriver(FrozenModel):
-    """A GPU's driver. It lowers the clock to `settled`, at once at `from_s` or with time constant `tau_s`."""
+    """A GPU's driver. It lowers the clock to `settled`, at once at `from_s` or with time constant `tau_s`.
+
+    `container` hides process ids, and with them a neighbour of `neighbour_gib` and `neighbour_percent`.
+    """
 
     policy: Policy | None = None
     settled: float = 1.0
@@ -54,6 +57,9 @@ class GpuDriver(FrozenModel):
     tau_s: float | None = None
     amplitude: float = 0.0
     period_s: float = 1.0
+    container: bool = False
+    neighbour_gib: float = 0.0
+    neighbour_percent: int = 0
 
     def make_driver(self) -> Driver:
         """Return the simulated device's driver."""
@@ -62,7 +68,14 @@ class GpuDriver(FrozenModel):
             clock = Decay(self.settled, self.tau_s, self.amplitude, self.period_s)
         elif self.settled < 1:
             clock = Steps([0.0, self.from_s], [1.0, self.settled])
-        return Driver(clock, self.policy, self.from_s)
+        return Driver(
+            clock,
+            self.policy,
+            self.from_s,
+            hides_pids=self.container,
+            neighbour_gib=self.neighbour_gib,
+            neighbour_percent=self.neighbour_percent,
+        )
 
 
 class Due(FrozenModel):
@@ -133,6 +146,7 @@ class Scenario(FrozenModel):
             seed=int(launches.generate_state(1)[0]),
             nominal_tflops=_NOMINAL_TFLOPS,
             foreign_cores=self._make_load(generator),
+            kind="simulated" if self.gpu is None else "cuda",
             cores=2.0 if self.gpu is None else 1.0,
             timer_resolution_s=self.timer_resolution_s,
             driver=None if self.gpu is None else self.gpu.make_driver(),

@@ -7,6 +7,7 @@ import hmac
 import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -50,6 +51,22 @@ def publish_run(run: Run, results: Path) -> Path:
         store.mark_done(unfinished / run.id)
         (unfinished / run.id).rename(target)
     return target
+
+
+def describe_untrusted(run: Run) -> str | None:
+    """Say how many measured records of a run don't count, and why; None where all do.
+
+    They are published too, for records are never picked by their figures; but nothing is ranked by them.
+    """
+    measured = [record for record in run.records if record.status == "ok"]
+    doubted = Counter(record.verdict for record in measured if not record.trusted)
+    if not doubted:
+        return None
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in doubted.most_common())
+    return (
+        f"{doubted.total()} of its {len(measured)} measured records aren't trusted ({verdicts}): they are "
+        "published with their verdicts, and nothing is ranked by them"
+    )
 
 
 @contextmanager

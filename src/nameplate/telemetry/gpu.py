@@ -155,7 +155,8 @@ class GpuReading(_GpuFigures):
     recovery_action: str | None = None  # none, or what the driver asks for
     gpu_utilization_percent: int | None = None
     memory_utilization_percent: int | None = None
-    memory_used_bytes: int | None = None  # by every process, seen or not, and the driver
+    memory_used_bytes: int | None = None  # by every process, seen or not (by older drivers theirs too)
+    own_memory_bytes: int | None = None  # what this process has allocated there, without its context
     ecc_uncorrected: int | None = None  # since the driver was loaded
     remapped_rows_correctable: int | None = None
     remapped_rows_uncorrectable: int | None = None
@@ -434,14 +435,15 @@ def _describe_errors(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:
 
 def _describe_clocks(facts: GpuFacts, reading: GpuReading) -> Iterator[str]:
     clock, heat = reading.sm_clock_mhz, reading.temperature_c
-    if reading.throttle_reasons:
+    # At its power limit is where a loaded card runs; only what shows beside that is worth a look.
+    if set(reading.throttle_reasons or ()) - {"sw_power_cap"}:
         text = N_(
             "GPU {gpu} is throttled now{clock}{heat} ({reasons}): let it cool, and check its power and "
             "airflow"
         )
         at = "" if clock is None else _(" at {mhz} MHz", mhz=clock)
         warm = "" if heat is None else _(", {celsius} °C", celsius=heat)
-        reasons = ", ".join(reading.throttle_reasons)
+        reasons = ", ".join(reading.throttle_reasons or ())
         yield _(text, gpu=facts.index, clock=at, heat=warm, reasons=reasons)
     if "applications_clocks_setting" in (reading.clock_event_reasons or ()):
         now = "" if clock is None else _(" ({mhz} MHz now)", mhz=clock)

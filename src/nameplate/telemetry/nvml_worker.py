@@ -109,6 +109,8 @@ def _utilization(found: Any) -> tuple[int, int]:
     return rates
 
 
+# nvmlMemory_v2 of nvml.h: its `used` is without what the driver reserves for itself.
+_MEMORY_V2 = 0x02000028
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2  # nvmlClockType_t
 _CLOCK_CURRENT = 0  # nvmlClockId_t
 _SENSOR_GPU = 0  # nvmlTemperatureSensors_t
@@ -202,7 +204,10 @@ _ERRORS: Sources = {
     "remapping_failed": _remapped_rows(3, 145, bool),
 }
 _OWN_USE: Sources = {
-    "memory_used_bytes": (_call("nvmlDeviceGetMemoryInfo", to=lambda found: found.used),),
+    "memory_used_bytes": (
+        _call("nvmlDeviceGetMemoryInfo", _MEMORY_V2, to=lambda found: found.used),
+        _call("nvmlDeviceGetMemoryInfo", to=lambda found: found.used),
+    ),
     "processes": (
         _call("nvmlDeviceGetComputeRunningProcesses", to=_processes),
         _call("nvmlDeviceGetComputeRunningProcesses_v2", to=_processes),
