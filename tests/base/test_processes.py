@@ -58,6 +58,25 @@ def test_messages_go_both_ways_and_what_a_library_prints_is_none(child):
     assert child.ask({"say": long}, 60) == {"said": long}
 
 
+def test_a_library_that_prints_where_nobody_reads_does_no_harm():
+    """As in a run whose standard error was `| head`: neither an error in the case nor another exit status."""
+    code = _ECHO.replace("print(", "print('no more', flush=True); print(")
+    reading, writing = os.pipe()
+    before = os.dup(2)
+    os.dup2(writing, 2)
+    try:
+        child = Child((sys.executable, "-c", code))
+    finally:
+        os.dup2(before, 2)
+        for descriptor in (reading, writing, before):
+            os.close(descriptor)
+    child.receive(60)
+    assert child.ask({"say": 1}, 60) == {"said": 1}
+    child.send({"exit": 0})
+    assert child.wait(60) == 0
+    child.close()
+
+
 @pytest.mark.parametrize("line", ["hello", "[1]", "1", ""])
 def test_a_line_that_is_no_object_is_told(child, line):
     with pytest.raises(ChildGarbled) as caught:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import SimpleNamespace
@@ -21,6 +23,8 @@ from nameplate.base.messages import message
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.record import METHOD, Verification
+from nameplate.report.media import progress
+from nameplate.report.media.progress import LiveProgress
 from nameplate.run.measure import measure
 from nameplate.run.pool import Missed
 from nameplate.specs.rating import rate_evidence
@@ -843,3 +847,53 @@ def test_a_resumed_run_has_one_nominal(bench, tmp_path):
     (folder,) = tmp_path.iterdir()
     run = bench(three_groups(), device=Simulated(nominal_tflops=4.04), resume=str(folder))
     assert len({record.nominal_tflops for record in run.records}) == 1
+
+
+def unread_pipe():
+    """A pipe that takes nothing more and that nobody reads: a pager at its first page, a held terminal."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    return os.fdopen(writing, "w", encoding="utf-8"), reading
+
+
+def closed_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "w", encoding="utf-8"), None
+
+
+def full_device():
+    return open("/dev/full", "w", encoding="utf-8"), None
+
+
+@pytest.mark.parametrize("stream", [closed_pipe, full_device, unread_pipe])
+def test_a_standard_error_that_takes_nothing_stops_no_run(bench, monkeypatch, stream):
+    standard_error, reading = stream()
+    monkeypatch.setattr(sys, "stderr", standard_error)
+    monkeypatch.setattr(progress, "_LAST_LINES_S", 0.1)
+    with LiveProgress() as live:
+        run = bench([Work(shape) for shape in "abc"], observer=live)
+    assert run.finished
+    assert [record.status for record in run.records] == ["ok"] * 3
+    assert live.folder == run.folder
+    if reading is not None:
+        os.close(reading)  # whoever still writes is let go
+    with contextlib.suppress(OSError):
+        standard_error.close()
+
+
+def test_an_observer_that_raises_is_told_nothing_more_and_the_run_goes_on(bench):
+    class Broken(Watcher):
+        def case_finished(self, record):
+            super().case_finished(record)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    watcher = Broken()
+    with pytest.warns(RuntimeWarning, match="raised OSError.*No space left.*the run goes on"):
+        run = bench([Work("a", group="a"), Work("b", group="b")], observer=watcher)
+    assert run.finished
+    assert [kind for kind, *_ in watcher.seen] == ["run", "start", "finish"]

@@ -33,6 +33,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nameplate.base.exit_status import ExitStatus
+from nameplate.base.streams import TolerantStream
 
 if TYPE_CHECKING:
     import subprocess  # at run time it is imported where a process is started: a child has no use for it
@@ -258,6 +259,8 @@ class Parent:
         """Keep standard output for messages; what a library prints goes to standard error from here on."""
         self._output = os.fdopen(os.dup(_OUTPUT), "w", encoding="utf-8")
         os.dup2(_ERRORS, _OUTPUT)
+        # A library that prints must not fail where nobody reads standard error any more.
+        sys.stdout, sys.stderr = TolerantStream(sys.stdout), TolerantStream(sys.stderr)
         self._reader = _LineReader(_INPUT)
         self._lines: deque[bytes] = deque()
 

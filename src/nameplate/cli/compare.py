@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from nameplate.base.errors import CheckFailed, InputError, RunIncomplete
 from nameplate.base.exit_status import print_error
 from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results
-from nameplate.cli.output import output_language, print_json, show_view
+from nameplate.cli.output import output_language, print_json, print_progress, show_view
 
 if TYPE_CHECKING:
     from nameplate.compare.comparison import Comparison
@@ -118,12 +117,12 @@ def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]
 
     lines: list[str] = []
 
-    def print_progress(line: str) -> None:
+    def watch(line: str) -> None:
         lines.append(line)
-        print(line, file=sys.stderr)
+        print_progress(line)
 
     try:
-        return interleave(base, new, results=results, watch=print_progress, **flags)
+        return interleave(base, new, results=results, watch=watch, **flags)
     except KeyboardInterrupt:
         print_error(f"interrupted; {lines[0] if lines else 'nothing was measured'}")
         raise

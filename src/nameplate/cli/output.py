@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nameplate.base.errors import InputError
 from nameplate.base.language import ENGLISH, use_language
+from nameplate.base.streams import TolerantStream
+from nameplate.base.text import plain
 
 if TYPE_CHECKING:
     from nameplate.report.view import Table, View
@@ -29,6 +32,11 @@ def check_language(lang: str) -> None:
     """Raise InputError for a language without a catalogue. For commands that take long before they print."""
     with output_language(lang):
         pass
+
+
+def print_progress(line: object) -> None:
+    """Print what is being done on standard error; a closed or full one stops nothing."""
+    print(plain(line), file=TolerantStream(sys.stderr), flush=True)
 
 
 def print_json(data: Any) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from nameplate.base.errors import InputError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.cli.options import Budget, Device, Json, Lang
-from nameplate.cli.output import output_language, print_json, show_tables
+from nameplate.cli.output import output_language, print_json, print_progress, show_tables
 
 
 def selftest(
@@ -97,7 +96,7 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
     from nameplate.selftest.simulate import ScenarioRow, simulate
 
     def show_progress(row: ScenarioRow) -> None:
-        _print_progress(f"{row.scenario}: {'; '.join(row.failures) or 'ok'}")
+        print_progress(f"{row.scenario}: {'; '.join(row.failures) or 'ok'}")
 
     rows = simulate(runs, names, observer=show_progress)
     if json:
@@ -117,9 +116,9 @@ def _repeat(times: int, dtype: str, json: bool) -> bool:
 
     with set_default_threads():
         peers = make_peers(dtype)
-        _print_progress("calibrating")
+        print_progress("calibrating")
         result = repeat(
-            times, make_ours(dtype), peers, progress=lambda n, who: _print_progress(f"{n + 1}/{times} {who}")
+            times, make_ours(dtype), peers, progress=lambda n, who: print_progress(f"{n + 1}/{times} {who}")
         )
     if json:
         print_json(result.as_json())
@@ -128,7 +127,3 @@ def _repeat(times: int, dtype: str, json: bool) -> bool:
         for goal in result.goals:
             print(goal.describe())
     return result.passed
-
-
-def _print_progress(line: Any) -> None:
-    print(line, file=sys.stderr)

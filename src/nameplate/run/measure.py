@@ -11,17 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from nameplate import suite as suites
 from nameplate.base.errors import InputError, NameplateError, OutputError, RunIncomplete
-from nameplate.base.messages import Message
 from nameplate.device.cuda_start import require_cuda_start
 from nameplate.device.driver import find_gpu_faults, why_no_gpu
 from nameplate.device.host import set_default_threads
 from nameplate.device.protocol import DeviceDescription
 from nameplate.device.survey import DeviceChoice, choose_devices, describe
-from nameplate.record import DTYPES, METHOD, Record
+from nameplate.record import DTYPES, METHOD
 from nameplate.run.deadlines import Deadlines
 from nameplate.run.job import (
     Budget,
@@ -30,8 +28,9 @@ from nameplate.run.job import (
     read_software_versions,
     target_of,
 )
+from nameplate.run.observer import GuardedObserver, Observer
 from nameplate.run.pool import WorkerResult, run_workers
-from nameplate.run.restarts import DeviceObserver, Restarts
+from nameplate.run.restarts import Restarts
 from nameplate.store import folder as store
 from nameplate.store.find import MEASURED, find_unfinished
 from nameplate.store.folder import Run
@@ -40,23 +39,6 @@ from nameplate.suite import Case, Suite
 
 DEFAULT_RESULTS = Path(MEASURED)
 SEED = 2024
-
-
-class Observer(DeviceObserver, Protocol):
-    """Who may follow a run: the command line's progress, a notebook's, a test's."""
-
-    def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None:
-        """Called when the manifest is written and before the first case; `todo` cases have no record yet."""
-
-
-class _Silent:
-    def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None: ...
-
-    def group_started(self, cases: Sequence[str]) -> None: ...
-
-    def case_finished(self, record: Record) -> None: ...
-
-    def device_stopped(self, device: str, why: Message, goes_on: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -88,9 +70,10 @@ def measure(
     is). A run is kept in `results`, by default `runs`.
 
     Raises InputError for anything that can't be used; a case that can't run or breaks is a record, never an
-    exception. KeyboardInterrupt passes through with every finished record on disk.
+    exception, and an observer that raises is told nothing more. KeyboardInterrupt passes through with every
+    finished record on disk.
     """
-    observer = observer or _Silent()
+    observer = GuardedObserver(observer)
     check_budget(budget)
     _check_nominal(nominal or {})
     Deadlines.from_environment()  # a bad one is told before anything is written

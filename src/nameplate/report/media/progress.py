@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO, cast
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -16,9 +17,13 @@ from rich.text import Text
 
 from nameplate.base.formatting import duration, figure, percent
 from nameplate.base.messages import Message
+from nameplate.base.streams import BackgroundStream
 from nameplate.base.text import plain
 from nameplate.record import Record
 from nameplate.store.manifest import Manifest
+
+# How long the last lines of a run wait for a terminal that is held.
+_LAST_LINES_S = 5.0
 
 
 class _Bar(Progress):
@@ -33,11 +38,15 @@ class _Bar(Progress):
 
 
 class LiveProgress:
-    """An `Observer` that draws a bar on a terminal, and prints one line a case everywhere."""
+    """An `Observer` that draws a bar on a terminal, and prints one line a case everywhere.
+
+    What standard error doesn't take is lost: a closed or held one neither stops nor delays the measuring.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         """Draw on `console`, by default standard error."""
-        self._console = console or Console(stderr=True)
+        self._stream = BackgroundStream(sys.stderr)
+        self._console = console or Console(file=cast(TextIO, self._stream))
         self._bar = _Bar(
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -64,6 +73,7 @@ class LiveProgress:
         """Stop drawing and restore the terminal, if it still exists."""
         with suppress(OSError):
             self._bar.stop()
+        self._stream.wait(_LAST_LINES_S)
 
     def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None:
         """Print the run, its devices and their parts, and its folder."""
