@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.compare.interleaving import find_source_roots, prepare_contender
+from nameplate.compare.contenders import find_source_roots, prepare_contender
 
 pytestmark = pytest.mark.process
 WHO = "import nameplate, sys; print(nameplate.__file__); print(nameplate.WHO)"
@@ -53,6 +53,21 @@ def test_a_commit_and_the_tree_are_run_by_this_python_with_their_own_code(reposi
     assert Path(file).exists() == (name == ".")
 
 
+def test_a_commit_is_whole_from_a_subfolder_and_registers_nothing(repository):
+    """Where a sparse checkout leaves files out, and the user's index holds another state."""
+    (repository / "data").mkdir()
+    (repository / "data" / "figures.csv").write_text("1,2\n")
+    git(repository, "add", "data")
+    git(repository, "commit", "--quiet", "-m", "third")
+    git(repository, "sparse-checkout", "set", "src")
+    before = git(repository, "status", "--porcelain")
+    with prepare_contender("main", repository / "src") as side:
+        tree = Path(said_by(side)[0]).parents[2]
+        assert (tree / "data" / "figures.csv").read_text() == "1,2\n"
+        assert len(git(repository, "worktree", "list").splitlines()) == 1
+    assert git(repository, "status", "--porcelain") == before
+
+
 def test_a_commit_is_named_with_its_hash(repository):
     with prepare_contender("main", repository) as side:
         assert side.name == f"main ({git(repository, 'rev-parse', 'main')[:10]})"
@@ -71,6 +86,7 @@ def test_a_checkout_is_removed_whatever_happens_and_the_repository_is_as_before(
     with pytest.raises(error):
         measured()
     assert not Path(files[0]).exists()
+    assert not Path(files[0]).parents[3].exists()
     assert len(git(repository, "worktree", "list").splitlines()) == 1
     assert (git(repository, "status", "--porcelain"), git(repository, "branch", "--list")) == before
 

@@ -9,17 +9,29 @@ from __future__ import annotations
 
 import json
 import math
+import random
+import signal
 import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import nameplate.compare.interleaving
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.compare.comparison import compare_sides
-from nameplate.compare.interleaving import FEWEST_PAIRS, PAIRS, interleave, plan_looks, take_turns
+from nameplate.compare.interleaving import (
+    FEWEST_PAIRS,
+    NOTHING_KEPT,
+    PAIRS,
+    interleave,
+    plan_looks,
+    take_turns,
+)
 from nameplate.compare.results import CaseResult, MetricValue, RunResults, Side, results_of_run
 from nameplate.compare.validate import CompareOptions
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
@@ -461,13 +473,16 @@ def test_commits_are_checked_out_measured_in_turn_and_compared(commits):
 @pytest.mark.process
 def test_a_run_that_breaks_ends_it_with_its_last_lines_and_where_the_others_are(commits):
     results = commits(old=(1.0, None), new=(1.0, 139))
-    with pytest.raises(RunIncomplete) as broken:
-        interleave("old", "new", results=results)
-    sentence = str(broken.value)
-    assert sentence.startswith("new (")
-    assert ": its run ended with exit status 139: loading | measuring | Segmentation fault; what" in sentence
-    (folder,) = results.iterdir()
-    assert sentence.endswith(f"what was measured is in {folder}")
+    first = {seed: random.Random(seed).sample((0, 1), k=2)[0] for seed in range(20)}
+    for seed, kept in ((next(seed for seed in first if first[seed] == side), side == 0) for side in (1, 0)):
+        with pytest.raises(RunIncomplete) as broken:
+            interleave("old", "new", results=results, seed=seed)
+        sentence = str(broken.value)
+        assert sentence.startswith("new (")
+        assert ": its run ended with exit status 139: loading | measuring | Segmentation fault; " in sentence
+        assert results.exists() == kept
+        folder = next(results.iterdir()) if kept else None
+        assert sentence.endswith(f"; what was measured is in {folder}" if kept else f"; {NOTHING_KEPT}")
 
 
 @pytest.mark.process
@@ -498,8 +513,62 @@ def test_runs_that_can_not_be_kept_are_refused_before_anything_is_measured(tmp_p
 
 @pytest.mark.process
 def test_a_run_that_refuses_its_flags_ends_it_with_that(commits):
-    results = commits(old=(1.0, 2), new=(1.0, 2))
+    said, results = [], commits(old=(1.0, 2), new=(1.0, 2))
     with pytest.raises(
         InputError, match=r"(old|new) \(.*\): its run was refused: loading \| measuring \| Segm"
     ):
-        interleave("old", "new", results=results)
+        interleave("old", "new", results=results, watch=said.append)
+    assert not results.exists()
+    assert said[-1] == NOTHING_KEPT
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_a_side_that_is_refused_leaves_no_folder(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError):
+        interleave(name, "nowhere", results=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+INTERLEAVE = """
+import sys
+from nameplate.base.exit_status import raise_on_signals
+from nameplate.compare.interleaving import interleave
+
+with raise_on_signals():
+    interleave("old", "new", results=sys.argv[1], watch=lambda line: print(line, flush=True))
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGHUP, signal.SIGHUP), (signal.SIGKILL,)])
+def test_killing_it_leaves_no_process_and_nothing_registered(commits, tmp_path, monkeypatch, numbers):
+    """A closed terminal sends SIGHUP twice. What SIGKILL leaves is a folder in TMPDIR."""
+    results = commits(old=(1.0, "'hang'"), new=(1.0, "'hang'"))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    command = subprocess.Popen([sys.executable, "-c", INTERLEAVE, results], stdout=subprocess.PIPE, text=True)
+    measuring = []
+    try:
+        assert command.stdout.readline().startswith("the runs are kept in")
+        assert command.stdout.readline().startswith("pair 1 of at most 60: ")
+        deadline_s = time.monotonic() + 60
+        while not measuring and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+            found = psutil.Process(command.pid).children(recursive=True)
+            measuring = [each for each in found if "nameplate" in each.cmdline()]
+        for number in numbers:
+            command.send_signal(number)
+        command.wait(60)
+    finally:
+        command.kill()
+        command.communicate()
+    assert len(measuring) == 1
+    _, alive = psutil.wait_procs(measuring, timeout=20)
+    assert not alive
+    assert list(Path(".git").glob("worktrees/*")) == []
+    if numbers != (signal.SIGKILL,):
+        assert list(temporary.iterdir()) == []
+        assert not results.exists()

@@ -638,10 +638,11 @@ def full_disk(monkeypatch):
     return prepare
 
 
-def test_a_process_that_can_write_nothing_at_all_is_an_error_with_its_sentence(bench, full_disk):
+def test_a_process_that_can_write_nothing_at_all_is_an_error_and_leaves_no_run(bench, full_disk, tmp_path):
     full_disk(room=0)
     with pytest.raises(RunIncomplete, match=r"^can't write the record; the records before it are kept$"):
         bench([Work("a")])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_can_write_no_more_leaves_what_it_wrote_and_its_sentence(bench, full_disk):

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from nameplate.base.errors import InputError, RunIncomplete
+from nameplate.base.errors import InputError, OutputError, RunIncomplete
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.record import SCHEMA, Batch, Record, Verification
 from nameplate.store.folder import (
     RecordWriter,
     claim,
     create,
+    discard,
     find_runs,
     mark_done,
     read_run,
@@ -302,7 +303,24 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_stays(tmp_path):
             pytest.raises(RunIncomplete, match="can't write the record of matmul/fp32/16x16x16"),
         ):
             writer.append(recorded(CASES[1]))
-    assert read_run(where).records[0] == recorded(CASES[0])
+    assert read_run(where).records == (recorded(CASES[0]),)
+    assert read_run(where).problems == ()  # no torn line
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_no_run(tmp_path):
+    with files_no_longer_than(100), pytest.raises(OutputError, match="can't write a run here"):
+        create(tmp_path / "new" / "runs", make_manifest())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_run_without_a_record_is_discarded(tmp_path):
+    empty, begun = create(tmp_path / "a", make_manifest()), create(tmp_path / "b", make_manifest())
+    with RecordWriter(begun, "simulated") as writer:
+        writer.append(recorded(CASES[0]))
+    discard(empty)
+    discard(begun)
+    assert not empty.exists()
+    assert read_run(begun).records == (recorded(CASES[0]),)
 
 
 def test_a_disk_that_stays_full_is_still_one_sentence(tmp_path):

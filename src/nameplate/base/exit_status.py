@@ -9,14 +9,17 @@ import errno
 import signal
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from types import FrameType
 
 from nameplate.base.text import plain
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP)  # what asks a process to end, beside SIGINT
+_TOGETHER_S = 1.0  # signals so close to each other are one request
 _LONGEST = 300  # characters that a sentence quotes of the text of an unforeseen error
 
 # Errors of a disk or device that accepts no more data, unlike those of a path that can't be written to.
@@ -51,24 +54,55 @@ class Terminated(KeyboardInterrupt):
 def raise_on_signals() -> Iterator[None]:
     """Raise Terminated inside the block on SIGTERM and SIGHUP, as Python raises KeyboardInterrupt on SIGINT.
 
-    A signal that is ignored (nohup) stays ignored, and a second signal ends the process at once. Only the
-    main thread receives signals, so in another thread this does nothing.
+    A signal that is ignored (nohup) stays ignored. What comes within a second of the first belongs to it (a
+    terminal that is closed sends SIGHUP twice: the system and the shell); a later one ends the process at
+    once. Only the main thread receives signals, so in another thread this does nothing.
     """
+    first_s: float | None = None
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        nonlocal first_s
+        if first_s is None:
+            first_s = time.monotonic()
+            raise Terminated(number)
+        if time.monotonic() - first_s > _TOGETHER_S:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    with _handling(end, [each for each in _ENDING if signal.getsignal(each) is signal.SIG_DFL]):
+        yield
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold back what asks this process to end while the block cleans up; it comes after the block.
+
+    Where an error or another signal is ending the process already, it is dropped.
+    """
+    held: list[int] = []
+    ending = sys.exc_info()[1] is not None
+    numbers = [each for each in (signal.SIGINT, *_ENDING) if signal.getsignal(each) is not signal.SIG_IGN]
+    # A handler of ours, not SIG_IGN, which programs that the block starts would inherit.
+    with _handling(lambda number, _frame: held.append(number), numbers):
+        yield
+    for number in () if ending else held:
+        signal.raise_signal(number)
+
+
+@contextmanager
+def _handling(
+    handler: Callable[[int, FrameType | None], object], numbers: Iterable[signal.Signals]
+) -> Iterator[None]:
+    """Handle signals so inside the block; in another thread than the main one this does nothing."""
     before = {}
-    with suppress(ValueError):
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                before[number] = signal.signal(number, _raise)
     try:
+        with suppress(ValueError):
+            for number in numbers:
+                before[number] = signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _raise(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
-    raise Terminated(number)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def is_write_error(error: OSError) -> bool:

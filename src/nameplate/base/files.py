@@ -1,4 +1,4 @@
-"""Files of others, read safely: regular files of bounded size, and JSON without repeated keys.
+"""Files of others, read safely: regular files of bounded size, and JSON without repeated keys. New folders.
 
 What can't be read raises an OSError, also where the system itself would have read it: a named pipe would
 block for ever, a device may never end, a link may lead anywhere. Its `strerror` says why.
@@ -12,13 +12,14 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import filter as fnfilter
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
+from nameplate.base.exit_status import signals_held
 from nameplate.base.model import LARGEST, is_possible
 
 MIB = 1024**2
@@ -64,6 +65,23 @@ def _require_regular(found: os.stat_result) -> None:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "not a regular file, but a pipe, a device or a socket")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Make a new folder, and those above it that lack; at the end, those that are empty are removed again.
+
+    Raises OSError where it can't be made, FileExistsError where it is there.
+    """
+    made = [each for each in (path, *path.parents) if not os.path.lexists(each)]
+    try:
+        path.mkdir(parents=True)
+        yield
+    finally:
+        with signals_held():
+            for each in made:
+                with suppress(OSError):  # not empty, or never made
+                    each.rmdir()
 
 
 def read_bytes(path: str | os.PathLike[str], most: int, inside: Path | None = None) -> bytes:

@@ -213,22 +213,38 @@ def _parse(line: bytes) -> dict[str, Any]:
     return message
 
 
+# Asks the kernel for SIGKILL when the parent ends, and becomes the program; execve keeps the request, so the
+# program needs no code for it. The parent may have ended before it was asked.
+_END_WITH_PARENT = f"""
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, ctypes.c_ulong(signal.SIGKILL))
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
 def run_to_end(
     command: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
     deadline_s: float | None = None,
+    ends_with_parent: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return its exit status and what it printed, as text.
 
     `env` is its whole environment (None: this process's). It has no standard input, and a session of its own:
     past `deadline_s` seconds (None: no limit), or when this call is interrupted, the program is killed with
-    all that it started there. Raises ChildSilent past the deadline, OSError where it can't be started.
+    all that it started there. With `ends_with_parent` Linux kills the program, but not what it started, also
+    where this process is killed; a command that can't be started then is exit status 1. Raises ChildSilent
+    past the deadline, OSError where it can't be started.
     """
     import subprocess
 
+    before: Sequence[str] = ()
+    if ends_with_parent and sys.platform == "linux":
+        before = (sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, str(os.getpid()))
     with subprocess.Popen(
-        command,
+        [*before, *command],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

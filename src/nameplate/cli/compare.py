@@ -113,7 +113,7 @@ def _refuse(flags: dict[str, Any], what: str, expected: str) -> None:
 
 
 def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]) -> Comparison:
-    from nameplate.compare import interleave
+    from nameplate.compare.interleaving import NOTHING_KEPT, interleave
 
     lines: list[str] = []
 
@@ -124,7 +124,9 @@ def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]
     try:
         return interleave(base, new, results=results, watch=watch, **flags)
     except KeyboardInterrupt:
-        print_error(f"interrupted; {lines[0] if lines else 'nothing was measured'}")
+        # The first line says where the runs are kept, a last one that there are none.
+        where = lines[0] if lines and lines[-1] != NOTHING_KEPT else NOTHING_KEPT
+        print_error(f"interrupted; {where}")
         raise
 
 

@@ -8,25 +8,19 @@ long its runs are.
 from __future__ import annotations
 
 import math
-import os
 import random
-import shutil
-import subprocess
-import sys
-import tempfile
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from nameplate.base.errors import InputError, RunIncomplete, write_error
-from nameplate.base.exit_status import ExitStatus
+from nameplate.base.exit_status import ExitStatus, signals_held
+from nameplate.base.files import new_folder
 from nameplate.base.formatting import duration
-from nameplate.base.processes import ChildSilent, run_to_end
+from nameplate.base.processes import ChildSilent
 from nameplate.compare.comparison import Comparison, compare_sides
+from nameplate.compare.contenders import Contender, prepare_contender
 from nameplate.compare.results import RunResults, Side, results_of_run
 from nameplate.compare.rows import Row, classify
 from nameplate.compare.validate import THRESHOLD, By, CompareOptions
@@ -37,12 +31,12 @@ from nameplate.stats.interval import Interval
 from nameplate.store.folder import find_runs, new_run_id, read_run
 from nameplate.suite import find_suite
 
-WHERE = "--interleave"
 # With fewer pairs the scatter is so uncertain that pairs which agree by luck would stop the measurement.
 FEWEST_PAIRS = 5
 PAIRS = 60
 SUITE = "smoke"
 FOLDERS = ("a", "b")
+NOTHING_KEPT = "nothing was measured, so nothing is kept"
 _LOOK_GROWTH = 1.5  # each interim look comes after half as many pairs again
 # From this many pairs on, a case that is too noisy for the pairs that are left is given up. Before, its
 # scatter is too uncertain.
@@ -51,8 +45,6 @@ _FEWEST_TO_GIVE_UP = 10
 # Student's factor also falls, and the scatter may have been overestimated.
 _GIVE_UP_MARGIN = 1.5
 _LAST_LINES = 3
-# For git, and for a Python that looks for modules: some seconds, more on a cold network file system.
-_SHORT_S = 300.0
 _LONG_S = 4 * 3600.0  # for a run of a suite that isn't known here, without a budget
 
 # Given 0 for base or 1 for new, measures one more run.
@@ -96,9 +88,8 @@ def interleave(
     flags = ["--device", device, *(["--only", only] if only else [])]
     flags += ["--budget", repr(budget)] if budget is not None else []
     deadline_s = Deadlines.from_environment().whole_run_s(_find_limit(suite, budget))
-    folder = _make_folder(Path(results or DEFAULT_RESULTS).absolute())
-    watch(f"the runs are kept in {folder}")
     with ExitStack() as stack:
+        folder = stack.enter_context(_keep_runs(Path(results or DEFAULT_RESULTS).absolute(), watch))
         sides = [stack.enter_context(prepare_contender(name, Path.cwd())) for name in (a, b)]
 
         def measure(side: int) -> RunResults:
@@ -116,13 +107,36 @@ def _find_limit(suite: str, budget: float | None) -> float:
         return budget or _LONG_S
 
 
-def _make_folder(results: Path) -> Path:
+@contextmanager
+def _keep_runs(results: Path, watch: Progress) -> Iterator[Path]:
+    """Make the folder that the runs are kept in; at the end it is removed where no run came to be."""
     folder = results / new_run_id("interleave")
     try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise write_error("can't write runs here", error, where="--results", got=str(results)) from error
-    return folder
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(new_folder(folder))
+            except OSError as error:
+                raise write_error(
+                    "can't write runs here", error, where="--results", got=str(results)
+                ) from error
+            watch(f"the runs are kept in {folder}")
+            stack.callback(_remove_empty, [folder / name for name in FOLDERS])
+            yield folder
+    finally:
+        if not folder.exists():
+            watch(NOTHING_KEPT)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    with signals_held():
+        for folder in folders:
+            with suppress(OSError):  # not there, or not empty
+                folder.rmdir()
+
+
+def _where(folder: Path) -> str:
+    """Return where the runs of an interleaved comparison are, as the end of a sentence."""
+    return f"what was measured is in {folder}" if find_runs(folder) else NOTHING_KEPT
 
 
 def take_turns(
@@ -183,11 +197,19 @@ def _run_suite(side: Contender, arguments: list[str], results: Path, deadline_s:
     """Measure one run of a side. Raises InputError where it was refused, RunIncomplete where it broke off."""
     before = set(find_runs(results))
     try:
-        done = side.run("-m", "nameplate", *arguments, "--results", str(results), deadline_s=deadline_s)
+        done = side.run(
+            "-m",
+            "nameplate",
+            *arguments,
+            "--results",
+            str(results),
+            deadline_s=deadline_s,
+            ends_with_parent=True,
+        )
     except ChildSilent:
         raise RunIncomplete(
             f"{side.name}: its run hadn't ended after {duration(deadline_s)} and was ended: its driver or a "
-            f"library hangs; what was measured is in {results.parent}"
+            f"library hangs; {_where(results.parent)}"
         ) from None
     last_lines = " | ".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
     if done.returncode == ExitStatus.BAD_INPUT:
@@ -195,151 +217,7 @@ def _run_suite(side: Contender, arguments: list[str], results: Path, deadline_s:
     folder = next((each for each in find_runs(results) if each not in before), None)
     if done.returncode not in (ExitStatus.DONE, ExitStatus.INCOMPLETE) or folder is None:
         raise RunIncomplete(
-            f"{side.name}: its run ended with exit status {done.returncode}: {last_lines}; what was measured "
-            f"is in {results.parent}"
+            f"{side.name}: its run ended with exit status {done.returncode}: {last_lines}; "
+            f"{_where(results.parent)}"
         )
     return results_of_run(read_run(folder))
-
-
-# ---- contenders: what is measured in turn ----
-
-_EXPECTED = "an environment's folder, its python or bench, a commit, or . for the working tree"
-_PYTHONS = ("python", "python3")
-_NOWHERE = "nowhere"
-# Prints the file that each package would be imported from, without importing it.
-_PRINT_ORIGINS = f"""
-import sys
-from importlib.util import find_spec
-for name in sys.argv[1:]:
-    found = find_spec(name)
-    print(found.origin if found else {_NOWHERE!r})
-"""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """How `bench run` is started for one side: a Python, and the environment variables added to ours."""
-
-    name: str
-    python: str
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def run(self, *arguments: str, deadline_s: float = _SHORT_S) -> subprocess.CompletedProcess[str]:
-        """Run its Python to the end, and capture what it prints; raises ChildSilent past the deadline."""
-        # -P: don't import from the working directory, where a torch.py may lie.
-        command = [self.python, "-P", *arguments]
-        return run_to_end(command, env={**os.environ, **self.environment}, deadline_s=deadline_s)
-
-
-@contextmanager
-def prepare_contender(name: str, folder: Path) -> Iterator[Contender]:
-    """Prepare a side: an environment, `.`, or a commit of the repository that `folder` is in.
-
-    A commit is checked out into a temporary folder, which is removed at the end, also after an error. This
-    process's Python runs it. Raises InputError for any other name, and where that Python would import other
-    code than the commit's.
-    """
-    python = _find_python(folder / name)
-    if name == ".":
-        top = _git(folder, "rev-parse", "--show-toplevel")
-        tree = folder if top.returncode else Path(top.stdout.strip())
-        yield _contender_of_tree("the working tree", tree)
-    elif python is not None:
-        contender = Contender(name, str(python))
-        _check_imports(contender, ())
-        yield contender
-    else:
-        commit = _find_commit(name, folder)
-        with _worktree(commit, folder) as tree:
-            yield _contender_of_tree(f"{name} ({commit[:10]})", tree)
-
-
-def _find_python(path: Path) -> Path | None:
-    """Return the Python of an environment, given its folder or a program in it; None for anything else.
-
-    Symbolic links aren't followed: a Python finds its environment by the path that it is started by.
-    """
-    if os.path.isfile(path) and path.name.startswith("python"):
-        return path.absolute()
-    programs = path.parent if os.path.isfile(path) and os.access(path, os.X_OK) else path / "bin"
-    return next((each.absolute() for name in _PYTHONS if os.path.isfile(each := programs / name)), None)
-
-
-def _contender_of_tree(name: str, tree: Path) -> Contender:
-    roots = find_source_roots(tree)
-    path = os.pathsep.join([*map(str, roots), *filter(None, [os.environ.get("PYTHONPATH")])])
-    contender = Contender(name, sys.executable, {"PYTHONPATH": path})
-    _check_imports(contender, roots)
-    return contender
-
-
-def find_source_roots(tree: Path) -> list[Path]:
-    """Return the folders that hold a tree's packages: hatch's `dev-mode-dirs`, else `src`, else the tree."""
-    try:
-        found: Any = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))
-        for key in ("tool", "hatch", "build", "dev-mode-dirs"):
-            found = found[key]
-    except (OSError, ValueError, KeyError, TypeError):
-        found = []
-    roots = [tree / str(name) for name in found] if isinstance(found, list) else []
-    return roots or [tree / "src" if (tree / "src").is_dir() else tree]
-
-
-def _check_imports(side: Contender, roots: Sequence[Path]) -> None:
-    """Raise InputError where a side's Python lacks nameplate, or would import other code than its tree's."""
-    packages = {each.parent.name: root for root in roots for each in sorted(root.glob("*/__init__.py"))}
-    names = ["nameplate", *packages]
-    try:
-        done = side.run("-c", _PRINT_ORIGINS, *names)
-    except OSError as error:
-        raise InputError(f"can't be run: {error.strerror}", where=WHERE, got=side.python) from error
-    except ChildSilent as silent:
-        said = f"gave no answer within {duration(silent.deadline_s)}"
-        raise InputError(said, where=WHERE, got=side.python) from None
-    # A Python that fails finds nothing.
-    origins = {} if done.returncode else dict(zip(names, done.stdout.splitlines(), strict=False))
-    if origins.get("nameplate", _NOWHERE) == _NOWHERE:
-        expected = "an environment that has it"
-        raise InputError("there is no nameplate in it", where=WHERE, got=side.name, expected=expected)
-    for name, root in packages.items():
-        if not Path(origins[name]).is_relative_to(root):
-            what = f"Python imports {name} from elsewhere, not from {side.name}"
-            raise InputError(what, where=WHERE, got=origins[name], expected=str(root))
-
-
-def _find_commit(name: str, folder: Path) -> str:
-    done = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if done.returncode:
-        raise InputError("neither an environment nor a commit", where=WHERE, got=name, expected=_EXPECTED)
-    return done.stdout.strip()
-
-
-@contextmanager
-def _worktree(commit: str, folder: Path) -> Iterator[Path]:
-    """Check a commit out into a temporary folder, and remove that at the end."""
-    place = Path(tempfile.mkdtemp(prefix="nameplate-"))
-    tree = place / commit[:10]
-    try:
-        done = _git(folder, "worktree", "add", "--detach", "--quiet", str(tree), commit)
-        if done.returncode:
-            last_line = done.stderr.strip().splitlines()[-1:]
-            raise InputError(
-                "can't be checked out", where=WHERE, got=commit, expected=" ".join(last_line) or None
-            )
-        yield tree
-    finally:
-        _git(folder, "worktree", "remove", "--force", str(tree))
-        shutil.rmtree(place, ignore_errors=True)
-        _git(folder, "worktree", "prune")
-
-
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git; where it isn't installed the status is 127, where it gives no answer 128."""
-    command: Sequence[str] = ("git", "-C", str(folder), *arguments)
-    try:
-        return run_to_end(command, deadline_s=_SHORT_S)
-    except OSError as error:
-        return subprocess.CompletedProcess(command, 127, "", str(error))
-    except ChildSilent as silent:
-        said = f"no answer within {duration(silent.deadline_s)}"
-        return subprocess.CompletedProcess(command, 128, "", said)

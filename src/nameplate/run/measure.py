@@ -103,7 +103,12 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: O
         incidents=find_gpu_faults(each.device for each in devices),
         cases=tuple(expected) if len(devices) > 1 else tuple(each.case for each in expected),
     )
-    return _measure(store.create(results, manifest), manifest, devices, observer)
+    folder = store.create(results, manifest)
+    try:
+        return _measure(folder, manifest, devices, observer)
+    except NameplateError:  # every device refused, or the disk took no record
+        store.discard(folder)
+        raise
 
 
 def _choose_devices(flag: str) -> DeviceChoice:

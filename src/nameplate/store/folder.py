@@ -21,7 +21,8 @@ from typing import BinaryIO, Self
 from pydantic import ValidationError
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete, write_error
-from nameplate.base.files import MIB, parse_json, read_bytes, read_lines, walk
+from nameplate.base.exit_status import signals_held
+from nameplate.base.files import MIB, new_folder, parse_json, read_bytes, read_lines, walk
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
@@ -74,15 +75,24 @@ def new_run_id(suite: str) -> str:
 def create(results: Path, manifest: Manifest) -> Path:
     """Make the folder of a new run, write its manifest, and return the folder.
 
-    Raises InputError where the folder can't be made or written, OutputError where the disk is full.
+    Raises InputError where the folder can't be made or written, OutputError where the disk is full; then no
+    folder is left.
     """
     folder = results / manifest.run
     try:
-        folder.mkdir(parents=True, exist_ok=False)
-        write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        with new_folder(folder):
+            write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise write_error("can't write a run here", error, where="--results", got=str(results)) from error
     return folder
+
+
+def discard(folder: Path) -> None:
+    """Remove a run that holds nothing but its manifest; one that holds more stays."""
+    with suppress(OSError), signals_held():
+        if os.listdir(folder) == [MANIFEST]:
+            (folder / MANIFEST).unlink()
+            folder.rmdir()
 
 
 class Claim:
@@ -142,7 +152,7 @@ class RecordWriter:
         number = 0
         while True:
             try:
-                self._file = (folder / f"records-{process}-{number}.jsonl").open("x", encoding="utf-8")
+                self._file = (folder / f"records-{process}-{number}.jsonl").open("xb", buffering=0)
                 break
             except FileExistsError:
                 number += 1
@@ -157,7 +167,6 @@ class RecordWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file, and remove it where it is empty."""
-        # `append` already reported what can't be written. Closing tries to write it once more.
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):
@@ -179,10 +188,18 @@ class RecordWriter:
             ) from error
 
     def write(self, record: Record) -> None:
-        """Write one record as `append` does. Raises OSError where the disk is full."""
-        self._file.write(record.model_dump_json() + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Write one record as `append` does. Raises OSError on a full disk, and leaves no torn line."""
+        left = f"{record.model_dump_json()}\n".encode()
+        size = self._file.tell()
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file)
+        except OSError:
+            with suppress(OSError):
+                self._file.seek(size)
+                self._file.truncate()
+            raise
 
 
 def mark_done(folder: Path) -> None:
