@@ -46,6 +46,10 @@ class Column:
     drop_priority: int | None = None
     unbroken: bool = False
 
+    def __post_init__(self) -> None:
+        """Take out what can't be printed: a column may be named by a record's dtype."""
+        make_plain(self)
+
     def translate(self, cell: str) -> str:
         """Return a cell in the reader's language: verdicts are the only cells that aren't yet."""
         return translate_verdicts(cell) if self.name == VERDICT else cell

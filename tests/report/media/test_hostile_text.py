@@ -61,7 +61,10 @@ def hostile(make_record, make_manifest, tmp_path):
     odd = make_record(dtype=HOSTILE, case=f"{HOSTILE} 1", workload=HOSTILE, fill=HOSTILE, cache=HOSTILE)
     phased = make_record(phase=HOSTILE, case=f"{HOSTILE} 2")
     failed = make_record(status="failed", case=f"{HOSTILE} 3", reason=text(HOSTILE))
-    records = [measured, odd, phased, failed]
+    products = [
+        make_record(dtype=HOSTILE, shape=f"{n}x{n}x{n}{HOSTILE}", case=f"{HOSTILE} {n}") for n in (7, 8, 9)
+    ]
+    records = [measured, odd, phased, failed, *products]
     (entry,) = make_manifest().devices
     fields = entry.model_dump(mode="json") | {"missing": message, "notes": [message], "evidence": HOSTILE}
     fields |= {"nominal": {HOSTILE: {"tflops": 0.5, "source": HOSTILE}}, "datasheet": {}}
@@ -193,7 +196,7 @@ source = {quoted(HOSTILE)}
 id = "mine"
 words = {quoted(HOSTILE)}
 figure = "320"
-unit = {quoted(HOSTILE)}
+unit = "TFLOPS"
 as_of = "2024-10"
 formula = "320"
 why = {quoted(HOSTILE)}
