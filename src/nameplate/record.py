@@ -234,7 +234,7 @@ class Record(FrozenModel):
     silicon_tflops: Annotated[
         float | None,
         Field(gt=0),
-        Column("the physical limit: the arithmetic peak of the CPU's cores, measured", _TFLOPS, 3),
+        Column("the physical limit: a CPU's measured arithmetic peak, a GPU's peak_tflops", _TFLOPS, 3),
     ] = None
     silicon_tflops_low: Annotated[float | None, Column("lower end of the 95 % interval", _TFLOPS, 3)] = None
     silicon_tflops_high: Annotated[float | None, Column("upper end of the 95 % interval", _TFLOPS, 3)] = None

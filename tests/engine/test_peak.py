@@ -79,6 +79,10 @@ def test_a_card_that_boosts_past_its_rated_clock_is_not_above_its_peak(highest_m
     assert record.verdict == verdict
     assert record.peak_tflops == pytest.approx(9.5 * max(1.0, (highest_mhz or 0) / 1410))
     assert str(record.peak_source)
+    # The physical limit is the peak where it is by the clocks; a rating alone is none.
+    limits = {record.silicon_tflops, record.silicon_tflops_low, record.silicon_tflops_high}
+    assert limits == {None if highest_mhz is None else record.peak_tflops}
+    assert record.silicon_source == (None if highest_mhz is None else record.peak_source)
 
 
 def test_more_than_the_highest_clock_gives_is_above_the_peak():

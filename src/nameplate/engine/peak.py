@@ -16,13 +16,15 @@ from nameplate.specs.rating import GIVEN, MEASURED, TABLE, Rating
 class Peak:
     """A throughput in TFLOPS that nothing may lie above, and what it was computed from.
 
-    `low` and `high` are the ends of its 95 % interval where it was measured; None: it is exact.
+    `low` and `high` are the ends of its 95 % interval where it was measured; None: it is exact. `is_silicon`: it
+    is a GPU's own limit, at the highest clock it has, and not merely a rating.
     """
 
     tflops: float
     source: Message
     low: float | None = None
     high: float | None = None
+    is_silicon: bool = False
 
 
 def find_peak(rating: Rating, dtype: str, highest_mhz: float | None) -> Peak | None:
@@ -44,8 +46,8 @@ def find_peak(rating: Rating, dtype: str, highest_mhz: float | None) -> Peak | N
     if rated_mhz is None or highest_mhz is None:
         return Peak(datasheet, message("peak_is_datasheet"))
     if highest_mhz <= rated_mhz:
-        return Peak(datasheet, message("peak_clock_is_rated", highest_mhz=highest_mhz, rated_mhz=rated_mhz))
-    return Peak(
-        datasheet * highest_mhz / rated_mhz,
-        message("peak_at_highest_clock", datasheet=datasheet, highest_mhz=highest_mhz, rated_mhz=rated_mhz),
-    )
+        source = message("peak_clock_is_rated", highest_mhz=highest_mhz, rated_mhz=rated_mhz)
+        return Peak(datasheet, source, is_silicon=True)
+    clocks = {"highest_mhz": highest_mhz, "rated_mhz": rated_mhz}
+    source = message("peak_at_highest_clock", datasheet=datasheet, **clocks)
+    return Peak(datasheet * highest_mhz / rated_mhz, source, is_silicon=True)

@@ -13,7 +13,7 @@ from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.case_run import CaseRun, FailureReason, describe_error
 from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions
-from nameplate.engine.peak import find_peak
+from nameplate.engine.peak import Peak, find_peak
 from nameplate.engine.verdict import Observation, judge
 from nameplate.engine.warnings import find_warnings
 from nameplate.engine.window import Window
@@ -120,18 +120,24 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
             "nominal_source": nominal.source,
             "datasheet_tflops": datasheet.tflops,
             "datasheet_source": datasheet.source,
-            **_silicon_columns(device.rating, work.dtype),
         }
         peak = find_peak(device.rating, work.dtype, device.identity.highest_clock_mhz)
         if peak is not None:
             columns |= {"peak_tflops": peak.tflops, "peak_source": peak.source}
+        columns |= _silicon_columns(device.rating, work.dtype, peak)
     return columns
 
 
-def _silicon_columns(rating: Rating, dtype: str) -> dict[str, Any]:
-    """The physical limit and its source, or the reason for none; nothing where none was looked for."""
+def _silicon_columns(rating: Rating, dtype: str, limit: Peak | None) -> dict[str, Any]:
+    """The physical limit and its source: a CPU's measured peak, or the reason for none; a GPU's by its clock.
+
+    Nothing where neither is known.
+    """
     if rating.silicon is None:
-        return {}
+        if limit is None or not limit.is_silicon:
+            return {}
+        exact = Interval(limit.tflops, limit.tflops, limit.tflops)
+        return {**_interval_columns("silicon_tflops", exact), "silicon_source": limit.source}
     peak = rating.silicon_for(dtype)
     figures = {} if peak is None else _interval_columns("silicon_tflops", peak.interval)
     return {**figures, "silicon_source": rating.silicon.describe(dtype)}

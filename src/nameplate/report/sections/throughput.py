@@ -278,7 +278,7 @@ def _roofline(records: Sequence[Record], labels: Labels) -> list[Chart]:
 def _compute_roofs(records: Sequence[Record]) -> list[Roof]:
     """Return one roof for each limit of the arithmetic, named after the dtypes that have it.
 
-    That is the measured peak of the silicon, which nothing can exceed; where there is none, nominal.
+    That is the limit of the silicon, which nothing can exceed; where it isn't known, nominal.
     """
     dtypes: dict[tuple[bool, float], dict[str, None]] = {}
     for record in records:
