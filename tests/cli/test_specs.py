@@ -67,6 +67,10 @@ def test_all_parts_as_json_each_figure_with_a_source_and_a_date(bench):
             one["rated_clock_mhz"].keys() | one["rated_clock_absent"].keys() == one["datasheet_tflops"].keys()
         )
         assert not one["rated_clock_mhz"].keys() & one["rated_clock_absent"].keys()
+        for dtype, mhz in one["rated_clock_mhz"].items():
+            exact = one["unrounded_tflops"].get(dtype, one["datasheet_tflops"][dtype])
+            product = one["multiprocessors"] * one["flop_per_clock"][dtype] * mhz / 1e6
+            assert exact == pytest.approx(product, rel=0.01), (one["part"], dtype)
 
 
 def test_a_part_of_several_sizes_has_one_memory_only_when_the_name_says_which(bench):

@@ -33,7 +33,11 @@ def part_document(part: Part, memory: Memory | None = None) -> dict[str, Any]:
         "devices_per_part": part.devices_per_part,
         "multiprocessors": _value(part.multiprocessors),
         "unit": part.unit,
+        "flop_per_clock": dict(part.flop_per_clock),
         "maximum_mhz": _value(part.maximum_mhz),
+        "unrounded_tflops": {
+            dtype: one.unrounded for dtype, one in part.datasheet.items() if one.unrounded is not None
+        },
         "gemm_peak": {dtype: part.gemm_figure(dtype) for dtype in part.datasheet},
         "sparse_tflops": {dtype: _number(value) for dtype, value in part.sparse_tflops.items()},
         "rated_clock_mhz": {
