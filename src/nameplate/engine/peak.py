@@ -16,8 +16,8 @@ from nameplate.specs.rating import GIVEN, MEASURED, TABLE, Rating
 class Peak:
     """A throughput in TFLOPS that nothing may lie above, and what it was computed from.
 
-    `low` and `high` are the ends of its 95 % interval where it was measured; None: it is exact. `is_silicon`: it
-    is a GPU's own limit, at the highest clock it has, and not merely a rating.
+    `low` and `high` are the ends of its 95 % interval where it was measured; None: it is exact. `is_silicon`:
+    it is a GPU's own limit, at the highest clock it has, and not merely a rating.
     """
 
     tflops: float
