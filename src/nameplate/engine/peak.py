@@ -48,6 +48,7 @@ def find_peak(rating: Rating, dtype: str, highest_mhz: float | None) -> Peak | N
     if highest_mhz <= rated_mhz:
         source = message("peak_clock_is_rated", highest_mhz=highest_mhz, rated_mhz=rated_mhz)
         return Peak(datasheet, source, is_silicon=True)
-    clocks = {"highest_mhz": highest_mhz, "rated_mhz": rated_mhz}
-    source = message("peak_at_highest_clock", datasheet=datasheet, **clocks)
+    source = message(
+        "peak_at_highest_clock", datasheet=datasheet, highest_mhz=highest_mhz, rated_mhz=rated_mhz
+    )
     return Peak(datasheet * highest_mhz / rated_mhz, source, is_silicon=True)
