@@ -949,6 +949,19 @@ def test_on_a_gpu_a_product_is_timed(flush):
 
 
 @pytest.mark.gpu
+def test_on_a_gpu_enqueuing_a_layer_takes_less_than_a_large_one_runs():
+    block = TransformerBlock.llama3_8b(4096, "bf16", "forward_backward")
+    with current_gpu() as device:
+        prepared = block.prepare(device.torch_device, fill="normal", seed=1)
+        with prepared.numerics():
+            device.time_batch(prepared.launches, samples=3, per_sample=1)
+            timing = device.time_batch(prepared.launches, samples=10, per_sample=1)
+            enqueue_s = device.time_enqueue(prepared.launches)
+    assert 0 < enqueue_s < timing.elapsed_s / timing.launches
+    assert 0 < device.time_empty_launch() < 1e-3  # seconds: a bound on sanity alone
+
+
+@pytest.mark.gpu
 def test_on_a_gpu_a_replay_gives_what_the_launches_give():
     product = Matmul(m=512, n=512, k=512, dtype="bf16")
     with current_gpu() as device:
