@@ -281,6 +281,10 @@ TEMPLATES: Mapping[str, str] = {
         "in {dtype} {measured:figure} TFLOPS were measured, above the {rated:figure} of the table: the "
         "measurement is the nominal"
     ),
+    "core_below_table": N_(
+        "one core alone does fewer FLOP per cycle than {part} ({figures:, }): it has fewer vector units than "
+        "that part, or shares them; nominal is still the part's"
+    ),
     "silicon_below_nominal": N_(
         "all cores at once do less than nominal, by measured loops ({shares:, } of it): they hold lower "
         "clocks together, or share cores with others"

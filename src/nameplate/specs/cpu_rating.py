@@ -27,7 +27,7 @@ from nameplate.specs.cpu import (
     identify,
 )
 from nameplate.specs.cpu_evidence import CoreKind, CpuEvidence, name_by_instructions
-from nameplate.specs.cpu_recognition import ABOVE, Recognised, recognise
+from nameplate.specs.cpu_recognition import ABOVE, Recognised, compare_per_cycle, recognise
 from nameplate.specs.rating import MEASURED, TABLE, Figure, Rating
 
 # The clock of a chain of adds moved by this share from one start to the next, on a guest whose host shares
@@ -61,7 +61,7 @@ def rate_cpu(facts: CpuFacts) -> Rating:
     if found.part is None:
         return _rate_by_measurement(facts, found)
     figures, notes = _rate_by_table(found.part, facts)
-    reservations = (*notes, *_compare_with_silicon(figures, facts.silicon))
+    reservations = (*notes, *_find_shortfalls(found.part, figures, facts))
     own = [text(found.part.note)] if found.part.note else []
     return Rating(found.part.id, found.why, figures, figures, notes=(*reservations, *own))
 
@@ -281,12 +281,22 @@ def _find_listed(boost: Boost | None, cores: _Cores, same_part: bool) -> float |
     return None if same_part else boost.group.efficiency_mhz
 
 
-def _compare_with_silicon(figures: Mapping[str, Figure], silicon: Silicon | None) -> Iterator[Message]:
-    """Say where all cores together do less than they are rated for: the rating stands."""
+def _find_shortfalls(
+    part: Microarchitecture, figures: Mapping[str, Figure], facts: CpuFacts
+) -> Iterator[Message]:
+    """Say where cores do less than they are rated for, one alone or all at once: the rating stands."""
+    slow = {
+        dtype: f"{dtype} {measured:.1f} of {rated}"
+        for dtype, measured, rated in compare_per_cycle(part, facts.evidence, facts.silicon)
+        if measured < (1 - ABOVE) * rated
+    }
+    if slow:
+        yield message("core_below_table", part=part.name, figures=tuple(slow.values()))
     below = [
         f"{dtype} {peak.tflops / rated:.2f}"
-        for dtype, peak in _peaks(silicon).items()
+        for dtype, peak in _peaks(facts.silicon).items()
         if dtype in figures
+        and dtype not in slow
         and figures[dtype].basis == TABLE
         and (rated := figures[dtype].tflops)
         and peak.tflops < (1 - ABOVE) * rated

@@ -78,13 +78,13 @@ def _find_contradiction(
     fastest = _of_fastest_kind(evidence)
     if evidence.has_numbers and not any(each.matches_but_stepping(fastest) for each in part.identify):
         return message("cpu_other_numbers", part=part.name)
-    for dtype, measured, rated in _compare_per_cycle(part, evidence, silicon):
+    for dtype, measured, rated in compare_per_cycle(part, evidence, silicon):
         if measured > (1 + ABOVE) * rated:
             return message("cpu_too_fast", measured=measured, rated=rated, dtype=dtype, part=part.name)
     return None
 
 
-def _compare_per_cycle(
+def compare_per_cycle(
     part: Microarchitecture, evidence: CpuEvidence, silicon: Silicon | None
 ) -> Iterator[tuple[str, float, int]]:
     """Yield dtype, measured and rated FLOP per cycle of one core.
@@ -104,7 +104,7 @@ def _confirm(part: Microarchitecture, evidence: CpuEvidence, silicon: Silicon | 
     """The evidence, with what a measurement agreed to."""
     agreed = tuple(
         f"{dtype} {measured:.1f} of {rated} FLOP per cycle"
-        for dtype, measured, rated in _compare_per_cycle(part, evidence, silicon)
+        for dtype, measured, rated in compare_per_cycle(part, evidence, silicon)
         if measured >= (1 - ABOVE) * rated
     )
     return message("cpu_confirmed", evidence=seen, figures=agreed) if agreed else seen
