@@ -17,6 +17,8 @@ from nameplate.report.leaderboard import BEGIN, END, make_leaderboard, part_name
 from nameplate.store.folder import RecordWriter, create, find_runs, mark_done
 from nameplate.store.manifest import DeviceEntry, Options
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
+
 RESULTS = Path(__file__).parents[2] / "results"
 NOMINAL = 0.5
 A800 = "nvidia-a800-sxm4-80gb"

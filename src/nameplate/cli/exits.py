@@ -65,8 +65,6 @@ def _report(error: BaseException) -> int:
             BrokenPipeError() | SystemExit(__context__=BrokenPipeError())
         ):  # rich turns the first into the second
             return ExitStatus.CLOSED_PIPE
-        case SystemExit(code=None | 0):
-            return ExitStatus.DONE
         case OSError() if error.filename is None and is_write_error(error):
             return report_unforeseen(error, f"output can't be written: {error.strerror}")
     return report_unforeseen(error)

@@ -182,10 +182,10 @@ def _open_output(path: Path) -> Iterator[BinaryIO]:
 
 def _resolve_output(path: Path) -> Path:
     """Follow links to the file or device. Raises InputError for a folder, and for a file in a run folder."""
-    if path.exists() and not (path.is_file() or is_character_device(path)):
+    if os.path.exists(path) and not (os.path.isfile(path) or is_character_device(path)):
         raise InputError("not a file", where="--output", got=str(path), expected="a file's name")
     target = Path(os.path.realpath(path))
-    if (target.parent / MANIFEST).is_file():
+    if os.path.isfile(target.parent / MANIFEST):
         raise InputError(
             "in a run's own folder, which stays as it was measured",
             where="--output",

@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from nameplate.base.errors import InputError, write_error
+from nameplate.base.files import MIB, read_text
 from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width, with_half_width
 from nameplate.base.text import plain
 from nameplate.chain.from_run import REAL_FILL, find_chains, find_furthest, find_slowest
@@ -36,6 +38,7 @@ from nameplate.store.folder import Run, find_runs, write_durably
 
 README = "README.md"
 BEGIN = "<!-- leaderboard: made by `bench leaderboard`; don't edit -->"
+_MOST_README_BYTES = 16 * MIB
 END = "<!-- end of leaderboard -->"
 _NEW_README = "# Published results\n"
 _REPORTS = ("report.md", "report.html")
@@ -187,7 +190,7 @@ def _published_run(run: Run, root: Path) -> PublishedRun:
     stages = chain.stages if chain else ()
     ratings = {each.stage: each.throughput.tflops.value for each in stages if not each.records}
     folder = run.folder.relative_to(root).as_posix()
-    report = next((name for name in _REPORTS if (run.folder / name).is_file()), None)
+    report = next((name for name in _REPORTS if isfile(run.folder / name)), None)
     return PublishedRun(
         part=str(manifest.devices[0].part),
         run=run.id,
@@ -269,12 +272,13 @@ def part_name(part: str) -> str:
 def _read_text(path: Path) -> str:
     """Return the README with its own line ends; an empty text where there is none."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return file.read()
+        return read_text(path, _MOST_README_BYTES)
     except FileNotFoundError:
         return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"can't be read: {error}", where=str(path), expected="text in UTF-8") from error
+    except OSError as error:
+        raise InputError(
+            f"can't be read: {error.strerror}", where=str(path), expected="text in UTF-8"
+        ) from error
 
 
 def _replace_board(text: str, board: str, where: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nameplate.base.errors import InputError, NameplateError, write_error
+from nameplate.base.files import open_regular
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.language import use_language
 from nameplate.report import whatif
@@ -18,8 +19,8 @@ from nameplate.report.view import View
 from nameplate.store.folder import Run, write_durably
 
 _SUFFIXES = (".html", ".md")
-# A page names its generator within so many characters.
-_HEAD_CHARACTERS = 4096
+# A page names its generator within so many bytes.
+_HEAD_BYTES = 4096
 
 
 def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> list[Path]:
@@ -68,7 +69,7 @@ def default_output(runs: Sequence[Run]) -> Path:
     Raises InputError where a file of that name isn't a report of ours.
     """
     output = Path(f"{runs[0].id}.html" if len(runs) == 1 else "report.html")
-    if output.exists() and not _is_report(output):
+    if os.path.lexists(output) and not _is_report(output):
         raise InputError(
             "a file is there that isn't a report", where="bench report", got=str(output), expected="-o FILE"
         )
@@ -77,8 +78,8 @@ def default_output(runs: Sequence[Run]) -> Path:
 
 def _is_report(path: Path) -> bool:
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return page.GENERATOR in file.read(_HEAD_CHARACTERS)
+        with open_regular(path) as file:
+            return page.GENERATOR.encode() in file.read(_HEAD_BYTES)
     except OSError:
         return False
 
