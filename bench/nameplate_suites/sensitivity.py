@@ -27,7 +27,7 @@ def _cases(target: Target) -> Iterator[Case]:
 
 SUITE = Suite(
     "sensitivity",
-    "one product by fill and by cache state in turn, and one as small as a launch",
+    "one product by fill, cache state and (GPU) reduction in turn, and one as small as a launch",
     60.0,
     _cases,
 )
