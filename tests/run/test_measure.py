@@ -6,7 +6,9 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import sys
+import tempfile
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import SimpleNamespace
@@ -19,6 +21,7 @@ import nameplate.run.measure
 import nameplate.run.worker
 import nameplate.suite
 from nameplate.base.errors import InputError, RunIncomplete
+from nameplate.base.exit_status import ExitStatus
 from nameplate.base.messages import message
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.device.simulated import SimulatedDevice
@@ -415,7 +418,14 @@ def test_a_case_that_ends_its_process_costs_itself_alone(bench):
     assert [record.status for record in run.records] == ["ok", "failed", "ok", "ok", "ok"]
     assert str(run.records[1].reason) == "its process ended while it was measured: signal SIGSEGV"
     assert run.finished
-    assert run.problems == ()
+    ended = "simulated: its process ended early: signal SIGSEGV; another one measured"
+    group = "3 cases of its group one by one, so a ratio of two of them isn't taken in turn"
+    assert list(map(str, run.problems)) == [f"{ended} {group}", f"{ended} the rest"]
+    alone = [str(warning) for warning in run.records[2].warnings]
+    assert alone == [
+        "measured by itself, not in turn with its group, since a process that measured the group ended early"
+    ]
+    assert not run.records[3].warnings
     assert len(bench.jobs) == 3  # in its group, alone, and what was left after it
 
 
@@ -601,7 +611,8 @@ def test_a_process_that_dies_before_it_begins_leaves_cases_missing_and_says_why(
     assert [record.case for record in run.records] == (ids("a") if start == 2 else [])
     assert [each.case for each in run.missing] == ids("a", "b", "c")[len(run.records) :]
     often = "" if start == 1 else " 2 times, the last one"
-    assert list(map(str, run.problems)) == [f"simulated: its process ended early{often}: signal SIGKILL"]
+    assert len(run.problems) == start
+    assert str(run.problems[-1]) == f"simulated: its process ended early{often}: signal SIGKILL"
     assert read_run(run.folder).problems == run.problems  # whoever reads the run later is told too
     assert not run.finished
     assert len(bench.jobs) == start
@@ -898,3 +909,76 @@ def test_an_observer_that_raises_is_told_nothing_more_and_the_run_goes_on(bench)
         run = bench([Work("a", group="a"), Work("b", group="b")], observer=watcher)
     assert run.finished
     assert [kind for kind, *_ in watcher.seen] == ["run", "start", "finish"]
+
+
+def test_a_stop_costs_what_was_in_hand_which_is_drawn_anew_and_in_turn(bench):
+    """A process that was stopped and continued ends; so do all where the whole run was (`test_pool`)."""
+
+    class StoppedOnce(Simulated):
+        def time_batch(self, launches, **how):
+            if launches[0].work.shape == "c" and not self.stops:
+                self.stops += 1
+                raise SystemExit(ExitStatus.STOPPED)
+            return super().time_batch(launches, **how)
+
+    device = StoppedOnce()
+    device.stops = 0
+    run = bench([Work("a", group="1"), Work("b", group="2"), Work("c", group="2")], device=device)
+    assert [record.status for record in run.records] == ["ok"] * 3
+    assert run.records[1].group == run.records[2].group
+    assert run.manifest.incidents == (message("process_paused", device="simulated"),)
+    assert len(bench.jobs) == 2
+
+
+def remove_folder(folder):
+    shutil.rmtree(folder)
+
+
+def remove_manifest(folder):
+    (folder / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize("remove", [remove_folder, remove_manifest])
+@pytest.mark.parametrize("after", ["a", "c"])
+def test_a_run_that_is_removed_while_it_is_measured_is_told_and_written_elsewhere(
+    bench, tmp_path, monkeypatch, remove, after
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+
+    class Remove(Watcher):
+        def group_started(self, cases):
+            pass
+
+        def case_finished(self, record):
+            if record.shape == after:
+                remove(self.folder)
+
+    works = [Work(shape, group=shape) for shape in "abc"]
+    with pytest.raises(RunIncomplete, match="were written to another folder: bench run --resume ") as told:
+        bench(works, observer=Remove())
+    (found,) = elsewhere.glob("*/*/")
+    assert str(told.value).endswith(f" {found}")
+    saved = read_run(found)
+    assert [record.case for record in saved.records] == ids(*("a" if after == "a" else "abc"))
+    assert saved.finished == (after == "c")
+    assert bench(works, resume=str(found)).finished
+
+
+def test_a_record_that_a_full_disk_refuses_is_written_elsewhere(bench, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    write = RecordWriter.write
+
+    def refuse(writer, record):
+        if record.shape == "b" and not str(writer._file.name).startswith(str(elsewhere)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer, record)
+
+    monkeypatch.setattr(RecordWriter, "write", refuse)
+    with pytest.raises(RunIncomplete, match="all 2 records were written to another folder"):
+        bench([Work(shape, group=shape) for shape in "abc"])
+    (found,) = elsewhere.glob("*/*/")
+    assert [record.case for record in read_run(found).records] == ids("a", "b")

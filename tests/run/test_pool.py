@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -298,6 +299,49 @@ def test_a_worker_that_cannot_be_ended_holds_nobody_up(together, line, monkeypat
     assert results["a"].stuck
     assert "it can't be ended" in str(results["a"].how)
     assert observer.records == [expected]
+
+
+def test_ctrl_z_ends_the_processes_and_what_they_had_in_hand_is_begun_anew(
+    together, line, tmp_path, monkeypatch
+):
+    expected, alive, lasted_s = line("a"), [], 0.3
+
+    def stop():
+        alive.append(_alive(int((tmp_path / "pid").read_text())))
+        time.sleep(lasted_s)
+
+    monkeypatch.setattr(pool, "stop_this_process", stop)
+    script = """
+        again = there("pid")
+        mine = open(os.path.join(folder, "pid"), "w")
+        print(os.getpid(), file=mine, flush=True)
+        print(ready(), file=open(os.path.join(folder, "go" + str(again)), "w"), flush=True)
+        group("its case")
+        if not again:
+            time.sleep(60)
+        record()
+    """
+
+    class CtrlZ(Observer):
+        def group_started(self, cases):
+            super().group_started(cases)
+            if len(self.groups) == 1:
+                os.kill(os.getpid(), signal.SIGTSTP)
+
+    asked = []
+
+    def next_job(job, result):
+        asked.append((result.status, result.was_stopped))
+        return job if result.was_stopped else None
+
+    observer, _ = together({"a": script}, next_job, CtrlZ())
+    assert alive == [False]  # nothing measures, or holds the device, while the run is stopped
+    assert asked == [(68, True), (0, False)]
+    assert observer.groups == [("its case",)] * 2
+    assert observer.records == [expected]
+    began_s, then_s = (float((tmp_path / f"go{again}").read_text()) for again in (False, True))
+    assert then_s - began_s >= lasted_s  # the pause is no part of the budget
+    assert signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
 
 
 def test_a_worker_that_closed_its_pipe_and_does_not_exit_is_ended(together):

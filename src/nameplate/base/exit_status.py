@@ -33,6 +33,7 @@ class ExitStatus(IntEnum):
     CHECK_FAILED = 1  # a check that the user asked for: a regression, a self-test, --strict
     BAD_INPUT = 2  # a flag, file or device can't be used; one sentence says why
     INCOMPLETE = 3  # a run has failed or missing cases, or measured nothing
+    STOPPED = 68  # a measuring process that was stopped and went on; another one goes on
     CONTEXT_LOST = 69  # a measuring process whose GPU no longer works in it; another one goes on
     UNFORESEEN = 70  # an unforeseen error, or output that can't be written
     HANGUP = 128 + signal.SIGHUP
@@ -69,7 +70,7 @@ def raise_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    with _handling(end, [each for each in _ENDING if signal.getsignal(each) is signal.SIG_DFL]):
+    with signals_handled(end, find_default(*_ENDING)):
         yield
 
 
@@ -83,14 +84,19 @@ def signals_held() -> Iterator[None]:
     ending = sys.exc_info()[1] is not None
     numbers = [each for each in (signal.SIGINT, *_ENDING) if signal.getsignal(each) is not signal.SIG_IGN]
     # A handler of ours, not SIG_IGN, which programs that the block starts would inherit.
-    with _handling(lambda number, _frame: held.append(number), numbers):
+    with signals_handled(lambda number, _frame: held.append(number), numbers):
         yield
     for number in () if ending else held:
         signal.raise_signal(number)
 
 
+def find_default(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Return those of the signals that nobody handles or ignores."""
+    return [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]
+
+
 @contextmanager
-def _handling(
+def signals_handled(
     handler: Callable[[int, FrameType | None], object], numbers: Iterable[signal.Signals]
 ) -> Iterator[None]:
     """Handle signals so inside the block; in another thread than the main one this does nothing."""

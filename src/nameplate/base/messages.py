@@ -97,6 +97,9 @@ TEMPLATES: Mapping[str, str] = {
         "no sign of life for {allowed_s:duration}, and it can't be ended: it is in a call that its driver "
         "doesn't return from; see dmesg, and drain this machine"
     ),
+    "measured_alone": N_(
+        "measured by itself, not in turn with its group, since a process that measured the group ended early"
+    ),
     "undeclarable": N_("its declared work can't be recorded: {why}"),
     # engine/host_share.py: warnings
     "graph_too_long": N_(
@@ -389,6 +392,15 @@ TEMPLATES: Mapping[str, str] = {
     "device_refused": N_("{device}: {why}"),
     "device_died": N_("{device}: its process ended early: {how}"),
     "device_hung": N_("{device}: its process hung: {how}"),
+    "process_replaced": N_("{device}: its process ended early: {how}; another one measured the rest"),
+    "group_broken_up": N_(
+        "{device}: its process ended early: {how}; another one measured {count} cases of its group one by "
+        "one, so a ratio of two of them isn't taken in turn"
+    ),
+    "process_paused": N_(
+        "{device}: measuring was stopped (Ctrl-Z) and went on later; another process began the cases in hand "
+        "anew"
+    ),
     "device_given_up": N_("{device}: its process ended early {count} times, the last one: {how}"),
     # compare/: why a case is what it is said to be
     "run_problem": N_("{run}: {problem}"),

@@ -40,7 +40,7 @@ class CaseObserver(Protocol):
         """Called before each group: cases that are measured in turn."""
 
     def case_finished(self, record: Record) -> None:
-        """Called when the record is on disk."""
+        """Called when the record is on disk, or can't be written there any more."""
 
 
 class WorkerJob(FrozenModel):

@@ -30,6 +30,7 @@ from nameplate.run.job import (
 )
 from nameplate.run.observer import GuardedObserver, Observer
 from nameplate.run.pool import WorkerResult, run_workers
+from nameplate.run.rescue import rescue_records
 from nameplate.run.restarts import Restarts
 from nameplate.store import folder as store
 from nameplate.store.find import MEASURED, find_unfinished
@@ -73,19 +74,19 @@ def measure(
     exception, and an observer that raises is told nothing more. KeyboardInterrupt passes through with every
     finished record on disk.
     """
-    observer = GuardedObserver(observer)
+    guarded = GuardedObserver(observer)
     check_budget(budget)
     _check_nominal(nominal or {})
     Deadlines.from_environment()  # a bad one is told before anything is written
     flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
     with set_default_threads():
         if resume is not None:
-            return _resume(find_unfinished(resume, results), suite, flags, observer)
+            return _resume(find_unfinished(resume, results), suite, flags, guarded)
         begun = suites.find_suite("quick" if suite is None else suite)
-        return _begin(begun, flags, Path(results or DEFAULT_RESULTS), seed, observer)
+        return _begin(begun, flags, Path(results or DEFAULT_RESULTS), seed, guarded)
 
 
-def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: Observer) -> Run:
+def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: GuardedObserver) -> Run:
     """Write the manifest of a new run, and measure it."""
     chosen = _choose_devices(options.device)
     devices = [_cases_of_new_run(name, suite, options) for name in chosen.names]
@@ -142,7 +143,7 @@ def _entry(device: DeviceDescription) -> DeviceEntry:
     )
 
 
-def _resume(folder: Path, suite: str | None, flags: Options, observer: Observer) -> Run:
+def _resume(folder: Path, suite: str | None, flags: Options, observer: GuardedObserver) -> Run:
     """Measure what a run lacks; a finished run is returned as it is."""
     run = store.read_run(folder)
     _check_same_flags(run, suite, flags)
@@ -183,7 +184,7 @@ def _measure(
     folder: Path,
     manifest: Manifest,
     devices: Sequence[_DeviceCases],
-    observer: Observer,
+    observer: GuardedObserver,
 ) -> Run:
     """Measure what is missing, each device in a process of its own, all at the same time."""
     names = [each.device.name for each in devices]
@@ -199,11 +200,17 @@ def _measure(
         def next_job(job: WorkerJob, result: WorkerResult) -> WorkerJob | None:
             return restarts[job.device].next_job(job, result)
 
-        results = run_workers(jobs, observer, next_job, deadlines=deadlines)
-        run = _finish(store.read_run(folder))
-        return _with_reasons(
-            run, results, restarts, claim, measured_some=len(run.missing) < len(before.missing)
-        )
+        try:
+            results = run_workers(jobs, observer, next_job, deadlines=deadlines)
+            run = _finish(store.read_run(folder))
+            found = _with_reasons(
+                run, results, restarts, claim, measured_some=len(run.missing) < len(before.missing)
+            )
+        except NameplateError as error:
+            rescue_records(folder, manifest, [*before.records, *observer.records], error)
+            raise
+        rescue_records(folder, manifest, [*before.records, *observer.records])
+        return found
 
 
 def _finish(run: Run) -> Run:

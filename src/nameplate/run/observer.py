@@ -23,12 +23,14 @@ class Observer(DeviceObserver, Protocol):
 class GuardedObserver:
     """Passes everything on to an observer until that raises an error; then a warning says so, once.
 
-    Hours of measuring are worth more than their progress. KeyboardInterrupt passes through.
+    Hours of measuring are worth more than their progress. KeyboardInterrupt passes through. `records` are all
+    that came: who watches a run holds them where its folder is lost.
     """
 
     def __init__(self, observer: Observer | None) -> None:
         """Guard `observer`; None is told nothing."""
         self._observer = observer
+        self.records: list[Record] = []
 
     def run_started(self, folder: Path, manifest: Manifest, budget_s: float, todo: int) -> None:
         """Pass it on; see `Observer`."""
@@ -40,6 +42,7 @@ class GuardedObserver:
 
     def case_finished(self, record: Record) -> None:
         """Pass it on; see `CaseObserver`."""
+        self.records.append(record)
         self._tell(lambda to: to.case_finished(record))
 
     def device_stopped(self, device: str, why: Message, goes_on: bool) -> None:

@@ -12,6 +12,7 @@ starts and for each record that it has written to disk, or the sentence of the e
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -24,6 +25,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nameplate.base.environment import READY_VARIABLE
+from nameplate.base.exit_status import ExitStatus, find_default, signals_handled
 from nameplate.base.messages import Message, message
 from nameplate.base.processes import Child, ChildEnded, ChildError, ChildGarbled, python_command
 from nameplate.base.shared_note import SharedNote
@@ -60,6 +62,11 @@ class WorkerResult:
     stuck: bool = False
 
     @property
+    def was_stopped(self) -> bool:
+        """Whether it, or the whole run, was stopped for a while: what it had in hand isn't kept."""
+        return self.status == ExitStatus.STOPPED
+
+    @property
     def died(self) -> bool:
         """Whether it ended otherwise than by finishing, or by saying why it can't."""
         return self.status != 0 and self.refusal is None
@@ -78,6 +85,11 @@ class WorkerResult:
             with suppress(ValueError):
                 return message("signal", signal=signal.Signals(-self.status).name)
         return message("exit_status", status=self.status)
+
+
+def stop_this_process() -> None:
+    """Stop as Ctrl-Z does, and return when somebody continues this process."""
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 NextJob = Callable[[WorkerJob, WorkerResult], WorkerJob | None]
@@ -102,12 +114,19 @@ def run_workers(
     that dies before isn't waited for, and one that is slow only so long. A process that misses a deadline is
     ended. `next_job` is called for each that has ended, and returns what another process is to measure on
     that device, or None. KeyboardInterrupt kills all and passes through.
+
+    Ctrl-Z (SIGTSTP) ends all processes, so that a stopped run holds no device, and stops this one; when it is
+    continued, others begin anew what was in hand.
     """
     pool = _Pool(observer, deadlines or Deadlines(), command)
     try:
-        for job in jobs:
-            pool.start(job)
-        return pool.listen(next_job)
+        with (
+            signals_handled(lambda *_: pool.ask_to_pause(), find_default(signal.SIGTSTP)),
+            signals_handled(lambda *_: pool.note_continuation(), find_default(signal.SIGCONT)),
+        ):
+            for job in jobs:
+                pool.start(job)
+            return pool.listen(next_job)
     except BaseException:
         pool.kill()
         raise
@@ -127,6 +146,7 @@ class _Worker:
     told_to_go: bool = False
     missed: Missed | None = None
     signals: int = 0  # how many of `_ENDING` it was sent
+    group_s: float | None = None  # when it began the group that it measures
 
     def allow(self, seconds: float) -> None:
         """Let it go on for so long from now."""
@@ -148,11 +168,14 @@ class _Pool:
         command: Callable[[WorkerJob], Sequence[str]],
     ) -> None:
         self._observer, self._deadlines, self._command = observer, deadlines, command
-        self._inbox: SimpleQueue[tuple[_Worker, dict[str, Any] | ChildError]] = SimpleQueue()
+        # None: the run is to pause.
+        self._inbox: SimpleQueue[tuple[_Worker, dict[str, Any] | ChildError] | None] = SimpleQueue()
         self._running: dict[str, _Worker] = {}
         self._results: dict[str, WorkerResult] = {}
         self._began_s: float | None = None  # when the measuring did: from then on nobody waits for another
+        self._restored_s = 0.0  # up to when time lost to stops was added to the budget
         self._go_s = math.inf  # when it begins at the latest
+        self._continued = False
 
     def start(self, job: WorkerJob) -> None:
         note, ready_s = SharedNote(), self._deadlines.ready_s
@@ -182,7 +205,11 @@ class _Pool:
         """Pass on what the workers say until all have ended."""
         while self._running:
             with suppress(Empty):
-                worker, said = self._inbox.get(timeout=self._next_look_s())
+                heard = self._inbox.get(timeout=self._next_look_s())
+                if heard is None:
+                    self._pause(next_job)
+                    continue
+                worker, said = heard
                 if self._running.get(worker.job.device) is worker:  # not one that couldn't be ended
                     self._hear(worker, said, next_job)
             self._let_go()
@@ -206,6 +233,8 @@ class _Pool:
                 self._go_s = min(self._go_s, time.monotonic() + self._deadlines.together_s)
         else:
             worker.allow(self._deadlines.grace_s)
+            if GROUP in said:
+                worker.group_s = time.monotonic()
             self._take(worker.job.device, said)
 
     def kill(self) -> None:
@@ -217,6 +246,25 @@ class _Pool:
                 worker.reader.join(_JOIN_S)  # it must not read from a pipe that is closed
             worker.child.close()
             worker.note.close()
+
+    def ask_to_pause(self) -> None:
+        """Have `listen` pause; may be called by a signal handler (`SimpleQueue.put` is reentrant)."""
+        self._inbox.put(None)
+
+    def _pause(self, next_job: NextJob) -> None:
+        """End the workers, stop this process until it is continued, and begin anew what they had in hand."""
+        workers = list(self._running.values())
+        self.kill()
+        self._running.clear()
+        stop_this_process()
+        for worker in workers:
+            self._go_on(
+                worker, replace(self._results[worker.job.device], status=ExitStatus.STOPPED), next_job
+            )
+
+    def note_continuation(self) -> None:
+        """Have every worker looked at anew: its deadline passed while all were stopped."""
+        self._continued = True
 
     def _let_go(self) -> None:
         """Tell the workers that are ready to go, once all are, or the slower ones have been waited for."""
@@ -233,6 +281,10 @@ class _Pool:
                     worker.child.send({GO: self._began_s})
 
     def _look_at_deadlines(self, next_job: NextJob) -> None:
+        if self._continued:
+            self._continued = False
+            for worker in self._running.values():
+                worker.allow(self._deadlines.grace_s if worker.ready else self._deadlines.ready_s)
         for worker in [each for each in self._running.values() if each.until_s <= time.monotonic()]:
             step = Step.read(worker.note)
             if worker.missed is None and step is not None and step.until_s > time.monotonic():
@@ -249,7 +301,7 @@ class _Pool:
                 self._finish(worker, next_job, stuck=True)
 
     def _finish(self, worker: _Worker, next_job: NextJob, *, stuck: bool = False) -> None:
-        """Keep how a worker ended, and start what its device measures next."""
+        """End a worker, and go on with its device."""
         device = worker.job.device
         del self._running[device]
         status = None
@@ -258,7 +310,15 @@ class _Pool:
             worker.note.close()
         result = replace(self._results[device], missed=worker.missed, stuck=stuck)
         result = replace(result, status=-signal.SIGKILL if status is None else status)
-        self._results[device] = result
+        self._go_on(worker, result, next_job)
+
+    def _go_on(self, worker: _Worker, result: WorkerResult, next_job: NextJob) -> None:
+        """Keep how a worker ended, and start what its device measures next."""
+        self._results[worker.job.device] = result
+        if result.was_stopped and self._began_s is not None and worker.group_s is not None:
+            # The budget has neither the stop nor what was lost to it.
+            self._began_s += time.monotonic() - max(worker.group_s, self._restored_s)
+            self._restored_s = time.monotonic()
         further = next_job(worker.job, result)
         if further is not None:
             self.start(further)

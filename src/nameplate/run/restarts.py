@@ -5,6 +5,8 @@
 - *It hung*: the case in hand is lost, or its whole group where that isn't known, or where the group has hung
   before; the rest goes on in turn.
 - *A case broke its GPU's context*: its process has recorded it as failed; the rest goes on in turn.
+- *It was stopped* (Ctrl-Z, SIGSTOP): what it had drawn would be no batch with what comes after, and the GPU
+  has cooled; its group is measured anew, in turn.
 
 A device that keeps costing processes is given up: its other cases are left without a record.
 """
@@ -60,11 +62,16 @@ class Restarts:
         """
         if not result.died:
             return None
+        if result.was_stopped:
+            self.claim.add_incident(message("process_paused", device=self.device.name))
+            return job
         self.ended += 1
         if result.missed is not None:
             self.hung += 1
             self.claim.add_incident(self._describe_hang(result))
         further = self._plan_next(job, result)
+        if further is not None and result.missed is None and result.status != ExitStatus.CONTEXT_LOST:
+            self.claim.add_incident(self._describe_replacement(result, job, further))
         self.observer.device_stopped(self.device.name, result.how, further is not None)
         return further
 
@@ -105,6 +112,12 @@ class Restarts:
 
     def _describe_hang(self, result: WorkerResult) -> Message:
         return message("device_hung", device=self.device.name, how=result.how)
+
+    def _describe_replacement(self, result: WorkerResult, job: WorkerJob, further: WorkerJob) -> Message:
+        device, count = self.device.name, len(further.one_by_one) - len(job.one_by_one)
+        if count == 0:
+            return message("process_replaced", device=device, how=result.how)
+        return message("group_broken_up", device=device, how=result.how, count=count)
 
     def why_missing(self, result: WorkerResult) -> Message:
         """Return why cases of the device have no record."""

@@ -10,9 +10,11 @@ with its parent.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from types import FrameType
 
 from nameplate import suite as suites
 from nameplate.base.errors import NameplateError
@@ -102,6 +104,7 @@ def _measure_groups(
     weight_left = sum(case.weight for _, group in pending for case in group)
     with RecordWriter(job.folder, records_name_of(job.device)) as writer:
         for name, group in pending:
+            writer.check_kept()
             ids = [case.id for case in group]
             observer.group_started(ids)
             weight = sum(case.weight for case in group)
@@ -120,9 +123,14 @@ def _measure_groups(
                 spent = message("budget_spent", budget_s=budget.limit_s)
                 records = [record_without_figures(case, device, spent) for case in group]
             for each in records:
-                record = each.model_copy(update={"numa_node": numa_node})
-                writer.append(record)
-                observer.case_finished(record)
+                changes: dict[str, object] = {"numa_node": numa_node}
+                if each.status == "ok" and each.case in job.one_by_one:
+                    changes["warnings"] = (*each.warnings, message("measured_alone"))
+                record = each.model_copy(update=changes)
+                try:
+                    writer.append(record)
+                finally:  # one that can't be kept here is kept by the parent
+                    observer.case_finished(record)
             if lost is not None:
                 sys.exit(ExitStatus.CONTEXT_LOST)
 
@@ -140,9 +148,15 @@ class _ParentObserver:
         self._parent.send_json(record.model_dump_json())
 
 
+def _end_after_stop(_number: int, _frame: FrameType | None) -> None:
+    """End at once: what was being timed while this process was stopped (SIGSTOP) is no figure."""
+    os._exit(ExitStatus.STOPPED)
+
+
 def main() -> None:
     """Do the job that the command line names; ends with an `ExitStatus`, as the command line does."""
     parent = connect_to_parent()
+    signal.signal(signal.SIGCONT, _end_after_stop)
 
     def wait_for_start() -> float:
         parent.send({READY: True})

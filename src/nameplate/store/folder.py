@@ -149,6 +149,7 @@ class RecordWriter:
 
     def __init__(self, folder: Path, process: str) -> None:
         """Open `records-<process>-<n>.jsonl` with the first free n. Raises InputError where it can't."""
+        self._folder = folder
         number = 0
         while True:
             try:
@@ -186,6 +187,12 @@ class RecordWriter:
                 f"{self._file.name}: can't write the record of {record.case}: {error.strerror}; the records "
                 "before it are kept"
             ) from error
+        self.check_kept()
+
+    def check_kept(self) -> None:
+        """Raise RunIncomplete where the run was removed, or its manifest: what is written then is lost."""
+        if os.fstat(self._file.fileno()).st_nlink == 0 or not os.path.exists(self._folder / MANIFEST):
+            raise RunIncomplete(f"{self._folder}: the run or its manifest was removed while it was measured")
 
     def write(self, record: Record) -> None:
         """Write one record as `append` does. Raises OSError on a full disk, and leaves no torn line."""
