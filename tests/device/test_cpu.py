@@ -171,6 +171,7 @@ class Watch:
 
     def __init__(self, *rows):
         self.waiting, self.cpus, self.starts = list(rows), None, 0
+        self.absent = None
 
     def __call__(self, cpus):
         self.cpus = cpus
@@ -297,6 +298,17 @@ def test_the_timeline_has_the_rows_of_the_hosts_sampler_and_its_own_in_order(tic
     )
     assert device.timeline(1.25) == rows[2:]
     assert (watch.cpus, watch.starts) == ((0, 1), 1)
+
+
+def test_a_sampler_that_ends_after_it_began_is_telemetry_lost_and_no_other_is(ticking, watch):
+    device = CpuDevice(guest())
+    watch.absent = "no /proc here"
+    device.counters()
+    assert device.telemetry_lost is None
+    watch.waiting = [host_row(1.0, mhz=3000.0)]
+    watch.absent = "the host sampler's process ended (exit status -9)"
+    device.counters()
+    assert device.telemetry_lost == watch.absent
 
 
 def test_the_sampler_runs_before_the_first_counters_are_read(ticking, monkeypatch, watch):

@@ -982,3 +982,14 @@ def test_a_record_that_a_full_disk_refuses_is_written_elsewhere(bench, tmp_path,
         bench([Work(shape, group=shape) for shape in "abc"])
     (found,) = elsewhere.glob("*/*/")
     assert [record.case for record in read_run(found).records] == ids("a", "b")
+
+
+def test_telemetry_that_ended_while_a_case_was_measured_is_a_warning_of_it(bench):
+    device = Simulated()
+    device.telemetry_lost = message("watcher_ended", name="the host sampler", status=-9)
+    run = bench([Work("a"), Work("b", breaks=RuntimeError("x"))], device=device)
+    (warning,) = map(str, run.records[0].warnings)
+    assert warning.startswith(
+        "telemetry ended while the device was measured (the host sampler's process ended (exit status -9)): "
+    )
+    assert not run.records[1].warnings

@@ -100,6 +100,10 @@ TEMPLATES: Mapping[str, str] = {
     "measured_alone": N_(
         "measured by itself, not in turn with its group, since a process that measured the group ended early"
     ),
+    "telemetry_lost": N_(
+        "telemetry ended while the device was measured ({why}): what went on during this case is known less "
+        "well"
+    ),
     "undeclarable": N_("its declared work can't be recorded: {why}"),
     # engine/host_share.py: warnings
     "graph_too_long": N_(

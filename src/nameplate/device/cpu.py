@@ -67,6 +67,7 @@ class CpuDevice(TorchDevice):
             self.identity.memory_limit_bytes or 1 << 62, psutil.virtual_memory().available
         )
         self._sampler: HostSampler | None = None
+        self._has_readings = False
         self._timeline = Timeline()
 
     def time_batch(
@@ -125,8 +126,12 @@ class CpuDevice(TorchDevice):
         if self._sampler is None:
             self._sampler = HostSampler(self.identity.affinity_cpus)
             atexit.register(self._sampler.close)
-        for reading in self._sampler.take_readings():
+        readings = self._sampler.take_readings()
+        for reading in readings:
             self._timeline.add(Counters(**asdict(reading)))
+        self._has_readings = self._has_readings or bool(readings)
+        if self._has_readings:
+            self.telemetry_lost = self._sampler.absent
 
     def _parallel_share(self) -> float | None:
         usual = self.identity.parallel_speed

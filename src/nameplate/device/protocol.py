@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nameplate.base.messages import Reason
 from nameplate.device.identity import Identity
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuReading
@@ -147,6 +148,10 @@ class Device(DeviceDescription, Protocol):
     def torch_device(self) -> torch.device:
         """Where a workload allocates its tensors."""
 
+    @property
+    def telemetry_lost(self) -> Reason | None:
+        """Why telemetry that had begun came to an end, where the figures themselves don't say; else None."""
+
     def clock(self) -> float:
         """Return seconds on a clock that only moves forward; virtual on a simulated device."""
 
@@ -204,6 +209,7 @@ class TorchDevice(ABC):
 
     name: str
     cache_bytes: int | None
+    telemetry_lost: Reason | None = None
     _cache_bytes_assumed: int  # where the size isn't known
 
     @property

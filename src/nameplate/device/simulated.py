@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nameplate.base.messages import Reason
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.device.protocol import Counters, Probe, Timing
 from nameplate.device.simulated_law import Durations, Floats, Law, Steps, TimeSeries
@@ -144,6 +145,7 @@ class SimulatedDevice:
     timer_resolution_s: float = 0.0
     cache_bytes: int | None = None
     memory_bytes: int | None = None
+    telemetry_lost: Reason | None = None
     driver: Driver | None = None
     host_launch_s: float | None = None
     between_s: float = 0.0

@@ -13,13 +13,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import FrameType
 
 from nameplate import suite as suites
 from nameplate.base.errors import NameplateError
 from nameplate.base.exit_status import ExitStatus, report_unforeseen
-from nameplate.base.messages import message
+from nameplate.base.messages import Message, message
 from nameplate.base.processes import Parent, connect_to_parent
 from nameplate.base.shared_note import SharedNote
 from nameplate.device.numa import bind_to_gpu
@@ -123,16 +123,24 @@ def _measure_groups(
                 spent = message("budget_spent", budget_s=budget.limit_s)
                 records = [record_without_figures(case, device, spent) for case in group]
             for each in records:
-                changes: dict[str, object] = {"numa_node": numa_node}
-                if each.status == "ok" and each.case in job.one_by_one:
-                    changes["warnings"] = (*each.warnings, message("measured_alone"))
-                record = each.model_copy(update=changes)
+                warnings = (*each.warnings, *_warn_of_process(each, job, device))
+                record = each.model_copy(update={"numa_node": numa_node, "warnings": warnings})
                 try:
                     writer.append(record)
                 finally:  # one that can't be kept here is kept by the parent
                     observer.case_finished(record)
             if lost is not None:
                 sys.exit(ExitStatus.CONTEXT_LOST)
+
+
+def _warn_of_process(record: Record, job: WorkerJob, device: Device) -> Iterator[Message]:
+    """Yield what befell the process, or one before it, that a figure suffers from."""
+    if record.status != "ok":
+        return
+    if record.case in job.one_by_one:
+        yield message("measured_alone")
+    if device.telemetry_lost is not None:
+        yield message("telemetry_lost", why=device.telemetry_lost)
 
 
 class _ParentObserver:
