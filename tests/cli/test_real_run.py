@@ -196,8 +196,9 @@ def test_nothing_is_written_after_a_run_was_killed(killed, interrupted):
 def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(interrupted):
     assert interrupted.status == 130
     assert interrupted.out == ""
-    started, said = interrupted.err.splitlines()
+    started, waiting, said = interrupted.err.splitlines()
     assert "2 cases on " in started
+    assert waiting.startswith("waiting until the device is ready; ")
     assert said == (f"bench: interrupted; what was finished is kept: bench run --resume {interrupted.folder}")
 
 
@@ -365,8 +366,11 @@ def test_a_case_that_ends_its_process_costs_itself_alone(tmp_path):
     (device,) = document["run"]["devices"]
     assert device["identity"]["thread_settings"]["GOMP_SPINCOUNT"] == "10000"
     assert [line for line in ended.err.splitlines() if "SEGV" in line] == [
-        f"{lost['case']}: failed: {lost['reason']}"
+        "cpu: signal SIGSEGV; another process goes on",
+        f"{lost['case']}: failed: {lost['reason']}",
+        "cpu: signal SIGSEGV; another process goes on",
     ]
+    assert any("one by one" in problem for problem in document["run"]["problems"])
 
 
 @pytest.mark.long

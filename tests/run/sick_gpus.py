@@ -38,6 +38,9 @@ class Gpu:
     def mem_get_info(self, device=None):
         return 60 << 30, 80 << 30
 
+    def memory_reserved(self, device=None):
+        return 1 << 30
+
 
 class Event:
     def __init__(self, gpu):
