@@ -49,8 +49,6 @@ def test_the_exit_statuses_are_those_of_the_contract():
         ("CHECK_FAILED", 1),
         ("BAD_INPUT", 2),
         ("INCOMPLETE", 3),
-        ("STOPPED", 68),  # of measuring processes alone, as is the next
-        ("CONTEXT_LOST", 69),
         ("UNFORESEEN", 70),
         ("HANGUP", 129),
         ("INTERRUPTED", 130),

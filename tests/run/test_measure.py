@@ -21,13 +21,13 @@ import nameplate.run.measure
 import nameplate.run.worker
 import nameplate.suite
 from nameplate.base.errors import InputError, RunIncomplete
-from nameplate.base.exit_status import ExitStatus
 from nameplate.base.messages import message
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.record import METHOD, Verification
 from nameplate.report.media import progress
 from nameplate.report.media.progress import LiveProgress
+from nameplate.run.job import WorkerStatus
 from nameplate.run.measure import measure
 from nameplate.run.pool import Missed
 from nameplate.specs.rating import rate_evidence
@@ -918,7 +918,7 @@ def test_a_stop_costs_what_was_in_hand_which_is_drawn_anew_and_in_turn(bench):
         def time_batch(self, launches, **how):
             if launches[0].work.shape == "c" and not self.stops:
                 self.stops += 1
-                raise SystemExit(ExitStatus.STOPPED)
+                raise SystemExit(WorkerStatus.STOPPED)
             return super().time_batch(launches, **how)
 
     device = StoppedOnce()

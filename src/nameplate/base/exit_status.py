@@ -33,8 +33,6 @@ class ExitStatus(IntEnum):
     CHECK_FAILED = 1  # a check that the user asked for: a regression, a self-test, --strict
     BAD_INPUT = 2  # a flag, file or device can't be used; one sentence says why
     INCOMPLETE = 3  # a run has failed or missing cases, or measured nothing
-    STOPPED = 68  # a measuring process that was stopped and went on; another one goes on
-    CONTEXT_LOST = 69  # a measuring process whose GPU no longer works in it; another one goes on
     UNFORESEEN = 70  # an unforeseen error, or output that can't be written
     HANGUP = 128 + signal.SIGHUP
     INTERRUPTED = 128 + signal.SIGINT

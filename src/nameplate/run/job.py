@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol, Self
@@ -31,6 +32,13 @@ _PATIENCE = 3.0
 # when the run's measuring began, on time.monotonic, which processes of one host share.
 READY, GO, GROUP, REFUSAL = "ready", "go", "group_started", "refusal"
 _PACKAGES = ("nameplate", "torch", "numpy", "nvidia-ml-py")
+
+
+class WorkerStatus(IntEnum):
+    """Exit statuses that only measuring processes have; another process goes on. No command ends so."""
+
+    STOPPED = 68  # the process was stopped, and has gone on
+    CONTEXT_LOST = 69  # the GPU no longer works in the process
 
 
 class CaseObserver(Protocol):

@@ -25,13 +25,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from nameplate.base.environment import READY_VARIABLE
-from nameplate.base.exit_status import ExitStatus, find_default, signals_handled
+from nameplate.base.exit_status import find_default, signals_handled
 from nameplate.base.messages import Message, message
 from nameplate.base.processes import Child, ChildEnded, ChildError, ChildGarbled, python_command
 from nameplate.base.shared_note import SharedNote
 from nameplate.record import Record
 from nameplate.run.deadlines import GRACE_VARIABLE, Deadlines, Step
-from nameplate.run.job import GO, GROUP, READY, REFUSAL, CaseObserver, WorkerJob
+from nameplate.run.job import GO, GROUP, READY, REFUSAL, CaseObserver, WorkerJob, WorkerStatus
 
 _JOIN_S = 1.0
 
@@ -64,7 +64,7 @@ class WorkerResult:
     @property
     def was_stopped(self) -> bool:
         """Whether it, or the whole run, was stopped for a while: what it had in hand isn't kept."""
-        return self.status == ExitStatus.STOPPED
+        return self.status == WorkerStatus.STOPPED
 
     @property
     def died(self) -> bool:
@@ -259,7 +259,7 @@ class _Pool:
         stop_this_process()
         for worker in workers:
             self._go_on(
-                worker, replace(self._results[worker.job.device], status=ExitStatus.STOPPED), next_job
+                worker, replace(self._results[worker.job.device], status=WorkerStatus.STOPPED), next_job
             )
 
     def note_continuation(self) -> None:

@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nameplate.base.exit_status import ExitStatus
 from nameplate.base.messages import Message, message
 from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.record_of import record_without_figures
-from nameplate.run.job import CaseObserver, WorkerJob, records_name_of
+from nameplate.run.job import CaseObserver, WorkerJob, WorkerStatus, records_name_of
 from nameplate.run.pool import WorkerResult
 from nameplate.store import folder as store
 from nameplate.suite import Case
@@ -70,7 +69,7 @@ class Restarts:
             self.hung += 1
             self.claim.add_incident(self._describe_hang(result))
         further = self._plan_next(job, result)
-        if further is not None and result.missed is None and result.status != ExitStatus.CONTEXT_LOST:
+        if further is not None and result.missed is None and result.status != WorkerStatus.CONTEXT_LOST:
             self.claim.add_incident(self._describe_replacement(result, job, further))
         self.observer.device_stopped(self.device.name, result.how, further is not None)
         return further
@@ -86,7 +85,7 @@ class Restarts:
         progress = bool(group or result.records)
         if len(missing) == len(lost) or not progress or self._is_given_up(result):
             return None
-        if result.missed is not None or result.status == ExitStatus.CONTEXT_LOST:
+        if result.missed is not None or result.status == WorkerStatus.CONTEXT_LOST:
             return job
         return job.model_copy(update={"one_by_one": (*job.one_by_one, *left)})
 

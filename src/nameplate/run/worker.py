@@ -40,6 +40,7 @@ from nameplate.run.job import (
     Budget,
     CaseObserver,
     WorkerJob,
+    WorkerStatus,
     cases_of_run,
     records_name_of,
 )
@@ -130,7 +131,7 @@ def _measure_groups(
                 finally:  # one that can't be kept here is kept by the parent
                     observer.case_finished(record)
             if lost is not None:
-                sys.exit(ExitStatus.CONTEXT_LOST)
+                sys.exit(WorkerStatus.CONTEXT_LOST)
 
 
 def _warn_of_process(record: Record, job: WorkerJob, device: Device) -> Iterator[Message]:
@@ -158,11 +159,11 @@ class _ParentObserver:
 
 def _end_after_stop(_number: int, _frame: FrameType | None) -> None:
     """End at once: what was being timed while this process was stopped (SIGSTOP) is no figure."""
-    os._exit(ExitStatus.STOPPED)
+    os._exit(WorkerStatus.STOPPED)
 
 
 def main() -> None:
-    """Do the job that the command line names; ends with an `ExitStatus`, as the command line does."""
+    """Do the job that the command line names; ends with an `ExitStatus` or a `WorkerStatus`."""
     parent = connect_to_parent()
     signal.signal(signal.SIGCONT, _end_after_stop)
 
@@ -182,8 +183,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(ExitStatus.INTERRUPTED)
     except SystemExit as end:
-        if end.code == ExitStatus.CONTEXT_LOST:
-            os._exit(ExitStatus.CONTEXT_LOST)  # Python's own end would free GPU memory, which may hang now
+        if end.code == WorkerStatus.CONTEXT_LOST:
+            os._exit(WorkerStatus.CONTEXT_LOST)  # Python's own end would free GPU memory, which may hang now
         raise
     except Exception as error:
         sys.exit(report_unforeseen(error))

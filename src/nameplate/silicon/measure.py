@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 from nameplate.base.messages import Message, message
 from nameplate.base.processes import Child, ChildEnded, ChildError, ChildSilent
+from nameplate.silicon.estimate import Visit, estimate, is_supported
 from nameplate.silicon.loops import Loop, find_loops
-from nameplate.silicon.peak import Peak, Silicon, Visit, estimate, is_supported
+from nameplate.silicon.peak import Peak, Silicon
 
 # A stretch is some hundred thousand steps of the counter, and a scheduler's slice holds several of them.
 _STRETCH_S = 0.001

@@ -1,0 +1,201 @@
+"""Estimates an instruction path's peak from the stamps of its loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nameplate.silicon.loops import CHAIN_ADDS, Loop
+from nameplate.silicon.peak import Peak
+from nameplate.stats.interval import Interval
+
+# Whatever disturbs a loop makes it slower, so the truth is at the fast end of its stretches: where this many
+# agree within this share. On a machine with other work that may be one stretch in twenty.
+_AGREE, _WITHIN = 4, 0.99
+# What one start can't see of the next, as a share: the clock that a host grants may move over minutes.
+# docs/method.md has the starts that this was read from.
+_LEAST_HALF_WIDTH = 0.01
+# From this share of what they do alone, cores don't take from each other.
+_FULL_SHARE = 0.97
+# A CPU that was the loop's for this share of the time had no other work.
+_OURS = 0.9
+# Cores of one kind do the same work a cycle; those of another kind (efficiency, LITTLE) a half or less.
+_OTHER_KIND = 1.1
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One run of a loop on some CPUs at once: `stamps` in ticks, by CPU, round, and begin, between, end.
+
+    `busy` is the share of the time that the CPUs were this loop's, the least of them.
+    """
+
+    turns: int
+    chain: int
+    hz: float
+    stamps: _Floats
+    busy: float
+
+    @classmethod
+    def of_answer(cls, turns: int, chain: int, answer: Mapping[str, Any]) -> Visit:
+        """Make one of a child's answer."""
+        stamps: Sequence[Sequence[int]] = answer["stamps"]
+        # Counted from the first stamp: 64-bit ticks since the machine started needn't fit a float.
+        first = min(each[0] for each in stamps)
+        ticks = [[tick - first for tick in each] for each in stamps]
+        shaped = np.asarray(ticks, dtype=float).reshape(len(stamps), -1, 3)
+        return cls(turns, chain, float(answer["hz"]), shaped, min(answer["busy"]))
+
+    def loop_s(self) -> _Floats:
+        """Seconds of each stretch of the loop, by CPU and round."""
+        return (self.stamps[:, :, 1] - self.stamps[:, :, 0]) / self.hz
+
+    def clock_hz(self) -> _Floats:
+        """The clock beside each stretch, by CPU and round: adds a second of the chain that followed it."""
+        return CHAIN_ADDS * self.chain * self.hz / (self.stamps[:, :, 2] - self.stamps[:, :, 1])
+
+
+def is_supported(loop: Loop, alone: Sequence[Visit], together: Sequence[Visit]) -> bool:
+    """Return whether enough undisturbed stretches were seen, of one core and of all of them at once."""
+    single, every = _stretches(loop, alone, together)
+    return single.is_supported and _is_sum_supported(single, every)
+
+
+def _is_sum_supported(single: _Stretches, every: _Stretches) -> bool:
+    """Whether what all cores did at once is what they can do.
+
+    Cores that seem to take from each other, by hidden siblings, do so also when they are this loop's alone.
+    """
+    share = every.top / every.cpus / single.top
+    is_full = share >= _FULL_SHARE and not single.kinds_differ
+    return every.is_supported and (is_full or every.busy >= _OURS)
+
+
+def estimate(loop: Loop, alone: Sequence[Visit], together: Sequence[Visit], cores: float) -> Peak:
+    """Estimate a path's peak from visits of one core alone and of all cores together.
+
+    `cores` may be less than the CPUs of `together`, where a quota leaves a fraction of one. Where other work
+    never left all cores to the loop at once, the peak is what one does alone × cores, and the interval
+    reaches down to what all were seen to do.
+    """
+    single, every = _stretches(loop, alone, together)
+    half = _LEAST_HALF_WIDTH + every.spread()
+    total = Interval.from_log_half_width(every.top, half)
+    share: float | None = every.top / every.cpus / single.top
+    clock_hz = every.clock_hz
+    if not _is_sum_supported(single, every):
+        bound = Interval.from_log_half_width(max(single.top * every.cpus, every.top), half)
+        total, share, clock_hz = Interval(bound.value, total.low, bound.high), None, single.clock_hz
+    if single.kinds_differ:
+        share = None
+    total = total.scaled(cores / every.cpus / 1e12)
+    return Peak(
+        loop=loop.name,
+        instruction=loop.instruction,
+        dtypes=loop.dtypes,
+        tflops=total.value,
+        tflops_low=total.low,
+        tflops_high=total.high,
+        clock_mhz=clock_hz / 1e6,
+        core_gflops=single.top / 1e9,
+        core_clock_mhz=single.clock_hz / 1e6,
+        flop_per_cycle=single.top / single.clock_hz,
+        parallel_share=share,
+    )
+
+
+def _stretches(
+    loop: Loop, alone: Sequence[Visit], together: Sequence[Visit]
+) -> tuple[_Stretches, _Stretches]:
+    """Those of one core and those of all at once."""
+    return (
+        _Stretches(alone, [_stretches_of(loop, visit) for visit in alone]),
+        _Stretches(together, [_sum_of_cores(loop, visit) for visit in together]),
+    )
+
+
+class _Stretches:
+    """FLOP a second of stretches of time, by visit, and the clock beside each."""
+
+    def __init__(self, visits: Sequence[Visit], found: Sequence[tuple[_Floats, _Floats]]) -> None:
+        self.cpus = visits[0].stamps.shape[0]
+        self.busy = max(visit.busy for visit in visits)
+        self._by_visit = [(rates, visit.busy) for visit, (rates, _) in zip(visits, found, strict=True)]
+        self._per_cycle = [
+            _find_top(rates) / _find_top(clocks)
+            for rates, clocks in found
+            if _count_near_top(rates) >= _AGREE
+        ]
+        self._rates = np.concatenate([rates for rates, _ in found])
+        self._clocks = np.concatenate([clocks for _, clocks in found])
+        self.top = _find_top(self._rates)
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether enough stretches agree with the fastest."""
+        return _count_near_top(self._rates) >= _AGREE
+
+    @property
+    def kinds_differ(self) -> bool:
+        """Whether visits of different cores did different work a cycle."""
+        return bool(self._per_cycle) and max(self._per_cycle) > _OTHER_KIND * min(self._per_cycle)
+
+    @property
+    def clock_hz(self) -> float:
+        """The clock beside the stretches that ran undisturbed; a disturbed chain only reads lower."""
+        return _find_top(self._clocks[self._rates >= _WITHIN * self.top])
+
+    def spread(self) -> float:
+        """How far apart the visits are that had the CPUs to themselves, on a log scale."""
+        tops = [
+            _find_top(rates)
+            for rates, busy in self._by_visit
+            if _count_near_top(rates) >= _AGREE
+            and (busy >= _OURS or _find_top(rates) >= _FULL_SHARE * self.top)
+        ]
+        return math.log(max(tops) / min(tops)) if tops else 0.0
+
+
+def _find_top(rates: _Floats) -> float:
+    """The second fastest stretch, so that no single stamp decides; the only one where there is one."""
+    return float(np.sort(rates)[-2:][0])
+
+
+def _count_near_top(rates: _Floats) -> int:
+    return int(np.count_nonzero(rates >= _WITHIN * _find_top(rates)))
+
+
+def _stretches_of(loop: Loop, visit: Visit) -> tuple[_Floats, _Floats]:
+    """FLOP a second and clock of each stretch of one core."""
+    flop = loop.flop_per_turn * visit.turns
+    return (flop / visit.loop_s()).ravel(), visit.clock_hz().ravel()
+
+
+def _sum_of_cores(loop: Loop, visit: Visit) -> tuple[_Floats, _Floats]:
+    """FLOP a second of all cores, and their mean clock, over each of the first core's stretches of time.
+
+    The rates of the others are their means over the same time: two threads of one physical core, or one that
+    a hypervisor takes away, can't each count its best moment.
+    """
+    flop = loop.flop_per_turn * visit.turns
+    begin, end = visit.stamps[:, :, 0], visit.stamps[:, :, 1]
+    rates = flop / visit.loop_s()
+    # Only while every core is at work.
+    inside = (begin[0] >= begin[:, 0].max()) & (end[0] <= end[:, -1].min())
+    if not inside.any():
+        inside[:] = True
+    windows = zip(begin[0][inside], end[0][inside], strict=True)
+    sums, clocks = [], []
+    for first, last in windows:
+        overlap = np.clip(np.minimum(end, last) - np.maximum(begin, first), 0.0, None)
+        weight = overlap / np.maximum(overlap.sum(axis=1, keepdims=True), 1e-9)
+        sums.append(float((rates * weight).sum()))
+        clocks.append(float((visit.clock_hz() * weight).sum(axis=1).mean()))
+    return np.asarray(sums), np.asarray(clocks)
