@@ -61,6 +61,7 @@ class NvmlClient(SamplingClient):
         self._unread: dict[str, Reason] = {}  # why the last question what a GPU is had no answer
         self._last_loss: Reason | None = None
         self._sampled: dict[str, float] = {}
+        self._resuming = False
         super().__init__(start_s=start_s, deadline_s=deadline_s)
         hello = self.hello or {}
         self.driver: str | None = hello.get("driver")
@@ -140,7 +141,7 @@ class NvmlClient(SamplingClient):
 
         Half of the process's time at most goes into reading.
         """
-        with suppress(Absent):
+        with suppress(Absent), self._blaming(plain_uuid(uuid)):
             self._ask({"ask": "hasten", "uuid": uuid, "seconds": seconds, "period_s": period_s})
 
     def take_readings(self, uuid: str) -> tuple[GpuReading, ...]:
@@ -226,9 +227,24 @@ class NvmlClient(SamplingClient):
         self._end_process()
 
     def _restart(self) -> None:
+        """Start the process again, and have it sample what the lost one did.
+
+        A GPU may cost this process its life as well, when it is opened again. The next process is then only
+        started here, from inside: the loop that is under way has it sample the GPUs that are left.
+        """
         self._start()
-        for uuid, period_s in self._sampled.items():
-            self.start_sampling(uuid, period_s)
+        if self._resuming:
+            return
+        self._resuming = True
+        try:
+            for _ in list(self._sampled):  # each GPU can cost a process, and what that one sampled
+                process = self._child
+                for uuid, period_s in list(self._sampled.items()):
+                    self.start_sampling(uuid, period_s)
+                if self._child is process:
+                    return
+        finally:
+            self._resuming = False
 
 
 def _as_reading(found: dict[str, Any], own: set[int]) -> GpuReading:
