@@ -95,6 +95,24 @@ def test_a_process_that_may_use_none_of_the_nodes_cpus_stays_where_it_is(root, b
     assert bound == []
 
 
+@pytest.mark.parametrize(
+    ("allowed", "measured", "node"),
+    [
+        ({*range(4), 8, 4}, [FIRST, SECOND], None),  # five on its socket's neighbour, one on its own
+        ({*range(4), *range(8, 12), 4, 5, 6}, [FIRST, SECOND], None),
+        ({*range(4), *range(8, 12), 4, 5, 6, 7}, [FIRST, SECOND], 1),
+        ({*range(4), *range(8, 12), 4, 5, 6, 7}, [FIRST, SECOND, gpu("00000000:D8:00.0", 2)], None),
+        (set(range(16)), [FIRST, SECOND, gpu("00000000:D8:00.0", 2)], 1),
+    ],
+)
+def test_a_process_is_bound_where_its_node_leaves_four_cpus_for_each_gpu(
+    root, bound, monkeypatch, allowed, measured, node
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed)
+    assert bind_to_gpu(SECOND, measured, root) == node
+    assert bound == ([] if node is None else [sorted({4, 5, 6, 7, 12, 13, 14, 15} & allowed)])
+
+
 def test_a_system_that_refuses_or_has_no_affinity_binds_nothing(root, bound, monkeypatch):
     def refuse(pid, cpus):
         raise PermissionError

@@ -17,6 +17,10 @@ from nameplate.device.identity import CudaIdentity, Identity
 from nameplate.device.system_files import parse_cpu_list, read_integer, read_text
 
 ROOT = Path("/")
+# What a GPU's process keeps busy: Python, which launches; torch's thread of the backward pass; and the
+# processes that sample NVML and the host. With fewer CPUs they may wait for each other, which can cost more
+# than a far node does.
+_CPUS_A_GPU = 4
 _BUS_ID = re.compile(r"([0-9a-f]+):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 
 
@@ -44,7 +48,8 @@ def bind_to_gpu(device: Identity | None, measured: Sequence[Identity], root: Pat
     """Bind this process to the CPUs of a GPU's NUMA node, where several GPUs are measured; return the node.
 
     None, and no binding, for a single GPU or a CPU, where the node isn't known, and where this process may
-    use none of its CPUs. To be called before torch is loaded: its threads keep what they were started with.
+    use fewer than four of its CPUs for each measured GPU there. To be called before torch is loaded: its
+    threads keep what they were started with.
     """
     several = sum(isinstance(each, CudaIdentity) for each in measured) > 1
     if not several or not isinstance(device, CudaIdentity):
@@ -52,9 +57,10 @@ def bind_to_gpu(device: Identity | None, measured: Sequence[Identity], root: Pat
     node = read_node(device.pci_bus_id, root)
     if node is None:
         return None
+    nodes = [read_node(each.pci_bus_id, root) for each in measured if isinstance(each, CudaIdentity)]
     with suppress(OSError, AttributeError):  # a system without affinity
         cpus = read_cpus(node, root) & os.sched_getaffinity(0)
-        if cpus:
+        if len(cpus) >= _CPUS_A_GPU * max(nodes.count(node), 1):
             os.sched_setaffinity(0, cpus)
             return node
     return None
