@@ -1,13 +1,15 @@
-"""The parent's part of NVML's process, over a stand-in for that process."""
+"""Both ends of NVML's process without one: its client over a stand-in, and the rows that it samples."""
 
 from __future__ import annotations
 
 import pytest
 
+from nameplate.base.messages import message
 from nameplate.base.processes import ChildSilent
 from nameplate.telemetry import sampling
 from nameplate.telemetry.nvml import NvmlClient
-from nameplate.telemetry.nvml_library import plain_uuid
+from nameplate.telemetry.nvml_library import Answer, plain_uuid
+from nameplate.telemetry.nvml_worker import _SampledGpu
 
 UUIDS = tuple(f"a8000000-0000-4000-8000-00000000000{number}" for number in range(3))
 FIRST = UUIDS[0]
@@ -80,3 +82,32 @@ def test_a_sampled_gpu_that_hangs_when_it_is_opened_again_costs_no_other_its_sam
     assert nvml.why_unread(healthy) is None
     assert "no answer" in str(nvml.why_unread(sick))
     assert len(StandIn.started) <= 5  # the first, and two for each of the two that are lost
+
+
+def sampled(reasons):
+    """A GPU after one sample for each of these reasons why its clock is absent."""
+    left = iter(reasons)
+    gpu = _SampledGpu("GPU-full", lambda: Answer({"at_s": 1.0}, {"sm_clock_mhz": next(left)}), 0.1)
+    for _ in reasons:
+        gpu.sampler.take()
+    return gpu
+
+
+def implausible(mhz):
+    return message("implausible", figure="sm_clock_mhz", found=mhz, least=1.0, most=1410.0)
+
+
+def test_nonsense_that_differs_each_time_is_one_reason():
+    chunk = sampled([implausible(4_000_000_000 + taken) for taken in range(300)]).drain()
+    assert chunk["reasons"] == [{"sm_clock_mhz": implausible(4_000_000_000)}]
+    assert {which for *_, which in chunk["rows"]} == {0}
+
+
+def test_a_chunk_has_the_reasons_of_its_rows_and_no_others():
+    texts = [f"NVML_ERROR_UNKNOWN: {taken % 250 if taken < 1000 else 'again'}" for taken in range(1500)]
+    gpu = sampled([*texts, implausible(0)])
+    chunks = [gpu.drain(), gpu.drain()]
+    told = [chunk["reasons"][which]["sm_clock_mhz"] for chunk in chunks for *_, which in chunk["rows"]]
+    assert told == [*texts, implausible(0)]
+    assert chunks[1]["reasons"] == [{"sm_clock_mhz": texts[-1]}, {"sm_clock_mhz": implausible(0)}]
+    assert chunks[1]["left"] == 0

@@ -375,20 +375,30 @@ class Nvml:
 
 # ---- the process ----
 
+# How many sets of reasons rows share: far more than a driver has, unless it puts a number in every text.
+_MOST_KINDS = 100
+
 
 class _SampledGpu:
-    """Light readings of one GPU, as rows: the figures of `MOVING`, then the number of their reasons."""
+    """Light readings of one GPU, as rows: the figures of `MOVING`, then their reasons."""
 
     def __init__(self, uuid: str, read: Callable[[], Answer], period_s: float) -> None:
         self._uuid, self._read = uuid, read
-        # Reasons hardly ever change, and would be most of a row: each set of them is kept once.
-        self._reasons: list[dict[str, Reason]] = []
+        self._known: dict[frozenset[tuple[str, str]], dict[str, Reason]] = {}
         self.sampler = PeriodicSampler(self._row, period_s)
 
     def drain(self) -> dict[str, Any]:
-        """Return the oldest rows, and what their columns and reasons are."""
-        rows = self.sampler.drain()
-        return {"uuid": self._uuid, "columns": MOVING, "reasons": self._reasons, **rows}
+        """Return the oldest rows, what their columns are, and the reasons that they number."""
+        drained = self.sampler.drain()
+        reasons: list[dict[str, Reason]] = []
+        places: dict[int, int] = {}
+        rows = []
+        for *figures, absent in drained["rows"]:
+            place = places.setdefault(id(absent), len(reasons))
+            if place == len(reasons):
+                reasons.append(absent)
+            rows.append((*figures, place))
+        return {"uuid": self._uuid, "columns": MOVING, "reasons": reasons, **drained, "rows": rows}
 
     def _row(self) -> Row:
         at_s = time.perf_counter()
@@ -396,9 +406,21 @@ class _SampledGpu:
             seen = self._read()
         except Exception as error:  # whatever it is, the next sample may be a better one
             seen = Answer({"at_s": at_s}, {"*": f"{type(error).__name__}: {error}"})
-        if seen.absent not in self._reasons:
-            self._reasons.append(seen.absent)
-        return (*map(seen.values.get, MOVING), self._reasons.index(seen.absent))
+        return (*map(seen.values.get, MOVING), self._share(seen.absent))
+
+    def _share(self, absent: dict[str, Reason]) -> dict[str, Reason]:
+        """Return the first reasons that were of the same kind for the same figures.
+
+        Reasons hardly ever change and would be most of a row, so rows share them. Those that quote a value
+        differ with each wrong value of a driver: the first one stands for all.
+        """
+        kind = frozenset(
+            (figure, reason.code if isinstance(reason, Message) else reason)
+            for figure, reason in absent.items()
+        )
+        if len(self._known) >= _MOST_KINDS:
+            self._known.clear()
+        return self._known.setdefault(kind, absent)
 
 
 class NvmlService:
