@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from nameplate.base import processes
 from nameplate.base.processes import Child, ChildEnded, ChildGarbled, ChildSilent, python_command, run_to_end
 
 pytestmark = pytest.mark.process
@@ -177,6 +178,28 @@ def test_past_its_deadline_a_program_is_killed_with_what_it_started():
         run_to_end((sys.executable, "-c", code), deadline_s=0.5)
     assert caught.value.deadline_s == 0.5
     assert time.monotonic() - began_s < 60
+
+
+def test_a_program_that_sigkill_does_not_end_is_waited_for_no_longer(tmp_path, monkeypatch):
+    # As one in an uninterruptible call of a driver.
+    monkeypatch.setattr(processes.os, "killpg", lambda *_: None)
+    note = tmp_path / "pid"
+    code = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(20)"
+    with pytest.raises(ChildSilent):
+        run_to_end((sys.executable, "-S", "-c", code), deadline_s=2.0)
+    process = psutil.Process(int(note.read_text()))
+    assert process.is_running()
+    process.kill()
+
+
+def test_a_process_that_a_program_leaves_behind_does_not_hold_its_output(tmp_path):
+    left = "[sys.executable, '-S', '-c', 'import time; time.sleep(20)'], start_new_session=True"
+    code = f"import subprocess, sys; print(subprocess.Popen({left}).pid); print('why', file=sys.stderr)"
+    done = run_to_end((sys.executable, "-c", code), deadline_s=60)
+    assert (done.returncode, done.stderr) == (0, "why\n")
+    process = psutil.Process(int(done.stdout))
+    assert process.is_running()
+    process.kill()
 
 
 def test_a_program_that_is_not_there():

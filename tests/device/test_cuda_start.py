@@ -9,6 +9,7 @@ import pytest
 from nameplate.base.environment import READY_VARIABLE
 from nameplate.device import cuda_start, survey
 from nameplate.device.cuda_start import CudaUnusable, require_cuda_start
+from nameplate.selftest.bare import compare_with_bare_loop
 
 pytestmark = pytest.mark.process
 
@@ -28,7 +29,9 @@ def start(nvml_library, tmp_path, monkeypatch):
         monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
         monkeypatch.setattr(cuda_start, "is_driver_loaded", lambda: True)
 
-    return use
+    cuda_start._start_elsewhere.cache_clear()
+    yield use
+    cuda_start._start_elsewhere.cache_clear()
 
 
 def test_a_start_that_hangs_is_ended_and_told(start, monkeypatch):
@@ -51,6 +54,39 @@ def test_a_start_that_crashes_is_told(start):
 def test_an_error_is_for_torch_to_tell(start, body):
     start(body)
     require_cuda_start()
+
+
+def test_a_start_that_went_well_is_not_asked_for_again(start, monkeypatch):
+    start("return 0;")
+    require_cuda_start()
+    monkeypatch.setattr(cuda_start, "run_to_end", None)
+    require_cuda_start()
+
+
+def test_a_start_that_failed_is_told_again(start):
+    start("abort();")
+    for _ in range(2):
+        with pytest.raises(CudaUnusable):
+            require_cuda_start()
+
+
+@pytest.mark.parametrize("name", ["cuda:0", "cuda", "auto", "all"])
+@pytest.mark.parametrize("ask", [survey.choose_devices, survey.survey_one, compare_with_bare_loop])
+def test_torch_is_asked_for_gpus_only_after_another_process(ask, name, monkeypatch):
+    monkeypatch.setattr(survey, "require_cuda_start", _refuse)
+    with pytest.raises(CudaUnusable):
+        ask(name)
+
+
+def test_a_gpu_of_a_resumed_run_is_described_only_after_another_process(monkeypatch):
+    monkeypatch.setattr(survey, "require_cuda_start", _refuse)
+    with pytest.raises(CudaUnusable):
+        survey.describe("cuda:0")
+
+
+def test_for_the_cpu_no_cuda_is_started(monkeypatch):
+    monkeypatch.setattr(survey, "require_cuda_start", _refuse)
+    assert survey.find_device_names("cpu") == ["cpu"]
 
 
 def test_without_a_driver_nothing_is_started(monkeypatch):

@@ -78,6 +78,7 @@ def test_json_carries_every_figure_and_the_verdict():
 def opened(monkeypatch):
     """A simulated device, and the comparison's inner part replaced by a note that it was reached."""
     device = SimulatedDevice(make_steady(0.01))
+    monkeypatch.setattr(selftest, "find_device_names", lambda flag: [flag])
     monkeypatch.setattr(selftest, "open_device", lambda name: device)
     monkeypatch.setattr(selftest, "_make_bare_loop", lambda opened, edge, seed: edge)
     monkeypatch.setattr(selftest, "_interleave", lambda case, sampler, bare, *rest: (case.id, bare))

@@ -30,7 +30,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from nameplate.base.exit_status import ExitStatus
 from nameplate.base.streams import TolerantStream
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # How long a killed process is waited for. One that is stuck inside the kernel goes when the kernel lets it.
 _KILL_S = 1.0
+# How long the output of a program that has ended is read: a process that it left behind may hold the pipe.
+_LAST_OUTPUT_S = 1.0
 _PARENT_POLL_S = 0.4
 _READ_BYTES = 1 << 16
 _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
@@ -235,34 +237,61 @@ def run_to_end(
     `env` is its whole environment (None: this process's). It has no standard input, and a session of its own:
     past `deadline_s` seconds (None: no limit), or when this call is interrupted, the program is killed with
     all that it started there. With `ends_with_parent` Linux kills the program, but not what it started, also
-    where this process is killed; a command that can't be started then is exit status 1. Raises ChildSilent
-    past the deadline, OSError where it can't be started.
+    where this process is killed; a command that can't be started then is exit status 1. Once the program has
+    ended, a process that it left behind and that still holds its output is waited for a second, no longer.
+    Raises ChildSilent past the deadline, OSError where it can't be started.
     """
     import subprocess
 
     before: Sequence[str] = ()
     if ends_with_parent and sys.platform == "linux":
         before = (sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, str(os.getpid()))
-    with subprocess.Popen(
+    # Not Popen's own `with` and `communicate`: after a kill they wait without limit, and a program in an
+    # uninterruptible call of a driver doesn't end. Threads wait, since Popen's waits with a limit poll.
+    process = subprocess.Popen(
         [*before, *command],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
         start_new_session=True,
-    ) as process:
-        try:
-            output, errors = process.communicate(timeout=deadline_s)
-        except BaseException as error:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise ChildSilent(error.timeout) from None
-            raise
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    output, errors = _PipeText(process.stdout), _PipeText(process.stderr)
+    end = threading.Thread(target=process.wait, daemon=True)
+    end.start()
+    try:
+        end.join(deadline_s)
+        if end.is_alive():
+            assert deadline_s is not None
+            raise ChildSilent(deadline_s)
+        return subprocess.CompletedProcess(command, process.returncode, output.read(), errors.read())
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        end.join(_KILL_S)
+        raise
+
+
+class _PipeText:
+    """What comes through a pipe, read by a thread, which closes the pipe at its end."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe, self._chunks = pipe, list[bytes]()
+        self._thread = threading.Thread(target=self._collect, daemon=True)
+        self._thread.start()
+
+    def _collect(self) -> None:
+        with self._pipe:
+            while chunk := os.read(self._pipe.fileno(), _READ_BYTES):
+                self._chunks.append(chunk)
+
+    def read(self) -> str:
+        """Return the text up to the pipe's end, or what has come a second from now."""
+        self._thread.join(_LAST_OUTPUT_S)
+        text = b"".join(self._chunks).decode("utf-8", "replace")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 # ---- the child's end ----

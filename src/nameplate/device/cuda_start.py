@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
 
 from nameplate.base.environment import READY_VARIABLE, read_seconds
 from nameplate.base.errors import InputError
@@ -33,9 +34,16 @@ def is_driver_loaded() -> bool:
 
 
 def require_cuda_start() -> None:
-    """Raise CudaUnusable where CUDA doesn't start; an error that it returns is for torch to tell."""
-    if not is_driver_loaded():
-        return
+    """Raise CudaUnusable where CUDA doesn't start; an error that it returns is for torch to tell.
+
+    Asked once in a process: whoever may be the first to have torch start CUDA calls this before.
+    """
+    if is_driver_loaded():
+        _start_elsewhere()
+
+
+@cache  # keeps no exception
+def _start_elsewhere() -> None:
     try:
         done = run_to_end(
             (sys.executable, "-I", "-S", "-c", _START), deadline_s=read_seconds(READY_VARIABLE, _START_S)

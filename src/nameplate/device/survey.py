@@ -96,7 +96,7 @@ def survey() -> Survey:
 def survey_one(name: str) -> Survey:
     """Survey the one device that `bench run --device NAME` would open. For the CPU no driver is asked.
 
-    Raises InputError as `open_device` does.
+    Raises InputError as `choose_devices` does.
     """
     first = find_device_names(name)[0]
     if first == "cpu":
@@ -276,8 +276,20 @@ def choose_devices(name: str = "auto") -> DeviceChoice:
 
     `auto` is the first GPU or else the CPU, `cuda` the first GPU, `all` every GPU or else the CPU; `cpu` and
     `cuda:N` name one. Raises InputError for an unknown name and for a GPU that isn't there. Also where NVML
-    sees a GPU that torch can't use, so that the CPU is never measured by mistake.
+    sees a GPU that torch can't use, so that the CPU is never measured by mistake; and CudaUnusable.
     """
+    if _may_be_gpu(name):
+        require_cuda_start()
+    return _choose(name)
+
+
+def _may_be_gpu(name: str) -> bool:
+    """Whether a flag, or a device's name, may be a GPU's."""
+    return name in ("auto", "all") or name.startswith("cuda")
+
+
+def _choose(name: str) -> DeviceChoice:
+    """Choose as `choose_devices` does; torch may start CUDA in this process."""
     if name == "cpu":
         return DeviceChoice(["cpu"])
     match = re.fullmatch(r"cuda:(\d+)", name)
@@ -302,10 +314,12 @@ def choose_devices(name: str = "auto") -> DeviceChoice:
 def describe(name: str, begun: Identity | None = None) -> DeviceDescription:
     """Return what is known of `cpu` or `cuda:N` without opening it.
 
-    A CPU's arithmetic peak is measured, or taken from `begun`, the identity that a run was begun with.
+    A CPU's arithmetic peak is measured, or taken from `begun`, the identity that a run was begun with. Raises
+    CudaUnusable.
     """
     if name == "cpu":
         return _open_cpu(begun)  # opening it allocates nothing
+    require_cuda_start()  # a resumed run chooses no device
     identity = cuda.read_identity(int(name.removeprefix("cuda:")))
     return SurveyedDevice(name, identity, cuda.rate(identity))
 
@@ -314,9 +328,10 @@ def open_device(name: str = "auto", begun: Identity | None = None) -> Device:
     """Open the device that a flag names; the first where it names several.
 
     A CPU's arithmetic peak is measured, or taken from `begun`, the identity that a run was begun with.
-    Raises InputError as `find_device_names` does.
+    Starts CUDA in this process, where it may hang: only for a process that is watched, or with a name of
+    `find_device_names`. Raises InputError for an unknown name and for a GPU that isn't there.
     """
-    first = find_device_names(name)[0]
+    first = _choose(name).names[0]
     if first == "cpu":
         return _open_cpu(begun)
     return cuda.CudaDevice(cuda.read_identity(int(first.removeprefix("cuda:"))))

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from nameplate import suite as suites
 from nameplate.base.errors import InputError, NameplateError, OutputError, RunIncomplete
-from nameplate.device.cuda_start import require_cuda_start
 from nameplate.device.driver import find_gpu_faults, why_no_gpu
 from nameplate.device.host import set_default_threads
 from nameplate.device.protocol import DeviceDescription
-from nameplate.device.survey import DeviceChoice, choose_devices, describe
+from nameplate.device.survey import choose_devices, describe
 from nameplate.record import DTYPES, METHOD
 from nameplate.run.deadlines import Deadlines
 from nameplate.run.job import (
@@ -88,7 +87,7 @@ def measure(
 
 def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: GuardedObserver) -> Run:
     """Write the manifest of a new run, and measure it."""
-    chosen = _choose_devices(options.device)
+    chosen = choose_devices(options.device)
     devices = [_cases_of_new_run(name, suite, options) for name in chosen.names]
     expected = [Expected(case=case.id, device=each.device.name) for each in devices for case in each.cases]
     manifest = Manifest(
@@ -110,13 +109,6 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: G
     except NameplateError:  # every device refused, or the disk took no record
         store.discard(folder)
         raise
-
-
-def _choose_devices(flag: str) -> DeviceChoice:
-    """Return the devices that a flag names, once CUDA has been started elsewhere without hanging."""
-    if flag != "cpu":
-        require_cuda_start()
-    return choose_devices(flag)
 
 
 def _cases_of_new_run(name: str, suite: Suite, options: Options) -> _DeviceCases:
@@ -154,7 +146,7 @@ def _resume(folder: Path, suite: str | None, flags: Options, observer: GuardedOb
     manifest = run.manifest.model_copy(update={"options": options})
     names = list(dict.fromkeys(each.device for each in run.missing))
     if flags.device not in ("auto", "all"):
-        names = _choose_devices(flags.device).names
+        names = choose_devices(flags.device).names
     begun = {entry.name: entry.identity for entry in run.manifest.devices}
     described = [describe(name, begun.get(name)) for name in names]
     devices = [_DeviceCases(device, cases_of_run(run, device)) for device in described]

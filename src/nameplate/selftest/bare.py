@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from nameplate.base.formatting import count, figure, interval, percent, ratio
 from nameplate.base.language import N_, _
 from nameplate.device.protocol import Device
-from nameplate.device.survey import open_device
+from nameplate.device.survey import find_device_names, open_device
 from nameplate.engine.case_run import count_buffer_sets
 from nameplate.engine.sampler import Sampler
 from nameplate.run.measure import SEED, check_budget
@@ -91,7 +91,7 @@ def compare_with_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, see
     above 0.
     """
     check_budget(budget_s)
-    opened = open_device(device)
+    opened = open_device(find_device_names(device)[0])
     edge = GPU_EDGE if opened.kind == "cuda" else EDGE
     case = find_product(opened, "bf16", edge)
     copies = count_buffer_sets(case, opened)
