@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nameplate.base.errors import Unsupported
-from nameplate.device.simulated import SimulatedDevice, SimulatedPrepared, SimulatedWork
+from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
 from nameplate.device.simulated_law import make_steady
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
@@ -399,6 +399,29 @@ def test_a_gpu_with_little_time_still_draws_the_fewest_rounds():
     device = Shop(kind="cuda")
     records = measured(device, works(device, 1e-3, 1e-3), Allowance(1.0, 20.0))
     assert all(len(rounds(record)) >= FEWEST_BATCHES for record in records)
+
+
+@dataclass(frozen=True)
+class LeavingNeighbour(Driver):
+    """A neighbour in another container keeps the GPU busy for its first two seconds."""
+
+    def _reading(self, at_s, clock):
+        busy_percent = 30 if at_s < 2.0 else 0
+        return super()._reading(at_s, clock).model_copy(update={"gpu_utilization_percent": busy_percent})
+
+
+@pytest.mark.parametrize(
+    ("busy_s", "limit_s", "seen"),
+    [(0.0, 80.0, 0.3), (0.5, 80.0, 0.0), (0.0, 11.0, 0.0)],
+    ids=["first group", "a later one", "short of time"],
+)
+def test_in_a_container_the_first_group_sees_a_neighbour_that_leaves(busy_s, limit_s, seen):
+    device = SimulatedDevice(make_steady(1e-3), kind="cuda", driver=LeavingNeighbour(hides_pids=True))
+    allowance = Allowance(6.0, limit_s)
+    (work,) = works(device, 1e-3)
+    (record,) = measure_group([Case(work)], device, Pilots(device, 1), allowance, busy_s=busy_s)
+    assert record.conditions["gpu_idle_utilization"] == seen
+    assert device.trace[0].start_s == (1.2 if seen else 0.0)  # idle for longer than a utilization's second
 
 
 def test_on_a_gpu_copies_are_not_drawn_between_products():

@@ -148,6 +148,26 @@ def test_without_telemetry_the_time_series_is_of_throughput_alone():
     assert (burst.verdict, sustained.verdict) == ("clean", "clean")
 
 
+class Patchy(SimulatedDevice):
+    """A GPU whose sampled telemetry begins 10 s after the onset and has nothing from 30 to 40 s after it."""
+
+    def timeline(self, since_s):
+        rows = super().timeline(since_s)
+        return tuple(row for row in rows if 10 <= row.at_s - ONSET_S < 30 or row.at_s - ONSET_S >= 40)
+
+
+def test_the_time_series_has_no_telemetry_where_none_was_read():
+    burst, _ = measured(gpu(decay(), of=Patchy))
+    seen = [moment for moment in burst.course if moment.sm_clock_mhz is not None]
+    near_s = 0.4  # of a reading, and of the onset
+    assert not [at for each in seen if (at := each.at_s) < 10 - near_s or 30 + near_s < at < 40 - near_s]
+    read = [each for each in burst.course if 10 + near_s < each.at_s < 30 - near_s or each.at_s > 40 + near_s]
+    assert len(read) > 100
+    assert {round(each.power_w) for each in read} == {400}
+    unread = [each for each in burst.course if each.at_s < 10 - near_s]
+    assert {(each.sm_clock_mhz, each.power_w, each.temperature_c) for each in unread} == {(None, None, None)}
+
+
 def test_work_without_flops_has_bandwidths_and_no_time_series():
     device = gpu(decay())
     burst, sustained = measured(device, some=work(device, flops=None))

@@ -290,6 +290,21 @@ def test_the_budget_counts_from_when_the_run_began_to_measure(simulate, bench, m
     assert run.records[0].cost_s == pytest.approx(left_s, rel=0.1)
 
 
+def test_only_the_first_group_finds_its_device_never_at_work(bench, monkeypatch):
+    """By the host's clock too, which moves between any two readings."""
+    device, measure_group, told = Simulated(), nameplate.run.worker.measure_group, []
+    monkeypatch.setattr(device, "clock", lambda: device.idle(1e-6) or Simulated.clock(device))
+
+    def watched(*arguments):
+        told.append(arguments[6])
+        return measure_group(*arguments)
+
+    monkeypatch.setattr(nameplate.run.worker, "measure_group", watched)
+    bench([Work("a", group="a"), Work("b", group="b")], device=device, budget=20.0)
+    assert told[0] == 0.0
+    assert told[1] > 1.0
+
+
 def test_what_does_not_fit_a_given_budget_is_skipped_with_its_reason(bench):
     device = Simulated()
     run = bench([Work("a"), Work("huge", launch_s=30.0, piloted=True), Work("c")], budget=20.0, device=device)

@@ -30,6 +30,8 @@ _HOST_SHARE, _LEAST_HOST_S, _MOST_HOST_S = 0.05, 0.2, 10.0
 
 # NVML's utilization is of the last second at most (nvml.h: "between 1 second and 1/6 second").
 IDLE_S = 1.2
+# The largest share of the time that may be spent so before anything is measured.
+_IDLE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Allowance:
 class Group(ABC):
     """Cases on one device, and how far they have come. `name` stands in the record of each.
 
-    `busy_s` is how long the device has been at work before.
+    `busy_s` is how long the device has been at work before; 0.0 for the first group in a process.
     """
 
     name: str
@@ -64,8 +66,7 @@ class Group(ABC):
 
     def measure(self) -> list[Record]:
         """Measure every case and return their records, in order."""
-        # A GPU that has only been opened is idle already.
-        idle = [] if self.busy_s else self._look_for_company(0.0)
+        idle = self._look_for_company() if self._may_begin_idle() else []
         self.prepare()
         if not self.active:
             return [record_failure(run, self.name) for run in self.finished_runs()]
@@ -82,21 +83,28 @@ class Group(ABC):
             run.attempt(partial(self._measure_host_share, run))
         for run in self.active:  # last, because the profiler slows down later launches
             run.attempt(partial(run.name_kernels, self.allowance.limit_s - self.spent_s))
-        conditions = add_idle_readings(conditions, [*idle, *self._look_for_company(IDLE_S)])
+        conditions = add_idle_readings(conditions, [*idle, *self._look_for_company()])
         return [self._record(run, conditions, rows) for run in self.finished_runs()]
 
-    def _look_for_company(self, idle_s: float) -> list[GpuReading]:
-        """Read a GPU that this process leaves idle, where process ids don't tell who else uses it.
+    def _may_begin_idle(self) -> bool:
+        """Whether nothing has been measured yet, and there is ample time for a pause before that.
 
-        Nothing where they do, and where so long a pause doesn't fit the time.
+        Opening a GPU, or a process that this one replaces, has used it a moment ago, so the pause is needed.
         """
-        if self.device.kind != "cuda" or self.allowance.limit_s - self.spent_s < idle_s:
+        return self.busy_s == 0.0 and _IDLE_SHARE * self.allowance.limit_s >= IDLE_S
+
+    def _look_for_company(self) -> list[GpuReading]:
+        """Leave a GPU idle and read it, where process ids don't tell who else uses it.
+
+        Nothing where they do, and where the pause doesn't fit the time.
+        """
+        if self.device.kind != "cuda" or self.allowance.limit_s - self.spent_s < IDLE_S:
             return []
         with suppress(Exception):  # a device that has failed raises anything; its cases say so
             now = self.device.counters().gpu
             if now is not None and now.other_processes is None and "*" not in now.absent:
-                self.on_step(None, idle_s)
-                self.device.idle(idle_s)
+                self.on_step(None, IDLE_S)
+                self.device.idle(IDLE_S)
                 now = self.device.counters().gpu
                 return [] if now is None else [now]
         return []

@@ -21,9 +21,9 @@ WORTH_A_GRAPH = 0.3
 _BATCH_S = 0.01
 _PAIRS = 3  # of an eager batch and a replayed one
 _GRAPH_LAUNCHES = 50
-# What a capture costs: launches of each buffer set to warm up; then, of each launch in the graph, enqueuing
-# it, making the graph and replaying it once.
-_WARM_UPS = 3
+# What a capture costs: launches of each buffer set to warm up, before it and once after; then, of each launch
+# in the graph, enqueuing it, making the graph and replaying it once.
+_WARM_UPS = 3 + 1
 _CAPTURE = 3
 
 
@@ -74,7 +74,8 @@ def measure_host_share(
 
 
 def choose_graph_size(launch_s: float, sets: int, allowed_s: float) -> GraphSize | None:
-    """Choose a graph whose batches last `_BATCH_S` or less, if all of it fits `allowed_s`; None if none does.
+    """Choose a graph whose batches last `_BATCH_S`, or less where that doesn't fit `allowed_s`; None if none
+    fits.
 
     A graph holds whole cycles of the `sets` buffer sets: with some of them only, it would find them in the
     cache where the case's own launches don't.
@@ -93,6 +94,9 @@ def _count_launches(size: GraphSize, sets: int) -> int:
 
 def _compare(device: Device, launches: Sequence[Launch], replay: Launch, size: GraphSize) -> float:
     """Return the time of replays ÷ that of eager launches: neighbours in time, at the same clock."""
+    # The capture has given torch's cached memory back to the driver (see `CudaDevice.capture`). A launch that
+    # allocates gets it anew first, which takes milliseconds that the replay, with its own memory, doesn't.
+    device.time_batch(launches, samples=1, per_sample=len(launches))
     eager_s = replayed_s = 0.0
     for _ in range(_PAIRS):
         per_batch = size.launches * size.replays

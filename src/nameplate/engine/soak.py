@@ -35,6 +35,7 @@ from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.onset import Onset, find_onset
 from nameplate.stats.settling import STEP_MARGIN_S, bin_launch_times, find_settling, launch_time_around
 from nameplate.suite import Case
+from nameplate.telemetry.timeline import REACH_S
 from nameplate.workload import Workload
 
 # Idle before the start: clocks recover within a second, and set-up warms the device little.
@@ -296,22 +297,29 @@ class Soak(Group):
             Moment(
                 at_s=float(at),
                 tflops=work.flops / float(each) / 1e12,
-                **{name: None if values is None else float(values[n]) for name, values in telemetry.items()},
+                **{name: values[n] for name, values in telemetry.items()},
             )
             for n, (at, each) in enumerate(zip(at_s, launch_s, strict=True))
         )
 
-    def _interpolate_telemetry(self, name: str, rows: Sequence[Counters], at_s: Floats) -> Floats | None:
-        """Return a GPU's figure at these seconds from the start; None where it has none."""
+    def _interpolate_telemetry(self, name: str, rows: Sequence[Counters], at_s: Floats) -> list[float | None]:
+        """Return a GPU's figure at these seconds from the start; None where no reading is near.
+
+        Near is `REACH_S`, or half the distance of the points where they are further apart.
+        """
         known = [
             (row.at_s - self._start_s, value)
             for row in rows
             if row.gpu is not None and (value := getattr(row.gpu, name)) is not None
         ]
         if not known:
-            return None
-        times, values = zip(*known, strict=True)
-        return np.asarray(np.interp(at_s, times, values))
+            return [None] * at_s.size
+        times_N, values_N = np.asarray(sorted(known), dtype=float).T
+        reach_s = max(REACH_S, float(np.median(np.diff(at_s))) / 2 if at_s.size > 1 else 0.0)
+        after = np.searchsorted(times_N, at_s).clip(0, times_N.size - 1)
+        nearest_s = np.minimum(abs(times_N[after] - at_s), abs(at_s - times_N[(after - 1).clip(0)]))
+        found = np.interp(at_s, times_N, values_N)
+        return [float(each) if near else None for each, near in zip(found, nearest_s <= reach_s, strict=True)]
 
     def _find_derates(self, work: Workload, burst_launch_s: float) -> tuple[Derate, ...]:
         """Return what is left of the burst at the moments that people quote."""

@@ -100,8 +100,8 @@ def _measure_groups(
     budget = Budget.of_run(suites.find_suite(run.manifest.suite), job.budget_s or options.budget_s)
     pilots, ceilings = Pilots(device, seed), Ceilings(device, seed)
     notes = StepNotes(None if job.note is None else SharedNote(job.note), job.grace_s)
-    at_work = device.clock()
-    begin = at_work - (time.monotonic() - began_s)
+    begin = device.clock() - (time.monotonic() - began_s)
+    at_work = None  # since when the device has been at work
     weight_left = sum(case.weight for _, group in pending for case in group)
     with RecordWriter(job.folder, records_name_of(job.device)) as writer:
         for name, group in pending:
@@ -114,7 +114,9 @@ def _measure_groups(
             notes.begin_group(ids, allowance.limit_s)
             lost = None
             if allowance.limit_s > 0:
-                busy_s = device.clock() - at_work
+                now = device.clock()
+                at_work = now if at_work is None else at_work
+                busy_s = now - at_work  # 0.0 exactly for the first group, which finds the device idle
                 try:
                     records = measure_group(group, device, pilots, allowance, ceilings, name, busy_s, notes)
                 except ContextLost as error:  # the rest of the group is measured by another process
