@@ -411,13 +411,13 @@ class LeavingNeighbour(Driver):
 
 
 @pytest.mark.parametrize(
-    ("busy_s", "limit_s", "seen"),
-    [(0.0, 80.0, 0.3), (0.5, 80.0, 0.0), (0.0, 11.0, 0.0)],
+    ("busy_s", "share_s", "seen"),
+    [(0.0, 12.1, 0.3), (0.5, 12.1, 0.0), (0.0, 11.9, 0.0)],
     ids=["first group", "a later one", "short of time"],
 )
-def test_in_a_container_the_first_group_sees_a_neighbour_that_leaves(busy_s, limit_s, seen):
+def test_in_a_container_the_first_group_sees_a_neighbour_that_leaves(busy_s, share_s, seen):
     device = SimulatedDevice(make_steady(1e-3), kind="cuda", driver=LeavingNeighbour(hides_pids=True))
-    allowance = Allowance(6.0, limit_s)
+    allowance = Allowance(share_s, 80.0)
     (work,) = works(device, 1e-3)
     (record,) = measure_group([Case(work)], device, Pilots(device, 1), allowance, busy_s=busy_s)
     assert record.conditions["gpu_idle_utilization"] == seen

@@ -30,7 +30,7 @@ _HOST_SHARE, _LEAST_HOST_S, _MOST_HOST_S = 0.05, 0.2, 10.0
 
 # NVML's utilization is of the last second at most (nvml.h: "between 1 second and 1/6 second").
 IDLE_S = 1.2
-# The largest share of the time that may be spent so before anything is measured.
+# The largest share of a group's time that may be spent so before anything is measured.
 _IDLE_SHARE = 0.1
 
 
@@ -91,7 +91,7 @@ class Group(ABC):
 
         Opening a GPU, or a process that this one replaces, has used it a moment ago, so the pause is needed.
         """
-        return self.busy_s == 0.0 and _IDLE_SHARE * self.allowance.limit_s >= IDLE_S
+        return self.busy_s == 0.0 and _IDLE_SHARE * self.allowance.share_s >= IDLE_S
 
     def _look_for_company(self) -> list[GpuReading]:
         """Leave a GPU idle and read it, where process ids don't tell who else uses it.
