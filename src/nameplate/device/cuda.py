@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cache
 from itertools import cycle, islice, pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,9 +30,6 @@ from nameplate.specs.recognition import Evidence
 from nameplate.telemetry.gpu import GpuFacts, GpuReading
 from nameplate.telemetry.nvml import START_S, NvmlClient
 from nameplate.workload import Launch
-
-if TYPE_CHECKING:
-    pass
 
 # cudaEventElapsedTime (CUDA runtime API): "resolution of approximately 0.5 microseconds".
 _EVENT_RESOLUTION_S = 0.5e-6
@@ -313,11 +310,16 @@ def _end_failed_capture(index: int, pool: Any) -> None:
 
     Torch 2.11 considers it still underway (pytorch/pytorch#180395), and then never releases cached memory.
     There is no public call for this. A torch that has left the capture by itself raises RuntimeError.
+
+    The pool is released too, or its memory stays until the process ends: a graph releases its own only after
+    a capture that ended well (aten/src/ATen/cuda/CUDAGraph.cpp, `CUDAGraph::reset`). Not where the first call
+    raises: there the graph does it, and a second release is an error.
     """
     import torch
 
     with suppress(AttributeError, RuntimeError):
         torch._C._cuda_endAllocateToPool(index, pool)
+        torch._C._cuda_releasePool(index, pool)
 
 
 def _enqueue_back_to_back(ring: Iterator[Launch], events: list[Any], per_sample: int) -> None:

@@ -1,7 +1,11 @@
 """Predicts how long a case will take, from much smaller workloads of its kind: its pilots.
 
 A dtype without hardware support can be a hundred times slower than another, and the budget must hold all the
-same. So nothing is launched at full size before its time is known to fit.
+same. So nothing is launched at full size before its time is predicted to fit.
+
+A set-up is predicted by its memory: to allocate, to fill, and for a product a reference of 16 of its rows.
+A transformer block's reference is a pass at full size in a higher precision, which takes longer than that
+predicts where the pilot has fewer FLOPs per byte. What is left of the time is looked at again after it.
 
 A small pilot doesn't fill a large device: on a GPU a product of 256³ takes as long as an empty launch, and
 scaled by FLOPs it would predict seconds for a product of 16384³ that takes 12 ms. So where a pilot's
