@@ -450,11 +450,21 @@ def test_the_allocator_is_told_that_a_failed_capture_has_ended(gpu, monkeypatch)
         raise refuses
 
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *what: told.append("released"))
     device = CudaDevice(IDENTITY, gpu)
     assert device.capture([gpu.launcher(1e-3)], 1) is not None
     assert told == []
     assert device.capture([device.synchronize], 1) is None
     assert told == [(3, (0, 1))]
+
+
+def test_the_memory_of_a_failed_capture_is_released_after_the_allocator_has_left_it(gpu, monkeypatch):
+    told = []
+    for call in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        monkeypatch.setattr(torch._C, call, lambda *what, call=call: told.append((call, what)))
+    device = CudaDevice(IDENTITY, gpu)
+    assert device.capture([device.synchronize], 1) is None
+    assert told == [("_cuda_endAllocateToPool", (3, (0, 1))), ("_cuda_releasePool", (3, (0, 1)))]
 
 
 def test_a_gpu_is_idle_from_when_its_work_has_ended(gpu, monkeypatch):
@@ -574,11 +584,14 @@ def test_the_first_question_begins_the_sampling(gpu, ask):
     assert client.watching == [(FIRST, 0.1)]
 
 
-def test_a_timeline_is_kept_for_half_an_hour(gpu):
+def test_a_timeline_is_kept_for_half_an_hour_and_since_it_was_last_asked_for(gpu):
     device, client = sampled_device(gpu)
     client.pending_s = [10.0, 20.0]
-    assert len(device.timeline(0.0)) == 2
     gpu.now_s = 20.0 + 30 * 60
+    assert [row.at_s for row in device.timeline(0.0)] == [10.0, 20.0]
+    assert [row.at_s for row in device.timeline(15.0)] == [20.0]
+    assert [row.at_s for row in device.timeline(0.0)] == [20.0]
+    assert device.timeline(gpu.now_s) == ()
     assert [row.at_s for row in device.timeline(0.0)] == [20.0]
 
 

@@ -168,6 +168,24 @@ def test_the_time_series_has_no_telemetry_where_none_was_read():
     assert {(each.sm_clock_mhz, each.power_w, each.temperature_c) for each in unread} == {(None, None, None)}
 
 
+class Fetched(SimulatedDevice):
+    """A device that notes when its telemetry is fetched, and since when; it has none."""
+
+    def timeline(self, since_s):
+        self.__dict__.setdefault("fetched", []).append((self.clock(), since_s))
+        return ()
+
+
+@pytest.mark.parametrize("phases", [BOTH, (None,)], ids=["soak", "rounds"])
+def test_the_telemetry_of_a_long_case_is_fetched_before_its_sampler_drops_it(phases):
+    device = gpu(of=Fetched, launch_s=1.0, noise=0.3)
+    measured(device, phases, Allowance(share_s=2000.0, limit_s=3000.0))
+    assert device.clock() > 1600.0
+    fetched_s = [0.0, *(at_s for at_s, _ in device.fetched)]
+    assert max(after - before for before, after in pairwise(fetched_s)) < 400.0
+    assert len({since_s for _, since_s in device.fetched}) == 1
+
+
 def test_work_without_flops_has_bandwidths_and_no_time_series():
     device = gpu(decay())
     burst, sustained = measured(device, some=work(device, flops=None))

@@ -26,7 +26,8 @@ from nameplate.workload import Launch
 if TYPE_CHECKING:
     import torch
 
-# How long a row of a timeline is kept, in seconds: longer than any one case runs.
+# An older row, in seconds, is dropped once the timeline is asked for a later time. A long case asks again and
+# again since its beginning, and so keeps all of its rows.
 _KEPT_S = 30 * 60.0
 
 
@@ -72,7 +73,10 @@ class Counters:
 
 
 class Timeline:
-    """Rows of telemetry and counters of the last half hour, added in any order of time."""
+    """Rows of telemetry and counters, added in any order of time.
+
+    Those of the last half hour, and those since the time that was last asked for.
+    """
 
     def __init__(self) -> None:
         self._rows: list[Counters] = []
@@ -88,7 +92,8 @@ class Timeline:
             return row.at_s
 
         self._rows.sort(key=at_s)
-        del self._rows[: bisect_left(self._rows, time.perf_counter() - _KEPT_S, key=at_s)]
+        kept_from_s = min(time.perf_counter() - _KEPT_S, since_s)
+        del self._rows[: bisect_left(self._rows, kept_from_s, key=at_s)]
         return tuple(self._rows[bisect_left(self._rows, since_s, key=at_s) :])
 
 
@@ -170,6 +175,8 @@ class Device(DeviceDescription, Protocol):
         """Return all rows since `since_s`, in order of time: those of `counters`, and those of telemetry.
 
         Telemetry starts with the first call and takes about ten rows a second. A row may lack any figure.
+        Rows of the last twenty minutes wait for a call; those fetched with one are kept while later calls ask
+        for the same time.
         """
 
     def hasten_telemetry(self, seconds: float) -> None:

@@ -32,6 +32,9 @@ _HOST_SHARE, _LEAST_HOST_S, _MOST_HOST_S = 0.05, 0.2, 10.0
 IDLE_S = 1.2
 # The largest share of a group's time that may be spent so before anything is measured.
 _IDLE_SHARE = 0.1
+# Telemetry waits for twenty minutes to be fetched (`Device.timeline`). This many rows take some tens of
+# milliseconds, a pause between two batches.
+_FETCH_S = 5 * 60.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Group(ABC):
 
     def __post_init__(self) -> None:
         """Note when it began."""
-        self._begin_s = self.device.clock()
+        self._begin_s = self._drawn_since_s = self._fetched_s = self.device.clock()
 
     def measure(self) -> list[Record]:
         """Measure every case and return their records, in order."""
@@ -74,6 +77,7 @@ class Group(ABC):
         self.get_ready()
         self.on_step(None, 0.0)
         before = self.device.counters()
+        self._drawn_since_s = self._fetched_s = before.at_s
         self.draw()
         conditions = conditions_between(before, self.device.counters(), self.device.cores)
         rows = self.device.timeline(before.at_s)
@@ -120,6 +124,12 @@ class Group(ABC):
     @abstractmethod
     def draw(self) -> None:
         """Draw the batches of every active case run."""
+
+    def fetch_telemetry(self) -> None:
+        """Fetch, every few minutes between two batches, what was sampled: a sampler drops what is old."""
+        if self.device.clock() - self._fetched_s >= _FETCH_S:
+            self.device.timeline(self._drawn_since_s)  # the device keeps it
+            self._fetched_s = self.device.clock()
 
     @abstractmethod
     def window(self, run: CaseRun, rows: Sequence[Counters] = ()) -> Window:

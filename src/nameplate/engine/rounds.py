@@ -141,6 +141,7 @@ class Rounds(Group):
         while self.active:
             for turn in self._shuffle_turns(number):
                 turn()
+            self.fetch_telemetry()
             number += 1
             passed_s = self.device.clock() - begin_s
             is_over = passed_s >= self._window_s or self.spent_s + passed_s / number > self.allowance.limit_s

@@ -126,6 +126,7 @@ class Soak(Group):
             # A test is a pause. With a sustained case the run takes its whole share: one at the end suffices.
             look = len(self.cases) == 1 and passed_s >= max(looked_s + _LOOK_S, _LOOK_AGAIN * looked_s)
             self._run.draw(len(batches))
+            self.fetch_telemetry()
             if look:
                 looked_s = passed_s
                 self._update_settling()
