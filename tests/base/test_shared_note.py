@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+from nameplate.base import shared_note
 from nameplate.base.shared_note import SharedNote
 
 
@@ -33,6 +35,26 @@ def test_a_half_written_note_is_none(note):
     note.write({"case": "a"})
     note._memory[0] += 1  # the count is odd while it is being written
     assert note.read() is None
+
+
+def test_a_write_in_progress_is_waited_for(note, monkeypatch):
+    note.write({"case": "a"})
+    note._memory[0] += 1
+
+    def end_the_write(_seconds):
+        note._memory[0] += 1
+
+    monkeypatch.setattr(shared_note.time, "sleep", end_the_write)
+    assert note.read() == {"case": "a"}
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no memory without a file")
+def test_a_note_needs_no_folder_for_files(monkeypatch):
+    monkeypatch.setattr(shared_note.tempfile, "tempdir", "/nowhere")
+    note = SharedNote()
+    note.write({"case": "a"})
+    assert note.read() == {"case": "a"}
+    note.close()
 
 
 @pytest.mark.process

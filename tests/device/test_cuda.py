@@ -749,15 +749,23 @@ def test_what_the_driver_refuses_is_left_out(use_nvml, identify, line, lost):
     assert (identity.name, identity.uuid) == ("NVIDIA A800-SXM4-80GB", FIRST)
 
 
+def test_a_gpu_is_the_same_where_nvml_does_not_start_in_one_process():
+    told = CudaIdentity(name="NVIDIA H200", index=0, uuid=FIRST, memory_bytes=1 << 37, driver="580.1")
+    untold = told.model_copy(update={"driver": None})
+    assert told.is_same_device(untold)
+    assert untold.is_same_device(told)
+    assert not untold.is_same_device(told.model_copy(update={"uuid": "GPU-another"}))
+
+
 @pytest.mark.process
 def test_a_slice_is_the_same_device_whether_nvml_was_there_or_not(use_nvml, identify):
     use_nvml("eight_a800", "mig")
     told = identify(uuid="a8000000-0000-5000-8000-000000000001")
     assert (told.uuid, told.mig_slice) == ("MIG-a8000000-0000-5000-8000-000000000001", True)
     untold = told.model_copy(update={"uuid": "GPU-a8000000-0000-5000-8000-000000000001"})
-    assert told.fingerprint() == untold.fingerprint()
-    assert told.fingerprint() != told.model_copy(update={"driver": "590.1"}).fingerprint()
-    assert told.fingerprint() == told.model_copy(update={"power_limit_w": 250.0}).fingerprint()
+    assert told.is_same_device(untold)
+    assert not told.is_same_device(told.model_copy(update={"driver": "590.1"}))
+    assert told.is_same_device(told.model_copy(update={"power_limit_w": 250.0}))
 
 
 @pytest.mark.process

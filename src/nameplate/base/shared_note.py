@@ -16,13 +16,15 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 _SIZE_BYTES = 4096
 _HEADER = struct.Struct("=II")  # a count that is odd while the note is being written, and the text's length
-_ATTEMPTS = 3
+# A write takes microseconds, and longer where the writer's CPU is taken from it in the middle.
+_ATTEMPTS, _PAUSE_S = 20, 1e-3
 
 
 class SharedNote:
@@ -31,9 +33,7 @@ class SharedNote:
     def __init__(self, descriptor: int | None = None) -> None:
         """Open the note of this file descriptor, or make a new one. Raises OSError, and ValueError."""
         if descriptor is None:
-            with tempfile.TemporaryFile() as file:
-                file.truncate(_SIZE_BYTES)
-                descriptor = os.dup(file.fileno())
+            descriptor = _make_memory()
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, _SIZE_BYTES)
         self._writes = 0
@@ -49,9 +49,16 @@ class SharedNote:
         _HEADER.pack_into(self._memory, 0, self._writes, len(text))
 
     def read(self) -> dict[str, Any] | None:
-        """Return the content; None where nothing was written yet, or only a part."""
-        for _attempt in range(_ATTEMPTS):
+        """Return the content; None where nothing was written yet, or only a part.
+
+        A write in progress is waited for, some milliseconds.
+        """
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_PAUSE_S)
             writes, length = _HEADER.unpack_from(self._memory, 0)
+            if writes == 0:
+                return None
             text = self._memory[_HEADER.size : _HEADER.size + length]
             if length and writes % 2 == 0 and _HEADER.unpack_from(self._memory, 0) == (writes, length):
                 with suppress(ValueError):
@@ -64,3 +71,15 @@ class SharedNote:
         self._memory.close()
         with suppress(OSError):
             os.close(self.descriptor)
+
+
+def _make_memory() -> int:
+    """Return the descriptor of a note's memory; raises OSError."""
+    # No file of a disk where Linux can do without: that may be full, and a write to it may have to wait.
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("nameplate-note")
+        os.ftruncate(descriptor, _SIZE_BYTES)
+        return descriptor
+    with tempfile.TemporaryFile() as file:
+        file.truncate(_SIZE_BYTES)
+        return os.dup(file.fileno())

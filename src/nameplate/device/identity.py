@@ -21,6 +21,10 @@ class _DeviceIdentity(FrozenModel):
         """Return the values that are equal where two runs measured the same device."""
         raise NotImplementedError
 
+    def is_same_device(self, other: _DeviceIdentity) -> bool:
+        """Whether both are of the same device, by what both know."""
+        return self.fingerprint() == other.fingerprint()
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values, with sentences in place of messages."""
         return self.model_dump(mode="json")
@@ -137,10 +141,16 @@ class CudaIdentity(_DeviceIdentity):
     pcie_width: int | None = None
 
     def fingerprint(self) -> tuple[object, ...]:
-        """Return the card and its driver; limits, modes and the slot's link may differ."""
+        """Return what torch says of the card; limits, modes and the slot's link may differ."""
         # NVML spells a slice's UUID differently from torch: the same device with and without NVML.
         uuid = None if self.uuid is None else plain_uuid(self.uuid)
-        return (self.name, uuid, self.memory_bytes, self.multiprocessors, self.driver)
+        return (self.name, uuid, self.memory_bytes, self.multiprocessors)
+
+    def is_same_device(self, other: _DeviceIdentity) -> bool:
+        """Whether both are of the same card and driver, where both know the driver."""
+        # Only NVML tells the driver, and it may not start in one of a run's processes.
+        drivers = {one.driver for one in (self, other) if isinstance(one, CudaIdentity)} - {None}
+        return super().is_same_device(other) and len(drivers) <= 1
 
     @property
     def highest_clock_mhz(self) -> float | None:

@@ -117,7 +117,7 @@ def _check_same_device(run: Run, device: DeviceDescription) -> None:
     """Raise InputError for another device: records of two devices in one run would be compared as one."""
     begun = {entry.name: entry.identity for entry in run.manifest.devices}
     then = begun.get(device.name)
-    if then is None or then.fingerprint() != device.identity.fingerprint():
+    if then is None or not then.is_same_device(device.identity):
         expected = " or ".join(f"{name} ({identity.name})" for name, identity in begun.items())
         raise InputError(
             "this isn't the device the run was begun on",
