@@ -154,8 +154,9 @@ class _Worker:
 
 
 # How a process that missed its deadline is ended, and how long it has for that each time, in seconds. What
-# SIGKILL doesn't end is in an uninterruptible call of a driver.
-_ENDING: Sequence[tuple[Callable[[Child], None], float]] = ((Child.terminate, 2.0), (Child.kill, 5.0))
+# SIGKILL doesn't end is in an uninterruptible call of a driver. A call that ends a kernel and frees a whole
+# GPU's memory may take many seconds, and then the device can be measured further.
+_ENDING: Sequence[tuple[Callable[[Child], None], float]] = ((Child.terminate, 2.0), (Child.kill, 20.0))
 
 
 class _Pool:
