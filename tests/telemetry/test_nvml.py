@@ -239,6 +239,16 @@ def test_a_field_that_meant_something_else_is_not_read(use: Use):
 
 
 @needs_compiler
+def test_memory_that_the_operating_system_manages_tells_of_nobody(use: Use):
+    use("eight_a800", "gpu.0.numa_node = 4\ngpu.0.memory_used_bytes = 40000000000")
+    with NvmlClient() as nvml:
+        superchip, card = nvml.reading(_FIRST), nvml.reading(_UUID.format(1))
+    assert superchip.memory_used_bytes is None
+    assert "operating system manages" in str(superchip.why_absent("memory_used_bytes"))
+    assert card.memory_used_bytes is not None
+
+
+@needs_compiler
 def test_missing_functions_have_older_ones_or_a_reason(use: Use):
     missing = (
         "nvmlDeviceGetCurrentClocksEventReasons",

@@ -240,6 +240,9 @@ TEMPLATES: Mapping[str, str] = {
     "counted_since_driver_575": N_("counted since driver 575: this is {driver}"),
     "driver_version_unreadable": N_("driver version {driver!r} doesn't tell how this field is numbered"),
     "slice_has_no_power": N_("a MIG slice has no power of its own: read its card, parent_uuid"),
+    "memory_is_numa_node": N_(
+        "the operating system manages this GPU's memory: what is in use tells no owner"
+    ),
     "no_nvlink_up": N_("no NVLink of this GPU is up"),
     "no_uuid": N_("this torch reports no UUID, and without it NVML may mean another GPU"),
     "no_driver": N_("no NVIDIA driver here ({why}), so the CPU was measured"),

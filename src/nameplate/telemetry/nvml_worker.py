@@ -213,6 +213,9 @@ _OWN_USE: Sources = {
         _call("nvmlDeviceGetComputeRunningProcesses_v2", to=_processes),
     ),
 }
+# Where the operating system manages a GPU's memory as a NUMA node of its own (GH200), it may put any pages
+# there, and leaves those of ended processes (NVML's reference, nvmlDeviceGetMemoryInfo_v2).
+_SYSTEM_MEMORY: Sources = {"memory_used_bytes": (_missing(message("memory_is_numa_node")),)}
 _SLOWDOWNS = ("software_thermal_throttle_s", "hardware_thermal_throttle_s", "power_brake_throttle_s")
 # What a light reading holds: all that moves within a case, and no list whose length others decide.
 MOVING = (
@@ -288,6 +291,8 @@ class Nvml:
         seen, fields = self._read(gpu, _ALL_FIELDS)
         self._fill(seen, _ERRORS, gpu.card, fields)
         self._fill(seen, _OWN_USE, gpu.handle)
+        if self._is_numa_node(gpu):
+            self._fill(seen, _SYSTEM_MEMORY, gpu.card)
         seen.put("xid_errors", self._watch_xids(gpu).read)
         links = self._link_errors_of(gpu)
         for name in LINK_ERRORS:
@@ -315,6 +320,13 @@ class Nvml:
         if card not in self._link_errors:
             self._link_errors[card] = LinkErrors(self._library, gpu.card)
         return self._link_errors[card]
+
+    def _is_numa_node(self, gpu: Gpu) -> bool:
+        try:
+            node: int = self._library.call("nvmlDeviceGetNumaNodeId", gpu.card)
+        except Absent:  # no such platform, or a driver that can't tell
+            return False
+        return node >= 0
 
     def _facts_of(self, gpu: Gpu) -> Answer:
         self._watch_xids(gpu)
