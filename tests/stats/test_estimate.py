@@ -66,7 +66,9 @@ def test_batches_all_alike_leave_no_width():
 def test_two_batches_get_students_factor():
     interval = launch_time([1.0, 1.2], [1, 1])
     assert interval.high - interval.value == pytest.approx(12.706 * 0.1, rel=1e-3)
-    assert interval.low == 0.0  # never below 0 seconds
+    # No time is 0 or less: past half the mean the low end is by its inverse.
+    half = 12.706 * 0.1
+    assert interval.low == pytest.approx(1.1**2 / (1.1 + 2 * half), rel=1e-3)
 
 
 @pytest.mark.parametrize("batches", [[], [1.0]])
@@ -484,3 +486,10 @@ def test_noise_hardly_oscillates_even_where_it_is_autocorrelated(r, most):
 def test_a_period_and_a_half_is_no_oscillation_yet():
     at_s = np.arange(25.0)
     assert find_oscillation(at_s, np.sin(2 * math.pi * at_s / 17)) is None
+
+
+def test_a_window_of_a_few_batches_that_others_held_up_still_bounds_throughput():
+    """Such a window gave a throughput a thousand million times its value, or without an end."""
+    found = launch_time([1.0, 1.0, 1.2, 30.0, 1.1], [1] * 5)
+    assert found.low > 0
+    assert found.inverted(1.0).high < 20 / found.value

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nameplate.stats.interval import Interval, harmonic_mean, ratio
+from nameplate.stats.interval import Interval, divide, find_low_end, harmonic_mean, ratio
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=200)
 
@@ -140,3 +140,28 @@ def test_a_mean_of_nothing_or_of_unpaired_weights_is_refused():
         harmonic_mean([], [])
     with pytest.raises(ValueError, match=r"shorter|longer"):
         harmonic_mean([Interval(1.0, 1.0, 1.0)], [1.0, 2.0])
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(time=st.floats(1e-6, 1e3), relative=st.floats(0.0, 1e4))
+def test_a_times_low_end_is_above_0_so_that_its_throughput_has_a_high_end(time, relative):
+    low = find_low_end(time, relative * time)
+    assert 0 < low <= time
+    assert low == pytest.approx(time * (1 - relative if relative <= 0.5 else 1 / (1 + 2 * relative)))
+    assert Interval(time, low, 2 * time).inverted(1.0).high <= (1 + 2 * relative) / time * (1 + 1e-9)
+
+
+def test_a_sum_of_times_with_wide_errors_has_a_high_end():
+    wide = Interval(1.0, 0.2, 9.0)
+    assert math.isfinite(harmonic_mean([wide, wide], [1.0, 1.0]).high)
+
+
+def test_a_quotient_keeps_the_sides_of_its_parts():
+    """An efficiency was narrower above than its throughput: a nominal's interval evened both sides."""
+    achieved = Interval(0.02, 0.012, 0.11)
+    exact = divide(achieved, Interval(0.5, 0.5, 0.5))
+    assert (exact.value, exact.low, exact.high) == pytest.approx((0.04, 0.024, 0.22))
+    measured = divide(achieved, Interval(0.5, 0.495, 0.505))
+    assert measured.low < 0.024
+    assert measured.high > 0.22
+    assert divide(Interval(1.0, 0.0, math.inf), Interval(1.0, 0.9, 1.1)) == Interval(1.0, 0.0, math.inf)

@@ -10,7 +10,7 @@ import pytest
 from nameplate.chain.from_run import find_chains
 from nameplate.compare.results import results_of_run
 from nameplate.record import METHOD
-from nameplate.stats.interval import Interval, ratio
+from nameplate.stats.interval import Interval, divide
 from nameplate.store.folder import find_runs, read_run
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_the_interval_of_a_measured_nominal_is_part_of_the_efficiencys(forge):
         nominal = fields["nominal_tflops"]
         rated = Interval(nominal, 0.95 * nominal, 1.04 * nominal)
         achieved = Interval(*(fields[name] for name in TFLOPS))
-        efficiency = ratio(achieved, rated)
+        efficiency = divide(achieved, rated)
         fields |= {"nominal_tflops_low": rated.low, "nominal_tflops_high": rated.high}
         fields |= {"efficiency_low": efficiency.low, "efficiency_high": efficiency.high}
 

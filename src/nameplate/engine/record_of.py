@@ -19,7 +19,7 @@ from nameplate.engine.warnings import find_warnings
 from nameplate.engine.window import Window
 from nameplate.record import INTERVALS, Batch, Derate, Moment, Record, Status, Verdict, Verification
 from nameplate.specs.rating import Rating
-from nameplate.stats.interval import Interval, ratio
+from nameplate.stats.interval import Interval, divide
 from nameplate.suite import Case
 from nameplate.workload import CheckResult
 
@@ -226,7 +226,7 @@ def _divide(achieved: Interval, rated: float, low: float | None, high: float | N
     """Return achieved ÷ rated, with the interval of both; `low` and `high` are None for an exact rating."""
     if low is None or high is None:
         return achieved.scaled(1 / rated)
-    return ratio(achieved, Interval(rated, low, high))
+    return divide(achieved, Interval(rated, low, high))
 
 
 def energy_columns(conditions: Conditions, window: Window) -> dict[str, Any]:

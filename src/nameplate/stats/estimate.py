@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from nameplate.stats.interval import CONFIDENCE, Interval
+from nameplate.stats.interval import CONFIDENCE, Interval, find_low_end
 
 # Verdict tests use α = 0.01.
 VERDICT_CONFIDENCE = 0.99
@@ -101,7 +101,7 @@ def launch_time(
     bias = step / 2 if float(each.std(ddof=1)) >= step / 2 else step
     half = max(two_sided * noise.error, bias + one_sided * noise.error)
     shift = noise.error * _skewness_shift(samples_s, two_sided) if samples_s is not None else 0.0
-    return Interval(mean, max(mean - half + min(shift, 0.0), 0.0), mean + half + max(shift, 0.0))
+    return Interval(mean, find_low_end(mean, half + max(-shift, 0.0)), mean + half + max(shift, 0.0))
 
 
 def _skewness_shift(samples_s: Sequence[ArrayLike], quantile: float) -> float:

@@ -47,6 +47,34 @@ class Interval:
         return Interval(numerator / self.value, numerator / self.high, high)
 
 
+def find_low_end(time: float, half: float) -> float:
+    """Return the low end of a time's interval: `time` − `half`, and never below time² ÷ (time + 2·half).
+
+    The two meet where `half` is half the time. Beyond, a difference would soon be 0 or less, which no time
+    is, and its inverse, a throughput's high end, would have no limit; so it is value × (1 + 2·half ÷ time).
+    """
+    return time - half if half <= time / 2 else time / (1 + 2 * half / time)
+
+
+def divide(numerator: Interval, denominator: Interval) -> Interval:
+    """Return the quotient of two independent figures, with each of its ends for itself.
+
+    An end's distances from the value, on a log scale, add in quadrature: those of the numerator's low and the
+    denominator's high end make the low end. So a one-sided interval stays one-sided, and one of no width
+    changes nothing. Values must be above 0; where a part has no low end above 0, nothing bounds the quotient.
+    """
+    value = numerator.value / denominator.value
+    if not (min(numerator.low, denominator.low) > 0 and math.isfinite(max(numerator.high, denominator.high))):
+        return Interval(value, 0.0, math.inf)
+    below = math.hypot(
+        math.log(numerator.value / numerator.low), math.log(denominator.high / denominator.value)
+    )
+    above = math.hypot(
+        math.log(numerator.high / numerator.value), math.log(denominator.value / denominator.low)
+    )
+    return Interval(value, value * math.exp(-below), value * math.exp(above))
+
+
 def ratio(numerator: Interval, denominator: Interval) -> Interval:
     """Return the quotient of two independent figures; their half-widths on a log scale add in quadrature.
 
@@ -62,7 +90,8 @@ def harmonic_mean(figures: Sequence[Interval], weights: Sequence[float]) -> Inte
     """Return the weighted harmonic mean of throughputs: that of several parts of a work, weighted by FLOPs.
 
     Times add up, so the mean is Σw ÷ Σ(w ÷ throughput). The parts are independent, so the half-widths of
-    their times add in quadrature. Raises ValueError for no figures.
+    their times add in quadrature; the low end is at least the sum of theirs. Raises ValueError for no
+    figures.
     """
     if not figures:
         raise ValueError("a mean needs at least one figure")
@@ -70,4 +99,4 @@ def harmonic_mean(figures: Sequence[Interval], weights: Sequence[float]) -> Inte
     times = [figure.inverted(weight) for figure, weight in zip(figures, weights, strict=True)]
     time = sum(each.value for each in times)
     half = math.sqrt(sum(((each.high - each.low) / 2) ** 2 for each in times))
-    return Interval(time, max(time - half, 0.0), time + half).inverted(total)
+    return Interval(time, max(time - half, sum(each.low for each in times)), time + half).inverted(total)

@@ -14,7 +14,7 @@ from nameplate.base.language import N_
 from nameplate.base.messages import Message, message, own_text
 from nameplate.engine.thresholds import thresholds
 from nameplate.record import INTERVALS, METHOD, Record, Verdict, sort_by_gravity
-from nameplate.stats.interval import Interval, ratio
+from nameplate.stats.interval import Interval, divide
 from nameplate.store.manifest import DeviceEntry
 
 # A sum of a million batches is off by some 1e-10, a product of doubles by 1e-16; files keep all their digits.
@@ -107,7 +107,7 @@ def _check_ends(record: Record) -> Iterator[Message]:
     nominal, low, high = record.nominal_tflops, record.nominal_tflops_low, record.nominal_tflops_high
     of_rating = achieved
     if nominal is not None and low is not None and high is not None:
-        of_rating = ratio(achieved, Interval(nominal, low, high))
+        of_rating = divide(achieved, Interval(nominal, low, high))
     for name, interval in (("efficiency", of_rating), ("bandwidth_gb_s", achieved)):
         value = getattr(record, name)
         if value is not None:
