@@ -234,7 +234,9 @@ class CaseRun:
     def name_kernels(self, left_s: float) -> None:
         """Find which kernels a launch runs, in one more launch if that is short or fits in `left_s` seconds.
 
-        This comes after everything timed: on a GPU the profiler slows down later launches.
+        This comes after everything timed: on a GPU the profiler slows down later launches. The start of
+        CUDA's profiler, once in a process, isn't counted in `left_s`: a run of one group, whose time is used
+        up by then, would never name a kernel. Such a run may so take seconds longer than its budget.
         """
         if self.sampler.cost_s <= max(left_s, _SHORT_LAUNCH_S):
 
