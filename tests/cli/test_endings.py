@@ -449,6 +449,8 @@ def test_a_signal_that_is_ignored_stays_ignored(bench, monkeypatch, make_run, ma
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.process
+@pytest.mark.long
 def test_a_real_run_that_is_terminated_ends_its_processes_first(tmp_path):
     """Only the command itself gets the signal, as from a job scheduler."""
     command = subprocess.Popen(

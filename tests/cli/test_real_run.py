@@ -180,6 +180,7 @@ def manifest_of(ended):
     return json.loads(ended.files["manifest.json"][1])
 
 
+@pytest.mark.long
 def test_a_killed_run_keeps_the_groups_that_were_finished_and_is_not_done(killed):
     assert killed.status == -signal.SIGKILL
     assert "DONE" not in killed.files

@@ -542,7 +542,14 @@ with raise_on_signals():
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGHUP, signal.SIGHUP), (signal.SIGKILL,)])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (signal.SIGTERM,),
+        pytest.param((signal.SIGHUP, signal.SIGHUP), marks=pytest.mark.long),
+        pytest.param((signal.SIGKILL,), marks=pytest.mark.long),
+    ],
+)
 def test_killing_it_leaves_no_process_and_nothing_registered(commits, tmp_path, monkeypatch, numbers):
     """A closed terminal sends SIGHUP twice. What SIGKILL leaves is a folder in TMPDIR."""
     results = commits(old=(1.0, "'hang'"), new=(1.0, "'hang'"))

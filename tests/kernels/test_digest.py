@@ -158,6 +158,7 @@ class LargestOutput(TorchDispatchMode):
         return made
 
 
+@pytest.mark.long
 def test_it_takes_a_chunk_of_memory_and_not_a_copy():
     x = tensor(64, ROW_WORDS)
     module._weights(CPU)

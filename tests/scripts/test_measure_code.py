@@ -57,6 +57,7 @@ def test_figures_are_of_the_folders_that_hold_code(tmp_path):
     assert (found["files"], found["lines"], found["functions"]) == (2, 4, 0)
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_each_revision_has_a_column_and_an_unknown_one_is_refused():
     script = [sys.executable, str(ROOT / "scripts" / "measure_code.py")]

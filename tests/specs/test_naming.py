@@ -116,6 +116,7 @@ def test_a_device_is_never_recognised_by_a_bare_name(name):
             lookup(Evidence(said))
 
 
+@pytest.mark.long
 def test_a_name_with_a_character_less_or_exchanged_is_never_taken_for_another_in_silence():
     names = [name for part in load_shipped().parts.values() for name in part.driver_names]
     changed = {

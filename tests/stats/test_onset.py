@@ -82,6 +82,7 @@ def test_no_batches_are_an_error():
         find_onset([], [])
 
 
+@pytest.mark.long
 @pytest.mark.stat
 @pytest.mark.parametrize(
     ("spread", "memory", "most"),
