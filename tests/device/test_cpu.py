@@ -95,7 +95,7 @@ def test_a_machine_that_says_nothing_is_unknown_too():
 
 
 def test_an_arm_part_is_recognised_by_its_numbers():
-    rating = rate(machine("arm-graviton3", measured_mhz=2600.0))
+    rating = rate(machine("arm-graviton3", measured_mhz=2600.0, architecture="aarch64"))
     assert (rating.part, rating.evidence) == ("arm-neoverse-v1", "implementer 0x41, part 0xd40")
     assert rating.nominal_for("fp32").tflops > 0
 
@@ -325,6 +325,17 @@ def test_a_dtype_that_the_cpu_is_rated_for_has_a_probe():
     assert [each.flops for each in probe.larger] == [2 * 1024**3, 2 * 2048**3]
     assert device.probe("fp16") is None  # Zen 4 has no arithmetic in it
     assert device.probe("tf32") is None
+
+
+def test_a_users_rating_gives_no_probe_to_a_dtype_without_arithmetic():
+    device = CpuDevice(guest())
+    device.rating = device.rating.with_nominal({"fp16": 1979.0, "bf16": 0.5})
+    assert "fp16" in device.rating.rated_dtypes
+    assert device.probe("fp16") is None
+    assert device.probe("bf16") is not None
+    unknown = CpuDevice(guest(family=99))  # no figure of its own: what every CPU can do is still probed
+    unknown.rating = unknown.rating.with_nominal({"fp32": 0.2, "fp16": 1979.0})
+    assert (unknown.probe("fp32") is None, unknown.probe("fp16")) == (False, None)
 
 
 def test_renewing_a_probe_gives_it_other_buffers_and_it_computes_in_its_own_dtype():

@@ -280,6 +280,10 @@ TEMPLATES: Mapping[str, str] = {
     "cpu_disagrees": N_("{evidence} and the name {name!r} are of two parts ({parts:, })"),
     "cpu_foreign_vendor": N_("a processor of {vendor} has no {flags:, }"),
     "cpu_foreign_flags": N_("{part} has no {flags:, }"),
+    "cpu_other_architecture": N_(
+        "{part} is a processor of the {family} family, and Python runs on {architecture} here: what the "
+        "system says is of another machine, or Python runs in an emulator"
+    ),
     "cpu_other_numbers": N_("these aren't the numbers of {part}"),
     "cpu_too_fast": N_(
         "{measured:.1f} FLOP per cycle were measured in {dtype}, and {part} does {rated:g} at most"

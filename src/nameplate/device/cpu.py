@@ -46,6 +46,8 @@ _OWN_CORES = 0.75
 _PROBE_EDGE = 768
 # Where a CPU's libraries were fastest, in every dtype seen so far.
 _BEST_EDGES = (1024, 2048)
+# Every CPU has arithmetic in these, also one whose own rating isn't known.
+_ALWAYS_FAST = frozenset({"fp64", "fp32"})
 _PROBE_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -60,6 +62,8 @@ class CpuDevice(TorchDevice):
         """Read the machine, or take an identity already read. Keeps torch's threads and settings."""
         self.identity = identity or read_identity()
         self.rating = replace(rate(self.identity), silicon=self.identity.silicon)
+        # Not from `rating`: a figure of the user's (--nominal, a parts file) gives a CPU no instructions.
+        self._fast_dtypes = _ALWAYS_FAST | rate_cpu(facts_of(self.identity)).rated_dtypes
         self.timer_resolution_s = _measure_timer_resolution()
         self.cores = self.identity.usable_cores
         self.cache_bytes = max(self.identity.caches_bytes.values(), default=None)
@@ -139,8 +143,12 @@ class CpuDevice(TorchDevice):
         return None if usual is None or now is None else min(now / usual, 1.0)
 
     def probe(self, dtype: str) -> Probe | None:
-        """Return a product of 768³, calibrated by 1024³ and 2048³; None for a dtype without a rating."""
-        if dtype not in self.rating.rated_dtypes or dtype not in _PROBE_DTYPES:
+        """Return a product of 768³, calibrated by 1024³ and 2048³.
+
+        None for a dtype without a rating, and for one that this CPU has no arithmetic in, whatever the user
+        rates it at: at 2 GFLOPS a product of 2048³ takes nine seconds.
+        """
+        if dtype not in self.rating.rated_dtypes & self._fast_dtypes or dtype not in _PROBE_DTYPES:
             return None
         larger = tuple(_make_probe(edge, dtype) for edge in _BEST_EDGES)
         return _make_probe(_PROBE_EDGE, dtype, larger)

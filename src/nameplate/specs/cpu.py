@@ -129,6 +129,11 @@ class Microarchitecture(FrozenModel):
     identify: tuple[Identification, ...] = ()  # none: recognised only as the efficiency cores of another
     throughput: Annotated[tuple[Throughput, ...], Field(min_length=1)]
 
+    @property
+    def family(self) -> str:
+        """The family of its architecture, as `cpu_evidence.find_family` has it: x86 or arm."""
+        return "arm" if "asimd" in self.flags else "x86"
+
     def foreign_flags(self, shown: Collection[str]) -> tuple[str, ...]:
         """Return the arithmetic flags among those shown that this part can't have."""
         return tuple(sorted((set(shown) & ARITHMETIC).difference(self.flags)))

@@ -164,6 +164,14 @@ def name_by_instructions(evidence: CpuEvidence, architecture: str = "") -> Certa
     return CertainName(f"{tier_id}-{evidence.fingerprint(architecture)}", _describe_tier(family, tier))
 
 
+def find_family(architecture: str) -> str | None:
+    """Return "x86" or "arm" for platform.machine()'s word, 32 or 64 bits; any other as it is; None for ""."""
+    said = architecture.casefold()
+    if said in ("x86_64", "amd64", "x86") or re.fullmatch("i[3-6]86", said):
+        return "x86"
+    return "arm" if said.startswith(("arm", "aarch64")) else said or None
+
+
 def find_certain_name(part: str) -> CertainName | None:
     """Return the name of an id that `name_by_instructions` gave; None for any other id."""
     matched = _UNKNOWN_ID.match(part)

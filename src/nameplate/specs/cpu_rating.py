@@ -57,7 +57,7 @@ class CpuFacts:
 def rate_cpu(facts: CpuFacts) -> Rating:
     """Rate a CPU. A dtype without a figure has the reason. Raises InputError for a bad table."""
     facts = replace(facts, evidence=_leave_out_refused(facts.evidence, facts.silicon))
-    found = recognise(facts.evidence, facts.silicon)
+    found = recognise(facts.evidence, facts.silicon, facts.architecture)
     if found.part is None:
         return _rate_by_measurement(facts, found)
     figures, notes = _rate_by_table(found.part, facts)

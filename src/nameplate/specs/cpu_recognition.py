@@ -2,7 +2,9 @@
 
 Numbers and names are what a machine says of itself, and a hypervisor may give any. Flags are checked against
 what a part can show, and a measurement against what it can do. What contradicts a part refuses it: no part is
-ever given because nothing better was found.
+ever given because nothing better was found. The architecture that Python runs on is sure: a part of another
+one is read from another machine's files, or Python runs in an emulator (Rosetta, qemu-user), whose speed
+isn't that of any part.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from nameplate.specs.cpu import (
     find_throughput,
     identify,
 )
-from nameplate.specs.cpu_evidence import CpuEvidence
+from nameplate.specs.cpu_evidence import CpuEvidence, find_family
 
 # A measured peak above a table's figure by more than this share refuses the table.
 ABOVE = 0.05
@@ -34,13 +36,19 @@ class Recognised:
     why: Reason
 
 
-def recognise(evidence: CpuEvidence, silicon: Silicon | None = None) -> Recognised:
-    """Find the one part that numbers and name agree on and that nothing contradicts."""
+def recognise(evidence: CpuEvidence, silicon: Silicon | None = None, architecture: str = "") -> Recognised:
+    """Find the one part that numbers and name agree on and that nothing contradicts.
+
+    `architecture` is platform.machine()'s word; "": not known, and not compared.
+    """
     seen = _describe(evidence)
     candidates = list(_find_candidates(evidence))
     if not candidates:
         return Recognised(None, message("no_part", evidence=seen))
-    problems = [_find_contradiction(part, evidence, silicon) for part in candidates]
+    problems = [
+        _find_other_architecture(part, architecture) or _find_contradiction(part, evidence, silicon)
+        for part in candidates
+    ]
     left = [part for part, problem in zip(candidates, problems, strict=True) if problem is None]
     refused = [problem for problem in problems if problem is not None]
     if not left:
@@ -63,6 +71,12 @@ def _find_candidates(evidence: CpuEvidence) -> Iterator[Microarchitecture]:
     by_name = find_microarchitecture(boost.group.microarchitecture) if boost else None
     if by_name is not None and by_name is not by_numbers:
         yield by_name
+
+
+def _find_other_architecture(part: Microarchitecture, architecture: str) -> Message | None:
+    if find_family(architecture) in (None, part.family):
+        return None
+    return message("cpu_other_architecture", part=part.name, family=part.family, architecture=architecture)
 
 
 def _find_contradiction(
