@@ -26,7 +26,7 @@ ENTRY_POINT_GROUP = "nameplate.suites"
 FILLS = ("normal", "uniform", "integers", "zeros")
 CACHES = ("warm", "flushed", "rotating")
 PHASES = ("burst", "sustained")
-LONGEST_BUDGET_S = 1e6  # eleven days
+SHORTEST_BUDGET_S, LONGEST_BUDGET_S = 1e-6, 1e6  # up to eleven days
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 )  # it becomes part of a run's id, and so of a folder's name

@@ -273,14 +273,34 @@ UNUSABLE = {
     "nominal that isn't finite": (["run", "--nominal", "fp16=nan"], "--nominal fp16: not a rating; got nan"),
     "a negative budget": (
         ["run", "--budget", "-5"],
-        "--budget: no time to measure in; got -5.0; expected seconds",
+        "--budget: not a time to measure in; got -5.0; expected seconds",
     ),
     "no budget at all": (
         ["run", "--budget", "0"],
-        "--budget: no time to measure in; got 0.0; expected seconds",
+        "--budget: not a time to measure in; got 0.0; expected seconds",
     ),
-    "a budget that isn't finite": (["run", "--budget", "nan"], "--budget: no time to measure in; got nan"),
-    "an endless budget": (["run", "--budget", "inf"], "--budget: no time to measure in; got inf"),
+    "a budget that isn't finite": (["run", "--budget", "nan"], "--budget: not a time to measure in; got nan"),
+    "an endless budget": (["run", "--budget", "inf"], "--budget: not a time to measure in; got inf"),
+    "a nominal beyond any device": (
+        ["run", "smoke", "--nominal", "fp16=1e308"],
+        "--nominal fp16: not a rating; got 1e+308; expected TFLOPS from 1e-06 to 1e+09",
+    ),
+    "a nominal that no quantity is": (
+        ["run", "smoke", "--nominal", "bf16=1e-300"],
+        "--nominal bf16: not a rating; got 1e-300; expected TFLOPS from",
+    ),
+    "a budget beyond any wait": (
+        ["run", "smoke", "--budget", "1e308"],
+        "--budget: not a time to measure in; got 1e+308; expected seconds from 1e-06 to 1e+06",
+    ),
+    "a budget of no time": (
+        ["selftest", "--bare", "--budget", "1e-300"],
+        "--budget: not a time to measure in; got 1e-300; expected seconds from",
+    ),
+    "more simulated runs than can be": (
+        ["selftest", "--runs", "9" * 29],
+        "--runs: not a number of runs; got",
+    ),
     "a run that isn't there": (
         ["run", "--resume", "gone"],
         "no such run; got 'gone'; expected a run folder, or the id",

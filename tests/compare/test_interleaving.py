@@ -375,7 +375,7 @@ def test_the_document_holds_every_pair_from_which_it_follows():
         ({"pairs": 4}, "--pairs: too few pairs; got 4; expected 5 or more"),
         ({"at_least": 4}, "--at-least: too few pairs; got 4; expected 5 or more"),
         ({"pairs": 6, "at_least": 8}, "--pairs: too few pairs; got 6; expected 8 or more"),
-        ({"budget": 0.0}, "--budget: no time to measure in"),
+        ({"budget": 0.0}, "--budget: not a time to measure in"),
         ({"threshold": 2}, "--threshold: not a fraction"),
     ],
 )

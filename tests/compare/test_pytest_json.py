@@ -240,3 +240,19 @@ def test_files_without_end_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pytest_json, "MOST_BYTES", 100)
     with pytest.raises(InputError, match="larger than"):
         compare(RECORDED / "base.json", RECORDED / "base.json")
+
+
+@pytest.mark.parametrize("nameless", ["base", "new"])
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([{"stats": {}}], "x.json: entry 1 has no fullname"),
+        ([{"fullname": 3}, {"fullname": 4}], "x.json: entry 2 has no fullname"),
+        ([1, None, "x", 2, 3], "x.json: entry 3 has no fullname; 2 more"),
+    ],
+)
+def test_a_file_whose_entries_are_all_left_out_says_why(write, entries, said, nameless):
+    sides = {"base": RECORDED / "base.json", "new": RECORDED / "base.json"}
+    sides[nameless] = write("x.json", benchmarks=entries)
+    with pytest.raises(InputError, match=f"x.json: there is nothing to compare; .*{said}"):
+        compare(sides["base"], sides["new"])

@@ -20,6 +20,7 @@ from nameplate.report.charts.textchart import draw_sparkline
 from nameplate.report.media import markdown, terminal
 from nameplate.report.run import run_document, run_view
 from nameplate.report.sections.answers import describe_run
+from nameplate.report.view import text_table
 from nameplate.store.manifest import Options
 
 PICTURES = {"efficiency": "x.svg"}
@@ -857,3 +858,23 @@ def test_a_very_narrow_terminal_gets_a_block_a_row(crowded):
     out = printed(crowded, 60)
     assert "  normalized: 95.2% ± 2.0" in out
     assert "  lost to: library 12%, contention 4%" in out
+
+
+@pytest.mark.parametrize("given", ["", "0", "1", "19", "-5", "abc", "1e3", "9" * 5000])
+def test_a_width_that_no_terminal_has_means_the_default(monkeypatch, given):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    default = terminal.open_console(io.StringIO()).width
+    monkeypatch.setenv("COLUMNS", given)
+    assert terminal.open_console(io.StringIO()).width == default > 0
+
+
+@pytest.mark.parametrize("given", ["20", "132", "10000"])
+def test_a_width_that_can_be_is_kept(monkeypatch, given):
+    monkeypatch.setenv("COLUMNS", given)
+    assert terminal.open_console(io.StringIO()).width == int(given)
+
+
+def test_a_screen_is_printed_whatever_columns_says(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "0")
+    terminal.show_tables([text_table("a heading", ("one", "two"), [("1", "2")])])
+    assert "a heading" in capsys.readouterr().out

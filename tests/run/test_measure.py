@@ -20,6 +20,7 @@ import nameplate.run.job
 import nameplate.run.measure
 import nameplate.run.worker
 import nameplate.suite
+from nameplate.base.environment import READY_VARIABLE
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.base.messages import message
 from nameplate.device.identity import SimulatedIdentity
@@ -27,6 +28,7 @@ from nameplate.device.simulated import SimulatedDevice
 from nameplate.record import METHOD, Verification
 from nameplate.report.media import progress
 from nameplate.report.media.progress import LiveProgress
+from nameplate.run.deadlines import Deadlines
 from nameplate.run.job import WorkerStatus
 from nameplate.run.measure import measure
 from nameplate.run.pool import Missed
@@ -385,9 +387,11 @@ def test_a_given_nominal_reaches_the_records_and_leaves_the_datasheet(bench):
     assert "--nominal" in str(record.nominal_source)
 
 
-@pytest.mark.parametrize("tflops", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "tflops", [0.0, -1.0, float("nan"), float("inf"), 1e308, 1e31, 1.1e9, 0.9e-6, 1e-300]
+)
 def test_a_nominal_that_is_no_throughput_is_refused(bench, tmp_path, tflops):
-    with pytest.raises(InputError, match=r"--nominal fp32: not a rating; got .*; expected TFLOPS above 0"):
+    with pytest.raises(InputError, match=r"--nominal fp32: not a rating; .* TFLOPS from 1e-06 to 1e\+09"):
         bench([Work("a")], nominal={"fp32": tflops})
     assert list(tmp_path.iterdir()) == []
 
@@ -406,13 +410,27 @@ def test_a_nominal_for_no_dtype_of_the_run_is_refused(bench, dtype):
         bench([Work("a")], nominal={dtype: 8.0})
 
 
-@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan"), float("inf"), 1e308, 1.1e6, 0.9e-6, 1e-300])
 def test_a_budget_that_is_no_time_is_refused(bench, tmp_path, budget):
     with pytest.raises(
-        InputError, match=r"--budget: no time to measure in; got .*; expected seconds above 0"
+        InputError, match=r"--budget: not a time to measure in; got .*; expected seconds from 1e-06 to 1e\+06"
     ):
         bench([Work("a")], budget=budget)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_no_manifest_holds_is_refused(tmp_path, seed):
+    with pytest.raises(InputError, match=r"seed: not a seed; got .*; expected an integer from 0 to 922"):
+        measure("smoke", device="cpu", seed=seed, results=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", ["1e308", "1.1e6", "inf"])
+def test_a_wait_that_the_system_cannot_take_is_refused(monkeypatch, given):
+    monkeypatch.setenv(READY_VARIABLE, given)
+    with pytest.raises(InputError, match=r"got '.*'; expected seconds above 0, at most 1e\+06"):
+        Deadlines.from_environment()
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_nothing_loads_torch():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((0,), "--runs: nothing to simulate; got 0"),
+        ((0,), "--runs: not a number of runs; got 0"),
         ((1, ["stedy"]), "unknown scenario; got 'stedy'; expected steady or "),
     ],
 )

@@ -8,12 +8,13 @@ from nameplate.base.errors import InputError
 
 # Seconds that a process has to load its libraries and open its device.
 READY_VARIABLE = "NAMEPLATE_READY_DEADLINE_S"
+_LONGEST_S = 1e6  # eleven days; poll(2) waits for 24 at most
 
 
 def read_seconds(name: str, default: float) -> float:
     """Return the seconds in an environment variable, `default` where it is unset or empty.
 
-    Raises InputError for anything but a finite number above 0.
+    Raises InputError for anything but a number above 0, and for more than eleven days.
     """
     given = os.environ.get(name)
     if not given:
@@ -22,6 +23,7 @@ def read_seconds(name: str, default: float) -> float:
         seconds = float(given)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise InputError("no time to wait", where=name, got=given, expected="seconds above 0")
+    if not 0 < seconds <= _LONGEST_S:
+        expected = f"seconds above 0, at most {_LONGEST_S:g}"
+        raise InputError("no time to wait", where=name, got=given, expected=expected)
     return seconds

@@ -17,6 +17,7 @@ from nameplate.device.libraries import LIBRARIES
 WHERE = "bench compare"
 # Changes of 3 % must be found. Half of that is as far from "no change" as from a change of 3 %.
 THRESHOLD = 0.015
+_MOST_REASONS = 3  # why a side holds nothing; of further ones only the number is told
 By = Literal["auto", "achieved", "normalized", "efficiency"]
 
 
@@ -51,8 +52,10 @@ class CompareOptions:
 
 def check_compatible(base: Side, new: Side, options: CompareOptions) -> None:
     """Raise InputError where the sides differ in method, kind of device, part or the libraries that compute,
-    or share no case.
+    share no case, or where one holds nothing to compare.
     """
+    for side in (base, new):
+        _check_holds_some(side)
     methods = [" and ".join(sorted({run.method for run in side.runs})) for side in (base, new)]
     if len({run.method for side in (base, new) for run in side.runs}) > 1:
         expected = "one method: measure one of them again"
@@ -66,6 +69,20 @@ def check_compatible(base: Side, new: Side, options: CompareOptions) -> None:
     if not options.across_libraries:
         _check_same_libraries(base, new)
     _check_common_cases(base, new, options)
+
+
+def _check_holds_some(side: Side) -> None:
+    """Raise InputError for a side without a single case, with the reasons: every entry of it was left out."""
+    if side.results:
+        return
+    reasons = [str(problem) for problem in side.problems]
+    more = [f"{len(reasons) - _MOST_REASONS} more"] if len(reasons) > _MOST_REASONS else []
+    raise InputError(
+        "there is nothing to compare",
+        where=side.name,
+        got="; ".join([*reasons[:_MOST_REASONS], *more]) or "no case",
+        expected="one or more cases with a name",
+    )
 
 
 def _check_same_libraries(base: Side, new: Side) -> None:

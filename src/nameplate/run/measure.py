@@ -39,6 +39,9 @@ from nameplate.suite import Case, Suite
 
 DEFAULT_RESULTS = Path(MEASURED)
 SEED = 2024
+_MOST_SEED = 2**63 - 1
+# Of a rating by --nominal, in TFLOPS: far beyond any device, and no ratio to it is refused by a record.
+_LEAST_NOMINAL, _MOST_NOMINAL = 1e-6, 1e9
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def measure(
     guarded = GuardedObserver(observer)
     check_budget(budget)
     _check_nominal(nominal or {})
+    _check_seed(seed)
     Deadlines.from_environment()  # a bad one is told before anything is written
     flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
     with set_default_threads():
@@ -246,17 +250,30 @@ def _error_of(result: WorkerResult) -> NameplateError:
 
 
 def check_budget(budget: float | None) -> None:
-    """Raise InputError for a budget that isn't a time above 0; None (no budget) is fine."""
-    if budget is not None and not 0 < budget < float("inf"):
-        raise InputError("no time to measure in", where="--budget", got=budget, expected="seconds above 0")
+    """Raise InputError for a budget that is no number of seconds in range; None (no budget) is fine."""
+    if budget is not None and not suites.SHORTEST_BUDGET_S <= budget <= suites.LONGEST_BUDGET_S:
+        raise InputError(
+            "not a time to measure in",
+            where="--budget",
+            got=budget,
+            expected=f"seconds from {suites.SHORTEST_BUDGET_S:g} to {suites.LONGEST_BUDGET_S:g}",
+        )
 
 
 def _check_nominal(given: Mapping[str, float]) -> None:
     for dtype, tflops in given.items():
-        if not 0 < tflops < float("inf"):
+        if not _LEAST_NOMINAL <= tflops <= _MOST_NOMINAL:
             raise InputError(
-                "not a rating", where=f"--nominal {dtype}", got=tflops, expected="TFLOPS above 0"
+                "not a rating",
+                where=f"--nominal {dtype}",
+                got=tflops,
+                expected=f"TFLOPS from {_LEAST_NOMINAL:g} to {_MOST_NOMINAL:g}",
             )
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed <= _MOST_SEED:
+        raise InputError("not a seed", where="seed", got=seed, expected=f"an integer from 0 to {_MOST_SEED}")
 
 
 def _check_dtypes(given: Mapping[str, float], cases: Sequence[Case]) -> None:

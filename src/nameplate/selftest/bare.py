@@ -87,8 +87,8 @@ def compare_with_bare_loop(device: str = "auto", budget_s: float = BUDGET_S, see
     The product is 1024³ on a CPU and 8192³ on a GPU, where 1024³ would time the host.
     Each round takes one batch of the engine and as many launches of a separate loop, in random order, so that
     a disturbance of the machine reaches both. The ratio is of total throughputs; its interval is Student's
-    over the rounds' log ratios. Raises InputError for an unknown device and for a budget that isn't a time
-    above 0.
+    over the rounds' log ratios. Raises InputError for an unknown device and for a budget that is out of
+    range.
     """
     check_budget(budget_s)
     opened = open_device(find_device_names(device)[0])

@@ -35,6 +35,7 @@ from nameplate.stats.interval import CONFIDENCE
 from nameplate.suite import Case
 
 RUNS = 1000
+_MOST_RUNS = 1_000_000
 _CHUNK = 25  # runs that a worker takes at a time
 # Waiting threads of a BLAS spin on the cores that the other workers need.
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
@@ -119,10 +120,11 @@ def simulate(
 
     `names` chooses scenarios (default: all). `workers` is how many processes share the work, by default one
     for each usable CPU; 0: this process does it. The rows are the same whatever their number. Raises
-    InputError for an unknown name and for no runs.
+    InputError for an unknown name, and for no runs or more than a million.
     """
-    if runs < 1:
-        raise InputError("nothing to simulate", where="--runs", got=runs, expected="a number above 0")
+    if not 1 <= runs <= _MOST_RUNS:
+        expected = f"a number above 0, at most {_MOST_RUNS:,}"
+        raise InputError("not a number of runs", where="--runs", got=runs, expected=expected)
     chosen = _find_scenarios(names)
     tasks = [
         (scenario, range(first, min(first + _CHUNK, runs)))

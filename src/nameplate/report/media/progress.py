@@ -20,6 +20,7 @@ from nameplate.base.messages import Message
 from nameplate.base.streams import BackgroundStream
 from nameplate.base.text import plain
 from nameplate.record import Record
+from nameplate.report.media.terminal import open_console
 from nameplate.store.manifest import Manifest
 
 # How long the last lines of a run wait for a terminal that is held.
@@ -46,7 +47,7 @@ class LiveProgress:
     def __init__(self, console: Console | None = None) -> None:
         """Draw on `console`, by default standard error."""
         self._stream = BackgroundStream(sys.stderr)
-        self._console = console or Console(file=cast(TextIO, self._stream))
+        self._console = console or open_console(cast(TextIO, self._stream))
         self._bar = _Bar(
             BarColumn(bar_width=24),
             MofNCompleteColumn(),

@@ -9,9 +9,11 @@ than a line overflows it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -23,6 +25,8 @@ from nameplate.report.charts.textchart import draw_lines
 from nameplate.report.view import VERDICT, Column, Table, View, rate_verdicts, text_table, translate_verdicts
 
 _GAP = 2
+# What COLUMNS may say. Narrower, hardly a word fits; rich prints nothing at all at 0.
+_LEAST_COLUMNS, _MOST_COLUMNS = 20, 10_000
 # A narrower column of text is hard to read: rather leave a column out, or print a block a row.
 _READABLE_WIDTH = 16
 # Chinese has no spaces: a line may break at any character, but it never begins with a closing mark or ends
@@ -36,15 +40,26 @@ _LETTER = re.compile(r"[^\W\d_]")
 _VERDICT_STYLES = {"good": "green", "doubt": "yellow", "bad": "red"}
 
 
+def open_console(file: TextIO | None = None) -> Console:
+    """Open the console of `file`, by default standard output; its width is COLUMNS where that can be one.
+
+    Else it has the terminal's width, and 80 columns where there is no terminal.
+    """
+    given = os.environ.get("COLUMNS", "")
+    usable = given.isdecimal() and len(given) < 10 and _LEAST_COLUMNS <= int(given) <= _MOST_COLUMNS
+    settings = {name: value for name, value in os.environ.items() if usable or name != "COLUMNS"}
+    return Console(file=file, _environ=settings)
+
+
 def show(view: View, console: Console | None = None) -> None:
     """Print the view on standard output."""
-    out = console or Console()
+    out = console or open_console()
     out.print(render(view, out.width), highlight=False, soft_wrap=True)
 
 
 def show_tables(tables: Sequence[Table], console: Console | None = None) -> None:
     """Print tables alone on standard output."""
-    out = console or Console()
+    out = console or open_console()
     for table in tables:
         out.print(Group(*_render_section(table, out.width)), highlight=False, soft_wrap=True)
 
