@@ -276,7 +276,9 @@ TEMPLATES: Mapping[str, str] = {
     "cpu_unmeasured": N_("{why}, and no loop measured this CPU's peak in this dtype"),
     "cpu_unmeasurable": N_("{why}, and this CPU's peak can't be measured: {absent}"),
     "cpu_contradicted": N_("{evidence} is contradicted: {problems:; }"),
-    "cpu_one_left": N_("{evidence}, although {problems:; }"),
+    "cpu_one_left": N_("{evidence}; {claim}"),
+    "cpu_name_refused": N_("the model name {name!r} is that of {part}, which is refused: {problem}"),
+    "cpu_numbers_refused": N_("these numbers are those of {part}, which is refused: {problem}"),
     "cpu_disagrees": N_("{evidence} and the name {name!r} are of two parts ({parts:, })"),
     "cpu_foreign_vendor": N_("a processor of {vendor} has no {flags:, }"),
     "cpu_foreign_flags": N_("{part} has no {flags:, }"),
@@ -286,7 +288,8 @@ TEMPLATES: Mapping[str, str] = {
     ),
     "cpu_other_numbers": N_("these aren't the numbers of {part}"),
     "cpu_too_fast": N_(
-        "{measured:.1f} FLOP per cycle were measured in {dtype}, and {part} does {rated:g} at most"
+        "{measured:.1f} FLOP per cycle were measured in {dtype}, and {part} does {rated:g} at most "
+        "({instruction})"
     ),
     "cpu_confirmed": N_("{evidence}; confirmed by measurement ({figures:, })"),
     "cpu_named_by_instructions": N_("named by its instructions, {name}: {why}"),

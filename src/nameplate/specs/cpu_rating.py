@@ -286,9 +286,9 @@ def _find_shortfalls(
 ) -> Iterator[Message]:
     """Say where cores do less than they are rated for, one alone or all at once: the rating stands."""
     slow = {
-        dtype: f"{dtype} {measured:.1f} of {rated}"
-        for dtype, measured, rated in compare_per_cycle(part, facts.evidence, facts.silicon)
-        if measured < (1 - ABOVE) * rated
+        dtype: f"{dtype} {measured:.1f} of {path.flop_per_cycle}"
+        for dtype, measured, path in compare_per_cycle(part, facts.evidence, facts.silicon)
+        if measured < (1 - ABOVE) * path.flop_per_cycle
     }
     if slow:
         yield message("core_below_table", part=part.name, figures=tuple(slow.values()))

@@ -16,6 +16,7 @@ from nameplate.base.messages import Message, Reason, message
 from nameplate.silicon.peak import Silicon
 from nameplate.specs.cpu import (
     Microarchitecture,
+    Throughput,
     find_boost,
     find_foreign_flags,
     find_microarchitecture,
@@ -58,19 +59,30 @@ def recognise(evidence: CpuEvidence, silicon: Silicon | None = None, architectur
         return Recognised(None, message("cpu_disagrees", evidence=seen, name=evidence.name, parts=names))
     part = left[0]
     if refused:
-        return Recognised(part, message("cpu_one_left", evidence=seen, problems=tuple(refused)))
+        other = next(each for each in candidates if each is not part)
+        numbers = _by_numbers(evidence)
+        claim = (
+            message("cpu_numbers_refused", part=other.name, problem=refused[0])
+            if other is numbers
+            else message("cpu_name_refused", name=evidence.name, part=other.name, problem=refused[0])
+        )
+        return Recognised(part, message("cpu_one_left", evidence=seen, claim=claim))
     return Recognised(part, _confirm(part, evidence, silicon, seen))
 
 
 def _find_candidates(evidence: CpuEvidence) -> Iterator[Microarchitecture]:
     """Yield the part that the numbers are of, and that of the model's name where it may be another."""
-    by_numbers = identify(_of_fastest_kind(evidence))
+    by_numbers = _by_numbers(evidence)
     if by_numbers is not None:
         yield by_numbers
     boost = find_boost(evidence.name)
     by_name = find_microarchitecture(boost.group.microarchitecture) if boost else None
     if by_name is not None and by_name is not by_numbers:
         yield by_name
+
+
+def _by_numbers(evidence: CpuEvidence) -> Microarchitecture | None:
+    return identify(_of_fastest_kind(evidence))
 
 
 def _find_other_architecture(part: Microarchitecture, architecture: str) -> Message | None:
@@ -92,16 +104,24 @@ def _find_contradiction(
     fastest = _of_fastest_kind(evidence)
     if evidence.has_numbers and not any(each.matches_but_stepping(fastest) for each in part.identify):
         return message("cpu_other_numbers", part=part.name)
-    for dtype, measured, rated in compare_per_cycle(part, evidence, silicon):
+    for dtype, measured, path in compare_per_cycle(part, evidence, silicon):
+        rated = path.flop_per_cycle
         if measured > (1 + ABOVE) * rated:
-            return message("cpu_too_fast", measured=measured, rated=rated, dtype=dtype, part=part.name)
+            return message(
+                "cpu_too_fast",
+                measured=measured,
+                rated=rated,
+                dtype=dtype,
+                part=part.name,
+                instruction=path.instruction,
+            )
     return None
 
 
 def compare_per_cycle(
     part: Microarchitecture, evidence: CpuEvidence, silicon: Silicon | None
-) -> Iterator[tuple[str, float, int]]:
-    """Yield dtype, measured and rated FLOP per cycle of one core.
+) -> Iterator[tuple[str, float, Throughput]]:
+    """Yield dtype, measured FLOP per cycle of one core, and the path of the part that it is compared with.
 
     Like with like: a loop that serves several dtypes is compared with the highest of their figures. FP16 with
     sums in FP16 serves products in `fp16` too, whose table figure is that of sums in FP32.
@@ -109,17 +129,17 @@ def compare_per_cycle(
     rated = find_throughput(part, evidence.flags, evidence.name)
     for dtype in silicon.dtypes if silicon is not None else ():
         peak = silicon.peak(dtype) if silicon is not None else None
-        known = [rated[each].flop_per_cycle for each in peak.dtypes if each in rated] if peak else []
+        known = [rated[each] for each in peak.dtypes if each in rated] if peak else []
         if peak is not None and known and dtype in rated:
-            yield dtype, peak.flop_per_cycle, max(known)
+            yield dtype, peak.flop_per_cycle, max(known, key=lambda path: path.flop_per_cycle)
 
 
 def _confirm(part: Microarchitecture, evidence: CpuEvidence, silicon: Silicon | None, seen: str) -> Reason:
     """The evidence, with what a measurement agreed to."""
     agreed = tuple(
-        f"{dtype} {measured:.1f} of {rated} FLOP per cycle"
-        for dtype, measured, rated in compare_per_cycle(part, evidence, silicon)
-        if measured >= (1 - ABOVE) * rated
+        f"{dtype} {measured:.1f} of {path.flop_per_cycle} FLOP per cycle"
+        for dtype, measured, path in compare_per_cycle(part, evidence, silicon)
+        if measured >= (1 - ABOVE) * path.flop_per_cycle
     )
     return message("cpu_confirmed", evidence=seen, figures=agreed) if agreed else seen
 
