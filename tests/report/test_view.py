@@ -173,6 +173,18 @@ def test_the_meaning_names_the_ceiling_and_what_it_was_lost_to(make_run, phases)
     assert "that product reached 92.3% of it." in sentence
 
 
+@pytest.mark.parametrize(
+    ("low", "shown"), [(0.9, "reached all of it, within the error of both"), (1.1, None)]
+)
+def test_a_ceiling_that_was_exceeded_is_not_stated_as_one(make_run, phases, low, shown):
+    """Beside other work a product "reached 139.7% of its ceiling"."""
+    normalized = {"ceiling_tflops": 170.0, "normalized_efficiency": 240 / 170}
+    ends = {"normalized_efficiency_low": low, "normalized_efficiency_high": 2.2}
+    sentence = said(make_run(*phases(**normalized, **ends)))
+    assert "product reached 1" not in sentence
+    assert (shown in sentence) if shown else ("ceiling" not in sentence)
+
+
 def test_inputs_that_no_work_has_make_no_promise(make_run, a800):
     zeros = a800(300.0, fill="zeros", case="matmul/bf16/1024x1024x1024/zeros/warm/-/torch")
     assert "on zeros inputs, which no real work has" in said(make_run(zeros))

@@ -32,7 +32,10 @@ _ADVICE = {
         "A result was wrong beyond rounding error, or changed between launches: don't trust this device "
         "until the cause is known."
     ),
-    "above_peak": N_("A figure is above the peak at the highest clock: the rating is wrong for this device."),
+    "above_peak": N_(
+        "A figure is above the peak of this device's rating, known or given: the rating is wrong for this "
+        "device."
+    ),
     "launch_bound": N_(
         "The host couldn't launch fast enough: that figure shows the host's limit, not the device's."
     ),
@@ -143,15 +146,30 @@ def _doubtful_verdicts(reached: Sequence[ReachedStage]) -> list[str]:
 
 
 def _describe_ceiling(best: Record) -> Iterator[str]:
-    """Say what the best product's ceiling was, what lowered it, and how much of it the product reached."""
-    if best.ceiling_tflops is not None and best.normalized_efficiency is not None:
+    """Say what the best product's ceiling was, what lowered it, and how much of it the product reached.
+
+    Nothing where the product was above it beyond the error of both: such a ceiling was none.
+    """
+    normalized = best.interval("normalized_efficiency")
+    if best.ceiling_tflops is None or normalized is None or normalized.low > 1:
+        return
+    tflops = figure(best.ceiling_tflops)
+    lost = _(" (lost to {loss})", loss=render(best.loss)) if best.loss else ""
+    if normalized.value > 1:
         yield _(
-            "Under the conditions measured, its ceiling was {tflops} TFLOPS{lost}; that product reached "
-            "{share} of it.",
-            tflops=figure(best.ceiling_tflops),
-            lost=_(" (lost to {loss})", loss=render(best.loss)) if best.loss else "",
-            share=percent(best.normalized_efficiency),
+            "Under the conditions measured, its ceiling was {tflops} TFLOPS{lost}; that product reached all "
+            "of it, within the error of both figures.",
+            tflops=tflops,
+            lost=lost,
         )
+        return
+    yield _(
+        "Under the conditions measured, its ceiling was {tflops} TFLOPS{lost}; that product reached "
+        "{share} of it.",
+        tflops=tflops,
+        lost=lost,
+        share=percent(normalized.value),
+    )
 
 
 def _and(parts: Sequence[str]) -> str:
