@@ -7,8 +7,10 @@ from contextlib import contextmanager
 import pytest
 
 from nameplate.base.errors import InputError, OutputError, RunIncomplete
+from nameplate.compare.results import results_of_run
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.record import SCHEMA, Batch, Record, Verification
+from nameplate.report.run import run_view
 from nameplate.store.folder import (
     RecordWriter,
     claim,
@@ -349,3 +351,25 @@ def test_a_file_that_could_not_be_written_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError, match="irectory"):
         write_durably(tmp_path / "report.md", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+@pytest.mark.parametrize(
+    ("done", "first", "why"),
+    [
+        (True, b"?\n", "its record can't be read"),
+        (True, b"", "its record was there when the run ended, and is gone"),
+        (False, b"?\n", "the run ended before it, or its record can't be read"),
+        (False, b"", "the run ended before it"),
+    ],
+)
+def test_a_case_without_a_record_has_the_reason_on_every_screen(folder, done, first, why):
+    path, data = lines_of(folder)
+    path.write_bytes(first + data.split(b"\n", 1)[1])
+    if done:
+        mark_done(folder)
+    run = read_run(folder)
+    assert str(run.why_missing) == why
+    told = [row for table in run_view(run).tables for row in table.rows if "missing" in row]
+    assert {row[-1] for row in told} == {why}
+    compared = [case for case in results_of_run(run).cases if case.state == "missing"]
+    assert {str(case.reason) for case in compared} == {why}

@@ -416,9 +416,12 @@ TEMPLATES: Mapping[str, str] = {
         "anew"
     ),
     "device_given_up": N_("{device}: its process ended early {count} times, the last one: {how}"),
-    # compare/: why a case is what it is said to be
+    # store/folder.py, compare/: why a case has no record, and why it is what it is said to be
     "run_problem": N_("{run}: {problem}"),
     "run_ended": N_("the run ended before it"),
+    "run_ended_or_unreadable": N_("the run ended before it, or its record can't be read"),
+    "record_unreadable": N_("its record can't be read"),
+    "record_gone": N_("its record was there when the run ended, and is gone"),
     "wrong_result": N_("the result is wrong or wasn't checked, so there is no throughput to compare"),
     "two_parts": N_("measured on two different parts"),
     "two_works": N_("the work differs: base {base: or }; new {new: or }"),

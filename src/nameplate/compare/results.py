@@ -116,7 +116,7 @@ class Side:
 def results_of_run(run: Run) -> RunResults:
     """Return the results of a run; cases without a record have the state `missing`."""
     missing = [
-        CaseResult(each.case, each.device, *_kind_and_part(run, each.device), "missing", message("run_ended"))
+        CaseResult(each.case, each.device, *_kind_and_part(run, each.device), "missing", run.why_missing)
         for each in run.missing
     ]
     return RunResults(

@@ -90,7 +90,7 @@ def _unmeasured_table(run: Run, labels: Labels) -> Table:
         if record.status != "ok"
     ]
     rows += [
-        (labels.row(each.device, each.case), _("missing"), _("the run ended before it"))
+        (labels.row(each.device, each.case), _("missing"), plain(render(run.why_missing)))
         for each in run.missing
     ]
     return text_table(_("Not measured"), ("case", "status", "reason"), rows)

@@ -33,6 +33,8 @@ from nameplate.store.upgrade import is_older, upgrade_manifest, upgrade_record
 
 MANIFEST = "manifest.json"
 DONE = "DONE"
+# Problems that may have cost a record of an expected case.
+_UNREAD = {"file_unreadable", "line_unreadable", "more_lines_unreadable", "torn_line"}
 # How `RecordWriter` begins each line. A line that begins so has the present schema and needs no upgrade.
 _PRESENT_SCHEMA = f'{{"schema_version":{SCHEMA},'.encode()
 # What is read of a run that anybody may have made. The largest record line here has 14 KiB.
@@ -62,6 +64,17 @@ class Run:
         """The expected cases that have no record."""
         recorded = {_key(record) for record in self.records}
         return tuple(each for each in self.manifest.expected if _key(each) not in recorded)
+
+    @property
+    def why_missing(self) -> Message:
+        """Why cases lack a record. A line that can't be read tells no case, so one reason stands for all.
+
+        DONE is written when every case has its record: what a finished run lacks was there.
+        """
+        unread = any(problem.code in _UNREAD for problem in self.problems)
+        if self.finished:
+            return message("record_unreadable" if unread else "record_gone")
+        return message("run_ended_or_unreadable" if unread else "run_ended")
 
 
 # ---- writing a run ----
