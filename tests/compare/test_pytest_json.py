@@ -256,3 +256,15 @@ def test_a_file_whose_entries_are_all_left_out_says_why(write, entries, said, na
     sides[nameless] = write("x.json", benchmarks=entries)
     with pytest.raises(InputError, match=f"x.json: there is nothing to compare; .*{said}"):
         compare(sides["base"], sides["new"])
+
+
+@pytest.mark.parametrize("given", [1e-320, 1e-300, 0.9e-6, 0.0, 1.0, float("nan")])
+@pytest.mark.parametrize("flag", ["threshold", "restart_spread"])
+def test_a_fraction_that_nothing_resolves_is_refused_with_the_range(flag, given):
+    with pytest.raises(InputError, match="between 0 and 1, and no less than 1e-06"):
+        compare(RECORDED / "base.json", RECORDED / "slower.json", **{flag: given})
+
+
+@pytest.mark.parametrize("flag", ["threshold", "restart_spread"])
+def test_the_least_fraction_can_be_used(flag):
+    assert compare(RECORDED / "base.json", RECORDED / "slower.json", **{flag: 1e-6}).rows

@@ -17,6 +17,7 @@ from nameplate.device.libraries import LIBRARIES
 WHERE = "bench compare"
 # Changes of 3 % must be found. Half of that is as far from "no change" as from a change of 3 %.
 THRESHOLD = 0.015
+_LEAST_FRACTION = 1e-6  # no clock resolves less; the runs that far smaller ones need are no number
 _MOST_REASONS = 3  # why a side holds nothing; of further ones only the number is told
 By = Literal["auto", "achieved", "normalized", "efficiency"]
 
@@ -38,9 +39,12 @@ class CompareOptions:
     def __post_init__(self) -> None:
         """Check the values."""
         for flag, given in (("--threshold", self.threshold), ("--restart-spread", self.restart_spread)):
-            if given is not None and not 0 < given < 1:
+            if given is not None and not _LEAST_FRACTION <= given < 1:
                 raise InputError(
-                    "not a fraction", where=flag, got=given, expected="between 0 and 1: 0.02 is 2 %"
+                    "not a fraction",
+                    where=flag,
+                    got=given,
+                    expected=f"between 0 and 1, and no less than {_LEAST_FRACTION:g}: 0.02 is 2 %",
                 )
         if self.by not in get_args(By):
             raise InputError("no such metric", where="--by", got=self.by, expected=" or ".join(get_args(By)))
