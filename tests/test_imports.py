@@ -33,6 +33,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded_by("import nameplate") == set()
 
 
+@pytest.mark.long
 def test_the_check_above_can_fail(modules_after):
     """The same check on a command that measures its device does find torch."""
     assert "torch" in modules_after(("devices", "--device", "cpu", "--json"))

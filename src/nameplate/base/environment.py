@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from nameplate.base.errors import InputError
+from nameplate.base.formatting import count
 
 # Seconds that a process has to load its libraries and open its device.
 READY_VARIABLE = "NAMEPLATE_READY_DEADLINE_S"
@@ -24,6 +25,6 @@ def read_seconds(name: str, default: float) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= _LONGEST_S:
-        expected = f"seconds above 0, at most {_LONGEST_S:g}"
+        expected = f"seconds above 0, at most {count(_LONGEST_S)}"
         raise InputError("no time to wait", where=name, got=given, expected=expected)
     return seconds

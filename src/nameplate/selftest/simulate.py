@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from nameplate.base.errors import InputError
-from nameplate.base.formatting import percent
+from nameplate.base.formatting import count, percent
 from nameplate.base.language import _
 from nameplate.base.processes import end_with_parent, usable_cpus
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
@@ -123,7 +123,7 @@ def simulate(
     InputError for an unknown name, and for no runs or more than a million.
     """
     if not 1 <= runs <= _MOST_RUNS:
-        expected = f"a number above 0, at most {_MOST_RUNS:,}"
+        expected = f"a number above 0, at most {count(_MOST_RUNS)}"
         raise InputError("not a number of runs", where="--runs", got=runs, expected=expected)
     chosen = _find_scenarios(names)
     tasks = [
