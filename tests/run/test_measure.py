@@ -429,7 +429,7 @@ def test_a_seed_that_no_manifest_holds_is_refused(tmp_path, seed):
 @pytest.mark.parametrize("given", ["1e308", "1.1e6", "inf"])
 def test_a_wait_that_the_system_cannot_take_is_refused(monkeypatch, given):
     monkeypatch.setenv(READY_VARIABLE, given)
-    with pytest.raises(InputError, match=r"got '.*'; expected seconds above 0, at most 1e\+06"):
+    with pytest.raises(InputError, match=r"got '.*'; expected seconds above 0, at most 1,000,000"):
         Deadlines.from_environment()
 
 
