@@ -126,6 +126,20 @@ def test_a_clock_that_moves_between_visits_widens_the_interval(guest):
     assert moving.peak("fp32").interval.log_half_width > steady.peak("fp32").interval.log_half_width + 0.02
 
 
+def test_a_visit_that_another_guest_slowed_is_repeated_and_widens_nothing(guest):
+    """One of eight starts on an idle guest had intervals of a factor of two: one visit ran at half speed."""
+    steady = measure_guest(guest())
+    slowed = measure_guest(guest(drift=(1.0, 0.5, 1.0)))
+    for dtype in steady.dtypes:
+        assert slowed.peak(dtype).tflops == pytest.approx(steady.peak(dtype).tflops, rel=1e-3)
+        assert slowed.peak(dtype).interval.relative_half_width <= 0.02
+
+
+def test_a_speed_that_no_visit_repeats_is_not_certain(guest):
+    silicon = measure_guest(guest(drift=(1.0, 0.5, 0.5, 0.5, 0.5, 0.5)))
+    assert silicon.peak("fp32").interval.relative_half_width > 0.4
+
+
 def test_cores_that_start_apart_count_only_while_all_work(guest, monkeypatch):
     """A core that begins when the others are done would show each at its best."""
     processor = guest(together=0.5)

@@ -24,6 +24,9 @@ _LEAST_HALF_WIDTH = 0.01
 _FULL_SHARE = 0.97
 # A CPU that was the loop's for this share of the time had no other work.
 _OURS = 0.9
+# A clock that moves between visits stays within this share of its highest. A visit below it that others don't
+# repeat was disturbed by what no count of CPU time shows: another guest of the host on the same core.
+_SAME_STATE = 0.9
 # Cores of one kind do the same work a cycle; those of another kind (efficiency, LITTLE) a half or less.
 _OTHER_KIND = 1.1
 
@@ -65,7 +68,7 @@ class Visit:
 def is_supported(loop: Loop, alone: Sequence[Visit], together: Sequence[Visit]) -> bool:
     """Return whether enough undisturbed stretches were seen, of one core and of all of them at once."""
     single, every = _stretches(loop, alone, together)
-    return single.is_supported and _is_sum_supported(single, every)
+    return single.is_supported and every.is_consistent and _is_sum_supported(single, every)
 
 
 def _is_sum_supported(single: _Stretches, every: _Stretches) -> bool:
@@ -152,15 +155,32 @@ class _Stretches:
         """The clock beside the stretches that ran undisturbed; a disturbed chain only reads lower."""
         return _find_top(self._clocks[self._rates >= _WITHIN * self.top])
 
+    @property
+    def is_consistent(self) -> bool:
+        """Whether no visit that had the CPUs to itself is far below the fastest, or another repeats it."""
+        tops, fast = self._tops(), self._fast()
+        return len(fast) >= 2 or len(fast) == len(tops)
+
     def spread(self) -> float:
-        """How far apart the visits are that had the CPUs to themselves, on a log scale."""
-        tops = [
+        """How far apart the visits are that had the CPUs to themselves, on a log scale.
+
+        Only of those in the same state as the fastest, where there are two of them.
+        """
+        tops, fast = self._tops(), self._fast()
+        counted = fast if len(fast) >= 2 else tops
+        return math.log(max(counted) / min(counted)) if counted else 0.0
+
+    def _tops(self) -> list[float]:
+        """What each visit did that had the CPUs to itself or lost nothing."""
+        return [
             _find_top(rates)
             for rates, busy in self._by_visit
             if _count_near_top(rates) >= _AGREE
             and (busy >= _OURS or _find_top(rates) >= _FULL_SHARE * self.top)
         ]
-        return math.log(max(tops) / min(tops)) if tops else 0.0
+
+    def _fast(self) -> list[float]:
+        return [top for top in self._tops() if top >= _SAME_STATE * self.top]
 
 
 def _find_top(rates: _Floats) -> float:
