@@ -9,8 +9,8 @@ import sys
 import time
 import weakref
 from collections import deque
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import count, pairwise
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ from nameplate.telemetry.gpu import GpuReading
 from nameplate.telemetry.nvml import NvmlClient
 from nameplate_kernels.matmul import Matmul
 from nameplate_kernels.transformer_block import TransformerBlock
-from nameplate_kernels.workload import CheckResult
+from stand_ins import Work
 
 QUEUE = 1024  # launches a stream takes before the host has to wait
 
@@ -233,48 +233,9 @@ def test_a_disturbed_launch_is_not_what_enqueuing_takes(gpu):
 # ---- the host as what is timed, by the whole engine ----
 
 
-@dataclass(frozen=True)
-class Layer:
+def layer(gpu, launch_s, kernels=118, sets=1):
     """A workload of so many kernels; all of a launch's take `launch_s` on the GPU."""
-
-    gpu: Gpu
-    launch_s: float
-    kernels: int = 118
-    sets: int = 1
-    name: str = "layer"
-    dtype: str = "bf16"
-    shape: str = "10x10"
-    dimensions: dict = field(default_factory=dict)
-    flops: int = 10**9
-    bytes: int = 10**6
-    resident_bytes: int = 10**6
-    convention: str = "counted by hand"
-    represents: str | None = None
-
-    @property
-    def launches(self):
-        return [self.gpu.launcher(self.launch_s, kernels=self.kernels)] * self.sets
-
-    def unsupported(self, device):
-        return None
-
-    def pilots(self):
-        return ()
-
-    def prepare(self, device, *, fill, seed, copies=1):
-        return self
-
-    def numerics(self):
-        return nullcontext()
-
-    def compute_reference(self):
-        pass
-
-    def check(self):
-        return CheckResult("fp64", 0.25, "rounding")
-
-    def digest(self):
-        return None
+    return Work((gpu.launcher(launch_s, kernels=kernels),) * sets, name="layer", dtype="bf16")
 
 
 def measured(gpu, work, share_s=30.0, limit_s=90.0):
@@ -291,7 +252,7 @@ HOST_S = 118 * 5e-6
 @pytest.mark.parametrize("share_s", [4.0, 20.0, 40.0])
 def test_a_full_queue_is_not_a_slow_host(gpu, share_s):
     """A host share of 0.09 at batches of 0.16 to 1.6 s; waiting for the queue once counted as enqueuing."""
-    record = measured(gpu, Layer(gpu, 11 * HOST_S), share_s)
+    record = measured(gpu, layer(gpu, 11 * HOST_S), share_s)
     assert record.enqueue_share == pytest.approx(1 / 11, rel=0.02)
     assert "launch_bound" not in record.verdicts
     assert record.graph_tflops is None
@@ -299,14 +260,14 @@ def test_a_full_queue_is_not_a_slow_host(gpu, share_s):
 
 
 def test_a_slow_host_is_launch_bound(gpu):
-    record = measured(gpu, Layer(gpu, 0.4 * HOST_S))
+    record = measured(gpu, layer(gpu, 0.4 * HOST_S))
     assert record.enqueue_share == pytest.approx(1.0, rel=0.02)
     assert "launch_bound" in record.verdicts
     assert record.graph_tflops == pytest.approx(2.5 * record.tflops, rel=0.02)
 
 
 def test_a_host_that_is_nearly_as_slow_as_its_gpu_is_judged_by_a_graph(gpu):
-    record = measured(gpu, Layer(gpu, HOST_S / 0.95))
+    record = measured(gpu, layer(gpu, HOST_S / 0.95))
     assert record.enqueue_share == pytest.approx(0.95, rel=0.02)
     assert record.graph_tflops == pytest.approx(record.tflops, rel=0.02)
     assert "launch_bound" not in record.verdicts
@@ -317,7 +278,7 @@ def test_a_host_that_is_nearly_as_slow_as_its_gpu_is_judged_by_a_graph(gpu):
 def test_a_graph_takes_a_small_part_of_the_time_or_is_left_out_with_the_reason(gpu, share_s, kernels):
     """Launches of 10 ms to 2 s that the host takes as long to enqueue."""
     launch_s = kernels * 5e-6
-    record = measured(gpu, Layer(gpu, launch_s, kernels), share_s)
+    record = measured(gpu, layer(gpu, launch_s, kernels), share_s)
     fits = 13 * launch_s <= max(0.05 * share_s, 0.2)
     assert (record.graph_tflops is not None) == fits
     said = [str(each) for each in record.warnings if each.code == "graph_too_long"]
@@ -331,7 +292,7 @@ def test_a_graph_goes_through_every_buffer_set(gpu, monkeypatch):
     """Some of the sets would be found in the cache, and the replay be faster for that."""
     seen = []
     watch_captures(monkeypatch, seen.append)
-    measured(gpu, Layer(gpu, 2e-6, kernels=1, sets=70))
+    measured(gpu, layer(gpu, 2e-6, kernels=1, sets=70))
     assert seen
     assert all(count % 70 == 0 for count in seen)
 
@@ -341,7 +302,7 @@ def test_a_graph_is_compared_with_launches_at_the_same_clock(gpu, monkeypatch):
     enqueue, slowness = gpu.enqueue, [1.0]
     gpu.enqueue = lambda duration_s: enqueue(duration_s * (slowness[0] if gpu.capturing is None else 1.0))
     watch_captures(monkeypatch, lambda count: slowness.__setitem__(0, 0.75))
-    record = measured(gpu, Layer(gpu, 2 * HOST_S))
+    record = measured(gpu, layer(gpu, 2 * HOST_S))
     assert slowness == [0.75]
     assert record.graph_tflops == pytest.approx(record.tflops, rel=0.02)
     assert "launch_bound" not in record.verdicts
@@ -352,19 +313,15 @@ def test_memory_that_a_capture_gave_back_is_not_the_hosts_part(gpu, monkeypatch)
     anew = [0]
     watch_captures(monkeypatch, lambda count: anew.__setitem__(0, 2))
 
-    @dataclass(frozen=True)
-    class Allocates(Layer):
-        @property
-        def launches(self):
-            def launch(inner):
-                if gpu.capturing is None and gpu.current == "default stream" and anew[0]:
-                    anew[0] -= 1
-                    gpu.now_s += 30e-3
-                inner()
+    def allocate(inner):
+        if gpu.capturing is None and gpu.current == "default stream" and anew[0]:
+            anew[0] -= 1
+            gpu.now_s += 30e-3
+        inner()
 
-            return [partial(launch, each) for each in super().launches]
-
-    record = measured(gpu, Allocates(gpu, HOST_S / 0.95, sets=2))
+    work = layer(gpu, HOST_S / 0.95, sets=2)
+    launches = tuple(partial(allocate, each) for each in work.launches)
+    record = measured(gpu, replace(work, launches=launches))
     assert anew == [0]
     assert record.graph_tflops == pytest.approx(record.tflops, rel=0.02)
     assert "launch_bound" not in record.verdicts

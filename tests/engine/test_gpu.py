@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 from nameplate.telemetry.gpu import POLICIES, GpuProcess, GpuReading
 from nameplate_kernels.workload import CheckResult
+from stand_ins import Work
 
 LIMITS = thresholds().model_dump() | {
     "power_capped": {"share": 0.25, "reasons": ["sw_power_cap"]},
@@ -497,41 +497,7 @@ class Gpu(SimulatedDevice):
         return Counters(at_s, gpu=reading(at_s, **(told | dict.fromkeys(self.absent))))
 
 
-@dataclass(frozen=True)
-class Work:
-    """A workload that computes nothing; as `prepare`d it is its own launches."""
-
-    name: str = "nothing"
-    dtype: str = "fp32"
-    shape: str = "10x10"
-    dimensions: dict = field(default_factory=dict)
-    flops: int = 10**9
-    bytes: int = 10**6
-    resident_bytes: int = 10**6
-    convention: str = "counted by hand"
-    represents: str | None = None
-    launches: tuple = (None,)
-
-    def unsupported(self, device):
-        return None
-
-    def pilots(self):
-        return ()
-
-    def prepare(self, device, *, fill, seed, copies=1):
-        return self
-
-    def numerics(self):
-        return nullcontext()
-
-    def compute_reference(self):
-        pass
-
-    def check(self):
-        return CheckResult("fp64", 0.25, "rounding")
-
-    def digest(self):
-        return None
+WORK = Work(name="nothing", dtype="fp32", shape="10x10")
 
 
 def restless(_now_s, count, generator):
@@ -541,7 +507,7 @@ def restless(_now_s, count, generator):
 
 def measured(window_s, cache="warm", **changes):
     device = Gpu(restless, nominal_tflops=10.0, cache_bytes=1 << 20, **changes)
-    case = Case(Work(), cache=cache)
+    case = Case(WORK, cache=cache)
     (record,) = measure_group([case], device, Pilots(device, seed=1), Allowance(window_s, 10 * window_s))
     return record
 

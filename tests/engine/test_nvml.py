@@ -6,8 +6,6 @@ millisecond on a clock beside the host's.
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -19,89 +17,15 @@ from nameplate.engine.pilot import Pilots
 from nameplate.suite import Case
 from nameplate.telemetry import nvml as client
 from nameplate.telemetry.nvml import NvmlClient
-from nameplate_kernels.workload import CheckResult
+from stand_ins import HostClockGpu, Work
 
 pytestmark = pytest.mark.process
 UUID = "GPU-a8000000-0000-4000-8000-000000000000"
 IDENTITY = CudaIdentity(
     name="NVIDIA A800-SXM4-80GB", index=0, uuid=UUID, memory_bytes=80 << 30, l2_bytes=40 << 20
 )
-LAUNCH_S = 1e-3
+FLOPS = 10**11  # of a launch, which takes a millisecond
 DEADLINE_S = 1.0
-
-
-class Gpu:
-    """Launches are done one after the other, whatever the host does meanwhile."""
-
-    def __init__(self):
-        self.done_s = 0.0
-
-    def launch(self):
-        self.done_s = max(self.done_s, time.perf_counter()) + LAUNCH_S
-
-    def Event(self, *, enable_timing):  # noqa: N802 - torch's own name
-        return Event(self)
-
-    def synchronize(self, device=None):
-        time.sleep(max(self.done_s - time.perf_counter(), 0.0))
-
-    def mem_get_info(self, device=None):
-        return 60 << 30, 80 << 30
-
-    def memory_reserved(self, device=None):
-        return 4 << 30
-
-
-class Event:
-    def __init__(self, gpu):
-        self.gpu, self.at_s = gpu, 0.0
-
-    def record(self):
-        self.at_s = max(self.gpu.done_s, time.perf_counter())
-
-    def elapsed_time(self, later):
-        return (later.at_s - self.at_s) * 1e3
-
-
-@dataclass(frozen=True)
-class Work:
-    """A product of 100 GFLOP that isn't one; as `prepare`d it is its own launches."""
-
-    gpu: Gpu
-    shape: str = "1"
-    name: str = "matmul"
-    dtype: str = "fp16"
-    dimensions: dict = field(default_factory=dict)
-    flops: int = 10**11
-    bytes: int = 10**6
-    resident_bytes: int = 10**6
-    convention: str = "2MNK"
-    represents: str | None = None
-
-    @property
-    def launches(self):
-        return (self.gpu.launch,)
-
-    def unsupported(self, device):
-        return None
-
-    def pilots(self):
-        return ()
-
-    def prepare(self, device, *, fill, seed, copies=1):
-        return self
-
-    def numerics(self):
-        return nullcontext()
-
-    def compute_reference(self):
-        pass
-
-    def check(self):
-        return CheckResult("fp64", 0.25, "rounding")
-
-    def digest(self):
-        return "the same"
 
 
 @pytest.fixture
@@ -112,9 +36,10 @@ def measured(use_nvml, monkeypatch):
         monkeypatch.setattr(client, "pids_match", lambda: pids_match)
         use_nvml("eight_a800", *parts)
         with NvmlClient(deadline_s=DEADLINE_S, start_s=20.0) as nvml:
-            gpu = Gpu()
+            gpu = HostClockGpu(launch_s=1e-3)
+            work = Work((gpu.launch,), flops=FLOPS, bits="the same")
             device = CudaDevice(IDENTITY, gpu, nvml)
-            (record,) = measure_group([Case(Work(gpu, "1"))], device, Pilots(device, 1), Allowance(1.8, 20.0))
+            (record,) = measure_group([Case(work)], device, Pilots(device, 1), Allowance(1.8, 20.0))
         assert record.status == "ok"
         assert record.tflops == pytest.approx(100.0, rel=0.05)
         return record

@@ -58,7 +58,8 @@ def node(monkeypatch, use_nvml, tmp_path):
     def command(job):
         return python_command("sick_gpus", job.model_dump_json())
 
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+    paths = (str(HERE), str(HERE.parent / "shared"), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where an unforeseen error's traceback goes
     monkeypatch.setenv(cuda.DEADLINE, "1")
     monkeypatch.setenv(GRACE_VARIABLE, "4")
