@@ -26,7 +26,7 @@ from nameplate.telemetry.gpu import (
     subtract_readings,
 )
 from nameplate.telemetry.nvml import NvmlClient, pids_match
-from nameplate.telemetry.nvml_worker import slowdown_fields
+from nameplate.telemetry.nvml_sources import slowdown_fields
 
 pytestmark = pytest.mark.process
 _UUID = "GPU-a8000000-0000-4000-8000-00000000000{}"

@@ -11,7 +11,7 @@ import pytest
 
 from nameplate.telemetry.gpu import GpuReading, subtract_readings
 from nameplate.telemetry.nvml import NvmlClient
-from nameplate.telemetry.nvml_worker import MOVING
+from nameplate.telemetry.nvml_sources import MOVING
 from nameplate.telemetry.timeline import samples_inside
 
 pytestmark = pytest.mark.process

@@ -134,7 +134,7 @@ class HostService:
             sample = _make_sample(Path(request["root"]), request["cpus"])
             sample()  # the first costs most by far; taken by the sampler it would delay the second
             self._sampler = PeriodicSampler(
-                sample, request["period_s"], most_share=_MOST_SHARE, clock=time.process_time
+                sample, request["period_s"], most_share=_MOST_SHARE, cost_clock=time.process_time
             )
             return None
         if self._sampler is None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from nameplate.base.messages import Reason, message
 from nameplate.telemetry.gpu import GpuFacts, GpuProcess, GpuReading
 from nameplate.telemetry.nvml_handles import is_not_found
 from nameplate.telemetry.nvml_library import plain_uuid
-from nameplate.telemetry.sampling import Absent, SamplingClient
+from nameplate.telemetry.sampling import Absent, Clock, Connection, SamplingClient
 
 # For starting NVML, and for opening a card, which is when NVML initialises it (nvml.h): one that isn't kept
 # initialised takes 1 to 3 s ("Driver Persistence", docs.nvidia.com), and eight of them are slow, not hung.
@@ -54,15 +54,28 @@ class NvmlClient(SamplingClient):
     closed = message("nvml_closed")
     hangs = message("driver_hangs")
 
-    def __init__(self, *, deadline_s: float = REQUEST_S, start_s: float = START_S) -> None:
-        """Start the process and wait, `start_s` at most, for what NVML says first."""
+    def __init__(
+        self,
+        *,
+        deadline_s: float = REQUEST_S,
+        start_s: float = START_S,
+        connect: Callable[[], Connection] | None = None,
+        clock: Clock = time.perf_counter,
+        ids_match: bool | None = None,
+    ) -> None:
+        """Start the process and wait, `start_s` at most, for what NVML says first.
+
+        A simulated driver replaces the process (`connect`), the `clock` of readings, and whether process ids
+        here are the driver's (`ids_match`; None: as `pids_match` finds).
+        """
+        self._clock, self._ids_match = clock, ids_match
         self._opened: set[str] = set()
         self._lost: dict[str, Reason] = {}
         self._unread: dict[str, Reason] = {}  # why the last question what a GPU is had no answer
         self._last_loss: Reason | None = None
         self._sampled: dict[str, float] = {}
         self._resuming = False
-        super().__init__(start_s=start_s, deadline_s=deadline_s)
+        super().__init__(start_s=start_s, deadline_s=deadline_s, connect=connect)
         hello = self.hello or {}
         self.driver: str | None = hello.get("driver")
         self.cuda_driver: str | None = hello.get("cuda_driver")
@@ -118,13 +131,14 @@ class NvmlClient(SamplingClient):
         own = {os.getpid()} if own_pids is None else set(own_pids)
         reason: Reason
         try:
-            return _as_reading(self._ask_gpu(uuid, "reading"), own)
+            match = pids_match() if self._ids_match is None else self._ids_match
+            return _as_reading(self._ask_gpu(uuid, "reading"), own, match)
         except Absent as error:
             reason = error.reason
         except ValidationError as error:
             reason = str(error)
             self._give_up(reason)
-        return GpuReading.without_figures(uuid, reason, time.perf_counter())
+        return GpuReading.without_figures(uuid, reason, self._clock())
 
     def start_sampling(self, uuid: str, period_s: float = 0.1) -> None:
         """Have the process read one GPU by itself from now on, every `period_s`, between requests.
@@ -247,7 +261,7 @@ class NvmlClient(SamplingClient):
             self._resuming = False
 
 
-def _as_reading(found: dict[str, Any], own: set[int]) -> GpuReading:
+def _as_reading(found: dict[str, Any], own: set[int], ids_match: bool | None) -> GpuReading:
     """Make a reading without the own processes, with how many those were and whether ids can match."""
     figures = dict(found)
     listed = figures.pop("processes")
@@ -257,7 +271,7 @@ def _as_reading(found: dict[str, Any], own: set[int]) -> GpuReading:
         processes=others,
         own_processes_seen=None if others is None else len(listed) - len(others),
         own_processes=len(own),
-        pids_match=pids_match(),
+        pids_match=ids_match,
     )
 
 

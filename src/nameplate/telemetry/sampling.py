@@ -39,6 +39,7 @@ _ROWS_A_CHUNK = 1000  # about a hundred kilobytes: a few milliseconds away from 
 _ALARM_SLACK_S = 1.0  # the process's own alarm comes after any deadline of its client
 
 Row = Sequence[Any]
+Clock = Callable[[], float]  # seconds, only forward: time.perf_counter, or a virtual one
 
 
 class Absent(Exception):
@@ -62,37 +63,39 @@ class PeriodicSampler:
         period_s: float,
         *,
         most_share: float = 0.5,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Clock = time.perf_counter,
+        cost_clock: Clock | None = None,
     ) -> None:
-        """Be due at once, then every `period_s`, or less often where that would take too much time.
+        """Be due at once, then every `period_s` by the `clock`, or less often where that takes too much time.
 
         `most_share` is the largest share of the time since the last sample that taking one may cost, and
-        `clock` measures that cost, in seconds.
+        `cost_clock` measures that cost, in seconds (default: the same clock).
         """
-        self._sample, self._most_share, self._clock = sample, most_share, clock
+        self._sample, self._most_share = sample, most_share
+        self._clock, self._cost_clock = clock, cost_clock or clock
         self._period_s = max(period_s, _SHORTEST_PERIOD_S)
         self._fast_s, self._fast_until_s = self._period_s, -math.inf
         self._rows: deque[Row] = deque(maxlen=math.ceil(KEPT_S / self._period_s))
         self._dropped = 0
-        self.due_s = time.perf_counter()
+        self.due_s = clock()
 
     def hasten(self, period_s: float, seconds: float) -> None:
         """Be due at once, and every `period_s` for so many seconds from now; after that as before.
 
         `most_share` holds all the same, and so does the number of samples that are kept.
         """
-        now_s = time.perf_counter()
+        now_s = self._clock()
         self._fast_s, self._fast_until_s = max(period_s, _SHORTEST_PERIOD_S), now_s + seconds
         self.due_s = now_s
 
     def take(self) -> None:
         """Take one sample, and set when the next is due. Missed samples are not made up for."""
-        begun_s = self._clock()
+        begun_s = self._cost_clock()
         row = self._sample()
-        rest_s = (self._clock() - begun_s) * (1 / self._most_share - 1)
+        rest_s = (self._cost_clock() - begun_s) * (1 / self._most_share - 1)
         self._dropped += len(self._rows) == self._rows.maxlen
         self._rows.append(row)
-        now_s = time.perf_counter()
+        now_s = self._clock()
         period_s = self._fast_s if now_s < self._fast_until_s else self._period_s
         self.due_s = max(self.due_s + period_s, now_s + rest_s)
 
@@ -132,19 +135,25 @@ def serve(start: Callable[[], Service]) -> None:
         return
     parent.send({"ok": hello})
     while not parent.gone:
-        sampler = min(service.samplers(), key=lambda each: each.due_s, default=None)
+        sampler = next_due(service)
         wait_s = None if sampler is None else max(0.0, sampler.due_s - time.perf_counter())
         request = parent.receive(wait_s)
         if request is not None:
             with kernel_alarm(limit_s):
-                reply = _answer(service, request)
+                reply = answer_request(service, request)
             parent.send(reply)
         if sampler is not None and time.perf_counter() >= sampler.due_s:
             with kernel_alarm(limit_s):
                 sampler.take()
 
 
-def _answer(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+def next_due(service: Service) -> PeriodicSampler | None:
+    """Return the sampler that is due first; None where nothing is sampled."""
+    return min(service.samplers(), key=lambda each: each.due_s, default=None)
+
+
+def answer_request(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the message that answers a request, whatever the service raises."""
     try:
         return {"ok": service.answer(request)}
     except Absent as error:
@@ -154,6 +163,22 @@ def _answer(service: Service, request: dict[str, Any]) -> dict[str, Any]:
 
 
 # ---- in its parent ----
+
+
+class Connection(Protocol):
+    """What a client talks to: a child process (`Child`), or one that is simulated.
+
+    `receive` and `ask` raise ChildError, as those of `Child` do.
+    """
+
+    def receive(self, deadline_s: float | None = None, /) -> dict[str, Any]:
+        """Return the next message, waited for `deadline_s` at most."""
+
+    def ask(self, request: dict[str, Any], deadline_s: float | None = None, /) -> dict[str, Any]:
+        """Send a request and return its answer, waited for `deadline_s` at most."""
+
+    def close(self) -> object:
+        """End it."""
 
 
 class SamplingClient:
@@ -171,10 +196,12 @@ class SamplingClient:
     closed: ClassVar[Reason]  # why there is nothing to ask after `close`
     hangs: ClassVar[Reason] = ""  # what it means where the process doesn't answer
 
-    def __init__(self, *, start_s: float, deadline_s: float) -> None:
+    def __init__(
+        self, *, start_s: float, deadline_s: float, connect: Callable[[], Connection] | None = None
+    ) -> None:
         """Start the process and wait `start_s` at most for what it sends first.
 
-        `deadline_s` limits every later call, in seconds.
+        `deadline_s` limits every later call, in seconds. `connect` starts something else than the process.
         """
         self.absent: Reason | None = None
         self.dropped = 0
@@ -182,13 +209,14 @@ class SamplingClient:
         self._start_s, self._deadline_s = start_s, deadline_s
         self._limit_s = max(start_s, deadline_s) + _ALARM_SLACK_S
         self._lock = threading.RLock()
-        self._child: Child | None = None
+        self._connect = connect or self._start_process
+        self._child: Connection | None = None
         self._start()
 
     def _start(self) -> None:
         """Start the process, and give up where that can't be."""
         try:
-            self._child = Child(python_command(self.module, f"{self._limit_s:g}"), quiet=True)
+            self._child = self._connect()
             self.hello = _unwrap(self._child.receive(self._start_s))
         except ChildError as error:
             self._give_up(self._why_lost(error))
@@ -196,6 +224,10 @@ class SamplingClient:
             self._give_up(error.reason)
         except OSError as error:
             self._give_up(str(error))
+
+    def _start_process(self) -> Connection:
+        """Start the process of `module`; raises OSError."""
+        return Child(python_command(self.module, f"{self._limit_s:g}"), quiet=True)
 
     def __enter__(self) -> Self:
         """Use as a context manager, so that the process ends."""
