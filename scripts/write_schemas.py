@@ -12,6 +12,7 @@ from nameplate.base.toml import schema_of
 from nameplate.export import json_lines
 from nameplate.fleet import catalogues, claims
 from nameplate.specs.registry import PartsFile
+from nameplate.twin import card
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schema"
 SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
@@ -19,6 +20,7 @@ SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "fleets.schema.json": catalogues.schema,
     "parts.schema.json": partial(schema_of, PartsFile),
     "record.schema.json": json_lines.make_schema,
+    "twin.schema.json": card.schema,
 }
 
 

@@ -54,6 +54,11 @@ def parse_toml(model: type[_Model], text: str, where: str, context: object = Non
 
     Raises InputError for text that isn't TOML and for the first value that can't be used.
     """
+    return validate(model, load(text, where), where, context)
+
+
+def load(text: str, where: str) -> dict[str, Any]:
+    """Return the document in the TOML `text`; raises InputError for any other text and a number too large."""
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also of a number of 5,000 digits, and of deep nesting
@@ -62,6 +67,11 @@ def parse_toml(model: type[_Model], text: str, where: str, context: object = Non
     for key, number in _list_numbers(data):
         if (isinstance(number, int) or math.isfinite(number)) and not is_possible(number):
             raise bad_value(where, key, number, f"0, or from {SMALLEST:g} to {LARGEST:g}")
+    return data
+
+
+def validate(model: type[_Model], data: dict[str, Any], where: str, context: object = None) -> _Model:
+    """Validate a document as `model`; raises InputError for the first value that can't be used."""
     try:
         return model.model_validate(data, context=context)
     except ValidationError as error:
