@@ -22,6 +22,7 @@ from nameplate.base import toml
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel, Number
 from nameplate.specs.figure import Source
+from nameplate.twin.faults import Fault
 
 ASSUMED = "assumed"
 """The source of a figure that nobody has published."""
@@ -216,11 +217,19 @@ class Launch(FrozenModel):
 
 
 class Telemetry(FrozenModel):
-    """How the driver counts: steps of the energy counter, and the window of averaged power."""
+    """How the driver counts, and how long it takes.
+
+    The energy counter moves every `energy_step_s`. Power is looked at every `power_step_s`, each time as the
+    mean of the `power_window_s` before; averaged power is that of `average_s`. A call takes `call_s`. On a
+    superchip energy is the whole module's: `beside_w` is what the module draws besides the GPU.
+    """
 
     energy_step_s: Above0
     power_step_s: Above0
+    power_window_s: Above0
     average_s: Above0
+    call_s: Above0
+    beside_w: From0 | None = None
 
 
 class Environment(FrozenModel):
@@ -252,6 +261,7 @@ class Card(FrozenModel):
     launch: Launch
     telemetry: Telemetry
     environment: Environment = Environment()
+    fault: tuple[Fault, ...] = ()
 
     def peak_flops(self, dtype: str, mhz: float | None = None) -> float:
         """FLOP a second of every multiprocessor in `dtype` at this clock, by default the highest.
