@@ -11,6 +11,7 @@ from typing import Any
 from nameplate.base.toml import schema_of
 from nameplate.export import json_lines
 from nameplate.fleet import catalogues, claims
+from nameplate.models.shape import ModelShape
 from nameplate.specs.registry import PartsFile
 from nameplate.twin import card
 
@@ -18,6 +19,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schema"
 SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "claims.schema.json": claims.schema,
     "fleets.schema.json": catalogues.schema,
+    "model.schema.json": partial(schema_of, ModelShape),
     "parts.schema.json": partial(schema_of, PartsFile),
     "record.schema.json": json_lines.make_schema,
     "twin.schema.json": card.schema,

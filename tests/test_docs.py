@@ -3,6 +3,7 @@
 `bench run` measures a simulated device here; what takes minutes is parsed by its command, but not done.
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -14,6 +15,7 @@ import nameplate.suite
 from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
 from nameplate.device.simulated_law import make_steady
+from nameplate.models.load import load_model
 from nameplate.suite import Case, Suite
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +59,12 @@ def furnished(tmp_path_factory, make_record, store_run):
     shutil.copytree(ROOT / "results", folder / "results")
     (folder / "textfile_collector").mkdir()
     (folder / "mine.toml").write_text(toml_of("extending.md", "[[part]]"), encoding="utf-8")
+    model = load_model("llama3-8b").model_dump(exclude_none=True)
+    written = (f"{name} = {json.dumps(value)}\n" for name, value in model.items())
+    (folder / "model.toml").write_text("".join(written), encoding="utf-8")
+    config = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100}
+    config |= {"num_attention_heads": 4, "intermediate_size": 128}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for name in ("base.json", "new.json"):
         shutil.copy(ROOT / "tests/data/compare/pytest-benchmark/base.json", folder / name)
     return folder

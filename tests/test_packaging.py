@@ -26,6 +26,7 @@ ENTRY_POINTS = {
         "standard": "nameplate_suites.standard:SUITE",
         "soak": "nameplate_suites.soak:SUITE",
         "sensitivity": "nameplate_suites.sensitivity:SUITE",
+        "custom": "nameplate_suites.custom:SUITE",
     },
 }
 

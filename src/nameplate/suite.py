@@ -18,7 +18,9 @@ from itertools import islice
 
 from nameplate.base.errors import InputError
 from nameplate.base.exit_status import print_error
+from nameplate.base.model import FrozenModel, PositiveCount
 from nameplate.base.text import plain
+from nameplate.models.shape import ModelShape
 from nameplate.record import MOST_CASES
 from nameplate.workload import Workload
 
@@ -26,6 +28,7 @@ ENTRY_POINT_GROUP = "nameplate.suites"
 FILLS = ("normal", "uniform", "integers", "zeros")
 CACHES = ("warm", "flushed", "rotating")
 PHASES = ("burst", "sustained")
+CUSTOM = "custom"  # the suite whose cases are made of what the caller asks for
 SHORTEST_BUDGET_S, LONGEST_BUDGET_S = 1e-6, 1e6  # up to eleven days
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -67,15 +70,37 @@ class Case:
         )
 
 
+class Axes(FrozenModel):
+    """What the caller asked for instead of a suite's own cases: the flags of `bench run` that suite `custom`
+    makes cases of.
+
+    `shapes` are M, N and K of products. `model` is the model whose layer is measured, on so many `tokens`.
+    """
+
+    shapes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...] = ()
+    model: ModelShape | None = None
+    tokens: tuple[PositiveCount, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    layouts: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything was asked for."""
+        return self != NO_AXES
+
+
+NO_AXES = Axes()
+
+
 @dataclass(frozen=True)
 class Target:
-    """What a suite knows about the device it generates cases for."""
+    """What a suite knows about the device it generates cases for, and what the caller asked for."""
 
     kind: str  # "cpu" or "cuda"
     part: str | None
     memory_bytes: int | None
     rated_dtypes: frozenset[str]  # those with a nominal figure; others may run very slowly on a CPU
     cache_bytes: int | None = None  # a CPU's last-level cache, all of it
+    axes: Axes = NO_AXES
 
 
 @dataclass(frozen=True)

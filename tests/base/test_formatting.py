@@ -186,7 +186,7 @@ OTHERWISE = {
     "fleet/goodput.py": 1,
     "fleet/training.py": 1,
     "report/fleet/csv_text.py": 1,  # a cell of --csv
-    "report/sections/identity.py": 2,  # the flags of a command
+    "store/manifest.py": 2,  # the flags of a command
 }
 
 

@@ -12,6 +12,7 @@ from nameplate.cli import app
 CLI = Path(nameplate.cli.__file__).parent
 # Flags that mean something else from command to command, with the reason.
 DIFFERENT = {
+    "--dtype": "of `run` the formats to measure, by commas, elsewhere the one whose rating is priced",
     "--results": "of `run` the folder that the run is written to, elsewhere the only one to look in",
     "--eflops": "of `cost` nominal EFLOPS that are priced, of `plan` delivered ones that are wanted",
 }

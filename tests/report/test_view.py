@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 from markdown_it import MarkdownIt
@@ -14,6 +15,7 @@ from nameplate.base.messages import message
 from nameplate.base.text import plain
 from nameplate.chain.from_run import find_links
 from nameplate.cli.output import print_json
+from nameplate.models.load import load_model
 from nameplate.record import Batch, Derate, Moment
 from nameplate.report.charts.data import TimeSeries
 from nameplate.report.charts.textchart import draw_sparkline
@@ -22,6 +24,7 @@ from nameplate.report.run import run_document, run_view
 from nameplate.report.sections.answers import describe_run
 from nameplate.report.view import text_table
 from nameplate.store.manifest import Options
+from nameplate.suite import Axes
 
 PICTURES = {"efficiency": "x.svg"}
 BLOCK = "transformer_block/bf16/1x128x512-forward_backward/normal/warm/-/torch"
@@ -789,6 +792,20 @@ def test_intervals_that_reach_a_time_of_zero_are_still_a_document(make_run, make
     run = make_run(make_record(), *layer, block)
     assert "gemm_model" in {link.to for link in find_links(run.records)}
     assert json.loads(json.dumps(run_document(run), allow_nan=False))["chain"]
+
+
+def test_the_model_that_was_asked_for_gets_its_tokens_a_second(a800_run):
+    run = a800_run()
+    model = load_model("llama3-8b").model_copy(update={"name": "Llama-3-8B"})
+    options = run.manifest.options.model_copy(update={"axes": Axes(model=model, tokens=(4096,))})
+    asked = replace(run, manifest=run.manifest.model_copy(update={"options": options}))
+    (block,) = (each for each in run.records if each.workload == "transformer_block")
+    rate = 4096 / block.time_s / 32
+    said = describe_run(asked)
+    assert f"All 32 layers of Llama-3-8B would train on {figure(rate)} ± 45 tokens" in said
+    assert "without embedding, logits, optimizer and communication" in said
+    assert "All 32 layers" not in describe_run(run)
+    assert asked.manifest.command == "bench run --model Llama-3-8B --tokens 4096"
 
 
 def test_several_devices_show_their_spread_the_slowest_and_the_gang(make_run, make_manifest, a800):

@@ -9,6 +9,7 @@ import typer
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete
 from nameplate.base.exit_status import print_error
+from nameplate.cli.axes import parse_axes
 from nameplate.cli.options import Budget, Device, Json, Lang, NewRuns, Only, Parts, use_parts
 from nameplate.cli.output import check_language, output_language, print_json, show_view
 
@@ -36,12 +37,42 @@ def run(
             help="Continue a run: measure its cases without a record. latest is the latest unfinished run.",
         ),
     ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MxNxK",
+            help="Measure products of these shapes instead of a suite (repeatable, or by commas).",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Measure one layer of this model instead of a suite: a name such as llama3-8b, "
+            "a .toml file, or a Hugging Face config.json.",
+        ),
+    ] = None,
+    tokens: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N", help="With --model: tokens of a sequence. [default: 4096, on a CPU 128]"),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DTYPE", help="With --shape or --model: number formats. [default: bf16]"),
+    ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYOUT", help="With --shape: nn, nt, tn or tt; t is stored transposed. [default: nn]"
+        ),
+    ] = None,
     parts: Parts = None,
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Measure what this machine delivers, and compare it with nominal."""
     ratings = _parse_ratings(nominal or [])
+    axes = parse_axes(shape, model, tokens, dtype, layout)
     use_parts(parts)
     check_language(lang)
     from nameplate.report.media.progress import LiveProgress
@@ -58,6 +89,7 @@ def run(
                 nominal=ratings,
                 results=results,
                 resume=resume,
+                axes=axes,
                 observer=progress,
             )
     except KeyboardInterrupt:

@@ -157,14 +157,12 @@ def _check_datasheet(run: Run, part: Part, records: Sequence[Record], dtype: str
 
 def _refuse_untrusted(run: Run, records: Sequence[Record]) -> NotPriced:
     found = _count_verdicts(record for record in records if not record.trusted)
-    device = run.manifest.options.device
-    again = f"bench run {run.manifest.suite}" + (f" --device {device}" if device != "auto" else "")
     return NotPriced(
         message("no_product_admitted"),
         where=f"run {run.id}",
         found=found or message("no_product_recorded"),
-        expected=f"records that are clean, or power-capped but no burst: `{again}` again on an idle machine, "
-        "or no --run, which takes the published derate",
+        expected=f"records that are clean, or power-capped but no burst: `{run.manifest.command}` "
+        "again on an idle machine, or no --run, which takes the published derate",
     )
 
 

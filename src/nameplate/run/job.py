@@ -23,7 +23,7 @@ from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.group import Allowance
 from nameplate.record import Record
 from nameplate.store.folder import Run
-from nameplate.suite import Case, Suite, Target
+from nameplate.suite import NO_AXES, Axes, Case, Suite, Target
 
 # Without --budget a suite's own time is an aim, not a promise: a slow machine gets its figures, up to this
 # many times the aim.
@@ -87,13 +87,15 @@ class Budget:
         return Allowance(share, self.limit_s - now_s)
 
 
-def target_of(device: DeviceDescription) -> Target:
-    """Return what a suite may know of the device."""
+def target_of(device: DeviceDescription, axes: Axes = NO_AXES) -> Target:
+    """Return what a suite may know of the device, and of what the caller asked for."""
     rating, identity = device.rating, device.identity
     # From the identity, which is the same for a device that is open and for one that isn't.
     caches = identity.caches_bytes if isinstance(identity, CpuIdentity) else {}
     cache_bytes = max(caches.values(), default=None)
-    return Target(device.kind, rating.part, device.memory_bytes, rating.rated_dtypes, cache_bytes)
+    return Target(
+        device.kind, rating.part, device.memory_bytes, rating.rated_dtypes, cache_bytes, axes or Axes()
+    )
 
 
 def cases_of_run(run: Run, device: DeviceDescription) -> list[Case]:
@@ -103,7 +105,8 @@ def cases_of_run(run: Run, device: DeviceDescription) -> list[Case]:
     """
     _check_same_device(run, device)
     suite = suites.find_suite(run.manifest.suite)
-    cases = suite.cases(target_of(device), run.manifest.options.only)
+    options = run.manifest.options
+    cases = suite.cases(target_of(device, options.axes), options.only)
     # A measured clock differs a little from one start to the next; one run has one nominal.
     device.rating = run.manifest.entry(device.name).rating
     known = {case.id for case in cases}

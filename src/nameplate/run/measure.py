@@ -35,7 +35,7 @@ from nameplate.store import folder as store
 from nameplate.store.find import MEASURED, find_unfinished
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest, Options
-from nameplate.suite import Case, Suite
+from nameplate.suite import CUSTOM, NO_AXES, Axes, Case, Suite
 
 DEFAULT_RESULTS = Path(MEASURED)
 SEED = 2024
@@ -62,11 +62,13 @@ def measure(
     results: str | Path | None = None,
     resume: str | None = None,
     seed: int = SEED,
+    axes: Axes | None = None,
     observer: Observer | None = None,
 ) -> Run:
     """Measure a suite on a device and return the run; the parameters are the flags of `bench run`.
 
-    `suite` names an installed suite (default `quick`). `only` is a glob over case ids. `budget` is in
+    `suite` names an installed suite (default `quick`; with `axes`, the shapes or the model to measure,
+    `custom`). `only` is a glob over case ids. `budget` is in
     seconds from when the devices are ready: what can't fit is recorded as skipped. `nominal` gives ratings in
     TFLOPS per dtype. `resume` names a run to go on with (`latest`: the latest unfinished one): its own suite,
     device and options are kept, and only cases without a record are measured (a finished run returns as it
@@ -81,12 +83,25 @@ def measure(
     _check_nominal(nominal or {})
     _check_seed(seed)
     Deadlines.from_environment()  # a bad one is told before anything is written
-    flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {})
+    axes = axes or NO_AXES
+    flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {}, axes=axes)
     with set_default_threads():
         if resume is not None:
             return _resume(find_unfinished(resume, results), suite, flags, guarded)
-        begun = suites.find_suite("quick" if suite is None else suite)
+        begun = suites.find_suite(_choose_suite(suite, axes))
         return _begin(begun, flags, Path(results or DEFAULT_RESULTS), seed, guarded)
+
+
+def _choose_suite(suite: str | None, axes: Axes) -> str:
+    """Return the suite's name. Raises InputError for a suite that would leave the axes out without a word."""
+    if axes and suite not in (None, CUSTOM):
+        raise InputError(
+            "a suite has its own shapes",
+            where="bench run",
+            got=f"suite {suite} with --shape, --model, --tokens, --dtype or --layout",
+            expected="one of the two",
+        )
+    return suite or (CUSTOM if axes else "quick")
 
 
 def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: GuardedObserver) -> Run:
@@ -117,7 +132,9 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: G
 
 def _cases_of_new_run(name: str, suite: Suite, options: Options) -> _DeviceCases:
     device = describe(name)
-    cases = suite.cases(target_of(device), options.only)  # before --nominal, which changes no case
+    cases = suite.cases(
+        target_of(device, options.axes), options.only
+    )  # before --nominal, which changes no case
     device.rating = device.rating.with_nominal(options.nominal)
     _check_dtypes(options.nominal, cases)
     return _DeviceCases(device, cases)
@@ -164,6 +181,7 @@ def _check_same_flags(run: Run, suite: str | None, flags: Options) -> None:
         ("the run is of another suite", suite, run.manifest.suite),
         ("the run was begun with another --only", flags.only, begun.only),
         ("the run was begun with another --nominal", dict(flags.nominal) or None, dict(begun.nominal)),
+        ("the run was begun with other shapes", flags.axes or None, begun.axes),
     ):
         if got is not None and got != expected:
             raise InputError(what, where="--resume", got=got, expected=str(expected))

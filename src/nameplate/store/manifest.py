@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -13,6 +14,7 @@ from nameplate.base.model import FrozenModel, Positive
 from nameplate.device.identity import CpuIdentity, Identity
 from nameplate.record import METHOD, MOST_CASES, SCHEMA
 from nameplate.specs.rating import Figure, Rating
+from nameplate.suite import NO_AXES, Axes
 
 # A text that becomes a folder's name. A manifest may come from someone else, so it is checked.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
@@ -106,6 +108,7 @@ class Options(FrozenModel):
     only: str | None = None
     budget_s: Positive | None = None
     nominal: Mapping[str, Positive] = {}
+    axes: Axes = NO_AXES
 
 
 class Manifest(FrozenModel):
@@ -153,6 +156,21 @@ class Manifest(FrozenModel):
         """When the run began, UTC; the earliest possible time where `created` isn't a valid time."""
         return parse_time(self.created) or datetime.min.replace(tzinfo=UTC)
 
+    @property
+    def command(self) -> str:
+        """The command of the run, quoted for a shell. A model's file isn't known any more, only its name."""
+        options = self.options
+        words = ["bench", "run", *(_axes_flags(options.axes) or [self.suite])]
+        if options.device != "auto":
+            words += ["--device", options.device]
+        if options.only is not None:
+            words += ["--only", options.only]
+        if options.budget_s is not None:
+            words += ["--budget", f"{options.budget_s:g}"]
+        for dtype, tflops in options.nominal.items():
+            words += ["--nominal", f"{dtype}={tflops:g}"]
+        return shlex.join(words)
+
     def entry(self, device: str) -> DeviceEntry:
         """Return the device of that name. Raises KeyError where the run has none."""
         return {entry.name: entry for entry in self.devices}[device]
@@ -165,3 +183,15 @@ class Manifest(FrozenModel):
             "nvml": None if self.nvml is None else str(self.nvml),
             "incidents": [str(each) for each in self.incidents],
         }
+
+
+def _axes_flags(axes: Axes) -> list[str]:
+    """Return the flags that asked for the cases; none for a suite's own."""
+    given: Mapping[str, Sequence[str]] = {
+        "--shape": ["x".join(map(str, shape)) for shape in axes.shapes],
+        "--model": [] if axes.model is None else [axes.model.name],
+        "--tokens": list(map(str, axes.tokens)),
+        "--dtype": axes.dtypes,
+        "--layout": axes.layouts,
+    }
+    return [word for flag, values in given.items() if values for word in (flag, ",".join(values))]

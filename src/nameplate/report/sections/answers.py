@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from nameplate.base.formatting import figure, percent, percent_with_half_width
+from nameplate.base.formatting import count, figure, percent, percent_with_half_width, with_half_width
 from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.messages import render
+from nameplate.base.text import plain
 from nameplate.chain.from_run import (
     REAL_FILL,
     DeviceChain,
@@ -66,6 +67,39 @@ def find_answers(found: Sequence[DeviceChain]) -> tuple[Answer, ...]:
 
 def describe_run(run: Run) -> str:
     """Say in one or a few sentences what the run means for someone who has to decide by it."""
+    return join_sentences([*_describe_model(run), _describe_products(run)])
+
+
+def _describe_model(run: Run) -> Iterator[str]:
+    """Say how many tokens a second the layers of the model that was asked for would train on."""
+    model = run.manifest.options.axes.model
+    layers = [
+        record
+        for record in measured_records(run)
+        if model is not None
+        and record.represents == model.name
+        and record.dimensions.get("pass") == "forward_backward"
+        and not record.is_wrong
+    ]
+    for record in layers:
+        tokens, achieved = record.dimensions.get("tokens"), record.interval("tflops")
+        if model is None or achieved is None or not record.flops or not isinstance(tokens, int):
+            continue
+        per_second = achieved.scaled(1e12 / record.flops * tokens / model.layers)
+        yield _(
+            "All {layers} layers of {model} would train on {rate} tokens a second in {dtype} ({tokens} "
+            "tokens a sequence, on {device}): {layers} × the layer measured, forward and backward, without "
+            "embedding, logits, optimizer and communication.",
+            layers=model.layers,
+            model=plain(model.name),
+            rate=with_half_width(per_second),
+            dtype=record.dtype,
+            tokens=count(tokens),
+            device=plain(record.device),
+        )
+
+
+def _describe_products(run: Run) -> str:
     products = [
         record
         for record in measured_records(run)

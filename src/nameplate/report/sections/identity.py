@@ -17,7 +17,7 @@ from nameplate.report.sections.throughput import measured_records, milliseconds_
 from nameplate.report.view import Column, Fact, Field, Table, table_of, text_table
 from nameplate.specs.cpu import find_boost
 from nameplate.store.folder import Run
-from nameplate.store.manifest import DeviceEntry, Manifest
+from nameplate.store.manifest import DeviceEntry
 
 _BY_INSTRUCTIONS = "cpu_named_by_instructions"  # the evidence for a CPU that is in no table
 # The libraries of a GPU's figures, and their keys in the manifest's software. A CPU's are with its device.
@@ -162,7 +162,7 @@ def reproduce_table(run: Run) -> Table:
     """The commands that repeat the run, compare the two, and read the figures."""
     name = shlex.quote(run.id)
     rows = [
-        (_("measure it again"), _command(run.manifest)),
+        (_("measure it again"), run.manifest.command),
         (_("compare the two"), f"bench compare {name} NEW"),
         (_("read every figure"), f"bench show {name} --json"),
         (_("as a table"), f"bench export {name} -o run.csv"),
@@ -175,18 +175,3 @@ def reproduce_table(run: Run) -> Table:
     cells = tuple((what, plain(command)) for what, command in rows)
     columns = Column("what"), Column("command", unbroken=True)
     return Table(_("How to reproduce"), columns, cells, lead=lead)
-
-
-def _command(manifest: Manifest) -> str:
-    """Return the command of the run, quoted for a shell."""
-    options = manifest.options
-    words = ["bench", "run", manifest.suite]
-    if options.device != "auto":
-        words += ["--device", options.device]
-    if options.only is not None:
-        words += ["--only", options.only]
-    if options.budget_s is not None:
-        words += ["--budget", f"{options.budget_s:g}"]
-    for dtype, tflops in options.nominal.items():
-        words += ["--nominal", f"{dtype}={tflops:g}"]
-    return shlex.join(words)

@@ -1,0 +1,62 @@
+"""The flags of `bench run` that ask for shapes or a model instead of a suite."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nameplate.base.errors import InputError
+from nameplate.base.model import LARGEST_COUNT
+
+if TYPE_CHECKING:
+    from nameplate.suite import Axes
+
+_MOST_DIGITS = len(str(LARGEST_COUNT)) - 1
+
+
+def parse_axes(
+    shapes: Sequence[str] | None,
+    model: str | None,
+    tokens: Sequence[str] | None,
+    dtypes: Sequence[str] | None,
+    layouts: Sequence[str] | None,
+) -> Axes | None:
+    """Parse the flags, each of them repeatable or with commas; None where none was given.
+
+    Raises InputError for what is no shape or number, an empty value, and a model that can't be loaded.
+    """
+    if not any(given is not None for given in (shapes, model, tokens, dtypes, layouts)):
+        return None
+    from nameplate.models.load import load_model
+    from nameplate.suite import Axes
+
+    return Axes(
+        shapes=tuple(_parse_shape(each) for each in _split("--shape", shapes)),
+        model=None if model is None else load_model(model),
+        tokens=tuple(_parse_size("--tokens", each, each) for each in _split("--tokens", tokens)),
+        dtypes=tuple(_split("--dtype", dtypes)),
+        layouts=tuple(_split("--layout", layouts)),
+    )
+
+
+def _split(flag: str, given: Sequence[str] | None) -> list[str]:
+    """Return the values of a flag, without those given again. Raises InputError for an empty one."""
+    found = [part.strip() for each in given or () for part in each.split(",")]
+    if not all(found):
+        raise InputError("an empty value", where=flag, got=",".join(given or ()), expected="values by commas")
+    return list(dict.fromkeys(found))
+
+
+def _parse_shape(text: str) -> tuple[int, int, int]:
+    sizes = re.split("[x×]", text.lower())
+    if len(sizes) != 3:
+        raise InputError("not a shape", where="--shape", got=text, expected="MxNxK, such as 4096x4096x11008")
+    m, n, k = (_parse_size("--shape", size, text) for size in sizes)
+    return m, n, k
+
+
+def _parse_size(flag: str, size: str, given: str) -> int:
+    if not (size.isascii() and size.isdigit() and 1 <= len(size) <= _MOST_DIGITS and int(size) > 0):
+        raise InputError("not a size", where=flag, got=given, expected="whole numbers above 0")
+    return int(size)

@@ -1,0 +1,123 @@
+"""Load a model: by the name of one that is shipped, from a TOML file, or from a Hugging Face config.json.
+
+A config.json is read as data: no code of the model is run, and unknown keys are left alone, since it is made
+for another program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nameplate.base.errors import InputError
+from nameplate.base.files import MIB, parse_json, read_bytes
+from nameplate.base.model import FrozenModel, describe_first_error
+from nameplate.base.toml import parse_toml, read_file, read_packaged
+from nameplate.models.shape import ModelShape
+
+_MOST_BYTES = MIB  # the largest published config.json has some 100 kB, most of it a table of labels
+_EXPECTED = "a name that is known, a .toml file, or a config.json"
+# Model types of Hugging Face whose feed-forward part is gated and whose keys are Llama's.
+_LIKE_LLAMA = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "phi3")
+# Keys of a config.json by the name of a size; the first that is there counts. GPT-2 has names of its own.
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "layers": ("num_hidden_layers", "n_layer", "num_layers"),
+    "d_model": ("hidden_size", "n_embd", "word_embed_proj_dim"),
+    "heads": ("num_attention_heads", "n_head"),
+    "kv_heads": ("num_key_value_heads",),
+    "head_dim": ("head_dim",),
+    "ffn": ("intermediate_size", "ffn_dim", "n_inner"),
+    "vocabulary": ("vocab_size",),
+    "experts": ("num_local_experts", "num_experts"),
+    "experts_per_token": ("num_experts_per_tok",),
+}
+_UNGATED = ("gpt2", "gpt_neox", "opt")
+
+
+class _ModelsFile(FrozenModel):
+    model: tuple[ModelShape, ...]
+
+
+@cache
+def load_shipped_models() -> Mapping[str, ModelShape]:
+    """Return the models that are shipped, by name."""
+    found = parse_toml(_ModelsFile, read_packaged("nameplate.models", "models.toml"), "models.toml").model
+    return {each.name: each for each in found}
+
+
+def load_model(named: str) -> ModelShape:
+    """Return the model of that name, or of that file: `*.json` is a config.json, `*.toml` our own form.
+
+    Raises InputError, in one sentence, for a name that isn't known, a file that can't be read, and sizes that
+    are missing or don't fit together.
+    """
+    if named.endswith(".json"):
+        return _read_config(Path(named))
+    if named.endswith(".toml"):
+        return parse_toml(ModelShape, read_file(named, "a model's sizes"), named)
+    shipped = load_shipped_models()
+    if named.lower() not in shipped:
+        raise InputError(
+            "no such model", where="--model", got=named, expected=f"{' or '.join(shipped)}, or a file"
+        )
+    return shipped[named.lower()]
+
+
+def _read_config(path: Path) -> ModelShape:
+    try:
+        found = parse_json(read_bytes(path, _MOST_BYTES), any_number=True)
+    except OSError as error:
+        raise InputError(
+            "a model's file can't be read", where=str(path), got=error.strerror, expected=_EXPECTED
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{error}", where=str(path), expected="a config.json of Hugging Face") from None
+    if not isinstance(found, dict):
+        raise InputError("not a config.json", where=str(path), got=type(found).__name__, expected="an object")
+    if isinstance(found.get("text_config"), dict):  # a model of text and images: its decoder
+        found = {"model_type": found.get("model_type"), **found["text_config"]}
+    return _shape_of_config(found, path)
+
+
+def _shape_of_config(config: Mapping[str, Any], path: Path) -> ModelShape:
+    kind = config.get("model_type")
+    if kind not in (*_LIKE_LLAMA, *_UNGATED):
+        raise InputError(
+            "a model type whose layer isn't known",
+            where=f"{path}, model_type",
+            got=kind,
+            expected=f"{' or '.join((*_LIKE_LLAMA, *_UNGATED))}, or a .toml file with the model's sizes",
+        )
+    sizes = {name: _first(config, keys) for name, keys in _KEYS.items()}
+    sizes["kv_heads"] = sizes["kv_heads"] or sizes["heads"]  # without grouped queries
+    if kind == "gpt2" and sizes["ffn"] is None and isinstance(sizes["d_model"], int):
+        sizes["ffn"] = 4 * sizes["d_model"]  # GPT-2's own default
+    missing = [name for name in ("layers", "d_model", "heads", "ffn", "vocabulary") if sizes[name] is None]
+    if missing:
+        keys = " or ".join(_KEYS[missing[0]])
+        raise InputError("a size is missing", where=str(path), got="nothing", expected=f"the key {keys}")
+    name = str(config.get("_name_or_path") or path.parent.name or path.stem)[:200]
+    try:
+        return ModelShape.model_validate(
+            {
+                **{key: value for key, value in sizes.items() if value is not None},
+                "name": name,
+                "gated": kind in _LIKE_LLAMA,
+                "source": str(path.name),
+            }
+        )
+    except ValidationError as error:
+        raise InputError(
+            "the model's sizes can't be used",
+            where=str(path),
+            got=describe_first_error(error),
+            expected="sizes that fit together",
+        ) from None
+
+
+def _first(config: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((config[key] for key in keys if config.get(key) is not None), None)

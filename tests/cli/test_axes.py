@@ -1,0 +1,94 @@
+"""`bench run --shape … --model …`: what is asked for becomes cases, and nonsense becomes a sentence."""
+
+import pytest
+
+from nameplate.base.errors import InputError
+from nameplate.cli.axes import parse_axes
+from nameplate.models.load import load_model
+from nameplate.suite import CUSTOM, Axes, Target, find_suite
+
+CPU = Target("cpu", "amd-zen4", 8 << 30, frozenset({"fp32", "bf16"}))
+
+
+def cases(axes, target=CPU):
+    return find_suite(CUSTOM).cases(
+        Target(target.kind, target.part, target.memory_bytes, target.rated_dtypes, axes=axes)
+    )
+
+
+def test_no_flag_asks_for_nothing():
+    assert parse_axes(None, None, None, None, None) is None
+    assert not Axes()
+
+
+def test_shapes_dtypes_and_layouts_are_crossed():
+    axes = parse_axes(["4096x4096x11008,8x16x32"], None, None, ["bf16", "fp32"], ["nt,nn"])
+    ids = [case.id for case in cases(axes)]
+    assert len(ids) == 8
+    assert ids[0] == "matmul/bf16/4096x4096x11008-nt/normal/warm/sustained/torch"
+
+
+def test_without_more_a_shape_is_measured_in_bf16():
+    (case,) = cases(parse_axes(["2X3×4"], None, None, None, None))
+    assert case.id == "matmul/bf16/2x3x4/normal/warm/sustained/torch"
+
+
+def test_a_model_is_one_layer_and_its_products():
+    found = cases(parse_axes(None, "llama2-7b", ["512"], None, None))
+    assert {case.workload.represents for case in found} == {"llama2-7b"}
+    assert [case.workload.shape for case in found] == [
+        "1x512x4096-forward_backward",
+        "1x512x4096-forward",
+        "512x12288x4096-nt",
+        "512x4096x4096-nt",
+        "512x11008x4096-nt",
+        "512x4096x11008-nt",
+    ]
+
+
+def test_a_shape_that_a_layer_has_too_is_measured_once():
+    axes = parse_axes(["512x4096x4096"], "llama2-7b", ["512"], None, ["nt"])
+    ids = [case.id for case in cases(axes)]
+    assert len(ids) == len(set(ids)) == 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((["1x2"], None, None, None, None), "not a shape"),
+        ((["0x2x3"], None, None, None, None), "not a size"),
+        ((["1x2x" + "9" * 5000], None, None, None, None), "not a size"),
+        ((["1x2x٣"], None, None, None, None), "not a size"),
+        (([","], None, None, None, None), "an empty value"),
+        (([], "", None, None, None), "no such model"),
+        ((None, "llama3-8b", ["-1"], None, None), "not a size"),
+    ],
+)
+def test_flags_that_cant_be_read_are_one_sentence(flags, said):
+    with pytest.raises(InputError, match=said):
+        parse_axes(*flags)
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        (Axes(), "nothing to measure"),
+        (Axes(dtypes=("fp32",)), "nothing to measure"),
+        (Axes(shapes=((1, 2, 3),), tokens=(4,)), "--tokens: has no effect alone"),
+        (Axes(model=load_model("llama3-8b"), layouts=("nn",)), "--layout: has no effect alone"),
+        (Axes(shapes=((1, 2, 3),), dtypes=("fp7",)), "--dtype: can't be measured; got 'fp7'"),
+        (Axes(shapes=((1, 2, 3),), layouts=("xx",)), "--layout: can't be measured"),
+        (
+            Axes(model=load_model("llama3-8b").model_copy(update={"gated": False})),
+            "no gate.*--shape TOKENSx6144x4096",
+        ),
+        (
+            Axes(model=load_model("llama3-8b").model_copy(update={"experts": 8, "experts_per_token": 2})),
+            "a mixture of experts",
+        ),
+        (Axes(model=load_model("llama3-8b").model_copy(update={"head_dim": 64})), "aren't its width"),
+    ],
+)
+def test_what_makes_no_case_is_one_sentence(axes, said):
+    with pytest.raises(InputError, match=said):
+        cases(axes)
