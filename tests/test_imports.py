@@ -39,6 +39,7 @@ def test_the_check_above_can_fail(modules_after):
     assert "torch" in modules_after(("devices", "--device", "cpu", "--json"))
 
 
+@pytest.mark.long
 def test_the_check_above_can_fail_for_pandas_too():
     assert "pandas" in loaded_by("from nameplate.store.load import make_frame; make_frame([])")
 

@@ -154,6 +154,7 @@ def test_help_names_every_flag(bench):
         assert flag in out
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_it_imports_neither_torch_nor_pandas(modules_after, mine):
     loaded = modules_after(

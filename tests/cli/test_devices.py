@@ -227,6 +227,7 @@ def start(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 @cpu_only
 def test_the_command_itself(use_nvml):
     use_nvml("eight_a800")

@@ -138,15 +138,26 @@ def unwritable():
     return open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
 
 
-@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
-@pytest.mark.parametrize(
-    ("output", "status", "reason"),
-    [
-        pytest.param(full, 70, "No space left on device", id="full"),
-        pytest.param(unwritable, 70, "Bad file descriptor", id="takes nothing"),
-        pytest.param(closed, 141, None, id="closed pipe"),
-    ],
-)
+# All commands with one of the outputs, and a few with each; the rest is for `make test-long`.
+UNWRITABLE = {
+    "full": (full, 70, "No space left on device"),
+    "takes nothing": (unwritable, 70, "Bad file descriptor"),
+    "closed pipe": (closed, 141, None),
+}
+WITH_EACH = {"version", "show", "show --json", "fleet list", "export"}
+ENDS = [
+    pytest.param(
+        COMMANDS[command],
+        *UNWRITABLE[output],
+        id=f"{output}-{command}",
+        marks=[] if output == "full" or command in WITH_EACH else [pytest.mark.long],
+    )
+    for output in UNWRITABLE
+    for command in COMMANDS
+]
+
+
+@pytest.mark.parametrize(("arguments", "output", "status", "reason"), ENDS)
 def test_output_that_cant_be_written_is_70_and_a_closed_pipe_141_and_silent(
     bench, quick, monkeypatch, arguments, output, status, reason
 ):
@@ -190,11 +201,18 @@ def shell(script, **more):
     ("script", "status", "said"),
     [
         ("bench fleet list > /dev/full", 70, "bench: output can't be written: No space left on device; its"),
-        ("bench --version >&-", 70, "bench: output can't be written: Bad file descriptor; its traceback is"),
+        pytest.param(
+            "bench --version >&-",
+            70,
+            "bench: output can't be written: Bad file descriptor; its traceback is",
+            marks=pytest.mark.long,
+        ),
         ("bench --version >&- 2>&-", 70, None),
         ("bench fleet list | true; exit ${PIPESTATUS[0]}", 141, None),
-        ("bench run --zzz 2>&1 >&- | true; exit ${PIPESTATUS[0]}", 2, None),
-        ("bench --version <&- 2>&-", 0, None),
+        pytest.param(
+            "bench run --zzz 2>&1 >&- | true; exit ${PIPESTATUS[0]}", 2, None, marks=pytest.mark.long
+        ),
+        pytest.param("bench --version <&- 2>&-", 0, None, marks=pytest.mark.long),
     ],
 )
 def test_python_itself_says_nothing_more_as_it_ends(script, status, said):

@@ -48,6 +48,7 @@ def test_a_screen_shows_it_verbatim(bench, run, error):
     assert shown.out.count(error) == 2
 
 
+@pytest.mark.usefixtures("one_library")
 def test_a_page_and_markdown_show_it_verbatim(bench, run, tmp_path, error):
     pytest.importorskip("jinja2")
     for name in ("report.md", "report.html"):

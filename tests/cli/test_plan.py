@@ -226,6 +226,7 @@ def test_the_docs_have_the_load_training_inputs_of_the_data():
         assert f"| `--{name.replace('_', '-')}` | {spread.value:,g} | {ends} |" in DOCS
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_it_imports_neither_torch_nor_pandas(modules_after):
     wanted = (NEED, (*BUDGET, "--csv"), (*TRAIN, "--json"))

@@ -273,8 +273,8 @@ def test_a_host_that_is_nearly_as_slow_as_its_gpu_is_judged_by_a_graph(gpu):
     assert "launch_bound" not in record.verdicts
 
 
-@pytest.mark.parametrize("share_s", [2.0, 20.0])
-@pytest.mark.parametrize("kernels", [2_000, 20_000, 400_000])
+@pytest.mark.parametrize("share_s", [2.0, pytest.param(20.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kernels", [2_000, pytest.param(20_000, marks=pytest.mark.long), 400_000])
 def test_a_graph_takes_a_small_part_of_the_time_or_is_left_out_with_the_reason(gpu, share_s, kernels):
     """Launches of 10 ms to 2 s that the host takes as long to enqueue."""
     launch_s = kernels * 5e-6

@@ -306,7 +306,15 @@ def from_idle(clock, launch_s=1.5e-3, policy="power", telemetry=True, **options)
 
 @pytest.mark.parametrize("telemetry", [True, False])
 @pytest.mark.parametrize("launch_s", [1.5e-3, 12e-3])
-@pytest.mark.parametrize(("climb_s", "cap_s"), [(5e-3, 0.15), (0.05, 0.15), (0.02, 0.25), (0.05, 0.4)])
+@pytest.mark.parametrize(
+    ("climb_s", "cap_s"),
+    [
+        (5e-3, 0.15),
+        pytest.param(0.05, 0.15, marks=pytest.mark.long),
+        pytest.param(0.02, 0.25, marks=pytest.mark.long),
+        (0.05, 0.4),
+    ],
+)
 def test_a_burst_lies_between_the_climb_of_the_clock_and_the_power_limit(climb_s, cap_s, launch_s, telemetry):
     """A window from the first launch to the last of ten readings a second gave up to 1.37 × the cool time."""
     burst, sustained = from_idle(Clock(climb_s, cap_s), launch_s, telemetry=telemetry)

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nameplate.base.text import plain
@@ -83,6 +83,7 @@ def test_a_number_that_is_none_is_not_known(row_of, limit):
     assert row_of(device="cuda:0", devices=(gpu(power_limit_w=limit),))["power_limit_w"] is None
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_cleaned_text_is_plain_text(text):
     assert clean(text) == plain(text)

@@ -43,6 +43,7 @@ def test_the_file_is_read_whole(mine):
     assert listed.default_derate("nvidia-h100-sxm5-80gb").id == "ours-scaled-30b-x1024"
 
 
+@pytest.mark.long
 def test_the_python_example_works(capsys):
     exec(compile(block("python"), "docs/fleet.md", "exec"), {})
     out = capsys.readouterr().out

@@ -76,6 +76,7 @@ def test_split_sums_are_reduced_as_torch_has_it_unless_asked_for_in_fp32(dtype, 
         matmul.allow_bf16_reduced_precision_reduction = True
 
 
+@pytest.mark.long
 def test_this_torchs_own_default_is_the_first_choice():
     code = "import torch; m = torch.backends.cuda.matmul\n"
     code += f"print([getattr(m, name) for name in {REDUCTIONS!r}], m.allow_fp16_accumulation)"

@@ -183,10 +183,8 @@ def python(fleet, part, values):
     return priced
 
 
-@pytest.mark.parametrize(
-    "change",
-    [change if change == "all" else pytest.param(change, marks=pytest.mark.long) for change in CHANGES],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_change_gives_what_python_says_of_it(open_panel, change):
     fleet, values = CHANGES[change]
     (before,) = cost(fleet)
@@ -297,6 +295,7 @@ def test_numbers_are_rounded_and_grouped_as_python_does_it(open_panel):
 FACTORS = (1.00994, 1.00996, 0.99004, 0.9, 1.5, 12.345, 1 + 1e-9, 1 - 1e-9, 0.9999, 1.0105)
 
 
+@pytest.mark.long
 def test_changes_are_printed_as_python_does_it(open_panel):
     model = make_panel(cost("nio-2024-10"))
     plain = {"label": "", "text": "{value}", "kind": "figure", "better": None, "headline": None}
@@ -346,6 +345,7 @@ def test_the_slider_follows_the_number_and_stays_at_its_end_where_that_is_farthe
     agrees(shown.shown("what_if"), python("li-auto-2024-08", A800, {"pue": 4.5}))
 
 
+@pytest.mark.long
 def test_reset_brings_the_model_back(open_panel):
     (before,) = cost("xpeng-2024-10", goodput=True)  # a modelled goodput has more digits than a field shows
     shown = open_panel(make_panel([before]))
@@ -419,6 +419,7 @@ def test_one_sentence_says_what_changed_and_the_table_is_not_read_out(open_panel
     assert live.evaluate("element => element.tagName") == "P"
 
 
+@pytest.mark.long
 def test_a_name_with_mark_up_stays_text(open_panel):
     hostile = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
     fleet = Fleet(id="hostile", name=hostile, as_of="2026", part=A800, eflops=1, source=hostile)

@@ -290,10 +290,9 @@ def test_an_unknown_peer_is_refused():
         read_answer((sys.executable, "-m", "nameplate.selftest.contenders", "nobody", "bf16"))
 
 
+@pytest.mark.long
 @pytest.mark.process
-@pytest.mark.parametrize(
-    "name", [name if name == "torch-timer" else pytest.param(name, marks=pytest.mark.long) for name in PEERS]
-)
+@pytest.mark.parametrize("name", PEERS)
 def test_each_peer_gives_a_figure(name, monkeypatch):
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark wouldn't measure in one
     figure = make_peers("fp32")[name](0)[name]  # fp32 is fast everywhere; bf16 may be emulated

@@ -100,9 +100,9 @@ def test_what_only_scatters_is_clean_and_its_truth_is_found(name):
     "name",
     [
         "slow drift",
-        "a GPU at its power limit",
+        pytest.param("a GPU at its power limit", marks=pytest.mark.long),
         "a GPU too hot",
-        "contention bursts",
+        pytest.param("contention bursts", marks=pytest.mark.long),
         "launch-bound",
         "a card that corrupts",
     ],

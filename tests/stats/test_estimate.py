@@ -193,8 +193,14 @@ def going(drift=0.0, wave=0.0, period_s=3.0, decay=0.0, window_s=25.0, noise=0.0
 @pytest.mark.stat
 @pytest.mark.parametrize(
     "draw",
-    [steady(0.02), steady(0.15), lognormal_tail, rare_spikes, pareto_tail, free_modes],
-    ids=["little", "much", "lognormal", "spikes", "pareto", "modes"],
+    [
+        pytest.param(steady(0.02), id="little", marks=pytest.mark.long),
+        pytest.param(steady(0.15), id="much"),
+        pytest.param(lognormal_tail, id="lognormal", marks=pytest.mark.long),
+        pytest.param(rare_spikes, id="spikes"),
+        pytest.param(pareto_tail, id="pareto"),
+        pytest.param(free_modes, id="modes", marks=pytest.mark.long),
+    ],
 )
 def test_throughput_is_covered_whatever_the_law_of_the_noise(draw):
     covering, bias, _, _ = windows(draw, 101)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nameplate.stats.interval import Interval, divide, find_low_end, harmonic_mean, ratio
 
-repeatable = settings(deadline=None, derandomize=True, max_examples=200)
+repeatable = settings(deadline=None, derandomize=True, max_examples=60)
 
 
 def intervals(farthest=3.0):
@@ -142,7 +142,7 @@ def test_a_mean_of_nothing_or_of_unpaired_weights_is_refused():
         harmonic_mean([Interval(1.0, 1.0, 1.0)], [1.0, 2.0])
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(time=st.floats(1e-6, 1e3), relative=st.floats(0.0, 1e4))
 def test_a_times_low_end_is_above_0_so_that_its_throughput_has_a_high_end(time, relative):
     low = find_low_end(time, relative * time)

@@ -487,6 +487,7 @@ def test_where_nvml_cannot_find_by_uuid_it_is_found_by_index(use: Use):
         assert nvml.reading("GPU-a8000000-0000-5000-8000-000000000001").temperature_c == 34
 
 
+@pytest.mark.long
 @needs_compiler
 def test_a_healthy_gpu_is_found_though_looking_for_its_uuid_hangs_at_another(use: Use):
     """NVML may initialise other cards as it looks for a UUID."""
@@ -509,6 +510,7 @@ def test_a_gpu_that_is_sampled_goes_on_being_sampled_after_another_cost_the_proc
         assert rows
 
 
+@pytest.mark.long
 @needs_compiler
 def test_a_driver_that_does_not_start_again_is_absent(use: Use):
     use("eight_a800")

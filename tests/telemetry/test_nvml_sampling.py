@@ -151,6 +151,7 @@ def test_what_is_not_sampled_has_no_rows(use_nvml):
         assert nvml.reading(FIRST).temperature_c == 34
 
 
+@pytest.mark.long
 def test_a_card_that_starts_throttling(use_nvml):
     use_nvml(
         "eight_a800",

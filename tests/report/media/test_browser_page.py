@@ -234,6 +234,7 @@ def rows_of(section):
     )
 
 
+@pytest.mark.long
 def test_a_folded_table_opens_and_its_field_finds_rows(show, pages):
     shown = show(pages("a long run"))
     section = shown.section("Every record")
@@ -280,6 +281,7 @@ def test_print_has_neither_navigation_nor_fields_shows_every_row_and_is_light(sh
     assert visible(rows_of(section)) == []
 
 
+@pytest.mark.long
 def test_without_scripts_pictures_and_tables_are_there(show, pages):
     shown = show(pages("a long run"), drawn=False, java_script_enabled=False)
     charts = shown.page.locator(".chart > svg")
@@ -309,7 +311,8 @@ def test_the_first_key_leads_past_the_navigation(show, pages):
 ELEMENTS = "[...document.querySelectorAll('*')].map(one => one.tagName).filter(name => name !== 'TSPAN')"
 
 
-@pytest.mark.parametrize("width", ["wide", pytest.param("narrow", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("width", ["wide", "narrow"])
 def test_hostile_names_do_nothing_and_are_shown_as_text(show, pages, width):
     shown, calm = show(pages("hostile"), width), show(pages("calm"), width)
     assert Counter(shown.page.evaluate(ELEMENTS)) == Counter(calm.page.evaluate(ELEMENTS))
@@ -357,9 +360,8 @@ def smuggle(text, what):
     return text.replace("</main>", f"{SMUGGLED[what]}</main>")
 
 
-@pytest.mark.parametrize(
-    "what", [what if what == "a script" else pytest.param(what, marks=pytest.mark.long) for what in SMUGGLED]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("what", SMUGGLED)
 def test_the_policy_alone_would_stop_a_script_that_got_into_the_page(show, pages, what):
     shown = show(smuggle(pages("one run").read_text(), what))
     for link in shown.page.locator("#smuggled").all():
@@ -370,6 +372,7 @@ def test_the_policy_alone_would_stop_a_script_that_got_into_the_page(show, pages
     shown.wrong.clear()
 
 
+@pytest.mark.long
 def test_the_check_above_can_fail(show, pages):
     bare = re.sub("<meta http-equiv=[^>]*>", "", pages("one run").read_text())
     assert show(smuggle(bare, "a script")).page.title() == "it ran"

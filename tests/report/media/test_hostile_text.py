@@ -121,6 +121,7 @@ def test_comparisons_are_inert(bench, hostile):
         assert not re.search(r"(?<!\\)<script", result.out) or not words
 
 
+@pytest.mark.usefixtures("one_library")
 @pytest.mark.parametrize("suffix", ["html", "md"])
 def test_reports_are_inert(bench, hostile, tmp_path, suffix):
     path = tmp_path / f"report.{suffix}"

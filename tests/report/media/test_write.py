@@ -48,6 +48,7 @@ def test_a_report_of_nothing_measured_has_only_the_picture_of_fleets(make_run, m
     assert images(written[0].read_text()) == ["report-fleets.svg"]
 
 
+@pytest.mark.long
 def test_several_runs_are_side_by_side_first_and_then_each_by_itself(a800_run, tmp_path):
     runs = [a800_run(), a800_run(0.9, run="20261123T120000-standard-a801")]
     written = write_report(runs, tmp_path / "both.md")
