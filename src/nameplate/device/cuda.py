@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cache
 from itertools import cycle, islice, pairwise
@@ -98,11 +98,14 @@ class CudaDevice(TorchDevice):
         accelerator: Accelerator | None = None,
         nvml: NvmlClient | None = None,
         check: ContextCheck | None = None,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         """Open the GPU of this identity.
 
-        Tests replace `accelerator` (default: `torch.cuda`), `nvml` (default: this process's one client) and
-        `check` (default: one on this GPU; with another accelerator none).
+        A twin and tests replace `accelerator` (default: `torch.cuda`), `nvml` (default: this process's one
+        client) and `check` (default: one on this GPU; with another accelerator none); a twin also `clock`
+        (default: time.perf_counter) and `sleep` (time.sleep).
         Raises ValueError for a GPU that torch doesn't see.
         """
         if identity.index is None:
@@ -117,6 +120,7 @@ class CudaDevice(TorchDevice):
         self._check = check
         self._accelerator = accelerator
         self._nvml = nvml
+        self._clock, self._sleep = clock or time.perf_counter, sleep or time.sleep
         self.identity = identity
         self.name = f"cuda:{self._index}"
         self.rating = rate(identity)
@@ -125,8 +129,12 @@ class CudaDevice(TorchDevice):
         self.memory_bytes = accelerator.mem_get_info(identity.index)[0]
         self._events: list[Any] = []
         self._side: Any = None  # the stream of captures
-        self._timeline = Timeline()
+        self._timeline = Timeline(self._clock)
         self._sampling = False  # whether NVML's process was told to sample this GPU
+
+    def clock(self) -> float:
+        """Return seconds on the host's clock."""
+        return self._clock()
 
     def time_batch(
         self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
@@ -136,13 +144,13 @@ class CudaDevice(TorchDevice):
         events = self._event_pool(2 * samples if flush else samples + 1)
         self.synchronize()
         with garbage_collection_off():
-            begin = time.perf_counter()
+            begin = self._clock()
             if flush:
                 self._enqueue_cold(ring, events, per_sample)
             else:
                 _enqueue_back_to_back(ring, events, per_sample)
         self.synchronize()
-        end = time.perf_counter()
+        end = self._clock()
         pairs = zip(events[::2], events[1::2], strict=True) if flush else pairwise(events)
         spans_ms = [first.elapsed_time(second) for first, second in pairs]
         # No CPU time: the host's says nothing about the GPU.
@@ -154,11 +162,11 @@ class CudaDevice(TorchDevice):
         A launch alone comes first; up to five groups of five follow while they fit 0.1 s. A single launch of
         more than 1,000 kernels fills the queue by itself: then this is an upper bound.
         """
-        ring, begin = cycle(launches), time.perf_counter()
+        ring, begin = cycle(launches), self._clock()
         handed_s = self._enqueue_from_empty(ring, 1)
-        group_s = _ENQUEUED_LAUNCHES * (time.perf_counter() - begin)
+        group_s = _ENQUEUED_LAUNCHES * (self._clock() - begin)
         for _ in range(_ENQUEUED_GROUPS):
-            if time.perf_counter() - begin + group_s > _ENQUEUED_S:
+            if self._clock() - begin + group_s > _ENQUEUED_S:
                 break
             handed_s += self._enqueue_from_empty(ring, _ENQUEUED_LAUNCHES)
         return float(np.median(handed_s))
@@ -169,9 +177,9 @@ class CudaDevice(TorchDevice):
         self.synchronize()
         with garbage_collection_off():
             for launch in islice(ring, count):
-                begin = time.perf_counter()
+                begin = self._clock()
                 launch()
-                spent_s = time.perf_counter() - begin
+                spent_s = self._clock() - begin
                 if handed_s and spent_s > _WAITED * min(handed_s):
                     break
                 handed_s.append(spent_s)
@@ -196,7 +204,7 @@ class CudaDevice(TorchDevice):
 
     def counters(self) -> Counters:
         """Return the time and the driver's reading: clocks, power, throttling, other processes."""
-        now = Counters(time.perf_counter(), gpu=self._read())
+        now = Counters(self._clock(), gpu=self._read())
         self._timeline.add(now)
         return now
 
@@ -221,7 +229,7 @@ class CudaDevice(TorchDevice):
         """A reading of this GPU; without figures where NVML is absent or the GPU has no UUID."""
         uuid = self.identity.uuid
         if uuid is None:
-            return GpuReading.without_figures(None, message("no_uuid"), time.perf_counter())
+            return GpuReading.without_figures(None, message("no_uuid"), self._clock())
         reading = _as_this(uuid, self._sampling_client(uuid).reading(uuid))
         return reading.model_copy(update={"own_memory_bytes": self._accelerator.memory_reserved(self._index)})
 
@@ -293,7 +301,7 @@ class CudaDevice(TorchDevice):
     def idle(self, seconds: float) -> None:
         """Wait for everything launched, then sleep."""
         self.synchronize()
-        time.sleep(seconds)
+        self._sleep(seconds)
 
     def synchronize(self) -> None:
         """Wait until everything launched on this GPU has run."""

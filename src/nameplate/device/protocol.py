@@ -21,7 +21,7 @@ from nameplate.base.messages import Reason
 from nameplate.device.identity import Identity
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuReading
-from nameplate.workload import Launch
+from nameplate.workload import Launch, Prepared, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,9 @@ class Timeline:
     Those of the last half hour, and those since the time that was last asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Keep rows by this clock, in seconds."""
+        self._clock = clock
         self._rows: list[Counters] = []
 
     def add(self, *rows: Counters) -> None:
@@ -92,7 +94,7 @@ class Timeline:
             return row.at_s
 
         self._rows.sort(key=at_s)
-        kept_from_s = min(time.perf_counter() - _KEPT_S, since_s)
+        kept_from_s = min(self._clock() - _KEPT_S, since_s)
         del self._rows[: bisect_left(self._rows, kept_from_s, key=at_s)]
         return tuple(self._rows[bisect_left(self._rows, since_s, key=at_s) :])
 
@@ -152,6 +154,12 @@ class Device(DeviceDescription, Protocol):
     @property
     def torch_device(self) -> torch.device:
         """Where a workload allocates its tensors."""
+
+    def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
+        """Allocate and fill a workload on this device; see `Workload.prepare`."""
+
+    def why_unsupported(self, workload: Workload) -> str | None:
+        """Return why a workload can't run on this device, in one clause; None when it can."""
 
     @property
     def telemetry_lost(self) -> Reason | None:
@@ -226,6 +234,14 @@ class TorchDevice(ABC):
 
         return torch.device(self.name)
 
+    def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
+        """Allocate and fill a workload on torch's device."""
+        return workload.prepare(self.torch_device, fill=fill, seed=seed, copies=copies)
+
+    def why_unsupported(self, workload: Workload) -> str | None:
+        """Return what the workload says of torch's device."""
+        return workload.unsupported(self.torch_device)
+
     def clock(self) -> float:
         """Return seconds on the host's monotonic clock."""
         return time.perf_counter()
@@ -238,11 +254,16 @@ class TorchDevice(ABC):
 
     def time_empty_launch(self) -> float:
         """Return the seconds of the fastest of twenty launches that write one element each."""
-        import torch
-
-        launch = torch.zeros(1, device=self.torch_device).zero_
+        launch = self._make_empty_launch()
         timings = (self.time_batch([launch], samples=1, per_sample=1) for _ in range(_EMPTY_LAUNCHES))
         return min(timing.elapsed_s for timing in timings)
+
+    def _make_empty_launch(self) -> Launch:
+        """Return a launch that writes one element."""
+        import torch
+
+        launch: Launch = torch.zeros(1, device=self.torch_device).zero_
+        return launch
 
     @cached_property
     def _flush_buffer(self) -> torch.Tensor:

@@ -28,7 +28,7 @@ from nameplate.device.simulated_law import Durations, Floats, Law, Steps, TimeSe
 from nameplate.record import Batch
 from nameplate.specs.rating import Figure, Rating
 from nameplate.telemetry.gpu import POLICIES, GpuReading
-from nameplate.workload import Launch
+from nameplate.workload import Launch, Prepared, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -171,6 +171,14 @@ class SimulatedDevice:
     def torch_device(self) -> torch.device:
         """The CPU, as a name only: torch takes a second to import, and nothing is allocated."""
         return cast("torch.device", "cpu")
+
+    def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
+        """Prepare a workload, which draws its results itself."""
+        return workload.prepare(self.torch_device, fill=fill, seed=seed, copies=copies)
+
+    def why_unsupported(self, workload: Workload) -> str | None:
+        """Return what the workload says."""
+        return workload.unsupported(self.torch_device)
 
     @property
     def corrupted(self) -> bool:

@@ -152,9 +152,7 @@ class CaseRun:
         _check_time(predicted, left_s())
         if predicted is not None:
             self.on_step(self.case.id, predicted.setup_s + 2 * predicted.launch_s)
-        self.prepared = work.prepare(
-            self.device.torch_device, fill=self.case.fill, seed=pilots.seed, copies=copies
-        )
+        self.prepared = self.device.prepare(work, fill=self.case.fill, seed=pilots.seed, copies=copies)
         with self.prepared.numerics():
             self.prepared.compute_reference()
             self.device.synchronize()
@@ -282,7 +280,7 @@ def memory_needed(case: Case, device: Device) -> int:
 
 def _check_supported(workload: Workload, device: Device, copies: int) -> None:
     """Raise Unsupported where the workload can't run on the device or doesn't fit its memory."""
-    reason = workload.unsupported(device.torch_device)
+    reason = device.why_unsupported(workload)
     if reason is not None:
         raise Unsupported(reason)
     needed = workload.resident_bytes * copies

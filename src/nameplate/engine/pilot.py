@@ -105,7 +105,7 @@ class Pilots:
 
     def _time(self, pilot: Workload, fill: str) -> Prediction:
         begin = self.device.clock()
-        prepared = pilot.prepare(self.device.torch_device, fill=fill, seed=self.seed)
+        prepared = self.device.prepare(pilot, fill=fill, seed=self.seed)
         with prepared.numerics():
             prepared.compute_reference()
             self.device.synchronize()
