@@ -20,11 +20,13 @@ TABLES = {
     *("tesla-after", "dojo-1", "dojo-target", "world-2023", "china-2024", "china-fp16", "four-share"),
     *("suppliers", "supplier-orders"),
     *("model-size", "model-hours", "model-refresh", "clip-length", "clips-min", "clips-good", "li-clips"),
+    *("model-sizes", "model-sizes-next", "language-models", "language-clusters", "vehicles"),
+    *("software-price", "entrance-ticket", "valuation"),
     *("xpeng-clips", "tesla-cars", "tesla-fleet-clips", "data-traffic", "tesla-miles", "li-owners", "market"),
 }
 BY_HAND = {  # stated, recomputed, unit, verdict
-    "a800-fp16": (320, 312, "TFLOPS", "holds_rounded"),
-    "a800-fp16/silicon": (320, 108 * 1410 * 2048 / 1e6, "TFLOPS", "holds_rounded"),
+    "a800-fp16": (320, 312, "TFLOPS", "contradicted"),
+    "a800-fp16/silicon": (320, 108 * 1410 * 2048 / 1e6, "TFLOPS", "contradicted"),
     "eflops-unit": (1e6, 1e6, "TFLOPS", "holds"),
     "eflops-cards": (3125, 3125, "cards", "holds"),
     "eflops-cards/datasheet": (3125, 3205.128205, "cards", "holds_rounded"),
@@ -38,6 +40,8 @@ BY_HAND = {  # stated, recomputed, unit, verdict
     "li-cards": (16_800, 16_843.75, "cards", "holds"),
     "li-stock": (10_000, 16_843.75, "cards", "contradicted"),
     "li-stock/mix": (10_000, 10_000, "cards", "holds"),
+    "li-stock/card": (539, 539, "TFLOPS", "holds"),
+    "li-stock/h100-share": ((539 - 320) / (989 - 320), (539 - 320) / (989 - 320), "ratio", "holds"),
     "xpeng-cards": (7_800, 7_843.75, "cards", "holds"),
     "xpeng-spend": (3.7e9, 7.49 * 370e6, "RMB", "contradicted"),
     "xpeng-spend/whole": (3.7e9, 3.7e9, "RMB", "holds"),
@@ -49,9 +53,10 @@ BY_HAND = {  # stated, recomputed, unit, verdict
     "tesla-after/datasheet": (88.5, 87.5265, "EFLOPS", "holds_rounded"),
     "china-fp16": (492, 492, "EFLOPS", "holds"),
     "china-fp16/tensor": (492, 492, "EFLOPS", "holds"),
+    "china-fp16/plain": (492, 16 * 246, "EFLOPS", "contradicted"),
     "four-share": (0.035, 16.8 / 492, "ratio", "holds_rounded"),
     "four-share/before": (0.035, 14.3 / 492, "ratio", "contradicted"),
-    "model-hours": (10_000, 8_333.3333, "hours", "contradicted"),
+    "four-share/plain": (0.035, 16.8 / (16 * 246), "ratio", "contradicted"),
     "model-hours/good": (10_000, 41_666.6667, "hours", "holds"),
     "tesla-fleet-clips": (1e6, 1e6, "clips a day", "holds"),
 }
@@ -121,7 +126,7 @@ def test_a_claim_is_recomputed_as_by_hand(article, id_):
     row = article[id_]
     assert (row.stated, row.recomputed) == (pytest.approx(stated), pytest.approx(recomputed))
     assert (row.unit, row.verdict) == (unit, verdict)
-    assert row.relative_error == pytest.approx(stated / recomputed - 1)
+    assert row.relative_error == pytest.approx(stated / recomputed - 1, rel=1e-6, abs=1e-12)
 
 
 def test_what_cannot_be_checked_says_what_is_missing(article):
@@ -132,6 +137,55 @@ def test_what_cannot_be_checked_says_what_is_missing(article):
     assert (article["market"].stated, article["market"].unit) == (None, None)
     assert (article["server-price"].stated, article["clip-length"].stated) == (950_000, None)
     assert (article["clip-length"].stated_low, article["clip-length"].stated_high) == (15, 30)
+
+
+def test_a_lower_bound_contradicts_no_other_lower_bound(article):
+    row = article["model-hours"]
+    assert (row.stated, row.recomputed) == (10_000, pytest.approx(8_333.3333))
+    assert (row.verdict, row.relative_error) == ("cannot_check", None)
+    assert row.why.endswith("this is only the least that it can be, which doesn't contradict what is stated")
+    assert "one data set" in row.note
+
+
+@pytest.mark.parametrize(
+    ("formula", "qualifier", "figure", "verdict", "why"),
+    [
+        ("least * 2", "over", 100, "cannot_check", "only the least"),
+        ("least * 2", "over", 20, "holds", "at least"),
+        ("least * 2", "exact", 100, "cannot_check", "only the least"),
+        ("least * 2", "exact", 10, "contradicted", "at least"),
+        ("100 / least", "exact", 5, "cannot_check", "only the most"),
+        ("100 / least", "exact", 50, "contradicted", "at least"),
+        ("100 / least", "over", 50, "contradicted", "at least"),
+        ("least * 2 / other", "exact", 50, "cannot_check", "more or less"),
+        ("100 / (least - 20)", "exact", 50, "cannot_check", "more or less"),
+        ("least - least + 7", "exact", 50, "contradicted", "at least"),  # the bound doesn't matter
+    ],
+)
+def test_what_builds_on_a_lower_bound_is_a_bound(audited, formula, qualifier, figure, verdict, why):
+    bound = '[[claim]]\nid = "{}"\nwords = "x"\nfigure = {}\nunit = "ratio"\nqualifier = "over"\n'
+    bounds = "".join(bound.format(*each) + 'cannot_check = "x"\n' for each in (("least", 10), ("other", 3)))
+    row = audited(
+        f'schema = 1\nsource = "counted"\n{bounds}'
+        f'[[claim]]\nid = "it"\nwords = "x"\nfigure = {figure}\nunit = "ratio"\nqualifier = "{qualifier}"\n'
+        f'formula = "{formula}"\nwhy = "at least"\n'
+    )["it"]
+    assert (row.verdict, why in row.why) == (verdict, True)
+
+
+def test_a_reading_without_a_formula_says_what_follows_and_what_is_missing(article):
+    as_fp16, as_fp32 = article["world-2023/tesla-fp16"], article["world-2023/tesla-fp32"]
+    assert as_fp16.stated == pytest.approx(67.5 / 910)
+    assert as_fp32.stated == pytest.approx(67.5 / (16 * 910))
+    for row in (as_fp16, as_fp32):
+        assert (row.verdict, row.recomputed, row.formula, row.unit) == ("cannot_check", None, None, "ratio")
+        assert "its precision isn't stated" in row.why
+        assert row.builds_on == ("tesla-eflops", "world-2023")
+
+
+def test_a_share_of_two_kinds_of_card_is_computed(article):
+    assert "= 0.32735; " in article["li-stock/h100-share"].why
+    assert "10,000 = 539; " in article["li-stock/card"].why
 
 
 def test_a_range_gives_a_range_and_the_value_nearest_the_stated_counts(article):
@@ -166,6 +220,8 @@ ALTERED = {
             "a800-fp16": "holds",
             "a800-fp16/silicon": "holds",
             "eflops-cards": "holds_rounded",
+            "eflops-servers": "contradicted",
+            "eflops-servers/whole": "contradicted",
             "eflops-cost": "holds_rounded",
             "eflops-cost/whole": "holds_rounded",
         },
@@ -178,9 +234,17 @@ ALTERED = {
             "eflops-cost/datasheet": "contradicted",
         },
     ),
-    "a larger stock": (
+    "a larger stock": (  # then a card is 320.8 TFLOPS, and 0.1 % of them are H100
         ("li-stock", '"10,000"', '"16,800"'),
         {"li-stock": "holds"},
+    ),
+    "a stock too large": (  # more than all A800
+        ("li-stock", '"10,000"', '"30,000"'),
+        {
+            "li-stock/mix": "contradicted",
+            "li-stock/card": "contradicted",
+            "li-stock/h100-share": "contradicted",
+        },
     ),
     "Huawei as before": (("huawei-now", '"7.5"', '"5"'), {"four-share": "contradicted"}),
     "fewer H100": (
@@ -216,6 +280,16 @@ JUDGED = [
     # stated, recomputed, qualifier, verdict
     ("390", "390.4", "exact", "holds"),
     ("390", "390.6", "exact", "holds_rounded"),
+    ("391", "390.1", "exact", "holds_rounded"),  # rounded up
+    ("320", "312", "exact", "contradicted"),  # to tens it is 310
+    ("320", "312", "about", "holds_rounded"),
+    ("310", "312", "exact", "holds_rounded"),
+    ("1,000", "989", "exact", "holds_rounded"),
+    ("990", "989", "exact", "holds_rounded"),
+    ("1,005", "989", "exact", "contradicted"),
+    ("3.14", "3.1459", "exact", "holds_rounded"),  # cut off
+    ("3.16", "3.1459", "exact", "contradicted"),
+    ("312.5", "312", "exact", "contradicted"),
     ("390", "394", "about", "holds"),  # a zero at the end isn't a digit of "about 390"
     ("390", "396", "about", "holds_rounded"),
     ("370 million", "371093750", "about", "holds"),
@@ -398,6 +472,11 @@ BAD = {
         MINE + '[[claim.reading]]\nid = "x"\nformula = "cards"\nimplies = "cards"\nwhy = "x"\n',
         "claim[speed].reading[x]",
         "implies and its unit",
+    ),
+    "a reading of nothing": (
+        MINE + '[[claim.reading]]\nid = "x"\nwhy = "x"\n',
+        "claim[speed].reading[x]",
+        "a formula, or what the claim implies",
     ),
     "a reading twice": (
         MINE + '[[claim.reading]]\nid = "x"\nformula = "cards"\nwhy = "x"\n' * 2,

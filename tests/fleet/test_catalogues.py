@@ -84,7 +84,7 @@ def test_the_articles_five_fleets_come_first_as_stated():
     [
         ("tesla-before", "held", 10_000, None, "2023-09"),
         ("tesla-addition", "addition", 21_000, None, "2024-10"),
-        ("tesla-target", "target", None, 88.5, "2024-10"),
+        ("tesla-target", "target", 88_500, 88.5, "2024-10"),
         ("tesla-dojo-1", "equivalent", 8_000, None, "2024-12"),
         ("tesla-dojo-target", "target", None, 100, "2024-10"),
         ("li-auto-before", "held", None, 2.4, "2024-07"),

@@ -3,25 +3,28 @@
     relative error = stated ÷ recomputed − 1
 
     holds           equal at the digits stated; "over": at least the stated; "on the order of": within √10
-    holds_rounded   not equal, but within 3 %
-    contradicted    off by more than 3 %
-    cannot_check    there is nothing to recompute it from; `why` says what is missing
+    holds_rounded   within 3 %, where the claim says "about", "nearly" or "over"; an exact figure must also be
+                    a rounding of what was recomputed: 390 is one of 390.6, 320 is none of 312
+    contradicted    neither
+    cannot_check    there is nothing to recompute it from, or only a bound that excludes nothing; `why` says
+                    what is missing
 
 A formula takes other claims as they are stated, even where they are contradicted, so that each error is found
 where it is made. From a claim that is a range (15–30 s) a range is recomputed, which holds where it reaches
-the stated figure.
+the stated figure. From a lower bound ("over", at least) only a bound is recomputed: one that lies below
+another lower bound contradicts nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nameplate.base.formatting import interval, stated
-from nameplate.base.language import _
+from nameplate.base.language import N_, _
 from nameplate.base.toml import bad_value, read_file
 from nameplate.fleet.claims import (
     CLAIMS_FILE,
@@ -43,7 +46,11 @@ if TYPE_CHECKING:
 TOLERANCE = Fraction(3, 100)
 _DIGITS = 5  # of a recomputed figure: more than any claim states
 _SMALLEST, _LARGEST = Fraction(1, 10**30), Fraction(10**30)
+_PLACES = tuple(Fraction(10) ** power for power in range(-12, 19))  # of the digits of a figure
 
+# What a figure is that was recomputed from a lower bound: the least or the most that the true one can be, or
+# neither, where one bound raises it and another lowers it.
+Bound = Literal["lower", "upper", "open"]
 Verdict = Literal["contradicted", "holds_rounded", "holds", "cannot_check"]
 
 
@@ -110,8 +117,17 @@ def frame(rows: Sequence[AuditRow]) -> pandas.DataFrame:
     return pandas.DataFrame([row.as_json() for row in rows])
 
 
-def judge(stated: Fraction, recomputed: Fraction, qualifier: Qualifier, place: Fraction) -> Verdict:
-    """The verdict on a figure whose last digit stated is at `place`; 0 for one without digits of its own."""
+def judge(
+    stated: Fraction,
+    recomputed: Fraction,
+    qualifier: Qualifier,
+    place: Fraction,
+    bound: Bound | None = None,
+) -> Verdict:
+    """The verdict on a figure whose last digit stated is at `place`; 0 for one without digits of its own.
+
+    `bound`: the recomputed figure is only the least, or the most, that the true one can be.
+    """
     match qualifier:
         case "exact" | "about" | "nearly":
             holds = 2 * abs(stated - recomputed) <= place
@@ -119,9 +135,38 @@ def judge(stated: Fraction, recomputed: Fraction, qualifier: Qualifier, place: F
             holds = recomputed >= stated
         case "on the order of":  # within a factor of √10 either way
             holds = recomputed > 0 and Fraction(1, 10) <= (stated / recomputed) ** 2 <= 10
+    if bound is not None and _leaves_open(stated, recomputed, qualifier, bound):
+        return "cannot_check"
     if holds:
         return "holds"
-    return "holds_rounded" if abs(stated - recomputed) <= TOLERANCE * abs(recomputed) else "contradicted"
+    near = abs(stated - recomputed) <= TOLERANCE * abs(recomputed)
+    rounded = qualifier != "exact" or _is_rounding(stated, recomputed, place)
+    return "holds_rounded" if near and rounded else "contradicted"
+
+
+def _leaves_open(stated: Fraction, recomputed: Fraction, qualifier: Qualifier, bound: Bound) -> bool:
+    """Whether values that the bound allows agree with the claim, and others don't.
+
+    "At least 8,333" says nothing of "at least 10,000", nor of "10,000".
+    """
+    match bound:
+        case "lower":
+            return recomputed < stated or (recomputed == stated and qualifier != "over")
+        case "upper":
+            return recomputed >= stated
+        case "open":
+            return True
+
+
+def _is_rounding(stated: Fraction, recomputed: Fraction, place: Fraction) -> bool:
+    """Whether `stated` is `recomputed` rounded, at the last digit or to the nearest at a larger place.
+
+    Larger places are those after which all digits of `stated` are 0: of 320, tens; of 1,000, thousands.
+    """
+    if abs(stated - recomputed) < place:
+        return True
+    larger = (place_ for place_ in _PLACES if stated % place_ == 0)
+    return any(2 * abs(stated - recomputed) <= place_ for place_ in larger)
 
 
 def format_figure(value: float) -> str:
@@ -130,6 +175,14 @@ def format_figure(value: float) -> str:
         if abs(value) >= size:
             return stated(value / size, _DIGITS) + word
     return stated(value, _DIGITS)
+
+
+# Why a bound checks nothing.
+_OPEN: Mapping[Bound, str] = {
+    "lower": N_("this is only the least that it can be, which doesn't contradict what is stated"),
+    "upper": N_("this is only the most that it can be, which doesn't contradict what is stated"),
+    "open": N_("it builds on lower bounds, so it may be more or less"),
+}
 
 
 def _format_span(span: Span) -> str:
@@ -151,6 +204,7 @@ class _Auditor:
     def __init__(self, claims: Claims, parts: Registry, where: str) -> None:
         self._source, self._where = claims.source, where
         stated = {claim.id: claim.figure for claim in claims.claim if claim.figure is not None}
+        self._lower_bounds = {claim.id for claim in claims.claim if claim.qualifier == "over"}
         rated = {
             text: find_part_figure(wanted, parts)
             for claim in claims.claim
@@ -179,12 +233,16 @@ class _Auditor:
         """The claim, or what it implies where the reading names that, checked by the reading's formula."""
         id_, formula_key = f"{claim.id}/{reading.id}", f"{key}.formula"
         if reading.implies is None:
+            assert reading.formula, "a reading has one of the two"
             return self._check(claim, id_, formula_key, target, reading.formula, reading.why)
         span = self._evaluate(reading.implies, f"{key}.implies")
         # An implied figure has no digits of its own: only an equal one holds.
         implied = _Target(_format_span(span), span, Fraction(0), reading.unit or target.unit)
         why = _("implied is {formula}; {why}", formula=self._work_out(reading.implies, span), why=reading.why)
-        row = self._check(claim, id_, formula_key, implied, reading.formula, why)
+        if reading.formula is None:
+            row = self._row(claim, id_, implied, why)
+        else:
+            row = self._check(claim, id_, formula_key, implied, reading.formula, why)
         return replace(row, builds_on=tuple(dict.fromkeys((*reading.implies.claims, *row.builds_on))))
 
     def _check(
@@ -193,6 +251,20 @@ class _Auditor:
         span = self._evaluate(formula, key)
         worked = self._work_out(formula, span)
         return self._row(claim, id_, target, f"{worked}: {why}" if why else worked, formula, span)
+
+    def _bound(self, formula: Formula, value: Span) -> Bound | None:
+        """What the formula's value is where it builds on lower bounds; None where it builds on none."""
+        found: set[Bound] = set()
+        for id_ in self._lower_bounds.intersection(formula.claims):
+            raised = Span(*(2 * end for end in self._values[id_]))
+            try:
+                other = formula.evaluate({**self._values, id_: raised})
+            except ZeroDivisionError:
+                found.add("open")
+                continue
+            if other != value:
+                found.add("lower" if other.high > value.high or other.low > value.low else "upper")
+        return found.pop() if len(found) == 1 else "open" if found else None
 
     def _evaluate(self, formula: Formula, key: str) -> Span:
         """The formula's value. Raises InputError where there is none, and for one beyond 1e-30 to 1e30."""
@@ -221,9 +293,12 @@ class _Auditor:
         """The row of a claim that can't be checked, or with the value `span` of its formula."""
         stated = recomputed = None
         verdict: Verdict = "cannot_check"
-        if target and span:
+        if target and span and formula:
             stated, recomputed = target.span.nearest(span), span.nearest(target.span)
-            verdict = judge(stated, recomputed, claim.qualifier, target.place)
+            bound = self._bound(formula, span)
+            verdict = judge(stated, recomputed, claim.qualifier, target.place, bound)
+            if verdict == "cannot_check" and bound:
+                why = _("{why}; {bound}", why=why, bound=_(_OPEN[bound]))
         elif target and target.span.low == target.span.high:
             stated = target.span.low
         return AuditRow(
@@ -231,7 +306,11 @@ class _Auditor:
             stated=_as_float(stated),
             recomputed=_as_float(recomputed),
             unit=claim.unit if target is None else target.unit,
-            relative_error=float(stated / recomputed - 1) if stated is not None and recomputed else None,
+            relative_error=(
+                float(stated / recomputed - 1)
+                if stated is not None and recomputed and verdict != "cannot_check"
+                else None
+            ),
             verdict=verdict,
             why=why,
             words=claim.words,

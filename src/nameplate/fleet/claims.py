@@ -133,10 +133,13 @@ _Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
 
 class Reading(FrozenModel):
-    """Another way to read a claim: by another formula, or by a figure that it `implies`, in its own unit."""
+    """Another way to read a claim: by another formula, or by a figure that it `implies`, in its own unit.
+
+    Without a formula nothing checks the implied figure: its row says what follows, and what is missing.
+    """
 
     id: _Id
-    formula: _AnyFormula
+    formula: _AnyFormula | None = None
     implies: _AnyFormula | None = None
     unit: Unit | None = None
     why: Text
@@ -145,6 +148,8 @@ class Reading(FrozenModel):
     def _implies_a_unit(self) -> Self:
         if (self.implies is None) != (self.unit is None):
             raise ValueError("implies and its unit, both or neither")
+        if self.formula is None and self.implies is None:
+            raise ValueError("a formula, or what the claim implies")
         return self
 
 
@@ -179,7 +184,8 @@ class Claim(FrozenModel):
         if self.formula is not None:
             yield "formula", self.formula
         for reading in self.reading:
-            yield f"reading[{reading.id}].formula", reading.formula
+            if reading.formula is not None:
+                yield f"reading[{reading.id}].formula", reading.formula
             if reading.implies is not None:
                 yield f"reading[{reading.id}].implies", reading.implies
 
