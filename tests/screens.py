@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from gpu_seen import IDENTITY, make_seen
 from nameplate.base.messages import message
 from nameplate.compare import compare
 from nameplate.device.cpu import rate
@@ -27,7 +28,9 @@ from nameplate.report.listing import list_runs, list_table, suites_view
 from nameplate.report.run import make_report
 from nameplate.report.selftest import (
     describe_failures,
+    describe_unpassed,
     products_table,
+    proof_table,
     readings_table,
     repeated_table,
     silicon_table,
@@ -36,6 +39,8 @@ from nameplate.report.selftest import (
 from nameplate.report.specs import part_document, part_view, parts_view
 from nameplate.report.view import View
 from nameplate.selftest.contenders import NORMALIZED, RAW
+from nameplate.selftest.gpu.checks import check as proof_checks
+from nameplate.selftest.gpu.seen import Seen
 from nameplate.selftest.repeat import repeat
 from nameplate.selftest.silicon import check
 from nameplate.selftest.simulate import simulate
@@ -144,18 +149,24 @@ PEAK = Peak(
 SILICON = Silicon(cores=2.0, peaks=(PEAK,), failed={"int8-amx": message("silicon_illegal")})
 
 
+NOTHING_SEEN = Seen(device="cuda:1", identity=IDENTITY, measured=False, made="2026-11-29")
+
+
 def selftests():
-    """`bench selftest`, simulated, repeated and on a CPU, without the lines beside the tables."""
+    """`bench selftest`, simulated, repeated, on a CPU and on a GPU, without the lines beside the tables."""
     rows = simulate(1, ["steady", "heavy right tail"], workers=0)
     peers = {"one": lambda number: {"one": 2.0 + number % 2}}
     repeated = repeat(6, lambda number: {RAW: 1 + number % 2, NORMALIZED: 1 + number % 2 / 9}, peers)
     goals = tuple(goal.describe() for goal in repeated.goals)
     checked = check(SILICON, SILICON, {"int8-avx512-zmm": 256.0}, {"int8": ("1024x1024x1024", 1.0)})
+    unknown = proof_checks(NOTHING_SEEN)
     tables = (
         *(simulated_table(rows), readings_table(rows), repeated_table(repeated)),
         *(silicon_table(checked), products_table(checked)),
+        proof_table(proof_checks(make_seen()), "cuda:0", "NVIDIA Test"),
+        proof_table(unknown, "cuda:1", "NVIDIA Test"),
     )
-    problems = (*describe_failures(rows), *checked.failures)
+    problems = (*describe_failures(rows), *checked.failures, *describe_unpassed(unknown))
     return View(title="", tables=tables, advice=goals, problems=problems)
 
 

@@ -140,13 +140,6 @@ def test_the_command_prints_paths_and_products_and_ends_by_the_outcome(bench, mo
     assert document["products"][0]["share"] == pytest.approx(made.products[0].share)
 
 
-def test_another_device_is_refused(bench):
-    result = bench("selftest", "--on", "tpu")
-    assert result.status == 2
-    assert "--on: " in result.err
-    assert "expected cpu" in result.err
-
-
 def test_two_tests_at_once_are_refused(bench):
     result = bench("selftest", "--on", "cpu", "--bare")
     assert result.status == 2

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
 
-from nameplate.base.errors import InputError
+from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.base.exit_status import ExitStatus
 from nameplate.cli.options import Budget, Device, Json, Lang
 from nameplate.cli.output import output_language, print_json, print_progress, show_tables
@@ -23,8 +24,8 @@ def selftest(
     on: Annotated[
         str | None,
         typer.Option(
-            metavar="cpu",
-            help="Prove the arithmetic peak of this device: every path, two starts, torch's products.",
+            metavar="cpu|cuda[:N]",
+            help="Prove the harness here: a CPU's arithmetic peak; a GPU's times, telemetry, energy.",
         ),
     ] = None,
     runs: Annotated[int, typer.Option(metavar="N", help="Simulated runs of each scenario.")] = 1000,
@@ -47,13 +48,15 @@ def selftest(
         raise InputError("no restart to compare", where="--repeat", got=repeat, expected="a number above 0")
     if sum((bare, repeat is not None, on is not None)) > 1:
         raise InputError("two tests at once", where="bench selftest", expected="--bare, --repeat or --on")
-    if on not in (None, "cpu"):
-        raise InputError("no such device to prove", where="--on", got=on, expected="cpu")
+    if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?", on) is None:
+        raise InputError("no such device to prove", where="--on", got=on, expected="cpu, cuda or cuda:N")
     with output_language(lang, json=json):
         if bare:
             passed = _compare_with_bare_loop(device, budget, json)
-        elif on is not None:
+        elif on == "cpu":
             passed = _check_cpu(json)
+        elif on is not None:
+            passed = _prove_on_gpu(on, json)
         elif repeat is not None:
             passed = _repeat(repeat, dtype, json)
         else:
@@ -88,6 +91,28 @@ def _check_cpu(json: bool) -> bool:
         for line in checked.failures:
             print(_("FAIL: {goal}", goal=line))
     return checked.passed
+
+
+def _prove_on_gpu(device: str, json: bool) -> bool:
+    """Return whether nothing failed; raises RunIncomplete where something couldn't be told."""
+    from nameplate.base.language import _
+    from nameplate.report.selftest import describe_unpassed, proof_table
+    from nameplate.selftest.gpu.check import Outcome
+    from nameplate.selftest.gpu.prove import prove
+
+    proof = prove(device, observer=print_progress)
+    if json:
+        print_json(proof.as_json())
+    else:
+        show_tables([proof_table(proof.checks, proof.seen.device, proof.seen.identity.name)])
+        for line in describe_unpassed(proof.checks):
+            print(line)
+    if proof.untold and not proof.failed:
+        untold = sum(each.outcome is Outcome.UNKNOWN for each in proof.checks)
+        raise RunIncomplete(
+            _("{count} of {all} checks could not be told", count=untold, all=len(proof.checks))
+        )
+    return not proof.failed
 
 
 def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:

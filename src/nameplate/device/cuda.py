@@ -23,7 +23,7 @@ from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import message
 from nameplate.device.context_check import ContextCheck
 from nameplate.device.identity import CudaIdentity
-from nameplate.device.kernels import name_cuda_kernels
+from nameplate.device.kernels import list_cuda_kernels, rank_kernels
 from nameplate.device.protocol import Counters, Probe, Timeline, Timing, TorchDevice
 from nameplate.specs.rating import Rating, rate_evidence
 from nameplate.specs.recognition import Evidence
@@ -287,12 +287,16 @@ class CudaDevice(TorchDevice):
 
     def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Name the CUDA kernels of the launch, from torch's profiler."""
+        return rank_kernels(self.list_kernels(launch))
+
+    def list_kernels(self, launch: Launch) -> tuple[tuple[str, float], ...]:
+        """Launch once, untimed; return every kernel and copy that ran, with its microseconds."""
 
         def run() -> None:
             launch()
             self.synchronize()
 
-        return name_cuda_kernels(run)
+        return list_cuda_kernels(run)
 
     def is_working(self) -> bool:
         """Return whether a small computation still gives the right result: an error may break the context."""

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +70,8 @@ def parse_library_kernels(verbose: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def name_cuda_kernels(launch: Launch) -> tuple[str, ...]:
-    """Launch once on the GPU; return the names of the 16 kernels with most time, longest first.
-
-    Kernels of attention that aren't among them follow.
+def list_cuda_kernels(launch: Launch) -> tuple[tuple[str, float], ...]:
+    """Launch once on the GPU; return every kernel and copy that ran, by name, with its microseconds.
 
     Torch's profiler stays attached to the driver afterwards: call this after all timing of the case.
     """
@@ -85,10 +83,20 @@ def name_cuda_kernels(launch: Launch) -> tuple[str, ...]:
         return ()
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         launch()
+    return tuple(
+        (event.name, event.device_time_total)
+        for event in profiler.events() or ()
+        if event.device_type.name == "CUDA"
+    )
+
+
+def rank_kernels(kernels: Iterable[tuple[str, float]]) -> tuple[str, ...]:
+    """Return the names of the 16 kernels with most time, longest first; those of attention that aren't among
+    them follow.
+    """
     spent_us: dict[str, float] = {}
-    for event in profiler.events() or ():
-        if event.device_type.name == "CUDA":
-            spent_us[event.name] = spent_us.get(event.name, 0.0) + event.device_time_total
+    for name, us in kernels:
+        spent_us[name] = spent_us.get(name, 0.0) + us
     names = sorted(spent_us, key=lambda name: -spent_us[name])
     return (*names[:_MOST_NAMES], *(name for name in names[_MOST_NAMES:] if name_attention([name])))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nameplate.base.formatting import change, count, figure, percent, ratio, stated
-from nameplate.base.language import _
+from nameplate.base.language import N_, _
 from nameplate.report.view import Field, Table, table_of
+from nameplate.selftest.gpu.check import Check, Outcome
 from nameplate.selftest.repeat import ContenderRow, Repeated
 from nameplate.selftest.silicon import CheckedSilicon, PathRow, ProductRow
 from nameplate.selftest.simulate import ScenarioRow
@@ -97,6 +98,32 @@ def products_table(checked: CheckedSilicon) -> Table:
 
 def _passes(row: PathRow | ProductRow) -> str:
     return _("NO") if any(row.failures()) else _("yes")
+
+
+def proof_table(checks: Sequence[Check], device: str, name: str) -> Table:
+    """The harness proven on a GPU: a line a check, with what was seen and the bound that it is held to."""
+    fields = [
+        Field[Check]("check", lambda row: _(row.name)),
+        Field[Check]("seen", lambda row: row.figure),
+        Field[Check]("bound", lambda row: row.bound, drop_priority=0),
+        Field[Check]("passed", lambda row: _(row.outcome.value)),
+    ]
+    return table_of(_("The harness on {device}, {name}", device=device, name=name), fields, checks)
+
+
+def describe_unpassed(checks: Sequence[Check]) -> list[str]:
+    """Return a sentence for each check that didn't pass, the failed ones first."""
+    texts = {
+        Outcome.FAILED: N_("FAIL: {check}: {why}"),
+        Outcome.UNKNOWN: N_("not told: {check}: {why}"),
+        Outcome.LEFT_OUT: N_("left out: {check}: {why}"),
+    }
+    return [
+        _(text, check=_(each.name), why=each.why or f"{each.figure}, {each.bound}")
+        for outcome, text in texts.items()
+        for each in checks
+        if each.outcome is outcome
+    ]
 
 
 def repeated_table(repeated: Repeated) -> Table:
