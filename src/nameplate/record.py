@@ -27,7 +27,9 @@ from nameplate.stats.interval import Interval
 #      A CPU's identity has its arithmetic peak (`silicon`), and its library loss is counted from there.
 #      `throttled` is heat or a power brake alone; being held at the power limit is `power_capped`.
 #      In manifests, a device's rated clock is by dtype.
-SCHEMA = 4
+#   5  2026-11: a case is measured in several processes, and a batch has the number of its own. In older files
+#      all batches are of process 1.
+SCHEMA = 5
 # Method history (raised when a change of timing changes figures; by default methods aren't mixed):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; one phase.
 #   2  2026-11: cases interleaved in groups, in a process of their own; burst and sustained measured apart;
@@ -44,7 +46,10 @@ SCHEMA = 4
 #      ends before the first limit, in batches of 5 ms.
 #      On a GPU, fp16 and bf16 products add the sums of a split K as torch's default has it, not in fp32.
 #      A GPU's ceiling is by the dtype's own rated clock, and work bound by memory has none.
-METHOD = 4
+#   5  2026-11: a case is measured in several fresh processes, one after the other, where its suite and time
+#      allow. What one of them is enough to find (predictions, calibrations, the check of a result that has
+#      the same bits in all) is found in the first.
+METHOD = 5
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
 # `throttled` is a fault (heat, power brake); `power_capped` is what a large load settles at on a healthy GPU.
@@ -96,13 +101,15 @@ class Batch(FrozenModel):
 
     `start_s` counts from the first batch of the case. `elapsed_s` is timed work only, without cache flushes
     between samples. Batches of one `round` in the records of one group were drawn in turn, so that a ratio
-    between two cases can be taken round by round. `cpu_s` is the CPU time of the process during the batch.
+    between two cases can be taken round by round. `process` is which of the processes that measured the case
+    drew it, from 1. `cpu_s` is the CPU time of that process during the batch.
     """
 
     start_s: Number
     elapsed_s: Positive
     launches: PositiveCount
     round: Count = 0
+    process: PositiveCount = 1
     cpu_s: Amount | None = None
 
 

@@ -39,6 +39,7 @@ def test_an_older_run_says_word_by_word_what_its_files_hold(folder):
         }
         assert set(record.warning_codes) <= {"text"}
         assert record.schema_version == SCHEMA
+        assert {batch.process for batch in record.batches} <= {1}
     stored = json.loads((folder / "manifest.json").read_text())["devices"]
     for entry, shown in zip(stored, run.manifest.as_json()["devices"], strict=True):
         # Newer versions read more of a device; what an older one read stays as it is.

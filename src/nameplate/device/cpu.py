@@ -167,6 +167,9 @@ class CpuDevice(TorchDevice):
         """Return True: no error of a launch outlives it."""
         return True
 
+    def begin_process(self) -> None:
+        """Do nothing: what this process keeps, it keeps to its end."""
+
     def idle(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(max(seconds, 0.0))

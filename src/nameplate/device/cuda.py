@@ -302,6 +302,9 @@ class CudaDevice(TorchDevice):
         """Return whether a small computation still gives the right result: an error may break the context."""
         return self._check is None or self._check.passes(self.synchronize)
 
+    def begin_process(self) -> None:
+        """Do nothing: what this process keeps, it keeps to its end."""
+
     def idle(self, seconds: float) -> None:
         """Wait for everything launched, then sleep."""
         self.synchronize()

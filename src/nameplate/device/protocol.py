@@ -136,12 +136,8 @@ class DeviceDescription(Protocol):
         """Memory this process may use on the device; None: not known."""
 
 
-class Device(DeviceDescription, Protocol):
-    """One device that can be timed."""
-
-    @property
-    def timer_resolution_s(self) -> float:
-        """The smallest step of its timer, in seconds."""
+class MeasuredDevice(DeviceDescription, Protocol):
+    """What is known of a device once it is open, in this process or in another."""
 
     @property
     def cores(self) -> float:
@@ -150,6 +146,18 @@ class Device(DeviceDescription, Protocol):
     @property
     def cache_bytes(self) -> int | None:
         """Last-level cache, which `flushed` empties and `rotating` overflows; None: not known."""
+
+    @property
+    def telemetry_lost(self) -> Reason | None:
+        """Why telemetry that had begun came to an end, where the figures themselves don't say; else None."""
+
+
+class Device(MeasuredDevice, Protocol):
+    """One device that can be timed."""
+
+    @property
+    def timer_resolution_s(self) -> float:
+        """The smallest step of its timer, in seconds."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -161,9 +169,11 @@ class Device(DeviceDescription, Protocol):
     def why_unsupported(self, workload: Workload) -> str | None:
         """Return why a workload can't run on this device, in one clause; None when it can."""
 
-    @property
-    def telemetry_lost(self) -> Reason | None:
-        """Why telemetry that had begun came to an end, where the figures themselves don't say; else None."""
+    def begin_process(self) -> None:
+        """Be as a fresh process finds the device: a simulated one draws anew what a process keeps.
+
+        A real one does nothing: only another process is a fresh one.
+        """
 
     def clock(self) -> float:
         """Return seconds on a clock that only moves forward; virtual on a simulated device."""

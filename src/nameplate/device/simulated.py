@@ -153,6 +153,7 @@ class SimulatedDevice:
     corrupts_at_s: float = math.inf
     keep_launches: bool = False
     trace: list[TrueBatch] = field(default_factory=list)
+    process: int = 0  # how many simulated processes have measured it
     _now_s: float = 0.0
     _generator: np.random.Generator = field(init=False)
     _read: list[Counters] = field(init=False, default_factory=list)
@@ -184,6 +185,10 @@ class SimulatedDevice:
     def corrupted(self) -> bool:
         """Whether its results are wrong by now."""
         return self._now_s >= self.corrupts_at_s
+
+    def begin_process(self) -> None:
+        """Begin another simulated process; a subclass or a law may draw here what a process keeps."""
+        self.process += 1
 
     def clock(self) -> float:
         """Return virtual seconds, in whole steps of the timer."""

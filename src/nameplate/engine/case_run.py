@@ -13,15 +13,17 @@ from datetime import UTC, datetime
 
 from nameplate.base.errors import Unsupported
 from nameplate.base.messages import Message, message, text, to_message
-from nameplate.device.protocol import Device
+from nameplate.device.protocol import Device, MeasuredDevice
+from nameplate.engine.group_data import CaseData, Check, FailureReason
 from nameplate.engine.host_share import HostShare, measure_host_share
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
-from nameplate.engine.window import TimedBatch
+from nameplate.engine.window import TimedBatch, Window
 from nameplate.record import Status
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.suite import Case
-from nameplate.workload import CheckResult, Prepared, Workload
+from nameplate.telemetry.timeline import Spans
+from nameplate.workload import Prepared, Workload
 
 MEMORY_SHARE = 0.8
 _SHORT_LAUNCH_S = 0.1  # one more launch may take this long even where the budget is spent
@@ -49,28 +51,21 @@ class ContextLost(BaseException):
         self.case, self.reason = case, reason
 
 
-@dataclass(frozen=True)
-class FailureReason:
-    """Why a case has no figure: `skipped` or `failed`, with the message."""
-
-    status: Status
-    reason: Message
-
-
 @dataclass
 class CaseRun:
-    """A case and what is known of it so far; `failure` is None while it may still get a figure."""
+    """A case in this process, and what is known of it so far; `failure` is None while it may get a figure."""
 
     case: Case
     device: Device
     takes_turns: bool = False  # whether other work runs between its batches
     batches_per_round: int = 1
+    process: int = 1  # the number of this process, of those that measure the case
     on_step: OnStep = tell_nobody
     started: str = ""
     cost_s: float = 0.0  # seconds its own steps have taken
     prepared: Prepared | None = None
     batches: list[TimedBatch] = field(default_factory=list)
-    check: CheckResult | None = None
+    check: Check | None = None
     host: HostShare = field(default_factory=HostShare)
     kernels: tuple[str, ...] = ()
     failure: FailureReason | None = None
@@ -180,7 +175,8 @@ class CaseRun:
             self.sampler.rewarm()
         timing = self.sampler.draw()
         is_due = takes_digest and timing.end_s - self._digested_s >= self._digest_cost_s / _DIGEST_SHARE
-        self.batches.append(TimedBatch(round_number, timing, self._take_digest() if is_due else None))
+        digest = self._take_digest() if is_due else None
+        self.batches.append(TimedBatch(round_number, timing, digest, self.process))
 
     def _take_digest(self) -> str | None:
         assert self.prepared is not None
@@ -190,30 +186,34 @@ class CaseRun:
         self._digest_cost_s = self._digested_s - begin_s
         return digest
 
-    @property
-    def digest(self) -> str | None:
-        """The first digest taken; None where there is none."""
-        return next((each.digest for each in self.batches if each.digest is not None), None)
+    def data(
+        self, window: Window | None = None, other_spans: Spans = (), *, cost_s: float | None = None
+    ) -> CaseData:
+        """Return what was found, without the workload; `window` has the batches of its figure.
 
-    @property
-    def changed_batch(self) -> int | None:
-        """The number, from 1, of the first batch whose digest differs from the first one; None: all agree.
-
-        Batches before a sustained window count too: an error from before it is in all of its results.
+        `cost_s` replaces the seconds that its own steps have taken.
         """
-        changed = (
-            number
-            for number, each in enumerate(self.batches, 1)
-            if each.digest is not None and each.digest != self.digest
+        found = CaseData(self.started, self.cost_s if cost_s is None else cost_s, self.failure)
+        if self.failure is not None or window is None:
+            return found
+        return replace(
+            found,
+            window=window,
+            digests=tuple(each.digest for each in self.batches),
+            check=self.check,
+            host=self.host,
+            kernels=self.kernels,
+            is_flushed=self.sampler.flush,
+            takes_turns=self.takes_turns,
+            other_spans=other_spans,
         )
-        return next(changed, None)
 
     def verify(self) -> None:
         """Compare the result of the timed launches with the reference, and its bits with earlier digests."""
         assert self.prepared is not None
         self.device.synchronize()
         self.batches[-1] = replace(self.batches[-1], digest=self._take_digest())
-        self.check = self.prepared.check()
+        self.check = Check.of(self.prepared.check())
 
     def measure_host_share(self, launch_s: float, allowed_s: float) -> None:
         """Measure the host's part in a launch, which took `launch_s` in the window; a graph of launches only
@@ -256,7 +256,7 @@ def is_compute_bound(work: Workload) -> bool:
     return (work.flops or 0) > work.bytes
 
 
-def count_buffer_sets(case: Case, device: Device) -> int:
+def count_buffer_sets(case: Case, device: MeasuredDevice) -> int:
     """Return how many to allocate: 1, or for `rotating` enough for twice the size of the cache.
 
     Raises Unsupported where the cache state needs the cache's size and it isn't known.
@@ -270,7 +270,7 @@ def count_buffer_sets(case: Case, device: Device) -> int:
     return max(2, math.ceil(2 * device.cache_bytes / case.workload.bytes))
 
 
-def memory_needed(case: Case, device: Device) -> int:
+def memory_needed(case: Case, device: MeasuredDevice) -> int:
     """Return the bytes that a case holds, all buffer sets included; 0 where its declaration is broken."""
     try:
         return case.workload.resident_bytes * count_buffer_sets(case, device)

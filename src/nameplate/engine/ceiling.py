@@ -47,6 +47,16 @@ class Calibration:
     idle: bool = True
 
 
+@dataclass(frozen=True)
+class ProbeData:
+    """A probe in the rounds of a group: its seconds per launch in each, and its calibration."""
+
+    name: str
+    flops: int
+    rounds: Mapping[int, float]
+    calibration: Calibration
+
+
 @dataclass
 class ProbeRun:
     """A probe in the rounds of one group: its seconds per launch in each, and `spans`, when it ran."""
@@ -77,6 +87,10 @@ class ProbeRun:
         timing = self._sampler.draw()
         self.spans.append((timing.start_s, timing.end_s))
         self.rounds[round_number] = timing.elapsed_s / timing.launches
+
+    def data(self, calibration: Calibration) -> ProbeData:
+        """Return what it measured, without the probe."""
+        return ProbeData(self.probe.name, self.probe.flops, dict(self.rounds), calibration)
 
     def tflops(self) -> float:
         """Return throughput over the rounds, each with the same weight."""
@@ -154,8 +168,7 @@ class Ceiling:
 def ceiling_by_probe(
     window: Window,
     flops: int,
-    probe: ProbeRun,
-    calibration: Calibration,
+    probe: ProbeData,
     nominal: float | None,
     silicon: Peak | None = None,
 ) -> Ceiling | None:
@@ -164,12 +177,12 @@ def ceiling_by_probe(
     "Now" are the rounds of the window. None where these are too few. `silicon` is the arithmetic peak of the
     dtype, where it is known.
     """
-    mine = window.launch_s_by_round()
+    mine, calibration = window.launch_s_by_round(), probe.calibration
     numbers = [number for number in mine if number in probe.rounds]
     if len(numbers) < FEWEST_BATCHES:
         return None
     times = paired_ratio([probe.rounds[n] for n in numbers], [mine[n] for n in numbers])
-    normalized = ratio(times.scaled(flops / probe.probe.flops), calibration.ratio)
+    normalized = ratio(times.scaled(flops / probe.flops), calibration.ratio)
     achieved = flops * window.launches / window.elapsed_s / 1e12
     tflops = achieved / normalized.value
     best_tflops = calibration.ratio.value * calibration.probe_tflops
@@ -178,7 +191,7 @@ def ceiling_by_probe(
         normalized,
         name_losses(probe_losses(tflops, best_tflops, nominal, silicon, idle=calibration.idle)),
         {
-            "probe": probe.probe.name,
+            "probe": probe.name,
             "probe_tflops": tflops / calibration.ratio.value,
             "calibration_product": calibration.product,
             "calibration_ratio": calibration.ratio.value,

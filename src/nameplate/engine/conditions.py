@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,12 @@ class GpuConditions:
     telemetry: GpuTelemetry | None = None
     batches_s: float | None = None
     idle: tuple[GpuReading, ...] = ()  # taken after this process had left the GPU idle for a second
+    between: tuple[GpuReading, ...] = ()  # before and after the processes in between, where there are several
+
+    @property
+    def readings(self) -> tuple[GpuReading, ...]:
+        """Every reading around the batches, in order."""
+        return (self.before, *self.between, self.after)
 
     def share(self, policy: str) -> float | None:
         """The share of the case's time for which a policy held the clock down; None: not known."""
@@ -67,16 +74,16 @@ class GpuConditions:
         return set(self.before.throttle_reasons or ()), set(self.after.throttle_reasons or ())
 
     def count_other_processes(self) -> int | None:
-        """Return the most processes of others seen at either end; None where that can't be told."""
+        """Return the most processes of others in one reading; None where that can't be told."""
         if not self.change.other_processes:
             return None if self.change.other_processes is None else 0
-        readings = [one for one in (self.before, self.after) if one.other_processes]
+        readings = [one for one in self.readings if one.other_processes]
         return max(len(one.processes or ()) for one in readings)
 
     @property
     def foreign_memory_gib(self) -> float | None:
         """The most memory in use beyond what torch has allocated here, this run's own context included."""
-        seen = (self.before, self.after, *self.idle)
+        seen = (*self.readings, *self.idle)
         known = [
             one.memory_used_bytes - one.own_memory_bytes
             for one in seen
@@ -93,7 +100,7 @@ class GpuConditions:
     @property
     def is_own_process_listed(self) -> bool:
         """Whether the driver listed as many processes as are our own, under ids that aren't ours."""
-        return all(len(one.processes or ()) == one.own_processes for one in (self.before, self.after))
+        return all(len(one.processes or ()) == one.own_processes for one in self.readings)
 
     def why_absent(self, figure: str) -> Reason | None:
         """Why a figure is missing from one reading at least; None where it is in both."""
@@ -199,6 +206,48 @@ def conditions_between(before: Counters, after: Counters, cores: float) -> Condi
         None if after.tick_s is None else 2 * after.tick_s * cores / available_s,
         None if parallel[0] is None or parallel[1] is None else min(parallel[0], parallel[1]),
         gpu=gpu,
+    )
+
+
+def merge_conditions(found: Sequence[Conditions]) -> Conditions:
+    """Return the conditions of several processes' windows together, in the order they ran.
+
+    Shares are of the windows' own time. A GPU's counters are those of the whole time, set-ups included: they
+    are read at both ends. Each window's counting steps are off independently, so their squares add up.
+    """
+    elapsed_s = sum(each.elapsed_s for each in found)
+
+    def share(name: str) -> float | None:
+        shares: list[float | None] = [getattr(each, name) for each in found]
+        known = [part * each.elapsed_s for part, each in zip(shares, found, strict=True) if part is not None]
+        return sum(known) / elapsed_s if len(known) == len(found) and elapsed_s > 0 else None
+
+    steps_s = [each.resolution * each.elapsed_s for each in found if each.resolution is not None]
+    parallel = [each.parallel_share for each in found if each.parallel_share is not None]
+    return Conditions(
+        elapsed_s,
+        share("own_share"),
+        share("foreign_share"),
+        share("steal_share"),
+        math.hypot(*steps_s) / elapsed_s if len(steps_s) == len(found) and elapsed_s > 0 else None,
+        min(parallel) if len(parallel) == len(found) else None,
+        gpu=_merge_gpus([each.gpu for each in found if each.gpu is not None]),
+    )
+
+
+def _merge_gpus(found: Sequence[GpuConditions]) -> GpuConditions | None:
+    if not found:
+        return None
+    ends = [reading for each in found for reading in (each.before, each.after)]
+    change = subtract_readings(ends[0], ends[-1])
+    company = [each.change.other_processes for each in found]
+    others = True if True in company else None if None in company else False
+    return GpuConditions(
+        ends[0],
+        ends[-1],
+        change.model_copy(update={"other_processes": others}),
+        idle=tuple(reading for each in found for reading in each.idle),
+        between=tuple(ends[1:-1]),
     )
 
 

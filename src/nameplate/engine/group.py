@@ -1,4 +1,4 @@
-"""A group: cases measured together on one device, from set-up to records.
+"""A group: cases measured together on one device, in one process, from set-up to what was found.
 
 There are two kinds: `Rounds` measures cases in turn, `Soak` one workload continuously from idle.
 """
@@ -13,12 +13,11 @@ from functools import partial
 
 from nameplate.device.protocol import Counters, Device
 from nameplate.engine.case_run import CaseRun, OnStep, tell_nobody
-from nameplate.engine.ceiling import Ceiling, Ceilings, ceiling_by_clock, is_bound_by_memory
-from nameplate.engine.conditions import Conditions, add_idle_readings, add_telemetry, conditions_between
+from nameplate.engine.ceiling import Ceilings, ProbeData
+from nameplate.engine.conditions import add_idle_readings, conditions_between
+from nameplate.engine.group_data import CaseData, GroupData
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.record_of import Measurement, record_failure, record_of
 from nameplate.engine.window import Window
-from nameplate.record import Record
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.settling import UNDETERMINED, Settling
 from nameplate.suite import Case
@@ -60,6 +59,7 @@ class Group(ABC):
     allowance: Allowance
     busy_s: float = 0.0
     on_step: OnStep = tell_nobody
+    process: int = 1  # the number of this process, of those that measure the group
     runs: list[CaseRun] = field(default_factory=list, init=False)
     settling: Settling = field(default=UNDETERMINED, init=False)
 
@@ -67,19 +67,19 @@ class Group(ABC):
         """Note when it began."""
         self._begin_s = self._drawn_since_s = self._fetched_s = self.device.clock()
 
-    def measure(self) -> list[Record]:
-        """Measure every case and return their records, in order."""
+    def measure(self) -> GroupData:
+        """Measure every case in this process and return what was found, in order."""
         idle = self._look_for_company() if self._may_begin_idle() else []
         self.prepare()
         if not self.active:
-            return [record_failure(run, self.name) for run in self.finished_runs()]
+            return GroupData(tuple(run.data() for run in self.finished_runs()))
         self.on_step(None, self.left_s())  # calibrating takes a part of the group's time
         self.get_ready()
         self.on_step(None, 0.0)
         before = self.device.counters()
         self._drawn_since_s = self._fetched_s = before.at_s
         self.draw()
-        conditions = conditions_between(before, self.device.counters(), self.device.cores)
+        after = self.device.counters()
         rows = self.device.timeline(before.at_s)
         for run in self.active:
             self.verify(run)
@@ -87,8 +87,10 @@ class Group(ABC):
             run.attempt(partial(self._measure_host_share, run))
         for run in self.active:  # last, because the profiler slows down later launches
             run.attempt(partial(run.name_kernels, self.allowance.limit_s - self.spent_s))
+        conditions = conditions_between(before, after, self.device.cores)
         conditions = add_idle_readings(conditions, [*idle, *self._look_for_company()])
-        return [self._record(run, conditions, rows) for run in self.finished_runs()]
+        cases = tuple(self.case_data(run, rows) for run in self.finished_runs())
+        return GroupData(cases, conditions, before.at_s, after.at_s, rows, self.probe_data())
 
     def _may_begin_idle(self) -> bool:
         """Whether nothing has been measured yet, and there is ample time for a pause before that.
@@ -155,7 +157,7 @@ class Group(ABC):
 
     def prepare_case(self, case: Case, *, takes_turns: bool = False) -> CaseRun:
         """Prepare one case and add it to `runs`."""
-        run = CaseRun(case, self.device, takes_turns=takes_turns, on_step=self.on_step)
+        run = CaseRun(case, self.device, takes_turns=takes_turns, process=self.process, on_step=self.on_step)
         run.attempt(partial(run.prepare, self.pilots, self.left_s))
         self.runs.append(run)  # only now: `left_s` reserves time for those in it
         return run
@@ -175,29 +177,16 @@ class Group(ABC):
         reserved = sum(FEWEST_BATCHES * run.sampler.least_batch_s for run in self.active if run.prepared)
         return self.allowance.limit_s - self.spent_s - reserved
 
-    def _record(self, run: CaseRun, conditions: Conditions, rows: Sequence[Counters]) -> Record:
-        if run.is_active:
-            return record_of(self.make_measurement(run, conditions, rows))
-        return record_failure(run, self.name)
+    def case_data(self, run: CaseRun, rows: Sequence[Counters]) -> CaseData:
+        """Return what was found of a case; `rows` is the device's timeline."""
+        return run.data(self.window(run, rows), self.other_spans(run)) if run.is_active else run.data()
 
-    def make_measurement(self, run: CaseRun, conditions: Conditions, rows: Sequence[Counters]) -> Measurement:
-        """Collect everything that a case's record follows from."""
-        window = self.window(run, rows)
-        others = self.other_spans(run)
-        conditions = add_telemetry(conditions, rows, window.spans, others, takes_turns=run.takes_turns)
-        ceiling = self.ceiling(run.case, window, conditions)
-        return Measurement(run, window, conditions, self.name, run.cost_s, ceiling)
+    def probe_data(self) -> dict[str, ProbeData]:
+        """Return what probes measured between the batches, by dtype; none here."""
+        return {}
 
     def other_spans(self, run: CaseRun) -> list[tuple[float, float]]:
         """Return when other work of the group ran: begin and end of each of its batches."""
         # Copies of one run share their batches.
         others = [other.batches for other in self.runs if other.batches is not run.batches]
         return [(each.timing.start_s, each.timing.end_s) for batches in others for each in batches]
-
-    def ceiling(self, case: Case, window: Window, conditions: Conditions) -> Ceiling | None:
-        """Return a case's ceiling; None where it isn't known, and for work that the memory bounds."""
-        work = case.workload
-        if work.flops is None or is_bound_by_memory(work, self.device.rating):
-            return None
-        achieved = window.interval().inverted(work.flops / 1e12)
-        return ceiling_by_clock(achieved, self.device.rating, work.dtype, conditions.gpu)

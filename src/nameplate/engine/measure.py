@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from operator import itemgetter
 
-from nameplate.device.protocol import Device
+from nameplate.device.protocol import Device, MeasuredDevice
 from nameplate.engine.case_run import MEMORY_SHARE, OnStep, memory_needed, tell_nobody
 from nameplate.engine.ceiling import Ceilings, is_bound_by_memory
 from nameplate.engine.group import Allowance
+from nameplate.engine.group_data import merge_processes
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.rounds import Rounds
-from nameplate.engine.soak import Soak, is_soak
+from nameplate.engine.records import make_records
+from nameplate.engine.runner import GroupTask, InThisProcess, Runner
+from nameplate.engine.soak import is_soak
 from nameplate.record import Record
 from nameplate.suite import Case
 
@@ -26,6 +28,7 @@ def measure_group(
     name: str = "1",
     busy_s: float = 0.0,
     on_step: OnStep = tell_nobody,
+    processes: int = 1,
 ) -> list[Record]:
     """Measure `cases` on `device`, in turn or as a soak, and return their records in order.
 
@@ -36,31 +39,50 @@ def measure_group(
     at work before; `on_step` is told of every step. KeyboardInterrupt passes through,
     and so does ContextLost, after which the device must be opened anew in another process.
     """
-    ceilings = ceilings or Ceilings(device, pilots.seed)
+    runner = InThisProcess(device, pilots, ceilings or Ceilings(device, pilots.seed), on_step)
+    return measure_in_processes(cases, runner, allowance, name, busy_s, processes)
+
+
+def measure_in_processes(
+    cases: Sequence[Case],
+    runner: Runner,
+    allowance: Allowance,
+    name: str = "1",
+    busy_s: float = 0.0,
+    processes: int = 1,
+) -> list[Record]:
+    """Measure `cases` as `measure_group` does, in the processes that `runner` measures in."""
     if is_soak(cases):
-        return Soak(name, cases, device, pilots, ceilings, allowance, busy_s, on_step).measure()
+        return _measure_together(cases, runner, allowance, name, busy_s, 1)
     records: list[tuple[int, Record]] = []
-    begin_s, weight = device.clock(), sum(case.weight for case in cases)
-    parts = _split_by_work(list(enumerate(cases)), device)
-    batches = [each for part in parts for each in _split_by_memory(part, device)]
+    begin_s, weight = runner.clock(), sum(case.weight for case in cases)
+    parts = _split_by_work(list(enumerate(cases)), runner.device)
+    batches = [each for part in parts for each in _split_by_memory(part, runner.device)]
     for number, numbered in enumerate(batches, 1):
         batch = [case for _, case in numbered]
         batch_weight = sum(case.weight for case in batch)
-        spent_s = device.clock() - begin_s
+        spent_s = runner.clock() - begin_s
         share_s = max(allowance.share_s - spent_s, 0.0) * batch_weight / weight
         weight -= batch_weight
         label = name if len(batches) == 1 else f"{name}.{number}"
         rest = Allowance(share_s, allowance.limit_s - spent_s)
-        busy = busy_s + spent_s
-        found = Rounds(label, batch, device, pilots, ceilings, rest, busy, on_step).measure()
+        found = _measure_together(batch, runner, rest, label, busy_s + spent_s, processes)
         records += zip((place for place, _ in numbered), found, strict=True)
     return [record for _, record in sorted(records, key=itemgetter(0))]
+
+
+def _measure_together(
+    cases: Sequence[Case], runner: Runner, allowance: Allowance, name: str, busy_s: float, processes: int
+) -> list[Record]:
+    """Measure cases that fit the memory together in one process after the other, and make their records."""
+    found = [runner.measure(GroupTask(name, cases, allowance, busy_s))]
+    return make_records(name, cases, runner.device, merge_processes(found))
 
 
 _Numbered = tuple[int, Case]  # a case and its place in the group
 
 
-def _split_by_work(cases: Sequence[_Numbered], device: Device) -> list[list[_Numbered]]:
+def _split_by_work(cases: Sequence[_Numbered], device: MeasuredDevice) -> list[list[_Numbered]]:
     """Split the cases of a GPU into those that its arithmetic bounds and those that its memory does.
 
     At its power limit a GPU lowers the clock for what computes, and a copy in between would inherit that.
@@ -72,14 +94,14 @@ def _split_by_work(cases: Sequence[_Numbered], device: Device) -> list[list[_Num
     return [part for part in (compute, memory) if part]
 
 
-def _is_bound_by_memory(case: Case, device: Device) -> bool:
+def _is_bound_by_memory(case: Case, device: MeasuredDevice) -> bool:
     try:
         return is_bound_by_memory(case.workload, device.rating)
     except Exception:  # a broken declaration; the same error ends the case when it is prepared
         return False
 
 
-def _split_by_memory(cases: Sequence[_Numbered], device: Device) -> list[list[_Numbered]]:
+def _split_by_memory(cases: Sequence[_Numbered], device: MeasuredDevice) -> list[list[_Numbered]]:
     """Split into memory batches: consecutive cases that fit the memory together."""
     batches: list[list[_Numbered]] = []
     room = 0.0

@@ -9,19 +9,19 @@ from typing import Any
 
 from nameplate.base.messages import Message, message, text
 from nameplate.device.kernels import name_attention
-from nameplate.device.protocol import DeviceDescription
-from nameplate.engine.case_run import CaseRun, FailureReason, describe_error
+from nameplate.device.protocol import DeviceDescription, MeasuredDevice
+from nameplate.engine.case_run import describe_error
 from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions
+from nameplate.engine.group_data import CaseData, Check, FailureReason
 from nameplate.engine.peak import Peak, find_peak
 from nameplate.engine.verdict import Observation, judge
 from nameplate.engine.warnings import find_warnings
 from nameplate.engine.window import Window
-from nameplate.record import INTERVALS, Batch, Derate, Moment, Record, Status, Verdict, Verification
+from nameplate.record import INTERVALS, Batch, Record, Status, Verdict, Verification
 from nameplate.specs.rating import Rating
 from nameplate.stats.interval import Interval, divide
 from nameplate.suite import Case
-from nameplate.workload import CheckResult
 
 # Over a shorter window the driver's energy counter, which has a coarse step too, and its power readings
 # disagree (187 J and 327 J were seen). The record then has neither.
@@ -32,16 +32,23 @@ SHORTEST_ENERGY_SPAN_S = 0.5
 
 @dataclass(frozen=True)
 class Measurement:
-    """Everything that the record of one measured case follows from."""
+    """Everything that the record of one measured case follows from.
 
-    run: CaseRun
-    window: Window
+    `found` is what all processes together found of it.
+    """
+
+    case: Case
+    device: MeasuredDevice
+    found: CaseData
     conditions: Conditions
     group: str
-    cost_s: float
     ceiling: Ceiling | None = None
-    course: tuple[Moment, ...] = ()
-    derates: tuple[Derate, ...] = ()
+
+    @property
+    def window(self) -> Window:
+        """The batches that its figure is taken from; a measured case has them."""
+        assert self.found.window is not None
+        return self.found.window
 
     @property
     def is_settled(self) -> bool | None:
@@ -51,7 +58,7 @@ class Measurement:
         """
         if not self.window.is_told:
             return None
-        if self.run.case.phase != "sustained" or self.window.settling is None:
+        if self.case.phase != "sustained" or self.window.settling is None:
             return True
         return self.window.settling.is_settled
 
@@ -69,23 +76,26 @@ def record_without_figures(
         return Record.model_validate(_declared_columns(case, device) | empty | result)
 
 
-def record_failure(run: CaseRun, group: str, failure: FailureReason | None = None) -> Record:
-    """Return the record of a case run without a figure; `failure` is by default the run's own."""
-    failure = failure or run.failure
+def record_failure(
+    case: Case, device: DeviceDescription, found: CaseData, group: str, failure: FailureReason | None = None
+) -> Record:
+    """Return the record of a case without a figure; `failure` is by default the one that was found."""
+    failure = failure or found.failure
     assert failure is not None
-    record = record_without_figures(run.case, run.device, failure.reason, failure.status)
-    return record.model_copy(update={"started": run.started, "cost_s": run.cost_s, "group": group})
+    record = record_without_figures(case, device, failure.reason, failure.status)
+    return record.model_copy(update={"started": found.started, "cost_s": found.cost_s, "group": group})
 
 
 def record_of(measured: Measurement) -> Record:
     """Return the record of a measured case; a failed one where its declaration can't be divided by."""
-    run = measured.run
+    case, device, found = measured.case, measured.device, measured.found
     try:
-        columns = _declared_columns(run.case, run.device) | _measured_columns(measured)
-        columns |= {"started": run.started, "cost_s": measured.cost_s, "group": measured.group}
+        columns = _declared_columns(case, device) | _measured_columns(measured)
+        columns |= {"started": found.started, "cost_s": found.cost_s, "group": measured.group}
         return Record.model_validate(columns)
     except Exception as error:
-        return record_failure(run, measured.group, FailureReason("failed", text(describe_error(error))))
+        broken = FailureReason("failed", text(describe_error(error)))
+        return record_failure(case, device, found, measured.group, broken)
 
 
 def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
@@ -145,23 +155,23 @@ def _silicon_columns(rating: Rating, dtype: str, limit: Peak | None) -> dict[str
 
 def _measured_columns(measured: Measurement) -> dict[str, Any]:
     """Columns that follow from the measurement."""
-    run, window, conditions = measured.run, measured.window, measured.conditions
-    work, device, check = run.case.workload, run.device, run.check
+    case, device, found = measured.case, measured.device, measured.found
+    window, conditions, work, check = measured.window, measured.conditions, case.workload, found.check
     assert check is not None
     time_s = window.interval()
     columns: dict[str, Any] = {
         "status": "ok",
         "time_s": time_s.value,
         "launches": window.launches,
-        "enqueue_share": None if run.host.enqueue_s is None else run.host.enqueue_s / time_s.value,
+        "enqueue_share": None if found.host.enqueue_s is None else found.host.enqueue_s / time_s.value,
         "verification": _verification(check),
-        "digest": run.digest,
-        "kernels": run.kernels,
-        "attention": name_attention(run.kernels),
+        "digest": found.digest,
+        "kernels": found.kernels,
+        "attention": name_attention(found.kernels),
         "settled_s": window.settling.settled_s if window.settling else None,
         "batches": _batches(window),
-        "course": measured.course,
-        "derates": measured.derates,
+        "course": found.course,
+        "derates": found.derates,
         **energy_columns(conditions, window),
         **_interval_columns("bandwidth_gb_s", time_s.inverted(work.bytes / 1e9)),
     }
@@ -170,7 +180,7 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
     if work.flops is not None:
         achieved = time_s.inverted(work.flops / 1e12)
         columns |= _throughput_columns(measured, achieved, work.flops)
-        if columns["power_w"] and not run.sampler.flush:  # flushing the cache takes power too
+        if columns["power_w"] and not found.is_flushed:  # flushing the cache takes power too
             columns["tflops_per_w"] = achieved.value / columns["power_w"]
         peak = find_peak(device.rating, work.dtype, device.identity.highest_clock_mhz)
         peak_efficiency = None if peak is None else _divide(achieved, peak.tflops, peak.low, peak.high)
@@ -179,11 +189,13 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         columns |= _interval_columns("normalized_efficiency", measured.ceiling.normalized)
         columns["conditions"] |= measured.ceiling.conditions
     energies_j = columns["energy_j"], columns["energy_integrated_j"]
-    columns["warnings"] = tuple(find_warnings(run, window, conditions, measured.is_settled, *energies_j))
+    columns["warnings"] = tuple(
+        find_warnings(case, device, found, conditions, measured.is_settled, *energies_j)
+    )
     seen = Observation(
         kind=device.kind,
         check=check,
-        changed_batch=run.changed_batch,
+        changed_batch=found.changed_batch,
         time_s=time_s,
         middle_s=window.middle_s,
         launch_s=window.launch_s,
@@ -191,22 +203,22 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         is_settled=measured.is_settled,
         peak_efficiency=peak_efficiency,
         conditions=conditions,
-        is_burst=run.case.phase == "burst",
+        is_burst=case.phase == "burst",
         enqueue_share=columns["enqueue_share"],
-        graph_share=run.host.graph_ratio,
+        graph_share=found.host.graph_ratio,
     )
     return columns | _verdict_columns(judge(seen))
 
 
 def _throughput_columns(measured: Measurement, achieved: Interval, flops: int) -> dict[str, float | None]:
-    window, run = measured.window, measured.run
+    window, device, host = measured.window, measured.device, measured.found.host
     cpu_s = window.cpu_s
     return {
-        **_rated_columns(achieved, run.device.rating, run.case.workload.dtype),
+        **_rated_columns(achieved, device.rating, measured.case.workload.dtype),
         "tflops_median": flops / 1e12 / window.median_s,
-        "cpu_time_tflops": flops * window.launches / (cpu_s / run.device.cores) / 1e12 if cpu_s else None,
+        "cpu_time_tflops": flops * window.launches / (cpu_s / device.cores) / 1e12 if cpu_s else None,
         # The window's own figure × the ratio of neighbours: the replays themselves ran at another clock.
-        "graph_tflops": achieved.value / run.host.graph_ratio if run.host.graph_ratio else None,
+        "graph_tflops": achieved.value / host.graph_ratio if host.graph_ratio else None,
     }
 
 
@@ -263,7 +275,7 @@ def _verdict_columns(verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
     return {"verdict": verdicts[0], "verdicts": verdicts}
 
 
-def _verification(check: CheckResult) -> Verification:
+def _verification(check: Check) -> Verification:
     error = check.error if math.isfinite(check.error) else None
     return Verification(reference=check.reference, error=error, rule=check.rule, passed=check.passed)
 
@@ -277,6 +289,7 @@ def _batches(window: Window) -> tuple[Batch, ...]:
             launches=each.timing.launches,
             round=each.round,
             cpu_s=each.timing.cpu_s,
+            process=each.process,
         )
         for each in window.batches
     )

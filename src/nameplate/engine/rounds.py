@@ -18,8 +18,7 @@ import numpy as np
 
 from nameplate.device.protocol import Counters
 from nameplate.engine.case_run import CaseRun, is_compute_bound
-from nameplate.engine.ceiling import Calibration, Ceiling, ProbeRun, ceiling_by_probe
-from nameplate.engine.conditions import Conditions
+from nameplate.engine.ceiling import Calibration, ProbeData, ProbeRun
 from nameplate.engine.group import Group
 from nameplate.engine.window import SHORTEST_WINDOW_S, TimedBatch, Window, keep_whole_periods
 from nameplate.stats.estimate import FEWEST_BATCHES
@@ -210,15 +209,9 @@ class Rounds(Group):
         probes = [span for probe in self.probes.values() for span in probe.spans]
         return [*super().other_spans(run), *probes]
 
-    def ceiling(self, case: Case, window: Window, conditions: Conditions) -> Ceiling | None:
-        """Return the ceiling by the probe of the case's dtype, where there is one, else by the clock."""
-        work = case.workload
-        if work.flops is None or work.dtype not in self.probes or not is_compute_bound(work):
-            return super().ceiling(case, window, conditions)
-        rating = self.device.rating
-        nominal, silicon = rating.nominal_for(work.dtype).tflops, rating.silicon_for(work.dtype)
-        probe, calibration = self.probes[work.dtype], self.calibrations[work.dtype]
-        return ceiling_by_probe(window, work.flops, probe, calibration, nominal, silicon)
+    def probe_data(self) -> dict[str, ProbeData]:
+        """Return what the probes measured, by dtype."""
+        return {dtype: probe.data(self.calibrations[dtype]) for dtype, probe in self.probes.items()}
 
 
 def _draw_all(draws: Sequence[Callable[[], object]]) -> None:

@@ -18,9 +18,8 @@ import numpy as np
 
 from nameplate.device.protocol import Counters
 from nameplate.engine.case_run import CaseRun
-from nameplate.engine.conditions import Conditions
 from nameplate.engine.group import Group
-from nameplate.engine.record_of import Measurement
+from nameplate.engine.group_data import CaseData
 from nameplate.engine.thresholds import thresholds
 from nameplate.engine.window import (
     SHORTEST_WINDOW_S,
@@ -272,20 +271,17 @@ class Soak(Group):
         batches = keep_whole_periods(series[max(first, 0) :], self.settling.period_s)
         return Window(_merge_neighbours(batches), self._run.sampler.resolution_s, self.settling)
 
-    def make_measurement(self, run: CaseRun, conditions: Conditions, rows: Sequence[Counters]) -> Measurement:
-        """Collect what a phase's record follows from; the burst's has the time series and the derates."""
-        if run.case.phase != "burst":
-            return self._share_cost(super().make_measurement(run, conditions, rows))
-        found = super().make_measurement(run, _without_last_reasons(conditions), rows)
+    def case_data(self, run: CaseRun, rows: Sequence[Counters]) -> CaseData:
+        """Return what was found of a phase; the burst's has the time series and the derates."""
+        found = replace(super().case_data(run, rows), cost_s=run.cost_s / len(self.cases))
+        if run.case.phase != "burst" or found.window is None:
+            return found
         work = run.case.workload
         return replace(
-            self._share_cost(found),
+            found,
             course=self._time_series(work, rows),
             derates=self._find_derates(work, found.window.interval().value),
         )
-
-    def _share_cost(self, found: Measurement) -> Measurement:
-        return replace(found, cost_s=found.run.cost_s / len(self.cases))
 
     def _time_series(self, work: Workload, rows: Sequence[Counters]) -> tuple[Moment, ...]:
         """Return throughput over time, with the telemetry at each of its points."""
@@ -348,15 +344,6 @@ def _is_limited(row: Counters) -> bool:
     return bool(reasons & (faults.reasons | faults.lasting_reasons | capped.reasons))
 
 
-def _without_last_reasons(conditions: Conditions) -> Conditions:
-    """Ignore the clock-event reasons at the end of the run: a burst was over long before."""
-    gpu = conditions.gpu
-    if gpu is None:
-        return conditions
-    after = gpu.after.model_copy(update={"clock_event_reasons": gpu.before.clock_event_reasons})
-    return replace(conditions, gpu=replace(gpu, after=after))
-
-
 def _merge_neighbours(batches: Sequence[TimedBatch]) -> list[TimedBatch]:
     """Merge neighbouring batches until there are at most 100; short ones are only for the time series."""
     return _merge_by(-(-len(batches) // _MOST_BATCHES), batches)
@@ -381,4 +368,4 @@ def _merge(batches: Sequence[TimedBatch]) -> TimedBatch:
         cpu_s=sum_known([timing.cpu_s for timing in timings]),
     )
     digest = next((each.digest for each in reversed(batches) if each.digest is not None), None)
-    return TimedBatch(batches[0].round, merged, digest)
+    return replace(batches[0], timing=merged, digest=digest)

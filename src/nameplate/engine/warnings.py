@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nameplate.base.messages import Message, Reason, message
-from nameplate.engine.case_run import CaseRun
+from nameplate.device.protocol import MeasuredDevice
 from nameplate.engine.case_telemetry import GpuTelemetry
 from nameplate.engine.conditions import Conditions, GpuConditions
+from nameplate.engine.group_data import CaseData
 from nameplate.engine.thresholds import Thresholds, thresholds
 from nameplate.engine.verdict import has_company
 from nameplate.engine.window import SHORTEST_WINDOW_S, Window
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
+from nameplate.suite import Case
 from nameplate.telemetry.gpu import POLICIES, GpuDifference
+from nameplate.workload import Workload
 
 ENERGY_DISAGREEMENT = 0.1
 # Figures of a case that the readings during its batches give, and why they may not.
@@ -29,25 +32,28 @@ _HELD_BY = {
 
 
 def find_warnings(
-    run: CaseRun,
-    window: Window,
+    case: Case,
+    device: MeasuredDevice,
+    found: CaseData,
     conditions: Conditions,
     is_settled: bool | None,
     energy_j: float | None,
     energy_integrated_j: float | None,
 ) -> Iterator[Message]:
     """Return every warning of a measured case, in the order a record holds them."""
-    if run.changed_batch is not None:
-        yield message("bits_changed", batch=run.changed_batch, count=len(run.batches))
+    window = found.window
+    assert window is not None
+    if found.changed_batch is not None:
+        yield message("bits_changed", batch=found.changed_batch, count=len(found.digests))
     if not window.is_told:
         yield message("burst_not_told", count=FEWEST_BATCHES)
     yield from _sampling_warnings(window, is_settled)
-    yield from _cpu_warnings(run, conditions)
-    yield from _silicon_warnings(run, window)
-    if run.host.no_graph is not None:
-        yield run.host.no_graph
-    is_slice = bool(getattr(run.device.identity, "mig_slice", None))
-    yield from gpu_warnings(conditions.gpu, is_burst=run.case.phase == "burst", is_slice=is_slice)
+    yield from _cpu_warnings(case, device, conditions)
+    yield from _silicon_warnings(case.workload, device, window)
+    if found.host.no_graph is not None:
+        yield found.host.no_graph
+    is_slice = bool(getattr(device.identity, "mig_slice", None))
+    yield from gpu_warnings(conditions.gpu, is_burst=case.phase == "burst", is_slice=is_slice)
     yield from _energy_warnings(energy_j, energy_integrated_j)
 
 
@@ -67,22 +73,21 @@ def _sampling_warnings(window: Window, is_settled: bool | None) -> Iterator[Mess
         yield message("sampling", found=found)
 
 
-def _cpu_warnings(run: CaseRun, conditions: Conditions) -> Iterator[Message]:
+def _cpu_warnings(case: Case, device: MeasuredDevice, conditions: Conditions) -> Iterator[Message]:
     limits = thresholds().contended
     share, resolution = conditions.parallel_share, conditions.resolution
     if share is not None and share < limits.parallel_share:
         yield message("cores_slowed", speed=share)
     if resolution is not None and resolution > limits.steal_share:
         yield message("window_too_short", elapsed_s=conditions.elapsed_s, enough_s=SHORTEST_WINDOW_S)
-    work, cache_bytes = run.case.workload, run.device.cache_bytes
-    reuses_memory = run.case.cache == "warm" and (work.flops or 0) < work.bytes
+    work, cache_bytes = case.workload, device.cache_bytes
+    reuses_memory = case.cache == "warm" and (work.flops or 0) < work.bytes
     if reuses_memory and cache_bytes is not None and work.bytes < 2 * cache_bytes:
         yield message("fits_cache", size_mib=work.bytes >> 20, cache_mib=cache_bytes >> 20)
 
 
-def _silicon_warnings(run: CaseRun, window: Window) -> Iterator[Message]:
-    work = run.case.workload
-    peak = run.device.rating.silicon_for(work.dtype)
+def _silicon_warnings(work: Workload, device: MeasuredDevice, window: Window) -> Iterator[Message]:
+    peak = device.rating.silicon_for(work.dtype)
     if peak is None or work.flops is None:
         return
     tflops = work.flops * window.launches / window.elapsed_s / 1e12

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TimedBatch:
-    """One batch, the round it was drawn in, and the digest of its result where one was taken."""
+    """One batch, the round it was drawn in, by which process (from 1), and its digest where one was taken."""
 
     round: int
     timing: Timing
     digest: str | None = None
+    process: int = 1
 
     @property
     def middle_s(self) -> float:
@@ -95,6 +97,12 @@ class Window:
         """The median sample, in seconds per launch."""
         return float(np.median(np.concatenate(self.samples_s)))
 
+    def renumbered(self, first: int) -> Self:
+        """Return the same window with its rounds numbered from `first` on."""
+        if first == 0:
+            return self
+        return replace(self, batches=[replace(each, round=first + each.round) for each in self.batches])
+
     def totals(self) -> tuple[Floats, Floats]:
         """Return the timed seconds and the launches of each batch."""
         elapsed_s = [each.timing.elapsed_s for each in self.batches]
@@ -122,6 +130,25 @@ class Window:
             elapsed[each.round] = elapsed.get(each.round, 0.0) + each.timing.elapsed_s
             launches[each.round] = launches.get(each.round, 0) + each.timing.launches
         return {number: elapsed[number] / launches[number] for number in elapsed}
+
+
+def merge_windows(windows: Sequence[Window]) -> Window:
+    """Return the windows of one case in several processes as one, in the order they ran.
+
+    It has settled where each of them has.
+    """
+    if len(windows) == 1:
+        return windows[0]
+    settlings = [each.settling for each in windows if each.settling is not None]
+    unsettled = sorted(
+        (each for each in settlings if not each.is_settled), key=lambda each: not each.is_changing
+    )
+    return Window(
+        [batch for each in windows for batch in each.batches],
+        max(each.resolution_s for each in windows),
+        next(iter(unsettled), settlings[0]) if settlings else None,
+        all(each.is_told for each in windows),
+    )
 
 
 def keep_whole_periods(batches: Sequence[TimedBatch], period_s: float | None) -> Sequence[TimedBatch]:

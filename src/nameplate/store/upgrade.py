@@ -144,9 +144,11 @@ _OF_RECORDS: Mapping[int, Sequence[Step]] = {
     1: (),
     2: (_wrap_sentences_of_record, _drop_flops_of_memory),
     3: (_split_throttled,),
+    4: (),
 }
 _OF_MANIFESTS: Mapping[int, Sequence[Step]] = {
     1: (),
     2: (_wrap_sentences_of_devices,),
     3: (_rate_clocks_by_dtype,),
+    4: (),
 }
