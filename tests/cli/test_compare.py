@@ -73,9 +73,23 @@ def test_what_is_broken_is_named_on_standard_error(bench):
     assert line == f"{said}{BLOCK} (failed: RuntimeError: no memory)"
 
 
+def test_an_ambiguous_pass_is_said_and_fails_where_that_is_asked_for(bench):
+    result = bench(*recorded("noisy-base", "noisy-new"))
+    assert result.status == 0
+    assert "ambiguous: no regression is shown, and none ruled out" in result.err
+    strict = bench(*recorded("noisy-base", "noisy-new"), "--fail-on", "ambiguous")
+    assert strict.status == 3
+    assert "are ambiguous, and so not known to pass" in strict.err
+    document = json.loads(bench(*recorded("noisy-base", "noisy-new"), "--fail-on", "ambiguous", "--json").out)
+    assert document["summary"]["exit_status"] == 3
+    assert bench(*recorded("base", "slower"), "--fail-on", "ambiguous").status == 1
+    assert bench(*recorded("base", "same"), "--fail-on", "ambiguous").status == 0
+    assert bench(*recorded("base", "same"), "--fail-on", "slow").status == 2
+
+
 def test_the_screen_has_the_sentence_and_a_row_a_case(bench):
     result = bench(*recorded("base", "slower"))
-    assert "1 slower, 2 same of 3 cases; the worst is matmul bf16 1024x1024x1024: -" in result.out
+    assert "1 slower, 2 same of 3 cases; the worst is matmul bf16 1024x1024x1024: new is 1.0" in result.out
     assert re.search(r"matmul bf16 1024x1024x1024 +slower +-[23]\.\d%", result.out)
 
 

@@ -520,6 +520,7 @@ def test_terms_are_kept_with_the_comparison():
         "base_runs": 5,
         "new_runs": 5,
         "scatter": "measured",
+        "runs_needed": None,
         "broken": False,
         "reason": None,
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,8 @@ def rows(table):
     return [dict(zip(table.column_names, row, strict=True)) for row in table.rows]
 
 
-def made(*figures, runs=3, name="a run", word=None, in_pairs=False):
-    """A comparison of made-up sides: a (base, new) figure a case."""
+def made(*figures, runs=3, name="a run", doubts=((), ()), in_pairs=False):
+    """A comparison of made-up sides: a (base, new) figure a case; `doubts` are each side's."""
 
     def side(which):
         looks = [
@@ -39,6 +41,7 @@ def made(*figures, runs=3, name="a run", word=None, in_pairs=False):
                 "a part",
                 work="one",
                 metrics={"achieved": MetricValue(Interval(each[which], each[which], each[which]), "TFLOPS")},
+                doubts=doubts[which],
             )
             for n, each in enumerate(figures)
         ]
@@ -50,7 +53,7 @@ def made(*figures, runs=3, name="a run", word=None, in_pairs=False):
 def test_the_sentence_counts_the_words_and_names_the_worst():
     assert re.fullmatch(
         r"1 slower, 2 same of 3 cases; the worst is matmul bf16 1024x1024x1024: "
-        r"-[23]\.\d% \(-3\.\d% … -[12]\.\d%\)\.",
+        r"new is 1\.0[23]\d × \(1\.0[12]\d … 1\.03\d\) slower than base\.",
         view("base", "slower").meaning,
     )
     assert view("base", "same").meaning == "3 same of 3 cases."
@@ -58,7 +61,9 @@ def test_the_sentence_counts_the_words_and_names_the_worst():
 
 def test_of_several_regressions_the_worst_is_named():
     said = compare_view(made((1.0, 0.9), (1.0, 0.7), (1.0, 2.0))).meaning
-    assert said == "2 slower, 1 faster of 3 cases; the worst is case-1: -30.0% (-30.0%)."
+    assert (
+        said == "2 slower, 1 faster of 3 cases; the worst is case-1: new is 1.43 × (1.43) slower than base."
+    )
 
 
 def test_a_row_says_what_new_is_by_how_much_and_how_sure():
@@ -115,18 +120,41 @@ def test_what_was_allowed_for_is_said_with_source_and_date():
     assert dict(compare_view(made((1.0, 1.0), in_pairs=True)).facts)["scatter"] == "measured in 3 pairs"
 
 
+def ambiguous_row(needed):
+    """A comparison whose one case is ambiguous, and would be decided by so many runs."""
+    found = made((1.0, 1.0))
+    (row,) = found.rows
+    return compare_view(replace(found, rows=(replace(row, outcome="ambiguous", runs_needed=needed),)))
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
         (lambda: view("noisy-base", "noisy-new"), "`bench compare --interleave A B`"),
-        (lambda: view(PYTEST / "base.json", PYTEST / "slower.json"), "folders of several files"),
+        (lambda: ambiguous_row(5), "give folders of several runs"),
+        (lambda: ambiguous_row(math.inf), "more runs wouldn't decide: have both measured in turn"),
+        (lambda: view(PYTEST / "base.json", PYTEST / "slower.json"), "more files wouldn't decide"),
         (lambda: compare_view(made((1.0, 1.016), runs=1, in_pairs=True)), "give more --pairs"),
     ],
 )
 def test_ambiguous_is_neither_and_comes_with_a_next_step(found, said):
     (advice,) = found().advice
-    assert advice.startswith("Ambiguous is neither a pass nor a failure: ")
+    assert advice.startswith("Ambiguous is neither a pass nor a failure")
     assert said in advice
+
+
+@pytest.mark.parametrize(
+    ("doubts", "reason"),
+    [
+        ((("above_peak",), ("above_peak",)), None),
+        ((("above_peak",), ()), "base is above_peak: fewer than 3 runs can't decide"),
+        ((("above_peak",), ("above_peak", "contended")), "new is contended: fewer than 3 runs can't decide"),
+    ],
+)
+def test_a_rating_that_is_wrong_on_both_sides_says_nothing_about_their_ratio(doubts, reason):
+    (row,) = made((1.0, 0.5), runs=1, doubts=doubts).rows
+    assert row.outcome == ("slower" if reason is None else "ambiguous")
+    assert (row.reason and str(row.reason)) == reason
 
 
 def test_a_cpu_that_is_slower_by_throughput_alone_may_only_have_had_a_worse_hour():
@@ -147,7 +175,7 @@ def test_no_value_from_outside_moves_a_cursor_or_opens_mark_up():
 def test_it_renders_as_markdown():
     text = render(view("base", "slower"))
     assert text.startswith("# ")
-    assert "**1 slower, 2 same of 3 cases; the worst is matmul bf16 1024x1024x1024: " in text
+    assert "**1 slower, 2 same of 3 cases; the worst is matmul bf16 1024x1024x1024: new is 1.0" in text
     assert "| matmul bf16 1024x1024x1024 | slower |" in text
 
 

@@ -89,6 +89,13 @@ def ratio(value: float | None) -> str:
     return UNKNOWN if value is None else _rounded(value, 3 if value else 0)
 
 
+def factor(value: float) -> str:
+    """By how many times: `1.23 ×`; near 1 with a digit more, which a small change needs: `1.016 ×`."""
+    if value == math.inf:
+        return "∞"
+    return f"{_rounded(value, 3 if value < 1.1 else max(_decimals(value, _DIGITS), 0))} ×"
+
+
 def percent(value: float | None) -> str:
     """A share: `86.2%`, `0.45%`."""
     return UNKNOWN if value is None else f"{_rounded(100 * value, _percent_decimals(value))}%"

@@ -69,6 +69,12 @@ def compare(
     at_least: Annotated[
         int | None, typer.Option(metavar="N", help="Fewest pairs of runs of --interleave. [default: 5]")
     ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ambiguous", help="Also exit with 3 if a case is ambiguous: no evidence is no pass."
+        ),
+    ] = None,
     results: Results = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     lang: Lang = "en",
@@ -76,11 +82,12 @@ def compare(
 ) -> None:
     """Tell for each case whether NEW is faster, slower, the same or ambiguous.
 
-    Exits with 1 if a case is slower, with 3 if cases failed, are missing or have wrong results.
+    Exits with 1 if a case is slower, with 3 if cases failed, are missing or have wrong results, or (with
+    --fail-on ambiguous) can't be told.
     """
     if json and markdown:
         raise InputError("two formats at once", got="--json and --markdown", expected="one of the two")
-    shared = _drop_none(threshold=threshold, by=by, only=only)
+    shared = _drop_none(threshold=threshold, by=by, only=only, fail_on=fail_on)
     for_turns = _drop_none(suite=suite, device=device, budget=budget, pairs=pairs, at_least=at_least)
     for_runs = _drop_none(
         across_parts=across_parts or None,
@@ -146,7 +153,7 @@ def _print(found: Comparison, *, json: bool, markdown: bool) -> None:
 
 
 def _check(found: Comparison) -> None:
-    """Raise CheckFailed for a regression, else RunIncomplete for a broken case."""
+    """Raise CheckFailed for a regression, else RunIncomplete for a broken case or one that isn't decided."""
     if found.slower:
         from nameplate.base.formatting import change, percent
 
@@ -155,3 +162,11 @@ def _check(found: Comparison) -> None:
     if found.broken:
         broken = ", ".join(f"{row.case} ({row.reason})" for row in found.broken)
         raise RunIncomplete(f"cases of base failed, are missing or have a wrong result in new: {broken}")
+    ambiguous = found.counts["ambiguous"]
+    if found.undecided:
+        raise RunIncomplete(f"{ambiguous} of {len(found.rows)} cases are ambiguous, and so not known to pass")
+    if ambiguous:  # a gate sees only the status 0, and its reader should see why that isn't a clear pass
+        print_error(
+            f"{ambiguous} of {len(found.rows)} cases are ambiguous: no regression is shown, and none ruled "
+            "out; --fail-on ambiguous ends with 3 then"
+        )

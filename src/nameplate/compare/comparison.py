@@ -19,7 +19,7 @@ from nameplate.compare.estimate import RestartSpread, share_confidence
 from nameplate.compare.read import read_side
 from nameplate.compare.results import CaseResult, Side
 from nameplate.compare.rows import OUTCOMES, PairedCase, Place, Results, Row, make_row, pair_case
-from nameplate.compare.validate import THRESHOLD, WHERE, By, CompareOptions, check_compatible
+from nameplate.compare.validate import THRESHOLD, WHERE, By, CompareOptions, FailOn, check_compatible
 
 _Key = tuple[str, str]  # device, or kind of device, and case
 
@@ -76,11 +76,16 @@ class Comparison:
         return [row for row in self.rows if row.broken]
 
     @property
+    def undecided(self) -> list[Row]:
+        """The ambiguous cases, where the caller wants them to end the command with 3; otherwise none."""
+        return [row for row in self.rows if self.options.fail_on and row.outcome == "ambiguous"]
+
+    @property
     def exit_status(self) -> ExitStatus:
-        """1 for a regression, else 3 for a broken case, else 0."""
+        """1 for a regression, else 3 for a broken case or one that had to be decided and isn't, else 0."""
         if self.slower:
             return ExitStatus.CHECK_FAILED
-        return ExitStatus.INCOMPLETE if self.broken else ExitStatus.DONE
+        return ExitStatus.INCOMPLETE if self.broken or self.undecided else ExitStatus.DONE
 
     @property
     def problems(self) -> list[Message]:
@@ -124,6 +129,7 @@ def compare(
     restart_spread: float | None = None,
     only: str | None = None,
     results: str | PathLike[str] | None = None,
+    fail_on: FailOn | None = None,
 ) -> Comparison:
     """Compare two sides; the parameters are the flags of `bench compare`.
 
@@ -131,7 +137,7 @@ def compare(
     folder of runs, a pytest-benchmark file or a folder of such files. `results` is the only folder to look
     in for ids. Raises InputError for what can't be used or compared.
     """
-    options = CompareOptions(threshold, by, across_parts, restart_spread, only, across_libraries)
+    options = CompareOptions(threshold, by, across_parts, restart_spread, only, across_libraries, fail_on)
     return compare_sides(read_side(base, results), read_side(new, results), options)
 
 

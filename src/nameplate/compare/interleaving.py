@@ -23,7 +23,7 @@ from nameplate.compare.comparison import Comparison, compare_sides
 from nameplate.compare.contenders import Contender, prepare_contender
 from nameplate.compare.results import RunResults, Side, results_of_run
 from nameplate.compare.rows import Row, classify
-from nameplate.compare.validate import THRESHOLD, By, CompareOptions
+from nameplate.compare.validate import THRESHOLD, By, CompareOptions, FailOn
 from nameplate.run.deadlines import Deadlines
 from nameplate.run.job import Budget
 from nameplate.run.measure import DEFAULT_RESULTS, SEED, check_budget
@@ -68,6 +68,7 @@ def interleave(
     results: str | PathLike[str] | None = None,
     seed: int = SEED,
     watch: Progress = lambda line: None,
+    fail_on: FailOn | None = None,
 ) -> Comparison:
     """Measure `a` (base) and `b` (new) in turn; the parameters are the flags of `bench compare --interleave`.
 
@@ -80,7 +81,7 @@ def interleave(
     KeyboardInterrupt passes through; the finished runs are kept.
     """
     # Two environments may have two sets of libraries, which are then part of what is compared.
-    options = CompareOptions(threshold, by, only=only, across_libraries=True)
+    options = CompareOptions(threshold, by, only=only, across_libraries=True, fail_on=fail_on)
     check_budget(budget)
     for flag, given, least in (("--at-least", at_least, FEWEST_PAIRS), ("--pairs", pairs, at_least)):
         if given < least:
@@ -148,6 +149,7 @@ def take_turns(
     at_least: int = FEWEST_PAIRS,
     seed: int = SEED,
     watch: Progress = lambda line: None,
+    fail_on: FailOn | None = None,
 ) -> Comparison:
     """Measure pairs of runs until every case is decided that can be, or `pairs` are measured.
 

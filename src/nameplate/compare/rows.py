@@ -35,8 +35,10 @@ class Row:
 
     `base` and `new` are geometric means of the figures, in `unit`; `base_runs` and `new_runs` are how many
     figures (or pairs) there are. `scatter` says whether the scatter from run to run was measured, or a
-    restart spread allowed for it. `broken`: in new, the case failed, is missing or has a wrong result.
-    `device` is a kind, such as `cuda`, where all devices of that kind were taken together.
+    restart spread allowed for it. `runs_needed` are the runs a side, or the pairs, that would decide an
+    ambiguous case: infinite where no reasonable number would. `broken`: in new, the case failed, is missing
+    or has a wrong result. `device` is a kind, such as `cuda`, where all devices of that kind were taken
+    together.
     """
 
     case: str
@@ -52,6 +54,7 @@ class Row:
     scatter: Literal["measured", "allowed for"] | None = None
     broken: bool = False
     reason: Message | None = None
+    runs_needed: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as a flat JSON object; an end of the interval that isn't finite is null."""
@@ -71,6 +74,7 @@ class Row:
             "base_runs": self.base_runs,
             "new_runs": self.new_runs,
             "scatter": self.scatter,
+            "runs_needed": self.runs_needed if self.runs_needed and math.isfinite(self.runs_needed) else None,
             "broken": self.broken,
             "reason": None if self.reason is None else str(self.reason),
         }
@@ -136,7 +140,8 @@ def pair_case(
         _note_some(base, "wrong", "base_wrong_in"),
         _note_some(base, "unreadable", "base_unreadable_in"),
     ]
-    doubt = _explain_doubt(base_ok, "base_doubted") or _explain_doubt(new_ok, "new_doubted")
+    shared = _shared_doubts(base_ok, new_ok)
+    doubt = _explain_doubt(base_ok, "base_doubted", shared) or _explain_doubt(new_ok, "new_doubted", shared)
     return PairedCase(
         case,
         device,
@@ -211,9 +216,24 @@ def _note_some(results: Results, state: State, code: str) -> Message | None:
     return message(code, count=len(found), all=len(results), why=found[0].reason) if found else None
 
 
-def _explain_doubt(results: Results, code: str) -> Message | None:
-    """Say which verdicts stand against a side; None for trusted records, and where scatter is measured."""
-    doubts = next((result.doubts for result in results.values() if result.doubts), None)
+# Verdicts on what both figures are divided by, and not on the figures: on both sides they say nothing about
+# their ratio.
+_ON_THE_RATING = frozenset({"above_peak"})
+
+
+def _shared_doubts(base: Results, new: Results) -> frozenset[str]:
+    """Return the doubts on the rating that every result of either side has."""
+    sides = [result.doubts for result in (*base.values(), *new.values())]
+    return frozenset(doubt for doubt in _ON_THE_RATING if all(doubt in doubts for doubts in sides))
+
+
+def _explain_doubt(results: Results, code: str, shared: frozenset[str]) -> Message | None:
+    """Say which verdicts stand against a side, those `shared` by both left out.
+
+    None for trusted records, and where scatter is measured.
+    """
+    left = [[doubt for doubt in result.doubts if doubt not in shared] for result in results.values()]
+    doubts = next(filter(None, left), None)
     if doubts is None or len(results) >= FEWEST_FOR_SCATTER:
         return None
     return message(code, verdicts=[own_text(verdict) for verdict in doubts], least=FEWEST_FOR_SCATTER)
@@ -234,9 +254,10 @@ def make_row(case: PairedCase, options: CompareOptions, confidence: float, *, in
         ratio = estimate_from_runs(base, new, spread, confidence)
         base_runs, new_runs = len(base), len(new)
     outcome = "ambiguous" if case.doubt is not None else classify(ratio, options.threshold)
-    why = case.doubt
+    why, needed = case.doubt, None
     if why is None and outcome == "ambiguous":
-        why = _explain_ambiguous(ratio, base_runs, new_runs, options.threshold, in_pairs)
+        needed = _count_needed(ratio, base_runs, new_runs, options.threshold)
+        why = _explain_ambiguous(ratio, needed, in_pairs)
     clauses = [*([] if why is None else [why]), *case.notes]
     return Row(
         case.case,
@@ -252,6 +273,7 @@ def make_row(case: PairedCase, options: CompareOptions, confidence: float, *, in
         scatter="measured" if in_pairs or case.shows_scatter else "allowed for",
         broken=case.broken,
         reason=message("clauses", each=clauses) if len(clauses) > 1 else next(iter(clauses), None),
+        runs_needed=needed,
     )
 
 
@@ -264,20 +286,29 @@ def classify(ratio: Interval, threshold: float) -> Outcome:
     return "same" if ratio.low >= 1 - threshold and ratio.high <= 1 + threshold else "ambiguous"
 
 
-def _explain_ambiguous(
-    ratio: Interval, base_runs: int, new_runs: int, threshold: float, in_pairs: bool
-) -> Message:
+def _count_needed(ratio: Interval, base_runs: int, new_runs: int, threshold: float) -> float | None:
+    """Return how many runs a side, or pairs, would decide; infinite for more than anybody would measure.
+
+    None where more wouldn't help, since the ratio is at the threshold, and where nothing is known yet.
+    """
+    half = ratio.log_half_width
+    if not math.isfinite(half) or half <= threshold:
+        return None
+    # The number of runs on both sides that would give the same interval. Intervals narrow with its root.
+    equivalent_runs = 2 / (1 / base_runs + 1 / new_runs)
+    needed = math.ceil(equivalent_runs * (half / (threshold / 2)) ** 2)
+    return needed if needed <= _MOST_ADVISED_RUNS else math.inf
+
+
+def _explain_ambiguous(ratio: Interval, needed: float | None, in_pairs: bool) -> Message:
     """Say how wide the interval is, and how many runs or pairs would decide."""
     half = ratio.log_half_width
     if not math.isfinite(half):
         return message("few_pairs" if in_pairs else "few_runs")
-    if half <= threshold:
+    if needed is None:
         return message("at_threshold")
-    # The number of runs on both sides that would give the same interval. Intervals narrow with its root.
-    equivalent_runs = 2 / (1 / base_runs + 1 / new_runs)
-    needed = math.ceil(equivalent_runs * (half / (threshold / 2)) ** 2)
-    if needed <= _MOST_ADVISED_RUNS:
-        would = message("pairs_would_tell" if in_pairs else "runs_would_tell", count=needed)
+    if math.isfinite(needed):
+        would = message("pairs_would_tell" if in_pairs else "runs_would_tell", count=int(needed))
     else:
         would = message("no_pairs_would_tell" if in_pairs else "no_runs_would_tell")
     return message("wider_than_threshold", half_width=half, would=would)

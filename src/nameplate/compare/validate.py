@@ -20,11 +20,14 @@ THRESHOLD = 0.015
 _LEAST_FRACTION = 1e-6  # no clock resolves less; the runs that far smaller ones need are no number
 _MOST_REASONS = 3  # why a side holds nothing; of further ones only the number is told
 By = Literal["auto", "achieved", "normalized", "efficiency"]
+FailOn = Literal["ambiguous"]
 
 
 @dataclass(frozen=True)
 class CompareOptions:
     """What the flags of `bench compare` ask for. `threshold` and `restart_spread` are fractions.
+
+    With `fail_on` "ambiguous", a case that can't be decided ends the command with 3.
 
     Raises InputError for a value that can't be used.
     """
@@ -35,6 +38,7 @@ class CompareOptions:
     restart_spread: float | None = None
     only: str | None = None
     across_libraries: bool = False
+    fail_on: FailOn | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -48,6 +52,10 @@ class CompareOptions:
                 )
         if self.by not in get_args(By):
             raise InputError("no such metric", where="--by", got=self.by, expected=" or ".join(get_args(By)))
+        if self.fail_on not in (None, *get_args(FailOn)):
+            raise InputError(
+                "no such outcome", where="--fail-on", got=self.fail_on, expected=" or ".join(get_args(FailOn))
+            )
 
     def selects(self, case: str) -> bool:
         """Whether the case is to be compared."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
-from nameplate.base.formatting import UNKNOWN, change, figure, interval, percent
+from nameplate.base.formatting import UNKNOWN, change, factor, figure, interval, percent
 from nameplate.base.language import N_, _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
@@ -48,11 +49,17 @@ def _summarise(found: Comparison) -> str:
     if not found.slower:
         return _("{said}.", said=said)
     worst = found.slower[0]
-    changed = UNKNOWN
-    if worst.ratio is not None:
-        changed = _("{ratio} ({ends})", ratio=change(worst.ratio.value - 1), ends=_ends_text(worst.ratio))
+    if worst.ratio is None:
+        return _("{said}.", said=said)
+    times, low, high = (
+        1 / end if end else math.inf for end in (worst.ratio.value, worst.ratio.high, worst.ratio.low)
+    )
     return _(
-        "{said}; the worst is {case}: {change}.", said=said, case=_case_text(found, worst), change=changed
+        "{said}; the worst is {case}: new is {times} ({ends}) slower than base.",
+        said=said,
+        case=_case_text(found, worst),
+        times=factor(times),
+        ends=interval(lambda value: factor(value).removesuffix(" ×"), low, high),
     )
 
 
@@ -163,14 +170,33 @@ def _give_advice(found: Comparison) -> Iterator[str]:
             "A CPU's throughput depends on what else ran on its machine at the time: measure both in turn "
             "with `bench compare --interleave A B` before you look for a cause."
         )
-    if not found.counts["ambiguous"]:
-        return
-    if found.in_pairs:
-        yield _("Ambiguous is neither a pass nor a failure: give more --pairs, or a larger --budget.")
-    elif _is_pytest(found):
-        yield _("Ambiguous is neither a pass nor a failure: give folders of several files.")
-    else:
-        yield _(
-            "Ambiguous is neither a pass nor a failure: give folders of several runs, or have both measured "
-            "in turn with `bench compare --interleave A B`."
-        )
+    ambiguous = [row for row in found.rows if row.outcome == "ambiguous"]
+    if ambiguous:
+        helps = any(row.runs_needed is None or math.isfinite(row.runs_needed) for row in ambiguous)
+        measured = "pairs" if found.in_pairs else "files" if _is_pytest(found) else "runs"
+        yield _(_ADVICE_IF_AMBIGUOUS[measured, helps])
+
+
+# By what there could be more of, and whether more of it would decide a case.
+_ADVICE_IF_AMBIGUOUS = {
+    ("pairs", True): N_(
+        "Ambiguous is neither a pass nor a failure: give more --pairs, or a larger --budget."
+    ),
+    ("pairs", False): N_(
+        "Ambiguous is neither a pass nor a failure, and more --pairs wouldn't decide: give a larger "
+        "--budget, or a quieter machine."
+    ),
+    ("files", True): N_("Ambiguous is neither a pass nor a failure: give folders of several files."),
+    ("files", False): N_(
+        "Ambiguous is neither a pass nor a failure, and more files wouldn't decide: measure both in turn on "
+        "a quieter machine."
+    ),
+    ("runs", True): N_(
+        "Ambiguous is neither a pass nor a failure: give folders of several runs, or have both measured in "
+        "turn with `bench compare --interleave A B`."
+    ),
+    ("runs", False): N_(
+        "Ambiguous is neither a pass nor a failure, and more runs wouldn't decide: have both measured in "
+        "turn with `bench compare --interleave A B`."
+    ),
+}
