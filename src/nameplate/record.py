@@ -49,6 +49,8 @@ SCHEMA = 5
 #   5  2026-11: a case is measured in several fresh processes, one after the other, where its suite and time
 #      allow. What one of them is enough to find (predictions, calibrations, the check of a result that has
 #      the same bits in all) is found in the first.
+#      A sustained window begins once 0.1 % of the level is left of the slowest relaxation, and lasts a period
+#      and three seconds at least.
 METHOD = 5
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.

@@ -150,6 +150,14 @@ def test_a_drift_within_the_noise_is_not_significant():
     assert verdicts(launch_s=drift(0.4)["launch_s"] + 0.3 * noise) == ("clean",)
 
 
+def test_a_clock_that_swings_with_a_period_is_no_chance_and_one_that_switches_is():
+    at_s = np.arange(0, 45, 0.5)
+    swinging = 1 + 0.15 * np.sin(2 * np.pi * at_s / 3.7)
+    switching = 1 + 0.15 * np.sign(np.sin(np.cumsum(np.random.default_rng(5).uniform(0, 0.8, at_s.size))))
+    assert verdicts(middle_s=at_s, launch_s=swinging) == ("clean",)
+    assert verdicts(middle_s=at_s, launch_s=switching) == ("unstable",)
+
+
 def test_a_corruption_counts_where_the_check_passes_and_a_wrong_result_where_the_bits_agree():
     passed, wrong = CheckResult("fp64", 0.5, ""), CheckResult("fp64", 2.0, "")
     assert verdicts(check=passed, changed_batch=1) == ("unverified",)

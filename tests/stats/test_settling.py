@@ -115,6 +115,25 @@ def test_nothing_is_settled_before_five_time_constants_were_seen(length_s):
 
 
 @pytest.mark.stat
+def test_a_small_relaxation_is_over_when_a_thousandth_of_the_level_is_left_of_it():
+    # 2 % with 12 s, as of a card that warms up at its power limit: 0.1 % is left after 36 s.
+    found = settle_many(relaxing(loss=0.02, constant_s=12.0, wave=0.01), 60.0, gaussian(0.001), seed=13)
+    assert share(found, lambda one: one.settled_s is not None and 25 < one.settled_s < 55) >= 0.95
+    early = settle_many(relaxing(loss=0.02, constant_s=12.0, wave=0.01), 25.0, gaussian(0.001), seed=14)
+    assert share(early, lambda one: one.settled_s is None) >= 0.95
+
+
+@pytest.mark.stat
+def test_a_state_of_which_less_than_a_period_was_seen_has_not_settled():
+    rate = relaxing(constant_s=4.0, wave=0.02)
+    whole = settle_many(rate, 60.0, seed=15, series=20)
+    settled_s = np.median([one.settled_s for one in whole if one.settled_s is not None])
+    short = settle_many(rate, settled_s + 1.5, seed=16, series=20)
+    assert share(whole, lambda one: one.is_settled) >= 0.9
+    assert share(short, lambda one: one.is_settled) <= 0.1
+
+
+@pytest.mark.stat
 def test_a_series_that_is_tested_again_and_again_does_not_settle_early():
     at_s = batches(60.0)
     rng = np.random.default_rng(5)

@@ -16,7 +16,7 @@ from nameplate.engine.conditions import Conditions, GpuConditions
 from nameplate.engine.thresholds import Thresholds, thresholds
 from nameplate.record import Verdict, sort_by_gravity
 from nameplate.stats.bimodality import bimodality
-from nameplate.stats.estimate import fit_trend
+from nameplate.stats.estimate import fit_trend, without_oscillation
 from nameplate.stats.interval import Interval
 from nameplate.workload import CheckResult
 
@@ -126,10 +126,13 @@ def _any(found: Sequence[bool | None]) -> bool | None:
 
 def _unstable(seen: Observation, limits: Thresholds) -> bool | None:
     limit = limits.unstable
+    # A clock at its power limit swings with a period: its window has whole periods, and the next run gets the
+    # same mean. What isn't periodic is chance.
+    levels = without_oscillation(seen.middle_s, seen.launch_s)
     found = (
         seen.time_s.relative_half_width > limit.half_width
         or fit_trend(seen.middle_s, seen.launch_s).exceeds(limit.drift)
-        or bimodality(seen.launch_s, seen.samples_s) > limit.levels
+        or bimodality(levels, seen.samples_s) > limit.levels
     )
     return _any([found, None if seen.is_settled is None else not seen.is_settled])
 

@@ -188,6 +188,21 @@ def find_oscillation(at_s: ArrayLike, values: ArrayLike) -> float | None:
     return _fit(np.asarray(at_s, dtype=float), np.asarray(values, dtype=float)).period_s
 
 
+def without_oscillation(at_s: ArrayLike, values: ArrayLike) -> _Array:
+    """Return a series less its significant oscillation, which has a mean of 0; the series where it has none.
+
+    `at_s` are the middles of equal batches in seconds. Whether there is one, `find_oscillation` says.
+    """
+    at, series = np.asarray(at_s, dtype=float), np.asarray(values, dtype=float)
+    period_s = find_oscillation(at, series)
+    if period_s is None:
+        return series
+    phase = 2 * np.pi * at / period_s
+    columns = np.column_stack([np.ones_like(at), at - at.mean(), np.cos(phase), np.sin(phase)])
+    fitted, *_ = np.linalg.lstsq(columns, series)
+    return np.asarray(series - columns[:, 2:] @ fitted[2:])
+
+
 @dataclass(frozen=True)
 class _Fit:
     """A line, and an oscillation where one is significant, fitted to a series."""

@@ -17,8 +17,12 @@ from scipy.special import fdtri
 
 from nameplate.stats.estimate import find_oscillation
 
-# After five time constants 0.7 % of a relaxation is left.
-TIME_CONSTANTS = 5.0
+# A relaxation has settled when what is left of it is this fraction of the level: five time constants after
+# the start for one of 15 %, three for one of 2 %. Never later than after five, when 0.7 % of it is left.
+_LEFT, TIME_CONSTANTS = 0.001, 5.0
+# Less time than this after the last change shows no sustained state: a clock at its power limit oscillates
+# with a period of about 3 s.
+_SHORTEST_SUSTAINED_S = 3.0
 # A step takes about a second; this much is left out after its middle.
 STEP_MARGIN_S = 2.0
 # Long enough to detect an oscillation of 3 s, and a relaxation of 15 % with a time constant of 8 s.
@@ -88,8 +92,15 @@ class _Shape:
     """One way for a level to change: its course over the bins from 1 to 0, and when it has settled."""
 
     over_bins: _Array
-    settled_s: float
+    settled_s: float  # at the latest
     time_constant_s: float | None  # None: a step
+
+    def settled_of(self, size: float) -> float:
+        """Return when it has settled, where its whole change is `size`, a fraction of the level."""
+        if self.time_constant_s is None:
+            return self.settled_s
+        left = math.log(max(abs(size) / _LEFT, 1.0))
+        return min(left * self.time_constant_s, self.settled_s)
 
 
 def find_settling(at_s: ArrayLike, launch_s: ArrayLike, shortest_s: float = SHORTEST_S) -> Settling:
@@ -97,10 +108,11 @@ def find_settling(at_s: ArrayLike, launch_s: ArrayLike, shortest_s: float = SHOR
 
     Changes are added to the model one by one (forward selection): the relaxation or step of a grid that
     explains most of the variance that is left, as long as it is larger than 1 % and significant by an F test
-    with effective degrees of freedom. A relaxation has settled five time constants after the start, a step
-    two seconds after it happens. Of shapes that fit about equally well, the one that settles last counts.
-    The result is undetermined for fewer than 20 batches and before `shortest_s`: a slow change looks steady
-    at first.
+    with effective degrees of freedom. A relaxation has settled when 0.1 % of the level is left of it, five
+    time constants after the start at the latest, a step two seconds after it happens. Of shapes that fit
+    about equally well, the one that settles last counts. After the last change a whole period of an
+    oscillation must have passed, and three seconds, or the series counts as still changing. The result is
+    undetermined for fewer than 20 batches and before `shortest_s`: a slow change looks steady at first.
 
     A burst at the very end looks like a step, and the series as if it were still changing, until more is
     seen. Oscillations need two periods within the latest minute.
@@ -119,14 +131,16 @@ def find_settling(at_s: ArrayLike, launch_s: ArrayLike, shortest_s: float = SHOR
         changes, hidden = _select_changes(level, steady, shapes, float(at_bin[-1]))
         curve = _fit_curve(level, steady, changes)
     settled_s = max((change.settled_s for change in changes), default=0.0)
-    is_settled = settled_s <= at[-1] and hidden <= _LARGEST_HIDDEN_CHANGE
+    seen_s = max(_SHORTEST_SUSTAINED_S, period_s or 0.0) if changes else 0.0
+    is_changing = bool(settled_s + seen_s > at[-1])
+    is_settled = not is_changing and hidden <= _LARGEST_HIDDEN_CHANGE
     constants_s = [change.time_constant_s for change in changes if change.time_constant_s is not None]
     return Settling(
         settled_s if is_settled else None,
         max((constant for constant in constants_s if constant <= at[-1]), default=None),
         float(curve[0] / curve[-1]) - 1,
         period_s,
-        bool(settled_s > at[-1]),
+        is_changing,
     )
 
 
@@ -202,7 +216,7 @@ def _select_changes(
         if explained[best] <= critical or not is_large or len(found) == _MOST_CHANGES:
             return found, math.sqrt(critical / power_of_slow) / mean
         indistinct = np.flatnonzero(explained >= explained[best] - _INDISTINCT * variance)
-        last_settled_s = max(shapes[i].settled_s for i in indistinct)
+        last_settled_s = max(shapes[i].settled_of(sizes[i] / mean) for i in indistinct)
         found.append(replace(shapes[best], settled_s=last_settled_s))
 
 
