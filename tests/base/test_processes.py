@@ -203,6 +203,12 @@ def test_a_process_that_a_program_leaves_behind_does_not_hold_its_output(tmp_pat
     process.kill()
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_a_text_that_no_program_can_be_given_is_an_error_of_the_system(text):
+    with pytest.raises(OSError, match="no program can be given such a text"):
+        run_to_end((sys.executable, "-c", "pass", text))
+
+
 def test_a_program_that_is_not_there():
     with pytest.raises(FileNotFoundError):
         run_to_end(("/nowhere/program",))

@@ -77,6 +77,14 @@ def test_without_a_file_text_is_printed_and_nothing_else(bench, runs, arguments)
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("name", [name for name, each in FORMATS.items() if each.is_text])
+def test_nothing_is_printed_where_no_run_can_be_read(bench, runs, name):
+    for manifest in runs.glob("*/manifest.json"):
+        manifest.write_text("{}")
+    result = bench("export", "runs", "--format", name)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+
+
 def test_what_is_printed_is_utf_8_whatever_the_terminal_is(runs):
     done = subprocess.run(
         [Path(sys.executable).with_name("bench"), "export", "runs", "--format", "csv"],

@@ -18,6 +18,7 @@ The child's end imports little: it also runs in small processes that sample besi
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import math
 import os
@@ -248,14 +249,17 @@ def run_to_end(
         before = (sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, str(os.getpid()))
     # Not Popen's own `with` and `communicate`: after a kill they wait without limit, and a program in an
     # uninterruptible call of a driver doesn't end. Threads wait, since Popen's waits with a limit poll.
-    process = subprocess.Popen(
-        [*before, *command],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    try:
+        process = subprocess.Popen(
+            [*before, *command],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except ValueError as error:  # a null character, or half of one
+        raise OSError(errno.EINVAL, "no program can be given such a text") from error
     assert process.stdout is not None
     assert process.stderr is not None
     output, errors = _PipeText(process.stdout), _PipeText(process.stderr)

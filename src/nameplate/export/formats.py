@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -142,7 +143,9 @@ def _path_of(output: Name | BinaryIO) -> Path | None:
 
 def _write(name: str, found: Iterable[Entry], output: Name | BinaryIO, problems: list[str]) -> Written:
     format = FORMATS[name]
-    selected = format.select(found, problems)
+    left = iter(format.select(found, problems))
+    first = tuple(islice(left, 1))  # a refusal of every run comes before a table's head is in a pipe
+    selected = chain(first, left)
     count = 0
 
     def counted() -> Iterator[Entry]:

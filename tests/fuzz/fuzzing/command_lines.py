@@ -1,0 +1,153 @@
+"""Odd command lines of every command, made from what typer knows of its flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from hypothesis import strategies as st
+
+from fuzzing.foreign import NUMBERS, TEXTS
+from fuzzing.inputs import Entry, Input
+from fuzzing.run_folders import NAME, SEEDS, entries, load_seed
+from fuzzing.toml_files import CLAIMS, FLEETS, PARTS
+
+A800 = "nvidia-a800-sxm4-80gb"
+# Values that are good for a flag or an argument of this name, whatever the command.
+GOOD: Mapping[str, Sequence[str]] = {
+    "runs": (f"good/{NAME}", f"other/{NAME}", "latest", NAME, "2026"),
+    "base": (f"good/{NAME}", "good", "base.json", "."),
+    "new": (f"other/{NAME}", "other", f"good/{NAME}"),
+    "results": ("good", "runs", "."),
+    "resume": (f"good/{NAME}", "latest"),
+    "output": ("out.md", "out.csv", "out.jsonl", "out.parquet", "sub/out.md", "out", "/dev/full"),
+    "to": ("published",),
+    "folder": ("good", "published"),
+    "suite": ("smoke", "quick", "standard", "soak"),
+    "device": ("cpu", "auto", "all", "cuda", "cuda:7", "tpu", "twin:h200", "twin:mine.toml"),
+    "only": ("*", "matmul/*", "[", "x"),
+    "nominal": ("fp16=320", "bf16=1", "fp16=1e308", "=1", "fp16="),
+    "parts": ("parts.toml", "fleets.toml", "nowhere.toml"),
+    "fleets": ("nio", "tesla-2024-q3", "mine", "fleets.toml"),
+    "fleet": ("nio", "mine", "tesla"),
+    "files": ("fleets.toml", "parts.toml"),
+    "claims": ("claims.toml", "parts.toml"),
+    "name": ("A800", A800, "Intel(R) Xeon(R) Platinum 8480+", "h100 pcie"),
+    "part": (A800, "h100", "my-part"),
+    "format": ("csv", "jsonl", "prometheus", "github-action-benchmark", "pytest-benchmark", "parquet"),
+    "derate": ("gemm:scaled=0.5", "nominal:datasheet=0.9", "datasheet:step=2"),
+    "price": (f"{A800}=1500000", "h100=1..2..3"),
+    "assume": ("pue=1.3", "pue=1.1..1.2..1.4", "x=1"),
+    "by": ("achieved", "normalized", "efficiency"),
+    "lang": ("en", "zh", "tlh"),
+    "dtype": ("bf16", "fp32", "fp64"),
+    "scenario": ("slow drift", "nothing"),
+    "on": ("cpu", "cuda"),
+    # Many draws are many seconds, which a user asked for.
+    "draws": ("1000", "999", "1", "0", "-1", "10000001", "1e3", "nan", ""),
+    "command": ("run", "show"),
+}
+_FEW = frozenset({"draws"})  # only good values
+_READ = frozenset({"runs", "run", "base", "new", "parts", "files", "claims", "resume", "name"})
+_NUMBERS = (*(str(number) for number in NUMBERS if abs(number) < 10**50), "1..2", "1..2..3", "2..1", "5")
+_SAFE = ("/dev/full",)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag or an argument of a command; an argument has no names."""
+
+    names: tuple[str, ...]
+    key: str
+    takes_value: bool
+
+
+@cache
+def load_commands() -> Mapping[tuple[str, ...], tuple[Flag, ...]]:
+    """Every command with its flags and arguments."""
+    from typer.main import get_command
+
+    from nameplate.cli import app
+
+    return dict(_walk(get_command(app), ()))
+
+
+def _walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[Flag, ...]]]:
+    for name, each in getattr(command, "commands", {}).items():
+        yield from _walk(each, (*path, name))
+    flags = []
+    for parameter in command.params:
+        is_flag = parameter.param_type_name == "option"
+        names = (*parameter.opts, *parameter.secondary_opts) if is_flag else ()
+        flags.append(Flag(names, parameter.name, not getattr(parameter, "is_flag", False)))
+    yield path, tuple(flags)
+
+
+def _tame(word: str, key: str = "") -> str:
+    """Keep what a command writes inside its folder: a word that may name a place to write is relative."""
+    if key in _READ or word in _SAFE:
+        return word
+    return word.replace("..", "__").lstrip("/") if word.startswith("/") or "../" in word else word
+
+
+@st.composite
+def _value(draw: Callable[..., Any], key: str) -> str:
+    good = GOOD.get(key, ())
+    kind = draw(st.sampled_from(("good", "good", "number", "text", "other")))
+    if key in _FEW or (kind == "good" and good):
+        return draw(st.sampled_from(good))
+    if kind == "other":
+        return _tame(draw(st.sampled_from([each for values in GOOD.values() for each in values])), key)
+    if kind == "text":
+        return _tame(draw(st.sampled_from(TEXTS)), key)
+    return draw(st.sampled_from(_NUMBERS))
+
+
+@st.composite
+def _words(draw: Callable[..., Any]) -> list[str]:
+    commands = load_commands()
+    path = draw(st.sampled_from(sorted(commands)))
+    flags = commands[path]
+    words = list(path)
+    for flag in flags:
+        if not flag.names and draw(st.integers(0, 7)):
+            words += [draw(_value(flag.key)) for _ in range(draw(st.sampled_from((1, 1, 1, 2))))]
+    chosen = draw(st.lists(st.sampled_from(flags), max_size=4)) if flags else []
+    for flag in chosen:
+        if not flag.names or flag.key == "help":
+            continue
+        name = draw(st.sampled_from(flag.names))
+        if not flag.takes_value:
+            words.append(name)
+        elif draw(st.booleans()) and name.startswith("--"):
+            words.append(f"{name}={draw(_value(flag.key))}")
+        else:
+            words += [name, draw(_value(flag.key))]
+    if draw(st.integers(0, 9)) == 0:
+        words.insert(draw(st.integers(0, len(words))), _tame(draw(st.sampled_from(TEXTS))))
+    if draw(st.integers(0, 19)) == 0:
+        words.append("--help")
+    return words
+
+
+@cache
+def _files() -> tuple[Entry, ...]:
+    toml = {"parts.toml": PARTS, "claims.toml": CLAIMS, "fleets.toml": FLEETS, "base.json": "{}"}
+    return (
+        *entries(f"good/{NAME}", load_seed(SEEDS[0])),
+        *entries(f"other/{NAME}", load_seed(SEEDS[1])),
+        *(Entry(name, content=text.encode()) for name, text in toml.items()),
+    )
+
+
+@st.composite
+def inputs(draw: Callable[..., Any]) -> Input:
+    """A command line, beside good files of every kind."""
+    words = draw(_words())
+    if words[:1] == ["fleet"] and "cost" in words[:2] and not any("--draws" in word for word in words):
+        words += ["--draws", "1000"]
+    if words[:2] == ["fleet", "plan"] and not any("--draws" in word for word in words):
+        words += ["--draws", "1000"]
+    return Input("command-lines", tuple(words), _files())

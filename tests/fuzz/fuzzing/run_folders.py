@@ -1,0 +1,133 @@
+"""Run folders that anybody may have made or damaged, for every command that reads one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from fuzzing.foreign import changed, damaged, to_json
+from fuzzing.inputs import Entry, Input
+
+ROOT = Path(__file__).parents[3]
+SEEDS = (
+    "results/intel-emerald-rapids/20261122T165536-standard-1901",
+    "tests/data/runs/20261129T010000-golden-0002",
+    "tests/data/compare/base/20261122T120000-base-0000",
+    "tests/data/compare/slower/20261122T120000-slower-0000",
+)
+_MOST_LINES = 3  # of a file: a command's time is that of its records
+NAME = "20261122T120000-fuzz-0000"
+
+Files = dict[str, bytes]
+
+
+@cache
+def load_seed(place: str) -> Mapping[str, bytes]:
+    """The files of a recorded run, with few records, and a manifest that expects no more."""
+    folder = ROOT / place
+    files: Files = {}
+    cases: set[str] = set()
+    for path in sorted(folder.glob("records-*.jsonl")):
+        lines = path.read_bytes().splitlines(keepends=True)[:_MOST_LINES]
+        files[path.name] = b"".join(lines)
+        cases |= {json.loads(line)["case"] for line in lines}
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["cases"] = [
+        each for each in manifest["cases"] if (each if isinstance(each, str) else each["case"]) in cases
+    ]
+    files["manifest.json"] = json.dumps(manifest).encode()
+    files["DONE"] = b""
+    return files
+
+
+def entries(folder: str, files: Mapping[str, bytes]) -> list[Entry]:
+    """The files of a run, in a folder."""
+    return [Entry(f"{folder}/{name}", content=content) for name, content in files.items()]
+
+
+# BAD is the run that was changed, GOOD the one that it was made of; OUT is a file to write.
+COMMANDS: Sequence[tuple[int, str]] = (
+    (6, "show BAD"),
+    (2, "show BAD --json"),
+    (1, "show BAD --lang zh"),
+    (1, "show runs"),
+    (1, "list --results runs"),
+    (1, "list --results runs --json"),
+    (2, "report BAD -o out.md"),
+    (1, "report BAD -o out.html"),
+    (1, "report BAD GOOD -o out.md"),
+    (3, "compare BAD BAD"),
+    (3, "compare GOOD BAD"),
+    (1, "compare BAD GOOD --json"),
+    (1, "compare GOOD BAD --markdown"),
+    (1, "compare good runs"),
+    (1, "compare GOOD BAD --across-parts"),
+    (1, "export BAD --format csv"),
+    (1, "export BAD --format jsonl"),
+    (1, "export BAD --format prometheus"),
+    (1, "export BAD --format github-action-benchmark"),
+    (1, "export BAD --format pytest-benchmark"),
+    (1, "export BAD GOOD -o out.csv"),
+    (1, "export BAD -o out.parquet"),
+    (1, "merge BAD GOOD -o out.jsonl"),
+    (1, "merge BAD -o out.csv"),
+    (2, "publish BAD --to published"),
+    (2, "leaderboard runs"),
+    (1, "leaderboard runs --check --json"),
+    (2, "fleet cost --run BAD --draws 1000"),
+    (1, "fleet cost --run BAD --draws 1000 --json"),
+    (1, "fleet plan --eflops 1 --run BAD --draws 1000"),
+    (2, "run --resume BAD"),
+)
+_WORDS = [words for weight, words in COMMANDS for _ in range(weight)]
+
+
+@st.composite
+def _changed_lines(draw: Callable[..., Any], data: bytes) -> bytes:
+    """Change one line of a file of records."""
+    lines = data.splitlines(keepends=True)
+    number = draw(st.integers(0, len(lines) - 1))
+    lines[number] = to_json(draw(changed(json.loads(lines[number])))) + b"\n"
+    return b"".join(lines)
+
+
+@st.composite
+def inputs(draw: Callable[..., Any]) -> Input:
+    """A run folder in which something is odd, and a command that reads it."""
+    good = dict(load_seed(draw(st.sampled_from(SEEDS))))
+    bad = dict(good)
+    manifest = json.loads(bad["manifest.json"]) | {"run": NAME, "published": False}
+    bad["manifest.json"] = to_json(manifest)
+    odd: list[Entry] = []
+    folder = f"runs/{NAME}"
+    name = draw(st.sampled_from([each for each in bad if each != "DONE"]))
+    what = draw(st.sampled_from(("record", "record", "manifest", "manifest", "damage", "file", "published")))
+    if what == "record":
+        name = draw(st.sampled_from([each for each in bad if each.startswith("records")]))
+        bad[name] = draw(_changed_lines(bad[name]))
+    elif what in ("manifest", "published"):
+        manifest["published"] = what == "published"  # the leaderboard reads no others
+        bad["manifest.json"] = to_json(draw(changed(manifest)))
+    elif what == "damage":
+        bad[name] = draw(damaged(bad[name]))
+    else:
+        name = draw(st.sampled_from([*bad, "records-zzz-0.jsonl", "notes.txt", "records-cpu-1.jsonl"]))
+        bad.pop(name, None)
+        kind = draw(st.sampled_from(("pipe", "folder", "link", "gone", "empty")))
+        if kind == "link":
+            places = (name, "/dev/zero", "/dev/tty", "../../outside/kept.txt", "/nowhere", "../../good")
+            target = draw(st.sampled_from(places))
+            odd = [Entry(f"{folder}/{name}", "link", target.encode())]
+        elif kind in ("pipe", "folder"):
+            odd = [Entry(f"{folder}/{name}", kind)]
+        elif kind == "empty":
+            bad[name] = b""
+    made = [*entries(f"good/{NAME}", good), *entries(folder, bad), *odd]
+    names = {"BAD": folder, "GOOD": f"good/{NAME}"}
+    words = [names.get(word, word) for word in draw(st.sampled_from(_WORDS)).split()]
+    return Input("run-folders", tuple(words), tuple(made))

@@ -1,0 +1,284 @@
+"""Call `bench` as anybody does, in a folder of its own; keep how it ended, what it said and what it wrote.
+
+In this process a call takes milliseconds. What would measure this machine, or take minutes, is replaced by
+something that ends at once; everything before and after is the real code. In a process of its own
+(`call_process`) nothing is replaced.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest.mock import patch
+
+from fuzzing.inputs import Input
+
+KEPT = "what lies beside the working directory stays as it is"
+_SIZE = {"COLUMNS": "100", "LINES": "40"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended. `wrote` are the places outside the working directory that were opened for writing."""
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+    hung: bool = False
+    traceback: str = ""
+    wrote: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict, repr=False)  # text files that it left
+
+
+class Hang(BaseException):
+    """The time of a call is over."""
+
+
+# ---- what is written where ----
+
+_OPENS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+_OPENS_MORE = ("os.chmod", "os.chown", "os.utime", "shutil.rmtree", "shutil.copyfile", "shutil.move")
+_EVENTS = frozenset((*_OPENS, *_OPENS_MORE))
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_watched: list[tuple[tuple[str, ...], list[str]]] = []  # allowed folders, and what was written elsewhere
+_hooks: list[str] = []  # what watches already; an audit hook can't be removed
+
+
+def _watch(event: str, arguments: tuple[object, ...]) -> None:
+    if not _watched or event not in _EVENTS:
+        return
+    if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & _WRITING):
+        return
+    allowed, found = _watched[-1]
+    pairs = 2 if event in ("os.rename", "os.link", "shutil.move") else 1
+    for path in arguments[:pairs]:
+        if not isinstance(path, str | bytes | os.PathLike):
+            continue
+        name = os.fsdecode(path)
+        # A link itself is made or removed; a file is written where the link leads.
+        place = os.path.realpath(name) if event == "open" else _real_parent(name)
+        if not place.startswith(("/dev/", "/proc/self/fd/", *allowed)) and "__pycache__" not in place:
+            found.append(f"{event} {place}")
+
+
+def _real_parent(name: str) -> str:
+    folder, last = os.path.split(os.path.abspath(name))
+    return os.path.join(os.path.realpath(folder), last)
+
+
+@contextmanager
+def _writes_watched(*allowed: Path) -> Iterator[list[str]]:
+    """Watch what this process opens for writing, makes, renames or removes outside these folders."""
+    if not _hooks:
+        sys.addaudithook(_watch)
+        _hooks.append("_watch")
+    found: list[str] = []
+    _watched.append((tuple(os.path.realpath(each) + os.sep for each in allowed), found))
+    try:
+        yield found
+    finally:
+        _watched.pop()
+
+
+# ---- a folder for each call ----
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders of a call: it works in `here`, and may also write into `home` and `temporary`."""
+
+    root: Path
+
+    @property
+    def here(self) -> Path:
+        return self.root / "here"
+
+    @property
+    def outside(self) -> Path:
+        return self.root / "outside"
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "temporary"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which it finds them."""
+        mine = {"HOME": self.home, "XDG_DATA_HOME": self.home, "TMPDIR": self.temporary}
+        return _SIZE | {name: str(path) for name, path in mine.items()}
+
+    def traceback(self) -> str:
+        """The traceback that a command kept, if any."""
+        kept = sorted(self.temporary.glob("nameplate-traceback-*"))
+        return kept[0].read_text("utf-8", "replace") if kept else ""
+
+    def changed_outside(self) -> tuple[str, ...]:
+        """What was written beside the working directory."""
+        found = sorted(path.name for path in self.outside.iterdir())
+        intact = found == ["kept.txt"] and (self.outside / "kept.txt").read_text() == KEPT
+        return () if intact else (f"{self.outside} holds {found}",)
+
+    def new_texts(self, given: Input) -> dict[str, str]:
+        """The text files that a command left in the working directory."""
+        known = {entry.path for entry in given.entries}
+        texts = {}
+        for path in self.here.rglob("*"):
+            name = str(path.relative_to(self.here))
+            if name not in known and path.suffix in (".md", ".html", ".csv", ".svg") and path.is_file():
+                texts[name] = path.read_text("utf-8", "replace")
+        return texts
+
+
+@contextmanager
+def made(given: Input) -> Iterator[Place]:
+    """Make the files of an input in a new place, and remove it in the end."""
+    place = Place(Path(tempfile.mkdtemp(prefix="nameplate-fuzz-")))
+    try:
+        for folder in (place.here, place.outside, place.home, place.temporary):
+            folder.mkdir()
+        (place.outside / "kept.txt").write_text(KEPT)
+        for entry in given.entries:
+            entry.make(place.here)
+        yield place
+    finally:
+        shutil.rmtree(place.root, ignore_errors=True)
+
+
+# ---- a call in this process ----
+
+
+def call(given: Input, limit_s: float) -> Outcome:
+    """Call the command in this process; past `limit_s` seconds of the clock it is broken off."""
+    from nameplate.cli import main
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    hung: list[bool] = []
+
+    def stop(*_: object) -> None:
+        hung.append(True)
+        raise Hang
+
+    with made(given) as place, _writes_watched(place.here, place.home, place.temporary) as wrote:
+        before, folder = dict(os.environ), os.getcwd()
+        streams = sys.argv, sys.stdout, sys.stderr, tempfile.tempdir
+        os.environ.update(place.environment)
+        os.chdir(place.here)
+        sys.argv, sys.stdout, sys.stderr = ["bench", *given.words], out, err
+        tempfile.tempdir = str(place.temporary)
+        handler = signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        status, began_s = 0, time.monotonic()
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except Hang:
+            status = -signal.SIGALRM
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
+            seconds = time.monotonic() - began_s
+            sys.argv, sys.stdout, sys.stderr, tempfile.tempdir = streams
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(before)
+        said = [stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err)]
+        written = (*wrote, *place.changed_outside())
+        return Outcome(status, *said, seconds, bool(hung), place.traceback(), written, place.new_texts(given))
+
+
+@contextmanager
+def nothing_measured() -> Iterator[None]:
+    """Let commands end at once where they would measure this machine: `bench run` gets no record."""
+    import nameplate.cli
+    import nameplate.device.survey
+    import nameplate.report.charts.vega
+    import nameplate.run.measure
+    import nameplate.selftest.bare
+    import nameplate.selftest.repeat
+    import nameplate.selftest.silicon
+    import nameplate.selftest.simulate
+    from nameplate.base.errors import RunIncomplete
+    from nameplate.device.identity import CpuIdentity
+    from nameplate.run.pool import WorkerResult
+
+    command = nameplate.cli.get_command(nameplate.cli.app)  # made for each call, it takes half of the time
+    identity = CpuIdentity(
+        name="A CPU", architecture="x86_64", logical_cpus=2, usable_cores=2, memory_bytes=1 << 30
+    )
+
+    def run_workers(jobs, *_: object, **__: object) -> dict[str, WorkerResult]:
+        return {job.device: WorkerResult(0) for job in jobs}
+
+    def measures_nothing(*_: object, **__: object) -> None:
+        raise RunIncomplete("nothing is measured here")
+
+    with (
+        patch.object(nameplate.cli, "get_command", lambda _: command),
+        patch.object(nameplate.report.charts.vega, "start_bundling_library", lambda: lambda: "// a library"),
+        patch.object(nameplate.run.measure, "run_workers", run_workers),
+        patch.object(nameplate.device.survey, "measure_identity", lambda: identity),
+        patch.object(nameplate.device.survey, "read_identity", lambda *_: identity),
+        patch.object(nameplate.device.survey, "open_device", measures_nothing),
+        patch.object(nameplate.selftest.bare, "open_device", measures_nothing),
+        patch.object(nameplate.selftest.repeat, "repeat", measures_nothing),
+        patch.object(nameplate.selftest.silicon, "check_cpu", measures_nothing),
+        patch.object(nameplate.selftest.simulate, "_running", measures_nothing),
+    ):
+        yield
+
+
+# ---- a call in a process of its own ----
+
+
+def call_process(given: Input, limit_s: float) -> Outcome:
+    """Call the command in a process of its own, as a shell does."""
+    with made(given) as place:
+        began_s = time.monotonic()
+        words = [each.encode("utf-8", "surrogateescape") for each in given.words]
+        child = subprocess.Popen(
+            [sys.executable, "-m", "nameplate", *words],
+            cwd=place.here,
+            env={**os.environ, **place.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            said = child.communicate(timeout=limit_s)
+            hung = False
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            said, hung = child.communicate(), True
+        out, err = (each.decode("utf-8", "replace") for each in said)
+        return Outcome(
+            child.returncode,
+            out,
+            err,
+            time.monotonic() - began_s,
+            hung,
+            place.traceback(),
+            place.changed_outside(),
+            place.new_texts(given),
+        )
+
+
+def can_be_called(given: Input) -> bool:
+    """Whether a shell can pass these words on: no null character, no half character."""
+    return not any("\0" in word or any("\ud800" <= char <= "\udfff" for char in word) for word in given.words)
