@@ -18,9 +18,11 @@ PYTEST = env -u PYTHONDONTWRITEBYTECODE "$(VENV)/bin/python" -m pytest
 PARALLEL = --numprocesses logical --maxprocesses 8 --dist loadfile
 # What `make test` leaves to `make test-long`; CONTRIBUTING.md has the markers.
 LONG = long or gpu
+# How many inputs `make fuzz` draws.
+N ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-all check bench schemas locale clean again
+.PHONY: help run test test-long test-all check bench fuzz faults schemas locale clean again
 .NOTPARALLEL:
 
 help: ## list these commands
@@ -51,6 +53,12 @@ check: $(READY) ## the static checks: ruff, mypy, import contracts
 
 bench: $(READY) ## the suites' cases under pytest-benchmark: pytest bench/ ARGS
 	@"$(VENV)/bin/python" -m pytest bench/ $(ARGS)
+
+fuzz: $(READY) ## call every command with N odd inputs (100,000): N=1000, ARGS='--seed 7'
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests/fuzz "$(VENV)/bin/python" -m fuzzing -n $(N) $(ARGS)
+
+faults: $(READY) ## kill, stop and starve real runs on the CPU: ARGS='--kills 100 --stops 20 --starved 30'
+	@PYTHONPATH=tests/faults "$(VENV)/bin/python" -m faulting $(ARGS)
 
 schemas: $(READY) ## write the published JSON Schemas, after a change of what files hold
 	@"$(VENV)/bin/python" scripts/write_schemas.py

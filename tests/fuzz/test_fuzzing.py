@@ -17,7 +17,7 @@ from fuzzing.inputs import Corpus, Entry, Input
 from fuzzing.judge import find_faults
 from fuzzing.run_folders import COMMANDS, NAME, SEEDS, entries, load_seed
 from fuzzing.sandbox import Outcome, call, nothing_measured
-from fuzzing.toml_files import KINDS
+from fuzzing.user_files import KINDS, name_of
 
 CORPUS = Corpus(Path(__file__).parent / "corpus")
 PATIENCE_S = 120.0  # of a call, on a busy machine; the campaign allows 10
@@ -69,10 +69,10 @@ def test_a_command_in_a_process_of_its_own_does_the_same(words):
 
 
 def test_what_the_fuzzers_change_is_accepted_as_it_is():
-    for text, commands in KINDS.values():
-        entry = Entry("mine.toml", content=text.encode())
+    for kind, (text, commands) in KINDS.items():
+        entry = Entry(name_of(kind), content=text.encode())
         for words in commands:
-            asked = Input("a test", tuple(words.replace("FILE", "mine.toml").split()), (entry,))
+            asked = Input("a test", tuple(words.replace("FILE", name_of(kind)).split()), (entry,))
             found = call(asked, PATIENCE_S)
             assert found.status == (3 if words.startswith("run") else 0), (words, found.err)
     for seed in SEEDS:

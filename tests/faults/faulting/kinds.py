@@ -47,10 +47,11 @@ def kill(number: signal.Signals, place: Path, rng: random.Random, typical_s: flo
     found = Try(f"kill {number.name}", f"{number.name} after {moment_s:.1f} s")
     # It may have ended of itself meanwhile, or be too young to handle a signal.
     found.expected = frozenset({0, 3, -number, 128 + number})
-    found.torn = found.leaves = number == signal.SIGKILL
+    found.torn, found.leaves = True, number == signal.SIGKILL  # a measuring process may have been writing
     verify(run, found)
-    ended_by = signal_of(found.status)
-    if alive and begun and number != signal.SIGKILL and ended_by == number:
+    # One that is done already has nothing to tell, and may end by the signal itself.
+    done = run.folder is not None and (run.folder / "DONE").exists()
+    if alive and begun and not done and number != signal.SIGKILL and signal_of(found.status) == number:
         if not any(each in line for line in run.lines for each in INTERRUPTED):
             found.faults.append("untold: 'interrupted'")
         if found.status != 128 + number:

@@ -14,6 +14,9 @@ from nameplate.store.folder import Run, read_run
 # What may stay in the temporary folder: tracebacks and saved records, which are told of; torch's cache.
 _ALLOWED = ("nameplate-traceback-", "nameplate-rescued-", "torchinductor")
 
+_WRONG = {"line_unreadable", "more_lines_unreadable", "file_unreadable", "torn_line"}
+_WRONG |= {"foreign_record", "second_record", "contradictory_record"}
+
 
 @dataclass
 class Try:
@@ -71,9 +74,10 @@ def _read(folders: Sequence[Path], found: Try) -> Iterator[Run]:
         except InputError as error:
             found.faults.append(f"an unreadable run: {error}")
             continue
-        unreadable = [each for each in run.problems if each.code in ("line_unreadable", "file_unreadable")]
-        if len(unreadable) > found.torn:
-            found.faults.append(f"an unreadable line: {unreadable[0]}")
+        wrong = (
+            each for each in run.problems if each.code in _WRONG - ({"torn_line"} if found.torn else set())
+        )
+        found.faults += [f"a wrong file: {each}" for each in wrong]
         yield run
 
 

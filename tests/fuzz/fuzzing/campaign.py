@@ -15,18 +15,18 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky, HypothesisWarning
 
-from fuzzing import benchmarks, command_lines, run_folders, toml_files
+from fuzzing import benchmarks, command_lines, run_folders, user_files
 from fuzzing.inputs import Corpus, Input
 from fuzzing.judge import SLOW_S, find_faults
 from fuzzing.sandbox import Outcome, call, call_process, can_be_called, nothing_measured
 
 FUZZERS: Mapping[str, Callable[[], Any]] = {
     "run-folders": run_folders.inputs,
-    "toml": toml_files.inputs,
+    "user-files": user_files.inputs,
     "pytest-benchmark": benchmarks.inputs,
     "command-lines": command_lines.inputs,
 }
-_SHARES = {"run-folders": 4, "toml": 2, "pytest-benchmark": 2, "command-lines": 2}  # of the inputs
+_SHARES = {"run-folders": 4, "user-files": 2, "pytest-benchmark": 2, "command-lines": 2}  # of the inputs
 _CHUNK = 250  # inputs between two looks at what is known to fail
 _LIMIT_S = 3 * SLOW_S  # a call is broken off then; one that is slow for the machine's sake is tried again
 # Of so many inputs one is also called in a process of its own, but for the commands that would measure.

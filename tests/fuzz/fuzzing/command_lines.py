@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fuzzing.foreign import NUMBERS, TEXTS
 from fuzzing.inputs import Entry, Input
 from fuzzing.run_folders import NAME, SEEDS, entries, load_seed
-from fuzzing.toml_files import CLAIMS, FLEETS, PARTS
+from fuzzing.user_files import CLAIMS, FLEETS, PARTS
 
 A800 = "nvidia-a800-sxm4-80gb"
 # Values that are good for a flag or an argument of this name, whatever the command.

@@ -76,7 +76,7 @@ _Draw = Callable[..., Any]
 
 
 def _draw_place(draw: _Draw, document: Document) -> tuple[Any, Any] | None:
-    """Draw a container in a document and a key in it; a list of 100 is no likelier than a number beside it."""
+    """Draw a container in a document, and a key in it; a list of 100 is as likely as a number beside it."""
     found = None
     while isinstance(document, dict | list) and document:
         key = draw(st.sampled_from(list(document) if isinstance(document, dict) else range(len(document))))
