@@ -74,8 +74,8 @@ formula = 'part("nvidia-a800-sxm4-80gb").fp16.nominal'
 why = "the registry"
 [[claim.reading]]
 id = "silicon"
-formula = 'part("nvidia-a800-sxm4-80gb").fp16.datasheet'
-why = "what its vendor says"
+formula = 'part("nvidia-a800-sxm4-80gb").fp16.nominal'
+why = "what it is counted by"
 [[claim.reading]]
 id = "implied"
 formula = 'part("nvidia-a800-sxm4-80gb").fp16.nominal'
