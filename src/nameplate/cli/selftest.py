@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,10 @@ def selftest(
             help="Prove the harness here: a CPU's arithmetic peak; a GPU's times, telemetry, energy.",
         ),
     ] = None,
+    twin: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where --on cuda writes what it saw of the card, as its twin."),
+    ] = None,
     runs: Annotated[int, typer.Option(metavar="N", help="Simulated runs of each scenario.")] = 1000,
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Simulate only this scenario (repeatable).")
@@ -46,6 +51,10 @@ def selftest(
     """
     if repeat is not None and repeat < 1:
         raise InputError("no restart to compare", where="--repeat", got=repeat, expected="a number above 0")
+    if twin is not None and (on is None or on == "cpu"):
+        raise InputError(
+            "only a GPU has a twin", where="--twin", got=str(twin), expected="--on cuda beside it"
+        )
     if sum((bare, repeat is not None, on is not None)) > 1:
         raise InputError("two tests at once", where="bench selftest", expected="--bare, --repeat or --on")
     if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?", on) is None:
@@ -56,7 +65,7 @@ def selftest(
         elif on == "cpu":
             passed = _check_cpu(json)
         elif on is not None:
-            passed = _prove_on_gpu(on, json)
+            passed = _prove_on_gpu(on, twin, json)
         elif repeat is not None:
             passed = _repeat(repeat, dtype, json)
         else:
@@ -93,12 +102,13 @@ def _check_cpu(json: bool) -> bool:
     return checked.passed
 
 
-def _prove_on_gpu(device: str, json: bool) -> bool:
+def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
     """Return whether nothing failed; raises RunIncomplete where something couldn't be told."""
     from nameplate.base.language import _
     from nameplate.report.selftest import describe_unpassed, proof_table
     from nameplate.selftest.gpu.check import Outcome
     from nameplate.selftest.gpu.prove import prove
+    from nameplate.selftest.gpu.twin_file import default_path, write_twin_file
 
     proof = prove(device, observer=print_progress)
     if json:
@@ -107,6 +117,8 @@ def _prove_on_gpu(device: str, json: bool) -> bool:
         show_tables([proof_table(proof.checks, proof.seen.device, proof.seen.identity.name)])
         for line in describe_unpassed(proof.checks):
             print(line)
+    path = write_twin_file(proof.seen, twin or default_path(proof.seen))
+    print_progress(_("what was seen of the card is in {path}, as its twin", path=path))
     if proof.untold and not proof.failed:
         untold = sum(each.outcome is Outcome.UNKNOWN for each in proof.checks)
         raise RunIncomplete(

@@ -160,6 +160,13 @@ def _hide(text: str, hidden: Mapping[str, str]) -> str:
     return text
 
 
+def hash_secret(value: str) -> str:
+    """Return what stands for a host name or serial in this publisher's results. Raises InputError as they do
+    where the key can't be read or made.
+    """
+    return _hash(value, _read_or_make_key())
+
+
 def _hash(value: str, key: bytes) -> str:
     return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:16]
 

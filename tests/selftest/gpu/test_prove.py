@@ -16,6 +16,7 @@ from nameplate.selftest.gpu.child import LOOKS
 from nameplate.selftest.gpu.looks import measure_queue
 from nameplate.selftest.gpu.prove import Proof, collect
 from nameplate.selftest.gpu.seen import Seen
+from nameplate.twin.card import read_card
 
 EMPTY = Seen(device="cuda:0", identity=IDENTITY, measured=True, made="now")
 FOUND = make_seen()
@@ -187,8 +188,10 @@ def test_a_queue_that_never_fills_has_no_depth_and_one_hiccup_is_no_full_queue()
 
 
 @pytest.fixture
-def proven(monkeypatch, bench):
-    """Run the command on what was seen."""
+def proven(monkeypatch, bench, tmp_path):
+    """Run the command on what was seen, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
     def run(seen, *flags):
         def prove(device, observer):
@@ -231,6 +234,22 @@ def test_as_json_it_has_every_check_and_all_that_was_seen(proven):
     assert (document["failed"], document["untold"], document["measured"]) == (False, False, False)
     assert {each["outcome"] for each in document["checks"]} == {"passed"}
     assert Seen.model_validate(document["seen"]) == seen
+
+
+def test_what_was_seen_is_written_as_a_twin_beside_the_runs_or_where_it_was_asked_for(proven, tmp_path):
+    ended = proven(make_seen())
+    (written,) = (tmp_path / "runs").iterdir()
+    assert str(written.relative_to(tmp_path)) in ended.err
+    assert read_card(str(written)).identity.name == "NVIDIA Test"
+    proven(make_seen(), "--twin", tmp_path / "mine.toml")
+    assert read_card(str(tmp_path / "mine.toml")).clock.idle_mhz.value == 345
+
+
+def test_a_cpu_has_no_twin(bench, tmp_path):
+    for flags in (["--on", "cpu"], []):
+        ended = bench("selftest", *flags, "--twin", tmp_path / "mine.toml")
+        assert ended.status == 2
+        assert "only a GPU has a twin" in ended.err
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7"])
