@@ -29,6 +29,7 @@ from nameplate.stats.interval import Interval
 #      In manifests, a device's rated clock is by dtype.
 #   5  2026-11: a case is measured in several processes, and a batch has the number of its own. In older files
 #      all batches are of process 1.
+#      `measured` is false in records and manifests of simulated devices and twins; an identity has its twin.
 SCHEMA = 5
 # Method history (raised when a change of timing changes figures; by default methods aren't mixed):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; one phase.
@@ -171,6 +172,7 @@ class Record(FrozenModel):
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA), Column("version of the record's shape")] = SCHEMA
     method: Annotated[int, Field(ge=1, le=METHOD), Column("version of the measuring method")] = METHOD
+    measured: Annotated[bool, Column("false: of a simulated device or a twin, and no measurement")] = True
     case: Annotated[str, Column("workload/dtype/shape/fill/cache/phase/backend")]
     workload: Annotated[str, Column("what was timed")]
     dtype: Annotated[str, Column("number format; fp16 accumulates in fp32")]

@@ -73,6 +73,7 @@ class RunResults:
     cases: tuple[CaseResult, ...]
     facts: Mapping[str, str]
     problems: tuple[Message, ...] = ()
+    simulated: tuple[str, ...] = ()  # the names of the GPUs that twins stand for; none: it was measured
 
     @property
     def identity(self) -> object:
@@ -125,6 +126,7 @@ def results_of_run(run: Run) -> RunResults:
         (*(_result_of_record(run, record) for record in run.records), *missing),
         _facts_of_run(run),
         run.problems,
+        () if run.manifest.measured else tuple(entry.identity.name for entry in run.manifest.devices),
     )
 
 

@@ -72,6 +72,10 @@ def check_compatible(base: Side, new: Side, options: CompareOptions) -> None:
     if len({run.method for side in (base, new) for run in side.runs}) > 1:
         expected = "one method: measure one of them again"
         raise _make_refusal("figures were measured by two methods", methods, expected)
+    twins = [{bool(run.simulated) for run in side.runs} for side in (base, new)]
+    if len(set().union(*twins)) > 1:
+        said = ["a simulated run" if True in each else "a measured one" for each in twins]
+        raise _make_refusal("a twin's figures are no measurement", said, "two measured sides, or two twins")
     kinds = [_list_values(side, lambda result: result.kind) for side in (base, new)]
     if len(set(kinds)) > 1:
         raise _make_refusal("two kinds of device", kinds, "one")

@@ -378,7 +378,7 @@ def read_identity(index: int, nvml: NvmlClient | None = None) -> CudaIdentity:
         cuda=torch.version.cuda,
         driver=client.driver,
         cuda_driver=client.cuda_driver,
-        **({"uuid": uuid} if facts is None else _driver_facts(facts)),
+        **({"uuid": uuid} if facts is None else driver_facts(facts)),
     )
 
 
@@ -393,12 +393,12 @@ def identify_without_torch(facts: GpuFacts) -> CudaIdentity:
         memory_bytes=facts.memory_bytes,
         driver=facts.driver,
         cuda_driver=facts.cuda_driver,
-        **_driver_facts(facts),
+        **driver_facts(facts),
     )
 
 
-def _driver_facts(facts: GpuFacts) -> dict[str, Any]:
-    """Fields that only NVML has. The UUID is spelled as NVML does, which shows a MIG slice."""
+def driver_facts(facts: GpuFacts) -> dict[str, Any]:
+    """Return the fields of an identity that only NVML has; its UUID shows whether this is a MIG slice."""
     vendor, device = facts.pci_subsystem_vendor_id, facts.pci_subsystem_device_id
     return {
         "uuid": facts.uuid,

@@ -119,7 +119,7 @@ def find_gpu_faults(devices: Iterable[DeviceDescription]) -> tuple[Message, ...]
     return tuple(
         fault
         for name, identity in named
-        if isinstance(identity, CudaIdentity)
+        if isinstance(identity, CudaIdentity) and identity.twin is None
         for fault in _describe_gpu(name, identity)
     )
 

@@ -111,6 +111,7 @@ class CudaIdentity(_DeviceIdentity):
     kind: Literal["cuda"] = "cuda"
     name: str
     index: int | None  # torch's; None where torch doesn't see it
+    twin: Mapping[str, Any] | None = None  # the card of a simulated GPU (`twin.card.Card`); None: a real one
     uuid: str | None = None
     memory_bytes: int | None = None
     multiprocessors: int | None = None

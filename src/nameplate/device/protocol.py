@@ -135,6 +135,10 @@ class DeviceDescription(Protocol):
     def memory_bytes(self) -> int | None:
         """Memory this process may use on the device; None: not known."""
 
+    @property
+    def measured(self) -> bool:
+        """Whether its figures are measurements; False for a simulated device and a twin."""
+
 
 class MeasuredDevice(DeviceDescription, Protocol):
     """What is known of a device once it is open, in this process or in another."""
@@ -233,6 +237,7 @@ class TorchDevice(ABC):
     """What the CPU and a GPU have in common: torch's device of its name, the host's clock, a flush buffer."""
 
     name: str
+    measured = True
     cache_bytes: int | None
     telemetry_lost: Reason | None = None
     _cache_bytes_assumed: int  # where the size isn't known

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -141,6 +141,7 @@ class SimulatedDevice:
     stolen_cores: float | Steps = 0.0  # cores the hypervisor gives to others
     name: str = "simulated"
     kind: str = "simulated"
+    measured: ClassVar[bool] = False
     cores: float = 2.0
     timer_resolution_s: float = 0.0
     cache_bytes: int | None = None

@@ -15,7 +15,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import percent, stated
 from nameplate.base.language import N_, _
 from nameplate.base.messages import Reason
-from nameplate.device import cuda, driver
+from nameplate.device import cuda, driver, twin
 from nameplate.device.cpu import CpuDevice, measure_identity, read_identity
 from nameplate.device.cuda_start import CudaUnusable, require_cuda_start
 from nameplate.device.driver import DriverState
@@ -54,6 +54,11 @@ class SurveyedDevice:
     def kind(self) -> str:
         """`cpu` or `cuda`."""
         return self.identity.kind
+
+    @property
+    def measured(self) -> bool:
+        """False for a twin."""
+        return not (isinstance(self.identity, CudaIdentity) and self.identity.twin is not None)
 
     @property
     def memory_bytes(self) -> int | None:
@@ -99,6 +104,11 @@ def survey_one(name: str) -> Survey:
     Raises InputError as `choose_devices` does.
     """
     first = find_device_names(name)[0]
+    if twin.is_twin(first):
+        seen = _survey_twin(first)
+        identity = seen.identity
+        assert isinstance(identity, CudaIdentity)
+        return Survey((seen,), cuda.describe_torch_build(), identity.driver, identity.cuda_driver)
     if first == "cpu":
         return Survey((survey_cpu(CpuDevice(measure_identity())),), cuda.describe_torch_build())
     whole = survey()
@@ -115,6 +125,11 @@ def _survey_torch_gpu(index: int, nvml: NvmlClient) -> SurveyedDevice:
     identity = cuda.read_identity(index, nvml)
     facts = None if identity.uuid is None else nvml.facts(identity.uuid)
     return _survey_gpu(f"cuda:{index}", identity, facts, nvml)
+
+
+def _survey_twin(name: str, begun: Identity | None = None) -> SurveyedDevice:
+    gpu = twin.find_twin(name, begun)
+    return _survey_gpu(gpu.name, gpu.identity, gpu.facts, gpu.nvml)
 
 
 def _find_other_gpus(
@@ -255,7 +270,7 @@ def _find_limits(identity: CpuIdentity) -> Iterator[str]:
             yield _(text, setting=f"{name}={value}")
 
 
-_EXPECTED = "auto, cpu, cuda, cuda:N or all"
+_EXPECTED = "auto, cpu, cuda, cuda:N, all, or twin:NAME for a simulated GPU"
 
 
 @dataclass(frozen=True)
@@ -275,8 +290,9 @@ def choose_devices(name: str = "auto") -> DeviceChoice:
     """Return the devices that a flag names.
 
     `auto` is the first GPU or else the CPU, `cuda` the first GPU, `all` every GPU or else the CPU; `cpu` and
-    `cuda:N` name one. Raises InputError for an unknown name and for a GPU that isn't there. Also where NVML
-    sees a GPU that torch can't use, so that the CPU is never measured by mistake; and CudaUnusable.
+    `cuda:N` name one, and `twin:NAME` or `twin:FILE.toml` the GPUs of a twin. Raises InputError for an
+    unknown name and for a GPU that isn't there. Also where NVML sees a GPU that torch can't use, so that the
+    CPU is never measured by mistake; and CudaUnusable.
     """
     if _may_be_gpu(name):
         require_cuda_start()
@@ -292,6 +308,8 @@ def _choose(name: str) -> DeviceChoice:
     """Choose as `choose_devices` does; torch may start CUDA in this process."""
     if name == "cpu":
         return DeviceChoice(["cpu"])
+    if twin.is_twin(name):
+        return DeviceChoice(twin.find_twin_names(name))
     match = re.fullmatch(r"cuda:(\d+)", name)
     if match is None and name not in ("auto", "cuda", "all"):
         raise InputError("unknown device", where="--device", got=name, expected=_EXPECTED)
@@ -312,13 +330,15 @@ def _choose(name: str) -> DeviceChoice:
 
 
 def describe(name: str, begun: Identity | None = None) -> DeviceDescription:
-    """Return what is known of `cpu` or `cuda:N` without opening it.
+    """Return what is known of `cpu`, `cuda:N` or a twin without opening it.
 
     A CPU's arithmetic peak is measured, or taken from `begun`, the identity that a run was begun with. Raises
     CudaUnusable.
     """
     if name == "cpu":
         return _open_cpu(begun)  # opening it allocates nothing
+    if twin.is_twin(name):
+        return _survey_twin(name, begun)
     require_cuda_start()  # a resumed run chooses no device
     identity = cuda.read_identity(int(name.removeprefix("cuda:")))
     return SurveyedDevice(name, identity, cuda.rate(identity))
@@ -331,9 +351,13 @@ def open_device(name: str = "auto", begun: Identity | None = None) -> Device:
     Starts CUDA in this process, where it may hang: only for a process that is watched, or with a name of
     `find_device_names`. Raises InputError for an unknown name and for a GPU that isn't there.
     """
+    if twin.is_twin(name) and begun is not None:  # the file that describes it may have gone
+        return twin.TwinDevice(twin.find_twin(name, begun))
     first = _choose(name).names[0]
     if first == "cpu":
         return _open_cpu(begun)
+    if twin.is_twin(first):
+        return twin.TwinDevice(twin.find_twin(first))
     return cuda.CudaDevice(cuda.read_identity(int(first.removeprefix("cuda:"))))
 
 

@@ -115,6 +115,7 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
         # A choice of cuBLAS alone; another package's workload needn't know of it.
         "reduction": getattr(work, "reduction", None) if device.kind == "cuda" else None,
         "device": device.name,
+        "measured": device.measured,
         "part": device.rating.part,
         "flops": work.flops,
         "bytes": work.bytes,

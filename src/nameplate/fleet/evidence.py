@@ -89,7 +89,7 @@ def why_unpriced(run: Run) -> str | None:
     kinds = {entry.identity.kind for entry in run.manifest.devices}
     if kinds == {"cpu"}:
         return _("not priced: the run is of a CPU, and every fleet here is of accelerators")
-    if "simulated" in kinds:
+    if "simulated" in kinds or not run.measured:
         return _("not priced: a simulated device is no evidence")
     return None
 

@@ -13,6 +13,7 @@ from nameplate.compare.comparison import Comparison
 from nameplate.compare.results import PYTEST_BENCHMARK
 from nameplate.compare.rows import Outcome, Row
 from nameplate.report.labels import Labels
+from nameplate.report.notice import describe_twins
 from nameplate.report.view import Field, Table, View, table_of
 from nameplate.stats.interval import Interval
 
@@ -33,6 +34,7 @@ def compare_view(found: Comparison) -> View:
     """Everything there is to say of a comparison."""
     tables = (_compared_table(found), _other_table(found))
     return View(
+        notice=describe_twins(_list_twins(found)),
         title=plain(_("{new} against {base}", new=found.new.name, base=found.base.name)),
         facts=tuple((name, plain(value)) for name, value in _list_facts(found)),
         tables=tuple(table for table in tables if table.rows),
@@ -40,6 +42,12 @@ def compare_view(found: Comparison) -> View:
         advice=tuple(_give_advice(found)),
         problems=tuple(plain(render(each)) for each in found.problems),
     )
+
+
+def _list_twins(found: Comparison) -> Iterator[str]:
+    """The names of the GPUs that the twins of both sides stand for, each once."""
+    names = (name for side in (found.new, found.base) for run in side.runs for name in run.simulated)
+    return iter(dict.fromkeys(names))
 
 
 def _summarise(found: Comparison) -> str:

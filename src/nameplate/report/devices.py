@@ -12,6 +12,7 @@ from nameplate.base.messages import Reason, render
 from nameplate.base.text import plain
 from nameplate.chain.published import find_best_gemm
 from nameplate.device.survey import Survey, SurveyedDevice
+from nameplate.report.notice import describe_twins
 from nameplate.report.view import Table, View, text_table
 from nameplate.specs.rating import Rating
 
@@ -121,6 +122,7 @@ def devices_view(found: Mapping[str, Any]) -> View:
     problems = sum(map(_count_problems, rows))
     what = count(problems) if problems else _("no known ones")
     return View(
+        notice=describe_twins(row["identity"]["name"] for row in rows if row["identity"].get("twin")),
         title=_("The devices of this machine"),
         facts=(("NVML", plain(nvml)),) if nvml else (),
         tables=tuple(tables),

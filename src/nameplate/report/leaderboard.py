@@ -178,6 +178,8 @@ def _find_folders(folder: Path) -> list[Path]:
 def _why_not_ranked(run: Run) -> str | None:
     if not run.manifest.published:
         return "not a published copy, and may name its machine; bench publish makes one"
+    if not run.measured:
+        return "simulated: figures of a twin are no measurement"
     if run.missing:
         return f"cases without a record that can be read: {len(run.missing)}"
     parts = {entry.part for entry in run.manifest.devices}

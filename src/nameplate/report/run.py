@@ -18,6 +18,7 @@ from nameplate.base.text import plain
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
 from nameplate.report.labels import Labels, join_counted
+from nameplate.report.notice import describe_simulated
 from nameplate.report.sections.answers import describe_run, find_answers, give_advice
 from nameplate.report.sections.chain import chain_table, effects_table
 from nameplate.report.sections.identity import (
@@ -57,6 +58,7 @@ def run_view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> 
         tables += [method_table(run), records_table(run.records, labels), reproduce_table(run)]
     devices = join_counted(device_name(entry) for entry in run.manifest.devices)
     return View(
+        notice=describe_simulated([run.manifest]),
         title=plain(_("{suite} on {devices}", suite=run.manifest.suite, devices=devices)),
         facts=tuple((name, plain(value)) for name, value in list_facts(run, labels)),
         tables=tuple(table for table in tables if table.rows or table.charts),

@@ -12,6 +12,7 @@ from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.charts.data import MOST_BARS, Bar, Bars, Chart, title_of_first
 from nameplate.report.labels import Labels, name_stage
+from nameplate.report.notice import describe_simulated
 from nameplate.report.sections.answers import describe_run
 from nameplate.report.sections.identity import device_name
 from nameplate.report.sections.throughput import measured_records
@@ -28,6 +29,7 @@ def side_by_side_view(runs: Sequence[Run]) -> View:
     named = dict(zip(_names(runs), runs, strict=True))
     tables = (_runs_table(named), _stages_table(named), _cases_table(named))
     return View(
+        notice=describe_simulated(run.manifest for run in runs),
         title=_("{count} runs side by side", count=len(runs)),
         tables=tuple(table for table in tables if table.rows),
         meaning="\n".join(

@@ -123,12 +123,14 @@ class Answer:
 class View:
     """Everything that is said of a run, of fleets, of a check.
 
-    `facts` are what a reader must know beside the figures. `answers` are the figures that matter most, and
+    `notice` comes before everything else: that no figure is a measurement. `facts` are what a reader must
+    know beside the figures. `answers` are the figures that matter most, and
     `meaning` puts them in a sentence, or a line each. `advice` says what to do, `problems` what could not be
     read.
     """
 
     title: str
+    notice: str = ""
     facts: tuple[Fact, ...] = ()
     tables: tuple[Table, ...] = ()
     meaning: str = ""

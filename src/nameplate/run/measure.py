@@ -120,6 +120,7 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: G
         seed=seed,
         nvml=None if chosen.driver is None else why_no_gpu(chosen.driver),
         incidents=find_gpu_faults(each.device for each in devices),
+        measured=all(each.device.measured for each in devices),
         cases=tuple(expected) if len(devices) > 1 else tuple(each.case for each in expected),
     )
     folder = store.create(results, manifest)

@@ -60,6 +60,11 @@ class Run:
         return self.manifest.run
 
     @property
+    def measured(self) -> bool:
+        """Whether its figures are measurements: not where a device, or a record, is of a twin."""
+        return self.manifest.measured and all(record.measured for record in self.records)
+
+    @property
     def missing(self) -> tuple[Expected, ...]:
         """The expected cases that have no record."""
         recorded = {_key(record) for record in self.records}

@@ -130,14 +130,20 @@ class Manifest(FrozenModel):
     cases: Annotated[tuple[str | Expected, ...], Field(max_length=MOST_CASES)]
     nvml: Message | None = None  # what NVML said where the CPU was measured for want of a GPU
     incidents: tuple[Message, ...] = ()  # a GPU that NVML can't read, a process that hung, a device given up
+    measured: bool = True  # False: some device is a twin, and no figure of the run is a measurement
     published: bool = False  # a published copy, with hashes in place of host name, serial and UUID
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        """Raise ValueError for a device that is there twice, and for a case of a device that isn't there."""
+        """Raise ValueError for a device that is there twice, a case of a device that isn't there, and a twin
+        in a run that says it was measured.
+        """
         devices = [entry.name for entry in self.devices]
         if len(set(devices)) < len(devices):
             raise ValueError(f"a device is there twice: {', '.join(devices)}")
+        twins = [entry.name for entry in self.devices if getattr(entry.identity, "twin", None) is not None]
+        if twins and self.measured:
+            raise ValueError(f"a twin is no measured device: {', '.join(twins)}")
         unknown = {each.device for each in self.expected}.difference(devices)
         if unknown:
             raise ValueError(f"a case of device {min(unknown)!r}, which isn't among {', '.join(devices)}")

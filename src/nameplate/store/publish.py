@@ -83,6 +83,13 @@ def _unfinished_folder(target: Path) -> Iterator[Path]:
 def _check_publishable(run: Run) -> None:
     if run.manifest.published:
         raise InputError("the run is a published copy", where=run.id, expected="the run it was made from")
+    if not run.measured:
+        raise InputError(
+            "the run is simulated, and only measurements are published",
+            where=run.id,
+            got=", ".join(entry.name for entry in run.manifest.devices),
+            expected="a run of real devices",
+        )
     if run.missing:
         raise InputError(
             "the run isn't finished",

@@ -26,7 +26,8 @@ def render(view: View, pictures: Mapping[str, str] | None = None) -> str:
 
     A chart without a picture is left out: its figures are in its table.
     """
-    lines = [f"# {escape(view.title)}", "", f"**{escape(view.meaning)}**", ""]
+    lines = [f"**{escape(view.notice)}**", ""] if view.notice else []
+    lines += [f"# {escape(view.title)}", "", f"**{escape(view.meaning)}**", ""]
     if view.answers:
         lines += [*_answer_lines(view), ""]
     lines += [f"- {escape(line)}" for line in view.advice]

@@ -21,6 +21,7 @@ from nameplate.base.streams import BackgroundStream
 from nameplate.base.text import plain
 from nameplate.record import Record
 from nameplate.report.media.terminal import open_console
+from nameplate.report.notice import describe_simulated
 from nameplate.store.manifest import Manifest
 
 # How long the last lines of a run wait for a terminal that is held.
@@ -80,6 +81,8 @@ class LiveProgress:
         """Print the run, its devices and their parts, and its folder."""
         self.folder, self._budget_s = folder, budget_s
         self._several_devices = len(manifest.devices) > 1
+        if notice := describe_simulated([manifest]):
+            self._print(notice)
         devices = ", ".join(
             f"{entry.identity.name or entry.name} ({entry.part or 'no known part'})"
             for entry in manifest.devices

@@ -66,7 +66,8 @@ def show_tables(tables: Sequence[Table], console: Console | None = None) -> None
 
 def render(view: View, width: int = 120) -> RenderableType:
     """Lay the view out for a terminal of `width` columns."""
-    parts: list[RenderableType] = [_wrap(Text(view.title, style="bold"), width)]
+    parts: list[RenderableType] = [_wrap(Text(view.notice, style="yellow"), width)] if view.notice else []
+    parts.append(_wrap(Text(view.title, style="bold"), width))
     for table in (text_table("", ("", ""), view.facts), *view.tables):
         parts += _render_section(table, width)
     parts.append(Text(""))
