@@ -194,7 +194,9 @@ def make_filled(shape: Sequence[int], dtype: str, fill: str, generator: torch.Ge
 def find_largest_ratio(deviation: torch.Tensor, bound: torch.Tensor) -> float:
     """Return the largest |deviation| ÷ bound, elementwise; both have one shape.
 
-    A deviation of 0 gives 0, even where the bound is 0. NaN in either counts as infinite.
+    A deviation of 0 gives 0, even where the bound is 0. NaN in either counts as infinite, and so does a bound
+    that is infinite: an element so large that the bound overflowed would be excused by itself.
     """
-    ratio = torch.where(deviation == 0, 0.0, deviation.abs() / bound)
+    ratio = torch.where(bound.isinf(), torch.inf, deviation.abs() / bound)
+    ratio = torch.where(deviation == 0, 0.0, ratio)
     return float(ratio.nan_to_num(nan=torch.inf, posinf=torch.inf).max())

@@ -356,3 +356,15 @@ def test_on_a_gpu_tf32_in_place_of_fp32_fails():
     with launched(Matmul(8, 8, 8, "tf32"), device).numerics():
         prepared.launches[0]()
     assert not prepared.check().passed
+
+
+def test_an_element_whose_bound_overflows_is_wrong_too():
+    prepared = Matmul(64, 64, 64, "fp64").prepare(torch.device("cpu"), fill="normal", seed=1)
+    prepared.compute_reference()
+    prepared.launches[0]()
+    for row in range(64):
+        kept = prepared.buffers[0].c[row, 5].clone()
+        prepared.buffers[0].c[row, 5] = 1e300
+        assert not prepared.check().passed
+        prepared.buffers[0].c[row, 5] = kept
+    assert prepared.check().passed

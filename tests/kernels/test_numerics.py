@@ -153,6 +153,12 @@ def test_largest_ratio_counts_nan_as_infinite_and_nothing_over_nothing_as_zero()
     assert find_largest_ratio(one, nan) == torch.inf
 
 
+def test_a_bound_that_overflowed_excuses_nothing():
+    zero, one, infinite = torch.zeros(2), torch.ones(2), torch.full((2,), torch.inf)
+    assert find_largest_ratio(one, infinite) == torch.inf
+    assert find_largest_ratio(zero, infinite) == 0
+
+
 def test_tf32_is_refused_on_a_cpu_with_a_reason():
     assert "NVIDIA tensor cores, Ampere and later" in tf32_unsupported(CPU)
 

@@ -26,7 +26,7 @@ from nameplate.twin.faults import Faults
 from nameplate.twin.kernels import KernelModel, Kernels
 from nameplate.twin.nvml_process import connect_driver
 from nameplate.twin.simulation import Simulation
-from nameplate.twin.workload import TwinPrepared
+from nameplate.twin.workload import TwinPrepared, kernels_of
 from nameplate.workload import Launch, Prepared, Workload
 
 if TYPE_CHECKING:
@@ -175,8 +175,8 @@ class TwinDevice(CudaDevice):
         """Launch once, and name the kernels that the card would run."""
         launch()
         self.synchronize()
-        owner = getattr(launch, "__self__", None)
-        return owner.kernel_names if isinstance(owner, TwinPrepared) else ()
+        kernels = kernels_of(launch)
+        return () if kernels is None else kernels.names
 
     def is_working(self) -> bool:
         """Return whether CUDA's calls still succeed."""

@@ -39,6 +39,26 @@ class TwinCheck:
     passed: bool
 
 
+class _Launcher:
+    """The launches of a prepared workload; apart from it, so that nothing holds it in a circle."""
+
+    def __init__(self, accelerator: TwinAccelerator, model: KernelModel, declared: Prepared) -> None:
+        self._accelerator, self._model, self._declared = accelerator, model, declared
+        self.kernels: Kernels | None = None  # None before the first launch
+
+    def launch(self) -> None:
+        """Launch once; the first time, find the kernels, with torch's settings of precision as they are."""
+        if self.kernels is None:
+            self.kernels = self._model.record(self._declared.launches[0])
+        self._accelerator.launch(self.kernels)
+
+
+def kernels_of(launch: Launch) -> Kernels | None:
+    """Return the kernels of a launch of a `TwinPrepared`; None for any other, and before it was launched."""
+    owner = getattr(launch, "__self__", None)
+    return owner.kernels if isinstance(owner, _Launcher) else None
+
+
 class TwinPrepared:
     """A prepared workload of a twin; see `nameplate.workload.Prepared`."""
 
@@ -63,9 +83,8 @@ class TwinPrepared:
             declared = workload.prepare(torch.device("cpu"), fill=fill, seed=seed)
         l2_bytes = accelerator.card.identity.l2_mib.value * 2**20
         model = KernelModel(accelerator.card, fill, cold=copies > 1 or workload.bytes > l2_bytes)
-        self._model, self._declared = model, declared
-        self._kernels: Kernels | None = None
-        self.launches: Sequence[Launch] = [self._launch] * copies
+        self._model, self._launcher = model, _Launcher(accelerator, model, declared)
+        self.launches: Sequence[Launch] = [self._launcher.launch] * copies
         self._pass_over(copies * _SET_UP_PASSES)
 
     def numerics(self) -> AbstractContextManager[None]:
@@ -82,7 +101,7 @@ class TwinPrepared:
 
     def check(self) -> CheckResult:
         """Compare what the CPU computes now with its reference."""
-        self._outdated = self._kernels is not None
+        self._outdated = True
         self._compute()
         self._pass_over(_CHECK_PASSES)
         found = self._real.check()
@@ -96,16 +115,6 @@ class TwinPrepared:
         self._pass_over(1)
         return self._digest
 
-    @property
-    def kernel_names(self) -> tuple[str, ...]:
-        """The kernels of a launch, each once, the longest first; none before the first launch."""
-        return () if self._kernels is None else self._kernels.names
-
-    def _launch(self) -> None:
-        if self._kernels is None:
-            self._kernels = self._model.record(self._declared.launches[0])
-        self._accelerator.launch(self._kernels)
-
     def _compute(self) -> bool:
         """Have the CPU compute the results, where they may differ from the last ones; return whether it did.
 
@@ -113,7 +122,7 @@ class TwinPrepared:
         the first time, for a check, and where the card corrupts results.
         """
         corrupts = self._accelerator.simulation.faults.since(Corrupts) <= self._accelerator.clock()
-        if self._kernels is None or not (self._outdated or corrupts or self._corrupted):
+        if self._launcher.kernels is None or not (self._outdated or corrupts or self._corrupted):
             return False
         with _bits_flipped(corrupts):
             for launch in self._real.launches:

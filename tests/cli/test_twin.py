@@ -1,0 +1,102 @@
+"""What is made of a twin's run says so first; it is not published, ranked, priced or mixed with others."""
+
+import json
+
+import pytest
+
+from nameplate.device.identity import CudaIdentity
+from nameplate.report.media.page import render
+from nameplate.report.run import run_view
+from nameplate.store.folder import read_run
+from nameplate.store.manifest import DeviceEntry
+from nameplate.twin.card import read_card
+
+NOTICE = "simulated: a twin of NVIDIA H200, not a measurement"
+PART = "nvidia-h200-sxm-141gb"
+pytestmark = pytest.mark.usefixtures("made_up_figures")
+
+
+def entry(twin=None, name="twin:h200"):
+    identity = CudaIdentity(name="NVIDIA H200", index=0, uuid="GPU-1", twin=twin)
+    return DeviceEntry(name=name, part=PART, evidence="its name", identity=identity)
+
+
+@pytest.fixture
+def simulated(tmp_path, make_record, store_run):
+    """The folder of a twin's run."""
+    card = read_card("h200").model_dump(mode="json", by_alias=True)
+    record = make_record(device="twin:h200", part=PART, measured=False)
+    return store_run(tmp_path / "runs", record, devices=(entry(card),), measured=False)
+
+
+@pytest.fixture
+def measured(tmp_path, make_record, store_run):
+    """The folder of a run of a real card of the same part."""
+    record = make_record(device="cuda:0", part=PART)
+    return store_run(tmp_path / "real", record, devices=(entry(name="cuda:0"),), run="20261101T000000-x-1234")
+
+
+def test_every_screen_and_page_says_so_in_its_first_line(bench, simulated, tmp_path):
+    for command in (["show", simulated], ["compare", simulated, simulated]):
+        assert bench(*map(str, command)).out.splitlines()[0] == NOTICE
+    assert bench("report", str(simulated), "-o", str(tmp_path / "r.md")).status == 0
+    assert NOTICE in (tmp_path / "r.md").read_text(encoding="utf-8").splitlines()[0]
+    page = render([run_view(read_run(simulated))])
+    assert page.index(NOTICE) < page.index("<h1>")
+    assert "模拟" in bench("show", str(simulated), "--lang", "zh").out.splitlines()[0]
+
+
+def test_the_document_and_every_record_say_so(bench, simulated):
+    document = json.loads(bench("show", str(simulated), "--json").out)
+    assert document["run"]["measured"] is False
+    assert [record["measured"] for record in document["records"]] == [False]
+    for form in ("csv", "jsonl"):
+        assert "measured" in bench("export", str(simulated), "--format", form).out
+
+
+def test_it_is_not_published(bench, simulated, tmp_path):
+    ended = bench("publish", str(simulated), "--to", str(tmp_path / "results"))
+    assert ended.status == 2
+    assert "the run is simulated, and only measurements are published" in ended.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_it_is_not_ranked(bench, simulated, tmp_path):
+    manifest = simulated / "manifest.json"
+    fields = json.loads(manifest.read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps(fields | {"published": True}), encoding="utf-8")
+    ended = bench("leaderboard", str(simulated.parent))
+    assert ended.status == 2
+    assert PART not in ended.out
+
+
+def test_it_prices_no_fleet_when_asked_to(bench, simulated):
+    ended = bench("fleet", "cost", "--run", str(simulated), "--json")
+    assert "a simulated device is no evidence" in ended.out + ended.err
+    links = [link for fleet in json.loads(ended.out) for link in fleet["chain"]]
+    assert links
+    assert not [link for link in links if link.get("run")]
+
+
+def test_it_is_compared_with_twins_alone(bench, simulated, measured):
+    ended = bench("compare", str(measured), str(simulated))
+    assert ended.status == 2
+    assert "a twin's figures are no measurement" in ended.err
+    assert bench("compare", str(simulated), str(simulated)).status == 0
+
+
+def test_a_manifest_that_calls_a_twin_measured_is_refused(bench, simulated):
+    manifest = simulated / "manifest.json"
+    fields = json.loads(manifest.read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps(fields | {"measured": True}), encoding="utf-8")
+    ended = bench("show", str(simulated))
+    assert ended.status == 2
+    assert "a twin is no measured device" in ended.err
+
+
+def test_records_of_a_twin_count_as_one_whatever_the_manifest_says(simulated):
+    manifest = simulated / "manifest.json"
+    fields = json.loads(manifest.read_text(encoding="utf-8"))
+    fields["devices"][0]["identity"]["twin"] = None
+    manifest.write_text(json.dumps(fields | {"measured": True}), encoding="utf-8")
+    assert not read_run(simulated).measured

@@ -1,0 +1,112 @@
+"""A simulated GPU as a device: its names, its identity, and the engine's measurement of it."""
+
+import math
+
+import pytest
+
+from nameplate.base.errors import InputError
+from nameplate.device import survey, twin
+from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
+from nameplate.engine.pilot import Pilots
+from nameplate.suite import Case
+from nameplate_kernels import Matmul
+
+NODE = """
+schema = 1
+name = "pair"
+base = "h200"
+[environment]
+gpus = 2
+"""
+
+
+@pytest.fixture
+def node(tmp_path):
+    file = tmp_path / "pair.toml"
+    file.write_text(NODE, encoding="utf-8")
+    return f"twin:{file}"
+
+
+def test_a_twin_is_described_as_the_card_it_stands_for():
+    seen = survey.describe("twin:h200")
+    assert (seen.name, seen.kind, seen.measured) == ("twin:h200", "cuda", False)
+    assert seen.rating.part == "nvidia-h200-sxm-141gb"
+    assert seen.identity.name == "NVIDIA H200"
+    assert seen.identity.multiprocessors == 132
+    assert seen.identity.power_limit_w == 700
+    assert seen.identity.highest_clock_mhz == 1980
+    assert seen.identity.uuid == survey.describe("twin:h200").identity.uuid
+
+
+def test_a_twin_that_is_a_node_names_all_its_gpus_and_each_by_its_number(node):
+    assert twin.find_twin_names(node) == [f"{node}:0", f"{node}:1"]
+    assert twin.find_twin_names(f"{node}:1") == [f"{node}:1"]
+    first, second = (survey.describe(name) for name in twin.find_twin_names(node))
+    assert (first.name, second.name) == ("twin:pair:0", "twin:pair:1")
+    assert first.identity.uuid != second.identity.uuid
+    with pytest.raises(InputError, match=r"no such GPU.*one of the 2 GPUs of the twin pair"):
+        twin.find_twin_names(f"{node}:2")
+
+
+def test_a_run_goes_on_without_the_file_that_its_twin_came_from(node, tmp_path):
+    begun = survey.describe(f"{node}:1").identity
+    (tmp_path / "pair.toml").unlink()
+    again = survey.open_device("twin:pair:1", begun)
+    assert again.name == "twin:pair:1"
+    assert again.identity.is_same_device(begun)
+    with pytest.raises(InputError, match="no such twin"):
+        survey.open_device("twin:pair:1")
+
+
+def test_an_unknown_twin_is_one_sentence():
+    with pytest.raises(InputError, match=r"no such twin.*'b200'.*twin:h200"):
+        survey.choose_devices("twin:b200")
+
+
+def test_a_dtype_without_figures_is_skipped_with_the_reason(tmp_path):
+    device = survey.open_device("twin:h200")
+    assert device.why_unsupported(Matmul(64, 64, 64, "tf32")) is None
+    card = device._twin.card
+    few = {name: each for name, each in card.compute.items() if name == "bf16"}
+    device._twin.card = card.model_copy(update={"compute": few})
+    assert device.why_unsupported(Matmul(64, 64, 64, "fp64")) == "the twin h200 has no figures of fp64"
+
+
+def measure(device, *cases, seconds):
+    allowance = Allowance(seconds, 2 * seconds)
+    return measure_group(cases, device, Pilots(device, 1), allowance, Ceilings(device, 1))
+
+
+def test_the_engine_finds_what_the_card_was_made_to_deliver():
+    device = survey.open_device("twin:h200")
+    work = Matmul(8192, 8192, 8192, "bf16")
+    (burst,) = measure(device, Case(work, phase="burst", cache="rotating"), seconds=10.0)
+    assert not burst.measured
+    assert burst.verdicts == ("clean",)
+    # Zeros gave 894 TFLOPS at the highest clock; a normal fill takes as long while nothing limits it.
+    assert burst.tflops == pytest.approx(892, rel=0.01)
+    assert burst.verification.passed
+    assert burst.kernels == ("twin_gemm_bf16_128x256",)
+    device.idle(60.0)
+    (steady,) = measure(device, Case(work, phase="sustained", cache="rotating"), seconds=60.0)
+    assert steady.verdicts == ("power_capped",)
+    assert steady.trusted
+    assert 769 <= steady.tflops <= 798
+    assert steady.power_w == pytest.approx(700, rel=0.01)
+    clock_mhz = steady.conditions["gpu_sm_clock_mhz"]
+    held_mhz = steady.tflops / burst.tflops * 1980
+    assert clock_mhz == pytest.approx(held_mhz, rel=0.01)
+    assert steady.normalized_efficiency == pytest.approx(burst.normalized_efficiency, rel=0.01)
+
+
+def test_a_flush_takes_the_time_of_writing_the_cache():
+    device = survey.open_device("twin:h200")
+    prepared = device.prepare(Matmul(1024, 1024, 1024, "bf16"), fill="normal", seed=1)
+    device.time_batch(prepared.launches, samples=5000, per_sample=1)  # the clock climbs
+    plain = device.time_batch(prepared.launches, samples=20, per_sample=1)
+    flushed = device.time_batch(prepared.launches, samples=20, per_sample=1, flush=True)
+    assert flushed.end_s - flushed.start_s > 2 * (plain.end_s - plain.start_s)
+    assert 0 < device.time_empty_launch() < 20e-6
+    assert math.isclose(device.clock(), device._twin.clock())
