@@ -32,7 +32,7 @@ def figures_of(model):
 def test_a_shipped_twin_has_a_source_for_every_figure(name):
     card = cards.read_card(name)
     figures = list(figures_of(card))
-    assert len(figures) > 50
+    assert len(figures) > 50, name
     for figure in figures:
         assert figure.source in card.sources or (figure.source == cards.ASSUMED and figure.note)
 
@@ -120,3 +120,12 @@ def test_the_schema_accepts_what_the_model_does():
     validator.validate({"schema": 1, "name": "mine", "base": "h200", "power": {}})
     assert not validator.is_valid({**document, "cloak": {}})
     assert not validator.is_valid({"schema": 1, "name": "mine", "power": {}})
+
+
+def test_the_file_that_the_documentation_shows_can_be_used():
+    text = (ROOT / "docs/twin.md").read_text(encoding="utf-8")
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    card = cards.parse_card(example, "docs/twin.md")
+    assert (card.name, card.power.limit_w.value, card.environment.gpus) == ("mine", 600, 2)
+    for name in cards.list_twins():
+        assert f"`{name}`" in text

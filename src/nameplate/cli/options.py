@@ -69,7 +69,7 @@ PricingRun = Annotated[
 DEVICE = typer.Option(
     "--device",
     metavar="DEVICE",
-    help="auto, cpu, cuda or cuda:N; for run and devices also all.",
+    help="auto, cpu, cuda or cuda:N; for run and devices also all, and twin:NAME, a simulated GPU.",
 )
 Device = Annotated[str, DEVICE]
 Only = Annotated[
