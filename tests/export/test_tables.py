@@ -230,6 +230,7 @@ def test_a_json_line_holds_the_whole_record_and_its_run(burst, make_run):
         "launches": 100,
         "round": 0,
         "cpu_s": None,
+        "process": 1,
     }
     assert line["course"][1]["temperature_c"] is None
 
