@@ -22,7 +22,7 @@ LONG = long or gpu
 N ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-all check bench fuzz faults schemas locale clean again
+.PHONY: help run test test-long test-all check bench fuzz faults schemas locale mfu clean again
 .NOTPARALLEL:
 
 help: ## list these commands
@@ -65,6 +65,9 @@ schemas: $(READY) ## write the published JSON Schemas, after a change of what fi
 
 locale: $(READY) ## compile the translations, after a change of a .po file
 	@"$(VENV)/bin/python" scripts/compile_locale.py
+
+mfu: $(READY) ## fit the model of MFU again, after a change of the published training runs
+	@"$(VENV)/bin/python" scripts/fit_mfu.py
 
 clean: ## remove .venv and whatever else was made here, but never runs/
 	rm -rf "$(VENV)" build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

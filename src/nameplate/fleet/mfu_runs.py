@@ -1,0 +1,167 @@
+"""Published training runs and the shapes of their models: what MFU each run reached, by one convention.
+
+The runs are `data/training_runs.csv`, each with its source and how it was read, and the models are
+`data/models.toml`. A run states tokens a second, TFLOPS or an MFU; from its model's shape and its context
+the MFU by any convention follows exactly. Where the source doesn't say how it counted FLOPs, the MFU is the
+interval over every convention it could have used. What a source doesn't say is blank.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from nameplate.base.model import FrozenModel, Positive, PositiveCount, describe_first_error
+from nameplate.base.toml import bad_value, parse_toml, read_packaged
+from nameplate.chain.conventions import (
+    CONVENTIONS,
+    OWN,
+    ModelShape,
+    convert,
+    convert_unknown,
+    flops_per_token,
+    shape_from_parameters,
+)
+from nameplate.fleet.catalogues import Id, Text
+from nameplate.specs.part import Part
+
+RUNS_FILE, MODELS_FILE = "training_runs.csv", "models.toml"
+Stack = Literal["tuned", "off-the-shelf"]
+TrainingPrecision = Literal["bf16", "fp8"]
+# The registry's name of the dtype that a precision's peak is of.
+PEAK_DTYPES: Mapping[TrainingPrecision, str] = {"bf16": "bf16", "fp8": "fp8_e4m3"}
+_TFLOP = 1e12
+
+
+class PublishedModel(FrozenModel):
+    """A model that published runs trained. Without sizes, a usual decoder of its parameters stands for it."""
+
+    name: Text
+    layers: PositiveCount | None = None
+    width: PositiveCount | None = None
+    heads: PositiveCount | None = None
+    vocabulary: PositiveCount | None = None
+    ffn: PositiveCount | None = None
+    gated: bool = True
+    kv_heads: PositiveCount | None = None
+    head_dim: PositiveCount | None = None
+    tied: bool = False
+    learned_positions: Annotated[int, Field(ge=0)] = 0
+    attention_weights: PositiveCount | None = None
+    experts: Annotated[int, Field(ge=0)] = 0
+    active_experts: Annotated[int, Field(ge=0)] = 0
+    expert_ffn: Annotated[int, Field(ge=0)] = 0
+    shared_ffn: Annotated[int, Field(ge=0)] = 0
+    dense_layers: Annotated[int, Field(ge=0)] = 0
+    stated_parameters: Positive  # as published, rounded; of a model without sizes, those that are active
+    source: Text
+
+    @property
+    def shape(self) -> ModelShape:
+        """The sizes that FLOPs follow from."""
+        sizes = (self.layers, self.width, self.heads, self.vocabulary, self.ffn)
+        if None in sizes:
+            return shape_from_parameters(self.stated_parameters)
+        return ModelShape(**self.model_dump(exclude={"name", "source", "stated_parameters"}))
+
+
+class _ModelsFile(FrozenModel):
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    model: dict[str, PublishedModel]
+
+
+class TrainingRun(FrozenModel):
+    """One published run: what ran where, what throughput the source states, and how that was read.
+
+    One of `tokens_per_s` and `tflops`, both of one device, and `mfu` is stated. Without a `convention` the
+    source doesn't say how it counted. `excluded` says why the model of MFU isn't fitted to the run.
+    """
+
+    id: Id
+    family: Id  # runs that were published together
+    model: Text
+    part: Text
+    devices: PositiveCount | None = None
+    context: PositiveCount
+    precision: TrainingPrecision
+    stack: Stack
+    year: Annotated[float, Field(ge=2017, le=2100)]
+    tokens_per_s: Positive | None = None
+    tflops: Positive | None = None
+    mfu: Annotated[float, Field(gt=0, lt=1)] | None = None
+    convention: Text | None = None
+    whole_run: bool = False  # tokens ÷ hours of a whole run, interruptions included
+    excluded: Text | None = None
+    source: Text
+    read: Literal["at the source", "through a secondary text"]
+    note: Text | None = None
+
+    @model_validator(mode="after")
+    def _states_one_figure(self) -> Self:
+        stated = [each for each in (self.tokens_per_s, self.tflops, self.mfu) if each is not None]
+        if len(stated) != 1:
+            raise ValueError("one of tokens_per_s, tflops and mfu")
+        if self.convention is not None and self.convention not in CONVENTIONS:
+            raise ValueError(f"a convention among {', '.join(CONVENTIONS)}, or none")
+        if self.devices is None and self.excluded is None:
+            raise ValueError("devices, for a run that the model is fitted to")
+        return self
+
+    def mfu_by(self, shape: ModelShape, part: Part, convention: str = OWN) -> tuple[float, float]:
+        """The lowest and highest MFU of the run by `convention`, as a share of its precision's dense peak.
+
+        They are the same where the source says how it counted, or states tokens a second.
+        """
+        if self.tokens_per_s is not None:
+            flops = self.tokens_per_s * flops_per_token(shape, self.context, convention)
+            share = flops / (_TFLOP * peak_tflops(part, self.precision))
+            return share, share
+        stated = self.mfu if self.mfu is not None else (self.tflops or 0) / peak_tflops(part, self.precision)
+        if self.convention is None:
+            return convert_unknown(stated, shape, self.context, convention)
+        known = convert(stated, shape, self.context, self.convention, convention)
+        return known, known
+
+
+def peak_tflops(part: Part, precision: TrainingPrecision) -> float:
+    """The part's dense datasheet figure for a precision, in TFLOPS. KeyError where it has none."""
+    return part.datasheet[PEAK_DTYPES[precision]].value
+
+
+@cache
+def load_models() -> Mapping[str, PublishedModel]:
+    """The models of the published runs by id, checked."""
+    return parse_toml(_ModelsFile, read_packaged("nameplate.fleet", MODELS_FILE), MODELS_FILE).model
+
+
+@cache
+def load_training_runs() -> tuple[TrainingRun, ...]:
+    """Every published run, in the file's order."""
+    return parse_training_runs(read_packaged("nameplate.fleet", RUNS_FILE), RUNS_FILE)
+
+
+def parse_training_runs(text: str, where: str) -> tuple[TrainingRun, ...]:
+    """Read a CSV file of runs; an empty cell is absent. InputError naming file, row, got and expected."""
+    runs: dict[str, TrainingRun] = {}
+    for row in csv.DictReader(io.StringIO(text)):
+        filled = {name: cell for name, cell in row.items() if cell}
+        name = filled.get("id", f"row {len(runs) + 2}")
+        if name in runs:
+            raise bad_value(where, "id", name, "an id that no other run has")
+        try:
+            runs[name] = TrainingRun.model_validate(filled)
+        except ValidationError as error:
+            raise bad_value(where, name, filled, describe_first_error(error)) from None
+        if runs[name].model not in load_models():
+            raise bad_value(where, f"{name}.model", runs[name].model, f"a model of {MODELS_FILE}")
+    return tuple(runs.values())
+
+
+def fitted_runs(runs: Sequence[TrainingRun] | None = None) -> tuple[TrainingRun, ...]:
+    """The runs that the model of MFU is fitted to."""
+    return tuple(run for run in (load_training_runs() if runs is None else runs) if run.excluded is None)
