@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from nameplate.base.errors import InputError
-from nameplate.base.formatting import count, scientific
+from nameplate.base.formatting import count, scientific, stated
 from nameplate.base.language import N_, _
 from nameplate.chain.conventions import (
     OWN,
@@ -221,7 +221,7 @@ def _note_extrapolation(model: MfuModel, at: Situation, part: Part) -> list[str]
     used = model.year_used(at.generation, at.year)
     if abs(used - at.year) >= 1:
         said = N_("its generation has no runs of {year}: predicted as for {used}")
-        notes.append(_(said, used=f"{used:.0f}", year=f"{at.year:.0f}"))
+        notes.append(_(said, used=name_year(used), year=name_year(at.year)))
     if at.devices > model.devices.most:
         said = N_("no run has more than {most} devices: beyond them the trend is carried on")
         notes.append(_(said, most=count(model.devices.most)))
@@ -238,13 +238,19 @@ def _note_extrapolation(model: MfuModel, at: Situation, part: Part) -> list[str]
 
 def _require_within(flag: str, given: float, least: float, most: float, unit: str) -> None:
     if isinstance(given, bool) or not (math.isfinite(given) and least <= given <= most):
-        expected = f"{unit} from {least:g} to {most:g}"
+        form = name_year if unit == "a year" else stated
+        expected = f"{unit} from {form(least)} to {form(most)}"
         raise InputError("not a training run", where=flag, got=given, expected=expected)
 
 
 def _require_one_of(flag: str, given: str, known: Sequence[str]) -> None:
     if given not in known:
         raise InputError("no such choice", where=flag, got=given, expected=" or ".join(known))
+
+
+def name_year(year: float) -> str:
+    """A year without a separator of thousands, rounded to a whole one."""
+    return str(round(year))
 
 
 def as_stack(given: str) -> Stack:

@@ -41,7 +41,7 @@ _COEFFICIENT_SD = 1.0  # of a coefficient's prior: MFU by a factor of two or so,
 _SPREAD_SD = 0.5  # of the prior of the spreads between generations and between studies
 _LEAST_SD, _MOST_SD = 0.005, 3.0
 _FIRST_GUESS = (0.2, 0.2, 0.2)  # of the three standard deviations
-_DIGITS = 6
+_DECIMALS = 9
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def fit(observations: Sequence[Observation]) -> MfuModel:
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+    return round(float(value), _DECIMALS)
 
 
 def _sds(logs: Vector) -> Vector:
