@@ -11,6 +11,7 @@ from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.device.survey import Survey, SurveyedDevice, find_cpu_obstacles
 from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import load_shipped
+from nameplate.fleet.gaps import list_cards
 from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
 from nameplate.fleet.plan import afford, meet
 from nameplate.fleet.price import cost
@@ -19,6 +20,7 @@ from nameplate.fleet.validation import validate, validate_goodput
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import devices_document, devices_view
 from nameplate.report.fleet.audit import audit_view
+from nameplate.report.fleet.cards import cards_view
 from nameplate.report.fleet.catalogue import list_rows, list_view
 from nameplate.report.fleet.costs import cost_view
 from nameplate.report.fleet.goodput import goodput_view
@@ -80,6 +82,8 @@ def shows(a800_run):
 def fleet_views():
     """`bench fleet …`, by few draws."""
     yield "fleet list", list_view(list_rows(load_shipped()))
+    yield "fleet cards", cards_view(list_cards())
+    yield "fleet cards PART", cards_view(list_cards(("P800", "910B1", "H20")))
     yield "fleet cost", cost_view(cost(**FEW))
     yield "fleet cost, goodput", cost_view(cost(["nio-2024-10"], goodput=True, **FEW))
     yield "fleet plan --eflops", needs_view(meet(10, (A800, H100), **FEW))

@@ -91,6 +91,7 @@ COMMANDS = {
     "merge": ["merge", PUBLISHED, "-o", "out.jsonl"],
     "selftest": ["selftest", "--bare"],
     "fleet list": ["fleet", "list"],
+    "fleet cards": ["fleet", "cards"],
     "fleet cost": ["fleet", "cost", "nio", "--draws", "1000"],
     "fleet cost --csv": ["fleet", "cost", "nio", "--draws", "1000", "--csv"],
     "fleet audit": ["fleet", "audit"],

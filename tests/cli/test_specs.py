@@ -106,6 +106,7 @@ def test_the_table_has_a_line_for_each_part(bench):
         ("NVIDIA GeForce RTX 4090 E", ["nvidia-geforce-rtx-4090", "isn't the name of a part"]),
         ("AMD Instinct MI250X / MI250", ["amd-mi250x", "to settle it"]),
         ("A800 48GB", ["isn't the name of a part", "the nearest are nvidia-a800-"]),
+        ("sapphire rapid", ["isn't the name of a part", "the nearest are intel-sapphire-rapids"]),
         ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", ["MIG slice"]),
         ("", ["no name"]),
     ],

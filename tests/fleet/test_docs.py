@@ -34,7 +34,7 @@ def test_every_command_runs(command, mine, bench):
 
 
 def test_there_are_commands():
-    assert {command.split()[2] for command in COMMANDS} == {"list", "cost", "validate", "audit"}
+    assert {command.split()[2] for command in COMMANDS} == {"list", "cards", "cost", "validate", "audit"}
 
 
 def test_the_file_is_read_whole(mine):

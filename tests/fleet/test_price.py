@@ -128,7 +128,10 @@ def test_every_fleet_unless_some_are_named():
 def test_tesla_is_delivered_but_not_priced_and_the_card_it_implies_is_noted():
     tesla = one("tesla")
     assert tesla.value("capex_rmb") is tesla.rmb_per_delivered_eflops is tesla.servers is None
-    assert tesla.reason == f"no price of a server of {H100} is known: give one in a file (--fleets FILE)"
+    assert tesla.reason == (
+        f"no price of a server of {H100} is known: give a dated quotation, as --price {H100}=RMB or in a file"
+        " (--fleets FILE)"
+    )
     said = (
         "stated as 67.5 EFLOPS, which is 1,000 TFLOPS a card; at the registry's 989 a card, nominal is 66.8"
     )
@@ -236,9 +239,8 @@ def test_a_json_row_has_null_and_never_0_for_what_isnt_known():
 def test_another_price_changes_the_cost_in_proportion():
     known = catalogue()
     changes = {"server_rmb": 1_900_000.0, "low": None, "high": None, "law": None}
-    dearer = known.model_copy(
-        update={"price": tuple(price.model_copy(update=changes) for price in known.price)}
-    )
+    price = known.price_of(A800)
+    dearer = known.model_copy(update={"price": (price.model_copy(update=changes),)})
     assert one("nio", catalogue=dearer).value("capex_rmb") == pytest.approx(2 * one("nio").value("capex_rmb"))
     assert one("nio", price={A800: 1_900_000}).value("capex_rmb") == pytest.approx(
         2 * one("nio").value("capex_rmb")
@@ -257,7 +259,7 @@ def test_another_derate_changes_what_is_delivered_and_not_the_capex():
 @pytest.mark.parametrize(
     ("derates", "per_delivered"),
     [
-        ("a100-sxm-80gb-gemm-sustained", 438.0e6),
+        ("a100-sxm-80gb-gemm-burst", 438.0e6),
         (["ampere-scaled-175b-x12288", "h100-goodput-405b-x16384"], 766.1e6),
     ],
 )
@@ -482,8 +484,8 @@ def test_a_size_that_is_none_is_refused(size):
         ({"part": "AMD Instinct MI250X / MI250"}, "alone doesn't say which part"),
         ({"fleets": "byd"}, "no such fleet; got 'byd'"),
         (
-            {"derate": "a100-scaled-7b"},
-            "no such published derate; got 'a100-scaled-7b'; .*a100-sxm-80gb-scaled-7b-x8",
+            {"derate": "a100-sxm-scaled-7b"},
+            "no such published derate; got 'a100-sxm-scaled-7b'; .*the nearest are h100-sxm-scaled-2b",
         ),
         ({"derate": "hyperscale-pue"}, "a published figure, but of pue"),
         ({"run": "gone"}, "no such run; got 'gone'"),
@@ -528,7 +530,8 @@ def test_short_names(name, said):
     [
         ((), "nominal", 3125, 371.1, 391, 371.45),
         ((), "datasheet", 3206, 380.6, 401, 380.95),
-        (["a100-sxm-80gb-gemm-sustained"], "gemm_sustained", 3689, 438.0, 462, 438.9),
+        (["a100-sxm-80gb-gemm-burst"], "gemm_burst", 3689, 438.0, 462, 438.9),
+        (["a100-sxm-80gb-gemm-sustained"], "gemm_sustained", 3706, 440.0, 464, 440.8),
         (["ampere-scaled-175b-x12288", "h100-goodput-405b-x16384"], "goodput", 6452, 766.1, 807, 766.65),
     ],
 )
@@ -550,8 +553,8 @@ def test_the_last_rung_is_what_the_fleet_is_priced_by():
 def test_the_full_view_stands_beside_the_bare_one():
     nio = one("nio")
     assert nio.servers_with_spares == math.ceil(546.875 * 1.075)
-    assert nio.value("full_capex_rmb") == pytest.approx(nio.value("capex_rmb") * 1.2 * 1.075)
-    assert nio.full_capex_whole_servers_rmb == pytest.approx(588 * 950_000 * 1.2)
+    assert nio.value("full_capex_rmb") == pytest.approx(nio.value("capex_rmb") * 1.235 * 1.075)
+    assert nio.full_capex_whole_servers_rmb == pytest.approx(588 * 950_000 * 1.235)
     assert nio.value("power_mw") == pytest.approx(4375 * 400 * 2.03 * 0.75 * 1.25 / 1e6)
     year = (
         nio.value("full_capex_rmb") / 5
@@ -692,7 +695,7 @@ def test_cards_that_are_all_alike_leave_no_gang_to_wait_for():
 
 
 def test_a_gang_needs_to_know_on_how_many_devices_the_chain_was_measured():
-    priced = one("nio", derate="a100-sxm-80gb-scaled-175b")
+    priced = one("tesla", derate="h100-sxm-scaled-2b")
     assert priced.value("gang_eflops") is priced.value("independent_eflops") is None
 
 

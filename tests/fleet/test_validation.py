@@ -18,9 +18,9 @@ def check(case, **changes):
 
 def test_a_prediction_is_a_product_of_figures_and_of_learnt_quotients():
     found = check("h100-7b-x8-from-its-gemm")
-    assert found.predicted == pytest.approx(0.803 * 0.642 / 0.869)
+    assert found.predicted == pytest.approx(0.738 * 0.642 / 0.865)
     assert found.published == 0.464
-    assert found.error == pytest.approx(0.803 * 0.642 / 0.869 / 0.464 - 1)
+    assert found.error == pytest.approx(0.738 * 0.642 / 0.865 / 0.464 - 1)
 
 
 def test_the_shipped_cases_hold_their_bounds_and_no_bound_is_far_from_its_error():
@@ -30,7 +30,7 @@ def test_the_shipped_cases_hold_their_bounds_and_no_bound_is_far_from_its_error(
         kind: max(abs(each.error) for each in validate() if each.kind == kind)
         for kind in ("transfer", "scaling")
     }
-    assert worst["transfer"] == pytest.approx(0.341, abs=1e-3)
+    assert worst["transfer"] == pytest.approx(0.238, abs=1e-3)
     assert worst["scaling"] == pytest.approx(0.184, abs=1e-3)
 
 
@@ -54,7 +54,7 @@ def test_a_case_never_predicts_a_figure_from_itself():
 
 
 def test_a_bound_of_ones_own_takes_the_place_of_every_cases():
-    assert [each.id for each in validate(bound=0.3) if not each.passed] == ["h100-30b-x8-from-its-gemm"]
+    assert [each.id for each in validate(bound=0.2) if not each.passed] == ["h100-30b-x8-from-its-gemm"]
     assert not check("a100-175b-from-30b", bound=0.001).passed
 
 

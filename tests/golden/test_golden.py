@@ -75,6 +75,7 @@ COMMANDS = {
     "specs/h20": "specs nvidia-h20-96gb",
     "suites/all": "suites",
     "fleet-list/all": "fleet list",
+    "fleet-cards/some": "fleet cards A800 H20 910B3 P800 Trn2",
     "fleet-cost/li-auto": "fleet cost li-auto-2024-08 --draws 2000 --seed 1",
     "fleet-cost/huawei": "fleet cost huawei-2024-10 --draws 2000 --seed 1",
     "fleet-cost/goodput": "fleet cost nio-2024-10 --goodput --draws 2000 --seed 1",

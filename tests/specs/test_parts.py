@@ -132,6 +132,64 @@ FACTS = {
         {"fp32": 91.1, "fp64": 1.4, "fp16": 364, "bf16": 364, "fp8_e4m3": 728.5},
         (142, [(48, "GDDR6", 960)], 300, None),
     ),
+    "nvidia-h20-141gb": (
+        {"tf32": 74, "fp16": 148, "bf16": 148, "fp8_e4m3": 296, "int8": 296},
+        (78, [(141, "HBM3e", None)], 400, 900),
+    ),
+    "nvidia-l20": (
+        {
+            "fp64": 0.927,
+            "fp32": 59.35,
+            "tf32": 59.8,
+            "fp16": 119.5,
+            "bf16": 119.5,
+            "fp8_e4m3": 239,
+            "int8": 239,
+        },
+        (92, [(48, "GDDR6", 864)], 275, None),
+    ),
+    "nvidia-b300": (
+        {
+            "fp64": 1.25,
+            "fp32": 75,
+            "tf32": 1125,
+            "fp16": 2250,
+            "bf16": 2250,
+            "fp8_e4m3": 4500,
+            "fp4": 13_500,
+        },
+        (None, [(262, "HBM3e", 8000)], 1000, 1800),
+    ),
+    "nvidia-geforce-rtx-5090-d": (
+        {"fp32": 104.8, "fp16": 209.5, "bf16": 209.5, "fp4": 1187.5},
+        (170, [(32, "GDDR7", 1792)], 575, None),
+    ),
+    "nvidia-geforce-rtx-5090-d-v2": (
+        {"fp32": 104.8, "fp16": 209.5, "bf16": 209.5, "fp4": 1187.5},
+        (170, [(24, "GDDR7", 1340)], 575, None),
+    ),
+    "nvidia-gb10": (
+        {"fp32": 29.71, "fp16": 118.8, "bf16": 118.8, "fp4": 475.4},
+        (48, [(128, "LPDDR5X", 273)], 140, None),
+    ),
+    "amd-mi308x": (
+        {"fp16": 232, "bf16": 232, "fp8_e4m3": 465, "int8": 465},
+        (80, [(192, "HBM3", 5300)], None, None),
+    ),
+    "huawei-ascend-910c": ({"fp16": 752, "bf16": 752}, (None, [(128, "HBM3", 3200)], 700, 784)),
+    "huawei-ascend-950dt": (
+        {"fp16": 486, "bf16": 486, "fp8_e4m3": 919, "fp4": 1783},
+        (None, [(96, None, 4000)], None, 1680),
+    ),
+    "aws-trainium2": (
+        {"fp32": 181, "tf32": 667, "fp16": 667, "bf16": 667, "fp8_e4m3": 1299},
+        (8, [(96, "HBM3", 2900)], None, 1280),
+    ),
+    "cambricon-mlu590": (
+        {"fp16": 314, "bf16": 314, "int8": 628},
+        (None, [(96, "HBM2e", None), (80, "HBM2e", 2760)], None, None),
+    ),
+    "kunlunxin-p800": ({}, (None, [(96, "HBM3", 2400)], None, None)),
     "amd-mi250x": (
         {"fp32": 47.9, "fp32_tensor": 95.7, "fp16": 383, "bf16": 383, "int8": 383},
         (220, [(128, "HBM2e", 3276)], 500, 700),
@@ -175,7 +233,7 @@ def test_a_part_holds_the_facts(part):
 
 
 def test_all_parts_of_the_facts_are_there():
-    assert len(PARTS) == 55
+    assert len(PARTS) == 68
 
 
 def test_every_figure_has_a_source_and_a_date(subtests):
@@ -191,12 +249,30 @@ def test_every_figure_has_a_source_and_a_date(subtests):
                 assert all(source.text and source.date for source in (one.source for one in conflict.values))
 
 
-def test_nominal_is_the_datasheet_s_but_for_the_a800(subtests):
+# TFLOPS of FP16 and BF16: what the vendor states, with the vector units; and what the matrix units give.
+ASCEND = {
+    "huawei-ascend-910b1": (400, 373.9),
+    "huawei-ascend-910b2": (376, 353.9),
+    "huawei-ascend-910b3": (313, 294.9),
+    "huawei-ascend-910b4": (280, 245.8),
+}
+
+
+def test_nominal_is_the_datasheet_s_but_for_the_a800_and_the_ascend_910b(subtests):
     for part, found in PARTS.items():
         with subtests.test(part=part):
             rated = found.nominal.items()
             own = {dtype: one.value for dtype, one in rated if one is not found.datasheet.get(dtype)}
-            assert own == ({"fp16": 320, "bf16": 320} if "a800" in part else {})
+            nominal = 320 if "a800" in part else ASCEND.get(part, (None,))[0]
+            assert own == ({} if nominal is None else {"fp16": nominal, "bf16": nominal})
+
+
+@pytest.mark.parametrize("part", ASCEND)
+def test_an_ascend_910b_is_rated_with_its_vector_units_and_held_to_its_matrix_units(part):
+    nominal, cube = ASCEND[part]
+    for dtype in ("fp16", "bf16"):
+        assert (PARTS[part].nominal[dtype].value, PARTS[part].datasheet[dtype].value) == (nominal, cube)
+    assert any("with the vector units" in note for note in PARTS[part].notes)
 
 
 def test_the_a800_s_nominal_names_the_article_and_is_flagged_with_the_clock_it_would_need():
@@ -304,11 +380,12 @@ def test_every_nvidia_part_has_vector_figures_or_a_reason(subtests):
         if found.vendor != "NVIDIA":
             continue
         with subtests.test(part=part):
-            assert "fp32" in found.datasheet
+            assert "fp32" in found.datasheet or "dense_tflops.fp32" in found.blank
             assert "fp64" in found.datasheet or "dense_tflops.fp64" in found.blank
             # TF32 runs on the tensor cores and is never below the vectors' FP32, which is no TF32 figure.
             tf32 = found.datasheet.get("tf32")
-            assert tf32 is None or tf32.value >= 0.99 * found.datasheet["fp32"].value
+            fp32 = found.datasheet.get("fp32")
+            assert tf32 is None or fp32 is None or tf32.value >= 0.99 * fp32.value
     for part, (fp32, fp64) in VECTOR.items():
         assert (PARTS[part].datasheet["fp32"].value, PARTS[part].datasheet["fp64"].value) == (fp32, fp64)
 

@@ -60,6 +60,10 @@ NAMES = {
     "GeForce RTX 4090": "nvidia-geforce-rtx-4090",
     "NVIDIA GeForce RTX 4090 D": "nvidia-geforce-rtx-4090-d",
     "NVIDIA GeForce RTX 5090": "nvidia-geforce-rtx-5090",
+    "NVIDIA GeForce RTX 5090 D": "nvidia-geforce-rtx-5090-d",
+    "NVIDIA GeForce RTX 5090 D v2": "nvidia-geforce-rtx-5090-d-v2",
+    "NVIDIA GB10": "nvidia-gb10",
+    "NVIDIA H20-3e": "nvidia-h20-141gb",
     "Tesla V100-SXM2-16GB": "nvidia-v100-sxm2",
     "Tesla V100-SXM2-32GB": "nvidia-v100-sxm2",
     "Tesla V100-PCIE-32GB": "nvidia-v100-pcie",
@@ -67,14 +71,23 @@ NAMES = {
     "AMD Instinct MI250X": "amd-mi250x",
     "AMD Instinct MI300X": "amd-mi300x",
     "AMD Instinct MI300X OAM": "amd-mi300x",
+    "AMD Instinct MI308X": "amd-mi308x",
     "AMD Instinct MI325X": "amd-mi325x",
     "AMD Instinct MI355X": "amd-mi355x",
     "HL-225": "intel-gaudi2",
     "GAUDI2": "intel-gaudi2",
     "HL-325L": "intel-gaudi3",
     "Ascend910A": "huawei-ascend-910",
-    "Ascend910B1": "huawei-ascend-910b",
-    "Ascend910B4": "huawei-ascend-910b",
+    "Ascend910B1": "huawei-ascend-910b1",
+    "Ascend910B2": "huawei-ascend-910b2",
+    "Ascend910B2C": "huawei-ascend-910b2",
+    "Ascend910B3": "huawei-ascend-910b3",
+    "Ascend910B4": "huawei-ascend-910b4",
+    "Ascend910B4-1": "huawei-ascend-910b4",
+    "Ascend950DT": "huawei-ascend-950dt",
+    "MLU590-M9": "cambricon-mlu590",
+    "MLU590-M9D": "cambricon-mlu590",
+    "trn2": "aws-trainium2",
     "Ascend910_9392": "huawei-ascend-910c",
     "TPU v4": "google-tpu-v4",
     "TPU v5 lite": "google-tpu-v5e",
@@ -102,15 +115,15 @@ def test_a_part_is_found_by_its_id_and_by_the_name_of_the_table(subtests):
 REFUSED = {
     "NVIDIA GeForce RTX 4090 Laptop GPU": "nvidia-geforce-rtx-4090",
     "NVIDIA GeForce RTX 4090 D v2": "nvidia-geforce-rtx-4090-d",
-    "NVIDIA GeForce RTX 5090 D": "nvidia-geforce-rtx-5090",
+    "NVIDIA GeForce RTX 5090 D v3": "nvidia-geforce-rtx-5090-d",
     "NVIDIA A1000": "nvidia-a10",
     "NVIDIA H2000": "nvidia-h20",
-    "NVIDIA H20-3e": "nvidia-h20-96gb",
+    "NVIDIA H20-4e": "nvidia-h20",
     "NVIDIA A10M": "nvidia-a10",
     "NVIDIA A800 40GB Active": "nvidia-a800",
     "NVIDIA A100-SXM-64GB": "nvidia-a100",
     "AMD Instinct MI300A": "amd-mi300x",
-    "AMD Instinct MI308X": "amd-mi300x",
+    "AMD Instinct MI308X HF": "amd-mi308x",
     "AMD Instinct MI300X HF": "amd-mi300x",
     "NVIDIA Graphics Device": "",
     "TPU v4 lite": "google-tpu-v4",
@@ -186,6 +199,12 @@ EVIDENCE = [
     (Evidence("NVIDIA A800", 81920 * MIB, 108, 400), "nvidia-a800-sxm4-80gb"),
     (Evidence("NVIDIA A800", pci_device_id="0x20f5"), "nvidia-a800-pcie-80gb"),
     (Evidence("NVIDIA A100", 40536 * MIB, 108, 250), "nvidia-a100-pcie-40gb"),
+    (Evidence("NVIDIA A800 PCIe", 40536 * MIB, 108, 250), "nvidia-a800-pcie-40gb"),
+    (Evidence("NVIDIA A800 PCIe", 81920 * MIB, 108, 300), "nvidia-a800-pcie-80gb"),
+    (Evidence("NVIDIA H20-3e", 143771 * MIB, 78, 500), "nvidia-h20-141gb"),
+    (Evidence("NVIDIA GeForce RTX 5090 D", 32607 * MIB, 170, 575), "nvidia-geforce-rtx-5090-d"),
+    (Evidence("NVIDIA GeForce RTX 5090 D v2", 24463 * MIB, 170, 575), "nvidia-geforce-rtx-5090-d-v2"),
+    (Evidence("AMD Instinct MI308X", 196592 * MIB, 80), "amd-mi308x"),
     (Evidence("AMD Instinct MI250X / MI250", 65520 * MIB, 110), "amd-mi250x"),
     (Evidence("AMD Instinct MI300X VF", 196592 * MIB, 304), "amd-mi300x"),
     (Evidence("GAUDI3", pci_device_id="1da3:1060"), "intel-gaudi3"),
@@ -206,6 +225,10 @@ CONTRADICTIONS = [
     (Evidence("NVIDIA H100 PCIe", power_limit_w=700), "power limit is 700 W where that part has 350 W"),
     (Evidence("NVIDIA H100 80GB HBM3", pci_device_id=0x233110DE), "PCI id is that of nvidia-h100-pcie-80gb"),
     (Evidence("NVIDIA L4", vendor="AMD"), "the vendor is AMD"),
+    (Evidence("NVIDIA H20-3e", 97871 * MIB, 78), "where that part has 141 GB"),
+    (Evidence("NVIDIA GeForce RTX 5090 D", 24463 * MIB, 170), "where that part has 32 GB"),
+    (Evidence("MLU590-M9", 80 << 30), "80.0 GiB of memory where that part has 96 GB"),
+    (Evidence("Ascend910B4", 64 << 30), "64.0 GiB of memory where that part has 32 GB"),
     (Evidence("AMD Instinct MI300X", 24 << 30, 38), "24.0 GiB of memory where that part has 192 GB"),
     (Evidence("AMD Instinct MI250X", 131040 * MIB, 220), "128 GiB of memory where that part has 64 GB"),
 ]
@@ -272,12 +295,12 @@ def test_fp64_products_are_rated_by_the_matrix_unit():
 
 
 def test_a_conflict_without_a_value_gives_no_figure_and_says_so():
-    found = rate_evidence(Evidence("Ascend910B3"))
-    assert found.part == "huawei-ascend-910b"
-    assert found.nominal_for("fp16").tflops is None
-    assert "fp16" not in found.rated_dtypes
-    for said in ("256", "320", "354", "none is used"):
-        assert said in found.nominal_for("fp16").source
+    found = rate_evidence(Evidence("NVIDIA B300"))
+    assert found.part == "nvidia-b300"
+    assert found.nominal_for("int8").tflops is None
+    assert "int8" not in found.rated_dtypes
+    for said in ("4500", "125", "none is used"):
+        assert said in found.nominal_for("int8").source
 
 
 def test_a_name_settles_the_memory_size():
@@ -286,6 +309,28 @@ def test_a_name_settles_the_memory_size():
     assert search("Tesla V100-SXM2-32GB", known).memory.gb.value == 32
     assert identify(Evidence("NVIDIA V100 SXM2", 32510 * MIB), known).memory.gb.value == 32
     assert search("nvidia-v100-sxm2", known).memory is None
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("sapphire", "intel-sapphire-rapids"),
+        ("granite rapid", "intel-granite-rapids"),
+        ("zen 44", "amd-zen4"),
+        ("AMD EPYC 9655Z", "amd-zen5"),
+    ],
+)
+def test_nearest_names_have_cpus_only_where_they_are_asked_for(name, nearest):
+    assert find_nearest(name, load_shipped(), cpus=True)[0] == nearest
+    assert nearest not in find_nearest(name, load_shipped(), count=20)
+
+
+@pytest.mark.parametrize("name", ["amd-zen4", "Zen 4", "AMD EPYC 9654"])
+def test_a_cpu_isn_t_a_part_of_the_registry_and_the_refusal_says_so(name):
+    with pytest.raises(InputError) as caught:
+        lookup(name)
+    assert f"{name!r} is a CPU (AMD Zen 4)" in str(caught.value)
+    assert "nearest" not in str(caught.value)
 
 
 def test_nearest_names_are_parts_of_the_registry():

@@ -14,6 +14,7 @@ from nameplate.chain.link import WIDEST_CONVENTION, Link, counts_otherwise
 from nameplate.chain.stage import Stage
 
 _Text = Annotated[str, Field(min_length=1)]
+_PRODUCTS = (Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
 
 
 class Published(FrozenModel):
@@ -134,7 +135,7 @@ def find_best_gemm(part: str, dtype: str) -> Published | None:
     found = [
         each
         for each in load_published()
-        if each.quantity == "derate" and each.to is Stage.GEMM_SUSTAINED and each.from_ is Stage.DATASHEET
+        if each.quantity == "derate" and each.to in _PRODUCTS and each.from_ is Stage.DATASHEET
         if each.dtype in names and each.serves(part)
     ]
     return max(found, key=lambda each: each.value, default=None)

@@ -56,6 +56,32 @@ def list_fleets(
             show_view(list_view(rows))
 
 
+@fleet.command("cards")
+def list_cards(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PART]...", help="Ids or names; see `bench specs`. [default: all]"),
+    ] = None,
+    fleets: Fleets = None,
+    parts: Parts = None,
+    lang: Lang = "en",
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """List the cards: rating, derate and price of a server, what is missing and what would fill it."""
+    from nameplate.fleet import gaps
+    from nameplate.fleet.catalogues import catalogue
+    from nameplate.report.fleet.cards import cards_view
+
+    with output_language(lang, json=json, csv=csv):
+        listed = catalogue(fleets or (), parts=parts or ())
+        cards = gaps.list_cards(names or (), catalogue=listed, parts=parts or ())
+        if json or csv:
+            print_rows([card.as_json() for card in cards], csv=csv)
+        else:
+            show_view(cards_view(cards))
+
+
 @fleet.command("cost")
 def cost(
     fleets: Annotated[

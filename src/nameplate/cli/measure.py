@@ -190,7 +190,7 @@ def specs(
             found: object = cpu
             view = cpu_view(cpu, name or "")
         elif name is not None:
-            named = require(name, known)
+            named = require(name, known, suggest_cpus=True)
             one = part_document(named.part, named.memory)
             view = part_view(one, named.note)
             if named.note:

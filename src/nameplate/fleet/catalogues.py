@@ -38,6 +38,7 @@ LEAST_RMB, MOST_RMB = 1e-2, 1e15  # of a price or a budget: from a fen
 MOST_CARDS = 1_000_000_000
 LEAST_DERATE, MOST_DERATE = 1e-6, 100.0  # a ratio above 1 is possible
 _LEAST, _MOST = 1e-12, 1e18  # of any other figure
+_ROUNDING = 0.005  # of a server's price that is computed from its cards'
 
 
 def _within(least: float, most: float, unit: str) -> AfterValidator:
@@ -155,17 +156,34 @@ class UncertainEntry(FrozenModel):
 
 
 class Price(UncertainEntry):
-    """What one server of a part was quoted at."""
+    """What one server of a part was quoted at, or is taken to cost where the source quotes a card alone.
+
+    Then `server_rmb` is cards a server × `card_rmb` × `server_over_cards`.
+    """
 
     figure: ClassVar[str] = "server_rmb"
 
     part: Text
     cards_per_server: Count
     server_rmb: Rmb
+    card_rmb: Rmb | None = None
+    server_over_cards: Annotated[float, Field(strict=True, ge=1, le=10)] | None = None
+    quoted: Text | None = None  # as the source has it, in its currency: "USD 12,000 a card, at 7.1"
     as_of: Date
     source: Text
     note: Text | None = None
     replaces: bool = False  # whether it replaces a known price of that part
+
+    @model_validator(mode="after")
+    def _is_of_its_cards(self) -> Self:
+        if (self.card_rmb is None) != (self.server_over_cards is None):
+            raise ValueError("card_rmb and server_over_cards, both or neither")
+        if self.card_rmb is not None and self.server_over_cards is not None:
+            server = self.cards_per_server * self.card_rmb * self.server_over_cards
+            if not math.isclose(self.server_rmb, server, rel_tol=_ROUNDING):
+                product = "cards_per_server × card_rmb × server_over_cards"
+                raise ValueError(f"server_rmb of {server:.6g}: {product}")
+        return self
 
 
 class Assumption(UncertainEntry):

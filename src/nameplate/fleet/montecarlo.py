@@ -230,10 +230,6 @@ class Unit:
     sensitivity: Mapping[str, tuple[SensitivityIndex, ...]]
     kept_draws: Mapping[str, Number] = field(repr=False)
 
-    def lacks(self, output: str) -> set[str]:
-        """The inputs of a figure that aren't known."""
-        return inputs_of(output) - self.known.keys()
-
     def estimate_fleet(self, nominal_eflops: float, cards_exact: float | None) -> dict[str, Estimate]:
         """Every figure of a fleet of so many nominal EFLOPS, in so many cards."""
         size = {"nominal_eflops": nominal_eflops}

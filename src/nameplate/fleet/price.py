@@ -25,6 +25,7 @@ from nameplate.fleet.assumptions import adjust_catalogue
 from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
 from nameplate.fleet.chains import Asked, LinkChoice, choose_links
 from nameplate.fleet.evidence import RunUse
+from nameplate.fleet.gaps import find_gaps
 from nameplate.fleet.montecarlo import (
     DRAWS,
     Estimate,
@@ -35,7 +36,7 @@ from nameplate.fleet.montecarlo import (
     enclose,
 )
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
-from nameplate.fleet.size import DTYPE, Size, card_tflops, find_sizes, round_up
+from nameplate.fleet.size import Size, card_tflops, find_sizes, round_up
 from nameplate.specs.part import Part
 from nameplate.specs.registry import load_registry
 from nameplate.stats.uncertain import Written
@@ -221,14 +222,14 @@ class _Pricer:
     def _price_part(self, size: Size, part: Part) -> Cost:
         chain = self.choice.chain(part, size.cards)
         unit = self._unit(part, chain)
-        nominal = size.nominal_eflops
+        nominal, price = size.nominal_eflops, self.listed.price_of(part.id)
         return self._cost(
             size,
             chain=chain.links,
             estimates={} if nominal is None else unit.estimate_fleet(nominal, size.cards_exact),
             unit=unit,
-            price=self.listed.price_of(part.id),
-            reasons=(*chain.reasons, *_why_unpriced(unit, part)),
+            price=price,
+            reasons=(*chain.reasons, *map(str, find_gaps(part, price))),
             notes=(*_note_size(size), *chain.notes),
         )
 
@@ -298,23 +299,6 @@ def _all_of(size: Size, part: Part) -> Size:
     """The same EFLOPS, all of one part."""
     name = _("{name}, all {part}", name=_(size.name), part=part.short_name)
     return replace(size, name=name, part=part, mix=())
-
-
-def _why_unpriced(unit: Unit, part: Part) -> list[str]:
-    """Why power or money isn't known."""
-    missing = unit.lacks("ownership_rmb_per_year")
-    reasons = []
-    if "server_rmb" in missing:
-        priceless = N_("no price of a server of {part} is known: give one in a file (--fleets FILE)")
-        reasons.append(_(priceless, part=part.id))
-    if "nominal_tflops" in missing:
-        unrated = N_(
-            "{part} has no {dtype} rating that its sources agree on, so the number of cards isn't known"
-        )
-        reasons.append(_(unrated, part=part.name, dtype=DTYPE))
-    if "tdp_w" in missing:
-        reasons.append(_("the TDP of {part} isn't known, so neither is its power", part=part.id))
-    return reasons
 
 
 def _note_size(size: Size) -> list[str]:

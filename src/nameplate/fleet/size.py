@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import stated
-from nameplate.base.language import _
+from nameplate.base.language import N_, _, use_language
 from nameplate.fleet.catalogues import LEAST_EFLOPS, MOST_EFLOPS, Catalogue, Fleet, Kind, Precision
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.specs.part import Part
@@ -21,6 +21,9 @@ from nameplate.specs.registry import Registry
 
 # Fleets are counted in dense FP16: the article's "320 TFLOPS at FP16".
 DTYPE = "fp16"
+_RATING = f"dense_tflops.{DTYPE}"
+# What would give a part a rating that has none.
+RATING_WANTED = N_("a datasheet's dense FP16 TFLOPS in a file of parts (--parts FILE)")
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,8 @@ def size_of_part(eflops: float | None, part: str | None, known: Registry) -> Siz
         raise InputError("not a size", where="--eflops", got=eflops, expected=expected)
     named = require(part, known)
     if card_tflops(named.part) is None:
-        raise InputError(
-            f"no {DTYPE} nominal to count by",
-            where="--part",
-            got=named.part.id,
-            expected="a part rated in it",
-        )
+        with use_language("en"):  # as every error is
+            raise InputError(explain_no_rating(named.part), where="--part", expected=_(RATING_WANTED))
     many = 1.0 if eflops is None else float(eflops)
     name = _("{eflops} EFLOPS of {part}", eflops=stated(many), part=named.part.short_name)
     source = _("given by {flag}", flag="--eflops, --part")
@@ -133,6 +132,19 @@ def card_tflops(part: Part | None) -> float | None:
     """Dense FP16 nominal of one card, in TFLOPS; None if the registry has none."""
     rated = None if part is None else part.nominal.get(DTYPE)
     return None if rated is None else rated.value
+
+
+def explain_no_rating(part: Part) -> str:
+    """Say why a part without a dense FP16 rating has none: which figures its sources state, or none."""
+    values = {each.value for one in part.conflicts if one.of == _RATING for each in one.values}
+    if values:
+        said = N_("{part} has no {dtype} rating: its sources disagree ({values} TFLOPS)")
+        return _(said, part=part.id, dtype=DTYPE, values=_(", ").join(map(_state, sorted(values, key=str))))
+    return _("{part} has no {dtype} rating: no source that was read states one", part=part.id, dtype=DTYPE)
+
+
+def _state(value: float | str) -> str:
+    return value if isinstance(value, str) else stated(value)
 
 
 def round_up(count: float | None) -> int | None:

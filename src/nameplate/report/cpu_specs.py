@@ -14,11 +14,10 @@ from nameplate.specs.cpu import (
     MODELS_FILE,
     Microarchitecture,
     find_boost,
-    find_microarchitecture,
-    load_microarchitectures,
     load_models,
 )
 from nameplate.specs.cpu_evidence import CertainName, find_certain_name
+from nameplate.specs.cpu_names import find_cpu
 
 _DTYPES = ("fp64", "fp32", "bf16", "fp16", "int8")
 _FIGURE, _BOOST = "flop_per_cycle.", "max_boost_mhz."  # what keys of sources begin with
@@ -31,30 +30,11 @@ def find_cpu_document(name: str) -> dict[str, Any] | None:
 
     Ids that runs print of CPUs in no table (`x86-64-amx-1a2b3c4d`) have a document without figures.
     """
-    part = find_microarchitecture(name.strip().casefold()) or _find_by_name(name)
+    part = find_cpu(name)
     if part is not None:
         return cpu_document(part)
-    boost = find_boost(name)
-    if boost is not None:
-        found = find_microarchitecture(boost.group.microarchitecture)
-        return None if found is None else cpu_document(found)
     certain = find_certain_name(name.strip().casefold())
     return None if certain is None else _certain_document(certain)
-
-
-def _find_by_name(name: str) -> Microarchitecture | None:
-    """The part of this name, with or without its vendor: `Zen 4`, `amd zen4`."""
-
-    def simple(text: str) -> str:
-        return "".join(char for char in text.casefold() if char.isalnum())
-
-    wanted = simple(name)
-    found = [
-        part
-        for part in load_microarchitectures()
-        if wanted in {simple(each) for each in (part.id, part.id.partition("-")[2], part.name)}
-    ]
-    return found[0] if len(found) == 1 else None
 
 
 def cpu_document(part: Microarchitecture) -> dict[str, Any]:

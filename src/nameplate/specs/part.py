@@ -31,7 +31,7 @@ Name = Annotated[str, Field(min_length=2, pattern=r"\S")]
 Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
 PciId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
 
-_VENDOR = re.compile(r"^(NVIDIA|AMD|Intel|Huawei|Google) ")
+_VENDOR = re.compile(r"^(NVIDIA|AMD|Intel|Huawei|Google|AWS|Kunlunxin|Cambricon) ")
 _SIZE = re.compile(r" (SXM\d?|\d+GB)\b")
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, Reason, message
 from nameplate.base.text import plain
+from nameplate.specs.cpu_names import find_cpu, spell_cpus
 from nameplate.specs.part import Memory, Part
 from nameplate.specs.registry import Registry, load_registry, normalize_name
 
@@ -94,12 +95,19 @@ def lookup(what: str | Evidence, extra: Sequence[str | Path] = ()) -> Part:
     return require(what, load_registry(extra)).part
 
 
-def require(what: str | Evidence, known: Registry) -> NamedPart:
-    """Return the part of an id, name or evidence in a registry. Raises InputError as `lookup` does."""
+def require(what: str | Evidence, known: Registry, *, suggest_cpus: bool = False) -> NamedPart:
+    """Return the part of an id, name or evidence in a registry. Raises InputError as `lookup` does.
+
+    `suggest_cpus`: the nearest names may be CPUs', for a caller who takes these too.
+    """
     found = search(what, known)
     if found.part is None:
         name = what if isinstance(what, str) else what.name
-        raise InputError(str(found.why), expected=found.settle or _suggest(name, known))
+        cpu = find_cpu(what) if isinstance(what, str) else None
+        if cpu is not None:
+            said = f"{plain(name)!r} is a CPU ({cpu.name}), which has no rating without its cores and clock"
+            raise InputError(said, expected=f"an accelerator; `bench specs {cpu.id}` has the CPU's figures")
+        raise InputError(str(found.why), expected=found.settle or _suggest(name, known, suggest_cpus))
     return NamedPart(found.part, found.memory, found.note)
 
 
@@ -125,17 +133,22 @@ def identify(evidence: Evidence, known: Registry) -> Found:
     return Found(None, message("name_unknown", name=evidence.name))
 
 
-def find_nearest(name: str, known: Registry, count: int = 3) -> tuple[str, ...]:
-    """Return the ids of the parts whose id or names are most similar to `name`, best first."""
-    part_of = {part: part for part in known.parts}
+def find_nearest(name: str, known: Registry, count: int = 3, *, cpus: bool = False) -> tuple[str, ...]:
+    """Return the ids of the parts whose id or names are most similar to `name`, best first.
+
+    `cpus`: CPU parts too, among them those of a model with such a name.
+    """
+    spelled = spell_cpus() if cpus else {}
+    part_of = {normalize_name(spelling): part for spelling, part in spelled.items()}
+    part_of |= {part: part for part in known.parts}
     part_of |= {spelling: parts[0].id for spelling, parts in known.shared_names.items()}
     part_of |= {spelling: part.id for spelling, (part, _) in known.own_names.items()}
     close = difflib.get_close_matches(normalize_name(name), part_of, n=4 * count, cutoff=0.4)
     return tuple(dict.fromkeys(part_of[one] for one in close))[:count]
 
 
-def _suggest(name: str, known: Registry) -> str:
-    close = find_nearest(name, known)
+def _suggest(name: str, known: Registry, cpus: bool) -> str:
+    close = find_nearest(name, known, cpus=cpus)
     names = f"the nearest are {', '.join(close)} (`bench specs` lists all)" if close else "see `bench specs`"
     return f"a driver name, an id or a name of the table: {names}; or a file with the part (--parts FILE)"
 
@@ -296,7 +309,8 @@ def _search_name(name: str, known: Registry) -> Found:
         return Found(part, f"part {part.id}")
     short = _find_bare_name(name, known)
     if short is not None and short.is_bare:
-        return _choose(name, short)
+        is_whole = not short.others and _find_whole_name(name, known) == (short.part, None)
+        return Found(short.part, f"part {short.part.id}", short.memory) if is_whole else _choose(name, short)
     found = identify(Evidence(name), known)
     if found.part is not None:
         return found

@@ -1,0 +1,157 @@
+"""What is known of the cards that can be bought, what isn't, and what fills it."""
+
+import math
+
+import pytest
+
+from nameplate.base.errors import InputError
+from nameplate.fleet.catalogues import Price, catalogue
+from nameplate.fleet.gaps import FILLED_BY, list_cards
+from nameplate.fleet.price import cost
+from nameplate.specs.registry import load_shipped
+
+FEW = {"draws": 1_000}
+# The cards that buyers ask for: RMB of a server by hand from the quotations, None where none was found.
+SERVERS = {
+    "nvidia-h20-96gb": 1_200_000,
+    "nvidia-h20-141gb": None,
+    "nvidia-h800-sxm5-80gb": None,
+    "nvidia-h800-pcie-80gb": None,
+    "nvidia-h200-sxm-141gb": 1_500_000,
+    "nvidia-l20": None,
+    "nvidia-b200": 489_000 * 7.1,
+    "nvidia-b300": 8_000_000,
+    "huawei-ascend-910b1": 8 * 120_000 * 1.64,
+    "huawei-ascend-910b2": None,
+    "huawei-ascend-910b3": 8 * 90_000 * 1.64,
+    "huawei-ascend-910b4": None,
+    "huawei-ascend-910c": 8 * 142_500 * 1.64,
+    "huawei-ascend-950dt": None,
+    "kunlunxin-p800": None,
+    "cambricon-mlu590": 8 * 85_000 * 1.64,
+    "nvidia-geforce-rtx-5090-d": 8 * 2_299 * 7.1 * 1.64,
+    "nvidia-rtx-pro-6000-server": None,
+    "nvidia-a800-sxm4-40gb": None,
+    "nvidia-a800-pcie-40gb": None,
+    "nvidia-a800-pcie-80gb": None,
+    "amd-mi308x": 8 * 12_000 * 7.1 * 1.64,
+    "aws-trainium2": None,
+    "nvidia-gb10": 4_699 * 7.1,
+}
+
+
+@pytest.mark.parametrize("part", SERVERS)
+def test_each_card_that_can_be_bought_is_priced_or_said_to_lack_a_price(part):
+    (card,) = list_cards([part])
+    missing = {gap.of for gap in card.gaps}
+    if SERVERS[part] is None:
+        assert card.price is None
+        assert "price" in missing
+    else:
+        assert "price" not in missing
+        price = card.price
+        assert price.server_rmb == pytest.approx(SERVERS[part], rel=0.005)
+        assert price.low <= price.server_rmb <= price.high
+        assert price.source
+        assert price.as_of
+    assert ("rating" in missing) is ("fp16" not in load_shipped().parts[part].datasheet)
+    assert ("power" in missing) is (load_shipped().parts[part].tdp_w is None)
+
+
+@pytest.mark.parametrize("part", SERVERS)
+def test_the_cost_of_each_says_in_a_sentence_what_is_missing_and_what_fills_it(part):
+    (card,) = list_cards([part])
+    if any(gap.of == "rating" for gap in card.gaps):
+        with pytest.raises(InputError) as caught:
+            cost(part=part, **FEW)
+        assert str(caught.value) == (
+            f"--part: {part} has no fp16 rating: no source that was read states one; expected a datasheet's"
+            " dense FP16 TFLOPS in a file of parts (--parts FILE)"
+        )
+        return
+    (found,) = cost(part=part, **FEW)
+    assert (found.value("capex_rmb") is None) is (SERVERS[part] is None)
+    for gap in card.gaps:
+        assert (str(gap) if gap.of != "derate" else "has no default derate") in found.reason
+    if card.price is not None:
+        expected = 1e6 / found.size.card_tflops / card.price.cards_per_server * card.price.server_rmb
+        assert found.value("capex_rmb") == pytest.approx(expected)
+
+
+P800 = """schema = 1
+[sources]
+me = { text = "its datasheet", date = "2026-11" }
+[[part]]
+id = "our-p800"
+name = "Our P800"
+vendor = "Kunlunxin"
+sources = ["me"]
+tdp_w = 400
+[part.dense_tflops]
+fp16 = 300
+"""
+PRICED = """schema = 1
+[[price]]
+part = "our-p800"
+cards_per_server = 8
+card_rmb = 50_000
+server_over_cards = 1.64
+server_rmb = 656_000
+as_of = "2026-11"
+source = "our supplier"
+[[derate]]
+id = "ours"
+from = "datasheet"
+to = "scaled"
+value = 0.4
+parts = ["our-p800"]
+unasked = true
+as_of = "2026-11"
+source = "our run"
+"""
+
+
+def test_what_fills_a_gap_fills_it(tmp_path):
+    parts, fleets = tmp_path / "parts.toml", tmp_path / "fleets.toml"
+    parts.write_text(P800.replace("tdp_w = 400\n", "").partition("[part.dense_tflops]")[0])
+    (bare,) = list_cards(["our p800"], parts=[parts])
+    assert [gap.of for gap in bare.gaps] == list(FILLED_BY)
+    parts.write_text(P800)
+    fleets.write_text(PRICED)
+    listed = catalogue([fleets], parts=[parts])
+    (whole,) = list_cards(["our p800"], catalogue=listed, parts=[parts])
+    assert whole.gaps == ()
+    assert whole.derate.id == "ours"
+    (found,) = cost(part="our p800", catalogue=listed, parts=[parts], **FEW)
+    assert found.reason is None
+
+
+def test_conflicting_sources_are_a_gap_with_their_figures():
+    (card,) = list_cards(["huawei-ascend-910b"])
+    assert str(card.gaps[0]).startswith(
+        "huawei-ascend-910b has no fp16 rating: its sources disagree (256, 320, 354 TFLOPS): give a"
+    )
+
+
+def test_published_derates_of_a_card_without_a_default_are_named():
+    (card,) = list_cards(["H20"])
+    (gap,) = card.gaps
+    assert gap.why == "nvidia-h20-96gb has no default derate; published of it: h20-96gb-gemm-burst"
+    (found,) = cost(part="H20", derate="h20-96gb-gemm-burst", **FEW)
+    assert found.derate == pytest.approx(0.961)
+
+
+def test_a_server_that_isn_t_its_cards_is_refused():
+    given = {"part": "x", "cards_per_server": 8, "as_of": "2026", "source": "s", "card_rmb": 50_000.0}
+    assert Price(**given, server_rmb=656_000.0, server_over_cards=1.64).server_rmb == 656_000
+    with pytest.raises(ValueError, match="server_rmb of 656000"):
+        Price(**given, server_rmb=700_000.0, server_over_cards=1.64)
+    with pytest.raises(ValueError, match="both or neither"):
+        Price(**given, server_rmb=656_000.0)
+
+
+def test_without_names_every_part_is_listed_and_an_unknown_name_is_refused():
+    assert [card.part.id for card in list_cards()] == list(load_shipped().parts)
+    with pytest.raises(InputError, match="'H21' isn't the name of a part"):
+        list_cards(["H21"])
+    assert all(math.isfinite(card.price.server_rmb) for card in list_cards() if card.price)
