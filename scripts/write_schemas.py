@@ -11,7 +11,7 @@ from typing import Any
 from nameplate.base.toml import schema_of
 from nameplate.export import json_lines
 from nameplate.fleet import catalogues, claims
-from nameplate.models.shape import ModelShape
+from nameplate.models.model import Model
 from nameplate.specs.registry import PartsFile
 from nameplate.twin import card
 
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schema"
 SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "claims.schema.json": claims.schema,
     "fleets.schema.json": catalogues.schema,
-    "model.schema.json": partial(schema_of, ModelShape),
+    "model.schema.json": partial(schema_of, Model),
     "parts.schema.json": partial(schema_of, PartsFile),
     "record.schema.json": json_lines.make_schema,
     "twin.schema.json": card.schema,

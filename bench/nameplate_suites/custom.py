@@ -11,7 +11,7 @@ from nameplate_kernels import LAYOUTS, PRECISIONS, Matmul, TransformerBlock
 from nameplate_suites.parts import cache_for
 
 if TYPE_CHECKING:
-    from nameplate.models.shape import ModelShape
+    from nameplate.models.model import Model
 
 _TOKENS = {"cpu": 128, "cuda": 4096}  # as in suite quick
 
@@ -38,7 +38,7 @@ def _generate(target: Target) -> Iterator[Case]:
                 yield from _layer(axes.model, tokens, dtype, cache)
 
 
-def _layer(model: ModelShape, tokens: int, dtype: str, cache: str) -> Iterator[Case]:
+def _layer(model: Model, tokens: int, dtype: str, cache: str) -> Iterator[Case]:
     """Yield one group: a layer of the model, forward and backward first, and the products it is made of."""
     group = f"layer-{dtype}-{tokens}"
     blocks = [_block(model, tokens, dtype, pass_) for pass_ in ("forward_backward", "forward")]
@@ -48,14 +48,15 @@ def _layer(model: ModelShape, tokens: int, dtype: str, cache: str) -> Iterator[C
         yield Case(gemm, phase="sustained", group=group, cache=cache, weight=0.5)
 
 
-def _block(model: ModelShape, tokens: int, dtype: str, pass_: str) -> TransformerBlock:
+def _block(model: Model, tokens: int, dtype: str, pass_: str) -> TransformerBlock:
+    shape = model.shape
     return TransformerBlock(
         batch=1,
         tokens=tokens,
-        d_model=model.d_model,
-        heads=model.heads,
-        kv_heads=model.kv_heads,
-        ffn=model.ffn,
+        d_model=shape.width,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads or shape.heads,
+        ffn=shape.ffn,
         dtype=dtype,
         pass_=pass_,
         represents=model.name,
@@ -86,19 +87,22 @@ def _check(axes: Axes) -> None:
         _check_model(axes.model)
 
 
-def _check_model(model: ModelShape) -> None:
+def _check_model(model: Model) -> None:
     """Raise InputError for a layer that the block isn't, with the shapes that can be measured instead."""
-    why = None
-    if not model.gated:
+    shape, why = model.shape, None
+    if not shape.gated:
         why = "its feed-forward part has no gate, and the block's has"
-    elif model.experts is not None:
+    elif shape.experts:
         why = "it is a mixture of experts, and the block is dense"
-    elif model.heads * model.features != model.d_model:
-        why = f"its {model.heads} heads of {model.features} features aren't its width of {model.d_model}"
-    elif model.features % 2:
-        why = f"its heads have {model.features} features, and RoPE turns pairs"
+    elif shape.features != shape.width:
+        each = shape.features_of_head
+        why = f"its {shape.heads} heads of {each} features aren't its width of {shape.width}"
+    elif shape.features_of_head % 2:
+        why = f"its heads have {shape.features_of_head} features, and RoPE turns pairs"
+    elif shape.attention_weights is not None:
+        why = "its attention isn't that of queries, keys and values alone"
     if why is not None:
-        shapes = dict.fromkeys(f"TOKENSx{outputs}x{inputs}" for _, outputs, inputs in model.products)
+        shapes = dict.fromkeys(f"TOKENSx{outputs}x{inputs}" for _, outputs, inputs in shape.products)
         raise InputError(
             f"the layer can't be measured: {why}",
             where=f"--model {model.name}",

@@ -20,7 +20,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.exit_status import print_error
 from nameplate.base.model import FrozenModel, PositiveCount
 from nameplate.base.text import plain
-from nameplate.models.shape import ModelShape
+from nameplate.models.model import Model
 from nameplate.record import MOST_CASES
 from nameplate.workload import Workload
 
@@ -78,7 +78,7 @@ class Axes(FrozenModel):
     """
 
     shapes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...] = ()
-    model: ModelShape | None = None
+    model: Model | None = None
     tokens: tuple[PositiveCount, ...] = ()
     dtypes: tuple[str, ...] = ()
     layouts: tuple[str, ...] = ()

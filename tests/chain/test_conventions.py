@@ -6,13 +6,12 @@ from nameplate.base.errors import InputError
 from nameplate.chain.conventions import (
     CANDIDATES,
     CONVENTIONS,
-    ModelShape,
     attention_flops,
     convert,
     convert_unknown,
     flops_per_token,
-    shape_from_parameters,
 )
+from nameplate.models.shape import ModelShape, shape_from_parameters
 from nameplate_kernels.transformer_block import TransformerBlock
 
 MPT_7B = ModelShape(

@@ -83,7 +83,11 @@ def test_flags_that_cant_be_read_are_one_sentence(flags, said):
             "no gate.*--shape TOKENSx6144x4096",
         ),
         (
-            Axes(model=load_model("llama3-8b").model_copy(update={"experts": 8, "experts_per_token": 2})),
+            Axes(
+                model=load_model("llama3-8b").model_copy(
+                    update={"experts": 8, "active_experts": 2, "expert_ffn": 64}
+                )
+            ),
             "a mixture of experts",
         ),
         (Axes(model=load_model("llama3-8b").model_copy(update={"head_dim": 64})), "aren't its width"),

@@ -17,14 +17,13 @@ from nameplate.base.formatting import count, scientific, stated
 from nameplate.base.language import N_, _
 from nameplate.chain.conventions import (
     OWN,
-    ModelShape,
     convert,
     find_convention,
-    shape_from_parameters,
 )
 from nameplate.fleet.catalogues import MOST_CARDS
 from nameplate.fleet.mfu_model import MfuModel, Prediction, Situation, generation_of, load_mfu_model
 from nameplate.fleet.mfu_runs import PEAK_DTYPES, Stack, TrainingPrecision
+from nameplate.models.shape import ModelShape, shape_from_parameters
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import require
 from nameplate.specs.registry import load_registry

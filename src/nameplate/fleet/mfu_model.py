@@ -37,9 +37,10 @@ from scipy.special import expit, stdtrit
 
 from nameplate.base.model import FrozenModel, Positive, PositiveCount
 from nameplate.base.toml import parse_toml, read_packaged
-from nameplate.chain.conventions import ModelShape, attention_flops, weight_flops
+from nameplate.chain.conventions import attention_flops, weight_flops
 from nameplate.fleet.catalogues import Text
 from nameplate.fleet.mfu_runs import PEAK_DTYPES, Stack, TrainingPrecision
+from nameplate.models.shape import ModelShape
 from nameplate.specs.part import Part
 
 FILE = "mfu_model.toml"

@@ -21,13 +21,13 @@ from nameplate.base.toml import bad_value, parse_toml, read_packaged
 from nameplate.chain.conventions import (
     CONVENTIONS,
     OWN,
-    ModelShape,
     convert,
     convert_unknown,
     flops_per_token,
-    shape_from_parameters,
 )
 from nameplate.fleet.catalogues import Id, Text
+from nameplate.models.model import ModelSizes
+from nameplate.models.shape import ModelShape, shape_from_parameters
 from nameplate.specs.part import Part
 
 RUNS_FILE, MODELS_FILE = "training_runs.csv", "models.toml"
@@ -38,26 +38,10 @@ PEAK_DTYPES: Mapping[TrainingPrecision, str] = {"bf16": "bf16", "fp8": "fp8_e4m3
 _TFLOP = 1e12
 
 
-class PublishedModel(FrozenModel):
+class PublishedModel(ModelSizes):
     """A model that published runs trained. Without sizes, a usual decoder of its parameters stands for it."""
 
     name: Text
-    layers: PositiveCount | None = None
-    width: PositiveCount | None = None
-    heads: PositiveCount | None = None
-    vocabulary: PositiveCount | None = None
-    ffn: PositiveCount | None = None
-    gated: bool = True
-    kv_heads: PositiveCount | None = None
-    head_dim: PositiveCount | None = None
-    tied: bool = False
-    learned_positions: Annotated[int, Field(ge=0)] = 0
-    attention_weights: PositiveCount | None = None
-    experts: Annotated[int, Field(ge=0)] = 0
-    active_experts: Annotated[int, Field(ge=0)] = 0
-    expert_ffn: Annotated[int, Field(ge=0)] = 0
-    shared_ffn: Annotated[int, Field(ge=0)] = 0
-    dense_layers: Annotated[int, Field(ge=0)] = 0
     stated_parameters: Positive  # as published, rounded; of a model without sizes, those that are active
     source: Text
 
@@ -65,9 +49,7 @@ class PublishedModel(FrozenModel):
     def shape(self) -> ModelShape:
         """The sizes that FLOPs follow from."""
         sizes = (self.layers, self.width, self.heads, self.vocabulary, self.ffn)
-        if None in sizes:
-            return shape_from_parameters(self.stated_parameters)
-        return ModelShape(**self.model_dump(exclude={"name", "source", "stated_parameters"}))
+        return shape_from_parameters(self.stated_parameters) if None in sizes else super().shape
 
 
 class _ModelsFile(FrozenModel):

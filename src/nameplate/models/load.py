@@ -17,7 +17,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.files import MIB, parse_json, read_bytes
 from nameplate.base.model import FrozenModel, describe_first_error
 from nameplate.base.toml import parse_toml, read_file, read_packaged
-from nameplate.models.shape import ModelShape
+from nameplate.models.model import Model
 
 _MOST_BYTES = MIB  # the largest published config.json has some 100 kB, most of it a table of labels
 _EXPECTED = "a name that is known, a .toml file, or a config.json"
@@ -26,30 +26,30 @@ _LIKE_LLAMA = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "phi3")
 # Keys of a config.json by the name of a size; the first that is there counts. GPT-2 has names of its own.
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "layers": ("num_hidden_layers", "n_layer", "num_layers"),
-    "d_model": ("hidden_size", "n_embd", "word_embed_proj_dim"),
+    "width": ("hidden_size", "n_embd", "word_embed_proj_dim"),
     "heads": ("num_attention_heads", "n_head"),
     "kv_heads": ("num_key_value_heads",),
     "head_dim": ("head_dim",),
     "ffn": ("intermediate_size", "ffn_dim", "n_inner"),
     "vocabulary": ("vocab_size",),
     "experts": ("num_local_experts", "num_experts"),
-    "experts_per_token": ("num_experts_per_tok",),
+    "active_experts": ("num_experts_per_tok",),
 }
 _UNGATED = ("gpt2", "gpt_neox", "opt")
 
 
 class _ModelsFile(FrozenModel):
-    model: tuple[ModelShape, ...]
+    model: tuple[Model, ...]
 
 
 @cache
-def load_shipped_models() -> Mapping[str, ModelShape]:
+def load_shipped_models() -> Mapping[str, Model]:
     """Return the models that are shipped, by name."""
     found = parse_toml(_ModelsFile, read_packaged("nameplate.models", "models.toml"), "models.toml").model
     return {each.name: each for each in found}
 
 
-def load_model(named: str) -> ModelShape:
+def load_model(named: str) -> Model:
     """Return the model of that name, or of that file: `*.json` is a config.json, `*.toml` our own form.
 
     Raises InputError, in one sentence, for a name that isn't known, a file that can't be read, and sizes that
@@ -58,7 +58,7 @@ def load_model(named: str) -> ModelShape:
     if named.endswith(".json"):
         return _read_config(Path(named))
     if named.endswith(".toml"):
-        return parse_toml(ModelShape, read_file(named, "a model's sizes"), named)
+        return parse_toml(Model, read_file(named, "a model's sizes"), named)
     shipped = load_shipped_models()
     if named.lower() not in shipped:
         raise InputError(
@@ -67,7 +67,7 @@ def load_model(named: str) -> ModelShape:
     return shipped[named.lower()]
 
 
-def _read_config(path: Path) -> ModelShape:
+def _read_config(path: Path) -> Model:
     try:
         found = parse_json(read_bytes(path, _MOST_BYTES), any_number=True)
     except OSError as error:
@@ -83,7 +83,7 @@ def _read_config(path: Path) -> ModelShape:
     return _shape_of_config(found, path)
 
 
-def _shape_of_config(config: Mapping[str, Any], path: Path) -> ModelShape:
+def _shape_of_config(config: Mapping[str, Any], path: Path) -> Model:
     kind = config.get("model_type")
     if kind not in (*_LIKE_LLAMA, *_UNGATED):
         raise InputError(
@@ -93,16 +93,17 @@ def _shape_of_config(config: Mapping[str, Any], path: Path) -> ModelShape:
             expected=f"{' or '.join((*_LIKE_LLAMA, *_UNGATED))}, or a .toml file with the model's sizes",
         )
     sizes = {name: _first(config, keys) for name, keys in _KEYS.items()}
-    sizes["kv_heads"] = sizes["kv_heads"] or sizes["heads"]  # without grouped queries
-    if kind == "gpt2" and sizes["ffn"] is None and isinstance(sizes["d_model"], int):
-        sizes["ffn"] = 4 * sizes["d_model"]  # GPT-2's own default
-    missing = [name for name in ("layers", "d_model", "heads", "ffn", "vocabulary") if sizes[name] is None]
+    if sizes["experts"]:
+        sizes["expert_ffn"] = sizes["ffn"]
+    if kind == "gpt2" and sizes["ffn"] is None and isinstance(sizes["width"], int):
+        sizes["ffn"] = 4 * sizes["width"]  # GPT-2's own default
+    missing = [name for name in ("layers", "width", "heads", "ffn", "vocabulary") if sizes[name] is None]
     if missing:
         keys = " or ".join(_KEYS[missing[0]])
         raise InputError("a size is missing", where=str(path), got="nothing", expected=f"the key {keys}")
     name = str(config.get("_name_or_path") or path.parent.name or path.stem)[:200]
     try:
-        return ModelShape.model_validate(
+        return Model.model_validate(
             {
                 **{key: value for key, value in sizes.items() if value is not None},
                 "name": name,

@@ -1,67 +1,139 @@
-"""The sizes of a decoder-only transformer, and what follows from them alone."""
+"""The sizes of a decoder-only transformer, and the parameters that follow from them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
-
-from pydantic import Field, model_validator
-
-from nameplate.base.model import FrozenModel, PositiveCount
-
-_Text = Annotated[str, Field(min_length=1, max_length=200)]
+from dataclasses import dataclass
 
 
-class ModelShape(FrozenModel):
-    """Sizes of a model: layers, model width, query and key/value heads, feed-forward width, vocabulary.
+@dataclass(frozen=True)
+class ModelShape:
+    """A decoder's sizes, from which its parameters and FLOPs follow.
 
-    `head_dim` is the features of a head; without it, d_model ÷ heads. `gated` tells whether the feed-forward
-    part has a gate (SwiGLU: three matrices) or not (two). `experts` and `experts_per_token` are those of a
-    mixture of experts, whose `ffn` is that of one expert. Raises ValueError for sizes that don't fit.
+    `parameters` is the published number with embeddings, biases and norms; without it, the matrices' weights
+    are counted. `attention_weights` are a layer's attention weights where they aren't those of queries, keys,
+    values and output (multi-head latent attention). Of `experts` in a layer (0: none) `active_experts` work
+    on a token, each of `expert_ffn` features, beside `shared_ffn` features for all; `dense_layers` have none.
+    Raises ValueError for sizes that can't be.
     """
 
-    name: _Text
-    layers: PositiveCount
-    d_model: PositiveCount
-    heads: PositiveCount
-    kv_heads: PositiveCount
-    ffn: PositiveCount
-    vocabulary: PositiveCount
-    head_dim: PositiveCount | None = None
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+    ffn: int
     gated: bool = True
-    experts: PositiveCount | None = None
-    experts_per_token: PositiveCount | None = None
-    source: str = ""
+    kv_heads: int | None = None  # None: as many as heads
+    head_dim: int | None = None  # None: width ÷ heads
+    tied: bool = False  # whether the logits use the embedding's table
+    learned_positions: int = 0
+    attention_weights: int | None = None
+    experts: int = 0
+    active_experts: int = 0
+    expert_ffn: int = 0
+    shared_ffn: int = 0
+    dense_layers: int = 0
+    parameters: int | None = None
 
-    @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
-        if self.heads % self.kv_heads:
-            raise ValueError(f"kv_heads must divide heads, got {self.kv_heads} and {self.heads}")
-        if self.head_dim is None and self.d_model % self.heads:
-            raise ValueError(f"heads must divide d_model, got {self.heads} and {self.d_model}")
-        if (self.experts is None) != (self.experts_per_token is None):
-            raise ValueError("experts and experts_per_token belong together")
-        if self.experts and self.experts_per_token and self.experts_per_token > self.experts:
-            raise ValueError(f"{self.experts_per_token} experts a token, but only {self.experts} experts")
-        return self
+    def __post_init__(self) -> None:
+        sizes = (self.layers, self.width, self.heads, self.vocabulary)
+        if min(sizes) < 1 or self.ffn < 0 or (self.ffn == 0 and not self.experts):
+            raise ValueError(f"layers, width, heads, vocabulary and ffn above 0, got {sizes} and {self.ffn}")
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads that divide heads, got {self.kv_heads} and {self.heads}")
+        if self.active_experts > self.experts or self.dense_layers > self.layers:
+            raise ValueError("no more active experts than experts, nor dense layers than layers")
+
+    @property
+    def features_of_head(self) -> int:
+        """Q, the features of one head."""
+        return self.head_dim or self.width // self.heads
 
     @property
     def features(self) -> int:
-        """Features of one head."""
-        return self.head_dim or self.d_model // self.heads
+        """H·Q, the features of all heads together."""
+        return self.heads * self.features_of_head
 
     @property
     def products(self) -> tuple[tuple[str, int, int], ...]:
-        """Name, outputs and inputs of each matrix that a token passes in one layer, in order.
+        """Name, outputs and inputs of each matrix that a token passes in a layer, in order.
 
-        A gated feed-forward part has gate and up of one size; of a mixture of experts each token passes
-        `experts_per_token` of them.
+        A gated MLP has gate and up of one size; with experts, a token passes those that are active.
         """
-        attention = self.heads * self.features
-        qkv = (self.heads + 2 * self.kv_heads) * self.features
-        up = (("gate", self.ffn, self.d_model),) if self.gated else ()
-        experts = (*up, ("up", self.ffn, self.d_model), ("down", self.d_model, self.ffn))
+        keys = 2 * (self.kv_heads or self.heads) * self.features_of_head
+        ffn = self.expert_ffn if self.experts else self.ffn
+        up = (("gate", ffn, self.width),) if self.gated else ()
+        mlp = (*up, ("up", ffn, self.width), ("down", self.width, ffn))
         return (
-            ("qkv", qkv, self.d_model),
-            ("out", self.d_model, attention),
-            *(experts * (self.experts_per_token or 1)),
+            ("qkv", self.features + keys, self.width),
+            ("out", self.width, self.features),
+            *(mlp * (self.active_experts if self.experts else 1)),
         )
+
+    @property
+    def layer_weights(self) -> int:
+        """Weights of all layers' matrices that work on a token."""
+        return self._layer_weights(self.active_experts)
+
+    @property
+    def logit_weights(self) -> int:
+        """V·d: the weights of the logits."""
+        return self.vocabulary * self.width
+
+    @property
+    def total_parameters(self) -> int:
+        """N: every parameter, embeddings and all experts among them."""
+        return self.parameters or self._layer_weights(self.experts) + self._embedding_weights
+
+    @property
+    def active_parameters(self) -> int:
+        """N': the parameters that work on a token, embeddings counted as N counts them."""
+        return self.total_parameters - (self._layer_weights(self.experts) - self.layer_weights)
+
+    @property
+    def looked_up_parameters(self) -> int:
+        """Those of the embedding's table where the logits have their own: looked up, not multiplied."""
+        return 0 if self.tied else self.logit_weights
+
+    @property
+    def _embedding_weights(self) -> int:
+        return self.logit_weights * (1 if self.tied else 2) + self.learned_positions * self.width
+
+    def _layer_weights(self, experts: int) -> int:
+        attention = self.attention_weights
+        if attention is None:
+            share = 1 if self.kv_heads is None else self.kv_heads / self.heads
+            attention = round(2 * self.width * self.features * (1 + share))
+        matrices = 3 if self.gated else 2
+        dense = self.dense_layers if self.experts else self.layers
+        routed = self.layers - dense
+        mixed = matrices * self.width * (experts * self.expert_ffn + self.shared_ffn)
+        router = self.width * self.experts
+        return self.layers * attention + dense * matrices * self.width * self.ffn + routed * (mixed + router)
+
+
+def shape_from_parameters(
+    parameters: float, *, width_over_layers: float = 128.0, vocabulary: int = 0
+) -> ModelShape:
+    """The shape of a usual decoder of so many parameters: N = 12·L·d², heads of 128, MLP of 4·d.
+
+    `width_over_layers` is 100 to 130 in the Llama 3 family. The parameters stay as given: only attention's
+    share of the FLOPs depends on the rest. With a `vocabulary` the logits are counted, and N includes them.
+    Raises ValueError for parameters that aren't above 0.
+    """
+    if not parameters > 0:
+        raise ValueError(f"parameters above 0, got {parameters}")
+    # 12·L·d² with d = r·L is 12·r²·L³.
+    layers = max(round((parameters / (12 * width_over_layers**2)) ** (1 / 3)), 1)
+    width = max(round((parameters / (12 * layers)) ** 0.5), 1)
+    heads = max(round(width / 128), 1)
+    return ModelShape(
+        layers,
+        width,
+        heads,
+        max(vocabulary, 1),
+        4 * width,
+        gated=False,
+        head_dim=max(round(width / heads), 1),
+        tied=True,
+        parameters=round(parameters),
+    )

@@ -85,12 +85,13 @@ def _describe_model(run: Run) -> Iterator[str]:
         tokens, achieved = record.dimensions.get("tokens"), record.interval("tflops")
         if model is None or achieved is None or not record.flops or not isinstance(tokens, int):
             continue
-        per_second = achieved.scaled(1e12 / record.flops * tokens / model.layers)
+        layers_of_model = model.shape.layers
+        per_second = achieved.scaled(1e12 / record.flops * tokens / layers_of_model)
         yield _(
             "All {layers} layers of {model} would train on {rate} tokens a second in {dtype} ({tokens} "
             "tokens a sequence, on {device}): {layers} × the layer measured, forward and backward, without "
             "embedding, logits, optimizer and communication.",
-            layers=model.layers,
+            layers=layers_of_model,
             model=plain(model.name),
             rate=with_half_width(per_second),
             dtype=record.dtype,

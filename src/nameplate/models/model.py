@@ -1,0 +1,58 @@
+"""A model as files have it: its name, its sizes, and where they were read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from nameplate.base.model import FrozenModel, PositiveCount
+from nameplate.models.shape import ModelShape
+
+_Count = Annotated[int, Field(ge=0, le=2**40)]
+
+
+class ModelSizes(FrozenModel):
+    """The sizes that `ModelShape` has, by the same names; a source may leave some out."""
+
+    layers: PositiveCount | None = None
+    width: PositiveCount | None = None
+    heads: PositiveCount | None = None
+    vocabulary: PositiveCount | None = None
+    ffn: PositiveCount | None = None
+    gated: bool = True
+    kv_heads: PositiveCount | None = None
+    head_dim: PositiveCount | None = None
+    tied: bool = False
+    learned_positions: _Count = 0
+    attention_weights: PositiveCount | None = None
+    experts: _Count = 0
+    active_experts: _Count = 0
+    expert_ffn: _Count = 0
+    shared_ffn: _Count = 0
+    dense_layers: _Count = 0
+
+    @property
+    def shape(self) -> ModelShape:
+        """The shape. Raises ValueError for sizes that are missing or don't fit together."""
+        sizes = {name: getattr(self, name) for name in ModelSizes.model_fields}
+        missing = [name for name in ("layers", "width", "heads", "vocabulary", "ffn") if sizes[name] is None]
+        if missing:
+            raise ValueError(f"the size {missing[0]} is missing")
+        return ModelShape(**sizes)
+
+
+class Model(ModelSizes):
+    """A model whose layer can be measured: every size is there and they fit together."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        shape = self.shape
+        if shape.head_dim is None and shape.width % shape.heads:
+            raise ValueError(f"heads must divide width, got {shape.heads} and {shape.width}")
+        if shape.experts and not (shape.active_experts and shape.expert_ffn):
+            raise ValueError("experts need active_experts and expert_ffn above 0")
+        return self
