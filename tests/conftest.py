@@ -61,6 +61,8 @@ _MEASURED = {
     "bandwidth_high_gb_s": 1.201171875,
     "time_s": 2 * 1024**3 / 0.4e12,
     "launches": 200,
+    "processes": 1,
+    "interval_kind": "within",
     "started": "2026-11-22T12:00:00+00:00",
     "cost_s": 1.5,
     "verification": Verification(reference="fp64", error=0.3, rule="rounding", passed=True),

@@ -30,6 +30,8 @@ from nameplate.stats.interval import Interval
 #   5  2026-11: a case is measured in several processes, and a batch has the number of its own. In older files
 #      all batches are of process 1.
 #      `measured` is false in records and manifests of simulated devices and twins; an identity has its twin.
+#      all batches are of process 1. Intervals are run-to-run where there are several processes; in older
+#      files they are those within the one process, as `interval_kind` says.
 SCHEMA = 5
 # Method history (raised when a change of timing changes figures; by default methods aren't mixed):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; one phase.
@@ -52,6 +54,7 @@ SCHEMA = 5
 #      the same bits in all) is found in the first.
 #      A sustained window begins once 0.1 % of the level is left of the slowest relaxation, and lasts a period
 #      and three seconds at least.
+#      A figure is the mean over its processes, each with the same weight; its interval is run-to-run.
 METHOD = 5
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
@@ -150,6 +153,34 @@ class Verification(FrozenModel):
     passed: bool
 
 
+class Ends(FrozenModel):
+    """The ends of one more 95 % interval about the record's `figure`, a column's name, in its unit."""
+
+    figure: str
+    low: Amount
+    high: Amount
+
+
+class Spread(FrozenModel):
+    """What a figure's run-to-run interval follows from; `stats/between.py` has the formula.
+
+    `by_process` is the figure as each process found it. The rest are standard deviations, as fractions, with
+    their degrees of freedom: `prior`, what other cases and earlier runs said of the spread between processes
+    (no freedom: nothing); `between_runs`, what differs from run to run besides (None: unknown). `shared` is
+    half the width, on a log scale, of what all processes have in common, such as a calibration.
+    """
+
+    by_process: tuple[Positive, ...]
+    prior: Amount = 0.0
+    prior_freedom: Amount = 0.0
+    between_runs: Amount | None = None
+    between_runs_freedom: Amount | None = None
+    shared: Amount = 0.0
+    earlier_runs: Count = 0
+
+
+# What a record's intervals hold the mean of: fresh processes on the machine, or the one that measured.
+IntervalKind = Literal["run_to_run", "within"]
 # Figures with a 95 % confidence interval, each with the columns of its ends.
 INTERVALS: Mapping[str, tuple[str, str]] = {
     "tflops": ("tflops_low", "tflops_high"),
@@ -157,6 +188,7 @@ INTERVALS: Mapping[str, tuple[str, str]] = {
     "bandwidth_gb_s": ("bandwidth_low_gb_s", "bandwidth_high_gb_s"),
     "silicon_tflops": ("silicon_tflops_low", "silicon_tflops_high"),
     "normalized_efficiency": ("normalized_efficiency_low", "normalized_efficiency_high"),
+    "tflops_per_w": ("tflops_per_w_low", "tflops_per_w_high"),
 }
 
 _TFLOPS = "TFLOPS"
@@ -207,10 +239,10 @@ class Record(FrozenModel):
         float | None, Field(gt=0), Column("achieved: FLOPs ÷ time of the window", _TFLOPS, 3, measured=True)
     ] = None
     tflops_low: Annotated[
-        float | None, Column("lower end of the 95 % interval", _TFLOPS, 3, measured=True)
+        float | None, Column("lower end of the 95 % interval, of interval_kind", _TFLOPS, 3, measured=True)
     ] = None
     tflops_high: Annotated[
-        float | None, Column("upper end of the 95 % interval", _TFLOPS, 3, measured=True)
+        float | None, Column("upper end of the 95 % interval, of interval_kind", _TFLOPS, 3, measured=True)
     ] = None
     tflops_median: Annotated[
         float | None, Column("FLOPs ÷ median sample time", _TFLOPS, 3, measured=True)
@@ -230,10 +262,10 @@ class Record(FrozenModel):
     nominal_source: Annotated[Reason | None, Column("source of nominal, or why there is none")] = None
     efficiency: Annotated[float | None, Column("achieved ÷ nominal", "ratio", measured=True)] = None
     efficiency_low: Annotated[
-        float | None, Column("lower end of the 95 % interval", "ratio", measured=True)
+        float | None, Column("lower end of the 95 % interval, of interval_kind", "ratio", measured=True)
     ] = None
     efficiency_high: Annotated[
-        float | None, Column("upper end of the 95 % interval", "ratio", measured=True)
+        float | None, Column("upper end of the 95 % interval, of interval_kind", "ratio", measured=True)
     ] = None
     datasheet_tflops: Annotated[float | None, Field(gt=0), Column("the vendor's own rating", _TFLOPS, 3)] = (
         None
@@ -266,10 +298,10 @@ class Record(FrozenModel):
         None
     )
     normalized_efficiency_low: Annotated[
-        float | None, Column("lower end of the 95 % interval", "ratio", measured=True)
+        float | None, Column("lower end of the 95 % interval, of interval_kind", "ratio", measured=True)
     ] = None
     normalized_efficiency_high: Annotated[
-        float | None, Column("upper end of the 95 % interval", "ratio", measured=True)
+        float | None, Column("upper end of the 95 % interval, of interval_kind", "ratio", measured=True)
     ] = None
     loss: Annotated[
         Message | None,
@@ -301,10 +333,10 @@ class Record(FrozenModel):
         float | None, Field(gt=0), Column("bytes ÷ time of the window", "GB/s", 1, measured=True)
     ] = None
     bandwidth_low_gb_s: Annotated[
-        float | None, Column("lower end of the 95 % interval", "GB/s", 1, measured=True)
+        float | None, Column("lower end of the 95 % interval, of interval_kind", "GB/s", 1, measured=True)
     ] = None
     bandwidth_high_gb_s: Annotated[
-        float | None, Column("upper end of the 95 % interval", "GB/s", 1, measured=True)
+        float | None, Column("upper end of the 95 % interval, of interval_kind", "GB/s", 1, measured=True)
     ] = None
     time_s: Annotated[float | None, Column("mean seconds per launch", "s", 6, measured=True)] = None
     launches: Annotated[int | None, Column("launches timed", measured=True)] = None
@@ -317,6 +349,52 @@ class Record(FrozenModel):
         str | None, Column("source of energy_j and power_w: counter, or power readings", measured=True)
     ] = None
     tflops_per_w: Annotated[float | None, Column("achieved ÷ power", "TFLOPS/W", 3, measured=True)] = None
+    tflops_per_w_low: Annotated[
+        float | None,
+        Column("lower end of the 95 % interval of achieved, ÷ power", "TFLOPS/W", 3, measured=True),
+    ] = None
+    tflops_per_w_high: Annotated[
+        float | None,
+        Column("upper end of the 95 % interval of achieved, ÷ power", "TFLOPS/W", 3, measured=True),
+    ] = None
+    processes: Annotated[
+        int | None, Field(ge=1), Column("fresh processes that the case was measured in", measured=True)
+    ] = None
+    interval_kind: Annotated[
+        IntervalKind | None,
+        Column(
+            "what intervals hold: run_to_run, the machine's mean over fresh processes; within, that of "
+            "the one that measured",
+            measured=True,
+        ),
+    ] = None
+    interval_freedom: Annotated[
+        float | None,
+        Column("degrees of freedom of Student's law in a run-to-run interval", digits=1, measured=True),
+    ] = None
+    interval_within: Annotated[
+        Ends | None,
+        Column("95 % interval for the mean of the very processes that measured", measured=True),
+    ] = None
+    interval_next: Annotated[
+        Ends | None,
+        Column("where the figure of one more such run lies, with 95 %; null: unknown", measured=True),
+    ] = None
+    between_processes: Annotated[
+        float | None,
+        Column("standard deviation between the processes, as a fraction", "ratio", measured=True),
+    ] = None
+    between_runs: Annotated[
+        float | None,
+        Column(
+            "standard deviation that runs have besides, from earlier ones within an hour; null: unknown",
+            "ratio",
+            measured=True,
+        ),
+    ] = None
+    earlier_runs: Annotated[
+        int | None, Column("earlier runs of this machine that the interval makes use of", measured=True)
+    ] = None
     digest: Annotated[
         str | None,
         Column("digest of the result's bits; equal for equal inputs on the same part", measured=True),
@@ -337,6 +415,7 @@ class Record(FrozenModel):
     batches: tuple[Batch, ...] = ()
     course: tuple[Moment, ...] = ()
     derates: tuple[Derate, ...] = ()
+    spreads: Mapping[str, Spread] = {}  # by figure: time_s, normalized_efficiency
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -369,6 +448,10 @@ class Record(FrozenModel):
             value, low, high = (getattr(self, name) for name in (figure, *ends))
             if value is not None and not (low is not None and high is not None and low <= value <= high):
                 raise ValueError(f"interval {low}..{high} doesn't hold its value {value}")
+        for each in (self.interval_within, self.interval_next):
+            value = None if each is None else getattr(self, each.figure, None)
+            if each is not None and not (isinstance(value, float) and each.low <= value <= each.high):
+                raise ValueError(f"interval {each.low}..{each.high} doesn't hold {each.figure} {value}")
 
     def _check_unmeasured(self) -> None:
         if self.reason is None or not str(self.reason):
@@ -376,7 +459,8 @@ class Record(FrozenModel):
         given = [
             name for name, each in columns().items() if each.measured and getattr(self, name) is not None
         ]
-        if given or self.batches or self.course or self.kernels or self.verification is not None:
+        held = (self.batches, self.course, self.kernels, self.spreads, self.verification is not None)
+        if given or any(held):
             raise ValueError(f"a {self.status} record can't have figures; got {given}")
         if "clean" in self.verdicts:
             raise ValueError(f"a {self.status} record can't be clean")
@@ -415,7 +499,8 @@ class Record(FrozenModel):
     def flatten(self) -> dict[str, Any]:
         """Return the columns by name, in order, as `load` and `--json` show them.
 
-        Messages become English sentences, whatever the language of the screen, and tuples become lists.
+        Messages become English sentences, whatever the language of the screen, tuples become lists, and ends
+        of intervals objects.
         """
         found = {name: getattr(self, name) for name in columns()}
         return found | {name: flatten_value(found[name]) for name in _structured_columns()}
@@ -435,9 +520,11 @@ def _shorten(number: float) -> str:
 
 
 def flatten_value(value: Any) -> Any:
-    """Return a column's value as a table holds it: messages as sentences, tuples as lists."""
+    """Return a value as a table holds it: messages as sentences, tuples as lists, ends as objects."""
     if isinstance(value, tuple):
         return [flatten_value(each) for each in value]
+    if isinstance(value, Ends):
+        return value.model_dump()
     return str(value) if isinstance(value, Message) else value
 
 
@@ -446,7 +533,9 @@ def _structured_columns() -> tuple[str, ...]:
     """Columns that `flatten_value` can change; looking at all of them would be slow for many records."""
     kinds = {name: column_type(name) for name in columns()}
     return tuple(
-        name for name, kind in kinds.items() if get_origin(kind) is tuple or Message in get_args(kind)
+        name
+        for name, kind in kinds.items()
+        if get_origin(kind) is tuple or {Message, Ends} & set(get_args(kind))
     )
 
 

@@ -5,12 +5,22 @@ import math
 import numpy as np
 import pytest
 
-from nameplate.compare.estimate import estimate_from_pairs, estimate_from_runs, share_confidence
+from nameplate.compare import estimate
+from nameplate.compare.estimate import RunFigure, estimate_from_pairs, share_confidence
 from nameplate.compare.rows import classify
+from nameplate.stats.between import Scatter
 from nameplate.stats.interval import CONFIDENCE, Interval
 
 SPREAD = 0.011
 TRIES = 2000
+
+
+def estimate_from_runs(base, new, *rest):
+    """Runs of one process each, unless a side is given as RunFigures."""
+    base, new = (
+        [each if isinstance(each, RunFigure) else RunFigure(each) for each in side] for side in (base, new)
+    )
+    return estimate.estimate_from_runs(base, new, *rest)
 
 
 def figures(generator, runs, level=1.0, sd=SPREAD, within=0.002):
@@ -66,6 +76,14 @@ def test_what_is_allowed_for_shrinks_with_the_runs_and_adds_to_their_own_interva
     own = math.log(1.01 / 0.99) / 2
     assert half == pytest.approx(math.sqrt(2) * math.hypot(1.96 * SPREAD, own), rel=1e-3)
     assert math.log(twice.high) == pytest.approx(half / math.sqrt(2))
+
+
+def test_runs_that_show_their_own_spread_need_none_that_is_allowed_for():
+    one = [RunFigure(Interval(1.0, 0.99, 1.01), Scatter(0.004**2, 4))]
+    found = estimate_from_runs(one, one, SPREAD, CONFIDENCE)
+    assert math.log(found.high) == pytest.approx(2.306 * math.sqrt(2) * 0.004, rel=1e-3)  # Student's t of 8
+    mixed = estimate_from_runs(one, [Interval(1.0, 1.0, 1.0)], SPREAD, CONFIDENCE)
+    assert math.log(mixed.high) == pytest.approx(1.97 * math.hypot(0.004, SPREAD), rel=0.02)
 
 
 def test_a_run_without_a_lower_end_gives_no_interval():

@@ -1,6 +1,7 @@
 """A record as a row: its columns, what they hold, and what becomes of hostile text."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from nameplate.base.text import plain
 from nameplate.device.identity import CudaIdentity
 from nameplate.export.fields import IDENTITY, clean, list_fields, make_entries
-from nameplate.record import columns
+from nameplate.record import Ends, columns
 from nameplate.store.manifest import DeviceEntry
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +35,17 @@ def gpu(**changes):
 
 def test_a_row_has_the_runs_identity_and_then_every_column_of_a_record():
     names = [field.name for field in list_fields()]
-    assert names == [field.name for field in IDENTITY] + list(columns())
     assert len(set(names)) == len(names)
+    single = dict.fromkeys(re.sub("_(low|high)_of_figure$", "", name) for name in names)
+    assert list(single) == [field.name for field in IDENTITY] + list(columns())
+
+
+def test_ends_are_fractions_of_their_figure_whatever_its_unit(make_record, make_run):
+    following = Ends(figure="tflops", low=0.38, high=0.5)
+    (entry,) = make_entries([make_run(make_record(interval_next=following))])
+    row = entry.row
+    assert (row["interval_next_low_of_figure"], row["interval_next_high_of_figure"]) == (0.95, 1.25)
+    assert row["interval_within_low_of_figure"] is None
 
 
 def test_a_row_is_in_the_order_of_the_fields(row_of):

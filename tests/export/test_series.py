@@ -47,7 +47,7 @@ def mixture(make_record, make_run):
     """A run with a product, a copy without FLOPs, and a skipped case."""
     no_flops = {name: None for name in columns() if "tflops" in name or "efficiency" in name}
     return make_run(
-        make_record(power_w=120.0, tflops_per_w=0.5),
+        make_record(power_w=120.0, tflops_per_w=0.5, tflops_per_w_low=0.49, tflops_per_w_high=0.51),
         make_record(case="memory", workload="memory", flops=None, convention=None, **no_flops),
         make_record(case="other", status="skipped"),
     )
@@ -236,8 +236,8 @@ def test_github_action_benchmark_reads_the_figures(written, mixture):
         "unit": "TFLOPS",
         "value": 0.4,
         "range": "± 0.01",
-        "extra": "efficiency: 80.0%\nnominal_tflops: 0.500\nverdict: clean\ntrusted: True\npart: amd-zen4\n"
-        f"run: {mixture.id}",
+        "extra": "efficiency: 80.0%\nnominal_tflops: 0.500\ninterval_kind: within\n"
+        f"verdict: clean\ntrusted: True\npart: amd-zen4\nrun: {mixture.id}",
     }
     assert (benchmarks[1]["name"], benchmarks[1]["unit"]) == ("memory", "GB/s")
     assert benchmarks[1]["value"] == 1.171875
@@ -273,7 +273,7 @@ def test_hostile_text_stays_in_its_string(written, make_record, make_run):
     text = written("github-action-benchmark", run)[0]
     (benchmark,) = json.loads(text)
     assert benchmark["name"] == PLAIN
-    assert len(benchmark["extra"].splitlines()) == 6
+    assert len(benchmark["extra"].splitlines()) == 7
     assert "\x1b" not in text
 
 

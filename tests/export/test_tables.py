@@ -229,8 +229,8 @@ def test_a_json_line_holds_the_whole_record_and_its_run(burst, make_run):
         "elapsed_s": 0.533741824,
         "launches": 100,
         "round": 0,
-        "cpu_s": None,
         "process": 1,
+        "cpu_s": None,
     }
     assert line["course"][1]["temperature_c"] is None
 

@@ -9,7 +9,8 @@ import pytest
 
 from nameplate.chain.from_run import find_chains
 from nameplate.compare.results import results_of_run
-from nameplate.record import METHOD
+from nameplate.record import METHOD, Batch, Ends, Spread
+from nameplate.stats.between import estimate_run_to_run, predict_next, widen
 from nameplate.stats.interval import Interval, divide
 from nameplate.store.folder import find_runs, read_run
 
@@ -93,16 +94,87 @@ FORGED = {
 }
 
 
+# What is changed in a record of three processes with a run-to-run interval.
+FORGED_SPREAD = {
+    "a narrower interval": (
+        lambda fields: [fields.update(tflops_low=0.399, tflops_high=0.401), _as_narrow(fields)],
+        "tflops_low is 0.399, but spreads gives",
+    ),
+    "another name for it": (setting(interval_kind="within"), "interval_kind is 'within'"),
+    "no name for it": (setting(interval_kind=None), "interval_kind is 'None'"),
+    "more processes": (setting(processes=5), "processes is 5, but its batches gives 3"),
+    "processes that agree": (
+        lambda fields: fields["spreads"]["time_s"].update(by_process=[fields["time_s"]] * 3),
+        "spreads is",
+    ),
+    "a prior of its own": (
+        lambda fields: fields["spreads"]["time_s"].update(prior=0.0001, prior_freedom=1000.0),
+        "but spreads gives",
+    ),
+    "nothing to follow from": (setting(spreads={}), "spreads lacks, which the run-to-run interval"),
+    "no interval within": (setting(interval_within=None), "interval_within lacks"),
+    "a next run of its own": (
+        lambda fields: fields["interval_next"].update(low=0.399),
+        "interval_next is 0.399, but spreads gives",
+    ),
+}
+
+
+def _as_narrow(fields):
+    """Make the intervals that follow from that of TFLOPS as narrow."""
+    for figure, low, high in (EFFICIENCY, BANDWIDTH):
+        fields[low], fields[high] = (
+            fields[figure] * fields[end] / 0.4 for end in ("tflops_low", "tflops_high")
+        )
+
+
+@pytest.fixture
+def of_processes(make_record):
+    """A record of three processes, as the engine makes it."""
+    means_s = [0.0052, 0.0054, 0.0055]
+    batches = tuple(
+        Batch(start_s=n, elapsed_s=100 * each, launches=100, process=n + 1) for n, each in enumerate(means_s)
+    )
+    time_s = sum(means_s) / 3
+    flops, moved = make_record().flops, make_record().bytes
+    found = estimate_run_to_run(means_s)
+    within = Interval.from_log_half_width(flops / time_s / 1e12, 0.001)
+    shown = widen(within, found.log_half_width)
+    following = predict_next(shown)
+    ends = {}
+    for (figure, low, high), factor in (
+        (TFLOPS, 1.0),
+        (EFFICIENCY, 1 / 0.5),
+        (BANDWIDTH, moved / flops * 1e3),
+    ):
+        ends |= {figure: shown.value * factor, low: shown.low * factor, high: shown.high * factor}
+    return make_record(
+        **ends,
+        datasheet_efficiency=shown.value / 0.5,
+        tflops_median=shown.value,
+        time_s=time_s,
+        launches=300,
+        batches=batches,
+        processes=3,
+        interval_kind="run_to_run",
+        interval_within=Ends(figure="tflops", low=within.low, high=within.high),
+        interval_next=Ends(figure="tflops", low=following.low, high=following.high),
+        spreads={"time_s": Spread(by_process=means_s)},
+        verdict="unstable",
+        verdicts=("unstable",),
+    )
+
+
 @pytest.fixture
 def forge(make_record, make_manifest, store_run, tmp_path):
     """A finished run of two records with that change to the fields of the first; returns its folder."""
 
-    def store(change):
+    def store(change, record=None):
         rated = {"bf16": {"tflops": 0.5, "source": "64 FLOP per cycle per core × 2 cores"}}
         (entry,) = make_manifest().devices
         entry = entry.model_validate(entry.model_dump() | {"nominal": rated, "datasheet": rated})
         other = make_record(case="matmul/bf16/512x512x512/normal/warm/-/torch")
-        folder = store_run(tmp_path / "runs", make_record(), other, devices=(entry,))
+        folder = store_run(tmp_path / "runs", record or make_record(), other, devices=(entry,))
         (file,) = folder.glob("records-*.jsonl")
         first, second = file.read_text(encoding="utf-8").splitlines()
         fields = json.loads(first)
@@ -192,3 +264,16 @@ def test_two_different_records_of_a_case_leave_neither_believed(make_record, sto
     run = read_run(folder)
     assert [record.verdict for record in run.records] == ["contradictory"]
     assert [each.code for each in run.problems] == ["second_record", "contradictory_record"]
+
+
+def test_an_interval_of_processes_follows_from_them(forge, of_processes):
+    run = read_run(forge(lambda _fields: None, of_processes))
+    assert (run.records[0], run.problems) == (of_processes, ())
+
+
+@pytest.mark.parametrize("name", FORGED_SPREAD)
+def test_an_interval_that_does_not_is_noticed(forge, of_processes, name):
+    change, said = FORGED_SPREAD[name]
+    record = read_run(forge(change, of_processes)).records[0]
+    assert record.verdict == "contradictory"
+    assert said in str(record.warnings[-1])

@@ -401,6 +401,7 @@ TEMPLATES: Mapping[str, str] = {
     "contradicts": N_("{what} is {found}, but {by} gives {expected}"),
     "contradicts_text": N_("{what} is {found!r}, but {by} says {expected!r}"),
     "verdict_lacks": N_("the verdict {verdict} lacks, though {why} demands it"),
+    "evidence_lacks": N_("{what} lacks, which the run-to-run interval follows from"),
     "two_records": N_("there are two records of this case that differ"),
     "torn_line": N_("{file}: skipped a torn last line of {count} bytes"),
     "device_refused": N_("{device}: {why}"),

@@ -1,12 +1,20 @@
-"""The ratio of two measured throughputs: paired by rounds if they were drawn in turn, else a quotient."""
+"""The ratio of two measured throughputs: paired by rounds if they were drawn in turn, else a quotient.
+
+Where the records have several processes, its interval is run-to-run, as theirs is: what differs between
+processes is seen in the ratio that each process gives.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nameplate.record import Record
-from nameplate.stats.estimate import FEWEST_BATCHES, paired_ratio
+from nameplate.stats.between import estimate_run_to_run, widen
+from nameplate.stats.estimate import FEWEST_BATCHES, means_by_process, paired_ratio
 from nameplate.stats.interval import Interval, harmonic_mean, ratio
 
 
@@ -15,27 +23,36 @@ class Throughput:
     """A throughput in TFLOPS with its interval, and the time of a FLOP in each round it was drawn in.
 
     Rounds of the same `group` are the same moments; without a group they are comparable with nothing.
+    `process` is the number of the process that drew each round.
     """
 
     tflops: Interval
     group: str | None = None
     flop_s: Mapping[int, float] = field(default_factory=dict)  # round → seconds a FLOP
+    process: Mapping[int, int] = field(default_factory=dict)
 
 
 def throughput_of(record: Record) -> Throughput:
     """The throughput of one case. ValueError for a record that has none."""
-    return Throughput(_tflops_of(record), record.group, _flop_seconds_of([record], [1]))
+    flop_s = _flop_seconds_of([record], [1])
+    return Throughput(_tflops_of(record), record.group, flop_s, _process_by_round(record))
 
 
 def combine_throughputs(records: Sequence[Record], times: Sequence[int]) -> Throughput:
     """The throughput of several cases together, each run so many times: the FLOP-weighted harmonic mean.
 
-    ValueError for no records, and for one without a throughput.
+    Cases of one process rise and fall together, so the interval is at least the one that follows from all of
+    them in each process. ValueError for no records, and for one without a throughput.
     """
     weights = [(record.flops or 0) * count for record, count in zip(records, times, strict=True)]
     mean = harmonic_mean([_tflops_of(record) for record in records], weights)
     groups = {record.group for record in records}
-    return Throughput(mean, groups.pop() if len(groups) == 1 else None, _flop_seconds_of(records, times))
+    if len(groups) > 1:
+        return Throughput(mean)
+    flop_s, process = _flop_seconds_of(records, times), _process_by_round(records[0])
+    whole = Throughput(mean, groups.pop(), flop_s, process)
+    means_s = _means_of(flop_s.values(), [process[number] for number in flop_s])
+    return replace(whole, tflops=_widen_by_processes(mean, means_s))
 
 
 def divide_throughputs(one: Throughput, other: Throughput) -> Interval:
@@ -43,7 +60,22 @@ def divide_throughputs(one: Throughput, other: Throughput) -> Interval:
     common = sorted(one.flop_s.keys() & other.flop_s.keys())
     if one.group is None or one.group != other.group or len(common) < FEWEST_BATCHES:
         return ratio(one.tflops, other.tflops)
-    return paired_ratio([other.flop_s[n] for n in common], [one.flop_s[n] for n in common])
+    process = [one.process.get(number, 1) for number in common]
+    first_s, second_s = [other.flop_s[n] for n in common], [one.flop_s[n] for n in common]
+    within = paired_ratio(first_s, second_s, process)
+    ratios = _means_of(first_s, process) / _means_of(second_s, process)
+    return _widen_by_processes(within, ratios)
+
+
+def _widen_by_processes(within: Interval, values: NDArray[np.float64]) -> Interval:
+    """The run-to-run interval of a figure that each process has a value of; of one process, that within."""
+    if len(values) < 2:
+        return within
+    return widen(within, estimate_run_to_run(values.tolist()).log_half_width)
+
+
+def _means_of(values: Iterable[float], process: Sequence[int]) -> NDArray[np.float64]:
+    return means_by_process(list(values), process)
 
 
 def _tflops_of(record: Record) -> Interval:
@@ -61,6 +93,10 @@ def _flop_seconds_of(records: Sequence[Record], times: Sequence[int]) -> dict[in
         number: sum(each[number] * count for each, count in zip(launch_s, times, strict=True)) / flops
         for number in sorted(common)
     }
+
+
+def _process_by_round(record: Record) -> dict[int, int]:
+    return {batch.round: batch.process for batch in record.batches}
 
 
 def _launch_seconds_of(record: Record) -> dict[int, float]:

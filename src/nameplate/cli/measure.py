@@ -66,6 +66,12 @@ def run(
             metavar="LAYOUT", help="With --shape: nn, nt, tn or tt; t is stored transposed. [default: nn]"
         ),
     ] = None,
+    no_history: Annotated[
+        bool,
+        typer.Option(
+            "--no-history", help="Take nothing from earlier runs: they widen or narrow intervals, no figure."
+        ),
+    ] = False,
     parts: Parts = None,
     lang: Lang = "en",
     json: Json = False,
@@ -90,6 +96,7 @@ def run(
                 results=results,
                 resume=resume,
                 axes=axes,
+                history=not no_history,
                 observer=progress,
             )
     except KeyboardInterrupt:

@@ -195,7 +195,8 @@ def _list_used_spreads(cases: list[PairedCase], options: CompareOptions) -> tupl
     """Return the shipped spreads that were allowed for; none where the user gave one."""
     if options.restart_spread is not None:
         return ()
-    return tuple(dict.fromkeys(case.restart_spread for case in cases if not case.shows_scatter))
+    allowed = (case for case in cases if case.find_known(options) == "allowed for")
+    return tuple(dict.fromkeys(case.restart_spread for case in allowed))
 
 
 def _list_pairs(cases: list[PairedCase]) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ from scipy.special import ndtri, stdtrit
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.compare.results import Metric
+from nameplate.stats.between import Scatter
 from nameplate.stats.interval import CONFIDENCE, Interval
 
 # The fewest runs of which the scatter is estimated. Of two it is so uncertain (Student's factor is 12.7) that
@@ -70,6 +71,14 @@ def share_confidence(intervals: int, alpha_share: float = 1.0) -> float:
 
 
 @dataclass(frozen=True)
+class RunFigure:
+    """A figure of one run with its 95 % interval, and its variance from run to run where the run shows it."""
+
+    interval: Interval
+    run_to_run: Scatter | None = None
+
+
+@dataclass(frozen=True)
 class _Estimate:
     """A quantity on a log scale, the variance of that estimate, and the variance's degrees of freedom."""
 
@@ -79,14 +88,15 @@ class _Estimate:
 
 
 def estimate_from_runs(
-    base: Sequence[Interval], new: Sequence[Interval], restart_spread: float, confidence: float
+    base: Sequence[RunFigure], new: Sequence[RunFigure], restart_spread: float, confidence: float
 ) -> Interval:
-    """Return new ÷ base from independent runs, each given as a figure with its own 95 % interval.
+    """Return new ÷ base from independent runs.
 
     A side of three runs or more shows how far its runs scatter (Welch, Biometrika 34, 1947, p. 28, on
     logarithms). A side of fewer is taken to scatter as much as the other one. Where both sides have fewer,
-    each run has its own interval's variance plus `restart_spread`² (a standard deviation, as a fraction, that
-    counts as known). Raises ValueError for a side without figures.
+    each run has the variance that it shows itself, by its processes, with the degrees of freedom of that
+    (Satterthwaite). One that shows none has its own interval's variance plus `restart_spread`² (a standard
+    deviation, as a fraction, that counts as known). Raises ValueError for a side without figures.
     """
     if not base or not new:
         raise ValueError("a ratio needs a figure on either side")
@@ -94,6 +104,7 @@ def estimate_from_runs(
     known = next((each for each in scatters if each is not None), None)
     if known is None:
         of_base, of_new = (_estimate_mean_by_own_intervals(side, restart_spread) for side in (base, new))
+        scatters = [of_base, of_new]
     else:
         of_base = _estimate_mean_by_scatter(base, scatters[0] or known)
         of_new = _estimate_mean_by_scatter(new, scatters[1] or known)
@@ -116,7 +127,7 @@ def estimate_from_pairs(log_ratios: Sequence[float], confidence: float) -> Inter
     return _make_ratio(float(each.mean()), error, each.size - 1, confidence)
 
 
-def _estimate_scatter(figures: Sequence[Interval]) -> _Estimate | None:
+def _estimate_scatter(figures: Sequence[RunFigure]) -> _Estimate | None:
     """Return mean and variance of a single run's logarithm; None for too few runs."""
     if len(figures) < FEWEST_FOR_SCATTER:
         return None
@@ -124,17 +135,25 @@ def _estimate_scatter(figures: Sequence[Interval]) -> _Estimate | None:
     return _Estimate(float(logs.mean()), float(logs.var(ddof=1)), len(figures) - 1)
 
 
-def _estimate_mean_by_scatter(figures: Sequence[Interval], scatter: _Estimate) -> _Estimate:
+def _estimate_mean_by_scatter(figures: Sequence[RunFigure], scatter: _Estimate) -> _Estimate:
     return _Estimate(float(_take_logs(figures).mean()), scatter.variance / len(figures), scatter.freedom)
 
 
-def _estimate_mean_by_own_intervals(figures: Sequence[Interval], restart_spread: float) -> _Estimate:
-    variances = [restart_spread**2 + _standard_error(figure) ** 2 for figure in figures]
-    return _Estimate(float(_take_logs(figures).mean()), sum(variances) / len(figures) ** 2)
+def _estimate_mean_by_own_intervals(figures: Sequence[RunFigure], restart_spread: float) -> _Estimate:
+    each = [_estimate_alone(figure, restart_spread) for figure in figures]
+    variance = sum(one.variance for one in each) / len(figures) ** 2
+    return _Estimate(float(_take_logs(figures).mean()), variance, _satterthwaite(each))
 
 
-def _take_logs(figures: Sequence[Interval]) -> np.ndarray:
-    return np.log([figure.value for figure in figures])
+def _estimate_alone(figure: RunFigure, restart_spread: float) -> _Estimate:
+    value = math.log(figure.interval.value)
+    if figure.run_to_run is not None:
+        return _Estimate(value, figure.run_to_run.variance, figure.run_to_run.freedom)
+    return _Estimate(value, restart_spread**2 + _standard_error(figure.interval) ** 2)
+
+
+def _take_logs(figures: Sequence[RunFigure]) -> np.ndarray:
+    return np.log([figure.interval.value for figure in figures])
 
 
 def _standard_error(figure: Interval) -> float:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from nameplate.base.messages import Message, message
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity, evidence_of
 from nameplate.device.libraries import parse_build
+from nameplate.engine.run_to_run import NORMALIZED, TIME, basis_of
 from nameplate.record import Record
 from nameplate.specs.cpu_evidence import name_by_instructions
+from nameplate.stats.between import Scatter, stated_by
 from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run
-from nameplate.store.manifest import DeviceEntry
+from nameplate.store.manifest import DeviceEntry, parse_time
 
 # achieved: throughput or bandwidth. normalized: achieved ÷ a measure of the conditions at that time.
 # efficiency: achieved ÷ nominal.
@@ -30,10 +33,15 @@ _PROBE_SETTINGS = ("blas", "onednn", "instruction_set", "threads", "interop_thre
 
 @dataclass(frozen=True)
 class MetricValue:
-    """One metric of one case, larger is better, with its 95 % interval and its unit."""
+    """One metric of one case, larger is better, with its 95 % interval and its unit.
+
+    `run_to_run` is the variance of its logarithm from run to run, as the run's own processes show it; None
+    where one process measured it, which can't.
+    """
 
     interval: Interval
     unit: str
+    run_to_run: Scatter | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,8 @@ class CaseResult:
     `reason` says why there is no figure. `work` describes what one launch does; figures of different work
     are never compared. `normalized_by` identifies what the normalized figure is divided by. `clock_mhz` is
     the clock a GPU held. `doubts` are the verdicts against the record; empty for a trusted record. `kernel`
-    decides the figure: of a product the longest kernel, of other work the backend of its attention.
+    decides the figure: of a product the longest kernel, of other work the backend of its attention. `began`
+    is when its run began; None where that isn't known.
     """
 
     case: str
@@ -58,6 +67,7 @@ class CaseResult:
     clock_mhz: float | None = None
     doubts: tuple[str, ...] = ()
     kernel: str | None = None
+    began: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,7 @@ def _result_of_record(run: Run, record: Record) -> CaseResult:
         _read_positive_condition(record, "gpu_sm_clock_mhz"),
         () if record.trusted else record.verdicts,
         _name_deciding_kernel(record),
+        parse_time(run.manifest.created),
     )
 
 
@@ -183,15 +194,23 @@ def _read_metrics(record: Record) -> dict[Metric, MetricValue]:
     efficiency = record.interval("efficiency")
     found: dict[Metric, MetricValue] = {}
     if tflops is not None:
-        found["achieved"] = MetricValue(tflops, "TFLOPS")
+        found["achieved"] = MetricValue(tflops, "TFLOPS", _run_to_run(record, TIME, tflops))
     elif bandwidth is not None:
-        found["achieved"] = MetricValue(bandwidth, "GB/s")
+        found["achieved"] = MetricValue(bandwidth, "GB/s", _run_to_run(record, TIME, bandwidth))
     normalized = None if tflops is None else _normalize(record, tflops)
     if normalized is not None:
         found["normalized"] = normalized
     if efficiency is not None:
-        found["efficiency"] = MetricValue(efficiency, "of nominal")
+        found["efficiency"] = MetricValue(efficiency, "of nominal", _run_to_run(record, TIME, efficiency))
     return found
+
+
+def _run_to_run(record: Record, figure: str, interval: Interval) -> Scatter | None:
+    """Return the variance that a run-to-run interval states; `figure` is whose spread it follows from."""
+    spread = record.spreads.get(figure)
+    if record.interval_kind != "run_to_run" or spread is None:
+        return None
+    return stated_by(interval.log_half_width, basis_of(spread).freedom)
 
 
 def _normalize(record: Record, tflops: Interval) -> MetricValue | None:
@@ -200,11 +219,14 @@ def _normalize(record: Record, tflops: Interval) -> MetricValue | None:
     clock_mhz = _read_positive_condition(record, "gpu_sm_clock_mhz")
     if probe_tflops is not None:
         half = _log_half_width_over_probe(record)
-        value = tflops.value / probe_tflops
-        return (
-            None if half is None else MetricValue(Interval.from_log_half_width(value, half), "of the probe")
-        )
-    return MetricValue(tflops.scaled(1000 / clock_mhz), "TFLOPS/GHz") if clock_mhz else None
+        if half is None:
+            return None
+        interval = Interval.from_log_half_width(tflops.value / probe_tflops, half)
+        return MetricValue(interval, "of the probe", _run_to_run(record, NORMALIZED, interval))
+    if clock_mhz is None:
+        return None
+    interval = tflops.scaled(1000 / clock_mhz)
+    return MetricValue(interval, "TFLOPS/GHz", _run_to_run(record, TIME, interval))
 
 
 def _log_half_width_over_probe(record: Record) -> float | None:

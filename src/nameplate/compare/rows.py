@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,17 +11,22 @@ from nameplate.base.messages import Message, message, own_text
 from nameplate.compare.estimate import (
     FEWEST_FOR_SCATTER,
     RestartSpread,
+    RunFigure,
     estimate_from_pairs,
     estimate_from_runs,
     find_restart_spread,
 )
 from nameplate.compare.results import CaseResult, Metric, MetricValue, State
 from nameplate.compare.validate import CompareOptions, choose_metric
+from nameplate.stats.between import HOUR_S
 from nameplate.stats.interval import Interval
 
 # The last three say nothing about speed. missing: only base has a figure. added: only new has one.
 Outcome = Literal["slower", "faster", "same", "ambiguous", "incomparable", "missing", "added"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+# How it is known by how much runs of the same code differ: from three runs or more of a side (or pairs), from
+# the processes of each run, or not, so that a restart spread is allowed for.
+Known = Literal["measured", "processes", "allowed for"]
 # More runs than this are never advised: nobody would measure them.
 _MOST_ADVISED_RUNS = 100
 # Which of a side's runs a result is from (by its position), and on which of its devices.
@@ -34,11 +39,10 @@ class Row:
     """One case. `ratio` is new ÷ base with its interval: above 1, new is faster. Unknown values are None.
 
     `base` and `new` are geometric means of the figures, in `unit`; `base_runs` and `new_runs` are how many
-    figures (or pairs) there are. `scatter` says whether the scatter from run to run was measured, or a
-    restart spread allowed for it. `runs_needed` are the runs a side, or the pairs, that would decide an
-    ambiguous case: infinite where no reasonable number would. `broken`: in new, the case failed, is missing
-    or has a wrong result. `device` is a kind, such as `cuda`, where all devices of that kind were taken
-    together.
+    figures (or pairs) there are. `scatter` is how the scatter from run to run is known. `runs_needed` are the
+    runs a side, or the pairs, that would decide an ambiguous case: infinite where no reasonable number would.
+    `broken`: in new, the case failed, is missing or has a wrong result. `device` is a kind, such as `cuda`,
+    where all devices of that kind were taken together.
     """
 
     case: str
@@ -51,7 +55,7 @@ class Row:
     new: float | None = None
     base_runs: int = 0
     new_runs: int = 0
-    scatter: Literal["measured", "allowed for"] | None = None
+    scatter: Known | None = None
     broken: bool = False
     reason: Message | None = None
     runs_needed: float | None = None
@@ -94,6 +98,7 @@ class PairedCase:
     base: Mapping[Place, MetricValue]
     new: Mapping[Place, MetricValue]
     restart_spread: RestartSpread
+    same_hour: bool = True  # whether all its runs began within an hour of one another
     broken: bool = False
     doubt: Message | None = None
     notes: tuple[Message, ...] = ()
@@ -102,6 +107,19 @@ class PairedCase:
     def shows_scatter(self) -> bool:
         """Whether a side has enough runs to estimate their scatter."""
         return max(len(self.base), len(self.new)) >= FEWEST_FOR_SCATTER
+
+    def find_known(self, options: CompareOptions) -> Known:
+        """Return how the scatter from run to run is known.
+
+        A run's processes show what differs from run to run within an hour. On a CPU, which other guests may
+        share, raw throughput of two different hours differs by more: then a restart spread is allowed for.
+        """
+        if self.shows_scatter:
+            return "measured"
+        figures = (*self.base.values(), *self.new.values())
+        by_hour = self.metric != "normalized" and self.restart_spread.kind != "cuda"
+        shows = options.restart_spread is None and (self.same_hour or not by_hour)
+        return "processes" if shows and all(each.run_to_run for each in figures) else "allowed for"
 
     @property
     def pairs(self) -> list[tuple[Place, float, float]]:
@@ -149,10 +167,19 @@ def pair_case(
         base_values,
         new_values,
         find_restart_spread(next(iter(base_ok.values())).kind, metric),
+        same_hour=_is_same_hour([*base_ok.values(), *new_ok.values()]),
         broken=broken is not None,
         doubt=None if in_pairs else doubt,
         notes=tuple(note for note in notes if note is not None),
     )
+
+
+def _is_same_hour(results: Sequence[CaseResult]) -> bool:
+    """Whether their runs began within an hour of one another; not where one doesn't say."""
+    began = [result.began for result in results if result.began is not None]
+    if len(began) < len(results):
+        return False
+    return (max(began) - min(began)).total_seconds() <= HOUR_S
 
 
 def _select_ok(results: Results) -> dict[Place, CaseResult]:
@@ -241,6 +268,7 @@ def _explain_doubt(results: Results, code: str, shared: frozenset[str]) -> Messa
 
 def make_row(case: PairedCase, options: CompareOptions, confidence: float, *, in_pairs: bool) -> Row:
     """Estimate the ratio with an interval of that confidence, and decide the outcome."""
+    known: Known = "measured" if in_pairs else case.find_known(options)
     if in_pairs and not case.pairs:
         reason = message("no_pair")
         return Row(case.case, case.device, "ambiguous", broken=case.broken, reason=reason)
@@ -250,7 +278,7 @@ def make_row(case: PairedCase, options: CompareOptions, confidence: float, *, in
         base_runs = new_runs = len(case.pairs)
     else:
         spread = case.restart_spread.value if options.restart_spread is None else options.restart_spread
-        base, new = ([value.interval for value in side.values()] for side in (case.base, case.new))
+        base, new = (_figures_of(side.values(), known) for side in (case.base, case.new))
         ratio = estimate_from_runs(base, new, spread, confidence)
         base_runs, new_runs = len(base), len(new)
     outcome = "ambiguous" if case.doubt is not None else classify(ratio, options.threshold)
@@ -270,11 +298,15 @@ def make_row(case: PairedCase, options: CompareOptions, confidence: float, *, in
         _geometric_mean(case.new.values()),
         base_runs,
         new_runs,
-        scatter="measured" if in_pairs or case.shows_scatter else "allowed for",
+        scatter=known,
         broken=case.broken,
         reason=message("clauses", each=clauses) if len(clauses) > 1 else next(iter(clauses), None),
         runs_needed=needed,
     )
+
+
+def _figures_of(values: Iterable[MetricValue], known: Known) -> list[RunFigure]:
+    return [RunFigure(each.interval, each.run_to_run if known == "processes" else None) for each in values]
 
 
 def classify(ratio: Interval, threshold: float) -> Outcome:

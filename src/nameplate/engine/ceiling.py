@@ -22,7 +22,7 @@ from nameplate.engine.verdict import is_contended
 from nameplate.engine.window import Window
 from nameplate.silicon.peak import Peak
 from nameplate.specs.rating import Rating
-from nameplate.stats.estimate import FEWEST_BATCHES, paired_ratio
+from nameplate.stats.estimate import FEWEST_BATCHES, means_by_process, paired_ratio
 from nameplate.stats.interval import Interval, ratio
 from nameplate.workload import Workload
 
@@ -157,12 +157,19 @@ def _ratio_to_probe(best: ProbeRun, probe: ProbeRun) -> Interval:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The ceiling, achieved ÷ ceiling, and the loss: what held the ceiling below nominal."""
+    """The ceiling, achieved ÷ ceiling, and the loss: what held the ceiling below nominal.
+
+    `normalized` has the interval within the processes that measured it. Where a probe was measured beside the
+    case, `by_process` has its value for each, and `shared` is half the width, on a log scale, of the
+    calibration's interval. By a clock they are empty and 0: the figure varies as achieved does.
+    """
 
     tflops: float
     normalized: Interval
     loss: Message | None
     conditions: Mapping[str, float | str | None] = field(default_factory=dict)
+    by_process: tuple[float, ...] = ()
+    shared: float = 0.0
 
 
 def ceiling_by_probe(
@@ -181,10 +188,12 @@ def ceiling_by_probe(
     numbers = [number for number in mine if number in probe.rounds]
     if len(numbers) < FEWEST_BATCHES:
         return None
-    times = paired_ratio([probe.rounds[n] for n in numbers], [mine[n] for n in numbers])
-    normalized = ratio(times.scaled(flops / probe.flops), calibration.ratio)
-    achieved = flops * window.launches / window.elapsed_s / 1e12
-    tflops = achieved / normalized.value
+    process = window.process_by_round()
+    probe_s, mine_s, its = zip(*((probe.rounds[n], mine[n], process[n]) for n in numbers), strict=True)
+    times, work_ratio = paired_ratio(probe_s, mine_s, its), flops / probe.flops
+    normalized = ratio(times.scaled(work_ratio), calibration.ratio)
+    by_process = means_by_process(probe_s, its) / means_by_process(mine_s, its)
+    tflops = flops / window.interval().value / 1e12 / normalized.value
     best_tflops = calibration.ratio.value * calibration.probe_tflops
     return Ceiling(
         tflops,
@@ -199,6 +208,8 @@ def ceiling_by_probe(
             "calibration_ratio_high": calibration.ratio.high,
             "calibration_probe_tflops": calibration.probe_tflops,
         },
+        tuple((by_process * (work_ratio / calibration.ratio.value)).tolist()),
+        calibration.ratio.log_half_width,
     )
 
 

@@ -13,6 +13,7 @@ from nameplate.engine.group import Allowance
 from nameplate.engine.group_data import merge_processes
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.records import make_records
+from nameplate.engine.run_to_run import History
 from nameplate.engine.runner import GroupTask, InThisProcess, Runner
 from nameplate.engine.soak import is_soak
 from nameplate.record import Record
@@ -29,6 +30,7 @@ def measure_group(
     busy_s: float = 0.0,
     on_step: OnStep = tell_nobody,
     processes: int = 1,
+    history: History | None = None,
 ) -> list[Record]:
     """Measure `cases` on `device`, in turn or as a soak, and return their records in order.
 
@@ -36,11 +38,12 @@ def measure_group(
     is `skipped` with the reason; one that raises an error is `failed`, and the others go on. Cases that don't
     fit the memory together are measured in several memory batches, and so are those of a GPU that compute and
     those that don't. A group with a case of phase `burst` is a soak. `busy_s` is how long the device has been
-    at work before; `on_step` is told of every step. KeyboardInterrupt passes through,
-    and so does ContextLost, after which the device must be opened anew in another process.
+    at work before; `on_step` is told of every step. `history` is what is known of how much figures vary.
+    KeyboardInterrupt passes through, and so does ContextLost, after which the device must be opened anew in
+    another process.
     """
     runner = InThisProcess(device, pilots, ceilings or Ceilings(device, pilots.seed), on_step)
-    return measure_in_processes(cases, runner, allowance, name, busy_s, processes)
+    return measure_in_processes(cases, runner, allowance, name, busy_s, processes, history)
 
 
 def measure_in_processes(
@@ -50,10 +53,11 @@ def measure_in_processes(
     name: str = "1",
     busy_s: float = 0.0,
     processes: int = 1,
+    history: History | None = None,
 ) -> list[Record]:
     """Measure `cases` as `measure_group` does, in the processes that `runner` measures in."""
     if is_soak(cases):
-        return _measure_together(cases, runner, allowance, name, busy_s, 1)
+        return _measure_together(cases, runner, allowance, name, busy_s, 1, history)
     records: list[tuple[int, Record]] = []
     begin_s, weight = runner.clock(), sum(case.weight for case in cases)
     parts = _split_by_work(list(enumerate(cases)), runner.device)
@@ -66,17 +70,23 @@ def measure_in_processes(
         weight -= batch_weight
         label = name if len(batches) == 1 else f"{name}.{number}"
         rest = Allowance(share_s, allowance.limit_s - spent_s)
-        found = _measure_together(batch, runner, rest, label, busy_s + spent_s, processes)
+        found = _measure_together(batch, runner, rest, label, busy_s + spent_s, processes, history)
         records += zip((place for place, _ in numbered), found, strict=True)
     return [record for _, record in sorted(records, key=itemgetter(0))]
 
 
 def _measure_together(
-    cases: Sequence[Case], runner: Runner, allowance: Allowance, name: str, busy_s: float, processes: int
+    cases: Sequence[Case],
+    runner: Runner,
+    allowance: Allowance,
+    name: str,
+    busy_s: float,
+    processes: int,
+    history: History | None,
 ) -> list[Record]:
     """Measure cases that fit the memory together in one process after the other, and make their records."""
     found = [runner.measure(GroupTask(name, cases, allowance, busy_s))]
-    return make_records(name, cases, runner.device, merge_processes(found))
+    return make_records(name, cases, runner.device, merge_processes(found), history)
 
 
 _Numbered = tuple[int, Case]  # a case and its place in the group

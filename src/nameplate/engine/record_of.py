@@ -15,11 +15,13 @@ from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions
 from nameplate.engine.group_data import CaseData, Check, FailureReason
 from nameplate.engine.peak import Peak, find_peak
+from nameplate.engine.run_to_run import NORMALIZED, TIME, as_spread
 from nameplate.engine.verdict import Observation, judge
 from nameplate.engine.warnings import find_warnings
 from nameplate.engine.window import Window
-from nameplate.record import INTERVALS, Batch, Record, Status, Verdict, Verification
+from nameplate.record import INTERVALS, Batch, Ends, Record, Status, Verdict, Verification
 from nameplate.specs.rating import Rating
+from nameplate.stats.between import Estimate
 from nameplate.stats.interval import Interval, divide
 from nameplate.suite import Case
 
@@ -28,13 +30,15 @@ from nameplate.suite import Case
 SHORTEST_ENERGY_S = 5.0
 # … and the same where the window consists of batches too short for ten readings a second.
 SHORTEST_ENERGY_SPAN_S = 0.5
+_HUGE = 1e9  # an upper end so many times the figure stands for none
 
 
 @dataclass(frozen=True)
 class Measurement:
     """Everything that the record of one measured case follows from.
 
-    `found` is what all processes together found of it.
+    `found` is what all processes together found of it. `time` is its seconds per launch, `normalized` its
+    share of the ceiling where that has a spread of its own.
     """
 
     case: Case
@@ -42,7 +46,9 @@ class Measurement:
     found: CaseData
     conditions: Conditions
     group: str
+    time: Estimate
     ceiling: Ceiling | None = None
+    normalized: Estimate | None = None
 
     @property
     def window(self) -> Window:
@@ -159,7 +165,7 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
     case, device, found = measured.case, measured.device, measured.found
     window, conditions, work, check = measured.window, measured.conditions, case.workload, found.check
     assert check is not None
-    time_s = window.interval()
+    time_s = measured.time.interval
     columns: dict[str, Any] = {
         "status": "ok",
         "time_s": time_s.value,
@@ -182,22 +188,24 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         achieved = time_s.inverted(work.flops / 1e12)
         columns |= _throughput_columns(measured, achieved, work.flops)
         if columns["power_w"] and not found.is_flushed:  # flushing the cache takes power too
-            columns["tflops_per_w"] = achieved.value / columns["power_w"]
+            columns |= _interval_columns("tflops_per_w", achieved.scaled(1 / columns["power_w"]))
         peak = find_peak(device.rating, work.dtype, device.identity.highest_clock_mhz)
         peak_efficiency = None if peak is None else _divide(achieved, peak.tflops, peak.low, peak.high)
     if measured.ceiling is not None:
         columns |= {"ceiling_tflops": measured.ceiling.tflops, "loss": measured.ceiling.loss}
-        columns |= _interval_columns("normalized_efficiency", measured.ceiling.normalized)
+        columns |= _interval_columns("normalized_efficiency", _normalized_of(measured, measured.ceiling))
         columns["conditions"] |= measured.ceiling.conditions
+    columns |= _spread_columns(measured)
     energies_j = columns["energy_j"], columns["energy_integrated_j"]
     columns["warnings"] = tuple(
-        find_warnings(case, device, found, conditions, measured.is_settled, *energies_j)
+        find_warnings(case, device, found, conditions, time_s, measured.is_settled, *energies_j)
     )
     seen = Observation(
         kind=device.kind,
         check=check,
         changed_batch=found.changed_batch,
         time_s=time_s,
+        process=window.process,
         middle_s=window.middle_s,
         launch_s=window.launch_s,
         samples_s=window.samples_s,
@@ -220,6 +228,35 @@ def _throughput_columns(measured: Measurement, achieved: Interval, flops: int) -
         "cpu_time_tflops": flops * window.launches / (cpu_s / device.cores) / 1e12 if cpu_s else None,
         # The window's own figure × the ratio of neighbours: the replays themselves ran at another clock.
         "graph_tflops": achieved.value / host.graph_ratio if host.graph_ratio else None,
+    }
+
+
+def _normalized_of(measured: Measurement, ceiling: Ceiling) -> Interval:
+    """Achieved ÷ ceiling with the interval that is shown: its own, or that of achieved ÷ an exact ceiling."""
+    if measured.normalized is not None:
+        return measured.normalized.interval
+    time_s = measured.time.interval
+    return time_s.inverted(time_s.value * ceiling.normalized.value)
+
+
+def _spread_columns(measured: Measurement) -> dict[str, Any]:
+    """What the intervals hold, the other two of the main figure, and what they follow from."""
+    time, work = measured.time, measured.case.workload
+    figure, amount = (
+        ("bandwidth_gb_s", work.bytes / 1e9) if work.flops is None else ("tflops", work.flops / 1e12)
+    )
+    basis = time.basis
+    estimates = {TIME: time, **({} if measured.normalized is None else {NORMALIZED: measured.normalized})}
+    return {
+        "processes": basis.processes,
+        "interval_kind": "run_to_run" if time.is_run_to_run else "within",
+        "interval_freedom": basis.freedom if time.is_run_to_run else None,
+        "interval_within": _ends(figure, time.within.inverted(amount)),
+        "interval_next": None if time.next is None else _ends(figure, time.next.inverted(amount)),
+        "between_processes": basis.own.deviation if time.is_run_to_run else None,
+        "between_runs": None if basis.between_runs is None else basis.between_runs.deviation,
+        "earlier_runs": time.earlier_runs,
+        "spreads": {name: as_spread(each) for name, each in estimates.items()},
     }
 
 
@@ -267,9 +304,14 @@ def energy_columns(conditions: Conditions, window: Window) -> dict[str, Any]:
 
 def _interval_columns(figure: str, interval: Interval) -> Mapping[str, float]:
     low, high = INTERVALS[figure]
+    ends = _ends(figure, interval)
+    return {figure: interval.value, low: ends.low, high: ends.high}
+
+
+def _ends(figure: str, interval: Interval) -> Ends:
     # An interval of times that reaches 0 has no upper end as a throughput. The record holds a huge one; its
     # verdict is `unstable` anyway.
-    return {figure: interval.value, low: interval.low, high: min(interval.high, 1e9 * interval.value)}
+    return Ends(figure=figure, low=interval.low, high=min(interval.high, _HUGE * interval.value))
 
 
 def _verdict_columns(verdicts: tuple[Verdict, ...]) -> dict[str, Any]:

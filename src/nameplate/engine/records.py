@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nameplate.device.protocol import MeasuredDevice
 from nameplate.engine.case_run import is_compute_bound
@@ -11,25 +11,72 @@ from nameplate.engine.ceiling import Ceiling, ceiling_by_clock, ceiling_by_probe
 from nameplate.engine.conditions import Conditions, add_telemetry
 from nameplate.engine.group_data import CaseData, GroupData
 from nameplate.engine.record_of import Measurement, record_failure, record_of
+from nameplate.engine.run_to_run import (
+    NORMALIZED,
+    TIME,
+    History,
+    Measured,
+    estimate_group,
+    measure_normalized,
+    measure_time,
+)
+from nameplate.engine.window import Window
 from nameplate.record import Record
 from nameplate.suite import Case
 
 
-def make_records(name: str, cases: Sequence[Case], device: MeasuredDevice, group: GroupData) -> list[Record]:
-    """Return the record of each case of the group `name`, in order; `group` is of all its processes."""
-    return [
-        _make_record(name, case, device, group, found) for case, found in zip(cases, group.cases, strict=True)
+def make_records(
+    name: str,
+    cases: Sequence[Case],
+    device: MeasuredDevice,
+    group: GroupData,
+    history: History | None = None,
+) -> list[Record]:
+    """Return the record of each case of the group `name`, in order; `group` is of all its processes.
+
+    `history` is what is known of the figures' spread; what the group shows is added to it.
+    """
+    history = History() if history is None else history
+    both = list(zip(cases, group.cases, strict=True))
+    seen = [_see(case, device, group, found) for case, found in both]
+    times = estimate_group(TIME, [_time_of(each) for each in seen], history)
+    normalized = estimate_group(NORMALIZED, [_normalized_of(each) for each in seen], history)
+    records = [
+        record_failure(case, device, found, name)
+        if each is None or time is None
+        else record_of(Measurement(case, device, found, each.conditions, name, time, each.ceiling, share))
+        for (case, found), each, time, share in zip(both, seen, times, normalized, strict=True)
     ]
+    history.learn(records)
+    return records
 
 
-def _make_record(name: str, case: Case, device: MeasuredDevice, group: GroupData, found: CaseData) -> Record:
+@dataclass(frozen=True)
+class _Seen:
+    """A measured case with its conditions and its ceiling."""
+
+    case: Case
+    window: Window
+    conditions: Conditions
+    ceiling: Ceiling | None
+
+
+def _time_of(seen: _Seen | None) -> Measured | None:
+    return None if seen is None else measure_time(seen.case.id, seen.window)
+
+
+def _normalized_of(seen: _Seen | None) -> Measured | None:
+    return None if seen is None else measure_normalized(seen.case.id, seen.ceiling)
+
+
+def _see(case: Case, device: MeasuredDevice, group: GroupData, found: CaseData) -> _Seen | None:
+    """Find a measured case's conditions and ceiling; None for one without a figure."""
     if found.window is None or group.conditions is None:
-        return record_failure(case, device, found, name)
+        return None
     before = _without_last_reasons(group.conditions) if case.phase == "burst" else group.conditions
     spans, turns = found.window.spans, found.takes_turns
     conditions = add_telemetry(before, group.rows, spans, found.other_spans, takes_turns=turns)
-    ceiling = _find_ceiling(case, device, group, found, conditions)
-    return record_of(Measurement(case, device, found, conditions, name, ceiling))
+    return _Seen(case, found.window, conditions, _find_ceiling(case, device, group, found, conditions))
 
 
 def _without_last_reasons(conditions: Conditions) -> Conditions:

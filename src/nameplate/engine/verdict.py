@@ -16,7 +16,7 @@ from nameplate.engine.conditions import Conditions, GpuConditions
 from nameplate.engine.thresholds import Thresholds, thresholds
 from nameplate.record import Verdict, sort_by_gravity
 from nameplate.stats.bimodality import bimodality
-from nameplate.stats.estimate import fit_trend, without_oscillation
+from nameplate.stats.estimate import Trend, fit_trend, means_by_process, without_oscillation
 from nameplate.stats.interval import Interval
 from nameplate.workload import CheckResult
 
@@ -27,12 +27,13 @@ class Observation:
 
     kind: str  # of device
     check: CheckResult | None
-    time_s: Interval  # seconds per launch
+    time_s: Interval  # seconds per launch, with the interval that is shown
     middle_s: NDArray[np.float64]  # of each batch, on the device's clock
     launch_s: NDArray[np.float64]  # mean seconds per launch of each batch
     samples_s: Sequence[NDArray[np.float64]]  # seconds per launch of each sample, by batch
     peak_efficiency: Interval | None  # throughput ÷ what the device can't exceed (`engine/peak.py`)
     conditions: Conditions
+    process: Sequence[int] = ()  # which drew each batch; empty: one drew all
     is_burst: bool = False  # whether the figure is meant to be free of the power limit
     changed_batch: int | None = None  # the first whose result has other bits
     is_settled: bool | None = True  # True for figures that aren't sustained ones; None: can't be told
@@ -126,15 +127,40 @@ def _any(found: Sequence[bool | None]) -> bool | None:
 
 def _unstable(seen: Observation, limits: Thresholds) -> bool | None:
     limit = limits.unstable
-    # A clock at its power limit swings with a period: its window has whole periods, and the next run gets the
-    # same mean. What isn't periodic is chance.
-    levels = without_oscillation(seen.middle_s, seen.launch_s)
     found = (
         seen.time_s.relative_half_width > limit.half_width
-        or fit_trend(seen.middle_s, seen.launch_s).exceeds(limit.drift)
-        or bimodality(levels, seen.samples_s) > limit.levels
+        or _find_drift(seen).exceeds(limit.drift)
+        or _find_levels(seen) > limit.levels
     )
     return _any([found, None if seen.is_settled is None else not seen.is_settled])
+
+
+def _find_drift(seen: Observation) -> Trend:
+    """Return the change over the window. Of several processes each is one value: what a process keeps is no
+    drift, and five of them show one.
+    """
+    if len(set(seen.process)) < 2:
+        return fit_trend(seen.middle_s, seen.launch_s)
+    return fit_trend(
+        means_by_process(seen.middle_s, seen.process), means_by_process(seen.launch_s, seen.process)
+    )
+
+
+def _find_levels(seen: Observation) -> float:
+    """Return how far apart the levels are that batches switch between within a process.
+
+    Levels that processes keep are sampled by them, and so are part of the interval.
+    """
+    # A clock at its power limit swings with a period: its window has whole periods, and the next run gets the
+    # same mean. What isn't periodic is chance.
+    if len(set(seen.process)) < 2:
+        return bimodality(without_oscillation(seen.middle_s, seen.launch_s), seen.samples_s)
+    means = dict(zip(dict.fromkeys(seen.process), means_by_process(seen.launch_s, seen.process), strict=True))
+    factor = np.asarray([seen.launch_s.mean() / means[number] for number in seen.process])
+    samples = (
+        [each * one for each, one in zip(seen.samples_s, factor, strict=True)] if seen.samples_s else None
+    )
+    return bimodality(without_oscillation(seen.middle_s, seen.launch_s * factor), samples)
 
 
 def _throttled(seen: Observation, limits: Thresholds) -> bool | None:

@@ -13,6 +13,7 @@ from nameplate.engine.thresholds import Thresholds, thresholds
 from nameplate.engine.verdict import has_company
 from nameplate.engine.window import SHORTEST_WINDOW_S, Window
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
+from nameplate.stats.interval import Interval
 from nameplate.suite import Case
 from nameplate.telemetry.gpu import POLICIES, GpuDifference
 from nameplate.workload import Workload
@@ -36,6 +37,7 @@ def find_warnings(
     device: MeasuredDevice,
     found: CaseData,
     conditions: Conditions,
+    time_s: Interval,
     is_settled: bool | None,
     energy_j: float | None,
     energy_integrated_j: float | None,
@@ -47,7 +49,7 @@ def find_warnings(
         yield message("bits_changed", batch=found.changed_batch, count=len(found.digests))
     if not window.is_told:
         yield message("burst_not_told", count=FEWEST_BATCHES)
-    yield from _sampling_warnings(window, is_settled)
+    yield from _sampling_warnings(window, time_s, is_settled)
     yield from _cpu_warnings(case, device, conditions)
     yield from _silicon_warnings(case.workload, device, window)
     if found.host.no_graph is not None:
@@ -57,9 +59,9 @@ def find_warnings(
     yield from _energy_warnings(energy_j, energy_integrated_j)
 
 
-def _sampling_warnings(window: Window, is_settled: bool | None) -> Iterator[Message]:
-    """Everything about the sampling, in one message."""
-    half_width = window.interval().relative_half_width
+def _sampling_warnings(window: Window, time_s: Interval, is_settled: bool | None) -> Iterator[Message]:
+    """Everything about the sampling, in one message; `time_s` has the interval that is shown."""
+    half_width = time_s.relative_half_width
     found = []
     if len(window.batches) < BATCHES:
         found.append(message("few_batches", count=len(window.batches), least=BATCHES))

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nameplate.device.protocol import Timing
-from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, launch_time
+from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, launch_time, means_by_process
 from nameplate.stats.interval import Interval
 from nameplate.stats.settling import Settling, trim_to_whole_periods
 
 # The shortest window that can be judged. The kernel counts CPU time in steps of 10 ms, and contention of 5 %
 # of two cores exceeds such a step only in a window of this length.
 SHORTEST_WINDOW_S = 0.8
-# Measuring stops early where every interval is this narrow (half-width ÷ value).
+# A process stops early where every interval within it is this narrow (half-width ÷ value): more batches would
+# say more of this process alone. The number of processes does not depend on it: only further ones narrow the
+# run-to-run interval.
 STOP_HALF_WIDTH = 0.005
 
 Floats = NDArray[np.float64]
@@ -109,11 +111,26 @@ class Window:
         launches = [each.timing.launches for each in self.batches]
         return np.asarray(elapsed_s), np.asarray(launches)
 
+    @property
+    def process(self) -> list[int]:
+        """The number of the process that drew each batch."""
+        return [each.process for each in self.batches]
+
+    def means_s(self) -> list[float]:
+        """Return the mean seconds per launch of each process."""
+        elapsed_s, launches = self.totals()
+        return [float(each) for each in means_by_process(elapsed_s / launches, self.process, launches)]
+
     def interval(self) -> Interval:
-        """Return mean seconds per launch with its 95 % interval."""
+        """Return mean seconds per launch with its 95 % interval within the processes that drew them."""
         elapsed_s, launches = self.totals()
         return launch_time(
-            elapsed_s, launches, self.resolution_s, at_s=self.middle_s, samples_s=self.samples_s
+            elapsed_s,
+            launches,
+            self.resolution_s,
+            at_s=self.middle_s,
+            samples_s=self.samples_s,
+            process=self.process,
         )
 
     @property
@@ -130,6 +147,10 @@ class Window:
             elapsed[each.round] = elapsed.get(each.round, 0.0) + each.timing.elapsed_s
             launches[each.round] = launches.get(each.round, 0) + each.timing.launches
         return {number: elapsed[number] / launches[number] for number in elapsed}
+
+    def process_by_round(self) -> dict[int, int]:
+        """Return the number of the process that drew each round."""
+        return {each.round: each.process for each in self.batches}
 
 
 def merge_windows(windows: Sequence[Window]) -> Window:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from nameplate.base.messages import Message
 from nameplate.base.text import plain
-from nameplate.record import Column, Record, column_type, columns, flatten_value
+from nameplate.record import Column, Ends, Record, column_type, columns, flatten_value
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 
@@ -98,11 +98,33 @@ IDENTITY: tuple[Field, ...] = (
 @cache
 def list_fields() -> tuple[Field, ...]:
     """Return every field of a row in order: those that identify the run, then the record's columns."""
-    of_record = (
-        Field(name, column, _kind_of(column_type(name)), _from_record(name))
-        for name, column in columns().items()
-    )
-    return (*IDENTITY, *of_record)
+    return (*IDENTITY, *(field for name, column in columns().items() for field in _fields_of(name, column)))
+
+
+def _fields_of(name: str, column: Column) -> list[Field]:
+    """Return the field of a column; of one that holds the ends of an interval, a field for each end.
+
+    Which figure they are of, and so their unit, differs from row to row; as fractions of it they have none.
+    """
+    if Ends not in get_args(column_type(name)):
+        return [Field(name, column, _kind_of(column_type(name)), _from_record(name))]
+    return [
+        Field(
+            f"{name}_{end}_of_figure",
+            replace(column, text=f"{which} end ÷ figure: {column.text}", unit="ratio"),
+            "real",
+            _read_end(name, end),
+        )
+        for end, which in (("low", "lower"), ("high", "upper"))
+    ]
+
+
+def _read_end(name: str, end: str) -> Callable[[Entry], Any]:
+    def read(entry: Entry) -> Any:
+        ends: Ends | None = getattr(entry.record, name)
+        return None if ends is None else getattr(ends, end) / getattr(entry.record, ends.figure)
+
+    return read
 
 
 def _kind_of(annotation: Any) -> Kind:

@@ -131,7 +131,7 @@ def _list_facts(found: Comparison) -> Iterator[tuple[str, str]]:
     yield (
         _("intervals"),
         _(
-            "{confidence} each, so that all of them hold together in 95 of 100 comparisons",
+            "{confidence} each, run-to-run, so that all of them hold together in 95 of 100 comparisons",
             confidence=percent(found.confidence),
         ),
     )
@@ -150,8 +150,12 @@ def _describe_scatter(found: Comparison) -> str:
     """Say how it is known how much runs of the same code differ."""
     if found.in_pairs:
         return _("measured in {count} pairs", count=len(found.base.runs))
-    if all(row.scatter != "allowed for" for row in found.rows):
-        return _("measured in these runs")
+    known = dict.fromkeys(row.scatter for row in found.rows if row.scatter is not None)
+    if "allowed for" not in known:
+        by_processes = _("the processes of each run show it")
+        return _("; ").join(
+            by_processes if each == "processes" else _("measured in these runs") for each in known
+        ) or _("measured in these runs")
     if found.options.restart_spread is not None:
         return _("{spread} a run, as given", spread=percent(found.options.restart_spread))
     return _("; ").join(

@@ -44,10 +44,11 @@ _NEW_README = "# Published results\n"
 _REPORTS = ("report.md", "report.html")
 
 _LEAD = """\
-One row a run, by part. A figure is achieved ÷ nominal, ± half its 95 % interval; a run of several devices
-shows its slowest. Runs are ordered by how far along the chain they come, then by the share that is left at
-the last stage; where intervals overlap, neither run is better. ? marks a figure in doubt. A run with such a
-figure, or with a nominal given by hand, is below all others of its table.
+One row a run, by part. A figure is achieved ÷ nominal, ± half its 95 % interval: run-to-run from method 5 on,
+within one process before. A run of several devices shows its slowest. Runs are ordered by how far along the
+chain they come, then by the share that is left at the last stage; where intervals overlap, neither run is
+better. ? marks a figure in doubt. A run with such a figure, or with a nominal given by hand, is below all
+others of its table.
 
 Only comparable runs are ranked together: each dtype and each measuring method has a table of its own. A
 change of the method moves figures by itself."""

@@ -76,7 +76,7 @@ def _make_sections(run: Run, labels: Labels) -> Iterator[Table]:
     yield shapes_table(found)
     yield contended_table(found, labels)
     yield graph_table(found, labels)
-    yield effects_table(find_effects(found), labels)
+    yield effects_table(find_effects(found), labels, found)
     yield memory_table(found, labels)
     yield block_table(found, labels)
     yield soak_table(found, labels)

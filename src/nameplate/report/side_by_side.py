@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width
-from nameplate.base.language import _
+from nameplate.base.language import _, join_sentences
 from nameplate.base.text import plain
 from nameplate.chain.from_run import DeviceChain, find_chains, find_slowest
 from nameplate.chain.stage import Stage
@@ -15,6 +15,7 @@ from nameplate.report.labels import Labels, name_stage
 from nameplate.report.notice import describe_simulated
 from nameplate.report.sections.answers import describe_run
 from nameplate.report.sections.identity import device_name
+from nameplate.report.sections.intervals import describe_intervals
 from nameplate.report.sections.throughput import measured_records
 from nameplate.report.view import Column, Table, View
 from nameplate.stats.interval import Interval
@@ -106,7 +107,13 @@ def _stages_table(runs: Mapping[str, Run]) -> Table:
             ),
         )
     dtypes = _(", ").join(f"{name} {each.dtype}" for name, each in chains.items())
-    lead = _("By dtype: {dtypes}.", dtypes=dtypes) if chains else ""
+    records = [record for run in runs.values() for record in measured_records(run)]
+    intervals = describe_intervals(records)
+    said = [
+        *([_("By dtype: {dtypes}.", dtypes=dtypes)] if chains else []),
+        *([_("Intervals: {said}.", said=intervals)] if intervals else []),
+    ]
+    lead = join_sentences(said) if said else ""
     heading = _("From nominal to delivered, by run")
     return Table(heading, _columns("stage", runs), rows, charts, lead)
 

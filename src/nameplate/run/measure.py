@@ -34,6 +34,7 @@ from nameplate.run.restarts import Restarts
 from nameplate.store import folder as store
 from nameplate.store.find import MEASURED, find_unfinished
 from nameplate.store.folder import Run
+from nameplate.store.history import find_earlier_runs
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest, Options
 from nameplate.suite import CUSTOM, NO_AXES, Axes, Case, Suite
 
@@ -63,6 +64,7 @@ def measure(
     resume: str | None = None,
     seed: int = SEED,
     axes: Axes | None = None,
+    history: bool = True,
     observer: Observer | None = None,
 ) -> Run:
     """Measure a suite on a device and return the run; the parameters are the flags of `bench run`.
@@ -72,7 +74,8 @@ def measure(
     seconds from when the devices are ready: what can't fit is recorded as skipped. `nominal` gives ratings in
     TFLOPS per dtype. `resume` names a run to go on with (`latest`: the latest unfinished one): its own suite,
     device and options are kept, and only cases without a record are measured (a finished run returns as it
-    is). A run is kept in `results`, by default `runs`.
+    is). A run is kept in `results`, by default `runs`. With `history`, earlier runs there say how much
+    figures vary; they are no part of the figures themselves.
 
     Raises InputError for anything that can't be used; a case that can't run or breaks is a record, never an
     exception, and an observer that raises is told nothing more. KeyboardInterrupt passes through with every
@@ -84,7 +87,9 @@ def measure(
     _check_seed(seed)
     Deadlines.from_environment()  # a bad one is told before anything is written
     axes = axes or NO_AXES
-    flags = Options(device=device, only=only, budget_s=budget, nominal=nominal or {}, axes=axes)
+    flags = Options(
+        device=device, only=only, budget_s=budget, nominal=nominal or {}, axes=axes, history=history
+    )
     with set_default_threads():
         if resume is not None:
             return _resume(find_unfinished(resume, results), suite, flags, guarded)
@@ -123,6 +128,10 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: G
         measured=all(each.device.measured for each in devices),
         cases=tuple(expected) if len(devices) > 1 else tuple(each.case for each in expected),
     )
+    if options.history:
+        aim_s = Budget.of_run(suite, options.budget_s).aim_s
+        earlier = find_earlier_runs(results, manifest, aim_s, suite.budget_s)
+        manifest = manifest.model_copy(update={"history": earlier})
     folder = store.create(results, manifest)
     try:
         return _measure(folder, manifest, devices, observer)

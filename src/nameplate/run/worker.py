@@ -30,6 +30,7 @@ from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import record_without_figures
+from nameplate.engine.run_to_run import History
 from nameplate.record import Record
 from nameplate.run.deadlines import StepNotes
 from nameplate.run.job import (
@@ -45,6 +46,7 @@ from nameplate.run.job import (
     records_name_of,
 )
 from nameplate.store.folder import RecordWriter, Run, read_run
+from nameplate.store.history import read_earlier
 from nameplate.suite import Case, make_groups
 
 _Group = tuple[str, list[Case]]  # its name, and its cases that have no record yet
@@ -98,7 +100,7 @@ def _measure_groups(
     """Measure group by group, a group's records on disk before the next begins."""
     options, seed = run.manifest.options, run.manifest.seed
     budget = Budget.of_run(suites.find_suite(run.manifest.suite), job.budget_s or options.budget_s)
-    pilots, ceilings = Pilots(device, seed), Ceilings(device, seed)
+    pilots, ceilings, history = Pilots(device, seed), Ceilings(device, seed), _read_history(run, job.device)
     notes = StepNotes(None if job.note is None else SharedNote(job.note), job.grace_s)
     begin = device.clock() - (time.monotonic() - began_s)
     at_work = None  # since when the device has been at work
@@ -118,7 +120,9 @@ def _measure_groups(
                 at_work = now if at_work is None else at_work
                 busy_s = now - at_work  # 0.0 exactly for the first group, which finds the device idle
                 try:
-                    records = measure_group(group, device, pilots, allowance, ceilings, name, busy_s, notes)
+                    records = measure_group(
+                        group, device, pilots, allowance, ceilings, name, busy_s, notes, history=history
+                    )
                 except ContextLost as error:  # the rest of the group is measured by another process
                     lost = next(case for case in group if case.id == error.case)
                     records = [record_without_figures(lost, device, error.reason, "failed")]
@@ -134,6 +138,13 @@ def _measure_groups(
                     observer.case_finished(record)
             if lost is not None:
                 sys.exit(WorkerStatus.CONTEXT_LOST)
+
+
+def _read_history(run: Run, device: str) -> History:
+    """Return what earlier runs, and the records that this one has already, say of how much figures vary."""
+    history = History(read_earlier(run.folder.parent, run.manifest.history, run.manifest.entry(device)))
+    history.learn(record for record in run.records if record.device == device)
+    return history
 
 
 def _warn_of_process(record: Record, job: WorkerJob, device: Device) -> Iterator[Message]:

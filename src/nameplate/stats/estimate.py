@@ -67,6 +67,7 @@ def launch_time(
     *,
     at_s: ArrayLike | None = None,
     samples_s: Sequence[ArrayLike] | None = None,
+    process: ArrayLike | None = None,
 ) -> Interval:
     """Return the mean seconds per launch over a window of batches, with its 95 % interval.
 
@@ -77,6 +78,10 @@ def launch_time(
     The value is total time ÷ total launches. The interval is Student's, from the residual of the fitted
     series with its effective sample size (`_standard_error`). With `samples_s`, the end on the side of the
     longer tail moves out (`_skewness_shift`).
+
+    `process` numbers the process of each batch. Of several, the value is the mean of their own values, each
+    with the same weight, and the interval is that within these processes: what other processes would have
+    given is no part of it (`stats/between.py`).
 
     `resolution_s` is the step of the clock. A batch's total is off by less than one step, in either
     direction. Were every batch off by the same amount, no number of batches would show it, so this is a bias.
@@ -92,10 +97,11 @@ def launch_time(
     counts = np.asarray(launches, dtype=float)
     if elapsed.size < 2:
         raise ValueError(f"an interval needs at least two batches; got {elapsed.size}")
-    mean = float(elapsed.sum() / counts.sum())
     each = elapsed / counts
+    split = _split_by_process(process, elapsed.size)
+    mean = float(np.mean([elapsed[its].sum() / counts[its].sum() for its in split]))
     at = elapsed.cumsum() - elapsed / 2 if at_s is None else np.asarray(at_s, dtype=float)
-    noise = _estimate_noise(at, each)
+    noise = _estimate_noise(at, each, split)
     two_sided, one_sided = (float(stdtrit(noise.freedom, p)) for p in ((1 + CONFIDENCE) / 2, CONFIDENCE))
     step = resolution_s / float(counts.mean())
     bias = step / 2 if float(each.std(ddof=1)) >= step / 2 else step
@@ -122,12 +128,13 @@ def _skewness_shift(samples_s: Sequence[ArrayLike], quantile: float) -> float:
     return skewness_of_mean * (2 * quantile**2 + 1) / 6
 
 
-def paired_ratio(first_s: ArrayLike, second_s: ArrayLike) -> Interval:
+def paired_ratio(first_s: ArrayLike, second_s: ArrayLike, process: ArrayLike | None = None) -> Interval:
     """Return throughput of a second case ÷ that of a first one, measured in turn, with its 95 % interval.
 
     `first_s` and `second_s` are seconds per launch, one entry per round, in order. The value is Σ first ÷
     Σ second: above 1 the second case is faster. Whatever both share in a round (clock, drift, other load)
-    cancels.
+    cancels. `process` numbers the process of each round: of several, the sums are of their means, and the
+    interval is that within these processes.
 
     The interval is Student's on a log scale, from the linearized ratio estimator: round i contributes
     first_i ÷ mean(first) − second_i ÷ mean(second) (Cochran, Sampling Techniques, 1977, ch. 6). Unlike the
@@ -144,9 +151,30 @@ def paired_ratio(first_s: ArrayLike, second_s: ArrayLike) -> Interval:
     shortest_s = float(min(first.min(), second.min()))
     if shortest_s <= 0:
         raise ValueError(f"a paired ratio needs times above 0; got {shortest_s}")
-    noise = _estimate_noise(np.arange(first.size, dtype=float), first / first.mean() - second / second.mean())
+    split = _split_by_process(process, first.size)
+    mean, other = (float(np.mean([each[its].mean() for its in split])) for each in (first, second))
+    noise = _estimate_noise(np.arange(first.size, dtype=float), first / mean - second / other, split)
     half = float(stdtrit(noise.freedom, (1 + CONFIDENCE) / 2)) * noise.error
-    return Interval.from_log_half_width(float(first.sum() / second.sum()), half)
+    return Interval.from_log_half_width(mean / other, half)
+
+
+def means_by_process(values: ArrayLike, process: ArrayLike, weights: ArrayLike | None = None) -> _Array:
+    """Return the mean of each process's values, in the order of the processes' first values.
+
+    `weights` are those within a process, such as launches; by default all are the same.
+    """
+    series = np.asarray(values, dtype=float)
+    each = np.ones_like(series) if weights is None else np.asarray(weights, dtype=float)
+    split = _split_by_process(process, series.size)
+    return np.asarray([float(series[its] @ each[its] / each[its].sum()) for its in split])
+
+
+def _split_by_process(process: ArrayLike | None, size: int) -> list[NDArray[np.intp]]:
+    """Return the places of each process's values; without processes, all places."""
+    if process is None:
+        return [np.arange(size)]
+    numbers = np.asarray(process)
+    return [np.flatnonzero(numbers == number) for number in dict.fromkeys(numbers.tolist())]
 
 
 def fit_trend(at_s: ArrayLike, values: ArrayLike) -> Trend:
@@ -166,7 +194,7 @@ def fit_trend(at_s: ArrayLike, values: ArrayLike) -> Trend:
     fit = _fit(at, series)
     if fit.parameters < 2:
         return Trend(0.0, math.inf, 1)
-    noise = _standard_error(fit)
+    noise = _standard_error(fit, 1)
     # Standard error of a slope along x, from that of the mean: × √(n ÷ Σx²).
     x = _relative_time(at)
     error = noise.error * math.sqrt(x.size / float(x @ x))
@@ -221,8 +249,19 @@ class _Noise:
     freedom: int
 
 
-def _estimate_noise(at: _Array, series: _Array) -> _Noise:
-    return _standard_error(_fit(*_average_neighbours(at, series)))
+def _estimate_noise(at: _Array, series: _Array, split: Sequence[NDArray[np.intp]]) -> _Noise:
+    """Estimate the noise within processes, of which `split` has the places: each is taken about its own mean.
+
+    A mean over processes of equal weight has the variance Σ(1 ÷ n) ÷ k² of one value, for n values each.
+    """
+    if len(split) == 1:
+        return _standard_error(_fit(*_average_neighbours(at, series)), 1)
+    within = series.copy()
+    for its in split:
+        within[its] -= series[its].mean()
+    noise = _standard_error(_fit(*_average_neighbours(at, within)), len(split))
+    imbalance = series.size * sum(1 / its.size for its in split) / len(split) ** 2
+    return _Noise(noise.error * math.sqrt(imbalance), noise.freedom)
 
 
 def _average_neighbours(at: _Array, series: _Array) -> tuple[_Array, _Array]:
@@ -289,7 +328,7 @@ def _periodogram(cycles: _Array, x: _Array, residual: _Array) -> _Array:
     return np.asarray(2 / residual.size * (wave.real**2 + wave.imag**2))
 
 
-def _standard_error(fit: _Fit) -> _Noise:
+def _standard_error(fit: _Fit, processes: int) -> _Noise:
     """Return the standard error of a series' mean, from the residual of its fit.
 
     n values with lag-1 autocorrelation r have an effective sample size of n' = n·(1 − r)/(1 + r) for an AR(1)
@@ -298,15 +337,18 @@ def _standard_error(fit: _Fit) -> _Noise:
     (2 + 4r)/n (Kendall, Biometrika 41, 1954, p. 403, for the mean; by simulation for the line), which is
     corrected. An r within its standard error of 1/√n counts as 0. With some 20 values, an r near 1 can't be
     told from a trend.
+
+    Each of k processes has a mean of its own: k − 1 more parameters, and a bias of (1 + k)·(1 + 2r)/n. With
+    fewer than 5 values in each, r can't be told.
     """
-    residual, n = fit.residual, fit.residual.size
-    freedom = n - fit.parameters
+    residual, n, parameters = fit.residual, fit.residual.size, fit.parameters + processes - 1
+    freedom = n - parameters
     power = float(residual @ residual)
     if power == 0.0:
         return _Noise(0.0, freedom)
-    effective = float(n)
+    effective, bias = float(n), 1 + processes
     r = float(residual[1:] @ residual[:-1]) / power
-    if n >= FEWEST_BATCHES and r + 2 / n > 1 / math.sqrt(n):
-        r = min((n * r + 2) / (n - 4), _LARGEST_AUTOCORRELATION)
-        effective = max(n * (1 - r) / (1 + r), fit.parameters + 1.0)
-    return _Noise(math.sqrt(power / n / (effective - fit.parameters)), freedom)
+    if n >= FEWEST_BATCHES * processes and r + bias / n > 1 / math.sqrt(n):
+        r = min((n * r + bias) / (n - 2 * bias), _LARGEST_AUTOCORRELATION)
+        effective = max(n * (1 - r) / (1 + r), parameters + 1.0)
+    return _Noise(math.sqrt(power / n / (effective - parameters)), freedom)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import zip_longest
+from statistics import fmean
 
 from nameplate.base.language import N_
 from nameplate.base.messages import Message, message, own_text
@@ -21,6 +23,7 @@ from nameplate.store.manifest import DeviceEntry
 TOLERANCE = 1e-6
 # Where the host stalls, a median sample or a replayed graph may be some ten times faster than the mean.
 _MOST_APART = 100.0
+METHOD_OF_PROCESSES = 5  # the first method that measures a case in several processes
 
 
 def find_contradictions(record: Record, entry: DeviceEntry, method: int) -> tuple[Message, ...]:
@@ -63,12 +66,25 @@ def _check_declaration(record: Record, entry: DeviceEntry, method: int) -> tuple
 
 
 def _check_time(record: Record) -> Iterator[Message]:
-    """Compare time and launches with the batches that they are of."""
+    """Compare time, launches and processes with the batches that they are of."""
     if record.batches:
-        launches = sum(batch.launches for batch in record.batches)
-        elapsed_s = sum(batch.elapsed_s for batch in record.batches)
-        yield from _compare(record, "launches", launches, "its batches")
-        yield from _compare(record, "time_s", elapsed_s / launches, "its batches")
+        means_s = _find_means(record)
+        yield from _compare(
+            record, "launches", sum(batch.launches for batch in record.batches), "its batches"
+        )
+        yield from _compare(record, "time_s", fmean(means_s), "its batches")
+        if record.processes is not None or record.interval_kind is not None:
+            yield from _compare(record, "processes", len(means_s), "its batches")
+
+
+def _find_means(record: Record) -> list[float]:
+    """Return the mean seconds per launch of each process."""
+    elapsed_s: dict[int, float] = {}
+    launches: dict[int, int] = {}
+    for batch in record.batches:
+        elapsed_s[batch.process] = elapsed_s.get(batch.process, 0.0) + batch.elapsed_s
+        launches[batch.process] = launches.get(batch.process, 0) + batch.launches
+    return [elapsed_s[number] / launches[number] for number in elapsed_s]
 
 
 def _check_figures(record: Record) -> Iterator[Message]:
@@ -90,6 +106,7 @@ def _check_figures(record: Record) -> Iterator[Message]:
             share = tflops / base if tflops and base else None
             yield from _compare(record, name, share, f"tflops ÷ {base_name}")
     yield from _check_ends(record)
+    yield from _check_spreads(record)
     for name in ("tflops_median", "graph_tflops"):
         value = getattr(record, name)
         if value is not None and tflops and not 1 / _MOST_APART <= value / tflops <= _MOST_APART:
@@ -108,12 +125,64 @@ def _check_ends(record: Record) -> Iterator[Message]:
     of_rating = achieved
     if nominal is not None and low is not None and high is not None:
         of_rating = divide(achieved, Interval(nominal, low, high))
-    for name, interval in (("efficiency", of_rating), ("bandwidth_gb_s", achieved)):
+    of_time = (("efficiency", of_rating), ("bandwidth_gb_s", achieved), ("tflops_per_w", achieved))
+    for name, interval in of_time:
         value = getattr(record, name)
         if value is not None:
             ends = INTERVALS[name]
             yield from _compare(record, ends[0], value * interval.low / interval.value, "tflops_low")
             yield from _compare(record, ends[1], value * interval.high / interval.value, "tflops_high")
+
+
+def _check_spreads(record: Record) -> Iterator[Message]:
+    """Compare intervals with what they follow from: processes, prior and earlier runs, and that within.
+
+    Records of an older method, and those of one process, have an interval within the process alone: the
+    batches' samples, which it follows from, aren't in the record.
+    """
+    yield from _check_values(record)
+    if record.method < METHOD_OF_PROCESSES or (record.interval_kind is None and not record.spreads):
+        return
+    kind = "within" if record.processes == 1 else "run_to_run"
+    if record.interval_kind != kind:
+        yield message(
+            "contradicts_text",
+            what="interval_kind",
+            found=str(record.interval_kind),
+            by=own_text("processes"),
+            expected=kind,
+        )
+    if kind == "within":
+        return
+    # What needs numpy and scipy is imported only where there is something to check: a list of runs has none.
+    from nameplate.engine.run_to_run import half_width_of
+    from nameplate.stats.between import predict_next, widen
+
+    time, within = record.spreads.get("time_s"), record.interval_within
+    if time is None or within is None:
+        yield message("evidence_lacks", what="spreads" if time is None else "interval_within")
+        return
+    value = getattr(record, within.figure)
+    shown = widen(Interval(value, within.low, within.high), half_width_of(time))
+    for name, end in zip(INTERVALS[within.figure], (shown.low, shown.high), strict=True):
+        yield from _compare(record, name, end, "spreads")
+    if record.interval_next is not None:
+        expected_next, found = predict_next(shown), record.interval_next
+        if not math.isclose(found.low, expected_next.low, rel_tol=TOLERANCE):
+            yield _contradict("interval_next", found.low, "spreads", expected_next.low)
+
+
+def _check_values(record: Record) -> Iterator[Message]:
+    """Compare what each process found with the batches, and their mean with the figure."""
+    time = record.spreads.get("time_s")
+    if time is not None and record.batches:
+        for found, expected in zip_longest(time.by_process, _find_means(record)):
+            if found is None or expected is None or not math.isclose(found, expected, rel_tol=TOLERANCE):
+                yield _contradict("spreads", found, "its batches", expected)
+
+
+def _contradict(what: str, found: float | None, by: str, expected: float | None) -> Message:
+    return message("contradicts", what=what, found=found, by=by, expected=expected)
 
 
 def _check_verdicts(record: Record, entry: DeviceEntry) -> Iterator[Message]:

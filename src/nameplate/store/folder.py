@@ -266,7 +266,7 @@ def read_run(folder: Path) -> Run:
     problems: list[Message] = list(manifest.incidents)
     # The garbage collector would go through all the new records again and again: half of the reading time.
     with garbage_collection_off():
-        for path in _list_record_files(folder, problems):
+        for path in list_record_files(folder, problems):
             for record in _read_records(path, problems):
                 key = _key(record)
                 if key not in expected:
@@ -288,7 +288,7 @@ def read_run(folder: Path) -> Run:
     return Run(folder, manifest, ordered, tuple(problems), os.path.exists(folder / DONE))
 
 
-def _list_record_files(folder: Path, problems: list[Message]) -> list[Path]:
+def list_record_files(folder: Path, problems: list[Message]) -> list[Path]:
     """Return the run's files of records, sorted, up to `MOST_RECORDS_BYTES` in all."""
     try:
         names = sorted(each for each in os.listdir(folder) if fnmatchcase(each, "records-*.jsonl"))

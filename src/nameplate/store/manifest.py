@@ -109,6 +109,7 @@ class Options(FrozenModel):
     budget_s: Positive | None = None
     nominal: Mapping[str, Positive] = {}
     axes: Axes = NO_AXES
+    history: bool = True  # whether earlier runs say how much figures vary
 
 
 class Manifest(FrozenModel):
@@ -131,6 +132,8 @@ class Manifest(FrozenModel):
     nvml: Message | None = None  # what NVML said where the CPU was measured for want of a GPU
     incidents: tuple[Message, ...] = ()  # a GPU that NVML can't read, a process that hung, a device given up
     measured: bool = True  # False: some device is a twin, and no figure of the run is a measurement
+    # Ids of earlier runs in the same folder: how much their figures vary is part of the intervals.
+    history: Annotated[tuple[FolderName, ...], Field(max_length=MOST_CASES)] = ()
     published: bool = False  # a published copy, with hashes in place of host name, serial and UUID
 
     @model_validator(mode="after")

@@ -126,6 +126,21 @@ def _rate_clocks_by_dtype(fields: Fields) -> None:
             entry.pop("rated_clock_mhz", None)
 
 
+def _name_interval_within(fields: Fields) -> None:
+    """Schema 5: intervals are run-to-run, of several processes. Older ones are within the one process.
+
+    TFLOPS/W has ends, which are as far from it as those of TFLOPS.
+    """
+    if fields.get("status") != "ok":
+        return
+    fields.update({"processes": 1, "interval_kind": "within"})
+    found = [fields.get(name) for name in ("tflops_per_w", "tflops", "tflops_low", "tflops_high")]
+    known = [each for each in found if isinstance(each, int | float) and each > 0]
+    if len(known) == len(found):
+        per_w, tflops, low, high = known
+        fields.update({"tflops_per_w_low": per_w * low / tflops, "tflops_per_w_high": per_w * high / tflops})
+
+
 def _apply(fields: Fields, name: str, change: Callable[[Any], Any]) -> None:
     if name in fields:
         fields[name] = change(fields[name])
@@ -144,7 +159,7 @@ _OF_RECORDS: Mapping[int, Sequence[Step]] = {
     1: (),
     2: (_wrap_sentences_of_record, _drop_flops_of_memory),
     3: (_split_throttled,),
-    4: (),
+    4: (_name_interval_within,),
 }
 _OF_MANIFESTS: Mapping[int, Sequence[Step]] = {
     1: (),

@@ -11,8 +11,10 @@ from nameplate.chain.effects import Effect
 from nameplate.chain.from_run import DeviceChain, ReachedStage, find_furthest, find_slowest
 from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
+from nameplate.record import Record
 from nameplate.report.charts.data import Chart, Step, Waterfall
 from nameplate.report.labels import Labels, describe_slowest, name_stage
+from nameplate.report.sections.intervals import interval_heading
 from nameplate.report.view import Field, Table, table_of
 from nameplate.stats.interval import Interval
 
@@ -28,7 +30,7 @@ def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[DeviceCh
         *([Field[Link]("device", lambda link: plain(link.device))] if len(devices) > 1 else []),
         *([Field[Link]("dtype", lambda link: link.dtype)] if len(dtypes) > 1 else []),
         Field[Link]("ratio", lambda link: ratio(link.value), is_number=True),
-        Field[Link]("95 % interval", lambda link: interval(ratio, link.low, link.high)),
+        Field[Link](interval_heading(_records_of(stages)), lambda link: interval(ratio, link.low, link.high)),
         Field[Link]("how", lambda link: _(link.provenance), drop_priority=1),
         Field[Link]("verdict", lambda link: link.verdict or ""),
         Field[Link]("from", lambda link: _source(link, labels)),
@@ -39,6 +41,10 @@ def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[DeviceCh
         else _("The chain, as far as this run has measured it")
     )
     return table_of(heading, fields, links, charts=_waterfalls(stages, count))
+
+
+def _records_of(chains: Sequence[DeviceChain]) -> list[Record]:
+    return [record for chain in chains for stage in chain.stages for record in stage.records]
 
 
 def _source(link: Link, labels: Labels) -> str:
@@ -72,12 +78,12 @@ def _step(stage: ReachedStage, share: Interval) -> Step:
     return Step(name_stage(stage.stage), share.value, low, high, _(stage.provenance))
 
 
-def effects_table(effects: Sequence[Effect], labels: Labels) -> Table:
-    """Each fill and cache state, as a ratio to the usual state of the same matrix product."""
+def effects_table(effects: Sequence[Effect], labels: Labels, records: Sequence[Record]) -> Table:
+    """Each fill and cache state, as a ratio to the usual one of the same product; `records` are the run's."""
     fields = [
         Field[Effect]("case", lambda effect: labels.row(effect.device, effect.case)),
         Field[Effect]("ratio", lambda effect: ratio(effect.value), is_number=True),
-        Field[Effect]("95 % interval", lambda effect: interval(ratio, effect.low, effect.high)),
+        Field[Effect](interval_heading(records), lambda effect: interval(ratio, effect.low, effect.high)),
         Field[Effect]("compared with", lambda effect: _fill_and_cache(effect.beside)),
         Field[Effect]("verdict", lambda effect: " ".join(effect.verdicts)),
     ]

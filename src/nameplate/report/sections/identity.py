@@ -13,6 +13,7 @@ from nameplate.chain.published import find_best_gemm
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.record import Record
 from nameplate.report.labels import Labels
+from nameplate.report.sections.intervals import describe_intervals
 from nameplate.report.sections.throughput import measured_records, milliseconds_text, with_tflops
 from nameplate.report.view import Column, Fact, Field, Table, table_of, text_table
 from nameplate.specs.cpu import find_boost
@@ -45,6 +46,8 @@ def list_facts(run: Run, labels: Labels) -> list[Fact]:
     found.append((_("software"), ", ".join(versions)))
     if nominal := _nominal(run):
         found.append((_("nominal"), nominal))
+    if intervals := describe_intervals(measured_records(run)):
+        found.append((_("intervals"), intervals))
     if omitted := labels.describe_omitted():
         found.append((_("cases"), omitted))
     return found
@@ -128,13 +131,23 @@ def method_table(run: Run) -> Table:
     rows = [
         (_("method"), _("number {method}; docs/method.md says what each changed", method=manifest.method)),
         (_("achieved"), _("FLOPs ÷ time of the whole measured window; not the median, not the best batch")),
-        (_("interval"), _("95 %, from batches of back-to-back launches; drift isn't counted as noise")),
+        (_("interval"), _describe_method_of_intervals(measured)),
         (_("FLOPs by"), ", ".join(conventions) or "–"),
         (_("verified against"), ", ".join(references) or "–"),
         (_("inputs"), _("seed {seed}; normal unless a case says otherwise", seed=manifest.seed)),
         (_("verdicts"), _("a clean record is trusted, and a power-capped one unless it is a burst")),
     ]
     return text_table(_("Method"), ("what", "how"), ((plain(what), plain(how)) for what, how in rows))
+
+
+def _describe_method_of_intervals(measured: Sequence[Record]) -> str:
+    within = _("95 %, from batches of back-to-back launches; drift isn't counted as noise")
+    if not any(record.interval_kind == "run_to_run" for record in measured):
+        return within
+    return _(
+        "95 % run-to-run, by Student's law from the means of the processes; never narrower than that within "
+        "them, from batches"
+    )
 
 
 def records_table(records: Sequence[Record], labels: Labels) -> Table:

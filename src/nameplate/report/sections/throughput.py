@@ -25,6 +25,7 @@ from nameplate.report.charts.data import (
     title_of_first,
 )
 from nameplate.report.labels import Labels
+from nameplate.report.sections.intervals import chart_title
 from nameplate.report.view import Column, Field, Table, table_of
 from nameplate.store.folder import Run
 
@@ -111,7 +112,7 @@ def _throughput_bars(records: Sequence[Record], labels: Labels) -> list[Chart]:
         label = labels.row(record.device, record.case)
         bars.append(Bar(label, reached.value, reached.low, reached.high, kind))
     axis = _("achieved ÷ nominal") if rated else _("achieved, TFLOPS")
-    title = title_of_first(MOST_BARS, bars, _("{axis}, by case, with 95 % intervals", axis=axis))
+    title = title_of_first(MOST_BARS, bars, chart_title(axis, shown))
     form = percent if rated else figure
     low, high = min(bars, key=lambda bar: bar.value), max(bars, key=lambda bar: bar.value)
     alt = _(
