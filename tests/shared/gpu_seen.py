@@ -195,7 +195,7 @@ def make_seen(**changes):
             product_host_s=6e-6,
             event_host_s=1.5e-6,
             event_step_s=0.5e-6,
-            latency_s=4e-6,
+            empty_launch_s=10.7e-6,
             zeros_tflops=894.0,
             zeros_mhz=1980.0,
             copy_gb_s=4300.0,

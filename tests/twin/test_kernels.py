@@ -76,7 +76,7 @@ def test_a_copy_moves_what_was_seen():
 def test_tf32_is_told_from_fp32_by_torch_s_own_setting():
     for dtype in ("fp32", "tf32"):
         _, prepared = prepare(Matmul(1024, 1024, 1024, dtype))
-        assert kernels_of(prepared.launches[0]).names[0].startswith(f"twin_gemm_{dtype}_")
+        assert kernels_of(prepared.launches[0]).kernels[0].name.startswith(f"twin_gemm_{dtype}_")
 
 
 def test_a_block_s_kernels_are_counted_forward_and_backward():

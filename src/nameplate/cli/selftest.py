@@ -25,7 +25,7 @@ def selftest(
     on: Annotated[
         str | None,
         typer.Option(
-            metavar="cpu|cuda[:N]",
+            metavar="cpu|cuda[:N]|twin:NAME",
             help="Prove the harness here: a CPU's arithmetic peak; a GPU's times, telemetry, energy.",
         ),
     ] = None,
@@ -57,8 +57,10 @@ def selftest(
         )
     if sum((bare, repeat is not None, on is not None)) > 1:
         raise InputError("two tests at once", where="bench selftest", expected="--bare, --repeat or --on")
-    if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?", on) is None:
-        raise InputError("no such device to prove", where="--on", got=on, expected="cpu, cuda or cuda:N")
+    if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?|twin:.+", on) is None:
+        raise InputError(
+            "no such device to prove", where="--on", got=on, expected="cpu, cuda, cuda:N or twin:NAME"
+        )
     with output_language(lang, json=json):
         if bare:
             passed = _compare_with_bare_loop(device, budget, json)
@@ -105,6 +107,7 @@ def _check_cpu(json: bool) -> bool:
 def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
     """Return whether nothing failed; raises RunIncomplete where something couldn't be told."""
     from nameplate.base.language import _
+    from nameplate.report.notice import describe_twins
     from nameplate.report.selftest import describe_unpassed, proof_table
     from nameplate.selftest.gpu.check import Outcome
     from nameplate.selftest.gpu.prove import prove
@@ -114,6 +117,8 @@ def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
     if json:
         print_json(proof.as_json())
     else:
+        if not proof.seen.measured:
+            print(describe_twins([proof.seen.identity.name]))
         show_tables([proof_table(proof.checks, proof.seen.device, proof.seen.identity.name)])
         for line in describe_unpassed(proof.checks):
             print(line)

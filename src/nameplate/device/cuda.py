@@ -132,6 +132,11 @@ class CudaDevice(TorchDevice):
         self._timeline = Timeline(self._clock)
         self._sampling = False  # whether NVML's process was told to sample this GPU
 
+    @property
+    def accelerator(self) -> Accelerator:
+        """The calls of torch.cuda that this device goes through."""
+        return self._accelerator
+
     def clock(self) -> float:
         """Return seconds on the host's clock."""
         return self._clock()

@@ -269,11 +269,11 @@ class TorchDevice(ABC):
 
     def time_empty_launch(self) -> float:
         """Return the seconds of the fastest of twenty launches that write one element each."""
-        launch = self._make_empty_launch()
+        launch = self.make_empty_launch()
         timings = (self.time_batch([launch], samples=1, per_sample=1) for _ in range(_EMPTY_LAUNCHES))
         return min(timing.elapsed_s for timing in timings)
 
-    def _make_empty_launch(self) -> Launch:
+    def make_empty_launch(self) -> Launch:
         """Return a launch that writes one element."""
         import torch
 

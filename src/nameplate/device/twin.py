@@ -171,12 +171,13 @@ class TwinDevice(CudaDevice):
             return None
         return workload.unsupported(torch.device("cuda", 0))
 
-    def name_kernels(self, launch: Launch) -> tuple[str, ...]:
-        """Launch once, and name the kernels that the card would run."""
+    def list_kernels(self, launch: Launch) -> tuple[tuple[str, float], ...]:
+        """Launch once; return the kernels that the card would run, with the microseconds of each."""
         launch()
         self.synchronize()
         kernels = kernels_of(launch)
-        return () if kernels is None else kernels.names
+        found = () if kernels is None else kernels.kernels
+        return tuple((each.name, 1e6 * each.longest_s) for each in found)
 
     def is_working(self) -> bool:
         """Return whether CUDA's calls still succeed."""
@@ -186,7 +187,8 @@ class TwinDevice(CudaDevice):
             return False
         return True
 
-    def _make_empty_launch(self) -> Launch:
+    def make_empty_launch(self) -> Launch:
+        """Return a launch of the kernel that writes one element."""
         work = self._work_of(_ELEMENT_BYTES)
         return lambda: self._twin.launch(work)
 

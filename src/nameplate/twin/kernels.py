@@ -51,6 +51,11 @@ class Kernel:
     compute_j: float = 0.0
     memory_j: float = 0.0
 
+    @property
+    def longest_s(self) -> float:
+        """Seconds at the highest clock."""
+        return self.least_s + max(self.compute_s, self.memory_s)
+
 
 @dataclass
 class Kernels:
@@ -84,15 +89,6 @@ class Kernels:
             memory_j=sum(each.memory_j for each in self.kernels),
             memory_s=sum(each.memory_s for each in self.kernels),
         )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the kernels, each once, the longest first."""
-        spent_s: dict[str, float] = {}
-        for each in self.kernels:
-            longest_s = each.least_s + max(each.compute_s, each.memory_s)
-            spent_s[each.name] = spent_s.get(each.name, 0.0) + longest_s
-        return tuple(sorted(spent_s, key=lambda name: -spent_s[name]))
 
 
 @dataclass(frozen=True)

@@ -271,4 +271,4 @@ class NoDriver:
 def test_another_device_is_refused(bench, device):
     ended = bench("selftest", "--on", device)
     assert ended.status == 2
-    assert "expected cpu, cuda or cuda:N" in ended.err
+    assert "expected cpu, cuda, cuda:N or twin:NAME" in ended.err

@@ -67,7 +67,10 @@ def check(seen: Seen) -> tuple[Check, ...]:
 def _check(seen: Seen) -> Iterator[Check]:
     load, blocks, identity = seen.load, seen.blocks, seen.identity
     judge = partial(_judge, seen)
-    yield judge(CONTEXT, "context", seen.context, check_context)
+    if seen.measured or seen.context is not None:
+        yield judge(CONTEXT, "context", seen.context, check_context)
+    else:
+        yield Check(CONTEXT, _("not seen"), "", Outcome.LEFT_OUT, _("a twin has no context"))
     yield judge(FIGURES, "load", load, lambda it: check_figures(it, identity))
     yield judge(RAMP, "load", load, check_ramp)
     yield judge(LIMIT, "load", load, lambda it: check_limit(it, identity))
@@ -171,7 +174,7 @@ def check_product(seen: TurnsSeen, way: str) -> Check:
     bound = _("within {share}", share=percent(PRODUCT_TOLERANCE))
     name = PRODUCT_BY[way]
     if way in seen.left_out:
-        return Check(name, _("not seen"), bound, Outcome.LEFT_OUT, seen.left_out[way])
+        return Check(name, _("not seen"), bound, Outcome.LEFT_OUT, _(seen.left_out[way]))
     found = _compare(seen, way, WAYS[way])
     if found is None:
         return Check(name, _("not seen"), bound, Outcome.UNKNOWN, _too_few_rounds())
@@ -225,6 +228,8 @@ def check_block(seen: BlockSeen) -> Check:
 def check_telemetry(seen: TurnsSeen) -> Check:
     """Sampling the driver costs the product next to nothing, measured in turn with it and without."""
     bound = _("below {share}", share=percent(TELEMETRY_COST))
+    if WITH in seen.left_out:
+        return Check(COST, _("not seen"), bound, Outcome.LEFT_OUT, _(seen.left_out[WITH]))
     found = _compare(seen, WITH, WITHOUT)
     if found is None:
         return Check(COST, _("not seen"), bound, Outcome.UNKNOWN, _too_few_rounds())

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from fnmatch import fnmatchcase
 from itertools import cycle, islice, pairwise
 from typing import Any
 
@@ -17,8 +15,7 @@ import numpy as np
 
 from nameplate.device.kernels import name_attention
 from nameplate.device.protocol import Timing
-from nameplate.run.job import target_of
-from nameplate.selftest.contenders import find_product
+from nameplate.engine.case_run import count_buffer_sets
 from nameplate.selftest.gpu.seen import (
     BlockSeen,
     BlocksSeen,
@@ -28,8 +25,7 @@ from nameplate.selftest.gpu.seen import (
     Product,
     QueueSeen,
 )
-from nameplate.selftest.gpu.subject import SEED, Subject
-from nameplate.suite import find_suite
+from nameplate.selftest.gpu.subject import SEED, Subject, change_product
 from nameplate.telemetry.gpu import GpuReading
 from nameplate.workload import Prepared, Workload
 
@@ -52,7 +48,7 @@ _DIGEST_PRODUCTS = (
 _NEIGHBOUR = {"dtype": "bf16", "m": 512, "n": 512, "k": 16384}
 _SMALL_EDGE = 256
 _COSTED = 200  # launches or events whose cost for the host is taken together
-_COPY_BYTES = 4 << 30
+_COPY_CASE, _COPIES = "memory/fp32/copy-*", 40
 _ZEROS_S = 2.0
 
 
@@ -108,20 +104,18 @@ def _list_products(timing: Timing) -> Iterator[Product]:
 
 def look_at_queue(subject: Subject) -> QueueSeen:
     """Enqueue small launches behind the product until the host has to wait."""
-    import torch
-
-    small = torch.zeros(1, device=subject.torch_device)
+    small = subject.device.make_empty_launch()
     with subject.prepare_product() as prepared:
         launch_s = subject.time_launches(prepared, _WARM_UP_S)
         ahead = max(1, min(_MOST_AHEAD, math.ceil(_AHEAD_S / launch_s)))
-        small.add_(1)
+        small()
         subject.synchronize()
         begin_s = subject.clock()
         for launch in islice(cycle(prepared.launches), ahead):
             launch()
         at_s = [subject.clock()]
         for _ in range(_TRIED):
-            small.add_(1)
+            small()
             at_s.append(subject.clock())
         subject.synchronize()
     return measure_queue(at_s, begin_s, ahead, launch_s)
@@ -146,8 +140,8 @@ def measure_queue(at_s: Sequence[float], begin_s: float, ahead: int, launch_s: f
 
 def look_at_digests(subject: Subject) -> DigestsSeen:
     """Launch each product again and again, now and then beside another one, and count the digests."""
-    square = find_product(subject.device, "bf16", subject.edge).workload
-    wanted = [square, *(_changed(square, **changes) for changes in _DIGEST_PRODUCTS)]
+    square = subject.product.workload
+    wanted = [square, *(change_product(square, **changes) for changes in _DIGEST_PRODUCTS)]
     supported = [each for each in wanted if subject.device.why_unsupported(each) is None]
     return DigestsSeen(
         digests={f"{each.dtype} {each.shape}": _count_digests(subject, each, square) for each in supported}
@@ -156,7 +150,7 @@ def look_at_digests(subject: Subject) -> DigestsSeen:
 
 def _count_digests(subject: Subject, work: Workload, square: Workload) -> dict[str, int]:
     prepared = subject.device.prepare(work, fill="normal", seed=SEED)
-    beside = subject.device.prepare(_changed(square, **_NEIGHBOUR), fill="normal", seed=SEED)
+    beside = subject.device.prepare(change_product(square, **_NEIGHBOUR), fill="normal", seed=SEED)
     found: Counter[str] = Counter()
     with prepared.numerics():
         for number in range(_DIGEST_LAUNCHES):
@@ -170,17 +164,9 @@ def _count_digests(subject: Subject, work: Workload, square: Workload) -> dict[s
     return dict(found)
 
 
-def _changed(work: Workload, **changes: Any) -> Workload:
-    """The product with other sizes or another dtype."""
-    product: Any = work
-    changed: Workload = replace(product, **changes)
-    return changed
-
-
 def look_at_blocks(subject: Subject) -> BlocksSeen:
     """Verify both passes of the quick suite's transformer block, and list their kernels."""
-    cases = find_suite("quick").cases(target_of(subject.device))
-    works = [case.workload for case in cases if fnmatchcase(case.id, _BLOCK_CASES)]
+    works = [case.workload for case in subject.find_cases("quick", _BLOCK_CASES)]
     return BlocksSeen(passes=tuple(_look_at_block(subject, work) for work in works))
 
 
@@ -207,21 +193,14 @@ def _look_at_block(subject: Subject, work: Workload) -> BlockSeen:
 
 def look_at_costs(subject: Subject) -> CostsSeen:
     """See what launches and events cost the host, the product on zeros, and a large copy."""
-    import torch
-
-    device, accelerator = subject.device, subject.accelerator
-    small = torch.zeros(1, device=subject.torch_device)
-    a, b, c = (
-        torch.randn(_SMALL_EDGE, _SMALL_EDGE, device=subject.torch_device).to(torch.bfloat16)
-        for _ in range(3)
-    )
-    torch.mm(a, b, out=c)
-    events = [accelerator.Event(enable_timing=True) for _ in range(_COSTED)]
-    host_s = _time_host(subject, [lambda: small.add_(1)] * _COSTED)
-    product_host_s = _time_host(subject, [lambda: torch.mm(a, b, out=c)] * _COSTED)
+    device = subject.device
+    small, product = device.make_empty_launch(), subject.make_own_product(_SMALL_EDGE)
+    for launch in (small, product):
+        launch()
+    events = [device.accelerator.Event(enable_timing=True) for _ in range(_COSTED)]
+    host_s = _time_host(subject, [small] * _COSTED)
+    product_host_s = _time_host(subject, [product] * _COSTED)
     event_host_s = _time_host(subject, [event.record for event in events])
-    gaps_ms = {round(first.elapsed_time(second), 6) for first, second in pairwise(events)}
-    steps = np.diff(sorted({0.0, *gaps_ms}))
     with subject.prepare_product("zeros") as prepared:
         launch_s = subject.time_launches(prepared, _WARM_UP_S)
         samples = max(1, round(_ZEROS_S / launch_s))
@@ -235,8 +214,8 @@ def look_at_costs(subject: Subject) -> CostsSeen:
         host_s=host_s,
         product_host_s=product_host_s,
         event_host_s=event_host_s,
-        event_step_s=float(steps.min()) / 1e3 if steps.size else None,
-        latency_s=device.time_empty_launch(),
+        event_step_s=_find_event_step(subject, events),
+        empty_launch_s=device.time_empty_launch(),
         zeros_tflops=2 * subject.edge**3 * timing.launches / timing.elapsed_s / 1e12,
         zeros_mhz=float(np.mean(clocks)) if clocks else None,
         copy_gb_s=_measure_copy(subject),
@@ -254,16 +233,23 @@ def _time_host(subject: Subject, launches: Sequence[Callable[[], object]]) -> fl
     return spent_s / len(launches)
 
 
-def _measure_copy(subject: Subject) -> float | None:
-    """GB/s that a large copy reads and writes together; None where the memory is too small."""
-    import torch
+def _find_event_step(subject: Subject, events: Sequence[Any]) -> float | None:
+    """The smallest difference between times of events, a few launches apart; None where all are alike."""
+    small = subject.device.make_empty_launch()
+    for number, event in enumerate(events):
+        for _ in range(number % 7):
+            small()
+        event.record()
+    subject.synchronize()
+    gaps_ms = sorted({round(first.elapsed_time(second), 6) for first, second in pairwise(events)})
+    return float(np.diff(gaps_ms).min()) / 1e3 if len(gaps_ms) > 1 else None
 
-    size = min(_COPY_BYTES, (subject.device.memory_bytes or 0) // 4)
-    if size < 16 * (subject.device.cache_bytes or _COPY_BYTES // 16):
-        return None  # much of it would stay in the cache
-    source = torch.zeros(size, dtype=torch.uint8, device=subject.torch_device)
-    target = torch.empty_like(source)
-    copies = [lambda: target.copy_(source)]
-    subject.device.time_batch(copies, samples=3, per_sample=1)
-    timing = subject.device.time_batch(copies, samples=20, per_sample=1)
-    return 2 * size * timing.launches / timing.elapsed_s / 1e9
+
+def _measure_copy(subject: Subject) -> float:
+    """GB/s that the smoke suite's copy reads and writes together."""
+    (case,) = subject.find_cases("smoke", _COPY_CASE)
+    copies = count_buffer_sets(case, subject.device)
+    prepared = subject.device.prepare(case.workload, fill=case.fill, seed=SEED, copies=copies)
+    subject.device.time_batch(prepared.launches, samples=3, per_sample=1)
+    timing = subject.device.time_batch(prepared.launches, samples=_COPIES, per_sample=1)
+    return case.workload.bytes * timing.launches / timing.elapsed_s / 1e9

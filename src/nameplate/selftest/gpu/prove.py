@@ -25,12 +25,12 @@ from nameplate.device import cuda
 from nameplate.device.identity import CudaIdentity
 from nameplate.device.libraries import read_library_versions
 from nameplate.device.survey import describe, find_device_names
+from nameplate.device.twin import is_twin
 from nameplate.selftest.gpu.check import Check, Outcome
 from nameplate.selftest.gpu.checks import check
 from nameplate.selftest.gpu.child import BEGIN, FAILED, GO, LOOK, LOOKS, REFUSED, SEEN
 from nameplate.selftest.gpu.seen import ContextSeen, Seen
 from nameplate.telemetry.gpu import GpuReading
-from nameplate.telemetry.nvml import NvmlClient
 from nameplate.telemetry.nvml_library import plain_uuid
 
 _READY_S = 120.0  # torch is imported, CUDA started, the card opened
@@ -87,55 +87,58 @@ class Proof:
 def prove(device: str = "cuda", observer: Callable[[str], None] = lambda _look: None) -> Proof:
     """Look at a GPU and judge what was seen. Takes about two minutes.
 
-    `device` is `cuda` or `cuda:N`; `observer` is told of each look as it begins. Raises InputError for a GPU
-    that isn't there or can't be opened.
+    `device` is `cuda`, `cuda:N` or `twin:NAME`; `observer` is told of each look as it begins. Raises
+    InputError for a GPU that isn't there or can't be opened.
     """
-    import torch
-
-    nvml = cuda.share_nvml()
     # Before torch is asked for anything: what it starts then is what the first check is about.
-    before = {plain_uuid(uuid): _read_all(nvml, uuid) for uuid in _list_uuids(nvml)}
+    before = {} if is_twin(device) else _read_all_cards()
     try:
-        (name, *_others) = find_device_names(device)
-        identity = describe(name).identity
+        flag = find_device_names(device)[0]
+        described = describe(flag)
     except InputError as error:
         raise InputError(error.what, where="--on", got=error.got, expected=error.expected) from None
+    identity = described.identity
     assert isinstance(identity, CudaIdentity)
     seen = Seen(
-        device=name,
+        device=described.name,
         identity=identity,
-        measured=True,
+        measured=described.measured,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"torch": torch.__version__, **read_library_versions()},
+        versions=_read_versions(),
     )
-    described = None if identity.uuid is None else _read_all(nvml, identity.uuid)
+    uuid = identity.uuid
+    after = None if uuid is None or not before else _read_card(uuid)
 
     def see_context(child_pid: int) -> ContextSeen | None:
-        first = None if identity.uuid is None else before.get(plain_uuid(identity.uuid))
-        if first is None or described is None or identity.uuid is None:
+        first = None if uuid is None else before.get(plain_uuid(uuid))
+        if uuid is None or first is None or after is None:
             return None
         return ContextSeen(
-            pid=os.getpid(),
-            child_pid=child_pid,
-            before=first,
-            described=described,
-            opened=_read_all(nvml, identity.uuid),
+            pid=os.getpid(), child_pid=child_pid, before=first, described=after, opened=_read_card(uuid)
         )
 
     def start(looks: list[str]) -> Looking:
-        return Child(python_command("nameplate.selftest.gpu.child", name, *looks))
+        return Child(python_command("nameplate.selftest.gpu.child", flag, *looks))
 
     seen = collect(seen, start, see_context, observer)
     return Proof(seen, check(seen))
 
 
-def _list_uuids(nvml: NvmlClient) -> list[str]:
-    return [facts.uuid for facts in nvml.gpus() if facts.uuid is not None]
+def _read_all_cards() -> dict[str, GpuReading]:
+    """Every card of the machine, by its UUID as `plain_uuid` has it."""
+    found = (facts.uuid for facts in cuda.share_nvml().gpus())
+    return {plain_uuid(uuid): _read_card(uuid) for uuid in found if uuid is not None}
 
 
-def _read_all(nvml: NvmlClient, uuid: str) -> GpuReading:
+def _read_card(uuid: str) -> GpuReading:
     """A reading that leaves out no process."""
-    return nvml.reading(uuid, own_pids=())
+    return cuda.share_nvml().reading(uuid, own_pids=())
+
+
+def _read_versions() -> dict[str, str | None]:
+    import torch
+
+    return {"torch": torch.__version__, **read_library_versions()}
 
 
 def collect(

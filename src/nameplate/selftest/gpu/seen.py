@@ -121,8 +121,8 @@ class CostsSeen(FrozenModel):
     host_s: float | None = None  # to enqueue a small kernel
     product_host_s: float | None = None  # … and a small product
     event_host_s: float | None = None
-    event_step_s: float | None = None  # the smallest difference between events
-    latency_s: float | None = None  # of the smallest launch from an empty queue
+    event_step_s: float | None = None  # the smallest difference of times between events
+    empty_launch_s: float | None = None  # the smallest launch from an empty queue, between events
     zeros_tflops: float | None = None  # of the product on zeros, which may stay below the power limit
     zeros_mhz: float | None = None  # the clock meanwhile
     copy_gb_s: float | None = None  # bytes read and written

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from nameplate.device.cuda import Accelerator, CudaDevice, open_nvml
+from nameplate.device.cuda import CudaDevice, open_nvml
 from nameplate.device.survey import open_device
 from nameplate.engine.case_run import count_buffer_sets
+from nameplate.run.job import target_of
 from nameplate.selftest.contenders import find_product
+from nameplate.suite import Case, find_suite
 from nameplate.telemetry.nvml import NvmlClient
-from nameplate.workload import Prepared
+from nameplate.workload import Launch, Prepared, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -26,19 +30,14 @@ SEED = 2024
 class Subject:
     """An opened card. Time is its own clock, also for what doesn't go through the harness.
 
-    `measured` is False for a twin, whose clock is virtual.
+    `make_own_product` returns a launch of a square product that shares no code with the harness's workloads.
+    `open_telemetry` starts a process that samples the driver; None: the card is a twin, and needs none.
     """
 
     device: CudaDevice
-    accelerator: Accelerator
-    open_telemetry: Callable[[], NvmlClient]
-    measured: bool = True
+    make_own_product: Callable[[int], Launch]
+    open_telemetry: Callable[[], NvmlClient] | None = None
     edge: int = EDGE
-
-    @property
-    def torch_device(self) -> torch.device:
-        """Where tensors of its own are."""
-        return self.device.torch_device
 
     def clock(self) -> float:
         """Seconds on the device's clock."""
@@ -48,14 +47,24 @@ class Subject:
         """Wait until everything launched has run."""
         self.device.synchronize()
 
+    @property
+    def product(self) -> Case:
+        """The harness's own case of the product."""
+        return find_product(self.device, "bf16", self.edge)
+
     @contextmanager
     def prepare_product(self, fill: str = "normal") -> Iterator[Prepared]:
         """Prepare the harness's own product, and set the numerics of its dtype inside."""
-        case = find_product(self.device, "bf16", self.edge)
+        case = self.product
         copies = count_buffer_sets(case, self.device)
         prepared = self.device.prepare(case.workload, fill=fill, seed=SEED, copies=copies)
         with prepared.numerics():
             yield prepared
+
+    def find_cases(self, suite: str, pattern: str) -> list[Case]:
+        """Return the cases of a suite whose ids match."""
+        cases = find_suite(suite).cases(target_of(self.device))
+        return [case for case in cases if fnmatchcase(case.id, pattern)]
 
     def time_launches(self, prepared: Prepared, seconds: float) -> float:
         """Launch for about so long, untimed; return the seconds of a launch."""
@@ -69,10 +78,38 @@ class Subject:
         return launch_s
 
 
-def open_subject(name: str) -> Subject:
-    """Open a GPU by its device's name, `cuda:0`. Raises InputError as `open_device` does."""
-    import torch
+def change_product(product: Workload, **changes: Any) -> Workload:
+    """Return a product with other sizes, m, n and k, or another dtype."""
+    known: Any = product
+    changed: Workload = replace(known, **changes)
+    return changed
 
+
+def open_subject(name: str) -> Subject:
+    """Open a GPU or a twin by its device's name, as `cuda:0`. Raises InputError as `open_device` does."""
     device = open_device(name)
     assert isinstance(device, CudaDevice)
-    return Subject(device, torch.cuda, open_nvml)
+    return subject_of(device)
+
+
+def subject_of(device: CudaDevice) -> Subject:
+    """Return an opened device as what is looked at."""
+    if device.measured:
+        return Subject(device, partial(_make_product, device.torch_device), open_nvml)
+
+    def make_product(edge: int) -> Launch:  # a twin knows the kernels of workloads alone
+        product = find_product(device, "bf16").workload
+        sizes = dict.fromkeys("mnk", edge)
+        return device.prepare(change_product(product, **sizes), fill="normal", seed=SEED + 1).launches[0]
+
+    return Subject(device, make_product)
+
+
+def _make_product(where: torch.device, edge: int) -> Launch:
+    import torch
+
+    generator = torch.Generator(where).manual_seed(SEED + 1)
+    a, b, c = (
+        torch.randn(edge, edge, generator=generator, device=where).to(torch.bfloat16) for _ in range(3)
+    )
+    return lambda: torch.mm(a, b, out=c)

@@ -60,14 +60,14 @@ def look_at_product(subject: Subject) -> TurnsSeen:
 
 def _ways(subject: Subject, prepared: Prepared, launch_s: float) -> tuple[dict[str, Turn], dict[str, str]]:
     """Every way of timing the product, and why any was left out."""
-    launch = _make_own_product(subject)
+    launch = subject.make_own_product(subject.edge)
     turns: dict[str, Turn] = {
         HARNESS: _time_by_harness(subject.device, prepared, launch_s),
         EVENTS: _time_by_events(subject, launch, launch_s),
         WALL_CLOCK: _time_by_wall_clock(subject, launch, launch_s),
         GRAPH: _time_by_graph(subject, launch, launch_s),
     }
-    if not subject.measured:
+    if not subject.device.measured:
         return turns, {DO_BENCH: N_("it would time the host of a twin")}
     if find_spec("triton") is None:
         return turns, {DO_BENCH: N_("Triton isn't installed")}
@@ -77,20 +77,6 @@ def _ways(subject: Subject, prepared: Prepared, launch_s: float) -> tuple[dict[s
     turns[HARNESS_COLD] = _time_by_harness(cold, prepared, launch_s, flush=True)
     turns[DO_BENCH] = _time_by_triton(launch)
     return turns, {}
-
-
-def _make_own_product(subject: Subject) -> Launch:
-    """Return a launch of the product on tensors of its own."""
-    import torch
-
-    generator = torch.Generator(subject.torch_device).manual_seed(SEED + 1)
-    a, b, c = (
-        torch.randn(subject.edge, subject.edge, generator=generator, device=subject.torch_device).to(
-            torch.bfloat16
-        )
-        for _ in range(3)
-    )
-    return lambda: torch.mm(a, b, out=c)
 
 
 def _time_by_harness(device: CudaDevice, prepared: Prepared, launch_s: float, *, flush: bool = False) -> Turn:
@@ -105,7 +91,7 @@ def _time_by_harness(device: CudaDevice, prepared: Prepared, launch_s: float, *,
 
 
 def _time_by_events(subject: Subject, launch: Launch, launch_s: float) -> Turn:
-    first, last = (subject.accelerator.Event(enable_timing=True) for _ in range(2))
+    first, last = (subject.device.accelerator.Event(enable_timing=True) for _ in range(2))
 
     def turn(seconds: float) -> float:
         launches = max(1, round(seconds / launch_s))
@@ -137,8 +123,8 @@ def _time_by_wall_clock(subject: Subject, launch: Launch, launch_s: float, each:
 
 
 def _time_by_graph(subject: Subject, launch: Launch, launch_s: float) -> Turn:
-    accelerator = subject.accelerator
-    side = accelerator.Stream(subject.torch_device)
+    accelerator = subject.device.accelerator
+    side = accelerator.Stream()
     with accelerator.stream(side):
         launch()  # cuBLAS takes its workspace for this stream
         subject.synchronize()
@@ -165,7 +151,10 @@ def look_at_telemetry(subject: Subject) -> TurnsSeen:
     On zeros, on which cards stay below their power limit: their clock is steady, and a cost of a thousandth
     shows.
     """
-    uuid = subject.device.identity.uuid
+    open_telemetry, uuid = subject.open_telemetry, subject.device.identity.uuid
+    if open_telemetry is None:
+        left_out = {WITH: N_("a twin's clock doesn't run while its driver is asked")}
+        return TurnsSeen(seconds={}, flops=2 * subject.edge**3, left_out=left_out)
     if uuid is None:
         raise ValueError("the card has no UUID, so its driver can't be asked for it")
     rows, sampled_s = 0, 0.0
@@ -175,7 +164,7 @@ def look_at_telemetry(subject: Subject) -> TurnsSeen:
 
         def with_telemetry(seconds: float) -> float:
             nonlocal rows, sampled_s
-            with subject.open_telemetry() as client:
+            with open_telemetry() as client:
                 client.start_sampling(uuid)
                 time_product(_UNTIMED_S)  # the card was idle while the process started
                 client.take_readings(uuid)
@@ -186,7 +175,7 @@ def look_at_telemetry(subject: Subject) -> TurnsSeen:
             return found
 
         def without_telemetry(seconds: float) -> float:
-            with subject.open_telemetry():
+            with open_telemetry():
                 pass  # so that the card was idle for as long
             return _begin_untimed(time_product)(seconds)
 

@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from nameplate.base.errors import write_error
-from nameplate.base.formatting import stated
+from nameplate.base.formatting import figure, stated
 from nameplate.device.identity import CudaIdentity
-from nameplate.selftest.gpu.driver_checks import find_ramp_s
+from nameplate.selftest.gpu.driver_checks import find_limit_s, find_ramp_s, settled_clock_mhz
 from nameplate.selftest.gpu.seen import CostsSeen, LoadSeen, Seen
 from nameplate.selftest.gpu.subject import EDGE
 from nameplate.store.publish import hash_secret
 from nameplate.twin.card import Card, list_twins, parse_card, read_card
+from nameplate.twin.kernels import KernelModel
 
 SOURCE = "this-card"  # no shipped twin has a source of that name
 _MIB = 1 << 20
@@ -52,26 +53,33 @@ def make_twin_file(seen: Seen, host: str) -> str:
     Raises InputError where what was seen makes no card.
     """
     base = find_base(seen.identity)
-    name = _name(seen)
+    tables = dict(_tables(seen, base))
+    card = parse_card(_write_file(seen, base, host, tables), _name(seen))
+    if (power := _product_power(seen, card, base)) is not None:  # of a card that has all the other figures
+        tables["compute.bf16"] = {**tables.get("compute.bf16", {}), "power_w": power}
+    text = _write_file(seen, base, host, tables)
+    parse_card(text, _name(seen))
+    return text
+
+
+def _write_file(seen: Seen, base: Card, host: str, tables: Mapping[str, _Table]) -> str:
     lines = [
         f"# What `bench selftest --on {seen.device}` saw of one card, {seen.made}.",
         f"# What isn't here wasn't seen, and is what the twin {base.name} has, with its sources.",
         *([] if seen.measured else ["# Simulated: it was seen of a twin. Nothing here is a measurement."]),
         "",
         f"schema = {base.schema_}",
-        f"name = {_quote(name)}",
+        f"name = {_quote(_name(seen))}",
         f"base = {_quote(base.name)}",
         "",
         "[sources]",
         f"{SOURCE} = {{ text = {_quote(_describe_source(seen, host))}, date = {_quote(seen.made[:10])} }}",
     ]
-    for heading, table in _tables(seen, base):
+    for heading, table in tables.items():
         entries = [f"{key} = {_write(entry)}" for key, entry in table.items() if entry is not None]
         if entries:
             lines += ["", f"[{heading}]", *entries]
-    text = "\n".join(lines) + "\n"
-    parse_card(text, name)
-    return text
+    return "\n".join(lines) + "\n"
 
 
 def write_twin_file(seen: Seen, path: Path) -> Path:
@@ -93,18 +101,23 @@ def default_path(seen: Seen) -> Path:
 
 
 def find_base(identity: CudaIdentity) -> Card:
-    """Return the shipped twin of this card: of the same PCI id, else name, else generation, else any."""
-    cards = [read_card(name) for name in list_twins()]
+    """Return the shipped twin of this card: of the same PCI id, else name, else generation, else any.
 
-    def likeness(card: Card) -> tuple[bool, bool, bool]:
+    Nodes and cards in containers build on one that is by itself; a slice's twin serves a slice.
+    """
+    cards = [read_card(name) for name in list_twins()]
+    alone = [each for each in cards if each.environment.gpus == 1 and not each.environment.container]
+
+    def likeness(card: Card) -> tuple[bool, bool, bool, bool]:
         known = card.identity
         return (
+            (card.environment.mig is not None) == bool(identity.mig_slice),
             known.pci_id == identity.pci_id,
             known.name == identity.name,
             known.compute_capability == identity.compute_capability,
         )
 
-    return max(cards, key=likeness)
+    return max(alone, key=likeness)
 
 
 def _name(seen: Seen) -> str:
@@ -143,11 +156,11 @@ def _tables(seen: Seen, base: Card) -> Iterator[tuple[str, _Table]]:
     identity, load, costs = seen.identity, seen.load, seen.costs
     yield "identity", _identity(identity)
     yield "clock", _clock(identity, load)
-    yield "power", _power(identity, load)
+    yield "power", _power(identity, load, base)
     if costs is not None:
         yield "compute.bf16", {"efficiency": _efficiency(costs, identity, base)}
-        yield "memory", {"gb_s": _figure(costs.copy_gb_s, "a copy of 4 GiB, bytes read and written")}
-    yield "launch", _launch(seen, costs)
+        yield "memory", {"gb_s": _figure(costs.copy_gb_s, "the smoke suite's copy, bytes read and written")}
+    yield "launch", _launch(seen, costs, base)
     if load is not None:
         yield "telemetry", {"energy_step_s": _energy_step(load)}
     yield "environment", _environment(identity, load)
@@ -188,14 +201,55 @@ def _clock(identity: CudaIdentity, load: LoadSeen | None) -> _Table:
     }
 
 
-def _power(identity: CudaIdentity, load: LoadSeen | None) -> _Table:
+def _power(identity: CudaIdentity, load: LoadSeen | None, base: Card) -> _Table:
     return {
         "limit_w": _figure(identity.power_limit_w, "by the driver: the one in force"),
         "default_limit_w": _figure(identity.default_power_limit_w, "by the driver"),
         "idle_w": _figure(
             None if load is None else load.idle.power_w, "by the driver, after five seconds of rest"
         ),
+        "window_s": None if load is None else _window(load, identity, base),
     }
+
+
+def _window(load: LoadSeen, identity: CudaIdentity, base: Card) -> _Figure | None:
+    """The window of the mean power that is held at the limit, from when the limit was felt after rest.
+
+    Power p above rest is what the highest clock would draw, and the limit leaves p·(held ÷ highest)^exponent
+    of it. The mean over a window w has got there after −w·ln(1 − (held ÷ highest)^exponent).
+    """
+    felt_s, held, highest = find_limit_s(load), settled_clock_mhz(load), identity.max_sm_clock_mhz
+    if felt_s is None or held is None or highest is None or not 0 < held < highest:
+        return None
+    left = (held / highest) ** base.power.exponent.value
+    note = f"the limit was felt {figure(felt_s)} s after rest, and left {stated(held)} MHz"
+    return _figure(-felt_s / math.log(1 - left), note)
+
+
+def _product_power(seen: Seen, card: Card, base: Card) -> _Figure | None:
+    """The power of bf16's arithmetic by which the twin is held at the clock that the card was held at.
+
+    At the limit, power is what the card draws at rest and as hot as it was, what the memory draws, and this
+    at the clock held: see `twin.card.Power`. None where the limit didn't hold the clock.
+    """
+    load = seen.load
+    if load is None or "bf16" not in card.compute or not _is_of_generation(seen.identity, base):
+        return None
+    held, shown = settled_clock_mhz(load), find_limit_s(load)
+    celsius = load.loaded.temperature_c
+    if held is None or shown is None or celsius is None or held >= card.clock.maximum_mhz.value:
+        return None
+    cost = KernelModel(card).sequence([KernelModel(card).product(EDGE, EDGE, EDGE, "bf16", 2)]).at(held)
+    leaked = 1 + card.heat.leakage_per_c.value * (celsius - card.heat.reference_c.value)
+    left_w = card.power.limit_w.value - card.power.active_w.value * leaked - cost.memory_j / cost.seconds
+    factor = left_w * cost.seconds / cost.compute_j
+    note = f"so that {stated(card.power.limit_w.value)} W hold {stated(held)} MHz at {celsius} °C"
+    return _figure(card.compute["bf16"].power_w.value * factor, note)
+
+
+def _is_of_generation(identity: CudaIdentity, base: Card) -> bool:
+    """Whether the base's FLOP a clock and tiles are those of this card."""
+    return identity.compute_capability == base.identity.compute_capability
 
 
 def _efficiency(costs: CostsSeen, identity: CudaIdentity, base: Card) -> _Figure | None:
@@ -204,14 +258,9 @@ def _efficiency(costs: CostsSeen, identity: CudaIdentity, base: Card) -> _Figure
     The twin takes FLOP a clock and its largest tile from its base, so these must be of the same generation.
     """
     multiprocessors = identity.multiprocessors
-    same = identity.compute_capability == base.identity.compute_capability
-    if (
-        not same
-        or "bf16" not in base.compute
-        or multiprocessors is None
-        or costs.zeros_tflops is None
-        or costs.zeros_mhz is None
-    ):
+    if not _is_of_generation(identity, base) or "bf16" not in base.compute or multiprocessors is None:
+        return None
+    if costs.zeros_tflops is None or costs.zeros_mhz is None:
         return None
     largest = max(base.tile, key=lambda tile: tile.m * tile.n)
     tiles = math.ceil(EDGE / largest.m) * math.ceil(EDGE / largest.n)
@@ -224,16 +273,33 @@ def _efficiency(costs: CostsSeen, identity: CudaIdentity, base: Card) -> _Figure
     return _figure(share, note)
 
 
-def _launch(seen: Seen, costs: CostsSeen | None) -> _Table:
+def _launch(seen: Seen, costs: CostsSeen | None, base: Card) -> _Table:
     table: dict[str, _Entry | None] = {}
     if costs is not None:
         table |= {
             "host_s": _figure(costs.host_s, "mean of 200 small kernels, none of which had to wait"),
             "product_host_s": _figure(costs.product_host_s, "mean of 200 products of 256 cubed"),
             "event_host_s": _figure(costs.event_host_s, "mean of 200 events"),
+            "latency_s": _latency(costs, base),
+            "event_step_s": _event_step(costs, base),
         }
     depth = None if seen.queue is None else seen.queue.depth
     return {**table, "queue_kernels": _figure(depth, "launches until the host had to wait")}
+
+
+def _event_step(costs: CostsSeen, base: Card) -> _Figure | None:
+    """The smallest difference that was seen: the timer's step may be smaller yet, and can't be larger."""
+    if costs.event_step_s is None or costs.event_step_s >= base.launch.event_step_s.value:
+        return None
+    return _figure(costs.event_step_s, "the smallest difference of 200 times between events")
+
+
+def _latency(costs: CostsSeen, base: Card) -> _Figure | None:
+    """What the smallest launch takes between events besides enqueuing it and running it."""
+    if costs.empty_launch_s is None or costs.host_s is None:
+        return None
+    seconds = costs.empty_launch_s - costs.host_s - base.launch.kernel_s.value
+    return _figure(seconds, "the smallest launch between events, less host_s and kernel_s")
 
 
 def _energy_step(load: LoadSeen) -> _Figure | None:
