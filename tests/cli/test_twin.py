@@ -46,10 +46,18 @@ def test_every_screen_and_page_says_so_in_its_first_line(bench, simulated, tmp_p
     assert "模拟" in bench("show", str(simulated), "--lang", "zh").out.splitlines()[0]
 
 
+def test_the_list_of_runs_says_so(bench, simulated):
+    listed = bench("list", "--results", str(simulated.parent))
+    assert f"Simulated, and no measurements: {simulated.name}." in " ".join(listed.out.split())
+    (row,) = json.loads(bench("list", "--results", str(simulated.parent), "--json").out)
+    assert row["measured"] is False
+
+
 def test_the_document_and_every_record_say_so(bench, simulated):
     document = json.loads(bench("show", str(simulated), "--json").out)
     assert document["run"]["measured"] is False
     assert [record["measured"] for record in document["records"]] == [False]
+    assert "nameplate_record_measured" in bench("export", str(simulated), "--format", "prometheus").out
     for form in ("csv", "jsonl"):
         assert "measured" in bench("export", str(simulated), "--format", form).out
 

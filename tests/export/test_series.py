@@ -112,7 +112,12 @@ def test_what_is_not_known_has_no_sample(written, mixture):
     assert "nameplate_achieved_flops_per_second" not in of_copy
     of_skipped = {name for name, labels in found if ("case", "other") in labels}
     assert of_skipped == {
-        *("nameplate_record_verdict", "nameplate_record_trusted", "nameplate_run_timestamp_seconds"),
+        *(
+            "nameplate_record_verdict",
+            "nameplate_record_trusted",
+            "nameplate_record_measured",
+            "nameplate_run_timestamp_seconds",
+        ),
         *("nameplate_method", "nameplate_schema_version"),
     }
 
@@ -237,7 +242,7 @@ def test_github_action_benchmark_reads_the_figures(written, mixture):
         "value": 0.4,
         "range": "± 0.01",
         "extra": "efficiency: 80.0%\nnominal_tflops: 0.500\ninterval_kind: within\n"
-        f"verdict: clean\ntrusted: True\npart: amd-zen4\nrun: {mixture.id}",
+        f"verdict: clean\ntrusted: True\nmeasured: True\npart: amd-zen4\nrun: {mixture.id}",
     }
     assert (benchmarks[1]["name"], benchmarks[1]["unit"]) == ("memory", "GB/s")
     assert benchmarks[1]["value"] == 1.171875
@@ -273,7 +278,7 @@ def test_hostile_text_stays_in_its_string(written, make_record, make_run):
     text = written("github-action-benchmark", run)[0]
     (benchmark,) = json.loads(text)
     assert benchmark["name"] == PLAIN
-    assert len(benchmark["extra"].splitlines()) == 7
+    assert len(benchmark["extra"].splitlines()) == 8
     assert "\x1b" not in text
 
 

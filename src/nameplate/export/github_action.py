@@ -15,7 +15,7 @@ _FIGURES = (
     ("tflops", "tflops_low", "tflops_high"),
     ("bandwidth_gb_s", "bandwidth_low_gb_s", "bandwidth_high_gb_s"),
 )
-_EXTRA = ("efficiency", "nominal_tflops", "interval_kind", "verdict", "trusted", "part", "run")
+_EXTRA = ("efficiency", "nominal_tflops", "interval_kind", "verdict", "trusted", "measured", "part", "run")
 
 
 def select(entries: Iterable[Entry], problems: list[str]) -> list[Entry]:

@@ -58,6 +58,8 @@ def format_lines(entries: Iterable[Entry]) -> Iterator[str]:
     yield from _format_metric("nameplate_record_verdict", "1; the verdict is a label", verdicts)
     trusted = ((_read_labels(entry, *_LABELS), int(entry.record.trusted)) for entry in known)
     yield from _format_metric("nameplate_record_trusted", "1: the record counts by default", trusted)
+    measured = ((_read_labels(entry, *_LABELS), int(entry.record.measured)) for entry in known)
+    yield from _format_metric("nameplate_record_measured", "0: of a twin, and no measurement", measured)
     starts = ((_read_labels(entry, *_LABELS), timestamp_of(entry.row)) for entry in known)
     yield from _format_metric("nameplate_run_timestamp_seconds", "when the record's run began", starts)
     for field in list_fields():

@@ -61,6 +61,7 @@ class ListedRun:
     verdicts: dict[str, int]
     trusted: int
     published: bool
+    measured: bool
     folder: str
     source: str
 
@@ -105,6 +106,7 @@ def _list_run(run: Run, library: Library) -> ListedRun:
         verdicts={name: outcomes[name] for name in (*GRAVITY, *_NOT_MEASURED) if outcomes[name]},
         trusted=sum(record.trusted for record in run.records),
         published=manifest.published,
+        measured=run.measured,
         folder=str(run.folder),
         source=str(source),
     )
@@ -132,6 +134,10 @@ def list_table(runs: Sequence[ListedRun]) -> Table:
         "Cases: recorded of expected. TFLOPS and of nominal: the best matrix product. Trusted: how many "
         "records are. Gravest: the gravest verdict of all records."
     )
+    simulated = _(", ").join(run.run for run in runs if not run.measured)
+    if simulated:
+        said = _("Simulated, and no measurements: {runs}.", runs=simulated)
+        lead = _("{first} {second}", first=said, second=lead)
     return table_of(_("Runs, the newest first"), fields, runs, lead=lead)
 
 
