@@ -15,5 +15,9 @@ def _cases(target: Target) -> Iterator[Case]:
 
 
 SUITE = Suite(
-    "soak", "one bf16 product from idle, without a pause: the curve and where it settles", 600.0, _cases
+    "soak",
+    "one bf16 product from idle, without a pause: the curve and where it settles",
+    600.0,
+    _cases,
+    processes=1,  # a pause would be another start from idle
 )

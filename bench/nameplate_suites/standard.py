@@ -45,5 +45,9 @@ def _gpu(target: Target) -> Iterator[Case]:
 
 
 SUITE = Suite(
-    "standard", "ten minutes: burst and sustained, shapes, dtypes, layouts, longer sequences", 600.0, _cases
+    "standard",
+    "ten minutes: burst and sustained, shapes, dtypes, layouts, longer sequences",
+    600.0,
+    _cases,
+    processes=10,
 )

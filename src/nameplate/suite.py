@@ -29,6 +29,7 @@ FILLS = ("normal", "uniform", "integers", "zeros")
 CACHES = ("warm", "flushed", "rotating")
 PHASES = ("burst", "sustained")
 CUSTOM = "custom"  # the suite whose cases are made of what the caller asks for
+MOST_PROCESSES = 100
 SHORTEST_BUDGET_S, LONGEST_BUDGET_S = 1e-6, 1e6  # up to eleven days
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -107,7 +108,9 @@ class Target:
 class Suite:
     """A named source of cases, most important first: a tight budget is spent on the first ones.
 
-    `source` is the entry point that it was loaded from; "" for one that was made otherwise.
+    Each case is measured in `processes` fresh processes, or in as many as the time holds: what one keeps
+    (where its memory lies, which kernel was chosen) is then sampled too. `source` is the entry point that it
+    was loaded from; "" for one that was made otherwise.
     """
 
     name: str
@@ -115,6 +118,7 @@ class Suite:
     budget_s: float
     generate: Callable[[Target], Iterable[Case]]
     source: str = ""
+    processes: int = 5
 
     @property
     def where(self) -> str:
@@ -255,6 +259,12 @@ def _check_suite(suite: Suite) -> None:
             suite.budget_s,
             _is_number(suite.budget_s) and 0 < suite.budget_s <= LONGEST_BUDGET_S,
             f"seconds above 0, at most {LONGEST_BUDGET_S:g}",
+        ),
+        (
+            "processes",
+            suite.processes,
+            isinstance(suite.processes, int) and 1 <= suite.processes <= MOST_PROCESSES,
+            f"a whole number above 0, at most {MOST_PROCESSES}",
         ),
     ):
         if not fits:

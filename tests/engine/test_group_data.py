@@ -37,8 +37,12 @@ def skipped(status="skipped"):
     return CaseData("start", 0.5, FailureReason(status, message("budget_spent", budget_s=1.0)))
 
 
+NAMES = "abc"
+
+
 def group_of(*cases, begin_s=0.0, end_s=1.0, conditions=None, **rest):
-    return GroupData(cases, conditions or Conditions(end_s - begin_s), begin_s, end_s, **rest)
+    by_id = dict(zip(NAMES, cases, strict=False))
+    return GroupData(by_id, conditions or Conditions(end_s - begin_s), begin_s, end_s, **rest)
 
 
 def test_what_one_process_found_is_all():
@@ -48,7 +52,7 @@ def test_what_one_process_found_is_all():
 
 def test_the_batches_of_all_processes_are_one_window_with_rounds_of_their_own():
     first, second = group_of(case_of(1), end_s=3.0), group_of(case_of(2, at_s=10.0), begin_s=10.0, end_s=13.0)
-    (case,) = merge_processes([first, second]).cases
+    case = merge_processes([first, second]).cases["a"]
     assert [(batch.process, batch.round) for batch in case.window.batches] == [
         *((1, 0), (1, 1), (1, 2)),
         *((2, 3), (2, 4), (2, 5)),
@@ -67,28 +71,28 @@ def test_a_probes_rounds_are_numbered_as_the_cases_are():
 
     merged = merge_processes([data(1, 0, 1, 4), data(2, 0, 2), data(3, 1)])
     assert merged.probes["fp32"].rounds == {0: 1.0, 1: 1.0, 4: 1.0, 5: 2.0, 7: 2.0, 9: 3.0}
-    rounds = [batch.round for batch in merged.cases[0].window.batches if batch.process == 2]
+    rounds = [batch.round for batch in merged.cases["a"].window.batches if batch.process == 2]
     assert rounds == [5, 6, 7]
 
 
 def test_other_bits_in_another_process_are_a_change():
     """The same inputs give the same bits in every process, where the library promises them."""
     same = [group_of(case_of(1)), group_of(case_of(2))]
-    assert merge_processes(same).cases[0].changed_batch is None
+    assert merge_processes(same).cases["a"].changed_batch is None
     other = [group_of(case_of(1)), group_of(case_of(2, digests=(None, "y", "y")))]
-    assert merge_processes(other).cases[0].changed_batch == 5
+    assert merge_processes(other).cases["a"].changed_batch == 5
 
 
 def test_the_worst_check_counts():
     groups = [group_of(case_of(1, error=0.1)), group_of(case_of(2, error=3.0, passed=False))]
-    assert merge_processes(groups).cases[0].check == Check("fp64", 3.0, "rounding", False)
+    assert merge_processes(groups).cases["a"].check == Check("fp64", 3.0, "rounding", False)
     without = group_of(replace(case_of(2), check=None))  # its bits are those of the first
-    assert merge_processes([groups[0], without]).cases[0].check == Check("fp64", 0.1, "rounding", True)
+    assert merge_processes([groups[0], without]).cases["a"].check == Check("fp64", 0.1, "rounding", True)
 
 
 def test_a_case_that_fails_in_one_process_has_failed_and_the_others_go_on():
     groups = [group_of(case_of(1), case_of(1)), group_of(skipped("failed"), case_of(2))]
-    failed, kept = merge_processes(groups).cases
+    failed, kept = merge_processes(groups).cases.values()
     assert failed.failure.status == "failed"
     assert (failed.window, failed.started, failed.cost_s) == (None, "start 1", 2.5)
     assert len(kept.window.batches) == 6
@@ -96,16 +100,16 @@ def test_a_case_that_fails_in_one_process_has_failed_and_the_others_go_on():
 
 def test_one_that_a_later_process_had_no_time_for_has_the_figure_of_the_others():
     groups = [group_of(case_of(1), case_of(1)), group_of(case_of(2), skipped())]
-    whole, part = merge_processes(groups).cases
+    whole, part = merge_processes(groups).cases.values()
     assert (len(whole.window.batches), len(part.window.batches)) == (6, 3)
     assert part.failure is None
     assert part.cost_s == 2.5
 
 
 def test_a_process_that_could_prepare_nothing_leaves_the_others():
-    empty = GroupData((skipped(),))
+    empty = GroupData({"a": skipped()})
     merged = merge_processes([group_of(case_of(1), end_s=2.0), empty, group_of(case_of(3), end_s=9.0)])
-    assert [batch.process for batch in merged.cases[0].window.batches] == [1, 1, 1, 3, 3, 3]
+    assert [batch.process for batch in merged.cases["a"].window.batches] == [1, 1, 1, 3, 3, 3]
     assert merged.end_s == 9.0
     assert merge_processes([empty, empty]) is empty
 
@@ -121,7 +125,7 @@ def test_a_process_that_could_prepare_nothing_leaves_the_others():
 )
 def test_it_has_settled_where_each_process_has(settlings, settled):
     groups = [group_of(case_of(number, settling=each)) for number, each in enumerate(settlings, 1)]
-    assert merge_processes(groups).cases[0].window.settling.is_settled is settled
+    assert merge_processes(groups).cases["a"].window.settling.is_settled is settled
 
 
 def test_shares_are_of_the_time_of_all_windows():
@@ -157,6 +161,6 @@ def test_a_neighbour_that_came_and_went_between_two_processes_is_seen():
 def test_what_a_process_found_can_be_sent_to_another():
     found = group_of(case_of(1), skipped(), rows=(Counters(1.0),))
     sent = pickle.loads(pickle.dumps(found))
-    assert sent.cases[0].check == found.cases[0].check
-    assert sent.cases[1] == found.cases[1]
+    assert sent.cases["a"].check == found.cases["a"].check
+    assert sent.cases["b"] == found.cases["b"]
     assert (sent.rows, sent.conditions) == (found.rows, found.conditions)

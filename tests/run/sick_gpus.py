@@ -6,6 +6,7 @@ GPU 1 hangs in every launch, and the driver has lost GPU 4.
 
 from __future__ import annotations
 
+import nameplate.run.child
 import nameplate.run.worker
 import nameplate.suite
 from nameplate.device.cuda import CudaDevice
@@ -30,7 +31,7 @@ class Device(CudaDevice):
         return None
 
 
-def open_device(name, begun):
+def open_device(name, begun, known=None):
     index = int(name.removeprefix("cuda:"))
     if index == LOST:
         raise RuntimeError("CUDA error: GPU is lost")
@@ -40,6 +41,6 @@ def open_device(name, begun):
 
 
 if __name__ == "__main__":
-    nameplate.run.worker.open_device = open_device
+    nameplate.run.child.open_device = open_device
     nameplate.suite.find_suite = lambda name: SUITE
     nameplate.run.worker.main()

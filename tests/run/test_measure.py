@@ -294,14 +294,14 @@ def test_the_budget_counts_from_when_the_run_began_to_measure(simulate, bench, m
 
 def test_only_the_first_group_finds_its_device_never_at_work(bench, monkeypatch):
     """By the host's clock too, which moves between any two readings."""
-    device, measure_group, told = Simulated(), nameplate.run.worker.measure_group, []
+    device, measure, told = Simulated(), nameplate.run.worker.measure_in_processes, []
     monkeypatch.setattr(device, "clock", lambda: device.idle(1e-6) or Simulated.clock(device))
 
     def watched(*arguments):
-        told.append(arguments[6])
-        return measure_group(*arguments)
+        told.append(arguments[4])
+        return measure(*arguments)
 
-    monkeypatch.setattr(nameplate.run.worker, "measure_group", watched)
+    monkeypatch.setattr(nameplate.run.worker, "measure_in_processes", watched)
     bench([Work("a", group="a"), Work("b", group="b")], device=device, budget=20.0)
     assert told[0] == 0.0
     assert told[1] > 1.0

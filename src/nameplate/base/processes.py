@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _KILL_S = 1.0
 # How long the output of a program that has ended is read: a process that it left behind may hold the pipe.
 _LAST_OUTPUT_S = 1.0
-_PARENT_POLL_S = 0.4
+PARENT_POLL_S = 0.4  # how often a child looks for its parent where the kernel doesn't tell
 _READ_BYTES = 1 << 16
 _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -144,6 +144,7 @@ class Child:
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._reader = _LineReader(self._stdout.fileno())
         self._lines: deque[bytes] = deque()
+        self._started_by = os.getpid()
 
     @property
     def pid(self) -> int:
@@ -176,9 +177,14 @@ class Child:
         return self.receive(deadline_s)
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        """Return its exit status; None where it still runs after `timeout_s` (None: without limit)."""
+        """Return its exit status; None where it still runs after `timeout_s` (None: without limit).
+
+        None too in a copy (fork) of the process that started it: only that one can know.
+        """
         import subprocess
 
+        if os.getpid() != self._started_by:
+            return None
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
         return self._process.returncode
@@ -192,7 +198,8 @@ class Child:
         self._send_signal(signal.SIGTERM)
 
     def _send_signal(self, number: signal.Signals) -> None:
-        if self._process.poll() is None:
+        # In a copy (fork) of the process that started it, `poll` would take it for one that has ended.
+        if os.getpid() != self._started_by or self._process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
@@ -304,8 +311,9 @@ class _PipeText:
 class Parent:
     """The parent, as seen by a child: messages to it and requests from it. `connect_to_parent` makes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int) -> None:
         """Keep standard output for messages; what a library prints goes to standard error from here on."""
+        self._pid = pid
         self._output = os.fdopen(os.dup(_OUTPUT), "w", encoding="utf-8")
         os.dup2(_ERRORS, _OUTPUT)
         # A library that prints must not fail where nobody reads standard error any more.
@@ -317,6 +325,11 @@ class Parent:
     def gone(self) -> bool:
         """Whether the parent has closed its end of the pipe."""
         return self._reader.ended
+
+    def end_if_orphaned(self) -> None:
+        """End this process where its parent has ended."""
+        if os.getppid() != self._pid:
+            os._exit(ExitStatus.HANGUP)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one message; dataclasses in it go as objects."""
@@ -341,33 +354,37 @@ class Parent:
         return json.loads(self._lines.popleft()) if self._lines else None
 
 
-def connect_to_parent() -> Parent:
+def connect_to_parent(*, threads: bool = True) -> Parent:
     """Return the parent of a process that `Child` started, and end with it from here on.
 
-    Takes the two arguments that `Child` added off `sys.argv`.
+    Takes the two arguments that `Child` added off `sys.argv`. `threads` as for `end_with_parent`.
     """
     parent, death_signal = (int(argument) for argument in sys.argv[-2:])
     del sys.argv[-2:]
-    end_with_parent(parent, death_signal)
-    return Parent()
+    end_with_parent(parent, death_signal, threads=threads)
+    return Parent(parent)
 
 
-def end_with_parent(parent: int, death_signal: int = 0) -> None:
+def end_with_parent(parent: int, death_signal: int = 0, *, threads: bool = True) -> None:
     """End this process when its parent, process `parent`, has ended.
 
     On Linux the kernel sends `death_signal` (0: none): that also ends a process in which a library call keeps
     Python from running. Everywhere, a thread looks for the parent every 0.4 s, which also works while a call
-    through ctypes hangs.
+    through ctypes hangs. A process that forks starts no thread (`threads` is False): it calls
+    `Parent.end_if_orphaned` where it waits.
     """
     if death_signal and sys.platform == "linux":
         with suppress(OSError, AttributeError):  # a C library without prctl
             ctypes.CDLL(None).prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(death_signal))
-    threading.Thread(target=_exit_when_orphaned, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        os._exit(ExitStatus.HANGUP)
+    if threads:
+        threading.Thread(target=_exit_when_orphaned, args=(parent,), daemon=True).start()
 
 
 def _exit_when_orphaned(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_S)
+        time.sleep(PARENT_POLL_S)
     os._exit(ExitStatus.HANGUP)
 
 

@@ -8,11 +8,11 @@ import os
 import platform
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from itertools import cycle, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import psutil
@@ -57,6 +57,12 @@ class CpuDevice(TorchDevice):
     name = "cpu"
     kind = "cpu"
     _cache_bytes_assumed = 64 << 20
+    _shared_sampler: ClassVar[HostSampler | None] = None
+
+    @classmethod
+    def share_sampler(cls, cpus: Collection[int] | None) -> None:
+        """Start one sampler of these CPUs (None: all) for this process and those that it forks."""
+        cls._shared_sampler = _start_sampler(cpus)
 
     def __init__(self, identity: CpuIdentity | None = None) -> None:
         """Read the machine, or take an identity already read. Keeps torch's threads and settings."""
@@ -128,8 +134,7 @@ class CpuDevice(TorchDevice):
     def _take_readings(self) -> None:
         """Start the sampler the first time; add what it has read since the last call."""
         if self._sampler is None:
-            self._sampler = HostSampler(self.identity.affinity_cpus)
-            atexit.register(self._sampler.close)
+            self._sampler = self._shared_sampler or _start_sampler(self.identity.affinity_cpus)
         readings = self._sampler.take_readings()
         for reading in readings:
             self._timeline.add(Counters(**asdict(reading)))
@@ -176,6 +181,12 @@ class CpuDevice(TorchDevice):
 
     def synchronize(self) -> None:
         """Return at once: a launch has run when it returns."""
+
+
+def _start_sampler(cpus: Collection[int] | None) -> HostSampler:
+    sampler = HostSampler(cpus)
+    atexit.register(sampler.close)
+    return sampler
 
 
 def _time_back_to_back(ring: Iterator[Launch], samples: int, per_sample: int) -> list[int]:

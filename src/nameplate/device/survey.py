@@ -344,15 +344,20 @@ def describe(name: str, begun: Identity | None = None) -> DeviceDescription:
     return SurveyedDevice(name, identity, cuda.rate(identity))
 
 
-def open_device(name: str = "auto", begun: Identity | None = None) -> Device:
+def open_device(name: str = "auto", begun: Identity | None = None, known: Identity | None = None) -> Device:
     """Open the device that a flag names; the first where it names several.
 
-    A CPU's arithmetic peak is measured, or taken from `begun`, the identity that a run was begun with.
+    A CPU's arithmetic peak is measured, or taken from `begun`, the identity that a run was begun with. Where
+    another process has opened the device a moment ago, `known` is what it read, and isn't read again.
     Starts CUDA in this process, where it may hang: only for a process that is watched, or with a name of
     `find_device_names`. Raises InputError for an unknown name and for a GPU that isn't there.
     """
     if twin.is_twin(name) and begun is not None:  # the file that describes it may have gone
         return twin.TwinDevice(twin.find_twin(name, begun))
+    if isinstance(known, CpuIdentity):
+        return CpuDevice(known)
+    if isinstance(known, CudaIdentity):
+        return cuda.CudaDevice(known)
     first = _choose(name).names[0]
     if first == "cpu":
         return _open_cpu(begun)
@@ -364,3 +369,14 @@ def open_device(name: str = "auto", begun: Identity | None = None) -> Device:
 def _open_cpu(begun: Identity | None) -> CpuDevice:
     """Open the CPU; one run has one arithmetic peak, that of its manifest."""
     return CpuDevice(read_identity(begun.silicon) if isinstance(begun, CpuIdentity) else measure_identity())
+
+
+def share_telemetry(name: str, begun: Identity | None = None) -> None:
+    """Start what samples a device beside all processes that this one forks; they find it started.
+
+    `begun` is the identity that a run was begun with.
+    """
+    if name == "cpu":
+        CpuDevice.share_sampler(begun.affinity_cpus if isinstance(begun, CpuIdentity) else None)
+    else:
+        cuda.share_nvml()

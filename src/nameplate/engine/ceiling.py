@@ -97,26 +97,29 @@ class ProbeRun:
         return self.probe.flops * len(self.rounds) / sum(self.rounds.values()) / 1e12
 
 
-class Ceilings:
-    """The calibrations of one device, each made when a dtype is first needed, or given."""
+Calibrations = Mapping[str, Calibration | None]  # by dtype; None: it has no probe
 
-    def __init__(self, device: Device, seed: int, given: Mapping[str, Calibration] | None = None) -> None:
+
+class Ceilings:
+    """The calibrations of one device, each made when a dtype is first needed, or given; `known` has them."""
+
+    def __init__(self, device: Device, seed: int, given: Calibrations | None = None) -> None:
         self._device = device
         self._order = random.Random(seed)
-        self._known: dict[str, Calibration | None] = dict(given or {})
+        self.known: dict[str, Calibration | None] = dict(given or {})
 
     def calibration(self, dtype: str, share_s: float, left_s: float = inf) -> Calibration | None:
         """Return the calibration of a dtype; the first call measures it, in a small part of `share_s`.
 
         None where there is no probe, or where `left_s` is too short; then the next call tries again.
         """
-        if dtype not in self._known:
+        if dtype not in self.known:
             probe = self._device.probe(dtype)
             seconds = min(max(_SHARE * share_s, _SHORTEST_S), _LONGEST_S)
             if probe is not None and seconds > left_s:
                 return None
-            self._known[dtype] = None if probe is None else self._calibrate(probe, seconds)
-        return self._known[dtype]
+            self.known[dtype] = None if probe is None else self._calibrate(probe, seconds)
+        return self.known[dtype]
 
     def _calibrate(self, probe: Probe, seconds: float) -> Calibration:
         before = self._device.counters()

@@ -27,6 +27,9 @@ from nameplate.telemetry.gpu import GpuReading
 _HOST_SHARE, _LEAST_HOST_S, _MOST_HOST_S = 0.05, 0.2, 10.0
 
 
+# A process draws for at least this share of its set-up's time. More processes tell more than longer ones do:
+# what a process keeps outweighs what batches scatter by.
+_LEAST_OF_SETUP = 0.5
 # NVML's utilization is of the last second at most (nvml.h: "between 1 second and 1/6 second").
 IDLE_S = 1.2
 # The largest share of a group's time that may be spent so before anything is measured.
@@ -60,44 +63,67 @@ class Group(ABC):
     busy_s: float = 0.0
     on_step: OnStep = tell_nobody
     process: int = 1  # the number of this process, of those that measure the group
+    sharing: int = 1  # how many processes share the allowance, this one included
+    verified: frozenset[str] = frozenset()  # cases whose result another process has checked, bit by bit
+    has_settled: bool = False  # whether an earlier process of the group found the device settled
+    opened_s: float = 0.0  # what it took to start this process and to open its device
     runs: list[CaseRun] = field(default_factory=list, init=False)
     settling: Settling = field(default=UNDETERMINED, init=False)
 
     def __post_init__(self) -> None:
         """Note when it began."""
         self._begin_s = self._drawn_since_s = self._fetched_s = self.device.clock()
+        self._once_s = 0.0
+        self.setup_s = 0.0
 
     def measure(self) -> GroupData:
         """Measure every case in this process and return what was found, in order."""
         idle = self._look_for_company() if self._may_begin_idle() else []
         self.prepare()
         if not self.active:
-            return GroupData(tuple(run.data() for run in self.finished_runs()))
+            return GroupData({run.case.id: run.data() for run in self.finished_runs()})
         self.on_step(None, self.left_s())  # calibrating takes a part of the group's time
         self.get_ready()
         self.on_step(None, 0.0)
+        self.setup_s = self.opened_s + self.spent_s - self.once_s
         before = self.device.counters()
         self._drawn_since_s = self._fetched_s = before.at_s
         self.draw()
         after = self.device.counters()
         rows = self.device.timeline(before.at_s)
+        verify_s = self.device.clock()
         for run in self.active:
             self.verify(run)
+        conditions = conditions_between(before, after, self.device.cores)
+        if self.process == 1:
+            self._finish_first()
+            conditions = add_idle_readings(conditions, [*idle, *self._look_for_company()])
+        else:
+            self.setup_s += self.device.clock() - verify_s
+        return GroupData(
+            {run.case.id: self.case_data(run, rows) for run in self.finished_runs()},
+            conditions,
+            before.at_s,
+            after.at_s,
+            rows,
+            self.probe_data(),
+            self.setup_s,
+            self.least_s,
+        )
+
+    def _finish_first(self) -> None:
+        """Measure what one process is enough for: the host's part in a launch, and the kernels' names."""
         for run in self.active:
             run.attempt(partial(self._measure_host_share, run))
         for run in self.active:  # last, because the profiler slows down later launches
             run.attempt(partial(run.name_kernels, self.allowance.limit_s - self.spent_s))
-        conditions = conditions_between(before, after, self.device.cores)
-        conditions = add_idle_readings(conditions, [*idle, *self._look_for_company()])
-        cases = tuple(self.case_data(run, rows) for run in self.finished_runs())
-        return GroupData(cases, conditions, before.at_s, after.at_s, rows, self.probe_data())
 
     def _may_begin_idle(self) -> bool:
         """Whether nothing has been measured yet, and there is ample time for a pause before that.
 
         Opening a GPU, or a process that this one replaces, has used it a moment ago, so the pause is needed.
         """
-        return self.busy_s == 0.0 and _IDLE_SHARE * self.allowance.share_s >= IDLE_S
+        return self.process == 1 and self.busy_s == 0.0 and _IDLE_SHARE * self.allowance.share_s >= IDLE_S
 
     def _look_for_company(self) -> list[GpuReading]:
         """Leave a GPU idle and read it, where process ids don't tell who else uses it.
@@ -157,7 +183,14 @@ class Group(ABC):
 
     def prepare_case(self, case: Case, *, takes_turns: bool = False) -> CaseRun:
         """Prepare one case and add it to `runs`."""
-        run = CaseRun(case, self.device, takes_turns=takes_turns, process=self.process, on_step=self.on_step)
+        run = CaseRun(
+            case,
+            self.device,
+            takes_turns=takes_turns,
+            process=self.process,
+            is_verified=case.id in self.verified,
+            on_step=self.on_step,
+        )
         run.attempt(partial(run.prepare, self.pilots, self.left_s))
         self.runs.append(run)  # only now: `left_s` reserves time for those in it
         return run
@@ -166,6 +199,21 @@ class Group(ABC):
     def active(self) -> list[CaseRun]:
         """The case runs that may still get a figure."""
         return [run for run in self.runs if run.is_active]
+
+    @property
+    def once_s(self) -> float:
+        """Seconds spent so far on what another process of the group needn't do again."""
+        return self._once_s + sum(run.once_s for run in self.runs)
+
+    @property
+    def least_s(self) -> float:
+        """The fewest seconds of batches that make a process worth its set-up, and enough for an interval."""
+        return max(self.fewest_batches_s, _LEAST_OF_SETUP * self.setup_s)
+
+    @property
+    def fewest_batches_s(self) -> float:
+        """Seconds of the fewest batches that give every case an interval."""
+        return sum(FEWEST_BATCHES * run.sampler.least_batch_s for run in self.active)
 
     @property
     def spent_s(self) -> float:

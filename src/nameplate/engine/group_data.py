@@ -91,24 +91,44 @@ class CaseData:
 
 @dataclass(frozen=True)
 class GroupData:
-    """What one process found of a group, or all of them together; `cases` in the order of the group.
+    """What one process found of a group, or all of them together; `cases` by id.
 
     `begin_s` and `end_s` are when its batches began and ended, on the device's clock. `rows` is the device's
-    timeline. `conditions` is None where no case could be prepared, and then nothing was drawn.
+    timeline. `conditions` is None where no case could be prepared, and then nothing was drawn. Another
+    process takes about `setup_s` to begin, and should then draw for `least_s` at least.
     """
 
-    cases: tuple[CaseData, ...]
+    cases: Mapping[str, CaseData]
     conditions: Conditions | None = None
     begin_s: float = 0.0
     end_s: float = 0.0
     rows: tuple[Counters, ...] = ()
     probes: Mapping[str, ProbeData] = field(default_factory=dict)  # by dtype
+    setup_s: float = 0.0
+    least_s: float = 0.0
+
+    @property
+    def measured(self) -> frozenset[str]:
+        """The cases that have batches."""
+        return frozenset(case for case, found in self.cases.items() if found.window is not None)
+
+    @property
+    def verified(self) -> frozenset[str]:
+        """The cases whose result was checked, and whose bits tell another process's result."""
+        return frozenset(case for case in self.measured if self.cases[case].digest and self.cases[case].check)
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether a case shows that the device has settled."""
+        windows = [found.window for found in self.cases.values() if found.window is not None]
+        return any(each.settling is not None and each.settling.is_settled is True for each in windows)
 
 
 def merge_processes(found: Sequence[GroupData]) -> GroupData:
     """Return what several processes found of the same group, in the order they ran, as if it were one's.
 
-    Rounds are numbered on from one process to the next. Between two processes other work ran: their set-up.
+    The first has every case, later ones those that had a figure until then. Rounds are numbered on from one
+    process to the next. Between two processes other work ran: their set-up.
     """
     if len(found) == 1:
         return found[0]
@@ -118,22 +138,26 @@ def merge_processes(found: Sequence[GroupData]) -> GroupData:
     between = [(before.end_s, after.begin_s) for before, after in pairwise(drawn)]
     rounds = [_count_rounds(each) for each in drawn]
     firsts = dict(zip(map(id, drawn), accumulate(rounds, initial=0), strict=False))
-    cases = [
-        _merge_case([(each.cases[place], firsts.get(id(each), 0)) for each in found], between)
-        for place in range(len(found[0].cases))
-    ]
+    cases = {
+        case: _merge_case(
+            [(each.cases[case], firsts.get(id(each), 0)) for each in found if case in each.cases], between
+        )
+        for case in found[0].cases
+    }
     return GroupData(
-        tuple(cases),
+        cases,
         merge_conditions([each.conditions for each in drawn if each.conditions is not None]),
         drawn[0].begin_s,
         drawn[-1].end_s,
         tuple(chain.from_iterable(each.rows for each in drawn)),
         _merge_probes([(each, firsts[id(each)]) for each in drawn]),
+        drawn[-1].setup_s,
+        drawn[-1].least_s,
     )
 
 
 def _count_rounds(found: GroupData) -> int:
-    numbers = [batch.round for case in found.cases if case.window for batch in case.window.batches]
+    numbers = [batch.round for case in found.cases.values() if case.window for batch in case.window.batches]
     of_probes = [number for probe in found.probes.values() for number in probe.rounds]
     return 1 + max([*numbers, *of_probes], default=-1)
 
@@ -142,23 +166,35 @@ def _merge_case(found: Sequence[tuple[CaseData, int]], between: Spans) -> CaseDa
     """Merge what each process found of a case; the number is that of the process's first round.
 
     A case that failed in one process has failed. One that a later process left out, for want of time, has the
-    figures of the others.
+    figures of the others. Processes at the beginning that found the device still changing are no part of a
+    sustained figure where two later ones found it settled.
     """
     first = found[0][0]
     cost_s = sum(case.cost_s for case, _ in found)
     failed = next((case for case, _ in found if case.failure and case.failure.status == "failed"), None)
     if failed is not None or first.failure is not None:
         return replace(failed or first, started=first.started, cost_s=cost_s)
-    whole = [(case, number) for case, number in found if case.window is not None]
+    if len(found) == 1:
+        return first
+    whole = _drop_unsettled([(case, number) for case, number in found if case.window is not None])
     return replace(
         first,
         cost_s=cost_s,
         window=merge_windows([case.window.renumbered(number) for case, number in whole if case.window]),
-        digests=tuple(chain.from_iterable(case.digests for case, _ in whole)),
-        check=_merge_checks([case.check for case, _ in whole if case.check is not None]),
+        digests=tuple(chain.from_iterable(case.digests for case, _ in found)),
+        check=_merge_checks([case.check for case, _ in found if case.check is not None]),
         takes_turns=True,
         other_spans=[*chain.from_iterable(case.other_spans for case, _ in whole), *between],
     )
+
+
+def _drop_unsettled(found: Sequence[tuple[CaseData, int]]) -> Sequence[tuple[CaseData, int]]:
+    settled = [
+        case.window is None or case.window.settling is None or case.window.settling.is_settled is True
+        for case, _ in found
+    ]
+    first = settled.index(True) if True in settled else 0
+    return found[first:] if first and all(settled[first:]) and len(found) - first >= 2 else found
 
 
 def _merge_checks(checks: Sequence[Check]) -> Check | None:

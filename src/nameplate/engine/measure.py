@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import itemgetter
 
 from nameplate.device.protocol import Device, MeasuredDevice
 from nameplate.engine.case_run import MEMORY_SHARE, OnStep, memory_needed, tell_nobody
 from nameplate.engine.ceiling import Ceilings, is_bound_by_memory
 from nameplate.engine.group import Allowance
-from nameplate.engine.group_data import merge_processes
+from nameplate.engine.group_data import GroupData, merge_processes
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.records import make_records
+from nameplate.engine.rounds import count_fitting
 from nameplate.engine.run_to_run import History
 from nameplate.engine.runner import GroupTask, InThisProcess, Runner
 from nameplate.engine.soak import is_soak
@@ -84,9 +86,28 @@ def _measure_together(
     processes: int,
     history: History | None,
 ) -> list[Record]:
-    """Measure cases that fit the memory together in one process after the other, and make their records."""
-    found = [runner.measure(GroupTask(name, cases, allowance, busy_s))]
-    return make_records(name, cases, runner.device, merge_processes(found), history)
+    """Measure cases that fit the memory together in one process after the other, and make their records.
+
+    There are fewer than `processes` where the time doesn't hold as many.
+    """
+    begin_s, found, sharing = runner.clock(), list[GroupData](), processes
+    task = GroupTask(name, cases, allowance, busy_s)
+    while sharing > 0:
+        found.append(runner.measure(replace(task, number=len(found) + 1, sharing=sharing)))
+        merged = merge_processes(found)
+        spent_s = runner.clock() - begin_s
+        left = Allowance(allowance.share_s - spent_s, allowance.limit_s - spent_s)
+        rest_s, more = min(left.share_s, left.limit_s), processes - len(found)
+        sharing = count_fitting(rest_s, merged.setup_s, merged.least_s, more) if merged.measured else 0
+        task = GroupTask(
+            name,
+            [case for case in cases if case.id in merged.measured],
+            left,
+            busy_s + spent_s,
+            verified=merged.verified,
+            has_settled=merged.has_settled,
+        )
+    return make_records(name, cases, runner.device, merged, history)
 
 
 _Numbered = tuple[int, Case]  # a case and its place in the group

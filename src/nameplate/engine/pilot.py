@@ -50,13 +50,17 @@ class Prediction:
         return self.setup_s + launches * self.launch_s
 
 
+# By name, dtype and shape of a pilot, and its fill.
+Predictions = dict[tuple[str, str, str, str], Prediction]
+
+
 @dataclass
 class Pilots:
-    """The pilots of one run on one device; cases of the same kind share them."""
+    """The pilots of one run on one device; cases of the same kind share them. `seen` were timed already."""
 
     device: Device
     seed: int
-    _seen: dict[tuple[str, str, str, str], Prediction] = field(default_factory=dict)
+    seen: Predictions = field(default_factory=dict)
 
     def predict(self, workload: Workload, fill: str, left_s: float) -> Prediction | None:
         """Predict from pilots, smallest first, the times of `workload`; `left_s` is what it may take.
@@ -97,11 +101,11 @@ class Pilots:
 
     def _measure(self, pilot: Workload, fill: str) -> Prediction:
         key = (pilot.name, pilot.dtype, pilot.shape, fill)
-        if key not in self._seen:
+        if key not in self.seen:
             # Twice: libraries load and compile on first use, which must not be scaled up.
             self._time(pilot, fill)
-            self._seen[key] = self._time(pilot, fill)
-        return self._seen[key]
+            self.seen[key] = self._time(pilot, fill)
+        return self.seen[key]
 
     def _time(self, pilot: Workload, fill: str) -> Prediction:
         begin = self.device.clock()

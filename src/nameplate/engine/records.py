@@ -37,7 +37,7 @@ def make_records(
     `history` is what is known of the figures' spread; what the group shows is added to it.
     """
     history = History() if history is None else history
-    both = list(zip(cases, group.cases, strict=True))
+    both = [(case, group.cases[case.id]) for case in cases]
     seen = [_see(case, device, group, found) for case, found in both]
     times = estimate_group(TIME, [_time_of(each) for each in seen], history)
     normalized = estimate_group(NORMALIZED, [_normalized_of(each) for each in seen], history)

@@ -22,10 +22,11 @@ from nameplate.engine.ceiling import Calibration, ProbeData, ProbeRun
 from nameplate.engine.group import Group
 from nameplate.engine.window import SHORTEST_WINDOW_S, TimedBatch, Window, keep_whole_periods
 from nameplate.stats.estimate import FEWEST_BATCHES
-from nameplate.stats.settling import SHORTEST_S, find_settling
+from nameplate.stats.settling import SHORTEST_S, Settling, find_settling
 from nameplate.suite import Case
 
-# Batches that a window is divided into. More than `stats.BATCHES`, so that a slow one doesn't leave too few.
+# Batches that a window is divided into, of all processes together. More than `stats.BATCHES`, so that a slow
+# one doesn't leave too few.
 AIMED_BATCHES = 25
 # … where the window may begin late: batches before the device has settled are left out. A clock at its power
 # limit swings with a period of about 3 s: in a minute these batches show it, where sixty of them didn't.
@@ -33,11 +34,16 @@ SETTLING_BATCHES = 120
 # Ten readings a second, less LEAD_S at the beginning, tell a GPU's cases apart only where each runs so long
 # at a stretch.
 _LEAST_TURN_S = {"cuda": 0.6}
+_SETTLED = Settling(0.0, None, 0.0, None)
+# A series is shorter than its window: it ends with the middle of the last batch.
+_MARGIN = 1.1
 # Finding whether a series has settled takes milliseconds, so it is done again only after 5 % more rounds.
 _LOOK_AGAIN = 1.05
 # A device that has been at work for `SHORTEST_S` is warm. Only its clock recovers during set-up, and clocks
 # at a power limit oscillate with a period of about 3 s.
 _SHORTEST_WHEN_WARM_S = 3.0
+# … of one process at least: a few of them may be disturbed.
+_FEWEST_AIMED = 10
 _WARM_UP_SHARE = 0.1
 _LONGEST_WARM_UP_S = 1.0
 
@@ -62,7 +68,7 @@ class Rounds(Group):
         """Prepare every case and warm it up."""
         weight = sum(case.weight for case in self.cases)
         for case in self.cases:
-            share_s = self.allowance.share_s * case.weight / weight
+            share_s = self.allowance.share_s / self.sharing * case.weight / weight
             run = self.prepare_case(case, takes_turns=self._takes_turns(case))
             run.attempt(partial(run.warm_up, min(_WARM_UP_SHARE * share_s, _LONGEST_WARM_UP_S)))
 
@@ -72,7 +78,7 @@ class Rounds(Group):
 
     def get_ready(self) -> None:
         """Calibrate the probes, then plan the batches."""
-        workloads = [run.case.workload for run in self.active]
+        workloads, begin_s = [run.case.workload for run in self.active], self.device.clock()
         for dtype in dict.fromkeys(work.dtype for work in workloads if is_compute_bound(work)):
             with suppress(Exception):  # a library may raise anything; without a probe there is no ceiling
                 calibration = self.ceilings.calibration(dtype, self.allowance.share_s, self.left_s())
@@ -80,11 +86,59 @@ class Rounds(Group):
                 if probe is not None and calibration is not None:
                     self.probes[dtype] = ProbeRun(probe, self.device)
                     self.calibrations[dtype] = calibration
-        # The rest of the share, but enough to judge contention by, and never past the limit.
-        least_s = SHORTEST_WINDOW_S * len(self.active)
-        rest_s = max(self.allowance.share_s - self.spent_s, least_s)
-        self._window_s = min(rest_s, max(self.allowance.limit_s - self.spent_s, 0.0))
+        self._once_s += self.device.clock() - begin_s
+        self._plan_window()
         self._plan_batches()
+
+    def _plan_window(self) -> None:
+        """Choose how long to draw: what is left of the share, divided among as many processes as it holds.
+
+        But long enough to judge contention by all of them together, and to see whether a sustained case has
+        settled; never past the limit.
+        """
+        self.setup_s = self.opened_s + self.spent_s - self.once_s
+        rest_s = max(self.allowance.share_s - self.spent_s, 0.0)
+        own_s = max(self.least_s, _MARGIN * self._settling_s)
+        self.sharing = 1 + count_fitting(rest_s - own_s, self.setup_s, self.least_s, self.sharing - 1)
+        fair_s = (rest_s - (self.sharing - 1) * self.setup_s) / self.sharing
+        least_s = SHORTEST_WINDOW_S * len(self.active) / self._processes
+        if self._processes > 1:
+            least_s = max(least_s, min(_MARGIN * self._settling_s, rest_s))
+        self._window_s = min(max(fair_s, least_s), max(self.allowance.limit_s - self.spent_s, 0.0))
+
+    @property
+    def _processes(self) -> int:
+        """How many processes measure the group in all, by the present plan."""
+        return self.process - 1 + self.sharing
+
+    @property
+    def least_s(self) -> float:
+        """The fewest seconds of batches that make a process worth its set-up; those of a GPU must settle."""
+        return max(super().least_s, _MARGIN * self._settling_s if self.device.kind == "cuda" else 0.0)
+
+    @property
+    def fewest_batches_s(self) -> float:
+        """Seconds of the fewest batches that give every case an interval, the probes' included."""
+        return super().fewest_batches_s * (1 + len(self.probes) / max(len(self.active), 1))
+
+    @property
+    def _settling_s(self) -> float:
+        """How long a series must be to tell whether it has settled; 0.0 where nothing asks for that."""
+        if not self._has_sustained or self._stays_settled:
+            return 0.0
+        if self._processes == 1:
+            return SHORTEST_S if self.busy_s < SHORTEST_S else _SHORTEST_WHEN_WARM_S
+        # Of a CPU, which doesn't cool while a process begins, the processes together show an oscillation.
+        warm_s = _SHORTEST_WHEN_WARM_S / (1 if self.device.kind == "cuda" else self._processes)
+        return max(SHORTEST_S - self.busy_s, warm_s)
+
+    @property
+    def _stays_settled(self) -> bool:
+        """Whether the device is as an earlier process of the group found it: settled.
+
+        A GPU's clock recovers while the next process begins. A CPU is at work then, and stays warm.
+        """
+        return self.has_settled and self.device.kind != "cuda"
 
     def _plan_batches(self) -> None:
         """Choose the size of every batch, and how many each case draws in a round.
@@ -92,7 +146,7 @@ class Rounds(Group):
         There are as many rounds as the slowest case can draw batches in its share; faster cases draw several
         in each. Where telemetry needs long turns there are fewer rounds, and every case draws several.
         """
-        runs, aimed = self.active, SETTLING_BATCHES if self._has_sustained else AIMED_BATCHES
+        runs, aimed = self.active, self._count_aimed()
         shares_s = self._divide_window(runs)
         possible = [
             min(max(int(share_s / run.sampler.least_batch_s), FEWEST_BATCHES), aimed)
@@ -113,6 +167,12 @@ class Rounds(Group):
         for dtype, probe in self.probes.items():
             batches_s = [run.sampler.batch_cost_s for run in runs if run.case.workload.dtype == dtype]
             probe.choose_size(min(median(batches_s), room_s / len(self.probes)))
+
+    def _count_aimed(self) -> int:
+        """Return how many batches a window is divided into, of a case that could draw any number of them."""
+        if self._has_sustained and not self._stays_settled:
+            return max(math.ceil(SETTLING_BATCHES / self._processes), AIMED_BATCHES)
+        return max(math.ceil(AIMED_BATCHES / self._processes), _FEWEST_AIMED)
 
     def _divide_window(self, runs: Sequence[CaseRun]) -> list[float]:
         """Return the seconds for each case, by weight.
@@ -177,14 +237,16 @@ class Rounds(Group):
 
     def _update_settling(self, begin_s: float) -> None:
         """Find when all cases together settle, each relative to its own median launch time."""
+        if self._stays_settled:
+            self.settling, self._window_begin_s = _SETTLED, begin_s
+            return
         points = sorted(
             (middle - begin_s, relative)
             for run in self.active
             for middle, relative in _relative_times(run.batches)
         )
         at_s, launch_s = zip(*points, strict=True)
-        shortest_s = SHORTEST_S if self.busy_s < SHORTEST_S else _SHORTEST_WHEN_WARM_S
-        self.settling = find_settling(np.asarray(at_s), np.asarray(launch_s), shortest_s)
+        self.settling = find_settling(np.asarray(at_s), np.asarray(launch_s), self._settling_s)
         # Not settled: use the second half. Undetermined: use everything. Records flag both.
         begins_s = at_s[-1] / 2 if self.settling.is_changing else self.settling.settled_s or 0.0
         self._window_begin_s = begin_s + begins_s
@@ -192,7 +254,7 @@ class Rounds(Group):
     def _is_narrow(self, run: CaseRun) -> bool:
         if _is_sustained(run.case) and self.settling.settled_s is None:
             return False
-        return self.window(run).is_narrow
+        return self.window(run).is_narrow_for(self._processes)
 
     def window(self, run: CaseRun, rows: Sequence[Counters] = ()) -> Window:
         """Return all batches, or of a sustained case those since it settled, in whole periods."""
@@ -212,6 +274,12 @@ class Rounds(Group):
     def probe_data(self) -> dict[str, ProbeData]:
         """Return what the probes measured, by dtype."""
         return {dtype: probe.data(self.calibrations[dtype]) for dtype, probe in self.probes.items()}
+
+
+def count_fitting(rest_s: float, setup_s: float, least_s: float, most: int) -> int:
+    """Return how many processes, `most` at most, fit the seconds: each has a set-up and its least window."""
+    each_s = setup_s + least_s
+    return max(min(most if each_s <= 0 else int(rest_s / each_s), most), 0)
 
 
 def _draw_all(draws: Sequence[Callable[[], object]]) -> None:

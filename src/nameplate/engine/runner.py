@@ -24,7 +24,9 @@ from nameplate.suite import Case
 class GroupTask:
     """What one process is to measure: cases of the group `name`, in the time that the group has left.
 
-    It is process `number` of the group, from 1; `busy_s` is how long the device has been at work before.
+    It is process `number` of the group, from 1, and the first of `sharing` that share that time. `busy_s` is
+    how long the device has been at work before; `verified` and `has_settled` are what earlier processes
+    found.
     """
 
     name: str
@@ -32,6 +34,9 @@ class GroupTask:
     allowance: Allowance
     busy_s: float = 0.0
     number: int = 1
+    sharing: int = 1
+    verified: frozenset[str] = frozenset()
+    has_settled: bool = False
 
 
 class Runner(Protocol):
@@ -67,18 +72,31 @@ class InThisProcess:
     def measure(self, task: GroupTask) -> GroupData:
         """Measure one task."""
         self.device.begin_process()
-        return self._make_group(task).measure()
+        return make_group(task, self.device, self.pilots, self.ceilings, self.on_step).measure()
 
-    def _make_group(self, task: GroupTask) -> Group:
-        kind = Soak if is_soak(task.cases) else Rounds
-        return kind(
-            task.name,
-            task.cases,
-            self.device,
-            self.pilots,
-            self.ceilings,
-            task.allowance,
-            task.busy_s,
-            self.on_step,
-            task.number,
-        )
+
+def make_group(
+    task: GroupTask,
+    device: Device,
+    pilots: Pilots,
+    ceilings: Ceilings,
+    on_step: OnStep = tell_nobody,
+    opened_s: float = 0.0,
+) -> Group:
+    """Return the group that does a task; starting the process and opening its device took `opened_s`."""
+    kind = Soak if is_soak(task.cases) else Rounds
+    return kind(
+        name=task.name,
+        cases=task.cases,
+        device=device,
+        pilots=pilots,
+        ceilings=ceilings,
+        allowance=task.allowance,
+        busy_s=task.busy_s,
+        on_step=on_step,
+        process=task.number,
+        sharing=task.sharing,
+        verified=task.verified,
+        has_settled=task.has_settled,
+        opened_s=opened_s,
+    )

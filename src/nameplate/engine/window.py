@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -136,8 +137,13 @@ class Window:
     @property
     def is_narrow(self) -> bool:
         """Whether no more batches are needed: there are enough, and the interval is narrow."""
-        enough = len(self.batches) >= BATCHES and self.elapsed_s >= SHORTEST_WINDOW_S
-        return enough and self.interval().relative_half_width <= STOP_HALF_WIDTH
+        return self.is_narrow_for(1)
+
+    def is_narrow_for(self, processes: int) -> bool:
+        """Whether one of so many processes needs no more: all together then have a narrow interval."""
+        fewest = max(math.ceil(BATCHES / processes), FEWEST_BATCHES)
+        enough = len(self.batches) >= fewest and self.elapsed_s >= SHORTEST_WINDOW_S / processes
+        return enough and self.interval().relative_half_width <= STOP_HALF_WIDTH * math.sqrt(processes)
 
     def launch_s_by_round(self) -> dict[int, float]:
         """Return the mean seconds per launch of each round."""

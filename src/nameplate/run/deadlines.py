@@ -80,19 +80,30 @@ class Step:
         return None
 
 
+@dataclass(frozen=True)
+class GroupNote:
+    """By when a group must be done, on time.monotonic, and its case where it has only one."""
+
+    end_s: float = 0.0
+    only: str | None = None
+
+
 class StepNotes:
     """Writes a process's steps into its note; without a note it does nothing."""
 
     def __init__(self, note: SharedNote | None, grace_s: float) -> None:
         """Begin with no group."""
         self._note, self._grace_s = note, grace_s
-        self._group_end_s = 0.0
-        self._only: str | None = None  # the case of a group of one
+        self.group = GroupNote()
 
     def begin_group(self, cases: Sequence[str], limit_s: float) -> None:
         """Say that a group begins, which takes `limit_s` at most."""
-        self._group_end_s = time.monotonic() + max(limit_s, 0.0) + self._grace_s
-        self._only = cases[0] if len(cases) == 1 else None
+        end_s = time.monotonic() + max(limit_s, 0.0) + self._grace_s
+        self.enter(GroupNote(end_s, cases[0] if len(cases) == 1 else None))
+
+    def enter(self, group: GroupNote) -> None:
+        """Go on in a group, which another process may have begun."""
+        self.group = group
         self(None, 0.0)
 
     def __call__(self, case: str | None, expected_s: float) -> None:
@@ -101,6 +112,6 @@ class StepNotes:
             return
         now_s = time.monotonic()
         # A step that begins in the last moment of its group still has the grace.
-        end_s = max(self._group_end_s, now_s + self._grace_s)
+        end_s = max(self.group.end_s, now_s + self._grace_s)
         until_s = min(now_s + self._grace_s + _PATIENCE * expected_s, end_s)
-        self._note.write({"case": case or self._only, "since_s": now_s, "until_s": until_s})
+        self._note.write({"case": case or self.group.only, "since_s": now_s, "until_s": until_s})

@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from types import FrameType
 
 from nameplate import suite as suites
 from nameplate.base.errors import NameplateError
@@ -23,16 +22,19 @@ from nameplate.base.messages import Message, message
 from nameplate.base.processes import Parent, connect_to_parent
 from nameplate.base.shared_note import SharedNote
 from nameplate.device.numa import bind_to_gpu
-from nameplate.device.protocol import Device
+from nameplate.device.protocol import MeasuredDevice
 from nameplate.device.survey import open_device
 from nameplate.engine.case_run import ContextLost
 from nameplate.engine.ceiling import Ceilings
-from nameplate.engine.measure import measure_group
+from nameplate.engine.measure import measure_in_processes
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.run_to_run import History
+from nameplate.engine.runner import InThisProcess, Runner
 from nameplate.record import Record
+from nameplate.run.child import end_after_stop
 from nameplate.run.deadlines import StepNotes
+from nameplate.run.forks import InFreshProcesses
 from nameplate.run.job import (
     GO,
     GROUP,
@@ -50,10 +52,25 @@ from nameplate.store.history import read_earlier
 from nameplate.suite import Case, make_groups
 
 _Group = tuple[str, list[Case]]  # its name, and its cases that have no record yet
+# Names of devices that other processes find as this one does. A simulated one has a clock of its own in each.
+_REAL = ("cpu", "cuda:")
+_MakeRunner = Callable[[WorkerJob, Run, StepNotes], Runner]
 
 
-def do_job(job: WorkerJob, observer: CaseObserver, wait_for_start: Callable[[], float]) -> None:
-    """Measure what a run lacks on one of its devices.
+def measure_here(job: WorkerJob, run: Run, notes: StepNotes) -> Runner:
+    """Open the job's device in this process, which then measures all of it: a simulated one, for example."""
+    begun = {entry.name: entry.identity for entry in run.manifest.devices}.get(job.device)
+    device, seed = open_device(job.device, begun), run.manifest.seed
+    return InThisProcess(device, Pilots(device, seed), Ceilings(device, seed), notes)
+
+
+def do_job(
+    job: WorkerJob,
+    observer: CaseObserver,
+    wait_for_start: Callable[[], float],
+    make_runner: _MakeRunner = measure_here,
+) -> None:
+    """Measure what a run lacks on one of its devices, in the processes that `make_runner` measures in.
 
     `wait_for_start` returns when it may begin: with the time, on time.monotonic, at which the run's measuring
     began, earlier where this process replaces another. The budget counts from there.
@@ -64,10 +81,11 @@ def do_job(job: WorkerJob, observer: CaseObserver, wait_for_start: Callable[[], 
     run = read_run(job.folder)
     identities = {entry.name: entry.identity for entry in run.manifest.devices}
     numa_node = bind_to_gpu(identities.get(job.device), list(identities.values()))
-    device = open_device(job.device, identities.get(job.device))
+    notes = StepNotes(None if job.note is None else SharedNote(job.note), job.grace_s)
+    runner = make_runner(job, run, notes)
     missing = {each.case for each in run.missing if each.device == job.device}
-    pending = _pending_groups(cases_of_run(run, device), missing, job.one_by_one)
-    _measure_groups(job, run, device, pending, observer, numa_node, wait_for_start())
+    pending = _pending_groups(cases_of_run(run, runner.device), missing, job.one_by_one)
+    _measure_groups(job, run, runner, notes, pending, observer, numa_node, wait_for_start())
 
 
 def _pending_groups(
@@ -91,18 +109,18 @@ def _pending_groups(
 def _measure_groups(
     job: WorkerJob,
     run: Run,
-    device: Device,
+    runner: Runner,
+    notes: StepNotes,
     pending: Sequence[_Group],
     observer: CaseObserver,
     numa_node: int | None,
     began_s: float,
 ) -> None:
     """Measure group by group, a group's records on disk before the next begins."""
-    options, seed = run.manifest.options, run.manifest.seed
-    budget = Budget.of_run(suites.find_suite(run.manifest.suite), job.budget_s or options.budget_s)
-    pilots, ceilings, history = Pilots(device, seed), Ceilings(device, seed), _read_history(run, job.device)
-    notes = StepNotes(None if job.note is None else SharedNote(job.note), job.grace_s)
-    begin = device.clock() - (time.monotonic() - began_s)
+    suite, device = suites.find_suite(run.manifest.suite), runner.device
+    budget = Budget.of_run(suite, job.budget_s or run.manifest.options.budget_s)
+    begin = runner.clock() - (time.monotonic() - began_s)
+    history = _read_history(run, job.device)
     at_work = None  # since when the device has been at work
     weight_left = sum(case.weight for _, group in pending for case in group)
     with RecordWriter(job.folder, records_name_of(job.device)) as writer:
@@ -111,17 +129,17 @@ def _measure_groups(
             ids = [case.id for case in group]
             observer.group_started(ids)
             weight = sum(case.weight for case in group)
-            allowance = budget.allowance(device.clock() - begin, weight, weight_left)
+            allowance = budget.allowance(runner.clock() - begin, weight, weight_left)
             weight_left -= weight
             notes.begin_group(ids, allowance.limit_s)
             lost = None
             if allowance.limit_s > 0:
-                now = device.clock()
+                now = runner.clock()
                 at_work = now if at_work is None else at_work
                 busy_s = now - at_work  # 0.0 exactly for the first group, which finds the device idle
                 try:
-                    records = measure_group(
-                        group, device, pilots, allowance, ceilings, name, busy_s, notes, history=history
+                    records = measure_in_processes(
+                        group, runner, allowance, name, busy_s, suite.processes, history
                     )
                 except ContextLost as error:  # the rest of the group is measured by another process
                     lost = next(case for case in group if case.id == error.case)
@@ -147,7 +165,7 @@ def _read_history(run: Run, device: str) -> History:
     return history
 
 
-def _warn_of_process(record: Record, job: WorkerJob, device: Device) -> Iterator[Message]:
+def _warn_of_process(record: Record, job: WorkerJob, device: MeasuredDevice) -> Iterator[Message]:
     """Yield what befell the process, or one before it, that a figure suffers from."""
     if record.status != "ok":
         return
@@ -170,15 +188,10 @@ class _ParentObserver:
         self._parent.send_json(record.model_dump_json())
 
 
-def _end_after_stop(_number: int, _frame: FrameType | None) -> None:
-    """End at once: what was being timed while this process was stopped (SIGSTOP) is no figure."""
-    os._exit(WorkerStatus.STOPPED)
-
-
 def main() -> None:
     """Do the job that the command line names; ends with an `ExitStatus` or a `WorkerStatus`."""
-    parent = connect_to_parent()
-    signal.signal(signal.SIGCONT, _end_after_stop)
+    parent = connect_to_parent(threads=sys.platform != "linux")  # elsewhere nothing is forked
+    signal.signal(signal.SIGCONT, end_after_stop)
 
     def wait_for_start() -> float:
         parent.send({READY: True})
@@ -187,9 +200,15 @@ def main() -> None:
             sys.exit(ExitStatus.INTERRUPTED)
         return float(said[GO])
 
+    def make_runner(job: WorkerJob, run: Run, notes: StepNotes) -> Runner:
+        if not job.device.startswith(_REAL):
+            return measure_here(job, run, notes)
+        return InFreshProcesses(job, run, notes, parent.end_if_orphaned)
+
     try:
-        (job,) = sys.argv[1:]
-        do_job(WorkerJob.model_validate_json(job), _ParentObserver(parent), wait_for_start)
+        (text,) = sys.argv[1:]
+        job = WorkerJob.model_validate_json(text)
+        do_job(job, _ParentObserver(parent), wait_for_start, make_runner)
     except NameplateError as error:
         parent.send({REFUSAL: str(error)})
         sys.exit(error.exit_status)
