@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -404,6 +405,46 @@ def test_so_it_is_in_a_process_that_measures():
     )
     assert done.returncode == 70
     assert done.stderr.startswith("bench: unforeseen ValueError: not enough values")
+
+
+# Ctrl-C before the command line is there, and after its end.
+
+INTERRUPTS = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+WHILE_IT_LOADS = INTERRUPTS + "raise SystemExit(7)"  # of a process that goes on
+AT_ITS_END = f"import atexit\natexit.register(lambda: exec({INTERRUPTS!r}))"
+
+
+def start_interrupted(tmp_path, module, code, **options):
+    """Run `bench --version` with a module of that name in the way, which interrupts it."""
+    (tmp_path / f"{module}.py").write_text(code)
+    return subprocess.run(
+        [sys.executable, "-m", "nameplate", "--version"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        **options,
+    )
+
+
+@pytest.mark.process
+def test_ctrl_c_while_it_loads_ends_it_silently(tmp_path):
+    done = start_interrupted(tmp_path, "typer", WHILE_IT_LOADS)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.process
+def test_ctrl_c_after_its_end_adds_nothing_to_what_it_said(tmp_path):
+    done = start_interrupted(tmp_path, "sitecustomize", AT_ITS_END)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    assert done.stdout.startswith("nameplate ")
+
+
+@pytest.mark.process
+def test_an_interrupt_that_is_ignored_stays_so(tmp_path):
+    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    assert start_interrupted(tmp_path, "typer", WHILE_IT_LOADS, preexec_fn=ignore).returncode == 7
 
 
 # A run's own ends.

@@ -20,7 +20,7 @@ from fuzzing.sandbox import Outcome, call, nothing_measured
 from fuzzing.user_files import KINDS, name_of
 
 CORPUS = Corpus(Path(__file__).parent / "corpus")
-PATIENCE_S = 120.0  # of a call, on a busy machine; the campaign allows 10
+PATIENCE_S = 120.0  # of a call, on a busy machine
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -94,7 +94,7 @@ TRACEBACK = (
 )
 SLOWER = "bench: slower by more than 1.5%: x\n"
 BROKEN = {
-    "hang": ("show", {"seconds": 11.0}),
+    "hang": ("show", {"cpu_s": 11.0}),
     "traceback: KeyError in nameplate/cli/read.py:show": ("show", {"status": 70, "traceback": TRACEBACK}),
     "exit 5": ("show", {"status": 5}),
     "exit 1 without a failed check": ("show", {"status": 1, "err": "bench: no\n"}),
@@ -142,3 +142,11 @@ def test_what_fails_is_made_small_and_kept_and_a_campaign_goes_on(monkeypatch, t
     ((_, kept),) = Corpus(tmp_path).list()
     assert "--json" in kept.words
     assert kept == Input.from_json(kept.as_json())
+
+
+def test_a_campaign_has_as_many_inputs_as_were_asked_for_and_no_two_jobs_alike(tmp_path):
+    jobs = campaign.plan(10_000, 3, tmp_path, ())
+    assert sum(number for _, number, _, _ in jobs) == 10_000
+    assert len({(fuzzer, begin) for fuzzer, _, begin, _ in jobs}) == len(jobs)
+    assert {fuzzer for fuzzer, *_ in jobs[:8]} == set(FUZZERS)  # each has its turn from the beginning on
+    assert {fuzzer for fuzzer, *_ in campaign.plan(10, 0, tmp_path, ("user-files",))} == {"user-files"}

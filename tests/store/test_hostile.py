@@ -9,7 +9,7 @@ import pytest
 
 from nameplate.base.errors import InputError
 from nameplate.store import folder as store
-from nameplate.store.folder import find_runs, read_run
+from nameplate.store.folder import find_runs, mark_done, read_run, write_durably
 
 HUGE = "1" + "0" * 400
 
@@ -148,6 +148,20 @@ def test_only_regular_files_of_the_folder_are_read(bench, run, replace):
     replace(folder / "manifest.json")
     result = bench("show", folder)
     assert (result.status, result.err.count("\n")) == (2, 1)
+
+
+def test_no_mark_and_no_new_file_is_written_through_a_link(run, tmp_path):
+    """As in a folder that somebody else made: what the link names would be written, wherever that is."""
+    folder, _file = run
+    (folder / "DONE").unlink()
+    for name in ("DONE", f".manifest.json.{os.getpid()}"):
+        (folder / name).symlink_to(tmp_path / f"outside{name}")
+    mark_done(folder)
+    write_durably(folder / "manifest.json", (folder / "manifest.json").read_text(encoding="utf-8"))
+    assert list(tmp_path.glob("outside*")) == []
+    assert (folder / "DONE").is_symlink()
+    assert not os.path.lexists(folder / f".manifest.json.{os.getpid()}")
+    assert len(read_run(folder).records) == 2
 
 
 def test_a_million_bad_lines_are_counted_and_ten_described(run, monkeypatch):

@@ -230,12 +230,12 @@ class RecordWriter:
 def mark_done(folder: Path) -> None:
     """Write the empty file DONE, which says that every expected case has its record.
 
-    Raises InputError where the folder can't be written. An existing file is left as it is.
+    Raises InputError where the folder can't be written. What is there by that name is left as it is: a link,
+    in the folder of somebody else, isn't followed.
     """
-    if os.path.exists(folder / DONE):
-        return
     try:
-        (folder / DONE).touch()
+        with suppress(FileExistsError):
+            (folder / DONE).open("xb").close()
     except OSError as error:
         raise _unwritable_run(folder, error) from error
 
@@ -397,8 +397,9 @@ def replace_durably(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
             yield device
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # of a process that was killed and had this number, or a planted link
     try:
-        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -22,7 +22,11 @@ def main() -> int:
     parser.add_argument("-p", type=int, default=count_cores(), help="processes (default: one a core)")
     flags = parser.parse_args()
     began_s = time.monotonic()
-    tallies = run(flags.n, flags.seed, flags.corpus, flags.only, flags.p)
+
+    def tell(line: str) -> None:
+        print(f"{time.monotonic() - began_s:6.0f} s  {line}", file=sys.stderr, flush=True)
+
+    tallies = run(flags.n, flags.seed, flags.corpus, flags.only, flags.p, tell)
     print("\n".join(as_table(tallies)))
     faults = list_faults(tallies)
     inputs = sum(each.inputs for each in tallies)

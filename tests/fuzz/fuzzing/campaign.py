@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 import warnings
 from collections import Counter
@@ -27,8 +28,9 @@ FUZZERS: Mapping[str, Callable[[], Any]] = {
     "command-lines": command_lines.inputs,
 }
 _SHARES = {"run-folders": 4, "user-files": 2, "pytest-benchmark": 2, "command-lines": 2}  # of the inputs
+_JOB = 500  # inputs of a process between two reports
 _CHUNK = 250  # inputs between two looks at what is known to fail
-_LIMIT_S = 3 * SLOW_S  # a call is broken off then; one that is slow for the machine's sake is tried again
+_LIMIT_S = 12 * SLOW_S  # of the clock: a call that waits for ever is broken off then, and tried once more
 # Of so many inputs one is also called in a process of its own, but for the commands that would measure.
 _PROCESS_OF = 200
 _MEASURES = ("run", "selftest", "devices", "--interleave")
@@ -55,7 +57,7 @@ class Tally:
         self.inputs += 1
         self.statuses[outcome.status] += 1
         self.faults.update(faults)
-        self.slowest_s = max(self.slowest_s, outcome.seconds)
+        self.slowest_s = max(self.slowest_s, outcome.cpu_s)
 
     def merge(self, other: Tally) -> None:
         """Add what another process counted."""
@@ -151,33 +153,48 @@ def replay(corpus: Corpus) -> tuple[Tally, dict[str, list[str]]]:
     return tally, failing
 
 
-def _job(arguments: tuple[str, int, int, Path | None]) -> Tally:
+def _job(arguments: tuple[str, int, int, Path]) -> Tally:
     fuzzer, number, begin, folder = arguments
     with nothing_measured():
-        return fuzz(fuzzer, number, begin, None if folder is None else Corpus(folder))
+        return fuzz(fuzzer, number, begin, Corpus(folder))
 
 
-def run(number: int, begin: int, folder: Path, only: Sequence[str], processes: int) -> list[Tally]:
-    """Run a campaign of `number` inputs in so many processes; what fails is kept in `folder`."""
-    corpus = Corpus(folder)
-    with nothing_measured():
-        tallies = [replay(corpus)[0]]
-    chosen = {name: _SHARES[name] for name in FUZZERS if not only or name in only}
+def plan(number: int, begin: int, folder: Path, only: Sequence[str]) -> list[tuple[str, int, int, Path]]:
+    """The jobs of a campaign, the fuzzers in turn: fuzzer, inputs, first seed, corpus."""
+    shares = {name: _SHARES[name] for name in FUZZERS if not only or name in only}
     jobs = []
-    for name, share in chosen.items():
-        inputs = number * share // sum(chosen.values())
-        for part in range(pieces := max(1, min(processes * 4, inputs // _CHUNK))):
-            many = inputs // pieces + (part < inputs % pieces)
-            jobs.append((name, many, begin + 10_000_000 * part, folder))
-    found = {name: Tally(name) for name in chosen}
-    if processes > 1:
-        with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=4) as pool:
+    for name, share in shares.items():
+        inputs = number * share // sum(shares.values())
+        for first in range(0, inputs, _JOB):
+            jobs.append((first / inputs, (name, min(_JOB, inputs - first), begin * 10**7 + first, folder)))
+    return [job for _, job in sorted(jobs)]
+
+
+def run(
+    number: int, begin: int, folder: Path, only: Sequence[str], processes: int, tell: Callable[[str], None]
+) -> list[Tally]:
+    """Run a campaign of `number` inputs in so many processes; what fails is kept in `folder`.
+
+    `tell` is told after each job how far it is. Ctrl-C ends it with what is counted so far.
+    """
+    jobs = plan(number, begin, folder, only)
+    with nothing_measured():
+        found = {"corpus": replay(Corpus(folder))[0]}
+    found |= {job[0]: Tally(job[0]) for job in jobs}
+    with multiprocessing.get_context("spawn").Pool(processes, _leave_interrupts_alone) as pool:
+        try:
             for tally in pool.imap_unordered(_job, jobs):
                 found[tally.fuzzer].merge(tally)
-    else:
-        for job in jobs:
-            found[job[0]].merge(_job(job))
-    return [*tallies, *found.values()]
+                inputs = sum(each.inputs for each in found.values())
+                tell(f"{inputs} inputs, {len(list_faults(list(found.values())))} kinds of fault")
+        except KeyboardInterrupt:
+            tell("interrupted")
+    return list(found.values())
+
+
+def _leave_interrupts_alone() -> None:
+    """Ctrl-C reaches every process of a terminal; the campaign's own ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def count_cores() -> int:
@@ -188,7 +205,19 @@ def count_cores() -> int:
 def as_table(tallies: Sequence[Tally]) -> list[str]:
     """The campaign as lines: inputs, exits by status, faults by kind."""
     kinds = ("traceback", "exit", "exit 1", "hang", "a write outside", "raw")
-    head = ("fuzzer", "inputs", "in processes", "0", "1", "2", "3", "other", *kinds, "slowest s", "ms a call")
+    head = (
+        "fuzzer",
+        "inputs",
+        "in processes",
+        "0",
+        "1",
+        "2",
+        "3",
+        "other",
+        *kinds,
+        "slowest CPU s",
+        "ms a call",
+    )
     rows = [head]
     total = Tally("all")
     for tally in tallies:

@@ -24,6 +24,9 @@ _MOST_LINES = 3  # of a file: a command's time is that of its records
 NAME = "20261122T120000-fuzz-0000"
 
 Files = dict[str, bytes]
+# Where links lead: devices, beside the working directory, another run.
+_OUTSIDE = "../../../outside"
+_LED_TO = ("/dev/zero", "/dev/tty", f"{_OUTSIDE}/kept.txt", f"{_OUTSIDE}/new.txt", f"../../good/{NAME}")
 
 
 @cache
@@ -120,8 +123,7 @@ def inputs(draw: Callable[..., Any]) -> Input:
         bad.pop(name, None)
         kind = draw(st.sampled_from(("pipe", "folder", "link", "gone", "empty")))
         if kind == "link":
-            places = (name, "/dev/zero", "/dev/tty", "../../outside/kept.txt", "/nowhere", "../../good")
-            target = draw(st.sampled_from(places))
+            target = draw(st.sampled_from((name, *_LED_TO)))
             odd = [Entry(f"{folder}/{name}", "link", target.encode())]
         elif kind in ("pipe", "folder"):
             odd = [Entry(f"{folder}/{name}", kind)]

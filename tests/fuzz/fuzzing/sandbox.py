@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,7 @@ class Outcome:
     out: str
     err: str
     seconds: float
+    cpu_s: float = 0.0
     hung: bool = False
     traceback: str = ""
     wrote: tuple[str, ...] = ()
@@ -66,8 +68,9 @@ def _watch(event: str, arguments: tuple[object, ...]) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
             continue
         name = os.fsdecode(path)
-        # A link itself is made or removed; a file is written where the link leads.
-        place = os.path.realpath(name) if event == "open" else _real_parent(name)
+        # A link itself is made or removed, and none is followed by what must make a new file.
+        followed = event == "open" and not (isinstance(arguments[2], int) and arguments[2] & os.O_EXCL)
+        place = os.path.realpath(name) if followed else _real_parent(name)
         if not place.startswith(("/dev/", "/proc/self/fd/", *allowed)) and "__pycache__" not in place:
             found.append(f"{event} {place}")
 
@@ -182,7 +185,7 @@ def call(given: Input, limit_s: float) -> Outcome:
         tempfile.tempdir = str(place.temporary)
         handler = signal.signal(signal.SIGALRM, stop)
         signal.setitimer(signal.ITIMER_REAL, limit_s)
-        status, began_s = 0, time.monotonic()
+        status, began_s, began_cpu_s = 0, time.monotonic(), time.process_time()
         try:
             main()
         except SystemExit as end:
@@ -192,14 +195,16 @@ def call(given: Input, limit_s: float) -> Outcome:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, handler)
-            seconds = time.monotonic() - began_s
+            seconds, cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
             sys.argv, sys.stdout, sys.stderr, tempfile.tempdir = streams
             os.chdir(folder)
             os.environ.clear()
             os.environ.update(before)
         said = [stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err)]
         written = (*wrote, *place.changed_outside())
-        return Outcome(status, *said, seconds, bool(hung), place.traceback(), written, place.new_texts(given))
+        return Outcome(
+            status, *said, seconds, cpu_s, bool(hung), place.traceback(), written, place.new_texts(given)
+        )
 
 
 @contextmanager
@@ -249,7 +254,7 @@ def nothing_measured() -> Iterator[None]:
 def call_process(given: Input, limit_s: float) -> Outcome:
     """Call the command in a process of its own, as a shell does."""
     with made(given) as place:
-        began_s = time.monotonic()
+        began_s, began_cpu_s = time.monotonic(), _children_cpu_s()
         words = [each.encode("utf-8", "surrogateescape") for each in given.words]
         child = subprocess.Popen(
             [sys.executable, "-m", "nameplate", *words],
@@ -272,11 +277,17 @@ def call_process(given: Input, limit_s: float) -> Outcome:
             out,
             err,
             time.monotonic() - began_s,
+            _children_cpu_s() - began_cpu_s,
             hung,
             place.traceback(),
             place.changed_outside(),
             place.new_texts(given),
         )
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def can_be_called(given: Input) -> bool:
