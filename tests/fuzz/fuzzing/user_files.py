@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fuzzing.foreign import changed, damaged, to_json, to_toml
 from fuzzing.inputs import Entry, Input
+from fuzzing.run_folders import ROOT
 
 # Each has every key that a file may have, and is accepted as it is.
 PARTS = """
@@ -156,7 +157,7 @@ note = "a note"
 MODEL = """
 name = "my-model"
 layers = 2
-d_model = 64
+width = 64
 heads = 4
 kv_heads = 2
 ffn = 128
@@ -173,7 +174,9 @@ _MEASURES_A_MODEL = (
     "run --model FILE --tokens 16 --device cpu",
     "run --model FILE --dtype fp32 --device cpu",
 )
+TWIN = (ROOT / "src" / "nameplate" / "twin" / "data" / "h200.toml").read_text(encoding="utf-8")
 KINDS = {
+    "twins": (TWIN, ("devices --device twin:FILE", "devices --device twin:FILE --json")),
     "models": (MODEL, _MEASURES_A_MODEL),
     "configs": (CONFIG, _MEASURES_A_MODEL),
     "parts": (

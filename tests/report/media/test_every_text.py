@@ -225,10 +225,14 @@ SILICON = {
         }
     ],
 }
+# What a measured record may have besides.
+ENDS = {"figure": "tflops", "low": 0.39, "high": 0.41}
+SPREADS = {"time_s": {"by_process": [0.005, 0.005]}}
+MORE = ({"interval_within": ENDS, "interval_next": ENDS, "spreads": SPREADS}, {})
 MODEL = {
     "name": "a model",
     "layers": 2,
-    "d_model": 8,
+    "width": 8,
     "heads": 2,
     "kv_heads": 2,
     "ffn": 16,
@@ -265,7 +269,9 @@ def bases(make_record, make_manifest):
     of_dtypes = {"options": {"nominal": {"fp32": 0.5}}, "cases": [{"case": "a case", "device": "cpu"}]}
     clocked = entry | {"rated_clock_mhz": {"fp32": 2000.0}, "identity": IDENTITIES["cuda"]}
     return {
-        "record": [as_document(make_record(**state)) for state in STATES],
+        "record": [
+            as_document(make_record(**state)) | more for state, more in zip(STATES, MORE, strict=True)
+        ],
         "manifest": [
             manifest | {"devices": [entry | {"identity": identity, "nominal": figure, "datasheet": figure}]}
             for identity in IDENTITIES.values()
