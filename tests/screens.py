@@ -13,6 +13,7 @@ from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import load_shipped
 from nameplate.fleet.gaps import list_cards
 from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
+from nameplate.fleet.ownership import own
 from nameplate.fleet.plan import afford, meet
 from nameplate.fleet.price import cost
 from nameplate.fleet.training import train
@@ -24,6 +25,7 @@ from nameplate.report.fleet.cards import cards_view
 from nameplate.report.fleet.catalogue import list_rows, list_view
 from nameplate.report.fleet.costs import cost_view
 from nameplate.report.fleet.goodput import goodput_view
+from nameplate.report.fleet.ownership import ownership_view
 from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
 from nameplate.report.fleet.validation import chain_validation_view, goodput_validation_view
 from nameplate.report.listing import list_runs, list_table, suites_view
@@ -85,6 +87,10 @@ def fleet_views():
     yield "fleet cards", cards_view(list_cards())
     yield "fleet cards PART", cards_view(list_cards(("P800", "910B1", "H20")))
     yield "fleet cost", cost_view(cost(**FEW))
+    yield (
+        "fleet own",
+        ownership_view([*own("nio-2024-10", **FEW), *own(part="nvidia-h20-96gb", rent="1..2", **FEW)]),
+    )
     yield "fleet cost, goodput", cost_view(cost(["nio-2024-10"], goodput=True, **FEW))
     yield "fleet plan --eflops", needs_view(meet(10, (A800, H100), **FEW))
     yield "fleet plan --budget-rmb", purchases_view(afford(1e9, (A800, H100), **FEW))

@@ -95,6 +95,7 @@ COMMANDS = {
     "fleet cards": ["fleet", "cards"],
     "fleet cost": ["fleet", "cost", "nio", "--draws", "1000"],
     "fleet cost --csv": ["fleet", "cost", "nio", "--draws", "1000", "--csv"],
+    "fleet own": ["fleet", "own", "--part", "A800", "--draws", "1000"],
     "fleet audit": ["fleet", "audit"],
     "fleet plan": ["fleet", "plan", "--eflops", "1", "--part", "nvidia-a800-sxm4-80gb", "--draws", "1000"],
     "fleet goodput": ["fleet", "goodput", "--cards", "1024"],

@@ -9,6 +9,7 @@ import pytest
 from nameplate.fleet import catalogue
 from nameplate.fleet.catalogues import INPUTS, KINDS
 from nameplate.fleet.outputs import OUTPUTS
+from nameplate.fleet.ownership import OWN_INPUTS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
 COMMANDS = [line.partition("#")[0].strip() for line in re.findall(r"^    (bench .*)$", TEXT, re.MULTILINE)]
@@ -34,7 +35,8 @@ def test_every_command_runs(command, mine, bench):
 
 
 def test_there_are_commands():
-    assert {command.split()[2] for command in COMMANDS} == {"list", "cards", "cost", "validate", "audit"}
+    names = {command.split()[2] for command in COMMANDS}
+    assert names == {"list", "cards", "cost", "own", "validate", "audit"}
 
 
 def test_the_file_is_read_whole(mine):
@@ -52,7 +54,7 @@ def test_the_python_example_works(capsys):
 
 
 def test_every_column_input_and_kind_is_there():
-    for name in (*OUTPUTS, *INPUTS, *KINDS):
+    for name in (*OUTPUTS, *INPUTS, *KINDS, *OWN_INPUTS):
         assert f"`{name}`" in TEXT, name
 
 

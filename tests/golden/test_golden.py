@@ -84,6 +84,7 @@ COMMANDS = {
         "fleet cost --part nvidia-a800-sxm4-80gb --eflops 2 --derate datasheet:scaled=0.6"
         " --price nvidia-a800-sxm4-80gb=900000..1000000 --assume pue=1.3 --draws 2000 --seed 1"
     ),
+    "fleet-own/a800": "fleet own --part A800 --goodput --draws 2000 --seed 1",
     "fleet-plan/eflops": "fleet plan --eflops 1 --part nvidia-a800-sxm4-80gb --draws 2000 --seed 1",
     "fleet-plan/budget": "fleet plan --budget-rmb 1e9 --part nvidia-a800-sxm4-80gb --draws 2000 --seed 1",
     "fleet-plan/training": (

@@ -83,7 +83,8 @@ def ids_in(text):
 
 SCREENS = [
     *(f"show {number}" for number in range(4)),
-    *("fleet list", "fleet cards", "fleet cards PART", "fleet cost", "fleet cost, goodput"),
+    *("fleet list", "fleet cards", "fleet cards PART", "fleet cost", "fleet own"),
+    "fleet cost, goodput",
     *("fleet plan --eflops", "fleet plan --budget-rmb", "fleet plan --fleet", "fleet plan --part"),
     *("fleet goodput", "fleet goodput --validate", "fleet validate", "fleet audit"),
     *("devices", "specs", "specs NAME", "list", "suites", "compare base slower", "compare base broken"),

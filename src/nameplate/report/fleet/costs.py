@@ -59,10 +59,10 @@ def cost_view(costs: Sequence[Cost]) -> View:
     )
     return View(
         title=_("What the fleets deliver of their nominal EFLOPS, and what that costs"),
-        facts=tuple((name, plain(value)) for name, value in _list_facts(costs)),
+        facts=tuple((name, plain(value)) for name, value in list_facts(costs)),
         tables=tuple(table for table in tables if table.rows),
         meaning="\n".join(plain(each) for each in _describe(costs)),
-        advice=tuple(plain(each) for each in _notes(costs)),
+        advice=tuple(plain(each) for each in describe_notes(costs)),
     )
 
 
@@ -76,7 +76,8 @@ def _units(costs: Sequence[Cost]) -> dict[str, Unit]:
     return {each.unit.part.id: each.unit for each in _by_part(costs) if each.unit is not None}
 
 
-def _list_facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
+def list_facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
+    """Yield what a reader must know beside the figures: the run, the ratings, the prices, the draws."""
     run = next((each.run for each in costs if each.run), None)
     if run is not None:
         yield _("run"), _("{name}: {said}", name=run.run, said=run.figures)
@@ -120,7 +121,7 @@ def _list_facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
 
 def _label(cost: Cost) -> str:
     """Return a fleet's id; for a size given on the command line its name."""
-    return _(cost.size.name) if cost.size.as_of is None else cost.size.id
+    return cost.size.name if cost.size.as_of is None else cost.size.id
 
 
 _FLEET = Field[Cost]("fleet", lambda each: plain(_label(each)))
@@ -290,13 +291,14 @@ def _describe(costs: Sequence[Cost]) -> Iterator[str]:
             yield join_sentences(each for each in said if each)
 
 
-def _notes(costs: Sequence[Cost]) -> Iterator[str]:
+def describe_notes(costs: Sequence[Cost]) -> Iterator[str]:
     """Yield every note, with the names of the fleets it is about."""
     fleets: dict[str, list[str]] = {}
     for each in costs:
         reach = [] if each.reaches is None else [_describe_reach(each)]
         for note in (*reach, *each.notes):
-            fleets.setdefault(note, []).append(_(each.size.name))
+            name = each.size.name if each.size.as_of is None else _(each.size.name)
+            fleets.setdefault(note, []).append(name)
     for note, names in fleets.items():
         if len(costs) == 1:
             yield _("{said}.", said=note)
