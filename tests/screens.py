@@ -31,6 +31,7 @@ from nameplate.report.fleet.validation import chain_validation_view, goodput_val
 from nameplate.report.listing import list_runs, list_table, suites_view
 from nameplate.report.run import make_report
 from nameplate.report.selftest import (
+    cards_table,
     describe_failures,
     describe_unpassed,
     products_table,
@@ -43,6 +44,7 @@ from nameplate.report.selftest import (
 from nameplate.report.specs import part_document, part_view, parts_view
 from nameplate.report.view import View
 from nameplate.selftest.contenders import NORMALIZED, RAW
+from nameplate.selftest.draws import simulate_cards
 from nameplate.selftest.gpu.checks import check as proof_checks
 from nameplate.selftest.gpu.seen import Seen
 from nameplate.selftest.repeat import repeat
@@ -168,10 +170,11 @@ def selftests():
     peers = {"one": lambda number: {"one": 2.0 + number % 2}}
     repeated = repeat(6, lambda number: {RAW: 1 + number % 2, NORMALIZED: 1 + number % 2 / 9}, peers)
     goals = tuple(goal.describe() for goal in repeated.goals)
+    cards = simulate_cards(1, ["contexts that are poisoned"], workers=0)
     checked = check(SILICON, SILICON, {"int8-avx512-zmm": 256.0}, {"int8": ("1024x1024x1024", 1.0)})
     unknown = proof_checks(NOTHING_SEEN)
     tables = (
-        *(simulated_table(rows), readings_table(rows), repeated_table(repeated)),
+        *(simulated_table(rows), readings_table(rows), cards_table(cards), repeated_table(repeated)),
         *(silicon_table(checked), products_table(checked)),
         proof_table(proof_checks(make_seen()), "cuda:0", "NVIDIA Test"),
         proof_table(unknown, "cuda:1", "NVIDIA Test"),

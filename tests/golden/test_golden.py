@@ -23,7 +23,8 @@ import pytest
 import typer.main
 
 import nameplate.device.survey
-import nameplate.selftest.simulate
+import nameplate.selftest.draws
+import nameplate.selftest.parallel
 import nameplate.suite
 from nameplate.cli import app
 from nameplate.device.cpu import rate as rate_cpu
@@ -35,6 +36,7 @@ from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepare
 from nameplate.device.simulated_law import Decay, Law, Noise
 from nameplate.device.survey import Survey, SurveyedDevice, find_cpu_obstacles
 from nameplate.record import columns
+from nameplate.selftest.card_scenarios import load_card_scenarios
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.suite import Case, Suite
 from nameplate.telemetry.gpu import GpuFacts, GpuReading, describe_problems
@@ -175,7 +177,10 @@ def world(recorded, bench, simulate, monkeypatch, golden, tmp_path):
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NAMEPLATE_PARTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(nameplate.device.survey, "survey", recorded_survey)
-    monkeypatch.setattr(nameplate.selftest.simulate, "usable_cpus", frozenset)  # no processes of their own
+    monkeypatch.setattr(nameplate.selftest.parallel, "usable_cpus", frozenset)  # no processes of their own
+    # Of the cards one kind: each draw takes a second.
+    one = {"cards with a power brake": load_card_scenarios()["cards with a power brake"]}
+    monkeypatch.setattr(nameplate.selftest.draws, "load_card_scenarios", lambda: one)
     # Drawing takes seconds, and pictures hold no data that their definitions don't.
     monkeypatch.setattr("nameplate.report.charts.vega.draw_svg", lambda spec: "<svg></svg>")
     monkeypatch.setattr("nameplate.report.charts.vega.start_bundling_library", lambda: lambda: "")

@@ -33,7 +33,9 @@ def selftest(
         Path | None,
         typer.Option(metavar="FILE", help="Where --on cuda writes what it saw of the card, as its twin."),
     ] = None,
-    runs: Annotated[int, typer.Option(metavar="N", help="Simulated runs of each scenario.")] = 1000,
+    runs: Annotated[
+        int, typer.Option(metavar="N", help="Simulated runs of each scenario; of cards a share.")
+    ] = 1000,
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Simulate only this scenario (repeatable).")
     ] = None,
@@ -134,20 +136,27 @@ def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
 
 def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
     from nameplate.base.language import _
-    from nameplate.report.selftest import describe_failures, readings_table, simulated_table
+    from nameplate.report.selftest import cards_table, describe_failures, readings_table, simulated_table
+    from nameplate.selftest.draws import CardRow, simulate_cards
     from nameplate.selftest.simulate import ScenarioRow, simulate
 
     def show_progress(row: ScenarioRow) -> None:
         print_progress(f"{row.scenario}: {'; '.join(row.failures) or 'ok'}")
 
+    def show_card_progress(row: CardRow) -> None:
+        print_progress(f"{row.scenario}, {row.figure}: {'; '.join(row.failures) or 'ok'}")
+
     rows = simulate(runs, names, observer=show_progress)
+    cards = simulate_cards(runs, names, observer=show_card_progress)
+    both: list[ScenarioRow | CardRow] = [*rows, *cards]
     if json:
-        print_json([row.as_json() for row in rows])
+        print_json([row.as_json() for row in both])
     else:
-        show_tables([simulated_table(rows), readings_table(rows)])
-        for line in describe_failures(rows):
+        of_devices = (simulated_table(rows), readings_table(rows)) if rows else ()
+        show_tables([*of_devices, *((cards_table(cards),) if cards else ())])
+        for line in describe_failures(both):
             print(_("FAIL: {goal}", goal=line))
-    return all(row.passed for row in rows)
+    return all(row.passed for row in both)
 
 
 def _repeat(times: int, dtype: str, json: bool) -> bool:

@@ -87,12 +87,13 @@ def find_twin(name: str, begun: Identity | None = None) -> TwinGpu:
     Raises InputError as `find_twin_names` does.
     """
     if isinstance(begun, CudaIdentity) and begun.twin is not None:
-        return _make_gpu(Card.model_validate(begun.twin), begun.nvml_index or 0)
+        return make_gpu(Card.model_validate(begun.twin), begun.nvml_index or 0)
     _, card, index = _read(name)
-    return _make_gpu(card, index or 0)
+    return make_gpu(card, index or 0)
 
 
-def _make_gpu(card: Card, index: int) -> TwinGpu:
+def make_gpu(card: Card, index: int = 0) -> TwinGpu:
+    """Return one GPU of a card's node, idle for long when its clock begins."""
     clock, gpus = VirtualClock(), card.environment.gpus
     simulations = [Simulation(card, faults=Faults.of_gpu(card.fault, each)) for each in range(gpus)]
     accelerator = TwinAccelerator(card, clock, simulations[index])

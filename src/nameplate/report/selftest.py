@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from nameplate.base.formatting import change, count, figure, percent, ratio, stated
 from nameplate.base.language import N_, _
 from nameplate.report.view import Field, Table, table_of
+from nameplate.selftest.draws import CardRow
 from nameplate.selftest.gpu.check import Check, Outcome
 from nameplate.selftest.repeat import ContenderRow, Repeated
 from nameplate.selftest.silicon import CheckedSilicon, PathRow, ProductRow
@@ -63,7 +64,23 @@ def _peer_bias(name: str) -> Field[ScenarioRow]:
     return Field[ScenarioRow](_SHORT_NAMES.get(name, name), text, is_number=True)
 
 
-def describe_failures(rows: Iterable[ScenarioRow]) -> list[str]:
+def cards_table(rows: Sequence[CardRow]) -> Table:
+    """For each kind of simulated card: its figures against its own truth, and its verdicts."""
+    fields = [
+        Field[CardRow]("scenario", lambda row: row.scenario, unbroken=True),
+        Field[CardRow]("figure", lambda row: _(row.figure)),
+        Field[CardRow]("draws", lambda row: count(row.runs), is_number=True, drop_priority=0),
+        Field[CardRow]("bias", lambda row: change(row.bias), is_number=True),
+        Field[CardRow]("largest error", lambda row: percent(row.worst), is_number=True),
+        Field[CardRow]("coverage", lambda row: percent(row.coverage), is_number=True, drop_priority=1),
+        Field[CardRow]("expected", lambda row: _(row.verdict_due) if row.verdict_due else "–"),
+        Field[CardRow]("given", lambda row: percent(row.verdict_rate), is_number=True),
+        Field[CardRow]("passed", lambda row: _("yes") if row.passed else _("NO")),
+    ]
+    return table_of(_("GPUs drawn at random, simulated: each against its own truth"), fields, rows)
+
+
+def describe_failures(rows: Iterable[ScenarioRow | CardRow]) -> list[str]:
     """Return a sentence for each bound that doesn't hold."""
     return [_("{name}: {said}", name=row.scenario, said=failure) for row in rows for failure in row.failures]
 

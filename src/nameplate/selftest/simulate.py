@@ -7,14 +7,9 @@ seed. The same launches are also read as other tools would read them.
 from __future__ import annotations
 
 import math
-import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
-from multiprocessing import get_context, parent_process
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,12 +18,13 @@ from scipy.special import ndtri
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, percent
 from nameplate.base.language import _
-from nameplate.base.processes import end_with_parent, usable_cpus
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
 from nameplate.record import Record, Verdict
+from nameplate.selftest.card_scenarios import load_card_scenarios
+from nameplate.selftest.parallel import run_tasks
 from nameplate.selftest.readings import READINGS, Trace
 from nameplate.selftest.scenarios import Scenario, load_scenarios
 from nameplate.stats.interval import CONFIDENCE
@@ -37,8 +33,6 @@ from nameplate.suite import Case
 RUNS = 1000
 _MOST_RUNS = 1_000_000
 _CHUNK = 25  # runs that a worker takes at a time
-# Waiting threads of a BLAS spin on the cores that the other workers need.
-_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 _ORACLE_FACTOR = float(ndtri((1 + CONFIDENCE) / 2))
 
 
@@ -118,9 +112,9 @@ def simulate(
 ) -> list[ScenarioRow]:
     """Measure each scenario `runs` times and return a row for each; `observer` is called with each at once.
 
-    `names` chooses scenarios (default: all). `workers` is how many processes share the work, by default one
-    for each usable CPU; 0: this process does it. The rows are the same whatever their number. Raises
-    InputError for an unknown name, and for no runs or more than a million.
+    `names` chooses scenarios (default: all); those of `simulate_cards` are passed over. `workers` is how many
+    processes share the work, by default one for each usable CPU; 0: this process does it. The rows are the
+    same whatever their number. Raises InputError for an unknown name, and for no runs or more than a million.
     """
     if not 1 <= runs <= _MOST_RUNS:
         expected = f"a number above 0, at most {count(_MOST_RUNS)}"
@@ -132,8 +126,7 @@ def simulate(
         for first in range(0, runs, _CHUNK)
     ]
     rows = []
-    with _running(tasks, len(usable_cpus()) if workers is None else workers) as done:
-        outcomes = chain.from_iterable(done)
+    with run_tasks(_run_task, tasks, workers) as outcomes:
         for scenario in chosen:
             rows.append(summarize(scenario, list(islice(outcomes, runs))))
             if observer is not None:
@@ -142,10 +135,10 @@ def simulate(
 
 
 def _find_scenarios(names: Sequence[str] | None) -> list[Scenario]:
-    known = load_scenarios()
+    known, cards = load_scenarios(), load_card_scenarios()
     for name in names or ():
-        if name not in known:
-            raise InputError("unknown scenario", got=name, expected=" or ".join(known))
+        if name not in known and name not in cards:
+            raise InputError("unknown scenario", got=name, expected=" or ".join((*known, *cards)))
     return [scenario for name, scenario in known.items() if names is None or name in names]
 
 
@@ -277,44 +270,6 @@ def _describe_failures(scenario: Scenario, found: Mapping[str, float | None]) ->
             yield _("{what} is {got}; expected at most {most}", what=what, **ends)
 
 
-# ---- in several processes ----
-
-
-@contextmanager
-def _running(tasks: Sequence[_Task], workers: int) -> Iterator[Iterable[list[RunOutcome]]]:
-    """Give the outcomes of each task, in order, from that many processes; for 0 workers, from this one."""
-    if workers == 0:
-        yield map(_run_task, tasks)
-        return
-    # Spawn: forking after torch started threads can deadlock.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker) as executor:
-        try:
-            with _environment(_ONE_THREAD):
-                outcomes = executor.map(_run_task, tasks)  # starts the processes
-            yield outcomes
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def _run_task(task: _Task) -> list[RunOutcome]:
     scenario, numbers = task
     return [simulate_run(scenario, run) for run in numbers]
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, which is interrupted too, ends it
-    parent = parent_process()
-    if parent is not None and parent.pid is not None:
-        end_with_parent(parent.pid)
