@@ -1,0 +1,62 @@
+"""`bench run --device twin:…` on a node of eight cards of which one is slow, one hot, and one hangs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nameplate.store.folder import find_runs, read_run
+
+pytestmark = [pytest.mark.process, pytest.mark.long]  # eight processes that load torch
+SLOW, HOT, HANGS = 2, 4, 6
+WELL = [0, 1, 3, 5, 7]
+NODE = f"""
+schema = 1
+name = "sick-node"
+base = "8xa800"
+
+[[fault]]
+kind = "slow"
+gpu = {SLOW}
+speed = 0.85
+
+[[fault]]
+kind = "cooler"
+gpu = {HOT}
+factor = 6
+
+[[fault]]
+kind = "endless"
+gpu = {HANGS}
+from_s = 2
+"""
+
+
+def test_the_slow_the_hot_and_the_hanging_card_of_eight_are_told_apart(bench, tmp_path):
+    (tmp_path / "node.toml").write_text(NODE)
+    ended = bench(
+        *("run", "smoke", "--only", "matmul/bf16/8192*", "--device", f"twin:{tmp_path}/node.toml"),
+        *("--results", tmp_path / "runs", "--json"),
+    )
+    assert ended.status == 3  # a case failed
+    said = json.loads(ended.out)
+    assert said["run"]["measured"] is False
+    (folder,) = find_runs(tmp_path / "runs")
+    by_device = {record.device: record for record in read_run(folder).records}
+    records = [by_device[f"twin:sick-node:{index}"] for index in range(8)]
+    assert not any(record.measured for record in records)
+    for index in WELL:
+        assert records[index].status == "ok"
+        assert {"power_capped"} <= {*records[index].verdicts} <= {"power_capped", "unstable"}
+        assert records[index].tflops == pytest.approx(records[0].tflops, rel=0.03)
+    # The slow one has no fault that its driver knows of: it shows beside the others.
+    assert {*records[SLOW].verdicts} <= {"power_capped", "unstable"}
+    assert records[SLOW].tflops < 0.95 * records[0].tflops
+    assert records[HOT].verdict == "throttled"
+    assert records[HOT].tflops < records[SLOW].tflops
+    assert any("thermal" in str(warning) for warning in records[HOT].warnings)
+    assert records[HANGS].status == "failed"
+    assert "no sign of life" in str(records[HANGS].reason)
+    (problem,) = said["run"]["problems"]
+    assert problem.startswith(f"twin:sick-node:{HANGS}: ")
