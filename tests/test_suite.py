@@ -367,6 +367,11 @@ def test_a_gpus_products_rotate_buffers_and_a_cpus_are_warm(name):
     assert {case.cache for case in matching(name, CPU, "matmul/*")} == {"warm"}
 
 
+def test_a_soak_is_one_process_and_a_longer_suite_has_more_of_them():
+    processes = {name: find_suite(name).processes for name in (*SHIPPED, "soak")}
+    assert processes == {"smoke": 5, "quick": 5, "standard": 10, "soak": 1}
+
+
 def test_longer_suites_have_longer_budgets():
     budgets = [find_suite(name).budget_s for name in SHIPPED]
     assert budgets == sorted(set(budgets))
@@ -384,7 +389,7 @@ class Work:
 {before}
 def generate(target):
     {body}
-SUITE = Suite("theirs", {description}, {budget}, {generate})
+SUITE = Suite("theirs", {description}, {budget}, {generate}, processes={processes})
 """
 
 
@@ -394,6 +399,7 @@ def theirs(install):
 
     def put(name="theirs", **changes):
         whole = {"before": "", "body": "return [Case(Work())]", "description": "''", "budget": "1.0"}
+        whole |= {"processes": "5"}
         install("their-suites", name, OF_OTHERS.format(**(whole | {"generate": "generate"} | changes)))
         return name
 
@@ -410,6 +416,10 @@ BAD_SUITES = {
     "a budget of 0": ({"budget": "0"}, "its budget_s can't be used; got 0"),
     "a budget of NaN": ({"budget": "float('nan')"}, "its budget_s can't be used; got nan"),
     "an endless budget": ({"budget": "float('inf')"}, "its budget_s can't be used; got inf"),
+    "no process": ({"processes": "0"}, "its processes can't be used; got 0; expected a whole number above 0"),
+    "half a process": ({"processes": "2.5"}, "its processes can't be used; got 2.5"),
+    "processes without end": ({"processes": "10**9"}, "its processes can't be used; got 1000000000"),
+    "yes for processes": ({"processes": "True"}, "its processes can't be used; got True"),
     "no description": ({"description": "None"}, "its description can't be used; expected text"),
     "nothing to call": ({"generate": "[1]"}, "its generate can't be used; got [1]; expected a function"),
     "a name with a slash": ({"name": "a/b"}, "its name can't be used; got 'a/b'"),

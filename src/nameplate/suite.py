@@ -263,7 +263,7 @@ def _check_suite(suite: Suite) -> None:
         (
             "processes",
             suite.processes,
-            isinstance(suite.processes, int) and 1 <= suite.processes <= MOST_PROCESSES,
+            type(suite.processes) is int and 1 <= suite.processes <= MOST_PROCESSES,
             f"a whole number above 0, at most {MOST_PROCESSES}",
         ),
     ):

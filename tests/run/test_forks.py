@@ -272,6 +272,29 @@ def test_a_worker_that_has_loaded_torch_and_its_suite_may_fork():
     assert said.stdout.splitlines()[1].endswith("threads run")
 
 
+NEVER_FORKS = """
+import nameplate.run.forks, nameplate.run.worker
+nameplate.run.forks.why_not_fork = lambda: "a test's own"
+nameplate.run.worker.main()
+"""
+
+
+@pytest.mark.process
+@pytest.mark.long
+def test_where_it_cant_fork_new_pythons_measure_and_that_time_counts(monkeypatch, tmp_path):
+    def command(job):
+        return (sys.executable, "-c", NEVER_FORKS, job.model_dump_json())
+
+    monkeypatch.setattr(nameplate.run.measure, "run_workers", partial(run_workers, command=command))
+    run = measure("smoke", device="cpu", only="matmul/fp32/*", budget=90.0, results=tmp_path)
+    (record,) = run.records
+    assert record.status == "ok"
+    assert record.verification.passed
+    assert "bits_changed" not in record.warning_codes
+    assert processes_of(record) == list(range(1, record.processes + 1))
+    assert record.processes > 1  # 90 s hold several new Pythons even on a busy machine
+
+
 @pytest.mark.parametrize(
     ("threads", "file", "why"),
     [

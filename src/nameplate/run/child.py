@@ -1,17 +1,13 @@
 """A process that measures one task of a device's group: it opens the device, measures, says what it found.
 
-It is a copy of the worker that forked it (`forks.py`), or, where that can't fork, a process of its own:
-
-    python -m nameplate.run.child JOB DESCRIPTOR STARTED_S PARENT
-
-DESCRIPTOR is its end of the connection to the worker. It sends that the device is open, waits for its task,
-and sends what it found; or why the device refuses, or lost its context. Any other end of it is the worker's.
+It is a copy of the worker that forked it (`forks.py`), or, where that can't fork, a new Python (`anew.py`).
+It sends that the device is open, waits for its task, and sends what it found; or why the device refuses, or
+lost its context. Any other end of it is the worker's.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +19,6 @@ from typing import Any, Self
 from nameplate.base.errors import NameplateError
 from nameplate.base.exit_status import ExitStatus, report_unforeseen
 from nameplate.base.messages import Message, Reason
-from nameplate.base.processes import end_with_parent
 from nameplate.base.shared_note import SharedNote
 from nameplate.device.identity import Identity
 from nameplate.device.protocol import Device
@@ -36,7 +31,7 @@ from nameplate.engine.runner import GroupTask, make_group
 from nameplate.run.deadlines import GroupNote, StepNotes
 from nameplate.run.job import WorkerJob, WorkerStatus, cases_of_run
 from nameplate.specs.rating import Rating
-from nameplate.store.folder import Run, read_run
+from nameplate.store.folder import Run
 
 
 @dataclass
@@ -161,17 +156,3 @@ def end_after(work: Callable[[], None]) -> None:
 def end_after_stop(_number: int, _frame: FrameType | None) -> None:
     """End at once: what was being timed while this process was stopped (SIGSTOP) is no figure."""
     os._exit(WorkerStatus.STOPPED)
-
-
-def main() -> None:
-    """Do the task of the worker that the command line names."""
-    text, descriptor, started_s, parent = sys.argv[1:]
-    end_with_parent(int(parent), int(signal.SIGKILL))
-    signal.signal(signal.SIGCONT, end_after_stop)
-    job = WorkerJob.model_validate_json(text)
-    connection = Connection(int(descriptor))
-    end_after(lambda: serve(connection, job, read_run(job.folder), float(started_s)))
-
-
-if __name__ == "__main__":
-    main()

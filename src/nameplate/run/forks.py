@@ -162,7 +162,7 @@ class InFreshProcesses:
         """Start a new Python, which identifies the device by itself."""
         job, descriptor = self._job.model_dump_json(), its.fileno()
         command = python_command(
-            "nameplate.run.child", job, str(descriptor), repr(started_s), str(os.getpid())
+            "nameplate.run.anew", job, str(descriptor), repr(started_s), str(os.getpid())
         )
         notes = () if self._job.note is None else (self._job.note,)
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor, *notes)).pid
