@@ -188,6 +188,15 @@ def test_on_a_cpu_it_is_a_dry_run(ended, tmp_path):
     assert "left out" in steps_of(out)["gpu-tests"]
 
 
+def test_on_a_twin_it_is_a_rehearsal(ended, tmp_path):
+    status, _, _ = ended(3000, "--device", "twin:h200", FAKE_DEVICE="cpu")
+    assert status == 0
+    asked = (tmp_path / "notes" / "asked").read_text().splitlines()
+    assert asked[1].startswith("selftest --on twin:h200 --json --twin ")
+    assert all("--device twin:h200" in each for each in asked[2:])
+    assert not any("--bare" in each for each in asked)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -160,6 +160,21 @@ def test_a_counter_that_stands_still_while_its_reason_is_shown_fails():
     assert check_figures(counts, IDENTITY).outcome is PASSED
 
 
+def test_a_reason_counts_by_its_time_and_not_by_its_rows():
+    """Rows come ten times as fast in the first second and a half; heat comes in the second half."""
+
+    def hot(after_s):
+        if after_s < 4.0:
+            return {}
+        return {"clock_event_reasons": ("hw_thermal_slowdown",), "hardware_thermal_throttle_s": after_s - 4.0}
+
+    load = make_load(column=hot)
+    fast = [each for each in make_load().rows if each.at_s < BEGIN_S + 1.5]
+    crowd = [row.model_copy(update={"at_s": row.at_s + step / 100}) for row in fast for step in range(10)]
+    rows = (*crowd, *(each for each in load.rows if each.at_s >= BEGIN_S + 1.5))
+    assert check_figures(load.model_copy(update={"rows": rows}), IDENTITY).outcome is PASSED
+
+
 def without(*names, load=None):
     load = load or make_load()
     blank = dict.fromkeys(names)

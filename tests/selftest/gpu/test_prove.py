@@ -97,8 +97,8 @@ def test_a_look_that_fails_costs_itself_alone():
 )
 def test_a_look_that_hangs_or_dies_is_left_out_and_another_process_takes_the_rest(error, why):
     first = Looking(*whole("load", "queue"), {"begin": "product"}, error)
-    seen, started = run(first, Looking(*whole("digests", "blocks", "telemetry", "costs")))
-    assert started == [list(LOOKS), ["digests", "blocks", "telemetry", "costs"]]
+    seen, started = run(first, Looking(*whole("digests", "telemetry", "costs", "blocks")))
+    assert started == [list(LOOKS), ["digests", "telemetry", "costs", "blocks"]]
     assert list(seen.unseen) == ["product"]
     assert why in seen.unseen["product"]
     assert seen.load == FOUND.load

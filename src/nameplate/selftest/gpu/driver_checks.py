@@ -323,9 +323,16 @@ def _settled_rows(load: LoadSeen) -> list[GpuReading]:
 
 
 def _share_of_rows(rows: Sequence[GpuReading], reason: str) -> float | None:
-    """The share of rows that show a clock-event reason; None where none says anything."""
-    shown = [reason in each.clock_event_reasons for each in rows if each.clock_event_reasons is not None]
-    return float(np.mean(shown)) if shown else None
+    """The share of the time for which rows show a clock-event reason; None where none says anything.
+
+    Each row stands for the time up to the next: they come faster at the beginning of a load.
+    """
+    told = [(each.at_s, each.clock_event_reasons) for each in rows if each.clock_event_reasons is not None]
+    if not told:
+        return None
+    at_s, shown = [each for each, _reasons in told], [reason in reasons for _at, reasons in told]
+    spans_s = np.diff([*at_s, 2 * at_s[-1] - at_s[-2]]) if len(told) > 1 else np.ones(1)
+    return float(np.average(shown, weights=spans_s))
 
 
 def _share_counted(rows: Sequence[GpuReading]) -> float | None:
