@@ -30,7 +30,7 @@ from nameplate.stats.interval import Interval
 #   5  2026-11: a case is measured in several processes, and a batch has the number of its own. In older files
 #      all batches are of process 1.
 #      `measured` is false in records and manifests of simulated devices and twins; an identity has its twin.
-#      all batches are of process 1. Intervals are run-to-run where there are several processes; in older
+#      Intervals are run-to-run where there are several processes; in older
 #      files they are those within the one process, as `interval_kind` says.
 SCHEMA = 5
 # Method history (raised when a change of timing changes figures; by default methods aren't mixed):
@@ -55,6 +55,7 @@ SCHEMA = 5
 #      A sustained window begins once 0.1 % of the level is left of the slowest relaxation, and lasts a period
 #      and three seconds at least.
 #      A figure is the mean over its processes, each with the same weight; its interval is run-to-run.
+#      On a GPU the beginning of a case's turn isn't counted: the power limit still remembers the case before.
 METHOD = 5
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.

@@ -884,7 +884,7 @@ def test_what_nvml_cannot_read_or_reports_wrongly_of_a_runs_gpus_is_named(use_nv
         (2, "cuda:2", ["no such GPU", "got 'cuda:2'", "2 GPUs"]),
         (0, "cuda:0", ["no such GPU", "no CUDA GPU is here"]),
         (0, "cuda", ["no such GPU", "expected cpu: no CUDA GPU is here"]),
-        (1, "gpu", ["unknown device", "got 'gpu'", "auto, cpu, cuda, cuda:N or all"]),
+        (1, "gpu", ["unknown device", "got 'gpu'", "auto, cpu, cuda, cuda:N, all, or twin:NAME"]),
         (1, "cuda:", ["unknown device", "got 'cuda:'"]),
         (1, "cuda:-1", ["unknown device"]),
         (1, "cuda:0 ", ["unknown device"]),

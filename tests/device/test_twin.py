@@ -110,3 +110,30 @@ def test_a_flush_takes_the_time_of_writing_the_cache():
     assert flushed.end_s - flushed.start_s > 2 * (plain.end_s - plain.start_s)
     assert 0 < device.time_empty_launch() < 20e-6
     assert math.isclose(device.clock(), device._twin.clock())
+
+
+def test_a_case_that_takes_turns_is_measured_at_its_own_clock_not_its_neighbour_s():
+    device = survey.open_device("twin:h200")
+    strong, weak = Matmul(8192, 8192, 8192, "bf16"), Matmul(4096, 4096, 4096, "fp32")
+    device.idle(30.0)
+    (alone,) = measure(device, Case(strong, phase="sustained", cache="rotating"), seconds=30.0)
+    in_turn, other = measure(
+        device,
+        *(Case(work, phase="sustained", cache="rotating") for work in (strong, weak)),
+        seconds=30.0,
+    )
+    assert in_turn.tflops == pytest.approx(alone.tflops, rel=0.01)
+    assert in_turn.trusted
+    # The weak one leaves the power limit alone: it runs at the highest clock.
+    assert other.tflops == pytest.approx(51.9, rel=0.01)
+
+
+def test_parts_of_a_run_in_one_process_find_the_memory_free():
+    device = survey.open_device("twin:h200")
+    free = device._twin.mem_get_info()[0]
+    prepared = device.prepare(Matmul(8192, 8192, 8192, "bf16"), fill="normal", seed=1)
+    prepared.circle = prepared  # as a group and its cases refer to one another
+    del prepared
+    assert device._twin.mem_get_info()[0] < free
+    device.begin_process()
+    assert device._twin.mem_get_info()[0] == free

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from nameplate.base.errors import Unsupported
+from nameplate.device.protocol import Timing
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
 from nameplate.device.simulated_law import make_steady
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.rounds import AIMED_BATCHES, SETTLING_BATCHES
+from nameplate.engine.rounds import AIMED_BATCHES, SETTLING_BATCHES, drop_leads
+from nameplate.engine.window import TimedBatch
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, paired_ratio
 from nameplate.suite import Case
@@ -743,3 +745,16 @@ def test_a_launch_that_no_longer_fits_is_not_repeated_for_its_kernels():
     device = Named()
     slow = measured(device, works(device, 1.0), Allowance(8.5, 8.5))[0]
     assert (slow.status, slow.kernels) == ("ok", ())
+
+
+def test_the_beginning_of_a_long_turn_isn_t_counted():
+    def batch(number, start_s):
+        return TimedBatch(number, Timing(start_s, np.array([0.1]), 1, start_s + 0.1), None)
+
+    long_turn = [batch(0, each / 10) for each in range(20)]
+    short_turn = [batch(1, 5 + each / 10) for each in range(4)]
+    single = [batch(2, 9.0)]
+    kept = drop_leads([*long_turn, *short_turn, *single])
+    assert [each.timing.start_s for each in kept if each.round == 0] == [each / 10 for each in range(5, 20)]
+    assert [each.timing.start_s for each in kept if each.round == 1] == pytest.approx([5.2, 5.3])
+    assert kept[-1:] == single

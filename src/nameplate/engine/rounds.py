@@ -31,9 +31,12 @@ AIMED_BATCHES = 25
 # … where the window may begin late: batches before the device has settled are left out. A clock at its power
 # limit swings with a period of about 3 s: in a minute these batches show it, where sixty of them didn't.
 SETTLING_BATCHES = 120
-# Ten readings a second, less LEAD_S at the beginning, tell a GPU's cases apart only where each runs so long
-# at a stretch.
-_LEAST_TURN_S = {"cuda": 0.6}
+# How long a case of a GPU runs at a stretch, where the time allows. A power limit looks at the mean of power
+# over some 0.2 s (from the onset of a load until the clock falls, 0.15 to 0.4 s were seen), so a turn begins
+# at the clock that the case before left, up to 10 % off. What is counted of a turn comes after `_LEAD_S`, or
+# after its first half where turns are shorter; ten readings a second then still tell the cases apart.
+_LEAST_TURN_S = {"cuda": 1.0}
+_LEAD_S, _LEAD_SHARE = 0.5, 0.5
 _SETTLED = Settling(0.0, None, 0.0, None)
 # A series is shorter than its window: it ends with the middle of the last batch.
 _MARGIN = 1.1
@@ -155,7 +158,7 @@ class Rounds(Group):
         rounds = min(possible)
         if self._has_long_turns:
             longest = int(min(shares_s) / _LEAST_TURN_S[self.device.kind])
-            rounds = max(min(rounds, longest), FEWEST_BATCHES)
+            rounds = max(min(rounds, longest), self._fewest_rounds)
         for run, share_s, number in zip(runs, shares_s, possible, strict=True):
             run.batches_per_round = max(1, round(number / rounds))
             run.sampler.choose_size(share_s / rounds / run.batches_per_round)
@@ -170,9 +173,10 @@ class Rounds(Group):
 
     def _count_aimed(self) -> int:
         """Return how many batches a window is divided into, of a case that could draw any number of them."""
+        counted = 1 - _LEAD_SHARE if self._has_long_turns else 1.0  # the share of a turn that counts
         if self._has_sustained and not self._stays_settled:
-            return max(math.ceil(SETTLING_BATCHES / self._processes), AIMED_BATCHES)
-        return max(math.ceil(AIMED_BATCHES / self._processes), _FEWEST_AIMED)
+            return math.ceil(max(SETTLING_BATCHES / self._processes, AIMED_BATCHES) / counted)
+        return math.ceil(max(AIMED_BATCHES / self._processes, _FEWEST_AIMED) / counted)
 
     def _divide_window(self, runs: Sequence[CaseRun]) -> list[float]:
         """Return the seconds for each case, by weight.
@@ -207,7 +211,7 @@ class Rounds(Group):
             if self._has_sustained and self.active and (is_over or number >= next_look):
                 self._update_settling(begin_s)
                 next_look = math.ceil(number * _LOOK_AGAIN)
-            if number >= FEWEST_BATCHES and (is_over or all(map(self._is_narrow, self.active))):
+            if number >= self._fewest_rounds and (is_over or all(map(self._is_narrow, self.active))):
                 return
 
     def _shuffle_turns(self, number: int) -> list[Callable[[], object]]:
@@ -219,6 +223,14 @@ class Rounds(Group):
         turns += [partial(self._draw_probe, dtype, number) for dtype in self.probes]
         self._order.shuffle(turns)
         return turns
+
+    @property
+    def _fewest_rounds(self) -> int:
+        """How many rounds a process draws at least: the processes together as many as an interval needs.
+
+        Where turns are short each process draws them all: a turn is then a single batch.
+        """
+        return math.ceil(FEWEST_BATCHES / self._processes) if self._has_long_turns else FEWEST_BATCHES
 
     @property
     def _has_long_turns(self) -> bool:
@@ -243,7 +255,7 @@ class Rounds(Group):
         points = sorted(
             (middle - begin_s, relative)
             for run in self.active
-            for middle, relative in _relative_times(run.batches)
+            for middle, relative in _relative_times(self._counted(run))
         )
         at_s, launch_s = zip(*points, strict=True)
         self.settling = find_settling(np.asarray(at_s), np.asarray(launch_s), self._settling_s)
@@ -256,13 +268,21 @@ class Rounds(Group):
             return False
         return self.window(run).is_narrow_for(self._processes)
 
+    def _counted(self, run: CaseRun) -> list[TimedBatch]:
+        """Return the batches of a case that count: of long turns those after their beginning."""
+        return drop_leads(run.batches) if self._has_long_turns else list(run.batches)
+
     def window(self, run: CaseRun, rows: Sequence[Counters] = ()) -> Window:
-        """Return all batches, or of a sustained case those since it settled, in whole periods."""
+        """Return all batches, or of a sustained case those since it settled, in whole periods.
+
+        Without those at the beginning of a long turn.
+        """
+        counted = self._counted(run)
         if not _is_sustained(run.case):
-            return Window(run.batches, run.sampler.resolution_s)
-        since = [each for each in run.batches if each.timing.start_s >= self._window_begin_s]
+            return Window(counted, run.sampler.resolution_s)
+        since = [each for each in counted if each.timing.start_s >= self._window_begin_s]
         if len(since) < FEWEST_BATCHES:
-            since = run.batches[-FEWEST_BATCHES:]
+            since = counted[-FEWEST_BATCHES:]
         batches = keep_whole_periods(since, self.settling.period_s)
         return Window(batches, run.sampler.resolution_s, self.settling)
 
@@ -280,6 +300,22 @@ def count_fitting(rest_s: float, setup_s: float, least_s: float, most: int) -> i
     """Return how many processes, `most` at most, fit the seconds: each has a set-up and its least window."""
     each_s = setup_s + least_s
     return max(min(most if each_s <= 0 else int(rest_s / each_s), most), 0)
+
+
+def drop_leads(batches: Sequence[TimedBatch]) -> list[TimedBatch]:
+    """Return the batches without those of the first half second of each turn, or of its first half.
+
+    The batches of one round are one turn. Its last one is always kept.
+    """
+    turns: dict[int, list[TimedBatch]] = {}
+    for each in batches:
+        turns.setdefault(each.round, []).append(each)
+    kept: list[TimedBatch] = []
+    for turn in turns.values():
+        begin_s, end_s = turn[0].timing.start_s, turn[-1].timing.end_s
+        since_s = begin_s + min(_LEAD_S, _LEAD_SHARE * (end_s - begin_s))
+        kept += [each for each in turn if each.timing.start_s >= since_s] or turn[-1:]
+    return kept
 
 
 def _draw_all(draws: Sequence[Callable[[], object]]) -> None:
