@@ -60,7 +60,7 @@ def blocks(tokens: int, dtype: str, width: float = 1.0, **axes: Any) -> Iterator
         yield Case(TransformerBlock.llama3_8b(tokens, dtype, pass_, width=width), **axes)
 
 
-def memory(target: Target, *mebibytes: int, weight: float = 0.5) -> Iterator[Case]:
+def memory(target: Target, *mebibytes: int, weight: float = 0.5, group: str | None = None) -> Iterator[Case]:
     """Yield copy and triad over arrays of these MiB, in enough buffer sets to overflow the cache.
 
     With one set the figure could be that of the cache or of the memory, depending on what ran in between. An
@@ -71,4 +71,4 @@ def memory(target: Target, *mebibytes: int, weight: float = 0.5) -> Iterator[Cas
     enough = 1 << max(least - 1, 0).bit_length()  # a power of two, for ids that few machines differ in
     for size in dict.fromkeys(max(each, enough) for each in mebibytes):
         for kind in ("copy", "triad"):
-            yield Case(Memory(kind, "fp32", size), cache="rotating", weight=weight)
+            yield Case(Memory(kind, "fp32", size), cache="rotating", weight=weight, group=group)

@@ -107,6 +107,6 @@ def open_device(name, begun, known=None):
 
 if __name__ == "__main__":
     nameplate.run.child.open_device = open_device
-    nameplate.run.forks.share_telemetry = lambda *_: None
+    nameplate.run.forks.prepare_copies = lambda *_: None
     nameplate.suite.find_suite = lambda name: SUITE
     nameplate.run.worker.main()

@@ -145,7 +145,7 @@ class Watched(SimulatedDevice):
 def worker(monkeypatch, make_manifest, tmp_path):
     """Make a runner whose processes measure a simulated device: `worker(trouble)`, a function they call."""
     monkeypatch.setattr(forks, "why_not_fork", lambda: None)  # pytest's threads sleep meanwhile
-    monkeypatch.setattr(forks, "share_telemetry", lambda *_: None)
+    monkeypatch.setattr(forks, "prepare_copies", lambda *_: None)
     monkeypatch.setattr(nameplate.suite, "find_suite", lambda name: None)
 
     def end(status):
@@ -259,7 +259,9 @@ def test_a_worker_that_has_loaded_torch_and_its_suite_may_fork():
         import nameplate.run.worker, torch
         from nameplate.run.forks import why_not_fork
         from nameplate.suite import find_suite
+        from nameplate.device.kernels import load_naming
         find_suite("standard")
+        load_naming()
         print(why_not_fork())
         torch.set_num_threads(2)
         torch.mm(torch.ones(512, 512), torch.ones(512, 512))

@@ -59,6 +59,17 @@ def name_cpu_kernels(launch: Launch) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*parse_library_kernels(printed), *operators]))
 
 
+def load_naming() -> None:
+    """Load what naming a CPU's kernels needs: the first operator that is recorded imports 800 modules.
+
+    It creates one number, which starts no thread.
+    """
+    import torch
+
+    with _recorded([]):
+        torch.ones(1)
+
+
 def parse_library_kernels(verbose: str) -> list[str]:
     """Return the kernels' names, in order of their calls, from the verbose output of oneDNN and MKL."""
     found = []

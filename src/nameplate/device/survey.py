@@ -20,6 +20,7 @@ from nameplate.device.cpu import CpuDevice, measure_identity, read_identity
 from nameplate.device.cuda_start import CudaUnusable, require_cuda_start
 from nameplate.device.driver import DriverState
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
+from nameplate.device.kernels import load_naming
 from nameplate.device.protocol import Device, DeviceDescription
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuFacts, GpuReading, describe_problems
@@ -371,12 +372,14 @@ def _open_cpu(begun: Identity | None) -> CpuDevice:
     return CpuDevice(read_identity(begun.silicon) if isinstance(begun, CpuIdentity) else measure_identity())
 
 
-def share_telemetry(name: str, begun: Identity | None = None) -> None:
-    """Start what samples a device beside all processes that this one forks; they find it started.
+def prepare_copies(name: str, begun: Identity | None = None) -> None:
+    """Start and load what all processes share that this one forks to measure a device.
 
-    `begun` is the identity that a run was begun with.
+    That is what samples the device beside them, and what takes long to import. `begun` is the identity that a
+    run was begun with.
     """
     if name == "cpu":
+        load_naming()
         CpuDevice.share_sampler(begun.affinity_cpus if isinstance(begun, CpuIdentity) else None)
     else:
         cuda.share_nvml()

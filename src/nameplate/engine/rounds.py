@@ -42,11 +42,15 @@ _SETTLED = Settling(0.0, None, 0.0, None)
 _MARGIN = 1.1
 # Finding whether a series has settled takes milliseconds, so it is done again only after 5 % more rounds.
 _LOOK_AGAIN = 1.05
+# What a CPU's first process takes after its batches: the check, and torch's profiler that names the kernels.
+_AFTER_FIRST_S = 0.5
 # A device that has been at work for `SHORTEST_S` is warm. Only its clock recovers during set-up, and clocks
 # at a power limit oscillate with a period of about 3 s.
 _SHORTEST_WHEN_WARM_S = 3.0
 # … of one process at least: a few of them may be disturbed.
 _FEWEST_AIMED = 10
+# The last process may lack this share of its time: windows end with a whole round, often a little late.
+_SLACK = 0.1
 _WARM_UP_SHARE = 0.1
 _LONGEST_WARM_UP_S = 1.0
 
@@ -81,15 +85,16 @@ class Rounds(Group):
 
     def get_ready(self) -> None:
         """Calibrate the probes, then plan the batches."""
-        workloads, begin_s = [run.case.workload for run in self.active], self.device.clock()
+        workloads = [run.case.workload for run in self.active]
         for dtype in dict.fromkeys(work.dtype for work in workloads if is_compute_bound(work)):
             with suppress(Exception):  # a library may raise anything; without a probe there is no ceiling
+                begin_s = self.device.clock()
                 calibration = self.ceilings.calibration(dtype, self.allowance.share_s, self.left_s())
+                self._once_s += self.device.clock() - begin_s
                 probe = None if calibration is None else self.device.probe(dtype)
                 if probe is not None and calibration is not None:
                     self.probes[dtype] = ProbeRun(probe, self.device)
                     self.calibrations[dtype] = calibration
-        self._once_s += self.device.clock() - begin_s
         self._plan_window()
         self._plan_batches()
 
@@ -100,7 +105,9 @@ class Rounds(Group):
         settled; never past the limit.
         """
         self.setup_s = self.opened_s + self.spent_s - self.once_s
-        rest_s = max(self.allowance.share_s - self.spent_s, 0.0)
+        # What only the first does after its batches comes out of the others' time.
+        after_s = _AFTER_FIRST_S if self.process == 1 and self.sharing > 1 else 0.0
+        rest_s = max(self.allowance.share_s - self.spent_s - after_s, 0.0)
         own_s = max(self.least_s, _MARGIN * self._settling_s)
         self.sharing = 1 + count_fitting(rest_s - own_s, self.setup_s, self.least_s, self.sharing - 1)
         fair_s = (rest_s - (self.sharing - 1) * self.setup_s) / self.sharing
@@ -299,7 +306,7 @@ class Rounds(Group):
 def count_fitting(rest_s: float, setup_s: float, least_s: float, most: int) -> int:
     """Return how many processes, `most` at most, fit the seconds: each has a set-up and its least window."""
     each_s = setup_s + least_s
-    return max(min(most if each_s <= 0 else int(rest_s / each_s), most), 0)
+    return max(min(most if each_s <= 0 else int(rest_s / each_s + _SLACK), most), 0)
 
 
 def drop_leads(batches: Sequence[TimedBatch]) -> list[TimedBatch]:

@@ -31,7 +31,7 @@ from nameplate.base.errors import InputError, NameplateError, OutputError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.base.processes import PARENT_POLL_S, end_with_parent, python_command
 from nameplate.device.identity import Identity
-from nameplate.device.survey import share_telemetry
+from nameplate.device.survey import prepare_copies
 from nameplate.engine.case_run import ContextLost
 from nameplate.engine.group_data import GroupData
 from nameplate.engine.runner import GroupTask
@@ -98,7 +98,7 @@ class InFreshProcesses:
         self._learned = Learned({}, {})
         suites.find_suite(run.manifest.suite)  # loads what it computes with, torch, once for all copies
         begun = {entry.name: entry.identity for entry in run.manifest.devices}.get(job.device)
-        share_telemetry(job.device, begun)
+        prepare_copies(job.device, begun)
         self._waiting: _Process | None = self._start(None)
 
     def clock(self) -> float:
