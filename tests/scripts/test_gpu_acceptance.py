@@ -121,6 +121,7 @@ def test_steps_come_by_their_value_each_with_its_logs_and_packed_before_the_next
     assert (work / "quick.log").read_text() == "errors of run\n"
 
 
+@pytest.mark.long
 def test_a_step_that_hangs_is_ended_with_what_it_started_and_the_others_go_on(ended, tmp_path):
     begin = time.monotonic()
     status, out, _ = ended(3000, limits=1, FAKE_HANGS="quick")
@@ -134,6 +135,7 @@ def test_a_step_that_hangs_is_ended_with_what_it_started_and_the_others_go_on(en
     assert str(tmp_path) not in left
 
 
+@pytest.mark.long
 def test_a_failed_check_ends_with_1_and_a_broken_step_with_3(ended):
     status, out, _ = ended(3000, FAKE_FAILS="--on", FAKE_STATUS="1")
     assert status == 1
@@ -143,6 +145,7 @@ def test_a_failed_check_ends_with_1_and_a_broken_step_with_3(ended):
     assert steps_of(out)["quick"].startswith("exit status 70")
 
 
+@pytest.mark.long
 def test_with_little_time_the_steps_of_least_value_are_skipped(ended, tmp_path):
     status, out, _ = ended(75)
     assert status == 3
@@ -179,6 +182,7 @@ def test_without_a_gpu_it_is_a_sentence_and_exit_2(ended, tmp_path):
     assert asked == ["devices --json"]
 
 
+@pytest.mark.long
 def test_on_a_cpu_it_is_a_dry_run(ended, tmp_path):
     status, out, _ = ended(3000, "--device", "cpu", FAKE_DEVICE="cpu")
     assert status == 0
@@ -188,6 +192,7 @@ def test_on_a_cpu_it_is_a_dry_run(ended, tmp_path):
     assert "left out" in steps_of(out)["gpu-tests"]
 
 
+@pytest.mark.long
 def test_on_a_twin_it_is_a_rehearsal(ended, tmp_path):
     status, _, _ = ended(3000, "--device", "twin:h200", FAKE_DEVICE="cpu")
     assert status == 0
