@@ -13,11 +13,13 @@ from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import load_shipped
 from nameplate.fleet.gaps import list_cards
 from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
+from nameplate.fleet.mfu import Training, estimate_mfu
+from nameplate.fleet.mfu_study import study_mfu
 from nameplate.fleet.ownership import own
 from nameplate.fleet.plan import afford, meet
 from nameplate.fleet.price import cost
 from nameplate.fleet.training import train
-from nameplate.fleet.validation import validate, validate_goodput
+from nameplate.fleet.validation import load_mfu_bounds, validate, validate_goodput
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import devices_document, devices_view
 from nameplate.report.fleet.audit import audit_view
@@ -25,9 +27,10 @@ from nameplate.report.fleet.cards import cards_view
 from nameplate.report.fleet.catalogue import list_rows, list_view
 from nameplate.report.fleet.costs import cost_view
 from nameplate.report.fleet.goodput import goodput_view
+from nameplate.report.fleet.mfu import derate_view
 from nameplate.report.fleet.ownership import ownership_view
 from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
-from nameplate.report.fleet.validation import chain_validation_view, goodput_validation_view
+from nameplate.report.fleet.validation import goodput_validation_view, validation_view
 from nameplate.report.listing import list_runs, list_table, suites_view
 from nameplate.report.run import make_report
 from nameplate.report.selftest import (
@@ -101,7 +104,9 @@ def fleet_views():
     yield "fleet plan --part", training_view(train(part=[A800], **asked, **FEW))
     yield "fleet goodput", goodput_view([estimate_goodput(size) for size in load_goodput_file().sizes])
     yield "fleet goodput --validate", goodput_validation_view(validate_goodput())
-    yield "fleet validate", chain_validation_view(validate())
+    yield "fleet validate", validation_view(study_mfu(load_mfu_bounds()), validate())
+    experts = Training(671e9, 4096, 37e9, "fp8", "off-the-shelf", 2035)
+    yield "fleet derate", derate_view(estimate_mfu(H100, 20_000, experts))
     yield "fleet audit", audit_view(audit())
 
 

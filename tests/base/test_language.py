@@ -37,6 +37,7 @@ from nameplate.compare.validate import CompareOptions
 from nameplate.device.cpu import rate as rate_cpu
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.fleet.catalogues import load_shipped
+from nameplate.fleet.mfu_runs import Stack
 from nameplate.fleet.price import cost
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
 from nameplate.report.compare import compare_view
@@ -92,7 +93,7 @@ def named():
     sides = [COMPARED / name for name in ("base", "other-kind", "pytest-benchmark/base.json")]
     return {
         *GRAVITY,
-        *(*get_args(Status), *get_args(Provenance), *get_args(Metric), *OUTCOMES),
+        *(*get_args(Status), *get_args(Provenance), *get_args(Metric), *get_args(Stack), *OUTCOMES),
         *(fleet.name for fleet in load_shipped().fleet),
         *chain.from_iterable(read_side(side, COMPARED).facts() for side in sides),
         *read_software_versions(),

@@ -98,6 +98,7 @@ COMMANDS = {
     "fleet own": ["fleet", "own", "--part", "A800", "--draws", "1000"],
     "fleet audit": ["fleet", "audit"],
     "fleet plan": ["fleet", "plan", "--eflops", "1", "--part", "nvidia-a800-sxm4-80gb", "--draws", "1000"],
+    "fleet derate": ["fleet", "derate", "--part", "A800", "--devices", "1024"],
     "fleet goodput": ["fleet", "goodput", "--cards", "1024"],
     "fleet validate": ["fleet", "validate"],
 }

@@ -217,11 +217,69 @@ def test_validate_prints_each_error_and_is_honest_where_the_chain_misses(bench):
     assert len(bench("validate", "--csv")[1].splitlines()) == len(rows) + 1
 
 
+def test_validate_leaves_each_family_of_runs_out_and_holds_the_errors_to_bounds(bench):
+    status, out, err = bench("validate")
+    said = " ".join(out.split())
+    assert (status, err) == (0, "")
+    for text in (
+        "median error",
+        "runs inside the 90 % interval",
+        "megascale",
+        "mt-nlg",
+        "mixture of experts",
+    ):
+        assert text in said
+    rows = {row["id"]: row for row in json.loads(bench("validate", "--json")[1])}
+    assert rows["mfu-median-error"]["value"] <= rows["mfu-median-error"]["bound"] == 0.10
+    assert rows["mfu-runs-inside"]["value"] >= rows["mfu-runs-inside"]["bound"] == 0.80
+    assert rows["mfu-median-width"]["value"] <= rows["mfu-median-width"]["bound"] == 0.60
+    assert rows["mfu-family-foundry"]["runs"] > 100
+    assert len({tuple(row) for row in rows.values()}) == 1  # the same columns in every row, for --csv
+    status, _, err = bench("validate", "--bound", 0.05)
+    assert status == 1
+    assert "median error 8." in err
+
+
+def test_derate_prints_three_points_of_an_mfu(bench):
+    asked = ("derate", "--part", "A800", "--devices", 1024, "--params", "7e9", "--context", 4096)
+    status, out, err = bench(*asked)
+    assert (status, err) == (0, "")
+    assert out.startswith("MFU 53.9% of the datasheet's dense bf16 peak (nine runs in ten: 42.")
+    found = json.loads(bench(*asked, "--json")[1])
+    assert 0 < found["p5"] < found["p50"] < found["p95"] < 1
+    assert (found["convention"], found["stack"], found["year"]) == ("megatron", "tuned", 2024)
+    assert found["n_runs"] > 400
+    stock = json.loads(bench(*asked, "--stack", "off-the-shelf", "--json")[1])
+    assert stock["p50"] < found["p50"]
+    assert len(bench(*asked, "--csv")[1].splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((), "--part: needed"),
+        (("--part", "A800"), "--devices: needed"),
+        (("--part", "A800", "--devices", 0), "--devices"),
+        (("--part", "A800", "--devices", 8, "--params", "nan"), "--params"),
+        (("--part", "A800", "--devices", 8, "--context", -1), "--context"),
+        (("--part", "A800", "--devices", 8, "--stack", "best"), "--stack"),
+        (("--part", "A800", "--devices", 8, "--precision", "fp8"), "no fp8 rating"),
+        (("--part", "A800", "--devices", 8, "--convention", "mine"), "--convention"),
+        (("--part", "EPYC 9354", "--devices", 8), "EPYC"),
+    ],
+)
+def test_derate_refuses_nonsense_with_2_and_one_sentence(bench, given, said):
+    status, out, err = bench("derate", *given)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
 def test_validate_past_a_bound_is_1_with_what_missed(bench):
     status, out, err = bench("validate", "--bound", 0.2)
     assert status == 1
     assert "NO" in out
-    assert err == "bench: the chain misses 1 of 10: h100-30b-x8-from-its-gemm +23.8% (bound 20.0%)\n"
+    assert err == "bench: 1 of 13 checks miss their bound: h100-30b-x8-from-its-gemm +23.8% (bound 20.0%)\n"
     assert bench("validate", "--bound", 0.2, "--json")[0] == 1
 
 
@@ -274,7 +332,7 @@ def test_unusable_input_is_2_and_one_sentence(bench, kind, tmp_path, monkeypatch
 
 def test_the_group_explains_its_commands(bench):
     out = bench("--help")[1]
-    commands = {"list", "cost", "validate", "goodput", "audit"}
+    commands = {"list", "cost", "derate", "validate", "goodput", "audit"}
     assert commands <= set(re.findall(r"^  (\w+) ", out, re.MULTILINE))
     for flag in ("--run", "--results", "--derate", "--goodput", "--eflops", "--part", "--price", "--assume",
                  "--draws", "--seed", "--fleets", "--json", "--csv"):  # fmt: skip

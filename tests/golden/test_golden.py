@@ -98,6 +98,11 @@ COMMANDS = {
     "fleet-goodput/given": "fleet goodput --cards 1000 --failures-per-node-day 0.002..0.004",
     "fleet-goodput/cases": "fleet goodput --validate",
     "fleet-validate/cases": "fleet validate",
+    "fleet-derate/a800": "fleet derate --part A800 --devices 1024 --params 7e9 --context 4096",
+    "fleet-derate/experts": (
+        "fleet derate --part H800 --devices 2048 --params 671e9 --active-params 37e9 --precision fp8"
+        " --stack off-the-shelf --year 2025 --convention 6n"
+    ),
     "selftest/scenarios": "selftest --runs 4",
 }
 

@@ -86,7 +86,7 @@ SCREENS = [
     *("fleet list", "fleet cards", "fleet cards PART", "fleet cost", "fleet own"),
     "fleet cost, goodput",
     *("fleet plan --eflops", "fleet plan --budget-rmb", "fleet plan --fleet", "fleet plan --part"),
-    *("fleet goodput", "fleet goodput --validate", "fleet validate", "fleet audit"),
+    *("fleet goodput", "fleet goodput --validate", "fleet validate", "fleet derate", "fleet audit"),
     *("devices", "specs", "specs NAME", "list", "suites", "compare base slower", "compare base broken"),
     *("compare quiet-base other-torch", "compare pytest-benchmark", "selftest"),
 ]
@@ -99,7 +99,7 @@ def test_every_id_is_whole_at_every_width(views, screen, language):
     ids = ids_in(printed(view, UNBOUNDED, language))
     if screen == "list":  # a narrow one keeps the run's id, by which `bench show` has all that it leaves out
         ids -= words_of_secondary_columns(view)
-    assert ids or screen == "fleet goodput"
+    assert ids or screen in ("fleet goodput", "fleet derate")
     for width in WIDTHS:
         text = printed(view, width, language)
         assert {each for each in ids if each not in text} == set(), width

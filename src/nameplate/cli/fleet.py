@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nameplate.base.errors import InputError
-from nameplate.cli import fleet_checks, fleet_own
+from nameplate.cli import fleet_checks, fleet_derate, fleet_own
 from nameplate.cli.options import (
     PART,
     Assumptions,
@@ -274,6 +274,7 @@ def _check_question(questions: Mapping[str, object], training: Mapping[str, obje
 
 
 fleet.command("own")(fleet_own.own)
+fleet.command("derate")(fleet_derate.derate)
 fleet.command("validate")(fleet_checks.validate)
 fleet.command("goodput")(fleet_checks.goodput)
 fleet.command("audit")(fleet_checks.audit)

@@ -20,25 +20,30 @@ if TYPE_CHECKING:
 def validate(
     bound: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Largest error allowed, as a ratio. [default: each case's own]"),
+        typer.Option(metavar="X", help="Largest error allowed, as a ratio. [default: each check's own]"),
     ] = None,
     lang: Lang = "en",
     json: Json = False,
     csv: Csv = False,
 ) -> None:
-    """Predict published end-to-end figures from others; exit with 1 if an error exceeds its bound."""
+    """Predict published MFUs and end-to-end figures from others; exit with 1 past a bound."""
+    from nameplate.fleet.mfu_study import study_mfu
+    from nameplate.fleet.validation import load_mfu_bounds
     from nameplate.fleet.validation import validate as compute
-    from nameplate.report.fleet.validation import chain_validation_view, list_chain_failures
+    from nameplate.report.fleet.mfu import list_mfu_failures
+    from nameplate.report.fleet.validation import list_chain_failures, validation_view
 
     with output_language(lang, json=json, csv=csv):
         checks = compute(bound=bound)
+        study = study_mfu(load_mfu_bounds(), median_error=bound)
         if json or csv:
-            print_rows([each.as_json() for each in checks], csv=csv)
+            print_rows([*study.as_rows(), *(each.as_json() for each in checks)], csv=csv)
         else:
-            show_view(chain_validation_view(checks))
-    failed = list_chain_failures(checks)
+            show_view(validation_view(study, checks))
+    failed = [*list_mfu_failures(study), *list_chain_failures(checks)]
     if failed:
-        raise CheckFailed(f"the chain misses {len(failed)} of {len(checks)}: {', '.join(failed)}")
+        total = len(study.checks) + len(checks)
+        raise CheckFailed(f"{len(failed)} of {total} checks miss their bound: {', '.join(failed)}")
 
 
 def goodput(

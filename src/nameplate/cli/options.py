@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nameplate.base.errors import InputError
 from nameplate.base.exit_status import print_error
 from nameplate.base.text import plain
+
+if TYPE_CHECKING:
+    from nameplate.fleet.mfu import Training as MfuTraining
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV, without nested tables.")]
@@ -128,6 +131,59 @@ Assumptions = Annotated[
 ]
 Draws = Annotated[int, typer.Option(metavar="N", help="Number of Monte Carlo draws.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the Monte Carlo draws.")]
+
+# What a fleet trains, on which its MFU depends: options of `fleet derate`.
+Params = Annotated[
+    float | None,
+    typer.Option("--params", metavar="N", help="Parameters of the model that is trained. [default: 7e9]"),
+]
+ActiveParams = Annotated[
+    float | None,
+    typer.Option(
+        "--active-params", metavar="N", help="Of them those that work on a token. [default: all: no experts]"
+    ),
+]
+Context = Annotated[
+    float | None, typer.Option("--context", metavar="TOKENS", help="Tokens of context. [default: 4096]")
+]
+TrainingPrecision = Annotated[
+    str | None, typer.Option("--precision", metavar="NAME", help="bf16 or fp8. [default: bf16]")
+]
+Stack = Annotated[
+    str | None,
+    typer.Option(
+        "--stack",
+        metavar="NAME",
+        help="tuned (to the cluster, by its authors) or off-the-shelf. [default: tuned]",
+    ),
+]
+Year = Annotated[
+    float | None, typer.Option("--year", metavar="YEAR", help="Year of the software. [default: 2024]")
+]
+
+
+def read_training(
+    *,
+    params: float | None,
+    active_params: float | None,
+    context: float | None,
+    precision: str | None,
+    stack: str | None,
+    year: float | None,
+) -> MfuTraining | None:
+    """What a fleet trains; None where no option says it. Raises InputError for what no run can be."""
+    from nameplate.fleet.mfu import Training, as_precision, as_stack
+
+    given = {
+        "parameters": params,
+        "active_parameters": active_params,
+        "context": context,
+        "precision": None if precision is None else as_precision(precision),
+        "stack": None if stack is None else as_stack(stack),
+        "year": year,
+    }
+    stated: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return Training(**stated) if stated else None
 
 
 def use_parts(files: list[Path] | None) -> None:

@@ -29,6 +29,7 @@ from nameplate.fleet.goodput import (
     estimate_goodput,
     load_goodput_file,
 )
+from nameplate.fleet.mfu_study import MfuBounds
 from nameplate.stats.interval import Interval
 from nameplate.stats.uncertain import Written, exact
 
@@ -54,6 +55,7 @@ class ChainCase(FrozenModel):
 
 class _ChainCases(FrozenModel):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
+    mfu: MfuBounds
     case: tuple[ChainCase, ...]
 
 
@@ -87,7 +89,8 @@ class ChainCheck:
 
     def as_json(self) -> dict[str, Any]:
         """The check as a JSON row."""
-        return {**vars(self), "error": self.error, "passed": self.passed}
+        more = dict.fromkeys(("value", "runs", "inside", "width"))  # figures of the model of MFU
+        return {**vars(self), "error": self.error, "passed": self.passed, **more}
 
 
 def validate(
@@ -106,7 +109,16 @@ def validate(
 @cache
 def load_chain_cases() -> tuple[ChainCase, ...]:
     """The cases that come with Nameplate."""
-    return parse_toml(_ChainCases, read_packaged("nameplate.fleet", FILE), FILE).case
+    return _load_cases().case
+
+
+def load_mfu_bounds() -> MfuBounds:
+    """The bounds that the model of MFU must keep to."""
+    return _load_cases().mfu
+
+
+def _load_cases() -> _ChainCases:
+    return parse_toml(_ChainCases, read_packaged("nameplate.fleet", FILE), FILE)
 
 
 def _check_chain(case: ChainCase, bound: float | None) -> ChainCheck:

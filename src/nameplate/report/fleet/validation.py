@@ -9,7 +9,9 @@ from nameplate.base.formatting import change, duration, interval, percent, ratio
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.fleet.goodput import GoodputFile, load_goodput_file
+from nameplate.fleet.mfu_study import MfuStudy
 from nameplate.fleet.validation import ChainCheck, GoodputCheck
+from nameplate.report.fleet.mfu import mfu_validation_view
 from nameplate.report.view import Field, Table, View, table_of, text_table
 
 _CARRIED = {
@@ -27,6 +29,17 @@ _BOUNDS = {
         "Projected cases must agree within a factor of {factor} and {points} points of goodput: {why}."
     ),
 }
+
+
+def validation_view(study: MfuStudy, checks: Sequence[ChainCheck]) -> View:
+    """The model of MFU and the chain, each beside published figures."""
+    mfu, chain = mfu_validation_view(study), chain_validation_view(checks)
+    return View(
+        title=_("What is predicted against what was published"),
+        tables=(*mfu.tables, *chain.tables),
+        meaning=f"{mfu.meaning}\n{chain.meaning}",
+        advice=(*mfu.advice, *chain.advice),
+    )
 
 
 def chain_validation_view(checks: Sequence[ChainCheck]) -> View:
