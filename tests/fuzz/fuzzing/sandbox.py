@@ -215,6 +215,7 @@ def nothing_measured() -> Iterator[None]:
     import nameplate.report.charts.vega
     import nameplate.run.measure
     import nameplate.selftest.bare
+    import nameplate.selftest.contenders
     import nameplate.selftest.repeat
     import nameplate.selftest.silicon
     import nameplate.selftest.simulate
@@ -241,6 +242,7 @@ def nothing_measured() -> Iterator[None]:
         patch.object(nameplate.device.survey, "read_identity", lambda *_: identity),
         patch.object(nameplate.device.survey, "open_device", measures_nothing),
         patch.object(nameplate.selftest.bare, "open_device", measures_nothing),
+        patch.object(nameplate.selftest.contenders, "make_ours", measures_nothing),
         patch.object(nameplate.selftest.repeat, "repeat", measures_nothing),
         patch.object(nameplate.selftest.silicon, "check_cpu", measures_nothing),
         patch.object(nameplate.selftest.simulate, "_running", measures_nothing),
