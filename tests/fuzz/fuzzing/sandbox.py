@@ -216,6 +216,8 @@ def nothing_measured() -> Iterator[None]:
     import nameplate.run.measure
     import nameplate.selftest.bare
     import nameplate.selftest.contenders
+    import nameplate.selftest.draws
+    import nameplate.selftest.gpu.subject
     import nameplate.selftest.repeat
     import nameplate.selftest.silicon
     import nameplate.selftest.simulate
@@ -245,7 +247,9 @@ def nothing_measured() -> Iterator[None]:
         patch.object(nameplate.selftest.contenders, "make_ours", measures_nothing),
         patch.object(nameplate.selftest.repeat, "repeat", measures_nothing),
         patch.object(nameplate.selftest.silicon, "check_cpu", measures_nothing),
-        patch.object(nameplate.selftest.simulate, "_running", measures_nothing),
+        patch.object(nameplate.selftest.gpu.subject, "open_device", measures_nothing),
+        patch.object(nameplate.selftest.simulate, "run_tasks", measures_nothing),
+        patch.object(nameplate.selftest.draws, "run_tasks", measures_nothing),
     ):
         yield
 
