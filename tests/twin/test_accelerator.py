@@ -71,11 +71,16 @@ def test_memory_is_what_the_card_has():
     gpu = make()
     free, total = gpu.mem_get_info()
     assert total == round(CARD.identity.memory_mib.value) << 20
-    gpu.allocate(free // 2)
+    process = gpu.allocate(free // 2)
     assert gpu.memory_reserved() == free // 2
     with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
         gpu.allocate(free)
-    gpu.free(free // 2)
+    gpu.free(free // 2, process)
+    assert gpu.mem_get_info()[0] == free
+    gpu.allocate(free)
+    gpu.begin_process()
+    assert gpu.mem_get_info()[0] == free
+    gpu.free(free // 2, process)
     assert gpu.mem_get_info()[0] == free
 
 

@@ -10,7 +10,6 @@ run, need no file. Whatever is made of it is marked as not measured.
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -160,8 +159,8 @@ class TwinDevice(CudaDevice):
         return torch.device("cpu")
 
     def begin_process(self) -> None:
-        """Free what earlier parts of a run have left: a fresh process would find the memory free."""
-        gc.collect()
+        """Free the memory of earlier parts of a run, whoever holds them, as a process does that ends."""
+        self._twin.begin_process()
 
     def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
         """Prepare a workload whose launches cost what they would on the card."""

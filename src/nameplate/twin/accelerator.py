@@ -71,6 +71,7 @@ class TwinAccelerator:
     _queue: deque[tuple[float, int]] = field(default_factory=deque)  # end and places of what was launched
     _queued: int = 0
     _captured: list[Kernels] | None = None
+    _process: int = 1
 
     def __post_init__(self) -> None:
         """Read the figures that every launch needs once."""
@@ -144,8 +145,16 @@ class TwinAccelerator:
         del device
         return self.allocated_bytes
 
-    def allocate(self, count: int) -> None:
-        """Take so many bytes. Raises torch.OutOfMemoryError where they aren't free."""
+    def begin_process(self) -> None:
+        """Have all memory free, as a fresh process finds it: what an earlier one took ended with it."""
+        self.allocated_bytes = 0
+        self._process += 1
+
+    def allocate(self, count: int) -> int:
+        """Take so many bytes, and return the process that holds them, for `free`.
+
+        Raises torch.OutOfMemoryError where they aren't free.
+        """
         free, total = self.mem_get_info()
         if count > free:
             import torch
@@ -154,10 +163,12 @@ class TwinAccelerator:
                 f"CUDA out of memory. Tried to allocate {count} bytes of {total}, {free} of them free."
             )
         self.allocated_bytes += count
+        return self._process
 
-    def free(self, count: int) -> None:
-        """Give so many bytes back."""
-        self.allocated_bytes -= count
+    def free(self, count: int, process: int) -> None:
+        """Give back so many bytes that this process took; those of an earlier one are free already."""
+        if process == self._process:
+            self.allocated_bytes -= count
 
     def Stream(self, device: Any = None) -> object:  # noqa: N802
         """Make a stream; all streams of a twin are one."""

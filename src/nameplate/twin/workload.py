@@ -71,8 +71,7 @@ class TwinPrepared:
 
         self._accelerator, self._workload = accelerator, workload
         memory = workload.resident_bytes * copies
-        accelerator.allocate(memory)
-        weakref.finalize(self, accelerator.free, memory)
+        weakref.finalize(self, accelerator.free, memory, accelerator.allocate(memory))
         computed: Workload = next(iter(workload.pilots()), workload)
         self._shape = computed.shape
         self._real: Prepared = computed.prepare(torch.device("cpu"), fill=fill, seed=seed)
