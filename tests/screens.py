@@ -6,6 +6,7 @@ from pathlib import Path
 from gpu_seen import IDENTITY, make_seen
 from nameplate.base.messages import message
 from nameplate.compare import compare
+from nameplate.compare.truth import compare_simulated_pairs
 from nameplate.device.cpu import rate
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.device.survey import Survey, SurveyedDevice, find_cpu_obstacles
@@ -37,6 +38,7 @@ from nameplate.report.selftest import (
     cards_table,
     describe_failures,
     describe_unpassed,
+    pairs_table,
     products_table,
     proof_table,
     readings_table,
@@ -184,6 +186,8 @@ def selftests():
         proof_table(proof_checks(make_seen()), "cuda:0", "NVIDIA Test"),
         proof_table(unknown, "cuda:1", "NVIDIA Test"),
     )
+    pairs = compare_simulated_pairs(2)
+    tables = (*tables, pairs_table(pairs))
     problems = (*describe_failures(rows), *checked.failures, *describe_unpassed(unknown))
     return View(title="", tables=tables, advice=goals, problems=problems)
 

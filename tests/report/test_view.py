@@ -501,7 +501,7 @@ def states(make_record):
 def test_effects_of_fill_and_cache_are_ratios_to_the_usual_state(make_run, states):
     zeros, flushed = cells(make_run(*states), "What fill and cache change")
     assert (zeros["case"], zeros["ratio"]) == ("matmul bf16 1024x1024x1024 zeros", "1.250")
-    assert (zeros["95 % interval"], zeros["compared with"]) == ("1.250", "normal warm")
+    assert (zeros["95 % within a process"], zeros["compared with"]) == ("1.250", "normal warm")
     assert (flushed["case"], flushed["ratio"]) == ("matmul bf16 1024x1024x1024 flushed", "0.800")
     assert flushed["verdict"] == "clean"
 

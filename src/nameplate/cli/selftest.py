@@ -10,7 +10,7 @@ import typer
 
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.base.exit_status import ExitStatus
-from nameplate.cli.options import Budget, Device, Json, Lang
+from nameplate.cli.options import Budget, Device, Json, Lang, Only
 from nameplate.cli.output import output_language, print_json, print_progress, show_tables
 
 
@@ -22,6 +22,15 @@ def selftest(
         int | None,
         typer.Option(metavar="N", help="Restart the process N times; compare our spread with other tools'."),
     ] = None,
+    again: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Run a suite N times, and see whether the intervals of each run hold what the others give.",
+        ),
+    ] = None,
+    suite: Annotated[str, typer.Option(metavar="SUITE", help="The suite that --again runs.")] = "smoke",
+    only: Only = None,
     on: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +58,8 @@ def selftest(
 ) -> None:
     """Show that the engine recovers a known truth on simulated devices; exit with 1 if it doesn't.
 
-    --device and --budget apply to --bare, --dtype to --repeat, --runs and --scenario to the simulation.
+    --device and --budget apply to --bare and --again, --suite and --only to --again, --dtype to --repeat,
+    --runs and --scenario to the simulation.
     """
     if repeat is not None and repeat < 1:
         raise InputError("no restart to compare", where="--repeat", got=repeat, expected="a number above 0")
@@ -57,8 +67,9 @@ def selftest(
         raise InputError(
             "only a GPU has a twin", where="--twin", got=str(twin), expected="--on cuda beside it"
         )
-    if sum((bare, repeat is not None, on is not None)) > 1:
-        raise InputError("two tests at once", where="bench selftest", expected="--bare, --repeat or --on")
+    if sum((bare, repeat is not None, again is not None, on is not None)) > 1:
+        expected = "--bare, --repeat, --again or --on"
+        raise InputError("two tests at once", where="bench selftest", expected=expected)
     if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?|twin:.+", on) is None:
         raise InputError(
             "no such device to prove", where="--on", got=on, expected="cpu, cuda, cuda:N or twin:NAME"
@@ -70,6 +81,8 @@ def selftest(
             passed = _check_cpu(json)
         elif on is not None:
             passed = _prove_on_gpu(on, twin, json)
+        elif again is not None:
+            passed = _run_again(again, suite, device, only, budget, json)
         elif repeat is not None:
             passed = _repeat(repeat, dtype, json)
         else:
@@ -136,7 +149,14 @@ def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
 
 def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
     from nameplate.base.language import _
-    from nameplate.report.selftest import cards_table, describe_failures, readings_table, simulated_table
+    from nameplate.compare.truth import PAIRS, PairRow, compare_simulated_pairs
+    from nameplate.report.selftest import (
+        cards_table,
+        describe_failures,
+        pairs_table,
+        readings_table,
+        simulated_table,
+    )
     from nameplate.selftest.draws import CardRow, simulate_cards
     from nameplate.selftest.simulate import ScenarioRow, simulate
 
@@ -148,15 +168,39 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
 
     rows = simulate(runs, names, observer=show_progress)
     cards = simulate_cards(runs, names, observer=show_card_progress)
-    both: list[ScenarioRow | CardRow] = [*rows, *cards]
+    pairs = compare_simulated_pairs(min(runs, PAIRS)) if names is None else []
+    found: list[ScenarioRow | CardRow | PairRow] = [*rows, *cards, *pairs]
     if json:
-        print_json([row.as_json() for row in both])
+        print_json([row.as_json() for row in found])
     else:
-        of_devices = (simulated_table(rows), readings_table(rows)) if rows else ()
-        show_tables([*of_devices, *((cards_table(cards),) if cards else ())])
-        for line in describe_failures(both):
+        tables = [*((simulated_table(rows), readings_table(rows)) if rows else ())]
+        tables += [*((cards_table(cards),) if cards else ()), *((pairs_table(pairs),) if pairs else ())]
+        show_tables(tables)
+        for line in describe_failures(found):
             print(_("FAIL: {goal}", goal=line))
-    return all(row.passed for row in both)
+    return all(row.passed for row in found)
+
+
+def _run_again(
+    times: int, suite: str, device: str, only: str | None, budget: float | None, json: bool
+) -> bool:
+    from nameplate.base.language import _
+    from nameplate.report.media.markdown import lines_of
+    from nameplate.report.selftest import again_table
+    from nameplate.selftest.again import run_again
+
+    def show_progress(number: int) -> None:
+        print_progress(f"{number}/{times} {suite}")
+
+    found = run_again(times, suite, device=device, only=only, budget=budget, progress=show_progress)
+    if json:
+        print_json(found.as_json())
+    else:
+        # As Markdown, so that it can be put into a document as it is.
+        print("\n".join(lines_of(again_table(found))))
+        for line in found.failures:
+            print(_("FAIL: {goal}", goal=line))
+    return found.passed
 
 
 def _repeat(times: int, dtype: str, json: bool) -> bool:

@@ -23,7 +23,7 @@ from nameplate.compare.validate import THRESHOLD
 from nameplate.stats.between import estimate_run_to_run, find_prior, stated_by
 from nameplate.stats.interval import CONFIDENCE, Interval
 
-PAIRS = 1000
+PAIRS = 500
 _CASES = 4  # of a group: the others are the prior of the one that is compared
 _NOISE = 0.0015  # of a process's mean, by what goes on within it
 _MOST_WRONG = 0.05

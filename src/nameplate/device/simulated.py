@@ -13,9 +13,9 @@ window is a sum.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
@@ -154,7 +154,11 @@ class SimulatedDevice:
     corrupts_at_s: float = math.inf
     keep_launches: bool = False
     trace: list[TrueBatch] = field(default_factory=list)
+    keep: Callable[[np.random.Generator], float] | None = (
+        None  # draws a process's factor on its launches' time
+    )
     process: int = 0  # how many simulated processes have measured it
+    _kept: float = 1.0
     _now_s: float = 0.0
     _generator: np.random.Generator = field(init=False)
     _read: list[Counters] = field(init=False, default_factory=list)
@@ -188,8 +192,10 @@ class SimulatedDevice:
         return self._now_s >= self.corrupts_at_s
 
     def begin_process(self) -> None:
-        """Begin another simulated process; a subclass or a law may draw here what a process keeps."""
+        """Begin another simulated process, and draw what it keeps."""
         self.process += 1
+        if self.keep is not None:
+            self._kept = self.keep(self._generator)
 
     def clock(self) -> float:
         """Return virtual seconds, in whole steps of the timer."""
@@ -321,8 +327,9 @@ class SimulatedDevice:
         """Seconds of each launch, the true time of all together, and the variance of their noise."""
         law = self.durations
         if not isinstance(law, Law):
-            each = law(begin_s, count, self._generator) * self._slowdown(np.asarray([begin_s]))
+            each = law(begin_s, count, self._generator) * self._slowdown(np.asarray([begin_s])) * self._kept
             return each, float(each.sum()), 0.0
+        law = replace(law, launch_s=law.launch_s * self._kept)
         expected = self._expected(law, begin_s, count)
         if host_s is not None:
             expected = np.maximum(expected, host_s)

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from nameplate.base.formatting import change, count, figure, percent, ratio, stated
 from nameplate.base.language import N_, _
+from nameplate.base.text import plain
+from nameplate.compare.truth import PairRow
 from nameplate.report.view import Field, Table, table_of
+from nameplate.selftest.again import Again, AgainRow
 from nameplate.selftest.draws import CardRow
 from nameplate.selftest.gpu.check import Check, Outcome
 from nameplate.selftest.repeat import ContenderRow, Repeated
@@ -40,7 +43,7 @@ def simulated_table(rows: Sequence[ScenarioRow]) -> Table:
 
 
 def _passed(row: ScenarioRow) -> str:
-    if row.verdict_due is None:
+    if row.is_limit:
         return _("a limit")
     return _("yes") if row.passed else _("NO")
 
@@ -80,7 +83,43 @@ def cards_table(rows: Sequence[CardRow]) -> Table:
     return table_of(_("GPUs drawn at random, simulated: each against its own truth"), fields, rows)
 
 
-def describe_failures(rows: Iterable[ScenarioRow | CardRow]) -> list[str]:
+def pairs_table(rows: Sequence[PairRow]) -> Table:
+    """Simulated pairs of runs: how often `bench compare` says each word, and how often a wrong one."""
+    fields = [
+        Field[PairRow](
+            N_("pairs of runs"), lambda row: row.scenario.removeprefix("compare: "), unbroken=True
+        ),
+        *(_said(word) for word in ("same", "ambiguous", "slower", "faster")),
+        Field[PairRow](N_("wrong"), lambda row: percent(row.wrong), is_number=True),
+        Field[PairRow]("passed", lambda row: _("yes") if row.passed else _("NO")),
+    ]
+    return table_of(_("Two single runs of five processes compared"), fields, rows)
+
+
+def _said(word: str) -> Field[PairRow]:
+    return Field[PairRow](word, lambda row: percent(row.words[word]), is_number=True)
+
+
+def again_table(found: Again) -> Table:
+    """How far runs of one suite agree, a line a case and figure."""
+    devices = {row.device for row in found.rows}
+    fields = [
+        Field[AgainRow]("case", lambda row: plain(row.case), unbroken=True),
+        *([Field[AgainRow]("device", lambda row: plain(row.device))] if len(devices) > 1 else []),
+        Field[AgainRow]("figure", lambda row: row.figure),
+        Field[AgainRow]("n", lambda row: count(row.runs), is_number=True),
+        Field[AgainRow](N_("processes"), lambda row: count(row.processes), is_number=True),
+        Field[AgainRow]("clean", lambda row: count(row.clean), is_number=True),
+        Field[AgainRow](N_("between runs"), lambda row: percent(row.deviation), is_number=True),
+        Field[AgainRow](N_("half-width"), lambda row: percent(row.half_width), is_number=True),
+        Field[AgainRow](N_("hold the others' mean"), lambda row: percent(row.held), is_number=True),
+        Field[AgainRow](N_("next as expected"), lambda row: percent(row.next_held), is_number=True),
+    ]
+    heading = _("{count} runs of {suite}, one after the other", count=count(found.runs), suite=found.suite)
+    return table_of(heading, fields, found.rows)
+
+
+def describe_failures(rows: Iterable[ScenarioRow | CardRow | PairRow]) -> list[str]:
     """Return a sentence for each bound that doesn't hold."""
     return [_("{name}: {said}", name=row.scenario, said=failure) for row in rows for failure in row.failures]
 

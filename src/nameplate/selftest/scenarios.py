@@ -21,7 +21,6 @@ from nameplate.device.simulated_law import (
     Noise,
     Steps,
     TimeSeries,
-    make_constant,
     make_switching,
 )
 from nameplate.record import Status, Verdict
@@ -31,10 +30,35 @@ _NOMINAL_TFLOPS = 1.25
 
 
 class Modes(FrozenModel):
-    """Factors on a launch's time; each lasts `dwell_s` on average, or (None) for the whole run."""
+    """Factors on a launch's time; each lasts `dwell_s` on average."""
 
     levels: tuple[float, ...]
-    dwell_s: float | None = None
+    dwell_s: float
+
+
+class Kept(FrozenModel):
+    """What each process keeps: a factor on its launches' time, one of `levels`, or log-normal about 1.
+
+    `deviation` is the standard deviation of its logarithm.
+    """
+
+    levels: tuple[float, ...] = (1.0,)
+    deviation: float = 0.0
+
+    def draw(self, generator: np.random.Generator) -> float:
+        """Draw the factor of one process."""
+        return float(generator.choice(self.levels) * math.exp(self.deviation * generator.standard_normal()))
+
+    @property
+    def mean(self) -> float:
+        """The mean over many processes."""
+        return float(np.mean(self.levels)) * math.exp(self.deviation**2 / 2)
+
+    @property
+    def variance(self) -> float:
+        """The variance over many processes, relative to the mean."""
+        levels = np.asarray(self.levels)
+        return float(levels.var() / levels.mean() ** 2) + math.expm1(self.deviation**2)
 
 
 class Bursts(FrozenModel):
@@ -109,6 +133,8 @@ class Scenario(FrozenModel):
     noise: Noise = Noise()
     drift_per_s: float = 0.0
     modes: Modes | None = None
+    kept: Kept = Kept()
+    run_deviation: float = 0.0
     bursts: Bursts | None = None
     gpu: GpuDriver | None = None
     timer_resolution_s: float = 0.0
@@ -120,6 +146,9 @@ class Scenario(FrozenModel):
     share_s: float = 5.0
     limit_s: float = 20.0
     truth: Literal["window", "processes"] = "window"
+    processes: int = 1
+    earlier_runs: int = 0
+    is_limit: bool = False
     due: Due | None = None
     bounds: Bounds = Bounds()
 
@@ -130,10 +159,17 @@ class Scenario(FrozenModel):
 
     @property
     def processes_launch_s(self) -> float | None:
-        """Seconds a launch over many processes where that is the truth, else None."""
-        if self.truth == "window" or self.modes is None:
+        """Seconds a launch over many processes and runs where that is the truth, else None."""
+        if self.truth == "window":
             return None
-        return self.launch_s * float(np.mean(self.modes.levels))
+        return self.launch_s * self.kept.mean * math.exp(self.run_deviation**2 / 2)
+
+    @property
+    def between_variance(self) -> float:
+        """The variance of a run's mean by what its processes and it itself keep, relative to the truth."""
+        if self.truth == "window":
+            return 0.0
+        return self.kept.variance / self.processes + math.expm1(self.run_deviation**2)
 
     def make_device(self, run: int) -> SimulatedDevice:
         """Return the device of one run, from that run's own seed."""
@@ -141,8 +177,10 @@ class Scenario(FrozenModel):
         # Changes with time have a generator of their own, so that they don't depend on the engine's batches.
         courses, launches = seed.spawn(2)
         generator = np.random.default_rng(courses)
+        launch_s = self.launch_s * math.exp(self.run_deviation * generator.standard_normal())
         return SimulatedDevice(
-            Law(self.launch_s, self.noise, self._make_course(generator)),
+            Law(launch_s, self.noise, self._make_course(generator)),
+            keep=self.kept.draw if self.kept != Kept() else None,
             seed=int(launches.generate_state(1)[0]),
             nominal_tflops=_NOMINAL_TFLOPS,
             foreign_cores=self._make_load(generator),
@@ -159,8 +197,6 @@ class Scenario(FrozenModel):
     def _make_course(self, generator: np.random.Generator) -> TimeSeries | None:
         if self.modes is None:
             return Drift(self.drift_per_s) if self.drift_per_s else None
-        if self.modes.dwell_s is None:
-            return make_constant(float(generator.choice(self.modes.levels)))
         dwell_s = [self.modes.dwell_s] * len(self.modes.levels)
         return make_switching(self.modes.levels, dwell_s, self.limit_s, generator)
 

@@ -22,11 +22,13 @@ from nameplate.device.simulated import SimulatedDevice, SimulatedWork
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
+from nameplate.engine.run_to_run import TIME, History
 from nameplate.record import Record, Verdict
 from nameplate.selftest.card_scenarios import load_card_scenarios
 from nameplate.selftest.parallel import run_tasks
 from nameplate.selftest.readings import READINGS, Trace
 from nameplate.selftest.scenarios import Scenario, load_scenarios
+from nameplate.stats.between import EarlierRun, scatter_of
 from nameplate.stats.interval import CONFIDENCE
 from nameplate.suite import Case
 
@@ -71,9 +73,10 @@ class PeerReading:
 class ScenarioRow:
     """One scenario over all its runs: throughputs are means in TFLOPS, bias and widths fractions of truth.
 
-    `coverage` is the share of intervals that hold the truth of their own window. `width` is that of the whole
-    interval, `oracle_width` that of an interval made from the true noise. `failures` are the bounds that
-    don't hold, a sentence each. A figure that no run has is None.
+    `coverage` is the share of intervals that hold the truth: of their own window, or of all processes that
+    the machine might have started. `width` is that of the whole interval, `oracle_width` that of an interval
+    made from the true noise. `failures` are the bounds that don't hold, a sentence each. `is_limit`: what one
+    run can't show, printed without bounds. A figure that no run has is None.
     """
 
     scenario: str
@@ -88,6 +91,7 @@ class ScenarioRow:
     oracle_width: float | None
     verdict_due: Verdict | None
     verdict_rate: float | None
+    is_limit: bool
     peers: Mapping[str, PeerReading | None]
     failures: tuple[str, ...]
 
@@ -145,26 +149,44 @@ def _find_scenarios(names: Sequence[str] | None) -> list[Scenario]:
 # ---- one run ----
 
 
-def simulate_run(scenario: Scenario, run: int) -> RunOutcome:
+def simulate_run(scenario: Scenario, run: int, earlier: Sequence[EarlierRun] = ()) -> RunOutcome:
     """Measure one device of the scenario and compare the record with its truth."""
     device = scenario.make_device(run)
-    before, record = _measure(scenario, device)
+    before, record = _measure(scenario, device, earlier)
     due = scenario.due
     kept = all(each.status == "ok" for each in before)
     as_due = due is not None and kept and (record.verdict, record.status) == (due.verdict, due.status)
     return RunOutcome(as_due, _figure_of(scenario, device, record))
 
 
-def _measure(scenario: Scenario, device: SimulatedDevice) -> tuple[list[Record], Record]:
+def _measure(
+    scenario: Scenario, device: SimulatedDevice, earlier: Sequence[EarlierRun] = ()
+) -> tuple[list[Record], Record]:
     """Return the records finished before the device dies (if it does), and the record that is judged."""
     case = Case(SimulatedWork(device, scenario.flops), phase=scenario.phase)
+    history = History({(case.id, TIME): earlier})
     allowance, pilots = Allowance(scenario.share_s, scenario.limit_s), Pilots(device, seed=0)
     before: list[Record] = []
     if scenario.dies_after_s is not None:
         before = measure_group([case], device, pilots, allowance)
         device.dies_at_s = device.clock() + scenario.dies_after_s
-    (record,) = measure_group([case], device, pilots, allowance)
+    processes = scenario.processes
+    (record,) = measure_group([case], device, pilots, allowance, processes=processes, history=history)
     return before, record
+
+
+def simulate_earlier_runs(scenario: Scenario, first: int) -> list[EarlierRun]:
+    """Measure as many runs of the machine as its history has, before the run `first`: a minute apart."""
+    found = []
+    for number in range(scenario.earlier_runs):
+        # Seeds of their own: a run is never part of its own history.
+        device = scenario.make_device(_MOST_RUNS + first * scenario.earlier_runs + number)
+        _before, record = _measure(scenario, device)
+        spread = record.spreads[TIME]
+        scatter = scatter_of(spread.by_process)
+        assert record.time_s is not None
+        found.append(EarlierRun(60.0 * number, math.log(record.time_s), scatter, len(spread.by_process)))
+    return found
 
 
 def _figure_of(scenario: Scenario, device: SimulatedDevice, record: Record) -> RunFigure | None:
@@ -176,12 +198,13 @@ def _figure_of(scenario: Scenario, device: SimulatedDevice, record: Record) -> R
     # A clock reading that is rounded down is uniform within a step; each batch lies between two readings.
     steps_s2 = 2 * len(window) * device.timer_resolution_s**2 / 12
     variance_s2 = sum(drawn.variance_s2 for drawn in window) + steps_s2
+    deviation = math.sqrt(variance_s2 / expected_s**2 + scenario.between_variance)
     return RunFigure(
         _tflops(scenario, launch_s),
         record.tflops,
         record.tflops_low,
         record.tflops_high,
-        2 * _ORACLE_FACTOR * math.sqrt(variance_s2) / expected_s,
+        2 * _ORACLE_FACTOR * deviation,
         tuple(_read_as_peers(scenario, device)),
     )
 
@@ -224,6 +247,7 @@ def summarize(scenario: Scenario, outcomes: Sequence[RunOutcome]) -> ScenarioRow
         margin=scenario.margin,
         runs=len(outcomes),
         verdict_due=None if scenario.due is None else scenario.due.verdict,
+        is_limit=scenario.is_limit,
         peers={name: _summarize_peer(values, truth) for name, values in zip(READINGS, read, strict=True)},
         failures=tuple(_describe_failures(scenario, found)),
         **found,
@@ -272,4 +296,6 @@ def _describe_failures(scenario: Scenario, found: Mapping[str, float | None]) ->
 
 def _run_task(task: _Task) -> list[RunOutcome]:
     scenario, numbers = task
-    return [simulate_run(scenario, run) for run in numbers]
+    # The runs of a task are of one machine, and have the same history.
+    earlier = simulate_earlier_runs(scenario, numbers.start)
+    return [simulate_run(scenario, run, earlier) for run in numbers]

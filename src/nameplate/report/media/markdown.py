@@ -37,7 +37,7 @@ def render(view: View, pictures: Mapping[str, str] | None = None) -> str:
             if pictures and chart.name in pictures:
                 lines += ["", f"![{escape(describe(chart))}]({quote(pictures[chart.name])})"]
         lines += ["", escape(table.lead)] if table.lead else []
-        lines += ["", *_table_lines(table)] if table.rows else []
+        lines += ["", *lines_of(table)] if table.rows else []
     if view.facts:
         facts = [(escape(name), escape(value)) for name, value in view.facts]
         lines += ["", f"## {escape(_('This run'))}", "", "| | |", "|---|---|"]
@@ -63,7 +63,8 @@ def _answer_lines(view: View) -> list[str]:
     return table_lines(columns, (False, True, False), rows)
 
 
-def _table_lines(table: Table) -> list[str]:
+def lines_of(table: Table) -> list[str]:
+    """Return the lines of a table as it is on the page, without its heading."""
     columns = table.columns
     rows = [
         [escape(column.translate(cell)) for column, cell in zip(columns, row, strict=True)]
