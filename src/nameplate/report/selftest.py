@@ -22,6 +22,11 @@ _SHORT_NAMES = {
     "mean over 100 ms": "100 ms",
     "five rounds": "5 rounds",
 }
+_FIGURES = {
+    "tflops": N_("TFLOPS"),
+    "bandwidth_gb_s": N_("GB/s"),
+    "normalized_efficiency": N_("normalized"),
+}
 _SCENARIO = Field[ScenarioRow]("scenario", lambda row: row.scenario, unbroken=True)
 
 
@@ -106,7 +111,7 @@ def again_table(found: Again) -> Table:
     fields = [
         Field[AgainRow]("case", lambda row: plain(row.case), unbroken=True),
         *([Field[AgainRow]("device", lambda row: plain(row.device))] if len(devices) > 1 else []),
-        Field[AgainRow]("figure", lambda row: row.figure),
+        Field[AgainRow]("figure", lambda row: _(_FIGURES[row.figure])),
         Field[AgainRow]("n", lambda row: count(row.runs), is_number=True),
         Field[AgainRow](N_("processes"), lambda row: count(row.processes), is_number=True),
         Field[AgainRow]("clean", lambda row: count(row.clean), is_number=True),
