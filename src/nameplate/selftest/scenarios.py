@@ -177,9 +177,10 @@ class Scenario(FrozenModel):
         # Changes with time have a generator of their own, so that they don't depend on the engine's batches.
         courses, launches = seed.spawn(2)
         generator = np.random.default_rng(courses)
-        launch_s = self.launch_s * math.exp(self.run_deviation * generator.standard_normal())
+        # Drawn only where it is wanted, so that other devices are the same as without it.
+        of_run = self.run_deviation * generator.standard_normal() if self.run_deviation else 0.0
         return SimulatedDevice(
-            Law(launch_s, self.noise, self._make_course(generator)),
+            Law(self.launch_s * math.exp(of_run), self.noise, self._make_course(generator)),
             keep=self.kept.draw if self.kept != Kept() else None,
             seed=int(launches.generate_state(1)[0]),
             nominal_tflops=_NOMINAL_TFLOPS,
