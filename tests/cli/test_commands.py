@@ -247,7 +247,7 @@ def test_an_interrupted_self_test_is_130_and_not_a_failed_check(bench, monkeypat
 UNUSABLE = {
     "an unknown suite": (
         ["run", "nope"],
-        "unknown suite; got 'nope'; expected quick or sensitivity or smoke or soak or standard",
+        "unknown suite; got 'nope'; expected custom or quick or sensitivity or smoke or soak or standard",
     ),
     "a bad device": (
         ["run", "smoke", "--device", "tpu"],
@@ -426,6 +426,7 @@ def test_suites_are_listed_with_their_time(bench):
         "quick": 60.0,
         "standard": 600.0,
         "soak": 600.0,
+        "custom": 60.0,
         "sensitivity": 60.0,
     }
     text = " ".join(bench("suites").out.split())
