@@ -36,6 +36,7 @@ _ARRAYS = {"copy": 2, "triad": 3}
 _CHUNK_ELEMENTS = {"cpu": 2**15}
 _CHUNK_ELSEWHERE = 2**24
 _MEBIBYTE = 2**20
+_BLOCK_ELEMENTS = 1 << 20  # that are random; see `_make_source`
 _DIRECT_MEBIBYTES = 64
 _PILOT_MEBIBYTES = (16, 128, 1024)
 
@@ -119,11 +120,22 @@ class Memory(Workload):
         return PreparedMemory(self, [self._arrays(fill, generator) for _ in range(copies)], seed)
 
     def _arrays(self, fill: str, generator: torch.Generator) -> Arrays:
-        sources = [
-            make_filled((self.elements,), self.dtype, fill, generator) for _ in range(_ARRAYS[self.kind] - 1)
-        ]
+        sources = [self._make_source(fill, generator) for _ in range(_ARRAYS[self.kind] - 1)]
         # No source holds infinity, so infinity marks a target that was never written.
         return Arrays(torch.full_like(sources[0], math.inf), tuple(sources))
+
+    def _make_source(self, fill: str, generator: torch.Generator) -> torch.Tensor:
+        """Return a filled array: a block of random numbers, and each later block the same turned by one more.
+
+        Random numbers for a whole array take a CPU longer than all its timed launches in a short run, and
+        each process of the run fills its own. No two blocks agree in place, so a copy of the wrong one is
+        seen.
+        """
+        block = make_filled((min(self.elements, _BLOCK_ELEMENTS),), self.dtype, fill, generator)
+        array = torch.empty(self.elements, dtype=block.dtype, device=block.device)
+        for number, part in enumerate(array.split(block.numel())):
+            part.copy_(block.roll(number)[: part.numel()])
+        return array
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,8 @@ def test_json_is_one_document_on_standard_output_and_nothing_else(bench, measure
 
 def test_progress_is_on_standard_error(bench, measured):
     result = bench(*measured(Work("a"), Work("b")), "--json")
-    started, waits, first, second = result.err.strip().splitlines()
+    simulated, started, waits, first, second = result.err.strip().splitlines()
+    assert simulated.startswith("simulated: ")
     assert waits == "waiting until the device is ready; the 20 s to measure count from then"
     assert "2 cases on simulated" in started
     assert first.startswith("matmul/fp32/a/normal/warm/-/torch: 2.00 TFLOPS, ")

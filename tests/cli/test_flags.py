@@ -14,6 +14,7 @@ CLI = Path(nameplate.cli.__file__).parent
 DIFFERENT = {
     "--dtype": "of `run` the formats to measure, by commas, elsewhere the one whose rating is priced",
     "--results": "of `run` the folder that the run is written to, elsewhere the only one to look in",
+    "--suite": "of `compare` the suite that is measured in turn, of `selftest` the one that is repeated",
     "--eflops": "of `cost` nominal EFLOPS that are priced, of `plan` delivered ones that are wanted",
 }
 

@@ -105,7 +105,10 @@ def test_the_facts_say_what_the_words_rest_on_and_what_differs():
     facts = dict(view("base", "other-torch").facts)
     assert facts["base"] == "5 runs, 20261122T120000-base-0000 to 20261122T120004-base-0004"
     assert facts["threshold"] == "±1.5%"
-    assert facts["intervals"] == "98.3% each, so that all of them hold together in 95 of 100 comparisons"
+    assert (
+        facts["intervals"]
+        == "98.3% each, run-to-run, so that all of them hold together in 95 of 100 comparisons"
+    )
     assert facts["scatter"] == "measured in these runs"
     assert facts["torch"] == "2.13.0 in base, 2.14.0 in new"
 

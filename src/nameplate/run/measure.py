@@ -106,7 +106,7 @@ def _choose_suite(suite: str | None, axes: Axes) -> str:
             got=f"suite {suite} with --shape, --model, --tokens, --dtype or --layout",
             expected="one of the two",
         )
-    return suite or (CUSTOM if axes else "quick")
+    return CUSTOM if axes else "quick" if suite is None else suite
 
 
 def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: GuardedObserver) -> Run:

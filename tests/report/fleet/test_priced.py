@@ -11,7 +11,7 @@ from nameplate.store.manifest import DeviceEntry
 
 PUBLISHED = 0.642 * 312 / 320
 MEASURED = 205 / 320  # the block, which is as far as the run of the fixture comes
-H200 = "nvidia-h200-sxm-141gb"
+H800 = "nvidia-h800-sxm5-80gb"
 
 
 def table(priced):
@@ -110,13 +110,13 @@ def on(part, run, tflops):
 
 
 def test_a_part_of_no_fleet_is_priced_as_one_eflops(a800_run):
-    priced = price(on(H200, a800_run(3.0), 989.0))
+    priced = price(on(H800, a800_run(3.0), 989.0))
     assert priced.why is None
     (one,) = priced.costs
-    assert (one.size.part.id, one.size.nominal_eflops) == (H200, 1.0)
+    assert (one.size.part.id, one.size.nominal_eflops) == (H800, 1.0)
     assert one.delivered_eflops == pytest.approx(3 * 205 / 989)
     (row,) = rows(priced).values()
-    assert (row["nominal"], row["part"], row["by"]) == ("1.00", "H200", "this run")
+    assert (row["nominal"], row["part"], row["by"]) == ("1.00", "H800", "this run")
     assert row["per delivered EFLOPS"] == "–"  # nobody states what such a server costs
     assert "the price of its servers isn't known" in table(priced).lead
 
