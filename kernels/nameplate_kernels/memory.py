@@ -133,7 +133,7 @@ class Memory(Workload):
         """
         block = make_filled((min(self.elements, _BLOCK_ELEMENTS),), self.dtype, fill, generator)
         array = torch.empty(self.elements, dtype=block.dtype, device=block.device)
-        for number, part in enumerate(array.split(block.numel())):
+        for number, part in enumerate(torch.split(array, block.numel())):
             part.copy_(block.roll(number)[: part.numel()])
         return array
 

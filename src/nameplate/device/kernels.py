@@ -60,14 +60,19 @@ def name_cpu_kernels(launch: Launch) -> tuple[str, ...]:
 
 
 def load_naming() -> None:
-    """Load what naming a CPU's kernels needs: the first operator that is recorded imports 800 modules.
+    """Load what naming a CPU's kernels needs: the first operator that is recorded imports 800 modules, and
+    MKL times the processor's clock before its first verbose line, for half a second (seen).
 
-    It creates one number, which starts no thread.
+    It computes one number, which starts no thread.
     """
     import torch
 
-    with _recorded([]):
-        torch.ones(1)
+    def multiply() -> None:
+        one = torch.ones(1, 1)
+        with _library_verbose(), _recorded([]):
+            torch.mm(one, one)
+
+    _stdout_of(multiply)
 
 
 def parse_library_kernels(verbose: str) -> list[str]:
