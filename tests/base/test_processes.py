@@ -180,6 +180,7 @@ def test_past_its_deadline_a_program_is_killed_with_what_it_started():
     assert time.monotonic() - began_s < 60
 
 
+@pytest.mark.long
 def test_a_program_that_sigkill_does_not_end_is_waited_for_no_longer(tmp_path, monkeypatch):
     # As one in an uninterruptible call of a driver.
     monkeypatch.setattr(processes.os, "killpg", lambda *_: None)

@@ -236,6 +236,7 @@ def test_the_command_itself(use_nvml):
     assert [row["part"] for row in json.loads(done.stdout)["devices"][:-1]] == [A800] * 8
 
 
+@pytest.mark.long
 @cpu_only
 @pytest.mark.parametrize(
     "arguments",

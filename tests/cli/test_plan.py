@@ -132,6 +132,7 @@ def test_csv_has_the_rows_of_json(bench, arguments):
     assert table[0]["chain"].startswith("nominal → datasheet")
 
 
+@pytest.mark.long
 def test_seeds_repeat(bench):
     assert bench(*TRAIN, "--json", "--seed", 7)[1] == bench(*TRAIN, "--json", "--seed", 7)[1]
     assert bench(*NEED, "--json", "--seed", 7)[1] != bench(*NEED, "--json", "--seed", 8)[1]

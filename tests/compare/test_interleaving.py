@@ -541,6 +541,7 @@ with raise_on_signals():
 """
 
 
+@pytest.mark.long
 @pytest.mark.process
 @pytest.mark.parametrize(
     "numbers",

@@ -852,6 +852,7 @@ def test_why_the_cpu_was_chosen_is_kept(machine):
     assert survey.choose_devices("cpu").driver is None
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_what_nvml_cannot_read_or_reports_wrongly_of_a_runs_gpus_is_named(use_nvml, monkeypatch):
     monkeypatch.setenv(cuda.DEADLINE, "1")

@@ -89,6 +89,7 @@ def test_in_a_containers_view_of_process_ids_records_are_trusted(measured, proce
     assert beside.verdicts == ("contended",)
 
 
+@pytest.mark.long
 def test_a_hot_gpu_is_throttled_by_heat(measured):
     record = measured(
         "gpu.0.clock_event_reasons = 0x20",

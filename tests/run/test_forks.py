@@ -243,6 +243,7 @@ def test_a_worker_ends_as_its_process_did(worker, trouble, status):
     assert caught.value.args == (status,)
 
 
+@pytest.mark.long
 def test_a_process_is_waited_for_by_one_that_looks_for_its_own_parent(worker):
     looked = []
     runner, cases = worker(lambda: time.sleep(0.05))

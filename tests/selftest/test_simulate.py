@@ -219,6 +219,7 @@ def test_a_sabotaged_estimator_fails(name, monkeypatch):
 # ---- who does the work ----
 
 
+@pytest.mark.long
 @pytest.mark.stat
 @pytest.mark.process
 def test_the_rows_are_the_same_whoever_does_the_work():

@@ -205,6 +205,7 @@ def test_samples_slower_than_their_period_leave_room_for_requests(use_nvml):
     assert 3 <= len(rows) <= elapsed_s / 0.5 + 2  # a quarter of a second each, and as long between
 
 
+@pytest.mark.long
 def test_a_hang_costs_rows_and_one_deadline(use_nvml):
     use_nvml("eight_a800", "call.nvmlDeviceGetUtilizationRates = hang after 3")
     with NvmlClient(deadline_s=DEADLINE_S) as nvml:

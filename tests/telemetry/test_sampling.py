@@ -206,6 +206,7 @@ def test_an_answer_longer_than_a_pipe_comes_whole(start):
     assert len(start().ask(ask="long")) == 5_000_000
 
 
+@pytest.mark.long
 def test_what_keeps_python_from_running_is_ended_by_the_kernel(start, monkeypatch):
     monkeypatch.setattr(sampling, "_ALARM_SLACK_S", -18.5)
     client = start()
@@ -215,6 +216,7 @@ def test_what_keeps_python_from_running_is_ended_by_the_kernel(start, monkeypatc
         client.ask(ask="echo")
 
 
+@pytest.mark.long
 def test_past_its_deadline_it_is_given_up(start):
     client = start(deadline_s=2.0)
     began_s = time.monotonic()

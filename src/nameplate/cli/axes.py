@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nameplate.base.errors import InputError
-from nameplate.base.model import LARGEST_COUNT
 
 if TYPE_CHECKING:
     from nameplate.suite import Axes
 
-_MOST_DIGITS = len(str(LARGEST_COUNT)) - 1
+_MOST_DIGITS = (
+    18  # base.model.LARGEST_COUNT, which a size must fit, has one more; to import it loads pydantic
+)
 
 
 def parse_axes(
