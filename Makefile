@@ -18,11 +18,13 @@ PYTEST = env -u PYTHONDONTWRITEBYTECODE "$(VENV)/bin/python" -m pytest
 PARALLEL = --numprocesses logical --maxprocesses 8 --dist loadfile
 # What `make test` leaves to `make test-long`; CONTRIBUTING.md has the markers.
 LONG = long or gpu
+# What both leave to `make test-nightly`: CI has some minutes only.
+NIGHTLY = nightly
 # How many inputs `make fuzz` draws.
 N ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-all check bench fuzz faults schemas locale mfu clean again
+.PHONY: help run test test-long test-nightly test-all check bench fuzz faults schemas locale mfu clean again
 .NOTPARALLEL:
 
 help: ## list these commands
@@ -36,12 +38,15 @@ run: $(READY) ## measure this machine: bench run ARGS
 	@"$(VENV)/bin/bench" run $(ARGS)
 
 test: $(READY) ## run the tests but the long ones, on every core: pytest ARGS
-	@OMP_NUM_THREADS=1 $(PYTEST) -m "not ($(LONG))" $(PARALLEL) $(ARGS)
+	@OMP_NUM_THREADS=1 $(PYTEST) -m "not ($(LONG) or $(NIGHTLY))" $(PARALLEL) $(ARGS)
 
 test-long: $(READY) ## run those that make test leaves out, one after the other: pytest ARGS
-	@$(PYTEST) -m "$(LONG)" $(ARGS)
+	@$(PYTEST) -m "($(LONG)) and not $(NIGHTLY)" $(ARGS)
 
-test-all: test test-long ## run all tests
+test-nightly: $(READY) ## run those that take minutes each: pytest ARGS
+	@$(PYTEST) -m "$(NIGHTLY)" $(ARGS)
+
+test-all: test test-long test-nightly ## run all tests
 
 check: $(READY) ## the static checks: ruff, mypy, import contracts
 	@"$(VENV)/bin/python" -m ruff check

@@ -421,7 +421,7 @@ def pytest_terminal_summary(terminalreporter, config):
     number, counts = config.stash.get(LEFT_OUT, (0, {}))
     if number:
         terminalreporter.write_line(
-            f"left out: {number} tests ({_listed(counts)}): `make test-long` runs them"
+            f"left out: {number} tests ({_listed(counts)}): `make test-all` runs them"
         )
     skipped = terminalreporter.stats.get("skipped", [])
     counts = Counter(kind for report in skipped for kind in KINDS if kind in report.keywords)

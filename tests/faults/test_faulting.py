@@ -25,7 +25,7 @@ from nameplate.store.folder import RecordWriter, create
 TYPICAL_S = 12.0  # of a run on two busy cores
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="signals and limits are Linux's here")
 @pytest.mark.parametrize("kind", ["none", *KINDS])

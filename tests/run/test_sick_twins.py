@@ -8,7 +8,7 @@ import pytest
 
 from nameplate.store.folder import find_runs, read_run
 
-pytestmark = [pytest.mark.process, pytest.mark.long]  # eight processes that load torch
+pytestmark = [pytest.mark.process, pytest.mark.nightly]  # eight processes that load torch
 SLOW, HOT, HANGS = 2, 4, 6
 WELL = [0, 1, 3, 5, 7]
 NODE = f"""

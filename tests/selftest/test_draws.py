@@ -93,7 +93,7 @@ def test_what_ails_a_card_is_named(name):
     assert all(measure_draw(scenario(name, seconds=12), 0).as_due.values())
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.stat
 @pytest.mark.parametrize("name", sorted({*load_card_scenarios()} - {*QUICK}))
 def test_every_kind_of_card_gets_its_due(name):
@@ -101,7 +101,7 @@ def test_every_kind_of_card_gets_its_due(name):
         assert all(measure_draw(scenario(name), run).as_due.values())
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.stat
 def test_every_bound_holds_over_many_draws():
     rows = simulate_cards(1000, ["cards at their power limit", "cards that are never capped"])

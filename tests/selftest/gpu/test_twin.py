@@ -25,7 +25,7 @@ from nameplate.selftest.gpu.twin_file import make_twin_file
 from nameplate.twin.card import parse_card, read_card
 
 NONSENSE = '[[fault]]\nkind = "nonsense"\nfigure = "{}"\nvalue = {}\n'
-pytestmark = pytest.mark.long  # torch's tensors without contents take seconds to import, a load as long
+pytestmark = pytest.mark.nightly  # torch's tensors without contents take seconds to import, a load as long
 H200 = read_card("h200")
 
 
