@@ -54,7 +54,7 @@ def test_what_once_broke_a_command_does_so_no_more():
     assert tally.inputs == len(CORPUS.list()) > 0
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.process
 @pytest.mark.parametrize("words", ["show GOOD --json", "compare GOOD GOOD", "export GOOD --format csv"])
 def test_a_command_in_a_process_of_its_own_does_the_same(words):

@@ -22,7 +22,7 @@ from nameplate.run.deadlines import GRACE_VARIABLE
 from nameplate.run.pool import run_workers
 from nameplate.store.folder import find_runs, read_run
 
-pytestmark = [pytest.mark.process, pytest.mark.long]  # nine processes that load the engine
+pytestmark = [pytest.mark.process, pytest.mark.nightly]  # nine processes that load the engine
 HERE = Path(__file__).parent
 HANGS, LOST, NONSENSE = 1, 4, 6
 WELL = [0, 2, 3, 5, 7]

@@ -93,7 +93,7 @@ def check_only_b_is_lost(run, processes, why):
 
 
 @pytest.mark.process
-@pytest.mark.long
+@pytest.mark.nightly
 def test_one_that_dies_in_the_second_process_loses_its_case_alone(sick):
     run, processes = sick("dies")
     check_only_b_is_lost(run, processes, "signal SIGSEGV")
@@ -103,7 +103,7 @@ def test_one_that_dies_in_the_second_process_loses_its_case_alone(sick):
 
 
 @pytest.mark.process
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("trouble", "why"),
     [("ends", "exit status 70"), ("hangs", "no sign of life"), ("context", "illegal memory access")],
@@ -115,7 +115,7 @@ def test_one_that_ends_hangs_or_loses_its_context_costs_its_case_alone(sick, mon
 
 
 @pytest.mark.process
-@pytest.mark.long
+@pytest.mark.nightly
 def test_what_a_stop_interrupted_is_measured_anew_in_all_processes(sick):
     run, processes = sick("stopped")
     assert [record.status for record in run.records] == ["ok"] * 3
@@ -243,7 +243,7 @@ def test_a_worker_ends_as_its_process_did(worker, trouble, status):
     assert caught.value.args == (status,)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_process_is_waited_for_by_one_that_looks_for_its_own_parent(worker):
     looked = []
     runner, cases = worker(lambda: time.sleep(0.05))
@@ -253,7 +253,7 @@ def test_a_process_is_waited_for_by_one_that_looks_for_its_own_parent(worker):
 
 
 @pytest.mark.process
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_worker_that_has_loaded_torch_and_its_suite_may_fork():
     """Loading starts no threads; what computes does."""
     code = """
@@ -283,7 +283,7 @@ nameplate.run.worker.main()
 
 
 @pytest.mark.process
-@pytest.mark.long
+@pytest.mark.nightly
 def test_where_it_cant_fork_new_pythons_measure_and_that_time_counts(monkeypatch, tmp_path):
     def command(job):
         return (sys.executable, "-c", NEVER_FORKS, job.model_dump_json())
