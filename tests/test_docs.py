@@ -16,6 +16,7 @@ from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
 from nameplate.device.simulated_law import make_steady
 from nameplate.models.load import load_model
+from nameplate.record import METHOD, METHOD_CHANGES
 from nameplate.suite import Case, Suite
 
 ROOT = Path(__file__).parent.parent
@@ -145,6 +146,15 @@ def test_every_command_is_in_the_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in app.registered_commands:
         assert f"`bench {command.name}" in text or f" · `{command.name}`" in text, command.name
+
+
+def test_what_each_method_changed_is_said_as_a_comparison_says_it():
+    text = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (\d+) \| (.*) \|$", text.partition("## What each method changed")[2], re.MULTILINE
+    )
+    assert {int(number): what for number, what in rows} == METHOD_CHANGES
+    assert max(METHOD_CHANGES) == METHOD
 
 
 def linked(path):

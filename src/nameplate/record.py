@@ -57,6 +57,16 @@ SCHEMA = 5
 #      A figure is the mean over its processes, each with the same weight; its interval is run-to-run.
 #      On a GPU the beginning of a case's turn isn't counted: the power limit still remembers the case before.
 METHOD = 5
+# The same in a line each, for people: docs/method.md has them, and a comparison across methods quotes them.
+METHOD_CHANGES: Mapping[int, str] = {
+    1: "batches of back-to-back launches after a fixed warm-up; one phase",
+    2: "cases take turns; burst and sustained are measured apart; drift doesn't widen an interval",
+    3: "caches are warm whatever ran before; memory is measured on buffers larger than the last-level cache",
+    4: "a CPU's arithmetic peak is measured, and is its nominal where no table has one; a GPU's burst begins "
+    "when its clock is up; its fp16 and bf16 products add split sums as torch's default does",
+    5: "each case is measured in several processes, and intervals are run-to-run; a sustained figure begins "
+    "when 0.1 % of its level is left to settle",
+}
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
 # `throttled` is a fault (heat, power brake); `power_capped` is what a large load settles at on a healthy GPU.

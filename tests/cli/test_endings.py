@@ -120,7 +120,7 @@ def quick(monkeypatch, tmp_path, make_run, make_record):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(nameplate.run.measure, "measure", lambda *_, **__: make_run(make_record()))
     monkeypatch.setattr(report_writing, "write_report", lambda *_: [tmp_path / "r.html"])
-    monkeypatch.setattr(nameplate.store.publish, "publish_run", lambda *_: tmp_path)
+    monkeypatch.setattr(nameplate.store.publish, "publish_run", lambda *_, **__: tmp_path)
     monkeypatch.setattr(nameplate.cli.measure, "_survey", lambda _: None)
     monkeypatch.setattr(nameplate.report.devices, "devices_document", lambda _: {"devices": [], "nvml": {}})
     bare = BareResult("matmul/…", 2.0, 2.0, 1.0, 0.99, 1.01, rounds=20)

@@ -151,7 +151,7 @@ def test_a_wrong_result_in_base_breaks_nothing_in_new():
             "other-method",
             "measured by two methods",
             "method 2 in base, method 1 in new",
-            "measure one of them",
+            "(method 2: cases take turns;",
         ),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from nameplate.device.cpu import rate
 from nameplate.device.identity import CpuIdentity
-from nameplate.device.survey import Survey, SurveyedDevice
+from nameplate.device.survey import Survey, SurveyedDevice, find_cpu_obstacles
 from nameplate.report.devices import devices_document, devices_view
 from nameplate.silicon.peak import Peak, Silicon
 from nameplate.specs.cpu_evidence import CoreKind
@@ -95,3 +95,18 @@ def test_kinds_of_cores_and_the_machine_are_named():
     assert words["kinds of cores"] == "8 × performance 5,200 MHz, 4 × 0xd05"
     assert "product ACME Board" in words["facts"]
     assert "kinds of cores" not in words_of(document_of(core_kinds=kinds[:1]))
+
+
+def test_cores_that_share_one_are_a_problem_and_every_problem_is_counted_once():
+    found = document_of(parallel_speed=0.48, quota_cpus=1.0, usable_cores=1.0, affinity_cpus=(0, 1))
+    (device,) = found["devices"]
+    shared, quota = find_cpu_obstacles(CpuIdentity(**device["identity"]), None, None)
+    assert shared.startswith("1 cores working at once run at 0.48 of their speed alone")
+    assert quota.startswith("a control group limits this process to 1 of 2 CPUs")
+    device["in_the_way"] = [shared, quota]
+    # What is said as a problem isn't said as a note too.
+    assert [note for note in device["notes"] if "0.48" in note or "control group" in note] == []
+    assert devices_view(found).meaning == "Problems for measuring: 2."
+    device["unusable"] = "torch can't use it"
+    assert devices_view(found).meaning == "Problems for measuring: 3."
+    assert "problems: 3" in words_of(found)["now"]

@@ -12,6 +12,7 @@ from nameplate.base.errors import InputError, OutputError
 from nameplate.base.messages import text
 from nameplate.device.identity import CudaIdentity
 from nameplate.record import Record
+from nameplate.report.leaderboard import make_leaderboard
 from nameplate.store.folder import RecordWriter, claim, create, mark_done, read_run
 from nameplate.store.manifest import DeviceEntry, Manifest
 from nameplate.store.publish import describe_untrusted, publish_run
@@ -69,14 +70,14 @@ def data_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def make_run(tmp_path):
-    def make(records=MIXED, name="1", part="a800-sxm-80gb", hostname=HOST, done=True):
+    def make(records=MIXED, name="1", part="a800-sxm-80gb", hostname=HOST, done=True, suite="fake"):
         identity = CudaIdentity(
             name="NVIDIA A800-SXM4-80GB", index=0, uuid=UUID, serial=SERIAL, pci_bus_id=PCI, driver="550.54"
         )
         entry = DeviceEntry(name="cuda:0", part=part, evidence="its name", identity=identity)
         manifest = Manifest(
             run=name,
-            suite="fake",
+            suite=suite,
             created="2026-01-01T00:00:00+00:00",
             hostname=hostname,
             devices=(entry,),
@@ -239,6 +240,33 @@ def test_a_run_that_shows_nothing_is_not_published(make_run, tmp_path, kind):
     with pytest.raises(InputError, match=sentence):
         publish_run(make_run(**arguments), tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+ABOVE = (measured(verdict="above_peak", verdicts=("above_peak",)), failed("no"))
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        ({"suite": "smoke"}, "a run of smoke only shows that everything works"),
+        ({"records": ABOVE}, f"1 records are above what the device can do, the first of them {CASES[0]}"),
+    ],
+)
+def test_a_run_that_nothing_should_be_ranked_by_is_published_by_force_alone_and_says_so(
+    make_run, tmp_path, run, why
+):
+    run = make_run(**run)
+    with pytest.raises(InputError, match=f"1: {why}.*; expected .* or --force"):
+        publish_run(run, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+    published = read_run(publish_run(run, tmp_path / "results", force=True))
+    assert str(published.problems[0]).startswith(f"published by --force: {why}")
+    (row,) = make_leaderboard(tmp_path / "results").results
+    assert (row.forced, row.believed) == (True, False)
+    assert "published by force" in make_leaderboard(tmp_path / "results").text
+    # Nothing is said of a run that needed no force.
+    fit = read_run(publish_run(make_run(name="2"), tmp_path / "results", force=True))
+    assert (fit.problems, fit.manifest.forced) == ((), None)
 
 
 def test_a_publication_that_broke_off_can_be_made_again(make_run, tmp_path, monkeypatch):

@@ -403,6 +403,13 @@ TEMPLATES: Mapping[str, str] = {
     "verdict_lacks": N_("the verdict {verdict} lacks, though {why} demands it"),
     "evidence_lacks": N_("{what} lacks, which the run-to-run interval follows from"),
     "two_records": N_("there are two records of this case that differ"),
+    # store/publish.py: why a run isn't published unasked
+    "only_a_trial": N_("a run of {suite} only shows that everything works: its cases have too little time"),
+    "figures_above_peak": N_(
+        "{count} records are above what the device can do, the first of them {case}: a peak or a time is "
+        "wrong"
+    ),
+    "published_by_force": N_("published by --force: {why}"),
     "torn_line": N_("{file}: skipped a torn last line of {count} bytes"),
     "device_refused": N_("{device}: {why}"),
     "device_died": N_("{device}: its process ended early: {how}"),

@@ -46,6 +46,9 @@ def publish(
             metavar="DIR", parser=path_parser("--to", "folder"), help="Folder of published results."
         ),
     ] = Path("results"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Also a smoke run, or one with figures above a peak; it says so.")
+    ] = False,
     results: Results = None,
     lang: Lang = "en",
     json: Json = False,
@@ -57,7 +60,7 @@ def publish(
 
     check_language(lang)
     found = read_run(find_run(run, results))
-    _print_paths([publish_run(found, to)], json=json)
+    _print_paths([publish_run(found, to, force=force)], json=json)
     if doubt := describe_untrusted(found):
         print_error(doubt)
     print_error(f"now run `bench leaderboard {shlex.quote(str(to))}`")

@@ -124,6 +124,11 @@ class Side:
         return [*self.unread, *of_runs]
 
 
+def name_method(number: int) -> str:
+    """Return the name of a run's measuring method, as `RunResults` has it."""
+    return f"method {number}"
+
+
 def results_of_run(run: Run) -> RunResults:
     """Return the results of a run; cases without a record have the state `missing`."""
     missing = [
@@ -132,7 +137,7 @@ def results_of_run(run: Run) -> RunResults:
     ]
     return RunResults(
         run.id,
-        f"method {run.manifest.method}",
+        name_method(run.manifest.method),
         (*(_result_of_record(run, record) for record in run.records), *missing),
         _facts_of_run(run),
         run.problems,

@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
-from nameplate.compare.results import HELD_CLOCK, CaseResult, Metric, Side
+from nameplate.compare.results import HELD_CLOCK, CaseResult, Metric, Side, name_method
 from nameplate.device.libraries import LIBRARIES
+from nameplate.record import METHOD_CHANGES
 
 WHERE = "bench compare"
 # Changes of 3 % must be found. Half of that is as far from "no change" as from a change of 3 %.
@@ -68,10 +69,7 @@ def check_compatible(base: Side, new: Side, options: CompareOptions) -> None:
     """
     for side in (base, new):
         _check_holds_some(side)
-    methods = [" and ".join(sorted({run.method for run in side.runs})) for side in (base, new)]
-    if len({run.method for side in (base, new) for run in side.runs}) > 1:
-        expected = "one method: measure one of them again"
-        raise _make_refusal("figures were measured by two methods", methods, expected)
+    _check_same_method(base, new)
     twins = [{bool(run.simulated) for run in side.runs} for side in (base, new)]
     if len(set().union(*twins)) > 1:
         said = ["a simulated run" if True in each else "a measured one" for each in twins]
@@ -85,6 +83,21 @@ def check_compatible(base: Side, new: Side, options: CompareOptions) -> None:
     if not options.across_libraries:
         _check_same_libraries(base, new)
     _check_common_cases(base, new, options)
+
+
+def _check_same_method(base: Side, new: Side) -> None:
+    """Raise InputError for figures of two methods, with what each of the later ones changed."""
+    found = {run.method for side in (base, new) for run in side.runs}
+    if len(found) == 1:
+        return
+    said = [" and ".join(sorted({run.method for run in side.runs})) for side in (base, new)]
+    numbers = [number for number in METHOD_CHANGES if name_method(number) in found]
+    expected = "one method: measure one of them again"
+    if len(numbers) == len(found):  # a method that pytest-benchmark's files have has no number
+        later = range(min(numbers) + 1, max(numbers) + 1)
+        changes = "; ".join(f"method {number}: {METHOD_CHANGES[number]}" for number in later)
+        expected = f"one method: measure the older one again, for figures moved since ({changes})"
+    raise _make_refusal("figures were measured by two methods", said, expected)
 
 
 def _check_holds_some(side: Side) -> None:

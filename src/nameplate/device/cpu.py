@@ -331,11 +331,16 @@ def facts_of(identity: CpuIdentity) -> CpuFacts:
     )
 
 
+def has_shared_cores(identity: CpuIdentity) -> bool:
+    """Whether its cores are slower together than alone: two of them share a core, or others use them."""
+    return identity.parallel_speed is not None and identity.parallel_speed < _OWN_CORES
+
+
 def _find_notes(identity: CpuIdentity) -> Iterator[Message]:
     if identity.silicon is not None:
         yield from _find_silicon_notes(identity.silicon)
     cores, speed = identity.usable_cores, identity.parallel_speed
-    if speed is not None and speed < _OWN_CORES:
+    if has_shared_cores(identity):
         yield message("cores_shared", cores=cores, speed=speed)
     elif identity.virtual_machine and speed is None and cores > 1:
         yield message("cores_may_be_shared")

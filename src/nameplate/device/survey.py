@@ -16,7 +16,7 @@ from nameplate.base.formatting import percent, stated
 from nameplate.base.language import N_, _
 from nameplate.base.messages import Reason
 from nameplate.device import cuda, driver, twin
-from nameplate.device.cpu import CpuDevice, measure_identity, read_identity
+from nameplate.device.cpu import CpuDevice, has_shared_cores, measure_identity, read_identity
 from nameplate.device.cuda_start import CudaUnusable, require_cuda_start
 from nameplate.device.driver import DriverState
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity
@@ -31,6 +31,8 @@ from nameplate.telemetry.nvml_library import plain_uuid
 # Above these, other work may change a figure. A record is `contended` from 5 % of the cores on.
 _BUSY_SHARE = 0.1
 _STEAL_SHARE = 0.01
+# Notes of a rating that say what an obstacle says with a next step.
+OBSTACLE_NOTES = frozenset({"cores_shared", "quota"})
 _PASSIVE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 
 
@@ -246,6 +248,13 @@ def find_cpu_obstacles(
         yield _(
             "the hypervisor took {share} of the CPU time asked for since boot: measure on a dedicated host",
             share=percent(stolen),
+        )
+    if has_shared_cores(identity):
+        yield _(
+            "{cores} cores working at once run at {speed} of their speed alone: they share physical cores, "
+            "or another machine uses them; measure on a host of your own, with one thread a physical core",
+            cores=stated(identity.usable_cores),
+            speed=f"{identity.parallel_speed:.2f}",
         )
     yield from _find_limits(identity)
 

@@ -11,7 +11,7 @@ from nameplate.base.language import _
 from nameplate.base.messages import Reason, render
 from nameplate.base.text import plain
 from nameplate.chain.published import find_best_gemm
-from nameplate.device.survey import Survey, SurveyedDevice
+from nameplate.device.survey import OBSTACLE_NOTES, Survey, SurveyedDevice
 from nameplate.report.notice import describe_twins
 from nameplate.report.view import Table, View, text_table
 from nameplate.specs.rating import Rating
@@ -82,7 +82,7 @@ def _device(seen: SurveyedDevice) -> dict[str, Any]:
         "sources": {dtype: render(one.source) for dtype, one in rating.nominal.items()},
         "datasheet_sources": {dtype: render(one.source) for dtype, one in rating.datasheet.items()},
         "missing": render(rating.missing),
-        "notes": [render(note) for note in rating.notes],
+        "notes": [render(note) for note in rating.notes if note.code not in OBSTACLE_NOTES],
         "best_published": _best_published(rating.part, rating.nominal),
         "unusable": seen.unusable,
         "health": list(seen.health),
@@ -230,4 +230,5 @@ def _now(row: Mapping[str, Any]) -> str:
 
 
 def _count_problems(row: Mapping[str, Any]) -> int:
-    return len(row["health"]) + len(row["in_the_way"])
+    """Count the lines of a device that name a problem; that torch can't use it is one."""
+    return len(row["health"]) + len(row["in_the_way"]) + bool(row["unusable"])

@@ -47,8 +47,8 @@ _LEAD = """\
 One row a run, by part. A figure is achieved ÷ nominal, ± half its 95 % interval: run-to-run from method 5 on,
 within one process before. A run of several devices shows its slowest. Runs are ordered by how far along the
 chain they come, then by the share that is left at the last stage; where intervals overlap, neither run is
-better. ? marks a figure in doubt. A run with such a figure, or with a nominal given by hand, is below all
-others of its table.
+better. ? marks a figure in doubt. A run with such a figure, with a nominal given by hand, or published by
+--force, is below all others of its table.
 
 Only comparable runs are ranked together: each dtype and each measuring method has a table of its own. A
 change of the method moves figures by itself."""
@@ -92,6 +92,7 @@ class PublishedRun:
     torch: str | None
     hides_model: bool  # a CPU whose name doesn't tell its model
     nominal_given: bool  # by the user, in the chain's dtype
+    forced: bool  # published although it shouldn't be ranked
 
     @property
     def verdict(self) -> Verdict | None:
@@ -101,7 +102,8 @@ class PublishedRun:
     @property
     def believed(self) -> bool:
         """Whether nothing in its row is in doubt."""
-        return bool(self.reached) and all(each.believed for each in self.reached) and not self.nominal_given
+        reservations = self.nominal_given or self.forced
+        return bool(self.reached) and all(each.believed for each in self.reached) and not reservations
 
     def as_json(self) -> dict[str, Any]:
         """Return the row of `--json`."""
@@ -220,6 +222,7 @@ def _published_run(run: Run, root: Path) -> PublishedRun:
         torch=manifest.software.get("torch"),
         hides_model=any(_hides_model(entry.identity) for entry in manifest.devices),
         nominal_given=chain is not None and chain.dtype in manifest.options.nominal,
+        forced=manifest.forced is not None,
     )
 
 
@@ -253,7 +256,8 @@ def _find_best_products(read: Sequence[tuple[PublishedRun, Run]]) -> list[BestPr
 
 def _may_lead(record: Record, run: Run) -> bool:
     nominal_given = record.dtype in run.manifest.options.nominal
-    return record.trusted and record.fill == REAL_FILL and record.phase != "burst" and not nominal_given
+    unfit = nominal_given or run.manifest.forced is not None
+    return record.trusted and record.fill == REAL_FILL and record.phase != "burst" and not unfit
 
 
 def _merit(product: BestProduct) -> tuple[float, ...]:
@@ -402,6 +406,8 @@ def _remarks(row: PublishedRun) -> Iterator[str]:
         yield "hides its model"
     if row.nominal_given:
         yield "nominal given by hand"
+    if row.forced:
+        yield "published by force"
 
 
 def _links(row: PublishedRun) -> str:

@@ -264,6 +264,8 @@ def read_run(folder: Path) -> Run:
     entries = {entry.name: entry for entry in manifest.devices}
     records: dict[tuple[str, str], Record] = {}
     problems: list[Message] = list(manifest.incidents)
+    if manifest.forced is not None:
+        problems.append(message("published_by_force", why=manifest.forced))
     # The garbage collector would go through all the new records again and again: half of the reading time.
     with garbage_collection_off():
         for path in list_record_files(folder, problems):

@@ -135,6 +135,7 @@ class Manifest(FrozenModel):
     # Ids of earlier runs in the same folder: how much their figures vary is part of the intervals.
     history: Annotated[tuple[FolderName, ...], Field(max_length=MOST_CASES)] = ()
     published: bool = False  # a published copy, with hashes in place of host name, serial and UUID
+    forced: Message | None = None  # why it wasn't to be published, and was by --force
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nameplate.base.errors import InputError, write_error
-from nameplate.base.messages import edit_texts
+from nameplate.base.messages import Message, edit_texts, message
 from nameplate.record import Record
 from nameplate.store import folder as store
 from nameplate.store.folder import Run
@@ -23,18 +23,27 @@ from nameplate.store.manifest import DeviceEntry, Manifest
 
 _KEY_EXPECTED = "a readable file, or a folder to make it in"
 _KEY_BYTES = 32
+_TRIAL = "smoke"  # shows that everything runs; its cases have too little time for a figure to rank by
 _SECRET_FIELDS = ("uuid", "serial", "pci_bus_id")
 
 
-def publish_run(run: Run, results: Path) -> Path:
+def publish_run(run: Run, results: Path, *, force: bool = False) -> Path:
     """Write `run` under `results/<part>/<run id>/` and return that folder.
 
     Host name, serial, UUID and PCI address become keyed hashes: equal ones stay equal among the results of
     one publisher, and others can't guess them, because the key stays in the publisher's data folder. Raises
     InputError for a run that isn't finished, has no `ok` record, a contradictory one or no part, and for one
-    that is already published or is itself a published copy.
+    that is already published or is itself a published copy. Also for a run of the suite smoke and for figures
+    above a peak, unless `force` is given; the published manifest then says why it had to be (`forced`).
     """
     _check_publishable(run)
+    unfit = find_why_unfit(run)
+    if unfit is not None and not force:
+        raise InputError(
+            str(unfit),
+            where=run.id,
+            expected="a run that others can be compared with, or --force, which the published run then says",
+        )
     key = _read_or_make_key()
     hidden = {secret: _hash(secret, key) for secret in _find_secrets(run.manifest)}
     target = results / str(run.manifest.devices[0].part) / run.id
@@ -42,7 +51,7 @@ def publish_run(run: Run, results: Path) -> Path:
         raise InputError(
             "already published", where="bench publish", got=run.id, expected=f"a run not in {results}"
         )
-    manifest = _anonymize(run.manifest, hidden)
+    manifest = _anonymize(run.manifest, hidden).model_copy(update={"forced": unfit})
     with _unfinished_folder(target) as unfinished:
         store.create(unfinished, manifest)
         with store.RecordWriter(unfinished / run.id, manifest.devices[0].name.replace(":", "")) as writer:
@@ -51,6 +60,14 @@ def publish_run(run: Run, results: Path) -> Path:
         store.mark_done(unfinished / run.id)
         (unfinished / run.id).rename(target)
     return target
+
+
+def find_why_unfit(run: Run) -> Message | None:
+    """Return why a run shouldn't stand for its part although it was measured; None for one that may."""
+    if run.manifest.suite == _TRIAL:
+        return message("only_a_trial", suite=_TRIAL)
+    above = [record.case for record in run.records if "above_peak" in record.verdicts]
+    return message("figures_above_peak", count=len(above), case=above[0]) if above else None
 
 
 def describe_untrusted(run: Run) -> str | None:
