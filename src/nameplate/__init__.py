@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nameplate.base.notebook import show_in_notebooks_by
+
 if TYPE_CHECKING:
     from nameplate import compare as compare
     from nameplate import export as export
@@ -29,6 +31,14 @@ _HOMES = {
     "measure": "nameplate.run.measure",
 }
 _PACKAGES = ("compare", "export", "fleet", "specs")
+
+
+def _html_of(shown: Any) -> str:
+    html: str = import_module("nameplate.report.notebook").html_of(shown)
+    return html
+
+
+show_in_notebooks_by(_html_of)
 
 
 def __getattr__(name: str) -> Any:

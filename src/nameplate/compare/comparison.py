@@ -15,6 +15,7 @@ from typing import Any
 from nameplate.base.errors import InputError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.base.messages import Message
+from nameplate.base.notebook import ShownInNotebooks
 from nameplate.compare.estimate import RestartSpread, share_confidence
 from nameplate.compare.read import read_side
 from nameplate.compare.results import CaseResult, Side
@@ -34,7 +35,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ShownInNotebooks):
     """Every case of which either side has a figure, and what the outcomes rest on.
 
     `in_pairs`: the runs were measured in turn, and each pair of runs is one observation. `confidence` is that

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from nameplate.base.formatting import figure, stated
 from nameplate.base.language import N_, _
+from nameplate.base.notebook import ShownInNotebooks
 from nameplate.chain.link import Chain, Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import adjust_catalogue
@@ -61,7 +62,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(ShownInNotebooks):
     """One fleet priced. A figure that isn't known is None, and `reason` says why.
 
     `estimates` holds every known figure of `outputs`. A fleet of a mix of parts has in `mix` one Cost for
@@ -159,6 +160,12 @@ class Cost:
         return Rung(stage, derate, cards, servers, rmb, round_up(cards), whole, whole_rmb)
 
 
+class Costs(tuple[Cost, ...], ShownInNotebooks):
+    """Priced fleets, in the order in which they were asked for."""
+
+    __slots__ = ()
+
+
 def cost(
     fleets: str | Sequence[str] = (),
     *,
@@ -174,7 +181,7 @@ def cost(
     goodput: bool = False,
     catalogue: Catalogue | None = None,
     parts: Sequence[str | Path] = (),
-) -> tuple[Cost, ...]:
+) -> Costs:
     """What each of these fleets delivers, draws and costs; without names, each fleet of the catalogue.
 
     `eflops` nominal EFLOPS of `part` (1 if only `part` is given) are one more fleet. A part goes by any
@@ -200,7 +207,7 @@ def cost(
     named = bool(names) or len(sizes) == 1
     choice = choose_links(derate, run, results, sizes, listed, known, named=named, goodput=goodput)
     pricer = _Pricer(listed, choice, MonteCarlo(draws, seed))
-    return tuple(pricer.price(size) for size in sizes)
+    return Costs(pricer.price(size) for size in sizes)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from nameplate.base.files import MIB, new_folder, parse_json, read_bytes, read_l
 from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
 from nameplate.base.model import describe_first_error
+from nameplate.base.notebook import ShownInNotebooks
 from nameplate.record import SCHEMA, Record
 from nameplate.store.contradictions import find_contradictions, mark_contradictory
 from nameplate.store.manifest import Expected, Manifest
@@ -45,7 +46,7 @@ _MOST_DESCRIBED = 10  # lines of a file that can't be read; of further ones only
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(ShownInNotebooks):
     """A run as it is on disk. `problems` lists what befell it and what could not be read of it."""
 
     folder: Path
