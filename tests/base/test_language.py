@@ -39,6 +39,7 @@ from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.fleet.catalogues import load_shipped
 from nameplate.fleet.mfu_runs import Stack
 from nameplate.fleet.price import cost
+from nameplate.health.verdict import VERDICTS
 from nameplate.record import DTYPES, GRAVITY, Derate, Moment, Status
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import _FACTS
@@ -93,6 +94,7 @@ def named():
     sides = [COMPARED / name for name in ("base", "other-kind", "pytest-benchmark/base.json")]
     return {
         *GRAVITY,
+        *VERDICTS,
         *(*get_args(Status), *get_args(Provenance), *get_args(Metric), *get_args(Stack), *OUTCOMES),
         *(fleet.name for fleet in load_shipped().fleet),
         *chain.from_iterable(read_side(side, COMPARED).facts() for side in sides),

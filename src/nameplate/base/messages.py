@@ -466,6 +466,59 @@ TEMPLATES: Mapping[str, str] = {
     "no_runs_would_tell": N_("no reasonable number of runs on each side would decide"),
     "probe_differs": N_("the probe depends on a setting that differs, so throughput itself is compared"),
     "clocks_differ": N_("the clocks differ: {base_mhz:,.0f} and {new_mhz:,.0f} MHz"),
+    # health/: why a device is fit, degraded, unfit, or unknown
+    "health_no_faults": N_("no fault was seen, and {checked} results were right"),
+    "health_wrong_result": N_("a wrong result beyond rounding error: {case} ({count} in all)"),
+    "health_throttled": N_("heat or a power brake held the clock down: {case} ({count} in all)"),
+    "health_case_failed": N_("{case} failed: {why}"),
+    "health_narrow_link": N_("its PCIe link has {lanes} lanes of {most}"),
+    "health_nothing_measured": N_("nothing was measured on it"),
+    "health_errors_unread": N_("no counter of errors can be read ({what:, })"),
+    "health_no_figure": N_(
+        "no figure says how fast it is: {excluded} were disturbed by other work or by the host, or are wrong"
+    ),
+    "health_imprecise": N_("{case}: its interval of ±{half_width:percent} is too wide to judge by"),
+    "health_no_published": N_("nothing was published that {part} could be held to"),
+    "health_no_large_product": N_(
+        "no product with edges of {edge} and more was measured, as published ones are"
+    ),
+    "health_near_published": N_(
+        "{case}: {share:percent} of the datasheet, {of_best:percent} of what is expected "
+        "({published:percent}, by {source})"
+    ),
+    "health_below_published": N_(
+        "{case}: {share:percent} of the datasheet, only {of_best:percent} of what is expected "
+        "({published:percent}, by {source})"
+    ),
+    "health_below_any": N_(
+        "{case}: {share:percent} of the datasheet, less than a product of any part should reach; nothing was "
+        "published of {part}"
+    ),
+    "health_memory_near_rated": N_("{case}: {share:percent} of the rated {rated_gb_s:figure} GB/s"),
+    "health_memory_below_rated": N_("{case}: only {share:percent} of the rated {rated_gb_s:figure} GB/s"),
+    "health_no_siblings": N_(
+        "{others} other devices of its kind were measured with it; {least} are needed to compare"
+    ),
+    "health_below_siblings": N_(
+        "{case}: {drop:percent} slower than the {count} others of its kind (their spread explains less than "
+        "{limit:percent})"
+    ),
+    "health_with_siblings": N_(
+        "{case}: as fast as the others of its kind; {limit:percent} less would have shown"
+    ),
+    "health_siblings_scatter": N_(
+        "{case}: devices of its kind differ so much here that only {limit:percent} less would show"
+    ),
+    "health_no_past": N_("{runs} earlier runs like this one are known of it; {least} are needed to compare"),
+    "health_below_past": N_(
+        "{case}: {drop:percent} slower than in its {count} earlier runs (their scatter explains less than "
+        "{limit:percent})"
+    ),
+    "health_with_past": N_("{case}: as fast as in its earlier runs; {limit:percent} less would have shown"),
+    "health_past_scatter": N_(
+        "{case}: its earlier runs differ so much that only {limit:percent} less would show"
+    ),
+    "health_gpus_missing": N_("{found} GPUs were found, {expected} expected"),
     # fleet/: why a run prices no fleet
     "no_product_admitted": N_("no record of this run is trusted enough to price a fleet"),
     "no_product_recorded": N_("no record of a matrix product"),

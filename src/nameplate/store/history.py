@@ -84,16 +84,19 @@ def _is_same(one: DeviceEntry, other: DeviceEntry) -> bool:
 
 
 def read_earlier(
-    results: Path, runs: Sequence[str], entry: DeviceEntry
+    results: Path, runs: Sequence[str], entry: DeviceEntry, *, without: frozenset[str] = frozenset()
 ) -> Mapping[tuple[str, str], Sequence[EarlierRun]]:
-    """Return what runs in `results` say of a device, by case and figure; what can't be read is left out."""
+    """Return what runs in `results` say of a device, by case and figure; what can't be read is left out.
+
+    So are wrong records, and those with a verdict of `without`.
+    """
     found: dict[tuple[str, str], list[EarlierRun]] = {}
     for name in runs:
         folder = results / name
         with suppress(InputError, OSError):
             manifest = read_manifest(folder)
             device = _find_same(manifest, entry)
-            for figure in _read_figures(folder) if device is not None else ():
+            for figure in _read_figures(folder, without) if device is not None else ():
                 if figure.device == device:
                     began_s = manifest.began.timestamp()
                     found.setdefault((figure.case, figure.name), []).append(figure.as_earlier(began_s))
@@ -115,7 +118,7 @@ class _Figure:
         return EarlierRun(began_s, math.log(self.value), scatter_of(values), len(values))
 
 
-def _read_figures(folder: Path) -> Iterator[_Figure]:
+def _read_figures(folder: Path, without: frozenset[str]) -> Iterator[_Figure]:
     """Yield the figures of a run's records that have a spread, without validating the rest of them."""
     left = _MOST_BYTES
     for path in list_record_files(folder, []):
@@ -125,11 +128,11 @@ def _read_figures(folder: Path) -> Iterator[_Figure]:
                 return
             if line is not None and line.endswith(b"\n"):
                 with suppress(ValueError, TypeError, KeyError, AttributeError, ValidationError):
-                    yield from _figures_of(from_json(line))
+                    yield from _figures_of(from_json(line), _WRONG | without)
 
 
-def _figures_of(fields: dict[str, Any]) -> list[_Figure]:
-    if fields["status"] != "ok" or fields["method"] != METHOD or _WRONG & set(fields["verdicts"]):
+def _figures_of(fields: dict[str, Any], excluded: frozenset[str]) -> list[_Figure]:
+    if fields["status"] != "ok" or fields["method"] != METHOD or excluded & set(fields["verdicts"]):
         return []
     found = []
     for name, spread in fields["spreads"].items():
