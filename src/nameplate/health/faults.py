@@ -94,11 +94,8 @@ def _find_in_records(records: Sequence[Record]) -> Iterator[tuple[Verdict, Messa
         yield "unfit", message("health_throttled", case=throttled[0], count=len(throttled))
     failed = [record for record in records if record.status == "failed"]
     for record in failed[:_MOST_FAILED]:
-        verdict = max(
-            (_FAULTS[code] for code in (record.reason.codes if record.reason else ()) if code in _FAULTS),
-            key=("unknown", "degraded", "unfit").index,
-            default="unknown",
-        )
+        codes = record.reason.codes if record.reason else ()
+        verdict = gravest(_FAULTS[code] for code in codes if code in _FAULTS)
         yield verdict, message("health_case_failed", case=record.case, why=record.reason)
 
 
