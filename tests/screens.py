@@ -21,6 +21,7 @@ from nameplate.fleet.plan import afford, meet
 from nameplate.fleet.price import cost
 from nameplate.fleet.training import train
 from nameplate.fleet.validation import load_mfu_bounds, validate, validate_goodput
+from nameplate.models.load import load_model
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import devices_document, devices_view
 from nameplate.report.fleet.audit import audit_view
@@ -33,6 +34,7 @@ from nameplate.report.fleet.ownership import ownership_view
 from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
 from nameplate.report.fleet.validation import goodput_validation_view, validation_view
 from nameplate.report.listing import list_runs, list_table, suites_view
+from nameplate.report.models import model_document, model_view
 from nameplate.report.run import make_report
 from nameplate.report.selftest import (
     cards_table,
@@ -197,6 +199,8 @@ def other_views():
     yield "devices", devices()
     known = load_registry()
     yield "specs", parts_view([part_document(part) for part in known.parts.values()])
+    yield "specs --model", model_view(model_document(load_model("mixtral-8x7b"), (4096,), shapes=True))
+    yield "specs --model at two", model_view(model_document(load_model("vit-l-16"), (197, 577)))
     yield "specs NAME", part_view(part_document(known.parts["nvidia-a800-pcie-80gb"]))
     suites = {name: find_suite(name).description for name in list_suite_names()} | {
         "somebodys-suite": "x-1-" * 9

@@ -22,6 +22,21 @@ PROMISED = {
 }
 
 
+def test_a_block_has_its_figure_by_every_convention_and_other_work_none(make_record):
+    sizes = {"batch": 1, "tokens": 8, "d_model": 32, "heads": 4, "ffn": 64, "pass": "forward"}
+    flops = 2 * 8 * (4 * 32 * 32 + 3 * 32 * 64) + 2 * 8 * 8 * 32
+    record = make_record(dimensions=sizes, flops=flops, convention="megatron")
+    counted, reached = record.flops_by_convention, record.tflops_by_convention
+    assert counted["megatron"] == flops
+    assert reached["megatron"] == record.tflops
+    assert reached["6n"] == pytest.approx(record.tflops * counted["6n"] / flops)
+    assert counted["megatron_2022"] > counted["megatron"] > counted["6n"]
+    assert record.flatten()["tflops_by_convention"] == reached
+    assert make_record().flops_by_convention is make_record().tflops_by_convention is None
+    skipped = make_record(dimensions=sizes, flops=flops, status="skipped")
+    assert (skipped.flops_by_convention, skipped.tflops_by_convention) == (counted, None)
+
+
 def test_is_frozen_and_an_edit_is_a_new_one(make_record):
     record = make_record()
     with pytest.raises(ValidationError, match="frozen"):
@@ -102,7 +117,7 @@ def test_an_unmeasured_record_keeps_what_was_declared_and_rated(make_record):
 
 
 def test_work_without_flops_is_measured_by_its_bandwidth(make_record):
-    of_flops = [name for name in columns() if "tflops" in name or "efficiency" in name]
+    of_flops = [name for name in Record.model_fields if "tflops" in name or "efficiency" in name]
     none = dict.fromkeys([*of_flops, "flops", "convention"])
     flat = make_record(workload="copy", **none).flatten()
     assert flat["tflops"] is None

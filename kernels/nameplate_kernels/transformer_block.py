@@ -177,7 +177,7 @@ class TransformerBlock(Workload):
     represents: str | None = None
 
     name = "transformer_block"
-    convention = "Megatron"
+    convention = "megatron"
 
     @classmethod
     def llama3_8b(
@@ -228,6 +228,7 @@ class TransformerBlock(Workload):
             "pass": self.pass_,
             "rope_theta": ROPE_THETA,
             "norm_epsilon": str(NORM_EPSILON),
+            "parameters": self.parameters,
         }
 
     @property

@@ -140,7 +140,7 @@ class Workload(ABC):
     @property
     @abstractmethod
     def convention(self) -> str | None:
-        """How the FLOPs are counted: `2MNK`, `Megatron` (causal attention counted half), …"""
+        """How the FLOPs are counted: `2MNK`, `megatron` (causal attention counted half), …"""
 
     @property
     def represents(self) -> str | None:

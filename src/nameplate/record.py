@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from nameplate.base.messages import Message, Reason
 from nameplate.base.model import Amount, Count, FrozenModel, Number, Positive, PositiveCount, is_possible
+from nameplate.models.block import find_launch
 from nameplate.stats.interval import Interval
 
 # Schema history (of manifest and record lines; store/upgrade.py converts older ones):
@@ -32,7 +33,9 @@ from nameplate.stats.interval import Interval
 #      `measured` is false in records and manifests of simulated devices and twins; an identity has its twin.
 #      Intervals are run-to-run where there are several processes; in older
 #      files they are those within the one process, as `interval_kind` says.
-SCHEMA = 5
+#   6  2026-11: a block's convention is called by its key in `flops_by_convention`: `megatron` for what was
+#      `Megatron`.
+SCHEMA = 6
 # Method history (raised when a change of timing changes figures; by default methods aren't mixed):
 #   1  2026-11: throughput of back-to-back batches after a fixed warm-up; one phase.
 #   2  2026-11: cases interleaved in groups, in a process of their own; burst and sustained measured apart;
@@ -507,6 +510,30 @@ class Record(FrozenModel):
         """The codes of `warnings` and of the messages that they are made of, each once."""
         return tuple(dict.fromkeys(code for warning in self.warnings for code in warning.codes))
 
+    @property
+    def flops_by_convention(
+        self,
+    ) -> Annotated[
+        dict[str, int] | None,
+        Column("FLOPs of one launch of a block, by each convention; null for other work", "FLOP"),
+    ]:
+        """FLOPs of one launch by each convention, from the dimensions; None for work other than layers."""
+        launch = None if self.flops is None else find_launch(self.dimensions)
+        return None if launch is None else launch.flops_by_convention
+
+    @property
+    def tflops_by_convention(
+        self,
+    ) -> Annotated[
+        dict[str, float] | None,
+        Column("achieved, by each convention: one time, other FLOPs", _TFLOPS, 3, measured=False),
+    ]:
+        """Throughput by each convention; None for work other than layers, and where nothing was measured."""
+        counted = self.flops_by_convention
+        if counted is None or self.tflops is None or not self.flops:
+            return None
+        return {name: self.tflops * (flops / self.flops) for name, flops in counted.items()}
+
     def flatten(self) -> dict[str, Any]:
         """Return the columns by name, in order, as `load` and `--json` show them.
 
@@ -551,7 +578,7 @@ def _structured_columns() -> tuple[str, ...]:
 
 
 # Columns computed from others: no record line holds them. They come last.
-_DERIVED = ("reason_code", "warning_codes", "trusted")
+_DERIVED = ("flops_by_convention", "tflops_by_convention", "reason_code", "warning_codes", "trusted")
 
 
 @cache

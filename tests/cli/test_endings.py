@@ -81,6 +81,7 @@ COMMANDS = {
     "suites": ["suites"],
     "devices": ["devices", "--json"],
     "specs": ["specs", "nvidia-a800-sxm4-80gb"],
+    "specs --model": ["specs", "--model", "llama3-8b"],
     "compare": ["compare", SAME, SAME],
     "compare --markdown": ["compare", SAME, SAME, "--markdown"],
     "report": ["report", PUBLISHED, "-o", "r.html"],

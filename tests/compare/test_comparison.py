@@ -112,7 +112,7 @@ def test_what_counts_flops_otherwise_is_incomparable_and_the_rest_is_compared():
     found = compare(BASE, RECORDED / "convention")
     assert outcomes(found)[BLOCK] == "incomparable"
     assert outcomes(found)[COPY] == "same"
-    assert str(row_of(found, BLOCK).reason).startswith("the work differs: base Megatron: 4,500,000,000 FLOP")
+    assert str(row_of(found, BLOCK).reason).startswith("the work differs: base megatron: 4,500,000,000 FLOP")
     assert "new Megatron, causal attention in full: " in str(row_of(found, BLOCK).reason)
     assert found.exit_status == 0
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nameplate.base.text import plain
 from nameplate.device.identity import CudaIdentity
 from nameplate.export.fields import IDENTITY, clean, list_fields, make_entries
+from nameplate.models.conventions import SHOWN
 from nameplate.record import Ends, columns
 from nameplate.store.manifest import DeviceEntry
 
@@ -36,7 +37,8 @@ def gpu(**changes):
 def test_a_row_has_the_runs_identity_and_then_every_column_of_a_record():
     names = [field.name for field in list_fields()]
     assert len(set(names)) == len(names)
-    single = dict.fromkeys(re.sub("_(low|high)_of_figure$", "", name) for name in names)
+    of_one_column = f"_(low|high)_of_figure$|(?<=_by_convention)_({'|'.join(SHOWN)})$"
+    single = dict.fromkeys(re.sub(of_one_column, "", name) for name in names)
     assert list(single) == [field.name for field in IDENTITY] + list(columns())
 
 

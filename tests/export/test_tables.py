@@ -18,7 +18,7 @@ from nameplate.device.identity import CudaIdentity
 from nameplate.export.fields import list_fields, make_entries
 from nameplate.export.formats import DATA_SETS
 from nameplate.export.json_lines import SCHEMA_FILE, format_lines, make_schema
-from nameplate.record import Derate, Moment, columns
+from nameplate.record import Derate, Moment, Record
 from nameplate.store.folder import read_run
 from nameplate.store.manifest import DeviceEntry
 
@@ -57,7 +57,7 @@ def hostile(make_record, make_run):
 def mixture(make_record, make_run):
     """A run with a measured record, one without FLOPs, and a skipped one."""
     memory = {"case": "memory", "workload": "memory", "flops": None, "convention": None}
-    no_flops = {name: None for name in columns() if "tflops" in name or "efficiency" in name}
+    no_flops = {name: None for name in Record.model_fields if "tflops" in name or "efficiency" in name}
     return make_run(
         make_record(verdict="contended", verdicts=("contended", "unstable"), warnings=("one", "two")),
         make_record(**memory, **no_flops),

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.chain.conventions import flops_per_token
 from nameplate.fleet.mfu import Training, estimate_mfu
 from nameplate.fleet.mfu_fit import fit, leave_families_out, observe, observe_all
 from nameplate.fleet.mfu_model import FEATURES, load_mfu_model
 from nameplate.fleet.mfu_runs import load_models, load_training_runs, parse_training_runs
+from nameplate.models.conventions import flops_per_token
 from nameplate.specs.registry import load_registry
 
 

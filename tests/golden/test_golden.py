@@ -75,6 +75,8 @@ COMMANDS = {
     "specs/bare-name": "specs A800",
     "specs/h100": "specs nvidia-h100-sxm5-80gb",
     "specs/h20": "specs nvidia-h20-96gb",
+    "specs/model": "specs --model llama3-8b --tokens 2048,8192,32768,131072",
+    "specs/products": "specs --model mixtral-8x7b --tokens 4096 --shapes",
     "suites/all": "suites",
     "fleet-list/all": "fleet list",
     "fleet-cards/some": "fleet cards A800 H20 910B3 P800 Trn2",

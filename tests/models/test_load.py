@@ -1,6 +1,7 @@
 """Models as data: shipped ones, TOML files and config.json of Hugging Face, good and bad."""
 
 import json
+import re
 
 import pytest
 
@@ -35,6 +36,10 @@ def config(tmp_path, **changes):
         ("mistral-7b", 7.24),
         ("qwen2.5-7b", 7.61),
         ("qwen2.5-72b", 72.7),
+        ("mixtral-8x7b", 46.7),
+        ("gpt3-175b", 174.6),  # "175 billion", with biases and norms
+        ("vit-l-16", 0.3022),  # "307M", with the patches' embedding, the head, biases and norms
+        ("driving-8b", 7.99),
     ],
 )
 def test_a_shipped_model_has_as_many_parameters_as_its_source_says(name, billions):
@@ -44,14 +49,13 @@ def test_a_shipped_model_has_as_many_parameters_as_its_source_says(name, billion
 
 
 def test_every_shipped_model_is_in_that_table():
-    assert len(load_shipped_models()) == 7
+    assert len(load_shipped_models()) == 11
 
 
 def test_a_config_of_hugging_face_gives_the_same_sizes(tmp_path):
     read = load_model(config(tmp_path))
-    assert read.model_copy(update={"name": "", "source": ""}) == load_model("llama3-8b").model_copy(
-        update={"name": "", "source": ""}
-    )
+    others = {"name": "", "source": "", "context": None}
+    assert read.model_copy(update=others) == load_model("llama3-8b").model_copy(update=others)
 
 
 def test_the_decoder_of_a_model_of_images_is_read(tmp_path):
@@ -78,7 +82,12 @@ def test_a_mixture_of_experts_passes_each_token_through_some(tmp_path):
     model = load_model(
         config(tmp_path, model_type="mixtral", num_local_experts=8, num_experts_per_tok=2, vocab_size=32000)
     )
-    assert [name for name, *_ in model.shape.products] == ["qkv", "out", *["gate", "up", "down"] * 2]
+    assert [name for name, *_ in model.shape.products] == [
+        "qkv",
+        "out",
+        "router",
+        *["gate", "up", "down"] * 2,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +106,29 @@ def test_a_config_that_cant_be_used_is_one_sentence(tmp_path, changes, said):
     with pytest.raises(InputError) as error:
         load_model(config(tmp_path, **changes))
     assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"heads": 31}, "kv_heads that divide heads"),
+        ({"heads": 24, "kv_heads": 8}, "heads must divide width"),
+        ({"head_dim": 33}, "even number of features"),
+        ({"width": -4096}, "width.*got -4096; expected greater than or equal to 1"),
+        ({"wdith": 4096}, "wdith.*no such key"),
+        ({"norm": "batch"}, "norm.*'rms' or 'layer'"),
+        ({"positions": "learned"}, "learned_positions above 0"),
+        ({"vocabulary": 0}, "vocabulary above 0"),
+    ],
+)
+def test_a_wrong_block_is_one_sentence(tmp_path, changes, said):
+    file = tmp_path / "model.toml"
+    sizes = load_model("llama3-8b").model_dump(exclude_none=True) | changes
+    file.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in sizes.items()))
+    with pytest.raises(InputError) as error:
+        load_model(str(file))
+    assert re.search(said, str(error.value)), error.value
     assert "\n" not in str(error.value)
 
 

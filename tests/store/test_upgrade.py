@@ -94,6 +94,12 @@ def test_a_manifests_devices_are_upgraded_too():
     ]
 
 
+def test_a_blocks_convention_is_called_by_its_key():
+    names = {"Megatron": "megatron", "2MNK": "2MNK", "Megatron, in full": "Megatron, in full", None: None}
+    for before, now in names.items():
+        assert upgrade_record({"schema_version": 5, "convention": before})["convention"] == now
+
+
 @pytest.mark.parametrize(
     "fields", [{"schema_version": SCHEMA}, {"schema_version": "2"}, {"schema_version": 99}, [], 3]
 )

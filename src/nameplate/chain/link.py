@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from nameplate.base.errors import InputError
 from nameplate.chain.stage import Stage
+from nameplate.models.conventions import OWN
 from nameplate.record import Verdict
 from nameplate.stats.uncertain import Law, Uncertain, exact
 
@@ -18,7 +19,6 @@ Provenance = Literal["measured", "published", "assumed", "modelled"]
 
 # An MFU depends on how FLOPs are counted; this chain counts as Megatron does. For Llama-3-8B at 2k tokens
 # nanoGPT counts 1.10 times as many, so a figure by another convention may be up to that much too high.
-_OWN_CONVENTION = "Megatron"
 WIDEST_CONVENTION = 1.10
 
 
@@ -142,7 +142,8 @@ def counts_otherwise(from_: Stage, to: Stage, convention: str | None) -> bool:
     FLOPs depend on it from `block` on, so a ratio that begins there has one convention on both sides.
     """
     depends = from_.reach < Stage.BLOCK.reach <= to.reach
-    return depends and not (convention or "").startswith(_OWN_CONVENTION)
+    named = (convention or "").casefold()
+    return depends and (not named.startswith(OWN) or named.startswith(f"{OWN}_"))
 
 
 def assume_link(

@@ -180,10 +180,36 @@ def specs(
         ),
     ] = None,
     parts: Parts = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Of a model instead: its FLOPs a token by each convention, without measuring.",
+        ),
+    ] = None,
+    tokens: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N",
+            help="With --model: tokens of a sequence. [default: the context it was trained on, else 4096]",
+        ),
+    ] = None,
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="With --model: the products of a layer too.")
+    ] = False,
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
-    """Print the specifications of a part, with sources and conflicts; without NAME, a table of all parts."""
+    """Print the specifications of a part, with sources and conflicts; without NAME, a table of all parts.
+
+    With --model, print what a model's sizes say: parameters, and FLOPs a token by each convention.
+    """
+    if model is not None:
+        _print_model(name, model, tokens, shapes=shapes, lang=lang, json=json)
+        return
+    for flag, given in (("--tokens", tokens), ("--shapes", shapes)):
+        if given:
+            raise InputError("has no effect alone", where=flag, expected="--model beside it")
     from nameplate.report.cpu_specs import cpu_document, cpu_view, cpus_table, find_cpu_document
     from nameplate.report.specs import part_document, part_view, parts_view
     from nameplate.specs.cpu import load_microarchitectures
@@ -211,6 +237,24 @@ def specs(
             print_json(found)
         else:
             show_view(view)
+
+
+def _print_model(
+    name: str | None, model: str, tokens: list[str] | None, *, shapes: bool, lang: str, json: bool
+) -> None:
+    from nameplate.report.models import model_document, model_view
+
+    if name is not None:
+        raise InputError("a part and a model", where="--model", got=name, expected="one of them")
+    axes = parse_axes(None, model, tokens, None, None)
+    assert axes is not None
+    assert axes.model is not None
+    with output_language(lang, json=json):
+        found = model_document(axes.model, axes.tokens, shapes=shapes)
+        if json:
+            print_json(found)
+        else:
+            show_view(model_view(found))
 
 
 def suites(lang: Lang = "en", json: Json = False) -> None:

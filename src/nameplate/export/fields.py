@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from nameplate.base.messages import Message
 from nameplate.base.text import plain
+from nameplate.models.conventions import SHOWN
 from nameplate.record import Column, Ends, Record, column_type, columns, flatten_value
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
@@ -102,10 +103,21 @@ def list_fields() -> tuple[Field, ...]:
 
 
 def _fields_of(name: str, column: Column) -> list[Field]:
-    """Return the field of a column; of one that holds the ends of an interval, a field for each end.
+    """Return the field of a column; of one that holds the ends of an interval, a field for each end, and of
+    one by convention a field for each convention.
 
-    Which figure they are of, and so their unit, differs from row to row; as fractions of it they have none.
+    Which figure ends are of, and so their unit, differs from row to row; as fractions of it they have none.
     """
+    if any(get_origin(each) is dict for each in get_args(column_type(name))):
+        return [
+            Field(
+                f"{name}_{convention}",
+                replace(column, text=f"{column.text}: {convention}"),
+                "real",
+                _read_convention(name, convention),
+            )
+            for convention in SHOWN
+        ]
     if Ends not in get_args(column_type(name)):
         return [Field(name, column, _kind_of(column_type(name)), _from_record(name))]
     return [
@@ -117,6 +129,14 @@ def _fields_of(name: str, column: Column) -> list[Field]:
         )
         for end, which in (("low", "lower"), ("high", "upper"))
     ]
+
+
+def _read_convention(name: str, convention: str) -> Callable[[Entry], Any]:
+    def read(entry: Entry) -> Any:
+        found: dict[str, float] | None = getattr(entry.record, name)
+        return None if found is None else float(found[convention])
+
+    return read
 
 
 def _read_end(name: str, end: str) -> Callable[[Entry], Any]:

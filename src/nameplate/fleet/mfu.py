@@ -15,14 +15,14 @@ from typing import Any, cast, get_args
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, scientific, stated
 from nameplate.base.language import N_, _
-from nameplate.chain.conventions import (
+from nameplate.fleet.catalogues import MOST_CARDS
+from nameplate.fleet.mfu_model import MfuModel, Prediction, Situation, generation_of, load_mfu_model
+from nameplate.fleet.mfu_runs import PEAK_DTYPES, Stack, TrainingPrecision
+from nameplate.models.conventions import (
     OWN,
     convert,
     find_convention,
 )
-from nameplate.fleet.catalogues import MOST_CARDS
-from nameplate.fleet.mfu_model import MfuModel, Prediction, Situation, generation_of, load_mfu_model
-from nameplate.fleet.mfu_runs import PEAK_DTYPES, Stack, TrainingPrecision
 from nameplate.models.shape import ModelShape, shape_from_parameters
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import require

@@ -37,9 +37,9 @@ from scipy.special import expit, stdtrit
 
 from nameplate.base.model import FrozenModel, Positive, PositiveCount
 from nameplate.base.toml import parse_toml, read_packaged
-from nameplate.chain.conventions import attention_flops, weight_flops
 from nameplate.fleet.catalogues import Text
 from nameplate.fleet.mfu_runs import PEAK_DTYPES, Stack, TrainingPrecision
+from nameplate.models.conventions import attention_flops, weight_flops
 from nameplate.models.shape import ModelShape
 from nameplate.specs.part import Part
 

@@ -18,14 +18,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from nameplate.base.model import FrozenModel, Positive, PositiveCount, describe_first_error
 from nameplate.base.toml import bad_value, parse_toml, read_packaged
-from nameplate.chain.conventions import (
+from nameplate.fleet.catalogues import Id, Text
+from nameplate.models.conventions import (
     CONVENTIONS,
     OWN,
     convert,
     convert_unknown,
     flops_per_token,
 )
-from nameplate.fleet.catalogues import Id, Text
 from nameplate.models.model import ModelSizes
 from nameplate.models.shape import ModelShape, shape_from_parameters
 from nameplate.specs.part import Part

@@ -34,8 +34,10 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "vocabulary": ("vocab_size",),
     "experts": ("num_local_experts", "num_experts"),
     "active_experts": ("num_experts_per_tok",),
+    "context": ("max_position_embeddings", "n_positions"),
 }
 _UNGATED = ("gpt2", "gpt_neox", "opt")
+_POSITIONS = {"gpt2": "learned", "opt": "learned"}
 
 
 class _ModelsFile(FrozenModel):
@@ -97,10 +99,17 @@ def _shape_of_config(config: Mapping[str, Any], path: Path) -> Model:
         sizes["expert_ffn"] = sizes["ffn"]
     if kind == "gpt2" and sizes["ffn"] is None and isinstance(sizes["width"], int):
         sizes["ffn"] = 4 * sizes["width"]  # GPT-2's own default
+    if kind == "gpt2" and sizes["context"] is None:
+        sizes["context"] = 1024  # … and this
     missing = [name for name in ("layers", "width", "heads", "ffn", "vocabulary") if sizes[name] is None]
     if missing:
         keys = " or ".join(_KEYS[missing[0]])
         raise InputError("a size is missing", where=str(path), got="nothing", expected=f"the key {keys}")
+    positions = _POSITIONS.get(str(kind), "rotary")
+    if positions == "learned":
+        sizes["learned_positions"] = sizes["context"]
+        if sizes["context"] is None:
+            positions = "none"
     name = str(config.get("_name_or_path") or path.parent.name or path.stem)[:200]
     try:
         return Model.model_validate(
@@ -108,6 +117,9 @@ def _shape_of_config(config: Mapping[str, Any], path: Path) -> Model:
                 **{key: value for key, value in sizes.items() if value is not None},
                 "name": name,
                 "gated": kind in _LIKE_LLAMA,
+                "norm": "rms" if kind in _LIKE_LLAMA else "layer",
+                "bias": kind in _UNGATED,
+                "positions": positions,
                 "source": str(path.name),
             }
         )

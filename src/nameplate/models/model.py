@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,7 @@ class ModelSizes(FrozenModel):
     layers: PositiveCount | None = None
     width: PositiveCount | None = None
     heads: PositiveCount | None = None
-    vocabulary: PositiveCount | None = None
+    vocabulary: _Count | None = None
     ffn: PositiveCount | None = None
     gated: bool = True
     kv_heads: PositiveCount | None = None
@@ -31,6 +31,7 @@ class ModelSizes(FrozenModel):
     expert_ffn: _Count = 0
     shared_ffn: _Count = 0
     dense_layers: _Count = 0
+    causal: bool = True
 
     @property
     def shape(self) -> ModelShape:
@@ -43,9 +44,19 @@ class ModelSizes(FrozenModel):
 
 
 class Model(ModelSizes):
-    """A model whose layer can be measured: every size is there and they fit together."""
+    """A model whose layer can be measured: every size is there and they fit together.
+
+    A layer norms before attention and before its feed-forward part, which is SwiGLU where it is gated and
+    GELU where it isn't. `norm`, `bias` (of all products) and `positions` say the rest of what a layer is
+    like. `context` is the tokens of a sequence that it was trained on: what FLOPs a token are counted at
+    where nobody says otherwise.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
+    norm: Literal["rms", "layer"] = "rms"
+    bias: bool = False
+    positions: Literal["rotary", "learned", "none"] = "rotary"
+    context: PositiveCount | None = None
     source: str = ""
 
     @model_validator(mode="after")
@@ -55,4 +66,11 @@ class Model(ModelSizes):
             raise ValueError(f"heads must divide width, got {shape.heads} and {shape.width}")
         if shape.experts and not (shape.active_experts and shape.expert_ffn):
             raise ValueError("experts need active_experts and expert_ffn above 0")
+        if (self.positions == "learned") != (self.learned_positions > 0):
+            raise ValueError("learned_positions above 0 where positions are learned, and nowhere else")
+        if self.positions == "rotary" and shape.features_of_head % 2:
+            odd = shape.features_of_head
+            raise ValueError(f"heads of an even number of features, which RoPE turns in pairs, got {odd}")
+        if shape.causal and not shape.vocabulary:
+            raise ValueError("vocabulary above 0 for a decoder, got 0")
         return self

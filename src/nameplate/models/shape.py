@@ -1,4 +1,4 @@
-"""The sizes of a decoder-only transformer, and the parameters that follow from them."""
+"""The sizes of a transformer whose layers are all of one kind, and the parameters that follow from them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A decoder's sizes, from which its parameters and FLOPs follow.
+    """A transformer's sizes, from which its parameters and FLOPs follow.
 
+    It is a decoder, or with `causal` False an encoder, in which every token attends to every other. A
+    `vocabulary` of 0 is that of layers without embeddings and logits.
     `parameters` is the published number with embeddings, biases and norms; without it, the matrices' weights
     are counted. `attention_weights` are a layer's attention weights where they aren't those of queries, keys,
     values and output (multi-head latent attention). Of `experts` in a layer (0: none) `active_experts` work
@@ -32,12 +34,13 @@ class ModelShape:
     expert_ffn: int = 0
     shared_ffn: int = 0
     dense_layers: int = 0
+    causal: bool = True
     parameters: int | None = None
 
     def __post_init__(self) -> None:
-        sizes = (self.layers, self.width, self.heads, self.vocabulary)
-        if min(sizes) < 1 or self.ffn < 0 or (self.ffn == 0 and not self.experts):
-            raise ValueError(f"layers, width, heads, vocabulary and ffn above 0, got {sizes} and {self.ffn}")
+        sizes = (self.layers, self.width, self.heads)
+        if min(sizes) < 1 or min(self.ffn, self.vocabulary) < 0 or (self.ffn == 0 and not self.experts):
+            raise ValueError(f"layers, width, heads and ffn above 0, got {sizes} and {self.ffn}")
         if self.kv_heads is not None and self.heads % self.kv_heads:
             raise ValueError(f"kv_heads that divide heads, got {self.kv_heads} and {self.heads}")
         if self.active_experts > self.experts or self.dense_layers > self.layers:
@@ -57,17 +60,20 @@ class ModelShape:
     def products(self) -> tuple[tuple[str, int, int], ...]:
         """Name, outputs and inputs of each matrix that a token passes in a layer, in order.
 
-        A gated MLP has gate and up of one size; with experts, a token passes those that are active.
+        A gated MLP has gate and up of one size; with experts, a token passes the router, the experts that are
+        active, and the MLP that all tokens share.
         """
         keys = 2 * (self.kv_heads or self.heads) * self.features_of_head
-        ffn = self.expert_ffn if self.experts else self.ffn
-        up = (("gate", ffn, self.width),) if self.gated else ()
-        mlp = (*up, ("up", ffn, self.width), ("down", self.width, ffn))
-        return (
-            ("qkv", self.features + keys, self.width),
-            ("out", self.width, self.features),
-            *(mlp * (self.active_experts if self.experts else 1)),
-        )
+        attention = (("qkv", self.features + keys, self.width), ("out", self.width, self.features))
+        if not self.experts:
+            return (*attention, *self._mlp("", self.ffn))
+        routed = self._mlp("", self.expert_ffn) * self.active_experts
+        shared = self._mlp("shared ", self.shared_ffn) if self.shared_ffn else ()
+        return (*attention, ("router", self.experts, self.width), *routed, *shared)
+
+    def _mlp(self, of: str, ffn: int) -> tuple[tuple[str, int, int], ...]:
+        gate = ((f"{of}gate", ffn, self.width),) if self.gated else ()
+        return (*gate, (f"{of}up", ffn, self.width), (f"{of}down", self.width, ffn))
 
     @property
     def layer_weights(self) -> int:

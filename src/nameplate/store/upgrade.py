@@ -141,6 +141,12 @@ def _name_interval_within(fields: Fields) -> None:
         fields.update({"tflops_per_w_low": per_w * low / tflops, "tflops_per_w_high": per_w * high / tflops})
 
 
+def _name_convention_by_its_key(fields: Fields) -> None:
+    """Schema 6: a block's convention has the name that it has among all conventions."""
+    if fields.get("convention") == "Megatron":
+        fields["convention"] = "megatron"
+
+
 def _apply(fields: Fields, name: str, change: Callable[[Any], Any]) -> None:
     if name in fields:
         fields[name] = change(fields[name])
@@ -160,10 +166,12 @@ _OF_RECORDS: Mapping[int, Sequence[Step]] = {
     2: (_wrap_sentences_of_record, _drop_flops_of_memory),
     3: (_split_throttled,),
     4: (_name_interval_within,),
+    5: (_name_convention_by_its_key,),
 }
 _OF_MANIFESTS: Mapping[int, Sequence[Step]] = {
     1: (),
     2: (_wrap_sentences_of_devices,),
     3: (_rate_clocks_by_dtype,),
     4: (),
+    5: (),
 }

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from nameplate.base.formatting import change, count, figure, interval, percent, ratio, scientific, stated
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.chain.conventions import CONVENTIONS, OWN
 from nameplate.fleet.mfu import MfuEstimate, name_year
 from nameplate.fleet.mfu_model import FEATURES, MfuModel
 from nameplate.fleet.mfu_study import BoundCheck, FamilyCheck, MfuStudy, WholeRun
+from nameplate.models.conventions import CONVENTIONS, OWN
 from nameplate.report.view import Column, Field, Table, View, table_of
 
 _MEASURES = {

@@ -3,15 +3,19 @@
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.chain.conventions import (
+from nameplate.models.block import find_launch
+from nameplate.models.conventions import (
     CANDIDATES,
     CONVENTIONS,
+    SHOWN,
     attention_flops,
     convert,
     convert_unknown,
     flops_per_token,
 )
+from nameplate.models.load import load_model
 from nameplate.models.shape import ModelShape, shape_from_parameters
+from nameplate.report.models import model_document
 from nameplate_kernels.transformer_block import TransformerBlock
 
 MPT_7B = ModelShape(
@@ -72,6 +76,60 @@ def test_a_block_of_the_suites_counts_a_layer_as_the_table_does():
     block = TransformerBlock.llama3_8b(tokens, "bf16", "forward_backward")
     without_logits = 6 * LLAMA_3_8B.layer_weights + attention_flops(LLAMA_3_8B, tokens) / 2
     assert block.flops * LLAMA_3_8B.layers == pytest.approx(tokens * without_logits)
+
+
+def test_one_timed_launch_is_counted_by_every_convention():
+    both = TransformerBlock.llama3_8b(4096, "bf16", "forward_backward", batch=2)
+    counted = find_launch(both.dimensions).flops_by_convention
+    assert (
+        set(counted)
+        == set(SHOWN)
+        == {*("6n", "nanogpt", "torchtitan", "megatron_2022", "megatron", "llm_foundry_hfu", "executed")}
+    )
+    rows, weights, attended = 2 * 4096, 218_103_808, 4096 * 4096
+    assert counted[both.convention] == both.flops == rows * (6 * weights + 6 * attended)
+    assert counted["6n"] == 6 * rows * (weights + 2 * 4096)  # N has the norms
+    assert counted["nanogpt"] == counted["6n"] + rows * 12 * attended == counted["torchtitan"]  # no table
+    assert counted["megatron_2022"] == rows * (6 * weights + 12 * attended)
+    assert counted["llm_foundry_hfu"] == rows * (8 * (weights + 2 * 4096) + 16 * attended)
+    assert counted["executed"] == rows * (6 * weights + 7 * attended)
+
+    forward = TransformerBlock.llama3_8b(4096, "bf16", "forward", batch=2)
+    alone = find_launch(forward.dimensions).flops_by_convention
+    third = {name: flops // 3 for name, flops in counted.items()}
+    assert alone["megatron"] == forward.flops
+    # A forward pass runs nothing again, whatever is counted of a backward pass.
+    assert alone == third | {
+        "llm_foundry_hfu": counted["llm_foundry_hfu"] // 4,
+        "executed": alone["megatron"],
+    }
+
+
+def test_other_work_has_no_conventions():
+    block = dict(TransformerBlock.llama3_8b(8, "bf16", "forward").dimensions)
+    for wrong in ({}, {"pass": "forward"}, block | {"pass": "sideways"}, block | {"heads": 0}):
+        assert find_launch(wrong) is None
+    assert find_launch(block | {"kv_heads": 5}) is None
+    assert find_launch({name: each for name, each in block.items() if name != "tokens"}) is None
+
+
+def test_without_a_mask_every_convention_but_6n_counts_attention_in_full():
+    encoder, decoder = (ModelShape(24, 1024, 16, 0, 4096, gated=False, causal=each) for each in (False, True))
+    of = {name: flops_per_token(encoder, 197, name) for name in SHOWN}
+    assert of["megatron"] == of["megatron_2022"] == flops_per_token(decoder, 197, "megatron_2022")
+    assert of["executed"] - of["megatron"] == attention_flops(encoder, 197) / 6
+    assert CONVENTIONS["megatron"].formula_of(encoder) == CONVENTIONS["megatron_2022"].formula
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"), [("llama3-70b", 4096), ("gpt3-175b", 2048), ("vit-l-16", 197), ("mixtral-8x7b", 4096)]
+)
+def test_the_products_of_a_model_are_its_flops_less_attentions(name, tokens):
+    found = model_document(load_model(name), (tokens,), shapes=True)
+    shape = load_model(name).shape
+    attention = attention_flops(shape, tokens) * (0.5 if shape.causal else 1.0)
+    products = 3e9 * sum(row["gflop"] for row in found["products"])
+    assert products + tokens * attention == pytest.approx(tokens * found["gflop_per_token"]["megatron"] * 1e9)
 
 
 def test_a_mixture_of_experts_counts_the_parameters_that_work_on_a_token():
