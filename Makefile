@@ -24,7 +24,7 @@ NIGHTLY = nightly
 N ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-nightly test-all check bench fuzz faults schemas locale mfu clean again
+.PHONY: help run test test-long test-nightly test-all check bench fuzz faults schemas examples locale mfu clean again
 .NOTPARALLEL:
 
 help: ## list these commands
@@ -67,6 +67,9 @@ faults: $(READY) ## kill, stop and starve real runs on the CPU: ARGS='--kills 10
 
 schemas: $(READY) ## write the published JSON Schemas, after a change of what files hold
 	@"$(VENV)/bin/python" scripts/write_schemas.py
+
+examples: $(READY) ## make the transcripts and pictures of README and docs anew
+	@"$(VENV)/bin/python" scripts/make_examples.py $(ARGS)
 
 locale: $(READY) ## compile the translations, after a change of a .po file
 	@"$(VENV)/bin/python" scripts/compile_locale.py

@@ -157,6 +157,12 @@ def test_what_each_method_changed_is_said_as_a_comparison_says_it():
     assert max(METHOD_CHANGES) == METHOD
 
 
+@pytest.mark.parametrize("path", DOCS[1:], ids=lambda path: path.name)
+def test_every_page_opens_with_the_question_it_answers(path):
+    title, *opening = path.read_text(encoding="utf-8").split("\n\n")[:2]
+    assert "?" in title + opening[0]
+
+
 def linked(path):
     """Every link of a document that leads to a file of ours, with the heading it names."""
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):

@@ -28,7 +28,7 @@ case "$*" in
         cp -r "$(ls -d {new}/*/ | cat - <(ls -d {new}/*/) <(ls -d {new}/*/) | sed -n "$((n + 1))p")" new/ ;;
   report*) for last; do :; done; [ -d "$2" ] && echo "# a report" > "$last" ;;
   devices*) echo '{{"devices": [{{"part": "amd-zen4"}}]}}' ;;
-  *--interleave*) echo "# in turn"; exit {in_turn} ;;
+  *--interleave*) echo "### in turn"; exit {in_turn} ;;
   *) exec {python} -P -m nameplate "$@" ;;
 esac
 """
@@ -123,7 +123,11 @@ def test_the_gate_decides_by_evidence(tmp_path, event, new, baseline, in_turn, t
     assert job.measured_in_turn is turns
     assert job.failed is fails, job.said
     assert (tmp_path / "report.html").is_file()
-    assert job.summary.read_text(encoding="utf-8").startswith("# ")
+    answer, folded, _ = job.summary.read_text(encoding="utf-8").partition("<details>")
+    assert folded
+    compared = bool(turns or baseline)
+    assert answer.startswith("### ") is compared
+    assert len(answer.splitlines()) <= 22  # ten lines a comparison, each followed by a blank one
     assert "part=amd-zen4" in job.output.read_text(encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from nameplate.compare import compare
 from nameplate.compare.comparison import compare_sides
 from nameplate.compare.results import CaseResult, MetricValue, RunResults, Side
 from nameplate.compare.validate import CompareOptions
-from nameplate.report.compare import compare_view
+from nameplate.report.compare import compare_view, render_summary
 from nameplate.report.media.markdown import render
 from nameplate.stats.interval import Interval
 
@@ -187,3 +187,34 @@ def test_an_interval_without_ends_is_printed_as_that():
     (row,) = rows(compared)
     assert (row["change"], row["interval"]) == ("+10.0%", "-100.0% … ∞")
     assert row["reason"] == "too few pairs for an interval"
+
+
+def test_a_summary_has_ten_lines_at_most_and_the_worst_case_first():
+    def lines(base, new):
+        return render_summary(compare(RECORDED / base, RECORDED / new)).splitlines()
+
+    assert lines("base", "same")[0].startswith("### Not slower than base: ")
+    title, _, said, *table = lines("base", "slower")
+    assert title.startswith("### Slower than base: ")
+    assert "slower than base" in said
+    assert [row.split(" | ")[1] for row in table[3:-1]] == ["slower"]
+    assert lines("noisy-base", "noisy-new")[0].startswith("### Not known to be as fast as base: ")
+    assert lines("base", "broken")[0].startswith("### Incomplete: ")
+    # Of many cases three are shown: the worst regression first, then what is broken.
+    found = compare(RECORDED / "base", RECORDED / "slower")
+    slower, same, _ = found.rows
+    worse = replace(slower, case="worse", ratio=Interval(0.5, 0.4, 0.6))
+    rows = (
+        replace(same, outcome="ambiguous"),
+        replace(same, outcome="missing", ratio=None),
+        slower,
+        worse,
+        same,
+    )
+    summary = render_summary(replace(found, rows=(*rows, replace(same, outcome="ambiguous"))))
+    assert len(summary.splitlines()) <= 11
+    assert summary.endswith("\n\n")
+    shown = [row.split(" | ")[:2] for row in summary.splitlines()[6:]]
+    assert shown[0] == ["| worse", "slower"]
+    assert [row[1] for row in shown[:3]] == ["slower", "slower", "missing"]
+    assert shown[3][0] == "| 2 more cases"

@@ -77,6 +77,9 @@ def compare(
     ] = None,
     results: Results = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print ten lines of Markdown, for the page of a CI job.")
+    ] = False,
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
@@ -85,8 +88,10 @@ def compare(
     Exits with 1 if a case is slower, with 3 if cases failed, are missing or have wrong results, or (with
     --fail-on ambiguous) can't be told.
     """
-    if json and markdown:
-        raise InputError("two formats at once", got="--json and --markdown", expected="one of the two")
+    formats = {"--json": json, "--markdown": markdown, "--summary": summary}
+    asked = [flag for flag, given in formats.items() if given]
+    if len(asked) > 1:
+        raise InputError("two formats at once", got=" and ".join(asked), expected="one of them")
     shared = _drop_none(threshold=threshold, by=by, only=only, fail_on=fail_on)
     for_turns = _drop_none(suite=suite, device=device, budget=budget, pairs=pairs, at_least=at_least)
     for_runs = _drop_none(
@@ -105,7 +110,7 @@ def compare(
             from nameplate.compare import compare
 
             found = compare(base, new, results=results, **shared, **for_runs)
-        _print(found, json=json, markdown=markdown)
+        _print(found, json=json, markdown=markdown, summary=summary)
     _check(found)
 
 
@@ -137,12 +142,15 @@ def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]
         raise
 
 
-def _print(found: Comparison, *, json: bool, markdown: bool) -> None:
+def _print(found: Comparison, *, json: bool, markdown: bool, summary: bool) -> None:
     if json:
         print_json(found.as_json())
         return
-    from nameplate.report.compare import compare_view
+    from nameplate.report.compare import compare_view, render_summary
 
+    if summary:
+        print(render_summary(found), end="")
+        return
     view = compare_view(found)
     if markdown:
         from nameplate.report.media.markdown import render

@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 
 from nameplate.base.formatting import UNKNOWN, change, factor, figure, interval, percent
-from nameplate.base.language import N_, _
+from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.compare.comparison import Comparison
 from nameplate.compare.results import PYTEST_BENCHMARK
 from nameplate.compare.rows import Outcome, Row
 from nameplate.report.labels import Labels
+from nameplate.report.media.markdown import escape, table_lines
 from nameplate.report.notice import describe_twins
 from nameplate.report.view import Field, Table, View, table_of
-from nameplate.stats.interval import Interval
 
 _COUNTED: dict[str, str] = {
     "slower": N_("{count} slower"),
@@ -26,6 +26,10 @@ _COUNTED: dict[str, str] = {
     "missing": N_("{count} missing"),
     "added": N_("{count} added"),
 }
+# Of a summary: what needs no line of its own, the order of the others, and how many have one.
+_NO_NEWS: tuple[Outcome, ...] = ("same", "added")
+_SUMMARY_ORDER: tuple[Outcome, ...] = ("slower", "missing", "incomparable", "ambiguous", "faster")
+_SUMMARY_ROWS = 3
 _COMPARED: tuple[Outcome, ...] = ("slower", "faster", "same", "ambiguous")
 _LABELS = Labels({})
 
@@ -42,6 +46,47 @@ def compare_view(found: Comparison) -> View:
         advice=tuple(_give_advice(found)),
         problems=tuple(plain(render(each)) for each in found.problems),
     )
+
+
+def render_summary(found: Comparison) -> str:
+    """Return at most ten lines of Markdown for the page of a CI job: the outcome, and the cases behind it.
+
+    A blank line follows, for a job appends one summary after the other.
+    """
+    rows = sorted((row for row in found.rows if row.outcome not in _NO_NEWS), key=_rank_for_summary)
+    title = _(
+        "{outcome}: {new} against {base}", outcome=_outcome(found), new=found.new.name, base=found.base.name
+    )
+    view = compare_view(found)
+    said = join_sentences([*filter(None, (view.notice,)), view.meaning, *view.advice, *view.problems])
+    lines = [f"### {escape(plain(title))}", "", escape(said)]
+    if rows:
+        shown = [
+            [
+                escape(cell)
+                for cell in (_case_text(found, row), _(row.outcome), _change_text(row), _interval_text(row))
+            ]
+            for row in rows[:_SUMMARY_ROWS]
+        ]
+        if len(rows) > _SUMMARY_ROWS:
+            more = _("{count} more cases", count=len(rows) - _SUMMARY_ROWS)
+            shown.append([escape(more), "", "", ""])
+        names = [_(name) for name in ("case", "new is", "change", "interval")]
+        lines += ["", *table_lines(names, (False, False, True, False), shown)]
+    return "\n".join(lines) + "\n\n"
+
+
+def _rank_for_summary(row: Row) -> tuple[int, float]:
+    """Slower cases first, the worst of them at the top; then those that are broken, then ambiguous ones."""
+    return _SUMMARY_ORDER.index(row.outcome), 1.0 if row.ratio is None else row.ratio.value
+
+
+def _outcome(found: Comparison) -> str:
+    if found.slower:
+        return _("Slower than base")
+    if found.broken:
+        return _("Incomplete")
+    return _("Not known to be as fast as base") if found.counts["ambiguous"] else _("Not slower than base")
 
 
 def _list_twins(found: Comparison) -> Iterator[str]:
@@ -80,9 +125,15 @@ def _case_text(found: Comparison, row: Row) -> str:
     return plain(row.case) if _is_pytest(found) else _LABELS.case(row.case)
 
 
-def _ends_text(ratio: Interval) -> str:
+def _change_text(row: Row) -> str:
+    return change(None if row.ratio is None else row.ratio.value - 1)
+
+
+def _interval_text(row: Row) -> str:
     """Return the ends of a ratio's interval as relative changes: `-3.6% … -2.5%`."""
-    return interval(lambda value: change(value - 1), ratio.low, ratio.high)
+    if row.ratio is None:
+        return UNKNOWN
+    return interval(lambda value: change(value - 1), row.ratio.low, row.ratio.high)
 
 
 def _first_fields(found: Comparison, rows: Sequence[Row]) -> list[Field[Row]]:
@@ -102,10 +153,8 @@ def _compared_table(found: Comparison) -> Table:
     rows = [row for row in found.rows if row.outcome in _COMPARED]
     fields = [
         *_first_fields(found, rows),
-        Field[Row](
-            "change", lambda row: change(None if row.ratio is None else row.ratio.value - 1), is_number=True
-        ),
-        Field[Row]("interval", lambda row: UNKNOWN if row.ratio is None else _ends_text(row.ratio)),
+        Field[Row]("change", _change_text, is_number=True),
+        Field[Row]("interval", _interval_text),
         Field[Row]("base", lambda row: figure(row.base), is_number=True, drop_priority=3),
         Field[Row]("new", lambda row: figure(row.new), is_number=True, drop_priority=2),
         Field[Row]("unit", lambda row: _(row.unit) if row.unit else UNKNOWN, drop_priority=1),
