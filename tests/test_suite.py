@@ -346,7 +346,7 @@ def test_smokes_block_is_an_eighth_as_wide_and_stands_for_no_model(target):
     blocks = matching("smoke", target, "transformer_block/*")
     assert {case.workload.dimensions["d_model"] for case in blocks} == {4096 // 8}
     assert {case.workload.represents for case in blocks} == {None}
-    assert len(blocks) == 2  # forward alone, and with backward
+    assert len(blocks) == (1 if target.kind == "cpu" else 2)  # forward and backward; a GPU's time holds both
 
 
 @pytest.mark.parametrize(("target", "tokens"), [(CPU, 128), (GPU, 4096)], ids=["cpu", "gpu"])
@@ -356,7 +356,7 @@ def test_quicks_block_is_the_models_own(target, tokens):
     assert {case.workload.dimensions["d_model"] for case in blocks} == {4096}
     assert {case.workload.represents for case in blocks} == {"Llama-3-8B"}
     products = [c for c in matching("quick", target, "matmul/*") if c.workload.represents == "Llama-3-8B"]
-    forward = min(block.workload.flops for block in blocks)
+    forward = max(block.workload.flops for block in blocks) / 3  # of the training pass
     in_products = sum(case.workload.flops * case.workload.dimensions["times"] for case in products)
     assert 0.8 * forward < in_products <= forward  # the rest is attention
 
@@ -370,6 +370,16 @@ def test_a_gpus_products_rotate_buffers_and_a_cpus_are_warm(name):
 def test_a_soak_is_one_process_and_a_longer_suite_has_more_of_them():
     processes = {name: find_suite(name).processes for name in (*SHIPPED, "soak")}
     assert processes == {"smoke": 5, "quick": 5, "standard": 10, "soak": 1}
+
+
+@pytest.mark.parametrize(("name", "most"), [("smoke", 5), ("quick", 12)])
+def test_a_cpus_short_suites_have_few_cases_so_that_each_has_seconds(name, most):
+    """Of five processes a case, each with its own set-up; more cases had a tenth of a second in each."""
+    cases = find_suite(name).cases(CPU)
+    assert len(cases) <= most
+    weight = sum(case.weight for case in cases)
+    long = [case for case in cases if case.weight / weight * find_suite(name).budget_s >= 1.0]
+    assert {case.workload.name for case in long} == {"matmul", "transformer_block", "memory"}
 
 
 def test_longer_suites_have_longer_budgets():

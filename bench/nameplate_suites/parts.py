@@ -11,6 +11,8 @@ from nameplate_kernels import Matmul, Memory, TransformerBlock
 # Without FP16 arithmetic an FP16 product runs at 1 to 3 GFLOPS (torch 2.13, Zen 4): there this edge takes
 # some 20 ms a launch, and 1024 over a second. The record has the size.
 SLOW_EDGE = 256
+# Of a layer, the pass that training runs first; the forward pass alone is inference's.
+PASSES = ("forward_backward", "forward")
 _MEBIBYTE = 1 << 20
 
 
@@ -43,24 +45,39 @@ def _runs_well(target: Target, dtype: str) -> bool:
     return dtype != "fp16" or target.kind != "cpu" or "fp16" in target.rated_dtypes
 
 
-def layer(target: Target, tokens: int, dtype: str, edge: int, weight: float = 4.0) -> Iterator[Case]:
+def layer(
+    target: Target,
+    tokens: int,
+    dtype: str,
+    edge: int,
+    weight: float = 4.0,
+    passes: Iterable[str] = PASSES,
+) -> Iterator[Case]:
     """Yield one group for the chain, measured in turn after settling: a square product of `edge`, one
-    Llama-3-8B layer (forward and backward first, then forward), and the products the layer is made of.
+    Llama-3-8B layer (by default forward and backward first, then forward), and the products it is made of.
     """
     axes: dict[str, Any] = {"phase": "sustained", "group": f"layer-{dtype}-{tokens}"}
     yield from matmuls(target, (dtype,), (edge,), weight=weight / 4, **axes)
-    yield from blocks(tokens, dtype, weight=weight, **axes)
+    yield from blocks(tokens, dtype, passes=passes, weight=weight, **axes)
     for gemm in TransformerBlock.llama3_8b(tokens, dtype, "forward").gemms():
         yield Case(gemm, cache=cache_for(target), weight=weight / 8, **axes)
 
 
-def blocks(tokens: int, dtype: str, width: float = 1.0, **axes: Any) -> Iterator[Case]:
-    """Yield one Llama-3-8B layer: forward and backward pass first, then the forward pass alone."""
-    for pass_ in ("forward_backward", "forward"):
-        yield Case(TransformerBlock.llama3_8b(tokens, dtype, pass_, width=width), **axes)
+def blocks(
+    tokens: int, dtype: str, width: float = 1.0, passes: Iterable[str] = PASSES, **axes: Any
+) -> Iterator[Case]:
+    """Yield one Llama-3-8B layer: by default forward and backward pass first, then the forward pass alone."""
+    for each in passes:
+        yield Case(TransformerBlock.llama3_8b(tokens, dtype, each, width=width), **axes)
 
 
-def memory(target: Target, *mebibytes: int, weight: float = 0.5, group: str | None = None) -> Iterator[Case]:
+def memory(
+    target: Target,
+    *mebibytes: int,
+    kinds: Iterable[str] = ("copy", "triad"),
+    weight: float = 0.5,
+    group: str | None = None,
+) -> Iterator[Case]:
     """Yield copy and triad over arrays of these MiB, in enough buffer sets to overflow the cache.
 
     With one set the figure could be that of the cache or of the memory, depending on what ran in between. An
@@ -70,5 +87,5 @@ def memory(target: Target, *mebibytes: int, weight: float = 0.5, group: str | No
     least = -(-(target.cache_bytes or 0) // _MEBIBYTE)
     enough = 1 << max(least - 1, 0).bit_length()  # a power of two, for ids that few machines differ in
     for size in dict.fromkeys(max(each, enough) for each in mebibytes):
-        for kind in ("copy", "triad"):
+        for kind in kinds:
             yield Case(Memory(kind, "fp32", size), cache="rotating", weight=weight, group=group)

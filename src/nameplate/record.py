@@ -59,7 +59,11 @@ SCHEMA = 6
 #      and three seconds at least.
 #      A figure is the mean over its processes, each with the same weight; its interval is run-to-run.
 #      On a GPU the beginning of a case's turn isn't counted: the power limit still remembers the case before.
-METHOD = 5
+#   6  2026-11: without earlier runs, what runs of such machines usually differ by is in the interval;
+#      `unstable` is judged without it. A CPU's normalized efficiency is that of a typical round (the middle
+#      half of the rounds, each a ratio of neighbours in time), calibrated in up to five processes. A batch
+#      has four launches for the untimed one before it. Smoke and quick have fewer cases on a CPU.
+METHOD = 6
 # The same in a line each, for people: docs/method.md has them, and a comparison across methods quotes them.
 METHOD_CHANGES: Mapping[int, str] = {
     1: "batches of back-to-back launches after a fixed warm-up; one phase",
@@ -69,6 +73,8 @@ METHOD_CHANGES: Mapping[int, str] = {
     "when its clock is up; its fp16 and bf16 products add split sums as torch's default does",
     5: "each case is measured in several processes, and intervals are run-to-run; a sustained figure begins "
     "when 0.1 % of its level is left to settle",
+    6: "a first run allows for what runs of such machines differ by; a CPU's normalized efficiency is that of a "
+    "typical round, calibrated in several processes",
 }
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
@@ -180,8 +186,9 @@ class Spread(FrozenModel):
 
     `by_process` is the figure as each process found it. The rest are standard deviations, as fractions, with
     their degrees of freedom: `prior`, what other cases and earlier runs said of the spread between processes
-    (no freedom: nothing); `between_runs`, what differs from run to run besides (None: unknown). `shared` is
-    half the width, on a log scale, of what all processes have in common, such as a calibration.
+    (no freedom: nothing); `between_runs`, what differs from run to run besides (None: unknown; `is_usual`: of
+    machines of the kind, as too few earlier runs of this one are known). `shared` is half the width, on a log
+    scale, of what all processes have in common, such as a calibration.
     """
 
     by_process: tuple[Positive, ...]
@@ -189,6 +196,7 @@ class Spread(FrozenModel):
     prior_freedom: Amount = 0.0
     between_runs: Amount | None = None
     between_runs_freedom: Amount | None = None
+    is_usual: bool = False
     shared: Amount = 0.0
     earlier_runs: Count = 0
 

@@ -188,9 +188,8 @@ def test_a_disturbance_of_some_rounds_affects_case_and_probe_alike():
     ceilings = Ceilings(device, 1)
     records = [measured(device, ceilings=ceilings, allowance=Allowance(20.0, 60.0)) for _ in range(3)]
     for record in records:
-        # Calibrated in rounds as well, so that the bursts cancel there too.
-        assert record.normalized_efficiency_low <= 1.0 <= record.normalized_efficiency_high
-        assert record.normalized_efficiency == pytest.approx(1.0, rel=0.1)
+        # Neighbours in time share a disturbance of a third of a second, and the few that don't are left out.
+        assert record.normalized_efficiency == pytest.approx(1.0, rel=0.01)
         assert record.tflops < 0.95 * BEST
 
 
@@ -302,7 +301,7 @@ class Refused(Exception):
     """What a library raises."""
 
 
-@pytest.mark.parametrize("after", [0, 25])
+@pytest.mark.parametrize("after", [0, 5])
 def test_a_failing_probe_costs_the_ceiling_and_no_figure(after):
     device = Probed()
     probe = device.probe("fp32")

@@ -3,34 +3,40 @@
 A GPU reports its clock, so its ceiling is datasheet × held clock ÷ the dtype's rated clock. A CPU in a guest
 reports nothing, so a probe is measured: a matrix product of the same dtype but another shape, drawn in every
 round for as long as the cases and with its buffers allocated anew each time. The ratio of the best product to
-the probe is calibrated once; the ceiling is that ratio × the probe's throughput now. The measured product
-itself can't be the probe: the ratio would be 1 by construction.
+the probe is calibrated in each of the first processes; the ceiling is that ratio × the probe's throughput
+now. The measured product itself can't be the probe: the ratio would be 1 by construction.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
 
 from nameplate.base.messages import Message, message
-from nameplate.device.protocol import Device, Probe
+from nameplate.device.protocol import Counters, Device, Probe
 from nameplate.engine.conditions import GpuConditions, conditions_between
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.verdict import is_contended
 from nameplate.engine.window import Window
 from nameplate.silicon.peak import Peak
 from nameplate.specs.rating import Rating
-from nameplate.stats.estimate import FEWEST_BATCHES, means_by_process, paired_ratio
+from nameplate.stats.between import scatter_of, student_half_width
+from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.interval import Interval, ratio
+from nameplate.stats.typical import typical_ratio
 from nameplate.workload import Workload
 
 # To calibrate one dtype. In a short run the calibrations must leave time for the cases themselves: half a
 # second each was a third of what suite smoke has for its products.
 _SHORTEST_S, _LONGEST_S = 0.25, 4.0
 _SHARE = 0.06  # of the time of the group that needs it first
+# Many short rounds: a disturbance then costs one of them, and those are left out.
+_CALIBRATION_BATCH_S = 0.02
 _CANDIDATE_ROUNDS = 5  # to choose the best candidate; it is then measured again, which removes selection bias
+# A calibration varies from process to process as figures do. Five processes of a run share the time for it.
+_MOST_CALIBRATIONS = 5
 # A policy that held the clock for a smaller share of the time isn't the cause of the loss.
 _SMALLEST_CAUSE = 0.05
 _SMALLEST_LOSS = 0.01  # smaller losses aren't named
@@ -41,12 +47,34 @@ class Calibration:
     """Throughput of a dtype's best product ÷ that of the probe measured with it, and the probe's own.
 
     The ratio holds under contention too. The probe's own throughput is the machine's only if it was `idle`.
+    `by_process` has the ratio of each process that measured it.
     """
 
     product: str
     ratio: Interval
     probe_tflops: float
     idle: bool = True
+    by_process: tuple[Interval, ...] = ()
+
+    def joined(self, other: Calibration) -> Calibration:
+        """Return both as one: the ratio's geometric mean over the processes, with Student's interval.
+
+        Two processes know their scatter badly, so it is never wider than what one of them says by itself. The
+        probe counts where it was fastest: what slowed it in other processes is no part of the machine.
+        """
+        parts = (*(self.by_process or (self.ratio,)), *(other.by_process or (other.ratio,)))
+        values = [each.value for each in parts]
+        scatter = scatter_of(values)
+        half = student_half_width(replace(scatter, variance=scatter.variance / len(parts)))
+        own = [each.log_half_width for each in parts]
+        half = max(min(half, max(own)), math.hypot(*own) / len(parts))
+        return Calibration(
+            self.product,
+            Interval.from_log_half_width(math.exp(sum(map(math.log, values)) / len(parts)), half),
+            max(self.probe_tflops, other.probe_tflops),
+            self.idle and other.idle,
+            parts,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,8 +112,16 @@ class ProbeRun:
 
     def draw(self, round_number: int) -> None:
         """Draw one batch on new buffers."""
+        self.renew()
+        self.draw_again(round_number)
+
+    def renew(self) -> None:
+        """Allocate new buffers; the first launch on new pages is slower, and isn't timed."""
         self.probe.renew()
-        self.probe.launch()  # untimed: the first launch on new pages is slower
+        self.probe.launch()
+
+    def draw_again(self, round_number: int) -> None:
+        """Draw one batch on the buffers of the one before."""
         timing = self._sampler.draw()
         self.spans.append((timing.start_s, timing.end_s))
         self.rounds[round_number] = timing.elapsed_s / timing.launches
@@ -110,26 +146,38 @@ class Ceilings:
         self._order = random.Random(seed)
         self.known: dict[str, Calibration | None] = dict(given or {})
 
-    def calibration(self, dtype: str, share_s: float, left_s: float = inf) -> Calibration | None:
+    def calibration(self, dtype: str, share_s: float, left_s: float = math.inf) -> Calibration | None:
         """Return the calibration of a dtype; the first call measures it, in a small part of `share_s`.
 
         None where there is no probe, or where `left_s` is too short; then the next call tries again.
         """
         if dtype not in self.known:
             probe = self._device.probe(dtype)
-            seconds = min(max(_SHARE * share_s, _SHORTEST_S), _LONGEST_S)
+            seconds = _plan(share_s)
             if probe is not None and seconds > left_s:
                 return None
             self.known[dtype] = None if probe is None else self._calibrate(probe, seconds)
         return self.known[dtype]
 
-    def _calibrate(self, probe: Probe, seconds: float) -> Calibration:
-        before = self._device.counters()
-        found = self._compare_candidates(probe, seconds)
-        meanwhile = conditions_between(before, self._device.counters(), self._device.cores)
-        return replace(found, idle=is_contended(meanwhile) is False)
+    def calibrate_again(self, dtype: str, share_s: float, left_s: float = math.inf) -> Calibration | None:
+        """Return the calibration of a dtype after another process has measured the chosen product too.
 
-    def _compare_candidates(self, probe: Probe, seconds: float) -> Calibration:
+        Nothing is measured where enough processes have, where there is nothing to measure, or no time for it.
+        """
+        known, probe = self.calibration(dtype, share_s, left_s), self._device.probe(dtype)
+        seconds = _plan(share_s) / _MOST_CALIBRATIONS
+        if known is None or probe is None or len(known.by_process) >= _MOST_CALIBRATIONS or seconds > left_s:
+            return known
+        product = next((each for each in probe.larger if each.name == known.product), None)
+        if product is not None:
+            before = self._device.counters()
+            ours, best = ProbeRun(probe, self._device), ProbeRun(product, self._device)
+            self.known[dtype] = known.joined(self._compare(ours, best, seconds, before))
+        return self.known[dtype]
+
+    def _calibrate(self, probe: Probe, seconds: float) -> Calibration:
+        """Choose the best product; compare it with the probe in other rounds, against selection bias."""
+        before = self._device.counters()
         first = ProbeRun(probe, self._device)
         # A larger product is a candidate if a launch before each batch, and one in it, fit the time.
         fits_s = seconds / 2 / _CANDIDATE_ROUNDS / 2 / (1 + len(probe.larger))
@@ -138,17 +186,30 @@ class Ceilings:
         batch_s = seconds / 2 / _CANDIDATE_ROUNDS / len(candidates)
         self._draw(candidates, batch_s, _CANDIDATE_ROUNDS)
         best = max(candidates[1:], key=ProbeRun.tflops, default=first)
-        pair = [first, best] if best is not first else [first]
-        self._draw(pair, batch_s, max(FEWEST_BATCHES, int(seconds / 2 / batch_s / len(pair))))
-        return Calibration(best.probe.name, _ratio_to_probe(best, first), first.tflops())
+        return self._compare(first, best, seconds / 2, before)
 
-    def _draw(self, candidates: list[ProbeRun], batch_s: float, rounds: int) -> None:
+    def _compare(self, probe: ProbeRun, best: ProbeRun, seconds: float, before: Counters) -> Calibration:
+        pair = [probe, best] if best is not probe else [probe]
+        rounds = max(FEWEST_BATCHES, int(seconds / _CALIBRATION_BATCH_S / len(pair)))
+        self._draw(pair, seconds / rounds / len(pair), rounds)
+        ratio = _ratio_to_probe(best, probe)
+        meanwhile = conditions_between(before, self._device.counters(), self._device.cores)
+        idle = is_contended(meanwhile) is False
+        return Calibration(best.probe.name, ratio, probe.tflops(), idle, (ratio,))
+
+    def _draw(self, candidates: Sequence[ProbeRun], batch_s: float, rounds: int) -> None:
         for each in candidates:
             each.rounds.clear()
             each.choose_size(batch_s)
+            each.renew()
         for number in range(rounds):
             for each in self._order.sample(candidates, k=len(candidates)):
-                each.draw(number)
+                each.draw_again(number)
+
+
+def _plan(share_s: float) -> float:
+    """Return the seconds for one dtype's calibration."""
+    return min(max(_SHARE * share_s, _SHORTEST_S), _LONGEST_S)
 
 
 def _ratio_to_probe(best: ProbeRun, probe: ProbeRun) -> Interval:
@@ -156,8 +217,8 @@ def _ratio_to_probe(best: ProbeRun, probe: ProbeRun) -> Interval:
     if probe is best:
         return Interval(1.0, 1.0, 1.0)
     numbers = sorted(probe.rounds)
-    times = paired_ratio([probe.rounds[n] for n in numbers], [best.rounds[n] for n in numbers])
-    return times.scaled(best.probe.flops / probe.probe.flops)
+    times = typical_ratio([probe.rounds[n] for n in numbers], [best.rounds[n] for n in numbers])
+    return times.within.scaled(best.probe.flops / probe.probe.flops)
 
 
 @dataclass(frozen=True)
@@ -195,9 +256,8 @@ def ceiling_by_probe(
         return None
     process = window.process_by_round()
     probe_s, mine_s, its = zip(*((probe.rounds[n], mine[n], process[n]) for n in numbers), strict=True)
-    times, work_ratio = paired_ratio(probe_s, mine_s, its), flops / probe.flops
-    normalized = ratio(times.scaled(work_ratio), calibration.ratio)
-    by_process = means_by_process(probe_s, its) / means_by_process(mine_s, its)
+    times, work_ratio = typical_ratio(probe_s, mine_s, its), flops / probe.flops
+    normalized = ratio(times.within.scaled(work_ratio), calibration.ratio)
     tflops = flops / window.interval().value / 1e12 / normalized.value
     best_tflops = calibration.ratio.value * calibration.probe_tflops
     return Ceiling(
@@ -213,7 +273,7 @@ def ceiling_by_probe(
             "calibration_ratio_high": calibration.ratio.high,
             "calibration_probe_tflops": calibration.probe_tflops,
         },
-        tuple((by_process * (work_ratio / calibration.ratio.value)).tolist()),
+        tuple(each * work_ratio / calibration.ratio.value for each in times.by_process),
         calibration.ratio.log_half_width,
     )
 

@@ -198,13 +198,15 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
     columns |= _spread_columns(measured)
     energies_j = columns["energy_j"], columns["energy_integrated_j"]
     columns["warnings"] = tuple(
-        find_warnings(case, device, found, conditions, time_s, measured.is_settled, *energies_j)
+        find_warnings(
+            case, device, found, conditions, measured.time.of_this_run, measured.is_settled, *energies_j
+        )
     )
     seen = Observation(
         kind=device.kind,
         check=check,
         changed_batch=found.changed_batch,
-        time_s=time_s,
+        time_s=measured.time.of_this_run,
         process=window.process,
         middle_s=window.middle_s,
         launch_s=window.launch_s,

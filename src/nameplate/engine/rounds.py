@@ -49,6 +49,9 @@ _AFTER_FIRST_S = 0.5
 _SHORTEST_WHEN_WARM_S = 3.0
 # … of one process at least: a few of them may be disturbed.
 _FEWEST_AIMED = 10
+# What disturbs a host lasts for a tenth of a second or for many. A case and the probe beside it share it
+# where their batches are as short.
+_PAIRED_BATCH_S = 0.1
 # The last process may lack this share of its time: windows end with a whole round, often a little late.
 _SLACK = 0.1
 _WARM_UP_SHARE = 0.1
@@ -88,9 +91,10 @@ class Rounds(Group):
         workloads = [run.case.workload for run in self.active]
         for dtype in dict.fromkeys(work.dtype for work in workloads if is_compute_bound(work)):
             with suppress(Exception):  # a library may raise anything; without a probe there is no ceiling
-                begin_s = self.device.clock()
-                calibration = self.ceilings.calibration(dtype, self.allowance.share_s, self.left_s())
-                self._once_s += self.device.clock() - begin_s
+                begin_s, is_first = self.device.clock(), self.process == 1
+                calibrate = self.ceilings.calibration if is_first else self.ceilings.calibrate_again
+                calibration = calibrate(dtype, self.allowance.share_s, self.left_s())
+                self._once_s += self.device.clock() - begin_s if is_first else 0.0
                 probe = None if calibration is None else self.device.probe(dtype)
                 if probe is not None and calibration is not None:
                     self.probes[dtype] = ProbeRun(probe, self.device)
@@ -159,7 +163,10 @@ class Rounds(Group):
         runs, aimed = self.active, self._count_aimed()
         shares_s = self._divide_window(runs)
         possible = [
-            min(max(int(share_s / run.sampler.least_batch_s), FEWEST_BATCHES), aimed)
+            min(
+                max(int(share_s / run.sampler.thrifty_batch_s), FEWEST_BATCHES),
+                max(aimed, self._count_paired(run, share_s)),
+            )
             for run, share_s in zip(runs, shares_s, strict=True)
         ]
         rounds = min(possible)
@@ -184,6 +191,12 @@ class Rounds(Group):
         if self._has_sustained and not self._stays_settled:
             return math.ceil(max(SETTLING_BATCHES / self._processes, AIMED_BATCHES) / counted)
         return math.ceil(max(AIMED_BATCHES / self._processes, _FEWEST_AIMED) / counted)
+
+    def _count_paired(self, run: CaseRun, share_s: float) -> int:
+        """Return how many batches of a case keep it close to the probe beside it; 0 where there is none."""
+        if run.case.workload.dtype not in self.probes:
+            return 0
+        return int(share_s / max(_PAIRED_BATCH_S, run.sampler.thrifty_batch_s))
 
     def _divide_window(self, runs: Sequence[CaseRun]) -> list[float]:
         """Return the seconds for each case, by weight.

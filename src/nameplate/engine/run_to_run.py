@@ -35,10 +35,13 @@ class History:
     """What is known of a figure's spread before it is measured.
 
     `earlier` is what earlier runs showed, by case and figure; empty where there are none, or none are wanted.
-    `own` is the spread between processes of the cases that this run has measured so far, by figure.
+    `own` is the spread between processes of the cases that this run has measured so far, by figure. `usual`
+    is how far runs differ on machines like this one, by workload and figure (`usual_spread.py`): it counts
+    until the machine's own earlier runs tell.
     """
 
     earlier: Mapping[_Key, Sequence[EarlierRun]] = field(default_factory=dict)
+    usual: Mapping[_Key, Scatter] = field(default_factory=dict)
     own: dict[str, list[Scatter]] = field(default_factory=dict)
 
     def learn(self, records: Iterable[Record]) -> None:
@@ -95,9 +98,10 @@ def _estimate(
     earlier = history.earlier.get((one.case, figure), ())
     others = [*(run.scatter for run in earlier), *history.own.get(figure, ())]
     prior = find_prior(rows, number, others)
-    between = estimate_between_runs(earlier)
-    basis = estimate_run_to_run(one.values, prior, between)
-    is_used = between is not None or (basis.prior.freedom > 0 and bool(earlier))
+    known = estimate_between_runs(earlier)
+    usual = history.usual.get((one.case.split("/")[0], figure)) if known is None else None
+    basis = estimate_run_to_run(one.values, prior, known or usual, is_usual=usual is not None)
+    is_used = known is not None or (basis.prior.freedom > 0 and bool(earlier))
     return Estimate(one.within, tuple(one.values), basis, len(earlier) if is_used else 0, one.shared)
 
 
@@ -110,6 +114,7 @@ def as_spread(found: Estimate) -> Spread:
         prior_freedom=prior.freedom,
         between_runs=None if between is None else between.deviation,
         between_runs_freedom=None if between is None else between.freedom,
+        is_usual=found.basis.is_usual,
         shared=found.shared,
         earlier_runs=found.earlier_runs,
     )
@@ -121,9 +126,14 @@ def basis_of(spread: Spread) -> RunToRun:
     if spread.between_runs is not None:
         between = Scatter(spread.between_runs**2, spread.between_runs_freedom or 0.0)
     prior = Scatter(spread.prior**2, spread.prior_freedom)
-    return RunToRun(len(spread.by_process), scatter_of(spread.by_process), prior, between)
+    return RunToRun(len(spread.by_process), scatter_of(spread.by_process), prior, between, spread.is_usual)
 
 
 def half_width_of(spread: Spread) -> float:
     """Return half the run-to-run interval's width on a log scale, before it is held to that within."""
     return math.hypot(basis_of(spread).log_half_width, spread.shared)
+
+
+def half_width_within_run(spread: Spread) -> float:
+    """Return the same without what runs differ by."""
+    return math.hypot(basis_of(spread).log_half_width_within_run, spread.shared)

@@ -17,6 +17,9 @@ MOST_SAMPLES = 1000  # per batch; limits memory and events
 # A longer launch isn't repeated to warm the caches: that would double the time of its batches, while cold
 # caches cost it little (filling 32 MiB at 20 GB/s takes 1.7 ms, 0.7 % of the shortest such launch).
 LONGEST_REWARM_S = 0.25
+# Where the time allows a batch has so many launches for the untimed one before it: of a batch of one launch
+# the caches' state would take half the time.
+_LAUNCHES_A_REWARM = 4
 
 
 @dataclass
@@ -124,6 +127,11 @@ class Sampler:
     def least_batch_s(self) -> float:
         """Seconds that the shortest batch is expected to take."""
         return self.cost_s * self.least_launches
+
+    @property
+    def thrifty_batch_s(self) -> float:
+        """Seconds of a batch whose untimed launch is a small part of it."""
+        return self.cost_s * (1 + _LAUNCHES_A_REWARM if self.rewarms else 1)
 
     @property
     def _rewarm_s(self) -> float:

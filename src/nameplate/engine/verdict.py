@@ -27,7 +27,7 @@ class Observation:
 
     kind: str  # of device
     check: CheckResult | None
-    time_s: Interval  # seconds per launch, with the interval that is shown
+    time_s: Interval  # seconds per launch, without what runs differ by
     middle_s: NDArray[np.float64]  # of each batch, on the device's clock
     launch_s: NDArray[np.float64]  # mean seconds per launch of each batch
     samples_s: Sequence[NDArray[np.float64]]  # seconds per launch of each sample, by batch

@@ -60,7 +60,7 @@ def find_warnings(
 
 
 def _sampling_warnings(window: Window, time_s: Interval, is_settled: bool | None) -> Iterator[Message]:
-    """Everything about the sampling, in one message; `time_s` has the interval that is shown."""
+    """Everything about the sampling, in one message; `time_s` is without what runs differ by."""
     half_width = time_s.relative_half_width
     found = []
     if len(window.batches) < BATCHES:

@@ -31,6 +31,7 @@ from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.run_to_run import History
 from nameplate.engine.runner import InThisProcess, Runner
+from nameplate.engine.usual_spread import find_usual_spreads
 from nameplate.record import Record
 from nameplate.run.child import end_after_stop
 from nameplate.run.deadlines import StepNotes
@@ -120,7 +121,7 @@ def _measure_groups(
     suite, device = suites.find_suite(run.manifest.suite), runner.device
     budget = Budget.of_run(suite, job.budget_s or run.manifest.options.budget_s)
     begin = runner.clock() - (time.monotonic() - began_s)
-    history = _read_history(run, job.device)
+    history = _read_history(run, device)
     at_work = None  # since when the device has been at work
     weight_left = sum(case.weight for _, group in pending for case in group)
     with RecordWriter(job.folder, records_name_of(job.device)) as writer:
@@ -158,10 +159,11 @@ def _measure_groups(
                 sys.exit(WorkerStatus.CONTEXT_LOST)
 
 
-def _read_history(run: Run, device: str) -> History:
+def _read_history(run: Run, device: MeasuredDevice) -> History:
     """Return what earlier runs, and the records that this one has already, say of how much figures vary."""
-    history = History(read_earlier(run.folder.parent, run.manifest.history, run.manifest.entry(device)))
-    history.learn(record for record in run.records if record.device == device)
+    earlier = read_earlier(run.folder.parent, run.manifest.history, run.manifest.entry(device.name))
+    history = History(earlier, find_usual_spreads(device))
+    history.learn(record for record in run.records if record.device == device.name)
     return history
 
 

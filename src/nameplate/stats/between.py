@@ -11,7 +11,8 @@ on a log scale, is
   variance badly, so it is moderated by a prior from other cases and earlier runs, of variance s₀² with d₀
   degrees of freedom: s̃² = (d₀·s₀² + (k − 1)·s²) ÷ (d₀ + k − 1), with d₀ + k − 1 degrees of freedom (Smyth,
   Stat. Appl. Genet. Mol. Biol. 3(1), 2004, article 3). The prior is for the variance, never for the mean.
-- τ² can't be seen within one run. It is estimated from earlier runs; without them it is unknown and left out.
+- τ² can't be seen within one run. It is estimated from earlier runs. Where these are too few it is what runs
+  on machines of the kind usually differ by, or else unknown and left out.
 - The interval is Student's: t · √(s̃² ÷ k + τ²), with Satterthwaite's degrees of freedom.
 
 All variances here are of natural logarithms, that is, squares of fractions.
@@ -80,13 +81,14 @@ class RunToRun:
 
     `own` is the scatter of the run's own processes, `prior` what others said of it (no freedom: nothing),
     `moderated` both together. `between_runs` is τ² (None: unknown). `freedom` is that of `variance`, which is
-    the variance of the figure.
+    the variance of the figure. `is_usual`: τ² is what machines of the kind usually have, not this one's own.
     """
 
     processes: int
     own: Scatter
     prior: Scatter
     between_runs: Scatter | None
+    is_usual: bool = False
 
     @property
     def moderated(self) -> Scatter:
@@ -105,8 +107,17 @@ class RunToRun:
 
     @property
     def _of_mean(self) -> Scatter:
+        return add(self._within_run, self.between_runs or NO_SCATTER)
+
+    @property
+    def _within_run(self) -> Scatter:
         found = self.moderated
-        return add(Scatter(found.variance / self.processes, found.freedom), self.between_runs or NO_SCATTER)
+        return Scatter(found.variance / self.processes, found.freedom)
+
+    @property
+    def log_half_width_within_run(self) -> float:
+        """Half the width, on a log scale, that the run's own processes alone give."""
+        return student_half_width(self._within_run)
 
     @property
     def log_half_width(self) -> float:
@@ -139,6 +150,13 @@ class Estimate:
     def interval(self) -> Interval:
         """The interval for the machine's mean over fresh processes; of a single process, `within`."""
         return self._across if self.is_run_to_run else self.within
+
+    @property
+    def of_this_run(self) -> Interval:
+        """The interval without what runs differ by: how well this run measured."""
+        if not self.is_run_to_run:
+            return self.within
+        return widen(self.within, math.hypot(self.basis.log_half_width_within_run, self.shared))
 
     @property
     def next(self) -> Interval | None:
@@ -196,7 +214,11 @@ def add(one: Scatter, other: Scatter) -> Scatter:
 
 
 def estimate_run_to_run(
-    values: Sequence[float], prior: Scatter = NO_SCATTER, between_runs: Scatter | None = None
+    values: Sequence[float],
+    prior: Scatter = NO_SCATTER,
+    between_runs: Scatter | None = None,
+    *,
+    is_usual: bool = False,
 ) -> RunToRun:
     """Return what the interval of the mean of `values`, one for each process, follows from.
 
@@ -205,7 +227,7 @@ def estimate_run_to_run(
     own = scatter_of(values)
     if prior.freedom and own.freedom and own.variance > prior.variance * _largest_ratio(own, prior):
         prior = NO_SCATTER
-    return RunToRun(len(values), own, prior, between_runs)
+    return RunToRun(len(values), own, prior, between_runs, is_usual)
 
 
 def _largest_ratio(own: Scatter, prior: Scatter) -> float:

@@ -98,7 +98,7 @@ def launch_time(
     if elapsed.size < 2:
         raise ValueError(f"an interval needs at least two batches; got {elapsed.size}")
     each = elapsed / counts
-    split = _split_by_process(process, elapsed.size)
+    split = split_by_process(process, elapsed.size)
     mean = float(np.mean([elapsed[its].sum() / counts[its].sum() for its in split]))
     at = elapsed.cumsum() - elapsed / 2 if at_s is None else np.asarray(at_s, dtype=float)
     noise = _estimate_noise(at, each, split)
@@ -151,7 +151,7 @@ def paired_ratio(first_s: ArrayLike, second_s: ArrayLike, process: ArrayLike | N
     shortest_s = float(min(first.min(), second.min()))
     if shortest_s <= 0:
         raise ValueError(f"a paired ratio needs times above 0; got {shortest_s}")
-    split = _split_by_process(process, first.size)
+    split = split_by_process(process, first.size)
     mean, other = (float(np.mean([each[its].mean() for its in split])) for each in (first, second))
     noise = _estimate_noise(np.arange(first.size, dtype=float), first / mean - second / other, split)
     half = float(stdtrit(noise.freedom, (1 + CONFIDENCE) / 2)) * noise.error
@@ -165,11 +165,11 @@ def means_by_process(values: ArrayLike, process: ArrayLike, weights: ArrayLike |
     """
     series = np.asarray(values, dtype=float)
     each = np.ones_like(series) if weights is None else np.asarray(weights, dtype=float)
-    split = _split_by_process(process, series.size)
+    split = split_by_process(process, series.size)
     return np.asarray([float(series[its] @ each[its] / each[its].sum()) for its in split])
 
 
-def _split_by_process(process: ArrayLike | None, size: int) -> list[NDArray[np.intp]]:
+def split_by_process(process: ArrayLike | None, size: int) -> list[NDArray[np.intp]]:
     """Return the places of each process's values; without processes, all places."""
     if process is None:
         return [np.arange(size)]

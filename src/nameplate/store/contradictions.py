@@ -23,6 +23,7 @@ from nameplate.store.manifest import DeviceEntry
 TOLERANCE = 1e-6
 # Where the host stalls, a median sample or a replayed graph may be some ten times faster than the mean.
 _MOST_APART = 100.0
+METHOD_OF_OWN_WIDTH = 6  # the first method that judges stability by what the run itself has shown
 METHOD_OF_PROCESSES = 5  # the first method that measures a case in several processes
 
 
@@ -205,6 +206,7 @@ def _demand_verdicts(record: Record, entry: DeviceEntry) -> Iterator[tuple[Verdi
     if interval is not None:
         if record.tflops and peak_tflops and interval.low > peak_tflops * (1 + limits.above_peak.margin):
             yield "above_peak", "tflops_low"
+        interval = _without_other_runs(record, interval)
         # Half the width of the interval of times, of which this one has the inverse ends.
         low, high = (interval.value / end if end else math.inf for end in (interval.high, interval.low))
         if (high - low) / 2 > limits.unstable.half_width * (1 + TOLERANCE):
@@ -226,6 +228,17 @@ def _demand_verdicts(record: Record, entry: DeviceEntry) -> Iterator[tuple[Verdi
         ):
             if _above(conditions, name, limit + slack):
                 yield "contended", name
+
+
+def _without_other_runs(record: Record, interval: Interval) -> Interval:
+    """Return the interval that stability is judged by: without what runs differ by, since method 6."""
+    time, within = record.spreads.get("time_s"), record.interval_within
+    if record.method < METHOD_OF_OWN_WIDTH or time is None or within is None or len(time.by_process) < 2:
+        return interval
+    from nameplate.engine.run_to_run import half_width_within_run
+    from nameplate.stats.between import widen
+
+    return widen(Interval(interval.value, within.low, within.high), half_width_within_run(time))
 
 
 def _above(conditions: object, name: str, limit: float) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.base.formatting import count, interval
+from nameplate.base.formatting import count, interval, percent
 from nameplate.base.language import N_, _
-from nameplate.record import Record
+from nameplate.record import Record, Spread
 
 # The heading of a column and the title of a chart, by the kind of interval that all records have, if they do.
 _HEADINGS = {
@@ -32,7 +32,14 @@ def describe_intervals(records: Sequence[Record]) -> str:
     if across:
         processes = [record.processes or 1 for record in across]
         earlier = max(record.earlier_runs or 0 for record in across)
-        known = _("with {count} earlier runs", count=count(earlier)) if earlier else _("without earlier runs")
+        usual = [spread.between_runs or 0.0 for record in across if (spread := _usual_of(record)) is not None]
+        if usual:
+            shares = interval(percent, min(usual), max(usual))
+            known = _("without enough earlier runs; on such machines they differ by {shares}", shares=shares)
+        elif earlier:
+            known = _("with {count} earlier runs", count=count(earlier))
+        else:
+            known = _("without earlier runs")
         each = interval(count, min(processes), max(processes))
         said.append(
             _(
@@ -46,6 +53,12 @@ def describe_intervals(records: Sequence[Record]) -> str:
     elif within:
         said.append(_("95 %, within the one process that measured: other processes may differ by more"))
     return _("; ").join(said)
+
+
+def _usual_of(record: Record) -> Spread | None:
+    """Return the main figure's spread where what runs differ by is taken from other machines of the kind."""
+    spread = record.spreads.get("time_s")
+    return spread if spread is not None and spread.is_usual else None
 
 
 def interval_heading(records: Sequence[Record]) -> str:
