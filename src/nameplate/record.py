@@ -73,8 +73,8 @@ METHOD_CHANGES: Mapping[int, str] = {
     "when its clock is up; its fp16 and bf16 products add split sums as torch's default does",
     5: "each case is measured in several processes, and intervals are run-to-run; a sustained figure begins "
     "when 0.1 % of its level is left to settle",
-    6: "a first run allows for what runs of such machines differ by; a CPU's normalized efficiency is that of "
-    "a typical round, calibrated in several processes",
+    6: "a first run allows for what runs of such machines differ by; a CPU's normalized efficiency is that "
+    "of a typical round, calibrated in several processes",
 }
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
