@@ -2,7 +2,8 @@
 
 What the command line does is a function here first: `measure` runs a suite, `find_run` finds the folder of a
 run (`latest`), `load` reads runs as a DataFrame, `compare.compare` holds two against each other,
-`export.export` and `export.merge` hand them on, `specs.lookup` finds a part, `fleet.cost` prices a fleet.
+`export.export` and `export.merge` hand them on, `specs.lookup` finds a part, `fleet.cost` prices a fleet,
+`mfu` and `Meter` give the MFU of a training loop.
 Importing this module is cheap; torch and pandas are loaded by the functions that need them.
 """
 
@@ -18,14 +19,32 @@ if TYPE_CHECKING:
     from nameplate import export as export
     from nameplate import fleet as fleet
     from nameplate import specs as specs
+    from nameplate.meter import Meter as Meter
+    from nameplate.meter import Mfu as Mfu
+    from nameplate.meter import mfu as mfu
     from nameplate.run.measure import measure as measure
     from nameplate.store.find import find_run as find_run
     from nameplate.store.load import load as load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "export", "find_run", "fleet", "load", "measure", "specs"]
+__all__ = [
+    "Meter",
+    "Mfu",
+    "__version__",
+    "compare",
+    "export",
+    "find_run",
+    "fleet",
+    "load",
+    "measure",
+    "mfu",
+    "specs",
+]
 
 _HOMES = {
+    "Meter": "nameplate.meter",
+    "Mfu": "nameplate.meter",
+    "mfu": "nameplate.meter",
     "find_run": "nameplate.store.find",
     "load": "nameplate.store.load",
     "measure": "nameplate.run.measure",

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from nameplate.base.errors import InputError
 from nameplate.base.files import MIB, parse_json, read_bytes
 from nameplate.base.model import FrozenModel, describe_first_error
-from nameplate.base.toml import parse_toml, read_file, read_packaged
+from nameplate.base.toml import parse_toml, read_file, read_packaged, validate
 from nameplate.models.model import Model
 
 _MOST_BYTES = MIB  # the largest published config.json has some 100 kB, most of it a table of labels
@@ -69,6 +69,31 @@ def load_model(named: str) -> Model:
     return shipped[named.lower()]
 
 
+def find_model(given: object) -> Model:
+    """Return the model of a name or file, as `load_model` does, of a mapping of sizes, by our names or those
+    of a config.json, or of a Hugging Face config object. Raises InputError for anything else.
+    """
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, str | Path):
+        return load_model(str(given))
+    to_dict = getattr(given, "to_dict", None)
+    sizes = to_dict() if callable(to_dict) else given
+    if not isinstance(sizes, Mapping):
+        raise InputError(
+            "not a model", where="model", got=type(given).__name__, expected=f"{_EXPECTED}, or its sizes"
+        )
+    if "model_type" in sizes:
+        return _shape_of_config(_decoder_of(sizes), Path("config"))
+    return validate(Model, {"name": "a model of given sizes", **sizes}, "model")
+
+
+def _decoder_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config of the decoder in that of a model of text and images; any other as it is."""
+    decoder = config.get("text_config")
+    return {"model_type": config.get("model_type"), **decoder} if isinstance(decoder, dict) else config
+
+
 def _read_config(path: Path) -> Model:
     try:
         found = parse_json(read_bytes(path, _MOST_BYTES), any_number=True)
@@ -80,9 +105,7 @@ def _read_config(path: Path) -> Model:
         raise InputError(f"{error}", where=str(path), expected="a config.json of Hugging Face") from None
     if not isinstance(found, dict):
         raise InputError("not a config.json", where=str(path), got=type(found).__name__, expected="an object")
-    if isinstance(found.get("text_config"), dict):  # a model of text and images: its decoder
-        found = {"model_type": found.get("model_type"), **found["text_config"]}
-    return _shape_of_config(found, path)
+    return _shape_of_config(_decoder_of(found), path)
 
 
 def _shape_of_config(config: Mapping[str, Any], path: Path) -> Model:
