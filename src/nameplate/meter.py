@@ -68,8 +68,11 @@ class Mfu:
         """Return one line: the MFU, of what peak, by which convention."""
         if self.value is None:
             return f"MFU unknown: {self.reason}"
-        where = f"{self.peak_tflops:g} TFLOPS {self.dtype}" + (f" of {self.part}" if self.part else "")
-        return f"MFU {self.value:.1%} of {where}, FLOPs by {self.convention}"
+        from nameplate.base.formatting import percent, stated
+
+        of_part = f" of {self.part}" if self.part else ""
+        peak = f"{stated(self.peak_tflops)} TFLOPS {self.dtype}{of_part}"
+        return f"MFU {percent(self.value)} of {peak}, FLOPs by {self.convention}"
 
     def as_json(self) -> dict[str, Any]:
         """Return every field as JSON has it."""
@@ -277,7 +280,7 @@ def _find_model(given: Any) -> tuple[str, ModelShape | float, int | None]:
     if isinstance(given, int | float) and not isinstance(given, bool):
         if not 0 < given < float("inf"):
             raise InputError("not a number of parameters", where="model", got=given, expected="above 0")
-        return f"{given:.3g} parameters", float(given), None
+        return "a number of parameters", float(given), None
     model = find_model(given)
     return model.name, model.shape, model.context
 
