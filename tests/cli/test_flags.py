@@ -15,6 +15,8 @@ DIFFERENT = {
     "--dtype": "of `run` the formats to measure, by commas, elsewhere the one whose rating is priced",
     "--results": "of `run` the folder that the run is written to, elsewhere the only one to look in",
     "--suite": "of `compare` the suite that is measured in turn, of `selftest` the one that is repeated",
+    "--model": "of `run` the model to measure a layer of, of `specs` the one whose FLOPs are counted",
+    "--tokens": "the same, with another default: that of the model's training",
     "--eflops": "of `cost` nominal EFLOPS that are priced, of `plan` delivered ones that are wanted",
 }
 

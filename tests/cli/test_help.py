@@ -29,3 +29,9 @@ def test_h_is_help(bench, path):
     assert short.out == long.out
     assert short.out.startswith("Usage: ")
     assert "-h, --help" in short.out
+
+
+def test_the_list_of_commands_says_whole_sentences(bench):
+    listed = bench("--help").out.partition("Commands:")[2].strip().splitlines()
+    assert len(listed) >= 14
+    assert [line for line in listed if line.endswith("...")] == []

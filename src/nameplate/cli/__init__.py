@@ -43,23 +43,24 @@ def _options(
     pass
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "run": measure.run,
-    "list": read.list_runs,
-    "show": read.show,
-    "suites": measure.suites,
-    "compare": compare.compare,
-    "devices": measure.devices,
-    "specs": measure.specs,
-    "report": publish.report,
-    "publish": publish.publish,
-    "leaderboard": publish.leaderboard,
-    "export": export.export,
-    "merge": export.merge,
-    "selftest": selftest.selftest,
+# Each command with its line in `bench --help`, which has room for 60 characters; the most used ones first.
+_COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "run": (measure.run, "Measure what this machine delivers of its rating."),
+    "show": (read.show, "Print a run, or several side by side."),
+    "report": (publish.report, "Write a run as a page with charts, or as Markdown."),
+    "list": (read.list_runs, "List the runs, newest first."),
+    "compare": (compare.compare, "Tell which cases are faster or slower in another run."),
+    "devices": (measure.devices, "List the devices here, and what disturbs measuring them."),
+    "specs": (measure.specs, "Print what a part or a CPU is rated at, with sources."),
+    "suites": (measure.suites, "List the suites that can be measured."),
+    "export": (export.export, "Write runs in another tool's format."),
+    "merge": (export.merge, "Write many runs as one data set for pandas or DuckDB."),
+    "publish": (publish.publish, "Copy a run into results/, its host name hashed."),
+    "leaderboard": (publish.leaderboard, "Write the table of published results."),
+    "selftest": (selftest.selftest, "Check the engine against devices of known throughput."),
 }
-for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+for _name, (_command, _line) in _COMMANDS.items():
+    app.command(_name, short_help=_line)(_command)
 app.add_typer(fleet.fleet)
 
 

@@ -40,10 +40,7 @@ def export(
     results: Results = None,
     json: Json = False,
 ) -> None:
-    """Write runs in another tool's format.
-
-    Without -o, or with -o -, to standard output.
-    """
+    """Write runs in another tool's format, to standard output or to a file (-o)."""
     from nameplate.export import export
 
     if output == _STREAM and json:

@@ -72,18 +72,21 @@ PricingRun = Annotated[
 DEVICE = typer.Option(
     "--device",
     metavar="DEVICE",
-    help="auto, cpu, cuda or cuda:N; for run and devices also all, and twin:NAME, a simulated GPU.",
+    help="auto, cpu, cuda, cuda:N, all (run and devices only), or twin:NAME for a simulated GPU.",
 )
 Device = Annotated[str, DEVICE]
 Only = Annotated[
-    str | None, typer.Option("--only", metavar="GLOB", help="Only the cases whose whole id matches.")
+    str | None,
+    typer.Option(
+        "--only", metavar="GLOB", help="Only cases whose whole id matches, such as 'matmul/bf16/*'."
+    ),
 ]
 Budget = Annotated[
     float | None,
     typer.Option(
         "--budget",
         metavar="SECONDS",
-        help="Time to measure for, once the device is ready. [default: the suite's or the test's own]",
+        help="How long to measure, counted from when the device is ready. [default: the suite's own]",
     ),
 ]
 OUTPUT = typer.Option(

@@ -47,7 +47,10 @@ def publish(
         ),
     ] = Path("results"),
     force: Annotated[
-        bool, typer.Option("--force", help="Also a smoke run, or one with figures above a peak; it says so.")
+        bool,
+        typer.Option(
+            "--force", help="Publish also a smoke run, or one with a figure above its peak; the copy says so."
+        ),
     ] = False,
     results: Results = None,
     lang: Lang = "en",
@@ -88,7 +91,7 @@ def leaderboard(
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
-    """Write the leaderboard of published results into DIR/README.md, between its two marks."""
+    """Write the table of published results into DIR/README.md, between the two comments that mark it."""
     from nameplate.base.language import _
     from nameplate.report.leaderboard import make_leaderboard
 

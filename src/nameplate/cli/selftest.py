@@ -26,7 +26,7 @@ def selftest(
         int | None,
         typer.Option(
             metavar="N",
-            help="Run a suite N times, and see whether the intervals of each run hold what the others give.",
+            help="Run a suite N times, and count how often each run's intervals hold the others' figures.",
         ),
     ] = None,
     suite: Annotated[str, typer.Option(metavar="SUITE", help="The suite that --again runs.")] = "smoke",
@@ -35,15 +35,20 @@ def selftest(
         str | None,
         typer.Option(
             metavar="cpu|cuda[:N]|twin:NAME",
-            help="Prove the harness here: a CPU's arithmetic peak; a GPU's times, telemetry, energy.",
+            help="Check the harness on this device: a CPU's arithmetic peak; a GPU's times, energy, driver.",
         ),
     ] = None,
     twin: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where --on cuda writes what it saw of the card, as its twin."),
+        typer.Option(
+            metavar="FILE", help="File for the card's twin, which --on cuda writes from what it saw."
+        ),
     ] = None,
     runs: Annotated[
-        int, typer.Option(metavar="N", help="Simulated runs of each scenario; of cards a share.")
+        int,
+        typer.Option(
+            metavar="N", help="Simulated runs of each scenario; fewer where several cards are drawn."
+        ),
     ] = 1000,
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Simulate only this scenario (repeatable).")
@@ -56,7 +61,9 @@ def selftest(
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
-    """Show that the engine recovers a known truth on simulated devices; exit with 1 if it doesn't.
+    """Measure simulated devices of known throughput, and check figures, intervals and verdicts.
+
+    Exits with 1 where one is wrong.
 
     --device and --budget apply to --bare and --again, --suite and --only to --again, --dtype to --repeat,
     --runs and --scenario to the simulation.
