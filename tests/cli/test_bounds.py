@@ -10,6 +10,8 @@ A800 = "nvidia-a800-sxm4-80gb"
 FLEET = 'schema = 1\n[[fleet]]\nid = "x"\nname = "x"\nas_of = "2024"\nsource = "s"\n'
 FILES = {
     "nested deep": "a = " + "[" * 3000 + "]" * 3000,
+    "nested deep by a dotted key": "a" + ".a" * 3000 + " = 1",
+    "nested deep in a key that is known": FLEET + "part" + ".a" * 3000 + " = 1",
     "a number of 5,000 digits": "a = " + "7" * 5000,
     "a number of 4,000 digits": FLEET + "cards = " + "7" * 4000,
     "a byte order mark": "\ufeffschema = 1",
@@ -62,6 +64,7 @@ FIGURES = {
     ),
     "derate": (["fleet", "cost", "--part", A800, "--derate", "datasheet:goodput={}"], "--derate"),
     "failures": (["fleet", "goodput", "--failures-per-node-day", "{}"], "--failures-per-node-day"),
+    "years": (["fleet", "own", "--part", A800, "--years", "{}"], "from 0.1 to 30"),
 }
 
 
@@ -72,6 +75,28 @@ def test_a_figure_that_no_fleet_can_have_is_refused_with_the_range(bench, kind, 
     result = bench(*(word.format(number) for word in words))
     assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
     assert allowed in result.err
+
+
+def test_a_whole_number_of_400_digits_is_refused_with_the_range(bench):
+    many = "9" * 400
+    for words in (
+        ["fleet", "derate", "--part", A800, "--devices", many],
+        ["fleet", "goodput", "--cards", many],
+        ["fleet", "goodput", "--cards-per-node", many],
+        ["fleet", "cost", "--part", A800, "--draws", many],
+        ["selftest", "--again", many],
+        ["selftest", "--runs", many],
+    ):
+        result = bench(*words)
+        assert (result.status, result.out, result.err.count("\n")) == (2, "", 1), words
+        assert words[-2] in result.err
+
+
+def test_what_was_given_is_quoted_up_to_a_length(bench):
+    result = bench("run", "--nominal", "w" * 5000)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "w…; expected" in result.err
+    assert len(result.err) < 1000
 
 
 def test_a_bound_that_nothing_could_miss_is_refused(bench):

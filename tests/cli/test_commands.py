@@ -224,10 +224,10 @@ def test_the_command_that_goes_on_can_be_pasted(bench, measured, tmp_path):
     assert shlex.split(result.err.partition("kept: ")[2]) == ["bench", "run", "--resume", str(folder)]
 
 
-@pytest.mark.parametrize(("passed", "status"), [(True, 0), (False, 1)])
-def test_a_self_test_ends_by_its_verdict(bench, monkeypatch, passed, status):
-    ratio = 1.001 if passed else 1.5
-    made = BareResult("matmul/…", 2.0, 2.0 / ratio, ratio, ratio - 0.01, ratio + 0.01, rounds=20)
+@pytest.mark.parametrize(("ratio", "half", "status"), [(1.001, 0.01, 0), (1.5, 0.01, 1), (1.001, 0.5, 3)])
+def test_a_self_test_ends_by_its_verdict(bench, monkeypatch, ratio, half, status):
+    """With 3 where too few rounds were measured to tell: 1 would say that it failed."""
+    made = BareResult("matmul/…", 2.0, 2.0 / ratio, ratio, ratio - half, ratio + half, rounds=20)
     monkeypatch.setattr(nameplate.selftest.bare, "compare_with_bare_loop", lambda **_: made)
     result = bench("selftest", "--bare")
     assert result.status == status

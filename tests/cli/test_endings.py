@@ -27,6 +27,7 @@ from nameplate.base.errors import CheckFailed, InputError, NameplateError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.cli import app, main
 from nameplate.report.media import write as report_writing
+from nameplate.selftest import contenders
 from nameplate.selftest.bare import BareResult
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,13 @@ def descendants(kind):
 def test_only_a_check_that_was_asked_for_ends_with_1():
     with_1 = {each for each in descendants(NameplateError) if each.exit_status == ExitStatus.CHECK_FAILED}
     assert with_1 == {CheckFailed}
+
+
+def test_an_error_of_ours_is_unforeseen_only_where_nobody_could_go_on():
+    """One that a caller may let through must have a status of its own."""
+    assert contenders.NoFigure.exit_status == ExitStatus.INCOMPLETE
+    with_70 = {each for each in descendants(NameplateError) if each.exit_status == ExitStatus.UNFORESEEN}
+    assert with_70 == {NameplateError, errors.OutputError, errors.Unsupported}
 
 
 # Output that can't be written.

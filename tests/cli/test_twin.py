@@ -103,6 +103,25 @@ def test_a_manifest_that_calls_a_twin_measured_is_refused(bench, simulated):
     assert "a twin is no measured device" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"twin": {"schema": 1, "name": "h200"}}, "the value of identity can't be used; got 'nothing'"),
+        ({"nvml_index": 9}, "the value of nvml_index can't be used; got 9; expected one of its 1 GPUs"),
+    ],
+)
+def test_a_run_whose_twin_cant_be_used_is_not_resumed(bench, simulated, change, said):
+    (simulated / "DONE").unlink()
+    manifest = simulated / "manifest.json"
+    fields = json.loads(manifest.read_text(encoding="utf-8"))
+    fields["devices"][0]["identity"] |= change
+    fields["cases"].append("matmul/bf16/8x8x8/normal/warm/-/torch")
+    manifest.write_text(json.dumps(fields), encoding="utf-8")
+    ended = bench("run", "--resume", str(simulated))
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert f"the twin of twin:h200 in the run's manifest: {said}" in ended.err
+
+
 def test_records_of_a_twin_count_as_one_whatever_the_manifest_says(simulated):
     manifest = simulated / "manifest.json"
     fields = json.loads(manifest.read_text(encoding="utf-8"))

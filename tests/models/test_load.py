@@ -100,6 +100,8 @@ def test_a_mixture_of_experts_passes_each_token_through_some(tmp_path):
         ({"hidden_size": 1e300}, "width"),
         ({"num_attention_heads": 24, "num_key_value_heads": 8}, "heads must divide width"),
         ({"num_local_experts": 8}, "active_experts and expert_ffn"),
+        ({"model_type": "mixtral", "num_local_experts": 10**12, "num_experts_per_tok": 10**12}, "experts"),
+        ({"model_type": ["w" * 5000]}, "a model type whose layer isn't known"),
     ],
 )
 def test_a_config_that_cant_be_used_is_one_sentence(tmp_path, changes, said):
@@ -107,6 +109,7 @@ def test_a_config_that_cant_be_used_is_one_sentence(tmp_path, changes, said):
         load_model(config(tmp_path, **changes))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize(

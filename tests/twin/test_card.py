@@ -61,6 +61,11 @@ def test_the_peak_follows_from_multiprocessors_and_clock():
         ("schema = 1", "schema = ", ["not TOML"]),
         ("[compute.bf16]", "[compute.int4]", ["compute", "int4"]),
         ('name = "h200"', 'name = "h200"\nbase = "h2000"', ["no such twin", "h2000", "twin:h200"]),
+        ('name = "h200"', "name.a" + ".a" * 3000 + " = 1", ["not TOML", "nested too deep"]),
+        ("value = 345,", "value = 1e-30,", ["clock", "idle_mhz from 0.001"]),
+        ("value = 143771,", "value = 1e29,", ["identity", "memory_mib from 0.001 to 1e+09"]),
+        ('driver = "580.159.04"', 'driver = "new"', ["identity.driver", "pattern"]),
+        ('cuda_driver = "13.0"', 'cuda_driver = "13"', ["identity.cuda_driver", "pattern"]),
     ],
 )
 def test_a_wrong_key_or_value_is_one_sentence(tmp_path, old, new, said):

@@ -10,6 +10,13 @@ from typing import ClassVar
 
 from nameplate.base.exit_status import ExitStatus, is_write_error
 
+_MOST_QUOTED = 400  # characters of what was given: the sentence must stay one that can be read
+
+
+def _quote(got: object) -> str:
+    said = repr(got)
+    return said if len(said) <= _MOST_QUOTED else f"{said[:_MOST_QUOTED]}…"
+
 
 class NameplateError(Exception):
     """Base of all deliberate errors; its text is one sentence for the user."""
@@ -40,7 +47,7 @@ class InputError(NameplateError):
         self.what, self.where, self.got, self.expected = what, where, got, expected
         sentence = f"{where}: {what}" if where else what
         if got is not None:
-            sentence += f"; got {got!r}"
+            sentence += f"; got {_quote(got)}"
         if expected is not None:
             sentence += f"; expected {expected}"
         super().__init__(sentence)

@@ -17,6 +17,7 @@ from nameplate.base.files import MIB, read_text
 from nameplate.base.model import LARGEST, SMALLEST, is_possible
 
 MOST_BYTES = 16 * MIB
+_DEEPEST = 32  # levels of tables and lists; our own files have six
 _MOST_QUOTED = 120  # characters of a value that can't be used
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -63,8 +64,8 @@ def load(text: str, where: str) -> dict[str, Any]:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also of a number of 5,000 digits, and of deep nesting
         said = "nested too deep" if isinstance(error, RecursionError) else str(error).partition(";")[0]
-        raise InputError("not TOML", where=where, got=said, expected="a TOML document") from None
-    for key, number in _list_numbers(data):
+        raise _not_toml(where, said) from None
+    for key, number in _list_numbers(data, where):
         if (isinstance(number, int) or math.isfinite(number)) and not is_possible(number):
             raise bad_value(where, key, number, f"0, or from {SMALLEST:g} to {LARGEST:g}")
     return data
@@ -80,6 +81,10 @@ def validate(model: type[_Model], data: dict[str, Any], where: str, context: obj
         raise bad_value(where, _key(data, first["loc"]), *_got_and_expected(first)) from None
 
 
+def _not_toml(where: str, said: str) -> InputError:
+    return InputError("not TOML", where=where, got=said, expected="a TOML document")
+
+
 def bad_value(where: str, key: str, got: object, expected: str) -> InputError:
     """The error of a value that can't be used."""
     # An input may be a whole table, or very long; its first part is enough to find it by.
@@ -88,15 +93,21 @@ def bad_value(where: str, key: str, got: object, expected: str) -> InputError:
     return InputError(f"the value of {key} can't be used", where=where, got=shown, expected=expected)
 
 
-def _list_numbers(data: dict[str, Any]) -> Iterator[tuple[str, int | float]]:
-    """Yield every number of a document with the last part of its key."""
-    left: list[tuple[str, Any]] = list(data.items())
+def _list_numbers(data: dict[str, Any], where: str) -> Iterator[tuple[str, int | float]]:
+    """Yield every number of a document with the last part of its key.
+
+    Raises InputError for one that is nested deeper than `_DEEPEST`: a dotted key makes a table of each of its
+    parts without a pair of brackets, so the parser reads it, and whatever walks the document would fail.
+    """
+    left: list[tuple[int, str, Any]] = [(1, *item) for item in data.items()]
     while left:
-        key, value = left.pop()
+        depth, key, value = left.pop()
+        if depth > _DEEPEST:
+            raise _not_toml(where, "nested too deep")
         if isinstance(value, dict):
-            left += value.items()
+            left += ((depth + 1, *item) for item in value.items())
         elif isinstance(value, list):
-            left += ((key, each) for each in value)
+            left += ((depth + 1, key, each) for each in value)
         elif isinstance(value, int | float):
             yield key, value
 

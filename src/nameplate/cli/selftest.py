@@ -106,6 +106,8 @@ def _compare_with_bare_loop(device: str, budget: float | None, json: bool) -> bo
         print_json(result.as_json())
     else:
         print(result.describe())
+    if not (result.passed or result.differs):
+        raise RunIncomplete("too few rounds to tell: --budget gives it more time")
     return result.passed
 
 
@@ -228,4 +230,6 @@ def _repeat(times: int, dtype: str, json: bool) -> bool:
         show_tables([repeated_table(result)])
         for goal in result.goals:
             print(goal.describe())
+    if not (result.passed or result.failed):
+        raise RunIncomplete("too few figures to tell: --repeat with a larger number gives more")
     return result.passed

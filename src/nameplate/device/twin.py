@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nameplate.base import toml
 from nameplate.base.errors import InputError
 from nameplate.device.cuda import CudaDevice, driver_facts
 from nameplate.device.identity import CudaIdentity, Identity
@@ -84,12 +85,16 @@ class TwinGpu:
 def find_twin(name: str, begun: Identity | None = None) -> TwinGpu:
     """Return the GPU of this name; its card is the one of `begun`, the identity that a run was begun with.
 
-    Raises InputError as `find_twin_names` does.
+    Raises InputError as `find_twin_names` does, and for a card of a manifest that can't be used.
     """
     if isinstance(begun, CudaIdentity) and begun.twin is not None:
-        return make_gpu(Card.model_validate(begun.twin), begun.nvml_index or 0)
-    _, card, index = _read(name)
-    return make_gpu(card, index or 0)
+        where = f"the twin of {name} in the run's manifest"
+        card, index = toml.validate(Card, dict(begun.twin), where), begun.nvml_index or 0
+        if not 0 <= index < card.environment.gpus:
+            raise toml.bad_value(where, "nvml_index", index, f"one of its {card.environment.gpus} GPUs")
+        return make_gpu(card, index)
+    _, card, given = _read(name)
+    return make_gpu(card, given or 0)
 
 
 def make_gpu(card: Card, index: int = 0) -> TwinGpu:

@@ -6,7 +6,6 @@ that interruptions take (goodput), and by Megatron's convention unless another i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,7 +235,7 @@ def _note_extrapolation(model: MfuModel, at: Situation, part: Part) -> list[str]
 
 
 def _require_within(flag: str, given: float, least: float, most: float, unit: str) -> None:
-    if isinstance(given, bool) or not (math.isfinite(given) and least <= given <= most):
+    if isinstance(given, bool) or not least <= given <= most:  # NaN is in no range either
         form = name_year if unit == "a year" else stated
         expected = f"{unit} from {form(least)} to {form(most)}"
         raise InputError("not a training run", where=flag, got=given, expected=expected)

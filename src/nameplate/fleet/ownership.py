@@ -39,7 +39,7 @@ from nameplate.stats.uncertain import Number, Uncertain, Written, read_uncertain
 
 OWNERSHIP_FILE = "ownership.toml"
 YEARS = (3.0, 5.0)
-_MOST_YEARS = 30
+_LEAST_YEARS, _MOST_YEARS = 0.1, 30
 _MOST_RENT = 10_000.0  # RMB a card-hour
 _MONTHS = 12
 _W_PER_KW = 1_000
@@ -174,8 +174,9 @@ def own(
     if not fleets and part is None:
         raise InputError("own what?", got="nothing", expected="a fleet, or a part (--part PART)")
     for each in years:
-        if not 0 < each <= _MOST_YEARS:
-            raise InputError("not a time", where="--years", got=each, expected=f"above 0, to {_MOST_YEARS}")
+        if isinstance(each, bool) or not _LEAST_YEARS <= each <= _MOST_YEARS:
+            expected = f"years from {_LEAST_YEARS:g} to {_MOST_YEARS}"
+            raise InputError("not a time", where="--years", got=each, expected=expected)
     given = dict(assume or {})
     inputs = tuple(_find_input(entry, given.pop(entry.name, None)) for entry in load_ownership().input)
     costs = cost(fleets, part=part, assume=given, **options)

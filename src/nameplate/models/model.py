@@ -10,6 +10,8 @@ from nameplate.base.model import FrozenModel, PositiveCount
 from nameplate.models.shape import ModelShape
 
 _Count = Annotated[int, Field(ge=0, le=2**40)]
+# Each active expert has products of its own, which are listed.
+_Experts = Annotated[int, Field(ge=0, le=2**16)]
 
 
 class ModelSizes(FrozenModel):
@@ -26,8 +28,8 @@ class ModelSizes(FrozenModel):
     tied: bool = False
     learned_positions: _Count = 0
     attention_weights: PositiveCount | None = None
-    experts: _Count = 0
-    active_experts: _Count = 0
+    experts: _Experts = 0
+    active_experts: _Experts = 0
     expert_ffn: _Count = 0
     shared_ffn: _Count = 0
     dense_layers: _Count = 0

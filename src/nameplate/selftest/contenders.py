@@ -29,7 +29,7 @@ from statistics import fmean, median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from nameplate.base.errors import InputError, NameplateError
+from nameplate.base.errors import InputError, NameplateError, RunIncomplete
 from nameplate.base.formatting import duration
 from nameplate.base.processes import ChildSilent, python_command, run_to_end
 from nameplate.base.text import plain
@@ -70,8 +70,8 @@ def test_product(benchmark):
 Contender = Callable[[int], Mapping[str, float]]  # number of the round → TFLOPS by row of the table
 
 
-class NoFigure(NameplateError):
-    """A process gave no figure; the text is why."""
+class NoFigure(RunIncomplete):
+    """A process gave no figure; the text is why. Where nothing goes on without one, the exit status is 3."""
 
 
 # ---- in the process that compares ----

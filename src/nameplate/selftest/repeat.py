@@ -101,13 +101,15 @@ class ContenderRow:
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal of ours in words, with the result, and whether it was met."""
+    """A goal of ours in words, with the result, and whether it was met; None: too few figures to tell."""
 
     words: str
-    met: bool
+    met: bool | None
 
     def describe(self) -> str:
-        """Return the goal as a sentence that begins with `pass` or `FAIL`."""
+        """Return the goal as a sentence that begins with `pass`, `FAIL` or `unknown`."""
+        if self.met is None:
+            return _("unknown: {goal}", goal=self.words)
         return _(N_("pass: {goal}") if self.met else N_("FAIL: {goal}"), goal=self.words)
 
 
@@ -161,6 +163,11 @@ class Repeated:
         """Whether every goal was met."""
         return all(goal.met for goal in self.goals)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a goal was missed; where none was and not all were met, the others couldn't be told."""
+        return any(goal.met is False for goal in self.goals)
+
     def as_json(self) -> dict[str, Any]:
         """Return the table, the goals, and the values of every round that both are computed from."""
         return {
@@ -196,7 +203,7 @@ class Repeated:
             goal=percent(GOAL),
         )
         if ours.upper is None:
-            return _goal(goal, ours.reason, False)
+            return _goal(goal, ours.reason, None)
         return _goal(goal, percent(ours.upper), ours.upper <= GOAL)
 
     def _fraction_of_best_peer(self) -> Goal:
@@ -208,18 +215,18 @@ class Repeated:
         best, ours = self.best_peer, self.spread(NORMALIZED)
         spread = None if best is None else self.spread(best).relative
         if spread is None:
-            return _goal(goal, _("no peer has a spread"), False)
+            return _goal(goal, _("no peer has a spread"), None)
         if spread <= CONTENDED_SPREAD:
             calm = _("the machine isn't contended, {peer} has {spread}", peer=best, spread=percent(spread))
             return _goal(goal, calm, True)
         if ours.upper is None:
-            return _goal(goal, ours.reason, False)
+            return _goal(goal, ours.reason, None)
         share = ratio(ours.upper / spread)
         got = _("{share} of {peer}'s {spread}", share=share, peer=best, spread=percent(spread))
         return _goal(goal, got, ours.upper <= GOAL_SHARE * spread)
 
 
-def _goal(goal: str, result: str | None, met: bool) -> Goal:
+def _goal(goal: str, result: str | None, met: bool | None) -> Goal:
     return Goal(_("{name}: {said}", name=goal, said=result), met)
 
 

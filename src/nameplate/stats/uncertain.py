@@ -127,7 +127,7 @@ def read_uncertain(written: Written, where: str) -> Uncertain:
         if len(numbers) == 2:
             return Uncertain((low + high) / 2, low, high, "uniform")
         return Uncertain(numbers[1], low, high, "triangular")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # an int of 400 digits overflows
         raise InputError(
             "not a number, nor a range of them", where=where, got=written, expected=_GRAMMAR
         ) from None

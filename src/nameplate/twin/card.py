@@ -80,6 +80,36 @@ def _require_count(figure: Figure) -> Figure:
     return figure
 
 
+# What any card can have, by how a figure's name ends: least (0 may be allowed too) and most. They keep every
+# figure made of them a number, and a simulation within its time.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "_mhz_per_c": (1e-3, 1e6),
+    "_per_c": (1e-9, 1e3),
+    "c_per_w": (1e-6, 1e3),
+    "gb_s": (1e-3, 1e9),
+    "_mhz": (1e-3, 1e6),
+    "_mib": (1e-3, 1e9),
+    "_w": (1e-3, 1e7),
+    "_c": (1e-3, 1e4),
+    "_s": (1e-9, 1e6),
+    "": (1e-3, 1e9),
+}
+
+
+class _Table(FrozenModel):
+    """A table of figures, each within what a card can have."""
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for name, figure in self:
+            if not isinstance(figure, Figure):
+                continue
+            least, most = next(ends for suffix, ends in _RANGES.items() if name.endswith(suffix))
+            if figure.value and not least <= abs(figure.value) <= most:
+                raise ValueError(f"{name} from {least:g} to {most:g}, got {figure.value:g}")
+        return self
+
+
 Above0 = Annotated[Figure, AfterValidator(_require_positive)]
 From0 = Annotated[Figure, AfterValidator(_require_not_negative)]
 Share = Annotated[Figure, AfterValidator(_require_share)]
@@ -87,14 +117,14 @@ WholeNumber = Annotated[Figure, AfterValidator(_require_count)]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class Identity(FrozenModel):
+class Identity(_Table):
     """What the card and its driver say of it. `cuda` is what torch was built for."""
 
     name: Text
     pci_id: Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
-    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")]
-    driver: Text
-    cuda_driver: Text
+    compute_capability: Annotated[str, Field(pattern=r"^[0-9]{1,3}\.[0-9]$")]
+    driver: Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$")]
+    cuda_driver: Annotated[str, Field(pattern=r"^[0-9]{1,3}\.[0-9]{1,2}$")]
     cuda: Text
     multiprocessors: WholeNumber
     memory_mib: WholeNumber
@@ -102,7 +132,7 @@ class Identity(FrozenModel):
     link_gb_s: Above0 | None = None  # NVLink, both directions together
 
 
-class Clock(FrozenModel):
+class Clock(_Table):
     """The clock of the multiprocessors: from idle through a ramp to its maximum, and back after a pause."""
 
     idle_mhz: Above0
@@ -119,7 +149,7 @@ class Clock(FrozenModel):
         return self
 
 
-class Power(FrozenModel):
+class Power(_Table):
     """Power and its limit.
 
     At clock f a card at work draws `active_w` (at `heat.reference_c`) + the memory's part + the arithmetic's
@@ -145,7 +175,7 @@ class Power(FrozenModel):
         return self
 
 
-class Heat(FrozenModel):
+class Heat(_Table):
     """Temperature: towards `ambient_c` + `c_per_w` × power, with one time constant.
 
     Above `slowdown_c` the driver lowers the clock by `slowdown_mhz_per_c` for each degree. `active_w` of the
@@ -162,7 +192,7 @@ class Heat(FrozenModel):
     memory_above_c: From0  # how much hotter the memory is than the multiprocessors
 
 
-class Compute(FrozenModel):
+class Compute(_Table):
     """Products in one dtype: what a multiprocessor computes a clock, and what a library reaches of it.
 
     `efficiency` is the share in full waves of the largest tile; `power_w` the arithmetic's part of the power
@@ -182,14 +212,14 @@ class Tile(FrozenModel):
     efficiency: Share
 
 
-class Attention(FrozenModel):
+class Attention(_Table):
     """Fused causal attention: the share of the dtype's highest rate that each pass reaches."""
 
     forward: Share
     backward: Share
 
 
-class Memory(FrozenModel):
+class Memory(_Table):
     """Device memory: bytes read and written together by a large copy. `power_w` is its part at that rate."""
 
     gb_s: Above0
@@ -197,7 +227,7 @@ class Memory(FrozenModel):
     power_w: Above0
 
 
-class Launch(FrozenModel):
+class Launch(_Table):
     """What a launch costs host and card.
 
     The host takes `host_s` to enqueue a kernel, `product_host_s` for a product by cuBLAS, `event_host_s` for
@@ -216,7 +246,7 @@ class Launch(FrozenModel):
     event_step_s: Above0
 
 
-class Telemetry(FrozenModel):
+class Telemetry(_Table):
     """How the driver counts, and how long it takes.
 
     The energy counter moves every `energy_step_s`. Power is looked at every `power_step_s`, each time as the

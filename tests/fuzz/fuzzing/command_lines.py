@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fuzzing.foreign import NUMBERS, TEXTS
 from fuzzing.inputs import Entry, Input
 from fuzzing.run_folders import NAME, SEEDS, entries, load_seed
-from fuzzing.user_files import CLAIMS, FLEETS, PARTS
+from fuzzing.user_files import CLAIMS, CONFIG, FLEETS, MODEL, PARTS, TWIN
 
 A800 = "nvidia-a800-sxm4-80gb"
 # Values that are good for a flag or an argument of this name, whatever the command.
@@ -48,10 +48,34 @@ GOOD: Mapping[str, Sequence[str]] = {
     # Many draws are many seconds, which a user asked for.
     "draws": ("1000", "999", "1", "0", "-1", "10000001", "1e3", "nan", ""),
     "command": ("run", "show"),
+    "budget": ("1", "60", "inf", "nan"),
+    "shape": ("64x64x64", "1x1x1", "8x8x8,16×16×16", "x", f"{'9' * 18}x1x{'9' * 18}"),
+    "model": ("llama3-8b", "model.toml", "config.json", "nowhere.toml"),
+    "tokens": ("16", "1,2", "9" * 18),
+    "layout": ("nn", "nt,tn", "xx"),
+    "again": ("3", "2", "1000", "1001"),
+    "repeat": ("5", "1"),
+    "twin": ("out.toml", "/dev/full"),
+    "years": ("3", "0.5", "30"),
+    "rent": ("5", "4..6..9"),
+    "eflops": ("1", "2.5"),
+    "devices": ("1024", "1"),
+    "params": ("7e9", "1e12"),
+    "active_params": ("1e9", "7e9"),
+    "context": ("4096", "1"),
+    "precision": ("bf16", "fp8"),
+    "stack": ("tuned", "off-the-shelf"),
+    "year": ("2024", "2040"),
+    "convention": ("megatron", "6n", "nanogpt", "llm_foundry_hfu"),
+    "bound": ("0.5", "9"),
+    "cards": ("1024", "8"),
+    "parameters": ("8e9", "7e9..8e9"),
+    "hours": ("10", "1e5"),
+    "every_days": ("14", "0.1"),
 }
 _FEW = frozenset({"draws"})  # only good values
 _READ = frozenset({"runs", "run", "base", "new", "parts", "files", "claims", "resume", "name"})
-_NUMBERS = (*(str(number) for number in NUMBERS if abs(number) < 10**50), "1..2", "1..2..3", "2..1", "5")
+_NUMBERS = (*map(str, NUMBERS), "1..2", "1..2..3", "2..1", "5")
 _SAFE = ("/dev/full",)
 
 
@@ -134,11 +158,19 @@ def _words(draw: Callable[..., Any]) -> list[str]:
 
 @cache
 def _files() -> tuple[Entry, ...]:
-    toml = {"parts.toml": PARTS, "claims.toml": CLAIMS, "fleets.toml": FLEETS, "base.json": "{}"}
+    texts = {
+        "parts.toml": PARTS,
+        "claims.toml": CLAIMS,
+        "fleets.toml": FLEETS,
+        "mine.toml": TWIN,
+        "model.toml": MODEL,
+        "config.json": CONFIG,
+        "base.json": "{}",
+    }
     return (
         *entries(f"good/{NAME}", load_seed(SEEDS[0])),
         *entries(f"other/{NAME}", load_seed(SEEDS[1])),
-        *(Entry(name, content=text.encode()) for name, text in toml.items()),
+        *(Entry(name, content=text.encode()) for name, text in texts.items()),
     )
 
 

@@ -130,7 +130,7 @@ def changed(draw: _Draw, document: Document, most: int = 3) -> Document:
     return found
 
 
-_DAMAGE = ("cut", "gap", "flip", "twice", "insert", "head", "wide", "nothing", "lines")
+_DAMAGE = ("cut", "gap", "flip", "twice", "insert", "head", "wide", "nothing", "lines", "deep")
 _HEADS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\x1f\x8b\x08", b"\x00" * 9, b"PK\x03\x04", b"[" * 3000, b"{" * 3000)
 
 
@@ -154,6 +154,8 @@ def damaged(draw: _Draw, data: bytes) -> bytes:
         return draw(st.sampled_from(_HEADS)) + data
     if what == "wide":
         return data.decode("utf-8", "replace").encode("utf-16")
+    if what == "deep":  # tables in TOML, of which a parser keeps no stack
+        return data + b"\n[" + b"a." * 3000 + b"a]\nb = 1\n"
     if what == "lines":
         return data.replace(b"\n", draw(st.sampled_from((b"\r\n", b"\r", b"", b"\n\n\n"))))
     return b""

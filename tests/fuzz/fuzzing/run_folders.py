@@ -19,6 +19,7 @@ SEEDS = (
     "tests/data/runs/20261129T010000-golden-0002",
     "tests/data/compare/base/20261122T120000-base-0000",
     "tests/data/compare/slower/20261122T120000-slower-0000",
+    "tests/fuzz/seeds/twin",
 )
 _MOST_LINES = 3  # of a file: a command's time is that of its records
 NAME = "20261122T120000-fuzz-0000"

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 from unittest.mock import patch
 
 from fuzzing.inputs import Input
@@ -47,18 +48,23 @@ class Hang(BaseException):
     """The time of a call is over."""
 
 
-# ---- what is written where ----
+# ---- what is written where, and which processes are started ----
 
 _OPENS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 _OPENS_MORE = ("os.chmod", "os.chown", "os.utime", "shutil.rmtree", "shutil.copyfile", "shutil.move")
 _EVENTS = frozenset((*_OPENS, *_OPENS_MORE))
+_STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"})
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _watched: list[tuple[tuple[str, ...], list[str]]] = []  # allowed folders, and what was written elsewhere
 _hooks: list[str] = []  # what watches already; an audit hook can't be removed
 
 
 def _watch(event: str, arguments: tuple[object, ...]) -> None:
-    if not _watched or event not in _EVENTS:
+    if not _watched:
+        return
+    if event in _STARTS and not (event == "subprocess.Popen" and list(arguments[1])[:1] == ["git"]):
+        measure_nothing()  # whatever starts a process but git would measure, or take long
+    if event not in _EVENTS:
         return
     if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & _WRITING):
         return
@@ -207,22 +213,32 @@ def call(given: Input, limit_s: float) -> Outcome:
         )
 
 
+def measure_nothing(*_: object, **__: object) -> NoReturn:
+    """Raise what a run raises that measured nothing."""
+    from nameplate.base.errors import RunIncomplete
+
+    raise RunIncomplete("nothing is measured here")
+
+
 @contextmanager
 def nothing_measured() -> Iterator[None]:
-    """Let commands end at once where they would measure this machine: `bench run` gets no record."""
+    """Let commands end at once where they would measure this machine or a twin: `bench run` gets no record.
+
+    No device can prepare a workload here, and a call that would start a process ends; what is named beside
+    that would do it again and again, or in processes of multiprocessing, which no audit event tells of.
+    """
     import nameplate.cli
     import nameplate.device.survey
     import nameplate.report.charts.vega
     import nameplate.run.measure
+    import nameplate.selftest.again
     import nameplate.selftest.bare
-    import nameplate.selftest.contenders
     import nameplate.selftest.draws
-    import nameplate.selftest.gpu.subject
     import nameplate.selftest.repeat
-    import nameplate.selftest.silicon
     import nameplate.selftest.simulate
-    from nameplate.base.errors import RunIncomplete
+    from nameplate.device.cpu import CpuDevice
     from nameplate.device.identity import CpuIdentity
+    from nameplate.device.twin import TwinDevice
     from nameplate.run.pool import WorkerResult
 
     command = nameplate.cli.get_command(nameplate.cli.app)  # made for each call, it takes half of the time
@@ -233,23 +249,19 @@ def nothing_measured() -> Iterator[None]:
     def run_workers(jobs, *_: object, **__: object) -> dict[str, WorkerResult]:
         return {job.device: WorkerResult(0) for job in jobs}
 
-    def measures_nothing(*_: object, **__: object) -> None:
-        raise RunIncomplete("nothing is measured here")
-
     with (
         patch.object(nameplate.cli, "get_command", lambda _: command),
         patch.object(nameplate.report.charts.vega, "start_bundling_library", lambda: lambda: "// a library"),
         patch.object(nameplate.run.measure, "run_workers", run_workers),
         patch.object(nameplate.device.survey, "measure_identity", lambda: identity),
         patch.object(nameplate.device.survey, "read_identity", lambda *_: identity),
-        patch.object(nameplate.device.survey, "open_device", measures_nothing),
-        patch.object(nameplate.selftest.bare, "open_device", measures_nothing),
-        patch.object(nameplate.selftest.contenders, "make_ours", measures_nothing),
-        patch.object(nameplate.selftest.repeat, "repeat", measures_nothing),
-        patch.object(nameplate.selftest.silicon, "check_cpu", measures_nothing),
-        patch.object(nameplate.selftest.gpu.subject, "open_device", measures_nothing),
-        patch.object(nameplate.selftest.simulate, "run_tasks", measures_nothing),
-        patch.object(nameplate.selftest.draws, "run_tasks", measures_nothing),
+        patch.object(CpuDevice, "prepare", measure_nothing),
+        patch.object(TwinDevice, "prepare", measure_nothing),
+        patch.object(nameplate.selftest.again, "measure", measure_nothing),
+        patch.object(nameplate.selftest.bare, "open_device", measure_nothing),
+        patch.object(nameplate.selftest.repeat, "repeat", measure_nothing),
+        patch.object(nameplate.selftest.simulate, "run_tasks", measure_nothing),
+        patch.object(nameplate.selftest.draws, "run_tasks", measure_nothing),
     ):
         yield
 

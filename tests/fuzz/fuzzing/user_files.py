@@ -176,7 +176,15 @@ _MEASURES_A_MODEL = (
 )
 TWIN = (ROOT / "src" / "nameplate" / "twin" / "data" / "h200.toml").read_text(encoding="utf-8")
 KINDS = {
-    "twins": (TWIN, ("devices --device twin:FILE", "devices --device twin:FILE --json")),
+    "twins": (
+        TWIN,
+        (
+            "devices --device twin:FILE",
+            "devices --device twin:FILE --json",
+            "run smoke --device twin:FILE",
+            "run --shape 64x64x64 --device twin:FILE --json",
+        ),
+    ),
     "models": (MODEL, _MEASURES_A_MODEL),
     "configs": (CONFIG, _MEASURES_A_MODEL),
     "parts": (
@@ -186,6 +194,9 @@ KINDS = {
             "specs my-part --parts FILE",
             "specs my-part --parts FILE --json",
             "fleet list --parts FILE",
+            "fleet cards my-part --parts FILE",
+            "fleet derate --part my-part --devices 8 --parts FILE",
+            "fleet own --part my-part --parts FILE --draws 1000 --json",
             "fleet cost --part my-part --eflops 2 --parts FILE --draws 1000",
             "fleet audit --parts FILE",
             "run smoke --device cpu --parts FILE",
@@ -208,6 +219,8 @@ KINDS = {
             "fleet cost mine --fleets FILE --draws 1000 --json",
             "fleet cost mine --fleets FILE --draws 1000 --derate mine --goodput",
             "fleet cost --fleets FILE --draws 1000 --csv",
+            "fleet cards --fleets FILE",
+            "fleet own mine --fleets FILE --draws 1000",
             "fleet plan --eflops 1 --fleets FILE --draws 1000",
             "fleet plan --budget-rmb 1e9 --fleets FILE --draws 1000 --json",
             "fleet plan --parameters 8e9 --hours 10 --every-days 14 --fleet mine --fleets FILE --draws 1000",
