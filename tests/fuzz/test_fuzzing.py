@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fuzzing import campaign
-from fuzzing.campaign import FUZZERS, examine, replay
+from fuzzing.campaign import FUZZERS, Tally, examine, replay
 from fuzzing.inputs import Corpus, Entry, Input
 from fuzzing.judge import find_faults
 from fuzzing.run_folders import COMMANDS, NAME, SEEDS, entries, load_seed
@@ -142,6 +144,28 @@ def test_what_fails_is_made_small_and_kept_and_a_campaign_goes_on(monkeypatch, t
     ((_, kept),) = Corpus(tmp_path).list()
     assert "--json" in kept.words
     assert kept == Input.from_json(kept.as_json())
+
+
+def test_an_interrupted_campaign_has_what_was_counted(monkeypatch, tmp_path):
+    class Pool:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def imap_unordered(self, _job, jobs):
+            yield Tally(jobs[0][0], inputs=500, statuses=Counter({2: 500}), faults=Counter({"hang": 1}))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(campaign.multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=Pool))
+    told = []
+    tallies = campaign.run(10_000, 0, tmp_path, (), 1, told.append)
+    assert told == ["500 inputs, 1 kinds of fault", "interrupted"]
+    assert campaign.as_table(tallies)[-1].split()[:6] == ["all", "500", "0", "0", "0", "500"]
 
 
 def test_a_campaign_has_as_many_inputs_as_were_asked_for_and_no_two_jobs_alike(tmp_path):

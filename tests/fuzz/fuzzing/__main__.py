@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("-p", type=int, default=count_cores(), help="processes (default: one a core)")
     flags = parser.parse_args()
     began_s = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it too ends a campaign with what is counted
 
     def tell(line: str) -> None:
         print(f"{time.monotonic() - began_s:6.0f} s  {line}", file=sys.stderr, flush=True)

@@ -175,7 +175,7 @@ def run(
 ) -> list[Tally]:
     """Run a campaign of `number` inputs in so many processes; what fails is kept in `folder`.
 
-    `tell` is told after each job how far it is. Ctrl-C ends it with what is counted so far.
+    `tell` is told after each job how far it is. Ctrl-C and SIGTERM end it with what is counted so far.
     """
     jobs = plan(number, begin, folder, only)
     with nothing_measured():
@@ -193,8 +193,9 @@ def run(
 
 
 def _leave_interrupts_alone() -> None:
-    """Ctrl-C reaches every process of a terminal; the campaign's own ends the others."""
+    """Ctrl-C reaches every process of a terminal; the campaign's own ends the others, by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def count_cores() -> int:
