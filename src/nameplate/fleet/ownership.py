@@ -175,7 +175,7 @@ def own(
         raise InputError("own what?", got="nothing", expected="a fleet, or a part (--part PART)")
     for each in years:
         if isinstance(each, bool) or not _LEAST_YEARS <= each <= _MOST_YEARS:
-            expected = f"years from {_LEAST_YEARS:g} to {_MOST_YEARS}"
+            expected = f"years from {_LEAST_YEARS} to {_MOST_YEARS}"
             raise InputError("not a time", where="--years", got=each, expected=expected)
     given = dict(assume or {})
     inputs = tuple(_find_input(entry, given.pop(entry.name, None)) for entry in load_ownership().input)
