@@ -145,7 +145,7 @@ def test_every_input_and_rent_has_a_source_and_a_date():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"years": (0,)}, r"--years: not a time; got 0; expected above 0, to 30"),
+        ({"years": (0,)}, r"--years: not a time; got 0; expected years from 0.1 to 30"),
         ({"years": (math.nan,)}, "--years: not a time"),
         ({"rent": "0..1"}, "--rent: "),
         ({"assume": {"cost_of_capital": 2}}, "--assume cost_of_capital: a value that can't be used"),
