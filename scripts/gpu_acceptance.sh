@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Everything worth doing with a new GPU, in one go: what matters most first, each step with a limit and a log.
 #
-#     scripts/gpu_acceptance.sh SECONDS [--device cuda|cuda:N|cpu|twin:NAME] [--out FOLDER] [--wheels FOLDER]
+#     scripts/gpu_acceptance.sh SECONDS [--device cuda|cuda:N|cpu|twin:NAME] [--out FOLDER] [--pack FILE] [--wheels FOLDER]
 #
 # SECONDS is all the time that there is; ten minutes (600) give the self-test, the card's twin file, the quick suite
-# and a run from idle. A step that doesn't fit what is left is skipped, and one that hangs is ended and left behind.
-# After every step all of it is packed anew into FOLDER/gpu-acceptance.tgz (FOLDER: ./gpu-acceptance), so whatever
-# ends this script leaves what was done. It changes no setting of the card and needs no network.
+# twice and a run from idle. A step that doesn't fit what is left is skipped, and one that hangs is ended and left
+# behind. After every step all of it is packed anew into FILE (--out's FOLDER/gpu-acceptance.tgz; FOLDER:
+# ./gpu-acceptance), so whatever ends this script leaves what was done, and what can take but a few files away can take
+# that one. It changes no setting of the card and needs no network.
 #
 # `bench` is $BENCH, or the one on PATH, or .venv's, or else this checkout under $PYTHON (python3) as it is: that
 # needs torch and pyproject.toml's other dependencies; those that the machine lacks can lie as wheels in --wheels
@@ -17,16 +18,16 @@
 set -u
 
 usage() {
-  echo "gpu_acceptance.sh: $1; expected SECONDS [--device cuda|cuda:N|cpu|twin:NAME] [--out FOLDER] [--wheels FOLDER]" >&2
+  echo "gpu_acceptance.sh: $1; expected SECONDS [--device cuda|cuda:N|cpu|twin:NAME] [--out FOLDER] [--pack FILE] [--wheels FOLDER]" >&2
   exit 2
 }
 
-DEVICE=cuda OUT=gpu-acceptance WHEELS="" TOTAL=""
+DEVICE=cuda OUT=gpu-acceptance PACK="" WHEELS="" TOTAL=""
 while [ $# -gt 0 ]; do
   case "$1" in
-    --device | --out | --wheels)
+    --device | --out | --pack | --wheels)
       [ $# -ge 2 ] || usage "$1 without a value"
-      case "$1" in --device) DEVICE=$2 ;; --out) OUT=$2 ;; --wheels) WHEELS=$2 ;; esac
+      case "$1" in --device) DEVICE=$2 ;; --out) OUT=$2 ;; --pack) PACK=$2 ;; --wheels) WHEELS=$2 ;; esac
       shift 2 ;;
     -*) usage "unknown option $1" ;;
     *) [ -z "$TOTAL" ] || usage "one number too many: $1"; TOTAL=$1; shift ;;
@@ -35,12 +36,13 @@ done
 [[ "$TOTAL" =~ ^[1-9][0-9]{0,5}$ ]] || usage "no number of seconds: '${TOTAL}'"
 [[ "$DEVICE" =~ ^(cpu|cuda(:[0-9]+)?|twin:.+)$ ]] || usage "no such device: '$DEVICE'"
 if [ -n "$WHEELS" ] && [ ! -d "$WHEELS" ]; then usage "no such folder: '$WHEELS'"; fi
+if [ -n "$PACK" ] && ! { : >"$PACK.new"; } 2>/dev/null; then usage "the file can't be written: '$PACK'"; fi
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-python3}"
 mkdir -p "$OUT" 2>/dev/null || usage "the folder can't be made: '$OUT'"
 OUT="$(cd "$OUT" && pwd)"
-WORK="$OUT/work" RUNS="$OUT/work/runs" PACK="$OUT/gpu-acceptance.tgz" SUMMARY="$OUT/work/summary.txt"
+WORK="$OUT/work" RUNS="$OUT/work/runs" PACK="${PACK:-$OUT/gpu-acceptance.tgz}" SUMMARY="$OUT/work/summary.txt"
 mkdir -p "$RUNS" && : >"$SUMMARY" || usage "the folder can't be written: '$OUT'"
 # The checkout may be read-only, and without compiled modules each of many processes compiles them anew.
 export PYTHONUNBUFFERED=1 PYTHONPYCACHEPREFIX="$OUT/pycache" TERM=dumb COLUMNS=140
@@ -164,6 +166,23 @@ if [[ "$DEVICE" == cuda* ]] && ! grep -q '"cuda:' "$WORK/devices.out" 2>/dev/nul
   exit 2
 fi
 
+# Every figure that the driver has by a number, with its type, read twice: drivers have given numbers to other figures.
+if [[ "$DEVICE" == cuda* ]]; then
+  TAIL=2 step fields 20 5 "$PYTHON" -c '
+import time
+import pynvml
+
+pynvml.nvmlInit()
+for index in range(pynvml.nvmlDeviceGetCount()):
+    card = pynvml.nvmlDeviceGetHandleByIndex(index)
+    for _ in range(2):
+        found = pynvml.nvmlDeviceGetFieldValues(card, list(range(1, 301)))
+        told = {each.fieldId: (each.valueType, each.value.ullVal) for each in found if each.nvmlReturn == 0}
+        print(index, round(time.monotonic(), 3), told)
+        time.sleep(0.5)
+print(len(told), "of 300 numbers have a figure, as (nvmlValueType_t, value)")'
+fi
+
 # ---- by value ----
 
 SELFTEST=("${NAMEPLATE[@]}" selftest --on "$DEVICE" --json)
@@ -175,11 +194,14 @@ TAIL=60 step quick 240 60 "${RUN[@]}" quick "${MEASURE[@]}"
 TAIL=40 step soak 90 50 "${RUN[@]}" soak --budget 45 "${MEASURE[@]}"
 TAIL=40 step smoke 75 20 "${RUN[@]}" smoke "${MEASURE[@]}"
 if [[ "$DEVICE" == cuda* ]] && [ -d "$ROOT/tests" ] && "$PYTHON" -c "import pytest" 2>/dev/null; then
+  # A module of tests may want a package that isn't here: the others are run all the same.
   TAIL=30 step gpu-tests 240 40 "$PYTHON" -P -m pytest -q -m gpu --rootdir "$ROOT" -c "$ROOT/pyproject.toml" -p no:cacheprovider \
-    -o addopts="--import-mode=importlib --strict-markers" "$ROOT/tests/device" "$ROOT/tests/kernels"
+    --continue-on-collection-errors -o addopts="--import-mode=importlib --strict-markers" "$ROOT/tests/device" "$ROOT/tests/kernels"
 else
   note "[gpu-tests] left out: they need a GPU, this checkout's tests, and pytest"
 fi
+# Once more: whether the first one's intervals hold what the next run gives.
+TAIL=6 step again 240 70 "${RUN[@]}" quick "${MEASURE[@]}"
 TAIL=40 step sensitivity 90 50 "${RUN[@]}" sensitivity --budget 45 "${MEASURE[@]}"
 if [[ "$DEVICE" != twin:* ]]; then # on a twin the bare loop would compute on the host
   TAIL=8 step bare 60 25 "${NAMEPLATE[@]}" selftest --bare --device "$DEVICE" --budget 15

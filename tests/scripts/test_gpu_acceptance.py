@@ -35,7 +35,10 @@ case " $FAKE_HANGS " in *" $2 "*) trap "" TERM; sleep 60 & wait; sleep 60 ;; esa
 case " $FAKE_FAILS " in *" $2 "*) exit "$FAKE_STATUS" ;; esac
 exit 0
 """
-STEPS = ["devices", "selftest", "quick", "soak", "smoke", "gpu-tests", "sensitivity", "bare", "standard"]
+STEPS = [
+    *("devices", "fields", "selftest", "quick", "soak", "smoke", "gpu-tests", "again", "sensitivity"),
+    *("bare", "standard"),
+]
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def start(tmp_path):
     fake.write_text(BENCH)
     fake.chmod(0o755)
     # The tests of a GPU are not to be run from a test.
-    (tools / "no-pytest").write_text('#!/bin/sh\n[ "$1" = -c ] && exit 1\nexec true\n')
+    (tools / "no-pytest").write_text('#!/bin/sh\n[ "$2" = "import pytest" ] && exit 1\nexec true\n')
     (tools / "no-pytest").chmod(0o755)
 
     def run(*arguments, limits=100, **fake):
@@ -98,16 +101,17 @@ def test_steps_come_by_their_value_each_with_its_logs_and_packed_before_the_next
     assert list(steps_of(out)) == ["machine", *STEPS]
     asked = (tmp_path / "notes" / "asked").read_text().splitlines()
     runs = f"--device cuda --results {tmp_path / 'out' / 'work' / 'runs'}"
-    assert asked[:7] == [
+    assert asked[:8] == [
         "devices --json",
         f"selftest --on cuda --json --twin {tmp_path / 'out' / 'work' / 'twin.toml'}",
         f"run quick {runs}",
         f"run soak --budget 45 {runs}",
         f"run smoke {runs}",
+        f"run quick {runs}",
         f"run sensitivity --budget 45 {runs}",
         "selftest --bare --device cuda --budget 15",
     ]
-    assert asked[7].startswith("run standard --budget ")
+    assert asked[8].startswith("run standard --budget ")
     for step, before in (("selftest---on", "devices"), ("run-quick", "selftest"), ("run-soak", "quick")):
         packed = (tmp_path / "notes" / f"packed-before-{step}").read_text().split()
         assert {f"work/{before}.out", f"work/{before}.log", "work/summary.txt"} <= set(packed)
@@ -154,6 +158,16 @@ def test_with_little_time_the_steps_of_least_value_are_skipped(ended, tmp_path):
     assert "skipped" not in told["quick"]
     assert "skipped: " in told["standard"]
     assert (tmp_path / "out" / "gpu-acceptance.tgz").exists()
+
+
+def test_the_pack_goes_where_it_is_wanted_and_nothing_else_does(ended, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    status, out, _ = ended(3000, "--pack", tmp_path / "elsewhere" / "all.tgz")
+    assert status == 0
+    assert f"packed into {tmp_path}/elsewhere/all.tgz" in out
+    (only,) = (tmp_path / "elsewhere").iterdir()
+    with tarfile.open(only) as pack:
+        assert "work/standard.out" in pack.getnames()
 
 
 def test_ended_by_a_signal_it_leaves_the_pack_and_no_process(start, tmp_path):
@@ -213,6 +227,7 @@ def test_on_a_twin_it_is_a_rehearsal(ended, tmp_path):
         ("600", "--device"),
         ("600", "--device", "tpu"),
         ("600", "--wheels", "/nowhere"),
+        ("600", "--pack", "/nowhere/pack.tgz"),
         ("600", "--fast"),
     ],
     ids=" ".join,

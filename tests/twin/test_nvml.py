@@ -228,13 +228,14 @@ def test_a_slice_has_its_cards_clock_and_no_power(connect, host):
 def test_a_superchips_energy_is_the_modules_and_its_memory_is_managed_elsewhere(connect, host):
     beside = cards.Figure(value=150, source="seen")
     (driver,), client = connect(card_of(telemetry={"beside_w": beside}))
-    before = client.reading(str(driver.uuid))
     host.now_s = 2.0
-    after = client.reading(str(driver.uuid))
-    change = subtract_readings(before, after)
-    assert change.mean_power_w == pytest.approx(100 + 150, rel=0.06)
-    assert after.power_w == pytest.approx(100)
-    assert after.memory_used_bytes is None
+    assert driver.energy_mj() == pytest.approx(2.0 * (100 + 150) * 1e3, rel=0.06)
+    found = client.reading(str(driver.uuid))
+    # So it is no energy of this GPU; its power is its own.
+    assert found.energy_j is None
+    assert "whole module's" in str(found.why_absent("energy_j"))
+    assert found.power_w == pytest.approx(100)
+    assert found.memory_used_bytes is None
 
 
 # ---- sick ones ----

@@ -243,6 +243,7 @@ TEMPLATES: Mapping[str, str] = {
     "memory_is_numa_node": N_(
         "the operating system manages this GPU's memory: what is in use tells no owner"
     ),
+    "energy_is_the_modules": N_("the energy counter of a superchip is the whole module's, its CPU included"),
     "no_nvlink_up": N_("no NVLink of this GPU is up"),
     "no_uuid": N_("this torch reports no UUID, and without it NVML may mean another GPU"),
     "no_driver": N_("no NVIDIA driver here ({why}), so the CPU was measured"),

@@ -68,6 +68,12 @@ class Accelerator(Protocol):
     def memory_reserved(self, device: Any = None) -> int:
         """Bytes of the device that torch's allocator holds, used or not."""
 
+    def reset_peak_memory_stats(self, device: Any = None) -> None:
+        """Count anew the most memory that tensors hold."""
+
+    def max_memory_allocated(self, device: Any = None) -> int:
+        """The most bytes of the device that tensors have held since."""
+
     def Stream(self, device: Any = None) -> Any:  # noqa: N802
         """Make a stream other than the one of the launches."""
 
@@ -306,6 +312,14 @@ class CudaDevice(TorchDevice):
     def is_working(self) -> bool:
         """Return whether a small computation still gives the right result: an error may break the context."""
         return self._check is None or self._check.passes(self.synchronize)
+
+    def begin_peak(self) -> None:
+        """Count anew the most memory that tensors of this process hold on the GPU."""
+        self._accelerator.reset_peak_memory_stats(self._index)
+
+    def read_peak_bytes(self) -> int:
+        """Return the most memory that they have held since, by torch's allocator."""
+        return self._accelerator.max_memory_allocated(self._index)
 
     def begin_process(self) -> None:
         """Do nothing: what this process keeps, it keeps to its end."""

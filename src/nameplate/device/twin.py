@@ -164,7 +164,10 @@ class TwinDevice(CudaDevice):
         return torch.device("cpu")
 
     def begin_process(self) -> None:
-        """Free the memory of earlier parts of a run, whoever holds them, as a process does that ends."""
+        """Free the memory of earlier parts of a run, whoever holds them, as a process does that ends.
+
+        Time passes until the next one has a context.
+        """
         self._twin.begin_process()
 
     def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
@@ -183,6 +186,7 @@ class TwinDevice(CudaDevice):
 
     def list_kernels(self, launch: Launch) -> tuple[tuple[str, float], ...]:
         """Launch once; return the kernels that the card would run, with the microseconds of each."""
+        self._twin.start_profiler()
         launch()
         self.synchronize()
         kernels = kernels_of(launch)

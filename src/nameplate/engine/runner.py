@@ -71,8 +71,10 @@ class InThisProcess:
 
     def measure(self, task: GroupTask) -> GroupData:
         """Measure one task."""
+        begin_s = self.device.clock()
         self.device.begin_process()
-        return make_group(task, self.device, self.pilots, self.ceilings, self.on_step).measure()
+        opened_s = self.device.clock() - begin_s
+        return make_group(task, self.device, self.pilots, self.ceilings, self.on_step, opened_s).measure()
 
 
 def make_group(

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 from nameplate import suite as suites
 from nameplate.base.errors import NameplateError
@@ -120,7 +121,7 @@ def _measure_groups(
     """Measure group by group, a group's records on disk before the next begins."""
     suite, device = suites.find_suite(run.manifest.suite), runner.device
     budget = Budget.of_run(suite, job.budget_s or run.manifest.options.budget_s)
-    begin = runner.clock() - (time.monotonic() - began_s)
+    begin = runner.clock() - find_spent_s(job.device, run.records, began_s)
     history = _read_history(run, device)
     at_work = None  # since when the device has been at work
     weight_left = sum(case.weight for _, group in pending for case in group)
@@ -157,6 +158,25 @@ def _measure_groups(
                     observer.case_finished(record)
             if lost is not None:
                 sys.exit(WorkerStatus.CONTEXT_LOST)
+
+
+def find_spent_s(device: str, records: Iterable[Record], began_s: float) -> float:
+    """Return the seconds of a run's budget that are spent as this process begins, on the device's clock.
+
+    `began_s` is when the run's measuring began, on time.monotonic; earlier where another process measured
+    before this one. A device with a clock of its own, on which no time passes while a process starts, begins
+    it anew in each: there only what the records since then cost is spent.
+    """
+    passed_s = time.monotonic() - began_s
+    if device.startswith(_REAL):
+        return passed_s
+    # A record has whole seconds.
+    since = datetime.now(UTC) - timedelta(seconds=passed_s + 1.0)
+    return sum(
+        record.cost_s or 0.0
+        for record in records
+        if record.device == device and record.started and datetime.fromisoformat(record.started) >= since
+    )
 
 
 def _read_history(run: Run, device: MeasuredDevice) -> History:

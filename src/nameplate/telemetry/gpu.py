@@ -144,7 +144,7 @@ class GpuReading(_GpuFigures):
     power_w: float | None = None
     power_source: str | None = None  # instant (field 186), or usage: the one call that older drivers have
     power_average_w: float | None = None  # over 1 s; no GA100 (A100, A800) has it
-    energy_j: float | None = None  # since the driver was loaded; on GH200 the whole module's
+    energy_j: float | None = None  # since the driver was loaded; a superchip's counter is its module's
     clock_event_reasons: Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)] = None  # () for none
     # Time for which each policy held the clock down, since the driver was loaded:
     power_throttle_s: float | None = None

@@ -21,6 +21,7 @@ from nameplate.telemetry.nvml_sources import (
     FACTS,
     LIGHT,
     LIGHT_FIELDS,
+    MODULE_ENERGY,
     NO_POWER,
     OWN_FACTS,
     OWN_USE,
@@ -52,7 +53,8 @@ class Nvml:
         self._library, self._clock = library, clock
         self._handles = Handles(library)
         self._bounds: dict[str, dict[str, float]] = {}  # by the UUID of a card
-        self._xids: dict[str, XidLog] = {}  # likewise
+        self._superchips: dict[str, bool] = {}  # likewise
+        self._xids: dict[str, XidLog] = {}
         self._link_errors: dict[str, LinkErrors] = {}
         self.system = Answer()
         self.system.put("driver", lambda: read_driver(library))
@@ -79,7 +81,7 @@ class Nvml:
         seen, fields = self._read(gpu, ALL_FIELDS)
         self._fill(seen, ERRORS, gpu.card, fields)
         self._fill(seen, OWN_USE, gpu.handle)
-        if self._is_numa_node(gpu):
+        if self._is_superchip(gpu):
             self._fill(seen, SYSTEM_MEMORY, gpu.card)
         seen.put("xid_errors", self._watch_xids(gpu).read)
         links = self._link_errors_of(gpu)
@@ -109,12 +111,15 @@ class Nvml:
             self._link_errors[card] = LinkErrors(self._library, gpu.card)
         return self._link_errors[card]
 
-    def _is_numa_node(self, gpu: Gpu) -> bool:
-        try:
-            node: int = self._library.call("nvmlDeviceGetNumaNodeId", gpu.card)
-        except Absent:  # no such platform, or a driver that can't tell
-            return False
-        return node >= 0
+    def _is_superchip(self, gpu: Gpu) -> bool:
+        """Whether its memory is a NUMA node of its host, as on a module of a CPU and a GPU."""
+        card = gpu.parent_uuid or gpu.uuid
+        if card not in self._superchips:
+            try:
+                self._superchips[card] = self._library.call("nvmlDeviceGetNumaNodeId", gpu.card) >= 0
+            except Absent:  # no such platform, or a driver that can't tell
+                self._superchips[card] = False
+        return self._superchips[card]
 
     def _facts_of(self, gpu: Gpu) -> Answer:
         self._watch_xids(gpu)
@@ -131,12 +136,12 @@ class Nvml:
         bounds = self._bounds_of(gpu)
         seen = Answer({"uuid": gpu.uuid, "at_s": self._clock()})
         # Energy is read right after its time: a mean power is computed from two such pairs.
-        self._fill(seen, ENERGY, gpu.handle)
+        self._fill(seen, MODULE_ENERGY if self._is_superchip(gpu) else ENERGY, gpu.handle)
         fields = self._library.read_fields(gpu.card, (*ids, *self._slowdown_ids))
         if gpu.parent_uuid is not None:
             self._fill(seen, NO_POWER, gpu.card)
         else:
-            if seen.values["energy_j"] is None:
+            if seen.values["energy_j"] is None and not self._is_superchip(gpu):
                 self._fill(seen, ENERGY_FIELD, gpu.card, fields)
             self._fill(seen, POWER, gpu.card, fields, bounds)
         is_instant = not isinstance(fields.get(POWER_INSTANT, Absent("")), Absent)

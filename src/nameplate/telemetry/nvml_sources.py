@@ -205,6 +205,8 @@ OWN_USE: Sources = {
 # Where the operating system manages a GPU's memory as a NUMA node of its own (GH200), it may put any pages
 # there, and leaves those of ended processes (NVML's reference, nvmlDeviceGetMemoryInfo_v2).
 SYSTEM_MEMORY: Sources = {"memory_used_bytes": (_missing(message("memory_is_numa_node")),)}
+# There the energy counter is the whole module's, its CPU included (ml-energy/zeus#172, of a GH200).
+MODULE_ENERGY: Sources = {"energy_j": (_missing(message("energy_is_the_modules")),)}
 SLOWDOWNS = ("software_thermal_throttle_s", "hardware_thermal_throttle_s", "power_brake_throttle_s")
 # What a light reading holds: all that moves within a case, and no list whose length others decide.
 MOVING = (

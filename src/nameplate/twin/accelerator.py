@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from nameplate.twin.card import Card
+from nameplate.twin.card import Card, Figure
 from nameplate.twin.clock import VirtualClock
 from nameplate.twin.faults import Endless, Lost, Poisoned
 from nameplate.twin.kernels import Kernels
@@ -67,11 +67,13 @@ class TwinAccelerator:
     clock: VirtualClock
     simulation: Simulation
     allocated_bytes: int = 0
+    _peak_bytes: int = 0
     _free_s: float = 0.0  # when the card has run everything
     _queue: deque[tuple[float, int]] = field(default_factory=deque)  # end and places of what was launched
     _queued: int = 0
     _captured: list[Kernels] | None = None
     _process: int = 1
+    _profiled: bool = False  # whether this process has started torch's profiler
 
     def __post_init__(self) -> None:
         """Read the figures that every launch needs once."""
@@ -145,10 +147,34 @@ class TwinAccelerator:
         del device
         return self.allocated_bytes
 
+    def reset_peak_memory_stats(self, device: Any = None) -> None:
+        """Count anew the most bytes that are allocated."""
+        del device
+        self._peak_bytes = self.allocated_bytes
+
+    def max_memory_allocated(self, device: Any = None) -> int:
+        """The most bytes that were allocated since."""
+        del device
+        return self._peak_bytes
+
     def begin_process(self) -> None:
-        """Have all memory free, as a fresh process finds it: what an earlier one took ended with it."""
+        """Have all memory free, as a fresh process finds it: what an earlier one took ended with it.
+
+        Time passes until it has a context.
+        """
         self.allocated_bytes = 0
         self._process += 1
+        self._profiled = False
+        self._pass(self.card.launch.context_s)
+
+    def start_profiler(self) -> None:
+        """Let the time pass that torch's profiler takes to start, once in a process."""
+        if not self._profiled:
+            self._pass(self.card.launch.profiler_s)
+        self._profiled = True
+
+    def _pass(self, time: Figure | None) -> None:
+        self.clock.sleep(0.0 if time is None else time.value)
 
     def allocate(self, count: int) -> int:
         """Take so many bytes, and return the process that holds them, for `free`.
@@ -163,6 +189,7 @@ class TwinAccelerator:
                 f"CUDA out of memory. Tried to allocate {count} bytes of {total}, {free} of them free."
             )
         self.allocated_bytes += count
+        self._peak_bytes = max(self._peak_bytes, self.allocated_bytes)
         return self._process
 
     def free(self, count: int, process: int) -> None:

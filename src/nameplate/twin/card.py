@@ -232,7 +232,9 @@ class Launch(_Table):
 
     The host takes `host_s` to enqueue a kernel, `product_host_s` for a product by cuBLAS, `event_host_s` for
     an event. `queue_kernels` wait at most; then the host waits. `latency_s` passes until the first kernel of
-    an empty queue begins. `kernel_s` is the least time of a kernel, at its beginning and end.
+    an empty queue begins. `kernel_s` is the least time of a kernel, at its beginning and end. A process takes
+    `context_s` to start CUDA, make its context and load its libraries, and `profiler_s` to start torch's
+    profiler; left out, nothing.
     """
 
     host_s: Above0
@@ -244,6 +246,8 @@ class Launch(_Table):
     latency_s: Above0
     kernel_s: Above0
     event_step_s: Above0
+    context_s: From0 | None = None
+    profiler_s: From0 | None = None
 
 
 class Telemetry(_Table):

@@ -147,6 +147,15 @@ def test_a_figure_that_cannot_be_true_fails_by_its_name(figure, of_row):
     assert found.figure in ("13 of 14 sensible", "12 of 14 sensible")  # average power is held against power
 
 
+def test_power_may_exceed_its_limit_until_that_takes_effect_and_not_for_long():
+    def drawn(after_s):
+        return {"power_w": 1000.0 if after_s < 0.3 else 700.0}
+
+    assert check_figures(make_load(column=drawn), IDENTITY).outcome is PASSED
+    for_long = make_load(column=lambda after_s: {"power_w": 1000.0 if after_s < 4 else 700.0})
+    assert "power_w" in check_figures(for_long, IDENTITY).why
+
+
 def test_a_counter_that_stands_still_while_its_reason_is_shown_fails():
     """As the old number of a renumbered field does: a setting stands there now."""
     hot = make_load(column=lambda _: {"clock_event_reasons": ("sw_thermal_slowdown",)})
@@ -298,6 +307,15 @@ def test_energy_of_a_short_load_or_of_none_is_not_told():
     assert check_energy(short).outcome is UNKNOWN
     assert check_energy(without("energy_j")).outcome is UNKNOWN
     assert check_energy(without("power_w")).outcome is UNKNOWN
+
+
+def test_a_superchip_has_no_energy_of_its_gpu_alone_and_that_is_no_failure():
+    load = without("energy_j")
+    module = load.loaded.model_copy(update={"absent": {"energy_j": message("energy_is_the_modules")}})
+    superchip = load.model_copy(update={"loaded": module})
+    assert check_energy(superchip).outcome is Outcome.LEFT_OUT
+    assert check_figures(superchip, IDENTITY).outcome is PASSED
+    assert check_figures(load, IDENTITY).outcome is UNKNOWN
 
 
 # ---- launches ----

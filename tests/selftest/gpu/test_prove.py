@@ -176,6 +176,15 @@ def test_the_depth_of_a_queue_is_found_from_when_the_host_begins_to_wait(queue, 
     assert seen.host_s == pytest.approx(5e-6)
 
 
+def test_a_queue_that_makes_room_for_several_at_once_is_found_too():
+    # Full after 1,000, it lets sixteen in whenever sixteen of the large ones have ended.
+    spent_s = np.full(4096, 5e-6)
+    spent_s[800 : 800 + 200 * 16 : 16] = 16 * 1.4e-3
+    seen = measure_queue(np.concatenate(([0.0], np.cumsum(spent_s))), 0.0, 200, 1.4e-3)
+    assert seen.depth == pytest.approx(1000, abs=4)
+    assert seen.host_s == pytest.approx(5e-6)
+
+
 def test_a_queue_that_never_fills_has_no_depth_and_one_hiccup_is_no_full_queue():
     at_s = np.arange(4097) * 5e-6
     seen = measure_queue(at_s, 0.0, 200, 1.4e-3)

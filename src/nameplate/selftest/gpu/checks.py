@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from nameplate.base.formatting import change, count, figure, interval, percent, ratio
 from nameplate.base.language import N_, _
+from nameplate.engine.case_run import MEMORY_SHARE
 from nameplate.selftest.gpu.check import Check, Outcome
 from nameplate.selftest.gpu.driver_checks import (
     ENERGY,
@@ -209,8 +210,11 @@ def check_digests(seen: DigestsSeen) -> Check:
 
 
 def check_block(seen: BlockSeen) -> Check:
-    """A pass of the block is right, and its kernels are counted."""
-    bound = _("error at most 1 of its bound; kernels counted")
+    """A pass of the block is right, its kernels are counted, and it held no more memory than it declares.
+
+    A case may declare a share of the memory, so that it may hold as much more.
+    """
+    bound = _("error at most 1 of its bound; kernels counted; memory as declared")
     said = _(
         "{shape}: error {error} of its bound; {kernels} kernels, attention {attention}",
         shape=seen.shape,
@@ -220,6 +224,11 @@ def check_block(seen: BlockSeen) -> Check:
     )
     if not seen.passed or seen.error is None or seen.error > 1:
         return Check(BLOCK, said, bound, Outcome.FAILED, _("the result is wrong"))
+    if seen.peak_bytes is not None and seen.declared_bytes is not None:
+        held, declared = (figure(each / 1e9) for each in (seen.peak_bytes, seen.declared_bytes))
+        said = _("{said}; {held} of {declared} GB", said=said, held=held, declared=declared)
+        if seen.peak_bytes > seen.declared_bytes / MEMORY_SHARE:
+            return Check(BLOCK, said, bound, Outcome.FAILED, _("it holds more memory than it declares"))
     if not seen.kernels:
         return Check(BLOCK, said, bound, Outcome.UNKNOWN, _("torch's profiler names no kernel here"))
     return Check(BLOCK, said, bound, Outcome.PASSED)

@@ -62,7 +62,6 @@ def main() -> None:
     device, *names = sys.argv[1:]
     try:
         subject = open_subject(device)
-        subject.device.time_empty_launch()
         parent.send({READY: True})
         if parent.receive() is None:
             sys.exit(ExitStatus.INTERRUPTED)

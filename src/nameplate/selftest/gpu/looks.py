@@ -36,6 +36,7 @@ _SINGLY_S, _SINGLY, _TOGETHER = 1.5, 1_500, 10
 _LAST_S = 0.6  # of launches behind which the reading under load is taken
 # A stream takes some 1,000 launches; these are tried behind launches of so many seconds.
 _TRIED, _AHEAD_S, _MOST_AHEAD = 4_096, 0.3, 200
+_PACED = 64  # launches by whose pace a full queue is told
 _DIGEST_LAUNCHES = 60
 _WARM_UPS, _BLOCK_LAUNCHES = 3, 20
 _BLOCK_CASES = "transformer_block/bf16/*"
@@ -124,18 +125,22 @@ def look_at_queue(subject: Subject) -> QueueSeen:
 def measure_queue(at_s: Sequence[float], begin_s: float, ahead: int, launch_s: float) -> QueueSeen:
     """Find where the host first waited: `ahead` launches of `launch_s` each were enqueued from `begin_s` on.
 
-    `at_s` are the times before the first small launch and after each. Once the queue is full, every small
-    launch waits for a large one to end, so three such waits in a row are no chance.
+    `at_s` are the times before the first small launch and after each. Once the queue is full, a small launch
+    takes as long as a large one on average: each waits for one to end, or one of several waits for several.
+    So a wait counts where the launches from there on go at half that pace at most; a single hiccup doesn't.
     """
     spent_s = np.diff(np.asarray(at_s))
-    waits = spent_s > launch_s / 2
-    full = next((place for place in range(waits.size - 2) if waits[place : place + 3].all()), None)
-    enqueued = spent_s[:full] if full else spent_s
+    waits = np.flatnonzero(spent_s > launch_s / 2)
+    paced = max(3, min(_PACED, ahead // 2))  # while large ones are left to wait for
+    full = next(
+        (place for place in waits if spent_s[place : place + paced].sum() > paced * launch_s / 2), None
+    )
+    enqueued = spent_s if full is None else spent_s[: max(full, 1)]
     host_s = float(np.median(enqueued)) if enqueued.size else 0.0
     if full is None:
-        return QueueSeen(tried=waits.size, depth=None, host_s=host_s)
+        return QueueSeen(tried=spent_s.size, depth=None, host_s=host_s)
     ended = min(ahead, int((at_s[full] - begin_s) / launch_s))
-    return QueueSeen(tried=waits.size, depth=ahead + full - ended, host_s=host_s)
+    return QueueSeen(tried=spent_s.size, depth=int(ahead + full - ended), host_s=host_s)
 
 
 def look_at_digests(subject: Subject) -> DigestsSeen:
@@ -169,12 +174,16 @@ def look_at_blocks(subject: Subject) -> BlocksSeen:
     works = [case.workload for case in subject.find_cases("quick", _BLOCK_CASES)]
     passes = [_time_block(subject, work) for work in works]
     # After all timing: the profiler stays attached.
+    begin_s = subject.clock()
+    subject.device.list_kernels(subject.device.make_empty_launch())
+    profiler_s = subject.clock() - begin_s
     kernels = [_list_kernels(subject, work) for work in works]
     return BlocksSeen(
+        profiler_s=profiler_s,
         passes=tuple(
             each.model_copy(update={"kernels": len(names), "attention": name_attention(names)})
             for each, names in zip(passes, kernels, strict=True)
-        )
+        ),
     )
 
 
@@ -189,6 +198,7 @@ def _list_kernels(subject: Subject, work: Workload) -> list[str]:
 def _time_block(subject: Subject, work: Workload) -> BlockSeen:
     """Verify and time one pass; its kernels are listed later."""
     device = subject.device
+    device.begin_peak()
     prepared = subject.device.prepare(work, fill="normal", seed=SEED)
     with prepared.numerics():
         prepared.compute_reference()
@@ -204,6 +214,8 @@ def _time_block(subject: Subject, work: Workload) -> BlockSeen:
         attention=None,
         gpu_s=timing.elapsed_s / timing.launches,
         host_s=host_s or 0.0,
+        peak_bytes=device.read_peak_bytes(),
+        declared_bytes=work.resident_bytes,
     )
 
 
@@ -235,6 +247,7 @@ def look_at_costs(subject: Subject) -> CostsSeen:
         zeros_tflops=2 * subject.edge**3 * timing.launches / timing.elapsed_s / 1e12,
         zeros_mhz=float(np.mean(clocks)) if clocks else None,
         copy_gb_s=_measure_copy(subject),
+        context_s=subject.started_s,
     )
 
 

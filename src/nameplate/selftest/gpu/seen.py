@@ -98,6 +98,7 @@ class BlockSeen(FrozenModel):
     """One pass of a transformer block: its verification, and the kernels of a launch by torch's profiler.
 
     `error` is the largest deviation ÷ the bound that rounding explains; None: infinite, or no number.
+    `peak_bytes` is the most memory that it held, reference and check included; None: not seen.
     """
 
     shape: str
@@ -107,12 +108,15 @@ class BlockSeen(FrozenModel):
     attention: str | None
     gpu_s: float
     host_s: float
+    peak_bytes: int | None = None
+    declared_bytes: int | None = None
 
 
 class BlocksSeen(FrozenModel):
-    """The passes of the block."""
+    """The passes of the block. `profiler_s` is what torch's profiler took to list a first kernel."""
 
     passes: tuple[BlockSeen, ...]
+    profiler_s: float | None = None
 
 
 class CostsSeen(FrozenModel):
@@ -126,6 +130,7 @@ class CostsSeen(FrozenModel):
     zeros_tflops: float | None = None  # of the product on zeros, which may stay below the power limit
     zeros_mhz: float | None = None  # the clock meanwhile
     copy_gb_s: float | None = None  # bytes read and written
+    context_s: float | None = None  # from CUDA's start in a process to the end of its first product
 
 
 class Seen(FrozenModel):

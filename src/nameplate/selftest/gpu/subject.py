@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,8 +10,9 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nameplate.device.cuda import CudaDevice, open_nvml
+from nameplate.device.cuda import CudaDevice, open_nvml, share_nvml
 from nameplate.device.survey import open_device
+from nameplate.device.twin import is_twin
 from nameplate.engine.case_run import count_buffer_sets
 from nameplate.run.job import target_of
 from nameplate.selftest.contenders import find_product
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 # The product that is looked at takes 0.6 to 7 ms on cards rated for 1,600 to 165 TFLOPS in bf16.
 EDGE = 8192
+_FIRST_EDGE = 256
 SEED = 2024
 
 
@@ -32,12 +35,14 @@ class Subject:
 
     `make_own_product` returns a launch of a square product that shares no code with the harness's workloads.
     `open_telemetry` starts a process that samples the driver; None: the card is a twin, and needs none.
+    `started_s` is what it took from CUDA's start to the end of the first product; None: not timed.
     """
 
     device: CudaDevice
     make_own_product: Callable[[int], Launch]
     open_telemetry: Callable[[], NvmlClient] | None = None
     edge: int = EDGE
+    started_s: float | None = None
 
     def clock(self) -> float:
         """Seconds on the device's clock."""
@@ -86,10 +91,23 @@ def change_product(product: Workload, **changes: Any) -> Workload:
 
 
 def open_subject(name: str) -> Subject:
-    """Open a GPU or a twin by its device's name, as `cuda:0`. Raises InputError as `open_device` does."""
+    """Open a GPU or a twin by its device's name, as `cuda:0`, and compute the first product there.
+
+    Raises InputError as `open_device` does.
+    """
+    import torch  # noqa: F401 - takes seconds, which are none of CUDA's
+
+    if not is_twin(name):
+        share_nvml()  # likewise
+    begin_s = time.perf_counter()
     device = open_device(name)
     assert isinstance(device, CudaDevice)
-    return subject_of(device)
+    device.begin_process()
+    subject = subject_of(device)
+    subject.make_own_product(_FIRST_EDGE)()
+    subject.synchronize()
+    # A twin's clock begins at 0.
+    return replace(subject, started_s=time.perf_counter() - begin_s if device.measured else device.clock())
 
 
 def subject_of(device: CudaDevice) -> Subject:

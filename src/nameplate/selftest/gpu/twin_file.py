@@ -282,7 +282,10 @@ def _launch(seen: Seen, costs: CostsSeen | None, base: Card) -> _Table:
             "event_host_s": _figure(costs.event_host_s, "mean of 200 events"),
             "latency_s": _latency(costs, base),
             "event_step_s": _event_step(costs, base),
+            "context_s": _figure(costs.context_s, "from CUDA's start to the end of a first product"),
         }
+    profiler_s = None if seen.blocks is None else seen.blocks.profiler_s
+    table["profiler_s"] = _figure(profiler_s, "torch's profiler, the first time in a process")
     depth = None if seen.queue is None else seen.queue.depth
     return {**table, "queue_kernels": _figure(depth, "launches until the host had to wait")}
 
