@@ -56,11 +56,18 @@ def layer(
     """Yield one group for the chain, measured in turn after settling: a square product of `edge`, one
     Llama-3-8B layer (by default forward and backward first, then forward), and the products it is made of.
     """
-    axes: dict[str, Any] = {"phase": "sustained", "group": f"layer-{dtype}-{tokens}"}
-    yield from matmuls(target, (dtype,), (edge,), weight=weight / 4, **axes)
-    yield from blocks(tokens, dtype, passes=passes, weight=weight, **axes)
-    for gemm in TransformerBlock.llama3_8b(tokens, dtype, "forward").gemms():
-        yield Case(gemm, cache=cache_for(target), weight=weight / 8, **axes)
+    axes: dict[str, Any] = {"phase": "sustained", "group": layer_group(tokens, dtype)}
+    # A launch of a block takes a CPU seconds, and a GPU milliseconds: there every case needs the same time.
+    block, product, gemm = (4, 1, 0.5) if target.kind == "cpu" else (1.5, 1.5, 1.5)
+    yield from matmuls(target, (dtype,), (edge,), weight=product * weight / 4, **axes)
+    yield from blocks(tokens, dtype, passes=passes, weight=block * weight / 4, **axes)
+    for each in TransformerBlock.llama3_8b(tokens, dtype, "forward").gemms():
+        yield Case(each, cache=cache_for(target), weight=gemm * weight / 4, **axes)
+
+
+def layer_group(tokens: int, dtype: str) -> str:
+    """Return the name of the group of `layer`, for cases that are measured in turn with it."""
+    return f"layer-{dtype}-{tokens}"
 
 
 def blocks(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from nameplate.suite import Case, Suite, Target
-from nameplate_suites.parts import PASSES, layer, matmuls, memory
+from nameplate_suites.parts import PASSES, layer, layer_group, matmuls, memory
 
 
 def _cases(target: Target) -> Iterator[Case]:
@@ -22,12 +23,16 @@ def _cpu(target: Target) -> Iterator[Case]:
 
 
 def _gpu(target: Target) -> Iterator[Case]:
-    yield from matmuls(target, ("bf16",), (8192,), phase="burst", weight=4.0)
-    yield from layer(target, 4096, "bf16", 8192)
-    yield from matmuls(target, ("fp16",), (8192, 4096), phase="sustained")
-    yield from matmuls(target, ("tf32", "fp32", "fp64"), (4096,), phase="sustained")
-    yield from memory(target, 1024)
-    yield from matmuls(target, ("bf16",), (2048, 4096, 16384), phase="sustained")
+    # A process of a GPU takes seconds to begin, and a case some turns of nearly a second to be judged: so few
+    # groups, of cases that share the time alike. What draws less than the power limit has a group of its own:
+    # in turn with it the others would begin theirs above the clock that they hold.
+    yield from matmuls(target, ("bf16",), (8192,), phase="burst", weight=3.0)
+    yield from layer(target, 4096, "bf16", 8192, weight=4.8)
+    beside: dict[str, Any] = {"phase": "sustained", "weight": 1.8, "group": layer_group(4096, "bf16")}
+    yield from matmuls(target, ("fp16",), (8192,), **beside)
+    yield from matmuls(target, ("tf32",), (4096,), **beside)
+    yield from matmuls(target, ("fp32", "fp64"), (4096,), phase="sustained", weight=1.5)
+    yield from memory(target, 1024, weight=1.2)
 
 
 SUITE = Suite(

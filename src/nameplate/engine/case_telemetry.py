@@ -81,20 +81,23 @@ def summarize_gpu(
     stretches: Spans,
     *,
     takes_turns: bool = False,
+    led_s: float = 0.0,
     batches_s: float | None = None,
 ) -> GpuTelemetry | None:
     """Summarize a GPU's readings in the stretches of one case; None where no row has a reading.
 
-    Where the case `takes_turns` with other work, the beginning of each stretch is left out (LEAD_S). Energy
-    is that of the `batches_s` seconds of its batches, by default of the stretches.
+    Where the case `takes_turns` with other work, what comes within LEAD_S of that work is left out; before
+    each stretch the case's own launches had run for `led_s` already. Energy is that of the `batches_s`
+    seconds of its batches, by default of the stretches.
     """
     readings = [row.gpu for row in rows if row.gpu is not None]
     if not readings:
         return None
-    mine = _CaseReadings(readings, stretches, LEAD_S if takes_turns else 0.0)
+    mine = _CaseReadings(readings, stretches, max(LEAD_S - led_s, 0.0) if takes_turns else 0.0)
     batches_s = mine.length_s if batches_s is None else batches_s
     is_mean_power = any(reading.power_source == "usage" for reading in readings)
-    power_w = mine.mean("power_w", lead_s=POWER_MEAN_S if takes_turns and is_mean_power else None)
+    power_lead_s = max(POWER_MEAN_S - led_s, 0.0) if takes_turns and is_mean_power else None
+    power_w = mine.mean("power_w", lead_s=power_lead_s)
     # A counter that stood still under load counts nothing.
     energy_w = mine.pace("energy_j") or None
     return GpuTelemetry(

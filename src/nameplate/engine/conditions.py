@@ -258,17 +258,19 @@ def add_telemetry(
     others: Spans = (),
     *,
     takes_turns: bool = False,
+    led_s: float = 0.0,
 ) -> Conditions:
     """Add what the device's timeline shows of one case's batches (`spans`) to the conditions of its group.
 
-    Only rows count that lie in a stretch in which none of `others` ran, the batches of the other cases. The
-    shares of the cores stay the group's: their counters have steps too coarse for single batches.
+    Only rows count that lie in a stretch in which none of `others` ran, the batches of the other cases;
+    `takes_turns` and `led_s` are as for `summarize_gpu`. The shares of the cores stay the group's: their
+    counters have steps too coarse for single batches.
     """
     stretches = find_stretches(spans, others)
     batches_s = sum(end_s - begin_s for begin_s, end_s in spans)
     power_w, gpu = pace_of(rows, "energy_j", stretches), conditions.gpu
     if gpu is not None:
-        telemetry = summarize_gpu(rows, stretches, takes_turns=takes_turns, batches_s=batches_s)
+        telemetry = summarize_gpu(rows, stretches, takes_turns=takes_turns, led_s=led_s, batches_s=batches_s)
         gpu = replace(gpu, telemetry=telemetry, batches_s=batches_s)
     return replace(
         conditions,

@@ -65,6 +65,7 @@ class CaseData:
     kernels: tuple[str, ...] = ()
     is_flushed: bool = False  # whether the caches were emptied before each sample
     takes_turns: bool = False  # whether other work ran between its batches
+    led_s: float = 0.0  # how long its own launches, which don't count, ran before each stretch of the window
     other_spans: Spans = ()
     course: tuple[Moment, ...] = ()
     derates: tuple[Derate, ...] = ()
@@ -184,6 +185,7 @@ def _merge_case(found: Sequence[tuple[CaseData, int]], between: Spans) -> CaseDa
         digests=tuple(chain.from_iterable(case.digests for case, _ in found)),
         check=_merge_checks([case.check for case, _ in found if case.check is not None]),
         takes_turns=True,
+        led_s=min(case.led_s for case, _ in whole),
         other_spans=[*chain.from_iterable(case.other_spans for case, _ in whole), *between],
     )
 

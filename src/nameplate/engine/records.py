@@ -75,7 +75,9 @@ def _see(case: Case, device: MeasuredDevice, group: GroupData, found: CaseData) 
         return None
     before = _without_last_reasons(group.conditions) if case.phase == "burst" else group.conditions
     spans, turns = found.window.spans, found.takes_turns
-    conditions = add_telemetry(before, group.rows, spans, found.other_spans, takes_turns=turns)
+    conditions = add_telemetry(
+        before, group.rows, spans, found.other_spans, takes_turns=turns, led_s=found.led_s
+    )
     return _Seen(case, found.window, conditions, _find_ceiling(case, device, group, found, conditions))
 
 

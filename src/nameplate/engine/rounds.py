@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
 
@@ -20,6 +20,7 @@ from nameplate.device.protocol import Counters
 from nameplate.engine.case_run import CaseRun, is_compute_bound
 from nameplate.engine.ceiling import Calibration, ProbeData, ProbeRun
 from nameplate.engine.group import Group
+from nameplate.engine.group_data import CaseData
 from nameplate.engine.window import SHORTEST_WINDOW_S, TimedBatch, Window, keep_whole_periods
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.settling import SHORTEST_S, Settling, find_settling
@@ -33,17 +34,26 @@ AIMED_BATCHES = 25
 SETTLING_BATCHES = 120
 # How long a case of a GPU runs at a stretch, where the time allows. A power limit looks at the mean of power
 # over some 0.2 s (from the onset of a load until the clock falls, 0.15 to 0.4 s were seen), so a turn begins
-# at the clock that the case before left, up to 10 % off. What is counted of a turn comes after `_LEAD_S`, or
-# after its first half where turns are shorter; ten readings a second then still tell the cases apart.
+# at the clock that the case before left, up to 10 % off. What counts of a turn comes after `_LEAD_S`; of a
+# shorter one the last `_COUNTED_S`, or its last half: ten readings a second then still tell the cases apart.
 _LEAST_TURN_S = {"cuda": 1.0}
-_LEAD_S, _LEAD_SHARE = 0.5, 0.5
+_LEAD_S, _COUNTED_S, _LEAD_SHARE = 0.5, 0.25, 0.5
+# Batches of a GPU last so long at least, if launches aren't longer: between two of them the queue is empty.
+_SHORTEST_BATCH_S = {"cuda": 0.01}
+# A process has so many turns of each case at least: several tell more of the clock's swing than one, and a
+# process, which costs a GPU seconds, must be worth it.
+_FEWEST_TURNS = 2
+_FEWEST_LONG_TURNS = 4  # … of all processes together
 _SETTLED = Settling(0.0, None, 0.0, None)
 # A series is shorter than its window: it ends with the middle of the last batch.
 _MARGIN = 1.1
 # Finding whether a series has settled takes milliseconds, so it is done again only after 5 % more rounds.
 _LOOK_AGAIN = 1.05
-# What a CPU's first process takes after its batches: the check, and torch's profiler that names the kernels.
-_AFTER_FIRST_S = 0.5
+# What the first process takes after its batches: the check, and torch's profiler that names the kernels. On a
+# GPU that has to start first, which takes a second or two.
+_AFTER_FIRST_S = {"cuda": 2.0}
+_AFTER_FIRST_ELSE_S = 0.5
+_AFTER_SHARE = 0.2  # of the group's time, at most
 # A device that has been at work for `SHORTEST_S` is warm. Only its clock recovers during set-up, and clocks
 # at a power limit oscillate with a period of about 3 s.
 _SHORTEST_WHEN_WARM_S = 3.0
@@ -56,6 +66,7 @@ _PAIRED_BATCH_S = 0.1
 _SLACK = 0.1
 _WARM_UP_SHARE = 0.1
 _LONGEST_WARM_UP_S = 1.0
+_LONGEST_WARM_UP_BEFORE_TURNS_S = 0.2  # every long turn begins with a warm-up of its own
 
 
 @dataclass
@@ -80,7 +91,8 @@ class Rounds(Group):
         for case in self.cases:
             share_s = self.allowance.share_s / self.sharing * case.weight / weight
             run = self.prepare_case(case, takes_turns=self._takes_turns(case))
-            run.attempt(partial(run.warm_up, min(_WARM_UP_SHARE * share_s, _LONGEST_WARM_UP_S)))
+            longest_s = _LONGEST_WARM_UP_BEFORE_TURNS_S if self._has_long_turns else _LONGEST_WARM_UP_S
+            run.attempt(partial(run.warm_up, min(_WARM_UP_SHARE * share_s, longest_s)))
 
     def _takes_turns(self, case: Case) -> bool:
         """Whether another case or a probe may run between the batches of this case."""
@@ -109,8 +121,7 @@ class Rounds(Group):
         settled; never past the limit.
         """
         self.setup_s = self.opened_s + self.spent_s - self.once_s
-        # What only the first does after its batches comes out of the others' time.
-        after_s = _AFTER_FIRST_S if self.process == 1 and self.sharing > 1 else 0.0
+        after_s = self._after_s
         rest_s = max(self.allowance.share_s - self.spent_s - after_s, 0.0)
         own_s = max(self.least_s, _MARGIN * self._settling_s)
         self.sharing = 1 + count_fitting(rest_s - own_s, self.setup_s, self.least_s, self.sharing - 1)
@@ -126,9 +137,28 @@ class Rounds(Group):
         return self.process - 1 + self.sharing
 
     @property
+    def _after_s(self) -> float:
+        """What this process takes after its batches that another one doesn't; it comes out of the time for
+        batches.
+
+        A single process of a CPU is over its time by that much: it is little, and no other waits for it.
+        """
+        if self.process > 1 or (self.sharing == 1 and self.device.kind not in _AFTER_FIRST_S):
+            return 0.0
+        return min(
+            _AFTER_FIRST_S.get(self.device.kind, _AFTER_FIRST_ELSE_S), _AFTER_SHARE * self.allowance.share_s
+        )
+
+    @property
     def least_s(self) -> float:
-        """The fewest seconds of batches that make a process worth its set-up; those of a GPU must settle."""
-        return max(super().least_s, _MARGIN * self._settling_s if self.device.kind == "cuda" else 0.0)
+        """The fewest seconds of batches that make a process worth its set-up.
+
+        Those of a GPU must settle, and give each case its turns.
+        """
+        if self.device.kind != "cuda":
+            return super().least_s
+        turns_s = _FEWEST_TURNS * _LEAST_TURN_S["cuda"] * len(self.active) if self._has_long_turns else 0.0
+        return max(super().least_s, _MARGIN * self._settling_s, turns_s)
 
     @property
     def fewest_batches_s(self) -> float:
@@ -164,7 +194,7 @@ class Rounds(Group):
         shares_s = self._divide_window(runs)
         possible = [
             min(
-                max(int(share_s / run.sampler.thrifty_batch_s), FEWEST_BATCHES),
+                max(int(share_s / self._find_shortest_batch_s(run)), FEWEST_BATCHES),
                 max(aimed, self._count_paired(run, share_s)),
             )
             for run, share_s in zip(runs, shares_s, strict=True)
@@ -175,15 +205,26 @@ class Rounds(Group):
             rounds = max(min(rounds, longest), self._fewest_rounds)
         for run, share_s, number in zip(runs, shares_s, possible, strict=True):
             run.batches_per_round = max(1, round(number / rounds))
+            if self._has_long_turns:
+                run.sampler.batches_a_turn = run.batches_per_round
             run.sampler.choose_size(share_s / rounds / run.batches_per_round)
             if self._has_long_turns:  # a batch of short launches has no more than MOST_SAMPLES samples
                 whole_turn = round(share_s / rounds / run.sampler.batch_cost_s)
                 run.batches_per_round = max(run.batches_per_round, whole_turn)
+                run.sampler.batches_a_turn = run.batches_per_round
         round_s = sum(run.batches_per_round * run.sampler.batch_cost_s for run in runs)
         room_s = (self.allowance.limit_s - self.spent_s) / rounds - round_s
         for dtype, probe in self.probes.items():
             batches_s = [run.sampler.batch_cost_s for run in runs if run.case.workload.dtype == dtype]
             probe.choose_size(min(median(batches_s), room_s / len(self.probes)))
+
+    def _find_shortest_batch_s(self, run: CaseRun) -> float:
+        """Return the seconds of the shortest batch that a case is to have where the time allows others.
+
+        In a long turn the untimed launch before it comes once.
+        """
+        shortest_s = run.sampler.cost_s if self._has_long_turns else run.sampler.thrifty_batch_s
+        return max(shortest_s, _SHORTEST_BATCH_S.get(self.device.kind, 0.0))
 
     def _count_aimed(self) -> int:
         """Return how many batches a window is divided into, of a case that could draw any number of them."""
@@ -218,7 +259,7 @@ class Rounds(Group):
     def draw(self) -> None:
         """Draw rounds until every interval is narrow, the window is over, or another would pass the limit.
 
-        Never fewer than `FEWEST_BATCHES` rounds.
+        Never fewer than `_fewest_rounds` rounds.
         """
         begin_s, number, next_look = self.device.clock(), 0, 0
         while self.active:
@@ -248,9 +289,10 @@ class Rounds(Group):
     def _fewest_rounds(self) -> int:
         """How many rounds a process draws at least: the processes together as many as an interval needs.
 
-        Where turns are short each process draws them all: a turn is then a single batch.
+        Where turns are short each process draws them all: a turn is then a single batch. Few long turns tell
+        more than many shorter ones, since as much is left out at the beginning of each.
         """
-        return math.ceil(FEWEST_BATCHES / self._processes) if self._has_long_turns else FEWEST_BATCHES
+        return math.ceil(_FEWEST_LONG_TURNS / self._processes) if self._has_long_turns else FEWEST_BATCHES
 
     @property
     def _has_long_turns(self) -> bool:
@@ -299,12 +341,17 @@ class Rounds(Group):
         """
         counted = self._counted(run)
         if not _is_sustained(run.case):
-            return Window(counted, run.sampler.resolution_s)
+            return Window(counted, run.sampler.resolution_s, has_turns=self._has_long_turns)
         since = [each for each in counted if each.timing.start_s >= self._window_begin_s]
         if len(since) < FEWEST_BATCHES:
             since = counted[-FEWEST_BATCHES:]
         batches = keep_whole_periods(since, self.settling.period_s)
-        return Window(batches, run.sampler.resolution_s, self.settling)
+        return Window(batches, run.sampler.resolution_s, self.settling, has_turns=self._has_long_turns)
+
+    def case_data(self, run: CaseRun, rows: Sequence[Counters]) -> CaseData:
+        """Return what was found of a case."""
+        led_s = find_lead_s(run.batches) if self._has_long_turns and run.batches else 0.0
+        return replace(super().case_data(run, rows), led_s=led_s)
 
     def other_spans(self, run: CaseRun) -> list[tuple[float, float]]:
         """Return when other cases and the probes ran."""
@@ -323,19 +370,31 @@ def count_fitting(rest_s: float, setup_s: float, least_s: float, most: int) -> i
 
 
 def drop_leads(batches: Sequence[TimedBatch]) -> list[TimedBatch]:
-    """Return the batches without those of the first half second of each turn, or of its first half.
+    """Return the batches without those at the beginning of each turn, during which the clock follows.
 
-    The batches of one round are one turn. Its last one is always kept.
+    That is half a second; of a turn shorter than 0.75 s all but the last 0.25 s, or its first half. The
+    batches of one round are one turn. Its last one is always kept.
     """
+    return [each for turn in _split_by_turn(batches) for each in _drop_lead(turn)]
+
+
+def find_lead_s(batches: Sequence[TimedBatch]) -> float:
+    """Return the least time by which `drop_leads` shortens the turns of these batches at their beginning."""
+    turns = _split_by_turn(batches)
+    return min(_drop_lead(turn)[0].timing.start_s - turn[0].timing.start_s for turn in turns)
+
+
+def _split_by_turn(batches: Sequence[TimedBatch]) -> list[list[TimedBatch]]:
     turns: dict[int, list[TimedBatch]] = {}
     for each in batches:
         turns.setdefault(each.round, []).append(each)
-    kept: list[TimedBatch] = []
-    for turn in turns.values():
-        begin_s, end_s = turn[0].timing.start_s, turn[-1].timing.end_s
-        since_s = begin_s + min(_LEAD_S, _LEAD_SHARE * (end_s - begin_s))
-        kept += [each for each in turn if each.timing.start_s >= since_s] or turn[-1:]
-    return kept
+    return list(turns.values())
+
+
+def _drop_lead(turn: Sequence[TimedBatch]) -> Sequence[TimedBatch]:
+    begin_s, turn_s = turn[0].timing.start_s, turn[-1].timing.end_s - turn[0].timing.start_s
+    since_s = begin_s + min(_LEAD_S, max(turn_s - _COUNTED_S, _LEAD_SHARE * turn_s))
+    return [each for each in turn if each.timing.start_s >= since_s] or turn[-1:]
 
 
 def _draw_all(draws: Sequence[Callable[[], object]]) -> None:

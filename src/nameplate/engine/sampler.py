@@ -34,6 +34,7 @@ class Sampler:
     launches: Sequence[Launch]
     flush: bool = False
     takes_turns: bool = False  # whether other work runs between its batches
+    batches_a_turn: int = 1  # how many are drawn before other work runs again
     per_sample: int = 1
     samples: int = 1
     launch_s: float = math.inf  # seconds per launch in the latest part of the warm-up
@@ -135,7 +136,8 @@ class Sampler:
 
     @property
     def _rewarm_s(self) -> float:
-        return self.cost_s if self.rewarms else 0.0
+        """What a batch has of the untimed launch, which comes once a turn."""
+        return self.cost_s / self.batches_a_turn if self.rewarms else 0.0
 
     def draw(self) -> Timing:
         """Draw one batch."""

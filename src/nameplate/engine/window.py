@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nameplate.device.protocol import Timing
+from nameplate.stats.between import estimate_run_to_run, widen
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, launch_time, means_by_process
 from nameplate.stats.interval import Interval
 from nameplate.stats.settling import Settling, trim_to_whole_periods
@@ -52,13 +53,15 @@ class Window:
 
     `resolution_s` is what the clock's step may add to a batch. `settling` is how the whole time series
     settled; None where that wasn't asked. `is_told` is False for a burst that a limit ended too soon: the
-    batches are then of its neighbourhood.
+    batches are then of its neighbourhood. `has_turns`: the batches of one round are a turn of the case,
+    between turns of others.
     """
 
     batches: Sequence[TimedBatch]
     resolution_s: float
     settling: Settling | None = None
     is_told: bool = True
+    has_turns: bool = False
 
     @property
     def spans(self) -> list[tuple[float, float]]:
@@ -123,9 +126,13 @@ class Window:
         return [float(each) for each in means_by_process(elapsed_s / launches, self.process, launches)]
 
     def interval(self) -> Interval:
-        """Return mean seconds per launch with its 95 % interval within the processes that drew them."""
+        """Return mean seconds per launch with its 95 % interval within the processes that drew them.
+
+        Batches of a turn have the same part of the clock's swing and begin at the clock that the case before
+        left, so the interval is never narrower than the one that follows from the turns' means.
+        """
         elapsed_s, launches = self.totals()
-        return launch_time(
+        within = launch_time(
             elapsed_s,
             launches,
             self.resolution_s,
@@ -133,6 +140,8 @@ class Window:
             samples_s=self.samples_s,
             process=self.process,
         )
+        turns_s = list(self.launch_s_by_round().values()) if self.has_turns else []
+        return widen(within, estimate_run_to_run(turns_s).log_half_width) if len(turns_s) > 1 else within
 
     @property
     def is_narrow(self) -> bool:
@@ -175,6 +184,7 @@ def merge_windows(windows: Sequence[Window]) -> Window:
         max(each.resolution_s for each in windows),
         next(iter(unsettled), settlings[0]) if settlings else None,
         all(each.is_told for each in windows),
+        any(each.has_turns for each in windows),
     )
 
 
