@@ -130,7 +130,7 @@ def measure_queue(at_s: Sequence[float], begin_s: float, ahead: int, launch_s: f
     So a wait counts where the launches from there on go at half that pace at most; a single hiccup doesn't.
     """
     spent_s = np.diff(np.asarray(at_s))
-    waits = np.flatnonzero(spent_s > launch_s / 2)
+    waits = np.flatnonzero(spent_s > launch_s / 2).tolist()
     paced = max(3, min(_PACED, ahead // 2))  # while large ones are left to wait for
     full = next(
         (place for place in waits if spent_s[place : place + paced].sum() > paced * launch_s / 2), None
@@ -140,7 +140,7 @@ def measure_queue(at_s: Sequence[float], begin_s: float, ahead: int, launch_s: f
     if full is None:
         return QueueSeen(tried=spent_s.size, depth=None, host_s=host_s)
     ended = min(ahead, int((at_s[full] - begin_s) / launch_s))
-    return QueueSeen(tried=spent_s.size, depth=int(ahead + full - ended), host_s=host_s)
+    return QueueSeen(tried=spent_s.size, depth=ahead + full - ended, host_s=host_s)
 
 
 def look_at_digests(subject: Subject) -> DigestsSeen:
