@@ -1,0 +1,175 @@
+"""Self-test of the ceiling search: how near its winner comes to the best, on surfaces where that is known.
+
+    bench selftest --search
+
+A look has 0.5 % of noise. The search gets 5 % of the time that one look at every point would take, the looks
+that confirm its finalists included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nameplate.base.formatting import percent
+from nameplate.base.language import _
+from nameplate.search.strategy import search
+from nameplate.selftest.surfaces import Surface, make_cpu_surface, make_gpu_surface, throttle
+
+SURFACES = 500
+NOISE = 0.005
+TIME_SHARE = 0.05
+LEAST_MEDIAN, LEAST_FIFTH = 0.99, 0.975
+LEAST_BOUNDED = 0.90  # 95 % less what chance takes in 125 surfaces: 2.5 standard errors of 2 %
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of surface, with a device that throttles or doesn't."""
+
+    name: str
+    make: Callable[[np.random.Generator], Surface]
+    speed: Callable[[float], float]  # by the share of the search's time that has passed
+
+
+def _steady(_share: float) -> float:
+    return 1.0
+
+
+KINDS = (
+    Kind("GPU: tiles, waves, L2", make_gpu_surface, _steady),
+    Kind("CPU: blocks, caches, alignment", make_cpu_surface, _steady),
+    Kind("GPU that throttles by 6 %", make_gpu_surface, throttle),
+    Kind("CPU that throttles by 6 %", make_cpu_surface, throttle),
+)
+
+
+@dataclass(frozen=True)
+class SearchRow:
+    """The outcome over the surfaces of one kind.
+
+    `median` and `fifth` are of the winner's true throughput ÷ the best of the grid, `time_share` the mean
+    share of the exhaustive time, `bounded` how often the true best lay within the stated bound, `gain` the
+    bound's median.
+    """
+
+    kind: str
+    surfaces: int
+    median: float
+    fifth: float
+    time_share: float
+    bounded: float
+    gain: float
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """A sentence for each figure out of its bound."""
+        return tuple(self._check())
+
+    def _check(self) -> Iterator[str]:
+        for what, got, least in (
+            (_("the median of winner ÷ best"), self.median, LEAST_MEDIAN),
+            (_("the 5th percentile of winner ÷ best"), self.fifth, LEAST_FIFTH),
+            (_("bounds that hold"), self.bounded, LEAST_BOUNDED),
+        ):
+            if got < least:
+                said = {"got": percent(got), "least": percent(least)}
+                text = _("{what} is {got}; expected at least {least}", what=what, **said)
+                yield _("{name}: {said}", name=self.kind, said=text)
+        if self.time_share > TIME_SHARE:
+            yield _(
+                "{name}: {said}",
+                name=self.kind,
+                said=_(
+                    "the search took {got} of the exhaustive time; expected at most {most}",
+                    got=percent(self.time_share),
+                    most=percent(TIME_SHARE),
+                ),
+            )
+
+
+@dataclass(frozen=True)
+class SearchProof:
+    """The rows of every kind of surface."""
+
+    rows: tuple[SearchRow, ...]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """A sentence for each figure out of its bound."""
+        return tuple(each for row in self.rows for each in row.failures)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every figure is within its bound."""
+        return not self.failures
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the rows, what failed, and whether it passed."""
+        rows = [asdict(row) for row in self.rows]
+        return {"rows": rows, "failures": list(self.failures), "passed": self.passed}
+
+
+def prove_search(surfaces: int = SURFACES, seed: int = 1) -> SearchProof:
+    """Search so many surfaces, shared among the kinds."""
+    each = -(-surfaces // len(KINDS))
+    return SearchProof(tuple(summarize(kind.name, list(_try_kind(kind, each, seed))) for kind in KINDS))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One search: the winner's true throughput ÷ the best, share of the exhaustive time, and the bound."""
+
+    reached: float
+    time_share: float
+    gain: float
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the true best lies within the bound."""
+        return self.reached * (1 + self.gain) >= 1
+
+
+def _try_kind(kind: Kind, surfaces: int, seed: int) -> Iterator[Tried]:
+    for number in range(surfaces):
+        rng = np.random.default_rng([seed, number])
+        yield search_surface(kind.make(rng), rng, kind.speed)
+
+
+def search_surface(
+    surface: Surface, rng: np.random.Generator, speed: Callable[[float], float] = _steady
+) -> Tried:
+    """Search one surface on a virtual clock."""
+    look_s, now_s = surface.look_s, 0.0
+    exhaustive_s = float(look_s.sum())
+    budget_s = TIME_SHARE * exhaustive_s
+
+    def look(point: int) -> float:
+        nonlocal now_s
+        now = speed(now_s / budget_s)
+        now_s += float(look_s[point]) / now
+        return float(surface.tflops[point]) * now * float(np.exp(NOISE * rng.standard_normal()))
+
+    seed = int(rng.integers(2**32))
+    found = search(surface.space, look, lambda: now_s, budget_s, seed, least_look_s=surface.least_look_s)
+    assert found is not None  # every point of these surfaces can be measured
+    reached = float(surface.tflops[found.winner] / surface.tflops.max())
+    gain = np.inf if found.unseen_gain is None else found.unseen_gain
+    return Tried(reached, now_s / exhaustive_s, float(gain))
+
+
+def summarize(kind: str, tried: Sequence[Tried]) -> SearchRow:
+    """Make the row of these searches."""
+    reached = [each.reached for each in tried]
+    return SearchRow(
+        kind,
+        len(tried),
+        float(np.median(reached)),
+        float(np.quantile(reached, 0.05)),
+        float(np.mean([each.time_share for each in tried])),
+        float(np.mean([each.is_bounded for each in tried])),
+        float(np.median([each.gain for each in tried])),
+    )
