@@ -45,6 +45,7 @@ from nameplate.report.selftest import (
     proof_table,
     readings_table,
     repeated_table,
+    search_table,
     silicon_table,
     simulated_table,
 )
@@ -55,6 +56,7 @@ from nameplate.selftest.draws import simulate_cards
 from nameplate.selftest.gpu.checks import check as proof_checks
 from nameplate.selftest.gpu.seen import Seen
 from nameplate.selftest.repeat import repeat
+from nameplate.selftest.search import Tried, prove_search, summarize
 from nameplate.selftest.silicon import check
 from nameplate.selftest.simulate import simulate
 from nameplate.silicon.peak import Peak, Silicon
@@ -189,8 +191,14 @@ def selftests():
         proof_table(unknown, "cuda:1", "NVIDIA Test"),
     )
     pairs = compare_simulated_pairs(2)
-    tables = (*tables, pairs_table(pairs))
-    problems = (*describe_failures(rows), *checked.failures, *describe_unpassed(unknown))
+    proof = prove_search(4)
+    tables = (*tables, pairs_table(pairs), search_table(proof))
+    problems = (
+        *describe_failures(rows),
+        *checked.failures,
+        *summarize("s", [Tried(0.5, 0.5, 0.0)]).failures,
+        *describe_unpassed(unknown),
+    )
     return View(title="", tables=tables, advice=goals, problems=problems)
 
 

@@ -44,6 +44,12 @@ def selftest(
             metavar="FILE", help="File for the card's twin, which --on cuda writes from what it saw."
         ),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search", help="Search simulated surfaces for their best shape, as suite ceiling does."
+        ),
+    ] = False,
     runs: Annotated[
         int,
         typer.Option(
@@ -74,8 +80,8 @@ def selftest(
         raise InputError(
             "only a GPU has a twin", where="--twin", got=str(twin), expected="--on cuda beside it"
         )
-    if sum((bare, repeat is not None, again is not None, on is not None)) > 1:
-        expected = "--bare, --repeat, --again or --on"
+    if sum((bare, search, repeat is not None, again is not None, on is not None)) > 1:
+        expected = "--bare, --search, --repeat, --again or --on"
         raise InputError("two tests at once", where="bench selftest", expected=expected)
     if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?|twin:.+", on) is None:
         raise InputError(
@@ -84,6 +90,8 @@ def selftest(
     with output_language(lang, json=json):
         if bare:
             passed = _compare_with_bare_loop(device, budget, json)
+        elif search:
+            passed = _prove_search(json)
         elif on == "cpu":
             passed = _check_cpu(json)
         elif on is not None:
@@ -109,6 +117,21 @@ def _compare_with_bare_loop(device: str, budget: float | None, json: bool) -> bo
     if not (result.passed or result.differs):
         raise RunIncomplete("too few rounds to tell: --budget gives it more time")
     return result.passed
+
+
+def _prove_search(json: bool) -> bool:
+    from nameplate.base.language import _
+    from nameplate.report.selftest import search_table
+    from nameplate.selftest.search import prove_search
+
+    proof = prove_search()
+    if json:
+        print_json(proof.as_json())
+    else:
+        show_tables([search_table(proof)])
+        for line in proof.failures:
+            print(_("FAIL: {goal}", goal=line))
+    return proof.passed
 
 
 def _check_cpu(json: bool) -> bool:

@@ -13,6 +13,7 @@ from nameplate.selftest.again import Again, AgainRow
 from nameplate.selftest.draws import CardRow
 from nameplate.selftest.gpu.check import Check, Outcome
 from nameplate.selftest.repeat import ContenderRow, Repeated
+from nameplate.selftest.search import SearchProof, SearchRow
 from nameplate.selftest.silicon import CheckedSilicon, PathRow, ProductRow
 from nameplate.selftest.simulate import ScenarioRow
 
@@ -51,6 +52,20 @@ def _passed(row: ScenarioRow) -> str:
     if row.is_limit:
         return _("a limit")
     return _("yes") if row.passed else _("NO")
+
+
+def search_table(proof: SearchProof) -> Table:
+    """For each kind of simulated surface: how near the search's winner comes to the best, and its bound."""
+    fields = [
+        Field[SearchRow]("surface", lambda row: _(row.kind)),
+        Field[SearchRow]("searched", lambda row: count(row.surfaces), is_number=True, drop_priority=0),
+        Field[SearchRow]("winner ÷ best", lambda row: percent(row.median), is_number=True),
+        Field[SearchRow]("1 of 20 below", lambda row: percent(row.fifth), is_number=True),
+        Field[SearchRow]("of all its time", lambda row: percent(row.time_share), is_number=True),
+        Field[SearchRow]("bound", lambda row: change(row.gain), is_number=True),
+        Field[SearchRow]("bound holds", lambda row: percent(row.bounded), is_number=True),
+    ]
+    return table_of(_("The search for the best shape, on surfaces whose best is known"), fields, proof.rows)
 
 
 def readings_table(rows: Sequence[ScenarioRow]) -> Table:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nameplate.base.formatting import percent
-from nameplate.base.language import _
+from nameplate.base.language import N_, _
 from nameplate.search.strategy import search
 from nameplate.selftest.surfaces import Surface, make_cpu_surface, make_gpu_surface, throttle
 
@@ -40,10 +40,10 @@ def _steady(_share: float) -> float:
 
 
 KINDS = (
-    Kind("GPU: tiles, waves, L2", make_gpu_surface, _steady),
-    Kind("CPU: blocks, caches, alignment", make_cpu_surface, _steady),
-    Kind("GPU that throttles by 6 %", make_gpu_surface, throttle),
-    Kind("CPU that throttles by 6 %", make_cpu_surface, throttle),
+    Kind(N_("GPU: tiles, waves, L2"), make_gpu_surface, _steady),
+    Kind(N_("CPU: blocks, caches, alignment"), make_cpu_surface, _steady),
+    Kind(N_("GPU that throttles by 6 %"), make_gpu_surface, throttle),
+    Kind(N_("CPU that throttles by 6 %"), make_cpu_surface, throttle),
 )
 
 
