@@ -24,7 +24,7 @@ DOCS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 # Fleets have a file of their own, with prices and parts that a command needs (test_fleet_docs).
 ELSEWHERE = {"fleet.md"}
 # Minutes of measuring, or what this machine may not have: read by the command, up to its help.
-LONG = {"selftest", "devices"}
+LONG = {"selftest", "devices", "check"}
 COLLECTOR = "/var/lib/node_exporter/textfile_collector"
 
 

@@ -1,7 +1,8 @@
 """Cases and suites: which workloads are measured, at which points of their axes.
 
 Suites are found by entry point (group `nameplate.suites`). Any package adds one by declaring
-`name = "module:SUITE"` there; the harness has no list of suites.
+`name = "module:SUITE"` there; the harness has no list of suites. Those of group `nameplate.checks` are for
+`bench check`: they are found by name all the same, and not listed among the others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nameplate.record import MOST_CASES
 from nameplate.workload import Workload
 
 ENTRY_POINT_GROUP = "nameplate.suites"
+CHECK_GROUP = "nameplate.checks"
 FILLS = ("normal", "uniform", "integers", "zeros")
 CACHES = ("warm", "flushed", "rotating")
 PHASES = ("burst", "sustained")
@@ -207,7 +209,8 @@ def find_suite(name: str) -> Suite:
 
     Raises InputError where there is no such suite, two packages declare it, or its package can't be loaded.
     """
-    points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name]
+    groups = (ENTRY_POINT_GROUP, CHECK_GROUP)
+    points = [point for group in groups for point in entry_points(group=group) if point.name == name]
     targets = {point.value for point in points}
     if not points:
         raise InputError("unknown suite", got=name, expected=" or ".join(list_suite_names()))

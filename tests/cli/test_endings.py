@@ -90,6 +90,7 @@ COMMANDS = {
     "devices": ["devices", "--json"],
     "specs": ["specs", "nvidia-a800-sxm4-80gb"],
     "specs --model": ["specs", "--model", "llama3-8b"],
+    "check": ["check", SAME],
     "compare": ["compare", SAME, SAME],
     "compare --markdown": ["compare", SAME, SAME, "--markdown"],
     "report": ["report", PUBLISHED, "-o", "r.html"],

@@ -59,6 +59,8 @@ COMMANDS = {
     "show/two-a800": f"show {TWO_A800}",
     "show/side-by-side": f"show {ONE_RUN} compare/slower/20261122T120000-slower-0000",
     "list/schemas": "list --results runs",
+    "check/two-a800": f"check {TWO_A800}",
+    "check/folder": "check runs --expect-hosts node[17-19]",
     "compare/same": "compare compare/base compare/same",
     "compare/slower": "compare compare/base compare/slower",
     "compare/faster": "compare compare/base compare/faster --threshold 0.03",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nameplate.base.messages import message, text
-from nameplate.device.identity import CpuIdentity, CudaIdentity
+from nameplate.device.identity import CpuIdentity
 from nameplate.health.advice import _BY_CODE, advise
 from nameplate.health.faults import _FAULTS
 from nameplate.health.judge import judge_node, judge_run
@@ -19,14 +19,7 @@ from nameplate.health.verdict import DeviceHealth, Statement, gravest
 from nameplate.record import Spread, Verification
 from nameplate.store.folder import read_run
 from nameplate.store.manifest import DeviceEntry, Expected
-
-H100 = "nvidia-h100-sxm5-80gb"
-PRODUCT = "matmul/bf16/8192x8192x8192/normal/rotating/sustained/torch"
-COPY = "memory/fp32/copy-1024MiB/normal/rotating/-/torch"
-FLOPS, BYTES = 2 * 8192**3, 2**31
-RATED = 989.4
-# What an error-free GPU's driver counts.
-COUNTED = {"gpu_ecc_errors": 0, "gpu_xid_errors": "none", "gpu_remapped_rows": 0, "elapsed_s": 9.0}
+from nodes import COPY, COUNTED, PRODUCT, RATED, h100_entry, h100_fields
 
 
 @pytest.fixture
@@ -34,34 +27,7 @@ def record_of(make_record):
     """A record of a product, or of a copy, at a share of an H100's rating."""
 
     def make(device, share, case=PRODUCT, **changes):
-        if case == COPY:
-            rate, flops, work = 3350e9 * share, None, BYTES
-        else:
-            rate, flops, work = RATED * 1e12 * share, FLOPS, FLOPS
-        tflops = None if flops is None else rate / 1e12
-        fields = {
-            "device": device,
-            "part": H100,
-            "dimensions": {"m": 8192, "n": 8192, "k": 8192},
-            "flops": flops,
-            "bytes": BYTES,
-            "tflops": tflops,
-            "tflops_low": tflops and 0.99 * tflops,
-            "tflops_high": tflops and 1.01 * tflops,
-            "tflops_median": tflops,
-            "nominal_tflops": flops and RATED,
-            "datasheet_tflops": flops and RATED,
-            "datasheet_efficiency": flops and share,
-            "efficiency": flops and share,
-            "efficiency_low": flops and 0.99 * share,
-            "efficiency_high": flops and 1.01 * share,
-            "bandwidth_gb_s": rate / 1e9 if flops is None else 1.0,
-            "bandwidth_low_gb_s": 0.99 * rate / 1e9 if flops is None else 0.9,
-            "bandwidth_high_gb_s": 1.01 * rate / 1e9 if flops is None else 1.1,
-            "time_s": work / rate,
-            "conditions": COUNTED,
-        }
-        return make_record(case=case, **(fields | changes))
+        return make_record(**h100_fields(device, share, case) | changes)
 
     return make
 
@@ -71,15 +37,9 @@ def node(make_run):
     """A run of H100s with these records; what else befell it is in `problems`."""
 
     def make(records, count=8, problems=(), identity=None, **changes):
-        def entry(number):
-            told = {"name": "NVIDIA H100 80GB HBM3", "index": number, "uuid": f"GPU-{number:04d}"}
-            made = CudaIdentity(**told | (identity or {}))
-            return DeviceEntry(
-                name=f"cuda:{number}", part=H100, evidence="its name", memory_gb_s=3350.0, identity=made
-            )
-
+        devices = tuple(h100_entry(number, **identity or {}) for number in range(count))
         expected = tuple(Expected(case=each.case, device=each.device) for each in records)
-        run = make_run(problems=problems, devices=tuple(map(entry, range(count))), **changes)
+        run = make_run(problems=problems, devices=devices, **changes)
         manifest = run.manifest.model_copy(update={"cases": expected})
         return type(run)(run.folder, manifest, tuple(records), run.problems, True)
 
@@ -124,7 +84,7 @@ def test_a_node_of_which_one_is_slow_one_hot_and_one_lost(node, record_of):
     assert drop == pytest.approx(0.2, abs=0.03)
     assert "twice" in str(advise(found[2])[0])
     assert advise(found[0]) == ()
-    whole = judge_node(run, found, 8)
+    whole = judge_node([run], found, 8)
     assert (whole.verdict, whole.reasons) == ("unfit", ())
     document = whole.as_json()
     assert [each["verdict"] for each in document["devices"]] == [each.verdict for each in found]
@@ -287,8 +247,8 @@ def test_a_wrong_result_makes_unfit(node, record_of):
 def test_fewer_gpus_than_expected_make_the_node_unfit(node, record_of):
     run = node([record_of(f"cuda:{n}", 0.72) for n in range(7)], 7)
     found = judge_run(run)
-    assert judge_node(run, found, 7).verdict == "fit"
-    whole = judge_node(run, found, 8)
+    assert judge_node([run], found, 7).verdict == "fit"
+    whole = judge_node([run], found, 8)
     assert whole.verdict == "unfit"
     assert str(whole.reasons[0]) == "7 GPUs were found, 8 expected"
 

@@ -520,6 +520,9 @@ TEMPLATES: Mapping[str, str] = {
         "{case}: its earlier runs differ so much that only {limit:percent} less would show"
     ),
     "health_gpus_missing": N_("{found} GPUs were found, {expected} expected"),
+    "ledger_never_seen": N_("nothing was heard of it: it never began, or couldn't write into this folder"),
+    "ledger_hosts_lack": N_("nothing was heard of {count} of the {expected} nodes that are expected"),
+    "ledger_unfinished": N_("began {began} and didn't finish: {records} of {cases} cases have a record"),
     # fleet/: why a run prices no fleet
     "no_product_admitted": N_("no record of this run is trusted enough to price a fleet"),
     "no_product_recorded": N_("no record of a matrix product"),

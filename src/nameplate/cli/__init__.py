@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from nameplate import __version__
-from nameplate.cli import compare, exits, export, fleet, measure, publish, read, selftest
+from nameplate.cli import check, compare, exits, export, fleet, measure, publish, read, selftest
 
 app = typer.Typer(
     name="bench",
@@ -47,6 +47,7 @@ def _options(
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "run": (measure.run, "Measure what this machine delivers of its rating."),
     "show": (read.show, "Print a run, or several side by side."),
+    "check": (check.check, "Judge whether this node, or each of many, is fit."),
     "report": (publish.report, "Write a run as a page with charts, or as Markdown."),
     "list": (read.list_runs, "List the runs, newest first."),
     "compare": (compare.compare, "Tell which cases are faster or slower in another run."),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nameplate.base.messages import Message, message
 from nameplate.device.identity import CudaIdentity
+from nameplate.health.speed import name_case
 from nameplate.health.verdict import ERRORS, Statement, Verdict, gravest
 from nameplate.record import Record
 from nameplate.store.manifest import DeviceEntry
@@ -65,8 +66,12 @@ def judge_errors(entry: DeviceEntry, records: Sequence[Record], incidents: Itera
         checked = sum(record.verification is not None for record in records)
         return Statement(ERRORS, "fit", (message("health_no_faults", checked=checked),))
     verdict = gravest(each for each, _reason in found)
-    shown = dict.fromkeys(reason for each, reason in found if each == verdict)
-    return Statement(ERRORS, verdict, tuple(shown))
+    # Of each kind the first: a hot card says the same of every case.
+    by_code: dict[str, Message] = {}
+    for each, reason in found:
+        if each == verdict:
+            by_code.setdefault(reason.code, reason)
+    return Statement(ERRORS, verdict, tuple(by_code.values()))
 
 
 def _find_in_incidents(device: str, incidents: Iterable[Message]) -> Iterator[tuple[Verdict, Message]]:
@@ -77,7 +82,7 @@ def _find_in_incidents(device: str, incidents: Iterable[Message]) -> Iterator[tu
 
 def _find_in_records(records: Sequence[Record]) -> Iterator[tuple[Verdict, Message]]:
     wrong = [
-        record.case
+        name_case(record)
         for record in records
         if record.verification is not None and not record.verification.passed
     ]
@@ -89,14 +94,14 @@ def _find_in_records(records: Sequence[Record]) -> Iterator[tuple[Verdict, Messa
             heated |= warning.code in _HELD and _HEATED in record.verdicts
             if warning.code in _FAULTS or (warning.code in _HELD and _HEATED in record.verdicts):
                 yield _FAULTS.get(warning.code, "unfit"), warning
-    throttled = [record.case for record in records if _HEATED in record.verdicts]
+    throttled = [name_case(record) for record in records if _HEATED in record.verdicts]
     if throttled and not heated:
         yield "unfit", message("health_throttled", case=throttled[0], count=len(throttled))
     failed = [record for record in records if record.status == "failed"]
     for record in failed[:_MOST_FAILED]:
         codes = record.reason.codes if record.reason else ()
         verdict = gravest(_FAULTS[code] for code in codes if code in _FAULTS)
-        yield verdict, message("health_case_failed", case=record.case, why=record.reason)
+        yield verdict, message("health_case_failed", case=name_case(record), why=record.reason)
 
 
 def _find_in_link(entry: DeviceEntry, records: Sequence[Record]) -> Iterator[tuple[Verdict, Message]]:

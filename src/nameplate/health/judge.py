@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nameplate.base.messages import Message, message
+from nameplate.base.messages import Message, message, text
 from nameplate.chain.published import Published, load_published
 from nameplate.device.identity import CudaIdentity
 from nameplate.health.advice import advise
 from nameplate.health.faults import judge_errors
 from nameplate.health.speed import find_speeds, judge_by_past, judge_by_rating, judge_by_siblings
 from nameplate.health.thresholds import HealthThresholds, health_thresholds
-from nameplate.health.verdict import DeviceHealth, Verdict, gravest
+from nameplate.health.verdict import DeviceHealth, Statement, Verdict, gravest
+from nameplate.record import Record
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry
 
@@ -38,38 +39,60 @@ def judge_run(
     `references` are published figures, by default the shipped ones; `past` is what earlier runs of the same
     devices found (`past.find_past`), by default nothing; `limits` are the thresholds.
     """
+    return judge_runs([run], references, {run.id: past or {}}, limits)
+
+
+def judge_runs(
+    runs: Sequence[Run],
+    references: Sequence[Published] | None = None,
+    pasts: Mapping[str, Past] | None = None,
+    limits: HealthThresholds | None = None,
+) -> tuple[DeviceHealth, ...]:
+    """Return the health of each device of several runs of one node, whose devices are siblings.
+
+    So they are where each process of a node measured its own device. `pasts` are by the id of the run.
+    """
     published = load_published() if references is None else references
     rules = limits or health_thresholds()
-    entries = run.manifest.devices
-    records = {entry.name: [each for each in run.records if each.device == entry.name] for entry in entries}
-    known = past or {}
-    devices = [find_speeds(entry, records[entry.name], known.get(entry.name, {})) for entry in entries]
+    devices, sources = [], {}
+    for run in runs:
+        past = (pasts or {}).get(run.id, {})
+        by_device: dict[str, list[Record]] = {}
+        for record in run.records:
+            by_device.setdefault(record.device, []).append(record)
+        for entry in run.manifest.devices:
+            key, records = f"{run.id}/{entry.name}", by_device.get(entry.name, [])
+            sources[key] = (run, records)
+            devices.append(find_speeds(key, entry, records, past.get(entry.name, {})))
     siblings, own_past = judge_by_siblings(devices, rules), judge_by_past(devices, rules)
-    return tuple(
-        _make_health(
-            run,
-            device.entry,
-            judge_errors(device.entry, records[device.entry.name], run.problems),
-            judge_by_rating(device, published, rules),
-            siblings[device.entry.name],
-            own_past[device.entry.name],
+    found = []
+    for device in devices:
+        run, records = sources[device.key]
+        found.append(
+            _make_health(
+                run,
+                device.entry,
+                judge_errors(device.entry, records, run.problems),
+                judge_by_rating(device, published, rules),
+                siblings[device.key],
+                own_past[device.key],
+            )
         )
-        for device in devices
-    )
+    return tuple(found)
 
 
-def _make_health(run: Run, entry: DeviceEntry, *statements: Any) -> DeviceHealth:
+def _make_health(run: Run, entry: DeviceEntry, *statements: Statement) -> DeviceHealth:
     identity = entry.identity
     cuda = identity if isinstance(identity, CudaIdentity) else None
     return DeviceHealth(
-        entry.name,
-        run.manifest.hostname,
-        identity.name,
-        entry.part,
-        None if cuda is None else cuda.index,
-        None if cuda is None else cuda.uuid,
-        run.manifest.measured,
-        statements,
+        device=entry.name,
+        host=run.manifest.node,
+        name=identity.name,
+        part=entry.part,
+        index=None if cuda is None else cuda.index,
+        uuid=None if cuda is None else cuda.uuid,
+        measured=run.manifest.measured,
+        statements=statements,
     )
 
 
@@ -77,20 +100,21 @@ def _make_health(run: Run, entry: DeviceEntry, *statements: Any) -> DeviceHealth
 class NodeHealth:
     """The health of a node: of its devices, and whether all that were expected are there.
 
-    `expected_gpus` is None where nobody said how many there should be. `complete` is whether the run has a
-    record for every case.
+    `runs` are the ids of the runs it is judged by. `expected_gpus` is None where nobody said how many there
+    should be. `complete` is whether every case has a record. `refused` is why nothing could be measured.
     """
 
     host: str
-    run: str
+    runs: tuple[str, ...]
     devices: tuple[DeviceHealth, ...]
-    expected_gpus: int | None
-    complete: bool
-    measured: bool
+    expected_gpus: int | None = None
+    complete: bool = True
+    measured: bool = True
+    refused: str | None = None
 
     @property
     def found_gpus(self) -> int:
-        """How many GPUs the run measured, or tried to."""
+        """How many GPUs were measured, or should have been."""
         return sum(each.index is not None or each.uuid is not None for each in self.devices)
 
     @property
@@ -107,9 +131,12 @@ class NodeHealth:
     @property
     def reasons(self) -> tuple[Message, ...]:
         """Why the node is what it is, besides its devices."""
-        if not self.lacks_gpus:
-            return ()
-        return (message("health_gpus_missing", found=self.found_gpus, expected=self.expected_gpus),)
+        found = []
+        if self.lacks_gpus:
+            found.append(message("health_gpus_missing", found=self.found_gpus, expected=self.expected_gpus))
+        if self.refused is not None:
+            found.append(text(self.refused))
+        return tuple(found)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values, with English sentences."""
@@ -117,7 +144,7 @@ class NodeHealth:
             "verdict": self.verdict,
             "reasons": [str(each) for each in self.reasons],
             "host": self.host,
-            "run": self.run,
+            "runs": list(self.runs),
             "measured": self.measured,
             "complete": self.complete,
             "expected_gpus": self.expected_gpus,
@@ -143,13 +170,15 @@ def device_as_json(health: DeviceHealth) -> dict[str, Any]:
     }
 
 
-def judge_node(run: Run, devices: Sequence[DeviceHealth], expected_gpus: int | None = None) -> NodeHealth:
-    """Return the health of the node that a run measured, from that of its devices."""
+def judge_node(
+    runs: Sequence[Run], devices: Sequence[DeviceHealth], expected_gpus: int | None = None
+) -> NodeHealth:
+    """Return the health of the node that some runs measured, from that of its devices."""
     return NodeHealth(
-        run.manifest.hostname,
-        run.id,
+        runs[0].manifest.node,
+        tuple(run.id for run in runs),
         tuple(devices),
         expected_gpus,
-        not run.missing,
-        run.manifest.measured,
+        complete=not any(run.missing for run in runs),
+        measured=all(run.manifest.measured for run in runs),
     )

@@ -58,10 +58,12 @@ class Speed:
 class DeviceSpeeds:
     """A device of a run with its figures that can be compared, by case.
 
-    `past` has, by case, the logarithms of launches a second in earlier runs. `excluded` counts measured
-    records whose figures weren't the device's own doing.
+    `key` tells it from all others that are judged with it, of other runs too. `past` has, by case, the
+    logarithms of launches a second in earlier runs. `excluded` counts measured records whose figures weren't
+    the device's own doing.
     """
 
+    key: str
     entry: DeviceEntry
     speeds: Mapping[str, Speed]
     excluded: int
@@ -74,7 +76,7 @@ class DeviceSpeeds:
 
 
 def find_speeds(
-    entry: DeviceEntry, records: Sequence[Record], past: Mapping[str, Sequence[float]]
+    key: str, entry: DeviceEntry, records: Sequence[Record], past: Mapping[str, Sequence[float]]
 ) -> DeviceSpeeds:
     """Return the figures of a device that say something of it; `records` are all of the device's."""
     found: dict[str, Speed] = {}
@@ -87,7 +89,7 @@ def find_speeds(
             excluded += 1
             continue
         found[record.case] = Speed(record, math.log(figure.value), figure.log_half_width)
-    return DeviceSpeeds(entry, found, excluded, past)
+    return DeviceSpeeds(key, entry, found, excluded, past)
 
 
 def _figure_of(record: Record) -> Interval | None:
@@ -98,9 +100,20 @@ def _figure_of(record: Record) -> Interval | None:
 
 
 def _state(way: Way, found: Sequence[tuple[Verdict, Message]]) -> Statement:
-    """Return the gravest of what was found, with its reasons."""
+    """Return the gravest of what was found, with its reasons: the largest drop first."""
     verdict = gravest(each for each, _reason in found)
-    return Statement(way, verdict, tuple(dict.fromkeys(why for each, why in found if each == verdict)))
+    reasons = dict.fromkeys(why for each, why in found if each == verdict)
+    return Statement(way, verdict, tuple(sorted(reasons, key=_drop_of, reverse=True)))
+
+
+def _drop_of(reason: Message) -> float:
+    drop = reason.values.get("drop")
+    return drop if isinstance(drop, float) else 0.0
+
+
+def name_case(record: Record) -> str:
+    """Return what a case is called in a reason: its work, and its phase."""
+    return " ".join(filter(None, (record.workload, record.dtype, record.shape, record.phase)))
 
 
 def _why_no_figure(device: DeviceSpeeds) -> Message:
@@ -149,7 +162,7 @@ def _judge_products(
         yardstick = find_yardstick(published, part, dtype, is_burst=is_burst, limits=limits)
         if yardstick is None:
             if share < rules.unfit_unpublished:
-                yield "unfit", message("health_below_any", case=record.case, share=share, part=part)
+                yield "unfit", message("health_below_any", case=name_case(record), share=share, part=part)
             else:
                 yield "unknown", message("health_no_published", part=f"{part} {dtype}")
             continue
@@ -158,7 +171,7 @@ def _judge_products(
         if verdict == "unknown":
             yield verdict, _imprecise(device.speeds[record.case])
             continue
-        values = {"case": record.case, "share": share, "of_best": of_best, "published": yardstick.share}
+        values = {"case": name_case(record), "share": share, "of_best": of_best, "published": yardstick.share}
         code = "health_near_published" if verdict == "fit" else "health_below_published"
         yield verdict, message(code, **values, source=yardstick.id)
 
@@ -189,7 +202,9 @@ def _judge_share(share: float, half: float, rules: _Shares, limits: HealthThresh
 
 
 def _imprecise(speed: Speed) -> Message:
-    return message("health_imprecise", case=speed.case, half_width=math.expm1(min(speed.half, 1.0)))
+    return message(
+        "health_imprecise", case=name_case(speed.record), half_width=math.expm1(min(speed.half, 1.0))
+    )
 
 
 @dataclass(frozen=True)
@@ -251,15 +266,15 @@ def _judge_memory(device: DeviceSpeeds, limits: HealthThresholds) -> Iterator[tu
         yield verdict, _imprecise(best)
         return
     code = "health_memory_near_rated" if verdict == "fit" else "health_memory_below_rated"
-    yield verdict, message(code, case=best.case, share=share, rated_gb_s=rated)
+    yield verdict, message(code, case=name_case(best.record), share=share, rated_gb_s=rated)
 
 
 # ---- by the node's other devices ----
 
 
 def judge_by_siblings(devices: Sequence[DeviceSpeeds], limits: HealthThresholds) -> Mapping[str, Statement]:
-    """Hold each device to those of its node that are alike; returns a statement by device."""
-    found: dict[str, list[tuple[Verdict, Message]]] = {each.entry.name: [] for each in devices}
+    """Hold each device to those of its node that are alike; returns a statement by key."""
+    found: dict[str, list[tuple[Verdict, Message]]] = {each.key: [] for each in devices}
     kinds = dict.fromkeys(each.kind for each in devices)
     alike = {kind: [each for each in devices if each.kind == kind] for kind in kinds}
     for group in alike.values():
@@ -267,7 +282,7 @@ def judge_by_siblings(devices: Sequence[DeviceSpeeds], limits: HealthThresholds)
             found[name].append((verdict, why))
     said = {}
     for device in devices:
-        name, others = device.entry.name, len(alike[device.kind]) - 1
+        name, others = device.key, len(alike[device.kind]) - 1
         if not found[name]:
             why = (
                 message("health_no_siblings", others=others, least=FEWEST_SIBLINGS - 1)
@@ -293,27 +308,27 @@ def _compare_siblings(
             comparison = _Comparison(
                 device.speeds[case], standing.drop, standing.limit, standing.is_straggler, len(held) - 1
             )
-            yield device.entry.name, *comparison.judge(_SIBLINGS, limits.siblings.least_drop, limits)
+            yield device.key, *comparison.judge(_SIBLINGS, limits.siblings.least_drop, limits)
 
 
 # ---- by its own earlier runs ----
 
 
 def judge_by_past(devices: Sequence[DeviceSpeeds], limits: HealthThresholds) -> Mapping[str, Statement]:
-    """Hold each device to its own earlier runs; returns a statement by device.
+    """Hold each device to its own earlier runs; returns a statement by key.
 
     How much runs scatter is found from all alike devices of the node together.
     """
     told = {
-        (each.entry.name, case): each.past[case]
+        (each.key, case): each.past[case]
         for each in devices
         for case in each.speeds
         if len(each.past.get(case, ())) >= limits.past.fewest
     }
-    found: dict[str, list[tuple[Verdict, Message]]] = {each.entry.name: [] for each in devices}
+    found: dict[str, list[tuple[Verdict, Message]]] = {each.key: [] for each in devices}
     for device in devices:
-        name = device.entry.name
-        alike = [each.entry.name for each in devices if each.kind == device.kind]
+        name = device.key
+        alike = [each.key for each in devices if each.kind == device.kind]
         for case, speed in device.speeds.items():
             if (name, case) not in told:
                 continue
@@ -329,7 +344,7 @@ def judge_by_past(devices: Sequence[DeviceSpeeds], limits: HealthThresholds) -> 
                 found[name].append(comparison.judge(_PAST, limits.past.least_drop, limits))
     said = {}
     for device in devices:
-        name = device.entry.name
+        name = device.key
         if not found[name]:
             runs = max(map(len, device.past.values()), default=0)
             why = message("health_no_past", runs=runs, least=limits.past.fewest)
@@ -359,12 +374,12 @@ class _Comparison:
         below, alike, scatter = codes
         drop, limit = -math.expm1(-self.drop), -math.expm1(-max(self.limit, 0.0))
         sure = -math.expm1(-(self.drop - self.speed.half))  # by the end of the interval that speaks for it
-        values = {"case": self.speed.case, "drop": drop, "count": self.count}
+        values = {"case": name_case(self.speed.record), "drop": drop, "count": self.count}
         if self.is_significant and drop >= least_drop and sure > 0:
             verdict: Verdict = "unfit" if drop >= limits.unfit.drop else "degraded"
             return verdict, message(below, **values, limit=max(limit, least_drop))
         if self.speed.half > limits.precision.half_width:
             return "unknown", _imprecise(self.speed)
         if limit > limits.unfit.drop:
-            return "unknown", message(scatter, case=self.speed.case, limit=limit)
-        return "fit", message(alike, case=self.speed.case, limit=max(limit, least_drop))
+            return "unknown", message(scatter, case=name_case(self.speed.record), limit=limit)
+        return "fit", message(alike, case=name_case(self.speed.record), limit=max(limit, least_drop))

@@ -17,7 +17,7 @@ from nameplate.base.errors import InputError, NameplateError, OutputError, RunIn
 from nameplate.device.driver import find_gpu_faults, why_no_gpu
 from nameplate.device.host import set_default_threads
 from nameplate.device.protocol import DeviceDescription
-from nameplate.device.survey import choose_devices, describe
+from nameplate.device.survey import DeviceChoice, choose_devices, describe
 from nameplate.record import DTYPES, METHOD
 from nameplate.run.deadlines import Deadlines
 from nameplate.run.job import (
@@ -35,6 +35,7 @@ from nameplate.store import folder as store
 from nameplate.store.find import MEASURED, find_unfinished
 from nameplate.store.folder import Run
 from nameplate.store.history import find_earlier_runs
+from nameplate.store.launch import Launch, read_launch
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest, Options
 from nameplate.suite import CUSTOM, NO_AXES, Axes, Case, Suite
 
@@ -111,11 +112,12 @@ def _choose_suite(suite: str | None, axes: Axes) -> str:
 
 def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: GuardedObserver) -> Run:
     """Write the manifest of a new run, and measure it."""
-    chosen = choose_devices(options.device)
+    launch = read_launch()
+    chosen = choose_own_device(choose_devices(options.device), options.device, launch)
     devices = [_cases_of_new_run(name, suite, options) for name in chosen.names]
     expected = [Expected(case=case.id, device=each.device.name) for each in devices for case in each.cases]
     manifest = Manifest(
-        run=store.new_run_id(suite.name),
+        run=store.new_run_id(suite.name, alone=launch is None or launch.world_size == 1),
         suite=suite.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         hostname=socket.gethostname(),
@@ -126,6 +128,7 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: G
         nvml=None if chosen.driver is None else why_no_gpu(chosen.driver),
         incidents=find_gpu_faults(each.device for each in devices),
         measured=all(each.device.measured for each in devices),
+        launch=launch,
         cases=tuple(expected) if len(devices) > 1 else tuple(each.case for each in expected),
     )
     if options.history:
@@ -138,6 +141,27 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: G
     except NameplateError:  # every device refused, or the disk took no record
         store.discard(folder)
         raise
+
+
+def choose_own_device(chosen: DeviceChoice, flag: str, launch: Launch | None) -> DeviceChoice:
+    """Return the devices that this one of a node's processes measures.
+
+    Each has its own where a launcher started several: the GPU of its local rank; where it sees one alone,
+    that one. Raises InputError where there are fewer GPUs than processes.
+    """
+    if launch is None or launch.local_world_size == 1 or flag not in ("auto", "all", "cuda"):
+        return chosen
+    gpus = choose_devices("all").names
+    if gpus == ["cpu"] or len(gpus) == 1:
+        return chosen
+    if launch.local_rank >= len(gpus):
+        raise InputError(
+            "fewer GPUs than processes on this node",
+            where="LOCAL_RANK",
+            got=launch.local_rank,
+            expected=f"one of the {len(gpus)} GPUs here",
+        )
+    return DeviceChoice([gpus[launch.local_rank]], chosen.driver)
 
 
 def _cases_of_new_run(name: str, suite: Suite, options: Options) -> _DeviceCases:

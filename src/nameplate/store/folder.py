@@ -86,9 +86,12 @@ class Run(ShownInNotebooks):
 # ---- writing a run ----
 
 
-def new_run_id(suite: str) -> str:
-    """Make a run id: the time (UTC), the suite, and random digits against collisions."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{suite}-{secrets.token_hex(2)}"
+def new_run_id(suite: str, *, alone: bool = True) -> str:
+    """Make a run id: the time (UTC), the suite, and random digits against collisions.
+
+    More of them where the run isn't `alone`: thousands of processes may begin in the same second.
+    """
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{suite}-{secrets.token_hex(2 if alone else 6)}"
 
 
 def create(results: Path, manifest: Manifest) -> Path:

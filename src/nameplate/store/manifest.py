@@ -14,6 +14,7 @@ from nameplate.base.model import FrozenModel, Positive
 from nameplate.device.identity import CpuIdentity, Identity
 from nameplate.record import METHOD, MOST_CASES, SCHEMA
 from nameplate.specs.rating import Figure, Rating
+from nameplate.store.launch import Launch
 from nameplate.suite import NO_AXES, Axes
 
 # A text that becomes a folder's name. A manifest may come from someone else, so it is checked.
@@ -134,6 +135,7 @@ class Manifest(FrozenModel):
     measured: bool = True  # False: some device is a twin, and no figure of the run is a measurement
     # Ids of earlier runs in the same folder: how much their figures vary is part of the intervals.
     history: Annotated[tuple[FolderName, ...], Field(max_length=MOST_CASES)] = ()
+    launch: Launch | None = None  # which process of a job measured it; None: nobody's launcher started it
     published: bool = False  # a published copy, with hashes in place of host name, serial and UUID
     forced: Message | None = None  # why it wasn't to be published, and was by --force
 
@@ -160,6 +162,11 @@ class Manifest(FrozenModel):
             Expected(case=entry, device=self.devices[0].name) if isinstance(entry, str) else entry
             for entry in self.cases
         )
+
+    @property
+    def node(self) -> str:
+        """What the node is called: by the launcher, else by its host name."""
+        return (self.launch and self.launch.node) or self.hostname
 
     @property
     def began(self) -> datetime:

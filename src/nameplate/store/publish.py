@@ -155,6 +155,7 @@ def _anonymize(manifest: Manifest, hidden: Mapping[str, str]) -> Manifest:
             "devices": tuple(_anonymize_device(entry, hidden) for entry in manifest.devices),
             "nvml": None if manifest.nvml is None else edit_texts(manifest.nvml, hide),
             "incidents": tuple(edit_texts(each, hide) for each in manifest.incidents),
+            "launch": None,
             "published": True,
         }
     )

@@ -65,6 +65,8 @@ COMMANDS: Sequence[tuple[int, str]] = (
     (2, "report BAD -o out.md"),
     (1, "report BAD -o out.html"),
     (1, "report BAD GOOD -o out.md"),
+    (2, "check BAD"),
+    (1, "check runs --json --expect-hosts 3"),
     (3, "compare BAD BAD"),
     (3, "compare GOOD BAD"),
     (1, "compare BAD GOOD --json"),
