@@ -150,7 +150,7 @@ def describe_cluster(found: ClusterHealth) -> str:
 
 def _nodes_table(nodes: Sequence[NodeHealth]) -> Table:
     """A row for each device that isn't fit, and for what is wrong with a node as a whole."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for node in nodes:
         rows += [(plain(node.host), "–", node.verdict, plain(render(each))) for each in node.reasons]
         rows += [(plain(node.host), *_device_row(each)) for each in node.devices if each.verdict != "fit"]
