@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from faulting import __main__ as campaign
 from faulting.__main__ import as_table, plan
 from faulting.kinds import KINDS, run_undisturbed
 from faulting.observed import _MARK, HUNG, ObservedRun
@@ -137,7 +138,8 @@ def test_a_process_is_found_by_its_mark_whatever_its_session_and_parent(tmp_path
     command = [sys.executable, "-S", "-c", leaves]
     subprocess.run(command, env={**os.environ, _MARK: run.mark}, check=True)
     (process,) = run.children()
-    assert run.find_orphans(0.0) == [" ".join(process.cmdline())[-120:]]
+    line = " ".join(process.cmdline())[-120:]  # which it has no more once it is killed
+    assert run.find_orphans(0.0) == [line]
     deadline_s = time.monotonic() + 20
     while run.children() and time.monotonic() < deadline_s:
         time.sleep(0.02)
@@ -150,6 +152,19 @@ def test_a_campaign_has_as_many_of_each_as_were_asked_for():
     assert [sum(name.startswith(group) for name in names) for group in ("kill", "stop")] == [100, 20]
     assert set(names) == set(KINDS)
     assert set(plan(10, 2, 4, ("stop (Ctrl-Z)",))) == {"stop (Ctrl-Z)"}
+
+
+def test_an_interrupted_campaign_keeps_the_runs_that_have_ended(monkeypatch, capsys):
+    def do_until(name, seed, _typical_s):
+        if seed > 2:
+            raise KeyboardInterrupt
+        return Try(name, status=seed)
+
+    monkeypatch.setattr(campaign, "do", do_until)
+    tries = []
+    campaign.try_all(["kill SIGTERM"] * 9, 0, 1.0, 1, tries)
+    assert [each.status for each in tries] == [0, 1, 2]
+    assert capsys.readouterr().out == "interrupted after 3 runs\n"
 
 
 def test_the_table_counts_every_fault():

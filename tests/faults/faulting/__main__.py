@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
@@ -39,6 +40,20 @@ def do(name: str, seed: int, typical_s: float) -> Try:
             return KINDS[name](place, random.Random(seed), typical_s)
         except Exception as error:  # the campaign goes on
             return Try(name, faults=[f"the driver: {error!r}"])
+
+
+def try_all(names: Sequence[str], seed: int, typical_s: float, at_once: int, tries: list[Try]) -> None:
+    """Do these faults and add each to `tries`. Ctrl-C ends it once the runs under way have ended."""
+    seeds = range(seed, seed + len(names))
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for found in pool.map(do, names, seeds, [typical_s] * len(names)):
+                tries.append(found)
+                for fault in found.faults:
+                    print(f"{found.kind} ({found.fault}): exit {found.status}: {fault}", flush=True)
+        except KeyboardInterrupt:
+            print(f"interrupted after {len(tries)} runs", flush=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def kind_of(fault: str) -> str:
@@ -83,12 +98,8 @@ def main() -> int:
     )
     names = list(plan(flags.kills, flags.stops, flags.starved, flags.only))
     tries = [first]
-    with ThreadPoolExecutor(flags.p) as pool:
-        seeds = range(flags.seed, flags.seed + len(names))
-        for found in pool.map(do, names, seeds, [typical_s] * len(names)):
-            tries.append(found)
-            for fault in found.faults:
-                print(f"{found.kind} ({found.fault}): exit {found.status}: {fault}", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it too ends a campaign with what is counted
+    try_all(names, flags.seed, typical_s, flags.p, tries)
     print("\n".join(as_table(tries)))
     print(f"{len(tries)} runs in {time.monotonic() - began_s:.0f} s, seed {flags.seed}")
     return 1 if any(each.faults for each in tries) else 0
