@@ -16,10 +16,13 @@ endif
 PYTEST = env -u PYTHONDONTWRITEBYTECODE "$(VENV)/bin/python" -m pytest
 # As many test processes as cores, each of one thread: threads of more than there are cores spin for each other.
 PARALLEL = --numprocesses logical --maxprocesses 8 --dist loadfile
-# What `make test` leaves to `make test-long`; CONTRIBUTING.md has the markers.
-LONG = long or gpu
+# What `make test` leaves to `make test-long`; CONTRIBUTING.md has the markers. These have the machine to themselves.
+ALONE = alone or gpu
+LONG = long or $(ALONE)
 # What both leave to `make test-nightly`: CI has some minutes only.
 NIGHTLY = nightly
+# How pytest ends where ARGS select none of the tests.
+NONE = 5
 # How many inputs `make fuzz` draws.
 N ?= 100000
 
@@ -40,8 +43,9 @@ run: $(READY) ## measure this machine: bench run ARGS
 test: $(READY) ## run the tests but the long ones, on every core: pytest ARGS
 	@OMP_NUM_THREADS=1 $(PYTEST) -m "not ($(LONG) or $(NIGHTLY))" $(PARALLEL) $(ARGS)
 
-test-long: $(READY) ## run those that make test leaves out, one after the other: pytest ARGS
-	@$(PYTEST) -m "($(LONG)) and not $(NIGHTLY)" $(ARGS)
+test-long: $(READY) ## run the rest on every core, then, one by one, what needs the machine to itself: pytest ARGS
+	@OMP_NUM_THREADS=1 $(PYTEST) -m "long and not ($(ALONE) or $(NIGHTLY))" $(PARALLEL) $(ARGS) || [ $$? -eq $(NONE) ]
+	@$(PYTEST) -m "($(ALONE)) and not $(NIGHTLY)" $(ARGS) || [ $$? -eq $(NONE) ]
 
 test-nightly: $(READY) ## run those that take minutes each: pytest ARGS
 	@$(PYTEST) -m "$(NIGHTLY)" $(ARGS)
