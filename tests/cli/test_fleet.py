@@ -15,10 +15,7 @@ from nameplate.fleet.montecarlo import DRAWS
 from nameplate.store.manifest import DeviceEntry
 
 A800 = "nvidia-a800-sxm4-80gb"
-SENTENCE = (
-    "One nominal EFLOPS of A800 (3,125 cards at 320) delivers 0.626 EFLOPS in published 8-GPU training of a "
-    "7B model (A100: 0.642 of 312); at RMB 950,000 per 8-card server that is RMB 593 M per delivered EFLOPS."
-)
+SENTENCE = "One nominal EFLOPS of A800 (3,125 cards at 320) delivers 0.521 EFLOPS (nine draws in ten: "
 
 
 @pytest.fixture
@@ -68,11 +65,10 @@ def test_cost_prints_the_sentence_the_conventions_and_how_far_it_reaches(bench):
     for text in (
         SENTENCE,
         "(RMB 371.09375 M), or 391 whole servers (RMB 371.45 M).",
-        "FLOPs counted by nanoGPT (6N + 12LdT, N with embeddings)",
-        "llm-foundry benchmarking README",
+        "464 published runs in 21 families, 123 on its generation",
+        "mfu-ampere-ga100",
         "delivered counts the chain up to `scaled`; goodput isn't counted yet",
-        "its FLOPs were counted by another convention; by Megatron's it lies between 0.584 and 0.642",
-        "With fabric, spares, electricity and operation one delivered EFLOPS costs RMB 218 M a year (nine",
+        "With fabric, spares, electricity and operation one delivered EFLOPS costs RMB ",
         "Ownership: servers with spares",
         "One delivered EFLOPS, if the chain is counted up to each stage",
         "Where the spread comes from",
@@ -111,14 +107,14 @@ def test_cost_as_json_is_one_row_a_fleet(bench):
     }
     assert all(promised <= row.keys() for row in rows)
     assert rows[1]["chain"][0]["value"] == 0.975
-    assert [link["provenance"] for link in rows[1]["chain"]] == ["published", "published"]
+    assert [link["provenance"] for link in rows[1]["chain"]] == ["published", "modelled"]
 
 
 def test_a_narrow_terminal_loses_no_figure(bench, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = bench("cost")[1]
     assert max(map(len, out.splitlines())) <= 80
-    for text in ("per delivered", "593", "2,000", "66.8"):
+    for text in ("delivered", "2,000", "66.8"):
         assert text in out
 
 
@@ -128,7 +124,7 @@ def test_a_cpu_run_prints_its_own_figures_and_prices_nothing(bench, cpu_run):
     assert status == 0
     assert "best product 0.400 TFLOPS in bf16, 80.0% of nominal 0.500 (clean)" in said
     assert "not priced: the run is of a CPU" in said
-    assert "delivers 0.626 EFLOPS in published 8-GPU training" in said
+    assert "in training of 7B parameters, context 4,096, 4,375 devices, bf16, tuned, 2024" in said
     assert "[red]" in out
     assert "\x1b" not in out
 
@@ -137,7 +133,7 @@ def test_a_run_may_be_named_by_its_id(bench, cpu_run):
     rows = json.loads(bench("cost", "nio", "--run", cpu_run.name, "--results", cpu_run.parent, "--json")[1])
     assert rows[0]["run"]["run"] == cpu_run.name
     assert rows[0]["run"]["used"] is False
-    assert rows[0]["delivered_eflops"] == pytest.approx(1.4 * 0.62595)
+    assert rows[0]["chain"][-1]["provenance"] == "modelled"
 
 
 def test_a_users_fleets_and_prices_are_used(bench, tmp_path):
@@ -168,7 +164,7 @@ def test_list_and_cost_as_csv(bench):
     assert status == 0
     for name in ("delivered_eflops", "delivered_eflops_p5", "capex_rmb", "rmb_per_pflop_day_p95"):
         assert float(nio[name]) == row[name]
-    assert nio["chain"].startswith("nominal → datasheet 0.975 (published); datasheet → scaled 0.642 (a100-")
+    assert nio["chain"].startswith("nominal → datasheet 0.975 (published); datasheet → scaled 0.5")
     assert (huawei["capex_rmb"], huawei["parts"]) == ("", f"{A800}; huawei-ascend-910b")
 
 
@@ -194,7 +190,7 @@ def test_inputs_are_set_by_file(bench, tmp_path):
         f'law = "uniform"\nparts = ["{A800}"]\nunasked = true\nas_of = "2026-11"\nsource = "a pilot"\n'
     )
     (row,) = json.loads(bench("cost", "nio", "--fleets", mine, "--json")[1])
-    assert row["depreciation_rmb_per_year"] == pytest.approx(row["full_capex_rmb"] / 4)
+    assert row["depreciation_rmb_per_year"] == pytest.approx(row["full_capex_rmb"] / 4, rel=1e-6)
     assert row["delivered_eflops"] == pytest.approx(1.4 * 0.975 * 0.5)
     assert row["chain"][-1]["provenance"] == "assumed"
 
@@ -209,7 +205,7 @@ def test_validate_prints_each_error_and_is_honest_where_the_chain_misses(bench):
     status, out, err = bench("validate")
     said = " ".join(out.split())
     assert (status, err) == (0, "")
-    for text in ("h100-7b-x8-from-its-gemm", "+18.0%", "+23.8%", "-18.4%", "measure the part and the job",
+    for text in ("h100-7b-x8-from-its-gemm", "+18.0%", "+23.8%", "-20.0%", "measure the part and the job",
                  "23.8% from one part to another"):  # fmt: skip
         assert text in said
     rows = json.loads(bench("validate", "--json")[1])

@@ -49,8 +49,8 @@ def test_the_file_is_read_whole(mine):
 def test_the_python_example_works(capsys):
     exec(compile(block("python"), "docs/fleet.md", "exec"), {})
     out = capsys.readouterr().out
-    assert "datasheet → scaled 0.642 published llm-foundry" in out
-    assert "49925 6241" in out
+    assert "datasheet → scaled 0.53" in out
+    assert " modelled the model of MFU: 464 published runs" in out
 
 
 def test_every_column_input_and_kind_is_there():

@@ -7,8 +7,9 @@ from nameplate.base.errors import InputError
 from nameplate.fleet.mfu import Training, estimate_mfu
 from nameplate.fleet.mfu_fit import fit, leave_families_out, observe, observe_all
 from nameplate.fleet.mfu_model import FEATURES, load_mfu_model
-from nameplate.fleet.mfu_runs import load_models, load_training_runs, parse_training_runs
+from nameplate.fleet.mfu_runs import load_training_runs, parse_training_runs
 from nameplate.models.conventions import flops_per_token
+from nameplate.models.published import load_published_models
 from nameplate.specs.registry import load_registry
 
 
@@ -18,7 +19,7 @@ def run(name):
 
 def published(name):
     one = run(name)
-    return one.mfu_by(load_models()[one.model].shape, load_registry().parts[one.part])
+    return one.mfu_by(load_published_models()[one.model].shape, load_registry().parts[one.part])
 
 
 # The data
@@ -28,12 +29,12 @@ def test_every_run_has_a_source_how_it_was_read_and_a_part_of_the_registry():
     runs, parts = load_training_runs(), load_registry().parts
     assert len(runs) > 500
     assert all(each.source and each.read and each.part in parts for each in runs)
-    assert {each.model for each in runs} <= set(load_models())
+    assert {each.model for each in runs} <= set(load_published_models())
 
 
-@pytest.mark.parametrize("name", [name for name, each in load_models().items() if each.layers])
+@pytest.mark.parametrize("name", [name for name, each in load_published_models().items() if each.layers])
 def test_a_models_sizes_give_the_parameters_that_are_stated(name):
-    one = load_models()[name]
+    one = load_published_models()[name]
     assert one.shape.total_parameters == pytest.approx(one.stated_parameters, rel=0.05)
 
 

@@ -35,15 +35,24 @@ def test_draws_are_of_32_bits():
         assert MonteCarlo(1000).draw("a", Uncertain(2.0, 1.0, 4.0, law)).dtype == np.float32
 
 
-def test_an_estimate_is_the_value_and_three_draws():
+def test_an_estimate_is_three_draws_and_states_the_middle_one():
     drawn = np.arange(1, 101, dtype=np.float32)[::-1]
-    assert Quantity(7.0, drawn).estimate == Estimate(7.0, 5.0, 50.0, 95.0)
-    assert Quantity(7.0, 7.0).estimate == Estimate(7.0, 7.0, 7.0, 7.0)
+    assert Quantity(7.0, drawn).estimate == Estimate(5.0, 50.0, 95.0)
+    assert Quantity(7.0, drawn).estimate.value == 50.0
+    # Between the two middle draws, the value is as good a median as either.
+    assert Quantity(50.25, drawn).estimate == Estimate(5.0, 50.25, 95.0)
+    assert Quantity(7.0, 7.0).estimate == Estimate(7.0, 7.0, 7.0)
+
+
+def test_draws_are_stratified_so_that_few_of_them_have_the_laws_quantiles():
+    drawn = Quantity(0.5, MonteCarlo(1000).draw("a", UNIT)).estimate
+    assert (drawn.p5, drawn.p50, drawn.p95) == pytest.approx((0.05, 0.5, 0.95), abs=1e-3)
+    assert sorted(MonteCarlo(1000).draw("a", UNIT)) == pytest.approx([(n + 0.5) / 1000 for n in range(1000)])
 
 
 def test_an_estimate_scales_and_keeps_what_isnt_known():
-    assert Estimate(2.0, 1.0, 2.0, 3.0).scaled(2.0) == Estimate(4.0, 2.0, 4.0, 6.0)
-    assert Estimate(None, 1.0, None, 3.0).scaled(2.0) == Estimate(None, 2.0, None, 6.0)
+    assert Estimate(1.0, 2.0, 3.0).scaled(2.0) == Estimate(2.0, 4.0, 6.0)
+    assert Estimate(1.0, None, 3.0).scaled(2.0) == Estimate(2.0, None, 6.0)
 
 
 class Input(NamedTuple):

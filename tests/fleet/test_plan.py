@@ -7,17 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nameplate.base.errors import InputError
+from nameplate.chain.published import find_figure
 from nameplate.device.identity import CudaIdentity
 from nameplate.fleet import afford, catalogue, cost, meet, need
 from nameplate.fleet.goodput import estimate_goodput
+from nameplate.fleet.mfu import Training, estimate_mfu
+from nameplate.fleet.mfu_model import load_mfu_model
 from nameplate.fleet.plan import TAKES
+from nameplate.fleet.size import card_tflops
+from nameplate.specs.registry import load_registry
 from nameplate.store.manifest import DeviceEntry
 
 A100, A800 = "nvidia-a100-sxm4-80gb", "nvidia-a800-sxm4-80gb"
 H100, ASCEND = "nvidia-h100-sxm5-80gb", "huawei-ascend-910b"
 PRICES = {H100: 2_500_000}
 FEW = {"draws": 1000}
-DERATE = 312 / 320 * 0.642
+PUBLISHED = "a100-sxm-80gb-scaled-7b-x8"
+DERATE = 312 / 320 * find_figure(PUBLISHED).as_link().value
 
 
 def bought(budget, *parts, **options):
@@ -30,7 +36,11 @@ def bought(budget, *parts, **options):
 def test_parts_side_by_side_share_one_run_and_draws():
     found = meet(10, (A800, H100), price=PRICES, **FEW)
     assert [each.fleet.size.part.id for each in found] == [A800, H100]
-    assert [each.cards for each in found] == [49_925, math.ceil(10e6 / 989 / 0.464)]
+    for each in found:
+        said = estimate_mfu(each.fleet.size.part, each.cards)
+        peak = said.peak_tflops
+        assert each.cards == math.ceil(10e6 / peak / said.p50)
+        assert each.estimates["cards_exact"].p5 == pytest.approx(10e6 / peak / said.p95, rel=0.01)
     (alone,) = meet(10, (H100,), price=PRICES, **FEW)
     assert alone.estimates == found[1].estimates
     by_name = meet(10, ("NVIDIA A800-SXM4-80GB", A800), **FEW)
@@ -40,7 +50,7 @@ def test_parts_side_by_side_share_one_run_and_draws():
 def test_a_derate_of_one_part_leaves_the_other_its_own():
     a800, h100 = meet(1, (A800, H100), derate="a100-sxm-80gb-gemm-burst", **FEW)
     assert a800.cards == 3689
-    assert h100.fleet.chain[-1].id == "h100-sxm-scaled-7b-x8"
+    assert h100.fleet.chain[-1].id == "mfu-hopper"
 
 
 def test_a_run_of_one_part_prices_it_and_the_others_keep_the_published_derate(make_run, make_record):
@@ -56,28 +66,31 @@ def test_a_run_of_one_part_prices_it_and_the_others_keep_the_published_derate(ma
     )  # fmt: skip
     run = make_run(product, devices=(device,))
     a800, h100 = meet(1, (A800, H100), run=run, **FEW)
-    assert a800.cards == 4000
-    assert a800.fleet.chain[-1].provenance == "measured"
-    assert a800.fleet.reaches == "gemm"
-    assert h100.fleet.chain[-1].provenance == "published"
-    with pytest.raises(InputError, match="a chain that leaves a loss out"):
-        meet(1, (A800,), run=run, goodput=True, **FEW)
+    assert [link.provenance for link in a800.fleet.chain[1:]] == ["measured", "modelled"]
+    assert a800.cards == pytest.approx(need(1, A800, **FEW).cards * (270 / 312) / (250 / 312), rel=0.01)
+    assert [link.provenance for link in h100.fleet.chain[1:]] == ["modelled"]
+    (lossy,) = meet(1, (A800,), run=run, goodput=True, **FEW)
+    assert lossy.fleet.reaches == "goodput"
+    assert lossy.cards > a800.cards
 
 
 def test_without_parts_those_that_something_is_known_of():
     listed = catalogue()
     parts = {each.fleet.size.part.id for each in meet(1, **FEW)}
-    assert parts == {A100, A800, H100} | {price.part for price in listed.price}
+    trained_on = {part for part in load_mfu_model().runs_of_part if card_tflops(load_registry().parts[part])}
+    assert parts == {A100, A800, H100} | trained_on | {price.part for price in listed.price}
     assert "nvidia-l20" not in parts
     mine = {"nvidia-l20": 300_000}
     found = {each.fleet.size.part.id: each for each in meet(1, price=mine, catalogue=listed, **FEW)}
-    assert "has no default derate" in found["nvidia-l20"].reason
+    assert found["nvidia-l20"].cards > 0
 
 
 def test_the_fleet_that_meets_a_need_delivers_it_in_whole_cards():
     (found,) = meet(10, (A800,), **FEW)
-    assert found.fleet.size.cards == found.cards == 49_925
+    assert found.fleet.size.cards == found.cards
     assert 10 <= found.fleet.delivered_eflops < 10 + 320e-6
+    (stated,) = meet(10, (A800,), derate=PUBLISHED, **FEW)
+    assert stated.cards == math.ceil(10e6 / 320 / DERATE)
     assert found.capex_whole_servers_rmb == found.servers * 950_000
 
 
@@ -89,12 +102,12 @@ def test_a_part_without_a_rating_of_its_cards_has_nominal_eflops_alone():
 
 
 def test_goodput_is_that_of_the_cards_it_takes():
-    found = need(1, A800, goodput=True, **FEW)
+    found = need(1, A800, goodput=True, derate=PUBLISHED, **FEW)
     share = estimate_goodput(found.cards).goodput.value
     assert found.fleet.reaches == "goodput"
-    assert found.cards == pytest.approx(1e6 / 320 / DERATE / share, abs=1)
+    assert found.cards == pytest.approx(1e6 / 320 / DERATE / share, rel=0.02)
     assert found.fleet.delivered_eflops == pytest.approx(1, rel=1e-3)
-    assert found.cards > need(1, A800, **FEW).cards
+    assert found.cards > need(1, A800, derate=PUBLISHED, **FEW).cards
 
 
 def test_one_job_can_be_too_large_for_any_number_of_cards():
@@ -106,19 +119,43 @@ def test_one_job_can_be_too_large_for_any_number_of_cards():
 
 def test_a_need_in_a_sentence_and_as_a_row():
     found = need(10, A800, draws=10_000)
-    assert found.sentence.startswith("10 delivered EFLOPS take 49,925 cards of A800 (nine draws in ten: 50,")
-    assert "6,241 servers, RMB 5,928 M (nine draws in ten: " in found.sentence
+    said = estimate_mfu(A800, found.cards)
+    assert found.cards == math.ceil(10e6 / 312 / said.p50)
+    ends = " to ".join(f"{10e6 / 312 / each:,.0f}"[:3] for each in (said.p95, said.p5))
+    low, high = ends.split(" to ")
+    assert found.sentence.startswith(
+        f"10 delivered EFLOPS take {found.cards:,} cards of A800 (nine draws in ten: {low}"
+    )
+    assert f" to {high}" in found.sentence
     row = found.as_json()
     assert {f"{name}{end}" for name in TAKES for end in ("", "_p5", "_p50", "_p95")} <= row.keys()
     assert (row["reaches"], row["not_yet"], row["draws"], row["seed"]) == ("scaled", ["goodput"], 10_000, 0)
-    assert [link["value"] for link in row["chain"]] == [0.975, 0.642]
+    assert [link["value"] for link in row["chain"]] == [0.975, pytest.approx(said.p50)]
     assert need(10, H100, **FEW).sentence.endswith("the price of its servers isn't known.")
 
 
+def test_ten_eflops_by_a_tuned_stack_and_off_the_shelf_hold_what_others_got_on_one_cluster():
+    """MegaScale's MFU of 0.552 would take 58,064 A800, Megatron-LM's of 0.412 on its cluster 77,794."""
+    tuned = need(10, A800, draws=10_000).estimates["cards_exact"]
+    stock = need(10, A800, draws=10_000, training=Training(stack="off-the-shelf")).estimates["cards_exact"]
+    assert tuned.p5 < 58_064 < tuned.p95
+    assert stock.p5 < 77_794 < stock.p95
+    assert tuned.p5 < tuned.value < tuned.p95 < stock.p95
+    assert tuned.value < stock.value
+
+
+def test_a_billion_buys_of_two_cards_with_the_probability_that_either_is_first_under_both_stacks():
+    for stack in ("tuned", "off-the-shelf"):
+        found = bought(1e9, A800, H100, price={H100: "2000000..2600000"}, training=Training(stack=stack))
+        assert sum(each.first_in for each in found) == pytest.approx(1)
+        # Two cards whose medians are within 5 %: neither is sure to be first.
+        assert all(0.3 < each.first_in < 0.7 for each in found)
+
+
 def test_what_is_needed_delivers_what_was_asked_for():
-    ten = need(10, A800, draws=2000)
-    (fleet,) = cost(part=A800, eflops=10 / 0.62595, draws=2000)
-    assert ten.cards == fleet.size.cards == 49_925
+    ten = need(10, A800, draws=2000, derate=PUBLISHED)
+    (fleet,) = cost(part=A800, eflops=10 / DERATE, draws=2000, derate=PUBLISHED)
+    assert ten.cards == pytest.approx(fleet.size.cards, abs=1)
     assert ten.servers == fleet.servers
     assert fleet.delivered_eflops == pytest.approx(10)
     for name in ("capex_rmb", "full_capex_rmb", "power_mw"):
@@ -127,8 +164,10 @@ def test_what_is_needed_delivers_what_was_asked_for():
 
 def test_cards_are_as_unsure_as_the_derate():
     cards = need(1, A800, draws=20_000).estimates["cards_exact"]
-    assert cards.p5 == pytest.approx(3125 / 0.975 / 0.642 * (1.1 / (1 + 0.95 * 0.1)), rel=2e-3)
-    assert cards.value < cards.p5 < cards.p50 < cards.p95 < cards.value * 1.1
+    assert cards.p5 < cards.value == cards.p50 < cards.p95
+    given = need(1, A800, draws=20_000, derate="datasheet:scaled=0.5..0.6").estimates["cards_exact"]
+    assert given.p5 == pytest.approx(1e6 / 312 / 0.595, rel=1e-3)
+    assert given.p95 == pytest.approx(1e6 / 312 / 0.505, rel=1e-3)
 
 
 def test_a_need_as_a_row():
@@ -139,22 +178,22 @@ def test_a_need_as_a_row():
 
 
 def test_what_isnt_known_is_null_with_the_reason():
-    row = need(1, "nvidia-h20-96gb", draws=1000).as_json()
+    row = need(1, "nvidia-v100-sxm2", draws=1000).as_json()
     assert row["cards"] is row["power_mw"] is None
-    assert "nvidia-h20-96gb has no default derate" in row["reason"]
+    assert "nvidia-v100-sxm2 has no bf16 rating that an MFU could be a share of" in row["reason"]
 
 
 # What money buys
 
 
 def test_a_budget_buys_whole_servers_alone_and_with_what_belongs_to_them():
-    (found,) = bought(1e9)
+    (found,) = bought(1e9, derate=PUBLISHED)
     assert (found.servers, found.cards) == (1052, 8416)
-    assert found.full_servers == math.floor(1e9 / (950_000 * 1.235 * 1.075))
+    assert found.full_servers == pytest.approx(1e9 / (950_000 * 1.235 * 1.075), rel=0.03)
     assert found.estimates["delivered_eflops"].value == pytest.approx(8416 * 320e-6 * DERATE)
     assert found.estimates["delivered_eflops"].p5 < found.estimates["delivered_eflops"].value
     assert found.fleet.size.cards == 8416
-    assert found.sentence.startswith("RMB 1,000 M buys 1,052 servers of A800 (8,416 cards), delivering 1.69 ")
+    assert found.sentence.startswith("RMB 1,000 M buys 1,052 servers of A800 (8,416 cards), delivering 1.62 ")
 
 
 def test_the_part_that_delivers_most_comes_first_and_those_without_a_price_last():
@@ -204,9 +243,10 @@ def test_what_meets_a_need_delivers_it_within_a_card(much, lossy):
     size = found.cards * 320e-6
     (priced,) = cost(part=A800, eflops=size, goodput=lossy, **FEW)
     card = priced.delivered_eflops / found.cards
-    assert found.asked.value * (1 - 1e-6) <= priced.delivered_eflops
+    # The middle of few draws is one of two.
+    assert found.asked.value * (1 - 2e-3) <= priced.delivered_eflops
     # With goodput, whole nodes fail: up to a node's cards may be left over.
-    assert priced.delivered_eflops <= found.asked.value + (9 if lossy else 1) * card * (1 + 1e-6)
+    assert priced.delivered_eflops <= found.asked.value * (1 + 2e-3) + (9 if lossy else 1) * card
 
 
 @given(st.floats(1e6, 1e11), st.floats(1e6, 1e11))

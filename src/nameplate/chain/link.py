@@ -10,16 +10,19 @@ from typing import Any, Literal
 
 from nameplate.base.errors import InputError
 from nameplate.chain.stage import Stage
-from nameplate.models.conventions import OWN
 from nameplate.record import Verdict
 from nameplate.stats.uncertain import Law, Uncertain, exact
 
 # `measured` in a run, `published` by others, `assumed` by somebody, `modelled` from other figures.
 Provenance = Literal["measured", "published", "assumed", "modelled"]
 
-# An MFU depends on how FLOPs are counted; this chain counts as Megatron does. For Llama-3-8B at 2k tokens
-# nanoGPT counts 1.10 times as many, so a figure by another convention may be up to that much too high.
-WIDEST_CONVENTION = 1.10
+
+@dataclass(frozen=True)
+class InCommon:
+    """What uncertain ratios share: its name, and its share of the variance of this one."""
+
+    name: str
+    variance: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Link:
     note: str | None = None
     parts: tuple[str, ...] | None = ()  # that it serves; None: every part, (): no part of the registry
     verdict: Verdict | None = None  # the gravest of the records of both stages
+    in_common: InCommon | None = None  # with other ratios, whose draws are then correlated
 
     @property
     def span(self) -> str:
@@ -71,20 +75,13 @@ class Link:
 
     @property
     def draws_name(self) -> str:
-        """The name of its draws. Figures by one stated convention share it: their error is the same."""
-        is_stated = self.convention not in (None, "unknown")
-        if (
-            is_stated
-            and self.provenance == "published"
-            and counts_otherwise(self.from_, self.to, self.convention)
-        ):
-            return f"FLOPs counted by {self.convention}"
+        """The name of its draws."""
         return f"{self.span} ({self.id or self.run or self.provenance})"
 
     @property
     def label(self) -> str:
         """Its name where the spread of a figure is traced to inputs."""
-        return self.draws_name
+        return self.id if self.provenance == "modelled" and self.id else self.draws_name
 
     def may_serve(self, part: str) -> bool:
         """Whether it serves that part; a link of no part of the registry serves any part it is asked for."""
@@ -108,7 +105,7 @@ class Link:
     def as_json(self) -> dict[str, Any]:
         """The row of a fleet's chain in JSON; `low` and `high` are null where no spread is known."""
         row = asdict(self)
-        del row["from_"], row["parts"], row["verdict"]
+        del row["from_"], row["parts"], row["verdict"], row["in_common"]
         if self.law == "exact":
             row |= {"low": None, "high": None}
         return {"from": self.from_.value, **row}
@@ -131,19 +128,9 @@ class Chain:
     def devices(self) -> int | None:
         """On how many devices that worked together the chain was measured; None if that isn't known."""
         for link in reversed(self.links):
-            if link.to is Stage.SCALED:
+            if link.from_.reach < Stage.SCALED.reach <= link.to.reach:
                 return link.n_to
         return 1
-
-
-def counts_otherwise(from_: Stage, to: Stage, convention: str | None) -> bool:
-    """Whether a ratio depends on how FLOPs are counted, and its source counts otherwise than this chain.
-
-    FLOPs depend on it from `block` on, so a ratio that begins there has one convention on both sides.
-    """
-    depends = from_.reach < Stage.BLOCK.reach <= to.reach
-    named = (convention or "").casefold()
-    return depends and (not named.startswith(OWN) or named.startswith(f"{OWN}_"))
 
 
 def assume_link(

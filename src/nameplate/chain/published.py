@@ -10,17 +10,20 @@ from pydantic import ConfigDict, Field, model_validator
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import parse_toml, read_packaged
-from nameplate.chain.link import WIDEST_CONVENTION, Link, counts_otherwise
+from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
+from nameplate.models.conventions import CONVENTIONS, convert, convert_unknown
+from nameplate.models.published import PUBLISHED_MODELS_FILE, load_published_models
 
 _Text = Annotated[str, Field(min_length=1)]
 _PRODUCTS = (Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
+UNKNOWN_CONVENTION = "unknown"
 
 
 class Published(FrozenModel):
     """One published figure. A derate is the ratio of stage `to` to stage `from_`; others have no stages.
 
-    `unasked`: a fleet of its part takes it by default.
+    An MFU, which depends on how FLOPs are counted, has the model and the context that it is converted by.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -32,6 +35,8 @@ class Published(FrozenModel):
     n_from: int | None = None  # devices at either end
     n_to: int | None = None
     convention: str | None = None
+    model: _Text | None = None  # an id of the published models
+    context: Annotated[int, Field(gt=0)] | None = None  # tokens
     device: _Text  # as the source names it
     part: str | None = None
     stands_in_for: tuple[str, ...] = ()
@@ -44,7 +49,6 @@ class Published(FrozenModel):
     date: Annotated[str, Field(pattern=r"^20\d\d(-[01]\d(-[0-3]\d)?)?$")]
     confidence: Literal["high", "medium", "low"]
     note: str | None = None
-    unasked: bool = False
 
     @model_validator(mode="after")
     def _spans_forward(self) -> Self:
@@ -54,7 +58,30 @@ class Published(FrozenModel):
             raise ValueError("a derate needs both its stages, from and to")
         if self.from_.reach >= self.to.reach:
             raise ValueError(f"a derate leads onward: {self.from_} isn't before {self.to}")
+        if self.is_mfu:
+            if self.convention not in (*CONVENTIONS, UNKNOWN_CONVENTION):
+                raise ValueError(f"a convention among {', '.join(CONVENTIONS)}, or {UNKNOWN_CONVENTION}")
+            if self.model not in load_published_models() or self.context is None:
+                raise ValueError(f"the model, of {PUBLISHED_MODELS_FILE}, and the context of an MFU")
         return self
+
+    @property
+    def is_mfu(self) -> bool:
+        """Whether the ratio depends on how FLOPs are counted: only its later stage is counted by a model."""
+        if self.from_ is None or self.to is None:
+            return False
+        return self.from_.reach < Stage.BLOCK.reach <= self.to.reach
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and highest value by the convention of this chain: the same unless it isn't known."""
+        if not self.is_mfu or self.model is None or self.context is None or self.convention is None:
+            return self.value, self.value
+        shape = load_published_models()[self.model].shape
+        if self.convention == UNKNOWN_CONVENTION:
+            return convert_unknown(self.value, shape, self.context)
+        known = convert(self.value, shape, self.context, self.convention)
+        return known, known
 
     def serves(self, part: str) -> bool:
         """Whether it is of `part`, or of one that `part` shares its silicon with."""
@@ -63,23 +90,24 @@ class Published(FrozenModel):
     def as_link(self) -> Link:
         """The derate as a link. Raises InputError for a figure that is no derate.
 
-        An MFU by another convention than Megatron's, or by an unknown one, is from value ÷ 1.10 to value.
+        An MFU is converted to the convention of this chain; where the source doesn't say how it counted, it
+        is anything between the conventions that it may have used.
         """
         if self.from_ is None or self.to is None or self.quantity != "derate":
             raise InputError(
                 f"a published figure, but of {self.quantity}", got=self.id, expected="the id of a derate"
             )
-        wide = counts_otherwise(self.from_, self.to, self.convention)
+        low, high = self.ends
         return Link(
             self.from_,
             self.to,
-            self.value,
+            (low + high) / 2,
             self.dtype,
             "published",
             f"{self.source} ({self.date})",
-            low=self.value / WIDEST_CONVENTION if wide else self.value,
-            high=self.value,
-            law="uniform" if wide else "exact",
+            low=low,
+            high=high,
+            law="uniform" if low < high else "exact",
             id=self.id,
             device=self.device,
             scope=self.scope,
@@ -119,11 +147,6 @@ def find_figure(name: str) -> Published:
     if figure is None:
         raise InputError("no such published figure", got=name, expected="an id of published.toml")
     return figure
-
-
-def find_default_derate(part: str) -> Published | None:
-    """The derate that prices a part's fleet where no run of the part is given; None if none is published."""
-    return next((each for each in load_published() if each.unasked and each.serves(part)), None)
 
 
 def find_best_gemm(part: str, dtype: str) -> Published | None:

@@ -1,7 +1,8 @@
 """The chain of a fleet: which links it takes, with notes on them.
 
 A chain begins with the ratio of the part's two ratings. Then come the links of a run of that part, and then
-those that were asked for. With neither, it takes the default derate of the part.
+those that were asked for. Where none were asked for, a derate that a file assumes, else what the model of MFU
+predicts of a training run on all cards of the fleet; behind a run's product, the rest of it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, ratio, stated
 from nameplate.base.language import N_, _
 from nameplate.chain.link import Chain, Link, Provenance, assume_link, join_links
-from nameplate.chain.published import Published, find_default_derate, load_published
+from nameplate.chain.published import UNKNOWN_CONVENTION, Published, load_published
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import LEAST_DERATE, MOST_DERATE, AssumedDerate, Catalogue
 from nameplate.fleet.evidence import GivenRun, read_given_run, why_unpriced
 from nameplate.fleet.goodput import make_goodput_link
+from nameplate.fleet.mfu import Training
+from nameplate.fleet.mfu_links import find_training_run, link_training_run, predict_link, predict_rest
+from nameplate.fleet.mfu_runs import PEAK_DTYPES, load_training_runs
 from nameplate.fleet.size import DTYPE, Size, card_tflops
 from nameplate.specs.part import Part
 from nameplate.specs.registry import Registry
@@ -32,16 +36,20 @@ Asked = str | Published | Link
 
 @dataclass(frozen=True)
 class LinkChoice:
-    """The links that fleets may take: those that were asked for, in their order, and a run's evidence."""
+    """The links that fleets may take: those that were asked for, in their order, and a run's evidence.
+
+    `training` is what a fleet trains where its MFU is predicted.
+    """
 
     asked: tuple[Link, ...]
     given: GivenRun | None
     listed: Catalogue
     known: Registry
+    training: Training
     goodput: bool = False
 
     def chain(self, part: Part, cards: int | None) -> Chain:
-        """The chain of a fleet of so many cards of a part; only goodput depends on their number.
+        """The chain of a fleet of so many cards of a part; MFU and goodput depend on their number.
 
         Raises InputError where it would count a loss twice, or leave one out.
         """
@@ -52,23 +60,36 @@ class LinkChoice:
         evidence = self.given.evidence.get(part.id) if self.given else None
         asked = [link for link in self.asked if link.may_serve(part.id)]
         notes = [*(evidence.notes if evidence else ()), *self._note_unused(evidence, asked)]
-        if not asked and evidence is None:
-            asked = self._find_default(part)
-            notes += [_note_default(link, part) for link in asked]
-        first = link_ratings(part) if is_rated else link_conflicting_ratings(part)
-        links = (first, *(evidence.links if evidence else ()), *asked)
-        if len(links) == 1:
+        measured = evidence.links if evidence else ()
+        links = [*measured, *asked] if asked else self._complete(part, cards, measured)
+        notes += _note_default(links, measured, part, self.known) if not asked else []
+        peak = _find_peak(links, part)
+        first = link_ratings(part, peak=peak) if is_rated else link_conflicting_ratings(part)
+        if not links:
             reason = N_(
-                "delivered EFLOPS aren't known: {part} has no default derate, and neither a run nor a "
-                "derate of it was given (--run RUN or --derate ID)"
+                "delivered EFLOPS aren't known: {part} has no {precision} rating that an MFU could be a "
+                "share of, and neither a run nor a derate of it was given (--run RUN or --derate ID)"
             )
-            return Chain(links, tuple(notes), (_(reason, part=part.id),))
-        if self.goodput and cards is not None:
-            links = (*links, make_goodput_link(cards))
-        notes += dict.fromkeys(filter(None, (_check_dtype(part, link.dtype) for link in links)))
+            unknown = _(reason, part=part.id, precision=self.training.precision)
+            return Chain((first,), tuple(notes), (unknown,))
+        links = [first, *links]
+        if self.goodput and cards is not None and links[-1].to is not Stage.GOODPUT:
+            links.append(make_goodput_link(cards))
+        served = {link.dtype for link in links[1:]} - {peak}
+        notes += filter(None, (_check_dtype(part, dtype) for dtype in sorted(served)))
         joined = join_links(links)
-        notes += [note for link in asked for note in _note_link(link, part, cards, self.known)]
-        return Chain(joined, tuple(notes))
+        notes += [note for link in links[1:] for note in _note_link(link, part, cards, self.known)]
+        return Chain(joined, tuple(dict.fromkeys(notes)))
+
+    def _complete(self, part: Part, cards: int | None, measured: Sequence[Link]) -> list[Link]:
+        """The links of a part that nobody asked for a derate of: a run's, and what lies behind them."""
+        if measured:
+            return predict_rest(part, cards, self.training, measured) or list(measured)
+        assumed = self.listed.default_derate(part.id)
+        if assumed is not None:
+            return [_link_assumed(assumed)]
+        predicted = predict_link(part, cards, self.training)
+        return [] if predicted is None else [predicted]
 
     def _note_unused(self, evidence: Chain | None, asked: Sequence[Link]) -> Iterator[str]:
         """What was given or asked for and isn't taken."""
@@ -79,13 +100,6 @@ class LinkChoice:
             ids = _(", ").join(str(each.id) for each in self.asked)
             yield _("{derates}: of another part, not used", derates=ids)
 
-    def _find_default(self, part: Part) -> list[Link]:
-        """The link that a part has by default: one of the catalogue before a published one."""
-        assumed, published = self.listed.default_derate(part.id), find_default_derate(part.id)
-        if assumed is not None:
-            return [_link_assumed(assumed)]
-        return [] if published is None else [published.as_link()]
-
 
 def choose_links(
     asked: Asked | Sequence[Asked],
@@ -95,6 +109,7 @@ def choose_links(
     listed: Catalogue,
     known: Registry,
     *,
+    training: Training,
     named: bool,
     goodput: bool = False,
 ) -> LinkChoice:
@@ -105,21 +120,34 @@ def choose_links(
     """
     parts = {part.id: part for size in sizes for part in size.parts}
     several = (asked,) if isinstance(asked, str | Published | Link) else tuple(asked)
-    links = tuple(_read_link(each, listed) for each in several)
+    links = tuple(_read_link(each, listed, known) for each in several)
     _check_parts(links, parts, named=named)
     given = None if run is None else read_given_run(run, results, parts)
-    return LinkChoice(links, given, listed, known, goodput)
+    return LinkChoice(links, given, listed, known, training, goodput)
 
 
-def link_ratings(part: Part, dtype: str = DTYPE) -> Link:
-    """The first link, nominal → datasheet: the ratio of two ratings. KeyError if the part lacks one."""
-    nominal, datasheet = part.nominal[dtype], part.datasheet[dtype]
+def link_ratings(part: Part, dtype: str = DTYPE, *, peak: str = DTYPE) -> Link:
+    """The first link, nominal → datasheet: the ratio of two ratings. KeyError if the part lacks one.
+
+    A fleet is counted by `dtype`. Work in another has its datasheet figure in that one (`peak`): 2 for fp8.
+    """
+    nominal, datasheet = part.nominal[dtype], part.datasheet[peak]
     source = _("nominal {tflops}: {source}", tflops=stated(nominal.value), source=nominal.source)
     if datasheet is not nominal:
         said = N_("datasheet {tflops}: {source}")
         more = _(said, tflops=stated(datasheet.value), source=datasheet.source)
         source = _("; ").join((source, more))
     return _make_first_link(datasheet.value / nominal.value, dtype, "published", source, part)
+
+
+def _find_peak(links: Sequence[Link], part: Part) -> str:
+    """The dtype of the datasheet's figure that these links go on from: that of training in another one."""
+    for link in links:
+        is_mfu = link.from_ is Stage.DATASHEET and link.to.reach >= Stage.STEP.reach
+        rated = part.datasheet.get(link.dtype) if is_mfu and link.dtype in PEAK_DTYPES.values() else None
+        if rated is not None and DTYPE in part.datasheet and rated.value != part.datasheet[DTYPE].value:
+            return link.dtype
+    return DTYPE
 
 
 def link_conflicting_ratings(part: Part) -> Link:
@@ -142,17 +170,29 @@ def _make_first_link(ratio: float, dtype: str, provenance: Provenance, source: s
     )
 
 
-def _note_default(link: Link, part: Part) -> str:
-    return _(
-        "by the {how} derate {derate}: no run of {part} was given",
-        how=_(link.provenance),
-        derate=link.id,
-        part=part.short_name,
-    )
+def _note_default(
+    links: Sequence[Link], measured: Sequence[Link], part: Part, known: Registry
+) -> Iterator[str]:
+    """What a chain that nobody asked for takes, and which of a run's links it leaves out."""
+    left_out = [link for link in measured if link not in links]
+    if left_out:
+        yield _(
+            "run {run} measured {stages} too: not used, for nothing is published of it that says what is "
+            "usual for {part}",
+            run=left_out[0].run,
+            stages=_(", ").join(link.span for link in left_out),
+            part=part.short_name,
+        )
+    if not measured and links and links[-1].provenance == "assumed":
+        said = N_("by the assumed derate {derate}: no run of {part} was given")
+        yield _(said, derate=links[-1].id, part=part.short_name)
 
 
-def _read_link(asked: Asked, listed: Catalogue) -> Link:
-    """A link as it is, by the id of a derate, or as `FROM:TO=RATIO`. InputError for an unknown one."""
+def _read_link(asked: Asked, listed: Catalogue, known: Registry) -> Link:
+    """A link as it is, by the id of a derate or of a published training run, or as `FROM:TO=RATIO`.
+
+    Raises InputError for an unknown one.
+    """
     if isinstance(asked, Link):
         return asked
     if isinstance(asked, Published):
@@ -165,13 +205,17 @@ def _read_link(asked: Asked, listed: Catalogue) -> Link:
         return _link_assumed(entries[asked])
     if asked in figures:
         return figures[asked].as_link()
+    run = find_training_run(asked)
+    if run is not None:
+        return link_training_run(run, known)
     ids = [*entries, *(figure.id for figure in figures.values() if figure.quantity == "derate")]
+    ids += [each.id for each in load_training_runs()]
     near = difflib.get_close_matches(asked, ids, n=3, cutoff=0.4) or ids[:3]
     raise InputError(
         "no such published derate",
         where="--derate",
         got=asked,
-        expected=f"an id of published.toml; the nearest are {', '.join(near)}",
+        expected=f"an id of published.toml or training_runs.csv; the nearest are {', '.join(near)}",
     )
 
 
@@ -253,18 +297,14 @@ def _check_dtype(part: Part, dtype: str) -> str | None:
 
 def _note_link(link: Link, part: Part, cards: int | None, known: Registry) -> list[str]:
     notes = []
+    if link.provenance == "measured":
+        return []
     if link.law == "exact":
         notes.append(_("a point figure: no interval is known"))
-    elif link.provenance == "published":
-        counted = (
-            N_(
-                "it isn't known how its FLOPs were counted; by Megatron's convention it lies between "
-                "{low} and {high}"
-            )
-            if link.convention == "unknown"
-            else N_(
-                "its FLOPs were counted by another convention; by Megatron's it lies between {low} and {high}"
-            )
+    elif link.convention == UNKNOWN_CONVENTION:
+        counted = N_(
+            "it isn't known how its FLOPs were counted; by this chain's convention it lies between {low} and "
+            "{high}"
         )
         notes.append(_(counted, low=ratio(link.low), high=ratio(link.high)))
     if link.provenance == "published" and link.part != part.id:

@@ -15,7 +15,7 @@ from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.price import Cost
 from nameplate.fleet.size import DTYPE, round_up
-from nameplate.specs.part import shorten
+from nameplate.specs.part import Part, shorten
 
 _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")
 
@@ -23,26 +23,31 @@ _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")
 def describe_delivered(cost: Cost) -> str | None:
     """What one nominal EFLOPS of the fleet's part delivers and costs; None if that isn't known."""
     part, card_tflops = cost.size.part, cost.size.card_tflops
-    if part is None or cost.derate is None or card_tflops is None:
+    delivered, nominal = cost.estimates.get("delivered_eflops"), cost.size.nominal_eflops
+    if part is None or delivered is None or nominal is None or card_tflops is None:
         return None
+    each = delivered.scaled(1 / nominal)
     said = _(
-        "One nominal EFLOPS of {part} ({cards} cards at {tflops}) delivers {derate} EFLOPS in {work} "
+        "One nominal EFLOPS of {part} ({cards} cards at {tflops}) delivers {derate} EFLOPS{range} in {work} "
         "({factors})",
         part=part.short_name,
         cards=count(round_up(TFLOPS_PER_EFLOPS / card_tflops)),
         tflops=stated(card_tflops),
-        derate=ratio(cost.derate),
+        derate=ratio(each.p50),
+        range=describe_range(each, ratio),
         work=_describe_work(cost.chain[-1]),
-        factors=_describe_factors(cost.chain, part.datasheet[DTYPE].value),
+        factors=_describe_factors(cost.chain, _peak_tflops(part, cost.chain)),
     )
-    if cost.price is None or cost.rmb_per_delivered_eflops is None:
+    price = cost.estimates.get("rmb_per_delivered_eflops")
+    if cost.price is None or price is None:
         return _("{said}; the price of its servers isn't known.", said=said)
     return _(
-        "{said}; at RMB {server} per {cards}-card server that is {price} per delivered EFLOPS.",
+        "{said}; at RMB {server} per {cards}-card server that is {price}{range} per delivered EFLOPS.",
         said=said,
         server=stated(cost.price.server_rmb),
         cards=cost.price.cards_per_server,
-        price=rmb(cost.rmb_per_delivered_eflops),
+        price=rmb(price.p50),
+        range=describe_range(price, money),
     )
 
 
@@ -90,9 +95,16 @@ def describe_range(estimate: Estimate, form: Callable[[float], str]) -> str:
     return "" if low == high else _(" (nine draws in ten: {low} to {high})", low=low, high=high)
 
 
+def _peak_tflops(part: Part, chain: tuple[Link, ...]) -> float:
+    """The datasheet's figure that the chain goes on from: that of fp8 where the work is in fp8."""
+    return part.datasheet.get(chain[1].dtype, part.datasheet[DTYPE]).value
+
+
 def _describe_work(last: Link) -> str:
     """`published 8-GPU training of a 7B model`."""
     reached = _(last.to.work)
+    if last.provenance == "modelled" and last.to is Stage.SCALED:
+        return _("training of {what}", what=last.scope)
     if last.provenance in ("measured", "assumed", "modelled"):
         return _("{stage}, {how}", stage=reached, how=_(last.provenance))
     if last.to is not Stage.SCALED:
@@ -119,4 +131,6 @@ def _describe_factors(chain: tuple[Link, ...], peak_tflops: float) -> str:
 def _name_source(link: Link) -> str:
     if link.provenance == "published":
         return shorten(link.device or "")
+    if link.provenance == "modelled" and link.to is Stage.SCALED:
+        return _("model of MFU")
     return _("run {run}", run=link.run) if link.run else _(link.provenance)

@@ -12,15 +12,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
+
 from nameplate.base.language import N_, _
-from nameplate.chain.published import Published, find_default_derate, load_published
-from nameplate.fleet.catalogues import AssumedDerate, Catalogue, Price, load_shipped
+from nameplate.chain.link import Link
+from nameplate.chain.published import load_published
+from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
+from nameplate.fleet.chains import LinkChoice, choose_links
+from nameplate.fleet.mfu import Training
 from nameplate.fleet.size import DTYPE, RATING_WANTED, card_tflops, explain_no_rating
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import require
 from nameplate.specs.registry import load_registry
 
 Of = Literal["rating", "derate", "power", "price"]
+REFERENCE_CARDS = 1024
 # What would fill a gap.
 FILLED_BY: Mapping[Of, str] = MappingProxyType(
     {
@@ -53,13 +59,19 @@ class Gap:
 class Card:
     """One accelerator as a fleet is made of it. What isn't known is None, and `gaps` says why.
 
-    `derate` is the one that a fleet of it takes where no run and no other derate is given.
+    `derate` is what a fleet of REFERENCE_CARDS takes where no run and no other derate is given.
     """
 
     part: Part
     price: Price | None
-    derate: AssumedDerate | Published | None
+    derate: Link | None
     gaps: tuple[Gap, ...]
+
+    def derate_at(self, probability: float) -> float | None:
+        """The derate below which that share of its draws lies."""
+        if self.derate is None:
+            return None
+        return float(np.max(self.derate.uncertain.quantiles(np.array([probability]))))
 
     def as_json(self) -> dict[str, Any]:
         """The card as a row: its figures with sources and dates, and the gaps."""
@@ -75,6 +87,9 @@ class Card:
             "tdp_w": None if self.part.tdp_w is None else self.part.tdp_w.value,
             "derate": None if derate is None else derate.id,
             "derate_value": None if derate is None else derate.value,
+            "derate_p5": None if derate is None else self.derate_at(0.05),
+            "derate_p95": None if derate is None else self.derate_at(0.95),
+            "derate_note": None if derate is None else derate.note,
             "cards_per_server": None if price is None else price.cards_per_server,
             "server_rmb": None if price is None else price.server_rmb,
             "quoted": None if price is None else price.quoted,
@@ -98,24 +113,26 @@ def list_cards(
     listed = load_shipped() if catalogue is None else catalogue
     named = [require(name, known).part for name in names]
     chosen = {part.id: part for part in named} if names else known.parts
-    return tuple(_look_up(part, listed) for part in chosen.values())
+    choice = choose_links((), None, None, (), listed, known, training=Training(), named=False)
+    return tuple(_look_up(part, listed, choice) for part in chosen.values())
 
 
-def _look_up(part: Part, listed: Catalogue) -> Card:
-    price = listed.price_of(part.id)
-    derate = listed.default_derate(part.id) or find_default_derate(part.id)
+def _look_up(part: Part, listed: Catalogue, choice: LinkChoice) -> Card:
+    price, chain = listed.price_of(part.id), choice.chain(part, REFERENCE_CARDS)
     gaps = list(find_gaps(part, price))
-    if derate is None:
+    if not chain.delivers:
         gaps.append(Gap("derate", part.id, _explain_no_derate(part)))
+    derate = chain.links[-1] if chain.delivers else None
     return Card(part, price, derate, tuple(sorted(gaps, key=lambda gap: list(FILLED_BY).index(gap.of))))
 
 
 def _explain_no_derate(part: Part) -> str:
-    """Say that a part has no default derate, and which published ones are of it all the same."""
+    """Say that a part has no derate by default, and which published ones are of it all the same."""
     ids = [each.id for each in load_published() if each.quantity == "derate" and each.serves(part.id)]
     if not ids:
-        return _("{part} has no derate, neither published nor assumed", part=part.id)
-    said = N_("{part} has no default derate; published of it: {ids}")
+        said = N_("{part} has no bf16 rating that an MFU could be a share of, and nothing is published of it")
+        return _(said, part=part.id)
+    said = N_("{part} has no bf16 rating that an MFU could be a share of; published of it: {ids}")
     return _(said, part=part.id, ids=_(", ").join(ids))
 
 

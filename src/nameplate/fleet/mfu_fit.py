@@ -34,7 +34,8 @@ from nameplate.fleet.mfu_model import (
     Years,
     generation_of,
 )
-from nameplate.fleet.mfu_runs import TrainingRun, fitted_runs, load_models
+from nameplate.fleet.mfu_runs import TrainingRun, fitted_runs
+from nameplate.models.published import load_published_models
 from nameplate.specs.registry import load_registry
 
 _COEFFICIENT_SD = 1.0  # of a coefficient's prior: MFU by a factor of two or so, a weak hold
@@ -62,7 +63,7 @@ class Observation:
 def observe(run: TrainingRun) -> Observation:
     """The run with its model's shape and its part's rating looked up."""
     part = load_registry().parts[run.part]
-    shape = load_models()[run.model].shape
+    shape = load_published_models()[run.model].shape
     low, high = run.mfu_by(shape, part)
     generation = generation_of(part, run.precision)
     devices = float(run.devices or 1)  # none: a run that isn't fitted

@@ -1,7 +1,7 @@
 """Published training runs and the shapes of their models: what MFU each run reached, by one convention.
 
-The runs are `data/training_runs.csv`, each with its source and how it was read, and the models are
-`data/models.toml`. A run states tokens a second, TFLOPS or an MFU; from its model's shape and its context
+The runs are `data/training_runs.csv`, each with its source and how it was read; their models are those of
+`models.published`. A run states tokens a second, TFLOPS or an MFU; from its model's shape and its context
 the MFU by any convention follows exactly. Where the source doesn't say how it counted FLOPs, the MFU is the
 interval over every convention it could have used. What a source doesn't say is blank.
 """
@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from nameplate.base.model import FrozenModel, Positive, PositiveCount, describe_first_error
-from nameplate.base.toml import bad_value, parse_toml, read_packaged
+from nameplate.base.toml import bad_value, read_packaged
 from nameplate.fleet.catalogues import Id, Text
 from nameplate.models.conventions import (
     CONVENTIONS,
@@ -26,35 +26,16 @@ from nameplate.models.conventions import (
     convert_unknown,
     flops_per_token,
 )
-from nameplate.models.model import ModelSizes
-from nameplate.models.shape import ModelShape, shape_from_parameters
+from nameplate.models.published import PUBLISHED_MODELS_FILE, load_published_models
+from nameplate.models.shape import ModelShape
 from nameplate.specs.part import Part
 
-RUNS_FILE, MODELS_FILE = "training_runs.csv", "models.toml"
+RUNS_FILE = "training_runs.csv"
 Stack = Literal["tuned", "off-the-shelf"]
 TrainingPrecision = Literal["bf16", "fp8"]
 # The registry's name of the dtype that a precision's peak is of.
 PEAK_DTYPES: Mapping[TrainingPrecision, str] = {"bf16": "bf16", "fp8": "fp8_e4m3"}
 _TFLOP = 1e12
-
-
-class PublishedModel(ModelSizes):
-    """A model that published runs trained. Without sizes, a usual decoder of its parameters stands for it."""
-
-    name: Text
-    stated_parameters: Positive  # as published, rounded; of a model without sizes, those that are active
-    source: Text
-
-    @property
-    def shape(self) -> ModelShape:
-        """The sizes that FLOPs follow from."""
-        sizes = (self.layers, self.width, self.heads, self.vocabulary, self.ffn)
-        return shape_from_parameters(self.stated_parameters) if None in sizes else super().shape
-
-
-class _ModelsFile(FrozenModel):
-    schema_version: Annotated[Literal[1], Field(alias="schema")]
-    model: dict[str, PublishedModel]
 
 
 class TrainingRun(FrozenModel):
@@ -116,12 +97,6 @@ def peak_tflops(part: Part, precision: TrainingPrecision) -> float:
 
 
 @cache
-def load_models() -> Mapping[str, PublishedModel]:
-    """The models of the published runs by id, checked."""
-    return parse_toml(_ModelsFile, read_packaged("nameplate.fleet", MODELS_FILE), MODELS_FILE).model
-
-
-@cache
 def load_training_runs() -> tuple[TrainingRun, ...]:
     """Every published run, in the file's order."""
     return parse_training_runs(read_packaged("nameplate.fleet", RUNS_FILE), RUNS_FILE)
@@ -139,8 +114,8 @@ def parse_training_runs(text: str, where: str) -> tuple[TrainingRun, ...]:
             runs[name] = TrainingRun.model_validate(filled)
         except ValidationError as error:
             raise bad_value(where, name, filled, describe_first_error(error)) from None
-        if runs[name].model not in load_models():
-            raise bad_value(where, f"{name}.model", runs[name].model, f"a model of {MODELS_FILE}")
+        if runs[name].model not in load_published_models():
+            raise bad_value(where, f"{name}.model", runs[name].model, f"a model of {PUBLISHED_MODELS_FILE}")
     return tuple(runs.values())
 
 

@@ -2,7 +2,8 @@
 
 A million draws over all fleets take about a second: draws are 32-bit floats and every formula works on whole
 arrays. Rounding to 32 bits moves a figure by 6e-8; a quantile of a million draws is itself uncertain by a
-thousandth of the spread.
+thousandth of the spread. The draws of an input are stratified (a latin hypercube: McKay, Beckman and Conover,
+Technometrics 21, 1979, p. 239): one from the middle of each of equally probable slices, in random order.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count
-from nameplate.chain.link import Chain, Link
+from nameplate.chain.link import Chain, InCommon, Link
 from nameplate.fleet.assumptions import UsedInput, find_inputs
 from nameplate.fleet.catalogues import Catalogue
 from nameplate.fleet.outputs import OUTPUTS, compute, inputs_of, z_of_slowest
@@ -29,6 +31,7 @@ DRAWS = 100_000
 FEWEST_DRAWS = 1_000
 MOST_DRAWS = 10_000_000
 _QUANTILES = (0.05, 0.50, 0.95)
+_ROUNDING = 1e-6  # of draws of 32 bits, a few operations later
 # A sensitivity index takes at most so many draws, in so many slices; it is then uncertain by ± 0.01.
 _RANKED_DRAWS = 1 << 16
 _SLICES = 64
@@ -47,29 +50,33 @@ _KEPT_DRAWS = ("delivered_eflops", "rmb_per_delivered_eflops", "card_sd", "measu
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure at its inputs' values, and the 5 %, 50 % and 95 % points of its draws.
+    """A figure: the 5 %, 50 % and 95 % points of its draws.
 
-    `value` and `p50` are None where only a range is known (a mix of parts in unknown shares).
+    `p50` is None where only a range is known (a mix of parts in unknown shares).
     """
 
-    value: float | None
     p5: float
     p50: float | None
     p95: float
 
+    @property
+    def value(self) -> float | None:
+        """The figure that is stated: p50, so that its interval is around it."""
+        return self.p50
+
+    def around(self, middle: float) -> Estimate:
+        """The same ends around another middle; without spread, that middle."""
+        return exact_estimate(middle) if self.p5 == self.p95 else Estimate(self.p5, middle, self.p95)
+
     def scaled(self, factor: float) -> Estimate:
         """The estimate times an exact factor above 0."""
-        value, p50 = (None if each is None else each * factor for each in (self.value, self.p50))
-        return Estimate(value, self.p5 * factor, p50, self.p95 * factor)
-
-    def with_value(self, value: float) -> Estimate:
-        """The same points with another value; if they have no spread, that value for all of them."""
-        return exact_estimate(value) if self.p5 == self.p95 else replace(self, value=value)
+        middle = None if self.p50 is None else self.p50 * factor
+        return Estimate(self.p5 * factor, middle, self.p95 * factor)
 
 
 def exact_estimate(value: float) -> Estimate:
     """A figure without spread."""
-    return Estimate(value, value, value, value)
+    return Estimate(value, value, value)
 
 
 def enclose(estimates: Sequence[Estimate]) -> Estimate:
@@ -77,7 +84,7 @@ def enclose(estimates: Sequence[Estimate]) -> Estimate:
 
     A figure of a mix is linear in the shares of its parts, so its extremes are those of the parts.
     """
-    return Estimate(None, min(each.p5 for each in estimates), None, max(each.p95 for each in estimates))
+    return Estimate(min(each.p5 for each in estimates), None, max(each.p95 for each in estimates))
 
 
 @dataclass(frozen=True)
@@ -108,13 +115,22 @@ class Quantity:
 
     @property
     def estimate(self) -> Estimate:
-        """The value with the 5 %, 50 % and 95 % points of the draws, each the nearest draw."""
+        """The 5 %, 50 % and 95 % points of the draws, each the nearest draw.
+
+        Any number between the two middle draws is their median. So the value is p50 where it lies there, as
+        it does for a figure of one uncertain input.
+        """
         if isinstance(self.draws, float | int):
             return exact_estimate(self.value)
         places = [math.ceil(q * self.draws.size) - 1 for q in _QUANTILES]
+        above = min(places[1] + 1, self.draws.size - 1)
         # A partition puts these places in order as a sort would, in half the time.
-        p5, p50, p95 = np.partition(self.draws, places)[places].tolist()
-        return Estimate(self.value, p5, p50, p95)
+        p5, p50, next_to_it, p95 = np.partition(self.draws, [*places, above])[
+            [places[0], places[1], above, places[2]]
+        ].tolist()
+        if p50 - _ROUNDING * abs(p50) <= self.value <= next_to_it + _ROUNDING * abs(next_to_it):
+            p50 = self.value
+        return Estimate(min(p5, p50), p50, max(p95, p50))
 
 
 def as_quantity(figure: Quantity | float) -> Quantity:
@@ -172,12 +188,27 @@ class MonteCarlo:
             return uncertain.value
         return uncertain.quantiles(self._uniform_draws(name))
 
+    def draw_link(self, link: Link) -> Number:
+        """The draws of a link's ratio; those with something in common are correlated."""
+        if link.in_common is not None and link.draws_name not in self._uniform:
+            self._uniform[link.draws_name] = self._correlate(link.draws_name, link.in_common)
+        return self.draw(link.draws_name, link.uncertain)
+
+    def _correlate(self, name: str, common: InCommon) -> Draws:
+        """Uniform draws whose normal quantiles share `common.variance` of their variance with all of it."""
+        shared, own = (ndtri(self._uniform_draws(each)) for each in (common.name, f"{name}, its own"))
+        mixed = math.sqrt(common.variance) * shared + math.sqrt(1 - common.variance) * own
+        ranks = np.empty(self.draws)
+        ranks[np.argsort(mixed)] = np.arange(self.draws)
+        drawn: Draws = np.clip(((ranks + 0.5) / self.draws).astype(np.float32), 2.0**-24, 1 - 2.0**-24)
+        return drawn
+
     def _uniform_draws(self, name: str) -> Draws:
         if name not in self._uniform:
             stream = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())])
-            u = np.random.Generator(np.random.SFC64(stream)).random(self.draws, dtype=np.float32)
-            np.clip(u, 2.0**-24, 1 - 2.0**-24, out=u)
-            self._uniform[name] = u
+            order = np.random.Generator(np.random.SFC64(stream)).permutation(self.draws)
+            u = ((order + 0.5) / self.draws).astype(np.float32)
+            self._uniform[name] = np.clip(u, 2.0**-24, 1 - 2.0**-24)
         return self._uniform[name]
 
     def rank_inputs(self, output: Number, inputs: Iterable[DrawnInput]) -> tuple[SensitivityIndex, ...]:
@@ -232,22 +263,25 @@ class Unit:
 
     def estimate_fleet(self, nominal_eflops: float, cards_exact: float | None) -> dict[str, Estimate]:
         """Every figure of a fleet of so many nominal EFLOPS, in so many cards."""
-        size = {"nominal_eflops": nominal_eflops}
-        z: dict[str, Number] = {}
-        if cards_exact is not None:
-            size["cards_exact"] = cards_exact
-            z["fleet_z"] = z_of_slowest(cards_exact)
-        values = compute({**self.known, **size})
-        values |= compute({**self.known, **values, **z}, of_fleet=True)
-        of_fleet = compute({**self.kept_draws, **z}, of_fleet=True)
+        z: dict[str, Number] = {} if cards_exact is None else {"fleet_z": z_of_slowest(cards_exact)}
+        values = _compute_all({**self.known, **z})
+        drawn = compute({**self.kept_draws, **z}, of_fleet=True)
         estimates = dict(self.estimates)
-        estimates |= {name: Quantity(float(values[name]), each).estimate for name, each in of_fleet.items()}
-        return {
-            name: (each.scaled(nominal_eflops) if OUTPUTS[name].scales else each).with_value(
-                float(values[name])
-            )
-            for name, each in estimates.items()
-        }
+        estimates |= {name: Quantity(float(values[name]), each).estimate for name, each in drawn.items()}
+        points = self.points(nominal_eflops, cards_exact)
+        found = {}
+        for name, each in estimates.items():
+            one = each.scaled(nominal_eflops) if OUTPUTS[name].scales else each
+            # A middle that is the value itself is exact, and stays so whatever the fleet's size.
+            found[name] = one if each.p50 != values[name] else one.around(points[name])
+        return found
+
+    def points(self, nominal_eflops: float, cards_exact: float | None) -> dict[str, float]:
+        """Every figure of a fleet of that size, at its inputs' values."""
+        known: dict[str, Number] = {**self.known, "nominal_eflops": nominal_eflops}
+        if cards_exact is not None:
+            known |= {"cards_exact": cards_exact, "fleet_z": z_of_slowest(cards_exact)}
+        return {name: float(each) for name, each in _compute_all(known).items()}
 
     def quantities(self, montecarlo: MonteCarlo, cards_exact: float | None) -> dict[str, Quantity]:
         """Every known figure of one nominal EFLOPS with its draws, by its name in `outputs`.
@@ -301,7 +335,7 @@ def _draw_inputs(
     for name, each in inputs.items():
         draws[name] = montecarlo.draw(each.draws_name, each.uncertain)
     if "derate" in known:
-        draws["derate"] = math.prod(montecarlo.draw(link.draws_name, link.uncertain) for link in links)
+        draws["derate"] = math.prod(montecarlo.draw_link(link) for link in links)
     return draws
 
 

@@ -10,7 +10,7 @@ they are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -20,7 +20,6 @@ import numpy as np
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, figure, money, rmb, stated
 from nameplate.base.language import N_, _
-from nameplate.chain.published import find_default_derate
 from nameplate.fleet.catalogues import (
     LEAST_EFLOPS,
     LEAST_RMB,
@@ -28,25 +27,17 @@ from nameplate.fleet.catalogues import (
     MOST_EFLOPS,
     MOST_RMB,
     Catalogue,
-    Fleet,
-    load_shipped,
 )
 from nameplate.fleet.describe import describe_range
-from nameplate.fleet.goodput import estimate_goodput
-from nameplate.fleet.montecarlo import (
-    FEWEST_DRAWS,
-    Estimate,
-    MonteCarlo,
-    Quantity,
-    as_quantity,
-    montecarlo_of,
-)
+from nameplate.fleet.mfu_model import load_mfu_model
+from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Quantity, as_quantity
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
-from nameplate.fleet.price import Cost, cost
+from nameplate.fleet.price import Cost, Pricer, make_pricer
 from nameplate.fleet.rows import columns, cost_row
-from nameplate.fleet.size import card_tflops, round_up
+from nameplate.fleet.size import Size, card_tflops, round_up
+from nameplate.specs.part import Part
 from nameplate.specs.recognition import require
-from nameplate.specs.registry import Registry, load_registry
+from nameplate.specs.registry import Registry
 
 # The figures of a need: those of a fleet that are proportional to what it delivers.
 TAKES = (
@@ -84,12 +75,12 @@ class Need:
 
     @property
     def cards(self) -> int | None:
-        """Whole cards, at the inputs' values."""
+        """Whole cards, which meet the need in half of the draws."""
         return self._whole("cards_exact")
 
     @property
     def servers(self) -> int | None:
-        """Whole servers, at the inputs' values."""
+        """Whole servers of them."""
         return self._whole("servers_exact")
 
     @property
@@ -176,27 +167,25 @@ def meet(
     """What it takes to deliver so many EFLOPS by each part; `options` are those of `cost`.
 
     The draws of a Quantity must be as many as those of `options`, by the same seed. Without a part, the plan
-    is made for every part with a known derate or price. Raises InputError as `cost` does, and for a need that
-    isn't above 0.
+    is made for every part with a known price, and those that published runs trained on. Raises InputError as
+    `cost` does, and for a need that isn't above 0.
     """
     asked = as_quantity(math.nan if isinstance(delivered_eflops, bool) else delivered_eflops)
     if not LEAST_EFLOPS <= asked.value <= MOST_EFLOPS:
         expected = f"delivered EFLOPS above 0, from {LEAST_EFLOPS:g} to {MOST_EFLOPS:g}"
         raise InputError("not an amount of EFLOPS", where="--eflops", got=asked.value, expected=expected)
-    with_goodput = bool(options.get("goodput", False))
-    priced = _price_parts(
-        part, options, lambda one: _nominal_to_deliver(asked.value, one, with_goodput=with_goodput)
-    )
-    montecarlo = montecarlo_of(options)
-    return tuple(_need(asked, fleet, montecarlo, is_met=nominal is not None) for fleet, nominal in priced)
+    pricer, parts = _find_parts(part, options)
+    return tuple(_need(asked, each, pricer) for each in parts)
 
 
-def _need(asked: Quantity, fleet: Cost, montecarlo: MonteCarlo, *, is_met: bool) -> Need:
-    if is_met:
-        one = fleet.quantities(montecarlo)
-        nominal = asked / one["delivered_eflops"]
-        found = {name: (nominal * one[name]).estimate for name in TAKES if name in one}
-        return Need(asked.estimate, fleet, found | {"nominal_eflops": nominal.estimate}, fleet.reason)
+def _need(asked: Quantity, part: PlannedPart, pricer: Pricer) -> Need:
+    nominal = _nominal_to_deliver(asked, part.part, pricer)
+    fleet = pricer.price(part.size(nominal))
+    if nominal is not None:
+        one = fleet.quantities(pricer.montecarlo)
+        taken = asked / one["delivered_eflops"]
+        found = {name: (taken * one[name]).estimate for name in TAKES if name in one}
+        return Need(asked.estimate, fleet, found | {"nominal_eflops": taken.estimate}, fleet.reason)
     unmet = _(
         "no {count} cards deliver that much, or one job can't get it: failures take what more cards add",
         count=count(MOST_CARDS),
@@ -204,32 +193,25 @@ def _need(asked: Quantity, fleet: Cost, montecarlo: MonteCarlo, *, is_met: bool)
     return Need(asked.estimate, fleet, {}, unmet if fleet.reaches else fleet.reason)
 
 
-def _nominal_to_deliver(eflops: float, one: Cost, *, with_goodput: bool) -> float | None:
-    """Nominal EFLOPS that deliver so many, in whole cards if their nominal is known; None where none do."""
-    if one.derate is None:
-        return None
-    card = one.size.card_tflops
-    if card is None:
-        nominal = eflops / one.derate
-        return nominal if nominal <= MOST_EFLOPS else None
-    cards = _find_cards(eflops, card * one.derate / TFLOPS_PER_EFLOPS, with_goodput=with_goodput)
-    return None if cards is None else cards * card / TFLOPS_PER_EFLOPS
+def _nominal_to_deliver(asked: Quantity, part: Part, pricer: Pricer) -> float | None:
+    """Nominal EFLOPS that deliver what is asked for in half of the draws, in whole cards of known nominal.
 
-
-def _find_cards(eflops: float, card_eflops: float, *, with_goodput: bool) -> int | None:
-    """The fewest cards that deliver so many EFLOPS; None where no number of cards does.
-
-    `card_eflops` is what one card delivers before failures. Goodput depends on the number of cards, so the
-    number is found from below: cards ← EFLOPS ÷ (EFLOPS of a card × goodput of so many cards).
+    None where no fleet does. MFU and goodput depend on the number of cards, so it is found from below: cards
+    ← EFLOPS ÷ (nominal of a card × derate of so many cards).
     """
-    cards = 0
+    card, cards = card_tflops(part), 0
     for _round in range(_ROUNDS):
-        goodput = estimate_goodput(max(cards, 1)).goodput.value if with_goodput else 1.0
-        if eflops > MOST_CARDS * card_eflops * goodput:
+        derate = pricer.derate(part, max(cards, 1))
+        if derate is None:
             return None
-        needed = round_up(eflops / (card_eflops * goodput)) or 1
+        nominal = (asked / derate).estimate.p50 or math.inf
+        if card is None:
+            return nominal if nominal <= MOST_EFLOPS else None
+        if nominal > MOST_CARDS * card / TFLOPS_PER_EFLOPS:
+            return None
+        needed = round_up(nominal * TFLOPS_PER_EFLOPS / card) or 1
         if needed <= cards:
-            return cards
+            return cards * card / TFLOPS_PER_EFLOPS
         cards = needed
     return None
 
@@ -241,7 +223,7 @@ def _find_cards(eflops: float, card_eflops: float, *, with_goodput: bool) -> int
 class Purchase:
     """What a budget buys of a part, in whole servers: alone, or (`full_`) with their fabric and spares.
 
-    The servers are at the inputs' values. `estimates` holds the known figures of BUYS, in each draw for the
+    `estimates` holds the known figures of BUYS, in each draw for the
     servers that its price allows. `first_in` is the share of draws in which this part delivers most.
     """
 
@@ -309,25 +291,26 @@ class Purchase:
 def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) -> tuple[Purchase, ...]:
     """What a budget in RMB buys of each part, the part that delivers most first; `options` as for `cost`.
 
-    Without a part, the plan is made for every part with a known derate or price. Parts without one of them
-    come last, with the reason. Goodput is that of the cards of the servers alone. Raises InputError as `cost`
-    does, and for a budget that isn't above 0.
+    Without a part, the plan is made for every part with a known price, and those that published runs trained
+    on. Parts without a price or a derate come last, with the reason. Goodput is that of the cards of the
+    servers alone. Raises InputError as `cost` does, and for a budget that isn't above 0.
     """
     if isinstance(budget_rmb, bool) or not LEAST_RMB <= budget_rmb <= MOST_RMB:
         expected = f"RMB above 0, from {LEAST_RMB:g} to {MOST_RMB:g}"
         raise InputError("not a usable budget", where="--budget-rmb", got=budget_rmb, expected=expected)
-    priced = _price_parts(part, options, lambda one: _nominal_to_buy(budget_rmb, one))
-    montecarlo = montecarlo_of(options)
-    return _rank([_buy(budget_rmb, fleet, montecarlo) for fleet, _nominal in priced])
+    pricer, parts = _find_parts(part, options)
+    sizes = [each.size(_nominal_to_buy(budget_rmb, each.part, pricer.listed)) for each in parts]
+    fleets = [pricer.price(size) for size in sizes]
+    return _rank([_buy(budget_rmb, fleet, pricer.montecarlo) for fleet in fleets])
 
 
-def _nominal_to_buy(budget_rmb: float, one: Cost) -> float | None:
+def _nominal_to_buy(budget_rmb: float, part: Part, listed: Catalogue) -> float | None:
     """Nominal EFLOPS of the servers that a budget buys; None where a price or a nominal isn't known."""
-    card = one.size.card_tflops
-    if one.price is None or card is None:
+    card, price = card_tflops(part), listed.price_of(part.id)
+    if price is None or card is None:
         return None
-    servers = (as_quantity(budget_rmb) / one.price.server_rmb).floor().value
-    return servers * one.price.cards_per_server * card / TFLOPS_PER_EFLOPS
+    servers = (as_quantity(budget_rmb) / price.server_rmb).floor().value
+    return servers * price.cards_per_server * card / TFLOPS_PER_EFLOPS
 
 
 def _buy(budget_rmb: float, fleet: Cost, montecarlo: MonteCarlo) -> tuple[Purchase, Quantity | None]:
@@ -346,7 +329,7 @@ def _buy(budget_rmb: float, fleet: Cost, montecarlo: MonteCarlo) -> tuple[Purcha
     delivered = scale("delivered_eflops", bare)
     quantities = (delivered, scale("power_mw", bare), scale("delivered_eflops", full))
     estimates = {name: each.estimate for name, each in zip(BUYS, quantities, strict=True) if each is not None}
-    servers, full_servers = (None if each is None else int(each.value) for each in (bare, full))
+    servers, full_servers = (None if each is None else int(each.estimate.p50 or 0) for each in (bare, full))
     too_little = _("{rmb} is less than one server costs", rmb=rmb(budget_rmb))
     reason = too_little if servers == 0 else fleet.reason
     return Purchase(budget_rmb, fleet, servers, full_servers, estimates, reason), delivered
@@ -355,7 +338,7 @@ def _buy(budget_rmb: float, fleet: Cost, montecarlo: MonteCarlo) -> tuple[Purcha
 def _rank(bought: Sequence[tuple[Purchase, Quantity | None]]) -> tuple[Purchase, ...]:
     """The purchase that delivers most first; those whose EFLOPS aren't known last."""
     known = [(purchase, delivered) for purchase, delivered in bought if delivered is not None]
-    known.sort(key=lambda each: -each[1].value)
+    known.sort(key=lambda each: -(each[1].estimate.p50 or 0.0))
     ranked = []
     if known:
         draws = np.stack(np.broadcast_arrays(*(delivered.draws for _purchase, delivered in known)))
@@ -373,68 +356,46 @@ def as_names(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _price_parts(
-    part: str | Sequence[str], options: Mapping[str, Any], size_of: Callable[[Cost], float | None]
-) -> list[tuple[Cost, float | None]]:
-    """A priced fleet of each part, with its size in nominal EFLOPS.
+@dataclass(frozen=True)
+class PlannedPart:
+    """A part that is planned with, and what the name that it was asked for by was taken for."""
 
-    `size_of` finds the size from the Cost of one nominal EFLOPS of the part. Where there is none, the fleet
-    is that one EFLOPS, and says why.
-    """
-    known, listed = load_registry(options.get("parts") or ()), options.get("catalogue") or load_shipped()
-    notes = _find_parts(part, known, listed, options)
-    one_each = dict.fromkeys(notes, 1.0)
-    few = {**options, "goodput": False, "draws": FEWEST_DRAWS}
-    sizes = [size_of(one) for one in _price_fleets(one_each, known, listed, few)]
-    nominal = {id_: size or 1.0 for id_, size in zip(notes, sizes, strict=True)}
-    fleets = _price_fleets(nominal, known, listed, options)
-    return [
-        (replace(fleet, notes=(note, *fleet.notes)) if note else fleet, size)
-        for fleet, note, size in zip(fleets, notes.values(), sizes, strict=True)
-    ]
+    part: Part
+    note: str | None = None
+
+    def size(self, nominal_eflops: float | None) -> Size:
+        """A fleet of so many nominal EFLOPS of the part; of one where none are known."""
+        name, much = self.part.short_name, nominal_eflops or 1.0
+        today, source = date.today().isoformat(), _("planned")
+        return Size(
+            f"plan-{self.part.id}", name, "held", today, self.part, (), None, much, "fp16", source, self.note
+        )
 
 
 def _find_parts(
-    part: str | Sequence[str], known: Registry, listed: Catalogue, options: Mapping[str, Any]
-) -> dict[str, str | None]:
-    """The named parts by id, each with the note on its name, if there is one.
+    part: str | Sequence[str], options: Mapping[str, Any]
+) -> tuple[Pricer, tuple[PlannedPart, ...]]:
+    """The named parts, and what prices fleets of them.
 
-    Without a name, every part with a known derate or price. Raises InputError for a name that the registry
-    doesn't know.
+    Without a name, every part with a known price, and those that published runs trained on. Raises InputError
+    as `cost` does, and for a name that the registry doesn't know.
     """
-    named = [require(name, known) for name in as_names(part)]
-    notes: dict[str, str | None] = {}
-    for each in named:
-        notes[each.part.id] = notes.get(each.part.id) or each.note
-    if named:
-        return notes
-    priced = {price.part for price in listed.price}
-    priced |= {require(name, known).part.id for name in options.get("price") or ()}
-    return {
-        part.id: None
-        for part in known.parts.values()
-        if card_tflops(part) is not None
-        and (part.id in priced or find_default_derate(part.id) or listed.default_derate(part.id))
-    }
+    found: list[PlannedPart] = []
 
+    def find(listed: Catalogue, known: Registry) -> list[Size]:
+        named = [require(name, known) for name in as_names(part)]
+        notes = {each.part.id: each.note for each in reversed(named)}
+        ids = list(dict.fromkeys(each.part.id for each in named))
+        if not named:
+            priced = {price.part for price in listed.price}
+            wanted = (
+                priced
+                | set(load_mfu_model().runs_of_part)
+                | {each for derate in listed.derate if derate.unasked for each in derate.parts}
+            )
+            ids = [each.id for each in known.parts.values() if each.id in wanted and card_tflops(each)]
+        found.extend(PlannedPart(known.parts[each], notes.get(each)) for each in ids)
+        return [each.size(None) for each in found]
 
-def _price_fleets(
-    nominal: Mapping[str, float], known: Registry, listed: Catalogue, options: Mapping[str, Any]
-) -> tuple[Cost, ...]:
-    """So many nominal EFLOPS of each part, by its id, priced together."""
-    if not nominal:
-        return ()
-    today = date.today().isoformat()
-    fleets = tuple(
-        Fleet(
-            id=f"plan-{index}",
-            name=known.parts[part].short_name,
-            as_of=today,
-            part=part,
-            eflops=float(eflops),
-            source="planned",
-        )
-        for index, (part, eflops) in enumerate(nominal.items(), start=1)
-    )
-    planned = listed.model_copy(update={"fleet": fleets})
-    return cost([fleet.id for fleet in fleets], **{**options, "catalogue": planned})
+    pricer, _sizes = make_pricer(find, named=True, **options)
+    return pricer, tuple(found)

@@ -6,13 +6,13 @@
     full cost        = bare capex × fabric × (1 + spares), written off, + electricity + operation
 
 Cards, delivered EFLOPS and price all use the registry's dense FP16 nominal. The formulas are in `outputs`.
-Each figure is computed from its inputs' values, and has the 5 %, 50 % and 95 % points of its draws.
+Each figure is the 50 % point of its draws, between their 5 % and 95 % points.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -27,6 +27,7 @@ from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
 from nameplate.fleet.chains import Asked, LinkChoice, choose_links
 from nameplate.fleet.evidence import RunUse
 from nameplate.fleet.gaps import find_gaps
+from nameplate.fleet.mfu import Training
 from nameplate.fleet.montecarlo import (
     DRAWS,
     Estimate,
@@ -39,7 +40,7 @@ from nameplate.fleet.montecarlo import (
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, card_tflops, find_sizes, round_up
 from nameplate.specs.part import Part
-from nameplate.specs.registry import load_registry
+from nameplate.specs.registry import Registry, load_registry
 from nameplate.stats.uncertain import Written
 from nameplate.store.folder import Run
 
@@ -146,6 +147,12 @@ class Cost(ShownInNotebooks):
         """Every known figure of one nominal EFLOPS of the part with its draws; a job runs on all cards."""
         return {} if self.unit is None else self.unit.quantities(montecarlo, self.size.cards_exact)
 
+    def points(self) -> dict[str, float]:
+        """Every known figure at its inputs' values: what a reader reckons by hand, without an interval."""
+        if self.unit is None or self.size.nominal_eflops is None:
+            return {}
+        return self.unit.points(self.size.nominal_eflops, self.size.cards_exact)
+
     def _input(self, name: str) -> float | None:
         used = None if self.unit is None else self.unit.inputs.get(name)
         return None if used is None else used.uncertain.value
@@ -179,6 +186,7 @@ def cost(
     draws: int = DRAWS,
     seed: int = 0,
     goodput: bool = False,
+    training: Training | None = None,
     catalogue: Catalogue | None = None,
     parts: Sequence[str | Path] = (),
 ) -> Costs:
@@ -189,8 +197,9 @@ def cost(
 
     A fleet takes the links of `run` if that is of its part and its records are trusted; `run` is named as
     for `find_run`, and looked for in `results` alone if that is given. Then come the derates of `derate`, in
-    order: ids, `FROM:TO=RATIO`, or links. With neither, the fleet takes the default derate of its part.
-    `goodput` ends each chain with what failures and checkpoints leave of one job on all cards of the fleet.
+    order: ids, `FROM:TO=RATIO`, or links. Without these, the chain ends with what published runs say of the
+    MFU of `training` (by default 7 billion parameters) on all cards of the fleet, by a tuned stack. `goodput`
+    adds what failures and checkpoints leave of one job on all of these cards.
 
     `assume` sets inputs of `catalogues.INPUTS`, and `price` the RMB of a part's server; each is a number,
     `LOW..HIGH` or `LOW..VALUE..HIGH`. Every figure's 5 %, 50 % and 95 % points come from so many `draws` of
@@ -199,19 +208,31 @@ def cost(
     Raises InputError for an unknown fleet, part, run, derate or input, for a size or price that isn't above
     0, for a run of none of these parts or without a trusted record, and for a chain that counts a loss twice.
     """
-    known = load_registry(parts)
-    listed = load_shipped() if catalogue is None else catalogue
-    listed = adjust_catalogue(listed, assume or {}, price or {}, known)
     names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
-    sizes = find_sizes(names, eflops, part, listed, known)
-    named = bool(names) or len(sizes) == 1
-    choice = choose_links(derate, run, results, sizes, listed, known, named=named, goodput=goodput)
-    pricer = _Pricer(listed, choice, MonteCarlo(draws, seed))
-    return Costs(pricer.price(size) for size in sizes)
+
+    def sizes(listed: Catalogue, known: Registry) -> list[Size]:
+        return find_sizes(names, eflops, part, listed, known)
+
+    pricer, found = make_pricer(
+        sizes,
+        named=bool(names),
+        run=run,
+        results=results,
+        derate=derate,
+        assume=assume,
+        price=price,
+        draws=draws,
+        seed=seed,
+        goodput=goodput,
+        training=training,
+        catalogue=catalogue,
+        parts=parts,
+    )
+    return Costs(pricer.price(size) for size in found)
 
 
 @dataclass(frozen=True)
-class _Pricer:
+class Pricer:
     """Prices fleets by one catalogue, one choice of links and one set of draws."""
 
     listed: Catalogue
@@ -221,10 +242,19 @@ class _Pricer:
     units: dict[tuple[str, tuple[Link, ...]], Unit] = field(default_factory=dict)
 
     def price(self, size: Size) -> Cost:
+        """The fleet priced."""
         unknown = _why_unknown(size)
         if unknown is not None:
             return self._cost(size, reasons=(unknown,))
         return self._price_part(size, size.part) if size.part is not None else self._price_mix(size)
+
+    def derate(self, part: Part, cards: int | None) -> Quantity | None:
+        """Delivered ÷ nominal of so many cards, with its draws; None where it isn't known."""
+        chain = self.choice.chain(part, cards)
+        if not chain.delivers:
+            return None
+        draws = math.prod(self.montecarlo.draw_link(link) for link in chain.links)
+        return Quantity(math.prod(link.value for link in chain.links), draws)
 
     def _price_part(self, size: Size, part: Part) -> Cost:
         chain = self.choice.chain(part, size.cards)
@@ -277,6 +307,44 @@ class _Pricer:
         given, draws, seed = self.choice.given, self.montecarlo.draws, self.montecarlo.seed
         use = None if given is None else given.use_for(size.parts)
         return Cost(size, chain, estimates or {}, unit, price, reasons, notes, draws, seed, use, mix)
+
+
+def make_pricer(
+    find: Callable[[Catalogue, Registry], list[Size]],
+    *,
+    named: bool,
+    run: Run | str | Path | None = None,
+    results: str | Path | None = None,
+    derate: Asked | Sequence[Asked] = (),
+    assume: Mapping[str, Written] | None = None,
+    price: Mapping[str, Written] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    goodput: bool = False,
+    training: Training | None = None,
+    catalogue: Catalogue | None = None,
+    parts: Sequence[str | Path] = (),
+) -> tuple[Pricer, list[Size]]:
+    """What prices fleets by these options of `cost`, and the fleets that `find` finds; `named`: by name.
+
+    Raises InputError as `cost` does.
+    """
+    known = load_registry(parts)
+    listed = load_shipped() if catalogue is None else catalogue
+    listed = adjust_catalogue(listed, assume or {}, price or {}, known)
+    sizes = find(listed, known)
+    choice = choose_links(
+        derate,
+        run,
+        results,
+        sizes,
+        listed,
+        known,
+        training=training or Training(),
+        named=named or len(sizes) == 1,
+        goodput=goodput,
+    )
+    return Pricer(listed, choice, MonteCarlo(draws, seed)), sizes
 
 
 def _multiply(count: float | None, each: float | None) -> float | None:

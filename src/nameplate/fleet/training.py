@@ -266,7 +266,7 @@ class Training:
             parameters=_("{count} billion", count=parameters),
             count=count(data),
             days=stated(self.every_days),
-            flop=scientific(self.work.flop.value),
+            flop=scientific(self.work.flop.estimate.p50),
         )
 
     def _describe_days(self, days: Estimate) -> str:

@@ -8,7 +8,6 @@ published end-to-end figure from other published ones. Those of goodput are in `
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -63,8 +62,7 @@ class _ChainCases(FrozenModel):
 class ChainCheck:
     """One case: what was predicted of a published figure, and how far that is off.
 
-    Where the two sides count FLOPs in different ways, the error is known only from `error_low` to
-    `error_high`.
+    Where a source doesn't say how it counted FLOPs, the error is known only from `error_low` to `error_high`.
     """
 
     id: str
@@ -144,26 +142,10 @@ def _find_derate(name: str) -> Link:
 
 
 def _range_of_quotient(numerator: Sequence[Link], denominator: Sequence[Link]) -> tuple[float, float]:
-    """The range of the product of one ÷ that of the other.
-
-    Figures by one convention of counting FLOPs are off by the same factor, so where it stands on both sides
-    it cancels.
-    """
-    low = 1.0
-    powers: Counter[str] = Counter()
-    least: dict[str, float] = {}
-    for derates, power in ((numerator, 1), (denominator, -1)):
-        for each in derates:
-            spread = each.uncertain
-            low *= spread.high**power
-            least.setdefault(each.draws_name, spread.low / spread.high)
-            powers[each.draws_name] += power
-    high = low
-    for name, factor in least.items():
-        ends = sorted((factor ** powers[name], 1.0))
-        low *= ends[0]
-        high *= ends[1]
-    return low, high
+    """The range of the product of one ÷ that of the other."""
+    low, high = (math.prod(getattr(each, end) for each in numerator) for end in ("low", "high"))
+    below, above = (math.prod(getattr(each, end) for each in denominator) for end in ("low", "high"))
+    return low / above, high / below
 
 
 # Goodput

@@ -212,7 +212,7 @@ def _delivers(cost: Cost) -> bool:
 def _fleet(cost: Cost, unit: Unit) -> dict[str, Any]:
     name, cards, rating = plain(_(cost.size.name)), cost.size.cards_exact, cost.chain[0]
     eflops, part = figure(cost.size.nominal_eflops), plain(unit.part.short_name)
-    known = {**unit.known, "nominal_eflops": cost.size.nominal_eflops}
+    known, points = {**unit.known, "nominal_eflops": cost.size.nominal_eflops}, cost.points()
     if cards is not None:
         known |= {"cards_exact": cards, "fleet_z": z_of_slowest(cards)}
     derates = list(_derate_controls(cost))
@@ -233,7 +233,7 @@ def _fleet(cost: Cost, unit: Unit) -> dict[str, Any]:
             how=_(rating.provenance),
         ),
         "derate": multiply([rating.value, *(control.name for control in derates)]),
-        "model": {name: cost.value(name) for name in OUTPUTS},
+        "model": {name: points.get(name) for name in OUTPUTS},
     }
 
 

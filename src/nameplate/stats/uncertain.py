@@ -3,6 +3,7 @@
     exact                no spread
     uniform, triangular  from `low` to `high`; the mode of triangular is `value`
     normal, lognormal    `low` and `high` are the 95 % interval; `value` is the mean, or the median
+    logitnormal          the same of a share between 0 and 1: ln(share ÷ (1 − share)) is normal
 
 Draws of every law come from uniform draws through its quantile function. So another law or spread changes an
 input's draws and keeps their order.
@@ -17,13 +18,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import expit, logit, ndtri
 
 from nameplate.base.errors import InputError
 
 Draws = NDArray[np.floating[Any]]
 Number = float | Draws  # a plain number, or draws of it
-Law = Literal["exact", "uniform", "triangular", "normal", "lognormal"]
+Law = Literal["exact", "uniform", "triangular", "normal", "lognormal", "logitnormal"]
 LAWS: tuple[Law, ...] = get_args(Law)
 # Half-width of the 95 % interval of a normal law, in standard deviations.
 _HALF_95 = 1.959963984540054
@@ -58,6 +59,8 @@ class Uncertain:
             return "the law exact where low and high are the same"
         if self.law == "lognormal" and self.low <= 0:
             return "a low end above 0 for a lognormal law"
+        if self.law == "logitnormal" and not 0 < self.low < self.high < 1:
+            return "ends between 0 and 1 for a logitnormal law"
         if self.law == "normal" and self.value <= _FARTHEST * self._deviation:
             return "a normal law that doesn't reach 0; use lognormal"
         return None
@@ -81,6 +84,10 @@ class Uncertain:
         normal: Draws = ndtri(u)
         if self.law == "normal":
             return value + normal * self._deviation
+        if self.law == "logitnormal":
+            spread = (logit(high) - logit(low)) / (2 * _HALF_95)
+            share: Draws = expit(logit(value) + normal * np.float32(spread)).astype(u.dtype)
+            return share
         drawn: Draws = value * np.exp(normal * (math.log(high / low) / (2 * _HALF_95)))
         return drawn
 

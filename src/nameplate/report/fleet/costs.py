@@ -110,9 +110,7 @@ def list_facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
     yield (
         _("spread"),
         _(
-            "{count} draws, seed {seed}; nine in ten lie between p5 and p95. The figure before them takes "
-            "every input as published. Where the draws lie mostly on one side of it (an MFU counted by "
-            "another convention may be up to 10 % less), p50 is the better estimate",
+            "{count} draws, seed {seed}; a figure is their middle, and nine in ten lie between p5 and p95",
             count=count(costs[0].draws),
             seed=costs[0].seed,
         ),

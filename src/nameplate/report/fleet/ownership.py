@@ -97,7 +97,7 @@ def _millions(column: str, name: str, drop_priority: int | None = None) -> Field
 def _value(name: str, form: Callable[[float], str]) -> _Text:
     def text(owned: Ownership) -> str:
         found = owned.figures.get(name)
-        return UNKNOWN if found is None else _finite(form)(found.value)
+        return UNKNOWN if found is None else _finite(form)(found.estimate.p50 or 0.0)
 
     return text
 
@@ -108,8 +108,7 @@ def _range(name: str, form: Callable[[float], str]) -> _Text:
         if found is None:
             return UNKNOWN
         points = found.estimate
-        middle = points.value if points.p50 is None else points.p50
-        return interval(_finite(form), points.p5, middle, points.p95)
+        return interval(_finite(form), points.p5, points.p50, points.p95)
 
     return text
 

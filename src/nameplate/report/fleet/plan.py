@@ -128,7 +128,7 @@ def training_view(trainings: Sequence[Training]) -> View:
         _("EFLOPS needed"): (trainings[0].needed, figure),
     }
     made = tuple(
-        (name, form(amount.value), range_text(amount.estimate, form))
+        (name, value_text(amount.estimate, form), range_text(amount.estimate, form))
         for name, (amount, form) in quantities.items()
     )
     traced = ((_label(each), name, shares) for each in trainings for name, shares in each.sensitivity.items())

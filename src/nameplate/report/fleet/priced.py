@@ -103,16 +103,12 @@ def _derate_origin(cost: Cost) -> str:
 
 
 def _lead(priced: Priced, shown: Sequence[Cost]) -> str:
-    # One sentence for each part and chain, however many fleets share them.
-    described = {(each.size.part.id, each.chain): each for each in shown if each.size.part}
+    # One sentence for each part, of its first fleet: others differ by the MFU of their size.
+    described = {each.size.part.id: each for each in reversed(shown) if each.size.part}
     said = [
         _("Cards, delivered EFLOPS and prices all count the dense {dtype} nominal.", dtype=DTYPE),
-        *([_("By published derates ({why}).", why=priced.why)] if priced.why else []),
-        *(describe_delivered(each) or "" for each in described.values()),
-        _(
-            "A figure takes every input as published; where its draws lie mostly on one side of it, p50 is "
-            "the better estimate."
-        ),
+        *([_("By published training runs ({why}).", why=priced.why)] if priced.why else []),
+        *(describe_delivered(each) or "" for each in reversed(described.values())),
     ]
     left = len(priced.costs) - len(shown)
     if left:
