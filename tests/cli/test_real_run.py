@@ -180,6 +180,7 @@ def manifest_of(ended):
     return json.loads(ended.files["manifest.json"][1])
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_killed_run_keeps_the_groups_that_were_finished_and_is_not_done(killed):
     assert killed.status == -signal.SIGKILL
@@ -187,12 +188,14 @@ def test_a_killed_run_keeps_the_groups_that_were_finished_and_is_not_done(killed
     assert killed.cases == tuple(manifest_of(killed)["cases"][:2])
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_nothing_is_written_after_a_run_was_killed(killed, interrupted):
     for name, (_, data) in killed.files.items():
         assert interrupted.files[name][1] == (data + TORN if name.startswith("records-") else data)
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(interrupted):
     assert interrupted.status == 130
@@ -203,12 +206,14 @@ def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(interrupted):
     assert said == (f"bench: interrupted; what was finished is kept: bench run --resume {interrupted.folder}")
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_an_interrupted_run_keeps_what_is_finished_and_loses_the_group_in_progress(killed, interrupted):
     assert "DONE" not in interrupted.files
     assert interrupted.cases == killed.cases
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_after_all_that_every_case_of_the_manifest_has_one_record(killed, finished):
     assert finished.status == 0
@@ -222,12 +227,14 @@ def test_after_all_that_every_case_of_the_manifest_has_one_record(killed, finish
     assert manifest_of(finished) == manifest_of(killed)
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_the_records_from_before_are_untouched(killed, finished):
     for name, (_, data) in killed.files.items():
         assert finished.files[name][1].startswith(data)
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_json_is_one_document_with_the_torn_line_named(finished):
     document = json.loads(finished.out)
@@ -238,6 +245,7 @@ def test_json_is_one_document_with_the_torn_line_named(finished):
     assert "skipped a torn last line of 43 bytes" in problem
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_progress_went_to_standard_error(interrupted, finished):
     resumed = [case for case in finished.cases if case not in interrupted.cases]
@@ -247,6 +255,7 @@ def test_progress_went_to_standard_error(interrupted, finished):
         assert f"{case}: " not in finished.err
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_resuming_a_finished_run_changes_nothing(finished, again):
     assert again.status == 0
@@ -257,6 +266,7 @@ def test_resuming_a_finished_run_changes_nothing(finished, again):
     assert again.files == finished.files  # times of change too
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_the_run_loads_as_a_frame(finished, results):
     frame = nameplate.load(results)
@@ -267,6 +277,7 @@ def test_the_run_loads_as_a_frame(finished, results):
     assert len(frame.attrs["problems"]) == 1
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_the_run_is_shown_and_reported(finished, results, tmp_path):
     shown = run_bench(results, "show", finished.folder)
@@ -278,6 +289,7 @@ def test_the_run_is_shown_and_reported(finished, results, tmp_path):
     assert "memory fp32 copy-1MiB" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_no_case_of_another_suite_is_resumed(finished, results):
     before = files_of(finished.folder)
@@ -313,6 +325,7 @@ def run_there(*arguments):
     return done
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_results_that_can_only_be_read_are_one_sentence(read_only):
     done = run_there("run", "smoke", "--device", "cpu", "--results", read_only / "runs", "--json")
@@ -324,6 +337,7 @@ def test_results_that_can_only_be_read_are_one_sentence(read_only):
     )
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_run_that_can_only_be_read_is_not_resumed_in_one_sentence(killed, read_only):
     """Someone else's run, or one on a snapshot."""
@@ -339,6 +353,7 @@ def test_a_run_that_can_only_be_read_is_not_resumed_in_one_sentence(killed, read
     assert str(folder) in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_finished_run_that_can_only_be_read_is_resumed_to_nothing(finished, read_only):
     """There is nothing to write, so that nothing may be written stands in nobody's way."""
@@ -352,6 +367,7 @@ def test_a_finished_run_that_can_only_be_read_is_resumed_to_nothing(finished, re
     assert run_there("run", "--resume", folder, "--json").returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_case_that_ends_its_process_costs_itself_alone(tmp_path):
     ended = run_bench(tmp_path, "run", "deadly", "--device", "cpu", "--results", tmp_path, "--json")
@@ -374,6 +390,7 @@ def test_a_case_that_ends_its_process_costs_itself_alone(tmp_path):
     assert any("one by one" in problem for problem in document["run"]["problems"])
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_smoke_has_its_products_and_its_block_and_a_chart(tmp_path):
     results = tmp_path / "runs"

@@ -47,6 +47,7 @@ def measured(use_nvml, monkeypatch):
     return measure
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_an_idle_gpu_is_clean_and_its_ceiling_is_the_datasheet(measured):
     record = measured("gpu.0.clock_event_reasons = 0x0")
@@ -57,6 +58,7 @@ def test_an_idle_gpu_is_clean_and_its_ceiling_is_the_datasheet(measured):
     assert record.normalized_efficiency == pytest.approx(record.tflops / record.ceiling_tflops)
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_capped_gpu_is_held_at_its_power_limit(measured):
     record = measured(
@@ -70,6 +72,7 @@ def test_a_capped_gpu_is_held_at_its_power_limit(measured):
     assert any("at its power limit" in warning for warning in map(str, record.warnings))
 
 
+@pytest.mark.long
 @pytest.mark.alone
 @pytest.mark.parametrize("processes", ["", "40000:1024"], ids=["hidden", "listed under another id"])
 def test_in_a_containers_view_of_process_ids_records_are_trusted(measured, processes):
@@ -89,6 +92,7 @@ def test_in_a_containers_view_of_process_ids_records_are_trusted(measured, proce
     assert beside.verdicts == ("contended",)
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_hot_gpu_is_throttled_by_heat(measured):
     record = measured(
@@ -102,6 +106,7 @@ def test_a_hot_gpu_is_throttled_by_heat(measured):
     assert record.conditions["gpu_temperature_c"] == 91
 
 
+@pytest.mark.long
 @pytest.mark.alone
 @pytest.mark.parametrize(
     "line", ["call.nvmlDeviceGetFieldValues = hang after 3", "call.nvmlDeviceGetFieldValues = crash after 3"]
@@ -114,6 +119,7 @@ def test_a_driver_that_hangs_or_dies_in_a_window_costs_only_telemetry(measured, 
     assert time.monotonic() - begin < 30.0  # a few deadlines, not for ever
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_card_that_falls_off_the_bus_leaves_no_telemetry(measured):
     record = measured("gpu.0.lost_after = 60")

@@ -233,6 +233,7 @@ def test_an_interrupt_ends_every_process(together, line, tmp_path):
     assert not _alive(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_worker_that_never_gets_ready_is_ended_and_the_others_do_not_wait_for_it(together, line):
     expected = line("b")

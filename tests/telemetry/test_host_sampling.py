@@ -189,6 +189,7 @@ def test_what_a_machine_does_not_tell_is_none_and_not_zero(tmp_path):
     assert row == HostReading(row.at_s, None, None, None, None, None)
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_rows_come_by_themselves_some_ten_a_second():
     before_s = time.perf_counter()

@@ -43,6 +43,7 @@ def wait_until(told, within_s=20.0):
     assert told()
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_rows_come_by_themselves_some_ten_a_second(use_nvml):
     use_nvml("eight_a800", "gpu.0.energy_mj = 5000000 +61000/s")
@@ -191,6 +192,7 @@ def test_requests_and_samples_share_the_process(use_nvml):
     assert {row.uuid for row in others} == {UUID.format(5)}
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_samples_slower_than_their_period_leave_room_for_requests(use_nvml):
     use_nvml("eight_a800", "call.nvmlDeviceGetUtilizationRates = wait 0.25")
