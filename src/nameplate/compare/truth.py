@@ -1,4 +1,4 @@
-"""How often does a comparison of two single runs say a wrong word? Simulated pairs whose truth is known.
+"""How often is the outcome of comparing two single runs wrong? Simulated pairs whose truth is known.
 
 Each side is one run of several processes, as the engine summarises them; the comparison is the one that
 `bench compare` makes of their records.
@@ -47,7 +47,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairRow:
-    """The words said of simulated pairs, as shares; `wrong` is that of words that the truth contradicts."""
+    """The outcomes of simulated pairs, as shares; `wrong` is that of outcomes that the truth contradicts."""
 
     scenario: str
     about: str
@@ -97,7 +97,7 @@ def _list_pairs() -> tuple[Pair, ...]:
 
 
 def compare_simulated_pairs(pairs: int = PAIRS, threshold: float = THRESHOLD) -> list[PairRow]:
-    """Compare `pairs` simulated pairs of single runs for each case, and return the words that were said."""
+    """Compare `pairs` simulated pairs of single runs for each case, and return the shares of outcomes."""
     return [_count_words(pair, pairs, threshold, seed) for seed, pair in enumerate(_list_pairs())]
 
 

@@ -1,4 +1,9 @@
-"""Estimates an instruction path's peak from the stamps of its loop."""
+"""Estimates an instruction path's peak from the time stamps of its loop.
+
+A *stretch* is about a millisecond of the loop between two readings of the time stamp counter; a chain of
+dependent adds after it gives the clock. A *visit* is one run of some stretches, on one core alone or on all
+cores at once. Other work only ever slows a stretch, so the estimate is near the fastest ones.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +19,20 @@ from nameplate.silicon.loops import CHAIN_ADDS, Loop
 from nameplate.silicon.peak import Peak
 from nameplate.stats.interval import Interval
 
-# Whatever disturbs a loop makes it slower, so the truth is at the fast end of its stretches: where this many
-# agree within this share. On a machine with other work that may be one stretch in twenty.
+# The maximum counts as found where this many stretches lie within this share of it. On a loaded machine they
+# may be one in twenty.
 _AGREE, _WITHIN = 4, 0.99
-# What one start can't see of the next, as a share: the clock that a host grants may move over minutes.
-# docs/method.md has the starts that this was read from.
+# Least half-width of the interval, as a share: what two starts differ by (docs/method.md). A host may change
+# the clock over minutes.
 _LEAST_HALF_WIDTH = 0.01
-# From this share of what they do alone, cores don't take from each other.
+# Cores are independent where their sum is at least this share of cores × one alone.
 _FULL_SHARE = 0.97
-# A CPU that was the loop's for this share of the time had no other work.
+# A CPU had no other work where the loop's thread ran on it for this share of the time.
 _OURS = 0.9
-# A clock that moves between visits stays within this share of its highest. A visit below it that others don't
-# repeat was disturbed by what no count of CPU time shows: another guest of the host on the same core.
+# Changes of the clock between visits stay within this share of the highest. A slower visit that no other one
+# repeats was disturbed by another guest of the host, which CPU time doesn't show.
 _SAME_STATE = 0.9
-# Cores of one kind do the same work a cycle; those of another kind (efficiency, LITTLE) a half or less.
+# Ratio of FLOP per cycle above which cores are of two kinds: efficiency cores do a half or less.
 _OTHER_KIND = 1.1
 
 _Floats = NDArray[np.float64]
@@ -37,7 +42,7 @@ _Floats = NDArray[np.float64]
 class Visit:
     """One run of a loop on some CPUs at once: `stamps` in ticks, by CPU, round, and begin, between, end.
 
-    `busy` is the share of the time that the CPUs were this loop's, the least of them.
+    `busy` is the share of the time that the loop's thread ran on its CPU, the least of all CPUs.
     """
 
     turns: int
@@ -48,7 +53,7 @@ class Visit:
 
     @classmethod
     def of_answer(cls, turns: int, chain: int, answer: Mapping[str, Any]) -> Visit:
-        """Make one of a child's answer."""
+        """Make a visit of what the child process answered."""
         stamps: Sequence[Sequence[int]] = answer["stamps"]
         # Counted from the first stamp: 64-bit ticks since the machine started needn't fit a float.
         first = min(each[0] for each in stamps)
@@ -61,7 +66,7 @@ class Visit:
         return (self.stamps[:, :, 1] - self.stamps[:, :, 0]) / self.hz
 
     def clock_hz(self) -> _Floats:
-        """The clock beside each stretch, by CPU and round: adds a second of the chain that followed it."""
+        """The clock of each stretch, by CPU and round: adds a second of the chain that follows it."""
         return CHAIN_ADDS * self.chain * self.hz / (self.stamps[:, :, 2] - self.stamps[:, :, 1])
 
 
@@ -72,9 +77,10 @@ def is_supported(loop: Loop, alone: Sequence[Visit], together: Sequence[Visit]) 
 
 
 def _is_sum_supported(single: _Stretches, every: _Stretches) -> bool:
-    """Whether what all cores did at once is what they can do.
+    """Whether the sum of all cores is their peak, and not one that other work lowered.
 
-    Cores that seem to take from each other, by hidden siblings, do so also when they are this loop's alone.
+    A sum below cores × one alone counts only where the CPUs had no other work: then the cores share
+    something, as the two threads of one physical core do.
     """
     share = every.top / every.cpus / single.top
     is_full = share >= _FULL_SHARE and not single.kinds_differ
@@ -85,8 +91,8 @@ def estimate(loop: Loop, alone: Sequence[Visit], together: Sequence[Visit], core
     """Estimate a path's peak from visits of one core alone and of all cores together.
 
     `cores` may be less than the CPUs of `together`, where a quota leaves a fraction of one. Where other work
-    never left all cores to the loop at once, the peak is what one does alone × cores, and the interval
-    reaches down to what all were seen to do.
+    disturbed every visit of all cores, the peak is cores × one alone, and the interval's low end is that of
+    the sum that was seen.
     """
     single, every = _stretches(loop, alone, together)
     half = _LEAST_HALF_WIDTH + every.spread()
@@ -117,7 +123,7 @@ def estimate(loop: Loop, alone: Sequence[Visit], together: Sequence[Visit], core
 def _stretches(
     loop: Loop, alone: Sequence[Visit], together: Sequence[Visit]
 ) -> tuple[_Stretches, _Stretches]:
-    """Those of one core and those of all at once."""
+    """Return the stretches of one core alone, and those of all cores at once."""
     return (
         _Stretches(alone, [_stretches_of(loop, visit) for visit in alone]),
         _Stretches(together, [_sum_of_cores(loop, visit) for visit in together]),
@@ -125,7 +131,7 @@ def _stretches(
 
 
 class _Stretches:
-    """FLOP a second of stretches of time, by visit, and the clock beside each."""
+    """The stretches of some visits: FLOP a second and the clock of each."""
 
     def __init__(self, visits: Sequence[Visit], found: Sequence[tuple[_Floats, _Floats]]) -> None:
         self.cpus = visits[0].stamps.shape[0]
@@ -152,26 +158,26 @@ class _Stretches:
 
     @property
     def clock_hz(self) -> float:
-        """The clock beside the stretches that ran undisturbed; a disturbed chain only reads lower."""
+        """The clock of the undisturbed stretches, near its maximum: other work only lowers a reading."""
         return _find_top(self._clocks[self._rates >= _WITHIN * self.top])
 
     @property
     def is_consistent(self) -> bool:
-        """Whether no visit that had the CPUs to itself is far below the fastest, or another repeats it."""
+        """Whether two undisturbed visits are in the fastest state, or all are."""
         tops, fast = self._tops(), self._fast()
         return len(fast) >= 2 or len(fast) == len(tops)
 
     def spread(self) -> float:
-        """How far apart the visits are that had the CPUs to themselves, on a log scale.
+        """Return how far undisturbed visits differ, as the logarithm of a ratio.
 
-        Only of those in the same state as the fastest, where there are two of them.
+        Of those in the fastest state, where there are two of them; else of all.
         """
         tops, fast = self._tops(), self._fast()
         counted = fast if len(fast) >= 2 else tops
         return math.log(max(counted) / min(counted)) if counted else 0.0
 
     def _tops(self) -> list[float]:
-        """What each visit did that had the CPUs to itself or lost nothing."""
+        """Return the rate of each undisturbed visit: its CPUs had no other work, or it is near the top."""
         return [
             _find_top(rates)
             for rates, busy in self._by_visit
@@ -184,7 +190,7 @@ class _Stretches:
 
 
 def _find_top(rates: _Floats) -> float:
-    """The second fastest stretch, so that no single stamp decides; the only one where there is one."""
+    """Return the second largest rate, so that no single time stamp decides; the only one of one."""
     return float(np.sort(rates)[-2:][0])
 
 
@@ -193,16 +199,16 @@ def _count_near_top(rates: _Floats) -> int:
 
 
 def _stretches_of(loop: Loop, visit: Visit) -> tuple[_Floats, _Floats]:
-    """FLOP a second and clock of each stretch of one core."""
+    """Return FLOP a second and clock of each stretch of one core."""
     flop = loop.flop_per_turn * visit.turns
     return (flop / visit.loop_s()).ravel(), visit.clock_hz().ravel()
 
 
 def _sum_of_cores(loop: Loop, visit: Visit) -> tuple[_Floats, _Floats]:
-    """FLOP a second of all cores, and their mean clock, over each of the first core's stretches of time.
+    """Return FLOP a second of all cores, and their mean clock, during each stretch of the first core.
 
-    The rates of the others are their means over the same time: two threads of one physical core, or one that
-    a hypervisor takes away, can't each count its best moment.
+    The other cores' rates are averaged over the same time, so that two threads of one physical core, which
+    take turns, can't each contribute their best moment.
     """
     flop = loop.flop_per_turn * visit.turns
     begin, end = visit.stamps[:, :, 0], visit.stamps[:, :, 1]

@@ -116,7 +116,7 @@ class _Path:
             self.failure = message("silicon_process", why=str(error))
 
     def load(self) -> None:
-        """Map the code, and find how many turns make a stretch."""
+        """Map the code, and calibrate how many turns of the loop take one stretch."""
         asked = {"code": self.loop.code, "operands": self.loop.operands, "tiles": self.loop.tiles}
         told = self._ask({"load": asked})
         if "refused" in told:
@@ -130,7 +130,7 @@ class _Path:
         self._turns, self._chain = turns, chain
 
     def visit(self, number: int) -> None:
-        """Run once on one core alone, another one each time, then on all at once."""
+        """Run on one core alone, another one at each visit, then on all cores at once."""
         one = self.cpus[-number % len(self.cpus)]
         for cpus, rounds, found in (
             ([one], _ROUNDS_ALONE, self._alone),
@@ -144,7 +144,7 @@ class _Path:
 
     @property
     def is_supported(self) -> bool:
-        """Whether nothing more is to be learnt of it: undisturbed stretches were seen, or it failed."""
+        """Whether no further visit is needed: undisturbed stretches were seen, or it failed."""
         return self.failure is not None or is_supported(self.loop, self._alone, self._together)
 
     def estimate(self, cores: float) -> Peak:
@@ -155,7 +155,7 @@ class _Path:
             self._process.close()
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer; empty, with `failure` set, where there is none."""
+        """Return the answer; where there is none, an empty one, with `failure` set."""
         if self.failure is not None or self._process is None:
             return {}
         try:
