@@ -44,10 +44,9 @@ NODE = EXAMPLES / "node"
 # What is drawn: a screen by its command, or the page of a run.
 SCREENS = {
     "node.svg": f"bench show {NODE}",
-    "compare.svg": f"bench compare {EXAMPLES}/base {EXAMPLES}/new",
     "plan.svg": "bench fleet plan --eflops 10 --part A800",
 }
-PAGES = {"page-light.png": ("light", 1280), "page-dark.png": ("dark", 1280), "page-phone.png": ("light", 390)}
+PAGES = {"page-light.png": ("light", 1280), "page-phone.png": ("dark", 390)}
 PAGE_HEIGHT = 900
 BLOCK = re.compile(
     r"(?P<mark><!-- example: (?P<command>bench [^\n]*?)(?: \((?P<lines>\d+) lines\))? -->\n)"
@@ -62,23 +61,25 @@ def list_documents() -> list[Path]:
 
 
 @functools.cache
-def run_command(command: str) -> str:
-    """Return what a command prints on standard output, run in the root of the repository."""
+def run_command(command: str, *, in_colour: bool = False) -> str:
+    """Return what a command prints on standard output, run in the root of the repository.
+
+    Raises RuntimeError where it fails.
+    """
     from nameplate.cli import main
 
-    printed, before, arguments = io.StringIO(), Path.cwd(), sys.argv
-    environment = {"COLUMNS": str(COLUMNS), "NO_COLOR": "1"}
+    printed, told, before, arguments = io.StringIO(), io.StringIO(), Path.cwd(), sys.argv
+    environment = {"COLUMNS": str(COLUMNS), "FORCE_COLOR" if in_colour else "NO_COLOR": "1"}
     kept = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     sys.argv = shlex.split(command)
     os.chdir(ROOT)
     try:
-        with (
-            contextlib.redirect_stdout(printed),
-            contextlib.redirect_stderr(io.StringIO()),
-            contextlib.suppress(SystemExit),  # a comparison that finds a regression ends with 1
-        ):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(told):
             main()
+    except SystemExit as end:
+        if end.code not in (None, 0, 1):  # a comparison that finds a regression ends with 1
+            raise RuntimeError(f"{command}: {told.getvalue()}") from end
     finally:
         os.chdir(before)
         sys.argv = arguments
@@ -153,7 +154,7 @@ def draw_screen(command: str) -> str:
 
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {command}", style="bold"))
-    console.print(Text(run_command(command)), soft_wrap=True)
+    console.print(Text.from_ansi(run_command(command, in_colour=True)), soft_wrap=True)
     return console.export_svg(title="Nameplate", unique_id="nameplate")
 
 

@@ -31,6 +31,16 @@ def test_an_old_transcript_is_found_and_what_the_reader_types_stays(examples, mo
     assert examples.renew(examples.renew(old)) == examples.renew(old)
 
 
+def test_every_picture_is_shown_somewhere_and_a_command_that_fails_is_no_example(examples):
+    shown = set()
+    for path in examples.list_documents():
+        shown |= set(re.findall(r"\]\((?:docs/)?pictures/([^)]+)\)", path.read_text(encoding="utf-8")))
+    assert shown == set(examples.SCREENS) | set(examples.PAGES)
+    assert {path.name for path in examples.PICTURES.iterdir()} == shown | {examples.INPUTS.name}
+    with pytest.raises(RuntimeError, match="no such run"):
+        examples.run_command("bench show gone")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_for_a_user_opens_with_the_question_and_shows_fifteen_lines_at_most(page, examples):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
