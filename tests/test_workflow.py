@@ -1,4 +1,4 @@
-"""The steps of our own workflow, each run as the runner would: by bash, with its `if:` and what came before.
+"""The steps of our own workflow and of the documented one, run as the runner would: by bash, with each `if:`.
 
 `make` and the measuring commands are replaced by ones that copy recorded runs, and reports are one line;
 `bench compare` of two folders is the real one.
@@ -17,15 +17,23 @@ import yaml
 pytestmark = [pytest.mark.process, pytest.mark.long]
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "tests/data/compare"
-STEPS = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]["gate"][
-    "steps"
-]
+
+
+def gate_of(workflow):
+    return yaml.safe_load(workflow)["jobs"]["gate"]["steps"]
+
+
+STEPS = gate_of((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+(DOCUMENTED,) = re.findall(
+    r"^```yaml\n(.*?)^```", (ROOT / "docs/ci.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
 # What stands for `make run` and `bench`: measuring copies a recorded run, the rest is the real command.
 BENCH = """#!/bin/bash
 echo "$*" >> {home}/commands
 case "$*" in
-  run*) n=$(ls new 2>/dev/null | wc -l); mkdir -p new
-        cp -r "$(ls -d {new}/*/ | cat - <(ls -d {new}/*/) <(ls -d {new}/*/) | sed -n "$((n + 1))p")" new/ ;;
+  run*) case "$*" in *"--results new"*) to=new ;; *) to=runs ;; esac
+        n=$(ls "$to" 2>/dev/null | wc -l); mkdir -p "$to"
+        cp -r "$(ls -d {new}/*/ | cat - <(ls -d {new}/*/) <(ls -d {new}/*/) | sed -n "$((n + 1))p")" "$to/" ;;
   report*) for last; do :; done; [ -d "$2" ] && echo "# a report" > "$last" ;;
   devices*) echo '{{"devices": [{{"part": "amd-zen4"}}]}}' ;;
   *--interleave*) echo "### in turn"; exit {in_turn} ;;
@@ -47,8 +55,9 @@ def write_program(path, text):
 class Job:
     """A job of one event on a runner: its steps are run in order, and it knows how each ended."""
 
-    def __init__(self, home, event, new, baseline, in_turn=0):
+    def __init__(self, home, event, new, baseline, in_turn=0, steps=STEPS):
         self.home, self.event, self.outcomes, self.failed = home, event, {}, False
+        self.steps = steps
         self.said = {}
         self.summary, self.output = home / "summary", home / "output"
         for file in (self.summary, self.output, home / "commands"):
@@ -56,6 +65,8 @@ class Job:
         bench = BENCH.format(home=home, new=RECORDED / new, in_turn=in_turn, python=sys.executable)
         write_program(home / ".venv/bin/bench", bench)
         write_program(home / "bin/make", MAKE)
+        write_program(home / "bin/bench", bench)
+        write_program(home / "bin/pip", "#!/bin/bash\n")
         if baseline is not None:
             shutil.copytree(RECORDED / baseline, home / "baseline")
 
@@ -71,7 +82,7 @@ class Job:
         return bool(eval(text.replace("&&", "and")))  # only quoted words and comparisons are left
 
     def run(self):
-        for step in STEPS:
+        for step in self.steps:
             wanted = step.get("if", "True")
             if "run" not in step or (self.failed and "always()" not in wanted) or not self.holds(wanted):
                 self.outcomes[step.get("id")] = "skipped"
@@ -92,8 +103,8 @@ class Job:
                 check=False,
             )
             if "unbound" in done.stderr or "command not found" in done.stderr:
-                raise AssertionError(f"{step['name']}: {done.stderr}")
-            self.said[step["name"]] = done.stdout + done.stderr
+                raise AssertionError(f"{step['run']}: {done.stderr}")
+            self.said[step.get("name")] = done.stdout + done.stderr
             self.outcomes[step.get("id")] = "success" if done.returncode == 0 else "failure"
             self.failed |= done.returncode != 0 and not step.get("continue-on-error", False)
         return self
@@ -129,6 +140,17 @@ def test_the_gate_decides_by_evidence(tmp_path, event, new, baseline, in_turn, t
     assert answer.startswith("### ") is compared
     assert len(answer.splitlines()) <= 22  # ten lines a comparison, each followed by a blank one
     assert "part=amd-zen4" in job.output.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("in_turn", "fails"), [(0, False), (1, True)])
+def test_the_documented_workflow_measures_both_commits_and_reports_also_after_a_regression(
+    tmp_path, in_turn, fails
+):
+    job = Job(tmp_path, "pull_request", "slower", None, in_turn, gate_of(DOCUMENTED)).run()
+    assert job.failed is fails, job.said
+    assert job.commands[0] == "compare --interleave origin/main . --suite mine --summary"
+    assert job.summary.read_text(encoding="utf-8").startswith("### ")
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_main_keeps_a_baseline_of_nine_runs_at_most(tmp_path):
