@@ -9,7 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
+from importlib.metadata import distribution
 from pathlib import Path
 from string import Formatter
 from typing import NamedTuple
@@ -24,6 +26,29 @@ from nameplate.record import Batch, Derate, Moment, Record, Verification
 from nameplate.silicon.peak import Peak, Silicon
 from nameplate.store.folder import RecordWriter, Run, create, mark_done
 from nameplate.store.manifest import DeviceEntry, Expected, Manifest
+
+
+def pytest_configure(config):
+    """Give an editable install the suites that pyproject.toml declares now.
+
+    It keeps the entry points of when it was made, so that a suite added since isn't found.
+    """
+    del config
+    named = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
+    declared = {"console_scripts": named["scripts"], **named["entry-points"]}
+    for path in distribution("nameplate").files or ():
+        if path.name == "entry_points.txt":
+            lines = [
+                line
+                for group, entries in declared.items()
+                for line in (f"[{group}]", *(f"{name} = {value}" for name, value in entries.items()), "")
+            ]
+            file, text = Path(str(path.locate())), "\n".join(lines)
+            if sorted(file.read_text(encoding="utf-8").split()) != sorted(text.split()):
+                file.write_text(text, encoding="utf-8")
+
 
 _MEASURED = {
     "case": "matmul/bf16/1024x1024x1024/normal/warm/-/torch",

@@ -289,7 +289,7 @@ def test_every_shipped_suite_has_arrays_that_no_cache_holds(name, mebibytes):
     assert min(sizes) >= mebibytes
 
 
-EVERY = (*SHIPPED, "soak", "sensitivity")
+EVERY = (*SHIPPED, "soak", "sensitivity", "attention", "block")
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nameplate.base.errors import InputError
+from nameplate.models.model import Model
+from nameplate.models.shape import ModelShape
 from nameplate.suite import Case, Target
 from nameplate_kernels import Matmul, Memory, TransformerBlock
 
@@ -76,6 +79,53 @@ def blocks(
     """Yield one Llama-3-8B layer: by default forward and backward pass first, then the forward pass alone."""
     for each in passes:
         yield Case(TransformerBlock.llama3_8b(tokens, dtype, each, width=width), **axes)
+
+
+def block_of(
+    model: Model, tokens: int, dtype: str, pass_: str, *, batch: int = 1, narrower: int = 1, **how: Any
+) -> TransformerBlock:
+    """Return one layer of a model; `how` are its attention, execution and label.
+
+    `narrower` divides width, heads and feed-forward width; such a block represents no model. Raises
+    InputError for a model whose layer the block isn't.
+    """
+    shape = model.shape
+    if shape.attention_weights is not None or shape.shared_ffn:
+        raise InputError(
+            "the layer can't be measured: its attention isn't that of queries, keys and values alone, or it "
+            "has experts that all tokens share",
+            where=f"--model {model.name}",
+            expected=f"its products alone: --layout nt --shape {','.join(_products_of(shape, tokens))}",
+        )
+    try:
+        return TransformerBlock(
+            batch=batch,
+            tokens=tokens,
+            d_model=shape.width // narrower,
+            heads=shape.heads // narrower,
+            kv_heads=max((shape.kv_heads or shape.heads) // narrower, 1),
+            ffn=(shape.expert_ffn if shape.experts else shape.ffn) // narrower,
+            dtype=dtype,
+            pass_=pass_,
+            represents=model.name if narrower == 1 else None,
+            features=None if shape.features == shape.width else shape.features_of_head,
+            gated=shape.gated,
+            norm=model.norm,
+            bias=model.bias,
+            rotary=model.positions == "rotary",
+            causal=shape.causal,
+            experts=shape.experts,
+            active_experts=shape.active_experts,
+            **how,
+        )
+    except ValueError as error:
+        raise InputError(
+            f"the layer can't be measured: {error}", where=f"--model {model.name} --tokens {tokens}"
+        ) from None
+
+
+def _products_of(shape: ModelShape, tokens: int) -> dict[str, None]:
+    return dict.fromkeys(f"{tokens}x{outputs}x{inputs}" for _, outputs, inputs in shape.products)
 
 
 def memory(

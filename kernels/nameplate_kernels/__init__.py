@@ -1,20 +1,27 @@
 """The measured workloads. They import nothing of the harness; `workload` has their contract.
 
-`Matmul`, `TransformerBlock` and `Memory` are the declarations; each prepares its own tensors. `PRECISIONS`
-and `FILLS` name the dtypes and fills.
+`Matmul`, `Attention`, `TransformerBlock` and `Memory` are the declarations; each prepares its own tensors.
+`PRECISIONS` and `FILLS` name the dtypes and fills.
 """
 
+from nameplate_kernels.attention import ATTENTION_PASSES, Attention
+from nameplate_kernels.attention_backends import ATTENTION_BACKENDS
 from nameplate_kernels.matmul import LAYOUTS, Matmul
 from nameplate_kernels.memory import Memory
 from nameplate_kernels.numerics import FILLS, PRECISIONS, Precision, precision_of
-from nameplate_kernels.transformer_block import PASSES, TransformerBlock
+from nameplate_kernels.transformer_block import EXECUTIONS, NORMS, PASSES, TransformerBlock
 from nameplate_kernels.workload import CheckResult, Prepared, Workload
 
 __all__ = [
+    "ATTENTION_BACKENDS",
+    "ATTENTION_PASSES",
+    "EXECUTIONS",
     "FILLS",
     "LAYOUTS",
+    "NORMS",
     "PASSES",
     "PRECISIONS",
+    "Attention",
     "CheckResult",
     "Matmul",
     "Memory",

@@ -4,6 +4,7 @@ import pytest
 
 from nameplate.base.errors import InputError
 from nameplate.cli.axes import parse_axes
+from nameplate.models.block import find_launch
 from nameplate.models.load import load_model
 from nameplate.suite import CUSTOM, Axes, Target, find_suite
 
@@ -69,6 +70,18 @@ def test_flags_that_cant_be_read_are_one_sentence(flags, said):
         parse_axes(*flags)
 
 
+@pytest.mark.parametrize("name", ["gpt3-175b", "vit-l-16", "mixtral-8x7b", "driving-8b", "llama3-405b"])
+def test_a_layer_of_any_model_is_measured_with_its_own_products(name):
+    model = load_model(name)
+    both, forward, *products = [case.workload for case in cases(Axes(model=model, tokens=(64,)))]
+    assert (both.represents, both.pass_, forward.pass_) == (name, "forward_backward", "forward")
+    assert (both.gated, both.causal, both.experts) == (model.gated, model.causal, model.experts)
+    assert both.parameters == pytest.approx(model.shape.total_parameters / model.layers, rel=0.15)
+    scores = forward.flops - sum(gemm.times * gemm.flops for gemm in products)
+    assert scores == (2 if model.causal else 4) * 64**2 * model.shape.features
+    assert find_launch(both.dimensions).flops_by_convention["megatron"] == both.flops
+
+
 @pytest.mark.parametrize(
     ("axes", "said"),
     [
@@ -79,18 +92,10 @@ def test_flags_that_cant_be_read_are_one_sentence(flags, said):
         (Axes(shapes=((1, 2, 3),), dtypes=("fp7",)), "--dtype: can't be measured; got 'fp7'"),
         (Axes(shapes=((1, 2, 3),), layouts=("xx",)), "--layout: can't be measured"),
         (
-            Axes(model=load_model("llama3-8b").model_copy(update={"gated": False})),
-            "no gate.*--shape TOKENSx6144x4096",
+            Axes(model=load_model("llama3-8b").model_copy(update={"attention_weights": 7})),
+            "queries, keys and values alone.*--shape 128x6144x4096",
         ),
-        (
-            Axes(
-                model=load_model("llama3-8b").model_copy(
-                    update={"experts": 8, "active_experts": 2, "expert_ffn": 64}
-                )
-            ),
-            "a mixture of experts",
-        ),
-        (Axes(model=load_model("llama3-8b").model_copy(update={"head_dim": 64})), "aren't its width"),
+        (Axes(model=load_model("mixtral-8x7b"), tokens=(3,)), "--tokens 3: .*experts must divide"),
     ],
 )
 def test_what_makes_no_case_is_one_sentence(axes, said):

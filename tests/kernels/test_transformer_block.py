@@ -7,24 +7,15 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from blocks import CPU, independent_head, launched
 from nameplate_kernels import Matmul, TransformerBlock
 from nameplate_kernels import transformer_block as module
 
-CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no NVIDIA GPU")
 
 
 def small(dtype="fp32", pass_="forward_backward", tokens=32, batch=1):
     return TransformerBlock.llama3_8b(tokens, dtype, pass_, batch=batch, width=1 / 8)
-
-
-def launched(workload, device=CPU, fill="normal", copies=1):
-    prepared = workload.prepare(device, fill=fill, seed=3, copies=copies)
-    with prepared.numerics():
-        prepared.compute_reference()
-        for launch in prepared.launches:
-            launch()
-    return prepared
 
 
 def digests_of_launches(prepared, times):
@@ -36,30 +27,8 @@ def digests_of_launches(prepared, times):
     return found
 
 
-def independent_rope(x_TQ):
-    """RoPE as the product of complex numbers, position by position."""
-    half = x_TQ.shape[1] // 2
-    turned = []
-    for position, row in enumerate(x_TQ):
-        frequencies = [500000 ** (-2 * pair / x_TQ.shape[1]) for pair in range(half)]
-        turns = [complex(math.cos(position * f), math.sin(position * f)) for f in frequencies]
-        product = torch.complex(row[:half], row[half:]) * torch.tensor(turns, dtype=torch.complex128)
-        turned.append(torch.cat([product.real, product.imag]))
-    return torch.stack(turned)
-
-
 def independent_norm(x, weight):
     return x / torch.sqrt((x * x).sum(-1, keepdim=True) / x.shape[-1] + 1e-5) * weight
-
-
-def independent_head(q_TQ, k_TQ, v_TQ):
-    """Causal attention of one head, query by query over the keys it may see."""
-    q_TQ, k_TQ = independent_rope(q_TQ), independent_rope(k_TQ)
-    rows = []
-    for position in range(q_TQ.shape[0]):
-        scores = k_TQ[: position + 1] @ q_TQ[position] / math.sqrt(q_TQ.shape[1])
-        rows.append(torch.softmax(scores, 0) @ v_TQ[: position + 1])
-    return torch.stack(rows)
 
 
 def independent_block(x_BTD, weights, heads):
@@ -73,7 +42,7 @@ def independent_block(x_BTD, weights, heads):
             group = head // (H // G)
             own, shared = slice(head * Q, (head + 1) * Q), slice(group * Q, (group + 1) * Q)
             mixed.append(independent_head(n_TD @ wq[own].T, n_TD @ wk[shared].T, n_TD @ wv[shared].T))
-        h_TD = x_TD + torch.cat(mixed, dim=1) @ weights.wo_DD.T
+        h_TD = x_TD + torch.cat(mixed, dim=1) @ weights.wo_DA.T
         n_TD = independent_norm(h_TD, weights.norm2_D)
         gate_TF = n_TD @ weights.w1_FD.T
         outputs.append(
@@ -91,7 +60,7 @@ def test_the_block_and_its_gradients_equal_an_independent_implementation(heads, 
     y_BTD = independent_block(theirs.x_BTD, theirs.weights, theirs.heads)
     y_BTD.backward(theirs.output_gradient)
     torch.testing.assert_close(ours.y_BTD, y_BTD.detach(), rtol=1e-12, atol=1e-12)
-    for name, mine, other in zip(("x", *theirs.weights._fields), ours.leaves, theirs.leaves, strict=True):
+    for name, mine, other in zip(("x", *theirs.weights.named()), ours.leaves, theirs.leaves, strict=True):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-10, atol=1e-12, msg=name)
 
 
@@ -122,6 +91,13 @@ def test_declares_its_work():
         "rope_theta": 500000,
         "norm_epsilon": "1e-05",
         "parameters": 218_112_000,
+        "mlp": "swiglu",
+        "mask": "causal",
+        "norm": "rms",
+        "bias": "no",
+        "positions": "rotary",
+        "attention": "default",
+        "execution": "eager",
     }
     assert workload.parameters == 218_112_000  # the published 8.03 G: 32 of these, 2 embeddings, a norm
     assert 32 * workload.parameters + 2 * 128256 * 4096 + 4096 == 8_030_261_248
@@ -220,6 +196,13 @@ def test_pilots_are_small_and_stand_for_nothing():
         ({"tokens": 0}, "sizes must be at least 1"),
         ({"kv_heads": 3}, "kv_heads must divide heads"),
         ({"d_model": 36}, "got d_model 36, heads 4"),
+        ({"d_model": 34}, "got d_model 34, heads 4"),
+        ({"norm": "batch"}, "unknown norm 'batch'; expected rms or layer"),
+        ({"execution": "fast"}, "unknown execution 'fast'"),
+        ({"attention": "slow"}, "unknown attention backend 'slow'"),
+        ({"experts": 4, "active_experts": 5}, "active_experts must be from 1 to experts"),
+        ({"experts": 3, "active_experts": 1}, "experts must divide"),
+        ({"experts": 4, "active_experts": 1, "bias": True}, "experts with biases"),
     ],
 )
 def test_refuses_what_is_no_block(changed, message):
@@ -277,11 +260,11 @@ def test_every_fill_passes(fill):
     assert launched(small("bf16"), fill=fill).check().passed
 
 
-def without_mask(q, k, v):
+def without_mask(q, k, v, **_):
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
 
 
-def with_heads_dealt_round(q, k, v):
+def with_heads_dealt_round(q, k, v, **_):
     """Give query head h the key/value head h mod G in place of h ÷ (H/G)."""
     repeated = (x.repeat(1, q.shape[1] // x.shape[1], 1, 1) for x in (k, v))
     return torch.nn.functional.scaled_dot_product_attention(q, *repeated, is_causal=True)
@@ -329,7 +312,7 @@ def test_a_bf16_result_in_an_fp32_case_fails():
 
 
 def test_silent_tf32_in_an_fp32_case_fails(monkeypatch):
-    def reduced(x, w):
+    def reduced(x, w, _bias):
         cut = [
             ((t.contiguous().view(torch.int32) + (1 << 12)) & ~((1 << 13) - 1)).view(t.dtype) for t in (x, w)
         ]

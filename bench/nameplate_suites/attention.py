@@ -1,0 +1,66 @@
+"""About a minute: attention alone, by backend, mask, heads and length, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nameplate.suite import Case, Suite, Target
+from nameplate_kernels import ATTENTION_BACKENDS, ATTENTION_PASSES, Attention
+
+
+class _Heads(NamedTuple):
+    """Query heads, key/value heads, and features of a head."""
+
+    query: int
+    key_value: int
+    features: int
+
+
+# Of Llama-3-8B, and of GPT-2 and ViT-L (16 heads of 64); a CPU's cases have a quarter of the heads.
+_GROUPED, _PLAIN = _Heads(32, 8, 128), _Heads(16, 16, 64)
+_ROWS = 16_384  # tokens of a GPU's batch, as FlashAttention's own benchmark has them
+# In order of importance: a tight budget is spent on the first.
+_GPU_TOKENS = (4096, 16_384, 1024, 512, 2048, 8192, 32_768, 131_072)
+_CPU_TOKENS = (1024, 512, 2048)
+_ON_CPU = ("default", "flash", "math")
+_LIKELY = ("default", "flash", "cudnn", "fa3", "fa4")  # those that a training run would take
+
+
+def _cases(target: Target) -> Iterator[Case]:
+    cpu = target.kind == "cpu"
+    tokens = _CPU_TOKENS if cpu else _GPU_TOKENS
+    backends = _ON_CPU if cpu else ATTENTION_BACKENDS
+    yield from _group(target, tokens[0], _GROUPED, causal=True, backends=backends)
+    yield from _group(target, tokens[0], _GROUPED, causal=False, backends=("default",))
+    yield from _group(target, tokens[0], _PLAIN, causal=True, backends=backends[:1] if cpu else backends)
+    for each in tokens[1:]:
+        yield from _group(target, each, _GROUPED, causal=True, backends=backends[:1] if cpu else _LIKELY)
+
+
+def _group(
+    target: Target, tokens: int, heads: _Heads, *, causal: bool, backends: tuple[str, ...]
+) -> Iterator[Case]:
+    """Yield the backends of one shape, pass by pass: those are measured in turn."""
+    H, G, Q = heads
+    less = 4 if target.kind == "cpu" else 1
+    batch = 1 if target.kind == "cpu" else max(_ROWS // tokens, 1)
+    for pass_ in ATTENTION_PASSES:
+        for backend in backends:
+            work = Attention(batch, tokens, H // less, G // less, Q, causal, "bf16", pass_, backend)
+            mask = "causal" if causal else "full"
+            yield Case(
+                work,
+                phase="sustained",
+                backend="torch" if backend == "default" else f"torch+{backend}",
+                group=f"attention-{tokens}-{H}x{Q}-{mask}-{pass_}",
+            )
+
+
+SUITE = Suite(
+    "attention",
+    "a minute: attention alone by backend, mask, heads and length, forward and backward",
+    60.0,
+    _cases,
+    processes=2,
+)

@@ -1,0 +1,88 @@
+"""Two minutes: one layer by pass, execution and attention's backend; then layers of other models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from nameplate.models.load import load_model
+from nameplate.suite import Case, Suite, Target
+from nameplate_kernels import ATTENTION_BACKENDS, PASSES, TransformerBlock
+from nameplate_suites.parts import block_of, cache_for, matmuls
+
+_FORWARD, _BOTH, _RECOMPUTE, _ADAMW = PASSES
+_CPU_TOKENS, _GPU_TOKENS = 128, 4096
+# Layers of other models: on a GPU whole, of so many sequences of their own length; on a CPU narrower, so that
+# gradients and reference fit a small machine.
+_OTHERS = {
+    "gpt3-175b": (1, 8),
+    "mixtral-8x7b": (1, 4),
+    "vit-l-16": (64, 1),
+    "driving-8b": (1, 4),
+    "llama3-70b": (1, 8),
+    "llama3-405b": (1, 8),
+}
+_NARROWER = (4, 2)  # of Llama-3-8B on a CPU: with the whole width three sizes, to see how the figure scales
+_SHARE = {2: "half", 4: "quarter", 8: "eighth"}
+
+
+def _cases(target: Target) -> Iterator[Case]:
+    cpu = target.kind == "cpu"
+    yield from _llama(target, _CPU_TOKENS if cpu else _GPU_TOKENS)
+    if cpu:
+        yield from _sizes()
+    for name, (batch, narrower) in _OTHERS.items():
+        yield from _other(name, _CPU_TOKENS if cpu else None, 1 if cpu else batch, narrower if cpu else 1)
+
+
+def _llama(target: Target, tokens: int) -> Iterator[Case]:
+    """Yield the chain's group (a square product, the block in two ways, its products), then other ways."""
+    whole = TransformerBlock.llama3_8b(tokens, "bf16", _BOTH)
+    axes: dict[str, Any] = {"phase": "sustained", "group": f"layer-bf16-{tokens}"}
+    yield from matmuls(target, ("bf16",), (2048 if target.kind == "cpu" else 8192,), weight=1.0, **axes)
+    yield _case(whole, weight=3.0, **axes)
+    yield _case(replace(whole, pass_=_FORWARD), weight=2.0, **axes)
+    yield _case(replace(whole, execution="compiled"), weight=3.0, **axes)
+    for gemm in replace(whole, pass_=_FORWARD).gemms():
+        yield Case(gemm, cache=cache_for(target), weight=0.5, **axes)
+    axes["group"] = f"ways-bf16-{tokens}"
+    if target.kind == "cuda":
+        yield _case(replace(whole, execution="graph"), weight=2.0, **axes)
+    yield _case(replace(whole, pass_=_FORWARD, execution="compiled"), weight=2.0, **axes)
+    yield _case(replace(whole, pass_=_RECOMPUTE), weight=2.0, **axes)
+    yield _case(replace(whole, pass_=_ADAMW), weight=2.0, **axes)
+    axes["group"] = f"attention-bf16-{tokens}"
+    for backend in ("math",) if target.kind == "cpu" else ATTENTION_BACKENDS[1:]:
+        yield _case(replace(whole, attention=backend), weight=2.0, **axes)
+
+
+def _sizes() -> Iterator[Case]:
+    for narrower in _NARROWER:
+        for pass_ in (_BOTH, _FORWARD):
+            block = TransformerBlock.llama3_8b(_CPU_TOKENS, "bf16", pass_, width=1 / narrower)
+            yield _case(block, phase="sustained", group="narrower", weight=1.0)
+
+
+def _other(name: str, tokens: int | None, batch: int, narrower: int) -> Iterator[Case]:
+    model = load_model(name)
+    label = name if narrower == 1 else f"{name}-{_SHARE[narrower]}"
+    of_itself = min(model.context or _GPU_TOKENS, 2 * _GPU_TOKENS)
+    for pass_ in (_BOTH, _FORWARD):
+        block = block_of(
+            model, tokens or of_itself, "bf16", pass_, batch=batch, narrower=narrower, label=label
+        )
+        yield _case(block, phase="sustained", group=f"model-{name}", weight=1.0)
+
+
+def _case(block: TransformerBlock, **axes: Any) -> Case:
+    return Case(block, backend=block.backend, **axes)
+
+
+SUITE = Suite(
+    "block",
+    "two minutes: one Llama-3-8B layer by pass, execution and attention, and layers of other models",
+    120.0,
+    _cases,
+    processes=2,
+)
