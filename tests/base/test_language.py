@@ -495,7 +495,7 @@ def test_languages_nest():
 
 def test_english_is_the_same_after_chinese(make_runs):
     def said():
-        whole = run_view(run, whole=True)
+        whole = run_view(run)
         return printed(whole, 120), markdown.render(whole)
 
     run = make_runs()[0]

@@ -129,7 +129,7 @@ def quick(monkeypatch, tmp_path, make_run, make_record):
     """What takes long, or looks at this machine, is made up: here it's about what comes after."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(nameplate.run.measure, "measure", lambda *_, **__: make_run(make_record()))
-    monkeypatch.setattr(report_writing, "write_report", lambda *_: [tmp_path / "r.html"])
+    monkeypatch.setattr(report_writing, "write_report", lambda *_, **__: [tmp_path / "r.html"])
     monkeypatch.setattr(nameplate.store.publish, "publish_run", lambda *_, **__: tmp_path)
     monkeypatch.setattr(nameplate.cli.measure, "_survey", lambda _: None)
     monkeypatch.setattr(nameplate.report.devices, "devices_document", lambda _: {"devices": [], "nvml": {}})

@@ -238,7 +238,7 @@ def test_the_records_from_before_are_untouched(killed, finished):
 @pytest.mark.alone
 def test_json_is_one_document_with_the_torn_line_named(finished):
     document = json.loads(finished.out)
-    assert list(document) == ["run", "records", "chain"]
+    assert list(document) == ["run", "records", "health", "chain"]
     assert [record["case"] for record in document["records"]] == manifest_of(finished)["cases"]
     assert document["run"]["finished"]
     (problem,) = document["run"]["problems"]

@@ -67,8 +67,13 @@ def memory(make_record, **changes):
 def printed(run, width=200):
     """What rich prints where the output is no terminal: no control sequence of its own is in it."""
     out = io.StringIO()
-    terminal.show(run_view(run, whole=True), Console(file=out, width=width, force_terminal=False))
+    terminal.show(run_view(run), Console(file=out, width=width, force_terminal=False))
     return out.getvalue()
+
+
+def facts_of(run):
+    """What is said of the machine, by name."""
+    return dict(run_view(run).facts)
 
 
 @pytest.mark.parametrize(
@@ -229,8 +234,10 @@ ADVICE = {
 
 @pytest.mark.parametrize("verdict", ADVICE)
 def test_each_verdict_that_stood_in_the_way_has_its_advice(make_run, make_record, verdict):
-    (advice,) = run_view(make_run(make_record(verdict=verdict, verdicts=(verdict,)))).advice
+    *of_health, advice = run_view(make_run(make_record(verdict=verdict, verdicts=(verdict,)))).advice
     assert ADVICE[verdict] in advice
+    unfit = verdict in ("unverified", "contradictory", "throttled")
+    assert [each.partition(":")[0] for each in of_health] == ["cpu"] * unfit
 
 
 def test_a_sustained_figure_may_be_held_at_the_power_limit(make_run, make_record):
@@ -253,7 +260,7 @@ def test_advice_counts_what_was_skipped_and_what_is_missing(make_run, make_recor
         make_record(status="skipped", reason="tf32 is a mode of NVIDIA tensor cores", case=COPY),
         missing=[BLOCK],
     )
-    budget, missing = run_view(run).advice
+    missing, budget = run_view(run).advice
     assert budget.startswith("Cases that didn't fit the budget: 1.")
     assert "--budget" in budget
     assert missing.startswith("Cases without a record: 1.")
@@ -345,7 +352,7 @@ def test_what_most_cases_have_goes_unsaid_and_is_said_once(make_run, make_record
         "transformer_block bf16 1x8x8-forward",
         "transformer_block bf16 1x8x8-backward",
     ]
-    said = dict(run_view(run).facts)["cases"]
+    said = facts_of(run)["cases"]
     assert said == "rotating (matmul), sustained (matmul, transformer_block), unless a row says otherwise"
 
 
@@ -354,7 +361,7 @@ def test_where_no_phase_is_usual_both_are_said(make_run, phases):
         "burst",
         "sustained",
     ]
-    assert "cases" not in dict(run_view(make_run(*phases())).facts)
+    assert "cases" not in facts_of(make_run(*phases()))
 
 
 def test_an_id_of_another_form_keeps_its_words(make_run, make_record):
@@ -366,15 +373,15 @@ def test_an_id_of_another_form_keeps_its_words(make_run, make_record):
 
 def test_nominal_is_said_once_for_each_dtype(make_run, make_record):
     records = [make_record(), make_record(dtype="fp32", nominal_tflops=0.25), make_record()]
-    assert dict(run_view(make_run(*records)).facts)["nominal"] == "bf16 0.500, fp32 0.250 TFLOPS"
-    assert "nominal" not in dict(run_view(make_run(unrated(make_record))).facts)
+    assert facts_of(make_run(*records))["nominal"] == "bf16 0.500, fp32 0.250 TFLOPS"
+    assert "nominal" not in facts_of(make_run(unrated(make_record)))
 
 
 def test_a_cpu_that_was_measured_for_want_of_a_gpu_says_so(make_run, make_record):
     why = message("no_driver", why="NVML_ERROR_LIBRARY_NOT_FOUND: nvmlInit")
-    facts = run_view(make_run(make_record(), nvml=why)).facts
+    facts = list(facts_of(make_run(make_record(), nvml=why)).items())
     assert ("note", str(why)) in facts
-    assert ("note", str(why)) not in run_view(make_run(make_record())).facts
+    assert "note" not in facts_of(make_run(make_record()))
 
 
 def test_a_contended_case_shows_what_its_cpu_time_gave(make_run, make_record):
@@ -530,8 +537,8 @@ def test_every_case_that_was_not_measured_is_listed_with_its_reason(make_run, ma
 
 def test_a_report_adds_how_the_figures_were_taken(make_run, make_record):
     run = make_run(make_record(), make_record(status="failed", case=COPY))
-    short, whole = ([table.heading for table in run_view(run, whole=each).tables] for each in (False, True))
-    assert whole == [*short, "Method", "Every record", "How to reproduce"]
+    headings = [table.heading for table in run_view(run).tables]
+    assert headings[-3:] == ["Method", "Every record", "How to reproduce"]
 
 
 def test_every_record_stands_in_a_report_whatever_became_of_it(make_run, make_record):
@@ -549,7 +556,7 @@ def test_every_record_stands_in_a_report_whatever_became_of_it(make_run, make_re
 
 
 def whole_cells(run, heading):
-    (table,) = [table for table in run_view(run, whole=True).tables if table.heading == heading]
+    (table,) = [table for table in run_view(run).tables if table.heading == heading]
     return [dict(zip(table.column_names, row, strict=True)) for row in table.rows]
 
 
@@ -592,10 +599,10 @@ def test_a_block_of_sizes_nobody_knows_has_no_tokens_a_second(make_run, make_rec
 
 def test_the_answer_is_what_is_left_of_nominal_at_each_measured_stage(a800_run):
     assert [(each.label, each.value, each.verdict) for each in run_view(a800_run()).answers] == [
-        ("best product, burst", "85.9% ± 0.9", "clean"),
         ("best product, sustained", "81.2% ± 0.8", "power_capped"),
         ("the model's products", "75.6% ± 0.5", "clean"),
         ("transformer block", "64.1% ± 0.6", "clean"),
+        ("training Llama-3-8B", "4,546 ± 45", "clean"),
     ]
 
 
@@ -610,7 +617,7 @@ def test_without_a_rating_there_is_no_answer(make_run, make_record):
 def test_a_device_of_no_known_part_is_said_to_be_one(make_run, make_record, make_manifest):
     (entry,) = make_manifest().devices
     entry = entry.model_copy(update={"part": None, "evidence": "no table holds family 99"})
-    facts = dict(run_view(make_run(make_record(), devices=(entry,))).facts)
+    facts = facts_of(make_run(make_record(), devices=(entry,)))
     assert facts["recognised as"] == "no known part: no table holds family 99"
 
 
@@ -685,9 +692,9 @@ def tokens(text):
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_markdown_prints_hostile_text_as_text(hostile_run, kind):
     text = HOSTILE[kind]
-    calm_report = markdown.render(run_view(hostile_run("calm"), whole=True), PICTURES)
+    calm_report = markdown.render(run_view(hostile_run("calm")), PICTURES)
     calm = [token.type for token in tokens(calm_report)]
-    report = markdown.render(run_view(hostile_run(text), whole=True), PICTURES)
+    report = markdown.render(run_view(hostile_run(text)), PICTURES)
     assert _CONTROL.search(report) is None
     parsed = tokens(report)
     assert [token.type for token in parsed if token.type != "text"] == [
@@ -726,7 +733,7 @@ PROMISED = (
 def test_the_document_is_run_records_and_chain(make_run, a800, make_record):
     run = make_run(a800(250.0), memory(make_record), missing=[BLOCK], problems=("one problem",))
     found = json.loads(json.dumps(run_document(run)))
-    assert list(found) == ["run", "records", "chain"]
+    assert list(found) == ["run", "records", "health", "chain"]
     assert (found["run"]["run"], found["run"]["hostname"]) == (run.id, "node17")
     assert (found["run"]["finished"], found["run"]["missing"]) == (False, [{"case": BLOCK, "device": "cpu"}])
     assert found["run"]["problems"] == ["one problem"]

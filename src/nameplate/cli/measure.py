@@ -133,10 +133,11 @@ def _print_run(run: Run, *, lang: str, json: bool) -> None:
 
         print_json(run_document(run))
     else:
-        from nameplate.report.run import run_view
+        from nameplate.report.media import terminal
+        from nameplate.report.run import summary_view
 
         with output_language(lang):
-            show_view(run_view(run))
+            terminal.show_summary(summary_view(run))
 
 
 def _check_complete(run: Run) -> None:

@@ -20,6 +20,13 @@ from nameplate.cli.output import check_language, output_language, print_json
 def report(
     runs: RunNames = None,
     output: Annotated[Path | None, OUTPUT] = None,
+    fleets: Annotated[
+        bool | None,
+        typer.Option(
+            "--fleets/--no-fleets",
+            help="With what fleets deliver and cost, or without. [default: with, for an accelerator]",
+        ),
+    ] = None,
     lang: Lang = "en",
     results: Results = None,
     json: Json = False,
@@ -35,7 +42,7 @@ def report(
 
     with garbage_collection_off():
         found = [read_run(folder) for folder in find_named_runs(runs, results)]
-        _print_paths(write_report(found, output or default_output(found), lang), json=json)
+        _print_paths(write_report(found, output or default_output(found), lang, fleets=fleets), json=json)
 
 
 def publish(

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nameplate.base.errors import InputError
 from nameplate.base.exit_status import print_error
 from nameplate.base.language import _
 from nameplate.base.text import plain
-from nameplate.cli.options import Json, Lang, Results, RunNames, find_named_runs
+from nameplate.cli.options import Json, Lang, Results, find_named_runs
 from nameplate.cli.output import output_language, print_json, show_tables, show_view
+from nameplate.report.section_names import SECTIONS
+
+if TYPE_CHECKING:
+    from nameplate.store.folder import Run
 
 
 def list_runs(results: Results = None, lang: Lang = "en", json: Json = False) -> None:
@@ -35,19 +46,79 @@ def list_runs(results: Results = None, lang: Lang = "en", json: Json = False) ->
             print(plain(no_runs))
 
 
-def show(runs: RunNames = None, lang: Lang = "en", results: Results = None, json: Json = False) -> None:
-    """Print a run as tables, with its chain and the fleets it prices; several runs side by side."""
+def show(
+    named: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN|SECTION]...",
+            help="Each a run (folder, id, beginning of an id, or latest) or one of the sections below. "
+            "[default: latest]",
+        ),
+    ] = None,
+    details: Annotated[bool, typer.Option("--details", help="Print every section.")] = False,
+    lang: Lang = "en",
+    results: Results = None,
+    json: Json = False,
+) -> None:
+    """Print the answer of a run, or the sections of it that are named; several runs side by side."""
+    runs, sections = _split_names(named or [])
+    if sections and (details or json):
+        other = "--details" if details else "--json"
+        raise InputError(
+            "has every section",
+            where=f"bench show {other}",
+            got=sections[0],
+            expected="one of the two",
+        )
     from nameplate.store.folder import read_run
 
-    found = [read_run(folder) for folder in find_named_runs(runs, results)]
+    found = [read_run(folder) for folder in _find_runs(runs, results)]
     if json:
         from nameplate.report.run import run_document
 
         documents = [run_document(run) for run in found]
         print_json(documents[0] if len(documents) == 1 else documents)
         return
-    from nameplate.report.run import make_report
-
     with output_language(lang):
-        for view in make_report(found).views:
+        _show_runs(found, sections, details=details)
+
+
+def _show_runs(runs: Sequence[Run], sections: Sequence[str], *, details: bool) -> None:
+    from nameplate.report.media import terminal
+    from nameplate.report.run import check_different, make_report, sections_view, summary_view
+
+    check_different(runs)
+    if details:
+        for view in make_report(runs).views:
             show_view(view)
+    elif sections:
+        for run in runs:
+            show_view(sections_view(run, sections))
+    elif len(runs) == 1:
+        terminal.show_summary(summary_view(runs[0]))
+    else:
+        from nameplate.report.side_by_side import side_by_side_view
+
+        show_view(side_by_side_view(runs))
+
+
+def _split_names(named: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words that name runs, and those that name sections; a folder `chain` is `./chain`."""
+    sections = [word for word in named if word in SECTIONS]
+    return [word for word in named if word not in SECTIONS], list(dict.fromkeys(sections))
+
+
+def _find_runs(runs: Sequence[str], results: Path | None) -> list[Path]:
+    """Return the folders of the runs. Raises InputError for an unknown word, with the sections."""
+    try:
+        return find_named_runs(runs, results)
+    except InputError as error:
+        if not runs:
+            raise
+        expected = f"{error.expected or 'a run'}, or a section: {', '.join(SECTIONS)}"
+        raise InputError(error.what, where=error.where, got=error.got, expected=expected) from error
+
+
+_WIDTH = max(map(len, SECTIONS)) + 2
+_LISTED = "\n".join(f"  {name:<{_WIDTH}}{said}" for name, said in SECTIONS.items())
+show.__doc__ = f"{show.__doc__}\n\nSections:\n\n\b\n{_LISTED}"

@@ -1,14 +1,14 @@
 """A run as a view and as JSON, and the report of one run or several.
 
 A section of a view is a table with its charts. It appears where the run has something for it, so a new kind
-of record needs one more function in `_make_sections`. Text from a device, a host, a label or a file passes
-`base.text.plain`.
+of record needs one more function in `_SECTIONS`, and its name in `section_names`. Text from a device, a host,
+a label or a file passes `base.text.plain`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nameplate.base.errors import InputError
@@ -17,10 +17,15 @@ from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
+from nameplate.health.judge import device_as_json
+from nameplate.record import Record
 from nameplate.report.labels import Labels, join_counted
 from nameplate.report.notice import describe_simulated
-from nameplate.report.sections.answers import describe_run, find_answers, give_advice
+from nameplate.report.section_names import SECTIONS
+from nameplate.report.sections.answers import describe_run, give_advice
 from nameplate.report.sections.chain import chain_table, effects_table
+from nameplate.report.sections.headline import list_answers, list_footer, list_summary
+from nameplate.report.sections.health import advise_on_health, find_health, health_table, list_banners
 from nameplate.report.sections.identity import (
     device_name,
     list_facts,
@@ -39,50 +44,101 @@ from nameplate.report.sections.throughput import (
     shapes_table,
     throughput_table,
 )
-from nameplate.report.view import Table, View, text_table
+from nameplate.report.view import Fact, Table, View, text_table
 from nameplate.store.folder import Run
 
 if TYPE_CHECKING:
     from nameplate.fleet.price import Cost
 
+FLEETS, _ADVICE, _MACHINE = "fleets", "advice", "machine"
 
-def run_view(run: Run, *, whole: bool = False, fleets: Sequence[Table] = ()) -> View:
-    """Return the view of a run, finished or not.
 
-    `whole` adds what a report has after the figures: the method, every record, how to reproduce them.
-    `fleets` are the tables of the fleets that the run prices (`report.fleet.priced`).
-    """
-    labels = Labels.of(run)
-    tables = [*_make_sections(run, labels), *fleets]
-    if whole:
-        tables += [method_table(run), records_table(run.records, labels), reproduce_table(run)]
+def summary_view(run: Run) -> View:
+    """Return the answer of a run, finished or not, without the tables that it rests on."""
     devices = join_counted(device_name(entry) for entry in run.manifest.devices)
+    health = find_health(run)
     return View(
         notice=describe_simulated([run.manifest]),
         title=plain(_("{suite} on {devices}", suite=run.manifest.suite, devices=devices)),
-        facts=tuple((name, plain(value)) for name, value in list_facts(run, labels)),
-        tables=tuple(table for table in tables if table.rows or table.charts),
-        meaning=plain(describe_run(run)),
-        advice=tuple(plain(each) for each in give_advice(run)),
+        banners=tuple(list_banners(health, run)),
+        advice=tuple(plain(each) for each in (*advise_on_health(health), *give_advice(run))),
         problems=tuple(plain(render(each)) for each in run.problems),
-        answers=find_answers(find_chains(run.records)),
+        answers=list_answers(run),
+        summary=tuple(list_summary(run)),
+        footer=tuple(list_footer(run)),
     )
 
 
-def _make_sections(run: Run, labels: Labels) -> Iterator[Table]:
-    found = measured_records(run)
-    yield chain_table(find_links(run.records), labels, find_chains(run.records), len(run.manifest.devices))
-    yield throughput_table(found, labels)
-    yield shapes_table(found)
-    yield contended_table(found, labels)
-    yield graph_table(found, labels)
-    yield effects_table(find_effects(found), labels, found)
-    yield memory_table(found, labels)
-    yield block_table(found, labels)
-    yield soak_table(found, labels)
-    yield devices_table(found, labels)
-    yield _unmeasured_table(run, labels)
-    yield _warnings_table(run, labels)
+def run_view(run: Run, *, fleets: Sequence[Table] = ()) -> View:
+    """Return the view of a run, finished or not: its answer, and every section that it has something for.
+
+    `fleets` are the tables of the fleets that the run prices (`report.fleet.priced`).
+    """
+    labels = Labels.of(run)
+    tables: list[Table] = []
+    for name in SECTIONS:
+        if name == FLEETS:
+            tables += [replace(table, name=FLEETS) for table in fleets]
+        elif name not in (_ADVICE, _MACHINE):  # which the view has apart
+            tables.append(replace(_SECTIONS[name](run, labels), name=name))
+    charts = (chart for table in tables for chart in table.charts)
+    return replace(
+        summary_view(run),
+        facts=_facts(run, labels),
+        tables=tuple(table for table in tables if table.rows or table.charts),
+        chart=next(charts, None),
+    )
+
+
+def sections_view(run: Run, names: Sequence[str]) -> View:
+    """Return these sections of a run, by the names in `section_names`; one that has nothing says so.
+
+    Raises InputError for a name that no section has.
+    """
+    labels = Labels.of(run)
+    whole = summary_view(run)
+    view = View(title=whole.title, notice=whole.notice)
+    for name in names:
+        if name == _MACHINE:
+            view = replace(view, facts=_facts(run, labels))
+            continue
+        found = [each for each in _make_section(name, run, labels) if each.rows or each.charts]
+        view = replace(view, tables=(*view.tables, *(found or [_empty_section(name)])))
+    return view
+
+
+def _make_section(name: str, run: Run, labels: Labels) -> Sequence[Table]:
+    if name == FLEETS:
+        from nameplate.report.fleet.priced import price, priced_tables
+
+        return priced_tables(price(run))
+    if name not in _SECTIONS:
+        raise InputError("no such section", got=name, expected=f"one of {', '.join(SECTIONS)}")
+    return [_SECTIONS[name](run, labels)]
+
+
+def _empty_section(name: str) -> Table:
+    lead = _("This run has nothing of it: {what}.", what=_(SECTIONS[name]))
+    return Table(name, (), (), lead=lead, name=name)
+
+
+def _advice_table(run: Run, _labels: Labels) -> Table:
+    said = [*advise_on_health(find_health(run)), *give_advice(run), *map(render, run.problems)]
+    return text_table(_("What to do"), ("",), ((plain(each),) for each in said))
+
+
+def _chain_table(run: Run, labels: Labels) -> Table:
+    chains = find_chains(run.records)
+    table = chain_table(find_links(run.records), labels, chains, len(run.manifest.devices))
+    return replace(table, lead=plain(describe_run(run)))
+
+
+def _facts(run: Run, labels: Labels) -> tuple[Fact, ...]:
+    return tuple((name, plain(value)) for name, value in list_facts(run, labels))
+
+
+def _effects_table(found: Sequence[Record], labels: Labels) -> Table:
+    return effects_table(find_effects(found), labels, found)
 
 
 def _unmeasured_table(run: Run, labels: Labels) -> Table:
@@ -107,8 +163,30 @@ def _warnings_table(run: Run, labels: Labels) -> Table:
     return text_table(_("Worth knowing"), ("case", "warning"), rows)
 
 
+# What makes each section; all but the fleets, which take long to price.
+_SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
+    "health": lambda run, _labels: health_table(run),
+    "advice": _advice_table,
+    "chain": _chain_table,
+    "throughput": lambda run, labels: throughput_table(measured_records(run), labels),
+    "shapes": lambda run, _labels: shapes_table(measured_records(run)),
+    "contended": lambda run, labels: contended_table(measured_records(run), labels),
+    "graphs": lambda run, labels: graph_table(measured_records(run), labels),
+    "effects": lambda run, labels: _effects_table(measured_records(run), labels),
+    "memory": lambda run, labels: memory_table(measured_records(run), labels),
+    "block": lambda run, labels: block_table(measured_records(run), labels),
+    "idle": lambda run, labels: soak_table(measured_records(run), labels),
+    "devices": lambda run, labels: devices_table(measured_records(run), labels),
+    "unmeasured": _unmeasured_table,
+    "warnings": _warnings_table,
+    "method": lambda run, _labels: method_table(run),
+    "records": lambda run, labels: records_table(run.records, labels),
+    "reproduce": lambda run, _labels: reproduce_table(run),
+}
+
+
 def run_document(run: Run) -> dict[str, Any]:
-    """Return `{"run", "records", "chain"}`; each record flat, with the columns of `nameplate.load`.
+    """Return `{"run", "records", "health", "chain"}`; each record flat, with the columns of `nameplate.load`.
 
     `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
     derates at 1 s, 10 s, 1 min and 10 min; and `effects`, the ratios of fills and cache states. A figure that
@@ -129,6 +207,7 @@ def run_document(run: Run) -> dict[str, Any]:
             "effects": [effect.as_json() for effect in find_effects(run.records)],
         },
         "records": [record.flatten() for record in run.records],
+        "health": [device_as_json(each) for each in find_health(run)],
         "chain": [link.as_run_row() for link in find_links(run.records)],
     }
 
@@ -137,32 +216,42 @@ def run_document(run: Run) -> dict[str, Any]:
 class Report:
     """What `bench report` says of one run or several.
 
-    `costs` are the fleets as priced by the first run that can price some; by the first run where none can.
+    `costs` are the fleets as priced by the first run that can price some; by the first run where none can;
+    none where nobody asked for fleets.
     """
 
     views: tuple[View, ...]
     costs: tuple[Cost, ...]
 
 
-def make_report(runs: Sequence[Run]) -> Report:
-    """Return the views of the runs, each with the fleets that it prices; several runs side by side first.
+def make_report(runs: Sequence[Run], *, fleets: bool | None = None) -> Report:
+    """Return the views of the runs; several runs side by side first.
 
+    Each has the fleets that it prices with `fleets`; by default where a run is of an accelerator.
     Raises InputError where a run is given twice.
     """
     # Imported here, since the view of a single run (`run_view`) prices no fleet.
     from nameplate.report.fleet.priced import price, priced_tables
     from nameplate.report.side_by_side import side_by_side_view
 
+    check_different(runs)
+    wanted = any(map(_has_accelerator, runs)) if fleets is None else fleets
+    priced = [price(run) for run in runs] if wanted else []
+    shown = next((each for each in priced if each.why is None), priced[0] if priced else None)
+    tables = [priced_tables(each) if each.why is None or each is shown else () for each in priced]
+    views = [run_view(run, fleets=each) for run, each in zip(runs, tables or [()] * len(runs), strict=True)]
+    if len(runs) > 1:
+        views.insert(0, side_by_side_view(runs))
+    return Report(tuple(views), shown.costs if shown else ())
+
+
+def check_different(runs: Sequence[Run]) -> None:
+    """Raise InputError where a run is given twice."""
     ids = [run.id for run in runs]
     twice = next((each for each in ids if ids.count(each) > 1), None)
     if twice is not None:
         raise InputError("the same run twice", got=twice, expected="runs that differ")
-    priced = [price(run) for run in runs]
-    shown = next((each for each in priced if each.why is None), priced[0])
-    views = []
-    for run, each in zip(runs, priced, strict=True):
-        has_fleets = each.why is None or each is shown
-        views.append(run_view(run, whole=True, fleets=priced_tables(each) if has_fleets else ()))
-    if len(runs) > 1:
-        views.insert(0, side_by_side_view(runs))
-    return Report(tuple(views), shown.costs)
+
+
+def _has_accelerator(run: Run) -> bool:
+    return any(entry.identity.kind == "cuda" for entry in run.manifest.devices)

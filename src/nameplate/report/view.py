@@ -71,6 +71,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     charts: tuple[Chart, ...] = ()
     lead: str = ""
+    name: str = ""  # by which a reader asks for it: one of `section_names.SECTIONS`
 
     def __post_init__(self) -> None:
         """Take out what can't be printed."""
@@ -107,12 +108,34 @@ def text_table(heading: str, names: Sequence[str], rows: Iterable[tuple[str, ...
 
 
 @dataclass(frozen=True)
+class Banner:
+    """Whether a device is fit: one of four words, the device, and the reason in one sentence."""
+
+    word: str  # fit, degraded, unfit or unknown
+    device: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
+
+    @property
+    def text(self) -> str:
+        """The device and the reason in one line."""
+        return _("{name}: {said}", name=self.device, said=self.reason) if self.reason else self.device
+
+
+@dataclass(frozen=True)
 class Answer:
-    """One of the figures that matter most: its name, the figure with its interval, and its verdict."""
+    """One of the figures that matter most: its name, the figure with its interval, and its verdict.
+
+    `detail` says what the figure is of: "of nominal: 225 of 320 TFLOPS".
+    """
 
     label: str
     value: str
     verdict: str
+    detail: str = ""
 
     def __post_init__(self) -> None:
         """Take out what can't be printed."""
@@ -123,10 +146,12 @@ class Answer:
 class View:
     """Everything that is said of a run, of fleets, of a check.
 
-    `notice` comes before everything else: that no figure is a measurement. `facts` are what a reader must
-    know beside the figures. `answers` are the figures that matter most, and
-    `meaning` puts them in a sentence, or a line each. `advice` says what to do, `problems` what could not be
-    read.
+    `notice` comes before everything else: that no figure is a measurement. Then comes the answer: `banners`
+    (a device each), `answers` (the figures that matter most), `chart` (the one picture beside them),
+    `meaning` (the answer in a sentence, or a line each), `advice` (what to do) and `problems` (what could
+    not be read). `facts` and `tables` are what it rests on. Where there is a `summary`, the answer as a few
+    named lines, that is all that a terminal shows unasked, with `footer` below it, and media that can fold
+    the tables do so.
     """
 
     title: str
@@ -137,6 +162,10 @@ class View:
     advice: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
+    banners: tuple[Banner, ...] = ()
+    summary: tuple[Fact, ...] = ()
+    footer: tuple[Fact, ...] = ()
+    chart: Chart | None = None
 
     def __post_init__(self) -> None:
         """Take out what can't be printed, but keep the lines of `meaning`."""

@@ -61,6 +61,8 @@ class Shown:
 
     def chart(self, name):
         found = self.page.locator(f'.chart[id$="-{name}"]').first
+        found.evaluate("each => each.closest('details')?.setAttribute('open', '')")
+        found.locator(DRAWN).wait_for()
         found.scroll_into_view_if_needed()
         return found
 

@@ -43,7 +43,9 @@ def test_a_page_is_one_file(a800_run, tmp_path):
 
 
 def test_a_report_of_nothing_measured_has_only_the_picture_of_fleets(make_run, make_record, tmp_path):
-    written = write_report(make_run(make_record(status="skipped")), tmp_path / "report.md")
+    run = make_run(make_record(status="skipped"))
+    assert write_report(run, tmp_path / "none.md") == [tmp_path / "none.md"]
+    written = write_report(run, tmp_path / "report.md", fleets=True)
     assert written == [tmp_path / "report.md", tmp_path / "report-fleets.svg"]
     assert images(written[0].read_text()) == ["report-fleets.svg"]
 
@@ -70,7 +72,7 @@ def test_fleets_are_shown_once_where_no_run_prices_them(make_run, make_record, a
     other = make_run(make_record(), run="20261123T120000-fake-0002")
     fleets = [
         "Fleets" in " ".join(table.heading for table in each.tables)
-        for each in whole(make_run(make_record()), other)
+        for each in whole(make_run(make_record()), other, fleets=True)
     ]
     assert fleets == [False, True, False]
     fleets = [
@@ -79,14 +81,14 @@ def test_fleets_are_shown_once_where_no_run_prices_them(make_run, make_record, a
     assert fleets == [False, False, True]
 
 
-def whole(*runs):
-    return make_report(runs).views
+def whole(*runs, fleets=None):
+    return make_report(runs, fleets=fleets).views
 
 
 @pytest.mark.parametrize("name", ["report.md", "my report.md", "run (2).md", "a&b.md"])
 def test_links_to_pictures_work_whatever_the_reports_name(make_run, make_record, tmp_path, name):
     text = write_report(make_run(make_record()), tmp_path / name)[0].read_text()
-    assert len(images(text)) == 3
+    assert len(images(text)) == 2
     assert all((tmp_path / image).is_file() for image in images(text))
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from nameplate.base.language import _
-from nameplate.report.charts.data import describe
-from nameplate.report.view import Table, View, translate_verdicts
+from nameplate.report.charts.data import Chart, describe
+from nameplate.report.view import Table, View, text_table, translate_verdicts
 
 # CommonMark's punctuation that can open mark-up, and the pipe, which would end a table cell.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&])")
@@ -27,23 +27,43 @@ def render(view: View, pictures: Mapping[str, str] | None = None) -> str:
     A chart without a picture is left out: its figures are in its table.
     """
     lines = [f"**{escape(view.notice)}**", ""] if view.notice else []
-    lines += [f"# {escape(view.title)}", "", f"**{escape(view.meaning)}**", ""]
+    lines += [f"# {escape(view.title)}", ""]
+    lines += [f"**{escape(_(each.word))}** {escape(each.text)}  " for each in view.banners]
+    lines += [""] if view.banners else []
     if view.answers:
         lines += [*_answer_lines(view), ""]
+    if view.chart is not None:
+        lines += _picture_lines(view.chart, pictures)
+    if view.meaning:
+        lines += [f"**{escape(view.meaning)}**", ""]
     lines += [f"- {escape(line)}" for line in view.advice]
-    for table in view.tables:
-        lines += ["", f"## {escape(table.heading)}"]
-        for chart in table.charts:
-            if pictures and chart.name in pictures:
-                lines += ["", f"![{escape(describe(chart))}]({quote(pictures[chart.name])})"]
-        lines += ["", escape(table.lead)] if table.lead else []
-        lines += ["", *lines_of(table)] if table.rows else []
-    if view.facts:
-        facts = [(escape(name), escape(value)) for name, value in view.facts]
-        lines += ["", f"## {escape(_('This run'))}", "", "| | |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in facts]
     lines += [f"\n> {escape(line)}" for line in view.problems]
+    folded = bool(view.summary)
+    for table in view.tables:
+        charts = [each for each in table.charts if each is not view.chart]
+        lines += _section_lines(table, charts, pictures, folded)
+    if view.facts:
+        lines += _section_lines(text_table(_("This run"), ("", ""), view.facts), (), pictures, folded)
     return "\n".join(lines) + "\n"
+
+
+def _section_lines(
+    table: Table, charts: Sequence[Chart], pictures: Mapping[str, str] | None, folded: bool
+) -> list[str]:
+    heading = escape(table.heading)
+    # Code hosts read Markdown within HTML after a blank line.
+    lines = ["", f"<details><summary>{heading}</summary>"] if folded else ["", f"## {heading}"]
+    for chart in charts:
+        lines += ["", *_picture_lines(chart, pictures)]
+    lines += ["", escape(table.lead)] if table.lead else []
+    lines += ["", *lines_of(table)] if table.rows else []
+    return [*lines, "", "</details>"] if folded else lines
+
+
+def _picture_lines(chart: Chart, pictures: Mapping[str, str] | None) -> list[str]:
+    if not pictures or chart.name not in pictures:
+        return []
+    return [f"![{escape(describe(chart))}]({quote(pictures[chart.name])})"]
 
 
 def table_lines(
@@ -55,12 +75,11 @@ def table_lines(
 
 
 def _answer_lines(view: View) -> list[str]:
-    columns = [escape(each) for each in (_("of nominal"), _("delivered"), _("verdict"))]
-    rows = [
-        [escape(each) for each in (answer.label, answer.value, translate_verdicts(answer.verdict))]
-        for answer in view.answers
-    ]
-    return table_lines(columns, (False, True, False), rows)
+    rows = []
+    for each in view.answers:
+        value, verdict = escape(each.value), escape(translate_verdicts(each.verdict))
+        rows.append([escape(each.label), f"**{value}**", escape(each.detail), verdict])
+    return table_lines(("", "", "", escape(_("verdict"))), (False, True, False, False), rows)
 
 
 def lines_of(table: Table) -> list[str]:

@@ -18,7 +18,7 @@ from nameplate import __version__
 from nameplate.base.errors import InputError
 from nameplate.base.language import _, current_language
 from nameplate.report.charts import vega
-from nameplate.report.charts.data import FLEETS
+from nameplate.report.charts.data import FLEETS, Chart
 from nameplate.report.charts.palette import style_sheet
 from nameplate.report.view import VERDICT, Column, Table, View, rate_verdicts, translate_verdicts
 from nameplate.report.whatif import script_json
@@ -53,6 +53,7 @@ class _Section:
     key: str
     table: Table
     charts: tuple[_Picture, ...]
+    folds: bool = False  # the whole section is closed at first: the answer is elsewhere
 
     @property
     def short_heading(self) -> str:
@@ -63,7 +64,8 @@ class _Section:
         return heading
 
     @property
-    def folded(self) -> bool:
+    def is_long(self) -> bool:
+        """Whether its table has a field to search it, and is closed where its section isn't."""
         return len(self.table.rows) > _MOST_OPEN_ROWS
 
     @property
@@ -97,11 +99,17 @@ def _rating(column: Column, cell: str) -> str:
 
 @dataclass(frozen=True)
 class _Article:
-    """A view in the page."""
+    """A view in the page, and the picture beside its answer."""
 
     key: str
     view: View
     sections: tuple[_Section, ...]
+    chart: _Picture | None = None
+
+    @property
+    def banners(self) -> list[tuple[str, str, str]]:
+        """The word, the class and the text of each banner."""
+        return [(_(each.word), rate_verdicts(each.word), each.text) for each in self.view.banners]
 
 
 def render(views: Sequence[View], panel: dict[str, Any] | None = None) -> str:
@@ -111,7 +119,7 @@ def render(views: Sequence[View], panel: dict[str, Any] | None = None) -> str:
     Raises InputError where the libraries that draw the page aren't installed.
     """
     template = _environment().get_template("page.html.j2")
-    has_charts = any(table.charts for view in views for table in view.tables)
+    has_charts = any(view.chart or table.charts for view in views for table in view.tables)
     wait_for_library = vega.start_bundling_library() if has_charts else None
     specs: dict[str, vega.Spec] = {}
     articles = [_draw_article(f"r{number}", view, specs) for number, view in enumerate(views, start=1)]
@@ -145,17 +153,19 @@ def render(views: Sequence[View], panel: dict[str, Any] | None = None) -> str:
 
 def _draw_article(key: str, view: View, specs: dict[str, vega.Spec]) -> _Article:
     """Draw the charts of a view; adds the specification of each to `specs`, by the id of its element."""
+
+    def draw(section_key: str, chart: Chart) -> _Picture:
+        chart_key = f"{section_key}-{chart.name}"
+        specs[chart_key] = vega.make_spec(chart)
+        return _Picture(chart_key, chart.title, chart.alt, _unescaped(vega.draw_svg(specs[chart_key])))
+
+    first = None if view.chart is None else draw(key, view.chart)
     sections = []
     for number, table in enumerate(view.tables, start=1):
         section_key = f"{key}-s{number}"
-        pictures = []
-        for chart in table.charts:
-            chart_key = f"{section_key}-{chart.name}"
-            specs[chart_key] = vega.make_spec(chart)
-            svg = _unescaped(vega.draw_svg(specs[chart_key]))
-            pictures.append(_Picture(chart_key, chart.title, chart.alt, svg))
-        sections.append(_Section(section_key, table, tuple(pictures)))
-    return _Article(key, view, tuple(sections))
+        pictures = [draw(section_key, chart) for chart in table.charts if chart is not view.chart]
+        sections.append(_Section(section_key, table, tuple(pictures), folds=bool(view.summary)))
+    return _Article(key, view, tuple(sections), first)
 
 
 def _is_about_fleets(section: _Section) -> bool:

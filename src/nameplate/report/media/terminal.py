@@ -9,11 +9,12 @@ than a line overflows it.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TextIO
+from typing import NamedTuple, TextIO, cast
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -22,7 +23,16 @@ from rich.text import Text
 
 from nameplate.base.language import _
 from nameplate.report.charts.textchart import draw_lines
-from nameplate.report.view import VERDICT, Column, Table, View, rate_verdicts, text_table, translate_verdicts
+from nameplate.report.view import (
+    VERDICT,
+    Answer,
+    Column,
+    Table,
+    View,
+    rate_verdicts,
+    text_table,
+    translate_verdicts,
+)
 
 _GAP = 2
 # What COLUMNS may say. Narrower, hardly a word fits; rich prints nothing at all at 0.
@@ -37,6 +47,8 @@ _WORD = re.compile(rf"[{_OPENING}]*(?:`[^`\n]*`|[^\s{_OPENING}{_CLOSING}])*[{_CL
 _CHINESE_WORD = re.compile(rf"[{_CHINESE}{_OPENING}{_CLOSING}]+\s*")
 _CHINESE_CHARACTER = re.compile(rf"[{_OPENING}]*[{_CHINESE}]?[{_CLOSING}]*\s*")
 _LETTER = re.compile(r"[^\W\d_]")
+# The answer alone fills so many lines, from so many columns on.
+_MOST_LINES, _FULL_WIDTH = 12, 80
 _VERDICT_STYLES = {"good": "green", "doubt": "yellow", "bad": "red"}
 
 
@@ -64,23 +76,130 @@ def show_tables(tables: Sequence[Table], console: Console | None = None) -> None
         out.print(Group(*_render_section(table, out.width)), highlight=False, soft_wrap=True)
 
 
+def show_summary(view: View, console: Console | None = None) -> None:
+    """Print the answer alone on standard output: at most twelve lines at 80 columns and above."""
+    out = console or open_console()
+    out.print(render_summary(view, out.width), highlight=False, soft_wrap=True)
+
+
+def summary_text(view: View, width: int = 80) -> str:
+    """Return what `show_summary` prints, as plain text without colours."""
+    out = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, _environ={})
+    show_summary(view, out)
+    return cast(io.StringIO, out.file).getvalue().rstrip("\n")
+
+
 def render(view: View, width: int = 120) -> RenderableType:
-    """Lay the view out for a terminal of `width` columns."""
+    """Lay the view out for a terminal of `width` columns: the answer, then what it rests on."""
     parts: list[RenderableType] = [_wrap(Text(view.notice, style="yellow"), width)] if view.notice else []
     parts.append(_wrap(Text(view.title, style="bold"), width))
-    for table in (text_table("", ("", ""), view.facts), *view.tables):
-        parts += _render_section(table, width)
-    parts.append(Text(""))
-    for answer in view.answers:
-        verdict = Text(
-            translate_verdicts(answer.verdict), style=_VERDICT_STYLES[rate_verdicts(answer.verdict)]
-        )
-        line = Text.assemble((f"{answer.value:>14}", "bold"), f"  {answer.label}  ", verdict)
-        parts.append(_wrap(line, width))
-    parts += [_wrap(Text(line, style="bold"), width) for line in view.meaning.split("\n")]
+    parts += _render_rows([*_banner_rows(view), *_summary_rows(view)], width)
+    parts += [_wrap(_answer_line(answer), width) for answer in view.answers]
+    if view.meaning:
+        parts += [_wrap(Text(line, style="bold"), width) for line in view.meaning.split("\n")]
     parts += [_wrap(Text(f"• {line}"), width, indent=2) for line in view.advice]
     parts += [_wrap(Text(f"! {line}", style="yellow"), width) for line in view.problems]
+    for table in (*_facts(view), *view.tables):
+        parts += _render_section(table, width)
     return Group(*parts)
+
+
+def _answer_line(answer: Answer) -> Text:
+    verdict = Text(translate_verdicts(answer.verdict), style=_VERDICT_STYLES[rate_verdicts(answer.verdict)])
+    said = _("{name}, {said}", name=answer.label, said=answer.detail) if answer.detail else answer.label
+    return Text.assemble((f"{answer.value:>14}", "bold"), f"  {said}  ", verdict)
+
+
+def _facts(view: View) -> Sequence[Table]:
+    return (text_table("", ("", ""), view.facts),) if view.facts else ()
+
+
+def render_summary(view: View, width: int = 80) -> RenderableType:
+    """Lay the answer out alone.
+
+    From 80 columns on it has at most twelve lines: what is longer ends with "…", since `bench show` has it
+    whole. Figures, the run's path and the commands are never cut.
+    """
+    first = [_wrap(Text(view.notice, style="yellow"), width)] if view.notice else []
+    rows = [*_banner_rows(view), *_summary_rows(view), *_next_rows(view), *_footer_rows(view)]
+    most = _MOST_LINES - sum(text.plain.count("\n") + 1 for text in first) if width >= _FULL_WIDTH else None
+    return Group(*first, *_render_rows(rows, width, most))
+
+
+class _Row(NamedTuple):
+    """A line of the answer: its name, its text, and how far it may be cut where there is no room.
+
+    Those of the highest `cut_rank` are cut first; with rank 0 none is. `least` lines are always left.
+    """
+
+    name: Text
+    text: Text
+    cut_rank: int = 0
+    least: int = 1
+
+
+def _banner_rows(view: View) -> Iterator[_Row]:
+    for banner in view.banners:
+        style = f"bold {_VERDICT_STYLES[rate_verdicts(banner.word)]}"
+        rank, least = {"fit": (4, 1), "unknown": (3, 1)}.get(banner.word, (1, 2))
+        yield _Row(Text(_(banner.word), style=style), Text(banner.text, style="bold"), rank, least)
+
+
+def _summary_rows(view: View) -> Iterator[_Row]:
+    for name, said in view.summary:
+        yield _Row(Text(name, style="dim"), Text(said), cut_rank=1, least=2)
+
+
+def _next_rows(view: View) -> Iterator[_Row]:
+    """The first advice and the first of what could not be read; how many more there are."""
+    rows = ((_("next"), view.advice, 2, 1), (_("note"), view.problems, 5, 0))
+    for name, said, rank, least in rows:
+        if said:
+            more = _(" ({count} more: section advice)", count=len(said) - 1) if len(said) > 1 else ""
+            yield _Row(Text(name, style="yellow"), Text(said[0] + more), rank, least)
+
+
+def _footer_rows(view: View) -> Iterator[_Row]:
+    for name, said in view.footer:
+        yield _Row(Text(name, style="dim"), Text(said), cut_rank=4)
+
+
+def _render_rows(rows: Sequence[_Row], width: int, most: int | None = None) -> list[RenderableType]:
+    """Lay named lines out with their names in a column; `most` lines in all, by cutting those that may be."""
+    if not rows:
+        return []
+    name_width = max(row.name.cell_len for row in rows) + _GAP
+    room = width - name_width
+    if room < _READABLE_WIDTH:
+        return [_wrap(Text.assemble(row.name, "  ", row.text), width) for row in rows]
+    laid = [list(_wrap(row.text, room).split("\n")) for row in rows]
+    while most is not None and sum(map(len, laid)) > most:
+        longest = max(
+            (n for n, row in enumerate(rows) if row.cut_rank and len(laid[n]) > row.least),
+            key=lambda n: (rows[n].cut_rank, len(laid[n])),
+            default=None,
+        )
+        if longest is None:
+            break
+        laid[longest] = laid[longest][:-1]
+        if laid[longest]:
+            laid[longest][-1] = _end_with_ellipsis(laid[longest][-1], room)
+    parts: list[RenderableType] = []
+    for row, lines in zip(rows, laid, strict=True):
+        for number, line in enumerate(lines):
+            name = row.name.copy() if number == 0 else Text()
+            name.pad_right(name_width - name.cell_len)
+            parts.append(Text.assemble(name, line))
+    return parts
+
+
+def _end_with_ellipsis(line: Text, room: int) -> Text:
+    """The line without the words that leave no room for " …"."""
+    pieces = _split(line.plain.removesuffix(" …"))
+    while len(pieces) > 1 and cell_len("".join(pieces).rstrip()) + 2 > room:
+        pieces.pop()
+    kept = line[: len("".join(pieces).rstrip())]
+    return Text.assemble(kept, " …")
 
 
 def _render_section(table: Table, width: int) -> Iterator[RenderableType]:

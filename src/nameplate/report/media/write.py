@@ -23,10 +23,13 @@ _SUFFIXES = (".html", ".md")
 _HEAD_BYTES = 4096
 
 
-def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> list[Path]:
+def write_report(
+    runs: Run | Sequence[Run], output: Path, lang: str = "en", *, fleets: bool | None = None
+) -> list[Path]:
     """Write `output` and return every path written: NAME.html, or NAME.md and a NAME-….svg for each chart.
 
-    A report of several runs has them side by side first, then each by itself. Raises InputError for another
+    A report of several runs has them side by side first, then each by itself. Fleets are in it where a run is
+    of an accelerator, or as `fleets` says. Raises InputError for another
     suffix, an unknown language, a folder that can't be written to, and where the libraries that draw aren't
     installed; OutputError where the disk is full.
     """
@@ -36,9 +39,10 @@ def write_report(runs: Run | Sequence[Run], output: Path, lang: str = "en") -> l
     if not os.path.isdir(output.absolute().parent):
         raise _cannot_write(output, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
     with use_language(lang), garbage_collection_off():
-        report = make_report([runs] if isinstance(runs, Run) else runs)
+        report = make_report([runs] if isinstance(runs, Run) else runs, fleets=fleets)
         if output.suffix == ".html":
-            texts = {output: page.render(report.views, whatif.make_panel(report.costs))}
+            panel = whatif.make_panel(report.costs) if report.costs else None
+            texts = {output: page.render(report.views, panel)}
         else:
             texts = _render_markdown(report.views, output)
     for path, text in texts.items():

@@ -1,11 +1,11 @@
-"""What a run answers: its main figures, one sentence to decide by, and what to do next."""
+"""What a run answers in sentences: what it delivers, to decide by, and what to do next."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
 
-from nameplate.base.formatting import count, figure, percent, percent_with_half_width, with_half_width
+from nameplate.base.formatting import count, figure, percent, with_half_width
 from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.messages import render
 from nameplate.base.text import plain
@@ -19,9 +19,10 @@ from nameplate.chain.from_run import (
 )
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
-from nameplate.report.labels import describe_slowest, name_stage
+from nameplate.report.labels import describe_slowest
+from nameplate.report.sections.model import find_model_rates
 from nameplate.report.sections.throughput import measured_records
-from nameplate.report.view import Answer, translate_verdicts
+from nameplate.report.view import translate_verdicts
 from nameplate.store.folder import Run
 
 # The advice for each verdict; that for `power_capped` depends on the phase too (`_advise_on_power_cap`).
@@ -53,18 +54,6 @@ _ADVICE = {
 }
 
 
-def find_answers(found: Sequence[DeviceChain]) -> tuple[Answer, ...]:
-    """Return what a device delivers of nominal at each measured stage; of several devices the slowest."""
-    shown = find_slowest(found)
-    if shown is None:
-        return ()
-    return tuple(
-        Answer(name_stage(stage.stage), percent_with_half_width(shown.share_of_nominal(stage)), stage.verdict)
-        for stage in shown.stages
-        if stage.provenance == "measured"
-    )
-
-
 def describe_run(run: Run) -> str:
     """Say in one or a few sentences what the run means for someone who has to decide by it."""
     return join_sentences([*_describe_model(run), _describe_products(run)])
@@ -72,31 +61,20 @@ def describe_run(run: Run) -> str:
 
 def _describe_model(run: Run) -> Iterator[str]:
     """Say how many tokens a second the layers of the model that was asked for would train on."""
-    model = run.manifest.options.axes.model
-    layers = [
-        record
-        for record in measured_records(run)
-        if model is not None
-        and record.represents == model.name
-        and record.dimensions.get("pass") == "forward_backward"
-        and not record.is_wrong
-    ]
-    for record in layers:
-        tokens, achieved = record.dimensions.get("tokens"), record.interval("tflops")
-        if model is None or achieved is None or not record.flops or not isinstance(tokens, int):
+    asked = run.manifest.options.axes.model
+    for each in find_model_rates(run):
+        if asked is None or each.model != asked.name:
             continue
-        layers_of_model = model.shape.layers
-        per_second = achieved.scaled(1e12 / record.flops * tokens / layers_of_model)
         yield _(
             "All {layers} layers of {model} would train on {rate} tokens a second in {dtype} ({tokens} "
             "tokens a sequence, on {device}): {layers} × the layer measured, forward and backward, without "
             "embedding, logits, optimizer and communication.",
-            layers=layers_of_model,
-            model=plain(model.name),
-            rate=with_half_width(per_second),
-            dtype=record.dtype,
-            tokens=count(tokens),
-            device=plain(record.device),
+            layers=each.layers,
+            model=plain(each.model),
+            rate=with_half_width(each.per_second),
+            dtype=each.record.dtype,
+            tokens=count(each.tokens),
+            device=plain(each.record.device),
         )
 
 
@@ -113,7 +91,12 @@ def _describe_products(run: Run) -> str:
     shown = find_slowest(found)
     if shown is None:
         return _describe_best(products)
-    return _describe_chain(shown, len(find_furthest(found)), len(run.manifest.devices))
+    return join_sentences(
+        [
+            _describe_chain(shown, len(find_furthest(found)), len(run.manifest.devices)),
+            *_describe_faster(shown, products),
+        ]
+    )
 
 
 def _describe_best(products: Sequence[Record]) -> str:
@@ -158,6 +141,26 @@ def _describe_chain(shown: DeviceChain, reaching: int, devices: int) -> str:
         *([_("Don't rely on it yet: {doubt}.", doubt=doubt)] if doubt else []),
     ]
     return join_sentences(said)
+
+
+def _describe_faster(shown: DeviceChain, products: Sequence[Record]) -> Iterator[str]:
+    """Say why a product that the tables show as faster isn't the best one of the chain."""
+    best = shown.best_product
+    faster = [
+        each
+        for each in products
+        if (each.device, each.dtype, each.fill) == (best.device, best.dtype, REAL_FILL)
+        and each.phase == best.phase
+        and not each.trusted
+        and (each.efficiency or 0.0) > (best.efficiency or 0.0)
+    ]
+    if best.trusted and faster:
+        fastest = max(faster, key=lambda each: each.efficiency or 0.0)
+        yield _(
+            "A faster product, {share} of nominal, is {verdict} and doesn't count.",
+            share=percent(fastest.efficiency),
+            verdict=translate_verdicts(fastest.verdict),
+        )
 
 
 def _parts(shown: DeviceChain) -> list[str]:
@@ -217,11 +220,7 @@ def give_advice(run: Run) -> list[str]:
     """Say what stood in the way of a clean figure, and what to do about it."""
     found = measured_records(run)
     verdicts = {verdict for record in found for verdict in record.verdicts}
-    said = [_(text) for verdict, text in _ADVICE.items() if verdict in verdicts]
-    said += _advise_on_power_cap([record for record in found if "power_capped" in record.verdicts])
-    skipped = sum(record.reason_code in ("needs_time", "budget_spent") for record in run.records)
-    if skipped:
-        said.append(_("Cases that didn't fit the budget: {count}. Give a larger --budget.", count=skipped))
+    said = []
     if run.missing:
         said.append(
             _(
@@ -230,6 +229,11 @@ def give_advice(run: Run) -> list[str]:
                 folder=shlex.quote(str(run.folder)),
             )
         )
+    said += [_(text) for verdict, text in _ADVICE.items() if verdict in verdicts]
+    said += _advise_on_power_cap([record for record in found if "power_capped" in record.verdicts])
+    skipped = sum(record.reason_code in ("needs_time", "budget_spent") for record in run.records)
+    if skipped:
+        said.append(_("Cases that didn't fit the budget: {count}. Give a larger --budget.", count=skipped))
     if any(record.workload == "transformer_block" and not record.represents for record in found):
         said.append(
             _(

@@ -66,6 +66,23 @@ for (const input of document.querySelectorAll("input[data-rows-of]")) {
   }, 120));
 }
 
+// A chart in a closed section has no width to be drawn for: it is drawn when the section opens.
+for (const each of document.querySelectorAll("main details")) {
+  each.addEventListener("toggle", () => { if (each.open) drawAll(); });
+}
+
+// A link to a section opens it.
+function openNamed() {
+  const named = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!named) return;
+  for (const each of [named.querySelector(":scope > details.section"), named.closest("details.section")]) {
+    if (each) each.open = true;
+  }
+  named.scrollIntoView();
+}
+addEventListener("hashchange", openNamed);
+openNamed();
+
 let folded = [];
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("main details:not([open])")];

@@ -1,0 +1,33 @@
+"""The sections of a run, by the names that `bench show RUN SECTION` takes: what each of them shows.
+
+`report.run` makes them. This module imports next to nothing: `bench show --help` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nameplate.base.language import N_
+
+# In the order in which they are printed; what is said of each goes on from its name.
+SECTIONS: Mapping[str, str] = {
+    "health": N_("whether each device is fit, by each way of judging"),
+    "advice": N_("what stood in the way of a clean figure, and what to do"),
+    "chain": N_("the links from nominal to the transformer block"),
+    "throughput": N_("every case that computes: achieved, nominal, efficiency"),
+    "shapes": N_("matrix products by shape and dtype"),
+    "contended": N_("cases that other programs disturbed"),
+    "graphs": N_("cases without the host between launches"),
+    "effects": N_("what inputs and caches change"),
+    "memory": N_("memory bandwidth"),
+    "block": N_("the transformer block by pass"),
+    "idle": N_("throughput from idle until it has settled"),
+    "devices": N_("the same case on several devices"),
+    "unmeasured": N_("cases that were skipped, failed or are missing"),
+    "warnings": N_("what is worth knowing of each case"),
+    "fleets": N_("what fleets deliver and cost by this run"),
+    "machine": N_("the machine, its parts and its software"),
+    "method": N_("how the figures were measured"),
+    "records": N_("every record"),
+    "reproduce": N_("the commands that repeat this run"),
+}

@@ -1,0 +1,125 @@
+"""Whether each device of a run is fit: a line a device for the head of the screen, and a table of every way.
+
+`nameplate.health` judges; this module only chooses what is said first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from nameplate.base.formatting import percent
+from nameplate.base.language import _
+from nameplate.base.messages import Message, render
+from nameplate.base.text import plain
+from nameplate.chain.from_run import find_chains
+from nameplate.health.advice import advise
+from nameplate.health.judge import judge_run
+from nameplate.health.past import find_past
+from nameplate.health.verdict import ERRORS, VERDICTS, WAY_NAMES, DeviceHealth, Statement
+from nameplate.record import Record
+from nameplate.report.view import Banner, Field, Table, table_of
+from nameplate.store.folder import Run
+
+_SICK = ("unfit", "degraded")
+# Devices that have a line each; more of one verdict share a line.
+_MOST_LINES = 2
+_UUID_DIGITS = len("GPU-01234567")
+_Said = tuple[DeviceHealth, Statement]
+
+
+def find_health(run: Run) -> tuple[DeviceHealth, ...]:
+    """Judge each device of a run, by its own earlier runs too where they are beside it."""
+    return judge_run(run, past=find_past(run))
+
+
+def list_banners(found: Sequence[DeviceHealth], run: Run) -> Iterator[Banner]:
+    """Return a banner for each device, the gravest first; of one verdict, those beyond two share a line."""
+    for verdict in VERDICTS:
+        alike = [each for each in found if each.verdict == verdict]
+        if len(alike) > _MOST_LINES + 1 or (verdict == "fit" and len(alike) > 1):
+            shown = 0 if verdict == "fit" else _MOST_LINES
+            yield from (Banner(verdict, *_describe(each, run)) for each in alike[:shown])
+            rest = alike[shown:]
+            names = _(", ").join(plain(each.device) for each in rest)
+            yield Banner(verdict, names, _describe_together(rest))
+        else:
+            yield from (Banner(verdict, *_describe(each, run)) for each in alike)
+
+
+def advise_on_health(found: Sequence[DeviceHealth]) -> list[str]:
+    """What to do about the devices that are unfit or degraded, each piece once with their names."""
+    said: dict[str, list[str]] = {}
+    for each in found:
+        if each.verdict in _SICK:
+            for advice in advise(each):
+                said.setdefault(plain(render(advice)), []).append(plain(each.device))
+    return [_("{name}: {said}", name=_(", ").join(names), said=advice) for advice, names in said.items()]
+
+
+def health_table(run: Run) -> Table:
+    """Each device by each way of judging, with every reason."""
+    rows = [(each, statement) for each in find_health(run) for statement in each.statements]
+    fields = [
+        Field[_Said]("device", lambda row: plain(row[0].device)),
+        Field[_Said]("judged by", lambda row: _(WAY_NAMES[row[1].way])),
+        Field[_Said]("verdict", lambda row: row[1].verdict),
+        Field[_Said]("reasons", lambda row: plain(_("; ").join(map(render, row[1].reasons)))),
+    ]
+    return table_of(_("Whether each device is fit"), fields, rows)
+
+
+def _describe(health: DeviceHealth, run: Run) -> tuple[str, str]:
+    """The device by all its names, and why it is what it is; beside its siblings where it isn't fit."""
+    said = [plain(render(_choose_reason(health)))]
+    if health.verdict not in _SICK:
+        names = dict.fromkeys(filter(None, (health.device, health.name)))
+        return plain(_(", ").join(names)), said[0]
+    # A GPU's label has its index; the beginning of its UUID finds the card in the rack.
+    known = health.uuid[:_UUID_DIGITS] if health.uuid else health.name
+    name = f"{health.device} ({known})" if known else health.device
+    return plain(name), _("; ").join([*_compare_with_siblings(health, run), *said])
+
+
+def _choose_reason(health: DeviceHealth) -> Message:
+    """The reason to put first: what was found; of a fit device, what shows its speed to be right."""
+    reasons = health.reasons
+    if health.verdict != "fit":
+        return reasons[0]
+    speed = [
+        reason
+        for each in health.statements
+        if each.way != ERRORS and each.verdict == "fit"
+        for reason in each.reasons
+    ]
+    return (speed or list(reasons))[0]
+
+
+def _describe_together(found: Sequence[DeviceHealth]) -> str:
+    if found[0].verdict == "fit":
+        return plain(render(_choose_reason(found[0])))
+    return _("section health says why")
+
+
+def _compare_with_siblings(health: DeviceHealth, run: Run) -> Iterator[str]:
+    """By how much its best product is below that of the fastest device of its part."""
+    best = {each.device: each.best_product for each in find_chains(run.records)}
+    own = best.pop(health.device, None)
+    parts = {entry.name: entry.part for entry in run.manifest.devices}
+    others = [
+        each
+        for device, each in best.items()
+        if own is not None
+        and parts.get(device) == health.part
+        and (each.dtype, each.phase) == (own.dtype, own.phase)
+    ]
+    fastest = max(others, key=_tflops, default=None)
+    if own is not None and fastest is not None and _tflops(own) < _tflops(fastest):
+        yield _(
+            "{share} below {device} in its best product",
+            share=percent(1 - _tflops(own) / _tflops(fastest)),
+            device=plain(fastest.device),
+        )
+
+
+def _tflops(record: Record) -> float:
+    return record.tflops or 0.0
