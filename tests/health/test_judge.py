@@ -128,7 +128,7 @@ def test_nothing_known_is_unknown_and_never_fit(node, record_of):
     ("share", "references", "verdict"),
     [
         (0.72, None, "fit"),
-        (0.60, None, "degraded"),  # 0.738 is the settled one published: 0.65 is 0.88 of it
+        (0.57, None, "degraded"),  # 0.738 is the settled one published: 0.605 is 0.82 of it
         (0.25, None, "unfit"),  # three times too slow
         (0.25, (), "unfit"),  # … of a part that nothing was published for
         (0.60, (), "unknown"),

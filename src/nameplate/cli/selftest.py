@@ -50,6 +50,12 @@ def selftest(
             "--search", help="Search simulated surfaces for their best shape, as suite ceiling does."
         ),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Judge simulated nodes: false alarms, and the slow cards that are found."
+        ),
+    ] = False,
     runs: Annotated[
         int,
         typer.Option(
@@ -80,8 +86,8 @@ def selftest(
         raise InputError(
             "only a GPU has a twin", where="--twin", got=str(twin), expected="--on cuda beside it"
         )
-    if sum((bare, search, repeat is not None, again is not None, on is not None)) > 1:
-        expected = "--bare, --search, --repeat, --again or --on"
+    if sum((bare, search, check, repeat is not None, again is not None, on is not None)) > 1:
+        expected = "--bare, --search, --check, --repeat, --again or --on"
         raise InputError("two tests at once", where="bench selftest", expected=expected)
     if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?|twin:.+", on) is None:
         raise InputError(
@@ -90,8 +96,8 @@ def selftest(
     with output_language(lang, json=json):
         if bare:
             passed = _compare_with_bare_loop(device, budget, json)
-        elif search:
-            passed = _prove_search(json)
+        elif search or check:
+            passed = _prove_search(json) if search else _prove_check(json)
         elif on == "cpu":
             passed = _check_cpu(json)
         elif on is not None:
@@ -132,6 +138,21 @@ def _prove_search(json: bool) -> bool:
         for line in proof.failures:
             print(_("FAIL: {goal}", goal=line))
     return proof.passed
+
+
+def _prove_check(json: bool) -> bool:
+    from nameplate.base.language import _
+    from nameplate.health.truth import find_failures, simulate_checks
+    from nameplate.report.selftest import checks_table
+
+    rows = simulate_checks()
+    if json:
+        print_json([row.as_json() for row in rows])
+    else:
+        show_tables([checks_table(rows)])
+        for line in find_failures(rows):
+            print(_("FAIL: {goal}", goal=line))
+    return all(row.passed for row in rows)
 
 
 def _check_cpu(json: bool) -> bool:

@@ -8,6 +8,7 @@ from nameplate.base.formatting import change, count, figure, percent, ratio, sta
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.compare.truth import PairRow
+from nameplate.health.truth import WAYS, CheckRow
 from nameplate.report.view import Field, Table, table_of
 from nameplate.selftest.again import Again, AgainRow
 from nameplate.selftest.draws import CardRow
@@ -114,6 +115,27 @@ def pairs_table(rows: Sequence[PairRow]) -> Table:
         Field[PairRow]("passed", lambda row: _("yes") if row.passed else _("NO")),
     ]
     return table_of(_("Two single runs of five processes compared"), fields, rows)
+
+
+def checks_table(rows: Sequence[CheckRow]) -> Table:
+    """Simulated nodes: how often each way of judging accuses a healthy one, and which drop it finds."""
+    fields = [
+        Field[CheckRow](N_("way"), lambda row: _(WAYS[row.way])),
+        Field[CheckRow](N_("cards differ by"), lambda row: percent(row.card_deviation), is_number=True),
+        Field[CheckRow](N_("runs differ by"), lambda row: percent(row.run_deviation), is_number=True),
+        Field[CheckRow](N_("healthy nodes accused"), lambda row: percent(row.alarms), is_number=True),
+        Field[CheckRow](N_("found in 99 of 100"), lambda row: percent(row.found), is_number=True),
+        Field[CheckRow]("passed", _check_passed),
+    ]
+    heading = _("{count} simulated nodes of eight GPUs", count=count(rows[0].nodes))
+    return table_of(heading, fields, rows)
+
+
+def _check_passed(row: CheckRow) -> str:
+    """Return whether a row's bounds hold; a dash for a row without one."""
+    if row.most is None and row.bound is None:
+        return "–"
+    return _("yes") if row.passed else _("NO")
 
 
 def _said(word: str) -> Field[PairRow]:

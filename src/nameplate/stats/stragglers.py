@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, stdtrit
 
-from nameplate.stats.between import NO_SCATTER, Scatter, moderate
+from nameplate.stats.between import NO_SCATTER, Scatter
 
 FEWEST_SIBLINGS = 3
 # From so many on Rosner's level holds, and so many of them may be stragglers.
@@ -62,23 +62,51 @@ def find_stragglers(
     x_N = np.asarray(log_figures, dtype=float)
     if x_N.size < FEWEST_SIBLINGS:
         return None
-    order_N = np.argsort(x_N, kind="stable")
-    most = count_testable(x_N.size)
-    rests = [_Rest.above(x_N[order_N], accused, prior) for accused in range(1, most + 1)]
-    multiples = choices(x_N.size)
-    limits = [rest.limit(level / multiple) for rest, multiple in zip(rests, multiples, strict=True)]
-    drops = [rest.mean - float(x_N[order_N[number]]) for number, rest in enumerate(rests)]
-    significant = [number + 1 for number in range(most) if drops[number] > limits[number]]
-    accused = max(significant, default=0)
-    rest, limit = rests[max(accused, 1) - 1], limits[max(accused, 1) - 1]
-    found = set(order_N[:accused].tolist())
-    # The rest's mean, where nobody is accused, is that of all: else the slowest would be held to the others
-    # and each of the others to itself too.
-    level_of_rest = rest.mean if accused else float(x_N.mean())
+    found = Examination.of(x_N[None, :], level, prior)
+    accused = int(found.accused[0])
+    shown = max(accused, 1) - 1
+    # Where nobody is accused, all are held to the mean of all.
+    level_of_rest = float(found.means[0, shown]) if accused else float(x_N.mean())
+    slowest = set(np.argsort(x_N, kind="stable")[:accused].tolist())
+    limit, spread = float(found.limits[0, shown]), float(found.spreads[0, shown])
     return tuple(
-        Standing(level_of_rest - float(x), limit, rest.spread, number in found)
-        for number, x in enumerate(x_N)
+        Standing(level_of_rest - float(x), limit, spread, number in slowest) for number, x in enumerate(x_N)
     )
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Groups of N siblings, a row R each, with the J slowest of them accused in turn.
+
+    `means` and `spreads` (R × J) are those of the rest, `limits` (R × J) is how far below that mean the
+    fastest of the accused has to be, and `accused` (R) is how many are stragglers.
+    """
+
+    means: Floats
+    spreads: Floats
+    limits: Floats
+    accused: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, x_RN: Floats, level: float, prior: Scatter = NO_SCATTER) -> Examination:
+        """Examine groups of at least 3, at that level for each group."""
+        count = x_RN.shape[1]
+        sorted_RN = np.sort(x_RN, axis=1)
+        accused_J = np.arange(1, count_testable(count) + 1)
+        rest_J = count - accused_J
+        # Sums from the top, about the fastest: of differences, so that none is lost to rounding.
+        below_RN = sorted_RN - sorted_RN[:, -1:]
+        sum_RJ = np.cumsum(below_RN[:, ::-1], axis=1)[:, rest_J - 1]
+        square_RJ = np.cumsum(below_RN[:, ::-1] ** 2, axis=1)[:, rest_J - 1]
+        own_RJ = np.maximum(square_RJ - sum_RJ**2 / rest_J, 0.0)
+        freedom_J = prior.freedom + rest_J - 1
+        spread_RJ = np.sqrt((prior.freedom * prior.variance + own_RJ) / freedom_J)
+        quantile_J = -stdtrit(freedom_J, level / np.asarray(choices(count)))
+        limit_RJ = quantile_J * spread_RJ * np.sqrt(1 + 1 / rest_J)
+        mean_RJ = sorted_RN[:, -1:] + sum_RJ / rest_J
+        is_below_RJ = mean_RJ - sorted_RN[:, accused_J - 1] > limit_RJ
+        accused_R = np.where(is_below_RJ, accused_J, 0).max(axis=1)
+        return cls(mean_RJ, spread_RJ, limit_RJ, accused_R)
 
 
 def count_testable(count: int) -> int:
@@ -96,28 +124,6 @@ def choices(count: int) -> Sequence[float]:
         return list(count - accused_J + 1)
     ways_J = np.exp(gammaln(count + 1) - gammaln(accused_J + 1) - gammaln(count - accused_J + 1))
     return list(most * ways_J)
-
-
-@dataclass(frozen=True)
-class _Rest:
-    """The siblings that nobody accuses: their mean, the deviation between them, and its freedom."""
-
-    count: int
-    mean: float
-    spread: float
-    freedom: float
-
-    @classmethod
-    def above(cls, sorted_N: Floats, accused: int, prior: Scatter) -> _Rest:
-        """Return those above the `accused` slowest ones."""
-        rest_M = sorted_N[accused:]
-        own = Scatter(float(rest_M.var(ddof=1)), rest_M.size - 1.0) if rest_M.size > 1 else NO_SCATTER
-        found = moderate(own, prior)
-        return cls(rest_M.size, float(rest_M.mean()), found.deviation, found.freedom)
-
-    def limit(self, level: float) -> float:
-        """Return the drop below the mean that only a share `level` of devices has."""
-        return _student(level, self.freedom) * self.spread * math.sqrt(1 + 1 / self.count)
 
 
 def _student(level: float, freedom: float) -> float:
