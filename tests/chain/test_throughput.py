@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nameplate.chain.throughput import Throughput, combine_throughputs, divide_throughputs, throughput_of
-from nameplate.record import Batch
+from nameplate.record import Batch, Spread
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.interval import Interval, ratio
 
@@ -102,3 +102,25 @@ def test_a_record_without_throughput_has_none(make_record):
 def test_a_rating_has_no_rounds():
     rated, reached = Throughput(Interval(320.0, 320.0, 320.0)), Throughput(Interval(240.0, 239.0, 241.0), "a")
     assert divide_throughputs(reached, rated).value == 0.75
+
+
+def test_a_link_allows_for_what_runs_of_both_ends_differ_by(drawn):
+    """Its processes agree; the runs of one end differ by 10 %, of the other by 3 %."""
+
+    def made(level, between_runs):
+        launch_s = np.full(ROUNDS, level)
+        batches = [
+            Batch(start_s=n, elapsed_s=10 * s, launches=10, round=n, process=1 + n // 4)
+            for n, s in enumerate(launch_s)
+        ]
+        known = {} if between_runs is None else {"between_runs": between_runs, "between_runs_freedom": 4.0}
+        spread = Spread(by_process=tuple(launch_s[::4]), **known)
+        return drawn(launch_s, batches=batches, spreads={"time_s": spread}, processes=5)
+
+    alone = divide_throughputs(throughput_of(made(1e-3, None)), throughput_of(made(2e-3, None)))
+    found = divide_throughputs(throughput_of(made(1e-3, 0.1)), throughput_of(made(2e-3, 0.03)))
+    assert alone.log_half_width < 1e-6
+    assert found.value == pytest.approx(2.0)
+    assert 2.5 * 0.1 < found.log_half_width < 3.0 * 0.11
+    both = combine_throughputs([made(1e-3, 0.1), made(2e-3, 0.03)], [1, 1])
+    assert both.between_runs.deviation == pytest.approx(0.1)

@@ -1,7 +1,8 @@
 """The ratio of two measured throughputs: paired by rounds if they were drawn in turn, else a quotient.
 
 Where the records have several processes, its interval is run-to-run, as theirs is: what differs between
-processes is seen in the ratio that each process gives.
+processes is seen in the ratio that each process gives. What a ratio differs by from run to run no run keeps;
+it is taken to be what both of its ends differ by, an upper bound where an hour moves them the same way.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nameplate.engine.run_to_run import TIME, basis_of
 from nameplate.record import Record
-from nameplate.stats.between import estimate_run_to_run, widen
+from nameplate.stats.between import NO_SCATTER, Scatter, add, estimate_run_to_run, widen
 from nameplate.stats.estimate import FEWEST_BATCHES, means_by_process, paired_ratio
 from nameplate.stats.interval import Interval, harmonic_mean, ratio
 
@@ -23,19 +25,23 @@ class Throughput:
     """A throughput in TFLOPS with its interval, and the time of a FLOP in each round it was drawn in.
 
     Rounds of the same `group` are the same moments; without a group they are comparable with nothing.
-    `process` is the number of the process that drew each round.
+    `process` is the number of the process that drew each round. `between_runs` is what runs differ by, where
+    that is known.
     """
 
     tflops: Interval
     group: str | None = None
     flop_s: Mapping[int, float] = field(default_factory=dict)  # round → seconds a FLOP
     process: Mapping[int, int] = field(default_factory=dict)
+    between_runs: Scatter | None = None
 
 
 def throughput_of(record: Record) -> Throughput:
     """The throughput of one case. ValueError for a record that has none."""
     flop_s = _flop_seconds_of([record], [1])
-    return Throughput(_tflops_of(record), record.group, flop_s, _process_by_round(record))
+    return Throughput(
+        _tflops_of(record), record.group, flop_s, _process_by_round(record), _between_runs_of(record)
+    )
 
 
 def combine_throughputs(records: Sequence[Record], times: Sequence[int]) -> Throughput:
@@ -50,9 +56,10 @@ def combine_throughputs(records: Sequence[Record], times: Sequence[int]) -> Thro
     if len(groups) > 1:
         return Throughput(mean)
     flop_s, process = _flop_seconds_of(records, times), _process_by_round(records[0])
-    whole = Throughput(mean, groups.pop(), flop_s, process)
+    between = max(map(_between_runs_of, records), key=lambda each: each.variance if each else 0.0)
+    whole = Throughput(mean, groups.pop(), flop_s, process, between)
     means_s = _means_of(flop_s.values(), [process[number] for number in flop_s])
-    return replace(whole, tflops=_widen_by_processes(mean, means_s))
+    return replace(whole, tflops=_widen_by_processes(mean, means_s, between))
 
 
 def divide_throughputs(one: Throughput, other: Throughput) -> Interval:
@@ -64,14 +71,20 @@ def divide_throughputs(one: Throughput, other: Throughput) -> Interval:
     first_s, second_s = [other.flop_s[n] for n in common], [one.flop_s[n] for n in common]
     within = paired_ratio(first_s, second_s, process)
     ratios = _means_of(first_s, process) / _means_of(second_s, process)
-    return _widen_by_processes(within, ratios)
+    between = add(one.between_runs or NO_SCATTER, other.between_runs or NO_SCATTER)
+    return _widen_by_processes(within, ratios, between)
 
 
-def _widen_by_processes(within: Interval, values: NDArray[np.float64]) -> Interval:
+def _widen_by_processes(within: Interval, values: NDArray[np.float64], between: Scatter | None) -> Interval:
     """The run-to-run interval of a figure that each process has a value of; of one process, that within."""
     if len(values) < 2:
         return within
-    return widen(within, estimate_run_to_run(values.tolist()).log_half_width)
+    return widen(within, estimate_run_to_run(values.tolist(), between_runs=between).log_half_width)
+
+
+def _between_runs_of(record: Record) -> Scatter | None:
+    spread = record.spreads.get(TIME)
+    return None if spread is None else basis_of(spread).between_runs
 
 
 def _means_of(values: Iterable[float], process: Sequence[int]) -> NDArray[np.float64]:

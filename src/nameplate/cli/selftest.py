@@ -238,22 +238,25 @@ def _run_again(
     times: int, suite: str, device: str, only: str | None, budget: float | None, json: bool
 ) -> bool:
     from nameplate.base.language import _
+    from nameplate.compare.neighbours import compare_neighbours
     from nameplate.report.media.markdown import lines_of
-    from nameplate.report.selftest import again_table
-    from nameplate.selftest.again import run_again
+    from nameplate.report.selftest import again_table, describe_failures, neighbours_table
+    from nameplate.selftest.again import run_again, summarize
 
     def show_progress(number: int) -> None:
         print_progress(f"{number}/{times} {suite}")
 
-    found = run_again(times, suite, device=device, only=only, budget=budget, progress=show_progress)
+    runs = run_again(times, suite, device=device, only=only, budget=budget, progress=show_progress)
+    found, pairs = summarize(runs), compare_neighbours(runs)
     if json:
-        print_json(found.as_json())
+        print_json({**found.as_json(), "pairs": [row.as_json() for row in pairs]})
     else:
         # As Markdown, so that it can be put into a document as it is.
-        print("\n".join(lines_of(again_table(found))))
-        for line in found.failures:
+        tables = [again_table(found), *((neighbours_table(pairs),) if pairs else ())]
+        print("\n\n".join("\n".join(lines_of(table)) for table in tables))
+        for line in (*found.failures, *describe_failures(pairs)):
             print(_("FAIL: {goal}", goal=line))
-    return found.passed
+    return found.passed and all(row.passed for row in pairs)
 
 
 def _repeat(times: int, dtype: str, json: bool) -> bool:

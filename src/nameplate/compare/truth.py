@@ -26,7 +26,7 @@ from nameplate.stats.interval import CONFIDENCE, Interval
 PAIRS = 500
 _CASES = 4  # of a group: the others are the prior of the one that is compared
 _NOISE = 0.0015  # of a process's mean, by what goes on within it
-_MOST_WRONG = 0.05
+MOST_WRONG = 0.05
 Generator = np.random.Generator
 Floats = NDArray[np.float64]
 
@@ -58,9 +58,9 @@ class PairRow:
     @property
     def failures(self) -> tuple[str, ...]:
         """A sentence for the bound, where it doesn't hold."""
-        if self.wrong <= _MOST_WRONG:
+        if self.wrong <= MOST_WRONG:
             return ()
-        ends = {"got": percent(self.wrong), "most": percent(_MOST_WRONG)}
+        ends = {"got": percent(self.wrong), "most": percent(MOST_WRONG)}
         return (_("{what} is {got}; expected at most {most}", what=_("share of wrong words"), **ends),)
 
     @property

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nameplate.base.messages import Message, message
-from nameplate.device.protocol import Counters, Device, Probe
+from nameplate.device.protocol import Device, Probe
 from nameplate.engine.conditions import GpuConditions, conditions_between
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.verdict import is_contended
@@ -34,6 +34,7 @@ _SHORTEST_S, _LONGEST_S = 0.25, 4.0
 _SHARE = 0.06  # of the time of the group that needs it first
 # Many short rounds: a disturbance then costs one of them, and those are left out.
 _CALIBRATION_BATCH_S = 0.02
+_LEAST_ROUNDS = 4  # of which the middle two count
 _CANDIDATE_ROUNDS = 5  # to choose the best candidate; it is then measured again, which removes selection bias
 # A calibration varies from process to process as figures do. Five processes of a run share the time for it.
 _MOST_CALIBRATIONS = 5
@@ -170,9 +171,8 @@ class Ceilings:
             return known
         product = next((each for each in probe.larger if each.name == known.product), None)
         if product is not None:
-            before = self._device.counters()
             ours, best = ProbeRun(probe, self._device), ProbeRun(product, self._device)
-            self.known[dtype] = known.joined(self._compare(ours, best, seconds, before))
+            self.known[dtype] = known.joined(self._compare(ours, best, seconds))
         return self.known[dtype]
 
     def _calibrate(self, probe: Probe, seconds: float) -> Calibration:
@@ -186,16 +186,16 @@ class Ceilings:
         batch_s = seconds / 2 / _CANDIDATE_ROUNDS / len(candidates)
         self._draw(candidates, batch_s, _CANDIDATE_ROUNDS)
         best = max(candidates[1:], key=ProbeRun.tflops, default=first)
-        return self._compare(first, best, seconds / 2, before)
+        found = self._compare(first, best, seconds / 2)
+        meanwhile = conditions_between(before, self._device.counters(), self._device.cores)
+        return replace(found, idle=is_contended(meanwhile) is False)
 
-    def _compare(self, probe: ProbeRun, best: ProbeRun, seconds: float, before: Counters) -> Calibration:
+    def _compare(self, probe: ProbeRun, best: ProbeRun, seconds: float) -> Calibration:
         pair = [probe, best] if best is not probe else [probe]
-        rounds = max(FEWEST_BATCHES, int(seconds / _CALIBRATION_BATCH_S / len(pair)))
+        rounds = max(_LEAST_ROUNDS, int(seconds / _CALIBRATION_BATCH_S / len(pair)))
         self._draw(pair, seconds / rounds / len(pair), rounds)
         ratio = _ratio_to_probe(best, probe)
-        meanwhile = conditions_between(before, self._device.counters(), self._device.cores)
-        idle = is_contended(meanwhile) is False
-        return Calibration(best.probe.name, ratio, probe.tflops(), idle, (ratio,))
+        return Calibration(best.probe.name, ratio, probe.tflops(), by_process=(ratio,))
 
     def _draw(self, candidates: Sequence[ProbeRun], batch_s: float, rounds: int) -> None:
         for each in candidates:

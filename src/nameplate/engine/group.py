@@ -213,7 +213,12 @@ class Group(ABC):
     @property
     def fewest_batches_s(self) -> float:
         """Seconds of the fewest batches that give every case an interval."""
-        return sum(FEWEST_BATCHES * run.sampler.least_batch_s for run in self.active)
+        return sum(self.fewest_rounds * run.sampler.least_batch_s for run in self.active)
+
+    @property
+    def fewest_rounds(self) -> int:
+        """How many batches of each case this process draws at least."""
+        return FEWEST_BATCHES
 
     @property
     def spent_s(self) -> float:
@@ -222,7 +227,7 @@ class Group(ABC):
 
     def left_s(self) -> float:
         """Return the seconds another case may take if those already prepared get their fewest batches."""
-        reserved = sum(FEWEST_BATCHES * run.sampler.least_batch_s for run in self.active if run.prepared)
+        reserved = sum(self.fewest_rounds * run.sampler.least_batch_s for run in self.active if run.prepared)
         return self.allowance.limit_s - self.spent_s - reserved
 
     def case_data(self, run: CaseRun, rows: Sequence[Counters]) -> CaseData:

@@ -62,11 +62,15 @@ _FEWEST_AIMED = 10
 # What disturbs a host lasts for a tenth of a second or for many. A case and the probe beside it share it
 # where their batches are as short.
 _PAIRED_BATCH_S = 0.1
+# Of four rounds in a process the middle two give a typical one (`stats/typical.py`).
+_ENOUGH_ROUNDS = 4
 # The last process may lack this share of its time: windows end with a whole round, often a little late.
 _SLACK = 0.1
 _WARM_UP_SHARE = 0.1
 _LONGEST_WARM_UP_S = 1.0
 _LONGEST_WARM_UP_BEFORE_TURNS_S = 0.2  # every long turn begins with a warm-up of its own
+# The device is at work when a later process begins; that its libraries are loaded, its first launches see to.
+_LATER_WARM_UP_S = 0.02
 
 
 @dataclass
@@ -91,7 +95,8 @@ class Rounds(Group):
         for case in self.cases:
             share_s = self.allowance.share_s / self.sharing * case.weight / weight
             run = self.prepare_case(case, takes_turns=self._takes_turns(case))
-            longest_s = _LONGEST_WARM_UP_BEFORE_TURNS_S if self._has_long_turns else _LONGEST_WARM_UP_S
+            longest_s = _LONGEST_WARM_UP_S if self.process == 1 else _LATER_WARM_UP_S
+            longest_s = _LONGEST_WARM_UP_BEFORE_TURNS_S if self._has_long_turns else longest_s
             run.attempt(partial(run.warm_up, min(_WARM_UP_SHARE * share_s, longest_s)))
 
     def _takes_turns(self, case: Case) -> bool:
@@ -123,13 +128,19 @@ class Rounds(Group):
         self.setup_s = self.opened_s + self.spent_s - self.once_s
         after_s = self._after_s
         rest_s = max(self.allowance.share_s - self.spent_s - after_s, 0.0)
-        own_s = max(self.least_s, _MARGIN * self._settling_s)
-        self.sharing = 1 + count_fitting(rest_s - own_s, self.setup_s, self.least_s, self.sharing - 1)
+        # Fewer processes each draw more batches: the largest number that then fits.
+        while self.sharing > 1 + self._count_more(rest_s):
+            self.sharing -= 1
         fair_s = (rest_s - (self.sharing - 1) * self.setup_s) / self.sharing
         least_s = SHORTEST_WINDOW_S * len(self.active) / self._processes
         if self._processes > 1:
             least_s = max(least_s, min(_MARGIN * self._settling_s, rest_s))
         self._window_s = min(max(fair_s, least_s), max(self.allowance.limit_s - self.spent_s, 0.0))
+
+    def _count_more(self, rest_s: float) -> int:
+        """Return how many processes fit after this one, where as many share the time as is planned now."""
+        own_s = max(self.least_s, _MARGIN * self._settling_s)
+        return count_fitting(rest_s - own_s, self.setup_s, self.least_s, self.sharing - 1)
 
     @property
     def _processes(self) -> int:
@@ -193,16 +204,13 @@ class Rounds(Group):
         runs, aimed = self.active, self._count_aimed()
         shares_s = self._divide_window(runs)
         possible = [
-            min(
-                max(int(share_s / self._find_shortest_batch_s(run)), FEWEST_BATCHES),
-                max(aimed, self._count_paired(run, share_s)),
-            )
+            min(self._count_batches(run, share_s), max(aimed, self._count_paired(run, share_s)))
             for run, share_s in zip(runs, shares_s, strict=True)
         ]
         rounds = min(possible)
         if self._has_long_turns:
             longest = int(min(shares_s) / _LEAST_TURN_S[self.device.kind])
-            rounds = max(min(rounds, longest), self._fewest_rounds)
+            rounds = max(min(rounds, longest), self.fewest_rounds)
         for run, share_s, number in zip(runs, shares_s, possible, strict=True):
             run.batches_per_round = max(1, round(number / rounds))
             if self._has_long_turns:
@@ -233,6 +241,15 @@ class Rounds(Group):
             return math.ceil(max(SETTLING_BATCHES / self._processes, AIMED_BATCHES) / counted)
         return math.ceil(max(AIMED_BATCHES / self._processes, _FEWEST_AIMED) / counted)
 
+    def _count_batches(self, run: CaseRun, share_s: float) -> int:
+        """Return how many batches a case's seconds hold: thrifty ones, or shorter ones that are enough."""
+        thrifty, shortest = (
+            int(share_s / each) for each in (self._find_shortest_batch_s(run), run.sampler.least_batch_s)
+        )
+        if self._has_long_turns:
+            return max(thrifty, FEWEST_BATCHES)
+        return max(thrifty, min(shortest, _ENOUGH_ROUNDS), self.fewest_rounds)
+
     def _count_paired(self, run: CaseRun, share_s: float) -> int:
         """Return how many batches of a case keep it close to the probe beside it; 0 where there is none."""
         if run.case.workload.dtype not in self.probes:
@@ -246,7 +263,7 @@ class Rounds(Group):
         """
         weight = sum(run.case.weight for run in runs) * (1 + len(self.probes) / len(runs))
         shares_s = [self._window_s * run.case.weight / weight for run in runs]
-        least_s = [FEWEST_BATCHES * run.sampler.least_batch_s for run in runs]
+        least_s = [self.fewest_rounds * run.sampler.least_batch_s for run in runs]
         both = list(zip(shares_s, least_s, strict=True))
         spare_s = self.allowance.limit_s - self.spent_s - self._window_s
         over_s = sum(max(least - share, 0.0) for share, least in both) - spare_s
@@ -259,7 +276,7 @@ class Rounds(Group):
     def draw(self) -> None:
         """Draw rounds until every interval is narrow, the window is over, or another would pass the limit.
 
-        Never fewer than `_fewest_rounds` rounds.
+        Never fewer than `fewest_rounds`.
         """
         begin_s, number, next_look = self.device.clock(), 0, 0
         while self.active:
@@ -268,11 +285,15 @@ class Rounds(Group):
             self.fetch_telemetry()
             number += 1
             passed_s = self.device.clock() - begin_s
-            is_over = passed_s >= self._window_s or self.spent_s + passed_s / number > self.allowance.limit_s
+            # Of several processes, each window ends with the round that ends nearest to its time: all of them
+            # late by half a round would cost the last one.
+            late_s = passed_s / number / 2 if self._processes > 1 and not self._settling_s else 0.0
+            next_s = self.spent_s + passed_s / number
+            is_over = passed_s + late_s >= self._window_s or next_s > self.allowance.limit_s
             if self._has_sustained and self.active and (is_over or number >= next_look):
                 self._update_settling(begin_s)
                 next_look = math.ceil(number * _LOOK_AGAIN)
-            if number >= self._fewest_rounds and (is_over or all(map(self._is_narrow, self.active))):
+            if number >= self.fewest_rounds and (is_over or all(map(self._is_narrow, self.active))):
                 return
 
     def _shuffle_turns(self, number: int) -> list[Callable[[], object]]:
@@ -286,13 +307,15 @@ class Rounds(Group):
         return turns
 
     @property
-    def _fewest_rounds(self) -> int:
+    def fewest_rounds(self) -> int:
         """How many rounds a process draws at least: the processes together as many as an interval needs.
 
-        Where turns are short each process draws them all: a turn is then a single batch. Few long turns tell
-        more than many shorter ones, since as much is left out at the beginning of each.
+        Few long turns tell more than many shorter ones, since as much is left out at the beginning of each.
+        Where turns are short, a turn is a single batch: at least two in each process, and ten in all.
         """
-        return math.ceil(_FEWEST_LONG_TURNS / self._processes) if self._has_long_turns else FEWEST_BATCHES
+        if self._has_long_turns:
+            return math.ceil(_FEWEST_LONG_TURNS / self._processes)
+        return min(max(math.ceil(2 * FEWEST_BATCHES / self._processes), 2), FEWEST_BATCHES)
 
     @property
     def _has_long_turns(self) -> bool:

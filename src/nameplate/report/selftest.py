@@ -106,6 +106,15 @@ def cards_table(rows: Sequence[CardRow]) -> Table:
 
 def pairs_table(rows: Sequence[PairRow]) -> Table:
     """Simulated pairs of runs: how often `bench compare` says each word, and how often a wrong one."""
+    return _pairs_table(_("Two single runs of five processes compared"), rows)
+
+
+def neighbours_table(rows: Sequence[PairRow]) -> Table:
+    """Each of several runs compared with the one before it."""
+    return _pairs_table(_("Each run compared with the one before it, by case"), rows)
+
+
+def _pairs_table(heading: str, rows: Sequence[PairRow]) -> Table:
     fields = [
         Field[PairRow](
             N_("pairs of runs"), lambda row: row.scenario.removeprefix("compare: "), unbroken=True
@@ -114,7 +123,7 @@ def pairs_table(rows: Sequence[PairRow]) -> Table:
         Field[PairRow](N_("wrong"), lambda row: percent(row.wrong), is_number=True),
         Field[PairRow]("passed", lambda row: _("yes") if row.passed else _("NO")),
     ]
-    return table_of(_("Two single runs of five processes compared"), fields, rows)
+    return table_of(heading, fields, rows)
 
 
 def checks_table(rows: Sequence[CheckRow]) -> Table:

@@ -149,8 +149,9 @@ def run_again(
     only: str | None = None,
     budget: float | None = None,
     progress: Callable[[int], None] = lambda number: None,
-) -> Again:
-    """Run a suite so many times, one run after the other, and return how far the runs agree.
+) -> list[Run]:
+    """Run a suite so many times, one run after the other, and return the runs; `summarize` says how far they
+    agree.
 
     `progress` is told the number of each run, from 1, before it begins. Raises InputError for too few runs
     to compare, too many, and whatever `measure` refuses.
@@ -163,7 +164,7 @@ def run_again(
         for number in range(1, times + 1):
             progress(number)
             runs.append(measure(suite, device=device, only=only, budget=budget, results=Path(folder)))
-        return summarize(runs)
+        return runs
 
 
 def summarize(runs: Sequence[Run]) -> Again:
