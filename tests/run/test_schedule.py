@@ -152,7 +152,8 @@ def test_smokes_first_records_come_within_five_seconds_and_the_rest_within_ten()
     assert [record.processes for record in (*products, *others)] == [5] * 5
     rated = [record for record in (*products, *others) if record.dtype != "fp16"]
     assert min(map(timed_s, rated)) > 0.2
-    assert min(len(record.batches) for record in rated) >= 20
+    assert min(len(record.batches) for record in rated) >= 15
+    assert not [str(each) for record in rated for each in record.warnings if "batches" in str(each)]
 
 
 @pytest.mark.long

@@ -63,7 +63,8 @@ def _sampling_warnings(window: Window, time_s: Interval, is_settled: bool | None
     """Everything about the sampling, in one message; `time_s` is without what runs differ by."""
     half_width = time_s.relative_half_width
     found = []
-    if len(window.batches) < BATCHES:
+    # Of several processes, what they differ by counts, and not how many batches they have.
+    if len(window.batches) < BATCHES and len(set(window.process)) == 1:
         found.append(message("few_batches", count=len(window.batches), least=BATCHES))
     if half_width > thresholds().unstable.half_width:
         found.append(message("wide_interval", half_width=half_width))
