@@ -27,7 +27,7 @@ NONE = 5
 N ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-nightly test-all check bench fuzz faults schemas examples locale mfu clean again
+.PHONY: help run test test-long test-nightly test-all check bench fuzz faults test-cluster schemas examples locale mfu clean again
 .NOTPARALLEL:
 
 help: ## list these commands
@@ -49,6 +49,9 @@ test-long: $(READY) ## run the rest on every core, then, one by one, what needs 
 
 test-nightly: $(READY) ## run those that take minutes each: pytest ARGS
 	@$(PYTEST) -m "$(NIGHTLY)" $(ARGS)
+
+test-cluster: $(READY) ## Slurm, torchrun, killed and stopped processes for real; Slurm: apt-get install slurm-wlm munge
+	@$(PYTEST) tests/health/test_real_cluster.py -rs $(ARGS)
 
 test-all: test test-long test-nightly ## run all tests
 

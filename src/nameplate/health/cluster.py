@@ -87,7 +87,7 @@ def check_folder(
         folders = []
     for each in folders:
         try:
-            runs.append(read_run(each))
+            runs.append(read_run(each, in_full=len(folders) == 1))
         except InputError as error:
             problems.append(str(error))
     if not runs and not refusals:
