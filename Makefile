@@ -14,8 +14,10 @@ endif
 
 # Tests import the same modules in many short processes, so their compiled form is kept whatever the shell says.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE "$(VENV)/bin/python" -m pytest
-# As many test processes as cores, each of one thread: threads of more than there are cores spin for each other.
-PARALLEL = --numprocesses logical --maxprocesses 8 --dist loadfile
+# Test processes are of one thread each: threads of more than there are cores spin for each other. One more than there
+# are cores, for many tests wait: for a deadline of a process that hangs, or for a page.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
+PARALLEL = --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
 # What `make test` leaves to `make test-long`; CONTRIBUTING.md has the markers. These have the machine to themselves.
 ALONE = alone or gpu
 LONG = long or $(ALONE)

@@ -22,7 +22,7 @@ from nameplate.device.simulated_law import make_steady
 from nameplate.record import Verification
 from nameplate.selftest.bare import BareResult
 from nameplate.store.folder import create
-from nameplate.suite import Case, Suite
+from nameplate.suite import Case, Suite, list_suite_names
 
 PROMISED = {"run", "selftest", "show", "suites", "devices", "report", "publish"}
 COMMANDS = {command.name for command in app.registered_commands} | {"fleet"}
@@ -249,7 +249,7 @@ def test_an_interrupted_self_test_is_130_and_not_a_failed_check(bench, monkeypat
 UNUSABLE = {
     "an unknown suite": (
         ["run", "nope"],
-        "unknown suite; got 'nope'; expected custom or quick or sensitivity or smoke or soak or standard",
+        f"unknown suite; got 'nope'; expected {' or '.join(list_suite_names())}",
     ),
     "a bad device": (
         ["run", "smoke", "--device", "tpu"],

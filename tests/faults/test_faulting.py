@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -152,6 +153,26 @@ def test_a_campaign_has_as_many_of_each_as_were_asked_for():
     assert [sum(name.startswith(group) for name in names) for group in ("kill", "stop")] == [100, 20]
     assert set(names) == set(KINDS)
     assert set(plan(10, 2, 4, ("stop (Ctrl-Z)",))) == {"stop (Ctrl-Z)"}
+
+
+@pytest.mark.process
+def test_a_run_listens_to_signals_that_its_campaign_ignores(tmp_path, monkeypatch):
+    started = {}
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *_, **how: started.update(how) or SimpleNamespace(stderr=None)
+    )
+    ObservedRun(tmp_path)
+    monkeypatch.undo()
+    numbers = (signal.SIGINT, signal.SIGHUP)
+    before = [signal.signal(each, signal.SIG_IGN) for each in numbers]
+    try:
+        code = "import signal; print(*(signal.getsignal(each) == signal.SIG_IGN for each in (1, 2)))"
+        command = [sys.executable, "-S", "-c", code]
+        done = subprocess.run(command, preexec_fn=started["preexec_fn"], capture_output=True, check=True)
+    finally:
+        for each, handler in zip(numbers, before, strict=True):
+            signal.signal(each, handler)
+    assert done.stdout == b"False False\n"
 
 
 def test_an_interrupted_campaign_keeps_the_runs_that_have_ended(monkeypatch, capsys):

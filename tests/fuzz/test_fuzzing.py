@@ -85,7 +85,18 @@ def test_what_the_fuzzers_change_is_accepted_as_it_is():
 
 def test_every_command_that_reads_a_run_is_called():
     called = {words.split()[0] for _, words in COMMANDS}
-    assert called >= {"show", "list", "report", "compare", "export", "merge", "publish", "leaderboard", "run"}
+    assert called >= {
+        "show",
+        "list",
+        "report",
+        "compare",
+        "export",
+        "merge",
+        "publish",
+        "leaderboard",
+        "run",
+        "check",
+    }
 
 
 # ---- the checks can fail ----

@@ -87,6 +87,7 @@ SCREENS = [
     "fleet cost, goodput",
     *("fleet plan --eflops", "fleet plan --budget-rmb", "fleet plan --fleet", "fleet plan --part"),
     *("fleet goodput", "fleet goodput --validate", "fleet validate", "fleet derate", "fleet audit"),
+    *("specs --model", "specs --model at two"),
     *("devices", "specs", "specs NAME", "list", "suites", "compare base slower", "compare base broken"),
     *("compare quiet-base other-torch", "compare pytest-benchmark", "selftest"),
 ]

@@ -63,6 +63,7 @@ def test_every_launcher_is_mapped_to_rank_and_world_size(variables, expected):
     [
         ({"RANK": "x"}, "RANK: not a number"),
         ({"RANK": "16"}, "RANK: no such process .* below WORLD_SIZE, 16"),
+        ({"WORLD_SIZE": "999999999"}, "WORLD_SIZE: not a number of a process; .* 200000 at most"),
     ],
 )
 def test_a_variable_that_is_no_number_of_a_process_is_refused(changes, said):
@@ -82,10 +83,20 @@ def test_lists_of_hosts_are_those_of_slurm(compressed, hosts):
     assert list(expand_hosts(compressed)) == hosts
 
 
-@pytest.mark.parametrize("bad", ["a[1", "a]", "", "a[x-3]", "a[1-999999999]", "a b", "a[1-400]b[1-400]"])
+NO_LISTS = ("a[1", "a]", "", "a[x-3]", "a[1-999999999]", "a b", "a[1-400]b[1-400]", "/dev/zero", "n" * 300)
+NO_LISTS += ("a" + "[1]" * 3000, f"a[1-{'9' * 5000}]", f"a[{'0' * 4000}1-9]", "a[١-٢]", "a\x1b[31m")
+
+
+@pytest.mark.parametrize("bad", NO_LISTS, ids=range(len(NO_LISTS)))
 def test_what_is_no_list_of_hosts_is_refused(bad):
     with pytest.raises(InputError, match="not a list of hosts"):
         expand_hosts(bad)
+
+
+def test_a_job_of_more_processes_than_any_has_is_refused():
+    """Each that gave no run is a line of the ledger."""
+    with pytest.raises(ValueError, match="world_size"):
+        Launch(launcher="slurm", rank=0, world_size=2**63 - 1)
 
 
 def test_each_process_of_a_node_measures_its_own_gpu(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,12 @@ from nameplate.run.measure import DEFAULT_RESULTS, measure
 from nameplate.run.observer import Observer
 from nameplate.store.folder import Run, new_run_id, write_durably
 from nameplate.store.launch import Launch, read_launch
+from nameplate.suite import find_suite
 
 SUITE = "check"
 BUDGET_S = 60.0
+_MOST_GPUS = 1024  # of a node
+_GPUS = re.compile(r"(auto|all|cuda(:\d+)?)$")  # devices that a node may lack though the flag is right
 # What a process leaves of a check that couldn't begin, so that the ledger of a cluster knows of it.
 REFUSED_SUFFIX = ".refused.json"
 
@@ -38,10 +42,8 @@ def check_node(
 
     Raises InputError for flags that can't be used, and where nothing can be measured and no GPU was expected.
     """
-    if expected_gpus is not None and expected_gpus < 0:
-        raise InputError(
-            "not a number of GPUs", where="--expect-gpus", got=expected_gpus, expected="a number from 0 on"
-        )
+    check_expected_gpus(expected_gpus)
+    find_suite(suite)  # no node is unfit for a name that is no suite's
     launch, folder = read_launch(), Path(results or DEFAULT_RESULTS)
     try:
         if expected_gpus and device in ("auto", "all") and choose_devices(device).names == ["cpu"]:
@@ -50,7 +52,7 @@ def check_node(
     except (InputError, RunIncomplete) as error:
         where = getattr(error, "where", None)
         # A flag that can't be used is no fault of the node.
-        if where is not None and where.startswith("--") and where != "--device":
+        if where is not None and where.startswith("--") and not (where == "--device" and _GPUS.match(device)):
             raise
         host = (launch and launch.node) or socket.gethostname()
         if launch is not None:
@@ -59,6 +61,17 @@ def check_node(
             raise
         return NodeHealth(host, (), (), expected_gpus, complete=False, refused=str(error))
     return judge_node_runs([run], expected_gpus)
+
+
+def check_expected_gpus(expected: int | None) -> None:
+    """Raise InputError for a number of GPUs that no node has; None (not told) is fine."""
+    if expected is not None and not 0 <= expected <= _MOST_GPUS:
+        raise InputError(
+            "not a number of GPUs",
+            where="--expect-gpus",
+            got=expected,
+            expected=f"a number from 0 to {_MOST_GPUS}",
+        )
 
 
 def is_idle_rank(device: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nameplate.base.errors import InputError
-from nameplate.health.check import judge_node_runs
+from nameplate.health.check import check_expected_gpus, judge_node_runs
 from nameplate.health.judge import NodeHealth, device_as_json
 from nameplate.health.ledger import Missing, find_missing, read_refusals
 from nameplate.health.stragglers import Straggler, find_cluster_stragglers
@@ -76,6 +76,7 @@ def check_folder(
 
     Raises InputError where no run can be read and nothing else is known of any node.
     """
+    check_expected_gpus(expected_gpus)
     runs: list[Run] = []
     problems: list[str] = []
     refusals = read_refusals(Path(folder))

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from nameplate.base.errors import InputError
 from nameplate.base.files import MIB, read_text
@@ -25,15 +25,16 @@ from nameplate.store.launch import MOST_HOSTS, Launch, expand_hosts
 
 State = Literal["unfinished", "refused", "never_seen"]
 _MOST_NOTE_BYTES = MIB
+_MOST_WHY = 5_000  # characters: a sentence
 _MOST_EXPECTED_BYTES = 16 * MIB
 
 
 class Refusal(FrozenModel):
     """The note of a process whose check couldn't begin."""
 
-    host: str
-    at: str
-    why: str
+    host: Annotated[str, Field(max_length=253)]
+    at: Annotated[str, Field(max_length=100)]
+    why: Annotated[str, Field(max_length=_MOST_WHY)]
     launch: Launch
 
 

@@ -18,6 +18,7 @@ from nameplate.report.view import VERDICT, Column, Table, View, text_table
 
 _STATES = {"unfinished": N_("unfinished"), "refused": N_("refused"), "never_seen": N_("never seen")}
 _CONFIDENCE = {"suspected": N_("suspected"), "confirmed": N_("confirmed")}
+_MOST_MISSING = 200  # rows of a screen
 _COUNTED = {
     "unfit": N_("{count} unfit"),
     "degraded": N_("{count} degraded"),
@@ -189,7 +190,11 @@ def _missing_table(found: ClusterHealth) -> Table:
             _(_STATES[each.state]),
             plain(render(each.why)),
         )
-        for each in found.missing
+        for each in found.missing[:_MOST_MISSING]
     ]
     columns = (Column(N_("host")), Column(N_("rank"), is_number=True), Column(N_("state")), Column(N_("why")))
-    return Table(_("Missing"), columns, tuple(rows))
+    lead = ""
+    if len(found.missing) > len(rows):
+        said = N_("The first {shown} of {count}; --json has them all.")
+        lead = _(said, shown=count(len(rows)), count=count(len(found.missing)))
+    return Table(_("Missing"), columns, tuple(rows), lead=lead)

@@ -10,13 +10,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from typing import Annotated
 
 from pydantic import Field
 
 from nameplate.base.errors import InputError
-from nameplate.base.model import Count, FrozenModel, PositiveCount
+from nameplate.base.model import FrozenModel
 
 MOST_HOSTS = 100_000
+MOST_PROCESSES = 200_000  # of a job: the largest machines have some 75,000 GPUs
+_MOST_LISTS = 8  # of numbers in the name of a host: r[1-2]n[08-09] has two
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 # By launcher: the variables of rank, world size, local rank and local world size.
 _VARIABLES: Mapping[str, tuple[str, str, str, str]] = {
     "torch": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
@@ -33,6 +38,10 @@ _VARIABLES: Mapping[str, tuple[str, str, str, str]] = {
 _JOBS = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", "JOB_NAME")
 
 
+_Rank = Annotated[int, Field(ge=0, lt=MOST_PROCESSES)]
+_Size = Annotated[int, Field(ge=1, le=MOST_PROCESSES)]
+
+
 class Launch(FrozenModel):
     """One process among those of its job.
 
@@ -41,10 +50,10 @@ class Launch(FrozenModel):
     """
 
     launcher: str
-    rank: Count
-    world_size: PositiveCount
-    local_rank: Count = 0
-    local_world_size: PositiveCount = 1
+    rank: _Rank
+    world_size: _Size
+    local_rank: _Rank = 0
+    local_world_size: _Size = 1
     job: str | None = None
     node: str | None = None
     hosts: tuple[str, ...] = Field(default=(), max_length=MOST_HOSTS)
@@ -81,8 +90,9 @@ def read_launch(environment: Mapping[str, str] | None = None) -> Launch | None:
 
 def _number(variables: Mapping[str, str], name: str) -> int:
     value = variables.get(name, "0")
-    if not re.fullmatch(r"\d{1,9}", value):
-        raise InputError("not a number of a process", where=name, got=value, expected="a whole number")
+    if not re.fullmatch(r"\d{1,9}", value) or int(value) > MOST_PROCESSES:
+        expected = f"a whole number, {MOST_PROCESSES} at most"
+        raise InputError("not a number of a process", where=name, got=value, expected=expected)
     return int(value)
 
 
@@ -93,7 +103,7 @@ def _count_local(variables: Mapping[str, str], name: str) -> int:
     counts = [
         int(count)
         for count, times in re.findall(
-            r"(\d+)(?:\(x(\d+)\))?", variables.get("SLURM_STEP_TASKS_PER_NODE", "")
+            r"(\d{1,9})(?:\(x(\d{1,9})\))?", variables.get("SLURM_STEP_TASKS_PER_NODE", "")
         )
         for _ in range(min(int(times or 1), MOST_HOSTS))
     ]
@@ -113,9 +123,11 @@ def expand_hosts(compressed: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     for part in re.split(r",(?![^\[]*\])", compressed):
+        if part.count("[") > _MOST_LISTS:
+            raise _not_hosts(compressed)
         for host in _expand(part.strip(), compressed):
             found.append(host)
-            if len(found) > MOST_HOSTS:
+            if len(found) > MOST_HOSTS or not _HOST.fullmatch(host):
                 raise _not_hosts(compressed)
     return tuple(dict.fromkeys(found))
 
@@ -123,14 +135,12 @@ def expand_hosts(compressed: str) -> tuple[str, ...]:
 def _expand(part: str, whole: str) -> Iterator[str]:
     match = re.fullmatch(r"([^\[\]]*)\[([\d,-]+)\](.*)", part)
     if match is None:
-        if not part or re.search(r"[\[\]\s]", part):
-            raise _not_hosts(whole)
         yield part
         return
     head, numbers, tail = match.groups()
     for span in numbers.split(","):
         first, dash, last = span.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not _NUMBER.fullmatch(first) or (dash and not _NUMBER.fullmatch(last)):
             raise _not_hosts(whole)
         if int(last or first) - int(first) >= MOST_HOSTS:
             raise _not_hosts(whole)

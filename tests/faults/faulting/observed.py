@@ -25,6 +25,14 @@ SUITE = ("run", "smoke", "--device", "cpu", "--budget", "2.5")
 WORKER = "nameplate.run.worker"
 
 
+def _begin(before: Callable[[], None] | None) -> None:
+    """Listen to signals again, which a campaign in the background (`nohup … &`) is started without."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    if before is not None:
+        before()
+
+
 class ObservedRun:
     """One command. `lines` are those of its standard error, as they came.
 
@@ -53,7 +61,7 @@ class ObservedRun:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL if stdout is None else stdout,
             stderr=subprocess.PIPE if stderr is None else stderr,
-            preexec_fn=before,  # noqa: PLW1509  nothing else runs in this process's threads
+            preexec_fn=lambda: _begin(before),  # noqa: PLW1509  nothing else runs in this process's threads
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -53,6 +53,8 @@ GOOD: Mapping[str, Sequence[str]] = {
     "model": ("llama3-8b", "model.toml", "config.json", "nowhere.toml"),
     "tokens": ("16", "1,2", "9" * 18),
     "layout": ("nn", "nt,tn", "xx"),
+    "expect_gpus": ("8", "0", "1025"),
+    "expect_hosts": ("node[01-16]", "4", "a,b", "parts.toml", "r[1-2]n[1-2][3-4]"),
     "again": ("3", "2", "1000", "1001"),
     "repeat": ("5", "1"),
     "twin": ("out.toml", "/dev/full"),

@@ -24,6 +24,10 @@ SEEDS = (
 _MOST_LINES = 3  # of a file: a command's time is that of its records
 NAME = "20261122T120000-fuzz-0000"
 
+# What a process of a job leaves beside the runs where its check couldn't begin.
+_LAUNCH = {"launcher": "slurm", "rank": 3, "world_size": 4, "local_rank": 1, "local_world_size": 2}
+_LAUNCH |= {"job": "7", "node": "node18", "hosts": ["node17", "node18"]}
+REFUSAL = {"host": "node18", "at": "2026-11-29T12:00:00+00:00", "why": "no GPU", "launch": _LAUNCH}
 Files = dict[str, bytes]
 # Where links lead: devices, beside the working directory, another run.
 _OUTSIDE = "../../../outside"
@@ -89,6 +93,9 @@ COMMANDS: Sequence[tuple[int, str]] = (
     (1, "fleet cost --run BAD --draws 1000 --json"),
     (1, "fleet plan --eflops 1 --run BAD --draws 1000"),
     (2, "run --resume BAD"),
+    (2, "check runs"),
+    (1, "check runs --json --expect-hosts node[16-18]"),
+    (1, "check BAD --expect-gpus 2 --lang zh"),
 )
 _WORDS = [words for weight, words in COMMANDS for _ in range(weight)]
 
@@ -132,6 +139,8 @@ def inputs(draw: Callable[..., Any]) -> Input:
             odd = [Entry(f"{folder}/{name}", kind)]
         elif kind == "empty":
             bad[name] = b""
+    if draw(st.integers(0, 9)) == 0:
+        odd.append(Entry("runs/check.refused.json", content=to_json(draw(changed(REFUSAL)))))
     made = [*entries(f"good/{NAME}", good), *entries(folder, bad), *odd]
     names = {"BAD": folder, "GOOD": f"good/{NAME}"}
     words = [names.get(word, word) for word in draw(st.sampled_from(_WORDS)).split()]

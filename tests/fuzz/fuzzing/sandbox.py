@@ -235,6 +235,7 @@ def nothing_measured() -> Iterator[None]:
     import nameplate.selftest.bare
     import nameplate.selftest.draws
     import nameplate.selftest.repeat
+    import nameplate.selftest.search
     import nameplate.selftest.simulate
     from nameplate.device.cpu import CpuDevice
     from nameplate.device.identity import CpuIdentity
@@ -260,6 +261,7 @@ def nothing_measured() -> Iterator[None]:
         patch.object(nameplate.selftest.again, "measure", measure_nothing),
         patch.object(nameplate.selftest.bare, "open_device", measure_nothing),
         patch.object(nameplate.selftest.repeat, "repeat", measure_nothing),
+        patch.object(nameplate.selftest.search, "prove_search", measure_nothing),
         patch.object(nameplate.selftest.simulate, "run_tasks", measure_nothing),
         patch.object(nameplate.selftest.draws, "run_tasks", measure_nothing),
     ):
