@@ -236,6 +236,19 @@ def test_python_itself_says_nothing_more_as_it_ends(script, status, said):
     assert done.stderr.count("\n") == (said is not None)
 
 
+@pytest.mark.parametrize("closed", ["<&- 2>&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_a_command_starts_has_streams_too_where_the_caller_closed_them(closed):
+    looks = "import os; [os.fstat(number) for number in (0, 1, 2)]"
+    code = (
+        "import subprocess, sys; from nameplate.cli.exits import _open_closed_streams; _open_closed_streams()\n"
+        f"sys.exit(subprocess.call([sys.executable, '-S', '-c', {looks!r}]))"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], check=False, timeout=PATIENCE_S
+    )
+    assert done.returncode == 0
+
+
 def test_a_working_directory_that_is_gone_is_bad_input(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
