@@ -240,7 +240,7 @@ def test_python_itself_says_nothing_more_as_it_ends(script, status, said):
 def test_what_a_command_starts_has_streams_too_where_the_caller_closed_them(closed):
     looks = "import os; [os.fstat(number) for number in (0, 1, 2)]"
     code = (
-        "import subprocess, sys; from nameplate.cli.exits import _open_closed_streams; _open_closed_streams()\n"
+        "import subprocess, sys; from nameplate.cli.exits import _open_closed_streams as reopen; reopen()\n"
         f"sys.exit(subprocess.call([sys.executable, '-S', '-c', {looks!r}]))"
     )
     done = subprocess.run(

@@ -18,11 +18,12 @@ from nameplate.base.text import plain
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
 from nameplate.health.judge import device_as_json
+from nameplate.health.verdict import DeviceHealth
 from nameplate.record import Record
 from nameplate.report.labels import Labels, join_counted
 from nameplate.report.notice import describe_simulated
 from nameplate.report.section_names import SECTIONS
-from nameplate.report.sections.answers import describe_run, give_advice
+from nameplate.report.sections.answers import advise_on_wrong, describe_run, give_advice
 from nameplate.report.sections.chain import chain_table, effects_table
 from nameplate.report.sections.headline import list_answers, list_footer, list_summary
 from nameplate.report.sections.health import advise_on_health, find_health, health_table, list_banners
@@ -61,12 +62,17 @@ def summary_view(run: Run) -> View:
         notice=describe_simulated([run.manifest]),
         title=plain(_("{suite} on {devices}", suite=run.manifest.suite, devices=devices)),
         banners=tuple(list_banners(health, run)),
-        advice=tuple(plain(each) for each in (*advise_on_health(health), *give_advice(run))),
+        advice=tuple(map(plain, _list_advice(run, health))),
         problems=tuple(plain(render(each)) for each in run.problems),
         answers=list_answers(run),
         summary=tuple(list_summary(run)),
         footer=tuple(list_footer(run)),
     )
+
+
+def _list_advice(run: Run, health: Sequence[DeviceHealth]) -> list[str]:
+    """Return each advice once, the gravest first."""
+    return list(dict.fromkeys([*advise_on_wrong(run), *advise_on_health(health), *give_advice(run)]))
 
 
 def run_view(run: Run, *, fleets: Sequence[Table] = ()) -> View:
@@ -123,7 +129,7 @@ def _empty_section(name: str) -> Table:
 
 
 def _advice_table(run: Run, _labels: Labels) -> Table:
-    said = [*advise_on_health(find_health(run)), *give_advice(run), *map(render, run.problems)]
+    said = [*_list_advice(run, find_health(run)), *map(render, run.problems)]
     return text_table(_("What to do"), ("",), ((plain(each),) for each in said))
 
 

@@ -216,6 +216,12 @@ def _and(parts: Sequence[str]) -> str:
     return _("{first} and {last}", first=_(", ").join(parts[:-1]), last=parts[-1])
 
 
+def advise_on_wrong(run: Run) -> list[str]:
+    """Say what makes figures wrong: a reader of one sentence must read this one."""
+    verdicts = {verdict for record in measured_records(run) for verdict in record.verdicts}
+    return [_(_ADVICE[verdict]) for verdict in ("contradictory", "unverified") if verdict in verdicts]
+
+
 def give_advice(run: Run) -> list[str]:
     """Say what stood in the way of a clean figure, and what to do about it."""
     found = measured_records(run)
