@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster import BATCHES, write_cluster
+from nameplate.health.distribution import estimate_deviation, find_distributions
 from nameplate.store.folder import find_runs, read_run
+from nodes import COPY, PRODUCT
 
 BENCH = Path(sys.executable).with_name("bench")
 
@@ -37,6 +41,36 @@ def test_the_slow_card_and_the_missing_node_of_thirty_are_named(bench, tmp_path)
     assert len(said["nodes"]) == 29
     assert {(each["host"], each["device"]) for each in said["stragglers"]} == {(hosts[17], "cuda:3")}
     assert [(each["rank"], each["state"]) for each in said["missing"]] == [(5, "never_seen")]
+
+
+def test_the_spread_of_a_part_its_percentiles_and_the_place_of_each_device(tmp_path, bench):
+    """Two hundred cards drawn with a deviation of 1.35 %; their figures' intervals are ±1 %."""
+    write_cluster(tmp_path, 25)
+    found = find_distributions([read_run(each, in_full=False) for each in find_runs(tmp_path)])
+    assert {(each.case, each.unit, each.devices) for each in found} == {
+        (PRODUCT, "TFLOPS", 200),
+        (COPY, "GB/s", 200),
+    }
+    for each in found:
+        assert each.card_sd.low < math.sqrt(0.0135**2 - (0.01 / 1.96) ** 2) < each.card_sd.high
+        assert each.percentiles[10] < each.percentiles[50] < each.percentiles[90]
+        assert each.slowest == pytest.approx(math.exp(-2.8 * 0.0135), abs=0.015)
+        assert len(each.places) == 200
+        assert sorted(each.places.values())[0] == pytest.approx(0.25)
+    said = json.loads(bench("check", tmp_path, "--json").out)
+    assert [each["card_sd"] for each in said["distributions"]] == [each.card_sd.value for each in found]
+    assert "How devices of one kind differ" in bench("check", tmp_path).out
+
+
+@pytest.mark.stat
+@pytest.mark.parametrize("noise", [0.0, 0.005])
+def test_the_interval_of_the_deviation_holds_the_truth_in_95_of_100(noise):
+    rng, held = np.random.default_rng(9), 0
+    for _ in range(2000):
+        x_N = rng.normal(0, 0.0135, 40) + rng.normal(0, noise, 40)
+        found = estimate_deviation(float(x_N.var(ddof=1)), 39, noise**2)
+        held += found.low <= 0.0135 <= found.high
+    assert 0.935 <= held / 2000 <= 0.965
 
 
 @pytest.mark.nightly

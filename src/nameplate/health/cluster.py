@@ -13,6 +13,7 @@ from typing import Any
 
 from nameplate.base.errors import InputError
 from nameplate.health.check import check_expected_gpus, judge_node_runs
+from nameplate.health.distribution import Distribution, find_distributions
 from nameplate.health.judge import NodeHealth, device_as_json
 from nameplate.health.ledger import Missing, find_missing, read_refusals
 from nameplate.health.stragglers import Straggler, find_cluster_stragglers
@@ -29,6 +30,7 @@ class ClusterHealth:
     nodes: tuple[NodeHealth, ...]
     stragglers: tuple[Straggler, ...]
     missing: tuple[Missing, ...]
+    distributions: tuple[Distribution, ...]
     problems: tuple[str, ...]
 
     @property
@@ -61,6 +63,7 @@ class ClusterHealth:
             ],
             "stragglers": [each.as_json() for each in self.stragglers],
             "missing": [each.as_json() for each in self.missing],
+            "distributions": [each.as_json() for each in self.distributions],
             "problems": list(self.problems),
         }
 
@@ -103,6 +106,7 @@ def check_folder(
         nodes,
         find_cluster_stragglers(runs),
         find_missing(runs, refusals, hosts, host_count),
+        find_distributions(runs),
         tuple(problems),
     )
 

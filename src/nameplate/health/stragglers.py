@@ -21,7 +21,7 @@ from nameplate.store.folder import Run
 
 Confidence = Literal["suspected", "confirmed"]
 RERUNS = 2  # runs of the accused, besides the one that accuses it
-_Device = tuple[str, str]  # the node, and the UUID or the device's name there
+DeviceKey = tuple[str, str]  # the node, and the UUID or the device's name there
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Straggler:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """The runs of one device in one case, the latest first."""
 
     host: str
@@ -67,8 +67,8 @@ def find_cluster_stragglers(
     Runs of other methods aren't mixed; devices of one node alone are judged by `judge_run`.
     """
     rules = limits or health_thresholds()
-    seen = _collect(runs)
-    found: dict[_Device, Straggler] = {}
+    seen = collect_speeds(runs)
+    found: dict[DeviceKey, Straggler] = {}
     shared = {
         key: held
         for key, held in seen.items()
@@ -82,8 +82,14 @@ def find_cluster_stragglers(
     return tuple(sorted(found.values(), key=lambda each: -each.drop))
 
 
-def _collect(runs: Sequence[Run]) -> Mapping[tuple[object, str], dict[_Device, _Seen]]:
-    found: dict[tuple[object, str], dict[_Device, _Seen]] = {}
+def collect_speeds(
+    runs: Sequence[Run],
+) -> Mapping[tuple[tuple[object, ...], str], dict[DeviceKey, Seen]]:
+    """Return the figures of every device, the latest first, by kind of device and case.
+
+    A kind is a part, its name, and the method it was measured by; a twin is another kind.
+    """
+    found: dict[tuple[tuple[object, ...], str], dict[DeviceKey, Seen]] = {}
     for run in sorted(runs, key=lambda run: run.manifest.began, reverse=True):
         manifest = run.manifest
         for entry in manifest.devices:
@@ -96,13 +102,13 @@ def _collect(runs: Sequence[Run]) -> Mapping[tuple[object, str], dict[_Device, _
                 held = found.setdefault((kind, case), {})
                 before = held.get(device)
                 earlier = () if before is None else before.speeds
-                held[device] = _Seen(manifest.node, entry.name, uuid, (*earlier, speed))
+                held[device] = Seen(manifest.node, entry.name, uuid, (*earlier, speed))
     return found
 
 
 def _find_in_case(
-    case: str, held: Mapping[_Device, _Seen], rules: HealthThresholds, cases: int
-) -> dict[_Device, Straggler]:
+    case: str, held: Mapping[DeviceKey, Seen], rules: HealthThresholds, cases: int
+) -> dict[DeviceKey, Straggler]:
     devices = list(held)
     latest_N = np.array([held[each].speeds[0].log for each in devices])
     standings = find_stragglers(latest_N, rules.alarm.level / cases, rules.siblings.prior)
@@ -136,7 +142,7 @@ def _find_in_case(
     return found
 
 
-def _choose_control(devices: Sequence[_Seen], latest_N: NDArray[np.float64], accused: Sequence[int]) -> _Seen:
+def _choose_control(devices: Sequence[Seen], latest_N: NDArray[np.float64], accused: Sequence[int]) -> Seen:
     """Return the device to check beside the accused: one checked again, else the one in the middle."""
     order = [int(each) for each in np.argsort(latest_N, kind="stable") if int(each) not in set(accused)]
     middle = len(order) // 2

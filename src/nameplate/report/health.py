@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from nameplate.base.formatting import count, percent
+from nameplate.base.formatting import count, figure, interval, percent
 from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.messages import render
 from nameplate.base.text import plain
@@ -13,9 +13,11 @@ from nameplate.health.advice import advise
 from nameplate.health.cluster import ClusterHealth
 from nameplate.health.judge import NodeHealth
 from nameplate.health.verdict import VERDICTS, WAY_NAMES, WAYS, DeviceHealth, Statement
+from nameplate.report.labels import Labels
 from nameplate.report.notice import describe_twins
 from nameplate.report.view import VERDICT, Column, Table, View, text_table
 
+_LABELS = Labels({})
 _STATES = {"unfinished": N_("unfinished"), "refused": N_("refused"), "never_seen": N_("never seen")}
 _CONFIDENCE = {"suspected": N_("suspected"), "confirmed": N_("confirmed")}
 _MOST_MISSING = 200  # rows of a screen
@@ -116,7 +118,12 @@ def cluster_view(found: ClusterHealth) -> View:
         advice[_("Run `bench check` twice more on each of {hosts}, into the same folder.", hosts=hosts)] = (
             None
         )
-    tables = (_nodes_table(unwell), _stragglers_table(found), _missing_table(found))
+    tables = (
+        _nodes_table(unwell),
+        _stragglers_table(found),
+        _missing_table(found),
+        _distributions_table(found),
+    )
     return View(
         notice=describe_twins(each.name for each in devices if not each.measured),
         title=plain(_("{host}: {verdict}", host=found.folder, verdict=_(found.verdict))),
@@ -198,3 +205,30 @@ def _missing_table(found: ClusterHealth) -> Table:
         said = N_("The first {shown} of {count}; --json has them all.")
         lead = _(said, shown=count(len(rows)), count=count(len(found.missing)))
     return Table(_("Missing"), columns, tuple(rows), lead=lead)
+
+
+def _distributions_table(found: ClusterHealth) -> Table:
+    rows = [
+        (
+            plain(each.part),
+            _LABELS.case(each.case),
+            count(each.devices),
+            percent(each.card_sd.value),
+            interval(percent, each.card_sd.low, each.card_sd.high),
+            *(f"{figure(each.percentiles[place])}" for place in (10, 50, 90)),
+            percent(each.slowest),
+        )
+        for each in found.distributions
+    ]
+    columns = (
+        Column(N_("part")),
+        Column(N_("case")),
+        Column(N_("devices"), is_number=True),
+        Column(N_("from card to card"), is_number=True),
+        Column("95 %", is_number=True),
+        Column("p10", is_number=True),
+        Column("p50", is_number=True),
+        Column("p90", is_number=True),
+        Column(N_("slowest ÷ median"), is_number=True),
+    )
+    return Table(_("How devices of one kind differ"), columns, tuple(rows))
