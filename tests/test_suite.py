@@ -338,7 +338,7 @@ def test_smoke_answers_fp16_in_a_size_that_the_machine_can_bear():
 
     assert edge(CPU) == edge(UNKNOWN_CPU) == {256}
     assert edge(CPU_WITH_FP16) == {1024}
-    assert 1024 in edge(GPU)
+    assert edge(GPU) == set()  # its ten seconds hold no more than one dtype of the tensor cores
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
@@ -346,7 +346,7 @@ def test_smokes_block_is_an_eighth_as_wide_and_stands_for_no_model(target):
     blocks = matching("smoke", target, "transformer_block/*")
     assert {case.workload.dimensions["d_model"] for case in blocks} == {4096 // 8}
     assert {case.workload.represents for case in blocks} == {None}
-    assert len(blocks) == (1 if target.kind == "cpu" else 2)  # forward and backward; a GPU's time holds both
+    assert len(blocks) == 1  # forward and backward
 
 
 @pytest.mark.parametrize(("target", "tokens"), [(CPU, 128), (GPU, 4096)], ids=["cpu", "gpu"])

@@ -8,9 +8,11 @@ from nameplate.base.errors import InputError
 from nameplate.device import survey, twin
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance
-from nameplate.engine.measure import measure_group
+from nameplate.engine.measure import measure_group, measure_in_processes
 from nameplate.engine.pilot import Pilots
-from nameplate.suite import Case
+from nameplate.engine.runner import InThisProcess
+from nameplate.run.job import target_of
+from nameplate.suite import Case, find_suite, make_groups
 from nameplate_kernels import Matmul
 
 NODE = """
@@ -137,3 +139,53 @@ def test_parts_of_a_run_in_one_process_find_the_memory_free():
     assert device._twin.mem_get_info()[0] == free
     del prepared
     assert device._twin.mem_get_info()[0] == free
+
+
+# ---- the shipped suites ----
+
+_AT_LIMIT, _BELOW = ("power_capped",), ("clean",)
+
+
+def measure_suite(name, suite, seconds):
+    device = survey.open_device(name)
+    runner = InThisProcess(device, Pilots(device, 1), Ceilings(device, 1))
+    found, begin_s = [], device.clock()
+    groups = make_groups(find_suite(suite).cases(target_of(device)))
+    left = sum(case.weight for _, group in groups for case in group)
+    for label, group in groups:
+        spent_s = device.clock() - begin_s
+        weight = sum(case.weight for case in group)
+        allowance = Allowance((seconds - spent_s) * weight / left, 3 * seconds - spent_s)
+        found += measure_in_processes(group, runner, allowance, label, spent_s, processes=5)
+        left -= weight
+    assert device.clock() - begin_s < 1.3 * seconds
+    return found
+
+
+@pytest.mark.long  # some eight seconds of computing
+def test_every_case_of_quick_gets_its_due_verdict_on_a_card_that_settles_at_its_power_limit():
+    records = {record.case: record for record in measure_suite("twin:h200", "quick", 60.0)}
+    for case, record in records.items():
+        is_limited = "sustained" in case and "fp32" not in case and "fp64" not in case
+        assert record.verdicts == (_AT_LIMIT if is_limited else _BELOW), (case, record.verdicts)
+        assert record.trusted
+        assert record.conditions["gpu_sm_clock_mhz"]
+        assert [each.code for each in record.warnings] == (["clock_held_by_power"] if is_limited else [])
+    # What each delivers when it is measured alone for a minute, within an interval that isn't wide.
+    for case, tflops in (
+        ("matmul/bf16/8192x8192x8192/normal/rotating/sustained/torch", 792.5),
+        ("transformer_block/bf16/1x4096x4096-forward_backward/normal/warm/sustained/torch", 609.8),
+        ("transformer_block/bf16/1x4096x4096-forward/normal/warm/sustained/torch", 682.8),
+        ("matmul/tf32/4096x4096x4096/normal/rotating/sustained/torch", 401.8),
+    ):
+        record = records[case]
+        assert record.tflops_low <= tflops <= record.tflops_high
+        assert record.tflops_high < 1.04 * record.tflops_low
+
+
+@pytest.mark.long
+def test_smoke_has_the_burst_of_a_large_product_and_what_leaves_the_power_limit_alone():
+    records = measure_suite("twin:h200", "smoke", 10.0)
+    assert [record.verdicts for record in records] == [_BELOW, _BELOW, _BELOW, ("launch_bound",), _BELOW]
+    assert records[0].phase == "burst"
+    assert records[0].tflops == pytest.approx(892.6, rel=0.001)

@@ -15,10 +15,11 @@ from nameplate.base.errors import Unsupported
 from nameplate.device.protocol import Timing
 from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
 from nameplate.device.simulated_law import make_steady
+from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.rounds import AIMED_BATCHES, SETTLING_BATCHES, drop_leads, find_lead_s
+from nameplate.engine.rounds import AIMED_BATCHES, SETTLING_BATCHES, Rounds, drop_leads, find_lead_s
 from nameplate.engine.window import TimedBatch, Window
 from nameplate.record import Record
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, paired_ratio
@@ -402,6 +403,19 @@ def test_a_gpu_with_little_time_still_draws_the_fewest_rounds():
     device = Shop(kind="cuda")
     records = measured(device, works(device, 1e-3, 1e-3), Allowance(1.0, 20.0))
     assert all(len(rounds(record)) >= 4 for record in records)
+
+
+def test_each_process_has_an_order_of_its_own():
+    def order(process):
+        device = Shop()
+        pilots, ceilings = Pilots(device, 1), Ceilings(device, 1)
+        cases = [Case(work) for work in works(device, *[1e-3] * 6)]
+        group = Rounds("g", cases, device, pilots, ceilings, Allowance(8.0, 80.0), process=process)
+        group.prepare()
+        return [turn.args[0].case.id for turn in group._shuffle_turns(0)]
+
+    assert order(1) == order(1)
+    assert len({tuple(order(process)) for process in (1, 2, 3)}) == 3
 
 
 def test_on_a_gpu_an_interval_is_never_narrower_than_turns_scatter():

@@ -56,6 +56,15 @@ def test_a_batch_is_as_long_as_asked_at_least_one_sample_and_bounded(launch_s, b
     assert drawn.batch_cost_s == pytest.approx(samples * launch_s)
 
 
+@pytest.mark.parametrize(
+    ("launch_s", "flush", "samples"), [(1e-3, False, 2), (4e-3, False, 2), (9e-3, False, 1), (4e-3, True, 1)]
+)
+def test_a_batch_of_a_gpu_has_two_launches_unless_they_are_long(launch_s, flush, samples):
+    """With two, an untimed one comes first, and the way from the host to an empty queue doesn't count."""
+    assert sized(launch_s, 1e-3, flush=flush, kind="cuda").samples == samples
+    assert sized(launch_s, 1e-3, flush=flush).samples == 1
+
+
 @pytest.mark.parametrize("flush", [False, True])
 def test_a_batch_asks_the_device_for_what_was_sized(flush):
     drawn = sized(1e-5, 1.0, flush=flush)

@@ -84,7 +84,9 @@ class Rounds(Group):
     def __post_init__(self) -> None:
         """Note when it began, and make the random order repeatable."""
         super().__post_init__()
-        self._order = random.Random(f"{self.pilots.seed} {self.name}")
+        # Each process has an order of its own: in long turns a case may inherit something of the one before.
+        own = f" {self.process}" if self.process > 1 else ""
+        self._order = random.Random(f"{self.pilots.seed} {self.name}{own}")
         self._has_sustained = any(map(_is_sustained, self.cases))
         self._window_s = 0.0  # seconds to draw for
         self._window_begin_s = 0.0  # when the sustained window begins, on the device's clock
@@ -314,7 +316,7 @@ class Rounds(Group):
         Where turns are short, a turn is a single batch: at least two in each process, and ten in all.
         """
         if self._has_long_turns:
-            return math.ceil(_FEWEST_LONG_TURNS / self._processes)
+            return max(math.ceil(_FEWEST_LONG_TURNS / self._processes), _FEWEST_TURNS)
         return min(max(math.ceil(2 * FEWEST_BATCHES / self._processes), 2), FEWEST_BATCHES)
 
     @property

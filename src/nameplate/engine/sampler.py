@@ -17,6 +17,9 @@ MOST_SAMPLES = 1000  # per batch; limits memory and events
 # A longer launch isn't repeated to warm the caches: that would double the time of its batches, while cold
 # caches cost it little (filling 32 MiB at 20 GB/s takes 1.7 ms, 0.7 % of the shortest such launch).
 LONGEST_REWARM_S = 0.25
+# A GPU's batch of launches up to this long has two at least: an untimed one then comes first (`CudaDevice`),
+# without which the way to the first kernel would be up to 0.5 % of a launch.
+_LONGEST_PAIRED_S = 5e-3
 # Where the time allows a batch has so many launches for the untimed one before it: of a batch of one launch
 # the caches' state would take half the time.
 _LAUNCHES_A_REWARM = 4
@@ -112,7 +115,16 @@ class Sampler:
         shortest = max(TIMER_STEPS * self.device.timer_resolution_s, SHORTEST_SAMPLE_S)
         self.per_sample = 1 if self.flush else max(1, math.ceil(shortest / self.launch_s))
         timed_s = batch_s - self._rewarm_s
-        self.samples = min(max(1, int(timed_s / (self.cost_s * self.per_sample))), MOST_SAMPLES)
+        fewest = (
+            2 if self.device.kind == "cuda" and not self.flush and self.cost_s <= _LONGEST_PAIRED_S else 1
+        )
+        self.samples = min(max(fewest, int(timed_s / (self.cost_s * self.per_sample))), MOST_SAMPLES)
+
+    @property
+    def fewest_samples(self) -> int:
+        """Samples of the smallest batch."""
+        is_paired = self.device.kind == "cuda" and not self.flush and self.cost_s <= _LONGEST_PAIRED_S
+        return 2 if is_paired else 1
 
     @property
     def batch_cost_s(self) -> float:

@@ -147,7 +147,8 @@ class Soak(Group):
             now_s = self.device.clock() - begin_s
             passed_s, batch_s = now_s, now_s - passed_s
             sampler.learn(batches[-1].timing)
-            if not _ONSET_BATCH_S / 2 < batch_s < _ONSET_BATCH_S * 2:  # the clock was another before
+            is_near = _ONSET_BATCH_S / 2 < batch_s < _ONSET_BATCH_S * 2
+            if not is_near or sampler.samples < sampler.fewest_samples:  # the clock was another before
                 sampler.choose_size(_ONSET_BATCH_S)
         self._onset_batches = len(batches)
         if batches:
