@@ -158,7 +158,7 @@ def measure_suite(name, suite, seconds):
         allowance = Allowance((seconds - spent_s) * weight / left, 3 * seconds - spent_s)
         found += measure_in_processes(group, runner, allowance, label, spent_s, processes=5)
         left -= weight
-    assert device.clock() - begin_s < 1.3 * seconds
+    assert device.clock() - begin_s < seconds + 6  # the profiler starts in each group, after its time
     return found
 
 
