@@ -1,6 +1,7 @@
 """What a notebook shows of runs, comparisons and priced fleets: the figures of the screen, and no mark-up of
 others."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from nameplate.base.notebook import ShownInNotebooks
 from nameplate.compare import compare
 from nameplate.fleet.price import cost
+from nameplate.report.media.notebook import render
 from nameplate.report.run import run_view
+from nameplate.report.view import Banner, View
 
 COMPARED = Path(__file__).parents[1] / "data" / "compare"
 TAGS = {"style", "div", "h3", "h4", "p", "ul", "li", "strong", "span", "details", "summary"}
@@ -50,12 +53,14 @@ def test_a_run_is_its_screen_in_html_and_names_of_others_open_no_tag(a800_run):
     identity = entry.identity.model_copy(update={"name": HOSTILE})
     devices = (entry.model_copy(update={"identity": identity}), *others)
     changes = {"hostname": HOSTILE, "suite": HOSTILE, "devices": devices}
-    page = Page(replace(run, manifest=run.manifest.model_copy(update=changes))._repr_html_())
+    run = replace(run, manifest=run.manifest.model_copy(update=changes))
+    page = Page(run._repr_html_())
     assert page.tags <= TAGS
     assert page.attributes <= {"class"}
     assert page.text.count(HOSTILE) >= 3  # the device, the suite or the host, a warning
     assert "<" not in page.style
     view = run_view(run)
+    assert all(banner.text in page.text for banner in view.banners)
     assert all(answer.value in page.text for answer in view.answers)
     assert view.tables[0].heading in page.text
     assert all(cell in page.text for cell in view.tables[0].rows[-1])
@@ -71,6 +76,13 @@ def test_a_comparison_and_priced_fleets_show_the_answer_of_their_screens():
     assert "deliver" in one.text
     # They stay what they were: a tuple of frozen figures.
     assert (type(costs).__mro__[1], len(costs)) == (tuple, 1)
+
+
+def test_a_banner_has_the_colour_of_its_word():
+    banners = [Banner(word, "cuda:0", "") for word in ("fit", "degraded", "unknown", "unfit")]
+    html = render(View(title="", banners=tuple(banners)))
+    classes = re.findall(r'<strong class="(\w+)">(\w+)</strong>', html)
+    assert classes == [("good", "fit"), ("doubt", "degraded"), ("doubt", "unknown"), ("bad", "unfit")]
 
 
 def test_an_object_that_has_no_view_says_so():

@@ -18,7 +18,14 @@ Item = TypeVar("Item")
 Fact = tuple[str, str]
 VERDICT = "verdict"
 # The colour of a word alone can't say more: a burst that was power-capped has its doubt in a sentence.
-_RATINGS: dict[str, Literal["good", "doubt"]] = {"clean": "good", "power_capped": "good", "unknown": "doubt"}
+_RATINGS: dict[str, Literal["good", "doubt"]] = {
+    "clean": "good",
+    "power_capped": "good",
+    "unknown": "doubt",
+    # The words of a banner.
+    "fit": "good",
+    "degraded": "doubt",
+}
 
 
 def translate_verdicts(verdicts: str) -> str:

@@ -11,7 +11,7 @@ from html import escape
 from nameplate.base.language import _
 from nameplate.report.view import VERDICT, Column, Table, View, rate_verdicts, text_table, translate_verdicts
 
-# Of the tables only so many are open: what comes after them, and the facts, is folded.
+# Where the answer isn't said apart, so many tables are open; all others, and the facts, are folded.
 _OPEN_TABLES = 1
 _STYLE = """\
 <style>
@@ -34,10 +34,13 @@ def _list_lines(view: View) -> Iterator[str]:
     if view.notice:
         yield f'<p class="bad">{escape(view.notice)}</p>'
     yield f"<h3>{escape(view.title)}</h3>"
+    for banner in view.banners:
+        word = f'<strong class="{rate_verdicts(banner.word)}">{escape(_(banner.word))}</strong>'
+        yield f"<p>{word} {escape(banner.text)}</p>"
     if view.answers:
         yield "<ul>"
         for answer in view.answers:
-            said = f"<strong>{escape(answer.value)}</strong> {escape(answer.label)}"
+            said = f"<strong>{escape(answer.value)}</strong> {escape(answer.label)} {escape(answer.detail)}"
             verdict = escape(translate_verdicts(answer.verdict))
             yield f'<li>{said} <span class="{rate_verdicts(answer.verdict)}">{verdict}</span></li>'
         yield "</ul>"
@@ -48,9 +51,10 @@ def _list_lines(view: View) -> Iterator[str]:
         yield "</ul>"
     yield from (f'<p class="bad">{escape(line)}</p>' for line in view.problems)
     facts = text_table(_("This run"), ("", ""), view.facts)
+    most_open = 0 if view.summary else _OPEN_TABLES
     for number, table in enumerate((*view.tables, facts)):
         if table.rows:
-            yield from _list_section(table, folded=number >= _OPEN_TABLES)
+            yield from _list_section(table, folded=number >= most_open)
 
 
 def _list_section(table: Table, *, folded: bool) -> Iterator[str]:
