@@ -25,6 +25,11 @@ def view(base, new, **flags):
     return compare_view(compare(RECORDED / base, RECORDED / new, **flags))
 
 
+def facts_of(found):
+    """What the comparison rests on: the last table, below the cases."""
+    return dict(found.tables[-1].rows)
+
+
 def rows(table):
     return [dict(zip(table.column_names, row, strict=True)) for row in table.rows]
 
@@ -67,7 +72,7 @@ def test_of_several_regressions_the_worst_is_named():
 
 
 def test_a_row_says_what_new_is_by_how_much_and_how_sure():
-    (compared,) = view("base", "slower").tables
+    compared, _ = view("base", "slower").tables
     assert compared.column_names == (
         "case",
         "new is",
@@ -87,7 +92,7 @@ def test_a_row_says_what_new_is_by_how_much_and_how_sure():
 
 
 def test_what_is_not_compared_stands_apart_with_its_reason():
-    _, others = view("base", "broken").tables
+    _, others, _ = view("base", "broken").tables
     assert rows(others) == [
         {
             "case": "transformer_block bf16 1x128x512-forward_backward",
@@ -102,7 +107,7 @@ def test_what_is_not_compared_stands_apart_with_its_reason():
 
 
 def test_the_facts_say_what_the_words_rest_on_and_what_differs():
-    facts = dict(view("base", "other-torch").facts)
+    facts = facts_of(view("base", "other-torch"))
     assert facts["base"] == "5 runs, 20261122T120000-base-0000 to 20261122T120004-base-0004"
     assert facts["threshold"] == "±1.5%"
     assert (
@@ -114,13 +119,13 @@ def test_the_facts_say_what_the_words_rest_on_and_what_differs():
 
 
 def test_what_was_allowed_for_is_said_with_source_and_date():
-    facts = dict(view("quiet-base", "quiet-new").facts)
+    facts = facts_of(view("quiet-base", "quiet-new"))
     assert facts["scatter"].startswith("1.1% a run allowed for, normalized (bench selftest --repeat 30: ")
     assert facts["scatter"].endswith("15.8 %, upper 90 % limit, 2026-11-22)")
     assert facts["base"] == "20261122T120000-quiet-base-0000"
-    given = dict(view("quiet-base", "quiet-new", restart_spread=0.004).facts)
+    given = facts_of(view("quiet-base", "quiet-new", restart_spread=0.004))
     assert given["scatter"] == "0.40% a run, as given"
-    assert dict(compare_view(made((1.0, 1.0), in_pairs=True)).facts)["scatter"] == "measured in 3 pairs"
+    assert facts_of(compare_view(made((1.0, 1.0), in_pairs=True)))["scatter"] == "measured in 3 pairs"
 
 
 def ambiguous_row(needed):
@@ -170,7 +175,7 @@ def test_a_cpu_that_is_slower_by_throughput_alone_may_only_have_had_a_worse_hour
 def test_no_value_from_outside_moves_a_cursor_or_opens_mark_up():
     hostile = made((1.0, 1.0), name="\x1b[2J\u202e<b>")
     found = compare_view(hostile)
-    said = [found.title, found.meaning, *(value for _, value in found.facts)]
+    said = [found.title, found.meaning, *facts_of(found).values()]
     assert not re.search("[\x1b\u202e]", "".join(said))
     assert "<b>" not in render(found)
 
@@ -183,7 +188,7 @@ def test_it_renders_as_markdown():
 
 
 def test_an_interval_without_ends_is_printed_as_that():
-    (compared,) = compare_view(made((1.0, 1.1), runs=1, in_pairs=True)).tables
+    compared, _ = compare_view(made((1.0, 1.1), runs=1, in_pairs=True)).tables
     (row,) = rows(compared)
     assert (row["change"], row["interval"]) == ("+10.0%", "-100.0% … ∞")
     assert row["reason"] == "too few pairs for an interval"

@@ -15,7 +15,7 @@ from nameplate.compare.rows import Outcome, Row
 from nameplate.report.labels import Labels
 from nameplate.report.media.markdown import escape, table_lines
 from nameplate.report.notice import describe_twins
-from nameplate.report.view import Field, Table, View, table_of
+from nameplate.report.view import Field, Table, View, table_of, text_table
 
 _COUNTED: dict[str, str] = {
     "slower": N_("{count} slower"),
@@ -36,11 +36,11 @@ _LABELS = Labels({})
 
 def compare_view(found: Comparison) -> View:
     """Everything there is to say of a comparison."""
-    tables = (_compared_table(found), _other_table(found))
+    facts = text_table(_("What this rests on"), ("", ""), _list_facts(found))
+    tables = (_compared_table(found), _other_table(found), facts)
     return View(
         notice=describe_twins(_list_twins(found)),
         title=plain(_("{new} against {base}", new=found.new.name, base=found.base.name)),
-        facts=tuple((name, plain(value)) for name, value in _list_facts(found)),
         tables=tuple(table for table in tables if table.rows),
         meaning=plain(_summarise(found)),
         advice=tuple(_give_advice(found)),
