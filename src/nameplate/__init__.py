@@ -57,7 +57,16 @@ def _html_of(shown: Any) -> str:
     return html
 
 
-show_in_notebooks_by(_html_of)
+def _summary_of(shown: Any) -> str:
+    text: str = import_module("nameplate.report.notebook").summary_of(shown)
+    return text
+
+
+show_in_notebooks_by(_html_of, _summary_of)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from nameplate.cli import app
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.device.simulated_law import make_steady
 from nameplate.record import Verification
+from nameplate.report.section_names import SECTIONS
 from nameplate.selftest.bare import BareResult
 from nameplate.store.folder import create
 from nameplate.suite import Case, Suite, list_suite_names
@@ -151,12 +152,12 @@ def test_json_is_one_document_on_standard_output_and_nothing_else(bench, measure
 
 def test_progress_is_on_standard_error(bench, measured):
     result = bench(*measured(Work("a"), Work("b")), "--json")
-    simulated, started, waits, first, second = result.err.strip().splitlines()
+    simulated, started, waits, first, last = result.err.strip().splitlines()
     assert simulated.startswith("simulated: ")
     assert waits == "waiting until the device is ready; the 20 s to measure count from then"
     assert "2 cases on simulated" in started
-    assert first.startswith("matmul/fp32/a/normal/warm/-/torch: 2.00 TFLOPS, ")
-    assert second.startswith("matmul/fp32/b/")
+    assert first == "0 of 2 cases, about 20 s left: measuring matmul fp32 a"
+    assert last == "2 of 2 cases: last matmul fp32 b"
 
 
 def test_a_hostile_reason_moves_no_cursor_in_the_progress(bench, measured):
@@ -573,3 +574,49 @@ def test_two_ratings_of_one_dtype_are_refused(bench):
 @pytest.fixture
 def begun_run(tmp_path, make_record, store_run):
     return store_run(tmp_path, make_record(), done=False)
+
+
+def test_a_floor_under_the_share_of_nominal_is_a_gate(bench, measured, stored, make_record):
+    """Half of nominal is reached: a floor below is met, one above missed, one of another dtype unknown."""
+    arguments = measured(Work("a"))
+    missed = bench(*arguments, "--expect", "fp32=0.80")
+    assert missed.status == 1
+    sentence = missed.err.splitlines()[-1]
+    assert re.match(r"bench: simulated matmul/fp32/a/\S+: got 50\.\d% ± \S+ of nominal; expected", sentence)
+    assert sentence.endswith("expected 80.0% of nominal in fp32")
+    assert bench(*arguments, "--fail-under", "0.8").status == 1
+    assert bench(*arguments, "--expect", "fp32=0.4", "--fail-under", "0.4").status == 0
+    unknown = bench(*arguments, "--expect", "fp32=0.4", "--expect", "bf16=0.4")
+    assert unknown.status == 3
+    assert "not judged: no product was measured; expected 40.0% of nominal in bf16" in unknown.err
+    # A finished run can be held to a floor too: 80 % ± 2 was reached.
+    loud = stored(make_record(verdict="contended", verdicts=("contended",)), run="20261123T120000-loud-0001")
+    folder = stored()
+    ends = {floor: bench("show", folder, "--expect", f"bf16={floor}") for floor in ("0.79", "0.81", "0.83")}
+    assert {floor: end.status for floor, end in ends.items()} == {"0.79": 0, "0.81": 3, "0.83": 1}
+    assert "whose interval reaches what was expected" in ends["0.81"].err
+    judged = bench("show", loud, "--expect", "bf16=0.99")
+    assert (judged.status, "which can't be judged (contended)" in judged.err) == (3, True)
+    for flags in (
+        ["--expect", "bf16=80"],
+        ["--expect", "bf61=0.8"],
+        ["--expect", "0.8"],
+        ["--fail-under", "0"],
+    ):
+        refused = bench("show", folder, *flags)
+        assert (refused.status, refused.out) == (2, "")
+
+
+def test_sections_are_shown_by_name_and_an_unknown_word_lists_them(bench, stored):
+    folder = stored()
+    shown = bench("show", folder, "throughput", "machine", "idle").out
+    assert "Achieved, in TFLOPS" in shown
+    assert "node17" in shown
+    assert "nothing of it: throughput from idle" in " ".join(shown.split())
+    assert "How to reproduce" not in shown
+    unknown = bench("show", folder, "thruput")
+    assert unknown.status == 2
+    assert all(name in unknown.err for name in SECTIONS)
+    assert all(f"  {name} " in bench("show", "--help").out for name in SECTIONS)
+    both = bench("show", folder, "chain", "--details")
+    assert (both.status, both.out) == (2, "")

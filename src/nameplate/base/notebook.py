@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 _renderers: list[Callable[[Any], str]] = []
+_summarizers: list[Callable[[Any], str]] = []
 
 
-def show_in_notebooks_by(renderer: Callable[[Any], str]) -> None:
-    """Set the function that returns the HTML of every object shown in a notebook."""
+def show_in_notebooks_by(renderer: Callable[[Any], str], summarizer: Callable[[Any], str]) -> None:
+    """Set the functions that return the HTML of every object shown in a notebook, and its answer as text."""
     _renderers[:] = [renderer]
+    _summarizers[:] = [summarizer]
 
 
 class ShownInNotebooks:
@@ -25,3 +27,7 @@ class ShownInNotebooks:
     def _repr_html_(self) -> str:
         """Return HTML without scripts, every text escaped; IPython calls this."""
         return _renderers[0](self)
+
+    def summary(self) -> str:
+        """Return the answer as plain text: at most twelve lines of at most 80 columns."""
+        return _summarizers[0](self)

@@ -10,7 +10,19 @@ import typer
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete
 from nameplate.base.exit_status import print_error
 from nameplate.cli.axes import parse_axes
-from nameplate.cli.options import Budget, Device, Json, Lang, NewRuns, Only, Parts, use_parts
+from nameplate.cli.options import (
+    Budget,
+    Device,
+    Expect,
+    FailUnder,
+    Json,
+    Lang,
+    NewRuns,
+    Only,
+    Parts,
+    parse_shares,
+    use_parts,
+)
 from nameplate.cli.output import check_language, output_language, print_json, show_view
 
 if TYPE_CHECKING:
@@ -72,12 +84,15 @@ def run(
             "--no-history", help="Take nothing from earlier runs: they widen or narrow intervals, no figure."
         ),
     ] = False,
+    expect: Expect = None,
+    fail_under: FailUnder = None,
     parts: Parts = None,
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Measure what this machine delivers, and compare it with nominal."""
     ratings = _parse_ratings(nominal or [])
+    shares = parse_shares(expect, fail_under)
     axes = parse_axes(shape, model, tokens, dtype, layout)
     use_parts(parts)
     check_language(lang)
@@ -107,6 +122,10 @@ def run(
             print_error(f"interrupted; what was finished is kept: bench run --resume {folder}")
         raise
     _print_run(done, lang=lang, json=json)
+    if shares or fail_under is not None:
+        from nameplate.chain.expectations import require_expectations
+
+        require_expectations(done, shares, fail_under)
     _check_complete(done)
 
 

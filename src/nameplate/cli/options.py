@@ -62,6 +62,22 @@ NewRuns = Annotated[
         help="Folder to keep the run in. [default: runs]",
     ),
 ]
+Expect = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--expect",
+        metavar="DTYPE=SHARE",
+        help="Exit with 1 if the best product of this dtype is below this share of nominal (repeatable).",
+    ),
+]
+FailUnder = Annotated[
+    float | None,
+    typer.Option(
+        "--fail-under",
+        metavar="SHARE",
+        help="The same for the dtype that the answer is about; 3 if it can't be judged.",
+    ),
+]
 _RUN = "a run folder, an id, the beginning of an id, or latest"
 RunName = Annotated[str, typer.Argument(metavar="RUN", help=f"{_RUN.capitalize()}.")]
 RunNames = Annotated[list[str] | None, typer.Argument(metavar="RUN", help=f"Each {_RUN}. [default: latest]")]
@@ -207,6 +223,27 @@ def parse_pairs(flag: str, form: str, given: Sequence[str] | None) -> dict[str, 
             raise InputError("can't be used", where=flag, got=each, expected=f"{form}, once a name")
         found[name] = value
     return found
+
+
+def parse_shares(expect: Sequence[str] | None, fail_under: float | None) -> dict[str, float]:
+    """Parse repeated `bf16=0.80`. Raises InputError for another form, a dtype twice, and no share."""
+    from nameplate.chain.expectations import check_share, check_shares
+
+    shares = {}
+    for dtype, text in parse_pairs("--expect", "DTYPE=SHARE", expect).items():
+        try:
+            shares[dtype] = float(text)
+        except ValueError:
+            raise InputError(
+                "not a share of nominal",
+                where="--expect",
+                got=f"{dtype}={text}",
+                expected="such as bf16=0.80",
+            ) from None
+    check_shares("--expect", shares)
+    if fail_under is not None:
+        check_share("--fail-under", fail_under)
+    return shares
 
 
 def find_named_runs(names: Sequence[str] | None, results: Path | None) -> list[Path]:

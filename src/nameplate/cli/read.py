@@ -12,7 +12,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.exit_status import print_error
 from nameplate.base.language import _
 from nameplate.base.text import plain
-from nameplate.cli.options import Json, Lang, Results, find_named_runs
+from nameplate.cli.options import Expect, FailUnder, Json, Lang, Results, find_named_runs, parse_shares
 from nameplate.cli.output import output_language, print_json, show_tables, show_view
 from nameplate.report.section_names import SECTIONS
 
@@ -56,11 +56,14 @@ def show(
         ),
     ] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every section.")] = False,
+    expect: Expect = None,
+    fail_under: FailUnder = None,
     lang: Lang = "en",
     results: Results = None,
     json: Json = False,
 ) -> None:
     """Print the answer of a run, or the sections of it that are named; several runs side by side."""
+    shares = parse_shares(expect, fail_under)
     runs, sections = _split_names(named or [])
     if sections and (details or json):
         other = "--details" if details else "--json"
@@ -78,9 +81,14 @@ def show(
 
         documents = [run_document(run) for run in found]
         print_json(documents[0] if len(documents) == 1 else documents)
-        return
-    with output_language(lang):
-        _show_runs(found, sections, details=details)
+    else:
+        with output_language(lang):
+            _show_runs(found, sections, details=details)
+    if shares or fail_under is not None:
+        from nameplate.chain.expectations import require_expectations
+
+        for run in found:
+            require_expectations(run, shares, fail_under)
 
 
 def _show_runs(runs: Sequence[Run], sections: Sequence[str], *, details: bool) -> None:

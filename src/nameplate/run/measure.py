@@ -31,6 +31,7 @@ from nameplate.run.observer import GuardedObserver, Observer
 from nameplate.run.pool import WorkerResult, run_workers
 from nameplate.run.rescue import rescue_records
 from nameplate.run.restarts import Restarts
+from nameplate.specs.registry import parts_known
 from nameplate.store import folder as store
 from nameplate.store.find import MEASURED, find_unfinished
 from nameplate.store.folder import Run
@@ -66,6 +67,7 @@ def measure(
     seed: int = SEED,
     axes: Axes | None = None,
     history: bool = True,
+    parts: Sequence[str | Path] = (),
     observer: Observer | None = None,
 ) -> Run:
     """Measure a suite on a device and return the run; the parameters are the flags of `bench run`.
@@ -76,7 +78,8 @@ def measure(
     TFLOPS per dtype. `resume` names a run to go on with (`latest`: the latest unfinished one): its own suite,
     device and options are kept, and only cases without a record are measured (a finished run returns as it
     is). A run is kept in `results`, by default `runs`. With `history`, earlier runs there say how much
-    figures vary; they are no part of the figures themselves.
+    figures vary; they are no part of the figures themselves. `parts` are files of parts, known beside the
+    shipped ones.
 
     Raises InputError for anything that can't be used; a case that can't run or breaks is a record, never an
     exception, and an observer that raises is told nothing more. KeyboardInterrupt passes through with every
@@ -91,7 +94,7 @@ def measure(
     flags = Options(
         device=device, only=only, budget_s=budget, nominal=nominal or {}, axes=axes, history=history
     )
-    with set_default_threads():
+    with parts_known(parts), set_default_threads():
         if resume is not None:
             return _resume(find_unfinished(resume, results), suite, flags, guarded)
         begun = suites.find_suite(_choose_suite(suite, axes))

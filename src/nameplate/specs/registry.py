@@ -10,7 +10,8 @@ that fails is an `InputError` with file, key, got and expected.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -97,6 +98,23 @@ def load_registry(files: Sequence[str | Path] = ()) -> Registry:
     for name in dict.fromkeys(str(file) for file in (*named, *files)):
         known = extend(known, read_file(name, "parts"), name)
     return known
+
+
+@contextmanager
+def parts_known(files: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
+    """Make the parts in `files` known to this process, and to those it starts, inside the block."""
+    before = os.environ.get(ENVIRONMENT)
+    named = [*filter(None, [before]), *(os.path.abspath(file) for file in files)]
+    if files:
+        os.environ[ENVIRONMENT] = os.pathsep.join(named)
+    try:
+        yield
+    finally:
+        if files:
+            if before is None:
+                del os.environ[ENVIRONMENT]
+            else:
+                os.environ[ENVIRONMENT] = before
 
 
 @cache

@@ -91,14 +91,14 @@ def summary_text(view: View, width: int = 80) -> str:
 
 def render(view: View, width: int = 120) -> RenderableType:
     """Lay the view out for a terminal of `width` columns: the answer, then what it rests on."""
-    parts: list[RenderableType] = [_wrap(Text(view.notice, style="yellow"), width)] if view.notice else []
-    parts.append(_wrap(Text(view.title, style="bold"), width))
+    parts: list[RenderableType] = [wrap(Text(view.notice, style="yellow"), width)] if view.notice else []
+    parts.append(wrap(Text(view.title, style="bold"), width))
     parts += _render_rows([*_banner_rows(view), *_summary_rows(view)], width)
-    parts += [_wrap(_answer_line(answer), width) for answer in view.answers]
+    parts += [wrap(_answer_line(answer), width) for answer in view.answers]
     if view.meaning:
-        parts += [_wrap(Text(line, style="bold"), width) for line in view.meaning.split("\n")]
-    parts += [_wrap(Text(f"• {line}"), width, indent=2) for line in view.advice]
-    parts += [_wrap(Text(f"! {line}", style="yellow"), width) for line in view.problems]
+        parts += [wrap(Text(line, style="bold"), width) for line in view.meaning.split("\n")]
+    parts += [wrap(Text(f"• {line}"), width, indent=2) for line in view.advice]
+    parts += [wrap(Text(f"! {line}", style="yellow"), width) for line in view.problems]
     for table in (*_facts(view), *view.tables):
         parts += _render_section(table, width)
     return Group(*parts)
@@ -120,10 +120,17 @@ def render_summary(view: View, width: int = 80) -> RenderableType:
     From 80 columns on it has at most twelve lines: what is longer ends with "…", since `bench show` has it
     whole. Figures, the run's path and the commands are never cut.
     """
-    first = [_wrap(Text(view.notice, style="yellow"), width)] if view.notice else []
-    rows = [*_banner_rows(view), *_summary_rows(view), *_next_rows(view), *_footer_rows(view)]
+    first = [wrap(Text(view.notice, style="yellow"), width)] if view.notice else []
     most = _MOST_LINES - sum(text.plain.count("\n") + 1 for text in first) if width >= _FULL_WIDTH else None
-    return Group(*first, *_render_rows(rows, width, most))
+    if view.summary:
+        rows = [*_banner_rows(view), *_summary_rows(view), *_next_rows(view), *_footer_rows(view)]
+        return Group(*first, *_render_rows(rows, width, most))
+    said = [Text(view.title, style="bold"), *map(Text, view.meaning.split("\n"))]
+    said += [Text(f"• {line}") for line in view.advice]
+    lines = [line for text in said if text for line in wrap(text, width).split("\n")]
+    if most is not None and len(lines) > most:
+        lines = [*lines[: most - 1], _end_with_ellipsis(lines[most - 1], width)]
+    return Group(*first, *lines)
 
 
 class _Row(NamedTuple):
@@ -171,19 +178,10 @@ def _render_rows(rows: Sequence[_Row], width: int, most: int | None = None) -> l
     name_width = max(row.name.cell_len for row in rows) + _GAP
     room = width - name_width
     if room < _READABLE_WIDTH:
-        return [_wrap(Text.assemble(row.name, "  ", row.text), width) for row in rows]
-    laid = [list(_wrap(row.text, room).split("\n")) for row in rows]
-    while most is not None and sum(map(len, laid)) > most:
-        longest = max(
-            (n for n, row in enumerate(rows) if row.cut_rank and len(laid[n]) > row.least),
-            key=lambda n: (rows[n].cut_rank, len(laid[n])),
-            default=None,
-        )
-        if longest is None:
-            break
-        laid[longest] = laid[longest][:-1]
-        if laid[longest]:
-            laid[longest][-1] = _end_with_ellipsis(laid[longest][-1], room)
+        return [wrap(Text.assemble(row.name, "  ", row.text), width) for row in rows]
+    laid = [list(wrap(row.text, room).split("\n")) for row in rows]
+    if most is not None:
+        _cut(laid, rows, most, room)
     parts: list[RenderableType] = []
     for row, lines in zip(rows, laid, strict=True):
         for number, line in enumerate(lines):
@@ -191,6 +189,19 @@ def _render_rows(rows: Sequence[_Row], width: int, most: int | None = None) -> l
             name.pad_right(name_width - name.cell_len)
             parts.append(Text.assemble(name, line))
     return parts
+
+
+def _cut(laid: list[list[Text]], rows: Sequence[_Row], most: int, room: int) -> None:
+    """Cut the lines of rows by their rank until there are at most so many; at last to one line a row."""
+    for least in ([row.least for row in rows], [min(row.least, 1) for row in rows]):
+        while sum(map(len, laid)) > most:
+            may_be = [n for n, row in enumerate(rows) if row.cut_rank and len(laid[n]) > least[n]]
+            if not may_be:
+                break
+            longest = max(may_be, key=lambda n: (rows[n].cut_rank, len(laid[n])))
+            laid[longest] = laid[longest][:-1]
+            if laid[longest]:
+                laid[longest][-1] = _end_with_ellipsis(laid[longest][-1], room)
 
 
 def _end_with_ellipsis(line: Text, room: int) -> Text:
@@ -205,13 +216,13 @@ def _end_with_ellipsis(line: Text, room: int) -> Text:
 def _render_section(table: Table, width: int) -> Iterator[RenderableType]:
     if table.heading:
         yield Text("")
-        yield _wrap(Text(table.heading, style="bold"), width)
+        yield wrap(Text(table.heading, style="bold"), width)
     if table.lead:
-        yield _wrap(Text(table.lead, style="dim"), width)
+        yield wrap(Text(table.lead, style="dim"), width)
     if table.rows:
         yield _render_table(table, width)
     for chart in table.charts:
-        yield from (_wrap(Text(line), width) for line in draw_lines(chart, width))
+        yield from (wrap(Text(line), width) for line in draw_lines(chart, width))
 
 
 class _PrintedColumn:
@@ -285,10 +296,10 @@ def _render_grid(columns: Sequence[_PrintedColumn], widths: Sequence[int]) -> Ri
         box=None, pad_edge=False, show_header=has_names, header_style="dim", padding=(0, _GAP, 0, 0)
     )
     for column, width in zip(columns, widths, strict=True):
-        name = _wrap(Text(column.name), width, pieces=re.findall(r"\S+\s*", column.name))
+        name = wrap(Text(column.name), width, pieces=re.findall(r"\S+\s*", column.name))
         grid.add_column(name, justify="right" if column.is_number else "left", no_wrap=True)
     for row in zip(*(column.cells for column in columns), strict=True):
-        grid.add_row(*(_wrap(cell, width) for cell, width in zip(row, widths, strict=True)))
+        grid.add_row(*(wrap(cell, width) for cell, width in zip(row, widths, strict=True)))
     return grid
 
 
@@ -298,16 +309,16 @@ def _render_blocks(columns: Sequence[_PrintedColumn], width: int) -> RenderableT
     lines = []
     for number, head in enumerate(first.cells):
         if head.plain:
-            lines.append(_wrap(Text.assemble(head, style="bold"), width, pieces=first.split(head, width)))
+            lines.append(wrap(Text.assemble(head, style="bold"), width, pieces=first.split(head, width)))
         for column in others:
             cell = column.cells[number]
             name = _("{name}: {said}", name=column.name, said="") if column.name else ""
             pieces = [*_split(name), *column.split(cell, width - 4)]
-            lines.append(_wrap(Text.assemble(name, cell), width, indent=2, pieces=pieces))
+            lines.append(wrap(Text.assemble(name, cell), width, indent=2, pieces=pieces))
     return Group(*lines)
 
 
-def _wrap(text: Text, width: int, *, indent: int = 0, pieces: Sequence[str] | None = None) -> Text:
+def wrap(text: Text, width: int, *, indent: int = 0, pieces: Sequence[str] | None = None) -> Text:
     """Break the text between its pieces into lines of at most `width` columns.
 
     Lines are indented, those after the first twice as far. A piece that is longer than a line has its own.

@@ -33,17 +33,21 @@ def find_health(run: Run) -> tuple[DeviceHealth, ...]:
 
 
 def list_banners(found: Sequence[DeviceHealth], run: Run) -> Iterator[Banner]:
-    """Return a banner for each device, the gravest first; of one verdict, those beyond two share a line."""
+    """Return banners, the gravest first: a device each, and from three on one for all alike.
+
+    Of many sick devices the two gravest have one of their own.
+    """
+    ordered = sorted(found, key=lambda each: VERDICTS.index(each.verdict))
+    first = ordered[:_MOST_LINES] if len(ordered) > _MOST_LINES + 1 else ordered
+    alone = [each for each in first if each.verdict in _SICK or len(ordered) <= _MOST_LINES + 1]
+    yield from (Banner(each.verdict, *_describe(each, run)) for each in alone)
     for verdict in VERDICTS:
-        alike = [each for each in found if each.verdict == verdict]
-        if len(alike) > _MOST_LINES + 1 or (verdict == "fit" and len(alike) > 1):
-            shown = 0 if verdict == "fit" else _MOST_LINES
-            yield from (Banner(verdict, *_describe(each, run)) for each in alike[:shown])
-            rest = alike[shown:]
+        rest = [each for each in ordered if each.verdict == verdict and each not in alone]
+        if len(rest) == 1:
+            yield Banner(verdict, *_describe(rest[0], run))
+        elif rest:
             names = _(", ").join(plain(each.device) for each in rest)
             yield Banner(verdict, names, _describe_together(rest))
-        else:
-            yield from (Banner(verdict, *_describe(each, run)) for each in alike)
 
 
 def advise_on_health(found: Sequence[DeviceHealth]) -> list[str]:
@@ -95,9 +99,9 @@ def _choose_reason(health: DeviceHealth) -> Message:
 
 
 def _describe_together(found: Sequence[DeviceHealth]) -> str:
-    if found[0].verdict == "fit":
-        return plain(render(_choose_reason(found[0])))
-    return _("section health says why")
+    if found[0].verdict in _SICK:
+        return _("section health says why")
+    return plain(render(_choose_reason(found[0])))
 
 
 def _compare_with_siblings(health: DeviceHealth, run: Run) -> Iterator[str]:
