@@ -156,7 +156,7 @@ def test_progress_is_on_standard_error(bench, measured):
     assert simulated.startswith("simulated: ")
     assert waits == "waiting until the device is ready; the 20 s to measure count from then"
     assert "2 cases on simulated" in started
-    assert first == "0 of 2 cases, about 20 s left: measuring matmul fp32 a"
+    assert first.startswith("0 of 2 cases, about 20 s left: measuring matmul fp32 a")
     assert last == "2 of 2 cases: last matmul fp32 b"
 
 

@@ -236,7 +236,7 @@ ADVICE = {
 def test_each_verdict_that_stood_in_the_way_has_its_advice(make_run, make_record, verdict):
     *of_health, advice = run_view(make_run(make_record(verdict=verdict, verdicts=(verdict,)))).advice
     assert ADVICE[verdict] in advice
-    unfit = verdict in ("unverified", "contradictory", "throttled")
+    unfit = verdict == "throttled"
     assert [each.partition(":")[0] for each in of_health] == ["cpu"] * unfit
 
 
