@@ -182,11 +182,16 @@ def test_the_meaning_names_the_ceiling_and_what_it_was_lost_to(make_run, phases)
 
 
 @pytest.mark.parametrize(
-    ("low", "shown"), [(0.9, "reached all of it, within the error of both"), (1.1, None)]
+    ("ceiling", "low", "shown"),
+    [
+        (230.0, 0.9, "reached all of it, within the error of both"),
+        (170.0, 0.9, "ceiling under the conditions measured isn't known"),
+        (170.0, 1.1, None),
+    ],
 )
-def test_a_ceiling_that_was_exceeded_is_not_stated_as_one(make_run, phases, low, shown):
+def test_a_ceiling_that_was_exceeded_is_not_stated_as_one(make_run, phases, ceiling, low, shown):
     """Beside other work a product "reached 139.7% of its ceiling"."""
-    normalized = {"ceiling_tflops": 170.0, "normalized_efficiency": 240 / 170}
+    normalized = {"ceiling_tflops": ceiling, "normalized_efficiency": 240 / ceiling}
     ends = {"normalized_efficiency_low": low, "normalized_efficiency_high": 2.2}
     sentence = said(make_run(*phases(**normalized, **ends)))
     assert "product reached 1" not in sentence
@@ -234,7 +239,10 @@ ADVICE = {
 
 @pytest.mark.parametrize("verdict", ADVICE)
 def test_each_verdict_that_stood_in_the_way_has_its_advice(make_run, make_record, verdict):
-    *of_health, advice = run_view(make_run(make_record(verdict=verdict, verdicts=(verdict,)))).advice
+    batches = [Batch(start_s=n, elapsed_s=1.0, launches=1, round=n) for n in range(5)]
+    enough = {"batches": batches} if verdict == "unstable" else {}  # with less, a budget is named too
+    record = make_record(verdict=verdict, verdicts=(verdict,), **enough)
+    *of_health, advice = run_view(make_run(record)).advice
     assert ADVICE[verdict] in advice
     unfit = verdict == "throttled"
     assert [each.partition(":")[0] for each in of_health] == ["cpu"] * unfit
@@ -247,6 +255,20 @@ def test_a_sustained_figure_may_be_held_at_the_power_limit(make_run, make_record
     records = make_record(phase="sustained", **held), make_record(phase="burst", **held)
     both = run_view(make_run(*records)).advice
     assert ["such figures count" in each for each in both] == [True, False]
+
+
+def test_unstable_cases_that_had_little_time_are_told_a_budget(make_run, make_record):
+    def unstable(seconds, **changes):
+        batches = [Batch(start_s=n, elapsed_s=seconds / 5, launches=1, round=n) for n in range(5)]
+        return make_record(
+            verdict="unstable", verdicts=("unstable",), batches=batches, cost_s=20.0, **changes
+        )
+
+    run = make_run(unstable(1.0), unstable(2.0, case=COPY), unstable(4.0, case=BLOCK))
+    _verdict, budget, *_rest = run_view(run).advice
+    assert "2 had less than 3.0 s" in budget
+    assert "`--budget 180`" in budget  # 60 s × 3 s ÷ 1 s
+    assert not [each for each in run_view(make_run(unstable(4.0))).advice if "--budget 1" in each]
 
 
 def test_a_clean_run_needs_no_advice(make_run, make_record):

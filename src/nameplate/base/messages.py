@@ -121,6 +121,7 @@ TEMPLATES: Mapping[str, str] = {
     "sampling": N_("{found:; }; try a larger --budget"),
     "few_batches": N_("{count} batches, fewer than {least}: the interval uses Student's t distribution"),
     "wide_interval": N_("the interval is ±{half_width:percent} of the figure"),
+    "wide_by_processes": N_("{count} processes alone leave ±{half_width:percent} of the figure"),
     "not_settled": N_("throughput had not settled when the time was up"),
     "burst_not_told": N_(
         "the burst can't be told: a limit took effect before {count} batches had been drawn at full "

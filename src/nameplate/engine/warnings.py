@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from nameplate.base.messages import Message, Reason, message
@@ -67,7 +68,13 @@ def _sampling_warnings(window: Window, time_s: Interval, is_settled: bool | None
     if len(window.batches) < BATCHES and len(set(window.process)) == 1:
         found.append(message("few_batches", count=len(window.batches), least=BATCHES))
     if half_width > thresholds().unstable.half_width:
-        found.append(message("wide_interval", half_width=half_width))
+        # As it is shown: of a figure, which is the inverse of a time.
+        inverse, processes = time_s.inverted(1.0), len(set(window.process))
+        shown = inverse.relative_half_width if math.isfinite(inverse.high) else half_width
+        if processes == 1:
+            found.append(message("wide_interval", half_width=shown))
+        else:
+            found.append(message("wide_by_processes", count=processes, half_width=shown))
     if is_settled is False:
         found.append(message("not_settled"))
     if is_settled is None and window.is_told:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 
-from nameplate.base.formatting import count, figure, percent, with_half_width
+from nameplate.base.formatting import count, duration, figure, percent, with_half_width
 from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.messages import render
 from nameplate.base.text import plain
@@ -25,6 +26,11 @@ from nameplate.report.sections.throughput import measured_records
 from nameplate.report.view import translate_verdicts
 from nameplate.store.folder import Run
 
+# A case whose launches were timed for so long, over its processes, has had its time. A budget that would have
+# to be more than twenty times as long isn't what is wrong.
+_ENOUGH_S, _MOST_TIMES = 3.0, 20.0
+# Above its ceiling by more than this, a product shows that the ceiling isn't known.
+_MOST_ABOVE = 1.1
 # The advice for each verdict; that for `power_capped` depends on the phase too (`_advise_on_power_cap`).
 _ADVICE = {
     "contradictory": N_(
@@ -191,6 +197,9 @@ def _describe_ceiling(best: Record) -> Iterator[str]:
     normalized = best.interval("normalized_efficiency")
     if best.ceiling_tflops is None or normalized is None or normalized.low > 1:
         return
+    if normalized.value > _MOST_ABOVE:
+        yield _("Its ceiling under the conditions measured isn't known: the probe beside it varied as much.")
+        return
     tflops = figure(best.ceiling_tflops)
     lost = _(" (lost to {loss})", loss=render(best.loss)) if best.loss else ""
     if normalized.value > 1:
@@ -236,6 +245,7 @@ def give_advice(run: Run) -> list[str]:
             )
         )
     said += [_(text) for verdict, text in _ADVICE.items() if verdict in verdicts]
+    said += _advise_budget(run, [record for record in found if "unstable" in record.verdicts])
     said += _advise_on_power_cap([record for record in found if "power_capped" in record.verdicts])
     skipped = sum(record.reason_code in ("needs_time", "budget_spent") for record in run.records)
     if skipped:
@@ -248,6 +258,22 @@ def give_advice(run: Run) -> list[str]:
             )
         )
     return said
+
+
+def _advise_budget(run: Run, unstable: Sequence[Record]) -> Iterator[str]:
+    """Say which budget gives each unstable case enough time, where one had less."""
+    timed_s = [sum(batch.elapsed_s for batch in record.batches) for record in unstable]
+    short_s = [each for each in timed_s if 0 < each < _ENOUGH_S]
+    if short_s:
+        used_s = run.manifest.options.budget_s or sum(record.cost_s or 0.0 for record in run.records)
+        needed_s = used_s * min(_ENOUGH_S / min(short_s), _MOST_TIMES)
+        step_s = 60 if needed_s > 60 else 10
+        yield _(
+            "Of unstable cases, {count} had less than {enough} of timed launches: `--budget {budget}`.",
+            count=count(len(short_s)),
+            enough=duration(_ENOUGH_S),
+            budget=math.ceil(needed_s / step_s) * step_s,
+        )
 
 
 def _advise_on_power_cap(capped: Sequence[Record]) -> Iterator[str]:
