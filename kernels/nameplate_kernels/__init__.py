@@ -6,6 +6,7 @@
 
 from nameplate_kernels.attention import ATTENTION_PASSES, Attention
 from nameplate_kernels.attention_backends import ATTENTION_BACKENDS
+from nameplate_kernels.best_matmul import BestMatmul
 from nameplate_kernels.matmul import LAYOUTS, Matmul
 from nameplate_kernels.memory import Memory
 from nameplate_kernels.numerics import FILLS, PRECISIONS, Precision, precision_of
@@ -22,6 +23,7 @@ __all__ = [
     "PASSES",
     "PRECISIONS",
     "Attention",
+    "BestMatmul",
     "CheckResult",
     "Matmul",
     "Memory",

@@ -201,6 +201,33 @@ class Spread(FrozenModel):
     earlier_runs: Count = 0
 
 
+class SearchLook(FrozenModel):
+    """A short measurement of one shape: its axes, stage, seconds since the search began, its cost, TFLOPS."""
+
+    point: Mapping[str, int | str]
+    stage: Literal["explore", "predict", "confirm"]
+    begin_s: Number
+    cost_s: Amount
+    tflops: Positive
+
+
+class SearchSummary(FrozenModel):
+    """The search that chose the shape of a case called `best`; no figure is taken from its looks.
+
+    Of the grid's `shapes`, `seen` were timed, in `cost_s` seconds; one look at every shape would take about
+    `grid_s`. `unseen_gain` is by how much one of the others may be faster, with 95 % confidence (0.02: 2 %;
+    None: too few were seen to tell).
+    """
+
+    shapes: PositiveCount
+    seen: PositiveCount
+    cost_s: Amount
+    grid_s: Amount
+    unseen_gain: Amount | None = None
+    exhaustive: bool = False
+    looks: tuple[SearchLook, ...] = ()
+
+
 # What a record's intervals hold the mean of: fresh processes on the machine, or the one that measured.
 IntervalKind = Literal["run_to_run", "within"]
 # Figures with a 95 % confidence interval, each with the columns of its ends.
@@ -247,6 +274,7 @@ class Record(FrozenModel):
     ] = None
     part: Annotated[str | None, Column("the entry of the spec registry it was taken for")]
 
+    search: SearchSummary | None = None  # of a case whose shape a search chose
     status: Annotated[Status, Column("ok, skipped or failed")]
     reason: Annotated[Message | None, Column("why it was skipped or failed")] = None
     verdict: Annotated[Verdict, Column("the gravest verdict")]

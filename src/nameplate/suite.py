@@ -104,6 +104,7 @@ class Target:
     rated_dtypes: frozenset[str]  # those with a nominal figure; others may run very slowly on a CPU
     cache_bytes: int | None = None  # a CPU's last-level cache, all of it
     axes: Axes = NO_AXES
+    multiprocessors: int | None = None  # of a GPU
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -105,3 +105,36 @@ class Workload(Protocol):
 
     def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> Prepared:
         """Allocate and fill `copies` buffer sets."""
+
+
+class SearchBuffers(Protocol):
+    """What a search launches on: allocated once for all points of its grid."""
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """Set the process-wide precision for launches; restore it on exit."""
+
+    def launcher(self, workload: Workload) -> Launch:
+        """Return the launch of the workload at one point."""
+
+
+@runtime_checkable
+class SearchedWorkload(Protocol):
+    """A workload that stands for the fastest of many, which a search finds before anything is measured."""
+
+    @property
+    def axes(self) -> Mapping[str, Sequence[int | str]]:
+        """The values of each axis of the grid, by name."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that `allocate` takes."""
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether every point is to be timed."""
+
+    def at(self, point: Mapping[str, int | str]) -> Workload:
+        """Return the workload at a point; its name, dtype and shape are those of this one."""
+
+    def allocate(self, device: torch.device, *, fill: str, seed: int) -> SearchBuffers:
+        """Allocate and fill what every point can be launched on."""

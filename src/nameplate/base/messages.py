@@ -69,6 +69,7 @@ TEMPLATES: Mapping[str, str] = {
     # engine/case_run.py, engine/record_of.py, run/: why a case has no figure
     "no_cache_size": N_("cache={cache} needs the size of the last-level cache, which isn't known here"),
     "needs_memory": N_("needs about {needed_gb:figure} GB; this device has {held_gb:figure} GB"),
+    "nothing_found": N_("no shape of the grid could be timed in {budget_s:.3g} s"),
     "needs_time": N_(
         "needs about {needed_s:duration} ({launch_s:duration} a launch); {left_s:duration} of the "
         "budget are left; "

@@ -21,7 +21,7 @@ from nameplate.base.messages import Reason
 from nameplate.device.identity import Identity
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuReading
-from nameplate.workload import Launch, Prepared, Workload
+from nameplate.workload import Launch, Prepared, SearchBuffers, SearchedWorkload, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -170,6 +170,9 @@ class Device(MeasuredDevice, Protocol):
     def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
         """Allocate and fill a workload on this device; see `Workload.prepare`."""
 
+    def prepare_search(self, workload: SearchedWorkload, *, fill: str, seed: int) -> SearchBuffers:
+        """Allocate and fill what any point of a grid can be launched on; see `SearchedWorkload.allocate`."""
+
     def why_unsupported(self, workload: Workload) -> str | None:
         """Return why a workload can't run on this device, in one clause; None when it can."""
 
@@ -252,6 +255,10 @@ class TorchDevice(ABC):
     def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
         """Allocate and fill a workload on torch's device."""
         return workload.prepare(self.torch_device, fill=fill, seed=seed, copies=copies)
+
+    def prepare_search(self, workload: SearchedWorkload, *, fill: str, seed: int) -> SearchBuffers:
+        """Allocate and fill on torch's device what every point of a grid can be launched on."""
+        return workload.allocate(self.torch_device, fill=fill, seed=seed)
 
     def why_unsupported(self, workload: Workload) -> str | None:
         """Return what the workload says of torch's device."""

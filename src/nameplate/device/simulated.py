@@ -28,7 +28,7 @@ from nameplate.device.simulated_law import Durations, Floats, Law, Steps, TimeSe
 from nameplate.record import Batch
 from nameplate.specs.rating import Figure, Rating
 from nameplate.telemetry.gpu import POLICIES, GpuReading
-from nameplate.workload import Launch, Prepared, Workload
+from nameplate.workload import Launch, Prepared, SearchBuffers, SearchedWorkload, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -181,6 +181,10 @@ class SimulatedDevice:
     def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
         """Prepare a workload, which draws its results itself."""
         return workload.prepare(self.torch_device, fill=fill, seed=seed, copies=copies)
+
+    def prepare_search(self, workload: SearchedWorkload, *, fill: str, seed: int) -> SearchBuffers:
+        """Prepare what a grid's points are launched on."""
+        return workload.allocate(self.torch_device, fill=fill, seed=seed)
 
     def why_unsupported(self, workload: Workload) -> str | None:
         """Return what the workload says."""

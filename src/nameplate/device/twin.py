@@ -27,8 +27,8 @@ from nameplate.twin.faults import Faults
 from nameplate.twin.kernels import KernelModel, Kernels
 from nameplate.twin.nvml_process import connect_driver
 from nameplate.twin.simulation import Simulation
-from nameplate.twin.workload import TwinPrepared, kernels_of
-from nameplate.workload import Launch, Prepared, Workload
+from nameplate.twin.workload import TwinPrepared, TwinSearchBuffers, kernels_of
+from nameplate.workload import Launch, Prepared, SearchBuffers, SearchedWorkload, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -173,6 +173,10 @@ class TwinDevice(CudaDevice):
     def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
         """Prepare a workload whose launches cost what they would on the card."""
         return TwinPrepared(workload, self._twin, fill=fill, seed=seed, copies=copies)
+
+    def prepare_search(self, workload: SearchedWorkload, *, fill: str, seed: int) -> SearchBuffers:
+        """Prepare launches of a grid's points that cost what they would on the card."""
+        return TwinSearchBuffers(workload, self._twin, fill=fill, seed=seed)
 
     def why_unsupported(self, workload: Workload) -> str | None:
         """Return what the workload says of a GPU, or that the twin has no figures of its dtype."""

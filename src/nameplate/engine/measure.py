@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from nameplate.device.protocol import Device, MeasuredDevice
+from nameplate.engine.best_case import SEARCH_SHARE, choose, is_searched
 from nameplate.engine.case_run import MEMORY_SHARE, OnStep, memory_needed, tell_nobody
 from nameplate.engine.ceiling import Ceilings, is_bound_by_memory
 from nameplate.engine.group import Allowance
-from nameplate.engine.group_data import GroupData, merge_processes
+from nameplate.engine.group_data import FailureReason, GroupData, merge_processes
 from nameplate.engine.pilot import Pilots
+from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.records import make_records
 from nameplate.engine.rounds import count_fitting
 from nameplate.engine.run_to_run import History
 from nameplate.engine.runner import GroupTask, InThisProcess, Runner
 from nameplate.engine.soak import is_soak
-from nameplate.record import Record
+from nameplate.record import Record, SearchSummary
 from nameplate.suite import Case
 
 
@@ -57,7 +59,58 @@ def measure_in_processes(
     processes: int = 1,
     history: History | None = None,
 ) -> list[Record]:
-    """Measure `cases` as `measure_group` does, in the processes that `runner` measures in."""
+    """Measure `cases` as `measure_group` does, in the processes that `runner` measures in.
+
+    The workload of a case that stands for the fastest of many is searched first, in a part of the time.
+    """
+    if not any(map(is_searched, cases)):
+        return _measure_in_batches(cases, runner, allowance, name, busy_s, processes, history)
+    begin_s = runner.clock()
+    chosen = [_choose_workload(case, runner, allowance, len(cases)) for case in cases]
+    spent_s = runner.clock() - begin_s
+    left = Allowance(allowance.share_s - spent_s, allowance.limit_s - spent_s)
+    known = [each.case for each in chosen if each.failure is None]
+    measured = iter(
+        _measure_in_batches(known, runner, left, name, busy_s + spent_s, processes, history) if known else ()
+    )
+    return [
+        record_without_figures(each.case, runner.device, each.failure.reason, each.failure.status)
+        if each.failure is not None
+        else next(measured).model_copy(update={"search": each.summary})
+        for each in chosen
+    ]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A case with the workload to measure, and the search that chose it; or why there is none."""
+
+    case: Case
+    summary: SearchSummary | None = None
+    failure: FailureReason | None = None
+
+
+def _choose_workload(case: Case, runner: Runner, allowance: Allowance, among: int) -> _Chosen:
+    """Search for the workload of a case that stands for many; the time is that of `among` cases."""
+    if not is_searched(case):
+        return _Chosen(case)
+    budget_s = SEARCH_SHARE * min(allowance.share_s, allowance.limit_s) / among
+    found = runner.search(case, budget_s)
+    if found.point is None:
+        return _Chosen(case, failure=found.failure)
+    return _Chosen(choose(case, found.point), found.summary)
+
+
+def _measure_in_batches(
+    cases: Sequence[Case],
+    runner: Runner,
+    allowance: Allowance,
+    name: str,
+    busy_s: float,
+    processes: int,
+    history: History | None,
+) -> list[Record]:
+    """Measure cases whose workloads are known, as many together as fit the memory."""
     if is_soak(cases):
         return _measure_together(cases, runner, allowance, name, busy_s, 1, history)
     records: list[tuple[int, Record]] = []

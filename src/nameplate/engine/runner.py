@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nameplate.device.protocol import Device, MeasuredDevice
+from nameplate.engine.best_case import SearchData, find_best
 from nameplate.engine.case_run import OnStep, tell_nobody
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance, Group
@@ -52,6 +53,9 @@ class Runner(Protocol):
     def measure(self, task: GroupTask) -> GroupData:
         """Measure one task. KeyboardInterrupt and ContextLost pass through."""
 
+    def search(self, case: Case, budget_s: float) -> SearchData:
+        """Find the workload of a case that stands for the fastest of many, in about `budget_s` seconds."""
+
 
 @dataclass
 class InThisProcess:
@@ -75,6 +79,11 @@ class InThisProcess:
         self.device.begin_process()
         opened_s = self.device.clock() - begin_s
         return make_group(task, self.device, self.pilots, self.ceilings, self.on_step, opened_s).measure()
+
+    def search(self, case: Case, budget_s: float) -> SearchData:
+        """Search in this process."""
+        self.device.begin_process()
+        return find_best(case, self.device, self.pilots.seed, budget_s, self.on_step)
 
 
 def make_group(

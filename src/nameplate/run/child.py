@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -23,6 +23,7 @@ from nameplate.base.shared_note import SharedNote
 from nameplate.device.identity import Identity
 from nameplate.device.protocol import Device
 from nameplate.device.survey import open_device
+from nameplate.engine.best_case import choose, find_best
 from nameplate.engine.case_run import ContextLost
 from nameplate.engine.ceiling import Calibrations, Ceilings
 from nameplate.engine.group_data import GroupData
@@ -30,6 +31,7 @@ from nameplate.engine.pilot import Pilots, Predictions
 from nameplate.engine.runner import GroupTask, make_group
 from nameplate.run.deadlines import GroupNote, StepNotes
 from nameplate.run.job import WorkerJob, WorkerStatus, cases_of_run
+from nameplate.search.space import Point
 from nameplate.specs.rating import Rating
 from nameplate.store.folder import Run
 
@@ -80,6 +82,16 @@ class Order:
     cases: tuple[str, ...]
     learned: Learned
     group: GroupNote
+    points: Mapping[str, Point]  # what searches have found, by case
+
+
+@dataclass(frozen=True)
+class SearchOrder:
+    """A case whose workload is to be found, in so many seconds, and the deadline of its group."""
+
+    case: str
+    budget_s: float
+    group: GroupNote
 
 
 @dataclass(frozen=True)
@@ -121,9 +133,14 @@ def serve(
         cases = {case.id: case for case in cases_of_run(run, device)}
         opened_s = time.perf_counter() - started_s
         connection.send(OpenedDevice.of(device))
-        order: Order = connection.recv()
+        order: Order | SearchOrder = connection.recv()
         notes = StepNotes(None if job.note is None else SharedNote(job.note), job.grace_s)
         notes.enter(order.group)
+        if isinstance(order, SearchOrder):
+            case = cases[order.case]
+            connection.send(find_best(case, device, run.manifest.seed, order.budget_s, notes))
+            return
+        cases |= {case: choose(cases[case], point) for case, point in order.points.items()}
         pilots = Pilots(device, run.manifest.seed, order.learned.predictions)
         ceilings = Ceilings(device, run.manifest.seed, order.learned.calibrations)
         task = replace(order.task, cases=[cases[each] for each in order.cases])

@@ -32,6 +32,7 @@ from nameplate.base.exit_status import ExitStatus
 from nameplate.base.processes import PARENT_POLL_S, end_with_parent, python_command
 from nameplate.device.identity import Identity
 from nameplate.device.survey import prepare_copies
+from nameplate.engine.best_case import SearchData
 from nameplate.engine.case_run import ContextLost
 from nameplate.engine.group_data import GroupData
 from nameplate.engine.runner import GroupTask
@@ -42,12 +43,15 @@ from nameplate.run.child import (
     OpenedDevice,
     Order,
     Refused,
+    SearchOrder,
     end_after,
     serve,
 )
 from nameplate.run.deadlines import StepNotes
 from nameplate.run.job import WorkerJob
+from nameplate.search.space import Point
 from nameplate.store.folder import Run
+from nameplate.suite import Case
 
 _THREADS = "/proc/self/task"
 _DESCRIPTORS = "/proc/self/fd"
@@ -95,7 +99,7 @@ class InFreshProcesses:
     ) -> None:
         """Start the first process. `while_waiting` is called some times a second; it may end this process."""
         self._job, self._run, self._notes, self._while_waiting = job, run, notes, while_waiting
-        self._learned = Learned({}, {})
+        self._learned, self._points = Learned({}, {}), dict[str, Point]()
         suites.find_suite(run.manifest.suite)  # loads what it computes with, torch, once for all copies
         begun = {entry.name: entry.identity for entry in run.manifest.devices}.get(job.device)
         prepare_copies(job.device, begun)
@@ -110,13 +114,9 @@ class InFreshProcesses:
 
         Raises ContextLost. Ends this process where that one died, and as it died.
         """
-        process, self._waiting = self._waiting or self._start(self.device.identity), None
         cases = tuple(case.id for case in task.cases)
-        order = Order(replace(task, cases=()), cases, self._learned, self._notes.group)
-        with suppress(OSError):  # it has died, and its end says how
-            process.connection.send(order)
-        found = self._receive(process)
-        self._wait_for_end(process)
+        group = self._notes.group
+        found = self._ask(Order(replace(task, cases=()), cases, self._learned, group, self._points))
         match found:
             case Found(data, learned, lost):
                 self._learned = learned
@@ -127,6 +127,29 @@ class InFreshProcesses:
             case Refused():
                 raise _as_error(found)
         raise TypeError(f"a measuring process sent {type(found).__name__}")
+
+    def search(self, case: Case, budget_s: float) -> SearchData:
+        """Search in a process of its own; those that measure the case are told what was found."""
+        found = self._ask(SearchOrder(case.id, budget_s, self._notes.group))
+        match found:
+            case SearchData():
+                if found.point is not None:
+                    self._points[case.id] = found.point
+                return found
+            case BrokenContext(broken, reason):
+                raise ContextLost(broken, reason)
+            case Refused():
+                raise _as_error(found)
+        raise TypeError(f"a searching process sent {type(found).__name__}")
+
+    def _ask(self, order: Order | SearchOrder) -> object:
+        """Send an order to the process that waits for it, or to another one; return what that sends back."""
+        process, self._waiting = self._waiting or self._start(self.device.identity), None
+        with suppress(OSError):  # it has died, and its end says how
+            process.connection.send(order)
+        found = self._receive(process)
+        self._wait_for_end(process)
+        return found
 
     def _start(self, known: Identity | None) -> _Process:
         """Start a process and wait until it has opened the device."""

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 from nameplate import suite as suites
 from nameplate.base.errors import InputError
 from nameplate.base.model import FrozenModel
-from nameplate.device.identity import CpuIdentity
+from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.device.libraries import LIBRARIES, read_library_versions
 from nameplate.device.protocol import DeviceDescription
 from nameplate.engine.group import Allowance
@@ -94,7 +94,13 @@ def target_of(device: DeviceDescription, axes: Axes = NO_AXES) -> Target:
     caches = identity.caches_bytes if isinstance(identity, CpuIdentity) else {}
     cache_bytes = max(caches.values(), default=None)
     return Target(
-        device.kind, rating.part, device.memory_bytes, rating.rated_dtypes, cache_bytes, axes or Axes()
+        device.kind,
+        rating.part,
+        device.memory_bytes,
+        rating.rated_dtypes,
+        cache_bytes,
+        axes or Axes(),
+        identity.multiprocessors if isinstance(identity, CudaIdentity) else None,
     )
 
 

@@ -16,7 +16,7 @@ from nameplate.selftest.cards import COPIED_BYTES, DTYPE, CardWork, rated_clock_
 from nameplate.specs.rating import Figure, Rating
 from nameplate.twin.card import Card
 from nameplate.twin.faults import Corrupts
-from nameplate.workload import Launch, Prepared, Workload
+from nameplate.workload import Launch, Prepared, SearchBuffers, SearchedWorkload, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +54,10 @@ class CardDevice(TwinDevice):
     def prepare(self, workload: Workload, *, fill: str, seed: int, copies: int = 1) -> Prepared:
         """Return the case, which is prepared as it stands."""
         return workload.prepare(self.torch_device, fill=fill, seed=seed, copies=copies)
+
+    def prepare_search(self, workload: SearchedWorkload, *, fill: str, seed: int) -> SearchBuffers:
+        """Prepare what a grid's points are launched on."""
+        return workload.allocate(self.torch_device, fill=fill, seed=seed)
 
     def why_unsupported(self, workload: Workload) -> str | None:
         """Return None: a card that was drawn has figures of what it is measured by."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nameplate.twin.accelerator import TwinAccelerator
 from nameplate.twin.faults import Corrupts
 from nameplate.twin.kernels import Kernel, KernelModel, Kernels
-from nameplate.workload import CheckResult, Launch, Prepared, Workload
+from nameplate.workload import CheckResult, Launch, Prepared, SearchedWorkload, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +57,33 @@ def kernels_of(launch: Launch) -> Kernels | None:
     """Return the kernels of a launch of a `TwinPrepared`; None for any other, and before it was launched."""
     owner = getattr(launch, "__self__", None)
     return owner.kernels if isinstance(owner, _Launcher) else None
+
+
+class TwinSearchBuffers:
+    """What a search launches on, on a twin: tensors without contents, and kernels that cost their time."""
+
+    def __init__(
+        self, workload: SearchedWorkload, accelerator: TwinAccelerator, *, fill: str, seed: int
+    ) -> None:
+        """Allocate on the card. Raises what the workload's `allocate` raises."""
+        import torch
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        self._accelerator = accelerator
+        memory = workload.resident_bytes
+        weakref.finalize(self, accelerator.free, memory, accelerator.allocate(memory))
+        with FakeTensorMode():
+            self._declared = workload.allocate(torch.device("cpu"), fill=fill, seed=seed)
+        self._model = KernelModel(accelerator.card, fill, cold=True)  # the case itself is measured so, too
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """Set the process-wide precision for launches."""
+        return self._declared.numerics()
+
+    def launcher(self, workload: Workload) -> Launch:
+        """Return the launch of the workload at one point."""
+        kernels = self._model.record(self._declared.launcher(workload))
+        return lambda: self._accelerator.launch(kernels)
 
 
 class TwinPrepared:
