@@ -22,6 +22,7 @@ from nameplate.fleet.price import cost
 from nameplate.fleet.training import train
 from nameplate.fleet.validation import load_mfu_bounds, validate, validate_goodput
 from nameplate.models.load import load_model
+from nameplate.record import SearchSummary
 from nameplate.report.compare import compare_view
 from nameplate.report.devices import devices_document, devices_view
 from nameplate.report.fleet.audit import audit_view
@@ -33,9 +34,11 @@ from nameplate.report.fleet.mfu import derate_view
 from nameplate.report.fleet.ownership import ownership_view
 from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
 from nameplate.report.fleet.validation import goodput_validation_view, validation_view
+from nameplate.report.labels import Labels
 from nameplate.report.listing import list_runs, list_table, suites_view
 from nameplate.report.models import model_document, model_view
 from nameplate.report.run import make_report
+from nameplate.report.sections.best_shape import search_results_table
 from nameplate.report.selftest import (
     cards_table,
     describe_failures,
@@ -202,6 +205,17 @@ def selftests():
     return View(title="", tables=tables, advice=goals, problems=problems)
 
 
+def searched():
+    """Records of a search, as if the published run were one of suite ceiling."""
+    products = [record for record in read_run(PUBLISHED).records if record.workload == "matmul"]
+    found = SearchSummary(shapes=4356, seen=120, cost_s=9.0, grid_s=400.0, unseen_gain=0.03)
+    unknown = found.model_copy(update={"unseen_gain": None})
+    return [
+        each.model_copy(update={"search": search})
+        for each, search in zip(products, (found, unknown), strict=False)
+    ]
+
+
 def other_views():
     """What isn't of fleets."""
     yield "devices", devices()
@@ -222,6 +236,7 @@ def other_views():
     files = [COMPARED / "pytest-benchmark" / name for name in ("base.json", "slower.json")]
     yield "compare pytest-benchmark", compare_view(compare(*files))
     yield "selftest", selftests()
+    yield "best shapes", View(title="", tables=(search_results_table(searched(), Labels({})),))
 
 
 def all_screens(a800_run):

@@ -89,7 +89,8 @@ SCREENS = [
     *("fleet goodput", "fleet goodput --validate", "fleet validate", "fleet derate", "fleet audit"),
     *("specs --model", "specs --model at two"),
     *("devices", "specs", "specs NAME", "list", "suites", "compare base slower", "compare base broken"),
-    *("compare quiet-base other-torch", "compare pytest-benchmark", "selftest"),
+    *("compare quiet-base other-torch", "compare pytest-benchmark", "selftest", "best shapes"),
+    *("specs --model", "specs --model at two"),
 ]
 
 

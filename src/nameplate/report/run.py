@@ -24,6 +24,7 @@ from nameplate.report.labels import Labels, join_counted
 from nameplate.report.notice import describe_simulated
 from nameplate.report.section_names import SECTIONS
 from nameplate.report.sections.answers import advise_on_wrong, describe_run, give_advice
+from nameplate.report.sections.best_shape import search_results_table
 from nameplate.report.sections.chain import chain_table, effects_table
 from nameplate.report.sections.headline import list_answers, list_footer, list_summary
 from nameplate.report.sections.health import advise_on_health, find_health, health_table, list_banners
@@ -175,6 +176,7 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "advice": _advice_table,
     "chain": _chain_table,
     "throughput": lambda run, labels: throughput_table(measured_records(run), labels),
+    "best": lambda run, labels: search_results_table(measured_records(run), labels),
     "shapes": lambda run, _labels: shapes_table(measured_records(run)),
     "contended": lambda run, labels: contended_table(measured_records(run), labels),
     "graphs": lambda run, labels: graph_table(measured_records(run), labels),

@@ -15,6 +15,7 @@ SECTIONS: Mapping[str, str] = {
     "advice": N_("what stood in the way of a clean figure, and what to do"),
     "chain": N_("the links from nominal to the transformer block"),
     "throughput": N_("every case that computes: achieved, nominal, efficiency"),
+    "best": N_("the shapes that a search found fastest, and what may have been missed"),
     "shapes": N_("matrix products by shape and dtype"),
     "contended": N_("cases that other programs disturbed"),
     "graphs": N_("cases without the host between launches"),
