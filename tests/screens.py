@@ -101,6 +101,7 @@ def fleet_views():
     yield "fleet cards", cards_view(list_cards())
     yield "fleet cards PART", cards_view(list_cards(("P800", "910B1", "H20")))
     yield "fleet cost", cost_view(cost(**FEW))
+    yield "fleet cost --details", cost_view(cost(**FEW), details=True)
     yield (
         "fleet own",
         ownership_view([*own("nio-2024-10", **FEW), *own(part="nvidia-h20-96gb", rent="1..2", **FEW)]),
@@ -111,6 +112,7 @@ def fleet_views():
     asked = {"parameters": "7e9", "hours": "10000", "every_days": 7}
     yield "fleet plan --fleet", training_view(train(fleet=["nio-2024-10", "huawei-2024-10"], **asked, **FEW))
     yield "fleet plan --part", training_view(train(part=[A800], **asked, **FEW))
+    yield "fleet plan --details", training_view(train(part=[A800], **asked, **FEW), details=True)
     yield "fleet goodput", goodput_view([estimate_goodput(size) for size in load_goodput_file().sizes])
     yield "fleet goodput --validate", goodput_validation_view(validate_goodput())
     yield "fleet validate", validation_view(study_mfu(load_mfu_bounds()), validate())

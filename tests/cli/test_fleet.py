@@ -59,9 +59,11 @@ def test_list_as_json(bench):
 
 
 def test_cost_prints_the_sentence_the_conventions_and_how_far_it_reaches(bench):
-    status, out, err = bench("cost")
-    said = " ".join(out.split())
+    status, short, err = bench("cost")
     assert (status, err) == (0, "")
+    assert short.startswith("12 fleets deliver 38.")
+    assert len(short.splitlines()) <= 40
+    said = " ".join(bench("cost", "--details")[1].split())
     for text in (
         SENTENCE,
         "(RMB 371.09375 M), or 391 whole servers (RMB 371.45 M).",
@@ -114,12 +116,13 @@ def test_a_narrow_terminal_loses_no_figure(bench, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = bench("cost")[1]
     assert max(map(len, out.splitlines())) <= 80
+    assert len(out.splitlines()) <= 40
     for text in ("delivered", "2,000", "66.8"):
         assert text in out
 
 
 def test_a_cpu_run_prints_its_own_figures_and_prices_nothing(bench, cpu_run):
-    status, out, _ = bench("cost", "--run", cpu_run)
+    status, out, _ = bench("cost", "--run", cpu_run, "--details")
     said = " ".join(out.split())
     assert status == 0
     assert "best product 0.400 TFLOPS in bf16, 80.0% of nominal 0.500 (clean)" in said

@@ -36,7 +36,7 @@ def test_every_command_runs(command, mine, bench):
 
 def test_there_are_commands():
     names = {command.split()[2] for command in COMMANDS}
-    assert names == {"list", "cards", "cost", "own", "derate", "validate", "audit"}
+    assert names == {"list", "cards", "cost", "own", "plan", "derate", "validate", "audit"}
 
 
 def test_the_file_is_read_whole(mine):

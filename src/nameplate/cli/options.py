@@ -5,10 +5,13 @@ A name in capitals is an option without its type, because the type differs from 
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
@@ -127,7 +130,7 @@ Fleets = Annotated[
     ),
 ]
 
-# Options of both `bench fleet cost` and `bench fleet plan`.
+# How fleets are priced: options of `bench fleet cost`, `own` and `plan`.
 PART = typer.Option("--part", metavar="PART", help="The part, by its id or a name; see `bench specs`.")
 Derates = Annotated[
     list[str] | None,
@@ -151,7 +154,7 @@ Assumptions = Annotated[
 Draws = Annotated[int, typer.Option(metavar="N", help="Number of Monte Carlo draws.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the Monte Carlo draws.")]
 
-# What a fleet trains, on which its MFU depends: options of `fleet derate`.
+# What a fleet trains, on which its MFU depends.
 Params = Annotated[
     float | None,
     typer.Option("--params", metavar="N", help="Parameters of the model that is trained. [default: 7e9]"),
@@ -181,28 +184,122 @@ Year = Annotated[
 ]
 
 
-def read_training(
-    *,
-    params: float | None,
-    active_params: float | None,
-    context: float | None,
-    precision: str | None,
-    stack: str | None,
-    year: float | None,
-) -> MfuTraining | None:
-    """What a fleet trains; None where no option says it. Raises InputError for what no run can be."""
-    from nameplate.fleet.mfu import Training, as_precision, as_stack
+Details = Annotated[
+    bool,
+    typer.Option("--details", help="Also print chains, inputs, sources and notes."),
+]
 
-    given = {
-        "parameters": params,
-        "active_parameters": active_params,
-        "context": context,
-        "precision": None if precision is None else as_precision(precision),
-        "stack": None if stack is None else as_stack(stack),
-        "year": year,
-    }
-    stated: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return Training(**stated) if stated else None
+
+@dataclass(frozen=True)
+class Pricing:
+    """By what fleets are priced."""
+
+    run: PricingRun = None
+    derate: Derates = None
+    goodput: WithGoodput = False
+    price: Prices = None
+    assume: Assumptions = None
+    draws: Draws = 100_000
+    seed: Seed = 0
+    results: Results = None
+    files: Fleets = None
+    parts: Parts = None
+
+    def options(self) -> dict[str, Any]:
+        """The options of `fleet.cost` that these are. Raises InputError for files that can't be used."""
+        from nameplate.fleet.catalogues import catalogue
+
+        return {
+            "run": self.run,
+            "results": self.results,
+            "derate": self.derate or (),
+            "goodput": self.goodput,
+            "price": parse_pairs("--price", "PART=RMB", self.price),
+            "assume": parse_pairs("--assume", "NAME=X", self.assume),
+            "draws": self.draws,
+            "seed": self.seed,
+            "catalogue": catalogue(self.files or (), parts=self.parts or ()),
+            "parts": self.parts or (),
+        }
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a fleet trains."""
+
+    params: Params = None
+    active_params: ActiveParams = None
+    context: Context = None
+    precision: TrainingPrecision = None
+    stack: Stack = None
+    year: Year = None
+
+    def read(self, parameters: float | None = None) -> MfuTraining:
+        """The training run, of a model of so many parameters if they are given; the rest is as usual.
+
+        Raises InputError for what no run can be.
+        """
+        from nameplate.fleet.mfu import Training, as_precision, as_stack
+
+        given = {
+            "parameters": self.params if parameters is None else parameters,
+            "active_parameters": self.active_params,
+            "context": self.context,
+            "precision": None if self.precision is None else as_precision(self.precision),
+            "stack": None if self.stack is None else as_stack(self.stack),
+            "year": self.year,
+        }
+        stated: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return Training(**stated)
+
+
+@dataclass(frozen=True)
+class Printing:
+    """How an answer is printed."""
+
+    lang: Lang = "en"
+    json: Json = False
+    csv: Csv = False
+
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def take_options(**groups: type) -> Callable[[_Command], _Command]:
+    """Give a command the options of these dataclasses, each made for the parameter of its name.
+
+    typer reads a command's signature: it sees the fields of the groups in place of the groups.
+    """
+
+    def decorate(command: _Command) -> _Command:
+        own = inspect.signature(command).parameters.values()
+        types = get_type_hints(command, include_extras=True)
+        parameters = [each.replace(annotation=types[each.name]) for each in own if each.name not in groups]
+        for group in groups.values():
+            types = get_type_hints(group, include_extras=True)
+            parameters += [
+                inspect.Parameter(
+                    each.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=each.default,
+                    annotation=types[each.name],
+                )
+                for each in fields(group)
+            ]
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            made = {
+                name: group(**{each.name: given.pop(each.name) for each in fields(group)})
+                for name, group in groups.items()
+            }
+            command(**given, **made)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return cast("_Command", run)
+
+    return decorate
 
 
 def use_parts(files: list[Path] | None) -> None:

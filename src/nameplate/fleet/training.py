@@ -1,4 +1,4 @@
-"""A training run, planned: tokens and FLOPs of hours of clips, days on a fleet, cards in time, and RMB.
+"""A training run, planned: tokens and FLOPs of its data, days on a fleet, cards in time, and RMB.
 
     tokens  = seconds of clips × cameras × frames a second × tokens a frame × passes over the data
     FLOP    = tokens × FLOP a token
@@ -6,18 +6,22 @@
     needed  = FLOP ÷ (days between runs × 10^18 × 86,400), in delivered EFLOPS
     refresh = FLOP × what a delivered EFLOPS costs its owner a year ÷ (10^18 × 86,400 × 365), in RMB
 
-FLOP a token is 6N, 2N forward and 4N backward; N are the parameters that work on each token (Kaplan et al.,
-arXiv 2001.08361, section 2.1). With attention it is 6N + 12LdT: T tokens of context in L layers of width d.
-The half that a causal mask hides is counted, as in Megatron, PaLM and nanoGPT. L and d follow from N = 12Ld²
-and d ÷ L.
+FLOP a token is 6N + 6LdT, by the convention of the chain's MFU (`models.conventions`: Megatron with half of
+attention masked): 2N forward and 4N backward for the N parameters that work on a token (Kaplan et al.,
+arXiv 2001.08361, section 2.1), and attention over T tokens of context in L layers of width d. L and d follow
+from N = 12Ld² and d ÷ L. The MFU is that of a model of this size and context. Without attention it is 6N: for
+a model whose attention costs next to nothing.
 
-It is one training run: no experiments, failed runs, labelling or simulation, no encoder before the tokens.
+It is one training run. The pipeline around it is a product of factors, each sourced or assumed:
+
+    pipeline = FLOP × (1 + encoder) ÷ (1 − share of hours outside the final run) × models
+               × (1 + data mining + simulation)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -32,12 +36,14 @@ from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.catalogues import Date, Positive, Text, UncertainEntry
 from nameplate.fleet.describe import describe_range
+from nameplate.fleet.mfu import Training as Trained
 from nameplate.fleet.montecarlo import (
     DrawnInput,
     Estimate,
     MonteCarlo,
     Quantity,
     SensitivityIndex,
+    as_quantity,
     enclose,
     montecarlo_of,
 )
@@ -45,19 +51,27 @@ from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
 from nameplate.fleet.plan import Need, as_names, estimate_columns, meet, need_columns, pricing_columns
 from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.rows import columns
+from nameplate.fleet.size import round_up
 from nameplate.stats.uncertain import Written, read_uncertain
 
 FILE = "training.toml"
 # The figures of a run on a fleet.
-RUNS = ("days", "gang_days", "refresh_rmb")
-_SECONDS_PER_HOUR, _SECONDS_PER_DAY = 3_600, 86_400
+RUNS = ("days", "gang_days", "refresh_rmb", "card_hours", "tokens_per_card_second", "pipeline_cards")
+# Those of a given fleet: the cards that finish the run, or all of the pipeline, in time, ÷ its own.
+SHARES = ("share_of_fleet", "pipeline_share_of_fleet")
+PIPELINE = ("encoder", "outside_final_run", "data_mining", "simulation", "models")
+_DATA = ("hours", "clips", "tokens")
+_TRACED = ("days", "refresh_rmb")
+_SECONDS_PER_HOUR, _SECONDS_PER_DAY, _HOURS_PER_DAY = 3_600, 86_400, 24
+_FLOP_PER_EFLOP = 1e18
 FLOP_PER_EFLOPS_DAY = 1e18 * _SECONDS_PER_DAY
 _PER_PARAMETER = 6  # FLOP a token
-_PER_ATTENDED = 12  # FLOP a token, by layers × width × context
+_PER_ATTENDED = 6  # FLOP a token, by layers × width × context: half of 12, the other half is masked
 _PARAMETERS = 12  # of a layer, by width²
 # Of an input: far beyond any run, and well within what floating point holds of their product.
 _LEAST, _MOST = 1e-9, 1e18
 _SHORTEST, _LONGEST = 0.001, 100_000  # days
+_MOST_FACTOR, _MOST_OUTSIDE = 1_000.0, 0.99  # of the pipeline
 
 
 # The work of a run
@@ -92,9 +106,10 @@ class Work:
 
     tokens: Quantity
     parameters_flop: Quantity  # 6N, a token
-    attention_flop: Quantity  # 12LdT, a token, whether it is counted or not
+    attention_flop: Quantity  # 6LdT, a token, whether it is counted or not
     attention: bool  # whether it is counted
     context_tokens: float
+    pipeline: Quantity  # FLOPs of the whole pipeline ÷ those of the run
     inputs: Mapping[str, UsedInput]
 
     @property
@@ -110,7 +125,7 @@ class Work:
     @property
     def convention(self) -> str:
         """How FLOPs are counted."""
-        return "6N + 12LdT" if self.attention else "6N"
+        return "6N + 6LdT" if self.attention else "6N"
 
     @property
     def note(self) -> str:
@@ -133,25 +148,32 @@ def compute_work(
     *,
     hours: Written | None = None,
     clips: Written | None = None,
-    attention: bool = False,
+    tokens: Written | None = None,
+    active_parameters: float | None = None,
+    attention: bool = True,
     **assumed: Written | None,
 ) -> Work:
-    """The tokens and FLOPs of a run on so many hours of clips, or so many clips.
+    """The tokens and FLOPs of a run on so many hours of clips, so many clips, or so many tokens.
 
-    `assumed` sets inputs of `load_training_inputs` by name. Raises InputError unless one of `hours` and
-    `clips` is given, and for an input that can't be used.
+    Of a mixture of experts `active_parameters` work on a token. `assumed` sets inputs of
+    `load_training_inputs` by name. Raises InputError unless one of `hours`, `clips` and `tokens` is given,
+    and for an input that can't be used.
     """
-    if (hours is None) == (clips is None):
-        got = "neither" if hours is None else "both"
+    data = {"hours": hours, "clips": clips, "tokens": tokens}
+    known = [name for name, each in data.items() if each is not None]
+    if len(known) != 1:
         raise InputError(
-            "hours or clips?",
-            where="--hours, --clips",
-            got=got,
-            expected="one of the two",
+            "trained on what?",
+            where=_(", ").join(map(_flag, _DATA)),
+            got=" and ".join(map(_flag, known)) or "none of them",
+            expected="one of them",
         )
-    given = {"parameters": parameters, "hours": hours, "clips": clips, **assumed}
+    given = {"parameters": parameters, **data, **assumed}
     # The inputs that have no effect, each with the flag that would give it one.
     unused = {"clip_seconds": "--clips"} if clips is None else {}
+    if tokens is not None:
+        of_clips = ("clip_seconds", "cameras", "frames_per_second", "tokens_per_frame", "epochs")
+        unused |= dict.fromkeys(of_clips, "--hours or --clips")
     if not attention:
         unused |= {"context_tokens": "--attention", "width_over_layers": "--attention"}
     for name, flag in unused.items():
@@ -161,16 +183,25 @@ def compute_work(
     inputs = {name: _use_default(name, each) for name, each in load_training_inputs().items()}
     inputs |= {name: _use_given(name, each) for name, each in given.items() if each is not None}
     of = {name: _draw(each, montecarlo) for name, each in inputs.items()}
-    seconds = of["clips"] * of["clip_seconds"] if hours is None else of["hours"] * _SECONDS_PER_HOUR
-    # 12LdT, where N = 12Ld² and d = L × width over layers
+    if tokens is not None:
+        amount = of["tokens"]
+    else:
+        seconds = of["clips"] * of["clip_seconds"] if hours is None else of["hours"] * _SECONDS_PER_HOUR
+        frames = of["cameras"] * of["frames_per_second"]
+        amount = seconds * frames * of["tokens_per_frame"] * of["epochs"]
+    active = of["parameters"] if active_parameters is None else as_quantity(active_parameters)
+    # 6LdT, where N = 12Ld² and d = L × width over layers
     width_over_layers = of["width_over_layers"]
-    layers = (of["parameters"] / (width_over_layers * width_over_layers * _PARAMETERS)) ** (1 / 3)
+    layers = (active / (width_over_layers * width_over_layers * _PARAMETERS)) ** (1 / 3)
+    one = as_quantity(1.0)
+    kept = one + of["outside_final_run"] * -1.0
     return Work(
-        seconds * of["cameras"] * of["frames_per_second"] * of["tokens_per_frame"] * of["epochs"],
-        of["parameters"] * _PER_PARAMETER,
+        amount,
+        active * _PER_PARAMETER,
         layers * layers * width_over_layers * of["context_tokens"] * _PER_ATTENDED,
         attention,
         inputs["context_tokens"].uncertain.value,
+        (one + of["encoder"]) / kept * of["models"] * (one + of["data_mining"] + of["simulation"]),
         {name: each for name, each in inputs.items() if name not in unused},
     )
 
@@ -182,8 +213,11 @@ def _flag(name: str) -> str:
 def _use_given(name: str, given: Written) -> UsedInput:
     flag, default = _flag(name), load_training_inputs().get(name)
     number = read_uncertain(given, flag)
-    if number.low < _LEAST or number.high > _MOST:
-        expected = f"a number above 0, from {_LEAST:g} to {_MOST:g}"
+    least, most = (0.0, _MOST_FACTOR) if name in PIPELINE else (_LEAST, _MOST)
+    if name == "outside_final_run":
+        most = _MOST_OUTSIDE
+    if number.low < least or number.high > most:
+        expected = f"a number from {least:g} to {most:g}"
         raise InputError("not an input of a training run", where=flag, got=given, expected=expected)
     # parameters, hours and clips have no default, and are units themselves
     unit = default.unit if default else name
@@ -205,13 +239,21 @@ def _draw(used: UsedInput, montecarlo: MonteCarlo) -> Quantity:
 # The run on a fleet, or on the cards that it needs
 
 
+_TITLES = {
+    "hours": N_("Training {parameters} parameters on {count} hours of clips every {days} days ({flop} FLOP)"),
+    "clips": N_("Training {parameters} parameters on {count} clips every {days} days ({flop} FLOP)"),
+    "tokens": N_("Training {parameters} parameters on {count} tokens every {days} days ({flop} FLOP)"),
+}
+
+
 @dataclass(frozen=True)
 class Training:
     """A training run on a fleet, and the cards of its part that finish it in time.
 
     The fleet is a `given` one, or the whole cards of `need`. `estimates` holds the known figures of RUNS: the
-    days, the days at the slowest card's pace, and what owning the fleet costs in the time used. `sensitivity`
-    traces the spread of days and RMB to inputs.
+    days, the days at the slowest card's pace, what owning the fleet costs in the time used, the card-hours,
+    the tokens a second of a card, and the cards of the whole pipeline; of a given fleet also SHARES.
+    `sensitivity` traces the spread of days and RMB to inputs.
     """
 
     work: Work
@@ -254,17 +296,13 @@ class Training:
     def title(self) -> str:
         """The run in words: parameters, data, how often, and FLOPs."""
         inputs = self.work.inputs
-        data = next(inputs[name].uncertain.value for name in ("hours", "clips") if name in inputs)
-        text = (
-            N_("Training {parameters} parameters on {count} hours of clips every {days} days ({flop} FLOP)")
-            if "hours" in inputs
-            else N_("Training {parameters} parameters on {count} clips every {days} days ({flop} FLOP)")
-        )
+        name = next(each for each in _DATA if each in inputs)
+        data, text = inputs[name].uncertain.value, _TITLES[name]
         parameters = stated(inputs["parameters"].uncertain.value / 1e9)
         return _(
             text,
             parameters=_("{count} billion", count=parameters),
-            count=count(data),
+            count=scientific(data) if name == "tokens" else count(data),
             days=stated(self.every_days),
             flop=scientific(self.work.flop.estimate.p50),
         )
@@ -295,6 +333,31 @@ class Training:
             return said
         return _("{said}, {count} servers", said=said, count=count(self.need.servers))
 
+    @property
+    def pipeline_sentence(self) -> str | None:
+        """What the rest of the pipeline makes of it, and which share of the fleet both are."""
+        cards, share = (self.estimates.get(name) for name in ("pipeline_cards", "share_of_fleet"))
+        if cards is None or cards.p50 is None:
+            return None
+        said = _(
+            "With encoder, experiments, data mining, simulation and {models} models it takes {count} "
+            "cards{range}",
+            models=stated(self.work.inputs["models"].uncertain.value),
+            count=count(round_up(cards.p50)),
+            range=describe_range(cards, count),
+        )
+        whole = self.estimates.get("pipeline_share_of_fleet")
+        if share is None or whole is None:
+            return _("{said}.", said=said)
+        return _(
+            "{said}. Of {fleet}'s {cards} cards the run is {share} and the pipeline {whole}.",
+            said=said,
+            fleet=_(self.fleet.size.name),
+            cards=count(self.fleet.size.cards),
+            share=percent(share.p50),
+            whole=percent(whole.p50),
+        )
+
     def as_json(self) -> dict[str, Any]:
         """The run as a JSON row; what isn't known is null."""
         return {
@@ -307,13 +370,15 @@ class Training:
             **columns("flop_per_token", self.work.flop_per_token.estimate),
             **columns("flop", self.work.flop.estimate),
             "on_cards": self.fleet.size.cards if self.estimates else None,
-            **estimate_columns(RUNS, self.estimates),
+            **estimate_columns((*RUNS, *SHARES), self.estimates),
+            **columns("pipeline_factor", self.work.pipeline.estimate),
             **columns("needed_eflops", self.needed.estimate),
             **need_columns(self.need),
             **pricing_columns(self.fleet),
             "run_inputs": {name: each.as_json() for name, each in self.work.inputs.items()},
             "sensitivity": {name: [vars(index) for index in each] for name, each in self.sensitivity.items()},
             "sentence": self.sentence,
+            "pipeline": self.pipeline_sentence,
             "reason": self.reason,
         }
 
@@ -324,17 +389,21 @@ def train(
     every_days: float,
     hours: Written | None = None,
     clips: Written | None = None,
-    attention: bool = False,
+    tokens: Written | None = None,
+    attention: bool = True,
+    training: Trained | None = None,
     fleet: str | Sequence[str] = (),
     part: str | Sequence[str] = (),
     **options: Any,
 ) -> tuple[Training, ...]:
     """What it takes to train a model every so many days: on fleets, or on cards of parts.
 
-    The data are so many `hours` of clips, or `clips`. Numbers may be ranges, as `read_uncertain` takes them;
-    `options` are the inputs of `load_training_inputs` by name (`cameras=11`), and those of `cost`. A fleet's
-    answer is the days, and the cards of its part that finish in time; a part's answer is these cards. Without
-    either, the plan is made for every part with a known derate or price.
+    The data are so many `hours` of clips, `clips` or `tokens`. Numbers may be ranges, as `read_uncertain`
+    takes them; `options` are the inputs of `load_training_inputs` by name (`cameras=11`), and those of
+    `cost`. `training` says the active parameters of a mixture of experts, the precision, the stack and the
+    year; its parameters and context are those of the run. A fleet's answer is the days, and the cards of its
+    part that finish in time; a part's answer is these cards. Without either, the plan is made for every part
+    with a known price, and those that published runs trained on.
 
     Raises InputError as `cost` does, for fleets and parts at once, and for an input that can't be used.
     """
@@ -347,7 +416,22 @@ def train(
         expected = f"days from {stated(_SHORTEST)} to {stated(_LONGEST)}"
         raise InputError("not a time between runs", where="--every-days", got=every_days, expected=expected)
     montecarlo = montecarlo_of(options)
-    work = compute_work(montecarlo, parameters, hours=hours, clips=clips, attention=attention, **assumed)
+    active = None if training is None else training.active_parameters
+    work = compute_work(
+        montecarlo,
+        parameters,
+        hours=hours,
+        clips=clips,
+        tokens=tokens,
+        active_parameters=active,
+        attention=attention,
+        **assumed,
+    )
+    options["training"] = replace(
+        training or Trained(),
+        parameters=work.inputs["parameters"].uncertain.value,
+        context=work.context_tokens,
+    )
     needed = work.flop / (every_days * FLOP_PER_EFLOPS_DAY)
     planner = _Planner(work, every_days, montecarlo)
     if not fleets:
@@ -381,15 +465,14 @@ class _Planner:
             estimates = {name: enclose([each[name].estimate for each in pure]) for name in known}
             return Training(self.work, self.every_days, given, fleet, need, estimates, {})
         (figures,) = pure
-        return Training(
-            self.work,
-            self.every_days,
-            given,
-            fleet,
-            need,
-            {name: figures[name].estimate for name in known},
-            {name: self._rank(fleet, name, figures[name]) for name in known if name != "gang_days"},
-        )
+        found = {name: figures[name].estimate for name in known}
+        cards = None if need is None else need.estimates.get("cards_exact")
+        if given and fleet.size.cards_exact is not None and cards is not None:
+            own = 1 / fleet.size.cards_exact
+            found["share_of_fleet"] = cards.scaled(own)
+            found["pipeline_share_of_fleet"] = found["pipeline_cards"].scaled(own)
+        ranked = {name: self._rank(fleet, name, figures[name]) for name in _TRACED if name in found}
+        return Training(self.work, self.every_days, given, fleet, need, found, ranked)
 
     def _compute(self, fleet: Cost) -> dict[str, Quantity]:
         """The known figures of RUNS on a fleet of one part."""
@@ -402,6 +485,12 @@ class _Planner:
             quantities["gang_days"] = eflops_days / (one["gang_eflops"] * nominal)
         if "rmb_per_delivered_eflops_year" in one:
             quantities["refresh_rmb"] = eflops_days * one["rmb_per_delivered_eflops_year"] / DAYS_PER_YEAR
+        if "cards_exact" in one:
+            card_eflops = one["delivered_eflops"] / one["cards_exact"]
+            card_days = eflops_days / card_eflops
+            quantities["card_hours"] = card_days * _HOURS_PER_DAY
+            quantities["tokens_per_card_second"] = card_eflops * _FLOP_PER_EFLOP / self.work.flop_per_token
+            quantities["pipeline_cards"] = card_days / self.every_days * self.work.pipeline
         return quantities
 
     def _rank(self, fleet: Cost, name: str, quantity: Quantity) -> tuple[SensitivityIndex, ...]:

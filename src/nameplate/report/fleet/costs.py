@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nameplate.base.formatting import (
     UNKNOWN,
@@ -13,11 +13,13 @@ from nameplate.base.formatting import (
     money,
     percent,
     ratio,
+    rmb,
     stated,
 )
 from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.text import plain
 from nameplate.chain.link import Link
+from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.describe import describe_delivered, describe_ownership, describe_servers
 from nameplate.fleet.montecarlo import Unit
@@ -25,6 +27,7 @@ from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.price import Cost, Rung
 from nameplate.fleet.size import DTYPE
 from nameplate.report.fleet.figures import (
+    ends_field,
     inputs_table,
     range_field,
     sensitivity_table,
@@ -36,34 +39,94 @@ from nameplate.report.view import Column, Field, Table, View, table_of
 # The heading of the table that a plan repeats.
 CHAINS = N_("The chains, from nominal on")
 # The figures whose spread is traced to inputs.
+_MOST_NAMES = 3  # of fleets or prices in one sentence
 _TRACED = ("delivered_eflops", "rmb_per_delivered_eflops", "rmb_per_delivered_eflops_year")
 
 
-def cost_view(costs: Sequence[Cost]) -> View:
-    """What the fleets deliver, draw and cost, by which derates and inputs, and what isn't known and why."""
+def cost_view(costs: Sequence[Cost], *, details: bool = False) -> View:
+    """What the fleets deliver, draw and cost; with `details` all that this rests on.
+
+    The answer stands first, then one table, then three lines of what it rests on.
+    """
+    known = [each for each in costs if "delivered_eflops" in each.estimates]
+    tables = [_servers_table(known, details=details), *(_detail_tables(costs) if details else ())]
+    unknown = [] if details else [_name_unknown([each for each in costs if each not in known])]
+    return View(
+        title=plain(_answer(costs, known)),
+        facts=tuple((name, plain(value)) for name, value in list_facts(costs)) if details else (),
+        tables=tuple(table for table in tables if table.rows),
+        meaning="\n".join(plain(each) for each in (*_describe(costs, details=details), *unknown) if each),
+        advice=tuple(map(plain, describe_notes(costs))) if details else (ask_for_details(),),
+    )
+
+
+def ask_for_details() -> str:
+    """Where the rest is: of every screen that leaves it out."""
+    return _("Chains, inputs, sources and notes: `--details`.")
+
+
+def _answer(costs: Sequence[Cost], known: Sequence[Cost]) -> str:
+    """What one fleet delivers, takes and costs; or the range over several."""
+    if len(costs) == 1 and known:
+        return describe_delivered(known[0]) or _describe_range_of_mix(known[0])
+    if not known:
+        return _("What these fleets deliver isn't known.")
+    shares = [
+        each.estimates["delivered_eflops"].p50 / each.size.nominal_eflops
+        for each in known
+        if each.estimates["delivered_eflops"].p50 and each.size.nominal_eflops
+    ]
+    said = _(
+        "{count} fleets deliver {share} of their nominal EFLOPS",
+        count=count(len(known)),
+        share=_span(shares, percent),
+    )
+    priced = [price for each in known if (price := each.value("rmb_per_delivered_eflops"))]
+    if not priced:
+        return _("{said}.", said=said)
+    servers = N_("{said}; servers that deliver one EFLOPS cost {price}.")
+    return _(servers, said=said, price=_span(priced, rmb))
+
+
+def _span(values: Sequence[float], form: Callable[[float], str]) -> str:
+    """`48.1% to 53.0%`; one figure where all read alike."""
+    low, high = form(min(values)), form(max(values))
+    return low if low == high else _("{low} to {high}", low=low, high=high)
+
+
+def _describe_range_of_mix(cost: Cost) -> str:
+    delivered = cost.estimates["delivered_eflops"]
+    return _(
+        "{fleet} delivers {low} to {high} of {nominal} nominal EFLOPS.",
+        fleet=_(cost.size.name),
+        low=figure(delivered.p5),
+        high=figure(delivered.p95),
+        nominal=figure(cost.size.nominal_eflops),
+    )
+
+
+def _name_unknown(costs: Sequence[Cost]) -> str:
+    if not costs:
+        return ""
+    if len(costs) == 1:
+        return _("{fleet}: {reason}.", fleet=_label(costs[0]), reason=costs[0].reason)
+    return _("{count} fleets aren't shown, for they aren't of one known part.", count=count(len(costs)))
+
+
+def _detail_tables(costs: Sequence[Cost]) -> Iterator[Table]:
     units = _units(costs)
     traced = (
         (unit.part.short_name, name, unit.sensitivity.get(name, ()))
         for unit in units.values()
         for name in _TRACED
     )
-    tables = (
-        _servers_table(costs),
-        _ownership_table(costs),
-        _jobs_table(costs),
-        _stages_table(costs),
-        _chains_table(costs),
-        sensitivity_table("part", traced, most=5),
-        inputs_table(_("The inputs of cost and power"), _inputs(units)),
-        unknown_table((_label(each), each.reason) for each in costs),
-    )
-    return View(
-        title=_("What the fleets deliver of their nominal EFLOPS, and what that costs"),
-        facts=tuple((name, plain(value)) for name, value in list_facts(costs)),
-        tables=tuple(table for table in tables if table.rows),
-        meaning="\n".join(plain(each) for each in _describe(costs)),
-        advice=tuple(plain(each) for each in describe_notes(costs)),
-    )
+    yield _ownership_table(costs)
+    yield _jobs_table(costs)
+    yield _stages_table(costs)
+    yield _chains_table(costs)
+    yield sensitivity_table("part", traced, most=5)
+    yield inputs_table(_("The inputs of cost and power"), _inputs(units))
+    yield unknown_table((_label(each), each.reason) for each in costs)
 
 
 def _by_part(costs: Sequence[Cost]) -> list[Cost]:
@@ -135,17 +198,10 @@ def _whole_servers_text(rmb: float | None) -> str:
     return stated(None if rmb is None else rmb / 1e6)
 
 
-def _servers_table(costs: Sequence[Cost]) -> Table:
-    fields: list[Field[Cost]] = [
-        _FLEET,
+def _servers_table(costs: Sequence[Cost], *, details: bool) -> Table:
+    in_detail: list[Field[Cost]] = [
         Field("kind", lambda each: _(each.size.kind), drop_priority=0),
-        Field("part", lambda each: plain(_part_text(each)), drop_priority=4),
-        Field("cards", lambda each: count(each.size.cards), is_number=True),
         Field("servers", lambda each: count(each.servers), is_number=True, drop_priority=6),
-        Field("nominal", lambda each: figure(each.size.nominal_eflops), is_number=True),
-        value_field("delivered", "delivered_eflops", figure),
-        range_field("delivered_eflops", figure, drop_priority=5),
-        value_field("RMB M", "capex_rmb", millions),
         Field(
             "whole",
             lambda each: _whole_servers_text(each.capex_whole_servers_rmb),
@@ -153,12 +209,24 @@ def _servers_table(costs: Sequence[Cost]) -> Table:
             drop_priority=3,
         ),
         value_field("per nominal", "rmb_per_nominal_eflops", millions, drop_priority=1),
-        value_field("per delivered", "rmb_per_delivered_eflops", millions),
         range_field("rmb_per_delivered_eflops", millions, drop_priority=2),
     ]
+    fields: list[Field[Cost]] = [
+        _FLEET,
+        Field("part", lambda each: plain(_part_text(each)), drop_priority=7),
+        Field("cards", lambda each: count(each.size.cards), is_number=True),
+        Field("nominal", lambda each: figure(each.size.nominal_eflops), is_number=True),
+        value_field("delivered", "delivered_eflops", figure),
+        ends_field("delivered_eflops", figure, drop_priority=9),
+        value_field("RMB M", "capex_rmb", millions),
+        value_field("per delivered", "rmb_per_delivered_eflops", millions),
+        value_field("MW", "power_mw", figure, drop_priority=8),
+        value_field("a year", "ownership_rmb_per_year", millions, drop_priority=5),
+        *(in_detail if details else ()),
+    ]
     heading = _(
-        "Fleets: EFLOPS, and the price of the servers in millions of RMB: in proportion to the cards, "
-        "rounded up to whole servers (whole), per nominal EFLOPS and per delivered EFLOPS"
+        "EFLOPS; millions of RMB for the servers, per delivered EFLOPS, and for a year of owning them with "
+        "fabric, spares, power and operation"
     )
     return table_of(heading, fields, costs)
 
@@ -281,12 +349,68 @@ def _inputs(units: Mapping[str, Unit]) -> Iterator[tuple[str, UsedInput]]:
                 yield each.name if is_shared else f"{each.name}, {unit.part.short_name}", each
 
 
-def _describe(costs: Sequence[Cost]) -> Iterator[str]:
-    for said in dict.fromkeys(
-        (describe_delivered(each), describe_servers(each), describe_ownership(each)) for each in costs
-    ):
-        if said[0] is not None:
-            yield join_sentences(each for each in said if each)
+def _describe(costs: Sequence[Cost], *, details: bool) -> Iterator[str]:
+    """What the figures rest on: of one fleet also its ownership, and with details of each."""
+    if details:
+        for said in dict.fromkeys(
+            (describe_delivered(each), describe_servers(each), describe_ownership(each)) for each in costs
+        ):
+            if said[0] is not None:
+                yield join_sentences(each for each in said if each)
+        return
+    if len(costs) == 1:
+        yield describe_ownership(costs[0]) or ""
+    yield from describe_grounds(costs)
+
+
+def describe_grounds(costs: Sequence[Cost]) -> Iterator[str]:
+    """Yield the lines of what a plan or a price rests on: derates, prices, and what an interval is."""
+    derates, prices = dict[str, None](), dict[str, None]()
+    for each in _by_part(costs):
+        derates |= dict.fromkeys(_name_derate(link) for link in each.chain[1:])
+        if each.price is not None and each.size.part is not None:
+            said = _(
+                "{part} RMB {server} a server of {cards} ({date})",
+                part=each.size.part.short_name,
+                server=stated(each.price.server_rmb),
+                cards=count(each.price.cards_per_server),
+                date=each.price.as_of,
+            )
+            prices[said] = None
+    if derates:
+        yield _("By {derates}.", derates=_("; ").join(derates))
+    if prices:
+        yield _("Prices: {prices}.", prices=_name_some(list(prices)))
+    yield _(
+        "Cards, EFLOPS and prices count dense {dtype} nominal; a figure is the middle of {count} draws, and "
+        "nine in ten lie in its interval.",
+        dtype=DTYPE,
+        count=count(costs[0].draws),
+    )
+
+
+def _name_derate(link: Link) -> str:
+    if link.run:
+        return _("run {run}", run=link.run)
+    if link.provenance == "modelled" and link.from_ is not Stage.SCALED:
+        return _(
+            "the MFU of published training runs at the fleet's size ({training})", training=_what_trains(link)
+        )
+    return _("{name} ({how})", name=link.id or link.span, how=_(link.provenance))
+
+
+def _what_trains(link: Link) -> str:
+    """The training without its number of devices, which differs from fleet to fleet."""
+    parts = (link.scope or "").split(_(", "))
+    return _(", ").join(part for part in parts if link.n_to is None or count(link.n_to) not in part)
+
+
+def _name_some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    if len(names) <= _MOST_NAMES:
+        return _(", ").join(names)
+    named = _(", ").join(names[:_MOST_NAMES])
+    return _("{names} and {count} more", names=named, count=count(len(names) - _MOST_NAMES))
 
 
 def describe_notes(costs: Sequence[Cost]) -> Iterator[str]:
@@ -301,7 +425,7 @@ def describe_notes(costs: Sequence[Cost]) -> Iterator[str]:
         if len(costs) == 1:
             yield _("{said}.", said=note)
         else:
-            yield _("{name}: {said}.", name=_(", ").join(dict.fromkeys(names)), said=note)
+            yield _("{name}: {said}.", name=_name_some(list(dict.fromkeys(names))), said=note)
 
 
 def _describe_reach(cost: Cost) -> str:

@@ -17,6 +17,7 @@ from nameplate.report.view import Column, Field, Table, text_table
 
 Form = Callable[[float], str]
 PERCENTILES = "p5 … p50 … p95"
+ENDS = "p5 … p95"
 # Inputs that bring less of a figure's variance than this aren't named.
 _LEAST_SHARE = 0.01
 
@@ -50,6 +51,16 @@ def range_field(name: str, form: Form, *, drop_priority: int | None = None) -> F
     return Field(
         PERCENTILES, lambda item: range_text(item.estimates.get(name), form), drop_priority=drop_priority
     )
+
+
+def ends_field(name: str, form: Form, *, drop_priority: int | None = None) -> Field[Item]:
+    """Make a column for the ends of the estimate `name`, beside a column for its middle."""
+
+    def text(item: Item) -> str:
+        found = item.estimates.get(name)
+        return UNKNOWN if found is None else interval(form, found.p5, found.p95)
+
+    return Field(ENDS, text, drop_priority=drop_priority)
 
 
 def inputs_table(heading: str, inputs: Iterable[tuple[str, UsedInput]]) -> Table:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from nameplate.base.formatting import UNKNOWN, figure, interval, millions, percent, ratio, stated
 from nameplate.base.language import _
 from nameplate.base.text import plain
+from nameplate.fleet.describe import describe_range
 from nameplate.fleet.ownership import Ownership
-from nameplate.report.fleet.costs import describe_notes, list_facts
+from nameplate.report.fleet.costs import ask_for_details, describe_grounds, describe_notes, list_facts
 from nameplate.report.fleet.figures import PERCENTILES, inputs_table, unknown_table
-from nameplate.report.view import Field, View, table_of
+from nameplate.report.view import Field, Table, View, table_of
 
 _Text = Callable[[Ownership], str]
 _NEVER = "∞"  # months after which buying has paid, where it never does
 
 
-def ownership_view(owned: Sequence[Ownership]) -> View:
+def ownership_view(owned: Sequence[Ownership], *, details: bool = False) -> View:
     """The fleets, each for every number of years in turn."""
     fleet = Field[Ownership]("fleet", _label)
     years = Field[Ownership]("years", lambda each: stated(each.years), is_number=True)
@@ -53,35 +54,60 @@ def ownership_view(owned: Sequence[Ownership]) -> View:
             is_number=True,
         ),
     ]
+    priced = list({item.cost.size.id: item.cost for item in owned}.values())
+    tables = [
+        table_of(_("Beside renting, RMB a card-hour"), beside, [each for each in owned if each.rent]),
+        table_of(_("A year of owning, RMB M"), costs, owned),
+        table_of(_("What that buys"), hours, owned),
+        *(_detail_tables(owned) if details else ()),
+    ]
+    explained = _(
+        "Capital is price less resale, with interest, spread evenly over the years. Rent is paid for busy"
+        " hours alone: the busy share at which both cost the same is the break-even. Months to break even"
+        " count no resale. Buying wins in that share of the draws."
+    )
+    assumed = _(
+        "Most inputs are assumed, and the rents are quotations at their dates: give your own"
+        " (--rent RMB, --assume NAME=X, --price PART=RMB)."
+    )
+    return View(
+        title=plain(_answer(owned)),
+        tables=tuple(table for table in tables if table.rows),
+        facts=tuple((name, plain(value)) for name, value in list_facts(priced)) if details else (),
+        meaning="\n".join((explained, *(() if details else map(plain, describe_grounds(priced))))),
+        advice=(assumed, *(map(plain, describe_notes(priced)) if details else (ask_for_details(),))),
+    )
+
+
+def _answer(owned: Sequence[Ownership]) -> str:
+    """What a busy card-hour costs owned, beside its rent; of several fleets only what the screen is about."""
+    first = owned[0]
+    busy = first.figures.get("rmb_per_busy_card_hour")
+    if len({item.cost.size.id for item in owned}) > 1 or busy is None:
+        return _("What it costs to own the fleets, beside renting the same cards")
+    said = _(
+        "A busy card-hour of {fleet} costs RMB {hour}{range} owned for {years} years",
+        fleet=_label(first),
+        hour=figure(busy.estimate.p50),
+        range=describe_range(busy.estimate, figure),
+        years=stated(first.years),
+    )
+    if first.rent is None:
+        return _("{said}.", said=said)
+    return _(
+        "{said}, and RMB {rent} rented: buying wins in {share} of the draws.",
+        said=said,
+        rent=figure(first.rent.uncertain.value),
+        share=percent(first.buying_wins),
+    )
+
+
+def _detail_tables(owned: Sequence[Ownership]) -> Iterator[Table]:
     used = {each.name: each for item in owned for each in item.inputs}
     rents = {_label(item): item.rent for item in owned if item.rent}
     inputs = [*used.items(), *((_("rent, {fleet}", fleet=name), rent) for name, rent in rents.items())]
-    reasons = {_label(item): item.cost.reason for item in owned}
-    priced = list({item.cost.size.id: item.cost for item in owned}.values())
-    tables = (
-        table_of(_("A year of owning, RMB M"), costs, owned),
-        table_of(_("What that buys"), hours, owned),
-        table_of(_("Beside renting, RMB a card-hour"), beside, [each for each in owned if each.rent]),
-        inputs_table(_("The inputs of ownership, besides those of `bench fleet cost`"), inputs),
-        unknown_table(reasons.items()),
-    )
-    return View(
-        title=_("What it costs to own the fleets, beside renting the same cards"),
-        tables=tuple(table for table in tables if table.rows),
-        facts=tuple((name, plain(value)) for name, value in list_facts(priced)),
-        meaning=_(
-            "Capital is price less resale, with interest, spread evenly over the years. Rent is paid for busy"
-            " hours alone: the busy share at which both cost the same is the break-even. Months to break even"
-            " count no resale. Buying wins in that share of the draws."
-        ),
-        advice=(
-            _(
-                "Most inputs are assumed, and the rents are quotations at their dates: give your own"
-                " (--rent RMB, --assume NAME=X, --price PART=RMB)."
-            ),
-            *(plain(each) for each in describe_notes(priced)),
-        ),
-    )
+    yield inputs_table(_("The inputs of ownership, besides those of `bench fleet cost`"), inputs)
+    yield unknown_table({_label(item): item.cost.reason for item in owned}.items())
 
 
 def _label(owned: Ownership) -> str:

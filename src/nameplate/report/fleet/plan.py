@@ -1,24 +1,39 @@
 """The screens of `bench fleet plan`: what a need takes, what a budget buys, what a training run takes.
 
-The answer is the title; below it are the figures, and the chains that they rest on.
+The answer is the title; below it is a table, and in three lines what it rests on. The chains are details.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from nameplate.base.formatting import count, figure, millions, money, percent, rmb, scientific, stated
+from nameplate.base.formatting import (
+    UNKNOWN,
+    count,
+    figure,
+    interval,
+    millions,
+    money,
+    percent,
+    rmb,
+    scientific,
+    stated,
+)
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
+from nameplate.fleet.mfu_model import generation_of, load_mfu_model
+from nameplate.fleet.mfu_runs import PEAK_DTYPES, TrainingPrecision
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.plan import Need, Purchase
+from nameplate.fleet.price import Cost
 from nameplate.fleet.training import Training, format_days
-from nameplate.report.fleet.costs import CHAINS, cost_view
+from nameplate.report.fleet.costs import CHAINS, ask_for_details, cost_view, describe_grounds
 from nameplate.report.fleet.figures import (
+    ENDS,
     PERCENTILES,
+    ends_field,
     inputs_table,
-    range_field,
     range_text,
     sensitivity_table,
     unknown_table,
@@ -32,41 +47,45 @@ _OWNED = N_(
     "The cost of idle time (`busy_share`) is spread over the time used."
 )
 _ONE_RUN = N_(
-    "One training run only: no experiments, failed runs, labelling or simulation, and no encoder that makes "
-    "the tokens"
+    "Time, cards and RMB are of one training run; the pipeline adds encoder, experiments and failed runs, "
+    "data mining, simulation and the other models of that time"
 )
+_MOST_SAID = 2  # sentences about single fleets
+_MOST_NAMED = 4  # parts in an answer
 
 
 _Planned = Need | Purchase | Training
 Row = TypeVar("Row", bound=_Planned)
 
 
-def needs_view(needs: Sequence[Need]) -> View:
+def needs_view(needs: Sequence[Need], *, details: bool = False) -> View:
     """What so many delivered EFLOPS take, by each part."""
     known = [need for need in needs if need.estimates]
     fields: list[Field[Need]] = [
         Field("part", _name),
         Field("cards", lambda need: count(need.cards), is_number=True),
-        range_field("cards_exact", count, drop_priority=4),
-        Field("servers", lambda need: count(need.servers), is_number=True),
+        ends_field("cards_exact", count, drop_priority=4),
+        Field("servers", lambda need: count(need.servers), is_number=True, drop_priority=1),
         value_field("RMB M", "capex_rmb", millions),
-        range_field("capex_rmb", millions, drop_priority=2),
+        ends_field("capex_rmb", millions, drop_priority=2),
         value_field("in full", "full_capex_rmb", millions),
-        range_field("full_capex_rmb", millions, drop_priority=1),
         value_field("MW", "power_mw", figure),
-        range_field("power_mw", figure, drop_priority=3),
         value_field("per year", "ownership_rmb_per_year", millions, drop_priority=0),
+        _runs_field(),
     ]
     heading = _(
         "Cards and whole servers; millions of RMB for the servers, for servers with fabric and spares (in "
         "full), and per year of ownership"
     )
-    meaning = _("With the p95 number of cards, 95 % of the draws meet the need.")
-    tables = [table_of(heading, fields, known)]
-    return _plan_view(_answer(needs, known, _compare_needs), tables, needs, meaning)
+    meaning = _(
+        "With the p95 number of cards, 95 % of the draws meet the need. Runs: published training runs on "
+        "parts of that generation; without one, the interval is that of any."
+    )
+    title = _answer(needs, known, _compare_needs)
+    return _plan_view(title, [table_of(heading, fields, known)], needs, meaning, details=details)
 
 
-def purchases_view(purchases: Sequence[Purchase]) -> View:
+def purchases_view(purchases: Sequence[Purchase], *, details: bool = False) -> View:
     """What a budget buys of each part, the one that delivers most first."""
     known = [each for each in purchases if each.rank is not None]
     fields: list[Field[Purchase]] = [
@@ -74,24 +93,22 @@ def purchases_view(purchases: Sequence[Purchase]) -> View:
         Field("servers", lambda each: count(each.servers), is_number=True),
         Field("cards", lambda each: count(each.cards), is_number=True, drop_priority=2),
         value_field("EFLOPS", "delivered_eflops", figure),
-        range_field("delivered_eflops", figure),
+        ends_field("delivered_eflops", figure),
         Field("most", lambda each: percent(each.first_in or 0.0), is_number=True, drop_priority=3),
         value_field("MW", "power_mw", figure, drop_priority=0),
         Field("in full", lambda each: count(each.full_servers), is_number=True, drop_priority=4),
         value_field("EFLOPS", "full_delivered_eflops", figure),
-        range_field("full_delivered_eflops", figure, drop_priority=1),
+        _runs_field(),
     ]
     heading = _(
         "Whole servers and what they deliver, if the budget pays for servers only, and if it pays for fabric "
         "and spares too (in full); most: the share of draws in which the part delivers most"
     )
-    tables = [table_of(heading, fields, known)]
-    return _plan_view(
-        _answer(purchases, known, _compare_purchases), tables, purchases, _describe_ranking(purchases)
-    )
+    title, tables = _answer(purchases, known, _compare_purchases), [table_of(heading, fields, known)]
+    return _plan_view(title, tables, purchases, _describe_ranking(purchases), details=details)
 
 
-def training_view(trainings: Sequence[Training]) -> View:
+def training_view(trainings: Sequence[Training], *, details: bool = False) -> View:
     """What a training run is made of, how long it takes on fleets, and which cards finish it in time."""
     work = trainings[0].work
     known = [each for each in trainings if each.estimates]
@@ -99,26 +116,17 @@ def training_view(trainings: Sequence[Training]) -> View:
         Field("fleet", lambda each: plain(_label(each))),
         Field("on cards", lambda each: count(each.fleet.size.cards), is_number=True, drop_priority=3),
         value_field("time", "days", format_days),
-        range_field("days", format_days, drop_priority=5),
-        value_field("as one job", "gang_days", format_days, drop_priority=2),
+        ends_field("days", format_days, drop_priority=5),
         value_field("per run", "refresh_rmb", money),
-        range_field("refresh_rmb", money, drop_priority=0),
         Field("in time", lambda each: count(None if each.need is None else each.need.cards), is_number=True),
-        Field(
-            PERCENTILES, lambda each: range_text(_find_estimate(each, "cards_exact"), count), drop_priority=4
-        ),
-        Field(
-            "servers", lambda each: count(None if each.need is None else each.need.servers), is_number=True
-        ),
-        Field(
-            "MW",
-            lambda each: value_text(_find_estimate(each, "power_mw"), figure),
-            is_number=True,
-            drop_priority=1,
-        ),
+        Field(ENDS, lambda each: _ends_text(_find_estimate(each, "cards_exact"), count), drop_priority=4),
+        value_field("share", "share_of_fleet", percent, drop_priority=6),
+        value_field("pipeline", "pipeline_cards", count, drop_priority=7),
+        value_field("tokens a card-second", "tokens_per_card_second", count, drop_priority=2),
     ]
     heading = _(
-        "Time; RMB per training run; and the cards, servers and MW that finish it in {days} days (in time)",
+        "Time; RMB per training run; the cards that finish it in {days} days (in time), their share of the "
+        "fleet, and the cards of the whole pipeline",
         days=stated(trainings[0].every_days),
     )
     quantities = {
@@ -132,32 +140,64 @@ def training_view(trainings: Sequence[Training]) -> View:
         for name, (amount, form) in quantities.items()
     )
     traced = ((_label(each), name, shares) for each in trainings for name, shares in each.sensitivity.items())
-    tables = [
-        table_of(heading, fields, known),
+    tables = [table_of(heading, fields, known)]
+    more = [
         Table(_("The run"), (Column("quantity"), Column("value", is_number=True), Column(PERCENTILES)), made),
         inputs_table(_("The inputs of the run"), ((each.name, each) for each in work.inputs.values())),
         sensitivity_table("fleet", traced, most=4),
     ]
+    said = [each.pipeline_sentence for each in known if each.pipeline_sentence]
+    notes = (*said, work.note, _(_ONE_RUN)) if details else (*said[:_MOST_SAID], work.note)
     return _plan_view(
-        _answer(trainings, known, _compare_trainings), tables, trainings, _(_OWNED), (work.note, _(_ONE_RUN))
+        _answer(trainings, known, _compare_trainings),
+        [*tables, *(more if details else ())],
+        trainings,
+        _(_OWNED) if details else "",
+        notes,
+        details=details,
     )
 
 
 def _plan_view(
-    title: str, tables: Sequence[Table], rows: Sequence[_Planned], meaning: str, advice: Sequence[str] = ()
+    title: str,
+    tables: Sequence[Table],
+    rows: Sequence[_Planned],
+    meaning: str,
+    notes: Sequence[str] = (),
+    *,
+    details: bool,
 ) -> View:
-    """Put the plan's tables before the chains of `bench fleet cost` that it rests on."""
-    cost = cost_view([row.fleet for row in rows if row.estimates] or [row.fleet for row in rows])
-    chains = [table for table in cost.tables if table.heading == _(CHAINS)]
+    """Put the plan's table before what it rests on: in three lines, or with the chains in detail."""
+    fleets = [row.fleet for row in rows if row.estimates] or [row.fleet for row in rows]
     unknown = unknown_table((_name(row), row.reason) for row in rows)
-    inputs = _("The inputs of cost and power are in --json, and on the screen of `bench fleet cost`.")
+    said = [*([meaning] if meaning else []), *notes]
+    if not details:
+        grounds = [*said, *describe_grounds(fleets)]
+        several = [unknown] if len(unknown.rows) == len(rows) or len(rows) <= _MOST_SAID else []
+        return View(
+            title=plain(title),
+            tables=tuple(table for table in (*tables, *several) if table.rows),
+            meaning="\n".join(plain(_end(each)) for each in grounds),
+            advice=(ask_for_details(),),
+        )
+    cost = cost_view(fleets, details=True)
+    chains = [table for table in cost.tables if table.heading == _(CHAINS)]
+    inputs = _("The inputs of cost and power are in --json, and in `bench fleet cost --details`.")
     return View(
         title=plain(title),
         facts=cost.facts,
         tables=tuple(table for table in (*tables, unknown, *chains) if table.rows),
-        meaning=plain(meaning),
-        advice=(*(plain(_("{said}.", said=each)) for each in advice), *cost.advice, inputs),
+        meaning="\n".join(plain(_end(each)) for each in said),
+        advice=(*cost.advice, inputs),
     )
+
+
+def _end(said: str) -> str:
+    return said if said.endswith((".", "。")) else _("{said}.", said=said)
+
+
+def _ends_text(found: Estimate | None, form: Callable[[float], str]) -> str:
+    return UNKNOWN if found is None else interval(form, found.p5, found.p95)
 
 
 # The answers
@@ -172,8 +212,33 @@ def _answer(rows: Sequence[Row], known: Sequence[Row], compare: Callable[[Sequen
 
 
 def _compare_needs(known: Sequence[Need]) -> str:
-    cards = _join_names([_cards_and_rmb(need) for need in known])
+    cards = _join_names([_cards_and_rmb(need) for need in _best(known)])
     return _("{eflops} delivered EFLOPS take {cards}.", eflops=stated(known[0].asked.value), cards=cards)
+
+
+def _best(known: Sequence[Need]) -> Sequence[Need]:
+    """The needs to name: all of a few, else those of the cheapest servers that somebody trained on."""
+    if len(known) <= _MOST_NAMED:
+        return known
+    like = [need for need in known if count_runs(need.fleet)] or known
+    priced = [need for need in like if "capex_rmb" in need.estimates]
+    by = "capex_rmb" if priced else "cards_exact"
+    return sorted(priced or like, key=lambda need: need.estimates[by].p50 or 0.0)[:_MOST_NAMED]
+
+
+def count_runs(fleet: Cost) -> int | None:
+    """How many published runs are of the generation of a fleet's part; None where no MFU is predicted."""
+    predicted = [link for link in fleet.chain if link.in_common is not None]
+    part = fleet.size.part
+    if not predicted or part is None:
+        return None
+    precision: TrainingPrecision = "fp8" if predicted[0].dtype == PEAK_DTYPES["fp8"] else "bf16"
+    return load_mfu_model().runs_of(generation_of(part, precision))
+
+
+def _runs_field() -> Field[Any]:
+    """Make a column for the published runs that the MFU of a row's part rests on."""
+    return Field("runs", lambda row: count(count_runs(row.fleet)), is_number=True, drop_priority=6)
 
 
 def _cards_and_rmb(need: Need) -> str:
@@ -186,19 +251,33 @@ def _cards_and_rmb(need: Need) -> str:
 
 def _compare_purchases(known: Sequence[Purchase]) -> str:
     first = known[0]
-    said = [f"{_(each.fleet.size.name)} {figure(each.estimates['delivered_eflops'].value)}" for each in known]
-    return _(
+    said = _(
         "{rmb} delivers most with {part} (in {share} of the draws). EFLOPS, if it is all spent on servers: "
         "{eflops}.",
         rmb=rmb(first.budget_rmb),
         part=_(first.fleet.size.name),
         share=percent(first.first_in),
-        eflops=_(", ").join(said),
+        eflops=_(", ").join(map(_name_eflops, known[:_MOST_NAMED])),
     )
+    # A card that nobody is known to have trained on may be first by its rating alone.
+    trained = [each for each in known if count_runs(each.fleet) != 0]
+    if trained and trained[0] is not first:
+        said = _(
+            "{said} No published run is of {part}'s generation; of cards with one, {eflops} is most.",
+            said=said,
+            part=_(first.fleet.size.name),
+            eflops=_name_eflops(trained[0]),
+        )
+    return said
+
+
+def _name_eflops(bought: Purchase) -> str:
+    eflops = figure(bought.estimates["delivered_eflops"].value)
+    return f"{_(bought.fleet.size.name)} {eflops}"
 
 
 def _compare_trainings(known: Sequence[Training]) -> str:
-    said = [_time_on_fleet(each) if each.given else _cards_in_time(each) for each in known]
+    said = [_time_on_fleet(each) if each.given else _cards_in_time(each) for each in known[:_MOST_NAMED]]
     return _("{run} takes {what}.", run=known[0].title, what=_join_names(said))
 
 

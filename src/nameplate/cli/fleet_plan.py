@@ -1,0 +1,158 @@
+"""`bench fleet plan`: what delivered EFLOPS, a budget or a training run take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nameplate.base.errors import InputError
+from nameplate.cli.options import PART, Details, Pricing, Printing, Trained, take_options
+from nameplate.cli.output import output_language, print_rows, show_view
+
+if TYPE_CHECKING:
+    from nameplate.report.view import View
+
+
+def _input_option(help_: str) -> Any:
+    """An input of a training run that may be uncertain."""
+    return typer.Option(metavar="X", help=help_)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run that is planned: its data, its inputs and the rest of the pipeline around it."""
+
+    hours: Annotated[str | None, _input_option("Hours of clips to train on.")] = None
+    clips: Annotated[str | None, _input_option("Number of clips to train on.")] = None
+    tokens: Annotated[str | None, _input_option("Tokens to train on.")] = None
+    every_days: Annotated[float | None, typer.Option(metavar="D", help="Days between two training runs.")] = (
+        None
+    )
+    attention: Annotated[
+        bool,
+        typer.Option("--attention/--no-attention", help="Count attention's FLOPs, half of them masked."),
+    ] = True
+    clip_seconds: Annotated[str | None, _input_option("Length of a clip. [default: 15..30]")] = None
+    cameras: Annotated[str | None, _input_option("Cameras that the model sees. [default: 4..7..11]")] = None
+    frames_per_second: Annotated[
+        str | None, _input_option("Frames a second that the model sees of each camera. [default: 2..5..10]")
+    ] = None
+    tokens_per_frame: Annotated[
+        str | None, _input_option("Tokens of a frame. [default: 160, from 50 to 576]")
+    ] = None
+    epochs: Annotated[str | None, _input_option("Passes over the data. [default: 1]")] = None
+    context_tokens: Annotated[
+        str | None, _input_option("Tokens that attend to one another. [default: 2880..8192..16384]")
+    ] = None
+    width_over_layers: Annotated[
+        str | None, _input_option("Width of the model ÷ its number of layers. [default: 100..128..130]")
+    ] = None
+    encoder: Annotated[
+        str | None, _input_option("FLOPs of the encoder ÷ those of the model. [default: 0.02..0.1..0.3]")
+    ] = None
+    outside_final_run: Annotated[
+        str | None,
+        _input_option("Share of hours for ablations and failed runs. [default: 0.1..0.37..0.6]"),
+    ] = None
+    data_mining: Annotated[
+        str | None, _input_option("FLOPs of data mining ÷ those of the run. [default: 0.05..0.2..0.5]")
+    ] = None
+    simulation: Annotated[
+        str | None, _input_option("FLOPs of simulation ÷ those of the run. [default: 0.05..0.3..1]")
+    ] = None
+    models: Annotated[
+        str | None, _input_option("Models that are trained in that time. [default: 1..2..4]")
+    ] = None
+    fleet: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FLEET", help="Train on this fleet; see `bench fleet list` (repeatable)."),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """What was given, by the name of the option."""
+        stated = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in stated.items() if name != "attention" or not value}
+
+
+@take_options(training_run=TrainingRun, trained=Trained, pricing=Pricing, printing=Printing)
+def plan(
+    training_run: TrainingRun,
+    trained: Trained,
+    pricing: Pricing,
+    printing: Printing,
+    eflops: Annotated[
+        float | None, typer.Option(metavar="X", help="Plan for this many delivered EFLOPS.")
+    ] = None,
+    budget_rmb: Annotated[
+        float | None, typer.Option(metavar="RMB", help="Plan what this much money buys, and delivers.")
+    ] = None,
+    parameters: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Plan to train a model of this many parameters; needs --every-days."),
+    ] = None,
+    part: Annotated[list[str] | None, PART] = None,
+    details: Details = False,
+) -> None:
+    """Print the cards, servers, RMB and MW for --eflops, --budget-rmb or a training run (--parameters).
+
+    Numbers of a training run may be X, LOW..HIGH or LOW..X..HIGH. --part is repeatable; without it, every
+    part with a known price is planned, and those that published runs trained on.
+    """
+    from nameplate.stats.uncertain import read_uncertain
+
+    questions = {"--eflops": eflops, "--budget-rmb": budget_rmb, "--parameters": parameters}
+    given, parts = training_run.given(), part or ()
+    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+        _check_question(questions, given, trained)
+        size = None if parameters is None else read_uncertain(parameters, "--parameters").value
+        options = {"training": trained.read(size), **pricing.options()}
+        rows: Any
+        make_view: Callable[..., View]
+        if eflops is not None:
+            from nameplate.fleet.plan import meet
+            from nameplate.report.fleet.plan import needs_view
+
+            rows, make_view = meet(eflops, parts, **options), needs_view
+        elif budget_rmb is not None:
+            from nameplate.fleet.plan import afford
+            from nameplate.report.fleet.plan import purchases_view
+
+            rows, make_view = afford(budget_rmb, parts, **options), purchases_view
+        else:
+            from nameplate.fleet.training import train
+            from nameplate.report.fleet.plan import training_view
+
+            rows, make_view = train(parameters or "", part=parts, **given, **options), training_view
+        if printing.json or printing.csv:
+            print_rows([row.as_json() for row in rows], csv=printing.csv)
+        else:
+            show_view(make_view(rows, details=details))
+
+
+def _check_question(questions: Mapping[str, object], given: Mapping[str, object], trained: Trained) -> None:
+    """Raise InputError unless there is one question, and options of a training run only with --parameters."""
+    asked = [flag for flag, value in questions.items() if value is not None]
+    if len(asked) != 1:
+        problem = "nothing to plan" if not asked else "several questions at once"
+        got = ", ".join(asked) or "nothing"
+        raise InputError(problem, got=got, expected=f"one of {', '.join(questions)}")
+    if "--parameters" not in asked:
+        if given:
+            flag = f"--{next(iter(given)).replace('_', '-')}"
+            raise InputError(
+                "an option of a training run", got=f"{flag} with {asked[0]}", expected="--parameters too"
+            )
+        return
+    if "every_days" not in given:
+        raise InputError(
+            "needed with --parameters", where="--every-days", got="nothing", expected="a number of days"
+        )
+    for flag, mine, value in (
+        ("--params", "--parameters", trained.params),
+        ("--context", "--context-tokens", trained.context),
+    ):
+        if value is not None:
+            raise InputError("said twice", where=flag, got=value, expected=f"{mine} alone")
