@@ -20,7 +20,10 @@ PACKAGES = {  # import name: the folder that goes into the wheel under that name
 DIST_INFO = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 ENTRY_POINTS = {
     "console_scripts": {"bench": "nameplate.__main__:main", "nameplate": "nameplate.__main__:main"},
-    "nameplate.checks": {"check": "nameplate_suites.check:SUITE"},
+    "nameplate.checks": {
+        "check": "nameplate_suites.check:SUITE",
+        "collectives": "nameplate_suites.collectives:SUITE",
+    },
     "nameplate.suites": {
         "smoke": "nameplate_suites.smoke:SUITE",
         "quick": "nameplate_suites.quick:SUITE",

@@ -7,6 +7,8 @@
 from nameplate_kernels.attention import ATTENTION_PASSES, Attention
 from nameplate_kernels.attention_backends import ATTENTION_BACKENDS
 from nameplate_kernels.best_matmul import BestMatmul
+from nameplate_kernels.collective import KINDS as COLLECTIVES
+from nameplate_kernels.collective import Collective, bus_factor
 from nameplate_kernels.matmul import LAYOUTS, Matmul
 from nameplate_kernels.memory import Memory
 from nameplate_kernels.numerics import FILLS, PRECISIONS, Precision, precision_of
@@ -16,6 +18,7 @@ from nameplate_kernels.workload import CheckResult, Prepared, Workload
 __all__ = [
     "ATTENTION_BACKENDS",
     "ATTENTION_PASSES",
+    "COLLECTIVES",
     "EXECUTIONS",
     "FILLS",
     "LAYOUTS",
@@ -25,11 +28,13 @@ __all__ = [
     "Attention",
     "BestMatmul",
     "CheckResult",
+    "Collective",
     "Matmul",
     "Memory",
     "Precision",
     "Prepared",
     "TransformerBlock",
     "Workload",
+    "bus_factor",
     "precision_of",
 ]

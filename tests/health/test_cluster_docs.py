@@ -21,8 +21,8 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def options():
-    command = get_command(app).commands["check"]
+def options(name="check"):
+    command = get_command(app).commands[name]
     return {flag for parameter in command.params for flag in parameter.opts if flag.startswith("--")}
 
 
@@ -61,8 +61,8 @@ def test_the_launchers_lines_use_flags_that_are_there():
         for line in TEXT.splitlines()
         if re.match(r" {4}(srun|torchrun|bench check)\b", line)
     ]
-    assert len(lines) == 6
+    assert len(lines) == 8
     for line in lines:
         words = shlex.split(line)
         own = words[words.index("bench") + 2 :]
-        assert {word for word in own if word.startswith("--")} <= options()
+        assert {word for word in own if word.startswith("--")} <= options(words[words.index("bench") + 1])

@@ -26,6 +26,8 @@ from nameplate.cli.options import (
 from nameplate.cli.output import check_language, output_language, print_json, show_view
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nameplate.device.survey import Survey
     from nameplate.store.folder import Run
 
@@ -97,8 +99,19 @@ def run(
     use_parts(parts)
     check_language(lang)
     from nameplate.report.media.progress import LiveProgress
+    from nameplate.run.collectives import SUITE as COLLECTIVES
     from nameplate.run.measure import measure
 
+    if suite == COLLECTIVES:
+        if resume is not None or ratings or axes:
+            raise InputError(
+                "can't be used with collectives",
+                where="bench run collectives",
+                got="--resume, --nominal, --shape or --model",
+                expected="--only, --budget, --device or --results",
+            )
+        _run_collectives(device, only, budget, results, lang, json=json)
+        return
     progress = LiveProgress()
     try:
         with progress:
@@ -127,6 +140,22 @@ def run(
 
         require_expectations(done, shares, fail_under)
     _check_complete(done)
+
+
+def _run_collectives(
+    device: str, only: str | None, budget: float | None, results: Path | None, lang: str, *, json: bool
+) -> None:
+    """Measure collectives with the other processes of this job; rank 0 prints the run."""
+    from nameplate.report.media.progress import LiveProgress
+    from nameplate.run.collectives import measure_collectives
+
+    with LiveProgress() as progress:
+        done = measure_collectives(
+            device=device, only=only, budget=budget, results=results, observer=progress
+        )
+    if done is not None:
+        _print_run(done, lang=lang, json=json)
+        _check_complete(done)
 
 
 def _parse_ratings(given: list[str]) -> dict[str, float]:

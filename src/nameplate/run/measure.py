@@ -124,7 +124,7 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: G
         suite=suite.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         hostname=socket.gethostname(),
-        devices=tuple(_entry(each.device) for each in devices),
+        devices=tuple(entry_of(each.device) for each in devices),
         software=read_software_versions(),
         options=options,
         seed=seed,
@@ -177,7 +177,8 @@ def _cases_of_new_run(name: str, suite: Suite, options: Options) -> _DeviceCases
     return _DeviceCases(device, cases)
 
 
-def _entry(device: DeviceDescription) -> DeviceEntry:
+def entry_of(device: DeviceDescription) -> DeviceEntry:
+    """Return what a manifest keeps of a device."""
     rating = device.rating
     return DeviceEntry(
         name=device.name,
