@@ -75,9 +75,9 @@ class Collective(Workload):
         return f"{self.kind}-{self.message_bytes}B-x{self.world_size}"
 
     @property
-    def dimensions(self) -> Mapping[str, int | float | str]:
-        """Kind, message, processes, and bus bytes ÷ message."""
-        factor = float(bus_factor(self.kind, self.world_size))
+    def dimensions(self) -> Mapping[str, int | str]:
+        """Kind, message, processes, and bus bytes ÷ message as a fraction: `7/4`."""
+        factor = str(bus_factor(self.kind, self.world_size))
         return {
             "kind": self.kind,
             "message_bytes": self.message_bytes,
