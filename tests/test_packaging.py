@@ -30,7 +30,11 @@ ENTRY_POINTS = {
         "standard": "nameplate_suites.standard:SUITE",
         "soak": "nameplate_suites.soak:SUITE",
         "sensitivity": "nameplate_suites.sensitivity:SUITE",
+        "attention": "nameplate_suites.attention:SUITE",
+        "block": "nameplate_suites.block:SUITE",
         "custom": "nameplate_suites.custom:SUITE",
+        "ceiling": "nameplate_suites.ceiling:CEILING",
+        "ceiling-grid": "nameplate_suites.ceiling:GRID",
     },
 }
 
