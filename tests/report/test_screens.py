@@ -20,6 +20,8 @@ from nameplate.specs.registry import load_registry
 from nameplate.suite import PHASES
 
 WIDTHS = (20, 40, 60, 80, 100, 160, 300)
+# What is broken is the same in both languages; in the second one, the ends and what most terminals have.
+WIDTHS_OF = {"en": WIDTHS, "zh": (20, 80, 300)}
 UNBOUNDED = 10_000
 # What a screen adds to the words of a view: the name before a value, bullets, bars, sparklines, blanks.
 ADDED = re.compile(r"[█▏▎▍▌▋▊▉▁▂▃▄▅▆▇·]+|[•!]")
@@ -102,7 +104,7 @@ def test_every_id_is_whole_at_every_width(views, screen, language):
     if screen == "list":  # a narrow one keeps the run's id, by which `bench show` has all that it leaves out
         ids -= words_of_secondary_columns(view)
     assert ids or screen in ("fleet goodput", "fleet derate")
-    for width in WIDTHS:
+    for width in WIDTHS_OF[language]:
         text = printed(view, width, language)
         assert {each for each in ids if each not in text} == set(), width
 
@@ -120,7 +122,7 @@ def test_the_search_for_ids_finds_each_kind(views):
     """The ids of each kind that the screens hold at all: an empty search would prove nothing."""
     text = {name: ids_in(printed(view, UNBOUNDED, "en")) for name, view in views["en"].items()}
     assert "20261122T165536-standard-1901" in text["show 3"]
-    assert {"a100-sxm-80gb-scaled-7b-x8", "nio-2024-10", "fp16", "pue"} <= text["fleet cost"]
+    assert {"nio-2024-10", "fp16", "pue"} <= text["fleet cost"]
     assert {"nvidia-a800-sxm4-80gb", "tesla-before-2023-09"} <= text["fleet list"]
     assert "`bench run --resume 'my runs/20261122T120000-standard-b800'`" in text["show 2"]
     assert {"cuda:0", "cuda:1", "10de:20f3"} <= text["devices"]
