@@ -133,6 +133,26 @@ def test_the_page_opens_offline_fits_its_window_and_its_charts_answer(show, page
     assert ground == f"rgb({', '.join(str(int(paper[at : at + 2], 16)) for at in (1, 3, 5))})"
 
 
+@pytest.mark.parametrize(("width", "screens", "height"), [("wide", 4, 900), ("narrow", 6, 844)])
+def test_the_answer_comes_first_and_the_folded_page_is_short(show, pages, width, screens, height):
+    """Banner, at most four figures, one chart and the advice; everything else is folded below them."""
+    shown = show(pages("one run"), width)
+    assert shown.page.evaluate("document.documentElement.scrollHeight") <= screens * height
+    tops = [
+        shown.page.locator(f"article {each}").first.bounding_box()["y"]
+        for each in ("ul.banners", "dl.answers", "figure", "ul.advice", "details.section")
+    ]
+    assert tops == sorted(tops)
+    assert 1 <= shown.page.locator("dl.answers > div").count() <= 4
+    assert shown.page.locator("figure:visible").count() == 1
+    assert shown.page.locator("details.section[open]").count() == 0
+    # A link of the navigation opens the section that it leads to, and draws its charts.
+    shown.page.evaluate(
+        "location.hash = document.querySelector('section:has(table) .chart').closest('section').id"
+    )
+    shown.page.locator("details.section[open] .chart " + DRAWN).first.wait_for()
+
+
 @pytest.mark.long
 def test_in_chinese_the_page_fits_a_narrow_window_and_its_charts_speak_it_too(show, pages):
     shown = show(pages("in Chinese"), "narrow")

@@ -68,6 +68,7 @@ def list_answers(run: Run) -> tuple[Answer, ...]:
     answers = []
     if shown is not None:
         nominal = shown.stages[0].throughput.tflops
+        product = next(each.stage for each in reversed(shown.stages) if each.stage in _PRODUCTS)
         for stage in shown.stages:
             if stage.provenance == "measured" and stage.records:
                 share = percent_with_half_width(shown.share_of_nominal(stage))
@@ -77,6 +78,9 @@ def list_answers(run: Run) -> tuple[Answer, ...]:
                     nominal=figure(nominal.value),
                     dtype=shown.dtype,
                 )
+                if stage.stage is product:
+                    published = _describe_published(shown, run)
+                    detail = _("{said}; {published}", said=detail, published=published)
                 answers.append(Answer(name_stage(stage.stage), share, stage.verdict, detail))
     rate = choose_rate(find_model_rates(run), None if shown is None else shown.device)
     if rate is not None:
