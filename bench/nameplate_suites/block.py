@@ -8,8 +8,8 @@ from typing import Any
 
 from nameplate.models.load import load_model
 from nameplate.suite import Case, Suite, Target
-from nameplate_kernels import ATTENTION_BACKENDS, PASSES, TransformerBlock
-from nameplate_suites.parts import block_of, cache_for, matmuls
+from nameplate_kernels import ATTENTION_BACKENDS, PASSES, Attention, TransformerBlock
+from nameplate_suites.parts import block_of, cache_for, matmuls, memory
 
 _FORWARD, _BOTH, _RECOMPUTE, _ADAMW = PASSES
 _CPU_TOKENS, _GPU_TOKENS = 128, 4096
@@ -46,6 +46,12 @@ def _llama(target: Target, tokens: int) -> Iterator[Case]:
     yield _case(replace(whole, execution="compiled"), weight=3.0, **axes)
     for gemm in replace(whole, pass_=_FORWARD).gemms():
         yield Case(gemm, cache=cache_for(target), weight=0.5, **axes)
+    yield Case(
+        Attention(1, tokens, whole.heads, whole.kv_heads, whole.head_dim, True, "bf16", _FORWARD),
+        weight=0.5,
+        **axes,
+    )
+    yield from memory(target, 256 if target.kind == "cpu" else 1024, kinds=("copy",), group=axes["group"])
     axes["group"] = f"ways-bf16-{tokens}"
     if target.kind == "cuda":
         yield _case(replace(whole, execution="graph"), weight=2.0, **axes)

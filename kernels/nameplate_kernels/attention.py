@@ -146,6 +146,13 @@ class Attention(Workload):
             self.backend, device, self.dtype, heads, causal=self.causal, backward=self.backward
         )
 
+    @property
+    def smaller(self) -> Attention | None:
+        """Half the sequences, or with one of them half its tokens; None below two tokens."""
+        if self.batch > 1:
+            return dataclasses.replace(self, batch=self.batch // 2)
+        return dataclasses.replace(self, tokens=self.tokens // 2) if self.tokens > 1 else None
+
     def pilots(self) -> tuple[Attention, ...]:
         """Return one key/value head over 256 tokens, then a sequence of all heads over 1,024 and 4,096, up to
         an eighth of this work; none where that is too much already.

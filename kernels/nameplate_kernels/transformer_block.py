@@ -476,6 +476,13 @@ class TransformerBlock(Workload):
             )
         )
 
+    @property
+    def smaller(self) -> TransformerBlock | None:
+        """Half the sequences, or with one of them half its tokens; None below two tokens."""
+        if self.batch > 1:
+            return dataclasses.replace(self, batch=self.batch // 2)
+        return dataclasses.replace(self, tokens=self.tokens // 2) if self.tokens > 1 else None
+
     def pilots(self) -> tuple[TransformerBlock, ...]:
         """Return the block at an eighth of the width (less where its heads don't divide by 8) and at most 128
         tokens, then at twice the width and tokens, and so on, up to an eighth of this work.
@@ -621,6 +628,15 @@ def _compile(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tenso
     return compiled
 
 
+def _make_optimizer(weights: Sequence[torch.Tensor]) -> torch.optim.Optimizer:
+    """Return fused AdamW with its states, which it would otherwise make at the first launch."""
+    optimizer = torch.optim.AdamW(weights, lr=0.0, fused=True)
+    for weight in weights:
+        moments = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[weight] = {"step": torch.zeros((), device=weight.device), **moments}
+    return optimizer
+
+
 class Buffers:
     """The tensors of one launcher: the input, the weights, and the output of the latest launch.
 
@@ -654,7 +670,7 @@ class Buffers:
         self._optimizer: torch.optim.Optimizer | None = None
         if pass_ == ADAMW and output_gradient is not None:
             # A rate of 0 keeps the weights' bits; see `TransformerBlock`.
-            self._optimizer = torch.optim.AdamW(self.weights.named().values(), lr=0.0, fused=True)
+            self._optimizer = _make_optimizer(list(self.weights.named().values()))
 
     @property
     def leaves(self) -> tuple[torch.Tensor, ...]:
@@ -685,7 +701,9 @@ class Buffers:
         for leaf in self.leaves:
             leaf.grad = None
         if self.pass_ == RECOMPUTE:
-            y_BTD: torch.Tensor = checkpoint(self.run, *self._arguments, use_reentrant=False)
+            y_BTD: torch.Tensor = checkpoint(
+                self.run, *self._arguments, use_reentrant=False, preserve_rng_state=False
+            )
         else:
             y_BTD = self.run(*self._arguments)
         torch.autograd.backward(y_BTD, self.output_gradient)

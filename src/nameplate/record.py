@@ -449,6 +449,16 @@ class Record(FrozenModel):
         str | None,
         Column("digest of the result's bits; equal for equal inputs on the same part", measured=True),
     ] = None
+    compile_s: Annotated[
+        float | None,
+        Column("seconds that compiling took, or capturing a graph, before any timing", "s", 1, measured=True),
+    ] = None
+    peak_memory_bytes: Annotated[
+        int | None,
+        Column(
+            "most memory of the device that a launch held, inputs and weights included", "B", measured=True
+        ),
+    ] = None
     kernels: Annotated[
         tuple[str, ...], Column("the kernels that ran, library kernels first; empty: not known")
     ] = ()

@@ -70,6 +70,8 @@ TEMPLATES: Mapping[str, str] = {
     "no_cache_size": N_("cache={cache} needs the size of the last-level cache, which isn't known here"),
     "needs_memory": N_("needs about {needed_gb:figure} GB; this device has {held_gb:figure} GB"),
     "nothing_found": N_("no shape of the grid could be timed in {budget_s:.3g} s"),
+    "out_of_memory": N_("the device ran out of memory, and nothing smaller of its kind is known"),
+    "out_of_memory_but_smaller": N_("the device ran out of memory; the next smaller that fits is {shape}"),
     "needs_time": N_(
         "needs about {needed_s:duration} ({launch_s:duration} a launch); {left_s:duration} of the "
         "budget are left; "

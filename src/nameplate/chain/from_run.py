@@ -231,7 +231,10 @@ def _prefer_group_of(block: Record | None, records: Sequence[Record]) -> Sequenc
 
 
 def _find_block(records: Sequence[Record]) -> Record | None:
-    """The longest forward and backward pass of a block that stands for a model; None if there is none."""
+    """The longest forward and backward pass of a block that stands for a model, by whatever runs it fastest;
+    None if there is none. One whose products were measured in turn with it comes first: the chain has their
+    stage too.
+    """
     blocks = [
         record
         for record in records
@@ -240,7 +243,11 @@ def _find_block(records: Sequence[Record]) -> Record | None:
         and record.dimensions.get("pass") == "forward_backward"
         and all(isinstance(record.dimensions.get(name), int) for name in _BLOCK_SIZES)
     ]
-    return max(_prefer_trusted(blocks), key=lambda record: record.flops or 0, default=None)
+    groups = {r.group for r in records if r.workload == "matmul" and r.represents is not None}
+    blocks = [each for each in blocks if each.group in groups] or blocks
+    return max(
+        _prefer_trusted(blocks), key=lambda record: (record.flops or 0, record.tflops or 0.0), default=None
+    )
 
 
 def _find_model_products(products: Sequence[Record], block: Record | None) -> ReachedStage | None:
@@ -279,9 +286,15 @@ def _times_of(product: Record) -> int:
 
 
 def _product_flops_of(block: Record) -> int:
-    """FLOPs of the block's forward products: a third of all, less causal attention's 2·B·T²·H·Q."""
+    """FLOPs of its forward products: a third of all, less attention's 2·B·T²·H·Q (4 without a mask)."""
     size = _sizes_of(block)
-    attention = 2 * size["batch"] * size["tokens"] ** 2 * size["heads"] * size["head_dim"]
+    attention = (
+        (2 if block.dimensions.get("mask", "causal") == "causal" else 4)
+        * size["batch"]
+        * size["tokens"] ** 2
+        * size["heads"]
+        * size["head_dim"]
+    )
     return (block.flops or 0) // 3 - attention
 
 

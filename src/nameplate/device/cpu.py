@@ -9,6 +9,7 @@ import platform
 import re
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import cycle, islice, pairwise
 from pathlib import Path
@@ -167,6 +168,18 @@ class CpuDevice(TorchDevice):
     def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Name the kernels of oneDNN and MKL and the operators of torch that the launch runs."""
         return name_cpu_kernels(launch)
+
+    def begin_peak(self) -> None:
+        """Count anew the most memory that this process holds; Linux alone can."""
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+    def read_peak_bytes(self) -> int | None:
+        """Return the most memory that it has held since; None where the system doesn't say."""
+        with suppress(OSError):
+            found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+            return None if found is None else int(found[1]) << 10
+        return None
 
     def is_working(self) -> bool:
         """Return True: no error of a launch outlives it."""

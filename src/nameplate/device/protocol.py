@@ -222,6 +222,12 @@ class Device(MeasuredDevice, Protocol):
     def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Launch once, untimed, and name the kernels that ran; empty where they can't be named."""
 
+    def begin_peak(self) -> None:
+        """Count anew the most memory that this process holds on the device."""
+
+    def read_peak_bytes(self) -> int | None:
+        """Return the most memory that it has held since; None: not known."""
+
     def is_working(self) -> bool:
         """Return whether the device still computes; False where an error broke it for this process."""
 

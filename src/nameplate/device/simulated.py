@@ -297,6 +297,13 @@ class SimulatedDevice:
         """Return no names: nothing runs."""
         return ()
 
+    def begin_peak(self) -> None:
+        """Do nothing: nothing is held."""
+
+    def read_peak_bytes(self) -> int | None:
+        """Return None: nothing is held."""
+        return None
+
     def is_working(self) -> bool:
         """Return True."""
         return True

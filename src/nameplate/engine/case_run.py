@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from traceback import clear_frames
 
 from nameplate.base.errors import Unsupported
 from nameplate.base.messages import Message, message, text, to_message
@@ -26,6 +27,7 @@ from nameplate.telemetry.timeline import Spans
 from nameplate.workload import Prepared, Workload
 
 MEMORY_SHARE = 0.8
+_MOST_SMALLER = 6  # halves that are tried after the device ran out of memory
 _SHORT_LAUNCH_S = 0.1  # one more launch may take this long even where the budget is spent
 _DIGEST_SHARE = 0.05  # the largest share of the time for digests: each reads the whole result
 
@@ -71,6 +73,8 @@ class CaseRun:
     check: Check | None = None
     host: HostShare = field(default_factory=HostShare)
     kernels: tuple[str, ...] = ()
+    compile_s: float | None = None
+    peak_bytes: int | None = None
     failure: FailureReason | None = None
     _sampler: Sampler | None = None
     _digested_s: float = -math.inf
@@ -108,6 +112,11 @@ class CaseRun:
         except Unsupported as error:
             self._fail("skipped", to_message(error.reason))
         except Exception as error:  # workloads and drivers may raise anything; the run must go on
+            if _is_out_of_memory(error):
+                clear_frames(error.__traceback__)  # they hold what was allocated
+                self._fail("skipped", self._describe_out_of_memory())
+                self.cost_s += self.device.clock() - begin_s
+                return
             self._fail("failed", text(describe_error(error)))
             self._require_working(error)
         self.cost_s += self.device.clock() - begin_s
@@ -134,6 +143,38 @@ class CaseRun:
         """Note the reason, and free the case's memory."""
         self.failure, self.prepared, self._sampler = FailureReason(status, reason), None, None
 
+    def _describe_out_of_memory(self) -> Message:
+        """Say that the device had no memory left, and name the next smaller work that it does hold."""
+        self.prepared = self._sampler = None
+        smaller = self._find_smaller()
+        if smaller is None:
+            return message("out_of_memory")
+        return message("out_of_memory_but_smaller", shape=smaller.shape)
+
+    def _find_smaller(self) -> Workload | None:
+        """Return the next smaller workload whose launch fits; each is tried once."""
+        work = self.case.workload
+        for _ in range(_MOST_SMALLER):
+            smaller: Workload | None = getattr(work, "smaller", None)
+            if smaller is None:
+                return None
+            work = smaller
+            try:
+                self._launch_once(work)
+            except Exception as error:
+                clear_frames(error.__traceback__)
+                if not _is_out_of_memory(error):
+                    return None
+            else:
+                return work
+        return None
+
+    def _launch_once(self, work: Workload) -> None:
+        prepared = self.device.prepare(work, fill=self.case.fill, seed=0)
+        with prepared.numerics():
+            prepared.launches[0]()
+            self.device.synchronize()
+
     def _numerics(self) -> AbstractContextManager[None]:
         return nullcontext() if self.prepared is None else self.prepared.numerics()
 
@@ -157,7 +198,10 @@ class CaseRun:
         if predicted is not None or compile_s:
             expected_s = compile_s if predicted is None else predicted.setup_s + 2 * predicted.launch_s
             self.on_step(self.case.id, expected_s)
+        before = self._count_held()
         self.prepared = self.device.prepare(work, fill=self.case.fill, seed=pilots.seed, copies=copies)
+        self.compile_s = getattr(self.prepared, "compile_s", None)
+        allocated = self._count_held()
         with self.prepared.numerics():
             if not self.is_verified:
                 begin_s = self.device.clock()
@@ -170,8 +214,26 @@ class CaseRun:
                 flush=self.case.cache == "flushed",
                 takes_turns=self.takes_turns,
             )
+            with_reference = self._count_held()
             cost_s = self._sampler.launch_first(left_s(), None if predicted is None else predicted.launch_s)
+            self._note_peak(before, allocated, with_reference)
         _check_time(Prediction(0.0, cost_s), left_s(), FEWEST_BATCHES * self._sampler.least_launches)
+
+    def _count_held(self) -> int | None:
+        """Return the memory that this process holds on the device now, and count its peak from here."""
+        self.device.begin_peak()
+        return self.device.read_peak_bytes()
+
+    def _note_peak(self, before: int | None, allocated: int | None, with_reference: int | None) -> None:
+        """Add up what the set-up and the first launch held, without the reference and other cases."""
+        self.device.synchronize()
+        peak = self.device.read_peak_bytes()
+        if None not in (before, allocated, with_reference, peak):
+            assert before is not None
+            assert allocated is not None
+            assert with_reference is not None
+            assert peak is not None
+            self.peak_bytes = max(allocated - before, 0) + max(peak - with_reference, 0)
 
     def warm_up(self, seconds: float) -> None:
         """Launch for so long; a launch that takes longer has warmed everything up by itself."""
@@ -216,6 +278,8 @@ class CaseRun:
             check=self.check,
             host=self.host,
             kernels=self.kernels,
+            compile_s=self.compile_s,
+            peak_bytes=self.peak_bytes,
             is_flushed=self.sampler.flush,
             takes_turns=self.takes_turns,
             other_spans=other_spans,
@@ -259,6 +323,13 @@ class CaseRun:
                 self.kernels = self.device.name_kernels(self.sampler.launches[0])
 
             self._attempt_extra(name)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: on a GPU torch's own error, on a CPU torch's allocator's or Python's."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def describe_error(error: Exception) -> str:

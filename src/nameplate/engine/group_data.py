@@ -63,6 +63,8 @@ class CaseData:
     check: Check | None = None
     host: HostShare = field(default_factory=HostShare)
     kernels: tuple[str, ...] = ()
+    compile_s: float | None = None
+    peak_bytes: int | None = None
     is_flushed: bool = False  # whether the caches were emptied before each sample
     takes_turns: bool = False  # whether other work ran between its batches
     led_s: float = 0.0  # how long its own launches, which don't count, ran before each stretch of the window

@@ -173,6 +173,8 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         "enqueue_share": None if found.host.enqueue_s is None else found.host.enqueue_s / time_s.value,
         "verification": _verification(check),
         "digest": found.digest,
+        "compile_s": found.compile_s,
+        "peak_memory_bytes": found.peak_bytes,
         "kernels": found.kernels,
         "attention": name_attention(found.kernels),
         "settled_s": window.settling.settled_s if window.settling else None,

@@ -15,6 +15,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
+from nameplate.chain.blocks import explain_blocks, find_choices
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
 from nameplate.health.judge import device_as_json
@@ -25,6 +26,7 @@ from nameplate.report.notice import describe_simulated
 from nameplate.report.section_names import SECTIONS
 from nameplate.report.sections.answers import advise_on_wrong, describe_run, give_advice
 from nameplate.report.sections.best_shape import search_results_table
+from nameplate.report.sections.blocks import backends_table, conventions_table, parts_table
 from nameplate.report.sections.chain import chain_table, effects_table
 from nameplate.report.sections.headline import list_answers, list_footer, list_summary
 from nameplate.report.sections.health import advise_on_health, find_health, health_table, list_banners
@@ -183,6 +185,9 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "effects": lambda run, labels: _effects_table(measured_records(run), labels),
     "memory": lambda run, labels: memory_table(measured_records(run), labels),
     "block": lambda run, labels: block_table(measured_records(run), labels),
+    "backends": lambda run, labels: backends_table(measured_records(run), labels),
+    "conventions": lambda run, labels: conventions_table(measured_records(run), labels),
+    "parts": lambda run, labels: parts_table(measured_records(run), labels),
     "idle": lambda run, labels: soak_table(measured_records(run), labels),
     "devices": lambda run, labels: devices_table(measured_records(run), labels),
     "unmeasured": _unmeasured_table,
@@ -197,8 +202,9 @@ def run_document(run: Run) -> dict[str, Any]:
     """Return `{"run", "records", "health", "chain"}`; each record flat, with the columns of `nameplate.load`.
 
     `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
-    derates at 1 s, 10 s, 1 min and 10 min; and `effects`, the ratios of fills and cache states. A figure that
-    isn't known is null; there is neither NaN nor infinity.
+    derates at 1 s, 10 s, 1 min and 10 min; `backends`, torch's choice and the fastest; `blocks`, where a
+    block's time went; and `effects`, the ratios of fills and cache states. A figure that isn't known is null;
+    there is neither NaN nor infinity.
     """
     return {
         "run": {
@@ -212,6 +218,8 @@ def run_document(run: Run) -> dict[str, Any]:
                 for record in run.records
                 if record.course
             ],
+            "backends": [choice.as_json() for choice in find_choices(run.records)],
+            "blocks": [parts.as_json() for parts in explain_blocks(run.records)],
             "effects": [effect.as_json() for effect in find_effects(run.records)],
         },
         "records": [record.flatten() for record in run.records],

@@ -1,0 +1,176 @@
+"""What runs attention and a block fastest, and where a block's time went, from a run's records.
+
+A block is predicted from what the same run measured: its products alone, attention alone, and the bandwidth
+of a copy for the elementwise work between them. What the prediction leaves is the residual: launches, layout,
+what products lose in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nameplate.record import Record
+
+_WORK = ("attention", "transformer_block")
+_ITEMSIZE = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
+_TRAINED = 3  # products of a forward and a backward pass by those of a forward pass
+# FLOPs of fused attention by those of its forward pass: five products backward for two forward.
+_ATTENTION_TRAINED = 3.5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One piece of work by torch's own choice and by the fastest that was measured, in TFLOPS."""
+
+    device: str
+    work: str  # workload, dtype and shape
+    default_tflops: float
+    default_ran: str | None  # the attention that torch chose
+    best_tflops: float
+    best_backend: str
+
+    @property
+    def ratio(self) -> float:
+        """Best ÷ default."""
+        return self.best_tflops / self.default_tflops
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {**asdict(self), "best_over_default": self.ratio}
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """The seconds of a block's parts, each measured alone in the same run; None is what wasn't measured.
+
+    `attention_source` and `elementwise_source` say what a part's seconds were taken from. `tax` is the
+    block's time ÷ that of its FLOPs at the best product's speed.
+    """
+
+    case: str
+    device: str
+    measured_s: float
+    products_s: float
+    attention_s: float
+    attention_source: str
+    elementwise_s: float | None
+    elementwise_source: str | None
+    tax: float | None
+
+    @property
+    def predicted_s(self) -> float:
+        """The sum of the parts that are known."""
+        return self.products_s + self.attention_s + (self.elementwise_s or 0.0)
+
+    @property
+    def residual(self) -> float:
+        """Measured ÷ predicted − 1."""
+        return self.measured_s / self.predicted_s - 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {**asdict(self), "predicted_s": self.predicted_s, "residual": self.residual}
+
+
+def find_choices(records: Sequence[Record]) -> list[Choice]:
+    """Return the work that was measured by more than one backend, torch's own choice among them."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.workload in _WORK and record.status == "ok" and record.tflops and not record.is_wrong:
+            key = (record.device, f"{record.workload}/{record.dtype}/{record.shape}")
+            found.setdefault(key, []).append(record)
+    return [choice for (device, work), each in found.items() for choice in _choose(device, work, each)]
+
+
+def _choose(device: str, work: str, records: Sequence[Record]) -> Iterator[Choice]:
+    default = next((each for each in records if each.backend == "torch"), None)
+    if default is None or len({each.backend for each in records}) < 2:
+        return
+    best = max(records, key=lambda each: each.tflops or 0.0)
+    yield Choice(device, work, default.tflops or 0.0, default.attention, best.tflops or 0.0, best.backend)
+
+
+def explain_blocks(records: Sequence[Record]) -> list[BlockParts]:
+    """Return the parts of each block whose products were measured in turn with it, run as torch runs it."""
+    blocks = (each for each in records if each.workload == "transformer_block" and each.backend == "torch")
+    return [parts for block in blocks if (parts := _explain(block, records)) is not None]
+
+
+def _explain(block: Record, records: Sequence[Record]) -> BlockParts | None:
+    of = {name: value for name, value in block.dimensions.items() if isinstance(value, int)}
+    needed = ("batch", "tokens", "d_model", "heads", "kv_heads", "head_dim", "ffn")
+    if block.status != "ok" or block.time_s is None or not block.flops or any(n not in of for n in needed):
+        return None
+    mine = [each for each in records if each.device == block.device and each.status == "ok"]
+    trained = block.dimensions.get("pass") != "forward"
+    scores = (2 if block.dimensions.get("mask") != "none" else 4) * of["batch"] * of["tokens"] ** 2
+    attention_flops = scores * of["heads"] * of["head_dim"]
+    products = [
+        each
+        for each in mine
+        if each.workload == "matmul" and each.group == block.group and each.represents == block.represents
+    ]
+    products = [each for each in products if each.represents is not None]
+    times = [(each, _times(each)) for each in products]
+    counted = sum((each.flops or 0) * count for each, count in times)
+    if counted != block.flops // (_TRAINED if trained else 1) - attention_flops:
+        return None
+    forward_s = sum((each.time_s or 0.0) * count for each, count in times)
+    attention_s, attention_source = _time_attention(block, of, mine, attention_flops, counted / forward_s)
+    copy = max((each.bandwidth_gb_s or 0.0 for each in mine if each.workload == "memory"), default=0.0)
+    moved = _elementwise_bytes(block, of, trained=trained)
+    best = max((each.tflops or 0.0 for each in mine if each.workload == "matmul"), default=0.0)
+    return BlockParts(
+        case=block.case,
+        device=block.device,
+        measured_s=block.time_s,
+        products_s=forward_s * (_TRAINED if trained else 1),
+        attention_s=attention_s * (_ATTENTION_TRAINED if trained else 1),
+        attention_source=attention_source,
+        elementwise_s=moved / (copy * 1e9) if copy else None,
+        elementwise_source=f"{moved:,} B at {copy:,.1f} GB/s" if copy else None,
+        tax=block.time_s * best * 1e12 / block.flops if best else None,
+    )
+
+
+def _times(product: Record) -> int:
+    times = product.dimensions.get("times", 1)
+    return times if isinstance(times, int) else 1
+
+
+def _time_attention(
+    block: Record, of: dict[str, int], records: Sequence[Record], flops: int, products_flops_s: float
+) -> tuple[float, str]:
+    """Return the seconds of a forward pass of its attention, and what they are taken from."""
+    same = ("tokens", "heads", "kv_heads", "head_dim")
+    alone = [
+        each
+        for each in records
+        if each.workload == "attention"
+        and each.dtype == block.dtype
+        and each.backend == "torch"
+        and each.dimensions.get("pass") == "forward"
+        and each.dimensions.get("mask") == block.dimensions.get("mask")
+        and all(each.dimensions.get(name) == of[name] for name in same)
+    ]
+    if alone and alone[0].tflops:
+        return flops / (alone[0].tflops * 1e12), alone[0].case
+    return flops / products_flops_s, "at the speed of its products"
+
+
+def _elementwise_bytes(block: Record, of: dict[str, int], *, trained: bool) -> int:
+    """Bytes that norms, RoPE, the gate and the residuals read and write, operator by operator.
+
+    Forward, a token: two norms 4D, two residuals 6D, RoPE 2(H + G)Q, SiLU and gate 5F (GELU 2F). Backward:
+    6D, 6D, 2(H + G)Q, 8F (3F).
+    """
+    D, F = of["d_model"], of["ffn"] * of.get("active_experts", 1)
+    turned = 2 * (of["heads"] + of["kv_heads"]) * of["head_dim"]
+    turned *= block.dimensions.get("positions", "rotary") == "rotary"
+    gated = block.dimensions.get("mlp", "swiglu") == "swiglu"
+    elements = 10 * D + turned + (5 if gated else 2) * F
+    if trained:
+        elements += 12 * D + turned + (8 if gated else 3) * F
+    return of["batch"] * of["tokens"] * elements * _ITEMSIZE.get(block.dtype, 4)

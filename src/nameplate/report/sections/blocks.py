@@ -1,0 +1,99 @@
+"""Sections of a run with blocks or attention: the backends beside torch's choice, conventions, and parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nameplate.base.formatting import change, duration, factor, figure, percent
+from nameplate.base.language import _
+from nameplate.base.text import plain
+from nameplate.chain.blocks import BlockParts, explain_blocks, find_choices
+from nameplate.record import Record
+from nameplate.report.labels import Labels
+from nameplate.report.view import Column, Table
+
+
+def backends_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Each piece of work that several backends ran: torch's own choice, and the fastest."""
+    return Table(
+        _("Backends"),
+        (
+            Column("case"),
+            Column("torch's choice", is_number=True),
+            Column("which ran", drop_priority=0),
+            Column("best", is_number=True),
+            Column("backend"),
+            Column("÷ torch's choice", is_number=True),
+        ),
+        tuple(
+            (
+                labels.row(each.device, each.work),
+                figure(each.default_tflops),
+                plain(each.default_ran or "–"),
+                figure(each.best_tflops),
+                plain(each.best_backend),
+                factor(each.ratio),
+            )
+            for each in find_choices(records)
+        ),
+        lead=_("TFLOPS. After a plus stands the attention that was asked for; the record says which ran."),
+    )
+
+
+def conventions_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Training passes of whole layers, one timing counted by every convention."""
+    blocks = [
+        each
+        for each in records
+        if each.represents is not None
+        and each.dimensions.get("pass") == "forward_backward"
+        and each.backend == "torch"
+        and each.tflops_by_convention is not None
+    ]
+    conventions = list(blocks[0].tflops_by_convention or ()) if blocks else []
+    return Table(
+        _("One timing by every convention"),
+        (Column("case"), *(Column(name, is_number=True) for name in conventions)),
+        tuple(
+            (
+                labels.row(each.device, each.case),
+                *(figure(tflops) for tflops in (each.tflops_by_convention or {}).values()),
+            )
+            for each in blocks
+        ),
+        lead=_("TFLOPS. Compare only what one convention counts."),
+    )
+
+
+def parts_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Where a block's time went: its parts measured alone, their sum, and what it leaves."""
+    return Table(
+        _("Where the time of a block went"),
+        (
+            Column("case"),
+            Column("measured", is_number=True),
+            Column("products", is_number=True),
+            Column("attention", is_number=True),
+            Column("elementwise", is_number=True),
+            Column("residual", is_number=True),
+            Column("block tax", is_number=True, drop_priority=0),
+        ),
+        tuple(_parts_row(each, labels) for each in explain_blocks(records)),
+        lead=_(
+            "Products and attention as measured alone, elementwise work by bytes at the speed of a copy. The "
+            "residual is measured ÷ their sum, less 1; the tax measured ÷ the block's FLOPs at the best "
+            "product's speed."
+        ),
+    )
+
+
+def _parts_row(each: BlockParts, labels: Labels) -> tuple[str, ...]:
+    return (
+        labels.row(each.device, each.case),
+        duration(each.measured_s),
+        percent(each.products_s / each.measured_s),
+        percent(each.attention_s / each.measured_s),
+        percent(None if each.elementwise_s is None else each.elementwise_s / each.measured_s),
+        change(each.residual),
+        "–" if each.tax is None else factor(each.tax),
+    )
