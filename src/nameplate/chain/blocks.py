@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nameplate.base.formatting import count, figure
 from nameplate.record import Record
 
 _WORK = ("attention", "transformer_block")
@@ -130,7 +131,7 @@ def _explain(block: Record, records: Sequence[Record]) -> BlockParts | None:
         attention_s=attention_s * (_ATTENTION_TRAINED if trained else 1),
         attention_source=attention_source,
         elementwise_s=moved / (copy * 1e9) if copy else None,
-        elementwise_source=f"{moved:,} B at {copy:,.1f} GB/s" if copy else None,
+        elementwise_source=f"{count(moved)} B at {figure(copy)} GB/s" if copy else None,
         tax=block.time_s * best * 1e12 / block.flops if best else None,
     )
 
