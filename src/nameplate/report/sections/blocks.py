@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nameplate.base.formatting import change, duration, factor, figure, percent
-from nameplate.base.language import _
+from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.chain.blocks import BlockParts, explain_blocks, find_choices
 from nameplate.record import Record
@@ -18,12 +18,12 @@ def backends_table(records: Sequence[Record], labels: Labels) -> Table:
     return Table(
         _("Backends"),
         (
-            Column("case"),
-            Column("torch's choice", is_number=True),
-            Column("which ran", drop_priority=0),
-            Column("best", is_number=True),
-            Column("backend"),
-            Column("÷ torch's choice", is_number=True),
+            Column(N_("case")),
+            Column(N_("torch's choice"), is_number=True),
+            Column(N_("which ran"), drop_priority=0),
+            Column(N_("best"), is_number=True),
+            Column(N_("backend")),
+            Column(N_("÷ torch's choice"), is_number=True),
         ),
         tuple(
             (
@@ -53,7 +53,7 @@ def conventions_table(records: Sequence[Record], labels: Labels) -> Table:
     conventions = list(blocks[0].tflops_by_convention or ()) if blocks else []
     return Table(
         _("One timing by every convention"),
-        (Column("case"), *(Column(name, is_number=True) for name in conventions)),
+        (Column(N_("case")), *(Column(name, is_number=True) for name in conventions)),
         tuple(
             (
                 labels.row(each.device, each.case),
@@ -70,13 +70,13 @@ def parts_table(records: Sequence[Record], labels: Labels) -> Table:
     return Table(
         _("Where the time of a block went"),
         (
-            Column("case"),
-            Column("measured", is_number=True),
-            Column("products", is_number=True),
-            Column("attention", is_number=True),
-            Column("elementwise", is_number=True),
-            Column("residual", is_number=True),
-            Column("block tax", is_number=True, drop_priority=0),
+            Column(N_("case")),
+            Column(N_("measured"), is_number=True),
+            Column(N_("products"), is_number=True),
+            Column(N_("attention"), is_number=True),
+            Column(N_("elementwise"), is_number=True),
+            Column(N_("residual"), is_number=True),
+            Column(N_("block tax"), is_number=True, drop_priority=0),
         ),
         tuple(_parts_row(each, labels) for each in explain_blocks(records)),
         lead=_(
