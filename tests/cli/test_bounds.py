@@ -60,7 +60,7 @@ FIGURES = {
     "assumption": (["fleet", "cost", "--part", A800, "--assume", "pue={}"], "from 1 to 5"),
     "parameters": (
         ["fleet", "plan", "--hours", "9", "--every-days", "9", "--parameters", "{}"],
-        "a number above 0",
+        "parameters from 1,000,000 to",
     ),
     "derate": (["fleet", "cost", "--part", A800, "--derate", "datasheet:goodput={}"], "--derate"),
     "failures": (["fleet", "goodput", "--failures-per-node-day", "{}"], "--failures-per-node-day"),

@@ -122,7 +122,7 @@ def training_view(trainings: Sequence[Training], *, details: bool = False) -> Vi
         Field(ENDS, lambda each: _ends_text(_find_estimate(each, "cards_exact"), count), drop_priority=4),
         value_field("share", "share_of_fleet", percent, drop_priority=6),
         value_field("pipeline", "pipeline_cards", count, drop_priority=7),
-        value_field("tokens a card-second", "tokens_per_card_second", count, drop_priority=2),
+        value_field("tokens a second", "tokens_per_card_second", count, drop_priority=2),
     ]
     heading = _(
         "Time; RMB per training run; the cards that finish it in {days} days (in time), their share of the "
