@@ -124,11 +124,7 @@ def test_the_search_for_ids_finds_each_kind(views):
     """The ids of each kind that the screens hold at all: an empty search would prove nothing."""
     text = {name: ids_in(printed(view, UNBOUNDED, "en")) for name, view in views["en"].items()}
     assert "20261122T165536-standard-1901" in text["show 3"]
-<<<<<<< HEAD
-    assert {"nio-2024-10", "fp16", "pue"} <= text["fleet cost"]
-=======
     assert {"mfu-ampere-ga100", "nio-2024-10", "fp16", "pue"} <= text["fleet cost --details"]
->>>>>>> f1c6d3b (The table of a plan says tokens a second; tests know the screens with details and the bounds of a model's size)
     assert {"nvidia-a800-sxm4-80gb", "tesla-before-2023-09"} <= text["fleet list"]
     assert "`bench run --resume 'my runs/20261122T120000-standard-b800'`" in text["show 2"]
     assert {"cuda:0", "cuda:1", "10de:20f3"} <= text["devices"]
