@@ -94,7 +94,6 @@ SCREENS = [
     *("specs --model", "specs --model at two"),
     *("devices", "specs", "specs NAME", "list", "suites", "compare base slower", "compare base broken"),
     *("compare quiet-base other-torch", "compare pytest-benchmark", "selftest", "best shapes"),
-    *("specs --model", "specs --model at two"),
 ]
 
 
