@@ -1,17 +1,30 @@
-"""What a run makes of the fleets: by its own derates where it may price them, and else why not."""
+"""What a run makes of the fleets: by its own product where it may price them, and else why not."""
 
 from dataclasses import replace
 
 import pytest
 
+from nameplate.chain.stage import Stage
 from nameplate.device.identity import CpuIdentity
+from nameplate.fleet.mfu import estimate_mfu
+from nameplate.fleet.mfu_links import find_usual_product
 from nameplate.report.charts.data import FLEETS, MOST_BARS
 from nameplate.report.fleet.priced import price, priced_tables
 from nameplate.store.manifest import DeviceEntry
 
-PUBLISHED = 0.642 * 312 / 320
-MEASURED = 205 / 320  # the block, which is as far as the run of the fixture comes
-H800 = "nvidia-h800-sxm5-80gb"
+A800, H800 = "nvidia-a800-sxm4-80gb", "nvidia-h800-sxm5-80gb"
+LI_AUTO_CARDS, NIO_CARDS = 16_844, 4_375
+PRODUCT, BLOCK = 260, 205  # TFLOPS of the run of the fixture, sustained
+
+
+def published(cards):
+    """Delivered ÷ nominal of so many A800 by published runs of that size."""
+    return estimate_mfu(A800, cards).p50 * 312 / 320
+
+
+def measured(cards):
+    """The same by the product that the run measured, and what published runs reach of such a product."""
+    return published(cards) * (PRODUCT / 312) / find_usual_product(A800, Stage.GEMM_SUSTAINED).value
 
 
 def table(priced):
@@ -39,30 +52,31 @@ def cpu_run(make_run, make_record):
     return make_run(make_record(), devices=(entry,))
 
 
-def test_a_clean_a800_run_prices_a800_fleets_by_itself_and_the_others_by_published_derates(a800_run):
+def test_a_clean_a800_run_prices_a800_fleets_by_its_product_and_the_others_by_published_runs(a800_run):
     priced = price(a800_run())
     assert priced.why is None
-    assert delivered(priced, "li-auto-2024-08") == pytest.approx(MEASURED)
+    assert delivered(priced, "li-auto-2024-08") == pytest.approx(measured(LI_AUTO_CARDS), rel=2e-3)
     by = {fleet: (row["part"], row["by"]) for fleet, row in rows(priced).items()}
-    assert by["Li Auto"] == ("A800", "this run")
-    assert by["Tesla"] == ("H100", "published")
-    assert {each for part, each in by.values() if part == "A800"} == {"this run"}
+    assert by["Li Auto"] == ("A800", "this run, modelled")
+    assert by["Tesla"] == ("H100", "modelled")
+    assert {each for part, each in by.values() if part == "A800"} == {"this run, modelled"}
     lead = table(priced).lead
-    assert "measured (run 20261122T120000-standard-a800" in lead
-    assert "By published derates" not in lead
+    assert "(run 20261122T120000-standard-a800: 0.833, then model of MFU: 0.612" in lead
+    assert "By published training runs" not in lead
 
 
 def test_of_several_devices_the_slowest_prices(a800_run):
-    assert delivered(price(a800_run(1.0, 0.8)), "nio-2024-10") == pytest.approx(0.8 * MEASURED)
+    found = delivered(price(a800_run(1.0, 0.8)), "nio-2024-10")
+    assert found == pytest.approx(0.8 * measured(NIO_CARDS), rel=2e-3)
 
 
-def test_a_cpu_run_says_why_and_takes_published_derates(cpu_run):
+def test_a_cpu_run_says_why_and_takes_published_runs(cpu_run):
     priced = price(cpu_run)
     assert "the run is of a CPU" in priced.why
-    assert delivered(priced, "li-auto-2024-08") == pytest.approx(PUBLISHED)
-    assert {row["by"] for row in rows(priced).values()} == {"published"}
+    assert delivered(priced, "li-auto-2024-08") == pytest.approx(published(LI_AUTO_CARDS))
+    assert {row["by"] for row in rows(priced).values()} == {"modelled"}
     lead = table(priced).lead
-    assert f"By published derates ({priced.why})." in lead
+    assert f"By published training runs ({priced.why})." in lead
 
 
 def test_a_simulated_device_is_no_evidence(make_run, make_record):
@@ -80,8 +94,8 @@ def test_a_run_whose_records_arent_admitted_says_so_and_falls_back(a800_run):
         assert part in priced.why
         assert part in table(priced).lead
     assert "--run" not in priced.why  # a flag of another command
-    assert delivered(priced, "li-auto-2024-08") == pytest.approx(PUBLISHED)
-    assert {row["by"] for row in rows(priced).values()} == {"published"}
+    assert delivered(priced, "li-auto-2024-08") == pytest.approx(published(LI_AUTO_CARDS))
+    assert {row["by"] for row in rows(priced).values()} == {"modelled"}
 
 
 def test_a_run_measured_against_another_datasheet_figure_says_so(a800_run):
@@ -114,7 +128,7 @@ def test_a_part_of_no_fleet_is_priced_as_one_eflops(a800_run):
     assert priced.why is None
     (one,) = priced.costs
     assert (one.size.part.id, one.size.nominal_eflops) == (H800, 1.0)
-    assert one.delivered_eflops == pytest.approx(3 * 205 / 989)
+    assert one.delivered_eflops == pytest.approx(3 * BLOCK / 989, rel=1e-3)
     (row,) = rows(priced).values()
     assert (row["nominal"], row["part"], row["by"]) == ("1.00", "H800", "this run")
     assert row["per delivered EFLOPS"] == "–"  # nobody states what such a server costs
@@ -127,7 +141,7 @@ def test_a_device_of_no_known_part_prices_nothing_and_says_so(a800_run):
     unknown = replace(run, manifest=run.manifest.model_copy(update={"devices": entries}))
     priced = price(unknown)
     assert priced.why
-    assert delivered(priced, "li-auto-2024-08") == pytest.approx(PUBLISHED)
+    assert delivered(priced, "li-auto-2024-08") == pytest.approx(published(LI_AUTO_CARDS))
 
 
 def test_the_table_is_what_the_model_says(a800_run):
@@ -136,9 +150,11 @@ def test_the_table_is_what_the_model_says(a800_run):
     row = rows(priced)["Li Auto"]
     assert row["cards"] == f"{li_auto.size.cards:,}"
     assert row["nominal"] == "5.39"
-    assert row["delivered"] == f"{5.39 * MEASURED:.2f}"
+    assert float(row["delivered"]) == pytest.approx(5.39 * measured(LI_AUTO_CARDS), rel=3e-3)
+    assert row["delivered"] == f"{li_auto.delivered_eflops:.2f}"
     assert row["per nominal EFLOPS"] == "371"
-    assert row["per delivered EFLOPS"] == f"{371.09375 / MEASURED:.0f}"
+    assert float(row["per delivered EFLOPS"]) == pytest.approx(371.09375 / measured(LI_AUTO_CARDS), rel=3e-3)
+    assert row["per delivered EFLOPS"] == f"{li_auto.rmb_per_delivered_eflops / 1e6:.0f}"
     ends = li_auto.estimates["delivered_eflops"]
     assert row["p5 … p50 … p95"] == f"{ends.p5:.2f} … {ends.p50:.2f} … {ends.p95:.2f}"
 

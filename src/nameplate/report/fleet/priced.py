@@ -97,9 +97,10 @@ def priced_tables(priced: Priced) -> list[Table]:
 
 
 def _derate_origin(cost: Cost) -> str:
-    """Say where the last link comes from: this run, or else its provenance."""
-    last = cost.chain[-1]
-    return _("this run") if last.run else _(last.provenance)
+    """Say whether this run measured a part of the chain, and what the rest of it is."""
+    last, measured = cost.chain[-1], any(link.run for link in cost.chain)
+    said = [_("this run")] if measured else []
+    return _(", ").join(said if last.run else [*said, _(last.provenance)])
 
 
 def _lead(priced: Priced, shown: Sequence[Cost]) -> str:
