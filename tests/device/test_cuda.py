@@ -78,6 +78,12 @@ class Gpu:
     def memory_reserved(self, device=None):
         return 4 << 30
 
+    def reset_peak_memory_stats(self, device=None):
+        pass
+
+    def max_memory_allocated(self, device=None):
+        return 3 << 30
+
     def synchronize(self, device=None):
         if self.capturing is not None:
             self.capturing.refused = True
