@@ -101,7 +101,10 @@ def short(line):
 def test_every_command_works(line, desk, bench):
     _, *arguments = shlex.split(short(line.replace(COLLECTOR, str(desk / "textfile_collector"))))
     status, out, err = bench(*arguments)
-    assert status == 0, err
+    if status == 3 and {"--expect", "--fail-under"} & set(arguments):
+        assert "not judged" in err  # the simulated device has no share of nominal to hold to a floor
+    else:
+        assert status == 0, err
     assert out or err
 
 

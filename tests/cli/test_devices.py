@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -217,8 +218,12 @@ def test_in_words_devices_that_are_alike_share_a_block(use_nvml, machine, bench,
     assert "86.9% of datasheet in bf16 (271 of 312 TFLOPS)" in text
     assert "persistence mode is off on GPU 3" in text
     assert "power limit 400 W" in text
-    assert "no known problem" in text
+    assert len(re.findall(r"GPU-a8000000\S+, .*, problems: 1 *\n", text)) == 7  # torch can't use them
+    assert len(re.findall(r"GPU-a8000000\S+3, .*, problems: 2 *\n", text)) == 1
     assert "avx512f" not in text  # the flags are JSON's
+    machine(*(UUID.format(number) for number in range(8)))
+    text = bench("devices").out
+    assert len(re.findall(r"GPU-a8000000\S+, .*, no known problem *\n", text)) == 7
 
 
 def start(*arguments):
@@ -271,7 +276,7 @@ def test_the_cpu_can_be_asked_for_whatever_nvml_does(use_nvml):
 # ---- what stands in a CPU's way ----
 
 CLEAR = {"logical_cpus": 64, "affinity_cpus": None, "quota_cpus": None, "usable_cores": 32.0, "threads": 32}
-CLEAR |= {"thread_settings": {"OMP_NUM_THREADS": "32"}}
+CLEAR |= {"thread_settings": {"OMP_NUM_THREADS": "32"}, "parallel_speed": 1.0}
 QUIET = {"load": 6.4, "totals": (99.0, 1.0)}
 
 
@@ -292,6 +297,7 @@ def test_a_quiet_machine_of_its_own_has_nothing_in_its_way(cpu):
         ({"totals": (98.0, 2.0)}, ["the hypervisor took 2.0%", "since boot"]),
         ({"quota_cpus": 1.5}, ["1.5 of 64 CPUs", "cpuset"]),
         ({"quota_cpus": 4.0, "affinity_cpus": tuple(range(8))}, ["4 of 8 CPUs"]),
+        ({"parallel_speed": 0.5}, ["32 cores working at once run at 0.50 of their speed alone"]),
         ({"threads": 1}, ["torch uses 1 of 32 cores", "OMP_NUM_THREADS"]),
         ({"thread_settings": {"OMP_WAIT_POLICY": "PASSIVE"}}, ["OMP_WAIT_POLICY=passive", "unset it"]),
         ({"thread_settings": {"GOMP_SPINCOUNT": "0"}}, ["GOMP_SPINCOUNT=0", "unset it"]),

@@ -43,9 +43,11 @@ def run(make_record, make_manifest, tmp_path, error):
 
 
 def test_a_screen_shows_it_verbatim(bench, run, error):
-    shown = bench("show", run, "--lang", "zh")
-    assert shown.status == 0
-    assert shown.out.count(error) == 2
+    """The answer has the reason; the details have it there, among the unmeasured and with the warnings."""
+    for details, times in (((), 1), (("--details",), 4)):
+        shown = bench("show", run, *details, "--lang", "zh")
+        assert shown.status == 0
+        assert shown.out.count(error) == times
 
 
 @pytest.mark.usefixtures("one_library")

@@ -186,7 +186,7 @@ Year = Annotated[
 
 Details = Annotated[
     bool,
-    typer.Option("--details", help="Also print chains, inputs, sources and notes."),
+    typer.Option("--details", help="Print every section, with inputs, sources and notes."),
 ]
 
 

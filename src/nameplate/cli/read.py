@@ -12,7 +12,16 @@ from nameplate.base.errors import InputError
 from nameplate.base.exit_status import print_error
 from nameplate.base.language import _
 from nameplate.base.text import plain
-from nameplate.cli.options import Expect, FailUnder, Json, Lang, Results, find_named_runs, parse_shares
+from nameplate.cli.options import (
+    Details,
+    Expect,
+    FailUnder,
+    Json,
+    Lang,
+    Results,
+    find_named_runs,
+    parse_shares,
+)
 from nameplate.cli.output import output_language, print_json, show_tables, show_view
 from nameplate.report.section_names import SECTIONS
 
@@ -55,7 +64,7 @@ def show(
             "[default: latest]",
         ),
     ] = None,
-    details: Annotated[bool, typer.Option("--details", help="Print every section.")] = False,
+    details: Details = False,
     expect: Expect = None,
     fail_under: FailUnder = None,
     lang: Lang = "en",
@@ -123,7 +132,8 @@ def _find_runs(runs: Sequence[str], results: Path | None) -> list[Path]:
     except InputError as error:
         if not runs:
             raise
-        expected = f"{error.expected or 'a run'}, or a section: {', '.join(SECTIONS)}"
+        run, semicolon, more = (error.expected or "a run").partition("; ")
+        expected = f"{run}, or a section: {', '.join(SECTIONS)}{semicolon}{more}"
         raise InputError(error.what, where=error.where, got=error.got, expected=expected) from error
 
 

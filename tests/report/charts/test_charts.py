@@ -189,10 +189,13 @@ def test_without_a_rating_bars_are_of_throughput(make_run, make_record):
     assert not any("%" in word for word in words)
 
 
-def test_an_unknown_interval_is_a_dash_when_hovered(charts):
+def test_an_unknown_interval_is_a_dash_when_hovered(charts, a800_run):
     nominal, delivered = rows(charts["fleets"], "bars")[:2]
     assert (nominal["kind"], nominal["ends"]) == ("nominal", "–")
-    assert delivered["ends"] == "28.3 … 30.8"
+    (table,) = priced_tables(price(a800_run()))
+    (row,) = (row for row in table.rows if row[0] == delivered["label"])
+    low, high = re.fullmatch(r"(\d+\.\d) … (\d+\.\d)", delivered["ends"]).groups()
+    assert f"{low} … {delivered['said']} … {high}" in row  # as the table prints it
     assert rows(charts["chain"], "steps")[0]["ends"] == "–"
 
 

@@ -228,7 +228,17 @@ SILICON = {
 # What a measured record may have besides.
 ENDS = {"figure": "tflops", "low": 0.39, "high": 0.41}
 SPREADS = {"time_s": {"by_process": [0.005, 0.005]}}
-MORE = ({"interval_within": ENDS, "interval_next": ENDS, "spreads": SPREADS}, {})
+LOOK = {"point": {"m": 4096}, "stage": "explore", "begin_s": 0.0, "cost_s": 0.1, "tflops": 0.4}
+SEARCH = {"shapes": 9, "seen": 1, "cost_s": 0.1, "grid_s": 0.9, "looks": [LOOK]}
+LAUNCH = {
+    "launcher": "slurm",
+    "rank": 0,
+    "world_size": 2,
+    "job": "a job",
+    "node": "n1",
+    "hosts": ["n1", "n2"],
+}
+MORE = ({"search": SEARCH, "interval_within": ENDS, "interval_next": ENDS, "spreads": SPREADS}, {})
 MODEL = {
     "name": "a model",
     "layers": 2,
@@ -263,7 +273,10 @@ def as_document(model):
 
 def bases(make_record, make_manifest):
     """Good documents, in which each field can be reached in at least one."""
-    manifest = as_document(make_manifest(["a case"])) | {"options": {"axes": {"model": MODEL}}}
+    manifest = as_document(make_manifest(["a case"])) | {
+        "options": {"axes": {"model": MODEL}},
+        "launch": LAUNCH,
+    }
     (entry,) = manifest["devices"]
     figure = {"fp32": {"tflops": 0.5, "source": "a source"}}
     of_dtypes = {"options": {"nominal": {"fp32": 0.5}}, "cases": [{"case": "a case", "device": "cpu"}]}
@@ -338,11 +351,13 @@ def test_a_run_of_hostile_texts_is_inert_on_screens_and_in_exports(
         ["export", one, "-o", "action.json", "--format", "github-action-benchmark"],
         ["export", one, "-o", "benchmark.json", "--format", "pytest-benchmark"],
         ["publish", one, "--to", "published"],
+        ["check", one.parent],
+        ["check", one.parent, "--json"],
         ["leaderboard", "published"],
         ["fleet", "cost", "nio", "--run", one, "--draws", "1000"],
     ):
         result = bench(*words)
-        assert result.status in (0, 2, 3), (words, result.err)
+        assert result.status in ((1, 3) if words[0] == "check" else (0, 2, 3)), (words, result.err)
         assert not list(find_raw(result.out + result.err)), words
         if "--markdown" in words:
             assert not re.search(r"(?<!\\)<(script|img)", result.out)
