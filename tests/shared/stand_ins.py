@@ -70,6 +70,12 @@ class HostClockGpu:
     def memory_reserved(self, device=None):
         return 4 << 30
 
+    def reset_peak_memory_stats(self, device=None):
+        pass
+
+    def max_memory_allocated(self, device=None):
+        return 3 << 30
+
 
 class Event:
     def __init__(self, gpu):
