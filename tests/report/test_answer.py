@@ -58,6 +58,28 @@ def test_the_answer_says_what_is_delivered_beside_the_published_best_and_what_a_
     assert "`bench show runs/20261122T120000-standard-a800 --details`" in said
 
 
+def test_what_computes_is_no_memory_and_the_fastest_is_named_though_in_doubt(a800_run):
+    run = a800_run()
+    record = next(each for each in run.records if each.workload == "transformer_block")
+    slow = record.model_copy(
+        update={"workload": "attention", "case": "attention/bf16/slow/normal/warm/-/torch"}
+    )
+    fast = slow.model_copy(
+        update={
+            **{name: 2 * getattr(slow, name) for name in ("tflops", "tflops_low", "tflops_high")},
+            **{
+                "case": "attention/bf16/fast/normal/warm/-/torch",
+                "verdict": "unstable",
+                "verdicts": ("unstable",),
+            },
+        }
+    )
+    lines = answer(replace(run, records=(slow, fast)))
+    assert not any(line.startswith("memory") for line in lines)
+    (fastest,) = (line for line in lines if line.startswith("fastest"))
+    assert fastest.endswith("TFLOPS in attention bf16 fast (in doubt: unstable)")
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_answer_fills_at_most_twelve_lines_and_none_is_too_long(a800_run, language):
     text = " see `bench run --resume x`, and a very long warning of somebody's driver about node-17 " * 2

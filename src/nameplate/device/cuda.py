@@ -324,11 +324,15 @@ class CudaDevice(TorchDevice):
 
     def begin_peak(self) -> None:
         """Count anew the most memory that tensors of this process hold on the GPU."""
-        self._accelerator.reset_peak_memory_stats(self._index)
+        with suppress(RuntimeError):  # an allocator that the user plugged in may count nothing
+            self._accelerator.reset_peak_memory_stats(self._index)
 
-    def read_peak_bytes(self) -> int:
-        """Return the most memory that they have held since, by torch's allocator."""
-        return self._accelerator.max_memory_allocated(self._index)
+    def read_peak_bytes(self) -> int | None:
+        """Return the most memory that they have held since, by its allocator; None: it doesn't count."""
+        try:
+            return self._accelerator.max_memory_allocated(self._index)
+        except RuntimeError:
+            return None
 
     def begin_process(self) -> None:
         """Do nothing: what this process keeps, it keeps to its end."""

@@ -164,17 +164,21 @@ def _unrated_product(run: Run) -> Iterator[Fact]:
         yield _("product"), _("{said}: {why}", said=said, why=why) if why else said
         return
     yield _("product"), _("no matrix product was measured that could be held to nominal")
-    moved = [each for each in measured_records(run) if each.bandwidth_gb_s is not None and not each.is_wrong]
-    fastest = max(moved, key=lambda each: (each.trusted, each.bandwidth_gb_s or 0.0), default=None)
-    if fastest is not None:
-        yield (
-            _("memory"),
-            _(
-                "{gb_s} GB/s in {case}",
-                gb_s=with_half_width(fastest.interval("bandwidth_gb_s")),
-                case=_shorten(labels.row(fastest.device, fastest.case)),
-            ),
-        )
+    right = [each for each in measured_records(run) if not each.is_wrong]
+    # What computes has a bandwidth too, by the bytes that it must move: that says nothing of the memory.
+    moved = [each for each in right if each.tflops is None and each.bandwidth_gb_s is not None]
+    computed = [each for each in right if each.tflops is not None]
+    if moved:
+        fastest = max(moved, key=lambda each: (each.trusted, each.bandwidth_gb_s or 0.0))
+        case = _shorten(labels.row(fastest.device, fastest.case))
+        gb_s = with_half_width(fastest.interval("bandwidth_gb_s"))
+        yield _("memory"), _("{gb_s} GB/s in {case}", gb_s=gb_s, case=case)
+    if computed:
+        fastest = max(computed, key=lambda each: each.tflops or 0.0)
+        case = _shorten(labels.row(fastest.device, fastest.case))
+        tflops = with_half_width(fastest.interval("tflops"))
+        said = _("{tflops} TFLOPS in {case}", tflops=tflops, case=case)
+        yield _("fastest"), said + _aside([fastest])
 
 
 def _describe_rate(rate: ModelRate) -> str:
