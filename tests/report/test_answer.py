@@ -67,11 +67,9 @@ def test_what_computes_is_no_memory_and_the_fastest_is_named_though_in_doubt(a80
     fast = slow.model_copy(
         update={
             **{name: 2 * getattr(slow, name) for name in ("tflops", "tflops_low", "tflops_high")},
-            **{
-                "case": "attention/bf16/fast/normal/warm/-/torch",
-                "verdict": "unstable",
-                "verdicts": ("unstable",),
-            },
+            "case": "attention/bf16/fast/normal/warm/-/torch",
+            "verdict": "unstable",
+            "verdicts": ("unstable",),
         }
     )
     lines = answer(replace(run, records=(slow, fast)))
