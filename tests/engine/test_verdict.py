@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from nameplate.device.protocol import Counters
-from nameplate.engine.conditions import Conditions, conditions_between
+from nameplate.engine.conditions import Conditions, GpuConditions, conditions_between
 from nameplate.engine.thresholds import Thresholds, thresholds
 from nameplate.engine.verdict import Observation, judge
 from nameplate.stats.interval import Interval
+from nameplate.telemetry.gpu import GpuReading, subtract_readings
 from nameplate_kernels.workload import CheckResult
 
 # Fractions that a float holds exactly, so that "at the threshold" is meant literally.
@@ -154,8 +155,13 @@ def test_a_clock_that_swings_with_a_period_is_no_chance_and_one_that_switches_is
     at_s = np.arange(0, 45, 0.5)
     swinging = 1 + 0.15 * np.sin(2 * np.pi * at_s / 3.7)
     switching = 1 + 0.15 * np.sign(np.sin(np.cumsum(np.random.default_rng(5).uniform(0, 0.8, at_s.size))))
-    assert verdicts(middle_s=at_s, launch_s=swinging) == ("clean",)
-    assert verdicts(middle_s=at_s, launch_s=switching) == ("unstable",)
+    reading = GpuReading(uuid="GPU-1", at_s=0.0)
+    limited = GpuConditions(reading, reading, subtract_readings(reading, reading))
+    gpu = {"middle_s": at_s, "conditions": replace(IDLE, gpu=limited)}
+    assert "unstable" not in verdicts(launch_s=swinging, **gpu)
+    assert "unstable" in verdicts(launch_s=switching, **gpu)
+    # Only a clock at its power limit is known to swing so: of another device two levels are two levels.
+    assert verdicts(middle_s=at_s, launch_s=swinging) == ("unstable",)
 
 
 def test_a_corruption_counts_where_the_check_passes_and_a_wrong_result_where_the_bits_agree():

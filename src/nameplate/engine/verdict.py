@@ -151,16 +151,19 @@ def _find_levels(seen: Observation) -> float:
 
     Levels that processes keep are sampled by them, and so are part of the interval.
     """
-    # A clock at its power limit swings with a period: its window has whole periods, and the next run gets the
-    # same mean. What isn't periodic is chance.
+    # A GPU's clock at its power limit swings with a period: its window has whole periods, and the next run
+    # gets the same mean. What isn't periodic is chance. A few switches of another device may look periodic.
+    swings = seen.conditions.gpu is not None
     if len(set(seen.process)) < 2:
-        return bimodality(without_oscillation(seen.middle_s, seen.launch_s), seen.samples_s)
+        launch_s = without_oscillation(seen.middle_s, seen.launch_s) if swings else seen.launch_s
+        return bimodality(launch_s, seen.samples_s)
     means = dict(zip(dict.fromkeys(seen.process), means_by_process(seen.launch_s, seen.process), strict=True))
     factor = np.asarray([seen.launch_s.mean() / means[number] for number in seen.process])
     samples = (
         [each * one for each, one in zip(seen.samples_s, factor, strict=True)] if seen.samples_s else None
     )
-    return bimodality(without_oscillation(seen.middle_s, seen.launch_s * factor), samples)
+    launch_s = seen.launch_s * factor
+    return bimodality(without_oscillation(seen.middle_s, launch_s) if swings else launch_s, samples)
 
 
 def _throttled(seen: Observation, limits: Thresholds) -> bool | None:
