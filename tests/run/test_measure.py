@@ -279,3 +279,9 @@ def test_settings_of_threads_are_chosen_for_a_run_and_put_back(execute, monkeypa
         execute([Work("a")], observer=Look())
     assert seen == within
     assert dict(os.environ) == before
+
+
+def test_one_file_of_parts_may_be_given_by_its_name_alone(tmp_path):
+    missing = str(tmp_path / "missing.toml")
+    with pytest.raises(InputError, match=r"missing\.toml"):
+        measure("smoke", parts=missing, results=tmp_path)

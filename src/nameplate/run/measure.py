@@ -67,7 +67,7 @@ def measure(
     seed: int = SEED,
     axes: Axes | None = None,
     history: bool = True,
-    parts: Sequence[str | Path] = (),
+    parts: str | Path | Sequence[str | Path] = (),
     observer: Observer | None = None,
 ) -> Run:
     """Measure a suite on a device and return the run; the parameters are the flags of `bench run`.
@@ -94,7 +94,8 @@ def measure(
     flags = Options(
         device=device, only=only, budget_s=budget, nominal=nominal or {}, axes=axes, history=history
     )
-    with parts_known(parts), set_default_threads():
+    files = [parts] if isinstance(parts, str | Path) else parts
+    with parts_known(files), set_default_threads():
         if resume is not None:
             return _resume(find_unfinished(resume, results), suite, flags, guarded)
         begun = suites.find_suite(_choose_suite(suite, axes))
