@@ -13,6 +13,7 @@ import nameplate.run.worker
 import nameplate.suite
 from nameplate.base.environment import READY_VARIABLE
 from nameplate.base.errors import InputError
+from nameplate.fleet.price import cost
 from nameplate.run.deadlines import Deadlines
 from nameplate.run.measure import measure
 from nameplate.specs.rating import rate_evidence
@@ -285,3 +286,5 @@ def test_one_file_of_parts_may_be_given_by_its_name_alone(tmp_path):
     missing = str(tmp_path / "missing.toml")
     with pytest.raises(InputError, match=r"missing\.toml"):
         measure("smoke", parts=missing, results=tmp_path)
+    with pytest.raises(InputError, match=r"missing\.toml"):
+        cost(eflops=1.0, part="A800", parts=missing)

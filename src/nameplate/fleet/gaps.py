@@ -103,7 +103,7 @@ def list_cards(
     names: Sequence[str] = (),
     *,
     catalogue: Catalogue | None = None,
-    parts: Sequence[str | Path] = (),
+    parts: str | Path | Sequence[str | Path] = (),
 ) -> tuple[Card, ...]:
     """Return what is known of these parts, by any spelling of their names; without names, of every part.
 

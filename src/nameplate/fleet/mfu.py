@@ -150,7 +150,7 @@ def estimate_mfu(
     training: Training | None = None,
     *,
     convention: str = OWN,
-    parts: Sequence[str | Path] = (),
+    parts: str | Path | Sequence[str | Path] = (),
 ) -> MfuEstimate:
     """The MFU of a training run on so many devices of a part; `parts` are files with parts of one's own.
 

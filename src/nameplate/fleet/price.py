@@ -188,7 +188,7 @@ def cost(
     goodput: bool = False,
     training: Training | None = None,
     catalogue: Catalogue | None = None,
-    parts: Sequence[str | Path] = (),
+    parts: str | Path | Sequence[str | Path] = (),
 ) -> Costs:
     """What each of these fleets delivers, draws and costs; without names, each fleet of the catalogue.
 
@@ -323,7 +323,7 @@ def make_pricer(
     goodput: bool = False,
     training: Training | None = None,
     catalogue: Catalogue | None = None,
-    parts: Sequence[str | Path] = (),
+    parts: str | Path | Sequence[str | Path] = (),
 ) -> tuple[Pricer, list[Size]]:
     """What prices fleets by these options of `cost`, and the fleets that `find` finds; `named`: by name.
 

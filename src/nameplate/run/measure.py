@@ -94,8 +94,7 @@ def measure(
     flags = Options(
         device=device, only=only, budget_s=budget, nominal=nominal or {}, axes=axes, history=history
     )
-    files = [parts] if isinstance(parts, str | Path) else parts
-    with parts_known(files), set_default_threads():
+    with parts_known(parts), set_default_threads():
         if resume is not None:
             return _resume(find_unfinished(resume, results), suite, flags, guarded)
         begun = suites.find_suite(_choose_suite(suite, axes))

@@ -88,23 +88,28 @@ class Registry:
         return named
 
 
-def load_registry(files: Sequence[str | Path] = ()) -> Registry:
-    """Return the shipped parts with those of NAMEPLATE_PARTS and of `files`.
+def load_registry(files: str | Path | Sequence[str | Path] = ()) -> Registry:
+    """Return the shipped parts with those of NAMEPLATE_PARTS and of `files`, one or several.
 
     Raises InputError for a file that can't be read or fails the check.
     """
     known = load_shipped()
     named = [name for name in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if name]
-    for name in dict.fromkeys(str(file) for file in (*named, *files)):
+    for name in dict.fromkeys(str(file) for file in (*named, *_list_files(files))):
         known = extend(known, read_file(name, "parts"), name)
     return known
 
 
+def _list_files(files: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    """Return one file as a list of one: a text would else be read letter by letter."""
+    return [files] if isinstance(files, str | Path) else files
+
+
 @contextmanager
-def parts_known(files: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
+def parts_known(files: str | Path | Sequence[str | Path]) -> Iterator[None]:
     """Make the parts in `files` known to this process, and to those it starts, inside the block."""
     before = os.environ.get(ENVIRONMENT)
-    named = [*filter(None, [before]), *(os.path.abspath(file) for file in files)]
+    named = [*filter(None, [before]), *(os.path.abspath(file) for file in _list_files(files))]
     if files:
         os.environ[ENVIRONMENT] = os.pathsep.join(named)
     try:
