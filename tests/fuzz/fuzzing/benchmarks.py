@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fuzzing.foreign import changed, damaged, to_json
-from fuzzing.inputs import Entry, Input
+from fuzzing.inputs import CALLS, Entry, Input, call_each
 from fuzzing.run_folders import ROOT
 
 _COMMANDS = (
@@ -31,8 +31,8 @@ def _load(name: str) -> bytes:
 
 
 @st.composite
-def inputs(draw: Callable[..., Any]) -> Input:
-    """A file in which something is odd, and a comparison with it."""
+def inputs(draw: Callable[..., Any]) -> list[Input]:
+    """A file in which something is odd, and comparisons with it."""
     name = draw(st.sampled_from(("base.json", "slower.json")))
     if draw(st.integers(0, 3)):
         bad = to_json(draw(changed(json.loads(_load(name)))))
@@ -43,4 +43,5 @@ def inputs(draw: Callable[..., Any]) -> Input:
         Entry("slower.json", content=_load("slower.json")),
         Entry("bad.json", content=bad),
     )
-    return Input("pytest-benchmark", tuple(draw(st.sampled_from(_COMMANDS)).split()), made)
+    lines = draw(st.lists(st.sampled_from(_COMMANDS), min_size=CALLS, max_size=CALLS, unique=True))
+    return call_each("pytest-benchmark", map(str.split, lines), made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -16,8 +17,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky, HypothesisWarning
 
-from fuzzing import benchmarks, command_lines, run_folders, user_files
-from fuzzing.inputs import Corpus, Input
+from fuzzing import benchmarks, command_lines, environments, run_folders, user_files
+from fuzzing.inputs import CALLS, Corpus, Input
 from fuzzing.judge import SLOW_S, find_faults
 from fuzzing.sandbox import Outcome, call, call_process, can_be_called, nothing_measured
 
@@ -26,13 +27,15 @@ FUZZERS: Mapping[str, Callable[[], Any]] = {
     "user-files": user_files.inputs,
     "pytest-benchmark": benchmarks.inputs,
     "command-lines": command_lines.inputs,
+    "environments": environments.inputs,
 }
-_SHARES = {"run-folders": 4, "user-files": 2, "pytest-benchmark": 2, "command-lines": 2}  # of the inputs
+# Of the inputs.
+_SHARES = {"run-folders": 4, "user-files": 2, "pytest-benchmark": 1, "command-lines": 2, "environments": 1}
 _JOB = 500  # inputs of a process between two reports
 _CHUNK = 250  # inputs between two looks at what is known to fail
 _LIMIT_S = 12 * SLOW_S  # of the clock: a call that waits for ever is broken off then, and tried once more
 # Of so many inputs one is also called in a process of its own, but for the commands that would measure.
-_PROCESS_OF = 500
+_PROCESS_OF = 1000
 _MEASURES = ("run", "selftest", "devices", "--interleave")
 
 
@@ -97,7 +100,7 @@ def _fuzz_chunk(tally: Tally, known: set[str], number: int, begin: int, corpus: 
 
     @seed(begin)
     @settings(
-        max_examples=number,
+        max_examples=math.ceil(number / CALLS),
         database=None,
         deadline=None,
         phases=(Phase.generate, Phase.shrink),
@@ -105,21 +108,17 @@ def _fuzz_chunk(tally: Tally, known: set[str], number: int, begin: int, corpus: 
         suppress_health_check=list(HealthCheck),
     )
     @given(FUZZERS[tally.fuzzer]())
-    def check(found: Input) -> None:
-        outcome, faults = examine(found)
-        if left[0] > 0:  # what comes after is Hypothesis making a failing input smaller
+    def check(drawn: list[Input]) -> None:
+        for found in drawn:
+            if left[0] <= 0 and not smallest:
+                return
+            faults = _call_and_count(tally, found) if left[0] > 0 else examine(found)[1]
             left[0] -= 1
-            tally.add(outcome, faults)
-            if tally.inputs % _PROCESS_OF == 0 and not _would_measure(found) and can_be_called(found):
-                outcome, more = examine(found, in_process=False)
-                tally.in_processes += 1
-                tally.faults.update(set(more) - set(faults))
-                faults += more
-        new = sorted(set(faults) - known)
-        if new:
-            left[0] = 0
-            smallest.update(dict.fromkeys(new[:1], found))
-            raise Failed(new[0])
+            new = sorted(set(faults) - known)
+            if new:
+                left[0] = 0  # what comes after is Hypothesis making a failing input smaller
+                smallest.update(dict.fromkeys(new[:1], found))
+                raise Failed(new[0])
 
     drawn = tally.inputs
     try:
@@ -134,6 +133,17 @@ def _fuzz_chunk(tally: Tally, known: set[str], number: int, begin: int, corpus: 
         rest = number - (tally.inputs - drawn)
         if rest > 0:
             _fuzz_chunk(tally, known, rest, begin + 1, corpus)
+
+
+def _call_and_count(tally: Tally, found: Input) -> list[str]:
+    outcome, faults = examine(found)
+    tally.add(outcome, faults)
+    if tally.inputs % _PROCESS_OF == 0 and not _would_measure(found) and can_be_called(found):
+        _, more = examine(found, in_process=False)
+        tally.in_processes += 1
+        tally.faults.update(set(more) - set(faults))
+        faults += more
+    return faults
 
 
 def _would_measure(found: Input) -> bool:

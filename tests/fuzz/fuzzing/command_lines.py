@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fuzzing.foreign import NUMBERS, TEXTS
-from fuzzing.inputs import Entry, Input
+from fuzzing.inputs import CALLS, Entry, Input, call_each
 from fuzzing.run_folders import NAME, SEEDS, entries, load_seed
 from fuzzing.user_files import CLAIMS, CONFIG, FLEETS, MODEL, PARTS, TWIN
 
@@ -78,6 +78,7 @@ GOOD: Mapping[str, Sequence[str]] = {
 _FEW = frozenset({"draws"})  # only good values
 _READ = frozenset({"runs", "run", "base", "new", "parts", "files", "claims", "resume", "name"})
 _NUMBERS = (*map(str, NUMBERS), "1..2", "1..2..3", "2..1", "5")
+_SLOW = (("fleet", "validate"), ("report",))  # a tenth of a second and more
 _SAFE = ("/dev/full",)
 
 
@@ -134,7 +135,9 @@ def _value(draw: Callable[..., Any], key: str) -> str:
 @st.composite
 def _words(draw: Callable[..., Any]) -> list[str]:
     commands = load_commands()
-    path = draw(st.sampled_from(sorted(commands)))
+    path = draw(
+        st.sampled_from([each for each in sorted(commands) for _ in range(1 if each in _SLOW else 5)])
+    )
     flags = commands[path]
     words = list(path)
     for flag in flags:
@@ -159,7 +162,8 @@ def _words(draw: Callable[..., Any]) -> list[str]:
 
 
 @cache
-def _files() -> tuple[Entry, ...]:
+def good_files() -> tuple[Entry, ...]:
+    """Good files of every kind."""
     texts = {
         "parts.toml": PARTS,
         "claims.toml": CLAIMS,
@@ -177,11 +181,18 @@ def _files() -> tuple[Entry, ...]:
 
 
 @st.composite
-def inputs(draw: Callable[..., Any]) -> Input:
-    """A command line, beside good files of every kind."""
+def inputs(draw: Callable[..., Any]) -> list[Input]:
+    """Command lines, beside good files of every kind."""
+    return call_each(
+        "command-lines", draw(st.lists(_quick_words(), min_size=CALLS, max_size=CALLS)), good_files()
+    )
+
+
+@st.composite
+def _quick_words(draw: Callable[..., Any]) -> list[str]:
     words = draw(_words())
     if words[:1] == ["fleet"] and "cost" in words[:2] and not any("--draws" in word for word in words):
         words += ["--draws", "1000"]
     if words[:2] == ["fleet", "plan"] and not any("--draws" in word for word in words):
         words += ["--draws", "1000"]
-    return Input("command-lines", tuple(words), _files())
+    return words

@@ -6,12 +6,14 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+CALLS = 4  # of what is drawn once: making files odd takes longer than most commands
 Kind = Literal["file", "folder", "pipe", "link"]
+Variables = tuple[tuple[str, str | None], ...]
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class Input:
-    """Files in a working directory, and the words after `bench` of a command that is called there."""
+    """Files in a working directory, and the words after `bench` of a command that is called there.
+
+    `variables` are those of its environment that are set, or not set where the value is None.
+    """
 
     fuzzer: str
     words: tuple[str, ...]
     entries: tuple[Entry, ...] = field(default=(), repr=False)
+    variables: Variables = ()
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in a corpus. Half characters of a word are escaped, as everywhere in JSON."""
         return {
             "fuzzer": self.fuzzer,
             "words": list(self.words),
+            "variables": dict(self.variables),
             "entries": [entry.as_json() for entry in self.entries],
         }
 
@@ -74,7 +81,15 @@ class Input:
     def from_json(cls, found: Mapping[str, Any]) -> Input:
         """From a corpus."""
         entries = tuple(map(Entry.from_json, found["entries"]))
-        return cls(found["fuzzer"], tuple(found["words"]), entries)
+        variables = tuple(found.get("variables", {}).items())
+        return cls(found["fuzzer"], tuple(found["words"]), entries, variables)
+
+
+def call_each(
+    fuzzer: str, commands: Iterable[Sequence[str]], entries: Sequence[Entry], variables: Variables = ()
+) -> list[Input]:
+    """The same files and environment variables, an input for each command line."""
+    return [Input(fuzzer, tuple(words), tuple(entries), variables) for words in commands]
 
 
 class Corpus:

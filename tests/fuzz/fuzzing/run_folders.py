@@ -11,7 +11,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fuzzing.foreign import changed, damaged, to_json
-from fuzzing.inputs import Entry, Input
+from fuzzing.inputs import CALLS, Entry, Input, call_each
+from fuzzing.sandbox import CHARTED
 
 ROOT = Path(__file__).parents[3]
 SEEDS = (
@@ -58,44 +59,47 @@ def entries(folder: str, files: Mapping[str, bytes]) -> list[Entry]:
     return [Entry(f"{folder}/{name}", content=content) for name, content in files.items()]
 
 
+# With weights: a report takes twenty times as long as the others.
 # BAD is the run that was changed, GOOD the one that it was made of; OUT is a file to write.
 COMMANDS: Sequence[tuple[int, str]] = (
-    (6, "show BAD"),
-    (2, "show BAD --json"),
-    (1, "show BAD --lang zh"),
-    (1, "show runs"),
-    (1, "list --results runs"),
-    (1, "list --results runs --json"),
+    (24, "show BAD"),
+    (8, "show BAD --json"),
+    (4, "show BAD --lang zh"),
+    (4, "show runs"),
+    (4, "list --results runs"),
+    (4, "list --results runs --json"),
     (2, "report BAD -o out.md"),
+    (1, f"report BAD -o {CHARTED}.md"),
+    (1, f"report BAD -o {CHARTED}.html"),
     (1, "report BAD -o out.html"),
     (1, "report BAD GOOD -o out.md"),
-    (2, "check BAD"),
-    (1, "check runs --json --expect-hosts 3"),
-    (3, "compare BAD BAD"),
-    (3, "compare GOOD BAD"),
-    (1, "compare BAD GOOD --json"),
-    (1, "compare GOOD BAD --markdown"),
-    (1, "compare good runs"),
-    (1, "compare GOOD BAD --across-parts"),
-    (1, "export BAD --format csv"),
-    (1, "export BAD --format jsonl"),
-    (1, "export BAD --format prometheus"),
-    (1, "export BAD --format github-action-benchmark"),
-    (1, "export BAD --format pytest-benchmark"),
-    (1, "export BAD GOOD -o out.csv"),
-    (1, "export BAD -o out.parquet"),
-    (1, "merge BAD GOOD -o out.jsonl"),
-    (1, "merge BAD -o out.csv"),
-    (2, "publish BAD --to published"),
-    (2, "leaderboard runs"),
-    (1, "leaderboard runs --check --json"),
-    (2, "fleet cost --run BAD --draws 1000"),
-    (1, "fleet cost --run BAD --draws 1000 --json"),
-    (1, "fleet plan --eflops 1 --run BAD --draws 1000"),
-    (2, "run --resume BAD"),
-    (2, "check runs"),
-    (1, "check runs --json --expect-hosts node[16-18]"),
-    (1, "check BAD --expect-gpus 2 --lang zh"),
+    (8, "check BAD"),
+    (4, "check runs --json --expect-hosts 3"),
+    (12, "compare BAD BAD"),
+    (12, "compare GOOD BAD"),
+    (4, "compare BAD GOOD --json"),
+    (4, "compare GOOD BAD --markdown"),
+    (4, "compare good runs"),
+    (4, "compare GOOD BAD --across-parts"),
+    (4, "export BAD --format csv"),
+    (4, "export BAD --format jsonl"),
+    (4, "export BAD --format prometheus"),
+    (4, "export BAD --format github-action-benchmark"),
+    (4, "export BAD --format pytest-benchmark"),
+    (4, "export BAD GOOD -o out.csv"),
+    (4, "export BAD -o out.parquet"),
+    (4, "merge BAD GOOD -o out.jsonl"),
+    (4, "merge BAD -o out.csv"),
+    (8, "publish BAD --to published"),
+    (8, "leaderboard runs"),
+    (4, "leaderboard runs --check --json"),
+    (8, "fleet cost --run BAD --draws 1000"),
+    (4, "fleet cost --run BAD --draws 1000 --json"),
+    (4, "fleet plan --eflops 1 --run BAD --draws 1000"),
+    (8, "run --resume BAD"),
+    (8, "check runs"),
+    (4, "check runs --json --expect-hosts node[16-18]"),
+    (4, "check BAD --expect-gpus 2 --lang zh"),
 )
 _WORDS = [words for weight, words in COMMANDS for _ in range(weight)]
 
@@ -110,8 +114,8 @@ def _changed_lines(draw: Callable[..., Any], data: bytes) -> bytes:
 
 
 @st.composite
-def inputs(draw: Callable[..., Any]) -> Input:
-    """A run folder in which something is odd, and a command that reads it."""
+def inputs(draw: Callable[..., Any]) -> list[Input]:
+    """A run folder in which something is odd, and commands that read it."""
     good = dict(load_seed(draw(st.sampled_from(SEEDS))))
     bad = dict(good)
     manifest = json.loads(bad["manifest.json"]) | {"run": NAME, "published": False}
@@ -143,5 +147,6 @@ def inputs(draw: Callable[..., Any]) -> Input:
         odd.append(Entry("runs/check.refused.json", content=to_json(draw(changed(REFUSAL)))))
     made = [*entries(f"good/{NAME}", good), *entries(folder, bad), *odd]
     names = {"BAD": folder, "GOOD": f"good/{NAME}"}
-    words = [names.get(word, word) for word in draw(st.sampled_from(_WORDS)).split()]
-    return Input("run-folders", tuple(words), tuple(made))
+    lines = draw(st.lists(st.sampled_from(_WORDS), min_size=CALLS, max_size=CALLS, unique=True))
+    called = [[names.get(word, word) for word in line.split()] for line in lines]
+    return call_each("run-folders", called, made)

@@ -7,6 +7,8 @@ something that ends at once; everything before and after is the real code. In a 
 
 from __future__ import annotations
 
+import gc
+import importlib.metadata
 import io
 import os
 import resource
@@ -16,16 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 from fuzzing.inputs import Input
 
+# Drawing a chart takes a hundred times as long as most commands: a report is drawn where its name says so.
+CHARTED = "charted"
 KEPT = "what lies beside the working directory stays as it is"
+_MEMORY = "/dev/shm/"  # where there is one, no call waits for a disk
 _SIZE = {"COLUMNS": "100", "LINES": "40"}
 
 
@@ -77,7 +84,8 @@ def _watch(event: str, arguments: tuple[object, ...]) -> None:
         # A link itself is made or removed, and none is followed by what must make a new file.
         followed = event == "open" and not (isinstance(arguments[2], int) and arguments[2] & os.O_EXCL)
         place = os.path.realpath(name) if followed else _real_parent(name)
-        if not place.startswith(("/dev/", "/proc/self/fd/", *allowed)) and "__pycache__" not in place:
+        is_device = place.startswith(("/dev/", "/proc/self/fd/")) and not place.startswith(_MEMORY)
+        if not (is_device or place.startswith(allowed)) and "__pycache__" not in place:
             found.append(f"{event} {place}")
 
 
@@ -125,11 +133,12 @@ class Place:
     def temporary(self) -> Path:
         return self.root / "temporary"
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """The variables by which it finds them."""
+    def environment(self, given: Input) -> dict[str, str]:
+        """This process's variables, those by which a call finds its folders, and those of its input."""
         mine = {"HOME": self.home, "XDG_DATA_HOME": self.home, "TMPDIR": self.temporary}
-        return _SIZE | {name: str(path) for name, path in mine.items()}
+        merged = dict(os.environ) | _SIZE | {name: str(path) for name, path in mine.items()}
+        merged |= dict(given.variables)
+        return {name: value for name, value in merged.items() if value is not None}
 
     def traceback(self) -> str:
         """The traceback that a command kept, if any."""
@@ -156,7 +165,8 @@ class Place:
 @contextmanager
 def made(given: Input) -> Iterator[Place]:
     """Make the files of an input in a new place, and remove it in the end."""
-    place = Place(Path(tempfile.mkdtemp(prefix="nameplate-fuzz-")))
+    memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    place = Place(Path(tempfile.mkdtemp(prefix="nameplate-fuzz-", dir=memory)))
     try:
         for folder in (place.here, place.outside, place.home, place.temporary):
             folder.mkdir()
@@ -185,7 +195,9 @@ def call(given: Input, limit_s: float) -> Outcome:
     with made(given) as place, _writes_watched(place.here, place.home, place.temporary) as wrote:
         before, folder = dict(os.environ), os.getcwd()
         streams = sys.argv, sys.stdout, sys.stderr, tempfile.tempdir
-        os.environ.update(place.environment)
+        environment = place.environment(given)
+        os.environ.clear()
+        os.environ.update(environment)
         os.chdir(place.here)
         sys.argv, sys.stdout, sys.stderr = ["bench", *given.words], out, err
         tempfile.tempdir = str(place.temporary)
@@ -220,16 +232,26 @@ def measure_nothing(*_: object, **__: object) -> NoReturn:
     raise RunIncomplete("nothing is measured here")
 
 
+def _where_charted(draw: Callable[[Any], Any], instead: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def drawn(given: Any) -> Any:
+        return draw(given) if any(CHARTED in word for word in sys.argv) else instead(given)
+
+    return drawn
+
+
 @contextmanager
 def nothing_measured() -> Iterator[None]:
     """Let commands end at once where they would measure this machine or a twin: `bench run` gets no record.
 
     No device can prepare a workload here, and a call that would start a process ends; what is named beside
     that would do it again and again, or in processes of multiprocessing, which no audit event tells of.
+    What takes long and is the same each time (finding suites, typer's commands) is done once.
     """
     import nameplate.cli
     import nameplate.device.survey
+    import nameplate.health.truth
     import nameplate.report.charts.vega
+    import nameplate.run.collectives
     import nameplate.run.measure
     import nameplate.selftest.again
     import nameplate.selftest.bare
@@ -237,11 +259,14 @@ def nothing_measured() -> Iterator[None]:
     import nameplate.selftest.repeat
     import nameplate.selftest.search
     import nameplate.selftest.simulate
+    import nameplate.suite
     from nameplate.device.cpu import CpuDevice
     from nameplate.device.identity import CpuIdentity
     from nameplate.device.twin import TwinDevice
     from nameplate.run.pool import WorkerResult
 
+    entry_points = cache(lambda group: importlib.metadata.entry_points(group=group))
+    vega = nameplate.report.charts.vega
     command = nameplate.cli.get_command(nameplate.cli.app)  # made for each call, it takes half of the time
     identity = CpuIdentity(
         name="A CPU", architecture="x86_64", logical_cpus=2, usable_cores=2, memory_bytes=1 << 30
@@ -252,12 +277,17 @@ def nothing_measured() -> Iterator[None]:
 
     with (
         patch.object(nameplate.cli, "get_command", lambda _: command),
-        patch.object(nameplate.report.charts.vega, "start_bundling_library", lambda: lambda: "// a library"),
+        patch.object(nameplate.suite, "entry_points", entry_points),
+        patch.object(vega, "start_bundling_library", lambda: lambda: "// a library"),
+        patch.object(vega, "make_spec", _where_charted(vega.make_spec, lambda chart: {"title": chart.title})),
+        patch.object(vega, "draw_svg", _where_charted(vega.draw_svg, lambda _: "<svg></svg>")),
         patch.object(nameplate.run.measure, "run_workers", run_workers),
         patch.object(nameplate.device.survey, "measure_identity", lambda: identity),
         patch.object(nameplate.device.survey, "read_identity", lambda *_: identity),
+        patch.object(nameplate.run.collectives, "_Job", SimpleNamespace(join=measure_nothing)),
         patch.object(CpuDevice, "prepare", measure_nothing),
         patch.object(TwinDevice, "prepare", measure_nothing),
+        patch.object(nameplate.health.truth, "simulate_checks", measure_nothing),
         patch.object(nameplate.selftest.again, "measure", measure_nothing),
         patch.object(nameplate.selftest.bare, "open_device", measure_nothing),
         patch.object(nameplate.selftest.repeat, "repeat", measure_nothing),
@@ -265,6 +295,7 @@ def nothing_measured() -> Iterator[None]:
         patch.object(nameplate.selftest.simulate, "run_tasks", measure_nothing),
         patch.object(nameplate.selftest.draws, "run_tasks", measure_nothing),
     ):
+        gc.freeze()  # modules are never garbage: no call looks for it there
         yield
 
 
@@ -279,7 +310,7 @@ def call_process(given: Input, limit_s: float) -> Outcome:
         child = subprocess.Popen(
             [sys.executable, "-m", "nameplate", *words],
             cwd=place.here,
-            env={**os.environ, **place.environment},
+            env=place.environment(given),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
 
 from fuzzing.foreign import changed, damaged, to_json, to_toml
-from fuzzing.inputs import Entry, Input
+from fuzzing.inputs import CALLS, Entry, Input, call_each
 from fuzzing.run_folders import ROOT
 
 # Each has every key that a file may have, and is accepted as it is.
@@ -173,6 +174,10 @@ CONFIG = """{
 _MEASURES_A_MODEL = (
     "run --model FILE --tokens 16 --device cpu",
     "run --model FILE --dtype fp32 --device cpu",
+    "run --model FILE --tokens 1,2 --device cpu --json",
+    "specs --model FILE",
+    "specs --model FILE --shapes",
+    "specs --model FILE --json",
 )
 TWIN = (ROOT / "src" / "nameplate" / "twin" / "data" / "h200.toml").read_text(encoding="utf-8")
 KINDS = {
@@ -230,19 +235,25 @@ KINDS = {
 
 
 @st.composite
-def inputs(draw: Callable[..., Any]) -> Input:
-    """A file in which something is odd, and a command that reads it."""
+def inputs(draw: Callable[..., Any]) -> list[Input]:
+    """A file in which something is odd, and commands that read it."""
     kind = draw(st.sampled_from(list(KINDS)))
     text, commands = KINDS[kind]
     content = text.encode()
     if draw(st.integers(0, 3)):
         is_json = kind == "configs"
-        parsed = json.loads(text) if is_json else tomllib.loads(text)
-        content = (to_json if is_json else to_toml)(draw(changed(parsed)))
+        content = (to_json if is_json else to_toml)(draw(changed(_parse(kind))))
     if draw(st.integers(0, 3)) == 0:
         content = draw(damaged(content))
-    words = draw(st.sampled_from(commands)).replace("FILE", name_of(kind)).split()
-    return Input("user-files", tuple(words), (Entry(name_of(kind), content=content),))
+    lines = draw(st.lists(st.sampled_from(commands), min_size=CALLS, max_size=CALLS, unique=True))
+    called = [line.replace("FILE", name_of(kind)).split() for line in lines]
+    return call_each("user-files", called, (Entry(name_of(kind), content=content),))
+
+
+@cache
+def _parse(kind: str) -> Mapping[str, Any]:
+    text, _ = KINDS[kind]
+    return json.loads(text) if kind == "configs" else tomllib.loads(text)
 
 
 def name_of(kind: str) -> str:
