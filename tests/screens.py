@@ -19,6 +19,7 @@ from nameplate.fleet.mfu_study import study_mfu
 from nameplate.fleet.ownership import own
 from nameplate.fleet.plan import afford, meet
 from nameplate.fleet.price import cost
+from nameplate.fleet.site import fill_site
 from nameplate.fleet.training import train
 from nameplate.fleet.validation import load_mfu_bounds, validate, validate_goodput
 from nameplate.models.load import load_model
@@ -33,6 +34,7 @@ from nameplate.report.fleet.goodput import goodput_view
 from nameplate.report.fleet.mfu import derate_view
 from nameplate.report.fleet.ownership import ownership_view
 from nameplate.report.fleet.plan import needs_view, purchases_view, training_view
+from nameplate.report.fleet.site import sites_view
 from nameplate.report.fleet.validation import goodput_validation_view, validation_view
 from nameplate.report.labels import Labels
 from nameplate.report.listing import list_runs, list_table, suites_view
@@ -108,6 +110,7 @@ def fleet_views():
     )
     yield "fleet cost, goodput", cost_view(cost(["nio-2024-10"], goodput=True, **FEW))
     yield "fleet plan --eflops", needs_view(meet(10, (A800, H100), **FEW))
+    yield "fleet plan --site-mw", sites_view(fill_site(20, (A800, H100), **FEW))
     yield "fleet plan --budget-rmb", purchases_view(afford(1e9, (A800, H100), **FEW))
     asked = {"parameters": "7e9", "hours": "10000", "every_days": 7}
     yield "fleet plan --fleet", training_view(train(fleet=["nio-2024-10", "huawei-2024-10"], **asked, **FEW))

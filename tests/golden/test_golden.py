@@ -93,6 +93,7 @@ COMMANDS = {
     "fleet-own/a800": "fleet own --part A800 --goodput --draws 2000 --seed 1",
     "fleet-plan/eflops": "fleet plan --eflops 1 --part nvidia-a800-sxm4-80gb --draws 2000 --seed 1",
     "fleet-plan/budget": "fleet plan --budget-rmb 1e9 --part nvidia-a800-sxm4-80gb --draws 2000 --seed 1",
+    "fleet-plan/site": "fleet plan --site-mw 20 --part A800 --draws 2000 --seed 1",
     "fleet-plan/training": (
         "fleet plan --parameters 1e9..2e9..4e9 --clips 10000000 --every-days 30 --fleet li-auto-2024-08"
         " --draws 2000 --seed 1"

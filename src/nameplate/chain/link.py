@@ -55,6 +55,7 @@ class Link:
     parts: tuple[str, ...] | None = ()  # that it serves; None: every part, (): no part of the registry
     verdict: Verdict | None = None  # the gravest of the records of both stages
     in_common: InCommon | None = None  # with other ratios, whose draws are then correlated
+    slowed: float = 1.0  # what a power limit leaves of it; `value`, `low` and `high` have it in them
 
     @property
     def span(self) -> str:
@@ -68,10 +69,11 @@ class Link:
 
     @property
     def uncertain(self) -> Uncertain:
-        """The ratio with its spread."""
+        """The ratio with its spread, before `slowed`: its law is that of a card without a power limit."""
         if self.law == "exact":
-            return exact(self.value)
-        return Uncertain(self.value, self.low, self.high, self.law)
+            return exact(self.value / self.slowed)
+        value, low, high = (each / self.slowed for each in (self.value, self.low, self.high))
+        return Uncertain(value, low, high, self.law)
 
     @property
     def draws_name(self) -> str:
@@ -105,7 +107,7 @@ class Link:
     def as_json(self) -> dict[str, Any]:
         """The row of a fleet's chain in JSON; `low` and `high` are null where no spread is known."""
         row = asdict(self)
-        del row["from_"], row["parts"], row["verdict"], row["in_common"]
+        del row["from_"], row["parts"], row["verdict"], row["in_common"], row["slowed"]
         if self.law == "exact":
             row |= {"low": None, "high": None}
         return {"from": self.from_.value, **row}

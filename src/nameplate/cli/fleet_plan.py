@@ -89,6 +89,10 @@ def plan(
     budget_rmb: Annotated[
         float | None, typer.Option(metavar="RMB", help="Plan what this much money buys, and delivers.")
     ] = None,
+    site_mw: Annotated[
+        float | None,
+        typer.Option(metavar="MW", help="Plan what a site of this power holds, and at which power limit."),
+    ] = None,
     parameters: Annotated[
         str | None,
         typer.Option(metavar="N", help="Plan to train a model of this many parameters; needs --every-days."),
@@ -96,14 +100,20 @@ def plan(
     part: Annotated[list[str] | None, PART] = None,
     details: Details = False,
 ) -> None:
-    """Print the cards, servers, RMB and MW for --eflops, --budget-rmb or a training run (--parameters).
+    """Print the cards, servers, RMB and MW for --eflops, --budget-rmb, --site-mw or --parameters.
 
-    Numbers of a training run may be X, LOW..HIGH or LOW..X..HIGH. --part is repeatable; without it, every
-    part with a known price is planned, and those that published runs trained on.
+    --parameters plans a training run. Its numbers may be X, LOW..HIGH or LOW..X..HIGH. --part is
+    repeatable; without it, every part with a known price is planned, and those that published runs trained
+    on.
     """
     from nameplate.stats.uncertain import read_uncertain
 
-    questions = {"--eflops": eflops, "--budget-rmb": budget_rmb, "--parameters": parameters}
+    questions = {
+        "--eflops": eflops,
+        "--budget-rmb": budget_rmb,
+        "--site-mw": site_mw,
+        "--parameters": parameters,
+    }
     given, parts = training_run.given(), part or ()
     with output_language(printing.lang, json=printing.json, csv=printing.csv):
         _check_question(questions, given, trained)
@@ -121,6 +131,11 @@ def plan(
             from nameplate.report.fleet.plan import purchases_view
 
             rows, make_view = afford(budget_rmb, parts, **options), purchases_view
+        elif site_mw is not None:
+            from nameplate.fleet.site import fill_site
+            from nameplate.report.fleet.site import sites_view
+
+            rows, make_view = fill_site(site_mw, parts, **options), sites_view
         else:
             from nameplate.fleet.training import train
             from nameplate.report.fleet.plan import training_view

@@ -151,6 +151,10 @@ Assumptions = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=X", help="An assumption on power or money: X, LOW..HIGH … (repeatable)."),
 ]
+PowerLimit = Annotated[
+    float | None,
+    typer.Option("--power-limit", metavar="W", help="Power limit of each card. [default: its TDP]"),
+]
 Draws = Annotated[int, typer.Option(metavar="N", help="Number of Monte Carlo draws.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the Monte Carlo draws.")]
 
@@ -197,6 +201,7 @@ class Pricing:
     run: PricingRun = None
     derate: Derates = None
     goodput: WithGoodput = False
+    power_limit: PowerLimit = None
     price: Prices = None
     assume: Assumptions = None
     draws: Draws = 100_000
@@ -214,6 +219,7 @@ class Pricing:
             "results": self.results,
             "derate": self.derate or (),
             "goodput": self.goodput,
+            "power_limit": self.power_limit,
             "price": parse_pairs("--price", "PART=RMB", self.price),
             "assume": parse_pairs("--assume", "NAME=X", self.assume),
             "draws": self.draws,

@@ -2,7 +2,8 @@
 
 `catalogue` reads the fleets, prices and assumptions. `cost` computes what each fleet delivers, draws and
 costs, and `validate` compares the chain with published figures. `need` computes what delivered EFLOPS take of
-a part, `meet` of several, `afford` what a budget buys, `train` what a training run takes. `frame` makes a
+a part, `meet` of several, `afford` what a budget buys, `fill_site` what a site's power holds, `train` what a
+training run takes. `frame` makes a
 DataFrame of these, and `from_frame` makes fleets of one. A function's module is imported when it is first
 used; torch never is, and pandas only for a frame.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nameplate.fleet.price import cost as cost
     from nameplate.fleet.rows import frame as frame
     from nameplate.fleet.rows import from_frame as from_frame
+    from nameplate.fleet.site import fill_site as fill_site
     from nameplate.fleet.training import train as train
     from nameplate.fleet.validation import validate as validate
 
@@ -35,6 +37,7 @@ _HOMES = {
     "afford": "plan",
     "catalogue": "catalogues",
     "cost": "price",
+    "fill_site": "site",
     "frame": "rows",
     "from_frame": "rows",
     "meet": "plan",

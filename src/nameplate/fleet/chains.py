@@ -24,6 +24,7 @@ from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.mfu import Training
 from nameplate.fleet.mfu_links import find_training_run, link_training_run, predict_link, predict_rest
 from nameplate.fleet.mfu_runs import PEAK_DTYPES, load_training_runs
+from nameplate.fleet.power import check_power_limit, limit_links, why_no_speed
 from nameplate.fleet.size import DTYPE, Size, card_tflops
 from nameplate.specs.part import Part
 from nameplate.specs.registry import Registry
@@ -47,6 +48,7 @@ class LinkChoice:
     known: Registry
     training: Training
     goodput: bool = False
+    power_limit: float | None = None  # W a card
 
     def chain(self, part: Part, cards: int | None) -> Chain:
         """The chain of a fleet of so many cards of a part; MFU and goodput depend on their number.
@@ -72,6 +74,11 @@ class LinkChoice:
             )
             unknown = _(reason, part=part.id, precision=self.training.precision)
             return Chain((first,), tuple(notes), (unknown,))
+        if self.power_limit is not None:
+            unknown_speed = why_no_speed(part, self.power_limit)
+            if unknown_speed is not None:
+                return Chain((first,), tuple(notes), (unknown_speed,))
+            links = limit_links(links, part, self.power_limit)
         links = [first, *links]
         if self.goodput and cards is not None and links[-1].to is not Stage.GOODPUT:
             links.append(make_goodput_link(cards))
@@ -112,18 +119,20 @@ def choose_links(
     training: Training,
     named: bool,
     goodput: bool = False,
+    power_limit: float | None = None,
 ) -> LinkChoice:
     """The links that these fleets may take; `named`: they were asked for by name.
 
-    Raises InputError for an unknown derate or run, for one that serves none of these parts, and for a run
-    without a trusted record.
+    Raises InputError for an unknown derate or run, for one that serves none of these parts, for a run
+    without a trusted record, and for a power limit that no card can have.
     """
+    check_power_limit(power_limit)
     parts = {part.id: part for size in sizes for part in size.parts}
     several = (asked,) if isinstance(asked, str | Published | Link) else tuple(asked)
     links = tuple(_read_link(each, listed, known) for each in several)
     _check_parts(links, parts, named=named)
     given = None if run is None else read_given_run(run, results, parts)
-    return LinkChoice(links, given, listed, known, training, goodput)
+    return LinkChoice(links, given, listed, known, training, goodput, power_limit)
 
 
 def link_ratings(part: Part, dtype: str = DTYPE, *, peak: str = DTYPE) -> Link:

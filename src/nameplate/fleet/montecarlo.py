@@ -24,6 +24,7 @@ from nameplate.chain.link import Chain, InCommon, Link
 from nameplate.fleet.assumptions import UsedInput, find_inputs
 from nameplate.fleet.catalogues import Catalogue
 from nameplate.fleet.outputs import OUTPUTS, compute, inputs_of, z_of_slowest
+from nameplate.fleet.power import limit_inputs
 from nameplate.specs.part import Part
 from nameplate.stats.uncertain import Draws, Number, Uncertain
 
@@ -192,7 +193,7 @@ class MonteCarlo:
         """The draws of a link's ratio; those with something in common are correlated."""
         if link.in_common is not None and link.draws_name not in self._uniform:
             self._uniform[link.draws_name] = self._correlate(link.draws_name, link.in_common)
-        return self.draw(link.draws_name, link.uncertain)
+        return self.draw(link.draws_name, link.uncertain) * link.slowed
 
     def _correlate(self, name: str, common: InCommon) -> Draws:
         """Uniform draws whose normal quantiles share `common.variance` of their variance with all of it."""
@@ -297,9 +298,15 @@ class Unit:
         return {name: Quantity(float(values[name]), drawn[name]) for name in values}
 
 
-def draw_unit(part: Part, chain: Chain, listed: Catalogue, montecarlo: MonteCarlo) -> Unit:
-    """Draw one nominal EFLOPS of the part by that chain."""
-    inputs = find_inputs(part, listed)
+def draw_unit(
+    part: Part,
+    chain: Chain,
+    listed: Catalogue,
+    montecarlo: MonteCarlo,
+    power_limit: float | None = None,
+) -> Unit:
+    """Draw one nominal EFLOPS of the part by that chain; its cards may have a power limit in W."""
+    inputs = limit_inputs(find_inputs(part, listed), power_limit)
     known = {name: each.uncertain.value for name, each in inputs.items()} | {"nominal_eflops": 1.0}
     if chain.delivers:
         known["derate"] = math.prod(link.value for link in chain.links)

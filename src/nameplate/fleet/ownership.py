@@ -168,6 +168,7 @@ def own(
     """What owning these fleets costs, for each number of years in turn; options are those of `price.cost`.
 
     `rent` is RMB a card-hour in place of the known one; `assume` sets inputs of `OWN_INPUTS` and of `cost`.
+    With a power limit the known rents, of cards without one, aren't compared.
     Raises InputError as `cost` does, for neither fleet nor part, and for years, rent or an input that can't
     be used.
     """
@@ -181,9 +182,18 @@ def own(
     inputs = tuple(_find_input(entry, given.pop(entry.name, None)) for entry in load_ownership().input)
     costs = cost(fleets, part=part, assume=given, **options)
     montecarlo = montecarlo_of(options)
+    # What is known of rents is of cards at full power: no peer of a limited one.
+    is_limited = options.get("power_limit") is not None and rent is None
     return tuple(
-        _own(priced, each, inputs, _find_rent(priced, rent), montecarlo) for priced in costs for each in years
+        _own(priced, each, inputs, None if is_limited else _find_rent(priced, rent), montecarlo)
+        for priced in costs
+        for each in years
     )
+
+
+def find_own_input(name: str, written: Written | None) -> UsedInput:
+    """The input of `OWN_INPUTS` of that name, as it was given or as it is shipped. InputError as `own`."""
+    return _find_input(next(each for each in load_ownership().input if each.name == name), written)
 
 
 def _find_input(entry: _OwnInput, written: Written | None) -> UsedInput:

@@ -174,7 +174,7 @@ def meet(
     if not LEAST_EFLOPS <= asked.value <= MOST_EFLOPS:
         expected = f"delivered EFLOPS above 0, from {LEAST_EFLOPS:g} to {MOST_EFLOPS:g}"
         raise InputError("not an amount of EFLOPS", where="--eflops", got=asked.value, expected=expected)
-    pricer, parts = _find_parts(part, options)
+    pricer, parts = find_parts(part, options)
     return tuple(_need(asked, each, pricer) for each in parts)
 
 
@@ -298,7 +298,7 @@ def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) ->
     if isinstance(budget_rmb, bool) or not LEAST_RMB <= budget_rmb <= MOST_RMB:
         expected = f"RMB above 0, from {LEAST_RMB:g} to {MOST_RMB:g}"
         raise InputError("not a usable budget", where="--budget-rmb", got=budget_rmb, expected=expected)
-    pricer, parts = _find_parts(part, options)
+    pricer, parts = find_parts(part, options)
     sizes = [each.size(_nominal_to_buy(budget_rmb, each.part, pricer.listed)) for each in parts]
     fleets = [pricer.price(size) for size in sizes]
     return _rank([_buy(budget_rmb, fleet, pricer.montecarlo) for fleet in fleets])
@@ -372,7 +372,7 @@ class PlannedPart:
         )
 
 
-def _find_parts(
+def find_parts(
     part: str | Sequence[str], options: Mapping[str, Any]
 ) -> tuple[Pricer, tuple[PlannedPart, ...]]:
     """The named parts, and what prices fleets of them.

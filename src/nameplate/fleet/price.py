@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from nameplate.base.formatting import figure, stated
 from nameplate.base.language import N_, _
@@ -29,13 +30,13 @@ from nameplate.fleet.evidence import RunUse
 from nameplate.fleet.gaps import find_gaps
 from nameplate.fleet.mfu import Training
 from nameplate.fleet.montecarlo import (
-    DRAWS,
     Estimate,
     MonteCarlo,
     Quantity,
     Unit,
     draw_unit,
     enclose,
+    montecarlo_of,
 )
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, card_tflops, find_sizes, round_up
@@ -173,61 +174,58 @@ class Costs(tuple[Cost, ...], ShownInNotebooks):
     __slots__ = ()
 
 
-def cost(
-    fleets: str | Sequence[str] = (),
-    *,
-    run: Run | str | Path | None = None,
-    results: str | Path | None = None,
-    derate: Asked | Sequence[Asked] = (),
-    eflops: float | None = None,
-    part: str | None = None,
-    assume: Mapping[str, Written] | None = None,
-    price: Mapping[str, Written] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    goodput: bool = False,
-    training: Training | None = None,
-    catalogue: Catalogue | None = None,
-    parts: str | Path | Sequence[str | Path] = (),
-) -> Costs:
-    """What each of these fleets delivers, draws and costs; without names, each fleet of the catalogue.
-
-    `eflops` nominal EFLOPS of `part` (1 if only `part` is given) are one more fleet. A part goes by any
-    spelling of its name; the notes say what a short name was taken for.
+class PricingOptions(TypedDict, total=False):
+    """By what fleets are priced: options of `cost`, of plans (`meet`, `afford`, `train`) and of `own`.
 
     A fleet takes the links of `run` if that is of its part and its records are trusted; `run` is named as
     for `find_run`, and looked for in `results` alone if that is given. Then come the derates of `derate`, in
     order: ids, `FROM:TO=RATIO`, or links. Without these, the chain ends with what published runs say of the
     MFU of `training` (by default 7 billion parameters) on all cards of the fleet, by a tuned stack. `goodput`
-    adds what failures and checkpoints leave of one job on all of these cards.
+    adds what failures and checkpoints leave of one job on all of these cards. `power_limit` is in W a card:
+    the speed that it leaves is known where somebody measured it.
 
     `assume` sets inputs of `catalogues.INPUTS`, and `price` the RMB of a part's server; each is a number,
     `LOW..HIGH` or `LOW..VALUE..HIGH`. Every figure's 5 %, 50 % and 95 % points come from so many `draws` of
-    all inputs, by `seed`. `parts` are files with parts that the registry lacks.
+    all inputs, by `seed`. `catalogue` takes the place of the shipped one; `parts` are files with parts that
+    the registry lacks.
+    """
 
-    Raises InputError for an unknown fleet, part, run, derate or input, for a size or price that isn't above
-    0, for a run of none of these parts or without a trusted record, and for a chain that counts a loss twice.
+    run: Run | str | Path | None
+    results: str | Path | None
+    derate: Asked | Sequence[Asked]
+    assume: Mapping[str, Written] | None
+    price: Mapping[str, Written] | None
+    draws: int
+    seed: int
+    goodput: bool
+    power_limit: float | None
+    training: Training | None
+    catalogue: Catalogue | None
+    parts: str | Path | Sequence[str | Path]
+
+
+def cost(
+    fleets: str | Sequence[str] = (),
+    *,
+    eflops: float | None = None,
+    part: str | None = None,
+    **options: Unpack[PricingOptions],
+) -> Costs:
+    """What each of these fleets delivers, draws and costs; without names, each fleet of the catalogue.
+
+    `eflops` nominal EFLOPS of `part` (1 if only `part` is given) are one more fleet. A part goes by any
+    spelling of its name; the notes say what a short name was taken for. `options` are `PricingOptions`.
+
+    Raises InputError for an unknown fleet, part, run, derate or input, for a size, price or power limit that
+    can't be, for a run of none of these parts or without a trusted record, for a power limit beside a run,
+    and for a chain that counts a loss twice.
     """
     names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
 
     def sizes(listed: Catalogue, known: Registry) -> list[Size]:
         return find_sizes(names, eflops, part, listed, known)
 
-    pricer, found = make_pricer(
-        sizes,
-        named=bool(names),
-        run=run,
-        results=results,
-        derate=derate,
-        assume=assume,
-        price=price,
-        draws=draws,
-        seed=seed,
-        goodput=goodput,
-        training=training,
-        catalogue=catalogue,
-        parts=parts,
-    )
+    pricer, found = make_pricer(sizes, named=bool(names), **options)
     return Costs(pricer.price(size) for size in found)
 
 
@@ -273,7 +271,7 @@ class Pricer:
     def _unit(self, part: Part, chain: Chain) -> Unit:
         key = (part.id, chain.links)
         if key not in self.units:
-            self.units[key] = draw_unit(part, chain, self.listed, self.montecarlo)
+            self.units[key] = draw_unit(part, chain, self.listed, self.montecarlo, self.choice.power_limit)
         return self.units[key]
 
     def _price_mix(self, size: Size) -> Cost:
@@ -310,41 +308,32 @@ class Pricer:
 
 
 def make_pricer(
-    find: Callable[[Catalogue, Registry], list[Size]],
-    *,
-    named: bool,
-    run: Run | str | Path | None = None,
-    results: str | Path | None = None,
-    derate: Asked | Sequence[Asked] = (),
-    assume: Mapping[str, Written] | None = None,
-    price: Mapping[str, Written] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    goodput: bool = False,
-    training: Training | None = None,
-    catalogue: Catalogue | None = None,
-    parts: str | Path | Sequence[str | Path] = (),
+    find: Callable[[Catalogue, Registry], list[Size]], *, named: bool, **options: Unpack[PricingOptions]
 ) -> tuple[Pricer, list[Size]]:
-    """What prices fleets by these options of `cost`, and the fleets that `find` finds; `named`: by name.
+    """What prices fleets by these options, and the fleets that `find` finds; `named`: by name.
 
-    Raises InputError as `cost` does.
+    Raises InputError as `cost` does, and TypeError for an option that isn't one of `PricingOptions`.
     """
-    known = load_registry(parts)
-    listed = load_shipped() if catalogue is None else catalogue
-    listed = adjust_catalogue(listed, assume or {}, price or {}, known)
+    unknown = options.keys() - PricingOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"no option of pricing: {', '.join(sorted(unknown))}")
+    known = load_registry(options.get("parts", ()))
+    listed = options.get("catalogue") or load_shipped()
+    listed = adjust_catalogue(listed, options.get("assume") or {}, options.get("price") or {}, known)
     sizes = find(listed, known)
     choice = choose_links(
-        derate,
-        run,
-        results,
+        options.get("derate", ()),
+        options.get("run"),
+        options.get("results"),
         sizes,
         listed,
         known,
-        training=training or Training(),
+        training=options.get("training") or Training(),
         named=named or len(sizes) == 1,
-        goodput=goodput,
+        goodput=options.get("goodput", False),
+        power_limit=options.get("power_limit"),
     )
-    return Pricer(listed, choice, MonteCarlo(draws, seed)), sizes
+    return Pricer(listed, choice, montecarlo_of(options)), sizes
 
 
 def _multiply(count: float | None, each: float | None) -> float | None:

@@ -50,7 +50,8 @@ def cost_view(costs: Sequence[Cost], *, details: bool = False) -> View:
     """
     known = [each for each in costs if "delivered_eflops" in each.estimates]
     tables = [_servers_table(known, details=details), *(_detail_tables(costs) if details else ())]
-    unknown = [] if details else [_name_unknown([each for each in costs if each not in known])]
+    left_out = [each for each in costs if each not in known] if len(costs) > 1 else []
+    unknown = [] if details else [_name_unknown(left_out)]
     return View(
         title=plain(_answer(costs, known)),
         facts=tuple((name, plain(value)) for name, value in list_facts(costs)) if details else (),
@@ -69,6 +70,8 @@ def _answer(costs: Sequence[Cost], known: Sequence[Cost]) -> str:
     """What one fleet delivers, takes and costs; or the range over several."""
     if len(costs) == 1 and known:
         return describe_delivered(known[0]) or _describe_range_of_mix(known[0])
+    if not known and len(costs) == 1:
+        return _("{fleet}: {reason}.", fleet=_label(costs[0]), reason=costs[0].reason)
     if not known:
         return _("What these fleets deliver isn't known.")
     shares = [
@@ -401,7 +404,7 @@ def _name_derate(link: Link) -> str:
 
 def _what_trains(link: Link) -> str:
     """The training without its number of devices, which differs from fleet to fleet."""
-    parts = (link.scope or "").split(_(", "))
+    parts = (link.scope or "").split(_(", "))[: None if link.slowed == 1 else -1]  # the last is the limit
     return _(", ").join(part for part in parts if link.n_to is None or count(link.n_to) not in part)
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from nameplate.base.formatting import UNKNOWN, interval, percent, stated
 from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.montecarlo import Estimate, SensitivityIndex
-from nameplate.fleet.plan import Need, Purchase
-from nameplate.fleet.price import Cost
-from nameplate.fleet.training import Training
 from nameplate.report.view import Column, Field, Table, text_table
 
 Form = Callable[[float], str]
@@ -22,8 +19,15 @@ ENDS = "p5 … p95"
 _LEAST_SHARE = 0.01
 
 
-# Whatever has figures by name, each with its spread, in `estimates`.
-Item = TypeVar("Item", bound=Cost | Need | Purchase | Training)
+class HasEstimates(Protocol):
+    """Whatever has figures by name, each with its spread."""
+
+    @property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """The known figures."""
+
+
+Item = TypeVar("Item", bound=HasEstimates)
 
 
 def value_text(found: Estimate | None, form: Form) -> str:

@@ -5,8 +5,8 @@ The answer is the title; below it is a table, and in three lines what it rests o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from nameplate.base.formatting import (
     UNKNOWN,
@@ -54,15 +54,30 @@ _MOST_SAID = 2  # sentences about single fleets
 _MOST_NAMED = 4  # parts in an answer
 
 
-_Planned = Need | Purchase | Training
-Row = TypeVar("Row", bound=_Planned)
+class Planned(Protocol):
+    """A row of a plan: the figures of a fleet, and why others aren't known."""
+
+    @property
+    def fleet(self) -> Cost:
+        """The fleet that is planned."""
+
+    @property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """The known figures."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why others aren't known."""
+
+
+_Row = TypeVar("_Row", Need, Purchase, Training)
 
 
 def needs_view(needs: Sequence[Need], *, details: bool = False) -> View:
     """What so many delivered EFLOPS take, by each part."""
     known = [need for need in needs if need.estimates]
     fields: list[Field[Need]] = [
-        Field("part", _name),
+        Field("part", name_part),
         Field("cards", lambda need: count(need.cards), is_number=True),
         ends_field("cards_exact", count, drop_priority=4),
         Field("servers", lambda need: count(need.servers), is_number=True, drop_priority=1),
@@ -71,7 +86,7 @@ def needs_view(needs: Sequence[Need], *, details: bool = False) -> View:
         value_field("in full", "full_capex_rmb", millions),
         value_field("MW", "power_mw", figure),
         value_field("per year", "ownership_rmb_per_year", millions, drop_priority=0),
-        _runs_field(),
+        runs_field(),
     ]
     heading = _(
         "Cards and whole servers; millions of RMB for the servers, for servers with fabric and spares (in "
@@ -82,14 +97,14 @@ def needs_view(needs: Sequence[Need], *, details: bool = False) -> View:
         "parts of that generation; without one, the interval is that of any."
     )
     title = _answer(needs, known, _compare_needs)
-    return _plan_view(title, [table_of(heading, fields, known)], needs, meaning, details=details)
+    return plan_view(title, [table_of(heading, fields, known)], needs, meaning, details=details)
 
 
 def purchases_view(purchases: Sequence[Purchase], *, details: bool = False) -> View:
     """What a budget buys of each part, the one that delivers most first."""
     known = [each for each in purchases if each.rank is not None]
     fields: list[Field[Purchase]] = [
-        Field("part", _name),
+        Field("part", name_part),
         Field("servers", lambda each: count(each.servers), is_number=True),
         Field("cards", lambda each: count(each.cards), is_number=True, drop_priority=2),
         value_field("EFLOPS", "delivered_eflops", figure),
@@ -98,14 +113,14 @@ def purchases_view(purchases: Sequence[Purchase], *, details: bool = False) -> V
         value_field("MW", "power_mw", figure, drop_priority=0),
         Field("in full", lambda each: count(each.full_servers), is_number=True, drop_priority=4),
         value_field("EFLOPS", "full_delivered_eflops", figure),
-        _runs_field(),
+        runs_field(),
     ]
     heading = _(
         "Whole servers and what they deliver, if the budget pays for servers only, and if it pays for fabric "
         "and spares too (in full); most: the share of draws in which the part delivers most"
     )
     title, tables = _answer(purchases, known, _compare_purchases), [table_of(heading, fields, known)]
-    return _plan_view(title, tables, purchases, _describe_ranking(purchases), details=details)
+    return plan_view(title, tables, purchases, _describe_ranking(purchases), details=details)
 
 
 def training_view(trainings: Sequence[Training], *, details: bool = False) -> View:
@@ -148,7 +163,7 @@ def training_view(trainings: Sequence[Training], *, details: bool = False) -> Vi
     ]
     said = [each.pipeline_sentence for each in known if each.pipeline_sentence]
     notes = (*said, work.note, _(_ONE_RUN)) if details else (*said[:_MOST_SAID], work.note)
-    return _plan_view(
+    return plan_view(
         _answer(trainings, known, _compare_trainings),
         [*tables, *(more if details else ())],
         trainings,
@@ -158,10 +173,10 @@ def training_view(trainings: Sequence[Training], *, details: bool = False) -> Vi
     )
 
 
-def _plan_view(
+def plan_view(
     title: str,
     tables: Sequence[Table],
-    rows: Sequence[_Planned],
+    rows: Sequence[Planned],
     meaning: str,
     notes: Sequence[str] = (),
     *,
@@ -169,7 +184,7 @@ def _plan_view(
 ) -> View:
     """Put the plan's table before what it rests on: in three lines, or with the chains in detail."""
     fleets = [row.fleet for row in rows if row.estimates] or [row.fleet for row in rows]
-    unknown = unknown_table((_name(row), row.reason) for row in rows)
+    unknown = unknown_table((name_part(row), row.reason) for row in rows)
     said = [*([meaning] if meaning else []), *notes]
     if not details:
         grounds = [*said, *describe_grounds(fleets)]
@@ -203,7 +218,7 @@ def _ends_text(found: Estimate | None, form: Callable[[float], str]) -> str:
 # The answers
 
 
-def _answer(rows: Sequence[Row], known: Sequence[Row], compare: Callable[[Sequence[Row]], str]) -> str:
+def _answer(rows: Sequence[_Row], known: Sequence[_Row], compare: Callable[[Sequence[_Row]], str]) -> str:
     """Return the sentence of the only row that is known, or `compare` several."""
     if len(known) > 1:
         return compare(known)
@@ -236,7 +251,7 @@ def count_runs(fleet: Cost) -> int | None:
     return load_mfu_model().runs_of(generation_of(part, precision))
 
 
-def _runs_field() -> Field[Any]:
+def runs_field() -> Field[Any]:
     """Make a column for the published runs that the MFU of a row's part rests on."""
     return Field("runs", lambda row: count(count_runs(row.fleet)), is_number=True, drop_priority=6)
 
@@ -310,7 +325,8 @@ def _describe_ranking(purchases: Sequence[Purchase]) -> str:
 # Cells
 
 
-def _name(row: _Planned) -> str:
+def name_part(row: Planned) -> str:
+    """The name of a planned part or fleet."""
     return plain(_(row.fleet.size.name))
 
 
