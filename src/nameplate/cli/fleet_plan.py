@@ -55,7 +55,7 @@ class TrainingRun:
     ] = None
     outside_final_run: Annotated[
         str | None,
-        _input_option("Share of hours for ablations and failed runs. [default: 0.1..0.37..0.6]"),
+        _input_option("Share of hours for ablations and failed runs. [default: 0.1..0.37..0.82]"),
     ] = None
     data_mining: Annotated[
         str | None, _input_option("FLOPs of data mining ÷ those of the run. [default: 0.05..0.2..0.5]")
