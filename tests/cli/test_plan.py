@@ -192,7 +192,7 @@ def test_the_help_has_the_shipped_load_training_inputs(bench):
 UNUSABLE = {
     "no question": (
         [],
-        "nothing to plan; got 'nothing'; expected one of --eflops, --budget-rmb, --parameters",
+        "nothing to plan; got 'nothing'; expected one of --eflops, --budget-rmb, --site-mw, --parameters",
     ),
     "two questions": (["--eflops", 1, *BUDGET], "several questions at once; got '--eflops, --budget-rmb'"),
     "a flag of another": (
