@@ -68,6 +68,18 @@ TEMPLATES: Mapping[str, str] = {
     "clauses": N_("{each:; }"),
     # engine/case_run.py, engine/record_of.py, run/: why a case has no figure
     "no_cache_size": N_("cache={cache} needs the size of the last-level cache, which isn't known here"),
+    # run/collectives.py: collectives between the processes of a job
+    "link_not_rated": N_("the links between these processes have no known rating"),
+    "collective_rank": N_("rank {rank} on {host}: {verdicts}"),
+    "culprit_silent": N_("no answer from {who}: dead, stopped or cut off"),
+    "culprit_member_fails": N_("{who}: every group with it failed; the others work without it"),
+    "culprit_member_slow": N_("{who}: a pair with it ran at {share:percent} of the usual pair's speed"),
+    "culprit_link_fails": N_("between {one} and {other} nothing works; each works with others"),
+    "culprit_link_slow": N_("between {one} and {other}: {share:percent} of the usual pair's speed"),
+    "culprit_together_fails": N_("all {count} together fail, while no pair of them does"),
+    "culprit_together_slow": N_(
+        "all {count} together run at {share:percent} of a pair's bus bandwidth, while no pair of them is slow"
+    ),
     "needs_memory": N_("needs about {needed_gb:figure} GB; this device has {held_gb:figure} GB"),
     "nothing_found": N_("no shape of the grid could be timed in {budget_s:.3g} s"),
     "out_of_memory": N_("the device ran out of memory, and nothing smaller of its kind is known"),

@@ -56,6 +56,13 @@ def selftest(
             "--check", help="Judge simulated nodes: false alarms, and the slow cards that are found."
         ),
     ] = False,
+    collectives: Annotated[
+        bool,
+        typer.Option(
+            "--collectives",
+            help="Compare collectives with a hand-written loop, in turn; every process of a job runs it.",
+        ),
+    ] = False,
     runs: Annotated[
         int,
         typer.Option(
@@ -77,8 +84,8 @@ def selftest(
 
     Exits with 1 where one is wrong.
 
-    --device and --budget apply to --bare and --again, --suite and --only to --again, --dtype to --repeat,
-    --runs and --scenario to the simulation.
+    --device and --budget apply to --bare, --collectives and --again, --suite and --only to --again, --dtype
+    to --repeat, --runs and --scenario to the simulation.
     """
     if repeat is not None and repeat < 1:
         raise InputError("no restart to compare", where="--repeat", got=repeat, expected="a number above 0")
@@ -86,16 +93,16 @@ def selftest(
         raise InputError(
             "only a GPU has a twin", where="--twin", got=str(twin), expected="--on cuda beside it"
         )
-    if sum((bare, search, check, repeat is not None, again is not None, on is not None)) > 1:
-        expected = "--bare, --search, --check, --repeat, --again or --on"
+    if sum((bare, collectives, search, check, repeat is not None, again is not None, on is not None)) > 1:
+        expected = "--bare, --collectives, --search, --check, --repeat, --again or --on"
         raise InputError("two tests at once", where="bench selftest", expected=expected)
     if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?|twin:.+", on) is None:
         raise InputError(
             "no such device to prove", where="--on", got=on, expected="cpu, cuda, cuda:N or twin:NAME"
         )
     with output_language(lang, json=json):
-        if bare:
-            passed = _compare_with_bare_loop(device, budget, json)
+        if bare or collectives:
+            passed = (_compare_collectives if collectives else _compare_with_bare_loop)(device, budget, json)
         elif search or check:
             passed = _prove_search(json) if search else _prove_check(json)
         elif on == "cpu":
@@ -123,6 +130,19 @@ def _compare_with_bare_loop(device: str, budget: float | None, json: bool) -> bo
     if not (result.passed or result.differs):
         raise RunIncomplete("too few rounds to tell: --budget gives it more time")
     return result.passed
+
+
+def _compare_collectives(device: str, budget: float | None, json: bool) -> bool:
+    """Compare on every process of the job; rank 0 prints what was found."""
+    from nameplate.report.selftest import collectives_table
+    from nameplate.selftest.collectives import BUDGET_S, compare_collectives
+
+    rows = compare_collectives(device, BUDGET_S if budget is None else budget)
+    if json and rows:
+        print_json([row.as_json() for row in rows])
+    elif rows:
+        show_tables([collectives_table(rows)])
+    return all(row.passed for row in rows)
 
 
 def _prove_search(json: bool) -> bool:

@@ -28,6 +28,7 @@ from nameplate.report.sections.answers import advise_on_wrong, describe_run, giv
 from nameplate.report.sections.best_shape import search_results_table
 from nameplate.report.sections.blocks import backends_table, conventions_table, parts_table
 from nameplate.report.sections.chain import chain_table, effects_table
+from nameplate.report.sections.collectives import collectives_table
 from nameplate.report.sections.headline import list_answers, list_footer, list_summary
 from nameplate.report.sections.health import advise_on_health, find_health, health_table, list_banners
 from nameplate.report.sections.identity import (
@@ -184,6 +185,7 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "graphs": lambda run, labels: graph_table(measured_records(run), labels),
     "effects": lambda run, labels: _effects_table(measured_records(run), labels),
     "memory": lambda run, labels: memory_table(measured_records(run), labels),
+    "collectives": lambda run, _labels: collectives_table(measured_records(run)),
     "block": lambda run, labels: block_table(measured_records(run), labels),
     "backends": lambda run, labels: backends_table(measured_records(run), labels),
     "conventions": lambda run, labels: conventions_table(measured_records(run), labels),

@@ -21,6 +21,7 @@ SECTIONS: Mapping[str, str] = {
     "graphs": N_("cases without the host between launches"),
     "effects": N_("what inputs and caches change"),
     "memory": N_("memory bandwidth"),
+    "collectives": N_("collectives between processes: time, bandwidth, share of the link"),
     "block": N_("the transformer block by pass"),
     "backends": N_("attention and blocks by torch's choice of backend and by the fastest"),
     "conventions": N_("training passes of layers by every convention of counting FLOPs"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nameplate.base.formatting import change, count, figure, percent, ratio, stated
+from nameplate.base.formatting import change, count, figure, interval, percent, ratio, stated
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.compare.truth import PairRow
 from nameplate.health.truth import WAYS, CheckRow
 from nameplate.report.view import Field, Table, table_of
 from nameplate.selftest.again import Again, AgainRow
+from nameplate.selftest.collectives import CollectiveRow
 from nameplate.selftest.draws import CardRow
 from nameplate.selftest.gpu.check import Check, Outcome
 from nameplate.selftest.repeat import ContenderRow, Repeated
@@ -138,6 +139,21 @@ def checks_table(rows: Sequence[CheckRow]) -> Table:
     ]
     heading = _("{count} simulated nodes of eight GPUs", count=count(rows[0].nodes))
     return table_of(heading, fields, rows)
+
+
+def collectives_table(rows: Sequence[CollectiveRow]) -> Table:
+    """Each collective by our timing and by a loop written by hand, with the ratio's interval."""
+    fields = [
+        Field[CollectiveRow]("case", lambda row: plain(row.case)),
+        Field[CollectiveRow]("ours, GB/s", lambda row: figure(row.ours_gb_s), is_number=True),
+        Field[CollectiveRow]("loop, GB/s", lambda row: figure(row.bare_gb_s), is_number=True),
+        Field[CollectiveRow]("ours ÷ loop", lambda row: ratio(row.ratio), is_number=True),
+        Field[CollectiveRow](
+            "95 % interval", lambda row: interval(ratio, row.ratio_low, row.ratio_high), is_number=True
+        ),
+        Field[CollectiveRow]("passed", lambda row: _("yes") if row.passed else _("NO")),
+    ]
+    return table_of(_("Collectives beside a loop written by hand, in turn"), fields, rows)
 
 
 def _check_passed(row: CheckRow) -> str:

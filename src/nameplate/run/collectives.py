@@ -2,8 +2,9 @@
 
 Processes of a job have to launch equally often, so the engine, which decides by its own clock, can't measure
 them. Here rank 0 decides and tells the others. A batch ends on each process when its own launches have, and
-counts with the time of the slowest. A process that dies or stops lets the others fail after `TIMEOUT_S`, each
-with its reason, instead of hanging them.
+counts with the time of the slowest. Each process that reads a device's counters judges the batches by the
+engine's own rules; what one of them finds holds for the record. Where a collective fails, or the job has
+three processes or more, groups of them are tried at the end, to name the node or link at fault.
 """
 
 from __future__ import annotations
@@ -13,42 +14,43 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import psutil
+import numpy as np
 
 from nameplate import suite as suites
-from nameplate.base.errors import InputError
-from nameplate.base.messages import message, text
-from nameplate.device.protocol import DeviceDescription
-from nameplate.device.survey import describe
+from nameplate.base.errors import InputError, RunIncomplete
+from nameplate.base.messages import Message, message, text
 from nameplate.engine.case_run import describe_error
+from nameplate.engine.conditions import Conditions
 from nameplate.engine.record_of import record_without_figures
-from nameplate.engine.thresholds import thresholds
+from nameplate.engine.verdict import Observation, judge
 from nameplate.record import Batch, Record, Verdict, Verification, sort_by_gravity
 from nameplate.run.job import read_software_versions, target_of
 from nameplate.run.measure import DEFAULT_RESULTS, SEED, check_budget, entry_of
 from nameplate.run.observer import GuardedObserver, Observer
+from nameplate.run.peers import Peers
+from nameplate.specs.links import RatedLink
 from nameplate.stats.estimate import launch_time
+from nameplate.stats.interval import Interval
 from nameplate.store import folder as store
 from nameplate.store.folder import Run
 from nameplate.store.launch import Launch, read_launch
 from nameplate.store.manifest import Manifest, Options
 from nameplate.suite import Case
-from nameplate.workload import Prepared
-
-if TYPE_CHECKING:
-    import torch
+from nameplate.workload import CheckResult
 
 SUITE = "collectives"
-TIMEOUT_S = 60.0
 BATCHES = 20
 _WARM_UP, _PILOT = 3, 3
 _MOST_LAUNCHES = 10_000  # of a batch
 _PATIENCE = 3.0  # a case may take so many times its share of the time
-_MEMORY_SHARE = 0.5  # of what is free, for all processes of a node together
+# Predictions assume no slower link than a gigabit Ethernet; a slower one costs a launch of a size too large.
+_LEAST_BYTES_PER_S = 1e8
+_MEMORY_SHARE = 0.5  # of what is free
+_FEWEST_TO_HALVE = 3  # of two processes, nothing tells which is slow
 
 
 def measure_collectives(
@@ -62,45 +64,53 @@ def measure_collectives(
     """Measure suite `collectives` with the other processes of this job; only rank 0 returns a run.
 
     Every process calls this with the same flags. GPUs talk by NCCL, CPUs by gloo. Raises InputError outside
-    a job of several processes, and where the other processes can't be reached.
+    a job of several processes, and where the other processes can't be reached; RunIncomplete on a process
+    other than rank 0 where a collective failed.
     """
     check_budget(budget)
+    launch = require_job("bench run collectives")
+    suite = suites.find_suite(SUITE)
+    peers = Peers.join(launch, device)
+    cases = suite.cases(target_of(peers.opened), only)
+    try:
+        if launch.rank:
+            _take_part_in_all(peers, cases)
+            return None
+        budget_s = budget or suite.budget_s
+        return _keep(peers, cases, budget_s, only, Path(results or DEFAULT_RESULTS), observer)
+    finally:
+        peers.leave()
+
+
+def require_job(command: str) -> Launch:
+    """Return which process of a job this is. Raises InputError outside a job of several."""
     launch = read_launch()
     if launch is None or launch.world_size < 2:
         raise InputError(
             "collectives need several processes",
-            where="bench run collectives",
-            expected="a launcher: torchrun --nproc-per-node 2 --no-python bench run collectives",
+            where=command,
+            expected=f"a launcher: torchrun --nproc-per-node 2 --no-python {command}",
         )
-    suite = suites.find_suite(SUITE)
-    described = describe(_choose_device(device, launch))
-    cases = suite.cases(target_of(described), only)
-    budget_s = budget or suite.budget_s
-    job = _Job.join(launch, described)
-    try:
-        if launch.rank:
-            for case in cases:
-                job.take_part(case, described)
-            return None
-        return _keep(
-            job, launch, described, cases, budget_s, only, Path(results or DEFAULT_RESULTS), observer
-        )
-    finally:
-        job.leave()
+    return launch
 
 
-def _choose_device(flag: str, launch: Launch) -> str:
-    """Return the GPU of the local rank where there are GPUs for all of them, else the CPU."""
-    import torch
+def _take_part_in_all(peers: Peers, cases: Sequence[Case]) -> None:
+    """Do every case as a process that keeps no record."""
+    measuring = _Measuring(peers)
+    for case in cases:
+        measuring.measure(case, 0.0)
+    if _has_to_halve(peers):
+        peers.find_culprits()
+    if peers.broken is not None:
+        raise RunIncomplete(f"a collective failed on rank {peers.launch.rank}: {peers.broken}")
 
-    count = torch.cuda.device_count() if flag != "cpu" and torch.cuda.is_available() else 0
-    return f"cuda:{launch.local_rank % count}" if count >= launch.local_world_size else "cpu"
+
+def _has_to_halve(peers: Peers) -> bool:
+    return peers.broken is not None or peers.launch.world_size >= _FEWEST_TO_HALVE
 
 
 def _keep(
-    job: _Job,
-    launch: Launch,
-    described: DeviceDescription,
+    peers: Peers,
     cases: Sequence[Case],
     budget_s: float,
     only: str | None,
@@ -114,220 +124,232 @@ def _keep(
         suite=SUITE,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         hostname=socket.gethostname(),
-        devices=(entry_of(described),),
+        devices=(entry_of(peers.opened),),
         software=read_software_versions(),
-        options=Options(device=described.name, only=only, budget_s=budget_s),
+        options=Options(device=peers.opened.name, only=only, budget_s=budget_s),
         seed=SEED,
-        measured=described.measured,
-        launch=launch,
+        measured=peers.opened.measured,
+        launch=peers.launch,
         cases=tuple(case.id for case in cases),
     )
     folder = store.create(results, manifest)
     end_s = time.monotonic() + budget_s
-    with store.claim(folder), store.RecordWriter(folder, "rank0") as writer:
+    measuring = _Measuring(peers)
+    with store.claim(folder) as claim, store.RecordWriter(folder, "rank0") as writer:
         guarded.run_started(folder, manifest, budget_s, len(cases))
         for number, case in enumerate(cases):
             share_s = (end_s - time.monotonic()) / (len(cases) - number)
             guarded.group_started([case.id])
-            record = job.measure(case, described, share_s)
+            record = measuring.measure(case, share_s)
             writer.append(record)
             guarded.case_finished(record)
+        if _has_to_halve(peers):
+            for each in peers.find_culprits():
+                claim.add_incident(each)
     store.mark_done(folder)
     return store.read_run(folder)
 
 
+@dataclass(frozen=True)
+class _Check:
+    """Whether every element was exact, on every process."""
+
+    passed: bool
+    reference: str = "exact"
+    rule: str = "every element is exact, on every process"
+
+    @property
+    def error(self) -> float:
+        return 0.0 if self.passed else math.inf
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """What all processes found: seconds of each batch on the slowest, and what held for any of them."""
+
+    count: int
+    times_s: list[float]
+    starts_s: list[float]
+    check: CheckResult
+    time_s: Interval
+    verdicts: tuple[Verdict, ...]
+    conditions: Conditions | None
+    warnings: tuple[Message, ...]
+
+
+def _find_time_lacking(launch_s: float, share_s: float) -> Message | None:
+    """Return that a case's batches don't fit its share of the time, where a launch takes so long."""
+    needed_s, left_s = BATCHES * launch_s, max(share_s, 0.0)
+    if share_s > 0 and needed_s <= _PATIENCE * share_s:
+        return None
+    return message("needs_time", needed_s=needed_s, launch_s=launch_s, left_s=left_s)
+
+
 @dataclass
-class _Job:
-    """The processes of a job, joined by torch.distributed; once one fails, all further cases fail."""
+class _Measuring:
+    """One process's part in measuring cases; once a collective fails, all further cases fail."""
 
-    device: torch.device
-    transport: str
-    launch: Launch
-    broken: str | None = None
+    peers: Peers
     paces: dict[str, tuple[int, float]] = field(default_factory=dict)  # kind → bytes and seconds, the latest
+    bytes_per_s: float = 0.0  # the most seen so far
 
-    @classmethod
-    def join(cls, launch: Launch, described: DeviceDescription) -> _Job:
-        """Meet the other processes. Raises InputError where that fails."""
-        import torch
-        import torch.distributed as dist
-
-        is_gpu = described.kind == "cuda"
-        device = torch.device(described.name if is_gpu else "cpu")
-        transport = "nccl" if is_gpu else "gloo"
-        try:
-            if is_gpu:
-                torch.cuda.set_device(device)
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if is_gpu else "gloo",
-                rank=launch.rank,
-                world_size=launch.world_size,
-                timeout=timedelta(seconds=TIMEOUT_S),
-            )
-        except (RuntimeError, ValueError) as error:
-            raise InputError(
-                "the other processes of the job can't be reached",
-                where="MASTER_ADDR",
-                got=describe_error(error),
-                expected="MASTER_ADDR and MASTER_PORT, as torchrun sets them",
-            ) from error
-        return cls(device, transport, launch)
-
-    def leave(self) -> None:
-        """Leave the job; a broken one isn't waited for."""
-        import torch.distributed as dist
-
-        if dist.is_initialized() and self.broken is None:
-            dist.destroy_process_group()
-
-    def _agree(self, values: Sequence[float], how: str = "MAX") -> list[float]:
-        """Return the largest, or the smallest, of each value over all processes."""
-        import torch
-        import torch.distributed as dist
-
-        shared = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(shared, op=getattr(dist.ReduceOp, how))
-        return list(shared.tolist())
-
-    def measure(self, case: Case, described: DeviceDescription, share_s: float) -> Record:
-        """Measure a case as rank 0 and return its record, whatever happens."""
+    def measure(self, case: Case, share_s: float) -> Record:
+        """Do a case with all processes and return its record, whatever happens; rank 0's share counts."""
         began = datetime.now(UTC).isoformat(timespec="seconds")
         begin_s = time.monotonic()
-        if self.broken is not None:
-            return record_without_figures(case, described, text(self.broken), "failed")
+        if self.peers.broken is not None:
+            return record_without_figures(case, self.peers.opened, text(self.peers.broken), "failed")
         try:
-            result = self.take_part(case, described, share_s)
+            found = self._take_part(case, share_s)
         except Exception as error:
-            self.broken = describe_error(error)
-            return record_without_figures(case, described, text(self.broken), "failed")
-        if isinstance(result, Record):
-            return result
-        return self._record(case, described, result, began, time.monotonic() - begin_s)
+            self.peers.broken = describe_error(error)
+            return record_without_figures(case, self.peers.opened, text(self.peers.broken), "failed")
+        if isinstance(found, Record):
+            return found
+        return self._record(case, found, began, time.monotonic() - begin_s)
 
-    def take_part(self, case: Case, described: DeviceDescription, share_s: float = 0.0) -> Record | _Result:
-        """Do a case with all processes; of the share of time, rank 0's counts.
-
-        Returns a skipped record where it doesn't fit the memory of one of them.
-        """
-        work = case.workload
-        free = self._free_bytes() * _MEMORY_SHARE / self.launch.local_world_size
-        fits, share_s = self._agree([-free, share_s if self.launch.rank == 0 else -math.inf])
-        if work.resident_bytes > -fits:
-            why = message("needs_memory", needed_gb=work.resident_bytes / 1e9, held_gb=-fits / 1e9)
-            return record_without_figures(case, described, why)
-        kind, predicted_s = str(work.dimensions["kind"]), 0.0
-        if kind in self.paces:
-            size, seconds = self.paces[kind]
-            predicted_s = seconds * max(work.bytes / size, 1.0)
-        if share_s <= 0 or BATCHES * predicted_s > _PATIENCE * share_s:
-            why = message(
-                "needs_time",
-                needed_s=BATCHES * predicted_s,
-                launch_s=predicted_s,
-                left_s=max(share_s, 0.0),
-            )
-            return record_without_figures(case, described, why)
-        failure, passed = None, False
+    def _take_part(self, case: Case, share_s: float) -> Record | _Timed:
+        """Return what was found of a case; a record without figures where it can't be measured."""
+        work, peers = case.workload, self.peers
+        free = peers.free_bytes() * _MEMORY_SHARE
+        negative_free, share_s = peers.agree([-free, share_s if peers.launch.rank == 0 else -math.inf])
+        why = self._find_obstacle(case, -negative_free, share_s)
+        if why is not None:
+            return record_without_figures(case, peers.opened, why)
+        failure, passed, launch, first_s = None, False, None, 0.0
         try:
-            prepared = work.prepare(self.device, fill=case.fill, seed=SEED)
-            self._time(prepared, 1)
+            prepared = work.prepare(peers.device, fill=case.fill, seed=SEED)
+            (launch,) = prepared.launches
+            first_s, _enqueue_s = peers.time(launch, 1)
             passed = prepared.check().passed
         except Exception as error:  # a backend may lack a collective; the others hear of it
             failure = describe_error(error)
-        runs, all_passed = self._agree([float(failure is None), float(passed)], "MIN")
-        if not runs:
-            why = text(failure or "it failed on another process")
-            return record_without_figures(case, described, why, "failed")
-        self._time(prepared, _WARM_UP)
-        (pilot_s,) = self._agree([self._time(prepared, _PILOT) / _PILOT])
+        runs, all_passed = peers.agree([float(failure is None), float(passed)], "MIN")
+        if not runs or launch is None:
+            failed = text(failure or "it failed on another process")
+            return record_without_figures(case, peers.opened, failed, "failed")
+        (first_s,) = peers.agree([first_s])
+        why = _find_time_lacking(first_s, share_s)
+        if why is not None:
+            return record_without_figures(case, peers.opened, why)
+        peers.time(launch, _WARM_UP)
+        (pilot_s,) = peers.agree([peers.time(launch, _PILOT)[0] / _PILOT])
+        self.paces[str(work.dimensions["kind"])] = (work.bytes, pilot_s)
+        self.bytes_per_s = max(self.bytes_per_s, work.bytes / max(pilot_s, 1e-9))
         count = max(1, min(int(share_s / BATCHES / max(pilot_s, 1e-9)), _MOST_LAUNCHES))
-        self.paces[kind] = (work.bytes, pilot_s)
-        times_s, starts_s = [], []
+        before = peers.read_counters()
+        times_s, starts_s, enqueued_s = [], [], 0.0
         for _ in range(BATCHES):
             starts_s.append(time.perf_counter())
-            times_s.append(self._time(prepared, count))
-        return _Result(count, self._agree(times_s), starts_s, all_passed == 1.0)
+            took_s, enqueue_s = peers.time(launch, count)
+            times_s.append(took_s)
+            enqueued_s += enqueue_s
+        conditions = peers.conditions(before, peers.read_counters())
+        (all_passed,) = peers.agree([min(all_passed, float(prepared.check().passed))], "MIN")
+        share = enqueued_s / sum(times_s) if peers.device.type == "cuda" else None
+        return self._judge(
+            count, peers.agree(times_s), starts_s, _Check(all_passed == 1.0), conditions, share
+        )
 
-    def _time(self, prepared: Prepared, count: int) -> float:
-        """Return the seconds of so many launches on this process, begun together with the others."""
-        import torch.distributed as dist
+    def _find_obstacle(self, case: Case, free_bytes: float, share_s: float) -> Message | None:
+        """Return why a case isn't tried: it doesn't fit the memory of one process, or the time."""
+        work = case.workload
+        if work.resident_bytes > free_bytes:
+            return message("needs_memory", needed_gb=work.resident_bytes / 1e9, held_gb=free_bytes / 1e9)
+        size, seconds = self.paces.get(str(work.dimensions["kind"]), (work.bytes, 0.0))
+        # A small message takes the time to begin, which doesn't grow with it.
+        predicted_s = seconds + max(work.bytes - size, 0) / max(self.bytes_per_s, _LEAST_BYTES_PER_S)
+        return _find_time_lacking(predicted_s, share_s)
 
-        (launch,) = prepared.launches
-        dist.barrier()
-        begin_s = time.perf_counter()
-        for _ in range(count):
-            launch()
-        self._synchronize()
-        return time.perf_counter() - begin_s
+    def _judge(
+        self,
+        count: int,
+        times_s: list[float],
+        starts_s: list[float],
+        check: _Check,
+        conditions: Conditions | None,
+        enqueue_share: float | None,
+    ) -> _Timed:
+        """Judge the batches on each process that knows its conditions, and put together what all found."""
+        time_s = launch_time(times_s, [count] * BATCHES, at_s=starts_s)
+        mine: tuple[Verdict, ...] = ()
+        if conditions is not None:
+            seen = Observation(
+                kind=self.peers.opened.kind,
+                check=check,
+                time_s=time_s,
+                middle_s=np.array(starts_s) + np.array(times_s) / 2,
+                launch_s=np.array(times_s) / count,
+                samples_s=(),
+                # No peak: switches that add (NVLink SHARP) let the bus bandwidth exceed a link's.
+                peak_efficiency=None,
+                conditions=conditions,
+                enqueue_share=enqueue_share,
+            )
+            mine = judge(seen)
+        everybody: list[tuple[Verdict, ...]] = self.peers.gather(mine)
+        found = {verdict for each in everybody for verdict in each} - {"clean"}
+        warnings = [
+            message("collective_rank", rank=rank, host=self.peers.hosts[rank], verdicts=", ".join(said))
+            for rank, each in enumerate(everybody)
+            if rank and (said := [verdict for verdict in each if verdict not in ("clean", *mine)])
+        ]
+        verdicts = sort_by_gravity(found or {"clean"})
+        return _Timed(count, times_s, starts_s, check, time_s, verdicts, conditions, tuple(warnings))
 
-    def _synchronize(self) -> None:
-        import torch
-
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def _free_bytes(self) -> float:
-        import torch
-
-        if self.device.type == "cuda":
-            return float(torch.cuda.mem_get_info(self.device)[0]) * self.launch.local_world_size
-        return float(psutil.virtual_memory().available)
-
-    def _record(
-        self, case: Case, described: DeviceDescription, found: _Result, began: str, cost_s: float
-    ) -> Record:
-        """Return the record of a measured case.
-
-        What else went on on the nodes isn't read, so it is never `clean`.
-        """
-        time_s = launch_time(found.times_s, [found.count] * BATCHES, at_s=found.starts_s)
-        moved = case.workload.bytes
-        bandwidth = time_s.inverted(moved / 1e9)
-        verdicts: set[Verdict] = {"unknown"}
-        if not found.passed:
-            verdicts.add("unverified")
-        if time_s.relative_half_width > thresholds().unstable.half_width:
-            verdicts.add("unstable")
-        ordered = sort_by_gravity(verdicts)
-        declared = record_without_figures(case, described, text("measured")).model_dump()
+    def _record(self, case: Case, found: _Timed, began: str, cost_s: float) -> Record:
+        """Return the record of a measured case."""
+        bandwidth = found.time_s.inverted(case.workload.bytes / 1e9)
+        declared = record_without_figures(case, self.peers.opened, text("measured")).model_dump()
         figures: dict[str, Any] = {
             "status": "ok",
             "reason": None,
-            "verdict": ordered[0],
-            "verdicts": ordered,
+            "verdict": found.verdicts[0],
+            "verdicts": found.verdicts,
+            "warnings": found.warnings,
             "dimensions": {
                 **case.workload.dimensions,
-                "transport": self.transport,
-                "processes_a_node": self.launch.local_world_size,
+                "transport": self.peers.transport,
+                "nodes": len(self.peers.nodes),
+                "processes_a_node": self.peers.launch.local_world_size,
             },
+            "conditions": {} if found.conditions is None else found.conditions.as_columns(),
             "bandwidth_gb_s": bandwidth.value,
             "bandwidth_low_gb_s": bandwidth.low,
             "bandwidth_high_gb_s": bandwidth.high,
-            "time_s": time_s.value,
+            "time_s": found.time_s.value,
             "launches": found.count * BATCHES,
             "processes": 1,
             "interval_kind": "within",
             "started": began,
             "cost_s": cost_s,
             "verification": Verification(
-                reference="exact",
-                error=0.0 if found.passed else None,
-                rule="every element is exact, on every process",
-                passed=found.passed,
+                reference=found.check.reference,
+                error=0.0 if found.check.passed else None,
+                rule=found.check.rule,
+                passed=found.check.passed,
             ),
             "batches": tuple(
                 Batch(start_s=start - found.starts_s[0], elapsed_s=elapsed, launches=found.count, round=n)
                 for n, (start, elapsed) in enumerate(zip(found.starts_s, found.times_s, strict=True))
             ),
         }
-        return Record.model_validate(declared | figures)
+        figures = {**declared, **figures}
+        return Record.model_validate(figures | rated_columns(self.peers.link, bandwidth, figures))
 
 
-@dataclass(frozen=True)
-class _Result:
-    """What all processes found: seconds of each batch on the slowest of them, and whether all were right."""
-
-    count: int
-    times_s: list[float]
-    starts_s: list[float]
-    passed: bool
+def rated_columns(
+    link: RatedLink | Message | None, bandwidth: Interval, figures: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the columns that compare bus bandwidth with the link that bounds it, or say why none does."""
+    if not isinstance(link, RatedLink):
+        return {"nominal_source": link}
+    share = bandwidth.scaled(1 / link.gb_s)
+    return {
+        "dimensions": {**figures["dimensions"], "link": link.kind, "link_gb_s": link.gb_s},
+        "nominal_basis": "link",
+        "nominal_source": text(link.source),
+        "efficiency": share.value,
+        "efficiency_low": share.low,
+        "efficiency_high": share.high,
+    }

@@ -103,7 +103,10 @@ def _check_figures(record: Record) -> Iterator[Message]:
         "normalized_efficiency": (record.ceiling_tflops, "ceiling_tflops"),
         "tflops_per_w": (record.power_w, "power_w"),
     }.items():
-        if getattr(record, name) is not None:
+        link = record.dimensions.get("link_gb_s") if name == "efficiency" else None
+        if isinstance(link, float) and record.bandwidth_gb_s is not None:  # of a collective
+            yield from _compare(record, name, record.bandwidth_gb_s / link, "bandwidth_gb_s ÷ link_gb_s")
+        elif getattr(record, name) is not None:
             share = tflops / base if tflops and base else None
             yield from _compare(record, name, share, f"tflops ÷ {base_name}")
     yield from _check_ends(record)

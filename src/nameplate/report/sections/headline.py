@@ -24,6 +24,7 @@ from nameplate.chain.published import find_best_gemm
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.labels import Labels, name_stage
+from nameplate.report.sections.collectives import list_collectives
 from nameplate.report.sections.model import ModelRate, choose_rate, find_model_rates
 from nameplate.report.sections.throughput import measured_records
 from nameplate.report.view import Answer, Fact, translate_verdicts
@@ -39,6 +40,10 @@ def list_summary(run: Run) -> Iterator[Fact]:
     """Name and text of each line: the best product of nominal, a model's tokens a second, the chain."""
     chains = find_chains(run.records)
     shown = find_slowest(chains)
+    links = list(list_collectives(run.records))
+    if links:  # a run of nothing else
+        yield from links
+        return
     if shown is None:
         yield from _unrated_product(run)
     else:
