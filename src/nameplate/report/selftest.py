@@ -145,9 +145,9 @@ def collectives_table(rows: Sequence[CollectiveRow]) -> Table:
     """Each collective by our timing and by a loop written by hand, with the ratio's interval."""
     fields = [
         Field[CollectiveRow]("case", lambda row: plain(row.case)),
-        Field[CollectiveRow]("ours, GB/s", lambda row: figure(row.ours_gb_s), is_number=True),
-        Field[CollectiveRow]("loop, GB/s", lambda row: figure(row.bare_gb_s), is_number=True),
-        Field[CollectiveRow]("ours ÷ loop", lambda row: ratio(row.ratio), is_number=True),
+        Field[CollectiveRow](N_("ours, GB/s"), lambda row: figure(row.ours_gb_s), is_number=True),
+        Field[CollectiveRow](N_("loop, GB/s"), lambda row: figure(row.bare_gb_s), is_number=True),
+        Field[CollectiveRow](N_("ours ÷ loop"), lambda row: ratio(row.ratio), is_number=True),
         Field[CollectiveRow](
             "95 % interval", lambda row: interval(ratio, row.ratio_low, row.ratio_high), is_number=True
         ),
