@@ -18,7 +18,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from nameplate_kernels.numerics import HALVES, precision_of
+from nameplate_kernels.numerics import HALVES, MODELLED, precision_of
 
 _OF_TORCH = {
     "math": SDPBackend.MATH,
@@ -107,11 +107,11 @@ def why_no_attention(
 
     `heads` are H, G and Q. On a GPU a few tokens are tried.
     """
+    if device.type == MODELLED:
+        return None if backend in _ON_TWIN else f"the twin has no model of {backend} attention"
     if device.type != "cuda":
         said = f"{backend} attention is for NVIDIA GPUs, and this is a {device.type} device"
         return None if backend in _ON_CPU else said
-    if not torch.cuda.is_available():
-        return None if backend in _ON_TWIN else f"the twin has no model of {backend} attention"
     if backend in ("flash", "cudnn", *_INSTALLED) and dtype not in HALVES:
         return f"{backend} attention computes in fp16 and bf16, not in {dtype}"
     return _try(backend, device, dtype, heads, causal, backward)

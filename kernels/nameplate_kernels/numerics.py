@@ -95,9 +95,17 @@ def with_reduced_sums(precision: Precision) -> Precision:
     return replace(precision, reduction_roundoff=precision.result_roundoff * math.sqrt(1 + _MOST_SPLITS / 2))
 
 
+MODELLED = "meta"
+"""The device type of a GPU that isn't there: something models what would run on it. It says of itself which
+dtypes it has figures of.
+"""
+
+
 def tf32_unsupported(device: torch.device) -> str | None:
     """Return why `device` has no TF32, in one clause; None when it has."""
     what = "tf32 is a mode of NVIDIA tensor cores, Ampere and later"
+    if device.type == MODELLED:
+        return None
     if device.type != "cuda":
         return f"{what}; this is a {device.type} device"
     major, minor = torch.cuda.get_device_capability(device)

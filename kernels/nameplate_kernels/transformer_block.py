@@ -43,6 +43,7 @@ from nameplate_kernels.attention_backends import (
 from nameplate_kernels.digest import WEIGHT_BYTES, digest_of
 from nameplate_kernels.matmul import Matmul
 from nameplate_kernels.numerics import (
+    MODELLED,
     Precision,
     check_fill,
     find_largest_ratio,
@@ -608,7 +609,7 @@ def why_not_executed(execution: str, device: torch.device) -> str | None:
     """Return why a launch can't be run this way on `device`, in one clause; None where it can."""
     if execution == "eager":
         return None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type == MODELLED:
         return f"the twin has no model of a {execution} launch"
     if execution == "graph":
         return None if device.type == "cuda" else "CUDA graphs are of NVIDIA GPUs"

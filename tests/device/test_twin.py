@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from nameplate.base.errors import InputError
 from nameplate.device import survey, twin
@@ -13,7 +14,7 @@ from nameplate.engine.pilot import Pilots
 from nameplate.engine.runner import InThisProcess
 from nameplate.run.job import target_of
 from nameplate.suite import Case, find_suite, make_groups
-from nameplate_kernels import Matmul
+from nameplate_kernels import Attention, Matmul, TransformerBlock
 
 NODE = """
 schema = 1
@@ -74,6 +75,25 @@ def test_a_dtype_without_figures_is_skipped_with_the_reason(tmp_path):
     few = {name: each for name, each in card.compute.items() if name == "bf16"}
     device._twin.card = card.model_copy(update={"compute": few})
     assert device.why_unsupported(Matmul(64, 64, 64, "fp64")) == "the twin h200 has no figures of fp64"
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (Attention(1, 64, 4, 2, 16, True, "bf16", "forward", "cudnn"), "no model of cudnn attention"),
+        (
+            TransformerBlock(1, 64, 64, 4, 2, 96, "bf16", "forward", execution="graph"),
+            "no model of a graph launch",
+        ),
+        (TransformerBlock(1, 64, 64, 4, 2, 96, "tf32", "forward"), None),
+    ],
+    ids=["attention", "graph", "tf32"],
+)
+def test_a_twin_tries_nothing_on_a_gpu_of_this_machine(work, said, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("CUDA was asked"))
+    device = survey.open_device("twin:h200")
+    assert device.why_unsupported(work) == (said and f"the twin has {said}")
 
 
 def measure(device, *cases, seconds):
@@ -181,6 +201,18 @@ def test_every_case_of_quick_gets_its_due_verdict_on_a_card_that_settles_at_its_
         record = records[case]
         assert record.tflops_low <= tflops <= record.tflops_high
         assert record.tflops_high < 1.04 * record.tflops_low
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [30.0, 45.0])
+def test_a_product_alone_is_seen_settled_by_each_process_that_shares_its_time(seconds):
+    device = survey.open_device("twin:h200")
+    case = Case(Matmul(8192, 8192, 8192, "bf16"), phase="sustained", cache="rotating")
+    allowance = Allowance(seconds, 3 * seconds)
+    (record,) = measure_group([case], device, Pilots(device, 1), allowance, processes=5)
+    assert record.processes > 1
+    assert record.verdicts == _AT_LIMIT
+    assert record.tflops == pytest.approx(790, rel=0.01)
 
 
 @pytest.mark.long

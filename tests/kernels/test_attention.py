@@ -5,6 +5,7 @@ import torch
 
 from nameplate_kernels import ATTENTION_BACKENDS, Attention
 from nameplate_kernels import attention as module
+from nameplate_kernels.numerics import MODELLED
 
 CPU = torch.device("cpu")
 ON_A_CPU = ("default", "math", "flash")
@@ -98,10 +99,9 @@ def test_a_backend_that_cant_run_says_why():
     assert [each for each in ATTENTION_BACKENDS if small(backend=each).unsupported(CPU) is None] == list(
         ON_A_CPU
     )
-    twin = torch.device("cuda", 0)  # the machine of the tests has none, as a twin's
-    if not torch.cuda.is_available():
-        assert "the twin has no model of cudnn" in small(backend="cudnn").unsupported(twin)
-        assert small(backend="flash").unsupported(twin) is None
+    twin = torch.device(MODELLED)
+    assert "the twin has no model of cudnn" in small(backend="cudnn").unsupported(twin)
+    assert small(backend="flash").unsupported(twin) is None
     assert "no higher precision" in small("fp64").unsupported(CPU)
 
 

@@ -179,14 +179,16 @@ class TwinDevice(CudaDevice):
         return TwinSearchBuffers(workload, self._twin, fill=fill, seed=seed)
 
     def why_unsupported(self, workload: Workload) -> str | None:
-        """Return what the workload says of a GPU, or that the twin has no figures of its dtype."""
+        """Return what the workload says of a GPU that is only modelled, or that the twin has no figures of
+        its dtype.
+
+        No workload is asked about a CUDA device: it would try things on this machine's own GPU.
+        """
         import torch
 
         if workload.dtype not in self._twin.card.compute:
             return f"the twin {self._twin.card.name} has no figures of {workload.dtype}"
-        if workload.dtype == "tf32":  # the workload would ask torch for the GPU's compute capability
-            return None
-        return workload.unsupported(torch.device("cuda", 0))
+        return workload.unsupported(torch.device("meta"))
 
     def list_kernels(self, launch: Launch) -> tuple[tuple[str, float], ...]:
         """Launch once; return the kernels that the card would run, with the microseconds of each."""
