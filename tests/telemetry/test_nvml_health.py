@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import weakref
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +18,8 @@ from nameplate.telemetry.gpu import (
     subtract_readings,
 )
 from nameplate.telemetry.nvml import NvmlClient
+from nameplate.telemetry.nvml_faults import LinkErrors, XidLog
+from nameplate.telemetry.sampling import Absent
 from nvml_clients import FIRST, UUID, read_first
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("no_process_left")]
@@ -79,6 +83,27 @@ def test_xid_errors_remapped_rows_and_link_errors_since_the_last_reading(use_nvm
     said = " ".join(describe_problems(facts, after))
     assert "GPU 0 has just reported Xid 79, 94" in said
     assert f"has had 0 recoveries, {after.nvlink_replays} replays and unknown CRC errors" in said
+
+
+def test_what_a_card_refused_once_keeps_nothing_of_who_asked_alive():
+    class Asker:
+        """Asks, and fails as often as it asks."""
+
+        def ask(self, log, links):
+            for read in (log.read, lambda: links.read("nvlink_replays")) * 3:
+                with pytest.raises(Absent, match="no events"):
+                    read()
+
+    def refuse(*_call):
+        raise Absent("no events")
+
+    library = SimpleNamespace(call=refuse)
+    asker = Asker()
+    log, links = XidLog(library, None), LinkErrors(library, None)
+    asker.ask(log, links)
+    gone = weakref.ref(asker)
+    del asker
+    assert gone() is None
 
 
 def test_a_card_without_nvlink_or_events_says_why(use_nvml):

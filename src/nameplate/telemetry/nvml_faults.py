@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nameplate.base.messages import message
+from nameplate.base.messages import Reason, message
 from nameplate.telemetry.nvml_library import Library
 from nameplate.telemetry.sampling import Absent
 
@@ -31,14 +31,14 @@ class XidLog:
         """Have the driver report the card's Xid errors; where it doesn't, `read` says why."""
         self._library = library
         self._events: Any = None
-        self._refusal: Absent | None = None
+        self._refusal: Reason | None = None  # an error would keep alive the frames that it has passed
         self._seen: list[int] = []
         try:
             events = library.call("nvmlEventSetCreate")
             library.call("nvmlDeviceRegisterEvents", card, _XID_EVENT, events)
             self._events = events
         except Absent as error:
-            self._refusal = error
+            self._refusal = error.reason
 
     def collect(self) -> None:
         """Keep the errors that have come since the last call; doesn't wait for any."""
@@ -55,7 +55,7 @@ class XidLog:
     def read(self) -> list[int]:
         """Return the numbers of all errors so far, oldest first; raises Absent where none are reported."""
         if self._refusal is not None:
-            raise self._refusal
+            raise Absent(self._refusal)
         self.collect()
         return list(self._seen)
 
@@ -67,11 +67,11 @@ class LinkErrors:
         """Find the links that are up; a counter has no meaning for another."""
         self._library, self._card = library, card
         self._links: Sequence[int] = ()
-        self._refusal = Absent(message("no_nvlink_up"))
+        self._refusal: Reason = message("no_nvlink_up")
         try:
             self._links = [link for link in range(_MOST_LINKS) if self._is_up(link)]
         except Absent as error:
-            self._refusal = error
+            self._refusal = error.reason
 
     def _is_up(self, link: int) -> bool:
         try:
@@ -84,7 +84,7 @@ class LinkErrors:
     def read(self, figure: str) -> int:
         """Return one of `LINK_ERRORS` since the driver was loaded; raises Absent where it isn't counted."""
         if not self._links:
-            raise self._refusal
+            raise Absent(self._refusal)
         kind = LINK_ERRORS[figure]
         return sum(
             self._library.call("nvmlDeviceGetNvLinkErrorCounter", self._card, link, kind)

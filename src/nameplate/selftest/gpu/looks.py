@@ -199,6 +199,7 @@ def _time_block(subject: Subject, work: Workload) -> BlockSeen:
     """Verify and time one pass; its kernels are listed later."""
     device = subject.device
     device.begin_peak()
+    held = device.read_peak_bytes()  # of what else this process has on the card
     prepared = subject.device.prepare(work, fill="normal", seed=SEED)
     with prepared.numerics():
         prepared.compute_reference()
@@ -206,6 +207,7 @@ def _time_block(subject: Subject, work: Workload) -> BlockSeen:
         timing = device.time_batch(prepared.launches, samples=_BLOCK_LAUNCHES, per_sample=1)
         host_s = device.time_enqueue(prepared.launches)
         check = prepared.check()
+    peak = device.read_peak_bytes()
     return BlockSeen(
         shape=work.shape,
         error=check.error if math.isfinite(check.error) else None,
@@ -214,7 +216,7 @@ def _time_block(subject: Subject, work: Workload) -> BlockSeen:
         attention=None,
         gpu_s=timing.elapsed_s / timing.launches,
         host_s=host_s or 0.0,
-        peak_bytes=device.read_peak_bytes(),
+        peak_bytes=None if held is None or peak is None else peak - held,
         declared_bytes=work.resident_bytes,
     )
 
