@@ -227,10 +227,10 @@ def test_a_cpu_that_has_settled_stays_so_for_the_next_process():
 
 def test_processes_on_a_warm_gpu_are_long_enough_to_see_it_settle():
     device = Machine(noise=0.4, kind="cuda", driver=Driver(), cores=1.0)
-    (record,) = measure([Work(device)], device, Allowance(14.0, 60.0), 5, "sustained", busy_s=60.0)
+    (record,) = measure([Work(device)], device, Allowance(36.0, 90.0), 5, "sustained", busy_s=60.0)
     seconds = seconds_by_process(record)
     assert len(seconds) == 3  # two seconds are the profiler's
-    assert min(seconds.values()) > 3.0
+    assert min(seconds.values()) > 10.0
 
 
 def test_a_process_of_a_gpu_gives_each_of_several_cases_two_seconds():

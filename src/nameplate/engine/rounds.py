@@ -185,9 +185,12 @@ class Rounds(Group):
             return 0.0
         if self._processes == 1:
             return SHORTEST_S if self.busy_s < SHORTEST_S else _SHORTEST_WHEN_WARM_S
-        # Of a CPU, which doesn't cool while a process begins, the processes together show an oscillation.
-        warm_s = _SHORTEST_WHEN_WARM_S / (1 if self.device.kind == "cuda" else self._processes)
-        return max(SHORTEST_S - self.busy_s, warm_s)
+        if self.device.kind == "cuda":
+            # Its clock recovers while a process begins. A case alone sees another onset in each, and has to
+            # tell it from the clock's swing; of a turn the beginning doesn't count.
+            return _SHORTEST_WHEN_WARM_S if self._has_long_turns else SHORTEST_S
+        # A CPU doesn't cool while a process begins: the processes together show an oscillation.
+        return max(SHORTEST_S - self.busy_s, _SHORTEST_WHEN_WARM_S / self._processes)
 
     @property
     def _stays_settled(self) -> bool:
