@@ -11,7 +11,8 @@
 #
 # `bench` is $BENCH, or the one on PATH, or .venv's, or else this checkout under $PYTHON (python3) as it is: that
 # needs torch and pyproject.toml's other dependencies; those that the machine lacks can lie as wheels in --wheels
-# (`python3 -m pip download --only-binary :all: --no-deps -d FOLDER pydantic …` where there is a network).
+# (`python3 -m pip download --only-binary :all: --python-version 3.12 -d FOLDER pydantic` where there is a network;
+# the version is that of the machine's Python, and pip takes the pydantic_core that belongs to the pydantic).
 #
 # Exit status: 0 where every step ended well; 1 where a check failed; 2 for bad input or no GPU; 3 where a step broke,
 # hung or was skipped. To try the script itself, GPU_ACCEPTANCE_LIMITS=1 makes every limit a hundredth (1 %) of it.
