@@ -1,6 +1,7 @@
-"""Assemble scripts/loops/*.s into the silicon's data: `python scripts/assemble_loops.py`.
+"""Assemble scripts/loops/*.s into data: `python scripts/assemble_loops.py`.
 
-Writes each loop's machine code into src/nameplate/silicon/data/loops.toml, and the disassembly beside it.
+Writes each loop's machine code into src/nameplate/silicon/data/loops.toml, or, for those that move memory,
+into kernels/nameplate_kernels/data/memory_loops.toml, and the disassembly beside it.
 Needs GNU binutils for both architectures; Debian has them as `binutils` and `binutils-aarch64-linux-gnu`.
 """
 
@@ -16,6 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "scripts/loops"
 DATA = ROOT / "src/nameplate/silicon/data"
+# The table of each set of loops; the sources are named by the set's prefix and the architecture.
+TABLES = {"": DATA / "loops.toml", "memory_": ROOT / "kernels/nameplate_kernels/data/memory_loops.toml"}
 ARCHITECTURES = ("x86_64", "aarch64")
 
 
@@ -25,11 +28,11 @@ def tools_prefix(architecture: str) -> str | None:
     return prefix if all(shutil.which(prefix + tool) for tool in ("as", "objcopy", "objdump")) else None
 
 
-def assemble(architecture: str, prefix: str) -> tuple[dict[str, bytes], str]:
-    """Return the machine code of every loop by its name, and the disassembly of all."""
+def assemble(architecture: str, prefix: str, of: str = "") -> tuple[dict[str, bytes], str]:
+    """Return the machine code of every loop of the set `of` by its name, and the disassembly of all."""
     with tempfile.TemporaryDirectory() as folder:
         made, part = Path(folder) / "loops.o", Path(folder) / "loop.bin"
-        _run(f"{prefix}as", str(SOURCES / f"{architecture}.s"), "-o", str(made))
+        _run(f"{prefix}as", str(SOURCES / f"{of}{architecture}.s"), "-o", str(made))
         headers = _run(f"{prefix}objdump", "-h", str(made))
         names = re.findall(r"\.text\.(\S+)", headers)
         code, listings = {}, []
@@ -65,14 +68,14 @@ def with_code(text: str, code: dict[str, bytes]) -> str:
 
 def main() -> None:
     """Assemble every architecture and write the data files."""
-    table = DATA / "loops.toml"
     for architecture in ARCHITECTURES:
         prefix = tools_prefix(architecture)
         if prefix is None:
             raise SystemExit(f"no binutils for {architecture}: install them (see the top of this file)")
-        code, listing = assemble(architecture, prefix)
-        table.write_text(with_code(table.read_text(encoding="utf-8"), code), encoding="utf-8")
-        (DATA / f"{architecture}.txt").write_text(listing, encoding="utf-8")
+        for of, table in TABLES.items():
+            code, listing = assemble(architecture, prefix, of)
+            table.write_text(with_code(table.read_text(encoding="utf-8"), code), encoding="utf-8")
+            (table.parent / f"{of}{architecture}.txt").write_text(listing, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -493,3 +493,34 @@ def test_what_a_suite_prints_doesnt_get_into_our_output(bench, theirs):
 def test_ctrl_c_in_a_suite_is_ctrl_c(theirs):
     with pytest.raises(KeyboardInterrupt):
         find_suite(theirs(body="raise KeyboardInterrupt")).cases(CPU)
+
+
+def test_the_memory_suite_has_a_group_for_each_level_that_can_be_told_from_the_one_within():
+    caches = {
+        "L1d": 64 << 10,
+        "L2": 2 << 20,
+        "L3": 3 << 20,
+    }  # of two cores: half of an L3's share is under two L2
+    cpu = replace(CPU, cache_bytes=3 << 20, caches_bytes=caches, cores=2.0)
+    found = {}
+    for case in find_suite("memory").cases(cpu):
+        found.setdefault(case.group, []).append(case.workload)
+    assert list(found) == ["memory", "L1d", "L2"]
+    assert {work.kind for work in found["memory"]} >= {
+        "copy",
+        "scale",
+        "add",
+        "triad",
+        "read",
+        "write",
+        "strided",
+    }
+    for level, works in list(found.items())[1:]:
+        for work in works:
+            arrays = {"copy": 2, "scale": 2, "add": 3, "triad": 3, "read": 1, "write": 1}[work.kind]
+            assert work.kibibytes * 1024 * arrays <= caches[level] / 4  # half of a core's
+            assert work.bytes / work.threads > 2**29
+    gpu = find_suite("memory").cases(replace(GPU, caches_bytes={"L2": 50 << 20}))
+    assert {"h2d", "d2h"} <= {case.workload.kind for case in gpu}
+    (l2,) = [case.workload for case in gpu if case.group == "L2"]
+    assert l2.mebibytes * 2**20 < (50 << 20) / 2

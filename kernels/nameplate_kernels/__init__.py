@@ -7,6 +7,7 @@
 from nameplate_kernels.attention import ATTENTION_PASSES, Attention
 from nameplate_kernels.attention_backends import ATTENTION_BACKENDS
 from nameplate_kernels.best_matmul import BestMatmul
+from nameplate_kernels.cache_memory import CACHE_KINDS, CacheMemory, find_instructions
 from nameplate_kernels.collective import KINDS as COLLECTIVES
 from nameplate_kernels.collective import Collective, bus_factor
 from nameplate_kernels.matmul import LAYOUTS, Matmul
@@ -18,6 +19,7 @@ from nameplate_kernels.workload import CheckResult, Prepared, Workload
 __all__ = [
     "ATTENTION_BACKENDS",
     "ATTENTION_PASSES",
+    "CACHE_KINDS",
     "COLLECTIVES",
     "EXECUTIONS",
     "FILLS",
@@ -27,6 +29,7 @@ __all__ = [
     "PRECISIONS",
     "Attention",
     "BestMatmul",
+    "CacheMemory",
     "CheckResult",
     "Collective",
     "Matmul",
@@ -36,5 +39,6 @@ __all__ = [
     "TransformerBlock",
     "Workload",
     "bus_factor",
+    "find_instructions",
     "precision_of",
 ]

@@ -95,6 +95,7 @@ GRAVITY: tuple[Verdict, ...] = get_args(Verdict)
 # The figures themselves are wrong. Other verdicts say that true figures were taken in the wrong conditions.
 _WRONG: frozenset[Verdict] = frozenset({"contradictory", "unverified"})
 Status = Literal["ok", "skipped", "failed"]
+MAIN_MEMORY = "memory"  # what work called `memory` moves bytes of, unless it names a level
 MOST_CASES = 20_000  # of a run: a screen has a row for each, and the largest suite here has some hundred
 # Number formats by the names used everywhere; fp16 and bf16 accumulate in fp32, fp16_acc16 in fp16.
 DTYPES = frozenset(
@@ -388,6 +389,14 @@ class Record(FrozenModel):
     bandwidth_high_gb_s: Annotated[
         float | None, Column("upper end of the 95 % interval, of interval_kind", "GB/s", 1, measured=True)
     ] = None
+    nominal_gb_s: Annotated[
+        float | None,
+        Field(gt=0),
+        Column("rated bandwidth of the memory, or of the link, that the case moves bytes of", "GB/s", 1),
+    ] = None
+    bandwidth_efficiency: Annotated[
+        float | None, Column("bandwidth ÷ nominal_gb_s", "ratio", measured=True)
+    ] = None
     time_s: Annotated[float | None, Column("mean seconds per launch", "s", 6, measured=True)] = None
     launches: Annotated[int | None, Column("launches timed", measured=True)] = None
     power_w: Annotated[float | None, Column("mean power over the window", "W", 0, measured=True)] = None
@@ -540,6 +549,11 @@ class Record(FrozenModel):
         """
         accepted: set[Verdict] = {"clean"} if self.phase == "burst" else {"clean", "power_capped"}
         return self.status == "ok" and accepted.issuperset(self.verdicts)
+
+    @property
+    def memory_level(self) -> str | None:
+        """The level that memory work moves bytes of: `memory`, a cache, `host link`; None for other work."""
+        return str(self.dimensions.get("level", MAIN_MEMORY)) if self.workload == "memory" else None
 
     @property
     def is_wrong(self) -> bool:

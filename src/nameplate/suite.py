@@ -10,9 +10,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 from itertools import islice
@@ -105,6 +105,9 @@ class Target:
     cache_bytes: int | None = None  # a CPU's last-level cache, all of it
     axes: Axes = NO_AXES
     multiprocessors: int | None = None  # of a GPU
+    # By level, the innermost first: a CPU's caches, all of a level together, or a GPU's L2.
+    caches_bytes: Mapping[str, int] = field(default_factory=dict)
+    cores: float = 1.0  # physical cores of a CPU that may be used
 
 
 @dataclass(frozen=True)

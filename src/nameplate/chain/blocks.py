@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nameplate.base.formatting import count, figure
-from nameplate.record import Record
+from nameplate.record import MAIN_MEMORY, Record
 
 _WORK = ("attention", "transformer_block")
 _ITEMSIZE = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
@@ -120,7 +120,7 @@ def _explain(block: Record, records: Sequence[Record]) -> BlockParts | None:
         return None
     forward_s = sum((each.time_s or 0.0) * count for each, count in times)
     attention_s, attention_source = _time_attention(block, of, mine, attention_flops, counted / forward_s)
-    copy = max((each.bandwidth_gb_s or 0.0 for each in mine if each.workload == "memory"), default=0.0)
+    copy = max((each.bandwidth_gb_s or 0.0 for each in mine if each.memory_level == MAIN_MEMORY), default=0.0)
     moved = _elementwise_bytes(block, of, trained=trained)
     best = max((each.tflops or 0.0 for each in mine if each.workload == "matmul"), default=0.0)
     return BlockParts(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nameplate.base.messages import Message, message, text
+from nameplate.device.identity import CudaIdentity
 from nameplate.device.kernels import name_attention
 from nameplate.device.protocol import DeviceDescription, MeasuredDevice
 from nameplate.engine.case_run import describe_error
@@ -20,10 +21,11 @@ from nameplate.engine.verdict import Observation, judge
 from nameplate.engine.warnings import find_warnings
 from nameplate.engine.window import Window
 from nameplate.record import INTERVALS, Batch, Ends, Record, Status, Verdict, Verification
-from nameplate.specs.rating import Rating
+from nameplate.specs.rating import Rating, rate_host_link
 from nameplate.stats.between import Estimate
 from nameplate.stats.interval import Interval, divide
 from nameplate.suite import Case
+from nameplate.workload import Workload
 
 # Over a shorter window the driver's energy counter, which has a coarse step too, and its power readings
 # disagree (187 J and 327 J were seen). The record then has neither.
@@ -127,6 +129,7 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
         "bytes": work.bytes,
         "convention": work.convention,
     }
+    columns["nominal_gb_s"] = _rate_bytes(work, device)
     if work.flops is not None:  # a rating in FLOPS says nothing about work without FLOPs
         nominal, datasheet = device.rating.nominal_for(work.dtype), device.rating.datasheet_for(work.dtype)
         columns |= {
@@ -143,6 +146,18 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
             columns |= {"peak_tflops": peak.tflops, "peak_source": peak.source}
         columns |= _silicon_columns(device.rating, work.dtype, peak)
     return columns
+
+
+def _rate_bytes(work: Workload, device: DeviceDescription) -> float | None:
+    """The rated bandwidth, in GB/s, of what memory work moves bytes of: main memory, or a GPU's link."""
+    level, identity = work.dimensions.get("level"), device.identity
+    if work.name != "memory":
+        return None
+    if level is None:
+        return device.rating.memory_gb_s
+    if level == "host link" and isinstance(identity, CudaIdentity):
+        return rate_host_link(device.rating.part, identity.max_pcie_generation, identity.max_pcie_width)
+    return None
 
 
 def _silicon_columns(rating: Rating, dtype: str, limit: Peak | None) -> dict[str, Any]:
@@ -184,6 +199,8 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         **energy_columns(conditions, window),
         **_interval_columns("bandwidth_gb_s", time_s.inverted(work.bytes / 1e9)),
     }
+    nominal_gb_s = _rate_bytes(work, device)
+    columns["bandwidth_efficiency"] = nominal_gb_s and columns["bandwidth_gb_s"] / nominal_gb_s
     columns["conditions"] = conditions.as_columns()
     peak_efficiency = None
     if work.flops is not None:

@@ -91,7 +91,8 @@ def _cpu_warnings(case: Case, device: MeasuredDevice, conditions: Conditions) ->
     if resolution is not None and resolution > limits.steal_share:
         yield message("window_too_short", elapsed_s=conditions.elapsed_s, enough_s=SHORTEST_WINDOW_S)
     work, cache_bytes = case.workload, device.cache_bytes
-    reuses_memory = case.cache == "warm" and (work.flops or 0) < work.bytes
+    # What is to lie in a cache has named it.
+    reuses_memory = case.cache == "warm" and (work.flops or 0) < work.bytes and "level" not in work.dimensions
     if reuses_memory and cache_bytes is not None and work.bytes < 2 * cache_bytes:
         yield message("fits_cache", size_mib=work.bytes >> 20, cache_mib=cache_bytes >> 20)
 

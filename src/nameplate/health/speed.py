@@ -17,7 +17,7 @@ from nameplate.chain.published import Published
 from nameplate.chain.stage import Stage
 from nameplate.health.thresholds import HealthThresholds
 from nameplate.health.verdict import Statement, Verdict, Way, gravest
-from nameplate.record import Record
+from nameplate.record import MAIN_MEMORY, Record
 from nameplate.stats.between import NO_SCATTER, moderate
 from nameplate.stats.interval import Interval
 from nameplate.stats.stragglers import (
@@ -255,7 +255,7 @@ def _judge_memory(device: DeviceSpeeds, limits: HealthThresholds) -> Iterator[tu
     moved = [
         speed
         for speed in device.speeds.values()
-        if speed.record.workload == "memory" and speed.record.bandwidth_gb_s is not None
+        if speed.record.memory_level == MAIN_MEMORY and speed.record.bandwidth_gb_s is not None
     ]
     if not moved:
         return

@@ -18,6 +18,7 @@ from nameplate.base.text import plain
 from nameplate.chain.blocks import explain_blocks, find_choices
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
+from nameplate.chain.roofline import place_cases
 from nameplate.health.judge import device_as_json
 from nameplate.health.verdict import DeviceHealth
 from nameplate.record import Record
@@ -38,6 +39,8 @@ from nameplate.report.sections.identity import (
     records_table,
     reproduce_table,
 )
+from nameplate.report.sections.memory import memory_table
+from nameplate.report.sections.roofline import roofline_table
 from nameplate.report.sections.soak import soak_table
 from nameplate.report.sections.throughput import (
     block_table,
@@ -45,7 +48,6 @@ from nameplate.report.sections.throughput import (
     devices_table,
     graph_table,
     measured_records,
-    memory_table,
     shapes_table,
     throughput_table,
 )
@@ -185,6 +187,7 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "graphs": lambda run, labels: graph_table(measured_records(run), labels),
     "effects": lambda run, labels: _effects_table(measured_records(run), labels),
     "memory": lambda run, labels: memory_table(measured_records(run), labels),
+    "roofline": lambda run, labels: roofline_table(measured_records(run), labels),
     "collectives": lambda run, _labels: collectives_table(measured_records(run)),
     "block": lambda run, labels: block_table(measured_records(run), labels),
     "backends": lambda run, labels: backends_table(measured_records(run), labels),
@@ -205,8 +208,8 @@ def run_document(run: Run) -> dict[str, Any]:
 
     `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
     derates at 1 s, 10 s, 1 min and 10 min; `backends`, torch's choice and the fastest; `blocks`, where a
-    block's time went; and `effects`, the ratios of fills and cache states. A figure that isn't known is null;
-    there is neither NaN nor infinity.
+    block's time went; `roofline`, each case under its roofs; and `effects`, the ratios of fills and cache
+    states. A figure that isn't known is null; there is neither NaN nor infinity.
     """
     return {
         "run": {
@@ -222,6 +225,7 @@ def run_document(run: Run) -> dict[str, Any]:
             ],
             "backends": [choice.as_json() for choice in find_choices(run.records)],
             "blocks": [parts.as_json() for parts in explain_blocks(run.records)],
+            "roofline": [each.as_json() for each in place_cases(run.records)],
             "effects": [effect.as_json() for effect in find_effects(run.records)],
         },
         "records": [record.flatten() for record in run.records],

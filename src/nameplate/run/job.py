@@ -93,6 +93,8 @@ def target_of(device: DeviceDescription, axes: Axes = NO_AXES) -> Target:
     # From the identity, which is the same for a device that is open and for one that isn't.
     caches = identity.caches_bytes if isinstance(identity, CpuIdentity) else {}
     cache_bytes = max(caches.values(), default=None)
+    if isinstance(identity, CudaIdentity) and identity.l2_bytes:
+        caches = {"L2": identity.l2_bytes}
     return Target(
         device.kind,
         rating.part,
@@ -101,6 +103,8 @@ def target_of(device: DeviceDescription, axes: Axes = NO_AXES) -> Target:
         cache_bytes,
         axes or Axes(),
         identity.multiprocessors if isinstance(identity, CudaIdentity) else None,
+        caches,
+        identity.usable_cores if isinstance(identity, CpuIdentity) else 1.0,
     )
 
 

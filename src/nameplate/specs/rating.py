@@ -20,6 +20,18 @@ from nameplate.specs.recognition import Evidence, identify
 from nameplate.specs.registry import load_registry
 
 _NO_RATING = message("no_rating")
+# GT/s a lane and the share of the bits that carry data, by generation (PCI-SIG, PCI Express Base
+# Specification 6.0: 8b/10b up to generation 2, 128b/130b up to 5, flits of 242 in 256 bytes in 6).
+_PCIE_LANES = {
+    1: (2.5, 8 / 10),
+    2: (5.0, 8 / 10),
+    3: (8.0, 128 / 130),
+    4: (16.0, 128 / 130),
+    5: (32.0, 128 / 130),
+    6: (64.0, 242 / 256),
+}
+# Parts whose host is behind NVLink-C2C: PCIe is not their link to it, though the driver reports one.
+_COHERENT = ("gh200", "gb200", "gb300")
 # Bases of a figure: of --nominal, of a measurement, of a table of CPUs.
 GIVEN, MEASURED, TABLE = "given", "measured", "table"
 
@@ -107,6 +119,16 @@ class Rating:
             got=f"{dtype}={tflops:g}",
             expected=expected,
         )
+
+
+def rate_host_link(part: str | None, generation: int | None, lanes: int | None) -> float | None:
+    """Return what a PCIe link carries in one direction, in GB/s, before headers; None where it isn't known,
+    and for a part that has another link to its host.
+    """
+    if generation not in _PCIE_LANES or not lanes or any(name in (part or "") for name in _COHERENT):
+        return None
+    rate, share = _PCIE_LANES[generation]
+    return rate * share * lanes / 8
 
 
 def rate_evidence(evidence: Evidence, extra: Sequence[str | Path] = ()) -> Rating:

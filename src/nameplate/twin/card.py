@@ -220,11 +220,15 @@ class Attention(_Table):
 
 
 class Memory(_Table):
-    """Device memory: bytes read and written together by a large copy. `power_w` is its part at that rate."""
+    """Device memory: bytes read and written together by a large copy. `power_w` is its part at that rate.
+
+    `host_gb_s` is what a copy to or from the host's pinned memory reaches.
+    """
 
     gb_s: Above0
     l2_gb_s: Above0
     power_w: Above0
+    host_gb_s: Above0 | None = None
 
 
 class Launch(_Table):

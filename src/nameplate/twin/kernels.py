@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nameplate.twin.card import Card
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch._ops import OpOverload
 
 _L2_SHARE = 0.5  # of L2 that a kernel's operands may take to be found there by the next one
+_SECTOR_BYTES = 32  # the least that a GPU moves (NVIDIA, CUDA C++ Best Practices Guide, coalesced access)
 _BACKWARD = 2.5  # FLOPs of attention's backward pass ÷ its forward pass: five products for two
 _DTYPES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 # Operators that launch nothing though they are no views: they only allocate, or look at a tensor.
@@ -102,6 +103,7 @@ class KernelModel:
     card: Card
     fill: str = "normal"
     cold: bool = True
+    over_host_link: bool = False  # whether what is copied comes from the host, or goes to it
 
     def record(self, launch: Callable[[], object]) -> Kernels:
         """Run a launch once, and return its kernels; to be called with the launch's settings of precision."""
@@ -147,9 +149,20 @@ class KernelModel:
         name = f"twin_flash_{'bwd' if backward else 'fwd'}_{dtype}"
         return self._kernel(name, moved, compute_s=compute_s, compute_j=power_w * compute_s)
 
-    def elementwise(self, name: str, moved: int) -> Kernel:
-        """Return the kernel of an operator that reads and writes so many bytes and computes little."""
-        return self._kernel(name, moved)
+    def elementwise(self, name: str, moved: int, repeated: int = 0) -> Kernel:
+        """Return the kernel of an operator that reads and writes so many bytes and computes little.
+
+        It reads `repeated` bytes besides, for another time: they come from L2.
+        """
+        link = self.card.memory.host_gb_s
+        if self.over_host_link and link is not None:
+            # Read on one side and written on the other, each byte passes the link once.
+            seconds = moved / 2 / (link.value * 1e9)
+            return Kernel(
+                name, self.card.launch.host_s.value, self.card.launch.kernel_s.value, memory_s=seconds
+            )
+        found = self._kernel(name, moved)
+        return replace(found, memory_s=found.memory_s + repeated / (self.card.memory.l2_gb_s.value * 1e9))
 
     def _kernel(
         self,
@@ -190,7 +203,8 @@ class KernelModel:
             first = inputs[0]
             yield self.product(m, n, k, _dtype_of(first), first.itemsize, batch)
         else:
-            yield self.elementwise(name, moved)
+            repeated = sum(each.nelement() * each.itemsize - _bytes_of(each) for each in inputs)
+            yield self.elementwise(name, moved, repeated if "amax" in name else 0)
 
 
 def _product_shape(name: str, inputs: Sequence[torch.Tensor]) -> tuple[int, int, int, int] | None:
@@ -206,9 +220,12 @@ def _product_shape(name: str, inputs: Sequence[torch.Tensor]) -> tuple[int, int,
 
 
 def _bytes_of(tensor: torch.Tensor) -> int:
-    """Bytes that a tensor has in memory: an expanded dimension is stored once."""
-    sizes = zip(tensor.shape, tensor.stride(), strict=True)
-    return math.prod(size for size, stride in sizes if stride) * tensor.itemsize
+    """Bytes that reading a tensor moves: an expanded dimension is stored once, and of elements apart from
+    each other each brings the rest of its sector along.
+    """
+    sizes = [each for each in zip(tensor.shape, tensor.stride(), strict=True) if each[1]]
+    apart = min((stride for size, stride in sizes if size > 1), default=1) * tensor.itemsize
+    return math.prod(size for size, _ in sizes) * max(min(apart, _SECTOR_BYTES), tensor.itemsize)
 
 
 def _dtype_of(tensor: torch.Tensor) -> str:

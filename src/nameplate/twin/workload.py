@@ -108,7 +108,14 @@ class TwinPrepared:
         with FakeTensorMode():
             declared = workload.prepare(torch.device("cpu"), fill=fill, seed=seed)
         l2_bytes = accelerator.card.identity.l2_mib.value * 2**20
-        model = KernelModel(accelerator.card, fill, cold=copies > 1 or workload.bytes > l2_bytes)
+        # What goes over its operands again and again finds them in L2, however much it moves in all.
+        reread = getattr(workload, "passes", 1) > 1
+        model = KernelModel(
+            accelerator.card,
+            fill,
+            cold=copies > 1 or (workload.bytes > l2_bytes and not reread),
+            over_host_link=getattr(workload, "crosses_host_link", False),
+        )
         self._model, self._launcher = model, _Launcher(accelerator, model, declared)
         self.launches: Sequence[Launch] = [self._launcher.launch] * copies
         self._pass_over(copies * _SET_UP_PASSES)

@@ -28,7 +28,8 @@ from nameplate.report.charts.palette import COLOURS, GAIN, LOSS, SERIES, style_s
 from nameplate.report.fleet.priced import price, priced_tables
 from nameplate.report.labels import Labels
 from nameplate.report.run import run_view
-from nameplate.report.sections.throughput import memory_table, shapes_table, throughput_table
+from nameplate.report.sections.roofline import roofline_table
+from nameplate.report.sections.throughput import shapes_table, throughput_table
 from nameplate.report.side_by_side import side_by_side_view
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -310,7 +311,7 @@ def test_a_chain_that_stays_the_same_draws_neither_loss_nor_gain():
 
 def memory_charts(run):
     records = [each for each in run.records if each.status == "ok"]
-    return charts_of(memory_table(records, Labels.of(run)))
+    return charts_of(roofline_table(records, Labels.of(run)))
 
 
 def test_the_roofs_are_nominal_and_the_fastest_memory_measured(charts):
@@ -331,7 +332,7 @@ def test_a_measured_peak_is_the_roof_in_place_of_nominal(a800_run):
         for record in run.records
         if record.status == "ok"
     ]
-    (chart,) = memory_table(records, Labels.of(run)).charts
+    (chart,) = roofline_table(records, Labels.of(run)).charts
     roofs = {roof.label: roof.tflops for roof in chart.roofs if roof.tflops}
     assert roofs == {"silicon bf16 300": 300.0, "nominal fp16 320": 320.0, "nominal tf32 160": 160.0}
 

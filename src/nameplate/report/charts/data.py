@@ -122,6 +122,7 @@ class Point:
     flop_per_byte: float
     tflops: float
     kind: str
+    said: str = ""  # where it is hovered: its share of the roof
 
     def __post_init__(self) -> None:
         """Take out what can't be printed."""

@@ -246,6 +246,7 @@ def _draw_roofline(alt: Any, chart: Roofline) -> _Drawn:
             "tflops": point.tflops,
             "said": figure(point.tflops),
             "said_intensity": figure(point.flop_per_byte),
+            "of_roof": point.said,
         }
         for point in chart.points[:MOST_POINTS]
     ]
@@ -264,7 +265,14 @@ def _draw_roofline(alt: Any, chart: Roofline) -> _Drawn:
         align="right", dx=-4, dy=-7, color=MUTED, fontSize=11
     )
     points = alt.Chart(alt.NamedData("points")).mark_point(filled=True, size=60, opacity=0.85)
-    tooltip = _tooltip(alt, label=_("case"), kind=_("dtype"), said="TFLOPS", said_intensity=_("FLOP a byte"))
+    tooltip = _tooltip(
+        alt,
+        label=_("case"),
+        kind=_("dtype"),
+        said="TFLOPS",
+        said_intensity=_("FLOP a byte"),
+        of_roof=_("of roof"),
+    )
     drawn = alt.layer(
         roofs.mark_line(color=MUTED, strokeWidth=1.5).encode(detail="roof:N"),
         names.encode(text="roof:N"),

@@ -25,6 +25,7 @@ from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.labels import Labels, name_stage
 from nameplate.report.sections.collectives import list_collectives
+from nameplate.report.sections.memory import list_memory
 from nameplate.report.sections.model import ModelRate, choose_rate, find_model_rates
 from nameplate.report.sections.throughput import measured_records
 from nameplate.report.view import Answer, Fact, translate_verdicts
@@ -43,6 +44,9 @@ def list_summary(run: Run) -> Iterator[Fact]:
     links = list(list_collectives(run.records))
     if links:  # a run of nothing else
         yield from links
+        return
+    if run.records and shown is None and all(each.memory_level is not None for each in run.records):
+        yield from list_memory(run.records)
         return
     if shown is None:
         yield from _unrated_product(run)

@@ -1,4 +1,4 @@
-"""Tables of measured throughput: by case, by shape, of blocks, of memory, and across devices."""
+"""Tables of measured throughput: by case, by shape, of blocks, and across devices."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ from collections.abc import Sequence
 from statistics import median
 
 from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width, with_half_width
-from nameplate.base.language import N_, _
+from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
 from nameplate.chain.from_run import REAL_FILL
 from nameplate.record import Record
 from nameplate.report.charts.data import (
     MOST_BARS,
-    MOST_POINTS,
     Bar,
     Bars,
     Cell,
     Chart,
     Grid,
-    Point,
-    Roof,
-    Roofline,
     title_of_first,
 )
 from nameplate.report.labels import Labels
@@ -232,77 +228,6 @@ def _tokens_per_second(record: Record) -> str:
     if not isinstance(batch, int) or not isinstance(tokens, int) or not record.time_s:
         return UNKNOWN
     return figure(batch * tokens / record.time_s)
-
-
-def memory_table(records: Sequence[Record], labels: Labels) -> Table:
-    """Memory bandwidth, with a roofline chart of every case that counts both FLOPs and bytes."""
-    fields = [_case(labels), Field[Record]("achieved", _bandwidth_text, is_number=True), _VERDICT]
-    moved = [record for record in records if record.workload == "memory"]
-    return table_of(_("Memory, in GB/s, and the roofline"), fields, moved, charts=_roofline(records, labels))
-
-
-def _bandwidth_text(record: Record) -> str:
-    return with_half_width(record.interval("bandwidth_gb_s"))
-
-
-def _roofline(records: Sequence[Record], labels: Labels) -> list[Chart]:
-    """Chart achieved TFLOPS over FLOPs per byte (Williams, Waterman and Patterson, CACM 52(4), 2009).
-
-    The compute roofs are the arithmetic peaks by dtype, or the nominal figures where none was measured. The
-    memory roof is the fastest measured copy or triad of the run, not a nominal figure. Returns no chart where
-    nothing counts both or no memory was measured.
-    """
-    moved = [each for each in records if each.workload == "memory" and each.bandwidth_gb_s is not None]
-    counted = [each for each in with_tflops(records) if each.flops and each.bytes]
-    if not moved or not counted:
-        return []
-    points = tuple(
-        Point(
-            labels.row(each.device, each.case),
-            (each.flops or 0) / (each.bytes or 1),
-            each.tflops or 0.0,
-            each.dtype,
-        )
-        for each in counted
-    )
-    fastest = max(moved, key=lambda each: each.bandwidth_gb_s or 0.0)
-    roofs = (*_compute_roofs(counted), _memory_roof(fastest, labels))
-    title = title_of_first(MOST_POINTS, points, _("Roofline: achieved TFLOPS over FLOP a byte"))
-    alt = _(
-        "{count} cases under the roofs of {roofs}.",
-        count=len(points),
-        roofs=_(", ").join(roof.label for roof in roofs),
-    )
-    return [Roofline("roofline", title, alt, points, tuple(dict.fromkeys(p.kind for p in points)), roofs)]
-
-
-def _compute_roofs(records: Sequence[Record]) -> list[Roof]:
-    """Return one roof for each limit of the arithmetic, named after the dtypes that have it.
-
-    That is the limit of the silicon, which nothing can exceed; where it isn't known, nominal.
-    """
-    dtypes: dict[tuple[bool, float], dict[str, None]] = {}
-    for record in records:
-        limit = record.silicon_tflops or record.nominal_tflops
-        if limit:
-            dtypes.setdefault((record.silicon_tflops is not None, limit), {})[record.dtype] = None
-    return [
-        Roof(
-            _(
-                N_("silicon {dtypes} {tflops}") if is_silicon else N_("nominal {dtypes} {tflops}"),
-                dtypes=_(", ").join(names),
-                tflops=figure(tflops),
-            ),
-            tflops=tflops,
-        )
-        for (is_silicon, tflops), names in dtypes.items()
-    ]
-
-
-def _memory_roof(fastest: Record, labels: Labels) -> Roof:
-    reached = fastest.bandwidth_gb_s or 0.0
-    case = labels.row(fastest.device, fastest.case)
-    return Roof(_("{case}, {gb_s} GB/s measured", case=case, gb_s=figure(reached)), gb_s=reached)
 
 
 def devices_table(records: Sequence[Record], labels: Labels) -> Table:
