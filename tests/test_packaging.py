@@ -35,6 +35,7 @@ ENTRY_POINTS = {
         "custom": "nameplate_suites.custom:SUITE",
         "ceiling": "nameplate_suites.ceiling:CEILING",
         "ceiling-grid": "nameplate_suites.ceiling:GRID",
+        "memory": "nameplate_suites.memory:SUITE",
     },
 }
 
