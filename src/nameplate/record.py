@@ -189,7 +189,7 @@ class Spread(FrozenModel):
     their degrees of freedom: `prior`, what other cases and earlier runs said of the spread between processes
     (no freedom: nothing); `between_runs`, what differs from run to run besides (None: unknown; `is_usual`: of
     machines of the kind, as too few earlier runs of this one are known). `shared` is half the width, on a log
-    scale, of what all processes have in common, such as a calibration.
+    scale, of what all processes have in common, such as a calibration (no freedom: not known how well).
     """
 
     by_process: tuple[Positive, ...]
@@ -199,6 +199,7 @@ class Spread(FrozenModel):
     between_runs_freedom: Amount | None = None
     is_usual: bool = False
     shared: Amount = 0.0
+    shared_freedom: Amount = 0.0
     earlier_runs: Count = 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nameplate.record import Ends
+from nameplate.selftest import again
 from nameplate.selftest.again import FEWEST, summarize
 
 
@@ -44,7 +45,7 @@ def test_a_row_says_how_far_runs_agree(runs_of):
 
 
 def test_intervals_that_hold_pass(runs_of):
-    found = summarize(runs_of(normal(0.01), half=0.025))
+    found = summarize(runs_of(normal(0.01), half=0.02))
     assert found.passed
     assert found.rows[0].held >= 0.9
 
@@ -58,12 +59,29 @@ def test_intervals_within_a_process_that_are_too_narrow_fail(runs_of):
 
 def test_next_runs_outside_what_was_expected_fail(runs_of):
     narrow = Ends(figure="tflops", low=0.0, high=100.0)
-    found = summarize(runs_of(normal(0.02), half=0.1, interval_next=narrow))
+    found = summarize(runs_of(normal(0.02), half=0.04, interval_next=narrow))
     assert found.passed
-    again = runs_of(normal(0.02), half=0.02)
-    assert any("next runs where they were expected" in line for line in summarize(again).failures) == (
-        summarize(again).rows[0].next_held < 0.85
+    tight = summarize(runs_of(normal(0.02), half=0.02))
+    assert any("next runs where they were expected" in line for line in tight.failures) == (
+        tight.rows[0].next_held < 0.85
     )
+
+
+def test_intervals_that_are_much_too_wide_fail_though_all_of_them_hold(runs_of):
+    found = summarize(runs_of(normal(0.019), half=0.16))
+    assert found.rows[0].held == 1.0
+    assert not found.passed
+    assert "half an interval's width ÷ what runs differ by is" in found.failures[0]
+    assert summarize(runs_of([0.4] * 5, half=0.16)).passed  # nothing differs: no width can be told too large
+
+
+def test_runs_are_kept_where_a_folder_is_named(monkeypatch, tmp_path, make_run):
+    folders = []
+    monkeypatch.setattr(again, "measure", lambda *_, results, **__: folders.append(results) or make_run())
+    assert len(again.run_again(3, results=tmp_path)) == 3
+    again.run_again(3)
+    assert folders[:3] == [tmp_path] * 3
+    assert not folders[3].exists()
 
 
 def test_too_few_runs_have_no_row(runs_of):

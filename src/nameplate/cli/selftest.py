@@ -31,6 +31,10 @@ def selftest(
     ] = None,
     suite: Annotated[str, typer.Option(metavar="SUITE", help="The suite that --again runs.")] = "smoke",
     only: Only = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that keeps the runs of --again; else none does."),
+    ] = None,
     on: Annotated[
         str | None,
         typer.Option(
@@ -84,8 +88,8 @@ def selftest(
 
     Exits with 1 where one is wrong.
 
-    --device and --budget apply to --bare, --collectives and --again, --suite and --only to --again, --dtype
-    to --repeat, --runs and --scenario to the simulation.
+    --device and --budget apply to --bare, --collectives and --again, --suite, --only and --results to
+    --again, --dtype to --repeat, --runs and --scenario to the simulation.
     """
     if repeat is not None and repeat < 1:
         raise InputError("no restart to compare", where="--repeat", got=repeat, expected="a number above 0")
@@ -110,7 +114,7 @@ def selftest(
         elif on is not None:
             passed = _prove_on_gpu(on, twin, json)
         elif again is not None:
-            passed = _run_again(again, suite, device, only, budget, json)
+            passed = _run_again(again, suite, device, only, budget, results, json)
         elif repeat is not None:
             passed = _repeat(repeat, dtype, json)
         else:
@@ -255,7 +259,13 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
 
 
 def _run_again(
-    times: int, suite: str, device: str, only: str | None, budget: float | None, json: bool
+    times: int,
+    suite: str,
+    device: str,
+    only: str | None,
+    budget: float | None,
+    results: Path | None,
+    json: bool,
 ) -> bool:
     from nameplate.base.language import _
     from nameplate.compare.neighbours import compare_neighbours
@@ -266,7 +276,9 @@ def _run_again(
     def show_progress(number: int) -> None:
         print_progress(f"{number}/{times} {suite}")
 
-    runs = run_again(times, suite, device=device, only=only, budget=budget, progress=show_progress)
+    runs = run_again(
+        times, suite, device=device, only=only, budget=budget, results=results, progress=show_progress
+    )
     found, pairs = summarize(runs), compare_neighbours(runs)
     if json:
         print_json({**found.as_json(), "pairs": [row.as_json() for row in pairs]})

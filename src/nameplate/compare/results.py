@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -14,7 +14,7 @@ from nameplate.device.libraries import parse_build
 from nameplate.engine.run_to_run import NORMALIZED, TIME, basis_of
 from nameplate.record import Record
 from nameplate.specs.cpu_evidence import name_by_instructions
-from nameplate.stats.between import Scatter, stated_by
+from nameplate.stats.between import NO_SCATTER, RunToRun, Scatter, stated_by
 from nameplate.stats.interval import Interval
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, parse_time
@@ -227,7 +227,9 @@ def _normalize(record: Record, tflops: Interval) -> MetricValue | None:
         if half is None:
             return None
         interval = Interval.from_log_half_width(tflops.value / probe_tflops, half)
-        return MetricValue(interval, "of the probe", _run_to_run(record, NORMALIZED, interval))
+        basis = _basis_over_probe(record)
+        spread = None if basis is None else Scatter(basis.variance, basis.freedom)
+        return MetricValue(interval, "of the probe", spread)
     if clock_mhz is None:
         return None
     interval = tflops.scaled(1000 / clock_mhz)
@@ -238,8 +240,12 @@ def _log_half_width_over_probe(record: Record) -> float | None:
     """Half-width, on a log scale, of throughput ÷ probe.
 
     The record's interval of normalized efficiency also holds the error of the calibration, by which the probe
-    is related to a ceiling. A ratio of two runs needs no calibration, so its error is taken out again.
+    is related to a ceiling. A ratio of two runs needs no calibration, so its error is left out: of several
+    processes' figures, or taken out again of a single one's interval.
     """
+    basis = _basis_over_probe(record)
+    if basis is not None:
+        return basis.log_half_width
     efficiency = record.interval("normalized_efficiency")
     names = ("calibration_ratio", "calibration_ratio_low", "calibration_ratio_high")
     calibration = [value for name in names if (value := _read_positive_condition(record, name)) is not None]
@@ -247,6 +253,14 @@ def _log_half_width_over_probe(record: Record) -> float | None:
         return None
     calibration_half = Interval(*calibration).log_half_width
     return math.sqrt(max(efficiency.log_half_width**2 - calibration_half**2, 0.0))
+
+
+def _basis_over_probe(record: Record) -> RunToRun | None:
+    """What the run-to-run interval of throughput ÷ probe follows from; None of a single process."""
+    spread = record.spreads.get(NORMALIZED)
+    if record.interval_kind != "run_to_run" or spread is None or len(spread.by_process) < 2:
+        return None
+    return replace(basis_of(spread), shared=NO_SCATTER)
 
 
 def _read_positive_condition(record: Record, name: str) -> float | None:

@@ -22,10 +22,9 @@ from nameplate.engine.verdict import is_contended
 from nameplate.engine.window import Window
 from nameplate.silicon.peak import Peak
 from nameplate.specs.rating import Rating
-from nameplate.stats.between import scatter_of, student_half_width
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.interval import Interval, ratio
-from nameplate.stats.typical import typical_ratio
+from nameplate.stats.typical import TypicalRound, combine_typical, find_typical, typical_ratio
 from nameplate.workload import Workload
 
 # To calibrate one dtype. In a short run the calibrations must leave time for the cases themselves: half a
@@ -36,8 +35,9 @@ _SHARE = 0.06  # of the time of the group that needs it first
 _CALIBRATION_BATCH_S = 0.02
 _LEAST_ROUNDS = 4  # of which the middle two count
 _CANDIDATE_ROUNDS = 5  # to choose the best candidate; it is then measured again, which removes selection bias
-# A calibration varies from process to process as figures do. Five processes of a run share the time for it.
-_MOST_CALIBRATIONS = 5
+# A calibration varies from process to process as figures do. Five processes share the time for it; in a short
+# run each takes as long as the first one's comparison. Its error counts as much as the figure's.
+MOST_CALIBRATIONS = 5
 # A policy that held the clock for a smaller share of the time isn't the cause of the loss.
 _SMALLEST_CAUSE = 0.05
 _SMALLEST_LOSS = 0.01  # smaller losses aren't named
@@ -48,33 +48,33 @@ class Calibration:
     """Throughput of a dtype's best product ÷ that of the probe measured with it, and the probe's own.
 
     The ratio holds under contention too. The probe's own throughput is the machine's only if it was `idle`.
-    `by_process` has the ratio of each process that measured it.
+    `rounds` has what each process that measured it found; of a ratio that was given there is none.
     """
 
     product: str
     ratio: Interval
     probe_tflops: float
     idle: bool = True
-    by_process: tuple[Interval, ...] = ()
+    rounds: tuple[TypicalRound, ...] = ()
+
+    @property
+    def by_process(self) -> tuple[float, ...]:
+        """The ratio that each process found."""
+        return tuple(math.exp(each.log_mean) for each in self.rounds)
 
     def joined(self, other: Calibration) -> Calibration:
-        """Return both as one: the ratio's geometric mean over the processes, with Student's interval.
+        """Return both as one: the ratio's geometric mean over the processes.
 
-        Two processes know their scatter badly, so it is never wider than what one of them says by itself. The
-        probe counts where it was fastest: what slowed it in other processes is no part of the machine.
+        Its interval is that within them; how far they differ, `engine/run_to_run.py` allows for. The probe
+        counts where it was fastest: what slowed it in other processes is no part of the machine.
         """
-        parts = (*(self.by_process or (self.ratio,)), *(other.by_process or (other.ratio,)))
-        values = [each.value for each in parts]
-        scatter = scatter_of(values)
-        half = student_half_width(replace(scatter, variance=scatter.variance / len(parts)))
-        own = [each.log_half_width for each in parts]
-        half = max(min(half, max(own)), math.hypot(*own) / len(parts))
+        rounds = (*self.rounds, *other.rounds)
         return Calibration(
             self.product,
-            Interval.from_log_half_width(math.exp(sum(map(math.log, values)) / len(parts)), half),
+            combine_typical(rounds).within,
             max(self.probe_tflops, other.probe_tflops),
             self.idle and other.idle,
-            parts,
+            rounds,
         )
 
 
@@ -166,8 +166,10 @@ class Ceilings:
         Nothing is measured where enough processes have, where there is nothing to measure, or no time for it.
         """
         known, probe = self.calibration(dtype, share_s, left_s), self._device.probe(dtype)
-        seconds = _plan(share_s) / _MOST_CALIBRATIONS
-        if known is None or probe is None or len(known.by_process) >= _MOST_CALIBRATIONS or seconds > left_s:
+        seconds = max(_plan(share_s) / MOST_CALIBRATIONS, _SHORTEST_S / 2)
+        if known is None or probe is None or seconds > left_s:
+            return known
+        if not 0 < len(known.rounds) < MOST_CALIBRATIONS:
             return known
         product = next((each for each in probe.larger if each.name == known.product), None)
         if product is not None:
@@ -194,8 +196,13 @@ class Ceilings:
         pair = [probe, best] if best is not probe else [probe]
         rounds = max(_LEAST_ROUNDS, int(seconds / _CALIBRATION_BATCH_S / len(pair)))
         self._draw(pair, seconds / rounds / len(pair), rounds)
-        ratio = _ratio_to_probe(best, probe)
-        return Calibration(best.probe.name, ratio, probe.tflops(), by_process=(ratio,))
+        if best is probe:
+            return Calibration(probe.probe.name, Interval(1.0, 1.0, 1.0), probe.tflops())
+        numbers = sorted(probe.rounds)
+        found = find_typical([probe.rounds[n] for n in numbers], [best.rounds[n] for n in numbers])
+        found = found.scaled(best.probe.flops / probe.probe.flops)
+        ratio = combine_typical([found]).within
+        return Calibration(best.probe.name, ratio, probe.tflops(), rounds=(found,))
 
     def _draw(self, candidates: Sequence[ProbeRun], batch_s: float, rounds: int) -> None:
         for each in candidates:
@@ -212,22 +219,13 @@ def _plan(share_s: float) -> float:
     return min(max(_SHARE * share_s, _SHORTEST_S), _LONGEST_S)
 
 
-def _ratio_to_probe(best: ProbeRun, probe: ProbeRun) -> Interval:
-    """Throughput of the best product ÷ that of the probe, round by round."""
-    if probe is best:
-        return Interval(1.0, 1.0, 1.0)
-    numbers = sorted(probe.rounds)
-    times = typical_ratio([probe.rounds[n] for n in numbers], [best.rounds[n] for n in numbers])
-    return times.within.scaled(best.probe.flops / probe.probe.flops)
-
-
 @dataclass(frozen=True)
 class Ceiling:
     """The ceiling, achieved ÷ ceiling, and the loss: what held the ceiling below nominal.
 
     `normalized` has the interval within the processes that measured it. Where a probe was measured beside the
-    case, `by_process` has its value for each, and `shared` is half the width, on a log scale, of the
-    calibration's interval. By a clock they are empty and 0: the figure varies as achieved does.
+    case, `by_process` has its value for each, by one and the same `calibration`. By a clock there are none:
+    the figure varies as achieved does.
     """
 
     tflops: float
@@ -235,7 +233,7 @@ class Ceiling:
     loss: Message | None
     conditions: Mapping[str, float | str | None] = field(default_factory=dict)
     by_process: tuple[float, ...] = ()
-    shared: float = 0.0
+    calibration: Calibration | None = None
 
 
 def ceiling_by_probe(
@@ -274,7 +272,7 @@ def ceiling_by_probe(
             "calibration_probe_tflops": calibration.probe_tflops,
         },
         tuple(each * work_ratio / calibration.ratio.value for each in times.by_process),
-        calibration.ratio.log_half_width,
+        calibration,
     )
 
 

@@ -10,10 +10,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nameplate.engine.ceiling import Ceiling
+from nameplate.engine.ceiling import Calibration, Ceiling
 from nameplate.engine.window import Window
 from nameplate.record import Record, Spread
 from nameplate.stats.between import (
+    NO_SCATTER,
     EarlierRun,
     Estimate,
     RunToRun,
@@ -22,11 +23,15 @@ from nameplate.stats.between import (
     estimate_run_to_run,
     find_prior,
     scatter_of,
+    stated_by,
+    student_half_width,
 )
 from nameplate.stats.interval import Interval
 
 # The figures that have a spread of their own; others are one of them × or ÷ what has no spread.
 TIME, NORMALIZED = "time_s", "normalized_efficiency"
+# Of a calibration that was given, and of one that an older record keeps without its degrees of freedom.
+_GIVEN_FREEDOM = math.inf
 _Key = tuple[str, str]  # case and figure
 
 
@@ -56,14 +61,14 @@ class History:
 class Measured:
     """One figure of one case, before other cases are looked at.
 
-    `within` has the interval within the processes; `values` are those of each process. `shared` is half the
-    width, on a log scale, of what the processes have in common.
+    `within` has the interval within the processes; `values` are those of each process, all divided by the
+    same `calibration`, where there is one.
     """
 
     case: str
     within: Interval
     values: Sequence[float]
-    shared: float = 0.0
+    calibration: Calibration | None = None
 
 
 def measure_time(case: str, window: Window) -> Measured:
@@ -75,7 +80,7 @@ def measure_normalized(case: str, ceiling: Ceiling | None) -> Measured | None:
     """Return achieved ÷ ceiling where it was measured beside a probe; None where there is no such figure."""
     if ceiling is None or not ceiling.by_process:
         return None
-    return Measured(case, ceiling.normalized, ceiling.by_process, ceiling.shared)
+    return Measured(case, ceiling.normalized, ceiling.by_process, ceiling.calibration)
 
 
 def estimate_group(
@@ -83,31 +88,55 @@ def estimate_group(
 ) -> list[Estimate | None]:
     """Return the estimate of one figure for each case of a group; None for a case without it.
 
-    The cases were measured in the same processes. Their spread, that of the run's earlier cases and that of
-    earlier runs are the prior for each.
+    The cases were measured in the same processes. Their spread, that of their calibrations, of the run's
+    earlier cases and of earlier runs are the prior for each. (A calibration is a product in a typical round ÷
+    the probe, as a normalized figure is.)
     """
     known = [each for each in measured if each is not None]
-    rows = [each.values for each in known]
-    found = {id(each): _estimate(figure, each, rows, number, history) for number, each in enumerate(known)}
-    return [None if each is None else found[id(each)] for each in measured]
+    calibrations = {id(each.calibration): each.calibration for each in known if each.calibration is not None}
+    rows = {id(each): each.values for each in known}
+    rows |= {key: each.by_process for key, each in calibrations.items() if len(each.by_process) > 1}
+    return [None if each is None else _estimate(figure, each, rows, history) for each in measured]
 
 
-def _estimate(
-    figure: str, one: Measured, rows: Sequence[Sequence[float]], number: int, history: History
-) -> Estimate:
+def _estimate(figure: str, one: Measured, rows: Mapping[int, Sequence[float]], history: History) -> Estimate:
     earlier = history.earlier.get((one.case, figure), ())
     others = [*(run.scatter for run in earlier), *history.own.get(figure, ())]
-    prior = find_prior(rows, number, others)
+    prior = _find_prior(rows, one, others)
     known = estimate_between_runs(earlier)
     usual = history.usual.get((one.case.split("/")[0], figure)) if known is None else None
-    basis = estimate_run_to_run(one.values, prior, known or usual, is_usual=usual is not None)
+    shared = NO_SCATTER if one.calibration is None else _estimate_calibration(one.calibration, rows, others)
+    between = known or usual
+    basis = estimate_run_to_run(one.values, prior, between, is_usual=usual is not None, shared=shared)
     is_used = known is not None or (basis.prior.freedom > 0 and bool(earlier))
-    return Estimate(one.within, tuple(one.values), basis, len(earlier) if is_used else 0, one.shared)
+    return Estimate(one.within, tuple(one.values), basis, len(earlier) if is_used else 0)
+
+
+def _find_prior(
+    rows: Mapping[int, Sequence[float]], one: Measured | Calibration, others: Sequence[Scatter]
+) -> Scatter:
+    return find_prior(list(rows.values()), list(rows).index(id(one)), others)
+
+
+def _estimate_calibration(
+    calibration: Calibration, rows: Mapping[int, Sequence[float]], others: Sequence[Scatter]
+) -> Scatter:
+    """Return the variance of a calibration's mean over the processes that measured it.
+
+    That is what they differ by, and not the interval within them: this knows nothing of what a process keeps,
+    and of four short rounds in each it has hardly any degrees of freedom. One that a single process measured,
+    or that was given, has no other.
+    """
+    if id(calibration) in rows:
+        prior = _find_prior(rows, calibration, others)
+        return estimate_run_to_run(calibration.by_process, prior).of_processes
+    freedom = sum(each.kept - 1 for each in calibration.rounds) or _GIVEN_FREEDOM
+    return stated_by(calibration.ratio.log_half_width, freedom) or NO_SCATTER
 
 
 def as_spread(found: Estimate) -> Spread:
     """Return what a record keeps of an estimate, so that its interval can be computed again."""
-    prior, between = found.basis.prior, found.basis.between_runs
+    prior, between, shared = found.basis.prior, found.basis.between_runs, found.basis.shared
     return Spread(
         by_process=found.values,
         prior=prior.deviation,
@@ -115,7 +144,8 @@ def as_spread(found: Estimate) -> Spread:
         between_runs=None if between is None else between.deviation,
         between_runs_freedom=None if between is None else between.freedom,
         is_usual=found.basis.is_usual,
-        shared=found.shared,
+        shared=student_half_width(shared) if shared.freedom else 0.0,
+        shared_freedom=shared.freedom,
         earlier_runs=found.earlier_runs,
     )
 
@@ -126,14 +156,23 @@ def basis_of(spread: Spread) -> RunToRun:
     if spread.between_runs is not None:
         between = Scatter(spread.between_runs**2, spread.between_runs_freedom or 0.0)
     prior = Scatter(spread.prior**2, spread.prior_freedom)
-    return RunToRun(len(spread.by_process), scatter_of(spread.by_process), prior, between, spread.is_usual)
+    shared = stated_by(spread.shared, spread.shared_freedom or _GIVEN_FREEDOM) or NO_SCATTER
+    own = scatter_of(spread.by_process)
+    return RunToRun(len(spread.by_process), own, prior, between, spread.is_usual, shared)
+
+
+def earlier_run_of(began_s: float, value: float, spread: Spread) -> EarlierRun:
+    """Return what a record of an earlier run says of a figure: its value above 0, and its spread."""
+    basis = basis_of(spread)
+    shared = basis.shared if spread.shared_freedom else NO_SCATTER
+    return EarlierRun(began_s, math.log(value), basis.own, basis.processes, shared)
 
 
 def half_width_of(spread: Spread) -> float:
     """Return half the run-to-run interval's width on a log scale, before it is held to that within."""
-    return math.hypot(basis_of(spread).log_half_width, spread.shared)
+    return basis_of(spread).log_half_width
 
 
 def half_width_within_run(spread: Spread) -> float:
     """Return the same without what runs differ by."""
-    return math.hypot(basis_of(spread).log_half_width_within_run, spread.shared)
+    return basis_of(spread).log_half_width_within_run

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 from scipy.special import bdtr
 
 from nameplate.base.errors import InputError
-from nameplate.base.formatting import count, percent
+from nameplate.base.formatting import count, percent, ratio
 from nameplate.base.language import _
 from nameplate.record import INTERVALS, Record
 from nameplate.run.measure import measure
@@ -33,6 +34,9 @@ LEAST_HELD = 0.85
 # One case alone fails the test only where chance would give so few of its intervals this rarely: with twenty
 # runs, 15 or fewer. At 16, one test of ten cases in six would fail where all is as it should be.
 _CHANCE = 0.001
+# An interval that is too wide is as false as one too narrow. Who knows the law of a figure needs 2 standard
+# deviations on either side, a run that knows them badly 3; a series of twenty finds them to a sixth.
+WIDEST = 4.0
 _FIGURES = ("tflops", "bandwidth_gb_s", "normalized_efficiency")
 
 
@@ -112,6 +116,15 @@ class Again:
         for figure in dict.fromkeys(row.figure for row in self.rows):
             rows = [row for row in self.rows if row.figure == figure]
             held = statistics.fmean(row.held for row in rows)
+            wide = [row.half_width / row.deviation for row in rows if row.deviation]
+            if wide and statistics.fmean(wide) > WIDEST:
+                said = {"got": ratio(statistics.fmean(wide)), "most": ratio(WIDEST)}
+                what = _("half an interval's width ÷ what runs differ by")
+                yield _(
+                    "{name}: {said}",
+                    name=figure,
+                    said=_("{what} is {got}; expected at most {most}", what=what, **said),
+                )
             expected = [row.next_held for row in rows if row.next_held is not None]
             for what, share in (
                 (_("intervals that hold the mean of the other runs"), held),
@@ -148,18 +161,20 @@ def run_again(
     device: str = "auto",
     only: str | None = None,
     budget: float | None = None,
+    results: Path | None = None,
     progress: Callable[[int], None] = lambda number: None,
 ) -> list[Run]:
     """Run a suite so many times, one run after the other, and return the runs; `summarize` says how far they
     agree.
 
-    `progress` is told the number of each run, from 1, before it begins. Raises InputError for too few runs
-    to compare, too many, and whatever `measure` refuses.
+    They are kept in the folder `results`, where one is named; earlier runs in it are their history.
+    `progress` is told the number of each run, from 1, before it begins. Raises InputError for too few runs to
+    compare, too many, and whatever `measure` refuses.
     """
     if not FEWEST <= times <= MOST:
         expected = f"a number from {FEWEST} to {count(MOST)}"
         raise InputError("not a number of runs", where="--again", got=times, expected=expected)
-    with TemporaryDirectory(prefix="nameplate-again-") as folder:
+    with TemporaryDirectory(prefix="nameplate-again-") if results is None else nullcontext(results) as folder:
         runs = []
         for number in range(1, times + 1):
             progress(number)

@@ -23,7 +23,9 @@ from nameplate.device.simulated_law import (
     TimeSeries,
     make_switching,
 )
+from nameplate.engine.run_to_run import NORMALIZED, TIME
 from nameplate.record import Status, Verdict
+from nameplate.selftest.probed import ProbedDevice
 
 _FULL_SPEED_TFLOPS = 1.0  # of a launch that nothing slows: every scenario has the same truth
 _NOMINAL_TFLOPS = 1.25
@@ -147,6 +149,7 @@ class Scenario(FrozenModel):
     limit_s: float = 20.0
     truth: Literal["window", "processes"] = "window"
     processes: int = 1
+    is_probed: bool = False
     earlier_runs: int = 0
     is_limit: bool = False
     due: Due | None = None
@@ -171,6 +174,11 @@ class Scenario(FrozenModel):
             return 0.0
         return self.kept.variance / self.processes + math.expm1(self.run_deviation**2)
 
+    @property
+    def figure(self) -> str:
+        """The figure that is judged."""
+        return NORMALIZED if self.is_probed else TIME
+
     def make_device(self, run: int) -> SimulatedDevice:
         """Return the device of one run, from that run's own seed."""
         seed = np.random.SeedSequence([zlib.crc32(self.name.encode()), run])
@@ -179,10 +187,14 @@ class Scenario(FrozenModel):
         generator = np.random.default_rng(courses)
         # Drawn only where it is wanted, so that other devices are the same as without it.
         of_run = self.run_deviation * generator.standard_normal() if self.run_deviation else 0.0
+        seed_of_launches = int(launches.generate_state(1)[0])
+        if self.is_probed:
+            of_case, kept = math.exp(of_run), self.kept.deviation
+            return ProbedDevice(self.launch_s, self.flops, self.noise, kept, seed_of_launches, of_case)
         return SimulatedDevice(
             Law(self.launch_s * math.exp(of_run), self.noise, self._make_course(generator)),
             keep=self.kept.draw if self.kept != Kept() else None,
-            seed=int(launches.generate_state(1)[0]),
+            seed=seed_of_launches,
             nominal_tflops=_NOMINAL_TFLOPS,
             foreign_cores=self._make_load(generator),
             kind="simulated" if self.gpu is None else "cuda",

@@ -22,13 +22,14 @@ from nameplate.device.simulated import SimulatedDevice, SimulatedWork
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.run_to_run import TIME, History
+from nameplate.engine.run_to_run import History, earlier_run_of
 from nameplate.record import Record, Verdict
 from nameplate.selftest.card_scenarios import load_card_scenarios
 from nameplate.selftest.parallel import run_tasks
+from nameplate.selftest.probed import ProbedDevice
 from nameplate.selftest.readings import READINGS, Trace
 from nameplate.selftest.scenarios import Scenario, load_scenarios
-from nameplate.stats.between import EarlierRun, scatter_of
+from nameplate.stats.between import EarlierRun
 from nameplate.stats.interval import CONFIDENCE
 from nameplate.suite import Case
 
@@ -164,7 +165,7 @@ def _measure(
 ) -> tuple[list[Record], Record]:
     """Return the records finished before the device dies (if it does), and the record that is judged."""
     case = Case(SimulatedWork(device, scenario.flops), phase=scenario.phase)
-    history = History({(case.id, TIME): earlier})
+    history = History({(case.id, scenario.figure): earlier})
     allowance, pilots = Allowance(scenario.share_s, scenario.limit_s), Pilots(device, seed=0)
     before: list[Record] = []
     if scenario.dies_after_s is not None:
@@ -182,14 +183,15 @@ def simulate_earlier_runs(scenario: Scenario, first: int) -> list[EarlierRun]:
         # Seeds of their own: a run is never part of its own history.
         device = scenario.make_device(_MOST_RUNS + first * scenario.earlier_runs + number)
         _before, record = _measure(scenario, device)
-        spread = record.spreads[TIME]
-        scatter = scatter_of(spread.by_process)
-        assert record.time_s is not None
-        found.append(EarlierRun(60.0 * number, math.log(record.time_s), scatter, len(spread.by_process)))
+        found.append(
+            earlier_run_of(60.0 * number, getattr(record, scenario.figure), record.spreads[scenario.figure])
+        )
     return found
 
 
 def _figure_of(scenario: Scenario, device: SimulatedDevice, record: Record) -> RunFigure | None:
+    if isinstance(device, ProbedDevice):
+        return _normalized_figure_of(scenario, device, record)
     if record.tflops is None or record.tflops_low is None or record.tflops_high is None:
         return None
     window = device.window(record.batches)
@@ -207,6 +209,16 @@ def _figure_of(scenario: Scenario, device: SimulatedDevice, record: Record) -> R
         2 * _ORACLE_FACTOR * deviation,
         tuple(_read_as_peers(scenario, device)),
     )
+
+
+def _normalized_figure_of(scenario: Scenario, device: ProbedDevice, record: Record) -> RunFigure | None:
+    """Return achieved ÷ ceiling, whose truth is 1; other tools have no such figure."""
+    found = record.interval(scenario.figure)
+    if found is None:
+        return None
+    deviation = math.sqrt(device.log_variance + scenario.run_deviation**2)
+    width = 2 * _ORACLE_FACTOR * deviation
+    return RunFigure(1.0, found.value, found.low, found.high, width, (None,) * len(READINGS))
 
 
 def _read_as_peers(scenario: Scenario, device: SimulatedDevice) -> Iterator[float | None]:

@@ -13,7 +13,9 @@ on a log scale, is
   Stat. Appl. Genet. Mol. Biol. 3(1), 2004, article 3). The prior is for the variance, never for the mean.
 - τ² can't be seen within one run. It is estimated from earlier runs. Where these are too few it is what runs
   on machines of the kind usually differ by, or else unknown and left out.
-- The interval is Student's: t · √(s̃² ÷ k + τ²), with Satterthwaite's degrees of freedom.
+- What all processes of a run share, such as the calibration that they are divided by, has a variance of its
+  own, c², estimated from its own values.
+- The interval is Student's: t · √(s̃² ÷ k + c² + τ²), with Satterthwaite's degrees of freedom.
 
 All variances here are of natural logarithms, that is, squares of fractions.
 """
@@ -67,12 +69,16 @@ NO_SCATTER = Scatter(0.0, 0.0)
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """What one earlier run says of a case: when it began, its mean (as a logarithm), and its processes."""
+    """What one earlier run says of a case: when it began, its mean (as a logarithm), and its processes.
+
+    `shared` is the variance of what they had in common, such as a calibration.
+    """
 
     began_s: float
     log_mean: float
     scatter: Scatter
     processes: int
+    shared: Scatter = NO_SCATTER
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class RunToRun:
     `own` is the scatter of the run's own processes, `prior` what others said of it (no freedom: nothing),
     `moderated` both together. `between_runs` is τ² (None: unknown). `freedom` is that of `variance`, which is
     the variance of the figure. `is_usual`: τ² is what machines of the kind usually have, not this one's own.
+    `shared` is the variance of what the processes have in common.
     """
 
     processes: int
@@ -89,6 +96,7 @@ class RunToRun:
     prior: Scatter
     between_runs: Scatter | None
     is_usual: bool = False
+    shared: Scatter = NO_SCATTER
 
     @property
     def moderated(self) -> Scatter:
@@ -110,13 +118,18 @@ class RunToRun:
         return add(self._within_run, self.between_runs or NO_SCATTER)
 
     @property
-    def _within_run(self) -> Scatter:
+    def of_processes(self) -> Scatter:
+        """The variance of the mean by what the processes differ by."""
         found = self.moderated
         return Scatter(found.variance / self.processes, found.freedom)
 
     @property
+    def _within_run(self) -> Scatter:
+        return add(self.of_processes, self.shared)
+
+    @property
     def log_half_width_within_run(self) -> float:
-        """Half the width, on a log scale, that the run's own processes alone give."""
+        """Half the width, on a log scale, that the run's own processes and what they share give."""
         return student_half_width(self._within_run)
 
     @property
@@ -131,15 +144,12 @@ class Estimate:
 
     `within` holds the mean of the very processes that measured it. `values` are those of each process, and
     `basis` is what the other intervals follow from. `earlier_runs` is of how many earlier runs it makes use.
-    `shared` is half the width, on a log scale, of the interval that a part common to all processes has (a
-    calibration); it is in `within` already.
     """
 
     within: Interval
     values: tuple[float, ...]
     basis: RunToRun
     earlier_runs: int = 0
-    shared: float = 0.0
 
     @property
     def is_run_to_run(self) -> bool:
@@ -156,7 +166,7 @@ class Estimate:
         """The interval without what runs differ by: how well this run measured."""
         if not self.is_run_to_run:
             return self.within
-        return widen(self.within, math.hypot(self.basis.log_half_width_within_run, self.shared))
+        return widen(self.within, self.basis.log_half_width_within_run)
 
     @property
     def next(self) -> Interval | None:
@@ -165,7 +175,7 @@ class Estimate:
 
     @property
     def _across(self) -> Interval:
-        return widen(self.within, math.hypot(self.basis.log_half_width, self.shared))
+        return widen(self.within, self.basis.log_half_width)
 
 
 def student_half_width(found: Scatter, confidence: float = CONFIDENCE) -> float:
@@ -219,6 +229,7 @@ def estimate_run_to_run(
     between_runs: Scatter | None = None,
     *,
     is_usual: bool = False,
+    shared: Scatter = NO_SCATTER,
 ) -> RunToRun:
     """Return what the interval of the mean of `values`, one for each process, follows from.
 
@@ -227,7 +238,7 @@ def estimate_run_to_run(
     own = scatter_of(values)
     if prior.freedom and own.freedom and own.variance > prior.variance * _largest_ratio(own, prior):
         prior = NO_SCATTER
-    return RunToRun(len(values), own, prior, between_runs, is_usual)
+    return RunToRun(len(values), own, prior, between_runs, is_usual, shared)
 
 
 def _largest_ratio(own: Scatter, prior: Scatter) -> float:
@@ -362,4 +373,5 @@ def _split_by_hour(earlier: Sequence[EarlierRun]) -> list[list[EarlierRun]]:
 
 
 def _variance_of_mean(run: EarlierRun) -> float:
-    return run.scatter.variance / run.processes if run.scatter.freedom else 0.0
+    of_processes = run.scatter.variance / run.processes if run.scatter.freedom else 0.0
+    return of_processes + run.shared.variance

@@ -8,7 +8,8 @@ gives a ratio of neighbours in time, and the middle half of the rounds gives the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,19 @@ from scipy.special import stdtrit
 
 from nameplate.stats.estimate import split_by_process
 from nameplate.stats.interval import CONFIDENCE, Interval
+
+
+@dataclass(frozen=True)
+class TypicalRound:
+    """A process's typical round: the mean log ratio of `kept` rounds, and the winsorized sum of squares."""
+
+    log_mean: float
+    kept: int
+    squares: float
+
+    def scaled(self, factor: float) -> TypicalRound:
+        """Multiply the ratio by an exact factor above 0."""
+        return replace(self, log_mean=self.log_mean + math.log(factor))
 
 
 @dataclass(frozen=True)
@@ -32,14 +46,38 @@ def typical_ratio(first_s: ArrayLike, second_s: ArrayLike, process: ArrayLike | 
     `first_s` and `second_s` are seconds per launch, one entry per round; above 1 the second case is faster.
     `process` numbers the process of each round. A process's value is the interquartile mean of its rounds'
     log ratios: the lowest and the highest quarter, rounded down, are left out. All together they have the
-    geometric mean of these.
+    geometric mean of these (`combine_typical`).
+
+    Raises ValueError for unequal lengths, for fewer than two rounds, and for times that aren't above 0.
+    """
+    logs = _log_ratios(first_s, second_s)
+    return combine_typical([_trim(logs[its]) for its in split_by_process(process, logs.size)])
+
+
+def find_typical(first_s: ArrayLike, second_s: ArrayLike) -> TypicalRound:
+    """Return the typical round of a single process; the arguments and errors are those of `typical_ratio`."""
+    return _trim(_log_ratios(first_s, second_s))
+
+
+def combine_typical(parts: Sequence[TypicalRound]) -> TypicalRatio:
+    """Return the ratio over several processes: the geometric mean of theirs.
 
     The error of a trimmed mean follows from its winsorized sum of squares, pooled over the processes: the
     variance of the mean of h values that are kept is Σ SSW ÷ Σ(h − 1) ÷ h, with Σ(h − 1) degrees of freedom
     (Tukey and McLaughlin, Sankhyā A 25, 1963, p. 331; Yuen, Biometrika 61, 1974, p. 165).
-
-    Raises ValueError for unequal lengths, for fewer than two rounds, and for times that aren't above 0.
     """
+    freedom = sum(part.kept - 1 for part in parts)
+    half = math.inf
+    if freedom:
+        variance = sum(part.squares for part in parts) / freedom
+        variance *= sum(1 / part.kept for part in parts) / len(parts) ** 2
+        half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    value = math.exp(sum(part.log_mean for part in parts) / len(parts))
+    by_process = tuple(math.exp(part.log_mean) for part in parts)
+    return TypicalRatio(Interval.from_log_half_width(value, half), by_process)
+
+
+def _log_ratios(first_s: ArrayLike, second_s: ArrayLike) -> NDArray[np.float64]:
     first, second = np.asarray(first_s, dtype=float), np.asarray(second_s, dtype=float)
     if first.shape != second.shape or first.size < 2:
         raise ValueError(
@@ -47,25 +85,15 @@ def typical_ratio(first_s: ArrayLike, second_s: ArrayLike, process: ArrayLike | 
         )
     if float(min(first.min(), second.min())) <= 0:
         raise ValueError("a ratio needs times above 0")
-    logs = np.log(first) - np.log(second)
-    parts = [_trim(logs[its]) for its in split_by_process(process, logs.size)]
-    freedom = sum(kept.size - 1 for kept, _ in parts)
-    squares = sum(each for _, each in parts)
-    means = np.asarray([kept.mean() for kept, _ in parts])
-    half = math.inf
-    if freedom:
-        variance = squares / freedom * sum(1 / kept.size for kept, _ in parts) / len(parts) ** 2
-        half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    value = math.exp(float(means.mean()))
-    return TypicalRatio(
-        Interval.from_log_half_width(value, half), tuple(float(each) for each in np.exp(means))
-    )
+    logs: NDArray[np.float64] = np.log(first) - np.log(second)
+    return logs
 
 
-def _trim(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Return the middle half of the values, and the winsorized sum of squares of all."""
+def _trim(values: NDArray[np.float64]) -> TypicalRound:
+    """Return the mean of the middle half of the values, and the winsorized sum of squares of all."""
     ordered = np.sort(values)
     cut = ordered.size // 4
     kept = ordered[cut : ordered.size - cut]
     winsorized = np.clip(ordered, kept[0], kept[-1])
-    return kept, float(((winsorized - winsorized.mean()) ** 2).sum())
+    squares = float(((winsorized - winsorized.mean()) ** 2).sum())
+    return TypicalRound(float(kept.mean()), int(kept.size), squares)

@@ -20,8 +20,9 @@ from pydantic_core import from_json
 
 from nameplate.base.errors import InputError
 from nameplate.base.files import MIB, read_lines
+from nameplate.engine.run_to_run import earlier_run_of
 from nameplate.record import METHOD, Spread
-from nameplate.stats.between import EarlierRun, scatter_of
+from nameplate.stats.between import EarlierRun
 from nameplate.store.folder import DONE, list_record_files, read_manifest
 from nameplate.store.manifest import DeviceEntry, Manifest
 
@@ -114,8 +115,7 @@ class _Figure:
     spread: Spread
 
     def as_earlier(self, began_s: float) -> EarlierRun:
-        values = self.spread.by_process
-        return EarlierRun(began_s, math.log(self.value), scatter_of(values), len(values))
+        return earlier_run_of(began_s, self.value, self.spread)
 
 
 def _read_figures(folder: Path, without: frozenset[str]) -> Iterator[_Figure]:

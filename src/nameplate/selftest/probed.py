@@ -1,0 +1,95 @@
+"""A simulated device with a probe: its normalized figures have a known truth, and so have their calibrations.
+
+Three products take the same time a FLOP on average: the case, the probe, and the product that calibrates it.
+The case and that product keep a factor of their own in each process; the probe draws one with every
+allocation of its buffers, as a real one does. So achieved ÷ ceiling is 1 in the mean over processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from nameplate.device.protocol import Probe, Timing
+from nameplate.device.simulated import SimulatedDevice
+from nameplate.device.simulated_law import Floats, Noise
+from nameplate.engine.ceiling import MOST_CALIBRATIONS
+from nameplate.workload import Launch
+
+_CASE, _PROBE, _LARGER = "case", "probe", "larger product"
+_PROBE_SHARE = 0.5  # of the FLOPs of a case's launch
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A launch of one of the three products."""
+
+    name: str
+    launch_s: float
+
+    def __call__(self) -> None:
+        """Do nothing: the device draws the time it takes."""
+
+
+class ProbedDevice(SimulatedDevice):
+    """A device whose cases take `launch_s`, of `flops`; `deviation` is that of the logarithm of the factors.
+
+    In this run alone the case takes `of_run` times as long.
+    """
+
+    def __init__(
+        self, launch_s: float, flops: int, noise: Noise, deviation: float, seed: int, of_run: float = 1.0
+    ) -> None:
+        """Draw nothing yet."""
+        super().__init__(self._draw_launches, seed=seed)
+        self._case = Kind(_CASE, launch_s * of_run)
+        self._noise, self._deviation = noise, deviation
+        self._running = self._case
+        self._factors = {_CASE: 1.0, _PROBE: 1.0, _LARGER: 1.0}
+        self.launched = Counter[str]()
+        probe = Kind(_PROBE, _PROBE_SHARE * launch_s)
+        larger = Probe(_LARGER, flops, Kind(_LARGER, launch_s), lambda: None)
+        renew = partial(self._draw_kept, _PROBE)
+        self._probe = Probe(_PROBE, round(_PROBE_SHARE * flops), probe, renew, (larger,))
+
+    def begin_process(self) -> None:
+        """Begin another simulated process, and draw what its products keep."""
+        super().begin_process()
+        for name in (_CASE, _LARGER):
+            self._draw_kept(name)
+
+    def probe(self, dtype: str) -> Probe:
+        """Return the probe, the same for every dtype."""
+        return self._probe
+
+    def time_batch(
+        self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
+    ) -> Timing:
+        """Draw the durations of a batch of the product that is launched."""
+        first = launches[0]
+        self._running = first if isinstance(first, Kind) else self._case
+        self.launched[self._running.name] += samples * per_sample
+        return super().time_batch(launches, samples=samples, per_sample=per_sample, flush=flush)
+
+    @property
+    def log_variance(self) -> float:
+        """The variance of the logarithm of a run's normalized figure, for one who knows the law of all noise.
+
+        A calibration has one allocation of the probe in each process. Every launch has the same weight, also
+        those that only chose a product, so no estimator does better.
+        """
+        calibrations = min(self.process, MOST_CALIBRATIONS)
+        kept = self._deviation**2 * (1 / self.process + 2 / calibrations)
+        return kept + self._noise.relative_sd**2 * sum(1 / count for count in self.launched.values())
+
+    def _draw_kept(self, name: str) -> None:
+        self._factors[name] = math.exp(self._deviation * self._generator.standard_normal())
+
+    def _draw_launches(self, now_s: float, count: int, generator: np.random.Generator) -> Floats:
+        running = self._running
+        return running.launch_s * self._factors[running.name] * self._noise.factors(count, generator)
