@@ -51,6 +51,8 @@ def test_there_is_a_scenario_for_each_thing_that_can_go_wrong():
         "placement": ("clean", "ok"),
         "placement, wide": ("clean", "ok"),
         "a slow hour": None,
+        "divided by a probe": None,
+        "divided by a probe, interrupted": None,
         "a slow hour, first run": None,
         "slow drift": ("unstable", "ok"),
         "a GPU at its power limit": ("power_capped", "ok"),
@@ -153,6 +155,7 @@ def test_what_one_process_or_one_run_cannot_show_is_printed_as_a_limit():
             pytest.param(name, marks=pytest.mark.long)
             for name in ("a mode kept", "a mode kept, ten processes", "placement, wide", "a slow hour")
         ),
+        pytest.param("divided by a probe", marks=pytest.mark.long),
     ],
 )
 def test_what_processes_and_runs_keep_is_in_the_interval(name):

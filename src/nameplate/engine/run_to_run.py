@@ -31,7 +31,7 @@ from nameplate.stats.interval import Interval
 # The figures that have a spread of their own; others are one of them × or ÷ what has no spread.
 TIME, NORMALIZED = "time_s", "normalized_efficiency"
 # Of a calibration that was given, and of one that an older record keeps without its degrees of freedom.
-_GIVEN_FREEDOM = math.inf
+_GIVEN_FREEDOM = 1e6  # Student's law is then the normal one
 _Key = tuple[str, str]  # case and figure
 
 
@@ -144,8 +144,8 @@ def as_spread(found: Estimate) -> Spread:
         between_runs=None if between is None else between.deviation,
         between_runs_freedom=None if between is None else between.freedom,
         is_usual=found.basis.is_usual,
-        shared=student_half_width(shared) if shared.freedom else 0.0,
-        shared_freedom=shared.freedom,
+        shared=student_half_width(shared) if shared.variance else 0.0,
+        shared_freedom=shared.freedom if shared.variance else 0.0,
         earlier_runs=found.earlier_runs,
     )
 
