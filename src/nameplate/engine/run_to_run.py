@@ -156,9 +156,11 @@ def basis_of(spread: Spread) -> RunToRun:
     if spread.between_runs is not None:
         between = Scatter(spread.between_runs**2, spread.between_runs_freedom or 0.0)
     prior = Scatter(spread.prior**2, spread.prior_freedom)
-    shared = stated_by(spread.shared, spread.shared_freedom or _GIVEN_FREEDOM) or NO_SCATTER
+    shared = None
+    if spread.shared:
+        shared = stated_by(spread.shared, spread.shared_freedom or _GIVEN_FREEDOM)
     own = scatter_of(spread.by_process)
-    return RunToRun(len(spread.by_process), own, prior, between, spread.is_usual, shared)
+    return RunToRun(len(spread.by_process), own, prior, between, spread.is_usual, shared or NO_SCATTER)
 
 
 def earlier_run_of(began_s: float, value: float, spread: Spread) -> EarlierRun:
