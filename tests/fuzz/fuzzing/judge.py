@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fuzzing.inputs import Input
 from fuzzing.sandbox import Outcome
@@ -21,11 +22,15 @@ _FULL = "No space left on device"
 _FRAME = re.compile(r'File "[^"]*?/(nameplate(?:_suites|_kernels)?/[^"]+)", line \d+, in (\S+)')
 # The library that draws the charts of a page is others' code, in one line.
 _SCRIPTS = re.compile(r"<script.*?</script>|<style.*?</style>", re.DOTALL)
+_FORCES_COLOUR = {"FORCE_COLOR", "TTY_COMPATIBLE"}
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;[^\x1b]*\x1b\\")  # and links, which a terminal has too
 _MARKUP = re.compile(r"(?<!\\)<(script>alert|img src=x)")
 
 
 def find_faults(given: Input, found: Outcome) -> Iterator[str]:
     """Yield the names of what is wrong with a call."""
+    if _FORCES_COLOUR & dict(given.variables).keys():
+        found = replace(found, out=_COLOUR.sub("", found.out), err=_COLOUR.sub("", found.err))
     if found.hung or found.cpu_s > SLOW_S:
         yield f"hang over {SLOW_S:g} s: {command_of(given)}"
         return

@@ -59,7 +59,7 @@ def entries(folder: str, files: Mapping[str, bytes]) -> list[Entry]:
     return [Entry(f"{folder}/{name}", content=content) for name, content in files.items()]
 
 
-# With weights: a report takes twenty times as long as the others.
+# With weights: reports and prices take many times as long as the others.
 # BAD is the run that was changed, GOOD the one that it was made of; OUT is a file to write.
 COMMANDS: Sequence[tuple[int, str]] = (
     (24, "show BAD"),
@@ -93,9 +93,9 @@ COMMANDS: Sequence[tuple[int, str]] = (
     (8, "publish BAD --to published"),
     (8, "leaderboard runs"),
     (4, "leaderboard runs --check --json"),
-    (8, "fleet cost --run BAD --draws 1000"),
-    (4, "fleet cost --run BAD --draws 1000 --json"),
-    (4, "fleet plan --eflops 1 --run BAD --draws 1000"),
+    (3, "fleet cost --run BAD --draws 1000"),
+    (2, "fleet cost --run BAD --draws 1000 --json"),
+    (1, "fleet plan --eflops 1 --run BAD --draws 1000"),
     (8, "run --resume BAD"),
     (8, "check runs"),
     (4, "check runs --json --expect-hosts node[16-18]"),

@@ -7,7 +7,6 @@ something that ends at once; everything before and after is the real code. In a 
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 import io
 import os
@@ -195,9 +194,7 @@ def call(given: Input, limit_s: float) -> Outcome:
     with made(given) as place, _writes_watched(place.here, place.home, place.temporary) as wrote:
         before, folder = dict(os.environ), os.getcwd()
         streams = sys.argv, sys.stdout, sys.stderr, tempfile.tempdir
-        environment = place.environment(given)
-        os.environ.clear()
-        os.environ.update(environment)
+        _set_environment(place.environment(given))
         os.chdir(place.here)
         sys.argv, sys.stdout, sys.stderr = ["bench", *given.words], out, err
         tempfile.tempdir = str(place.temporary)
@@ -216,13 +213,18 @@ def call(given: Input, limit_s: float) -> Outcome:
             seconds, cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
             sys.argv, sys.stdout, sys.stderr, tempfile.tempdir = streams
             os.chdir(folder)
-            os.environ.clear()
-            os.environ.update(before)
+            _set_environment(before)
         said = [stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err)]
         written = (*wrote, *place.changed_outside())
         return Outcome(
             status, *said, seconds, cpu_s, bool(hung), place.traceback(), written, place.new_texts(given)
         )
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    for name in set(os.environ) - set(variables):
+        del os.environ[name]
+    os.environ.update(set(variables.items()) - set(os.environ.items()))
 
 
 def measure_nothing(*_: object, **__: object) -> NoReturn:
@@ -295,7 +297,6 @@ def nothing_measured() -> Iterator[None]:
         patch.object(nameplate.selftest.simulate, "run_tasks", measure_nothing),
         patch.object(nameplate.selftest.draws, "run_tasks", measure_nothing),
     ):
-        gc.freeze()  # modules are never garbage: no call looks for it there
         yield
 
 

@@ -82,6 +82,8 @@ class LiveProgress:
         """Draw on `console`, by default standard error; `clock` is in seconds."""
         self._stream = BackgroundStream(sys.stderr)
         self._console = console or open_console(cast(TextIO, self._stream))
+        # FORCE_COLOR makes any stream a terminal to rich; a bar needs one that is.
+        self._draws = self._console.is_terminal and (console is not None or self._stream.isatty())
         self._clock = clock
         self._bar = _Bar(
             BarColumn(bar_width=24),
@@ -90,7 +92,7 @@ class LiveProgress:
             console=self._console,
             transient=True,
             refresh_per_second=2,  # drawing takes CPU time that a CPU measurement would miss
-            disable=not self._console.is_terminal,
+            disable=not self._draws,
         )
         self._task = self._bar.add_task("loading torch and looking at the machine")
         self._begin: float | None = None  # when the first group began; the budget counts from about then
@@ -148,14 +150,14 @@ class LiveProgress:
         """Print the result of a case in one line; in a log only one that failed."""
         self._done += 1
         self._bar.advance(self._task)
-        if self._console.is_terminal or record.status == "failed":
+        if self._draws or record.status == "failed":
             self._print(f"{self._labels.row(record.device, record.case)}: {_result_text(record)}")
         self._tell_log(f"last {self._labels.row(record.device, record.case)}")
 
     def _tell_log(self, what: str) -> None:
         """Tell a log how far the run is, seldom; a terminal has the bar."""
         now = self._clock()
-        if self._console.is_terminal or (now - self._said < _SELDOM_S and self._done < self._todo):
+        if self._draws or (now - self._said < _SELDOM_S and self._done < self._todo):
             return
         self._said = now
         left = self._left_s()
@@ -170,9 +172,7 @@ class LiveProgress:
     def _print(self, line: str) -> None:
         text = Text(plain(line))
         # A log's line is one line; a terminal would break a long one within a word.
-        self._console.print(
-            wrap(text, self._console.width) if self._console.is_terminal else text, soft_wrap=True
-        )
+        self._console.print(wrap(text, self._console.width) if self._draws else text, soft_wrap=True)
 
 
 def _result_text(record: Record) -> str:
