@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from nameplate.base.errors import InputError
+from nameplate.base.model import LARGEST, is_possible
 from nameplate.suite import CUSTOM, Axes, Case, Suite, Target
 from nameplate_kernels import LAYOUTS, PRECISIONS, Matmul
 from nameplate_suites.parts import block_of, cache_for
@@ -21,8 +22,18 @@ def _cases(target: Target) -> Iterable[Case]:
     # Two products of a layer, or a shape and one of a layer, may be the same: it is measured once.
     found: dict[str, Case] = {}
     for case in _generate(target):
+        _check_countable(case)
         found.setdefault(case.id, case)
     return found.values()
+
+
+def _check_countable(case: Case) -> None:
+    """Raise InputError for work of more FLOPs or bytes than a record can hold."""
+    work = case.workload
+    if not (is_possible(work.flops or 0) and is_possible(work.bytes)):
+        flag = "--shape" if work.represents is None else "--model"
+        expected = f"at most {LARGEST:g} FLOPs and bytes a launch"
+        raise InputError("too large to count", where=flag, got=f"{work.name} {work.shape}", expected=expected)
 
 
 def _generate(target: Target) -> Iterator[Case]:

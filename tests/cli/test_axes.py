@@ -70,6 +70,18 @@ def test_flags_that_cant_be_read_are_one_sentence(flags, said):
         parse_axes(*flags)
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ([f"{'9' * 18}x1x{'9' * 18}"], None, None, None, None),
+        (None, "llama3-8b", ["9" * 18], None, None),
+    ],
+)
+def test_work_too_large_to_be_counted_is_a_sentence(flags):
+    with pytest.raises(InputError, match=r"too large to count; got '.*'; expected at most 1e\+30 FLOPs"):
+        cases(parse_axes(*flags))
+
+
 @pytest.mark.parametrize("name", ["gpt3-175b", "vit-l-16", "mixtral-8x7b", "driving-8b", "llama3-405b"])
 def test_a_layer_of_any_model_is_measured_with_its_own_products(name):
     model = load_model(name)

@@ -190,8 +190,8 @@ def test_an_interrupted_campaign_keeps_the_runs_that_have_ended(monkeypatch, cap
 
 def test_the_table_counts_every_fault():
     tries = [
-        Try("kill SIGTERM", status=143, seen=2, kept=2),
+        Try("kill SIGTERM", status=143, after=2, seen=2, kept=2),
         Try("kill SIGTERM", status=1, faults=["a lost record: x", "an orphan: y", "untold: z", "a hang"]),
     ]
     last = as_table(tries)[-1].split()
-    assert last == ["all", "2", "1×1", "143×1", "2", "2", "1", "1", "1", "0", "1"]
+    assert last == ["all", "2", "1", "1×1", "143×1", "2", "2", "1", "1", "1", "0", "1"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -170,21 +170,19 @@ def test_what_fails_is_made_small_and_kept_and_a_campaign_goes_on(monkeypatch, t
 
 
 def test_an_interrupted_campaign_has_what_was_counted(monkeypatch, tmp_path):
-    class Pool:
+    class Pool(ThreadPoolExecutor):
         def __init__(self, *_):
-            pass
+            super().__init__(1)
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def imap_unordered(self, _job, jobs):
-            yield Tally(jobs[0][0], inputs=500, statuses=Counter({2: 500}), faults=Counter({"hang": 1}))
+    def job(given):
+        started.append(given)
+        if len(started) > 1:
             raise KeyboardInterrupt
+        return Tally(given[0], inputs=500, statuses=Counter({2: 500}), faults=Counter({"hang": 1}))
 
-    monkeypatch.setattr(campaign.multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=Pool))
+    started = []
+    monkeypatch.setattr(campaign, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(campaign, "_job", job)
     told = []
     tallies = campaign.run(10_000, 0, tmp_path, (), 1, told.append)
     assert told == ["500 inputs, 1 kinds of fault", "interrupted"]

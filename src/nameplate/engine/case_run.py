@@ -12,8 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from traceback import clear_frames
 
+from pydantic import ValidationError
+
 from nameplate.base.errors import Unsupported
 from nameplate.base.messages import Message, message, text, to_message
+from nameplate.base.model import describe_first_error
 from nameplate.device.protocol import Device, MeasuredDevice
 from nameplate.engine.group_data import CaseData, Check, FailureReason
 from nameplate.engine.host_share import HostShare, measure_host_share
@@ -335,7 +338,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 def describe_error(error: Exception) -> str:
     """Return the type and the first line of an error."""
     # An error may quote a file name that isn't valid text; a record must be.
-    lines = str(error).encode("utf-8", "backslashreplace").decode().strip().splitlines()
+    said = describe_first_error(error) if isinstance(error, ValidationError) else str(error)
+    lines = said.encode("utf-8", "backslashreplace").decode().strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

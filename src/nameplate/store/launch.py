@@ -35,6 +35,7 @@ _VARIABLES: Mapping[str, tuple[str, str, str, str]] = {
     "slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ""),
     "pmi": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
 }
+_COUNTS = "SLURM_STEP_TASKS_PER_NODE"
 _JOBS = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", "JOB_NAME")
 
 
@@ -69,9 +70,9 @@ def read_launch(environment: Mapping[str, str] | None = None) -> Launch | None:
         if rank in variables and size in variables:
             found = Launch(
                 launcher=launcher,
-                rank=_number(variables, rank),
+                rank=_number(variables, rank, MOST_PROCESSES - 1),
                 world_size=max(_number(variables, size), 1),
-                local_rank=_number(variables, local),
+                local_rank=_number(variables, local, MOST_PROCESSES - 1),
                 local_world_size=max(_count_local(variables, local_size), 1),
                 job=next((variables[name] for name in _JOBS if variables.get(name)), None),
                 node=variables.get("SLURMD_NODENAME"),
@@ -88,10 +89,10 @@ def read_launch(environment: Mapping[str, str] | None = None) -> Launch | None:
     return None
 
 
-def _number(variables: Mapping[str, str], name: str) -> int:
+def _number(variables: Mapping[str, str], name: str, most: int = MOST_PROCESSES) -> int:
     value = variables.get(name, "0")
-    if not re.fullmatch(r"\d{1,9}", value) or int(value) > MOST_PROCESSES:
-        expected = f"a whole number, {MOST_PROCESSES} at most"
+    if not re.fullmatch(r"\d{1,9}", value) or int(value) > most:
+        expected = f"a whole number, {most} at most"
         raise InputError("not a number of a process", where=name, got=value, expected=expected)
     return int(value)
 
@@ -103,12 +104,16 @@ def _count_local(variables: Mapping[str, str], name: str) -> int:
     counts = [
         int(count)
         for count, times in re.findall(
-            r"(\d{1,9})(?:\(x(\d{1,9})\))?", variables.get("SLURM_STEP_TASKS_PER_NODE", "")
+            r"(\d{1,9})(?:\(x(\d{1,9})\))?", variables.get(_COUNTS, "")
         )
         for _ in range(min(int(times or 1), MOST_HOSTS))
     ]
     node = _number(variables, "SLURM_NODEID")
-    return counts[node] if node < len(counts) else 1
+    found = counts[node] if node < len(counts) else 1
+    if found > MOST_PROCESSES:
+        expected = f"{MOST_PROCESSES} at most on a node"
+        raise InputError("too many processes", where=_COUNTS, got=variables[_COUNTS][:200], expected=expected)
+    return found
 
 
 def _list_hosts(variables: Mapping[str, str]) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def kind_of(fault: str) -> str:
 
 def as_table(tries: Sequence[Try]) -> list[str]:
     """The campaign as lines: a kind each."""
-    rows = [("fault", "tries", "exits", "records told", "kept", *_FAULTS)]
+    rows = [("fault", "tries", "after a record", "exits", "records told", "kept", *_FAULTS)]
     by_kind = defaultdict(list)
     for each in tries:
         by_kind[each.kind].append(each)
@@ -74,7 +74,8 @@ def as_table(tries: Sequence[Try]) -> list[str]:
         said = " ".join(f"{status}×{count}" for status, count in sorted(exits.items()))
         numbers = (sum(each.seen for each in found), sum(each.kept for each in found))
         cells = (*numbers, *(columns[name] for name in _FAULTS))
-        rows.append((kind, str(len(found)), said, *map(str, cells)))
+        late = sum(each.after > 0 for each in found)
+        rows.append((kind, str(len(found)), str(late), said, *map(str, cells)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
 

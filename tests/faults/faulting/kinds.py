@@ -24,6 +24,7 @@ INTERRUPTED = ("interrupted",)
 ON_A_SLOW_MACHINE = frozenset({0, 3})
 _RANDOM_KB = (2, 60)  # sizes at which a file takes no more: a manifest has some 8 kB, the records 40
 
+_LATE_SHARE, _LATEST_RECORD = 2 / 3, 5
 Kind = Callable[[Path, random.Random, float], Try]
 
 
@@ -37,14 +38,22 @@ def run_undisturbed(place: Path, _rng: random.Random, _typical_s: float) -> Try:
 
 
 def kill(number: signal.Signals, place: Path, rng: random.Random, typical_s: float) -> Try:
-    """Send a signal to the command: what was finished is there. At times, measure the rest then."""
-    moment_s = _random_moment(rng, typical_s)
+    """Send a signal to the command: what was finished is there. At times, measure the rest then.
+
+    Two of three are sent after the first record, which comes late in so short a run.
+    """
     run = ObservedRun(place)
-    alive = run.pause(moment_s)
+    if rng.random() < _LATE_SHARE:
+        records = rng.randint(1, _LATEST_RECORD)
+        run.wait_until(lambda: _count_records(run) >= records)
+        alive = run.pause(rng.uniform(0, 0.03) * typical_s)
+    else:
+        alive = run.pause(_random_moment(rng, typical_s))
     begun = run.folder is not None
+    found = Try(f"kill {number.name}", after=_count_records(run) if alive else 0)
+    found.fault = f"{number.name} after {time.monotonic() - run.began_s:.1f} s and {found.after} records"
     if alive:
         run.process.send_signal(number)
-    found = Try(f"kill {number.name}", f"{number.name} after {moment_s:.1f} s")
     # It may have ended of itself meanwhile, or be too young to handle a signal.
     found.expected = frozenset({0, 3, -number, 128 + number})
     found.torn, found.leaves = True, number == signal.SIGKILL  # a measuring process may have been writing
@@ -81,7 +90,7 @@ def kill_child(place: Path, rng: random.Random, typical_s: float) -> Try:
         number = rng.choice((signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT))
         with suppress(psutil.Error):
             measuring = WORKER in " ".join(victim.cmdline())
-            before = _count_records(run)
+            found.after = before = _count_records(run)
             victim.send_signal(number)
             what = "a measuring process" if measuring else "a process that samples"
             found.fault = f"{number.name} to {what} after {time.monotonic() - run.began_s:.1f} s"
@@ -102,6 +111,7 @@ def stop(place: Path, rng: random.Random, typical_s: float) -> Try:
         run.pause(rng.uniform(0, 0.8) * typical_s / 2)
     if run.process.poll() is None:
         process = psutil.Process(run.process.pid)
+        found.after = _count_records(run)
         run.process.send_signal(signal.SIGTSTP)
         stopped = run.wait_until(lambda: process.status() == psutil.STATUS_STOPPED, 20.0)
         found.fault = f"SIGTSTP after {time.monotonic() - run.began_s:.1f} s"
@@ -122,6 +132,7 @@ def stop_child(place: Path, rng: random.Random, typical_s: float) -> Try:
     measuring = [each for each in run.children() if WORKER in " ".join(each.cmdline())]
     for process in measuring[:1]:
         with suppress(psutil.Error):
+            found.after = _count_records(run)
             process.suspend()
             time.sleep(rng.uniform(0.2, 1.5))
             process.resume()

@@ -34,6 +34,7 @@ class Try:
     whole: bool = False  # whether every case must have its record
     leaves: bool = False  # whether temporary files may stay behind
     status: int = 0
+    after: int = 0  # records that were on disk when it was done
     seen: int = 0
     kept: int = 0
     faults: list[str] = field(default_factory=list)

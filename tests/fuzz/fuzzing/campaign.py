@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,21 +195,25 @@ def run(
     with nothing_measured():
         found = {"corpus": replay(Corpus(folder))[0]}
     found |= {job[0]: Tally(job[0]) for job in jobs}
-    with multiprocessing.get_context("spawn").Pool(processes, _leave_interrupts_alone) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _leave_interrupts_alone) as pool:
         try:
-            for tally in pool.imap_unordered(_job, jobs):
+            for done in as_completed([pool.submit(_job, job) for job in jobs]):
+                tally = done.result()
                 found[tally.fuzzer].merge(tally)
                 inputs = sum(each.inputs for each in found.values())
                 tell(f"{inputs} inputs, {len(list_faults(list(found.values())))} kinds of fault")
         except KeyboardInterrupt:
             tell("interrupted")
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.kill()  # SIGTERM would end the command that it calls, as a user's would, and no more
     return list(found.values())
 
 
 def _leave_interrupts_alone() -> None:
-    """Ctrl-C reaches every process of a terminal; the campaign's own ends the others, by SIGTERM."""
+    """Ctrl-C reaches every process of a terminal; the campaign's own ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def count_cores() -> int:
