@@ -22,15 +22,20 @@ _FAULTS = ("lost", "orphan", "untold", "status", "other")
 
 
 def plan(kills: int, stops: int, starved: int, only: Sequence[str]) -> Iterator[str]:
-    """Yield the kind of each try: kills of the command and of its children, stops, and what starves it."""
+    """Yield the kind of each try: kills of the command and of its children, stops, and what starves it.
+
+    The three are mixed, so that a campaign that is interrupted has some of each.
+    """
     groups = {"kill": kills, "stop": stops, "": starved}
+    tries = []
     for group, number in groups.items():
         names = [name for name in KINDS if name.startswith(group) and name.partition(" ")[0] not in groups]
         if group:
             names = [name for name in KINDS if name.startswith(group)]
-        for index in range(number):
-            if names[index % len(names)] in only or not only:
-                yield names[index % len(names)]
+        tries += [(index / number, names[index % len(names)]) for index in range(number)]
+    for _, name in sorted(tries):
+        if name in only or not only:
+            yield name
 
 
 def do(name: str, seed: int, typical_s: float) -> Try:
