@@ -63,12 +63,19 @@ def test_every_launcher_is_mapped_to_rank_and_world_size(variables, expected):
     [
         ({"RANK": "x"}, "RANK: not a number"),
         ({"RANK": "16"}, "RANK: no such process .* below WORLD_SIZE, 16"),
+        ({"RANK": "200000", "WORLD_SIZE": "0"}, "RANK: not a number of a process; .* 199999 at most"),
+        ({"LOCAL_RANK": "200000"}, "LOCAL_RANK: not a number of a process"),
         ({"WORLD_SIZE": "999999999"}, "WORLD_SIZE: not a number of a process; .* 200000 at most"),
     ],
 )
 def test_a_variable_that_is_no_number_of_a_process_is_refused(changes, said):
     with pytest.raises(InputError, match=said):
         read_launch(TORCHRUN | changes)
+
+
+def test_a_node_of_more_processes_than_any_job_has_is_refused():
+    with pytest.raises(InputError, match="SLURM_STEP_TASKS_PER_NODE: too many processes"):
+        read_launch(SRUN | {"SLURM_STEP_TASKS_PER_NODE": "999999999(x9)"})
 
 
 @pytest.mark.parametrize(
