@@ -103,9 +103,7 @@ def _count_local(variables: Mapping[str, str], name: str) -> int:
         return _number(variables, name)
     counts = [
         int(count)
-        for count, times in re.findall(
-            r"(\d{1,9})(?:\(x(\d{1,9})\))?", variables.get(_COUNTS, "")
-        )
+        for count, times in re.findall(r"(\d{1,9})(?:\(x(\d{1,9})\))?", variables.get(_COUNTS, ""))
         for _ in range(min(int(times or 1), MOST_HOSTS))
     ]
     node = _number(variables, "SLURM_NODEID")
