@@ -1,5 +1,6 @@
 """The MFU of a training loop: figures, reasons where there is none, the loops of docs/mfu.md, its weight."""
 
+import json
 import math
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -220,3 +222,31 @@ def test_importing_it_and_making_a_meter_loads_nothing_heavy():
     assert not {"torch", "pandas", "scipy", "numpy", "pydantic", "typer", "rich"} & imported
     assert not {"torch", "pandas", "scipy"} & used
     assert "pydantic" in used  # the check above can fail
+
+
+NO_NUMBERS = (None, float("nan"), float("inf"), -1, 10**400, 10**5000, 1e31, 1e-320, "7", b"7", True, [], 1j)
+
+
+@pytest.mark.parametrize("given", NO_NUMBERS, ids=range(len(NO_NUMBERS)))
+def test_what_is_no_quantity_is_refused_wherever_a_number_is_meant(given):
+    good = {"model": "llama3-8b", "device": "h100"}
+    meter = Meter(**good)
+    meter.update(100, 0.1)
+    for broken in (
+        lambda: mfu(given, **good),
+        lambda: meter.update(given, 0.1),
+        lambda: meter.update(100, 0.1 if given is None else given) if given else meter.update(None),
+        lambda: mfu(1e4, "llama3-8b", peak_tflops=0 if given is None else given),
+        lambda: mfu(1e4, **good, devices=given),
+        lambda: mfu(1e4, **good, context=0 if given is None else given),
+        lambda: mfu(1e4, **good, convention=given),
+        lambda: mfu(1e4, -1 if given is None else given, device="h100"),
+    ):
+        with pytest.raises(InputError):
+            broken()
+    assert (meter.tokens, meter.seconds) == (100, 0.1)
+
+
+def test_numbers_of_other_libraries_become_pythons():
+    figure = mfu(np.int64(3), "llama3-8b", peak_tflops=np.float32(2))
+    assert json.dumps(figure.as_json(), allow_nan=False)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nameplate.specs.rating import Rating
 
 _TFLOP = 1e12
+# As base/model.py has them, which loads pydantic.
+_LARGEST, _SMALLEST, _LARGEST_COUNT = 1e30, 1e-30, 2**63 - 1
 _OF_A_DRIVER = "nvidia "  # what the names begin with that a driver reports
 # What torch calls a number format, by the name that it has in tables of peaks.
 _TORCH_DTYPES = {
@@ -132,30 +134,26 @@ class Meter:
 
     def reset(self) -> None:
         """Forget all steps: the next one starts the clock anew (after an evaluation, a checkpoint)."""
-        self.tokens, self.seconds = 0, 0.0
+        self.tokens, self.seconds = 0.0, 0.0
         self._since_s: float | None = None
-        self._last = (0, 0.0)
+        self._last = (0.0, 0.0)
 
     def update(self, tokens: int, seconds: float | None = None) -> None:
         """Count a step of so many tokens on all devices, which took `seconds`, or the time since the last.
 
-        Raises InputError for tokens or seconds below 0.
+        Raises InputError, and counts nothing, for what is no number, not finite or below 0.
         """
-        if tokens < 0 or (seconds is not None and seconds < 0):
-            from nameplate.base.errors import InputError
-
-            raise InputError(
-                "can't be counted", where="Meter.update", got=(tokens, seconds), expected="0 or more"
-            )
+        counted = _require_number("Meter.update: tokens", tokens)
+        took_s = None if seconds is None else _require_number("Meter.update: seconds", seconds)
         now_s = self._clock()
-        if seconds is None:
+        if took_s is None:
             began_s, self._since_s = self._since_s, now_s
             if began_s is None:
                 return
-            seconds = now_s - began_s
-        self.tokens += tokens
-        self.seconds += seconds
-        self._last = (tokens, seconds)
+            took_s = now_s - began_s
+        self.tokens += counted
+        self.seconds += took_s
+        self._last = (counted, took_s)
 
     @property
     def tokens_per_s(self) -> float:
@@ -205,7 +203,8 @@ class _Basis:
         from nameplate.models.conventions import SHOWN, find_convention
 
         find_convention(convention)
-        _check_whole("context", context)
+        if context is not None:
+            _check_whole("context", context)
         _check_whole("devices", devices)
         named = _name_dtype(dtype)
         name, shape, trained_on = _find_model(model)
@@ -216,10 +215,7 @@ class _Basis:
 
     def at(self, tokens_per_s: float) -> Mfu:
         """The MFU at so many tokens a second of all devices."""
-        if not 0 <= tokens_per_s < float("inf"):
-            from nameplate.base.errors import InputError
-
-            raise InputError("not a throughput", where="tokens_per_s", got=tokens_per_s, expected="0 or more")
+        tokens_per_s = _require_number("tokens_per_s", tokens_per_s)
         reached = {
             name: None if flops is None else tokens_per_s / self.devices * flops / _TFLOP
             for name, flops in self.flops.items()
@@ -256,10 +252,24 @@ def _warn_above(value: float | None) -> str | None:
     return "above the peak: the model, tokens a second, number of devices or dtype can't be right"
 
 
-def _check_whole(name: str, given: int | None) -> None:
+def _require_number(name: str, given: Any, *, above_0: bool = False) -> float:
+    """Return a number of whatever library as Python's; raises InputError for one that can't be a quantity."""
+    try:
+        number = float("nan") if isinstance(given, str | bytes | bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if (number == 0 and not above_0) or _SMALLEST <= number <= _LARGEST:
+        return number
     from nameplate.base.errors import InputError
 
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
+    least = "above 0" if above_0 else "0 or more"
+    raise InputError("can't be counted", where=name, got=given, expected=f"{least}, at most {_LARGEST:g}")
+
+
+def _check_whole(name: str, given: int) -> None:
+    from nameplate.base.errors import InputError
+
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= _LARGEST_COUNT:
         raise InputError("not a number of things", where=name, got=given, expected="a whole number above 0")
 
 
@@ -271,16 +281,17 @@ def _name_dtype(dtype: Any) -> str:
 
 def _find_model(given: Any) -> tuple[str, ModelShape | float, int | None]:
     """Return the name, the shape or only the number of parameters, and the context that it was trained on."""
-    from nameplate.base.errors import InputError
     from nameplate.models.load import find_model
     from nameplate.models.shape import ModelShape
 
     if isinstance(given, ModelShape):
         return "a model of given sizes", given, None
     if isinstance(given, int | float) and not isinstance(given, bool):
-        if not 0 < given < float("inf"):
-            raise InputError("not a number of parameters", where="model", got=given, expected="above 0")
-        return "a number of parameters", float(given), None
+        return (
+            "a number of parameters",
+            _require_number("model: a number of parameters", given, above_0=True),
+            None,
+        )
     model = find_model(given)
     return model.name, model.shape, model.context
 
@@ -311,12 +322,8 @@ def flops_per_parameter(parameters: float) -> float:
 
 def _find_peak(device: Any, dtype: str, given: float | None) -> tuple[float | None, str, str | None]:
     """Return the peak of one device in TFLOPS, its source or the reason for none, and the part."""
-    from nameplate.base.errors import InputError
-
     if given is not None:
-        if not 0 < given < float("inf"):
-            raise InputError("not a peak", where="peak_tflops", got=given, expected="TFLOPS above 0")
-        return given, "given as peak_tflops", None
+        return _require_number("peak_tflops", given, above_0=True), "given as peak_tflops", None
     rating = _rate(device)
     if isinstance(rating, str):
         return None, rating, None

@@ -14,7 +14,10 @@ _MOST_QUOTED = 400  # characters of what was given: the sentence must stay one t
 
 
 def _quote(got: object) -> str:
-    said = repr(got)
+    try:
+        said = repr(got)
+    except Exception:  # a whole number of 5,000 digits has no text; an object may refuse one
+        said = f"something of type {type(got).__name__}"
     return said if len(said) <= _MOST_QUOTED else f"{said[:_MOST_QUOTED]}…"
 
 

@@ -193,7 +193,7 @@ CANDIDATES = tuple(name for name, each in CONVENTIONS.items() if not each.counts
 
 def find_convention(name: str) -> Convention:
     """The convention of that name. Raises InputError for another."""
-    if name not in CONVENTIONS:
+    if not isinstance(name, str) or name not in CONVENTIONS:
         raise InputError(
             "no such convention", where="--convention", got=name, expected=f"one of {', '.join(CONVENTIONS)}"
         )
