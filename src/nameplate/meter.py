@@ -263,7 +263,7 @@ def _require_number(name: str, given: Any, *, above_0: bool = False) -> float:
     from nameplate.base.errors import InputError
 
     least = "above 0" if above_0 else "0 or more"
-    raise InputError("can't be counted", where=name, got=given, expected=f"{least}, at most {_LARGEST:g}")
+    raise InputError("can't be counted", where=name, got=given, expected=f"{least}, at most {_LARGEST}")
 
 
 def _check_whole(name: str, given: int) -> None:
