@@ -190,6 +190,7 @@ def test_a_drawn_chart_keeps_its_text_for_those_who_dont_see_it(show, pages):
     assert shown.chart("efficiency").locator("summary").get_attribute("aria-label") == "Click to view actions"
 
 
+@pytest.mark.long
 def test_hovering_a_bar_tells_its_figures_as_the_table_has_them(show, pages):
     shown = show(pages("one run"))
     bars = shown.chart("efficiency").locator("[aria-roledescription=bar]")

@@ -119,6 +119,7 @@ def test_the_page_is_a_whole_document(path, page):
     assert next(page.every("title")).text == "standard on NVIDIA A800-SXM4-80GB · Nameplate"
 
 
+@pytest.mark.long
 def test_the_page_of_eight_devices_is_under_5_mb(page_of, a800_run):
     assert page_of(a800_run(*(1 - n / 100 for n in range(8)))).stat().st_size < 5_000_000
 
