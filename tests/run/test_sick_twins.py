@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,39 +12,25 @@ from nameplate.store.folder import find_runs, read_run
 pytestmark = [pytest.mark.process, pytest.mark.nightly]  # eight processes that load torch
 SLOW, HOT, HANGS = 2, 4, 6
 WELL = [0, 1, 3, 5, 7]
-NODE = f"""
-schema = 1
-name = "sick-node"
-base = "8xa800"
-
-[[fault]]
-kind = "slow"
-gpu = {SLOW}
-speed = 0.85
-
-[[fault]]
-kind = "cooler"
-gpu = {HOT}
-factor = 6
-
-[[fault]]
-kind = "endless"
-gpu = {HANGS}
-from_s = 2
-"""
+TEXT = (Path(__file__).parents[2] / "docs/twin.md").read_text(encoding="utf-8").split("## Sick cards")[1]
+NODE = TEXT.split("```toml\n")[1].split("```")[0]
 
 
 def test_the_slow_the_hot_and_the_hanging_card_of_eight_are_told_apart(bench, tmp_path):
     (tmp_path / "node.toml").write_text(NODE)
     ended = bench(
-        *("run", "smoke", "--only", "matmul/bf16/8192*", "--device", f"twin:{tmp_path}/node.toml"),
+        *("run", "soak", "--budget", "30", "--device", f"twin:{tmp_path}/node.toml"),
         *("--results", tmp_path / "runs", "--json"),
     )
     assert ended.status == 3  # a case failed
     said = json.loads(ended.out)
     assert said["run"]["measured"] is False
     (folder,) = find_runs(tmp_path / "runs")
-    by_device = {record.device: record for record in read_run(folder).records}
+    everything = read_run(folder).records
+    assert {record.status for record in everything if record.device == f"twin:sick-node:{HANGS}"} == {
+        "failed"
+    }
+    by_device = {record.device: record for record in everything if record.phase == "sustained"}
     records = [by_device[f"twin:sick-node:{index}"] for index in range(8)]
     assert not any(record.measured for record in records)
     for index in WELL:
@@ -60,3 +47,15 @@ def test_the_slow_the_hot_and_the_hanging_card_of_eight_are_told_apart(bench, tm
     assert "no sign of life" in str(records[HANGS].reason)
     (problem,) = said["run"]["problems"]
     assert problem.startswith(f"twin:sick-node:{HANGS}: ")
+
+
+def test_a_check_of_the_node_names_the_slow_the_hot_and_the_hanging_card(bench, tmp_path):
+    (tmp_path / "node.toml").write_text(NODE)
+    ended = bench("check", "--device", f"twin:{tmp_path}/node.toml", "--results", tmp_path / "runs", "--json")
+    assert ended.status == 1
+    found = {each["device"]: each for each in json.loads(ended.out)["devices"]}
+    sick = {SLOW: "slower than the", HOT: "thermal", HANGS: "hung"}
+    for index in range(8):
+        device = found[f"twin:sick-node:{index}"]
+        assert device["verdict"] == ("unfit" if index in sick else "fit")
+        assert sick.get(index, "") in str(device["reasons"])

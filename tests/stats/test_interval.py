@@ -165,3 +165,11 @@ def test_a_quotient_keeps_the_sides_of_its_parts():
     assert measured.low < 0.024
     assert measured.high > 0.22
     assert divide(Interval(1.0, 0.0, math.inf), Interval(1.0, 0.9, 1.1)) == Interval(1.0, 0.0, math.inf)
+
+
+def test_an_interval_is_widened_on_a_log_scale_and_from_0_where_it_would_be_too_wide():
+    found = Interval(100.0, 80.0, 150.0).widened(2.0)
+    assert (found.low, found.high) == pytest.approx((64.0, 225.0))
+    # Two processes that differ by a factor, and next to no degrees of freedom.
+    assert Interval(100.0, 1e-240, 1e240).widened(math.sqrt(2)) == Interval(100.0, 0.0, math.inf)
+    assert Interval(100.0, 0.0, math.inf).widened(1.5) == Interval(100.0, 0.0, math.inf)

@@ -1,14 +1,17 @@
 """The model of a card as data: what a file may hold, and the sentence for what it may not."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import pytest
 
 from nameplate.base.errors import InputError
 from nameplate.twin import card as cards
+from nameplate.twin.faults import Fault, Faults
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = (Path(cards.__file__).parent / "data" / "h200.toml").read_text(encoding="utf-8")
@@ -134,3 +137,19 @@ def test_the_file_that_the_documentation_shows_can_be_used():
     assert (card.name, card.power.limit_w.value, card.environment.gpus) == ("mine", 600, 2)
     for name in cards.list_twins():
         assert f"`{name}`" in text
+
+
+def test_the_node_of_sick_cards_in_the_docs_has_each_fault_where_it_says_and_every_kind_is_told():
+    text = (ROOT / "docs/twin.md").read_text(encoding="utf-8").split("## Sick cards")[1]
+    card = cards.parse_card(text.split("```toml\n")[1].split("```")[0], "docs/twin.md")
+    assert (card.name, card.environment.gpus) == ("sick-node", 8)
+    sick = {gpu: [each.kind for each in Faults.of_gpu(card.fault, gpu).all] for gpu in range(8)}
+    assert {gpu: kinds for gpu, kinds in sick.items() if kinds} == {
+        2: ["slow"],
+        4: ["cooler"],
+        6: ["endless"],
+    }
+    (kinds, *_) = get_args(Fault)
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == {
+        get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(kinds)
+    }

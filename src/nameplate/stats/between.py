@@ -256,10 +256,7 @@ def predict_next(interval: Interval) -> Interval:
 
     The difference of two runs has twice the variance of one, and this interval's own degrees of freedom.
     """
-    value, low, high = interval.value, interval.low, interval.high
-    if not (low > 0 and math.isfinite(high)):
-        return Interval(value, 0.0, math.inf)
-    return Interval(value, value * (low / value) ** math.sqrt(2), value * (high / value) ** math.sqrt(2))
+    return interval.widened(math.sqrt(2))
 
 
 # ---- the prior for the variance between processes ----

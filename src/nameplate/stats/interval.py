@@ -39,6 +39,16 @@ class Interval:
         """Multiply value and ends by an exact factor above 0."""
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 
+    def widened(self, factor: float) -> Interval:
+        """Multiply the distance of both ends from the value, on a log scale; 0 to infinity where too wide."""
+        if not (self.low > 0 and math.isfinite(self.high)):
+            return Interval(self.value, 0.0, math.inf)
+        value = math.log(self.value)
+        below, above = factor * (value - math.log(self.low)), factor * (math.log(self.high) - value)
+        if max(below, above) > _WIDEST:
+            return Interval(self.value, 0.0, math.inf)
+        return Interval(self.value, self.value * math.exp(-below), self.value * math.exp(above))
+
     def inverted(self, numerator: float) -> Interval:
         """Divide `numerator` by this interval, which swaps its ends. A low end of 0 becomes an infinite high
         end.
