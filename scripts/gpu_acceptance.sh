@@ -149,6 +149,10 @@ fi
 
 # ---- the machine, and whether there is a GPU ----
 
+REHEARSAL=""
+[[ "$DEVICE" == twin:* ]] && REHEARSAL="a rehearsal on $DEVICE: nothing was measured, and every figure is simulated"
+[ -z "$REHEARSAL" ] || note "$REHEARSAL"
+
 TAIL=30 step machine 40 5 bash -c '
   date -u; uname -srm; nproc; free -g 2>/dev/null | head -2
   command -v nvidia-smi >/dev/null && nvidia-smi -q
@@ -211,5 +215,6 @@ LONG=$(($(left) - 30))
 [ "$LONG" -gt 1200 ] && LONG=1200
 TAIL=60 step standard $((LONG > 60 ? LONG + 20 : 60)) 90 "${RUN[@]}" standard --budget "$((LONG > 60 ? LONG - 20 : 40))" "${MEASURE[@]}"
 
+[ -z "$REHEARSAL" ] || note "$REHEARSAL"
 note "spent $SECONDS s of $TOTAL; packed into $PACK"
 exit "$WORST"

@@ -208,8 +208,11 @@ def test_on_a_cpu_it_is_a_dry_run(ended, tmp_path):
 
 @pytest.mark.long
 def test_on_a_twin_it_is_a_rehearsal(ended, tmp_path):
-    status, _, _ = ended(3000, "--device", "twin:h200", FAKE_DEVICE="cpu")
+    status, out, _ = ended(3000, "--device", "twin:h200", FAKE_DEVICE="cpu")
     assert status == 0
+    said = "a rehearsal on twin:h200: nothing was measured, and every figure is simulated"
+    assert [line for line in out.splitlines() if line == said] == [said] * 2
+    assert (tmp_path / "out" / "work" / "summary.txt").read_text().startswith(said)
     asked = (tmp_path / "notes" / "asked").read_text().splitlines()
     assert asked[1].startswith("selftest --on twin:h200 --json --twin ")
     assert all("--device twin:h200" in each for each in asked[2:])

@@ -68,3 +68,14 @@ def test_a_log_gets_few_plain_lines_and_every_failure(followed):
     assert "40 of 40 cases: last transformer_block bf16 1x40x4096" in lines[-1]
     assert "0 of 40 cases, about 6.7 min left: measuring transformer_block" in " ".join(lines)
     assert not any("\x1b" in line for line in lines)
+
+
+def test_devices_of_one_kind_are_counted(make_manifest):
+    (one,) = make_manifest().devices
+    others = [one.model_copy(update={"name": f"cuda:{index}", "part": "nvidia-a800"}) for index in range(8)]
+    out = io.StringIO()
+    manifest = make_manifest(CASES, devices=(*others, one))
+    LiveProgress(Console(file=out, width=200, _environ={}), Clock()).run_started(Path("x"), manifest, 9.0, 3)
+    assert (
+        "3 cases on 8 × a simulated device (nvidia-a800), a simulated device (amd-zen4) → x" in out.getvalue()
+    )

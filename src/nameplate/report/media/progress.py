@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -128,10 +129,11 @@ class LiveProgress:
         self._labels = Labels({}, self._several_devices)
         if notice := describe_simulated([manifest]):
             self._print(notice)
-        devices = ", ".join(
+        kinds = Counter(
             f"{entry.identity.name or entry.name} ({entry.part or 'no known part'})"
             for entry in manifest.devices
         )
+        devices = ", ".join(kind if count == 1 else f"{count} × {kind}" for kind, count in kinds.items())
         self._print(f"{manifest.run}: {todo} cases on {devices} → {folder}")
         what = "the devices are" if self._several_devices else "the device is"
         waiting = f"waiting until {what} ready; the {duration(budget_s)} to measure count from then"
