@@ -13,6 +13,8 @@ from nameplate_kernels.collective import Collective, bus_factor
 from nameplate_kernels.matmul import LAYOUTS, Matmul
 from nameplate_kernels.memory import Memory
 from nameplate_kernels.numerics import FILLS, PRECISIONS, Precision, precision_of
+from nameplate_kernels.scaled_block import STRATEGIES as SCALED_STRATEGIES
+from nameplate_kernels.scaled_block import ScaledBlock
 from nameplate_kernels.transformer_block import EXECUTIONS, NORMS, PASSES, TransformerBlock
 from nameplate_kernels.workload import CheckResult, Prepared, Workload
 
@@ -27,6 +29,7 @@ __all__ = [
     "NORMS",
     "PASSES",
     "PRECISIONS",
+    "SCALED_STRATEGIES",
     "Attention",
     "BestMatmul",
     "CacheMemory",
@@ -36,6 +39,7 @@ __all__ = [
     "Memory",
     "Precision",
     "Prepared",
+    "ScaledBlock",
     "TransformerBlock",
     "Workload",
     "bus_factor",

@@ -27,8 +27,8 @@ from nameplate_kernels.workload import CheckResult, Launch, Prepared, Workload
 KINDS = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "send_recv")
 _ELEMENT_BYTES = 4
 # torch renames these two, and warns of the old names at each launch.
-_REDUCE_SCATTER = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-_ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+reduce_scatter_into = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+all_gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _PERIOD = 97  # of what a buffer holds: small whole numbers, whose sums are exact
 
 
@@ -132,9 +132,9 @@ class PreparedCollective(Prepared):
             case "all_reduce":
                 return partial(dist.all_reduce, target)
             case "reduce_scatter":
-                return partial(_REDUCE_SCATTER, target, source)
+                return partial(reduce_scatter_into, target, source)
             case "all_gather":
-                return partial(_ALL_GATHER, target, source)
+                return partial(all_gather_into, target, source)
             case "all_to_all":
                 return lambda: dist.all_to_all_single(target, source)
             case "broadcast":

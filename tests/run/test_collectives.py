@@ -73,7 +73,9 @@ def collective(make_record, kind, message_bytes, time_s, link=None, verdict="cle
         "verdict": verdict,
         "verdicts": (verdict,),
     }
-    return make_record(**figures | rated_columns(link, rate, {"dimensions": dimensions}))
+    if isinstance(link, RatedLink):
+        dimensions |= {"link": link.kind, "link_gb_s": link.gb_s}
+    return make_record(**figures | rated_columns(link, rate))
 
 
 def test_bus_bandwidth_is_compared_with_the_link_in_records_and_on_screen(make_record, make_manifest):

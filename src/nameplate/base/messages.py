@@ -69,6 +69,9 @@ TEMPLATES: Mapping[str, str] = {
     # engine/case_run.py, engine/record_of.py, run/: why a case has no figure
     "no_cache_size": N_("cache={cache} needs the size of the last-level cache, which isn't known here"),
     # run/collectives.py: collectives between the processes of a job
+    "ranks_share": N_(
+        "ranks {one} and {other} share {what}, and slow one another down: that is no scaling to many devices"
+    ),
     "link_not_rated": N_("the links between these processes have no known rating"),
     "collective_rank": N_("rank {rank} on {host}: {verdicts}"),
     "culprit_silent": N_("no answer from {who}: dead, stopped or cut off"),

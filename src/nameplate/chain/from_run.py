@@ -1,4 +1,4 @@
-"""The chain as far as one run has measured it, from nominal to block, for each device.
+"""The chain as far as one run has measured it, from nominal to block or to many devices, for each device.
 
 A link is the ratio of two successive stages of one device and dtype. It is taken round by round where their
 cases were drawn in turn. A ratio above 1 is kept.
@@ -25,6 +25,7 @@ _PREFERRED_DTYPES = ("bf16", "fp16", "tf32", "fp32", "fp64")
 _PRODUCT_STAGES = (Stage.GEMM, Stage.GEMM_BURST, Stage.GEMM_SUSTAINED)
 # Real work holds such values. Zeros draw less power, so their throughput says nothing of a model's.
 REAL_FILL = "normal"
+SCALED_BLOCK = "scaled_block"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class DeviceChain:
             verdict=_gravest_of([first.verdict, second.verdict]),
             convention="; ".join(conventions) or None,
             n_from=1,
-            n_to=1,
+            n_to=_count_devices(second, "world_size"),
+            nodes=_count_devices(second, "nodes"),
         )
 
 
@@ -168,6 +170,7 @@ def _find_stages(rated: Record, records: Sequence[Record]) -> list[ReachedStage]
         *_find_best_products(products, block),
         _find_model_products(products, block),
         None if block is None else _make_stage(Stage.BLOCK, block),
+        _find_scaled(records, block),
     ]
     return [stage for stage in found if stage is not None]
 
@@ -248,6 +251,30 @@ def _find_block(records: Sequence[Record]) -> Record | None:
     return max(
         _prefer_trusted(blocks), key=lambda record: (record.flops or 0, record.tflops or 0.0), default=None
     )
+
+
+def _find_scaled(records: Sequence[Record], block: Record | None) -> ReachedStage | None:
+    """The same block on all devices of a job, in the fastest way of exchanging gradients that was drawn in
+    turn with it; None if there is none.
+    """
+    if block is None:
+        return None
+    same = [
+        record
+        for record in records
+        if record.workload == SCALED_BLOCK
+        and record.represents == block.represents
+        and (record.group, record.flops) == (block.group, block.flops)
+        and record.group is not None
+    ]
+    best = _find_best(same)
+    return None if best is None else _make_stage(Stage.SCALED, best)
+
+
+def _count_devices(stage: ReachedStage, what: str) -> int:
+    """How many devices, or nodes, worked together at a stage; 1 below `scaled`."""
+    found = stage.records[0].dimensions.get(what) if stage.stage is Stage.SCALED else None
+    return found if isinstance(found, int) else 1
 
 
 def _find_model_products(products: Sequence[Record], block: Record | None) -> ReachedStage | None:

@@ -51,6 +51,7 @@ class Link:
     confidence: str | None = None
     n_from: int | None = None  # devices that worked together at either end; None: the source is silent
     n_to: int | None = None
+    nodes: int | None = None  # that the devices at its end were in, where it was measured
     note: str | None = None
     parts: tuple[str, ...] | None = ()  # that it serves; None: every part, (): no part of the registry
     verdict: Verdict | None = None  # the gravest of the records of both stages
@@ -107,7 +108,7 @@ class Link:
     def as_json(self) -> dict[str, Any]:
         """The row of a fleet's chain in JSON; `low` and `high` are null where no spread is known."""
         row = asdict(self)
-        del row["from_"], row["parts"], row["verdict"], row["in_common"], row["slowed"]
+        del row["from_"], row["parts"], row["verdict"], row["in_common"], row["nodes"], row["slowed"]
         if self.law == "exact":
             row |= {"low": None, "high": None}
         return {"from": self.from_.value, **row}

@@ -87,6 +87,10 @@ _TEXTS = {
         N_("a transformer block, forward and backward"),
     ),
     Stage.STEP: _Texts(N_("training step"), work=N_("a whole training step")),
-    Stage.SCALED: _Texts(N_("many devices"), work=N_("training on several devices")),
+    Stage.SCALED: _Texts(
+        N_("many devices"),
+        N_("on all devices of a job, gradients exchanged"),
+        N_("training on several devices"),
+    ),
     Stage.GOODPUT: _Texts(N_("goodput"), work=N_("training, interruptions included")),
 }

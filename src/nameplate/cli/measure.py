@@ -99,18 +99,18 @@ def run(
     use_parts(parts)
     check_language(lang)
     from nameplate.report.media.progress import LiveProgress
-    from nameplate.run.collectives import SUITE as COLLECTIVES
+    from nameplate.run.jobs import JOB_SUITES
     from nameplate.run.measure import measure
 
-    if suite == COLLECTIVES:
+    if suite is not None and suite in JOB_SUITES:
         if resume is not None or ratings or axes:
             raise InputError(
-                "can't be used with collectives",
-                where="bench run collectives",
+                f"can't be used with {suite}",
+                where=f"bench run {suite}",
                 got="--resume, --nominal, --shape or --model",
                 expected="--only, --budget, --device or --results",
             )
-        _run_collectives(device, only, budget, results, lang, json=json)
+        _run_job_suite(suite, device, only, budget, results, lang, json=json)
         return
     progress = LiveProgress()
     try:
@@ -142,17 +142,22 @@ def run(
     _check_complete(done)
 
 
-def _run_collectives(
-    device: str, only: str | None, budget: float | None, results: Path | None, lang: str, *, json: bool
+def _run_job_suite(
+    suite: str,
+    device: str,
+    only: str | None,
+    budget: float | None,
+    results: Path | None,
+    lang: str,
+    *,
+    json: bool,
 ) -> None:
-    """Measure collectives with the other processes of this job; rank 0 prints the run."""
+    """Measure with the other processes of this job; rank 0 prints the run."""
     from nameplate.report.media.progress import LiveProgress
-    from nameplate.run.collectives import measure_collectives
+    from nameplate.run.jobs import JOB_SUITES
 
     with LiveProgress() as progress:
-        done = measure_collectives(
-            device=device, only=only, budget=budget, results=results, observer=progress
-        )
+        done = JOB_SUITES[suite](device=device, only=only, budget=budget, results=results, observer=progress)
     if done is not None:
         _print_run(done, lang=lang, json=json)
         _check_complete(done)

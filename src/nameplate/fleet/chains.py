@@ -17,6 +17,7 @@ from nameplate.base.formatting import count, ratio, stated
 from nameplate.base.language import N_, _
 from nameplate.chain.link import Chain, Link, Provenance, assume_link, join_links
 from nameplate.chain.published import UNKNOWN_CONVENTION, Published, load_published
+from nameplate.chain.scaling import extend_scaling
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import LEAST_DERATE, MOST_DERATE, AssumedDerate, Catalogue
 from nameplate.fleet.evidence import GivenRun, read_given_run, why_unpriced
@@ -91,6 +92,9 @@ class LinkChoice:
     def _complete(self, part: Part, cards: int | None, measured: Sequence[Link]) -> list[Link]:
         """The links of a part that nobody asked for a derate of: a run's, and what lies behind them."""
         if measured:
+            scaled = extend_scaling(measured, cards)
+            if scaled is not None:
+                return scaled
             return predict_rest(part, cards, self.training, measured) or list(measured)
         assumed = self.listed.default_derate(part.id)
         if assumed is not None:
@@ -307,7 +311,7 @@ def _check_dtype(part: Part, dtype: str) -> str | None:
 def _note_link(link: Link, part: Part, cards: int | None, known: Registry) -> list[str]:
     notes = []
     if link.provenance == "measured":
-        return []
+        return [] if link.note is None else [link.note]
     if link.law == "exact":
         notes.append(_("a point figure: no interval is known"))
     elif link.convention == UNKNOWN_CONVENTION:

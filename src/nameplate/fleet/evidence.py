@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nameplate.base.errors import InputError
-from nameplate.base.formatting import figure, percent, stated
+from nameplate.base.formatting import count, figure, percent, stated
 from nameplate.base.language import _
 from nameplate.base.messages import Message, Reason, message
 from nameplate.chain.from_run import (
@@ -19,7 +19,7 @@ from nameplate.chain.from_run import (
     find_furthest,
     find_slowest,
 )
-from nameplate.chain.link import Chain
+from nameplate.chain.link import Chain, Link
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.specs.part import Part
@@ -134,8 +134,12 @@ def find_evidence(run: Run, part: Part) -> Chain:
         raise _refuse_untrusted(run, records)
     mine = [record for record in records if record.device == slowest.device]
     _check_datasheet(run, part, mine, slowest.dtype)
-    links = tuple(replace(link, run=run.id, scope=_("1 device")) for link in slowest.links()[1:])
+    links = tuple(replace(link, run=run.id, scope=_count_devices(link)) for link in slowest.links()[1:])
     return Chain(links, tuple(_note_run(run, entries, chains, slowest, records)))
+
+
+def _count_devices(link: Link) -> str:
+    return _("1 device") if link.n_to == 1 else _("{count} devices", count=count(link.n_to))
 
 
 def _records_of(entry: DeviceEntry, records: Sequence[Record]) -> list[Record]:

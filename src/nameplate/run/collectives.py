@@ -307,12 +307,7 @@ class _Measuring:
             "verdict": found.verdicts[0],
             "verdicts": found.verdicts,
             "warnings": found.warnings,
-            "dimensions": {
-                **case.workload.dimensions,
-                "transport": self.peers.transport,
-                "nodes": len(self.peers.nodes),
-                "processes_a_node": self.peers.launch.local_world_size,
-            },
+            "dimensions": {**case.workload.dimensions, **self.peers.dimensions()},
             "conditions": {} if found.conditions is None else found.conditions.as_columns(),
             "bandwidth_gb_s": bandwidth.value,
             "bandwidth_low_gb_s": bandwidth.low,
@@ -334,19 +329,15 @@ class _Measuring:
                 for n, (start, elapsed) in enumerate(zip(found.starts_s, found.times_s, strict=True))
             ),
         }
-        figures = {**declared, **figures}
-        return Record.model_validate(figures | rated_columns(self.peers.link, bandwidth, figures))
+        return Record.model_validate(declared | figures | rated_columns(self.peers.link, bandwidth))
 
 
-def rated_columns(
-    link: RatedLink | Message | None, bandwidth: Interval, figures: dict[str, Any]
-) -> dict[str, Any]:
+def rated_columns(link: RatedLink | Message | None, bandwidth: Interval) -> dict[str, Any]:
     """Return the columns that compare bus bandwidth with the link that bounds it, or say why none does."""
     if not isinstance(link, RatedLink):
         return {"nominal_source": link}
     share = bandwidth.scaled(1 / link.gb_s)
     return {
-        "dimensions": {**figures["dimensions"], "link": link.kind, "link_gb_s": link.gb_s},
         "nominal_basis": "link",
         "nominal_source": text(link.source),
         "efficiency": share.value,

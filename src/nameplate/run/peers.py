@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from nameplate.workload import Launch as LaunchWork
+    from nameplate.workload import Prepared, Workload
 
 TIMEOUT_S = 60.0
 _PATIENCE_S = TIMEOUT_S + 15.0  # until every process has noticed that a collective failed
@@ -104,6 +105,25 @@ class Peers:
     def nodes(self) -> tuple[str, ...]:
         """The nodes of the job, in the order of their first ranks."""
         return tuple(dict.fromkeys(self.hosts))
+
+    def clock(self) -> float:
+        """Return seconds on the device's clock."""
+        return self.opened.clock()
+
+    def prepare(self, workload: Workload, fill: str, seed: int) -> Prepared:
+        """Allocate and fill a workload on this process's device."""
+        return self.opened.prepare(workload, fill=fill, seed=seed)
+
+    def dimensions(self) -> dict[str, int | float | str]:
+        """What a record says of the job: transport, nodes, and the link where one is rated."""
+        told: dict[str, int | float | str] = {
+            "transport": self.transport,
+            "nodes": len(self.nodes),
+            "processes_a_node": self.launch.local_world_size,
+        }
+        if isinstance(self.link, RatedLink):
+            told |= {"link": self.link.kind, "link_gb_s": self.link.gb_s}
+        return told
 
     def agree(self, values: Sequence[float], how: str = "MAX") -> list[float]:
         """Return the largest, or the smallest (MIN), of each value over all processes."""

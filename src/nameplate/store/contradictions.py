@@ -104,7 +104,9 @@ def _check_figures(record: Record) -> Iterator[Message]:
         "tflops_per_w": (record.power_w, "power_w"),
     }.items():
         link = record.dimensions.get("link_gb_s") if name == "efficiency" else None
-        if isinstance(link, float) and record.bandwidth_gb_s is not None:  # of a collective
+        if (
+            isinstance(link, float) and tflops is None and record.bandwidth_gb_s is not None
+        ):  # of a collective
             yield from _compare(record, name, record.bandwidth_gb_s / link, "bandwidth_gb_s ÷ link_gb_s")
         elif getattr(record, name) is not None:
             share = tflops / base if tflops and base else None
