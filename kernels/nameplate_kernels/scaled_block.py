@@ -53,7 +53,7 @@ class ScaledBlock(Workload):
             raise ValueError("scaled_block: only a backward pass has gradients to exchange")
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> str:  # type: ignore[override]
         """The block's."""
         return self.block.dtype
 

@@ -602,7 +602,7 @@ class Record(FrozenModel):
         of intervals objects.
         """
         found = {name: getattr(self, name) for name in columns()}
-        return found | {name: flatten_value(found[name]) for name in _structured_columns()}
+        return found | {name: flatten_value(found[name]) for name in structured_columns()}
 
 
 # The columns that hold a number; none of them can be below 0.
@@ -628,8 +628,8 @@ def flatten_value(value: Any) -> Any:
 
 
 @cache
-def _structured_columns() -> tuple[str, ...]:
-    """Columns that `flatten_value` can change; looking at all of them would be slow for many records."""
+def structured_columns() -> tuple[str, ...]:
+    """Return the columns that `flatten_value` can change: looking at all would be slow for many records."""
     kinds = {name: column_type(name) for name in columns()}
     return tuple(
         name

@@ -98,7 +98,13 @@ def test_what_is_printed_is_utf_8_whatever_the_terminal_is(runs):
 
 def test_merge_writes_a_data_set(bench, runs):
     result = bench("merge", "runs", "-o", "all.csv", "--json")
-    assert json.loads(result.out) == {"written": "all.csv", "format": "csv", "rows": 4, "problems": []}
+    assert json.loads(result.out) == {
+        "written": "all.csv",
+        "format": "csv",
+        "rows": 4,
+        "problems": [],
+        "missing": [],
+    }
     assert len(Path("all.csv").read_text().splitlines()) == 5
 
 

@@ -41,6 +41,12 @@ def test_the_slow_card_and_the_missing_node_of_thirty_are_named(bench, tmp_path)
     assert len(said["nodes"]) == 29
     assert {(each["host"], each["device"]) for each in said["stragglers"]} == {(hosts[17], "cuda:3")}
     assert [(each["rank"], each["state"]) for each in said["missing"]] == [(5, "never_seen")]
+    # A data set of them says so too.
+    merged = bench("merge", tmp_path, "-o", tmp_path / "all.csv", "--json")
+    document = json.loads(merged.out)
+    assert (merged.status, document["rows"], document["problems"]) == (0, 29 * 16, [])
+    assert document["missing"] == said["missing"]
+    assert "missing: rank 5, job 1: nothing was heard of it" in merged.err
 
 
 def test_the_spread_of_a_part_its_percentiles_and_the_place_of_each_device(tmp_path, bench):
@@ -86,5 +92,10 @@ def test_ten_thousand_gpus_are_judged_within_a_gibibyte(tmp_path):
     found = {(each["host"], each["device"]) for each in said["stragglers"]}
     assert found == {(hosts[17], "cuda:3"), (hosts[99], "cuda:3")}
     assert [each["rank"] for each in said["missing"]] == [5]
-    assert used.ru_maxrss < 1 << 20  # KiB
     print(f"CPU time {used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime:.1f} s")
+    command = [BENCH, "merge", tmp_path, "-o", tmp_path / "all.parquet", "--json"]
+    merged = json.loads(
+        subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
+    )
+    assert (merged["rows"], merged["missing"]) == (1249 * 16, said["missing"])
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1 << 20  # KiB, the larger of both

@@ -31,6 +31,7 @@ def measured():
         return peers, cases, measure_in_turn(peers, cases, 8.0)
 
 
+@pytest.mark.long
 def test_every_way_of_scaling_is_measured_and_the_known_loss_is_recovered(measured):
     peers, cases, records = measured
     assert [record.status for record in records] == ["ok"] * 6
@@ -51,11 +52,15 @@ def test_every_way_of_scaling_is_measured_and_the_known_loss_is_recovered(measur
     assert 0 < (link.high - link.low) / link.value < 0.05
 
 
+def test_processes_that_share_a_device_are_found():
+    assert find_shared(TwinPeers(world=WORLD)) is None
+    assert str(find_shared(TwinPeers(world=WORLD, shared=True))).startswith("ranks 0 and 1 share a GPU")
+
+
+@pytest.mark.long
 def test_processes_that_share_a_device_give_no_scaling(measured):
     _peers, cases, _records = measured
-    shared = TwinPeers(world=WORLD, shared=True)
-    assert "share a GPU" in str(find_shared(shared))
-    records = measure_in_turn(shared, cases, 2.0)
+    records = measure_in_turn(TwinPeers(world=WORLD, shared=True), cases[:3], 2.0)
     refused = [record for record in records if record.workload == "scaled_block"]
     assert {record.status for record in refused} == {"skipped"}
     assert "ranks 0 and 1 share a GPU" in str(refused[0].reason)

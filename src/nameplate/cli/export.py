@@ -15,7 +15,10 @@ from nameplate.cli.options import OUTPUT, Json, Results
 from nameplate.cli.output import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nameplate.export import Written
+    from nameplate.health.ledger import Missing
 
 Runs = Annotated[
     list[str],
@@ -25,6 +28,7 @@ Runs = Annotated[
     ),
 ]
 _STREAM = "-"
+_MOST_MISSING = 20
 
 
 def export(
@@ -59,20 +63,28 @@ def merge(
     results: Results = None,
     json: Json = False,
 ) -> None:
-    """Write many runs as one data set for pandas or DuckDB.
+    """Write many runs as one data set for pandas or DuckDB, and say who is missing from their jobs.
 
     The file is NAME.csv, NAME.parquet or NAME.jsonl.
     """
     from nameplate.export import merge
+    from nameplate.health.ledger import Ledger
 
-    _print_written(merge(runs, output, mixed=mixed, results=results), json=json)
+    ledger = Ledger()
+    written = merge(runs, output, mixed=mixed, results=results, on_run=ledger.add)
+    _print_written(written, json=json, missing=ledger.find_missing(runs))
 
 
-def _print_written(written: Written, *, json: bool) -> None:
-    """Print the file's path or the JSON document; problems go to standard error."""
+def _print_written(written: Written, *, json: bool, missing: Sequence[Missing] | None = None) -> None:
+    """Print the file's path or the JSON document; problems, and who is missing, go to standard error."""
     for problem in written.problems:
         print_error(plain(problem))
+    for each in (missing or ())[:_MOST_MISSING]:
+        print_error(plain(each.describe()))
+    if missing and len(missing) > _MOST_MISSING:
+        print_error(f"{len(missing) - _MOST_MISSING} more are missing; --json has them all")
     if json:
-        print_json(written.as_json())
+        told = {} if missing is None else {"missing": [each.as_json() for each in missing]}
+        print_json(written.as_json() | told)
     elif written.path is not None:
         print(plain(written.path))

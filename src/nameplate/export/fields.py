@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from nameplate.base.messages import Message
 from nameplate.base.text import plain
 from nameplate.models.conventions import SHOWN
-from nameplate.record import Column, Ends, Record, column_type, columns, flatten_value
+from nameplate.record import Column, Ends, Record, column_type, columns, flatten_value, structured_columns
 from nameplate.store.folder import Run
 from nameplate.store.manifest import DeviceEntry, Manifest
 
@@ -41,7 +42,11 @@ class Entry:
     @cached_property
     def row(self) -> dict[str, Any]:
         """Every field by name: plain text, finite numbers and lists of text; None for what isn't known."""
-        return {field.name: clean(field.read(self)) for field in list_fields()}
+        # Most columns of most records hold nothing.
+        return {
+            field.name: None if (value := field.read(self)) is None else clean(value)
+            for field in list_fields()
+        }
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that identify the run."""
@@ -71,6 +76,8 @@ def _from_software(name: str) -> Callable[[Entry], Any]:
 
 
 def _from_record(name: str) -> Callable[[Entry], Any]:
+    if name not in structured_columns():
+        return attrgetter(f"record.{name}")
     return lambda entry: flatten_value(getattr(entry.record, name))
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nameplate.base.errors import InputError, write_error
+from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.text import join_or
 from nameplate.export import csv_table, github_action, json_lines, parquet, prometheus, pytest_benchmark
 from nameplate.export.entries import find_folders, read_runs, require_comparable, select_newest
 from nameplate.export.fields import Entry, make_entries
 from nameplate.store.find import Results
-from nameplate.store.folder import MANIFEST, is_character_device, replace_durably
+from nameplate.store.folder import MANIFEST, Run, is_character_device, replace_durably
 
 Name = str | os.PathLike[str]
 Select = Callable[[Iterable[Entry], list[str]], Iterable[Entry]]
@@ -96,16 +97,32 @@ def export(
     return _write(name, found, output, problems)
 
 
-def merge(runs: Iterable[Name], output: Name, *, mixed: bool = False, results: Results = None) -> Written:
+def merge(
+    runs: Iterable[Name],
+    output: Name,
+    *,
+    mixed: bool = False,
+    results: Results = None,
+    on_run: Callable[[Run], None] | None = None,
+) -> Written:
     """Write many runs as one data set, with the rows of `export`: CSV, Parquet or JSON Lines, by the suffix.
+
+    `on_run` is called with every run that is read.
 
     Raises InputError as `export` does, and for figures that don't compare (two measuring methods, or one case
     whose FLOPs or bytes are counted in two ways), unless `mixed`.
     """
     name = find_format(None, Path(output), DATA_SETS)
     problems: list[str] = []
-    found = make_entries(read_runs(find_folders(runs, results), problems))
+    read = read_runs(find_folders(runs, results), problems)
+    found = make_entries(read if on_run is None else _tell(read, on_run))
     return _write(name, require_comparable(found, problems, mixed=mixed), output, problems)
+
+
+def _tell(runs: Iterable[Run], on_run: Callable[[Run], None]) -> Iterator[Run]:
+    for run in runs:
+        on_run(run)
+        yield run
 
 
 def find_format(name: str | None, path: Path | None, formats: Mapping[str, Format] = FORMATS) -> str:
@@ -155,7 +172,8 @@ def _write(name: str, found: Iterable[Entry], output: Name | BinaryIO, problems:
             yield entry
 
     if isinstance(output, (str, os.PathLike)):
-        with _open_output(Path(output)) as file:
+        # Rows are many objects that are soon gone again, and none is in a circle.
+        with _open_output(Path(output)) as file, garbage_collection_off():
             format.write(counted(), file)
     else:
         if not format.is_text:

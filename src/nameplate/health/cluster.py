@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nameplate.base.errors import InputError
+from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.health.check import check_expected_gpus, judge_node_runs
 from nameplate.health.distribution import Distribution, find_distributions
 from nameplate.health.judge import NodeHealth, device_as_json
@@ -80,6 +81,13 @@ def check_folder(
     Raises InputError where no run can be read and nothing else is known of any node.
     """
     check_expected_gpus(expected_gpus)
+    with garbage_collection_off():  # of thousands of runs nothing is garbage until the end
+        return _check_folder(folder, expected_gpus, hosts, host_count)
+
+
+def _check_folder(
+    folder: str | Path, expected_gpus: int | None, hosts: Sequence[str], host_count: int | None
+) -> ClusterHealth:
     runs: list[Run] = []
     problems: list[str] = []
     refusals = read_refusals(Path(folder))

@@ -8,7 +8,7 @@ finished, and the note of a check that couldn't begin, tell why as far as that i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,6 +49,13 @@ class Missing:
     why: Message
     run: str | None = None
 
+    def describe(self) -> str:
+        """Return one line: who is missing, and why."""
+        who = [self.host] if self.host else []
+        who += [] if self.rank is None else [f"rank {self.rank}"]
+        who += [f"job {self.job}"] if self.job else []
+        return f"missing: {', '.join(who) or 'nodes'}: {self.why}"
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return {
@@ -59,6 +66,23 @@ class Missing:
             "why": str(self.why),
             "run": self.run,
         }
+
+
+class Ledger:
+    """Who is missing from runs that are read one by one: their records needn't stay in memory."""
+
+    def __init__(self) -> None:
+        """Begin with no run."""
+        self._runs: list[Run] = []
+
+    def add(self, run: Run) -> None:
+        """Take up a run."""
+        self._runs.append(replace(run, records=()) if run.finished else run)
+
+    def find_missing(self, folders: Iterable[str | Path]) -> tuple[Missing, ...]:
+        """Return who gave no finished run; of `folders`, those that are there may hold notes of refusals."""
+        there = [path for path in map(Path, folders) if path.is_dir()]
+        return find_missing(self._runs, [note for path in there for note in read_refusals(path)])
 
 
 def read_refusals(folder: Path) -> tuple[Refusal, ...]:
