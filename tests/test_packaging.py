@@ -23,6 +23,7 @@ ENTRY_POINTS = {
     "nameplate.checks": {
         "check": "nameplate_suites.check:SUITE",
         "collectives": "nameplate_suites.collectives:SUITE",
+        "scaled": "nameplate_suites.scaled:SUITE",
     },
     "nameplate.suites": {
         "smoke": "nameplate_suites.smoke:SUITE",
