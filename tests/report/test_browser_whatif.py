@@ -119,11 +119,24 @@ def open_panel(browser, tmp_path):
     assert wrong == []
 
 
-def agrees(found, priced):
-    """A column is what the model says at its inputs' values, number by number and letter by letter."""
-    points = priced.points()
+def figures_of(priced):
+    """Every figure as the tables have it."""
+    return {name: priced.value(name) for name in OUTPUTS}
+
+
+def follow(before, points):
+    """The tables' figures times what a change makes of the formulas; where there are none, the formulas'."""
+    usual, figures = before.points(), figures_of(before)
+    return {
+        name: point if figures.get(name) is None else figures[name] * (point / usual[name])
+        for name, point in points.items()
+    }
+
+
+def agrees(found, figures):
+    """A column is these figures, number by number and letter by letter."""
     for each in RESULTS:
-        expected = points.get(each.name)
+        expected = figures.get(each.name)
         said, value = found[each.name]
         assert (value is None) == (expected is None), each.name
         assert value is None or math.isclose(value, expected, rel_tol=1e-9), each.name
@@ -137,13 +150,11 @@ def test_untouched_every_fleet_stands_as_the_model_has_it(open_panel):
     assert len(shown.model["fleets"]) > 10
     for fleet in shown.model["fleets"]:
         shown.choose(fleet["name"])
-        points = priced[fleet["name"]].points()
-        expected = {
-            each.name: (text(each.name, points.get(each.name)), points.get(each.name)) for each in RESULTS
-        }
+        figures = figures_of(priced[fleet["name"]])
+        expected = {each.name: (text(each.name, figures[each.name]), figures[each.name]) for each in RESULTS}
         for column in COLUMNS:
             assert shown.shown(column) == expected, fleet["name"]
-        known = {each.name: each.name in points for each in RESULTS}
+        known = {each.name: figures[each.name] is not None for each in RESULTS}
         assert shown.changes() == {name: "none" if known[name] else "–" for name in known}
     shown.summary(f"{shown.fleet['name']}: every figure is as the model has it.")
 
@@ -193,8 +204,8 @@ def test_a_change_gives_what_python_says_of_it(open_panel, change):
     shown.open_more()
     shown.set(**values)
     after = python(fleet, before.size.part.id, values)
-    agrees(shown.shown("what_if"), after)
-    agrees(shown.shown("model"), before)
+    agrees(shown.shown("what_if"), follow(before, after.points()))
+    agrees(shown.shown("model"), figures_of(before))
     for name, said in shown.changes().items():
         was, now = before.points().get(name), after.points().get(name)
         assert said == ("–" if was is None else "none" if was == now else f"{now / was - 1:+,.1%}"), name
@@ -217,20 +228,20 @@ def test_each_derate_of_a_longer_chain_counts_once(open_panel):
     ]
     shown.set(link_1=0.83, link_2=0.71)
     (after,) = cost("nio-2024-10", derate=derates(0.83, 0.71, 0.9, 0.95))
-    agrees(shown.shown("what_if"), after)
+    agrees(shown.shown("what_if"), follow(before, after.points()))
     shown.set(link_4=0.5)
     (after,) = cost("nio-2024-10", derate=derates(0.83, 0.71, 0.9, 0.5))
-    agrees(shown.shown("what_if"), after)
+    agrees(shown.shown("what_if"), follow(before, after.points()))
 
 
 @pytest.mark.long
 def test_goodput_that_the_model_has_is_its_link_and_no_factor_more(open_panel):
     (before,) = cost("xpeng-2024-10", goodput=True)
     shown = open_panel(make_panel([before]))
-    agrees(shown.shown("what_if"), before)
+    agrees(shown.shown("what_if"), figures_of(before))
     shown.set(link_2=0.8)
-    mfu = before.chain[1].value
-    agrees(shown.shown("what_if"), python("xpeng-2024-10", A800, {"link_1": mfu, "goodput": 0.8}))
+    after = python("xpeng-2024-10", A800, {"link_1": before.chain[1].value, "goodput": 0.8})
+    agrees(shown.shown("what_if"), follow(before, after.points()))
 
 
 @pytest.mark.long
@@ -244,10 +255,10 @@ def test_a_cards_tdp_may_be_changed_though_no_flag_does_that(open_panel):
         "cards_exact": before.size.cards_exact,
         "tdp_w": 550.0,
     }
-    expected = compute(before.unit.known | size)
+    expected = follow(before, compute(before.unit.known | size))
     for name, (_, value) in shown.shown("what_if").items():
         assert value == pytest.approx(expected[name], rel=1e-9), name
-    assert expected["power_mw"] > before.points()["power_mw"]
+    assert expected["power_mw"] > before.value("power_mw")
 
 
 def test_every_formula_of_the_model_computes_in_the_browser_as_in_python(open_panel):
@@ -267,7 +278,7 @@ def test_every_formula_of_the_model_computes_in_the_browser_as_in_python(open_pa
     given = after.unit.known | size | {"measured_z": z_of_slowest(before.chain[1].n_to)}
     expected = compute(given)
     expected |= compute(given | expected | {"fleet_z": z_of_slowest(after.size.cards_exact)}, of_fleet=True)
-    expected["turned"] = -1.33 + (1 - 1.33)
+    expected = follow(before, expected) | {"turned": -1.33 + (1 - 1.33)}
     assert expected.keys() == set(names)
     for name, (_, value) in shown.shown("what_if").items():
         assert value == pytest.approx(float(expected[name]), rel=1e-9), name
@@ -294,6 +305,7 @@ def test_numbers_are_rounded_and_grouped_as_python_does_it(open_panel):
 
 
 # By what factor a figure changes, on both sides of 1 % and of nothing.
+PUE = 1.25
 FACTORS = (1.00994, 1.00996, 0.99004, 0.9, 1.5, 12.345, 1 + 1e-9, 1 - 1e-9, 0.9999, 1.0105)
 
 
@@ -304,8 +316,18 @@ def test_changes_are_printed_as_python_does_it(open_panel):
     model["figures"] = [plain | {"name": f"x-{factor}"} for factor in FACTORS]
     fleet = model["fleets"][0]
     fleet["model"] = {f"x-{factor}": 1.0 for factor in FACTORS}
-    fleet["known"] |= {f"x-{factor}": factor for factor in FACTORS}
-    assert open_panel(model).changes() == {f"x-{factor}": change(factor - 1) for factor in FACTORS}
+    # 1 at the PUE that the model has, the factor at one that is higher by 1
+    model["formulas"] += [
+        {
+            "name": f"x-{factor}",
+            "needs": ["pue"],
+            "tree": ["+", 1, ["*", factor - 1, ["-", "pue", PUE]]],
+        }
+        for factor in FACTORS
+    ]
+    shown = open_panel(model)
+    shown.set(pue=PUE + 1)
+    assert shown.changes() == {f"x-{factor}": change(factor - 1) for factor in FACTORS}
 
 
 @pytest.mark.long
@@ -315,7 +337,8 @@ def test_a_key_on_a_slider_moves_the_figures(open_panel):
     shown.slider("server_rmb").press("ArrowRight")
     moved = float(shown.number("server_rmb").input_value())
     assert moved > 950_000
-    agrees(shown.shown("what_if"), python("li-auto-2024-08", A800, {"server_rmb": moved}))
+    after = python("li-auto-2024-08", A800, {"server_rmb": moved})
+    agrees(shown.shown("what_if"), follow(before, after.points()))
     shown.slider("goodput").press("Home")
     assert shown.number("goodput").input_value() == "0.005"
     assert shown.slider("goodput").get_attribute("aria-valuetext") == "0.005"
@@ -367,7 +390,7 @@ def test_another_fleet_begins_at_its_own_inputs(open_panel):
     shown.set(server_rmb=500_000)
     shown.choose("NIO")
     (nio,) = cost("nio-2024-10")
-    agrees(shown.shown("what_if"), nio)
+    agrees(shown.shown("what_if"), figures_of(nio))
 
 
 @pytest.mark.long
@@ -381,14 +404,14 @@ def test_a_number_that_cant_be_is_refused_in_words_and_its_figures_are_not_known
         assert shown.page.get_by_text("Takes a number from 1 to 5.", exact=True).count() == 1
         found = shown.shown("what_if")
         assert found["power_mw"] == found["rmb_per_pflop_day"] == ("–", None)
-        assert found["capex_rmb"][1] == before.points()["capex_rmb"]
+        assert found["capex_rmb"][1] == before.value("capex_rmb")
         shown.summary("Li Auto: an input can't be used, so the figures that need it aren't known.")
     shown.set(server_rmb=-3)
     assert shown.page.get_by_text("Takes a number from 1 on.", exact=True).count() == 1
     assert shown.shown("what_if")["capex_rmb"] == ("–", None)
     shown.set(server_rmb=950_000, pue=1.25)
     assert shown.number("pue").get_attribute("aria-invalid") == "false"
-    agrees(shown.shown("what_if"), before)
+    agrees(shown.shown("what_if"), figures_of(before))
 
 
 @pytest.mark.long
@@ -397,10 +420,11 @@ def test_a_price_that_is_taken_back_is_unknown_again(open_panel):
     shown = open_panel(make_panel([before]))
     assert shown.slider("server_rmb").get_attribute("aria-valuetext") == "not known RMB"
     shown.set(server_rmb=2_000_000)
-    agrees(shown.shown("what_if"), python("tesla-2024-q3", H100, {"server_rmb": 2_000_000}))
+    after = python("tesla-2024-q3", H100, {"server_rmb": 2_000_000})
+    agrees(shown.shown("what_if"), follow(before, after.points()))
     shown.number("server_rmb").fill("")
     assert shown.number("server_rmb").get_attribute("aria-invalid") == "false"
-    agrees(shown.shown("what_if"), before)
+    agrees(shown.shown("what_if"), figures_of(before))
 
 
 @pytest.mark.long
@@ -409,9 +433,10 @@ def test_one_sentence_says_what_changed_and_the_table_is_not_read_out(open_panel
     shown = open_panel(make_panel([before]))
     shown.set(pue=1.5)
     after = python("li-auto-2024-08", A800, {"pue": 1.5})
+    followed = follow(before, after.points())
     power, day, was = (
-        *map(after.points().get, ("power_mw", "rmb_per_pflop_day")),
-        before.points()["rmb_per_pflop_day"],
+        *map(followed.get, ("power_mw", "rmb_per_pflop_day")),
+        before.value("rmb_per_pflop_day"),
     )
     money = f"RMB {day:,.0f} for one delivered PFLOPS for a day ({day / was - 1:+.1%})"
     said = f"{figure(power)} MW (+20.0%), {money}"

@@ -1,7 +1,9 @@
 """The what-if panel of the page: fleets, inputs and formulas as JSON, from which `whatif.js` computes.
 
 The formulas are those of `fleet.outputs`, translated, and every text of the panel is in the JSON: the script
-has no formula and no text of its own. What-if figures are points: the panel draws nothing.
+has no formula and no text of its own. The panel draws nothing: a what-if figure is that of the tables (the
+middle of its draws) × the formulas at the changed inputs ÷ at the model's. So a reader finds one number for
+one thing, in the tables and in the panel.
 """
 
 from __future__ import annotations
@@ -176,7 +178,8 @@ def _words() -> dict[str, Any]:
         "heading": _("What if?"),
         "introduction": _("Change an input, and the figures follow by the model's own formulas."),
         "points": _(
-            "What-if figures are points, without an interval: each is computed from one value of every input."
+            "A what-if figure has no interval: it is the model's figure, the middle of its draws, times what "
+            "the change makes of its formula."
         ),
         "noscript": _("This panel needs JavaScript; the rest of the page doesn't."),
         "fleet": _("Fleet"),
@@ -212,7 +215,7 @@ def _delivers(cost: Cost) -> bool:
 def _fleet(cost: Cost, unit: Unit) -> dict[str, Any]:
     name, cards, rating = plain(_(cost.size.name)), cost.size.cards_exact, cost.chain[0]
     eflops, part = figure(cost.size.nominal_eflops), plain(unit.part.short_name)
-    known, points = {**unit.known, "nominal_eflops": cost.size.nominal_eflops}, cost.points()
+    known = {**unit.known, "nominal_eflops": cost.size.nominal_eflops}
     if cards is not None:
         known |= {"cards_exact": cards, "fleet_z": z_of_slowest(cards)}
     derates = list(_derate_controls(cost))
@@ -233,7 +236,7 @@ def _fleet(cost: Cost, unit: Unit) -> dict[str, Any]:
             how=_(rating.provenance),
         ),
         "derate": multiply([rating.value, *(control.name for control in derates)]),
-        "model": {name: points.get(name) for name in OUTPUTS},
+        "model": {name: cost.value(name) for name in OUTPUTS},
     }
 
 

@@ -209,7 +209,7 @@
     element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...heads)),
     element("tbody", { role: "rowgroup" }, ...rows.map((each) => each.row)),
   );
-  let fleet, fields, saying;
+  let fleet, fields, saying, usual;
 
   function choose() {
     fleet = model.fleets[Number(choice.value)];
@@ -221,18 +221,28 @@
       makeSources(fleet.controls),
     );
     caption.textContent = fleet.label;
+    usual = compute(fleet, readFields());
     update();
   }
 
-  function update() {
-    const values = fields.filter((field) => field.value !== null).flatMap(({ control, value }) => [
+  function readFields() {
+    return fields.filter((field) => field.value !== null).flatMap(({ control, value }) => [
       [control.name, value], ...Object.entries(control.brings),
     ]);
-    const found = compute(fleet, values);
-    const changes = rows.map((row) => updateRow(row, fleet.model[row.figure.name], found.get(row.figure.name)));
+  }
+
+  function update() {
+    const found = compute(fleet, readFields());
+    const changes = rows.map((row) => updateRow(row, fleet.model[row.figure.name], follow(row.figure.name, found)));
     // A screen reader would read every step of a moving slider: the sentence waits until the slider rests.
     clearTimeout(saying);
     saying = setTimeout(() => (summary.textContent = makeSentence(changes)), 300);
+  }
+
+  // The model's figure is the middle of its draws, and a formula gives a point: the figure follows the point's change.
+  function follow(name, found) {
+    const before = fleet.model[name] ?? null, point = usual.get(name), now = found.get(name);
+    return before === null || point === undefined || now === undefined ? now : before * (now / point);
   }
 
   function updateRow({ figure, cells: [was, now, changed] }, before, after) {
