@@ -100,7 +100,9 @@ def shows(a800_run):
 def fleet_views():
     """`bench fleet …`, by few draws."""
     yield "fleet list", list_view(list_rows(load_shipped()))
+    yield "fleet list --details", list_view(list_rows(load_shipped()), details=True)
     yield "fleet cards", cards_view(list_cards())
+    yield "fleet cards --details", cards_view(list_cards(), details=True)
     yield "fleet cards PART", cards_view(list_cards(("P800", "910B1", "H20")))
     yield "fleet cost", cost_view(cost(**FEW))
     yield "fleet cost --details", cost_view(cost(**FEW), details=True)
@@ -118,10 +120,13 @@ def fleet_views():
     yield "fleet plan --details", training_view(train(part=[A800], **asked, **FEW), details=True)
     yield "fleet goodput", goodput_view([estimate_goodput(size) for size in load_goodput_file().sizes])
     yield "fleet goodput --validate", goodput_validation_view(validate_goodput())
-    yield "fleet validate", validation_view(study_mfu(load_mfu_bounds()), validate())
+    study, chain = study_mfu(load_mfu_bounds()), validate()
+    yield "fleet validate", validation_view(study, chain)
+    yield "fleet validate --details", validation_view(study, chain, details=True)
     experts = Training(671e9, 4096, 37e9, "fp8", "off-the-shelf", 2035)
     yield "fleet derate", derate_view(estimate_mfu(H100, 20_000, experts))
     yield "fleet audit", audit_view(audit())
+    yield "fleet audit --details", audit_view(audit(), details=True)
 
 
 CPU = CpuIdentity(

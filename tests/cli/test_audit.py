@@ -45,8 +45,13 @@ def mine(tmp_path):
     return write
 
 
-def test_the_screen_begins_with_what_is_contradicted_and_ends_with_the_count(bench):
-    status, out, err = bench()
+def test_the_screen_begins_with_the_count_and_what_is_contradicted_and_has_the_rest_in_detail(bench):
+    brief = bench()[1]
+    assert brief.startswith("15 of the 18 claims that can be checked hold")
+    assert "Contradicted" in brief
+    assert "Hold, rounded" not in brief
+    assert len(brief.splitlines()) <= 40
+    status, out, err = bench("--details")
     said = " ".join(out.split())
     assert (status, err) == (0, "")
     headings = ("Contradicted", "Hold, rounded", "Hold, as stated", "Can't be checked")
@@ -69,7 +74,7 @@ def test_the_screen_begins_with_what_is_contradicted_and_ends_with_the_count(ben
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_terminal_of_any_usual_width_loses_no_figure(bench, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
-    out = bench()[1]
+    out = bench("--details")[1]
     assert max(map(len, out.splitlines())) <= width
     for text in (
         "16,844 cards",

@@ -88,6 +88,7 @@ def ids_in(text):
 SCREENS = [
     *(f"show {number}" for number in range(4)),
     *("fleet list", "fleet cards", "fleet cards PART", "fleet cost", "fleet own"),
+    *("fleet list --details", "fleet cards --details", "fleet audit --details", "fleet validate --details"),
     "fleet cost --details",
     "fleet plan --details",
     "fleet cost, goodput",

@@ -33,7 +33,12 @@ fleet = typer.Typer(
 
 @fleet.command("list")
 def list_fleets(
-    fleets: Fleets = None, parts: Parts = None, lang: Lang = "en", json: Json = False, csv: Csv = False
+    fleets: Fleets = None,
+    parts: Parts = None,
+    details: Details = False,
+    lang: Lang = "en",
+    json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """List the fleets as their sources state them, and their number of cards."""
     from nameplate.fleet.catalogues import catalogue
@@ -44,7 +49,7 @@ def list_fleets(
         if json or csv:
             print_rows(rows, csv=csv)
         else:
-            show_view(list_view(rows))
+            show_view(list_view(rows, details=details))
 
 
 @fleet.command("cards")
@@ -55,6 +60,7 @@ def list_cards(
     ] = None,
     fleets: Fleets = None,
     parts: Parts = None,
+    details: Details = False,
     lang: Lang = "en",
     json: Json = False,
     csv: Csv = False,
@@ -70,7 +76,7 @@ def list_cards(
         if json or csv:
             print_rows([card.as_json() for card in cards], csv=csv)
         else:
-            show_view(cards_view(cards))
+            show_view(cards_view(cards, details=details))
 
 
 @fleet.command("cost")

@@ -10,7 +10,7 @@ import typer
 
 from nameplate.base.errors import CheckFailed, InputError
 from nameplate.base.exit_status import ExitStatus, print_error
-from nameplate.cli.options import Csv, Json, Lang, Parts, path_parser
+from nameplate.cli.options import Csv, Details, Json, Lang, Parts, path_parser
 from nameplate.cli.output import output_language, print_json, print_rows, show_view
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def validate(
         float | None,
         typer.Option(metavar="X", help="Largest error allowed, as a ratio. [default: each check's own]"),
     ] = None,
+    details: Details = False,
     lang: Lang = "en",
     json: Json = False,
     csv: Csv = False,
@@ -39,7 +40,7 @@ def validate(
         if json or csv:
             print_rows([*study.as_rows(), *(each.as_json() for each in checks)], csv=csv)
         else:
-            show_view(validation_view(study, checks))
+            show_view(validation_view(study, checks, details=details))
     failed = [*list_mfu_failures(study), *list_chain_failures(checks)]
     if failed:
         total = len(study.checks) + len(checks)
@@ -134,6 +135,7 @@ def audit(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a claim is contradicted.")] = False,
     parts: Parts = None,
+    details: Details = False,
     lang: Lang = "en",
     json: Json = False,
     csv: Csv = False,
@@ -150,7 +152,7 @@ def audit(
             # Ids are separated by spaces here, as in a claim's formula.
             print_rows([row.as_json() | {"builds_on": " ".join(row.builds_on)} for row in rows], csv=True)
         else:
-            show_view(audit_view(rows))
+            show_view(audit_view(rows, details=details))
     contradicted = [row.id for row in rows if row.verdict == "contradicted"]
     if strict and contradicted:
         raise CheckFailed(f"--strict: contradicted are {', '.join(contradicted)}")

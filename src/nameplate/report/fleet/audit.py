@@ -19,20 +19,25 @@ _HEADINGS: Mapping[Verdict, str] = {
 }
 
 
-def audit_view(rows: Sequence[AuditRow]) -> View:
-    """All rows on one screen, by verdict; the sentence counts claims, and readings apart."""
+def audit_view(rows: Sequence[AuditRow], *, details: bool = False) -> View:
+    """What is contradicted, and with `details` every row, by verdict.
+
+    The sentence counts claims, and readings apart.
+    """
+    claimed = _(
+        "What is claimed, recomputed ({sources})",
+        sources=_(", ").join(dict.fromkeys(row.source for row in rows)),
+    )
+    contradicted = _with("contradicted", rows)
+    more = _("What holds, and what can't be checked and why: `--details`.")
     return View(
-        title=plain(
-            _(
-                "What is claimed, recomputed ({sources})",
-                sources=_(", ").join(dict.fromkeys(row.source for row in rows)),
-            )
-        ),
-        tables=tuple(_tables(rows)),
-        meaning=plain(_describe(rows)),
+        title=plain(_describe(rows)),
+        tables=tuple(_tables(rows if details or not contradicted else contradicted)),
+        meaning=plain(_("{said}.", said=claimed)),
         advice=(
             _("A formula takes other claims as stated, and parts with the figures of their datasheets."),
             _("claim/reading is another way to read a claim; it has a row and a verdict of its own."),
+            *(() if details or not contradicted else (more,)),
         ),
     )
 

@@ -15,8 +15,11 @@ from nameplate.report.view import Field, Table, View, table_of, text_table
 _FEW = 8
 
 
-def cards_view(cards: Sequence[Card]) -> View:
-    """The cards on one screen."""
+def cards_view(cards: Sequence[Card], *, details: bool = False) -> View:
+    """The cards on one screen: a few whole; of many, those with a price, unless in detail."""
+    whole = details or len(cards) <= _FEW
+    shown = cards if whole else [card for card in cards if card.price]
+    ready = [card for card in cards if not card.gaps]
     part = Field[Card]("part", lambda card: plain(card.part.id))
     fields = [
         part,
@@ -34,20 +37,37 @@ def cards_view(cards: Sequence[Card]) -> View:
     ]
     sources = [part, Field[Card]("from", _describe_price)]
     tables = (
-        table_of(_("What a fleet of each is reckoned by"), fields, cards),
+        table_of(_("What a fleet of each is reckoned by"), fields, shown),
         _gaps_table(cards),
-        table_of(_("Prices of a server, and where they are from"), sources, [c for c in cards if c.price]),
-    )
-    return View(
-        title=_("The cards that fleets are made of"),
-        tables=tuple(table for table in tables if table.rows),
-        meaning=_(
-            "TFLOPS are the dense {dtype} nominal. RMB M is the price of a server with so many cards. The"
-            " derate is the one taken by default. Whatever is missing can be given: what would fill it is"
-            " said above.",
-            dtype=DTYPE,
+        table_of(
+            _("Prices of a server, and where they are from"),
+            sources,
+            [card for card in cards if card.price and whole],
         ),
     )
+    meaning = _(
+        "TFLOPS are the dense {dtype} nominal. RMB M is the price of a server with so many cards. The"
+        " derate is the one taken by default. Whatever is missing can be given: what would fill it is"
+        " said above.",
+        dtype=DTYPE,
+    )
+    return View(
+        title=_(
+            "{count} of {total} cards can be reckoned whole; the others lack something, mostly a price.",
+            count=count(len(ready)),
+            total=count(len(cards)),
+        )
+        if len(cards) > _FEW
+        else _("The cards that fleets are made of"),
+        tables=tuple(table for table in tables if table.rows),
+        meaning=meaning if whole else f"{meaning}\n{_name_unpriced(cards)}",
+        advice=() if whole else (_("Every card, and where prices are from: `--details`, or name cards."),),
+    )
+
+
+def _name_unpriced(cards: Sequence[Card]) -> str:
+    names = dict.fromkeys(card.part.short_name for card in cards if not card.price)
+    return plain(_("No price is known of {names}.", names=_(", ").join(names)))
 
 
 def _tdp(card: Card) -> float | None:

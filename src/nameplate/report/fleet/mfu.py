@@ -86,12 +86,20 @@ def derate_view(found: MfuEstimate) -> View:
     )
 
 
-def mfu_validation_view(study: MfuStudy) -> View:
-    """How well the model predicts families that it hasn't seen, whole runs, and its coefficients."""
-    tables = (_bounds_table(study.checks), _families_table(study.families), _whole_runs_table(study))
+def mfu_validation_view(study: MfuStudy, *, details: bool = True) -> View:
+    """How well the model predicts families that it hasn't seen; in detail also whole runs, coefficients."""
+    tables = [_bounds_table(study.checks), _families_table(study.families)]
+    if details:
+        tables += [_whole_runs_table(study), _coefficients_table(study.model)]
+    values = {check.measure: check.value for check in study.checks}
     return View(
-        title=_("The model of MFU against published training runs"),
-        tables=(*tables, _coefficients_table(study.model)),
+        title=_(
+            "Of runs that it hasn't seen, the model predicts half within {error}, and {inside} lie inside "
+            "its interval of nine in ten.",
+            error=percent(values["median error"]),
+            inside=percent(values["runs inside"]),
+        ),
+        tables=tuple(tables),
         meaning=_(
             "{runs} published runs in {families} families; each family is predicted by the runs of all "
             "others. MFU is by {convention}, of the dense peak of the run's precision.",

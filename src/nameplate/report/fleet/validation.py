@@ -31,14 +31,20 @@ _BOUNDS = {
 }
 
 
-def validation_view(study: MfuStudy, checks: Sequence[ChainCheck]) -> View:
-    """The model of MFU and the chain, each beside published figures."""
-    mfu, chain = mfu_validation_view(study), chain_validation_view(checks)
+def validation_view(study: MfuStudy, checks: Sequence[ChainCheck], *, details: bool = False) -> View:
+    """The model of MFU and the chain, each beside published figures.
+
+    Without `details`, only the model's bounds, its errors family by family, and the cases past their bound.
+    """
+    mfu, chain = mfu_validation_view(study, details=details), chain_validation_view(checks)
+    failed = [check for check in checks if not check.passed]
+    brief = chain_validation_view(failed).tables if failed else ()
+    more = _("Whole runs, the model's coefficients and each case of the chain: `--details`.")
     return View(
-        title=_("What is predicted against what was published"),
-        tables=(*mfu.tables, *chain.tables),
+        title=mfu.title,
+        tables=(*mfu.tables, *(chain.tables if details else brief)),
         meaning=f"{mfu.meaning}\n{chain.meaning}",
-        advice=(*mfu.advice, *chain.advice),
+        advice=(*mfu.advice, *(chain.advice if details else (more,))),
     )
 
 
