@@ -142,7 +142,7 @@ def test_the_search_for_ids_finds_each_kind(views):
     text = {name: ids_in(printed(view, UNBOUNDED, "en")) for name, view in views["en"].items()}
     assert "20261122T165536-standard-1901" in text["show 3"]
     assert {"mfu-ampere-ga100", "nio-2024-10", "fp16", "pue"} <= text["fleet cost --details"]
-    assert {"nvidia-a800-sxm4-80gb", "tesla-before-2023-09"} <= text["fleet list"]
+    assert {"nvidia-a800-sxm4-80gb", "tesla-before-2023-09"} <= text["fleet list --details"]
     assert "`bench run --resume 'my runs/20261122T120000-standard-b800'`" in text["show 2"]
     assert {"cuda:0", "cuda:1", "10de:20f3"} <= text["devices"]
     assert "heavy right tail" in text["selftest"]

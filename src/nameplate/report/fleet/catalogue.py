@@ -44,20 +44,19 @@ def list_view(rows: Sequence[Row], *, details: bool = False) -> View:
         Field[Row]("fleet", lambda row: plain(row["fleet"])),
         Field[Row]("as of", lambda row: plain(row["as_of"])),
         Field[Row]("kind", lambda row: _(row["kind"]), drop_priority=1),
-        Field[Row]("part", _name_part, drop_priority=0),
         Field[Row]("EFLOPS", lambda row: stated(row["stated_eflops"]), is_number=True),
         Field[Row]("in", lambda row: _(row["precision"]) if row["stated_eflops"] else UNKNOWN),
         Field[Row]("cards stated", lambda row: count(row["stated_cards"]), is_number=True, drop_priority=2),
         Field[Row]("cards", lambda row: count(row["cards"]), is_number=True),
     ]
-    sources = [fields[0], Field[Row]("from", _sources_text)]
+    sources = [fields[0], Field[Row]("part", _name_part), Field[Row]("from", _sources_text)]
     kinds = dict.fromkeys(row["kind"] for row in rows)
     mixed = any(row["mix"] for row in rows)
     held = [row for row in rows if row["kind"] == "held"]
     tables = [table_of(_("Fleets, as stated"), fields, rows)]
     return View(
         title=_("{count} fleets are known, {held} of them as held.", count=len(rows), held=len(held)),
-        tables=(*tables, table_of(_("Sources"), sources, rows)) if details else tuple(tables),
+        tables=(*tables, table_of(_("Parts and sources"), sources, rows)) if details else tuple(tables),
         meaning=_(
             "Where only EFLOPS are stated, cards are those EFLOPS ÷ the {dtype} nominal of one card.",
             dtype=DTYPE,
@@ -65,7 +64,7 @@ def list_view(rows: Sequence[Row], *, details: bool = False) -> View:
         advice=(
             *(_("{name}: {said}.", name=_(kind), said=_(KINDS[kind])) for kind in kinds),
             *((_("A mix of parts in unknown shares has no number of cards."),) if mixed else ()),
-            *(() if details else (_("Sources and notes: `--details`."),)),
+            *(() if details else (_("Parts, sources and notes: `--details`."),)),
         ),
     )
 
