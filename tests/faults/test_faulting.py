@@ -84,6 +84,12 @@ def test_a_record_that_was_told_of_and_is_gone_is_found(stored):
     assert faults(run) == ["a lost record: another"]
 
 
+def test_a_record_that_was_on_disk_and_is_gone_is_found(stored):
+    _case, run = stored()
+    assert faults(run, after=1) == []
+    assert faults(run, after=3) == ["a lost record: 2 of 3"]
+
+
 def test_a_record_that_was_saved_elsewhere_is_not_lost(stored, make_record, make_manifest):
     case, run = stored()
     run.lines = ["another: 0.1 TFLOPS"]

@@ -193,5 +193,6 @@ def test_a_campaign_has_as_many_inputs_as_were_asked_for_and_no_two_jobs_alike(t
     jobs = campaign.plan(10_000, 3, tmp_path, ())
     assert sum(number for _, number, _, _ in jobs) == 10_000
     assert len({(fuzzer, begin) for fuzzer, _, begin, _ in jobs}) == len(jobs)
+    assert max(number for _, number, _, _ in jobs) >= campaign._PROCESS_OF  # else no process is ever seen
     assert {fuzzer for fuzzer, *_ in jobs[:8]} == set(FUZZERS)  # each has its turn from the beginning on
     assert {fuzzer for fuzzer, *_ in campaign.plan(10, 0, tmp_path, ("user-files",))} == {"user-files"}

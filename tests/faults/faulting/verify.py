@@ -56,6 +56,8 @@ def verify(run: ObservedRun, found: Try) -> Try:
     kept = {record.case for one in runs for record in one.records}
     found.seen, found.kept = len(seen), len(kept)
     found.faults += [f"a lost record: {case}" for case in sorted(seen - kept)]
+    if len(kept) < found.after:  # a log is told of few records; these were on disk
+        found.faults.append(f"a lost record: {found.after - len(kept)} of {found.after}")
     if found.whole and cases and cases - kept:
         found.faults.append(f"not measured: {len(cases - kept)} of {len(cases)} cases")
     if found.whole:
