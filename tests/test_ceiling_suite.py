@@ -1,6 +1,9 @@
 """Suite `ceiling`: a grid for each dtype that a device has arithmetic in."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from nameplate.suite import Target, find_suite
 
@@ -8,16 +11,49 @@ CPU = Target("cpu", "amd-zen4", 8 << 30, frozenset({"fp64", "fp32", "bf16"}))
 H200 = Target("cuda", None, 141 << 30, frozenset(), multiprocessors=132)
 
 
-def test_there_is_one_case_a_dtype_and_a_group_a_case():
+def _searched(cases):
+    return [case for case in cases if case.workload.unsupported(torch.device("cpu")) is None]
+
+
+def test_there_is_a_group_a_dtype_and_what_a_cpu_lacks_is_a_case_with_its_reason():
     cases = find_suite("ceiling").cases(CPU)
-    assert [case.id for case in cases] == [
+    of_torch = [case for case in _searched(cases) if case.backend == "torch" and case.fill == "normal"]
+    assert [case.id for case in of_torch] == [
         f"matmul/{dtype}/best/normal/warm/sustained/torch" for dtype in ("bf16", "fp32", "fp64")
     ]
-    assert len({case.group for case in cases}) == len(cases)
+    assert {case.group for case in cases} == {f"best-{case.workload.dtype}" for case in cases}
     assert not any(case.workload.exhaustive for case in cases)
+    lacking = {
+        case.workload.dtype: case.workload.unsupported(torch.device("cpu"))
+        for case in cases
+        if case not in _searched(cases) and case.backend == "torch"
+    }
+    assert lacking.keys() == {
+        *("int8", "fp16", "tf32", "fp16_acc16", "fp8_e4m3", "fp8_e5m2", "mxfp8", "nvfp4")
+    }
+    assert "no instructions for int8 products are known" in lacking["int8"]
+    assert "tensor cores" in lacking["tf32"]
     grid = find_suite("ceiling-grid").cases(CPU)
     assert [case.id for case in grid] == [case.id for case in cases]
     assert all(case.workload.exhaustive for case in grid)
+
+
+def test_the_first_dtype_has_every_fill_and_each_dtype_the_libraries_that_have_it():
+    cases = find_suite("ceiling").cases(CPU)
+    fills = [case for case in cases if case.fill != "normal"]
+    assert {(case.workload, case.backend) for case in fills} == {(cases[0].workload, "torch")}
+    backends = {case.backend for case in cases if case.workload.dtype == "fp32"}
+    assert backends == {"torch", "onednn_packed", "numpy", "torch_compile"}
+    assert all(case.workload.backend == case.backend for case in cases)
+    twin = find_suite("ceiling").cases(replace(H200, is_simulated=True))
+    assert {case.backend for case in twin} == {"torch"}
+    assert "cublaslt" in {case.backend for case in find_suite("ceiling").cases(H200)}
+
+
+def test_a_gpus_cases_have_fp8_by_every_scaling_and_int8():
+    ids = [case.id for case in find_suite("ceiling").cases(H200)]
+    for middle in ("fp8_e4m3/best", "fp8_e4m3/best-rows", "fp8_e4m3/best-blocks", "int8/best", "nvfp4/best"):
+        assert f"matmul/{middle}/normal/rotating/sustained/torch" in ids
 
 
 def test_a_gpus_grid_has_shapes_whose_tiles_fill_every_wave():

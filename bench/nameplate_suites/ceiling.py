@@ -1,4 +1,4 @@
-"""The best product of each dtype: a search over shapes and layouts, whose winner is then measured anew.
+"""The best product of each dtype: a search over shapes, layouts and libraries; winners are measured anew.
 
 `ceiling` gives the search about half of a minute. `ceiling-grid` looks at every shape, which takes an hour or
 more: the baseline that the search is compared with.
@@ -7,10 +7,12 @@ more: the baseline that the search is compared with.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from nameplate.suite import Case, Suite, Target
-from nameplate_kernels import BestMatmul
+from nameplate.suite import FILLS, Case, Suite, Target
+from nameplate_kernels import PRODUCT_BACKENDS, SCALINGS, BestMatmul
 from nameplate_suites.parts import cache_for
 
 # Multiples of every vector register and tile in use, up to what libraries' blocks need; evenly by ratio.
@@ -20,26 +22,77 @@ _GPU_DEPTHS = (1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384)
 _GPU_EDGES = (2048, 3072, 4096, 6144, 8192, 12288, 16384)
 _TILE = 128
 _LARGEST_EDGE = 16384
-_DTYPES = {"cpu": ("bf16", "fp32", "fp64", "fp16"), "cuda": ("bf16", "fp16", "tf32", "fp64", "fp32")}
-_FIRST_WEIGHT = 2.0  # of the first dtype, which the chain starts with
+# The first is what the chain starts with. Those that a device lacks are cases too, skipped with the reason.
+_DTYPES = {
+    "cpu": ("bf16", "fp32", "int8", "fp64", "fp16", "tf32", "fp16_acc16"),
+    "cuda": ("bf16", "fp8_e4m3", "fp16", "int8", "fp8_e5m2", "tf32", "fp64", "fp32", "fp16_acc16"),
+}
+_IN_BLOCKS = ("mxfp8", "nvfp4")
+_FP8_ON_CPU = ("fp8_e4m3", "fp8_e5m2")
+_FIRST_WEIGHT = 2.0
+# Other scalings of fp8 than one scale for all are beside it: their ceilings are lower.
+_SCALED_WEIGHT = 0.5
+_LACKING_WEIGHT = 1e-3
+# Another library gets a shorter search: where that shows it to be clearly slower, that is all it gets.
+_BACKEND_WEIGHT, _FILL_WEIGHT = 0.4, 0.15
+_COMPILED_EDGES, _COMPILED_DEPTHS = (2048, 4096), (1024, 4096)
 
 
 def _cases(target: Target, *, exhaustive: bool = False) -> Iterable[Case]:
-    for number, dtype in enumerate(_dtypes(target)):
+    kind = "cuda" if target.kind == "cuda" else "cpu"
+    dtypes = (*_DTYPES[kind], *(() if kind == "cuda" else _FP8_ON_CPU), *_IN_BLOCKS)
+    for dtype in dtypes:
+        yield from _cases_of(target, dtype, exhaustive)
+
+
+def _cases_of(target: Target, dtype: str, exhaustive: bool) -> Iterator[Case]:
+    lacking = _why_lacking(target, dtype)
+    scalings = SCALINGS if dtype == "fp8_e4m3" and target.kind == "cuda" else SCALINGS[:1]
+    for scaling in scalings:
+        weight = 1.0 if scaling == SCALINGS[0] else _SCALED_WEIGHT
+        if dtype == _DTYPES["cpu"][0]:
+            weight = _FIRST_WEIGHT
         yield Case(
-            _make_grid(target, dtype, exhaustive=exhaustive),
-            cache=cache_for(target),
-            phase="sustained",
-            group=f"best-{dtype}",
-            weight=_FIRST_WEIGHT if number == 0 else 1.0,
+            replace(_make_grid(target, dtype, exhaustive=exhaustive), scaling=scaling, lacking=lacking),
+            weight=_LACKING_WEIGHT if lacking else weight,
+            **_axes_of(target, dtype),
         )
+    if not lacking:
+        yield from _backend_cases(target, dtype, exhaustive)
 
 
-def _dtypes(target: Target) -> Iterator[str]:
-    """A CPU's without arithmetic in them are left out: one product would take seconds."""
-    for dtype in _DTYPES["cuda" if target.kind == "cuda" else "cpu"]:
-        if target.kind != "cpu" or dtype in target.rated_dtypes:
-            yield dtype
+def _backend_cases(target: Target, dtype: str, exhaustive: bool) -> Iterator[Case]:
+    """Yield the best product by each other library that a device of this kind may have, and the fills of the
+    first dtype's best by torch: what it is made of is known by then.
+    """
+    kind = "cuda" if target.kind == "cuda" else "cpu"
+    grid, axes = _make_grid(target, dtype, exhaustive=exhaustive), _axes_of(target, dtype)
+    if dtype == _DTYPES[kind][0]:
+        for fill in FILLS[1:]:
+            yield Case(grid, fill=fill, weight=_FILL_WEIGHT, **axes)
+    for name, backend in PRODUCT_BACKENDS.items():
+        if name == "torch" or backend.device not in (None, kind) or dtype not in backend.dtypes:
+            continue
+        if target.is_simulated:
+            continue
+        searched = replace(grid, backend=name)
+        if backend.setup_s:  # every shape is compiled first
+            searched = replace(searched, sizes_m=_COMPILED_EDGES, sizes_n=_COMPILED_EDGES)
+            searched = replace(searched, sizes_k=_COMPILED_DEPTHS)
+        yield Case(searched, backend=name, weight=_BACKEND_WEIGHT, **axes)
+
+
+def _axes_of(target: Target, dtype: str) -> dict[str, Any]:
+    return {"cache": cache_for(target), "phase": "sustained", "group": f"best-{dtype}"}
+
+
+def _why_lacking(target: Target, dtype: str) -> str | None:
+    """Why a CPU has no arithmetic in it, as its tables and its measured instructions say: torch may compute
+    it all the same, at a product in seconds. A GPU is asked by the workload.
+    """
+    if target.kind != "cpu" or dtype in target.rated_dtypes or dtype in ("tf32", "fp16_acc16", *_IN_BLOCKS):
+        return None
+    return f"no instructions for {dtype} products are known of this CPU; torch would emulate them"
 
 
 def _make_grid(target: Target, dtype: str, *, exhaustive: bool) -> BestMatmul:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nameplate.base.errors import InputError
 from nameplate.base.model import LARGEST, is_possible
 from nameplate.suite import CUSTOM, Axes, Case, Suite, Target
-from nameplate_kernels import LAYOUTS, PRECISIONS, Matmul
+from nameplate_kernels import LAYOUTS, PRECISIONS, PRODUCT_PRECISIONS, Matmul, layouts_of
 from nameplate_suites.parts import block_of, cache_for
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _generate(target: Target) -> Iterator[Case]:
     cache = cache_for(target)
     for dtype in dtypes:
         for m, n, k in axes.shapes:
-            for layout in axes.layouts or ("nn",):
+            for layout in axes.layouts or layouts_of(dtype)[:1]:
                 yield Case(Matmul(m, n, k, dtype, layout), cache=cache, phase="sustained")
         if axes.model is not None:
             for tokens in axes.tokens or (_TOKENS[target.kind],):
@@ -74,11 +74,16 @@ def _check(axes: Axes) -> None:
             raise InputError("has no effect alone", where=flag, got=given[0], expected=f"{needs} beside it")
     for flag, given_names, known in (
         ("--layout", axes.layouts, LAYOUTS),
-        ("--dtype", axes.dtypes, tuple(PRECISIONS)),
+        ("--dtype", axes.dtypes, tuple(PRECISIONS if axes.model is not None else PRODUCT_PRECISIONS)),
     ):
         for name in given_names:
             if name not in known:
                 raise InputError("can't be measured", where=flag, got=name, expected=" or ".join(known))
+    for dtype in axes.dtypes:
+        known = layouts_of(dtype)
+        for layout in set(axes.layouts) - set(known):
+            said = f"{' or '.join(known)} for {dtype}"
+            raise InputError("can't be measured", where="--layout", got=layout, expected=said)
 
 
 SUITE = Suite(

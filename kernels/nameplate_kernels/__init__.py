@@ -1,7 +1,7 @@
 """The measured workloads. They import nothing of the harness; `workload` has their contract.
 
 `Matmul`, `Attention`, `TransformerBlock` and `Memory` are the declarations; each prepares its own tensors.
-`PRECISIONS` and `FILLS` name the dtypes and fills.
+`PRECISIONS`, `PRODUCT_PRECISIONS` (those of products alone) and `FILLS` name the dtypes and fills.
 """
 
 from nameplate_kernels.attention import ATTENTION_PASSES, Attention
@@ -10,11 +10,13 @@ from nameplate_kernels.best_matmul import BestMatmul
 from nameplate_kernels.cache_memory import CACHE_KINDS, CacheMemory, find_instructions
 from nameplate_kernels.collective import KINDS as COLLECTIVES
 from nameplate_kernels.collective import Collective, bus_factor
-from nameplate_kernels.matmul import LAYOUTS, Matmul
+from nameplate_kernels.matmul import LAYOUTS, Matmul, layouts_of
 from nameplate_kernels.memory import Memory
-from nameplate_kernels.numerics import FILLS, PRECISIONS, Precision, precision_of
+from nameplate_kernels.numerics import FILLS, PRECISIONS, PRODUCT_PRECISIONS, Precision, precision_of
+from nameplate_kernels.product_backends import PRODUCT_BACKENDS
 from nameplate_kernels.scaled_block import STRATEGIES as SCALED_STRATEGIES
 from nameplate_kernels.scaled_block import ScaledBlock
+from nameplate_kernels.scaled_operands import SCALINGS
 from nameplate_kernels.transformer_block import EXECUTIONS, NORMS, PASSES, TransformerBlock
 from nameplate_kernels.workload import CheckResult, Prepared, Workload
 
@@ -29,7 +31,10 @@ __all__ = [
     "NORMS",
     "PASSES",
     "PRECISIONS",
+    "PRODUCT_BACKENDS",
+    "PRODUCT_PRECISIONS",
     "SCALED_STRATEGIES",
+    "SCALINGS",
     "Attention",
     "BestMatmul",
     "CacheMemory",
@@ -44,5 +49,6 @@ __all__ = [
     "Workload",
     "bus_factor",
     "find_instructions",
+    "layouts_of",
     "precision_of",
 ]

@@ -42,13 +42,38 @@ class Precision:
     where they are added as any other part of the sum.
     """
 
+    truncated_every: int = 0
+    """Products that are added between two truncations of a short running sum, each towards 0, so that their
+    errors add up; 0 for a sum that is rounded, or long enough for `sums_truncate` to bound it.
+    """
+
+    result: torch.dtype | None = None
+    """The torch dtype of a product's result, where it isn't that of the operands."""
+
+    bits: int = 0
+    """Bits of a stored element; 0: those of `storage`."""
+
     @property
     def itemsize(self) -> int:
-        """Bytes one stored element takes."""
+        """Bytes one stored element takes; with several in a byte, those of that byte."""
         return self.storage.itemsize
+
+    @property
+    def operand_bits(self) -> int:
+        """Bits one stored element of an operand takes."""
+        return self.bits or 8 * self.storage.itemsize
+
+    @property
+    def result_dtype(self) -> torch.dtype:
+        """The torch dtype of a product's result."""
+        return self.result or self.storage
 
 
 _FP64, _FP32, _HALF, _BF16 = 2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8
+# Tensor cores of Hopper add products of fp8 with some 14 bits (DeepSeek-AI, DeepSeek-V3 Technical Report,
+# arXiv:2412.19437, section 3.5.2), in steps of 32 products (PTX ISA, wgmma: .k32 for fp8).
+_SHORT_SUM, _FP8_STEP = 2.0**-13, 32
+_FP16_STEP = 16  # PTX ISA, mma and wgmma: .k16 for fp16
 
 PRECISIONS: Mapping[str, Precision] = MappingProxyType(
     {
@@ -59,7 +84,28 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
         "bf16": Precision(torch.bfloat16, _BF16, _FP32, sums_truncate=True),
     }
 )
-"""Every dtype of the workloads, by the name used in case ids."""
+"""Every dtype that torch computes in like any other, by the name used in case ids."""
+
+_FP8 = Precision(torch.float8_e4m3fn, _BF16, _SHORT_SUM, truncated_every=_FP8_STEP, result=torch.bfloat16)
+
+PRODUCT_PRECISIONS: Mapping[str, Precision] = MappingProxyType(
+    {
+        **PRECISIONS,
+        "fp16_acc16": Precision(torch.float16, _HALF, _HALF, truncated_every=_FP16_STEP),
+        "fp8_e4m3": _FP8,
+        "fp8_e5m2": replace(_FP8, storage=torch.float8_e5m2),
+        "mxfp8": _FP8,
+        "nvfp4": replace(_FP8, storage=torch.uint8, bits=4),
+        "int8": Precision(torch.int8, 0.0, 0.0, result=torch.int32),
+    }
+)
+"""Those, and the dtypes that only matrix products are in.
+
+`fp16_acc16` adds in fp16. The operands of `fp8_e5m2` are e5m2 and e4m3, as those of a backward pass: cuBLASLt
+has no product of two e5m2 matrices. `mxfp8` is e4m3 with a scale for each 32 elements, `nvfp4` e2m1, two in a
+byte, with one for each 16 (OCP Microscaling Formats 1.0; NVIDIA, cuBLAS: block scaling). Results of these are
+bf16. `int8` gives int32, without any error while k·127² < 2^31.
+"""
 
 REDUCTIONS = ("reduced", "fp32")
 """How a GPU's library may add the partial sums of an fp16 or bf16 product whose K it splits: stored and added
@@ -83,6 +129,15 @@ def precision_of(dtype: str) -> Precision:
         return PRECISIONS[dtype]
     except KeyError:
         raise ValueError(f"unknown dtype {dtype!r}; expected one of {', '.join(PRECISIONS)}") from None
+
+
+def product_precision_of(dtype: str) -> Precision:
+    """Return the `Precision` of a product's dtype. Raises ValueError for one not in `PRODUCT_PRECISIONS`."""
+    try:
+        return PRODUCT_PRECISIONS[dtype]
+    except KeyError:
+        known = ", ".join(PRODUCT_PRECISIONS)
+        raise ValueError(f"unknown dtype {dtype!r}; expected one of {known}") from None
 
 
 def with_reduced_sums(precision: Precision) -> Precision:
@@ -117,13 +172,13 @@ def numerics(dtype: str, reduction: str | None = None) -> Iterator[None]:
     """Set torch's process-wide precision as `dtype` needs it; restored on exit.
 
     fp64 and fp32 mean IEEE arithmetic: no product falls back to TF32 on a GPU, or to bf16 or TF32 on a CPU.
-    tf32 allows TF32 in CUDA's products. fp16 and bf16 accumulate in fp32; `reduction`, one of `REDUCTIONS`,
-    says how the sums of a split K are added, by default as torch does it. Raises ValueError for an unknown
-    dtype or reduction.
+    tf32 allows TF32 in CUDA's products. fp16 and bf16 accumulate in fp32, fp16_acc16 in fp16; `reduction`,
+    one of `REDUCTIONS`, says how the sums of a split K are added, by default as torch does it. Raises
+    ValueError for an unknown dtype or reduction.
     """
     # All of it is set for every dtype, so that nothing depends on earlier settings. Only `fp32_precision` is
     # used: torch refuses to mix it with the older `allow_tf32`.
-    precision_of(dtype)
+    product_precision_of(dtype)
     if reduction is not None and reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
     backends: Any = torch.backends
@@ -132,7 +187,7 @@ def numerics(dtype: str, reduction: str | None = None) -> Iterator[None]:
         restored.enter_context(_fp32_precision(backends, cuda))
         restored.enter_context(_fp32_precision(backends.cuda.matmul, cuda))
         restored.enter_context(_fp32_precision(backends.mkldnn.matmul, "ieee"))
-        restored.enter_context(_reductions(allowed=reduction != "fp32"))
+        restored.enter_context(_reductions(allowed=reduction != "fp32", in_fp16=dtype == "fp16_acc16"))
         yield
 
 
@@ -150,15 +205,15 @@ def _fp32_precision(owner: Any, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def _reductions(*, allowed: bool) -> Iterator[None]:
-    """Allow split sums in the dtype of the result, or not; never fp16 in the running sum."""
+def _reductions(*, allowed: bool, in_fp16: bool) -> Iterator[None]:
+    """Allow split sums in the dtype of the result, or not; fp16 in the running sum only where asked for."""
     matmul: Any = torch.backends.cuda.matmul
     reductions = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
     before = {name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in reductions}
     accumulation = matmul.allow_fp16_accumulation
     for name in reductions:
         setattr(matmul, name, allowed)
-    matmul.allow_fp16_accumulation = False
+    matmul.allow_fp16_accumulation = in_fp16
     try:
         yield
     finally:

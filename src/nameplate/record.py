@@ -99,7 +99,10 @@ MAIN_MEMORY = "memory"  # what work called `memory` moves bytes of, unless it na
 MOST_CASES = 20_000  # of a run: a screen has a row for each, and the largest suite here has some hundred
 # Number formats by the names used everywhere; fp16 and bf16 accumulate in fp32, fp16_acc16 in fp16.
 DTYPES = frozenset(
-    {"fp64", "fp32", "tf32", "fp16", "fp16_acc16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8", "fp4"}
+    {
+        *("fp64", "fp32", "tf32", "fp16", "fp16_acc16", "bf16"),
+        *("fp8_e4m3", "fp8_e5m2", "mxfp8", "int8", "fp4", "nvfp4"),
+    }
 )
 
 

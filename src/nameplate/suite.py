@@ -108,6 +108,7 @@ class Target:
     # By level, the innermost first: a CPU's caches, all of a level together, or a GPU's L2.
     caches_bytes: Mapping[str, int] = field(default_factory=dict)
     cores: float = 1.0  # physical cores of a CPU that may be used
+    is_simulated: bool = False  # a twin, which has kernels but no libraries to choose among
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,11 @@ def figure(value: float | None) -> str:
     return UNKNOWN if value is None else _rounded(value, _decimals(value, _DIGITS))
 
 
+def throughput_unit(dtype: str) -> str:
+    """Return what 10^12 operations a second in a dtype are called: of integers they are no FLOPs."""
+    return "TOPS" if dtype.startswith("int") else "TFLOPS"
+
+
 class HasEnds(Protocol):
     """A value with the ends of its interval, such as `stats.interval.Interval`."""
 

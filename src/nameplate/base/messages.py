@@ -84,6 +84,15 @@ TEMPLATES: Mapping[str, str] = {
         "all {count} together run at {share:percent} of a pair's bus bandwidth, while no pair of them is slow"
     ),
     "needs_memory": N_("needs about {needed_gb:figure} GB; this device has {held_gb:figure} GB"),
+    "needs_compiling": N_(
+        "compiling takes about {compile_s:duration} a shape; its search has {budget_s:duration}: give a "
+        "larger --budget"
+    ),
+    "slower_backend": N_(
+        "its search reached {tflops:figure} TFLOPS where another backend's reached {best:figure}: no figure "
+        "was taken"
+    ),
+    "library_refused": N_("the library refuses every shape of the grid: {error}"),
     "nothing_found": N_("no shape of the grid could be timed in {budget_s:.3g} s"),
     "out_of_memory": N_("the device ran out of memory, and nothing smaller of its kind is known"),
     "out_of_memory_but_smaller": N_("the device ran out of memory; the next smaller that fits is {shape}"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ _MOST_LAUNCHES = 1000
 # A point that would take a larger share of the time than this isn't looked at: little would be left.
 _LONGEST_LOOK_SHARE = 0.05
 _MOST_POINTS = 100_000
+# A search whose shapes are compiled first needs the time of a few of them.
+_COMPILE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,15 @@ class SearchData:
     point: Point | None = None
     summary: SearchSummary | None = None
     failure: FailureReason | None = None
+
+    @property
+    def tflops(self) -> float:
+        """The mean of the winner's latest looks: good enough to leave out what is clearly slower; 0: none."""
+        if self.summary is None or self.point is None:
+            return 0.0
+        looks = [look for look in self.summary.looks if dict(look.point) == dict(self.point)]
+        confirmed = [look.tflops for look in looks if look.stage == "confirm"]
+        return fmean(confirmed or [look.tflops for look in looks])
 
 
 def is_searched(case: Case) -> bool:
@@ -82,6 +94,9 @@ def _search(case: Case, device: Device, seed: int, budget_s: float, on_step: OnS
     needed, held = work.resident_bytes, device.memory_bytes
     if held is not None and needed > MEMORY_SHARE * held:
         raise Unsupported(message("needs_memory", needed_gb=needed / 1e9, held_gb=held / 1e9))
+    compile_s: float = getattr(work, "compile_allowance_s", 0.0)
+    if compile_s > _COMPILE_SHARE * budget_s:
+        raise Unsupported(message("needs_compiling", compile_s=compile_s, budget_s=budget_s))
     space, workloads = make_space(work, device)
     buffers = device.prepare_search(work, fill=case.fill, seed=seed)
     look = _Looks(case, device, buffers, workloads, _LONGEST_LOOK_SHARE * budget_s, on_step)
@@ -91,6 +106,8 @@ def _search(case: Case, device: Device, seed: int, budget_s: float, on_step: OnS
         found = search(
             space, look, device.clock, left_s, seed, least_look_s=LOOK_S, exhaustive=work.exhaustive
         )
+    if found is None and look.refused is not None:
+        raise Unsupported(message("library_refused", error=look.refused))
     if found is None:
         raise Unsupported(message("nothing_found", budget_s=budget_s))
     return _data_of(found, space, exhaustive=work.exhaustive)
@@ -133,6 +150,7 @@ class _Looks:
     longest_s: float
     on_step: OnStep
     best: float = 0.0  # FLOPs a second
+    refused: str | None = None  # the latest error of a launch
 
     def try_smallest(self) -> None:
         """Time the smallest point, so that the time of others can be predicted."""
@@ -147,15 +165,16 @@ class _Looks:
         expected_s = flops / self.best if self.best else 0.0
         if expected_s > self.longest_s:
             return None
-        self.on_step(self.case.id, 2 * expected_s)
+        self.on_step(self.case.id, 2 * expected_s + getattr(work, "compile_allowance_s", 0.0))
         try:
             launch = self.buffers.launcher(work)
             first = self.device.time_batch([launch], samples=1, per_sample=1)
             count = min(max(1, math.ceil(LOOK_S / max(first.elapsed_s, 1e-9))), _MOST_LAUNCHES)
             seconds = self.device.time_batch([launch], samples=1, per_sample=count).elapsed_s / count
-        except Exception:  # a library may refuse a shape or a layout
+        except Exception as error:  # a library may refuse a shape or a layout
             if not self.device.is_working():
                 raise
+            self.refused = describe_error(error)
             return None
         if seconds <= 0:
             return None

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
+from nameplate.base.messages import message
 from nameplate.device.protocol import Device, MeasuredDevice
-from nameplate.engine.best_case import SEARCH_SHARE, choose, is_searched
+from nameplate.engine.best_case import SEARCH_SHARE, SearchData, choose, is_searched
 from nameplate.engine.case_run import MEMORY_SHARE, OnStep, memory_needed, tell_nobody
 from nameplate.engine.ceiling import Ceilings, is_bound_by_memory
 from nameplate.engine.group import Allowance
@@ -22,6 +23,10 @@ from nameplate.engine.runner import GroupTask, InThisProcess, Runner
 from nameplate.engine.soak import is_soak
 from nameplate.record import Record, SearchSummary
 from nameplate.suite import Case
+from nameplate.workload import Workload
+
+# A search's looks tell that much: of what reached less of the best one's, no figure is taken.
+_CLEARLY_SLOWER = 0.9
 
 
 def measure_group(
@@ -66,18 +71,22 @@ def measure_in_processes(
     if not any(map(is_searched, cases)):
         return _measure_in_batches(cases, runner, allowance, name, busy_s, processes, history)
     begin_s = runner.clock()
-    chosen = [_choose_workload(case, runner, allowance, len(cases)) for case in cases]
+    chosen = _choose_workloads(cases, runner, allowance)
     spent_s = runner.clock() - begin_s
     left = Allowance(allowance.share_s - spent_s, allowance.limit_s - spent_s)
     known = [each.case for each in chosen if each.failure is None]
     measured = iter(
         _measure_in_batches(known, runner, left, name, busy_s + spent_s, processes, history) if known else ()
     )
-    return [
+    records = [
         record_without_figures(each.case, runner.device, each.failure.reason, each.failure.status)
         if each.failure is not None
-        else next(measured).model_copy(update={"search": each.summary})
+        else next(measured)
         for each in chosen
+    ]
+    return [
+        record.model_copy(update={"search": each.summary}) if each.summary is not None else record
+        for record, each in zip(records, chosen, strict=True)
     ]
 
 
@@ -90,15 +99,44 @@ class _Chosen:
     failure: FailureReason | None = None
 
 
-def _choose_workload(case: Case, runner: Runner, allowance: Allowance, among: int) -> _Chosen:
-    """Search for the workload of a case that stands for many; the time is that of `among` cases."""
-    if not is_searched(case):
-        return _Chosen(case)
-    budget_s = SEARCH_SHARE * min(allowance.share_s, allowance.limit_s) / among
-    found = runner.search(case, budget_s)
-    if found.point is None:
-        return _Chosen(case, failure=found.failure)
-    return _Chosen(choose(case, found.point), found.summary)
+def _choose_workloads(cases: Sequence[Case], runner: Runner, allowance: Allowance) -> list[_Chosen]:
+    """Search for the workloads of those cases that stand for many, each in its share of the time by weight.
+
+    Cases that differ by their fill alone have one search. A backend whose search reached clearly less than
+    another's isn't measured; the first case of a workload always is.
+    """
+    weight, found = sum(case.weight for case in cases), dict[Workload, SearchData]()
+    for case in cases:
+        if not is_searched(case):
+            continue
+        known = found.get(case.workload)
+        if known is None:
+            budget_s = SEARCH_SHARE * min(allowance.share_s, allowance.limit_s) * case.weight / weight
+            found[case.workload] = runner.search(case, budget_s)
+        elif known.point is not None:
+            runner.adopt(case, known.point)
+    best = {_kind_of(work): work for work, data in sorted(found.items(), key=lambda each: each[1].tflops)}
+    first = {_kind_of(work): work for work in reversed(found)}
+    chosen = []
+    for case in cases:
+        if case.workload not in found:
+            chosen.append(_Chosen(case))
+            continue
+        work, data = case.workload, found[case.workload]
+        fastest, kind = found[best[_kind_of(work)]], _kind_of(work)
+        if data.point is None:
+            chosen.append(_Chosen(case, failure=data.failure))
+        elif work is not first[kind] and data.tflops < _CLEARLY_SLOWER * fastest.tflops:
+            reason = message("slower_backend", tflops=data.tflops, best=fastest.tflops)
+            chosen.append(_Chosen(case, data.summary, FailureReason("skipped", reason)))
+        else:
+            chosen.append(_Chosen(choose(case, data.point), data.summary))
+    return chosen
+
+
+def _kind_of(work: Workload) -> tuple[str, str, str]:
+    """What is compared with one another: the same work, by whichever library."""
+    return work.name, work.dtype, work.shape
 
 
 def _measure_in_batches(
@@ -115,7 +153,8 @@ def _measure_in_batches(
         return _measure_together(cases, runner, allowance, name, busy_s, 1, history)
     records: list[tuple[int, Record]] = []
     begin_s, weight = runner.clock(), sum(case.weight for case in cases)
-    parts = _split_by_work(list(enumerate(cases)), runner.device)
+    apart = _split_by_threads(list(enumerate(cases)))
+    parts = [each for part in apart for each in _split_by_work(part, runner.device)]
     batches = [each for part in parts for each in _split_by_memory(part, runner.device)]
     for number, numbered in enumerate(batches, 1):
         batch = [case for _, case in numbered]
@@ -164,6 +203,14 @@ def _measure_together(
 
 
 _Numbered = tuple[int, Case]  # a case and its place in the group
+
+
+def _split_by_threads(cases: Sequence[_Numbered]) -> list[list[_Numbered]]:
+    """Split by whose threads compute: those of two libraries, in one process, are in each other's way."""
+    parts: dict[str | None, list[_Numbered]] = {}
+    for each in cases:
+        parts.setdefault(getattr(each[1].workload, "thread_pool", None), []).append(each)
+    return list(parts.values())
 
 
 def _split_by_work(cases: Sequence[_Numbered], device: MeasuredDevice) -> list[list[_Numbered]]:

@@ -107,7 +107,11 @@ class Rounds(Group):
 
     def get_ready(self) -> None:
         """Calibrate the probes, then plan the batches."""
-        workloads = [run.case.workload for run in self.active]
+        # A probe is torch's: beside a library with threads of its own it would slow both.
+        by_torch = [
+            run.case for run in self.active if getattr(run.case.workload, "thread_pool", None) is None
+        ]
+        workloads = [case.workload for case in by_torch]
         for dtype in dict.fromkeys(work.dtype for work in workloads if is_compute_bound(work)):
             with suppress(Exception):  # a library may raise anything; without a probe there is no ceiling
                 begin_s, is_first = self.device.clock(), self.process == 1

@@ -18,6 +18,7 @@ from nameplate.engine.group_data import GroupData
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.rounds import Rounds
 from nameplate.engine.soak import Soak, is_soak
+from nameplate.search.space import Point
 from nameplate.suite import Case
 
 
@@ -56,6 +57,9 @@ class Runner(Protocol):
     def search(self, case: Case, budget_s: float) -> SearchData:
         """Find the workload of a case that stands for the fastest of many, in about `budget_s` seconds."""
 
+    def adopt(self, case: Case, point: Point) -> None:
+        """Have processes that measure the case know the point that another case's search has found."""
+
 
 @dataclass
 class InThisProcess:
@@ -84,6 +88,9 @@ class InThisProcess:
         """Search in this process."""
         self.device.begin_process()
         return find_best(case, self.device, self.pilots.seed, budget_s, self.on_step)
+
+    def adopt(self, case: Case, point: Point) -> None:
+        """Do nothing: this process knows all points."""
 
 
 def make_group(

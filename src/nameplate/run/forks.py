@@ -142,6 +142,10 @@ class InFreshProcesses:
                 raise _as_error(found)
         raise TypeError(f"a searching process sent {type(found).__name__}")
 
+    def adopt(self, case: Case, point: Point) -> None:
+        """Tell those that measure the case of a point that another case's search has found."""
+        self._points[case.id] = point
+
     def _ask(self, order: Order | SearchOrder) -> object:
         """Send an order to the process that waits for it, or to another one; return what that sends back."""
         process, self._waiting = self._waiting or self._start(self.device.identity), None

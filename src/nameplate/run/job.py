@@ -105,6 +105,7 @@ def target_of(device: DeviceDescription, axes: Axes = NO_AXES) -> Target:
         identity.multiprocessors if isinstance(identity, CudaIdentity) else None,
         caches,
         identity.usable_cores if isinstance(identity, CpuIdentity) else 1.0,
+        is_simulated=not device.measured,
     )
 
 

@@ -32,6 +32,9 @@ _PCIE_LANES = {
 }
 # Parts whose host is behind NVLink-C2C: PCIe is not their link to it, though the driver reports one.
 _COHERENT = ("gh200", "gb200", "gb300")
+# Formats that a vendor has one figure for. NVIDIA's "FP8" is of both formats, on Blackwell with blocks of
+# scales too, and "FP4" is nvfp4's (NVIDIA Hopper and Blackwell architecture papers).
+_RATED_AS = {"fp8_e5m2": "fp8_e4m3", "mxfp8": "fp8_e4m3", "nvfp4": "fp4"}
 # Bases of a figure: of --nominal, of a measurement, of a table of CPUs.
 GIVEN, MEASURED, TABLE = "given", "measured", "table"
 
@@ -182,13 +185,21 @@ def _rate(part: Part, quantities: Mapping[str, Quantity]) -> dict[str, Figure]:
         share = "" if count == 1 else f"1/{count} of {quantity.value:g}, the part's; "
         unit = "" if key == dtype else f"{key}: "
         figures[dtype] = Figure(quantity.value / count, unit + share + quantity.source, quantity.basis)
+    for dtype, rated in _RATED_AS.items():
+        if rated in figures and dtype not in figures:
+            source = figures[rated].source
+            figures[dtype] = replace(figures[rated], source=f"that of {rated}: {source}")
     return figures
 
 
 def _rate_clocks(part: Part) -> Iterator[tuple[str, float]]:
     """Yield the rated clock in MHz of each dtype that has one, of the figure that products are held to."""
-    for dtype in part.datasheet:
-        clock = part.rated_clock_mhz(part.gemm_figure(dtype))
+    figures = {dtype: dtype for dtype in part.datasheet}
+    figures |= {
+        dtype: rated for dtype, rated in _RATED_AS.items() if rated in figures and dtype not in figures
+    }
+    for dtype, rated in figures.items():
+        clock = part.rated_clock_mhz(part.gemm_figure(rated))
         if clock is not None:
             yield dtype, clock
 

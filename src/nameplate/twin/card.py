@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
@@ -34,7 +34,8 @@ _SUFFIX = ".toml"
 _SHIPPED = "the twin "  # before the name of a shipped one, in errors
 _MOST_BASES = 8  # files that build on one another
 
-DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16")
+Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp16_acc16", "fp8_e4m3", "fp8_e5m2", "int8"]
+DTYPES = get_args(Dtype)
 FILLS = ("normal", "uniform", "integers", "zeros")
 
 
@@ -292,7 +293,7 @@ class Card(FrozenModel):
     clock: Clock
     power: Power
     heat: Heat
-    compute: Annotated[Mapping[Literal["fp64", "fp32", "tf32", "fp16", "bf16"], Compute], Field(min_length=1)]
+    compute: Annotated[Mapping[Dtype, Compute], Field(min_length=1)]
     tile: Annotated[tuple[Tile, ...], Field(min_length=1)]
     attention: Attention
     memory: Memory

@@ -32,7 +32,17 @@ if TYPE_CHECKING:
 _L2_SHARE = 0.5  # of L2 that a kernel's operands may take to be found there by the next one
 _SECTOR_BYTES = 32  # the least that a GPU moves (NVIDIA, CUDA C++ Best Practices Guide, coalesced access)
 _BACKWARD = 2.5  # FLOPs of attention's backward pass ÷ its forward pass: five products for two
-_DTYPES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_DTYPES = {
+    "float64": "fp64",
+    "float32": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "float8_e4m3fn": "fp8_e4m3",
+    "float8_e5m2": "fp8_e5m2",
+    "int8": "int8",
+}
+_PRODUCTS = ("aten::linear", "aten::mm", "aten::matmul", "aten::_scaled_mm", "aten::_int_mm")
+_ADDING, _BATCHED = ("aten::addmm", "aten::baddbmm"), ("aten::bmm", "aten::baddbmm")
 # Operators that launch nothing though they are no views: they only allocate, or look at a tensor.
 _NO_KERNEL = ("prim::", "aten::empty", "aten::new_empty", "aten::_unsafe_view", "aten::detach", "aten::lift")
 
@@ -116,8 +126,13 @@ class KernelModel:
         """Return these kernels as one piece of work."""
         return Kernels(kernels, self.card.clock.maximum_mhz.value, self.card.power.exponent.value)
 
-    def product(self, m: int, n: int, k: int, dtype: str, itemsize: int, batch: int = 1) -> Kernel:
-        """Return the kernel of `batch` products of m×k and k×n; raises KeyError as `Card.compute_of`."""
+    def product(
+        self, m: int, n: int, k: int, dtype: str, itemsize: int, batch: int = 1, written: int | None = None
+    ) -> Kernel:
+        """Return the kernel of `batch` products of m×k and k×n; raises KeyError as `Card.compute_of`.
+
+        Elements of the result have `written` bytes, by default as many as those of the operands.
+        """
         compute = self.card.compute_of(dtype)
         multiprocessors = self.card.identity.multiprocessors.value
         rate = self.card.peak_flops(dtype) / multiprocessors * compute.efficiency.value
@@ -128,7 +143,7 @@ class KernelModel:
             seconds = waves * 2 * tile.m * tile.n * k / (rate * tile.efficiency.value)
             spans.append((seconds, f"{tile.m}x{tile.n}"))
         compute_s, tile_name = min(spans)
-        moved = batch * (m * k + k * n + m * n) * itemsize
+        moved = batch * ((m * k + k * n) * itemsize + m * n * (written or itemsize))
         flops = 2.0 * batch * m * n * k
         full_s = flops / (rate * multiprocessors)  # had every multiprocessor been busy all the time
         return self._kernel(
@@ -201,7 +216,8 @@ class KernelModel:
         elif (shape := _product_shape(name, inputs)) is not None:
             batch, m, n, k = shape
             first = inputs[0]
-            yield self.product(m, n, k, _dtype_of(first), first.itemsize, batch)
+            dtype, written = _dtype_of(first), outputs[0].itemsize if outputs else first.itemsize
+            yield self.product(m, n, k, dtype, first.itemsize, batch, written)
         else:
             repeated = sum(each.nelement() * each.itemsize - _bytes_of(each) for each in inputs)
             yield self.elementwise(name, moved, repeated if "amax" in name else 0)
@@ -209,11 +225,11 @@ class KernelModel:
 
 def _product_shape(name: str, inputs: Sequence[torch.Tensor]) -> tuple[int, int, int, int] | None:
     """Batch, m, n and k of a product; None for any other operator."""
-    if name in ("aten::linear", "aten::mm", "aten::matmul", "aten::bmm", "aten::addmm", "aten::baddbmm"):
-        first, second = inputs[1:3] if "addmm" in name or "baddbmm" in name else inputs[:2]
+    if name in (*_PRODUCTS, *_ADDING, *_BATCHED):
+        first, second = inputs[1:3] if name in _ADDING else inputs[:2]
         k = first.shape[-1]
         n = second.shape[0] if name == "aten::linear" else second.shape[-1]
-        if name in ("aten::bmm", "aten::baddbmm"):
+        if name in _BATCHED:
             return first.shape[0], first.shape[1], n, k
         return 1, math.prod(first.shape[:-1]), n, k
     return None
@@ -233,8 +249,10 @@ def _dtype_of(tensor: torch.Tensor) -> str:
     import torch
 
     found = _DTYPES.get(str(tensor.dtype).removeprefix("torch."), "fp32")
-    backends: Any = torch.backends
-    return "tf32" if found == "fp32" and backends.cuda.matmul.fp32_precision == "tf32" else found
+    matmul: Any = torch.backends.cuda.matmul
+    if found == "fp16" and matmul.allow_fp16_accumulation:
+        return "fp16_acc16"
+    return "tf32" if found == "fp32" and matmul.fp32_precision == "tf32" else found
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
-from nameplate.base.formatting import duration, figure, percent
+from nameplate.base.formatting import duration, figure, percent, throughput_unit
 from nameplate.base.messages import Message
 from nameplate.base.streams import BackgroundStream
 from nameplate.base.text import plain
@@ -183,4 +183,5 @@ def _result_text(record: Record) -> str:
     if record.tflops is None:
         return f"{figure(record.bandwidth_gb_s)} GB/s, {' '.join(record.verdicts)}"
     efficiency = "" if record.efficiency is None else f", {percent(record.efficiency)} of nominal"
-    return f"{figure(record.tflops)} TFLOPS{efficiency}, {' '.join(record.verdicts)}"
+    unit = throughput_unit(record.dtype)
+    return f"{figure(record.tflops)} {unit}{efficiency}, {' '.join(record.verdicts)}"

@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Iterator, Sequence
 
-from nameplate.base.formatting import count, duration, figure, percent, with_half_width
+from nameplate.base.formatting import count, duration, figure, percent, throughput_unit, with_half_width
 from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.messages import render
 from nameplate.base.text import plain
@@ -110,7 +110,10 @@ def _describe_best(products: Sequence[Record]) -> str:
     real = [record for record in products if record.fill == REAL_FILL]
     best = max(real or products, key=lambda record: record.tflops or 0.0)
     reached = _(
-        "The best product reached {tflops} TFLOPS ({dtype})", tflops=figure(best.tflops), dtype=best.dtype
+        "The best product reached {tflops} {unit} ({dtype})",
+        tflops=figure(best.tflops),
+        unit=throughput_unit(best.dtype),
+        dtype=best.dtype,
     )
     if best.efficiency is None:
         why = best.nominal_source and render(best.nominal_source)

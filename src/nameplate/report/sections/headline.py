@@ -9,7 +9,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from nameplate.base.formatting import figure, percent, percent_with_half_width, ratio, with_half_width
+from nameplate.base.formatting import (
+    figure,
+    percent,
+    percent_with_half_width,
+    ratio,
+    throughput_unit,
+    with_half_width,
+)
 from nameplate.base.language import N_, _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
@@ -164,11 +171,15 @@ def _unrated_product(run: Run) -> Iterator[Fact]:
     best = find_fastest_product(run.records)
     labels = Labels.of(run)
     if best is not None:
-        said = _(
-            "{tflops} TFLOPS in {dtype}; its share of nominal isn't known",
-            tflops=with_half_width(best.interval("tflops")),
-            dtype=best.dtype,
-        )
+        reached = {"tflops": with_half_width(best.interval("tflops")), "unit": throughput_unit(best.dtype)}
+        if best.efficiency is not None:
+            share = percent_with_half_width(best.interval("efficiency"))
+            yield (
+                _("product"),
+                _("{tflops} {unit} in {dtype}: {share} of nominal", dtype=best.dtype, share=share, **reached),
+            )
+            return
+        said = _("{tflops} {unit} in {dtype}; its share of nominal isn't known", dtype=best.dtype, **reached)
         why = plain(render(best.nominal_source or ""))
         yield _("product"), _("{said}: {why}", said=said, why=why) if why else said
         return
@@ -186,7 +197,8 @@ def _unrated_product(run: Run) -> Iterator[Fact]:
         fastest = max(computed, key=lambda each: each.tflops or 0.0)
         case = _shorten(labels.row(fastest.device, fastest.case))
         tflops = with_half_width(fastest.interval("tflops"))
-        said = _("{tflops} TFLOPS in {case}", tflops=tflops, case=case)
+        unit = throughput_unit(fastest.dtype)
+        said = _("{tflops} {unit} in {case}", tflops=tflops, unit=unit, case=case)
         yield _("fastest"), said + _aside([fastest])
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_half_width, with_half_width
+from nameplate.base.formatting import (
+    UNKNOWN,
+    figure,
+    percent,
+    percent_with_half_width,
+    throughput_unit,
+    with_half_width,
+)
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
@@ -52,6 +59,8 @@ def throughput_table(records: Sequence[Record], labels: Labels) -> Table:
             ),
         ]
     heading = _("Achieved, in TFLOPS")
+    if any(throughput_unit(record.dtype) != "TFLOPS" for record in computed):
+        heading = _("Achieved, in TFLOPS (of integers TOPS)")
     return table_of(heading, [*fields, _VERDICT], computed, charts=_throughput_bars(computed, labels))
 
 
