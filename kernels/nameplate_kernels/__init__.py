@@ -12,6 +12,7 @@ from nameplate_kernels.collective import KINDS as COLLECTIVES
 from nameplate_kernels.collective import Collective, bus_factor
 from nameplate_kernels.matmul import LAYOUTS, Matmul, layouts_of
 from nameplate_kernels.memory import Memory
+from nameplate_kernels.model_products import GROUPED, LOOP, GroupedProduct, ModelProduct, has_grouped
 from nameplate_kernels.numerics import FILLS, PRECISIONS, PRODUCT_PRECISIONS, Precision, precision_of
 from nameplate_kernels.product_backends import PRODUCT_BACKENDS
 from nameplate_kernels.scaled_block import STRATEGIES as SCALED_STRATEGIES
@@ -27,7 +28,9 @@ __all__ = [
     "COLLECTIVES",
     "EXECUTIONS",
     "FILLS",
+    "GROUPED",
     "LAYOUTS",
+    "LOOP",
     "NORMS",
     "PASSES",
     "PRECISIONS",
@@ -40,8 +43,10 @@ __all__ = [
     "CacheMemory",
     "CheckResult",
     "Collective",
+    "GroupedProduct",
     "Matmul",
     "Memory",
+    "ModelProduct",
     "Precision",
     "Prepared",
     "ScaledBlock",
@@ -49,6 +54,7 @@ __all__ = [
     "Workload",
     "bus_factor",
     "find_instructions",
+    "has_grouped",
     "layouts_of",
     "precision_of",
 ]

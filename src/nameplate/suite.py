@@ -22,6 +22,7 @@ from nameplate.base.exit_status import print_error
 from nameplate.base.model import FrozenModel, PositiveCount
 from nameplate.base.text import plain
 from nameplate.models.model import Model
+from nameplate.models.products import ShapeSet
 from nameplate.record import MOST_CASES
 from nameplate.workload import Workload
 
@@ -77,7 +78,8 @@ class Axes(FrozenModel):
     """What the caller asked for instead of a suite's own cases: the flags of `bench run` that suite `custom`
     makes cases of.
 
-    `shapes` are M, N and K of products. `model` is the model whose layer is measured, on so many `tokens`.
+    `shapes` are M, N and K of products. `model` is the model whose layer is measured, on so many `tokens`;
+    with `only_products` the products of its whole training pass are, as are those of a published `shape_set`.
     """
 
     shapes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...] = ()
@@ -85,6 +87,8 @@ class Axes(FrozenModel):
     tokens: tuple[PositiveCount, ...] = ()
     dtypes: tuple[str, ...] = ()
     layouts: tuple[str, ...] = ()
+    shape_set: ShapeSet | None = None
+    only_products: bool = False
 
     def __bool__(self) -> bool:
         """Whether anything was asked for."""

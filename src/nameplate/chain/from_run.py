@@ -168,7 +168,7 @@ def _find_stages(rated: Record, records: Sequence[Record]) -> list[ReachedStage]
         _make_rating(Stage.NOMINAL, rated.nominal_tflops, rated.nominal_source, rated),
         _make_rating(Stage.DATASHEET, rated.datasheet_tflops, rated.datasheet_source, rated),
         *_find_best_products(products, block),
-        _find_model_products(products, block),
+        _find_model_products(products, block) or _find_set(products),
         None if block is None else _make_stage(Stage.BLOCK, block),
         _find_scaled(records, block),
     ]
@@ -199,6 +199,8 @@ def _find_best_products(products: Sequence[Record], block: Record | None) -> lis
     """
     burst = _find_best([record for record in products if record.phase == "burst"])
     all_sustained = [record for record in products if record.phase == "sustained"]
+    # A set has a square product beside it to compare with; its own may be as small as a router's.
+    all_sustained = [each for each in all_sustained if "set_flops" not in each.dimensions] or all_sustained
     if burst is None and not all_sustained:
         best = _find_best(products)
         assert best is not None  # a chain is made only where there is a product
@@ -292,6 +294,34 @@ def _find_model_products(products: Sequence[Record], block: Record | None) -> Re
     flops = sum((record.flops or 0) * count for record, count in zip(records, times, strict=True))
     if flops != _product_flops_of(block):
         return None
+    return ReachedStage(
+        Stage.GEMM_MODEL,
+        combine_throughputs(records, times),
+        ", ".join(record.case for record in records),
+        _gravest_of([record.verdict for record in records]),
+        tuple(records),
+    )
+
+
+def _find_set(products: Sequence[Record]) -> ReachedStage | None:
+    """The largest set of products that all were measured, each as often as it runs, as one stage; None if
+    none is.
+    """
+    sets: dict[tuple[object, ...], list[Record]] = {}
+    for record in products:
+        if isinstance(record.dimensions.get("set_flops"), int):
+            # Not by group: what doesn't fit the memory together is measured in several.
+            key = record.represents, record.dimensions["set_flops"]
+            sets.setdefault(key, []).append(record)
+    whole = []
+    for (_name, set_flops), records in sets.items():
+        times = [_times_of(record) for record in records]
+        flops = sum((record.flops or 0) * count for record, count in zip(records, times, strict=True))
+        if flops == set_flops:
+            whole.append((flops, records, times))
+    if not whole:
+        return None
+    _flops, records, times = max(whole, key=lambda each: each[0])
     return ReachedStage(
         Stage.GEMM_MODEL,
         combine_throughputs(records, times),

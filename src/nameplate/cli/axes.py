@@ -22,17 +22,27 @@ def parse_axes(
     tokens: Sequence[str] | None,
     dtypes: Sequence[str] | None,
     layouts: Sequence[str] | None,
+    named: str | None = None,
 ) -> Axes | None:
     """Parse the flags, each of them repeatable or with commas; None where none was given.
 
-    Raises InputError for what is no shape or number, an empty value, and a model that can't be loaded.
+    `named` is a published set of shapes, or a model whose products are meant. Raises InputError for what is
+    no shape or number, an empty value, and a model that can't be loaded.
     """
-    if not any(given is not None for given in (shapes, model, tokens, dtypes, layouts)):
+    if not any(given is not None for given in (shapes, model, tokens, dtypes, layouts, named)):
         return None
     from nameplate.models.load import load_model
+    from nameplate.models.products import load_shape_sets
     from nameplate.suite import Axes
 
+    if model is not None and named is not None:
+        raise InputError("a model and a set of shapes", where="--shapes", got=named, expected="one of them")
+    shape_set = None if named is None else load_shape_sets().get(named.lower())
+    if named is not None and shape_set is None:
+        model = named
     return Axes(
+        shape_set=shape_set,
+        only_products=named is not None and shape_set is None,
         shapes=tuple(_parse_shape(each) for each in _split("--shape", shapes)),
         model=None if model is None else load_model(model),
         tokens=tuple(_parse_size("--tokens", each, each) for each in _split("--tokens", tokens)),

@@ -66,13 +66,25 @@ def run(
             "a .toml file, or a Hugging Face config.json.",
         ),
     ] = None,
+    shapes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET",
+            help="Measure the products of a published set (taf-deepseek-v3), or of a model's whole "
+            "training pass.",
+        ),
+    ] = None,
     tokens: Annotated[
         list[str] | None,
-        typer.Option(metavar="N", help="With --model: tokens of a sequence. [default: 4096, on a CPU 128]"),
+        typer.Option(
+            metavar="N", help="With --model or --shapes: tokens of a sequence. [default: 4096, on a CPU 128]"
+        ),
     ] = None,
     dtype: Annotated[
         list[str] | None,
-        typer.Option(metavar="DTYPE", help="With --shape or --model: number formats. [default: bf16]"),
+        typer.Option(
+            metavar="DTYPE", help="With --shape, --model or --shapes: number formats. [default: bf16]"
+        ),
     ] = None,
     layout: Annotated[
         list[str] | None,
@@ -95,7 +107,7 @@ def run(
     """Measure what this machine delivers, and compare it with nominal."""
     ratings = _parse_ratings(nominal or [])
     shares = parse_shares(expect, fail_under)
-    axes = parse_axes(shape, model, tokens, dtype, layout)
+    axes = parse_axes(shape, model, tokens, dtype, layout, shapes)
     use_parts(parts)
     check_language(lang)
     from nameplate.report.media.progress import LiveProgress
@@ -107,7 +119,7 @@ def run(
             raise InputError(
                 f"can't be used with {suite}",
                 where=f"bench run {suite}",
-                got="--resume, --nominal, --shape or --model",
+                got="--resume, --nominal, --shape, --shapes or --model",
                 expected="--only, --budget, --device or --results",
             )
         _run_job_suite(suite, device, only, budget, results, lang, json=json)
@@ -249,7 +261,11 @@ def specs(
         ),
     ] = None,
     shapes: Annotated[
-        bool, typer.Option("--shapes", help="With --model: the products of a layer too.")
+        bool,
+        typer.Option(
+            "--shapes",
+            help="With --model: its products too; NAME may then be a published set (taf-deepseek-v3).",
+        ),
     ] = False,
     lang: Lang = "en",
     json: Json = False,
@@ -296,19 +312,22 @@ def specs(
 def _print_model(
     name: str | None, model: str, tokens: list[str] | None, *, shapes: bool, lang: str, json: bool
 ) -> None:
-    from nameplate.report.models import model_document, model_view
+    from nameplate.report.models import model_document, model_view, set_document, set_view
 
     if name is not None:
         raise InputError("a part and a model", where="--model", got=name, expected="one of them")
-    axes = parse_axes(None, model, tokens, None, None)
+    axes = parse_axes(None, None if shapes else model, tokens, None, None, model if shapes else None)
     assert axes is not None
-    assert axes.model is not None
     with output_language(lang, json=json):
-        found = model_document(axes.model, axes.tokens, shapes=shapes)
+        if axes.shape_set is not None:
+            found, make_view = set_document(axes.shape_set.products), set_view
+        else:
+            assert axes.model is not None
+            found, make_view = model_document(axes.model, axes.tokens, shapes=shapes), model_view
         if json:
             print_json(found)
         else:
-            show_view(model_view(found))
+            show_view(make_view(found))
 
 
 def suites(lang: Lang = "en", json: Json = False) -> None:

@@ -190,6 +190,8 @@ class TwinDevice(CudaDevice):
             return f"the twin {self._twin.card.name} has no figures of {workload.dtype}"
         if getattr(workload, "crosses_host_link", False) and self._twin.card.memory.host_gb_s is None:
             return f"the twin {self._twin.card.name} has no figure of its link to the host"
+        if getattr(workload, "by", None) == "grouped_mm":
+            return f"the twin {self._twin.card.name} has no kernel of grouped products"
         return workload.unsupported(torch.device("meta"))
 
     def list_kernels(self, launch: Launch) -> tuple[tuple[str, float], ...]:

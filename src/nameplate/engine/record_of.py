@@ -202,6 +202,8 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
     nominal_gb_s = _rate_bytes(work, device)
     columns["bandwidth_efficiency"] = nominal_gb_s and columns["bandwidth_gb_s"] / nominal_gb_s
     columns["conditions"] = conditions.as_columns()
+    if isinstance(device.identity, CudaIdentity):
+        columns["conditions"]["gpu_multiprocessors"] = device.identity.multiprocessors
     peak_efficiency = None
     if work.flops is not None:
         achieved = time_s.inverted(work.flops / 1e12)

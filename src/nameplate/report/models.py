@@ -10,12 +10,11 @@ from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.models.conventions import CONVENTIONS, OWN, flops_per_token_by_convention
 from nameplate.models.model import Model
+from nameplate.models.products import ProductSet, find_products
 from nameplate.report.view import Column, Table, View
 
 _GIGA = 1e9
 _DEFAULT_TOKENS = 4096  # where a model doesn't say what context it was trained on
-_PER_WEIGHT = 2  # FLOPs a token of a forward pass
-_OF_EXPERTS = ("gate", "up", "down")
 
 Document = Mapping[str, Any]
 
@@ -55,7 +54,10 @@ def model_document(model: Model, tokens: Sequence[int] = (), *, shapes: bool = F
         "source": model.source,
         "contexts": found,
     }
-    return document | ({"products": _products_of(model, contexts[0])} if shapes else {})
+    if not shapes:
+        return document
+    forward = find_products(model, contexts[0], ("forward",))
+    return document | {"products": _rows_of(forward), "gradients": _gradients_of(model, contexts[0])}
 
 
 def _flops_of(model: Model, context: int) -> dict[str, Any]:
@@ -66,36 +68,44 @@ def _flops_of(model: Model, context: int) -> dict[str, Any]:
     }
 
 
-def _products_of(model: Model, tokens: int) -> list[dict[str, Any]]:
-    """The products of one layer's forward pass over a sequence, each once, in order, and the logits.
+def set_document(found: ProductSet) -> dict[str, Any]:
+    """Return a published set of products as JSON: each with its share of the FLOPs."""
+    return {"set": found.name, "source": found.source, "products": _rows_of(found)}
 
-    `m` is tokens, in a mixture of experts those of one expert where they are spread evenly; `times` counts
-    how often all layers run it.
+
+def _rows_of(found: ProductSet) -> list[dict[str, Any]]:
+    """A row a product. `m` is tokens, in a mixture of experts those of one expert where they are spread
+    evenly; `times` counts how often all layers run it.
     """
-    shape = model.shape
-    rows: dict[tuple[int, int, int], dict[str, Any]] = {}
-    for name, outputs, inputs in dict.fromkeys(shape.products):
-        of_expert = shape.experts and name in _OF_EXPERTS
-        m = -(-tokens * shape.active_experts // shape.experts) if of_expert else tokens
-        times = shape.layers * (shape.experts if of_expert else 1)
-        row = rows.setdefault(
-            (m, outputs, inputs),
-            {"name": [], "shape": f"{m}x{outputs}x{inputs}", "m": m, "n": outputs, "k": inputs, "times": 0},
-        )
-        row["name"].append(name)
-        row["times"] += times
-    if shape.vocabulary:
-        row = {"name": ["logits"], "shape": f"{tokens}x{shape.vocabulary}x{shape.width}", "m": tokens}
-        rows[tokens, shape.vocabulary, shape.width] = row | {
-            "n": shape.vocabulary,
-            "k": shape.width,
-            "times": 1,
+    return [
+        {
+            "name": each.name,
+            "shape": f"{each.m}x{each.n}x{each.k}",
+            "m": each.m,
+            "n": each.n,
+            "k": each.k,
+            "times": each.times * each.groups,
+            "gflop": each.flops * each.times / _GIGA,
+            "flop_share": each.flops * each.times / found.flops,
         }
-    total = sum(_PER_WEIGHT * row["m"] * row["n"] * row["k"] * row["times"] for row in rows.values())
-    for row in rows.values():
-        flops = _PER_WEIGHT * row["m"] * row["n"] * row["k"] * row["times"]
-        row |= {"name": ", ".join(row["name"]), "gflop": flops / _GIGA, "flop_share": flops / total}
-    return list(rows.values())
+        for each in found.products
+    ]
+
+
+def _gradients_of(model: Model, tokens: int) -> list[dict[str, Any]]:
+    found = find_products(model, tokens, ("input_gradient", "weight_gradient"))
+    passes = [{"pass": each.pass_, "layout": each.layout} for each in found.products]
+    return [{**row, **of} for row, of in zip(_rows_of(found), passes, strict=True)]
+
+
+def set_view(one: Document) -> View:
+    """A published set of products."""
+    return View(
+        title=plain(_("{name}: {count} products", name=one["set"], count=count(len(one["products"])))),
+        facts=(("source", plain(one["source"])),),
+        tables=(_products_table(one["products"], _("Products")),),
+        meaning=_("Nothing was measured. `bench run --shapes {name}` measures them.", name=one["set"]),
+    )
 
 
 def model_view(one: Document) -> View:
@@ -125,7 +135,8 @@ def model_view(one: Document) -> View:
         )
     ]
     if "products" in one:
-        tables.append(_products_table(one["products"]))
+        tables.append(_products_table(one["products"], _("Products of a forward pass over one sequence")))
+        tables.append(_products_table(one["gradients"], _("Products of the backward pass over it")))
     return View(
         title=plain(
             _("{model}: {count} parameters", model=one["model"], count=scientific(one["parameters"]))
@@ -164,9 +175,9 @@ def _facts(one: Document) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _products_table(products: Sequence[Document]) -> Table:
+def _products_table(products: Sequence[Document], heading: str) -> Table:
     return Table(
-        _("Products of a forward pass over one sequence"),
+        heading,
         (
             Column("product"),
             Column("MxNxK", unbroken=True),
@@ -184,5 +195,5 @@ def _products_table(products: Sequence[Document]) -> Table:
             )
             for row in products
         ),
-        lead=_("`bench run --shape MxNxK --layout nt` measures one."),
+        lead=_("`bench run --shape MxNxK --layout nt` measures one, `bench run --shapes MODEL` all of them."),
     )

@@ -18,6 +18,7 @@ from nameplate.base.text import plain
 from nameplate.chain.blocks import explain_blocks, find_choices
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
+from nameplate.chain.losses import explain_losses
 from nameplate.chain.roofline import place_cases
 from nameplate.health.judge import device_as_json
 from nameplate.health.verdict import DeviceHealth
@@ -39,6 +40,7 @@ from nameplate.report.sections.identity import (
     records_table,
     reproduce_table,
 )
+from nameplate.report.sections.losses import losses_table
 from nameplate.report.sections.memory import memory_table
 from nameplate.report.sections.roofline import roofline_table
 from nameplate.report.sections.soak import soak_table
@@ -180,6 +182,7 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "health": lambda run, _labels: health_table(run),
     "advice": _advice_table,
     "chain": _chain_table,
+    "losses": lambda run, labels: losses_table(measured_records(run), labels),
     "throughput": lambda run, labels: throughput_table(measured_records(run), labels),
     "best": lambda run, labels: search_results_table(measured_records(run), labels),
     "shapes": lambda run, _labels: shapes_table(measured_records(run)),
@@ -208,8 +211,9 @@ def run_document(run: Run) -> dict[str, Any]:
 
     `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
     derates at 1 s, 10 s, 1 min and 10 min; `backends`, torch's choice and the fastest; `blocks`, where a
-    block's time went; `roofline`, each case under its roofs; and `effects`, the ratios of fills and cache
-    states. A figure that isn't known is null; there is neither NaN nor infinity.
+    block's time went; `roofline`, each case under its roofs; `losses`, from the silicon to the products,
+    factor by factor; and `effects`, the ratios of fills and cache states. A figure that isn't known is null;
+    there is neither NaN nor infinity.
     """
     return {
         "run": {
@@ -225,6 +229,7 @@ def run_document(run: Run) -> dict[str, Any]:
             ],
             "backends": [choice.as_json() for choice in find_choices(run.records)],
             "blocks": [parts.as_json() for parts in explain_blocks(run.records)],
+            "losses": [each.as_json() for each in explain_losses(run.records)],
             "roofline": [each.as_json() for each in place_cases(run.records)],
             "effects": [effect.as_json() for effect in find_effects(run.records)],
         },

@@ -14,6 +14,7 @@ SECTIONS: Mapping[str, str] = {
     "health": N_("whether each device is fit, by each way of judging"),
     "advice": N_("what stood in the way of a clean figure, and what to do"),
     "chain": N_("the links from nominal to the transformer block"),
+    "losses": N_("what was lost from the silicon to the products, by cause, with the evidence"),
     "throughput": N_("every case that computes: achieved, nominal, efficiency"),
     "best": N_("the shapes that a search found fastest, and what may have been missed"),
     "shapes": N_("matrix products by shape and dtype"),

@@ -96,7 +96,9 @@ def _check_figures(record: Record) -> Iterator[Message]:
         yield from _compare(record, "bandwidth_gb_s", (record.bytes or 0) / time_s / 1e9, "bytes ÷ time_s")
     sizes = [size for name in ("m", "n", "k") if isinstance(size := record.dimensions.get(name), int)]
     if record.convention == "2MNK" and len(sizes) == 3:
-        yield from _compare(record, "flops", 2 * math.prod(sizes), "2·m·n·k")
+        groups = record.dimensions.get("groups", 1)
+        of_all = 2 * math.prod(sizes) * (groups if isinstance(groups, int) else 1)
+        yield from _compare(record, "flops", of_all, "2·m·n·k of each group")
     for name, (base, base_name) in {
         "efficiency": (record.nominal_tflops, "nominal_tflops"),
         "datasheet_efficiency": (record.datasheet_tflops, "datasheet_tflops"),

@@ -82,9 +82,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Waterfall(Titled):
-    """What is left of nominal, stage by stage; the first step is the whole."""
+    """What is left of nominal, stage by stage; the first step is the whole.
+
+    `whole` and `step_title` name it and the steps where they are others.
+    """
 
     steps: tuple[Step, ...]
+    whole: str = N_("of nominal")
+    step_title: str = N_("stage")
 
 
 @dataclass(frozen=True)

@@ -192,11 +192,13 @@ def _draw_waterfall(alt: Any, chart: Waterfall) -> _Drawn:
         before = step.value
     base = alt.Chart(alt.NamedData("steps")).encode(
         y=alt.Y("label:N", title=None, sort=[step.label for step in chart.steps]),
-        tooltip=_tooltip(alt, label=_("stage"), said=_("of nominal"), ends=_("95 % interval"), how=_("how")),
+        tooltip=_tooltip(
+            alt, label=_(chart.step_title), said=_(chart.whole), ends=_("95 % interval"), how=_("how")
+        ),
     )
     across = alt.X(
         "kept:Q",
-        title=_("of nominal"),
+        title=_(chart.whole),
         axis=alt.Axis(format="%", tickCount=6),
         scale=alt.Scale(zero=True),
     )
