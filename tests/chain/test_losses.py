@@ -148,7 +148,7 @@ def test_a_twins_clock_and_power_are_what_the_waterfall_says(bench, tmp_path):
     """The card's own figures are the truth: what its clock held, its tiles, and what its library reaches."""
     asked = ("run", "--shapes", "taf-deepseek-v3", "--device", "twin:h200", "--budget", "40", "--json")
     done = bench(*asked, "--results", str(tmp_path))
-    run = json.loads(done.stdout)
+    run = json.loads(done.out)
     (losses,) = run["run"]["losses"]
     known = {each["name"]: each["value"] for each in losses["factors"]}
     card = read_card("h200")
