@@ -83,7 +83,7 @@ class GroupedProduct(ModelProduct):
             ModelProduct(**{name: getattr(each, name) for name in sizes}) for each in Matmul(**sizes).pilots()
         )
 
-    def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedGroups:
+    def prepare(self, device: torch.device, *, fill: str, seed: int, copies: int = 1) -> PreparedGroups:  # type: ignore[override]
         """Allocate `copies` sets of every group's operands. Raises ValueError for an unknown fill."""
         sizes = {name: getattr(self, name) for name in ("m", "n", "k", "dtype", "layout", "fp32_sums")}
         single = Matmul(**sizes).prepare(device, fill=fill, seed=seed, copies=copies * self.groups)
@@ -133,7 +133,7 @@ class Groups:
     def take_results(self) -> None:
         """Put what a grouped call has computed where each group's result belongs."""
         for result in self.latest:
-            for group, part in zip(self.each, result.split(self.each[0].a.shape[0]), strict=True):
+            for group, part in zip(self.each, torch.split(result, self.each[0].a.shape[0]), strict=True):
                 group.c.copy_(part)
 
 
