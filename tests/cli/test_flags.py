@@ -19,6 +19,7 @@ DIFFERENT = {
     "--check": "of `leaderboard` whether its table is current, of `selftest` how nodes are judged",
     "--fleets": "of `report` whether fleets are priced, elsewhere a file with fleets of one's own",
     "--model": "of `run` the model to measure a layer of, of `specs` the one whose FLOPs are counted",
+    "--shapes": "of `run` the set of products to measure, of `specs` whether a model's are listed",
     "--tokens": "the same, with another default: that of the model's training",
     "--eflops": "of `cost` nominal EFLOPS that are priced, of `plan` delivered ones that are wanted",
 }
