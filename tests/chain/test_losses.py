@@ -132,6 +132,10 @@ def test_a_cpus_loss_is_its_librarys_and_what_others_took(make_record):
     known = factors_of([record.model_copy(update={"conditions": probed, "peak_source": None})])
     assert (known["library"], known["contention"]) == (pytest.approx(0.6), pytest.approx(0.9))
     assert known["remainder"] == pytest.approx(0.9)
+    # Calibrated beside other work: the two can't be told apart.
+    mixed = message("losses", each=[message("lost_to_library_or_contention", share=0.5)])
+    record = record.model_copy(update={"conditions": probed, "peak_source": None, "loss": mixed})
+    assert factors_of([record])["library"] is factors_of([record])["contention"] is None
     assert {name for name, value in known.items() if value is None} == {
         "memory", "power", "heat", "clock", "launch",
     }  # fmt: skip

@@ -217,12 +217,19 @@ class _Product:
     def find_library(self) -> float | None:
         """A CPU's best calibrated product ÷ silicon; None where it wasn't calibrated."""
         ratio, probe = (self.number(name) for name in ("calibration_ratio", "calibration_probe_tflops"))
+        if self._is_mixed:
+            return None
         return None if ratio is None or probe is None else ratio * probe / (self.record.silicon_tflops or 1.0)
 
     def find_contention(self) -> float | None:
         """A CPU's probe now ÷ at calibration; None where there is none."""
         now, then = (self.number(name) for name in ("probe_tflops", "calibration_probe_tflops"))
-        return None if now is None or then is None else now / then
+        return None if now is None or then is None or self._is_mixed else now / then
+
+    @property
+    def _is_mixed(self) -> bool:
+        """Whether a CPU was calibrated beside other work, which can't be told from its library then."""
+        return self.record.loss is not None and "lost_to_library_or_contention" in self.record.loss.codes
 
 
 def _find_tile(kernels: Sequence[str]) -> tuple[int, int] | None:
