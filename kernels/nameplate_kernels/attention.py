@@ -29,8 +29,9 @@ from nameplate_kernels.numerics import (
     make_generator,
     numerics,
     precision_of,
+    reference_dtype,
 )
-from nameplate_kernels.workload import CheckResult, Prepared, Workload
+from nameplate_kernels.workload import CheckResult, Prepared, Workload, halve
 
 ATTENTION_PASSES = ("forward", "forward_backward")
 """The passes that a launch can run."""
@@ -133,7 +134,7 @@ class Attention(Workload):
         """
         moved = self.bytes // precision_of(self.dtype).itemsize
         scores = self.batch * self.heads * self.tokens**2 if self.backend == "math" else 0
-        stored, wider = precision_of(self.dtype).itemsize, _reference_dtype(self.dtype).itemsize
+        stored, wider = precision_of(self.dtype).itemsize, reference_dtype(self.dtype).itemsize
         held = moved * (stored + wider) + (4 if self.backward else 2) * scores * stored
         return held + 4 * _PIECE_BYTES + WEIGHT_BYTES
 
@@ -149,9 +150,7 @@ class Attention(Workload):
     @property
     def smaller(self) -> Attention | None:
         """Half the sequences, or with one of them half its tokens; None below two tokens."""
-        if self.batch > 1:
-            return dataclasses.replace(self, batch=self.batch // 2)
-        return dataclasses.replace(self, tokens=self.tokens // 2) if self.tokens > 1 else None
+        return halve(self)
 
     def pilots(self) -> tuple[Attention, ...]:
         """Return one key/value head over 256 tokens, then a sequence of all heads over 1,024 and 4,096, up to
@@ -295,7 +294,7 @@ class PreparedAttention(Prepared):
         return find_largest_ratio(deviation, relative * scale)
 
     def _reference(self, buffers: AttentionBuffers) -> dict[str, _Reference]:
-        wide = _reference_dtype(self.workload.dtype)
+        wide = reference_dtype(self.workload.dtype)
         q, k, v = (each.detach().to(wide) for each in buffers.inputs)
         gradient = None if buffers.output_gradient is None else buffers.output_gradient.to(wide)
         found = _Accumulated(q, k, v, backward=gradient is not None)
@@ -381,7 +380,3 @@ class _Accumulated:
     def references(self) -> dict[str, _Reference]:
         """Return each result with the standard deviation of its rows."""
         return {name: _Reference(value, self._squares[name].sqrt()) for name, value in self._values.items()}
-
-
-def _reference_dtype(dtype: str) -> torch.dtype:
-    return torch.float64 if dtype == "fp32" else torch.float32

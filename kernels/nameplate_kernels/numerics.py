@@ -140,6 +140,11 @@ def product_precision_of(dtype: str) -> Precision:
         raise ValueError(f"unknown dtype {dtype!r}; expected one of {known}") from None
 
 
+def reference_dtype(dtype: str) -> torch.dtype:
+    """Return what a reference is computed in: fp64 for fp32, else fp32."""
+    return torch.float64 if dtype == "fp32" else torch.float32
+
+
 def with_reduced_sums(precision: Precision) -> Precision:
     """Return the precision of products whose partial sums may be added in the dtype of the result.
 

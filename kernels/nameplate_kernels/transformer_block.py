@@ -1,258 +1,54 @@
 """One pre-norm block: by default Llama 3's, grouped-query causal attention with RoPE, then SwiGLU.
 
-Legend of the suffixes: B batch, T tokens, D model width, H query heads, G key/value heads (G divides H), Q
-features of a head, A = H·Q, R = Q/2 rotated pairs, N = H + 2G heads together, E = N·Q, F feed-forward width,
-S = B·T tokens of all sequences, X experts, K experts that work on a token, C = S·K/X tokens of an expert. A
-weight w_ED maps D features to E and is stored as published weights are, outputs first.
-
     h = x + attention(norm(x))
     y = h + (silu(n·W1ᵀ) ∘ (n·W3ᵀ))·W2ᵀ   with n = norm(h)
 
 (Grattafiori et al., The Llama 3 Herd of Models, arXiv:2407.21783, 2024, table 3; W_qkv fused as in gpt-fast.)
 A `Kind` says what is otherwise: LayerNorm, biases, gelu(n·W1ᵀ)·W2ᵀ (GPT-3), no mask (ViT), experts (Mixtral).
-"""
 
-# ruff: noqa: N815 (shape suffixes)
+Here stand its sizes, FLOPs and bytes; the equations in `block_layers`, where the legend of the suffixes is,
+launches in `block_launch`, checks in `block_check`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import gelu, layer_norm, linear, rms_norm, silu
-from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 
-from nameplate_kernels.attention_backends import (
-    DEFAULT,
-    attend,
-    attention_by,
-    attention_by_any,
-    check_attention_backend,
-    why_no_attention,
+from nameplate_kernels.attention_backends import DEFAULT, check_attention_backend, why_no_attention
+from nameplate_kernels.block_check import PreparedBlock
+from nameplate_kernels.block_launch import ADAMW, EXECUTIONS, FORWARD, PASSES, Buffers, why_not_executed
+from nameplate_kernels.block_layers import (
+    NORM_EPSILON,
+    ROPE_THETA,
+    Heads,
+    Kind,
+    Parameters,
+    Routing,
+    make_rope_table,
 )
-from nameplate_kernels.digest import WEIGHT_BYTES, digest_of
+from nameplate_kernels.digest import WEIGHT_BYTES
 from nameplate_kernels.matmul import Matmul
 from nameplate_kernels.numerics import (
-    MODELLED,
-    Precision,
     check_fill,
-    find_largest_ratio,
     make_filled,
     make_generator,
-    numerics,
     precision_of,
-    with_reduced_sums,
+    reference_dtype,
 )
-from nameplate_kernels.workload import CheckResult, Prepared, Workload
-
-ROPE_THETA = 500_000
-"""Base of the rotary frequencies in Llama 3."""
-
-NORM_EPSILON = 1e-5
-"""Added to the mean square in the norm, as in Llama 3."""
-
-FORWARD, BOTH = "forward", "forward_backward"
-RECOMPUTE, ADAMW = "forward_backward_recompute", "forward_backward_adamw"
-PASSES = (FORWARD, BOTH, RECOMPUTE, ADAMW)
-"""The passes that a launch can run: `recompute` keeps the block's input alone and runs the forward pass again
-on the way back; `adamw` ends with a step of torch's fused AdamW.
-"""
-
-EXECUTIONS = ("eager", "compiled", "graph")
-"""How a launch is run: operator by operator, by torch.compile, or as one replay of a CUDA graph."""
+from nameplate_kernels.workload import Workload, halve
 
 NORMS = ("rms", "layer")
 """Root mean square norm, and LayerNorm."""
 
-SAMPLED_ROWS = 16
-"""Rows of each weight's gradient that are kept and compared."""
-
-CONFIDENCE = 2.0
-"""λ of the check's bound; see `compute_relative_bound`."""
-
 # What pilots divide the width by, and their tokens. A block of at most that width keeps it.
 _PILOTS = ((8, 128), (4, 256), (2, 512), (1, 1024))
 _PILOT_WIDTH = 512
-# Roundings to storage on the longest way through the block: norm, qkv, RoPE, attention's probabilities,
-# its output, wo, residual, norm, gate, silu, product, w2, residual.
-_FORWARD_ROUNDINGS = 13
-# A gradient sees the forward pass and, for each of its steps, about two more products on the way back.
-_GRADIENT_ROUNDINGS = 3 * _FORWARD_ROUNDINGS
-_FORWARD_PRODUCTS = 4  # by a library for products: qkv, wo, w1 or w3, w2
-_GRADIENT_PRODUCTS = 3 * _FORWARD_PRODUCTS
-_CPU_COMPILERS = ("g++", "clang++", "c++")
-_MOST_COMPILED = 64  # cases of one process; torch's own limit is 8, and then it runs eagerly
-_WARM_UPS_OF_A_GRAPH = 3
 _COMPILE_S = 15.0
-
-
-class Parameters(NamedTuple):
-    """The weights of one block; None for those that its kind doesn't have. With experts, w1, w3 and w2 have a
-    dimension X before the others.
-    """
-
-    norm1_D: torch.Tensor
-    wqkv_ED: torch.Tensor
-    wo_DA: torch.Tensor
-    norm2_D: torch.Tensor
-    w1_FD: torch.Tensor
-    w3_FD: torch.Tensor | None  # of the gate's other half
-    w2_DF: torch.Tensor
-    norm1_bias_D: torch.Tensor | None = None
-    bqkv_E: torch.Tensor | None = None
-    bo_D: torch.Tensor | None = None
-    norm2_bias_D: torch.Tensor | None = None
-    b1_F: torch.Tensor | None = None
-    b3_F: torch.Tensor | None = None
-    b2_D: torch.Tensor | None = None
-    router_XD: torch.Tensor | None = None
-
-    def named(self) -> dict[str, torch.Tensor]:
-        """Return those that there are, by name."""
-        return {name: each for name, each in self._asdict().items() if each is not None}
-
-
-class Kind(NamedTuple):
-    """What a block is like besides its sizes and weights."""
-
-    rotary: bool = True
-    causal: bool = True
-    attention: str = DEFAULT
-
-
-LLAMA = Kind()
-
-
-class Routing(NamedTuple):
-    """Which experts work on which token: drawn beforehand, each expert the same number of tokens.
-
-    So every launch and the reference run the same products, which no rounding of a router's scores changes;
-    a router trained with a loss for balance comes close to it. Its product and softmax run all the same, and
-    weigh what the experts give.
-    """
-
-    tokens_XC: torch.Tensor  # of each expert, among S
-    chosen_SK: torch.Tensor  # experts of each token
-    places_SK: torch.Tensor  # … and where among X·C their results for it are
-
-
-class Rope(NamedTuple):
-    """Cosine and sine of position × frequency."""
-
-    cos_TR: torch.Tensor
-    sin_TR: torch.Tensor
-
-
-class Heads(NamedTuple):
-    """The heads of attention: H query heads, G key/value heads, Q features each."""
-
-    query: int
-    key_value: int
-    features: int
-
-
-def make_rope_table(tokens: int, features: int, device: torch.device, dtype: torch.dtype) -> Rope:
-    """Return angles t·θ^(−2r/Q) for position t and pair r (Su et al., RoFormer, arXiv:2104.09864, 3.2.2).
-
-    Computed in fp64 on the CPU and stored as `dtype`: fp32, or fp64 for a reference in fp64.
-    """
-    pairs_R = torch.arange(0, features, 2, dtype=torch.float64) / features
-    angles_TR = torch.outer(torch.arange(tokens, dtype=torch.float64), float(ROPE_THETA) ** -pairs_R)
-    return Rope(angles_TR.cos().to(device, dtype), angles_TR.sin().to(device, dtype))
-
-
-def rotate(x_BHTQ: torch.Tensor, rope: Rope) -> torch.Tensor:
-    """Rotate features r and r + Q/2 by their angle, in the table's precision; returns the dtype of x.
-
-    Pairs as in the weights published for Hugging Face. Meta pairs neighbours, which differs only in the order
-    of the weights' rows.
-    """
-    first, second = x_BHTQ.to(rope.cos_TR.dtype).chunk(2, dim=-1)
-    turned = (first * rope.cos_TR - second * rope.sin_TR, second * rope.cos_TR + first * rope.sin_TR)
-    return torch.cat(turned, dim=-1).to(x_BHTQ.dtype)
-
-
-def attention(
-    x_BTD: torch.Tensor, weights: Parameters, rope: Rope, heads: Heads, kind: Kind = LLAMA
-) -> torch.Tensor:
-    """Return grouped-query attention, causal and with RoPE by default, BTD."""
-    H, G, Q = heads
-    qkv_BTNQ = linear(x_BTD, weights.wqkv_ED, weights.bqkv_E).view(*x_BTD.shape[:2], H + 2 * G, Q)
-    q_BHTQ, k_BGTQ, v_BGTQ = torch.split_with_sizes(qkv_BTNQ.transpose(1, 2), (H, G, G), dim=1)
-    if kind.rotary:
-        q_BHTQ, k_BGTQ = rotate(q_BHTQ, rope), rotate(k_BGTQ, rope)
-    mixed_BHTQ = attend(q_BHTQ, k_BGTQ, v_BGTQ, causal=kind.causal, backend=kind.attention)
-    return linear(mixed_BHTQ.transpose(1, 2).flatten(-2), weights.wo_DA, weights.bo_D)
-
-
-def swiglu(x_BTD: torch.Tensor, weights: Parameters) -> torch.Tensor:
-    """Return (silu(x·W1ᵀ) ∘ (x·W3ᵀ))·W2ᵀ (Shazeer, GLU Variants Improve Transformer, arXiv:2002.05202)."""
-    assert weights.w3_FD is not None
-    gate_BTF = silu(linear(x_BTD, weights.w1_FD, weights.b1_F))
-    return linear(gate_BTF * linear(x_BTD, weights.w3_FD, weights.b3_F), weights.w2_DF, weights.b2_D)
-
-
-def gelu_mlp(x_BTD: torch.Tensor, weights: Parameters) -> torch.Tensor:
-    """Return gelu(x·W1ᵀ)·W2ᵀ with the exact GELU (Hendrycks & Gimpel, arXiv:1606.08415)."""
-    return linear(gelu(linear(x_BTD, weights.w1_FD, weights.b1_F)), weights.w2_DF, weights.b2_D)
-
-
-def mix_experts(x_BTD: torch.Tensor, weights: Parameters, routing: Routing) -> torch.Tensor:
-    """Return the sum of K experts' SwiGLU (or GELU), weighed by the softmax of the router's scores of the
-    chosen ones (Jiang et al., Mixtral of Experts, arXiv:2401.04088, section 2.1).
-
-    The experts' products are grouped: one batched product of X matrices.
-    """
-    assert weights.router_XD is not None
-    x_SD = x_BTD.flatten(0, 1)
-    scores_SX = linear(x_SD, weights.router_XD)
-    weights_SK = torch.softmax(scores_SX.gather(1, routing.chosen_SK).float(), -1).to(x_SD.dtype)
-    sent_XCD = x_SD.index_select(0, routing.tokens_XC.flatten()).view(*routing.tokens_XC.shape, -1)
-    first_XCF = torch.bmm(sent_XCD, weights.w1_FD.transpose(1, 2))
-    if weights.w3_FD is None:
-        inner_XCF = gelu(first_XCF)
-    else:
-        inner_XCF = silu(first_XCF) * torch.bmm(sent_XCD, weights.w3_FD.transpose(1, 2))
-    given_XCD = torch.bmm(inner_XCF, weights.w2_DF.transpose(1, 2))
-    back_SKD = given_XCD.flatten(0, 1).index_select(0, routing.places_SK.flatten())
-    back_SKD = back_SKD.view(*routing.places_SK.shape, -1)
-    return (back_SKD * weights_SK[..., None]).sum(1).view_as(x_BTD)
-
-
-def norm(x_BTD: torch.Tensor, weight_D: torch.Tensor, bias_D: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the root mean square norm x / sqrt(mean(x²) + ε) ∘ w (Zhang & Sennrich, arXiv:1910.07467), or
-    with a bias the layer norm (Ba et al., arXiv:1607.06450).
-    """
-    if bias_D is not None:
-        return layer_norm(x_BTD, weight_D.shape, weight_D, bias_D, NORM_EPSILON)
-    return rms_norm(x_BTD, weight_D.shape, weight_D, NORM_EPSILON)
-
-
-def block(
-    x_BTD: torch.Tensor,
-    weights: Parameters,
-    rope: Rope,
-    heads: Heads,
-    kind: Kind = LLAMA,
-    routing: Routing | None = None,
-) -> torch.Tensor:
-    """Return the output of the whole block, BTD to BTD."""
-    n_BTD = norm(x_BTD, weights.norm1_D, weights.norm1_bias_D)
-    h_BTD = x_BTD + attention(n_BTD, weights, rope, heads, kind)
-    n_BTD = norm(h_BTD, weights.norm2_D, weights.norm2_bias_D)
-    if routing is not None:
-        return h_BTD + mix_experts(n_BTD, weights, routing)
-    return h_BTD + (gelu_mlp if weights.w3_FD is None else swiglu)(n_BTD, weights)
 
 
 @dataclass(frozen=True)
@@ -456,7 +252,7 @@ class TransformerBlock(Workload):
         held = (self.parameters + activations) * (2 if self.backward else 1)
         if self.pass_ == ADAMW:
             held += 2 * self.parameters
-        reference = _reference_dtype(self.dtype)
+        reference = reference_dtype(self.dtype)
         stores = reference is torch.float64 or self.attention == "math"
         scores = 3 * self.batch * self.heads * self.tokens**2 if stores else 0
         stored, wider = precision_of(self.dtype).itemsize, reference.itemsize
@@ -480,9 +276,7 @@ class TransformerBlock(Workload):
     @property
     def smaller(self) -> TransformerBlock | None:
         """Half the sequences, or with one of them half its tokens; None below two tokens."""
-        if self.batch > 1:
-            return dataclasses.replace(self, batch=self.batch // 2)
-        return dataclasses.replace(self, tokens=self.tokens // 2) if self.tokens > 1 else None
+        return halve(self)
 
     def pilots(self) -> tuple[TransformerBlock, ...]:
         """Return the block at an eighth of the width (less where its heads don't divide by 8) and at most 128
@@ -542,7 +336,9 @@ class TransformerBlock(Workload):
         """
         check_fill(fill)
         generator = make_generator(device, seed)
-        return PreparedBlock(self, [self._buffers(fill, generator) for _ in range(copies)], seed)
+        buffers = [self._buffers(fill, generator) for _ in range(copies)]
+        depth = max(self.d_model, self.ffn, self.tokens)
+        return PreparedBlock(self, buffers, seed, execution=self.execution, depth=depth)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each of `Parameters` that there is, in its order."""
@@ -603,334 +399,3 @@ def _weight(name: str, shape: Sequence[int], dtype: str, generator: torch.Genera
         return values.div_(math.sqrt(shape[-1]))
     values.mul_(0.1)
     return values.add_(1.0) if name in ("norm1_D", "norm2_D") else values
-
-
-def why_not_executed(execution: str, device: torch.device) -> str | None:
-    """Return why a launch can't be run this way on `device`, in one clause; None where it can."""
-    if execution == "eager":
-        return None
-    if device.type == MODELLED:
-        return f"the twin has no model of a {execution} launch"
-    if execution == "graph":
-        return None if device.type == "cuda" else "CUDA graphs are of NVIDIA GPUs"
-    if device.type == "cpu" and not any(map(shutil.which, _CPU_COMPILERS)):
-        return "torch.compile needs a C++ compiler (g++ or clang++) on a CPU, and there is none"
-    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        return "torch.compile needs triton on a GPU, and it isn't installed"
-    return None
-
-
-def _compile(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    # One shape at a time, however many cases of a process are compiled; in this process, which may be a fork.
-    dynamo, inductor = torch._dynamo.config, importlib.import_module("torch._inductor.config")
-    dynamo.recompile_limit = max(dynamo.recompile_limit, _MOST_COMPILED)
-    inductor.compile_threads = 1  # type: ignore[attr-defined]
-    compiled: Callable[..., torch.Tensor] = torch.compile(function, dynamic=False, fullgraph=True)
-    return compiled
-
-
-def _make_optimizer(weights: Sequence[torch.Tensor]) -> torch.optim.Optimizer:
-    """Return fused AdamW with its states, which it would otherwise make at the first launch."""
-    optimizer = torch.optim.AdamW(weights, lr=0.0, fused=True)
-    for weight in weights:
-        moments = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[weight] = {"step": torch.zeros((), device=weight.device), **moments}
-    return optimizer
-
-
-class Buffers:
-    """The tensors of one launcher: the input, the weights, and the output of the latest launch.
-
-    `y_BTD` is None before the first launch. With an output gradient, input and weights require gradients.
-    """
-
-    def __init__(
-        self,
-        x_BTD: torch.Tensor,
-        weights: Parameters,
-        rope: Rope,
-        heads: Heads,
-        output_gradient: torch.Tensor | None,
-        kind: Kind = LLAMA,
-        routing: Routing | None = None,
-        pass_: str = BOTH,
-    ) -> None:
-        self.x_BTD = x_BTD
-        self.weights = weights
-        self.rope = rope
-        self.heads = heads
-        self.output_gradient = output_gradient
-        self.kind = kind
-        self.routing = routing
-        self.pass_ = pass_
-        self.y_BTD: torch.Tensor | None = None
-        self.run: Callable[..., torch.Tensor] = block
-        self._replay: Callable[[], None] | None = None
-        for leaf in self.leaves:
-            leaf.requires_grad_(output_gradient is not None)
-        self._optimizer: torch.optim.Optimizer | None = None
-        if pass_ == ADAMW and output_gradient is not None:
-            # A rate of 0 keeps the weights' bits; see `TransformerBlock`.
-            self._optimizer = _make_optimizer(list(self.weights.named().values()))
-
-    @property
-    def leaves(self) -> tuple[torch.Tensor, ...]:
-        """The tensors that get a gradient: the input and every weight."""
-        return (self.x_BTD, *self.weights.named().values())
-
-    @property
-    def launcher(self) -> Callable[[], None]:
-        """The pass that the workload asks for."""
-        if self._replay is not None:
-            return self._replay
-        return self.forward if self.output_gradient is None else self.forward_backward
-
-    @property
-    def launched(self) -> bool:
-        """Whether a launch has written an output."""
-        return self.y_BTD is not None
-
-    def forward(self) -> None:
-        """Run a forward pass that keeps nothing for a backward pass."""
-        with torch.inference_mode() if self.run is block else torch.no_grad():
-            self.y_BTD = self.run(*self._arguments)
-
-    def forward_backward(self) -> None:
-        """Run a forward and a backward pass, with the optimiser where it is asked for; drop the gradients of
-        the pass before.
-        """
-        for leaf in self.leaves:
-            leaf.grad = None
-        if self.pass_ == RECOMPUTE:
-            y_BTD: torch.Tensor = checkpoint(
-                self.run, *self._arguments, use_reentrant=False, preserve_rng_state=False
-            )
-        else:
-            y_BTD = self.run(*self._arguments)
-        torch.autograd.backward(y_BTD, self.output_gradient)
-        if self._optimizer is not None:
-            self._optimizer.step()
-        self.y_BTD = y_BTD.detach()
-
-    @property
-    def _arguments(self) -> tuple[Any, ...]:
-        return self.x_BTD, self.weights, self.rope, self.heads, self.kind, self.routing
-
-    def execute_as(self, execution: str) -> None:
-        """Compile the block, or capture a launch as a CUDA graph; launches once or more, untimed."""
-        if execution == "compiled":
-            self.run = _compile(block)
-            self.launcher()
-        elif execution == "graph":
-            self._capture()
-        self.y_BTD = None
-
-    def _capture(self) -> None:
-        # As torch's notes on CUDA graphs have it: warmed up on a stream of its own, gradients dropped before.
-        launch, stream = self.launcher, torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UPS_OF_A_GRAPH):
-                launch()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            launch()
-        result = self.y_BTD  # what every replay writes into
-
-        def replay() -> None:
-            graph.replay()
-            self.y_BTD = result
-
-        self._replay = replay
-
-    def upcast(self, dtype: torch.dtype) -> Buffers:
-        """Return the same block in another dtype, from the same bits."""
-        wider = {name: each.detach().to(dtype, copy=True) for name, each in self.weights.named().items()}
-        weights = Parameters(**{"w3_FD": None, **wider})  # type: ignore[arg-type]
-        table = make_rope_table(self.x_BTD.shape[1], self.heads.features, self.x_BTD.device, dtype)
-        gradient = None if self.output_gradient is None else self.output_gradient.to(dtype)
-        x_BTD = self.x_BTD.detach().to(dtype, copy=True)
-        kind = self.kind._replace(attention=DEFAULT)
-        return Buffers(x_BTD, weights, table, self.heads, gradient, kind, self.routing)
-
-    def results(self, seed: int) -> dict[str, torch.Tensor]:
-        """Return the matrices that the check compares row by row: the output by token and, after a backward
-        pass, the gradients of the input by token, of the norms, and of sampled rows of each weight.
-        """
-        if self.y_BTD is None:
-            return {}
-        output = {"y": self.y_BTD.flatten(0, 1)}
-        return output if self.output_gradient is None else output | self._gradients(seed)
-
-    def _gradients(self, seed: int) -> dict[str, torch.Tensor]:
-        gradients = {"x gradient": _gradient(self.x_BTD).flatten(0, 1)}
-        for name, weight in self.weights.named().items():
-            if not weight.requires_grad:
-                continue
-            rows = _gradient(weight).reshape(-1, weight.shape[-1])
-            gradients[f"{name} gradient"] = rows[_sampled_rows(rows.shape[0], seed, rows.device)]
-        return gradients
-
-    def reference(self, seed: int) -> dict[str, torch.Tensor]:
-        """Launch once and return the `results`, without computing the whole gradient of any weight.
-
-        The gradient of W in Y = X·Wᵀ is (∂Y)ᵀ·X, so its sampled rows need only the same columns of ∂Y. A
-        whole gradient is as large as W; all of them would take most of a reference's time and memory.
-        """
-        if self.output_gradient is None:
-            self.forward()
-            return self.results(seed)
-        for weight in self.matrices.values():
-            weight.requires_grad_(False)
-        rows = _WeightGradientRows(self.matrices, seed)
-        with rows:
-            self.forward_backward()
-        return self.results(seed) | rows.found
-
-    @property
-    def matrices(self) -> dict[str, torch.Tensor]:
-        """The weights of plain products, without those of the norms and of experts."""
-        return {name: weight for name, weight in self.weights.named().items() if weight.dim() == 2}
-
-
-def _sampled_rows(rows: int, seed: int, device: torch.device) -> torch.Tensor:
-    generator = make_generator(torch.device("cpu"), seed)
-    return torch.randperm(rows, generator=generator)[:SAMPLED_ROWS].to(device)
-
-
-class _WeightGradientRows(TorchFunctionMode):
-    """Collects in `found` the sampled rows of each matrix's gradient while a backward pass goes through."""
-
-    def __init__(self, matrices: dict[str, torch.Tensor], seed: int) -> None:
-        super().__init__()
-        self.found: dict[str, torch.Tensor] = {}
-        self._names = {weight.data_ptr(): name for name, weight in matrices.items()}
-        self._seed = seed
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is linear and result.requires_grad:
-            result.register_hook(partial(self._keep, args[0].detach(), args[1]))
-        return result
-
-    def _keep(self, inputs: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor) -> None:
-        chosen = _sampled_rows(weight.shape[0], self._seed, weight.device)
-        rows = gradient.flatten(0, -2)[:, chosen].t() @ inputs.flatten(0, -2)
-        self.found[f"{self._names[weight.data_ptr()]} gradient"] = rows
-
-
-def _gradient(leaf: torch.Tensor) -> torch.Tensor:
-    # A launch without a gradient must fail the check, not crash it.
-    return torch.full_like(leaf, math.nan) if leaf.grad is None else leaf.grad
-
-
-def _reference_dtype(dtype: str) -> torch.dtype:
-    return torch.float64 if dtype == "fp32" else torch.float32
-
-
-def compute_relative_bound(precision: Precision, roundings: int, depth: int, products: int) -> float:
-    """Bound of ‖computed − reference‖₂ ÷ ‖reference‖₂ for one token, or one row of a weight's gradient.
-
-    A path through the block rounds to storage `roundings` times. The root mean square of a sum of
-    independent errors of mean 0 and at most u is at most u·√roundings (for uniform errors, u/√3 each; norm,
-    softmax and silu pass relative errors on with a factor of about 1). The longest sum, of `depth` terms,
-    adds u_acc·√depth (Higham & Mary 2019, as in `product_check`). The norm over a row of hundreds of features
-    varies little, so λ = 2 on the total leaves a factor of about 3.5 for effects outside this model. tf32
-    stores fp32 but may truncate its inputs by 2·2^-11 relative, which then replaces u. Each of the `products`
-    on the path may be split on a GPU, its partial sums added in storage (`with_reduced_sums`).
-    """
-    rounding = max(precision.result_roundoff, 2 * precision.input_roundoff)
-    stored = math.hypot(rounding * math.sqrt(roundings), precision.reduction_roundoff * math.sqrt(products))
-    return CONFIDENCE * (stored + precision.accumulate_roundoff * math.sqrt(depth))
-
-
-class PreparedBlock(Prepared):
-    """Blocks in memory.
-
-    The reference computes the same equations from the same bits, in fp64 for fp32 and in fp32 otherwise.
-    Output and input's gradient are compared token by token, so that a missing mask shows at the first token
-    for any length of context; weights' gradients are compared on sampled rows.
-    """
-
-    workload: TransformerBlock
-    buffers: tuple[Buffers, ...]
-
-    def __init__(self, workload: TransformerBlock, buffers: Sequence[Buffers], seed: int) -> None:
-        """Take the buffers; compile them or capture their graphs, which `compile_s` then is the time of."""
-        self.compile_s: float | None = None
-        self.workload = workload
-        if workload.execution != "eager":
-            begin_s = time.perf_counter()
-            with self.numerics():
-                for each in buffers:
-                    each.execute_as(workload.execution)
-            self.compile_s = time.perf_counter() - begin_s
-        super().__init__(workload, buffers, seed)
-
-    @contextmanager
-    def numerics(self) -> Iterator[None]:
-        """Set torch's precision, and have attention run by the backend or fail; restored on exit."""
-        with super().numerics(), attention_by(self.workload.attention):
-            yield
-
-    def compute_reference(self) -> None:
-        """Run each copy once in the higher precision, keep the compared results and free the rest."""
-        # A reference in fp32 must not inherit the tf32 that it checks, nor a backend for halves.
-        with numerics("fp32"), attention_by_any():
-            self._references = [self._reference(each) for each in self.buffers]
-
-    def check(self) -> CheckResult:
-        """Compare each copy that was launched, as `Prepared.check` says."""
-        error = max(self.errors().values(), default=math.inf)
-        reference = "fp64" if self.workload.dtype == "fp32" else "fp32"
-        rule = f"each row: ‖ŷ−y‖ ≤ {CONFIDENCE:g}·(u·√roundings + u_acc·√depth)·‖y‖"
-        return CheckResult(reference=reference, error=error, rule=rule)
-
-    def digest(self) -> str | None:
-        """Return, on a CPU, a digest of the first copy's output and, after a backward pass, of all gradients.
-
-        None before a launch, and on any other device. On CUDA, torch doesn't promise repeatable attention in
-        either pass: with cuDNN, which torch prefers on Hopper and Blackwell, it "may select a
-        nondeterministic algorithm" (torch.nn.functional.scaled_dot_product_attention). The backward passes of
-        FlashAttention (github.com/Dao-AILab/flash-attention/issues/414) and of repeat_interleave
-        (torch.use_deterministic_algorithms) add in no fixed order.
-
-        On a CPU the number of threads fixes the order of every sum. Products: see `matmul`. Each head's
-        attention (in the forward pass, each block of its queries) runs on one thread. All other work is
-        elementwise or sums rows without atomics, and one thread walks the graph backward. Gradients aren't
-        summed over launches: each launch drops those of the launch before.
-        """
-        buffers = self.buffers[0]
-        if buffers.y_BTD is None or buffers.x_BTD.device.type != "cpu":
-            return None
-        gradients = map(_gradient, buffers.leaves) if self.workload.backward else ()
-        return digest_of(buffers.y_BTD, *gradients)
-
-    def errors(self) -> dict[str, float]:
-        """Return the largest error of each compared tensor over all copies, as a fraction of its bound."""
-        worst: dict[str, float] = {}
-        for buffers, reference in self._launched_with_references():
-            for name, result in buffers.results(self._seed).items():
-                worst[name] = max(worst.get(name, 0.0), self._error(name, result, reference[name]))
-        return worst
-
-    def _reference(self, buffers: Buffers) -> dict[str, torch.Tensor]:
-        upcast = buffers.upcast(_reference_dtype(self.workload.dtype))
-        return {name: result.clone() for name, result in upcast.reference(self._seed).items()}
-
-    def _error(self, name: str, result: torch.Tensor, reference: torch.Tensor) -> float:
-        deviation = (result.to(reference.dtype) - reference).norm(dim=1)
-        return find_largest_ratio(deviation, self._bound(name) * reference.norm(dim=1))
-
-    def _bound(self, name: str) -> float:
-        block_depth = max(self.workload.d_model, self.workload.ffn, self.workload.tokens)
-        precision = precision_of(self.workload.dtype)
-        if self.workload.reduction == "reduced" and self.buffers[0].x_BTD.is_cuda:
-            precision = with_reduced_sums(precision)
-        if name == "y":
-            return compute_relative_bound(precision, _FORWARD_ROUNDINGS, block_depth, _FORWARD_PRODUCTS)
-        depth = max(block_depth, self.workload.batch * self.workload.tokens)
-        return compute_relative_bound(precision, _GRADIENT_ROUNDINGS, depth, _GRADIENT_PRODUCTS)

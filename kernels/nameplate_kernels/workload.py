@@ -15,14 +15,38 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
 from nameplate_kernels.numerics import HALVES, numerics, tf32_unsupported
 
 Launch = Callable[[], object]
+
+
+class _Sequences(Protocol):
+    """A frozen dataclass that works on `batch` sequences of `tokens`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def batch(self) -> int:
+        """Sequences."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of each."""
+
+
+_Work = TypeVar("_Work", bound=_Sequences)
+
+
+def halve(work: _Work) -> _Work | None:
+    """Return the same work on half the sequences, or with one of them on half its tokens; None below two."""
+    if work.batch > 1:
+        return replace(work, batch=work.batch // 2)
+    return replace(work, tokens=work.tokens // 2) if work.tokens > 1 else None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nameplate.device.kernels import name_attention, name_cpu_kernels, parse_library_kernels
-from nameplate_kernels.transformer_block import attend
+from nameplate_kernels.attention_backends import attend
 
 # As oneDNN 3.12 and oneMKL 2024.2 print them.
 VERBOSE = """onednn_verbose,v1,info,oneDNN v3.12.0 (commit 80afa71049cd69a3df32adcccb623b12cd7baa22)

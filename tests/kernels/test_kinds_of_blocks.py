@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from blocks import CPU, independent_head, launched
-from nameplate_kernels import PASSES, TransformerBlock
-from nameplate_kernels import transformer_block as module
+from nameplate_kernels import PASSES, TransformerBlock, block_launch, block_layers
+from nameplate_kernels.block_layers import swiglu
 
 SIZES = {"batch": 2, "tokens": 6, "d_model": 16, "heads": 4, "kv_heads": 2, "ffn": 20, "dtype": "fp32"}
 KINDS = {
@@ -143,7 +143,7 @@ def test_each_expert_gets_as_many_tokens_and_each_token_its_experts():
 
 def one_expert(x, weights, routing):
     first = {name: getattr(weights, name)[0] for name in ("w1_FD", "w3_FD", "w2_DF")}
-    return module.swiglu(x, weights._replace(**first))
+    return swiglu(x, weights._replace(**first))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def one_expert(x, weights, routing):
 def test_a_sabotaged_kind_fails(kind, name, fault, monkeypatch):
     prepared = launched(block_of(kind, "forward", dtype="bf16", d_model=64, tokens=24, ffn=96))
     assert prepared.check().passed
-    monkeypatch.setattr(module, name, fault)
+    monkeypatch.setattr(block_layers, name, fault)
     prepared.launches[0]()
     assert prepared.check().error > 1.5, prepared.errors()
 
@@ -172,7 +172,7 @@ def test_what_runs_it_is_in_its_name_and_what_cant_run_says_why(monkeypatch):
     assert "NVIDIA GPUs" in block_of("gpt", attention="cudnn").unsupported(CPU)
     assert "CUDA graphs" in block_of("gpt", execution="graph").unsupported(CPU)
     assert "the twin" in block_of("gpt", execution="compiled").unsupported(torch.device("meta"))
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(block_launch.shutil, "which", lambda name: None)
     assert "compiler" in block_of("gpt", execution="compiled").unsupported(CPU)
     assert block_of("gpt", execution="compiled", d_model=1024).pilots()[0].execution == "eager"
 

@@ -8,8 +8,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from blocks import CPU, independent_head, launched
-from nameplate_kernels import Matmul, TransformerBlock
-from nameplate_kernels import transformer_block as module
+from nameplate_kernels import Matmul, TransformerBlock, block_layers
+from nameplate_kernels.attention_backends import attend
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no NVIDIA GPU")
 
@@ -67,7 +67,7 @@ def test_the_block_and_its_gradients_equal_an_independent_implementation(heads, 
 def test_repeated_keys_and_values_give_what_shared_ones_give():
     q, k, v = (torch.randn(1, heads, 9, 8, dtype=torch.float64) for heads in (6, 2, 2))
     repeated = [x.repeat_interleave(3, dim=1) for x in (k, v)]
-    torch.testing.assert_close(module.attend(q, k, v), module.attend(q, *repeated))
+    torch.testing.assert_close(attend(q, k, v), attend(q, *repeated))
 
 
 def test_activations_stay_of_order_one():
@@ -299,7 +299,7 @@ def test_a_sabotaged_block_fails(fault, dtype, monkeypatch):
     workload = TransformerBlock(1, 64, 512, 4, 2, 1792, dtype, "forward")
     prepared = launched(workload)
     assert prepared.check().passed
-    monkeypatch.setattr(module, *SABOTAGE[fault])
+    monkeypatch.setattr(block_layers, *SABOTAGE[fault])
     prepared.launches[0]()
     assert prepared.check().error > 1.5, prepared.errors()
 
@@ -319,7 +319,7 @@ def test_silent_tf32_in_an_fp32_case_fails(monkeypatch):
         return torch.nn.functional.linear(*cut)
 
     prepared = launched(small("fp32", "forward"))
-    monkeypatch.setattr(module, "linear", reduced)
+    monkeypatch.setattr(block_layers, "linear", reduced)
     prepared.launches[0]()
     assert prepared.check().error > 3
 

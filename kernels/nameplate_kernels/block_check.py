@@ -1,0 +1,147 @@
+"""Checks a block's launches against the same equations in a higher precision.
+
+The suffixes of shapes are those of `block_layers`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from nameplate_kernels.attention_backends import attention_by, attention_by_any
+from nameplate_kernels.block_launch import Buffers, gradient_of
+from nameplate_kernels.digest import digest_of
+from nameplate_kernels.numerics import (
+    Precision,
+    find_largest_ratio,
+    numerics,
+    precision_of,
+    reference_dtype,
+    with_reduced_sums,
+)
+from nameplate_kernels.workload import CheckResult, Prepared, Workload
+
+CONFIDENCE = 2.0
+"""λ of the check's bound; see `compute_relative_bound`."""
+
+# Roundings to storage on the longest way through the block: norm, qkv, RoPE, attention's probabilities,
+# its output, wo, residual, norm, gate, silu, product, w2, residual.
+_FORWARD_ROUNDINGS = 13
+# A gradient sees the forward pass and, for each of its steps, about two more products on the way back.
+_GRADIENT_ROUNDINGS = 3 * _FORWARD_ROUNDINGS
+_FORWARD_PRODUCTS = 4  # by a library for products: qkv, wo, w1 or w3, w2
+_GRADIENT_PRODUCTS = 3 * _FORWARD_PRODUCTS
+
+
+def compute_relative_bound(precision: Precision, roundings: int, depth: int, products: int) -> float:
+    """Bound of ‖computed − reference‖₂ ÷ ‖reference‖₂ for one token, or one row of a weight's gradient.
+
+    A path through the block rounds to storage `roundings` times. The root mean square of a sum of
+    independent errors of mean 0 and at most u is at most u·√roundings (for uniform errors, u/√3 each; norm,
+    softmax and silu pass relative errors on with a factor of about 1). The longest sum, of `depth` terms,
+    adds u_acc·√depth (Higham & Mary 2019, as in `product_check`). The norm over a row of hundreds of features
+    varies little, so λ = 2 on the total leaves a factor of about 3.5 for effects outside this model. tf32
+    stores fp32 but may truncate its inputs by 2·2^-11 relative, which then replaces u. Each of the `products`
+    on the path may be split on a GPU, its partial sums added in storage (`with_reduced_sums`).
+    """
+    rounding = max(precision.result_roundoff, 2 * precision.input_roundoff)
+    stored = math.hypot(rounding * math.sqrt(roundings), precision.reduction_roundoff * math.sqrt(products))
+    return CONFIDENCE * (stored + precision.accumulate_roundoff * math.sqrt(depth))
+
+
+class PreparedBlock(Prepared):
+    """Blocks in memory.
+
+    The reference computes the same equations from the same bits, in fp64 for fp32 and in fp32 otherwise.
+    Output and input's gradient are compared token by token, so that a missing mask shows at the first token
+    for any length of context; weights' gradients are compared on sampled rows.
+    """
+
+    buffers: tuple[Buffers, ...]
+
+    def __init__(
+        self, workload: Workload, buffers: Sequence[Buffers], seed: int, *, execution: str, depth: int
+    ) -> None:
+        """Take the buffers; compile them or capture their graphs, which `compile_s` then is the time of.
+
+        `depth` is the longest sum of a forward pass.
+        """
+        super().__init__(workload, buffers, seed)
+        self.compile_s: float | None = None
+        self._depth = depth
+        if execution != "eager":
+            begin_s = time.perf_counter()
+            with self.numerics():
+                for each in buffers:
+                    each.execute_as(execution)
+            self.compile_s = time.perf_counter() - begin_s
+            self.launches = [each.launcher for each in buffers]  # a graph's replay is another call
+
+    @contextmanager
+    def numerics(self) -> Iterator[None]:
+        """Set torch's precision, and have attention run by the backend or fail; restored on exit."""
+        with super().numerics(), attention_by(self.buffers[0].kind.attention):
+            yield
+
+    def compute_reference(self) -> None:
+        """Run each copy once in the higher precision, keep the compared results and free the rest."""
+        # A reference in fp32 must not inherit the tf32 that it checks, nor a backend for halves.
+        with numerics("fp32"), attention_by_any():
+            self._references = [self._reference(each) for each in self.buffers]
+
+    def check(self) -> CheckResult:
+        """Compare each copy that was launched, as `Prepared.check` says."""
+        error = max(self.errors().values(), default=math.inf)
+        reference = "fp64" if self.workload.dtype == "fp32" else "fp32"
+        rule = f"each row: ‖ŷ−y‖ ≤ {CONFIDENCE:g}·(u·√roundings + u_acc·√depth)·‖y‖"
+        return CheckResult(reference=reference, error=error, rule=rule)
+
+    def digest(self) -> str | None:
+        """Return, on a CPU, a digest of the first copy's output and, after a backward pass, of all gradients.
+
+        None before a launch, and on any other device. On CUDA, torch doesn't promise repeatable attention in
+        either pass: with cuDNN, which torch prefers on Hopper and Blackwell, it "may select a
+        nondeterministic algorithm" (torch.nn.functional.scaled_dot_product_attention). The backward passes of
+        FlashAttention (github.com/Dao-AILab/flash-attention/issues/414) and of repeat_interleave
+        (torch.use_deterministic_algorithms) add in no fixed order.
+
+        On a CPU the number of threads fixes the order of every sum. Products: see `matmul`. Each head's
+        attention (in the forward pass, each block of its queries) runs on one thread. All other work is
+        elementwise or sums rows without atomics, and one thread walks the graph backward. Gradients aren't
+        summed over launches: each launch drops those of the launch before.
+        """
+        buffers = self.buffers[0]
+        if buffers.y_BTD is None or buffers.x_BTD.device.type != "cpu":
+            return None
+        is_trained = buffers.output_gradient is not None
+        return digest_of(buffers.y_BTD, *(map(gradient_of, buffers.leaves) if is_trained else ()))
+
+    def errors(self) -> dict[str, float]:
+        """Return the largest error of each compared tensor over all copies, as a fraction of its bound."""
+        worst: dict[str, float] = {}
+        for buffers, reference in self._launched_with_references():
+            for name, result in buffers.results(self._seed).items():
+                worst[name] = max(worst.get(name, 0.0), self._error(name, result, reference[name]))
+        return worst
+
+    def _reference(self, buffers: Buffers) -> dict[str, torch.Tensor]:
+        upcast = buffers.upcast(reference_dtype(self.workload.dtype))
+        return {name: result.clone() for name, result in upcast.reference(self._seed).items()}
+
+    def _error(self, name: str, result: torch.Tensor, reference: torch.Tensor) -> float:
+        deviation = (result.to(reference.dtype) - reference).norm(dim=1)
+        return find_largest_ratio(deviation, self._bound(name) * reference.norm(dim=1))
+
+    def _bound(self, name: str) -> float:
+        precision = precision_of(self.workload.dtype)
+        if self.workload.reduction == "reduced" and self.buffers[0].x_BTD.is_cuda:
+            precision = with_reduced_sums(precision)
+        if name == "y":
+            return compute_relative_bound(precision, _FORWARD_ROUNDINGS, self._depth, _FORWARD_PRODUCTS)
+        rows = self.buffers[0].x_BTD.shape[0] * self.buffers[0].x_BTD.shape[1]
+        depth = max(self._depth, rows)
+        return compute_relative_bound(precision, _GRADIENT_ROUNDINGS, depth, _GRADIENT_PRODUCTS)
