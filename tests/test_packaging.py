@@ -35,6 +35,7 @@ ENTRY_POINTS = {
         "block": "nameplate_suites.block:SUITE",
         "custom": "nameplate_suites.custom:SUITE",
         "ceiling": "nameplate_suites.ceiling:CEILING",
+        "step": "nameplate_suites.step:SUITE",
         "ceiling-grid": "nameplate_suites.ceiling:GRID",
         "memory": "nameplate_suites.memory:SUITE",
     },

@@ -30,11 +30,11 @@ CONFIDENCE = 2.0
 
 # Roundings to storage on the longest way through the block: norm, qkv, RoPE, attention's probabilities,
 # its output, wo, residual, norm, gate, silu, product, w2, residual.
-_FORWARD_ROUNDINGS = 13
+FORWARD_ROUNDINGS = 13
 # A gradient sees the forward pass and, for each of its steps, about two more products on the way back.
-_GRADIENT_ROUNDINGS = 3 * _FORWARD_ROUNDINGS
-_FORWARD_PRODUCTS = 4  # by a library for products: qkv, wo, w1 or w3, w2
-_GRADIENT_PRODUCTS = 3 * _FORWARD_PRODUCTS
+_GRADIENT_ROUNDINGS = 3 * FORWARD_ROUNDINGS
+FORWARD_PRODUCTS = 4  # by a library for products: qkv, wo, w1 or w3, w2
+_GRADIENT_PRODUCTS = 3 * FORWARD_PRODUCTS
 
 
 def compute_relative_bound(precision: Precision, roundings: int, depth: int, products: int) -> float:
@@ -51,6 +51,13 @@ def compute_relative_bound(precision: Precision, roundings: int, depth: int, pro
     rounding = max(precision.result_roundoff, 2 * precision.input_roundoff)
     stored = math.hypot(rounding * math.sqrt(roundings), precision.reduction_roundoff * math.sqrt(products))
     return CONFIDENCE * (stored + precision.accumulate_roundoff * math.sqrt(depth))
+
+
+def precision_on(workload: Workload, device: torch.device) -> Precision:
+    """Return the precision of its products on this device, where a split one's sums may be rounded too."""
+    precision = precision_of(workload.dtype)
+    is_reduced = workload.reduction == "reduced" and device.type == "cuda"
+    return with_reduced_sums(precision) if is_reduced else precision
 
 
 class PreparedBlock(Prepared):
@@ -137,11 +144,9 @@ class PreparedBlock(Prepared):
         return find_largest_ratio(deviation, self._bound(name) * reference.norm(dim=1))
 
     def _bound(self, name: str) -> float:
-        precision = precision_of(self.workload.dtype)
-        if self.workload.reduction == "reduced" and self.buffers[0].x_BTD.is_cuda:
-            precision = with_reduced_sums(precision)
+        precision = precision_on(self.workload, self.buffers[0].x_BTD.device)
         if name == "y":
-            return compute_relative_bound(precision, _FORWARD_ROUNDINGS, self._depth, _FORWARD_PRODUCTS)
+            return compute_relative_bound(precision, FORWARD_ROUNDINGS, self._depth, FORWARD_PRODUCTS)
         rows = self.buffers[0].x_BTD.shape[0] * self.buffers[0].x_BTD.shape[1]
         depth = max(self._depth, rows)
         return compute_relative_bound(precision, _GRADIENT_ROUNDINGS, depth, _GRADIENT_PRODUCTS)

@@ -40,6 +40,9 @@ on the way back; `adamw` ends with a step of torch's fused AdamW.
 EXECUTIONS = ("eager", "compiled", "graph")
 """How a launch is run: operator by operator, by torch.compile, or as one replay of a CUDA graph."""
 
+BETAS = (0.9, 0.999)
+"""How much AdamW keeps of its moments from step to step: torch's defaults."""
+
 SAMPLED_ROWS = 16
 """Rows of each weight's gradient that are kept and compared."""
 
@@ -63,18 +66,19 @@ def why_not_executed(execution: str, device: torch.device) -> str | None:
     return None
 
 
-def _compile(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+def compile_block() -> Callable[..., torch.Tensor]:
+    """Return the block as torch.compile runs it: compiled at the first call with each shape."""
     # One shape at a time, however many cases of a process are compiled; in this process, which may be a fork.
     dynamo, inductor = torch._dynamo.config, importlib.import_module("torch._inductor.config")
     dynamo.recompile_limit = max(dynamo.recompile_limit, _MOST_COMPILED)
     inductor.compile_threads = 1  # type: ignore[attr-defined]
-    compiled: Callable[..., torch.Tensor] = torch.compile(function, dynamic=False, fullgraph=True)
+    compiled: Callable[..., torch.Tensor] = torch.compile(block, dynamic=False, fullgraph=True)
     return compiled
 
 
-def _make_optimizer(weights: Sequence[torch.Tensor]) -> torch.optim.Optimizer:
+def make_optimizer(weights: Sequence[torch.Tensor]) -> torch.optim.Optimizer:
     """Return fused AdamW with its states, which it would otherwise make at the first launch."""
-    optimizer = torch.optim.AdamW(weights, lr=0.0, fused=True)
+    optimizer = torch.optim.AdamW(weights, lr=0.0, betas=BETAS, fused=True)
     for weight in weights:
         moments = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
         optimizer.state[weight] = {"step": torch.zeros((), device=weight.device), **moments}
@@ -114,7 +118,7 @@ class Buffers:
         self._optimizer: torch.optim.Optimizer | None = None
         if pass_ == ADAMW and output_gradient is not None:
             # A rate of 0 keeps the weights' bits; see `TransformerBlock`.
-            self._optimizer = _make_optimizer(list(self.weights.named().values()))
+            self._optimizer = make_optimizer(list(self.weights.named().values()))
 
     @property
     def leaves(self) -> tuple[torch.Tensor, ...]:
@@ -162,7 +166,7 @@ class Buffers:
     def execute_as(self, execution: str) -> None:
         """Compile the block, or capture a launch as a CUDA graph; launches once or more, untimed."""
         if execution == "compiled":
-            self.run = _compile(block)
+            self.run = compile_block()
             self.launcher()
         elif execution == "graph":
             self._capture()
@@ -226,7 +230,7 @@ class Buffers:
             return self.results(seed)
         for weight in self.matrices.values():
             weight.requires_grad_(False)
-        rows = _WeightGradientRows(self.matrices, seed)
+        rows = WeightGradientRows(self.matrices, seed)
         with rows:
             self.forward_backward()
         return self.results(seed) | rows.found
@@ -243,7 +247,7 @@ def sampled_rows(rows: int, seed: int, device: torch.device) -> torch.Tensor:
     return torch.randperm(rows, generator=generator)[:SAMPLED_ROWS].to(device)
 
 
-class _WeightGradientRows(TorchFunctionMode):
+class WeightGradientRows(TorchFunctionMode):
     """Collects in `found` the sampled rows of each matrix's gradient while a backward pass goes through."""
 
     def __init__(self, matrices: dict[str, torch.Tensor], seed: int) -> None:

@@ -221,7 +221,7 @@ class TransformerBlock(Workload):
     @property
     def parameters(self) -> int:
         """Weights of one block, norms included."""
-        return sum(math.prod(shape) for shape in self._shapes().values())
+        return sum(math.prod(shape) for shape in self.weight_shapes.values())
 
     @property
     def bytes(self) -> int:
@@ -241,15 +241,19 @@ class TransformerBlock(Workload):
         return elements * precision_of(self.dtype).itemsize
 
     @property
+    def activation_elements(self) -> int:
+        """An estimate of what a forward pass stores, or keeps for the backward pass."""
+        inner = 4 * self.ffn * (self.active_experts or 1)
+        wide = 8 * self.d_model + inner + 3 * (self.heads + 2 * self.kv_heads) * self.head_dim
+        return self.batch * self.tokens * wide
+
+    @property
     def resident_bytes(self) -> int:
         """An estimate: parameters and activations, with gradients where there are any, and the same again in
         the reference's dtype. In fp64 this includes all T² scores of the heads, because CUDA stores them. A
         digest is made after the reference's activations are freed, and takes less; its weights stay.
         """
-        inner = 4 * self.ffn * (self.active_experts or 1)
-        wide = 8 * self.d_model + inner + 3 * (self.heads + 2 * self.kv_heads) * self.head_dim
-        activations = self.batch * self.tokens * wide
-        held = (self.parameters + activations) * (2 if self.backward else 1)
+        held = (self.parameters + self.activation_elements) * (2 if self.backward else 1)
         if self.pass_ == ADAMW:
             held += 2 * self.parameters
         reference = reference_dtype(self.dtype)
@@ -314,7 +318,7 @@ class TransformerBlock(Workload):
         M is batch × tokens, of an expert's products those that it gets. The layout is nt: weights are stored
         outputs first. With experts the router follows out.
         """
-        shapes, rows = self._shapes(), self.batch * self.tokens
+        shapes, rows = self.weight_shapes, self.batch * self.tokens
         experts = self.experts or 1
         of_each = rows * (self.active_experts or 1) // experts
         ups = 2 if self.gated else 1
@@ -340,7 +344,8 @@ class TransformerBlock(Workload):
         depth = max(self.d_model, self.ffn, self.tokens)
         return PreparedBlock(self, buffers, seed, execution=self.execution, depth=depth)
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    @property
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each of `Parameters` that there is, in its order."""
         D, F, A = self.d_model, self.ffn, self.heads * self.head_dim
         E = A + 2 * self.kv_heads * self.head_dim
@@ -368,7 +373,7 @@ class TransformerBlock(Workload):
     def _buffers(self, fill: str, generator: torch.Generator) -> Buffers:
         shape = (self.batch, self.tokens, self.d_model)
         x_BTD = make_filled(shape, self.dtype, fill, generator)
-        made = {name: _weight(name, each, self.dtype, generator) for name, each in self._shapes().items()}
+        made = fill_weights(self.weight_shapes, self.dtype, generator)
         weights = Parameters(**{"w3_FD": None, **made})  # type: ignore[arg-type]
         heads = Heads(self.heads, self.kv_heads, self.head_dim)
         rope = make_rope_table(self.tokens, self.head_dim, generator.device, torch.float32)
@@ -393,9 +398,16 @@ class TransformerBlock(Workload):
         return Routing(tokens.view(X, -1), chosen_SK, places_SK)
 
 
+def fill_weights(
+    shapes: Mapping[str, Sequence[int]], dtype: str, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """Return weights by name: matrices are normal with variance 1/inputs, norms near 1, biases near 0."""
+    return {name: _weight(name, each, dtype, generator) for name, each in shapes.items()}
+
+
 def _weight(name: str, shape: Sequence[int], dtype: str, generator: torch.Generator) -> torch.Tensor:
     values = make_filled(shape, dtype, "normal", generator)
     if len(shape) > 1:
         return values.div_(math.sqrt(shape[-1]))
     values.mul_(0.1)
-    return values.add_(1.0) if name in ("norm1_D", "norm2_D") else values
+    return values.add_(1.0) if name in ("norm1_D", "norm2_D", "norm_D") else values

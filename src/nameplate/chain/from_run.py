@@ -1,4 +1,4 @@
-"""The chain as far as one run has measured it, from nominal to block or to many devices, for each device.
+"""The chain as far as one run has measured it, from nominal to a step or many devices, for each device.
 
 A link is the ratio of two successive stages of one device and dtype. It is taken round by round where their
 cases were drawn in turn. A ratio above 1 is kept.
@@ -14,6 +14,7 @@ from itertools import pairwise
 from nameplate.base.messages import Reason
 from nameplate.chain.link import Link, Provenance
 from nameplate.chain.stage import Stage
+from nameplate.chain.steps import find_whole_step
 from nameplate.chain.throughput import Throughput, combine_throughputs, divide_throughputs, throughput_of
 from nameplate.record import GRAVITY, Record, Verdict
 from nameplate.specs.rating import MEASURED
@@ -38,10 +39,13 @@ class ReachedStage:
     verdict: Verdict  # the gravest of the records
     records: tuple[Record, ...] = ()  # none: it is a rating
     basis: str | None = None  # of a rating
+    is_predicted: bool = False  # from these records
 
     @property
     def provenance(self) -> Provenance:
-        """Whether it was measured, as a CPU's rating may be, or is a published rating."""
+        """Whether it was measured, as a CPU's rating may be, follows from what was, or is a rating."""
+        if self.is_predicted:
+            return "modelled"
         return "measured" if self.records or self.basis == MEASURED else "published"
 
 
@@ -110,11 +114,12 @@ def find_chains(records: Sequence[Record]) -> list[DeviceChain]:
     """
     chains = []
     for device in dict.fromkeys(record.device for record in records):
-        usable = [record for record in records if record.device == device and _is_usable(record)]
+        mine = [record for record in records if record.device == device]
+        usable = [record for record in mine if _is_usable(record)]
         dtype = next((dtype for dtype in _PREFERRED_DTYPES if _find_rated_products(usable, dtype)), None)
         if dtype is not None:
             rated = _find_rated_products(usable, dtype)[0]
-            stages = _find_stages(rated, [record for record in usable if record.dtype == dtype])
+            stages = _find_stages(rated, [record for record in usable if record.dtype == dtype], mine)
             chains.append(DeviceChain(device, dtype, tuple(stages)))
     return chains
 
@@ -159,10 +164,14 @@ def _find_rated_products(records: Sequence[Record], dtype: str) -> list[Record]:
     ]
 
 
-def _find_stages(rated: Record, records: Sequence[Record]) -> list[ReachedStage]:
-    """The stages of one device's records of one dtype; the ratings are those of `rated`."""
+def _find_stages(rated: Record, records: Sequence[Record], mine: Sequence[Record]) -> list[ReachedStage]:
+    """The stages of one device's records of one dtype; the ratings are those of `rated`.
+
+    `mine` are all records of the device: an optimiser has no FLOPs.
+    """
     products = [record for record in records if record.workload == "matmul"]
     block = _find_block(records)
+    scaled = _find_scaled(records, block)
     found = [
         # A nominal that the user gave has no datasheet figure: the chain then goes on with the product.
         _make_rating(Stage.NOMINAL, rated.nominal_tflops, rated.nominal_source, rated),
@@ -170,7 +179,9 @@ def _find_stages(rated: Record, records: Sequence[Record]) -> list[ReachedStage]
         *_find_best_products(products, block),
         _find_model_products(products, block) or _find_set(products),
         None if block is None else _make_stage(Stage.BLOCK, block),
-        _find_scaled(records, block),
+        # What several devices did together is of the block: it goes on from there.
+        None if block is None or scaled else _predict_step(block, mine),
+        scaled,
     ]
     return [stage for stage in found if stage is not None]
 
@@ -328,6 +339,22 @@ def _find_set(products: Sequence[Record]) -> ReachedStage | None:
         ", ".join(record.case for record in records),
         _gravest_of([record.verdict for record in records]),
         tuple(records),
+    )
+
+
+def _predict_step(block: Record, records: Sequence[Record]) -> ReachedStage | None:
+    """The step of the block's whole model, where the other pieces of it were measured too."""
+    step = find_whole_step(records, block)
+    if step is None:
+        return None
+    pieces = step.pieces.records
+    return ReachedStage(
+        Stage.STEP,
+        Throughput(step.tflops),
+        ", ".join(record.case for record in pieces),
+        _gravest_of([record.verdict for record in pieces]),
+        pieces,
+        is_predicted=True,
     )
 
 

@@ -86,7 +86,11 @@ _TEXTS = {
         N_("in a full-width transformer block, forward and backward"),
         N_("a transformer block, forward and backward"),
     ),
-    Stage.STEP: _Texts(N_("training step"), work=N_("a whole training step")),
+    Stage.STEP: _Texts(
+        N_("training step"),
+        N_("in a training step of the whole model, predicted from its pieces"),
+        N_("a whole training step"),
+    ),
     Stage.SCALED: _Texts(
         N_("many devices"),
         N_("on all devices of a job, gradients exchanged"),

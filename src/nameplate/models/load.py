@@ -51,6 +51,20 @@ def load_shipped_models() -> Mapping[str, Model]:
     return {each.name: each for each in found}
 
 
+def find_shipped_model(named: str) -> Model | None:
+    """Return the shipped model of that name in any spelling (Llama-3-8B is llama3-8b); None for others."""
+    return _shipped_by_letters().get(_keep_letters(named))
+
+
+@cache
+def _shipped_by_letters() -> Mapping[str, Model]:
+    return {_keep_letters(each.name): each for each in load_shipped_models().values()}
+
+
+def _keep_letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
 def load_model(named: str) -> Model:
     """Return the model of that name, or of that file: `*.json` is a config.json, `*.toml` our own form.
 

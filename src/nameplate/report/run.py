@@ -20,6 +20,7 @@ from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
 from nameplate.chain.losses import explain_losses
 from nameplate.chain.roofline import place_cases
+from nameplate.chain.steps import find_steps
 from nameplate.health.judge import device_as_json
 from nameplate.health.verdict import DeviceHealth
 from nameplate.record import Record
@@ -44,6 +45,7 @@ from nameplate.report.sections.losses import losses_table
 from nameplate.report.sections.memory import memory_table
 from nameplate.report.sections.roofline import roofline_table
 from nameplate.report.sections.soak import soak_table
+from nameplate.report.sections.step import step_table
 from nameplate.report.sections.throughput import (
     block_table,
     contended_table,
@@ -196,6 +198,7 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "backends": lambda run, labels: backends_table(measured_records(run), labels),
     "conventions": lambda run, labels: conventions_table(measured_records(run), labels),
     "parts": lambda run, labels: parts_table(measured_records(run), labels),
+    "step": lambda run, labels: step_table(measured_records(run), labels),
     "idle": lambda run, labels: soak_table(measured_records(run), labels),
     "devices": lambda run, labels: devices_table(measured_records(run), labels),
     "unmeasured": _unmeasured_table,
@@ -211,9 +214,9 @@ def run_document(run: Run) -> dict[str, Any]:
 
     `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
     derates at 1 s, 10 s, 1 min and 10 min; `backends`, torch's choice and the fastest; `blocks`, where a
-    block's time went; `roofline`, each case under its roofs; `losses`, from the silicon to the products,
-    factor by factor; and `effects`, the ratios of fills and cache states. A figure that isn't known is null;
-    there is neither NaN nor infinity.
+    block's time went; `steps`, a training step by layers; `roofline`, each case under its roofs; `losses`, from
+    the silicon to the products, factor by factor; and `effects`, the ratios of fills and cache states. A figure
+    that isn't known is null; there is neither NaN nor infinity.
     """
     return {
         "run": {
@@ -231,6 +234,7 @@ def run_document(run: Run) -> dict[str, Any]:
             "blocks": [parts.as_json() for parts in explain_blocks(run.records)],
             "losses": [each.as_json() for each in explain_losses(run.records)],
             "roofline": [each.as_json() for each in place_cases(run.records)],
+            "steps": [step.as_json() for step in find_steps(run.records)],
             "effects": [effect.as_json() for effect in find_effects(run.records)],
         },
         "records": [record.flatten() for record in run.records],

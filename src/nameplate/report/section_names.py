@@ -13,7 +13,7 @@ from nameplate.base.language import N_
 SECTIONS: Mapping[str, str] = {
     "health": N_("whether each device is fit, by each way of judging"),
     "advice": N_("what stood in the way of a clean figure, and what to do"),
-    "chain": N_("the links from nominal to the transformer block"),
+    "chain": N_("the links from nominal to a training step"),
     "losses": N_("what was lost from the silicon to the products, by cause, with the evidence"),
     "throughput": N_("every case that computes: achieved, nominal, efficiency"),
     "best": N_("the shapes that a search found fastest, and what may have been missed"),
@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, str] = {
     "backends": N_("attention and blocks by torch's choice of backend and by the fastest"),
     "conventions": N_("training passes of layers by every convention of counting FLOPs"),
     "parts": N_("where the time of a block went"),
+    "step": N_("a training step: predicted from its pieces, and measured with a few layers"),
     "idle": N_("throughput from idle until it has settled"),
     "devices": N_("the same case on several devices"),
     "unmeasured": N_("cases that were skipped, failed or are missing"),

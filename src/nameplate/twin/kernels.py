@@ -275,8 +275,11 @@ def _operators_told_to(
             result = func(*args, **given)
             name = func.name().split(".")[0]
             if not func.is_view and not name.startswith(_NO_KERNEL):
-                # The result of an operator with `out` is among its arguments too.
+                # The result of an operator with `out` is among its arguments too; what returns nothing, as a
+                # fused optimiser, reads and writes the arguments that it changes.
                 outputs = tensors_of(result)
+                if not outputs:
+                    outputs = [each.detach() for each in tensors_of(_changed(func, args))]
                 known = {id(each) for each in outputs}
                 inputs = [each for each in tensors_of((args, given)) if id(each) not in known]
                 tell(name, inputs, outputs, _is_causal(func, args, given))
@@ -284,6 +287,12 @@ def _operators_told_to(
 
     with Recorder():
         yield
+
+
+def _changed(func: OpOverload, args: Sequence[Any]) -> list[Any]:
+    """The arguments, by place, that the operator writes."""
+    declared = zip(func._schema.arguments, args, strict=False)
+    return [given for argument, given in declared if argument.alias_info and argument.alias_info.is_write]
 
 
 def _is_causal(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

@@ -48,8 +48,8 @@ def _records_of(chains: Sequence[DeviceChain]) -> list[Record]:
 
 
 def _source(link: Link, labels: Labels) -> str:
-    """Return the cases behind a measured link, or the source of a rating."""
-    if link.provenance != "measured" or link.to is Stage.DATASHEET:
+    """Return the cases behind a link that was measured or follows from them, or the source of a rating."""
+    if link.provenance not in ("measured", "modelled") or link.to is Stage.DATASHEET:
         return plain(link.source)
     return ", ".join(map(labels.case, link.source.split(", ")))
 

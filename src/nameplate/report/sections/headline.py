@@ -86,7 +86,7 @@ def list_answers(run: Run) -> tuple[Answer, ...]:
         nominal = shown.stages[0].throughput.tflops
         product = next(each.stage for each in reversed(shown.stages) if each.stage in _PRODUCTS)
         for stage in shown.stages:
-            if stage.provenance == "measured" and stage.records:
+            if stage.records:
                 share = percent_with_half_width(shown.share_of_nominal(stage))
                 detail = _(
                     "of nominal: {achieved} of {nominal} TFLOPS in {dtype}",
@@ -102,7 +102,9 @@ def list_answers(run: Run) -> tuple[Answer, ...]:
     if rate is not None:
         answers = answers[-(_MOST_ANSWERS - 1) :]
         detail = _(
-            "tokens a second in {dtype}, estimated: {layers} × the layer measured",
+            "tokens a second in {dtype}, estimated: a step of {layers} layers from its pieces"
+            if rate.is_step
+            else "tokens a second in {dtype}, estimated: {layers} × the layer measured",
             dtype=rate.record.dtype,
             layers=rate.layers,
         )
@@ -207,7 +209,10 @@ def _describe_rate(rate: ModelRate) -> str:
     record = rate.record
     return _(
         "{rate} tokens a second{aside} training {model} in {dtype} on one device; estimated: {layers} × the "
-        "layer measured, no logits, no optimizer",
+        "layer measured, logits and AdamW of one batch, as measured each"
+        if rate.is_step
+        else "{rate} tokens a second{aside} training {model} in {dtype} on one device; estimated: {layers} × "
+        "the layer measured, no logits, no optimizer",
         rate=with_half_width(rate.per_second),
         model=_shorten(rate.model),
         dtype=record.dtype,

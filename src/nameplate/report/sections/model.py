@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nameplate.models.load import load_shipped_models
+from nameplate.chain.steps import find_whole_step
+from nameplate.models.load import find_shipped_model
 from nameplate.record import Record
 from nameplate.report.sections.throughput import measured_records
 from nameplate.stats.interval import Interval
@@ -16,8 +17,9 @@ from nameplate.store.folder import Run
 class ModelRate:
     """Tokens a second that all layers of a model would train on, on one device.
 
-    It is layers × the layer measured, forward and backward: without embedding, logits, optimizer and
-    communication, so a real training step is slower. `per_second` has the interval of the layer's record.
+    With `is_step` it is that of a whole training step, from the pieces that were measured. Otherwise it is
+    layers × the layer measured, forward and backward: without embedding, logits and optimizer, so that a step
+    is slower. Communication is in neither. `record` is the layer's.
     """
 
     record: Record
@@ -25,6 +27,7 @@ class ModelRate:
     layers: int
     tokens: int  # of a sequence
     per_second: Interval
+    is_step: bool = False
 
 
 def find_model_rates(run: Run) -> list[ModelRate]:
@@ -40,7 +43,7 @@ def choose_rate(rates: Sequence[ModelRate], device: str | None) -> ModelRate | N
     """The rate to put first: a trusted one of `device` if there is one, of the longest layer."""
     of_device = [each for each in rates if each.record.device == device] or rates
     trusted = [each for each in of_device if each.record.trusted] or of_device
-    return max(trusted, key=lambda each: each.record.flops or 0, default=None)
+    return max(trusted, key=lambda each: (each.is_step, each.record.flops or 0), default=None)
 
 
 def _find_rate(record: Record, run: Run) -> ModelRate | None:
@@ -49,6 +52,7 @@ def _find_rate(record: Record, run: Run) -> ModelRate | None:
     tokens, batch = sizes.get("tokens"), sizes.get("batch", 1)
     if (
         record.represents is None
+        or record.workload != "transformer_block"
         or sizes.get("pass") != "forward_backward"
         or record.is_wrong
         or achieved is None
@@ -57,6 +61,9 @@ def _find_rate(record: Record, run: Run) -> ModelRate | None:
         or not isinstance(batch, int)
     ):
         return None
+    step = find_whole_step(run.records, record)
+    if step is not None:
+        return ModelRate(record, record.represents, step.layers, tokens, step.tokens_per_second, is_step=True)
     layers = _count_layers(record.represents, run)
     if layers is None:
         return None
@@ -68,11 +75,5 @@ def _count_layers(name: str, run: Run) -> int | None:
     asked = run.manifest.options.axes.model
     if asked is not None and asked.name == name:
         return asked.shape.layers
-    # A suite's own layer has the model's name in its publisher's spelling: Llama-3-8B is llama3-8b.
-    shipped = {_normalize(each.name): each for each in load_shipped_models().values()}
-    known = shipped.get(_normalize(name))
+    known = find_shipped_model(name)
     return None if known is None else known.shape.layers
-
-
-def _normalize(name: str) -> str:
-    return "".join(filter(str.isalnum, name.lower()))
