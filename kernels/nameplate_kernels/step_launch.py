@@ -154,7 +154,8 @@ class StepBuffers:
     def _sampled(self, name: str, rows: int, seed: int) -> torch.Tensor:
         """Return the rows to compare: of the embedding, those of words that occur."""
         if name == "embedding_VD":
-            return torch.unique(self.ids_BT)[:SAMPLED_ROWS]
+            words: torch.Tensor = torch.unique(self.ids_BT)
+            return words[:SAMPLED_ROWS]
         return sampled_rows(rows, seed, self.ids_BT.device)
 
     def reference(self, dtype: torch.dtype, seed: int) -> dict[str, torch.Tensor]:
@@ -169,7 +170,8 @@ class StepBuffers:
             wide.compute_loss(x_BTD)
         ids_S, gradient_SD = self.ids_BT.flatten(), gradient_of(x_BTD).flatten(0, 1)
         found = [gradient_SD[ids_S == word].sum(0) for word in self._sampled("embedding_VD", 0, seed)]
-        return wide.results(seed) | rows.found | {"embedding_VD gradient": torch.stack(found)}
+        results: dict[str, torch.Tensor] = wide.results(seed) | rows.found
+        return results | {"embedding_VD gradient": torch.stack(found)}
 
     def moment_errors(self, seed: int) -> dict[str, float]:
         """Return how far the optimiser's first moments are from (1 − β1^n)·gradient after n steps,
