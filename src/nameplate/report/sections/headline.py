@@ -101,13 +101,10 @@ def list_answers(run: Run) -> tuple[Answer, ...]:
     rate = choose_rate(find_model_rates(run), None if shown is None else shown.device)
     if rate is not None:
         answers = answers[-(_MOST_ANSWERS - 1) :]
-        detail = _(
-            "tokens a second in {dtype}, estimated: a step of {layers} layers from its pieces"
-            if rate.is_step
-            else "tokens a second in {dtype}, estimated: {layers} × the layer measured",
-            dtype=rate.record.dtype,
-            layers=rate.layers,
-        )
+        said = N_("tokens a second in {dtype}, estimated: {layers} × the layer measured")
+        if rate.is_step:
+            said = N_("tokens a second in {dtype}, estimated: a step of {layers} layers from its pieces")
+        detail = _(said, dtype=rate.record.dtype, layers=rate.layers)
         name = _("training {model}", model=_shorten(rate.model))
         answers.append(Answer(name, with_half_width(rate.per_second), rate.record.verdict, detail))
     return tuple(answers[-_MOST_ANSWERS:])
@@ -207,12 +204,17 @@ def _unrated_product(run: Run) -> Iterator[Fact]:
 def _describe_rate(rate: ModelRate) -> str:
     """Tokens a second of the whole model, how they were estimated, and what they leave out."""
     record = rate.record
-    return _(
+    said = N_(
         "{rate} tokens a second{aside} training {model} in {dtype} on one device; estimated: {layers} × the "
-        "layer measured, logits and AdamW of one batch, as measured each"
-        if rate.is_step
-        else "{rate} tokens a second{aside} training {model} in {dtype} on one device; estimated: {layers} × "
-        "the layer measured, no logits, no optimizer",
+        "layer measured, no logits, no optimizer"
+    )
+    if rate.is_step:
+        said = N_(
+            "{rate} tokens a second{aside} training {model} in {dtype} on one device; estimated: {layers} × "
+            "the layer measured, logits and AdamW of one batch, as measured each"
+        )
+    return _(
+        said,
         rate=with_half_width(rate.per_second),
         model=_shorten(rate.model),
         dtype=record.dtype,
