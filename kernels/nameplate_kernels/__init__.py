@@ -1,7 +1,8 @@
 """The measured workloads. They import nothing of the harness; `workload` has their contract.
 
 `Matmul`, `Attention`, `TransformerBlock`, `TrainingStep` and `Memory` are the declarations; each prepares its
-own tensors. `PRECISIONS`, `PRODUCT_PRECISIONS` (those of products alone) and `FILLS` name the dtypes and fills.
+own tensors. `PRECISIONS`, `PRODUCT_PRECISIONS` (those of products alone) and `FILLS` name the dtypes and
+fills.
 """
 
 from nameplate_kernels.attention import ATTENTION_PASSES, Attention
