@@ -35,8 +35,7 @@ _SHARE = 0.06  # of the time of the group that needs it first
 _CALIBRATION_BATCH_S = 0.02
 _LEAST_ROUNDS = 4  # of which the middle two count
 _CANDIDATE_ROUNDS = 5  # to choose the best candidate; it is then measured again, which removes selection bias
-# A calibration varies from process to process as figures do. Five processes share the time for it; in a short
-# run each takes as long as the first one's comparison. Its error counts as much as the figure's.
+# A calibration varies from process to process as figures do. Five processes share the time for it.
 MOST_CALIBRATIONS = 5
 # A policy that held the clock for a smaller share of the time isn't the cause of the loss.
 _SMALLEST_CAUSE = 0.05
@@ -166,7 +165,7 @@ class Ceilings:
         Nothing is measured where enough processes have, where there is nothing to measure, or no time for it.
         """
         known, probe = self.calibration(dtype, share_s, left_s), self._device.probe(dtype)
-        seconds = max(_plan(share_s) / MOST_CALIBRATIONS, _SHORTEST_S / 2)
+        seconds = _plan(share_s) / MOST_CALIBRATIONS
         if known is None or probe is None or seconds > left_s:
             return known
         if not 0 < len(known.rounds) < MOST_CALIBRATIONS:
