@@ -14,6 +14,7 @@ import torch
 
 from nameplate_kernels.attention_backends import attention_by, attention_by_any
 from nameplate_kernels.block_launch import Buffers, gradient_of
+from nameplate_kernels.block_stages import Stage, StagedBlock
 from nameplate_kernels.digest import digest_of
 from nameplate_kernels.numerics import (
     Precision,
@@ -79,7 +80,7 @@ class PreparedBlock(Prepared):
         """
         super().__init__(workload, buffers, seed)
         self.compile_s: float | None = None
-        self._depth = depth
+        self._depth, self._is_eager = depth, execution == "eager"
         if execution != "eager":
             begin_s = time.perf_counter()
             with self.numerics():
@@ -93,6 +94,10 @@ class PreparedBlock(Prepared):
         """Set torch's precision, and have attention run by the backend or fail; restored on exit."""
         with super().numerics(), attention_by(self.buffers[0].kind.attention):
             yield
+
+    def stages(self) -> list[Stage]:
+        """Return the parts of a launch, to be timed one by one; none where they aren't run one by one."""
+        return StagedBlock(self.buffers[0]).stages if self._is_eager else []
 
     def compute_reference(self) -> None:
         """Run each copy once in the higher precision, keep the compared results and free the rest."""

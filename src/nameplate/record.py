@@ -165,6 +165,14 @@ class Derate(FrozenModel):
     of_burst: Amount | None = None
 
 
+class PartTime(FrozenModel):
+    """One part of a launch in place: mean seconds forward, and backward where there is such a pass."""
+
+    name: str
+    forward_s: Amount
+    backward_s: Amount | None = None
+
+
 class Verification(FrozenModel):
     """The comparison of a result with a reference of higher precision.
 
@@ -488,6 +496,7 @@ class Record(FrozenModel):
     batches: tuple[Batch, ...] = ()
     course: tuple[Moment, ...] = ()
     derates: tuple[Derate, ...] = ()
+    parts: tuple[PartTime, ...] = ()  # of a block, each timed by itself after those before it
     spreads: Mapping[str, Spread] = {}  # by figure: time_s, normalized_efficiency
 
     @model_validator(mode="after")

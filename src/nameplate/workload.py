@@ -35,6 +35,25 @@ class CheckResult(Protocol):
         """Whether rounding explains the whole deviation."""
 
 
+class Stage(Protocol):
+    """One part of a launch, forward or backward, to be called after those before it.
+
+    A `Prepared` may have a method `stages` that returns all of a launch, in order.
+    """
+
+    @property
+    def name(self) -> str:
+        """The part, the same forward and backward."""
+
+    @property
+    def is_backward(self) -> bool:
+        """Whether it is the part's backward pass."""
+
+    @property
+    def launch(self) -> Launch:
+        """The call that does it."""
+
+
 class Prepared(Protocol):
     """A workload, allocated and filled. Its launchers do the launch and nothing else."""
 

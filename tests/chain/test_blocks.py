@@ -2,7 +2,7 @@
 
 import pytest
 
-from nameplate.chain.blocks import explain_blocks, find_choices
+from nameplate.chain.blocks import explain_blocks, find_choices, find_parts_in_place
 from nameplate.chain.from_run import find_chains
 
 T, D, H, G, Q, F = 64, 512, 8, 2, 64, 1024
@@ -65,6 +65,17 @@ def test_a_block_is_explained_by_its_parts_measured_alone(layer, make_record):
     best = 2 * T * F * D / 1e-3
     assert parts.tax == pytest.approx(0.05 * best / (3 * (FORWARD + SCORES)))
     assert parts.as_json()["residual"] == parts.residual
+
+
+def test_parts_in_place_have_shares_and_their_products_alone(layer):
+    times = [("qkv", 0.002, 0.004), ("gate and up", 0.003, 0.006), ("residual 1", 0.005, None)]
+    parts = [{"name": name, "forward_s": ahead, "backward_s": back} for name, ahead, back in times]
+    (placed,) = find_parts_in_place(list(layer(time_s=0.016, parts=parts)))
+    assert [part.share for part in placed.parts] == pytest.approx([0.3, 0.45, 0.25])
+    assert [part.alone_s for part in placed.parts] == [1e-3, 2e-3, None]  # gate and up are two products
+    assert placed.overhead == pytest.approx(0.25)
+    assert placed.as_json()["parts"][2]["backward_s"] is None
+    assert find_parts_in_place(list(layer())) == []
 
 
 def test_without_attention_alone_or_a_copy_it_says_what_is_taken(layer):

@@ -75,6 +75,79 @@ class BlockParts:
         return {**asdict(self), "predicted_s": self.predicted_s, "residual": self.residual}
 
 
+@dataclass(frozen=True)
+class PartInPlace:
+    """One part of a block, timed where it stands in a launch: mean seconds, and its share of all parts.
+
+    `alone_s` is what its products' forward pass took alone, in turn with the block; None for other parts.
+    """
+
+    name: str
+    forward_s: float
+    backward_s: float | None
+    share: float
+    alone_s: float | None
+
+
+@dataclass(frozen=True)
+class BlockInPlace:
+    """The parts of one block in place. `overhead` is what they take together ÷ a launch, less 1."""
+
+    case: str
+    device: str
+    parts: tuple[PartInPlace, ...]
+    overhead: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {**asdict(self), "parts": [asdict(part) for part in self.parts]}
+
+
+def find_parts_in_place(records: Sequence[Record]) -> list[BlockInPlace]:
+    """Return the parts of each block that was also run part by part."""
+    return [_place(each, records) for each in records if each.parts and each.time_s]
+
+
+def _place(block: Record, records: Sequence[Record]) -> BlockInPlace:
+    whole_s = sum(part.forward_s + (part.backward_s or 0.0) for part in block.parts)
+    alone = _times_alone(block, records)
+    parts = tuple(
+        PartInPlace(
+            part.name,
+            part.forward_s,
+            part.backward_s,
+            (part.forward_s + (part.backward_s or 0.0)) / whole_s,
+            alone.get(part.name),
+        )
+        for part in block.parts
+    )
+    return BlockInPlace(block.case, block.device, parts, whole_s / (block.time_s or 1.0) - 1)
+
+
+def _times_alone(block: Record, records: Sequence[Record]) -> dict[str, float]:
+    """Seconds of the products that were measured in turn with the block, by the part that runs them."""
+    of = {name: value for name, value in block.dimensions.items() if isinstance(value, int)}
+    if any(name not in of for name in ("d_model", "heads", "kv_heads", "head_dim", "ffn")):
+        return {}
+    width, joined = of["d_model"], of["heads"] * of["head_dim"]
+    matrices = {
+        "qkv": (joined + 2 * of["kv_heads"] * of["head_dim"], width),
+        "out": (width, joined),
+        "gate and up": (of["ffn"], width),
+        "up": (of["ffn"], width),
+        "down": (width, of["ffn"]),
+    }
+    found: dict[str, float] = {}
+    for each in records:
+        same = (each.device, each.group, each.represents) == (block.device, block.group, block.represents)
+        if each.workload == "matmul" and same and each.represents is not None and each.time_s:
+            shape = (each.dimensions.get("n"), each.dimensions.get("k"))
+            found |= {
+                name: each.time_s * _times(each) for name, matrix in matrices.items() if matrix == shape
+            }
+    return found
+
+
 def find_choices(records: Sequence[Record]) -> list[Choice]:
     """Return the work that was measured by more than one backend, torch's own choice among them."""
     found: dict[tuple[str, str], list[Record]] = {}

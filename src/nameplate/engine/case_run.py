@@ -6,7 +6,7 @@ An error ends only the case it happens in; the other cases of the group go on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,15 +23,16 @@ from nameplate.engine.host_share import HostShare, measure_host_share
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.window import TimedBatch, Window
-from nameplate.record import Status
+from nameplate.record import PartTime, Status
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.suite import Case
 from nameplate.telemetry.timeline import Spans
-from nameplate.workload import Prepared, Workload
+from nameplate.workload import Prepared, Stage, Workload
 
 MEMORY_SHARE = 0.8
 _MOST_SMALLER = 6  # halves that are tried after the device ran out of memory
 _SHORT_LAUNCH_S = 0.1  # one more launch may take this long even where the budget is spent
+_FEWEST_PASSES, _MOST_PASSES = 2, 10  # timed ones, part by part
 _DIGEST_SHARE = 0.05  # the largest share of the time for digests: each reads the whole result
 
 
@@ -78,6 +79,7 @@ class CaseRun:
     kernels: tuple[str, ...] = ()
     compile_s: float | None = None
     peak_bytes: int | None = None
+    parts: tuple[PartTime, ...] = ()
     failure: FailureReason | None = None
     _sampler: Sampler | None = None
     _digested_s: float = -math.inf
@@ -283,6 +285,7 @@ class CaseRun:
             kernels=self.kernels,
             compile_s=self.compile_s,
             peak_bytes=self.peak_bytes,
+            parts=self.parts,
             is_flushed=self.sampler.flush,
             takes_turns=self.takes_turns,
             other_spans=other_spans,
@@ -313,6 +316,22 @@ class CaseRun:
 
         self._attempt_extra(measure)
 
+    def time_parts(self, launch_s: float, allowed_s: float, left_s: float) -> None:
+        """Time each part of a launch in place, where the workload can run it part by part.
+
+        That takes three launches or more: one untimed, then as many as `allowed_s` holds, up to ten; nothing
+        where three don't fit in `left_s`. An error costs no figure.
+        """
+        list_stages = getattr(self.prepared, "stages", None)
+        if list_stages is None or (1 + _FEWEST_PASSES) * launch_s > left_s:
+            return
+        passes = min(max(_FEWEST_PASSES, int(allowed_s / launch_s) - 1), _MOST_PASSES)
+
+        def measure() -> None:
+            self.parts = time_stages(self.device, list_stages(), passes)
+
+        self._attempt_extra(measure)
+
     def name_kernels(self, left_s: float) -> None:
         """Find which kernels a launch runs, in one more launch if that is short or fits in `left_s` seconds.
 
@@ -326,6 +345,22 @@ class CaseRun:
                 self.kernels = self.device.name_kernels(self.sampler.launches[0])
 
             self._attempt_extra(name)
+
+
+def time_stages(device: Device, stages: Sequence[Stage], passes: int) -> tuple[PartTime, ...]:
+    """Run the stages in order, once untimed and then so often; return the mean seconds of each part."""
+    spent_s: dict[tuple[str, bool], float] = {}
+    for number in range(1 + passes):
+        for stage in stages:
+            elapsed_s = device.time_batch([stage.launch], samples=1, per_sample=1).elapsed_s
+            if number:
+                key = (stage.name, stage.is_backward)
+                spent_s[key] = spent_s.get(key, 0.0) + elapsed_s / passes
+    return tuple(
+        PartTime(name=name, forward_s=seconds, backward_s=spent_s.get((name, True)))
+        for (name, is_backward), seconds in spent_s.items()
+        if not is_backward
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

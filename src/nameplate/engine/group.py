@@ -24,6 +24,7 @@ from nameplate.suite import Case
 from nameplate.telemetry.gpu import GpuReading
 
 # The share of a case's time for measuring the host's part in it, and the least and most for it in seconds.
+_PARTS_SHARE = 0.05  # … and for timing the parts of a launch
 _HOST_SHARE, _LEAST_HOST_S, _MOST_HOST_S = 0.05, 0.2, 10.0
 
 
@@ -115,6 +116,7 @@ class Group(ABC):
         """Measure what one process is enough for: the host's part in a launch, and the kernels' names."""
         for run in self.active:
             run.attempt(partial(self._measure_host_share, run))
+            run.attempt(partial(self._time_parts, run))
         for run in self.active:  # last, because the profiler slows down later launches
             run.attempt(partial(run.name_kernels, self.allowance.limit_s - self.spent_s))
 
@@ -176,6 +178,13 @@ class Group(ABC):
         if launch_s <= left_s:
             self.on_step(run.case.id, launch_s + allowed_s)
             run.measure_host_share(launch_s, min(allowed_s, left_s))
+
+    def _time_parts(self, run: CaseRun) -> None:
+        """Time a launch part by part, in a small part of the case's time, never past the limit."""
+        share_s = self.allowance.share_s * run.case.weight / sum(case.weight for case in self.cases)
+        window = self.window(run)
+        left_s = self.allowance.limit_s - self.spent_s
+        run.time_parts(window.elapsed_s / window.launches, _PARTS_SHARE * share_s, left_s)
 
     def finished_runs(self) -> list[CaseRun]:
         """Return one case run per case, in order."""

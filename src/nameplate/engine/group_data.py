@@ -18,7 +18,7 @@ from nameplate.engine.ceiling import ProbeData
 from nameplate.engine.conditions import Conditions, merge_conditions
 from nameplate.engine.host_share import HostShare
 from nameplate.engine.window import Window, merge_windows
-from nameplate.record import Derate, Moment, Status
+from nameplate.record import Derate, Moment, PartTime, Status
 from nameplate.telemetry.timeline import Spans
 from nameplate.workload import CheckResult
 
@@ -71,6 +71,7 @@ class CaseData:
     other_spans: Spans = ()
     course: tuple[Moment, ...] = ()
     derates: tuple[Derate, ...] = ()
+    parts: tuple[PartTime, ...] = ()
 
     @property
     def digest(self) -> str | None:

@@ -196,6 +196,7 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         "batches": _batches(window),
         "course": found.course,
         "derates": found.derates,
+        "parts": found.parts,
         **energy_columns(conditions, window),
         **_interval_columns("bandwidth_gb_s", time_s.inverted(work.bytes / 1e9)),
     }

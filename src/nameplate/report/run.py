@@ -15,7 +15,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.chain.blocks import explain_blocks, find_choices
+from nameplate.chain.blocks import explain_blocks, find_choices, find_parts_in_place
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
 from nameplate.chain.losses import explain_losses
@@ -29,7 +29,7 @@ from nameplate.report.notice import describe_simulated
 from nameplate.report.section_names import SECTIONS
 from nameplate.report.sections.answers import advise_on_wrong, describe_run, give_advice
 from nameplate.report.sections.best_shape import search_results_table
-from nameplate.report.sections.blocks import backends_table, conventions_table, parts_table
+from nameplate.report.sections.blocks import backends_table, conventions_table, parts_table, places_table
 from nameplate.report.sections.chain import chain_table, effects_table
 from nameplate.report.sections.collectives import collectives_table
 from nameplate.report.sections.headline import list_answers, list_footer, list_summary
@@ -198,6 +198,7 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "backends": lambda run, labels: backends_table(measured_records(run), labels),
     "conventions": lambda run, labels: conventions_table(measured_records(run), labels),
     "parts": lambda run, labels: parts_table(measured_records(run), labels),
+    "in-place": lambda run, labels: places_table(measured_records(run), labels),
     "step": lambda run, labels: step_table(measured_records(run), labels),
     "idle": lambda run, labels: soak_table(measured_records(run), labels),
     "devices": lambda run, labels: devices_table(measured_records(run), labels),
@@ -214,9 +215,9 @@ def run_document(run: Run) -> dict[str, Any]:
 
     `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
     derates at 1 s, 10 s, 1 min and 10 min; `backends`, torch's choice and the fastest; `blocks`, where a
-    block's time went; `steps`, a training step by layers; `roofline`, each case under its roofs; `losses`,
-    from the silicon to the products, factor by factor; and `effects`, the ratios of fills and cache states. A
-    figure that isn't known is null; there is neither NaN nor infinity.
+    block's time went; `in_place`, that of its parts; `steps`, a training step by layers; `roofline`, each case
+    under its roofs; `losses`, from the silicon to the products, factor by factor; and `effects`, the ratios of
+    fills and cache states. A figure that isn't known is null; there is neither NaN nor infinity.
     """
     return {
         "run": {
@@ -232,6 +233,7 @@ def run_document(run: Run) -> dict[str, Any]:
             ],
             "backends": [choice.as_json() for choice in find_choices(run.records)],
             "blocks": [parts.as_json() for parts in explain_blocks(run.records)],
+            "in_place": [block.as_json() for block in find_parts_in_place(run.records)],
             "losses": [each.as_json() for each in explain_losses(run.records)],
             "roofline": [each.as_json() for each in place_cases(run.records)],
             "steps": [step.as_json() for step in find_steps(run.records)],

@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, str] = {
     "backends": N_("attention and blocks by torch's choice of backend and by the fastest"),
     "conventions": N_("training passes of layers by every convention of counting FLOPs"),
     "parts": N_("where the time of a block went"),
+    "in-place": N_("the time of each part of a block, forward and backward"),
     "step": N_("a training step: predicted from its pieces, and measured with a few layers"),
     "idle": N_("throughput from idle until it has settled"),
     "devices": N_("the same case on several devices"),

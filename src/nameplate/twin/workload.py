@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nameplate.twin.accelerator import TwinAccelerator
 from nameplate.twin.faults import Corrupts
@@ -39,18 +39,27 @@ class TwinCheck:
     passed: bool
 
 
+class TwinStage(NamedTuple):
+    """One part of a launch; see `nameplate.workload.Stage`."""
+
+    name: str
+    is_backward: bool
+    launch: Launch
+
+
 class _Launcher:
     """The launches of a prepared workload; apart from it, so that nothing holds it in a circle."""
 
-    def __init__(self, accelerator: TwinAccelerator, model: KernelModel, declared: Prepared) -> None:
+    def __init__(self, accelerator: TwinAccelerator, model: KernelModel, declared: Launch) -> None:
         self._accelerator, self._model, self._declared = accelerator, model, declared
         self.kernels: Kernels | None = None  # None before the first launch
 
     def launch(self) -> None:
         """Launch once; the first time, find the kernels, with torch's settings of precision as they are."""
         if self.kernels is None:
-            self.kernels = self._model.record(self._declared.launches[0])
-        self._accelerator.launch(self.kernels)
+            self.kernels = self._model.record(self._declared)
+        if self.kernels.kernels:  # a part of a launch may only pass on what it was given
+            self._accelerator.launch(self.kernels)
 
 
 def kernels_of(launch: Launch) -> Kernels | None:
@@ -108,6 +117,7 @@ class TwinPrepared:
         with FakeTensorMode():
             declared = workload.prepare(torch.device("cpu"), fill=fill, seed=seed)
         l2_bytes = accelerator.card.identity.l2_mib.value * 2**20
+        self._declared = declared
         # What goes over its operands again and again finds them in L2, however much it moves in all.
         reread = getattr(workload, "passes", 1) > 1
         model = KernelModel(
@@ -116,9 +126,21 @@ class TwinPrepared:
             cold=copies > 1 or (workload.bytes > l2_bytes and not reread),
             over_host_link=getattr(workload, "crosses_host_link", False),
         )
-        self._model, self._launcher = model, _Launcher(accelerator, model, declared)
+        self._model, self._launcher = model, _Launcher(accelerator, model, declared.launches[0])
         self.launches: Sequence[Launch] = [self._launcher.launch] * copies
         self._pass_over(copies * _SET_UP_PASSES)
+
+    def stages(self) -> list[TwinStage]:
+        """Return the parts of a launch, where the workload has any."""
+        declared = getattr(self._declared, "stages", list)()
+        return [
+            TwinStage(
+                each.name,
+                each.is_backward,
+                _Launcher(self._accelerator, self._model, each.launch).launch,
+            )
+            for each in declared
+        ]
 
     def numerics(self) -> AbstractContextManager[None]:
         """Set the process-wide precision for launches, reference and check."""

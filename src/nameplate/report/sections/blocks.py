@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nameplate.base.formatting import change, duration, factor, figure, percent
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.chain.blocks import BlockParts, explain_blocks, find_choices
+from nameplate.chain.blocks import BlockInPlace, BlockParts, explain_blocks, find_choices, find_parts_in_place
 from nameplate.record import Record
 from nameplate.report.labels import Labels
 from nameplate.report.view import Column, Table
@@ -85,6 +85,44 @@ def parts_table(records: Sequence[Record], labels: Labels) -> Table:
             "product's speed."
         ),
     )
+
+
+def places_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Where a block's time went, part by part: each timed where it stands in a launch."""
+    rows = [row for each in find_parts_in_place(records) for row in _place_rows(each, labels)]
+    return Table(
+        _("The parts of a block in place"),
+        (
+            Column(N_("case")),
+            Column(N_("part")),
+            Column(N_("forward"), is_number=True),
+            Column(N_("alone"), is_number=True, drop_priority=0),
+            Column(N_("backward"), is_number=True),
+            Column(N_("share"), is_number=True),
+        ),
+        tuple(rows),
+        lead=_(
+            "Each part is timed after those before it, on what they left in the caches. Alone: the forward "
+            "pass of the same products, measured by themselves. All parts: what they take together beside a "
+            "launch, the overhead of timing them apart."
+        ),
+    )
+
+
+def _place_rows(each: BlockInPlace, labels: Labels) -> list[tuple[str, ...]]:
+    case = labels.row(each.device, each.case)
+    rows = [
+        (
+            case,
+            _(part.name),
+            duration(part.forward_s),
+            "–" if part.alone_s is None else duration(part.alone_s),
+            "–" if part.backward_s is None else duration(part.backward_s),
+            percent(part.share),
+        )
+        for part in each.parts
+    ]
+    return [*rows, (case, _("all parts ÷ launch − 1"), "", "", "", change(each.overhead))]
 
 
 def _parts_row(each: BlockParts, labels: Labels) -> tuple[str, ...]:
