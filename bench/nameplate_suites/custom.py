@@ -119,13 +119,11 @@ def _check(axes: Axes) -> None:
         if given and not belongs:
             needs = "--shape" if flag == "--layout" else "--model"
             raise InputError("has no effect alone", where=flag, got=given[0], expected=f"{needs} beside it")
+    # Products with scaled operands have no backward pass here, so models and sets have none of them.
+    dtypes = PRODUCT_PRECISIONS if axes.model is None and axes.shape_set is None else PRECISIONS
     for flag, given_names, known in (
         ("--layout", axes.layouts, LAYOUTS),
-        (
-            "--dtype",
-            axes.dtypes,
-            tuple(PRODUCT_PRECISIONS if axes.model is axes.shape_set is None else PRECISIONS),
-        ),
+        ("--dtype", axes.dtypes, tuple(dtypes)),
     ):
         for name in given_names:
             if name not in known:

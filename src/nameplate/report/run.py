@@ -215,9 +215,9 @@ def run_document(run: Run) -> dict[str, Any]:
 
     `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
     derates at 1 s, 10 s, 1 min and 10 min; `backends`, torch's choice and the fastest; `blocks`, where a
-    block's time went; `in_place`, that of its parts; `steps`, a training step by layers; `roofline`, each case
-    under its roofs; `losses`, from the silicon to the products, factor by factor; and `effects`, the ratios of
-    fills and cache states. A figure that isn't known is null; there is neither NaN nor infinity.
+    block's time went; `in_place`, that of its parts; `steps`, a training step by layers; `roofline`, each
+    case under its roofs; `losses`, from the silicon to the products, factor by factor; and `effects`, the
+    ratios of fills and cache states. A figure that isn't known is null; there is neither NaN nor infinity.
     """
     return {
         "run": {

@@ -132,7 +132,7 @@ class TwinPrepared:
 
     def stages(self) -> list[TwinStage]:
         """Return the parts of a launch, where the workload has any."""
-        declared = getattr(self._declared, "stages", list)()
+        declared: Sequence[Any] = getattr(self._declared, "stages", list)()
         return [
             TwinStage(
                 each.name,
