@@ -58,7 +58,7 @@ def _small(tokens: int, words: int) -> Iterator[Case]:
 
 SUITE = Suite(
     "step",
-    "two minutes: a training step in pieces (layer, embedding and logits, AdamW), and of small models whole",
+    "two minutes: a training step by its pieces, beside small models trained whole",
     120.0,
     _cases,
     processes=2,

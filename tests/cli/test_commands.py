@@ -313,7 +313,7 @@ UNUSABLE = {
     "publishing a run that isn't there": (["publish", "gone"], "no such run; got 'gone'"),
     "two self-tests at once": (
         ["selftest", "--bare", "--repeat", "3"],
-        "bench selftest: two tests at once; expected --bare, --search, --check, --repeat, --again or --on",
+        "bench selftest: two tests at once; expected --bare, --collectives, --search, --check, --repeat",
     ),
 }
 

@@ -229,7 +229,8 @@ class _Product:
     @property
     def _is_mixed(self) -> bool:
         """Whether a CPU was calibrated beside other work, which can't be told from its library then."""
-        return self.record.loss is not None and "lost_to_library_or_contention" in self.record.loss.codes
+        codes = () if self.record.loss is None else self.record.loss.codes
+        return any(code == "lost_to_library_or_contention" for code in codes)
 
 
 def _find_tile(kernels: Sequence[str]) -> tuple[int, int] | None:

@@ -227,9 +227,11 @@ SILICON = {
 }
 # What a measured record may have besides.
 ENDS = {"figure": "tflops", "low": 0.39, "high": 0.41}
+PART_TIMES = [{"name": "norm", "forward_s": 0.001}]
 SPREADS = {"time_s": {"by_process": [0.005, 0.005]}}
 LOOK = {"point": {"m": 4096}, "stage": "explore", "begin_s": 0.0, "cost_s": 0.1, "tflops": 0.4}
 SEARCH = {"shapes": 9, "seen": 1, "cost_s": 0.1, "grid_s": 0.9, "looks": [LOOK]}
+SHAPE_SET = {"name": "a set", "source": "a page", "shape": [{"name": "a product", "m": 1, "n": 1, "k": 1}]}
 LAUNCH = {
     "launcher": "slurm",
     "rank": 0,
@@ -238,7 +240,8 @@ LAUNCH = {
     "node": "n1",
     "hosts": ["n1", "n2"],
 }
-MORE = ({"search": SEARCH, "interval_within": ENDS, "interval_next": ENDS, "spreads": SPREADS}, {})
+ESTIMATED = {"interval_within": ENDS, "interval_next": ENDS, "spreads": SPREADS}
+MORE = (ESTIMATED | {"search": SEARCH, "parts": PART_TIMES}, {})
 MODEL = {
     "name": "a model",
     "layers": 2,
@@ -274,7 +277,7 @@ def as_document(model):
 def bases(make_record, make_manifest):
     """Good documents, in which each field can be reached in at least one."""
     manifest = as_document(make_manifest(["a case"])) | {
-        "options": {"axes": {"model": MODEL}},
+        "options": {"axes": {"model": MODEL, "shape_set": SHAPE_SET}},
         "launch": LAUNCH,
     }
     (entry,) = manifest["devices"]
