@@ -63,6 +63,10 @@ def test_a_shape_that_a_layer_has_too_is_measured_once():
         (([","], None, None, None, None), "an empty value"),
         (([], "", None, None, None), "no such model"),
         ((None, "llama3-8b", ["-1"], None, None), "not a size"),
+        (
+            (None, None, None, None, None, "nope"),
+            "--shapes: no such set of shapes or model; got 'nope'; expected taf-deepseek-v3 or",
+        ),
     ],
 )
 def test_flags_that_cant_be_read_are_one_sentence(flags, said):

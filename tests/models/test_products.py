@@ -10,6 +10,7 @@ from nameplate.chain.stage import Stage
 from nameplate.cli.axes import parse_axes
 from nameplate.models.load import load_model
 from nameplate.models.products import find_products, load_shape_sets
+from nameplate.report.models import model_document, model_view, set_document, set_view
 from nameplate.suite import Target, find_suite
 
 GPU = Target("cuda", None, 141 << 30, frozenset())
@@ -88,5 +89,14 @@ def test_shapes_names_a_set_or_a_model_and_not_both():
     assert {case.workload.set_flops for case in cases if case.workload.represents} == {total}
     with pytest.raises(InputError, match="a model and a set of shapes"):
         parse_axes(None, "llama3-8b", None, None, None, "taf-deepseek-v3")
-    with pytest.raises(InputError, match="no such model"):
+    with pytest.raises(InputError, match="no such set of shapes or model"):
         parse_axes(None, None, None, None, None, "taf-deepseek-v4")
+
+
+def test_a_product_of_the_backward_pass_is_shown_with_the_layout_that_measures_it():
+    forward, backward = model_view(model_document(load_model("llama3-70b"), (512,), shapes=True)).tables[-2:]
+    layouts = {row[0]: row[2] for row in (*forward.rows, *backward.rows)}
+    assert layouts["down"] == "nt"
+    assert (layouts["down: input"], layouts["down: weights"]) == ("nn", "tn")
+    (published,) = set_view(set_document(load_shape_sets()["taf-deepseek-v3"].products)).tables
+    assert {row[2] for row in published.rows} == {"nn"}

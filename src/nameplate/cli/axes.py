@@ -31,7 +31,7 @@ def parse_axes(
     """
     if not any(given is not None for given in (shapes, model, tokens, dtypes, layouts, named)):
         return None
-    from nameplate.models.load import load_model
+    from nameplate.models.load import load_model, load_shipped_models
     from nameplate.models.products import load_shape_sets
     from nameplate.suite import Axes
 
@@ -39,6 +39,10 @@ def parse_axes(
         raise InputError("a model and a set of shapes", where="--shapes", got=named, expected="one of them")
     shape_set = None if named is None else load_shape_sets().get(named.lower())
     if named is not None and shape_set is None:
+        known = [*load_shape_sets(), *load_shipped_models()]
+        if named.lower() not in known and not named.endswith((".json", ".toml")):
+            expected = f"{' or '.join(known)}, or a file"
+            raise InputError("no such set of shapes or model", where="--shapes", got=named, expected=expected)
         model = named
     return Axes(
         shape_set=shape_set,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nameplate.base.formatting import count, factor, figure, percent, scientific, stated
-from nameplate.base.language import _
+from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.models.conventions import CONVENTIONS, OWN, flops_per_token_by_convention
 from nameplate.models.model import Model
@@ -14,6 +14,7 @@ from nameplate.models.products import ProductSet, find_products
 from nameplate.report.view import Column, Table, View
 
 _GIGA = 1e9
+_GRADIENTS = {"input_gradient": N_("{product}: input"), "weight_gradient": N_("{product}: weights")}
 _DEFAULT_TOKENS = 4096  # where a model doesn't say what context it was trained on
 
 Document = Mapping[str, Any]
@@ -84,6 +85,7 @@ def _rows_of(found: ProductSet) -> list[dict[str, Any]]:
             "m": each.m,
             "n": each.n,
             "k": each.k,
+            "layout": each.layout,
             "times": each.times * each.groups,
             "gflop": each.flops * each.times / _GIGA,
             "flop_share": each.flops * each.times / found.flops,
@@ -94,8 +96,8 @@ def _rows_of(found: ProductSet) -> list[dict[str, Any]]:
 
 def _gradients_of(model: Model, tokens: int) -> list[dict[str, Any]]:
     found = find_products(model, tokens, ("input_gradient", "weight_gradient"))
-    passes = [{"pass": each.pass_, "layout": each.layout} for each in found.products]
-    return [{**row, **of} for row, of in zip(_rows_of(found), passes, strict=True)]
+    passes = [each.pass_ for each in found.products]
+    return [{**row, "pass": of} for row, of in zip(_rows_of(found), passes, strict=True)]
 
 
 def set_view(one: Document) -> View:
@@ -136,7 +138,11 @@ def model_view(one: Document) -> View:
     ]
     if "products" in one:
         tables.append(_products_table(one["products"], _("Products of a forward pass over one sequence")))
-        tables.append(_products_table(one["gradients"], _("Products of the backward pass over it")))
+        tables.append(
+            _products_table(
+                one["gradients"], _("Products of the backward pass over it: gradients of input and weights")
+            )
+        )
     return View(
         title=plain(
             _("{model}: {count} parameters", model=one["model"], count=scientific(one["parameters"]))
@@ -181,19 +187,25 @@ def _products_table(products: Sequence[Document], heading: str) -> Table:
         (
             Column("product"),
             Column("MxNxK", unbroken=True),
+            Column("layout"),
             Column("times", is_number=True),
             Column("GFLOP", is_number=True, drop_priority=0),
             Column("share", is_number=True),
         ),
         tuple(
             (
-                plain(row["name"]),
+                _(_GRADIENTS[row["pass"]], product=plain(row["name"]))
+                if "pass" in row
+                else plain(row["name"]),
                 row["shape"],
+                row["layout"],
                 count(row["times"]),
                 figure(row["gflop"]),
                 percent(row["flop_share"]),
             )
             for row in products
         ),
-        lead=_("`bench run --shape MxNxK --layout nt` measures one, `bench run --shapes MODEL` all of them."),
+        lead=_(
+            "`bench run --shape MxNxK --layout LAYOUT` measures one, `bench run --shapes NAME` all of them."
+        ),
     )

@@ -107,7 +107,7 @@ def _choose_suite(suite: str | None, axes: Axes) -> str:
         raise InputError(
             "a suite has its own shapes",
             where="bench run",
-            got=f"suite {suite} with --shape, --model, --tokens, --dtype or --layout",
+            got=f"suite {suite} with --shape, --shapes, --model, --tokens, --dtype or --layout",
             expected="one of the two",
         )
     return CUSTOM if axes else "quick" if suite is None else suite

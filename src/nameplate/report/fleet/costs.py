@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nameplate.base.formatting import (
@@ -113,7 +114,10 @@ def _name_unknown(costs: Sequence[Cost]) -> str:
         return ""
     if len(costs) == 1:
         return _("{fleet}: {reason}.", fleet=_label(costs[0]), reason=costs[0].reason)
-    return _("{count} fleets aren't shown, for they aren't of one known part.", count=count(len(costs)))
+    return _(
+        "{count} fleets aren't shown: what they deliver isn't known, for the reasons in `--details`.",
+        count=count(len(costs)),
+    )
 
 
 def _detail_tables(costs: Sequence[Cost]) -> Iterator[Table]:
@@ -382,6 +386,7 @@ def describe_grounds(costs: Sequence[Cost]) -> Iterator[str]:
             prices[said] = None
     if derates:
         yield _("By {derates}.", derates=_("; ").join(derates))
+    yield from _describe_limits(costs)
     if prices:
         yield _("Prices: {prices}.", prices=_name_some(list(prices)))
     yield _(
@@ -390,6 +395,23 @@ def describe_grounds(costs: Sequence[Cost]) -> Iterator[str]:
         dtype=DTYPE,
         count=count(costs[0].draws),
     )
+
+
+def _describe_limits(costs: Sequence[Cost]) -> Iterator[str]:
+    """Yield what a power limit leaves of the speed of each part that is held below its TDP."""
+    said = {
+        _(
+            "{part} held at {limit} W a card: {speed} of its speed at its TDP.",
+            part=each.size.part.short_name,
+            limit=stated(each.unit.inputs["tdp_w"].uncertain.value),
+            speed=percent(link.slowed),
+        ): None
+        for each in costs
+        if each.size.part is not None and each.unit is not None and "tdp_w" in each.unit.inputs
+        for link in each.chain
+        if link.slowed != 1
+    }
+    yield from said
 
 
 def _name_derate(link: Link) -> str:
@@ -404,8 +426,9 @@ def _name_derate(link: Link) -> str:
 
 def _what_trains(link: Link) -> str:
     """The training without its number of devices, which differs from fleet to fleet."""
-    parts = (link.scope or "").split(_(", "))[: None if link.slowed == 1 else -1]  # the last is the limit
-    return _(", ").join(part for part in parts if link.n_to is None or count(link.n_to) not in part)
+    parts = re.split(r", |，|、", link.scope or "")  # a figure has a comma too: 4,096
+    kept = parts if link.slowed == 1 else parts[:-1]  # the last is the power limit
+    return _(", ").join(part for part in kept if link.n_to is None or count(link.n_to) not in part)
 
 
 def _name_some(names: Sequence[str]) -> str:

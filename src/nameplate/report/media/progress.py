@@ -134,7 +134,7 @@ class LiveProgress:
             for entry in manifest.devices
         )
         devices = ", ".join(kind if count == 1 else f"{count} × {kind}" for kind, count in kinds.items())
-        self._print(f"{manifest.run}: {todo} cases on {devices} → {folder}")
+        self._print(f"{manifest.run}: {todo} {'case' if todo == 1 else 'cases'} on {devices} → {folder}")
         what = "the devices are" if self._several_devices else "the device is"
         waiting = f"waiting until {what} ready; the {duration(budget_s)} to measure count from then"
         self._print(waiting)

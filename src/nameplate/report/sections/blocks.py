@@ -94,7 +94,7 @@ def places_table(records: Sequence[Record], labels: Labels) -> Table:
         _("The parts of a block in place"),
         (
             Column(N_("case")),
-            Column(N_("part")),
+            Column(N_("operation")),
             Column(N_("forward"), is_number=True),
             Column(N_("alone"), is_number=True, drop_priority=0),
             Column(N_("backward"), is_number=True),
