@@ -56,6 +56,21 @@ def test_a_gpus_cases_have_fp8_by_every_scaling_and_int8():
         assert f"matmul/{middle}/normal/rotating/sustained/torch" in ids
 
 
+@pytest.mark.parametrize("target", [CPU, H200])
+def test_most_of_the_time_is_for_the_first_two_dtypes_by_torch(target):
+    cases = find_suite("ceiling").cases(target)
+    cases = _searched(cases) if target is CPU else cases
+    of_torch = [case for case in cases if case.backend == "torch" and case.fill == "normal"]
+    first, second, *others = [case.weight for case in of_torch]
+    assert first == 2 * second
+    assert second > max(others)
+    total = sum(case.weight for case in cases if case.fill == "normal")
+    assert first / total > (0.4 if target is CPU else 0.25)
+    for case in cases:
+        if case.backend != "torch":
+            assert case.weight <= 0.2 * first
+
+
 def test_a_gpus_grid_has_shapes_whose_tiles_fill_every_wave():
     (work, *_) = [case.workload for case in find_suite("ceiling").cases(H200)]
     assert any(m // 128 * (n // 128) % 132 == 0 for m in work.sizes_m for n in work.sizes_n)

@@ -22,26 +22,48 @@ _GPU_DEPTHS = (1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384)
 _GPU_EDGES = (2048, 3072, 4096, 6144, 8192, 12288, 16384)
 _TILE = 128
 _LARGEST_EDGE = 16384
+_IN_BLOCKS = ("mxfp8", "nvfp4")
 # The first is what the chain starts with. Those that a device lacks are cases too, skipped with the reason.
 _DTYPES = {
-    "cpu": ("bf16", "fp32", "int8", "fp64", "fp16", "tf32", "fp16_acc16"),
-    "cuda": ("bf16", "fp8_e4m3", "fp16", "int8", "fp8_e5m2", "tf32", "fp64", "fp32", "fp16_acc16"),
+    "cpu": (
+        "bf16",
+        "fp32",
+        "int8",
+        "fp64",
+        "fp16",
+        "tf32",
+        "fp16_acc16",
+        "fp8_e4m3",
+        "fp8_e5m2",
+        *_IN_BLOCKS,
+    ),
+    "cuda": (
+        "bf16",
+        "fp8_e4m3",
+        "fp16",
+        "int8",
+        "fp8_e5m2",
+        *_IN_BLOCKS,
+        "tf32",
+        "fp64",
+        "fp32",
+        "fp16_acc16",
+    ),
 }
-_IN_BLOCKS = ("mxfp8", "nvfp4")
-_FP8_ON_CPU = ("fp8_e4m3", "fp8_e5m2")
-_FIRST_WEIGHT = 2.0
+# Most of a minute is for the first dtype, and then the second: the figures that are asked for most.
+_FIRST_WEIGHTS, _WEIGHT = (4.0, 2.0), 0.75
 # Other scalings of fp8 than one scale for all are beside it: their ceilings are lower.
-_SCALED_WEIGHT = 0.5
+_SCALED_SHARE = 0.5
 _LACKING_WEIGHT = 1e-3
-# Another library gets a shorter search: where that shows it to be clearly slower, that is all it gets.
-_BACKEND_WEIGHT, _FILL_WEIGHT = 0.4, 0.15
+# Another library gets a shorter search: where that shows it to be clearly slower, that is all it gets. One
+# that compiles gets none within minutes.
+_BACKEND_SHARE, _COMPILED_SHARE, _FILL_WEIGHT = 0.2, 0.03, 0.15
 _COMPILED_EDGES, _COMPILED_DEPTHS = (2048, 4096), (1024, 4096)
 
 
 def _cases(target: Target, *, exhaustive: bool = False) -> Iterable[Case]:
     kind = "cuda" if target.kind == "cuda" else "cpu"
-    dtypes = (*_DTYPES[kind], *(() if kind == "cuda" else _FP8_ON_CPU), *_IN_BLOCKS)
-    for dtype in dtypes:
+    for dtype in _DTYPES[kind]:
         yield from _cases_of(target, dtype, exhaustive)
 
 
@@ -49,9 +71,7 @@ def _cases_of(target: Target, dtype: str, exhaustive: bool) -> Iterator[Case]:
     lacking = _why_lacking(target, dtype)
     scalings = SCALINGS if dtype == "fp8_e4m3" and target.kind == "cuda" else SCALINGS[:1]
     for scaling in scalings:
-        weight = 1.0 if scaling == SCALINGS[0] else _SCALED_WEIGHT
-        if dtype == _DTYPES["cpu"][0]:
-            weight = _FIRST_WEIGHT
+        weight = _weight_of(target, dtype) * (1.0 if scaling == SCALINGS[0] else _SCALED_SHARE)
         yield Case(
             replace(_make_grid(target, dtype, exhaustive=exhaustive), scaling=scaling, lacking=lacking),
             weight=_LACKING_WEIGHT if lacking else weight,
@@ -75,11 +95,17 @@ def _backend_cases(target: Target, dtype: str, exhaustive: bool) -> Iterator[Cas
             continue
         if target.is_simulated:
             continue
-        searched = replace(grid, backend=name)
+        searched, share = replace(grid, backend=name), _BACKEND_SHARE
         if backend.setup_s:  # every shape is compiled first
             searched = replace(searched, sizes_m=_COMPILED_EDGES, sizes_n=_COMPILED_EDGES)
-            searched = replace(searched, sizes_k=_COMPILED_DEPTHS)
-        yield Case(searched, backend=name, weight=_BACKEND_WEIGHT, **axes)
+            searched, share = replace(searched, sizes_k=_COMPILED_DEPTHS), _COMPILED_SHARE
+        yield Case(searched, backend=name, weight=share * _weight_of(target, dtype), **axes)
+
+
+def _weight_of(target: Target, dtype: str) -> float:
+    """The share of the time that a dtype's best product by torch gets."""
+    first = _DTYPES["cuda" if target.kind == "cuda" else "cpu"]
+    return dict(zip(first, _FIRST_WEIGHTS, strict=False)).get(dtype, _WEIGHT)
 
 
 def _axes_of(target: Target, dtype: str) -> dict[str, Any]:

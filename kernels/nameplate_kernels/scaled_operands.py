@@ -75,11 +75,14 @@ _SCALE_EXPONENTS = (-9, 8)
 def why_lacking(dtype: str, scaling: str, device: torch.device) -> str | None:
     """Return why torch can't multiply this dtype on a device, in one clause; None where it can.
 
-    A GPU by its compute capability. On a CPU torch computes int8, and fp8 by one scale or one a row.
+    A GPU by its compute capability. On a CPU torch computes int8, and fp8 by one scale or one a row; a GPU
+    that is only modelled (`meta`) has figures of these alone.
     """
     if device.type != "cuda":
+        whose = "torch has no" if device.type == "cpu" else "the twin has no model of"
+        where = " on a CPU" if device.type == "cpu" else ""
         is_by_blocks = scaling == "blocks" or FORMATS[dtype].group
-        return f"torch has no {dtype} products with blocks of scales on a CPU" if is_by_blocks else None
+        return f"{whose} {dtype} products with blocks of scales{where}" if is_by_blocks else None
     form, found = FORMATS[dtype], torch.cuda.get_device_capability(device)
     has = f"this device has compute capability {found[0]}.{found[1]}"
     if found < form.capability:

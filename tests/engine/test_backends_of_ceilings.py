@@ -32,8 +32,8 @@ class _Runner(InThisProcess):
         super().__init__(device, Pilots(device, 1), Ceilings(device, 1))
         self.found, self.searched, self.adopted, self.tasks = found, {}, [], []
 
-    def search(self, case, budget_s):
-        self.searched[case.id] = budget_s
+    def search(self, case, budget_s, to_beat=0.0):
+        self.searched[case.id] = (budget_s, to_beat)
         return self.found[case.backend]
 
     def adopt(self, case, point):
@@ -70,8 +70,10 @@ def test_cases_that_differ_by_fill_alone_have_one_search(measured):
     assert runner.adopted == [("zeros", POINT)]
     assert normal.dimensions == zeros.dimensions
     assert zeros.tflops > normal.tflops  # the card isn't at its power limit
-    first, other = runner.searched.values()
-    assert first == pytest.approx(2 * other)  # by weight
+    (first_s, first_to_beat), (other_s, to_beat) = runner.searched.values()
+    assert first_s == pytest.approx(0.55 * 20.0 / 1.5, rel=0.01)  # by weight; the fill needs no search
+    assert other_s == pytest.approx(0.55 * 20.0, rel=0.01)  # the first took no time of its own
+    assert (first_to_beat, to_beat) == (0.0, pytest.approx(90.0))
 
 
 def test_libraries_with_threads_of_their_own_are_measured_in_processes_of_their_own(monkeypatch):

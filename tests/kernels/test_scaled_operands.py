@@ -115,6 +115,9 @@ def test_what_a_device_lacks_is_said(monkeypatch):
         assert all(f"{capability[0]}.{capability[1]}" in reason for reason in found.values() if reason)
         blocks = Matmul(128, 128, 128, "fp8_e4m3", "nt", scaling="blocks").unsupported(cuda)
         assert (blocks is None) == (capability == (9, 0))
+    by_blocks = Matmul(256, 256, 256, "fp8_e4m3", "nt", scaling="blocks")
+    assert "on a CPU" in str(by_blocks.unsupported(torch.device("cpu")))
+    assert str(by_blocks.unsupported(torch.device("meta"))).startswith("the twin has no model of")
 
 
 def test_only_sums_in_fp16_are_asked_for_by_their_dtype():

@@ -17,7 +17,11 @@ LOOK_S = 0.01
 
 
 def _run(
-    tflops: Callable[[int], float | None], budget_s: float = 1.0, *, exhaustive: bool = False
+    tflops: Callable[[int], float | None],
+    budget_s: float = 1.0,
+    *,
+    exhaustive: bool = False,
+    to_beat: float = 0.0,
 ) -> SearchResult | None:
     """Search 128 points whose looks take a hundredth of a second each."""
     space, now_s = Space(AXES, np.ones(128)), 0.0
@@ -27,7 +31,7 @@ def _run(
         now_s += LOOK_S
         return tflops(point)
 
-    return search(space, look, lambda: now_s, budget_s, seed=3, exhaustive=exhaustive)
+    return search(space, look, lambda: now_s, budget_s, seed=3, exhaustive=exhaustive, to_beat=to_beat)
 
 
 def _smooth(point: int) -> float:
@@ -136,3 +140,14 @@ def test_each_bound_that_fails_is_a_sentence():
     assert len(proof.failures) == 4
     assert proof.as_json()["passed"] is False
     assert "some surface: the search took 20.0% of the exhaustive time" in " ".join(proof.failures)
+
+
+def test_a_search_of_what_cant_win_ends_early_and_one_that_may_goes_on():
+    within_a_tenth = _run(_smooth, 2.0, to_beat=0.9)
+    assert within_a_tenth is not None
+    assert within_a_tenth.winner == _run(_smooth, 2.0).winner
+    hopeless = _run(_smooth, 2.0, to_beat=10.0)
+    assert hopeless is not None
+    assert hopeless.cost_s < 0.4 * within_a_tenth.cost_s
+    assert {look.stage for look in hopeless.looks} == {"explore"}
+    assert hopeless.winner == max(hopeless.looks, key=lambda look: look.tflops or 0.0).point

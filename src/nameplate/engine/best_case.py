@@ -69,22 +69,30 @@ def choose(case: Case, point: Point) -> Case:
 
 
 def find_best(
-    case: Case, device: Device, seed: int, budget_s: float, on_step: OnStep = tell_nobody
+    case: Case,
+    device: Device,
+    seed: int,
+    budget_s: float,
+    on_step: OnStep = tell_nobody,
+    to_beat: float = 0.0,
 ) -> SearchData:
-    """Search the grid of a case's workload for `budget_s` seconds.
+    """Search the grid of a case's workload for `budget_s` seconds; less where nothing in it reaches `to_beat`
+    (TFLOPS).
 
     Whatever the workload or a library raises is the failure of the case. KeyboardInterrupt passes through.
     """
     on_step(case.id, 0.0)
     try:
-        return _search(case, device, seed, budget_s, on_step)
+        return _search(case, device, seed, budget_s, on_step, to_beat)
     except Unsupported as error:
         return SearchData(failure=FailureReason("skipped", to_message(error.reason)))
     except Exception as error:  # workloads and drivers may raise anything
         return SearchData(failure=FailureReason("failed", text(describe_error(error))))
 
 
-def _search(case: Case, device: Device, seed: int, budget_s: float, on_step: OnStep) -> SearchData:
+def _search(
+    case: Case, device: Device, seed: int, budget_s: float, on_step: OnStep, to_beat: float
+) -> SearchData:
     work = case.workload
     assert isinstance(work, SearchedWorkload)
     begin_s = device.clock()
@@ -104,7 +112,10 @@ def _search(case: Case, device: Device, seed: int, budget_s: float, on_step: OnS
         look.try_smallest()
         left_s = budget_s - (device.clock() - begin_s)
         found = search(
-            space, look, device.clock, left_s, seed, least_look_s=LOOK_S, exhaustive=work.exhaustive
+            *(space, look, device.clock, left_s, seed),
+            least_look_s=LOOK_S,
+            exhaustive=work.exhaustive,
+            to_beat=to_beat,
         )
     if found is None and look.refused is not None:
         raise Unsupported(message("library_refused", error=look.refused))

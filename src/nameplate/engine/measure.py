@@ -105,16 +105,7 @@ def _choose_workloads(cases: Sequence[Case], runner: Runner, allowance: Allowanc
     Cases that differ by their fill alone have one search. A backend whose search reached clearly less than
     another's isn't measured; the first case of a workload always is.
     """
-    weight, found = sum(case.weight for case in cases), dict[Workload, SearchData]()
-    for case in cases:
-        if not is_searched(case):
-            continue
-        known = found.get(case.workload)
-        if known is None:
-            budget_s = SEARCH_SHARE * min(allowance.share_s, allowance.limit_s) * case.weight / weight
-            found[case.workload] = runner.search(case, budget_s)
-        elif known.point is not None:
-            runner.adopt(case, known.point)
+    found = _search_each(cases, runner, SEARCH_SHARE * min(allowance.share_s, allowance.limit_s))
     best = {_kind_of(work): work for work, data in sorted(found.items(), key=lambda each: each[1].tflops)}
     first = {_kind_of(work): work for work in reversed(found)}
     chosen = []
@@ -134,7 +125,32 @@ def _choose_workloads(cases: Sequence[Case], runner: Runner, allowance: Allowanc
     return chosen
 
 
-def _kind_of(work: Workload) -> tuple[str, str, str]:
+def _search_each(cases: Sequence[Case], runner: Runner, budget_s: float) -> dict[Workload, SearchData]:
+    """Search each workload once; what one leaves of its time goes to those after it.
+
+    A search ends early where it can't reach what another backend's has reached, less what would be measured.
+    """
+    weights: dict[Workload, float] = {}
+    for case in filter(is_searched, cases):
+        weights.setdefault(case.workload, case.weight)
+    end_s, found, reached = runner.clock() + budget_s, dict[Workload, SearchData](), dict[_Kind, float]()
+    for case in filter(is_searched, cases):
+        work, kind = case.workload, _kind_of(case.workload)
+        if work not in found:
+            waiting = sum(weight for each, weight in weights.items() if each not in found)
+            left_s = max(end_s - runner.clock(), 0.0)
+            to_beat = _CLEARLY_SLOWER * reached.get(kind, 0.0)
+            found[work] = runner.search(case, left_s * weights[work] / waiting, to_beat)
+            reached[kind] = max(reached.get(kind, 0.0), found[work].tflops)
+        elif (point := found[work].point) is not None:
+            runner.adopt(case, point)
+    return found
+
+
+_Kind = tuple[str, str, str]
+
+
+def _kind_of(work: Workload) -> _Kind:
     """What is compared with one another: the same work, by whichever library."""
     return work.name, work.dtype, work.shape
 

@@ -54,8 +54,10 @@ class Runner(Protocol):
     def measure(self, task: GroupTask) -> GroupData:
         """Measure one task. KeyboardInterrupt and ContextLost pass through."""
 
-    def search(self, case: Case, budget_s: float) -> SearchData:
-        """Find the workload of a case that stands for the fastest of many, in about `budget_s` seconds."""
+    def search(self, case: Case, budget_s: float, to_beat: float = 0.0) -> SearchData:
+        """Find the workload of a case that stands for the fastest of many, in about `budget_s` seconds; in
+        less where none of them reaches `to_beat` (TFLOPS).
+        """
 
     def adopt(self, case: Case, point: Point) -> None:
         """Have processes that measure the case know the point that another case's search has found."""
@@ -84,10 +86,10 @@ class InThisProcess:
         opened_s = self.device.clock() - begin_s
         return make_group(task, self.device, self.pilots, self.ceilings, self.on_step, opened_s).measure()
 
-    def search(self, case: Case, budget_s: float) -> SearchData:
+    def search(self, case: Case, budget_s: float, to_beat: float = 0.0) -> SearchData:
         """Search in this process."""
         self.device.begin_process()
-        return find_best(case, self.device, self.pilots.seed, budget_s, self.on_step)
+        return find_best(case, self.device, self.pilots.seed, budget_s, self.on_step, to_beat)
 
     def adopt(self, case: Case, point: Point) -> None:
         """Do nothing: this process knows all points."""

@@ -87,11 +87,14 @@ class Order:
 
 @dataclass(frozen=True)
 class SearchOrder:
-    """A case whose workload is to be found, in so many seconds, and the deadline of its group."""
+    """A case whose workload is to be found, in so many seconds, and the deadline of its group; `to_beat` is
+    the throughput, in TFLOPS, that it must reach to be of use.
+    """
 
     case: str
     budget_s: float
     group: GroupNote
+    to_beat: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ def serve(
         notes.enter(order.group)
         if isinstance(order, SearchOrder):
             case = cases[order.case]
-            connection.send(find_best(case, device, run.manifest.seed, order.budget_s, notes))
+            seed, budget_s = run.manifest.seed, order.budget_s
+            connection.send(find_best(case, device, seed, budget_s, notes, order.to_beat))
             return
         cases |= {case: choose(cases[case], point) for case, point in order.points.items()}
         pilots = Pilots(device, run.manifest.seed, order.learned.predictions)

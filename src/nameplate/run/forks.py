@@ -128,9 +128,9 @@ class InFreshProcesses:
                 raise _as_error(found)
         raise TypeError(f"a measuring process sent {type(found).__name__}")
 
-    def search(self, case: Case, budget_s: float) -> SearchData:
+    def search(self, case: Case, budget_s: float, to_beat: float = 0.0) -> SearchData:
         """Search in a process of its own; those that measure the case are told what was found."""
-        found = self._ask(SearchOrder(case.id, budget_s, self._notes.group))
+        found = self._ask(SearchOrder(case.id, budget_s, self._notes.group, to_beat))
         match found:
             case SearchData():
                 if found.point is not None:

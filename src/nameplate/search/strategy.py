@@ -95,14 +95,17 @@ def search(
     *,
     least_look_s: float = 0.0,
     exhaustive: bool = False,
+    to_beat: float = 0.0,
 ) -> SearchResult | None:
     """Search `space` for the point with the highest throughput; None where no point could be measured.
 
     `look` measures a point and returns its TFLOPS, None where it can't be measured. `budget_s` counts on
     `clock` from now; a look takes `least_look_s` at least. With `exhaustive` every point is looked at, for as
-    long as the time holds, before the finalists are confirmed.
+    long as the time holds, before the finalists are confirmed. `to_beat`, in TFLOPS, is what the best point
+    must reach to be of use: the search ends as soon as neither a seen point nor, within the bound, an unseen
+    one does.
     """
-    return _Search(space, look, clock, budget_s, seed, least_look_s).run(exhaustive=exhaustive)
+    return _Search(space, look, clock, budget_s, seed, least_look_s, to_beat).run(exhaustive=exhaustive)
 
 
 @dataclass
@@ -113,6 +116,7 @@ class _Search:
     budget_s: float
     seed: int
     least_look_s: float
+    to_beat: float = 0.0
     looks: list[Look] = field(default_factory=list)
     values: dict[int, list[float]] = field(default_factory=dict)  # log TFLOPS of each point that has some
 
@@ -125,8 +129,10 @@ class _Search:
         if not self.values:
             return None
         while not exhaustive and self.spent_s < confirm_s and len(self.tried) < self.space.size:
+            if self._is_hopeless():
+                break
             self._look_at_predicted(confirm_s)
-        finalists = self._confirm()
+        finalists = [max(self.values, key=self._mean)] if self._is_hopeless() else self._confirm()
         model = self._fit()
         return SearchResult(
             finalists[0],
@@ -172,6 +178,15 @@ class _Search:
 
     def _mean(self, point: int) -> float:
         return fmean(self.values[point])
+
+    def _is_hopeless(self) -> bool:
+        """Whether no point reaches what is to be beaten, as far as the bound on unseen ones tells."""
+        best = max(self.values, key=self._mean)
+        level = math.exp(self._mean(best))
+        if level >= self.to_beat:
+            return False
+        gain = self._bound_unseen(self._fit(), best)
+        return gain is not None and level * (1 + gain) < self.to_beat
 
     def _confirm(self) -> list[int]:
         """Look at the finalists again, in turn, and return them, fastest first."""
