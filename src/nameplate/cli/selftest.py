@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,9 @@ def selftest(
     only: Only = None,
     results: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder that keeps the runs of --again; else none does."),
+        typer.Option(
+            metavar="DIR", help="Folder that keeps the runs of --again and --search; else none does."
+        ),
     ] = None,
     on: Annotated[
         str | None,
@@ -51,7 +54,9 @@ def selftest(
     search: Annotated[
         bool,
         typer.Option(
-            "--search", help="Search simulated surfaces for their best shape, as suite ceiling does."
+            "--search",
+            help="Search simulated surfaces for their best shape, as suite ceiling does; "
+            "with --on cpu, compare the ceiling with whole grids.",
         ),
     ] = False,
     check: Annotated[
@@ -88,8 +93,9 @@ def selftest(
 
     Exits with 1 where one is wrong.
 
-    --device and --budget apply to --bare, --collectives and --again, --suite, --only and --results to
-    --again, --dtype to --repeat, --runs and --scenario to the simulation.
+    --device and --budget apply to --bare, --collectives and --again, --budget and --results to --search with
+    --on cpu, --suite, --only and --results to --again, --dtype to --repeat, --runs and --scenario to the
+    simulation.
     """
     if repeat is not None and repeat < 1:
         raise InputError("no restart to compare", where="--repeat", got=repeat, expected="a number above 0")
@@ -97,7 +103,8 @@ def selftest(
         raise InputError(
             "only a GPU has a twin", where="--twin", got=str(twin), expected="--on cuda beside it"
         )
-    if sum((bare, collectives, search, check, repeat is not None, again is not None, on is not None)) > 1:
+    proves_on = on is not None and not (search and on == "cpu")
+    if sum((bare, collectives, search, check, repeat is not None, again is not None, proves_on)) > 1:
         expected = "--bare, --collectives, --search, --check, --repeat, --again or --on"
         raise InputError("two tests at once", where="bench selftest", expected=expected)
     if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?|twin:.+", on) is None:
@@ -108,7 +115,9 @@ def selftest(
         if bare or collectives:
             passed = (_compare_collectives if collectives else _compare_with_bare_loop)(device, budget, json)
         elif search or check:
-            passed = _prove_search(json) if search else _prove_check(json)
+            by_grids = search and on == "cpu"
+            prove = partial(_compare_with_grids, budget, results) if by_grids else _prove_search
+            passed = prove(json) if search else _prove_check(json)
         elif on == "cpu":
             passed = _check_cpu(json)
         elif on is not None:
@@ -159,6 +168,21 @@ def _prove_search(json: bool) -> bool:
         print_json(proof.as_json())
     else:
         show_tables([search_table(proof)])
+        for line in proof.failures:
+            print(_("FAIL: {goal}", goal=line))
+    return proof.passed
+
+
+def _compare_with_grids(budget: float | None, results: Path | None, json: bool) -> bool:
+    from nameplate.base.language import _
+    from nameplate.report.selftest import ceilings_table
+    from nameplate.selftest.search_on_cpu import BUDGET_S, prove_on_cpu
+
+    proof = prove_on_cpu(BUDGET_S if budget is None else budget, results, print_progress)
+    if json:
+        print_json(proof.as_json())
+    else:
+        show_tables([ceilings_table(proof)])
         for line in proof.failures:
             print(_("FAIL: {goal}", goal=line))
     return proof.passed

@@ -16,6 +16,7 @@ from nameplate.selftest.draws import CardRow
 from nameplate.selftest.gpu.check import Check, Outcome
 from nameplate.selftest.repeat import ContenderRow, Repeated
 from nameplate.selftest.search import SearchProof, SearchRow
+from nameplate.selftest.search_on_cpu import CeilingProof, CeilingRow, Found
 from nameplate.selftest.silicon import CheckedSilicon, PathRow, ProductRow
 from nameplate.selftest.simulate import ScenarioRow
 
@@ -68,6 +69,23 @@ def search_table(proof: SearchProof) -> Table:
         Field[SearchRow]("bound holds", lambda row: percent(row.bounded), is_number=True),
     ]
     return table_of(_("The search for the best shape, on surfaces whose best is known"), fields, proof.rows)
+
+
+def ceilings_table(proof: CeilingProof) -> Table:
+    """For each dtype: what the ceiling's search found beside the best of the grids, timed in turn."""
+    fields = [
+        Field[CeilingRow](N_("dtype"), lambda row: row.dtype),
+        Field[CeilingRow](N_("ceiling"), lambda row: _product_text(row.ceiling.found)),
+        Field[CeilingRow](N_("best of the grids"), lambda row: _product_text(row.best.found)),
+        Field[CeilingRow](N_("ceiling ÷ best"), lambda row: percent(row.ratio), is_number=True),
+        Field[CeilingRow](N_("at least"), lambda row: percent(row.least), is_number=True),
+    ]
+    return table_of(_("The ceiling of a minute beside whole grids, timed in turn"), fields, proof.rows)
+
+
+def _product_text(found: Found) -> str:
+    timed = _("{seen} of {shapes}", seen=count(found.seen), shapes=count(found.shapes))
+    return plain(f"{found.backend} {found.shape} ({timed})")
 
 
 def readings_table(rows: Sequence[ScenarioRow]) -> Table:
