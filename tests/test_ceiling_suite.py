@@ -57,15 +57,15 @@ def test_a_gpus_cases_have_fp8_by_every_scaling_and_int8():
 
 
 @pytest.mark.parametrize("target", [CPU, H200])
-def test_most_of_the_time_is_for_the_first_two_dtypes_by_torch(target):
+def test_the_first_two_dtypes_by_torch_have_most_of_the_time(target):
     cases = find_suite("ceiling").cases(target)
     cases = _searched(cases) if target is CPU else cases
     of_torch = [case for case in cases if case.backend == "torch" and case.fill == "normal"]
     first, second, *others = [case.weight for case in of_torch]
     assert first == 2 * second
-    assert second > max(others)
+    assert second >= max(others)
     total = sum(case.weight for case in cases if case.fill == "normal")
-    assert first / total > (0.4 if target is CPU else 0.25)
+    assert first / total > (0.4 if target is CPU else 0.1)
     for case in cases:
         if case.backend != "torch":
             assert case.weight <= 0.2 * first
