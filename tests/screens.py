@@ -1,6 +1,7 @@
 """Every screen for a person, by the command that prints it: what tests of all screens look at."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from gpu_seen import IDENTITY, make_seen
@@ -97,6 +98,12 @@ def shows(a800_run):
         yield f"show {number}", view
 
 
+@cache
+def validated():
+    """What `bench fleet validate` finds: figures and codes, the same in every language."""
+    return study_mfu(load_mfu_bounds()), validate()
+
+
 def fleet_views():
     """`bench fleet …`, by few draws."""
     yield "fleet list", list_view(list_rows(load_shipped()))
@@ -120,7 +127,7 @@ def fleet_views():
     yield "fleet plan --details", training_view(train(part=[A800], **asked, **FEW), details=True)
     yield "fleet goodput", goodput_view([estimate_goodput(size) for size in load_goodput_file().sizes])
     yield "fleet goodput --validate", goodput_validation_view(validate_goodput())
-    study, chain = study_mfu(load_mfu_bounds()), validate()
+    study, chain = validated()
     yield "fleet validate", validation_view(study, chain)
     yield "fleet validate --details", validation_view(study, chain, details=True)
     experts = Training(671e9, 4096, 37e9, "fp8", "off-the-shelf", 2035)
@@ -188,13 +195,20 @@ SILICON = Silicon(cores=2.0, peaks=(PEAK,), failed={"int8-amx": message("silicon
 NOTHING_SEEN = Seen(device="cuda:1", identity=IDENTITY, measured=False, made="2026-11-29")
 
 
+@cache
+def simulated():
+    """What is the same in every language of what self-tests find: cards, pairs, the proof of the search."""
+    cards = simulate_cards(1, ["contexts that are poisoned"], workers=0)
+    return cards, compare_simulated_pairs(2), prove_search(4)
+
+
 def selftests():
     """`bench selftest`, simulated, repeated, on a CPU and on a GPU, without the lines beside the tables."""
-    rows = simulate(1, ["steady", "heavy right tail"], workers=0)
+    rows = simulate(1, ["steady", "heavy right tail"], workers=0)  # its failures are sentences
+    cards, pairs, proof = simulated()
     peers = {"one": lambda number: {"one": 2.0 + number % 2}}
     repeated = repeat(6, lambda number: {RAW: 1 + number % 2, NORMALIZED: 1 + number % 2 / 9}, peers)
     goals = tuple(goal.describe() for goal in repeated.goals)
-    cards = simulate_cards(1, ["contexts that are poisoned"], workers=0)
     checked = check(SILICON, SILICON, {"int8-avx512-zmm": 256.0}, {"int8": ("1024x1024x1024", 1.0)})
     unknown = proof_checks(NOTHING_SEEN)
     tables = (
@@ -203,8 +217,6 @@ def selftests():
         proof_table(proof_checks(make_seen()), "cuda:0", "NVIDIA Test"),
         proof_table(unknown, "cuda:1", "NVIDIA Test"),
     )
-    pairs = compare_simulated_pairs(2)
-    proof = prove_search(4)
     tables = (*tables, pairs_table(pairs), search_table(proof))
     problems = (
         *describe_failures(rows),

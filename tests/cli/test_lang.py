@@ -36,6 +36,19 @@ SCREENS = [
 ]
 
 
+# What takes a second each, while the golden files and tests/report/test_screens.py hold these screens.
+SLOW = ("selftest", "fleet validate")
+
+
+def marked(screens):
+    """The screens as parameters, the slow ones marked."""
+    slow = [" ".join(map(str, screen)).startswith(SLOW) for screen in screens]
+    return [
+        pytest.param(screen, marks=pytest.mark.long if is_slow else ())
+        for screen, is_slow in zip(screens, slow, strict=True)
+    ]
+
+
 def commands(command=None, path="bench"):
     command = command or typer.main.get_command(app)
     yield path, command
@@ -53,7 +66,7 @@ def test_every_command_with_a_screen_takes_a_language():
     assert all("--json" in names for names in flags.values())
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: " ".join(map(str, screen[:3])))
+@pytest.mark.parametrize("screen", marked(SCREENS), ids=lambda screen: " ".join(map(str, screen[:3])))
 def test_a_screen_is_in_the_language_that_is_asked_for(bench, screen):
     english, chinese = bench(*screen), bench(*screen, "--lang", "zh")
     assert chinese.status == english.status
@@ -65,7 +78,7 @@ def test_a_screen_is_in_the_language_that_is_asked_for(bench, screen):
 
 @pytest.mark.parametrize(
     "screen",
-    [each for each in SCREENS if each[0] != "selftest" and each[:2] != ("devices", "--device")],
+    marked([each for each in SCREENS if each[0] != "selftest" and each[:2] != ("devices", "--device")]),
     ids=lambda screen: " ".join(map(str, screen[:3])),
 )
 def test_what_programs_read_is_english(bench, screen):

@@ -583,7 +583,13 @@ SCENARIOS = {
 }
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+# It takes seconds, while tests/selftest and tests/report/test_screens.py hold its verdicts and tables.
+SLOW = {"selftest/scenarios"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in SLOW else name for name in SCENARIOS]
+)
 def test_golden(name, world, golden):
     golden.check(name, SCENARIOS[name](world))
 

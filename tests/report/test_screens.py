@@ -77,7 +77,7 @@ def whole(found, text):
 
 def ids_in(text):
     """The ids of a screen: known ones, commands between backquotes, and words that only an id can be."""
-    found = {each for each in known_ids() if whole(each, text)}
+    found = {each for each in known_ids() if each in text and whole(each, text)}  # few need the slow search
     found |= set(re.findall(r"`[^`\n]+`", text))
     found |= set(re.findall(r"bench (?:run|show|compare|export) [^`\n]*?(?=`|\n)", text)) - {""}
     words = (word for word in re.findall(r"[\w./:+=-]+\w", text) if re.search(r"\w[-_/:]\w", word))
