@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from nameplate.base.errors import InputError
 
@@ -14,6 +16,57 @@ if TYPE_CHECKING:
 _MOST_DIGITS = (
     18  # base.model.LARGEST_COUNT, which a size must fit, has one more; to import it loads pydantic
 )
+
+ShapeFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="MxNxK",
+        help="Measure products of these shapes instead of a suite (repeatable, or by commas).",
+    ),
+]
+ModelFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Measure one layer of this model instead of a suite: a name such as llama3-8b, "
+        "a .toml file, or a Hugging Face config.json.",
+    ),
+]
+ShapeSetFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--shapes",
+        metavar="SET",
+        help="Measure the products of a published set (taf-deepseek-v3), or of a model's whole "
+        "training pass.",
+    ),
+]
+TokensFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tokens",
+        metavar="N",
+        help="With --model or --shapes: tokens of a sequence. [default: 4096, on a CPU 128]",
+    ),
+]
+DtypeFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="With --shape, --model or --shapes: number formats. [default: bf16]",
+    ),
+]
+LayoutFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layout",
+        metavar="LAYOUT",
+        help="With --shape: nn, nt, tn or tt; t is stored transposed. [default: nn]",
+    ),
+]
 
 
 def parse_axes(

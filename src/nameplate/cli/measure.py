@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import typer
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete
 from nameplate.base.exit_status import print_error
-from nameplate.cli.axes import parse_axes
+from nameplate.cli.axes import (
+    DtypeFlag,
+    LayoutFlag,
+    ModelFlag,
+    ShapeFlag,
+    ShapeSetFlag,
+    TokensFlag,
+    parse_axes,
+)
 from nameplate.cli.options import (
     Budget,
     Device,
@@ -26,10 +34,30 @@ from nameplate.cli.options import (
 from nameplate.cli.output import check_language, output_language, print_json, show_view
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nameplate.device.survey import Survey
     from nameplate.store.folder import Run
+
+
+Nominal = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--nominal", metavar="DTYPE=TFLOPS", help="Compare with this rating of a dtype (repeatable)."
+    ),
+]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Continue a run: measure its cases without a record. latest is the latest unfinished run.",
+    ),
+]
+NoHistory = Annotated[
+    bool,
+    typer.Option(
+        "--no-history", help="Take nothing from earlier runs: they widen or narrow intervals, no figure."
+    ),
+]
 
 
 def run(
@@ -39,65 +67,16 @@ def run(
     device: Device = "auto",
     only: Only = None,
     budget: Budget = None,
-    nominal: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DTYPE=TFLOPS", help="Compare with this rating of a dtype (repeatable)."),
-    ] = None,
+    nominal: Nominal = None,
     results: NewRuns = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="Continue a run: measure its cases without a record. latest is the latest unfinished run.",
-        ),
-    ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MxNxK",
-            help="Measure products of these shapes instead of a suite (repeatable, or by commas).",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Measure one layer of this model instead of a suite: a name such as llama3-8b, "
-            "a .toml file, or a Hugging Face config.json.",
-        ),
-    ] = None,
-    shapes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SET",
-            help="Measure the products of a published set (taf-deepseek-v3), or of a model's whole "
-            "training pass.",
-        ),
-    ] = None,
-    tokens: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="N", help="With --model or --shapes: tokens of a sequence. [default: 4096, on a CPU 128]"
-        ),
-    ] = None,
-    dtype: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DTYPE", help="With --shape, --model or --shapes: number formats. [default: bf16]"
-        ),
-    ] = None,
-    layout: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LAYOUT", help="With --shape: nn, nt, tn or tt; t is stored transposed. [default: nn]"
-        ),
-    ] = None,
-    no_history: Annotated[
-        bool,
-        typer.Option(
-            "--no-history", help="Take nothing from earlier runs: they widen or narrow intervals, no figure."
-        ),
-    ] = False,
+    resume: Resume = None,
+    shape: ShapeFlag = None,
+    model: ModelFlag = None,
+    shapes: ShapeSetFlag = None,
+    tokens: TokensFlag = None,
+    dtype: DtypeFlag = None,
+    layout: LayoutFlag = None,
+    no_history: NoHistory = False,
     expect: Expect = None,
     fail_under: FailUnder = None,
     parts: Parts = None,
@@ -110,42 +89,12 @@ def run(
     axes = parse_axes(shape, model, tokens, dtype, layout, shapes)
     use_parts(parts)
     check_language(lang)
-    from nameplate.report.media.progress import LiveProgress
-    from nameplate.run.jobs import JOB_SUITES
-    from nameplate.run.measure import measure
-
-    if suite is not None and suite in JOB_SUITES:
-        if resume is not None or ratings or axes:
-            raise InputError(
-                f"can't be used with {suite}",
-                where=f"bench run {suite}",
-                got="--resume, --nominal, --shape, --shapes or --model",
-                expected="--only, --budget, --device or --results",
-            )
-        _run_job_suite(suite, device, only, budget, results, lang, json=json)
+    chosen = {"device": device, "only": only, "budget": budget, "results": results}
+    if _is_job_suite(suite, own_flags=resume is not None or bool(ratings) or bool(axes)):
+        _run_in_job(suite, lang=lang, json=json, **chosen)
         return
-    progress = LiveProgress()
-    try:
-        with progress:
-            done = measure(
-                suite,
-                device=device,
-                only=only,
-                budget=budget,
-                nominal=ratings,
-                results=results,
-                resume=resume,
-                axes=axes,
-                history=not no_history,
-                observer=progress,
-            )
-    except KeyboardInterrupt:
-        if progress.folder is None:
-            print_error("interrupted before the first case")
-        else:
-            folder = shlex.quote(str(progress.folder))
-            print_error(f"interrupted; what was finished is kept: bench run --resume {folder}")
-        raise
+    rest = {"nominal": ratings, "resume": resume, "axes": axes, "history": not no_history}
+    done = _measure_here(suite, **chosen, **rest)
     _print_run(done, lang=lang, json=json)
     if shares or fail_under is not None:
         from nameplate.chain.expectations import require_expectations
@@ -154,25 +103,50 @@ def run(
     _check_complete(done)
 
 
-def _run_job_suite(
-    suite: str,
-    device: str,
-    only: str | None,
-    budget: float | None,
-    results: Path | None,
-    lang: str,
-    *,
-    json: bool,
-) -> None:
+def _is_job_suite(suite: str | None, *, own_flags: bool) -> TypeGuard[str]:
+    """Whether all processes of a job measure a suite. Raises InputError for flags that it can't take."""
+    from nameplate.run.jobs import JOB_SUITES
+
+    if suite is None or suite not in JOB_SUITES:
+        return False
+    if own_flags:
+        raise InputError(
+            f"can't be used with {suite}",
+            where=f"bench run {suite}",
+            got="--resume, --nominal, --shape, --shapes or --model",
+            expected="--only, --budget, --device or --results",
+        )
+    return True
+
+
+def _run_in_job(suite: str, *, lang: str, json: bool, **chosen: Any) -> None:
     """Measure with the other processes of this job; rank 0 prints the run."""
     from nameplate.report.media.progress import LiveProgress
     from nameplate.run.jobs import JOB_SUITES
 
     with LiveProgress() as progress:
-        done = JOB_SUITES[suite](device=device, only=only, budget=budget, results=results, observer=progress)
+        done = JOB_SUITES[suite](observer=progress, **chosen)
     if done is not None:
         _print_run(done, lang=lang, json=json)
         _check_complete(done)
+
+
+def _measure_here(suite: str | None, **chosen: Any) -> Run:
+    """Measure with a line of progress; an interrupt says how to go on."""
+    from nameplate.report.media.progress import LiveProgress
+    from nameplate.run.measure import measure
+
+    progress = LiveProgress()
+    try:
+        with progress:
+            return measure(suite, observer=progress, **chosen)
+    except KeyboardInterrupt:
+        if progress.folder is None:
+            print_error("interrupted before the first case")
+        else:
+            folder = shlex.quote(str(progress.folder))
+            print_error(f"interrupted; what was finished is kept: bench run --resume {folder}")
+        raise
 
 
 def _parse_ratings(given: list[str]) -> dict[str, float]:
