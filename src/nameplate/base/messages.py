@@ -503,8 +503,9 @@ TEMPLATES: Mapping[str, str] = {
     "health_narrow_link": N_("its PCIe link has {lanes} lanes of {most}"),
     "health_nothing_measured": N_("nothing was measured on it"),
     "health_errors_unread": N_("no counter of errors can be read ({what:, })"),
+    "health_no_case": N_("no figure says how fast it is: nothing that tells speed was measured to its end"),
     "health_no_figure": N_(
-        "no figure says how fast it is: {excluded} were disturbed by other work or by the host, or are wrong"
+        "no figure says how fast it is: {excluded} disturbed by other work or by the host, or wrong"
     ),
     "health_imprecise": N_("{case}: its interval of ±{half_width:percent} is too wide to judge by"),
     "health_no_published": N_("nothing was published that {part} could be held to"),

@@ -117,6 +117,8 @@ def name_case(record: Record) -> str:
 
 
 def _why_no_figure(device: DeviceSpeeds) -> Message:
+    if not device.excluded:
+        return message("health_no_case")
     return message("health_no_figure", excluded=device.excluded)
 
 

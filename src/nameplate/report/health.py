@@ -143,7 +143,7 @@ def describe_cluster(found: ClusterHealth) -> str:
     devices = sum(len(node.devices) for node in found.nodes)
     said = [
         _(
-            "{count} nodes, {devices} devices: {counted}.",
+            "Nodes: {count}, devices: {devices}; {counted}.",
             count=count(len(found.nodes)),
             devices=count(devices),
             counted=counted or "0",
