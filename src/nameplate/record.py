@@ -14,7 +14,17 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type
 from pydantic import Field, model_validator
 
 from nameplate.base.messages import Message, Reason
-from nameplate.base.model import Amount, Count, FrozenModel, Number, Positive, PositiveCount, is_possible
+from nameplate.base.model import (
+    LARGEST,
+    SMALLEST,
+    Amount,
+    Count,
+    FrozenModel,
+    Number,
+    Positive,
+    PositiveCount,
+    is_possible,
+)
 from nameplate.models.block import find_launch
 from nameplate.stats.interval import Interval
 
@@ -136,7 +146,8 @@ class Batch(FrozenModel):
     """
 
     start_s: Number
-    elapsed_s: Positive
+    # As `Positive`, but without a Python validator: a large cluster has a million batches.
+    elapsed_s: Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
     launches: PositiveCount
     round: Count = 0
     process: PositiveCount = 1

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from functools import partial
 
 import pytest
 
-from nameplate.device.identity import CpuIdentity
+from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.fleet.montecarlo import DRAWS
 from nameplate.store.manifest import DeviceEntry
+from nameplate_kernels import ScaledBlock, TransformerBlock
 
 A800 = "nvidia-a800-sxm4-80gb"
 SENTENCE = "One nominal EFLOPS of A800 (3,125 cards at 320) delivers 0.521 EFLOPS (nine draws in ten: "
@@ -131,6 +133,70 @@ def test_a_cpu_run_prints_its_own_figures_and_prices_nothing(bench, cpu_run):
     assert "in training of 7B parameters, context 4,096, 4,375 devices, bf16, tuned, 2024" in said
     assert "[red]" in out
     assert "\x1b" not in out
+
+
+@pytest.fixture
+def scaled_run(store_run, make_record, tmp_path, made_up_figures):
+    """A made-up run of an A800 on disk: a product at 250, a block at 180, and the block on 16 devices at 162.
+
+    `nodes` is how many nodes these are of; 0 for a run without the block on several devices.
+    """
+    block = TransformerBlock.llama3_8b(128, "bf16", "forward_backward")
+    scaled = ScaledBlock(block, "sharded", True, 16)
+    model = {"represents": "Llama-3-8B", "group": "layer", "flops": block.flops}
+    identity = CudaIdentity(name="NVIDIA A800-SXM4-80GB", index=0)
+    entry = DeviceEntry(name="cuda:0", part=A800, evidence="its name", identity=identity)
+
+    def make(tflops, **fields):
+        rated = {"nominal_tflops": 320.0, "datasheet_tflops": 312.0, "device": "cuda:0", "part": A800}
+        share = {"efficiency": tflops / 320, "tflops": tflops, "tflops_median": tflops}
+        for figure in ("efficiency", "tflops"):
+            share |= {f"{figure}_low": 0.99 * share[figure], f"{figure}_high": 1.01 * share[figure]}
+        return make_record(**rated | share | fields)
+
+    def build(nodes):
+        job = {"world_size": 16, "nodes": nodes}
+        records = [
+            make(250.0, case="matmul/bf16/4096x4096x4096/normal/warm/-/torch"),
+            make(
+                180.0,
+                case=f"transformer_block/bf16/{block.shape}/normal/warm/-/torch",
+                dimensions=block.dimensions,
+                **model,
+            ),
+            make(
+                162.0,
+                case=f"scaled_block/bf16/{scaled.shape}/normal/warm/-/torch",
+                dimensions={**scaled.dimensions, **job},
+                **model,
+            ),
+        ]
+        results = tmp_path / f"runs-{nodes}"
+        return store_run(results, *records[: 3 if nodes else 2], devices=(entry,))
+
+    return build
+
+
+def test_a_runs_own_scaling_takes_the_place_of_the_published_one(bench, scaled_run):
+    def last_link(*arguments):
+        (row,) = json.loads(bench("cost", "nio", "--json", *arguments)[1])
+        return row["chain"][-1], row
+
+    unscaled, _row = last_link("--run", scaled_run(0))
+    assert (unscaled["to"], unscaled["provenance"]) == ("scaled", "modelled")
+    own, row = last_link("--run", scaled_run(2))
+    assert (own["from"], own["to"], own["provenance"]) == ("block", "scaled", "measured")
+    assert row["run"]["used"]
+    assert own["source"].startswith("scaled_block/")
+    # Measured on 16 of two nodes, and carried on to all 4,375 cards by the stated model.
+    ring, doubling = (4374 / 4375) / (15 / 16), math.log(4375) / math.log(16)
+    assert own["value"] == pytest.approx(1 / (1 + (1 / 0.9 - 1) * math.sqrt(ring * doubling)))
+    assert own["low"] < own["value"] < own["high"]
+    reached = math.prod(link["value"] for link in row["chain"])
+    assert row["delivered_eflops"] == pytest.approx(reached * row["nominal_eflops"], rel=0.02)
+    # From one node nothing follows for a fleet of hundreds; for its own 16 cards, what was measured holds.
+    of_one_node, _row = last_link("--run", scaled_run(1))
+    assert of_one_node["provenance"] == "modelled"
 
 
 def test_a_run_may_be_named_by_its_id(bench, cpu_run):

@@ -58,12 +58,14 @@ def find_launch(dimensions: Mapping[str, Dimension]) -> Launch | None:
     `layers` and `vocabulary` are of a whole model, `parameters` every weight of the launch.
     """
     pass_ = dimensions.get("pass")
+    if pass_ not in _PASSES:  # of most records; a table asks for each of them several times
+        return None
     sizes = {
         name: value
         for name, value in dimensions.items()
         if isinstance(value, int) and not isinstance(value, bool)
     }
-    if pass_ not in _PASSES or any(sizes.get(name, 0) < 1 for name in _NEEDED):
+    if any(sizes.get(name, 0) < 1 for name in _NEEDED):
         return None
     experts = sizes.get("experts", 0)
     try:
