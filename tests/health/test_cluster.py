@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from cluster import BATCHES, write_cluster
-from nameplate.health.distribution import estimate_deviation, find_distributions
+from nameplate.health.distribution import (
+    estimate_deviation,
+    find_distributions,
+    find_places,
+    read_others_of_part,
+)
 from nameplate.store.folder import find_runs, read_run
 from nodes import COPY, PRODUCT
 
@@ -66,6 +71,36 @@ def test_the_spread_of_a_part_its_percentiles_and_the_place_of_each_device(tmp_p
     said = json.loads(bench("check", tmp_path, "--json").out)
     assert [each["card_sd"] for each in said["distributions"]] == [each.card_sd.value for each in found]
     assert "How devices of one kind differ" in bench("check", tmp_path).out
+    # The same from one run's side.
+    run = read_run(find_runs(tmp_path)[7])
+    places = find_places(run, read_others_of_part(run))
+    assert len(places) == 16
+    for place in places:
+        one = next(each for each in found if each.case == place.case)
+        assert place.devices == 200
+        assert place.percentile == one.places[run.manifest.node, place.device]
+
+
+def test_where_a_slow_card_stands_among_all_of_its_part_is_shown(tmp_path, bench, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    hosts = write_cluster(tmp_path, 4, slow={2})
+    out = bench("check", tmp_path).out
+    (row,) = (line for line in out.splitlines() if hosts[2] in line and "GPU-" in line and " of 32" in line)
+    assert "2 of 32" in row
+    folder = next(each for each in find_runs(tmp_path) if read_run(each).manifest.node == hosts[2])
+    said = bench("show", folder, "health").out.split("Among the devices of its part")[1]
+    (slow,) = (line.split() for line in said.splitlines() if line.strip().startswith("cuda:3"))
+    assert slow[1:4] == ["0", "32", "2"]
+    # A run whose folder holds no other of its part is among its own eight cards.
+    alone = tmp_path / "alone" / folder.name
+    alone.parent.mkdir()
+    folder.rename(alone)
+    (slow,) = (
+        line.split()
+        for line in bench("show", alone, "health").out.splitlines()
+        if "cuda:3 " in line and " 8 " in line
+    )
+    assert slow[1:4] == ["0", "8", "6"]
 
 
 @pytest.mark.stat

@@ -7,17 +7,19 @@ intervals explain of it is subtracted. Its interval is that of a normal law's de
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import chi2
 
+from nameplate.base.errors import InputError
 from nameplate.health.stragglers import collect_speeds
 from nameplate.stats.interval import CONFIDENCE, Interval
 from nameplate.stats.stragglers import FEWEST_SIBLINGS
-from nameplate.store.folder import Run
+from nameplate.store.folder import Run, find_runs, read_manifest, read_run
 
 # Half a 95 % interval, in standard deviations.
 _HALF = 1.96
@@ -88,6 +90,59 @@ def find_distributions(runs: Sequence[Run]) -> tuple[Distribution, ...]:
             )
         )
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a device of a run stands in a case among `devices` of its kind, of which `slower` are slower.
+
+    `percentile` is the share of them below the device, in percent, itself counted by half.
+    """
+
+    device: str
+    case: str
+    devices: int
+    slower: int
+
+    @property
+    def percentile(self) -> float:
+        """From just above 0, the slowest, to just below 100."""
+        return 100 * (self.slower + 0.5) / self.devices
+
+
+def find_places(run: Run, others: Sequence[Run]) -> tuple[Place, ...]:
+    """Return where each device of a run stands in each case among those of its kind; none among two.
+
+    Of another device its latest run counts, of the run's own devices this run.
+    """
+    return tuple(_find_places(run, others))
+
+
+def _find_places(run: Run, others: Sequence[Run]) -> Iterator[Place]:
+    everywhere = collect_speeds([*others, run])
+    for key, own in collect_speeds([run]).items():
+        known = everywhere[key] | own
+        log_N = np.array([each.speeds[0].log for each in known.values()])
+        for each in own.values() if log_N.size >= FEWEST_SIBLINGS else ():
+            slower = int(np.count_nonzero(log_N < each.speeds[0].log))
+            yield Place(each.device, key[1], log_N.size, slower)
+
+
+def read_others_of_part(run: Run) -> list[Run]:
+    """Return the finished runs that lie beside a run and are of a part that it measured, without details.
+
+    What can't be read is left out.
+    """
+    parts = {entry.part for entry in run.manifest.devices} - {None}
+    found = []
+    for folder in find_runs(run.folder.parent) if parts else ():
+        with suppress(InputError):
+            if parts.isdisjoint(entry.part for entry in read_manifest(folder).devices):
+                continue
+            other = read_run(folder, in_full=False)
+            if other.finished and other.id != run.id:
+                found.append(other)
+    return found
 
 
 def estimate_deviation(variance: float, freedom: int, noise: float = 0.0) -> Interval:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nameplate.base.formatting import count, figure, interval, percent
 from nameplate.base.language import N_, _, join_sentences
@@ -119,7 +120,7 @@ def cluster_view(found: ClusterHealth) -> View:
             None
         )
     tables = (
-        _nodes_table(unwell),
+        _nodes_table(unwell, _lowest_places(found)),
         _stragglers_table(found),
         _missing_table(found),
         _distributions_table(found),
@@ -156,13 +157,35 @@ def describe_cluster(found: ClusterHealth) -> str:
     return join_sentences(said)
 
 
-def _nodes_table(nodes: Sequence[NodeHealth]) -> Table:
+def _lowest_places(found: ClusterHealth) -> dict[tuple[str, str], str]:
+    """The lowest percentile of each device among those of its kind, over the cases, and of how many."""
+    lowest: dict[tuple[str, str], tuple[float, int]] = {}
+    for each in found.distributions:
+        for device, place in each.places.items():
+            lowest[device] = min(lowest.get(device, (math.inf, 0)), (place, each.devices))
+    return {
+        device: _("{place} of {count}", place=count(round(place)), count=count(of))
+        for device, (place, of) in lowest.items()
+    }
+
+
+def _nodes_table(nodes: Sequence[NodeHealth], places: Mapping[tuple[str, str], str]) -> Table:
     """A row for each device that isn't fit, and for what is wrong with a node as a whole."""
     rows: list[tuple[str, ...]] = []
     for node in nodes:
-        rows += [(plain(node.host), "–", node.verdict, plain(render(each))) for each in node.reasons]
-        rows += [(plain(node.host), *_device_row(each)) for each in node.devices if each.verdict != "fit"]
-    columns = (Column(N_("host")), Column(N_("device"), unbroken=True), Column(VERDICT), Column(N_("why")))
+        rows += [(plain(node.host), "–", node.verdict, plain(render(each)), "–") for each in node.reasons]
+        rows += [
+            (plain(node.host), *_device_row(each), places.get((node.host, each.device), "–"))
+            for each in node.devices
+            if each.verdict != "fit"
+        ]
+    columns = (
+        Column(N_("host")),
+        Column(N_("device"), unbroken=True),
+        Column(VERDICT),
+        Column(N_("why")),
+        Column(N_("lowest percentile"), is_number=True),
+    )
     return Table(_("Not fit"), columns, tuple(rows))
 
 

@@ -33,7 +33,13 @@ from nameplate.report.sections.blocks import backends_table, conventions_table, 
 from nameplate.report.sections.chain import chain_table, effects_table
 from nameplate.report.sections.collectives import collectives_table
 from nameplate.report.sections.headline import list_answers, list_footer, list_summary
-from nameplate.report.sections.health import advise_on_health, find_health, health_table, list_banners
+from nameplate.report.sections.health import (
+    advise_on_health,
+    find_health,
+    health_table,
+    list_banners,
+    standing_table,
+)
 from nameplate.report.sections.identity import (
     device_name,
     list_facts,
@@ -130,7 +136,8 @@ def _make_section(name: str, run: Run, labels: Labels) -> Sequence[Table]:
         return priced_tables(price(run))
     if name not in _SECTIONS:
         raise InputError("no such section", got=name, expected=f"one of {', '.join(SECTIONS)}")
-    return [_SECTIONS[name](run, labels)]
+    made = [_SECTIONS[name](run, labels)]
+    return [*made, standing_table(run, labels)] if name == "health" else made
 
 
 def _empty_section(name: str) -> Table:

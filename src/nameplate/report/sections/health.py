@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import median
 
-from nameplate.base.formatting import percent
-from nameplate.base.language import _
+from nameplate.base.formatting import count, percent
+from nameplate.base.language import N_, _
 from nameplate.base.messages import Message, render
 from nameplate.base.text import plain
 from nameplate.chain.from_run import find_chains
 from nameplate.health.advice import advise
+from nameplate.health.distribution import Place, find_places, read_others_of_part
 from nameplate.health.judge import judge_run
 from nameplate.health.past import find_past
 from nameplate.health.verdict import ERRORS, VERDICTS, WAY_NAMES, DeviceHealth, Statement
 from nameplate.record import Record
+from nameplate.report.labels import Labels
 from nameplate.report.view import Banner, Field, Table, table_of
 from nameplate.store.folder import Run
 
@@ -70,6 +73,34 @@ def health_table(run: Run) -> Table:
         Field[_Said]("reasons", lambda row: plain(_("; ").join(map(render, row[1].reasons)))),
     ]
     return table_of(_("Whether each device is fit"), fields, rows)
+
+
+def standing_table(run: Run, labels: Labels) -> Table:
+    """Where each device stands among those of its part in the runs beside this one, by its lowest place.
+
+    It reads all of those runs, so it is made only where the section is asked for.
+    """
+    by_device: dict[str, list[Place]] = {}
+    for place in find_places(run, read_others_of_part(run)):
+        by_device.setdefault(place.device, []).append(place)
+    fields = [
+        Field[list[Place]]("device", lambda row: plain(row[0].device)),
+        Field[list[Place]](N_("slower devices"), lambda row: count(row[0].slower), is_number=True),
+        Field[list[Place]]("devices", lambda row: count(row[0].devices), is_number=True),
+        Field[list[Place]](N_("percentile"), lambda row: count(round(row[0].percentile)), is_number=True),
+        Field[list[Place]](N_("of all cases"), _format_median, is_number=True),
+        Field[list[Place]]("case", lambda row: labels.case(row[0].case)),
+    ]
+    rows = [sorted(places, key=lambda each: each.percentile) for places in by_device.values()]
+    lead = _(
+        "In the case in which it stands lowest, by the latest run of each device beside this run; percentile "
+        "50 is the middle. Of all cases: the median of its percentiles."
+    )
+    return table_of(_("Among the devices of its part"), fields, rows, lead=lead)
+
+
+def _format_median(places: Sequence[Place]) -> str:
+    return count(round(median(each.percentile for each in places)))
 
 
 def _describe(health: DeviceHealth, run: Run) -> tuple[str, str]:
