@@ -57,8 +57,9 @@ def test_check_is_1_without_a_readme_and_makes_none(bench, copy):
 
 def test_json_prints_the_rows_and_writes_all_the_same(bench, copy):
     (copy / "README.md").unlink()
-    (row,) = json.loads(bench("--json").out)
-    assert (row["run"], row["part"]) == ("20261122T165536-standard-1901", "intel-emerald-rapids")
+    rows = {row["part"]: row for row in json.loads(bench("--json").out)}
+    row = rows["intel-emerald-rapids"]
+    assert row["run"] == "20261122T165536-standard-1901"
     assert [each["stage"] for each in row["reached"]] == ["gemm", "gemm_model", "block"]
     assert (copy / "README.md").exists()
 
@@ -68,7 +69,7 @@ def test_json_with_check_prints_rows_and_is_1_where_stale(bench, copy):
     (copy / "README.md").unlink()
     result = bench("--check", "--json")
     assert result.status == 1
-    assert len(json.loads(result.out)) == 1
+    assert len(json.loads(result.out)) >= 1
     assert result.err == "bench: results/README.md isn't current; run `bench leaderboard results`\n"
 
 
