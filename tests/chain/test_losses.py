@@ -7,6 +7,7 @@ import pytest
 
 from nameplate.base.messages import message
 from nameplate.chain.losses import WHAT, explain_losses
+from nameplate.store.folder import find_runs, read_run
 from nameplate.twin.card import read_card
 
 CLOCK = message("peak_at_highest_clock", datasheet=900.0, highest_mhz=2000, rated_mhz=1800)
@@ -156,8 +157,9 @@ def test_a_twins_clock_and_power_are_what_the_waterfall_says(bench, tmp_path):
     (losses,) = run["run"]["losses"]
     known = {each["name"]: each["value"] for each in losses["factors"]}
     card = read_card("h200")
-    square = next(each for each in run["records"] if each["shape"] == "8192x8192x8192")
-    held = square["conditions"]["gpu_sm_clock_mhz"] / card.clock.maximum_mhz.value
+    (folder,) = find_runs(tmp_path)
+    square = next(each for each in read_run(folder).records if each.shape == "8192x8192x8192")
+    held = square.conditions["gpu_sm_clock_mhz"] / card.clock.maximum_mhz.value
     assert 0.8 < held < 0.95  # its power limit holds it
     assert known["heat"] == known["clock"] == 1.0
     # Of the set's own products those of 32 tokens are bound by memory, whose clock holds nothing up.

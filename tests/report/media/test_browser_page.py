@@ -222,6 +222,7 @@ def test_hovering_a_step_a_field_a_point_and_a_moment_tells_what_it_is(show, pag
         "dtype": "bf16",
         "TFLOPS": "205",
         "FLOP a byte": "5,376",
+        "of roof": "64.1% of the roof, bound by compute",
     }
     moments = shown.chart("from-idle").locator(".mark-symbol path")
     assert shown.hovered(moments.nth(4)) == {
