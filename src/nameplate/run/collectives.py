@@ -109,19 +109,13 @@ def _has_to_halve(peers: Peers) -> bool:
     return peers.broken is not None or peers.launch.world_size >= _FEWEST_TO_HALVE
 
 
-def _keep(
-    peers: Peers,
-    cases: Sequence[Case],
-    budget_s: float,
-    only: str | None,
-    results: Path,
-    observer: Observer | None,
-) -> Run:
-    """Measure each case as rank 0, and keep its record."""
-    guarded = GuardedObserver(observer)
-    manifest = Manifest(
-        run=store.new_run_id(SUITE, alone=False),
-        suite=SUITE,
+def make_job_manifest(
+    peers: Peers, suite: str, cases: Sequence[Case], budget_s: float, only: str | None
+) -> Manifest:
+    """Make the manifest of a run that all processes of a job measure, as rank 0 writes it."""
+    return Manifest(
+        run=store.new_run_id(suite, alone=False),
+        suite=suite,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         hostname=socket.gethostname(),
         devices=(entry_of(peers.opened),),
@@ -132,6 +126,19 @@ def _keep(
         launch=peers.launch,
         cases=tuple(case.id for case in cases),
     )
+
+
+def _keep(
+    peers: Peers,
+    cases: Sequence[Case],
+    budget_s: float,
+    only: str | None,
+    results: Path,
+    observer: Observer | None,
+) -> Run:
+    """Measure each case as rank 0, and keep its record."""
+    guarded = GuardedObserver(observer)
+    manifest = make_job_manifest(peers, SUITE, cases, budget_s, only)
     folder = store.create(results, manifest)
     end_s = time.monotonic() + budget_s
     measuring = _Measuring(peers)

@@ -11,7 +11,6 @@ ratio, and the cases are skipped.
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,14 +29,13 @@ from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.records import make_records
 from nameplate.engine.window import TimedBatch, Window
 from nameplate.record import Record, Verdict, sort_by_gravity
-from nameplate.run.collectives import require_job
-from nameplate.run.job import read_software_versions, target_of
-from nameplate.run.measure import DEFAULT_RESULTS, SEED, check_budget, entry_of
+from nameplate.run.collectives import make_job_manifest, require_job
+from nameplate.run.job import target_of
+from nameplate.run.measure import DEFAULT_RESULTS, SEED, check_budget
 from nameplate.run.observer import GuardedObserver, Observer
 from nameplate.run.peers import Peers
 from nameplate.store import folder as store
 from nameplate.store.folder import Run
-from nameplate.store.manifest import Manifest, Options
 from nameplate.suite import Case
 from nameplate.workload import Launch, Prepared
 
@@ -89,19 +87,7 @@ def _keep(
 ) -> Run:
     """Measure all cases as rank 0, and keep their records."""
     guarded = GuardedObserver(observer)
-    manifest = Manifest(
-        run=store.new_run_id(SUITE, alone=False),
-        suite=SUITE,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        hostname=socket.gethostname(),
-        devices=(entry_of(peers.opened),),
-        software=read_software_versions(),
-        options=Options(device=peers.opened.name, only=only, budget_s=budget_s),
-        seed=SEED,
-        measured=peers.opened.measured,
-        launch=peers.launch,
-        cases=tuple(case.id for case in cases),
-    )
+    manifest = make_job_manifest(peers, SUITE, cases, budget_s, only)
     folder = store.create(results, manifest)
     with store.claim(folder), store.RecordWriter(folder, "rank0") as writer:
         guarded.run_started(folder, manifest, budget_s, len(cases))
