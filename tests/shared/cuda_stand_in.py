@@ -7,11 +7,12 @@ from collections import deque
 from contextlib import contextmanager
 
 from nameplate.device.identity import CudaIdentity
+from stand_ins import CudaMemory
 
 QUEUE = 1024  # launches a stream takes before the host has to wait
 
 
-class Gpu:
+class Gpu(CudaMemory):
     """A GPU and its host on virtual clocks: launches run in order; the host waits where the queue is full."""
 
     def __init__(self, host_s=5e-6, queue=QUEUE):
@@ -40,18 +41,6 @@ class Gpu:
         assert enable_timing
         self.events_made += 1
         return Event(self)
-
-    def mem_get_info(self, device=None):
-        return 60 << 30, 80 << 30
-
-    def memory_reserved(self, device=None):
-        return 4 << 30
-
-    def reset_peak_memory_stats(self, device=None):
-        pass
-
-    def max_memory_allocated(self, device=None):
-        return 3 << 30
 
     def synchronize(self, device=None):
         if self.capturing is not None:

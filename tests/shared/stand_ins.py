@@ -49,7 +49,23 @@ class Work:
         return self.bits
 
 
-class HostClockGpu:
+class CudaMemory:
+    """For stand-ins of torch.cuda, a GPU's memory: 60 of 80 GiB are free, 4 reserved, 3 were used."""
+
+    def mem_get_info(self, device=None):
+        return 60 << 30, 80 << 30
+
+    def memory_reserved(self, device=None):
+        return 4 << 30
+
+    def reset_peak_memory_stats(self, device=None):
+        pass
+
+    def max_memory_allocated(self, device=None):
+        return 3 << 30
+
+
+class HostClockGpu(CudaMemory):
     """Stands in for torch.cuda: launches run one after the other, whatever the host does meanwhile."""
 
     def __init__(self, launch_s=1e-3):
@@ -63,18 +79,6 @@ class HostClockGpu:
 
     def synchronize(self, device=None):
         time.sleep(max(self.done_s - time.perf_counter(), 0.0))
-
-    def mem_get_info(self, device=None):
-        return 60 << 30, 80 << 30
-
-    def memory_reserved(self, device=None):
-        return 4 << 30
-
-    def reset_peak_memory_stats(self, device=None):
-        pass
-
-    def max_memory_allocated(self, device=None):
-        return 3 << 30
 
 
 class Event:
