@@ -3,7 +3,7 @@
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.cli.axes import parse_axes
+from nameplate.cli.axes import AxesOptions
 from nameplate.models.block import find_launch
 from nameplate.models.load import load_model
 from nameplate.suite import CUSTOM, Axes, Target, find_suite
@@ -18,24 +18,24 @@ def cases(axes, target=CPU):
 
 
 def test_no_flag_asks_for_nothing():
-    assert parse_axes(None, None, None, None, None) is None
+    assert AxesOptions().read() is None
     assert not Axes()
 
 
 def test_shapes_dtypes_and_layouts_are_crossed():
-    axes = parse_axes(["4096x4096x11008,8x16x32"], None, None, ["bf16", "fp32"], ["nt,nn"])
+    axes = AxesOptions(shape=["4096x4096x11008,8x16x32"], dtype=["bf16", "fp32"], layout=["nt,nn"]).read()
     ids = [case.id for case in cases(axes)]
     assert len(ids) == 8
     assert ids[0] == "matmul/bf16/4096x4096x11008-nt/normal/warm/sustained/torch"
 
 
 def test_without_more_a_shape_is_measured_in_bf16():
-    (case,) = cases(parse_axes(["2X3×4"], None, None, None, None))
+    (case,) = cases(AxesOptions(shape=["2X3×4"]).read())
     assert case.id == "matmul/bf16/2x3x4/normal/warm/sustained/torch"
 
 
 def test_a_model_is_one_layer_and_its_products():
-    found = cases(parse_axes(None, "llama2-7b", ["512"], None, None))
+    found = cases(AxesOptions(model="llama2-7b", tokens=["512"]).read())
     assert {case.workload.represents for case in found} == {"llama2-7b"}
     assert [case.workload.shape for case in found] == [
         "1x512x4096-forward_backward",
@@ -48,7 +48,7 @@ def test_a_model_is_one_layer_and_its_products():
 
 
 def test_a_shape_that_a_layer_has_too_is_measured_once():
-    axes = parse_axes(["512x4096x4096"], "llama2-7b", ["512"], None, ["nt"])
+    axes = AxesOptions(shape=["512x4096x4096"], model="llama2-7b", tokens=["512"], layout=["nt"]).read()
     ids = [case.id for case in cases(axes)]
     assert len(ids) == len(set(ids)) == 6
 
@@ -56,34 +56,34 @@ def test_a_shape_that_a_layer_has_too_is_measured_once():
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ((["1x2"], None, None, None, None), "not a shape"),
-        ((["0x2x3"], None, None, None, None), "not a size"),
-        ((["1x2x" + "9" * 5000], None, None, None, None), "not a size"),
-        ((["1x2x٣"], None, None, None, None), "not a size"),
-        (([","], None, None, None, None), "an empty value"),
-        (([], "", None, None, None), "no such model"),
-        ((None, "llama3-8b", ["-1"], None, None), "not a size"),
+        (AxesOptions(shape=["1x2"]), "not a shape"),
+        (AxesOptions(shape=["0x2x3"]), "not a size"),
+        (AxesOptions(shape=["1x2x" + "9" * 5000]), "not a size"),
+        (AxesOptions(shape=["1x2x٣"]), "not a size"),
+        (AxesOptions(shape=[","]), "an empty value"),
+        (AxesOptions(shape=[], model=""), "no such model"),
+        (AxesOptions(model="llama3-8b", tokens=["-1"]), "not a size"),
         (
-            (None, None, None, None, None, "nope"),
+            AxesOptions(shapes="nope"),
             "--shapes: no such set of shapes or model; got 'nope'; expected taf-deepseek-v3 or",
         ),
     ],
 )
 def test_flags_that_cant_be_read_are_one_sentence(flags, said):
     with pytest.raises(InputError, match=said):
-        parse_axes(*flags)
+        flags.read()
 
 
 @pytest.mark.parametrize(
     "flags",
     [
-        ([f"{'9' * 18}x1x{'9' * 18}"], None, None, None, None),
-        (None, "llama3-8b", ["9" * 18], None, None),
+        AxesOptions(shape=[f"{'9' * 18}x1x{'9' * 18}"]),
+        AxesOptions(model="llama3-8b", tokens=["9" * 18]),
     ],
 )
 def test_work_too_large_to_be_counted_is_a_sentence(flags):
     with pytest.raises(InputError, match=r"too large to count; got '.*'; expected at most 1e\+30 FLOPs"):
-        cases(parse_axes(*flags))
+        cases(flags.read())
 
 
 @pytest.mark.parametrize("name", ["gpt3-175b", "vit-l-16", "mixtral-8x7b", "driving-8b", "llama3-405b"])

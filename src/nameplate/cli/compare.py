@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +10,74 @@ import typer
 
 from nameplate.base.errors import CheckFailed, InputError, RunIncomplete
 from nameplate.base.exit_status import print_error
-from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results
+from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results, take_options
 from nameplate.cli.output import output_language, print_json, print_progress, show_view
 
 if TYPE_CHECKING:
     from nameplate.compare.comparison import Comparison
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """What may be said of two runs that were measured before; nothing of it has an effect on turns."""
+
+    across_parts: Annotated[
+        bool, typer.Option("--across-parts", help="Compare two parts, by efficiency.")
+    ] = False
+    across_libraries: Annotated[
+        bool,
+        typer.Option(
+            "--across-libraries", help="Compare two versions of cuBLAS, cuDNN, oneDNN or another BLAS."
+        ),
+    ] = False
+    restart_spread: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Spread between restarts, a fraction, for sides of 1 or 2 runs. [default: as measured]",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class TurnOptions:
+    """What --interleave measures, and for how long."""
+
+    suite: Annotated[
+        str | None, typer.Option(help="The suite that --interleave measures. [default: smoke]")
+    ] = None
+    device: Annotated[str | None, DEVICE] = None
+    budget: Budget = None
+    pairs: Annotated[
+        int | None, typer.Option(metavar="N", help="Most pairs of runs of --interleave. [default: 60]")
+    ] = None
+    at_least: Annotated[
+        int | None, typer.Option(metavar="N", help="Fewest pairs of runs of --interleave. [default: 5]")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the comparison is printed: by default as tables for a terminal."""
+
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print ten lines of Markdown, for the page of a CI job.")
+    ] = False
+    json: Json = False
+
+    def require_one(self) -> None:
+        """Raise InputError for two formats at once."""
+        asked = [f"--{name}" for name, given in asdict(self).items() if given]
+        if len(asked) > 1:
+            raise InputError("two formats at once", got=" and ".join(asked), expected="one of them")
+
+
+@take_options(of_runs=RunOptions, of_turns=TurnOptions, printed=Format)
 def compare(
+    of_runs: RunOptions,
+    of_turns: TurnOptions,
+    printed: Format,
     base: Annotated[
         str,
         typer.Argument(
@@ -42,33 +103,6 @@ def compare(
         typer.Option(help="achieved, normalized or efficiency. [default: depends on the device]"),
     ] = None,
     only: Only = None,
-    across_parts: Annotated[
-        bool, typer.Option("--across-parts", help="Compare two parts, by efficiency.")
-    ] = False,
-    across_libraries: Annotated[
-        bool,
-        typer.Option(
-            "--across-libraries", help="Compare two versions of cuBLAS, cuDNN, oneDNN or another BLAS."
-        ),
-    ] = False,
-    restart_spread: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Spread between restarts, a fraction, for sides of 1 or 2 runs. [default: as measured]",
-        ),
-    ] = None,
-    suite: Annotated[
-        str | None, typer.Option(help="The suite that --interleave measures. [default: smoke]")
-    ] = None,
-    device: Annotated[str | None, DEVICE] = None,
-    budget: Budget = None,
-    pairs: Annotated[
-        int | None, typer.Option(metavar="N", help="Most pairs of runs of --interleave. [default: 60]")
-    ] = None,
-    at_least: Annotated[
-        int | None, typer.Option(metavar="N", help="Fewest pairs of runs of --interleave. [default: 5]")
-    ] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(
@@ -76,46 +110,34 @@ def compare(
         ),
     ] = None,
     results: Results = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
-    summary: Annotated[
-        bool, typer.Option("--summary", help="Print ten lines of Markdown, for the page of a CI job.")
-    ] = False,
     lang: Lang = "en",
-    json: Json = False,
 ) -> None:
     """Tell for each case whether NEW is faster, slower, the same or ambiguous.
 
     Exits with 1 if a case is slower, with 3 if cases failed, are missing or have wrong results, or (with
     --fail-on ambiguous) can't be told.
     """
-    formats = {"--json": json, "--markdown": markdown, "--summary": summary}
-    asked = [flag for flag, given in formats.items() if given]
-    if len(asked) > 1:
-        raise InputError("two formats at once", got=" and ".join(asked), expected="one of them")
-    shared = _drop_none(threshold=threshold, by=by, only=only, fail_on=fail_on)
-    for_turns = _drop_none(suite=suite, device=device, budget=budget, pairs=pairs, at_least=at_least)
-    for_runs = _drop_none(
-        across_parts=across_parts or None,
-        across_libraries=across_libraries or None,
-        restart_spread=restart_spread,
-    )
+    printed.require_one()
+    shared = _list_given(threshold=threshold, by=by, only=only, fail_on=fail_on)
+    for_turns, for_runs = _list_given(**asdict(of_turns)), _list_given(**asdict(of_runs))
     if interleave:
         _refuse(for_runs, "has no effect with --interleave", "one of the two")
     else:
         _refuse(for_turns, "has an effect with --interleave only", "--interleave too")
-    with output_language(lang, json=json):  # refuses an unknown language before anything is measured
+    with output_language(lang, json=printed.json):  # refuses an unknown language before anything is measured
         if interleave:
             found = _interleave(base, new, results, shared | for_turns)
         else:
             from nameplate.compare import compare
 
             found = compare(base, new, results=results, **shared, **for_runs)
-        _print(found, json=json, markdown=markdown, summary=summary)
+        _print(found, printed)
     _check(found)
 
 
-def _drop_none(**flags: Any) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}
+def _list_given(**flags: Any) -> dict[str, Any]:
+    """The flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None and value is not False}
 
 
 def _refuse(flags: dict[str, Any], what: str, expected: str) -> None:
@@ -142,17 +164,17 @@ def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]
         raise
 
 
-def _print(found: Comparison, *, json: bool, markdown: bool, summary: bool) -> None:
-    if json:
+def _print(found: Comparison, printed: Format) -> None:
+    if printed.json:
         print_json(found.as_json())
         return
     from nameplate.report.compare import compare_view, render_summary
 
-    if summary:
+    if printed.summary:
         print(render_summary(found), end="")
         return
     view = compare_view(found)
-    if markdown:
+    if printed.markdown:
         from nameplate.report.media.markdown import render
 
         print(render(view), end="")

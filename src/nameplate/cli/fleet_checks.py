@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nameplate.base.errors import CheckFailed, InputError
 from nameplate.base.exit_status import ExitStatus, print_error
-from nameplate.cli.options import Csv, Details, Json, Lang, Parts, path_parser
+from nameplate.cli.options import Details, Parts, Printing, path_parser, take_options
 from nameplate.cli.output import output_language, print_json, print_rows, show_view
 
-if TYPE_CHECKING:
-    from nameplate.fleet.validation import GoodputCheck
 
-
+@take_options(printing=Printing)
 def validate(
+    printing: Printing,
     bound: Annotated[
         float | None,
         typer.Option(metavar="X", help="Largest error allowed, as a ratio. [default: each check's own]"),
     ] = None,
     details: Details = False,
-    lang: Lang = "en",
-    json: Json = False,
-    csv: Csv = False,
 ) -> None:
     """Predict published MFUs and end-to-end figures from others; exit with 1 past a bound."""
     from nameplate.fleet.mfu_study import study_mfu
@@ -34,11 +30,11 @@ def validate(
     from nameplate.report.fleet.mfu import list_mfu_failures
     from nameplate.report.fleet.validation import list_chain_failures, validation_view
 
-    with output_language(lang, json=json, csv=csv):
+    with output_language(printing.lang, json=printing.json, csv=printing.csv):
         checks = compute(bound=bound)
         study = study_mfu(load_mfu_bounds(), median_error=bound)
-        if json or csv:
-            print_rows([*study.as_rows(), *(each.as_json() for each in checks)], csv=csv)
+        if printing.json or printing.csv:
+            print_rows([*study.as_rows(), *(each.as_json() for each in checks)], csv=printing.csv)
         else:
             show_view(validation_view(study, checks, details=details))
     failed = [*list_mfu_failures(study), *list_chain_failures(checks)]
@@ -47,7 +43,30 @@ def validate(
         raise CheckFailed(f"{len(failed)} of {total} checks miss their bound: {', '.join(failed)}")
 
 
+@dataclass(frozen=True)
+class Interruptions:
+    """What interrupts a job, and what each interruption costs; by default as published."""
+
+    failures_per_node_day: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X", help="Failures of a node a day: X, LOW..HIGH or LOW..X..HIGH. [default: 0.0039]"
+        ),
+    ] = None
+    repair_minutes: Annotated[
+        str | None,
+        typer.Option(metavar="R", help="Minutes from a failure until the job computes again. [default: 10]"),
+    ] = None
+    checkpoint_seconds: Annotated[
+        str | None,
+        typer.Option(metavar="S", help="Seconds that a checkpoint stops training for. [default: 43]"),
+    ] = None
+
+
+@take_options(interruptions=Interruptions, printing=Printing)
 def goodput(
+    interruptions: Interruptions,
+    printing: Printing,
     cards: Annotated[
         list[int] | None,
         typer.Option("--cards", metavar="N", help="Cards of the job (repeatable). [default: several sizes]"),
@@ -55,68 +74,48 @@ def goodput(
     cards_per_node: Annotated[
         int | None, typer.Option(metavar="N", help="Cards that fail together. [default: 8]")
     ] = None,
-    failures_per_node_day: Annotated[
-        str | None,
-        typer.Option(
-            metavar="X", help="Failures of a node a day: X, LOW..HIGH or LOW..X..HIGH. [default: 0.0039]"
-        ),
-    ] = None,
-    repair_minutes: Annotated[
-        str | None,
-        typer.Option(metavar="R", help="Minutes from a failure until the job computes again. [default: 10]"),
-    ] = None,
-    checkpoint_seconds: Annotated[
-        str | None,
-        typer.Option(metavar="S", help="Seconds that a checkpoint stops training for. [default: 43]"),
-    ] = None,
     validate: Annotated[
         bool,
         typer.Option("--validate", help="Compare the model with published cases; exit with 1 past a bound."),
     ] = False,
-    lang: Lang = "en",
-    json: Json = False,
-    csv: Csv = False,
 ) -> None:
     """Print how much of a job's elapsed time is useful, given failures, restarts and checkpoints."""
     from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
+
+    if validate:
+        if cards or cards_per_node is not None:
+            raise InputError(
+                "published cases have sizes of their own",
+                where="--validate",
+                got="--cards" if cards else "--cards-per-node",
+                expected="--validate without it",
+            )
+        _validate_goodput(interruptions, printing)
+        return
+    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+        jobs = [
+            estimate_goodput(size, cards_per_node=cards_per_node, **asdict(interruptions))
+            for size in cards or load_goodput_file().sizes
+        ]
+        if printing.json or printing.csv:
+            print_rows([job.as_json() for job in jobs], csv=printing.csv)
+        else:
+            from nameplate.report.fleet.goodput import goodput_view
+
+            show_view(goodput_view(jobs))
+
+
+def _validate_goodput(interruptions: Interruptions, printing: Printing) -> None:
+    """Print the model beside each published case; exit with 1 where one is past its bound."""
     from nameplate.fleet.validation import validate_goodput
-    from nameplate.report.fleet.goodput import goodput_view
     from nameplate.report.fleet.validation import goodput_validation_view, list_goodput_failures
 
-    if validate and (cards or cards_per_node is not None):
-        raise InputError(
-            "published cases have sizes of their own",
-            where="--validate",
-            got="--cards" if cards else "--cards-per-node",
-            expected="--validate without it",
-        )
-    with output_language(lang, json=json, csv=csv):
-        if validate:
-            checks: Sequence[GoodputCheck] = validate_goodput(
-                failures_per_node_day=failures_per_node_day,
-                repair_minutes=repair_minutes,
-                checkpoint_seconds=checkpoint_seconds,
-            )
-            if json or csv:
-                print_rows([check.as_json() for check in checks], csv=csv)
-            else:
-                show_view(goodput_validation_view(checks))
+    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+        checks = validate_goodput(**asdict(interruptions))
+        if printing.json or printing.csv:
+            print_rows([check.as_json() for check in checks], csv=printing.csv)
         else:
-            checks = ()
-            jobs = [
-                estimate_goodput(
-                    size,
-                    cards_per_node=cards_per_node,
-                    failures_per_node_day=failures_per_node_day,
-                    repair_minutes=repair_minutes,
-                    checkpoint_seconds=checkpoint_seconds,
-                )
-                for size in cards or load_goodput_file().sizes
-            ]
-            if json or csv:
-                print_rows([job.as_json() for job in jobs], csv=csv)
-            else:
-                show_view(goodput_view(jobs))
+            show_view(goodput_validation_view(checks))
     failed = list_goodput_failures(checks)
     for sentence in failed:
         print_error(f"past its bound: {sentence}")
@@ -124,7 +123,9 @@ def goodput(
         raise typer.Exit(ExitStatus.CHECK_FAILED)
 
 
+@take_options(printing=Printing)
 def audit(
+    printing: Printing,
     claims: Annotated[
         Path | None,
         typer.Option(
@@ -136,19 +137,16 @@ def audit(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a claim is contradicted.")] = False,
     parts: Parts = None,
     details: Details = False,
-    lang: Lang = "en",
-    json: Json = False,
-    csv: Csv = False,
 ) -> None:
     """Recompute each claim of the article from other claims and the registry, and say whether it holds."""
     from nameplate.fleet.audit import audit as recompute
     from nameplate.report.fleet.audit import audit_view
 
-    with output_language(lang, json=json, csv=csv):
+    with output_language(printing.lang, json=printing.json, csv=printing.csv):
         rows = recompute(claims, parts or ())
-        if json:
+        if printing.json:
             print_json([row.as_json() for row in rows])
-        elif csv:
+        elif printing.csv:
             # Ids are separated by spaces here, as in a claim's formula.
             print_rows([row.as_json() | {"builds_on": " ".join(row.builds_on)} for row in rows], csv=True)
         else:

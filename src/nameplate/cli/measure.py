@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import typer
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete
 from nameplate.base.exit_status import print_error
-from nameplate.cli.axes import (
-    DtypeFlag,
-    LayoutFlag,
-    ModelFlag,
-    ShapeFlag,
-    ShapeSetFlag,
-    TokensFlag,
-    parse_axes,
-)
+from nameplate.cli.axes import AxesOptions
 from nameplate.cli.options import (
     Budget,
     Device,
@@ -29,12 +22,14 @@ from nameplate.cli.options import (
     Only,
     Parts,
     parse_shares,
+    take_options,
     use_parts,
 )
 from nameplate.cli.output import check_language, output_language, print_json, show_view
 
 if TYPE_CHECKING:
     from nameplate.device.survey import Survey
+    from nameplate.report.view import View
     from nameplate.store.folder import Run
 
 
@@ -60,7 +55,9 @@ NoHistory = Annotated[
 ]
 
 
+@take_options(asked=AxesOptions)
 def run(
+    asked: AxesOptions,
     suite: Annotated[
         str | None, typer.Argument(help="The suite to measure; see `bench suites`. [default: quick]")
     ] = None,
@@ -70,12 +67,6 @@ def run(
     nominal: Nominal = None,
     results: NewRuns = None,
     resume: Resume = None,
-    shape: ShapeFlag = None,
-    model: ModelFlag = None,
-    shapes: ShapeSetFlag = None,
-    tokens: TokensFlag = None,
-    dtype: DtypeFlag = None,
-    layout: LayoutFlag = None,
     no_history: NoHistory = False,
     expect: Expect = None,
     fail_under: FailUnder = None,
@@ -86,7 +77,7 @@ def run(
     """Measure what this machine delivers, and compare it with nominal."""
     ratings = _parse_ratings(nominal or [])
     shares = parse_shares(expect, fail_under)
-    axes = parse_axes(shape, model, tokens, dtype, layout, shapes)
+    axes = asked.read()
     use_parts(parts)
     check_language(lang)
     chosen = {"device": device, "only": only, "budget": budget, "results": results}
@@ -188,8 +179,10 @@ def _check_complete(run: Run) -> None:
             f"the run is incomplete: {failed} failed, {missing} without a record, of {cases} cases"
         )
     if not any(record.status == "ok" for record in run.records):
+        from nameplate.report.sections.answers import describe_unmeasured
+
         raise RunIncomplete(
-            "nothing was measured: every case was skipped, each for the reason that its record says"
+            f"nothing was measured: {describe_unmeasured(run) or 'the suite has no cases here'}"
         )
 
 
@@ -254,6 +247,16 @@ def specs(
     for flag, given in (("--tokens", tokens), ("--shapes", shapes)):
         if given:
             raise InputError("has no effect alone", where=flag, expected="--model beside it")
+    with output_language(lang, json=json):
+        found, view = _look_up(name, parts)
+        if json:
+            print_json(found)
+        else:
+            show_view(view)
+
+
+def _look_up(name: str | None, parts: list[Path] | None) -> tuple[object, View]:
+    """The document and the view of a part, of a CPU, or of all. Raises InputError for an unknown name."""
     from nameplate.report.cpu_specs import cpu_document, cpu_view, cpus_table, find_cpu_document
     from nameplate.report.specs import part_document, part_view, parts_view
     from nameplate.specs.cpu import load_microarchitectures
@@ -261,26 +264,19 @@ def specs(
     from nameplate.specs.registry import load_registry
 
     known = load_registry(parts or ())
-    with output_language(lang, json=json):
-        cpu = None if name is None or search(name, known).part is not None else find_cpu_document(name)
-        if cpu is not None:
-            found: object = cpu
-            view = cpu_view(cpu, name or "")
-        elif name is not None:
-            named = require(name, known, suggest_cpus=True)
-            one = part_document(named.part, named.memory)
-            view = part_view(one, named.note)
-            if named.note:
-                one["notes"] = [named.note, *one["notes"]]
-            found = one
-        else:
-            documents = [part_document(part) for part in known.parts.values()]
-            cpus = [cpu_document(part) for part in load_microarchitectures()]
-            found, view = documents, parts_view(documents, cpus_table(cpus))
-        if json:
-            print_json(found)
-        else:
-            show_view(view)
+    if name is None:
+        documents = [part_document(part) for part in known.parts.values()]
+        cpus = [cpu_document(part) for part in load_microarchitectures()]
+        return documents, parts_view(documents, cpus_table(cpus))
+    cpu = None if search(name, known).part is not None else find_cpu_document(name)
+    if cpu is not None:
+        return cpu, cpu_view(cpu, name)
+    named = require(name, known, suggest_cpus=True)
+    document = part_document(named.part, named.memory)
+    view = part_view(document, named.note)
+    if named.note:
+        document["notes"] = [named.note, *document["notes"]]
+    return document, view
 
 
 def _print_model(
@@ -290,7 +286,8 @@ def _print_model(
 
     if name is not None:
         raise InputError("a part and a model", where="--model", got=name, expected="one of them")
-    axes = parse_axes(None, None if shapes else model, tokens, None, None, model if shapes else None)
+    asked = AxesOptions(shapes=model, tokens=tokens) if shapes else AxesOptions(model=model, tokens=tokens)
+    axes = asked.read()
     assert axes is not None
     with output_language(lang, json=json):
         if axes.shape_set is not None:

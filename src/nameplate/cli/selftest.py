@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,25 +12,81 @@ import typer
 
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.base.exit_status import ExitStatus
-from nameplate.cli.options import Budget, Device, Json, Lang, Only
+from nameplate.cli.options import Budget, Device, Json, Lang, Only, take_options
 from nameplate.cli.output import output_language, print_json, print_progress, show_tables
 
 
-def selftest(
+@dataclass(frozen=True)
+class SelfTest:
+    """Which test is asked for, at most one of them; with none, simulated devices are measured."""
+
     bare: Annotated[
         bool, typer.Option("--bare", help="Compare the engine with a hand-written timing loop, in turn.")
-    ] = False,
+    ] = False
     repeat: Annotated[
         int | None,
         typer.Option(metavar="N", help="Restart the process N times; compare our spread with other tools'."),
-    ] = None,
+    ] = None
     again: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             help="Run a suite N times, and count how often each run's intervals hold the others' figures.",
         ),
-    ] = None,
+    ] = None
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cpu|cuda[:N]|twin:NAME",
+            help="Check the harness on this device: a CPU's arithmetic peak; a GPU's times, energy, driver.",
+        ),
+    ] = None
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Search simulated surfaces for their best shape, as suite ceiling does; "
+            "with --on cpu, compare the ceiling with whole grids.",
+        ),
+    ] = False
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Judge simulated nodes: false alarms, and the slow cards that are found."
+        ),
+    ] = False
+    collectives: Annotated[
+        bool,
+        typer.Option(
+            "--collectives",
+            help="Compare collectives with a hand-written loop, in turn; every process of a job runs it.",
+        ),
+    ] = False
+
+    @property
+    def searches_grids(self) -> bool:
+        """Whether the ceiling of this CPU is compared with whole grids: two flags that go together."""
+        return self.search and self.on == "cpu"
+
+    def require_one(self) -> None:
+        """Raise InputError for several tests at once, and for one that can't be done."""
+        if self.repeat is not None and self.repeat < 1:
+            raise InputError(
+                "no restart to compare", where="--repeat", got=self.repeat, expected="a number above 0"
+            )
+        asked = [self.bare, self.collectives, self.search, self.check]
+        asked += [self.repeat is not None, self.again is not None]
+        if sum(asked) + (self.on is not None and not self.searches_grids) > 1:
+            expected = "--bare, --collectives, --search, --check, --repeat, --again or --on"
+            raise InputError("two tests at once", where="bench selftest", expected=expected)
+        if self.on is not None and re.fullmatch(r"cpu|cuda(:\d+)?|twin:.+", self.on) is None:
+            expected = "cpu, cuda, cuda:N or twin:NAME"
+            raise InputError("no such device to prove", where="--on", got=self.on, expected=expected)
+
+
+@take_options(test=SelfTest)
+def selftest(
+    test: SelfTest,
     suite: Annotated[str, typer.Option(metavar="SUITE", help="The suite that --again runs.")] = "smoke",
     only: Only = None,
     results: Annotated[
@@ -38,40 +95,12 @@ def selftest(
             metavar="DIR", help="Folder that keeps the runs of --again and --search; else none does."
         ),
     ] = None,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            metavar="cpu|cuda[:N]|twin:NAME",
-            help="Check the harness on this device: a CPU's arithmetic peak; a GPU's times, energy, driver.",
-        ),
-    ] = None,
     twin: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="File for the card's twin, which --on cuda writes from what it saw."
         ),
     ] = None,
-    search: Annotated[
-        bool,
-        typer.Option(
-            "--search",
-            help="Search simulated surfaces for their best shape, as suite ceiling does; "
-            "with --on cpu, compare the ceiling with whole grids.",
-        ),
-    ] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check", help="Judge simulated nodes: false alarms, and the slow cards that are found."
-        ),
-    ] = False,
-    collectives: Annotated[
-        bool,
-        typer.Option(
-            "--collectives",
-            help="Compare collectives with a hand-written loop, in turn; every process of a job runs it.",
-        ),
-    ] = False,
     runs: Annotated[
         int,
         typer.Option(
@@ -97,35 +126,30 @@ def selftest(
     --on cpu, --suite, --only and --results to --again, --dtype to --repeat, --runs and --scenario to the
     simulation.
     """
-    if repeat is not None and repeat < 1:
-        raise InputError("no restart to compare", where="--repeat", got=repeat, expected="a number above 0")
-    if twin is not None and (on is None or on == "cpu"):
+    if twin is not None and (test.on is None or test.on == "cpu"):
         raise InputError(
             "only a GPU has a twin", where="--twin", got=str(twin), expected="--on cuda beside it"
         )
-    proves_on = on is not None and not (search and on == "cpu")
-    if sum((bare, collectives, search, check, repeat is not None, again is not None, proves_on)) > 1:
-        expected = "--bare, --collectives, --search, --check, --repeat, --again or --on"
-        raise InputError("two tests at once", where="bench selftest", expected=expected)
-    if on is not None and re.fullmatch(r"cpu|cuda(:\d+)?|twin:.+", on) is None:
-        raise InputError(
-            "no such device to prove", where="--on", got=on, expected="cpu, cuda, cuda:N or twin:NAME"
-        )
+    test.require_one()
     with output_language(lang, json=json):
-        if bare or collectives:
-            passed = (_compare_collectives if collectives else _compare_with_bare_loop)(device, budget, json)
-        elif search or check:
-            by_grids = search and on == "cpu"
-            prove = partial(_compare_with_grids, budget, results) if by_grids else _prove_search
-            passed = prove(json) if search else _prove_check(json)
-        elif on == "cpu":
+        if test.collectives:
+            passed = _compare_collectives(device, budget, json)
+        elif test.bare:
+            passed = _compare_with_bare_loop(device, budget, json)
+        elif test.searches_grids:
+            passed = _compare_with_grids(budget, results, json)
+        elif test.search:
+            passed = _prove_search(json)
+        elif test.check:
+            passed = _prove_check(json)
+        elif test.on == "cpu":
             passed = _check_cpu(json)
-        elif on is not None:
-            passed = _prove_on_gpu(on, twin, json)
-        elif again is not None:
-            passed = _run_again(again, suite, device, only, budget, results, json)
-        elif repeat is not None:
-            passed = _repeat(repeat, dtype, json)
+        elif test.on is not None:
+            passed = _prove_on_gpu(test.on, twin, json)
+        elif test.again is not None:
+            passed = _run_again(test.again, suite, device, only, budget, results, json)
+        elif test.repeat is not None:
+            passed = _repeat(test.repeat, dtype, json)
         else:
             passed = _simulate(runs, scenario, json)
     if not passed:
@@ -159,7 +183,6 @@ def _compare_collectives(device: str, budget: float | None, json: bool) -> bool:
 
 
 def _prove_search(json: bool) -> bool:
-    from nameplate.base.language import _
     from nameplate.report.selftest import search_table
     from nameplate.selftest.search import prove_search
 
@@ -168,13 +191,11 @@ def _prove_search(json: bool) -> bool:
         print_json(proof.as_json())
     else:
         show_tables([search_table(proof)])
-        for line in proof.failures:
-            print(_("FAIL: {goal}", goal=line))
+        _print_failures(proof.failures)
     return proof.passed
 
 
 def _compare_with_grids(budget: float | None, results: Path | None, json: bool) -> bool:
-    from nameplate.base.language import _
     from nameplate.report.selftest import ceilings_table
     from nameplate.selftest.search_on_cpu import BUDGET_S, prove_on_cpu
 
@@ -183,13 +204,11 @@ def _compare_with_grids(budget: float | None, results: Path | None, json: bool) 
         print_json(proof.as_json())
     else:
         show_tables([ceilings_table(proof)])
-        for line in proof.failures:
-            print(_("FAIL: {goal}", goal=line))
+        _print_failures(proof.failures)
     return proof.passed
 
 
 def _prove_check(json: bool) -> bool:
-    from nameplate.base.language import _
     from nameplate.health.truth import find_failures, simulate_checks
     from nameplate.report.selftest import checks_table
 
@@ -198,13 +217,11 @@ def _prove_check(json: bool) -> bool:
         print_json([row.as_json() for row in rows])
     else:
         show_tables([checks_table(rows)])
-        for line in find_failures(rows):
-            print(_("FAIL: {goal}", goal=line))
+        _print_failures(find_failures(rows))
     return all(row.passed for row in rows)
 
 
 def _check_cpu(json: bool) -> bool:
-    from nameplate.base.language import _
     from nameplate.device.host import set_default_threads
     from nameplate.report.selftest import products_table, silicon_table
     from nameplate.selftest.silicon import check_cpu
@@ -215,8 +232,7 @@ def _check_cpu(json: bool) -> bool:
         print_json(checked.as_json())
     else:
         show_tables([silicon_table(checked), products_table(checked)])
-        for line in checked.failures:
-            print(_("FAIL: {goal}", goal=line))
+        _print_failures(checked.failures)
     return checked.passed
 
 
@@ -249,7 +265,6 @@ def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
 
 
 def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
-    from nameplate.base.language import _
     from nameplate.compare.truth import PAIRS, PairRow, compare_simulated_pairs
     from nameplate.report.selftest import (
         cards_table,
@@ -277,8 +292,7 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
         tables = [*((simulated_table(rows), readings_table(rows)) if rows else ())]
         tables += [*((cards_table(cards),) if cards else ()), *((pairs_table(pairs),) if pairs else ())]
         show_tables(tables)
-        for line in describe_failures(found):
-            print(_("FAIL: {goal}", goal=line))
+        _print_failures(describe_failures(found))
     return all(row.passed for row in found)
 
 
@@ -291,7 +305,6 @@ def _run_again(
     results: Path | None,
     json: bool,
 ) -> bool:
-    from nameplate.base.language import _
     from nameplate.compare.neighbours import compare_neighbours
     from nameplate.report.media.markdown import lines_of
     from nameplate.report.selftest import again_table, describe_failures, neighbours_table
@@ -310,8 +323,7 @@ def _run_again(
         # As Markdown, so that it can be put into a document as it is.
         tables = [again_table(found), *((neighbours_table(pairs),) if pairs else ())]
         print("\n\n".join("\n".join(lines_of(table)) for table in tables))
-        for line in (*found.failures, *describe_failures(pairs)):
-            print(_("FAIL: {goal}", goal=line))
+        _print_failures([*found.failures, *describe_failures(pairs)])
     return found.passed and all(row.passed for row in pairs)
 
 
@@ -336,3 +348,11 @@ def _repeat(times: int, dtype: str, json: bool) -> bool:
     if not (result.passed or result.failed):
         raise RunIncomplete("too few figures to tell: --repeat with a larger number gives more")
     return result.passed
+
+
+def _print_failures(failures: Iterable[str]) -> None:
+    """Print a line for each goal that was missed, below the tables."""
+    from nameplate.base.language import _
+
+    for line in failures:
+        print(_("FAIL: {goal}", goal=line))
