@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import json
@@ -34,6 +35,7 @@ def pytest_configure(config):
     It keeps the entry points of when it was made, so that a suite added since isn't found.
     """
     del config
+    gc.disable()  # until all tests are collected: what that makes stays
     named = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))[
         "project"
     ]
@@ -48,6 +50,13 @@ def pytest_configure(config):
             file, text = Path(str(path.locate())), "\n".join(lines)
             if sorted(file.read_text(encoding="utf-8").split()) != sorted(text.split()):
                 file.write_text(text, encoding="utf-8")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop():
+    """Leave what was imported and collected out of every later garbage collection."""
+    gc.freeze()
+    gc.enable()
 
 
 _MEASURED = {

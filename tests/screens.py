@@ -106,13 +106,14 @@ def validated():
 
 def fleet_views():
     """`bench fleet …`, by few draws."""
-    yield "fleet list", list_view(list_rows(load_shipped()))
-    yield "fleet list --details", list_view(list_rows(load_shipped()), details=True)
-    yield "fleet cards", cards_view(list_cards())
-    yield "fleet cards --details", cards_view(list_cards(), details=True)
+    fleets, cards, costs = list_rows(load_shipped()), list_cards(), cost(**FEW)
+    yield "fleet list", list_view(fleets)
+    yield "fleet list --details", list_view(fleets, details=True)
+    yield "fleet cards", cards_view(cards)
+    yield "fleet cards --details", cards_view(cards, details=True)
     yield "fleet cards PART", cards_view(list_cards(("P800", "910B1", "H20")))
-    yield "fleet cost", cost_view(cost(**FEW))
-    yield "fleet cost --details", cost_view(cost(**FEW), details=True)
+    yield "fleet cost", cost_view(costs)
+    yield "fleet cost --details", cost_view(costs, details=True)
     yield (
         "fleet own",
         ownership_view([*own("nio-2024-10", **FEW), *own(part="nvidia-h20-96gb", rent="1..2", **FEW)]),
@@ -123,8 +124,9 @@ def fleet_views():
     yield "fleet plan --budget-rmb", purchases_view(afford(1e9, (A800, H100), **FEW))
     asked = {"parameters": "7e9", "hours": "10000", "every_days": 7}
     yield "fleet plan --fleet", training_view(train(fleet=["nio-2024-10", "huawei-2024-10"], **asked, **FEW))
-    yield "fleet plan --part", training_view(train(part=[A800], **asked, **FEW))
-    yield "fleet plan --details", training_view(train(part=[A800], **asked, **FEW), details=True)
+    trained = train(part=[A800], **asked, **FEW)
+    yield "fleet plan --part", training_view(trained)
+    yield "fleet plan --details", training_view(trained, details=True)
     yield "fleet goodput", goodput_view([estimate_goodput(size) for size in load_goodput_file().sizes])
     yield "fleet goodput --validate", goodput_validation_view(validate_goodput())
     study, chain = validated()
@@ -132,8 +134,9 @@ def fleet_views():
     yield "fleet validate --details", validation_view(study, chain, details=True)
     experts = Training(671e9, 4096, 37e9, "fp8", "off-the-shelf", 2035)
     yield "fleet derate", derate_view(estimate_mfu(H100, 20_000, experts))
-    yield "fleet audit", audit_view(audit())
-    yield "fleet audit --details", audit_view(audit(), details=True)
+    audited = audit()
+    yield "fleet audit", audit_view(audited)
+    yield "fleet audit --details", audit_view(audited, details=True)
 
 
 CPU = CpuIdentity(

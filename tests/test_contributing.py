@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -13,6 +14,7 @@ FUNCTIONS = sorted(set(re.findall(r"`([\w/]+\.py)`: `(\w+)`", TEXT)))
 NAMES = sorted(set(re.findall(r"`(_?[A-Za-z]\w+)` of `([\w/]+\.py)`", TEXT)))
 
 
+@cache
 def list_sources():
     """The files of the harness and its tests, by name."""
     found = {}
@@ -22,15 +24,13 @@ def list_sources():
     return found
 
 
-SOURCES = list_sources()
-
-
 def find(name):
     """The files of that name: by its path, or a bare name that files of the harness have."""
     found = {path for start in STARTS if (path := start / name).is_file()}
-    return found or ({} if "/" in name else SOURCES.get(name, set()))
+    return found or ({} if "/" in name else list_sources().get(name, set()))
 
 
+@cache
 def names_in(path):
     """Every name that a module defines: functions, methods, classes, constants."""
     found = set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -63,6 +64,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 for _name, (_command, _line) in _COMMANDS.items():
     app.command(_name, short_help=_line)(_command)
 app.add_typer(fleet.fleet)
+# Made once in a process that runs many command lines, as tests and fuzzers do.
+_make_command = cache(get_command)
 
 
 def main() -> None:
@@ -76,6 +79,6 @@ def main() -> None:
 
 def _run() -> None:
     # `app()` would end with 1 for a closed pipe, and print its own four lines for an unknown option.
-    command = get_command(app)
+    command = _make_command(app)
     with command.make_context("bench", sys.argv[1:]) as context:
         command.invoke(context)
