@@ -139,6 +139,9 @@ def test_both_halves_have_the_digits_of_the_value():
     assert with_half_width(Interval(9.999, 9.98, 10.01)) == "10.0 ± 0.01"
     assert percent_with_half_width(Interval(0.432, 0.4318, 0.4322)) == "43.2% ± 0.02"
     assert with_half_width(Interval(1.0, 1.0, 1.0)) == "1.00 ± 0.00"
+    # But at most two digits more than the value: a simulated device may hardly vary.
+    assert percent_with_half_width(Interval(0.023, 0.0229998, 0.0230002)) == "2.3% ± <0.001"
+    assert percent_with_half_width(Interval(0.023, 0.02299, 0.02301)) == "2.3% ± 0.001"
     assert percent_with_half_width(Interval(0.005, 0.004, 0.006)) == "0.50% ± 0.10"
     for form in (with_half_width, percent_with_half_width):
         assert form(None) == "–"

@@ -142,6 +142,10 @@ def test_punctuation_beside_chinese_is_chinese():
     assert [each for each in told if wrong.search(each)] == []
 
 
+def test_a_token_has_one_name_in_chinese():
+    assert [each for each in catalogue().values() if "词元" in each] == []
+
+
 # ---- what is shown ----
 
 
@@ -326,8 +330,10 @@ def show(runs, screens, folder, noting):
         compared = [compare_sides(same, same, CompareOptions(by="normalized")), *comparisons()]
         views = [*make_report(runs).views, *(compare_view(each) for each in compared)]
         texts = "".join(map(markdown.render, views))
+        terminals = {width: "".join(printed(each, width) for each in views) for width in (60, 80)}
+        # tests/report/test_screens.py has the others at each width.
         views += [view for _name, view in (*screens.fleet_views(), *screens.other_views())]
-        terminals = {width: "".join(printed(each, width) for each in views) for width in (60, 80, 9_999)}
+        terminals[9_999] = "".join(printed(each, 9_999) for each in views)
     page = visible((folder / "report.html").read_text())
     return Shown(page, texts, terminals, noting.asked, noting.missed)
 

@@ -27,6 +27,8 @@ WIDTHS_OF = {"en": WIDTHS, "zh": (20, 80)}
 UNBOUNDED = 10_000
 # What a screen adds to the words of a view: the name before a value, bullets, bars, sparklines, blanks.
 ADDED = re.compile(r"[█▏▎▍▌▋▊▉▁▂▃▄▅▆▇·]+|[•!]")
+# The names of what a narrow terminal leaves out follow these words.
+LEFT_OUT = {*["not", "shown", "at", "this", "width"]}
 _VIEWS = {}
 
 
@@ -151,7 +153,7 @@ def test_the_search_for_ids_finds_each_kind(views):
 
 def words_of(text):
     """The words of a screen, without what its layout adds."""
-    return {word.removesuffix(":") for word in ADDED.sub(" ", text).split()}
+    return {word.rstrip(":,") for word in ADDED.sub(" ", text).split()}
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -159,7 +161,7 @@ def test_no_word_is_broken_and_none_is_added(views, screen):
     view = views["en"][screen]
     all_words = words_of(printed(view, UNBOUNDED, "en"))
     for width in WIDTHS:
-        assert words_of(printed(view, width, "en")) - all_words == set(), width
+        assert words_of(printed(view, width, "en")) - all_words - LEFT_OUT == set(), width
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -168,6 +170,8 @@ def test_only_unbreakable_text_is_longer_than_a_line(views, screen, language):
     for width in WIDTHS:
         lines = [line.strip() for line in printed(views[language][screen], width, language).splitlines()]
         for line in lines:
+            assert not re.match("[，。；：、）”]", line), (width, line)
+            assert not line.endswith(("（", "“")), (width, line)
             if cell_len(line) > width:
                 assert "`" in line or "bench " in line or len(line.split()) == 1 or width == 20, (width, line)
 

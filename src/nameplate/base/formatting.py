@@ -30,6 +30,8 @@ from nameplate.base.language import N_, _
 UNKNOWN = "–"
 _DIGITS = 3
 _STATED_DIGITS = 8
+# Half an interval has at most so many decimals more than its figure.
+_MOST_MORE_DECIMALS = 2
 _MILLION = 1e6
 # Seconds in a unit, and from how many of it on the next one serves.
 _UNITS = (
@@ -69,7 +71,10 @@ class HasEnds(Protocol):
 
 
 def with_half_width(found: HasEnds | None) -> str:
-    """A figure and half its interval, both with the figure's digits: `0.145 ± 0.002`."""
+    """A figure and half its interval, both with the figure's digits: `0.145 ± 0.002`.
+
+    Half an interval that would read as none has up to two digits more: `0.145 ± 0.0002`, `0.145 ± <0.00001`.
+    """
     if found is None:
         return UNKNOWN
     decimals = _decimals(found.value, _DIGITS)
@@ -200,8 +205,15 @@ def _rounded(value: float, decimals: int) -> str:
 
 
 def _half(value: float, decimals: int) -> str:
-    """Half an interval with its figure's digits; one that would read as none has a digit of its own."""
-    return _rounded(value, max(decimals, _decimals(value, 1)) if round(value, decimals) == 0 else decimals)
+    """Half an interval with its figure's digits; one that would read as none has a digit of its own.
+
+    One that is smaller still is below the last of those digits: `<0.001`.
+    """
+    if value == 0 or round(value, decimals) != 0:
+        return _rounded(value, decimals)
+    most = decimals + _MOST_MORE_DECIMALS
+    own = _decimals(value, 1)
+    return _rounded(value, own) if own <= most else f"<{10.0**-most:.{most}f}"
 
 
 def _time(value: float) -> str:

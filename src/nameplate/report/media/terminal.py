@@ -14,11 +14,11 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import zip_longest
 from typing import NamedTuple, TextIO, cast
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from nameplate.base.language import _
@@ -49,6 +49,8 @@ _CHINESE_CHARACTER = re.compile(rf"[{_OPENING}]*[{_CHINESE}]?[{_CLOSING}]*\s*")
 _LETTER = re.compile(r"[^\W\d_]")
 # The answer alone fills so many lines, from so many columns on.
 _MOST_LINES, _FULL_WIDTH = 12, 80
+# The column of the figures that matter most.
+_FIGURE_WIDTH = 14
 _VERDICT_STYLES = {"good": "green", "doubt": "yellow", "bad": "red"}
 
 
@@ -94,20 +96,14 @@ def render(view: View, width: int = 120) -> RenderableType:
     parts: list[RenderableType] = [wrap(Text(view.notice, style="yellow"), width)] if view.notice else []
     parts.append(wrap(Text(view.title, style="bold"), width))
     parts += _render_rows([*_banner_rows(view), *_summary_rows(view)], width)
-    parts += [wrap(_answer_line(answer), width) for answer in view.answers]
+    parts += _render_rows(list(map(_answer_row, view.answers)), width)
     if view.meaning:
         parts += [wrap(Text(line, style="bold"), width) for line in view.meaning.split("\n")]
-    parts += [wrap(Text(f"• {line}"), width, indent=2) for line in view.advice]
-    parts += [wrap(Text(f"! {line}", style="yellow"), width) for line in view.problems]
+    parts += [wrap(Text(f"• {line}"), width, indent=2, hang=4) for line in view.advice]
+    parts += [wrap(Text(f"! {line}", style="yellow"), width, hang=2) for line in view.problems]
     for table in (*_facts(view), *view.tables):
         parts += _render_section(table, width)
     return Group(*parts)
-
-
-def _answer_line(answer: Answer) -> Text:
-    verdict = Text(translate_verdicts(answer.verdict), style=_VERDICT_STYLES[rate_verdicts(answer.verdict)])
-    said = _("{name}, {said}", name=answer.label, said=answer.detail) if answer.detail else answer.label
-    return Text.assemble((f"{answer.value:>14}", "bold"), f"  {said}  ", verdict)
 
 
 def _facts(view: View) -> Sequence[Table]:
@@ -125,9 +121,10 @@ def render_summary(view: View, width: int = 80) -> RenderableType:
     if view.summary:
         rows = [*_banner_rows(view), *_summary_rows(view), *_next_rows(view), *_footer_rows(view)]
         return Group(*first, *_render_rows(rows, width, most))
-    said = [Text(view.title, style="bold"), *map(Text, view.meaning.split("\n"))]
-    said += [Text(f"• {line}") for line in view.advice]
-    lines = [line for text in said if text for line in wrap(text, width).split("\n")]
+    said = [wrap(Text(view.title, style="bold"), width)]
+    said += [wrap(Text(line), width) for line in view.meaning.split("\n")]
+    said += [wrap(Text(f"• {line}"), width, hang=2) for line in view.advice]
+    lines = [line for text in said if text for line in text.split("\n")]
     if most is not None and len(lines) > most:
         lines = [*lines[: most - 1], _end_with_ellipsis(lines[most - 1], width)]
     return Group(*first, *lines)
@@ -157,6 +154,15 @@ def _summary_rows(view: View) -> Iterator[_Row]:
         yield _Row(Text(name, style="dim"), Text(said), cut_rank=1, least=2)
 
 
+def _answer_row(answer: Answer) -> _Row:
+    """A figure in its column, aligned right, and what it is of."""
+    value = Text(answer.value, style="bold")
+    value.pad_left(max(0, _FIGURE_WIDTH - value.cell_len))
+    verdict = Text(translate_verdicts(answer.verdict), style=_VERDICT_STYLES[rate_verdicts(answer.verdict)])
+    said = _("{name}, {said}", name=answer.label, said=answer.detail) if answer.detail else answer.label
+    return _Row(value, Text.assemble(f"{said}  ", verdict))
+
+
 def _next_rows(view: View) -> Iterator[_Row]:
     """The first advice and the first of what could not be read; how many more there are."""
     rows = ((_("next"), view.advice, 2, 1), (_("note"), view.problems, 5, 0))
@@ -178,7 +184,7 @@ def _render_rows(rows: Sequence[_Row], width: int, most: int | None = None) -> l
     name_width = max(row.name.cell_len for row in rows) + _GAP
     room = width - name_width
     if room < _READABLE_WIDTH:
-        return [wrap(Text.assemble(row.name, "  ", row.text), width) for row in rows]
+        return [wrap(Text.assemble(row.name, "  ", row.text), width, hang=2) for row in rows]
     laid = [list(wrap(row.text, room).split("\n")) for row in rows]
     if most is not None:
         _cut(laid, rows, most, room)
@@ -266,15 +272,25 @@ class _PrintedColumn:
 
 
 def _render_table(table: Table, width: int) -> RenderableType:
-    """Return a table with as many of its columns as fit; one block a row where the least of them don't."""
+    """Return a table with as many of its columns as fit, and the names of the others below it.
+
+    Where the least of them don't fit, it is one block a row.
+    """
     columns = [_PrintedColumn(*column) for column in zip(table.columns, *table.rows, strict=True)]
     droppable = table.droppable
     for count in range(len(droppable) + 1):
         kept = [column for index, column in enumerate(columns) if index not in droppable[:count]]
         widths = _fit(kept, width)
         if widths is not None:
-            return _render_grid(kept, widths)
+            grid = _render_grid(kept, widths)
+            left_out = dict.fromkeys(columns[index].name for index in sorted(droppable[:count]))
+            return Group(grid, _name_left_out(list(left_out), width)) if left_out else grid
     return _render_blocks(columns, width)
+
+
+def _name_left_out(names: Sequence[str], width: int) -> Text:
+    said = _("not shown at this width: {columns}", columns=_(", ").join(names))
+    return wrap(Text(said, style="dim"), width)
 
 
 def _fit(columns: Sequence[_PrintedColumn], width: int) -> list[int] | None:
@@ -290,17 +306,34 @@ def _fit(columns: Sequence[_PrintedColumn], width: int) -> list[int] | None:
     return None
 
 
-def _render_grid(columns: Sequence[_PrintedColumn], widths: Sequence[int]) -> RichTable:
-    has_names = any(column.name for column in columns)
-    grid = RichTable(
-        box=None, pad_edge=False, show_header=has_names, header_style="dim", padding=(0, _GAP, 0, 0)
-    )
-    for column, width in zip(columns, widths, strict=True):
-        name = wrap(Text(column.name), width, pieces=re.findall(r"\S+\s*", column.name))
-        grid.add_column(name, justify="right" if column.is_number else "left", no_wrap=True)
+def _render_grid(columns: Sequence[_PrintedColumn], widths: Sequence[int]) -> Text:
+    """Return the names of the columns and their rows, in columns of these widths."""
+    lines: list[Text] = []
+    if any(column.name for column in columns):
+        names = [
+            wrap(Text(column.name, style="dim"), width, pieces=re.findall(r"\S+\s*", column.name))
+            for column, width in zip(columns, widths, strict=True)
+        ]
+        lines += _lay_row(names, columns, widths)
     for row in zip(*(column.cells for column in columns), strict=True):
-        grid.add_row(*(wrap(cell, width) for cell, width in zip(row, widths, strict=True)))
-    return grid
+        cells = [wrap(cell, width) for cell, width in zip(row, widths, strict=True)]
+        lines += _lay_row(cells, columns, widths)
+    return Text("\n").join(lines)
+
+
+def _lay_row(
+    cells: Sequence[Text], columns: Sequence[_PrintedColumn], widths: Sequence[int]
+) -> Iterator[Text]:
+    """Yield the lines of a row whose cells are wrapped already; numbers are aligned right."""
+    for parts in zip_longest(*(cell.split("\n", allow_blank=True) for cell in cells)):
+        line = Text()
+        for part, column, width in zip(parts, columns, widths, strict=True):
+            blank = " " * (width - (part.cell_len if part else 0))
+            line.append(blank if column.is_number else "")
+            line.append_text(part or Text())
+            line.append(" " * _GAP if column.is_number else f"{blank}{' ' * _GAP}")
+        line.rstrip()
+        yield line
 
 
 def _render_blocks(columns: Sequence[_PrintedColumn], width: int) -> RenderableType:
@@ -314,25 +347,33 @@ def _render_blocks(columns: Sequence[_PrintedColumn], width: int) -> RenderableT
             cell = column.cells[number]
             name = _("{name}: {said}", name=column.name, said="") if column.name else ""
             pieces = [*_split(name), *column.split(cell, width - 4)]
-            lines.append(wrap(Text.assemble(name, cell), width, indent=2, pieces=pieces))
+            lines.append(wrap(Text.assemble(name, cell), width, indent=2, hang=4, pieces=pieces))
     return Group(*lines)
 
 
-def wrap(text: Text, width: int, *, indent: int = 0, pieces: Sequence[str] | None = None) -> Text:
+def wrap(
+    text: Text, width: int, *, indent: int = 0, hang: int = 0, pieces: Sequence[str] | None = None
+) -> Text:
     """Break the text between its pieces into lines of at most `width` columns.
 
-    Lines are indented, those after the first twice as far. A piece that is longer than a line has its own.
+    The first line is indented by `indent`, those after it by `hang`. A piece that is longer than a line has
+    its own.
     """
+    if pieces is None and indent + text.cell_len <= width and "\n" not in text.plain:
+        line = text.copy()
+        line.rstrip()
+        line.pad_left(indent)
+        return line
     breaks, at, used, start = [], 0, indent, indent
     for piece in _split(text.plain) if pieces is None else pieces:
         if used > start and used + cell_len(piece.rstrip()) > width:
             breaks.append(at)
-            used = start = 2 * indent
+            used = start = hang
         at, used = at + len(piece), used + cell_len(piece)
     lines = text.divide(breaks)
     for number, line in enumerate(lines):
         line.rstrip()
-        line.pad_left(2 * indent if number else indent)
+        line.pad_left(hang if number else indent)
     return Text("\n").join(lines)
 
 

@@ -31,6 +31,8 @@ from nameplate.store.folder import Run
 _ENOUGH_S, _MOST_TIMES = 3.0, 20.0
 # Above its ceiling by more than this, a product shows that the ceiling isn't known.
 _MOST_ABOVE = 1.1
+# Of reasons why nothing was measured, so many are quoted.
+_MOST_REASONS = 2
 # The advice for each verdict; that for `power_capped` depends on the phase too (`_advise_on_power_cap`).
 _ADVICE = {
     "contradictory": N_(
@@ -91,6 +93,9 @@ def _describe_products(run: Run) -> str:
         if record.workload == "matmul" and record.tflops is not None and not record.is_wrong
     ]
     if not products:
+        why = describe_unmeasured(run)
+        if why is not None:
+            return _("Nothing was measured, so it isn't known what this device delivers: {why}.", why=why)
         return _("No matrix product was measured, so it isn't known what this device delivers.")
     # The chain of one device only: derates of another device belong to other hardware.
     found = find_chains(run.records)
@@ -226,6 +231,34 @@ def _and(parts: Sequence[str]) -> str:
     if len(parts) == 1:
         return parts[0]
     return _("{first} and {last}", first=_(", ").join(parts[:-1]), last=parts[-1])
+
+
+def describe_unmeasured(run: Run) -> str | None:
+    """Say why no case that has a record was measured: the commonest reasons, and of how many cases.
+
+    Reasons of one kind differ in their numbers (how much memory is needed, of how much): the first is quoted.
+    None where a case was measured, and where none has a record: its process ended, which is said elsewhere.
+    """
+    if not run.records or any(record.status == "ok" for record in run.records):
+        return None
+    by_kind: dict[tuple[str, str], list[str]] = {}
+    for record in run.records:
+        text = plain(render(record.reason or ""))
+        kind = text if record.reason_code == "text" else str(record.reason_code)
+        by_kind.setdefault((record.status, kind), []).append(
+            _("{name}: {said}", name=_(record.status), said=text)
+        )
+    if run.missing:
+        why = plain(render(run.why_missing))
+        said = _("{name}: {said}", name=_("missing"), said=why)
+        by_kind["missing", ""] = [said] * len(run.missing)
+    commonest = sorted(by_kind.values(), key=len, reverse=True)
+    shown = [
+        _("{reason} ({count} of {all} cases)", reason=of[0], count=len(of), all=len(run.manifest.expected))
+        for of in commonest[:_MOST_REASONS]
+    ]
+    more = len(commonest) - len(shown)
+    return _("; ").join([*shown, *([_("{count} other reasons", count=more)] if more else [])])
 
 
 def advise_on_wrong(run: Run) -> list[str]:

@@ -31,6 +31,7 @@ from nameplate.chain.published import find_best_gemm
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.labels import Labels, name_stage
+from nameplate.report.sections.answers import describe_unmeasured
 from nameplate.report.sections.collectives import list_collectives
 from nameplate.report.sections.memory import list_memory
 from nameplate.report.sections.model import ModelRate, choose_rate, find_model_rates
@@ -45,7 +46,14 @@ _KINDS = {"run_to_run": N_("95 % run-to-run"), "within": N_("95 % within a proce
 
 
 def list_summary(run: Run) -> Iterator[Fact]:
-    """Name and text of each line: the best product of nominal, a model's tokens a second, the chain."""
+    """Name and text of each line: the best product of nominal, a model's tokens a second, the chain.
+
+    Where nothing was measured: why.
+    """
+    why = describe_unmeasured(run)
+    if why is not None:
+        yield _("measured"), _("nothing: {why}", why=why)
+        return
     chains = find_chains(run.records)
     shown = find_slowest(chains)
     links = list(list_collectives(run.records))
