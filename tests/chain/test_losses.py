@@ -7,6 +7,8 @@ import pytest
 
 from nameplate.base.messages import message
 from nameplate.chain.losses import WHAT, explain_losses
+from nameplate.report.labels import Labels
+from nameplate.report.sections.losses import losses_table
 from nameplate.store.folder import find_runs, read_run
 from nameplate.twin.card import read_card
 
@@ -140,6 +142,37 @@ def test_a_cpus_loss_is_its_librarys_and_what_others_took(make_record):
     assert {name for name, value in known.items() if value is None} == {
         "memory", "power", "heat", "clock", "launch",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tflops", "probe", "expected"),
+    [
+        # The probe is a tenth faster than at calibration, which therefore found too little.
+        (594.0, 330.0, {"library": (0.66, 0.6), "contention": (1.0, 1.1), "remainder": (0.9, None)}),
+        # The product is better than the calibrated one, and others took nothing that it doesn't have.
+        (640.0, 270.0, {"library": (0.64, 0.6), "contention": (1.0, 0.9), "remainder": (1.0, None)}),
+        # Nothing explains more than the limit.
+        (1100.0, 300.0, {"library": (1.0, 0.6), "contention": (1.0, None), "remainder": (1.1, None)}),
+    ],
+)
+def test_a_loss_is_never_negative_and_what_its_evidence_says_stands_beside_it(
+    make_record, tflops, probe, expected
+):
+    probed = {"calibration_ratio": 2.0, "calibration_probe_tflops": 300.0, "probe_tflops": probe}
+    record = product(make_record, tflops, kernels=(), enqueue_share=None)
+    record = record.model_copy(update={"conditions": probed, "peak_source": None})
+    known = factors_of([record])
+    (found,) = explain_losses([record])
+    beside = {each.name: each.by_evidence for each in found.factors}
+    for name, (value, by_evidence) in expected.items():
+        assert (name, known[name]) == (name, pytest.approx(value))
+        assert (name, beside[name]) == (name, by_evidence and pytest.approx(by_evidence))
+    table = losses_table([record], Labels({}))
+    (chart,) = table.charts
+    assert tflops / 1000 == pytest.approx(chart.steps[-1].value)
+    shares = [step.value for step in chart.steps]
+    assert tflops > 1000 or shares == sorted(shares, reverse=True)
+    assert "by itself" in [column.name for column in table.columns]
 
 
 def test_without_a_limit_nothing_is_explained(make_record):

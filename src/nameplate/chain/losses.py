@@ -2,18 +2,24 @@
 
 A product's time is built up, each time from what the record has as evidence:
 
-    limit      F ÷ silicon: the arithmetic at the highest clock; of a CPU as its loops measured it
-    memory     no shorter than bytes ÷ the bandwidth of main memory in this run
-    clock      a GPU's arithmetic at the clock that it held; named power or heat where the driver says so
-    tiles      what the last wave of tiles, and tiles at the edge, leave idle, by the tile in the kernel's
-    name library    a CPU's best calibrated product ÷ silicon; of a GPU, what the run's best product loses
-    besides contention a CPU's probe now ÷ at calibration
-    launch     time without the host ÷ with it, where a graph was replayed; none where the host has time to
-    spare remainder  the rest
+    limit       F ÷ silicon: the arithmetic at the highest clock; of a CPU as its loops measured it
+    memory      no shorter than bytes ÷ the bandwidth of main memory in this run
+    clock       a GPU's arithmetic at the clock that it held; named power or heat where the driver says so
+    tiles       what the last wave of tiles, and tiles at the edge, leave idle, by the tile in the kernel's
+                name
+    library     a CPU's best calibrated product ÷ silicon; of a GPU, what the run's best product loses besides
+    contention  a CPU's probe now ÷ at calibration
+    launch      time without the host ÷ with it, where a graph was replayed; none where the host has time to
+                spare
+    remainder   the rest
 
 A factor is the sum of the times before ÷ the sum after, over all products, each as often as it runs: so the
 factors multiply to limit ÷ measured exactly. What has no evidence in every product's record is unknown, and
-what it lost is in the remainder. A factor that would be above 1 is kept as it is.
+what it lost is in the remainder.
+
+A loss is never negative. Evidence is measured too, so a step may ask for more than was lost: a probe that is
+faster now than at calibration says that the calibration found too little. Such a step is cut to what is left
+after the steps behind it, and keeps what its evidence alone says beside that (`_cut_to_what_was_lost`).
 """
 
 from __future__ import annotations
@@ -21,7 +27,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import mul
 from typing import Any, Literal
 
 from nameplate.base.language import N_
@@ -48,6 +56,7 @@ _TILE = re.compile(r"(?<![0-9])([1-9][0-9]{1,2})x([1-9][0-9]{1,2})(?![0-9])")
 _SMALLEST_TILE = 16
 # Kernels that share a tile's work out over K, whose waves aren't those of tiles.
 _SPLIT = ("splitk", "split_k", "streamk", "stream_k")
+_SAME = 1e-12  # two factors that differ by rounding alone
 _OWN = "twin_"  # a twin's kernels name tiles as m×n of the product; a library's are of its transpose
 
 WHAT: dict[Name, str] = {
@@ -68,12 +77,13 @@ class Factor:
     """What a cause left of what the one before it left; `value` None: no evidence, so it is in the remainder.
 
     `evidence` are the columns and conditions of the records that it follows from, or that it would follow
-    from.
+    from. `by_evidence` is what they say where it was cut to what was lost; None where it wasn't.
     """
 
     name: Name
     value: float | None
     evidence: tuple[str, ...]
+    by_evidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,12 @@ class Waterfall:
             "limit_tflops": self.limit_tflops,
             "tflops": self.tflops,
             "factors": [
-                {"name": each.name, "value": each.value, "evidence": list(each.evidence)}
+                {
+                    "name": each.name,
+                    "value": each.value,
+                    "by_evidence": each.by_evidence,
+                    "evidence": list(each.evidence),
+                }
                 for each in self.factors
             ],
             "cases": list(self.cases),
@@ -128,9 +143,30 @@ def _explain(chain: DeviceChain, records: Sequence[Record]) -> Waterfall | None:
         end.stage,
         flops / limit_s / 1e12,
         flops / measured_s / 1e12,
-        tuple(factors),
+        tuple(_cut_to_what_was_lost(factors)),
         tuple(each.case for each in end.records),
     )
+
+
+def _cut_to_what_was_lost(factors: Sequence[Factor]) -> list[Factor]:
+    """Return the factors with none above 1, as long as what was measured isn't above the limit.
+
+    After each step at least as much is left as after any later one: where later evidence shows more, a step
+    had asked for more than was lost. The product of all factors stays what it is.
+    """
+    after = list(accumulate((1.0 if each.value is None else each.value for each in factors), mul))
+    least = list(accumulate(reversed(after), max))[::-1]
+    cut, left = [], 1.0
+    for factor, kept in zip(factors, least, strict=True):
+        # The last step takes what it takes: a product above the limit is no step's.
+        now = kept if factor is factors[-1] else min(kept, 1.0)
+        value, left = now / left, now
+        if factor.value is None or math.isclose(value, factor.value, rel_tol=_SAME):
+            cut.append(factor)
+        else:
+            said = None if factor.name == REMAINDER else factor.value
+            cut.append(replace(factor, value=value, by_evidence=said))
+    return cut
 
 
 def _times_of(record: Record) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nameplate.base.formatting import figure, percent, ratio
-from nameplate.base.language import N_, _
+from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.text import plain
 from nameplate.chain.losses import WHAT, Factor, explain_losses
 from nameplate.chain.losses import Waterfall as Losses
@@ -24,11 +24,12 @@ def losses_table(records: Sequence[Record], labels: Labels) -> Table:
     found = explain_losses(records)
     if not found:
         return Table("", (), ())
-    several = len(found) > 1
+    several, cut = len(found) > 1, _fields_of_cut_steps(found)
     fields = [Field[_Row]("device", lambda row: plain(row[0].device))] if several else []
     fields += [
         Field[_Row](N_("loss"), lambda row: _(WHAT[row[1].name])),
         Field[_Row](N_("keeps"), _kept_text, is_number=True),
+        *cut,
         Field[_Row](N_("left"), lambda row: figure(row[2]), is_number=True),
         Field[_Row](N_("evidence"), lambda row: _(", ").join(row[1].evidence), drop_priority=0),
     ]
@@ -40,8 +41,25 @@ def losses_table(records: Sequence[Record], labels: Labels) -> Table:
         stage=name_stage(found[0].stage),
         share=percent(found[0].tflops / found[0].limit_tflops),
     )
+    if cut:
+        more = _(
+            "No step takes more than was lost: one whose evidence asks for more is cut to that, and what the "
+            "evidence says by itself stands beside it."
+        )
+        lead = join_sentences([lead, more])
     charts = tuple(_chart(each) for each in found)
     return table_of(_("The loss named"), fields, _rows(found), charts=charts, lead=lead)
+
+
+def _fields_of_cut_steps(found: Sequence[Losses]) -> list[Field[_Row]]:
+    """What its evidence alone says of a step that was cut to what was lost; nothing where none was."""
+    if not any(factor.by_evidence is not None for each in found for factor in each.factors):
+        return []
+
+    def text(row: _Row) -> str:
+        return "" if row[1].by_evidence is None else ratio(row[1].by_evidence)
+
+    return [Field[_Row](N_("by itself"), text, is_number=True)]
 
 
 def _rows(found: Sequence[Losses]) -> list[_Row]:
