@@ -90,7 +90,23 @@ def test_the_bound_shrinks_with_what_was_seen_and_is_unknown_from_a_few_points()
     assert few.unseen_gain is None
     assert some.unseen_gain is not None
     assert many.unseen_gain is not None
-    assert 0 <= many.unseen_gain < some.unseen_gain
+    assert 0 <= many.unseen_gain <= some.unseen_gain < 0.1
+
+
+def test_looks_that_a_host_interrupts_dont_widen_the_bound():
+    """They are slower by any amount; nothing of that makes a shape that wasn't timed faster."""
+    rng = np.random.default_rng(4)
+
+    def interrupted(point: int) -> float:
+        return _smooth(point) * (1 - 0.4 * rng.random() if rng.random() < 0.3 else 1.0)
+
+    calm, loud = _run(_smooth, 0.8), _run(interrupted, 0.8)
+    assert calm is not None
+    assert loud is not None
+    assert calm.unseen_gain is not None
+    assert loud.unseen_gain is not None
+    assert _smooth(loud.winner) >= 0.97
+    assert loud.unseen_gain < 0.1
 
 
 def test_the_time_of_the_whole_grid_is_predicted():
