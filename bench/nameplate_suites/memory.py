@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from nameplate.suite import Case, Suite, Target
 from nameplate_kernels import CACHE_KINDS, CacheMemory, Memory, find_instructions
 from nameplate_suites.parts import memory
 
 _KINDS = ("copy", "scale", "add", "triad", "read", "write", "strided")
+_FIRST = "triad"  # of a CPU's levels each: what is measured before any other kind
 # Bytes that a thread moves in a launch: some 5 to 10 ms of a fast core, so that the start of the threads,
 # some 0.05 ms, is under a hundredth of it. Outer levels are slower.
 _TRAFFIC_BYTES = {"L1d": 2**31, "L2": 2**30}
@@ -23,8 +25,7 @@ _L2_SHARE, _L2_PASSES = 0.25, 256
 
 def _cases(target: Target) -> Iterator[Case]:
     if target.kind == "cpu":
-        yield from memory(target, 256, kinds=_KINDS, group="memory", weight=1.0)
-        yield from _caches(target)
+        yield from _levels(target)
         return
     yield from memory(target, 1024, kinds=_KINDS, group="memory", weight=1.0)
     l2_bytes = target.caches_bytes.get("L2", 0)
@@ -34,6 +35,17 @@ def _cases(target: Target) -> Iterator[Case]:
         yield Case(work, group="L2", weight=1.0)
     for kind in ("h2d", "d2h"):
         yield Case(Memory(kind, "fp32", 256), cache="rotating", group="link", weight=1.0)
+
+
+def _levels(target: Target) -> Iterator[Case]:
+    """Yield one kind of every level of a CPU first, in one group: beside a busy neighbour a short budget may
+    hold no more. Then a group for the other kinds of each level.
+    """
+    main = list(memory(target, 256, kinds=_KINDS, group="memory", weight=1.0))
+    cases = [*main, *_caches(target)]
+    first = [case for case in cases if case.workload.dimensions["kind"] == _FIRST]
+    yield from (replace(case, group="levels") for case in first)
+    yield from (case for case in cases if case not in first)
 
 
 def _caches(target: Target) -> Iterator[Case]:

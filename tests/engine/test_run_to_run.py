@@ -29,6 +29,8 @@ from nameplate.record import Spread
 from nameplate.stats.between import EarlierRun, Scatter, student_half_width
 from nameplate.stats.interval import Interval
 from nameplate.stats.typical import TypicalRound, combine_typical
+from nameplate.suite import Case
+from nameplate_kernels import Memory
 from nameplate_kernels.workload import CheckResult
 
 CLEAN = Observation(
@@ -55,8 +57,8 @@ def earlier(runs, between=0.0, deviation=0.01):
 
 def estimate(values=VALUES, history=None, others=()):
     group = [
-        Measured("a", WITHIN, values),
-        *(Measured(str(n), WITHIN, each) for n, each in enumerate(others)),
+        Measured("a", "matmul", WITHIN, values),
+        *(Measured(str(n), "matmul", WITHIN, each) for n, each in enumerate(others)),
     ]
     return estimate_group(TIME, group, history or History())[0]
 
@@ -122,7 +124,7 @@ def calibration_of(*ratios, noise=0.0):
 
 
 def normalized(calibration, history=None, values=VALUES):
-    case = Measured("a", WITHIN, values, calibration)
+    case = Measured("a", "matmul", WITHIN, values, calibration)
     return estimate_group(NORMALIZED, [case], history or History())[0]
 
 
@@ -153,7 +155,9 @@ def test_a_calibration_by_one_process_has_no_other_interval_than_its_own():
 
 
 def test_a_calibration_is_a_prior_for_its_cases_and_they_for_it():
-    cases = [Measured(str(n), WITHIN, VALUES[n:] + VALUES[:n], calibration_of(*VALUES)) for n in range(3)]
+    cases = [
+        Measured(str(n), "matmul", WITHIN, VALUES[n:] + VALUES[:n], calibration_of(*VALUES)) for n in range(3)
+    ]
     found = estimate_group(NORMALIZED, cases, History())[0]
     assert min(found.basis.moderated.freedom, found.basis.shared.freedom) > 6
 
@@ -193,7 +197,7 @@ def window_of(*means):
 
 
 def test_processes_have_equal_weight_and_their_levels_are_no_noise_within():
-    found = measure_time("a", window_of(1.0, 1.2, 1.4))
+    found = measure_time(Case(Memory("copy", "fp32", 1)), window_of(1.0, 1.2, 1.4))
     assert found.values == pytest.approx([1.0, 1.2, 1.4])
     assert (found.within.value, found.within.low, found.within.high) == pytest.approx((1.2, 1.2, 1.2))
 

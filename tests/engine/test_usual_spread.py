@@ -19,10 +19,13 @@ from nameplate.engine.run_to_run import (
     estimate_group,
     half_width_of,
     half_width_within_run,
+    measure_time,
 )
 from nameplate.engine.usual_spread import find_usual_spreads, load_usual_spreads
 from nameplate.stats.between import EarlierRun, Scatter
 from nameplate.stats.interval import Interval
+from nameplate.suite import Case
+from nameplate_kernels import CacheMemory, Memory
 
 CASE = "memory/fp32/copy-64MiB/normal/rotating/-/torch"
 WITHIN = Interval(1.0, 0.999, 1.001)
@@ -30,7 +33,7 @@ USUAL = History(usual={("memory", TIME): Scatter(0.1**2, 4)})
 
 
 def estimate(history, values=(0.99, 1.0, 1.01, 0.98, 1.02), case=CASE):
-    return estimate_group(TIME, [Measured(case, WITHIN, values)], history)[0]
+    return estimate_group(TIME, [Measured(case, case.split("/")[0], WITHIN, values)], history)[0]
 
 
 def test_a_first_run_allows_for_what_runs_of_such_machines_differ_by():
@@ -54,6 +57,15 @@ def test_the_machines_own_earlier_runs_replace_it():
     assert not own.basis.is_usual
     assert own.basis.between_runs.deviation == pytest.approx(0.01, rel=0.6)
     assert own.earlier_runs == 6
+
+
+def test_main_memorys_figure_isnt_that_of_a_cache():
+    main, cache = Memory("copy", "fp32", 64), CacheMemory("copy", "L1d", 8, 2, 3, "avx2")
+    window = SimpleNamespace(interval=lambda: WITHIN, means_s=lambda: (1.0, 1.01))
+    found = estimate_group(TIME, [measure_time(Case(each), window) for each in (main, cache)], USUAL)
+    assert [each.basis.is_usual for each in found] == [True, False]
+    assert found[1].basis.between_runs is None
+    assert found[1].interval.log_half_width < found[0].interval.log_half_width
 
 
 @pytest.mark.stat

@@ -62,11 +62,11 @@ class _Seen:
 
 
 def _time_of(seen: _Seen | None) -> Measured | None:
-    return None if seen is None else measure_time(seen.case.id, seen.window)
+    return None if seen is None else measure_time(seen.case, seen.window)
 
 
 def _normalized_of(seen: _Seen | None) -> Measured | None:
-    return None if seen is None else measure_normalized(seen.case.id, seen.ceiling)
+    return None if seen is None else measure_normalized(seen.case, seen.ceiling)
 
 
 def _see(case: Case, device: MeasuredDevice, group: GroupData, found: CaseData) -> _Seen | None:

@@ -27,6 +27,8 @@ from nameplate.stats.between import (
     student_half_width,
 )
 from nameplate.stats.interval import Interval
+from nameplate.suite import Case
+from nameplate.workload import Workload
 
 # The figures that have a spread of their own; others are one of them × or ÷ what has no spread.
 TIME, NORMALIZED = "time_s", "normalized_efficiency"
@@ -41,8 +43,8 @@ class History:
 
     `earlier` is what earlier runs showed, by case and figure; empty where there are none, or none are wanted.
     `own` is the spread between processes of the cases that this run has measured so far, by figure. `usual`
-    is how far runs differ on machines like this one, by workload and figure (`usual_spread.py`): it counts
-    until the machine's own earlier runs tell.
+    is how far runs differ on machines like this one, by kind of work (`name_kind`) and figure
+    (`usual_spread.py`): it counts until the machine's own earlier runs tell.
     """
 
     earlier: Mapping[_Key, Sequence[EarlierRun]] = field(default_factory=dict)
@@ -61,26 +63,37 @@ class History:
 class Measured:
     """One figure of one case, before other cases are looked at.
 
-    `within` has the interval within the processes; `values` are those of each process, all divided by the
-    same `calibration`, where there is one.
+    `kind` is the kind of work. `within` has the interval within the processes; `values` are those of each
+    process, all divided by the same `calibration`, where there is one.
     """
 
     case: str
+    kind: str
     within: Interval
     values: Sequence[float]
     calibration: Calibration | None = None
 
 
-def measure_time(case: str, window: Window) -> Measured:
+def name_kind(work: Workload) -> str:
+    """Return the kind of work by which it is known how far runs usually differ: the workload's name.
+
+    Of work in a cache, or over a link, with that level: main memory's figure isn't theirs.
+    """
+    level = work.dimensions.get("level")
+    return work.name if level is None else f"{work.name} in {level}"
+
+
+def measure_time(case: Case, window: Window) -> Measured:
     """Return the mean seconds per launch of a case's window."""
-    return Measured(case, window.interval(), window.means_s())
+    return Measured(case.id, name_kind(case.workload), window.interval(), window.means_s())
 
 
-def measure_normalized(case: str, ceiling: Ceiling | None) -> Measured | None:
+def measure_normalized(case: Case, ceiling: Ceiling | None) -> Measured | None:
     """Return achieved ÷ ceiling where it was measured beside a probe; None where there is no such figure."""
     if ceiling is None or not ceiling.by_process:
         return None
-    return Measured(case, ceiling.normalized, ceiling.by_process, ceiling.calibration)
+    kind = name_kind(case.workload)
+    return Measured(case.id, kind, ceiling.normalized, ceiling.by_process, ceiling.calibration)
 
 
 def estimate_group(
@@ -104,7 +117,7 @@ def _estimate(figure: str, one: Measured, rows: Mapping[int, Sequence[float]], h
     others = [*(run.scatter for run in earlier), *history.own.get(figure, ())]
     prior = _find_prior(rows, one, others)
     known = estimate_between_runs(earlier)
-    usual = history.usual.get((one.case.split("/")[0], figure)) if known is None else None
+    usual = history.usual.get((one.kind, figure)) if known is None else None
     shared = NO_SCATTER if one.calibration is None else _estimate_calibration(one.calibration, rows, others)
     between = known or usual
     basis = estimate_run_to_run(one.values, prior, between, is_usual=usual is not None, shared=shared)
