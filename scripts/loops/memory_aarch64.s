@@ -2,8 +2,10 @@
 //
 //   void f(void *a, const void *b, const void *c, uint64_t bytes, uint64_t passes, float s)
 //          x0       x1             x2             x3              x4               s0
+//
+// A turn moves 128 bytes of each array: b in q16 to q23, c in q24 to q31.
 
-.macro BEGIN
+.macro BEGIN                     // a pass begins at label 5, a turn at 6
 5:  mov     x5, x0
     mov     x6, x1
     mov     x7, x2
@@ -12,12 +14,11 @@
 6:
 .endm
 
-.macro NEXT
+.macro NEXT                      // closes turn and pass; what follows comes after the last one
     subs    x8, x8, #128
     b.ne    6b
     subs    x4, x4, #1
     b.ne    5b
-    ret
 .endm
 
 .macro LOAD_B
@@ -41,11 +42,23 @@
     stp     q22, q23, [x5], #32
 .endm
 
+.macro PAIRS do, type            // each register of b with its partner of c
+    \do     v16.\type, v16.\type, v24.\type
+    \do     v17.\type, v17.\type, v25.\type
+    \do     v18.\type, v18.\type, v26.\type
+    \do     v19.\type, v19.\type, v27.\type
+    \do     v20.\type, v20.\type, v28.\type
+    \do     v21.\type, v21.\type, v29.\type
+    \do     v22.\type, v22.\type, v30.\type
+    \do     v23.\type, v23.\type, v31.\type
+.endm
+
     .section .text.copy-neon, "ax", @progbits
     BEGIN
     LOAD_B
     STORE
     NEXT
+    ret
 
     .section .text.scale-neon, "ax", @progbits
     BEGIN
@@ -55,21 +68,16 @@
     .endr
     STORE
     NEXT
+    ret
 
     .section .text.add-neon, "ax", @progbits
     BEGIN
     LOAD_B
     LOAD_C
-    fadd    v16.4s, v16.4s, v24.4s
-    fadd    v17.4s, v17.4s, v25.4s
-    fadd    v18.4s, v18.4s, v26.4s
-    fadd    v19.4s, v19.4s, v27.4s
-    fadd    v20.4s, v20.4s, v28.4s
-    fadd    v21.4s, v21.4s, v29.4s
-    fadd    v22.4s, v22.4s, v30.4s
-    fadd    v23.4s, v23.4s, v31.4s
+    PAIRS   fadd, 4s
     STORE
     NEXT
+    ret
 
     .section .text.triad-neon, "ax", @progbits
     BEGIN
@@ -78,48 +86,31 @@
     .irp n, 24, 25, 26, 27, 28, 29, 30, 31
     fmul    v\n\().4s, v\n\().4s, v0.s[0]
     .endr
-    fadd    v16.4s, v16.4s, v24.4s
-    fadd    v17.4s, v17.4s, v25.4s
-    fadd    v18.4s, v18.4s, v26.4s
-    fadd    v19.4s, v19.4s, v27.4s
-    fadd    v20.4s, v20.4s, v28.4s
-    fadd    v21.4s, v21.4s, v29.4s
-    fadd    v22.4s, v22.4s, v30.4s
-    fadd    v23.4s, v23.4s, v31.4s
+    PAIRS   fadd, 4s
     STORE
     NEXT
+    ret
 
     .section .text.write-neon, "ax", @progbits
-    dup     v16.4s, v0.s[0]
-    .irp n, 17, 18, 19, 20, 21, 22, 23
-    mov     v\n\().16b, v16.16b
+    .irp n, 16, 17, 18, 19, 20, 21, 22, 23
+    dup     v\n\().4s, v0.s[0]
     .endr
     BEGIN
     STORE
     NEXT
+    ret
 
     .section .text.read-neon, "ax", @progbits
-    .irp n, 24, 25, 26, 27, 28, 29, 30, 31
+    .irp n, 16, 17, 18, 19, 20, 21, 22, 23
     movi    v\n\().4s, #0
     .endr
-7:  mov     x6, x1
-    mov     x8, x3
-    .p2align 6
-8:  LOAD_B
-    eor     v24.16b, v24.16b, v16.16b
-    eor     v25.16b, v25.16b, v17.16b
-    eor     v26.16b, v26.16b, v18.16b
-    eor     v27.16b, v27.16b, v19.16b
-    eor     v28.16b, v28.16b, v20.16b
-    eor     v29.16b, v29.16b, v21.16b
-    eor     v30.16b, v30.16b, v22.16b
-    eor     v31.16b, v31.16b, v23.16b
-    subs    x8, x8, #128
-    b.ne    8b
-    subs    x4, x4, #1
-    b.ne    7b
-    .irp n, 25, 26, 27, 28, 29, 30, 31
-    eor     v24.16b, v24.16b, v\n\().16b
+    mov     x2, x1               // the words of b, into the registers of c
+    BEGIN
+    LOAD_C
+    PAIRS   eor, 16b
+    NEXT
+    .irp n, 17, 18, 19, 20, 21, 22, 23
+    eor     v16.16b, v16.16b, v\n\().16b
     .endr
-    str     q24, [x0]
+    str     q16, [x0]
     ret

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
-import shutil
 import struct
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -15,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from arm_emulator import WHY_NOT, emulate
 from nameplate.device.host import read_processor
 from nameplate.silicon import child
 from nameplate.silicon.loops import find_loops, load_loops
@@ -209,51 +207,58 @@ def test_the_loops_of_this_machine_compute_what_their_flop_are_counted_for(turns
         check_sums(loop, results, 3 * turns)  # accumulators aren't cleared between rounds
 
 
-PROGRAM = """
-#include <stdio.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/mman.h>
-static uint8_t block[2176] __attribute__((aligned(64))), results[4096];
-static uint64_t stamps[6];
-int main(int count, char **names) {
-    static uint8_t code[65536];
-    FILE *file = fopen(names[1], "rb");
-    size_t size = fread(code, 1, sizeof code, file);
-    fread(block + 128, 1, 1024, fopen(names[2], "rb"));
-    memcpy(block + 1152, block + 128, 1024);
-    uint64_t head[6] = {0, 2, 3, 1, (uint64_t)stamps, (uint64_t)results};
-    memcpy(block, head, sizeof head);
-    void *page = mmap(0, 65536, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    memcpy(page, code, size);
-    __builtin___clear_cache(page, (char *)page + size);
-    ((void (*)(void *))page)(block);
-    fwrite(results, 1, sizeof results, stdout);
-    fwrite(stamps, 1, sizeof stamps, stdout);
-    return 0;
-}
+@pytest.mark.process
+@pytest.mark.skipif(bool(WHY_NOT), reason=str(WHY_NOT))
+def test_the_arm_loops_compute_the_same_under_an_emulator(tmp_path):
+    loops = [loop for loop in LOOPS if loop.architecture == "aarch64"]
+    assert len(loops) == 7
+    # The block's head: start, rounds, turns, a factor, where stamps and results go; then both operands.
+    block = """
+block:
+    .quad   0, 2, 3, 1, result + 4096, result
+    .space  80
+    .incbin "operands"
+    .incbin "operands"
 """
+    for loop in loops:
+        (tmp_path / "operands").write_bytes(child.make_operands(loop.operands))
+        out = emulate(tmp_path, bytes.fromhex(loop.code), "ldr x0, =block", block, 4096 + 48)
+        check_sums(loop, out[:4096], 6)  # two rounds of three turns
+        stamps = struct.unpack("<6Q", out[4096:])
+        assert list(stamps) == sorted(stamps)
+        assert stamps[0] > 0
 
 
 @pytest.mark.process
-@pytest.mark.skipif(
-    not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64")),
-    reason="needs a cross compiler and qemu-user for aarch64",
-)
-def test_the_arm_loops_compute_the_same_under_an_emulator(tmp_path):
-    """For correctness only: an emulator's speed says nothing."""
-    source, program = tmp_path / "run.c", tmp_path / "run"
-    source.write_text(PROGRAM)
-    subprocess.run(["aarch64-linux-gnu-gcc", "-static", "-O1", "-w", source, "-o", program], check=True)
-    loops = [loop for loop in LOOPS if loop.architecture == "aarch64"]
-    assert len(loops) == 7
-    for loop in loops:
-        code, operands = tmp_path / "code", tmp_path / "operands"
-        code.write_bytes(bytes.fromhex(loop.code))
-        operands.write_bytes(child.make_operands(loop.operands))
-        command = ["qemu-aarch64", "-cpu", "max", program, code, operands]
-        done = subprocess.run(command, check=True, capture_output=True, timeout=60, env=os.environ)
-        check_sums(loop, done.stdout[:4096], 6)  # two rounds of three turns
-        stamps = struct.unpack("<6Q", done.stdout[4096:])
-        assert list(stamps) == sorted(stamps)
-        assert stamps[0] > 0
+@pytest.mark.skipif(bool(WHY_NOT), reason=str(WHY_NOT))
+def test_the_arm_loops_of_memory_move_what_they_say_under_an_emulator(tmp_path):
+    """Three passes over a kibibyte: every element is STREAM's, a read's result the XOR of all words."""
+    table = tomllib.loads(assemble_loops.TABLES["memory_"].read_text(encoding="utf-8"))["loop"]
+    loops = {each["kind"]: bytes.fromhex(each["code"]) for each in table if each["set"] == "neon"}
+    b, c = np.random.default_rng(1).standard_normal((2, 256)).astype("<f4")
+    s = np.float32(0.75)
+    expected = {
+        "copy": b, "scale": s * b, "add": b + c, "triad": b + s * c, "write": np.full_like(b, s),
+    }  # fmt: skip
+    assert loops.keys() == {*expected, "read"}
+    (tmp_path / "b").write_bytes(b.tobytes())
+    (tmp_path / "c").write_bytes(c.tobytes())
+    arguments = """
+    ldr     x0, =result
+    ldr     x1, =b
+    ldr     x2, =c
+    mov     x3, #1024
+    mov     x4, #3
+    fmov    s0, #0.75
+"""
+    arrays = """
+b:  .incbin "b"
+c:  .incbin "c"
+"""
+    for kind, code in loops.items():
+        out = emulate(tmp_path, code, arguments, arrays, 1024)
+        if kind == "read":
+            words = np.bitwise_xor.reduce(np.frombuffer(out, "<u4"))
+            assert words == np.bitwise_xor.reduce(b.view("<u4"))
+        else:
+            assert np.array_equal(np.frombuffer(out, "<f4"), expected[kind]), kind
