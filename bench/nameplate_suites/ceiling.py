@@ -57,8 +57,8 @@ _WEIGHTS = {"cpu": (4.0, 2.0, 0.75), "cuda": (2.0, 1.0, 1.0)}
 _SCALED_SHARE = 0.5
 _LACKING_WEIGHT = 1e-3
 # Another library gets a shorter search: where that shows it to be clearly slower, that is all it gets. One
-# that compiles gets none within minutes.
-_BACKEND_SHARE, _COMPILED_SHARE, _FILL_WEIGHT = 0.2, 0.03, 0.15
+# that compiles takes the shape that the others found (`engine/measure.py`); alone it searches a few.
+_BACKEND_SHARE, _FILL_WEIGHT = 0.2, 0.15
 _COMPILED_EDGES, _COMPILED_DEPTHS = (2048, 4096), (1024, 4096)
 
 
@@ -96,11 +96,11 @@ def _backend_cases(target: Target, dtype: str, exhaustive: bool) -> Iterator[Cas
             continue
         if target.is_simulated:
             continue
-        searched, share = replace(grid, backend=name), _BACKEND_SHARE
+        searched = replace(grid, backend=name)
         if backend.setup_s:  # every shape is compiled first
             searched = replace(searched, sizes_m=_COMPILED_EDGES, sizes_n=_COMPILED_EDGES)
-            searched, share = replace(searched, sizes_k=_COMPILED_DEPTHS), _COMPILED_SHARE
-        yield Case(searched, backend=name, weight=share * _weight_of(target, dtype), **axes)
+            searched = replace(searched, sizes_k=_COMPILED_DEPTHS)
+        yield Case(searched, backend=name, weight=_BACKEND_SHARE * _weight_of(target, dtype), **axes)
 
 
 def _weight_of(target: Target, dtype: str) -> float:

@@ -1,6 +1,6 @@
 """Several libraries in one group: whose winners are measured, in which processes, and what is said of it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -74,6 +74,34 @@ def test_cases_that_differ_by_fill_alone_have_one_search(measured):
     assert first_s == pytest.approx(0.55 * 20.0 / 1.5, rel=0.01)  # by weight; the fill needs no search
     assert other_s == pytest.approx(0.55 * 20.0, rel=0.01)  # the first took no time of its own
     assert (first_to_beat, to_beat) == (0.0, pytest.approx(90.0))
+
+
+@dataclass(frozen=True)
+class _Compiling(BestMatmul):
+    """A library that compiles each shape, and knows one layout."""
+
+    compile_allowance_s: float = 2.0
+
+
+def test_what_compiles_takes_the_shape_that_others_found_in_processes_of_its_own():
+    grid = _Compiling((2048, 4096), (2048,), (4096,), "bf16", ("nt",))
+    compiled = Case(grid, cache="rotating", phase="sustained", backend="compiled", weight=0.2)
+    runner = _Runner({"torch": _found(100.0)})
+    by_torch, found = measure_in_processes([_case(), compiled], runner, Allowance(20.0, 40.0))
+    assert list(runner.searched) == [by_torch.case]  # it has no search of its own
+    assert runner.adopted == [("normal", POINT | {"layout": "nt"})]
+    assert (found.dimensions["m"], found.dimensions["layout"]) == (4096, "nt")
+    assert (found.search, found.status) == (by_torch.search, "ok")
+    assert all(len({case.rpartition("/")[2] for case in task}) == 1 for task in runner.tasks)
+
+
+def test_what_compiles_for_too_long_is_skipped_with_the_seconds():
+    grid = _Compiling((2048, 4096), (2048,), (4096,), "bf16", ("nt",), compile_allowance_s=15.0)
+    compiled = Case(grid, cache="rotating", phase="sustained", backend="compiled", weight=0.2)
+    runner = _Runner({"torch": _found(100.0)})
+    _, skipped = measure_in_processes([_case(), compiled], runner, Allowance(20.0, 40.0))
+    assert (skipped.status, len(runner.tasks[0])) == ("skipped", 1)
+    assert "about 15 s, more than 15% of the 20 s that its dtype has" in str(skipped.reason)
 
 
 def test_libraries_with_threads_of_their_own_are_measured_in_processes_of_their_own(monkeypatch):

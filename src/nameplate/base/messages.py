@@ -88,6 +88,10 @@ TEMPLATES: Mapping[str, str] = {
         "compiling takes about {compile_s:duration} a shape; its search has {budget_s:duration}: give a "
         "larger --budget"
     ),
+    "compiling_takes_long": N_(
+        "compiling takes about {compile_s:duration}, more than {share:.0%} of the {group_s:duration} that "
+        "its dtype has: give a larger --budget"
+    ),
     "slower_backend": N_(
         "its search reached {tflops:figure} TFLOPS where another backend's reached {best:figure}: no figure "
         "was taken"

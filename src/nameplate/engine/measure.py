@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -23,10 +23,13 @@ from nameplate.engine.runner import GroupTask, InThisProcess, Runner
 from nameplate.engine.soak import is_soak
 from nameplate.record import Record, SearchSummary
 from nameplate.suite import Case
-from nameplate.workload import Workload
+from nameplate.workload import SearchedWorkload, Workload
 
 # A search's looks tell that much: of what reached less of the best one's, no figure is taken.
 _CLEARLY_SLOWER = 0.9
+# What compiles every shape searches none where others have: it gets the shape that they found, if compiling
+# that takes no larger share of the group's time than this.
+_COMPILE_SHARE = 0.15
 
 
 def measure_group(
@@ -75,8 +78,11 @@ def measure_in_processes(
     spent_s = runner.clock() - begin_s
     left = Allowance(allowance.share_s - spent_s, allowance.limit_s - spent_s)
     known = [each.case for each in chosen if each.failure is None]
+    compiled = {case.id for case in cases if is_searched(case) and _compiles(case.workload)}
     measured = iter(
-        _measure_in_batches(known, runner, left, name, busy_s + spent_s, processes, history) if known else ()
+        _measure_in_batches(known, runner, left, name, busy_s + spent_s, processes, history, compiled)
+        if known
+        else ()
     )
     records = [
         record_without_figures(each.case, runner.device, each.failure.reason, each.failure.status)
@@ -103,13 +109,24 @@ def _choose_workloads(cases: Sequence[Case], runner: Runner, allowance: Allowanc
     """Search for the workloads of those cases that stand for many, each in its share of the time by weight.
 
     Cases that differ by their fill alone have one search. A backend whose search reached clearly less than
-    another's isn't measured; the first case of a workload always is.
+    another's isn't measured; the first case of a workload always is. One that compiles takes what the others
+    have found.
     """
-    found = _search_each(cases, runner, SEARCH_SHARE * min(allowance.share_s, allowance.limit_s))
+    group_s = min(allowance.share_s, allowance.limit_s)
+    searched = [case for case in cases if is_searched(case)]
+    kinds = {_kind_of(case.workload) for case in searched if not _compiles(case.workload)}
+    late = [case for case in searched if _compiles(case.workload) and _kind_of(case.workload) in kinds]
+    found = _search_each([case for case in searched if case not in late], runner, SEARCH_SHARE * group_s)
+    taken = {case.workload: _take_winner(case, found, runner, group_s) for case in late}
     best = {_kind_of(work): work for work, data in sorted(found.items(), key=lambda each: each[1].tflops)}
     first = {_kind_of(work): work for work in reversed(found)}
     chosen = []
     for case in cases:
+        if case.workload in taken:
+            data = taken[case.workload]
+            at = None if data.point is None else choose(case, data.point)
+            chosen.append(_Chosen(at or case, data.summary, data.failure))
+            continue
         if case.workload not in found:
             chosen.append(_Chosen(case))
             continue
@@ -125,16 +142,16 @@ def _choose_workloads(cases: Sequence[Case], runner: Runner, allowance: Allowanc
     return chosen
 
 
-def _search_each(cases: Sequence[Case], runner: Runner, budget_s: float) -> dict[Workload, SearchData]:
+def _search_each(searched: Sequence[Case], runner: Runner, budget_s: float) -> dict[Workload, SearchData]:
     """Search each workload once; what one leaves of its time goes to those after it.
 
     A search ends early where it can't reach what another backend's has reached, less what would be measured.
     """
     weights: dict[Workload, float] = {}
-    for case in filter(is_searched, cases):
+    for case in searched:
         weights.setdefault(case.workload, case.weight)
     end_s, found, reached = runner.clock() + budget_s, dict[Workload, SearchData](), dict[_Kind, float]()
-    for case in filter(is_searched, cases):
+    for case in searched:
         work, kind = case.workload, _kind_of(case.workload)
         if work not in found:
             waiting = sum(weight for each, weight in weights.items() if each not in found)
@@ -145,6 +162,31 @@ def _search_each(cases: Sequence[Case], runner: Runner, budget_s: float) -> dict
         elif (point := found[work].point) is not None:
             runner.adopt(case, point)
     return found
+
+
+def _compiles(work: Workload) -> bool:
+    """Whether it compiles every shape before that can be launched."""
+    return getattr(work, "compile_allowance_s", 0.0) > 0
+
+
+def _take_winner(
+    case: Case, found: Mapping[Workload, SearchData], runner: Runner, group_s: float
+) -> SearchData:
+    """Give a case that compiles the best shape that others' searches found, where the time holds that."""
+    work, compile_s = case.workload, getattr(case.workload, "compile_allowance_s", 0.0)
+    rivals = [each for other, each in found.items() if _kind_of(other) == _kind_of(work) and each.point]
+    best = max(rivals, key=lambda each: each.tflops, default=None)
+    if compile_s > _COMPILE_SHARE * group_s:
+        reason = message("compiling_takes_long", compile_s=compile_s, share=_COMPILE_SHARE, group_s=group_s)
+        return SearchData(failure=FailureReason("skipped", reason))
+    if best is None or best.point is None:
+        return SearchData(failure=FailureReason("skipped", message("nothing_found", budget_s=group_s)))
+    assert isinstance(work, SearchedWorkload)
+    point, layouts = dict(best.point), work.axes["layout"]
+    if point["layout"] not in layouts:
+        point["layout"] = layouts[0]
+    runner.adopt(case, point)
+    return replace(best, point=point)
 
 
 _Kind = tuple[str, str, str]
@@ -163,14 +205,17 @@ def _measure_in_batches(
     busy_s: float,
     processes: int,
     history: History | None,
+    apart: Collection[str] = (),
 ) -> list[Record]:
-    """Measure cases whose workloads are known, as many together as fit the memory."""
+    """Measure cases whose workloads are known, as many together as fit the memory; those of `apart`, by
+    their ids, in processes of their own.
+    """
     if is_soak(cases):
         return _measure_together(cases, runner, allowance, name, busy_s, 1, history)
     records: list[tuple[int, Record]] = []
     begin_s, weight = runner.clock(), sum(case.weight for case in cases)
-    apart = _split_by_threads(list(enumerate(cases)))
-    parts = [each for part in apart for each in _split_by_work(part, runner.device)]
+    by_threads = _split_by_threads(list(enumerate(cases)), apart)
+    parts = [each for part in by_threads for each in _split_by_work(part, runner.device)]
     batches = [each for part in parts for each in _split_by_memory(part, runner.device)]
     for number, numbered in enumerate(batches, 1):
         batch = [case for _, case in numbered]
@@ -221,11 +266,15 @@ def _measure_together(
 _Numbered = tuple[int, Case]  # a case and its place in the group
 
 
-def _split_by_threads(cases: Sequence[_Numbered]) -> list[list[_Numbered]]:
-    """Split by whose threads compute: those of two libraries, in one process, are in each other's way."""
-    parts: dict[str | None, list[_Numbered]] = {}
+def _split_by_threads(cases: Sequence[_Numbered], apart: Collection[str]) -> list[list[_Numbered]]:
+    """Split by whose threads compute: those of two libraries, in one process, are in each other's way.
+
+    The cases of `apart` are apart too: they compile, and every process of the others would wait for that.
+    """
+    parts: dict[object, list[_Numbered]] = {}
     for each in cases:
-        parts.setdefault(getattr(each[1].workload, "thread_pool", None), []).append(each)
+        pool = getattr(each[1].workload, "thread_pool", None)
+        parts.setdefault((pool, each[1].id in apart), []).append(each)
     return list(parts.values())
 
 
