@@ -15,11 +15,12 @@ def _cases(target: Target) -> Iterator[Case]:
 
 def _cpu(target: Target) -> Iterator[Case]:
     # The chain, a product in each of two more dtypes, and memory: what a minute holds in five processes each.
-    yield from matmuls(target, ("bf16",), (2048,), phase="burst")
+    # A process of the layer takes some 4 s to begin, one of the others a few tenths: so most is the layer's.
+    yield from matmuls(target, ("bf16",), (2048,), phase="burst", weight=0.5)
     yield from layer(target, 128, "bf16", 2048, passes=PASSES[:1])
-    yield from matmuls(target, ("fp32", "bf16"), (1024,), phase="sustained")
+    yield from matmuls(target, ("fp32", "bf16"), (1024,), phase="sustained", weight=0.5)
     yield from matmuls(target, ("fp16",), (1024,), phase="sustained", weight=0.25)
-    yield from memory(target, 256, kinds=("copy",), weight=1.0)
+    yield from memory(target, 256, kinds=("copy",), weight=0.5)
 
 
 def _gpu(target: Target) -> Iterator[Case]:

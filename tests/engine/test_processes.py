@@ -18,7 +18,7 @@ from nameplate.engine.measure import measure_group, measure_in_processes
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.rounds import count_fitting
 from nameplate.engine.runner import InThisProcess
-from nameplate.suite import Case
+from nameplate.suite import Case, Target, find_suite
 from nameplate_kernels.workload import CheckResult
 
 
@@ -188,6 +188,26 @@ def test_what_only_the_first_does_is_no_reason_for_fewer():
     assert len(batches_by_process(record)) == 5
 
 
+def test_quicks_layer_has_five_processes_at_the_speed_of_two_cores():
+    """Replayed: seconds of launches and of set-up as a two-core Zen 4 guest took them (2026-11-29)."""
+    device = Machine(noise=0.01, kind="cpu")
+    launches_s = (0.0402, 0.572, 0.0157, 0.0104, 0.0372, 0.0365)
+    own = {"takes": {"prepare": 0.1}}, {"takes": {"prepare": 2.0, "reference": 4.0, "check": 2.0}}
+    works = [Work(device, str(n), each, **own[n == 1]) for n, each in enumerate(launches_s)]
+    quick = find_suite("quick")
+    cases = quick.cases(Target("cpu", None, None, frozenset({"bf16", "fp32"})))
+    weights = [case.weight for case in cases if case.group == "layer-bf16-128"]
+    share_s = quick.budget_s * sum(weights) / sum(case.weight for case in cases)
+    group = [Case(work, phase="sustained", weight=each) for work, each in zip(works, weights, strict=True)]
+    allowance = Allowance(share_s, share_s + 10.0)
+    # The burst has warmed the cores up by then.
+    records = measure_group(
+        group, device, Pilots(device, 1), allowance, busy_s=4.0, processes=quick.processes
+    )
+    assert [len(batches_by_process(record)) for record in records] == [5] * 6
+    assert device.clock() <= 1.1 * share_s
+
+
 def test_a_slow_case_has_one_process_and_its_fewest_batches():
     device = Machine()
     (record,) = measure([Work(device, launch_s=1.0)], device, Allowance(6.0, 60.0), 5)
@@ -256,5 +276,5 @@ def test_the_runner_is_told_what_each_process_is_for():
             return super().measure(task)
 
     runner = Watched(device, Pilots(device, 1), Ceilings(device, 1))
-    measure_in_processes([Case(Work(device))], runner, Allowance(9.0, 60.0), busy_s=5.0, processes=3)
+    measure_in_processes([Case(Work(device))], runner, Allowance(9.0, 60.0), busy_s=4.0, processes=3)
     assert told == [(1, 3, 0, False), (2, 2, 1, True), (3, 1, 1, True)]
