@@ -88,7 +88,7 @@ def show(
     if json:
         from nameplate.report.run import run_document
 
-        documents = [run_document(run) for run in found]
+        documents = [run_document(run, found) for run in found]
         print_json(documents[0] if len(documents) == 1 else documents)
     else:
         with output_language(lang):

@@ -16,6 +16,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.exit_status import ExitStatus
 from nameplate.base.messages import Message
 from nameplate.base.notebook import ShownInNotebooks
+from nameplate.chain.power_limits import LimitCurve, join_curves
 from nameplate.compare.estimate import RestartSpread, share_confidence
 from nameplate.compare.read import read_side
 from nameplate.compare.results import CaseResult, Side
@@ -58,6 +59,12 @@ class Comparison(ShownInNotebooks):
         names = dict.fromkeys([*base, *new])
         found = (Difference(name, base.get(name, "–"), new.get(name, "–")) for name in names)
         return [each for each in found if each.base != each.new]
+
+    @property
+    def power_limits(self) -> list[LimitCurve]:
+        """The best products of both sides by power limit, where their devices had several."""
+        runs = (*self.base.runs, *self.new.runs)
+        return join_curves(winner for run in runs for winner in run.winners)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -105,6 +112,7 @@ class Comparison(ShownInNotebooks):
             "restart_spreads": [spread.model_dump(by_alias=True) for spread in self.restart_spreads],
             "rows": [row.as_json() for row in self.rows],
             "pairs": [dict(pair) for pair in self.pairs],
+            "power_limits": [curve.as_json() for curve in self.power_limits],
             "summary": {
                 **self.counts,
                 "worst": self.slower[0].as_json() if self.slower else None,

@@ -132,9 +132,14 @@ class LimitedSpeed:
 
 def find_curve(part: Part) -> PowerCurve | None:
     """The curve of a part, or of one of the same silicon; None where there is none."""
+    return find_published_curve(part.id)
+
+
+def find_published_curve(part: str) -> PowerCurve | None:
+    """The same by the part's id."""
     curves = load_power_curves().curve
-    own = next((each for each in curves if each.part == part.id), None)
-    return own or next((each for each in curves if part.id in each.stands_in_for), None)
+    own = next((each for each in curves if each.part == part), None)
+    return own or next((each for each in curves if part in each.stands_in_for), None)
 
 
 def check_power_limit(limit_w: float | None) -> None:

@@ -15,6 +15,7 @@ from nameplate.compare.rows import Outcome, Row
 from nameplate.report.labels import Labels
 from nameplate.report.media.markdown import escape, table_lines
 from nameplate.report.notice import describe_twins
+from nameplate.report.sections.power_limits import power_limits_table
 from nameplate.report.view import Field, Table, View, table_of, text_table
 
 _COUNTED: dict[str, str] = {
@@ -37,7 +38,8 @@ _LABELS = Labels({})
 def compare_view(found: Comparison) -> View:
     """Everything there is to say of a comparison."""
     facts = text_table(_("What this rests on"), ("", ""), _list_facts(found))
-    tables = (_compared_table(found), _other_table(found), facts)
+    curves = power_limits_table(found.power_limits, _LABELS)
+    tables = (_compared_table(found), _other_table(found), curves, facts)
     return View(
         notice=describe_twins(_list_twins(found)),
         title=plain(_("{new} against {base}", new=found.new.name, base=found.base.name)),

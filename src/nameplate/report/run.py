@@ -19,6 +19,7 @@ from nameplate.chain.blocks import explain_blocks, find_choices, find_parts_in_p
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
 from nameplate.chain.losses import explain_losses
+from nameplate.chain.power_limits import find_limit_curves
 from nameplate.chain.roofline import place_cases
 from nameplate.chain.steps import find_steps
 from nameplate.health.judge import device_as_json
@@ -49,6 +50,7 @@ from nameplate.report.sections.identity import (
 )
 from nameplate.report.sections.losses import losses_table
 from nameplate.report.sections.memory import memory_table
+from nameplate.report.sections.power_limits import power_limits_table
 from nameplate.report.sections.roofline import roofline_table
 from nameplate.report.sections.soak import soak_table
 from nameplate.report.sections.step import step_table
@@ -209,6 +211,7 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "step": lambda run, labels: step_table(measured_records(run), labels),
     "idle": lambda run, labels: soak_table(measured_records(run), labels),
     "devices": lambda run, labels: devices_table(measured_records(run), labels),
+    "power-limits": lambda run, labels: power_limits_table(find_limit_curves([run]), labels),
     "unmeasured": _unmeasured_table,
     "warnings": _warnings_table,
     "method": lambda run, _labels: method_table(run),
@@ -217,14 +220,17 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
 }
 
 
-def run_document(run: Run) -> dict[str, Any]:
+def run_document(run: Run, beside: Sequence[Run] = ()) -> dict[str, Any]:
     """Return `{"run", "records", "health", "chain"}`; each record flat, with the columns of `nameplate.load`.
+
+    `beside` are runs shown with it: `power_limits` are the curves of all of them.
 
     `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
     derates at 1 s, 10 s, 1 min and 10 min; `backends`, torch's choice and the fastest; `blocks`, where a
     block's time went; `in_place`, that of its parts; `steps`, a training step by layers; `roofline`, each
-    case under its roofs; `losses`, from the silicon to the products, factor by factor; and `effects`, the
-    ratios of fills and cache states. A figure that isn't known is null; there is neither NaN nor infinity.
+    case under its roofs; `losses`, from the silicon to the products, factor by factor; `effects`, the ratios
+    of fills and cache states; and `power_limits`, the best product by power limit. A figure that isn't known
+    is null; there is neither NaN nor infinity.
     """
     return {
         "run": {
@@ -245,6 +251,7 @@ def run_document(run: Run) -> dict[str, Any]:
             "roofline": [each.as_json() for each in place_cases(run.records)],
             "steps": [step.as_json() for step in find_steps(run.records)],
             "effects": [effect.as_json() for effect in find_effects(run.records)],
+            "power_limits": [curve.as_json() for curve in find_limit_curves(beside or [run])],
         },
         "records": [record.flatten() for record in run.records],
         "health": [device_as_json(each) for each in find_health(run)],

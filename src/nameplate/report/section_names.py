@@ -32,6 +32,7 @@ SECTIONS: Mapping[str, str] = {
     "step": N_("a training step: predicted from its pieces, and measured with a few layers"),
     "idle": N_("throughput from idle until it has settled"),
     "devices": N_("the same case on several devices"),
+    "power-limits": N_("the best product by the power limits that devices had"),
     "unmeasured": N_("cases that were skipped, failed or are missing"),
     "warnings": N_("what is worth knowing of each case"),
     "fleets": N_("what fleets deliver and cost by this run"),

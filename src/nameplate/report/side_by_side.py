@@ -8,6 +8,7 @@ from nameplate.base.formatting import UNKNOWN, figure, percent, percent_with_hal
 from nameplate.base.language import _, join_sentences
 from nameplate.base.text import plain
 from nameplate.chain.from_run import DeviceChain, find_chains, find_slowest
+from nameplate.chain.power_limits import find_limit_curves
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.charts.data import MOST_BARS, Bar, Bars, Chart, title_of_first
@@ -16,6 +17,7 @@ from nameplate.report.notice import describe_simulated
 from nameplate.report.sections.answers import describe_run
 from nameplate.report.sections.identity import device_name
 from nameplate.report.sections.intervals import describe_intervals
+from nameplate.report.sections.power_limits import power_limits_table
 from nameplate.report.sections.throughput import measured_records
 from nameplate.report.view import Column, Table, View
 from nameplate.stats.interval import Interval
@@ -28,7 +30,8 @@ _FEWEST_RUNS = 2
 def side_by_side_view(runs: Sequence[Run]) -> View:
     """The runs with a column each: their stages, and the same case of each run in one row."""
     named = dict(zip(_names(runs), runs, strict=True))
-    tables = (_runs_table(named), _stages_table(named), _cases_table(named))
+    curves = power_limits_table(find_limit_curves(runs), Labels.of(runs[0]))
+    tables = (_runs_table(named), _stages_table(named), curves, _cases_table(named))
     return View(
         notice=describe_simulated(run.manifest for run in runs),
         title=_("{count} runs side by side", count=len(runs)),

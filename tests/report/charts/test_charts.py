@@ -1,6 +1,7 @@
 """What charts show, that it is what the tables say, and that every medium can draw it."""
 
 import re
+from dataclasses import replace
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from nameplate.report.charts.data import (
     MOST_POINTS,
     Bar,
     Bars,
+    Curve,
     Grid,
     Roofline,
     Step,
@@ -43,6 +45,7 @@ KINDS = {
     "fleets": Bars,
     "stages": Bars,
     "shared": Bars,
+    "power-limits": Curve,
 }
 
 
@@ -50,9 +53,19 @@ def charts_of(*tables):
     return {chart.name: chart for table in tables for chart in table.charts}
 
 
+def limit_power(run, limit_w):
+    """The same run on devices of that power limit."""
+    entries = tuple(
+        each.model_copy(update={"identity": each.identity.model_copy(update={"power_limit_w": limit_w})})
+        for each in run.manifest.devices
+    )
+    return replace(run, manifest=run.manifest.model_copy(update={"devices": entries}))
+
+
 def every_chart(a800_run, **changes):
     """Every chart of a run and of two side by side, by its name."""
     run, other = a800_run(**changes), a800_run(0.9, run="20261123T120000-standard-a801", **changes)
+    run, other = limit_power(run, 400.0), limit_power(other, 300.0)
     return charts_of(
         *run_view(run).tables, *priced_tables(price(run)), *side_by_side_view([run, other]).tables
     )

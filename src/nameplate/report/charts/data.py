@@ -176,7 +176,42 @@ class TimeChart(Titled):
     series: tuple[TimeSeries, ...]
 
 
-Chart = Bars | Waterfall | Grid | Roofline | TimeChart
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point of a curve: its place on the axis, its value with its interval, and a second value there."""
+
+    label: str
+    at: float
+    value: float
+    low: float
+    high: float
+    second: float | None
+
+    def __post_init__(self) -> None:
+        """Take out what can't be printed."""
+        make_plain(self)
+
+
+@dataclass(frozen=True)
+class Curve(Titled):
+    """A figure over a quantity, such as throughput over the power limit, and a second one below it.
+
+    `names` are those of both; the second is left out where a point lacks it.
+    """
+
+    axis: str
+    names: tuple[str, str]
+    points: tuple[CurvePoint, ...]
+
+    @property
+    def panels(self) -> tuple[tuple[str, tuple[float, ...]], ...]:
+        """The figures that are drawn: name, and a value for each point."""
+        seconds = tuple(point.second for point in self.points if point.second is not None)
+        first = (self.names[0], tuple(point.value for point in self.points))
+        return (first, (self.names[1], seconds)) if len(seconds) == len(self.points) else (first,)
+
+
+Chart = Bars | Waterfall | Grid | Roofline | TimeChart | Curve
 
 
 def title_of_first(most: int, items: Sequence[object], title: str) -> str:

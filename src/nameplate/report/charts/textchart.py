@@ -1,4 +1,4 @@
-"""Charts on a terminal, drawn with block characters: waterfalls and time series only."""
+"""Charts on a terminal, drawn with block characters: waterfalls, time series and curves only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 
 from nameplate.base.formatting import duration, figure, percent
 from nameplate.base.language import _
-from nameplate.report.charts.data import Chart, TimeChart, TimeSeries, Waterfall
+from nameplate.report.charts.data import Chart, Curve, TimeChart, TimeSeries, Waterfall
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -27,6 +27,8 @@ def draw_lines(chart: Chart, width: int) -> list[str]:
             return [line for each in chart.series for line in _draw_series(each, width, named=several)]
         case Waterfall():
             return _draw_waterfall(chart, width)
+        case Curve():
+            return [line for name, values in chart.panels for line in _draw_panel(chart, name, values, width)]
         case _:
             return []
 
@@ -43,6 +45,21 @@ def _draw_waterfall(chart: Waterfall, width: int) -> list[str]:
     for step, share in zip(chart.steps, shares, strict=True):
         bar = _bar(step.value / most, bar_width, whole=1 / most)
         lines.append(f"{set_cell_size(step.label, label_width)} {bar} {share:>{share_width}}")
+    return lines
+
+
+def _draw_panel(chart: Curve, name: str, values: Sequence[float], width: int) -> list[str]:
+    """Draw the figure's name, then a bar for each point, from 0 to the largest."""
+    said = [figure(value) for value in values]
+    label_width = max(cell_len(point.label) for point in chart.points)
+    said_width, most = max(map(len, said)), max(values)
+    bar_width = min(width - label_width - said_width - 2, _MOST_COLUMNS)
+    if bar_width < _LEAST_BAR_COLUMNS:
+        return []
+    lines = [name]
+    for point, value, text in zip(chart.points, values, said, strict=True):
+        bar = _bar(value / most, bar_width, whole=1.0)
+        lines.append(f"{set_cell_size(point.label, label_width)} {bar} {text:>{said_width}}")
     return lines
 
 

@@ -20,6 +20,7 @@ from nameplate.report.charts.data import (
     MOST_POINTS,
     Bars,
     Chart,
+    Curve,
     Grid,
     Roofline,
     TimeChart,
@@ -32,6 +33,7 @@ _BAR_PX = 18
 _ROW_PX = 26
 # The panels of a time series, by the field that each draws, with their heights.
 _PANELS_PX = {"tflops": 220, "sm_clock_mhz": 80, "power_w": 80, "temperature_c": 80}
+_CURVE_PX = (200, 120)
 # vl-convert takes as long again to measure text for each further family that isn't installed.
 _FONT = "system-ui, sans-serif"
 _DASHED = [4, 3]
@@ -62,6 +64,8 @@ def make_spec(chart: Chart) -> Spec:
             drawn, datasets = _draw_roofline(alt, chart)
         case TimeChart():
             drawn, datasets = _draw_time_series(alt, chart)
+        case Curve():
+            drawn, datasets = _draw_curve(alt, chart)
     # Data are added here: altair would validate each value of data that it is given.
     own = {"datasets": datasets, "description": chart.alt, "background": "transparent", "config": _CONFIG}
     return {**drawn.to_dict(), **own}
@@ -364,6 +368,43 @@ def _draw_time_series(alt: Any, chart: TimeChart) -> _Drawn:
             layers.append(text.encode(x="at_s:Q", y=alt.value(8)))
         panels.append(alt.layer(*layers).properties(width=_WIDTH, height=_PANELS_PX[name]))
     datasets = {"moments": rows, "settled": settled, "first_settled": first_settled}
+    return alt.vconcat(*panels, spacing=8), datasets
+
+
+def _draw_curve(alt: Any, chart: Curve) -> _Drawn:
+    """One panel below the other for each figure; the first has its intervals."""
+    panels, datasets = [], dict[str, list[Spec]]()
+    for number, (name, values) in enumerate(chart.panels):
+        is_first, is_last = number == 0, number == len(chart.panels) - 1
+        datasets[f"panel{number}"] = [
+            {
+                "label": point.label,
+                "at": point.at,
+                "value": value,
+                "low": point.low if is_first else None,
+                "high": point.high if is_first else None,
+                "said": figure(value),
+                "ends": _interval_text(point.low, point.high, figure) if is_first else UNKNOWN,
+            }
+            for point, value in zip(chart.points, values, strict=True)
+        ]
+        across = alt.X(
+            "at:Q",
+            title=chart.axis if is_last else None,
+            scale=alt.Scale(zero=False),
+            axis=alt.Axis(labels=is_last, tickCount=8),
+        )
+        base = alt.Chart(alt.NamedData(f"panel{number}")).encode(
+            x=across,
+            tooltip=_tooltip(alt, label=chart.axis, said=name, ends=_("95 % interval")),
+        )
+        colour = SERIES[number]
+        line = base.mark_line(color=colour, strokeWidth=1.5, point=alt.OverlayMarkDef(color=colour, size=40))
+        layers = [line.encode(y=alt.Y("value:Q", title=name, scale=alt.Scale(zero=True)))]
+        if is_first:
+            ends = base.mark_rule(strokeWidth=1.5, aria=False)
+            layers.append(ends.encode(y=alt.Y("low:Q", title=name), y2="high:Q"))
+        panels.append(alt.layer(*layers).properties(width=_WIDTH, height=_CURVE_PX[number]))
     return alt.vconcat(*panels, spacing=8), datasets
 
 
