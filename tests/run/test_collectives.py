@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,20 +16,29 @@ import time
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.base.messages import message
+from nameplate.device.survey import DeviceChoice
 from nameplate.report.sections.collectives import collectives_table, list_collectives
+from nameplate.run import peers
 from nameplate.run.collectives import rated_columns
 from nameplate.run.halving import Culprit
+from nameplate.run.job import TOGETHER
+from nameplate.run.jobs import JOB_SUITES
+from nameplate.run.measure import measure
 from nameplate.run.probing import Prober, describe_culprits
+from nameplate.selftest import collectives
 from nameplate.specs.links import RatedLink
 from nameplate.stats.interval import Interval
 from nameplate.store.contradictions import find_contradictions
 from nameplate.store.folder import find_runs, read_run
+from nameplate.store.launch import Launch
 
 BIN = Path(sys.executable).parent
 
@@ -42,6 +52,108 @@ def test_alone_there_is_nothing_to_measure(bench, tmp_path):
     ended = bench("selftest", "--collectives")
     assert ended.status == 2
     assert "torchrun --nproc-per-node 2 --no-python bench selftest --collectives" in ended.err
+
+
+def test_the_flags_of_one_process_are_refused_and_no_check_is_passed_over(bench):
+    for words in (["--expect", "bf16=0.8"], ["--fail-under", "0.8"], ["--nominal", "bf16=1"]):
+        ended = bench("run", "collectives", *words)
+        assert (ended.status, ended.out) == (2, "")
+        assert "can't be used with collectives" in ended.err
+
+
+def test_one_process_neither_begins_nor_goes_on_with_what_a_job_measures(store_run, make_record, tmp_path):
+    assert set(JOB_SUITES) == TOGETHER
+    folder = store_run(tmp_path, make_record(), suite="collectives")
+    (path,) = folder.glob("manifest.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cases": ["another"]}))
+    for flags in ({"suite": "collectives"}, {"resume": str(folder)}):
+        with pytest.raises(InputError, match="job"):
+            measure(device="cpu", results=tmp_path, **flags)
+
+
+JOB = Launch(launcher="torch", rank=1, world_size=2, local_rank=1, local_world_size=2)
+
+
+@pytest.mark.parametrize("given", ["tpu", "cuda:1", "twin:h200", "", "cuda"])
+def test_a_device_that_no_process_of_a_job_can_take_is_refused(monkeypatch, given):
+    monkeypatch.setattr("nameplate.run.peers.choose_devices", lambda _: DeviceChoice(["cuda:0"]))
+    with pytest.raises(InputError, match="--device"):
+        peers._choose_device(given, JOB)
+    assert peers._choose_device("auto", JOB) == "cpu"  # one GPU for two
+    monkeypatch.setattr("nameplate.run.peers.choose_devices", lambda _: DeviceChoice(["cuda:0", "cuda:1"]))
+    assert peers._choose_device("cuda", JOB) == "cuda:1"
+
+
+def test_others_who_never_come_are_waited_for_so_long(monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(peers, "_MEET_S", 0.05)
+    module = sys.modules["torch.distributed.rendezvous"]  # torch.distributed has a function of its name
+    monkeypatch.setattr(module, "rendezvous", lambda *_, **__: iter(over.wait, True))
+    with pytest.raises(RuntimeError, match="no answer from them in"):
+        peers._meet(JOB, timedelta(seconds=60))
+    over.set()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"MASTER_ADDR": "127.0.0.1"},
+        {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "http"},
+        {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "65536"},
+    ],
+)
+def test_an_address_that_is_none_is_named(monkeypatch, variables):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    said = re.escape(f"MASTER_PORT={variables.get('MASTER_PORT')}: the other processes of the job can't be")
+    with pytest.raises(InputError, match=said):
+        peers.Peers.join(JOB, "cpu")
+
+
+@pytest.mark.process
+@pytest.mark.nightly
+@pytest.mark.parametrize("address", ["nowhere.invalid", "127.0.0.1", "192.0.2.1"])
+def test_an_address_that_leads_nowhere_ends_with_a_sentence(tmp_path, address):
+    """No such name; a port that nobody listens at; a network that no packet comes back from."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    told = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": address, "MASTER_PORT": port}
+    command = [BIN / "bench", "run", "collectives", "--device", "cpu", "--results", tmp_path]
+    done = subprocess.run(
+        command, env=os.environ | told, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    said = f"bench: MASTER_ADDR={address}, MASTER_PORT={port}: the other processes"
+    assert done.stderr.splitlines()[-1].startswith(said)
+
+
+def test_a_collective_that_fails_ends_the_self_test_with_its_reason(monkeypatch):
+    class Broken:
+        opened, device, broken, launch = SimpleNamespace(), torch.device("cpu"), None, JOB
+
+        def leave(self):
+            assert self.broken is not None  # else the others would be waited for
+
+        def time(self, *_):
+            raise RuntimeError("connection reset by peer")
+
+    case = SimpleNamespace(
+        fill="normal",
+        workload=SimpleNamespace(
+            dimensions={"kind": "all_reduce", "message_bytes": 1 << 20},
+            prepare=lambda *_, **__: SimpleNamespace(launches=[None]),
+        ),
+    )
+    monkeypatch.setattr(collectives, "require_job", lambda _: JOB)
+    monkeypatch.setattr(collectives, "target_of", lambda _: None)
+    monkeypatch.setattr(collectives, "find_suite", lambda _: SimpleNamespace(cases=lambda _: [case]))
+    monkeypatch.setattr(collectives.Peers, "join", lambda *_: Broken())
+    with pytest.raises(RunIncomplete, match=r"a collective failed on rank 1: .*connection reset by peer"):
+        collectives.compare_collectives("cpu", 1.0)
 
 
 def collective(make_record, kind, message_bytes, time_s, link=None, verdict="clean"):

@@ -10,6 +10,7 @@ import typer
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete
 from nameplate.base.exit_status import print_error
+from nameplate.base.text import plain
 from nameplate.cli.axes import AxesOptions
 from nameplate.cli.options import (
     Budget,
@@ -81,13 +82,14 @@ def run(
     use_parts(parts)
     check_language(lang)
     chosen = {"device": device, "only": only, "budget": budget, "results": results}
-    if _is_job_suite(suite, own_flags=resume is not None or bool(ratings) or bool(axes)):
+    judged = bool(shares) or fail_under is not None
+    if _is_job_suite(suite, own_flags=judged or resume is not None or bool(ratings) or bool(axes)):
         _run_in_job(suite, lang=lang, json=json, **chosen)
         return
     rest = {"nominal": ratings, "resume": resume, "axes": axes, "history": not no_history}
     done = _measure_here(suite, **chosen, **rest)
     _print_run(done, lang=lang, json=json)
-    if shares or fail_under is not None:
+    if judged:
         from nameplate.chain.expectations import require_expectations
 
         require_expectations(done, shares, fail_under)
@@ -104,7 +106,7 @@ def _is_job_suite(suite: str | None, *, own_flags: bool) -> TypeGuard[str]:
         raise InputError(
             f"can't be used with {suite}",
             where=f"bench run {suite}",
-            got="--resume, --nominal, --shape, --shapes or --model",
+            got="--resume, --nominal, --shape, --shapes, --model, --expect or --fail-under",
             expected="--only, --budget, --device or --results",
         )
     return True
@@ -115,8 +117,14 @@ def _run_in_job(suite: str, *, lang: str, json: bool, **chosen: Any) -> None:
     from nameplate.report.media.progress import LiveProgress
     from nameplate.run.jobs import JOB_SUITES
 
-    with LiveProgress() as progress:
-        done = JOB_SUITES[suite](observer=progress, **chosen)
+    progress = LiveProgress()
+    try:
+        with progress:
+            done = JOB_SUITES[suite](observer=progress, **chosen)
+    except KeyboardInterrupt:
+        kept = "" if progress.folder is None else f"; what was finished is kept in {plain(progress.folder)}"
+        print_error(f"interrupted{kept}")
+        raise
     if done is not None:
         _print_run(done, lang=lang, json=json)
         _check_complete(done)

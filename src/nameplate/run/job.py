@@ -31,6 +31,8 @@ _PATIENCE = 3.0
 # Keys of the messages between a worker and its parent. No record has them: one is a message by itself. GO has
 # when the run's measuring began, on time.monotonic, which processes of one host share.
 READY, GO, GROUP, REFUSAL = "ready", "go", "group_started", "refusal"
+# Suites that all processes of a job measure together (`jobs.py`): one process alone can't.
+TOGETHER = frozenset({"collectives", "scaled"})
 _PACKAGES = ("nameplate", "torch", "numpy", "nvidia-ml-py")
 
 

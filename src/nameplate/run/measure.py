@@ -21,6 +21,7 @@ from nameplate.device.survey import DeviceChoice, choose_devices, describe
 from nameplate.record import DTYPES, METHOD
 from nameplate.run.deadlines import Deadlines
 from nameplate.run.job import (
+    TOGETHER,
     Budget,
     WorkerJob,
     cases_of_run,
@@ -102,13 +103,22 @@ def measure(
 
 
 def _choose_suite(suite: str | None, axes: Axes) -> str:
-    """Return the suite's name. Raises InputError for a suite that would leave the axes out without a word."""
+    """Return the suite's name.
+
+    Raises InputError for one that would leave the axes out without a word, or that no process alone measures.
+    """
     if axes and suite not in (None, CUSTOM):
         raise InputError(
             "a suite has its own shapes",
             where="bench run",
             got=f"suite {suite} with --shape, --shapes, --model, --tokens, --dtype or --layout",
             expected="one of the two",
+        )
+    if suite in TOGETHER:
+        raise InputError(
+            "measured by all processes of a job together",
+            where=f"suite {suite}",
+            expected=f"a launcher: torchrun --nproc-per-node 2 --no-python bench run {suite}",
         )
     return CUSTOM if axes else "quick" if suite is None else suite
 
@@ -200,6 +210,13 @@ def _resume(folder: Path, suite: str | None, flags: Options, observer: GuardedOb
     _check_same_flags(run, suite, flags)
     if not run.missing:
         return _finish(run)
+    if run.manifest.suite in TOGETHER:
+        raise InputError(
+            "the processes of a job measured it together, and can't go on with it",
+            where=str(run.folder),
+            got=f"suite {run.manifest.suite}",
+            expected="the whole job to be started again",
+        )
     options = run.manifest.options
     options = options.model_copy(update={"budget_s": flags.budget_s or options.budget_s})
     manifest = run.manifest.model_copy(update={"options": options})

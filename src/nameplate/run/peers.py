@@ -1,16 +1,19 @@
 """The processes of a job, joined by torch.distributed: agreement, timing in step, and what else went on.
 
-Rank 0 leads. A process that dies or stops lets the others fail after `TIMEOUT_S`, instead of hanging them.
+Rank 0 leads. A process that dies or stops lets the others fail after `TIMEOUT_S`, instead of hanging them. So
+does one that never comes, or an address that leads nowhere: a job that can't meet ends within two minutes.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -20,7 +23,7 @@ from nameplate.base.messages import Message
 from nameplate.device.cpu import CpuDevice
 from nameplate.device.network import read_network
 from nameplate.device.protocol import Counters, Device
-from nameplate.device.survey import open_device
+from nameplate.device.survey import choose_devices, open_device
 from nameplate.engine.case_run import describe_error
 from nameplate.engine.conditions import Conditions, conditions_between
 from nameplate.run.halving import Group
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 _PATIENCE_S = TIMEOUT_S + 15.0  # until every process has noticed that a collective failed
+_MEET_S = TIMEOUT_S + 5.0  # for meeting at MASTER_ADDR: torch's own error comes before
 
 
 @dataclass
@@ -61,7 +65,6 @@ class Peers:
         import torch
         import torch.distributed as dist
         from torch.distributed.distributed_c10d import PrefixStore
-        from torch.distributed.rendezvous import rendezvous
 
         name = _choose_device(flag, launch)
         is_gpu = name != "cpu"
@@ -72,26 +75,24 @@ class Peers:
             # 2: abort the collective of a dead peer. By default torch ends the process, and with it the run.
             os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
         try:
-            store, rank, size = next(rendezvous("env://", launch.rank, launch.world_size, timeout=limit))
+            store = _meet(launch, limit)
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if is_gpu else "gloo",
                 store=PrefixStore("all", store),
-                rank=rank,
-                world_size=size,
+                rank=launch.rank,
+                world_size=launch.world_size,
                 timeout=limit,
             )
         except (RuntimeError, ValueError) as error:
-            raise InputError(
-                "the other processes of the job can't be reached",
-                where="MASTER_ADDR",
-                got=describe_error(error),
-                expected="MASTER_ADDR and MASTER_PORT, as torchrun sets them",
-            ) from error
+            raise _unreachable(error) from error
         # A CPU's arithmetic peak isn't measured: the processes would measure it on one another's cores.
         opened = open_device(name) if is_gpu else CpuDevice()
         peers = cls(opened, device, "nccl" if is_gpu else "gloo", launch, PrefixStore("probe", store))
-        peers.hosts = tuple(peers.gather(launch.node or socket.gethostname()))
-        peers.link = peers._find_link()
+        try:
+            peers.hosts = tuple(peers.gather(launch.node or socket.gethostname()))
+            peers.link = peers._find_link()
+        except RuntimeError as error:  # one of them has gone already
+            raise _unreachable(error) from error
         return peers
 
     def leave(self) -> None:
@@ -233,9 +234,62 @@ class Peers:
             torch.cuda.synchronize(self.device)
 
 
-def _choose_device(flag: str, launch: Launch) -> str:
-    """Return the GPU of the local rank where there are GPUs for all of them, else the CPU."""
-    import torch
+def _meet(launch: Launch, limit: timedelta) -> Any:
+    """Return the store of the job, a torch.distributed.Store, once all its processes have come to it.
 
-    count = torch.cuda.device_count() if flag != "cpu" and torch.cuda.is_available() else 0
-    return f"cuda:{launch.local_rank % count}" if count >= launch.local_world_size else "cpu"
+    torch tries one address of MASTER_ADDR after the other, each for as long as `limit`, and heeds no signal
+    meanwhile. So it does that in a thread, and a name that leads nowhere costs `_MEET_S`. Raises RuntimeError
+    and ValueError.
+    """
+    from torch.distributed.rendezvous import rendezvous
+
+    found: SimpleQueue[Any] = SimpleQueue()
+
+    def meet() -> None:
+        try:
+            found.put(next(rendezvous("env://", launch.rank, launch.world_size, timeout=limit))[0])
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=meet, daemon=True).start()
+    try:
+        met = found.get(timeout=_MEET_S)
+    except Empty:
+        raise RuntimeError(f"no answer from them in {_MEET_S:g} s") from None
+    if isinstance(met, Exception):
+        raise met
+    return met
+
+
+def _unreachable(error: Exception) -> InputError:
+    address, port = (os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT"))
+    return InputError(
+        "the other processes of the job can't be reached",
+        where=f"MASTER_ADDR={address}, MASTER_PORT={port}",
+        got=describe_error(error),
+        expected="MASTER_ADDR and MASTER_PORT, as torchrun sets them",
+    )
+
+
+def _choose_device(flag: str, launch: Launch) -> str:
+    """Return the GPU of the local rank where there are GPUs for all of them, else the CPU.
+
+    Raises InputError for what no process of a job can choose, and for GPUs that are asked for and too few.
+    """
+    if flag == "cpu":
+        return flag
+    if flag not in ("auto", "all", "cuda"):
+        raise InputError(
+            "not a device of a job",
+            where="--device",
+            got=flag,
+            expected="cpu, cuda or auto: each process takes the GPU of its local rank",
+        )
+    names = choose_devices("all").names
+    count = 0 if names == ["cpu"] else len(names)
+    if count >= launch.local_world_size:
+        return f"cuda:{launch.local_rank % count}"
+    if flag == "cuda":
+        expected = f"{launch.local_world_size} GPUs on this node, one for each process"
+        raise InputError("too few GPUs", where="--device cuda", got=count, expected=expected)
+    return "cpu"

@@ -108,7 +108,8 @@ class Prober:
                     seconds: float | None = self._try(group)
                 except RuntimeError:  # what torch raises for a peer that fails or is late
                     seconds = None
-                self.store.set(f"answer/{self._step}/{self.rank}", json.dumps(seconds))
+                with suppress(RuntimeError):  # rank 0 has gone, or its store
+                    self.store.set(f"answer/{self._step}/{self.rank}", json.dumps(seconds))
 
     def _try(self, group: Group) -> float:
         """Return the fewest seconds of an all_reduce in a process group of these ranks alone."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nameplate.base.errors import RunIncomplete
+from nameplate.engine.case_run import describe_error
 from nameplate.run.collectives import require_job
 from nameplate.run.job import target_of
 from nameplate.run.measure import SEED, check_budget
@@ -51,7 +53,8 @@ def compare_collectives(device: str = "auto", budget_s: float = BUDGET_S) -> tup
     """Measure collectives by `bench run collectives`' own timing and by a bare loop, in turn.
 
     Every process of the job calls this; only rank 0 gets rows. The order within a round is drawn, the same on
-    all. A round counts with its slowest process. Raises InputError outside a job of several processes.
+    all. A round counts with its slowest process. Raises InputError outside a job of several processes,
+    RunIncomplete where a collective fails.
     """
     check_budget(budget_s)
     launch = require_job("bench selftest --collectives")
@@ -59,6 +62,9 @@ def compare_collectives(device: str = "auto", budget_s: float = BUDGET_S) -> tup
     try:
         cases = list(_choose_cases(find_suite("collectives").cases(target_of(peers.opened))))
         rows = [_compare(peers, case, budget_s / len(cases)) for case in cases]
+    except RuntimeError as error:  # what torch raises for a peer that fails or is late
+        peers.broken = describe_error(error)
+        raise RunIncomplete(f"a collective failed on rank {launch.rank}: {peers.broken}") from error
     finally:
         peers.leave()
     return tuple(rows) if launch.rank == 0 else ()
