@@ -9,9 +9,10 @@ import pytest
 
 from nameplate.chain.from_run import find_chains
 from nameplate.compare.results import results_of_run
-from nameplate.record import METHOD, Batch, Ends, Spread
+from nameplate.record import MAIN_MEMORY, METHOD, Batch, Ends, Spread
 from nameplate.stats.between import estimate_run_to_run, predict_next, widen
 from nameplate.stats.interval import Interval, divide
+from nameplate.store.contradictions import find_contradictions
 from nameplate.store.folder import find_runs, read_run
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,15 @@ FORGED = {
         "nominal_tflops is 0.45, but the manifest gives 0.5",
     ),
     "bandwidth": (times(*BANDWIDTH), "bandwidth_gb_s is 1171.875"),
+    "a share of memory's rating": (
+        setting(nominal_gb_s=10.0, bandwidth_efficiency=0.99),
+        "bandwidth_efficiency is 0.99, but bandwidth_gb_s ÷ nominal_gb_s gives 0.117",
+    ),
+    "a share of no rating": (setting(bandwidth_efficiency=0.99), "bandwidth_efficiency is 0.99"),
+    "more shapes seen than there are": (
+        setting(search={"shapes": 3, "seen": 4, "cost_s": 1.0, "grid_s": 1.0}),
+        "search.seen is 4, but search.shapes gives 3",
+    ),
     "a shorter time": (times("time_s", by=0.5), "time_s is"),
     "more launches": (setting(launches=2000), "launches is 2000, but its batches gives 200"),
     "a batch of another length": (batches(elapsed_s=0.1), "time_s is"),
@@ -188,6 +198,20 @@ def forge(make_record, make_manifest, store_run, tmp_path):
 def test_what_agrees_is_left_as_it_is(forge, make_record):
     run = read_run(forge(lambda _fields: None))
     assert (run.records[0], run.problems) == (make_record(), ())
+
+
+def test_the_silicon_and_the_memory_are_those_of_the_runs_device():
+    run = read_run(ROOT / "results" / "amd-zen4" / "20261129T174623-standard-36d7")
+    entry = run.manifest.devices[0].model_copy(update={"memory_gb_s": 50.0})
+    product = next(each for each in run.records if each.silicon_tflops is not None)
+    copy = next(each for each in run.records if each.memory_level == MAIN_MEMORY)
+    for record, changes in (
+        (product, {"silicon_tflops": 2 * product.silicon_tflops}),
+        (copy, {"nominal_gb_s": 100.0, "bandwidth_efficiency": copy.bandwidth_gb_s / 100}),
+    ):
+        assert find_contradictions(record, entry, run.manifest.method) == ()
+        (found,) = find_contradictions(record.model_copy(update=changes), entry, run.manifest.method)
+        assert f"{next(iter(changes))} is " in str(found)
 
 
 def test_the_interval_of_a_measured_nominal_is_part_of_the_efficiencys(forge):

@@ -15,7 +15,7 @@ from statistics import fmean
 from nameplate.base.language import N_
 from nameplate.base.messages import Message, message, own_text
 from nameplate.engine.thresholds import thresholds
-from nameplate.record import INTERVALS, METHOD, Record, Verdict, sort_by_gravity
+from nameplate.record import INTERVALS, MAIN_MEMORY, METHOD, Record, Verdict, sort_by_gravity
 from nameplate.stats.interval import Interval, divide
 from nameplate.store.manifest import DeviceEntry
 
@@ -63,6 +63,14 @@ def _check_declaration(record: Record, entry: DeviceEntry, method: int) -> tuple
         figure = rated.get(record.dtype)
         if figure is not None:
             found += _compare(record, name, figure.tflops, N_("the manifest"))
+    silicon = entry.rating.silicon_for(record.dtype) if record.silicon_tflops is not None else None
+    if silicon is not None:
+        found += _compare(record, "silicon_tflops", silicon.interval.value, N_("the manifest"))
+    if record.nominal_gb_s is not None and record.memory_level == MAIN_MEMORY:
+        found += _compare(record, "nominal_gb_s", entry.memory_gb_s, N_("the manifest"))
+    search = record.search
+    if search is not None and search.seen > search.shapes:
+        found.append(_contradict("search.seen", search.seen, "search.shapes", search.shapes))
     return tuple(found)
 
 
@@ -94,6 +102,9 @@ def _check_figures(record: Record) -> Iterator[Message]:
     yield from _compare(record, "tflops", flops and flops / time_s / 1e12, "flops ÷ time_s")
     if record.bandwidth_gb_s is not None:
         yield from _compare(record, "bandwidth_gb_s", (record.bytes or 0) / time_s / 1e9, "bytes ÷ time_s")
+    if record.bandwidth_efficiency is not None:
+        rated = record.bandwidth_gb_s and record.nominal_gb_s and record.bandwidth_gb_s / record.nominal_gb_s
+        yield from _compare(record, "bandwidth_efficiency", rated, "bandwidth_gb_s ÷ nominal_gb_s")
     sizes = [size for name in ("m", "n", "k") if isinstance(size := record.dimensions.get(name), int)]
     if record.convention == "2MNK" and len(sizes) == 3:
         groups = record.dimensions.get("groups", 1)
@@ -106,9 +117,8 @@ def _check_figures(record: Record) -> Iterator[Message]:
         "tflops_per_w": (record.power_w, "power_w"),
     }.items():
         link = record.dimensions.get("link_gb_s") if name == "efficiency" else None
-        if (
-            isinstance(link, float) and tflops is None and record.bandwidth_gb_s is not None
-        ):  # of a collective
+        # Of a collective.
+        if isinstance(link, float) and link > 0 and tflops is None and record.bandwidth_gb_s is not None:
             yield from _compare(record, name, record.bandwidth_gb_s / link, "bandwidth_gb_s ÷ link_gb_s")
         elif getattr(record, name) is not None:
             share = tflops / base if tflops and base else None
