@@ -63,6 +63,18 @@ def test_folders_of_files_show_their_own_scatter(write):
     assert found.rows[0].base_runs == 5
 
 
+def test_files_beside_runs_are_left_out_by_name(write, tmp_path):
+    """Their figures don't compare with those of runs; without a word, a regression in them would pass."""
+    shutil.copytree(RECORDED.parent / "same", tmp_path / "mixed")
+    write("mixed/slower.json", 4.0)
+    found = compare(RECORDED.parent / "base", tmp_path / "mixed")
+    (left_out,) = [problem for problem in found.new.problems if problem.code == "side_files_left_out"]
+    assert str(left_out) == (
+        f"left out: JSON files that lie beside its runs (1), such as {tmp_path / 'mixed' / 'slower.json'}"
+    )
+    assert found.base.problems == []
+
+
 def test_a_benchmark_that_new_lacks_is_missing(write):
     data = json.loads((RECORDED / "base.json").read_text())
     found = compare(RECORDED / "base.json", write("new.json", benchmarks=data["benchmarks"][:1]))
