@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
+
+from nameplate.base.errors import InputError
+from nameplate.cli.options import use_parts
+from nameplate.specs.registry import ENVIRONMENT, load_registry
 
 A800 = "nvidia-a800-sxm4-80gb"
 FLEET = 'schema = 1\n[[fleet]]\nid = "x"\nname = "x"\nas_of = "2024"\nsource = "s"\n'
@@ -115,6 +120,9 @@ def test_a_bound_that_nothing_could_miss_is_refused(bench):
         ["fleet", "audit", "--claims", ""],
         ["selftest", "--repeat", "0"],
         ["selftest", "--repeat", "-1"],
+        ["selftest", "--again", "3", "--results", ""],
+        ["selftest", "--on", "cuda", "--twin", ""],
+        ["compare", "", ""],
     ],
 )
 def test_nothing_for_a_name_and_no_restarts_are_refused_and_touch_nothing(
@@ -126,3 +134,26 @@ def test_nothing_for_a_name_and_no_restarts_are_refused_and_touch_nothing(
     assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "mine\n"
+
+
+def test_no_temporary_folder_is_bad_input(bench, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    result = bench("selftest", "--again", "3")
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "TMPDIR: no temporary folder can be made: No such file or directory" in result.err
+
+
+def test_a_size_that_a_terminal_cant_have_is_left_out(bench, monkeypatch):
+    for size in ("²", "٣", "-5", "0", "x", "9" * 5000):
+        monkeypatch.setenv("COLUMNS", size)
+        monkeypatch.setenv("LINES", size)
+        assert bench("suites").status == 0
+
+
+def test_parts_by_a_link_to_itself_are_named_when_they_are_read(monkeypatch, tmp_path):
+    monkeypatch.setenv(ENVIRONMENT, "")
+    loop = tmp_path / "loop.toml"
+    loop.symlink_to(loop)
+    use_parts([loop])
+    with pytest.raises(InputError, match=r"loop\.toml: a file of parts can't be read"):
+        load_registry()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -199,6 +201,28 @@ def test_so_it_is_with_a_stream_that_has_no_descriptor(bench, monkeypatch):
     assert result.err.startswith("bench: output can't be written: Input/output error; its traceback is in /")
 
 
+def test_a_pipe_that_doesnt_wait_gets_the_whole_document(bench, monkeypatch):
+    """As some programs set the pipes that they share with others."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    said = []
+
+    def read():
+        time.sleep(0.2)  # the pipe is full by then
+        with open(reading, encoding="utf-8") as stream:
+            said.append(stream.read())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert bench("specs", "--json").status == 0
+        assert not os.get_blocking(writing)
+    reader.join()
+    assert len(said[0]) > 1 << 16
+    assert json.loads(said[0])
+
+
 def shell(script, **more):
     """Run a line of shell in which `bench` is this one."""
     return subprocess.run(
@@ -332,6 +356,7 @@ LONG = "n" * 300
         ["report", PUBLISHED, "-o", f"{LONG}.html"],
         ["compare", LONG, LONG],
         ["compare", "--interleave", LONG, "."],
+        ["compare", "--interleave", ".", ".", "--results", LONG],
         ["export", LONG, "--format", "csv"],
         ["export", PUBLISHED, "-o", f"{LONG}.csv"],
         ["merge", LONG, "-o", "out.csv"],

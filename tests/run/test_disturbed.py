@@ -143,6 +143,22 @@ def test_a_record_that_a_full_disk_refuses_is_written_elsewhere(execute, tmp_pat
     assert [record.case for record in read_run(found).records] == ids("a", "b")
 
 
+def test_where_nothing_takes_a_record_the_disks_own_sentence_is_told(execute, monkeypatch):
+    """No temporary folder either: the error of that would hide the one that a reader needs."""
+    write = RecordWriter.write
+
+    def refuse(writer, record):
+        if record.shape == "b":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer, record)
+
+    monkeypatch.setattr(RecordWriter, "write", refuse)
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    run = execute([Work(shape, group=shape) for shape in "abc"])
+    assert [record.case for record in run.records] == ids("a")
+    assert any("No space left on device" in str(problem) for problem in run.problems)
+
+
 def test_telemetry_that_ended_while_a_case_was_measured_is_a_warning_of_it(execute):
     device = Simulated()
     device.telemetry_lost = message("watcher_ended", name="the host sampler", status=-9)

@@ -11,20 +11,24 @@ import errno
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import filter as fnfilter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
+from nameplate.base.errors import write_error
 from nameplate.base.exit_status import signals_held
 from nameplate.base.model import LARGEST, is_possible
 
 MIB = 1024**2
 DEEPEST = 32  # folders below the one that was named in which files are looked for
 _SKIPPED_AT_ONCE = MIB
+_MOST_QUOTED = 100  # characters of a key that is there twice
 
 
 @contextmanager
@@ -82,6 +86,25 @@ def new_folder(path: Path) -> Iterator[None]:
             for each in made:
                 with suppress(OSError):  # not empty, or never made
                     each.rmdir()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder in the system's temporary folder, which is removed at the end with all that is in it.
+
+    Raises InputError where none can be made (TMPDIR may lead nowhere), OutputError where the disk is full.
+    """
+    try:
+        made = TemporaryDirectory(prefix="nameplate-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise write_error(
+            "no temporary folder can be made", error, where="TMPDIR", expected="a folder that can be written"
+        ) from error
+    try:
+        yield Path(made.name)
+    finally:
+        with signals_held():
+            made.cleanup()
 
 
 def read_bytes(path: str | os.PathLike[str], most: int, inside: Path | None = None) -> bytes:
@@ -146,9 +169,10 @@ def parse_json(data: bytes, *, any_number: bool = False) -> Any:
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _value in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+        seen = Counter(key for key, _value in pairs)  # counts once: there may be a million keys
+        twice = next(key for key, count in seen.items() if count > 1)
+        shown = twice if len(twice) <= _MOST_QUOTED else f"{twice[:_MOST_QUOTED]}…"
+        raise ValueError(f"the key {shown!r} is there twice")
     return found
 
 

@@ -9,8 +9,8 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -34,6 +34,11 @@ _NO_COMMAND = re.compile(r"No such command '(.*?)'")
 def run(command: Callable[[], object]) -> int:
     """Run a command and return its exit status. Where that isn't 0, standard error says why."""
     _open_closed_streams()
+    with _output_waits():
+        return _run(command)
+
+
+def _run(command: Callable[[], object]) -> int:
     try:
         with raise_on_signals():
             try:
@@ -149,6 +154,24 @@ def _open_closed_streams() -> None:
             mode = "r" if name == "stdin" else "w"
             stream = open(number, mode, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
+
+
+@contextmanager
+def _output_waits() -> Iterator[None]:
+    """Let writes to standard output wait for its reader, while the block runs, also where its caller has set
+    it not to wait: else a document that is longer than a pipe holds would break off in the middle.
+    """
+    number = None
+    with suppress(OSError, ValueError):  # a stream in memory
+        if not os.get_blocking(sys.stdout.fileno()):
+            number = sys.stdout.fileno()
+            os.set_blocking(number, True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if number is not None:
+                os.set_blocking(number, False)
 
 
 def _discard_unwritable_output() -> None:

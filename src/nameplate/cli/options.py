@@ -312,7 +312,7 @@ def use_parts(files: list[Path] | None) -> None:
     """Make the parts in `files` known to this process and to those it starts."""
     from nameplate.specs.registry import ENVIRONMENT
 
-    named = [*filter(None, [os.environ.get(ENVIRONMENT)]), *(str(file.resolve()) for file in files or ())]
+    named = [*filter(None, [os.environ.get(ENVIRONMENT)]), *(os.path.abspath(file) for file in files or ())]
     if named:
         os.environ[ENVIRONMENT] = os.pathsep.join(named)
 

@@ -12,7 +12,7 @@ import typer
 
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.base.exit_status import ExitStatus
-from nameplate.cli.options import Budget, Device, Json, Lang, Only, take_options
+from nameplate.cli.options import Budget, Device, Json, Lang, Only, path_parser, take_options
 from nameplate.cli.output import output_language, print_json, print_progress, show_tables
 
 
@@ -92,13 +92,17 @@ def selftest(
     results: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Folder that keeps the runs of --again and --search; else none does."
+            metavar="DIR",
+            parser=path_parser("--results", "folder"),
+            help="Folder that keeps the runs of --again and --search; else none does.",
         ),
     ] = None,
     twin: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="File for the card's twin, which --on cuda writes from what it saw."
+            metavar="FILE",
+            parser=path_parser("--twin", "file"),
+            help="File for the card's twin, which --on cuda writes from what it saw.",
         ),
     ] = None,
     runs: Annotated[

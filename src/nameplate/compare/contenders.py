@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nameplate.base.errors import InputError
-from nameplate.base.exit_status import signals_held
+from nameplate.base.files import temporary_folder
 from nameplate.base.formatting import duration
 from nameplate.base.processes import ChildSilent, run_to_end
 
@@ -142,8 +140,7 @@ def _checkout(commit: str, folder: Path) -> Iterator[Path]:
 
     It is no worktree of git's: nothing is registered in the user's repository, so nothing can be left there.
     """
-    place = Path(tempfile.mkdtemp(prefix="nameplate-"))
-    try:
+    with temporary_folder() as place:
         tree = place / commit[:10]
         tree.mkdir()
         index = {"GIT_INDEX_FILE": str(place / "index")}
@@ -156,9 +153,6 @@ def _checkout(commit: str, folder: Path) -> Iterator[Path]:
                     "can't be checked out", where=WHERE, got=commit, expected=" ".join(last_line) or None
                 )
         yield tree
-    finally:
-        with signals_held():
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def _git(

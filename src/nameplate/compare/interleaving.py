@@ -8,6 +8,7 @@ long its runs are.
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -124,7 +125,7 @@ def _keep_runs(results: Path, watch: Progress) -> Iterator[Path]:
             stack.callback(_remove_empty, [folder / name for name in FOLDERS])
             yield folder
     finally:
-        if not folder.exists():
+        if not os.path.exists(folder):
             watch(NOTHING_KEPT)
 
 

@@ -30,7 +30,10 @@ def rescue_records(
         on_disk, why = set(), error or unreadable
     if all((record.device, record.case) in on_disk for record in held):
         return
-    place = Path(tempfile.mkdtemp(prefix="nameplate-rescued-"))
+    try:
+        place = Path(tempfile.mkdtemp(prefix="nameplate-rescued-"))
+    except OSError:
+        return  # no temporary folder takes anything either
     try:
         found = store.create(place, manifest)
         with store.RecordWriter(found, "rescued") as writer:

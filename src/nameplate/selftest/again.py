@@ -14,12 +14,12 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from scipy.special import bdtr
 
 from nameplate.base.errors import InputError
+from nameplate.base.files import temporary_folder
 from nameplate.base.formatting import count, percent, ratio
 from nameplate.base.language import _
 from nameplate.record import INTERVALS, Record
@@ -174,11 +174,11 @@ def run_again(
     if not FEWEST <= times <= MOST:
         expected = f"a number from {FEWEST} to {count(MOST)}"
         raise InputError("not a number of runs", where="--again", got=times, expected=expected)
-    with TemporaryDirectory(prefix="nameplate-again-") if results is None else nullcontext(results) as folder:
+    with temporary_folder() if results is None else nullcontext(results) as folder:
         runs = []
         for number in range(1, times + 1):
             progress(number)
-            runs.append(measure(suite, device=device, only=only, budget=budget, results=Path(folder)))
+            runs.append(measure(suite, device=device, only=only, budget=budget, results=folder))
         return runs
 
 

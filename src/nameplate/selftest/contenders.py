@@ -24,12 +24,11 @@ from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import fmean, median
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete
+from nameplate.base.files import temporary_folder
 from nameplate.base.formatting import duration
 from nameplate.base.processes import ChildSilent, python_command, run_to_end
 from nameplate.base.text import plain
@@ -173,8 +172,7 @@ def _time_by_pytest_benchmark(dtype: str, figure: str) -> float:
     """
     if find_spec("pytest_benchmark") is None:
         raise InputError("pytest-benchmark isn't installed", expected="pip install 'nameplate[benchmark]'")
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # so that it finds no other
         (folder / "test_product.py").write_text(_BENCH_FILE.format(dtype=dtype), encoding="utf-8")
         # Not run_to_end: it must stay in this process's session, which is killed past the deadline.

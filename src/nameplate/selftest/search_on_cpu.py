@@ -23,10 +23,10 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from nameplate.base.errors import InputError, NameplateError
+from nameplate.base.files import temporary_folder
 from nameplate.base.formatting import percent
 from nameplate.base.language import _
 from nameplate.base.processes import python_command
@@ -133,16 +133,14 @@ def prove_on_cpu(
     if grid_s < _LEAST_GRID_S:
         expected = f"at least {math.ceil(SEARCHED_S + turns_s + _LEAST_GRID_S * len(_GRIDS))}"
         raise InputError("too short to time grids", where="--budget", got=budget_s, expected=expected)
-    with (
-        TemporaryDirectory(prefix="nameplate-search-") if results is None else nullcontext(results) as folder
-    ):
+    with temporary_folder() if results is None else nullcontext(results) as folder:
         progress("ceiling")
-        run = measure("ceiling", device="cpu", budget=SEARCHED_S, results=Path(folder))
+        run = measure("ceiling", device="cpu", budget=SEARCHED_S, results=folder)
         grids = list[Record]()
         for dtype, backend in _GRIDS:
             progress(f"ceiling-grid {dtype} {backend}")
             only = f"matmul/{dtype}/best/normal/*/{backend}"
-            found = measure("ceiling-grid", device="cpu", only=only, budget=grid_s, results=Path(folder))
+            found = measure("ceiling-grid", device="cpu", only=only, budget=grid_s, results=folder)
             grids += found.records
     ceilings = {dtype: find_ceiling(run.records, dtype) for dtype in LEAST}
     contenders = [*ceilings.values(), *map(_found_of, grids)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nameplate.base.errors import InputError, write_error
+from nameplate.base.files import MIB, read_text
 from nameplate.base.messages import Message, edit_texts, message
 from nameplate.record import Record
 from nameplate.store import folder as store
@@ -213,7 +214,7 @@ def _read_or_make_key() -> bytes:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             store.write_durably(path, secrets.token_hex(_KEY_BYTES), mode=0o600)
-        key = bytes.fromhex(path.read_text(encoding="ascii"))
+        key = bytes.fromhex(read_text(path, MIB))
         if len(key) < _KEY_BYTES:
             raise ValueError(f"it holds {len(key)} bytes, not {_KEY_BYTES}; remove it, and a new one is made")
     except OSError as error:

@@ -35,7 +35,7 @@ from nameplate.report.view import (
 )
 
 _GAP = 2
-# What COLUMNS may say. Narrower, hardly a word fits; rich prints nothing at all at 0.
+# What COLUMNS may say, and LINES up to as many. Narrower, hardly a word fits; rich prints nothing at 0.
 _LEAST_COLUMNS, _MOST_COLUMNS = 20, 10_000
 # A narrower column of text is hard to read: rather leave a column out, or print a block a row.
 _READABLE_WIDTH = 16
@@ -59,10 +59,18 @@ def open_console(file: TextIO | None = None) -> Console:
 
     Else it has the terminal's width, and 80 columns where there is no terminal.
     """
-    given = os.environ.get("COLUMNS", "")
-    usable = given.isdecimal() and len(given) < 10 and _LEAST_COLUMNS <= int(given) <= _MOST_COLUMNS
-    settings = {name: value for name, value in os.environ.items() if usable or name != "COLUMNS"}
+    bounds = {"COLUMNS": (_LEAST_COLUMNS, _MOST_COLUMNS), "LINES": (1, _MOST_COLUMNS)}
+    settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in bounds or _is_size(value, *bounds[name])
+    }
     return Console(file=file, _environ=settings)
+
+
+def _is_size(given: str, least: int, most: int) -> bool:
+    """Whether an environment variable says a size. rich itself would fail at a number such as ²."""
+    return given.isdecimal() and len(given) < 10 and least <= int(given) <= most
 
 
 def show(view: View, console: Console | None = None) -> None:
