@@ -169,12 +169,15 @@ def make_groups(cases: Iterable[Case]) -> list[tuple[str, list[Case]]]:
     first ones.
     """
     found: list[tuple[str, list[Case]]] = []
+    taken: set[str] = set()
     for case in cases:
         if found and _may_join(case, found[-1][1]):
             found[-1][1].append(case)
         else:
-            name, taken = case.group or str(len(found) + 1), [name for name, _ in found]
-            found.append((f"{name}/{len(found) + 1}" if name in taken else name, [case]))
+            name = case.group or str(len(found) + 1)
+            name = f"{name}/{len(found) + 1}" if name in taken else name
+            taken.add(name)
+            found.append((name, [case]))
     return found
 
 

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from nameplate.base.environment import READY_VARIABLE
+from nameplate.base.errors import InputError
 from nameplate.device import cuda_start, survey
 from nameplate.device.cuda_start import CudaUnusable, require_cuda_start
 from nameplate.selftest.bare import compare_with_bare_loop
@@ -82,6 +83,16 @@ def test_a_gpu_of_a_resumed_run_is_described_only_after_another_process(monkeypa
     monkeypatch.setattr(survey, "require_cuda_start", _refuse)
     with pytest.raises(CudaUnusable):
         survey.describe("cuda:0")
+
+
+@pytest.mark.parametrize("name", ["tpu", "", "cuda", "cuda:", "cuda:x", "cuda:-1", "auto", "cuda:7"])
+def test_a_device_of_a_manifest_that_isnt_here_is_refused(monkeypatch, name):
+    """A run of a node with GPUs may be resumed where there is none."""
+    monkeypatch.setattr(survey, "require_cuda_start", lambda: None)
+    monkeypatch.setattr(survey, "_count_torch_gpus", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # else the driver is asked why
+    with pytest.raises(InputError, match=r"unknown device|no such GPU"):
+        survey.describe(name)
 
 
 def test_for_the_cpu_no_cuda_is_started(monkeypatch):

@@ -13,13 +13,17 @@ import numpy as np
 import pytest
 
 from cluster import BATCHES, write_cluster
+from nameplate.base.errors import InputError
+from nameplate.health import ledger
 from nameplate.health.distribution import (
     estimate_deviation,
     find_distributions,
     find_places,
     read_others_of_part,
 )
+from nameplate.health.ledger import find_missing, parse_expected_hosts
 from nameplate.store.folder import find_runs, read_run
+from nameplate.store.launch import Launch
 from nodes import COPY, PRODUCT
 
 BENCH = Path(sys.executable).with_name("bench")
@@ -36,6 +40,32 @@ def test_a_run_read_without_details_is_the_same_but_for_them(tmp_path):
         # The made-up times of its batches contradict its figures, which only the whole record shows.
         changed = {"batches": (), "verdict": "clean", "verdicts": ("clean",), "warnings": ()}
         assert record.model_copy(update=changed) == brief
+
+
+def test_jobs_that_nobody_is_known_of_are_a_line_each(make_run, make_record, monkeypatch):
+    """A folder of others may name any number of jobs of any number of processes."""
+    monkeypatch.setattr(ledger, "_MOST_NAMED", 5)
+
+    def run(job, size):
+        return make_run(make_record(), launch=Launch(launcher="slurm", rank=1, world_size=size, job=job))
+
+    found = find_missing([run("a", 4), run("b", 200_000), run("c", 3), run("d", 2)])
+    assert [(each.job, each.rank) for each in found] == [
+        *(("a", rank) for rank in (0, 2, 3)),
+        ("b", None),
+        *(("c", rank) for rank in (0, 2)),
+        ("d", None),
+    ]
+    assert found[3].describe() == (
+        "missing: job b: nothing was heard of 199999 of the 200000 processes of its job"
+    )
+
+
+def test_a_file_of_more_hosts_than_any_cluster_has_is_refused_before_all_are_listed(tmp_path):
+    file = tmp_path / "hosts"
+    file.write_text("n[1-99999]\n" * 100_000)
+    with pytest.raises(InputError, match="no list of hosts; got '100001 hosts'"):
+        parse_expected_hosts(str(file))
 
 
 def test_the_slow_card_and_the_missing_node_of_thirty_are_named(bench, tmp_path):

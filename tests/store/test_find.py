@@ -55,6 +55,14 @@ def test_a_run_is_named_by_folder_by_id_and_by_its_beginning(project, store):
     assert nameplate.find_run(ONE) == Path("runs") / ONE
 
 
+def test_a_link_that_leads_where_nothing_can_be_hides_no_run(project, store):
+    store("runs", ONE)
+    (project / "runs" / "long").symlink_to("n" * 300)
+    (project / "runs" / "loop").symlink_to("loop")
+    assert find_run("latest") == Path("runs") / ONE
+    assert [folder.name for folder, _manifest in open_library("runs").read().runs] == [ONE]
+
+
 def test_published_runs_are_found_by_id_too_and_count_once(project, store):
     published = store("results/a-part", ONE, published=True)
     assert find_run(ONE) == find_run(ONE[:12]) == published
@@ -280,8 +288,8 @@ def test_a_hundred_runs_are_scanned_without_looking_into_them(tmp_path, store, m
     for number in range(100):
         store(tmp_path, f"20261101T0900{number:02d}-smoke-{number:04x}")
     looked = []
-    listed = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda self: looked.append(self) or listed(self))
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: looked.append(path) or listed(path))
     assert len(Library((tmp_path,)).read().runs) == 100
     assert looked == [tmp_path]
 

@@ -121,10 +121,12 @@ def test_a_run_says_its_mean_and_the_spread_of_its_processes(store_earlier, resu
         {"method": METHOD - 1},
         {"time_s": -1.0},
         {"time_s": "x"},
+        {"time_s": 10**400},
+        {"spreads": {"time_s": {"by_process": []}}},
         {"spreads": {"time_s": {"by_process": [-1.0]}}},
         {"spreads": 7},
     ],
-    ids=str,
+    ids=lambda change: str(change)[:60],
 )
 def test_lines_that_say_nothing_of_the_machine_are_passed_over(store_earlier, results, make_manifest, change):
     folder = store_earlier()

@@ -90,6 +90,14 @@ def test_lists_of_hosts_are_those_of_slurm(compressed, hosts):
     assert list(expand_hosts(compressed)) == hosts
 
 
+def test_a_long_list_of_hosts_is_read_at_once():
+    """As long as an environment variable may be; looked through again at each comma, it would be minutes."""
+    names = [f"n{number}" for number in range(20_000)]
+    assert expand_hosts(",".join(names)) == tuple(names)
+    counts = "1(x99999)," * 10_000
+    assert read_launch(SRUN | {"SLURM_STEP_TASKS_PER_NODE": counts}).local_world_size == 1
+
+
 NO_LISTS = ("a[1", "a]", "", "a[x-3]", "a[1-999999999]", "a b", "a[1-400]b[1-400]", "/dev/zero", "n" * 300)
 NO_LISTS += ("a" + "[1]" * 3000, f"a[1-{'9' * 5000}]", f"a[{'0' * 4000}1-9]", "a[١-٢]", "a\x1b[31m")
 

@@ -481,6 +481,7 @@ TEMPLATES: Mapping[str, str] = {
     "entry_unusable": N_("its entry: {why}"),
     "entry_repeated": N_("{name} is there {count} times, and which of them counts can't be told"),
     "side_unreadable": N_("left out: {why}"),
+    "side_files_left_out": N_("left out: JSON files that lie beside its runs ({count}), such as {path}"),
     "side_repeated": N_("left out: {path} is a copy of {run}"),
     "nothing_achieved": N_("no {basis} figure on both sides"),
     "nothing_by_basis": N_("no {basis} figure on both sides; --by achieved compares throughput"),
@@ -554,6 +555,7 @@ TEMPLATES: Mapping[str, str] = {
     ),
     "health_gpus_missing": N_("{found} GPUs were found, {expected} expected"),
     "ledger_never_seen": N_("nothing was heard of it: it never began, or couldn't write into this folder"),
+    "ledger_ranks_lack": N_("nothing was heard of {count} of the {expected} processes of its job"),
     "ledger_hosts_lack": N_("nothing was heard of {count} of the {expected} nodes that are expected"),
     "ledger_unfinished": N_("began {began} and didn't finish: {records} of {cases} cases have a record"),
     # fleet/: why a run prices no fleet

@@ -343,13 +343,17 @@ def describe(name: str, begun: Identity | None = None) -> DeviceDescription:
     """Return what is known of `cpu`, `cuda:N` or a twin without opening it.
 
     A CPU's arithmetic peak is measured, or taken from `begun`, the identity that a run was begun with. Raises
+    InputError for a name that no device has, as a manifest of others may, and for a GPU that isn't here; and
     CudaUnusable.
     """
     if name == "cpu":
         return _open_cpu(begun)  # opening it allocates nothing
     if twin.is_twin(name):
         return _survey_twin(name, begun)
+    if re.fullmatch(r"cuda:\d{1,9}", name) is None:
+        raise InputError("unknown device", got=name, expected="cpu, cuda:N or a twin's name")
     require_cuda_start()  # a resumed run chooses no device
+    _choose(name)
     identity = cuda.read_identity(int(name.removeprefix("cuda:")))
     return SurveyedDevice(name, identity, cuda.rate(identity))
 

@@ -5,6 +5,7 @@ No node waits for another: whatever is there is judged, and who is missing stand
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def _check_folder(
     problems: list[str] = []
     refusals = read_refusals(Path(folder))
     try:
-        folders = find_all(str(folder), folder if Path(folder).is_dir() else None, or_else="a folder of runs")
+        folders = find_all(str(folder), folder if os.path.isdir(folder) else None, or_else="a folder of runs")
     except InputError:
         if not refusals:
             raise

@@ -7,9 +7,11 @@ finished, and the note of a check that couldn't begin, tell why as far as that i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,12 +23,14 @@ from nameplate.base.messages import Message, message, text
 from nameplate.base.model import FrozenModel
 from nameplate.health.check import REFUSED_SUFFIX
 from nameplate.store.folder import Run
-from nameplate.store.launch import MOST_HOSTS, Launch, expand_hosts
+from nameplate.store.launch import MOST_HOSTS, MOST_PROCESSES, Launch, expand_hosts
 
 State = Literal["unfinished", "refused", "never_seen"]
 _MOST_NOTE_BYTES = MIB
 _MOST_WHY = 5_000  # characters: a sentence
 _MOST_EXPECTED_BYTES = 16 * MIB
+# Processes that are named one by one, over all jobs: anybody's folder may tell of many jobs of many.
+_MOST_NAMED = MOST_PROCESSES
 
 
 class Refusal(FrozenModel):
@@ -81,16 +85,17 @@ class Ledger:
 
     def find_missing(self, folders: Iterable[str | Path]) -> tuple[Missing, ...]:
         """Return who gave no finished run; of `folders`, those that are there may hold notes of refusals."""
-        there = [path for path in map(Path, folders) if path.is_dir()]
+        there = [Path(path) for path in folders if os.path.isdir(path)]
         return find_missing(self._runs, [note for path in there for note in read_refusals(path)])
 
 
 def read_refusals(folder: Path) -> tuple[Refusal, ...]:
     """Return the notes of checks that couldn't begin, of a folder of runs; what can't be read is left out."""
     found = []
-    for path in sorted(folder.glob(f"*{REFUSED_SUFFIX}")):
+    names = os.listdir(folder) if os.path.isdir(folder) and os.access(folder, os.R_OK) else []
+    for name in sorted(each for each in names if each.endswith(REFUSED_SUFFIX)):
         try:
-            found.append(Refusal.model_validate_json(read_text(path, _MOST_NOTE_BYTES)))
+            found.append(Refusal.model_validate_json(read_text(folder / name, _MOST_NOTE_BYTES)))
         except (OSError, ValueError, ValidationError):
             continue
     return tuple(found)
@@ -116,7 +121,8 @@ def parse_expected_hosts(given: str) -> tuple[tuple[str, ...], int | None]:
     except OSError as error:
         raise InputError("a file of hosts can't be read", where=given, got=error.strerror) from None
     kept = [line.partition("#")[0].strip() for line in lines]
-    hosts = [host for line in kept if line for host in expand_hosts(line)]
+    expanded = (host for line in kept if line for host in expand_hosts(line))
+    hosts = list(islice(expanded, MOST_HOSTS + 1))
     if not hosts or len(hosts) > MOST_HOSTS:
         raise InputError("no list of hosts", where=given, got=f"{len(hosts)} hosts", expected="a host a line")
     return tuple(dict.fromkeys(hosts)), None
@@ -160,21 +166,29 @@ def _find_missing_ranks(runs: Sequence[Run], refusals: Sequence[Refusal]) -> Ite
             job = (launch.job, launch.world_size)
             launches.setdefault(job, {})[launch.rank] = each
             named[job] = launch.hosts
+    left = _MOST_NAMED
     for job, by_rank in launches.items():
-        absent_hosts = _find_absent_hosts(named[job], by_rank)
-        for rank in range(job[1]):
-            found = by_rank.get(rank)
+        for rank, found in sorted(by_rank.items()):
             if isinstance(found, Refusal):
                 yield Missing(found.host, rank, job[0], "refused", text(found.why))
-            elif found is None:
-                host = absent_hosts.pop(0) if absent_hosts else None
+        size = job[1]
+        lacking = size - sum(rank < size for rank in by_rank)
+        if lacking > left:
+            why = message("ledger_ranks_lack", count=lacking, expected=size)
+            yield Missing(None, None, job[0], "never_seen", why)
+            continue
+        left -= lacking
+        absent_hosts = _find_absent_hosts(named[job], by_rank)
+        for rank in range(size) if lacking else ():
+            if rank not in by_rank:
+                host = next(absent_hosts, None)
                 yield Missing(host, rank, job[0], "never_seen", message("ledger_never_seen"))
 
 
-def _find_absent_hosts(hosts: Sequence[str], by_rank: Mapping[int, Run | Refusal]) -> list[str]:
-    """Return the nodes of a job that no process is known of, in the order in which ranks are given out."""
+def _find_absent_hosts(hosts: Sequence[str], by_rank: Mapping[int, Run | Refusal]) -> Iterator[str]:
+    """Yield the nodes of a job that no process is known of, in the order in which ranks are given out."""
     present = {each.host if isinstance(each, Refusal) else each.manifest.node for each in by_rank.values()}
-    return [host for host in hosts if host not in present]
+    return (host for host in hosts if host not in present)
 
 
 def _find_unfinished(runs: Sequence[Run]) -> Iterator[Missing]:

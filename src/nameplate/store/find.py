@@ -243,9 +243,12 @@ def _find_run_folders(folder: Path, depth: int = DEEPEST) -> tuple[list[Path], l
 
 def _list_subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+        names = sorted(os.listdir(folder))
     except OSError:
         return []
+    # Unlike Path.is_dir, this is False for a link that leads where nothing can be: others stay.
+    found = (folder / name for name in names if not name.startswith("."))
+    return [each for each in found if os.path.isdir(each)]
 
 
 def _match(name: str, known: Mapping[str, Path]) -> dict[str, Path]:

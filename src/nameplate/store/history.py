@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from nameplate.base.errors import InputError
@@ -34,6 +33,8 @@ _MOST_BYTES = 16 * MIB
 _BUDGET_FACTOR = 2.0
 # Verdicts of records that say nothing of the machine.
 _WRONG = frozenset({"contradictory", "unverified", "above_peak"})
+# What is raised where a line isn't what our writer makes; a number of 400 digits is an ArithmeticError.
+_UNUSABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
 
 
 def find_earlier_runs(results: Path, run: Manifest, budget_s: float, usual_s: float) -> tuple[str, ...]:
@@ -99,8 +100,9 @@ def read_earlier(
             device = _find_same(manifest, entry)
             for figure in _read_figures(folder, without) if device is not None else ():
                 if figure.device == device:
-                    began_s = manifest.began.timestamp()
-                    found.setdefault((figure.case, figure.name), []).append(figure.as_earlier(began_s))
+                    with suppress(*_UNUSABLE):
+                        earlier = figure.as_earlier(manifest.began.timestamp())
+                        found.setdefault((figure.case, figure.name), []).append(earlier)
     return found
 
 
@@ -127,7 +129,7 @@ def _read_figures(folder: Path, without: frozenset[str]) -> Iterator[_Figure]:
             if left < 0:
                 return
             if line is not None and line.endswith(b"\n"):
-                with suppress(ValueError, TypeError, KeyError, AttributeError, ValidationError):
+                with suppress(*_UNUSABLE):
                     yield from _figures_of(from_json(line), _WRONG | without)
 
 

@@ -101,13 +101,12 @@ def _count_local(variables: Mapping[str, str], name: str) -> int:
     """Return how many processes of the job this node has; Slurm says it as `2(x3),1`, node by node."""
     if name:
         return _number(variables, name)
-    counts = [
-        int(count)
-        for count, times in re.findall(r"(\d{1,9})(?:\(x(\d{1,9})\))?", variables.get(_COUNTS, ""))
-        for _ in range(min(int(times or 1), MOST_HOSTS))
-    ]
-    node = _number(variables, "SLURM_NODEID")
-    found = counts[node] if node < len(counts) else 1
+    node, found = _number(variables, "SLURM_NODEID"), 1
+    for count, times in re.findall(r"(\d{1,9})(?:\(x(\d{1,9})\))?", variables.get(_COUNTS, "")):
+        node -= int(times or 1)
+        if node < 0:
+            found = int(count)
+            break
     if found > MOST_PROCESSES:
         expected = f"{MOST_PROCESSES} at most on a node"
         raise InputError("too many processes", where=_COUNTS, got=variables[_COUNTS][:200], expected=expected)
@@ -125,7 +124,7 @@ def expand_hosts(compressed: str) -> tuple[str, ...]:
     Raises InputError for another form, and for more than a hundred thousand hosts.
     """
     found: list[str] = []
-    for part in re.split(r",(?![^\[]*\])", compressed):
+    for part in _split(compressed):
         if part.count("[") > _MOST_LISTS:
             raise _not_hosts(compressed)
         for host in _expand(part.strip(), compressed):
@@ -133,6 +132,18 @@ def expand_hosts(compressed: str) -> tuple[str, ...]:
             if len(found) > MOST_HOSTS or not _HOST.fullmatch(host):
                 raise _not_hosts(compressed)
     return tuple(dict.fromkeys(found))
+
+
+def _split(compressed: str) -> Iterator[str]:
+    """Yield what stands between commas that are in no brackets; in linear time, for a list may be long."""
+    begin, inside = 0, False
+    for mark in re.finditer(r"[\[\],]", compressed):
+        if mark[0] != ",":
+            inside = mark[0] == "["
+        elif not inside:
+            yield compressed[begin : mark.start()]
+            begin = mark.end()
+    yield compressed[begin:]
 
 
 def _expand(part: str, whole: str) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nameplate.base.errors import InputError
@@ -24,11 +23,11 @@ def load(*paths: str | os.PathLike[str]) -> pd.DataFrame:
     read. Raises InputError for a path without a run.
     """
     problems: list[str] = []
-    runs = [run for path in paths for run in _read_all(Path(path), problems)]
+    runs = [run for path in paths for run in _read_all(path, problems)]
     return make_frame(runs, problems)
 
 
-def _read_all(path: Path, problems: list[str]) -> list[Run]:
+def _read_all(path: str | os.PathLike[str], problems: list[str]) -> list[Run]:
     folders = find_all(path, or_else="a folder of runs")
     runs = []
     for folder in folders:
