@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from pydantic import Field, model_validator
@@ -23,6 +24,7 @@ from nameplate.base.model import (
     Number,
     Positive,
     PositiveCount,
+    is_interval,
     is_possible,
 )
 from nameplate.models.block import find_launch
@@ -136,6 +138,10 @@ class Column:
         return str(value)
 
 
+# As `Positive`, but without a Python validator: a large cluster has a million batches.
+_Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+
+
 class Batch(FrozenModel):
     """Back-to-back samples, taken as independent of other batches.
 
@@ -146,8 +152,7 @@ class Batch(FrozenModel):
     """
 
     start_s: Number
-    # As `Positive`, but without a Python validator: a large cluster has a million batches.
-    elapsed_s: Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+    elapsed_s: _Positive
     launches: PositiveCount
     round: Count = 0
     process: PositiveCount = 1
@@ -160,8 +165,8 @@ class Moment(FrozenModel):
     `at_s` is the middle of the averaged batches, in seconds from the start. Unknown figures are None.
     """
 
-    at_s: Number
-    tflops: Amount
+    at_s: _Positive
+    tflops: _Positive
     sm_clock_mhz: Number | None = None
     power_w: Number | None = None
     temperature_c: Number | None = None
@@ -214,7 +219,7 @@ class Spread(FrozenModel):
     scale, of what all processes have in common, such as a calibration (no freedom: not known how well).
     """
 
-    by_process: tuple[Positive, ...]
+    by_process: Annotated[tuple[Positive, ...], Field(min_length=1)]
     prior: Amount = 0.0
     prior_freedom: Amount = 0.0
     between_runs: Amount | None = None
@@ -319,7 +324,7 @@ class Record(FrozenModel):
         float | None, Column("upper end of the 95 % interval, of interval_kind", _TFLOPS, 3, measured=True)
     ] = None
     tflops_median: Annotated[
-        float | None, Column("FLOPs ÷ median sample time", _TFLOPS, 3, measured=True)
+        float | None, Field(gt=0), Column("FLOPs ÷ median sample time", _TFLOPS, 3, measured=True)
     ] = None
     nominal_tflops: Annotated[
         float | None, Field(gt=0), Column("the rating that efficiency is relative to", _TFLOPS, 3)
@@ -366,6 +371,7 @@ class Record(FrozenModel):
     peak_source: Annotated[Message | None, Column("what the peak was computed from")] = None
     ceiling_tflops: Annotated[
         float | None,
+        Field(gt=0),
         Column("what the device could do in the conditions of the window", _TFLOPS, 3, measured=True),
     ] = None
     normalized_efficiency: Annotated[float | None, Column("achieved ÷ ceiling", "ratio", measured=True)] = (
@@ -383,6 +389,7 @@ class Record(FrozenModel):
     ] = None
     cpu_time_tflops: Annotated[
         float | None,
+        Field(gt=0),
         Column(
             "FLOPs ÷ (CPU time of this process ÷ cores): without the effect of other load",
             _TFLOPS,
@@ -392,6 +399,7 @@ class Record(FrozenModel):
     ] = None
     graph_tflops: Annotated[
         float | None,
+        Field(gt=0),
         Column(
             "the same launches replayed as a CUDA graph, without host overhead", _TFLOPS, 3, measured=True
         ),
@@ -525,7 +533,12 @@ class Record(FrozenModel):
         return self
 
     def _check_numbers(self) -> None:
-        """Raise ValueError for a number that is no quantity: arithmetic on it could overflow."""
+        """Raise ValueError for a number that is no quantity, on which arithmetic could overflow, and for a
+        rating outside its own interval.
+        """
+        value, low, high = self.nominal_tflops, self.nominal_tflops_low, self.nominal_tflops_high
+        if not is_interval(value, low, high):
+            raise ValueError(f"interval {low}..{high} doesn't hold its value {value}")
         for name in _NUMBERS:
             value = getattr(self, name)
             if value is not None and (value < 0 or not is_possible(value)):
@@ -541,8 +554,10 @@ class Record(FrozenModel):
             value, low, high = (getattr(self, name) for name in (figure, *ends))
             if value is not None and not (low is not None and high is not None and low <= value <= high):
                 raise ValueError(f"interval {low}..{high} doesn't hold its value {value}")
+        if any(after.at_s <= before.at_s for before, after in pairwise(self.course)):
+            raise ValueError("the course isn't in the order of time")
         for each in (self.interval_within, self.interval_next):
-            value = None if each is None else getattr(self, each.figure, None)
+            value = getattr(self, each.figure) if each is not None and each.figure in INTERVALS else None
             if each is not None and not (isinstance(value, float) and each.low <= value <= each.high):
                 raise ValueError(f"interval {each.low}..{each.high} doesn't hold {each.figure} {value}")
 
@@ -563,6 +578,13 @@ class Record(FrozenModel):
         low, high = INTERVALS[figure]
         found = (getattr(self, figure), getattr(self, low), getattr(self, high))
         return None if None in found else Interval(*found)
+
+    def size(self, name: str) -> int | None:
+        """Return one of the dimensions that is a whole number above 0; None where there is none, or another
+        value: what others declare of their work may be anything.
+        """
+        found = self.dimensions.get(name)
+        return found if type(found) is int and found > 0 else None
 
     @property
     def trusted(self) -> Annotated[bool, Column("whether it counts: clean, or power-capped and no burst")]:

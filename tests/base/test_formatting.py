@@ -131,6 +131,9 @@ def test_what_isnt_known_is_a_dash_and_nan_is_never_printed(form):
 
 def test_both_halves_have_the_digits_of_the_value():
     assert with_half_width(Interval(0.145, 0.143, 0.147)) == "0.145 ± 0.002"
+    assert with_half_width(Interval(0.145, 0.0, math.inf)) == "0.145 ± ∞"
+    assert percent_with_half_width(Interval(0.862, 0.0, math.inf)) == "86.2% ± ∞"
+    assert interval(ratio, 0.5, math.inf) == "0.500 … ∞"
     assert with_half_width(Interval(9.999, 9.9, 10.1)) == "10.0 ± 0.1"
     assert with_half_width(Interval(1234.5, 1200, 1300)) == "1,234 ± 50"
     assert with_half_width(Interval(0, -1, 1)) == "0 ± 1"

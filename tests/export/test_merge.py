@@ -112,7 +112,8 @@ def test_a_run_of_a_newer_schema_is_said(merged, fleet):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
     written, table = merged(fleet)
     assert table["run"].tolist() == ["a2", "b1"]
-    assert written.problems[0].startswith(f"skipped a run: {path}: written by a newer Nameplate; got 99")
+    said = f"skipped a run: {path}: written by a newer Nameplate: schema_version 99, where"
+    assert written.problems[0].startswith(said)
 
 
 def test_nothing_is_written_where_no_run_can_be_read(merged, stored, tmp_path):

@@ -1,6 +1,7 @@
 """What `--json` promises of a run."""
 
 import json
+import math
 
 import pytest
 
@@ -56,11 +57,23 @@ def test_a_document_keeps_every_letter(make_run, make_record):
     assert text.isascii()  # whatever the terminal's encoding
 
 
-def test_neither_nan_nor_infinity_leaves():
+def test_neither_nan_nor_infinity_leaves(capsys):
     with pytest.raises(ValueError, match="not JSON compliant"):
         print_json({"tflops": float("nan")})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        print_json({"tflops": float("inf")})
+    print_json({"ends": [{"low": 1.0, "high": math.inf}, (-math.inf, "∞")]})
+    assert json.loads(capsys.readouterr().out) == {"ends": [{"low": 1.0, "high": None}, [None, "∞"]]}
+
+
+def test_an_interval_without_an_upper_end_is_shown_as_such(make_record, make_run):
+    """The low end of a throughput is 0 where its times can't be told from endless ones."""
+    found = {"seen": 3, "shapes": 3, "cost_s": 1.0, "grid_s": 1.0}
+    open_ended = {"tflops_low": 0.0, "search": found, "group": "1"}
+    one = make_record(**open_ended)
+    other = make_record(**open_ended, case="another", backend="numpy")
+    more = make_record(**open_ended, case="flushed", cache="flushed")
+    run = make_run(one, other, more)
+    assert "± ∞" in run._repr_html_()
+    print_json(run_document(run))
 
 
 def test_intervals_that_reach_a_time_of_zero_are_still_a_document(make_run, make_record):

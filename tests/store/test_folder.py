@@ -225,7 +225,7 @@ BAD_MANIFESTS = {
     "newer": (
         rewritten(schema_version=SCHEMA + 1),
         "newer Nameplate",
-        f"got {SCHEMA + 1}; expected schema_version",
+        f"schema_version {SCHEMA + 1}, where this one has {SCHEMA}",
     ),
     "not JSON": (b"suite: smoke\n", "not JSON", "expected a run's manifest"),
     "empty": (b"", "not JSON", "expected a run's manifest"),

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from nameplate.base.errors import InputError
+from nameplate.base.files import parse_json
+from nameplate.chain.from_run import find_links
+from nameplate.chain.link import Link
+from nameplate.chain.scaling import extend_scaling
+from nameplate.chain.stage import Stage
+from nameplate.record import METHOD, SCHEMA
+from nameplate.report.run import run_document
 from nameplate.store import folder as store
 from nameplate.store.folder import find_runs, mark_done, read_run, write_durably
 
@@ -45,8 +53,24 @@ NUMBERS = {
     "an overflow among the conditions": lambda fields: fields["conditions"].update(gpu_sm_clock_mhz=1e-320),
     "a size that can't be": lambda fields: fields["dimensions"].update(m=10**400),
     "half a character": lambda fields: fields.update(workload="\ud800"),
-    "a newer schema": lambda fields: fields.update(schema_version=99),
+    "a newer schema": lambda fields: fields.update(schema_version=SCHEMA + 1),
+    "a schema of no number": lambda fields: fields.update(schema_version=None),
+    "a schema in quotes": lambda fields: fields.update(schema_version=str(SCHEMA)),
+    "a method in quotes": lambda fields: fields.update(method=str(METHOD)),
     "a newer method": lambda fields: fields.update(method=99),
+    "a figure in quotes": lambda fields: fields.update(tflops=str(fields["tflops"])),
+    "a graph that does nothing": lambda fields: fields.update(graph_tflops=0.0),
+    "a nominal outside its interval": lambda fields: fields.update(
+        nominal_tflops_low=0.1, nominal_tflops_high=0.0
+    ),
+    "an interval of a figure without one": lambda fields: fields.update(
+        interval_within={"figure": "time_s", "low": 0.0, "high": 1.0}
+    ),
+    "a course that begins before it": lambda fields: fields.update(course=[{"at_s": 0.0, "tflops": 1.0}]),
+    "a course that runs backward": lambda fields: fields.update(
+        course=[{"at_s": at_s, "tflops": 1.0} for at_s in (2.0, 1.0)]
+    ),
+    "true for a number": lambda fields: fields["batches"][0].update(launches=True),
 }
 
 
@@ -64,13 +88,70 @@ def test_a_record_that_cant_be_is_left_out_and_named_and_every_command_goes_on(b
     assert bench("list", "--results", folder.parent).status == 0
 
 
+SIZES = (
+    *("m", "n", "k", "times", "set_flops", "groups", "batch", "tokens", "d_model", "heads", "kv_heads"),
+    *("head_dim", "ffn", "experts", "active_experts", "layers", "vocabulary", "parameters"),
+    *("message_bytes", "world_size", "nodes", "link_gb_s"),
+)
+
+
+@pytest.mark.parametrize("value", [0, -1, 0.0, "many", 10**30])
+def test_sizes_that_no_work_has_are_passed_over(made_up_figures, make_record, make_run, value):
+    """What a suite of others declares, or anybody writes, may be anything; whatever divides by it may not."""
+    passes = {
+        "transformer_block": ("forward", "forward_backward"),
+        "training_step": ("step", "embedding_head", "adamw"),
+        **dict.fromkeys(("matmul", "attention", "scaled_block", "collective"), ("forward_backward",)),
+    }
+    records = [
+        make_record(
+            case=f"{work}/{pass_}/{backend}",
+            workload=work,
+            backend=backend,
+            dimensions={**dict.fromkeys(SIZES, value), "pass": pass_, "kind": "all_reduce"},
+            represents="Llama-3-8B",
+            group="1",
+            parts=({"name": "qkv", "forward_s": 0.0},) if work == "transformer_block" else (),
+        )
+        for work, found in passes.items()
+        for pass_ in found
+        for backend in ("torch", "compiled")
+    ]
+    run = make_run(*records)
+    json.dumps([run_document(run), *(record.flatten() for record in run.records)], allow_nan=False)
+    assert "collective" in run._repr_html_()
+    for link in find_links(run.records):
+        extend_scaling([link], 1024)
+
+
+def test_a_link_without_a_low_end_is_carried_on_without_one():
+    link = Link(
+        Stage.BLOCK, Stage.SCALED, 0.9, "bf16", "measured", "a run", low=0.0, high=1.0, n_to=2, nodes=2
+    )
+    (further,) = extend_scaling([link], 64)
+    assert (further.low, further.n_to) == (0.0, 64)
+    assert extend_scaling([replace(link, n_to=1)], 64) is None
+
+
 def test_a_key_that_is_there_twice_costs_its_record(run):
     folder, file = run
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace('"tflops":0.4,', '"tflops":0.4,"tflops":0.405,', 1), encoding="utf-8")
-    read = read_run(folder)
-    assert len(read.records) == 1
-    assert "the key 'tflops' is there twice" in str(read.problems[0])
+    for in_full in (True, False):  # a cluster's runs are read without details
+        read = read_run(folder, in_full=in_full)
+        assert len(read.records) == 1
+        assert "the key 'tflops' is there twice" in str(read.problems[0])
+
+
+def test_a_key_that_is_there_twice_among_many_is_found_at_once():
+    """Looked for one by one, it would be an hour's work."""
+    keys = ", ".join(f'"{number}": 0' for number in range(200_000))
+    with pytest.raises(ValueError, match="the key '199999' is there twice"):
+        parse_json(f'{{{keys}, "199999": 0}}'.encode())
+
+
+def edit_json(text, **fields):
+    return json.dumps(json.loads(text) | fields)
 
 
 MANIFESTS = {
@@ -82,11 +163,24 @@ MANIFESTS = {
     "a huge number": (lambda text: text.replace('"seed": 7', f'"seed": {HUGE}'), "out of range"),
     "an infinite number": (lambda text: text.replace('"seed": 7', '"seed": 1e999'), "out of range"),
     "half a character": (lambda text: text.replace("node17", "\\ud800"), "not JSON"),
+    "a newer schema": (lambda text: edit_json(text, schema_version=SCHEMA + 1), "by a newer Nameplate"),
+    "a schema in quotes": (
+        lambda text: edit_json(text, schema_version=str(SCHEMA)),
+        f"schema_version: a whole number from 1 to {SCHEMA}, not '{SCHEMA}'",
+    ),
+    "a schema of no number": (lambda text: edit_json(text, schema_version=None), "schema_version: a whole"),
+    "true for a schema": (lambda text: edit_json(text, schema_version=True), "schema_version: a whole"),
+    "a method of no number": (lambda text: edit_json(text, method=None), "method: a whole number"),
+    "a seed in quotes": (lambda text: edit_json(text, seed="7"), "seed"),
+    "2,000 devices": (
+        lambda text: edit_json(text, devices=json.loads(text)["devices"] * 2000),
+        "at most 1024 items",
+    ),
     "a negative seed": (lambda text: text.replace('"seed": 7', '"seed": -7'), "seed"),
-    "a newer method": (lambda text: text.replace('"method": ', '"method": 9'), "method"),
+    "a newer method": (lambda text: edit_json(text, method=99), "newer Nameplate: method 99, where this one"),
     "a device of no case": (lambda text: text.replace('"name": "cpu"', '"name": "gpu"'), "matmul"),
     "200,000 cases": (
-        lambda text: json.dumps(json.loads(text) | {"cases": [f"case/{n}" for n in range(200_000)]}),
+        lambda text: edit_json(text, cases=[f"case/{n}" for n in range(200_000)]),
         "at most 20000 items",
     ),
 }

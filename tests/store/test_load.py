@@ -167,7 +167,7 @@ def test_what_was_passed_over_is_named_with_its_run(tmp_path):
     frame = nameplate.load(tmp_path)
     assert frame["run"].value_counts().to_dict() == {"whole": 3, "torn": 2}
     first, second = frame.attrs["problems"]
-    assert "written by a newer Nameplate; got 99" in first
+    assert "written by a newer Nameplate: schema_version 99" in first
     assert second.startswith("torn/records-simulated-0.jsonl: skipped a torn last line")
 
 

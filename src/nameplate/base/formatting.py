@@ -95,7 +95,9 @@ def count(value: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """A ratio of two figures: `0.626`."""
+    """A ratio of two figures: `0.626`; one without an end is `∞`."""
+    if value == math.inf:
+        return "∞"
     return UNKNOWN if value is None else _rounded(value, 3 if value else 0)
 
 
@@ -208,7 +210,10 @@ def _half(value: float, decimals: int) -> str:
     """Half an interval with its figure's digits; one that would read as none has a digit of its own.
 
     One that is smaller still is below the last of those digits: `<0.001`.
+    One without a limit is `∞`.
     """
+    if value == math.inf:
+        return "∞"
     if value == 0 or round(value, decimals) != 0:
         return _rounded(value, decimals)
     most = decimals + _MOST_MORE_DECIMALS

@@ -16,6 +16,13 @@ def is_possible(number: float) -> bool:
     return not number or SMALLEST <= abs(number) <= LARGEST
 
 
+def is_interval(value: float | None, low: float | None, high: float | None) -> bool:
+    """Whether the ends of an interval hold its value; also where neither end is known."""
+    if low is None and high is None:
+        return True
+    return value is not None and low is not None and high is not None and low <= value <= high
+
+
 def _require_possible(number: float) -> float:
     if not is_possible(number):
         raise ValueError(f"no quantity is that small: {number:g}")

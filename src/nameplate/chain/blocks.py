@@ -105,11 +105,16 @@ class BlockInPlace:
 
 def find_parts_in_place(records: Sequence[Record]) -> list[BlockInPlace]:
     """Return the parts of each block that was also run part by part."""
-    return [_place(each, records) for each in records if each.parts and each.time_s]
+    return [_place(each, records) for each in records if _sum_parts(each) and each.time_s]
+
+
+def _sum_parts(block: Record) -> float:
+    """Seconds of all parts, forward and backward."""
+    return sum(part.forward_s + (part.backward_s or 0.0) for part in block.parts)
 
 
 def _place(block: Record, records: Sequence[Record]) -> BlockInPlace:
-    whole_s = sum(part.forward_s + (part.backward_s or 0.0) for part in block.parts)
+    whole_s = _sum_parts(block)
     alone = _times_alone(block, records)
     parts = tuple(
         PartInPlace(
@@ -126,7 +131,7 @@ def _place(block: Record, records: Sequence[Record]) -> BlockInPlace:
 
 def _times_alone(block: Record, records: Sequence[Record]) -> dict[str, float]:
     """Seconds of the products that were measured in turn with the block, by the part that runs them."""
-    of = {name: value for name, value in block.dimensions.items() if isinstance(value, int)}
+    of = _sizes_of(block)
     if any(name not in of for name in ("d_model", "heads", "kv_heads", "head_dim", "ffn")):
         return {}
     width, joined = of["d_model"], of["heads"] * of["head_dim"]
@@ -173,7 +178,7 @@ def explain_blocks(records: Sequence[Record]) -> list[BlockParts]:
 
 
 def _explain(block: Record, records: Sequence[Record]) -> BlockParts | None:
-    of = {name: value for name, value in block.dimensions.items() if isinstance(value, int)}
+    of = _sizes_of(block)
     needed = ("batch", "tokens", "d_model", "heads", "kv_heads", "head_dim", "ffn")
     if block.status != "ok" or block.time_s is None or not block.flops or any(n not in of for n in needed):
         return None
@@ -189,7 +194,7 @@ def _explain(block: Record, records: Sequence[Record]) -> BlockParts | None:
     products = [each for each in products if each.represents is not None]
     times = [(each, _times(each)) for each in products]
     counted = sum((each.flops or 0) * count for each, count in times)
-    if counted != block.flops // (_TRAINED if trained else 1) - attention_flops:
+    if not counted or counted != block.flops // (_TRAINED if trained else 1) - attention_flops:
         return None
     forward_s = sum((each.time_s or 0.0) * count for each, count in times)
     attention_s, attention_source = _time_attention(block, of, mine, attention_flops, counted / forward_s)
@@ -209,9 +214,13 @@ def _explain(block: Record, records: Sequence[Record]) -> BlockParts | None:
     )
 
 
+def _sizes_of(block: Record) -> dict[str, int]:
+    found = {name: block.size(name) for name in block.dimensions}
+    return {name: size for name, size in found.items() if size is not None}
+
+
 def _times(product: Record) -> int:
-    times = product.dimensions.get("times", 1)
-    return times if isinstance(times, int) else 1
+    return product.size("times") or 1
 
 
 def _time_attention(

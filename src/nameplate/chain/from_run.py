@@ -257,7 +257,7 @@ def _find_block(records: Sequence[Record]) -> Record | None:
         if record.workload == "transformer_block"
         and record.represents is not None
         and record.dimensions.get("pass") == "forward_backward"
-        and all(isinstance(record.dimensions.get(name), int) for name in _BLOCK_SIZES)
+        and all(record.size(name) is not None for name in _BLOCK_SIZES)
     ]
     groups = {r.group for r in records if r.workload == "matmul" and r.represents is not None}
     blocks = [each for each in blocks if each.group in groups] or blocks
@@ -286,8 +286,8 @@ def _find_scaled(records: Sequence[Record], block: Record | None) -> ReachedStag
 
 def _count_devices(stage: ReachedStage, what: str) -> int:
     """How many devices, or nodes, worked together at a stage; 1 below `scaled`."""
-    found = stage.records[0].dimensions.get(what) if stage.stage is Stage.SCALED else None
-    return found if isinstance(found, int) else 1
+    found = stage.records[0].size(what) if stage.stage is Stage.SCALED else None
+    return found or 1
 
 
 def _find_model_products(products: Sequence[Record], block: Record | None) -> ReachedStage | None:
@@ -303,7 +303,7 @@ def _find_model_products(products: Sequence[Record], block: Record | None) -> Re
     records = _prefer_group_of(block, same)
     times = [_times_of(record) for record in records]
     flops = sum((record.flops or 0) * count for record, count in zip(records, times, strict=True))
-    if flops != _product_flops_of(block):
+    if not records or flops != _product_flops_of(block):
         return None
     return ReachedStage(
         Stage.GEMM_MODEL,
@@ -320,7 +320,7 @@ def _find_set(products: Sequence[Record]) -> ReachedStage | None:
     """
     sets: dict[tuple[object, ...], list[Record]] = {}
     for record in products:
-        if isinstance(record.dimensions.get("set_flops"), int):
+        if record.size("set_flops") is not None:
             # Not by group: what doesn't fit the memory together is measured in several.
             key = record.represents, record.dimensions["set_flops"]
             sets.setdefault(key, []).append(record)
@@ -360,13 +360,12 @@ def _predict_step(block: Record, records: Sequence[Record]) -> ReachedStage | No
 
 def _sizes_of(block: Record) -> dict[str, int]:
     """The sizes that a block's FLOPs follow from; `_find_block` takes only blocks that have them."""
-    return {name: int(block.dimensions[name]) for name in _BLOCK_SIZES}
+    return {name: block.size(name) or 0 for name in _BLOCK_SIZES}
 
 
 def _times_of(product: Record) -> int:
     """How often one layer's forward pass runs a product of this shape."""
-    times = product.dimensions.get("times", 1)
-    return times if isinstance(times, int) else 1
+    return product.size("times") or 1
 
 
 def _product_flops_of(block: Record) -> int:

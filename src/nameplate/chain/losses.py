@@ -170,8 +170,7 @@ def _cut_to_what_was_lost(factors: Sequence[Factor]) -> list[Factor]:
 
 
 def _times_of(record: Record) -> int:
-    times = record.dimensions.get("times", 1)
-    return times if isinstance(times, int) else 1
+    return record.size("times") or 1
 
 
 class _Product:
@@ -218,6 +217,8 @@ class _Product:
         highest, rated = values.get("highest_mhz"), values.get("rated_mhz")
         if held is None or not isinstance(highest, int | float) or not isinstance(rated, int | float):
             return None
+        if max(highest, rated) <= 0:
+            return None
         # The limit is at the higher one of the two (engine.peak).
         return self._find_cause(), held / max(highest, rated)
 
@@ -233,8 +234,8 @@ class _Product:
         known.
         """
         tile, units = _find_tile(self.record.kernels), self.number("gpu_multiprocessors")
-        m, n = (self.record.dimensions.get(name) for name in "mn")
-        if tile is None or units is None or not isinstance(m, int) or not isinstance(n, int):
+        m, n = (self.record.size(name) for name in "mn")
+        if tile is None or units is None or m is None or n is None:
             return None
         waves = math.ceil(math.ceil(m / tile[0]) * math.ceil(n / tile[1]) / units)
         return m * n / (waves * units * tile[0] * tile[1])

@@ -28,7 +28,7 @@ def extend_scaling(links: Sequence[Link], devices: int | None) -> list[Link] | N
     None where the last link reaches no such stage, and where it can't be carried on to so many.
     """
     last = links[-1] if links else None
-    if last is None or last.to is not Stage.SCALED or last.n_to is None:
+    if last is None or last.to is not Stage.SCALED or last.n_to is None or last.n_to < 2:
         return None
     if devices is None or devices <= last.n_to:
         return list(links)
@@ -51,7 +51,7 @@ def extrapolate(link: Link, devices: int) -> Link:
         ratio=percent(link.value),
         devices=count(devices),
     )
-    law = link.law if low == high else "lognormal"
+    law = link.law if low == high or low <= 0 else "lognormal"  # nothing is drawn down to 0
     return replace(link, value=value, low=low, high=high, law=law, n_to=devices, note=note)
 
 
@@ -63,4 +63,4 @@ def _grow(n: int, devices: int) -> tuple[float, float]:
 
 def _added(ratio: float) -> float:
     """Return the added time ÷ the block's own; none for a ratio above 1, which is chance."""
-    return max(1 / ratio - 1, 0.0)
+    return max(1 / ratio - 1, 0.0) if ratio > 0 else math.inf

@@ -170,7 +170,8 @@ def _find_measured(records: Sequence[Record]) -> Iterator[StepFigure]:
             words = _size(whole, "vocabulary") == _size(pieces.ends, "vocabulary")
             if same and words and whole.backend == pieces.layer.backend:
                 layers = _size(whole, "layers")
-                yield StepFigure(pieces, layers, pieces.seconds(layers), whole)
+                if layers:
+                    yield StepFigure(pieces, layers, pieces.seconds(layers), whole)
 
 
 def _find_pieces(records: Sequence[Record], *, by_every_backend: bool = False) -> Iterator[StepPieces]:
@@ -206,6 +207,7 @@ def _is_piece(record: Record, pass_: str) -> bool:
         and record.dimensions.get("pass") == pass_
         and _is_usable(record)
         and "parameters" in record.dimensions
+        and (pass_ != OPTIMIZER or record.size("parameters") is not None)
     )
 
 
@@ -219,8 +221,7 @@ def _is_same(one: Record, other: Record) -> bool:
 
 
 def _size(record: Record, name: str) -> int:
-    value = record.dimensions.get(name, 0)
-    return value if isinstance(value, int) else 0
+    return record.size(name) or 0
 
 
 def _seconds(record: Record) -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,10 +41,25 @@ def print_progress(line: object) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print one JSON document. Raises ValueError for NaN and infinity, which JSON doesn't have."""
+    """Print one JSON document. Infinity, an interval's end without a limit, is null.
+
+    Raises ValueError for NaN, which no figure is.
+    """
     import json
 
-    print(json.dumps(data, indent=2, allow_nan=False))
+    try:
+        text = json.dumps(data, indent=2, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_drop_infinite(data), indent=2, allow_nan=False)
+    print(text)
+
+
+def _drop_infinite(data: Any) -> Any:
+    if isinstance(data, float):
+        return None if math.isinf(data) else data
+    if isinstance(data, dict):
+        return {name: _drop_infinite(each) for name, each in data.items()}
+    return [_drop_infinite(each) for each in data] if isinstance(data, list | tuple) else data
 
 
 def print_rows(rows: list[dict[str, Any]], *, csv: bool) -> None:

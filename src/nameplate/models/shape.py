@@ -41,7 +41,7 @@ class ModelShape:
         sizes = (self.layers, self.width, self.heads)
         if min(sizes) < 1 or min(self.ffn, self.vocabulary) < 0 or (self.ffn == 0 and not self.experts):
             raise ValueError(f"layers, width, heads and ffn above 0, got {sizes} and {self.ffn}")
-        if self.kv_heads is not None and self.heads % self.kv_heads:
+        if self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
             raise ValueError(f"kv_heads that divide heads, got {self.kv_heads} and {self.heads}")
         if self.active_experts > self.experts or self.dense_layers > self.layers:
             raise ValueError("no more active experts than experts, nor dense layers than layers")

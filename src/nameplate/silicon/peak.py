@@ -6,10 +6,12 @@ Without numpy: records and exports read these types, `estimate.py` makes them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from nameplate.base.messages import Message, message
-from nameplate.base.model import FrozenModel
+from nameplate.base.model import Amount, FrozenModel, Positive
 from nameplate.silicon.loops import load_loops
 from nameplate.stats.interval import Interval
 
@@ -27,16 +29,22 @@ class Peak(FrozenModel):
     loop: str
     instruction: str
     dtypes: tuple[str, ...]
-    tflops: float
-    tflops_low: float
-    tflops_high: float
-    clock_mhz: float
-    core_gflops: float
-    core_clock_mhz: float
-    flop_per_cycle: float  # of one core
+    tflops: Positive
+    tflops_low: Amount
+    tflops_high: Positive
+    clock_mhz: Amount
+    core_gflops: Amount
+    core_clock_mhz: Amount
+    flop_per_cycle: Amount  # of one core
     # All at once ÷ (cores × one alone): below 1 they take from each other. None: never seen undisturbed, or
     # the cores are of different kinds, so that one doesn't stand for all.
-    parallel_share: float | None
+    parallel_share: Amount | None
+
+    @model_validator(mode="after")
+    def _check_interval(self) -> Self:
+        if not self.tflops_low <= self.tflops <= self.tflops_high:
+            raise ValueError(f"{self.tflops_low}..{self.tflops_high} TFLOPS don't hold {self.tflops}")
+        return self
 
     @property
     def interval(self) -> Interval:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete, write_error
 from nameplate.base.exit_status import signals_held
@@ -31,7 +31,7 @@ from nameplate.base.notebook import ShownInNotebooks
 from nameplate.record import SCHEMA, Record
 from nameplate.store.contradictions import find_contradictions, mark_contradictory
 from nameplate.store.manifest import Expected, Manifest
-from nameplate.store.upgrade import is_older, upgrade_manifest, upgrade_record
+from nameplate.store.upgrade import check_versions, is_older, upgrade_manifest, upgrade_record
 
 MANIFEST = "manifest.json"
 DONE = "DONE"
@@ -341,22 +341,17 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         fields = parse_json(read_bytes(path, MOST_MANIFEST_BYTES, inside=folder))
+        check_versions(fields)
     except OSError as error:
         raise InputError(
             f"no manifest can be read: {error.strerror}", where=str(path), expected="a run folder"
         ) from error
     except ValueError as error:
         raise InputError(str(error), where=str(path), expected="a run's manifest") from error
-    version = fields.get("schema_version") if isinstance(fields, dict) else None
-    if isinstance(version, int) and version > SCHEMA:
-        raise InputError(
-            "written by a newer Nameplate",
-            where=str(path),
-            got=version,
-            expected=f"schema_version up to {SCHEMA}",
-        )
     try:
-        return Manifest.model_validate(upgrade_manifest(fields) if is_older(fields) else fields)
+        return Manifest.model_validate_json(
+            to_json(upgrade_manifest(fields) if is_older(fields) else fields), strict=True
+        )
     except ValidationError as error:
         raise InputError(describe_first_error(error), where=str(path), expected="a run's manifest") from error
 
@@ -391,6 +386,8 @@ def _parse_summary(line: bytes) -> Record:
     if not line.startswith(_PRESENT_SCHEMA):
         return _parse_record(line)
     fields = from_json(line)
+    if to_json(fields) != line.rstrip():  # not as our own writer has it: a key may be there twice
+        return _parse_record(line)
     return Record.model_validate({name: value for name, value in fields.items() if name not in _DETAILS})
 
 
@@ -402,7 +399,11 @@ def _parse_record(line: bytes) -> Record:
         if record.model_dump_json().encode() == line.rstrip():
             return record
     fields = parse_json(line)
-    return Record.model_validate(upgrade_record(fields) if is_older(fields) else fields)
+    check_versions(fields)
+    # As JSON, in which a list may be a tuple, and strictly: neither "0.4" nor true is a figure.
+    return Record.model_validate_json(
+        to_json(upgrade_record(fields) if is_older(fields) else fields), strict=True
+    )
 
 
 # ---- files that are either complete or absent ----

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from nameplate.base.messages import Message, Reason, text
-from nameplate.base.model import FrozenModel, Positive
+from nameplate.base.model import FrozenModel, Positive, is_interval
 from nameplate.device.identity import CpuIdentity, Identity
 from nameplate.record import METHOD, MOST_CASES, SCHEMA
 from nameplate.specs.rating import Figure, Rating
@@ -19,6 +19,9 @@ from nameplate.suite import NO_AXES, Axes
 
 # A text that becomes a folder's name. A manifest may come from someone else, so it is checked.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+
+
+MOST_DEVICES = 1024  # of a run, which is of one node
 
 
 def parse_time(text: str) -> datetime | None:
@@ -50,8 +53,11 @@ class DeviceEntry(FrozenModel):
     @model_validator(mode="after")
     def _check_figures(self) -> Self:
         for dtype, figure in (*self.nominal.items(), *self.datasheet.items()):
-            if figure.tflops is not None and not figure.tflops > 0:
-                raise ValueError(f"a rating of {dtype} can't be {figure.tflops:g} TFLOPS")
+            value, low, high = figure.tflops, figure.low, figure.high
+            if value is not None and not value > 0:
+                raise ValueError(f"a rating of {dtype} can't be {value:g} TFLOPS")
+            if not is_interval(value, low, high):
+                raise ValueError(f"a rating of {dtype}: interval {low}..{high} doesn't hold {value}")
         return self
 
     @property
@@ -125,7 +131,7 @@ class Manifest(FrozenModel):
     suite: str
     created: str
     hostname: str
-    devices: Annotated[tuple[DeviceEntry, ...], Field(min_length=1)]
+    devices: Annotated[tuple[DeviceEntry, ...], Field(min_length=1, max_length=MOST_DEVICES)]
     software: Mapping[str, str | None]
     options: Options = Options()
     seed: Annotated[int, Field(ge=0, lt=2**63)]

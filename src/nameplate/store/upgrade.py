@@ -11,11 +11,31 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from nameplate.base.messages import TEXT
-from nameplate.record import GRAVITY, SCHEMA
+from nameplate.record import GRAVITY, METHOD, SCHEMA
 
 Fields = dict[str, Any]
 Step = Callable[[Fields], None]  # edits the fields in place; leaves invalid values to the validation
 OLDEST = 1
+_MOST_QUOTED = 40  # characters of what is no version
+_MOST_SENTENCE = 2_000  # of a warning that is searched; ours had some 200
+
+
+def check_versions(fields: Any) -> None:
+    """Raise ValueError for a schema or method that is no number of one, or that a newer Nameplate has.
+
+    A number in quotes is none: taken for this schema, an older file would be read without its upgrade.
+    """
+    for name, newest in (("schema_version", SCHEMA), ("method", METHOD)):
+        version = fields.get(name, OLDEST) if isinstance(fields, dict) else OLDEST
+        if type(version) is not int or version < OLDEST:
+            raise ValueError(f"{name}: a whole number from {OLDEST} to {newest}, not {_shorten(version)}")
+        if version > newest:
+            raise ValueError(f"written by a newer Nameplate: {name} {version}, where this one has {newest}")
+
+
+def _shorten(value: object) -> str:
+    said = repr(value)
+    return said if len(said) <= _MOST_QUOTED else f"{said[:_MOST_QUOTED]}…"
 
 
 def is_older(fields: Any) -> TypeGuard[Fields]:
@@ -111,7 +131,7 @@ def _name_policy(warning: Fields) -> str | None:
     if isinstance(code, str) and code.startswith(_HELD_BY):
         return code.removeprefix(_HELD_BY)
     said = values.get("text") if code == TEXT and isinstance(values, dict) else None
-    found = _HELD_TEXT.search(said) if isinstance(said, str) else None
+    found = _HELD_TEXT.search(said[:_MOST_SENTENCE]) if isinstance(said, str) else None
     return found and found.group(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from nameplate.base.formatting import interval, percent, ratio
@@ -74,7 +75,8 @@ def _waterfalls(stages: Sequence[DeviceChain], count: int) -> list[Chart]:
 
 
 def _step(stage: ReachedStage, share: Interval) -> Step:
-    low, high = (share.low, share.high) if share.low < share.high else (None, None)
+    has_spread = share.low < share.high and math.isfinite(share.high)
+    low, high = (share.low, share.high) if has_spread else (None, None)
     return Step(name_stage(stage.stage), share.value, low, high, _(stage.provenance))
 
 

@@ -74,7 +74,7 @@ def collectives_table(records: Sequence[Record]) -> Table:
 
 
 def _message_bytes(record: Record) -> int:
-    return int(record.dimensions.get("message_bytes", 0))
+    return record.size("message_bytes") or 0
 
 
 def _is_reduce(record: Record) -> bool:

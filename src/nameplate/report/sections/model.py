@@ -49,7 +49,7 @@ def choose_rate(rates: Sequence[ModelRate], device: str | None) -> ModelRate | N
 def _find_rate(record: Record, run: Run) -> ModelRate | None:
     sizes = record.dimensions
     achieved = record.interval("tflops")
-    tokens, batch = sizes.get("tokens"), sizes.get("batch", 1)
+    tokens, batch = record.size("tokens"), record.size("batch") or 1
     if (
         record.represents is None
         or record.workload != "transformer_block"
@@ -57,8 +57,7 @@ def _find_rate(record: Record, run: Run) -> ModelRate | None:
         or record.is_wrong
         or achieved is None
         or not record.flops
-        or not isinstance(tokens, int)
-        or not isinstance(batch, int)
+        or tokens is None
     ):
         return None
     step = find_whole_step(run.records, record)

@@ -233,8 +233,8 @@ def _block_lead(blocks: Sequence[Record]) -> str:
 
 def _tokens_per_second(record: Record) -> str:
     """Divide the tokens of one launch by its mean time: tokens a second through this one layer."""
-    batch, tokens = record.dimensions.get("batch"), record.dimensions.get("tokens")
-    if not isinstance(batch, int) or not isinstance(tokens, int) or not record.time_s:
+    batch, tokens = record.size("batch"), record.size("tokens")
+    if batch is None or tokens is None or not record.time_s:
         return UNKNOWN
     return figure(batch * tokens / record.time_s)
 
