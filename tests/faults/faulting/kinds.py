@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -99,6 +99,44 @@ def kill_child(place: Path, rng: random.Random, typical_s: float) -> Try:
     return verify(run, found)
 
 
+def kill_between(place: Path, rng: random.Random, typical_s: float) -> Try:
+    """Kill a measuring process when there are records: they stay, and what was in hand is measured anew."""
+    run = ObservedRun(place)
+    records = rng.randint(1, _LATEST_RECORD - 1)
+    run.wait_until(lambda: _count_records(run) >= records)
+    run.pause(rng.uniform(0, 0.1) * typical_s)
+    victims = run.measuring()
+    return _kill_one(run, Try("kill between records"), rng, victims[: rng.randint(1, 2)])
+
+
+def kill_of_several(place: Path, rng: random.Random, typical_s: float) -> Try:
+    """Kill one of the processes that measure the same cases one after the other, not the first of them."""
+    run = ObservedRun(place)
+    number, seen = rng.randint(2, 5), dict[int, psutil.Process]()
+
+    def look() -> bool:
+        seen.update({each.pid: each for each in run.copies()})
+        return len(seen) >= number
+
+    run.wait_until(look)
+    run.pause(rng.uniform(0, 0.05) * typical_s)
+    return _kill_one(run, Try("kill one of several"), rng, list(seen.values())[-1:])
+
+
+def _kill_one(run: ObservedRun, found: Try, rng: random.Random, victims: Sequence[psutil.Process]) -> Try:
+    """Kill one of these after the measuring began: every case has its record in the end, and none failed."""
+    found.expected, found.torn, found.whole = ON_A_SLOW_MACHINE, True, True
+    found.after = before = _count_records(run)
+    number = rng.choice((signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT))
+    for victim in [each for each in victims if each.is_running()][-1:]:
+        with suppress(psutil.Error):
+            victim.send_signal(number)
+            found.fault = f"{number.name} after {time.monotonic() - run.began_s:.1f} s and {before} records"
+            if _count_records(run) < _LATEST_RECORD:  # later it has measured everything
+                found.told = (number.name,)
+    return verify(run, found)
+
+
 def _count_records(run: ObservedRun) -> int:
     return sum(path.read_bytes().count(b"\n") for path in run.results.glob("*/records-*.jsonl"))
 
@@ -115,7 +153,7 @@ def stop(place: Path, rng: random.Random, typical_s: float) -> Try:
         run.process.send_signal(signal.SIGTSTP)
         stopped = run.wait_until(lambda: process.status() == psutil.STATUS_STOPPED, 20.0)
         found.fault = f"SIGTSTP after {time.monotonic() - run.began_s:.1f} s"
-        measuring = [each for each in run.children() if WORKER in " ".join(each.cmdline())]
+        measuring = run.measuring()
         if stopped and measuring:
             found.faults.append("a measuring process lives on while the run is stopped")
         time.sleep(rng.uniform(0.1, 1.0))
@@ -129,7 +167,7 @@ def stop_child(place: Path, rng: random.Random, typical_s: float) -> Try:
     found = Try("stop a child", expected=ON_A_SLOW_MACHINE, whole=True)
     if run.wait_until(lambda: run.folder is not None):
         run.pause(rng.uniform(0, 0.8) * typical_s / 2)
-    measuring = [each for each in run.children() if WORKER in " ".join(each.cmdline())]
+    measuring = run.measuring()
     for process in measuring[:1]:
         with suppress(psutil.Error):
             found.after = _count_records(run)
@@ -218,6 +256,8 @@ KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 KINDS: Mapping[str, Kind] = {
     **{f"kill {number.name}": partial(kill, number) for number in KILLS},
     "kill a child": kill_child,
+    "kill between records": kill_between,
+    "kill one of several": kill_of_several,
     "stop (Ctrl-Z)": stop,
     "stop a child": stop_child,
     "file limit": limit_files,

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -92,6 +92,17 @@ class ObservedRun:
         """Every process but the command itself."""
         return [each for each in self.processes() if each.pid != self.process.pid]
 
+    def measuring(self) -> list[psutil.Process]:
+        """The devices' workers and the processes that measure for them."""
+        return list(_list_workers(self.children()))
+
+    def copies(self) -> list[psutil.Process]:
+        """The processes that measure now: copies of the device's worker, which only waits for them."""
+        with suppress(psutil.Error):
+            workers = psutil.Process(self.process.pid).children()
+            return list(_list_workers(each for worker in workers for each in worker.children()))
+        return []
+
     def wait_until(self, holds: Callable[[], object], most_s: float = _WAIT_S) -> bool:
         """Wait until something holds, or the command has ended, which returns False."""
         end_s = time.monotonic() + most_s
@@ -134,6 +145,13 @@ class ObservedRun:
 
 
 HUNG = -1000
+
+
+def _list_workers(processes: Iterable[psutil.Process]) -> Iterator[psutil.Process]:
+    for process in processes:
+        with suppress(psutil.Error):
+            if WORKER in " ".join(process.cmdline()):
+                yield process
 
 
 @contextmanager

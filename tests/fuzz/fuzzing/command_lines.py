@@ -18,6 +18,7 @@ A800 = "nvidia-a800-sxm4-80gb"
 # Values that are good for a flag or an argument of this name, whatever the command.
 GOOD: Mapping[str, Sequence[str]] = {
     "runs": (f"good/{NAME}", f"other/{NAME}", "latest", NAME, "2026"),
+    "named": (f"good/{NAME}", "latest", "chain", "losses", "memory", "records", "best"),
     "base": (f"good/{NAME}", "good", "base.json", "."),
     "new": (f"other/{NAME}", "other", f"good/{NAME}"),
     "results": ("good", "runs", "."),
@@ -25,7 +26,7 @@ GOOD: Mapping[str, Sequence[str]] = {
     "output": ("out.md", "out.csv", "out.jsonl", "out.parquet", "sub/out.md", "out", "/dev/full"),
     "to": ("published",),
     "folder": ("good", "published"),
-    "suite": ("smoke", "quick", "standard", "soak"),
+    "suite": ("smoke", "quick", "standard", "soak", "step", "memory", "ceiling", "collectives", "scaled"),
     "device": ("cpu", "auto", "all", "cuda", "cuda:7", "tpu", "twin:h200", "twin:mine.toml"),
     "only": ("*", "matmul/*", "[", "x"),
     "nominal": ("fp16=320", "bf16=1", "fp16=1e308", "=1", "fp16="),
@@ -74,6 +75,15 @@ GOOD: Mapping[str, Sequence[str]] = {
     "parameters": ("8e9", "7e9..8e9"),
     "hours": ("10", "1e5"),
     "every_days": ("14", "0.1"),
+    "site_mw": ("10", "0.5", "1e6"),
+    "power_limit": ("300", "400", "401", "0"),
+    "budget_rmb": ("1e9", "1"),
+    "shapes": ("taf-deepseek-v3", "llama3-8b", "model.toml", "config.json", "nowhere.toml"),
+    "expect": ("bf16=0.8", "fp32=0", "bf16=2", "=1", "bf16="),
+    "fail_under": ("0.5", "0", "2", "nan"),
+    "fail_on": ("ambiguous", "slower"),
+    "threshold": ("0.02", "1"),
+    "restart_spread": ("0.01", "0"),
 }
 _FEW = frozenset({"draws"})  # only good values
 _READ = frozenset({"runs", "run", "base", "new", "parts", "files", "claims", "resume", "name"})

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fuzzing.inputs import Input
-from fuzzing.sandbox import Outcome
+from fuzzing.sandbox import NOTEBOOK, Outcome
 
 SLOW_S = 10.0  # of CPU time: on a busy machine the clock says little
 FORESEEN = {0, 1, 2, 3}
@@ -88,7 +88,8 @@ def _find_raw_text(given: Input, found: Outcome) -> Iterator[str]:
         if raw:
             codes = " ".join(f"U+{ord(char):04X}" for char in sorted(raw)[:3])
             yield f"raw {codes} in {medium}: {command_of(given)}"
-        if name.endswith((".html", ".md", ".svg")) and _MARKUP.search(shown):
+        is_page = given.words[:1] == (NOTEBOOK,) and name == "standard output"
+        if (is_page or name.endswith((".html", ".md", ".svg"))) and _MARKUP.search(shown):
             yield f"raw mark-up in {medium}: {command_of(given)}"
 
 

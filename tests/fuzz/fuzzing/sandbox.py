@@ -30,6 +30,7 @@ from fuzzing.inputs import Input
 
 # Drawing a chart takes a hundred times as long as most commands: a report is drawn where its name says so.
 CHARTED = "charted"
+NOTEBOOK = "notebook"
 KEPT = "what lies beside the working directory stays as it is"
 _MEMORY = "/dev/shm/"  # where there is one, no call waits for a disk
 _SIZE = {"COLUMNS": "100", "LINES": "40"}
@@ -182,8 +183,6 @@ def made(given: Input) -> Iterator[Place]:
 
 def call(given: Input, limit_s: float) -> Outcome:
     """Call the command in this process; past `limit_s` seconds of the clock it is broken off."""
-    from nameplate.cli import main
-
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     hung: list[bool] = []
 
@@ -202,7 +201,7 @@ def call(given: Input, limit_s: float) -> Outcome:
         signal.setitimer(signal.ITIMER_REAL, limit_s)
         status, began_s, began_cpu_s = 0, time.monotonic(), time.process_time()
         try:
-            main()
+            _run_command(given.words)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         except Hang:
@@ -219,6 +218,27 @@ def call(given: Input, limit_s: float) -> Outcome:
         return Outcome(
             status, *said, seconds, cpu_s, bool(hung), place.traceback(), written, place.new_texts(given)
         )
+
+
+def _run_command(words: tuple[str, ...]) -> None:
+    """Run the command line; `notebook RUN [RUN]`, which is none, shows a run or a comparison as one does."""
+    from nameplate.cli import exits, main
+
+    if words[:1] == (NOTEBOOK,):
+        sys.exit(exits.run(lambda: _show_in_notebook(*words[1:])))
+    main()
+
+
+def _show_in_notebook(run: str, other: str | None = None) -> None:
+    from nameplate import find_run, load
+    from nameplate.compare import compare
+    from nameplate.store.folder import read_run
+
+    shown = read_run(find_run(run)) if other is None else compare(run, other)
+    print(shown._repr_html_())
+    print(shown.summary(), file=sys.stderr)
+    if other is None:
+        load(run).to_dict()
 
 
 def _set_environment(variables: dict[str, str]) -> None:

@@ -178,6 +178,7 @@ _MEASURES_A_MODEL = (
     "specs --model FILE",
     "specs --model FILE --shapes",
     "specs --model FILE --json",
+    "run --shapes FILE --tokens 16 --device cpu",
 )
 TWIN = (ROOT / "src" / "nameplate" / "twin" / "data" / "h200.toml").read_text(encoding="utf-8")
 KINDS = {
@@ -228,6 +229,8 @@ KINDS = {
             "fleet own mine --fleets FILE --draws 1000",
             "fleet plan --eflops 1 --fleets FILE --draws 1000",
             "fleet plan --budget-rmb 1e9 --fleets FILE --draws 1000 --json",
+            "fleet plan --site-mw 10 --fleets FILE --draws 1000",
+            "fleet cost mine --power-limit 300 --fleets FILE --draws 1000",
             "fleet plan --parameters 8e9 --hours 10 --every-days 14 --fleet mine --fleets FILE --draws 1000",
         ),
     ),
