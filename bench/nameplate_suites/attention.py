@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from nameplate.suite import Case, Suite, Target
 from nameplate_kernels import ATTENTION_BACKENDS, ATTENTION_PASSES, Attention
+from nameplate_suites.parts import matmuls
 
 
 class _Heads(NamedTuple):
@@ -23,6 +24,7 @@ _ROWS = 16_384  # tokens of a GPU's batch, as FlashAttention's own benchmark has
 # In order of importance: a tight budget is spent on the first.
 _GPU_TOKENS = (4096, 16_384, 1024, 512, 2048, 8192, 32_768, 131_072)
 _CPU_TOKENS = (1024, 512, 2048)
+_CPU_GROUP = "attention"
 _ON_CPU = ("default", "flash", "math")
 _LIKELY = ("default", "flash", "cudnn", "fa3", "fa4")  # those that a training run would take
 
@@ -31,20 +33,25 @@ def _cases(target: Target) -> Iterator[Case]:
     cpu = target.kind == "cpu"
     tokens = _CPU_TOKENS if cpu else _GPU_TOKENS
     backends = _ON_CPU if cpu else ATTENTION_BACKENDS
-    yield from _group(target, tokens[0], _GROUPED, causal=True, backends=backends)
-    yield from _group(target, tokens[0], _GROUPED, causal=False, backends=("default",))
-    yield from _group(target, tokens[0], _PLAIN, causal=True, backends=backends[:1] if cpu else backends)
+    if cpu:  # what its arithmetic reaches, to hold attention to
+        yield from matmuls(target, ("bf16",), (2048,), phase="sustained", group=_CPU_GROUP)
+    yield from _shape(target, tokens[0], _GROUPED, causal=True, backends=backends)
+    yield from _shape(target, tokens[0], _GROUPED, causal=False, backends=("default",))
+    yield from _shape(target, tokens[0], _PLAIN, causal=True, backends=backends[:1] if cpu else backends)
     for each in tokens[1:]:
-        yield from _group(target, each, _GROUPED, causal=True, backends=backends[:1] if cpu else _LIKELY)
+        yield from _shape(target, each, _GROUPED, causal=True, backends=backends[:1] if cpu else _LIKELY)
 
 
-def _group(
+def _shape(
     target: Target, tokens: int, heads: _Heads, *, causal: bool, backends: tuple[str, ...]
 ) -> Iterator[Case]:
-    """Yield the backends of one shape, pass by pass: those are measured in turn."""
+    """Yield the backends of one shape, pass by pass, in turn; on a CPU with all other shapes, since a few
+    cases are over before it can be told whether the machine has settled.
+    """
     H, G, Q = heads
-    less = 4 if target.kind == "cpu" else 1
-    batch = 1 if target.kind == "cpu" else max(_ROWS // tokens, 1)
+    cpu = target.kind == "cpu"
+    less = 4 if cpu else 1
+    batch = 1 if cpu else max(_ROWS // tokens, 1)
     for pass_ in ATTENTION_PASSES:
         for backend in backends:
             work = Attention(batch, tokens, H // less, G // less, Q, causal, "bf16", pass_, backend)
@@ -53,7 +60,7 @@ def _group(
                 work,
                 phase="sustained",
                 backend="torch" if backend == "default" else f"torch+{backend}",
-                group=f"attention-{tokens}-{H}x{Q}-{mask}-{pass_}",
+                group=_CPU_GROUP if cpu else f"attention-{tokens}-{H}x{Q}-{mask}-{pass_}",
             )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from nameplate.models.load import load_model
 from nameplate.suite import Case, Suite, Target
-from nameplate_kernels import ATTENTION_BACKENDS, PASSES, Attention, TransformerBlock
-from nameplate_suites.parts import block_of, cache_for, matmuls, memory
+from nameplate_kernels import ATTENTION_BACKENDS, FP8, PASSES, Attention, TransformerBlock
+from nameplate_suites.parts import block_of, cache_for, layer_group, matmuls, memory
 
 _FORWARD, _BOTH, _RECOMPUTE, _ADAMW = PASSES
+# Cases of a CPU besides the chain's. All take turns in one group: alone, a case or two are over before it can
+# be told whether the machine has settled.
+_NARROW_GROUP = "narrower"
 _CPU_TOKENS, _GPU_TOKENS = 128, 4096
 # Layers of other models: on a GPU whole, of so many sequences of their own length; on a CPU narrower, so that
 # gradients and reference fit a small machine.
@@ -33,7 +36,10 @@ def _cases(target: Target) -> Iterator[Case]:
     if cpu:
         yield from _sizes()
     for name, (batch, narrower) in _OTHERS.items():
-        yield from _other(name, _CPU_TOKENS if cpu else None, 1 if cpu else batch, narrower if cpu else 1)
+        if cpu:
+            yield from _other(name, (_BOTH,), _NARROW_GROUP, tokens=_CPU_TOKENS, narrower=narrower)
+        else:
+            yield from _other(name, (_BOTH, _FORWARD), f"model-{name}", batch=batch)
 
 
 def _llama(target: Target, tokens: int) -> Iterator[Case]:
@@ -58,27 +64,49 @@ def _llama(target: Target, tokens: int) -> Iterator[Case]:
     yield _case(replace(whole, pass_=_FORWARD, execution="compiled"), weight=2.0, **axes)
     yield _case(replace(whole, pass_=_RECOMPUTE), weight=2.0, **axes)
     yield _case(replace(whole, pass_=_ADAMW), weight=2.0, **axes)
-    axes["group"] = f"attention-bf16-{tokens}"
+    if target.kind == "cuda":
+        axes["group"] = f"attention-bf16-{tokens}"
     for backend in ("math",) if target.kind == "cpu" else ATTENTION_BACKENDS[1:]:
         yield _case(replace(whole, attention=backend), weight=2.0, **axes)
+    if target.kind == "cuda":
+        yield from _in_fp8(target, replace(whole, dtype=FP8))
+
+
+def _in_fp8(target: Target, block: TransformerBlock) -> Iterator[Case]:
+    """Yield the same layer with its linear layers in fp8, in two ways, and what its chain needs."""
+    axes: dict[str, Any] = {"phase": "sustained", "group": layer_group(block.tokens, FP8)}
+    yield from matmuls(target, (FP8,), (8192,), "nt", weight=1.0, **axes)
+    yield _case(block, weight=2.0, **axes)
+    yield _case(replace(block, execution="compiled"), weight=2.0, **axes)
+    for gemm in replace(block, pass_=_FORWARD).gemms():
+        yield Case(gemm, cache=cache_for(target), weight=0.5, **axes)
 
 
 def _sizes() -> Iterator[Case]:
     for narrower in _NARROWER:
         for pass_ in (_BOTH, _FORWARD):
             block = TransformerBlock.llama3_8b(_CPU_TOKENS, "bf16", pass_, width=1 / narrower)
-            yield _case(block, phase="sustained", group="narrower", weight=1.0)
+            yield _case(block, phase="sustained", group=_NARROW_GROUP, weight=1.0)
 
 
-def _other(name: str, tokens: int | None, batch: int, narrower: int) -> Iterator[Case]:
+def _other(
+    name: str,
+    passes: Iterable[str],
+    group: str,
+    *,
+    tokens: int | None = None,
+    batch: int = 1,
+    narrower: int = 1,
+) -> Iterator[Case]:
+    """Yield passes of a layer of another model, on so many tokens or those of the model's own context."""
     model = load_model(name)
     label = name if narrower == 1 else f"{name}-{_SHARE[narrower]}"
     of_itself = min(model.context or _GPU_TOKENS, 2 * _GPU_TOKENS)
-    for pass_ in (_BOTH, _FORWARD):
+    for pass_ in passes:
         block = block_of(
             model, tokens or of_itself, "bf16", pass_, batch=batch, narrower=narrower, label=label
         )
-        yield _case(block, phase="sustained", group=f"model-{name}", weight=1.0)
+        yield _case(block, phase="sustained", group=group, weight=1.0)
 
 
 def _case(block: TransformerBlock, **axes: Any) -> Case:

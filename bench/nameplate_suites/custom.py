@@ -10,6 +10,7 @@ from nameplate.base.model import LARGEST, is_possible
 from nameplate.models.products import ProductSet, find_products
 from nameplate.suite import CUSTOM, Axes, Case, Suite, Target
 from nameplate_kernels import (
+    FP8,
     GROUPED,
     LAYOUTS,
     LOOP,
@@ -119,11 +120,14 @@ def _check(axes: Axes) -> None:
         if given and not belongs:
             needs = "--shape" if flag == "--layout" else "--model"
             raise InputError("has no effect alone", where=flag, got=given[0], expected=f"{needs} beside it")
-    # Products with scaled operands have no backward pass here, so models and sets have none of them.
-    dtypes = PRODUCT_PRECISIONS if axes.model is None and axes.shape_set is None else PRECISIONS
+    dtypes = tuple(PRODUCT_PRECISIONS)
+    if axes.model is not None or axes.shape_set is not None:
+        # Of scaled operands, layers alone have a backward pass here, and in fp8 alone.
+        is_layer = axes.model is not None and not axes.only_products
+        dtypes = (*PRECISIONS, *((FP8,) if is_layer else ()))
     for flag, given_names, known in (
         ("--layout", axes.layouts, LAYOUTS),
-        ("--dtype", axes.dtypes, tuple(dtypes)),
+        ("--dtype", axes.dtypes, dtypes),
     ):
         for name in given_names:
             if name not in known:

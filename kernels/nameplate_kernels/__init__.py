@@ -12,6 +12,7 @@ from nameplate_kernels.block_launch import EXECUTIONS, PASSES
 from nameplate_kernels.cache_memory import CACHE_KINDS, CacheMemory, find_instructions
 from nameplate_kernels.collective import KINDS as COLLECTIVES
 from nameplate_kernels.collective import Collective, bus_factor
+from nameplate_kernels.fp8_linear import FP8
 from nameplate_kernels.matmul import LAYOUTS, Matmul, layouts_of
 from nameplate_kernels.memory import Memory
 from nameplate_kernels.model_products import GROUPED, LOOP, GroupedProduct, ModelProduct, has_grouped
@@ -32,6 +33,7 @@ __all__ = [
     "COLLECTIVES",
     "EXECUTIONS",
     "FILLS",
+    "FP8",
     "GROUPED",
     "LAYOUTS",
     "LOOP",

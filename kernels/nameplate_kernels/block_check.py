@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -16,11 +18,12 @@ from nameplate_kernels.attention_backends import attention_by, attention_by_any
 from nameplate_kernels.block_launch import Buffers, gradient_of
 from nameplate_kernels.block_stages import Stage, StagedBlock
 from nameplate_kernels.digest import digest_of
+from nameplate_kernels.fp8_linear import FP8
 from nameplate_kernels.numerics import (
     Precision,
     find_largest_ratio,
     numerics,
-    precision_of,
+    product_precision_of,
     reference_dtype,
     with_reduced_sums,
 )
@@ -38,6 +41,9 @@ FORWARD_PRODUCTS = 4  # by a library for products: qkv, wo, w1 or w3, w2
 _GRADIENT_PRODUCTS = 3 * FORWARD_PRODUCTS
 
 
+_E4M3 = 2.0**-4  # unit roundoff: four significant bits
+
+
 def compute_relative_bound(precision: Precision, roundings: int, depth: int, products: int) -> float:
     """Bound of ‖computed − reference‖₂ ÷ ‖reference‖₂ for one token, or one row of a weight's gradient.
 
@@ -47,18 +53,38 @@ def compute_relative_bound(precision: Precision, roundings: int, depth: int, pro
     adds u_acc·√depth (Higham & Mary 2019, as in `product_check`). The norm over a row of hundreds of features
     varies little, so λ = 2 on the total leaves a factor of about 3.5 for effects outside this model. tf32
     stores fp32 but may truncate its inputs by 2·2^-11 relative, which then replaces u. Each of the `products`
-    on the path may be split on a GPU, its partial sums added in storage (`with_reduced_sums`).
+    on the path may be split on a GPU, its partial sums added in storage (`with_reduced_sums`). Where one
+    rounds its operands to a coarser format first, each term of its sum has two such errors, independent from
+    term to term: relative to the sum of terms of random signs, they are u_operand·√2 together.
     """
     rounding = max(precision.result_roundoff, 2 * precision.input_roundoff)
-    stored = math.hypot(rounding * math.sqrt(roundings), precision.reduction_roundoff * math.sqrt(products))
+    stored = math.hypot(
+        rounding * math.sqrt(roundings),
+        precision.reduction_roundoff * math.sqrt(products),
+        precision.operand_roundoff * math.sqrt(2 * products),
+    )
     return CONFIDENCE * (stored + precision.accumulate_roundoff * math.sqrt(depth))
 
 
 def precision_on(workload: Workload, device: torch.device) -> Precision:
     """Return the precision of its products on this device, where a split one's sums may be rounded too."""
-    precision = precision_of(workload.dtype)
+    precision = product_precision_of(workload.dtype)
+    if workload.dtype == FP8:
+        # A dynamic scale leaves the largest number no room: all others are rounded to e4m3's three bits.
+        precision = replace(precision, operand_roundoff=_E4M3)
     is_reduced = workload.reduction == "reduced" and device.type == "cuda"
     return with_reduced_sums(precision) if is_reduced else precision
+
+
+class _Reference:
+    """The compared results of one reference, by name: several cases on the same bits share them."""
+
+    def __init__(self, results: dict[str, torch.Tensor]) -> None:
+        self.results = results
+
+
+# While a case of the process holds them. A reference at full width takes a CPU seconds.
+_known_references: WeakValueDictionary[Hashable, _Reference] = WeakValueDictionary()
 
 
 class PreparedBlock(Prepared):
@@ -72,15 +98,24 @@ class PreparedBlock(Prepared):
     buffers: tuple[Buffers, ...]
 
     def __init__(
-        self, workload: Workload, buffers: Sequence[Buffers], seed: int, *, execution: str, depth: int
+        self,
+        workload: Workload,
+        buffers: Sequence[Buffers],
+        seed: int,
+        *,
+        execution: str,
+        depth: int,
+        same_reference: Sequence[Hashable] = (),
     ) -> None:
         """Take the buffers; compile them or capture their graphs, which `compile_s` then is the time of.
 
-        `depth` is the longest sum of a forward pass.
+        `depth` is the longest sum of a forward pass. `same_reference` are keys of references that hold for
+        these bits, the first that of its own: a known one isn't computed again.
         """
         super().__init__(workload, buffers, seed)
         self.compile_s: float | None = None
         self._depth, self._is_eager = depth, execution == "eager"
+        self._same_reference, self._shared = tuple(same_reference), list[_Reference]()
         if execution != "eager":
             begin_s = time.perf_counter()
             with self.numerics():
@@ -103,7 +138,8 @@ class PreparedBlock(Prepared):
         """Run each copy once in the higher precision, keep the compared results and free the rest."""
         # A reference in fp32 must not inherit the tf32 that it checks, nor a backend for halves.
         with numerics("fp32"), attention_by_any():
-            self._references = [self._reference(each) for each in self.buffers]
+            self._shared = [self._find_reference(number) for number in range(len(self.buffers))]
+            self._references = [each.results for each in self._shared]
 
     def check(self) -> CheckResult:
         """Compare each copy that was launched, as `Prepared.check` says."""
@@ -139,6 +175,17 @@ class PreparedBlock(Prepared):
             for name, result in buffers.results(self._seed).items():
                 worst[name] = max(worst.get(name, 0.0), self._error(name, result, reference[name]))
         return worst
+
+    def _find_reference(self, number: int) -> _Reference:
+        """Return a copy's reference: one that another case has computed from the same bits, or its own."""
+        for key in self._same_reference:
+            known = _known_references.get((key, number))
+            if known is not None:
+                return known
+        found = _Reference(self._reference(self.buffers[number]))
+        if self._same_reference:
+            _known_references[self._same_reference[0], number] = found
+        return found
 
     def _reference(self, buffers: Buffers) -> dict[str, torch.Tensor]:
         upcast = buffers.upcast(reference_dtype(self.workload.dtype))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from nameplate_kernels.block_layers import (
     block,
     make_rope_table,
 )
-from nameplate_kernels.numerics import MODELLED, make_generator
+from nameplate_kernels.numerics import MODELLED, make_filled, make_generator
 
 FORWARD, BOTH = "forward", "forward_backward"
 RECOMPUTE, ADAMW = "forward_backward_recompute", "forward_backward_adamw"
@@ -74,6 +74,36 @@ def compile_block() -> Callable[..., torch.Tensor]:
     inductor.compile_threads = 1  # type: ignore[attr-defined]
     compiled: Callable[..., torch.Tensor] = torch.compile(block, dynamic=False, fullgraph=True)
     return compiled
+
+
+def fill_weights(
+    shapes: Mapping[str, Sequence[int]], dtype: str, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """Return weights by name: matrices are normal with variance 1/inputs, norms near 1, biases near 0."""
+    return {name: _weight(name, each, dtype, generator) for name, each in shapes.items()}
+
+
+def _weight(name: str, shape: Sequence[int], dtype: str, generator: torch.Generator) -> torch.Tensor:
+    values = make_filled(shape, dtype, "normal", generator)
+    if len(shape) > 1:
+        return values.div_(math.sqrt(shape[-1]))
+    values.mul_(0.1)
+    return values.add_(1.0) if name in ("norm1_D", "norm2_D", "norm_D") else values
+
+
+def deal_experts(rows: int, experts: int, active: int, generator: torch.Generator) -> Routing:
+    """Deal experts round, `active` to a token, in an order of the tokens that is drawn at random."""
+    X, K, device = experts, active, generator.device
+    order_S = torch.randperm(rows, generator=generator, device=device)
+    dealt = torch.arange(rows * K, device=device)
+    chosen_SK = torch.empty(rows, K, dtype=torch.int64, device=device)
+    chosen_SK[order_S] = (dealt % X).view(rows, K)
+    places_SK = torch.empty_like(chosen_SK)
+    # The n-th token that an expert gets has place n among its own.
+    places_SK[order_S] = ((dealt % X) * (rows * K // X) + dealt // X).view(rows, K)
+    tokens = torch.empty(rows * K, dtype=torch.int64, device=device)
+    tokens[places_SK.flatten()] = torch.arange(rows, device=device).repeat_interleave(K)
+    return Routing(tokens.view(X, -1), chosen_SK, places_SK)
 
 
 def make_optimizer(weights: Sequence[torch.Tensor]) -> torch.optim.Optimizer:
@@ -198,7 +228,7 @@ class Buffers:
         table = make_rope_table(self.x_BTD.shape[1], self.heads.features, self.x_BTD.device, dtype)
         gradient = None if self.output_gradient is None else self.output_gradient.to(dtype)
         x_BTD = self.x_BTD.detach().to(dtype, copy=True)
-        kind = self.kind._replace(attention=DEFAULT)
+        kind = self.kind._replace(attention=DEFAULT, is_fp8=False)
         return Buffers(x_BTD, weights, table, self.heads, gradient, kind, self.routing)
 
     def results(self, seed: int) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import gelu, layer_norm, linear, rms_norm, silu
 
 from nameplate_kernels.attention_backends import DEFAULT, attend
+from nameplate_kernels.fp8_linear import fp8_linear
 
 ROPE_THETA = 500_000
 """Base of the rotary frequencies in Llama 3."""
@@ -56,6 +57,7 @@ class Kind(NamedTuple):
     rotary: bool = True
     causal: bool = True
     attention: str = DEFAULT
+    is_fp8: bool = False  # whether its linear layers multiply in fp8
 
 
 LLAMA = Kind()
@@ -110,48 +112,58 @@ def rotate(x_BHTQ: torch.Tensor, rope: Rope) -> torch.Tensor:
     return torch.cat(turned, dim=-1).to(x_BHTQ.dtype)
 
 
+def project(x_BTD: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, kind: Kind) -> torch.Tensor:
+    """Return x·Wᵀ + b, in fp8 where the block's kind says so."""
+    return (fp8_linear if kind.is_fp8 else linear)(x_BTD, weight, bias)
+
+
 def attention(
     x_BTD: torch.Tensor, weights: Parameters, rope: Rope, heads: Heads, kind: Kind = LLAMA
 ) -> torch.Tensor:
     """Return grouped-query attention, causal and with RoPE by default, BTD."""
     H, G, Q = heads
-    qkv_BTNQ = linear(x_BTD, weights.wqkv_ED, weights.bqkv_E).view(*x_BTD.shape[:2], H + 2 * G, Q)
+    qkv_BTE = project(x_BTD, weights.wqkv_ED, weights.bqkv_E, kind)
+    qkv_BTNQ = qkv_BTE.view(*x_BTD.shape[:2], H + 2 * G, Q)
     q_BHTQ, k_BGTQ, v_BGTQ = torch.split_with_sizes(qkv_BTNQ.transpose(1, 2), (H, G, G), dim=1)
     if kind.rotary:
         q_BHTQ, k_BGTQ = rotate(q_BHTQ, rope), rotate(k_BGTQ, rope)
     mixed_BHTQ = attend(q_BHTQ, k_BGTQ, v_BGTQ, causal=kind.causal, backend=kind.attention)
-    return linear(mixed_BHTQ.transpose(1, 2).flatten(-2), weights.wo_DA, weights.bo_D)
+    return project(mixed_BHTQ.transpose(1, 2).flatten(-2), weights.wo_DA, weights.bo_D, kind)
 
 
-def swiglu(x_BTD: torch.Tensor, weights: Parameters) -> torch.Tensor:
+def swiglu(x_BTD: torch.Tensor, weights: Parameters, kind: Kind = LLAMA) -> torch.Tensor:
     """Return (silu(x·W1ᵀ) ∘ (x·W3ᵀ))·W2ᵀ (Shazeer, GLU Variants Improve Transformer, arXiv:2002.05202)."""
     assert weights.w3_FD is not None
-    gate_BTF = silu(linear(x_BTD, weights.w1_FD, weights.b1_F))
-    return linear(gate_BTF * linear(x_BTD, weights.w3_FD, weights.b3_F), weights.w2_DF, weights.b2_D)
+    gate_BTF = silu(project(x_BTD, weights.w1_FD, weights.b1_F, kind))
+    up_BTF = project(x_BTD, weights.w3_FD, weights.b3_F, kind)
+    return project(gate_BTF * up_BTF, weights.w2_DF, weights.b2_D, kind)
 
 
-def gelu_mlp(x_BTD: torch.Tensor, weights: Parameters) -> torch.Tensor:
+def gelu_mlp(x_BTD: torch.Tensor, weights: Parameters, kind: Kind = LLAMA) -> torch.Tensor:
     """Return gelu(x·W1ᵀ)·W2ᵀ with the exact GELU (Hendrycks & Gimpel, arXiv:1606.08415)."""
-    return linear(gelu(linear(x_BTD, weights.w1_FD, weights.b1_F)), weights.w2_DF, weights.b2_D)
+    inner_BTF = gelu(project(x_BTD, weights.w1_FD, weights.b1_F, kind))
+    return project(inner_BTF, weights.w2_DF, weights.b2_D, kind)
 
 
 def mix_experts(x_BTD: torch.Tensor, weights: Parameters, routing: Routing) -> torch.Tensor:
     """Return the sum of K experts' SwiGLU (or GELU), weighed by the softmax of the router's scores of the
     chosen ones (Jiang et al., Mixtral of Experts, arXiv:2401.04088, section 2.1).
 
-    The experts' products are grouped: one batched product of X matrices.
+    The experts' products are grouped: one batched product of X matrices. The weights come first in it: so
+    their gradients come in the weights' own order, and autograd needn't copy them into it.
     """
     assert weights.router_XD is not None
     x_SD = x_BTD.flatten(0, 1)
     scores_SX = linear(x_SD, weights.router_XD)
     weights_SK = torch.softmax(scores_SX.gather(1, routing.chosen_SK).float(), -1).to(x_SD.dtype)
     sent_XCD = x_SD.index_select(0, routing.tokens_XC.flatten()).view(*routing.tokens_XC.shape, -1)
-    first_XCF = torch.bmm(sent_XCD, weights.w1_FD.transpose(1, 2))
+    sent_XDC = sent_XCD.transpose(1, 2)
+    first_XFC = torch.bmm(weights.w1_FD, sent_XDC)
     if weights.w3_FD is None:
-        inner_XCF = gelu(first_XCF)
+        inner_XFC = gelu(first_XFC)
     else:
-        inner_XCF = silu(first_XCF) * torch.bmm(sent_XCD, weights.w3_FD.transpose(1, 2))
-    given_XCD = torch.bmm(inner_XCF, weights.w2_DF.transpose(1, 2))
+        inner_XFC = silu(first_XFC) * torch.bmm(weights.w3_FD, sent_XDC)
+    given_XCD = torch.bmm(weights.w2_DF, inner_XFC).transpose(1, 2)
     back_SKD = given_XCD.flatten(0, 1).index_select(0, routing.places_SK.flatten())
     back_SKD = back_SKD.view(*routing.places_SK.shape, -1)
     return (back_SKD * weights_SK[..., None]).sum(1).view_as(x_BTD)
@@ -180,4 +192,4 @@ def block(
     n_BTD = norm(h_BTD, weights.norm2_D, weights.norm2_bias_D)
     if routing is not None:
         return h_BTD + mix_experts(n_BTD, weights, routing)
-    return h_BTD + (gelu_mlp if weights.w3_FD is None else swiglu)(n_BTD, weights)
+    return h_BTD + (gelu_mlp if weights.w3_FD is None else swiglu)(n_BTD, weights, kind)

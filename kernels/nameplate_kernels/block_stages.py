@@ -15,11 +15,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import gelu, linear, silu
+from torch.nn.functional import gelu, silu
 
 from nameplate_kernels.attention_backends import attend
 from nameplate_kernels.block_launch import BOTH, FORWARD, Buffers
-from nameplate_kernels.block_layers import mix_experts, norm, rotate
+from nameplate_kernels.block_layers import mix_experts, norm, project, rotate
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -127,20 +127,20 @@ class StagedBlock:
         )
 
     def _list_mlp(self) -> Sequence[_Part]:
-        weights, routing = self._of.weights, self._of.routing
+        weights, routing, kind = self._of.weights, self._of.routing, self._of.kind
         if routing is not None:
             names = ("router_XD", "w1_FD", "w3_FD", "w2_DF")
             return (_Part("experts", ("n2",), ("m",), names, lambda n: (mix_experts(n, weights, routing),)),)
 
         def down(inner_BTF: torch.Tensor) -> Tensors:
-            return (linear(inner_BTF, weights.w2_DF, weights.b2_D),)
+            return (project(inner_BTF, weights.w2_DF, weights.b2_D, kind),)
 
         def first(n_BTD: torch.Tensor) -> Tensors:
-            return (linear(n_BTD, weights.w1_FD, weights.b1_F),)
+            return (project(n_BTD, weights.w1_FD, weights.b1_F, kind),)
 
         def both(n_BTD: torch.Tensor) -> Tensors:
             assert weights.w3_FD is not None
-            return (*first(n_BTD), linear(n_BTD, weights.w3_FD, weights.b3_F))
+            return (*first(n_BTD), project(n_BTD, weights.w3_FD, weights.b3_F, kind))
 
         last = _Part("down", ("inner",), ("m",), ("w2_DF", "b2_D"), down)
         if weights.w3_FD is None:
@@ -155,7 +155,7 @@ class StagedBlock:
         )
 
     def _project(self, n_BTD: torch.Tensor) -> Tensors:
-        return (linear(n_BTD, self._of.weights.wqkv_ED, self._of.weights.bqkv_E),)
+        return (project(n_BTD, self._of.weights.wqkv_ED, self._of.weights.bqkv_E, self._of.kind),)
 
     def _turn(self, qkv_BTE: torch.Tensor) -> Tensors:
         H, G, Q = self._of.heads
@@ -171,4 +171,4 @@ class StagedBlock:
 
     def _join(self, mixed_BHTQ: torch.Tensor) -> Tensors:
         joined_BTA = mixed_BHTQ.transpose(1, 2).flatten(-2)
-        return (linear(joined_BTA, self._of.weights.wo_DA, self._of.weights.bo_D),)
+        return (project(joined_BTA, self._of.weights.wo_DA, self._of.weights.bo_D, self._of.kind),)

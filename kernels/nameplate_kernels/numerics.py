@@ -32,6 +32,11 @@ class Precision:
     input_roundoff: float = 0.0
     """Unit roundoff of the inputs as a product rounds them first; 0 where it doesn't."""
 
+    operand_roundoff: float = 0.0
+    """Unit roundoff of operands that are rounded to another format than they are stored in, for each product
+    anew; 0 where they aren't.
+    """
+
     sums_truncate: bool = False
     """Whether tensor cores may truncate a running sum instead of rounding it, which biases the error
     (Fasi, Higham, Mikaitis and Pranesh, Numerical behavior of NVIDIA tensor cores, PeerJ CS 7:e330, 2021).

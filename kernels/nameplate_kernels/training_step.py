@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from nameplate_kernels.block_launch import fill_weights
 from nameplate_kernels.block_layers import Heads, Kind, Parameters, make_rope_table
 from nameplate_kernels.digest import WEIGHT_BYTES
 from nameplate_kernels.numerics import check_fill, make_filled, make_generator, precision_of, reference_dtype
@@ -26,7 +27,7 @@ from nameplate_kernels.step_launch import (
     PreparedStep,
     StepBuffers,
 )
-from nameplate_kernels.transformer_block import TransformerBlock, fill_weights
+from nameplate_kernels.transformer_block import TransformerBlock
 from nameplate_kernels.workload import Workload, halve
 
 _FEWEST_WORDS = 64
@@ -58,9 +59,11 @@ class TrainingStep(Workload):
             raise ValueError(
                 f"training_step: unknown pass {self.pass_!r}; expected {' or '.join(STEP_PASSES)}"
             )
-        if self.layer.pass_ != "forward_backward" or self.layer.experts or self.layer.execution == "graph":
+        of = self.layer
+        if of.pass_ != "forward_backward" or of.experts or of.execution == "graph" or of.stored != of.dtype:
             raise ValueError(
-                "training_step: layers without experts, forward and backward, run eagerly or compiled"
+                "training_step: layers of one dtype without experts, forward and backward, run eagerly or "
+                "compiled"
             )
         if (self.layers < 1 and self.pass_ == STEP) or self.layers < 0 or self.vocabulary < 1:
             raise ValueError(
@@ -166,6 +169,10 @@ class TrainingStep(Workload):
         """Half the sequences, or with one of them half its tokens; None below two tokens."""
         less = halve(self.layer)
         return None if less is None else replace(self, layer=less)
+
+    def with_batch(self, batch: int) -> TrainingStep:
+        """Return the same step on so many sequences."""
+        return replace(self, layer=self.layer.with_batch(batch))
 
     def pilots(self) -> tuple[TrainingStep, ...]:
         """Return the same on the layer's own pilots, with as many fewer words as they are narrower."""

@@ -14,24 +14,34 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from nameplate_kernels.attention_backends import DEFAULT, check_attention_backend, why_no_attention
 from nameplate_kernels.block_check import PreparedBlock
-from nameplate_kernels.block_launch import ADAMW, EXECUTIONS, FORWARD, PASSES, Buffers, why_not_executed
+from nameplate_kernels.block_launch import (
+    ADAMW,
+    BOTH,
+    EXECUTIONS,
+    FORWARD,
+    PASSES,
+    Buffers,
+    deal_experts,
+    fill_weights,
+    why_not_executed,
+)
 from nameplate_kernels.block_layers import (
     NORM_EPSILON,
     ROPE_THETA,
     Heads,
     Kind,
     Parameters,
-    Routing,
     make_rope_table,
 )
 from nameplate_kernels.digest import WEIGHT_BYTES
+from nameplate_kernels.fp8_linear import FP8
 from nameplate_kernels.matmul import Matmul
 from nameplate_kernels.numerics import (
     check_fill,
@@ -40,6 +50,7 @@ from nameplate_kernels.numerics import (
     precision_of,
     reference_dtype,
 )
+from nameplate_kernels.scaled_operands import why_lacking
 from nameplate_kernels.workload import Workload, halve
 
 NORMS = ("rms", "layer")
@@ -49,6 +60,7 @@ NORMS = ("rms", "layer")
 _PILOTS = ((8, 128), (4, 256), (2, 512), (1, 1024))
 _PILOT_WIDTH = 512
 _COMPILE_S = 15.0
+_FP8_MULTIPLE = 16  # of every size of an fp8 product (torch's own check of _scaled_mm)
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,9 @@ class TransformerBlock(Workload):
     The optimiser's learning rate is 0, so that the weights keep their bits and every launch does the same:
     its arithmetic and traffic are those of any rate. Its states have the dtype of the weights, and there is
     no copy of them in fp32.
+
+    `dtype` is that of everything, or `fp8_e4m3`: then the linear layers multiply in it, forward and for both
+    gradients (`fp8_linear`), and all else is bf16.
 
     `features` are those of a head where they aren't d_model ÷ heads. Of `experts` (0: none) `active_experts`
     work on a token, each of `ffn` features; see `Routing`. `attention` is one of `ATTENTION_BACKENDS`,
@@ -113,7 +128,7 @@ class TransformerBlock(Workload):
         return cls(batch, tokens, d_model, heads, kv_heads, ffn, dtype, pass_, represents)
 
     def __post_init__(self) -> None:
-        precision_of(self.dtype)
+        precision_of(self.stored)
         if self.pass_ not in PASSES:
             raise ValueError(
                 f"transformer_block: unknown pass {self.pass_!r}; expected {' or '.join(PASSES)}"
@@ -150,8 +165,8 @@ class TransformerBlock(Workload):
                 "transformer_block: experts must divide batch × tokens × active_experts, so that each gets "
                 f"as many tokens, got {self.experts} and {sent}"
             )
-        if self.bias:
-            raise ValueError("transformer_block: experts with biases aren't known")
+        if self.bias or self.dtype == FP8:
+            raise ValueError("transformer_block: experts with biases, or in fp8, aren't known")
 
     @property
     def shape(self) -> str:
@@ -192,6 +207,24 @@ class TransformerBlock(Workload):
         }
 
     @property
+    def stored(self) -> str:
+        """The dtype of weights, activations and gradients: bf16 of a block whose linear layers are in fp8."""
+        return "bf16" if self.dtype == FP8 else self.dtype
+
+    @property
+    def flops_by_dtype(self) -> dict[str, int] | None:
+        """FLOPs by the dtype that they are in, where there are several; else None."""
+        if self.dtype != FP8:
+            return None
+        scores = self._score_flops * (3 if self.backward else 1)
+        return {FP8: self.flops - scores, self.stored: scores}
+
+    @property
+    def _score_flops(self) -> int:
+        """Of attention's products, forward."""
+        return (2 if self.causal else 4) * self.batch * self.tokens**2 * self.heads * self.head_dim
+
+    @property
     def compile_allowance_s(self) -> float:
         """Seconds that preparing it may take besides, where it is compiled (12 s were seen on two cores)."""
         return _COMPILE_S if self.execution == "compiled" else 0.0
@@ -215,8 +248,7 @@ class TransformerBlock(Workload):
         Megatron-LM's num_floating_point_operations, which counts causal attention half.
         """
         products = sum(gemm.times * gemm.flops for gemm in self.gemms())
-        scores = (2 if self.causal else 4) * self.batch * self.tokens**2 * self.heads * self.head_dim
-        return (products + scores) * (3 if self.backward else 1)
+        return (products + self._score_flops) * (3 if self.backward else 1)
 
     @property
     def parameters(self) -> int:
@@ -238,7 +270,7 @@ class TransformerBlock(Workload):
         )
         if self.pass_ == ADAMW:
             elements += 7 * self.parameters
-        return elements * precision_of(self.dtype).itemsize
+        return elements * precision_of(self.stored).itemsize
 
     @property
     def activation_elements(self) -> int:
@@ -259,7 +291,7 @@ class TransformerBlock(Workload):
         reference = reference_dtype(self.dtype)
         stores = reference is torch.float64 or self.attention == "math"
         scores = 3 * self.batch * self.heads * self.tokens**2 if stores else 0
-        stored, wider = precision_of(self.dtype).itemsize, reference.itemsize
+        stored, wider = precision_of(self.stored).itemsize, reference.itemsize
         return held * stored + (held + scores) * wider + WEIGHT_BYTES
 
     def unsupported(self, device: torch.device) -> str | None:
@@ -271,16 +303,31 @@ class TransformerBlock(Workload):
         heads = (self.heads, self.kv_heads, self.head_dim)
         return (
             super().unsupported(device)
+            or self._why_no_fp8(device)
             or why_not_executed(self.execution, device)
             or why_no_attention(
-                self.attention, device, self.dtype, heads, causal=self.causal, backward=self.backward
+                self.attention, device, self.stored, heads, causal=self.causal, backward=self.backward
             )
         )
+
+    def _why_no_fp8(self, device: torch.device) -> str | None:
+        if self.dtype != FP8:
+            return None
+        if device.type == "cpu":
+            return "no CPU here multiplies in fp8: torch would convert the numbers first"
+        odd = [each for each in (self.batch * self.tokens, self.d_model, self.ffn) if each % _FP8_MULTIPLE]
+        if odd:
+            return f"fp8 products need multiples of {_FP8_MULTIPLE}, and {odd[0]} is none"
+        return why_lacking(FP8, "tensor", device)
 
     @property
     def smaller(self) -> TransformerBlock | None:
         """Half the sequences, or with one of them half its tokens; None below two tokens."""
         return halve(self)
+
+    def with_batch(self, batch: int) -> TransformerBlock:
+        """Return the same block on so many sequences."""
+        return dataclasses.replace(self, batch=batch)
 
     def pilots(self) -> tuple[TransformerBlock, ...]:
         """Return the block at an eighth of the width (less where its heads don't divide by 8) and at most 128
@@ -341,8 +388,24 @@ class TransformerBlock(Workload):
         check_fill(fill)
         generator = make_generator(device, seed)
         buffers = [self._buffers(fill, generator) for _ in range(copies)]
-        depth = max(self.d_model, self.ffn, self.tokens)
-        return PreparedBlock(self, buffers, seed, execution=self.execution, depth=depth)
+        return PreparedBlock(
+            self,
+            buffers,
+            seed,
+            execution=self.execution,
+            depth=max(self.d_model, self.ffn, self.tokens),
+            same_reference=[(each, fill, seed, device) for each in self._with_same_reference()],
+        )
+
+    def _with_same_reference(self) -> list[TransformerBlock]:
+        """Return the blocks whose reference holds for this one: whoever runs it, and, forward alone, that of
+        both passes too. Experts are dealt out by numbers that a gradient's come before.
+        """
+        plain = dataclasses.replace(self._eager, attention=DEFAULT, label=None)
+        both = dataclasses.replace(plain, pass_=BOTH)
+        if self.backward:
+            return [both]
+        return [plain] if self.experts else [plain, both]
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -372,42 +435,15 @@ class TransformerBlock(Workload):
 
     def _buffers(self, fill: str, generator: torch.Generator) -> Buffers:
         shape = (self.batch, self.tokens, self.d_model)
-        x_BTD = make_filled(shape, self.dtype, fill, generator)
-        made = fill_weights(self.weight_shapes, self.dtype, generator)
+        x_BTD = make_filled(shape, self.stored, fill, generator)
+        made = fill_weights(self.weight_shapes, self.stored, generator)
         weights = Parameters(**{"w3_FD": None, **made})  # type: ignore[arg-type]
         heads = Heads(self.heads, self.kv_heads, self.head_dim)
         rope = make_rope_table(self.tokens, self.head_dim, generator.device, torch.float32)
-        output_gradient = make_filled(shape, self.dtype, "normal", generator) if self.backward else None
-        kind = Kind(self.rotary, self.causal, self.attention)
-        routing = self._route(generator) if self.experts else None
+        output_gradient = make_filled(shape, self.stored, "normal", generator) if self.backward else None
+        kind = Kind(self.rotary, self.causal, self.attention, self.dtype == FP8)
+        routing = None
+        if self.experts:
+            rows = self.batch * self.tokens
+            routing = deal_experts(rows, self.experts, self.active_experts, generator)
         return Buffers(x_BTD, weights, rope, heads, output_gradient, kind, routing, self.pass_)
-
-    def _route(self, generator: torch.Generator) -> Routing:
-        """Deal experts round, K to a token, in an order of the tokens that is drawn at random."""
-        rows, X, K = self.batch * self.tokens, self.experts, self.active_experts
-        device = generator.device
-        order_S = torch.randperm(rows, generator=generator, device=device)
-        dealt = torch.arange(rows * K, device=device)
-        chosen_SK = torch.empty(rows, K, dtype=torch.int64, device=device)
-        chosen_SK[order_S] = (dealt % X).view(rows, K)
-        places_SK = torch.empty_like(chosen_SK)
-        # The n-th token that an expert gets has place n among its own.
-        places_SK[order_S] = ((dealt % X) * (rows * K // X) + dealt // X).view(rows, K)
-        tokens = torch.empty(rows * K, dtype=torch.int64, device=device)
-        tokens[places_SK.flatten()] = torch.arange(rows, device=device).repeat_interleave(K)
-        return Routing(tokens.view(X, -1), chosen_SK, places_SK)
-
-
-def fill_weights(
-    shapes: Mapping[str, Sequence[int]], dtype: str, generator: torch.Generator
-) -> dict[str, torch.Tensor]:
-    """Return weights by name: matrices are normal with variance 1/inputs, norms near 1, biases near 0."""
-    return {name: _weight(name, each, dtype, generator) for name, each in shapes.items()}
-
-
-def _weight(name: str, shape: Sequence[int], dtype: str, generator: torch.Generator) -> torch.Tensor:
-    values = make_filled(shape, dtype, "normal", generator)
-    if len(shape) > 1:
-        return values.div_(math.sqrt(shape[-1]))
-    values.mul_(0.1)
-    return values.add_(1.0) if name in ("norm1_D", "norm2_D", "norm_D") else values

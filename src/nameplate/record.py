@@ -189,6 +189,52 @@ class PartTime(FrozenModel):
     backward_s: Amount | None = None
 
 
+class KernelTime(FrozenModel):
+    """One kernel of a launch, by name, or on a CPU one operator: the seconds of all its `calls` together.
+
+    `flops` are those of all of them, of products alone; None: not known.
+    """
+
+    name: str
+    time_s: Amount
+    calls: PositiveCount
+    flops: Count | None = None
+
+
+class LaunchProfile(FrozenModel):
+    """A launch as a profiler saw it, outside everything timed: its kernels, the longest first.
+
+    `trace` is the file of the trace, in the run's folder; None where there is none any more.
+    """
+
+    kernels: tuple[KernelTime, ...]
+    trace: str | None = None
+
+
+class BatchTry(FrozenModel):
+    """A batch that a search for the largest one tried; `peak_bytes` is None where it isn't known."""
+
+    batch: PositiveCount
+    fits: bool
+    peak_bytes: Count | None = None
+
+
+class LargestBatch(FrozenModel):
+    """The largest batch whose launch fits the device's memory, found by bisection; None: not even 1 fits.
+
+    `limit_bytes` is the memory that it was to fit. `is_launched`: each batch was launched until memory ran
+    out; otherwise the tensors that a launch holds were counted. `is_final`: the next larger batch doesn't
+    fit; otherwise the time was over before.
+    """
+
+    batch: PositiveCount | None
+    peak_bytes: Count | None
+    limit_bytes: Count
+    is_launched: bool
+    is_final: bool
+    tries: tuple[BatchTry, ...]
+
+
 class Verification(FrozenModel):
     """The comparison of a result with a reference of higher precision.
 
@@ -516,6 +562,8 @@ class Record(FrozenModel):
     course: tuple[Moment, ...] = ()
     derates: tuple[Derate, ...] = ()
     parts: tuple[PartTime, ...] = ()  # of a block, each timed by itself after those before it
+    profile: LaunchProfile | None = None  # where a trace was asked for
+    largest_batch: LargestBatch | None = None  # where that was asked for
     spreads: Mapping[str, Spread] = {}  # by figure: time_s, normalized_efficiency
 
     @model_validator(mode="after")
@@ -567,7 +615,8 @@ class Record(FrozenModel):
         given = [
             name for name, each in columns().items() if each.measured and getattr(self, name) is not None
         ]
-        held = (self.batches, self.course, self.kernels, self.spreads, self.verification is not None)
+        found = self.verification is not None or self.profile is not None
+        held = (self.batches, self.course, self.kernels, self.spreads, found)
         if given or any(held):
             raise ValueError(f"a {self.status} record can't have figures; got {given}")
         if "clean" in self.verdicts:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nameplate.chain.blocks import explain_blocks, find_choices, find_parts_in_place
+from nameplate.chain.blocks import explain_blocks, find_choices, find_parts_in_place, find_profiles
 from nameplate.chain.from_run import find_chains
 
 T, D, H, G, Q, F = 64, 512, 8, 2, 64, 1024
@@ -65,6 +65,9 @@ def test_a_block_is_explained_by_its_parts_measured_alone(layer, make_record):
     best = 2 * T * F * D / 1e-3
     assert parts.tax == pytest.approx(0.05 * best / (3 * (FORWARD + SCORES)))
     assert parts.as_json()["residual"] == parts.residual
+    assert parts.system_share is None
+    (parts,) = explain_blocks([*layer(conditions={"system_share": 0.12}), copy])
+    assert parts.as_json()["system_share"] == 0.12
 
 
 def test_parts_in_place_have_shares_and_their_products_alone(layer):
@@ -116,3 +119,15 @@ def test_the_chain_takes_the_block_that_runs_fastest_and_names_what_ran_it(layer
     longer = far[0].model_copy(update={"flops": 10 * far[0].flops})
     (chain,) = find_chains([*records, longer])
     assert chain.stages[-1].source.endswith("/compiled")
+
+
+def test_kernels_of_a_traced_launch_have_their_share_of_its_time(make_record):
+    gemm = {"name": "gemm", "time_s": 3e-3, "calls": 2, "flops": 6 * 10**9}
+    profile = {"trace": "traces/a.json.gz", "kernels": [gemm, {"name": "x", "time_s": 1e-3, "calls": 1}]}
+    (found,) = find_profiles([make_record(), make_record(profile=profile)])
+    assert found.trace == "traces/a.json.gz"
+    shown = [(each.name, each.share, each.calls, each.tflops) for each in found.kernels]
+    assert shown == [
+        ("gemm", pytest.approx(0.75), 2, pytest.approx(2.0)),
+        ("x", pytest.approx(0.25), 1, None),
+    ]

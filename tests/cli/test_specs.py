@@ -175,3 +175,20 @@ def test_the_table_has_a_line_for_each_cpu_part(bench):
     lines = [line for line in bench().out.splitlines() if line.startswith("amd-zen4 ")]
     assert len(lines) == 1
     assert "128" in lines[0]
+
+
+def test_a_models_flops_a_token_by_convention_without_measuring(bench):
+    """Llama-3-8B's GFLOP by Megatron's convention at 2k, 32k and 128k, and at 8k from its sizes."""
+    contexts = (2048, 8192, 32768, 131072)
+    flags = ("--model", "llama3-8b", "--tokens", ",".join(map(str, contexts)), "--json")
+    by = {each["tokens"]: each for each in json.loads(bench(*flags).out)["contexts"]}
+    layer = 4096 * (4096 + 2 * 1024) + 4096**2 + 3 * 4096 * 14336
+    at_8k = (6 * (32 * layer + 4096 * 128256) + 6 * 32 * 8192 * 4096) / 1e9
+    for tokens, gigaflops in zip(contexts, (46.6, at_8k, 70.8, 148.1), strict=True):
+        assert by[tokens]["gflop_per_token"]["megatron"] == pytest.approx(gigaflops, rel=0.005)
+    ratios_of = {2048: (1.03, 1.10, 1.47), 32768: (1.36, 1.41, 1.88), 131072: (1.70, 1.72, 2.29)}
+    for tokens, ratios in ratios_of.items():
+        found = by[tokens]["of_megatron"]
+        assert [found[name] for name in ("torchtitan", "nanogpt", "llm_foundry_hfu")] == pytest.approx(
+            ratios, rel=0.005
+        )

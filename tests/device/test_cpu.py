@@ -18,6 +18,7 @@ from nameplate.device.cpu import CpuDevice, rate
 from nameplate.device.host import set_default_threads
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.protocol import Counters
+from nameplate.engine.window import TimedBatch, Window
 from nameplate.silicon.peak import Silicon
 from nameplate.specs.cpu import CpuEvidence
 from nameplate.telemetry.host import HostReading
@@ -225,11 +226,18 @@ def test_a_batch_cycles_through_its_launchers_and_loses_no_time(ticking):
 def test_a_batch_knows_the_cpu_time_it_took_unless_flushes_are_in_it(ticking, monkeypatch):
     monkeypatch.setattr(cpu.time, "process_time", lambda: 5.0 + ticking["ns"] / 1e9 * 2)
     monkeypatch.setattr(CpuDevice, "_flush", lambda self: None)
+
+    def usage(who):
+        return SimpleNamespace(ru_stime=ticking["ns"] / 4e9)
+
+    monkeypatch.setattr(cpu, "resource", SimpleNamespace(RUSAGE_SELF=0, getrusage=usage))
     device = CpuDevice(guest())
     warm = device.time_batch(launchers(ticking, [], 500_000_000), samples=2, per_sample=1)
-    assert warm.cpu_s == pytest.approx(2.0)
+    assert (warm.cpu_s, warm.system_s) == (pytest.approx(2.0), pytest.approx(0.25))
+    assert Window([TimedBatch(0, warm)] * 3, 0.0).system_share == pytest.approx(0.125)
     cold = device.time_batch(launchers(ticking, [], 500_000_000), samples=2, per_sample=1, flush=True)
-    assert cold.cpu_s is None
+    assert (cold.cpu_s, cold.system_s) == (None, None)
+    assert Window([TimedBatch(0, warm), TimedBatch(0, cold)], 0.0).system_share is None
 
 
 def test_a_flush_comes_before_each_sample_and_is_not_timed(ticking, monkeypatch):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from nameplate.device.kernels import name_attention, name_cpu_kernels, parse_library_kernels
+from nameplate.device.kernels import (
+    name_attention,
+    name_cpu_kernels,
+    parse_library_kernels,
+    profile_launch,
+    sum_kernels,
+)
 from nameplate_kernels.attention_backends import attend
 
 # As oneDNN 3.12 and oneMKL 2024.2 print them.
@@ -89,3 +98,40 @@ def test_this_torch_names_its_attention_as_expected():
     with torch.nn.attention.sdpa_kernel([math]):
         assert name_attention(name_cpu_kernels(lambda: attend(q, kv, kv))) == "math"
     assert name_attention(name_cpu_kernels(lambda: torch.mm(q[0, 0], q[0, 0].t()))) is None
+
+
+def test_a_launch_on_a_cpu_is_traced_with_the_time_and_flops_of_its_operators(tmp_path):
+    a = torch.randn(64, 64)
+    trace = tmp_path / "traces" / "one.json.gz"
+    found = {each.name: each for each in profile_launch(lambda: (a @ a, a @ a), trace, on_cuda=False)}
+    assert (found["aten::mm"].calls, found["aten::mm"].flops) == (2, 2 * 2 * 64**3)
+    assert found["aten::mm"].time_s > 0
+    times = [each.time_s for each in found.values()]
+    assert times == sorted(times, reverse=True)
+    with gzip.open(trace) as file:
+        assert "aten::mm" in {event["name"] for event in json.load(file)["traceEvents"]}
+
+
+def event(name, us, kind="CUDA", flops=0, kernels=()):
+    time = {"self_cpu_time_total": us} if kind == "CPU" else {"device_time_total": us}
+    launched = [SimpleNamespace(name=each) for each in kernels]
+    return SimpleNamespace(
+        name=name, device_type=SimpleNamespace(name=kind), flops=flops, kernels=launched, **time
+    )
+
+
+def test_a_gpus_kernels_have_the_flops_of_the_operators_that_launched_them():
+    events = [
+        event("aten::mm", 5, "CPU", flops=10**9, kernels=["gemm"]),
+        event("aten::mm", 5, "CPU", flops=10**9, kernels=["gemm"]),
+        event("aten::mul", 5, "CPU", flops=10**3, kernels=["scale", "cast"]),  # which one's isn't known
+        event("gemm", 70),
+        event("gemm", 80),
+        event("scale", 200),
+        event("cast", 0),
+    ]
+    found = [each.model_dump() for each in sum_kernels(events, on_cuda=True)]
+    assert found == [
+        {"name": "scale", "time_s": pytest.approx(200e-6), "calls": 1, "flops": None},
+        {"name": "gemm", "time_s": pytest.approx(150e-6), "calls": 2, "flops": 2 * 10**9},
+    ]

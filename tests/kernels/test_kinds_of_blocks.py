@@ -152,7 +152,7 @@ def one_expert(x, weights, routing):
         ("experts", "mix_experts", one_expert),
         ("vit", "attend", lambda q, k, v, **_: torch.nn.functional.scaled_dot_product_attention(
             q, k, v, is_causal=True)),
-        ("gpt", "gelu_mlp", lambda x, w: torch.nn.functional.linear(
+        ("gpt", "gelu_mlp", lambda x, w, kind: torch.nn.functional.linear(
             torch.nn.functional.relu(torch.nn.functional.linear(x, w.w1_FD, w.b1_F)), w.w2_DF, w.b2_D)),
         ("gpt", "norm", lambda x, weight, bias: x * weight + bias),
     ],
@@ -183,3 +183,30 @@ def test_a_compiled_block_is_verified_like_any_other(pass_):
     prepared = launched(block_of("experts", pass_, dtype="bf16", execution="compiled"))
     assert prepared.check().passed
     assert prepared.compile_s > 0
+
+
+def test_experts_gradients_come_in_the_order_of_their_weights():
+    """Otherwise autograd copies every one of them, for longer than the products take."""
+    (buffers,) = block_of("experts").prepare(CPU, fill="normal", seed=0).buffers
+    y_BTD = buffers.run(*buffers._arguments)
+    weights = [buffers.weights.w1_FD, buffers.weights.w3_FD, buffers.weights.w2_DF]
+    gradients = torch.autograd.grad(y_BTD, weights, buffers.output_gradient)
+    assert [each.is_contiguous() for each in gradients] == [True] * 3
+
+
+def test_cases_on_the_same_bits_share_a_reference(monkeypatch):
+    computed, reference = [], block_launch.Buffers.reference
+    monkeypatch.setattr(
+        block_launch.Buffers, "reference", lambda self, seed: computed.append(1) or reference(self, seed)
+    )
+    ways = [{"pass_": pass_} for pass_ in reversed(PASSES)] + [{"attention": "math"}]
+    held = [launched(block_of("gated with biases", **way)) for way in ways]
+    assert len(computed) == 1
+    assert all(each.check().passed for each in held)
+    other = launched(block_of("gated with biases"), fill="uniform")  # other bits
+    with_experts = [launched(block_of("experts", pass_)) for pass_ in PASSES[:2]]  # and others forward
+    assert len(computed) == 4
+    assert other.check().passed
+    held[0].buffers[0].y_BTD[0, 0] += 1
+    assert not held[0].check().passed
+    assert [each.check().passed for each in with_experts] == [True, True]

@@ -280,7 +280,7 @@ def rotated_backwards_by_neighbours(x, rope):
     return turned.flatten(-2).to(x.dtype)
 
 
-def without_gate(x, weights):
+def without_gate(x, weights, kind):
     return torch.nn.functional.linear(torch.nn.functional.linear(x, weights.w3_FD), weights.w2_DF)
 
 

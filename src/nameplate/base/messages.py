@@ -304,6 +304,7 @@ TEMPLATES: Mapping[str, str] = {
     "counter_fell": N_("the counter fell from {first:g} to {second:g}: the driver was reloaded"),
     "counter_outran": N_("the driver counted {counted_s:duration} in {elapsed_s:duration}"),
     # specs/, device/cpu.py: why a device or a dtype has no rating
+    "mixed_rating": N_("FLOPs by dtype ({shares}) ÷ the time of each at its own rating"),
     "no_rating": N_("no rated figure is known for this dtype"),
     "no_part": N_("no part is recognised by {evidence}"),
     "cpu_unmeasured": N_("{why}, and no loop measured this CPU's peak in this dtype"),

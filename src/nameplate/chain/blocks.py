@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nameplate.base.formatting import count, figure
-from nameplate.record import MAIN_MEMORY, Record
+from nameplate.record import MAIN_MEMORY, KernelTime, Record
 
 _WORK = ("attention", "transformer_block")
-_ITEMSIZE = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
+_ITEMSIZE = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8_e4m3": 2}  # as stored between products
 _TRAINED = 3  # products of a forward and a backward pass by those of a forward pass
 # FLOPs of fused attention by those of its forward pass: five products backward for two forward.
 _ATTENTION_TRAINED = 3.5
@@ -59,6 +59,7 @@ class BlockParts:
     elementwise_s: float | None
     elementwise_source: str | None
     tax: float | None
+    system_share: float | None
 
     @property
     def predicted_s(self) -> float:
@@ -101,6 +102,52 @@ class BlockInPlace:
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON."""
         return {**asdict(self), "parts": [asdict(part) for part in self.parts]}
+
+
+@dataclass(frozen=True)
+class KernelShare:
+    """One kernel of a launch: the seconds of its calls together, and their share of all kernels' seconds.
+
+    `flops` are those of all its calls, None where they aren't known; `tflops` is what it reached then.
+    """
+
+    name: str
+    time_s: float
+    share: float
+    calls: int
+    flops: int | None
+    tflops: float | None
+
+
+@dataclass(frozen=True)
+class ProfiledLaunch:
+    """The kernels of one launch under a profiler, the longest first, and the file of its trace."""
+
+    case: str
+    device: str
+    trace: str | None
+    kernels: tuple[KernelShare, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+
+def find_profiles(records: Sequence[Record]) -> list[ProfiledLaunch]:
+    """Return the kernels of each launch that was traced, by their share of its time."""
+    return [
+        ProfiledLaunch(each.case, each.device, each.profile.trace, tuple(_share_out(each.profile.kernels)))
+        for each in records
+        if each.profile is not None and each.profile.kernels
+    ]
+
+
+def _share_out(kernels: Sequence[KernelTime]) -> Iterator[KernelShare]:
+    whole_s = sum(each.time_s for each in kernels)
+    for each in kernels:
+        reached = each.flops / each.time_s / 1e12 if each.flops and each.time_s else None
+        share = each.time_s / whole_s if whole_s else 0.0
+        yield KernelShare(each.name, each.time_s, share, each.calls, each.flops, reached)
 
 
 def find_parts_in_place(records: Sequence[Record]) -> list[BlockInPlace]:
@@ -201,6 +248,7 @@ def _explain(block: Record, records: Sequence[Record]) -> BlockParts | None:
     copy = max((each.bandwidth_gb_s or 0.0 for each in mine if each.memory_level == MAIN_MEMORY), default=0.0)
     moved = _elementwise_bytes(block, of, trained=trained)
     best = max((each.tflops or 0.0 for each in mine if each.workload == "matmul"), default=0.0)
+    system = block.conditions.get("system_share")
     return BlockParts(
         case=block.case,
         device=block.device,
@@ -211,6 +259,7 @@ def _explain(block: Record, records: Sequence[Record]) -> BlockParts | None:
         elementwise_s=moved / (copy * 1e9) if copy else None,
         elementwise_source=f"{count(moved)} B at {figure(copy)} GB/s" if copy else None,
         tax=block.time_s * best * 1e12 / block.flops if best else None,
+        system_share=system if isinstance(system, float) else None,
     )
 
 

@@ -55,6 +55,21 @@ NoHistory = Annotated[
     ),
 ]
 
+Trace = Annotated[
+    bool,
+    typer.Option(
+        "--trace",
+        help="Trace a launch of each case with torch.profiler, after all timing; section kernels shows it.",
+    ),
+]
+LargestBatchFlag = Annotated[
+    bool,
+    typer.Option(
+        "--largest-batch",
+        help="Of layers and steps: find the largest batch that fits the memory first, by bisection.",
+    ),
+]
+
 
 @take_options(asked=AxesOptions)
 def run(
@@ -69,6 +84,8 @@ def run(
     results: NewRuns = None,
     resume: Resume = None,
     no_history: NoHistory = False,
+    trace: Trace = False,
+    largest_batch: LargestBatchFlag = False,
     expect: Expect = None,
     fail_under: FailUnder = None,
     parts: Parts = None,
@@ -83,10 +100,12 @@ def run(
     check_language(lang)
     chosen = {"device": device, "only": only, "budget": budget, "results": results}
     judged = bool(shares) or fail_under is not None
-    if _is_job_suite(suite, own_flags=judged or resume is not None or bool(ratings) or bool(axes)):
+    besides = {"trace": trace, "largest_batch": largest_batch}
+    own = judged or resume is not None or bool(ratings) or bool(axes) or any(besides.values())
+    if _is_job_suite(suite, own_flags=own):
         _run_in_job(suite, lang=lang, json=json, **chosen)
         return
-    rest = {"nominal": ratings, "resume": resume, "axes": axes, "history": not no_history}
+    rest = {"nominal": ratings, "resume": resume, "axes": axes, "history": not no_history, **besides}
     done = _measure_here(suite, **chosen, **rest)
     _print_run(done, lang=lang, json=json)
     if judged:
@@ -106,7 +125,8 @@ def _is_job_suite(suite: str | None, *, own_flags: bool) -> TypeGuard[str]:
         raise InputError(
             f"can't be used with {suite}",
             where=f"bench run {suite}",
-            got="--resume, --nominal, --shape, --shapes, --model, --expect or --fail-under",
+            got="--resume, --nominal, --shape, --shapes, --model, --trace, --largest-batch, --expect or "
+            "--fail-under",
             expected="--only, --budget, --device or --results",
         )
     return True

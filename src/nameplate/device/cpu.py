@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import resource
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -22,8 +23,9 @@ from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import Message, message
 from nameplate.device import clock, host
 from nameplate.device.identity import CpuIdentity, evidence_of
-from nameplate.device.kernels import name_cpu_kernels
+from nameplate.device.kernels import name_cpu_kernels, profile_launch
 from nameplate.device.protocol import Counters, Probe, Timeline, Timing, TorchDevice
+from nameplate.record import KernelTime
 from nameplate.silicon.measure import measure_silicon
 from nameplate.silicon.peak import Silicon
 from nameplate.specs.cpu import find_boost
@@ -87,17 +89,17 @@ class CpuDevice(TorchDevice):
         """Time `samples` samples of `per_sample` launches; see `protocol.Device.time_batch`."""
         ring = cycle(launches)
         with garbage_collection_off():
-            cpu_s = time.process_time()
+            cpu_s, system_s = time.process_time(), _read_system_s()
             begin = time.perf_counter_ns()
             if flush:
                 spans = [self._time_cold(ring, per_sample) for _ in range(samples)]
             else:
                 spans = _time_back_to_back(ring, samples, per_sample)
             end = time.perf_counter_ns()
-            cpu_s = time.process_time() - cpu_s
+            cpu_s, system_s = time.process_time() - cpu_s, _read_system_s() - system_s
         # The CPU time of the flushes can't be separated from that of the work.
-        spent_s = None if flush else cpu_s
-        return Timing(begin / 1e9, np.asarray(spans, dtype=float) / 1e9, per_sample, end / 1e9, spent_s)
+        spent = (None, None) if flush else (cpu_s, system_s)
+        return Timing(begin / 1e9, np.asarray(spans, dtype=float) / 1e9, per_sample, end / 1e9, *spent)
 
     def _time_cold(self, ring: Iterator[Launch], per_sample: int) -> int:
         self._flush()
@@ -169,6 +171,10 @@ class CpuDevice(TorchDevice):
         """Name the kernels of oneDNN and MKL and the operators of torch that the launch runs."""
         return name_cpu_kernels(launch)
 
+    def profile(self, launch: Launch, trace: Path) -> tuple[KernelTime, ...]:
+        """Launch once under torch's profiler, and write its trace; kernels are torch's operators."""
+        return profile_launch(launch, trace, on_cuda=False)
+
     def begin_peak(self) -> None:
         """Count anew the most memory that this process holds; Linux alone can."""
         with suppress(OSError):
@@ -194,6 +200,11 @@ class CpuDevice(TorchDevice):
 
     def synchronize(self) -> None:
         """Return at once: a launch has run when it returns."""
+
+
+def _read_system_s() -> float:
+    """CPU seconds that the kernel has spent for this process, all threads."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_stime
 
 
 def _start_sampler(cpus: Collection[int] | None) -> HostSampler:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cache
 from itertools import cycle, islice, pairwise
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,8 +24,9 @@ from nameplate.base.garbage_collection import garbage_collection_off
 from nameplate.base.messages import message
 from nameplate.device.context_check import ContextCheck
 from nameplate.device.identity import CudaIdentity
-from nameplate.device.kernels import list_cuda_kernels, rank_kernels
+from nameplate.device.kernels import list_cuda_kernels, profile_launch, rank_kernels
 from nameplate.device.protocol import Counters, Probe, Timeline, Timing, TorchDevice
+from nameplate.record import KernelTime
 from nameplate.specs.rating import Rating, rate_evidence
 from nameplate.specs.recognition import Evidence
 from nameplate.telemetry.gpu import GpuFacts, GpuReading
@@ -317,6 +319,15 @@ class CudaDevice(TorchDevice):
             self.synchronize()
 
         return list_cuda_kernels(run)
+
+    def profile(self, launch: Launch, trace: Path) -> tuple[KernelTime, ...]:
+        """Launch once under torch's profiler, and write its trace; kernels and copies of the GPU."""
+
+        def run() -> None:
+            launch()
+            self.synchronize()
+
+        return profile_launch(run, trace, on_cuda=True)
 
     def is_working(self) -> bool:
         """Return whether a small computation still gives the right result: an error may break the context."""

@@ -12,10 +12,13 @@ import os
 import re
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nameplate.record import KernelTime
 from nameplate.workload import Launch
 
 if TYPE_CHECKING:
@@ -103,6 +106,46 @@ def list_cuda_kernels(launch: Launch) -> tuple[tuple[str, float], ...]:
         (event.name, event.device_time_total)
         for event in profiler.events() or ()
         if event.device_type.name == "CUDA"
+    )
+
+
+def profile_launch(launch: Launch, trace: Path, *, on_cuda: bool) -> tuple[KernelTime, ...]:
+    """Launch once under torch's profiler, write its trace for Chrome, and return the kernels that ran.
+
+    On a CPU kernels are torch's operators, each without the time of those that it calls. The launch must wait
+    for its own end. FLOPs are those that the profiler counts of products and elementwise operators.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
+    with profile(activities=activities, with_flops=True) as profiler:
+        launch()
+    trace.parent.mkdir(exist_ok=True)
+    profiler.export_chrome_trace(str(trace))
+    return sum_kernels(profiler.events() or (), on_cuda=on_cuda)
+
+
+def sum_kernels(events: Iterable[Any], *, on_cuda: bool) -> tuple[KernelTime, ...]:
+    """Return the time, calls and FLOPs of each kernel among a profiler's events, the longest first.
+
+    Of a GPU's kernel the FLOPs are those of the operator that launched it, where it launched no other.
+    """
+    times_s, calls, flops = dict[str, float](), Counter[str](), Counter[str]()
+    for event in events:
+        is_host = event.device_type.name == "CPU"
+        launched = {kernel.name for kernel in event.kernels} if is_host else set()
+        counted = {event.name} if is_host and not on_cuda else launched
+        if event.flops and len(counted) == 1:
+            flops[counted.pop()] += event.flops
+        if is_host != on_cuda:
+            spent_us = event.self_cpu_time_total if is_host else event.device_time_total
+            times_s[event.name] = times_s.get(event.name, 0.0) + spent_us / 1e6
+            calls[event.name] += 1
+    return tuple(
+        KernelTime(name=name, time_s=times_s[name], calls=calls[name], flops=flops[name] or None)
+        for name in sorted(times_s, key=lambda each: -times_s[each])
+        if times_s[name] > 0
     )
 
 

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from nameplate.base.messages import Reason
 from nameplate.device.identity import Identity
+from nameplate.record import KernelTime
 from nameplate.specs.rating import Rating
 from nameplate.telemetry.gpu import GpuReading
 from nameplate.workload import Launch, Prepared, SearchBuffers, SearchedWorkload, Workload
@@ -36,7 +38,8 @@ class Timing:
     """One batch: seconds of each sample, in order, each of `per_sample` launches.
 
     `start_s` and `end_s` are on the device's own clock and enclose the flushes between samples. `cpu_s` is
-    the CPU time of this process meanwhile, all threads; None: not known.
+    the CPU time of this process meanwhile, all threads, and `system_s` the part of it that the kernel took;
+    None: not known.
     """
 
     start_s: float
@@ -44,6 +47,7 @@ class Timing:
     per_sample: int
     end_s: float
     cpu_s: float | None = None
+    system_s: float | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -221,6 +225,12 @@ class Device(MeasuredDevice, Protocol):
 
     def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Launch once, untimed, and name the kernels that ran; empty where they can't be named."""
+
+    def profile(self, launch: Launch, trace: Path) -> tuple[KernelTime, ...]:
+        """Launch once, untimed, under a profiler; write its trace for Chrome, and return its kernels.
+
+        The longest is first; none where nothing runs. Later launches may be slower.
+        """
 
     def begin_peak(self) -> None:
         """Count anew the most memory that this process holds on the device."""

@@ -25,12 +25,14 @@ from nameplate.base.messages import Reason
 from nameplate.device.identity import SimulatedIdentity
 from nameplate.device.protocol import Counters, Probe, Timing
 from nameplate.device.simulated_law import Durations, Floats, Law, Steps, TimeSeries
-from nameplate.record import Batch
+from nameplate.record import Batch, KernelTime
 from nameplate.specs.rating import Figure, Rating
 from nameplate.telemetry.gpu import POLICIES, GpuReading
 from nameplate.workload import Launch, Prepared, SearchBuffers, SearchedWorkload, Workload
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 # What throttles a clock, and the driver's word for it.
@@ -295,6 +297,10 @@ class SimulatedDevice:
 
     def name_kernels(self, launch: Launch) -> tuple[str, ...]:
         """Return no names: nothing runs."""
+        return ()
+
+    def profile(self, launch: Launch, trace: Path) -> tuple[KernelTime, ...]:
+        """Return no kernels: nothing runs."""
         return ()
 
     def begin_peak(self) -> None:

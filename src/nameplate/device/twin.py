@@ -10,13 +10,19 @@ run, need no file. Whatever is made of it is marked as not measured.
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nameplate.base import toml
 from nameplate.base.errors import InputError
 from nameplate.device.cuda import CudaDevice, driver_facts
 from nameplate.device.identity import CudaIdentity, Identity
+from nameplate.record import KernelTime
 from nameplate.telemetry.gpu import GpuFacts
 from nameplate.telemetry.nvml import NvmlClient
 from nameplate.twin.accelerator import TwinAccelerator
@@ -203,6 +209,18 @@ class TwinDevice(CudaDevice):
         found = () if kernels is None else kernels.kernels
         return tuple((each.name, 1e6 * each.longest_s) for each in found)
 
+    def profile(self, launch: Launch, trace: Path) -> tuple[KernelTime, ...]:
+        """Launch once; write what the card would run as a trace that says it is simulated."""
+        kernels = self.list_kernels(launch)
+        write_simulated_trace(trace, self.name, kernels)
+        times_s, calls = dict[str, float](), Counter(name for name, _ in kernels)
+        for name, spent_us in kernels:
+            times_s[name] = times_s.get(name, 0.0) + spent_us / 1e6
+        return tuple(
+            KernelTime(name=name, time_s=times_s[name], calls=calls[name])
+            for name in sorted(times_s, key=lambda each: -times_s[each])
+        )
+
     def is_working(self) -> bool:
         """Return whether CUDA's calls still succeed."""
         try:
@@ -222,3 +240,19 @@ class TwinDevice(CudaDevice):
     def _work_of(self, written: int) -> Kernels:
         """Return the kernel that writes so many bytes."""
         return self._model.sequence([self._model.elementwise("twin_fill", written)])
+
+
+def write_simulated_trace(path: Path, device: str, kernels: Sequence[tuple[str, float]]) -> None:
+    """Write kernels, each with its microseconds, one after the other as a trace for Chrome (Trace Event
+    Format, complete events); its process is called simulated.
+    """
+    events: list[dict[str, object]] = [
+        {"ph": "M", "name": "process_name", "pid": 0, "args": {"name": f"simulated: {device}"}}
+    ]
+    begin_us = 0.0
+    for name, spent_us in kernels:
+        events.append({"ph": "X", "name": name, "pid": 0, "tid": 0, "ts": begin_us, "dur": spent_us})
+        begin_us += spent_us
+    path.parent.mkdir(exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        json.dump({"traceEvents": events, "measured": False}, file)

@@ -5,11 +5,14 @@ An error ends only the case it happens in; the other cases of the group go on.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from traceback import clear_frames
 
 from pydantic import ValidationError
@@ -23,7 +26,7 @@ from nameplate.engine.host_share import HostShare, measure_host_share
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
 from nameplate.engine.window import TimedBatch, Window
-from nameplate.record import PartTime, Status
+from nameplate.record import LaunchProfile, PartTime, Status
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.suite import Case
 from nameplate.telemetry.timeline import Spans
@@ -33,6 +36,8 @@ MEMORY_SHARE = 0.8
 _MOST_SMALLER = 6  # halves that are tried after the device ran out of memory
 _SHORT_LAUNCH_S = 0.1  # one more launch may take this long even where the budget is spent
 _FEWEST_PASSES, _MOST_PASSES = 2, 10  # timed ones, part by part
+_PROFILED_TIMES = 10.0  # how often a launch's time one under a profiler may take, and to write its trace
+_LONGEST_NAME = 150
 _DIGEST_SHARE = 0.05  # the largest share of the time for digests: each reads the whole result
 
 
@@ -80,6 +85,7 @@ class CaseRun:
     compile_s: float | None = None
     peak_bytes: int | None = None
     parts: tuple[PartTime, ...] = ()
+    profile: LaunchProfile | None = None
     failure: FailureReason | None = None
     _sampler: Sampler | None = None
     _digested_s: float = -math.inf
@@ -117,7 +123,7 @@ class CaseRun:
         except Unsupported as error:
             self._fail("skipped", to_message(error.reason))
         except Exception as error:  # workloads and drivers may raise anything; the run must go on
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 clear_frames(error.__traceback__)  # they hold what was allocated
                 self._fail("skipped", self._describe_out_of_memory())
                 self.cost_s += self.device.clock() - begin_s
@@ -168,7 +174,7 @@ class CaseRun:
                 self._launch_once(work)
             except Exception as error:
                 clear_frames(error.__traceback__)
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     return None
             else:
                 return work
@@ -286,6 +292,7 @@ class CaseRun:
             compile_s=self.compile_s,
             peak_bytes=self.peak_bytes,
             parts=self.parts,
+            profile=self.profile,
             is_flushed=self.sampler.flush,
             takes_turns=self.takes_turns,
             other_spans=other_spans,
@@ -346,6 +353,28 @@ class CaseRun:
 
             self._attempt_extra(name)
 
+    def take_profile(self, folder: Path) -> None:
+        """Launch once more under a profiler, and keep its trace in `folder`. An error costs no figure.
+
+        It was asked for, so it is done whatever time is left.
+        """
+
+        def profile() -> None:
+            file = folder / name_trace(self.device.name, self.case.id)
+            kernels = self.device.profile(self.sampler.launches[0], file)
+            found = f"{folder.name}/{file.name}" if file.exists() else None
+            self.profile = LaunchProfile(kernels=kernels, trace=found) if kernels else None
+
+        self.on_step(self.case.id, _PROFILED_TIMES * self.sampler.cost_s)
+        self._attempt_extra(profile)
+
+
+def name_trace(device: str, case: str) -> str:
+    """Return the name of a trace's file: of what it is, as far as a name can say it, and a digest of all."""
+    whole = f"{device}/{case}"
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return f"{re.sub('[^A-Za-z0-9._-]+', '-', whole)[:_LONGEST_NAME]}-{digest}.json.gz"
+
 
 def time_stages(device: Device, stages: Sequence[Stage], passes: int) -> tuple[PartTime, ...]:
     """Run the stages in order, once untimed and then so often; return the mean seconds of each part."""
@@ -363,7 +392,7 @@ def time_stages(device: Device, stages: Sequence[Stage], passes: int) -> tuple[P
     )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed: on a GPU torch's own error, on a CPU torch's allocator's or Python's."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from nameplate.device.protocol import Counters, Device
 from nameplate.engine.case_run import CaseRun, OnStep, tell_nobody
@@ -68,6 +69,7 @@ class Group(ABC):
     verified: frozenset[str] = frozenset()  # cases whose result another process has checked, bit by bit
     has_settled: bool = False  # whether an earlier process of the group found the device settled
     opened_s: float = 0.0  # what it took to start this process and to open its device
+    traces: Path | None = None  # where traces of a launch are to be kept; None: nobody asked for them
     runs: list[CaseRun] = field(default_factory=list, init=False)
     settling: Settling = field(default=UNDETERMINED, init=False)
 
@@ -113,12 +115,15 @@ class Group(ABC):
         )
 
     def _finish_first(self) -> None:
-        """Measure what one process is enough for: the host's part in a launch, and the kernels' names."""
+        """Measure what one process is enough for: the host's part in a launch, and its kernels."""
         for run in self.active:
             run.attempt(partial(self._measure_host_share, run))
             run.attempt(partial(self._time_parts, run))
         for run in self.active:  # last, because the profiler slows down later launches
             run.attempt(partial(run.name_kernels, self.allowance.limit_s - self.spent_s))
+        if self.traces is not None:
+            for run in self.active:
+                run.attempt(partial(run.take_profile, self.traces))
 
     def _may_begin_idle(self) -> bool:
         """Whether nothing has been measured yet, and there is ample time for a pause before that.

@@ -18,7 +18,7 @@ from nameplate.engine.ceiling import ProbeData
 from nameplate.engine.conditions import Conditions, merge_conditions
 from nameplate.engine.host_share import HostShare
 from nameplate.engine.window import Window, merge_windows
-from nameplate.record import Derate, Moment, PartTime, Status
+from nameplate.record import Derate, LaunchProfile, Moment, PartTime, Status
 from nameplate.telemetry.timeline import Spans
 from nameplate.workload import CheckResult
 
@@ -72,6 +72,7 @@ class CaseData:
     course: tuple[Moment, ...] = ()
     derates: tuple[Derate, ...] = ()
     parts: tuple[PartTime, ...] = ()
+    profile: LaunchProfile | None = None
 
     @property
     def digest(self) -> str | None:

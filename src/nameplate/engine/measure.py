@@ -14,6 +14,7 @@ from nameplate.engine.case_run import MEMORY_SHARE, OnStep, memory_needed, tell_
 from nameplate.engine.ceiling import Ceilings, is_bound_by_memory
 from nameplate.engine.group import Allowance
 from nameplate.engine.group_data import FailureReason, GroupData, merge_processes
+from nameplate.engine.largest_batch import LARGEST_SHARE, has_batch
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.records import make_records
@@ -21,7 +22,7 @@ from nameplate.engine.rounds import count_fitting
 from nameplate.engine.run_to_run import History
 from nameplate.engine.runner import GroupTask, InThisProcess, Runner
 from nameplate.engine.soak import is_soak
-from nameplate.record import Record, SearchSummary
+from nameplate.record import LargestBatch, Record, SearchSummary
 from nameplate.suite import Case
 from nameplate.workload import SearchedWorkload, Workload
 
@@ -66,11 +67,21 @@ def measure_in_processes(
     busy_s: float = 0.0,
     processes: int = 1,
     history: History | None = None,
+    *,
+    largest_batch: bool = False,
 ) -> list[Record]:
     """Measure `cases` as `measure_group` does, in the processes that `runner` measures in.
 
-    The workload of a case that stands for the fastest of many is searched first, in a part of the time.
+    The workload of a case that stands for the fastest of many is searched first, in a part of the time. So is
+    the `largest_batch` that fits, where it is asked for.
     """
+    if largest_batch and any(map(has_batch, cases)):
+        begin_s = runner.clock()
+        sizes = _find_largest_batches(cases, runner, allowance)
+        spent_s = runner.clock() - begin_s
+        left = Allowance(allowance.share_s - spent_s, allowance.limit_s - spent_s)
+        found = measure_in_processes(cases, runner, left, name, busy_s + spent_s, processes, history)
+        return [each.model_copy(update={"largest_batch": sizes.get(each.case)}) for each in found]
     if not any(map(is_searched, cases)):
         return _measure_in_batches(cases, runner, allowance, name, busy_s, processes, history)
     begin_s = runner.clock()
@@ -94,6 +105,19 @@ def measure_in_processes(
         record.model_copy(update={"search": each.summary}) if each.summary is not None else record
         for record, each in zip(records, chosen, strict=True)
     ]
+
+
+def _find_largest_batches(
+    cases: Sequence[Case], runner: Runner, allowance: Allowance
+) -> dict[str, LargestBatch | None]:
+    """Search for the largest batch of each case that has one; what one leaves of its time goes on."""
+    asked = [case for case in cases if has_batch(case)]
+    end_s = runner.clock() + LARGEST_SHARE * min(allowance.share_s, allowance.limit_s)
+    sizes: dict[str, LargestBatch | None] = {}
+    for number, case in enumerate(asked):
+        left_s = max(end_s - runner.clock(), 0.0) / (len(asked) - number)
+        sizes[case.id] = runner.find_largest_batch(case, left_s)
+    return sizes
 
 
 @dataclass(frozen=True)

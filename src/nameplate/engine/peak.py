@@ -6,10 +6,12 @@ datasheet × highest clock ÷ the dtype's rated clock: an RTX 4090 is rated at 2
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nameplate.base.messages import Message, message
 from nameplate.specs.rating import GIVEN, MEASURED, TABLE, Rating
+from nameplate.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,12 @@ class Peak:
     low: float | None = None
     high: float | None = None
     is_silicon: bool = False
+
+
+def rate_work(rating: Rating, work: Workload) -> Rating:
+    """Return the rating that a workload is held to: where it computes in several dtypes, weighted by time."""
+    flops: Mapping[str, int] | None = getattr(work, "flops_by_dtype", None)
+    return rating if flops is None else rating.with_mix(work.dtype, flops)
 
 
 def find_peak(rating: Rating, dtype: str, highest_mhz: float | None) -> Peak | None:

@@ -15,7 +15,7 @@ from nameplate.engine.case_run import describe_error
 from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.conditions import Conditions
 from nameplate.engine.group_data import CaseData, Check, FailureReason
-from nameplate.engine.peak import Peak, find_peak
+from nameplate.engine.peak import Peak, find_peak, rate_work
 from nameplate.engine.run_to_run import NORMALIZED, TIME, as_spread
 from nameplate.engine.verdict import Observation, judge
 from nameplate.engine.warnings import find_warnings
@@ -131,7 +131,8 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
     }
     columns["nominal_gb_s"] = _rate_bytes(work, device)
     if work.flops is not None:  # a rating in FLOPS says nothing about work without FLOPs
-        nominal, datasheet = device.rating.nominal_for(work.dtype), device.rating.datasheet_for(work.dtype)
+        rating = rate_work(device.rating, work)
+        nominal, datasheet = rating.nominal_for(work.dtype), rating.datasheet_for(work.dtype)
         columns |= {
             "nominal_tflops": nominal.tflops,
             "nominal_tflops_low": nominal.low,
@@ -141,10 +142,10 @@ def _declared_columns(case: Case, device: DeviceDescription) -> dict[str, Any]:
             "datasheet_tflops": datasheet.tflops,
             "datasheet_source": datasheet.source,
         }
-        peak = find_peak(device.rating, work.dtype, device.identity.highest_clock_mhz)
+        peak = find_peak(rating, work.dtype, device.identity.highest_clock_mhz)
         if peak is not None:
             columns |= {"peak_tflops": peak.tflops, "peak_source": peak.source}
-        columns |= _silicon_columns(device.rating, work.dtype, peak)
+        columns |= _silicon_columns(rating, work.dtype, peak)
     return columns
 
 
@@ -197,12 +198,15 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         "course": found.course,
         "derates": found.derates,
         "parts": found.parts,
+        "profile": found.profile,
         **energy_columns(conditions, window),
         **_interval_columns("bandwidth_gb_s", time_s.inverted(work.bytes / 1e9)),
     }
     nominal_gb_s = _rate_bytes(work, device)
     columns["bandwidth_efficiency"] = nominal_gb_s and columns["bandwidth_gb_s"] / nominal_gb_s
     columns["conditions"] = conditions.as_columns()
+    if window.system_share is not None:
+        columns["conditions"]["system_share"] = window.system_share
     if isinstance(device.identity, CudaIdentity):
         columns["conditions"]["gpu_multiprocessors"] = device.identity.multiprocessors
     peak_efficiency = None
@@ -211,7 +215,7 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         columns |= _throughput_columns(measured, achieved, work.flops)
         if columns["power_w"] and not found.is_flushed:  # flushing the cache takes power too
             columns |= _interval_columns("tflops_per_w", achieved.scaled(1 / columns["power_w"]))
-        peak = find_peak(device.rating, work.dtype, device.identity.highest_clock_mhz)
+        peak = find_peak(rate_work(device.rating, work), work.dtype, device.identity.highest_clock_mhz)
         peak_efficiency = None if peak is None else _divide(achieved, peak.tflops, peak.low, peak.high)
     if measured.ceiling is not None:
         columns |= {"ceiling_tflops": measured.ceiling.tflops, "loss": measured.ceiling.loss}
@@ -245,9 +249,10 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
 
 def _throughput_columns(measured: Measurement, achieved: Interval, flops: int) -> dict[str, float | None]:
     window, device, host = measured.window, measured.device, measured.found.host
+    work = measured.case.workload
     cpu_s = window.cpu_s
     return {
-        **_rated_columns(achieved, device.rating, measured.case.workload.dtype),
+        **_rated_columns(achieved, rate_work(device.rating, work), work.dtype),
         "tflops_median": flops / 1e12 / window.median_s,
         "cpu_time_tflops": flops * window.launches / (cpu_s / device.cores) / 1e12 if cpu_s else None,
         # The window's own figure × the ratio of neighbours: the replays themselves ran at another clock.

@@ -10,6 +10,7 @@ from nameplate.engine.case_run import is_compute_bound
 from nameplate.engine.ceiling import Ceiling, ceiling_by_clock, ceiling_by_probe, is_bound_by_memory
 from nameplate.engine.conditions import Conditions, add_telemetry
 from nameplate.engine.group_data import CaseData, GroupData
+from nameplate.engine.peak import rate_work
 from nameplate.engine.record_of import Measurement, record_failure, record_of
 from nameplate.engine.run_to_run import (
     NORMALIZED,
@@ -100,10 +101,11 @@ def _find_ceiling(
     work, window = case.workload, found.window
     if work.flops is None or window is None:
         return None
+    rating = rate_work(device.rating, work)
     if work.dtype in group.probes and is_compute_bound(work):
-        nominal, silicon = device.rating.nominal_for(work.dtype).tflops, device.rating.silicon_for(work.dtype)
+        nominal, silicon = rating.nominal_for(work.dtype).tflops, rating.silicon_for(work.dtype)
         return ceiling_by_probe(window, work.flops, group.probes[work.dtype], nominal, silicon)
-    if is_bound_by_memory(work, device.rating):
+    if is_bound_by_memory(work, rating):
         return None
     achieved = window.interval().inverted(work.flops / 1e12)
-    return ceiling_by_clock(achieved, device.rating, work.dtype, conditions.gpu)
+    return ceiling_by_clock(achieved, rating, work.dtype, conditions.gpu)

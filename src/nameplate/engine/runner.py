@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from nameplate.device.protocol import Device, MeasuredDevice
@@ -15,9 +16,11 @@ from nameplate.engine.case_run import OnStep, tell_nobody
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance, Group
 from nameplate.engine.group_data import GroupData
+from nameplate.engine.largest_batch import find_largest_batch
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.rounds import Rounds
 from nameplate.engine.soak import Soak, is_soak
+from nameplate.record import LargestBatch
 from nameplate.search.space import Point
 from nameplate.suite import Case
 
@@ -59,13 +62,16 @@ class Runner(Protocol):
         less where none of them reaches `to_beat` (TFLOPS).
         """
 
+    def find_largest_batch(self, case: Case, budget_s: float) -> LargestBatch | None:
+        """Find a case's largest batch that fits the memory, in about `budget_s` seconds; None: unknown."""
+
     def adopt(self, case: Case, point: Point) -> None:
         """Have processes that measure the case know the point that another case's search has found."""
 
 
 @dataclass
 class InThisProcess:
-    """Measures every task in this process, on a device that is open in it.
+    """Measures every task in this process, on a device that is open in it; `traces` as `make_group` has it.
 
     A simulated device begins a new simulated process for each.
     """
@@ -74,6 +80,7 @@ class InThisProcess:
     pilots: Pilots
     ceilings: Ceilings
     on_step: OnStep = tell_nobody
+    traces: Path | None = None
 
     def clock(self) -> float:
         """Return seconds on the device's clock."""
@@ -84,12 +91,18 @@ class InThisProcess:
         begin_s = self.device.clock()
         self.device.begin_process()
         opened_s = self.device.clock() - begin_s
-        return make_group(task, self.device, self.pilots, self.ceilings, self.on_step, opened_s).measure()
+        group = make_group(task, self.device, self.pilots, self.ceilings, self.on_step, opened_s, self.traces)
+        return group.measure()
 
     def search(self, case: Case, budget_s: float, to_beat: float = 0.0) -> SearchData:
         """Search in this process."""
         self.device.begin_process()
         return find_best(case, self.device, self.pilots.seed, budget_s, self.on_step, to_beat)
+
+    def find_largest_batch(self, case: Case, budget_s: float) -> LargestBatch | None:
+        """Search in this process."""
+        self.device.begin_process()
+        return find_largest_batch(case, self.device, self.pilots.seed, budget_s, self.on_step)
 
     def adopt(self, case: Case, point: Point) -> None:
         """Do nothing: this process knows all points."""
@@ -102,8 +115,12 @@ def make_group(
     ceilings: Ceilings,
     on_step: OnStep = tell_nobody,
     opened_s: float = 0.0,
+    traces: Path | None = None,
 ) -> Group:
-    """Return the group that does a task; starting the process and opening its device took `opened_s`."""
+    """Return the group that does a task; starting the process and opening its device took `opened_s`.
+
+    `traces` is the folder for traces of a launch, where they are asked for.
+    """
     kind = Soak if is_soak(task.cases) else Rounds
     return kind(
         name=task.name,
@@ -119,4 +136,5 @@ def make_group(
         verified=task.verified,
         has_settled=task.has_settled,
         opened_s=opened_s,
+        traces=traces,
     )

@@ -84,6 +84,15 @@ class Window:
         return sum_known([each.timing.cpu_s for each in self.batches])
 
     @property
+    def system_share(self) -> float | None:
+        """The kernel's share of the CPU time of this process during the batches; None where it isn't known.
+
+        Mostly it makes pages for memory that a launch allocates anew.
+        """
+        system_s = sum_known([each.timing.system_s for each in self.batches])
+        return None if system_s is None or not self.cpu_s else min(system_s / self.cpu_s, 1.0)
+
+    @property
     def middle_s(self) -> Floats:
         """The middle of each batch, in seconds on the device's clock."""
         return np.asarray([each.middle_s for each in self.batches])

@@ -15,7 +15,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.language import _
 from nameplate.base.messages import render
 from nameplate.base.text import plain
-from nameplate.chain.blocks import explain_blocks, find_choices, find_parts_in_place
+from nameplate.chain.blocks import explain_blocks, find_choices, find_parts_in_place, find_profiles
 from nameplate.chain.effects import find_effects
 from nameplate.chain.from_run import find_chains, find_links
 from nameplate.chain.losses import explain_losses
@@ -30,7 +30,14 @@ from nameplate.report.notice import describe_simulated
 from nameplate.report.section_names import SECTIONS
 from nameplate.report.sections.answers import advise_on_wrong, describe_run, give_advice
 from nameplate.report.sections.best_shape import search_results_table
-from nameplate.report.sections.blocks import backends_table, conventions_table, parts_table, places_table
+from nameplate.report.sections.blocks import (
+    backends_table,
+    conventions_table,
+    kernels_table,
+    largest_table,
+    parts_table,
+    places_table,
+)
 from nameplate.report.sections.chain import chain_table, effects_table
 from nameplate.report.sections.collectives import collectives_table
 from nameplate.report.sections.headline import list_answers, list_footer, list_summary
@@ -208,6 +215,8 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "conventions": lambda run, labels: conventions_table(measured_records(run), labels),
     "parts": lambda run, labels: parts_table(measured_records(run), labels),
     "in-place": lambda run, labels: places_table(measured_records(run), labels),
+    "kernels": lambda run, labels: kernels_table(measured_records(run), labels),
+    "largest": lambda run, labels: largest_table(run.records, labels),
     "step": lambda run, labels: step_table(measured_records(run), labels),
     "idle": lambda run, labels: soak_table(measured_records(run), labels),
     "devices": lambda run, labels: devices_table(measured_records(run), labels),
@@ -227,10 +236,11 @@ def run_document(run: Run, beside: Sequence[Run] = ()) -> dict[str, Any]:
 
     `run` also has what has no column: `courses`, a time series for each record that began from idle, with its
     derates at 1 s, 10 s, 1 min and 10 min; `backends`, torch's choice and the fastest; `blocks`, where a
-    block's time went; `in_place`, that of its parts; `steps`, a training step by layers; `roofline`, each
-    case under its roofs; `losses`, from the silicon to the products, factor by factor; `effects`, the ratios
-    of fills and cache states; and `power_limits`, the best product by power limit. A figure that isn't known
-    is null; there is neither NaN nor infinity.
+    block's time went; `in_place`, that of its parts; `kernels` of traced launches by their share;
+    `largest_batches` that fit; `steps`, a training step by layers; `roofline`, each case under its roofs;
+    `losses`, from the silicon to the products, factor by factor; `effects`, the ratios of fills and cache
+    states; and `power_limits`, the best product by power limit. A figure that isn't known is null; there is
+    neither NaN nor infinity.
     """
     return {
         "run": {
@@ -249,6 +259,12 @@ def run_document(run: Run, beside: Sequence[Run] = ()) -> dict[str, Any]:
             "in_place": [block.as_json() for block in find_parts_in_place(run.records)],
             "losses": [each.as_json() for each in explain_losses(run.records)],
             "roofline": [each.as_json() for each in place_cases(run.records)],
+            "kernels": [each.as_json() for each in find_profiles(run.records)],
+            "largest_batches": [
+                record.model_dump(include={"case", "device", "largest_batch"})
+                for record in run.records
+                if record.largest_batch is not None
+            ],
             "steps": [step.as_json() for step in find_steps(run.records)],
             "effects": [effect.as_json() for effect in find_effects(run.records)],
             "power_limits": [curve.as_json() for curve in find_limit_curves(beside or [run])],

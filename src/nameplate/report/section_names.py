@@ -29,6 +29,8 @@ SECTIONS: Mapping[str, str] = {
     "conventions": N_("training passes of layers by every convention of counting FLOPs"),
     "parts": N_("where the time of a block went"),
     "in-place": N_("the time of each part of a block, forward and backward"),
+    "kernels": N_("the kernels of each traced launch, by their share of its time"),
+    "largest": N_("the largest batch of a layer or a step that fits the memory"),
     "step": N_("a training step: predicted from its pieces, and measured with a few layers"),
     "idle": N_("throughput from idle until it has settled"),
     "devices": N_("the same case on several devices"),

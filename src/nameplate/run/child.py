@@ -27,10 +27,12 @@ from nameplate.engine.best_case import choose, find_best
 from nameplate.engine.case_run import ContextLost
 from nameplate.engine.ceiling import Calibrations, Ceilings
 from nameplate.engine.group_data import GroupData
+from nameplate.engine.largest_batch import find_largest_batch
 from nameplate.engine.pilot import Pilots, Predictions
 from nameplate.engine.runner import GroupTask, make_group
+from nameplate.record import LargestBatch
 from nameplate.run.deadlines import GroupNote, StepNotes
-from nameplate.run.job import WorkerJob, WorkerStatus, cases_of_run
+from nameplate.run.job import WorkerJob, WorkerStatus, cases_of_run, find_traces_folder
 from nameplate.search.space import Point
 from nameplate.specs.rating import Rating
 from nameplate.store.folder import Run
@@ -98,6 +100,22 @@ class SearchOrder:
 
 
 @dataclass(frozen=True)
+class SizeOrder:
+    """A case whose largest batch is to be found, in so many seconds, and the deadline of its group."""
+
+    case: str
+    budget_s: float
+    group: GroupNote
+
+
+@dataclass(frozen=True)
+class FoundSize:
+    """The largest batch of a case; None where none can be told."""
+
+    largest: LargestBatch | None
+
+
+@dataclass(frozen=True)
 class Found:
     """What was found of a task, what was learned by it, and why telemetry ended (None: it goes on)."""
 
@@ -136,7 +154,7 @@ def serve(
         cases = {case.id: case for case in cases_of_run(run, device)}
         opened_s = time.perf_counter() - started_s
         connection.send(OpenedDevice.of(device))
-        order: Order | SearchOrder = connection.recv()
+        order: Order | SearchOrder | SizeOrder = connection.recv()
         notes = StepNotes(None if job.note is None else SharedNote(job.note), job.grace_s)
         notes.enter(order.group)
         if isinstance(order, SearchOrder):
@@ -144,11 +162,16 @@ def serve(
             seed, budget_s = run.manifest.seed, order.budget_s
             connection.send(find_best(case, device, seed, budget_s, notes, order.to_beat))
             return
+        if isinstance(order, SizeOrder):
+            sized = find_largest_batch(cases[order.case], device, run.manifest.seed, order.budget_s, notes)
+            connection.send(FoundSize(sized))
+            return
         cases |= {case: choose(cases[case], point) for case, point in order.points.items()}
         pilots = Pilots(device, run.manifest.seed, order.learned.predictions)
         ceilings = Ceilings(device, run.manifest.seed, order.learned.calibrations)
         task = replace(order.task, cases=[cases[each] for each in order.cases])
-        data = make_group(task, device, pilots, ceilings, notes, opened_s).measure()
+        traces = find_traces_folder(run)
+        data = make_group(task, device, pilots, ceilings, notes, opened_s, traces).measure()
         learned = Learned(pilots.seen, ceilings.known)
         connection.send(Found(data, learned, device.telemetry_lost))
     except NameplateError as error:

@@ -36,14 +36,17 @@ from nameplate.engine.best_case import SearchData
 from nameplate.engine.case_run import ContextLost
 from nameplate.engine.group_data import GroupData
 from nameplate.engine.runner import GroupTask
+from nameplate.record import LargestBatch
 from nameplate.run.child import (
     BrokenContext,
     Found,
+    FoundSize,
     Learned,
     OpenedDevice,
     Order,
     Refused,
     SearchOrder,
+    SizeOrder,
     end_after,
     serve,
 )
@@ -142,11 +145,23 @@ class InFreshProcesses:
                 raise _as_error(found)
         raise TypeError(f"a searching process sent {type(found).__name__}")
 
+    def find_largest_batch(self, case: Case, budget_s: float) -> LargestBatch | None:
+        """Search in a process of its own, where nothing else holds memory."""
+        found = self._ask(SizeOrder(case.id, budget_s, self._notes.group))
+        match found:
+            case FoundSize(largest):
+                return largest
+            case BrokenContext(broken, reason):
+                raise ContextLost(broken, reason)
+            case Refused():
+                raise _as_error(found)
+        raise TypeError(f"a searching process sent {type(found).__name__}")
+
     def adopt(self, case: Case, point: Point) -> None:
         """Tell those that measure the case of a point that another case's search has found."""
         self._points[case.id] = point
 
-    def _ask(self, order: Order | SearchOrder) -> object:
+    def _ask(self, order: Order | SearchOrder | SizeOrder) -> object:
         """Send an order to the process that waits for it, or to another one; return what that sends back."""
         process, self._waiting = self._waiting or self._start(self.device.identity), None
         with suppress(OSError):  # it has died, and its end says how

@@ -33,6 +33,7 @@ _PATIENCE = 3.0
 READY, GO, GROUP, REFUSAL = "ready", "go", "group_started", "refusal"
 # Suites that all processes of a job measure together (`jobs.py`): one process alone can't.
 TOGETHER = frozenset({"collectives", "scaled"})
+TRACES = "traces"  # the folder of a run that traces of launches are in
 _PACKAGES = ("nameplate", "torch", "numpy", "nvidia-ml-py")
 
 
@@ -160,6 +161,11 @@ def read_software_versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[package] = None
     return found | read_library_versions()
+
+
+def find_traces_folder(run: Run) -> Path | None:
+    """Return the folder for traces of launches; None where the run wasn't asked for any."""
+    return run.folder / TRACES if run.manifest.options.trace else None
 
 
 def records_name_of(device: str) -> str:

@@ -18,6 +18,7 @@ from nameplate.device.driver import find_gpu_faults, why_no_gpu
 from nameplate.device.host import set_default_threads
 from nameplate.device.protocol import DeviceDescription
 from nameplate.device.survey import DeviceChoice, choose_devices, describe
+from nameplate.engine.largest_batch import has_batch
 from nameplate.record import DTYPES, METHOD
 from nameplate.run.deadlines import Deadlines
 from nameplate.run.job import (
@@ -68,6 +69,8 @@ def measure(
     seed: int = SEED,
     axes: Axes | None = None,
     history: bool = True,
+    trace: bool = False,
+    largest_batch: bool = False,
     parts: str | Path | Sequence[str | Path] = (),
     observer: Observer | None = None,
 ) -> Run:
@@ -79,8 +82,9 @@ def measure(
     TFLOPS per dtype. `resume` names a run to go on with (`latest`: the latest unfinished one): its own suite,
     device and options are kept, and only cases without a record are measured (a finished run returns as it
     is). A run is kept in `results`, by default `runs`. With `history`, earlier runs there say how much
-    figures vary; they are no part of the figures themselves. `parts` are files of parts, known beside the
-    shipped ones.
+    figures vary; they are no part of the figures themselves. With `trace`, each case is launched once more at
+    the end, under a profiler, and its trace is kept in the run's folder. With `largest_batch`, the largest
+    batch that fits the memory is looked for first. `parts` are files of parts, known beside the shipped ones.
 
     Raises InputError for anything that can't be used; a case that can't run or breaks is a record, never an
     exception, and an observer that raises is told nothing more. KeyboardInterrupt passes through with every
@@ -93,7 +97,14 @@ def measure(
     Deadlines.from_environment()  # a bad one is told before anything is written
     axes = axes or NO_AXES
     flags = Options(
-        device=device, only=only, budget_s=budget, nominal=nominal or {}, axes=axes, history=history
+        device=device,
+        only=only,
+        budget_s=budget,
+        nominal=nominal or {},
+        axes=axes,
+        history=history,
+        trace=trace,
+        largest_batch=largest_batch,
     )
     with parts_known(parts), set_default_threads():
         if resume is not None:
@@ -184,6 +195,13 @@ def _cases_of_new_run(name: str, suite: Suite, options: Options) -> _DeviceCases
     )  # before --nominal, which changes no case
     device.rating = device.rating.with_nominal(options.nominal)
     _check_dtypes(options.nominal, cases)
+    if options.largest_batch and not any(map(has_batch, cases)):
+        raise InputError(
+            "no case has a batch that could be larger",
+            where="--largest-batch",
+            got=f"suite {suite.name}",
+            expected="suite block or step, or --model, with a pass that trains, run by torch",
+        )
     return _DeviceCases(device, cases)
 
 
@@ -237,6 +255,8 @@ def _check_same_flags(run: Run, suite: str | None, flags: Options) -> None:
         ("the run was begun with another --only", flags.only, begun.only),
         ("the run was begun with another --nominal", dict(flags.nominal) or None, dict(begun.nominal)),
         ("the run was begun with other shapes", flags.axes or None, begun.axes),
+        ("the run was begun without --trace", flags.trace or None, begun.trace),
+        ("the run was begun without --largest-batch", flags.largest_batch or None, begun.largest_batch),
     ):
         if got is not None and got != expected:
             raise InputError(what, where="--resume", got=got, expected=str(expected))

@@ -47,6 +47,7 @@ from nameplate.run.job import (
     WorkerJob,
     WorkerStatus,
     cases_of_run,
+    find_traces_folder,
     records_name_of,
 )
 from nameplate.store.folder import RecordWriter, Run, read_run
@@ -63,7 +64,7 @@ def measure_here(job: WorkerJob, run: Run, notes: StepNotes) -> Runner:
     """Open the job's device in this process, which then measures all of it: a simulated one, for example."""
     begun = {entry.name: entry.identity for entry in run.manifest.devices}.get(job.device)
     device, seed = open_device(job.device, begun), run.manifest.seed
-    return InThisProcess(device, Pilots(device, seed), Ceilings(device, seed), notes)
+    return InThisProcess(device, Pilots(device, seed), Ceilings(device, seed), notes, find_traces_folder(run))
 
 
 def do_job(
@@ -141,7 +142,8 @@ def _measure_groups(
                 busy_s = now - at_work  # 0.0 exactly for the first group, which finds the device idle
                 try:
                     records = measure_in_processes(
-                        group, runner, allowance, name, busy_s, suite.processes, history
+                        *(group, runner, allowance, name, busy_s, suite.processes, history),
+                        largest_batch=run.manifest.options.largest_batch,
                     )
                 except ContextLost as error:  # the rest of the group is measured by another process
                     lost = next(case for case in group if case.id == error.case)

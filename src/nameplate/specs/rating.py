@@ -104,6 +104,24 @@ class Rating:
         mine = {dtype: Figure(tflops, "given by --nominal", GIVEN) for dtype, tflops in given.items()}
         return replace(self, nominal={**self.nominal, **mine})
 
+    def with_mix(self, dtype: str, flops: Mapping[str, int]) -> Rating:
+        """Return a rating whose figures of `dtype` hold for work that has FLOPs of several dtypes.
+
+        That is all FLOPs ÷ the time they take where each dtype runs at its own figure: ΣF ÷ Σ(F_d ÷ peak_d).
+        None, with the reason, where a dtype has no figure. The rated clock stays where all dtypes share it.
+        """
+        clocks = {self.rated_clock_mhz.get(each) for each in flops}
+        kept = {name: clock for name, clock in self.rated_clock_mhz.items() if name != dtype}
+        clock = next(iter(clocks))
+        if len(clocks) == 1 and clock is not None:
+            kept[dtype] = clock
+        return replace(
+            self,
+            nominal={**self.nominal, dtype: _mix([self.nominal_for(each) for each in flops], flops)},
+            datasheet={**self.datasheet, dtype: _mix([self.datasheet_for(each) for each in flops], flops)},
+            rated_clock_mhz=kept,
+        )
+
     def _check_dense(self, dtype: str, tflops: float) -> None:
         rated = [self.sparse[dtype]] if dtype in self.sparse else []
         nominal, datasheet = self.nominal_for(dtype).tflops, self.datasheet_for(dtype).tflops
@@ -122,6 +140,20 @@ class Rating:
             got=f"{dtype}={tflops:g}",
             expected=expected,
         )
+
+
+def _mix(figures: Sequence[Figure], flops: Mapping[str, int]) -> Figure:
+    """Return the figure of FLOPs by dtype, from that of each, in the same order."""
+    seconds = 0.0
+    for each, count in zip(figures, flops.values(), strict=True):
+        if each.tflops is None:
+            return each
+        seconds += count / each.tflops
+    whole = sum(flops.values())
+    shares = ", ".join(f"{name} {count / whole:.1%}" for name, count in flops.items())
+    bases = {each.basis for each in figures}
+    basis = bases.pop() if len(bases) == 1 else None
+    return Figure(whole / seconds, message("mixed_rating", shares=shares), basis)
 
 
 def rate_host_link(part: str | None, generation: int | None, lanes: int | None) -> float | None:

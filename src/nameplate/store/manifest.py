@@ -117,6 +117,8 @@ class Options(FrozenModel):
     nominal: Mapping[str, Positive] = {}
     axes: Axes = NO_AXES
     history: bool = True  # whether earlier runs say how much figures vary
+    trace: bool = False  # whether a launch of each case is traced
+    largest_batch: bool = False  # whether the largest batch that fits is looked for
 
 
 class Manifest(FrozenModel):
@@ -192,6 +194,7 @@ class Manifest(FrozenModel):
             words += ["--budget", f"{options.budget_s:g}"]
         for dtype, tflops in options.nominal.items():
             words += ["--nominal", f"{dtype}={tflops:g}"]
+        words += ["--trace"] * options.trace + ["--largest-batch"] * options.largest_batch
         return shlex.join(words)
 
     def entry(self, device: str) -> DeviceEntry:

@@ -176,7 +176,9 @@ def _anonymize_record(record: Record, hidden: Mapping[str, str]) -> Record:
     hide = partial(_hide, hidden=hidden)
     reason = None if record.reason is None else edit_texts(record.reason, hide)
     warnings = tuple(edit_texts(warning, hide) for warning in record.warnings)
-    return record.model_copy(update={"reason": reason, "warnings": warnings})
+    # A trace stays where it was taken: it is large, and quotes the system.
+    profile = None if record.profile is None else record.profile.model_copy(update={"trace": None})
+    return record.model_copy(update={"reason": reason, "warnings": warnings, "profile": profile})
 
 
 def _hide(text: str, hidden: Mapping[str, str]) -> str:

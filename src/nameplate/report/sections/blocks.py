@@ -1,16 +1,28 @@
-"""Sections of a run with blocks or attention: the backends beside torch's choice, conventions, and parts."""
+"""Sections of a run with blocks or attention: backends beside torch's choice, conventions, parts, kernels,
+and the largest batch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nameplate.base.formatting import change, duration, factor, figure, percent
+from nameplate.base.formatting import change, count, duration, factor, figure, percent
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.chain.blocks import BlockInPlace, BlockParts, explain_blocks, find_choices, find_parts_in_place
-from nameplate.record import Record
+from nameplate.chain.blocks import (
+    BlockInPlace,
+    BlockParts,
+    ProfiledLaunch,
+    explain_blocks,
+    find_choices,
+    find_parts_in_place,
+    find_profiles,
+)
+from nameplate.record import LargestBatch, Record
 from nameplate.report.labels import Labels
 from nameplate.report.view import Column, Table
+
+_MOST_KERNELS = 12  # of a case; --json has all
 
 
 def backends_table(records: Sequence[Record], labels: Labels) -> Table:
@@ -76,13 +88,15 @@ def parts_table(records: Sequence[Record], labels: Labels) -> Table:
             Column(N_("attention"), is_number=True),
             Column(N_("elementwise"), is_number=True),
             Column(N_("residual"), is_number=True),
+            Column(N_("in the kernel"), is_number=True, drop_priority=1),
             Column(N_("block tax"), is_number=True, drop_priority=0),
         ),
         tuple(_parts_row(each, labels) for each in explain_blocks(records)),
         lead=_(
             "Products and attention as measured alone, elementwise work by bytes at the speed of a copy. The "
             "residual is measured ÷ their sum, less 1; the tax measured ÷ the block's FLOPs at the best "
-            "product's speed."
+            "product's speed. In the kernel: of the CPU time in the block's launches, for pages of memory "
+            "that is allocated anew."
         ),
     )
 
@@ -109,6 +123,96 @@ def places_table(records: Sequence[Record], labels: Labels) -> Table:
     )
 
 
+def kernels_table(records: Sequence[Record], labels: Labels) -> Table:
+    """Kernels of each launch that was traced, by their share of its time."""
+    rows = [row for each in find_profiles(records) for row in _kernel_rows(each, labels)]
+    return Table(
+        _("Kernels by their share"),
+        (
+            Column(N_("case")),
+            Column(N_("kernel")),
+            Column(N_("share"), is_number=True),
+            Column(N_("time"), is_number=True),
+            Column(N_("calls"), is_number=True, drop_priority=0),
+            Column(N_("TFLOPS"), is_number=True, drop_priority=1),
+        ),
+        tuple(rows),
+        lead=_(
+            "Of one launch under a profiler, which slows it down, after everything timed. On a CPU these are "
+            "torch's operators, each without those that it calls. FLOPs are known of products alone."
+        ),
+    )
+
+
+def _kernel_rows(each: ProfiledLaunch, labels: Labels) -> list[tuple[str, ...]]:
+    case = labels.row(each.device, each.case)
+    shown, others = each.kernels[:_MOST_KERNELS], each.kernels[_MOST_KERNELS:]
+    rows: list[tuple[str, ...]] = [
+        (
+            case,
+            plain(kernel.name),
+            percent(kernel.share),
+            duration(kernel.time_s),
+            count(kernel.calls),
+            figure(kernel.tflops),
+        )
+        for kernel in shown
+    ]
+    if others:
+        rows.append(
+            (
+                case,
+                _("{count} others", count=count(len(others))),
+                percent(sum(kernel.share for kernel in others)),
+                duration(sum(kernel.time_s for kernel in others)),
+                count(sum(kernel.calls for kernel in others)),
+                "",
+            )
+        )
+    if each.trace is not None:
+        rows.append((case, _("trace: {file}", file=plain(each.trace)), "", "", "", ""))
+    return rows
+
+
+def largest_table(records: Sequence[Record], labels: Labels) -> Table:
+    """The largest batch of each layer or step that fits the device's memory."""
+    found = [(each, each.largest_batch) for each in records if each.largest_batch is not None]
+    return Table(
+        _("The largest batch that fits"),
+        (
+            Column(N_("case")),
+            Column(N_("batch"), is_number=True),
+            Column(N_("its peak"), is_number=True),
+            Column(N_("limit"), is_number=True),
+            Column(N_("peak of 1"), is_number=True, drop_priority=1),
+            Column(N_("found by"), drop_priority=0),
+        ),
+        tuple(_largest_row(record, largest, labels) for record, largest in found),
+        lead=_(
+            "By bisection. Launched: until the memory ran out. Counted: the tensors that a launch holds, "
+            "held to a limit; workspaces of libraries aren't among them. At least: the time was over before "
+            "a batch was found that doesn't fit."
+        ),
+    )
+
+
+def _largest_row(record: Record, largest: LargestBatch, labels: Labels) -> tuple[str, ...]:
+    first = largest.tries[0].peak_bytes if largest.tries else None
+    batch = _("none") if largest.batch is None else count(largest.batch)
+    return (
+        labels.row(record.device, record.case),
+        batch if largest.is_final else _("at least {batch}", batch=batch),
+        _gigabytes(largest.peak_bytes),
+        _gigabytes(largest.limit_bytes),
+        _gigabytes(first),
+        _("launching") if largest.is_launched else _("counting"),
+    )
+
+
+def _gigabytes(size: int | None) -> str:
+    return "–" if size is None else f"{figure(size / 1e9)} GB"
+
+
 def _place_rows(each: BlockInPlace, labels: Labels) -> list[tuple[str, ...]]:
     case = labels.row(each.device, each.case)
     rows = [
@@ -133,5 +237,6 @@ def _parts_row(each: BlockParts, labels: Labels) -> tuple[str, ...]:
         percent(each.attention_s / each.measured_s),
         percent(None if each.elementwise_s is None else each.elementwise_s / each.measured_s),
         change(each.residual),
+        percent(each.system_share),
         "–" if each.tax is None else factor(each.tax),
     )

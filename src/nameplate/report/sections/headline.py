@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from nameplate.base.formatting import (
+    count,
     figure,
     percent,
     percent_with_half_width,
@@ -80,7 +81,23 @@ def list_summary(run: Run) -> Iterator[Fact]:
 def list_footer(run: Run) -> Iterator[Fact]:
     """Where the run is, in the command that shows the rest of it."""
     folder = plain(shlex.quote(str(run.folder)))
+    if run.manifest.options.trace:
+        yield _("traces"), _describe_traces(run)
     yield _("more"), _("`bench show {run} --details` (sections: -h)", run=folder)
+
+
+def _describe_traces(run: Run) -> str:
+    """Say where the traces of launches are, and of how many cases: one may break under the profiler."""
+    found = [each.profile.trace for each in run.records if each.profile is not None and each.profile.trace]
+    if not found:
+        return _("none: no case could be traced")
+    folder = plain(shlex.quote(str((run.folder / found[0]).parent)))
+    return _(
+        "{count} of {all} cases, in {folder} (ui.perfetto.dev)",
+        count=count(len(found)),
+        all=count(len(run.manifest.expected)),
+        folder=folder,
+    )
 
 
 def list_answers(run: Run) -> tuple[Answer, ...]:
