@@ -228,6 +228,7 @@ SILICON = {
 # What a measured record may have besides.
 ENDS = {"figure": "tflops", "low": 0.39, "high": 0.41}
 PART_TIMES = [{"name": "norm", "forward_s": 0.001}]
+PROFILE = {"trace": "traces/a.json.gz", "kernels": [{"name": "gemm", "time_s": 0.001, "calls": 1}]}
 SPREADS = {"time_s": {"by_process": [0.005, 0.005]}}
 LOOK = {"point": {"m": 4096}, "stage": "explore", "begin_s": 0.0, "cost_s": 0.1, "tflops": 0.4}
 SEARCH = {"shapes": 9, "seen": 1, "cost_s": 0.1, "grid_s": 0.9, "looks": [LOOK]}
@@ -241,7 +242,7 @@ LAUNCH = {
     "hosts": ["n1", "n2"],
 }
 ESTIMATED = {"interval_within": ENDS, "interval_next": ENDS, "spreads": SPREADS}
-MORE = (ESTIMATED | {"search": SEARCH, "parts": PART_TIMES}, {})
+MORE = (ESTIMATED | {"search": SEARCH, "parts": PART_TIMES, "profile": PROFILE}, {})
 MODEL = {
     "name": "a model",
     "layers": 2,
