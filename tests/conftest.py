@@ -666,6 +666,18 @@ def library(once):
     return (folder / "library.js").read_text("utf-8")
 
 
+@pytest.fixture(scope="module")
+def few_draws():
+    """Price fleets by few draws where nobody says how many: for files in which no figure of theirs is held."""
+    from nameplate.report.fleet import priced
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nameplate.fleet.montecarlo.DRAWS", 1_000)
+        priced._price_by_published.cache_clear()
+        yield
+    priced._price_by_published.cache_clear()
+
+
 @pytest.fixture
 def one_library(library, monkeypatch):
     """Have every page that is rendered hold that one."""

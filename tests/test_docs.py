@@ -19,6 +19,7 @@ from nameplate.models.load import load_model
 from nameplate.record import METHOD, METHOD_CHANGES
 from nameplate.suite import Case, Suite
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 # Fleets have a file of their own, with prices and parts that a command needs (test_fleet_docs).

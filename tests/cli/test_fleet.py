@@ -17,6 +17,7 @@ from nameplate.store.manifest import DeviceEntry
 from nameplate_kernels import ScaledBlock, TransformerBlock
 
 A800 = "nvidia-a800-sxm4-80gb"
+FEW = ("--draws", 1_000)  # where no figure is looked at
 SENTENCE = "One nominal EFLOPS of A800 (3,125 cards at 320) delivers 0.521 EFLOPS (nine draws in ten: "
 
 
@@ -62,7 +63,7 @@ def test_list_as_json(bench):
 
 
 def test_cost_prints_the_sentence_the_conventions_and_how_far_it_reaches(bench):
-    status, short, err = bench("cost")
+    status, short, err = bench("cost", *FEW)
     assert (status, err) == (0, "")
     assert short.startswith("12 fleets deliver 38.")
     assert len(short.splitlines()) <= 40
@@ -117,7 +118,7 @@ def test_cost_as_json_is_one_row_a_fleet(bench):
 
 def test_a_narrow_terminal_loses_no_figure(bench, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    out = bench("cost")[1]
+    out = bench("cost", *FEW)[1]
     assert max(map(len, out.splitlines())) <= 80
     assert len(out.splitlines()) <= 40
     for text in ("delivered", "2,000", "66.8"):
@@ -125,7 +126,7 @@ def test_a_narrow_terminal_loses_no_figure(bench, monkeypatch):
 
 
 def test_a_cpu_run_prints_its_own_figures_and_prices_nothing(bench, cpu_run):
-    status, out, _ = bench("cost", "--run", cpu_run, "--details")
+    status, out, _ = bench("cost", "--run", cpu_run, "--details", *FEW)
     said = " ".join(out.split())
     assert status == 0
     assert "best product 0.400 TFLOPS in bf16, 80.0% of nominal 0.500 (clean)" in said
@@ -200,7 +201,9 @@ def test_a_runs_own_scaling_takes_the_place_of_the_published_one(bench, scaled_r
 
 
 def test_a_run_may_be_named_by_its_id(bench, cpu_run):
-    rows = json.loads(bench("cost", "nio", "--run", cpu_run.name, "--results", cpu_run.parent, "--json")[1])
+    rows = json.loads(
+        bench("cost", "nio", "--run", cpu_run.name, "--results", cpu_run.parent, "--json", *FEW)[1]
+    )
     assert rows[0]["run"]["run"] == cpu_run.name
     assert rows[0]["run"]["used"] is False
     assert rows[0]["chain"][-1]["provenance"] == "modelled"
@@ -214,13 +217,13 @@ def test_a_users_fleets_and_prices_are_used(bench, tmp_path):
         '[[price]]\npart = "nvidia-h100-sxm5-80gb"\ncards_per_server = 8\nserver_rmb = 2000000\n'
         'as_of = "2026-11"\nsource = "a quote"\n'
     )
-    (row,) = json.loads(bench("cost", "mine", "--fleets", mine, "--json")[1])
+    (row,) = json.loads(bench("cost", "mine", "--fleets", mine, "--json", *FEW)[1])
     assert (row["servers"], row["capex_rmb"], row["nominal_eflops"]) == (
         10,
         20_000_000,
         pytest.approx(0.07912),
     )
-    assert "\x1b" not in bench("cost", "--fleets", mine)[1] + bench("list", "--fleets", mine)[1]
+    assert "\x1b" not in bench("cost", "--fleets", mine, *FEW)[1] + bench("list", "--fleets", mine)[1]
 
 
 def test_list_and_cost_as_csv(bench):
@@ -228,9 +231,9 @@ def test_list_and_cost_as_csv(bench):
     assert [row["fleet"] for row in listed] == [
         row["fleet"] for row in json.loads(bench("list", "--json")[1])
     ]
-    status, out, _ = bench("cost", "nio", "huawei", "--csv")
+    status, out, _ = bench("cost", "nio", "huawei", "--csv", *FEW)
     nio, huawei = csv.DictReader(io.StringIO(out))
-    (row,) = json.loads(bench("cost", "nio", "--json")[1])
+    (row,) = json.loads(bench("cost", "nio", "--json", *FEW)[1])
     assert status == 0
     for name in ("delivered_eflops", "delivered_eflops_p5", "capex_rmb", "rmb_per_pflop_day_p95"):
         assert float(nio[name]) == row[name]
@@ -246,7 +249,7 @@ def test_identical_seeds_give_identical_output(bench):
 
 def test_inputs_are_set_by_flag(bench):
     flags = ["--price", f"{A800}=900000..950000", "--assume", "pue=1.2", "--assume", "busy_share=0.5"]
-    (row,) = json.loads(bench("cost", "nio", *flags, "--json")[1])
+    (row,) = json.loads(bench("cost", "nio", *flags, "--json", *FEW)[1])
     assert row["price"]["source"] == "given by --price"
     assert row["capex_rmb"] == pytest.approx(546.875 * 925_000)
     assert row["inputs"]["pue"]["value"] == 1.2
@@ -409,7 +412,8 @@ def test_the_group_explains_its_commands(bench):
 
 @pytest.mark.process
 def test_bench_fleet_imports_neither_torch_nor_pandas(modules_after, cpu_run):
-    commands = (("cost", "--run", cpu_run), ("list", "--json"), ("cost", "--goodput", "--csv"), ("validate",))
+    costs = ("cost", "--run", cpu_run, *FEW), ("cost", "--goodput", "--csv", *FEW)
+    commands = (*costs, ("list", "--json"), ("validate",))
     loaded = modules_after(*(("fleet", *command) for command in commands))
     assert "nameplate.fleet.validation" in loaded
     assert not {"torch", "pandas"} & loaded

@@ -14,7 +14,7 @@ from nameplate.device.identity import CudaIdentity
 from nameplate.store.folder import RecordWriter, create, mark_done
 from nameplate.store.manifest import DeviceEntry, Expected
 
-pytestmark = pytest.mark.usefixtures("made_up_figures")
+pytestmark = pytest.mark.usefixtures("few_draws", "made_up_figures")
 
 ONE, TWO, THREE = "20261101T090000-smoke-0a01", "20261102T090000-standard-0b02", "20261103T090000-quick-0c03"
 PRODUCT = "matmul/bf16/1024x1024x1024/normal/warm/-/torch"

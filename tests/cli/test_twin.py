@@ -14,7 +14,7 @@ from nameplate.twin.card import read_card
 
 NOTICE = "simulated: a twin of NVIDIA H200, not a measurement"
 PART = "nvidia-h200-sxm-141gb"
-pytestmark = pytest.mark.usefixtures("made_up_figures")
+pytestmark = pytest.mark.usefixtures("few_draws", "made_up_figures")
 
 
 def entry(twin=None, name="twin:h200"):

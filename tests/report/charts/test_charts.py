@@ -34,6 +34,7 @@ from nameplate.report.sections.roofline import roofline_table
 from nameplate.report.sections.throughput import shapes_table, throughput_table
 from nameplate.report.side_by_side import side_by_side_view
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>]]>&\x1b[2J\u202e\"'"
 KINDS = {

@@ -16,6 +16,7 @@ from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.record import Record
 from nameplate.store.folder import RecordWriter, create, mark_done, read_run
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 # What each medium could take for more than text: a cursor's movement, a title of the window, a new line, the
 # other direction, mark-up of rich, HTML, Markdown, a table's cell, a formula.
 HOSTILE = (

@@ -19,6 +19,7 @@ from nameplate.report.charts.data import MOST_BARS, MOST_POINTS
 from nameplate.report.media import terminal
 from nameplate.report.run import make_report
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script><!--\x1b[2J\u202e|x| {{ 7*7 }} \"'&"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

@@ -10,7 +10,7 @@ from nameplate.base.errors import InputError
 from nameplate.report.media.write import write_report
 from nameplate.report.run import make_report
 
-pytestmark = pytest.mark.usefixtures("one_library")
+pytestmark = pytest.mark.usefixtures("few_draws", "one_library")
 PICTURES = ("chain", "efficiency", "shapes", "roofline", "from-idle", "fleets")
 
 
