@@ -668,7 +668,7 @@ def library(once):
 
 @pytest.fixture(scope="module")
 def few_draws():
-    """Price fleets by few draws where nobody says how many: for files in which no figure of theirs is held."""
+    """Price fleets by few draws where nobody says how many: for files that hold no figure of theirs."""
     from nameplate.report.fleet import priced
 
     with pytest.MonkeyPatch.context() as patch:

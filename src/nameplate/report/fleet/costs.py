@@ -228,7 +228,7 @@ def _servers_table(costs: Sequence[Cost], *, details: bool) -> Table:
         value_field("RMB M", "capex_rmb", millions),
         value_field("per delivered", "rmb_per_delivered_eflops", millions),
         value_field("MW", "power_mw", figure, drop_priority=8),
-        value_field("a year", "ownership_rmb_per_year", millions, drop_priority=5),
+        value_field("a year", "ownership_rmb_per_year", millions, drop_priority=10),
         *(in_detail if details else ()),
     ]
     heading = _(
