@@ -104,7 +104,7 @@ def set_view(one: Document) -> View:
     """A published set of products."""
     return View(
         title=plain(_("{name}: {count} products", name=one["set"], count=count(len(one["products"])))),
-        facts=(("source", plain(one["source"])),),
+        facts=((_("source"), plain(one["source"])),),
         tables=(_products_table(one["products"], _("Products")),),
         meaning=_("Nothing was measured. `bench run --shapes {name}` measures them.", name=one["set"]),
     )
@@ -177,7 +177,7 @@ def _facts(one: Document) -> tuple[tuple[str, str], ...]:
             )
         )
     if one["source"]:
-        facts.append(("source", plain(one["source"])))
+        facts.append((_("source"), plain(one["source"])))
     return tuple(facts)
 
 

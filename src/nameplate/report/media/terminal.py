@@ -291,9 +291,16 @@ def _render_table(table: Table, width: int) -> RenderableType:
         widths = _fit(kept, width)
         if widths is not None:
             grid = _render_grid(kept, widths)
-            left_out = dict.fromkeys(columns[index].name for index in sorted(droppable[:count]))
-            return Group(grid, _name_left_out(list(left_out), width)) if left_out else grid
+            left_out = [_full_name(columns, index) for index in sorted(droppable[:count])]
+            return Group(grid, _name_left_out(left_out, width)) if left_out else grid
     return _render_blocks(columns, width)
+
+
+def _full_name(columns: Sequence[_PrintedColumn], index: int) -> str:
+    """The name of a column; where several have it, as ranges do, after the name of the one before it."""
+    name = columns[index].name
+    is_alone = sum(column.name == name for column in columns) == 1
+    return name if is_alone or index == 0 else f"{columns[index - 1].name} {name}"
 
 
 def _name_left_out(names: Sequence[str], width: int) -> Text:
