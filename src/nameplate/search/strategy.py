@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median, stdev
+from statistics import fmean, median, median_high, stdev
 from typing import Literal
 
 import numpy as np
@@ -218,7 +218,8 @@ class _Search:
 
         def rank(point: int) -> tuple[int, float]:
             # Whoever was in turn to the end comes first, by the confirming looks alone where there are any.
-            return len(seen[point]), median(seen[point] or [self._mean(point)])
+            # Of two looks the faster one counts: a host makes them slower.
+            return len(seen[point]), median_high(seen[point] or [self._mean(point)])
 
         return sorted(ranked, key=rank, reverse=True)
 
