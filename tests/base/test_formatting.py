@@ -192,7 +192,7 @@ OTHERWISE = {
     "fleet/goodput.py": 1,
     "fleet/ownership.py": 2,
     "fleet/site.py": 1,
-    "fleet/training.py": 1,
+    "fleet/work.py": 1,
     "twin/card.py": 1,
     "report/fleet/csv_text.py": 1,  # a cell of --csv
     "store/manifest.py": 2,  # the flags of a command

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nameplate.fleet.training import load_training_inputs
+from nameplate.fleet.work import load_training_inputs
 
 A800, H100 = "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
 DOCS = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")

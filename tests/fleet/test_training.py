@@ -14,7 +14,7 @@ from nameplate.fleet.mfu import Training as Trained
 from nameplate.fleet.mfu import estimate_mfu
 from nameplate.fleet.montecarlo import MonteCarlo, Quantity
 from nameplate.fleet.plan import TAKES
-from nameplate.fleet.training import compute_work, load_training_inputs
+from nameplate.fleet.work import compute_work, load_training_inputs
 
 A100, A800, H100 = "nvidia-a100-sxm4-80gb", "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
 FEW = {"draws": 1000}

@@ -12,7 +12,7 @@ from nameplate.base.language import use_language
 from nameplate.chain.published import load_published
 from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import INPUTS, load_shipped
-from nameplate.fleet.training import load_training_inputs
+from nameplate.fleet.work import load_training_inputs
 from nameplate.record import DTYPES
 from nameplate.report.media import terminal
 from nameplate.report.view import Column, Table, View
