@@ -198,7 +198,7 @@ def test_a_range_gives_a_range_and_the_value_nearest_the_stated_counts(article):
 
 
 def test_a_row_shows_its_working_and_what_it_builds_on(article):
-    assert article["li-cards"].why == "5.39 × 1,000,000 ÷ 320 = 16,844"
+    assert article["li-cards"].why == "5.39 × 1,000,000 ÷ 320 = 16,843.75"
     assert article["li-cards"].builds_on == ("li-august", "eflops-unit", "a800-fp16")
     card = article["tesla-eflops/card"]
     assert card.why.startswith("989: implied is 67.5 × 1,000,000 ÷ 67,500 = 1,000; ")
@@ -362,8 +362,9 @@ def test_what_is_no_figure_is_refused(given_):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        *((371_450_000, "371.45 million"), (3.7e9, "3.7 billion"), (1e6, "1 million"), (16843.75, "16,844")),
-        *((0.0341463, "0.034146"), (0, "0"), (312, "312"), (-2.5, "-2.5"), (9.999999, "10")),
+        *((371_450_000, "371.45 million"), (3.7e9, "3.7 billion"), (1e6, "1 million"), (16843.75, "16,843.75")),
+        *((371_093_750, "371.09375 million"), (390.625, "390.625"), (67.5e6 / 1e6 * 0.989, "66.7575")),
+        *((16.8 / 492, "0.034146"), (0, "0"), (312, "312"), (-2.5, "-2.5"), (9.9999999999, "10")),
     ],
 )
 def test_figures_read_as_people_write_them(value, text):

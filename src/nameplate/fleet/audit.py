@@ -17,6 +17,7 @@ another lower bound contradicts nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = Fraction(3, 100)
 _DIGITS = 5  # of a recomputed figure: more than any claim states
+_EXACT_DIGITS = 8  # … of one that needs no more to be exact, as whoever recomputes it by hand finds it
 _SMALLEST, _LARGEST = Fraction(1, 10**30), Fraction(10**30)
 _PLACES = tuple(Fraction(10) ** power for power in range(-12, 19))  # of the digits of a figure
 
@@ -170,11 +172,20 @@ def _is_rounding(stated: Fraction, recomputed: Fraction, place: Fraction) -> boo
 
 
 def format_figure(value: float) -> str:
-    """A figure to five digits, as a person writes it: 0.034146, 66.758, 16,844, 371.45 million."""
+    """A figure as a person writes it: whole where eight digits are enough, else to five.
+
+    0.034146, 66.7575, 16,843.75, 371.09375 million.
+    """
     for size, word in ((10**9, " billion"), (10**6, " million")):
         if abs(value) >= size:
-            return stated(value / size, _DIGITS) + word
-    return stated(value, _DIGITS)
+            return _write(value / size) + word
+    return _write(value)
+
+
+def _write(value: float) -> str:
+    exact = stated(value, _EXACT_DIGITS)
+    is_exact = math.isclose(float(exact.replace(",", "")), value, rel_tol=1e-12)
+    return exact if is_exact else stated(value, _DIGITS)
 
 
 # Why a bound checks nothing.

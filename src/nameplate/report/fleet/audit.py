@@ -119,6 +119,9 @@ def _with_unit(figure: str, row: AuditRow) -> str:
 
 
 def _off(row: AuditRow) -> str:
+    # A bound that holds, or an order of magnitude, isn't off by what lies between it and the figure.
+    if row.verdict == "holds" and row.qualifier in ("over", "on the order of"):
+        return "–"
     return change(row.relative_error)
 
 
