@@ -45,6 +45,9 @@ def test_a_models_sizes_give_the_parameters_that_are_stated(name):
         ("foundry-a100-7b-x8-t2048", 0.6423 / 1.0403),  # 64.23 % by llm-foundry
         ("dgxc2502-llama3-405b-x2304", 0.5168),
         ("mt-nlg-530b-x2240", 0.2999),
+        # 2,045 tokens a second × 6 × (12.69 + 0.16 billion weights + 40 × 5,120 × 4,096) ÷ 312 TFLOPS
+        ("skywork-llama-2-13b-dp256-pp2", 0.5384),
+        ("deepseek-v3-x2048", 0.3894 / 2),  # its authors' own figure with a causal mask, of the bf16 peak
     ],
 )
 def test_runs_are_brought_to_one_convention(name, mfu):
@@ -163,7 +166,10 @@ def test_a_generation_without_runs_has_a_wide_interval_and_says_so():
     assert unknown.p95 - unknown.p5 > 1.5 * (known.p95 - known.p5)
     assert unknown.runs_of_generation == 0
     assert "no published run is of MI300X" in unknown.notes[0]
-    assert "no published run is of A800: " in estimate_mfu("A800", 512).notes[0]
+    assert "no published run is of A800 PCIe: " in estimate_mfu("A800 PCIe", 512).notes[0]
+    # Runs that don't say which 910B they were on count for every variant, and not for another chip.
+    assert estimate_mfu("A800", 512).notes == ()
+    assert [estimate_mfu(part, 512).runs_of_generation for part in ("910B3", "910B1", "910C")] == [3, 3, 0]
 
 
 def test_a_card_with_a_limited_rate_isnt_predicted_by_its_siblings():

@@ -117,15 +117,16 @@ def link_training_run(run: TrainingRun, known: Registry) -> Link:
     """What one published run reached of its datasheet's peak, by the convention of this chain.
 
     A whole run contains its interruptions, so it reaches goodput. It may stand in for parts of the same
-    generation and rating.
+    generation and rating; where the source doesn't say which variant ran (910B), for every variant.
     """
     part, dtype = known.parts[run.part], PEAK_DTYPES[run.precision]
     low, high = run.mfu_by(load_published_models()[run.model].shape, part)
-    generation, peak = generation_of(part, run.precision), part.datasheet[dtype].value
+    generation, rated = generation_of(part, run.precision), part.datasheet.get(dtype)
     alike = [
         each.id
         for each in known.parts.values()
-        if each.id != part.id and dtype in each.datasheet and each.datasheet[dtype].value == peak
+        if each.id != part.id and dtype in each.datasheet
+        if rated is None or each.datasheet[dtype].value == rated.value
         if generation_of(each, run.precision) == generation
     ]
     return Link(
