@@ -25,7 +25,7 @@ source = "counted"
 """
 PRICE = """
 [[price]]
-part = "nvidia-h100-sxm5-80gb"
+part = "nvidia-h100-pcie-80gb"
 cards_per_server = 8
 server_rmb = 2_500_000
 as_of = "2026-11"
@@ -145,7 +145,7 @@ def test_the_price_is_the_articles():
     assert (price.server_rmb, price.cards_per_server, price.as_of) == (950_000, 8, "2024-10")
     assert (price.low, price.high) == (900_000, 1_000_000)
     assert "isn't stated" in price.note
-    assert catalogue().price_of("nvidia-h100-sxm5-80gb") is None
+    assert catalogue().price_of("nvidia-h100-pcie-80gb") is None
 
 
 @pytest.mark.parametrize("name", ["li-auto-2024-08", "Li Auto", "li-auto", " LI-AUTO "])
@@ -171,8 +171,8 @@ def test_a_name_of_several_dates_is_refused_with_their_ids(file):
 def test_a_users_fleets_and_prices_come_after_the_shipped_ones(file):
     merged = catalogue([file(MINE + PRICE)])
     assert [fleet.id for fleet in merged.fleet][-2:] == ["world-2023", "mine-2026-11"]
-    assert merged.price_of("nvidia-h100-sxm5-80gb").server_rmb == 2_500_000
-    assert catalogue().price_of("nvidia-h100-sxm5-80gb") is None
+    assert merged.price_of("nvidia-h100-pcie-80gb").server_rmb == 2_500_000
+    assert catalogue().price_of("nvidia-h100-pcie-80gb") is None
 
 
 def test_a_users_assumption_takes_the_place_of_the_one_before_it(file):
@@ -196,7 +196,7 @@ def test_a_users_unasked_derate_comes_before_a_known_one(file):
 
 
 def test_a_known_price_is_replaced_only_when_that_is_said(file):
-    mine = PRICE.replace("nvidia-h100-sxm5-80gb", A800)
+    mine = PRICE.replace("nvidia-h100-pcie-80gb", A800)
     with pytest.raises(InputError, match=r"mine.toml: the value of price\[.*to replace a known one"):
         catalogue([file(mine)])
     merged = catalogue([file(mine + "replaces = true\n")])
@@ -217,7 +217,7 @@ BAD = {
     "no date": (MINE.replace("2026-11-02", "last week"), "fleet[mine-2026-11].as_of", "match pattern"),
     "an unknown part": (MINE.replace(A800, "nvidia-a801"), "fleet[mine-2026-11].part", "in the registry"),
     "a price of an unknown part": (
-        PRICE.replace("h100-sxm5", "h101"),
+        PRICE.replace("h100-pcie", "h101"),
         "price[nvidia-h101-80gb].part",
         "registry",
     ),
@@ -227,8 +227,8 @@ BAD = {
         "no other fleet has",
     ),
     "one id twice": (MINE + MINE.replace("schema = 1", ""), "fleet[mine-2026-11].id", "no other fleet has"),
-    "one price twice": (PRICE * 2, "price[nvidia-h100-sxm5-80gb].part", "one price a part"),
-    "a replacement of nothing": (PRICE + "replaces = true", "price[nvidia-h100-sxm5-80gb].replaces", "known"),
+    "one price twice": (PRICE * 2, "price[nvidia-h100-pcie-80gb].part", "one price a part"),
+    "a replacement of nothing": (PRICE + "replaces = true", "price[nvidia-h100-pcie-80gb].replaces", "known"),
     "a spread without a law": (PRICE + "low = 1.0\nhigh = 9e9", "price[0]", "low, high and law together"),
     "a spread beside the price": (
         PRICE + 'low = 1.0\nhigh = 2.0\nlaw = "uniform"',

@@ -111,11 +111,11 @@ def test_money_scales_with_the_fleet_and_a_card_hour_does_not():
 
 
 def test_what_isn_t_known_is_left_out_with_the_reason():
-    (found,) = own(part="nvidia-l20", years=(3,), **FEW)
+    (found,) = own(part="nvidia-h100-pcie-80gb", years=(3,), **FEW)
     assert set(found.figures) == {"delivered_eflops_per_mw"}
     assert found.rent is None
     assert found.buying_wins is None
-    assert "no price of a server of nvidia-l20" in found.as_json()["reason"]
+    assert "no price of a server of nvidia-h100-pcie-80gb" in found.as_json()["reason"]
     (h20,) = own(part="H20", years=(3,), **FEW)
     assert value(h20, "rmb_per_pflop_day") > value(h20, "rmb_per_card_hour") > 0
     (mix,) = own("huawei-2024-10", years=(3,), **FEW)

@@ -79,10 +79,10 @@ def test_without_parts_those_that_something_is_known_of():
     parts = {each.fleet.size.part.id for each in meet(1, **FEW)}
     trained_on = {part for part in load_mfu_model().runs_of_part if card_tflops(load_registry().parts[part])}
     assert parts == {A100, A800, H100} | trained_on | {price.part for price in listed.price}
-    assert "nvidia-l20" not in parts
-    mine = {"nvidia-l20": 300_000}
+    assert "nvidia-h100-pcie-80gb" not in parts
+    mine = {"nvidia-h100-pcie-80gb": 300_000}
     found = {each.fleet.size.part.id: each for each in meet(1, price=mine, catalogue=listed, **FEW)}
-    assert found["nvidia-l20"].cards > 0
+    assert found["nvidia-h100-pcie-80gb"].cards > 0
 
 
 def test_the_fleet_that_meets_a_need_delivers_it_in_whole_cards():
@@ -131,7 +131,7 @@ def test_a_need_in_a_sentence_and_as_a_row():
     assert {f"{name}{end}" for name in TAKES for end in ("", "_p5", "_p50", "_p95")} <= row.keys()
     assert (row["reaches"], row["not_yet"], row["draws"], row["seed"]) == ("scaled", ["goodput"], 10_000, 0)
     assert [link["value"] for link in row["chain"]] == [0.975, pytest.approx(said.p50)]
-    assert need(10, H100, **FEW).sentence.endswith("the price of its servers isn't known.")
+    assert need(10, A100, **FEW).sentence.endswith("the price of its servers isn't known.")
 
 
 def test_ten_eflops_by_a_tuned_stack_and_off_the_shelf_hold_what_others_got_on_one_cluster():

@@ -42,15 +42,15 @@ def test_one_eflops_of_a800_is_the_articles_arithmetic():
         ("li-auto", 16_844, 2_106, 5.39, 5.39 * SHARE * 0.975),
         ("xpeng", 7_844, 981, 2.51, 2.51 * SHARE * 0.975),
         ("nio", 4_375, 547, 1.4, 1.4 * SHARE * 0.975),
-        ("tesla", 67_500, None, 66.7575, 66.7575 * find_figure("h100-sxm-scaled-7b-x8").as_link().value),
+        ("tesla", 67_500, 8_438, 66.7575, 66.7575 * find_figure("h100-sxm-scaled-7b-x8").as_link().value),
     ],
 )
 def test_the_articles_fleets(fleet, cards, servers, nominal, delivered):
-    priced = one(fleet, derate=PUBLISHED if servers else "h100-sxm-scaled-7b-x8")
+    priced = one(fleet, derate="h100-sxm-scaled-7b-x8" if fleet == "tesla" else PUBLISHED)
     assert (priced.size.cards, priced.servers) == (cards, servers)
     assert priced.size.nominal_eflops == pytest.approx(nominal)
     assert priced.delivered_eflops == pytest.approx(delivered)
-    if servers:
+    if fleet != "tesla":
         assert priced.capex_whole_servers_rmb == servers * 950_000
         assert priced.value("capex_rmb") == pytest.approx(nominal * 371_093_750)
         assert priced.value("rmb_per_nominal_eflops") == pytest.approx(371_093_750)
@@ -67,19 +67,17 @@ def test_every_fleet_unless_some_are_named():
     ]
 
 
-def test_tesla_is_delivered_but_not_priced_and_the_card_it_implies_is_noted():
+def test_tesla_is_priced_as_in_china_and_the_card_it_implies_is_noted():
     tesla = one("tesla", derate="h100-sxm-scaled-7b-x8")
-    assert tesla.value("capex_rmb") is tesla.rmb_per_delivered_eflops is tesla.servers is None
-    assert tesla.reason == (
-        f"no price of a server of {H100} is known: give a dated quotation, as --price {H100}=RMB or in a file"
-        " (--fleets FILE)"
-    )
+    assert (tesla.servers, tesla.reason) == (8438, None)
+    assert tesla.points()["capex_rmb"] == pytest.approx(67_500 / 8 * 2_700_000)
+    assert tesla.price.note.startswith("in China, by unofficial channels")
     said = (
         "stated as 67.5 EFLOPS, which is 1,000 TFLOPS a card; at the registry's 989 a card, nominal is 66.8"
     )
     assert any(said in note for note in tesla.notes)
     assert tesla.size.stated_eflops == 67.5
-    assert describe_delivered(tesla).endswith("(H100: 0.446 of 989); the price of its servers isn't known.")
+    assert "(H100: 0.446 of 989); at RMB 2,700,000 per 8-card server" in describe_delivered(tesla)
 
 
 def test_a_mix_is_an_interval_over_every_mix_and_never_a_guess_of_its_shares():
@@ -212,7 +210,7 @@ def test_a_frame_has_a_row_a_fleet():
     table = frame(cost())
     assert list(table["fleet"]) == [fleet.id for fleet in catalogue().fleet]
     priced = table[table["capex_rmb"].notna()]
-    assert set(priced["part"]) == {A800}
+    assert set(priced["part"]) == {A800, H100}
     assert {"delivered_eflops_p5", "delivered_eflops_p50", "delivered_eflops_p95"} <= set(table.columns)
 
 
@@ -270,9 +268,12 @@ def test_the_full_view_stands_beside_the_bare_one():
 
 
 def test_power_is_known_without_a_price():
+    a100 = one(part="A100")
+    assert a100.points()["power_mw"] == pytest.approx(1e6 / 312 * 400 * 2.03 * 0.75 * 1.25 / 1e6)
+    assert a100.value("capex_rmb") is a100.servers is a100.value("ownership_rmb_per_year") is None
+    assert describe_delivered(a100).endswith("the price of its servers isn't known.")
     tesla = one("tesla")
     assert tesla.points()["power_mw"] == pytest.approx(67_500 * 700 * 1.82 * 0.75 * 1.25 / 1e6)
-    assert tesla.value("ownership_rmb_per_year") is None
 
 
 def test_assumptions_are_set_by_name_and_said_where_they_come_from():

@@ -186,6 +186,14 @@ class Price(UncertainEntry):
         return self
 
 
+class Unpriced(FrozenModel):
+    """A part whose price was looked for and not found, and what was found instead."""
+
+    part: Text
+    why: Text
+    as_of: Date
+
+
 class Assumption(UncertainEntry):
     """The value of one input, for all parts or for those in `parts`. `assumed`: no source states it."""
 
@@ -243,6 +251,7 @@ class Catalogue(FrozenModel):
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     fleet: tuple[Fleet, ...] = ()
     price: tuple[Price, ...] = ()
+    unpriced: tuple[Unpriced, ...] = ()
     assumption: tuple[Assumption, ...] = ()
     derate: tuple[AssumedDerate, ...] = ()
 
@@ -266,6 +275,12 @@ class Catalogue(FrozenModel):
     def price_of(self, part: str) -> Price | None:
         """What a server of `part` costs; None where no price is known."""
         return next((price for price in self.price if price.part == part), None)
+
+    def unpriced_because(self, part: str) -> Unpriced | None:
+        """Why `part` has no price; None where nobody looked, or where one is known."""
+        if self.price_of(part) is not None:
+            return None
+        return next((each for each in self.unpriced if each.part == part), None)
 
     def assumptions_for(self, part: str | None) -> Mapping[str, Assumption]:
         """By name, the assumptions that hold for `part`. One that names the part overrides a general one."""
@@ -318,6 +333,7 @@ def merge(known: Catalogue, given: Catalogue, where: str, parts: Registry) -> Ca
     return Catalogue(
         fleet=_merge_fleets(known.fleet, given.fleet, where),
         price=_merge_prices(known.price, given.price, where),
+        unpriced=(*given.unpriced, *known.unpriced),
         assumption=_merge_assumptions(known.assumption, given.assumption, where),
         derate=_merge_derates(known.derate, given.derate, where),
     )
@@ -335,6 +351,7 @@ def _parts_named(given: Catalogue) -> Iterator[tuple[str, str]]:
             yield f"fleet[{fleet.id}].part", fleet.part
         yield from ((f"fleet[{fleet.id}].mix", part) for part in fleet.mix or ())
     yield from ((f"price[{price.part}].part", price.part) for price in given.price)
+    yield from ((f"unpriced[{each.part}].part", each.part) for each in given.unpriced)
     for each in given.assumption:
         yield from ((f"assumption[{each.name}].parts", part) for part in each.parts)
     for derate in given.derate:

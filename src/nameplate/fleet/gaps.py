@@ -17,7 +17,7 @@ import numpy as np
 from nameplate.base.language import N_, _
 from nameplate.chain.link import Link
 from nameplate.chain.published import load_published
-from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
+from nameplate.fleet.catalogues import Catalogue, Price, Unpriced, load_shipped
 from nameplate.fleet.chains import LinkChoice, choose_links
 from nameplate.fleet.mfu import Training
 from nameplate.fleet.size import DTYPE, RATING_WANTED, card_tflops, explain_no_rating
@@ -119,7 +119,7 @@ def list_cards(
 
 def _look_up(part: Part, listed: Catalogue, choice: LinkChoice) -> Card:
     price, chain = listed.price_of(part.id), choice.chain(part, REFERENCE_CARDS)
-    gaps = list(find_gaps(part, price))
+    gaps = list(find_gaps(part, listed))
     if not chain.delivers:
         gaps.append(Gap("derate", part.id, _explain_no_derate(part)))
     derate = chain.links[-1] if chain.delivers else None
@@ -136,11 +136,18 @@ def _explain_no_derate(part: Part) -> str:
     return _(said, part=part.id, ids=_(", ").join(ids))
 
 
-def find_gaps(part: Part, price: Price | None) -> Iterator[Gap]:
+def find_gaps(part: Part, listed: Catalogue) -> Iterator[Gap]:
     """Yield what sizing, powering and buying a fleet of `part` lacks, in that order."""
     if card_tflops(part) is None:
         yield Gap("rating", part.id, explain_no_rating(part))
     if part.tdp_w is None:
         yield Gap("power", part.id, _("the TDP of {part} isn't known, so neither is its power", part=part.id))
-    if price is None:
-        yield Gap("price", part.id, _("no price of a server of {part} is known", part=part.id))
+    if listed.price_of(part.id) is None:
+        yield Gap("price", part.id, _explain_no_price(part, listed.unpriced_because(part.id)))
+
+
+def _explain_no_price(part: Part, unpriced: Unpriced | None) -> str:
+    if unpriced is None:
+        return _("no price of a server of {part} is known", part=part.id)
+    said = N_("no price of a server of {part} was found in {as_of}: {why}")
+    return _(said, part=part.id, as_of=unpriced.as_of, why=unpriced.why)

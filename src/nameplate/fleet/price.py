@@ -264,7 +264,7 @@ class Pricer:
             estimates={} if nominal is None else unit.estimate_fleet(nominal, size.cards_exact),
             unit=unit,
             price=price,
-            reasons=(*chain.reasons, *map(str, find_gaps(part, price))),
+            reasons=(*chain.reasons, *map(str, find_gaps(part, self.listed))),
             notes=(*_note_size(size), *chain.notes),
         )
 

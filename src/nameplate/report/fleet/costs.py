@@ -367,6 +367,9 @@ def _describe(costs: Sequence[Cost], *, details: bool) -> Iterator[str]:
         return
     if len(costs) == 1:
         yield describe_ownership(costs[0]) or ""
+        # What is missing, and what would fill it: behind a figure, which has room for neither.
+        if costs[0].reason is not None and costs[0].estimates:
+            yield _("{reason}.", reason=costs[0].reason)
     yield from describe_grounds(costs)
 
 
