@@ -69,9 +69,7 @@ def test_a_budget_is_ranked_and_says_which_parts_have_no_price(bench):
     assert said.startswith("RMB 1,000 M delivers most with GeForce RTX 5090 D")
     assert "No published run is of GeForce RTX 5090 D" in said
     assert re.search(r"'s generation; of cards with one, B200 2\.2\d is most\.", said)
-    assert (
-        "The price of A100, GB200 (per GPU), GB300 (per GPU), A100 SXM4 40GB isn't known: give" in said
-    )
+    assert "The price of A100, GB200 (per GPU), GB300 (per GPU), A100 SXM4 40GB isn't known: give" in said
     one = " ".join(bench(*BUDGET, "--part", A800)[1].split())
     assert one.startswith(
         "RMB 1,000 M buys 1,052 servers of A800 (8,416 cards), delivering 1.43 EFLOPS (nine"
