@@ -78,6 +78,23 @@ def test_a_budget_is_ranked_and_says_which_parts_have_no_price(bench):
     assert re.match(r"RMB 1,000 M delivers most with H100 \(in \d\d\.\d% of the draws\)", two)
 
 
+@pytest.mark.parametrize("asked", [("--eflops", 10), BUDGET, TRAIN])
+def test_of_many_parts_the_best_are_shown_and_named(bench, asked):
+    out = bench(*asked, *FEW)[1]
+    said = " ".join(out.split())
+    assert re.search(r"The best 10 of \d\d parts are shown; all: `--details`", said)
+    assert (
+        len([line for line in out.splitlines() if line.startswith(("GeForce", "B200", "A800", "A100"))]) == 4
+    )
+    # One training, whatever the number of devices: 8 of them aren't the 8 of a context of 8,192.
+    assert said.count("By the MFU of published training runs at the fleet's size (") == 1
+    assert "; the MFU of published" not in said
+    assert said.count("With encoder, experiments") == 0
+    if asked == TRAIN:
+        assert re.search(r"takes \d+ cards of B200, \d+ cards of H200, ", said)
+        assert "(8B parameters, context 8,192, bf16, tuned, 2024)" in said
+
+
 def test_a_training_run_says_what_it_assumes_and_takes(bench):
     status, out, err = bench(*TRAIN, "--part", A800)
     said = " ".join(out.split())

@@ -431,7 +431,9 @@ def _what_trains(link: Link) -> str:
     """The training without its number of devices, which differs from fleet to fleet."""
     parts = re.split(r", |，|、", link.scope or "")  # a figure has a comma too: 4,096
     kept = parts if link.slowed == 1 else parts[:-1]  # the last is the power limit
-    return _(", ").join(part for part in kept if link.n_to is None or count(link.n_to) not in part)
+    # The number as a word of its own: 8 devices aren't the 8 of a context of 8,192. The model comes first.
+    devices = re.compile(rf"(?<![\w,.]){re.escape(count(link.n_to))}(?![\d,.])")
+    return _(", ").join(part for at, part in enumerate(kept) if at == 0 or not devices.search(part))
 
 
 def _name_some(names: Sequence[str]) -> str:

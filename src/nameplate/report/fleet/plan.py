@@ -5,6 +5,7 @@ The answer is the title; below it is a table, and in three lines what it rests o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -52,6 +53,7 @@ _ONE_RUN = N_(
 )
 _MOST_SAID = 2  # sentences about single fleets
 _MOST_NAMED = 4  # parts in an answer
+_MOST_ROWS = 10  # of a table, unless in detail
 
 
 class Planned(Protocol):
@@ -97,7 +99,8 @@ def needs_view(needs: Sequence[Need], *, details: bool = False) -> View:
         "parts of that generation; without one, the interval is that of any."
     )
     title = _answer(needs, known, _compare_needs)
-    return plan_view(title, [table_of(heading, fields, known)], needs, meaning, details=details)
+    shown, left_out = _keep_best(known, "capex_rmb", details=details)
+    return plan_view(title, [table_of(heading, fields, shown)], needs, meaning, left_out, details=details)
 
 
 def purchases_view(purchases: Sequence[Purchase], *, details: bool = False) -> View:
@@ -119,8 +122,9 @@ def purchases_view(purchases: Sequence[Purchase], *, details: bool = False) -> V
         "Whole servers and what they deliver, if the budget pays for servers only, and if it pays for fabric "
         "and spares too (in full); most: the share of draws in which the part delivers most"
     )
-    title, tables = _answer(purchases, known, _compare_purchases), [table_of(heading, fields, known)]
-    return plan_view(title, tables, purchases, _describe_ranking(purchases), details=details)
+    shown, left_out = _keep_best(known, None, details=details)
+    title, tables = _answer(purchases, known, _compare_purchases), [table_of(heading, fields, shown)]
+    return plan_view(title, tables, purchases, _describe_ranking(purchases), left_out, details=details)
 
 
 def training_view(trainings: Sequence[Training], *, details: bool = False) -> View:
@@ -155,14 +159,18 @@ def training_view(trainings: Sequence[Training], *, details: bool = False) -> Vi
         for name, (amount, form) in quantities.items()
     )
     traced = ((_label(each), name, shares) for each in trainings for name, shares in each.sensitivity.items())
-    tables = [table_of(heading, fields, known)]
+    is_given = any(each.given for each in known)
+    shown, left_out = (known, ()) if is_given else _keep_best(known, "refresh_rmb", details=details)
+    tables = [table_of(heading, fields, shown)]
     more = [
         Table(_("The run"), (Column("quantity"), Column("value", is_number=True), Column(PERCENTILES)), made),
         inputs_table(_("The inputs of the run"), ((each.name, each) for each in work.inputs.values())),
         sensitivity_table("fleet", traced, most=4),
     ]
-    said = [each.pipeline_sentence for each in known if each.pipeline_sentence]
-    notes = (*said, work.note, _(_ONE_RUN)) if details else (*said[:_MOST_SAID], work.note)
+    # A fleet's sentence names it; those of several parts would all read alike, and the table has them.
+    said = [each.pipeline_sentence for each in known if is_given or len(known) == 1]
+    piped = [each for each in said if each]
+    notes = (*piped, work.note, _(_ONE_RUN)) if details else (*piped[:_MOST_SAID], work.note, *left_out)
     return plan_view(
         _answer(trainings, known, _compare_trainings),
         [*tables, *(more if details else ())],
@@ -171,6 +179,28 @@ def training_view(trainings: Sequence[Training], *, details: bool = False) -> Vi
         notes,
         details=details,
     )
+
+
+def _keep_best(
+    rows: Sequence[_Row], by: str | None, *, details: bool
+) -> tuple[Sequence[_Row], Sequence[str]]:
+    """The rows of a short screen, the best by a figure or the first, and what to say of the others."""
+    if details or len(rows) <= _MOST_ROWS:
+        return rows, ()
+
+    said = _(
+        "The best {count} of {total} parts are shown; all: `--details`, or name some (--part).",
+        count=count(_MOST_ROWS),
+        total=count(len(rows)),
+    )
+    best = sorted(rows, key=lambda row: _middle(row, by)) if by else rows
+    return best[:_MOST_ROWS], (said,)
+
+
+def _middle(row: Planned, name: str) -> float:
+    """A figure of a row; no end where it isn't known, so that those rows come last."""
+    found = row.estimates.get(name)
+    return math.inf if found is None or found.p50 is None else found.p50
 
 
 def plan_view(
@@ -227,18 +257,18 @@ def _answer(rows: Sequence[_Row], known: Sequence[_Row], compare: Callable[[Sequ
 
 
 def _compare_needs(known: Sequence[Need]) -> str:
-    cards = _join_names([_cards_and_rmb(need) for need in _best(known)])
+    cards = _join_names([_cards_and_rmb(need) for need in _best(known, "capex_rmb")])
     return _("{eflops} delivered EFLOPS take {cards}.", eflops=stated(known[0].asked.value), cards=cards)
 
 
-def _best(known: Sequence[Need]) -> Sequence[Need]:
-    """The needs to name: all of a few, else those of the cheapest servers that somebody trained on."""
+def _best(known: Sequence[_Row], by: str) -> Sequence[_Row]:
+    """The rows to name: all of a few, else the cheapest by a figure, of parts that somebody trained on."""
     if len(known) <= _MOST_NAMED:
         return known
-    like = [need for need in known if count_runs(need.fleet)] or known
-    priced = [need for need in like if "capex_rmb" in need.estimates]
-    by = "capex_rmb" if priced else "cards_exact"
-    return sorted(priced or like, key=lambda need: need.estimates[by].p50 or 0.0)[:_MOST_NAMED]
+    like = [row for row in known if count_runs(row.fleet)] or known
+    priced = [row for row in like if by in row.estimates]
+    figure_of = by if priced else "cards_exact"
+    return sorted(priced or like, key=lambda row: _middle(row, figure_of))[:_MOST_NAMED]
 
 
 def count_runs(fleet: Cost) -> int | None:
@@ -292,7 +322,8 @@ def _name_eflops(bought: Purchase) -> str:
 
 
 def _compare_trainings(known: Sequence[Training]) -> str:
-    said = [_time_on_fleet(each) if each.given else _cards_in_time(each) for each in known[:_MOST_NAMED]]
+    named = known if known[0].given else _best(known, "refresh_rmb")
+    said = [_time_on_fleet(each) if each.given else _cards_in_time(each) for each in named[:_MOST_NAMED]]
     return _("{run} takes {what}.", run=known[0].title, what=_join_names(said))
 
 
