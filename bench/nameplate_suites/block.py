@@ -70,6 +70,10 @@ def _llama(target: Target, tokens: int) -> Iterator[Case]:
         yield _case(replace(whole, attention=backend), weight=2.0, **axes)
     if target.kind == "cuda":
         yield from _in_fp8(target, replace(whole, dtype=FP8))
+        return
+    axes["group"] = f"kept-memory-bf16-{tokens}"  # whose process keeps what it frees, for all that it runs
+    yield _case(replace(whole, execution="kept_memory"), weight=2.5, **axes)
+    yield _case(replace(whole, pass_=_ADAMW, execution="kept_memory"), weight=1.5, **axes)
 
 
 def _in_fp8(target: Target, block: TransformerBlock) -> Iterator[Case]:

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from nameplate_kernels.attention_backends import attention_by, attention_by_any
-from nameplate_kernels.block_launch import Buffers, gradient_of
+from nameplate_kernels.block_launch import KEPT, Buffers, gradient_of
 from nameplate_kernels.block_stages import Stage, StagedBlock
 from nameplate_kernels.digest import digest_of
 from nameplate_kernels.fp8_linear import FP8
@@ -114,14 +114,14 @@ class PreparedBlock(Prepared):
         """
         super().__init__(workload, buffers, seed)
         self.compile_s: float | None = None
-        self._depth, self._is_eager = depth, execution == "eager"
+        self._depth, self._is_by_operator = depth, execution in ("eager", KEPT)
         self._same_reference, self._shared = tuple(same_reference), list[_Reference]()
         if execution != "eager":
             begin_s = time.perf_counter()
             with self.numerics():
                 for each in buffers:
                     each.execute_as(execution)
-            self.compile_s = time.perf_counter() - begin_s
+            self.compile_s = None if execution == KEPT else time.perf_counter() - begin_s
             self.launches = [each.launcher for each in buffers]  # a graph's replay is another call
 
     @contextmanager
@@ -132,7 +132,7 @@ class PreparedBlock(Prepared):
 
     def stages(self) -> list[Stage]:
         """Return the parts of a launch, to be timed one by one; none where they aren't run one by one."""
-        return StagedBlock(self.buffers[0]).stages if self._is_eager else []
+        return StagedBlock(self.buffers[0]).stages if self._is_by_operator else []
 
     def compute_reference(self) -> None:
         """Run each copy once in the higher precision, keep the compared results and free the rest."""

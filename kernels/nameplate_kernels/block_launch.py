@@ -5,6 +5,7 @@ The suffixes of shapes are those of `block_layers`.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import math
 import shutil
@@ -37,8 +38,14 @@ PASSES = (FORWARD, BOTH, RECOMPUTE, ADAMW)
 on the way back; `adamw` ends with a step of torch's fused AdamW.
 """
 
-EXECUTIONS = ("eager", "compiled", "graph")
-"""How a launch is run: operator by operator, by torch.compile, or as one replay of a CUDA graph."""
+KEPT = "kept_memory"
+EXECUTIONS = ("eager", "compiled", "graph", KEPT)
+"""How a launch is run: operator by operator, by torch.compile, as one replay of a CUDA graph, or operator by
+operator in a process that keeps the memory it frees, as programs with tcmalloc or jemalloc do.
+
+Without that glibc gives every large block back to the system at once, and gets another: for the gradients of
+each launch the kernel then makes new pages.
+"""
 
 BETAS = (0.9, 0.999)
 """How much AdamW keeps of its moments from step to step: torch's defaults."""
@@ -46,6 +53,8 @@ BETAS = (0.9, 0.999)
 SAMPLED_ROWS = 16
 """Rows of each weight's gradient that are kept and compared."""
 
+# Of glibc's mallopt (malloc.h): how many blocks may be mappings of their own; what the heap gives back.
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1
 _CPU_COMPILERS = ("g++", "clang++", "c++")
 _MOST_COMPILED = 64  # cases of one process; torch's own limit is 8, and then it runs eagerly
 _WARM_UPS_OF_A_GRAPH = 3
@@ -57,6 +66,9 @@ def why_not_executed(execution: str, device: torch.device) -> str | None:
         return None
     if device.type == MODELLED:
         return f"the twin has no model of a {execution} launch"
+    if execution == KEPT:
+        has_choice = device.type == "cpu" and hasattr(ctypes.CDLL(None), "mallopt")
+        return None if has_choice else "kept_memory is a choice of glibc's allocator, on a CPU"
     if execution == "graph":
         return None if device.type == "cuda" else "CUDA graphs are of NVIDIA GPUs"
     if device.type == "cpu" and not any(map(shutil.which, _CPU_COMPILERS)):
@@ -64,6 +76,13 @@ def why_not_executed(execution: str, device: torch.device) -> str | None:
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "torch.compile needs triton on a GPU, and it isn't installed"
     return None
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep the memory that it frees, from now on: it is for a process of its own."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, -1)
 
 
 def compile_block() -> Callable[..., torch.Tensor]:
@@ -194,12 +213,15 @@ class Buffers:
         return self.x_BTD, self.weights, self.rope, self.heads, self.kind, self.routing
 
     def execute_as(self, execution: str) -> None:
-        """Compile the block, or capture a launch as a CUDA graph; launches once or more, untimed."""
+        """Compile the block, capture a CUDA graph, or keep memory; launches once or more, untimed."""
         if execution == "compiled":
             self.run = compile_block()
             self.launcher()
         elif execution == "graph":
             self._capture()
+        elif execution == KEPT:
+            keep_freed_memory()
+            self.launcher()
         self.y_BTD = None
 
     def _capture(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from nameplate_kernels.block_launch import fill_weights
+from nameplate_kernels.block_launch import KEPT, fill_weights
 from nameplate_kernels.block_layers import Heads, Kind, Parameters, make_rope_table
 from nameplate_kernels.digest import WEIGHT_BYTES
 from nameplate_kernels.numerics import check_fill, make_filled, make_generator, precision_of, reference_dtype
@@ -60,7 +60,12 @@ class TrainingStep(Workload):
                 f"training_step: unknown pass {self.pass_!r}; expected {' or '.join(STEP_PASSES)}"
             )
         of = self.layer
-        if of.pass_ != "forward_backward" or of.experts or of.execution == "graph" or of.stored != of.dtype:
+        if (
+            of.pass_ != "forward_backward"
+            or of.experts
+            or of.execution in ("graph", KEPT)
+            or of.stored != of.dtype
+        ):
             raise ValueError(
                 "training_step: layers of one dtype without experts, forward and backward, run eagerly or "
                 "compiled"

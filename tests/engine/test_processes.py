@@ -14,7 +14,7 @@ from nameplate.base.messages import message
 from nameplate.device.simulated import Driver, SimulatedDevice
 from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance
-from nameplate.engine.measure import measure_group, measure_in_processes
+from nameplate.engine.measure import measure_group, measure_in_processes, stays_settled
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.rounds import count_fitting
 from nameplate.engine.runner import InThisProcess
@@ -243,6 +243,25 @@ def test_a_cpu_that_has_settled_stays_so_for_the_next_process():
     assert len(seconds) == 5
     assert record.settled_s == 0.0
     assert "unknown" not in record.verdicts
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_a_cpu_that_has_settled_stays_so_for_the_next_group(kind):
+    """Whose few batches alone don't tell."""
+    more = {"driver": Driver(), "cores": 1.0} if kind == "cuda" else {}
+    device = Machine(noise=0.4, kind=kind, **more)
+    runner = InThisProcess(device, Pilots(device, 1), Ceilings(device, 1))
+    cases = [Case(Work(device), phase="sustained")]
+    (alone,) = measure_in_processes(cases, runner, Allowance(1.0, 2.0))
+    assert "unknown" in alone.verdicts
+    assert alone.settled_s is None
+    assert not stays_settled([alone], device)
+    (first,) = measure_in_processes(cases, runner, Allowance(30.0, 60.0))
+    settled = stays_settled([first], device)
+    assert settled == (kind == "cpu")
+    (then,) = measure_in_processes(cases, runner, Allowance(1.0, 2.0), has_settled=settled)
+    assert (then.settled_s == 0.0) == (kind == "cpu")
+    assert ("unknown" in then.verdicts) == (kind == "cuda")
 
 
 def test_processes_on_a_warm_gpu_are_long_enough_to_see_it_settle():

@@ -1,6 +1,8 @@
 """Blocks other than Llama's: each kind and its gradients equal an independent implementation's."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -210,3 +212,36 @@ def test_cases_on_the_same_bits_share_a_reference(monkeypatch):
     held[0].buffers[0].y_BTD[0, 0] += 1
     assert not held[0].check().passed
     assert [each.check().passed for each in with_experts] == [True, True]
+
+
+def test_a_process_that_keeps_its_memory_runs_the_same_operators(monkeypatch):
+    kept = []
+    monkeypatch.setattr(block_launch, "keep_freed_memory", lambda: kept.append(1))  # not of pytest's process
+    workload = block_of("gated with biases", execution="kept_memory")
+    assert (workload.backend, workload.unsupported(CPU)) == ("kept_memory", None)
+    assert "on a CPU" in block_launch.why_not_executed("kept_memory", torch.device("cuda"))
+    prepared, eager = launched(workload), launched(block_of("gated with biases"))
+    assert (kept, prepared.compile_s) == ([1], None)
+    assert prepared.check().passed
+    assert prepared.digest() == eager.digest()
+    assert [each.name for each in prepared.stages()] == [each.name for each in eager.stages()]
+
+
+@pytest.mark.long
+@pytest.mark.process
+def test_kept_memory_needs_no_new_pages_in_each_launch():
+    program = """
+import resource, sys, torch
+from nameplate_kernels.block_launch import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+for _ in range(4):
+    before = resource.getrusage(0).ru_minflt
+    torch.ones(1 << 24).sum()
+print(resource.getrusage(0).ru_minflt - before)
+"""
+    faults = {
+        way: int(subprocess.run([sys.executable, "-c", program, way], capture_output=True, check=True).stdout)
+        for way in ("kept", "given back")
+    }
+    assert 100 * faults["kept"] < faults["given back"]

@@ -42,6 +42,7 @@ _ATTENTION = (
 )
 # Without a fused kernel torch computes products and a softmax (aten/src/ATen/native/cuda/SoftMax.cu,
 # PersistentSoftmax.cuh; on a CPU the operators).
+_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 _SOFTMAX = re.compile(r"cunn_SoftMaxForward|softmax_warp_forward|aten::_(safe_)?softmax")
 
 
@@ -113,7 +114,7 @@ def profile_launch(launch: Launch, trace: Path, *, on_cuda: bool) -> tuple[Kerne
     """Launch once under torch's profiler, write its trace for Chrome, and return the kernels that ran.
 
     On a CPU kernels are torch's operators, each without the time of those that it calls. The launch must wait
-    for its own end. FLOPs are those that the profiler counts of products and elementwise operators.
+    for its own end. FLOPs are those that the profiler counts of products.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from torch.profiler import ProfilerActivity, profile
@@ -131,12 +132,13 @@ def sum_kernels(events: Iterable[Any], *, on_cuda: bool) -> tuple[KernelTime, ..
 
     Of a GPU's kernel the FLOPs are those of the operator that launched it, where it launched no other.
     """
+    # The profiler counts elementwise operators too, which no convention does.
     times_s, calls, flops = dict[str, float](), Counter[str](), Counter[str]()
     for event in events:
         is_host = event.device_type.name == "CPU"
         launched = {kernel.name for kernel in event.kernels} if is_host else set()
         counted = {event.name} if is_host and not on_cuda else launched
-        if event.flops and len(counted) == 1:
+        if event.flops and len(counted) == 1 and event.name in _PRODUCTS:
             flops[counted.pop()] += event.flops
         if is_host != on_cuda:
             spent_us = event.self_cpu_time_total if is_host else event.device_time_total

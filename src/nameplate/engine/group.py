@@ -67,7 +67,7 @@ class Group(ABC):
     process: int = 1  # the number of this process, of those that measure the group
     sharing: int = 1  # how many processes share the allowance, this one included
     verified: frozenset[str] = frozenset()  # cases whose result another process has checked, bit by bit
-    has_settled: bool = False  # whether an earlier process of the group found the device settled
+    has_settled: bool = False  # whether an earlier process, or group, found the device settled
     opened_s: float = 0.0  # what it took to start this process and to open its device
     traces: Path | None = None  # where traces of a launch are to be kept; None: nobody asked for them
     runs: list[CaseRun] = field(default_factory=list, init=False)

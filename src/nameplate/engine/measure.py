@@ -68,10 +68,12 @@ def measure_in_processes(
     processes: int = 1,
     history: History | None = None,
     *,
+    has_settled: bool = False,
     largest_batch: bool = False,
 ) -> list[Record]:
     """Measure `cases` as `measure_group` does, in the processes that `runner` measures in.
 
+    `has_settled`: an earlier group found the device settled (`stays_settled`), and it has been at work since.
     The workload of a case that stands for the fastest of many is searched first, in a part of the time. So is
     the `largest_batch` that fits, where it is asked for.
     """
@@ -80,10 +82,14 @@ def measure_in_processes(
         sizes = _find_largest_batches(cases, runner, allowance)
         spent_s = runner.clock() - begin_s
         left = Allowance(allowance.share_s - spent_s, allowance.limit_s - spent_s)
-        found = measure_in_processes(cases, runner, left, name, busy_s + spent_s, processes, history)
+        found = measure_in_processes(
+            *(cases, runner, left, name, busy_s + spent_s, processes, history), has_settled=has_settled
+        )
         return [each.model_copy(update={"largest_batch": sizes.get(each.case)}) for each in found]
     if not any(map(is_searched, cases)):
-        return _measure_in_batches(cases, runner, allowance, name, busy_s, processes, history)
+        return _measure_in_batches(
+            cases, runner, allowance, name, busy_s, processes, history, has_settled=has_settled
+        )
     begin_s = runner.clock()
     chosen = _choose_workloads(cases, runner, allowance)
     spent_s = runner.clock() - begin_s
@@ -91,7 +97,10 @@ def measure_in_processes(
     known = [each.case for each in chosen if each.failure is None]
     compiled = {case.id for case in cases if is_searched(case) and _compiles(case.workload)}
     measured = iter(
-        _measure_in_batches(known, runner, left, name, busy_s + spent_s, processes, history, compiled)
+        _measure_in_batches(
+            *(known, runner, left, name, busy_s + spent_s, processes, history, compiled),
+            has_settled=has_settled,
+        )
         if known
         else ()
     )
@@ -230,6 +239,8 @@ def _measure_in_batches(
     processes: int,
     history: History | None,
     apart: Collection[str] = (),
+    *,
+    has_settled: bool = False,
 ) -> list[Record]:
     """Measure cases whose workloads are known, as many together as fit the memory; those of `apart`, by
     their ids, in processes of their own.
@@ -249,7 +260,10 @@ def _measure_in_batches(
         weight -= batch_weight
         label = name if len(batches) == 1 else f"{name}.{number}"
         rest = Allowance(share_s, allowance.limit_s - spent_s)
-        found = _measure_together(batch, runner, rest, label, busy_s + spent_s, processes, history)
+        found = _measure_together(
+            batch, runner, rest, label, busy_s + spent_s, processes, history, has_settled=has_settled
+        )
+        has_settled = has_settled or stays_settled(found, runner.device)
         records += zip((place for place, _ in numbered), found, strict=True)
     return [record for _, record in sorted(records, key=itemgetter(0))]
 
@@ -262,13 +276,15 @@ def _measure_together(
     busy_s: float,
     processes: int,
     history: History | None,
+    *,
+    has_settled: bool = False,
 ) -> list[Record]:
     """Measure cases that fit the memory together in one process after the other, and make their records.
 
     There are fewer than `processes` where the time doesn't hold as many.
     """
     begin_s, found, sharing = runner.clock(), list[GroupData](), processes
-    task = GroupTask(name, cases, allowance, busy_s)
+    task = GroupTask(name, cases, allowance, busy_s, has_settled=has_settled)
     while sharing > 0:
         found.append(runner.measure(replace(task, number=len(found) + 1, sharing=sharing)))
         merged = merge_processes(found)
@@ -285,6 +301,14 @@ def _measure_together(
             has_settled=merged.has_settled,
         )
     return make_records(name, cases, runner.device, merged, history)
+
+
+def stays_settled(records: Sequence[Record], device: MeasuredDevice) -> bool:
+    """Whether these records show that a device has settled which then stays so, as long as it is at work.
+
+    A CPU does. A GPU's clock recovers while another process begins.
+    """
+    return device.kind != "cuda" and any(each.settled_s is not None for each in records)
 
 
 _Numbered = tuple[int, Case]  # a case and its place in the group

@@ -27,7 +27,7 @@ from nameplate.device.protocol import MeasuredDevice
 from nameplate.device.survey import open_device
 from nameplate.engine.case_run import ContextLost
 from nameplate.engine.ceiling import Ceilings
-from nameplate.engine.measure import measure_in_processes
+from nameplate.engine.measure import measure_in_processes, stays_settled
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.run_to_run import History
@@ -124,7 +124,7 @@ def _measure_groups(
     budget = Budget.of_run(suite, job.budget_s or run.manifest.options.budget_s)
     begin = runner.clock() - find_spent_s(job.device, run.records, began_s)
     history = _read_history(run, device)
-    at_work = None  # since when the device has been at work
+    at_work, has_settled = None, False  # since when the device has been at work, and whether it has settled
     weight_left = sum(case.weight for _, group in pending for case in group)
     with RecordWriter(job.folder, records_name_of(job.device)) as writer:
         for name, group in pending:
@@ -143,8 +143,10 @@ def _measure_groups(
                 try:
                     records = measure_in_processes(
                         *(group, runner, allowance, name, busy_s, suite.processes, history),
+                        has_settled=has_settled,
                         largest_batch=run.manifest.options.largest_batch,
                     )
+                    has_settled = has_settled or stays_settled(records, device)
                 except ContextLost as error:  # the rest of the group is measured by another process
                     lost = next(case for case in group if case.id == error.case)
                     records = [record_without_figures(lost, device, error.reason, "failed")]

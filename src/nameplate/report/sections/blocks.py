@@ -169,8 +169,6 @@ def _kernel_rows(each: ProfiledLaunch, labels: Labels) -> list[tuple[str, ...]]:
                 "",
             )
         )
-    if each.trace is not None:
-        rows.append((case, _("trace: {file}", file=plain(each.trace)), "", "", "", ""))
     return rows
 
 
