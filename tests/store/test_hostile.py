@@ -136,11 +136,12 @@ def test_a_link_without_a_low_end_is_carried_on_without_one():
 def test_a_key_that_is_there_twice_costs_its_record(run):
     folder, file = run
     text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace('"tflops":0.4,', '"tflops":0.4,"tflops":0.405,', 1), encoding="utf-8")
-    for in_full in (True, False):  # a cluster's runs are read without details
-        read = read_run(folder, in_full=in_full)
-        assert len(read.records) == 1
-        assert "the key 'tflops' is there twice" in str(read.problems[0])
+    for place in ('"tflops":0.4,', '"course":[],'):
+        file.write_text(text.replace(place, f'{place}"tflops":0.405,', 1), encoding="utf-8")
+        for in_full in (True, False):  # a cluster's runs are read without details
+            read = read_run(folder, in_full=in_full)
+            assert len(read.records) == 1
+            assert "the key 'tflops' is there twice" in str(read.problems[0])
 
 
 def test_a_key_that_is_there_twice_among_many_is_found_at_once():

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
@@ -41,6 +41,8 @@ _UNREAD = {"file_unreadable", "line_unreadable", "more_lines_unreadable", "torn_
 _PRESENT_SCHEMA = f'{{"schema_version":{SCHEMA},'.encode()
 # The long columns of a record, without which it still says everything but how it was found.
 _DETAILS = frozenset({"batches", "course", "derates", "spreads", "kernels"})
+# The columns at the end of a line, from the longest on.
+_LAST = frozenset({"batches", "course", "derates", "parts", "spreads"})
 # What is read of a run that anybody may have made. The largest record line here has 14 KiB.
 MOST_MANIFEST_BYTES = 16 * MIB
 MOST_LINE_BYTES = 16 * MIB
@@ -386,9 +388,18 @@ def _parse_summary(line: bytes) -> Record:
     if not line.startswith(_PRESENT_SCHEMA):
         return _parse_record(line)
     fields = from_json(line)
-    if to_json(fields) != line.rstrip():  # not as our own writer has it: a key may be there twice
+    if not _is_as_written(line, fields):
         return _parse_record(line)
     return Record.model_validate({name: value for name, value in fields.items() if name not in _DETAILS})
+
+
+def _is_as_written(line: bytes, fields: dict[str, Any]) -> bool:
+    """Whether the columns before the long ones stand in a line as our own writer has them, each once.
+
+    A key that is there again later has its last value in `fields`, and so is noticed too.
+    """
+    before = to_json({name: value for name, value in fields.items() if name not in _LAST})
+    return line.startswith(before[:-1] + b',"batches":')
 
 
 def _parse_record(line: bytes) -> Record:

@@ -21,8 +21,10 @@ SEEDS = (
     "tests/data/compare/base/20261122T120000-base-0000",
     "tests/data/compare/slower/20261122T120000-slower-0000",
     "tests/fuzz/seeds/twin",
+    "tests/fuzz/seeds/step",
+    "tests/fuzz/seeds/job",
 )
-_MOST_LINES = 3  # of a file: a command's time is that of its records
+_MOST_LINES = 4  # of a file: a command's time is that of its records
 NAME = "20261122T120000-fuzz-0000"
 
 # What a process of a job leaves beside the runs where its check couldn't begin.
