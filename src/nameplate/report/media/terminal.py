@@ -322,25 +322,25 @@ def _fit(columns: Sequence[_PrintedColumn], width: int) -> list[int] | None:
 
 
 def _render_grid(columns: Sequence[_PrintedColumn], widths: Sequence[int]) -> Text:
-    """Return the names of the columns and their rows, in columns of these widths."""
-    lines: list[Text] = []
-    if any(column.name for column in columns):
-        names = [
-            wrap(Text(column.name, style="dim"), width, pieces=re.findall(r"\S+\s*", column.name))
-            for column, width in zip(columns, widths, strict=True)
-        ]
-        lines += _lay_row(names, columns, widths)
-    for row in zip(*(column.cells for column in columns), strict=True):
-        cells = [wrap(cell, width) for cell, width in zip(row, widths, strict=True)]
-        lines += _lay_row(cells, columns, widths)
-    return Text("\n").join(lines)
+    """Return the names of the columns and their rows, in columns of at most these widths."""
+    laid = []
+    for column, width in zip(columns, widths, strict=True):
+        name = wrap(Text(column.name, style="dim"), width, pieces=re.findall(r"\S+\s*", column.name))
+        cells = [name, *(wrap(cell, width) for cell in column.cells)]
+        laid.append([cell.split("\n", allow_blank=True) for cell in cells])
+    # Where words are long, a broken column is narrower than it may be.
+    used = [max(line.cell_len for lines in cells for line in lines) for cells in laid]
+    rows = list(zip(*laid, strict=True))
+    if not any(column.name for column in columns):
+        del rows[0]
+    return Text("\n").join(line for row in rows for line in _lay_row(row, columns, used))
 
 
 def _lay_row(
-    cells: Sequence[Text], columns: Sequence[_PrintedColumn], widths: Sequence[int]
+    cells: Sequence[Sequence[Text]], columns: Sequence[_PrintedColumn], widths: Sequence[int]
 ) -> Iterator[Text]:
-    """Yield the lines of a row whose cells are wrapped already; numbers are aligned right."""
-    for parts in zip_longest(*(cell.split("\n", allow_blank=True) for cell in cells)):
+    """Yield the lines of a row, of which each cell gives one or none; numbers are aligned right."""
+    for parts in zip_longest(*cells):
         line = Text()
         for part, column, width in zip(parts, columns, widths, strict=True):
             blank = " " * (width - (part.cell_len if part else 0))

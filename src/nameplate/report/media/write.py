@@ -29,15 +29,16 @@ def write_report(
     """Write `output` and return every path written: NAME.html, or NAME.md and a NAME-….svg for each chart.
 
     A report of several runs has them side by side first, then each by itself. Fleets are in it where a run is
-    of an accelerator, or as `fleets` says. Raises InputError for another
-    suffix, an unknown language, a folder that can't be written to, and where the libraries that draw aren't
-    installed; OutputError where the disk is full.
+    of an accelerator, or as `fleets` says. Raises InputError for another suffix, an unknown language, a place
+    that can't be written to, and where the libraries that draw aren't installed; OutputError where the disk
+    is full.
     """
     if output.suffix not in _SUFFIXES:
         expected = f"a name ending in {' or '.join(_SUFFIXES)}"
         raise InputError("no such format", where="--output", got=str(output), expected=expected)
     if not os.path.isdir(output.absolute().parent):
         raise _cannot_write(output, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    _check_name(output)  # before the work, which takes seconds
     with use_language(lang), garbage_collection_off():
         report = make_report([runs] if isinstance(runs, Run) else runs, fleets=fleets)
         if output.suffix == ".html":
@@ -51,6 +52,16 @@ def write_report(
         except OSError as error:
             raise _cannot_write(path, error) from error
     return list(texts)
+
+
+def _check_name(output: Path) -> None:
+    """Raise InputError for a name that no file can have, such as one that is too long."""
+    try:
+        os.lstat(output)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _cannot_write(output, error) from error
 
 
 def _render_markdown(views: Sequence[View], output: Path) -> dict[Path, str]:
