@@ -117,21 +117,40 @@ def check(tree):
 @pytest.mark.parametrize(
     ("file", "added", "said"),
     [
-        (
+        pytest.param(
             "src/nameplate/stats/estimate.py",
             "def f():\n    from nameplate import cli",
             "the harness runs one way BROKEN",
+            id="upwards",
         ),
-        ("src/nameplate/base/toml.py", "from nameplate import __main__", "the harness runs one way BROKEN"),
-        ("kernels/nameplate_kernels/memory.py", "import nameplate_suites", "import nothing of ours BROKEN"),
-        (
+        pytest.param(
+            "src/nameplate/base/toml.py",
+            "from nameplate import __main__",
+            "the harness runs one way BROKEN",
+            id="the very top",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "kernels/nameplate_kernels/memory.py",
+            "import nameplate_suites",
+            "import nothing of ours BROKEN",
+            id="from the workloads",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
             "src/nameplate/fleet/chains.py",
             "from nameplate.fleet import price",
             "allowed in nameplate.fleet",
+            id="between siblings",
+            marks=pytest.mark.long,
         ),
-        ("src/nameplate/fleet/chains.py", "from nameplate.fleet import Cost", "fleet/chains.py:"),
+        pytest.param(
+            "src/nameplate/fleet/chains.py",
+            "from nameplate.fleet import Cost",
+            "fleet/chains.py:",
+            id="a package and its child",
+        ),
     ],
-    ids=["upwards", "the very top", "from the workloads", "between siblings", "a package and its child"],
 )
 def test_make_check_goes_red(file, added, said, tree):
     path = tree / file

@@ -212,14 +212,13 @@ def test_throughput_is_covered_whatever_the_law_of_the_noise(draw):
 @pytest.mark.parametrize(
     "draw",
     [
-        going(drift=0.1),
-        going(drift=-0.1, noise=0.1),
-        going(wave=0.03, decay=0.009, window_s=20.0),
-        going(wave=0.05, decay=0.005, window_s=30.0),
-        going(wave=0.03, window_s=7.0),
-        going(drift=0.1, wave=0.03),
+        pytest.param(going(drift=0.1), id="slower", marks=pytest.mark.long),
+        pytest.param(going(drift=-0.1, noise=0.1), id="faster"),
+        pytest.param(going(wave=0.03, decay=0.009, window_s=20.0), id="wave", marks=pytest.mark.long),
+        pytest.param(going(wave=0.05, decay=0.005, window_s=30.0), id="larger wave"),
+        pytest.param(going(wave=0.03, window_s=7.0), id="two periods", marks=pytest.mark.long),
+        pytest.param(going(drift=0.1, wave=0.03), id="both"),
     ],
-    ids=["slower", "faster", "wave", "larger wave", "two periods", "both"],
 )
 def test_trend_and_oscillation_are_covered_and_do_not_widen_the_interval(draw):
     covering, bias, width, _ = windows(draw, 102, runs=600)

@@ -26,7 +26,7 @@ from nameplate.fleet.describe import describe_delivered, describe_ownership, des
 from nameplate.fleet.montecarlo import Unit
 from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.price import Cost, Rung
-from nameplate.fleet.size import DTYPE
+from nameplate.fleet.size import DTYPE, Size
 from nameplate.report.fleet.figures import (
     ends_field,
     inputs_table,
@@ -39,8 +39,8 @@ from nameplate.report.view import Column, Field, Table, View, table_of
 
 # The heading of the table that a plan repeats.
 CHAINS = N_("The chains, from nominal on")
-# The figures whose spread is traced to inputs.
 _MOST_NAMES = 3  # of fleets or prices in one sentence
+# The figures whose spread is traced to inputs.
 _TRACED = ("delivered_eflops", "rmb_per_delivered_eflops", "rmb_per_delivered_eflops_year")
 
 
@@ -72,7 +72,7 @@ def _answer(costs: Sequence[Cost], known: Sequence[Cost]) -> str:
     if len(costs) == 1 and known:
         return describe_delivered(known[0]) or _describe_range_of_mix(known[0])
     if not known and len(costs) == 1:
-        return _("{fleet}: {reason}.", fleet=_label(costs[0]), reason=costs[0].reason)
+        return _("{fleet}: {reason}.", fleet=fleet_label(costs[0].size), reason=costs[0].reason)
     if not known:
         return _("What these fleets deliver isn't known.")
     shares = [
@@ -113,7 +113,7 @@ def _name_unknown(costs: Sequence[Cost]) -> str:
     if not costs:
         return ""
     if len(costs) == 1:
-        return _("{fleet}: {reason}.", fleet=_label(costs[0]), reason=costs[0].reason)
+        return _("{fleet}: {reason}.", fleet=fleet_label(costs[0].size), reason=costs[0].reason)
     return _(
         "{count} fleets aren't shown: what they deliver isn't known, for the reasons in `--details`.",
         count=count(len(costs)),
@@ -133,7 +133,7 @@ def _detail_tables(costs: Sequence[Cost]) -> Iterator[Table]:
     yield _chains_table(costs)
     yield sensitivity_table("part", traced, most=5)
     yield inputs_table(_("The inputs of cost and power"), _inputs(units))
-    yield unknown_table((_label(each), each.reason) for each in costs)
+    yield unknown_table((fleet_label(each.size), each.reason) for each in costs)
 
 
 def _by_part(costs: Sequence[Cost]) -> list[Cost]:
@@ -187,12 +187,12 @@ def list_facts(costs: Sequence[Cost]) -> Iterator[tuple[str, str]]:
     )
 
 
-def _label(cost: Cost) -> str:
+def fleet_label(size: Size) -> str:
     """Return a fleet's id; for a size given on the command line its name."""
-    return cost.size.name if cost.size.as_of is None else cost.size.id
+    return plain(size.name if size.as_of is None else size.id)
 
 
-_FLEET = Field[Cost]("fleet", lambda each: plain(_label(each)))
+_FLEET = Field[Cost]("fleet", lambda each: fleet_label(each.size))
 
 
 def _part_text(cost: Cost) -> str:

@@ -10,7 +10,13 @@ from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.fleet.describe import describe_range
 from nameplate.fleet.ownership import Ownership
-from nameplate.report.fleet.costs import ask_for_details, describe_grounds, describe_notes, list_facts
+from nameplate.report.fleet.costs import (
+    ask_for_details,
+    describe_grounds,
+    describe_notes,
+    fleet_label,
+    list_facts,
+)
 from nameplate.report.fleet.figures import PERCENTILES, inputs_table, unknown_table
 from nameplate.report.view import Field, Table, View, table_of
 
@@ -20,47 +26,8 @@ _NEVER = "∞"  # months after which buying has paid, where it never does
 
 def ownership_view(owned: Sequence[Ownership], *, details: bool = False) -> View:
     """The fleets, each for every number of years in turn."""
-    fleet = Field[Ownership]("fleet", _label)
-    years = Field[Ownership]("years", lambda each: stated(each.years), is_number=True)
-    costs = [
-        *(fleet, years),
-        _millions("capital", "capital_rmb_per_year", 2),
-        _millions("electricity", "electricity_rmb_per_year", 1),
-        _millions("building", "building_rmb_per_year", 0),
-        _millions("upkeep", "upkeep_rmb_per_year", 3),
-        _millions("RMB M a year", "cost_rmb_per_year"),
-        Field[Ownership](PERCENTILES, _range("cost_rmb_per_year", millions)),
-    ]
-    hours = [
-        *(fleet, years),
-        Field[Ownership]("RMB a card-hour", _value("rmb_per_card_hour", figure), is_number=True),
-        Field[Ownership](PERCENTILES, _range("rmb_per_card_hour", figure), drop_priority=0),
-        Field[Ownership]("RMB a PFLOP-day", _value("rmb_per_pflop_day", figure), is_number=True),
-        Field[Ownership](PERCENTILES, _range("rmb_per_pflop_day", figure)),
-        Field[Ownership]("EFLOPS per MW", _value("delivered_eflops_per_mw", figure), is_number=True),
-    ]
-    beside = [
-        *(fleet, years),
-        Field[Ownership](
-            "rent", lambda each: figure(each.rent.uncertain.value if each.rent else None), is_number=True
-        ),
-        Field[Ownership]("owned, busy", _value("rmb_per_busy_card_hour", figure), is_number=True),
-        Field[Ownership]("months to break even", _value("break_even_months", figure), is_number=True),
-        Field[Ownership](PERCENTILES, _range("break_even_months", figure), drop_priority=0),
-        Field[Ownership]("busy share", _value("break_even_busy_share", ratio), is_number=True),
-        Field[Ownership](
-            "buying wins",
-            lambda each: UNKNOWN if each.buying_wins is None else percent(each.buying_wins),
-            is_number=True,
-        ),
-    ]
     priced = list({item.cost.size.id: item.cost for item in owned}.values())
-    tables = [
-        table_of(_("Beside renting, RMB a card-hour"), beside, [each for each in owned if each.rent]),
-        table_of(_("A year of owning, RMB M"), costs, owned),
-        table_of(_("What that buys"), hours, owned),
-        *(_detail_tables(owned) if details else ()),
-    ]
+    tables = (_rent_table(owned), _year_table(owned), _bought_table(owned))
     explained = _(
         "Capital is price less resale, with interest, spread evenly over the years. Rent is paid for busy"
         " hours alone: the busy share at which both cost the same is the break-even. Months to break even"
@@ -72,11 +39,58 @@ def ownership_view(owned: Sequence[Ownership], *, details: bool = False) -> View
     )
     return View(
         title=plain(_answer(owned)),
-        tables=tuple(table for table in tables if table.rows),
+        tables=tuple(table for table in (*tables, *(_detail_tables(owned) if details else ())) if table.rows),
         facts=tuple((name, plain(value)) for name, value in list_facts(priced)) if details else (),
         meaning="\n".join((explained, *(() if details else map(plain, describe_grounds(priced))))),
         advice=(assumed, *(map(plain, describe_notes(priced)) if details else (ask_for_details(),))),
     )
+
+
+def _rent_table(owned: Sequence[Ownership]) -> Table:
+    """A busy card-hour owned beside one rented, of the fleets whose rent is known."""
+    fields = [
+        *_KEYS,
+        Field[Ownership](
+            "rent", lambda each: figure(each.rent.uncertain.value if each.rent else None), is_number=True
+        ),
+        _figure("owned, busy", "rmb_per_busy_card_hour"),
+        _figure("months to break even", "break_even_months"),
+        Field[Ownership](PERCENTILES, _range("break_even_months", figure), drop_priority=0),
+        Field[Ownership]("busy share", _value("break_even_busy_share", ratio), is_number=True),
+        Field[Ownership](
+            "buying wins",
+            lambda each: UNKNOWN if each.buying_wins is None else percent(each.buying_wins),
+            is_number=True,
+        ),
+    ]
+    return table_of(_("Beside renting, RMB a card-hour"), fields, [each for each in owned if each.rent])
+
+
+def _year_table(owned: Sequence[Ownership]) -> Table:
+    """What a year costs, by what it is paid for."""
+    fields = [
+        *_KEYS,
+        _millions("capital", "capital_rmb_per_year", 2),
+        _millions("electricity", "electricity_rmb_per_year", 1),
+        _millions("building", "building_rmb_per_year", 0),
+        _millions("upkeep", "upkeep_rmb_per_year", 3),
+        _millions("RMB M a year", "cost_rmb_per_year"),
+        Field[Ownership](PERCENTILES, _range("cost_rmb_per_year", millions)),
+    ]
+    return table_of(_("A year of owning, RMB M"), fields, owned)
+
+
+def _bought_table(owned: Sequence[Ownership]) -> Table:
+    """What an hour of a card and a day of a PFLOPS cost, and the EFLOPS of a megawatt."""
+    fields = [
+        *_KEYS,
+        _figure("RMB a card-hour", "rmb_per_card_hour"),
+        Field[Ownership](PERCENTILES, _range("rmb_per_card_hour", figure), drop_priority=0),
+        _figure("RMB a PFLOP-day", "rmb_per_pflop_day"),
+        Field[Ownership](PERCENTILES, _range("rmb_per_pflop_day", figure)),
+        _figure("EFLOPS per MW", "delivered_eflops_per_mw"),
+    ]
+    return table_of(_("What that buys"), fields, owned)
 
 
 def _answer(owned: Sequence[Ownership]) -> str:
@@ -111,9 +125,18 @@ def _detail_tables(owned: Sequence[Ownership]) -> Iterator[Table]:
 
 
 def _label(owned: Ownership) -> str:
-    """Return a fleet's id; for a size given on the command line its name."""
-    size = owned.cost.size
-    return plain(size.name if size.as_of is None else size.id)
+    return fleet_label(owned.cost.size)
+
+
+# What a row is of: the first columns of each table.
+_KEYS = (
+    Field[Ownership]("fleet", _label),
+    Field[Ownership]("years", lambda each: stated(each.years), is_number=True),
+)
+
+
+def _figure(column: str, name: str) -> Field[Ownership]:
+    return Field(column, _value(name, figure), is_number=True)
 
 
 def _millions(column: str, name: str, drop_priority: int | None = None) -> Field[Ownership]:
