@@ -10,7 +10,7 @@ from nameplate.search.features import TILES, find_fills
 from nameplate.search.space import Space
 from nameplate.search.strategy import SearchResult, search
 from nameplate.selftest.search import KINDS, SearchProof, Tried, prove_search, search_surface, summarize
-from nameplate.selftest.surfaces import make_cpu_surface
+from nameplate.selftest.surfaces import make_cpu_surface, make_gpu_surface
 
 AXES = {"m": list(range(8)), "n": list(range(8)), "layout": ["nn", "nt"]}
 LOOK_S = 0.01
@@ -107,6 +107,16 @@ def test_looks_that_a_host_interrupts_dont_widen_the_bound():
     assert loud.unseen_gain is not None
     assert _smooth(loud.winner) >= 0.97
     assert loud.unseen_gain < 0.1
+
+
+def test_a_clock_that_falls_meanwhile_doesnt_widen_the_bound():
+    """A card at its power limit: the first looks are at a clock that it can't hold."""
+    steady, settling = (
+        search_surface(make_gpu_surface(np.random.default_rng(6)), np.random.default_rng(7), speed)
+        for speed in (lambda _share: 1.0, lambda share: 1.13 if share < 0.1 else 1.0)
+    )
+    assert settling.is_bounded
+    assert settling.gain < 0.02 + 1.5 * steady.gain
 
 
 def test_the_time_of_the_whole_grid_is_predicted():

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median, median_high, stdev
+from statistics import fmean, median_high, stdev
 from typing import Literal
 
 import numpy as np
@@ -47,6 +47,7 @@ _CLEARLY_SLOWER = 2.5  # standard errors of the mean difference after which a fi
 _RIDGES = (0.3, 1.0, 3.0)
 # A look further from the model than so many robust standard deviations pulls as one that is so far away.
 _HUBER, _REWEIGHTINGS = 1.5, 4
+_EPOCH_LOOKS = 12  # the device is as fast throughout so many looks
 _MAD_TO_DEVIATION = 1.4826  # median absolute deviation → standard deviation of a normal law
 _BOUND = 0.95
 _FEWEST_FASTER = 4  # looks above their prediction that tell how far such looks lie
@@ -150,7 +151,7 @@ class _Search:
             tuple(self.looks),
             self._bound_unseen(model, finalists[0]),
             # By least squares: shapes that are slow for good take their time too.
-            self._predict_grid_s(self._fit(reweightings=1)),
+            self._predict_grid_s(self._fit(robust=False)),
         )
 
     @property
@@ -190,20 +191,18 @@ class _Search:
     def _mean(self, point: int) -> float:
         return fmean(self.values[point])
 
-    def _usual(self, point: int) -> float:
-        return median(self.values[point])
-
     def _is_hopeless(self) -> bool:
         """Whether no point reaches what is to be beaten, as far as the bound on unseen ones tells."""
         best = max(self.values, key=self._mean)
         if math.exp(self._mean(best)) >= self.to_beat:
             return False
-        gain = self._bound_unseen(self._fit(), best)
-        return gain is not None and math.exp(self._usual(best)) * (1 + gain) < self.to_beat
+        model = self._fit()
+        gain = self._bound_unseen(model, best)
+        return gain is not None and math.exp(model.level_of(best)) * (1 + gain) < self.to_beat
 
     def _confirm(self) -> list[int]:
         """Look at the finalists again, in turn, and return them, fastest first."""
-        ranked = sorted(self.values, key=self._mean, reverse=True)[:_FINALISTS]
+        ranked = sorted(self.values, key=self._fit().level_of, reverse=True)[:_FINALISTS]
         seen: dict[int, list[float]] = {point: [] for point in ranked}
         active = list(ranked)
         for number in range(1, _MOST_ROUNDS + 1):
@@ -226,10 +225,10 @@ class _Search:
     def _cost_of(self, point: int) -> float:
         return max(look.cost_s for look in self.looks if look.point == point)
 
-    def _fit(self, reweightings: int = _REWEIGHTINGS) -> _Model:
-        points = np.array([point for point, values in self.values.items() for _ in values])
-        values = np.array([each for values in self.values.values() for each in values])
-        fits = [_fit_ridge(self.space, points, values, ridge, reweightings) for ridge in _RIDGES]
+    def _fit(self, *, robust: bool = True) -> _Model:
+        looks = [(look.point, math.log(look.tflops)) for look in self.looks if look.tflops is not None]
+        points, values = (np.array(each) for each in zip(*looks, strict=True))
+        fits = [_fit_ridge(self.space, points, values, ridge, robust=robust) for ridge in _RIDGES]
         return min(fits, key=lambda fit: float(np.abs(fit.residuals).mean()))
 
     def _bound_unseen(self, model: _Model, winner: int) -> float | None:
@@ -247,7 +246,7 @@ class _Search:
         if faster.size < _FEWEST_FASTER:
             return None
         deviation = _TAIL_FACTOR * max(float(np.sqrt(np.mean(faster**2))), _LEAST_DEVIATION)
-        level = self._usual(winner)
+        level = model.level_of(winner)
 
         def log_chance(gain: float) -> float:
             return float(log_ndtr((level + gain - unseen) / deviation).sum() - math.log(_BOUND))
@@ -276,23 +275,39 @@ def _drop_slower(active: Sequence[int], seen: dict[int, list[float]]) -> Iterato
 
 @dataclass(frozen=True)
 class _Model:
-    """A ridge regression of log TFLOPS: the prediction of every point, and each look's left-out residual."""
+    """A ridge regression of log TFLOPS: what every point would reach now, and each look's left-out residual.
+
+    `levels` are the looks as they would have been now: without what the device did faster or slower then.
+    """
 
     predicted: NDArray[np.float64]
     residuals: NDArray[np.float64]
+    points: NDArray[np.intp]
+    levels: NDArray[np.float64]
+
+    def level_of(self, point: int) -> float:
+        """The median of a point's looks, as they would have been now."""
+        return float(np.median(self.levels[self.points == point]))
 
 
 def _fit_ridge(
-    space: Space, points: NDArray[np.intp], values: NDArray[np.float64], ridge: float, reweightings: int
+    space: Space, points: NDArray[np.intp], values: NDArray[np.float64], ridge: float, *, robust: bool
 ) -> _Model:
-    """Fit the additive model by Huber's weights, which single looks far from it hardly move.
+    """Fit the additive model by least squares; or, `robust`, by Huber's weights, which single looks far from
+    it hardly move.
+
+    The looks come in order: each dozen has an effect of its own too, for a device that settles at its power
+    limit, or a host that gets busy, is faster or slower for all shapes alike.
 
     P. J. Huber, Robust Statistics, 1981, section 7.8: least squares, again with the weights that its errors
-    give; once is least squares alone. Left-out residuals by the hat matrix (Hastie, Tibshirani and Friedman,
+    give. Left-out residuals by the hat matrix (Hastie, Tibshirani and Friedman,
     The Elements of Statistical Learning, 2nd ed., equation 7.64).
     """
-    rows, weights = space.design[points], np.ones(values.size)
-    for _ in range(reweightings):
+    epochs = max(values.size // _EPOCH_LOOKS, 1) if robust else 1
+    epoch = np.minimum(np.arange(values.size) // _EPOCH_LOOKS, epochs - 1)
+    rows = np.hstack([space.design[points], np.equal.outer(epoch, np.arange(epochs)).astype(float)])
+    weights = np.ones(values.size)
+    for _ in range(_REWEIGHTINGS if robust else 1):
         mean = float(np.average(values, weights=weights))
         weighted = rows * weights[:, None]
         inverse = np.linalg.inv(weighted.T @ rows + ridge * np.eye(rows.shape[1]))
@@ -301,4 +316,7 @@ def _fit_ridge(
         leverage = weights * np.einsum("ij,ij->i", rows @ inverse, rows)
         reach = max(_HUBER * _MAD_TO_DEVIATION * float(np.median(np.abs(errors))), _LEAST_DEVIATION)
         weights = reach / np.maximum(np.abs(errors), reach)
-    return _Model(space.design @ effects + mean, errors / np.maximum(1 - leverage, 0.05))
+    of_epochs = effects[-epochs:]
+    predicted = space.design @ effects[:-epochs] + mean + of_epochs[-1]
+    levels = values - of_epochs[epoch] + of_epochs[-1]
+    return _Model(predicted, errors / np.maximum(1 - leverage, 0.05), points, levels)
