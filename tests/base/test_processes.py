@@ -12,7 +12,17 @@ import psutil
 import pytest
 
 from nameplate.base import processes
-from nameplate.base.processes import Child, ChildEnded, ChildGarbled, ChildSilent, python_command, run_to_end
+from nameplate.base.processes import (
+    Child,
+    ChildEnded,
+    ChildGarbled,
+    ChildSilent,
+    heavy_command,
+    python_command,
+    run_to_end,
+)
+from nameplate.run.job import WorkerJob
+from nameplate.run.pool import worker_command
 
 pytestmark = pytest.mark.process
 
@@ -220,3 +230,24 @@ def test_the_working_directory_holds_no_library(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = run_to_end(python_command("json.tool", "/dev/null"))
     assert "working directory" not in said.stderr
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel can't be asked")
+def test_a_module_that_loads_for_long_ends_with_its_parent_also_meanwhile(tmp_path, monkeypatch):
+    """Asked by the module itself, the kernel would know seconds later, and a killed run leave its worker."""
+    get = "ctypes.CDLL(None).prctl(2, ctypes.byref(found))"  # PR_GET_PDEATHSIG
+    said = "print(json.dumps({'signal': found.value, 'arguments': sys.argv[1:-2]}))"
+    code = f"import ctypes, json, sys\nfound = ctypes.c_int()\n{get}\n{said}\n"
+    (tmp_path / "loads_for_long.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    child = Child(heavy_command("loads_for_long", "job"))
+    try:
+        assert child.receive(60) == {"signal": 9, "arguments": ["job"]}
+    finally:
+        child.close()
+
+
+def test_what_measures_is_started_so(tmp_path):
+    job = WorkerJob(folder=tmp_path, device="cpu", budget_s=1.0)
+    assert worker_command(job)[-3:-1] == ("nameplate.base.start", "nameplate.run.worker")

@@ -136,6 +136,15 @@ def test_nothing_for_a_name_and_no_restarts_are_refused_and_touch_nothing(
     assert (tmp_path / "README.md").read_text() == "mine\n"
 
 
+def test_what_is_no_text_is_told_to_no_process_that_measures(bench, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for flag in ("--results", "--only", "--device", "--resume"):
+        result = bench("run", "smoke", flag, os.fsdecode(b"[!\xff]*"))
+        assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+        assert f"{flag}: not text in UTF-8" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_temporary_folder_is_bad_input(bench, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     result = bench("selftest", "--again", "3")

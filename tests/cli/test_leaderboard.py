@@ -1,6 +1,7 @@
 """`bench leaderboard` at the command line: what it writes and prints, and when it exits with 1."""
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_it_writes_the_readme_and_says_where(bench, copy):
     assert bench() == (0, "results/README.md\n", "")
     assert BEGIN in (copy / "README.md").read_text(encoding="utf-8")
     assert bench("--check") == (0, "results/README.md is current\n", "")
+
+
+def test_a_folder_whose_name_is_no_text_is_linked_by_its_bytes(bench, copy):
+    part = next(each for each in copy.iterdir() if each.is_dir())
+    part.rename(copy / os.fsdecode(b"\xff part"))
+    assert bench().status == 0
+    assert "](%FF%20part/" in (copy / "README.md").read_text(encoding="utf-8")
+    assert bench("--check", "--json").status == 0
 
 
 def test_another_folder_than_results(bench, copy):

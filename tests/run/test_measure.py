@@ -111,9 +111,9 @@ def test_only_the_first_group_finds_its_device_never_at_work(execute, monkeypatc
     device, measure, told = Simulated(), nameplate.run.worker.measure_in_processes, []
     monkeypatch.setattr(device, "clock", lambda: device.idle(1e-6) or Simulated.clock(device))
 
-    def watched(*arguments):
+    def watched(*arguments, **more):
         told.append(arguments[4])
-        return measure(*arguments)
+        return measure(*arguments, **more)
 
     monkeypatch.setattr(nameplate.run.worker, "measure_in_processes", watched)
     execute([Work("a", group="a"), Work("b", group="b")], device=device, budget=20.0)

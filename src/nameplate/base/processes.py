@@ -114,6 +114,14 @@ def usable_cpus() -> frozenset[int]:
     return frozenset(range(os.cpu_count() or 1))
 
 
+def heavy_command(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command line of a child that loads for long, and ends with its parent also meanwhile.
+
+    The last two arguments, which `Child` adds, are the parent and the signal.
+    """
+    return python_command("nameplate.base.start", module, *arguments)
+
+
 # ---- the parent's end ----
 
 

@@ -7,6 +7,7 @@ same results always give the same file.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -267,6 +268,11 @@ def _merit(product: BestProduct) -> tuple[float, ...]:
     return product.run.method, product.record.efficiency or 0.0, product.record.tflops or 0.0
 
 
+def _quote(path: str) -> str:
+    """Return a path as it stands in a link; its name may be bytes that are no text."""
+    return quote(os.fsencode(path))
+
+
 def part_name(part: str) -> str:
     """Return a part's name as the shipped registry or the CPU tables have it; its id where they don't."""
     if part in load_shipped().parts:
@@ -411,12 +417,12 @@ def _remarks(row: PublishedRun) -> Iterator[str]:
 
 
 def _links(row: PublishedRun) -> str:
-    report = "" if row.report is None else f" ([report]({quote(row.report)}))"
+    report = "" if row.report is None else f" ([report]({_quote(row.report)}))"
     return _Markdown(f"{_link(row)}{report}")
 
 
 def _link(row: PublishedRun) -> str:
-    return _Markdown(f"[{_escape(row.run)}]({quote(row.folder)}/)")
+    return _Markdown(f"[{_escape(row.run)}]({_quote(row.folder)}/)")
 
 
 def _escape(text: str) -> str:

@@ -1,6 +1,6 @@
 """Does one task of a worker that can't fork, in a new Python.
 
-    python -m nameplate.run.anew JOB DESCRIPTOR STARTED_S PARENT
+    python -m nameplate.run.anew JOB DESCRIPTOR STARTED_S PARENT DEATH_SIGNAL
 
 DESCRIPTOR is its end of the connection to the worker, process PARENT, which started it at STARTED_S on
 time.perf_counter. What it sends is of classes that its worker has too, so none is defined here.
@@ -20,8 +20,8 @@ from nameplate.store.folder import read_run
 
 def main() -> None:
     """Do the task of the worker that the command line names."""
-    text, descriptor, started_s, parent = sys.argv[1:]
-    end_with_parent(int(parent), int(signal.SIGKILL))
+    text, descriptor, started_s, parent, death_signal = sys.argv[1:]
+    end_with_parent(int(parent), int(death_signal))
     signal.signal(signal.SIGCONT, end_after_stop)
     job = WorkerJob.model_validate_json(text)
     connection = Connection(int(descriptor))

@@ -29,7 +29,7 @@ from typing import NoReturn
 from nameplate import suite as suites
 from nameplate.base.errors import InputError, NameplateError, OutputError
 from nameplate.base.exit_status import ExitStatus
-from nameplate.base.processes import PARENT_POLL_S, end_with_parent, python_command
+from nameplate.base.processes import PARENT_POLL_S, end_with_parent, heavy_command
 from nameplate.device.identity import Identity
 from nameplate.device.survey import prepare_copies
 from nameplate.engine.best_case import SearchData
@@ -203,9 +203,8 @@ class InFreshProcesses:
     def _start_anew(self, its: Connection, started_s: float) -> int:
         """Start a new Python, which identifies the device by itself."""
         job, descriptor = self._job.model_dump_json(), its.fileno()
-        command = python_command(
-            "nameplate.run.anew", job, str(descriptor), repr(started_s), str(os.getpid())
-        )
+        parent = (str(os.getpid()), str(int(signal.SIGKILL)))
+        command = heavy_command("nameplate.run.anew", job, str(descriptor), repr(started_s), *parent)
         notes = () if self._job.note is None else (self._job.note,)
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor, *notes)).pid
 

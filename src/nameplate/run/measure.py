@@ -95,6 +95,8 @@ def measure(
     _check_nominal(nominal or {})
     _check_seed(seed)
     Deadlines.from_environment()  # a bad one is told before anything is written
+    for flag, given in (("--results", results), ("--only", only), ("--device", device), ("--resume", resume)):
+        _require_text(flag, given)
     axes = axes or NO_AXES
     flags = Options(
         device=device,
@@ -111,6 +113,14 @@ def measure(
             return _resume(find_unfinished(resume, results), suite, flags, guarded)
         begun = suites.find_suite(_choose_suite(suite, axes))
         return _begin(begun, flags, Path(results or DEFAULT_RESULTS), seed, guarded)
+
+
+def _require_text(flag: str, given: str | Path | None) -> None:
+    """Raise InputError for bytes that are no text: whoever measures is told it as JSON."""
+    try:
+        str(given or "").encode()
+    except UnicodeEncodeError:
+        raise InputError("not text in UTF-8", where=flag, got=str(given), expected="a name that is") from None
 
 
 def _choose_suite(suite: str | None, axes: Axes) -> str:

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from nameplate.base.environment import READY_VARIABLE
 from nameplate.base.exit_status import find_default, signals_handled
 from nameplate.base.messages import Message, message
-from nameplate.base.processes import Child, ChildEnded, ChildError, ChildGarbled, python_command
+from nameplate.base.processes import Child, ChildEnded, ChildError, ChildGarbled, heavy_command
 from nameplate.base.shared_note import SharedNote
 from nameplate.record import Record
 from nameplate.run.deadlines import GRACE_VARIABLE, Deadlines, Step
@@ -97,7 +97,7 @@ NextJob = Callable[[WorkerJob, WorkerResult], WorkerJob | None]
 
 def worker_command(job: WorkerJob) -> Sequence[str]:
     """Return the command line of the process that does a job."""
-    return python_command("nameplate.run.worker", job.model_dump_json())
+    return heavy_command("nameplate.run.worker", job.model_dump_json())
 
 
 def run_workers(
