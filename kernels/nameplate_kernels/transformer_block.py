@@ -184,8 +184,10 @@ class TransformerBlock(Workload):
     def dimensions(self) -> Mapping[str, int | str]:
         """Every number of the block, what it is like, its pass, and the constants of RoPE and norm."""
         experts = {"experts": self.experts, "active_experts": self.active_experts} if self.experts else {}
+        mixed = self.flops_by_dtype or {}
         return {
             **experts,
+            **{f"{dtype}_flops": flops for dtype, flops in mixed.items() if dtype != self.dtype},
             "batch": self.batch,
             "tokens": self.tokens,
             "d_model": self.d_model,

@@ -76,6 +76,7 @@ def test_the_nominal_of_mixed_dtypes_is_weighted_by_time():
     assert mixed.datasheet_for(FP8).tflops < mixed.nominal_for(FP8).tflops
     assert mixed.rated_clock_mhz[FP8] == 1800.0
     assert str(mixed.nominal_for(FP8).source).startswith("FLOPs by dtype (fp8_e4m3 ")
+    assert BLOCK.dimensions["bf16_flops"] == scores
     assert rate_work(rating, replace(BLOCK, dtype="bf16")) is rating
     without = replace(rating, nominal={FP8: Figure(2000.0, "a")})
     assert rate_work(without, BLOCK).nominal_for(FP8).tflops is None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nameplate.chain.from_run import find_chains
 from nameplate.compare.results import results_of_run
 from nameplate.record import MAIN_MEMORY, METHOD, Batch, Ends, Spread
+from nameplate.specs.rating import Figure, Rating
 from nameplate.stats.between import estimate_run_to_run, predict_next, widen
 from nameplate.stats.interval import Interval, divide
 from nameplate.store.contradictions import find_contradictions
@@ -302,3 +304,22 @@ def test_an_interval_that_does_not_is_noticed(forge, of_processes, name):
     record = read_run(forge(change, of_processes)).records[0]
     assert record.verdict == "contradictory"
     assert said in str(record.warnings[-1])
+
+
+def test_the_nominal_of_work_in_two_dtypes_is_that_of_both_by_time(make_record):
+    nominal = {"fp8_e4m3": Figure(2000.0, "a"), "bf16": Figure(1000.0, "b")}
+    rating = Rating("x", "made up", nominal=nominal, datasheet=nominal)
+
+    def check(**fields):
+        case = "transformer_block/fp8_e4m3/1x8x8-forward/normal/warm/-/torch"
+        axes = {"workload": "transformer_block", "dtype": "fp8_e4m3", "shape": "1x8x8-forward"}
+        reason = {"code": "text", "values": {"text": "x"}}
+        record = make_record(case=case, status="skipped", reason=reason, flops=100, **axes, **fields)
+        entry = SimpleNamespace(part=record.part, rating=rating, memory_gb_s=None)
+        return [str(each) for each in find_contradictions(record, entry, record.method)]
+
+    mixed = 100 / (80 / 2000 + 20 / 1000)
+    rated = {"nominal_tflops": mixed, "datasheet_tflops": mixed}
+    assert check(dimensions={"bf16_flops": 20}, **rated) == []
+    for dimensions in ({}, {"bf16_flops": 100}, {"bf16_flops": -3}, {"bf16_flops": 60, "fp32_flops": 60}):
+        assert len(check(dimensions=dimensions, **rated)) == 2, dimensions

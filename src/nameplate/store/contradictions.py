@@ -15,7 +15,8 @@ from statistics import fmean
 from nameplate.base.language import N_
 from nameplate.base.messages import Message, message, own_text
 from nameplate.engine.thresholds import thresholds
-from nameplate.record import INTERVALS, MAIN_MEMORY, METHOD, Record, Verdict, sort_by_gravity
+from nameplate.record import DTYPES, INTERVALS, MAIN_MEMORY, METHOD, Record, Verdict, sort_by_gravity
+from nameplate.specs.rating import Rating
 from nameplate.stats.interval import Interval, divide
 from nameplate.store.manifest import DeviceEntry
 
@@ -58,7 +59,8 @@ def _check_declaration(record: Record, entry: DeviceEntry, method: int) -> tuple
         for what, one, other, by in same
         if one != other
     ]
-    ratings = (("nominal_tflops", entry.nominal), ("datasheet_tflops", entry.datasheet))
+    mixed = _mix_ratings(record, entry)
+    ratings = (("nominal_tflops", mixed.nominal), ("datasheet_tflops", mixed.datasheet))
     for name, rated in ratings if record.flops is not None else ():
         figure = rated.get(record.dtype)
         if figure is not None:
@@ -72,6 +74,20 @@ def _check_declaration(record: Record, entry: DeviceEntry, method: int) -> tuple
     if search is not None and search.seen > search.shapes:
         found.append(_contradict("search.seen", search.seen, "search.shapes", search.shapes))
     return tuple(found)
+
+
+def _mix_ratings(record: Record, entry: DeviceEntry) -> Rating:
+    """Return the ratings that a record is held to: those of the run's device, mixed by time where part of its
+    FLOPs are of another dtype, as its dimensions say (`bf16_flops`).
+    """
+    rating, flops = entry.rating, record.flops or 0
+    others = {
+        dtype: count
+        for dtype in DTYPES - {record.dtype}
+        if isinstance(count := record.dimensions.get(f"{dtype}_flops"), int) and 0 < count < flops
+    }
+    own = flops - sum(others.values())
+    return rating.with_mix(record.dtype, {record.dtype: own, **others}) if others and own > 0 else rating
 
 
 def _check_time(record: Record) -> Iterator[Message]:
