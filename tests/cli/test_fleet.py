@@ -93,6 +93,29 @@ def test_the_cost_of_a_card_says_behind_its_figures_what_is_missing_and_what_fil
     assert said.startswith("One nominal EFLOPS of P800 (2,899 cards at 345) delivers 0.")
     assert "no price of a server of kunlunxin-p800 was found in 2026-11: only a range of " in said
     assert ": give a dated quotation, as --price kunlunxin-p800=RMB or in a file (--fleets FILE)." in said
+    assert "devices, bf16, tuned, 2024 (model of MFU: 0." in said
+    assert "Missing: " in said
+    assert "Missing: " not in bench("cost", "nio", "--draws", 1000)[1]
+
+
+def test_several_parts_stand_side_by_side_in_cost_and_own(bench, monkeypatch):
+    both = ("--part", "H20", "--part", "A800", "--draws", 1000)
+    assert [row["part"] for row in json.loads(bench("cost", *both, "--json")[1])] == [
+        "nvidia-h20-96gb",
+        "nvidia-a800-sxm4-80gb",
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    said = bench("own", *both)[1]
+    assert re.match(
+        r"A busy card-hour owned for 3 years costs 1 EFLOPS of H20 RMB 8\.\d+; 1 EFLOPS of\n"
+        r"A800 RMB 7\.\d+ \(10\.0 rented\)\.",
+        said,
+    )
+    # What adds up stays together at any width.
+    heads = next(line for line in said.splitlines() if "capital" in line)
+    assert all(each in heads for each in ("electricity", "building", "upkeep"))
+    alone = " ".join(bench("own", "--part", "H20", "--draws", 1000)[1].split())
+    assert "owned for 3 years; no rent of it is known: give one (--rent RMB)." in alone
 
 
 def test_cost_as_json_is_one_row_a_fleet(bench):

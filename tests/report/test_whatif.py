@@ -68,8 +68,10 @@ def test_there_is_no_panel_where_nothing_delivers():
 
 
 def test_the_first_fleet_on_the_page_is_one_whose_price_is_known(model):
-    assert model["fleets"][0]["model"]["capex_rmb"] is None
-    assert model["fleets"][model["first"]]["name"] == "Li Auto"
+    assert model["fleets"][model["first"]]["name"] == "Tesla"
+    after = make_panel([*cost(part="A100"), *cost("nio")])
+    assert [each["model"]["capex_rmb"] is None for each in after["fleets"]] == [True, False]
+    assert after["fleets"][after["first"]]["name"] == "NIO"
 
 
 def test_the_models_figures_are_those_of_the_tables(costs, model):
@@ -121,7 +123,7 @@ def test_an_input_that_was_assumed_anew_stands_as_it_was_given():
 
 
 def test_a_price_that_isnt_known_may_be_given_and_brings_the_servers():
-    shown = fleet("tesla-2024-q3")
+    shown = fleet(part="A100")
     price = controls(shown)["server_rmb"]
     assert price["value"] is None
     assert price["hint"] == "what one server was quoted at; the model has none for this part"

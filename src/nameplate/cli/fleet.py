@@ -8,7 +8,7 @@ import typer
 
 from nameplate.cli import fleet_checks, fleet_derate, fleet_own, fleet_plan
 from nameplate.cli.options import (
-    PART,
+    PARTS,
     Csv,
     Details,
     Fleets,
@@ -92,7 +92,7 @@ def cost(
     eflops: Annotated[
         float | None, typer.Option(metavar="X", help="Nominal EFLOPS of --part to price. [default: 1]")
     ] = None,
-    part: Annotated[str | None, PART] = None,
+    part: Annotated[list[str] | None, PARTS] = None,
     details: Details = False,
 ) -> None:
     """Print what fleets deliver of their nominal EFLOPS, by which derates, and what they draw and cost."""

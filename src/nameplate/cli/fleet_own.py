@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nameplate.cli.options import PART, Details, Pricing, Printing, Trained, take_options
+from nameplate.cli.options import PARTS, Details, Pricing, Printing, Trained, take_options
 from nameplate.cli.output import output_language, print_rows, show_view
 
 
@@ -18,7 +18,7 @@ def own(
     fleets: Annotated[
         list[str] | None, typer.Argument(metavar="[FLEET]...", help="Ids or names; see `bench fleet list`.")
     ] = None,
-    part: Annotated[str | None, PART] = None,
+    part: Annotated[list[str] | None, PARTS] = None,
     eflops: Annotated[
         float | None, typer.Option(metavar="X", help="Nominal EFLOPS of --part. [default: 1]")
     ] = None,

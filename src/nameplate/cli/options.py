@@ -132,6 +132,9 @@ Fleets = Annotated[
 
 # How fleets are priced: options of `bench fleet cost`, `own` and `plan`.
 PART = typer.Option("--part", metavar="PART", help="The part, by its id or a name; see `bench specs`.")
+PARTS = typer.Option(
+    "--part", metavar="PART", help="A part, by its id or a name; see `bench specs` (repeatable)."
+)
 Derates = Annotated[
     list[str] | None,
     typer.Option(

@@ -159,7 +159,7 @@ class Ownership:
 def own(
     fleets: str | Sequence[str] = (),
     *,
-    part: str | None = None,
+    part: str | Sequence[str] | None = None,
     years: Sequence[float] = YEARS,
     rent: Written | None = None,
     assume: Mapping[str, Written] | None = None,
@@ -172,7 +172,7 @@ def own(
     Raises InputError as `cost` does, for neither fleet nor part, and for years, rent or an input that can't
     be used.
     """
-    if not fleets and part is None:
+    if not fleets and not part:
         raise InputError("own what?", got="nothing", expected="a fleet, or a part (--part PART)")
     for each in years:
         if isinstance(each, bool) or not _LEAST_YEARS <= each <= _MOST_YEARS:

@@ -208,13 +208,14 @@ def cost(
     fleets: str | Sequence[str] = (),
     *,
     eflops: float | None = None,
-    part: str | None = None,
+    part: str | Sequence[str] | None = None,
     **options: Unpack[PricingOptions],
 ) -> Costs:
     """What each of these fleets delivers, draws and costs; without names, each fleet of the catalogue.
 
-    `eflops` nominal EFLOPS of `part` (1 if only `part` is given) are one more fleet. A part goes by any
-    spelling of its name; the notes say what a short name was taken for. `options` are `PricingOptions`.
+    `eflops` nominal EFLOPS of `part` (1 if only `part` is given) are one more fleet, of several parts one
+    each. A part goes by any spelling of its name; the notes say what a short name was taken for. `options`
+    are `PricingOptions`.
 
     Raises InputError for an unknown fleet, part, run, derate or input, for a size, price or power limit that
     can't be, for a run of none of these parts or without a trusted record, for a power limit beside a run,

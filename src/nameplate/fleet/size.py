@@ -73,12 +73,18 @@ class Size:
 
 
 def find_sizes(
-    names: Sequence[str], eflops: float | None, part: str | None, listed: Catalogue, known: Registry
+    names: Sequence[str],
+    eflops: float | None,
+    part: str | Sequence[str] | None,
+    listed: Catalogue,
+    known: Registry,
 ) -> list[Size]:
-    """The fleets with these names, and `eflops` of `part`; with neither, each fleet of the catalogue."""
+    """The fleets with these names, and `eflops` of each part; with neither, each fleet of the catalogue."""
+    parts: Sequence[str] = (part,) if isinstance(part, str) else tuple(dict.fromkeys(part or ()))
     found = [size_of_fleet(fleet, known) for fleet in dict.fromkeys(map(listed.find, names))]
-    if part is not None or eflops is not None:
-        found.append(size_of_part(eflops, part, known))
+    if eflops is not None and not parts:
+        found.append(size_of_part(eflops, None, known))  # which refuses it
+    found += [size_of_part(eflops, each, known) for each in parts]
     return found or [size_of_fleet(fleet, known) for fleet in listed.fleet]
 
 

@@ -12,7 +12,7 @@ from nameplate.report.charts.data import FLEETS, MOST_BARS
 from nameplate.report.fleet.priced import _price_by_published, price, priced_tables
 from nameplate.store.manifest import DeviceEntry
 
-A800, H800 = "nvidia-a800-sxm4-80gb", "nvidia-h800-sxm5-80gb"
+A800, PCIE = "nvidia-a800-sxm4-80gb", "nvidia-h100-pcie-80gb"
 LI_AUTO_CARDS, NIO_CARDS = 16_844, 4_375
 PRODUCT, BLOCK = 260, 205  # TFLOPS of the run of the fixture, sustained
 
@@ -71,7 +71,7 @@ def test_a_clean_a800_run_prices_a800_fleets_by_its_product_and_the_others_by_pu
     assert by["Tesla"] == ("H100", "modelled")
     assert {each for part, each in by.values() if part == "A800"} == {"this run, modelled"}
     lead = table(priced).lead
-    assert "(run 20261122T120000-standard-a800: 0.833, then model of MFU: 0.612" in lead
+    assert "(run 20261122T120000-standard-a800: 0.833, then model of MFU: 0.6" in lead
     assert "By published training runs" not in lead
 
 
@@ -134,13 +134,13 @@ def on(part, run, tflops):
 
 
 def test_a_part_of_no_fleet_is_priced_as_one_eflops(a800_run):
-    priced = price(on(H800, a800_run(3.0), 989.0))
+    priced = price(on(PCIE, a800_run(3.0), 756.0))
     assert priced.why is None
     (one,) = priced.costs
-    assert (one.size.part.id, one.size.nominal_eflops) == (H800, 1.0)
-    assert one.delivered_eflops == pytest.approx(3 * BLOCK / 989, rel=1e-3)
+    assert (one.size.part.id, one.size.nominal_eflops) == (PCIE, 1.0)
+    assert one.delivered_eflops == pytest.approx(3 * BLOCK / 756, rel=1e-3)
     (row,) = rows(priced).values()
-    assert (row["nominal"], row["part"], row["by"]) == ("1.00", "H800", "this run")
+    assert (row["nominal"], row["part"], row["by"]) == ("1.00", "H100 PCIe", "this run")
     assert row["per delivered EFLOPS"] == "–"  # nobody states what such a server costs
     assert "the price of its servers isn't known" in table(priced).lead
 

@@ -368,8 +368,10 @@ def _describe(costs: Sequence[Cost], *, details: bool) -> Iterator[str]:
     if len(costs) == 1:
         yield describe_ownership(costs[0]) or ""
         # What is missing, and what would fill it: behind a figure, which has room for neither.
-        if costs[0].reason is not None and costs[0].estimates:
-            yield _("{reason}.", reason=costs[0].reason)
+        if costs[0].mix:
+            yield _("It is {reason}.", reason=costs[0].reasons[0])
+        elif costs[0].reason is not None and costs[0].estimates:
+            yield _("Missing: {reason}.", reason=costs[0].reason)
     yield from describe_grounds(costs)
 
 

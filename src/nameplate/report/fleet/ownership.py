@@ -17,16 +17,17 @@ from nameplate.report.fleet.costs import (
     fleet_label,
     list_facts,
 )
-from nameplate.report.fleet.figures import PERCENTILES, inputs_table, unknown_table
+from nameplate.report.fleet.figures import ENDS, PERCENTILES, inputs_table, unknown_table
 from nameplate.report.view import Field, Table, View, table_of
 
 _Text = Callable[[Ownership], str]
+_MOST_NAMED = 4  # fleets in the answer
 _NEVER = "∞"  # months after which buying has paid, where it never does
 
 
 def ownership_view(owned: Sequence[Ownership], *, details: bool = False) -> View:
     """The fleets, each for every number of years in turn."""
-    priced = list({item.cost.size.id: item.cost for item in owned}.values())
+    priced = list({_label(item): item.cost for item in owned}.values())
     tables = (_rent_table(owned), _year_table(owned), _bought_table(owned))
     explained = _(
         "Capital is price less resale, with interest, spread evenly over the years. Rent is paid for busy"
@@ -70,12 +71,13 @@ def _year_table(owned: Sequence[Ownership]) -> Table:
     """What a year costs, by what it is paid for."""
     fields = [
         *_KEYS,
-        _millions("capital", "capital_rmb_per_year", 2),
-        _millions("electricity", "electricity_rmb_per_year", 1),
-        _millions("building", "building_rmb_per_year", 0),
-        _millions("upkeep", "upkeep_rmb_per_year", 3),
-        _millions("RMB M a year", "cost_rmb_per_year"),
-        Field[Ownership](PERCENTILES, _range("cost_rmb_per_year", millions)),
+        # All four stay at any width: what they add up to stands beside them.
+        _millions("capital", "capital_rmb_per_year"),
+        _millions("electricity", "electricity_rmb_per_year"),
+        _millions("building", "building_rmb_per_year"),
+        _millions("upkeep", "upkeep_rmb_per_year"),
+        _millions("a year", "cost_rmb_per_year"),
+        Field[Ownership](ENDS, _ends("cost_rmb_per_year", millions), drop_priority=0),
     ]
     return table_of(_("A year of owning, RMB M"), fields, owned)
 
@@ -94,11 +96,18 @@ def _bought_table(owned: Sequence[Ownership]) -> Table:
 
 
 def _answer(owned: Sequence[Ownership]) -> str:
-    """What a busy card-hour costs owned, beside its rent; of several fleets only what the screen is about."""
+    """What a busy card-hour costs owned, beside its rent; of several fleets in a list."""
     first = owned[0]
     busy = first.figures.get("rmb_per_busy_card_hour")
-    if len({item.cost.size.id for item in owned}) > 1 or busy is None:
-        return _("What it costs to own the fleets, beside renting the same cards")
+    named = list({_label(each): each for each in reversed(owned)}.values())[::-1]  # each at its first years
+    if len(named) > 1:
+        return _(
+            "A busy card-hour owned for {years} years costs {hours}.",
+            years=stated(first.years),
+            hours=_("; ").join(map(_describe_hour, named[:_MOST_NAMED])),
+        )
+    if busy is None:
+        return _("{fleet}: {reason}.", fleet=_label(first), reason=first.cost.reason or _("unknown"))
     said = _(
         "A busy card-hour of {fleet} costs RMB {hour}{range} owned for {years} years",
         fleet=_label(first),
@@ -107,13 +116,22 @@ def _answer(owned: Sequence[Ownership]) -> str:
         years=stated(first.years),
     )
     if first.rent is None:
-        return _("{said}.", said=said)
+        return _("{said}; no rent of it is known: give one (--rent RMB).", said=said)
     return _(
         "{said}, and RMB {rent} rented: buying wins in {share} of the draws.",
         said=said,
         rent=figure(first.rent.uncertain.value),
         share=percent(first.buying_wins),
     )
+
+
+def _describe_hour(owned: Ownership) -> str:
+    busy = owned.figures.get("rmb_per_busy_card_hour")
+    hour = UNKNOWN if busy is None else figure(busy.estimate.p50)
+    if owned.rent is None:
+        return _("{fleet} RMB {hour}", fleet=_label(owned), hour=hour)
+    rent = figure(owned.rent.uncertain.value)
+    return _("{fleet} RMB {hour} ({rent} rented)", fleet=_label(owned), hour=hour, rent=rent)
 
 
 def _detail_tables(owned: Sequence[Ownership]) -> Iterator[Table]:
@@ -139,8 +157,8 @@ def _figure(column: str, name: str) -> Field[Ownership]:
     return Field(column, _value(name, figure), is_number=True)
 
 
-def _millions(column: str, name: str, drop_priority: int | None = None) -> Field[Ownership]:
-    return Field(column, _value(name, millions), is_number=True, drop_priority=drop_priority)
+def _millions(column: str, name: str) -> Field[Ownership]:
+    return Field(column, _value(name, millions), is_number=True)
 
 
 def _value(name: str, form: Callable[[float], str]) -> _Text:
@@ -158,6 +176,14 @@ def _range(name: str, form: Callable[[float], str]) -> _Text:
             return UNKNOWN
         points = found.estimate
         return interval(_finite(form), points.p5, points.p50, points.p95)
+
+    return text
+
+
+def _ends(name: str, form: Callable[[float], str]) -> _Text:
+    def text(owned: Ownership) -> str:
+        found = owned.figures.get(name)
+        return UNKNOWN if found is None else interval(_finite(form), found.estimate.p5, found.estimate.p95)
 
     return text
 
