@@ -126,6 +126,10 @@ part = "nvidia-a800-sxm4-80gb"
 cards = 10
 adds_to = "mine"
 source = "counted"
+[[unpriced]]
+part = "nvidia-h100-sxm5-80gb"
+as_of = "2024"
+why = "a reason"
 [[price]]
 part = "nvidia-a800-sxm4-80gb"
 cards_per_server = 8
