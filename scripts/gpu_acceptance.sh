@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Everything worth doing with a new GPU, in one go: what matters most first, each step with a limit and a log.
 #
-#     scripts/gpu_acceptance.sh SECONDS [--device cuda|cuda:N|cpu|twin:NAME] [--out FOLDER] [--pack FILE] [--wheels FOLDER]
+#     scripts/gpu_acceptance.sh SECONDS [--device cuda|cuda:N|cpu|twin:NAME] [--out FOLDER] [--pack FILE]
+#                                       [--wheels FOLDER] [--steps NAME,…]
 #
 # SECONDS is all the time that there is; ten minutes (600) give the self-test, the card's twin file, the quick suite
 # twice and a run from idle. A step that doesn't fit what is left is skipped, and one that hangs is ended and left
 # behind. After every step all of it is packed anew into FILE (--out's FOLDER/gpu-acceptance.tgz; FOLDER:
 # ./gpu-acceptance), so whatever ends this script leaves what was done, and what can take but a few files away can take
-# that one. It changes no setting of the card and needs no network.
+# that one. It changes no setting of the card and needs no network. Where the time comes in pieces, the second call
+# has the steps that are left: --steps gpu-tests,again,sensitivity,bare,standard.
 #
 # `bench` is $BENCH, or the one on PATH, or .venv's, or else this checkout under $PYTHON (python3) as it is: that
 # needs torch and pyproject.toml's other dependencies; those that the machine lacks can lie as wheels in --wheels
@@ -19,16 +21,20 @@
 set -u
 
 usage() {
-  echo "gpu_acceptance.sh: $1; expected SECONDS [--device cuda|cuda:N|cpu|twin:NAME] [--out FOLDER] [--pack FILE] [--wheels FOLDER]" >&2
+  echo "gpu_acceptance.sh: $1; expected SECONDS [--device cuda|cuda:N|cpu|twin:NAME] [--out FOLDER] [--pack FILE]" \
+    "[--wheels FOLDER] [--steps NAME,…]" >&2
   exit 2
 }
 
-DEVICE=cuda OUT=gpu-acceptance PACK="" WHEELS="" TOTAL=""
+ALL=selftest,quick,soak,smoke,gpu-tests,again,sensitivity,bare,standard
+DEVICE=cuda OUT=gpu-acceptance PACK="" WHEELS="" TOTAL="" STEPS=$ALL
 while [ $# -gt 0 ]; do
   case "$1" in
-    --device | --out | --pack | --wheels)
+    --device | --out | --pack | --wheels | --steps)
       [ $# -ge 2 ] || usage "$1 without a value"
-      case "$1" in --device) DEVICE=$2 ;; --out) OUT=$2 ;; --pack) PACK=$2 ;; --wheels) WHEELS=$2 ;; esac
+      case "$1" in
+        --device) DEVICE=$2 ;; --out) OUT=$2 ;; --pack) PACK=$2 ;; --wheels) WHEELS=$2 ;; --steps) STEPS=$2 ;;
+      esac
       shift 2 ;;
     -*) usage "unknown option $1" ;;
     *) [ -z "$TOTAL" ] || usage "one number too many: $1"; TOTAL=$1; shift ;;
@@ -36,6 +42,9 @@ while [ $# -gt 0 ]; do
 done
 [[ "$TOTAL" =~ ^[1-9][0-9]{0,5}$ ]] || usage "no number of seconds: '${TOTAL}'"
 [[ "$DEVICE" =~ ^(cpu|cuda(:[0-9]+)?|twin:.+)$ ]] || usage "no such device: '$DEVICE'"
+for name in ${STEPS//,/ }; do
+  case ",$ALL," in *",$name,"*) ;; *) usage "no such step: '$name' (of $ALL)" ;; esac
+done
 if [ -n "$WHEELS" ] && [ ! -d "$WHEELS" ]; then usage "no such folder: '$WHEELS'"; fi
 if [ -n "$PACK" ] && ! { : >"$PACK.new"; } 2>/dev/null; then usage "the file can't be written: '$PACK'"; fi
 
@@ -78,11 +87,15 @@ wait_limited() {
   wait "$RUNNING"
 }
 
+# Whether a step is one of those that were asked for; the first ones, which say what is here, always are.
+is_wanted() { case ",machine,devices,fields,$STEPS," in *",$1,"*) ;; *) return 1 ;; esac; }
+
 # step NAME MOST LEAST COMMAND…: run it for MOST seconds at most, if at least LEAST are left. Its output is in NAME.out,
 # its errors are in NAME.log; the last TAIL lines are shown.
 step() {
   local name=$1 most=$2 least=$3 have begin=$SECONDS status
   shift 3
+  is_wanted "$name" || return 0
   most=$(((most * LIMITS + 99) / 100)) least=$((least * LIMITS / 100))
   have=$(($(left) - 5))
   if [ "$have" -lt "$least" ]; then
@@ -132,6 +145,36 @@ PYTHON_END
   export PYTHONPATH="$site:$ROOT/src:$ROOT/kernels:$ROOT/bench${PYTHONPATH:+:$PYTHONPATH}"
 }
 
+# Say which of pyproject.toml's dependencies this Python lacks or has too old, all at once: on a machine that is lent by
+# the minute, each start that finds the next one missing is lost.
+list_missing() {
+  "$PYTHON" - "$ROOT/pyproject.toml" <<'PYTHON_END'
+import importlib.metadata, pathlib, re, sys, tomllib
+
+wanted = tomllib.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))["project"]["dependencies"]
+numbers = lambda version: [int(each) for each in re.findall(r"\d+", version.partition("+")[0])]
+lacking, said = [], []
+for name, least in (re.match(r"([\w.-]+)>=([\w.]+)", each).groups() for each in wanted):
+    try:
+        found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    if found is None or numbers(found) < numbers(least):
+        lacking.append(name)
+        said.append(name if found is None else f"{name} {least} (it has {found})")
+if said:
+    print(f"this Python lacks {', '.join(said)}")
+if "torch" in lacking:
+    print("PYTHON=... names one that has torch")
+elif lacking:
+    python = ".".join(map(str, sys.version_info[:2]))
+    print(
+        f"where there is a network: python3 -m pip download --only-binary :all: --python-version {python} "
+        f"-d wheels {' '.join(lacking)}; then here: --wheels wheels"
+    )
+PYTHON_END
+}
+
 if [ -n "${BENCH:-}" ]; then
   read -r -a NAMEPLATE <<<"$BENCH"
 elif command -v bench >/dev/null && is_bench bench; then
@@ -139,8 +182,14 @@ elif command -v bench >/dev/null && is_bench bench; then
 elif [ -x "$ROOT/.venv/bin/bench" ]; then
   NAMEPLATE=("$ROOT/.venv/bin/bench") PYTHON="$ROOT/.venv/bin/python"
 else
+  "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+    note "$PYTHON isn't a Python of 3.11 or newer; PYTHON=... names another"
+    exit 2
+  }
   use_checkout || { note "this checkout can't be used under $PYTHON: see above"; exit 2; }
   NAMEPLATE=("$PYTHON" -P -m nameplate)
+  MISSING="$(list_missing)"
+  [ -z "$MISSING" ] || note "$MISSING"
 fi
 if ! is_bench "${NAMEPLATE[@]}"; then
   note "bench doesn't start (${NAMEPLATE[*]}): $("${NAMEPLATE[@]}" --version 2>&1 </dev/null | tail -n 1)"
@@ -173,7 +222,8 @@ fi
 
 # Every figure that the driver has by a number, with its type, read twice: drivers have given numbers to other figures.
 if [[ "$DEVICE" == cuda* ]]; then
-  TAIL=2 step fields 20 5 "$PYTHON" -c '
+  # Python ends with 1 where it can't ask, which is no failed check.
+  TAIL=2 step fields 20 5 bash -c '"$0" -c "$1" || exit 3' "$PYTHON" '
 import time
 import pynvml
 
@@ -202,7 +252,7 @@ if [[ "$DEVICE" == cuda* ]] && [ -d "$ROOT/tests" ] && "$PYTHON" -c "import pyte
   # A module of tests may want a package that isn't here: the others are run all the same.
   TAIL=30 step gpu-tests 240 40 "$PYTHON" -P -m pytest -q -m gpu --rootdir "$ROOT" -c "$ROOT/pyproject.toml" -p no:cacheprovider \
     --continue-on-collection-errors -o addopts="--import-mode=importlib --strict-markers" "$ROOT/tests/device" "$ROOT/tests/kernels"
-else
+elif is_wanted gpu-tests; then
   note "[gpu-tests] left out: they need a GPU, this checkout's tests, and pytest"
 fi
 # Once more: whether the first one's intervals hold what the next run gives.

@@ -401,6 +401,24 @@ def test_longer_suites_have_longer_budgets():
     assert budgets[:2] == [10.0, 60.0]
 
 
+# Seconds of a group of cases on a GPU, before anything is timed: two processes that each load CUDA, and the
+# profiler of the first. Cases need so many then, that each of four turns has readings to itself.
+GPU_GROUP_S, GPU_CASE_S = 5.0, 1.2
+
+
+@pytest.mark.parametrize("name", ["quick", "standard", "block", "attention", "step", "ceiling"])
+def test_a_gpus_cases_have_the_time_to_be_judged(name):
+    """Of 0.4 s a case telemetry can't tell whose its readings are, and most figures are of unknown worth."""
+    suite = find_suite(name)
+    cases = suite.cases(GPU)
+    groups, weight = make_groups(cases), sum(case.weight for case in cases)
+    left_s = suite.budget_on("cuda") - GPU_GROUP_S * len(groups)
+    # Another library's best product gets figures only where it isn't clearly slower.
+    torchs = [case.weight for case in cases if case.backend.startswith("torch") and case.weight > 0.2]
+    assert left_s * min(torchs) / weight >= GPU_CASE_S
+    assert suite.budget_on("cpu") == suite.budget_s
+
+
 OF_OTHERS = """
 from dataclasses import dataclass
 from nameplate.suite import Case, Suite

@@ -1,4 +1,4 @@
-"""Two minutes: one layer by pass, execution and attention's backend; then layers of other models."""
+"""One layer by pass, execution and attention's backend, layers of other models: two minutes (GPU: five)."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _other(
         block = block_of(
             model, tokens or of_itself, "bf16", pass_, batch=batch, narrower=narrower, label=label
         )
-        yield _case(block, phase="sustained", group=group, weight=1.0)
+        yield _case(block, phase="sustained", group=group, weight=1.0 if tokens else 1.5)
 
 
 def _case(block: TransformerBlock, **axes: Any) -> Case:
@@ -119,8 +119,9 @@ def _case(block: TransformerBlock, **axes: Any) -> Case:
 
 SUITE = Suite(
     "block",
-    "two minutes: one Llama-3-8B layer by pass, execution and attention, and layers of other models",
+    "one Llama-3-8B layer by pass, execution and attention, and layers of other models",
     120.0,
     _cases,
     processes=2,
+    gpu_budget_s=300.0,
 )

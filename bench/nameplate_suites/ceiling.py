@@ -149,7 +149,11 @@ def _with_multiples(factor: int) -> tuple[int, ...]:
 
 
 CEILING = Suite(
-    "ceiling", "the best product of each dtype, found by a search over shapes and layouts", 60.0, _cases
+    "ceiling",
+    "the best product of each dtype, found by a search over shapes and layouts",
+    60.0,
+    _cases,
+    gpu_budget_s=480.0,
 )
 GRID = Suite(
     "ceiling-grid",

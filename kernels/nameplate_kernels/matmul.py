@@ -39,6 +39,7 @@ from nameplate_kernels.scaled_operands import (
     make_launch,
     make_operand,
     why_lacking,
+    why_refused,
 )
 from nameplate_kernels.workload import CheckResult, Prepared, Workload
 
@@ -187,7 +188,9 @@ class Matmul(Workload):
         if reason is None and self.dtype == "fp16_acc16" and device.type == "cpu":
             reason = f"sums in fp16 are a choice of CUDA's products; this is a {device.type} device"
         if reason is None and self.is_scaled:
-            reason = why_lacking(self.dtype, self.scaling, device)
+            reason = why_lacking(self.dtype, self.scaling, device) or why_refused(
+                self.m, self.n, self.k, self.dtype, self.scaling, device
+            )
         return reason or why_backend_cant(self.backend, self.dtype, device)
 
     def pilots(self) -> tuple[Matmul, ...]:

@@ -8,8 +8,9 @@ A scale multiplies a *block* of numbers: all of them (`tensor`), those of a row 
 one for each 1×16. Scales here are powers of two, the smallest that fit the block's largest number: a stored
 number times its scale is exact in fp32, and a reference multiplies what the device multiplies.
 
-Calls by torch 2.11 to 2.13, `torch._scaled_mm` (aten/src/ATen/native/cuda/ScaledBlas.cpp tells the scaling by
-the shapes of the scales) and `torch._int_mm`.
+Calls by torch 2.11 to 2.13: `torch._scaled_mm`, which tells the scaling by dtypes, shapes and strides of the
+scales, and `torch._int_mm`. What CUDA's part of them demands stands in ScaledBlas.cpp and Blas.cpp of torch's
+aten/src/ATen/native/cuda; `why_refused` and `why_lacking` say it beforehand.
 """
 
 from __future__ import annotations
@@ -66,8 +67,15 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 )
 """The dtypes whose operands are stored in 8 or 4 bits."""
 
-# cuBLASLt has products scaled by blocks of 128 on Hopper alone (cuBLAS, "1D and 2D block scaling for FP8").
+# cuBLASLt has products scaled by blocks of 128 on Hopper alone (cuBLAS, "1D and 2D block scaling for FP8"),
+# since CUDA 12.9 (torch's `_check_deepseek_support`); those with a scale for each 16 or 32 since CUDA 12.8.
 _BLOCKS_MAJOR = 9
+_BLOCKS_CUDA, _GROUPS_CUDA = (12, 9), (12, 8)
+# It wants the scales of 128×128 padded to fours along K (torch pads them in its own tests). `_scaled_mm`
+# takes none that are padded, and hands on the address of those it takes.
+_BLOCKS_ALONG_K = 4
+# What torch's CUDA code checks of sizes, besides blocks: fp8 as stored (4 bits: two in a byte), and int8.
+_FLOAT_MULTIPLE, _INTEGER_MULTIPLE, _LEAST_INTEGER_ROWS = 16, 8, 17
 # The e4m3 scales of nvfp4 hold these powers of two exactly.
 _SCALE_EXPONENTS = (-9, 8)
 
@@ -75,13 +83,13 @@ _SCALE_EXPONENTS = (-9, 8)
 def why_lacking(dtype: str, scaling: str, device: torch.device) -> str | None:
     """Return why torch can't multiply this dtype on a device, in one clause; None where it can.
 
-    A GPU by its compute capability. On a CPU torch computes int8, and fp8 by one scale or one a row; a GPU
-    that is only modelled (`meta`) has figures of these alone.
+    A GPU by its compute capability, and torch by the CUDA that it was built for. On a CPU torch computes
+    int8, and fp8 by one scale or one a row; a GPU that is only modelled (`meta`) has figures of these alone.
     """
+    is_by_blocks = scaling == "blocks" or FORMATS[dtype].group
     if device.type != "cuda":
         whose = "torch has no" if device.type == "cpu" else "the twin has no model of"
         where = " on a CPU" if device.type == "cpu" else ""
-        is_by_blocks = scaling == "blocks" or FORMATS[dtype].group
         return f"{whose} {dtype} products with blocks of scales{where}" if is_by_blocks else None
     form, found = FORMATS[dtype], torch.cuda.get_device_capability(device)
     has = f"this device has compute capability {found[0]}.{found[1]}"
@@ -89,6 +97,32 @@ def why_lacking(dtype: str, scaling: str, device: torch.device) -> str | None:
         return f"{dtype} products need compute capability {form.capability[0]}.{form.capability[1]}; {has}"
     if scaling == "blocks" and found[0] != _BLOCKS_MAJOR:
         return f"cuBLASLt scales by blocks of 128 on compute capability {_BLOCKS_MAJOR}.0 alone; {has}"
+    needed = _BLOCKS_CUDA if scaling == "blocks" else _GROUPS_CUDA
+    built = torch.version.cuda
+    if is_by_blocks and built is not None and tuple(map(int, built.split(".")[:2])) < needed:
+        least = ".".join(map(str, needed))
+        return f"{dtype} products with blocks of scales need CUDA {least}; this torch is built for {built}"
+    return None
+
+
+def why_refused(m: int, n: int, k: int, dtype: str, scaling: str, device: torch.device) -> str | None:
+    """Return why a product of these sizes is refused on a GPU, in one clause; None where it isn't."""
+    if device.type == "cpu":
+        return None
+    form = FORMATS[dtype]
+    if dtype == "int8":
+        if m < _LEAST_INTEGER_ROWS:
+            return f"int8 products on a GPU have {_LEAST_INTEGER_ROWS} rows at least, not {m}"
+        multiples = {"N": (n, _INTEGER_MULTIPLE), "K": (k, _INTEGER_MULTIPLE)}
+    else:
+        stored = _PER_BYTE if form.a == torch.float4_e2m1fn_x2 else 1
+        multiples = {"N": (n, _FLOAT_MULTIPLE), "K": (k, max(stored * _FLOAT_MULTIPLE, form.group))}
+    if scaling == "blocks":
+        multiples = {"N": (n, _BLOCK), "K": (k, _BLOCKS_ALONG_K * _BLOCK)}
+    for name, (size, multiple) in multiples.items():
+        if size % multiple:
+            by = " by blocks of 128" if scaling == "blocks" else ""
+            return f"{name} of {dtype} products{by} is a multiple of {multiple} on a GPU, not {size}"
     return None
 
 

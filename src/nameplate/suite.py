@@ -121,7 +121,9 @@ class Suite:
 
     Each case is measured in `processes` fresh processes, or in as many as the time holds: what one keeps
     (where its memory lies, which kernel was chosen) is then sampled too. `source` is the entry point that it
-    was loaded from; "" for one that was made otherwise.
+    was loaded from; "" for one that was made otherwise. `gpu_budget_s` is its time on a GPU, where its cases
+    there need another one (None: they don't): a process of a GPU takes seconds to begin, and of a turn in a
+    group the first half second doesn't count.
     """
 
     name: str
@@ -130,6 +132,11 @@ class Suite:
     generate: Callable[[Target], Iterable[Case]]
     source: str = ""
     processes: int = 5
+    gpu_budget_s: float | None = None
+
+    def budget_on(self, kind: str) -> float:
+        """Return the seconds that it takes on a device of this kind, unless the user gives others."""
+        return self.gpu_budget_s if kind == "cuda" and self.gpu_budget_s is not None else self.budget_s
 
     @property
     def where(self) -> str:
@@ -269,11 +276,14 @@ def _check_suite(suite: Suite) -> None:
         ("name", suite.name, _NAME.fullmatch(suite.name), "letters, digits, dots, _ and -"),
         ("description", suite.description, isinstance(suite.description, str), "text"),
         ("generate", suite.generate, callable(suite.generate), "a function"),
-        (
-            "budget_s",
-            suite.budget_s,
-            _is_number(suite.budget_s) and 0 < suite.budget_s <= LONGEST_BUDGET_S,
-            f"seconds above 0, at most {LONGEST_BUDGET_S:g}",
+        *(
+            (
+                f"{name}_s",
+                seconds,
+                _is_number(seconds) and 0 < seconds <= LONGEST_BUDGET_S,
+                f"seconds above 0, at most {LONGEST_BUDGET_S:g}",
+            )
+            for name, seconds in (("budget", suite.budget_s), ("gpu_budget", suite.budget_on("cuda")))
         ),
         (
             "processes",

@@ -4,6 +4,8 @@ import pytest
 
 from nameplate.chain.from_run import find_chains
 from nameplate.chain.steps import find_steps, find_whole_step
+from nameplate.report.labels import Labels
+from nameplate.report.sections.chain import chain_table
 
 B, T, D, V = 1, 128, 4096, 128_256
 SIZES = {"batch": B, "tokens": T, "d_model": D, "heads": 32, "kv_heads": 8, "head_dim": 128, "ffn": 14336}
@@ -89,3 +91,30 @@ def test_pieces_of_another_vocabulary_model_or_backend_predict_nothing(pieces):
     assert [each.model for each in find_steps(narrow)] == [None]
     assert find_whole_step(narrow, narrow[0]) is None
     assert find_whole_step(pieces(), pieces()[0]).layers == 32
+
+
+def test_what_several_devices_reach_starts_from_the_block_and_says_so(pieces, make_record):
+    product = make_record(case="matmul/bf16/2048x2048x2048/normal/warm/sustained/torch", group="layer")
+    shape = "layer-data_parallel-x8"
+    together = make_record(
+        case=f"scaled_block/bf16/{shape}/normal/warm/sustained/torch",
+        workload="scaled_block",
+        shape=shape,
+        flops=10**12,
+        dimensions={"world_size": 8, "nodes": 1},
+        represents="Llama-3-8B",
+        group="layer",
+        time_s=LAYER_S / 0.9,
+        **dict.fromkeys(("tflops", "tflops_median"), 0.9),
+        tflops_low=0.89,
+        tflops_high=0.91,
+    )
+    (alone,), (chain,) = find_chains([product, *pieces()]), find_chains([product, *pieces(), together])
+    link = chain.links()[-1]
+    assert (link.from_, link.to, link.n_to) == ("block", "scaled", 8)
+    assert link.value == pytest.approx(0.9)
+    assert chain.set_aside == alone.stages[-1]
+    assert alone.set_aside is None
+    tables = [chain_table(each.links(), Labels({}), [each], 1) for each in (alone, chain)]
+    assert tables[0].lead == ""
+    assert tables[1].lead.startswith("The last link starts from the block")

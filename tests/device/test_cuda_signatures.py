@@ -6,9 +6,13 @@ classes and signatures are here without a GPU too.
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import pynvml
 import pytest
 import torch
 from torch.autograd.profiler_util import FunctionEvent
@@ -18,6 +22,7 @@ from nameplate.device.cuda import Accelerator
 from nameplate.device.kernels import list_cuda_kernels
 from nameplate.twin.accelerator import TwinAccelerator
 
+ROOT = Path(__file__).parents[2]
 CALLS = [name for name, each in vars(Accelerator).items() if callable(each) and not name.startswith("_")]
 
 
@@ -115,3 +120,74 @@ def test_attention_by_name_is_asked_of_torch_as_it_takes_it():
     assert {"MATH", "EFFICIENT_ATTENTION", "FLASH_ATTENTION", "CUDNN_ATTENTION"} <= {
         *attention.SDPBackend.__members__
     }
+
+
+# ---- every call in the source, whichever file it is in ----
+
+
+def calls_in(*folders):
+    """Every call in the source below these folders: where it is, its dotted name, and the node."""
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", ast.unparse(node.func), node
+
+
+def test_every_call_of_torch_cuda_in_the_source_binds_to_torchs_own_signature():
+    bound = set()
+    for where, name, node in calls_in("src", "kernels", "bench"):
+        is_torchs = re.fullmatch(r"torch\.cuda(\.\w+)+", name) is not None
+        if not is_torchs or any(isinstance(each, ast.Starred) for each in node.args):
+            continue
+        function = torch
+        for each in name.split(".")[1:]:
+            assert hasattr(function, each), f"{where}: torch has no {name}"
+            function = getattr(function, each)
+        keywords = {each.arg: None for each in node.keywords if each.arg}
+        try:
+            inspect.signature(function).bind(*node.args, **keywords)
+        except TypeError as error:
+            raise AssertionError(f"{where}: {name}: {error}") from error
+        except ValueError:  # a class of C++ whose arguments torch doesn't tell
+            assert not node.args, where
+        bound.add(name.removeprefix("torch.cuda."))
+    assert {"set_device", "get_device_properties", "mem_get_info", "graph", "CUDAGraph", "stream"} <= bound
+
+
+def test_what_is_read_of_a_gpus_properties_is_what_torch_gives():
+    """Of a build without CUDA the type isn't there: the stub that torch ships says what it has."""
+    stub = Path(torch.__file__).with_name("_C") / "__init__.pyi"
+    (given,) = [
+        {each.target.id for each in node.body if isinstance(each, ast.AnnAssign)}
+        for node in ast.walk(ast.parse(stub.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name == "_CudaDeviceProperties"
+    ]
+    assert {
+        "name",
+        "total_memory",
+        "multi_processor_count",
+        "major",
+        "minor",
+        "uuid",
+        "L2_cache_size",
+    } <= given
+
+
+def test_every_call_of_nvml_in_the_source_binds_to_the_one_of_nvidia_ml_py():
+    called = set()
+    for where, name, node in calls_in("src/nameplate/telemetry"):
+        first = node.args[0] if node.args else None
+        asked = getattr(first, "value", None)
+        if not isinstance(asked, str) or not re.match("nvml[A-Z]", asked):
+            continue
+        function = getattr(pynvml, asked, None)
+        assert function is not None, f"{where}: nvidia-ml-py has no {asked}"
+        # A source of `nvml_sources` is called with the handle before its own arguments.
+        handle = [None] if name == "_call" else []
+        try:
+            inspect.signature(function).bind(*handle, *node.args[1:])
+        except TypeError as error:
+            raise AssertionError(f"{where}: {asked}: {error}") from error
+        called.add(asked)
+    assert len(called) > 40
+    assert {"nvmlInit", "nvmlDeviceGetFieldValues", "nvmlDeviceGetTemperatureV", "nvmlEventSetWait"} <= called

@@ -116,6 +116,7 @@ VOLATILE = {
     "created": "when the run began",
     "started": "when the case began",
     "hostname": "this machine's name",
+    "boot": "which boot of this machine it is",
     "software": "versions on this machine, nameplate's own among them",
     "run": "an id holds the moment and random digits; it is masked in paths and sentences too",
 }

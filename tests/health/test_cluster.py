@@ -22,6 +22,7 @@ from nameplate.health.distribution import (
     read_others_of_part,
 )
 from nameplate.health.ledger import find_missing, parse_expected_hosts
+from nameplate.health.stragglers import collect_speeds
 from nameplate.store.folder import find_runs, read_run
 from nameplate.store.launch import Launch
 from nodes import COPY, PRODUCT
@@ -87,7 +88,8 @@ def test_the_slow_card_and_the_missing_node_of_thirty_are_named(bench, tmp_path)
 def test_the_spread_of_a_part_its_percentiles_and_the_place_of_each_device(tmp_path, bench):
     """Two hundred cards drawn with a deviation of 1.35 %; their figures' intervals are ±1 %."""
     write_cluster(tmp_path, 25)
-    found = find_distributions([read_run(each, in_full=False) for each in find_runs(tmp_path)])
+    runs = [read_run(each, in_full=False) for each in find_runs(tmp_path)]
+    found = find_distributions(collect_speeds(runs))
     assert {(each.case, each.unit, each.devices) for each in found} == {
         (PRODUCT, "TFLOPS", 200),
         (COPY, "GB/s", 200),

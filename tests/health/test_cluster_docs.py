@@ -37,6 +37,32 @@ def test_the_prolog_and_the_epilog_are_scripts_whose_flags_are_there(script, tmp
     assert flags <= options()
 
 
+@pytest.mark.parametrize("script", blocks("sh"))
+@pytest.mark.parametrize(("status", "drains"), [(0, False), (1, True), (2, True), (3, False), (124, True)])
+def test_a_node_is_drained_where_it_is_unfit_unusable_or_hangs_and_not_where_nothing_is_known(
+    script, status, drains, tmp_path
+):
+    for name, text in (
+        ("timeout", f"echo unfit; exit {status}"),
+        ("scontrol", f'echo "$*" >{tmp_path}/drained'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    path = tmp_path / "script"
+    path.write_text(script.replace("/run/", f"{tmp_path}/"))
+    told = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURMD_NODENAME": "n7"}
+    ended = subprocess.run(["sh", path], env=told, check=False).returncode
+    if "scontrol" in script:
+        assert ended == 0
+        assert (tmp_path / "drained").exists() == drains
+        assert (
+            not drains
+            or "nodename=n7 state=drain reason=bench check: unfit" in (tmp_path / "drained").read_text()
+        )
+    else:  # Slurm drains a node whose prolog fails
+        assert (ended != 0) == drains
+
+
 def test_the_kubernetes_job_checks_before_it_starts():
     (text,) = blocks("yaml")
     job = yaml.safe_load(text)

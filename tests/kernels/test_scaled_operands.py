@@ -4,8 +4,15 @@ import pytest
 import torch
 
 from nameplate_kernels import BestMatmul, Matmul
-from nameplate_kernels.numerics import numerics
-from nameplate_kernels.scaled_operands import FORMATS, make_operand
+from nameplate_kernels.numerics import numerics, product_precision_of
+from nameplate_kernels.scaled_operands import (
+    FORMATS,
+    has_fast_sums,
+    make_launch,
+    make_operand,
+    make_scales,
+    why_refused,
+)
 
 CPU = torch.device("cpu")
 
@@ -113,11 +120,120 @@ def test_what_a_device_lacks_is_said(monkeypatch):
         found = {dtype: Matmul(128, 128, 128, dtype, "nt").unsupported(cuda) for dtype in FORMATS}
         assert {dtype for dtype, reason in found.items() if reason is None} == has
         assert all(f"{capability[0]}.{capability[1]}" in reason for reason in found.values() if reason)
-        blocks = Matmul(128, 128, 128, "fp8_e4m3", "nt", scaling="blocks").unsupported(cuda)
+        blocks = Matmul(128, 128, 512, "fp8_e4m3", "nt", scaling="blocks").unsupported(cuda)
         assert (blocks is None) == (capability == (9, 0))
     by_blocks = Matmul(256, 256, 256, "fp8_e4m3", "nt", scaling="blocks")
     assert "on a CPU" in str(by_blocks.unsupported(torch.device("cpu")))
     assert str(by_blocks.unsupported(torch.device("meta"))).startswith("the twin has no model of")
+
+
+ON_META, CUDA = torch.device("meta"), torch.device("cuda")
+KINDS = [
+    *(("fp8_e4m3", scaling) for scaling in ("tensor", "rows", "blocks")),
+    *(("fp8_e5m2", "tensor"), ("fp8_e5m2", "rows")),
+    *(("mxfp8", "tensor"), ("nvfp4", "tensor"), ("int8", "tensor")),
+]
+
+
+def call_on_meta(m, n, k, dtype, scaling="tensor", change=lambda operands: operands):
+    """Have torch look at the call of a product, as at one of CUDA tensors, without a GPU.
+
+    torch's meta functions check what CUDA's code does, of tensors of which it isn't told whose they are
+    (`device_hint` in torch/_meta_registrations.py).
+    """
+    a, b = (make_operand(torch.ones(rows, k), dtype, which, scaling) for rows, which in ((m, "a"), (n, "b")))
+    tensors = change([a.stored, b.stored, a.scale, b.scale])
+    c = torch.empty(m, n, dtype=product_precision_of(dtype).result_dtype, device=ON_META)
+    moved = [None if each is None else each.to(ON_META) for each in tensors]
+    launch = make_launch(*moved, c, has_fast_sums(dtype, scaling))
+    found = launch()
+    return found if dtype == "int8" else launch.result
+
+
+@pytest.mark.parametrize(("dtype", "scaling"), KINDS)
+def test_every_call_is_one_that_torch_takes_of_cuda_tensors(dtype, scaling):
+    m, n, k = 384, 256, 1536
+    result = call_on_meta(m, n, k, dtype, scaling)
+    assert result.shape == (m, n)
+    assert result.dtype == product_precision_of(dtype).result_dtype
+    assert result.is_meta
+    for rows, which in ((m, "a"), (n, "b")):
+        values = torch.ones(rows, k)
+        asked, made = make_operand(values, dtype, which, scaling).scale, make_scales
+        ones = made(rows, k, dtype, which, scaling, values)  # of a grid's points
+        assert (asked is None) == (ones is None)
+        if asked is not None:
+            assert (ones.shape, ones.stride(), ones.dtype) == (asked.shape, asked.stride(), asked.dtype)
+
+
+def test_the_meta_functions_refuse_what_cuda_refuses():
+    """Else the test above would hold nothing."""
+
+    def wrong(place, change):
+        def change_one(tensors):
+            tensors[place] = change(tensors[place])
+            return tensors
+
+        return change_one
+
+    for dtype, scaling, change in (
+        ("fp8_e4m3", "tensor", wrong(2, torch.Tensor.double)),
+        ("fp8_e4m3", "tensor", wrong(1, lambda b: b.t().contiguous().t())),
+        ("fp8_e4m3", "rows", wrong(3, torch.t)),
+        ("fp8_e4m3", "blocks", wrong(3, lambda scale: scale[:-1])),
+        ("mxfp8", "tensor", wrong(2, lambda scale: scale[:-1])),
+        ("nvfp4", "tensor", wrong(3, lambda scale: scale.view(torch.uint8).float())),
+    ):
+        with pytest.raises((RuntimeError, ValueError)):
+            call_on_meta(256, 256, 1024, dtype, scaling, change)
+
+
+@pytest.mark.parametrize(("dtype", "scaling"), KINDS)
+def test_a_size_that_cuda_refuses_is_said_beforehand(dtype, scaling):
+    """Of operands that can be made at all, torch's own check of sizes refuses no more than is said."""
+    for m, n, k in (
+        (256, 256, 1024),
+        (17, 256, 1024),
+        (1, 272, 512),
+        (16, 24, 64),
+        (32, 8, 96),
+        (32, 64, 72),
+    ):
+        said = why_refused(m, n, k, dtype, scaling, CUDA)
+        assert said == why_refused(m, n, k, dtype, scaling, ON_META)
+        assert why_refused(m, n, k, dtype, scaling, CPU) is None
+        if dtype == "int8":  # its meta function doesn't look at sizes; CUDA's code does
+            assert (said is not None) == (m <= 16 or n % 8 != 0 or k % 8 != 0)
+            continue
+        try:
+            call_on_meta(m, n, k, dtype, scaling)
+        except (RuntimeError, ValueError):
+            assert said is not None
+            assert "a multiple of" in said
+        else:  # what torch hands on unpadded has no check of its own
+            assert said is None or scaling == "blocks"
+
+
+def test_a_product_that_cuda_refuses_is_skipped_with_the_reason(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+    assert Matmul(128, 128, 1000, "fp8_e4m3", "nt").unsupported(CUDA) == (
+        "K of fp8_e4m3 products is a multiple of 16 on a GPU, not 1000"
+    )
+    assert "17 rows at least, not 16" in Matmul(16, 128, 128, "int8", "nt").unsupported(CUDA)
+    assert Matmul(128, 128, 1000, "fp8_e4m3", "nt").unsupported(CPU) is None
+    by_blocks = Matmul(128, 128, 1536, "fp8_e4m3", "nt", scaling="blocks")
+    for built, lacks in (("12.6", True), ("12.9", False), ("13.0", False), (None, False)):
+        monkeypatch.setattr(torch.version, "cuda", built)
+        assert ("need CUDA 12.9" in str(by_blocks.unsupported(CUDA))) == lacks
+    unpadded = Matmul(128, 128, 1280, "fp8_e4m3", "nt", scaling="blocks")
+    assert "by blocks of 128 is a multiple of 512" in unpadded.unsupported(CUDA)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (10, 0))
+    assert "need CUDA 12.8" in str(_built_for("12.6", monkeypatch, Matmul(128, 128, 128, "mxfp8", "nt")))
+
+
+def _built_for(cuda, monkeypatch, work):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    return work.unsupported(CUDA)
 
 
 def test_only_sums_in_fp16_are_asked_for_by_their_dtype():

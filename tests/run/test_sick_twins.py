@@ -1,4 +1,4 @@
-"""`bench run --device twin:…` on a node of eight cards of which one is slow, one hot, and one hangs."""
+"""`bench run` and `bench check` on a node of eight twins: one is slow, one hot, and one hangs or is lost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ SLOW, HOT, HANGS = 2, 4, 6
 WELL = [0, 1, 3, 5, 7]
 TEXT = (Path(__file__).parents[2] / "docs/twin.md").read_text(encoding="utf-8").split("## Sick cards")[1]
 NODE = TEXT.split("```toml\n")[1].split("```")[0]
+LOST_TOO = NODE.replace('"endless"', '"lost"')
 
 
 def test_the_slow_the_hot_and_the_hanging_card_of_eight_are_told_apart(bench, tmp_path):
@@ -49,13 +50,14 @@ def test_the_slow_the_hot_and_the_hanging_card_of_eight_are_told_apart(bench, tm
     assert all(problem.startswith(f"twin:sick-node:{HANGS}: ") for problem in said["run"]["problems"])
 
 
-def test_a_check_of_the_node_names_the_slow_the_hot_and_the_hanging_card(bench, tmp_path):
-    (tmp_path / "node.toml").write_text(NODE)
+@pytest.mark.parametrize(("node", "said"), [(NODE, "hung"), (LOST_TOO, "Xid 79")], ids=["hangs", "lost"])
+def test_a_check_of_the_node_names_the_slow_the_hot_and_the_one_that_is_gone(bench, tmp_path, node, said):
+    (tmp_path / "node.toml").write_text(node)
     ended = bench("check", "--device", f"twin:{tmp_path}/node.toml", "--results", tmp_path / "runs", "--json")
     assert ended.status == 1
     found = {each["device"]: each for each in json.loads(ended.out)["devices"]}
-    sick = {SLOW: "slower than the", HOT: "thermal", HANGS: "hung"}
+    sick = {SLOW: "slower than the", HOT: "thermal", HANGS: said}
     for index in range(8):
         device = found[f"twin:sick-node:{index}"]
-        assert device["verdict"] == ("unfit" if index in sick else "fit")
+        assert device["verdict"] == ("unfit" if index in sick else "fit"), device
         assert sick.get(index, "") in str(device["reasons"])

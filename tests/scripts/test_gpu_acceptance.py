@@ -160,6 +160,14 @@ def test_with_little_time_the_steps_of_least_value_are_skipped(ended, tmp_path):
     assert (tmp_path / "out" / "gpu-acceptance.tgz").exists()
 
 
+def test_where_time_comes_in_pieces_the_second_call_has_the_steps_that_are_left(ended, tmp_path):
+    status, out, _ = ended(3000, "--steps", "again,bare")
+    assert status == 0
+    assert list(steps_of(out)) == ["machine", "devices", "fields", "again", "bare"]
+    asked = (tmp_path / "notes" / "asked").read_text().splitlines()
+    assert [each.split()[0] for each in asked] == ["devices", "run", "selftest"]
+
+
 def test_the_pack_goes_where_it_is_wanted_and_nothing_else_does(ended, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     status, out, _ = ended(3000, "--pack", tmp_path / "elsewhere" / "all.tgz")
@@ -232,6 +240,7 @@ def test_on_a_twin_it_is_a_rehearsal(ended, tmp_path):
         ("600", "--wheels", "/nowhere"),
         ("600", "--pack", "/nowhere/pack.tgz"),
         ("600", "--fast"),
+        ("600", "--steps", "quick,quack"),
     ],
     ids=" ".join,
 )
@@ -257,6 +266,9 @@ def test_a_checkout_that_nobody_installed_is_used_as_it_is(tmp_path):
     wheels.mkdir()
     with zipfile.ZipFile(wheels / "brought-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("brought.py", "")
+        for name, version in (("torch", "2.11.0"), ("rich", "13.6")):
+            text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            wheel.writestr(f"{name}-{version}.dist-info/METADATA", text)
     folders = os.environ["PATH"].split(os.pathsep)
     environment = {
         **os.environ,
@@ -265,18 +277,40 @@ def test_a_checkout_that_nobody_installed_is_used_as_it_is(tmp_path):
     }
     environment.pop("BENCH", None)
     script = str(checkout / "scripts" / "gpu_acceptance.sh")
-    ended = subprocess.run(
-        ["bash", script, "1", "--device", "cpu", "--out", "out", "--wheels", str(wheels)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def run(python):
+        return subprocess.run(
+            ["bash", script, "1", "--device", "cpu", "--out", "out", "--wheels", str(wheels)],
+            cwd=tmp_path,
+            env=environment | {"PYTHON": str(python)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    ended = run(sys.executable)
     assert ended.returncode == 3, ended.stdout + ended.stderr  # no step fits a second
     assert all(told.startswith("skipped: ") for told in list(steps_of(ended.stdout).values())[:5])
     site = tmp_path / "out" / "site"
     assert (site / "brought.py").exists()
-    (found,) = distributions(path=[str(site)])
-    assert found.metadata["Name"] == "nameplate"
+    found = next(each for each in distributions(path=[str(site)]) if each.metadata["Name"] == "nameplate")
     assert {each.name for each in found.entry_points if each.group == "nameplate.suites"} >= {"quick", "soak"}
+    # Under a Python without packages all that it lacks is said at once, and how to bring it.
+    bare = tmp_path / "bare-python"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    ended = run(bare)
+    assert ended.returncode == 2
+    lacks, bring, last = ended.stdout.splitlines()[-3:]
+    assert lacks.startswith(
+        "this Python lacks nvidia-ml-py, numpy, pandas, scipy, typer, rich 13.7 (it has 13.6), "
+    )
+    assert lacks.endswith("psutil, pydantic")
+    assert "pip download" in bring
+    assert bring.endswith(
+        "-d wheels nvidia-ml-py numpy pandas scipy typer rich psutil pydantic; then here: --wheels wheels"
+    )
+    assert last.startswith("bench doesn't start")
+    ended = run(tmp_path / "no-python")
+    assert ended.returncode == 2
+    assert "isn't a Python of 3.11 or newer" in ended.stdout.splitlines()[-1]

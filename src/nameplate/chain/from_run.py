@@ -51,11 +51,17 @@ class ReachedStage:
 
 @dataclass(frozen=True)
 class DeviceChain:
-    """The stages that one device reached in one dtype, from nominal on."""
+    """The stages that one device reached in one dtype, from nominal on.
+
+    Where the run also has what several devices reach together, that is of a block with its gradients'
+    exchange, and the chain goes on from the block: `set_aside` then is the training step of one device that
+    would stand between the two, None where there is none.
+    """
 
     device: str
     dtype: str
     stages: tuple[ReachedStage, ...]
+    set_aside: ReachedStage | None = None
 
     @property
     def best_product(self) -> Record:
@@ -120,8 +126,14 @@ def find_chains(records: Sequence[Record]) -> list[DeviceChain]:
         if dtype is not None:
             rated = _find_rated_products(usable, dtype)[0]
             stages = _find_stages(rated, [record for record in usable if record.dtype == dtype], mine)
-            chains.append(DeviceChain(device, dtype, tuple(stages)))
+            chains.append(_make_chain(device, dtype, stages))
     return chains
+
+
+def _make_chain(device: str, dtype: str, stages: Sequence[ReachedStage]) -> DeviceChain:
+    reached = {each.stage: each for each in stages}
+    step = reached.get(Stage.STEP) if Stage.SCALED in reached else None
+    return DeviceChain(device, dtype, tuple(each for each in stages if each is not step), step)
 
 
 def find_furthest(chains: Sequence[DeviceChain]) -> list[DeviceChain]:
@@ -171,7 +183,6 @@ def _find_stages(rated: Record, records: Sequence[Record], mine: Sequence[Record
     """
     products = [record for record in records if record.workload == "matmul"]
     block = _find_block(records)
-    scaled = _find_scaled(records, block)
     found = [
         # A nominal that the user gave has no datasheet figure: the chain then goes on with the product.
         _make_rating(Stage.NOMINAL, rated.nominal_tflops, rated.nominal_source, rated),
@@ -179,9 +190,8 @@ def _find_stages(rated: Record, records: Sequence[Record], mine: Sequence[Record
         *_find_best_products(products, block),
         _find_model_products(products, block) or _find_set(products),
         None if block is None else _make_stage(Stage.BLOCK, block),
-        # What several devices did together is of the block: it goes on from there.
-        None if block is None or scaled else _predict_step(block, mine),
-        scaled,
+        None if block is None else _predict_step(block, mine),
+        _find_scaled(records, block),
     ]
     return [stage for stage in found if stage is not None]
 

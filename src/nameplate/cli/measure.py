@@ -337,9 +337,11 @@ def suites(lang: Lang = "en", json: Json = False) -> None:
     for name in suite.list_suite_names():
         try:
             found = suite.find_suite(name)
-            rows.append({"suite": name, "budget_s": found.budget_s, "description": found.description})
+            times = {"budget_s": found.budget_s, "gpu_budget_s": found.budget_on("cuda")}
+            rows.append({"suite": name, **times, "description": found.description})
         except NameplateError as error:  # list the other suites, even if one package's suite is broken
-            rows.append({"suite": name, "budget_s": None, "description": str(error)})
+            times = dict.fromkeys(("budget_s", "gpu_budget_s"))
+            rows.append({"suite": name, **times, "description": str(error)})
     with output_language(lang, json=json):
         if json:
             print_json(rows)

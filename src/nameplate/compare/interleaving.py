@@ -104,7 +104,8 @@ def interleave(
 def _find_limit(suite: str, budget: float | None) -> float:
     """Return the seconds that a run measures for at most; a suite may be known to the sides alone."""
     try:
-        return Budget.of_run(find_suite(suite), budget).limit_s
+        found = find_suite(suite)
+        return max(Budget.of_run(found, budget, kind).limit_s for kind in ("cpu", "cuda"))
     except InputError:
         return budget or _LONG_S
 

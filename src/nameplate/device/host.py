@@ -17,7 +17,7 @@ from pathlib import Path
 from nameplate.device import firmware
 from nameplate.device.cpuinfo import parse_cpuinfo
 from nameplate.device.limits import read_cgroup_cpus, read_cgroup_memory
-from nameplate.device.system_files import read_sysctl, read_text
+from nameplate.device.system_files import read_line, read_sysctl, read_text
 from nameplate.device.topology import Cores, read_caches, read_cores, read_maximum_mhz
 from nameplate.specs.cpu import find_boost
 from nameplate.specs.cpu_evidence import CpuEvidence
@@ -27,6 +27,7 @@ __all__ = [
     "Cores",
     "detect_virtual_machine",
     "parse_cpuinfo",
+    "read_boot",
     "read_caches",
     "read_cgroup_cpus",
     "read_cgroup_memory",
@@ -55,6 +56,11 @@ _SETTINGS = (
     "ONEDNN_MAX_CPU_ISA",
     "DNNL_MAX_CPU_ISA",
 )
+
+
+def read_boot(root: Path = ROOT) -> str | None:
+    """Return what names this boot of the machine; None where the system doesn't tell. Containers share it."""
+    return read_line(root / "proc/sys/kernel/random/boot_id")
 
 
 def read_processor(root: Path = ROOT) -> CpuEvidence:

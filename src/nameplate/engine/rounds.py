@@ -378,7 +378,9 @@ class Rounds(Group):
         if len(since) < FEWEST_BATCHES:
             since = counted[-FEWEST_BATCHES:]
         batches = keep_whole_periods(since, self.settling.period_s)
-        return Window(batches, run.sampler.resolution_s, self.settling, has_turns=self._has_long_turns)
+        return Window(
+            batches, run.sampler.resolution_s, self.settling, has_turns=self._has_long_turns, goes_on=True
+        )
 
     def case_data(self, run: CaseRun, rows: Sequence[Counters]) -> CaseData:
         """Return what was found of a case."""

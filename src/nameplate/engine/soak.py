@@ -270,7 +270,7 @@ class Soak(Group):
         begin_s = middle_s[-1] * 2 / 3 if settled_s is None else max(settled_s, self._full_speed_s)
         first = min(int(np.searchsorted(middle_s, begin_s)), len(middle_s) - FEWEST_BATCHES)
         batches = keep_whole_periods(series[max(first, 0) :], self.settling.period_s)
-        return Window(_merge_neighbours(batches), self._run.sampler.resolution_s, self.settling)
+        return Window(_merge_neighbours(batches), self._run.sampler.resolution_s, self.settling, goes_on=True)
 
     def case_data(self, run: CaseRun, rows: Sequence[Counters]) -> CaseData:
         """Return what was found of a phase; the burst's has the time series and the derates."""

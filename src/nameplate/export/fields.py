@@ -86,6 +86,12 @@ IDENTITY: tuple[Field, ...] = (
     Field("suite", Column("the suite that was measured"), "text", _from_manifest("suite")),
     Field("created", Column("when the run began, UTC"), "text", _from_manifest("created")),
     Field("hostname", Column("the machine; a published run's is a hash"), "text", _from_manifest("hostname")),
+    Field(
+        "boot",
+        Column("names a boot of the machine, as a hash if published"),
+        "text",
+        _from_manifest("boot"),
+    ),
     Field("published", Column("whether it's a published copy"), "flag", _from_manifest("published")),
     Field(
         "device_name", Column("the device's name, by the system or the driver"), "text", _from_device("name")

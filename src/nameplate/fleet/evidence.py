@@ -196,6 +196,11 @@ def _note_run(
             f"by {slowest.device}, the only one of {len(entries)} devices of this part in run {run.id} that "
             "reaches this far"
         )
+    if slowest.set_aside is not None:
+        notes.append(
+            f"run {run.id} has a training step of one device too, which isn't used: what several devices "
+            "reach together was measured of the block"
+        )
     notes += _explain_other_device(run, slowest, records)
     left_out = _count_verdicts(
         record for record in records if record.device == slowest.device and not record.trusted

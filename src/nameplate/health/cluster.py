@@ -18,7 +18,8 @@ from nameplate.health.check import check_expected_gpus, judge_node_runs
 from nameplate.health.distribution import Distribution, find_distributions
 from nameplate.health.judge import NodeHealth, device_as_json
 from nameplate.health.ledger import Missing, find_missing, read_refusals
-from nameplate.health.stragglers import Straggler, find_cluster_stragglers
+from nameplate.health.stragglers import Straggler, collect_speeds, find_cluster_stragglers
+from nameplate.health.variation import Variation, find_variations
 from nameplate.health.verdict import Verdict, gravest
 from nameplate.store.find import find_all
 from nameplate.store.folder import Run, read_run
@@ -33,6 +34,7 @@ class ClusterHealth:
     stragglers: tuple[Straggler, ...]
     missing: tuple[Missing, ...]
     distributions: tuple[Distribution, ...]
+    variations: tuple[Variation, ...]
     problems: tuple[str, ...]
 
     @property
@@ -66,6 +68,7 @@ class ClusterHealth:
             "stragglers": [each.as_json() for each in self.stragglers],
             "missing": [each.as_json() for each in self.missing],
             "distributions": [each.as_json() for each in self.distributions],
+            "variations": [each.as_json() for each in self.variations],
             "problems": list(self.problems),
         }
 
@@ -110,12 +113,14 @@ def _check_folder(
         for _host, latest in sorted(find_latest(runs).items())
         if latest
     )
+    seen = collect_speeds(runs)
     return ClusterHealth(
         str(folder),
         nodes,
-        find_cluster_stragglers(runs),
+        find_cluster_stragglers(seen),
         find_missing(runs, refusals, hosts, host_count),
-        find_distributions(runs),
+        find_distributions(seen),
+        find_variations(seen),
         tuple(problems),
     )
 

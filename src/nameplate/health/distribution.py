@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from nameplate.base.errors import InputError
-from nameplate.health.stragglers import collect_speeds
+from nameplate.health.stragglers import SeenByCase, collect_speeds
 from nameplate.stats.interval import CONFIDENCE, Interval
 from nameplate.stats.stragglers import FEWEST_SIBLINGS
 from nameplate.store.folder import Run, find_runs, read_manifest, read_run
@@ -63,10 +63,13 @@ class Distribution:
         }
 
 
-def find_distributions(runs: Sequence[Run]) -> tuple[Distribution, ...]:
-    """Return how the devices of each kind differ in each case, by the latest run of each; none for two."""
+def find_distributions(seen: SeenByCase) -> tuple[Distribution, ...]:
+    """Return how the devices of each kind differ in each case, by the latest run of each; none for two.
+
+    `seen` is what `collect_speeds` found.
+    """
     found = []
-    for (kind, case), held in collect_speeds(runs).items():
+    for (kind, case), held in seen.items():
         if len(held) < FEWEST_SIBLINGS:
             continue
         latest = [each.speeds[0] for each in held.values()]
@@ -121,7 +124,7 @@ def find_places(run: Run, others: Sequence[Run]) -> tuple[Place, ...]:
 def _find_places(run: Run, others: Sequence[Run]) -> Iterator[Place]:
     everywhere = collect_speeds([*others, run])
     for key, own in collect_speeds([run]).items():
-        known = everywhere[key] | own
+        known = {**everywhere[key], **own}
         log_N = np.array([each.speeds[0].log for each in known.values()])
         for each in own.values() if log_N.size >= FEWEST_SIBLINGS else ():
             slower = int(np.count_nonzero(log_N < each.speeds[0].log))

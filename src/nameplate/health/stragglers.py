@@ -51,23 +51,28 @@ class Straggler:
 
 @dataclass(frozen=True)
 class Seen:
-    """The runs of one device in one case, the latest first."""
+    """The runs of one device in one case, the latest first, and in which boot of its node each was."""
 
     host: str
     device: str
     uuid: str | None
     speeds: tuple[Speed, ...]
+    boots: tuple[str | None, ...]
+
+
+Kind = tuple[object, ...]  # of device: a part, its name, the method it was measured by, whether it was
+SeenByCase = Mapping[tuple[Kind, str], Mapping[DeviceKey, Seen]]
 
 
 def find_cluster_stragglers(
-    runs: Sequence[Run], limits: HealthThresholds | None = None
+    seen: SeenByCase, limits: HealthThresholds | None = None
 ) -> tuple[Straggler, ...]:
     """Return the stragglers among all devices that measured the same case, over several nodes; worst first.
 
-    Runs of other methods aren't mixed; devices of one node alone are judged by `judge_run`.
+    `seen` is what `collect_speeds` found. Runs of other methods aren't mixed; devices of one node alone are
+    judged by `judge_run`.
     """
     rules = limits or health_thresholds()
-    seen = collect_speeds(runs)
     found: dict[DeviceKey, Straggler] = {}
     shared = {
         key: held
@@ -82,14 +87,12 @@ def find_cluster_stragglers(
     return tuple(sorted(found.values(), key=lambda each: -each.drop))
 
 
-def collect_speeds(
-    runs: Sequence[Run],
-) -> Mapping[tuple[tuple[object, ...], str], dict[DeviceKey, Seen]]:
+def collect_speeds(runs: Sequence[Run]) -> SeenByCase:
     """Return the figures of every device, the latest first, by kind of device and case.
 
     A kind is a part, its name, and the method it was measured by; a twin is another kind.
     """
-    found: dict[tuple[tuple[object, ...], str], dict[DeviceKey, Seen]] = {}
+    found: dict[tuple[Kind, str], dict[DeviceKey, Seen]] = {}
     for run in sorted(runs, key=lambda run: run.manifest.began, reverse=True):
         manifest = run.manifest
         for entry in manifest.devices:
@@ -101,8 +104,10 @@ def collect_speeds(
                 kind = (*speeds.kind, manifest.method, manifest.measured)
                 held = found.setdefault((kind, case), {})
                 before = held.get(device)
-                earlier = () if before is None else before.speeds
-                held[device] = Seen(manifest.node, entry.name, uuid, (*earlier, speed))
+                earlier, boots = ((), ()) if before is None else (before.speeds, before.boots)
+                held[device] = Seen(
+                    manifest.node, entry.name, uuid, (*earlier, speed), (*boots, manifest.boot)
+                )
     return found
 
 

@@ -124,6 +124,7 @@ def cluster_view(found: ClusterHealth) -> View:
         _stragglers_table(found),
         _missing_table(found),
         _distributions_table(found),
+        _variations_table(found),
     )
     return View(
         notice=describe_twins(each.name for each in devices if not each.measured),
@@ -255,3 +256,30 @@ def _distributions_table(found: ClusterHealth) -> Table:
         Column(N_("slowest ÷ median"), is_number=True),
     )
     return Table(_("How devices of one kind differ"), columns, tuple(rows))
+
+
+def _variations_table(found: ClusterHealth) -> Table:
+    """What one device's figures vary by, where runs show it; how many comparisons each deviation is of."""
+
+    def told(deviation: float | None, freedom: int) -> str:
+        return "–" if deviation is None else f"{percent(deviation)} ({count(freedom)})"
+
+    rows = [
+        (
+            plain(each.part),
+            _LABELS.case(each.case),
+            told(each.process_sd, each.process_freedom),
+            told(each.run_sd, each.run_freedom),
+            told(each.boot_sd, each.boot_freedom),
+        )
+        for each in found.variations
+    ]
+    columns = (
+        Column(N_("part")),
+        Column(N_("case")),
+        Column(N_("from process to process"), is_number=True),
+        Column(N_("from run to run"), is_number=True),
+        Column(N_("from boot to boot"), is_number=True),
+    )
+    lead = _("Standard deviations, and in brackets the degrees of freedom that each is estimated from.")
+    return Table(_("What the figures of one device vary by"), columns, tuple(rows), lead=lead)

@@ -162,6 +162,7 @@ def suites_view(suites: Sequence[Mapping[str, Any]]) -> View:
     fields = [
         Field[Mapping[str, Any]]("suite", lambda suite: plain(suite["suite"])),
         Field[Mapping[str, Any]]("time", lambda suite: duration(suite["budget_s"]), is_number=True),
+        Field[Mapping[str, Any]]("on a GPU", lambda suite: duration(suite["gpu_budget_s"]), is_number=True),
         Field[Mapping[str, Any]]("what", lambda suite: plain(_(suite["description"]))),
     ]
     table = table_of("", fields, suites)

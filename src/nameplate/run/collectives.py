@@ -23,6 +23,7 @@ import numpy as np
 from nameplate import suite as suites
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.base.messages import Message, message, text
+from nameplate.device.host import read_boot
 from nameplate.engine.case_run import describe_error
 from nameplate.engine.conditions import Conditions
 from nameplate.engine.record_of import record_without_figures
@@ -76,7 +77,7 @@ def measure_collectives(
         if launch.rank:
             _take_part_in_all(peers, cases)
             return None
-        budget_s = budget or suite.budget_s
+        budget_s = budget or suite.budget_on(peers.opened.kind)
         return _keep(peers, cases, budget_s, only, Path(results or DEFAULT_RESULTS), observer)
     finally:
         peers.leave()
@@ -124,6 +125,7 @@ def make_job_manifest(
         seed=SEED,
         measured=peers.opened.measured,
         launch=peers.launch,
+        boot=read_boot(),
         cases=tuple(case.id for case in cases),
     )
 

@@ -80,9 +80,10 @@ class Budget:
     limit_s: float
 
     @classmethod
-    def of_run(cls, suite: Suite, budget_s: float | None) -> Self:
-        """Return the user's budget; without one, the suite's own time with some patience."""
-        return cls(budget_s or suite.budget_s, budget_s or _PATIENCE * suite.budget_s)
+    def of_run(cls, suite: Suite, budget_s: float | None, kind: str = "cpu") -> Self:
+        """Return the user's budget; without one, the suite's own time for such a device and some patience."""
+        own_s = suite.budget_on(kind)
+        return cls(budget_s or own_s, budget_s or _PATIENCE * own_s)
 
     def allowance(self, now_s: float, weight: float, weight_left: float) -> Allowance:
         """The time of a group that has `weight` of the `weight_left` still to come, itself included."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from nameplate import suite as suites
 from nameplate.base.errors import InputError, NameplateError, OutputError, RunIncomplete
 from nameplate.device.driver import find_gpu_faults, why_no_gpu
-from nameplate.device.host import set_default_threads
+from nameplate.device.host import read_boot, set_default_threads
 from nameplate.device.protocol import DeviceDescription
 from nameplate.device.survey import DeviceChoice, choose_devices, describe
 from nameplate.engine.largest_batch import has_batch
@@ -163,11 +163,12 @@ def _begin(suite: Suite, options: Options, results: Path, seed: int, observer: G
         incidents=find_gpu_faults(each.device for each in devices),
         measured=all(each.device.measured for each in devices),
         launch=launch,
+        boot=read_boot(),
         cases=tuple(expected) if len(devices) > 1 else tuple(each.case for each in expected),
     )
     if options.history:
-        aim_s = Budget.of_run(suite, options.budget_s).aim_s
-        earlier = find_earlier_runs(results, manifest, aim_s, suite.budget_s)
+        usual_s = _find_budget(suite, manifest, None).aim_s
+        earlier = find_earlier_runs(results, manifest, options.budget_s or usual_s, usual_s)
         manifest = manifest.model_copy(update={"history": earlier})
     folder = store.create(results, manifest)
     try:
@@ -279,6 +280,12 @@ def _check_same_flags(run: Run, suite: str | None, flags: Options) -> None:
         )
 
 
+def _find_budget(suite: Suite, manifest: Manifest, budget_s: float | None) -> Budget:
+    """Return the time of a run: without a budget the longest that the suite takes on one of its devices."""
+    kinds = {entry.identity.kind for entry in manifest.devices}
+    return max((Budget.of_run(suite, budget_s, kind) for kind in kinds), key=lambda each: each.aim_s)
+
+
 def _measure(
     folder: Path,
     manifest: Manifest,
@@ -290,7 +297,7 @@ def _measure(
     budget_s = manifest.options.budget_s
     with store.claim(folder) as claim:
         before = store.read_run(folder)
-        budget = Budget.of_run(suites.find_suite(manifest.suite), budget_s)
+        budget = _find_budget(suites.find_suite(manifest.suite), manifest, budget_s)
         deadlines = Deadlines.from_environment().within_budget(budget.aim_s)
         observer.run_started(folder, manifest, budget.aim_s, len(before.missing))
         restarts = {each.device.name: Restarts(each.device, each.cases, claim, observer) for each in devices}

@@ -72,7 +72,14 @@ def measure_scaling(
             if peers.broken is not None:
                 raise RunIncomplete(f"rank {launch.rank} can't go on: {peers.broken}")
             return None
-        return _keep(peers, cases, budget or suite.budget_s, only, Path(results or DEFAULT_RESULTS), observer)
+        return _keep(
+            peers,
+            cases,
+            budget or suite.budget_on(peers.opened.kind),
+            only,
+            Path(results or DEFAULT_RESULTS),
+            observer,
+        )
     finally:
         peers.leave()
 

@@ -121,7 +121,7 @@ def _measure_groups(
 ) -> None:
     """Measure group by group, a group's records on disk before the next begins."""
     suite, device = suites.find_suite(run.manifest.suite), runner.device
-    budget = Budget.of_run(suite, job.budget_s or run.manifest.options.budget_s)
+    budget = Budget.of_run(suite, job.budget_s or run.manifest.options.budget_s, device.kind)
     begin = runner.clock() - find_spent_s(job.device, run.records, began_s)
     history = _read_history(run, device)
     at_work, has_settled = None, False  # since when the device has been at work, and whether it has settled

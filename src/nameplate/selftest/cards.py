@@ -6,8 +6,8 @@ clock f is where power and heat agree:
     limit = active_w·(1 + leakage·(T − reference)) + memory's part + arithmetic's part·(f ÷ f_max)^exponent
     T     = ambient + c_per_w·limit
 
-and a product takes its least time + its arithmetic at the highest clock × f_max ÷ f. The swing about f and
-the rounding to steps of the clock cancel over whole periods.
+and a product takes its least time + its arithmetic at the highest clock × f_max ÷ f. About f the clock
+swings, in its steps of some 15 MHz: what is sustained is the mean over one period.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _STEP_MHZ = 15
 # The product's edge is chosen so that a launch takes about so long, as suites do for slower cards.
 _LAUNCH_S = 1.5e-3
 _SMALLEST_EDGE = 1024
+_PHASES = 720  # of a period of the swing, at which the clock is looked at
 COPIED_BYTES = 2 * (4 << 30)  # read and written by a copy of 4 GiB
 
 
@@ -133,16 +134,26 @@ def find_truth(card: Card, work: CardWork) -> Truth:
     highest_mhz = card.clock.maximum_mhz.value
     held_mhz = min(_held_mhz(card, work.product), highest_mhz)
 
+    clocks = _list_clocks(card, held_mhz) if held_mhz < highest_mhz else [highest_mhz]
+
     def tflops(mhz: float) -> float:
         return work.flops / work.product.at(mhz).seconds / 1e12
 
     return Truth(
         burst_tflops=tflops(highest_mhz),
-        sustained_tflops=tflops(held_mhz),
+        sustained_tflops=sum(map(tflops, clocks)) / len(clocks),
         held_mhz=held_mhz,
         ceiling_tflops=card.peak_flops(DTYPE, held_mhz) / 1e12,
         bandwidth_gb_s=COPIED_BYTES / work.copy.at(highest_mhz).seconds / 1e9,
     )
+
+
+def _list_clocks(card: Card, held_mhz: float) -> list[float]:
+    """Return the clocks of one period of the swing about what the limit leaves, at equal distances."""
+    highest_mhz, step_mhz = card.clock.maximum_mhz.value, card.clock.step_mhz.value
+    turns = (math.sin(2 * math.pi * (phase + 0.5) / _PHASES) for phase in range(_PHASES))
+    wanted = (min(held_mhz + card.power.swing_mhz.value * turn, highest_mhz) for turn in turns)
+    return [highest_mhz - step_mhz * round((highest_mhz - mhz) / step_mhz) for mhz in wanted]
 
 
 def _held_mhz(card: Card, product: Kernels) -> float:

@@ -40,7 +40,7 @@ _UNREAD = {"file_unreadable", "line_unreadable", "more_lines_unreadable", "torn_
 # How `RecordWriter` begins each line. A line that begins so has the present schema and needs no upgrade.
 _PRESENT_SCHEMA = f'{{"schema_version":{SCHEMA},'.encode()
 # The long columns of a record, without which it still says everything but how it was found.
-_DETAILS = frozenset({"batches", "course", "derates", "spreads", "kernels"})
+_DETAILS = frozenset({"batches", "course", "derates", "kernels"})
 # The columns at the end of a line, from the longest on.
 _LAST = frozenset({"batches", "course", "derates", "parts", "spreads"})
 # What is read of a run that anybody may have made. The largest record line here has 14 KiB.

@@ -144,6 +144,8 @@ class Manifest(FrozenModel):
     # Ids of earlier runs in the same folder: how much their figures vary is part of the intervals.
     history: Annotated[tuple[FolderName, ...], Field(max_length=MOST_CASES)] = ()
     launch: Launch | None = None  # which process of a job measured it; None: nobody's launcher started it
+    # Names the boot of the machine: runs of one boot share what a boot keeps. None: the system doesn't tell.
+    boot: Annotated[str, Field(max_length=64)] | None = None
     published: bool = False  # a published copy, with hashes in place of host name, serial and UUID
     forced: Message | None = None  # why it wasn't to be published, and was by --force
 

@@ -143,9 +143,9 @@ def _check_publishable(run: Run) -> None:
 
 
 def _find_secrets(manifest: Manifest) -> set[str]:
-    """Return what identifies the machine: its host name, and the `_SECRET_FIELDS` of its devices."""
+    """Return what identifies the machine: its host name, its boot, its devices' `_SECRET_FIELDS`."""
     values = {getattr(entry.identity, name, None) for entry in manifest.devices for name in _SECRET_FIELDS}
-    return {str(value) for value in values | {manifest.hostname} if value}
+    return {str(value) for value in values | {manifest.hostname, manifest.boot} if value}
 
 
 def _anonymize(manifest: Manifest, hidden: Mapping[str, str]) -> Manifest:
@@ -157,6 +157,7 @@ def _anonymize(manifest: Manifest, hidden: Mapping[str, str]) -> Manifest:
             "nvml": None if manifest.nvml is None else edit_texts(manifest.nvml, hide),
             "incidents": tuple(edit_texts(each, hide) for each in manifest.incidents),
             "launch": None,
+            "boot": None if manifest.boot is None else hidden.get(manifest.boot),
             "published": True,
         }
     )

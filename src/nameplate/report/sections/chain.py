@@ -41,7 +41,13 @@ def chain_table(links: Sequence[Link], labels: Labels, stages: Sequence[DeviceCh
         if len(dtypes) == 1
         else _("The chain, as far as this run has measured it")
     )
-    return table_of(heading, fields, links, charts=_waterfalls(stages, count))
+    lead = ""
+    if any(chain.set_aside is not None for chain in stages):
+        lead = _(
+            "The last link starts from the block, whose gradients were exchanged: the training step was "
+            "measured on one device alone, and isn't part of this chain."
+        )
+    return table_of(heading, fields, links, charts=_waterfalls(stages, count), lead=lead)
 
 
 def _records_of(chains: Sequence[DeviceChain]) -> list[Record]:
