@@ -48,9 +48,8 @@ def _cases(target: Target) -> Iterator[Case]:
 def _shape(
     target: Target, tokens: int, heads: _Heads, *, causal: bool, backends: tuple[str, ...]
 ) -> Iterator[Case]:
-    """Yield the backends of one shape in turn, on a GPU pass by pass in one group, since each of its processes
-    takes seconds to begin; on a CPU with all other shapes, since a few cases are over before it can be told
-    whether the machine has settled.
+    """Yield the backends of one shape, pass by pass, in turn: a GPU's processes take seconds to begin. On a CPU
+    with all other shapes, since a few cases are over before it can be told whether the machine has settled.
     """
     H, G, Q = heads
     cpu = target.kind == "cpu"
