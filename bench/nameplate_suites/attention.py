@@ -48,7 +48,7 @@ def _cases(target: Target) -> Iterator[Case]:
 def _shape(
     target: Target, tokens: int, heads: _Heads, *, causal: bool, backends: tuple[str, ...]
 ) -> Iterator[Case]:
-    """Yield the backends of one shape, pass by pass, in turn: a GPU's processes take seconds to begin. On a CPU
+    """Yield the backends of one shape in turn, both passes: a GPU's processes take seconds to begin. On a CPU
     with all other shapes, since a few cases are over before it can be told whether the machine has settled.
     """
     H, G, Q = heads
