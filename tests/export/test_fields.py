@@ -74,6 +74,7 @@ def test_the_identity_is_read_from_manifest_and_device(row_of):
         "suite": "fake",
         "created": "2026-11-22T12:00:00+00:00",
         "hostname": "node17",
+        "boot": None,
         "published": False,
         "device_name": "NVIDIA A800",
         "device_uuid": "GPU-12",

@@ -337,6 +337,7 @@ def suites(lang: Lang = "en", json: Json = False) -> None:
     for name in suite.list_suite_names():
         try:
             found = suite.find_suite(name)
+            times: dict[str, float | None]
             times = {"budget_s": found.budget_s, "gpu_budget_s": found.budget_on("cuda")}
             rows.append({"suite": name, **times, "description": found.description})
         except NameplateError as error:  # list the other suites, even if one package's suite is broken

@@ -96,7 +96,9 @@ def estimate_variation(part: str, case: str, devices: Sequence[Sequence[RunFigur
         part,
         case,
         len(devices),
-        *(None if each is None else math.sqrt(each) for each in (processes.variance, run, boot)),
+        process_sd=_root(processes.variance),
+        run_sd=_root(run),
+        boot_sd=_root(boot),
         process_freedom=processes.freedom,
         run_freedom=of_runs.freedom,
         boot_freedom=0 if boot is None else of_boots.freedom,
@@ -129,6 +131,10 @@ def _pool(groups: Sequence[Sequence[float]]) -> _Pooled:
         return _Pooled(None, 0)
     squares = sum(float(np.square(np.asarray(each) - np.mean(each)).sum()) for each in groups if each)
     return _Pooled(squares / freedom, freedom)
+
+
+def _root(variance: float | None) -> float | None:
+    return None if variance is None else math.sqrt(variance)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -42,10 +42,14 @@ from nameplate.store.launch import Launch, read_launch
 from nameplate.store.manifest import Manifest, Options
 from nameplate.suite import Case
 from nameplate.workload import CheckResult
+from nameplate.workload import Launch as LaunchWork
 
 SUITE = "collectives"
-BATCHES = 20
-_WARM_UP, _PILOT = 3, 3
+BATCHES = 20  # of a case, at least
+# Small messages scatter by half from one batch to the next, and hardly depend on one another: more of
+# them make the interval narrower. A batch lasts so long that its barrier doesn't count.
+_MOST_BATCHES, _LEAST_BATCH_S = 100, 0.02
+_WARM_UP, _PILOT, _PILOT_S = 3, 3, 0.03
 _MOST_LAUNCHES = 10_000  # of a batch
 _PATIENCE = 3.0  # a case may take so many times its share of the time
 # Predictions assume no slower link than a gigabit Ethernet; a slower one costs a launch of a size too large.
@@ -147,7 +151,10 @@ def _keep(
     with store.claim(folder) as claim, store.RecordWriter(folder, "rank0") as writer:
         guarded.run_started(folder, manifest, budget_s, len(cases))
         for number, case in enumerate(cases):
-            share_s = (end_s - time.monotonic()) / (len(cases) - number)
+            # What doesn't fit the memory takes no time: the others share it.
+            room = peers.free_bytes() * _MEMORY_SHARE
+            fitting = sum(each.workload.resident_bytes <= room for each in cases[number:])
+            share_s = (end_s - time.monotonic()) / max(fitting, 1)
             guarded.group_started([case.id])
             record = measuring.measure(case, share_s)
             writer.append(record)
@@ -242,13 +249,14 @@ class _Measuring:
         if why is not None:
             return record_without_figures(case, peers.opened, why)
         peers.time(launch, _WARM_UP)
-        (pilot_s,) = peers.agree([peers.time(launch, _PILOT)[0] / _PILOT])
+        pilot_s = self._time_pilot(launch)
         self.paces[str(work.dimensions["kind"])] = (work.bytes, pilot_s)
         self.bytes_per_s = max(self.bytes_per_s, work.bytes / max(pilot_s, 1e-9))
-        count = max(1, min(int(share_s / BATCHES / max(pilot_s, 1e-9)), _MOST_LAUNCHES))
+        batches = min(max(int(share_s / max(pilot_s, _LEAST_BATCH_S)), BATCHES), _MOST_BATCHES)
+        count = max(1, min(int(share_s / batches / max(pilot_s, 1e-9)), _MOST_LAUNCHES))
         before = peers.read_counters()
         times_s, starts_s, enqueued_s = [], [], 0.0
-        for _ in range(BATCHES):
+        for _ in range(batches):
             starts_s.append(time.perf_counter())
             took_s, enqueue_s = peers.time(launch, count)
             times_s.append(took_s)
@@ -259,6 +267,15 @@ class _Measuring:
         return self._judge(
             count, peers.agree(times_s), starts_s, _Check(all_passed == 1.0), conditions, share
         )
+
+    def _time_pilot(self, launch: LaunchWork) -> float:
+        """Return the seconds of a launch, by as many of them as take some hundredths of a second."""
+        count = _PILOT
+        while True:
+            (took_s,) = self.peers.agree([self.peers.time(launch, count)[0]])
+            if took_s >= _PILOT_S or count >= _MOST_LAUNCHES:
+                return took_s / count
+            count *= 4
 
     def _find_obstacle(self, case: Case, free_bytes: float, share_s: float) -> Message | None:
         """Return why a case isn't tried: it doesn't fit the memory of one process, or the time."""
@@ -280,7 +297,7 @@ class _Measuring:
         enqueue_share: float | None,
     ) -> _Timed:
         """Judge the batches on each process that knows its conditions, and put together what all found."""
-        time_s = launch_time(times_s, [count] * BATCHES, at_s=starts_s)
+        time_s = launch_time(times_s, [count] * len(times_s), at_s=starts_s)
         mine: tuple[Verdict, ...] = ()
         if conditions is not None:
             seen = Observation(
@@ -322,7 +339,7 @@ class _Measuring:
             "bandwidth_low_gb_s": bandwidth.low,
             "bandwidth_high_gb_s": bandwidth.high,
             "time_s": found.time_s.value,
-            "launches": found.count * BATCHES,
+            "launches": found.count * len(found.times_s),
             "processes": 1,
             "interval_kind": "within",
             "started": began,
