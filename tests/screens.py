@@ -252,7 +252,8 @@ def other_views():
     suites = {name: find_suite(name).description for name in list_suite_names()} | {
         "somebodys-suite": "x-1-" * 9
     }
-    rows = [{"suite": name, "budget_s": 60, "description": said} for name, said in suites.items()]
+    times = {"budget_s": 60, "gpu_budget_s": 300}
+    rows = [{"suite": name, **times, "description": said} for name, said in suites.items()]
     yield "suites", suites_view(rows)
     runs, _unreadable = list_runs(Library((PUBLISHED.parents[1], COMPARED)))
     yield "list", View(title="", tables=(list_table(runs),))

@@ -10,7 +10,12 @@ import pytest
 
 from nameplate.base.errors import Unsupported
 from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
+from nameplate.engine.pilot import Pilots
 from nameplate.engine.rounds import AIMED_BATCHES
+from nameplate.selftest.card_device import CardDevice, product_case
+from nameplate.selftest.card_scenarios import load_card_scenarios
+from nameplate.selftest.cards import make_work
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, paired_ratio
 from nameplate.suite import Case
 from timed_work import AMPLE, PerLaunchDevice, Work, drawn, measured, rounds, works
@@ -285,3 +290,23 @@ def test_memory_batches_share_the_time_and_keep_to_the_limit_together():
     assert device.clock() <= 6.0 * 1.05
     spans = [sum(took for name, _, took in device.turns if name == each) for each in "abc"]
     assert spans == pytest.approx([2.0] * 3, rel=0.1)
+
+
+def test_no_later_process_of_a_gpu_is_begun_that_is_too_short_to_tell_whether_it_has_settled():
+    """Its figure would be unknown, and with it that of all processes, though the first had told it."""
+    kind = load_card_scenarios()["cards at their power limit"]
+    for number in (0, 3):
+        card = kind.draw(number)
+        device = CardDevice(card)
+        work = product_case(device, make_work(card))
+        device.time_batch([work.launch], samples=1, per_sample=20_000)  # it has been at work
+        (record,) = measure_group(
+            [Case(work, phase="sustained")],
+            device,
+            Pilots(device, seed=0),
+            Allowance(18.0, 40.0),
+            busy_s=20.0,
+            processes=5,
+        )
+        assert record.verdicts == ("power_capped",)
+        assert record.settled_s is not None

@@ -47,6 +47,9 @@ _FEWEST_LONG_TURNS = 4  # … of all processes together
 _SETTLED = Settling(0.0, None, 0.0, None)
 # A series is shorter than its window: it ends with the middle of the last batch.
 _MARGIN = 1.1
+# … and the window of a later process by what it may lack (`_SLACK`), its set-up's share too: one that is too
+# short to tell whether its series has settled would make the figure of all processes unknown.
+_MARGIN_OF_LATER = 1.3
 # Finding whether a series has settled takes milliseconds, so it is done again only after 5 % more rounds.
 _LOOK_AGAIN = 1.05
 # What the first process takes after its batches: the check, and torch's profiler that names the kernels. On a
@@ -175,7 +178,7 @@ class Rounds(Group):
         if self.device.kind != "cuda":
             return super().least_s
         turns_s = _FEWEST_TURNS * _LEAST_TURN_S["cuda"] * len(self.active) if self._has_long_turns else 0.0
-        return max(super().least_s, _MARGIN * self._settling_s, turns_s)
+        return max(super().least_s, _MARGIN_OF_LATER * self._settling_of_several_s, turns_s)
 
     @property
     def fewest_batches_s(self) -> float:
@@ -189,6 +192,13 @@ class Rounds(Group):
             return 0.0
         if self._processes == 1:
             return SHORTEST_S if self.busy_s < SHORTEST_S else _SHORTEST_WHEN_WARM_S
+        return self._settling_of_several_s
+
+    @property
+    def _settling_of_several_s(self) -> float:
+        """The same in one of several processes, also where this one is alone so far."""
+        if not self._has_sustained or self._stays_settled:
+            return 0.0
         if self.device.kind == "cuda":
             # Its clock recovers while a process begins. A case alone sees another onset in each, and has to
             # tell it from the clock's swing; of a turn the beginning doesn't count.
