@@ -42,7 +42,7 @@ _PRESENT_SCHEMA = f'{{"schema_version":{SCHEMA},'.encode()
 # The long columns of a record, without which it still says everything but how it was found.
 _DETAILS = frozenset({"batches", "course", "derates", "kernels"})
 # The columns at the end of a line, from the longest on.
-_LAST = frozenset({"batches", "course", "derates", "parts", "spreads"})
+_LAST = frozenset({"batches", "course", "derates", "parts", "profile", "largest_batch", "spreads"})
 # What is read of a run that anybody may have made. The largest record line here has 14 KiB.
 MOST_MANIFEST_BYTES = 16 * MIB
 MOST_LINE_BYTES = 16 * MIB
