@@ -21,6 +21,7 @@ DIFFERENT = {
     "--model": "of `run` the model to measure a layer of, of `specs` the one whose FLOPs are counted",
     "--shapes": "of `run` the set of products to measure, of `specs` whether a model's are listed",
     "--tokens": "the same, with another default: that of the model's training",
+    "--part": "of `derate` one part, elsewhere as many as are wanted",
     "--eflops": "of `cost` nominal EFLOPS that are priced, of `plan` delivered ones that are wanted",
 }
 

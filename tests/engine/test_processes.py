@@ -266,7 +266,7 @@ def test_a_cpu_that_has_settled_stays_so_for_the_next_group(kind):
 
 def test_processes_on_a_warm_gpu_are_long_enough_to_see_it_settle():
     device = Machine(noise=0.4, kind="cuda", driver=Driver(), cores=1.0)
-    (record,) = measure([Work(device)], device, Allowance(36.0, 90.0), 5, "sustained", busy_s=60.0)
+    (record,) = measure([Work(device)], device, Allowance(42.0, 90.0), 5, "sustained", busy_s=60.0)
     seconds = seconds_by_process(record)
     assert len(seconds) == 3  # two seconds are the profiler's
     assert min(seconds.values()) > 10.0

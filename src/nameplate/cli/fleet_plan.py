@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nameplate.base.errors import InputError
-from nameplate.cli.options import PART, Details, Pricing, Printing, Trained, take_options
+from nameplate.cli.options import PARTS, Details, Pricing, Printing, Trained, take_options
 from nameplate.cli.output import output_language, print_rows, show_view
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def plan(
         str | None,
         typer.Option(metavar="N", help="Plan to train a model of this many parameters; needs --every-days."),
     ] = None,
-    part: Annotated[list[str] | None, PART] = None,
+    part: Annotated[list[str] | None, PARTS] = None,
     details: Details = False,
 ) -> None:
     """Print the cards, servers, RMB and MW for --eflops, --budget-rmb, --site-mw or --parameters.

@@ -168,21 +168,26 @@ def _find_missing_ranks(runs: Sequence[Run], refusals: Sequence[Refusal]) -> Ite
             named[job] = launch.hosts
     left = _MOST_NAMED
     for job, by_rank in launches.items():
-        for rank, found in sorted(by_rank.items()):
-            if isinstance(found, Refusal):
-                yield Missing(found.host, rank, job[0], "refused", text(found.why))
+        missing = [
+            Missing(found.host, rank, job[0], "refused", text(found.why))
+            for rank, found in by_rank.items()
+            if isinstance(found, Refusal)
+        ]
         size = job[1]
         lacking = size - sum(rank < size for rank in by_rank)
-        if lacking > left:
+        can_be_named = lacking <= left
+        if can_be_named:
+            left -= lacking
+            absent_hosts = _find_absent_hosts(named[job], by_rank)
+            missing += [
+                Missing(next(absent_hosts, None), rank, job[0], "never_seen", message("ledger_never_seen"))
+                for rank in (range(size) if lacking else ())
+                if rank not in by_rank
+            ]
+        yield from sorted(missing, key=lambda each: each.rank or 0)
+        if not can_be_named:
             why = message("ledger_ranks_lack", count=lacking, expected=size)
             yield Missing(None, None, job[0], "never_seen", why)
-            continue
-        left -= lacking
-        absent_hosts = _find_absent_hosts(named[job], by_rank)
-        for rank in range(size) if lacking else ():
-            if rank not in by_rank:
-                host = next(absent_hosts, None)
-                yield Missing(host, rank, job[0], "never_seen", message("ledger_never_seen"))
 
 
 def _find_absent_hosts(hosts: Sequence[str], by_rank: Mapping[int, Run | Refusal]) -> Iterator[str]:
