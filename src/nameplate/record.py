@@ -75,10 +75,10 @@ SCHEMA = 6
 #      `unstable` is judged without it. A CPU's normalized efficiency is that of a typical round (the middle
 #      half of the rounds, each a ratio of neighbours in time), calibrated in up to five processes. A batch
 #      has four launches for the untimed one before it. Smoke and quick have fewer cases on a CPU.
-#   7  2026-11: a sustained interval of one process reaches over half of its window's drift, and 0.05 % for the
-#      pauses between batches. A CPU that one group found settled counts as settled in the next ones, whose few
-#      batches can't tell. A Mixtral layer's gradients are added in the order of their weights: half its time.
-#      `quick` gives most of its minute to the layer; `attention` on a CPU has a square product.
+#   7  2026-11: a sustained interval of one process reaches over half of its window's drift, and 0.05 % for
+#      the pauses between batches. A CPU that one group found settled counts as settled in the next, whose few
+#      batches can't tell. A Mixtral layer's gradients are added in the order of their weights, in half the
+#      time. `quick` gives most of its minute to the layer; `attention` on a CPU has a square product.
 METHOD = 7
 # The same in a line each, for people: docs/method.md has them, and a comparison across methods quotes them.
 METHOD_CHANGES: Mapping[int, str] = {
@@ -91,8 +91,8 @@ METHOD_CHANGES: Mapping[int, str] = {
     "when 0.1 % of its level is left to settle",
     6: "a first run allows for what runs of such machines differ by; a CPU's normalized efficiency is that "
     "of a typical round, calibrated in several processes",
-    7: "a sustained interval reaches over half of what its window drifted by; a CPU that has settled stays so for "
-    "the next cases; experts' gradients are added in the order of their weights, without a copy",
+    7: "a sustained interval reaches over half of what its window drifted by; a CPU that has settled stays "
+    "so for the next cases; experts' gradients are added in the order of their weights, without a copy",
 }
 
 # Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.

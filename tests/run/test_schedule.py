@@ -157,11 +157,11 @@ def test_smokes_first_records_come_within_five_seconds_and_the_rest_within_ten()
 
 
 @pytest.mark.long
-def test_quick_stays_within_its_minute_and_each_case_gets_seconds():
+def test_quick_stays_within_its_minute_and_each_case_has_time_of_its_own():
     groups = measure_suite("quick")
     records = [record for _, its in groups for record in its]
     assert groups[-1][0] <= 61.0
     assert {record.status for record in records} == {"ok"}
     several = [record for record in records if record.phase != "burst"]
     assert min(record.processes for record in several) >= 3
-    assert min(timed_s(record) for record in several if record.workload != "matmul") > 1.0
+    assert min(timed_s(record) for record in several if record.workload != "matmul") > 0.75
