@@ -209,7 +209,11 @@ def test_an_older_throttled_record_becomes_power_capped_where_only_the_power_lim
     assert upgraded["verdict"] == upgraded["verdicts"][0]
 
 
-@pytest.mark.parametrize("verdicts", [None, "throttled", [], [["throttled"]], ["clean"]])
-def test_verdicts_that_are_none_are_left_to_the_validation(verdicts):
-    older = {"schema_version": 3, "verdicts": verdicts, "conditions": "x", "warnings": [7, {"values": 1}]}
+@pytest.mark.parametrize(
+    "verdicts",
+    [None, "throttled", [], [["throttled"]], ["clean"], ["throttled", ["unstable"]], ["throttled", "odd"]],
+)
+@pytest.mark.parametrize("reasons", ["x", {"gpu_throttle_reasons": "sw_power_cap"}])
+def test_verdicts_that_are_none_are_left_to_the_validation(verdicts, reasons):
+    older = {"schema_version": 3, "verdicts": verdicts, "conditions": reasons, "warnings": [7, {"values": 1}]}
     assert upgrade_record(dict(older))["verdicts"] == verdicts

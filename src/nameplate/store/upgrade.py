@@ -110,6 +110,8 @@ def _split_throttled(fields: Fields) -> None:
     verdicts = fields.get("verdicts")
     if not isinstance(verdicts, list) or "throttled" not in verdicts:
         return
+    if any(each not in GRAVITY for each in verdicts):  # no verdict: for the validation to refuse
+        return
     conditions, warnings = fields.get("conditions"), fields.get("warnings")
     named = conditions.get("gpu_throttle_reasons") if isinstance(conditions, dict) else None
     reasons = set(named.split()) if isinstance(named, str) else set()

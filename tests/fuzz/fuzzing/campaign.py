@@ -38,7 +38,7 @@ _CHUNK = 250  # inputs between two looks at what is known to fail
 _LIMIT_S = 12 * SLOW_S  # of the clock: a call that waits for ever is broken off then, and tried once more
 # Of so many inputs one is also called in a process of its own, but for the commands that would measure.
 _PROCESS_OF = 500
-_MEASURES = ("run", "selftest", "devices", "--interleave")
+_MEASURES = ("run", "selftest", "devices", "check", "--interleave")
 
 
 class Failed(AssertionError):
