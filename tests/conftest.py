@@ -21,7 +21,8 @@ import pytest
 from filelock import FileLock
 
 from nameplate.base.errors import NameplateError
-from nameplate.base.messages import TEMPLATES, message, text, to_message
+from nameplate.base.messages import message, text, to_message
+from nameplate.base.templates import TEMPLATES
 from nameplate.device.identity import CudaIdentity, SimulatedIdentity
 from nameplate.record import Batch, Derate, Moment, Record, Verification
 from nameplate.silicon.peak import Peak, Silicon

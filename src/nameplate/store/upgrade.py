@@ -1,7 +1,8 @@
 """Upgrade manifests and record lines of older schemas to the present one, before they are validated.
 
-The comment above `SCHEMA` in record.py lists what each schema changed. For a change that older files don't
-meet, add a function here, under the older schema's number. Files of all older schemas then pass through it.
+The comment above `SCHEMA` in record/versions.py lists what each schema changed. For a change that older
+files don't meet, add a function here, under the older schema's number. Files of all older schemas then pass
+through it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
-from nameplate.base.messages import TEXT
+from nameplate.base.templates import TEXT
 from nameplate.record import GRAVITY, METHOD, SCHEMA
 
 Fields = dict[str, Any]

@@ -10,109 +10,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Self, get_args, get_origin, get_type_hints
 
 from pydantic import Field, model_validator
 
 from nameplate.base.messages import Message, Reason
-from nameplate.base.model import (
-    LARGEST,
-    SMALLEST,
-    Amount,
-    Count,
-    FrozenModel,
-    Number,
-    Positive,
-    PositiveCount,
-    is_interval,
-    is_possible,
-)
+from nameplate.base.model import FrozenModel, is_interval, is_possible
 from nameplate.models.block import find_launch
+from nameplate.record.values import (
+    Batch,
+    Derate,
+    Ends,
+    IntervalKind,
+    LargestBatch,
+    LaunchProfile,
+    Moment,
+    PartTime,
+    SearchSummary,
+    Spread,
+    Verification,
+)
+from nameplate.record.verdicts import GRAVITY, WRONG, Status, Verdict
+from nameplate.record.versions import METHOD, SCHEMA
 from nameplate.stats.interval import Interval
 
-# Schema history (of manifest and record lines; store/upgrade.py converts older ones):
-#   1  2026-11: first.
-#   2  2026-11: more columns (phases, ceilings, CPU time, digest, course); a batch has its round. A line of
-#      schema 1 is a line of schema 2 without these.
-#   3  2026-11: warnings, reasons, losses and notes are messages, `{"code", "values"}`, instead of English
-#      sentences; sentences in older files become messages with the code `text`. Memory work has no FLOPs.
-#   4  2026-11: more columns, and more verdicts. A line of schema 3 is a line of schema 4 without these.
-#      A CPU's identity has its arithmetic peak (`silicon`), and its library loss is counted from there.
-#      `throttled` is heat or a power brake alone; being held at the power limit is `power_capped`.
-#      In manifests, a device's rated clock is by dtype.
-#   5  2026-11: a case is measured in several processes, and a batch has the number of its own. In older files
-#      all batches are of process 1.
-#      `measured` is false in records and manifests of simulated devices and twins; an identity has its twin.
-#      Intervals are run-to-run where there are several processes; in older
-#      files they are those within the one process, as `interval_kind` says.
-#   6  2026-11: a block's convention is called by its key in `flops_by_convention`: `megatron` for what was
-#      `Megatron`.
-SCHEMA = 6
-# Method history (raised when a change of timing changes figures; by default methods aren't mixed):
-#   1  2026-11: throughput of back-to-back batches after a fixed warm-up; one phase.
-#   2  2026-11: cases interleaved in groups, in a process of their own; burst and sustained measured apart;
-#      drift and oscillation don't widen intervals.
-#   3  2026-11: a case that takes turns launches once, untimed, before each batch, so that its caches are warm
-#      whatever ran before; buffer sets rotate from batch to batch; memory is measured on buffer sets that
-#      overflow the last-level cache, and has no FLOPs.
-#   4  2026-11: what a GPU's host and clock do is measured beside each case; a CPU's arithmetic peak is
-#      measured.
-#      A CPU's nominal may be measured, and its interval is part of the efficiency's; flushes and arrays
-#      of memory follow all of a CPU's last-level cache.
-#      The host's share is that of a few launches on an empty queue; a graph's replay is compared with
-#      launches beside it. Pilots grow until they fill the device. A burst begins when the clock is up and
-#      ends before the first limit, in batches of 5 ms.
-#      On a GPU, fp16 and bf16 products add the sums of a split K as torch's default has it, not in fp32.
-#      A GPU's ceiling is by the dtype's own rated clock, and work bound by memory has none.
-#   5  2026-11: a case is measured in several fresh processes, one after the other, where its suite and time
-#      allow. What one of them is enough to find (predictions, calibrations, the check of a result that has
-#      the same bits in all) is found in the first.
-#      A sustained window begins once 0.1 % of the level is left of the slowest relaxation, and lasts a period
-#      and three seconds at least.
-#      A figure is the mean over its processes, each with the same weight; its interval is run-to-run.
-#      On a GPU the beginning of a case's turn isn't counted: the power limit still remembers the case before.
-#   6  2026-11: without earlier runs, what runs of such machines usually differ by is in the interval;
-#      `unstable` is judged without it. A CPU's normalized efficiency is that of a typical round (the middle
-#      half of the rounds, each a ratio of neighbours in time), calibrated in up to five processes. A batch
-#      has four launches for the untimed one before it. Smoke and quick have fewer cases on a CPU.
-#   7  2026-11: a sustained interval of one process reaches over half of its window's drift, and 0.05 % for
-#      the pauses between batches. A CPU that one group found settled counts as settled in the next, whose few
-#      batches can't tell. A Mixtral layer's gradients are added in the order of their weights, in half the
-#      time. `quick` gives most of its minute to the layer; `attention` on a CPU has a square product.
-METHOD = 7
-# The same in a line each, for people: docs/method.md has them, and a comparison across methods quotes them.
-METHOD_CHANGES: Mapping[int, str] = {
-    1: "batches of back-to-back launches after a fixed warm-up; one phase",
-    2: "cases take turns; burst and sustained are measured apart; drift doesn't widen an interval",
-    3: "caches are warm whatever ran before; memory is measured on buffers larger than the last-level cache",
-    4: "a CPU's arithmetic peak is measured, and is its nominal where no table has one; a GPU's burst begins "
-    "when its clock is up; its fp16 and bf16 products add split sums as torch's default does",
-    5: "each case is measured in several processes, and intervals are run-to-run; a sustained figure begins "
-    "when 0.1 % of its level is left to settle",
-    6: "a first run allows for what runs of such machines differ by; a CPU's normalized efficiency is that "
-    "of a typical round, calibrated in several processes",
-    7: "a sustained interval reaches over half of what its window drifted by; a CPU that has settled stays "
-    "so for the next cases; experts' gradients are added in the order of their weights, without a copy",
-}
-
-# Gravest first: a wrong result is worse than a noisy one, and a figure that can't be judged is never clean.
-# `throttled` is a fault (heat, power brake); `power_capped` is what a large load settles at on a healthy GPU.
-Verdict = Literal[
-    "contradictory",
-    "unverified",
-    "above_peak",
-    "launch_bound",
-    "contended",
-    "throttled",
-    "unstable",
-    "unknown",
-    "power_capped",
-    "clean",
-]
-GRAVITY: tuple[Verdict, ...] = get_args(Verdict)
-# The figures themselves are wrong. Other verdicts say that true figures were taken in the wrong conditions.
-_WRONG: frozenset[Verdict] = frozenset({"contradictory", "unverified"})
-Status = Literal["ok", "skipped", "failed"]
 MAIN_MEMORY = "memory"  # what work called `memory` moves bytes of, unless it names a level
 MOST_CASES = 20_000  # of a run: a screen has a row for each, and the largest suite here has some hundred
 # Number formats by the names used everywhere; fp16 and bf16 accumulate in fp32, fp16_acc16 in fp16.
@@ -144,173 +65,6 @@ class Column:
         return str(value)
 
 
-# As `Positive`, but without a Python validator: a large cluster has a million batches.
-_Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
-
-
-class Batch(FrozenModel):
-    """Back-to-back samples, taken as independent of other batches.
-
-    `start_s` counts from the first batch of the case. `elapsed_s` is timed work only, without cache flushes
-    between samples. Batches of one `round` in the records of one group were drawn in turn, so that a ratio
-    between two cases can be taken round by round. `process` is which of the processes that measured the case
-    drew it, from 1. `cpu_s` is the CPU time of that process during the batch.
-    """
-
-    start_s: Number
-    elapsed_s: _Positive
-    launches: PositiveCount
-    round: Count = 0
-    process: PositiveCount = 1
-    cpu_s: Amount | None = None
-
-
-class Moment(FrozenModel):
-    """One point of the time series of a case that started from idle.
-
-    `at_s` is the middle of the averaged batches, in seconds from the start. Unknown figures are None.
-    """
-
-    at_s: _Positive
-    tflops: _Positive
-    sm_clock_mhz: Number | None = None
-    power_w: Number | None = None
-    temperature_c: Number | None = None
-
-
-class Derate(FrozenModel):
-    """Throughput around one moment after the start, and its ratios to nominal and burst (None: unknown)."""
-
-    at_s: Number
-    tflops: Amount
-    efficiency: Amount | None = None
-    of_burst: Amount | None = None
-
-
-class PartTime(FrozenModel):
-    """One part of a launch in place: mean seconds forward, and backward where there is such a pass."""
-
-    name: str
-    forward_s: Amount
-    backward_s: Amount | None = None
-
-
-class KernelTime(FrozenModel):
-    """One kernel of a launch, by name, or on a CPU one operator: the seconds of all its `calls` together.
-
-    `flops` are those of all of them, of products alone; None: not known.
-    """
-
-    name: str
-    time_s: Amount
-    calls: PositiveCount
-    flops: Count | None = None
-
-
-class LaunchProfile(FrozenModel):
-    """A launch as a profiler saw it, outside everything timed: its kernels, the longest first.
-
-    `trace` is the file of the trace, in the run's folder; None where there is none any more.
-    """
-
-    kernels: tuple[KernelTime, ...]
-    trace: str | None = None
-
-
-class BatchTry(FrozenModel):
-    """A batch that a search for the largest one tried; `peak_bytes` is None where it isn't known."""
-
-    batch: PositiveCount
-    fits: bool
-    peak_bytes: Count | None = None
-
-
-class LargestBatch(FrozenModel):
-    """The largest batch whose launch fits the device's memory, found by bisection; None: not even 1 fits.
-
-    `limit_bytes` is the memory that it was to fit. `is_launched`: each batch was launched until memory ran
-    out; otherwise the tensors that a launch holds were counted. `is_final`: the next larger batch doesn't
-    fit; otherwise the time was over before.
-    """
-
-    batch: PositiveCount | None
-    peak_bytes: Count | None
-    limit_bytes: Count
-    is_launched: bool
-    is_final: bool
-    tries: tuple[BatchTry, ...]
-
-
-class Verification(FrozenModel):
-    """The comparison of a result with a reference of higher precision.
-
-    `error` is the largest deviation ÷ the bound that rounding explains; None for NaN or infinity.
-    """
-
-    reference: str
-    error: Annotated[float | None, Field(ge=0)]
-    rule: str
-    passed: bool
-
-
-class Ends(FrozenModel):
-    """The ends of one more 95 % interval about the record's `figure`, a column's name, in its unit."""
-
-    figure: str
-    low: Amount
-    high: Amount
-
-
-class Spread(FrozenModel):
-    """What a figure's run-to-run interval follows from; `stats/between.py` has the formula.
-
-    `by_process` is the figure as each process found it. The rest are standard deviations, as fractions, with
-    their degrees of freedom: `prior`, what other cases and earlier runs said of the spread between processes
-    (no freedom: nothing); `between_runs`, what differs from run to run besides (None: unknown; `is_usual`: of
-    machines of the kind, as too few earlier runs of this one are known). `shared` is half the width, on a log
-    scale, of what all processes have in common, such as a calibration (no freedom: not known how well).
-    """
-
-    by_process: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    prior: Amount = 0.0
-    prior_freedom: Amount = 0.0
-    between_runs: Amount | None = None
-    between_runs_freedom: Amount | None = None
-    is_usual: bool = False
-    shared: Amount = 0.0
-    shared_freedom: Amount = 0.0
-    earlier_runs: Count = 0
-
-
-class SearchLook(FrozenModel):
-    """A short measurement of one shape: its axes, stage, seconds since the search began, its cost, TFLOPS."""
-
-    point: Mapping[str, int | str]
-    stage: Literal["explore", "predict", "confirm"]
-    begin_s: Number
-    cost_s: Amount
-    tflops: Positive
-
-
-class SearchSummary(FrozenModel):
-    """The search that chose the shape of a case called `best`; no figure is taken from its looks.
-
-    Of the grid's `shapes`, `seen` were timed, in `cost_s` seconds; one look at every shape would take about
-    `grid_s`. `unseen_gain` is by how much one of the others may be faster, with 95 % confidence (0.02: 2 %;
-    None: too few were seen to tell).
-    """
-
-    shapes: PositiveCount
-    seen: PositiveCount
-    cost_s: Amount
-    grid_s: Amount
-    unseen_gain: Amount | None = None
-    exhaustive: bool = False
-    looks: tuple[SearchLook, ...] = ()
-
-
-# What a record's intervals hold the mean of: fresh processes on the machine, or the one that measured.
-IntervalKind = Literal["run_to_run", "within"]
 # Figures with a 95 % confidence interval, each with the columns of its ends.
 INTERVALS: Mapping[str, tuple[str, str]] = {
     "tflops": ("tflops_low", "tflops_high"),
@@ -322,6 +76,7 @@ INTERVALS: Mapping[str, tuple[str, str]] = {
 }
 
 _TFLOPS = "TFLOPS"
+_LOW, _HIGH = (f"{end} end of the 95 % interval, of interval_kind" for end in ("lower", "upper"))
 
 
 class Record(FrozenModel):
@@ -369,12 +124,8 @@ class Record(FrozenModel):
     tflops: Annotated[
         float | None, Field(gt=0), Column("achieved: FLOPs ÷ time of the window", _TFLOPS, 3, measured=True)
     ] = None
-    tflops_low: Annotated[
-        float | None, Column("lower end of the 95 % interval, of interval_kind", _TFLOPS, 3, measured=True)
-    ] = None
-    tflops_high: Annotated[
-        float | None, Column("upper end of the 95 % interval, of interval_kind", _TFLOPS, 3, measured=True)
-    ] = None
+    tflops_low: Annotated[float | None, Column(_LOW, _TFLOPS, 3, measured=True)] = None
+    tflops_high: Annotated[float | None, Column(_HIGH, _TFLOPS, 3, measured=True)] = None
     tflops_median: Annotated[
         float | None, Field(gt=0), Column("FLOPs ÷ median sample time", _TFLOPS, 3, measured=True)
     ] = None
@@ -392,12 +143,8 @@ class Record(FrozenModel):
     ] = None
     nominal_source: Annotated[Reason | None, Column("source of nominal, or why there is none")] = None
     efficiency: Annotated[float | None, Column("achieved ÷ nominal", "ratio", measured=True)] = None
-    efficiency_low: Annotated[
-        float | None, Column("lower end of the 95 % interval, of interval_kind", "ratio", measured=True)
-    ] = None
-    efficiency_high: Annotated[
-        float | None, Column("upper end of the 95 % interval, of interval_kind", "ratio", measured=True)
-    ] = None
+    efficiency_low: Annotated[float | None, Column(_LOW, "ratio", measured=True)] = None
+    efficiency_high: Annotated[float | None, Column(_HIGH, "ratio", measured=True)] = None
     datasheet_tflops: Annotated[float | None, Field(gt=0), Column("the vendor's own rating", _TFLOPS, 3)] = (
         None
     )
@@ -429,12 +176,8 @@ class Record(FrozenModel):
     normalized_efficiency: Annotated[float | None, Column("achieved ÷ ceiling", "ratio", measured=True)] = (
         None
     )
-    normalized_efficiency_low: Annotated[
-        float | None, Column("lower end of the 95 % interval, of interval_kind", "ratio", measured=True)
-    ] = None
-    normalized_efficiency_high: Annotated[
-        float | None, Column("upper end of the 95 % interval, of interval_kind", "ratio", measured=True)
-    ] = None
+    normalized_efficiency_low: Annotated[float | None, Column(_LOW, "ratio", measured=True)] = None
+    normalized_efficiency_high: Annotated[float | None, Column(_HIGH, "ratio", measured=True)] = None
     loss: Annotated[
         Message | None,
         Column("what held the ceiling below nominal: clock, power limit, heat, contention", measured=True),
@@ -466,12 +209,8 @@ class Record(FrozenModel):
     bandwidth_gb_s: Annotated[
         float | None, Field(gt=0), Column("bytes ÷ time of the window", "GB/s", 1, measured=True)
     ] = None
-    bandwidth_low_gb_s: Annotated[
-        float | None, Column("lower end of the 95 % interval, of interval_kind", "GB/s", 1, measured=True)
-    ] = None
-    bandwidth_high_gb_s: Annotated[
-        float | None, Column("upper end of the 95 % interval, of interval_kind", "GB/s", 1, measured=True)
-    ] = None
+    bandwidth_low_gb_s: Annotated[float | None, Column(_LOW, "GB/s", 1, measured=True)] = None
+    bandwidth_high_gb_s: Annotated[float | None, Column(_HIGH, "GB/s", 1, measured=True)] = None
     nominal_gb_s: Annotated[
         float | None,
         Field(gt=0),
@@ -659,7 +398,7 @@ class Record(FrozenModel):
     @property
     def is_wrong(self) -> bool:
         """Whether its result or its figures can't be right, so that they mustn't be used at all."""
-        return not _WRONG.isdisjoint(self.verdicts)
+        return not WRONG.isdisjoint(self.verdicts)
 
     @property
     def reason_code(self) -> Annotated[str | None, Column("the reason's code, for programs")]:
@@ -765,9 +504,3 @@ def _declared() -> dict[str, tuple[Column, Any]]:
         for column in metadata
         if isinstance(column, Column)
     }
-
-
-def sort_by_gravity(verdicts: set[Verdict]) -> tuple[Verdict, ...]:
-    """Sort verdicts gravest first. No verdict means `clean`, and `clean` is dropped beside others."""
-    found = tuple(verdict for verdict in GRAVITY if verdict in verdicts and verdict != "clean")
-    return found or ("clean",)
