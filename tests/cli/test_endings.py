@@ -6,17 +6,13 @@ import errno
 import io
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 import nameplate.cli.measure
@@ -284,111 +280,6 @@ def test_a_working_directory_that_is_gone_is_bad_input(tmp_path):
     )
 
 
-# Files that can't be written.
-
-
-def failing_fsync(number):
-    def fsync(descriptor):
-        raise OSError(number, os.strerror(number))
-
-    return fsync
-
-
-FILES = {
-    "export": ["export", PUBLISHED, "-o", "{folder}/out.csv"],
-    "merge": ["merge", PUBLISHED, "-o", "{folder}/out.jsonl"],
-    "report": ["report", PUBLISHED, "-o", "{folder}/out.md"],
-    "leaderboard": ["leaderboard", "{folder}"],
-    "publish": ["publish", "{run}", "--to", "{folder}"],
-}
-
-
-@pytest.fixture
-def arguments(tmp_path, make_record, make_manifest, monkeypatch):
-    """A command's arguments, with a folder to write into that holds a published run, and a run to publish."""
-    from nameplate.store.folder import RecordWriter, create, mark_done
-
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    (tmp_path / "data" / "nameplate").mkdir(parents=True)
-    (tmp_path / "data" / "nameplate" / "publish.key").write_text("ab" * 32)
-    shutil.copytree(PUBLISHED, tmp_path / "folder" / PUBLISHED.parent.name / PUBLISHED.name)
-    record = make_record()
-    run = create(tmp_path / "runs", make_manifest([record.case]))
-    with RecordWriter(run, "cpu") as writer:
-        writer.append(record)
-    mark_done(run)
-    monkeypatch.setattr(report_writing, "_render_markdown", lambda _views, output: {output: "# a report"})
-
-    def fill(words, folder=tmp_path / "folder"):
-        return [str(word).format(folder=folder, run=run) for word in words]
-
-    return fill
-
-
-@pytest.mark.parametrize("words", FILES.values(), ids=FILES)
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_a_disk_that_takes_no_more_is_70(bench, arguments, monkeypatch, tmp_path, words, number):
-    monkeypatch.setattr(os, "fsync", failing_fsync(number))
-    result = bench(*arguments(words))
-    assert (result.status, result.out) == (70, "")
-    (sentence,) = result.err.splitlines()
-    assert os.strerror(number) in sentence
-    assert "; its traceback is in /" in sentence
-    assert not list((tmp_path / "folder").glob("out*"))
-    assert not list((tmp_path / "folder").rglob(".*"))
-
-
-@pytest.mark.parametrize("words", [FILES["export"], FILES["merge"], FILES["report"]], ids=list(FILES)[:3])
-def test_a_folder_that_isnt_there_is_bad_input(bench, arguments, tmp_path, words):
-    result = bench(*arguments(words, tmp_path / "nowhere"))
-    assert (result.status, result.out) == (2, "")
-    assert "No such file or directory" in result.err
-
-
-LONG = "n" * 300
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["show", LONG],
-        ["report", PUBLISHED, "-o", f"{LONG}/r.html"],
-        ["report", PUBLISHED, "-o", f"{LONG}.html"],
-        ["compare", LONG, LONG],
-        ["compare", "--interleave", LONG, "."],
-        ["compare", "--interleave", ".", ".", "--results", LONG],
-        ["export", LONG, "--format", "csv"],
-        ["export", PUBLISHED, "-o", f"{LONG}.csv"],
-        ["merge", LONG, "-o", "out.csv"],
-        ["publish", LONG],
-        ["leaderboard", LONG],
-        ["fleet", "cost", "nio", "--run", LONG],
-        ["fleet", "cost", "nio", "--fleets", LONG],
-        ["run", "--resume", LONG],
-    ],
-)
-def test_a_name_that_no_file_can_have_is_bad_input(bench, monkeypatch, tmp_path, words):
-    monkeypatch.chdir(tmp_path)
-    result = bench(*words)
-    assert (result.status, result.out) == (2, "")
-    assert LONG in result.err.splitlines()[-1]
-
-
-def test_a_device_is_written_to_and_may_be_full(bench, tmp_path):
-    result = bench("export", PUBLISHED, "--format", "csv", "-o", "/dev/full")
-    assert result.status == 70
-    assert result.err.startswith(
-        "bench: --output: can't write there: No space left on device (/dev/full); its"
-    )
-    assert Path("/dev/full").is_char_device()
-    (tmp_path / "link.md").symlink_to("/dev/null")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_writing, "_render_markdown", lambda _views, output: {output: "# a report"})
-        assert bench("report", PUBLISHED, "-o", tmp_path / "link.md").status == 0
-    assert (tmp_path / "link.md").is_symlink()
-    assert Path("/dev/null").is_char_device()
-
-
 # Errors that nobody foresaw.
 
 
@@ -457,46 +348,6 @@ def test_so_it_is_in_a_process_that_measures():
     assert done.stderr.startswith("bench: unforeseen ValueError: not enough values")
 
 
-# Ctrl-C before the command line is there, and after its end.
-
-INTERRUPTS = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
-WHILE_IT_LOADS = INTERRUPTS + "raise SystemExit(7)"  # of a process that goes on
-AT_ITS_END = f"import atexit\natexit.register(lambda: exec({INTERRUPTS!r}))"
-
-
-def start_interrupted(tmp_path, module, code, **options):
-    """Run `bench --version` with a module of that name in the way, which interrupts it."""
-    (tmp_path / f"{module}.py").write_text(code)
-    return subprocess.run(
-        [sys.executable, "-m", "nameplate", "--version"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-        **options,
-    )
-
-
-@pytest.mark.process
-def test_ctrl_c_while_it_loads_ends_it_silently(tmp_path):
-    done = start_interrupted(tmp_path, "typer", WHILE_IT_LOADS)
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
-
-
-@pytest.mark.process
-def test_ctrl_c_after_its_end_adds_nothing_to_what_it_said(tmp_path):
-    done = start_interrupted(tmp_path, "sitecustomize", AT_ITS_END)
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
-    assert done.stdout.startswith("nameplate ")
-
-
-@pytest.mark.process
-def test_an_interrupt_that_is_ignored_stays_so(tmp_path):
-    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    assert start_interrupted(tmp_path, "typer", WHILE_IT_LOADS, preexec_fn=ignore).returncode == 7
-
-
 # A run's own ends.
 
 
@@ -524,71 +375,6 @@ def test_failed_and_missing_cases_are_counted(bench, monkeypatch, make_run, make
     result = bench("run", "--json")
     assert result.status == 3
     assert result.err == "bench: the run is incomplete: 1 failed, 1 without a record, of 3 cases\n"
-
-
-# Signals.
-
-
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_a_signal_ends_a_run_as_ctrl_c_does(bench, monkeypatch, number, status, tmp_path):
-    def measure(*_, observer, **__):
-        observer.folder = tmp_path
-        os.kill(os.getpid(), number)
-        time.sleep(PATIENCE_S)
-
-    before = signal.getsignal(number)
-    monkeypatch.setattr(nameplate.run.measure, "measure", measure)
-    result = bench("run")
-    assert (result.status, result.out) == (status, "")
-    assert result.err == f"bench: interrupted; what was finished is kept: bench run --resume {tmp_path}\n"
-    assert signal.getsignal(number) is before
-
-
-def test_a_signal_that_is_ignored_stays_ignored(bench, monkeypatch, make_run, make_record):
-    def measure(*_, **__):
-        os.kill(os.getpid(), signal.SIGHUP)
-        return make_run(make_record())
-
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        monkeypatch.setattr(nameplate.run.measure, "measure", measure)
-        assert bench("run", "--json").status == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.process
-@pytest.mark.long
-def test_a_real_run_that_is_terminated_ends_its_processes_first(tmp_path):
-    """Only the command itself gets the signal, as from a job scheduler."""
-    command = subprocess.Popen(
-        [BENCH, "run", "smoke", "--device", "cpu", "--results", tmp_path, "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        children = []
-        while not children and time.monotonic() < deadline:
-            time.sleep(0.05)
-            found = psutil.Process(command.pid).children(recursive=True)
-            children = [each for each in found if any(tmp_path.iterdir())]
-        command.terminate()
-        out, err = command.communicate(timeout=PATIENCE_S)
-    finally:
-        command.kill()
-        command.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)  # a second is promised; the machine may be busy
-    assert not alive
-    (folder,) = tmp_path.iterdir()
-    assert (command.returncode, out) == (143, "")
-    assert err.splitlines()[-1] == (
-        f"bench: interrupted; what was finished is kept: bench run --resume {folder}"
-    )
-    assert "Traceback" not in err
 
 
 # A command line that can't be used.

@@ -6,16 +6,11 @@ They are frozen: a change is named in the CHANGELOG. CONTRIBUTING.md says how to
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import shlex
 import shutil
 import time
-from contextlib import suppress
-from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas
@@ -26,20 +21,13 @@ import nameplate.device.survey
 import nameplate.selftest.draws
 import nameplate.selftest.parallel
 import nameplate.suite
+from golden_devices import capped_gpus, recorded_survey, simulated_cases, steady_cpu
+from golden_documents import Page, kinds, parse_csv, parse_lines, stable, without_words
 from nameplate.cli import app
-from nameplate.device.cpu import rate as rate_cpu
-from nameplate.device.cuda import identify_without_torch
-from nameplate.device.cuda import rate as rate_gpu
-from nameplate.device.host import parse_cpuinfo
-from nameplate.device.identity import CpuIdentity
-from nameplate.device.simulated import Driver, SimulatedDevice, SimulatedPrepared, SimulatedWork
-from nameplate.device.simulated_law import Decay, Law, Noise
-from nameplate.device.survey import Survey, SurveyedDevice, find_cpu_obstacles
 from nameplate.record import columns
 from nameplate.selftest.card_scenarios import load_card_scenarios
 from nameplate.store.folder import RecordWriter, create, mark_done
-from nameplate.suite import Case, Suite
-from nameplate.telemetry.gpu import GpuFacts, GpuReading, describe_problems
+from nameplate.suite import Suite
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = REPOSITORY / "tests" / "data"
@@ -110,18 +98,6 @@ COMMANDS = {
     ),
     "selftest/scenarios": "selftest --runs 4",
 }
-
-# What differs from run to run or machine to machine: masked where something is measured now, nowhere else.
-VOLATILE = {
-    "created": "when the run began",
-    "started": "when the case began",
-    "hostname": "this machine's name",
-    "boot": "which boot of this machine it is",
-    "software": "versions on this machine, nameplate's own among them",
-    "run": "an id holds the moment and random digits; it is masked in paths and sentences too",
-}
-# What the what-if panel says; what it computes by is held.
-WORDS = {"words", "label", "text", "headline", "hint", "source", "unit", "rated"}
 
 
 class World:
@@ -196,197 +172,6 @@ def world(recorded, bench, simulate, monkeypatch, golden, tmp_path):
     monkeypatch.setattr("nameplate.report.charts.vega.draw_svg", lambda spec: "<svg></svg>")
     monkeypatch.setattr("nameplate.report.charts.vega.start_bundling_library", lambda: lambda: "")
     return World(bench, simulate, monkeypatch, golden)
-
-
-# ---- devices: recorded and simulated ----
-
-
-def recorded_survey():
-    """A node with an idle A800, one that is throttled and shared, and the CPU of a guest."""
-    recorded = parse_cpuinfo((DATA / "cpuinfo" / "intel-xeon-8480.txt").read_text(encoding="utf-8"))
-    cpu = CpuIdentity(
-        name=recorded.name,
-        architecture="x86_64",
-        vendor=recorded.vendor,
-        family=recorded.family,
-        model=recorded.model,
-        stepping=recorded.stepping,
-        flags=tuple(sorted(recorded.flags)),
-        virtual_machine=True,
-        logical_cpus=8,
-        affinity_cpus=tuple(range(8)),
-        usable_cores=4.0,
-        quota_cpus=6.0,
-        threads_per_core=2,
-        measured_mhz=3000.0,
-        memory_bytes=64 << 30,
-        threads=2,
-    )
-    told = tuple(find_cpu_obstacles(cpu, 2.5, (1000.0, 50.0)))
-    gpus = [recorded_gpu(0), recorded_gpu(1, temperature_c=88, thermal_throttle_s=3.5, ecc_uncorrected=2)]
-    devices = (*gpus, SurveyedDevice("cpu", cpu, rate_cpu(cpu), in_the_way=told))
-    return Survey(devices, "torch 2.13.0 built without CUDA", "550.90.07", "12.4", len(gpus))
-
-
-def recorded_gpu(index, **changes):
-    uuid = f"GPU-a8000000-0000-4000-8000-00000000000{index}"
-    facts = GpuFacts(
-        index=index,
-        uuid=uuid,
-        name="NVIDIA A800-SXM4-80GB",
-        serial=f"132052200000{index}",
-        pci_vendor_id="10de",
-        pci_device_id="20f3",
-        driver="550.90.07",
-        cuda_driver="12.4",
-        memory_bytes=80 << 30,
-        max_sm_clock_mhz=1410,
-        power_limit_w=400.0,
-        default_power_limit_w=400.0,
-        persistence_mode=index == 0,
-        ecc_mode=True,
-        mig_mode=False,
-    )
-    told = {"sm_clock_mhz": 1410, "temperature_c": 34, "power_w": 62.5, "ecc_uncorrected": 0} | changes
-    reading = GpuReading(uuid=uuid, at_s=1.0, **told)
-    identity = identify_without_torch(facts)
-    said = tuple(describe_problems(facts, reading))
-    unusable = "torch can't use it"
-    name = f"nvml:{index}"
-    return SurveyedDevice(
-        name, identity, rate_gpu(identity), said, unusable=unusable, reading=reading, facts=facts
-    )
-
-
-@dataclass(frozen=True)
-class Work(SimulatedWork):
-    """Simulated work that may not run here, or break."""
-
-    lacks: str | None = None
-    breaks: str | None = None
-
-    def unsupported(self, device):
-        return self.lacks
-
-    def prepare(self, device, *, fill, seed, copies=1):
-        if self.breaks:
-            raise RuntimeError(self.breaks)
-        return SimulatedPrepared(self.device)
-
-
-def simulated_cases():
-    """Cases of every kind and ending: from idle and settled, in turn, of memory, skipped, failed."""
-    device = steady_cpu()
-    product = Work(device, 2 * 10**9, 3 * 10**6, "matmul", "fp32", "1000x1000x1000", "2MNK")
-    layer = Work(device, 10**9, 10**6, "matmul", "fp32", "500x1000x1000", "2MNK", "Llama-3-8B")
-    yield Case(product, phase="burst", group="product")
-    yield Case(product, phase="sustained", group="product")
-    yield Case(layer, fill="zeros")
-    yield Case(layer, cache="flushed")
-    yield Case(layer, cache="rotating")
-    yield Case(Work(device, 2 * 10**9, 10**7, "memory", "fp32", "triad-10MB", "2N"))
-    yield Case(Work(device, name="matmul", dtype="fp8_e4m3", lacks="no such tensor core here"))
-    yield Case(Work(device, name="matmul", dtype="bf16", breaks="CUDA error: out of memory"))
-
-
-def steady_cpu():
-    return SimulatedDevice(Law(1e-3, Noise(0.02)), seed=1, nominal_tflops=4.0, cache_bytes=1 << 20)
-
-
-def capped_gpus():
-    """Two GPUs, the second 10 % slower; both are held down by their power limit."""
-    driver = Driver(Decay(0.85, 4.0, 0.02, 3.0), "power")
-    for index, launch_s in enumerate((1e-3, 1.1e-3)):
-        law = Law(launch_s, Noise(0.01))
-        rest = {"driver": driver, "cores": 1.0, "cache_bytes": 1 << 20, "name": f"cuda:{index}"}
-        yield SimulatedDevice(law, seed=index, nominal_tflops=4.0, **rest)
-
-
-# ---- what is held of what is read ----
-
-
-def parse_lines(text):
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def parse_csv(text):
-    """The columns in order, and the rows, with numbers as numbers: their last digits may differ."""
-    header, *rows = csv.reader(io.StringIO(text))
-    return {
-        "header": header,
-        "rows": [dict(zip(header, map(parse_cell, row), strict=True)) for row in rows],
-    }
-
-
-def parse_cell(text):
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return text
-
-
-def kinds(table):
-    """Each column of a DataFrame with i, f, b or O for the kind of its values, the same in every pandas."""
-    return [[name, kind.kind] for name, kind in table.dtypes.items()]
-
-
-def stable(value, run=None):
-    """A document of what was measured now, with the volatile values masked; null stays null, but of software.
-
-    Of a course, hundreds of moments long, every 50th is held.
-    """
-    run = run or value["run"]["run"]
-
-    def masked(value, key=""):
-        if isinstance(value, dict):
-            under = key if key == "software" else ""
-            return {name: masked(each, under or name) for name, each in value.items()}
-        if isinstance(value, list):
-            step = 50 if key == "course" else 1
-            return [masked(each, key) for each in value[::step]]
-        if key == "software":  # a CPU's torch has no cuBLAS, so here null is a matter of the machine too
-            return f"({key})"
-        if isinstance(value, str):
-            return f"({key})" if key in VOLATILE and key != "run" else value.replace(run, "(run)")
-        return value
-
-    return masked(value)
-
-
-class Page(HTMLParser):
-    """The rows of each table of a page, and its scripts of JSON by id."""
-
-    def __init__(self):
-        super().__init__()
-        self.tables, self.scripts, self._script, self._in_row = [], {}, None, False
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append("")
-            self._in_row = True
-        elif tag == "script" and ("type", "application/json") in attrs:
-            self._script = dict(attrs)["id"]
-
-    def handle_endtag(self, tag):
-        if tag == "tr":
-            self._in_row = False
-        elif tag == "script":
-            self._script = None
-
-    def handle_data(self, data):
-        if self._script:
-            self.scripts[self._script] = data
-        elif self._in_row:
-            self.tables[-1][-1] += f"{data} "
-
-
-def without_words(value):
-    """What the panel computes by."""
-    if isinstance(value, dict):
-        return {name: without_words(each) for name, each in value.items() if name not in WORDS}
-    return [without_words(each) for each in value] if isinstance(value, list) else value
 
 
 # ---- scenarios that are more than one command ----
