@@ -135,12 +135,12 @@ def _is_job_suite(suite: str | None, *, own_flags: bool) -> TypeGuard[str]:
 def _run_in_job(suite: str, *, lang: str, json: bool, **chosen: Any) -> None:
     """Measure with the other processes of this job; rank 0 prints the run."""
     from nameplate.report.media.progress import LiveProgress
-    from nameplate.run.jobs import JOB_SUITES
+    from nameplate.run.jobs import measure_in_job
 
     progress = LiveProgress()
     try:
         with progress:
-            done = JOB_SUITES[suite](observer=progress, **chosen)
+            done = measure_in_job(suite, observer=progress, **chosen)
     except KeyboardInterrupt:
         kept = "" if progress.folder is None else f"; what was finished is kept in {plain(progress.folder)}"
         print_error(f"interrupted{kept}")

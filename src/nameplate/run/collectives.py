@@ -1,4 +1,4 @@
-"""A run of collectives: every process of a job takes part in every case, and rank 0 keeps the records.
+"""Suite `collectives`: every process of a job takes part in every case.
 
 Processes of a job have to launch equally often, so the engine, which decides by its own clock, can't measure
 them. Here rank 0 decides and tells the others. A batch ends on each process when its own launches have, and
@@ -10,39 +10,28 @@ three processes or more, groups of them are tried at the end, to name the node o
 from __future__ import annotations
 
 import math
-import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nameplate import suite as suites
-from nameplate.base.errors import InputError, RunIncomplete
+from nameplate.base.errors import RunIncomplete
 from nameplate.base.messages import Message, message, text
-from nameplate.device.host import read_boot
 from nameplate.engine.case_run import describe_error
 from nameplate.engine.conditions import Conditions
 from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.verdict import Observation, judge
 from nameplate.record import Batch, Record, Verdict, Verification, sort_by_gravity
-from nameplate.run.job import read_software_versions, target_of
-from nameplate.run.measure import DEFAULT_RESULTS, SEED, check_budget, entry_of
-from nameplate.run.observer import GuardedObserver, Observer
+from nameplate.run.measure import SEED
 from nameplate.run.peers import Peers
 from nameplate.specs.links import RatedLink
 from nameplate.stats.estimate import launch_time
 from nameplate.stats.interval import Interval
-from nameplate.store import folder as store
-from nameplate.store.folder import Run
-from nameplate.store.launch import Launch, read_launch
-from nameplate.store.manifest import Manifest, Options
 from nameplate.suite import Case
-from nameplate.workload import CheckResult
-from nameplate.workload import Launch as LaunchWork
+from nameplate.workload import CheckResult, Launch
 
 SUITE = "collectives"
 BATCHES = 20  # of a case, at least
@@ -59,111 +48,24 @@ _FEWEST_TO_HALVE = 3  # of two processes, nothing tells which is slow
 
 
 def measure_collectives(
-    *,
-    device: str = "auto",
-    only: str | None = None,
-    budget: float | None = None,
-    results: str | Path | None = None,
-    observer: Observer | None = None,
-) -> Run | None:
-    """Measure suite `collectives` with the other processes of this job; only rank 0 returns a run.
+    peers: Peers, cases: Sequence[Case], budget_s: float, begin: Callable[[Sequence[str]], None]
+) -> Iterator[Record | Message]:
+    """Measure suite `collectives` with all processes, as `jobs.measure_in_job` asks: a record for each case.
 
-    Every process calls this with the same flags. GPUs talk by NCCL, CPUs by gloo. Raises InputError outside
-    a job of several processes, and where the other processes can't be reached; RunIncomplete on a process
-    other than rank 0 where a collective failed.
+    Where one fails, or of three processes and more, what `Peers.find_culprits` finds follows.
     """
-    check_budget(budget)
-    launch = require_job("bench run collectives")
-    suite = suites.find_suite(SUITE)
-    peers = Peers.join(launch, device)
-    cases = suite.cases(target_of(peers.opened), only)
-    try:
-        if launch.rank:
-            _take_part_in_all(peers, cases)
-            return None
-        budget_s = budget or suite.budget_on(peers.opened.kind)
-        return _keep(peers, cases, budget_s, only, Path(results or DEFAULT_RESULTS), observer)
-    finally:
-        peers.leave()
-
-
-def require_job(command: str) -> Launch:
-    """Return which process of a job this is. Raises InputError outside a job of several."""
-    launch = read_launch()
-    if launch is None or launch.world_size < 2:
-        raise InputError(
-            "collectives need several processes",
-            where=command,
-            expected=f"a launcher: torchrun --nproc-per-node 2 --no-python {command}",
-        )
-    return launch
-
-
-def _take_part_in_all(peers: Peers, cases: Sequence[Case]) -> None:
-    """Do every case as a process that keeps no record."""
-    measuring = _Measuring(peers)
-    for case in cases:
-        measuring.measure(case, 0.0)
-    if _has_to_halve(peers):
-        peers.find_culprits()
-    if peers.broken is not None:
-        raise RunIncomplete(f"a collective failed on rank {peers.launch.rank}: {peers.broken}")
-
-
-def _has_to_halve(peers: Peers) -> bool:
-    return peers.broken is not None or peers.launch.world_size >= _FEWEST_TO_HALVE
-
-
-def make_job_manifest(
-    peers: Peers, suite: str, cases: Sequence[Case], budget_s: float, only: str | None
-) -> Manifest:
-    """Make the manifest of a run that all processes of a job measure, as rank 0 writes it."""
-    return Manifest(
-        run=store.new_run_id(suite, alone=False),
-        suite=suite,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        hostname=socket.gethostname(),
-        devices=(entry_of(peers.opened),),
-        software=read_software_versions(),
-        options=Options(device=peers.opened.name, only=only, budget_s=budget_s),
-        seed=SEED,
-        measured=peers.opened.measured,
-        launch=peers.launch,
-        boot=read_boot(),
-        cases=tuple(case.id for case in cases),
-    )
-
-
-def _keep(
-    peers: Peers,
-    cases: Sequence[Case],
-    budget_s: float,
-    only: str | None,
-    results: Path,
-    observer: Observer | None,
-) -> Run:
-    """Measure each case as rank 0, and keep its record."""
-    guarded = GuardedObserver(observer)
-    manifest = make_job_manifest(peers, SUITE, cases, budget_s, only)
-    folder = store.create(results, manifest)
     end_s = time.monotonic() + budget_s
     measuring = _Measuring(peers)
-    with store.claim(folder) as claim, store.RecordWriter(folder, "rank0") as writer:
-        guarded.run_started(folder, manifest, budget_s, len(cases))
-        for number, case in enumerate(cases):
-            # What doesn't fit the memory takes no time: the others share it.
-            room = peers.free_bytes() * _MEMORY_SHARE
-            fitting = sum(each.workload.resident_bytes <= room for each in cases[number:])
-            share_s = (end_s - time.monotonic()) / max(fitting, 1)
-            guarded.group_started([case.id])
-            record = measuring.measure(case, share_s)
-            writer.append(record)
-            guarded.case_finished(record)
-        if _has_to_halve(peers):
-            for each in peers.find_culprits():
-                claim.add_incident(each)
-    store.mark_done(folder)
-    return store.read_run(folder)
+    for number, case in enumerate(cases):
+        # What doesn't fit the memory takes no time: the others share it.
+        room = peers.free_bytes() * _MEMORY_SHARE
+        fitting = sum(each.workload.resident_bytes <= room for each in cases[number:])
+        begin([case.id])
+        yield measuring.measure(case, (end_s - time.monotonic()) / max(fitting, 1))
+    if peers.broken is not None or peers.launch.world_size >= _FEWEST_TO_HALVE:
+        yield from peers.find_culprits()
+    if peers.launch.rank and peers.broken is not None:
+        raise RunIncomplete(f"a collective failed on rank {peers.launch.rank}: {peers.broken}")
 
 
 @dataclass(frozen=True)
@@ -268,7 +170,7 @@ class _Measuring:
             count, peers.agree(times_s), starts_s, _Check(all_passed == 1.0), conditions, share
         )
 
-    def _time_pilot(self, launch: LaunchWork) -> float:
+    def _time_pilot(self, launch: Launch) -> float:
         """Return the seconds of a launch, by as many of them as take some hundredths of a second."""
         count = _PILOT
         while True:

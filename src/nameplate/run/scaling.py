@@ -1,4 +1,4 @@
-"""A run of suite `scaled`: a block alone and with its gradients' collectives, by all processes in turn.
+"""Suite `scaled`: a block alone and with its gradients' collectives, by all processes in turn.
 
 Alone, each process computes for itself, all at the same time: heat and power are those of the job. What that
 takes is the mean over the processes. With collectives, a round takes as long as for the slowest. So the ratio
@@ -11,14 +11,12 @@ ratio, and the cases are skipped.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
-from nameplate import suite as suites
 from nameplate.base.errors import RunIncomplete
 from nameplate.base.messages import Message, message, text
 from nameplate.device.identity import CpuIdentity
@@ -29,13 +27,8 @@ from nameplate.engine.record_of import record_without_figures
 from nameplate.engine.records import make_records
 from nameplate.engine.window import TimedBatch, Window
 from nameplate.record import Record, Verdict, sort_by_gravity
-from nameplate.run.collectives import make_job_manifest, require_job
-from nameplate.run.job import target_of
-from nameplate.run.measure import DEFAULT_RESULTS, SEED, check_budget
-from nameplate.run.observer import GuardedObserver, Observer
+from nameplate.run.measure import SEED
 from nameplate.run.peers import Peers
-from nameplate.store import folder as store
-from nameplate.store.folder import Run
 from nameplate.suite import Case
 from nameplate.workload import Launch, Prepared
 
@@ -50,60 +43,13 @@ _MEMORY_SHARE = 0.8  # of what is free
 
 
 def measure_scaling(
-    *,
-    device: str = "auto",
-    only: str | None = None,
-    budget: float | None = None,
-    results: str | Path | None = None,
-    observer: Observer | None = None,
-) -> Run | None:
-    """Measure suite `scaled` with the other processes of this job; only rank 0 returns a run.
-
-    Every process calls this with the same flags. Raises as `measure_collectives` does.
-    """
-    check_budget(budget)
-    launch = require_job("bench run scaled")
-    suite = suites.find_suite(SUITE)
-    peers = Peers.join(launch, device)
-    try:
-        cases = suite.cases(target_of(peers.opened), only)
-        if launch.rank:
-            measure_in_turn(peers, cases, 0.0)
-            if peers.broken is not None:
-                raise RunIncomplete(f"rank {launch.rank} can't go on: {peers.broken}")
-            return None
-        return _keep(
-            peers,
-            cases,
-            budget or suite.budget_on(peers.opened.kind),
-            only,
-            Path(results or DEFAULT_RESULTS),
-            observer,
-        )
-    finally:
-        peers.leave()
-
-
-def _keep(
-    peers: Peers,
-    cases: Sequence[Case],
-    budget_s: float,
-    only: str | None,
-    results: Path,
-    observer: Observer | None,
-) -> Run:
-    """Measure all cases as rank 0, and keep their records."""
-    guarded = GuardedObserver(observer)
-    manifest = make_job_manifest(peers, SUITE, cases, budget_s, only)
-    folder = store.create(results, manifest)
-    with store.claim(folder), store.RecordWriter(folder, "rank0") as writer:
-        guarded.run_started(folder, manifest, budget_s, len(cases))
-        guarded.group_started([case.id for case in cases])
-        for record in measure_in_turn(peers, cases, budget_s):
-            writer.append(record)
-            guarded.case_finished(record)
-    store.mark_done(folder)
-    return store.read_run(folder)
+    peers: Peers, cases: Sequence[Case], budget_s: float, begin: Callable[[Sequence[str]], None]
+) -> Iterator[Record | Message]:
+    """Measure suite `scaled` with all processes, as `jobs.measure_in_job` asks: a record for each case."""
+    begin([case.id for case in cases])
+    yield from measure_in_turn(peers, cases, budget_s)
+    if peers.launch.rank and peers.broken is not None:
+        raise RunIncomplete(f"rank {peers.launch.rank} can't go on: {peers.broken}")
 
 
 def measure_in_turn(peers: Peers, cases: Sequence[Case], budget_s: float) -> list[Record]:

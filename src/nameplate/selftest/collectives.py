@@ -10,8 +10,8 @@ from typing import Any
 
 from nameplate.base.errors import RunIncomplete
 from nameplate.engine.case_run import describe_error
-from nameplate.run.collectives import require_job
 from nameplate.run.job import target_of
+from nameplate.run.jobs import require_job
 from nameplate.run.measure import SEED, check_budget
 from nameplate.run.peers import Peers
 from nameplate.stats.estimate import paired_ratio

@@ -273,7 +273,7 @@ def nothing_measured() -> Iterator[None]:
     import nameplate.device.survey
     import nameplate.health.truth
     import nameplate.report.charts.vega
-    import nameplate.run.collectives
+    import nameplate.run.jobs
     import nameplate.run.measure
     import nameplate.selftest.again
     import nameplate.selftest.bare
@@ -306,7 +306,7 @@ def nothing_measured() -> Iterator[None]:
         patch.object(nameplate.run.measure, "run_workers", run_workers),
         patch.object(nameplate.device.survey, "measure_identity", lambda: identity),
         patch.object(nameplate.device.survey, "read_identity", lambda *_: identity),
-        patch.object(nameplate.run.collectives, "Peers", SimpleNamespace(join=measure_nothing)),
+        patch.object(nameplate.run.jobs, "Peers", SimpleNamespace(join=measure_nothing)),
         patch.object(CpuDevice, "prepare", measure_nothing),
         patch.object(TwinDevice, "prepare", measure_nothing),
         patch.object(nameplate.health.truth, "simulate_checks", measure_nothing),
