@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,32 +119,43 @@ def plan(
         _check_question(questions, given, trained)
         size = None if parameters is None else read_uncertain(parameters, "--parameters").value
         options = {"training": trained.read(size), **pricing.options()}
-        rows: Any
-        make_view: Callable[..., View]
-        if eflops is not None:
-            from nameplate.fleet.plan import meet
-            from nameplate.report.fleet.plan import needs_view
-
-            rows, make_view = meet(eflops, parts, **options), needs_view
-        elif budget_rmb is not None:
-            from nameplate.fleet.plan import afford
-            from nameplate.report.fleet.plan import purchases_view
-
-            rows, make_view = afford(budget_rmb, parts, **options), purchases_view
-        elif site_mw is not None:
-            from nameplate.fleet.site import fill_site
-            from nameplate.report.fleet.site import sites_view
-
-            rows, make_view = fill_site(site_mw, parts, **options), sites_view
-        else:
+        if parameters is not None:
             from nameplate.fleet.training import train
             from nameplate.report.fleet.plan import training_view
 
-            rows, make_view = train(parameters or "", part=parts, **given, **options), training_view
+            rows: Any = train(parameters, part=parts, **given, **options)
+            make_view: Callable[..., View] = training_view
+        else:
+            rows, make_view = _answer(eflops, budget_rmb, site_mw, parts, options)
         if printing.json or printing.csv:
             print_rows([row.as_json() for row in rows], csv=printing.csv)
         else:
             show_view(make_view(rows, details=details))
+
+
+def _answer(
+    eflops: float | None,
+    budget_rmb: float | None,
+    site_mw: float | None,
+    parts: Sequence[str],
+    options: Mapping[str, Any],
+) -> tuple[Any, Callable[..., View]]:
+    """Return the rows that answer the one of these that was asked, and what makes their view."""
+    if eflops is not None:
+        from nameplate.fleet.plan import meet
+        from nameplate.report.fleet.plan import needs_view
+
+        return meet(eflops, parts, **options), needs_view
+    if budget_rmb is not None:
+        from nameplate.fleet.plan import afford
+        from nameplate.report.fleet.plan import purchases_view
+
+        return afford(budget_rmb, parts, **options), purchases_view
+    from nameplate.fleet.site import fill_site
+    from nameplate.report.fleet.site import sites_view
+
+    assert site_mw is not None
+    return fill_site(site_mw, parts, **options), sites_view
 
 
 def _check_question(questions: Mapping[str, object], given: Mapping[str, object], trained: Trained) -> None:

@@ -84,11 +84,12 @@ class SelfTest:
             raise InputError("no such device to prove", where="--on", got=self.on, expected=expected)
 
 
-@take_options(test=SelfTest)
-def selftest(
-    test: SelfTest,
-    suite: Annotated[str, typer.Option(metavar="SUITE", help="The suite that --again runs.")] = "smoke",
-    only: Only = None,
+@dataclass(frozen=True)
+class Settings:
+    """How a test is done; which of these apply to which test, the command's help says."""
+
+    suite: Annotated[str, typer.Option(metavar="SUITE", help="The suite that --again runs.")] = "smoke"
+    only: Only = None
     results: Annotated[
         Path | None,
         typer.Option(
@@ -96,7 +97,7 @@ def selftest(
             parser=path_parser("--results", "folder"),
             help="Folder that keeps the runs of --again and --search; else none does.",
         ),
-    ] = None,
+    ] = None
     twin: Annotated[
         Path | None,
         typer.Option(
@@ -104,24 +105,31 @@ def selftest(
             parser=path_parser("--twin", "file"),
             help="File for the card's twin, which --on cuda writes from what it saw.",
         ),
-    ] = None,
+    ] = None
     runs: Annotated[
         int,
         typer.Option(
             metavar="N", help="Simulated runs of each scenario; fewer where several cards are drawn."
         ),
-    ] = 1000,
+    ] = 1000
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Simulate only this scenario (repeatable).")
-    ] = None,
+    ] = None
     dtype: Annotated[
         str, typer.Option(help="The dtype of the matrix product that --repeat times: bf16 or fp32.")
-    ] = "bf16",
-    device: Device = "auto",
-    budget: Budget = None,
-    lang: Lang = "en",
-    json: Json = False,
-) -> None:
+    ] = "bf16"
+    device: Device = "auto"
+    budget: Budget = None
+    lang: Lang = "en"
+    json: Json = False
+
+    def budget_or(self, default_s: float) -> float:
+        """The budget that was given, or a test's own, in seconds."""
+        return default_s if self.budget is None else self.budget
+
+
+@take_options(test=SelfTest, settings=Settings)
+def selftest(test: SelfTest, settings: Settings) -> None:
     """Measure simulated devices of known throughput, and check figures, intervals and verdicts.
 
     Exits with 1 where one is wrong.
@@ -130,41 +138,45 @@ def selftest(
     --on cpu, --suite, --only and --results to --again, --dtype to --repeat, --runs and --scenario to the
     simulation.
     """
-    if twin is not None and (test.on is None or test.on == "cpu"):
+    if settings.twin is not None and (test.on is None or test.on == "cpu"):
         raise InputError(
-            "only a GPU has a twin", where="--twin", got=str(twin), expected="--on cuda beside it"
+            "only a GPU has a twin", where="--twin", got=str(settings.twin), expected="--on cuda beside it"
         )
     test.require_one()
-    with output_language(lang, json=json):
-        if test.collectives:
-            passed = _compare_collectives(device, budget, json)
-        elif test.bare:
-            passed = _compare_with_bare_loop(device, budget, json)
-        elif test.searches_grids:
-            passed = _compare_with_grids(budget, results, json)
-        elif test.search:
-            passed = _prove_search(json)
-        elif test.check:
-            passed = _prove_check(json)
-        elif test.on == "cpu":
-            passed = _check_cpu(json)
-        elif test.on is not None:
-            passed = _prove_on_gpu(test.on, twin, json)
-        elif test.again is not None:
-            passed = _run_again(test.again, suite, device, only, budget, results, json)
-        elif test.repeat is not None:
-            passed = _repeat(test.repeat, dtype, json)
-        else:
-            passed = _simulate(runs, scenario, json)
+    with output_language(settings.lang, json=settings.json):
+        passed = _do_test(test, settings)
     if not passed:
         raise typer.Exit(ExitStatus.CHECK_FAILED)
 
 
-def _compare_with_bare_loop(device: str, budget: float | None, json: bool) -> bool:
+def _do_test(test: SelfTest, settings: Settings) -> bool:
+    """Do the test that is asked for, print what was found, and return whether it passed."""
+    if test.collectives:
+        return _compare_collectives(settings)
+    if test.bare:
+        return _compare_with_bare_loop(settings)
+    if test.searches_grids:
+        return _compare_with_grids(settings)
+    if test.search:
+        return _prove_search(settings)
+    if test.check:
+        return _prove_check(settings)
+    if test.on == "cpu":
+        return _check_cpu(settings)
+    if test.on is not None:
+        return _prove_on_gpu(test.on, settings)
+    if test.again is not None:
+        return _run_again(test.again, settings)
+    if test.repeat is not None:
+        return _repeat(test.repeat, settings)
+    return _simulate(settings)
+
+
+def _compare_with_bare_loop(settings: Settings) -> bool:
     from nameplate.selftest.bare import BUDGET_S, compare_with_bare_loop
 
-    result = compare_with_bare_loop(device=device, budget_s=BUDGET_S if budget is None else budget)
-    if json:
+    result = compare_with_bare_loop(device=settings.device, budget_s=settings.budget_or(BUDGET_S))
+    if settings.json:
         print_json(result.as_json())
     else:
         print(result.describe())
@@ -173,25 +185,25 @@ def _compare_with_bare_loop(device: str, budget: float | None, json: bool) -> bo
     return result.passed
 
 
-def _compare_collectives(device: str, budget: float | None, json: bool) -> bool:
+def _compare_collectives(settings: Settings) -> bool:
     """Compare on every process of the job; rank 0 prints what was found."""
     from nameplate.report.selftest import collectives_table
     from nameplate.selftest.collectives import BUDGET_S, compare_collectives
 
-    rows = compare_collectives(device, BUDGET_S if budget is None else budget)
-    if json and rows:
+    rows = compare_collectives(settings.device, settings.budget_or(BUDGET_S))
+    if settings.json and rows:
         print_json([row.as_json() for row in rows])
     elif rows:
         show_tables([collectives_table(rows)])
     return all(row.passed for row in rows)
 
 
-def _prove_search(json: bool) -> bool:
+def _prove_search(settings: Settings) -> bool:
     from nameplate.report.selftest import search_table
     from nameplate.selftest.search import prove_search
 
     proof = prove_search()
-    if json:
+    if settings.json:
         print_json(proof.as_json())
     else:
         show_tables([search_table(proof)])
@@ -199,12 +211,12 @@ def _prove_search(json: bool) -> bool:
     return proof.passed
 
 
-def _compare_with_grids(budget: float | None, results: Path | None, json: bool) -> bool:
+def _compare_with_grids(settings: Settings) -> bool:
     from nameplate.report.selftest import ceilings_table
     from nameplate.selftest.search_on_cpu import BUDGET_S, prove_on_cpu
 
-    proof = prove_on_cpu(BUDGET_S if budget is None else budget, results, print_progress)
-    if json:
+    proof = prove_on_cpu(settings.budget_or(BUDGET_S), settings.results, print_progress)
+    if settings.json:
         print_json(proof.as_json())
     else:
         show_tables([ceilings_table(proof)])
@@ -212,12 +224,12 @@ def _compare_with_grids(budget: float | None, results: Path | None, json: bool) 
     return proof.passed
 
 
-def _prove_check(json: bool) -> bool:
+def _prove_check(settings: Settings) -> bool:
     from nameplate.health.truth import find_failures, simulate_checks
     from nameplate.report.selftest import checks_table
 
     rows = simulate_checks()
-    if json:
+    if settings.json:
         print_json([row.as_json() for row in rows])
     else:
         show_tables([checks_table(rows)])
@@ -225,14 +237,14 @@ def _prove_check(json: bool) -> bool:
     return all(row.passed for row in rows)
 
 
-def _check_cpu(json: bool) -> bool:
+def _check_cpu(settings: Settings) -> bool:
     from nameplate.device.host import set_default_threads
     from nameplate.report.selftest import products_table, silicon_table
     from nameplate.selftest.silicon import check_cpu
 
     with set_default_threads():
         checked = check_cpu()
-    if json:
+    if settings.json:
         print_json(checked.as_json())
     else:
         show_tables([silicon_table(checked), products_table(checked)])
@@ -240,7 +252,7 @@ def _check_cpu(json: bool) -> bool:
     return checked.passed
 
 
-def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
+def _prove_on_gpu(device: str, settings: Settings) -> bool:
     """Return whether nothing failed; raises RunIncomplete where something couldn't be told."""
     from nameplate.base.language import _
     from nameplate.report.notice import describe_twins
@@ -250,7 +262,7 @@ def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
     from nameplate.selftest.gpu.twin_file import default_path, write_twin_file
 
     proof = prove(device, observer=print_progress)
-    if json:
+    if settings.json:
         print_json(proof.as_json())
     else:
         if not proof.seen.measured:
@@ -258,7 +270,7 @@ def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
         show_tables([proof_table(proof.checks, proof.seen.device, proof.seen.identity.name)])
         for line in describe_unpassed(proof.checks):
             print(line)
-    path = write_twin_file(proof.seen, twin or default_path(proof.seen))
+    path = write_twin_file(proof.seen, settings.twin or default_path(proof.seen))
     print_progress(_("what was seen of the card is in {path}, as its twin", path=path))
     if proof.untold and not proof.failed:
         untold = sum(each.outcome is Outcome.UNKNOWN for each in proof.checks)
@@ -268,7 +280,7 @@ def _prove_on_gpu(device: str, twin: Path | None, json: bool) -> bool:
     return not proof.failed
 
 
-def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
+def _simulate(settings: Settings) -> bool:
     from nameplate.compare.truth import PAIRS, PairRow, compare_simulated_pairs
     from nameplate.report.selftest import (
         cards_table,
@@ -286,11 +298,12 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
     def show_card_progress(row: CardRow) -> None:
         print_progress(f"{row.scenario}, {row.figure}: {'; '.join(row.failures) or 'ok'}")
 
+    runs, names = settings.runs, settings.scenario
     rows = simulate(runs, names, observer=show_progress)
     cards = simulate_cards(runs, names, observer=show_card_progress)
     pairs = compare_simulated_pairs(min(runs, PAIRS)) if names is None else []
     found: list[ScenarioRow | CardRow | PairRow] = [*rows, *cards, *pairs]
-    if json:
+    if settings.json:
         print_json([row.as_json() for row in found])
     else:
         tables = [*((simulated_table(rows), readings_table(rows)) if rows else ())]
@@ -300,28 +313,26 @@ def _simulate(runs: int, names: list[str] | None, json: bool) -> bool:
     return all(row.passed for row in found)
 
 
-def _run_again(
-    times: int,
-    suite: str,
-    device: str,
-    only: str | None,
-    budget: float | None,
-    results: Path | None,
-    json: bool,
-) -> bool:
+def _run_again(times: int, settings: Settings) -> bool:
     from nameplate.compare.neighbours import compare_neighbours
     from nameplate.report.media.markdown import lines_of
     from nameplate.report.selftest import again_table, describe_failures, neighbours_table
     from nameplate.selftest.again import run_again, summarize
 
     def show_progress(number: int) -> None:
-        print_progress(f"{number}/{times} {suite}")
+        print_progress(f"{number}/{times} {settings.suite}")
 
     runs = run_again(
-        times, suite, device=device, only=only, budget=budget, results=results, progress=show_progress
+        times,
+        settings.suite,
+        device=settings.device,
+        only=settings.only,
+        budget=settings.budget,
+        results=settings.results,
+        progress=show_progress,
     )
     found, pairs = summarize(runs), compare_neighbours(runs)
-    if json:
+    if settings.json:
         print_json({**found.as_json(), "pairs": [row.as_json() for row in pairs]})
     else:
         # As Markdown, so that it can be put into a document as it is.
@@ -331,19 +342,22 @@ def _run_again(
     return found.passed and all(row.passed for row in pairs)
 
 
-def _repeat(times: int, dtype: str, json: bool) -> bool:
+def _repeat(times: int, settings: Settings) -> bool:
     from nameplate.device.host import set_default_threads
     from nameplate.report.selftest import repeated_table
     from nameplate.selftest.contenders import make_ours, make_peers
     from nameplate.selftest.repeat import repeat
 
     with set_default_threads():
-        peers = make_peers(dtype)
+        peers = make_peers(settings.dtype)
         print_progress("calibrating")
         result = repeat(
-            times, make_ours(dtype), peers, progress=lambda n, who: print_progress(f"{n + 1}/{times} {who}")
+            times,
+            make_ours(settings.dtype),
+            peers,
+            progress=lambda n, who: print_progress(f"{n + 1}/{times} {who}"),
         )
-    if json:
+    if settings.json:
         print_json(result.as_json())
     else:
         show_tables([repeated_table(result)])

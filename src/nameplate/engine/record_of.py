@@ -179,36 +179,10 @@ def _silicon_columns(rating: Rating, dtype: str, limit: Peak | None) -> dict[str
 def _measured_columns(measured: Measurement) -> dict[str, Any]:
     """Columns that follow from the measurement."""
     case, device, found = measured.case, measured.device, measured.found
-    window, conditions, work, check = measured.window, measured.conditions, case.workload, found.check
-    assert check is not None
-    time_s = measured.time.interval
-    columns: dict[str, Any] = {
-        "status": "ok",
-        "time_s": time_s.value,
-        "launches": window.launches,
-        "enqueue_share": None if found.host.enqueue_s is None else found.host.enqueue_s / time_s.value,
-        "verification": _verification(check),
-        "digest": found.digest,
-        "compile_s": found.compile_s,
-        "peak_memory_bytes": found.peak_bytes,
-        "kernels": found.kernels,
-        "attention": name_attention(found.kernels),
-        "settled_s": window.settling.settled_s if window.settling else None,
-        "batches": _batches(window),
-        "course": found.course,
-        "derates": found.derates,
-        "parts": found.parts,
-        "profile": found.profile,
-        **energy_columns(conditions, window),
-        **_interval_columns("bandwidth_gb_s", time_s.inverted(work.bytes / 1e9)),
-    }
+    work, time_s = case.workload, measured.time.interval
+    columns = _found_columns(measured)
     nominal_gb_s = _rate_bytes(work, device)
     columns["bandwidth_efficiency"] = nominal_gb_s and columns["bandwidth_gb_s"] / nominal_gb_s
-    columns["conditions"] = conditions.as_columns()
-    if window.system_share is not None:
-        columns["conditions"]["system_share"] = window.system_share
-    if isinstance(device.identity, CudaIdentity):
-        columns["conditions"]["gpu_multiprocessors"] = device.identity.multiprocessors
     peak_efficiency = None
     if work.flops is not None:
         achieved = time_s.inverted(work.flops / 1e12)
@@ -220,17 +194,64 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
     if measured.ceiling is not None:
         columns |= {"ceiling_tflops": measured.ceiling.tflops, "loss": measured.ceiling.loss}
         columns |= _interval_columns("normalized_efficiency", _normalized_of(measured, measured.ceiling))
-        columns["conditions"] |= measured.ceiling.conditions
     columns |= _spread_columns(measured)
     energies_j = columns["energy_j"], columns["energy_integrated_j"]
+    of_this_run = measured.time.of_this_run
     columns["warnings"] = tuple(
         find_warnings(
-            case, device, found, conditions, measured.time.of_this_run, measured.is_settled, *energies_j
+            case, device, found, measured.conditions, of_this_run, measured.is_settled, *energies_j
         )
     )
-    seen = Observation(
-        kind=device.kind,
-        check=check,
+    seen = _observe(measured, peak_efficiency, columns["enqueue_share"])
+    return columns | _verdict_columns(judge(seen))
+
+
+def _found_columns(measured: Measurement) -> dict[str, Any]:
+    """What was timed and seen, before it is held to a rating."""
+    found, window, time_s = measured.found, measured.window, measured.time.interval
+    assert found.check is not None
+    return {
+        "status": "ok",
+        "time_s": time_s.value,
+        "launches": window.launches,
+        "enqueue_share": None if found.host.enqueue_s is None else found.host.enqueue_s / time_s.value,
+        "verification": _verification(found.check),
+        "digest": found.digest,
+        "compile_s": found.compile_s,
+        "peak_memory_bytes": found.peak_bytes,
+        "kernels": found.kernels,
+        "attention": name_attention(found.kernels),
+        "settled_s": window.settling.settled_s if window.settling else None,
+        "batches": _batches(window),
+        "course": found.course,
+        "derates": found.derates,
+        "parts": found.parts,
+        "profile": found.profile,
+        "conditions": _list_conditions(measured),
+        **energy_columns(measured.conditions, window),
+        **_interval_columns("bandwidth_gb_s", time_s.inverted(measured.case.workload.bytes / 1e9)),
+    }
+
+
+def _list_conditions(measured: Measurement) -> dict[str, float | str | None]:
+    """What else went on, by name: on the host, on the device, and what the ceiling was computed from."""
+    conditions, identity = measured.conditions.as_columns(), measured.device.identity
+    if measured.window.system_share is not None:
+        conditions["system_share"] = measured.window.system_share
+    if isinstance(identity, CudaIdentity):
+        conditions["gpu_multiprocessors"] = identity.multiprocessors
+    return conditions if measured.ceiling is None else {**conditions, **measured.ceiling.conditions}
+
+
+def _observe(
+    measured: Measurement, peak_efficiency: Interval | None, enqueue_share: float | None
+) -> Observation:
+    """What the verdict's rules look at."""
+    window, found = measured.window, measured.found
+    assert found.check is not None
+    return Observation(
+        kind=measured.device.kind,
+        check=found.check,
         changed_batch=found.changed_batch,
         time_s=measured.time.of_this_run,
         process=window.process,
@@ -239,12 +260,11 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
         samples_s=window.samples_s,
         is_settled=measured.is_settled,
         peak_efficiency=peak_efficiency,
-        conditions=conditions,
-        is_burst=case.phase == "burst",
-        enqueue_share=columns["enqueue_share"],
+        conditions=measured.conditions,
+        is_burst=measured.case.phase == "burst",
+        enqueue_share=enqueue_share,
         graph_share=found.host.graph_ratio,
     )
-    return columns | _verdict_columns(judge(seen))
 
 
 def _throughput_columns(measured: Measurement, achieved: Interval, flops: int) -> dict[str, float | None]:

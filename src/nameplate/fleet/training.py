@@ -9,7 +9,7 @@ FLOP are those of `fleet.work`; the MFU is that of a model of this size and cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -214,21 +214,15 @@ def train(
     """
     assumed = {name: options.pop(name) for name in load_training_inputs() if name in options}
     fleets, parts = as_names(fleet), as_names(part)
-    if fleets and parts:
-        got = f"--fleet {fleets[0]} and --part {parts[0]}"
-        raise InputError("a fleet and a part at once", got=got, expected="one of the two")
-    if isinstance(every_days, bool) or not _SHORTEST <= every_days <= _LONGEST:
-        expected = f"days from {stated(_SHORTEST)} to {stated(_LONGEST)}"
-        raise InputError("not a time between runs", where="--every-days", got=every_days, expected=expected)
+    _check_question(fleets, parts, every_days)
     montecarlo = montecarlo_of(options)
-    active = None if training is None else training.active_parameters
     work = compute_work(
         montecarlo,
         parameters,
         hours=hours,
         clips=clips,
         tokens=tokens,
-        active_parameters=active,
+        active_parameters=None if training is None else training.active_parameters,
         attention=attention,
         **assumed,
     )
@@ -241,15 +235,16 @@ def train(
     planner = _Planner(work, every_days, montecarlo)
     if not fleets:
         return tuple(planner.plan(need.fleet, need, given=False) for need in meet(needed, parts, **options))
-    held = cost(fleets, **options)
-    ids = tuple(dict.fromkeys(part.id for fleet in held for part in fleet.size.parts))
-    needs = dict(zip(ids, meet(needed, ids, **options), strict=True)) if ids else {}
-    plans = []
-    for each in held:
-        own_part = each.size.part if each.reaches is not None else None
-        need = None if own_part is None else needs.get(own_part.id)
-        plans.append(planner.plan(each, need, given=True))
-    return tuple(plans)
+    return tuple(planner.plan_held(cost(fleets, **options), needed, options))
+
+
+def _check_question(fleets: Sequence[str], parts: Sequence[str], every_days: float) -> None:
+    if fleets and parts:
+        got = f"--fleet {fleets[0]} and --part {parts[0]}"
+        raise InputError("a fleet and a part at once", got=got, expected="one of the two")
+    if isinstance(every_days, bool) or not _SHORTEST <= every_days <= _LONGEST:
+        expected = f"days from {stated(_SHORTEST)} to {stated(_LONGEST)}"
+        raise InputError("not a time between runs", where="--every-days", got=every_days, expected=expected)
 
 
 @dataclass(frozen=True)
@@ -259,6 +254,16 @@ class _Planner:
     work: Work
     every_days: float
     montecarlo: MonteCarlo
+
+    def plan_held(
+        self, fleets: Sequence[Cost], needed: Quantity, options: Mapping[str, Any]
+    ) -> Iterator[Training]:
+        """The run on each fleet, beside the cards of its part that finish it in time."""
+        ids = tuple(dict.fromkeys(part.id for fleet in fleets for part in fleet.size.parts))
+        needs = dict(zip(ids, meet(needed, ids, **options), strict=True)) if ids else {}
+        for fleet in fleets:
+            own = fleet.size.part if fleet.reaches is not None else None
+            yield self.plan(fleet, None if own is None else needs.get(own.id), given=True)
 
     def plan(self, fleet: Cost, need: Need | None, *, given: bool) -> Training:
         """The run on a given fleet, or on the cards of its need; on a mix, the range over its parts."""

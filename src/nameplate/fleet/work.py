@@ -130,6 +130,35 @@ def compute_work(
     and for an input that can't be used.
     """
     data = {"hours": hours, "clips": clips, "tokens": tokens}
+    _require_one(data)
+    given = {"parameters": parameters, **data, **assumed}
+    unused = _find_unused(data, attention)
+    for name, flag in unused.items():
+        if given.get(name) is not None:
+            expected = f"{flag} with it"
+            raise InputError("has no effect", where=_flag(name), got=given[name], expected=expected)
+    inputs = {name: _use_default(name, each) for name, each in load_training_inputs().items()}
+    inputs |= {name: _use_given(name, each) for name, each in given.items() if each is not None}
+    of = {name: _draw(each, montecarlo) for name, each in inputs.items()}
+    active = of["parameters"] if active_parameters is None else as_quantity(active_parameters)
+    # 6LdT, where N = 12Ld² and d = L × width over layers
+    width_over_layers = of["width_over_layers"]
+    layers = (active / (width_over_layers * width_over_layers * _PARAMETERS)) ** (1 / 3)
+    one = as_quantity(1.0)
+    kept = one + of["outside_final_run"] * -1.0
+    return Work(
+        of["tokens"] if tokens is not None else _count_tokens(of),
+        active * _PER_PARAMETER,
+        layers * layers * width_over_layers * of["context_tokens"] * _PER_ATTENDED,
+        attention,
+        inputs["context_tokens"].uncertain.value,
+        (one + of["encoder"]) / kept * of["models"] * (one + of["data_mining"] + of["simulation"]),
+        {name: each for name, each in inputs.items() if name not in unused},
+    )
+
+
+def _require_one(data: Mapping[str, Written | None]) -> None:
+    """Raise InputError unless exactly one of `DATA` is given."""
     known = [name for name, each in data.items() if each is not None]
     if len(known) != 1:
         raise InputError(
@@ -138,42 +167,24 @@ def compute_work(
             got=" and ".join(map(_flag, known)) or "none of them",
             expected="one of them",
         )
-    given = {"parameters": parameters, **data, **assumed}
-    # The inputs that have no effect, each with the flag that would give it one.
-    unused = {"clip_seconds": "--clips"} if clips is None else {}
-    if tokens is not None:
+
+
+def _find_unused(data: Mapping[str, Written | None], attention: bool) -> dict[str, str]:
+    """Return the inputs that have no effect, each with the flag that would give it one."""
+    unused = {"clip_seconds": "--clips"} if data["clips"] is None else {}
+    if data["tokens"] is not None:
         of_clips = ("clip_seconds", "cameras", "frames_per_second", "tokens_per_frame", "epochs")
         unused |= dict.fromkeys(of_clips, "--hours or --clips")
     if not attention:
         unused |= {"context_tokens": "--attention", "width_over_layers": "--attention"}
-    for name, flag in unused.items():
-        if given.get(name) is not None:
-            expected = f"{flag} with it"
-            raise InputError("has no effect", where=_flag(name), got=given[name], expected=expected)
-    inputs = {name: _use_default(name, each) for name, each in load_training_inputs().items()}
-    inputs |= {name: _use_given(name, each) for name, each in given.items() if each is not None}
-    of = {name: _draw(each, montecarlo) for name, each in inputs.items()}
-    if tokens is not None:
-        amount = of["tokens"]
-    else:
-        seconds = of["clips"] * of["clip_seconds"] if hours is None else of["hours"] * _SECONDS_PER_HOUR
-        frames = of["cameras"] * of["frames_per_second"]
-        amount = seconds * frames * of["tokens_per_frame"] * of["epochs"]
-    active = of["parameters"] if active_parameters is None else as_quantity(active_parameters)
-    # 6LdT, where N = 12Ld² and d = L × width over layers
-    width_over_layers = of["width_over_layers"]
-    layers = (active / (width_over_layers * width_over_layers * _PARAMETERS)) ** (1 / 3)
-    one = as_quantity(1.0)
-    kept = one + of["outside_final_run"] * -1.0
-    return Work(
-        amount,
-        active * _PER_PARAMETER,
-        layers * layers * width_over_layers * of["context_tokens"] * _PER_ATTENDED,
-        attention,
-        inputs["context_tokens"].uncertain.value,
-        (one + of["encoder"]) / kept * of["models"] * (one + of["data_mining"] + of["simulation"]),
-        {name: each for name, each in inputs.items() if name not in unused},
-    )
+    return unused
+
+
+def _count_tokens(of: Mapping[str, Quantity]) -> Quantity:
+    """Count the tokens of clips, of which their number or their hours are known."""
+    seconds = of["hours"] * _SECONDS_PER_HOUR if "hours" in of else of["clips"] * of["clip_seconds"]
+    frames = of["cameras"] * of["frames_per_second"]
+    return seconds * frames * of["tokens_per_frame"] * of["epochs"]
 
 
 def _flag(name: str) -> str:
