@@ -439,14 +439,14 @@ def test_what_nothing_is_known_of_scatters_as_a_cpu_does():
 
 
 def test_what_is_allowed_for_is_what_the_method_found():
-    """The figures of docs/method.md, their upper limits, with source and date."""
-    method = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
+    """The figures of docs/validation.md, their upper limits, with source and date."""
+    found = (Path(__file__).parents[2] / "docs" / "validation.md").read_text()
     for kind, basis, row in (
         ("cpu", "normalized", "nameplate, normalized"),
         ("cpu", "achieved", "nameplate, raw"),
         ("pytest-benchmark", "achieved", "pytest-benchmark, mean"),
     ):
-        (line,) = [line for line in method.splitlines() if line.startswith(f"| {row} |")]
+        (line,) = [line for line in found.splitlines() if line.startswith(f"| {row} |")]
         upper = float(line.split("|")[3].strip().removesuffix(" %")) / 100
         assert find_restart_spread(kind, basis).value == pytest.approx(upper)
         assert find_restart_spread(kind, basis).provenance == "measured"

@@ -1,7 +1,7 @@
 """Two sides measured in turn: how often the outcome is right, when it stops, runs that break off.
 
 The replays feed the real decision with runs as restarts of a process scatter: as `bench selftest --repeat`
-found them (docs/method.md), as the engine measures simulated devices, and, where pairs were recorded on a
+found them (docs/validation.md), as the engine measures simulated devices, and, where pairs were recorded on a
 machine, as those did.
 """
 

@@ -25,7 +25,7 @@ from nameplate.stats.between import (
 from nameplate.stats.estimate import launch_time, means_by_process, paired_ratio
 from nameplate.stats.interval import Interval
 
-TODAYS_NOISE = 0.0015  # of a process's mean: 0.15 % is the width of the steady device in docs/method.md
+TODAYS_NOISE = 0.0015  # of a process's mean: 0.15 % is the width of the steady device in docs/validation.md
 NORMAL = 1.959964
 
 

@@ -22,8 +22,8 @@ from nameplate.stats.interval import Interval
 # The maximum counts as found where this many stretches lie within this share of it. On a loaded machine they
 # may be one in twenty.
 _AGREE, _WITHIN = 4, 0.99
-# Least half-width of the interval, as a share: what two starts differ by (docs/method.md). A host may change
-# the clock over minutes.
+# Least half-width of the interval, as a share: what two starts differ by (docs/validation.md). A host may
+# change the clock over minutes.
 _LEAST_HALF_WIDTH = 0.01
 # Cores are independent where their sum is at least this share of cores × one alone.
 _FULL_SHARE = 0.97
