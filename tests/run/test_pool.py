@@ -297,7 +297,8 @@ def test_a_worker_that_cannot_be_ended_holds_nobody_up(together, line, monkeypat
     monkeypatch.setattr(pool, "_ENDING", ((children.append, 0.2),))
     observer, results = together({"a": "ready(); time.sleep(60)", "b": WORKS}, grace_s=0.3)
     for child in children:
-        child.close()
+        child.kill()  # the thread that reads from it sees its end; nobody closes the pipe beneath it
+        child.wait()
     assert results["a"].stuck
     assert "it can't be ended" in str(results["a"].how)
     assert observer.records == [expected]

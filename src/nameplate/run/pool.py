@@ -244,8 +244,9 @@ class _Pool:
             worker.child.kill()
         for worker in self._running.values():
             if worker.reader is not None:
-                worker.reader.join(_JOIN_S)  # it must not read from a pipe that is closed
-            worker.child.close()
+                worker.reader.join(_JOIN_S)
+            if worker.reader is None or not worker.reader.is_alive():  # it must not read from a closed pipe
+                worker.child.close()
             worker.note.close()
 
     def ask_to_pause(self) -> None:
