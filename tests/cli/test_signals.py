@@ -1,4 +1,4 @@
-"""How a command ends by a signal: Ctrl-C before it is there and after its end, SIGTERM and SIGHUP in a run."""
+"""How a command ends by a signal: Ctrl-C before it is there and after its end, SIGTERM, SIGHUP in a run."""
 
 from __future__ import annotations
 

@@ -113,8 +113,8 @@ def read_thread_settings() -> dict[str, str]:
 # GOMP_SPINCOUNT: by default a thread that waits for a slower one spins so long that, once other processes use
 # the cores, its CPU time no longer measures the work. With this bound, FLOPs per CPU second stay within a few
 # per cent of those on an idle machine, and a 1024³ product on an idle machine isn't measurably slower;
-# docs/validation.md has the figures. OPENBLAS_NUM_THREADS: numpy brings a second BLAS, whose threads would spin
-# while torch's work.
+# docs/validation.md has the figures. OPENBLAS_NUM_THREADS: numpy brings a second BLAS, whose threads would
+# spin while torch's work.
 _DEFAULT_SETTINGS = {"GOMP_SPINCOUNT": "10000", "OPENBLAS_NUM_THREADS": "1"}
 # Where the user has set the variable on the right, the library would still follow our default on the left.
 _SET_BY_USER = {"GOMP_SPINCOUNT": "OMP_WAIT_POLICY"}

@@ -198,9 +198,7 @@ def _measured_columns(measured: Measurement) -> dict[str, Any]:
     energies_j = columns["energy_j"], columns["energy_integrated_j"]
     of_this_run = measured.time.of_this_run
     columns["warnings"] = tuple(
-        find_warnings(
-            case, device, found, measured.conditions, of_this_run, measured.is_settled, *energies_j
-        )
+        find_warnings(case, device, found, measured.conditions, of_this_run, measured.is_settled, *energies_j)
     )
     seen = _observe(measured, peak_efficiency, columns["enqueue_share"])
     return columns | _verdict_columns(judge(seen))

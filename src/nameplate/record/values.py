@@ -1,4 +1,4 @@
-"""What a record holds besides columns: batches, time series, what was searched, where its intervals come from."""
+"""What a record holds besides columns: batches, time series, searches, what its intervals follow from."""
 
 from __future__ import annotations
 

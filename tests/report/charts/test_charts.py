@@ -23,7 +23,7 @@ from nameplate.report.charts.data import (
     TimeSeries,
     Waterfall,
 )
-from nameplate.report.charts.palette import COLOURS, GAIN, LOSS, SERIES
+from nameplate.report.charts.palette import COLOURS, GAIN, LOSS, SERIES, style_sheet
 from nameplate.report.fleet.priced import price, priced_tables
 from nameplate.report.labels import Labels
 from nameplate.report.run import run_view
