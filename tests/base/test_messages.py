@@ -63,7 +63,7 @@ def test_every_code_has_a_sentence_in_both_languages(every_message, code):
 
 
 def test_an_unregistered_code_is_an_error_that_says_where_to_add_it():
-    with pytest.raises(ValueError, match=r"no message has the code 'no_such_thing': add it .*messages\.py"):
+    with pytest.raises(ValueError, match=r"no message has the code 'no_such_thing': add it .*templates\.py"):
         message("no_such_thing")
 
 
