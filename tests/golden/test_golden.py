@@ -11,6 +11,7 @@ import json
 import shlex
 import shutil
 import time
+from datetime import date
 from pathlib import Path
 
 import pandas
@@ -100,6 +101,14 @@ COMMANDS = {
 }
 
 
+class RecordedDay(date):
+    """The day that the golden files are of."""
+
+    @classmethod
+    def today(cls):
+        return cls(2026, 11, 29)
+
+
 class World:
     """A working directory with recorded runs, and the ways to run a command in it."""
 
@@ -163,6 +172,8 @@ def world(recorded, bench, simulate, monkeypatch, golden, tmp_path):
     monkeypatch.setenv("COLUMNS", "2000")  # no line breaks, and no column left out
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NAMEPLATE_PARTS"):
         monkeypatch.delenv(name, raising=False)
+    for module in ("assumptions", "plan"):  # what is given on the command line is as of today
+        monkeypatch.setattr(f"nameplate.fleet.{module}.date", RecordedDay)
     monkeypatch.setattr(nameplate.device.survey, "survey", recorded_survey)
     monkeypatch.setattr(nameplate.selftest.parallel, "usable_cpus", frozenset)  # no processes of their own
     # Of the cards one kind: each draw takes a second.
