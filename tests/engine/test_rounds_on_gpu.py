@@ -16,7 +16,8 @@ from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
-from nameplate.engine.rounds import Rounds, drop_leads, find_lead_s
+from nameplate.engine.rounds import Rounds
+from nameplate.engine.turns import drop_leads, fill_up, find_lead_s
 from nameplate.engine.window import TimedBatch, Window
 from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES
 from nameplate.suite import Case
@@ -145,3 +146,16 @@ def test_the_beginning_of_a_long_turn_isn_t_counted():
     assert [each.timing.start_s for each in kept if each.round == 0] == [each / 10 for each in range(5, 20)]
     assert [each.timing.start_s for each in kept if each.round == 1] == pytest.approx([5.2, 5.3])
     assert kept[-1:] == single
+
+
+def test_a_case_of_little_weight_has_its_fewest_turns_all_the_same():
+    """In one too short the clock is still that of the case before it."""
+    assert fill_up([8.5, 0.5, 0.5, 0.5], 2.0) == pytest.approx([4.0, 2.0, 2.0, 2.0])
+    assert fill_up([6.0, 3.0, 1.0], 2.0) == pytest.approx([5.2, 2.8, 2.0])
+    assert fill_up([3.0, 1.0], 5.0) == [2.0, 2.0]
+    assert fill_up([], 1.0) == []
+    device = PerLaunchDevice(kind="cuda", noise=0.2)
+    long, short = works(device, 1e-3, 1e-3)
+    cases = [Case(long, weight=2.0), Case(short, weight=0.15)]
+    records = measured(device, cases, Allowance(24.0, 80.0))
+    assert all(took >= 0.9 for _, took in stretches(device, records)[1:])

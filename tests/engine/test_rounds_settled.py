@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nameplate.device.simulated import Driver
 from nameplate.engine.group import Allowance
+from nameplate.engine.measure import measure_group
+from nameplate.engine.pilot import Pilots
 from nameplate.engine.rounds import AIMED_BATCHES, SETTLING_BATCHES
 from nameplate.stats.estimate import BATCHES
 from nameplate.suite import Case
@@ -77,3 +80,28 @@ def test_a_group_with_a_sustained_case_has_more_batches():
         device = PerLaunchDevice(noise=0.5)
         (record,) = measured(device, works(device, 5e-3), Allowance(20.0, 60.0), phase=phase)
         assert record.batches[0].elapsed_s == pytest.approx(19 / batches, rel=0.2)
+
+
+def swinging(at_s):
+    """A clock at its power limit: the reading of one, ±1.2 % with a period of 3 s."""
+    return 1 + 0.012 * np.sin(2 * np.pi * at_s / 3.0)
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "verdict"),
+    [
+        (swinging, "clean"),
+        (lambda at_s: swinging(at_s) * (1.1 - 0.1 * np.exp(-at_s / 30.0)), "unstable"),
+    ],
+    ids=["a swing alone", "heat beneath a swing"],
+)
+def test_processes_of_a_gpu_tell_together_what_none_of_them_tells_alone(slowdown, verdict):
+    """Each sees two swings, half of which don't count: one alone can't tell, or is misled."""
+    for seed in (1, 2, 3):
+        device = PerLaunchDevice(noise=0.002, kind="cuda", driver=Driver(), cores=1.0, slowdown=slowdown)
+        cases = [Case(work, phase="sustained") for work in works(device, 1e-3, 2e-3, 5e-3)]
+        records = measure_group(
+            cases, device, Pilots(device, seed), Allowance(30.0, 90.0), busy_s=60.0, processes=4
+        )
+        assert [record.verdict for record in records] == [verdict] * 3
+        assert {record.processes for record in records} <= {3, 4}

@@ -108,9 +108,19 @@ def test_a_run_says_its_mean_and_the_spread_of_its_processes(store_earlier, resu
     found = read(results, [folder.name], make_manifest)
     ((key, (run,)),) = found.items()
     assert key == ("matmul/bf16/1024x1024x1024/normal/warm/-/torch", "time_s")
-    assert run.log_mean == pytest.approx(math.log(sum(VALUES) / 3))
+    assert run.log_mean == pytest.approx(math.log(sum(VALUES) / 3 / (2 * 1024**3)))  # a FLOP
     assert (run.processes, run.scatter.freedom) == (3, 2)
     assert run.scatter.deviation == pytest.approx(0.028, rel=0.05)
+
+
+def test_the_best_product_of_another_shape_took_as_long_for_the_same_work(
+    store_earlier, results, make_manifest
+):
+    """Each search may find another shape, and one of eight times the FLOPs isn't an outlier of 100 %."""
+    shapes = [{}, {"flops": 8 * 2 * 1024**3, "time_s": 8 * sum(VALUES) / 3}]
+    folders = [store_earlier(minutes, record=each) for minutes, each in enumerate(shapes, 1)]
+    (runs,) = read(results, [each.name for each in folders], make_manifest).values()
+    assert runs[0].log_mean == pytest.approx(runs[1].log_mean)
 
 
 @pytest.mark.parametrize(

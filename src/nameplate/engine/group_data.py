@@ -17,8 +17,9 @@ from nameplate.device.protocol import Counters
 from nameplate.engine.ceiling import ProbeData
 from nameplate.engine.conditions import Conditions, merge_conditions
 from nameplate.engine.host_share import HostShare
-from nameplate.engine.window import Window, merge_windows
+from nameplate.engine.window import Window, merge_windows, relative_times
 from nameplate.record import Derate, LaunchProfile, Moment, PartTime, Status
+from nameplate.stats.settling import find_settling
 from nameplate.telemetry.timeline import Spans
 from nameplate.workload import CheckResult
 
@@ -150,7 +151,7 @@ def merge_processes(found: Sequence[GroupData]) -> GroupData:
         for case in found[0].cases
     }
     return GroupData(
-        cases,
+        _judge_together(cases, drawn[0].begin_s),
         merge_conditions([each.conditions for each in drawn if each.conditions is not None]),
         drawn[0].begin_s,
         drawn[-1].end_s,
@@ -159,6 +160,32 @@ def merge_processes(found: Sequence[GroupData]) -> GroupData:
         drawn[-1].setup_s,
         drawn[-1].least_s,
     )
+
+
+def _judge_together(cases: Mapping[str, CaseData], begin_s: float) -> Mapping[str, CaseData]:
+    """Judge by all their processes together whether cases that took long turns have settled.
+
+    At a power limit a clock swings with a period of some seconds. One process sees it for two of them, and
+    half of each turn doesn't count: there it hides a change, or looks like one. What all together can't tell
+    stays as the processes found it.
+    """
+    turns = {
+        case: found.window
+        for case, found in cases.items()
+        if found.window is not None and found.window.has_turns and found.window.settling is not None
+    }
+    points = sorted(point for window in turns.values() for point in relative_times(window.whole, begin_s))
+    if not points:
+        return cases
+    at_s, launch_s = zip(*points, strict=True)
+    together = find_settling(at_s, launch_s, 0.0)
+    if together.is_settled is None:
+        return cases
+    since_s = begin_s + (together.settled_s or 0.0)
+    judged = {
+        case: replace(cases[case], window=window.since(since_s, together)) for case, window in turns.items()
+    }
+    return {**cases, **judged}
 
 
 def _count_rounds(found: GroupData) -> int:

@@ -21,7 +21,14 @@ from nameplate.engine.case_run import CaseRun, is_compute_bound
 from nameplate.engine.ceiling import Calibration, ProbeData, ProbeRun
 from nameplate.engine.group import Group
 from nameplate.engine.group_data import CaseData
-from nameplate.engine.window import SHORTEST_WINDOW_S, TimedBatch, Window, keep_whole_periods
+from nameplate.engine.turns import LEAD_SHARE, drop_leads, fill_up, find_lead_s
+from nameplate.engine.window import (
+    SHORTEST_WINDOW_S,
+    TimedBatch,
+    Window,
+    keep_whole_periods,
+    relative_times,
+)
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.stats.settling import SHORTEST_S, Settling, find_settling
 from nameplate.suite import Case
@@ -34,10 +41,8 @@ AIMED_BATCHES = 25
 SETTLING_BATCHES = 120
 # How long a case of a GPU runs at a stretch, where the time allows. A power limit looks at the mean of power
 # over some 0.2 s (from the onset of a load until the clock falls, 0.15 to 0.4 s were seen), so a turn begins
-# at the clock that the case before left, up to 10 % off. What counts of a turn comes after `_LEAD_S`; of a
-# shorter one the last `_COUNTED_S`, or its last half: ten readings a second then still tell the cases apart.
+# at the clock that the case before left, up to 10 % off. What counts of a turn: `turns.py`.
 _LEAST_TURN_S = {"cuda": 1.0}
-_LEAD_S, _COUNTED_S, _LEAD_SHARE = 0.5, 0.25, 0.5
 # Batches of a GPU last so long at least, if launches aren't longer: between two of them the queue is empty.
 _SHORTEST_BATCH_S = {"cuda": 0.01}
 # A process has so many turns of each case at least: several tell more of the clock's swing than one, and a
@@ -47,9 +52,6 @@ _FEWEST_LONG_TURNS = 4  # … of all processes together
 _SETTLED = Settling(0.0, None, 0.0, None)
 # A series is shorter than its window: it ends with the middle of the last batch.
 _MARGIN = 1.1
-# … and the window of a later process by what it may lack (`_SLACK`), its set-up's share too: one that is too
-# short to tell whether its series has settled would make the figure of all processes unknown.
-_MARGIN_OF_LATER = 1.3
 # Finding whether a series has settled takes milliseconds, so it is done again only after 5 % more rounds.
 _LOOK_AGAIN = 1.05
 # What the first process takes after its batches: the check, and torch's profiler that names the kernels. On a
@@ -143,7 +145,10 @@ class Rounds(Group):
         fair_s = (rest_s - (self.sharing - 1) * self.setup_s) / self.sharing
         least_s = SHORTEST_WINDOW_S * len(self.active) / self._processes
         if self._processes > 1:
-            least_s = max(least_s, min(_MARGIN * self._settling_s, rest_s))
+            # A process too short to tell may make the figure of all unknown: one that was begun, since there
+            # was time for it, is long enough also where its set-up takes longer than the one before.
+            settling_s = _MARGIN * self._settling_s
+            least_s = max(least_s, settling_s if self.process > 1 else min(settling_s, rest_s))
         self._window_s = min(max(fair_s, least_s), max(self.allowance.limit_s - self.spent_s, 0.0))
 
     def _count_more(self, rest_s: float) -> int:
@@ -178,7 +183,10 @@ class Rounds(Group):
         if self.device.kind != "cuda":
             return super().least_s
         turns_s = _FEWEST_TURNS * _LEAST_TURN_S["cuda"] * len(self.active) if self._has_long_turns else 0.0
-        return max(super().least_s, _MARGIN_OF_LATER * self._settling_of_several_s, turns_s)
+        # The last process may lack `_SLACK` of set-up and window, but nothing of what shows that it settled.
+        settling_s = _MARGIN * self._settling_of_several_s
+        with_slack_s = (settling_s + _SLACK * self.setup_s) / (1 - _SLACK) if settling_s else 0.0
+        return max(super().least_s, with_slack_s, turns_s)
 
     @property
     def fewest_batches_s(self) -> float:
@@ -255,7 +263,7 @@ class Rounds(Group):
 
     def _count_aimed(self) -> int:
         """Return how many batches a window is divided into, of a case that could draw any number of them."""
-        counted = 1 - _LEAD_SHARE if self._has_long_turns else 1.0  # the share of a turn that counts
+        counted = 1 - LEAD_SHARE if self._has_long_turns else 1.0  # the share of a turn that counts
         if self._has_sustained and not self._stays_settled:
             return math.ceil(max(SETTLING_BATCHES / self._processes, AIMED_BATCHES) / counted)
         return math.ceil(max(AIMED_BATCHES / self._processes, _FEWEST_AIMED) / counted)
@@ -278,10 +286,14 @@ class Rounds(Group):
     def _divide_window(self, runs: Sequence[CaseRun]) -> list[float]:
         """Return the seconds for each case, by weight.
 
-        Cases get less where the fewest batches of slow ones would otherwise exceed the limit.
+        Of long turns each case has its fewest, however small its weight: one at the clock that the case
+        before left tells nothing, and makes the whole series look as if it were still changing. Cases get
+        less where the fewest batches of slow ones would otherwise exceed the limit.
         """
         weight = sum(run.case.weight for run in runs) * (1 + len(self.probes) / len(runs))
         shares_s = [self._window_s * run.case.weight / weight for run in runs]
+        if self._has_long_turns:
+            shares_s = fill_up(shares_s, self.fewest_rounds * _LEAST_TURN_S[self.device.kind])
         least_s = [self.fewest_rounds * run.sampler.least_batch_s for run in runs]
         both = list(zip(shares_s, least_s, strict=True))
         spare_s = self.allowance.limit_s - self.spent_s - self._window_s
@@ -308,12 +320,19 @@ class Rounds(Group):
             # late by half a round would cost the last one.
             late_s = passed_s / number / 2 if self._processes > 1 and not self._settling_s else 0.0
             next_s = self.spent_s + passed_s / number
-            is_over = passed_s + late_s >= self._window_s or next_s > self.allowance.limit_s
+            is_over = passed_s + late_s >= self._window_s and self._reaches_settling(begin_s)
+            is_over = is_over or next_s > self.allowance.limit_s
             if self._has_sustained and self.active and (is_over or number >= next_look):
                 self._update_settling(begin_s)
                 next_look = math.ceil(number * _LOOK_AGAIN)
             if number >= self.fewest_rounds and (is_over or all(map(self._is_narrow, self.active))):
                 return
+
+    def _reaches_settling(self, begin_s: float) -> bool:
+        """Whether the series is long enough to tell whether it has settled, where the window is to be."""
+        counted = [self._counted(run)[-1] for run in self.active if run.batches]
+        needed_s = self._settling_s if self._settling_s <= self._window_s else 0.0
+        return not counted or max(each.middle_s for each in counted) - begin_s >= needed_s
 
     def _shuffle_turns(self, number: int) -> list[Callable[[], object]]:
         """Return the draws of one round, in random order; a long turn has all batches of a case."""
@@ -356,11 +375,7 @@ class Rounds(Group):
         if self._stays_settled:
             self.settling, self._window_begin_s = _SETTLED, begin_s
             return
-        points = sorted(
-            (middle - begin_s, relative)
-            for run in self.active
-            for middle, relative in _relative_times(self._counted(run))
-        )
+        points = sorted(point for run in self.active for point in relative_times(self._counted(run), begin_s))
         at_s, launch_s = zip(*points, strict=True)
         self.settling = find_settling(np.asarray(at_s), np.asarray(launch_s), self._settling_s)
         # Not settled: use the second half. Undetermined: use everything. Records flag both.
@@ -389,7 +404,12 @@ class Rounds(Group):
             since = counted[-FEWEST_BATCHES:]
         batches = keep_whole_periods(since, self.settling.period_s)
         return Window(
-            batches, run.sampler.resolution_s, self.settling, has_turns=self._has_long_turns, goes_on=True
+            batches,
+            run.sampler.resolution_s,
+            self.settling,
+            has_turns=self._has_long_turns,
+            goes_on=True,
+            earlier=counted[: len(counted) - len(batches)],
         )
 
     def case_data(self, run: CaseRun, rows: Sequence[Counters]) -> CaseData:
@@ -413,34 +433,6 @@ def count_fitting(rest_s: float, setup_s: float, least_s: float, most: int) -> i
     return max(min(most if each_s <= 0 else int(rest_s / each_s + _SLACK), most), 0)
 
 
-def drop_leads(batches: Sequence[TimedBatch]) -> list[TimedBatch]:
-    """Return the batches without those at the beginning of each turn, during which the clock follows.
-
-    That is half a second; of a turn shorter than 0.75 s all but the last 0.25 s, or its first half. The
-    batches of one round are one turn. Its last one is always kept.
-    """
-    return [each for turn in _split_by_turn(batches) for each in _drop_lead(turn)]
-
-
-def find_lead_s(batches: Sequence[TimedBatch]) -> float:
-    """Return the least time by which `drop_leads` shortens the turns of these batches at their beginning."""
-    turns = _split_by_turn(batches)
-    return min(_drop_lead(turn)[0].timing.start_s - turn[0].timing.start_s for turn in turns)
-
-
-def _split_by_turn(batches: Sequence[TimedBatch]) -> list[list[TimedBatch]]:
-    turns: dict[int, list[TimedBatch]] = {}
-    for each in batches:
-        turns.setdefault(each.round, []).append(each)
-    return list(turns.values())
-
-
-def _drop_lead(turn: Sequence[TimedBatch]) -> Sequence[TimedBatch]:
-    begin_s, turn_s = turn[0].timing.start_s, turn[-1].timing.end_s - turn[0].timing.start_s
-    since_s = begin_s + min(_LEAD_S, max(turn_s - _COUNTED_S, _LEAD_SHARE * turn_s))
-    return [each for each in turn if each.timing.start_s >= since_s] or turn[-1:]
-
-
 def _draw_all(draws: Sequence[Callable[[], object]]) -> None:
     for draw in draws:
         draw()
@@ -448,9 +440,3 @@ def _draw_all(draws: Sequence[Callable[[], object]]) -> None:
 
 def _is_sustained(case: Case) -> bool:
     return case.phase == "sustained"
-
-
-def _relative_times(batches: Sequence[TimedBatch]) -> list[tuple[float, float]]:
-    """Return the middle of each batch, and its seconds per launch ÷ their median."""
-    usual = median(each.launch_s for each in batches) if batches else 1.0
-    return [(each.middle_s, each.launch_s / usual) for each in batches]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Self
 
 import numpy as np
@@ -58,7 +59,7 @@ class Window:
     settled; None where that wasn't asked. `is_told` is False for a burst that a limit ended too soon: the
     batches are then of its neighbourhood. `has_turns`: the batches of one round are a turn of the case,
     between turns of others. `goes_on`: the figure is to hold for what comes after the window, as a sustained
-    one does.
+    one does. `earlier` has the batches that a process left out since by itself it didn't show them settled.
     """
 
     batches: Sequence[TimedBatch]
@@ -67,6 +68,7 @@ class Window:
     is_told: bool = True
     has_turns: bool = False
     goes_on: bool = False
+    earlier: Sequence[TimedBatch] = ()
 
     @property
     def spans(self) -> list[tuple[float, float]]:
@@ -121,7 +123,26 @@ class Window:
         """Return the same window with its rounds numbered from `first` on."""
         if first == 0:
             return self
-        return replace(self, batches=[replace(each, round=first + each.round) for each in self.batches])
+        batches, earlier = (
+            [replace(each, round=first + each.round) for each in some]
+            for some in (self.batches, self.earlier)
+        )
+        return replace(self, batches=batches, earlier=earlier)
+
+    @property
+    def whole(self) -> list[TimedBatch]:
+        """Every batch that counts, also those that a process by itself left out, in the order they ran."""
+        return sorted([*self.earlier, *self.batches], key=lambda each: each.timing.start_s)
+
+    def since(self, seconds: float, settling: Settling) -> Self:
+        """Return the window of every batch from then on, on the device's clock, as one that settled so.
+
+        The latest few are always in it.
+        """
+        whole = self.whole
+        later = [each for each in whole if each.timing.start_s >= seconds]
+        kept = later if len(later) >= FEWEST_BATCHES else whole[-FEWEST_BATCHES:]
+        return replace(self, batches=kept, earlier=whole[: len(whole) - len(kept)], settling=settling)
 
     def totals(self) -> tuple[Floats, Floats]:
         """Return the timed seconds and the launches of each batch."""
@@ -211,6 +232,7 @@ def merge_windows(windows: Sequence[Window]) -> Window:
         all(each.is_told for each in windows),
         any(each.has_turns for each in windows),
         any(each.goes_on for each in windows),
+        [batch for each in windows for batch in each.earlier],
     )
 
 
@@ -218,6 +240,14 @@ def keep_whole_periods(batches: Sequence[TimedBatch], period_s: float | None) ->
     """Drop the oldest batches so that whole periods remain, unless too few batches would be left."""
     whole = batches[trim_to_whole_periods([each.middle_s for each in batches], period_s) :]
     return whole if len(whole) >= FEWEST_BATCHES else batches
+
+
+def relative_times(batches: Sequence[TimedBatch], begin_s: float) -> list[tuple[float, float]]:
+    """Return the middle of each batch in seconds since `begin_s`, and its seconds per launch ÷ their median:
+    a series to which several cases can belong.
+    """
+    usual = median(each.launch_s for each in batches) if batches else 1.0
+    return [(each.middle_s - begin_s, each.launch_s / usual) for each in batches]
 
 
 def sum_known(values: Sequence[float | None]) -> float | None:
