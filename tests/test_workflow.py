@@ -34,7 +34,7 @@ case "$*" in
   run*) case "$*" in *"--results new"*) to=new ;; *) to=runs ;; esac
         n=$(ls "$to" 2>/dev/null | wc -l); mkdir -p "$to"
         cp -r "$(ls -d {new}/*/ | cat - <(ls -d {new}/*/) <(ls -d {new}/*/) | sed -n "$((n + 1))p")" "$to/" ;;
-  report*) for last; do :; done; [ -d "$2" ] && echo "# a report" > "$last" ;;
+  report*) for last; do :; done; {{ [ "$2" = latest ] || [ -d "$2" ]; }} && echo "# a report" > "$last" ;;
   devices*) echo '{{"devices": [{{"part": "amd-zen4"}}]}}' ;;
   *--interleave*) echo "### in turn"; exit {in_turn} ;;
   *) exec {python} -P -m nameplate "$@" ;;

@@ -43,15 +43,18 @@ def test_a_node_is_drained_where_it_is_unfit_unusable_or_hangs_and_not_where_not
     script, status, drains, tmp_path
 ):
     for name, text in (
-        ("timeout", f"echo unfit; exit {status}"),
+        ("timeout", f"command -v bench >/dev/null || exit 127; echo unfit; exit {status}"),
+        ("bench", "exit 70"),
         ("scontrol", f'echo "$*" >{tmp_path}/drained'),
     ):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     path = tmp_path / "script"
-    path.write_text(script.replace("/run/", f"{tmp_path}/"))
-    told = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURMD_NODENAME": "n7"}
-    ended = subprocess.run(["sh", path], env=told, check=False).returncode
+    assert "/opt/nameplate/.venv/bin" in script
+    ours = script.replace("/run/", f"{tmp_path}/").replace("/opt/nameplate/.venv/bin", str(tmp_path))
+    path.write_text(ours)
+    told = {"SLURMD_NODENAME": "n7"}  # Slurm sets no search path
+    ended = subprocess.run(["/bin/sh", path], env=told, check=False).returncode
     if "scontrol" in script:
         assert ended == 0
         assert (tmp_path / "drained").exists() == drains

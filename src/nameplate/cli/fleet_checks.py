@@ -131,14 +131,14 @@ def audit(
         typer.Option(
             metavar="FILE",
             parser=path_parser("--claims", "file"),
-            help="A TOML file with your own claims. [default: the article's]",
+            help="A TOML file with your own claims. [default: those of the article]",
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a claim is contradicted.")] = False,
     parts: Parts = None,
     details: Details = False,
 ) -> None:
-    """Recompute each claim of the article from other claims and the registry, and say whether it holds."""
+    """Recompute each claim of an article on automakers' computing (36Kr, 2024-10): does it hold?"""
     from nameplate.fleet.audit import audit as recompute
     from nameplate.report.fleet.audit import audit_view
 

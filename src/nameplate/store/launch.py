@@ -156,7 +156,7 @@ def _expand(part: str, whole: str) -> Iterator[str]:
         first, dash, last = span.partition("-")
         if not _NUMBER.fullmatch(first) or (dash and not _NUMBER.fullmatch(last)):
             raise _not_hosts(whole)
-        if int(last or first) - int(first) >= MOST_HOSTS:
+        if not 0 <= int(last or first) - int(first) < MOST_HOSTS:  # node[16-01] would be no host at all
             raise _not_hosts(whole)
         for number in range(int(first), int(last or first) + 1):
             for rest in _expand(tail, whole) if tail else ("",):
