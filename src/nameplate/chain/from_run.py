@@ -315,13 +315,7 @@ def _find_model_products(products: Sequence[Record], block: Record | None) -> Re
     flops = sum((record.flops or 0) * count for record, count in zip(records, times, strict=True))
     if not records or flops != _product_flops_of(block):
         return None
-    return ReachedStage(
-        Stage.GEMM_MODEL,
-        combine_throughputs(records, times),
-        ", ".join(record.case for record in records),
-        _gravest_of([record.verdict for record in records]),
-        tuple(records),
-    )
+    return _combine_products(records, times)
 
 
 def _find_set(products: Sequence[Record]) -> ReachedStage | None:
@@ -343,6 +337,11 @@ def _find_set(products: Sequence[Record]) -> ReachedStage | None:
     if not whole:
         return None
     _flops, records, times = max(whole, key=lambda each: each[0])
+    return _combine_products(records, times)
+
+
+def _combine_products(records: Sequence[Record], times: Sequence[int]) -> ReachedStage:
+    """Products, each as often as it runs, as one stage."""
     return ReachedStage(
         Stage.GEMM_MODEL,
         combine_throughputs(records, times),

@@ -9,11 +9,8 @@ import typer
 from nameplate.cli import fleet_checks, fleet_derate, fleet_own, fleet_plan
 from nameplate.cli.options import (
     PARTS,
-    Csv,
     Details,
     Fleets,
-    Json,
-    Lang,
     Parts,
     Pricing,
     Printing,
@@ -32,28 +29,26 @@ fleet = typer.Typer(
 
 
 @fleet.command("list")
+@take_options(printing=Printing)
 def list_fleets(
-    fleets: Fleets = None,
-    parts: Parts = None,
-    details: Details = False,
-    lang: Lang = "en",
-    json: Json = False,
-    csv: Csv = False,
+    printing: Printing, fleets: Fleets = None, parts: Parts = None, details: Details = False
 ) -> None:
     """List the fleets as their sources state them, and their number of cards."""
     from nameplate.fleet.catalogues import catalogue
     from nameplate.report.fleet.catalogue import list_rows, list_view
 
-    with output_language(lang, json=json, csv=csv):
+    with output_language(printing.lang, json=printing.json, csv=printing.csv):
         rows = list_rows(catalogue(fleets or (), parts=parts or ()), parts or ())
-        if json or csv:
-            print_rows(rows, csv=csv)
+        if printing.json or printing.csv:
+            print_rows(rows, csv=printing.csv)
         else:
             show_view(list_view(rows, details=details))
 
 
 @fleet.command("cards")
+@take_options(printing=Printing)
 def list_cards(
+    printing: Printing,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PART]...", help="Ids or names; see `bench specs`. [default: all]"),
@@ -61,20 +56,17 @@ def list_cards(
     fleets: Fleets = None,
     parts: Parts = None,
     details: Details = False,
-    lang: Lang = "en",
-    json: Json = False,
-    csv: Csv = False,
 ) -> None:
     """List the cards: rating, derate and price of a server, what is missing and what would fill it."""
     from nameplate.fleet import gaps
     from nameplate.fleet.catalogues import catalogue
     from nameplate.report.fleet.cards import cards_view
 
-    with output_language(lang, json=json, csv=csv):
+    with output_language(printing.lang, json=printing.json, csv=printing.csv):
         listed = catalogue(fleets or (), parts=parts or ())
         cards = gaps.list_cards(names or (), catalogue=listed, parts=parts or ())
-        if json or csv:
-            print_rows([card.as_json() for card in cards], csv=csv)
+        if printing.json or printing.csv:
+            print_rows([card.as_json() for card in cards], csv=printing.csv)
         else:
             show_view(cards_view(cards, details=details))
 
