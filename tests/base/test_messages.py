@@ -354,8 +354,8 @@ SAID = [
     (name_losses(probe_losses(40.0, 40.0, 50.0, idle=True)), "library 20%", "计算库 20%"),
     (
         name_losses(probe_losses(40.0, 50.0, 80.0, idle=False)),
-        "library or contention 50%",
-        "计算库或干扰 50%",
+        "library or contention 38%, contention 20%",
+        "计算库或干扰 38%、干扰 20%",
     ),
     (lost_to("power"), "power limit 9%", "功耗上限 9%"),
     (lost_to("thermal"), "heat 9%", "温度 9%"),

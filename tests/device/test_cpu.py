@@ -19,8 +19,10 @@ from nameplate.device.host import set_default_threads
 from nameplate.device.identity import CpuIdentity
 from nameplate.device.protocol import Counters
 from nameplate.engine.window import TimedBatch, Window
+from nameplate.run.job import target_of
 from nameplate.silicon.peak import Silicon
 from nameplate.specs.cpu import CpuEvidence
+from nameplate.suite import find_suite
 from nameplate.telemetry.host import HostReading
 
 RECORDED = Path(__file__).parents[1] / "data" / "cpuinfo"
@@ -326,40 +328,38 @@ def test_the_sampler_runs_before_the_first_counters_are_read(ticking, monkeypatc
     assert started == [1]
 
 
-def test_a_dtype_that_the_cpu_is_rated_for_has_a_probe():
+def test_a_dtype_that_the_cpu_is_rated_for_has_probes_that_are_in_no_suite():
     device = CpuDevice(guest())
-    probe = device.probe("fp32")
-    assert (probe.name, probe.flops) == ("fp32 768x768x768", 2 * 768**3)
-    assert [each.flops for each in probe.larger] == [2 * 1024**3, 2 * 2048**3]
-    assert device.probe("fp16") is None  # Zen 4 has no arithmetic in it
-    assert device.probe("tf32") is None
+    probes = device.probes("fp32")
+    assert [each.name for each in probes] == [f"fp32 {edge}x{edge}x{edge}" for edge in (960, 1920, 2880)]
+    assert [each.flops for each in probes] == [2 * edge**3 for edge in (960, 1920, 2880)]
+    names = ["smoke", "quick", "standard", "soak", "sensitivity", "block", "attention", "memory"]
+    suites = [find_suite(name).cases(target_of(device)) for name in names]
+    shapes = {case.workload.shape for cases in suites for case in cases}
+    assert not shapes & {each.name.removeprefix("fp32 ") for each in probes}
+    assert device.probes("fp16") == ()  # Zen 4 has no arithmetic in it
+    assert device.probes("tf32") == ()
 
 
 def test_a_users_rating_gives_no_probe_to_a_dtype_without_arithmetic():
     device = CpuDevice(guest())
     device.rating = device.rating.with_nominal({"fp16": 1979.0, "bf16": 0.5})
     assert "fp16" in device.rating.rated_dtypes
-    assert device.probe("fp16") is None
-    assert device.probe("bf16") is not None
+    assert device.probes("fp16") == ()
+    assert device.probes("bf16")
     unknown = CpuDevice(guest(family=99))  # no figure of its own: what every CPU can do is still probed
     unknown.rating = unknown.rating.with_nominal({"fp32": 0.2, "fp16": 1979.0})
-    assert (unknown.probe("fp32") is None, unknown.probe("fp16")) == (False, None)
+    assert (bool(unknown.probes("fp32")), unknown.probes("fp16")) == (True, ())
 
 
-def test_renewing_a_probe_gives_it_other_buffers_and_it_computes_in_its_own_dtype():
-    probe = CpuDevice(guest()).probe("bf16")
+def test_a_probe_computes_a_product_in_its_own_dtype():
+    probe = CpuDevice(guest()).probes("bf16")[0]
     product = probe.launch.__self__
     probe.launch()
-    (a, b), result = product._operands, product._product
-    probe.renew()
-    assert not {each.data_ptr() for each in (*product._operands, product._product)} & {
-        each.data_ptr() for each in (a, b, result)
-    }
-    assert all(old.equal(new) for old, new in zip((a, b), product._operands, strict=True))
-    probe.launch()
-    assert str(product._product.dtype) == "torch.bfloat16"
+    a, b, result = product._buffers
+    assert {str(each.dtype) for each in product._buffers} == {"torch.bfloat16"}
     expected = a.double() @ b.double()
-    assert (product._product.double() - expected).abs().max() < 0.01 * expected.abs().max()
+    assert (result.double() - expected).abs().max() < 0.01 * expected.abs().max()
 
 
 def test_nothing_is_captured_and_idling_sleeps(monkeypatch):

@@ -130,7 +130,7 @@ def test_a_context_that_computes_wrongly_does_not_work(gpu, monkeypatch):
 
 
 def test_no_product_tells_a_gpus_conditions(gpu):
-    assert CudaDevice(IDENTITY, gpu).probe("bf16") is None
+    assert CudaDevice(IDENTITY, gpu).probes("bf16") == ()
 
 
 def test_says_what_it_is_and_what_it_is_not_rated_for(gpu):

@@ -7,7 +7,7 @@ import torch
 
 from nameplate.base.errors import InputError
 from nameplate.device import survey, twin
-from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.ceiling import ProbeChoice
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group, measure_in_processes
 from nameplate.engine.pilot import Pilots
@@ -98,7 +98,7 @@ def test_a_twin_tries_nothing_on_a_gpu_of_this_machine(work, said, monkeypatch):
 
 def measure(device, *cases, seconds):
     allowance = Allowance(seconds, 2 * seconds)
-    return measure_group(cases, device, Pilots(device, 1), allowance, Ceilings(device, 1))
+    return measure_group(cases, device, Pilots(device, 1), allowance, ProbeChoice(device, 1))
 
 
 def test_the_engine_finds_what_the_card_was_made_to_deliver():
@@ -168,7 +168,7 @@ _AT_LIMIT, _BELOW = ("power_capped",), ("clean",)
 
 def measure_suite(name, suite, seconds):
     device = survey.open_device(name)
-    runner = InThisProcess(device, Pilots(device, 1), Ceilings(device, 1))
+    runner = InThisProcess(device, Pilots(device, 1), ProbeChoice(device, 1))
     found, begin_s = [], device.clock()
     groups = make_groups(find_suite(suite).cases(target_of(device)))
     left = sum(case.weight for _, group in groups for case in group)

@@ -6,7 +6,7 @@ import pytest
 
 from nameplate.device import survey
 from nameplate.engine.best_case import SearchData
-from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.ceiling import ProbeChoice
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_in_processes
 from nameplate.engine.pilot import Pilots
@@ -29,7 +29,7 @@ class _Runner(InThisProcess):
 
     def __init__(self, found):
         device = survey.open_device("twin:h200")
-        super().__init__(device, Pilots(device, 1), Ceilings(device, 1))
+        super().__init__(device, Pilots(device, 1), ProbeChoice(device, 1))
         self.found, self.searched, self.adopted, self.tasks = found, {}, [], []
 
     def search(self, case, budget_s, to_beat=0.0):

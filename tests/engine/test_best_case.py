@@ -6,7 +6,6 @@ import pytest
 
 from nameplate.device import survey
 from nameplate.engine.best_case import SEARCH_SHARE, find_best, make_space
-from nameplate.engine.ceiling import Ceilings
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -24,8 +23,7 @@ def device():
 
 
 def _measure(case, device, budget_s=60.0):
-    pilots = Pilots(device, 1)
-    (record,) = measure_group([case], device, pilots, Allowance(budget_s, 2 * budget_s), Ceilings(device, 1))
+    (record,) = measure_group([case], device, Pilots(device, 1), Allowance(budget_s, 2 * budget_s))
     return record
 
 

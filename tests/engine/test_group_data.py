@@ -11,15 +11,14 @@ import pytest
 from nameplate.base.messages import message
 from nameplate.device.protocol import Counters, Timing
 from nameplate.device.simulated import Driver
-from nameplate.engine.ceiling import Calibration, ProbeData
+from nameplate.engine.ceiling import ChosenProbe, ProbeData
 from nameplate.engine.conditions import Conditions, conditions_between, merge_conditions
 from nameplate.engine.group_data import CaseData, Check, FailureReason, GroupData, merge_processes
 from nameplate.engine.window import TimedBatch, Window
-from nameplate.stats.interval import Interval
 from nameplate.stats.settling import UNDETERMINED, Settling
 
 SETTLED, CHANGING = Settling(0.0, None, 0.0, None), Settling(None, None, 0.1, None, is_changing=True)
-CALIBRATION = Calibration("a product", Interval(1.0, 0.9, 1.1), 1.0)
+PROBE = ChosenProbe("a product", 1.0)
 
 
 def window_of(process, rounds=3, settling=None, at_s=0.0):
@@ -66,7 +65,7 @@ def test_the_batches_of_all_processes_are_one_window_with_rounds_of_their_own():
 
 def test_a_probes_rounds_are_numbered_as_the_cases_are():
     def data(process, *rounds):
-        probe = ProbeData("a probe", 8, dict.fromkeys(rounds, process * 1.0), CALIBRATION)
+        probe = ProbeData(PROBE, 8, dict.fromkeys(rounds, process * 1.0))
         return group_of(case_of(process), probes={"fp32": probe})
 
     merged = merge_processes([data(1, 0, 1, 4), data(2, 0, 2), data(3, 1)])

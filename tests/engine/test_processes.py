@@ -12,7 +12,7 @@ import pytest
 from nameplate.base.errors import Unsupported
 from nameplate.base.messages import message
 from nameplate.device.simulated import Driver, SimulatedDevice
-from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.ceiling import ProbeChoice
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group, measure_in_processes, stays_settled
 from nameplate.engine.pilot import Pilots
@@ -250,7 +250,7 @@ def test_a_cpu_that_has_settled_stays_so_for_the_next_group(kind):
     """Whose few batches alone don't tell."""
     more = {"driver": Driver(), "cores": 1.0} if kind == "cuda" else {}
     device = Machine(noise=0.4, kind=kind, **more)
-    runner = InThisProcess(device, Pilots(device, 1), Ceilings(device, 1))
+    runner = InThisProcess(device, Pilots(device, 1), ProbeChoice(device, 1))
     cases = [Case(Work(device), phase="sustained")]
     (alone,) = measure_in_processes(cases, runner, Allowance(1.0, 2.0))
     assert "unknown" in alone.verdicts
@@ -294,6 +294,6 @@ def test_the_runner_is_told_what_each_process_is_for():
             told.append((task.number, task.sharing, len(task.verified), task.busy_s > 5.0))
             return super().measure(task)
 
-    runner = Watched(device, Pilots(device, 1), Ceilings(device, 1))
+    runner = Watched(device, Pilots(device, 1), ProbeChoice(device, 1))
     measure_in_processes([Case(Work(device))], runner, Allowance(9.0, 60.0), busy_s=4.0, processes=3)
     assert told == [(1, 3, 0, False), (2, 2, 1, True), (3, 1, 1, True)]

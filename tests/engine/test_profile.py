@@ -7,7 +7,7 @@ import pytest
 from nameplate.device.simulated import SimulatedDevice, SimulatedWork
 from nameplate.device.simulated_law import make_steady
 from nameplate.engine.case_run import name_trace
-from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.ceiling import ProbeChoice
 from nameplate.engine.group import Allowance
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.runner import GroupTask, InThisProcess
@@ -35,7 +35,7 @@ class Profiled(SimulatedDevice):
 
 
 def measured(device, traces):
-    runner = InThisProcess(device, Pilots(device, 0), Ceilings(device, 0), traces=traces)
+    runner = InThisProcess(device, Pilots(device, 0), ProbeChoice(device, 0), traces=traces)
     case = Case(SimulatedWork(device, name="matmul", dtype="bf16", shape="8x8x8"))
     (found,) = runner.measure(GroupTask("1", [case], Allowance(5.0, 5.0))).cases.values()
     return case, found

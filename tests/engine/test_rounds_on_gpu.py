@@ -12,7 +12,7 @@ import pytest
 from nameplate.device.protocol import Timing
 from nameplate.device.simulated import Driver, SimulatedDevice
 from nameplate.device.simulated_law import make_steady
-from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.ceiling import ProbeChoice
 from nameplate.engine.group import Allowance
 from nameplate.engine.measure import measure_group
 from nameplate.engine.pilot import Pilots
@@ -53,9 +53,9 @@ def test_a_gpu_with_little_time_still_draws_the_fewest_rounds():
 def test_each_process_has_an_order_of_its_own():
     def order(process):
         device = PerLaunchDevice()
-        pilots, ceilings = Pilots(device, 1), Ceilings(device, 1)
+        pilots, probe_choice = Pilots(device, 1), ProbeChoice(device, 1)
         cases = [Case(work) for work in works(device, *[1e-3] * 6)]
-        group = Rounds("g", cases, device, pilots, ceilings, Allowance(8.0, 80.0), process=process)
+        group = Rounds("g", cases, device, pilots, probe_choice, Allowance(8.0, 80.0), process=process)
         group.prepare()
         return [turn.args[0].case.id for turn in group._shuffle_turns(0)]
 

@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 
 from nameplate.device.protocol import Timing
-from nameplate.engine.ceiling import Calibration
 from nameplate.engine.conditions import Conditions
 from nameplate.engine.run_to_run import (
-    NORMALIZED,
     TIME,
     History,
     Measured,
     as_spread,
     basis_of,
-    earlier_run_of,
     estimate_group,
     half_width_of,
     measure_time,
@@ -28,7 +25,6 @@ from nameplate.engine.window import TimedBatch, Window
 from nameplate.record import Spread
 from nameplate.stats.between import EarlierRun, Scatter, student_half_width
 from nameplate.stats.interval import Interval
-from nameplate.stats.typical import TypicalRound, combine_typical
 from nameplate.suite import Case
 from nameplate_kernels import Memory
 from nameplate_kernels.workload import CheckResult
@@ -117,74 +113,11 @@ def test_a_record_keeps_what_its_interval_follows_from():
     assert half_width_of(spread) == pytest.approx(found.interval.log_half_width)
 
 
-def calibration_of(*ratios, noise=0.0):
-    """A calibration by processes that found these ratios, in four rounds each."""
-    rounds = tuple(TypicalRound(math.log(each), 2, 2 * noise**2) for each in ratios)
-    return Calibration("a product", combine_typical(rounds).within, 1.0, rounds=rounds)
-
-
-def normalized(calibration, history=None, values=VALUES):
-    case = Measured("a", "matmul", WITHIN, values, calibration)
-    return estimate_group(NORMALIZED, [case], history or History())[0]
-
-
-def test_a_calibration_adds_what_processes_differ_by_in_it():
-    plain, found = normalized(None), normalized(calibration_of(*VALUES))
-    assert found.basis.shared.variance == pytest.approx(plain.basis.variance)
-    assert found.basis.freedom == pytest.approx(8.0)  # Satterthwaite's, of two variances with four each
-    assert found.interval.log_half_width == pytest.approx(2.306 * math.sqrt(found.basis.variance), rel=1e-3)
-    spread = as_spread(found)
-    assert half_width_of(spread) == pytest.approx(found.interval.log_half_width)
-    assert basis_of(spread).shared.freedom == 4
-
-
-def test_few_rounds_in_each_process_dont_make_a_calibration_four_times_as_wide():
-    """Of the four rounds of one process two count: Student's factor of one degree of freedom is 12.7."""
-    calibration = calibration_of(*VALUES, noise=0.01)
-    assert calibration_of(1.0, noise=0.01).ratio.log_half_width > 0.08
-    assert calibration.ratio.log_half_width < 0.02
-    assert normalized(calibration).interval.log_half_width < 2 * normalized(None).interval.log_half_width
-
-
-def test_a_calibration_by_one_process_has_no_other_interval_than_its_own():
-    calibration = calibration_of(1.0, noise=0.01)
-    found = normalized(calibration)
-    assert student_half_width(found.basis.shared) == pytest.approx(calibration.ratio.log_half_width)
-    given = Calibration("given", Interval(2.0, 1.9, 2.1), 1.0)
-    assert student_half_width(normalized(given).basis.shared) == pytest.approx(given.ratio.log_half_width)
-
-
-def test_a_calibration_is_a_prior_for_its_cases_and_they_for_it():
-    cases = [
-        Measured(str(n), "matmul", WITHIN, VALUES[n:] + VALUES[:n], calibration_of(*VALUES)) for n in range(3)
-    ]
-    found = estimate_group(NORMALIZED, cases, History())[0]
-    assert min(found.basis.moderated.freedom, found.basis.shared.freedom) > 6
-
-
-def test_what_earlier_runs_differ_by_through_their_calibrations_counts_once():
-    """Runs that differ by 2 % only because each divides by a calibration that scatters by as much."""
-    rng = np.random.default_rng(1)
-    means = 0.02 * rng.standard_normal(10)
-    shared = Scatter(float(means.var(ddof=1)), 4)
-    processes = Scatter(1e-8, 4)
-    without, of_them = (
-        normalized(
-            calibration_of(*VALUES),
-            History(
-                {("a", NORMALIZED): [EarlierRun(60.0 * n, m, processes, 5, s) for n, m in enumerate(means)]}
-            ),
-        )
-        for s in (Scatter(0.0, 0.0), shared)
-    )
-    assert without.basis.between_runs.deviation > 0.01
-    assert of_them.basis.between_runs.deviation < 0.001
-
-
 def test_a_record_of_before_keeps_the_width_of_its_calibration():
+    """Up to method 7 all processes' normalized figures were divided by one calibration."""
     spread = Spread(by_process=VALUES, shared=0.04)
     assert student_half_width(basis_of(spread).shared) == pytest.approx(0.04)
-    assert earlier_run_of(0.0, 1.0, spread).shared.variance == 0.0  # how well it was known isn't
+    assert half_width_of(spread) > half_width_of(Spread(by_process=VALUES)) > 0.0
 
 
 def window_of(*means):

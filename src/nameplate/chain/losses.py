@@ -7,8 +7,8 @@ A product's time is built up, each time from what the record has as evidence:
     clock       a GPU's arithmetic at the clock that it held; named power or heat where the driver says so
     tiles       what the last wave of tiles, and tiles at the edge, leave idle, by the tile in the kernel's
                 name
-    library     a CPU's best calibrated product ÷ silicon; of a GPU, what the run's best product loses besides
-    contention  a CPU's probe now ÷ at calibration
+    library     a CPU's probe at its best ÷ silicon; of a GPU, what the run's best product loses besides
+    contention  a CPU's probe now ÷ at its best
     launch      time without the host ÷ with it, where a graph was replayed; none where the host has time to
                 spare
     remainder   the rest
@@ -17,8 +17,8 @@ A factor is the sum of the times before ÷ the sum after, over all products, eac
 factors multiply to limit ÷ measured exactly. What has no evidence in every product's record is unknown, and
 what it lost is in the remainder.
 
-A loss is never negative. Evidence is measured too, so a step may ask for more than was lost: a probe that is
-faster now than at calibration says that the calibration found too little. Such a step is cut to what is left
+A loss is never negative. Evidence is measured too, so a step may ask for more than was lost: a product
+that beats the probe says that the library can do more. Such a step is cut to what is left
 after the steps behind it, and keeps what its evidence alone says beside that (`_cut_to_what_was_lost`).
 """
 
@@ -252,20 +252,28 @@ class _Product:
         return None
 
     def find_library(self) -> float | None:
-        """A CPU's best calibrated product ÷ silicon; None where it wasn't calibrated."""
-        ratio, probe = (self.number(name) for name in ("calibration_ratio", "calibration_probe_tflops"))
-        if self._is_mixed:
-            return None
-        return None if ratio is None or probe is None else ratio * probe / (self.record.silicon_tflops or 1.0)
+        """A CPU's probe at its best ÷ silicon; None where there is none."""
+        best = self._find_best_tflops()
+        return None if best is None or self._is_mixed else best / (self.record.silicon_tflops or 1.0)
 
     def find_contention(self) -> float | None:
-        """A CPU's probe now ÷ at calibration; None where there is none."""
-        now, then = (self.number(name) for name in ("probe_tflops", "calibration_probe_tflops"))
-        return None if now is None or then is None or self._is_mixed else now / then
+        """A CPU's probe now ÷ at its best; None where there is none."""
+        now, best = self.number("probe_tflops"), self._find_best_tflops()
+        ratio = self.number("calibration_ratio")
+        if now is None or best is None or (ratio is not None and self._is_mixed):
+            return None
+        return now * (ratio or 1.0) / best
+
+    def _find_best_tflops(self) -> float | None:
+        """What a CPU's best product reached; up to method 7 a small probe, times a calibrated ratio."""
+        ratio, probe = (self.number(name) for name in ("calibration_ratio", "calibration_probe_tflops"))
+        if ratio is not None and probe is not None:
+            return ratio * probe
+        return self.number("probe_best_tflops")
 
     @property
     def _is_mixed(self) -> bool:
-        """Whether a CPU was calibrated beside other work, which can't be told from its library then."""
+        """Whether other work ran beside a CPU's probe, which can't be told from its library then."""
         codes = () if self.record.loss is None else self.record.loss.codes
         return any(code == "lost_to_library_or_contention" for code in codes)
 
@@ -364,8 +372,8 @@ _GPU_STEPS: dict[Name, tuple[str, ...]] = {
 }
 _CPU_STEPS: dict[Name, tuple[str, ...]] = {
     "memory": ("bytes", "bandwidth_gb_s"),
-    "library": ("conditions.calibration_ratio", "conditions.calibration_probe_tflops"),
-    "contention": ("conditions.probe_tflops", "conditions.calibration_probe_tflops"),
+    "library": ("conditions.probe_best_tflops",),
+    "contention": ("conditions.probe_tflops", "conditions.probe_best_tflops"),
     "power": (),
     "heat": (),
     "clock": (),

@@ -345,24 +345,20 @@ def _run_again(times: int, settings: Settings) -> bool:
 def _repeat(times: int, settings: Settings) -> bool:
     from nameplate.device.host import set_default_threads
     from nameplate.report.selftest import repeated_table
-    from nameplate.selftest.contenders import make_ours, make_peers
+    from nameplate.selftest.contenders import OURS, make_ours, make_peers
     from nameplate.selftest.repeat import repeat
 
     with set_default_threads():
-        peers = make_peers(settings.dtype)
-        print_progress("calibrating")
-        result = repeat(
-            times,
-            make_ours(settings.dtype),
-            peers,
-            progress=lambda n, who: print_progress(f"{n + 1}/{times} {who}"),
-        )
+        ours, peers = make_ours(settings.dtype), make_peers(settings.dtype)
+        result = repeat(times, ours, peers, progress=lambda n, who: print_progress(f"{n + 1}/{times} {who}"))
     if settings.json:
         print_json(result.as_json())
     else:
         show_tables([repeated_table(result)])
         for goal in result.goals:
             print(goal.describe())
+    if not result.has_figures:
+        raise RunIncomplete(f"none of our processes gave a figure: {result.rounds[0].failures[OURS]}")
     if not (result.passed or result.failed):
         raise RunIncomplete("too few figures to tell: --repeat with a larger number gives more")
     return result.passed

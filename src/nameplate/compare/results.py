@@ -242,19 +242,18 @@ def _normalize(record: Record, tflops: Interval) -> MetricValue | None:
 def _log_half_width_over_probe(record: Record) -> float | None:
     """Half-width, on a log scale, of throughput ÷ probe.
 
-    The record's interval of normalized efficiency also holds the error of the calibration, by which the probe
-    is related to a ceiling. A ratio of two runs needs no calibration, so its error is left out: of several
-    processes' figures, or taken out again of a single one's interval.
+    It is that of normalized efficiency. Up to method 7 that also held the error of a calibration, by which
+    the probe was related to a ceiling; a ratio of two runs needs none, so it is taken out again.
     """
     basis = _basis_over_probe(record)
     if basis is not None:
         return basis.log_half_width
     efficiency = record.interval("normalized_efficiency")
+    if efficiency is None:
+        return None
     names = ("calibration_ratio", "calibration_ratio_low", "calibration_ratio_high")
     calibration = [value for name in names if (value := _read_positive_condition(record, name)) is not None]
-    if efficiency is None or len(calibration) < len(names):
-        return None
-    calibration_half = Interval(*calibration).log_half_width
+    calibration_half = Interval(*calibration).log_half_width if len(calibration) == len(names) else 0.0
     return math.sqrt(max(efficiency.log_half_width**2 - calibration_half**2, 0.0))
 
 

@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 _NUMBERS = ("vendor", "family", "model", "stepping", "implementer", "arm_part", "reported_mhz")
 # Two threads of one physical core do the probe's multiplications at half speed, two cores at full speed.
 _OWN_CORES = 0.75
-# The probe's shape is in no suite: a product can't be its own ceiling. It takes some milliseconds.
-_PROBE_EDGE = 768
-# Where a CPU's libraries were fastest, in every dtype seen so far.
-_BEST_EDGES = (1024, 2048)
+# Shapes of no suite, so that no case is its own ceiling; and no powers of two, at which rows of operands fall
+# into the same sets of a cache: on Zen 4 an fp32 product of 960³ was 4 % faster than one of 1024³, and in
+# bf16 it reached what larger ones do (2026-11-30). Many cores need a larger product.
+_PROBE_EDGES = (960, 1920, 2880)
 # Every CPU has arithmetic in these, also one whose own rating isn't known.
 _ALWAYS_FAST = frozenset({"fp64", "fp32"})
 _PROBE_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -150,16 +150,15 @@ class CpuDevice(TorchDevice):
         now = None if usual is None else clock.measure_parallel_speed(int(self.cores))
         return None if usual is None or now is None else min(now / usual, 1.0)
 
-    def probe(self, dtype: str) -> Probe | None:
-        """Return a product of 768³, calibrated by 1024³ and 2048³.
+    def probes(self, dtype: str) -> tuple[Probe, ...]:
+        """Return products of 960³, 1920³ and 2880³.
 
         None for a dtype without a rating, and for one that this CPU has no arithmetic in, whatever the user
-        rates it at: at 2 GFLOPS a product of 2048³ takes nine seconds.
+        rates it at: at 2 GFLOPS a product of 960³ takes a second.
         """
         if dtype not in self.rating.rated_dtypes & self._fast_dtypes or dtype not in _PROBE_DTYPES:
-            return None
-        larger = tuple(_make_probe(edge, dtype) for edge in _BEST_EDGES)
-        return _make_probe(_PROBE_EDGE, dtype, larger)
+            return ()
+        return tuple(_make_probe(edge, dtype) for edge in _PROBE_EDGES)
 
     def time_enqueue(self, launches: Sequence[Launch]) -> float | None:
         """Return None: a CPU runs a launch when it is called."""
@@ -230,37 +229,26 @@ def _measure_timer_resolution() -> float:
 
 
 class _Product:
-    """C = A·B with all three `edge`² in one dtype, on buffers that can be allocated anew."""
+    """C = A·B with all three `edge`² in one dtype, allocated and filled by the first launch."""
 
     def __init__(self, edge: int, dtype: str) -> None:
         self._edge, self._dtype = edge, dtype
-        self._operands: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def renew(self) -> None:
-        """Fill the operands the first time, copy them later; allocate the result anew."""
-        import torch
-
-        if self._operands is None:
-            kind = getattr(torch, _PROBE_DTYPES[self._dtype])
-            a, b = (torch.randn(self._edge, self._edge).to(kind) for _ in range(2))
-        else:
-            a, b = (operand.clone() for operand in self._operands)
-        self._operands, self._product = (a, b), torch.empty_like(a)
+        self._buffers: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def launch(self) -> None:
         """Multiply once."""
         import torch
 
-        if self._operands is None:
-            self.renew()
-        assert self._operands is not None
-        torch.mm(*self._operands, out=self._product)
+        if self._buffers is None:
+            kind = getattr(torch, _PROBE_DTYPES[self._dtype])
+            a, b = (torch.randn(self._edge, self._edge).to(kind) for _ in range(2))
+            self._buffers = a, b, torch.empty_like(a)
+        a, b, product = self._buffers
+        torch.mm(a, b, out=product)
 
 
-def _make_probe(edge: int, dtype: str, larger: tuple[Probe, ...] = ()) -> Probe:
-    product = _Product(edge, dtype)
-    name = f"{dtype} {edge}x{edge}x{edge}"
-    return Probe(name, 2 * edge**3, product.launch, product.renew, larger)
+def _make_probe(edge: int, dtype: str) -> Probe:
+    return Probe(f"{dtype} {edge}x{edge}x{edge}", 2 * edge**3, _Product(edge, dtype).launch)
 
 
 def measure_identity(root: Path = host.ROOT) -> CpuIdentity:

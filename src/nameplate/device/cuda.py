@@ -263,9 +263,9 @@ class CudaDevice(TorchDevice):
             self._sampling = True
         return client
 
-    def probe(self, dtype: str) -> Probe | None:
-        """Return None: a GPU's clock shows its conditions."""
-        return None
+    def probes(self, dtype: str) -> tuple[Probe, ...]:
+        """Return none: a GPU's clock shows its conditions."""
+        return ()
 
     def capture(self, launches: Sequence[Launch], count: int) -> Launch | None:
         """Return a CUDA graph of `count` launches, cycling through `launches`; None where capture fails.

@@ -105,17 +105,11 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Probe:
-    """A small matrix product whose speed shows the present conditions of the device.
-
-    `renew` allocates its buffers anew, so that their place in memory doesn't become part of the result.
-    `larger` are products of the same dtype; the fastest of them calibrates the probe.
-    """
+    """A matrix product whose speed shows the present conditions of the device."""
 
     name: str
     flops: int
     launch: Launch
-    renew: Callable[[], None]
-    larger: tuple[Probe, ...] = ()
 
 
 class DeviceDescription(Protocol):
@@ -211,8 +205,11 @@ class Device(MeasuredDevice, Protocol):
     def hasten_telemetry(self, seconds: float) -> None:
         """Take up to a hundred rows of telemetry a second for so long, where there is a driver to ask."""
 
-    def probe(self, dtype: str) -> Probe | None:
-        """Return a product that shows the present conditions; None where the device's clock shows them."""
+    def probes(self, dtype: str) -> tuple[Probe, ...]:
+        """Return large products of a dtype, the smallest first, of which the fastest is to be its probe.
+
+        None where the device's clock shows the present conditions, or the dtype has no arithmetic.
+        """
 
     def time_enqueue(self, launches: Sequence[Launch]) -> float | None:
         """Return the host's seconds to enqueue one launch; None where a launch runs when it is called."""

@@ -279,9 +279,9 @@ class SimulatedDevice:
         """Have a hundred rows a second from now on for so long."""
         self._hastened.append((self._now_s, self._now_s + seconds))
 
-    def probe(self, dtype: str) -> Probe | None:
-        """Return None: the truth is known without a probe."""
-        return None
+    def probes(self, dtype: str) -> tuple[Probe, ...]:
+        """Return none: the truth is known without a probe."""
+        return ()
 
     def time_enqueue(self, launches: Sequence[Launch]) -> float | None:
         """Return the host's seconds to enqueue a launch; None on a device without a host."""

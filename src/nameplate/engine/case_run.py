@@ -69,7 +69,8 @@ class CaseRun:
     case: Case
     device: Device
     takes_turns: bool = False  # whether other work runs between its batches
-    batches_per_round: int = 1
+    batches_per_round: int = 1  # … of a GPU: all of a long turn
+    every: int = 1  # it is drawn in every round, or in every second, fourth, …
     process: int = 1  # the number of this process, of those that measure the case
     # Whether another process has checked the result, and the same inputs give the same bits: a digest tells.
     is_verified: bool = False

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nameplate.device.protocol import Counters, Device
 from nameplate.engine.case_run import CaseRun, OnStep, tell_nobody
-from nameplate.engine.ceiling import Ceilings, ProbeData
+from nameplate.engine.ceiling import ProbeChoice, ProbeData
 from nameplate.engine.conditions import add_idle_readings, conditions_between
 from nameplate.engine.group_data import CaseData, GroupData
 from nameplate.engine.pilot import Pilots
@@ -60,7 +60,7 @@ class Group(ABC):
     cases: Sequence[Case]
     device: Device
     pilots: Pilots
-    ceilings: Ceilings
+    probe_choice: ProbeChoice
     allowance: Allowance
     busy_s: float = 0.0
     on_step: OnStep = tell_nobody
@@ -85,7 +85,7 @@ class Group(ABC):
         self.prepare()
         if not self.active:
             return GroupData({run.case.id: run.data() for run in self.finished_runs()})
-        self.on_step(None, self.left_s())  # calibrating takes a part of the group's time
+        self.on_step(None, self.left_s())  # choosing probes takes a part of the group's time
         self.get_ready()
         self.on_step(None, 0.0)
         self.setup_s = self.opened_s + self.spent_s - self.once_s

@@ -11,7 +11,7 @@ from nameplate.base.messages import message
 from nameplate.device.protocol import Device, MeasuredDevice
 from nameplate.engine.best_case import SEARCH_SHARE, SearchData, choose, is_searched
 from nameplate.engine.case_run import MEMORY_SHARE, OnStep, memory_needed, tell_nobody
-from nameplate.engine.ceiling import Ceilings, is_bound_by_memory
+from nameplate.engine.ceiling import ProbeChoice, is_bound_by_memory
 from nameplate.engine.group import Allowance
 from nameplate.engine.group_data import FailureReason, GroupData, merge_processes
 from nameplate.engine.largest_batch import LARGEST_SHARE, has_batch
@@ -38,7 +38,7 @@ def measure_group(
     device: Device,
     pilots: Pilots,
     allowance: Allowance,
-    ceilings: Ceilings | None = None,
+    probe_choice: ProbeChoice | None = None,
     name: str = "1",
     busy_s: float = 0.0,
     on_step: OnStep = tell_nobody,
@@ -55,7 +55,7 @@ def measure_group(
     KeyboardInterrupt passes through, and so does ContextLost, after which the device must be opened anew in
     another process.
     """
-    runner = InThisProcess(device, pilots, ceilings or Ceilings(device, pilots.seed), on_step)
+    runner = InThisProcess(device, pilots, probe_choice or ProbeChoice(device, pilots.seed), on_step)
     return measure_in_processes(cases, runner, allowance, name, busy_s, processes, history)
 
 

@@ -21,6 +21,7 @@ from nameplate.engine.run_to_run import (
     measure_normalized,
     measure_time,
 )
+from nameplate.engine.verdict import is_contended
 from nameplate.engine.window import Window
 from nameplate.record import Record
 from nameplate.suite import Case
@@ -104,7 +105,8 @@ def _find_ceiling(
     rating = rate_work(device.rating, work)
     if work.dtype in group.probes and is_compute_bound(work):
         nominal, silicon = rating.nominal_for(work.dtype).tflops, rating.silicon_for(work.dtype)
-        return ceiling_by_probe(window, work.flops, group.probes[work.dtype], nominal, silicon)
+        probe, idle = group.probes[work.dtype], is_contended(conditions) is False
+        return ceiling_by_probe(window, work.flops, probe, nominal, silicon, idle=idle)
     if is_bound_by_memory(work, rating):
         return None
     achieved = window.interval().inverted(work.flops / 1e12)

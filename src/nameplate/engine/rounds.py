@@ -1,7 +1,7 @@
-"""Cases measured in turn: in each round every case draws its batches, in random order.
+"""Cases measured in turn: in a round each draws a batch, in random order; slow cases in fewer rounds.
 
 So drift favours no case, ratios between cases are taken round by round, and a short disturbance affects all
-of them alike. On a device that has a probe, the probe takes its turn too.
+of them alike. On a device that has probes, a dtype's probe takes its turn beside the cases of its dtype.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from statistics import median
 
 import numpy as np
 
 from nameplate.device.protocol import Counters
 from nameplate.engine.case_run import CaseRun, is_compute_bound
-from nameplate.engine.ceiling import Calibration, ProbeData, ProbeRun
+from nameplate.engine.ceiling import ProbeData, ProbeRun
 from nameplate.engine.group import Group
 from nameplate.engine.group_data import CaseData
 from nameplate.engine.turns import LEAD_SHARE, drop_leads, fill_up, find_lead_s
@@ -64,9 +65,14 @@ _AFTER_SHARE = 0.2  # of the group's time, at most
 _SHORTEST_WHEN_WARM_S = 3.0
 # … of one process at least: a few of them may be disturbed.
 _FEWEST_AIMED = 10
-# What disturbs a host lasts for a tenth of a second or for many. A case and the probe beside it share it
-# where their batches are as short.
-_PAIRED_BATCH_S = 0.1
+# What disturbs a host lasts for some launches, or much longer. A case and the probe beside it share the
+# latter where their batches are short, and of many rounds the middle half passes over the former: on two
+# cores of a shared host, 1.3 s of a bf16 product and its probe in batches of 10 to 40 ms gave their ratio
+# within 0.2 to 0.25 % (standard deviation), in batches of 80 ms within 0.6 % (2026-11-30).
+# An untimed launch and a timed one may take twice as long; longer launches have thrifty batches.
+_PAIRED_BATCH_S = 0.025
+# … of all processes together. Records keep every batch.
+_MOST_PAIRED = 200
 # Of four rounds in a process the middle two give a typical one (`stats/typical.py`).
 _ENOUGH_ROUNDS = 4
 # The last process may lack this share of its time: windows end with a whole round, often a little late.
@@ -83,7 +89,6 @@ class Rounds(Group):
     """Cases that take turns. Their windows end when every interval is narrow, or the time is over."""
 
     probes: dict[str, ProbeRun] = field(default_factory=dict, init=False)  # by dtype
-    calibrations: dict[str, Calibration] = field(default_factory=dict, init=False)  # by dtype
     _latest: CaseRun | None = field(default=None, init=False)  # drew the latest batch; None: a probe did
 
     def __post_init__(self) -> None:
@@ -108,25 +113,22 @@ class Rounds(Group):
 
     def _takes_turns(self, case: Case) -> bool:
         """Whether another case or a probe may run between the batches of this case."""
-        return len(self.cases) > 1 or self.device.probe(case.workload.dtype) is not None
+        return len(self.cases) > 1 or bool(self.device.probes(case.workload.dtype))
 
     def get_ready(self) -> None:
-        """Calibrate the probes, then plan the batches."""
+        """Open the probes, then plan the batches."""
         # A probe is torch's: beside a library with threads of its own it would slow both.
         by_torch = [
             run.case for run in self.active if getattr(run.case.workload, "thread_pool", None) is None
         ]
         workloads = [case.workload for case in by_torch]
+        begin_s = self.device.clock()
         for dtype in dict.fromkeys(work.dtype for work in workloads if is_compute_bound(work)):
             with suppress(Exception):  # a library may raise anything; without a probe there is no ceiling
-                begin_s, is_first = self.device.clock(), self.process == 1
-                calibrate = self.ceilings.calibration if is_first else self.ceilings.calibrate_again
-                calibration = calibrate(dtype, self.allowance.share_s, self.left_s())
-                self._once_s += self.device.clock() - begin_s if is_first else 0.0
-                probe = None if calibration is None else self.device.probe(dtype)
-                if probe is not None and calibration is not None:
-                    self.probes[dtype] = ProbeRun(probe, self.device)
-                    self.calibrations[dtype] = calibration
+                probe = self.probe_choice.open(dtype, self.allowance.share_s, self.left_s())
+                if probe is not None:
+                    self.probes[dtype] = probe
+        self._once_s += self.device.clock() - begin_s if self.process == 1 else 0.0
         self._plan_window()
         self._plan_batches()
 
@@ -223,35 +225,56 @@ class Rounds(Group):
         return self.has_settled and self.device.kind != "cuda"
 
     def _plan_batches(self) -> None:
-        """Choose the size of every batch, and how many each case draws in a round.
+        """Choose the size of every batch, and in which rounds it is drawn."""
+        shares_s = self._divide_window(self.active)
+        if self._has_long_turns:
+            self._plan_long_turns(shares_s)
+        else:
+            self._plan_short_turns(shares_s)
 
-        There are as many rounds as the slowest case can draw batches in its share; faster cases draw several
-        in each. Where telemetry needs long turns there are fewer rounds, and every case draws several.
+    def _plan_short_turns(self, shares_s: Sequence[float]) -> None:
+        """Plan a batch of every case a round; of a slower case one in every second round, fourth, and so on.
+
+        So the rounds of a slow case are rounds of every faster one too. A probe is drawn in the rounds of its
+        dtype's cases, for as long as they are.
         """
-        runs, aimed = self.active, self._count_aimed()
-        shares_s = self._divide_window(runs)
+        aimed, runs = self._count_aimed(), self.active
         possible = [
             min(self._count_batches(run, share_s), max(aimed, self._count_paired(run, share_s)))
             for run, share_s in zip(runs, shares_s, strict=True)
         ]
-        rounds = min(possible)
-        if self._has_long_turns:
-            longest = int(min(shares_s) / _LEAST_TURN_S[self.device.kind])
-            rounds = max(min(rounds, longest), self.fewest_rounds)
-        for run, share_s, number in zip(runs, shares_s, possible, strict=True):
-            run.batches_per_round = max(1, round(number / rounds))
-            if self._has_long_turns:
-                run.sampler.batches_a_turn = run.batches_per_round
-            run.sampler.choose_size(share_s / rounds / run.batches_per_round)
-            if self._has_long_turns:  # a batch of short launches has no more than MOST_SAMPLES samples
-                whole_turn = round(share_s / rounds / run.sampler.batch_cost_s)
-                run.batches_per_round = max(run.batches_per_round, whole_turn)
-                run.sampler.batches_a_turn = run.batches_per_round
-        round_s = sum(run.batches_per_round * run.sampler.batch_cost_s for run in runs)
+        slowest = min(possible)
+        halvings = [int(math.log2(number / slowest)) for number in possible]
+        rounds = slowest * 2 ** max(halvings)
+        for run, share_s, number in zip(runs, shares_s, halvings, strict=True):
+            run.every = 2 ** (max(halvings) - number)
+            run.sampler.choose_size(share_s / rounds * run.every)
+        round_s = sum(run.sampler.batch_cost_s / run.every for run in runs)
         room_s = (self.allowance.limit_s - self.spent_s) / rounds - round_s
         for dtype, probe in self.probes.items():
             batches_s = [run.sampler.batch_cost_s for run in runs if run.case.workload.dtype == dtype]
-            probe.choose_size(min(median(batches_s), room_s / len(self.probes)))
+            every = self._probe_every(dtype)
+            probe.choose_size(min(median(batches_s), every * room_s / len(self.probes)))
+
+    def _probe_every(self, dtype: str) -> int:
+        return min(run.every for run in self.active if run.case.workload.dtype == dtype)
+
+    def _plan_long_turns(self, shares_s: Sequence[float]) -> None:
+        """Plan several batches of every case a round, one after the other: telemetry needs long turns."""
+        aimed, runs = self._count_aimed(), self.active
+        possible = [
+            min(self._count_batches(run, share_s), aimed) for run, share_s in zip(runs, shares_s, strict=True)
+        ]
+        longest = int(min(shares_s) / _LEAST_TURN_S[self.device.kind])
+        rounds = max(min(*possible, longest), self.fewest_rounds)
+        for run, share_s, number in zip(runs, shares_s, possible, strict=True):
+            run.batches_per_round = max(1, round(number / rounds))
+            run.sampler.batches_a_turn = run.batches_per_round
+            run.sampler.choose_size(share_s / rounds / run.batches_per_round)
+            # A batch of short launches has no more than MOST_SAMPLES samples.
+            whole_turn = round(share_s / rounds / run.sampler.batch_cost_s)
+            run.batches_per_round = max(run.batches_per_round, whole_turn)
+            run.sampler.batches_a_turn = run.batches_per_round
 
     def _find_shortest_batch_s(self, run: CaseRun) -> float:
         """Return the seconds of the shortest batch that a case is to have where the time allows others.
@@ -269,19 +292,26 @@ class Rounds(Group):
         return math.ceil(max(AIMED_BATCHES / self._processes, _FEWEST_AIMED) / counted)
 
     def _count_batches(self, run: CaseRun, share_s: float) -> int:
-        """Return how many batches a case's seconds hold: thrifty ones, or shorter ones that are enough."""
+        """Return how many batches a case's seconds hold: thrifty ones, or shorter ones that are enough.
+
+        Beside a probe, more rounds tell more than what the untimed launches take.
+        """
         thrifty, shortest = (
             int(share_s / each) for each in (self._find_shortest_batch_s(run), run.sampler.least_batch_s)
         )
         if self._has_long_turns:
             return max(thrifty, FEWEST_BATCHES)
-        return max(thrifty, min(shortest, _ENOUGH_ROUNDS), self.fewest_rounds)
+        enough = max(_ENOUGH_ROUNDS, self._count_paired(run, share_s))
+        return max(thrifty, min(shortest, enough), self.fewest_rounds)
 
     def _count_paired(self, run: CaseRun, share_s: float) -> int:
         """Return how many batches of a case keep it close to the probe beside it; 0 where there is none."""
         if run.case.workload.dtype not in self.probes:
             return 0
-        return int(share_s / max(_PAIRED_BATCH_S, run.sampler.thrifty_batch_s))
+        least_s = run.sampler.least_batch_s
+        is_short = least_s <= 2 * _PAIRED_BATCH_S
+        batch_s = max(_PAIRED_BATCH_S, least_s if is_short else run.sampler.thrifty_batch_s)
+        return min(int(share_s / batch_s), math.ceil(_MOST_PAIRED / self._processes))
 
     def _divide_window(self, runs: Sequence[CaseRun]) -> list[float]:
         """Return the seconds for each case, by weight.
@@ -325,7 +355,7 @@ class Rounds(Group):
             if self._has_sustained and self.active and (is_over or number >= next_look):
                 self._update_settling(begin_s)
                 next_look = math.ceil(number * _LOOK_AGAIN)
-            if number >= self.fewest_rounds and (is_over or all(map(self._is_narrow, self.active))):
+            if self._has_enough_rounds(number) and (is_over or all(map(self._is_narrow, self.active))):
                 return
 
     def _reaches_settling(self, begin_s: float) -> bool:
@@ -334,15 +364,30 @@ class Rounds(Group):
         needed_s = self._settling_s if self._settling_s <= self._window_s else 0.0
         return not counted or max(each.middle_s for each in counted) - begin_s >= needed_s
 
+    def _has_enough_rounds(self, number: int) -> bool:
+        slowest = max((run.every for run in self.active), default=1)
+        return number > (self.fewest_rounds - 1) * slowest
+
     def _shuffle_turns(self, number: int) -> list[Callable[[], object]]:
-        """Return the draws of one round, in random order; a long turn has all batches of a case."""
-        turns: list[Callable[[], object]] = []
+        """Return the draws of one round in random order; those beside the same probe follow one another.
+
+        A long turn has all batches of a case.
+        """
+        beside: dict[str, list[Callable[[], object]]] = {}  # by dtype; of a case without a probe, by its id
         for run in self.active:
-            batches = [partial(self._draw_batch, run, number)] * run.batches_per_round
-            turns += [partial(_draw_all, batches)] if self._has_long_turns else batches
-        turns += [partial(self._draw_probe, dtype, number) for dtype in self.probes]
-        self._order.shuffle(turns)
-        return turns
+            if number % run.every:
+                continue
+            dtype, draw = run.case.workload.dtype, partial(self._draw_batch, run, number)
+            turn = partial(_draw_all, [draw] * run.batches_per_round) if self._has_long_turns else draw
+            beside.setdefault(dtype if dtype in self.probes else run.case.id, []).append(turn)
+        for dtype in self.probes:
+            if dtype in beside:
+                beside[dtype].append(partial(self._draw_probe, dtype, number))
+        groups = list(beside.values())
+        self._order.shuffle(groups)
+        for turns in groups:
+            self._order.shuffle(turns)
+        return list(chain.from_iterable(groups))
 
     @property
     def fewest_rounds(self) -> int:
@@ -424,7 +469,7 @@ class Rounds(Group):
 
     def probe_data(self) -> dict[str, ProbeData]:
         """Return what the probes measured, by dtype."""
-        return {dtype: probe.data(self.calibrations[dtype]) for dtype, probe in self.probes.items()}
+        return {dtype: self.probe_choice.data(dtype, probe) for dtype, probe in self.probes.items()}
 
 
 def count_fitting(rest_s: float, setup_s: float, least_s: float, most: int) -> int:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nameplate.engine.ceiling import Calibration, Ceiling
+from nameplate.engine.ceiling import Ceiling
 from nameplate.engine.window import Window
 from nameplate.record import Record, Spread
 from nameplate.stats.between import (
@@ -24,7 +24,6 @@ from nameplate.stats.between import (
     find_prior,
     scatter_of,
     stated_by,
-    student_half_width,
 )
 from nameplate.stats.interval import Interval
 from nameplate.suite import Case
@@ -32,8 +31,9 @@ from nameplate.workload import Workload
 
 # The figures that have a spread of their own; others are one of them × or ÷ what has no spread.
 TIME, NORMALIZED = "time_s", "normalized_efficiency"
-# Of a calibration that was given, and of one that an older record keeps without its degrees of freedom.
-_GIVEN_FREEDOM = 1e6  # Student's law is then the normal one
+# Of what an older record's processes shared, where it keeps no degrees of freedom: Student's law is then the
+# normal one.
+_GIVEN_FREEDOM = 1e6
 _Key = tuple[str, str]  # case and figure
 
 
@@ -64,14 +64,13 @@ class Measured:
     """One figure of one case, before other cases are looked at.
 
     `kind` is the kind of work. `within` has the interval within the processes; `values` are those of each
-    process, all divided by the same `calibration`, where there is one.
+    process.
     """
 
     case: str
     kind: str
     within: Interval
     values: Sequence[float]
-    calibration: Calibration | None = None
 
 
 def name_kind(work: Workload) -> str:
@@ -92,8 +91,7 @@ def measure_normalized(case: Case, ceiling: Ceiling | None) -> Measured | None:
     """Return achieved ÷ ceiling where it was measured beside a probe; None where there is no such figure."""
     if ceiling is None or not ceiling.by_process:
         return None
-    kind = name_kind(case.workload)
-    return Measured(case.id, kind, ceiling.normalized, ceiling.by_process, ceiling.calibration)
+    return Measured(case.id, name_kind(case.workload), ceiling.normalized, ceiling.by_process)
 
 
 def estimate_group(
@@ -101,55 +99,34 @@ def estimate_group(
 ) -> list[Estimate | None]:
     """Return the estimate of one figure for each case of a group; None for a case without it.
 
-    The cases were measured in the same processes. Their spread, that of their calibrations, of the run's
-    earlier cases and of earlier runs are the prior for each. (A calibration is a product in a typical round ÷
-    the probe, as a normalized figure is.)
+    The cases were measured in the same processes. Their spread, that of the run's earlier cases and of
+    earlier runs are the prior for each.
     """
     known = [each for each in measured if each is not None]
-    calibrations = {id(each.calibration): each.calibration for each in known if each.calibration is not None}
-    rows = {id(each): each.values for each in known}
-    rows |= {key: each.by_process for key, each in calibrations.items() if len(each.by_process) > 1}
-    return [None if each is None else _estimate(figure, each, rows, history) for each in measured]
+    rows, places = [each.values for each in known], {id(each): place for place, each in enumerate(known)}
+    return [
+        None if each is None else _estimate(figure, each, rows, places[id(each)], history)
+        for each in measured
+    ]
 
 
-def _estimate(figure: str, one: Measured, rows: Mapping[int, Sequence[float]], history: History) -> Estimate:
+def _estimate(
+    figure: str, one: Measured, rows: Sequence[Sequence[float]], place: int, history: History
+) -> Estimate:
+    """Return the estimate of one case; its values are the row at `place` of those of its group."""
     earlier = history.earlier.get((one.case, figure), ())
     others = [*(run.scatter for run in earlier), *history.own.get(figure, ())]
-    prior = _find_prior(rows, one, others)
+    prior = find_prior(rows, place, others)
     known = estimate_between_runs(earlier)
     usual = history.usual.get((one.kind, figure)) if known is None else None
-    shared = NO_SCATTER if one.calibration is None else _estimate_calibration(one.calibration, rows, others)
-    between = known or usual
-    basis = estimate_run_to_run(one.values, prior, between, is_usual=usual is not None, shared=shared)
+    basis = estimate_run_to_run(one.values, prior, known or usual, is_usual=usual is not None)
     is_used = known is not None or (basis.prior.freedom > 0 and bool(earlier))
     return Estimate(one.within, tuple(one.values), basis, len(earlier) if is_used else 0)
 
 
-def _find_prior(
-    rows: Mapping[int, Sequence[float]], one: Measured | Calibration, others: Sequence[Scatter]
-) -> Scatter:
-    return find_prior(list(rows.values()), list(rows).index(id(one)), others)
-
-
-def _estimate_calibration(
-    calibration: Calibration, rows: Mapping[int, Sequence[float]], others: Sequence[Scatter]
-) -> Scatter:
-    """Return the variance of a calibration's mean over the processes that measured it.
-
-    That is what they differ by, and not the interval within them: this knows nothing of what a process keeps,
-    and of four short rounds in each it has hardly any degrees of freedom. One that a single process measured,
-    or that was given, has no other.
-    """
-    if id(calibration) in rows:
-        prior = _find_prior(rows, calibration, others)
-        return estimate_run_to_run(calibration.by_process, prior).of_processes
-    freedom = sum(each.kept - 1 for each in calibration.rounds) or _GIVEN_FREEDOM
-    return stated_by(calibration.ratio.log_half_width, freedom) or NO_SCATTER
-
-
 def as_spread(found: Estimate) -> Spread:
     """Return what a record keeps of an estimate, so that its interval can be computed again."""
-    prior, between, shared = found.basis.prior, found.basis.between_runs, found.basis.shared
+    prior, between = found.basis.prior, found.basis.between_runs
     return Spread(
         by_process=found.values,
         prior=prior.deviation,
@@ -157,14 +134,15 @@ def as_spread(found: Estimate) -> Spread:
         between_runs=None if between is None else between.deviation,
         between_runs_freedom=None if between is None else between.freedom,
         is_usual=found.basis.is_usual,
-        shared=student_half_width(shared) if shared.variance else 0.0,
-        shared_freedom=shared.freedom if shared.variance else 0.0,
         earlier_runs=found.earlier_runs,
     )
 
 
 def basis_of(spread: Spread) -> RunToRun:
-    """Return what the run-to-run interval of a record's figure follows from."""
+    """Return what the run-to-run interval of a record's figure follows from.
+
+    `shared` is of records up to method 7, whose normalized figures were divided by a calibration of the run.
+    """
     between = None
     if spread.between_runs is not None:
         between = Scatter(spread.between_runs**2, spread.between_runs_freedom or 0.0)
@@ -179,8 +157,7 @@ def basis_of(spread: Spread) -> RunToRun:
 def earlier_run_of(began_s: float, value: float, spread: Spread) -> EarlierRun:
     """Return what a record of an earlier run says of a figure: its value above 0, and its spread."""
     basis = basis_of(spread)
-    shared = basis.shared if spread.shared_freedom else NO_SCATTER
-    return EarlierRun(began_s, math.log(value), basis.own, basis.processes, shared)
+    return EarlierRun(began_s, math.log(value), basis.own, basis.processes)
 
 
 def half_width_of(spread: Spread) -> float:

@@ -13,7 +13,7 @@ from typing import Protocol
 from nameplate.device.protocol import Device, MeasuredDevice
 from nameplate.engine.best_case import SearchData, find_best
 from nameplate.engine.case_run import OnStep, tell_nobody
-from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.ceiling import ProbeChoice
 from nameplate.engine.group import Allowance, Group
 from nameplate.engine.group_data import GroupData
 from nameplate.engine.largest_batch import find_largest_batch
@@ -78,7 +78,7 @@ class InThisProcess:
 
     device: Device
     pilots: Pilots
-    ceilings: Ceilings
+    probe_choice: ProbeChoice
     on_step: OnStep = tell_nobody
     traces: Path | None = None
 
@@ -91,8 +91,8 @@ class InThisProcess:
         begin_s = self.device.clock()
         self.device.begin_process()
         opened_s = self.device.clock() - begin_s
-        group = make_group(task, self.device, self.pilots, self.ceilings, self.on_step, opened_s, self.traces)
-        return group.measure()
+        known = self.device, self.pilots, self.probe_choice
+        return make_group(task, *known, self.on_step, opened_s, self.traces).measure()
 
     def search(self, case: Case, budget_s: float, to_beat: float = 0.0) -> SearchData:
         """Search in this process."""
@@ -112,7 +112,7 @@ def make_group(
     task: GroupTask,
     device: Device,
     pilots: Pilots,
-    ceilings: Ceilings,
+    probe_choice: ProbeChoice,
     on_step: OnStep = tell_nobody,
     opened_s: float = 0.0,
     traces: Path | None = None,
@@ -127,7 +127,7 @@ def make_group(
         cases=task.cases,
         device=device,
         pilots=pilots,
-        ceilings=ceilings,
+        probe_choice=probe_choice,
         allowance=task.allowance,
         busy_s=task.busy_s,
         on_step=on_step,

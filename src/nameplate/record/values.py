@@ -145,8 +145,8 @@ class Spread(FrozenModel):
     `by_process` is the figure as each process found it. The rest are standard deviations, as fractions, with
     their degrees of freedom: `prior`, what other cases and earlier runs said of the spread between processes
     (no freedom: nothing); `between_runs`, what differs from run to run besides (None: unknown; `is_usual`: of
-    machines of the kind, as too few earlier runs of this one are known). `shared` is half the width, on a log
-    scale, of what all processes have in common, such as a calibration (no freedom: not known how well).
+    machines of the kind, as too few earlier runs of this one are known). `shared`, of records up to method 7,
+    is half the width, on a log scale, of what all processes have in common (no freedom: not known how well).
     """
 
     by_process: Annotated[tuple[Positive, ...], Field(min_length=1)]

@@ -53,7 +53,12 @@ SCHEMA = 6
 #      the pauses between batches. A CPU that one group found settled counts as settled in the next, whose few
 #      batches can't tell. A Mixtral layer's gradients are added in the order of their weights, in half the
 #      time. `quick` gives most of its minute to the layer; `attention` on a CPU has a square product.
-METHOD = 7
+#   8  2026-11: a CPU's probe is the fastest of a few large products itself, drawn beside the cases of its
+#      dtype in rounds as short as their launches allow; until then it was a small one, and a ratio calibrated
+#      in separate rounds led from it to the largest: that ratio added its own error, and rounds of other
+#      lengths a bias of some percent. A slow case draws in every second or fourth round instead of making all
+#      rounds long.
+METHOD = 8
 # The same in a line each, for people: docs/method.md has them, and a comparison across methods quotes them.
 METHOD_CHANGES: Mapping[int, str] = {
     1: "batches of back-to-back launches after a fixed warm-up; one phase",
@@ -67,4 +72,5 @@ METHOD_CHANGES: Mapping[int, str] = {
     "of a typical round, calibrated in several processes",
     7: "a sustained interval reaches over half of what its window drifted by; a CPU that has settled stays "
     "so for the next cases; experts' gradients are added in the order of their weights, without a copy",
+    8: "a CPU's ceiling is a large product beside the cases, in short rounds, without a calibration",
 }

@@ -25,7 +25,7 @@ from nameplate.device.protocol import Device
 from nameplate.device.survey import open_device
 from nameplate.engine.best_case import choose, find_best
 from nameplate.engine.case_run import ContextLost
-from nameplate.engine.ceiling import Calibrations, Ceilings
+from nameplate.engine.ceiling import ChosenProbes, ProbeChoice
 from nameplate.engine.group_data import GroupData
 from nameplate.engine.largest_batch import find_largest_batch
 from nameplate.engine.pilot import Pilots, Predictions
@@ -70,10 +70,10 @@ class OpenedDevice:
 
 @dataclass(frozen=True)
 class Learned:
-    """What one process found that the next needn't find again: pilots' times, calibrations of probes."""
+    """What one process found that the next needn't find again: pilots' times, and the probes."""
 
     predictions: Predictions
-    calibrations: Calibrations
+    probes: ChosenProbes
 
 
 @dataclass(frozen=True)
@@ -168,11 +168,11 @@ def serve(
             return
         cases |= {case: choose(cases[case], point) for case, point in order.points.items()}
         pilots = Pilots(device, run.manifest.seed, order.learned.predictions)
-        ceilings = Ceilings(device, run.manifest.seed, order.learned.calibrations)
+        probe_choice = ProbeChoice(device, run.manifest.seed, order.learned.probes)
         task = replace(order.task, cases=[cases[each] for each in order.cases])
         traces = find_traces_folder(run)
-        data = make_group(task, device, pilots, ceilings, notes, opened_s, traces).measure()
-        learned = Learned(pilots.seen, ceilings.known)
+        data = make_group(task, device, pilots, probe_choice, notes, opened_s, traces).measure()
+        learned = Learned(pilots.seen, probe_choice.chosen)
         connection.send(Found(data, learned, device.telemetry_lost))
     except NameplateError as error:
         connection.send(Refused(str(error), error.exit_status))

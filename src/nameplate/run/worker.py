@@ -26,7 +26,7 @@ from nameplate.device.numa import bind_to_gpu
 from nameplate.device.protocol import MeasuredDevice
 from nameplate.device.survey import open_device
 from nameplate.engine.case_run import ContextLost
-from nameplate.engine.ceiling import Ceilings
+from nameplate.engine.ceiling import ProbeChoice
 from nameplate.engine.measure import measure_in_processes, stays_settled
 from nameplate.engine.pilot import Pilots
 from nameplate.engine.record_of import record_without_figures
@@ -64,7 +64,8 @@ def measure_here(job: WorkerJob, run: Run, notes: StepNotes) -> Runner:
     """Open the job's device in this process, which then measures all of it: a simulated one, for example."""
     begun = {entry.name: entry.identity for entry in run.manifest.devices}.get(job.device)
     device, seed = open_device(job.device, begun), run.manifest.seed
-    return InThisProcess(device, Pilots(device, seed), Ceilings(device, seed), notes, find_traces_folder(run))
+    pilots, probes = Pilots(device, seed), ProbeChoice(device, seed)
+    return InThisProcess(device, pilots, probes, notes, find_traces_folder(run))
 
 
 def do_job(

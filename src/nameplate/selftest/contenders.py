@@ -1,14 +1,11 @@
 """The contenders of `bench selftest --repeat`: Nameplate and other tools, each timing one matrix product.
 
-    python -m nameplate.selftest.contenders NAME DTYPE [CALIBRATION]
+    python -m nameplate.selftest.contenders NAME DTYPE
 
 times it on this machine's CPU and prints one line of JSON, `{"tflops": {row: figure, …}}`. The product is the
 same for all: `torch.mm(a, b, out=c)` of 1024³ with a normal fill, on all of torch's threads. The peers (the
 other tools) use the same three buffers for each launch, and run at their defaults, except that torch's Timer
 is given torch.get_num_threads() threads, as its recipe shows: its default is one.
-
-Nameplate's own answer also holds the calibration that its normalized figure is based on. It takes one as
-CALIBRATION (JSON): a process that calibrated itself would call its own conditions normal.
 """
 
 from __future__ import annotations
@@ -20,11 +17,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib.util import find_spec
-from statistics import fmean, median
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete
@@ -50,8 +47,6 @@ _MODULE = "nameplate.selftest.contenders"
 _DEADLINE_S = 60.0
 _SEED = 2024
 _OURS_S = 5.0  # about what a peer's process takes with its start
-_CALIBRATION_BUDGET_S = 60.0  # calibrate as a run of a minute does
-_CALIBRATIONS = 5  # processes; the median of their calibrations is used by those that are compared
 # mamf-finder's --num_warmup_iterations and --num_iterations.
 _WARM_UPS = 50
 _ITERATIONS = 100
@@ -86,20 +81,16 @@ def make_peers(dtype: str) -> dict[str, Contender]:
 
 
 def make_ours(dtype: str) -> Contender:
-    """Calibrate in a few processes; return Nameplate as a contender, which uses their median calibration.
+    """Return Nameplate as a contender. A call raises NoFigure where its process fails.
 
-    Raises NoFigure where a process fails, InputError for an unknown dtype.
+    Raises InputError for an unknown dtype.
     """
     _check_known("dtype", dtype, DTYPES)
-    command = python_command(_MODULE, OURS, dtype)
-    found = [read_answer(command)["calibration"] for _ in range(_CALIBRATIONS)]
-    usual = median(each["ratio"]["value"] for each in found)
-    calibration = next(each for each in found if each["ratio"]["value"] == usual)
-    return _make_contender(OURS, dtype, json.dumps(calibration))
+    return _make_contender(OURS, dtype)
 
 
-def _make_contender(name: str, dtype: str, *calibration: str) -> Contender:
-    command = python_command(_MODULE, name, dtype, *calibration)
+def _make_contender(name: str, dtype: str) -> Contender:
+    command = python_command(_MODULE, name, dtype)
     return lambda _round: read_answer(command)["tflops"]
 
 
@@ -230,43 +221,30 @@ def find_product(device: Device, dtype: str, edge: int = EDGE) -> Case:
     return replace(next(case for case in cases if fnmatchcase(case.id, wanted)), phase=None)
 
 
-def _measure_ours(dtype: str, calibration: str | None) -> dict[str, Any]:
-    """Measure with the engine; returns TFLOPS by row, and the calibration that was used."""
+def _measure_ours(dtype: str) -> dict[str, float]:
+    """Measure with the engine; returns TFLOPS, and achieved ÷ the probe beside it, by row."""
     # Imported here: a peer's process must hold no more than the peer needs.
     from nameplate.device.survey import open_device
-    from nameplate.engine.ceiling import Calibration, Ceilings
     from nameplate.engine.group import Allowance
     from nameplate.engine.measure import measure_group
     from nameplate.engine.pilot import Pilots
-    from nameplate.stats.interval import Interval
 
-    given = {}
-    if calibration is not None:
-        fields = json.loads(calibration)
-        given[dtype] = Calibration(fields["product"], Interval(**fields["ratio"]), fields["probe_tflops"])
     device = open_device("cpu")
-    ceilings = Ceilings(device, _SEED, given)
-    used = ceilings.calibration(dtype, _CALIBRATION_BUDGET_S)
     allowance = Allowance(_OURS_S, 5 * _OURS_S)
-    case = find_product(device, dtype)
-    (record,) = measure_group([case], device, Pilots(device, _SEED), allowance, ceilings)
-    if used is None or record.tflops is None or record.normalized_efficiency is None:
+    (record,) = measure_group([find_product(device, dtype)], device, Pilots(device, _SEED), allowance)
+    if record.tflops is None or record.normalized_efficiency is None:
         raise NoFigure(str(record.reason or f"{dtype} has no probe on this CPU"))
-    tflops = {RAW: record.tflops, NORMALIZED: record.normalized_efficiency}
-    return {"tflops": tflops, "calibration": asdict(used)}
+    return {RAW: record.tflops, NORMALIZED: record.normalized_efficiency}
 
 
 def main() -> None:
     """Print the figures of the contender and dtype on the command line; ends with 0, or says why not."""
     try:
-        name, dtype, *calibration = sys.argv[1:]
+        name, dtype = sys.argv[1:]
         _check_known("peer", name, {OURS: None, **PEERS})
         _check_known("dtype", dtype, DTYPES)
-        if name == OURS:
-            answer = _measure_ours(dtype, calibration[0] if calibration else None)
-        else:
-            answer = {"tflops": {name: FLOPS / PEERS[name](dtype) / 1e12}}
-        print(json.dumps(answer))
+        tflops = _measure_ours(dtype) if name == OURS else {name: FLOPS / PEERS[name](dtype) / 1e12}
+        print(json.dumps({"tflops": tflops}))
     except NameplateError as error:
         print(plain(error), file=sys.stderr)
         sys.exit(error.exit_status)

@@ -1,8 +1,7 @@
-"""A simulated device with a probe: its normalized figures have a known truth, and so have their calibrations.
+"""A simulated device with a probe: its normalized figures have a known truth.
 
-Three products take the same time a FLOP on average: the case, the probe, and the product that calibrates it.
-The case and that product keep a factor of their own in each process; the probe draws one with every
-allocation of its buffers, as a real one does. So achieved ÷ ceiling is 1 in the mean over processes.
+The case and the probe take the same time a FLOP on average, and each keeps a factor of its own in every
+process. So achieved ÷ ceiling is 1 in the mean over processes.
 """
 
 from __future__ import annotations
@@ -11,23 +10,21 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from nameplate.device.protocol import Probe, Timing
 from nameplate.device.simulated import SimulatedDevice
 from nameplate.device.simulated_law import Floats, Noise
-from nameplate.engine.ceiling import MOST_CALIBRATIONS
 from nameplate.workload import Launch
 
-_CASE, _PROBE, _LARGER = "case", "probe", "larger product"
+_CASE, _PROBE = "case", "probe"
 _PROBE_SHARE = 0.5  # of the FLOPs of a case's launch
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A launch of one of the three products."""
+    """A launch of one of the two products."""
 
     name: str
     launch_s: float
@@ -50,22 +47,19 @@ class ProbedDevice(SimulatedDevice):
         self._case = Kind(_CASE, launch_s * of_run)
         self._noise, self._deviation = noise, deviation
         self._running = self._case
-        self._factors = {_CASE: 1.0, _PROBE: 1.0, _LARGER: 1.0}
+        self._factors = {_CASE: 1.0, _PROBE: 1.0}
         self.launched = Counter[str]()
-        probe = Kind(_PROBE, _PROBE_SHARE * launch_s)
-        larger = Probe(_LARGER, flops, Kind(_LARGER, launch_s), lambda: None)
-        renew = partial(self._draw_kept, _PROBE)
-        self._probe = Probe(_PROBE, round(_PROBE_SHARE * flops), probe, renew, (larger,))
+        self._probe = Probe(_PROBE, round(_PROBE_SHARE * flops), Kind(_PROBE, _PROBE_SHARE * launch_s))
 
     def begin_process(self) -> None:
         """Begin another simulated process, and draw what its products keep."""
         super().begin_process()
-        for name in (_CASE, _LARGER):
-            self._draw_kept(name)
+        for name in self._factors:
+            self._factors[name] = math.exp(self._deviation * self._generator.standard_normal())
 
-    def probe(self, dtype: str) -> Probe:
+    def probes(self, dtype: str) -> tuple[Probe, ...]:
         """Return the probe, the same for every dtype."""
-        return self._probe
+        return (self._probe,)
 
     def time_batch(
         self, launches: Sequence[Launch], *, samples: int, per_sample: int, flush: bool = False
@@ -80,15 +74,10 @@ class ProbedDevice(SimulatedDevice):
     def log_variance(self) -> float:
         """The variance of the logarithm of a run's normalized figure, for one who knows the law of all noise.
 
-        A calibration has one allocation of the probe in each process. Every launch has the same weight, also
-        those that only chose a product, so no estimator does better.
+        Every launch has the same weight, also an untimed one, so no estimator does better.
         """
-        calibrations = min(self.process, MOST_CALIBRATIONS)
-        kept = self._deviation**2 * (1 / self.process + 2 / calibrations)
+        kept = 2 * self._deviation**2 / self.process
         return kept + self._noise.relative_sd**2 * sum(1 / count for count in self.launched.values())
-
-    def _draw_kept(self, name: str) -> None:
-        self._factors[name] = math.exp(self._deviation * self._generator.standard_normal())
 
     def _draw_launches(self, now_s: float, count: int, generator: np.random.Generator) -> Floats:
         running = self._running

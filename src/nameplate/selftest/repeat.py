@@ -159,6 +159,11 @@ class Repeated:
         return self._no_failures(), self._small_spread(), self._fraction_of_best_peer()
 
     @property
+    def has_figures(self) -> bool:
+        """Whether any process of ours gave a figure."""
+        return self._failed(OURS) < len(self.rounds)
+
+    @property
     def passed(self) -> bool:
         """Whether every goal was met."""
         return all(goal.met for goal in self.goals)

@@ -13,9 +13,7 @@ on a log scale, is
   Stat. Appl. Genet. Mol. Biol. 3(1), 2004, article 3). The prior is for the variance, never for the mean.
 - τ² can't be seen within one run. It is estimated from earlier runs. Where these are too few it is what runs
   on machines of the kind usually differ by, or else unknown and left out.
-- What all processes of a run share, such as the calibration that they are divided by, has a variance of its
-  own, c², estimated from its own values.
-- The interval is Student's: t · √(s̃² ÷ k + c² + τ²), with Satterthwaite's degrees of freedom.
+- The interval is Student's: t · √(s̃² ÷ k + τ²), with Satterthwaite's degrees of freedom.
 
 All variances here are of natural logarithms, that is, squares of fractions.
 """
@@ -69,16 +67,12 @@ NO_SCATTER = Scatter(0.0, 0.0)
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """What one earlier run says of a case: when it began, its mean (as a logarithm), and its processes.
-
-    `shared` is the variance of what they had in common, such as a calibration.
-    """
+    """What one earlier run says of a case: when it began, its mean (as a logarithm), and its processes."""
 
     began_s: float
     log_mean: float
     scatter: Scatter
     processes: int
-    shared: Scatter = NO_SCATTER
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,8 @@ class RunToRun:
     `own` is the scatter of the run's own processes, `prior` what others said of it (no freedom: nothing),
     `moderated` both together. `between_runs` is τ² (None: unknown). `freedom` is that of `variance`, which is
     the variance of the figure. `is_usual`: τ² is what machines of the kind usually have, not this one's own.
-    `shared` is the variance of what the processes have in common.
+    `shared` is the variance of what the processes have in common: of older records, a calibration that each
+    process's figure was divided by.
     """
 
     processes: int
@@ -229,7 +224,6 @@ def estimate_run_to_run(
     between_runs: Scatter | None = None,
     *,
     is_usual: bool = False,
-    shared: Scatter = NO_SCATTER,
 ) -> RunToRun:
     """Return what the interval of the mean of `values`, one for each process, follows from.
 
@@ -238,7 +232,7 @@ def estimate_run_to_run(
     own = scatter_of(values)
     if prior.freedom and own.freedom and own.variance > prior.variance * _largest_ratio(own, prior):
         prior = NO_SCATTER
-    return RunToRun(len(values), own, prior, between_runs, is_usual, shared)
+    return RunToRun(len(values), own, prior, between_runs, is_usual)
 
 
 def _largest_ratio(own: Scatter, prior: Scatter) -> float:
@@ -370,5 +364,4 @@ def _split_by_hour(earlier: Sequence[EarlierRun]) -> list[list[EarlierRun]]:
 
 
 def _variance_of_mean(run: EarlierRun) -> float:
-    of_processes = run.scatter.variance / run.processes if run.scatter.freedom else 0.0
-    return of_processes + run.shared.variance
+    return run.scatter.variance / run.processes if run.scatter.freedom else 0.0

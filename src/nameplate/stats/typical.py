@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,16 +20,12 @@ from nameplate.stats.interval import CONFIDENCE, Interval
 
 
 @dataclass(frozen=True)
-class TypicalRound:
+class _TypicalRound:
     """A process's typical round: the mean log ratio of `kept` rounds, and the winsorized sum of squares."""
 
     log_mean: float
     kept: int
     squares: float
-
-    def scaled(self, factor: float) -> TypicalRound:
-        """Multiply the ratio by an exact factor above 0."""
-        return replace(self, log_mean=self.log_mean + math.log(factor))
 
 
 @dataclass(frozen=True)
@@ -46,20 +42,15 @@ def typical_ratio(first_s: ArrayLike, second_s: ArrayLike, process: ArrayLike | 
     `first_s` and `second_s` are seconds per launch, one entry per round; above 1 the second case is faster.
     `process` numbers the process of each round. A process's value is the interquartile mean of its rounds'
     log ratios: the lowest and the highest quarter, rounded down, are left out. All together they have the
-    geometric mean of these (`combine_typical`).
+    geometric mean of these (`_combine`).
 
     Raises ValueError for unequal lengths, for fewer than two rounds, and for times that aren't above 0.
     """
     logs = _log_ratios(first_s, second_s)
-    return combine_typical([_trim(logs[its]) for its in split_by_process(process, logs.size)])
+    return _combine([_trim(logs[its]) for its in split_by_process(process, logs.size)])
 
 
-def find_typical(first_s: ArrayLike, second_s: ArrayLike) -> TypicalRound:
-    """Return the typical round of a single process; the arguments and errors are those of `typical_ratio`."""
-    return _trim(_log_ratios(first_s, second_s))
-
-
-def combine_typical(parts: Sequence[TypicalRound]) -> TypicalRatio:
+def _combine(parts: Sequence[_TypicalRound]) -> TypicalRatio:
     """Return the ratio over several processes: the geometric mean of theirs.
 
     The error of a trimmed mean follows from its winsorized sum of squares, pooled over the processes: the
@@ -89,11 +80,11 @@ def _log_ratios(first_s: ArrayLike, second_s: ArrayLike) -> NDArray[np.float64]:
     return logs
 
 
-def _trim(values: NDArray[np.float64]) -> TypicalRound:
+def _trim(values: NDArray[np.float64]) -> _TypicalRound:
     """Return the mean of the middle half of the values, and the winsorized sum of squares of all."""
     ordered = np.sort(values)
     cut = ordered.size // 4
     kept = ordered[cut : ordered.size - cut]
     winsorized = np.clip(ordered, kept[0], kept[-1])
     squares = float(((winsorized - winsorized.mean()) ** 2).sum())
-    return TypicalRound(float(kept.mean()), int(kept.size), squares)
+    return _TypicalRound(float(kept.mean()), int(kept.size), squares)
