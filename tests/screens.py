@@ -15,7 +15,7 @@ from nameplate.fleet.audit import audit
 from nameplate.fleet.catalogues import load_shipped
 from nameplate.fleet.gaps import list_cards
 from nameplate.fleet.goodput import estimate_goodput, load_goodput_file
-from nameplate.fleet.mfu import Training, estimate_mfu
+from nameplate.fleet.mfu import TrainingSetup, estimate_mfu
 from nameplate.fleet.mfu_study import study_mfu
 from nameplate.fleet.ownership import own
 from nameplate.fleet.plan import afford, meet
@@ -132,7 +132,7 @@ def fleet_views():
     study, chain = validated()
     yield "fleet validate", validation_view(study, chain)
     yield "fleet validate --details", validation_view(study, chain, details=True)
-    experts = Training(671e9, 4096, 37e9, "fp8", "off-the-shelf", 2035)
+    experts = TrainingSetup(671e9, 4096, 37e9, "fp8", "off-the-shelf", 2035)
     yield "fleet derate", derate_view(estimate_mfu(H100, 20_000, experts))
     audited = audit()
     yield "fleet audit", audit_view(audited)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.fleet.mfu import Training, estimate_mfu
+from nameplate.fleet.mfu import TrainingSetup, estimate_mfu
 from nameplate.fleet.mfu_fit import fit, leave_families_out, observe, observe_all
 from nameplate.fleet.mfu_model import FEATURES, load_mfu_model
 from nameplate.fleet.mfu_runs import load_training_runs, parse_training_runs
@@ -123,7 +123,7 @@ def test_whole_runs_are_not_fitted_and_goodput_stays_apart():
     assert not any(each.run.whole_run for each in observe_all())
     # DeepSeek-V3's whole run, which had few stoppages: 2,664K H800 hours for 14.8T tokens.
     low, high = published("deepseek-v3-hours")
-    one = estimate_mfu("H800", 2048, Training(671e9, 4096, 37e9, "fp8", year=2024.9))
+    one = estimate_mfu("H800", 2048, TrainingSetup(671e9, 4096, 37e9, "fp8", year=2024.9))
     assert one.p5 < low == high < one.p95
 
 
@@ -132,7 +132,7 @@ def test_whole_runs_are_not_fitted_and_goodput_stays_apart():
 
 def test_megascale_is_within_the_tuned_interval_and_megatron_on_its_cluster_within_the_other():
     tuned = estimate_mfu("A800", 58_064)
-    stock = estimate_mfu("A800", 77_794, Training(stack="off-the-shelf"))
+    stock = estimate_mfu("A800", 77_794, TrainingSetup(stack="off-the-shelf"))
     assert tuned.p5 < 0.552 < tuned.p95
     assert stock.p5 < 0.412 < stock.p95
     assert stock.p50 < tuned.p50
@@ -140,7 +140,7 @@ def test_megascale_is_within_the_tuned_interval_and_megatron_on_its_cluster_with
 
 def test_more_devices_longer_contexts_fp8_and_stock_kernels_lower_it_and_later_years_raise_it():
     def p50(devices=1024, part="H100", **given):
-        return estimate_mfu(part, devices, Training(**given)).p50
+        return estimate_mfu(part, devices, TrainingSetup(**given)).p50
 
     base = p50()
     assert p50(devices=16_384) < base < p50(devices=8)
@@ -155,7 +155,7 @@ def test_more_devices_longer_contexts_fp8_and_stock_kernels_lower_it_and_later_y
 
 def test_another_convention_changes_the_figure_by_the_ratio_of_flops():
     by = {name: estimate_mfu("A800", 8, convention=name) for name in ("megatron", "megatron_2022", "6n")}
-    shape = Training().shape
+    shape = TrainingSetup().shape
     ratio = flops_per_token(shape, 4096, "megatron_2022") / flops_per_token(shape, 4096)
     assert by["megatron_2022"].p50 / by["megatron"].p50 == pytest.approx(ratio)
     assert by["6n"].p50 < by["megatron"].p50 < by["megatron_2022"].p50
@@ -178,7 +178,7 @@ def test_a_card_with_a_limited_rate_isnt_predicted_by_its_siblings():
 
 
 def test_beyond_the_runs_it_says_so():
-    notes = " ".join(estimate_mfu("H100", 60_000, Training(2e13, 1_000_000)).notes)
+    notes = " ".join(estimate_mfu("H100", 60_000, TrainingSetup(2e13, 1_000_000)).notes)
     for said in ("16,384 devices", "parameters that work on a token", "131,072 tokens"):
         assert said in notes
 
@@ -195,13 +195,13 @@ def test_what_it_says_of_a_run_it_was_fitted_to_is_near_it(name):
     [
         (lambda: estimate_mfu("A800", 0), "--devices.*0.*from 1"),
         (lambda: estimate_mfu("A800", float("nan")), "--devices.*nan"),
-        (lambda: Training(-7e9), "--params.*-7"),
-        (lambda: Training(7e9, 0), "--context"),
-        (lambda: Training(7e9, year=1999), "--year.*1999"),
-        (lambda: Training(7e9, active_parameters=8e9), "--active-params"),
-        (lambda: Training(stack="best"), "--stack.*tuned or off-the-shelf"),
-        (lambda: Training(precision="int4"), "--precision.*bf16 or fp8"),
-        (lambda: estimate_mfu("A800", 8, Training(precision="fp8")), "no fp8 rating"),
+        (lambda: TrainingSetup(-7e9), "--params.*-7"),
+        (lambda: TrainingSetup(7e9, 0), "--context"),
+        (lambda: TrainingSetup(7e9, year=1999), "--year.*1999"),
+        (lambda: TrainingSetup(7e9, active_parameters=8e9), "--active-params"),
+        (lambda: TrainingSetup(stack="best"), "--stack.*tuned or off-the-shelf"),
+        (lambda: TrainingSetup(precision="int4"), "--precision.*bf16 or fp8"),
+        (lambda: estimate_mfu("A800", 8, TrainingSetup(precision="fp8")), "no fp8 rating"),
         (lambda: estimate_mfu("A801", 8), "A801"),
         (lambda: estimate_mfu("A800", 8, convention="mine"), "--convention.*mine"),
     ],

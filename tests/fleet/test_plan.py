@@ -11,7 +11,7 @@ from nameplate.chain.published import find_figure
 from nameplate.device.identity import CudaIdentity
 from nameplate.fleet import afford, catalogue, cost, meet, need
 from nameplate.fleet.goodput import estimate_goodput
-from nameplate.fleet.mfu import Training, estimate_mfu
+from nameplate.fleet.mfu import TrainingSetup, estimate_mfu
 from nameplate.fleet.mfu_model import load_mfu_model
 from nameplate.fleet.plan import TAKES
 from nameplate.fleet.size import card_tflops
@@ -137,7 +137,7 @@ def test_a_need_in_a_sentence_and_as_a_row():
 def test_ten_eflops_by_a_tuned_stack_and_off_the_shelf_hold_what_others_got_on_one_cluster():
     """MegaScale's MFU of 0.552 would take 58,064 A800, Megatron-LM's of 0.412 on its cluster 77,794."""
     tuned = need(10, A800, draws=10_000).estimates["cards_exact"]
-    stock = need(10, A800, draws=10_000, training=Training(stack="off-the-shelf")).estimates["cards_exact"]
+    stock = need(10, A800, draws=10_000, training=TrainingSetup(stack="off-the-shelf")).estimates["cards_exact"]
     assert tuned.p5 < 58_064 < tuned.p95
     assert stock.p5 < 77_794 < stock.p95
     assert tuned.p5 < tuned.value < tuned.p95 < stock.p95
@@ -146,7 +146,7 @@ def test_ten_eflops_by_a_tuned_stack_and_off_the_shelf_hold_what_others_got_on_o
 
 def test_a_billion_buys_of_two_cards_with_the_probability_that_either_is_first_under_both_stacks():
     for stack in ("tuned", "off-the-shelf"):
-        found = bought(1e9, A800, H100, price={H100: "2000000..2600000"}, training=Training(stack=stack))
+        found = bought(1e9, A800, H100, price={H100: "2000000..2600000"}, training=TrainingSetup(stack=stack))
         assert sum(each.first_in for each in found) == pytest.approx(1)
         # Two cards whose medians are within 5 %: neither is sure to be first.
         assert all(0.3 < each.first_in < 0.7 for each in found)

@@ -5,7 +5,7 @@ import pytest
 from nameplate.base.errors import InputError
 from nameplate.chain.published import find_figure
 from nameplate.fleet.describe import describe_delivered
-from nameplate.fleet.mfu import Training, estimate_mfu
+from nameplate.fleet.mfu import TrainingSetup, estimate_mfu
 from nameplate.fleet.rows import cost_row
 from prices import A800, H100, PUBLISHED, SHARE, cost, one
 
@@ -27,7 +27,7 @@ def test_a_fleet_takes_the_mfu_of_its_own_size_with_its_interval():
 
 def test_what_is_trained_changes_what_is_delivered():
     def delivered(**training):
-        return one("nio", training=Training(**training)).delivered_eflops
+        return one("nio", training=TrainingSetup(**training)).delivered_eflops
 
     base = delivered()
     assert delivered(stack="off-the-shelf") < base
@@ -36,12 +36,12 @@ def test_what_is_trained_changes_what_is_delivered():
 
 
 def test_fp8_is_counted_from_the_fp8_rating():
-    bf16, fp8 = (one("tesla", training=Training(precision=each)) for each in ("bf16", "fp8"))
+    bf16, fp8 = (one("tesla", training=TrainingSetup(precision=each)) for each in ("bf16", "fp8"))
     assert fp8.chain[0].value == pytest.approx(2, rel=1e-3)
     assert fp8.chain[1].value < bf16.chain[1].value
     assert bf16.delivered_eflops < fp8.delivered_eflops < 2 * bf16.delivered_eflops
     assert "of 1,979" in describe_delivered(fp8)
-    assert "has no fp8 rating" in one("nio", training=Training(precision="fp8")).reason
+    assert "has no fp8 rating" in one("nio", training=TrainingSetup(precision="fp8")).reason
 
 
 def test_one_published_training_run_can_be_chosen():

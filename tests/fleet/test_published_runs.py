@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nameplate.base.formatting import count, interval, percent, stated
-from nameplate.fleet.mfu import Training, estimate_mfu
+from nameplate.fleet.mfu import TrainingSetup, estimate_mfu
 from nameplate.fleet.mfu_fit import observe
 from nameplate.fleet.mfu_links import find_training_run
 
@@ -40,7 +40,7 @@ RUNS = {
 def ask(name):
     """The run as it was published, and what is predicted of it."""
     run, (parameters, active) = find_training_run(name), RUNS[name]
-    training = Training(
+    training = TrainingSetup(
         parameters, run.context, active, precision=run.precision, stack=run.stack, year=run.year
     )
     return observe(run), estimate_mfu(run.part, run.devices, training)

@@ -10,7 +10,7 @@ from nameplate.base.errors import InputError
 from nameplate.chain.published import find_figure
 from nameplate.fleet import cost, frame, meet, train
 from nameplate.fleet.goodput import estimate_goodput
-from nameplate.fleet.mfu import Training as Trained
+from nameplate.fleet.mfu import TrainingSetup
 from nameplate.fleet.mfu import estimate_mfu
 from nameplate.fleet.montecarlo import MonteCarlo, Quantity
 from nameplate.fleet.plan import TAKES
@@ -85,13 +85,13 @@ def test_the_mfu_is_that_of_the_models_own_size_and_context():
     near, far = (train(8e9, tokens=1e11, every_days=9, part=A100, context_tokens=each, **FEW)[0]
                  for each in (8192, 65_536))  # fmt: skip
     (link,) = far.fleet.chain[1:]
-    assert link.value == estimate_mfu(A100, far.need.cards, Trained(8e9, 65_536)).p50
+    assert link.value == estimate_mfu(A100, far.need.cards, TrainingSetup(8e9, 65_536)).p50
     assert link.value < near.fleet.chain[1].value
 
 
 def test_a_published_run_of_experts_in_fp8_took_the_card_hours_that_are_planned():
     """DeepSeek-V3: 671 billion parameters, 37 at work, 14.8T tokens, 2,664,000 H800 hours."""
-    asked = Trained(active_parameters=37e9, parameters=671e9, precision="fp8", year=2024.9)
+    asked = TrainingSetup(active_parameters=37e9, parameters=671e9, precision="fp8", year=2024.9)
     run = {"tokens": 14.8e12, "every_days": 54, "context_tokens": 4096, "training": asked}
     (found,) = train(671e9, part="H800", **run, **FEW)
     hours = found.estimates["card_hours"]

@@ -22,7 +22,7 @@ from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import LEAST_DERATE, MOST_DERATE, AssumedDerate, Catalogue
 from nameplate.fleet.evidence import GivenRun, read_given_run, why_unpriced
 from nameplate.fleet.goodput import make_goodput_link
-from nameplate.fleet.mfu import Training
+from nameplate.fleet.mfu import TrainingSetup
 from nameplate.fleet.mfu_links import find_training_run, link_training_run, predict_link, predict_rest
 from nameplate.fleet.mfu_runs import PEAK_DTYPES, load_training_runs
 from nameplate.fleet.power import check_power_limit, limit_links, why_no_speed
@@ -47,7 +47,7 @@ class LinkChoice:
     given: GivenRun | None
     listed: Catalogue
     known: Registry
-    training: Training
+    training: TrainingSetup
     goodput: bool = False
     power_limit: float | None = None  # W a card
 
@@ -120,7 +120,7 @@ def choose_links(
     listed: Catalogue,
     known: Registry,
     *,
-    training: Training,
+    training: TrainingSetup,
     named: bool,
     goodput: bool = False,
     power_limit: float | None = None,

@@ -19,7 +19,7 @@ from nameplate.chain.link import Link
 from nameplate.chain.published import load_published
 from nameplate.fleet.catalogues import Catalogue, Price, Unpriced, load_shipped
 from nameplate.fleet.chains import LinkChoice, choose_links
-from nameplate.fleet.mfu import Training
+from nameplate.fleet.mfu import TrainingSetup
 from nameplate.fleet.size import DTYPE, RATING_WANTED, card_tflops, explain_no_rating
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import require
@@ -113,7 +113,7 @@ def list_cards(
     listed = load_shipped() if catalogue is None else catalogue
     named = [require(name, known).part for name in names]
     chosen = {part.id: part for part in named} if names else known.parts
-    choice = choose_links((), None, None, (), listed, known, training=Training(), named=False)
+    choice = choose_links((), None, None, (), listed, known, training=TrainingSetup(), named=False)
     return tuple(_look_up(part, listed, choice) for part in chosen.values())
 
 

@@ -38,7 +38,7 @@ FIRST_YEAR, LAST_YEAR = 2017.0, 2040.0
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSetup:
     """What a fleet trains, as far as MFU depends on it: model, context, precision, stack and year.
 
     `parameters` are those of the whole model; `active_parameters`, fewer in a mixture of experts, work on a
@@ -102,7 +102,7 @@ class MfuEstimate:
 
     part: Part
     devices: float
-    training: Training
+    training: TrainingSetup
     convention: str
     p5: float
     p50: float
@@ -147,7 +147,7 @@ class MfuEstimate:
 def estimate_mfu(
     part: str | Part,
     devices: float,
-    training: Training | None = None,
+    training: TrainingSetup | None = None,
     *,
     convention: str = OWN,
     parts: str | Path | Sequence[str | Path] = (),
@@ -157,7 +157,7 @@ def estimate_mfu(
     Raises InputError for an unknown part or convention, for a part without a rating in the run's precision,
     and for a number of devices that can't be.
     """
-    training = Training() if training is None else training
+    training = TrainingSetup() if training is None else training
     named = part if isinstance(part, Part) else require(part, load_registry(parts)).part
     find_convention(convention)
     _require_within("--devices", devices, 1, MOST_CARDS, "devices")
@@ -189,7 +189,7 @@ def estimate_mfu(
     )
 
 
-def situation_of(part: Part, devices: float, training: Training) -> Situation:
+def situation_of(part: Part, devices: float, training: TrainingSetup) -> Situation:
     """The run as the model sees it."""
     return Situation(
         generation_of(part, training.precision),

@@ -14,7 +14,7 @@ from nameplate.base.language import N_, _
 from nameplate.chain.link import InCommon, Link
 from nameplate.chain.published import UNKNOWN_CONVENTION, Published, load_published
 from nameplate.chain.stage import Stage
-from nameplate.fleet.mfu import MfuEstimate, Training, estimate_mfu, name_year
+from nameplate.fleet.mfu import MfuEstimate, TrainingSetup, estimate_mfu, name_year
 from nameplate.fleet.mfu_model import generation_of, load_mfu_model
 from nameplate.fleet.mfu_runs import PEAK_DTYPES, TrainingRun, load_training_runs
 from nameplate.models.conventions import OWN
@@ -26,7 +26,7 @@ _PRODUCTS = (Stage.GEMM, Stage.GEMM_SUSTAINED, Stage.GEMM_BURST)
 _BILLION = 1e9
 
 
-def predict_link(part: Part, cards: int | None, training: Training) -> Link | None:
+def predict_link(part: Part, cards: int | None, training: TrainingSetup) -> Link | None:
     """The link datasheet → scaled of a training run on so many cards; None without a rating or a size.
 
     Its 90 % interval is the model's. Parts of one generation have the same draws, and those of two have what
@@ -56,7 +56,7 @@ def predict_link(part: Part, cards: int | None, training: Training) -> Link | No
     )
 
 
-def predict_rest(part: Part, cards: int | None, training: Training, measured: Sequence[Link]) -> list[Link]:
+def predict_rest(part: Part, cards: int | None, training: TrainingSetup, measured: Sequence[Link]) -> list[Link]:
     """Such a link behind those that a run measured, up to the product that something is published of.
 
     Returns the measured links that are kept and then the rest; () where nothing is published of a product.
@@ -156,7 +156,7 @@ def link_training_run(run: TrainingRun, known: Registry) -> Link:
     )
 
 
-def describe_training(training: Training, cards: int) -> str:
+def describe_training(training: TrainingSetup, cards: int) -> str:
     """`7B parameters, context 4,096, 1,024 devices, bf16, tuned, 2024`."""
     model = _("{count}B parameters", count=stated(training.parameters / _BILLION))
     if training.parameters < _BILLION:

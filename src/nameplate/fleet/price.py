@@ -28,7 +28,7 @@ from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
 from nameplate.fleet.chains import Asked, LinkChoice, choose_links
 from nameplate.fleet.evidence import RunUse
 from nameplate.fleet.gaps import find_gaps
-from nameplate.fleet.mfu import Training
+from nameplate.fleet.mfu import TrainingSetup
 from nameplate.fleet.montecarlo import (
     Estimate,
     MonteCarlo,
@@ -199,7 +199,7 @@ class PricingOptions(TypedDict, total=False):
     seed: int
     goodput: bool
     power_limit: float | None
-    training: Training | None
+    training: TrainingSetup | None
     catalogue: Catalogue | None
     parts: str | Path | Sequence[str | Path]
 
@@ -329,7 +329,7 @@ def make_pricer(
         sizes,
         listed,
         known,
-        training=options.get("training") or Training(),
+        training=options.get("training") or TrainingSetup(),
         named=named or len(sizes) == 1,
         goodput=options.get("goodput", False),
         power_limit=options.get("power_limit"),

@@ -17,7 +17,7 @@ from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, duration, figure, money, percent, rmb, scientific, stated
 from nameplate.base.language import N_, _
 from nameplate.fleet.describe import describe_range
-from nameplate.fleet.mfu import Training as Trained
+from nameplate.fleet.mfu import TrainingSetup
 from nameplate.fleet.montecarlo import (
     DrawnInput,
     Estimate,
@@ -52,7 +52,7 @@ _TITLES = {
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingPlan:
     """A training run on a fleet, and the cards of its part that finish it in time.
 
     The fleet is a `given` one, or the whole cards of `need`. `estimates` holds the known figures of RUNS: the
@@ -196,11 +196,11 @@ def train(
     clips: Written | None = None,
     tokens: Written | None = None,
     attention: bool = True,
-    training: Trained | None = None,
+    training: TrainingSetup | None = None,
     fleet: str | Sequence[str] = (),
     part: str | Sequence[str] = (),
     **options: Any,
-) -> tuple[Training, ...]:
+) -> tuple[TrainingPlan, ...]:
     """What it takes to train a model every so many days: on fleets, or on cards of parts.
 
     The data are so many `hours` of clips, `clips` or `tokens`. Numbers may be ranges, as `read_uncertain`
@@ -227,7 +227,7 @@ def train(
         **assumed,
     )
     options["training"] = replace(
-        training or Trained(),
+        training or TrainingSetup(),
         parameters=work.inputs["parameters"].uncertain.value,
         context=work.context_tokens,
     )
@@ -257,7 +257,7 @@ class _Planner:
 
     def plan_held(
         self, fleets: Sequence[Cost], needed: Quantity, options: Mapping[str, Any]
-    ) -> Iterator[Training]:
+    ) -> Iterator[TrainingPlan]:
         """The run on each fleet, beside the cards of its part that finish it in time."""
         ids = tuple(dict.fromkeys(part.id for fleet in fleets for part in fleet.size.parts))
         needs = dict(zip(ids, meet(needed, ids, **options), strict=True)) if ids else {}
@@ -265,7 +265,7 @@ class _Planner:
             own = fleet.size.part if fleet.reaches is not None else None
             yield self.plan(fleet, None if own is None else needs.get(own.id), given=True)
 
-    def plan(self, fleet: Cost, need: Need | None, *, given: bool) -> Training:
+    def plan(self, fleet: Cost, need: Need | None, *, given: bool) -> TrainingPlan:
         """The run on a given fleet, or on the cards of its need; on a mix, the range over its parts."""
         # Where no cards meet the need, its fleet is one EFLOPS, whose days would mean nothing.
         is_planned = given or need is None or bool(need.estimates)
@@ -273,7 +273,7 @@ class _Planner:
         known = [name for name in RUNS if is_planned and all(name in each for each in pure)]
         if fleet.mix:
             estimates = {name: enclose([each[name].estimate for each in pure]) for name in known}
-            return Training(self.work, self.every_days, given, fleet, need, estimates, {})
+            return TrainingPlan(self.work, self.every_days, given, fleet, need, estimates, {})
         (figures,) = pure
         found = {name: figures[name].estimate for name in known}
         cards = None if need is None else need.estimates.get("cards_exact")
@@ -282,7 +282,7 @@ class _Planner:
             found["share_of_fleet"] = cards.scaled(own)
             found["pipeline_share_of_fleet"] = found["pipeline_cards"].scaled(own)
         ranked = {name: self._rank(fleet, name, figures[name]) for name in _TRACED if name in found}
-        return Training(self.work, self.every_days, given, fleet, need, found, ranked)
+        return TrainingPlan(self.work, self.every_days, given, fleet, need, found, ranked)
 
     def _compute(self, fleet: Cost) -> dict[str, Quantity]:
         """The known figures of RUNS on a fleet of one part."""

@@ -28,7 +28,7 @@ from nameplate.fleet.mfu_runs import PEAK_DTYPES, TrainingPrecision
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.plan import Need, Purchase
 from nameplate.fleet.price import Cost
-from nameplate.fleet.training import Training, format_days
+from nameplate.fleet.training import TrainingPlan, format_days
 from nameplate.report.fleet.costs import CHAINS, ask_for_details, cost_view, describe_grounds
 from nameplate.report.fleet.figures import (
     ENDS,
@@ -72,7 +72,7 @@ class Planned(Protocol):
         """Why others aren't known."""
 
 
-_Row = TypeVar("_Row", Need, Purchase, Training)
+_Row = TypeVar("_Row", Need, Purchase, TrainingPlan)
 
 
 def needs_view(needs: Sequence[Need], *, details: bool = False) -> View:
@@ -127,11 +127,11 @@ def purchases_view(purchases: Sequence[Purchase], *, details: bool = False) -> V
     return plan_view(title, tables, purchases, _describe_ranking(purchases), left_out, details=details)
 
 
-def training_view(trainings: Sequence[Training], *, details: bool = False) -> View:
+def training_view(trainings: Sequence[TrainingPlan], *, details: bool = False) -> View:
     """What a training run is made of, how long it takes on fleets, and which cards finish it in time."""
     work = trainings[0].work
     known = [each for each in trainings if each.estimates]
-    fields: list[Field[Training]] = [
+    fields: list[Field[TrainingPlan]] = [
         Field("fleet", lambda each: plain(_label(each))),
         Field("on cards", lambda each: count(each.fleet.size.cards), is_number=True, drop_priority=3),
         value_field("time", "days", format_days),
@@ -321,19 +321,19 @@ def _name_eflops(bought: Purchase) -> str:
     return f"{_(bought.fleet.size.name)} {eflops}"
 
 
-def _compare_trainings(known: Sequence[Training]) -> str:
+def _compare_trainings(known: Sequence[TrainingPlan]) -> str:
     named = known if known[0].given else _best(known, "refresh_rmb")
     said = [_time_on_fleet(each) if each.given else _cards_in_time(each) for each in named[:_MOST_NAMED]]
     return _("{run} takes {what}.", run=known[0].title, what=_join_names(said))
 
 
-def _time_on_fleet(each: Training) -> str:
+def _time_on_fleet(each: TrainingPlan) -> str:
     days = each.estimates["days"]
     time = range_text(days, format_days) if days.value is None else format_days(days.value)
     return _("{time} on {fleet}", time=time, fleet=_(each.fleet.size.name))
 
 
-def _cards_in_time(each: Training) -> str:
+def _cards_in_time(each: TrainingPlan) -> str:
     cards = count(None if each.need is None else each.need.cards)
     return _("{count} cards of {part}", count=cards, part=_(each.fleet.size.name))
 
@@ -361,10 +361,10 @@ def name_part(row: Planned) -> str:
     return plain(_(row.fleet.size.name))
 
 
-def _label(training: Training) -> str:
+def _label(training: TrainingPlan) -> str:
     """Return the id of a given fleet, or else the name of the part."""
     return training.fleet.size.id if training.given else _(training.fleet.size.name)
 
 
-def _find_estimate(training: Training, name: str) -> Estimate | None:
+def _find_estimate(training: TrainingPlan, name: str) -> Estimate | None:
     return None if training.need is None else training.need.estimates.get(name)
