@@ -3,7 +3,7 @@
 import pytest
 
 from nameplate.base.errors import InputError
-from nameplate.cli.axes import AxesOptions
+from nameplate.cli.axes import AxesFlags
 from nameplate.models.block import find_launch
 from nameplate.models.load import load_model
 from nameplate.suite import CUSTOM, Axes, Target, find_suite
@@ -18,24 +18,24 @@ def cases(axes, target=CPU):
 
 
 def test_no_flag_asks_for_nothing():
-    assert AxesOptions().read() is None
+    assert AxesFlags().read() is None
     assert not Axes()
 
 
 def test_shapes_dtypes_and_layouts_are_crossed():
-    axes = AxesOptions(shape=["4096x4096x11008,8x16x32"], dtype=["bf16", "fp32"], layout=["nt,nn"]).read()
+    axes = AxesFlags(shape=["4096x4096x11008,8x16x32"], dtype=["bf16", "fp32"], layout=["nt,nn"]).read()
     ids = [case.id for case in cases(axes)]
     assert len(ids) == 8
     assert ids[0] == "matmul/bf16/4096x4096x11008-nt/normal/warm/sustained/torch"
 
 
 def test_without_more_a_shape_is_measured_in_bf16():
-    (case,) = cases(AxesOptions(shape=["2X3×4"]).read())
+    (case,) = cases(AxesFlags(shape=["2X3×4"]).read())
     assert case.id == "matmul/bf16/2x3x4/normal/warm/sustained/torch"
 
 
 def test_a_model_is_one_layer_and_its_products():
-    found = cases(AxesOptions(model="llama2-7b", tokens=["512"]).read())
+    found = cases(AxesFlags(model="llama2-7b", tokens=["512"]).read())
     assert {case.workload.represents for case in found} == {"llama2-7b"}
     assert [case.workload.shape for case in found] == [
         "1x512x4096-forward_backward",
@@ -48,7 +48,7 @@ def test_a_model_is_one_layer_and_its_products():
 
 
 def test_a_shape_that_a_layer_has_too_is_measured_once():
-    axes = AxesOptions(shape=["512x4096x4096"], model="llama2-7b", tokens=["512"], layout=["nt"]).read()
+    axes = AxesFlags(shape=["512x4096x4096"], model="llama2-7b", tokens=["512"], layout=["nt"]).read()
     ids = [case.id for case in cases(axes)]
     assert len(ids) == len(set(ids)) == 6
 
@@ -56,15 +56,15 @@ def test_a_shape_that_a_layer_has_too_is_measured_once():
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (AxesOptions(shape=["1x2"]), "not a shape"),
-        (AxesOptions(shape=["0x2x3"]), "not a size"),
-        (AxesOptions(shape=["1x2x" + "9" * 5000]), "not a size"),
-        (AxesOptions(shape=["1x2x٣"]), "not a size"),
-        (AxesOptions(shape=[","]), "an empty value"),
-        (AxesOptions(shape=[], model=""), "no such model"),
-        (AxesOptions(model="llama3-8b", tokens=["-1"]), "not a size"),
+        (AxesFlags(shape=["1x2"]), "not a shape"),
+        (AxesFlags(shape=["0x2x3"]), "not a size"),
+        (AxesFlags(shape=["1x2x" + "9" * 5000]), "not a size"),
+        (AxesFlags(shape=["1x2x٣"]), "not a size"),
+        (AxesFlags(shape=[","]), "an empty value"),
+        (AxesFlags(shape=[], model=""), "no such model"),
+        (AxesFlags(model="llama3-8b", tokens=["-1"]), "not a size"),
         (
-            AxesOptions(shapes="nope"),
+            AxesFlags(shapes="nope"),
             "--shapes: no such set of shapes or model; got 'nope'; expected taf-deepseek-v3 or",
         ),
     ],
@@ -77,8 +77,8 @@ def test_flags_that_cant_be_read_are_one_sentence(flags, said):
 @pytest.mark.parametrize(
     "flags",
     [
-        AxesOptions(shape=[f"{'9' * 18}x1x{'9' * 18}"]),
-        AxesOptions(model="llama3-8b", tokens=["9" * 18]),
+        AxesFlags(shape=[f"{'9' * 18}x1x{'9' * 18}"]),
+        AxesFlags(model="llama3-8b", tokens=["9" * 18]),
     ],
 )
 def test_work_too_large_to_be_counted_is_a_sentence(flags):

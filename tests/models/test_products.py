@@ -7,7 +7,7 @@ import pytest
 from nameplate.base.errors import InputError
 from nameplate.chain.from_run import find_chains
 from nameplate.chain.stage import Stage
-from nameplate.cli.axes import AxesOptions
+from nameplate.cli.axes import AxesFlags
 from nameplate.models.load import load_model
 from nameplate.models.products import find_products, load_shape_sets
 from nameplate.report.models import model_document, model_view, set_document, set_view
@@ -49,7 +49,7 @@ def test_taf_is_ten_products_of_which_those_of_32_768_tokens_count():
 
 
 def test_a_set_that_was_measured_whole_is_the_stage_of_a_models_products(make_record):
-    axes = AxesOptions(shapes="taf-deepseek-v3").read()
+    axes = AxesFlags(shapes="taf-deepseek-v3").read()
     assert axes.shape_set.name == "taf-deepseek-v3"
     cases = find_suite("custom").cases(replace(GPU, axes=axes))
     assert len(cases) == 12
@@ -79,7 +79,7 @@ def test_a_set_that_was_measured_whole_is_the_stage_of_a_models_products(make_re
 
 
 def test_shapes_names_a_set_or_a_model_and_not_both():
-    axes = AxesOptions(tokens=["256"], shapes="mixtral-8x7b").read()
+    axes = AxesFlags(tokens=["256"], shapes="mixtral-8x7b").read()
     assert axes.only_products
     cases = find_suite("custom").cases(replace(GPU, axes=axes))
     grouped = [case for case in cases if hasattr(case.workload, "groups")]
@@ -88,9 +88,9 @@ def test_shapes_names_a_set_or_a_model_and_not_both():
     total = sum(case.workload.flops * case.workload.times for case in cases if case.workload.represents)
     assert {case.workload.set_flops for case in cases if case.workload.represents} == {total}
     with pytest.raises(InputError, match="a model and a set of shapes"):
-        AxesOptions(model="llama3-8b", shapes="taf-deepseek-v3").read()
+        AxesFlags(model="llama3-8b", shapes="taf-deepseek-v3").read()
     with pytest.raises(InputError, match="no such set of shapes or model"):
-        AxesOptions(shapes="taf-deepseek-v4").read()
+        AxesFlags(shapes="taf-deepseek-v4").read()
 
 
 def test_a_product_of_the_backward_pass_is_shown_with_the_layout_that_measures_it():

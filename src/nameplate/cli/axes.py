@@ -19,7 +19,7 @@ _MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
-class AxesOptions:
+class AxesFlags:
     """What `bench run` measures instead of a suite."""
 
     shape: Annotated[
@@ -70,7 +70,7 @@ class AxesOptions:
 
         Raises InputError for what is no shape or number, an empty value, and a model that can't be loaded.
         """
-        if self == AxesOptions():
+        if self == AxesFlags():
             return None
         from nameplate.models.load import load_model
         from nameplate.models.products import load_shape_sets

@@ -10,7 +10,7 @@ import typer
 
 from nameplate.base.errors import CheckFailed, InputError, RunIncomplete
 from nameplate.base.exit_status import print_error
-from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results, take_options
+from nameplate.cli.options import DEVICE, Budget, Json, Lang, Only, Results, take_flags
 from nameplate.cli.output import output_language, print_json, print_progress, show_view
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class StoredRunFlags:
     """What may be said of two runs that were measured before; nothing of it has an effect on turns."""
 
     across_parts: Annotated[
@@ -40,7 +40,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class TurnOptions:
+class InterleaveFlags:
     """What --interleave measures, and for how long."""
 
     suite: Annotated[
@@ -57,7 +57,7 @@ class TurnOptions:
 
 
 @dataclass(frozen=True)
-class Format:
+class FormatFlags:
     """How the comparison is printed: by default as tables for a terminal."""
 
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False
@@ -73,11 +73,11 @@ class Format:
             raise InputError("two formats at once", got=" and ".join(asked), expected="one of them")
 
 
-@take_options(of_runs=RunOptions, of_turns=TurnOptions, printed=Format)
+@take_flags(of_runs=StoredRunFlags, of_turns=InterleaveFlags, printed=FormatFlags)
 def compare(
-    of_runs: RunOptions,
-    of_turns: TurnOptions,
-    printed: Format,
+    of_runs: StoredRunFlags,
+    of_turns: InterleaveFlags,
+    printed: FormatFlags,
     base: Annotated[
         str,
         typer.Argument(
@@ -164,7 +164,7 @@ def _interleave(base: str, new: str, results: Path | None, flags: dict[str, Any]
         raise
 
 
-def _print(found: Comparison, printed: Format) -> None:
+def _print(found: Comparison, printed: FormatFlags) -> None:
     if printed.json:
         print_json(found.as_json())
         return

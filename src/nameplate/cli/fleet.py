@@ -6,18 +6,20 @@ from typing import Annotated
 
 import typer
 
-from nameplate.cli import fleet_checks, fleet_derate, fleet_own, fleet_plan
+from nameplate.base.errors import InputError
+from nameplate.cli import fleet_checks, fleet_plan
 from nameplate.cli.options import (
+    PART,
     PARTS,
     Details,
     Fleets,
+    OutputFlags,
     Parts,
-    Pricing,
-    Printing,
-    Trained,
-    take_options,
+    PricingFlags,
+    TrainingFlags,
+    take_flags,
 )
-from nameplate.cli.output import output_language, print_rows, show_view
+from nameplate.cli.output import output_language, print_json, print_rows, show_view
 
 fleet = typer.Typer(
     name="fleet",
@@ -29,9 +31,9 @@ fleet = typer.Typer(
 
 
 @fleet.command("list")
-@take_options(printing=Printing)
+@take_flags(printing=OutputFlags)
 def list_fleets(
-    printing: Printing, fleets: Fleets = None, parts: Parts = None, details: Details = False
+    printing: OutputFlags, fleets: Fleets = None, parts: Parts = None, details: Details = False
 ) -> None:
     """List the fleets as their sources state them, and their number of cards."""
     from nameplate.fleet.catalogues import catalogue
@@ -46,9 +48,9 @@ def list_fleets(
 
 
 @fleet.command("cards")
-@take_options(printing=Printing)
+@take_flags(printing=OutputFlags)
 def list_cards(
-    printing: Printing,
+    printing: OutputFlags,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PART]...", help="Ids or names; see `bench specs`. [default: all]"),
@@ -72,11 +74,11 @@ def list_cards(
 
 
 @fleet.command("cost")
-@take_options(trained=Trained, pricing=Pricing, printing=Printing)
+@take_flags(training=TrainingFlags, pricing=PricingFlags, printing=OutputFlags)
 def cost(
-    trained: Trained,
-    pricing: Pricing,
-    printing: Printing,
+    training: TrainingFlags,
+    pricing: PricingFlags,
+    printing: OutputFlags,
     fleets: Annotated[
         list[str] | None,
         typer.Argument(metavar="[FLEET]...", help="Ids or names; see `bench fleet list`. [default: all]"),
@@ -92,7 +94,7 @@ def cost(
     from nameplate.fleet.rows import cost_row
 
     with output_language(printing.lang, json=printing.json, csv=printing.csv):
-        costs = compute(fleets or (), eflops=eflops, part=part, training=trained.read(), **pricing.options())
+        costs = compute(fleets or (), eflops=eflops, part=part, training=training.read(), **pricing.options())
         if printing.json or printing.csv:
             print_rows([cost_row(each) for each in costs], csv=printing.csv)
         else:
@@ -101,9 +103,82 @@ def cost(
             show_view(cost_view(costs, details=details))
 
 
+@fleet.command("own")
+@take_flags(training=TrainingFlags, pricing=PricingFlags, printing=OutputFlags)
+def own(
+    training: TrainingFlags,
+    pricing: PricingFlags,
+    printing: OutputFlags,
+    fleets: Annotated[
+        list[str] | None, typer.Argument(metavar="[FLEET]...", help="Ids or names; see `bench fleet list`.")
+    ] = None,
+    part: Annotated[list[str] | None, PARTS] = None,
+    eflops: Annotated[
+        float | None, typer.Option(metavar="X", help="Nominal EFLOPS of --part. [default: 1]")
+    ] = None,
+    years: Annotated[
+        list[float] | None, typer.Option(metavar="Y", help="Years to own (repeatable). [default: 3 and 5]")
+    ] = None,
+    rent: Annotated[
+        str | None,
+        typer.Option(metavar="RMB", help="Rent of a card-hour: X, LOW..HIGH or LOW..X..HIGH."),
+    ] = None,
+    details: Details = False,
+) -> None:
+    """Print what owning costs over 3 and 5 years beside renting, and when buying has paid."""
+    from nameplate.fleet import ownership
+
+    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+        owned = ownership.own(
+            fleets or (),
+            part=part,
+            years=years or ownership.YEARS,
+            rent=rent,
+            eflops=eflops,
+            training=training.read(),
+            **pricing.options(),
+        )
+        if printing.json or printing.csv:
+            print_rows([each.as_json() for each in owned], csv=printing.csv)
+        else:
+            from nameplate.report.fleet.ownership import ownership_view
+
+            show_view(ownership_view(owned, details=details))
+
+
+@fleet.command("derate")
+@take_flags(training=TrainingFlags, printing=OutputFlags)
+def derate(
+    training: TrainingFlags,
+    printing: OutputFlags,
+    part: Annotated[str | None, PART] = None,
+    devices: Annotated[
+        int | None, typer.Option("--devices", metavar="N", help="Devices that train together.")
+    ] = None,
+    convention: Annotated[
+        str, typer.Option("--convention", metavar="NAME", help="How FLOPs are counted; see docs/fleet.md.")
+    ] = "megatron",
+    parts: Parts = None,
+) -> None:
+    """Print the MFU of a training run with its interval, from what published runs reached."""
+    from nameplate.fleet.mfu import estimate_mfu
+    from nameplate.report.fleet.mfu import derate_view
+
+    for flag, given in (("--part", part), ("--devices", devices)):
+        if given is None:
+            example = "bench fleet derate --part A800 --devices 1024 --params 7e9 --context 4096"
+            raise InputError("needed", where=flag, got="nothing", expected=f"a value, as in `{example}`")
+    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+        found = estimate_mfu(part or "", devices or 0, training.read(), convention=convention, parts=parts or ())
+        if printing.csv:
+            print_rows([found.as_json()], csv=True)
+        elif printing.json:
+            print_json(found.as_json())
+        else:
+            show_view(derate_view(found))
+
+
 fleet.command("plan")(fleet_plan.plan)
-fleet.command("own")(fleet_own.own)
-fleet.command("derate")(fleet_derate.derate)
 fleet.command("validate")(fleet_checks.validate)
 fleet.command("goodput")(fleet_checks.goodput)
 fleet.command("audit")(fleet_checks.audit)

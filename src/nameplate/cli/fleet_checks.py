@@ -10,13 +10,13 @@ import typer
 
 from nameplate.base.errors import CheckFailed, InputError
 from nameplate.base.exit_status import ExitStatus, print_error
-from nameplate.cli.options import Details, Parts, Printing, path_parser, take_options
+from nameplate.cli.options import Details, OutputFlags, Parts, path_parser, take_flags
 from nameplate.cli.output import output_language, print_json, print_rows, show_view
 
 
-@take_options(printing=Printing)
+@take_flags(printing=OutputFlags)
 def validate(
-    printing: Printing,
+    printing: OutputFlags,
     bound: Annotated[
         float | None,
         typer.Option(metavar="X", help="Largest error allowed, as a ratio. [default: each check's own]"),
@@ -44,7 +44,7 @@ def validate(
 
 
 @dataclass(frozen=True)
-class Interruptions:
+class InterruptionFlags:
     """What interrupts a job, and what each interruption costs; by default as published."""
 
     failures_per_node_day: Annotated[
@@ -63,10 +63,10 @@ class Interruptions:
     ] = None
 
 
-@take_options(interruptions=Interruptions, printing=Printing)
+@take_flags(interruptions=InterruptionFlags, printing=OutputFlags)
 def goodput(
-    interruptions: Interruptions,
-    printing: Printing,
+    interruptions: InterruptionFlags,
+    printing: OutputFlags,
     cards: Annotated[
         list[int] | None,
         typer.Option("--cards", metavar="N", help="Cards of the job (repeatable). [default: several sizes]"),
@@ -105,7 +105,7 @@ def goodput(
             show_view(goodput_view(jobs))
 
 
-def _validate_goodput(interruptions: Interruptions, printing: Printing) -> None:
+def _validate_goodput(interruptions: InterruptionFlags, printing: OutputFlags) -> None:
     """Print the model beside each published case; exit with 1 where one is past its bound."""
     from nameplate.fleet.validation import validate_goodput
     from nameplate.report.fleet.validation import goodput_validation_view, list_goodput_failures
@@ -123,9 +123,9 @@ def _validate_goodput(interruptions: Interruptions, printing: Printing) -> None:
         raise typer.Exit(ExitStatus.CHECK_FAILED)
 
 
-@take_options(printing=Printing)
+@take_flags(printing=OutputFlags)
 def audit(
-    printing: Printing,
+    printing: OutputFlags,
     claims: Annotated[
         Path | None,
         typer.Option(

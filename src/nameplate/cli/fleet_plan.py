@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nameplate.base.errors import InputError
-from nameplate.cli.options import PARTS, Details, Pricing, Printing, Trained, take_options
+from nameplate.cli.options import PARTS, Details, OutputFlags, PricingFlags, TrainingFlags, take_flags
 from nameplate.cli.output import output_language, print_rows, show_view
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _input_option(help_: str) -> Any:
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class TrainingPlanFlags:
     """A training run that is planned: its data, its inputs and the rest of the pipeline around it."""
 
     hours: Annotated[str | None, _input_option("Hours of clips to train on.")] = None
@@ -77,12 +77,12 @@ class TrainingRun:
         return {name: value for name, value in stated.items() if name != "attention" or not value}
 
 
-@take_options(training_run=TrainingRun, trained=Trained, pricing=Pricing, printing=Printing)
+@take_flags(training_run=TrainingPlanFlags, training=TrainingFlags, pricing=PricingFlags, printing=OutputFlags)
 def plan(
-    training_run: TrainingRun,
-    trained: Trained,
-    pricing: Pricing,
-    printing: Printing,
+    training_run: TrainingPlanFlags,
+    training: TrainingFlags,
+    pricing: PricingFlags,
+    printing: OutputFlags,
     eflops: Annotated[
         float | None, typer.Option(metavar="X", help="Plan for this many delivered EFLOPS.")
     ] = None,
@@ -116,9 +116,9 @@ def plan(
     }
     given, parts = training_run.given(), part or ()
     with output_language(printing.lang, json=printing.json, csv=printing.csv):
-        _check_question(questions, given, trained)
+        _check_question(questions, given, training)
         size = None if parameters is None else read_uncertain(parameters, "--parameters").value
-        options = {"training": trained.read(size), **pricing.options()}
+        options = {"training": training.read(size), **pricing.options()}
         if parameters is not None:
             from nameplate.fleet.training import train
             from nameplate.report.fleet.plan import training_view
@@ -158,7 +158,7 @@ def _answer(
     return fill_site(site_mw, parts, **options), sites_view
 
 
-def _check_question(questions: Mapping[str, object], given: Mapping[str, object], trained: Trained) -> None:
+def _check_question(questions: Mapping[str, object], given: Mapping[str, object], training: TrainingFlags) -> None:
     """Raise InputError unless there is one question, and options of a training run only with --parameters."""
     asked = [flag for flag, value in questions.items() if value is not None]
     if len(asked) != 1:
@@ -177,8 +177,8 @@ def _check_question(questions: Mapping[str, object], given: Mapping[str, object]
             "needed with --parameters", where="--every-days", got="nothing", expected="a number of days"
         )
     for flag, mine, value in (
-        ("--params", "--parameters", trained.params),
-        ("--context", "--context-tokens", trained.context),
+        ("--params", "--parameters", training.params),
+        ("--context", "--context-tokens", training.context),
     ):
         if value is not None:
             raise InputError("said twice", where=flag, got=value, expected=f"{mine} alone")

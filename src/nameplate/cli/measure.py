@@ -11,7 +11,7 @@ import typer
 from nameplate.base.errors import InputError, NameplateError, RunIncomplete
 from nameplate.base.exit_status import print_error
 from nameplate.base.text import plain
-from nameplate.cli.axes import AxesOptions
+from nameplate.cli.axes import AxesFlags
 from nameplate.cli.options import (
     Budget,
     Device,
@@ -23,7 +23,7 @@ from nameplate.cli.options import (
     Only,
     Parts,
     parse_shares,
-    take_options,
+    take_flags,
     use_parts,
 )
 from nameplate.cli.output import check_language, output_language, print_json, show_view
@@ -71,9 +71,9 @@ LargestBatchFlag = Annotated[
 ]
 
 
-@take_options(asked=AxesOptions)
+@take_flags(asked=AxesFlags)
 def run(
-    asked: AxesOptions,
+    asked: AxesFlags,
     suite: Annotated[
         str | None, typer.Argument(help="The suite to measure; see `bench suites`. [default: quick]")
     ] = None,
@@ -314,7 +314,7 @@ def _print_model(
 
     if name is not None:
         raise InputError("a part and a model", where="--model", got=name, expected="one of them")
-    asked = AxesOptions(shapes=model, tokens=tokens) if shapes else AxesOptions(model=model, tokens=tokens)
+    asked = AxesFlags(shapes=model, tokens=tokens) if shapes else AxesFlags(model=model, tokens=tokens)
     axes = asked.read()
     assert axes is not None
     with output_language(lang, json=json):

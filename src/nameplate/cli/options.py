@@ -198,8 +198,8 @@ Details = Annotated[
 
 
 @dataclass(frozen=True)
-class Pricing:
-    """By what fleets are priced."""
+class PricingFlags:
+    """How fleets are priced."""
 
     run: PricingRun = None
     derate: Derates = None
@@ -233,8 +233,8 @@ class Pricing:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a fleet trains."""
+class TrainingFlags:
+    """What a fleet trains, as far as its MFU depends on it."""
 
     params: Params = None
     active_params: ActiveParams = None
@@ -263,7 +263,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Printing:
+class OutputFlags:
     """How an answer is printed."""
 
     lang: Lang = "en"
@@ -274,7 +274,7 @@ class Printing:
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
-def take_options(**groups: type) -> Callable[[_Command], _Command]:
+def take_flags(**groups: type) -> Callable[[_Command], _Command]:
     """Give a command the options of these dataclasses, each made for the parameter of its name.
 
     typer reads a command's signature: it sees the fields of the groups in place of the groups.

@@ -12,12 +12,12 @@ import typer
 
 from nameplate.base.errors import InputError, RunIncomplete
 from nameplate.base.exit_status import ExitStatus
-from nameplate.cli.options import Budget, Device, Json, Lang, Only, path_parser, take_options
+from nameplate.cli.options import Budget, Device, Json, Lang, Only, path_parser, take_flags
 from nameplate.cli.output import output_language, print_json, print_progress, show_tables
 
 
 @dataclass(frozen=True)
-class SelfTest:
+class SelfTestFlags:
     """Which test is asked for, at most one of them; with none, simulated devices are measured."""
 
     bare: Annotated[
@@ -85,7 +85,7 @@ class SelfTest:
 
 
 @dataclass(frozen=True)
-class Settings:
+class SettingFlags:
     """How a test is done; which of these apply to which test, the command's help says."""
 
     suite: Annotated[str, typer.Option(metavar="SUITE", help="The suite that --again runs.")] = "smoke"
@@ -128,8 +128,8 @@ class Settings:
         return default_s if self.budget is None else self.budget
 
 
-@take_options(test=SelfTest, settings=Settings)
-def selftest(test: SelfTest, settings: Settings) -> None:
+@take_flags(test=SelfTestFlags, settings=SettingFlags)
+def selftest(test: SelfTestFlags, settings: SettingFlags) -> None:
     """Measure simulated devices of known throughput, and check figures, intervals and verdicts.
 
     Exits with 1 where one is wrong.
@@ -149,7 +149,7 @@ def selftest(test: SelfTest, settings: Settings) -> None:
         raise typer.Exit(ExitStatus.CHECK_FAILED)
 
 
-def _do_test(test: SelfTest, settings: Settings) -> bool:
+def _do_test(test: SelfTestFlags, settings: SettingFlags) -> bool:
     """Do the test that is asked for, print what was found, and return whether it passed."""
     if test.collectives:
         return _compare_collectives(settings)
@@ -172,7 +172,7 @@ def _do_test(test: SelfTest, settings: Settings) -> bool:
     return _simulate(settings)
 
 
-def _compare_with_bare_loop(settings: Settings) -> bool:
+def _compare_with_bare_loop(settings: SettingFlags) -> bool:
     from nameplate.selftest.bare import BUDGET_S, compare_with_bare_loop
 
     result = compare_with_bare_loop(device=settings.device, budget_s=settings.budget_or(BUDGET_S))
@@ -185,7 +185,7 @@ def _compare_with_bare_loop(settings: Settings) -> bool:
     return result.passed
 
 
-def _compare_collectives(settings: Settings) -> bool:
+def _compare_collectives(settings: SettingFlags) -> bool:
     """Compare on every process of the job; rank 0 prints what was found."""
     from nameplate.report.selftest import collectives_table
     from nameplate.selftest.collectives import BUDGET_S, compare_collectives
@@ -198,7 +198,7 @@ def _compare_collectives(settings: Settings) -> bool:
     return all(row.passed for row in rows)
 
 
-def _prove_search(settings: Settings) -> bool:
+def _prove_search(settings: SettingFlags) -> bool:
     from nameplate.report.selftest import search_table
     from nameplate.selftest.search import prove_search
 
@@ -211,7 +211,7 @@ def _prove_search(settings: Settings) -> bool:
     return proof.passed
 
 
-def _compare_with_grids(settings: Settings) -> bool:
+def _compare_with_grids(settings: SettingFlags) -> bool:
     from nameplate.report.selftest import ceilings_table
     from nameplate.selftest.search_on_cpu import BUDGET_S, prove_on_cpu
 
@@ -224,7 +224,7 @@ def _compare_with_grids(settings: Settings) -> bool:
     return proof.passed
 
 
-def _prove_check(settings: Settings) -> bool:
+def _prove_check(settings: SettingFlags) -> bool:
     from nameplate.health.truth import find_failures, simulate_checks
     from nameplate.report.selftest import checks_table
 
@@ -237,7 +237,7 @@ def _prove_check(settings: Settings) -> bool:
     return all(row.passed for row in rows)
 
 
-def _check_cpu(settings: Settings) -> bool:
+def _check_cpu(settings: SettingFlags) -> bool:
     from nameplate.device.host import set_default_threads
     from nameplate.report.selftest import products_table, silicon_table
     from nameplate.selftest.silicon import check_cpu
@@ -252,7 +252,7 @@ def _check_cpu(settings: Settings) -> bool:
     return checked.passed
 
 
-def _prove_on_gpu(device: str, settings: Settings) -> bool:
+def _prove_on_gpu(device: str, settings: SettingFlags) -> bool:
     """Return whether nothing failed; raises RunIncomplete where something couldn't be told."""
     from nameplate.base.language import _
     from nameplate.report.notice import describe_twins
@@ -280,7 +280,7 @@ def _prove_on_gpu(device: str, settings: Settings) -> bool:
     return not proof.failed
 
 
-def _simulate(settings: Settings) -> bool:
+def _simulate(settings: SettingFlags) -> bool:
     from nameplate.compare.truth import PAIRS, PairRow, compare_simulated_pairs
     from nameplate.report.selftest import (
         cards_table,
@@ -313,7 +313,7 @@ def _simulate(settings: Settings) -> bool:
     return all(row.passed for row in found)
 
 
-def _run_again(times: int, settings: Settings) -> bool:
+def _run_again(times: int, settings: SettingFlags) -> bool:
     from nameplate.compare.neighbours import compare_neighbours
     from nameplate.report.media.markdown import lines_of
     from nameplate.report.selftest import again_table, describe_failures, neighbours_table
@@ -342,7 +342,7 @@ def _run_again(times: int, settings: Settings) -> bool:
     return found.passed and all(row.passed for row in pairs)
 
 
-def _repeat(times: int, settings: Settings) -> bool:
+def _repeat(times: int, settings: SettingFlags) -> bool:
     from nameplate.device.host import set_default_threads
     from nameplate.report.selftest import repeated_table
     from nameplate.selftest.contenders import OURS, make_ours, make_peers
