@@ -44,10 +44,10 @@ class UsedInput:
         return {**self.uncertain.as_json(), "unit": self.unit, "basis": self.basis, "source": self.source}
 
 
-def find_inputs(part: Part, listed: Catalogue) -> dict[str, UsedInput]:
+def find_inputs(part: Part, catalogue: Catalogue) -> dict[str, UsedInput]:
     """The inputs that are known for a part, by name."""
-    inputs = [_use_assumption(each) for each in listed.assumptions_for(part.id).values()]
-    tflops, tdp, price = card_tflops(part), part.tdp_w, listed.price_of(part.id)
+    inputs = [_use_assumption(each) for each in catalogue.assumptions_for(part.id).values()]
+    tflops, tdp, price = card_tflops(part), part.tdp_w, catalogue.price_of(part.id)
     if tflops is not None:
         inputs.append(_cite("nominal_tflops", "TFLOPS", exact(tflops), part.nominal["fp16"].source, part))
     if tdp is not None:
@@ -75,28 +75,28 @@ def _source_of(entry: Assumption | Price) -> str:
 
 
 def adjust_catalogue(
-    listed: Catalogue,
+    catalogue: Catalogue,
     assume: Mapping[str, Written],
     price: Mapping[str, Written],
-    known: Registry,
+    registry: Registry,
 ) -> Catalogue:
     """The catalogue with the values of `assume`, by input, and the server prices in RMB of `price`, by part.
 
     Raises InputError, with the flag, for an unknown name and for a value that can't be used.
     """
     given = Catalogue(assumption=tuple(_given_assumption(name, each) for name, each in assume.items()))
-    listed = merge(listed, given, "--assume", known)
-    prices = {each.part: each for each in listed.price}
+    catalogue = merge(catalogue, given, "--assume", registry)
+    prices = {each.part: each for each in catalogue.price}
     names: dict[str, str] = {}
     for name, written in price.items():
-        named = require(name, known)
+        named = require(name, registry)
         part = named.part
         if part.id in names:
             got = f"{names[part.id]} and {name}, both {part.id}"
             raise InputError("two prices of one part", where="--price", got=got, expected="one a part")
         names[part.id] = name
         prices[part.id] = _given_price(part, written, prices.get(part.id), named.note)
-    return listed.model_copy(update={"price": tuple(prices.values())})
+    return catalogue.model_copy(update={"price": tuple(prices.values())})
 
 
 def _given_assumption(name: str, written: Written) -> Assumption:

@@ -104,11 +104,11 @@ def audit(claims: str | Path | None = None, parts: Sequence[str | Path] = ()) ->
 
     `parts` are files of parts beside the registry's. Raises InputError for a file that fails.
     """
-    known = load_registry(parts)
+    registry = load_registry(parts)
     where = CLAIMS_FILE if claims is None else str(claims)
     text = read_shipped_claims() if claims is None else read_file(claims, "claims")
-    loaded = load_claims(text, where, known)
-    auditor = _Auditor(loaded, known, where)
+    loaded = load_claims(text, where, registry)
+    auditor = _Auditor(loaded, registry, where)
     return tuple(row for claim in loaded.claim for row in auditor.rows(claim))
 
 

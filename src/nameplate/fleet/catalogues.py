@@ -304,10 +304,10 @@ def catalogue(files: Sequence[str | Path] = (), *, parts: Sequence[str | Path] =
     for a second fleet or derate under one id, for a second price of one part, and for a part that isn't in
     the registry.
     """
-    known = load_registry(parts)
+    registry = load_registry(parts)
     merged = load_shipped()
     for file in files:
-        merged = extend(merged, read_file(file, "fleets"), str(file), known)
+        merged = extend(merged, read_file(file, "fleets"), str(file), registry)
     return merged
 
 

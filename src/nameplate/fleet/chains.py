@@ -45,8 +45,8 @@ class LinkChoice:
 
     asked: tuple[Link, ...]
     given: GivenRun | None
-    listed: Catalogue
-    known: Registry
+    catalogue: Catalogue
+    registry: Registry
     training: TrainingSetup
     goodput: bool = False
     power_limit: float | None = None  # W a card
@@ -57,7 +57,7 @@ class LinkChoice:
         Raises InputError where it would count a loss twice, or leave one out.
         """
         is_rated = card_tflops(part) is not None and DTYPE in part.datasheet
-        if not is_rated and self.listed.default_derate(part.id) is None:
+        if not is_rated and self.catalogue.default_derate(part.id) is None:
             unrated = _("{part} has no {dtype} rating with a source", part=part.name, dtype=DTYPE)
             return Chain((), reasons=(unrated,))
         evidence = self.given.evidence.get(part.id) if self.given else None
@@ -65,7 +65,7 @@ class LinkChoice:
         notes = [*(evidence.notes if evidence else ()), *self._note_unused(evidence, asked)]
         measured = evidence.links if evidence else ()
         links = [*measured, *asked] if asked else self._complete(part, cards, measured)
-        notes += _note_default(links, measured, part, self.known) if not asked else []
+        notes += _note_default(links, measured, part, self.registry) if not asked else []
         peak = _find_peak(links, part)
         first = link_ratings(part, peak=peak) if is_rated else link_conflicting_ratings(part)
         if not links:
@@ -86,7 +86,7 @@ class LinkChoice:
         served = {link.dtype for link in links[1:]} - {peak}
         notes += filter(None, (_check_dtype(part, dtype) for dtype in sorted(served)))
         joined = join_links(links)
-        notes += [note for link in links[1:] for note in _note_link(link, part, cards, self.known)]
+        notes += [note for link in links[1:] for note in _note_link(link, part, cards, self.registry)]
         return Chain(joined, tuple(dict.fromkeys(notes)))
 
     def _complete(self, part: Part, cards: int | None, measured: Sequence[Link]) -> list[Link]:
@@ -96,7 +96,7 @@ class LinkChoice:
             if scaled is not None:
                 return scaled
             return predict_rest(part, cards, self.training, measured) or list(measured)
-        assumed = self.listed.default_derate(part.id)
+        assumed = self.catalogue.default_derate(part.id)
         if assumed is not None:
             return [_link_assumed(assumed)]
         predicted = predict_link(part, cards, self.training)
@@ -117,8 +117,8 @@ def choose_links(
     run: Run | str | Path | None,
     results: Results,
     sizes: Sequence[Size],
-    listed: Catalogue,
-    known: Registry,
+    catalogue: Catalogue,
+    registry: Registry,
     *,
     training: TrainingSetup,
     named: bool,
@@ -133,10 +133,10 @@ def choose_links(
     check_power_limit(power_limit)
     parts = {part.id: part for size in sizes for part in size.parts}
     several = (asked,) if isinstance(asked, str | Published | Link) else tuple(asked)
-    links = tuple(_read_link(each, listed, known) for each in several)
+    links = tuple(_read_link(each, catalogue, registry) for each in several)
     _check_parts(links, parts, named=named)
     given = None if run is None else read_given_run(run, results, parts)
-    return LinkChoice(links, given, listed, known, training, goodput, power_limit)
+    return LinkChoice(links, given, catalogue, registry, training, goodput, power_limit)
 
 
 def link_ratings(part: Part, dtype: str = DTYPE, *, peak: str = DTYPE) -> Link:
@@ -184,7 +184,7 @@ def _make_first_link(ratio: float, dtype: str, provenance: Provenance, source: s
 
 
 def _note_default(
-    links: Sequence[Link], measured: Sequence[Link], part: Part, known: Registry
+    links: Sequence[Link], measured: Sequence[Link], part: Part, registry: Registry
 ) -> Iterator[str]:
     """What a chain that nobody asked for takes, and which of a run's links it leaves out."""
     left_out = [link for link in measured if link not in links]
@@ -201,7 +201,7 @@ def _note_default(
         yield _(said, derate=links[-1].id, part=part.short_name)
 
 
-def _read_link(asked: Asked, listed: Catalogue, known: Registry) -> Link:
+def _read_link(asked: Asked, catalogue: Catalogue, registry: Registry) -> Link:
     """A link as it is, by the id of a derate or of a published training run, or as `FROM:TO=RATIO`.
 
     Raises InputError for an unknown one.
@@ -212,7 +212,7 @@ def _read_link(asked: Asked, listed: Catalogue, known: Registry) -> Link:
         return asked.as_link()
     if "=" in asked:
         return _read_assumed(asked)
-    entries = {each.id: each for each in listed.derate}
+    entries = {each.id: each for each in catalogue.derate}
     figures = {figure.id: figure for figure in load_published()}
     if asked in entries:
         return _link_assumed(entries[asked])
@@ -220,7 +220,7 @@ def _read_link(asked: Asked, listed: Catalogue, known: Registry) -> Link:
         return figures[asked].as_link()
     run = find_training_run(asked)
     if run is not None:
-        return link_training_run(run, known)
+        return link_training_run(run, registry)
     ids = [*entries, *(figure.id for figure in figures.values() if figure.quantity == "derate")]
     ids += [each.id for each in load_training_runs()]
     near = difflib.get_close_matches(asked, ids, n=3, cutoff=0.4) or ids[:3]
@@ -308,7 +308,7 @@ def _check_dtype(part: Part, dtype: str) -> str | None:
     )
 
 
-def _note_link(link: Link, part: Part, cards: int | None, known: Registry) -> list[str]:
+def _note_link(link: Link, part: Part, cards: int | None, registry: Registry) -> list[str]:
     notes = []
     if link.provenance == "measured":
         return [] if link.note is None else [link.note]
@@ -327,7 +327,7 @@ def _note_link(link: Link, part: Part, cards: int | None, known: Registry) -> li
             else N_("measured on {device}, which isn't one part of the registry; stands in for {part}")
         )
         notes.append(_(stands, device=link.device, part=part.name))
-        theirs, mine = _interconnect_gb_s(known.parts.get(link.part or "")), _interconnect_gb_s(part)
+        theirs, mine = _interconnect_gb_s(registry.parts.get(link.part or "")), _interconnect_gb_s(part)
         if link.to is Stage.SCALED and theirs and mine and theirs != mine:
             over = N_("measured over links of {theirs} GB/s; the effect of {mine} here isn't included")
             notes.append(_(over, theirs=stated(theirs), mine=stated(mine)))

@@ -109,17 +109,17 @@ def list_cards(
 
     `parts` are files with parts that the registry lacks. Raises InputError for a name that no part has.
     """
-    known = load_registry(parts)
-    listed = load_shipped() if catalogue is None else catalogue
-    named = [require(name, known).part for name in names]
-    chosen = {part.id: part for part in named} if names else known.parts
-    choice = choose_links((), None, None, (), listed, known, training=TrainingSetup(), named=False)
-    return tuple(_look_up(part, listed, choice) for part in chosen.values())
+    registry = load_registry(parts)
+    catalogue = load_shipped() if catalogue is None else catalogue
+    named = [require(name, registry).part for name in names]
+    chosen = {part.id: part for part in named} if names else registry.parts
+    choice = choose_links((), None, None, (), catalogue, registry, training=TrainingSetup(), named=False)
+    return tuple(_look_up(part, catalogue, choice) for part in chosen.values())
 
 
-def _look_up(part: Part, listed: Catalogue, choice: LinkChoice) -> Card:
-    price, chain = listed.price_of(part.id), choice.chain(part, REFERENCE_CARDS)
-    gaps = list(find_gaps(part, listed))
+def _look_up(part: Part, catalogue: Catalogue, choice: LinkChoice) -> Card:
+    price, chain = catalogue.price_of(part.id), choice.chain(part, REFERENCE_CARDS)
+    gaps = list(find_gaps(part, catalogue))
     if not chain.delivers:
         gaps.append(Gap("derate", part.id, _explain_no_derate(part)))
     derate = chain.links[-1] if chain.delivers else None
@@ -136,14 +136,14 @@ def _explain_no_derate(part: Part) -> str:
     return _(said, part=part.id, ids=_(", ").join(ids))
 
 
-def find_gaps(part: Part, listed: Catalogue) -> Iterator[Gap]:
+def find_gaps(part: Part, catalogue: Catalogue) -> Iterator[Gap]:
     """Yield what sizing, powering and buying a fleet of `part` lacks, in that order."""
     if card_tflops(part) is None:
         yield Gap("rating", part.id, explain_no_rating(part))
     if part.tdp_w is None:
         yield Gap("power", part.id, _("the TDP of {part} isn't known, so neither is its power", part=part.id))
-    if listed.price_of(part.id) is None:
-        yield Gap("price", part.id, _explain_no_price(part, listed.unpriced_because(part.id)))
+    if catalogue.price_of(part.id) is None:
+        yield Gap("price", part.id, _explain_no_price(part, catalogue.unpriced_because(part.id)))
 
 
 def _explain_no_price(part: Part, unpriced: Unpriced | None) -> str:

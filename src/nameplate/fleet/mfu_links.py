@@ -113,18 +113,18 @@ def find_training_run(name: str) -> TrainingRun | None:
     return next((each for each in load_training_runs() if each.id == name), None)
 
 
-def link_training_run(run: TrainingRun, known: Registry) -> Link:
+def link_training_run(run: TrainingRun, registry: Registry) -> Link:
     """What one published run reached of its datasheet's peak, by the convention of this chain.
 
     A whole run contains its interruptions, so it reaches goodput. It may stand in for parts of the same
     generation and rating; where the source doesn't say which variant ran (910B), for every variant.
     """
-    part, dtype = known.parts[run.part], PEAK_DTYPES[run.precision]
+    part, dtype = registry.parts[run.part], PEAK_DTYPES[run.precision]
     low, high = run.mfu_by(load_published_models()[run.model].shape, part)
     generation, rated = generation_of(part, run.precision), part.datasheet.get(dtype)
     alike = [
         each.id
-        for each in known.parts.values()
+        for each in registry.parts.values()
         if each.id != part.id and dtype in each.datasheet
         if rated is None or each.datasheet[dtype].value == rated.value
         if generation_of(each, run.precision) == generation

@@ -301,12 +301,12 @@ class Unit:
 def draw_unit(
     part: Part,
     chain: Chain,
-    listed: Catalogue,
+    catalogue: Catalogue,
     montecarlo: MonteCarlo,
     power_limit: float | None = None,
 ) -> Unit:
     """Draw one nominal EFLOPS of the part by that chain; its cards may have a power limit in W."""
-    inputs = limit_inputs(find_inputs(part, listed), power_limit)
+    inputs = limit_inputs(find_inputs(part, catalogue), power_limit)
     known = {name: each.uncertain.value for name, each in inputs.items()} | {"nominal_eflops": 1.0}
     if chain.delivers:
         known["derate"] = math.prod(link.value for link in chain.links)

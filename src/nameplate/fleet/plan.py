@@ -299,14 +299,14 @@ def afford(budget_rmb: float, part: str | Sequence[str] = (), **options: Any) ->
         expected = f"RMB above 0, from {LEAST_RMB:g} to {MOST_RMB:g}"
         raise InputError("not a usable budget", where="--budget-rmb", got=budget_rmb, expected=expected)
     pricer, parts = find_parts(part, options)
-    sizes = [each.size(_nominal_to_buy(budget_rmb, each.part, pricer.listed)) for each in parts]
+    sizes = [each.size(_nominal_to_buy(budget_rmb, each.part, pricer.catalogue)) for each in parts]
     fleets = [pricer.price(size) for size in sizes]
     return _rank([_buy(budget_rmb, fleet, pricer.montecarlo) for fleet in fleets])
 
 
-def _nominal_to_buy(budget_rmb: float, part: Part, listed: Catalogue) -> float | None:
+def _nominal_to_buy(budget_rmb: float, part: Part, catalogue: Catalogue) -> float | None:
     """Nominal EFLOPS of the servers that a budget buys; None where a price or a nominal isn't known."""
-    card, price = card_tflops(part), listed.price_of(part.id)
+    card, price = card_tflops(part), catalogue.price_of(part.id)
     if price is None or card is None:
         return None
     servers = (as_quantity(budget_rmb) / price.server_rmb).floor().value
@@ -382,19 +382,19 @@ def find_parts(
     """
     found: list[PlannedPart] = []
 
-    def find(listed: Catalogue, known: Registry) -> list[Size]:
-        named = [require(name, known) for name in as_names(part)]
+    def find(catalogue: Catalogue, registry: Registry) -> list[Size]:
+        named = [require(name, registry) for name in as_names(part)]
         notes = {each.part.id: each.note for each in reversed(named)}
         ids = list(dict.fromkeys(each.part.id for each in named))
         if not named:
-            priced = {price.part for price in listed.price}
+            priced = {price.part for price in catalogue.price}
             wanted = (
                 priced
                 | set(load_mfu_model().runs_of_part)
-                | {each for derate in listed.derate if derate.unasked for each in derate.parts}
+                | {each for derate in catalogue.derate if derate.unasked for each in derate.parts}
             )
-            ids = [each.id for each in known.parts.values() if each.id in wanted and card_tflops(each)]
-        found.extend(PlannedPart(known.parts[each], notes.get(each)) for each in ids)
+            ids = [each.id for each in registry.parts.values() if each.id in wanted and card_tflops(each)]
+        found.extend(PlannedPart(registry.parts[each], notes.get(each)) for each in ids)
         return [each.size(None) for each in found]
 
     pricer, _sizes = make_pricer(find, named=True, **options)

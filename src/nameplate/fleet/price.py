@@ -223,8 +223,8 @@ def cost(
     """
     names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
 
-    def sizes(listed: Catalogue, known: Registry) -> list[Size]:
-        return find_sizes(names, eflops, part, listed, known)
+    def sizes(catalogue: Catalogue, registry: Registry) -> list[Size]:
+        return find_sizes(names, eflops, part, catalogue, registry)
 
     pricer, found = make_pricer(sizes, named=bool(names), **options)
     return Costs(pricer.price(size) for size in found)
@@ -234,7 +234,7 @@ def cost(
 class Pricer:
     """Prices fleets by one catalogue, one choice of links and one set of draws."""
 
-    listed: Catalogue
+    catalogue: Catalogue
     choice: LinkChoice
     montecarlo: MonteCarlo
     # Fleets of one part and chain share the draws of one unit.
@@ -258,21 +258,21 @@ class Pricer:
     def _price_part(self, size: Size, part: Part) -> Cost:
         chain = self.choice.chain(part, size.cards)
         unit = self._unit(part, chain)
-        nominal, price = size.nominal_eflops, self.listed.price_of(part.id)
+        nominal, price = size.nominal_eflops, self.catalogue.price_of(part.id)
         return self._cost(
             size,
             chain=chain.links,
             estimates={} if nominal is None else unit.estimate_fleet(nominal, size.cards_exact),
             unit=unit,
             price=price,
-            reasons=(*chain.reasons, *map(str, find_gaps(part, self.listed))),
+            reasons=(*chain.reasons, *map(str, find_gaps(part, self.catalogue))),
             notes=(*_note_size(size), *chain.notes),
         )
 
     def _unit(self, part: Part, chain: Chain) -> Unit:
         key = (part.id, chain.links)
         if key not in self.units:
-            self.units[key] = draw_unit(part, chain, self.listed, self.montecarlo, self.choice.power_limit)
+            self.units[key] = draw_unit(part, chain, self.catalogue, self.montecarlo, self.choice.power_limit)
         return self.units[key]
 
     def _price_mix(self, size: Size) -> Cost:
@@ -318,23 +318,23 @@ def make_pricer(
     unknown = options.keys() - PricingOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"no option of pricing: {', '.join(sorted(unknown))}")
-    known = load_registry(options.get("parts", ()))
-    listed = options.get("catalogue") or load_shipped()
-    listed = adjust_catalogue(listed, options.get("assume") or {}, options.get("price") or {}, known)
-    sizes = find(listed, known)
+    registry = load_registry(options.get("parts", ()))
+    catalogue = options.get("catalogue") or load_shipped()
+    catalogue = adjust_catalogue(catalogue, options.get("assume") or {}, options.get("price") or {}, registry)
+    sizes = find(catalogue, registry)
     choice = choose_links(
         options.get("derate", ()),
         options.get("run"),
         options.get("results"),
         sizes,
-        listed,
-        known,
+        catalogue,
+        registry,
         training=options.get("training") or TrainingSetup(),
         named=named or len(sizes) == 1,
         goodput=options.get("goodput", False),
         power_limit=options.get("power_limit"),
     )
-    return Pricer(listed, choice, montecarlo_of(options)), sizes
+    return Pricer(catalogue, choice, montecarlo_of(options)), sizes
 
 
 def _multiply(count: float | None, each: float | None) -> float | None:

@@ -76,27 +76,27 @@ def find_sizes(
     names: Sequence[str],
     eflops: float | None,
     part: str | Sequence[str] | None,
-    listed: Catalogue,
-    known: Registry,
+    catalogue: Catalogue,
+    registry: Registry,
 ) -> list[Size]:
     """The fleets with these names, and `eflops` of each part; with neither, each fleet of the catalogue."""
     parts: Sequence[str] = (part,) if isinstance(part, str) else tuple(dict.fromkeys(part or ()))
-    found = [size_of_fleet(fleet, known) for fleet in dict.fromkeys(map(listed.find, names))]
+    found = [size_of_fleet(fleet, registry) for fleet in dict.fromkeys(map(catalogue.find, names))]
     if eflops is not None and not parts:
-        found.append(size_of_part(eflops, None, known))  # which refuses it
-    found += [size_of_part(eflops, each, known) for each in parts]
-    return found or [size_of_fleet(fleet, known) for fleet in listed.fleet]
+        found.append(size_of_part(eflops, None, registry))  # which refuses it
+    found += [size_of_part(eflops, each, registry) for each in parts]
+    return found or [size_of_fleet(fleet, registry) for fleet in catalogue.fleet]
 
 
-def size_of_fleet(fleet: Fleet, known: Registry) -> Size:
+def size_of_fleet(fleet: Fleet, registry: Registry) -> Size:
     """The size of a fleet of the catalogue. InputError if its part isn't in the registry."""
     return Size(
         fleet.id,
         fleet.name,
         fleet.kind,
         fleet.as_of,
-        None if fleet.part is None else _find_part(fleet, fleet.part, known),
-        tuple(_find_part(fleet, each, known) for each in fleet.mix or ()),
+        None if fleet.part is None else _find_part(fleet, fleet.part, registry),
+        tuple(_find_part(fleet, each, registry) for each in fleet.mix or ()),
         fleet.cards,
         fleet.eflops,
         fleet.precision,
@@ -104,7 +104,7 @@ def size_of_fleet(fleet: Fleet, known: Registry) -> Size:
     )
 
 
-def size_of_part(eflops: float | None, part: str | None, known: Registry) -> Size:
+def size_of_part(eflops: float | None, part: str | None, registry: Registry) -> Size:
     """So many nominal EFLOPS of a part, by default 1. InputError for no part, or EFLOPS not above 0."""
     if part is None:
         raise InputError(
@@ -113,7 +113,7 @@ def size_of_part(eflops: float | None, part: str | None, known: Registry) -> Siz
     if eflops is not None and not LEAST_EFLOPS <= eflops <= MOST_EFLOPS:
         expected = f"EFLOPS above 0, from {LEAST_EFLOPS:g} to {MOST_EFLOPS:g}"
         raise InputError("not a size", where="--eflops", got=eflops, expected=expected)
-    named = require(part, known)
+    named = require(part, registry)
     if card_tflops(named.part) is None:
         with use_language("en"):  # as every error is
             raise InputError(explain_no_rating(named.part), where="--part", expected=_(RATING_WANTED))
@@ -123,15 +123,15 @@ def size_of_part(eflops: float | None, part: str | None, known: Registry) -> Siz
     return Size("given", name, "held", None, named.part, (), None, many, "fp16", source, named.note)
 
 
-def _find_part(fleet: Fleet, part: str, known: Registry) -> Part:
-    if part not in known.parts:
+def _find_part(fleet: Fleet, part: str, registry: Registry) -> Part:
+    if part not in registry.parts:
         raise InputError(
             "a fleet of an unknown part",
             where=fleet.id,
             got=part,
             expected="the id of a part in the registry (`bench specs` lists them)",
         )
-    return known.parts[part]
+    return registry.parts[part]
 
 
 def card_tflops(part: Part | None) -> float | None:

@@ -95,60 +95,60 @@ def lookup(what: str | Evidence, extra: Sequence[str | Path] = ()) -> Part:
     return require(what, load_registry(extra)).part
 
 
-def require(what: str | Evidence, known: Registry, *, suggest_cpus: bool = False) -> NamedPart:
+def require(what: str | Evidence, registry: Registry, *, suggest_cpus: bool = False) -> NamedPart:
     """Return the part of an id, name or evidence in a registry. Raises InputError as `lookup` does.
 
     `suggest_cpus`: the nearest names may be CPUs', for a caller who takes these too.
     """
-    found = search(what, known)
+    found = search(what, registry)
     if found.part is None:
         name = what if isinstance(what, str) else what.name
         cpu = find_cpu(what) if isinstance(what, str) else None
         if cpu is not None:
             said = f"{plain(name)!r} is a CPU ({cpu.name}), which has no rating without its cores and clock"
             raise InputError(said, expected=f"an accelerator; `bench specs {cpu.id}` has the CPU's figures")
-        raise InputError(str(found.why), expected=found.settle or _suggest(name, known, suggest_cpus))
+        raise InputError(str(found.why), expected=found.settle or _suggest(name, registry, suggest_cpus))
     return NamedPart(found.part, found.memory, found.note)
 
 
-def search(what: str | Evidence, known: Registry) -> Found:
+def search(what: str | Evidence, registry: Registry) -> Found:
     """Search a registry by evidence, or by a name that a person gives."""
-    return identify(what, known) if isinstance(what, Evidence) else _search_name(what, known)
+    return identify(what, registry) if isinstance(what, Evidence) else _search_name(what, registry)
 
 
-def identify(evidence: Evidence, known: Registry) -> Found:
+def identify(evidence: Evidence, registry: Registry) -> Found:
     """Find the part that a device is, by its name and the rest of the evidence."""
     refused = _refuse_partial_device(evidence.name)
     if refused is not None:
         return refused
     name = normalize_name(evidence.name)
-    if name in known.own_names:
-        part, memory = known.own_names[name]
-        problem = _find_contradiction(part, memory, evidence, known)
+    if name in registry.own_names:
+        part, memory = registry.own_names[name]
+        problem = _find_contradiction(part, memory, evidence, registry)
         if problem:
             return Found(None, message("name_contradicted", part=part.id, problem=problem), settle=_SETTLE)
         return Found(part, _describe_agreement(part, evidence), memory or _find_memory(part, evidence))
-    if name in known.shared_names:
-        return _select(known.shared_names[name], evidence, known)
+    if name in registry.shared_names:
+        return _select(registry.shared_names[name], evidence, registry)
     return Found(None, message("name_unknown", name=evidence.name))
 
 
-def find_nearest(name: str, known: Registry, count: int = 3, *, cpus: bool = False) -> tuple[str, ...]:
+def find_nearest(name: str, registry: Registry, count: int = 3, *, cpus: bool = False) -> tuple[str, ...]:
     """Return the ids of the parts whose id or names are most similar to `name`, best first.
 
     `cpus`: CPU parts too, among them those of a model with such a name.
     """
     spelled = spell_cpus() if cpus else {}
     part_of = {normalize_name(spelling): part for spelling, part in spelled.items()}
-    part_of |= {part: part for part in known.parts}
-    part_of |= {spelling: parts[0].id for spelling, parts in known.shared_names.items()}
-    part_of |= {spelling: part.id for spelling, (part, _) in known.own_names.items()}
+    part_of |= {part: part for part in registry.parts}
+    part_of |= {spelling: parts[0].id for spelling, parts in registry.shared_names.items()}
+    part_of |= {spelling: part.id for spelling, (part, _) in registry.own_names.items()}
     close = difflib.get_close_matches(normalize_name(name), part_of, n=4 * count, cutoff=0.4)
     return tuple(dict.fromkeys(part_of[one] for one in close))[:count]
 
 
-def _suggest(name: str, known: Registry, cpus: bool) -> str:
-    close = find_nearest(name, known, cpus=cpus)
+def _suggest(name: str, registry: Registry, cpus: bool) -> str:
+    close = find_nearest(name, registry, cpus=cpus)
     names = f"the nearest are {', '.join(close)} (`bench specs` lists all)" if close else "see `bench specs`"
     return f"a driver name, an id or a name of the table: {names}; or a file with the part (--parts FILE)"
 
@@ -169,9 +169,9 @@ def _refuse_partial_device(name: str) -> Found | None:
     return None
 
 
-def _select(shared: Sequence[Part], evidence: Evidence, known: Registry) -> Found:
+def _select(shared: Sequence[Part], evidence: Evidence, registry: Registry) -> Found:
     """Select the one part of a shared name that the evidence confirms, if no other fits."""
-    problems = {part.id: _find_contradiction(part, None, evidence, known) for part in shared}
+    problems = {part.id: _find_contradiction(part, None, evidence, registry) for part in shared}
     left = [part for part in shared if problems[part.id] is None]
     if len(left) > 1:
         left = [part for part in left if _has_same_power(part, evidence)] or left
@@ -199,7 +199,7 @@ def _describe_differences(parts: Sequence[Part]) -> str:
 
 
 def _find_contradiction(
-    part: Part, memory: Memory | None, evidence: Evidence, known: Registry
+    part: Part, memory: Memory | None, evidence: Evidence, registry: Registry
 ) -> Message | None:
     """The first thing that the device reports and this part can't have; None where all agrees."""
     if evidence.vendor and evidence.vendor.casefold() != part.vendor.casefold():
@@ -214,7 +214,7 @@ def _find_contradiction(
     limit = evidence.power_limit_w
     if part.tdp_w and limit and limit > _MOST_POWER * part.tdp_w.value:
         return message("other_power_limit", found_w=limit, rated_w=part.tdp_w.value)
-    owners = [other for other in known.parts.values() if _has_pci_id(other, evidence)]
+    owners = [other for other in registry.parts.values() if _has_pci_id(other, evidence)]
     if len(owners) == 1 and owners[0].id != part.id:
         return message("other_pci_id", part=owners[0].id)
     return None
@@ -302,22 +302,22 @@ def _parse_pci_id(evidence: Evidence) -> tuple[str | None, str] | None:
 # Names that a person gives.
 
 
-def _search_name(name: str, known: Registry) -> Found:
+def _search_name(name: str, registry: Registry) -> Found:
     """Find a part by its id, a bare name, a driver's name, or any spelling of these."""
-    part = known.parts.get(name.strip().casefold())
+    part = registry.parts.get(name.strip().casefold())
     if part is not None:
         return Found(part, f"part {part.id}")
-    short = _find_bare_name(name, known)
+    short = _find_bare_name(name, registry)
     if short is not None and short.is_bare:
-        is_whole = not short.others and _find_whole_name(name, known) == (short.part, None)
+        is_whole = not short.others and _find_whole_name(name, registry) == (short.part, None)
         return Found(short.part, f"part {short.part.id}", short.memory) if is_whole else _choose(name, short)
-    found = identify(Evidence(name), known)
+    found = identify(Evidence(name), registry)
     if found.part is not None:
         return found
-    whole = _find_whole_name(name, known)
+    whole = _find_whole_name(name, registry)
     if whole is not None:
         part, memory = whole
-        others = [each for each in known.shared_names.get(normalize_name(name), ()) if each.id != part.id]
+        others = [each for each in registry.shared_names.get(normalize_name(name), ()) if each.id != part.id]
         note = _describe_choice(name, part, others) if others else None
         return Found(part, f"part {part.id}", memory, note=note)
     return found if short is None else _choose(name, short)
@@ -347,14 +347,14 @@ def _describe_choice(name: str, part: Part, others: Sequence[Part]) -> str:
     return f"{said}; name another form, such as {others[0].id}, to change that" if others else said
 
 
-def _find_bare_name(name: str, known: Registry) -> _ShortName | None:
+def _find_bare_name(name: str, registry: Registry) -> _ShortName | None:
     """Find the bare name that `name` begins with, and the parts that fit what follows (form, memory).
 
     None where there is no such bare name, and where no part of it fits.
     """
     wanted = _simplify(name)
-    for bare, ids in known.bare_names.items():
-        parts = [known.parts[part] for part in ids]
+    for bare, ids in registry.bare_names.items():
+        parts = [registry.parts[part] for part in ids]
         for spelling in _with_and_without_vendor(bare, parts[0]):
             if not wanted.startswith(spelling):
                 continue
@@ -366,7 +366,7 @@ def _find_bare_name(name: str, known: Registry) -> _ShortName | None:
     return None
 
 
-def _find_whole_name(name: str, known: Registry) -> tuple[Part, Memory | None] | None:
+def _find_whole_name(name: str, registry: Registry) -> tuple[Part, Memory | None] | None:
     """Find the one part that has this id or name, ignoring case, hyphens, spaces and the vendor's name.
 
     Returns it with the memory size that the name states; None where no part, or more than one, has the name.
@@ -374,7 +374,7 @@ def _find_whole_name(name: str, known: Registry) -> tuple[Part, Memory | None] |
     wanted = _simplify(name)
     found = {
         part.id: (part, memory)
-        for part in known.parts.values()
+        for part in registry.parts.values()
         for whole, memory in _whole_names(part)
         if wanted in _with_and_without_vendor(whole, part)
     }

@@ -93,11 +93,11 @@ def load_registry(files: str | Path | Sequence[str | Path] = ()) -> Registry:
 
     Raises InputError for a file that can't be read or fails the check.
     """
-    known = load_shipped()
+    registry = load_shipped()
     named = [name for name in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if name]
     for name in dict.fromkeys(str(file) for file in (*named, *_list_files(files))):
-        known = extend(known, read_file(name, "parts"), name)
-    return known
+        registry = extend(registry, read_file(name, "parts"), name)
+    return registry
 
 
 def _list_files(files: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
@@ -128,16 +128,16 @@ def load_shipped() -> Registry:
     return extend(Registry({}, {}, {}), read_packaged("nameplate.specs", PARTS_FILE), PARTS_FILE)
 
 
-def extend(known: Registry, text: str, where: str) -> Registry:
+def extend(registry: Registry, text: str, where: str) -> Registry:
     """Return the registry with the parts in `text` (TOML) added; `where` names the file in errors.
 
     A part may take neither the id nor a name of a known one, unless it says `replaces`. Raises InputError
     for a part that fails the check.
     """
-    taken = {part.short_name: part.id for part in known.parts.values()}
-    context = Loading(where, dict(known.sources), dict(known.architectures), short_names=taken)
+    taken = {part.short_name: part.id for part in registry.parts.values()}
+    context = Loading(where, dict(registry.sources), dict(registry.architectures), short_names=taken)
     given = parse_toml(PartsFile, text, where, context)
-    parts = dict(known.parts)
+    parts = dict(registry.parts)
     for part in given.part:
         if part.replaces is not None:
             replaced = parts.pop(part.replaces, None)
@@ -148,7 +148,7 @@ def extend(known: Registry, text: str, where: str) -> Registry:
         _check_distinct(part, parts)
         check(part)
         parts[part.id] = part
-    bare_names = _merge_bare_names(known.bare_names, given, parts, where)
+    bare_names = _merge_bare_names(registry.bare_names, given, parts, where)
     return Registry(parts, context.sources, context.architecture, bare_names)
 
 
