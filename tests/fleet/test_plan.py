@@ -13,7 +13,7 @@ from nameplate.fleet import afford, catalogue, cost, meet, need
 from nameplate.fleet.goodput import estimate_goodput
 from nameplate.fleet.mfu import TrainingSetup, estimate_mfu
 from nameplate.fleet.mfu_model import load_mfu_model
-from nameplate.fleet.plan import TAKES
+from nameplate.fleet.plan import NEED_FIGURES
 from nameplate.fleet.size import card_tflops
 from nameplate.specs.registry import load_registry
 from nameplate.store.manifest import DeviceEntry
@@ -128,7 +128,7 @@ def test_a_need_in_a_sentence_and_as_a_row():
     )
     assert f" to {high}" in found.sentence
     row = found.as_json()
-    assert {f"{name}{end}" for name in TAKES for end in ("", "_p5", "_p50", "_p95")} <= row.keys()
+    assert {f"{name}{end}" for name in NEED_FIGURES for end in ("", "_p5", "_p50", "_p95")} <= row.keys()
     assert (row["reaches"], row["not_yet"], row["draws"], row["seed"]) == ("scaled", ["goodput"], 10_000, 0)
     assert [link["value"] for link in row["chain"]] == [0.975, pytest.approx(said.p50)]
     assert need(10, A100, **FEW).sentence.endswith("the price of its servers isn't known.")
@@ -233,7 +233,7 @@ EFLOPS = st.floats(1e-4, 1000)
 def test_more_delivered_never_needs_fewer_cards(one, other):
     less, more = (need(each, A800, **FEW) for each in sorted((one, other)))
     assert less.cards <= more.cards
-    assert all(less.estimates[name].p95 <= more.estimates[name].p95 for name in TAKES)
+    assert all(less.estimates[name].p95 <= more.estimates[name].p95 for name in NEED_FIGURES)
 
 
 @given(EFLOPS, st.booleans())

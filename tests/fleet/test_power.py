@@ -7,7 +7,7 @@ import pytest
 from nameplate.base.errors import InputError
 from nameplate.fleet import cost, fill_site
 from nameplate.fleet.ownership import own
-from nameplate.fleet.power import find_curve, find_speed, load_power_curves, why_no_speed
+from nameplate.fleet.power import find_curve, find_speed, load_power_curves, explain_no_speed
 from nameplate.specs.registry import load_shipped
 
 A800, A800_PCIE = "nvidia-a800-sxm4-80gb", "nvidia-a800-pcie-80gb"
@@ -56,7 +56,7 @@ def test_every_curve_is_of_a_known_part_and_holds_its_tdp():
     ],
 )
 def test_where_no_source_has_a_speed_that_is_said_and_nothing_is_delivered(part, limit, said):
-    assert said in why_no_speed(parts[part], limit)
+    assert said in explain_no_speed(parts[part], limit)
     (priced,) = cost(part=part, power_limit=limit, **FEW)
     assert priced.delivered_eflops is None
     assert said in priced.reason

@@ -13,7 +13,7 @@ from nameplate.fleet.goodput import estimate_goodput
 from nameplate.fleet.mfu import TrainingSetup
 from nameplate.fleet.mfu import estimate_mfu
 from nameplate.fleet.montecarlo import MonteCarlo, Quantity
-from nameplate.fleet.plan import TAKES
+from nameplate.fleet.plan import NEED_FIGURES
 from nameplate.fleet.work import compute_work, load_training_inputs
 
 A100, A800, H100 = "nvidia-a100-sxm4-80gb", "nvidia-a800-sxm4-80gb", "nvidia-h100-sxm5-80gb"
@@ -213,7 +213,7 @@ def test_plans_as_a_frame():
 @settings(max_examples=25, deadline=None)
 def test_half_the_time_takes_twice_the_cards(days, hours):
     whole, half = (trained(every_days=each, hours=hours) for each in (days, days / 2))
-    for name in TAKES:
+    for name in NEED_FIGURES:
         assert half.need.estimates[name].value == pytest.approx(2 * whole.need.estimates[name].value)
         assert half.need.estimates[name].p95 == pytest.approx(2 * whole.need.estimates[name].p95)
     assert half.estimates["refresh_rmb"].value == pytest.approx(whole.estimates["refresh_rmb"].value)

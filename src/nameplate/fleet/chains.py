@@ -20,12 +20,12 @@ from nameplate.chain.published import UNKNOWN_CONVENTION, Published, load_publis
 from nameplate.chain.scaling import extend_scaling
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import LEAST_DERATE, MOST_DERATE, AssumedDerate, Catalogue
-from nameplate.fleet.evidence import GivenRun, read_given_run, why_unpriced
+from nameplate.fleet.evidence import GivenRun, read_given_run, explain_unpriced
 from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.mfu import TrainingSetup
 from nameplate.fleet.mfu_links import find_training_run, link_training_run, predict_link, predict_rest
 from nameplate.fleet.mfu_runs import PEAK_DTYPES, load_training_runs
-from nameplate.fleet.power import check_power_limit, limit_links, why_no_speed
+from nameplate.fleet.power import check_power_limit, limit_links, explain_no_speed
 from nameplate.fleet.size import DTYPE, Size, card_tflops
 from nameplate.specs.part import Part
 from nameplate.specs.registry import Registry
@@ -76,7 +76,7 @@ class LinkChoice:
             unknown = _(reason, part=part.id, precision=self.training.precision)
             return Chain((first,), tuple(notes), (unknown,))
         if self.power_limit is not None:
-            unknown_speed = why_no_speed(part, self.power_limit)
+            unknown_speed = explain_no_speed(part, self.power_limit)
             if unknown_speed is not None:
                 return Chain((first,), tuple(notes), (unknown_speed,))
             links = limit_links(links, part, self.power_limit)
@@ -105,7 +105,7 @@ class LinkChoice:
     def _note_unused(self, evidence: Chain | None, asked: Sequence[Link]) -> Iterator[str]:
         """What was given or asked for and isn't taken."""
         if self.given is not None and evidence is None:
-            why = why_unpriced(self.given.run) or _("it is of another part")
+            why = explain_unpriced(self.given.run) or _("it is of another part")
             yield _("run {run} doesn't price it: {why}", run=self.given.run.id, why=why)
         if self.asked and not asked:
             ids = _(", ").join(str(each.id) for each in self.asked)

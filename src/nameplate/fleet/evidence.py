@@ -60,7 +60,7 @@ class GivenRun:
         """Whether it prices a fleet of these parts, and why not."""
         used, reason = any(part.id in self.evidence for part in parts), None
         if not used:
-            reason = why_unpriced(self.run) or _("not used: this fleet is of another part")
+            reason = explain_unpriced(self.run) or _("not used: this fleet is of another part")
         return RunUse(self.run.id, parts_of_run(self.run), used, describe_run(self.run), reason)
 
 
@@ -70,7 +70,7 @@ def read_given_run(run: Run | str | Path, results: Results, parts: Mapping[str, 
     Raises NotPriced if it is of none of them, and as `find_evidence` does.
     """
     given = run if isinstance(run, Run) else read_run(find_run(str(run), results))
-    if why_unpriced(given) is not None:
+    if explain_unpriced(given) is not None:
         return GivenRun(given, {})
     theirs = parts_of_run(given)
     if not parts.keys() & set(theirs):
@@ -84,7 +84,7 @@ def read_given_run(run: Run | str | Path, results: Results, parts: Mapping[str, 
     return GivenRun(given, {part: find_evidence(given, parts[part]) for part in theirs if part in parts})
 
 
-def why_unpriced(run: Run) -> str | None:
+def explain_unpriced(run: Run) -> str | None:
     """Why no device of this run can price a fleet, whatever its records; None if one can."""
     kinds = {entry.identity.kind for entry in run.manifest.devices}
     if kinds == {"cpu"}:

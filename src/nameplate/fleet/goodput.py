@@ -185,7 +185,7 @@ class GoodputCase(FrozenModel):
             raise ValueError("interval_minutes, where checkpoints cost nothing")
         return self
 
-    def why_missed(self, by: str, quantity: Quantity) -> str | None:
+    def explain_miss(self, by: str, quantity: Quantity) -> str | None:
         """Why this prediction is known to miss; None where it isn't."""
         return next(
             (miss.why for miss in self.known_miss if (miss.by, miss.quantity) == (by, quantity)), None

@@ -40,7 +40,7 @@ from nameplate.specs.recognition import require
 from nameplate.specs.registry import Registry
 
 # The figures of a need: those of a fleet that are proportional to what it delivers.
-TAKES = (
+NEED_FIGURES = (
     "nominal_eflops",
     "cards_exact",
     "servers_exact",
@@ -50,7 +50,7 @@ TAKES = (
     "ownership_rmb_per_year",
 )
 # The figures of a purchase.
-BUYS = ("delivered_eflops", "power_mw", "full_delivered_eflops")
+PURCHASE_FIGURES = ("delivered_eflops", "power_mw", "full_delivered_eflops")
 # What the row of a plan repeats from the row of its fleet, as `bench fleet cost --json` has it.
 _PRICING = ("reaches", "not_yet", "derate", "price", "chain", "inputs", "draws", "seed", "notes", "run")
 # The search for cards and their goodput takes a few rounds, or many for a job of nearly the largest size.
@@ -64,8 +64,8 @@ _ROUNDS = 200
 class Need:
     """What it takes to deliver so many EFLOPS by a part.
 
-    `estimates` holds the known figures of TAKES; with the cards of its p95, 95 % of the draws meet the need.
-    `reason` says why others aren't known. `fleet` is the fleet of so many whole cards, as `cost` prices it.
+    `estimates` holds those of NEED_FIGURES that are known; `reason` says why others aren't. With the cards of
+    its p95, 95 % of the draws meet the need. `fleet` is the fleet of so many whole cards, as `cost` prices it.
     """
 
     asked: Estimate  # delivered EFLOPS
@@ -135,12 +135,12 @@ class Need:
 
 
 def need_columns(need: Need | None) -> dict[str, Any]:
-    """Cards, servers and every figure of TAKES as columns; null where there is no need."""
+    """Cards, servers and every figure of NEED_FIGURES as columns; null where there is no need."""
     return {
         "cards": None if need is None else need.cards,
         "servers": None if need is None else need.servers,
         "capex_whole_servers_rmb": None if need is None else need.capex_whole_servers_rmb,
-        **estimate_columns(TAKES, {} if need is None else need.estimates),
+        **estimate_columns(NEED_FIGURES, {} if need is None else need.estimates),
     }
 
 
@@ -184,7 +184,7 @@ def _need(asked: Quantity, part: PlannedPart, pricer: Pricer) -> Need:
     if nominal is not None:
         one = fleet.quantities(pricer.montecarlo)
         taken = asked / one["delivered_eflops"]
-        found = {name: (taken * one[name]).estimate for name in TAKES if name in one}
+        found = {name: (taken * one[name]).estimate for name in NEED_FIGURES if name in one}
         return Need(asked.estimate, fleet, found | {"nominal_eflops": taken.estimate}, fleet.reason)
     unmet = _(
         "no {count} cards deliver that much, or one job can't get it: failures take what more cards add",
@@ -223,8 +223,8 @@ def _nominal_to_deliver(asked: Quantity, part: Part, pricer: Pricer) -> float | 
 class Purchase:
     """What a budget buys of a part, in whole servers: alone, or (`full_`) with their fabric and spares.
 
-    `estimates` holds the known figures of BUYS, in each draw for the
-    servers that its price allows. `first_in` is the share of draws in which this part delivers most.
+    `estimates` holds those of PURCHASE_FIGURES that are known: each draw has its own price, and so its own
+    number of servers. `first_in` is the share of draws in which this part delivers most.
     """
 
     budget_rmb: float
@@ -281,7 +281,7 @@ class Purchase:
             "cards": self.cards,
             "full_servers": self.full_servers,
             "full_cards": self.full_cards,
-            **estimate_columns(BUYS, self.estimates),
+            **estimate_columns(PURCHASE_FIGURES, self.estimates),
             **pricing_columns(self.fleet),
             "sentence": self.sentence,
             "reason": self.reason,
@@ -328,7 +328,7 @@ def _buy(budget_rmb: float, fleet: Cost, montecarlo: MonteCarlo) -> tuple[Purcha
     bare, full = buy_servers("capex_rmb"), buy_servers("full_capex_rmb")
     delivered = scale("delivered_eflops", bare)
     quantities = (delivered, scale("power_mw", bare), scale("delivered_eflops", full))
-    estimates = {name: each.estimate for name, each in zip(BUYS, quantities, strict=True) if each is not None}
+    estimates = {name: each.estimate for name, each in zip(PURCHASE_FIGURES, quantities, strict=True) if each is not None}
     servers, full_servers = (None if each is None else int(each.estimate.p50 or 0) for each in (bare, full))
     too_little = _("{rmb} is less than one server costs", rmb=rmb(budget_rmb))
     reason = too_little if servers == 0 else fleet.reason

@@ -151,7 +151,7 @@ def check_power_limit(limit_w: float | None) -> None:
         raise InputError("not a power limit", where="--power-limit", got=limit_w, expected=expected)
 
 
-def why_no_speed(part: Part, limit_w: float | None = None) -> str | None:
+def explain_no_speed(part: Part, limit_w: float | None = None) -> str | None:
     """Why the speed of a part at that limit isn't known, in a sentence; None where it is.
 
     Without a limit: why it isn't known at any.
@@ -184,7 +184,7 @@ def why_no_speed(part: Part, limit_w: float | None = None) -> str | None:
 def find_speed(part: Part, limit_w: float) -> LimitedSpeed | None:
     """The speed of a part at a limit below its TDP; None at the TDP, and where it isn't known."""
     curve, tdp = find_curve(part), part.tdp_w
-    if curve is None or tdp is None or limit_w == tdp.value or why_no_speed(part, limit_w) is not None:
+    if curve is None or tdp is None or limit_w == tdp.value or explain_no_speed(part, limit_w) is not None:
         return None
     speeds = curve.speeds(limit_w, tdp.value)
     return LimitedSpeed(curve, limit_w, tdp.value, geometric_mean(speeds), min(speeds), max(speeds))

@@ -242,7 +242,7 @@ class Pricer:
 
     def price(self, size: Size) -> Cost:
         """The fleet priced."""
-        unknown = _why_unknown(size)
+        unknown = _explain_unknown(size)
         if unknown is not None:
             return self._cost(size, reasons=(unknown,))
         return self._price_part(size, size.part) if size.part is not None else self._price_mix(size)
@@ -341,7 +341,7 @@ def _multiply(count: float | None, each: float | None) -> float | None:
     return None if count is None or each is None else count * each
 
 
-def _why_unknown(size: Size) -> str | None:
+def _explain_unknown(size: Size) -> str | None:
     """Why nothing is known of what a fleet delivers and costs; None if something may be."""
     if size.kind == "scale":
         unknown = size.precision == "unknown"

@@ -25,13 +25,13 @@ from nameplate.fleet.montecarlo import Estimate, Quantity, as_quantity
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS, W_PER_MW
 from nameplate.fleet.ownership import find_own_input
 from nameplate.fleet.plan import PlannedPart, estimate_columns, find_parts, pricing_columns
-from nameplate.fleet.power import find_curve, why_no_speed
+from nameplate.fleet.power import find_curve, explain_no_speed
 from nameplate.fleet.price import Cost, Pricer, PricingOptions
 from nameplate.fleet.size import round_up
 from nameplate.stats.uncertain import Written
 
 # The figures of a site.
-HOLDS = ("cards_exact", "delivered_eflops", "capex_rmb", "rmb_per_delivered_eflops")
+SITE_FIGURES = ("cards_exact", "delivered_eflops", "capex_rmb", "rmb_per_delivered_eflops")
 _SHARE = "network_storage_power_share"
 _STEP_W = 25
 _LEAST_MW, _MOST_MW = 1e-3, 1e6
@@ -134,13 +134,13 @@ class SitePlan:
             "power_limit_w": None if best is None else best.limit_w,
             "cards": None if best is None else best.cards,
             "first_in": None if best is None else best.first_in,
-            **estimate_columns(HOLDS, self.estimates),
+            **estimate_columns(SITE_FIGURES, self.estimates),
             "at": [
                 {
                     "power_limit_w": each.limit_w,
                     "cards": each.cards,
                     "first_in": each.first_in,
-                    **estimate_columns(HOLDS, each.estimates),
+                    **estimate_columns(SITE_FIGURES, each.estimates),
                 }
                 for each in self.at
             ],
@@ -205,7 +205,7 @@ def _limits_of(part: PlannedPart, asked: float | None) -> tuple[tuple[float, ...
     if tdp is None:
         return (), None
     if curve is None:
-        return (tdp.value,), why_no_speed(part.part)
+        return (tdp.value,), explain_no_speed(part.part)
     steps = range(0, int(tdp.value), _STEP_W)
     return tuple(sorted({tdp.value, *(float(each) for each in steps if each >= curve.least)})), None
 

@@ -36,13 +36,20 @@ from nameplate.fleet.work import DATA, Work, compute_work, load_training_inputs
 from nameplate.stats.uncertain import Written
 
 # The figures of a run on a fleet.
-RUNS = ("days", "gang_days", "refresh_rmb", "card_hours", "tokens_per_card_second", "pipeline_cards")
+TRAINING_FIGURES = (
+    "days",
+    "gang_days",  # at the pace of the slowest card
+    "refresh_rmb",  # what owning the fleet costs in the time used
+    "card_hours",
+    "tokens_per_card_second",
+    "pipeline_cards",
+)
 # Those of a given fleet: the cards that finish the run, or all of the pipeline, in time, ÷ its own.
-SHARES = ("share_of_fleet", "pipeline_share_of_fleet")
+FLEET_SHARES = ("share_of_fleet", "pipeline_share_of_fleet")
 _TRACED = ("days", "refresh_rmb")
 _SECONDS_PER_DAY, _HOURS_PER_DAY = 86_400, 24
 _FLOP_PER_EFLOP = 1e18
-FLOP_PER_EFLOPS_DAY = 1e18 * _SECONDS_PER_DAY
+FLOP_PER_EFLOPS_DAY = _FLOP_PER_EFLOP * _SECONDS_PER_DAY
 _SHORTEST, _LONGEST = 0.001, 100_000  # days
 _TITLES = {
     "hours": N_("Training {parameters} parameters on {count} hours of clips every {days} days ({flop} FLOP)"),
@@ -55,10 +62,8 @@ _TITLES = {
 class TrainingPlan:
     """A training run on a fleet, and the cards of its part that finish it in time.
 
-    The fleet is a `given` one, or the whole cards of `need`. `estimates` holds the known figures of RUNS: the
-    days, the days at the slowest card's pace, what owning the fleet costs in the time used, the card-hours,
-    the tokens a second of a card, and the cards of the whole pipeline; of a given fleet also SHARES.
-    `sensitivity` traces the spread of days and RMB to inputs.
+    The fleet is a `given` one, or the whole cards of `need`. `estimates` holds those of TRAINING_FIGURES that
+    are known, and of a given fleet also FLEET_SHARES. `sensitivity` traces the spread of days and RMB to inputs.
     """
 
     work: Work
@@ -175,7 +180,7 @@ class TrainingPlan:
             **columns("flop_per_token", self.work.flop_per_token.estimate),
             **columns("flop", self.work.flop.estimate),
             "on_cards": self.fleet.size.cards if self.estimates else None,
-            **estimate_columns((*RUNS, *SHARES), self.estimates),
+            **estimate_columns((*TRAINING_FIGURES, *FLEET_SHARES), self.estimates),
             **columns("pipeline_factor", self.work.pipeline.estimate),
             **columns("needed_eflops", self.needed.estimate),
             **need_columns(self.need),
@@ -270,7 +275,7 @@ class _Planner:
         # Where no cards meet the need, its fleet is one EFLOPS, whose days would mean nothing.
         is_planned = given or need is None or bool(need.estimates)
         pure = [self._compute(each) for each in fleet.mix or (fleet,)]
-        known = [name for name in RUNS if is_planned and all(name in each for each in pure)]
+        known = [name for name in TRAINING_FIGURES if is_planned and all(name in each for each in pure)]
         if fleet.mix:
             estimates = {name: enclose([each[name].estimate for each in pure]) for name in known}
             return TrainingPlan(self.work, self.every_days, given, fleet, need, estimates, {})
@@ -285,7 +290,7 @@ class _Planner:
         return TrainingPlan(self.work, self.every_days, given, fleet, need, found, ranked)
 
     def _compute(self, fleet: Cost) -> dict[str, Quantity]:
-        """The known figures of RUNS on a fleet of one part."""
+        """Those of TRAINING_FIGURES that are known, on a fleet of one part."""
         one, nominal = fleet.quantities(self.montecarlo), fleet.size.nominal_eflops
         if nominal is None or "delivered_eflops" not in one:
             return {}

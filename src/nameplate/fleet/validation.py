@@ -237,7 +237,7 @@ def _check_goodput(
         comparisons += [("goodput", job.goodput, case.goodput, error, bound.goodput_points, abs(error))]
     for quantity, predicted, published, error, limit, distance in comparisons:
         holds = distance <= limit
-        miss = None if holds else case.why_missed(by, quantity)
+        miss = None if holds else case.explain_miss(by, quantity)
         yield GoodputCheck(
             case=case.id,
             name=case.name,

@@ -116,7 +116,7 @@ def name_case(record: Record) -> str:
     return " ".join(filter(None, (record.workload, record.dtype, record.shape, record.phase)))
 
 
-def _why_no_figure(device: DeviceSpeeds) -> Message:
+def _explain_no_figure(device: DeviceSpeeds) -> Message:
     if not device.excluded:
         return message("health_no_case")
     return message("health_no_figure", excluded=device.excluded)
@@ -130,7 +130,7 @@ def judge_by_rating(
 ) -> Statement:
     """Hold a device's best large product to the best published of its part, and memory to its rating."""
     if not device.speeds:
-        return Statement("rating", "unknown", (_why_no_figure(device),))
+        return Statement("rating", "unknown", (_explain_no_figure(device),))
     found = [*_judge_products(device, published, limits), *_judge_memory(device, limits)]
     known = [each for each in found if each[0] != "unknown"]
     return _state("rating", known or found)
@@ -289,7 +289,7 @@ def judge_by_siblings(devices: Sequence[DeviceSpeeds], limits: HealthThresholds)
             why = (
                 message("health_no_siblings", others=others, least=FEWEST_SIBLINGS - 1)
                 if others + 1 < FEWEST_SIBLINGS or device.speeds
-                else _why_no_figure(device)
+                else _explain_no_figure(device)
             )
             found[name].append(("unknown", why))
         known = [each for each in found[name] if each[0] != "unknown"]
@@ -350,7 +350,7 @@ def judge_by_past(devices: Sequence[DeviceSpeeds], limits: HealthThresholds) -> 
         if not found[name]:
             runs = max(map(len, device.past.values()), default=0)
             why = message("health_no_past", runs=runs, least=limits.past.fewest)
-            found[name].append(("unknown", why if device.speeds else _why_no_figure(device)))
+            found[name].append(("unknown", why if device.speeds else _explain_no_figure(device)))
         known = [each for each in found[name] if each[0] != "unknown"]
         said[name] = _state("past", known or found[name])
     return said

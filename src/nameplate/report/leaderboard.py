@@ -155,7 +155,7 @@ def make_leaderboard(folder: Path) -> Leaderboard:
     problems: list[str] = []
     read: list[tuple[PublishedRun, Run]] = []
     for run in read_runs(_find_folders(folder), problems):
-        why_not = _why_not_ranked(run)
+        why_not = _explain_unranked(run)
         if why_not is None:
             read.append((_published_run(run, folder), run))
         else:
@@ -179,7 +179,7 @@ def _find_folders(folder: Path) -> list[Path]:
     return [run for run, parts in found if not any(part.startswith(".") for part in parts)]
 
 
-def _why_not_ranked(run: Run) -> str | None:
+def _explain_unranked(run: Run) -> str | None:
     if not run.manifest.published:
         return "not a published copy, and may name its machine; bench publish makes one"
     if not run.measured:

@@ -38,7 +38,7 @@ def publish_run(run: Run, results: Path, *, force: bool = False) -> Path:
     above a peak, unless `force` is given; the published manifest then says why it had to be (`forced`).
     """
     _check_publishable(run)
-    unfit = find_why_unfit(run)
+    unfit = explain_unfit(run)
     if unfit is not None and not force:
         raise InputError(
             str(unfit),
@@ -63,7 +63,7 @@ def publish_run(run: Run, results: Path, *, force: bool = False) -> Path:
     return target
 
 
-def find_why_unfit(run: Run) -> Message | None:
+def explain_unfit(run: Run) -> Message | None:
     """Return why a run shouldn't stand for its part although it was measured; None for one that may."""
     if run.manifest.suite == _TRIAL:
         return message("only_a_trial", suite=_TRIAL)

@@ -40,16 +40,16 @@ def price(run: Run) -> Priced:
     Where the run can't price (untrusted records, a device that is no accelerator), published derates are used
     and the reason is kept.
     """
-    unpriced = evidence.why_unpriced(run)
+    unpriced = evidence.explain_unpriced(run)
     if unpriced is not None:
         return Priced(_price_by_published(current_language()), unpriced)
     try:
         return Priced(_price_by_run(run))
     except InputError as refusal:
-        return Priced(cost(), _why_not(refusal))
+        return Priced(cost(), _explain_refusal(refusal))
 
 
-def _why_not(refusal: InputError) -> str:
+def _explain_refusal(refusal: InputError) -> str:
     """Return an error's reason without its advice about flags: a report's reader gave none."""
     if isinstance(refusal, evidence.NotPriced):
         return _("{what} ({got})", what=render(refusal.why), got=render(refusal.found))
