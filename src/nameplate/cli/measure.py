@@ -98,15 +98,21 @@ def run(
     axes = asked.read()
     use_parts(parts)
     check_language(lang)
-    chosen = {"device": device, "only": only, "budget": budget, "results": results}
     judged = bool(shares) or fail_under is not None
-    besides = {"trace": trace, "largest_batch": largest_batch}
-    own = judged or resume is not None or bool(ratings) or bool(axes) or any(besides.values())
-    if _is_job_suite(suite, own_flags=own):
-        _run_in_job(suite, lang=lang, json=json, **chosen)
+    of_any_suite = {"device": device, "only": only, "budget": budget, "results": results}
+    of_most_suites = {
+        "nominal": ratings,
+        "resume": resume,
+        "axes": axes,
+        "trace": trace,
+        "largest_batch": largest_batch,
+    }
+    if _is_job_suite(suite):
+        if judged or any(value not in (None, False, {}) for value in of_most_suites.values()):
+            raise _refuse_with_job_suite(suite)
+        _run_in_job(suite, lang=lang, json=json, **of_any_suite)
         return
-    rest = {"nominal": ratings, "resume": resume, "axes": axes, "history": not no_history, **besides}
-    done = _measure_here(suite, **chosen, **rest)
+    done = _measure_here(suite, history=not no_history, **of_any_suite, **of_most_suites)
     _print_run(done, lang=lang, json=json)
     if judged:
         from nameplate.chain.expectations import require_expectations
@@ -115,24 +121,24 @@ def run(
     _check_complete(done)
 
 
-def _is_job_suite(suite: str | None, *, own_flags: bool) -> TypeGuard[str]:
-    """Whether all processes of a job measure a suite. Raises InputError for flags that it can't take."""
+def _is_job_suite(suite: str | None) -> TypeGuard[str]:
+    """Whether all processes of a job measure a suite together."""
     from nameplate.run.jobs import JOB_SUITES
 
-    if suite is None or suite not in JOB_SUITES:
-        return False
-    if own_flags:
-        raise InputError(
-            f"can't be used with {suite}",
-            where=f"bench run {suite}",
-            got="--resume, --nominal, --shape, --shapes, --model, --trace, --largest-batch, --expect or "
-            "--fail-under",
-            expected="--only, --budget, --device or --results",
-        )
-    return True
+    return suite in JOB_SUITES
 
 
-def _run_in_job(suite: str, *, lang: str, json: bool, **chosen: Any) -> None:
+def _refuse_with_job_suite(suite: str) -> InputError:
+    return InputError(
+        f"can't be used with {suite}",
+        where=f"bench run {suite}",
+        got="--resume, --nominal, --shape, --shapes, --model, --trace, --largest-batch, --expect or "
+        "--fail-under",
+        expected="--only, --budget, --device or --results",
+    )
+
+
+def _run_in_job(suite: str, *, lang: str, json: bool, **options: Any) -> None:
     """Measure with the other processes of this job; rank 0 prints the run."""
     from nameplate.report.media.progress import LiveProgress
     from nameplate.run.jobs import measure_in_job
@@ -140,7 +146,7 @@ def _run_in_job(suite: str, *, lang: str, json: bool, **chosen: Any) -> None:
     progress = LiveProgress()
     try:
         with progress:
-            done = measure_in_job(suite, observer=progress, **chosen)
+            done = measure_in_job(suite, observer=progress, **options)
     except KeyboardInterrupt:
         kept = "" if progress.folder is None else f"; what was finished is kept in {plain(progress.folder)}"
         print_error(f"interrupted{kept}")
@@ -150,15 +156,15 @@ def _run_in_job(suite: str, *, lang: str, json: bool, **chosen: Any) -> None:
         _check_complete(done)
 
 
-def _measure_here(suite: str | None, **chosen: Any) -> Run:
-    """Measure with a line of progress; an interrupt says how to go on."""
+def _measure_here(suite: str | None, **options: Any) -> Run:
+    """Measure in this process with a line of progress; an interrupt says how to go on."""
     from nameplate.report.media.progress import LiveProgress
     from nameplate.run.measure import measure
 
     progress = LiveProgress()
     try:
         with progress:
-            return measure(suite, observer=progress, **chosen)
+            return measure(suite, observer=progress, **options)
     except KeyboardInterrupt:
         if progress.folder is None:
             print_error("interrupted before the first case")
