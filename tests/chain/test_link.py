@@ -80,9 +80,9 @@ def test_an_assumed_or_modelled_ratio_is_a_link_like_any_other():
     assert one.uncertain == Uncertain(0.9, 0.85, 0.95, "triangular")
     chain = [RATED, assume_link("datasheet", "scaled", exact(0.5), "a guess"), one]
     assert join_links(chain) == tuple(chain)
-    with pytest.raises(InputError, match="no derate; got 'goodput → scaled'; expected a later stage"):
+    with pytest.raises(InputError, match="not a derate; got 'goodput → scaled'; expected a later stage"):
         assume_link("goodput", "scaled", exact(0.9), "a guess")
-    with pytest.raises(InputError, match="no derate; got 0; expected a ratio above 0"):
+    with pytest.raises(InputError, match="not a derate; got 0; expected a ratio above 0"):
         assume_link("scaled", "goodput", exact(0), "a guess")
 
 

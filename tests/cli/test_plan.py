@@ -221,13 +221,13 @@ UNUSABLE = {
     ),
     "no data": (
         ["--parameters", "8e9", "--every-days", 5],
-        "trained on what?; got 'none of them'; expected one of them",
+        "not one amount of data; got 'none of them'; expected one of them",
     ),
     "two sizes": (
         [*TRAIN, "--params", "7e9"],
-        "--params: said twice; got 7000000000.0; expected --parameters",
+        "--params: given twice; got 7000000000.0; expected --parameters",
     ),
-    "two contexts": ([*TRAIN, "--context", 9], "--context: said twice; got 9.0; expected --context-tokens"),
+    "two contexts": ([*TRAIN, "--context", 9], "--context: given twice; got 9.0; expected --context-tokens"),
     "no need": (
         ["--eflops", 0, "--part", A800],
         "--eflops: not an amount of EFLOPS; got 0.0; expected delivered EFLOPS above 0",

@@ -157,5 +157,5 @@ def test_bad_input_is_one_sentence(given, sentence):
 
 
 def test_nothing_to_own_is_refused():
-    with pytest.raises(InputError, match="own what"):
+    with pytest.raises(InputError, match="no fleet to own"):
         own(**FEW)

@@ -180,7 +180,7 @@ def test_a_size_that_is_none_is_refused(size):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"eflops": 2.0}, "--eflops: EFLOPS of what"),
+        ({"eflops": 2.0}, "--eflops: EFLOPS of no part"),
         ({"part": "nvidia-a801"}, "isn't the name of a part"),
         ({"part": "AMD Instinct MI250X / MI250"}, "alone doesn't say which part"),
         ({"fleets": "byd"}, "no such fleet; got 'byd'"),
@@ -336,10 +336,10 @@ def test_goodput_may_be_modelled_for_one_job_on_all_cards():
         ({"seed": -1}, "--seed: not a seed; got -1"),
         (
             {"derate": "scaled:datasheet=0.5"},
-            "no derate; got 'scaled → datasheet'; expected a later stage after an earlier one",
+            "not a derate; got 'scaled → datasheet'; expected a later stage after an earlier one",
         ),
-        ({"derate": "scaled:gone=0.5"}, "--derate: no derate; got 'scaled:gone=0.5'"),
-        ({"derate": "datasheet:scaled=0"}, "no derate; got 0.0; expected a ratio above 0"),
+        ({"derate": "scaled:gone=0.5"}, "--derate: not a derate; got 'scaled:gone=0.5'"),
+        ({"derate": "datasheet:scaled=0"}, "not a derate; got 0.0; expected a ratio above 0"),
         ({"derate": "datasheet:scaled=x"}, "--derate: not a number"),
     ],
 )

@@ -241,9 +241,9 @@ def test_the_flops_are_the_product_of_what_they_follow_from(parameters, hours, c
     [
         (
             {"hours": None},
-            "--hours, --clips, --tokens: trained on what?; got 'none of them'; expected one of them",
+            "--hours, --clips, --tokens: not one amount of data; got 'none of them'; expected one of them",
         ),
-        ({"clips": 5}, "--hours, --clips, --tokens: trained on what?; got '--hours and --clips'"),
+        ({"clips": 5}, "--hours, --clips, --tokens: not one amount of data; got '--hours and --clips'"),
         ({"hours": None, "tokens": 1e9, "cameras": 3}, "--cameras: has no effect; got 3; expected --hours"),
         ({"every_days": 0}, "--every-days: not a time between runs; got 0; expected days from 0.001"),
         ({"every_days": math.nan}, "--every-days: not a time between runs; got nan"),

@@ -203,7 +203,7 @@ def test_unpaired_marks_are_refused(results, publish, product, kind):
     with pytest.raises(InputError) as refusal:
         make_leaderboard(results)
     assert refusal.value.where == str(results / "README.md")
-    assert refusal.value.what == "its marks don't enclose one part"
+    assert refusal.value.what == "the two marks aren't there once each, in order"
     assert refusal.value.got == got
     assert refusal.value.expected == f"{BEGIN} … {END}"
     assert (results / "README.md").read_text() == text

@@ -132,7 +132,7 @@ def test_a_beginning_that_fits_several_is_refused_with_the_candidates(project, s
     store("runs", TWO)
     store("results/a-part", THREE)
     assert refusal("20261102") == (
-        f"more than one run begins so; got '20261102'; expected one of {THREE}, {TWO}"
+        f"more than one run's id begins like that; got '20261102'; expected one of {THREE}, {TWO}"
     )
     for number in range(6):
         store("runs", f"20261102T11000{number}-quick-0d0{number}")

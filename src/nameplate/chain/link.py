@@ -146,9 +146,9 @@ def assume_link(
     """
     first, last = (Stage(each) if each in set(Stage) else None for each in (from_, to))
     if first is None or last is None or first.reach >= last.reach:
-        raise InputError("no derate", got=f"{from_} → {to}", expected="a later stage after an earlier one")
+        raise InputError("not a derate", got=f"{from_} → {to}", expected="a later stage after an earlier one")
     if ratio.low <= 0:
-        raise InputError("no derate", got=ratio.low, expected="a ratio above 0")
+        raise InputError("not a derate", got=ratio.low, expected="a ratio above 0")
     more: dict[str, Any] = {"dtype": "any", "parts": None, "law": ratio.law, **fields}
     return Link(
         first,

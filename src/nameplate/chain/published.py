@@ -57,7 +57,7 @@ class Published(FrozenModel):
         if self.from_ is None or self.to is None:
             raise ValueError("a derate needs both its stages, from and to")
         if self.from_.reach >= self.to.reach:
-            raise ValueError(f"a derate leads onward: {self.from_} isn't before {self.to}")
+            raise ValueError(f"a derate leads to a later stage: {self.from_} isn't before {self.to}")
         if self.is_mfu:
             if self.convention not in (*CONVENTIONS, UNKNOWN_CONVENTION):
                 raise ValueError(f"a convention among {', '.join(CONVENTIONS)}, or {UNKNOWN_CONVENTION}")

@@ -56,7 +56,7 @@ def check(
     if folder is not None:
         _check_folder(folder, expect_gpus, expect_hosts, lang, json=json)
     elif expect_hosts is not None:
-        raise InputError("a check of one node expects no others", where="--expect-hosts", expected="DIR too")
+        raise InputError("applies to a folder of many nodes alone", where="--expect-hosts", expected="DIR too")
     else:
         _check_node(device, budget, expect_gpus, suite, results, lang, json=json)
 

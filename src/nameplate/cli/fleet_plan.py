@@ -181,4 +181,4 @@ def _check_question(questions: Mapping[str, object], given: Mapping[str, object]
         ("--context", "--context-tokens", training.context),
     ):
         if value is not None:
-            raise InputError("said twice", where=flag, got=value, expected=f"{mine} alone")
+            raise InputError("given twice", where=flag, got=value, expected=f"{mine} alone")

@@ -77,7 +77,7 @@ def show(
     if sections and (details or json):
         other = "--details" if details else "--json"
         raise InputError(
-            "has every section",
+            "shows every section anyway",
             where=f"bench show {other}",
             got=sections[0],
             expected="one of the two",

@@ -238,12 +238,12 @@ def _read_assumed(written: str) -> Link:
     from_, _colon, to = span.partition(":")
     if not {from_, to} <= set(Stage):
         raise InputError(
-            "no derate", where="--derate", got=written, expected=f"FROM:TO=RATIO, of {', '.join(Stage)}"
+            "not a derate", where="--derate", got=written, expected=f"FROM:TO=RATIO, of {', '.join(Stage)}"
         )
     number = read_uncertain(ratio, "--derate")
     if number.low < LEAST_DERATE or number.high > MOST_DERATE:
         expected = f"a ratio above 0, from {LEAST_DERATE:g} to {MOST_DERATE:g}"
-        raise InputError("no derate", where="--derate", got=number.value, expected=expected)
+        raise InputError("not a derate", where="--derate", got=number.value, expected=expected)
     return assume_link(from_, to, number, _("assumed: given by --derate"))
 
 

@@ -173,7 +173,7 @@ def own(
     be used.
     """
     if not fleets and not part:
-        raise InputError("own what?", got="nothing", expected="a fleet, or a part (--part PART)")
+        raise InputError("no fleet to own", got="nothing", expected="a fleet, or a part (--part PART)")
     for each in years:
         if isinstance(each, bool) or not _LEAST_YEARS <= each <= _MOST_YEARS:
             expected = f"years from {_LEAST_YEARS} to {_MOST_YEARS}"

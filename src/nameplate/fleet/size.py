@@ -108,7 +108,7 @@ def size_of_part(eflops: float | None, part: str | None, registry: Registry) -> 
     """So many nominal EFLOPS of a part, by default 1. InputError for no part, or EFLOPS not above 0."""
     if part is None:
         raise InputError(
-            "EFLOPS of what?", where="--eflops", got=eflops, expected="a part beside it (--part PART)"
+            "EFLOPS of no part", where="--eflops", got=eflops, expected="--part PART too"
         )
     if eflops is not None and not LEAST_EFLOPS <= eflops <= MOST_EFLOPS:
         expected = f"EFLOPS above 0, from {LEAST_EFLOPS:g} to {MOST_EFLOPS:g}"

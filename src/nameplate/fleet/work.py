@@ -162,8 +162,8 @@ def _require_one(data: Mapping[str, Written | None]) -> None:
     known = [name for name, each in data.items() if each is not None]
     if len(known) != 1:
         raise InputError(
-            "trained on what?",
-            where=_(", ").join(map(_flag, DATA)),
+            "not one amount of data",
+            where=", ".join(map(_flag, DATA)),
             got=" and ".join(map(_flag, known)) or "none of them",
             expected="one of them",
         )

@@ -64,7 +64,7 @@ class Library:
         return f" --results {shlex.quote(str(self.folders[0]))}" if self.given else ""
 
     def find(self, name: str, or_else: str = "") -> Path:
-        """Return the folder of the run with this id, or of the only run whose id begins so.
+        """Return the folder of the run with this id, or of the only run whose id begins with it.
 
         Raises InputError where there is none or more than one. The sentence names the closest ids, and
         `or_else`, which says what else the user could name.
@@ -77,7 +77,7 @@ class Library:
         found = _drop_copies(found) if len(found) > 1 else found
         if len(found) > 1:
             raise InputError(
-                "more than one run begins so",
+                "more than one run's id begins like that",
                 got=name,
                 expected=f"one of {_list_some(sorted(found, reverse=True))}",
             )
@@ -252,7 +252,7 @@ def _list_subfolders(folder: Path) -> list[Path]:
 
 
 def _match(name: str, known: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the folder of exactly this id, else those whose id begins so."""
+    """Return the folder of exactly this id, else those whose id begins with it."""
     if name in known:
         return {name: known[name]}
     return {each: folder for each, folder in known.items() if name and each.startswith(name)}

@@ -80,7 +80,7 @@ def read_launch(environment: Mapping[str, str] | None = None) -> Launch | None:
             )
             if found.rank >= found.world_size:
                 raise InputError(
-                    "no such process of its job",
+                    "not a rank of its job",
                     where=rank,
                     got=variables[rank],
                     expected=f"a number below {size}, {found.world_size}",
@@ -93,7 +93,7 @@ def _number(variables: Mapping[str, str], name: str, most: int = MOST_PROCESSES)
     value = variables.get(name, "0")
     if not re.fullmatch(r"\d{1,9}", value) or int(value) > most:
         expected = f"a whole number, {most} at most"
-        raise InputError("not a number of a process", where=name, got=value, expected=expected)
+        raise InputError("not a rank or a number of processes", where=name, got=value, expected=expected)
     return int(value)
 
 
