@@ -201,7 +201,7 @@ def test_two_entries_of_one_name_cant_hide_a_regression(write):
         found = compare(base, new)
         assert outcomes(found)[SUM] == "incomparable"
         assert found.exit_status == 3
-        assert "is there 2 times, and which of them counts can't be told" in str(found.broken[0].reason)
+        assert "is there 2 times, and it isn't known which one counts" in str(found.broken[0].reason)
 
 
 @pytest.mark.parametrize(

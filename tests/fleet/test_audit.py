@@ -143,7 +143,7 @@ def test_a_lower_bound_contradicts_no_other_lower_bound(article):
     row = article["model-hours"]
     assert (row.stated, row.recomputed) == (10_000, pytest.approx(8_333.3333))
     assert (row.verdict, row.relative_error) == ("cannot_check", None)
-    assert row.why.endswith("this is only the least that it can be, which doesn't contradict what is stated")
+    assert row.why.endswith("this is only a lower bound, which doesn't contradict what is stated")
     assert "one data set" in row.note
 
 

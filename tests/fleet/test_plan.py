@@ -113,7 +113,7 @@ def test_goodput_is_that_of_the_cards_it_takes():
 def test_one_job_can_be_too_large_for_any_number_of_cards():
     found = need(500, A800, goodput=True, **FEW)
     assert found.cards is None
-    assert "failures take what more cards add" in found.reason
+    assert "failures cost more than further cards add" in found.reason
     assert need(500, A800, **FEW).cards > 2_000_000
 
 

@@ -90,7 +90,7 @@ FORGED = {
     ),
     "another's process that is clean": (
         lambda fields: fields["conditions"].update(gpu_other_processes=2),
-        "the verdict contended lacks, though gpu_other_processes demands it",
+        "the verdict contended is missing, though gpu_other_processes requires it",
     ),
     "a host that held it up and is clean": (setting(enqueue_share=0.99), "the verdict launch_bound lacks"),
     "a wide interval that is clean": (
@@ -123,7 +123,7 @@ FORGED_SPREAD = {
         lambda fields: fields["spreads"]["time_s"].update(prior=0.0001, prior_freedom=1000.0),
         "but spreads gives",
     ),
-    "nothing to follow from": (setting(spreads={}), "spreads lacks, which the run-to-run interval"),
+    "nothing to follow from": (setting(spreads={}), "spreads is missing, from which the run-to-run interval"),
     "no interval within": (setting(interval_within=None), "interval_within lacks"),
     "a next run of its own": (
         lambda fields: fields["interval_next"].update(low=0.399),

@@ -190,8 +190,8 @@ def _write(value: float) -> str:
 
 # Why a bound checks nothing.
 _OPEN: Mapping[Bound, str] = {
-    "lower": N_("this is only the least that it can be, which doesn't contradict what is stated"),
-    "upper": N_("this is only the most that it can be, which doesn't contradict what is stated"),
+    "lower": N_("this is only a lower bound, which doesn't contradict what is stated"),
+    "upper": N_("this is only an upper bound, which doesn't contradict what is stated"),
     "open": N_("it builds on lower bounds, so it may be more or less"),
 }
 

@@ -63,10 +63,10 @@ Kind = Literal["held", "target", "addition", "equivalent", "scale"]
 KINDS: Mapping[Kind, str] = MappingProxyType(
     {
         "held": N_("what its owner had at that date"),
-        "target": N_("a total that is aimed at, never to be added to what is held"),
-        "addition": N_("what comes on top of the fleet that `adds_to` names"),
+        "target": N_("a total that its owner aims at; never add it to what is held"),
+        "addition": N_("what is added to the fleet that `adds_to` names"),
         "equivalent": N_("other hardware, stated as cards of a part whose derate and price aren't its own"),
-        "scale": N_("a country's or the world's compute, for scale: neither delivered nor priced"),
+        "scale": N_("a country's or the world's compute, for comparison: neither delivered nor priced"),
     }
 )
 Precision = Literal["fp16", "bf16", "fp32", "fp64", "unknown"]

@@ -190,8 +190,8 @@ def _note_default(
     left_out = [link for link in measured if link not in links]
     if left_out:
         yield _(
-            "run {run} measured {stages} too: not used, for nothing is published of it that says what is "
-            "usual for {part}",
+            "run {run} measured {stages} too, which isn't used: no published figure says what is usual there "
+            "for {part}",
             run=left_out[0].run,
             stages=_(", ").join(link.span for link in left_out),
             part=part.short_name,

@@ -187,7 +187,8 @@ def _need(asked: Quantity, part: PlannedPart, pricer: Pricer) -> Need:
         found = {name: (taken * one[name]).estimate for name in NEED_FIGURES if name in one}
         return Need(asked.estimate, fleet, found | {"nominal_eflops": taken.estimate}, fleet.reason)
     unmet = _(
-        "no {count} cards deliver that much, or one job can't get it: failures take what more cards add",
+        "{count} cards don't deliver that much, or not to one job: its failures cost more than further "
+        "cards add",
         count=count(MOST_CARDS),
     )
     return Need(asked.estimate, fleet, {}, unmet if fleet.reaches else fleet.reason)

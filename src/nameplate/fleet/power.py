@@ -158,7 +158,7 @@ def explain_no_speed(part: Part, limit_w: float | None = None) -> str | None:
     """
     curve, tdp = find_curve(part), part.tdp_w
     if tdp is None:
-        said = N_("no TDP of {part} is known that a power limit could be held against")
+        said = N_("the TDP of {part} isn't known, so neither is what a power limit leaves of its speed")
         return _(said, part=part.short_name)
     if limit_w == tdp.value:
         return None

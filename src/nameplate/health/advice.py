@@ -42,7 +42,7 @@ _BY_CODE = {
     "health_below_any": _AGAIN,
     "health_memory_below_rated": _AGAIN,
     "health_no_past": N_(
-        "Check again: the device is then held to its own earlier runs, which --results keeps."
+        "Check again: the device is then compared with its own earlier runs, which --results keeps."
     ),
     "health_past_scatter": _ALONE,
     "health_siblings_scatter": _ALONE,

@@ -75,7 +75,7 @@ class CheckRow:
         if self.bound is not None and self.found > self.bound:
             said.append(
                 _(
-                    "{way}: a drop of {found} is the least that is found, more than {bound}",
+                    "{way}: the smallest drop that is found is {found}, more than {bound}",
                     way=way,
                     found=percent(self.found),
                     bound=percent(self.bound),

@@ -132,7 +132,8 @@ def model_view(one: Document) -> View:
             tuple(columns),
             tuple(rows),
             lead=_(
-                "By tokens of a sequence. One run has as many MFUs as there are rows: compare like with like."
+                "By tokens of a sequence. The same run has another MFU by each convention: compare only figures "
+                "of one."
             ),
         )
     ]

@@ -53,7 +53,7 @@ def cards_view(cards: Sequence[Card], *, details: bool = False) -> View:
     )
     return View(
         title=_(
-            "{count} of {total} cards can be reckoned whole; the others lack something, mostly a price.",
+            "For {count} of {total} cards every figure is known; the others lack something, mostly a price.",
             count=count(len(ready)),
             total=count(len(cards)),
         )

@@ -51,8 +51,8 @@ _ADVICE = {
     ),
     "contended": N_("Other programs used the device or its cores meanwhile: run again on an idle machine."),
     "throttled": N_(
-        "Heat or a power brake lowered the clock, which is a fault of the device, its cooling or its power "
-        "supply: such figures don't count. Mend it, and run again."
+        "Heat or a power brake lowered the clock, which is a fault of the device, its cooling or its "
+        "power supply: such figures don't count. Fix it, and run again."
     ),
     "unstable": N_(
         "A figure varied by more than 5 %, drifted, was bimodal or hadn't settled: run again with a larger "

@@ -138,7 +138,7 @@ def kernels_table(records: Sequence[Record], labels: Labels) -> Table:
         ),
         tuple(rows),
         lead=_(
-            "Of one launch under a profiler, which slows it down, after everything timed. On a CPU these are "
+            "From one launch under a profiler, which slows it down, after all timing. On a CPU these are "
             "torch's operators, each without those that it calls. FLOPs are known of products alone."
         ),
     )

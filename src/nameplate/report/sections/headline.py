@@ -207,7 +207,7 @@ def _unrated_product(run: Run) -> Iterator[Fact]:
         why = plain(render(best.nominal_source or ""))
         yield _("product"), _("{said}: {why}", said=said, why=why) if why else said
         return
-    yield _("product"), _("no matrix product was measured that could be held to nominal")
+    yield _("product"), _("no matrix product with a nominal rating was measured")
     right = [each for each in measured_records(run) if not each.is_wrong]
     # What computes has a bandwidth too, by the bytes that it must move: that says nothing of the memory.
     moved = [each for each in right if each.tflops is None and each.bandwidth_gb_s is not None]

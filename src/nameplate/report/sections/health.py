@@ -93,8 +93,8 @@ def standing_table(run: Run, labels: Labels) -> Table:
     ]
     rows = [sorted(places, key=lambda each: each.percentile) for places in by_device.values()]
     lead = _(
-        "In the case in which it stands lowest, by the latest run of each device beside this run; percentile "
-        "50 is the middle. Of all cases: the median of its percentiles."
+        "The device's percentile in the case where that is lowest, among the latest runs of its part in "
+        "this folder; 50 is the middle. Of all cases: the median of its percentiles."
     )
     return table_of(_("Among the devices of its part"), fields, rows, lead=lead)
 

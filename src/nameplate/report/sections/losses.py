@@ -43,8 +43,8 @@ def losses_table(records: Sequence[Record], labels: Labels) -> Table:
     )
     if cut:
         more = _(
-            "No step takes more than was lost: one whose evidence asks for more is cut to that, and what the "
-            "evidence says by itself stands beside it."
+            "No step can take more than was lost: where its evidence says more, the step is cut to that, and "
+            "what the evidence alone says stands beside it."
         )
         lead = join_sentences([lead, more])
     charts = tuple(_chart(each) for each in found)
