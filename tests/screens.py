@@ -7,7 +7,7 @@ from pathlib import Path
 from gpu_seen import IDENTITY, make_seen
 from nameplate.base.messages import message
 from nameplate.compare import compare
-from nameplate.compare.truth import compare_simulated_pairs
+from nameplate.compare.simulated_pairs import compare_simulated_pairs
 from nameplate.device.cpu import rate
 from nameplate.device.identity import CpuIdentity, CudaIdentity
 from nameplate.device.survey import Survey, SurveyedDevice, find_cpu_obstacles

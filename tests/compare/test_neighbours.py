@@ -1,4 +1,4 @@
-"""Real runs of one machine compared in pairs: words that contradict what is known of them."""
+"""Real runs of one machine compared in pairs: outcomes that contradict what is known of them."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ def test_honest_runs_have_no_wrong_word_and_more_work_is_seen(runs_of):
     same, more = compare_neighbours(runs_of(0.0, kept=0.004))
     assert (same.runs, more.runs) == (19, 19)
     assert same.passed
-    assert same.words["same"] + same.words["ambiguous"] >= 0.95
+    assert same.outcomes["same"] + same.outcomes["ambiguous"] >= 0.95
     assert more.passed
-    assert more.words["slower"] > 0.5
-    assert more.words["same"] == more.words["faster"] == 0.0
+    assert more.outcomes["slower"] > 0.5
+    assert more.outcomes["same"] == more.outcomes["faster"] == 0.0
 
 
 def test_runs_that_differ_by_more_than_they_say_fail(runs_of):
     same, _more = compare_neighbours(runs_of(0.05))
     assert not same.passed
     assert same.wrong > 0.05
-    assert "share of wrong words" in same.failures[0]
+    assert "share of wrong outcomes" in same.failures[0]
 
 
 def test_runs_that_say_what_they_differ_by_pass(runs_of):
     same, more = compare_neighbours(runs_of(0.05, claims=0.05))
     assert same.passed
     assert more.passed
-    assert same.words["ambiguous"] > 0.8
+    assert same.outcomes["ambiguous"] > 0.8
 
 
 def test_runs_with_nothing_in_common_have_no_row(make_record, make_run):

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-import nameplate.health.truth
+import nameplate.health.simulated_nodes
 from nameplate.health.thresholds import health_thresholds
-from nameplate.health.truth import simulate_checks
+from nameplate.health.simulated_nodes import simulate_checks
 
 
 def change(part, **values):
@@ -46,15 +46,15 @@ def test_thresholds_that_are_too_sharp_or_too_blunt_fail():
 
 
 def test_the_command_prints_the_table_and_fails_where_a_bound_does(bench, monkeypatch):
-    monkeypatch.setattr(nameplate.health.truth, "NODES", 200)
-    monkeypatch.setattr(nameplate.health.truth.simulate_checks, "__defaults__", (200, None))
+    monkeypatch.setattr(nameplate.health.simulated_nodes, "NODES", 200)
+    monkeypatch.setattr(nameplate.health.simulated_nodes.simulate_checks, "__defaults__", (200, None))
     ended = bench("selftest", "--check", "--json")
     assert ended.status == 0
     rows = json.loads(ended.out)
     assert {row["way"] for row in rows} == {"siblings", "past", "rating", "median"}
     assert all(row["passed"] for row in rows)
     blunt = change("past", least_drop=0.1)
-    monkeypatch.setattr(nameplate.health.truth.simulate_checks, "__defaults__", (200, blunt))
+    monkeypatch.setattr(nameplate.health.simulated_nodes.simulate_checks, "__defaults__", (200, blunt))
     ended = bench("selftest", "--check", "--lang", "zh")
     assert ended.status == 1
     assert "未通过：自身以往的运行" in ended.out

@@ -225,7 +225,7 @@ def _compare_with_grids(settings: SettingFlags) -> bool:
 
 
 def _prove_check(settings: SettingFlags) -> bool:
-    from nameplate.health.truth import find_failures, simulate_checks
+    from nameplate.health.simulated_nodes import find_failures, simulate_checks
     from nameplate.report.selftest import checks_table
 
     rows = simulate_checks()
@@ -281,7 +281,7 @@ def _prove_on_gpu(device: str, settings: SettingFlags) -> bool:
 
 
 def _simulate(settings: SettingFlags) -> bool:
-    from nameplate.compare.truth import PAIRS, PairRow, compare_simulated_pairs
+    from nameplate.compare.simulated_pairs import PAIRS, PairRow, compare_simulated_pairs
     from nameplate.report.selftest import (
         cards_table,
         describe_failures,

@@ -1,4 +1,4 @@
-"""How often does a comparison of two real runs say a wrong word? Runs of one machine, one after the other.
+"""How often is the outcome of comparing two real runs wrong? Runs of one machine, one after the other.
 
 Each run is compared with the one before it, as `bench compare` does: they did the same work, so `faster` and
 `slower` are wrong. Then once more with the later run's figures as they would be with 5 % more work, all its
@@ -17,19 +17,18 @@ from scipy.special import bdtrc
 from nameplate.base.errors import InputError
 from nameplate.compare.comparison import compare_sides
 from nameplate.compare.results import RunResults, Side, results_of_run
-from nameplate.compare.truth import MOST_WRONG, PairRow
+from nameplate.compare.simulated_pairs import MOST_WRONG, SPEED_OUTCOMES, PairRow
 from nameplate.compare.validate import CompareOptions
 from nameplate.store.folder import Run
 
 MORE_WORK = 0.05
-# Twenty runs can't tell 5 wrong words of 100 from 8: more than 5 fail where chance explains them this rarely.
+# Twenty runs can't tell 5 wrong outcomes of 100 from 8: more than 5 fail where chance explains them this rarely.
 _CHANCE = 0.01
-_WORDS = ("same", "ambiguous", "slower", "faster")
 
 
 @dataclass(frozen=True)
 class NeighbourRow(PairRow):
-    """The words said of neighbouring runs; `runs` is how many words there are, of all cases."""
+    """The outcomes of neighbouring runs; `runs` is how many there are, of all cases."""
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -39,16 +38,16 @@ class NeighbourRow(PairRow):
 
 
 def compare_neighbours(runs: Sequence[Run], slower: Sequence[float] = (0.0, MORE_WORK)) -> list[NeighbourRow]:
-    """Compare each run with the one before it, for each share of more work; a row has the words of all cases.
+    """Compare each run with the one before it, for each share of more work; a row has the outcomes of all cases.
 
     There is no row where no case can be compared.
     """
     results = [results_of_run(run) for run in runs]
-    return [row for share in slower if (row := _count_words(results, share)) is not None]
+    return [row for share in slower if (row := _count_outcomes(results, share)) is not None]
 
 
-def _count_words(results: Sequence[RunResults], slower: float) -> NeighbourRow | None:
-    options, words = CompareOptions(), Counter[str]()
+def _count_outcomes(results: Sequence[RunResults], slower: float) -> NeighbourRow | None:
+    options, counts = CompareOptions(), Counter[str]()
     for before, after in pairwise(results):
         try:
             rows = compare_sides(
@@ -56,15 +55,15 @@ def _count_words(results: Sequence[RunResults], slower: float) -> NeighbourRow |
             ).rows
         except InputError:  # nothing of these two can be compared
             continue
-        words.update(row.outcome for row in rows if row.outcome in _WORDS)
-    if not words:
+        counts.update(row.outcome for row in rows if row.outcome in SPEED_OUTCOMES)
+    if not counts:
         return None
     right = {"ambiguous", "slower" if slower > options.threshold else "same"}
-    wrong = sum(count for word, count in words.items() if word not in right) / words.total()
+    wrong = sum(count for outcome, count in counts.items() if outcome not in right) / counts.total()
     name = "5 % more work" if slower else "the same work"
     about = "each run against the one before it, by case"
-    shares = {word: words[word] / words.total() for word in _WORDS}
-    return NeighbourRow(f"compare: neighbouring runs, {name}", about, words.total(), shares, wrong)
+    shares = {outcome: counts[outcome] / counts.total() for outcome in SPEED_OUTCOMES}
+    return NeighbourRow(f"compare: neighbouring runs, {name}", about, counts.total(), shares, wrong)
 
 
 def _with_more_work(run: RunResults, share: float) -> RunResults:

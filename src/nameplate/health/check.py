@@ -64,7 +64,7 @@ def check_node(
 
 
 def check_expected_gpus(expected: int | None) -> None:
-    """Raise InputError for a number of GPUs that no node has; None (not told) is fine."""
+    """Raise InputError for a number of GPUs that no node has; None is no expectation."""
     if expected is not None and not 0 <= expected <= _MOST_GPUS:
         raise InputError(
             "not a number of GPUs",
@@ -101,4 +101,4 @@ def _note_refusal(folder: Path, host: str, launch: Launch, error: NameplateError
         name = new_run_id(SUITE, alone=False) + REFUSED_SUFFIX
         write_durably(folder / name, json.dumps(note) + "\n")
     except OSError:
-        pass  # whoever looks at the folder sees that this process is missing
+        pass  # the ledger of the folder lists this process as missing all the same

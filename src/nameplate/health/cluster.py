@@ -113,14 +113,14 @@ def _check_folder(
         for _host, latest in sorted(find_latest(runs).items())
         if latest
     )
-    seen = collect_speeds(runs)
+    histories = collect_speeds(runs)
     return ClusterHealth(
         str(folder),
         nodes,
-        find_cluster_stragglers(seen),
+        find_cluster_stragglers(histories),
         find_missing(runs, refusals, hosts, host_count),
-        find_distributions(seen),
-        find_variations(seen),
+        find_distributions(histories),
+        find_variations(histories),
         tuple(problems),
     )
 

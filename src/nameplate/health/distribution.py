@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from nameplate.base.errors import InputError
-from nameplate.health.stragglers import SeenByCase, collect_speeds
+from nameplate.health.stragglers import HistoriesByCase, collect_speeds
 from nameplate.stats.interval import CONFIDENCE, Interval
 from nameplate.stats.stragglers import FEWEST_SIBLINGS
 from nameplate.store.folder import Run, find_runs, read_manifest, read_run
@@ -63,13 +63,13 @@ class Distribution:
         }
 
 
-def find_distributions(seen: SeenByCase) -> tuple[Distribution, ...]:
+def find_distributions(histories: HistoriesByCase) -> tuple[Distribution, ...]:
     """Return how the devices of each kind differ in each case, by the latest run of each; none for two.
 
-    `seen` is what `collect_speeds` found.
+    `histories` is what `collect_speeds` found.
     """
     found = []
-    for (kind, case), held in seen.items():
+    for (kind, case), held in histories.items():
         if len(held) < FEWEST_SIBLINGS:
             continue
         latest = [each.speeds[0] for each in held.values()]

@@ -48,9 +48,9 @@ def judge_runs(
     pasts: Mapping[str, Past] | None = None,
     limits: HealthThresholds | None = None,
 ) -> tuple[DeviceHealth, ...]:
-    """Return the health of each device of several runs of one node, whose devices are siblings.
+    """Return the health of each device of several runs of one node, as siblings of one another.
 
-    So they are where each process of a node measured its own device. `pasts` are by the id of the run.
+    A node has several runs where each process of a job measured its own device. `pasts` are by run id.
     """
     published = load_published() if references is None else references
     rules = limits or health_thresholds()
@@ -124,7 +124,7 @@ class NodeHealth:
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest of the devices', and `unfit` where a GPU lacks."""
+        """The gravest of the devices', and `unfit` where a GPU is missing."""
         found = [each.verdict for each in self.devices]
         return gravest([*found, "unfit"] if self.lacks_gpus else found)
 

@@ -28,8 +28,8 @@ from nameplate.stats.stragglers import (
 )
 from nameplate.store.manifest import DeviceEntry
 
-# Others' work or the host's launching held these figures down, or they are wrong.
-_OTHERS_FAULT = frozenset({"contradictory", "unverified", "above_peak", "contended", "launch_bound"})
+# Verdicts of figures that other work or the host's launching held down, or that are wrong.
+_NOT_THE_DEVICE = frozenset({"contradictory", "unverified", "above_peak", "contended", "launch_bound"})
 # What a comparison says of a drop that is a fault, of none, and where it could not have seen one.
 _SIBLINGS = ("health_below_siblings", "health_with_siblings", "health_siblings_scatter")
 _PAST = ("health_below_past", "health_with_past", "health_past_scatter")
@@ -45,7 +45,7 @@ class Speed:
 
     @property
     def log_rate(self) -> float:
-        """The logarithm of launches a second, which earlier runs tell too."""
+        """The logarithm of launches a second, which earlier runs have too."""
         return -math.log(self.record.time_s or 1.0)
 
     @property
@@ -85,7 +85,7 @@ def find_speeds(
         figure = _figure_of(record)
         if figure is None:
             continue
-        if not _OTHERS_FAULT.isdisjoint(record.verdicts):
+        if not _NOT_THE_DEVICE.isdisjoint(record.verdicts):
             excluded += 1
             continue
         found[record.case] = Speed(record, math.log(figure.value), figure.log_half_width)
@@ -99,10 +99,14 @@ def _figure_of(record: Record) -> Interval | None:
     return record.interval("tflops") or record.interval("bandwidth_gb_s")
 
 
-def _state(way: Way, found: Sequence[tuple[Verdict, Message]]) -> Statement:
-    """Return the gravest of what was found, with its reasons: the largest drop first."""
-    verdict = gravest(each for each, _reason in found)
-    reasons = dict.fromkeys(why for each, why in found if each == verdict)
+def _make_statement(way: Way, found: Sequence[tuple[Verdict, Message]]) -> Statement:
+    """Return the gravest verdict of those found, with its reasons: the largest drop first.
+
+    A case that can't be judged doesn't count where another one can.
+    """
+    known = [each for each in found if each[0] != "unknown"] or found
+    verdict = gravest(each for each, _reason in known)
+    reasons = dict.fromkeys(why for each, why in known if each == verdict)
     return Statement(way, verdict, tuple(sorted(reasons, key=_drop_of, reverse=True)))
 
 
@@ -132,8 +136,7 @@ def judge_by_rating(
     if not device.speeds:
         return Statement("rating", "unknown", (_explain_no_figure(device),))
     found = [*_judge_products(device, published, limits), *_judge_memory(device, limits)]
-    known = [each for each in found if each[0] != "unknown"]
-    return _state("rating", known or found)
+    return _make_statement("rating", found)
 
 
 def _judge_products(
@@ -220,10 +223,10 @@ class Yardstick:
 def find_yardstick(
     published: Sequence[Published], part: str, dtype: str, *, is_burst: bool, limits: HealthThresholds
 ) -> Yardstick | None:
-    """Return what a product of that part and dtype is held to; None where nothing was published.
+    """Return what a product of that part and dtype is compared with; None where nothing was published.
 
-    A settled product is held to a settled one where there is one, and else to the best at all, less what
-    settling takes. bf16 and fp16 serve each other: every part that has both rates them alike.
+    A settled product is compared with a settled one where one is published, else with the best burst times
+    the usual ratio of the two. bf16 and fp16 serve each other: every part that has both rates them alike.
     """
     names = {dtype, dtype.partition("_e")[0]} | ({"bf16", "fp16"} if dtype in ("bf16", "fp16") else set())
     own = [
@@ -282,7 +285,6 @@ def judge_by_siblings(devices: Sequence[DeviceSpeeds], limits: HealthThresholds)
     for group in alike.values():
         for name, verdict, why in _compare_siblings(group, limits):
             found[name].append((verdict, why))
-    said = {}
     for device in devices:
         name, others = device.key, len(alike[device.kind]) - 1
         if not found[name]:
@@ -292,9 +294,7 @@ def judge_by_siblings(devices: Sequence[DeviceSpeeds], limits: HealthThresholds)
                 else _explain_no_figure(device)
             )
             found[name].append(("unknown", why))
-        known = [each for each in found[name] if each[0] != "unknown"]
-        said[name] = _state("siblings", known or found[name])
-    return said
+    return {name: _make_statement("siblings", each) for name, each in found.items()}
 
 
 def _compare_siblings(
@@ -321,7 +321,7 @@ def judge_by_past(devices: Sequence[DeviceSpeeds], limits: HealthThresholds) -> 
 
     How much runs scatter is found from all alike devices of the node together.
     """
-    told = {
+    past = {
         (each.key, case): each.past[case]
         for each in devices
         for case in each.speeds
@@ -332,28 +332,25 @@ def judge_by_past(devices: Sequence[DeviceSpeeds], limits: HealthThresholds) -> 
         name = device.key
         alike = [each.key for each in devices if each.kind == device.kind]
         for case, speed in device.speeds.items():
-            if (name, case) not in told:
+            if (name, case) not in past:
                 continue
-            scatter = pool_past([told[other, case] for other in alike if (other, case) in told])
+            scatter = pool_past([past[other, case] for other in alike if (other, case) in past])
             prior = limits.past.gpu_prior if device.entry.identity.kind == "cuda" else NO_SCATTER
             change = compare_with_past(
-                speed.log_rate, told[name, case], moderate(scatter, prior), limits.alarm.level / len(told)
+                speed.log_rate, past[name, case], moderate(scatter, prior), limits.alarm.level / len(past)
             )
             if change is not None:
                 comparison = _Comparison(
                     speed, change.drop, change.limit, change.drop > change.limit, change.past
                 )
                 found[name].append(comparison.judge(_PAST, limits.past.least_drop, limits))
-    said = {}
     for device in devices:
         name = device.key
         if not found[name]:
             runs = max(map(len, device.past.values()), default=0)
             why = message("health_no_past", runs=runs, least=limits.past.fewest)
             found[name].append(("unknown", why if device.speeds else _explain_no_figure(device)))
-        known = [each for each in found[name] if each[0] != "unknown"]
-        said[name] = _state("past", known or found[name])
-    return said
+    return {name: _make_statement("past", each) for name, each in found.items()}
 
 
 @dataclass(frozen=True)
@@ -371,11 +368,11 @@ class _Comparison:
     ) -> tuple[Verdict, Message]:
         """Return what the comparison says, and why; `codes` are those of the three messages.
 
-        Where only a drop beyond that of an unfit device would have shown, not having seen one says nothing.
+        Unknown where only a drop larger than that of an unfit device would have been significant.
         """
         below, alike, scatter = codes
         drop, limit = -math.expm1(-self.drop), -math.expm1(-max(self.limit, 0.0))
-        sure = -math.expm1(-(self.drop - self.speed.half))  # by the end of the interval that speaks for it
+        sure = -math.expm1(-(self.drop - self.speed.half))  # at the end that favours it
         values = {"case": name_case(self.speed.record), "drop": drop, "count": self.count}
         if self.is_significant and drop >= least_drop and sure > 0:
             verdict: Verdict = "unfit" if drop >= limits.unfit.drop else "degraded"

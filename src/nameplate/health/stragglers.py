@@ -50,7 +50,7 @@ class Straggler:
 
 
 @dataclass(frozen=True)
-class Seen:
+class DeviceHistory:
     """The runs of one device in one case, the latest first, and in which boot of its node each was."""
 
     host: str
@@ -61,22 +61,22 @@ class Seen:
 
 
 Kind = tuple[object, ...]  # of device: a part, its name, the method it was measured by, whether it was
-SeenByCase = Mapping[tuple[Kind, str], Mapping[DeviceKey, Seen]]
+HistoriesByCase = Mapping[tuple[Kind, str], Mapping[DeviceKey, DeviceHistory]]
 
 
 def find_cluster_stragglers(
-    seen: SeenByCase, limits: HealthThresholds | None = None
+    histories: HistoriesByCase, limits: HealthThresholds | None = None
 ) -> tuple[Straggler, ...]:
     """Return the stragglers among all devices that measured the same case, over several nodes; worst first.
 
-    `seen` is what `collect_speeds` found. Runs of other methods aren't mixed; devices of one node alone are
-    judged by `judge_run`.
+    `histories` is what `collect_speeds` found: runs of two methods aren't mixed. Devices that are all of one
+    node are judged by `judge_run`.
     """
     rules = limits or health_thresholds()
     found: dict[DeviceKey, Straggler] = {}
     shared = {
         key: held
-        for key, held in seen.items()
+        for key, held in histories.items()
         if len(held) >= FEWEST_SIBLINGS and len({each.host for each in held.values()}) > 1
     }
     for (_kind, case), held in shared.items():
@@ -87,12 +87,12 @@ def find_cluster_stragglers(
     return tuple(sorted(found.values(), key=lambda each: -each.drop))
 
 
-def collect_speeds(runs: Sequence[Run]) -> SeenByCase:
+def collect_speeds(runs: Sequence[Run]) -> HistoriesByCase:
     """Return the figures of every device, the latest first, by kind of device and case.
 
     A kind is a part, its name, and the method it was measured by; a twin is another kind.
     """
-    found: dict[tuple[Kind, str], dict[DeviceKey, Seen]] = {}
+    found: dict[tuple[Kind, str], dict[DeviceKey, DeviceHistory]] = {}
     for run in sorted(runs, key=lambda run: run.manifest.began, reverse=True):
         manifest = run.manifest
         for entry in manifest.devices:
@@ -105,14 +105,14 @@ def collect_speeds(runs: Sequence[Run]) -> SeenByCase:
                 held = found.setdefault((kind, case), {})
                 before = held.get(device)
                 earlier, boots = ((), ()) if before is None else (before.speeds, before.boots)
-                held[device] = Seen(
+                held[device] = DeviceHistory(
                     manifest.node, entry.name, uuid, (*earlier, speed), (*boots, manifest.boot)
                 )
     return found
 
 
 def _find_in_case(
-    case: str, held: Mapping[DeviceKey, Seen], rules: HealthThresholds, cases: int
+    case: str, held: Mapping[DeviceKey, DeviceHistory], rules: HealthThresholds, cases: int
 ) -> dict[DeviceKey, Straggler]:
     devices = list(held)
     latest_N = np.array([held[each].speeds[0].log for each in devices])
@@ -147,7 +147,7 @@ def _find_in_case(
     return found
 
 
-def _choose_control(devices: Sequence[Seen], latest_N: NDArray[np.float64], accused: Sequence[int]) -> Seen:
+def _choose_control(devices: Sequence[DeviceHistory], latest_N: NDArray[np.float64], accused: Sequence[int]) -> DeviceHistory:
     """Return the device to check beside the accused: one checked again, else the one in the middle."""
     order = [int(each) for each in np.argsort(latest_N, kind="stable") if int(each) not in set(accused)]
     middle = len(order) // 2

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nameplate.health.stragglers import Seen, SeenByCase
+from nameplate.health.stragglers import DeviceHistory, HistoriesByCase
 
 _FIGURE = "time_s"
 
@@ -56,19 +56,19 @@ class RunFigure:
         return sum(self.by_process) / len(self.by_process)
 
 
-def find_variations(seen: SeenByCase) -> tuple[Variation, ...]:
+def find_variations(histories: HistoriesByCase) -> tuple[Variation, ...]:
     """Return what the figures of each kind of device vary by in each case; nothing of cases that show none.
 
-    `seen` is what `collect_speeds` found.
+    `histories` is what `collect_speeds` found.
     """
     found = (
         estimate_variation(str(kind[0] or kind[1]), case, [list(_figures_of(each)) for each in held.values()])
-        for (kind, case), held in seen.items()
+        for (kind, case), held in histories.items()
     )
     return tuple(each for each in found if each.process_freedom + each.run_freedom + each.boot_freedom)
 
 
-def _figures_of(device: Seen) -> Iterator[RunFigure]:
+def _figures_of(device: DeviceHistory) -> Iterator[RunFigure]:
     for speed, boot in zip(device.speeds, device.boots, strict=True):
         spread = speed.record.spreads.get(_FIGURE)
         times_s = () if spread is None else spread.by_process

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from nameplate.base.formatting import change, count, figure, interval, percent, ratio, stated
 from nameplate.base.language import N_, _
 from nameplate.base.text import plain
-from nameplate.compare.truth import PairRow
-from nameplate.health.truth import WAYS, CheckRow
+from nameplate.compare.simulated_pairs import SPEED_OUTCOMES, PairRow
+from nameplate.health.simulated_nodes import WAYS, CheckRow
 from nameplate.report.view import Field, Table, table_of
 from nameplate.selftest.again import Again, AgainRow
 from nameplate.selftest.collectives import CollectiveRow
@@ -124,7 +124,7 @@ def cards_table(rows: Sequence[CardRow]) -> Table:
 
 
 def pairs_table(rows: Sequence[PairRow]) -> Table:
-    """Simulated pairs of runs: how often `bench compare` says each word, and how often a wrong one."""
+    """Simulated pairs of runs: how often `bench compare` finds each outcome, and how often a wrong one."""
     return _pairs_table(_("Two single runs of five processes compared"), rows)
 
 
@@ -138,7 +138,7 @@ def _pairs_table(heading: str, rows: Sequence[PairRow]) -> Table:
         Field[PairRow](
             N_("pairs of runs"), lambda row: row.scenario.removeprefix("compare: "), unbroken=True
         ),
-        *(_said(word) for word in ("same", "ambiguous", "slower", "faster")),
+        *map(_outcome_field, SPEED_OUTCOMES),
         Field[PairRow](N_("wrong"), lambda row: percent(row.wrong), is_number=True),
         Field[PairRow]("passed", lambda row: _("yes") if row.passed else _("NO")),
     ]
@@ -181,8 +181,8 @@ def _check_passed(row: CheckRow) -> str:
     return _("yes") if row.passed else _("NO")
 
 
-def _said(word: str) -> Field[PairRow]:
-    return Field[PairRow](word, lambda row: percent(row.words[word]), is_number=True)
+def _outcome_field(outcome: str) -> Field[PairRow]:
+    return Field[PairRow](outcome, lambda row: percent(row.outcomes[outcome]), is_number=True)
 
 
 def again_table(found: Again) -> Table:

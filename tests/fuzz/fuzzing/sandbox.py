@@ -271,7 +271,7 @@ def nothing_measured() -> Iterator[None]:
     """
     import nameplate.cli
     import nameplate.device.survey
-    import nameplate.health.truth
+    import nameplate.health.simulated_nodes
     import nameplate.report.charts.vega
     import nameplate.run.jobs
     import nameplate.run.measure
@@ -309,7 +309,7 @@ def nothing_measured() -> Iterator[None]:
         patch.object(nameplate.run.jobs, "Peers", SimpleNamespace(join=measure_nothing)),
         patch.object(CpuDevice, "prepare", measure_nothing),
         patch.object(TwinDevice, "prepare", measure_nothing),
-        patch.object(nameplate.health.truth, "simulate_checks", measure_nothing),
+        patch.object(nameplate.health.simulated_nodes, "simulate_checks", measure_nothing),
         patch.object(nameplate.selftest.again, "measure", measure_nothing),
         patch.object(nameplate.selftest.bare, "open_device", measure_nothing),
         patch.object(nameplate.selftest.repeat, "repeat", measure_nothing),

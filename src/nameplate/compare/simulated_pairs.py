@@ -27,6 +27,7 @@ PAIRS = 500
 _CASES = 4  # of a group: the others are the prior of the one that is compared
 _NOISE = 0.0015  # of a process's mean, by what goes on within it
 MOST_WRONG = 0.05
+SPEED_OUTCOMES = ("same", "ambiguous", "slower", "faster")
 Generator = np.random.Generator
 Floats = NDArray[np.float64]
 
@@ -47,12 +48,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairRow:
-    """The outcomes of simulated pairs, as shares; `wrong` is that of outcomes that the truth contradicts."""
+    """The shares of each outcome over simulated pairs; `wrong` is that of outcomes that the truth contradicts."""
 
     scenario: str
     about: str
     runs: int
-    words: Mapping[str, float]
+    outcomes: Mapping[str, float]
     wrong: float
 
     @property
@@ -61,16 +62,17 @@ class PairRow:
         if self.wrong <= MOST_WRONG:
             return ()
         ends = {"got": percent(self.wrong), "most": percent(MOST_WRONG)}
-        return (_("{what} is {got}; expected at most {most}", what=_("share of wrong words"), **ends),)
+        return (_("{what} is {got}; expected at most {most}", what=_("share of wrong outcomes"), **ends),)
 
     @property
     def passed(self) -> bool:
-        """Whether wrong words are rare enough."""
+        """Whether wrong outcomes are rare enough."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:
         """Return every field, and whether it passed."""
-        return {**asdict(self), "failures": list(self.failures), "passed": self.passed}
+        fields = {"words" if name == "outcomes" else name: each for name, each in asdict(self).items()}
+        return {**fields, "failures": list(self.failures), "passed": self.passed}
 
 
 def _place(deviation: float) -> Callable[[Generator, int], Floats]:
@@ -98,19 +100,19 @@ def _list_pairs() -> tuple[Pair, ...]:
 
 def compare_simulated_pairs(pairs: int = PAIRS, threshold: float = THRESHOLD) -> list[PairRow]:
     """Compare `pairs` simulated pairs of single runs for each case, and return the shares of outcomes."""
-    return [_count_words(pair, pairs, threshold, seed) for seed, pair in enumerate(_list_pairs())]
+    return [_count_outcomes(pair, pairs, threshold, seed) for seed, pair in enumerate(_list_pairs())]
 
 
-def _count_words(pair: Pair, pairs: int, threshold: float, seed: int) -> PairRow:
+def _count_outcomes(pair: Pair, pairs: int, threshold: float, seed: int) -> PairRow:
     generator = np.random.default_rng(seed)
-    words: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for _number in range(pairs):
         base, new = (_run(pair, generator, factor) for factor in (1.0, 1.0 + pair.slower))
         ratio = estimate_from_runs([base], [new], math.inf, CONFIDENCE)
-        words[classify(ratio, threshold)] += 1
+        counts[classify(ratio, threshold)] += 1
     right = {"ambiguous", "slower" if pair.slower > threshold else "same"}
-    wrong = sum(count for word, count in words.items() if word not in right) / pairs
-    shares = {word: words[word] / pairs for word in ("same", "ambiguous", "slower", "faster")}
+    wrong = sum(count for outcome, count in counts.items() if outcome not in right) / pairs
+    shares = {outcome: counts[outcome] / pairs for outcome in SPEED_OUTCOMES}
     return PairRow(f"compare: {pair.name}", pair.about, pairs, shares, wrong)
 
 
