@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 # Numbers beyond these are no physical quantity. Products, ratios and squares of any within them are finite.
 LARGEST, SMALLEST = 1e30, 1e-30
@@ -40,6 +41,15 @@ class FrozenModel(BaseModel):
     """A model that can't be changed, and refuses unknown keys and numbers that aren't finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def explain_error(error: ErrorDetails) -> tuple[object, str]:
+    """Return what was given and what was expected, of one of pydantic's errors."""
+    if error["type"] == "extra_forbidden":
+        return error["input"], "no such key"
+    if error["type"] == "missing":
+        return "nothing", "a value: the key is required"
+    return error["input"], error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def describe_first_error(error: ValidationError) -> str:

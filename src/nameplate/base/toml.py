@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from nameplate.base.errors import InputError
 from nameplate.base.files import MIB, read_text
-from nameplate.base.model import LARGEST, SMALLEST, is_possible
+from nameplate.base.model import LARGEST, SMALLEST, explain_error, is_possible
 
 MOST_BYTES = 16 * MIB
 _DEEPEST = 32  # levels of tables and lists; our own files have six
@@ -78,7 +77,7 @@ def validate(model: type[_Model], data: dict[str, Any], where: str, context: obj
     except ValidationError as error:
         # A misspelt key is both an unknown one and a missing one: the unknown one is what to look for.
         first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-        raise bad_value(where, _key(data, first["loc"]), *_got_and_expected(first)) from None
+        raise bad_value(where, _key(data, first["loc"]), *explain_error(first)) from None
 
 
 def _not_toml(where: str, said: str) -> InputError:
@@ -110,14 +109,6 @@ def _list_numbers(data: dict[str, Any], where: str) -> Iterator[tuple[str, int |
             left += ((depth + 1, key, each) for each in value)
         elif isinstance(value, int | float):
             yield key, value
-
-
-def _got_and_expected(error: ErrorDetails) -> tuple[object, str]:
-    if error["type"] == "extra_forbidden":
-        return error["input"], "no such key"
-    if error["type"] == "missing":
-        return "nothing", "a value: the key is required"
-    return error["input"], error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _key(data: Any, loc: Sequence[int | str]) -> str:

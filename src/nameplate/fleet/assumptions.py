@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from nameplate.base.errors import InputError
 from nameplate.base.language import _
+from nameplate.base.model import explain_error
 from nameplate.fleet.catalogues import INPUTS, Assumption, Catalogue, Price, merge
 from nameplate.fleet.size import card_tflops
 from nameplate.specs.part import Part
@@ -136,6 +137,5 @@ def _refusing(flag: str, got: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        expected = error.errors(include_url=False)[0]["msg"]
-        expected = expected.removeprefix("Value error, ").removeprefix("Input should be ")
+        _value, expected = explain_error(error.errors(include_url=False)[0])
         raise InputError("a value that can't be used", where=flag, got=got, expected=expected) from None

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from nameplate.base.errors import InputError
+from nameplate.base.model import explain_error
+from nameplate.base.toml import bad_value
 from nameplate.fleet.catalogues import Catalogue, Fleet, load_shipped, merge
 from nameplate.fleet.describe import describe_delivered, describe_ownership
 from nameplate.fleet.montecarlo import Estimate, exact_estimate
@@ -131,12 +132,7 @@ def _read_fleet(index: Hashable, row: Mapping[Hashable, Any]) -> Fleet:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "fleet"
-        raise InputError(
-            f"the value of {key} can't be used",
-            where=f"the frame, row {index!r}",
-            got="nothing" if first["type"] == "missing" else str(first["input"])[:120],
-            expected=first["msg"].removeprefix("Value error, ").removeprefix("Input should be "),
-        ) from None
+        raise bad_value(f"the frame, row {index!r}", key, *explain_error(first)) from None
 
 
 def _is_empty(cell: Any) -> bool:
