@@ -7,7 +7,6 @@ import pytest
 
 from nameplate.base.messages import message
 from nameplate.chain.losses import WHAT, explain_losses
-from nameplate.report.labels import Labels
 from nameplate.report.sections.losses import losses_table
 from nameplate.store.folder import find_runs, read_run
 from nameplate.twin.card import read_card
@@ -167,7 +166,7 @@ def test_a_loss_is_never_negative_and_what_its_evidence_says_stands_beside_it(
     for name, (value, by_evidence) in expected.items():
         assert (name, known[name]) == (name, pytest.approx(value))
         assert (name, beside[name]) == (name, by_evidence and pytest.approx(by_evidence))
-    table = losses_table([record], Labels({}))
+    table = losses_table([record])
     (chart,) = table.charts
     assert tflops / 1000 == pytest.approx(chart.steps[-1].value)
     shares = [step.value for step in chart.steps]

@@ -39,6 +39,6 @@ def test_only_streams_kinds_in_main_memory_are_a_roof_and_the_rating_where_none_
     copy = memory_record(make_record, "copy", 1200.0)
     assert find_memory_roof([read, cache, copy], copy.device).gb_s == 1200.0
     rated = find_memory_roof([read, cache], copy.device)
-    assert (rated.gb_s, rated.is_measured) == (1500.0, False)
+    assert (rated.gb_s, rated.case) == (1500.0, None)
     assert find_memory_roof([cache], copy.device) is None
     assert place_cases([cache, product(make_record, 10, 1, 1.0)]) == []

@@ -14,7 +14,6 @@ from nameplate.base.errors import InputError
 from nameplate.specs.cpu import (
     MICROARCHITECTURES_FILE,
     MODELS_FILE,
-    compute_nominal_tflops,
     explain_absence,
     find_boost,
     find_foreign_flags,
@@ -257,24 +256,16 @@ def test_every_model_belongs_to_a_part_of_the_table():
     assert {boost.group.microarchitecture for boost in load_models().boosts.values()} <= parts
 
 
-def test_nominal_is_flop_times_cores_times_clock():
+def test_flop_per_cycle_times_cores_times_clock_is_the_datasheets():
     part = identify(amd(25, 17, ZEN4))
     assert part is not None
     bf16 = find_throughput(part, ZEN4)["bf16"]
-    assert math.isclose(compute_nominal_tflops(bf16, 96, 3700), 64 * 96 * 3.7e9 / 1e12)
+    assert bf16.flop_per_cycle == 64
     # The datasheet of NVIDIA's Grace, 7.1 TFLOPS of fp64 for 144 cores, at 3.1 GHz.
     grace = identify(arm(0xD4F))
     assert grace is not None
-    assert math.isclose(
-        compute_nominal_tflops(find_throughput(grace, NEOVERSE_V1)["fp64"], 144, 3100), 7.1, rel_tol=0.01
-    )
-
-
-@pytest.mark.parametrize(("cores", "mhz", "wanted"), [(0, 3000, "more than 0"), (2, 0, "MHz above 0")])
-def test_nominal_refuses_no_cores_and_no_clock(cores, mhz, wanted):
-    figure = load_microarchitectures()[0].throughput[0]
-    with pytest.raises(InputError, match=rf"got 0; expected {wanted}"):
-        compute_nominal_tflops(figure, cores, mhz)
+    fp64 = find_throughput(grace, NEOVERSE_V1)["fp64"]
+    assert math.isclose(fp64.flop_per_cycle * 144 * 3.1e9 / 1e12, 7.1, rel_tol=0.01)
 
 
 @pytest.mark.parametrize(

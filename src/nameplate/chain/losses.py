@@ -87,7 +87,7 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class Waterfall:
+class Losses:
     """The factors of one device, from `limit_tflops` down to `tflops` at `stage`."""
 
     device: str
@@ -99,7 +99,7 @@ class Waterfall:
     cases: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The waterfall as a JSON object; the known factors multiply to tflops ÷ limit_tflops."""
+        """The factors as a JSON object; the known factors multiply to tflops ÷ limit_tflops."""
         return {
             "device": self.device,
             "dtype": self.dtype,
@@ -119,13 +119,13 @@ class Waterfall:
         }
 
 
-def explain_losses(records: Sequence[Record]) -> list[Waterfall]:
-    """Return the waterfall of each device whose chain has products with a known limit."""
+def explain_losses(records: Sequence[Record]) -> list[Losses]:
+    """Return the losses of each device whose chain has products with a known limit."""
     found = (_explain(chain, records) for chain in find_chains(records))
     return [each for each in found if each is not None]
 
 
-def _explain(chain: DeviceChain, records: Sequence[Record]) -> Waterfall | None:
+def _explain(chain: DeviceChain, records: Sequence[Record]) -> Losses | None:
     reached = {stage.stage: stage for stage in chain.stages}
     end = next((reached[name] for name in _ENDS if name in reached), None)
     if end is None or not all(each.silicon_tflops and each.flops and each.time_s for each in end.records):
@@ -137,7 +137,7 @@ def _explain(chain: DeviceChain, records: Sequence[Record]) -> Waterfall | None:
     factors = list(_take_steps(products, _find_library(chain.best_product, products, gb_s)))
     flops, measured_s = sum(each.flops for each in products), sum(each.measured_s for each in products)
     limit_s = math.prod(each.value for each in factors if each.value is not None) * measured_s
-    return Waterfall(
+    return Losses(
         chain.device,
         chain.dtype,
         end.stage,

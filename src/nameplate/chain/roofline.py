@@ -30,11 +30,6 @@ class MemoryRoof:
     gb_s: float
     case: str | None  # None: it is rated
 
-    @property
-    def is_measured(self) -> bool:
-        """Whether the run measured it."""
-        return self.case is not None
-
 
 @dataclass(frozen=True)
 class Placed:

@@ -50,13 +50,13 @@ _LONG_S = 4 * 3600.0  # for a run of a suite that isn't known here, without a bu
 
 # Given 0 for base or 1 for new, measures one more run.
 Measure = Callable[[int], RunResults]
-# Is told the progress, a line at a time.
+# Called with each line of progress.
 Progress = Callable[[str], None]
 
 
 def interleave(
-    a: str,
-    b: str,
+    base: str,
+    new: str,
     *,
     suite: str = SUITE,
     only: str | None = None,
@@ -71,11 +71,11 @@ def interleave(
     watch: Progress = lambda line: None,
     fail_on: FailOn | None = None,
 ) -> Comparison:
-    """Measure `a` (base) and `b` (new) in turn; the parameters are the flags of `bench compare --interleave`.
+    """Measure `base` and `new` in turn; the parameters are the flags of `bench compare --interleave`.
 
     Each side is an environment (its folder, or a python or bench in it), a commit of the current folder's
     repository, or `.` for its working tree. `budget` is in seconds a run; at most `pairs` and at least
-    `at_least` pairs of runs are measured. `watch` is told the progress. The runs are kept in a new folder in
+    `at_least` pairs of runs are measured. `watch` is called with each line of progress. The runs are kept in a new folder in
     `results`, by default in `runs`.
 
     Raises InputError for anything that can't be used, and RunIncomplete where a run breaks off.
@@ -92,7 +92,7 @@ def interleave(
     deadline_s = Deadlines.from_environment().whole_run_s(_find_limit(suite, budget))
     with ExitStack() as stack:
         folder = stack.enter_context(_keep_runs(Path(results or DEFAULT_RESULTS).absolute(), watch))
-        sides = [stack.enter_context(prepare_contender(name, Path.cwd())) for name in (a, b)]
+        sides = [stack.enter_context(prepare_contender(name, Path.cwd())) for name in (base, new)]
 
         def measure(side: int) -> RunResults:
             return _run_suite(sides[side], ["run", suite, *flags], folder / FOLDERS[side], deadline_s)
@@ -151,12 +151,11 @@ def take_turns(
     at_least: int = FEWEST_PAIRS,
     seed: int = SEED,
     watch: Progress = lambda line: None,
-    fail_on: FailOn | None = None,
 ) -> Comparison:
     """Measure pairs of runs until every case is decided that can be, or `pairs` are measured.
 
-    Whoever tests often enough finds a difference by chance. So there are few interim looks (`plan_looks`),
-    and they share the significance level of 5 %: each has a share in proportion to its number of pairs.
+    Testing often enough finds a difference by chance. So there are few interim looks (`plan_looks`), and they
+    share the significance level of 5 %: each has a share in proportion to its number of pairs.
     """
     order = random.Random(seed)
     looks = plan_looks(at_least, pairs)

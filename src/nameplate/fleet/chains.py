@@ -65,7 +65,7 @@ class LinkChoice:
         notes = [*(evidence.notes if evidence else ()), *self._note_unused(evidence, asked)]
         measured = evidence.links if evidence else ()
         links = [*measured, *asked] if asked else self._complete(part, cards, measured)
-        notes += _note_default(links, measured, part, self.registry) if not asked else []
+        notes += _note_default(links, measured, part) if not asked else []
         peak = _find_peak(links, part)
         first = link_ratings(part, peak=peak) if is_rated else link_conflicting_ratings(part)
         if not links:
@@ -184,7 +184,7 @@ def _make_first_link(ratio: float, dtype: str, provenance: Provenance, source: s
 
 
 def _note_default(
-    links: Sequence[Link], measured: Sequence[Link], part: Part, registry: Registry
+    links: Sequence[Link], measured: Sequence[Link], part: Part
 ) -> Iterator[str]:
     """What a chain that nobody asked for takes, and which of a run's links it leaves out."""
     left_out = [link for link in measured if link not in links]

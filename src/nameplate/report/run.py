@@ -200,7 +200,7 @@ _SECTIONS: Mapping[str, Callable[[Run, Labels], Table]] = {
     "health": lambda run, _labels: health_table(run),
     "advice": _advice_table,
     "chain": _chain_table,
-    "losses": lambda run, labels: losses_table(measured_records(run), labels),
+    "losses": lambda run, _labels: losses_table(measured_records(run)),
     "throughput": lambda run, labels: throughput_table(measured_records(run), labels),
     "best": lambda run, labels: search_results_table(measured_records(run), labels),
     "shapes": lambda run, _labels: shapes_table(measured_records(run)),

@@ -18,7 +18,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nameplate.base.errors import InputError
 from nameplate.base.messages import Message, message
 from nameplate.base.model import FrozenModel
 from nameplate.base.toml import bad_value, parse_toml, read_packaged
@@ -231,18 +230,6 @@ def explain_absence(
 def find_boost(brand: str | None) -> Boost | None:
     """Return the boost clock of a model; None for a name that hides its model, or one without a source."""
     return load_models().boosts.get(normalize_brand(brand))
-
-
-def compute_nominal_tflops(throughput: Throughput, cores: float, clock_mhz: float) -> float:
-    """Return the TFLOPS of `cores` cores (a quota may leave a fraction) at `clock_mhz`.
-
-    Raises InputError where either isn't above 0.
-    """
-    if not cores > 0:
-        raise InputError("a CPU's nominal needs cores", got=cores, expected="more than 0")
-    if not clock_mhz > 0:
-        raise InputError("a CPU's nominal needs a clock", got=clock_mhz, expected="MHz above 0")
-    return throughput.flop_per_cycle * cores * clock_mhz * 1e6 / 1e12
 
 
 def load_microarchitectures() -> tuple[Microarchitecture, ...]:

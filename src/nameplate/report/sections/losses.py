@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from nameplate.base.formatting import figure, percent, ratio
 from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.text import plain
-from nameplate.chain.losses import WHAT, Factor, explain_losses
-from nameplate.chain.losses import Waterfall as Losses
+from nameplate.chain.losses import WHAT, Factor, Losses, explain_losses
 from nameplate.record import Record
 from nameplate.report.charts.data import Step, Waterfall
-from nameplate.report.labels import Labels, name_stage
+from nameplate.report.labels import name_stage
 from nameplate.report.view import Field, Table, table_of
 
 _Row = tuple[Losses, Factor, float]  # … and TFLOPS left after it
 
 
-def losses_table(records: Sequence[Record], labels: Labels) -> Table:
+def losses_table(records: Sequence[Record]) -> Table:
     """A row a factor of each device, with what is left after it, and a waterfall each; empty where no limit
     is known.
     """
