@@ -88,7 +88,7 @@ def _list_results(
         count, names[name] = names[name], 0
         if count == 1:
             yield _result_of(name, entry, device, part)
-        elif count:  # the first of several: which of them counts can't be told
+        elif count:  # the first of several: it isn't known which one counts
             problem = message("entry_repeated", name=name, count=count)
             problems.append(problem)
             yield CaseResult(name, device, PYTEST_BENCHMARK, part, "unreadable", problem)

@@ -19,7 +19,7 @@ WHERE = "bench compare"
 # Changes of 3 % must be found. Half of that is as far from "no change" as from a change of 3 %.
 THRESHOLD = 0.015
 _LEAST_FRACTION = 1e-6  # no clock resolves less; the runs that far smaller ones need are no number
-_MOST_REASONS = 3  # why a side holds nothing; of further ones only the number is told
+_MOST_REASONS = 3  # why a side holds nothing; of further ones only the number is given
 By = Literal["auto", "achieved", "normalized", "efficiency"]
 FailOn = Literal["ambiguous"]
 

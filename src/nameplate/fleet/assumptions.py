@@ -20,7 +20,7 @@ from nameplate.specs.recognition import require
 from nameplate.specs.registry import Registry
 from nameplate.stats.uncertain import Uncertain, Written, exact, read_uncertain
 
-# A server that --price speaks of has so many cards, unless a known price of the part says otherwise.
+# A server whose price --price gives has so many cards, unless a known price of the part says otherwise.
 CARDS_PER_SERVER = 8
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = Fraction(3, 100)
 _DIGITS = 5  # of a recomputed figure: more than any claim states
-_EXACT_DIGITS = 8  # … of one that needs no more to be exact, as whoever recomputes it by hand finds it
+_EXACT_DIGITS = 8  # … of one that needs no more to be exact, as a reader who recomputes it by hand finds it
 _SMALLEST, _LARGEST = Fraction(1, 10**30), Fraction(10**30)
 _PLACES = tuple(Fraction(10) ** power for power in range(-12, 19))  # of the digits of a figure
 

@@ -231,7 +231,7 @@ class AssumedDerate(UncertainEntry):
     parts: tuple[Text, ...] = ()
     n_from: Count | None = None
     n_to: Count | None = None
-    unasked: bool = False  # whether it is the default for its parts
+    unasked: bool = False  # whether it is the default for its parts (the key in files)
     as_of: Date
     source: Text
     note: Text | None = None

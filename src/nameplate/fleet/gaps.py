@@ -1,4 +1,4 @@
-"""What is known of each accelerator to reckon a fleet of it; what is missing, and what would fill it.
+"""What is known of each accelerator to price a fleet of it; what is missing, and what would fill the gap.
 
 The figures of a fleet need four things of its part: an FP16 rating, a derate, a TDP, and the price of a
 server.

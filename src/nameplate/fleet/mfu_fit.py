@@ -28,7 +28,7 @@ from nameplate.fleet.mfu_model import (
     FEATURES,
     MfuModel,
     Prediction,
-    Seen,
+    FeatureRange,
     Situation,
     Vector,
     Years,
@@ -96,8 +96,8 @@ def fit(observations: Sequence[Observation]) -> MfuModel:
     covariance = np.linalg.inv(precision)[:kept, :kept]
     of = [[each for each in observations if each.situation.generation == g] for g in system.generations]
 
-    def seen(values: Sequence[float]) -> Seen:
-        return Seen(least=min(values), most=max(values))
+    def find_range(values: Sequence[float]) -> FeatureRange:
+        return FeatureRange(least=min(values), most=max(values))
 
     return MfuModel(
         n_runs=len(observations),
@@ -110,9 +110,9 @@ def fit(observations: Sequence[Observation]) -> MfuModel:
             Years(first=min(o.situation.year for o in each), last=max(o.situation.year for o in each))
             for each in of
         ),
-        devices=seen([o.situation.devices for o in observations]),
-        parameters=seen([o.situation.parameters for o in observations]),
-        context=seen([o.situation.context for o in observations]),
+        devices=find_range([o.situation.devices for o in observations]),
+        parameters=find_range([o.situation.parameters for o in observations]),
+        context=find_range([o.situation.context for o in observations]),
         sd_generation=_rounded(sds[0]),
         sd_study=_rounded(sds[1]),
         sd_run=_rounded(sds[2]),

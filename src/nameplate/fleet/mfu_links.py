@@ -30,7 +30,7 @@ def predict_link(part: Part, cards: int | None, training: TrainingSetup) -> Link
     """The link datasheet → scaled of a training run on so many cards; None without a rating or a size.
 
     Its 90 % interval is the model's. Parts of one generation have the same draws, and those of two have what
-    is a study's own in common: whoever trains well on one card does so on another.
+    is a study's own in common: who trains efficiently on one card does so on another.
     """
     if cards is None or PEAK_DTYPES[training.precision] not in part.datasheet:
         return None
@@ -56,10 +56,12 @@ def predict_link(part: Part, cards: int | None, training: TrainingSetup) -> Link
     )
 
 
-def predict_rest(part: Part, cards: int | None, training: TrainingSetup, measured: Sequence[Link]) -> list[Link]:
-    """Such a link behind those that a run measured, up to the product that something is published of.
+def predict_rest(
+    part: Part, cards: int | None, training: TrainingSetup, measured: Sequence[Link]
+) -> list[Link]:
+    """The measured links up to the last product with a published figure, then the rest, predicted.
 
-    Returns the measured links that are kept and then the rest; () where nothing is published of a product.
+    The rest is the predicted MFU ÷ that published figure. Empty where no product has one.
     """
     whole = predict_link(part, cards, training)
     for kept in range(len(measured), 0, -1):
@@ -93,7 +95,7 @@ def predict_rest(part: Part, cards: int | None, training: TrainingSetup, measure
 def find_usual_product(part: str, stage: Stage) -> Published | None:
     """What is published of a part's matrix product at that stage, of the part itself before its twin's.
 
-    The product of a run without phases (`gemm`) is held against a sustained one, else against a burst.
+    The product of a run without phases (`gemm`) is compared with a sustained one, else with a burst.
     """
     stages = (Stage.GEMM_SUSTAINED, Stage.GEMM_BURST) if stage is Stage.GEMM else (stage,)
     for wanted in stages:

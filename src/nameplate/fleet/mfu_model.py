@@ -155,7 +155,7 @@ class Years(FrozenModel):
     last: Positive
 
 
-class Seen(FrozenModel):
+class FeatureRange(FrozenModel):
     """The least and the most of a feature among the runs that were fitted."""
 
     least: Positive
@@ -176,9 +176,9 @@ class MfuModel(FrozenModel):
     runs_of_generation: tuple[PositiveCount, ...]
     runs_of_part: dict[str, PositiveCount]
     years: tuple[Years, ...]  # by generation
-    devices: Seen
-    parameters: Seen
-    context: Seen
+    devices: FeatureRange
+    parameters: FeatureRange
+    context: FeatureRange
     sd_generation: Positive
     sd_study: Positive
     sd_run: Positive

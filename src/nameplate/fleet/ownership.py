@@ -182,7 +182,7 @@ def own(
     inputs = tuple(_find_input(entry, given.pop(entry.name, None)) for entry in load_ownership().input)
     costs = cost(fleets, part=part, assume=given, **options)
     montecarlo = montecarlo_of(options)
-    # What is known of rents is of cards at full power: no peer of a limited one.
+    # The known rents are of cards at full power, which a limited one can't be compared with.
     is_limited = options.get("power_limit") is not None and rent is None
     return tuple(
         _own(priced, each, inputs, None if is_limited else _find_rent(priced, rent), montecarlo)
@@ -202,7 +202,7 @@ def _find_input(entry: _OwnInput, written: Written | None) -> UsedInput:
         source = f"{entry.source} ({entry.as_of})" + (f"; {entry.note}" if entry.note else "")
         return UsedInput(entry.name, known.unit, entry.uncertain, entry.basis, source, entry.name)
     where = f"--assume {entry.name}"
-    number = _within(read_uncertain(written, where), known.least, known.most, where)
+    number = _require_within(read_uncertain(written, where), known.least, known.most, where)
     return UsedInput(
         entry.name, known.unit, number, "given", _("given by {flag}", flag="--assume"), entry.name
     )
@@ -211,7 +211,7 @@ def _find_input(entry: _OwnInput, written: Written | None) -> UsedInput:
 def _find_rent(priced: Cost, written: Written | None) -> UsedInput | None:
     unit = N_("RMB a card-hour")
     if written is not None:
-        number = _within(read_uncertain(written, "--rent"), 0.001, _MOST_RENT, "--rent")
+        number = _require_within(read_uncertain(written, "--rent"), 0.001, _MOST_RENT, "--rent")
         return UsedInput("rent", unit, number, "given", _("given by {flag}", flag="--rent"), "rent")
     part = priced.size.part
     found = next((each for each in load_ownership().rent if part and each.part == part.id), None)
@@ -222,7 +222,7 @@ def _find_rent(priced: Cost, written: Written | None) -> UsedInput | None:
     return UsedInput("rent", unit, found.uncertain, "cited", source, f"rent ({found.part})")
 
 
-def _within(number: Uncertain, least: float, most: float, where: str) -> Uncertain:
+def _require_within(number: Uncertain, least: float, most: float, where: str) -> Uncertain:
     if number.low < least or number.high > most:
         raise InputError(
             "a value that can't be used",
@@ -250,7 +250,7 @@ def _own(
     for each in used:
         values[each.name] = each.uncertain.value
         draws[each.name] = montecarlo.draw(each.draws_name, each.uncertain)
-    at_values, drawn = _reckon(values, years, eflops), _reckon(draws, years, eflops)
+    at_values, drawn = _compute_figures(values, years, eflops), _compute_figures(draws, years, eflops)
     figures = {name: Quantity(float(at_values[name]), drawn[name]) for name in at_values}
     wins = None
     if rent is not None and "rmb_per_busy_card_hour" in drawn:
@@ -258,7 +258,7 @@ def _own(
     return Ownership(priced, years, figures, inputs, rent, wins)
 
 
-def _reckon(known: Mapping[str, Number], years: float, eflops: float) -> dict[str, Number]:
+def _compute_figures(known: Mapping[str, Number], years: float, eflops: float) -> dict[str, Number]:
     """Every figure that can be computed, of so many nominal EFLOPS; `known` are those of one."""
     found: dict[str, Number] = {}
     if "power_mw" in known and "delivered_eflops" in known:
@@ -295,13 +295,13 @@ def _reckon(known: Mapping[str, Number], years: float, eflops: float) -> dict[st
     if "rent" in known:
         found["break_even_busy_share"] = hour / known["rent"]
         rented = known["rent"] * cards * HOURS_PER_YEAR * busy
-        found["break_even_months"] = _repay(
+        found["break_even_months"] = _count_months(
             capex, (rented - electricity - building - upkeep) / _MONTHS, rate / _MONTHS
         )
     return found
 
 
-def _repay(debt: Number, a_month: Number, rate: Number) -> Number:
+def _count_months(debt: Number, a_month: Number, rate: Number) -> Number:
     """Months until so much a month has repaid a debt with interest: infinite where it never does."""
     interest = np.asarray(debt * rate, dtype=np.float64)
     paid = np.asarray(a_month, dtype=np.float64)

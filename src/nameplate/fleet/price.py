@@ -145,11 +145,14 @@ class Cost(ShownInNotebooks):
         return tuple(self._rung(stage, derate) for stage, derate in zip(stages, derates, strict=True))
 
     def quantities(self, montecarlo: MonteCarlo) -> dict[str, Quantity]:
-        """Every known figure of one nominal EFLOPS of the part with its draws; a job runs on all cards."""
+        """Every known figure of one nominal EFLOPS of the part with its draws.
+
+        Those of a synchronous job are of one on all cards of the fleet.
+        """
         return {} if self.unit is None else self.unit.quantities(montecarlo, self.size.cards_exact)
 
     def points(self) -> dict[str, float]:
-        """Every known figure at its inputs' values: what a reader reckons by hand, without an interval."""
+        """Every known figure at its inputs' values, without draws: what a reader computes by hand."""
         if self.unit is None or self.size.nominal_eflops is None:
             return {}
         return self.unit.points(self.size.nominal_eflops, self.size.cards_exact)

@@ -1,4 +1,4 @@
-"""What can be told of a node: simulated nodes, healthy or with one slow card, judged by the real rules.
+"""Simulated nodes, healthy or with one slow card, judged by the real rules: false alarms and drops found.
 
 Each way of judging shows how often it accuses a healthy node, and the smallest drop of one card that it finds
 in 99 of 100 nodes. Cards differ by a deviation from card to card, in each case by itself; a card's runs
@@ -46,7 +46,7 @@ Generator = np.random.Generator
 class CheckRow:
     """One way of judging nodes that differ so: its false alarms a node, and the drop that it finds.
 
-    `card_deviation` is from card to card, `run_deviation` from run to run; None: of no account here. `most`
+    `card_deviation` is from card to card, `run_deviation` from run to run; None: it has no effect here. `most`
     is the largest share of alarms that passes, and `bound` the largest drop; None: none is asked for.
     """
 
@@ -116,7 +116,7 @@ def _least_log(drop: float) -> float:
 
 
 def _judge_siblings(rng: Generator, nodes: int, deviation: float, rules: HealthThresholds) -> CheckRow:
-    """Hold each card to the others of its node."""
+    """Compare each card with the others of its node."""
     accused_R = np.zeros(nodes, dtype=bool)
     needed_R = np.full(nodes, np.inf)
     least = _least_log(rules.siblings.least_drop)
@@ -138,7 +138,7 @@ def _judge_siblings(rng: Generator, nodes: int, deviation: float, rules: HealthT
 
 
 def _judge_past(rng: Generator, nodes: int, deviation: float, rules: HealthThresholds) -> CheckRow:
-    """Hold each card to its own earlier runs; how cards differ from one another is of no account."""
+    """Compare each card with its own earlier runs; how cards differ from one another has no effect."""
     accused_R = np.zeros(nodes, dtype=bool)
     needed_R = np.full(nodes, np.inf)
     least = _least_log(rules.past.least_drop)
@@ -162,7 +162,7 @@ def _judge_past(rng: Generator, nodes: int, deviation: float, rules: HealthThres
 
 
 def _judge_rating(rng: Generator, nodes: int, deviation: float, rules: HealthThresholds) -> CheckRow:
-    """Hold each card to a published one, which is a card like any other."""
+    """Compare each card with a published one, which is a card like any other."""
     x_RN = rng.normal(0.0, deviation, (nodes, GPUS)) - rng.normal(0.0, deviation, (nodes, 1))
     threshold = -math.log(rules.rating.degraded)
     needed_R = threshold + x_RN[:, 0]

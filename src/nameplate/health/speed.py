@@ -132,7 +132,7 @@ def _explain_no_figure(device: DeviceSpeeds) -> Message:
 def judge_by_rating(
     device: DeviceSpeeds, published: Sequence[Published], limits: HealthThresholds
 ) -> Statement:
-    """Hold a device's best large product to the best published of its part, and memory to its rating."""
+    """Compare a device's best large product with the best published of its part, and memory with its rating."""
     if not device.speeds:
         return Statement("rating", "unknown", (_explain_no_figure(device),))
     found = [*_judge_products(device, published, limits), *_judge_memory(device, limits)]
@@ -253,7 +253,7 @@ def _edges(record: Record) -> list[int]:
 
 
 def _judge_memory(device: DeviceSpeeds, limits: HealthThresholds) -> Iterator[tuple[Verdict, Message]]:
-    """Hold copy and triad to a GPU's rated bandwidth."""
+    """Compare copy and triad with a GPU's rated bandwidth."""
     rated = device.entry.memory_gb_s
     if rated is None or device.entry.identity.kind == "cpu":
         return
@@ -278,7 +278,7 @@ def _judge_memory(device: DeviceSpeeds, limits: HealthThresholds) -> Iterator[tu
 
 
 def judge_by_siblings(devices: Sequence[DeviceSpeeds], limits: HealthThresholds) -> Mapping[str, Statement]:
-    """Hold each device to those of its node that are alike; returns a statement by key."""
+    """Compare each device with those of its node that are alike; returns a statement by key."""
     found: dict[str, list[tuple[Verdict, Message]]] = {each.key: [] for each in devices}
     kinds = dict.fromkeys(each.kind for each in devices)
     alike = {kind: [each for each in devices if each.kind == kind] for kind in kinds}
@@ -317,7 +317,7 @@ def _compare_siblings(
 
 
 def judge_by_past(devices: Sequence[DeviceSpeeds], limits: HealthThresholds) -> Mapping[str, Statement]:
-    """Hold each device to its own earlier runs; returns a statement by key.
+    """Compare each device with its own earlier runs; returns a statement by key.
 
     How much runs scatter is found from all alike devices of the node together.
     """

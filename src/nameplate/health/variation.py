@@ -1,10 +1,10 @@
-"""What one device's figures vary by, told apart: from process to process, from run to run, from boot to boot.
+"""How one device's figures vary, by level: from process to process, from run to run, from boot to boot.
 
 A figure's logarithm is the device's own mean + what its boot has + what the run has + what each of its
 processes has; the figure of a run is the mean over its processes. Each level's variance is what is observed
-less what the levels below it explain (analysis of variance of nested levels, by the method of moments), over
-all devices of a kind together. Where a level shows in no runs (one process each, one run in every boot, one
-boot) its deviation isn't known.
+less what the levels below it explain (nested analysis of variance, by the method of moments), over all devices
+of a kind together. A level's deviation isn't known where no runs show it: one process each, one run in every
+boot, or one boot.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def estimate_variation(part: str, case: str, devices: Sequence[Sequence[RunFigur
     run = None if of_runs.variance is None else max(of_runs.variance - noise, 0.0)
     of_boots = _pool([[_mean([run.mean for run in one]) for one in each] for each in in_boot])
     boot = None
-    # Where no boot has several runs, what boots differ by can't be told from what runs do.
+    # Where no boot has several runs, the variance between boots can't be separated from that between runs.
     if of_boots.variance is not None and run is not None:
         below = [_variance_of_boot(one, run, process) for each in in_boot if len(each) > 1 for one in each]
         boot = max(of_boots.variance - _mean(below), 0.0)

@@ -31,7 +31,7 @@ _COUNTED = {
 
 
 def node_view(found: NodeHealth, folders: Sequence[str] = ()) -> View:
-    """Everything there is to say of a node; `folders` are those of its runs."""
+    """The screen of one node; `folders` are those of its runs."""
     advice = dict.fromkeys(render(each) for device in found.devices for each in advise(device))
     return View(
         notice=describe_twins(each.name for each in found.devices if not each.measured),
@@ -109,7 +109,7 @@ def _way_rows(devices: Sequence[DeviceHealth], way: str) -> Iterator[tuple[str, 
 
 
 def cluster_view(found: ClusterHealth) -> View:
-    """Everything there is to say of many nodes: who isn't fit, who lags behind, who is missing."""
+    """The screen of many nodes: which aren't fit, which are slower than the others, which are missing."""
     devices = [device for node in found.nodes for device in node.devices]
     unwell = [node for node in found.nodes if node.verdict != "fit"]
     advice = dict.fromkeys(render(each) for device in devices for each in advise(device))
@@ -259,18 +259,18 @@ def _distributions_table(found: ClusterHealth) -> Table:
 
 
 def _variations_table(found: ClusterHealth) -> Table:
-    """What one device's figures vary by, where runs show it; how many comparisons each deviation is of."""
+    """How one device's figures vary, where runs show it; degrees of freedom in parentheses."""
 
-    def told(deviation: float | None, freedom: int) -> str:
+    def text(deviation: float | None, freedom: int) -> str:
         return "–" if deviation is None else f"{percent(deviation)} ({count(freedom)})"
 
     rows = [
         (
             plain(each.part),
             _LABELS.case(each.case),
-            told(each.process_sd, each.process_freedom),
-            told(each.run_sd, each.run_freedom),
-            told(each.boot_sd, each.boot_freedom),
+            text(each.process_sd, each.process_freedom),
+            text(each.run_sd, each.run_freedom),
+            text(each.boot_sd, each.boot_freedom),
         )
         for each in found.variations
     ]

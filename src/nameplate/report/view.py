@@ -157,7 +157,7 @@ class View:
     (a device each), `answers` (the figures that matter most), `chart` (the one picture beside them),
     `meaning` (the answer in a sentence, or a line each), `advice` (what to do) and `problems` (what could
     not be read). `facts` and `tables` are what it rests on. Where there is a `summary`, the answer as a few
-    named lines, that is all that a terminal shows unasked, with `footer` below it, and media that can fold
+    named lines, that is all that a terminal shows by default, with `footer` below it, and media that can fold
     the tables do so.
     """
 

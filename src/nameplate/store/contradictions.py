@@ -1,6 +1,6 @@
 """Whether a record that was read from disk agrees with itself: its figures, batches, verdicts and run.
 
-Whoever edits a figure by hand, or forges one, seldom edits all that follows from the same measurement. What a
+A figure that was edited by hand, or forged, seldom agrees with all others of the same measurement. What a
 measurement writes agrees to the last digits: derived figures are products and quotients of others in the same
 line, so the tolerance is for rounding and for sums over many batches alone.
 """
@@ -220,7 +220,7 @@ def _contradict(what: str, found: float | None, by: str, expected: float | None)
 
 
 def _check_verdicts(record: Record, entry: DeviceEntry) -> Iterator[Message]:
-    """Find verdicts that the evidence in the record demands and that it lacks; more than these do no harm."""
+    """Find verdicts that the record's evidence requires and that are missing; additional ones do no harm."""
     for verdict, why in _demand_verdicts(record, entry):
         if verdict not in record.verdicts:
             yield message("verdict_lacks", verdict=own_text(verdict), why=why)

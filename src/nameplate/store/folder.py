@@ -47,12 +47,12 @@ _LAST = frozenset({"batches", "course", "derates", "parts", "profile", "largest_
 MOST_MANIFEST_BYTES = 16 * MIB
 MOST_LINE_BYTES = 16 * MIB
 MOST_RECORDS_BYTES = 1024 * MIB  # in all files of a run
-_MOST_DESCRIBED = 10  # lines of a file that can't be read; of further ones only the number is told
+_MOST_DESCRIBED = 10  # lines of a file that can't be read; of further ones only the number is given
 
 
 @dataclass(frozen=True)
 class Run(ShownInNotebooks):
-    """A run as it is on disk. `problems` lists what befell it and what could not be read of it."""
+    """A run as it is on disk. `problems` lists what went wrong in it and what could not be read of it."""
 
     folder: Path
     manifest: Manifest
@@ -78,9 +78,9 @@ class Run(ShownInNotebooks):
 
     @property
     def why_missing(self) -> Message:
-        """Why cases lack a record. A line that can't be read tells no case, so one reason stands for all.
+        """Why cases have no record: one reason for all, since a line that can't be read names no case.
 
-        DONE is written when every case has its record: what a finished run lacks was there.
+        DONE is written once every case has its record, so a record that a finished run lacks was removed.
         """
         unread = any(problem.code in _UNREAD for problem in self.problems)
         if self.finished:
@@ -130,7 +130,7 @@ class Claim:
         self._folder, self._locks = folder, [lock]
 
     def add_incident(self, what: Message) -> None:
-        """Add to the manifest what befell the run. Where the disk takes no more, it is left out."""
+        """Add to the manifest what went wrong in the run; left out where the disk takes no more."""
         manifest = read_manifest(self._folder)
         changed = manifest.model_copy(update={"incidents": (*manifest.incidents, what)})
         with suppress(OSError), replace_durably(self._folder / MANIFEST) as file:
@@ -314,7 +314,7 @@ def list_record_files(folder: Path, problems: list[Message]) -> list[Path]:
     found: list[Path] = []
     left = MOST_RECORDS_BYTES
     for name in names:
-        with suppress(OSError):  # whoever opens it is told
+        with suppress(OSError):  # the error comes when it is opened
             left -= os.stat(folder / name).st_size
         if left < 0:
             why = f"the run's records are larger than {MOST_RECORDS_BYTES // MIB} MiB in all"
@@ -325,7 +325,7 @@ def list_record_files(folder: Path, problems: list[Message]) -> list[Path]:
 
 
 def _is_same(one: Record, other: Record) -> bool:
-    """Whether two records hold the same: if not, which one counts can't be told.
+    """Whether two records hold the same: if not, it isn't known which one counts.
 
     The first may have got the verdict `contradictory` and its warning since it was read.
     """

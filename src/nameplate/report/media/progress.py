@@ -28,7 +28,7 @@ from nameplate.store.manifest import Manifest
 
 # How long the last lines of a run wait for a terminal that is held.
 _LAST_LINES_S = 5.0
-# A log is told how far the run is at most so often.
+# A line of progress goes to a log at most so often.
 _SELDOM_S = 15.0
 
 
