@@ -76,8 +76,8 @@ def test_a_limit_slows_the_chain_in_every_draw_and_cuts_the_cards_share_of_power
     assert limited.unit.inputs["tdp_w"].uncertain.value == 300
     assert "300 W a card" in limited.chain[-1].scope
     (with_goodput,) = cost(part=A800, power_limit=300, goodput=True, **FEW)
-    assert with_goodput.chain[-2].slowed == speed
-    assert with_goodput.chain[-1].slowed == 1
+    assert with_goodput.chain[-2].speed_at_limit == speed
+    assert with_goodput.chain[-1].speed_at_limit == 1
 
 
 def test_a_limit_beside_a_run_is_refused(a800_run):

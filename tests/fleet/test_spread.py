@@ -18,7 +18,7 @@ def test_parts_have_a_studys_part_of_the_spread_in_common():
     choice = {name: one(part=name).chain[-1] for name in (A800, "A100", H100)}
     a800, a100, h100 = (drawn.draw_link(link) for link in choice.values())
     assert np.corrcoef(a800, a100)[0, 1] > 0.999
-    common = choice[A800].in_common.variance
+    common = choice[A800].shared_variance.variance
     assert 0.2 < common < 0.6
     assert np.corrcoef(a800, h100)[0, 1] == pytest.approx(common, abs=0.03)
 

@@ -18,8 +18,8 @@ Provenance = Literal["measured", "published", "assumed", "modelled"]
 
 
 @dataclass(frozen=True)
-class InCommon:
-    """What uncertain ratios share: its name, and its share of the variance of this one."""
+class SharedVariance:
+    """A cause of spread that several ratios share: its name, and its fraction of this ratio's variance."""
 
     name: str
     variance: float
@@ -49,14 +49,14 @@ class Link:
     scope: str | None = None
     convention: str | None = None  # how FLOPs are counted
     confidence: str | None = None
-    n_from: int | None = None  # devices that worked together at either end; None: the source is silent
+    n_from: int | None = None  # devices that worked together at either end; None: the source doesn't say
     n_to: int | None = None
     nodes: int | None = None  # that the devices at its end were in, where it was measured
     note: str | None = None
     parts: tuple[str, ...] | None = ()  # that it serves; None: every part, (): no part of the registry
     verdict: Verdict | None = None  # the gravest of the records of both stages
-    in_common: InCommon | None = None  # with other ratios, whose draws are then correlated
-    slowed: float = 1.0  # what a power limit leaves of it; `value`, `low` and `high` have it in them
+    shared_variance: SharedVariance | None = None  # whose draws are then correlated
+    speed_at_limit: float = 1.0  # speed at a power limit ÷ at the TDP, which `value`, `low` and `high` include
 
     @property
     def span(self) -> str:
@@ -70,10 +70,10 @@ class Link:
 
     @property
     def uncertain(self) -> Uncertain:
-        """The ratio with its spread, before `slowed`: its law is that of a card without a power limit."""
+        """The ratio with its spread without `speed_at_limit`: its law is that of a card at its TDP."""
         if self.law == "exact":
-            return exact(self.value / self.slowed)
-        value, low, high = (each / self.slowed for each in (self.value, self.low, self.high))
+            return exact(self.value / self.speed_at_limit)
+        value, low, high = (each / self.speed_at_limit for each in (self.value, self.low, self.high))
         return Uncertain(value, low, high, self.law)
 
     @property
@@ -108,7 +108,7 @@ class Link:
     def as_json(self) -> dict[str, Any]:
         """The row of a fleet's chain in JSON; `low` and `high` are null where no spread is known."""
         row = asdict(self)
-        del row["from_"], row["parts"], row["verdict"], row["in_common"], row["nodes"], row["slowed"]
+        del row["from_"], row["parts"], row["verdict"], row["shared_variance"], row["nodes"], row["speed_at_limit"]
         if self.law == "exact":
             row |= {"low": None, "high": None}
         return {"from": self.from_.value, **row}

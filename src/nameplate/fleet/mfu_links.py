@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nameplate.base.formatting import count, ratio, scientific, stated
 from nameplate.base.language import N_, _
-from nameplate.chain.link import InCommon, Link
+from nameplate.chain.link import SharedVariance, Link
 from nameplate.chain.published import UNKNOWN_CONVENTION, Published, load_published
 from nameplate.chain.stage import Stage
 from nameplate.fleet.mfu import MfuEstimate, TrainingSetup, estimate_mfu, name_year
@@ -52,7 +52,7 @@ def predict_link(part: Part, cards: int | None, training: TrainingSetup) -> Link
         n_to=cards,
         parts=(part.id,),
         note="; ".join(found.notes) or None,
-        in_common=InCommon("mfu, the study's own", _share_of_study(found)),
+        shared_variance=SharedVariance("mfu, the study's own", _share_of_study(found)),
     )
 
 
@@ -86,7 +86,7 @@ def predict_rest(
             n_to=cards,
             parts=whole.parts,
             note=whole.note,
-            in_common=whole.in_common,
+            shared_variance=whole.shared_variance,
         )
         return [*measured[:kept], rest]
     return []

@@ -20,7 +20,7 @@ from scipy.special import ndtri
 
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count
-from nameplate.chain.link import Chain, InCommon, Link
+from nameplate.chain.link import Chain, SharedVariance, Link
 from nameplate.fleet.assumptions import UsedInput, find_inputs
 from nameplate.fleet.catalogues import Catalogue
 from nameplate.fleet.outputs import OUTPUTS, compute, inputs_of, z_of_slowest
@@ -190,15 +190,15 @@ class MonteCarlo:
         return uncertain.quantiles(self._uniform_draws(name))
 
     def draw_link(self, link: Link) -> Number:
-        """The draws of a link's ratio; those with something in common are correlated."""
-        if link.in_common is not None and link.draws_name not in self._uniform:
-            self._uniform[link.draws_name] = self._correlate(link.draws_name, link.in_common)
-        return self.draw(link.draws_name, link.uncertain) * link.slowed
+        """The draws of a link's ratio; those of ratios that share variance are correlated."""
+        if link.shared_variance is not None and link.draws_name not in self._uniform:
+            self._uniform[link.draws_name] = self._correlate(link.draws_name, link.shared_variance)
+        return self.draw(link.draws_name, link.uncertain) * link.speed_at_limit
 
-    def _correlate(self, name: str, common: InCommon) -> Draws:
-        """Uniform draws whose normal quantiles share `common.variance` of their variance with all of it."""
-        shared, own = (ndtri(self._uniform_draws(each)) for each in (common.name, f"{name}, its own"))
-        mixed = math.sqrt(common.variance) * shared + math.sqrt(1 - common.variance) * own
+    def _correlate(self, name: str, shared: SharedVariance) -> Draws:
+        """Uniform draws whose normal quantiles share `shared.variance` of their variance with others of it."""
+        common, own = (ndtri(self._uniform_draws(each)) for each in (shared.name, f"{name}, its own"))
+        mixed = math.sqrt(shared.variance) * common + math.sqrt(1 - shared.variance) * own
         ranks = np.empty(self.draws)
         ranks[np.argsort(mixed)] = np.arange(self.draws)
         drawn: Draws = np.clip(((ranks + 0.5) / self.draws).astype(np.float32), 2.0**-24, 1 - 2.0**-24)

@@ -191,7 +191,7 @@ def find_speed(part: Part, limit_w: float) -> LimitedSpeed | None:
 
 
 def limit_links(links: Sequence[Link], part: Part, limit_w: float) -> list[Link]:
-    """The links of a chain, the one that reaches furthest before goodput slowed by the limit.
+    """The links of a chain, of which the last one before goodput has the speed at the limit.
 
     Raises InputError for links that a run measured: they contain the limit that its cards had.
     """
@@ -207,18 +207,18 @@ def limit_links(links: Sequence[Link], part: Part, limit_w: float) -> list[Link]
         return list(links)
     place = max(n for n, link in enumerate(links) if link.from_.reach < Stage.SCALED.reach)
     link = links[place]
-    slowed = replace(
+    limited = replace(
         link,
         value=link.value * speed.value,
         low=link.low * speed.value,
         high=link.high * speed.value,
-        slowed=speed.value,
+        speed_at_limit=speed.value,
         source=_("{source}; {limited}", source=link.source, limited=speed.source),
         scope=_(
             "{scope}, {limit} W a card", scope=link.scope or _(link.to.work), limit=stated(speed.limit_w)
         ),
     )
-    return [*links[:place], slowed, *links[place + 1 :]]
+    return [*links[:place], limited, *links[place + 1 :]]
 
 
 def limit_inputs(inputs: Mapping[str, UsedInput], limit_w: float | None) -> dict[str, UsedInput]:

@@ -58,7 +58,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The result of a search: a part, or a reason why there is none.
 
     With a part, `why` is the evidence for it (text), `memory` its memory size where known, and `note` says
@@ -111,12 +111,12 @@ def require(what: str | Evidence, registry: Registry, *, suggest_cpus: bool = Fa
     return NamedPart(found.part, found.memory, found.note)
 
 
-def search(what: str | Evidence, registry: Registry) -> Found:
+def search(what: str | Evidence, registry: Registry) -> SearchResult:
     """Search a registry by evidence, or by a name that a person gives."""
     return identify(what, registry) if isinstance(what, Evidence) else _search_name(what, registry)
 
 
-def identify(evidence: Evidence, registry: Registry) -> Found:
+def identify(evidence: Evidence, registry: Registry) -> SearchResult:
     """Find the part that a device is, by its name and the rest of the evidence."""
     refused = _refuse_partial_device(evidence.name)
     if refused is not None:
@@ -126,11 +126,11 @@ def identify(evidence: Evidence, registry: Registry) -> Found:
         part, memory = registry.own_names[name]
         problem = _find_contradiction(part, memory, evidence, registry)
         if problem:
-            return Found(None, message("name_contradicted", part=part.id, problem=problem), settle=_SETTLE)
-        return Found(part, _describe_agreement(part, evidence), memory or _find_memory(part, evidence))
+            return SearchResult(None, message("name_contradicted", part=part.id, problem=problem), settle=_SETTLE)
+        return SearchResult(part, _describe_agreement(part, evidence), memory or _find_memory(part, evidence))
     if name in registry.shared_names:
         return _select(registry.shared_names[name], evidence, registry)
-    return Found(None, message("name_unknown", name=evidence.name))
+    return SearchResult(None, message("name_unknown", name=evidence.name))
 
 
 def find_nearest(name: str, registry: Registry, count: int = 3, *, cpus: bool = False) -> tuple[str, ...]:
@@ -156,20 +156,20 @@ def _suggest(name: str, registry: Registry, cpus: bool) -> str:
 # Devices, by evidence.
 
 
-def _refuse_partial_device(name: str) -> Found | None:
+def _refuse_partial_device(name: str) -> SearchResult | None:
     """A refusal of a device without a name, a MIG slice or a virtual GPU; None for any other."""
     if not name.strip():
-        return Found(None, message("no_name"), settle="a driver name, an id or a name of the table")
+        return SearchResult(None, message("no_name"), settle="a driver name, an id or a name of the table")
     if _MIG.search(name):
         settle = "a whole GPU (MIG off), or --nominal for the slice"
-        return Found(None, message("mig_slice", name=name), settle=settle)
+        return SearchResult(None, message("mig_slice", name=name), settle=settle)
     if _VIRTUAL.match(name):
         settle = "a whole GPU, or --nominal for the share"
-        return Found(None, message("virtual_gpu", name=name), settle=settle)
+        return SearchResult(None, message("virtual_gpu", name=name), settle=settle)
     return None
 
 
-def _select(shared: Sequence[Part], evidence: Evidence, registry: Registry) -> Found:
+def _select(shared: Sequence[Part], evidence: Evidence, registry: Registry) -> SearchResult:
     """Select the one part of a shared name that the evidence confirms, if no other fits."""
     problems = {part.id: _find_contradiction(part, None, evidence, registry) for part in shared}
     left = [part for part in shared if problems[part.id] is None]
@@ -177,13 +177,13 @@ def _select(shared: Sequence[Part], evidence: Evidence, registry: Registry) -> F
         left = [part for part in left if _has_same_power(part, evidence)] or left
     if len(left) == 1 and _is_confirmed(left[0], evidence):
         part = left[0]
-        return Found(part, _describe_agreement(part, evidence), _find_memory(part, evidence))
+        return SearchResult(part, _describe_agreement(part, evidence), _find_memory(part, evidence))
     if not left:
         said = [message("part_contradicted", part=id_, problem=problem) for id_, problem in problems.items()]
         why = message("none_of_that_name", name=evidence.name, problems=said)
-        return Found(None, why, settle=_SETTLE)
+        return SearchResult(None, why, settle=_SETTLE)
     why = message("name_ambiguous", name=evidence.name, parts=[part.id for part in shared])
-    return Found(None, why, settle=_describe_differences(shared))
+    return SearchResult(None, why, settle=_describe_differences(shared))
 
 
 def _describe_differences(parts: Sequence[Part]) -> str:
@@ -302,15 +302,15 @@ def _parse_pci_id(evidence: Evidence) -> tuple[str | None, str] | None:
 # Names that a person gives.
 
 
-def _search_name(name: str, registry: Registry) -> Found:
+def _search_name(name: str, registry: Registry) -> SearchResult:
     """Find a part by its id, a bare name, a driver's name, or any spelling of these."""
     part = registry.parts.get(name.strip().casefold())
     if part is not None:
-        return Found(part, f"part {part.id}")
+        return SearchResult(part, f"part {part.id}")
     short = _find_bare_name(name, registry)
     if short is not None and short.is_bare:
         is_whole = not short.others and _find_whole_name(name, registry) == (short.part, None)
-        return Found(short.part, f"part {short.part.id}", short.memory) if is_whole else _choose(name, short)
+        return SearchResult(short.part, f"part {short.part.id}", short.memory) if is_whole else _choose(name, short)
     found = identify(Evidence(name), registry)
     if found.part is not None:
         return found
@@ -319,7 +319,7 @@ def _search_name(name: str, registry: Registry) -> Found:
         part, memory = whole
         others = [each for each in registry.shared_names.get(normalize_name(name), ()) if each.id != part.id]
         note = _describe_choice(name, part, others) if others else None
-        return Found(part, f"part {part.id}", memory, note=note)
+        return SearchResult(part, f"part {part.id}", memory, note=note)
     return found if short is None else _choose(name, short)
 
 
@@ -336,9 +336,9 @@ class _ShortName:
     is_bare: bool
 
 
-def _choose(name: str, short: _ShortName) -> Found:
+def _choose(name: str, short: _ShortName) -> SearchResult:
     note = _describe_choice(name, short.part, short.others)
-    return Found(short.part, f"part {short.part.id}", short.memory, note=note)
+    return SearchResult(short.part, f"part {short.part.id}", short.memory, note=note)
 
 
 def _describe_choice(name: str, part: Part, others: Sequence[Part]) -> str:

@@ -409,12 +409,12 @@ def _describe_limits(costs: Sequence[Cost]) -> Iterator[str]:
             "{part} held at {limit} W a card: {speed} of its speed at its TDP.",
             part=each.size.part.short_name,
             limit=stated(each.unit.inputs["tdp_w"].uncertain.value),
-            speed=percent(link.slowed),
+            speed=percent(link.speed_at_limit),
         ): None
         for each in costs
         if each.size.part is not None and each.unit is not None and "tdp_w" in each.unit.inputs
         for link in each.chain
-        if link.slowed != 1
+        if link.speed_at_limit != 1
     }
     yield from said
 
@@ -432,7 +432,7 @@ def _name_derate(link: Link) -> str:
 def _what_trains(link: Link) -> str:
     """The training without its number of devices, which differs from fleet to fleet."""
     parts = re.split(r", |，|、", link.scope or "")  # a figure has a comma too: 4,096
-    kept = parts if link.slowed == 1 else parts[:-1]  # the last is the power limit
+    kept = parts if link.speed_at_limit == 1 else parts[:-1]  # the last is the power limit
     # The number as a word of its own: 8 devices aren't the 8 of a context of 8,192. The model comes first.
     devices = re.compile(rf"(?<![\w,.]){re.escape(count(link.n_to))}(?![\d,.])")
     return _(", ").join(part for at, part in enumerate(kept) if at == 0 or not devices.search(part))

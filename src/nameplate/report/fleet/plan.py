@@ -273,7 +273,7 @@ def _best(known: Sequence[_Row], by: str) -> Sequence[_Row]:
 
 def count_runs(fleet: Cost) -> int | None:
     """How many published runs are of the generation of a fleet's part; None where no MFU is predicted."""
-    predicted = [link for link in fleet.chain if link.in_common is not None]
+    predicted = [link for link in fleet.chain if link.shared_variance is not None]
     part = fleet.size.part
     if not predicted or part is None:
         return None
