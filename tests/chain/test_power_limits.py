@@ -43,12 +43,12 @@ def test_runs_under_several_limits_make_one_curve(limited):
     runs.append(limited(3, (300.0, 0.94, 296.0)))
     (curve,) = find_limit_curves(runs)
     assert (curve.part, curve.case) == (A800, "matmul/bf16/8192x8192x8192/normal/rotating/sustained/torch")
-    assert [(each.limit_w, len(each.winners)) for each in curve.points] == [(250, 1), (300, 2), (400, 1)]
+    assert [(each.limit_w, len(each.products)) for each in curve.points] == [(250, 1), (300, 2), (400, 1)]
     low, both, usual = curve.points
     assert curve.speed_at(low) == pytest.approx(0.8)
     assert curve.speed_at(both) == pytest.approx(math.sqrt(0.9 * 0.94))
     assert both.tflops_per_w == pytest.approx(both.tflops.value / math.sqrt(290 * 296))
-    ends = [each.tflops for each in both.winners]
+    ends = [each.tflops for each in both.products]
     assert (both.tflops.low, both.tflops.high) == (ends[0].low, ends[1].high)
     (said,) = run_document(runs[0], runs)["run"]["power_limits"]
     assert said == curve.as_json()
@@ -56,7 +56,7 @@ def test_runs_under_several_limits_make_one_curve(limited):
         {"run": runs[1].id, "device": "cuda:0"},
         {"run": runs[2].id, "device": "cuda:0"},
     ]
-    assert usual.trusted is all(each.trusted for each in usual.winners)
+    assert usual.trusted is all(each.trusted for each in usual.products)
 
 
 def test_what_differs_in_more_than_the_limit_is_no_curve(limited):

@@ -1,7 +1,7 @@
-"""A floor under what a run delivers of nominal: met, missed, or not to be judged.
+"""The least share of nominal that a run must deliver: met, missed, or not to be judged.
 
-A gate fails on what is shown, not on noise: a figure below the floor whose interval reaches it tells nothing,
-and neither does a record that isn't trusted.
+A gate must not fail on noise: a figure below the share whose interval reaches it can't be judged, and neither
+can a record that isn't trusted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_SHARE = 2.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of the floor of one dtype on one device; `text` names case, got and expected."""
+    """Whether one device met the share expected in one dtype; `text` names case, got and expected."""
 
     outcome: Literal["met", "missed", "unknown"]
     text: str
@@ -45,7 +45,7 @@ def check_share(where: str, share: float) -> None:
 
 
 def judge_expectations(run: Run, shares: Mapping[str, float], least: float | None = None) -> list[Finding]:
-    """Hold the best matrix product of each device to these shares of nominal, by dtype.
+    """Compare the best matrix product of each device with these shares of nominal, by dtype.
 
     `least` is the share for the dtype of the device's chain, which the screen puts first. The sustained
     product counts where phases were measured apart.
@@ -54,7 +54,7 @@ def judge_expectations(run: Run, shares: Mapping[str, float], least: float | Non
 
 
 def require_expectations(run: Run, shares: Mapping[str, float], least: float | None = None) -> None:
-    """Raise CheckFailed for a floor that was missed, else RunIncomplete for one that can't be judged."""
+    """Raise CheckFailed for a share that was missed, else RunIncomplete for one that can't be judged."""
     found = judge_expectations(run, shares, least)
     for outcome, error in (("missed", CheckFailed), ("unknown", RunIncomplete)):
         said = [each.text for each in found if each.outcome == outcome]

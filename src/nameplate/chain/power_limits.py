@@ -2,10 +2,9 @@
 
     bench show RUN RUN …
 
-No limit is ever set here: each device had the one that the driver named when its run began. A device gives
-its winner, the best product of its chain once settled (a burst is over before a limit holds it). Winners of
-one part, case and method make a curve where they had two limits or more; those that had the same one are one
-point of it.
+No limit is ever set here: each device had the one that the driver named when its run began. Each device
+contributes the best settled product of its chain (a burst is over before a limit holds it). Products of one
+part, case and method make a curve where they had two limits or more; those at the same limit are one point.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from nameplate.store.folder import Run
 
 
 @dataclass(frozen=True)
-class Winner:
+class LimitedProduct:
     """A device's best product, in TFLOPS, and what it drew in W (None: not known), at the limit it had."""
 
     part: str
@@ -42,20 +41,20 @@ class LimitPoint:
     """A curve's figures at one limit: the geometric means of its devices', the ends of their intervals."""
 
     limit_w: float
-    winners: tuple[Winner, ...]
+    products: tuple[LimitedProduct, ...]
 
     @property
     def tflops(self) -> Interval:
         """TFLOPS, with the lowest and the highest end."""
-        found = [each.tflops for each in self.winners]
+        found = [each.tflops for each in self.products]
         mean = geometric_mean(each.value for each in found)
         return Interval(mean, min(each.low for each in found), max(each.high for each in found))
 
     @property
     def power_w(self) -> float | None:
         """W that a device drew; None where one of them isn't known."""
-        watts = [each.power_w for each in self.winners if each.power_w]
-        return geometric_mean(watts) if len(watts) == len(self.winners) else None
+        watts = [each.power_w for each in self.products if each.power_w]
+        return geometric_mean(watts) if len(watts) == len(self.products) else None
 
     @property
     def tflops_per_w(self) -> float | None:
@@ -65,7 +64,7 @@ class LimitPoint:
     @property
     def trusted(self) -> bool:
         """Whether every record behind it is."""
-        return all(each.trusted for each in self.winners)
+        return all(each.trusted for each in self.products)
 
 
 @dataclass(frozen=True)
@@ -97,15 +96,15 @@ class LimitCurve:
                     "tflops_per_w": each.tflops_per_w,
                     "speed": self.speed_at(each),
                     "trusted": each.trusted,
-                    "of": [{"run": one.run, "device": one.device} for one in each.winners],
+                    "of": [{"run": one.run, "device": one.device} for one in each.products],
                 }
                 for each in self.points
             ],
         }
 
 
-def find_winners(run: Run) -> Iterator[Winner]:
-    """Yield the winner of each GPU of a run whose part and power limit are known; a slice has no limit."""
+def find_limited_products(run: Run) -> Iterator[LimitedProduct]:
+    """Yield the best product of each GPU of a run whose part and power limit are known; a slice has no limit."""
     limits = {entry.name: limit_w for entry in run.manifest.devices if (limit_w := _limit_of(entry.identity))}
     chains = {chain.device: chain for chain in find_chains(run.records)} if limits else {}
     for name, limit_w in limits.items():
@@ -113,7 +112,7 @@ def find_winners(run: Run) -> Iterator[Winner]:
         part, tflops = run.manifest.entry(name).part, None if best is None else best.interval("tflops")
         if best is None or best.phase == "burst" or part is None or tflops is None:
             continue
-        yield Winner(
+        yield LimitedProduct(
             part,
             best.case,
             run.manifest.method,
@@ -134,10 +133,10 @@ def _limit_of(identity: Identity) -> float | None:
     return identity.power_limit_w
 
 
-def join_curves(winners: Iterable[Winner]) -> list[LimitCurve]:
-    """Return a curve for each part, case and method whose winners had two limits or more."""
-    groups: dict[tuple[str, str, int, bool], dict[float, list[Winner]]] = {}
-    for each in winners:
+def join_curves(products: Iterable[LimitedProduct]) -> list[LimitCurve]:
+    """Return a curve for each part, case and method whose products had two limits or more."""
+    groups: dict[tuple[str, str, int, bool], dict[float, list[LimitedProduct]]] = {}
+    for each in products:
         by_limit = groups.setdefault((each.part, each.case, each.method, each.measured), {})
         by_limit.setdefault(each.limit_w, []).append(each)
     return [
@@ -149,4 +148,4 @@ def join_curves(winners: Iterable[Winner]) -> list[LimitCurve]:
 
 def find_limit_curves(runs: Sequence[Run]) -> list[LimitCurve]:
     """Return the curves of these runs, all together."""
-    return join_curves(each for run in runs for each in find_winners(run))
+    return join_curves(each for run in runs for each in find_limited_products(run))

@@ -64,7 +64,7 @@ class Comparison(ShownInNotebooks):
     def power_limits(self) -> list[LimitCurve]:
         """The best products of both sides by power limit, where their devices had several."""
         runs = (*self.base.runs, *self.new.runs)
-        return join_curves(winner for run in runs for winner in run.winners)
+        return join_curves(product for run in runs for product in run.limited_products)
 
     @property
     def counts(self) -> dict[str, int]:

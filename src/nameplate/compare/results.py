@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from nameplate.base.messages import Message, message
-from nameplate.chain.power_limits import Winner, find_winners
+from nameplate.chain.power_limits import LimitedProduct, find_limited_products
 from nameplate.device.identity import CpuIdentity, CudaIdentity, Identity, evidence_of
 from nameplate.device.libraries import parse_build
 from nameplate.engine.run_to_run import NORMALIZED, TIME, basis_of
@@ -85,7 +85,7 @@ class RunResults:
     facts: Mapping[str, str]
     problems: tuple[Message, ...] = ()
     simulated: tuple[str, ...] = ()  # the names of the GPUs that twins stand for; none: it was measured
-    winners: tuple[Winner, ...] = ()  # its devices' best products at the power limits that they had
+    limited_products: tuple[LimitedProduct, ...] = ()  # its devices' best products at the power limits that they had
 
     @property
     def identity(self) -> object:
@@ -144,7 +144,7 @@ def results_of_run(run: Run) -> RunResults:
         _facts_of_run(run),
         run.problems,
         () if run.manifest.measured else tuple(entry.identity.name for entry in run.manifest.devices),
-        tuple(find_winners(run)),
+        tuple(find_limited_products(run)),
     )
 
 

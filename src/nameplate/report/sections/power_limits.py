@@ -42,7 +42,7 @@ def power_limits_table(curves: Sequence[LimitCurve], labels: Labels) -> Table:
                 N_("published"), lambda row: ratio(_find_published(*row)), is_number=True, drop_priority=0
             )
         )
-    fields.append(Field[_Row](N_("devices"), lambda row: count(len(row[1].winners)), is_number=True))
+    fields.append(Field[_Row](N_("devices"), lambda row: count(len(row[1].products)), is_number=True))
     lead = join_sentences([*(_describe(each, labels) for each in curves), _(_MEANING)])
     charts = tuple(_draw(each, labels) for each in curves)
     return table_of(_("By power limit"), fields, rows, charts=charts, lead=lead)
