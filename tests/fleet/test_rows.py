@@ -42,7 +42,7 @@ def test_checks_have_a_frame_too():
             "the frame, row 'mine': the value of cards can't be used; got -1; expected greater than 0",
         ),
         ({"cards": 1.5}, "the value of cards can't be used; got 1.5"),
-        ({"source": None}, "the value of source can't be used; got 'nothing'; expected a value: the key is required"),
+        ({"source": None}, "the value of source can't be used; got 'nothing'; expected a value: the key"),
         ({"cards": None}, "the value of fleet can't be used; .* expected a fleet with cards or eflops"),
         ({"part": "nvidia-a801"}, r"the frame: the value of fleet\[mine\].part can't be used"),
         ({"id": "nio-2024-10"}, "an id that no other fleet has"),

@@ -62,8 +62,8 @@ def test_every_launcher_is_mapped_to_rank_and_world_size(variables, expected):
     ("changes", "said"),
     [
         ({"RANK": "x"}, "RANK: not a number"),
-        ({"RANK": "16"}, "RANK: no such process .* below WORLD_SIZE, 16"),
-        ({"RANK": "200000", "WORLD_SIZE": "0"}, "RANK: not a rank or a number of processes; .* 199999 at most"),
+        ({"RANK": "16"}, "RANK: not a rank of its job; .* below WORLD_SIZE, 16"),
+        ({"RANK": "200000", "WORLD_SIZE": "0"}, "RANK: not a rank or a number .* 199999 at most"),
         ({"LOCAL_RANK": "200000"}, "LOCAL_RANK: not a rank or a number of processes"),
         ({"WORLD_SIZE": "999999999"}, "WORLD_SIZE: not a rank or a number of processes; .* 200000 at most"),
     ],

@@ -56,7 +56,7 @@ class Link:
     parts: tuple[str, ...] | None = ()  # that it serves; None: every part, (): no part of the registry
     verdict: Verdict | None = None  # the gravest of the records of both stages
     shared_variance: SharedVariance | None = None  # whose draws are then correlated
-    speed_at_limit: float = 1.0  # speed at a power limit ÷ at the TDP, which `value`, `low` and `high` include
+    speed_at_limit: float = 1.0  # ÷ that at the TDP; `value`, `low` and `high` include it
 
     @property
     def span(self) -> str:
@@ -108,7 +108,8 @@ class Link:
     def as_json(self) -> dict[str, Any]:
         """The row of a fleet's chain in JSON; `low` and `high` are null where no spread is known."""
         row = asdict(self)
-        del row["from_"], row["parts"], row["verdict"], row["shared_variance"], row["nodes"], row["speed_at_limit"]
+        for name in ("from_", "parts", "verdict", "shared_variance", "nodes", "speed_at_limit"):
+            del row[name]
         if self.law == "exact":
             row |= {"low": None, "high": None}
         return {"from": self.from_.value, **row}

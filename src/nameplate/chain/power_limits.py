@@ -104,7 +104,7 @@ class LimitCurve:
 
 
 def find_limited_products(run: Run) -> Iterator[LimitedProduct]:
-    """Yield the best product of each GPU of a run whose part and power limit are known; a slice has no limit."""
+    """Yield the best product of each GPU whose part and power limit are known; a slice has no limit."""
     limits = {entry.name: limit_w for entry in run.manifest.devices if (limit_w := _limit_of(entry.identity))}
     chains = {chain.device: chain for chain in find_chains(run.records)} if limits else {}
     for name, limit_w in limits.items():

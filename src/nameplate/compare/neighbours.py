@@ -22,7 +22,7 @@ from nameplate.compare.validate import CompareOptions
 from nameplate.store.folder import Run
 
 MORE_WORK = 0.05
-# Twenty runs can't tell 5 wrong outcomes of 100 from 8: more than 5 fail where chance explains them this rarely.
+# Twenty runs can't tell 5 wrong outcomes in 100 from 8: more than 5 fail where chance explains them so rarely.
 _CHANCE = 0.01
 
 
@@ -38,7 +38,7 @@ class NeighbourRow(PairRow):
 
 
 def compare_neighbours(runs: Sequence[Run], slower: Sequence[float] = (0.0, MORE_WORK)) -> list[NeighbourRow]:
-    """Compare each run with the one before it, for each share of more work; a row has the outcomes of all cases.
+    """Compare each run with the one before it, a row for each share of more work, with all cases' outcomes.
 
     There is no row where no case can be compared.
     """

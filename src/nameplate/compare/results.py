@@ -85,7 +85,7 @@ class RunResults:
     facts: Mapping[str, str]
     problems: tuple[Message, ...] = ()
     simulated: tuple[str, ...] = ()  # the names of the GPUs that twins stand for; none: it was measured
-    limited_products: tuple[LimitedProduct, ...] = ()  # its devices' best products at the power limits that they had
+    limited_products: tuple[LimitedProduct, ...] = ()  # its devices' best, at the power limits they had
 
     @property
     def identity(self) -> object:

@@ -48,7 +48,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairRow:
-    """The shares of each outcome over simulated pairs; `wrong` is that of outcomes that the truth contradicts."""
+    """The share of each outcome among simulated pairs; `wrong`: of those that the truth contradicts."""
 
     scenario: str
     about: str

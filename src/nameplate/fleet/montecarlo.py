@@ -196,7 +196,7 @@ class MonteCarlo:
         return self.draw(link.draws_name, link.uncertain) * link.speed_at_limit
 
     def _correlate(self, name: str, shared: SharedVariance) -> Draws:
-        """Uniform draws whose normal quantiles share `shared.variance` of their variance with others of it."""
+        """Uniform draws whose normal quantiles have `shared.variance` of their variance in common."""
         common, own = (ndtri(self._uniform_draws(each)) for each in (shared.name, f"{name}, its own"))
         mixed = math.sqrt(shared.variance) * common + math.sqrt(1 - shared.variance) * own
         ranks = np.empty(self.draws)

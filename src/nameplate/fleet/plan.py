@@ -65,7 +65,7 @@ class Need:
     """What it takes to deliver so many EFLOPS by a part.
 
     `estimates` holds those of NEED_FIGURES that are known; `reason` says why others aren't. With the cards of
-    its p95, 95 % of the draws meet the need. `fleet` is the fleet of so many whole cards, as `cost` prices it.
+    its p95, 95 % of the draws meet the need. `fleet` is the fleet of so many whole cards, priced.
     """
 
     asked: Estimate  # delivered EFLOPS

@@ -46,8 +46,8 @@ Generator = np.random.Generator
 class CheckRow:
     """One way of judging nodes that differ so: its false alarms a node, and the drop that it finds.
 
-    `card_deviation` is from card to card, `run_deviation` from run to run; None: it has no effect here. `most`
-    is the largest share of alarms that passes, and `bound` the largest drop; None: none is asked for.
+    `card_deviation` is from card to card, `run_deviation` from run to run; None: it has no effect here. The
+    row passes with at most the share `most` of alarms and the drop `bound`; None: whatever it is.
     """
 
     way: str

@@ -2,9 +2,9 @@
 
 A figure's logarithm is the device's own mean + what its boot has + what the run has + what each of its
 processes has; the figure of a run is the mean over its processes. Each level's variance is what is observed
-less what the levels below it explain (nested analysis of variance, by the method of moments), over all devices
-of a kind together. A level's deviation isn't known where no runs show it: one process each, one run in every
-boot, or one boot.
+less what the levels below it explain (nested analysis of variance, by the method of moments), over all
+devices of a kind together. A level's deviation isn't known where no runs show it: one process each, one run
+in every boot, or one boot.
 """
 
 from __future__ import annotations
