@@ -139,6 +139,14 @@ def as_quantity(figure: Quantity | float) -> Quantity:
     return figure if isinstance(figure, Quantity) else Quantity(figure, figure)
 
 
+def find_shares_of_largest(quantities: Sequence[Quantity]) -> list[float]:
+    """The share of the draws in which each quantity is the largest; of equal ones the first."""
+    if not quantities:
+        return []
+    largest = np.argmax(np.stack(np.broadcast_arrays(*(each.draws for each in quantities))), axis=0)
+    return [float(np.mean(largest == index)) for index in range(len(quantities))]
+
+
 @dataclass(frozen=True)
 class SensitivityIndex:
     """The share of a figure's variance that comes from one input."""

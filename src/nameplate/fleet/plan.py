@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
-import numpy as np
-
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, figure, money, rmb, stated
 from nameplate.base.language import N_, _
@@ -30,11 +28,11 @@ from nameplate.fleet.catalogues import (
 )
 from nameplate.fleet.describe import describe_range
 from nameplate.fleet.mfu_model import load_mfu_model
-from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Quantity, as_quantity
+from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Quantity, as_quantity, find_shares_of_largest
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS
 from nameplate.fleet.price import Cost, Pricer, make_pricer
 from nameplate.fleet.rows import columns, cost_row
-from nameplate.fleet.size import Size, card_tflops, round_up
+from nameplate.fleet.size import Size, as_names, card_tflops, round_up
 from nameplate.specs.part import Part
 from nameplate.specs.recognition import require
 from nameplate.specs.registry import Registry
@@ -340,21 +338,15 @@ def _rank(bought: Sequence[tuple[Purchase, Quantity | None]]) -> tuple[Purchase,
     """The purchase that delivers most first; those whose EFLOPS aren't known last."""
     known = [(purchase, delivered) for purchase, delivered in bought if delivered is not None]
     known.sort(key=lambda each: -(each[1].estimate.p50 or 0.0))
-    ranked = []
-    if known:
-        draws = np.stack(np.broadcast_arrays(*(delivered.draws for _purchase, delivered in known)))
-        first = np.argmax(draws, axis=0)
-        for index, (purchase, _delivered) in enumerate(known):
-            ranked.append(replace(purchase, rank=index + 1, first_in=float(np.mean(first == index))))
+    shares = find_shares_of_largest([delivered for _purchase, delivered in known])
+    ranked = [
+        replace(purchase, rank=rank, first_in=share)
+        for rank, ((purchase, _delivered), share) in enumerate(zip(known, shares, strict=True), start=1)
+    ]
     return (*ranked, *(purchase for purchase, delivered in bought if delivered is None))
 
 
 # Fleets of one part each
-
-
-def as_names(given: str | Sequence[str]) -> tuple[str, ...]:
-    """One name, or several, as a tuple."""
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass(frozen=True)

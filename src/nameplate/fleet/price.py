@@ -39,7 +39,7 @@ from nameplate.fleet.montecarlo import (
     montecarlo_of,
 )
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
-from nameplate.fleet.size import Size, card_tflops, find_sizes, round_up
+from nameplate.fleet.size import Size, as_names, card_tflops, find_sizes, round_up
 from nameplate.specs.part import Part
 from nameplate.specs.registry import Registry, load_registry
 from nameplate.stats.uncertain import Written
@@ -224,7 +224,7 @@ def cost(
     can't be, for a run of none of these parts or without a trusted record, for a power limit beside a run,
     and for a chain that counts a loss twice.
     """
-    names = (fleets,) if isinstance(fleets, str) else tuple(fleets)
+    names = as_names(fleets)
 
     def sizes(catalogue: Catalogue, registry: Registry) -> list[Size]:
         return find_sizes(names, eflops, part, catalogue, registry)

@@ -14,14 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-import numpy as np
-
 from nameplate.base.errors import InputError
 from nameplate.base.formatting import count, figure, percent, rmb, stated
 from nameplate.base.language import _
 from nameplate.fleet.catalogues import MOST_CARDS
 from nameplate.fleet.describe import describe_range
-from nameplate.fleet.montecarlo import Estimate, Quantity, as_quantity
+from nameplate.fleet.montecarlo import Estimate, Quantity, as_quantity, find_shares_of_largest
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS, W_PER_MW
 from nameplate.fleet.ownership import find_own_input
 from nameplate.fleet.plan import PlannedPart, estimate_columns, find_parts, pricing_columns
@@ -185,11 +183,8 @@ def _fill(site_mw: float, part: PlannedPart, pricer: Pricer, network: Quantity) 
     tried = [_hold(site_mw, part, limit, pricer, network) for limit in limits]
     known = [(at, delivered) for at, delivered in tried if delivered is not None]
     if known:
-        stack = np.stack(np.broadcast_arrays(*(delivered.draws for _at, delivered in known)))
-        first = np.argmax(stack, axis=0)
-        at = tuple(
-            replace(each, first_in=float(np.mean(first == n))) for n, (each, _drawn) in enumerate(known)
-        )
+        shares = find_shares_of_largest([delivered for _at, delivered in known])
+        at = tuple(replace(each, first_in=share) for (each, _), share in zip(known, shares, strict=True))
         return SitePlan(site_mw, part, fleet, at, unlimited, at[0].fleet.reason)
     reason = fleet.reason
     if part.part.tdp_w is not None and fleet.reaches:

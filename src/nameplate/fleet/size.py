@@ -72,6 +72,11 @@ class Size:
         return self.mix if self.part is None else (self.part,)
 
 
+def as_names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name, or several, as a tuple."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 def find_sizes(
     names: Sequence[str],
     eflops: float | None,
@@ -80,7 +85,7 @@ def find_sizes(
     registry: Registry,
 ) -> list[Size]:
     """The fleets with these names, and `eflops` of each part; with neither, each fleet of the catalogue."""
-    parts: Sequence[str] = (part,) if isinstance(part, str) else tuple(dict.fromkeys(part or ()))
+    parts = tuple(dict.fromkeys(as_names(part or ())))
     found = [size_of_fleet(fleet, registry) for fleet in dict.fromkeys(map(catalogue.find, names))]
     if eflops is not None and not parts:
         found.append(size_of_part(eflops, None, registry))  # which refuses it

@@ -28,10 +28,10 @@ from nameplate.fleet.montecarlo import (
     montecarlo_of,
 )
 from nameplate.fleet.outputs import DAYS_PER_YEAR, inputs_of
-from nameplate.fleet.plan import Need, as_names, estimate_columns, meet, need_columns, pricing_columns
+from nameplate.fleet.plan import Need, estimate_columns, meet, need_columns, pricing_columns
 from nameplate.fleet.price import Cost, cost
 from nameplate.fleet.rows import columns
-from nameplate.fleet.size import round_up
+from nameplate.fleet.size import as_names, round_up
 from nameplate.fleet.work import DATA, Work, compute_work, load_training_inputs
 from nameplate.stats.uncertain import Written
 
