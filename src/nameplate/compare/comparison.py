@@ -20,7 +20,7 @@ from nameplate.chain.power_limits import LimitCurve, join_curves
 from nameplate.compare.estimate import RestartSpread, share_confidence
 from nameplate.compare.read import read_side
 from nameplate.compare.results import CaseResult, Side
-from nameplate.compare.rows import OUTCOMES, PairedCase, Place, Results, Row, make_row, pair_case
+from nameplate.compare.rows import OUTCOMES, CaseResults, PairedCase, Row, RunDevice, make_row, pair_case
 from nameplate.compare.validate import THRESHOLD, WHERE, By, CompareOptions, FailOn, check_compatible
 
 _Key = tuple[str, str]  # device, or kind of device, and case
@@ -191,8 +191,8 @@ def _pair_cases(
             yield pair_case(case, device, base_results, new_results, options, in_pairs=in_pairs)
 
 
-def _group_results(side: Side, by_device: bool) -> Mapping[_Key, Results]:
-    found: dict[_Key, dict[Place, CaseResult]] = {}
+def _group_results(side: Side, by_device: bool) -> Mapping[_Key, CaseResults]:
+    found: dict[_Key, dict[RunDevice, CaseResult]] = {}
     for number, run in enumerate(side.runs):
         for result in run.cases:
             key = (result.device if by_device else result.kind, result.case)
@@ -204,7 +204,7 @@ def _list_used_spreads(cases: list[PairedCase], options: CompareOptions) -> tupl
     """Return the shipped spreads that were allowed for; none where the user gave one."""
     if options.restart_spread is not None:
         return ()
-    allowed = (case for case in cases if case.find_known(options) == "allowed for")
+    allowed = (case for case in cases if case.find_scatter_basis(options) == "allowed for")
     return tuple(dict.fromkeys(case.restart_spread for case in allowed))
 
 

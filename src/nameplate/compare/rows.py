@@ -24,14 +24,14 @@ from nameplate.stats.interval import Interval
 # The last three say nothing about speed. missing: only base has a figure. added: only new has one.
 Outcome = Literal["slower", "faster", "same", "ambiguous", "incomparable", "missing", "added"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-# How it is known by how much runs of the same code differ: from three runs or more of a side (or pairs), from
-# the processes of each run, or not, so that a restart spread is allowed for.
-Known = Literal["measured", "processes", "allowed for"]
+# What says by how much runs of the same code differ: three runs or more of a side (or pairs); the processes of
+# each run; or nothing, so that a restart spread is allowed for.
+ScatterBasis = Literal["measured", "processes", "allowed for"]
 # More runs than this are never advised: nobody would measure them.
 _MOST_ADVISED_RUNS = 100
 # Which of a side's runs a result is from (by its position), and on which of its devices.
-Place = tuple[int, str]
-Results = Mapping[Place, CaseResult]
+RunDevice = tuple[int, str]
+CaseResults = Mapping[RunDevice, CaseResult]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Row:
     """One case. `ratio` is new ÷ base with its interval: above 1, new is faster. Unknown values are None.
 
     `base` and `new` are geometric means of the figures, in `unit`; `base_runs` and `new_runs` are how many
-    figures (or pairs) there are. `scatter` is how the scatter from run to run is known. `runs_needed` are the
+    figures (or pairs) there are. `scatter` is what says by how much runs differ. `runs_needed` are the
     runs a side, or the pairs, that would decide an ambiguous case: infinite where no reasonable number would.
     `broken`: in new, the case failed, is missing or has a wrong result. `device` is a kind, such as `cuda`,
     where all devices of that kind were taken together.
@@ -55,7 +55,7 @@ class Row:
     new: float | None = None
     base_runs: int = 0
     new_runs: int = 0
-    scatter: Known | None = None
+    scatter: ScatterBasis | None = None
     broken: bool = False
     reason: Message | None = None
     runs_needed: float | None = None
@@ -95,8 +95,8 @@ class PairedCase:
     case: str
     device: str
     metric: Metric
-    base: Mapping[Place, MetricValue]
-    new: Mapping[Place, MetricValue]
+    base: Mapping[RunDevice, MetricValue]
+    new: Mapping[RunDevice, MetricValue]
     restart_spread: RestartSpread
     same_hour: bool = True  # whether all its runs began within an hour of one another
     broken: bool = False
@@ -108,8 +108,8 @@ class PairedCase:
         """Whether a side has enough runs to estimate their scatter."""
         return max(len(self.base), len(self.new)) >= FEWEST_FOR_SCATTER
 
-    def find_known(self, options: CompareOptions) -> Known:
-        """Return how the scatter from run to run is known.
+    def find_scatter_basis(self, options: CompareOptions) -> ScatterBasis:
+        """Return what says by how much runs differ.
 
         A run's processes show what differs from run to run within an hour. On a CPU, which other guests may
         share, raw throughput of two different hours differs by more: then a restart spread is allowed for.
@@ -122,14 +122,14 @@ class PairedCase:
         return "processes" if shows and all(each.run_to_run for each in figures) else "allowed for"
 
     @property
-    def pairs(self) -> list[tuple[Place, float, float]]:
-        """Place, base figure and new figure of each pair of runs."""
+    def pairs(self) -> list[tuple[RunDevice, float, float]]:
+        """RunDevice, base figure and new figure of each pair of runs."""
         common = sorted(self.base.keys() & self.new.keys())
         return [(place, self.base[place].interval.value, self.new[place].interval.value) for place in common]
 
 
 def pair_case(
-    case: str, device: str, base: Results, new: Results, options: CompareOptions, *, in_pairs: bool
+    case: str, device: str, base: CaseResults, new: CaseResults, options: CompareOptions, *, in_pairs: bool
 ) -> PairedCase | Row | None:
     """Pair the results of one case; a Row where they can't be compared, None where no side has a figure."""
     base_ok, new_ok = _select_ok(base), _select_ok(new)
@@ -182,15 +182,15 @@ def _is_same_hour(results: Sequence[CaseResult]) -> bool:
     return (max(began) - min(began)).total_seconds() <= HOUR_S
 
 
-def _select_ok(results: Results) -> dict[Place, CaseResult]:
+def _select_ok(results: CaseResults) -> dict[RunDevice, CaseResult]:
     return {place: result for place, result in results.items() if result.state == "ok"}
 
 
-def _select_metric(results: Results, metric: Metric) -> dict[Place, MetricValue]:
+def _select_metric(results: CaseResults, metric: Metric) -> dict[RunDevice, MetricValue]:
     return {place: result.metrics[metric] for place, result in results.items() if metric in result.metrics}
 
 
-def _make_row_without_base(case: str, device: str, base: Results) -> Row:
+def _make_row_without_base(case: str, device: str, base: CaseResults) -> Row:
     if not base:
         return Row(case, device, "added", reason=message("base_lacks"))
     return Row(case, device, "incomparable", reason=message("of_base", why=_explain_no_figure(base)))
@@ -208,14 +208,14 @@ _STATE_MESSAGES = {
 }
 
 
-def _explain_no_figure(results: Results) -> Message:
+def _explain_no_figure(results: CaseResults) -> Message:
     result = next(iter(results.values()), None)
     if result is None:
         return message("new_lacks")
     return message(_STATE_MESSAGES[result.state], why=result.reason)
 
 
-def _explain_incomparable(base: Results, new: Results, options: CompareOptions) -> Message | None:
+def _explain_incomparable(base: CaseResults, new: CaseResults, options: CompareOptions) -> Message | None:
     """Say how part or work of the two sides differ; None where they are the same."""
     if not options.across_parts and len({result.part for result in (*base.values(), *new.values())}) > 1:
         return message("two_parts")
@@ -227,7 +227,7 @@ def _explain_incomparable(base: Results, new: Results, options: CompareOptions) 
     return message("two_works", base=list(base_work), new=list(new_work))
 
 
-def _note_other_kernel(base: Results, new: Results) -> Message | None:
+def _note_other_kernel(base: CaseResults, new: CaseResults) -> Message | None:
     """`another kernel ran: … in base, … in new`; None where both sides ran the same, or one doesn't tell."""
     of_base, of_new = (
         list(dict.fromkeys(one.kernel for one in side.values() if one.kernel)) for side in (base, new)
@@ -237,7 +237,7 @@ def _note_other_kernel(base: Results, new: Results) -> Message | None:
     return message("other_kernel", base=of_base, new=of_new)
 
 
-def _note_some(results: Results, state: State, code: str) -> Message | None:
+def _note_some(results: CaseResults, state: State, code: str) -> Message | None:
     """`new: failed in 1 of 5 runs: …`; None where no result has that state."""
     found = [result for result in results.values() if result.state == state]
     return message(code, count=len(found), all=len(results), why=found[0].reason) if found else None
@@ -248,13 +248,13 @@ def _note_some(results: Results, state: State, code: str) -> Message | None:
 _ON_THE_RATING = frozenset({"above_peak"})
 
 
-def _shared_doubts(base: Results, new: Results) -> frozenset[str]:
+def _shared_doubts(base: CaseResults, new: CaseResults) -> frozenset[str]:
     """Return the doubts on the rating that every result of either side has."""
     sides = [result.doubts for result in (*base.values(), *new.values())]
     return frozenset(doubt for doubt in _ON_THE_RATING if all(doubt in doubts for doubts in sides))
 
 
-def _explain_doubt(results: Results, code: str, shared: frozenset[str]) -> Message | None:
+def _explain_doubt(results: CaseResults, code: str, shared: frozenset[str]) -> Message | None:
     """Say which verdicts stand against a side, those `shared` by both left out.
 
     None for trusted records, and where scatter is measured.
@@ -268,7 +268,7 @@ def _explain_doubt(results: Results, code: str, shared: frozenset[str]) -> Messa
 
 def make_row(case: PairedCase, options: CompareOptions, confidence: float, *, in_pairs: bool) -> Row:
     """Estimate the ratio with an interval of that confidence, and decide the outcome."""
-    known: Known = "measured" if in_pairs else case.find_known(options)
+    basis: ScatterBasis = "measured" if in_pairs else case.find_scatter_basis(options)
     if in_pairs and not case.pairs:
         reason = message("no_pair")
         return Row(case.case, case.device, "ambiguous", broken=case.broken, reason=reason)
@@ -278,7 +278,7 @@ def make_row(case: PairedCase, options: CompareOptions, confidence: float, *, in
         base_runs = new_runs = len(case.pairs)
     else:
         spread = case.restart_spread.value if options.restart_spread is None else options.restart_spread
-        base, new = (_figures_of(side.values(), known) for side in (case.base, case.new))
+        base, new = (_figures_of(side.values(), basis) for side in (case.base, case.new))
         ratio = estimate_from_runs(base, new, spread, confidence)
         base_runs, new_runs = len(base), len(new)
     outcome = "ambiguous" if case.doubt is not None else classify(ratio, options.threshold)
@@ -298,15 +298,15 @@ def make_row(case: PairedCase, options: CompareOptions, confidence: float, *, in
         _geometric_mean(case.new.values()),
         base_runs,
         new_runs,
-        scatter=known,
+        scatter=basis,
         broken=case.broken,
         reason=message("clauses", each=clauses) if len(clauses) > 1 else next(iter(clauses), None),
         runs_needed=needed,
     )
 
 
-def _figures_of(values: Iterable[MetricValue], known: Known) -> list[RunFigure]:
-    return [RunFigure(each.interval, each.run_to_run if known == "processes" else None) for each in values]
+def _figures_of(values: Iterable[MetricValue], basis: ScatterBasis) -> list[RunFigure]:
+    return [RunFigure(each.interval, each.run_to_run if basis == "processes" else None) for each in values]
 
 
 def classify(ratio: Interval, threshold: float) -> Outcome:

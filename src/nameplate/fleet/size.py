@@ -85,7 +85,7 @@ def find_sizes(
     registry: Registry,
 ) -> list[Size]:
     """The fleets with these names, and `eflops` of each part; with neither, each fleet of the catalogue."""
-    parts = tuple(dict.fromkeys(as_names(part or ())))
+    parts = tuple(dict.fromkeys(as_names(() if part is None else part)))
     found = [size_of_fleet(fleet, registry) for fleet in dict.fromkeys(map(catalogue.find, names))]
     if eflops is not None and not parts:
         found.append(size_of_part(eflops, None, registry))  # which refuses it
