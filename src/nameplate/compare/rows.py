@@ -123,7 +123,7 @@ class PairedCase:
 
     @property
     def pairs(self) -> list[tuple[RunDevice, float, float]]:
-        """RunDevice, base figure and new figure of each pair of runs."""
+        """Run and device, base figure and new figure of each pair of runs."""
         common = sorted(self.base.keys() & self.new.keys())
         return [(place, self.base[place].interval.value, self.new[place].interval.value) for place in common]
 
