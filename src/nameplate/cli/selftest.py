@@ -255,7 +255,7 @@ def _check_cpu(settings: SettingFlags) -> bool:
 def _prove_on_gpu(device: str, settings: SettingFlags) -> bool:
     """Return whether nothing failed; raises RunIncomplete where something couldn't be told."""
     from nameplate.base.language import _
-    from nameplate.report.notice import describe_twins
+    from nameplate.report.labels import describe_twins
     from nameplate.report.selftest import describe_unpassed, proof_table
     from nameplate.selftest.gpu.check import Outcome
     from nameplate.selftest.gpu.prove import prove

@@ -12,9 +12,8 @@ from nameplate.base.text import plain
 from nameplate.compare.comparison import Comparison
 from nameplate.compare.results import PYTEST_BENCHMARK
 from nameplate.compare.rows import Outcome, Row
-from nameplate.report.labels import Labels
+from nameplate.report.labels import Labels, describe_twins
 from nameplate.report.media.markdown import escape, table_lines
-from nameplate.report.notice import describe_twins
 from nameplate.report.sections.power_limits import power_limits_table
 from nameplate.report.view import Field, Table, View, table_of, text_table
 

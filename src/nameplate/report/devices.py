@@ -12,7 +12,7 @@ from nameplate.base.messages import Reason, render
 from nameplate.base.text import plain
 from nameplate.chain.published import find_best_gemm
 from nameplate.device.survey import OBSTACLE_NOTES, Survey, SurveyedDevice
-from nameplate.report.notice import describe_twins
+from nameplate.report.labels import describe_twins
 from nameplate.report.view import Table, View, text_table
 from nameplate.specs.rating import Rating
 

@@ -14,8 +14,7 @@ from nameplate.health.advice import advise
 from nameplate.health.cluster import ClusterHealth
 from nameplate.health.judge import NodeHealth
 from nameplate.health.verdict import VERDICTS, WAY_NAMES, WAYS, DeviceHealth, Statement
-from nameplate.report.labels import Labels
-from nameplate.report.notice import describe_twins
+from nameplate.report.labels import Labels, describe_twins
 from nameplate.report.view import VERDICT, Column, Table, View, text_table
 
 _LABELS = Labels({})

@@ -1,4 +1,4 @@
-"""What cases, stages and devices are called in tables and sentences."""
+"""What cases, stages and devices are called in tables and sentences; which of them are simulated."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.chain.stage import Stage
 from nameplate.store.folder import Run
+from nameplate.store.manifest import Manifest
 from nameplate.suite import CACHES, FILLS, PHASES
 
 _Axes = tuple[str, str, str, str]  # fill, cache, phase, backend
@@ -110,3 +111,15 @@ def describe_slowest(reaching: int, devices: int) -> str:
         reaching=reaching,
         count=devices,
     )
+
+
+def describe_simulated(manifests: Iterable[Manifest]) -> str:
+    """Say that the figures of these runs, or of some of them, are simulated; "" where all are measured."""
+    simulated = [each for each in manifests if not each.measured]
+    return describe_twins(entry.identity.name for manifest in simulated for entry in manifest.devices)
+
+
+def describe_twins(names: Iterable[str]) -> str:
+    """Say that the figures of these devices are simulated; "" for none."""
+    twins = join_counted(plain(name) for name in names)
+    return _("simulated: a twin of {gpus}, not a measurement", gpus=twins) if twins else ""

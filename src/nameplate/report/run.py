@@ -25,8 +25,7 @@ from nameplate.chain.steps import find_steps
 from nameplate.health.judge import device_as_json
 from nameplate.health.verdict import DeviceHealth
 from nameplate.record import Record
-from nameplate.report.labels import Labels, join_counted
-from nameplate.report.notice import describe_simulated
+from nameplate.report.labels import Labels, describe_simulated, join_counted
 from nameplate.report.section_names import SECTIONS
 from nameplate.report.sections.answers import advise_on_wrong, describe_run, give_advice
 from nameplate.report.sections.best_shape import search_results_table

@@ -12,8 +12,7 @@ from nameplate.chain.power_limits import find_limit_curves
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
 from nameplate.report.charts.data import MOST_BARS, Bar, Bars, Chart, title_of_first
-from nameplate.report.labels import Labels, name_stage
-from nameplate.report.notice import describe_simulated
+from nameplate.report.labels import Labels, describe_simulated, name_stage
 from nameplate.report.sections.answers import describe_run
 from nameplate.report.sections.identity import device_name
 from nameplate.report.sections.intervals import describe_intervals

@@ -21,9 +21,8 @@ from nameplate.base.messages import Message
 from nameplate.base.streams import BackgroundStream
 from nameplate.base.text import plain
 from nameplate.record import Record
-from nameplate.report.labels import Labels
+from nameplate.report.labels import Labels, describe_simulated
 from nameplate.report.media.terminal import open_console, wrap
-from nameplate.report.notice import describe_simulated
 from nameplate.store.manifest import Manifest
 
 # How long the last lines of a run wait for a terminal that is held.
