@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nameplate.base.formatting import count, figure
+from nameplate.chain.from_run import count_times_per_layer
 from nameplate.record import MAIN_MEMORY, KernelTime, Record
 
 _WORK = ("attention", "transformer_block")
@@ -178,16 +179,16 @@ def _place(block: Record, records: Sequence[Record]) -> BlockInPlace:
 
 def _times_alone(block: Record, records: Sequence[Record]) -> dict[str, float]:
     """Seconds of the products that were measured in turn with the block, by the part that runs them."""
-    of = _sizes_of(block)
-    if any(name not in of for name in ("d_model", "heads", "kv_heads", "head_dim", "ffn")):
+    sizes = _sizes_of(block)
+    if any(name not in sizes for name in ("d_model", "heads", "kv_heads", "head_dim", "ffn")):
         return {}
-    width, joined = of["d_model"], of["heads"] * of["head_dim"]
+    width, joined = sizes["d_model"], sizes["heads"] * sizes["head_dim"]
     matrices = {
-        "qkv": (joined + 2 * of["kv_heads"] * of["head_dim"], width),
+        "qkv": (joined + 2 * sizes["kv_heads"] * sizes["head_dim"], width),
         "out": (width, joined),
-        "gate and up": (of["ffn"], width),
-        "up": (of["ffn"], width),
-        "down": (width, of["ffn"]),
+        "gate and up": (sizes["ffn"], width),
+        "up": (sizes["ffn"], width),
+        "down": (width, sizes["ffn"]),
     }
     found: dict[str, float] = {}
     for each in records:
@@ -195,7 +196,7 @@ def _times_alone(block: Record, records: Sequence[Record]) -> dict[str, float]:
         if each.workload == "matmul" and same and each.represents is not None and each.time_s:
             shape = (each.dimensions.get("n"), each.dimensions.get("k"))
             found |= {
-                name: each.time_s * _times(each) for name, matrix in matrices.items() if matrix == shape
+                name: each.time_s * count_times_per_layer(each) for name, matrix in matrices.items() if matrix == shape
             }
     return found
 
@@ -225,28 +226,28 @@ def explain_blocks(records: Sequence[Record]) -> list[BlockParts]:
 
 
 def _explain(block: Record, records: Sequence[Record]) -> BlockParts | None:
-    of = _sizes_of(block)
+    sizes = _sizes_of(block)
     needed = ("batch", "tokens", "d_model", "heads", "kv_heads", "head_dim", "ffn")
-    if block.status != "ok" or block.time_s is None or not block.flops or any(n not in of for n in needed):
+    if block.status != "ok" or block.time_s is None or not block.flops or any(n not in sizes for n in needed):
         return None
     mine = [each for each in records if each.device == block.device and each.status == "ok"]
     trained = block.dimensions.get("pass") != "forward"
-    scores = (2 if block.dimensions.get("mask") != "none" else 4) * of["batch"] * of["tokens"] ** 2
-    attention_flops = scores * of["heads"] * of["head_dim"]
+    scores = (2 if block.dimensions.get("mask") != "none" else 4) * sizes["batch"] * sizes["tokens"] ** 2
+    attention_flops = scores * sizes["heads"] * sizes["head_dim"]
     products = [
         each
         for each in mine
         if each.workload == "matmul" and each.group == block.group and each.represents == block.represents
     ]
     products = [each for each in products if each.represents is not None]
-    times = [(each, _times(each)) for each in products]
+    times = [(each, count_times_per_layer(each)) for each in products]
     counted = sum((each.flops or 0) * count for each, count in times)
     if not counted or counted != block.flops // (_TRAINED if trained else 1) - attention_flops:
         return None
     forward_s = sum((each.time_s or 0.0) * count for each, count in times)
-    attention_s, attention_source = _time_attention(block, of, mine, attention_flops, counted / forward_s)
+    attention_s, attention_source = _time_attention(block, sizes, mine, attention_flops, counted / forward_s)
     copy = max((each.bandwidth_gb_s or 0.0 for each in mine if each.memory_level == MAIN_MEMORY), default=0.0)
-    moved = _elementwise_bytes(block, of, trained=trained)
+    moved = _elementwise_bytes(block, sizes, trained=trained)
     best = max((each.tflops or 0.0 for each in mine if each.workload == "matmul"), default=0.0)
     system = block.conditions.get("system_share")
     return BlockParts(
@@ -268,12 +269,8 @@ def _sizes_of(block: Record) -> dict[str, int]:
     return {name: size for name, size in found.items() if size is not None}
 
 
-def _times(product: Record) -> int:
-    return product.size("times") or 1
-
-
 def _time_attention(
-    block: Record, of: dict[str, int], records: Sequence[Record], flops: int, products_flops_s: float
+    block: Record, sizes: dict[str, int], records: Sequence[Record], flops: int, products_flops_s: float
 ) -> tuple[float, str]:
     """Return the seconds of a forward pass of its attention, and what they are taken from."""
     same = ("tokens", "heads", "kv_heads", "head_dim")
@@ -285,24 +282,24 @@ def _time_attention(
         and each.backend == "torch"
         and each.dimensions.get("pass") == "forward"
         and each.dimensions.get("mask") == block.dimensions.get("mask")
-        and all(each.dimensions.get(name) == of[name] for name in same)
+        and all(each.dimensions.get(name) == sizes[name] for name in same)
     ]
     if alone and alone[0].tflops:
         return flops / (alone[0].tflops * 1e12), alone[0].case
     return flops / products_flops_s, "at the speed of its products"
 
 
-def _elementwise_bytes(block: Record, of: dict[str, int], *, trained: bool) -> int:
+def _elementwise_bytes(block: Record, sizes: dict[str, int], *, trained: bool) -> int:
     """Bytes that norms, RoPE, the gate and the residuals read and write, operator by operator.
 
     Forward, a token: two norms 4D, two residuals 6D, RoPE 2(H + G)Q, SiLU and gate 5F (GELU 2F). Backward:
     6D, 6D, 2(H + G)Q, 8F (3F).
     """
-    D, F = of["d_model"], of["ffn"] * of.get("active_experts", 1)
-    turned = 2 * (of["heads"] + of["kv_heads"]) * of["head_dim"]
+    D, F = sizes["d_model"], sizes["ffn"] * sizes.get("active_experts", 1)
+    turned = 2 * (sizes["heads"] + sizes["kv_heads"]) * sizes["head_dim"]
     turned *= block.dimensions.get("positions", "rotary") == "rotary"
     gated = block.dimensions.get("mlp", "swiglu") == "swiglu"
     elements = 10 * D + turned + (5 if gated else 2) * F
     if trained:
         elements += 12 * D + turned + (8 if gated else 3) * F
-    return of["batch"] * of["tokens"] * elements * _ITEMSIZE.get(block.dtype, 4)
+    return sizes["batch"] * sizes["tokens"] * elements * _ITEMSIZE.get(block.dtype, 4)

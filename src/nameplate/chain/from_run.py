@@ -311,7 +311,7 @@ def _find_model_products(products: Sequence[Record], block: Record | None) -> Re
     rows = size["batch"] * size["tokens"]
     same = [r for r in products if r.represents == block.represents and r.dimensions.get("m") == rows]
     records = _prefer_group_of(block, same)
-    times = [_times_of(record) for record in records]
+    times = [count_times_per_layer(record) for record in records]
     flops = sum((record.flops or 0) * count for record, count in zip(records, times, strict=True))
     if not records or flops != _product_flops_of(block):
         return None
@@ -330,7 +330,7 @@ def _find_set(products: Sequence[Record]) -> ReachedStage | None:
             sets.setdefault(key, []).append(record)
     whole = []
     for (_name, set_flops), records in sets.items():
-        times = [_times_of(record) for record in records]
+        times = [count_times_per_layer(record) for record in records]
         flops = sum((record.flops or 0) * count for record, count in zip(records, times, strict=True))
         if flops == set_flops:
             whole.append((flops, records, times))
@@ -372,8 +372,8 @@ def _sizes_of(block: Record) -> dict[str, int]:
     return {name: block.size(name) or 0 for name in _BLOCK_SIZES}
 
 
-def _times_of(product: Record) -> int:
-    """How often one layer's forward pass runs a product of this shape."""
+def count_times_per_layer(product: Record) -> int:
+    """How often one layer's forward pass, or a pass over a whole set, runs a product of this shape."""
     return product.size("times") or 1
 
 

@@ -33,7 +33,7 @@ from operator import mul
 from typing import Any, Literal
 
 from nameplate.base.language import N_
-from nameplate.chain.from_run import DeviceChain, find_chains
+from nameplate.chain.from_run import DeviceChain, count_times_per_layer, find_chains
 from nameplate.chain.roofline import find_memory_roof
 from nameplate.chain.stage import Stage
 from nameplate.record import Record
@@ -133,7 +133,7 @@ def _explain(chain: DeviceChain, records: Sequence[Record]) -> Losses | None:
     roof = find_memory_roof(records, chain.device)
     gb_s = None if roof is None else roof.gb_s
     counted = end.stage is Stage.GEMM_MODEL
-    products = [_Product(each, _times_of(each) if counted else 1, gb_s) for each in end.records]
+    products = [_Product(each, count_times_per_layer(each) if counted else 1, gb_s) for each in end.records]
     factors = list(_take_steps(products, _find_library(chain.best_product, products, gb_s)))
     flops, measured_s = sum(each.flops for each in products), sum(each.measured_s for each in products)
     limit_s = math.prod(each.value for each in factors if each.value is not None) * measured_s
@@ -167,10 +167,6 @@ def _cut_to_what_was_lost(factors: Sequence[Factor]) -> list[Factor]:
             said = None if factor.name == REMAINDER else factor.value
             cut.append(replace(factor, value=value, by_evidence=said))
     return cut
-
-
-def _times_of(record: Record) -> int:
-    return record.size("times") or 1
 
 
 class _Product:

@@ -185,34 +185,34 @@ class GoodputCheck:
 
 
 def validate_goodput(
-    known: GoodputFile | None = None,
+    file: GoodputFile | None = None,
     *,
     failures_per_node_day: Written | None = None,
     repair_minutes: Written | None = None,
     checkpoint_seconds: Written | None = None,
 ) -> tuple[GoodputCheck, ...]:
-    """Every published case, predicted by each of its rates.
+    """Every published case of `file` (the shipped one by default), predicted by each of its rates.
 
     Inputs that are given replace the shipped ones wherever a case doesn't state its own. InputError for one
     that can't be used.
     """
-    known = known or load_goodput_file()
+    file = file or load_goodput_file()
     given = {
         "failures_per_node_day": failures_per_node_day,
         "repair_minutes": repair_minutes,
         "checkpoint_seconds": checkpoint_seconds,
     }
-    defaults = {name: known.input[name].uncertain if each is None else each for name, each in given.items()}
+    defaults = {name: file.input[name].uncertain if each is None else each for name, each in given.items()}
     return tuple(
-        check for case in known.case for by in case.by for check in _check_goodput(known, case, by, defaults)
+        check for case in file.case for by in case.by for check in _check_goodput(file, case, by, defaults)
     )
 
 
 def _check_goodput(
-    known: GoodputFile, case: GoodputCase, by: str, defaults: Mapping[str, Written]
+    file: GoodputFile, case: GoodputCase, by: str, defaults: Mapping[str, Written]
 ) -> Iterator[GoodputCheck]:
     stated = {
-        "failures_per_node_day": _rate(known, case, by),
+        "failures_per_node_day": _rate(file, case, by),
         "repair_minutes": case.repair_minutes,
         "checkpoint_seconds": case.checkpoint_seconds,
     }
@@ -221,11 +221,11 @@ def _check_goodput(
     }
     job = estimate_goodput(
         case.cards,
-        cards_per_node=case.cards_per_node or known.cards_per_node,
+        cards_per_node=case.cards_per_node or file.cards_per_node,
         interval_minutes=case.interval_minutes,
         **inputs,
     )
-    bound = known.bound[case.evidence]
+    bound = file.bound[case.evidence]
     comparisons: list[tuple[Quantity, Interval, float, float, float, float]] = []
     if case.interruption_h is not None and by != "own":
         ratio = job.between_h.value / case.interruption_h
@@ -261,11 +261,11 @@ def _check_goodput(
         )
 
 
-def _rate(known: GoodputFile, case: GoodputCase, by: str) -> float | None:
+def _rate(file: GoodputFile, case: GoodputCase, by: str) -> float | None:
     """The rate that `by` names, in failures a node-day; None for the default."""
     if by == "default":
         return None
     if by != "own" or case.interruption_h is None:
-        return next(each.failures_per_node_day for each in known.rate if each.id == by)
-    nodes = math.ceil(case.cards / (case.cards_per_node or known.cards_per_node))
+        return next(each.failures_per_node_day for each in file.rate if each.id == by)
+    nodes = math.ceil(case.cards / (case.cards_per_node or file.cards_per_node))
     return _SECONDS_PER_DAY / (nodes * case.interruption_h * _SECONDS_PER_HOUR)
