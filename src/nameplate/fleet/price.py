@@ -29,17 +29,10 @@ from nameplate.fleet.chains import Asked, LinkChoice, choose_links
 from nameplate.fleet.evidence import RunUse
 from nameplate.fleet.gaps import find_gaps
 from nameplate.fleet.mfu import TrainingSetup
-from nameplate.fleet.montecarlo import (
-    Estimate,
-    MonteCarlo,
-    Quantity,
-    Unit,
-    draw_unit,
-    enclose,
-    montecarlo_of,
-)
+from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Quantity, enclose, montecarlo_of
 from nameplate.fleet.outputs import OUTPUTS, TFLOPS_PER_EFLOPS
 from nameplate.fleet.size import Size, as_names, card_tflops, find_sizes, round_up
+from nameplate.fleet.unit import Unit, draw_unit
 from nameplate.specs.part import Part
 from nameplate.specs.registry import Registry, load_registry
 from nameplate.stats.uncertain import Written

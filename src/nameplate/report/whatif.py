@@ -23,9 +23,9 @@ from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import CARDS_PER_SERVER
 from nameplate.fleet.catalogues import INPUTS, InputRange
 from nameplate.fleet.expression import Tree, translate
-from nameplate.fleet.montecarlo import Unit
 from nameplate.fleet.outputs import OUTPUTS, z_of_slowest
 from nameplate.fleet.price import Cost
+from nameplate.fleet.unit import Unit
 from nameplate.stats.uncertain import Uncertain, exact
 
 Group = Literal["price", "derates", "more"]

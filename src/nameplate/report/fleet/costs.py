@@ -23,10 +23,10 @@ from nameplate.chain.link import Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.describe import describe_delivered, describe_ownership, describe_servers
-from nameplate.fleet.montecarlo import Unit
 from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.price import Cost, Rung
 from nameplate.fleet.size import DTYPE, Size
+from nameplate.fleet.unit import Unit
 from nameplate.report.fleet.figures import (
     ends_field,
     inputs_table,
