@@ -19,7 +19,7 @@ from nameplate.cli.options import (
     TrainingFlags,
     take_flags,
 )
-from nameplate.cli.output import output_language, print_json, print_rows, show_view
+from nameplate.cli.output import print_json, print_rows, show_view
 
 fleet = typer.Typer(
     name="fleet",
@@ -33,15 +33,18 @@ fleet = typer.Typer(
 @fleet.command("list")
 @take_flags(printing=OutputFlags)
 def list_fleets(
-    printing: OutputFlags, fleets: Fleets = None, parts: Parts = None, details: Details = False
+    printing: OutputFlags,
+    fleets: Fleets = None,
+    parts: Parts = None,
+    details: Details = False,
 ) -> None:
     """List the fleets as their sources state them, and their number of cards."""
     from nameplate.fleet.catalogues import catalogue
     from nameplate.report.fleet.catalogue import list_rows, list_view
 
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         rows = list_rows(catalogue(fleets or (), parts=parts or ()), parts or ())
-        if printing.json or printing.csv:
+        if printing.as_rows:
             print_rows(rows, csv=printing.csv)
         else:
             show_view(list_view(rows, details=details))
@@ -64,10 +67,10 @@ def list_cards(
     from nameplate.fleet.catalogues import catalogue
     from nameplate.report.fleet.cards import cards_view
 
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         listed = catalogue(fleets or (), parts=parts or ())
         cards = gaps.list_cards(names or (), catalogue=listed, parts=parts or ())
-        if printing.json or printing.csv:
+        if printing.as_rows:
             print_rows([card.as_json() for card in cards], csv=printing.csv)
         else:
             show_view(cards_view(cards, details=details))
@@ -93,9 +96,9 @@ def cost(
     from nameplate.fleet.price import cost as compute
     from nameplate.fleet.rows import cost_row
 
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         costs = compute(fleets or (), eflops=eflops, part=part, training=training.read(), **pricing.options())
-        if printing.json or printing.csv:
+        if printing.as_rows:
             print_rows([cost_row(each) for each in costs], csv=printing.csv)
         else:
             from nameplate.report.fleet.costs import cost_view
@@ -128,7 +131,7 @@ def own(
     """Print what owning costs over 3 and 5 years beside renting, and when buying has paid."""
     from nameplate.fleet import ownership
 
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         owned = ownership.own(
             fleets or (),
             part=part,
@@ -138,7 +141,7 @@ def own(
             training=training.read(),
             **pricing.options(),
         )
-        if printing.json or printing.csv:
+        if printing.as_rows:
             print_rows([each.as_json() for each in owned], csv=printing.csv)
         else:
             from nameplate.report.fleet.ownership import ownership_view
@@ -168,7 +171,7 @@ def derate(
         if given is None:
             example = "bench fleet derate --part A800 --devices 1024 --params 7e9 --context 4096"
             raise InputError("needed", where=flag, got="nothing", expected=f"a value, as in `{example}`")
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         found = estimate_mfu(part or "", devices or 0, training.read(), convention=convention, parts=parts or ())
         if printing.csv:
             print_rows([found.as_json()], csv=True)

@@ -11,7 +11,7 @@ import typer
 from nameplate.base.errors import CheckFailed, InputError
 from nameplate.base.exit_status import ExitStatus, print_error
 from nameplate.cli.options import Details, OutputFlags, Parts, path_parser, take_flags
-from nameplate.cli.output import output_language, print_json, print_rows, show_view
+from nameplate.cli.output import print_json, print_rows, show_view
 
 
 @take_flags(printing=OutputFlags)
@@ -30,10 +30,10 @@ def validate(
     from nameplate.report.fleet.mfu import list_mfu_failures
     from nameplate.report.fleet.validation import list_chain_failures, validation_view
 
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         checks = compute(bound=bound)
         study = study_mfu(load_mfu_bounds(), median_error=bound)
-        if printing.json or printing.csv:
+        if printing.as_rows:
             print_rows([*study.as_rows(), *(each.as_json() for each in checks)], csv=printing.csv)
         else:
             show_view(validation_view(study, checks, details=details))
@@ -92,12 +92,12 @@ def goodput(
             )
         _validate_goodput(interruptions, printing)
         return
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         jobs = [
             estimate_goodput(size, cards_per_node=cards_per_node, **asdict(interruptions))
             for size in cards or load_goodput_file().sizes
         ]
-        if printing.json or printing.csv:
+        if printing.as_rows:
             print_rows([job.as_json() for job in jobs], csv=printing.csv)
         else:
             from nameplate.report.fleet.goodput import goodput_view
@@ -110,9 +110,9 @@ def _validate_goodput(interruptions: InterruptionFlags, printing: OutputFlags) -
     from nameplate.fleet.validation import validate_goodput
     from nameplate.report.fleet.validation import goodput_validation_view, list_goodput_failures
 
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         checks = validate_goodput(**asdict(interruptions))
-        if printing.json or printing.csv:
+        if printing.as_rows:
             print_rows([check.as_json() for check in checks], csv=printing.csv)
         else:
             show_view(goodput_validation_view(checks))
@@ -142,7 +142,7 @@ def audit(
     from nameplate.fleet.audit import audit as recompute
     from nameplate.report.fleet.audit import audit_view
 
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         rows = recompute(claims, parts or ())
         if printing.json:
             print_json([row.as_json() for row in rows])

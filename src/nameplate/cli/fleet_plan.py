@@ -10,7 +10,7 @@ import typer
 
 from nameplate.base.errors import InputError
 from nameplate.cli.options import PARTS, Details, OutputFlags, PricingFlags, TrainingFlags, take_flags
-from nameplate.cli.output import output_language, print_rows, show_view
+from nameplate.cli.output import print_rows, show_view
 
 if TYPE_CHECKING:
     from nameplate.report.view import View
@@ -115,7 +115,7 @@ def plan(
         "--parameters": parameters,
     }
     given, parts = training_run.given(), part or ()
-    with output_language(printing.lang, json=printing.json, csv=printing.csv):
+    with printing.in_language():
         _check_question(questions, given, training)
         size = None if parameters is None else read_uncertain(parameters, "--parameters").value
         options = {"training": training.read(size), **pricing.options()}
@@ -127,7 +127,7 @@ def plan(
             make_view: Callable[..., View] = training_view
         else:
             rows, make_view = _answer(eflops, budget_rmb, site_mw, parts, options)
-        if printing.json or printing.csv:
+        if printing.as_rows:
             print_rows([row.as_json() for row in rows], csv=printing.csv)
         else:
             show_view(make_view(rows, details=details))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -18,6 +19,7 @@ import typer
 from nameplate.base.errors import InputError
 from nameplate.base.exit_status import print_error
 from nameplate.base.text import plain
+from nameplate.cli.output import output_language
 
 if TYPE_CHECKING:
     from nameplate.fleet.mfu import Training as MfuTraining
@@ -264,11 +266,20 @@ class TrainingFlags:
 
 @dataclass(frozen=True)
 class OutputFlags:
-    """How an answer is printed."""
+    """How an answer is printed: as a screen in some language, or as rows of JSON or CSV."""
 
     lang: Lang = "en"
     json: Json = False
     csv: Csv = False
+
+    @property
+    def as_rows(self) -> bool:
+        """Whether rows are printed, for a program, and not a screen."""
+        return self.json or self.csv
+
+    def in_language(self) -> AbstractContextManager[None]:
+        """Translate sentences made inside, as `output_language` does; raises InputError as it does."""
+        return output_language(self.lang, json=self.json, csv=self.csv)
 
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
