@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -32,7 +32,7 @@ from nameplate.base.model import FrozenModel
 from nameplate.base.toml import parse_toml, read_packaged
 from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.catalogues import Date, InputRange, NotNegative, Rmb, Text, UncertainEntry
-from nameplate.fleet.montecarlo import MonteCarlo, Quantity, montecarlo_of
+from nameplate.fleet.montecarlo import Estimate, MonteCarlo, Quantity, montecarlo_of
 from nameplate.fleet.outputs import DAYS_PER_YEAR, HOURS_PER_YEAR, PFLOPS_PER_EFLOPS
 from nameplate.fleet.price import Cost, cost
 from nameplate.stats.uncertain import Number, Uncertain, Written, read_uncertain
@@ -131,6 +131,11 @@ class Ownership:
     rent: UsedInput | None
     buying_wins: float | None
 
+    @cached_property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """The points of each figure's draws."""
+        return {name: each.estimate for name, each in self.figures.items()}
+
     def as_json(self) -> dict[str, Any]:
         """The row: figures with the points of their draws; null where there is none, or no end."""
         row: dict[str, Any] = {
@@ -141,8 +146,7 @@ class Ownership:
             "reaches": self.cost.reaches and self.cost.reaches.value,
         }
         for name in FIGURES:
-            found = self.figures.get(name)
-            points = None if found is None else found.estimate
+            points = self.estimates.get(name)
             for key in ("value", "p5", "p50", "p95"):
                 number = None if points is None else getattr(points, key)
                 column = name if key == "value" else f"{name}_{key}"

@@ -40,6 +40,11 @@ def range_text(found: Estimate | None, form: Form) -> str:
     return UNKNOWN if found is None else interval(form, found.p5, found.p50, found.p95)
 
 
+def ends_text(found: Estimate | None, form: Form) -> str:
+    """Return the 5 % and 95 % points of a figure's draws, printed by `form`."""
+    return UNKNOWN if found is None else interval(form, found.p5, found.p95)
+
+
 def value_field(column: str, name: str, form: Form, *, drop_priority: int | None = None) -> Field[Item]:
     """Make a column for the value of the estimate `name`."""
     return Field(
@@ -59,12 +64,7 @@ def range_field(name: str, form: Form, *, drop_priority: int | None = None) -> F
 
 def ends_field(name: str, form: Form, *, drop_priority: int | None = None) -> Field[Item]:
     """Make a column for the ends of the estimate `name`, beside a column for its middle."""
-
-    def text(item: Item) -> str:
-        found = item.estimates.get(name)
-        return UNKNOWN if found is None else interval(form, found.p5, found.p95)
-
-    return Field(ENDS, text, drop_priority=drop_priority)
+    return Field(ENDS, lambda item: ends_text(item.estimates.get(name), form), drop_priority=drop_priority)
 
 
 def inputs_table(heading: str, inputs: Iterable[tuple[str, UsedInput]]) -> Table:

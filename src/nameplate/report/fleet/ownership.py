@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from nameplate.base.formatting import UNKNOWN, figure, interval, millions, percent, ratio, stated
+from nameplate.base.formatting import UNKNOWN, figure, millions, percent, ratio, stated
 from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.fleet.describe import describe_range
@@ -17,12 +17,16 @@ from nameplate.report.fleet.costs import (
     fleet_label,
     list_facts,
 )
-from nameplate.report.fleet.figures import ENDS, PERCENTILES, inputs_table, unknown_table
+from nameplate.report.fleet.figures import (
+    ends_field,
+    inputs_table,
+    range_field,
+    unknown_table,
+    value_field,
+)
 from nameplate.report.view import Field, Table, View, table_of
 
-_Text = Callable[[Ownership], str]
 _MOST_NAMED = 4  # fleets in the answer
-_NEVER = "∞"  # months after which buying has paid, where it never does
 
 
 def ownership_view(owned: Sequence[Ownership], *, details: bool = False) -> View:
@@ -49,15 +53,15 @@ def ownership_view(owned: Sequence[Ownership], *, details: bool = False) -> View
 
 def _rent_table(owned: Sequence[Ownership]) -> Table:
     """A busy card-hour owned beside one rented, of the fleets whose rent is known."""
-    fields = [
+    fields: list[Field[Ownership]] = [
         *_KEYS,
         Field[Ownership](
             "rent", lambda each: figure(each.rent.uncertain.value if each.rent else None), is_number=True
         ),
-        _figure("owned, busy", "rmb_per_busy_card_hour"),
-        _figure("months to break even", "break_even_months"),
-        Field[Ownership](PERCENTILES, _range("break_even_months", figure), drop_priority=0),
-        Field[Ownership]("busy share", _value("break_even_busy_share", ratio), is_number=True),
+        value_field("owned, busy", "rmb_per_busy_card_hour", figure),
+        value_field("months to break even", "break_even_months", _months_text),
+        range_field("break_even_months", _months_text, drop_priority=0),
+        value_field("busy share", "break_even_busy_share", ratio),
         Field[Ownership](
             "buying wins",
             lambda each: UNKNOWN if each.buying_wins is None else percent(each.buying_wins),
@@ -69,28 +73,28 @@ def _rent_table(owned: Sequence[Ownership]) -> Table:
 
 def _year_table(owned: Sequence[Ownership]) -> Table:
     """What a year costs, by what it is paid for."""
-    fields = [
+    fields: list[Field[Ownership]] = [
         *_KEYS,
         # All four stay at any width: what they add up to stands beside them.
-        _millions("capital", "capital_rmb_per_year"),
-        _millions("electricity", "electricity_rmb_per_year"),
-        _millions("building", "building_rmb_per_year"),
-        _millions("upkeep", "upkeep_rmb_per_year"),
-        _millions("a year", "cost_rmb_per_year"),
-        Field[Ownership](ENDS, _ends("cost_rmb_per_year", millions), drop_priority=0),
+        value_field("capital", "capital_rmb_per_year", millions),
+        value_field("electricity", "electricity_rmb_per_year", millions),
+        value_field("building", "building_rmb_per_year", millions),
+        value_field("upkeep", "upkeep_rmb_per_year", millions),
+        value_field("a year", "cost_rmb_per_year", millions),
+        ends_field("cost_rmb_per_year", millions, drop_priority=0),
     ]
     return table_of(_("A year of owning, RMB M"), fields, owned)
 
 
 def _bought_table(owned: Sequence[Ownership]) -> Table:
     """What an hour of a card and a day of a PFLOPS cost, and the EFLOPS of a megawatt."""
-    fields = [
+    fields: list[Field[Ownership]] = [
         *_KEYS,
-        _figure("RMB a card-hour", "rmb_per_card_hour"),
-        Field[Ownership](PERCENTILES, _range("rmb_per_card_hour", figure), drop_priority=0),
-        _figure("RMB a PFLOP-day", "rmb_per_pflop_day"),
-        Field[Ownership](PERCENTILES, _range("rmb_per_pflop_day", figure)),
-        _figure("EFLOPS per MW", "delivered_eflops_per_mw"),
+        value_field("RMB a card-hour", "rmb_per_card_hour", figure),
+        range_field("rmb_per_card_hour", figure, drop_priority=0),
+        value_field("RMB a PFLOP-day", "rmb_per_pflop_day", figure),
+        range_field("rmb_per_pflop_day", figure),
+        value_field("EFLOPS per MW", "delivered_eflops_per_mw", figure),
     ]
     return table_of(_("What that buys"), fields, owned)
 
@@ -98,7 +102,7 @@ def _bought_table(owned: Sequence[Ownership]) -> Table:
 def _answer(owned: Sequence[Ownership]) -> str:
     """What a busy card-hour costs owned, beside its rent; of several fleets in a list."""
     first = owned[0]
-    busy = first.figures.get("rmb_per_busy_card_hour")
+    busy = first.estimates.get("rmb_per_busy_card_hour")
     named = list({_label(each): each for each in reversed(owned)}.values())[::-1]  # each at its first years
     if len(named) > 1:
         return _(
@@ -111,8 +115,8 @@ def _answer(owned: Sequence[Ownership]) -> str:
     said = _(
         "A busy card-hour of {fleet} costs RMB {hour}{range} owned for {years} years",
         fleet=_label(first),
-        hour=figure(busy.estimate.p50),
-        range=describe_range(busy.estimate, figure),
+        hour=figure(busy.p50),
+        range=describe_range(busy, figure),
         years=stated(first.years),
     )
     if first.rent is None:
@@ -126,8 +130,8 @@ def _answer(owned: Sequence[Ownership]) -> str:
 
 
 def _describe_hour(owned: Ownership) -> str:
-    busy = owned.figures.get("rmb_per_busy_card_hour")
-    hour = UNKNOWN if busy is None else figure(busy.estimate.p50)
+    busy = owned.estimates.get("rmb_per_busy_card_hour")
+    hour = UNKNOWN if busy is None else figure(busy.p50)
     if owned.rent is None:
         return _("{fleet} RMB {hour}", fleet=_label(owned), hour=hour)
     rent = figure(owned.rent.uncertain.value)
@@ -153,40 +157,6 @@ _KEYS = (
 )
 
 
-def _figure(column: str, name: str) -> Field[Ownership]:
-    return Field(column, _value(name, figure), is_number=True)
-
-
-def _millions(column: str, name: str) -> Field[Ownership]:
-    return Field(column, _value(name, millions), is_number=True)
-
-
-def _value(name: str, form: Callable[[float], str]) -> _Text:
-    def text(owned: Ownership) -> str:
-        found = owned.figures.get(name)
-        return UNKNOWN if found is None else _finite(form)(found.estimate.p50 or 0.0)
-
-    return text
-
-
-def _range(name: str, form: Callable[[float], str]) -> _Text:
-    def text(owned: Ownership) -> str:
-        found = owned.figures.get(name)
-        if found is None:
-            return UNKNOWN
-        points = found.estimate
-        return interval(_finite(form), points.p5, points.p50, points.p95)
-
-    return text
-
-
-def _ends(name: str, form: Callable[[float], str]) -> _Text:
-    def text(owned: Ownership) -> str:
-        found = owned.figures.get(name)
-        return UNKNOWN if found is None else interval(_finite(form), found.estimate.p5, found.estimate.p95)
-
-    return text
-
-
-def _finite(form: Callable[[float], str]) -> Callable[[float], str]:
-    return lambda number: form(number) if math.isfinite(number) else _NEVER
+def _months_text(months: float) -> str:
+    """Return months as a figure; ∞ where buying never pays."""
+    return figure(months) if math.isfinite(months) else "∞"

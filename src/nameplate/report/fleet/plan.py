@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from nameplate.base.formatting import (
-    UNKNOWN,
     count,
     figure,
-    interval,
     millions,
     money,
     percent,
@@ -34,6 +32,7 @@ from nameplate.report.fleet.figures import (
     ENDS,
     PERCENTILES,
     ends_field,
+    ends_text,
     inputs_table,
     range_text,
     sensitivity_table,
@@ -138,7 +137,7 @@ def training_view(trainings: Sequence[TrainingPlan], *, details: bool = False) -
         ends_field("days", format_days, drop_priority=5),
         value_field("per run", "refresh_rmb", money),
         Field("in time", lambda each: count(None if each.need is None else each.need.cards), is_number=True),
-        Field(ENDS, lambda each: _ends_text(_find_estimate(each, "cards_exact"), count), drop_priority=4),
+        Field(ENDS, lambda each: ends_text(_find_estimate(each, "cards_exact"), count), drop_priority=4),
         value_field("share", "share_of_fleet", percent, drop_priority=6),
         value_field("pipeline", "pipeline_cards", count, drop_priority=7),
         value_field("tokens a second", "tokens_per_card_second", count, drop_priority=2),
@@ -239,10 +238,6 @@ def plan_view(
 
 def _end(said: str) -> str:
     return said if said.endswith((".", "。")) else _("{said}.", said=said)
-
-
-def _ends_text(found: Estimate | None, form: Callable[[float], str]) -> str:
-    return UNKNOWN if found is None else interval(form, found.p5, found.p95)
 
 
 # The answers
