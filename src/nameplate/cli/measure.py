@@ -66,7 +66,7 @@ LargestBatchFlag = Annotated[
     bool,
     typer.Option(
         "--largest-batch",
-        help="Of layers and steps: find the largest batch that fits the memory first, by bisection.",
+        help="Find the largest batch of layers and steps that fits the memory first, by bisection.",
     ),
 ]
 
@@ -251,7 +251,7 @@ def specs(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Of a model instead: its FLOPs a token by each convention, without measuring.",
+            help="Print a model's FLOPs a token by each convention instead, without measuring.",
         ),
     ] = None,
     tokens: Annotated[

@@ -80,7 +80,7 @@ FailUnder = Annotated[
     typer.Option(
         "--fail-under",
         metavar="SHARE",
-        help="The same for the dtype that the answer is about; 3 if it can't be judged.",
+        help="Like --expect, for the dtype of the run's answer; exit with 3 if it can't be judged.",
     ),
 ]
 _RUN = "a run folder, an id, the beginning of an id, or latest"
@@ -171,7 +171,7 @@ Params = Annotated[
 ActiveParams = Annotated[
     float | None,
     typer.Option(
-        "--active-params", metavar="N", help="Of them those that work on a token. [default: all: no experts]"
+        "--active-params", metavar="N", help="Parameters that work on a token, in a mixture of experts. [default: all]"
     ),
 ]
 Context = Annotated[

@@ -37,7 +37,7 @@ def cards_view(cards: Sequence[Card], *, details: bool = False) -> View:
     ]
     sources = [part, Field[Card]("from", _describe_price)]
     tables = (
-        table_of(_("What a fleet of each is reckoned by"), fields, shown),
+        table_of(_("What a fleet of each is priced by"), fields, shown),
         _gaps_table(cards),
         table_of(
             _("Prices of a server, and where they are from"),
