@@ -173,9 +173,9 @@ def scientific(value: float | None) -> str:
     return f"{mantissa} × 10^{int(exponent)}"
 
 
-def interval(form: Callable[[float], str], *points: float | None) -> str:
+def interval(formatter: Callable[[float], str], *points: float | None) -> str:
     """The known points in a row, such as `0.745 … 0.807`; a single one where the ends read alike."""
-    known = [form(each) for each in points if each is not None]
+    known = [formatter(each) for each in points if each is not None]
     if not known:
         return UNKNOWN
     return known[0] if known[0] == known[-1] else " … ".join(known)

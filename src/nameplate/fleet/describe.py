@@ -89,9 +89,9 @@ def describe_ownership(cost: Cost) -> str | None:
     )
 
 
-def describe_range(estimate: Estimate, form: Callable[[float], str]) -> str:
+def describe_range(estimate: Estimate, formatter: Callable[[float], str]) -> str:
     """` (nine draws in ten: 50,154 to 54,642)`; an empty text for a figure without spread."""
-    low, high = form(estimate.p5), form(estimate.p95)
+    low, high = formatter(estimate.p5), formatter(estimate.p95)
     return "" if low == high else _(" (nine draws in ten: {low} to {high})", low=low, high=high)
 
 

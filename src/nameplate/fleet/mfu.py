@@ -236,8 +236,8 @@ def _note_extrapolation(model: MfuModel, at: Situation, part: Part) -> list[str]
 
 def _require_within(flag: str, given: float, least: float, most: float, unit: str) -> None:
     if isinstance(given, bool) or not least <= given <= most:  # NaN is in no range either
-        form = name_year if unit == "a year" else stated
-        expected = f"{unit} from {form(least)} to {form(most)}"
+        formatter = name_year if unit == "a year" else stated
+        expected = f"{unit} from {formatter(least)} to {formatter(most)}"
         raise InputError("not a training run", where=flag, got=given, expected=expected)
 
 

@@ -92,9 +92,9 @@ def _answer(costs: Sequence[Cost], known: Sequence[Cost]) -> str:
     return _(servers, said=said, price=_span(priced, rmb))
 
 
-def _span(values: Sequence[float], form: Callable[[float], str]) -> str:
+def _span(values: Sequence[float], formatter: Callable[[float], str]) -> str:
     """`48.1% to 53.0%`; one figure where all read alike."""
-    low, high = form(min(values)), form(max(values))
+    low, high = formatter(min(values)), formatter(max(values))
     return low if low == high else _("{low} to {high}", low=low, high=high)
 
 

@@ -12,7 +12,7 @@ from nameplate.fleet.assumptions import UsedInput
 from nameplate.fleet.montecarlo import Estimate, SensitivityIndex
 from nameplate.report.view import Column, Field, Table, text_table
 
-Form = Callable[[float], str]
+Formatter = Callable[[float], str]
 PERCENTILES = "p5 … p50 … p95"
 ENDS = "p5 … p95"
 # Inputs that bring less of a figure's variance than this aren't named.
@@ -30,41 +30,41 @@ class HasEstimates(Protocol):
 Item = TypeVar("Item", bound=HasEstimates)
 
 
-def value_text(found: Estimate | None, form: Form) -> str:
-    """Return a figure's value, printed by `form`."""
-    return UNKNOWN if found is None or found.value is None else form(found.value)
+def value_text(found: Estimate | None, formatter: Formatter) -> str:
+    """Return a figure's value, printed by `formatter`."""
+    return UNKNOWN if found is None or found.value is None else formatter(found.value)
 
 
-def range_text(found: Estimate | None, form: Form) -> str:
-    """Return the 5 %, 50 % and 95 % points of a figure's draws, printed by `form`."""
-    return UNKNOWN if found is None else interval(form, found.p5, found.p50, found.p95)
+def range_text(found: Estimate | None, formatter: Formatter) -> str:
+    """Return the 5 %, 50 % and 95 % points of a figure's draws, printed by `formatter`."""
+    return UNKNOWN if found is None else interval(formatter, found.p5, found.p50, found.p95)
 
 
-def ends_text(found: Estimate | None, form: Form) -> str:
-    """Return the 5 % and 95 % points of a figure's draws, printed by `form`."""
-    return UNKNOWN if found is None else interval(form, found.p5, found.p95)
+def ends_text(found: Estimate | None, formatter: Formatter) -> str:
+    """Return the 5 % and 95 % points of a figure's draws, printed by `formatter`."""
+    return UNKNOWN if found is None else interval(formatter, found.p5, found.p95)
 
 
-def value_field(column: str, name: str, form: Form, *, drop_priority: int | None = None) -> Field[Item]:
+def value_field(column: str, name: str, formatter: Formatter, *, drop_priority: int | None = None) -> Field[Item]:
     """Make a column for the value of the estimate `name`."""
     return Field(
         column,
-        lambda item: value_text(item.estimates.get(name), form),
+        lambda item: value_text(item.estimates.get(name), formatter),
         is_number=True,
         drop_priority=drop_priority,
     )
 
 
-def range_field(name: str, form: Form, *, drop_priority: int | None = None) -> Field[Item]:
+def range_field(name: str, formatter: Formatter, *, drop_priority: int | None = None) -> Field[Item]:
     """Make a column for the percentiles of the estimate `name`."""
     return Field(
-        PERCENTILES, lambda item: range_text(item.estimates.get(name), form), drop_priority=drop_priority
+        PERCENTILES, lambda item: range_text(item.estimates.get(name), formatter), drop_priority=drop_priority
     )
 
 
-def ends_field(name: str, form: Form, *, drop_priority: int | None = None) -> Field[Item]:
+def ends_field(name: str, formatter: Formatter, *, drop_priority: int | None = None) -> Field[Item]:
     """Make a column for the ends of the estimate `name`, beside a column for its middle."""
-    return Field(ENDS, lambda item: ends_text(item.estimates.get(name), form), drop_priority=drop_priority)
+    return Field(ENDS, lambda item: ends_text(item.estimates.get(name), formatter), drop_priority=drop_priority)
 
 
 def inputs_table(heading: str, inputs: Iterable[tuple[str, UsedInput]]) -> Table:

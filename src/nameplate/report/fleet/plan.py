@@ -154,8 +154,8 @@ def training_view(trainings: Sequence[TrainingPlan], *, details: bool = False) -
         _("EFLOPS needed"): (trainings[0].needed, figure),
     }
     made = tuple(
-        (name, value_text(amount.estimate, form), range_text(amount.estimate, form))
-        for name, (amount, form) in quantities.items()
+        (name, value_text(amount.estimate, formatter), range_text(amount.estimate, formatter))
+        for name, (amount, formatter) in quantities.items()
     )
     traced = ((_label(each), name, shares) for each in trainings for name, shares in each.sensitivity.items())
     is_given = any(each.given for each in known)

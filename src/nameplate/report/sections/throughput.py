@@ -118,14 +118,14 @@ def _throughput_bars(records: Sequence[Record], labels: Labels) -> list[Chart]:
         bars.append(Bar(label, reached.value, reached.low, reached.high, kind))
     axis = _("achieved ÷ nominal") if rated else _("achieved, TFLOPS")
     title = title_of_first(MOST_BARS, bars, chart_title(axis, shown))
-    form = percent if rated else figure
+    formatter = percent if rated else figure
     low, high = min(bars, key=lambda bar: bar.value), max(bars, key=lambda bar: bar.value)
     alt = _(
         "Bars for {count} cases, from {low} ({lowest}) to {high} ({highest}).",
         count=len(bars),
-        low=form(low.value),
+        low=formatter(low.value),
         lowest=low.label,
-        high=form(high.value),
+        high=formatter(high.value),
         highest=high.label,
     )
     return [Bars("efficiency", title, alt, axis, tuple(bars), (trusted, doubted), is_share=bool(rated))]
@@ -144,8 +144,8 @@ def shapes_table(records: Sequence[Record]) -> Table:
         return Table("", (), ())
     rated = all(record.efficiency is not None for record in found.values())
     values = {key: (each.efficiency if rated else each.tflops) or 0.0 for key, each in found.items()}
-    form = percent if rated else figure
-    rows = tuple((plain(shape), *(form(values.get((shape, dtype))) for dtype in dtypes)) for shape in shapes)
+    formatter = percent if rated else figure
+    rows = tuple((plain(shape), *(formatter(values.get((shape, dtype))) for dtype in dtypes)) for shape in shapes)
     heading = (
         _("Matrix products by shape and dtype, of nominal")
         if rated
@@ -157,7 +157,7 @@ def shapes_table(records: Sequence[Record]) -> Table:
         _("A grid of {rows} shapes by {columns} dtypes.", rows=len(shapes), columns=len(dtypes)),
         tuple(map(plain, shapes)),
         tuple(dtypes),
-        tuple(Cell(plain(shape), dtype, each, form(each)) for (shape, dtype), each in values.items()),
+        tuple(Cell(plain(shape), dtype, each, formatter(each)) for (shape, dtype), each in values.items()),
         1.0 if rated else None,
     )
     columns = (Column("shape"), *(Column(dtype, is_number=True) for dtype in dtypes))
