@@ -1,7 +1,7 @@
 """The chain of a fleet: which links it takes, with notes on them.
 
 A chain begins with the ratio of the part's two ratings. Then come the links of a run of that part, and then
-those that were asked for. Where none were asked for, a derate that a file assumes, else what the model of MFU
+those that were requested. Where none were requested, a derate that a file assumes, else what the model of MFU
 predicts of a training run on all cards of the fleet; behind a run's product, the rest of it.
 """
 
@@ -33,17 +33,17 @@ from nameplate.stats.uncertain import read_uncertain
 from nameplate.store.find import Results
 from nameplate.store.folder import Run
 
-Asked = str | Published | Link
+RequestedDerate = str | Published | Link
 
 
 @dataclass(frozen=True)
 class LinkChoice:
-    """The links that fleets may take: those that were asked for, in their order, and a run's evidence.
+    """The links that fleets may take: those that were requested, in their order, and a run's evidence.
 
     `training` is what a fleet trains where its MFU is predicted.
     """
 
-    asked: tuple[Link, ...]
+    requested: tuple[Link, ...]
     given: GivenRun | None
     catalogue: Catalogue
     registry: Registry
@@ -51,7 +51,7 @@ class LinkChoice:
     goodput: bool = False
     power_limit: float | None = None  # W a card
 
-    def chain(self, part: Part, cards: int | None) -> Chain:
+    def make_chain(self, part: Part, cards: int | None) -> Chain:
         """The chain of a fleet of so many cards of a part; MFU and goodput depend on their number.
 
         Raises InputError where it would count a loss twice, or leave one out.
@@ -61,11 +61,11 @@ class LinkChoice:
             unrated = _("{part} has no {dtype} rating with a source", part=part.name, dtype=DTYPE)
             return Chain((), reasons=(unrated,))
         evidence = self.given.evidence.get(part.id) if self.given else None
-        asked = [link for link in self.asked if link.may_serve(part.id)]
-        notes = [*(evidence.notes if evidence else ()), *self._note_unused(evidence, asked)]
+        requested = [link for link in self.requested if link.may_serve(part.id)]
+        notes = [*(evidence.notes if evidence else ()), *self._note_unused(evidence, requested)]
         measured = evidence.links if evidence else ()
-        links = [*measured, *asked] if asked else self._complete(part, cards, measured)
-        notes += _note_default(links, measured, part) if not asked else []
+        links = [*measured, *requested] if requested else self._complete(part, cards, measured)
+        notes += _note_default(links, measured, part) if not requested else []
         peak = _find_peak(links, part)
         first = link_ratings(part, peak=peak) if is_rated else link_conflicting_ratings(part)
         if not links:
@@ -90,7 +90,7 @@ class LinkChoice:
         return Chain(joined, tuple(dict.fromkeys(notes)))
 
     def _complete(self, part: Part, cards: int | None, measured: Sequence[Link]) -> list[Link]:
-        """The links of a part that nobody asked for a derate of: a run's, and what lies behind them."""
+        """The links of a part without a requested derate: a run's, and the stages after them."""
         if measured:
             scaled = extend_scaling(measured, cards)
             if scaled is not None:
@@ -102,18 +102,18 @@ class LinkChoice:
         predicted = predict_link(part, cards, self.training)
         return [] if predicted is None else [predicted]
 
-    def _note_unused(self, evidence: Chain | None, asked: Sequence[Link]) -> Iterator[str]:
-        """What was given or asked for and isn't taken."""
+    def _note_unused(self, evidence: Chain | None, requested: Sequence[Link]) -> Iterator[str]:
+        """Note what was given or requested and isn't taken."""
         if self.given is not None and evidence is None:
             why = explain_unpriced(self.given.run) or _("it is of another part")
             yield _("run {run} doesn't price it: {why}", run=self.given.run.id, why=why)
-        if self.asked and not asked:
-            ids = _(", ").join(str(each.id) for each in self.asked)
+        if self.requested and not requested:
+            ids = _(", ").join(str(each.id) for each in self.requested)
             yield _("{derates}: of another part, not used", derates=ids)
 
 
 def choose_links(
-    asked: Asked | Sequence[Asked],
+    requested: RequestedDerate | Sequence[RequestedDerate],
     run: Run | str | Path | None,
     results: Results,
     sizes: Sequence[Size],
@@ -132,7 +132,7 @@ def choose_links(
     """
     check_power_limit(power_limit)
     parts = {part.id: part for size in sizes for part in size.parts}
-    several = (asked,) if isinstance(asked, str | Published | Link) else tuple(asked)
+    several = (requested,) if isinstance(requested, str | Published | Link) else tuple(requested)
     links = tuple(_read_link(each, catalogue, registry) for each in several)
     _check_parts(links, parts, named=named)
     given = None if run is None else read_given_run(run, results, parts)
@@ -186,7 +186,7 @@ def _make_first_link(ratio: float, dtype: str, provenance: Provenance, source: s
 def _note_default(
     links: Sequence[Link], measured: Sequence[Link], part: Part
 ) -> Iterator[str]:
-    """What a chain that nobody asked for takes, and which of a run's links it leaves out."""
+    """Note what a chain without requested derates takes, and which of a run's links it leaves out."""
     left_out = [link for link in measured if link not in links]
     if left_out:
         yield _(
@@ -201,33 +201,33 @@ def _note_default(
         yield _(said, derate=links[-1].id, part=part.short_name)
 
 
-def _read_link(asked: Asked, catalogue: Catalogue, registry: Registry) -> Link:
+def _read_link(requested: RequestedDerate, catalogue: Catalogue, registry: Registry) -> Link:
     """A link as it is, by the id of a derate or of a published training run, or as `FROM:TO=RATIO`.
 
     Raises InputError for an unknown one.
     """
-    if isinstance(asked, Link):
-        return asked
-    if isinstance(asked, Published):
-        return asked.as_link()
-    if "=" in asked:
-        return _read_assumed(asked)
+    if isinstance(requested, Link):
+        return requested
+    if isinstance(requested, Published):
+        return requested.as_link()
+    if "=" in requested:
+        return _read_assumed(requested)
     entries = {each.id: each for each in catalogue.derate}
     figures = {figure.id: figure for figure in load_published()}
-    if asked in entries:
-        return _link_assumed(entries[asked])
-    if asked in figures:
-        return figures[asked].as_link()
-    run = find_training_run(asked)
+    if requested in entries:
+        return _link_assumed(entries[requested])
+    if requested in figures:
+        return figures[requested].as_link()
+    run = find_training_run(requested)
     if run is not None:
         return link_training_run(run, registry)
     ids = [*entries, *(figure.id for figure in figures.values() if figure.quantity == "derate")]
     ids += [each.id for each in load_training_runs()]
-    near = difflib.get_close_matches(asked, ids, n=3, cutoff=0.4) or ids[:3]
+    near = difflib.get_close_matches(requested, ids, n=3, cutoff=0.4) or ids[:3]
     raise InputError(
         "no such published derate",
         where="--derate",
-        got=asked,
+        got=requested,
         expected=f"an id of published.toml or training_runs.csv; the nearest are {', '.join(near)}",
     )
 
@@ -263,9 +263,9 @@ def _link_assumed(entry: AssumedDerate) -> Link:
     )
 
 
-def _check_parts(asked: Sequence[Link], parts: Mapping[str, Part], *, named: bool) -> None:
+def _check_parts(requested: Sequence[Link], parts: Mapping[str, Part], *, named: bool) -> None:
     """InputError for a link that serves no part of these fleets."""
-    for link in asked:
+    for link in requested:
         if link.parts == () and not named:
             raise InputError(
                 f"a derate of {link.device}, which isn't one part of the registry",

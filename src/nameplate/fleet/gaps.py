@@ -118,7 +118,7 @@ def list_cards(
 
 
 def _look_up(part: Part, catalogue: Catalogue, choice: LinkChoice) -> Card:
-    price, chain = catalogue.price_of(part.id), choice.chain(part, REFERENCE_CARDS)
+    price, chain = catalogue.price_of(part.id), choice.make_chain(part, REFERENCE_CARDS)
     gaps = list(find_gaps(part, catalogue))
     if not chain.delivers:
         gaps.append(Gap("derate", part.id, _explain_no_derate(part)))

@@ -25,7 +25,7 @@ from nameplate.chain.link import Chain, Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import adjust_catalogue
 from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
-from nameplate.fleet.chains import Asked, LinkChoice, choose_links
+from nameplate.fleet.chains import RequestedDerate, LinkChoice, choose_links
 from nameplate.fleet.evidence import RunUse
 from nameplate.fleet.gaps import find_gaps
 from nameplate.fleet.mfu import TrainingSetup
@@ -188,7 +188,7 @@ class PricingOptions(TypedDict, total=False):
 
     run: Run | str | Path | None
     results: str | Path | None
-    derate: Asked | Sequence[Asked]
+    derate: RequestedDerate | Sequence[RequestedDerate]
     assume: Mapping[str, Written] | None
     price: Mapping[str, Written] | None
     draws: int
@@ -245,14 +245,14 @@ class Pricer:
 
     def derate(self, part: Part, cards: int | None) -> Quantity | None:
         """Delivered ÷ nominal of so many cards, with its draws; None where it isn't known."""
-        chain = self.choice.chain(part, cards)
+        chain = self.choice.make_chain(part, cards)
         if not chain.delivers:
             return None
         draws = math.prod(self.montecarlo.draw_link(link) for link in chain.links)
         return Quantity(math.prod(link.value for link in chain.links), draws)
 
     def _price_part(self, size: Size, part: Part) -> Cost:
-        chain = self.choice.chain(part, size.cards)
+        chain = self.choice.make_chain(part, size.cards)
         unit = self._unit(part, chain)
         nominal, price = size.nominal_eflops, self.catalogue.price_of(part.id)
         return self._cost(
