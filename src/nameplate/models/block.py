@@ -22,7 +22,7 @@ _NEEDED = ("batch", "tokens", "d_model", "heads", "ffn")
 
 
 @dataclass(frozen=True)
-class Launch:
+class BlockLaunch:
     """Layers of a shape, run over `batch` sequences of `tokens` each, in a pass."""
 
     shape: ModelShape
@@ -51,7 +51,7 @@ class Launch:
         return {name: self.flops(name) for name in SHOWN}
 
 
-def find_launch(dimensions: Mapping[str, Dimension]) -> Launch | None:
+def find_launch(dimensions: Mapping[str, Dimension]) -> BlockLaunch | None:
     """Return the launch that these dimensions are of; None where they are of other work.
 
     `mlp` is `swiglu` or `gelu`, `mask` `causal` or `none`; blocks of before these were named are Llama's.
@@ -88,4 +88,4 @@ def find_launch(dimensions: Mapping[str, Dimension]) -> Launch | None:
         )
     except ValueError:  # sizes that don't fit together: foreign work with such names
         return None
-    return Launch(shape, sizes["batch"], sizes["tokens"], str(pass_))
+    return BlockLaunch(shape, sizes["batch"], sizes["tokens"], str(pass_))
