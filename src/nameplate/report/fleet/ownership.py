@@ -10,19 +10,19 @@ from nameplate.base.language import _
 from nameplate.base.text import plain
 from nameplate.fleet.describe import describe_range
 from nameplate.fleet.ownership import Ownership
-from nameplate.report.fleet.costs import (
-    ask_for_details,
-    describe_grounds,
-    describe_notes,
-    fleet_label,
-    list_facts,
-)
 from nameplate.report.fleet.figures import (
     ends_field,
     inputs_table,
     range_field,
     unknown_table,
     value_field,
+)
+from nameplate.report.fleet.grounds import (
+    ask_for_details,
+    describe_grounds,
+    describe_notes,
+    fleet_label,
+    list_facts,
 )
 from nameplate.report.view import Field, Table, View, table_of
 

@@ -27,7 +27,7 @@ from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.plan import Need, Purchase
 from nameplate.fleet.price import Cost
 from nameplate.fleet.training import TrainingPlan, format_days
-from nameplate.report.fleet.costs import CHAINS, ask_for_details, cost_view, describe_grounds
+from nameplate.report.fleet.costs import CHAINS, cost_view
 from nameplate.report.fleet.figures import (
     ENDS,
     PERCENTILES,
@@ -40,6 +40,7 @@ from nameplate.report.fleet.figures import (
     value_field,
     value_text,
 )
+from nameplate.report.fleet.grounds import ask_for_details, describe_grounds
 from nameplate.report.view import Column, Field, Table, View, table_of
 
 _OWNED = N_(
