@@ -239,7 +239,9 @@ def test_an_ambiguous_and_an_unknown_name_are_2_and_one_sentence(bench, project)
     ):
         result = bench(*command, "202611")
         assert (result.status, result.out) == (2, "")
-        assert result.err.startswith("bench: more than one run's id begins like that; got '202611'; expected one")
+        assert result.err.startswith(
+            "bench: more than one run's id begins like that; got '202611'; expected one"
+        )
         assert result.err.count("\n") == 1
         result = bench(*command, "gone")
         assert (result.status, result.out) == (2, "")

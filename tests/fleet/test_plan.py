@@ -137,7 +137,9 @@ def test_a_need_in_a_sentence_and_as_a_row():
 def test_ten_eflops_by_a_tuned_stack_and_off_the_shelf_hold_what_others_got_on_one_cluster():
     """MegaScale's MFU of 0.552 would take 58,064 A800, Megatron-LM's of 0.412 on its cluster 77,794."""
     tuned = need(10, A800, draws=10_000).estimates["cards_exact"]
-    stock = need(10, A800, draws=10_000, training=TrainingSetup(stack="off-the-shelf")).estimates["cards_exact"]
+    stock = need(10, A800, draws=10_000, training=TrainingSetup(stack="off-the-shelf")).estimates[
+        "cards_exact"
+    ]
     assert tuned.p5 < 58_064 < tuned.p95
     assert stock.p5 < 77_794 < stock.p95
     assert tuned.p5 < tuned.value < tuned.p95 < stock.p95

@@ -7,7 +7,7 @@ import pytest
 from nameplate.base.errors import InputError
 from nameplate.fleet import cost, fill_site
 from nameplate.fleet.ownership import own
-from nameplate.fleet.power import find_curve, find_speed, load_power_curves, explain_no_speed
+from nameplate.fleet.power import explain_no_speed, find_curve, find_speed, load_power_curves
 from nameplate.specs.registry import load_shipped
 
 A800, A800_PCIE = "nvidia-a800-sxm4-80gb", "nvidia-a800-pcie-80gb"

@@ -10,8 +10,7 @@ from nameplate.base.errors import InputError
 from nameplate.chain.published import find_figure
 from nameplate.fleet import cost, frame, meet, train
 from nameplate.fleet.goodput import estimate_goodput
-from nameplate.fleet.mfu import TrainingSetup
-from nameplate.fleet.mfu import estimate_mfu
+from nameplate.fleet.mfu import TrainingSetup, estimate_mfu
 from nameplate.fleet.montecarlo import MonteCarlo, Quantity
 from nameplate.fleet.plan import NEED_FIGURES
 from nameplate.fleet.work import compute_work, load_training_inputs

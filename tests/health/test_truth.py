@@ -7,8 +7,8 @@ import json
 import pytest
 
 import nameplate.health.simulated_nodes
-from nameplate.health.thresholds import health_thresholds
 from nameplate.health.simulated_nodes import simulate_checks
+from nameplate.health.thresholds import health_thresholds
 
 
 def change(part, **values):

@@ -196,7 +196,9 @@ def _times_alone(block: Record, records: Sequence[Record]) -> dict[str, float]:
         if each.workload == "matmul" and same and each.represents is not None and each.time_s:
             shape = (each.dimensions.get("n"), each.dimensions.get("k"))
             found |= {
-                name: each.time_s * count_times_per_layer(each) for name, matrix in matrices.items() if matrix == shape
+                name: each.time_s * count_times_per_layer(each)
+                for name, matrix in matrices.items()
+                if matrix == shape
             }
     return found
 

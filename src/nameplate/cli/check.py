@@ -56,7 +56,9 @@ def check(
     if folder is not None:
         _check_folder(folder, expect_gpus, expect_hosts, lang, json=json)
     elif expect_hosts is not None:
-        raise InputError("applies to a folder of many nodes alone", where="--expect-hosts", expected="DIR too")
+        raise InputError(
+            "applies to a folder of many nodes alone", where="--expect-hosts", expected="DIR too"
+        )
     else:
         _check_node(device, budget, expect_gpus, suite, results, lang, json=json)
 

@@ -172,7 +172,9 @@ def derate(
             example = "bench fleet derate --part A800 --devices 1024 --params 7e9 --context 4096"
             raise InputError("needed", where=flag, got="nothing", expected=f"a value, as in `{example}`")
     with printing.in_language():
-        found = estimate_mfu(part or "", devices or 0, training.read(), convention=convention, parts=parts or ())
+        found = estimate_mfu(
+            part or "", devices or 0, training.read(), convention=convention, parts=parts or ()
+        )
         if printing.csv:
             print_rows([found.as_json()], csv=True)
         elif printing.json:

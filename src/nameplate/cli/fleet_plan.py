@@ -77,7 +77,9 @@ class TrainingPlanFlags:
         return {name: value for name, value in stated.items() if name != "attention" or not value}
 
 
-@take_flags(training_run=TrainingPlanFlags, training=TrainingFlags, pricing=PricingFlags, printing=OutputFlags)
+@take_flags(
+    training_run=TrainingPlanFlags, training=TrainingFlags, pricing=PricingFlags, printing=OutputFlags
+)
 def plan(
     training_run: TrainingPlanFlags,
     training: TrainingFlags,

@@ -22,7 +22,7 @@ from nameplate.base.text import plain
 from nameplate.cli.output import output_language
 
 if TYPE_CHECKING:
-    from nameplate.fleet.mfu import Training as MfuTraining
+    from nameplate.fleet.mfu import TrainingSetup
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print the rows of --json as CSV, without nested tables.")]
@@ -171,7 +171,9 @@ Params = Annotated[
 ActiveParams = Annotated[
     float | None,
     typer.Option(
-        "--active-params", metavar="N", help="Parameters that work on a token, in a mixture of experts. [default: all]"
+        "--active-params",
+        metavar="N",
+        help="Parameters that work on a token, in a mixture of experts. [default: all]",
     ),
 ]
 Context = Annotated[
@@ -245,12 +247,12 @@ class TrainingFlags:
     stack: Stack = None
     year: Year = None
 
-    def read(self, parameters: float | None = None) -> MfuTraining:
+    def read(self, parameters: float | None = None) -> TrainingSetup:
         """The training run, of a model of so many parameters if they are given; the rest is as usual.
 
         Raises InputError for what no run can be.
         """
-        from nameplate.fleet.mfu import Training, as_precision, as_stack
+        from nameplate.fleet.mfu import TrainingSetup, as_precision, as_stack
 
         given = {
             "parameters": self.params if parameters is None else parameters,
@@ -261,7 +263,7 @@ class TrainingFlags:
             "year": self.year,
         }
         stated: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return Training(**stated)
+        return TrainingSetup(**stated)
 
 
 @dataclass(frozen=True)

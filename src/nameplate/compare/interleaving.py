@@ -75,8 +75,8 @@ def interleave(
 
     Each side is an environment (its folder, or a python or bench in it), a commit of the current folder's
     repository, or `.` for its working tree. `budget` is in seconds a run; at most `pairs` and at least
-    `at_least` pairs of runs are measured. `watch` is called with each line of progress. The runs are kept in a
-    new folder in `results`, by default in `runs`.
+    `at_least` pairs of runs are measured. `watch` is called with each line of progress. The runs are kept in
+    a new folder in `results`, by default in `runs`.
 
     Raises InputError for anything that can't be used, and RunIncomplete where a run breaks off.
     KeyboardInterrupt passes through; the finished runs are kept.

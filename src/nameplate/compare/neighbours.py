@@ -22,7 +22,7 @@ from nameplate.compare.validate import CompareOptions
 from nameplate.store.folder import Run
 
 MORE_WORK = 0.05
-# Twenty runs can't tell 5 wrong outcomes in 100 from 8: more than 5 fail where chance explains them so rarely.
+# Twenty runs can't tell 5 wrong outcomes in 100 from 8: more than 5 fail if chance explains them so rarely.
 _CHANCE = 0.01
 
 

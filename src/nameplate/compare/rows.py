@@ -24,8 +24,8 @@ from nameplate.stats.interval import Interval
 # The last three say nothing about speed. missing: only base has a figure. added: only new has one.
 Outcome = Literal["slower", "faster", "same", "ambiguous", "incomparable", "missing", "added"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-# What says by how much runs of the same code differ: three runs or more of a side (or pairs); the processes of
-# each run; or nothing, so that a restart spread is allowed for.
+# What says by how much runs of the same code differ: three runs or more of a side (or pairs); the processes
+# of each run; or nothing, so that a restart spread is allowed for.
 ScatterBasis = Literal["measured", "processes", "allowed for"]
 # More runs than this are never advised: nobody would measure them.
 _MOST_ADVISED_RUNS = 100

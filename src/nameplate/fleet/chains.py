@@ -20,12 +20,12 @@ from nameplate.chain.published import UNKNOWN_CONVENTION, Published, load_publis
 from nameplate.chain.scaling import extend_scaling
 from nameplate.chain.stage import Stage
 from nameplate.fleet.catalogues import LEAST_DERATE, MOST_DERATE, AssumedDerate, Catalogue
-from nameplate.fleet.evidence import GivenRun, read_given_run, explain_unpriced
+from nameplate.fleet.evidence import GivenRun, explain_unpriced, read_given_run
 from nameplate.fleet.goodput import make_goodput_link
 from nameplate.fleet.mfu import TrainingSetup
 from nameplate.fleet.mfu_links import find_training_run, link_training_run, predict_link, predict_rest
 from nameplate.fleet.mfu_runs import PEAK_DTYPES, load_training_runs
-from nameplate.fleet.power import check_power_limit, limit_links, explain_no_speed
+from nameplate.fleet.power import check_power_limit, explain_no_speed, limit_links
 from nameplate.fleet.size import DTYPE, Size, card_tflops
 from nameplate.specs.part import Part
 from nameplate.specs.registry import Registry
@@ -183,9 +183,7 @@ def _make_first_link(ratio: float, dtype: str, provenance: Provenance, source: s
     )
 
 
-def _note_default(
-    links: Sequence[Link], measured: Sequence[Link], part: Part
-) -> Iterator[str]:
+def _note_default(links: Sequence[Link], measured: Sequence[Link], part: Part) -> Iterator[str]:
     """Note what a chain without requested derates takes, and which of a run's links it leaves out."""
     left_out = [link for link in measured if link not in links]
     if left_out:

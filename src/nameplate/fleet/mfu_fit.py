@@ -26,9 +26,9 @@ from scipy.special import logit
 
 from nameplate.fleet.mfu_model import (
     FEATURES,
+    FeatureRange,
     MfuModel,
     Prediction,
-    FeatureRange,
     Situation,
     Vector,
     Years,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nameplate.base.formatting import count, ratio, scientific, stated
 from nameplate.base.language import N_, _
-from nameplate.chain.link import SharedVariance, Link
+from nameplate.chain.link import Link, SharedVariance
 from nameplate.chain.published import UNKNOWN_CONVENTION, Published, load_published
 from nameplate.chain.stage import Stage
 from nameplate.fleet.mfu import MfuEstimate, TrainingSetup, estimate_mfu, name_year

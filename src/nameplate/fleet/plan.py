@@ -327,7 +327,11 @@ def _buy(budget_rmb: float, fleet: Cost, montecarlo: MonteCarlo) -> tuple[Purcha
     bare, full = buy_servers("capex_rmb"), buy_servers("full_capex_rmb")
     delivered = scale("delivered_eflops", bare)
     quantities = (delivered, scale("power_mw", bare), scale("delivered_eflops", full))
-    estimates = {name: each.estimate for name, each in zip(PURCHASE_FIGURES, quantities, strict=True) if each is not None}
+    estimates = {
+        name: each.estimate
+        for name, each in zip(PURCHASE_FIGURES, quantities, strict=True)
+        if each is not None
+    }
     servers, full_servers = (None if each is None else int(each.estimate.p50 or 0) for each in (bare, full))
     too_little = _("{rmb} is less than one server costs", rmb=rmb(budget_rmb))
     reason = too_little if servers == 0 else fleet.reason

@@ -25,7 +25,7 @@ from nameplate.chain.link import Chain, Link
 from nameplate.chain.stage import Stage
 from nameplate.fleet.assumptions import adjust_catalogue
 from nameplate.fleet.catalogues import Catalogue, Price, load_shipped
-from nameplate.fleet.chains import RequestedDerate, LinkChoice, choose_links
+from nameplate.fleet.chains import LinkChoice, RequestedDerate, choose_links
 from nameplate.fleet.evidence import RunUse
 from nameplate.fleet.gaps import find_gaps
 from nameplate.fleet.mfu import TrainingSetup

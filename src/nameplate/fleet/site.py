@@ -23,7 +23,7 @@ from nameplate.fleet.montecarlo import Estimate, Quantity, as_quantity, find_sha
 from nameplate.fleet.outputs import TFLOPS_PER_EFLOPS, W_PER_MW
 from nameplate.fleet.ownership import find_own_input
 from nameplate.fleet.plan import PlannedPart, estimate_columns, find_parts, pricing_columns
-from nameplate.fleet.power import find_curve, explain_no_speed
+from nameplate.fleet.power import explain_no_speed, find_curve
 from nameplate.fleet.price import Cost, Pricer, PricingOptions
 from nameplate.fleet.size import round_up
 from nameplate.stats.uncertain import Written

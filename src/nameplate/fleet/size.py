@@ -112,9 +112,7 @@ def size_of_fleet(fleet: Fleet, registry: Registry) -> Size:
 def size_of_part(eflops: float | None, part: str | None, registry: Registry) -> Size:
     """So many nominal EFLOPS of a part, by default 1. InputError for no part, or EFLOPS not above 0."""
     if part is None:
-        raise InputError(
-            "EFLOPS of no part", where="--eflops", got=eflops, expected="--part PART too"
-        )
+        raise InputError("EFLOPS of no part", where="--eflops", got=eflops, expected="--part PART too")
     if eflops is not None and not LEAST_EFLOPS <= eflops <= MOST_EFLOPS:
         expected = f"EFLOPS above 0, from {LEAST_EFLOPS:g} to {MOST_EFLOPS:g}"
         raise InputError("not a size", where="--eflops", got=eflops, expected=expected)

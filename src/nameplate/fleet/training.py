@@ -63,7 +63,7 @@ class TrainingPlan:
     """A training run on a fleet, and the cards of its part that finish it in time.
 
     The fleet is a `given` one, or the whole cards of `need`. `estimates` holds those of TRAINING_FIGURES that
-    are known, and of a given fleet also FLEET_SHARES. `sensitivity` traces the spread of days and RMB to their
+    are known, and of a given fleet also FLEET_SHARES. `sensitivity` traces the spread of days and RMB to
     inputs.
     """
 

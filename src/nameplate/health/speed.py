@@ -132,7 +132,7 @@ def _explain_no_figure(device: DeviceSpeeds) -> Message:
 def judge_by_rating(
     device: DeviceSpeeds, published: Sequence[Published], limits: HealthThresholds
 ) -> Statement:
-    """Compare a device's best large product with its part's best published one, and memory with its rating."""
+    """Compare a device's best large product with its part's best published, and memory with its rating."""
     if not device.speeds:
         return Statement("rating", "unknown", (_explain_no_figure(device),))
     found = [*_judge_products(device, published, limits), *_judge_memory(device, limits)]

@@ -147,7 +147,9 @@ def _find_in_case(
     return found
 
 
-def _choose_control(devices: Sequence[DeviceHistory], latest_N: NDArray[np.float64], accused: Sequence[int]) -> DeviceHistory:
+def _choose_control(
+    devices: Sequence[DeviceHistory], latest_N: NDArray[np.float64], accused: Sequence[int]
+) -> DeviceHistory:
     """Return the device to check beside the accused: one checked again, else the one in the middle."""
     order = [int(each) for each in np.argsort(latest_N, kind="stable") if int(each) not in set(accused)]
     middle = len(order) // 2

@@ -311,7 +311,10 @@ def _replace_board(text: str, board: str, where: str) -> str:
     if counts != (1, 1) or not end:
         got = f"{counts[0]} of the first, {counts[1]} of the second"
         raise InputError(
-            "the two marks aren't there once each, in order", where=where, got=got, expected=f"{BEGIN} … {END}"
+            "the two marks aren't there once each, in order",
+            where=where,
+            got=got,
+            expected=f"{BEGIN} … {END}",
         )
     return f"{before}{marked}{after}"
 

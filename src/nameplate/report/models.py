@@ -132,8 +132,8 @@ def model_view(one: Document) -> View:
             tuple(columns),
             tuple(rows),
             lead=_(
-                "By tokens of a sequence. The same run has another MFU by each convention: compare only figures "
-                "of one."
+                "By tokens of a sequence. The same run has another MFU by each convention: compare only "
+                "figures of one."
             ),
         )
     ]

@@ -130,7 +130,10 @@ def _remarks(one: Document) -> Iterator[tuple[str, str]]:
         )
     for dtype, figure in one["gemm_peak"].items():
         if figure != dtype:
-            yield _("note"), _("a matrix product in {dtype} is compared with {figure}", dtype=dtype, figure=figure)
+            yield (
+                _("note"),
+                _("a matrix product in {dtype} is compared with {figure}", dtype=dtype, figure=figure),
+            )
     for name, said in (
         (_("flag"), one["flags"]),
         (_("conflict"), map(_disagreement, one["conflicts"])),

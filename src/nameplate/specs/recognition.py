@@ -126,7 +126,9 @@ def identify(evidence: Evidence, registry: Registry) -> SearchResult:
         part, memory = registry.own_names[name]
         problem = _find_contradiction(part, memory, evidence, registry)
         if problem:
-            return SearchResult(None, message("name_contradicted", part=part.id, problem=problem), settle=_SETTLE)
+            return SearchResult(
+                None, message("name_contradicted", part=part.id, problem=problem), settle=_SETTLE
+            )
         return SearchResult(part, _describe_agreement(part, evidence), memory or _find_memory(part, evidence))
     if name in registry.shared_names:
         return _select(registry.shared_names[name], evidence, registry)
@@ -310,7 +312,11 @@ def _search_name(name: str, registry: Registry) -> SearchResult:
     short = _find_bare_name(name, registry)
     if short is not None and short.is_bare:
         is_whole = not short.others and _find_whole_name(name, registry) == (short.part, None)
-        return SearchResult(short.part, f"part {short.part.id}", short.memory) if is_whole else _choose(name, short)
+        return (
+            SearchResult(short.part, f"part {short.part.id}", short.memory)
+            if is_whole
+            else _choose(name, short)
+        )
     found = identify(Evidence(name), registry)
     if found.part is not None:
         return found

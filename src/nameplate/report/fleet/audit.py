@@ -12,7 +12,9 @@ from nameplate.report.view import Field, Table, View, table_of
 
 # In the order in which they are printed.
 _HEADINGS: Mapping[Verdict, str] = {
-    "contradicted": N_("Contradicted: off by more than {tolerance}, or an exact figure that rounding doesn't explain"),
+    "contradicted": N_(
+        "Contradicted: off by more than {tolerance}, or an exact figure that rounding doesn't explain"
+    ),
     "holds_rounded": N_("Hold, rounded: within {tolerance}"),
     "holds": N_("Hold, as stated"),
     "cannot_check": N_("Can't be checked, because something is missing"),

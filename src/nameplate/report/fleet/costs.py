@@ -24,14 +24,6 @@ from nameplate.fleet.describe import describe_delivered, describe_ownership, des
 from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.price import Cost, Rung
 from nameplate.fleet.unit import Unit
-from nameplate.report.fleet.grounds import (
-    ask_for_details,
-    describe_grounds,
-    describe_notes,
-    fleet_label,
-    list_by_part,
-    list_facts,
-)
 from nameplate.report.fleet.figures import (
     ends_field,
     inputs_table,
@@ -39,6 +31,14 @@ from nameplate.report.fleet.figures import (
     sensitivity_table,
     unknown_table,
     value_field,
+)
+from nameplate.report.fleet.grounds import (
+    ask_for_details,
+    describe_grounds,
+    describe_notes,
+    fleet_label,
+    list_by_part,
+    list_facts,
 )
 from nameplate.report.view import Column, Field, Table, View, table_of
 

@@ -45,7 +45,9 @@ def ends_text(found: Estimate | None, formatter: Formatter) -> str:
     return UNKNOWN if found is None else interval(formatter, found.p5, found.p95)
 
 
-def value_field(column: str, name: str, formatter: Formatter, *, drop_priority: int | None = None) -> Field[Item]:
+def value_field(
+    column: str, name: str, formatter: Formatter, *, drop_priority: int | None = None
+) -> Field[Item]:
     """Make a column for the value of the estimate `name`."""
     return Field(
         column,
@@ -64,7 +66,9 @@ def range_field(name: str, formatter: Formatter, *, drop_priority: int | None = 
 
 def ends_field(name: str, formatter: Formatter, *, drop_priority: int | None = None) -> Field[Item]:
     """Make a column for the ends of the estimate `name`, beside a column for its middle."""
-    return Field(ENDS, lambda item: ends_text(item.estimates.get(name), formatter), drop_priority=drop_priority)
+    return Field(
+        ENDS, lambda item: ends_text(item.estimates.get(name), formatter), drop_priority=drop_priority
+    )
 
 
 def inputs_table(heading: str, inputs: Iterable[tuple[str, UsedInput]]) -> Table:

@@ -121,7 +121,8 @@ def _name_derate(link: Link) -> str:
         return _("run {run}", run=link.run)
     if link.provenance == "modelled" and link.from_ is not Stage.SCALED:
         return _(
-            "the MFU of published training runs at the fleet's size ({training})", training=_name_training(link)
+            "the MFU of published training runs at the fleet's size ({training})",
+            training=_name_training(link),
         )
     return _("{name} ({how})", name=link.id or link.span, how=_(link.provenance))
 

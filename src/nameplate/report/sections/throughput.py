@@ -145,7 +145,9 @@ def shapes_table(records: Sequence[Record]) -> Table:
     rated = all(record.efficiency is not None for record in found.values())
     values = {key: (each.efficiency if rated else each.tflops) or 0.0 for key, each in found.items()}
     formatter = percent if rated else figure
-    rows = tuple((plain(shape), *(formatter(values.get((shape, dtype))) for dtype in dtypes)) for shape in shapes)
+    rows = tuple(
+        (plain(shape), *(formatter(values.get((shape, dtype))) for dtype in dtypes)) for shape in shapes
+    )
     heading = (
         _("Matrix products by shape and dtype, of nominal")
         if rated
