@@ -7,7 +7,7 @@ import pytest
 
 from nameplate.base.errors import InputError
 from nameplate.fleet.catalogues import INPUTS
-from nameplate.fleet.ownership import FIGURES, OWN_INPUTS, _repay, load_ownership, own
+from nameplate.fleet.ownership import FIGURES, OWN_INPUTS, _count_months, load_ownership, own
 from nameplate.specs.registry import load_shipped
 
 A800 = "nvidia-a800-sxm4-80gb"
@@ -123,8 +123,8 @@ def test_what_isn_t_known_is_left_out_with_the_reason():
 
 
 def test_a_debt_is_repaid_to_the_last_month():
-    assert float(_repay(1200.0, 100.0, 1e-9)) == pytest.approx(12)
-    assert float(_repay(1000.0, 5.0, 0.005)) == math.inf
+    assert float(_count_months(1200.0, 100.0, 1e-9)) == pytest.approx(12)
+    assert float(_count_months(1000.0, 5.0, 0.005)) == math.inf
 
 
 def test_every_input_and_rent_has_a_source_and_a_date():
