@@ -150,11 +150,11 @@ def test_a_lower_bound_contradicts_no_other_lower_bound(article):
 @pytest.mark.parametrize(
     ("formula", "qualifier", "figure", "verdict", "why"),
     [
-        ("least * 2", "over", 100, "cannot_check", "only the least"),
+        ("least * 2", "over", 100, "cannot_check", "only a lower bound"),
         ("least * 2", "over", 20, "holds", "at least"),
-        ("least * 2", "exact", 100, "cannot_check", "only the least"),
+        ("least * 2", "exact", 100, "cannot_check", "only a lower bound"),
         ("least * 2", "exact", 10, "contradicted", "at least"),
-        ("100 / least", "exact", 5, "cannot_check", "only the most"),
+        ("100 / least", "exact", 5, "cannot_check", "only an upper bound"),
         ("100 / least", "exact", 50, "contradicted", "at least"),
         ("100 / least", "over", 50, "contradicted", "at least"),
         ("least * 2 / other", "exact", 50, "cannot_check", "more or less"),
