@@ -59,7 +59,7 @@ def test_the_screen_begins_with_the_count_and_what_is_contradicted_and_has_the_r
     for text in (
         "li-stock about 10,000 cards 16,843.75 cards -40.6%",
         "xpeng-spend about RMB 3.7 billion RMB 2.7713 billion +33.5%",
-        "only the least that it can be, which doesn't contradict what is stated",
+        "only a lower bound, which doesn't contradict what is stated",
         "a800-fp16 320 TFLOPS 312 TFLOPS +2.6%",
         "four-share about 3.5 % 3.4146 % +2.5%",
         "eflops-cost/whole ceil(1,000,000 ÷ 320 ÷ 8) × 950,000 = 371.45 million: in whole servers",
