@@ -42,7 +42,7 @@ def test_thresholds_that_are_too_sharp_or_too_blunt_fail():
     sharp = simulate_checks(400, change("rating", degraded=0.95))
     assert any(row.failures and "accused" in row.failures[0] for row in rows_of(sharp, "rating"))
     blunt = simulate_checks(400, change("past", least_drop=0.1))
-    assert any("the smallest drop that is found" in line for row in rows_of(blunt, "past") for line in row.failures)
+    assert any("the smallest drop" in line for row in rows_of(blunt, "past") for line in row.failures)
 
 
 def test_the_command_prints_the_table_and_fails_where_a_bound_does(bench, monkeypatch):

@@ -188,8 +188,8 @@ def _note_default(links: Sequence[Link], measured: Sequence[Link], part: Part) -
     left_out = [link for link in measured if link not in links]
     if left_out:
         yield _(
-            "run {run} also measured {stages}, which isn't used: no published figure says what is usual there "
-            "for {part}",
+            "run {run} also measured {stages}, which isn't used: no published figure says what is usual "
+            "there for {part}",
             run=left_out[0].run,
             stages=_(", ").join(link.span for link in left_out),
             part=part.short_name,
