@@ -61,7 +61,7 @@ def test_every_launcher_is_mapped_to_rank_and_world_size(variables, expected):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"RANK": "x"}, "RANK: not a number"),
+        ({"RANK": "x"}, "RANK: not a rank or a number"),
         ({"RANK": "16"}, "RANK: not a rank of its job; .* below WORLD_SIZE, 16"),
         ({"RANK": "200000", "WORLD_SIZE": "0"}, "RANK: not a rank or a number .* 199999 at most"),
         ({"LOCAL_RANK": "200000"}, "LOCAL_RANK: not a rank or a number of processes"),
