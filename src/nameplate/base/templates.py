@@ -105,7 +105,7 @@ TEMPLATES: Mapping[str, str] = {
     "wide_by_processes": N_("{count} processes alone leave ±{half_width:percent} of the figure"),
     "not_settled": N_("throughput had not settled when the time was up"),
     "burst_not_told": N_(
-        "the burst can't be told: a limit took effect before {count} batches had been drawn at full "
+        "the burst can't be measured: a limit took effect before {count} batches had been drawn at full "
         "speed; try a smaller shape"
     ),
     "settling_unknown": N_("the run was too short or too noisy to tell whether throughput had settled"),
@@ -223,7 +223,7 @@ TEMPLATES: Mapping[str, str] = {
     "driver_version_unreadable": N_("driver version {driver!r} doesn't tell how this field is numbered"),
     "slice_has_no_power": N_("a MIG slice has no power of its own: read its card, parent_uuid"),
     "memory_is_numa_node": N_(
-        "the operating system manages this GPU's memory: what is in use tells no owner"
+        "the operating system manages this GPU's memory, so memory in use can't be attributed to a process"
     ),
     "energy_is_the_modules": N_("the energy counter of a superchip is the whole module's, its CPU included"),
     "no_nvlink_up": N_("no NVLink of this GPU is up"),
@@ -398,8 +398,8 @@ TEMPLATES: Mapping[str, str] = {
     "contradicts_itself": N_("the record contradicts itself: {found:; }"),
     "contradicts": N_("{what} is {found}, but {by} gives {expected}"),
     "contradicts_text": N_("{what} is {found!r}, but {by} says {expected!r}"),
-    "verdict_lacks": N_("the verdict {verdict} lacks, though {why} demands it"),
-    "evidence_lacks": N_("{what} lacks, which the run-to-run interval follows from"),
+    "verdict_lacks": N_("the verdict {verdict} is missing, though {why} requires it"),
+    "evidence_lacks": N_("{what} is missing, from which the run-to-run interval is computed"),
     "two_records": N_("there are two records of this case that differ"),
     # store/publish.py: why a run isn't published unasked
     "only_a_trial": N_("a run of {suite} only shows that everything works: its cases have too little time"),
@@ -430,7 +430,7 @@ TEMPLATES: Mapping[str, str] = {
     "base_unreadable_in": N_("base: can't be used in {count} of {all} runs: {why}"),
     "entry_without_name": N_("entry {number} has no fullname"),
     "entry_unusable": N_("its entry: {why}"),
-    "entry_repeated": N_("{name} is there {count} times, and which of them counts can't be told"),
+    "entry_repeated": N_("{name} is there {count} times, and it isn't known which one counts"),
     "side_unreadable": N_("left out: {why}"),
     "side_files_left_out": N_("left out: JSON files that lie beside its runs ({count}), such as {path}"),
     "side_repeated": N_("left out: {path} is a copy of {run}"),
@@ -459,12 +459,12 @@ TEMPLATES: Mapping[str, str] = {
     "health_narrow_link": N_("its PCIe link has {lanes} lanes of {most}"),
     "health_nothing_measured": N_("nothing was measured on it"),
     "health_errors_unread": N_("no counter of errors can be read ({what:, })"),
-    "health_no_case": N_("no figure says how fast it is: nothing that tells speed was measured to its end"),
+    "health_no_case": N_("no figure says how fast it is: no case that shows its speed was finished"),
     "health_no_figure": N_(
         "no figure says how fast it is: {excluded} disturbed by other work or by the host, or wrong"
     ),
     "health_imprecise": N_("{case}: its interval of ±{half_width:percent} is too wide to judge by"),
-    "health_no_published": N_("nothing was published that {part} could be held to"),
+    "health_no_published": N_("no published figure of {part} to compare with"),
     "health_no_large_product": N_(
         "no product with edges of {edge} and more was measured, as published ones are"
     ),
@@ -486,23 +486,25 @@ TEMPLATES: Mapping[str, str] = {
         "{others} other devices of its kind were measured with it; {least} are needed to compare"
     ),
     "health_below_siblings": N_(
-        "{case}: {drop:percent} slower than the {count} others of its kind (their spread explains less than "
-        "{limit:percent})"
+        "{case}: {drop:percent} slower than the {count} others of its kind, whose spread explains at "
+        "most {limit:percent}"
     ),
     "health_with_siblings": N_(
-        "{case}: as fast as the others of its kind; {limit:percent} less would have shown"
+        "{case}: as fast as the others of its kind; a drop of {limit:percent} would have been noticed"
     ),
     "health_siblings_scatter": N_(
-        "{case}: devices of its kind differ so much here that only {limit:percent} less would show"
+        "{case}: devices of its kind differ so much here that only a drop of {limit:percent} would be noticed"
     ),
     "health_no_past": N_("{runs} earlier runs like this one are known of it; {least} are needed to compare"),
     "health_below_past": N_(
-        "{case}: {drop:percent} slower than in its {count} earlier runs (their scatter explains less than "
-        "{limit:percent})"
+        "{case}: {drop:percent} slower than in its {count} earlier runs, whose scatter explains at most "
+        "{limit:percent}"
     ),
-    "health_with_past": N_("{case}: as fast as in its earlier runs; {limit:percent} less would have shown"),
+    "health_with_past": N_(
+        "{case}: as fast as in its earlier runs; a drop of {limit:percent} would have been noticed"
+    ),
     "health_past_scatter": N_(
-        "{case}: its earlier runs differ so much that only {limit:percent} less would show"
+        "{case}: its earlier runs differ so much that only a drop of {limit:percent} would be noticed"
     ),
     "health_gpus_missing": N_("{found} GPUs were found, {expected} expected"),
     "ledger_never_seen": N_("nothing was heard of it: it never began, or couldn't write into this folder"),

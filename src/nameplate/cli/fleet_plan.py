@@ -160,7 +160,9 @@ def _answer(
     return fill_site(site_mw, parts, **options), sites_view
 
 
-def _check_question(questions: Mapping[str, object], given: Mapping[str, object], training: TrainingFlags) -> None:
+def _check_question(
+    questions: Mapping[str, object], given: Mapping[str, object], training: TrainingFlags
+) -> None:
     """Raise InputError unless there is one question, and options of a training run only with --parameters."""
     asked = [flag for flag, value in questions.items() if value is not None]
     if len(asked) != 1:
